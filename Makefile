@@ -1,0 +1,42 @@
+# Everything a person or CI runs. `make demo` and `make test` need only Python 3.11, make, pip and apt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check install install-test lint types imports clean
+
+demo: install            ## the whole loop on emulated GPUs; leaves the dashboard up
+	$(BIN)/fleetune demo --stay
+
+test: install-test       ## all tests
+	$(BIN)/pytest -n 2
+
+check: lint types imports test   ## what CI runs
+
+lint: install-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install-test
+	$(BIN)/mypy
+
+imports: install-test
+	$(BIN)/lint-imports
+
+install: $(VENV)/.installed
+
+install-test: install $(VENV)/.system
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || sh deploy/system-packages.sh python3-venv
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.system: deploy/system-packages.sh   # a real browser and a real database, for the tests only
+	@sh deploy/system-packages.sh chromium postgresql
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,73 @@
+"""Engines as a fleet sees them: what to start, what runs, and why a start failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from pydantic import AwareDatetime, Field
+
+from controlplane.domain.base import EngineId, Value
+from controlplane.domain.engine import EngineConfig, EngineKind
+
+
+class EngineState(StrEnum):
+    STARTING = "starting"
+    READY = "ready"  # healthy and answered a real one-token request
+    DRAINING = "draining"  # finishing, gets nothing new
+    FAILED = "failed"  # exited, or never became ready; `failure` says why
+    STOPPED = "stopped"
+
+
+class StartFailure(StrEnum):
+    """Why an engine did not become ready. The first two are deterministic: the configuration is infeasible."""
+
+    OUT_OF_MEMORY = "out_of_memory"
+    REFUSED_FLAG = "refused_flag"
+    PORT = "port"
+    TIMEOUT = "timeout"
+    CRASHED = "crashed"  # was ready once, then exited
+    OTHER = "other"
+
+    @property
+    def is_infeasible(self) -> bool:
+        """True when trying the same configuration again must fail again."""
+        return self in (StartFailure.OUT_OF_MEMORY, StartFailure.REFUSED_FLAG)
+
+
+class EngineSpec(Value):
+    """One engine to start. Starting the same id twice is one start (idempotent)."""
+
+    engine_id: EngineId = Field(description="Chosen by the caller: [a-z0-9-]+, unique for ever.")
+    owner: str = Field(description="What wants it: 'rollout/<service>/<revision>' or 'trial/<study>/<number>'.")
+    kind: EngineKind
+    model: str = Field(description="Folder or hub name given to the engine.")
+    served_name: str
+    config: EngineConfig
+    gpus: int = Field(ge=1)
+    command: tuple[str, ...] | None = Field(
+        default=None,
+        description="Command template; {model}, {port}, {host} and {args} are filled in. None: the kind's own command.",
+    )
+    env: Mapping[str, str] = Field(default_factory=dict)
+    start_timeout_s: float = Field(default=900, gt=0)
+
+
+class Engine(Value):
+    """One engine as observed."""
+
+    spec: EngineSpec
+    state: EngineState
+    url: str | None = None
+    pid: int | None = None
+    gpu_indices: tuple[int, ...] = ()
+    started_at: AwareDatetime
+    ready_at: AwareDatetime | None = None
+    failure: StartFailure | None = None
+    failure_detail: str | None = Field(default=None, description="The telling log lines, never prompt text.")
+    log_path: str | None = None
+
+    @property
+    def startup_s(self) -> float | None:
+        """Seconds from process start to readiness, None while unknown."""
+        return None if self.ready_at is None else (self.ready_at - self.started_at).total_seconds()

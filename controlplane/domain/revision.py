@@ -1,0 +1,30 @@
+"""An immutable pair of model and engine config, named by its content hash."""
+
+from __future__ import annotations
+
+from pydantic import AwareDatetime
+
+from controlplane.domain.base import RevisionId, ServiceName, StudyId, Value
+from controlplane.domain.engine import EngineConfig, content_hash
+from controlplane.domain.service import EngineOptions, ModelSpec
+
+
+class Revision(Value):
+    revision_id: RevisionId
+    service: ServiceName
+    model: ModelSpec
+    engine: EngineOptions
+    config: EngineConfig
+    created_at: AwareDatetime
+    study_id: StudyId | None = None
+
+
+def revision_id(service: ServiceName, model: ModelSpec, engine: EngineOptions, config: EngineConfig) -> RevisionId:
+    """Return the name of a revision: equal content, equal name."""
+    content = {
+        "service": service,
+        "model": model.model_dump(mode="json"),
+        "engine": engine.model_dump(mode="json", exclude={"flags"}),
+        "flags": dict(config.flags),
+    }
+    return RevisionId(f"rev-{content_hash(content)}")

@@ -1,0 +1,83 @@
+"""The gateway's routing table, and the record it writes per request."""
+
+from __future__ import annotations
+
+from pydantic import AwareDatetime, Field, model_validator
+
+from controlplane.domain.base import RevisionId, Value
+from controlplane.domain.service import GatewayOptions
+
+
+class Backend(Value):
+    """One ready replica."""
+
+    engine_id: str
+    url: str
+
+
+class RevisionRoute(Value):
+    revision: RevisionId
+    weight_percent: int = Field(ge=0, le=100)
+    backends: tuple[Backend, ...] = ()
+
+
+class ServiceRoute(Value):
+    """How requests for one served model are split. Weights sum to 100, or there are none."""
+
+    service: str
+    model: str = Field(description="The name clients use; also what the engine serves it as.")
+    revisions: tuple[RevisionRoute, ...] = ()
+    options: GatewayOptions = GatewayOptions()
+
+    @model_validator(mode="after")
+    def _whole(self) -> ServiceRoute:
+        total = sum(route.weight_percent for route in self.revisions)
+        if self.revisions and total != 100:
+            raise ValueError(f"weights of {self.service} sum to {total}, not 100")
+        return self
+
+
+class ApiKey(Value):
+    """A key as the gateway knows it: its name and the SHA-256 of the secret, never the secret."""
+
+    name: str
+    sha256: str
+
+
+class RoutingTable(Value):
+    """Everything a gateway needs to serve. A table with a lower version than the present one is refused."""
+
+    version: int = Field(ge=0)
+    services: tuple[ServiceRoute, ...] = ()
+    api_keys: tuple[ApiKey, ...] = Field(default=(), description="Empty: no key is asked for (loopback only).")
+
+
+class GatewayRecord(Value):
+    """One request through the gateway. Lengths and timings only, wall-clock milliseconds, never any text."""
+
+    id: str
+    at: AwareDatetime = Field(description="Arrival.")
+    gateway: str
+    service: str
+    model: str
+    revision: RevisionId | None
+    engine_id: str | None
+    path: str
+    stream: bool
+    status: int = Field(description="Status sent to the client.")
+    error: str | None = Field(default=None, description="Failure class: upstream_connect, upstream_5xx, truncated...")
+    truncated: bool = Field(default=False, description="The stream ended before its end mark.")
+    client_gone: bool = Field(default=False, description="The client hung up first; judged neither good nor bad.")
+    retries: int = 0
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    ttft_ms: float | None = None
+    tpot_ms: float | None = None
+    e2e_ms: float | None = None
+    max_itl_ms: float | None = None
+    queue_ms: float = 0.0
+    key: str | None = Field(default=None, description="Name of the API key.")
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None

@@ -1,0 +1,232 @@
+"""`service.yaml`: everything a user says about one served model. Its JSON Schema comes from `fleetune schema`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from controlplane.domain.base import ServiceName, Value
+from controlplane.domain.engine import EngineConfig, EngineKind, FlagValue
+from controlplane.domain.errors import InvalidInput
+from controlplane.domain.hardware import GpuPool
+from controlplane.domain.schedule import ScheduleSpec
+from controlplane.domain.slo import SloSet
+from controlplane.domain.workload import Workload
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
+
+
+class ModelSpec(Value):
+    """The served model. `path` is what the engine gets; `config` is its config.json when `path` is a hub name."""
+
+    name: str = Field(description="The name clients use in `model`.", examples=["llama-70b"])
+    path: str = Field(description="Model folder, hub name, or the name of a shape shipped for the emulator.")
+
+
+class EmulatorOptions(Value):
+    """Only for engine kind emulator."""
+
+    profile: str | None = Field(default=None, description="Twin profile; None picks by model and GPU.")
+    startup_s: float = Field(default=2.0, ge=0, description="Emulated start-up, shortened.")
+    time_lapse: float = Field(default=1.0, ge=0.1, le=50, description="Emulated seconds per wall-clock second.")
+
+
+class EngineOptions(Value):
+    kind: EngineKind
+    command: tuple[str, ...] | None = Field(
+        default=None, description="Command template instead of the kind's own; {model} {host} {port} {args}."
+    )
+    version: str | None = Field(default=None, description="vLLM version whose flags are allowed; None asks the engine.")
+    flags: Mapping[str, FlagValue] = Field(default_factory=dict, description="Base flags, on every replica.")
+    env: Mapping[str, str] = Field(default_factory=dict)
+    start_timeout_s: float = Field(default=900, gt=0)
+    emulator: EmulatorOptions = EmulatorOptions()
+
+    @property
+    def time_lapse(self) -> float:
+        """Emulated seconds per wall-clock second: 1 for real engines."""
+        return self.emulator.time_lapse if self.kind is EngineKind.EMULATOR else 1.0
+
+
+class ObjectiveKind(StrEnum):
+    LOWEST_COST = "lowest_cost"  # USD per hour at the target QPS, headroom included
+    HIGHEST_GOODPUT = "highest_goodput"  # requests per second within the SLOs on the given GPUs
+
+
+class Objective(Value):
+    kind: ObjectiveKind = ObjectiveKind.LOWEST_COST
+    headroom: float = Field(default=0.15, ge=0, lt=1, description="Share of each replica's capacity kept free.")
+    spare_replicas: int = Field(default=0, ge=0, description="1 is N+1.")
+
+
+class Knob(Value):
+    """One dimension of the search: either `choices` or a range."""
+
+    choices: tuple[FlagValue | None, ...] | None = Field(default=None, description="null means: leave the flag out.")
+    low: float | None = None
+    high: float | None = None
+    step: float | None = Field(default=None, gt=0)
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Knob:
+        ranged = self.low is not None and self.high is not None
+        if (self.choices is not None) == ranged:
+            raise ValueError("give either choices or both low and high")
+        if self.choices is not None and not self.choices:
+            raise ValueError("choices is empty")
+        if ranged and self.low > self.high:  # type: ignore[operator]  # both are numbers here
+            raise ValueError(f"low {self.low} is above high {self.high}")
+        return self
+
+
+class Budget(Value):
+    """The study stops at the first limit it meets. Baseline and confirmation count too."""
+
+    engine_starts: int = Field(default=12, ge=1)
+    gpu_hours: float | None = Field(default=None, gt=0)
+    wall_clock_s: float | None = Field(default=None, gt=0)
+
+
+class LevelOptions(Value):
+    """How long one rate level may take, in emulated seconds."""
+
+    min_s: float = Field(default=10, gt=0)
+    max_s: float = Field(default=60, gt=0)
+    warmup_s: float = Field(default=2, ge=0)
+    precision: float = Field(default=0.05, gt=0, lt=1, description="Bisection ends at this relative width.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> LevelOptions:
+        if self.min_s > self.max_s:
+            raise ValueError(f"min_s {self.min_s} is above max_s {self.max_s}")
+        return self
+
+
+class TuningOptions(Value):
+    objective: Objective = Objective()
+    space: Mapping[str, Knob] = Field(
+        default_factory=dict, description="Flag name → knob. Empty: the default space for the model and GPUs."
+    )
+    budget: Budget = Budget()
+    levels: LevelOptions = LevelOptions()
+    seed: int = 0
+
+
+class CeilingPolicy(StrEnum):
+    """What happens when a step's time is over and the verdict is still inconclusive."""
+
+    ABORT = "abort"
+    PROCEED = "proceed"
+    PAUSE = "pause"
+
+
+class StepSpec(Value):
+    """One step of a rollout: a weight to reach and how to judge it."""
+
+    weight_percent: int = Field(ge=1, le=100)
+    min_samples: int = Field(default=50, ge=1, description="Finished canary requests before any pass.")
+    min_s: float = Field(default=10, ge=0)
+    max_s: float = Field(default=600, gt=0)
+    on_ceiling: CeilingPolicy = CeilingPolicy.PAUSE
+
+
+class RolloutOptions(Value):
+    steps: tuple[StepSpec, ...] = (
+        StepSpec(weight_percent=5),
+        StepSpec(weight_percent=20),
+        StepSpec(weight_percent=100),
+    )
+    miss_ratio_margin: float = Field(default=0.05, gt=0, lt=1, description="How much more the canary may miss.")
+    error_ratio_margin: float = Field(default=0.02, gt=0, lt=1)
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    guard_crashes: int = Field(default=1, ge=1, description="Canary engine exits that abort at once.")
+    guard_5xx_ratio: float = Field(default=0.2, gt=0, le=1, description="5xx share over the last seconds that aborts.")
+    guard_truncated: int = Field(default=3, ge=1, description="Truncated canary streams that abort at once.")
+    guard_window_s: float = Field(default=5, gt=0)
+
+    @model_validator(mode="after")
+    def _rising_to_100(self) -> RolloutOptions:
+        weights = [step.weight_percent for step in self.steps]
+        if not weights or weights[-1] != 100 or weights != sorted(set(weights)):
+            raise ValueError(f"step weights must rise and end at 100, got {weights}")
+        return self
+
+
+class GatewayOptions(Value):
+    """What the gateway does for this service beyond routing."""
+
+    max_retries: int = Field(default=2, ge=0, description="Other replicas tried before the first byte.")
+    connect_timeout_s: float = Field(default=2, gt=0)
+    first_token_timeout_s: float = Field(default=120, gt=0)
+    stall_timeout_s: float = Field(default=60, gt=0)
+
+
+class ServiceSpec(Value):
+    """One served model: what it is, what it runs on, what it promises, and how it may be changed."""
+
+    version: Literal[1] = 1
+    name: Name
+    model: ModelSpec
+    engine: EngineOptions
+    gpus: GpuPool
+    workload: Workload
+    slos: SloSet
+    tuning: TuningOptions = TuningOptions()
+    rollout: RolloutOptions = RolloutOptions()
+    gateway: GatewayOptions = GatewayOptions()
+    schedules: tuple[ScheduleSpec, ...] = ()
+    initial_replicas: int = Field(default=1, ge=0, description="Replicas of the base flags when nothing serves yet.")
+
+    @property
+    def service(self) -> ServiceName:
+        return ServiceName(self.name)
+
+    @property
+    def baseline(self) -> EngineConfig:
+        """vLLM's defaults with the user's base flags: what serves when nothing was rolled out yet."""
+        return EngineConfig(flags=self.engine.flags)
+
+
+def parse_service(text: str, *, source: str) -> ServiceSpec:
+    """Read a service from YAML. Raises InvalidInput naming every wrong field; `source` is named in the message."""
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InvalidInput(f"{source} is not YAML", why=" ".join(str(error).split())) from error
+    if not isinstance(raw, dict):
+        raise InvalidInput(f"{source} holds no mapping", why=f"found {type(raw).__name__}", allowed="`fleetune schema`")
+    try:
+        return ServiceSpec.model_validate(raw)
+    except ValidationError as error:
+        raise InvalidInput(f"{source} is not a valid service", why=describe(error)) from error
+
+
+def load_service(path: Path) -> ServiceSpec:
+    """Read `service.yaml`. Raises InvalidInput when it cannot be read or is invalid."""
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"cannot read {path}", why=str(error)) from error
+    return parse_service(text, source=str(path))
+
+
+def describe(error: ValidationError) -> str:
+    """Return every problem of a validation error as `field: message`, one after the other."""
+    return "; ".join(f"{_place(problem)}: {_reason(problem)}" for problem in error.errors(include_url=False))
+
+
+def _place(problem: Any) -> str:
+    return ".".join(str(part) for part in problem["loc"]) or "(whole file)"
+
+
+def _reason(problem: Any) -> str:
+    if problem["type"] == "extra_forbidden":
+        return "unknown field"
+    message: str = problem["msg"]
+    return message.removeprefix("Value error, ")

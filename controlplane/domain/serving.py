@@ -1,0 +1,20 @@
+"""What one service serves now: its spec, its stable revision and how many replicas it wants."""
+
+from __future__ import annotations
+
+from pydantic import AwareDatetime
+
+from controlplane.domain.base import RevisionId, RolloutId, ServiceName, Value
+from controlplane.domain.service import ServiceSpec
+
+
+class Service(Value):
+    """A registered service. `stable` is None until the first revision serves."""
+
+    name: ServiceName
+    spec: ServiceSpec
+    stable: RevisionId | None = None
+    stable_replicas: int = 0
+    rollout: RolloutId | None = None  # the one not final, if any
+    stopped: bool = False  # scale to nothing, keep the record
+    updated_at: AwareDatetime

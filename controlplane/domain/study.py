@@ -1,0 +1,129 @@
+"""One search over engine configurations: studies, their trials, and what comes out.
+
+A trial is one engine start plus a rate ladder. Its result is *feasible* (meets the constraints), *infeasible* (cannot
+start, or misses an SLO at any useful rate: deterministic, taught to the sampler) or *failed* (the experiment broke:
+retried, never scored).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import AwareDatetime, Field
+
+from controlplane.domain.base import RevisionId, ServiceName, StudyId, TrialId, Value
+from controlplane.domain.capacity import Capacity, FleetSize
+from controlplane.domain.engine import EngineConfig
+from controlplane.domain.fleet import StartFailure
+from controlplane.domain.report import LoadTestReport
+from controlplane.domain.service import ServiceSpec
+
+
+class StudyState(StrEnum):
+    PENDING = "pending"  # waits for a tuner worker
+    RUNNING = "running"
+    PAUSED = "paused"  # no new trial starts; the running one finishes
+    DONE = "done"  # recommendation (or "no improvement") is there
+    FAILED = "failed"  # cannot go on; `reason` says why
+    ABORTED = "aborted"
+
+
+STUDY_FINAL = frozenset({StudyState.DONE, StudyState.FAILED, StudyState.ABORTED})
+
+
+class TrialKind(StrEnum):
+    BASELINE = "baseline"
+    SEARCH = "search"
+    CONFIRM_WINNER = "confirm_winner"
+    CONFIRM_BASELINE = "confirm_baseline"
+
+
+class TrialState(StrEnum):
+    RUNNING = "running"
+    FEASIBLE = "feasible"
+    INFEASIBLE = "infeasible"
+    FAILED = "failed"
+
+
+class Level(Value):
+    """One rate of a trial's ladder."""
+
+    rate_rps: float
+    passed: bool
+    certain: bool = Field(description="The sequential test decided; else the point estimate did at the time limit.")
+    reason: str
+    report: LoadTestReport
+    records_path: str | None = None
+
+
+class Trial(Value):
+    """One configuration tried once."""
+
+    trial_id: TrialId
+    study_id: StudyId
+    number: int = Field(ge=0)
+    kind: TrialKind
+    config: EngineConfig
+    state: TrialState
+    attempt: int = Field(default=1, ge=1, description="Counts retries after failures of the infrastructure.")
+    levels: tuple[Level, ...] = ()
+    capacity: Capacity | None = None
+    fleet: FleetSize | None = Field(default=None, description="Replicas and cost at the target QPS with headroom.")
+    usd_per_million_tokens: float | None = None
+    startup_s: float | None = None
+    start_failure: StartFailure | None = None
+    reason: str | None = Field(default=None, description="Why infeasible or failed.")
+    predicted: dict[str, float] = Field(default_factory=dict, description="What the twin expected, e.g. capacity_rps.")
+    started_at: AwareDatetime
+    finished_at: AwareDatetime | None = None
+    worker: str | None = None
+    heartbeat_at: AwareDatetime | None = None
+    optuna_number: int | None = Field(default=None, description="The trial's number in the Optuna study.")
+
+
+class Evidence(Value):
+    """What a recommendation rests on."""
+
+    trial_ids: tuple[TrialId, ...]
+    baseline: Trial
+    winner: Trial
+    confirmations: tuple[Trial, ...] = ()
+    cost_ratio: float = Field(description="Winner's cost over baseline's at the target; below 1 is cheaper.")
+    cost_ratio_low: float
+    cost_ratio_high: float
+    engine_version: str
+    gpu: str
+    seed: int
+    time_lapse: float = 1.0
+
+
+class Recommendation(Value):
+    """A winner, its replica count and its evidence; or the plain statement that nothing was better."""
+
+    study_id: StudyId
+    service: ServiceName
+    improvement: bool
+    summary: str
+    config: EngineConfig
+    fleet: FleetSize
+    evidence: Evidence
+    created_at: AwareDatetime
+    applied_revision: RevisionId | None = None
+
+
+class Study(Value):
+    study_id: StudyId
+    service: ServiceName
+    spec: ServiceSpec = Field(description="The service as it was when the study was created.")
+    baseline: EngineConfig
+    state: StudyState
+    apply_when_done: bool = False
+    reason: str | None = None
+    created_at: AwareDatetime
+    started_at: AwareDatetime | None = None
+    finished_at: AwareDatetime | None = None
+    created_by: str = "cli"
+    recommendation: Recommendation | None = None
+    engine_version: str | None = None
+    gpu_seconds: float = 0.0
+    engine_starts: int = 0

@@ -1,0 +1,194 @@
+"""What the use cases need from the world. Every method is idempotent: a crash between a save and an act is repaired by
+repeating it on the next pass. One contract suite per port (`tests/contract`) runs on the fake and the real adapter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from controlplane.domain.base import EngineId, RevisionId, RolloutId, ServiceName, StudyId, TrialId, Value
+from controlplane.domain.event import Event
+from controlplane.domain.fleet import Engine, EngineSpec
+from controlplane.domain.report import LoadTestReport, RequestRecord
+from controlplane.domain.revision import Revision
+from controlplane.domain.rollout import Rollout
+from controlplane.domain.routing import GatewayRecord, RoutingTable
+from controlplane.domain.schedule import Schedule
+from controlplane.domain.serving import Service
+from controlplane.domain.slo import LatencySlo
+from controlplane.domain.study import Study, Trial
+from controlplane.domain.workload import Workload
+
+T = TypeVar("T")
+
+Clock = Callable[[], datetime]
+"""Returns the present moment, aware, UTC."""
+
+
+class Versioned(NamedTuple, Generic[T]):
+    """A stored value with the version to give back when saving it."""
+
+    value: T
+    version: int
+
+
+class Fleet(Protocol):
+    """Engines on some hardware. Several processes may hold a Fleet on the same hardware at once."""
+
+    def start(self, spec: EngineSpec) -> Engine:
+        """Start an engine, or return the one that already has this id (whatever its state).
+
+        Returns at once, state STARTING. Raises Unavailable when no GPUs are free, InvalidInput when the spec can never
+        run here.
+        """
+
+    def observe(self, engine_id: EngineId) -> Engine:
+        """Look at one engine now: a STARTING engine that answers becomes READY; an exited one FAILED with its class.
+
+        Raises NotFound for an id never started or already forgotten.
+        """
+
+    def list(self) -> Sequence[Engine]:
+        """Look at every engine not yet forgotten, those adopted from a crashed process included."""
+
+    def in_flight(self, engine_id: EngineId) -> int | None:
+        """Requests running or waiting in the engine by its own metrics; None when it does not say."""
+
+    def stop(self, engine_id: EngineId, *, drain_s: float) -> Engine:
+        """Ask an engine to stop: DRAINING until nothing is in flight or `drain_s` is over, then STOPPED.
+
+        Returns at once; call again (or `observe`) to move it on. 0 kills at once. A failed or stopped engine stays so.
+        """
+
+    def forget(self, engine_id: EngineId) -> None:
+        """Remove the memory of an engine that is STOPPED or FAILED (its log stays). Unknown ids are ignored."""
+
+    def free_gpus(self) -> int:
+        """GPUs no engine holds."""
+
+
+class TrafficRouter(Protocol):
+    """Splits live traffic. Gateways keep the last table they were given."""
+
+    def apply(self, table: RoutingTable) -> None:
+        """Give the table to every gateway. Raises Unavailable when one did not take it (the others still have it)."""
+
+    def actual(self) -> Sequence[RoutingTable]:
+        """Return the table each reachable gateway now uses. Raises Unavailable when none answers."""
+
+
+class RecordSource(Protocol):
+    """Live request records of the gateways."""
+
+    def read(
+        self, service: ServiceName, *, since: datetime, revision: RevisionId | None = None
+    ) -> Sequence[GatewayRecord]:
+        """Return finished requests that *arrived* at or after `since`, oldest first. Raises Unavailable."""
+
+
+class LoadRequest(Value):
+    """One level to run."""
+
+    workload: Workload
+    rate_rps: float
+    url: str
+    model: str
+    duration_s: float
+    warmup_s: float = 0.0
+    time_lapse: float = 1.0
+    seed: int = 0
+    slos: tuple[LatencySlo, ...] = ()
+    api_key: str | None = None
+    timeout_s: float = 120.0
+
+
+class LoadProgress(NamedTuple):
+    """What is known while a level runs. Emulated seconds; records past warm-up, in order of completion."""
+
+    elapsed_s: float
+    sent: int
+    in_flight: int
+    records: Sequence[RequestRecord]
+
+
+class LoadResult(NamedTuple):
+    report: LoadTestReport
+    records_path: Path
+
+
+Watch = Callable[[LoadProgress], str | None]
+"""Called a few times a second while a level runs; returning a reason ends the level early."""
+
+
+class LoadTester(Protocol):
+    def run(self, request: LoadRequest, *, out_dir: Path, watch: Watch | None = None) -> LoadResult:
+        """Run one level to its end. Raises Unavailable when the generator itself broke (a failed trial, not a score).
+
+        A target that is down yields a report full of errors; a generator that could not keep up an INVALID one.
+        """
+
+
+class Store(Protocol):
+    """Everything that must survive a crash. Writes are guarded: `save_*` with the version read, 0 for a new one.
+
+    `save_*` returns the new version and raises StaleVersion when somebody else saved in between.
+    `get_*` raises NotFound. Lists are newest first unless they say otherwise.
+    """
+
+    def get_service(self, name: ServiceName) -> Versioned[Service]: ...
+    def list_services(self) -> Sequence[Versioned[Service]]: ...
+    def save_service(self, service: Service, version: int) -> int: ...
+
+    def get_study(self, study_id: StudyId) -> Versioned[Study]: ...
+    def list_studies(self, service: ServiceName | None = None, *, limit: int = 100) -> Sequence[Versioned[Study]]: ...
+    def save_study(self, study: Study, version: int) -> int: ...
+    def claim_study(self, worker: str, *, now: datetime, lease_s: float) -> Versioned[Study] | None:
+        """Take the oldest PENDING study, or a RUNNING one whose heartbeat is older than `lease_s`; None if none."""
+
+    def heartbeat(self, study_id: StudyId, worker: str, *, now: datetime) -> bool:
+        """Renew a claim. False when another worker took it: stop working on it."""
+
+    def release_study(self, study_id: StudyId, worker: str) -> None: ...
+
+    def get_trial(self, trial_id: TrialId) -> Versioned[Trial]: ...
+    def list_trials(self, study_id: StudyId) -> Sequence[Versioned[Trial]]:
+        """Oldest first."""
+
+    def save_trial(self, trial: Trial, version: int) -> int: ...
+
+    def get_revision(self, revision_id: RevisionId) -> Revision: ...
+    def list_revisions(self, service: ServiceName) -> Sequence[Revision]: ...
+    def add_revision(self, revision: Revision) -> None:
+        """Keep a revision; the same one again is fine (immutable, named by content)."""
+
+    def get_rollout(self, rollout_id: RolloutId) -> Versioned[Rollout]: ...
+    def list_rollouts(
+        self, service: ServiceName | None = None, *, limit: int = 100
+    ) -> Sequence[Versioned[Rollout]]: ...
+    def save_rollout(self, rollout: Rollout, version: int) -> int: ...
+
+    def list_schedules(self, service: ServiceName | None = None) -> Sequence[Versioned[Schedule]]: ...
+    def save_schedule(self, schedule: Schedule, version: int) -> int: ...
+    def delete_schedule(self, service: ServiceName, name: str) -> None: ...
+
+    def add_event(self, event: Event) -> None: ...
+    def list_events(
+        self, *, service: str | None = None, subject: str | None = None, limit: int = 200
+    ) -> Sequence[Event]: ...
+
+    def add_load_report(
+        self, report_id: str, service: ServiceName | None, report: LoadTestReport, at: datetime
+    ) -> None: ...
+    def get_load_report(self, report_id: str) -> LoadTestReport: ...
+    def list_load_reports(
+        self, service: ServiceName | None = None, *, limit: int = 100
+    ) -> Sequence[tuple[str, datetime, LoadTestReport]]: ...
+
+    def next_number(self, name: str) -> int:
+        """Return 1, 2, 3, ... per name, never the same twice (versions of the routing table, ids)."""
+
+    def read_setting(self, name: str) -> str | None: ...
+    def write_setting(self, name: str, value: str) -> None: ...

@@ -1,0 +1,1 @@
+"""The loops of the long-running processes."""
