@@ -1,0 +1,85 @@
+"""Where one installation lives and on which ports it listens. Written by `fleetune up`, read by every process of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from controlplane.domain.base import Value
+from controlplane.domain.errors import InvalidInput, Unavailable
+from controlplane.domain.service import describe
+
+FILE = "installation.json"
+
+
+class Settings(Value):
+    """One installation. Everything it keeps lies under `data_dir`, the store too unless `store_url` says otherwise."""
+
+    data_dir: Path
+    store_url: str | None = Field(default=None, description="SQLAlchemy URL; None is SQLite in the data folder.")
+    host: str = "127.0.0.1"
+    api_port: int = Field(default=8700, ge=1, le=65535)
+    gateway_port: int = Field(default=8000, ge=1, le=65535)
+    gateway_admin_port: int = Field(default=8001, ge=1, le=65535)
+    dashboard_port: int = Field(default=8501, ge=1, le=65535)
+    gpus: int | None = Field(default=None, ge=0, description="GPUs of this host; None asks nvidia-smi.")
+    workers: int = Field(default=1, ge=0, description="Tuner workers.")
+
+    @property
+    def database(self) -> str:
+        return self.store_url or f"sqlite:///{self.data_dir / 'fleetune.db'}"
+
+    @property
+    def engines_dir(self) -> Path:
+        return self.data_dir / "engines"
+
+    @property
+    def logs_dir(self) -> Path:
+        return self.data_dir / "logs"
+
+    @property
+    def reports_dir(self) -> Path:
+        return self.data_dir / "load"
+
+    @property
+    def admin_token_file(self) -> Path:
+        """Shared by the controller and the gateways of this installation, readable by the owner only."""
+        return self.data_dir / "admin-token"
+
+    @property
+    def api_url(self) -> str:
+        return f"http://{self.host}:{self.api_port}"
+
+    @property
+    def gateway_url(self) -> str:
+        return f"http://{self.host}:{self.gateway_port}"
+
+    @property
+    def gateway_admin_url(self) -> str:
+        return f"http://127.0.0.1:{self.gateway_admin_port}"
+
+
+def save(settings: Settings) -> None:
+    """Write the installation's file. Raises Unavailable when the folder cannot be written."""
+    target = settings.data_dir / FILE
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        draft = target.with_suffix(".tmp")
+        draft.write_text(settings.model_dump_json(indent=1))
+        draft.replace(target)
+    except OSError as error:
+        raise Unavailable(f"cannot write to {settings.data_dir}", why=error.strerror or str(error)) from error
+
+
+def load(data_dir: Path) -> Settings:
+    """Read the installation in `data_dir`; defaults when there is none yet. Raises InvalidInput for a broken file."""
+    path = data_dir / FILE
+    if not path.exists():
+        return Settings(data_dir=data_dir)
+    try:
+        return Settings.model_validate_json(path.read_text()).evolve(data_dir=data_dir)
+    except ValidationError as error:
+        raise InvalidInput(f"{path} is broken", why=describe(error)) from error
+    except OSError as error:
+        raise InvalidInput(f"cannot read {path}", why=error.strerror or str(error)) from error
