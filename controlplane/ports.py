@@ -131,27 +131,43 @@ class LoadTester(Protocol):
         """
 
 
+class StudyClaim(NamedTuple):
+    """Which tuner worker holds a study, and when it last said so."""
+
+    worker: str
+    heartbeat_at: datetime
+
+
 class Store(Protocol):
     """Everything that must survive a crash. Writes are guarded: `save_*` with the version read, 0 for a new one.
 
-    `save_*` returns the new version and raises StaleVersion when somebody else saved in between.
-    `get_*` raises NotFound. Lists are newest first unless they say otherwise.
+    `save_*` returns the new version and raises StaleVersion when somebody else saved in between. `events` given to a
+    save are kept in the same transaction: both or neither. `get_*` raises NotFound. Lists are newest first unless they
+    say otherwise. Every method raises Unavailable when the store cannot be reached, written or read.
     """
 
     def get_service(self, name: ServiceName) -> Versioned[Service]: ...
     def list_services(self) -> Sequence[Versioned[Service]]: ...
-    def save_service(self, service: Service, version: int) -> int: ...
+    def save_service(self, service: Service, version: int, *, events: Sequence[Event] = ()) -> int: ...
 
     def get_study(self, study_id: StudyId) -> Versioned[Study]: ...
     def list_studies(self, service: ServiceName | None = None, *, limit: int = 100) -> Sequence[Versioned[Study]]: ...
-    def save_study(self, study: Study, version: int) -> int: ...
+    def save_study(self, study: Study, version: int, *, events: Sequence[Event] = ()) -> int: ...
+    def studies_to_apply(self) -> Sequence[Versioned[Study]]:
+        """DONE studies with `apply_when_done` whose improvement was not applied yet, oldest first."""
+
     def claim_study(self, worker: str, *, now: datetime, lease_s: float) -> Versioned[Study] | None:
-        """Take the oldest PENDING study, or a RUNNING one whose heartbeat is older than `lease_s`; None if none."""
+        """Take the oldest PENDING study, or a RUNNING one whose heartbeat is older than `lease_s`; None if none.
+
+        The study comes back RUNNING, with `started_at` set the first time. No two workers ever get the same one.
+        """
 
     def heartbeat(self, study_id: StudyId, worker: str, *, now: datetime) -> bool:
         """Renew a claim. False when another worker took it: stop working on it."""
 
     def release_study(self, study_id: StudyId, worker: str) -> None: ...
+    def study_claim(self, study_id: StudyId) -> StudyClaim | None:
+        """Who holds the study now; None when nobody does or it is unknown."""
 
     def get_trial(self, trial_id: TrialId) -> Versioned[Trial]: ...
     def list_trials(self, study_id: StudyId) -> Sequence[Versioned[Trial]]:
@@ -168,10 +184,11 @@ class Store(Protocol):
     def list_rollouts(
         self, service: ServiceName | None = None, *, limit: int = 100
     ) -> Sequence[Versioned[Rollout]]: ...
-    def save_rollout(self, rollout: Rollout, version: int) -> int: ...
+    def save_rollout(self, rollout: Rollout, version: int, *, events: Sequence[Event] = ()) -> int:
+        """Raises Conflict when the service already has another rollout that is not final."""
 
     def list_schedules(self, service: ServiceName | None = None) -> Sequence[Versioned[Schedule]]: ...
-    def save_schedule(self, schedule: Schedule, version: int) -> int: ...
+    def save_schedule(self, schedule: Schedule, version: int, *, events: Sequence[Event] = ()) -> int: ...
     def delete_schedule(self, service: ServiceName, name: str) -> None: ...
 
     def add_event(self, event: Event) -> None: ...

@@ -149,6 +149,7 @@ class RolloutOptions(Value):
     guard_5xx_ratio: float = Field(default=0.2, gt=0, le=1, description="5xx share over the last seconds that aborts.")
     guard_truncated: int = Field(default=3, ge=1, description="Truncated canary streams that abort at once.")
     guard_window_s: float = Field(default=5, gt=0)
+    capacity_wait_s: float = Field(default=600, ge=0, description="Wait this long for missing GPUs, then abort.")
 
     @model_validator(mode="after")
     def _rising_to_100(self) -> RolloutOptions:
