@@ -35,7 +35,8 @@ def difference_bounds(misses_a: int, n_a: int, misses_b: int, n_b: int, alpha: f
 
     The product of the two samples' martingales is one martingale, so the pairs (p_a, p_b) with
     M_a(p_a) · M_b(p_b) < 1/alpha are a joint confidence set; the bounds are its extreme differences.
-    Tighter than giving each sample half of alpha, but for a handful of requests. Raises ValueError as `miss_ratio_bounds` does.
+    Tighter than giving each sample half of alpha while their ratios are about as uncertain as each other (up to a
+    fifth when equally so), up to a sixth wider when one is known far better. Raises ValueError as `miss_ratio_bounds`.
     """
     _check(misses_a, n_a, alpha)
     _check(misses_b, n_b, alpha)
