@@ -1,0 +1,59 @@
+"""Reading typed values from the flags of an engine config."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from controlplane.domain.engine import EngineConfig
+from controlplane.domain.errors import InvalidInput
+
+
+class FlagReader:
+    """Reads one config; every method raises InvalidInput naming the flag, its value and what is allowed."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._flags = config.flags
+
+    def given(self, name: str) -> bool:
+        """Say whether the flag was written at all."""
+        return name in self._flags
+
+    def integer(self, name: str, *, default: int) -> int:
+        """Return a whole number ≥ 0 (`auto` and absence give the default)."""
+        value = self._flags.get(name, default)
+        if value == "auto":
+            return default
+        try:
+            number = int(str(value))
+        except ValueError:
+            number = -1
+        if isinstance(value, bool) or number < 0:
+            raise InvalidInput(f"{name} is {value!r}", allowed="a whole number, 0 or more")
+        return number
+
+    def number(self, name: str, *, default: float, low: float, high: float) -> float:
+        """Return a number within [low, high]."""
+        value = self._flags.get(name, default)
+        try:
+            number = float(str(value))
+        except ValueError:
+            number = float("nan")
+        if isinstance(value, bool) or not low <= number <= high:
+            raise InvalidInput(f"{name} is {value!r}", allowed=f"{low:g} to {high:g}")
+        return number
+
+    def boolean(self, name: str, *, default: bool) -> bool:
+        """Return a switch given as `--flag`, `--no-flag` or `--flag=true`."""
+        value = self._flags.get(name, default)
+        known = {"true": True, "1": True, "false": False, "0": False}
+        found = known.get(str(value).lower())
+        if found is None:
+            raise InvalidInput(f"{name} is {value!r}", allowed="true or false")
+        return found
+
+    def choice(self, name: str, allowed: Sequence[str], *, default: str) -> str:
+        """Return one of `allowed`."""
+        value = str(self._flags.get(name, default))
+        if value not in allowed:
+            raise InvalidInput(f"{name} is {value!r}", allowed=", ".join(allowed))
+        return value

@@ -1,0 +1,145 @@
+"""From flags to a fully resolved engine: every default filled in as vLLM 0.26 would on that GPU."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from controlplane.domain.base import Value
+from controlplane.domain.engine import EngineConfig
+from controlplane.domain.errors import InvalidInput
+from tuner.twin.costs import step_cost
+from tuner.twin.flags import FlagReader
+from tuner.twin.gpus import Gpu, find_gpu
+from tuner.twin.memory import MemoryDemand, MemoryPlan, plan_memory
+from tuner.twin.profile import Profile
+from tuner.twin.shapes import ModelShape
+from tuner.twin.steptime import StepCost
+from tuner.twin.transfer import profile_for
+
+_QUANTIZED_BITS = {"fp8": 8, "fbgemm_fp8": 8, "modelopt": 8, "compressed-tensors": 8, "awq": 4, "gptq": 4, "fp4": 4}
+
+
+class DoesNotFit(InvalidInput):
+    """The engine would not start: not enough memory, or the model cannot be split that way."""
+
+
+class EngineSetup(Value):
+    """An engine as the scheduler sees it. Token counts, blocks of `block_size` tokens, seconds in `cost`."""
+
+    max_num_seqs: int = Field(ge=1)
+    max_num_batched_tokens: int = Field(ge=1)
+    max_model_len: int = Field(ge=1)
+    kv_blocks: int = Field(ge=1)
+    block_size: int = Field(default=16, ge=1)
+    chunked_prefill: bool = True
+    long_prefill_token_threshold: int = Field(default=0, ge=0, description="Largest prompt chunk; 0 is no limit.")
+    prefix_caching: bool = True
+    priority_policy: bool = False
+    async_scheduling: bool = True
+    stream_interval: int = Field(default=1, ge=1)
+    cost: StepCost
+    gpus: int = Field(default=1, ge=1)
+    profile: Profile
+    memory: MemoryPlan
+
+
+def resolve(shape: ModelShape, gpu: str, config: EngineConfig, profile: Profile | None = None) -> EngineSetup:
+    """Return the engine `config` makes of `shape` on `gpu`; without a profile the nearest shipped one is carried over.
+
+    Raises InvalidInput for an unknown GPU or a flag value of the wrong type, DoesNotFit when it could not start.
+    """
+    sheet = find_gpu(gpu)
+    flags = FlagReader(config)
+    demand = memory_demand(shape, sheet, config)
+    plan = plan_memory(shape, sheet, demand)
+    _check_split(shape, config)
+    if not plan.fits:
+        raise DoesNotFit(
+            f"{shape.name} does not fit on {config.gpus_per_replica} × {sheet.name}", why=plan.reason or ""
+        )
+    seqs = _max_num_seqs(sheet, flags, demand.max_num_batched_tokens)
+    used = profile or profile_for(shape, sheet, int(demand.weight_bits), demand.tensor_parallel_size)
+    asynchronous = flags.boolean("async-scheduling", default=True)
+    eager = flags.boolean("enforce-eager", default=False)
+    graph = 0 if eager else _graph_tokens(flags, seqs, demand.max_num_batched_tokens)
+    return EngineSetup(
+        max_num_seqs=seqs,
+        max_num_batched_tokens=demand.max_num_batched_tokens,
+        max_model_len=demand.max_model_len,
+        kv_blocks=flags.integer("num-gpu-blocks-override", default=plan.kv_blocks),
+        block_size=demand.block_size,
+        chunked_prefill=flags.boolean("enable-chunked-prefill", default=True),
+        long_prefill_token_threshold=flags.integer("long-prefill-token-threshold", default=0),
+        prefix_caching=flags.boolean("enable-prefix-caching", default=True),
+        priority_policy=flags.choice("scheduling-policy", ("fcfs", "priority"), default="fcfs") == "priority",
+        async_scheduling=asynchronous,
+        stream_interval=flags.integer("stream-interval", default=1),
+        cost=step_cost(shape, sheet, demand, used.parameters, graph_tokens=graph),
+        gpus=config.gpus_per_replica,
+        profile=used,
+        memory=plan,
+    )
+
+
+def memory_demand(shape: ModelShape, gpu: Gpu, config: EngineConfig) -> MemoryDemand:
+    """Return what `config` asks of memory, vLLM's defaults filled in. Raises InvalidInput for a wrong value."""
+    flags = FlagReader(config)
+    kv_dtype = str(config.flags.get("kv-cache-dtype", "auto"))
+    max_len = flags.integer("max-model-len", default=shape.max_position_embeddings)
+    return MemoryDemand(
+        tensor_parallel_size=flags.integer("tensor-parallel-size", default=1),
+        pipeline_parallel_size=flags.integer("pipeline-parallel-size", default=1),
+        weight_bits=weight_bits(shape, config),
+        kv_bytes=1 if kv_dtype.startswith("fp8") else 2,
+        gpu_memory_utilization=flags.number("gpu-memory-utilization", default=0.92, low=0.01, high=1.0),
+        max_model_len=max_len,
+        max_num_batched_tokens=_max_num_batched_tokens(gpu, flags, max_len),
+        block_size=flags.integer("block-size", default=16),
+    )
+
+
+def weight_bits(shape: ModelShape, config: EngineConfig) -> int:
+    """Return the bits of one layer weight under `config`. Raises InvalidInput for an unknown quantization."""
+    method = config.flags.get("quantization", shape.quantization)
+    if method is None or method is False or str(method).lower() == "none":
+        return 16
+    name = str(method).lower()
+    found = next((bits for known, bits in _QUANTIZED_BITS.items() if name.startswith(known)), None)
+    if found is None:
+        raise InvalidInput(f"quantization {method!r} is unknown to the twin", allowed=", ".join(_QUANTIZED_BITS))
+    return found
+
+
+def _check_split(shape: ModelShape, config: EngineConfig) -> None:
+    tensor = config.tensor_parallel_size
+    if shape.num_attention_heads % tensor != 0:
+        why = f"{shape.num_attention_heads} attention heads are not divisible by it"
+        raise DoesNotFit(f"tensor-parallel-size {tensor} is impossible for {shape.name}", why=why)
+
+
+def _max_num_batched_tokens(gpu: Gpu, flags: FlagReader, max_len: int) -> int:
+    """vLLM: EngineArgs.get_batch_defaults for the API server; without chunking a whole prompt must fit."""
+    tokens = flags.integer("max-num-batched-tokens", default=8192 if gpu.large_batch_defaults else 2048)
+    given = flags.given("max-num-batched-tokens")
+    if flags.boolean("enable-chunked-prefill", default=True):
+        return tokens
+    if given and tokens < max_len:
+        why = f"max-num-batched-tokens {tokens} is below max-model-len {max_len} without chunked prefill"
+        raise DoesNotFit("no step could hold the longest prompt", why=why)
+    return max(tokens, max_len)
+
+
+def _max_num_seqs(gpu: Gpu, flags: FlagReader, batched_tokens: int) -> int:
+    seqs = flags.integer("max-num-seqs", default=1024 if gpu.large_batch_defaults else 256)
+    if seqs <= batched_tokens:
+        return seqs
+    if flags.given("max-num-seqs") and flags.given("max-num-batched-tokens"):
+        why = f"max-num-batched-tokens {batched_tokens} must be at least max-num-seqs {seqs}"
+        raise DoesNotFit("the batch limits contradict each other", why=why)
+    return batched_tokens
+
+
+def _graph_tokens(flags: FlagReader, seqs: int, batched_tokens: int) -> int:
+    """vLLM: VllmConfig._set_cudagraph_sizes; the largest captured size is min(2 × max-num-seqs, 512)."""
+    largest = flags.integer("max-cudagraph-capture-size", default=min(2 * seqs, 512))
+    return min(largest, batched_tokens)

@@ -1,0 +1,97 @@
+"""What one engine step costs, from its composition. One formula, used compiled and uncompiled alike.
+
+GPU time is a roofline (Williams et al. 2009, as in Vidur, MLSys 2024, and DistServe, OSDI 2024): the layers' matrix
+products cost the larger of reading the weights once and the FLOPs of the tokens; attention of decoding sequences reads
+their keys and values; attention of prompt chunks costs FLOPs per pair of token and context (FlashAttention); tensor
+parallelism adds two all-reduces per layer. CPU time is the launch of the step's kernels: one replay for a full CUDA
+graph, a replay per piece plus attention for a captured mixed step, every kernel for a step above the largest graph.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from numba import njit
+
+_SHARPNESS = 4.0
+"""How sharply the roofline turns from memory-bound to compute-bound (dimensionless norm)."""
+
+
+class StepCost(NamedTuple):
+    """Every constant of one engine (model × GPU × parallelism × profile), seconds unless the name says otherwise."""
+
+    weights_s: float
+    """Reading all weights once: the floor of every step."""
+    token_s: float
+    """Matrix products per token at the best efficiency."""
+    knee_tokens: float
+    """Tokens by which efficiency lags: `tokens` cost as much as `tokens + knee` would at the best efficiency."""
+    kv_token_s: float
+    """Reading one context token's keys and values for one decoding sequence."""
+    pair_s: float
+    """Attention of one (prompt token, context token) pair."""
+    sequence_s: float
+    """Per sequence in the step: output head, sampling, input preparation."""
+    fixed_s: float
+    """Per step: normalisation, sampler, gaps between kernels."""
+    allreduce_s: float
+    """Per step: latency of all all-reduces; 0 without tensor parallelism."""
+    allreduce_token_s: float
+    """Per token: bytes of all all-reduces over the link."""
+    launch_graph_s: float
+    """CPU time to launch a decode-only step held by a full CUDA graph."""
+    launch_piecewise_s: float
+    """CPU time to launch a captured step that holds prompt tokens."""
+    launch_eager_s: float
+    """CPU time to launch a step above the largest graph (or any with enforce-eager)."""
+    graph_tokens: float
+    """Tokens of the largest captured CUDA graph; 0 with enforce-eager."""
+    launch_blocks_core: float
+    """1 when the scheduling thread itself launches (one GPU), 0 when worker processes do (several)."""
+    schedule_s: float
+    """Engine core per step: scheduling and handling the previous output."""
+    schedule_sequence_s: float
+    """Engine core per sequence in the step."""
+    intake_s: float
+    """API server per request, one after another."""
+    intake_token_s: float
+    """API server per prompt token (parsing)."""
+    output_s: float
+    """API server per streamed chunk, one after another."""
+    wire_s: float
+    """Client and network per request: added once to every latency."""
+    wire_token_s: float
+    """Client per prompt token: building and sending the request."""
+
+
+class StepLoad(NamedTuple):
+    """What one step holds."""
+
+    tokens: float
+    """All tokens: one per decoding sequence, the chunk of each prompt."""
+    sequences: float
+    decode_context: float
+    """Context tokens of the decoding sequences, summed."""
+    prefill_pairs: float
+    """Sum over prompt chunks of chunk × (context before + chunk / 2)."""
+    prompt_tokens: float
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def gpu_s(cost: StepCost, load: StepLoad) -> float:
+    """Return the GPU time of a step, seconds."""
+    compute = cost.token_s * (load.tokens + cost.knee_tokens)
+    linear = (cost.weights_s**_SHARPNESS + compute**_SHARPNESS) ** (1.0 / _SHARPNESS)
+    attention = cost.kv_token_s * load.decode_context + cost.pair_s * load.prefill_pairs
+    reduce = cost.allreduce_s + cost.allreduce_token_s * load.tokens
+    return linear + attention + reduce + cost.fixed_s + cost.sequence_s * load.sequences  # type: ignore[no-any-return]
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def launch_s(cost: StepCost, load: StepLoad) -> float:
+    """Return the CPU time to launch a step, seconds."""
+    if load.tokens > cost.graph_tokens:
+        return cost.launch_eager_s
+    if load.prompt_tokens > 0:
+        return cost.launch_piecewise_s
+    return cost.launch_graph_s
