@@ -1,0 +1,135 @@
+"""What a stream's events mean: which carry tokens, when the first and last came, how the stream ended. Pure.
+
+A *token event* is a chunk that stands for generated tokens: of a completion every chunk with a choice (vLLM sends
+empty text while a multi-byte character is incomplete); of a chat every chunk with a choice but the opening role when
+it carries nothing else. A closing finish reason without text ends the request (vLLM sends it for the end-of-sequence
+token) but is neither a gap nor a counted event. Tokens are counted by `usage` when the server sends it, else by token
+ids, else one per token event.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from typing import Any
+
+DONE = b"[DONE]"
+
+
+class TokenMeter:
+    """Counts one stream. All times are nanoseconds of one clock."""
+
+    __slots__ = (
+        "coalesced",
+        "counted_ids",
+        "error",
+        "events",
+        "finished",
+        "first_ns",
+        "gaps_us",
+        "last_ns",
+        "usage_output",
+        "usage_prompt",
+    )
+
+    def __init__(self) -> None:
+        self.first_ns = 0
+        self.last_ns = 0
+        self.events = 0
+        self.coalesced = 0  # token events that share the time stamp of the one before: read in one piece
+        self.counted_ids = 0
+        self.gaps_us = array("I")
+        self.usage_output: int | None = None
+        self.usage_prompt: int | None = None
+        self.finished = False
+        self.error: str | None = None
+
+    @property
+    def output_tokens(self) -> int:
+        if self.usage_output is not None:
+            return self.usage_output
+        return self.counted_ids or self.events
+
+    def take(self, kind: bytes, data: bytes, at_ns: int) -> None:
+        """Take one event that arrived at `at_ns`. What makes no sense ends up in `error`, never in a count."""
+        if data == DONE:
+            self.finished = True
+            return
+        try:
+            chunk = json.loads(data)
+        except ValueError:
+            self.error = self.error or "protocol"
+            return
+        if not isinstance(chunk, dict):
+            self.error = self.error or "protocol"
+        elif kind == b"error" or chunk.get("error"):
+            self.error = self.error or "stream_error"
+        else:
+            self._take_chunk(chunk, at_ns)
+
+    def take_whole(self, body: bytes) -> None:
+        """Take a body that was not a stream: only its usage, and whether it is JSON at all."""
+        try:
+            answer = json.loads(body)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            self.error = self.error or "protocol"
+            return
+        if answer.get("error"):
+            self.error = self.error or "stream_error"
+        self._take_usage(answer.get("usage"))
+        self.finished = True
+
+    def _take_chunk(self, chunk: dict[str, Any], at_ns: int) -> None:
+        if chunk.get("usage"):
+            self._take_usage(chunk["usage"])
+        choices = chunk.get("choices")
+        if not choices:
+            return
+        choice = choices[0] if isinstance(choices, list) else None
+        if not isinstance(choice, dict):
+            self.error = self.error or "protocol"
+            return
+        if _carries_tokens(choice):
+            self._count(choice, at_ns)
+        if choice.get("finish_reason"):
+            self.finished = True
+            self.last_ns = max(self.last_ns, at_ns)
+
+    def _count(self, choice: dict[str, Any], at_ns: int) -> None:
+        ids = choice.get("token_ids")
+        if isinstance(ids, list):
+            self.counted_ids += len(ids)
+        if self.events:
+            gap_ns = at_ns - self.last_ns
+            self.gaps_us.append(gap_ns // 1000 if gap_ns > 0 else 0)
+            self.coalesced += gap_ns <= 0
+        else:
+            self.first_ns = at_ns
+        self.last_ns = at_ns
+        self.events += 1
+
+    def _take_usage(self, usage: Any) -> None:
+        if not isinstance(usage, dict):
+            return
+        output, prompt = usage.get("completion_tokens"), usage.get("prompt_tokens")
+        if isinstance(output, int) and output >= 0:
+            self.usage_output = output
+        if isinstance(prompt, int) and prompt >= 0:
+            self.usage_prompt = prompt
+
+
+def _carries_tokens(choice: dict[str, Any]) -> bool:
+    delta = choice.get("delta")
+    if not isinstance(delta, dict):
+        return "text" in choice and not (choice.get("finish_reason") and _is_empty(choice))
+    if any(delta.get(field) for field in ("content", "reasoning", "reasoning_content", "tool_calls", "refusal")):
+        return True
+    if choice.get("token_ids"):
+        return True
+    return "role" not in delta and not choice.get("finish_reason") and "content" in delta
+
+
+def _is_empty(choice: dict[str, Any]) -> bool:
+    return not choice["text"] and not choice.get("token_ids")
