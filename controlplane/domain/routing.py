@@ -52,6 +52,16 @@ class RoutingTable(Value):
     api_keys: tuple[ApiKey, ...] = Field(default=(), description="Empty: no key is asked for (loopback only).")
 
 
+class GatewayAddress(Value):
+    """Where one running gateway listens; it writes this to `gateways/<name>.json` of the data folder when ready."""
+
+    name: str
+    url: str
+    admin_url: str
+    pid: int
+    started_at: AwareDatetime
+
+
 class GatewayRecord(Value):
     """One request through the gateway. Lengths and timings only, wall-clock milliseconds, never any text."""
 
@@ -77,6 +87,10 @@ class GatewayRecord(Value):
     max_itl_ms: float | None = None
     queue_ms: float = 0.0
     key: str | None = Field(default=None, description="Name of the API key.")
+    retried: bool = Field(
+        default=False,
+        description="A failed attempt that another replica made good: an error of this revision the client never saw.",
+    )
 
     @property
     def ok(self) -> bool:

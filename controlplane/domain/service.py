@@ -166,6 +166,7 @@ class GatewayOptions(Value):
     connect_timeout_s: float = Field(default=2, gt=0)
     first_token_timeout_s: float = Field(default=120, gt=0)
     stall_timeout_s: float = Field(default=60, gt=0)
+    response_timeout_s: float = Field(default=600, gt=0, description="The whole of an answer that does not stream.")
 
 
 class ServiceSpec(Value):

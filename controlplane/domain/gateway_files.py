@@ -1,0 +1,39 @@
+"""How a gateway's files are named in the data folder: the gateway writes them, the control plane reads them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+_HOUR = "%Y%m%dT%H"
+
+
+def addresses_dir(data_dir: Path) -> Path:
+    """Folder with one `<gateway>.json` (a GatewayAddress) per running gateway."""
+    return data_dir / "gateways"
+
+
+def table_path(data_dir: Path, gateway: str) -> Path:
+    """Return the file that keeps the last good routing table of one gateway."""
+    return data_dir / "gateways" / "tables" / f"{gateway}.json"
+
+
+def records_dir(data_dir: Path) -> Path:
+    """Folder of the request records, one file per gateway and hour."""
+    return data_dir / "records"
+
+
+def records_name(gateway: str, at: datetime) -> str:
+    """Name of the file that takes the records of requests *finished* at `at`."""
+    return f"{gateway}-{at.astimezone(UTC).strftime(_HOUR)}.jsonl"
+
+
+def records_hour(name: str) -> datetime | None:
+    """Return the UTC hour a records file is for; None when the name is not one of a records file."""
+    stem, _, suffix = name.rpartition(".")
+    if suffix != "jsonl":
+        return None
+    try:
+        return datetime.strptime(stem.rpartition("-")[2], _HOUR).replace(tzinfo=UTC)
+    except ValueError:
+        return None

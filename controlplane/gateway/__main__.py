@@ -1,0 +1,73 @@
+"""`python -m controlplane.gateway`: run one gateway."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import SecretStr, ValidationError
+
+from controlplane.domain.errors import FleetuneError, InvalidInput
+from controlplane.domain.service import describe
+from controlplane.gateway.process import run_gateway
+from controlplane.gateway.settings import Settings
+
+_DEFAULTS = {name: field.default for name, field in Settings.model_fields.items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until drained; returns 0, or 2 with one message when it cannot start."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        asyncio.run(run_gateway(_settings(_parser().parse_args(arguments))))
+    except FleetuneError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m controlplane.gateway", description="The data plane of Fleetune.")
+    add = parser.add_argument
+    add("--data-dir", type=Path, required=True, help="folder for the last routing table and the request records")
+    add("--name", default=_DEFAULTS["name"], help="name of this gateway, unique within the data folder")
+    add("--host", default=_DEFAULTS["host"], help="address to serve on; beyond loopback only with API keys")
+    add("--port", type=int, default=_DEFAULTS["port"], help="0 takes any free one")
+    add("--admin-host", default=_DEFAULTS["admin_host"], help="beyond loopback only with a token")
+    add("--admin-port", type=int, default=_DEFAULTS["admin_port"], help="0 takes any free one")
+    add("--admin-token-file", type=Path, help="file holding the secret that the admin port asks for")
+    add("--require-keys", action="store_true", help="answer 401 until the routing table brings API keys")
+    add("--drain-s", type=float, default=_DEFAULTS["drain_s"], help="time for requests in flight after SIGTERM")
+    add("--max-body-bytes", type=int, default=_DEFAULTS["max_body_bytes"], help="largest request body")
+    add("--retention-h", type=float, default=_DEFAULTS["retention_h"], help="hours for which records are kept")
+    add("--seed", type=int, help="makes the split of requests without a session repeatable")
+    return parser
+
+
+def _settings(parsed: argparse.Namespace) -> Settings:
+    fields = vars(parsed)
+    token_file = fields.pop("admin_token_file")
+    try:
+        return Settings(**fields, admin_token=_token(token_file))
+    except ValidationError as error:
+        raise InvalidInput("the gateway cannot be set up like this", why=describe(error)) from error
+
+
+def _token(path: Path | None) -> SecretStr | None:
+    if path is None:
+        return None
+    try:
+        secret = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"cannot read the admin token file {path}", why=str(error)) from error
+    if not secret:
+        raise InvalidInput(f"the admin token file {path} is empty")
+    return SecretStr(secret)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""The admin port: the control plane gives the routing table here and reads back what is used."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from controlplane.domain.errors import Conflict, FleetuneError, InvalidInput, NotFound, Refused
+from controlplane.domain.routing import RoutingTable
+from controlplane.domain.service import describe
+from controlplane.gateway.drain import Drain
+from controlplane.gateway.keys import same_secret
+from controlplane.gateway.last_table import save_table
+from controlplane.gateway.pools import Replica
+from controlplane.gateway.routing import Routing
+from controlplane.gateway.settings import Settings, is_loopback
+from controlplane.gateway.spool import RecordSpool
+
+_log = logging.getLogger(__name__)
+_LARGEST_TABLE_BYTES = 16 << 20
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class AdminPort:
+    """Request handlers of the admin port. `problem` is the last trouble with the saved table, for the status."""
+
+    settings: Settings
+    routing: Routing
+    spool: RecordSpool
+    drain: Drain
+    table_path: Path
+    problem: str | None = None
+    _taking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def app(self) -> web.Application:
+        app = web.Application(client_max_size=_LARGEST_TABLE_BYTES, middlewares=[self._edge])
+        app.router.add_put("/admin/routing", self._put_routing)
+        app.router.add_get("/admin/routing", self._get_routing)
+        app.router.add_post("/admin/drain", self._drain)
+        app.router.add_get("/admin/status", self._status)
+        return app
+
+    @web.middleware
+    async def _edge(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            self._authorize(request)
+            return await handler(request)
+        except FleetuneError as error:
+            return web.json_response({"error": str(error)}, status=_status_of(error))
+
+    def _authorize(self, request: web.Request) -> None:
+        if "Origin" in request.headers:  # a page in a browser of this machine is not the control plane
+            raise Refused("requests from web pages are refused")
+        token = self.settings.admin_token
+        if token and not same_secret(request.headers.get("Authorization"), token.get_secret_value()):
+            raise Refused("the admin token is missing or wrong", allowed="`Authorization: Bearer <token>`")
+
+    async def _put_routing(self, request: web.Request) -> web.StreamResponse:
+        table = _parse(await request.read())
+        self._check_keys(table)
+        async with self._taking:  # saved in the order in which they were taken
+            if self.routing.take(table) or self.problem:
+                await self._save(table)
+        return web.json_response({"version": table.version, "saved": self.problem is None})
+
+    def _check_keys(self, table: RoutingTable) -> None:
+        if not table.api_keys and not is_loopback(self.settings.host) and not self.settings.require_keys:
+            raise InvalidInput(
+                "a routing table without API keys is refused",
+                why=f"this gateway listens on {self.settings.host}, which others can reach",
+                allowed="at least one key, or a gateway on 127.0.0.1",
+            )
+
+    async def _save(self, table: RoutingTable) -> None:
+        """Keep the table for a restart. Serving by it matters more: trouble is reported, not raised."""
+        try:
+            await asyncio.to_thread(save_table, table, self.table_path)
+        except OSError as error:
+            self.problem = f"routing table {table.version} could not be saved: {error}"
+            _log.error("%s", self.problem)
+        else:
+            self.problem = None
+
+    async def _get_routing(self, request: web.Request) -> web.StreamResponse:
+        if self.routing.table is None:
+            raise NotFound("this gateway has no routing table yet")
+        return web.Response(text=self.routing.table.model_dump_json(), content_type="application/json")
+
+    async def _drain(self, request: web.Request) -> web.StreamResponse:
+        self.drain.request()
+        return web.json_response({"draining": True, "in_flight": self.drain.in_flight}, status=202)
+
+    async def _status(self, request: web.Request) -> web.StreamResponse:
+        table = self.routing.table
+        return web.json_response(
+            {
+                "name": self.settings.name,
+                "table_version": table.version if table else None,
+                "ready": self.routing.ready and not self.drain.began,
+                "draining": self.drain.began,
+                "in_flight": self.drain.in_flight,
+                "replicas": [_replica(replica) for replica in self.routing.replicas()],
+                "records": {"written": self.spool.written, "dropped": self.spool.dropped},
+                "problem": self.problem,
+            }
+        )
+
+
+def _replica(replica: Replica) -> dict[str, Any]:
+    return {
+        "engine_id": replica.backend.engine_id,
+        "revision": replica.revision,
+        "in_flight": replica.in_flight,
+        "put_aside": replica.failures > 0,
+    }
+
+
+def _parse(body: bytes) -> RoutingTable:
+    try:
+        return RoutingTable.model_validate_json(body)
+    except ValidationError as error:
+        raise InvalidInput("this is not a routing table", why=describe(error)) from error
+
+
+def _status_of(error: FleetuneError) -> int:
+    statuses = {Conflict: 409, NotFound: 404, Refused: 401, InvalidInput: 422}
+    return next((status for kind, status in statuses.items() if isinstance(error, kind)), 500)

@@ -1,0 +1,91 @@
+"""Passing an answer that began on to the client, whole or as a stream, and noting how it went."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from controlplane.gateway.call import response_headers
+from controlplane.gateway.relay import ClientGone, Cut, Relay
+from controlplane.gateway.sse import StreamWatch, as_mapping
+from controlplane.gateway.tally import Tally
+from controlplane.gateway.upstream import Opened
+
+REJECTED = "upstream_4xx"  # the engine refused the request; a canary that refuses more than stable does is worse
+BROKEN = "upstream_5xx"
+REPORTED = "upstream_error_event"  # the engine ended the stream with an error event of its own
+
+_LARGEST_PARSED_BYTES = 4 << 20  # beyond this (long lists of embeddings) looking for `usage` is not worth the time
+
+
+@dataclass(frozen=True)
+class Answering:
+    """Where answers go. `monotonic` in seconds; `stopping` is set when the gateway's drain time is over."""
+
+    monotonic: Callable[[], float]
+    stopping: asyncio.Event
+
+    async def pass_on(
+        self, request: web.Request, opened: Opened, tally: Tally, *, stall_s: float
+    ) -> web.StreamResponse:
+        """Send the client the answer. Raises ClientGone when it hangs up; the tally knows how far it came."""
+        headers = response_headers(opened.response.headers, tally.call.request_id, tally.revision or "")
+        tally.status = opened.response.status
+        if not opened.events:
+            return self._whole(opened, headers, tally)
+        return await self._stream(request, opened, web.StreamResponse(headers=headers), tally, stall_s)
+
+    def _whole(self, opened: Opened, headers: CIMultiDict[str], tally: Tally) -> web.Response:
+        status = opened.response.status
+        tally.ended = self.monotonic()
+        tally.usage = _usage(opened.first)
+        tally.error = None if status < 400 else REJECTED if status < 500 else BROKEN
+        return web.Response(status=status, body=opened.first, headers=headers)
+
+    async def _stream(
+        self, request: web.Request, opened: Opened, downstream: web.StreamResponse, tally: Tally, stall_s: float
+    ) -> web.StreamResponse:
+        tally.watch = StreamWatch()
+        await _prepare(downstream, request)
+        relay = Relay(downstream, tally.watch, stall_s=stall_s, clock=self.monotonic)
+        try:
+            cut = await relay.run(opened)
+        except asyncio.CancelledError:
+            if self.stopping.is_set():
+                await relay.last_words(Cut.GATEWAY_STOPPED)
+            raise
+        await self._end(relay, downstream, cut, tally)
+        return downstream
+
+    async def _end(self, relay: Relay, downstream: web.StreamResponse, cut: Cut | None, tally: Tally) -> None:
+        tally.ended = self.monotonic()
+        tally.error = REPORTED if tally.watch and tally.watch.failed else None
+        if cut is not None:
+            tally.cut(cut)
+            await relay.last_words(cut)
+        try:
+            await downstream.write_eof()
+        except ConnectionError as error:
+            raise ClientGone from error
+
+
+async def _prepare(downstream: web.StreamResponse, request: web.Request) -> None:
+    try:
+        await downstream.prepare(request)
+    except ConnectionError as error:
+        raise ClientGone from error
+
+
+def _usage(body: bytes) -> Mapping[str, Any] | None:
+    if len(body) > _LARGEST_PARSED_BYTES:
+        return None
+    try:
+        return as_mapping(as_mapping(json.loads(body)).get("usage"))
+    except ValueError:
+        return None

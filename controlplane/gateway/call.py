@@ -1,0 +1,116 @@
+"""A client's request as the gateway understands it: which model, whether it streams, which session it belongs to."""
+
+from __future__ import annotations
+
+import io
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from controlplane.gateway.openai_errors import RequestRefused
+
+SESSION_HEADER = "X-Session-Id"
+REQUEST_ID_HEADER = "X-Request-Id"
+
+_LARGE_BODY_BYTES = 512 << 10
+_HOP_BY_HOP = frozenset(
+    {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
+    | {"proxy-authenticate", "proxy-authorization"}
+)
+# Credentials are the gateway's business; lengths and encodings are those of the body as the gateway sends it.
+_KEPT_BACK = _HOP_BY_HOP | {"host", "authorization", "cookie", "api-key", "x-api-key", "expect"}
+_KEPT_BACK |= {"content-length", "content-encoding", "accept-encoding"}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, read and understood. `body` is exactly what the client sent."""
+
+    request_id: str
+    path: str
+    query: str
+    headers: CIMultiDict[str]
+    body: bytes
+    model: str
+    stream: bool
+    session: str | None
+    key: str | None
+
+    def payload(self) -> bytes | io.BytesIO:
+        """The body to send; large ones piecewise, so that writing them does not hold up other streams."""
+        return self.body if len(self.body) <= _LARGE_BODY_BYTES else io.BytesIO(self.body)
+
+
+async def read_call(request: web.Request, *, key: str | None, max_body_bytes: int) -> Call:
+    """Read a request. Raises RequestRefused when the body is too large (413) or cannot be understood (400)."""
+    body = await _read_body(request, max_body_bytes)
+    fields = _parse(body)
+    model = fields.get("model")
+    if not isinstance(model, str) or not model:
+        raise RequestRefused(400, "`model` is missing or not a string.", code="missing_model", param="model")
+    request_id = uuid.uuid4().hex
+    return Call(
+        request_id=request_id,
+        path=request.path,
+        query=request.rel_url.raw_query_string,
+        headers=_upstream_headers(request.headers, request_id),
+        body=body,
+        model=model,
+        stream=fields.get("stream") is True,
+        session=session_of(request.headers, fields),
+        key=key,
+    )
+
+
+def session_of(headers: Mapping[str, str], fields: Mapping[str, Any]) -> str | None:
+    """Return what names the client's session: the header, else `user`, else `prompt_cache_key`; None when none does."""
+    named = (headers.get(SESSION_HEADER), fields.get("user"), fields.get("prompt_cache_key"))
+    return next((name for name in named if isinstance(name, str) and name), None)
+
+
+def response_headers(headers: CIMultiDictProxy[str], request_id: str, revision: str) -> CIMultiDict[str]:
+    """Return an upstream answer's headers as the client may see them, with the revision that answered."""
+    dropped = _hop_by_hop(headers) | {"content-length"}
+    kept = CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in dropped)
+    kept[REQUEST_ID_HEADER] = request_id
+    kept["X-Fleetune-Revision"] = revision
+    return kept
+
+
+def _upstream_headers(headers: CIMultiDictProxy[str], request_id: str) -> CIMultiDict[str]:
+    dropped = _KEPT_BACK | _hop_by_hop(headers)
+    kept = CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in dropped)
+    kept["Accept-Encoding"] = "identity"  # a compressed stream could be neither watched nor ended with an error event
+    kept.setdefault("Content-Type", "application/json")
+    kept.setdefault(REQUEST_ID_HEADER, request_id)
+    return kept
+
+
+def _hop_by_hop(headers: CIMultiDictProxy[str]) -> frozenset[str]:
+    named = ",".join(headers.getall("Connection", ()))
+    return _HOP_BY_HOP | {name.strip().lower() for name in named.split(",") if name.strip()}
+
+
+async def _read_body(request: web.Request, max_body_bytes: int) -> bytes:
+    refusal = RequestRefused(413, f"The body is larger than {max_body_bytes} bytes.", code="request_too_large")
+    if (request.content_length or 0) > max_body_bytes:
+        raise refusal
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge as error:
+        raise refusal from error
+
+
+def _parse(body: bytes) -> Mapping[str, Any]:
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise RequestRefused(400, "The body is not valid JSON.", code="invalid_json") from error
+    if not isinstance(fields, dict):
+        raise RequestRefused(400, "The body must be a JSON object.", code="invalid_json")
+    return fields

@@ -1,0 +1,79 @@
+"""Which revision gets a request, and which of its replicas. Pure: time and chance are arguments."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Collection, Sequence
+from random import Random
+from typing import NamedTuple
+
+from controlplane.domain.base import RevisionId
+from controlplane.gateway.pools import Pool, Replica, Route
+
+_HASH_SPACE = float(1 << 64)
+
+
+class _Candidate(NamedTuple):
+    pool: Pool
+    replicas: Sequence[Replica]
+
+
+def choose(  # the arguments are everything the choice depends on
+    route: Route,
+    *,
+    session: str | None,
+    tried: Collection[Replica],
+    prefer: RevisionId | None,
+    now: float,
+    chance: Random,
+) -> Replica | None:
+    """Return the replica for the next attempt, or None when no untried one is left.
+
+    A revision without usable replicas gets nothing: its share falls to the others. When every replica is put aside they
+    are tried nevertheless, as nothing else could answer. `prefer` is the revision of the attempt that just failed.
+    """
+    candidates = _candidates(route, tried, now) or _candidates(route, tried, None)
+    if not candidates:
+        return None
+    candidate = _preferred(candidates, prefer) or _by_weight(candidates, session, chance)
+    return least_loaded(candidate.replicas, chance)
+
+
+def least_loaded(replicas: Sequence[Replica], chance: Random) -> Replica:
+    """Return the replica with the fewest requests in flight, ties at random."""
+    fewest = min(replica.in_flight for replica in replicas)
+    return chance.choice([replica for replica in replicas if replica.in_flight == fewest])
+
+
+def session_score(session: str, revision: RevisionId, weight: int) -> float:
+    """Score of weighted rendezvous hashing: the revision with the highest score gets the session.
+
+    A revision wins with probability weight / sum of weights, and a growing weight only ever draws sessions *to* it
+    (Schindelhauer & Schomaker 2005, "Weighted distributed hash tables": score = -weight / ln(uniform hash)).
+    """
+    digest = hashlib.blake2b(f"{revision}\0{session}".encode(), digest_size=8).digest()
+    uniform = (int.from_bytes(digest) + 0.5) / _HASH_SPACE
+    return -weight / math.log(uniform)
+
+
+def _candidates(route: Route, tried: Collection[Replica], now: float | None) -> list[_Candidate]:
+    """Pools with weight and an untried replica; `now` None takes those put aside as well."""
+    found = []
+    for pool in route.pools:
+        fit = [replica for replica in pool.replicas if replica not in tried and (now is None or replica.usable(now))]
+        if pool.weight_percent > 0 and fit:
+            found.append(_Candidate(pool, fit))
+    return found
+
+
+def _preferred(candidates: Sequence[_Candidate], revision: RevisionId | None) -> _Candidate | None:
+    return next((candidate for candidate in candidates if candidate.pool.revision == revision), None)
+
+
+def _by_weight(candidates: Sequence[_Candidate], session: str | None, chance: Random) -> _Candidate:
+    if len(candidates) == 1:
+        return candidates[0]
+    if session is None:
+        return chance.choices(candidates, weights=[candidate.pool.weight_percent for candidate in candidates])[0]
+    return max(candidates, key=lambda found: session_score(session, found.pool.revision, found.pool.weight_percent))

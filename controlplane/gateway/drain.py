@@ -1,0 +1,65 @@
+"""Ending gracefully: nothing new is accepted, what is in flight may finish within a time, the rest is told so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+LAST_WORDS_S = 2.0
+
+
+class Drain:
+    """Counts the requests being served and, at the end, waits for them. Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self.requested = asyncio.Event()
+        self.cutting = asyncio.Event()  # the time is over: what is still in flight is ended with an error event
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def began(self) -> bool:
+        return self.requested.is_set()
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._tasks)
+
+    def request(self) -> None:
+        """Begin; again is fine."""
+        self.requested.set()
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Count the present task as serving a request."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._tasks.discard(task)
+            if not self._tasks:
+                self._idle.set()
+
+    async def finish(self, limit_s: float) -> int:
+        """Wait until nothing is in flight, at most `limit_s`; return how many requests had to be cut."""
+        if await self._idle_within(limit_s):
+            return 0
+        self.cutting.set()
+        cut = list(self._tasks)
+        for task in cut:
+            task.cancel()
+        await self._idle_within(LAST_WORDS_S)
+        return len(cut)
+
+    async def _idle_within(self, limit_s: float) -> bool:
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True

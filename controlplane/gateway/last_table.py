@@ -1,0 +1,52 @@
+"""The last good routing table on disk: what a restarted gateway serves by while the control plane is away."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from controlplane.domain.errors import InvalidInput
+from controlplane.domain.routing import RoutingTable
+from controlplane.domain.service import describe
+
+
+def save_table(table: RoutingTable, path: Path) -> None:
+    """Replace the saved table; a crash at any moment leaves the old one or the new one, whole. Raises OSError."""
+    write_atomically(path, table.model_dump_json().encode())
+
+
+def load_table(path: Path) -> RoutingTable | None:
+    """Return the saved table, None when there is none. Raises InvalidInput when it cannot be read or is broken."""
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InvalidInput(f"cannot read the last routing table {path}", why=str(error)) from error
+    try:
+        return RoutingTable.model_validate_json(text)
+    except ValidationError as error:
+        raise InvalidInput(f"the last routing table {path} is broken", why=describe(error)) from error
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file readable by its owner only: temporary file, fsync, rename, fsync of the folder. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

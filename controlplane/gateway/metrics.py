@@ -1,0 +1,105 @@
+"""The gateway's Prometheus metrics, in a registry of their own. Latencies in seconds, as Prometheus asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from controlplane.domain.routing import GatewayRecord
+from controlplane.gateway.pools import Replica
+from controlplane.gateway.routing import Routing
+from controlplane.gateway.spool import RecordSpool
+
+_TTFT_S = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20, 60, 120)
+_TPOT_S = (0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.5, 1)
+_E2E_S = (0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 60, 120, 300, 600)
+
+
+class Metrics:
+    """Counts finished requests; what is in flight and the table's version are looked up when scraped."""
+
+    def __init__(self, routing: Routing, spool: RecordSpool) -> None:
+        self._registry = CollectorRegistry()
+        by_revision = ("service", "revision")
+        self._requests = self._counter("requests", "Requests, by the status sent.", (*by_revision, "status"))
+        self._errors = self._counter("errors", "Requests that failed, by failure class.", (*by_revision, "error"))
+        self._retries = self._counter("retries", "Attempts that failed and were made again elsewhere.", by_revision)
+        self._truncated = self._counter("truncated_streams", "Streams that ended before their end mark.", by_revision)
+        self._gone = self._counter("client_gone", "Requests whose client hung up first.", by_revision)
+        self._refused = self._counter("refused", "Requests refused before routing.", ("status", "code"))
+        self._tokens = self._counter("output_tokens", "Tokens passed on.", by_revision)
+        self._ttft = self._histogram("ttft_seconds", "Arrival to first token of a stream.", _TTFT_S)
+        self._tpot = self._histogram("tpot_seconds", "Mean time per output token after the first.", _TPOT_S)
+        self._e2e = self._histogram("e2e_seconds", "Arrival to last token.", _E2E_S)
+        self._registry.register(_Present(routing, spool))
+
+    def text(self) -> bytes:
+        """Return the exposition text."""
+        return generate_latest(self._registry)
+
+    def refuse(self, status: int, code: str) -> None:
+        self._refused.labels(str(status), code).inc()
+
+    def observe(self, record: GatewayRecord) -> None:
+        """Count one finished request, or one failed attempt that was made again."""
+        place = (record.service, record.revision or "")
+        if record.retried:
+            self._retries.labels(*place).inc()
+            return
+        self._requests.labels(*place, str(record.status)).inc()
+        if record.error is not None:
+            self._errors.labels(*place, record.error).inc()
+        self._truncated.labels(*place).inc(record.truncated)
+        self._gone.labels(*place).inc(record.client_gone)
+        self._tokens.labels(*place).inc(record.output_tokens or 0)
+        self._observe_latencies(record, place)
+
+    def _observe_latencies(self, record: GatewayRecord, place: tuple[str, str]) -> None:
+        for histogram, value_ms in ((self._ttft, record.ttft_ms), (self._tpot, record.tpot_ms)):
+            if value_ms is not None:
+                histogram.labels(*place).observe(value_ms / 1000)
+        if record.ok and not record.client_gone and record.e2e_ms is not None:
+            self._e2e.labels(*place).observe(record.e2e_ms / 1000)
+
+    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
+        return Counter(f"fleetune_gateway_{name}", text, labels, registry=self._registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        labels = ("service", "revision")
+        return Histogram(f"fleetune_gateway_{name}", text, labels, registry=self._registry, buckets=buckets)
+
+
+class _Present(Collector):
+    """Gauges read at the moment of the scrape."""
+
+    def __init__(self, routing: Routing, spool: RecordSpool) -> None:
+        self._routing = routing
+        self._spool = spool
+
+    def collect(self) -> Iterator[Metric]:
+        version = self._routing.table.version if self._routing.table else -1
+        yield GaugeMetricFamily("fleetune_gateway_routing_table_version", "Version in use; -1: none.", version)
+        yield GaugeMetricFamily("fleetune_gateway_records_dropped", "Records lost to a full disk.", self._spool.dropped)
+        yield self._per_replica("in_flight", "Requests in flight.", lambda replica: replica.in_flight)
+        yield self._per_replica(
+            "put_aside", "1: not asked after a failed connect.", lambda replica: replica.failures > 0
+        )
+        yield self._weights()
+
+    def _per_replica(self, name: str, text: str, value: Callable[[Replica], float]) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(f"fleetune_gateway_{name}", text, labels=("revision", "engine"))
+        for replica in self._routing.replicas():
+            family.add_metric((replica.revision, replica.backend.engine_id), value(replica))
+        return family
+
+    def _weights(self) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(
+            "fleetune_gateway_weight_percent", "Share of traffic.", labels=("service", "revision")
+        )
+        for route in self._routing.routes():
+            for pool in route.pools:
+                family.add_metric((route.service, pool.revision), pool.weight_percent)
+        return family

@@ -1,0 +1,219 @@
+"""One gateway process from start to drained end."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from datetime import UTC, datetime
+from random import Random
+
+from aiohttp import web
+
+from controlplane.domain.errors import InvalidInput
+from controlplane.domain.gateway_files import addresses_dir, records_dir, table_path
+from controlplane.domain.routing import GatewayAddress, GatewayRecord
+from controlplane.gateway.admin import AdminPort
+from controlplane.gateway.drain import Drain
+from controlplane.gateway.last_table import load_table, write_atomically
+from controlplane.gateway.metrics import Metrics
+from controlplane.gateway.proxy import Proxy
+from controlplane.gateway.routing import Routing
+from controlplane.gateway.server import DataPort
+from controlplane.gateway.settings import Settings, is_loopback
+from controlplane.gateway.spool import RecordSpool
+from controlplane.gateway.upstream import open_session
+
+_log = logging.getLogger(__name__)
+
+
+async def run_gateway(settings: Settings) -> None:
+    """Serve until SIGTERM, SIGINT or POST /admin/drain, then drain. Raises InvalidInput when it cannot start."""
+    routing = Routing()
+    problem = _take_last_table(routing, settings)
+    _check_exposure(settings, routing)
+    _make_folders(settings)
+    async with AsyncExitStack() as stack:
+        drain = Drain()
+        _drain_on_signals(drain)
+        address = await _open(settings, routing, drain, problem, stack)
+        path = addresses_dir(settings.data_dir) / f"{settings.name}.json"
+        write_atomically(path, address.model_dump_json().encode())
+        stack.callback(path.unlink, missing_ok=True)
+        sys.stdout.write(f"gateway {address.name} serves on {address.url}, admin on {address.admin_url}\n")
+        sys.stdout.flush()
+        await drain.requested.wait()
+        _log.info("draining: %d requests in flight", drain.in_flight)
+
+
+def _take_last_table(routing: Routing, settings: Settings) -> str | None:
+    """Serve by the saved table until a newer one comes; return what is wrong with it, if anything."""
+    try:
+        table = load_table(table_path(settings.data_dir, settings.name))
+        if table is not None:
+            routing.take(table)
+    except InvalidInput as error:
+        _log.error("%s; it is ignored", error)
+        return str(error)
+    return None
+
+
+def _check_exposure(settings: Settings, routing: Routing) -> None:
+    keys = routing.table.api_keys if routing.table else ()
+    if not is_loopback(settings.host) and not keys and not settings.require_keys:
+        raise InvalidInput(
+            f"refusing to listen on {settings.host} without API keys",
+            why="others can reach it and no routing table with keys was saved",
+            allowed="a loopback address, or --require-keys to answer 401 until keys come",
+        )
+    if not is_loopback(settings.admin_host) and settings.admin_token is None:
+        raise InvalidInput(
+            f"refusing to open the admin port on {settings.admin_host} without a token",
+            why="whoever reaches it controls all traffic",
+            allowed="a loopback address, or --admin-token-file",
+        )
+
+
+def _make_folders(settings: Settings) -> None:
+    folders = (addresses_dir(settings.data_dir), records_dir(settings.data_dir))
+    try:
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise InvalidInput(f"cannot write to {folder}", why="permission denied", allowed="another --data-dir")
+    except OSError as error:
+        raise InvalidInput(
+            f"cannot write to {settings.data_dir}", why=str(error), allowed="another --data-dir"
+        ) from error
+
+
+def _drain_on_signals(drain: Drain) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, drain.request)
+
+
+async def _open(
+    settings: Settings, routing: Routing, drain: Drain, problem: str | None, stack: AsyncExitStack
+) -> GatewayAddress:
+    """Open both ports. On leaving the stack: accept nothing new, drain, close, write the last records."""
+    spool = RecordSpool(records_dir(settings.data_dir), settings.name, clock=_utc_now, retention_h=settings.retention_h)
+    stack.push_async_callback(spool.flush)
+    await _in_background(spool.run, stack)
+    metrics = Metrics(routing, spool)
+    proxy = await _proxy(settings, routing, drain, _both(spool.keep, metrics.observe), stack)
+    data = DataPort(settings, routing, proxy, metrics, drain)
+    admin = AdminPort(settings, routing, spool, drain, table_path(settings.data_dir, settings.name), problem)
+    admin_port = await _listen(admin.app(), settings.admin_host, settings.admin_port, stack, before_close=None)
+    port = await _listen(
+        data.app(), settings.host, settings.port, stack, before_close=_drained(drain, settings.drain_s)
+    )
+    return GatewayAddress(
+        name=settings.name,
+        url=f"http://{_reachable(settings.host)}:{port}",
+        admin_url=f"http://{_reachable(settings.admin_host)}:{admin_port}",
+        pid=os.getpid(),
+        started_at=_utc_now(),
+    )
+
+
+async def _proxy(
+    settings: Settings,
+    routing: Routing,
+    drain: Drain,
+    keep: Callable[[GatewayRecord], None],
+    stack: AsyncExitStack,
+) -> Proxy:
+    return Proxy(
+        name=settings.name,
+        routing=routing,
+        session=await stack.enter_async_context(open_session()),
+        keep=keep,
+        monotonic=time.monotonic,
+        wall_clock=_utc_now,
+        chance=Random(settings.seed),
+        stopping=drain.cutting,
+    )
+
+
+async def _listen(
+    app: web.Application,
+    host: str,
+    port: int,
+    stack: AsyncExitStack,
+    *,
+    before_close: Callable[[], Awaitable[None]] | None,
+) -> int:
+    """Open a port and return its number. On leaving: stop accepting, `before_close`, close what is left."""
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, keepalive_timeout=75, shutdown_timeout=1)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    site = web.TCPSite(runner, host, port, backlog=1024)
+    try:
+        await site.start()
+    except OSError as error:
+        raise _cannot_listen(host, port, error) from error
+    if before_close is not None:
+        stack.push_async_callback(before_close)
+    stack.push_async_callback(site.stop)
+    return _bound_port(runner)
+
+
+def _bound_port(runner: web.AppRunner) -> int:
+    port: int = runner.addresses[0][1]
+    return port
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> InvalidInput:
+    used = error.errno == errno.EADDRINUSE
+    return InvalidInput(
+        f"cannot listen on {host}:{port}",
+        why="the port is in use" if used else os.strerror(error.errno or 0),
+        allowed="another port, or 0 for any free one",
+    )
+
+
+def _drained(drain: Drain, limit_s: float) -> Callable[[], Awaitable[None]]:
+    async def finish() -> None:
+        drain.request()
+        cut = await drain.finish(limit_s)
+        if cut:
+            _log.warning("%d requests were cut: still in flight after %g s of draining", cut, limit_s)
+
+    return finish
+
+
+async def _in_background(work: Callable[[], Awaitable[None]], stack: AsyncExitStack) -> None:
+    task = asyncio.ensure_future(work())
+
+    async def stop() -> None:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    stack.push_async_callback(stop)
+
+
+def _both(
+    first: Callable[[GatewayRecord], None], second: Callable[[GatewayRecord], None]
+) -> Callable[[GatewayRecord], None]:
+    def keep(record: GatewayRecord) -> None:
+        first(record)
+        second(record)
+
+    return keep
+
+
+def _reachable(host: str) -> str:
+    wildcard = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
+    return wildcard.get(host, f"[{host}]" if ":" in host else host)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,89 @@
+"""Passing an engine's event stream on to the client, piece by piece, while watching it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from enum import StrEnum
+
+import aiohttp
+from aiohttp import web
+
+from controlplane.gateway.openai_errors import error_event
+from controlplane.gateway.sse import StreamWatch
+from controlplane.gateway.upstream import Opened
+
+LAST_WORDS_S = 1.0
+
+
+class ClientGone(Exception):
+    """The client hung up, or took nothing for as long as a stalled engine would have been allowed to."""
+
+
+class Cut(StrEnum):
+    """Why a stream could not go on; also the error event's code."""
+
+    TRUNCATED = "truncated"  # the engine's connection broke, or ended without an end mark
+    STALLED = "upstream_stalled"
+    GATEWAY_STOPPED = "gateway_stopped"  # the drain's time was over
+
+
+_MESSAGES = {
+    Cut.TRUNCATED: "The engine broke off in the middle of the answer.",
+    Cut.STALLED: "The engine stopped sending in the middle of the answer.",
+    Cut.GATEWAY_STOPPED: "The gateway was stopped in the middle of the answer.",
+}
+
+
+class Relay:
+    """One stream on its way from an engine to a client."""
+
+    def __init__(
+        self, downstream: web.StreamResponse, watch: StreamWatch, *, stall_s: float, clock: Callable[[], float]
+    ) -> None:
+        self._downstream = downstream
+        self._watch = watch
+        self._stall_s = stall_s
+        self._clock = clock
+        self._writing = False
+
+    async def run(self, opened: Opened) -> Cut | None:
+        """Pass everything on; return why it broke off, None when it ended well. Raises ClientGone."""
+        try:
+            async with asyncio.timeout(self._stall_s) as stall:
+                await self._copy(opened, stall)
+        except TimeoutError:
+            if self._writing:
+                raise ClientGone from None
+            return Cut.STALLED
+        except (aiohttp.ClientError, ConnectionError):
+            return None if self._watch.done else Cut.TRUNCATED
+        return None if self._watch.ended or self._watch.failed else Cut.TRUNCATED
+
+    async def last_words(self, cut: Cut) -> None:
+        """End a stream that broke off with an error event. Raises ClientGone when the client does not take it soon."""
+        try:
+            async with asyncio.timeout(LAST_WORDS_S):
+                await self._write(error_event(_MESSAGES[cut], code=cut.value))
+        except TimeoutError:
+            raise ClientGone from None
+
+    async def _copy(self, opened: Opened, stall: asyncio.Timeout) -> None:
+        loop = asyncio.get_running_loop()
+        read, feed, clock = opened.response.content.readany, self._watch.feed, self._clock
+        chunk = opened.first
+        while chunk:
+            if whole := feed(chunk, clock()):
+                await self._write(whole)
+            stall.reschedule(loop.time() + self._stall_s)
+            chunk = await read()
+        if rest := self._watch.rest():
+            await self._write(rest)
+
+    async def _write(self, data: bytes) -> None:
+        self._writing = True
+        try:
+            await self._downstream.write(data)
+        except ConnectionError as error:
+            raise ClientGone from error
+        self._writing = False

@@ -1,0 +1,35 @@
+"""How one gateway process is set up."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+
+from controlplane.domain.base import Value
+
+
+class Settings(Value):
+    data_dir: Path
+    name: str = Field(default="gw-1", pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62})$")
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    admin_host: str = "127.0.0.1"
+    admin_port: int = Field(default=8001, ge=0, le=65535)
+    admin_token: SecretStr | None = None
+    require_keys: bool = Field(default=False, description="Answer 401 to everything until keys are configured.")
+    drain_s: float = Field(default=30, ge=0)
+    max_body_bytes: int = Field(default=32 << 20, ge=1)
+    retention_h: float = Field(default=48, gt=0)
+    seed: int | None = None
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host to bind to can only be reached from this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,113 @@
+"""What is noted about one request while it is served, and the record it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from controlplane.domain.base import RevisionId
+from controlplane.domain.routing import GatewayRecord
+from controlplane.gateway.call import Call
+from controlplane.gateway.pools import Replica
+from controlplane.gateway.relay import Cut
+from controlplane.gateway.sse import StreamWatch
+
+CLIENT_GONE_STATUS = 499
+
+
+@dataclass
+class Tally:
+    """Mutable notes of one request. Instants are monotonic seconds except `at`."""
+
+    call: Call
+    gateway: str
+    service: str
+    at: datetime
+    arrived: float
+    revision: RevisionId | None = None
+    engine_id: str | None = None
+    status: int | None = None  # until something is sent
+    error: str | None = "internal"  # until it is known how it went
+    truncated: bool = False
+    client_gone: bool = False
+    retries: int = 0
+    ended: float | None = None
+    watch: StreamWatch | None = None
+    usage: Mapping[str, Any] | None = None
+
+    def sent_to(self, replica: Replica) -> None:
+        self.revision, self.engine_id = replica.revision, replica.backend.engine_id
+
+    def client_left(self) -> None:
+        self.client_gone, self.error = True, None
+        self.status = self.status or CLIENT_GONE_STATUS
+
+    def cut(self, reason: Cut) -> None:
+        """Note that the answer broke off after its first byte, or never began because the gateway stopped."""
+        self.error, self.truncated = reason.value, self.watch is not None
+        self.status = self.status or 503
+
+    def record(self, now: float) -> GatewayRecord:
+        """Return the record of the finished request."""
+        return GatewayRecord(
+            **self._identity(self.call.request_id),
+            status=500 if self.status is None else self.status,
+            error=self.error,
+            truncated=self.truncated,
+            client_gone=self.client_gone,
+            retries=self.retries,
+            prompt_tokens=self._count("prompt_tokens"),
+            output_tokens=self.watch.output_tokens if self.watch else self._count("completion_tokens"),
+            ttft_ms=self._ttft_ms(),
+            tpot_ms=self._tpot_ms(),
+            e2e_ms=self._e2e_ms(now),
+            max_itl_ms=_ms(self.watch.max_gap_s) if self.watch else None,
+        )
+
+    def failed_attempt(self, *, status: int, error: str, now: float) -> GatewayRecord:
+        """Return the record of an attempt that failed before its first byte and is made again elsewhere."""
+        identity = self._identity(f"{self.call.request_id}.{self.retries}")
+        return GatewayRecord(
+            **identity, status=status, error=error, retries=self.retries, e2e_ms=_ms(now - self.arrived), retried=True
+        )
+
+    def _identity(self, record_id: str) -> dict[str, Any]:
+        return {
+            "id": record_id,
+            "at": self.at,
+            "gateway": self.gateway,
+            "service": self.service,
+            "model": self.call.model,
+            "revision": self.revision,
+            "engine_id": self.engine_id,
+            "path": self.call.path,
+            "stream": self.call.stream,
+            "key": self.call.key,
+        }
+
+    def _count(self, name: str) -> int | None:
+        counted = (self.watch.usage if self.watch else self.usage or {}).get(name)
+        return counted if isinstance(counted, int) else None
+
+    def _ttft_ms(self) -> float | None:
+        first = self.watch.first_token_at if self.watch else None
+        return None if first is None else _ms(first - self.arrived)
+
+    def _tpot_ms(self) -> float | None:
+        """(last token − first token) / (output tokens − 1); undefined for one token and for answers in one piece."""
+        watch = self.watch
+        if watch is None or watch.first_token_at is None or watch.last_token_at is None:
+            return None
+        tokens = watch.output_tokens or 0
+        return _ms((watch.last_token_at - watch.first_token_at) / (tokens - 1)) if tokens > 1 else None
+
+    def _e2e_ms(self, now: float) -> float | None:
+        if self.watch is not None and self.watch.last_token_at is not None:
+            return _ms(self.watch.last_token_at - self.arrived)
+        return _ms((self.ended or now) - self.arrived)
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
