@@ -1,0 +1,122 @@
+"""One database: its connections, its transactions, and its errors in Fleetune's words."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
+
+from controlplane.domain.errors import InvalidInput, Unavailable
+
+ALLOWED_URLS = "sqlite:///FILE or postgresql://USER@HOST/NAME"
+BUSY_S = 15.0
+"""How long a SQLite writer waits for another one before it gives up."""
+
+_DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+
+
+class Database:
+    """Connections to one SQLite file or PostgreSQL database; safe from several threads and processes."""
+
+    def __init__(self, url: str) -> None:
+        self._url = _parse(url)
+        self.name = self._url.render_as_string(hide_password=True)
+        _make_folder(self._url)
+        self._engine = _engine(self._url)
+        # SQLite: a transaction that will write says so at its start, or two of them deadlock half-way through.
+        self._writer = self._engine.execution_options(fleetune_writes=True)
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self._engine.dialect.name == "sqlite"
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """Open a transaction that only reads. Raises Unavailable."""
+        with self._in_our_words("read"), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """Open a transaction that writes, all or nothing. Raises Unavailable; lets IntegrityError pass."""
+        with self._in_our_words("written"), self._writer.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _in_our_words(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except IntegrityError:
+            raise  # a lost race, not a broken store: the caller knows what it means
+        except (SQLAlchemyError, sqlite3.Error) as error:
+            raise self.unavailable(verb, error) from error
+
+    def unavailable(self, verb: str, error: Exception) -> Unavailable:
+        """Return the error that says this store could not be `verb` (read, written, upgraded)."""
+        cause = getattr(error, "orig", None) or error
+        return Unavailable(
+            f"the store {self.name} cannot be {verb}",
+            why=" ".join(str(cause).split()) or type(cause).__name__,
+            allowed=f"a reachable, writable database: {ALLOWED_URLS}",
+        )
+
+
+def _parse(url: str) -> sa.URL:
+    try:
+        parsed = sa.make_url(url)
+    except ArgumentError as error:
+        raise InvalidInput(
+            "the store's URL cannot be read", why="it is no database URL", allowed=ALLOWED_URLS
+        ) from error
+    driver = _DRIVERS.get(parsed.get_backend_name())
+    if driver is None:
+        raise InvalidInput(
+            "the store's URL cannot be used", why=f"unknown database '{parsed.drivername}'", allowed=ALLOWED_URLS
+        )
+    if driver == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise InvalidInput(
+            "the store's URL names no file", why="several processes share the store", allowed=ALLOWED_URLS
+        )
+    return parsed.set(drivername=driver)
+
+
+def _make_folder(url: sa.URL) -> None:
+    if url.get_backend_name() != "sqlite" or url.database is None:
+        return
+    folder = Path(url.database).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(
+            f"the store's folder {folder} cannot be made", why=error.strerror or str(error), allowed="a writable folder"
+        ) from error
+
+
+def _engine(url: sa.URL) -> sa.Engine:
+    if url.get_backend_name() == "postgresql":
+        return sa.create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 5})
+    engine = sa.create_engine(url, connect_args={"timeout": BUSY_S})
+    sa.event.listen(engine, "connect", _configure_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _configure_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves: the driver's own way breaks transactional DDL
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")  # with WAL: kill -9 loses nothing, a power cut the last commits
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get("fleetune_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

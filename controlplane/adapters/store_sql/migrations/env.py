@@ -1,0 +1,9 @@
+"""Run by Alembic: use the connection it was given, inside the caller's transaction."""
+
+from alembic import context
+
+from controlplane.adapters.store_sql.tables import METADATA
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=METADATA, render_as_batch=True)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,236 @@
+"""`SqlStore`: the Store port on one SQL database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from controlplane.adapters.store_sql import schema
+from controlplane.adapters.store_sql.database import Database
+from controlplane.adapters.store_sql.documents import Documents, add_events, decode
+from controlplane.adapters.store_sql.studies import Studies
+from controlplane.adapters.store_sql.tables import (
+    COUNTERS,
+    EVENTS,
+    LOAD_REPORTS,
+    REVISIONS,
+    ROLLOUTS,
+    SCHEDULES,
+    SERVICES,
+    SETTINGS,
+    STUDIES,
+    TRIALS,
+)
+from controlplane.domain.base import RevisionId, RolloutId, ServiceName, StudyId, TrialId
+from controlplane.domain.errors import Conflict, NotFound, StaleVersion
+from controlplane.domain.event import Event
+from controlplane.domain.report import LoadTestReport
+from controlplane.domain.revision import Revision
+from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout
+from controlplane.domain.schedule import Schedule
+from controlplane.domain.serving import Service
+from controlplane.domain.study import Study, Trial
+from controlplane.ports import StudyClaim, Versioned
+
+
+def open_store(url: str) -> SqlStore:
+    """Return the store at `url` (`sqlite:///FILE` or `postgresql://...`) with its tables at the newest schema.
+
+    Raises InvalidInput for a URL that names no database, Unavailable when it cannot be reached, written or is too new.
+    """
+    store = SqlStore(url)
+    store.upgrade()
+    return store
+
+
+class SqlStore:
+    """Implements `ports.Store`. Safe from several threads and processes; call `upgrade` once before anything else."""
+
+    def __init__(self, url: str) -> None:
+        self._database = Database(url)
+        d = self._database
+        self._services = Documents(d, SERVICES, Service, key=("name",), columns=lambda s: {"name": s.name})
+        self._studies = Studies(d)
+        self._trials = Documents(
+            d, TRIALS, Trial, key=("trial_id",), columns=lambda t: {"trial_id": t.trial_id, "study_id": t.study_id}
+        )
+        self._rollouts = Documents(
+            d,
+            ROLLOUTS,
+            Rollout,
+            key=("rollout_id",),
+            columns=lambda r: {"rollout_id": r.rollout_id, "service": r.service, "state": r.state.value},
+        )
+        self._schedules = Documents(
+            d,
+            SCHEDULES,
+            Schedule,
+            key=("service", "name"),
+            columns=lambda s: {"service": s.service, "name": s.spec.name},
+        )
+
+    def upgrade(self) -> str:
+        """Create or upgrade the tables; returns the schema revision. Raises Unavailable."""
+        return schema.upgrade(self._database)
+
+    def close(self) -> None:
+        """Close idle connections; the store can still be used."""
+        self._database.close()
+
+    def get_service(self, name: ServiceName) -> Versioned[Service]:
+        return self._services.get(name)
+
+    def list_services(self) -> Sequence[Versioned[Service]]:
+        return self._services.find()
+
+    def save_service(self, service: Service, version: int, *, events: Sequence[Event] = ()) -> int:
+        return self._services.save(service, version, events)
+
+    def get_study(self, study_id: StudyId) -> Versioned[Study]:
+        return self._studies.get(study_id)
+
+    def list_studies(self, service: ServiceName | None = None, *, limit: int = 100) -> Sequence[Versioned[Study]]:
+        return self._studies.find(*_of(STUDIES.c.service, service), limit=limit)
+
+    def save_study(self, study: Study, version: int, *, events: Sequence[Event] = ()) -> int:
+        return self._studies.save(study, version, events)
+
+    def studies_to_apply(self) -> Sequence[Versioned[Study]]:
+        return self._studies.find(STUDIES.c.to_apply, oldest_first=True)
+
+    def claim_study(self, worker: str, *, now: datetime, lease_s: float) -> Versioned[Study] | None:
+        return self._studies.claim(worker, now=now, lease_s=lease_s)
+
+    def heartbeat(self, study_id: StudyId, worker: str, *, now: datetime) -> bool:
+        return self._studies.heartbeat(study_id, worker, now=now)
+
+    def release_study(self, study_id: StudyId, worker: str) -> None:
+        self._studies.release(study_id, worker)
+
+    def study_claim(self, study_id: StudyId) -> StudyClaim | None:
+        return self._studies.holder(study_id)
+
+    def get_trial(self, trial_id: TrialId) -> Versioned[Trial]:
+        return self._trials.get(trial_id)
+
+    def list_trials(self, study_id: StudyId) -> Sequence[Versioned[Trial]]:
+        return self._trials.find(TRIALS.c.study_id == study_id, oldest_first=True)
+
+    def save_trial(self, trial: Trial, version: int) -> int:
+        return self._trials.save(trial, version)
+
+    def get_revision(self, revision_id: RevisionId) -> Revision:
+        document = self._scalar(sa.select(REVISIONS.c.document).where(REVISIONS.c.revision_id == revision_id))
+        if document is None:
+            raise NotFound(f"no revision '{revision_id}'")
+        return decode(Revision, document)
+
+    def list_revisions(self, service: ServiceName) -> Sequence[Revision]:
+        query = sa.select(REVISIONS.c.document).where(REVISIONS.c.service == service)
+        with self._database.read() as connection:
+            return [decode(Revision, row[0]) for row in connection.execute(query.order_by(REVISIONS.c.seq.desc()))]
+
+    def add_revision(self, revision: Revision) -> None:
+        values = {
+            "revision_id": revision.revision_id,
+            "service": revision.service,
+            "document": revision.model_dump_json(),
+        }
+        with self._database.write() as connection:
+            connection.execute(self._insert(REVISIONS).values(values).on_conflict_do_nothing())
+
+    def get_rollout(self, rollout_id: RolloutId) -> Versioned[Rollout]:
+        return self._rollouts.get(rollout_id)
+
+    def list_rollouts(self, service: ServiceName | None = None, *, limit: int = 100) -> Sequence[Versioned[Rollout]]:
+        return self._rollouts.find(*_of(ROLLOUTS.c.service, service), limit=limit)
+
+    def save_rollout(self, rollout: Rollout, version: int, *, events: Sequence[Event] = ()) -> int:
+        try:
+            return self._rollouts.save(rollout, version, events)
+        except StaleVersion as lost:
+            self._refuse_second(rollout, version, lost)
+            raise
+
+    def _refuse_second(self, rollout: Rollout, version: int, lost: StaleVersion) -> None:
+        active = [v.value for v in self.list_rollouts(rollout.service) if v.value.state not in ROLLOUT_FINAL]
+        if version == 0 and active and active[0].rollout_id != rollout.rollout_id:
+            raise Conflict(
+                f"{rollout.service} already has a rollout under way",
+                why=f"{active[0].rollout_id} is {active[0].state.value}",
+                allowed="wait for it, or abort it",
+            ) from lost
+
+    def list_schedules(self, service: ServiceName | None = None) -> Sequence[Versioned[Schedule]]:
+        return self._schedules.find(*_of(SCHEDULES.c.service, service))
+
+    def save_schedule(self, schedule: Schedule, version: int, *, events: Sequence[Event] = ()) -> int:
+        return self._schedules.save(schedule, version, events)
+
+    def delete_schedule(self, service: ServiceName, name: str) -> None:
+        self._schedules.delete(service, name)
+
+    def add_event(self, event: Event) -> None:
+        with self._database.write() as connection:
+            add_events(connection, [event])
+
+    def list_events(
+        self, *, service: str | None = None, subject: str | None = None, limit: int = 200
+    ) -> Sequence[Event]:
+        wanted = [*_of(EVENTS.c.service, service), *_of(EVENTS.c.subject, subject)]
+        query = sa.select(EVENTS.c.document).where(*wanted).order_by(EVENTS.c.seq.desc()).limit(limit)
+        with self._database.read() as connection:
+            return [decode(Event, row[0]) for row in connection.execute(query)]
+
+    def add_load_report(
+        self, report_id: str, service: ServiceName | None, report: LoadTestReport, at: datetime
+    ) -> None:
+        values = {"report_id": report_id, "service": service, "at": at, "document": report.model_dump_json()}
+        with self._database.write() as connection:
+            connection.execute(self._insert(LOAD_REPORTS).values(values).on_conflict_do_nothing())
+
+    def get_load_report(self, report_id: str) -> LoadTestReport:
+        document = self._scalar(sa.select(LOAD_REPORTS.c.document).where(LOAD_REPORTS.c.report_id == report_id))
+        if document is None:
+            raise NotFound(f"no load report '{report_id}'")
+        return decode(LoadTestReport, document)
+
+    def list_load_reports(
+        self, service: ServiceName | None = None, *, limit: int = 100
+    ) -> Sequence[tuple[str, datetime, LoadTestReport]]:
+        c = LOAD_REPORTS.c
+        query = sa.select(c.report_id, c.at, c.document).where(*_of(c.service, service)).order_by(c.seq.desc())
+        with self._database.read() as connection:
+            rows = connection.execute(query.limit(limit)).all()
+        return [(row.report_id, row.at, decode(LoadTestReport, row.document)) for row in rows]
+
+    def next_number(self, name: str) -> int:
+        first = self._insert(COUNTERS).values(name=name, value=1)
+        step = first.on_conflict_do_update(index_elements=["name"], set_={"value": COUNTERS.c.value + 1})
+        with self._database.write() as connection:
+            number: int = connection.execute(step.returning(COUNTERS.c.value)).scalar_one()
+        return number
+
+    def read_setting(self, name: str) -> str | None:
+        value: str | None = self._scalar(sa.select(SETTINGS.c.value).where(SETTINGS.c.name == name))
+        return value
+
+    def write_setting(self, name: str, value: str) -> None:
+        kept = self._insert(SETTINGS).values(name=name, value=value)
+        with self._database.write() as connection:
+            connection.execute(kept.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
+
+    def _insert(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+        return sqlite.insert(table) if self._database.is_sqlite else postgresql.insert(table)
+
+    def _scalar(self, query: sa.Select[tuple[Any]]) -> Any:
+        with self._database.read() as connection:
+            return connection.execute(query).scalar_one_or_none()
+
+
+def _of(column: sa.ColumnElement[Any], wanted: str | None) -> list[sa.ColumnElement[bool]]:
+    return [] if wanted is None else [column == wanted]

@@ -1,0 +1,128 @@
+"""The tables: one JSON document per value beside the columns that are searched, and the version that guards writes.
+
+`seq` keeps the order of insertion. Instants are seconds since the epoch, because SQLite has no zoned time.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from controlplane.domain.rollout import ROLLOUT_FINAL
+
+METADATA = sa.MetaData()
+
+
+class Instant(sa.types.TypeDecorator[datetime]):
+    """An aware moment, kept as seconds since the epoch (microseconds survive)."""
+
+    impl = sa.Double
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> float | None:
+        return None if value is None else value.timestamp()
+
+    def process_result_value(self, value: float | None, dialect: sa.Dialect) -> datetime | None:
+        return None if value is None else datetime.fromtimestamp(value, UTC)
+
+
+def _seq() -> sa.Column[int]:
+    # Plain INTEGER on SQLite: only that aliases the row id and counts by itself.
+    return sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=True)
+
+
+def _document() -> tuple[sa.Column[int], sa.Column[str]]:
+    return sa.Column("version", sa.Integer, nullable=False), sa.Column("document", sa.Text, nullable=False)
+
+
+SERVICES = sa.Table("services", METADATA, _seq(), sa.Column("name", sa.Text, nullable=False, unique=True), *_document())
+
+STUDIES = sa.Table(
+    "studies",
+    METADATA,
+    _seq(),
+    sa.Column("study_id", sa.Text, nullable=False, unique=True),
+    sa.Column("service", sa.Text, nullable=False, index=True),
+    sa.Column("state", sa.Text, nullable=False, index=True),
+    sa.Column("to_apply", sa.Boolean, nullable=False, index=True),
+    sa.Column("worker", sa.Text),
+    sa.Column("heartbeat_at", Instant),
+    *_document(),
+)
+
+TRIALS = sa.Table(
+    "trials",
+    METADATA,
+    _seq(),
+    sa.Column("trial_id", sa.Text, nullable=False, unique=True),
+    sa.Column("study_id", sa.Text, nullable=False, index=True),
+    *_document(),
+)
+
+REVISIONS = sa.Table(
+    "revisions",
+    METADATA,
+    _seq(),
+    sa.Column("revision_id", sa.Text, nullable=False, unique=True),
+    sa.Column("service", sa.Text, nullable=False, index=True),
+    sa.Column("document", sa.Text, nullable=False),
+)
+
+ROLLOUTS = sa.Table(
+    "rollouts",
+    METADATA,
+    _seq(),
+    sa.Column("rollout_id", sa.Text, nullable=False, unique=True),
+    sa.Column("service", sa.Text, nullable=False, index=True),
+    sa.Column("state", sa.Text, nullable=False),
+    *_document(),
+)
+
+_UNFINISHED = ROLLOUTS.c.state.not_in(sorted(state.value for state in ROLLOUT_FINAL))
+ONE_ROLLOUT = sa.Index(
+    "one_rollout_per_service", ROLLOUTS.c.service, unique=True, sqlite_where=_UNFINISHED, postgresql_where=_UNFINISHED
+)
+
+SCHEDULES = sa.Table(
+    "schedules",
+    METADATA,
+    _seq(),
+    sa.Column("service", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    *_document(),
+    sa.UniqueConstraint("service", "name"),
+)
+
+EVENTS = sa.Table(
+    "events",
+    METADATA,
+    _seq(),
+    sa.Column("service", sa.Text, index=True),
+    sa.Column("subject", sa.Text, nullable=False, index=True),
+    sa.Column("document", sa.Text, nullable=False),
+)
+
+LOAD_REPORTS = sa.Table(
+    "load_reports",
+    METADATA,
+    _seq(),
+    sa.Column("report_id", sa.Text, nullable=False, unique=True),
+    sa.Column("service", sa.Text, index=True),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("document", sa.Text, nullable=False),
+)
+
+COUNTERS = sa.Table(
+    "counters",
+    METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.BigInteger, nullable=False),
+)
+
+SETTINGS = sa.Table(
+    "settings",
+    METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)

@@ -1,0 +1,254 @@
+"""The Store port: one suite for the fake, SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from controlplane.adapters.store_sql import open_store
+from controlplane.domain.base import RolloutId, ServiceName
+from controlplane.domain.engine import EngineConfig
+from controlplane.domain.errors import Conflict, NotFound, StaleVersion
+from controlplane.domain.event import Event
+from controlplane.domain.rollout import RolloutState
+from controlplane.domain.schedule import Schedule, ScheduleSpec
+from controlplane.domain.study import StudyState
+from controlplane.ports import Store
+from tests.builders_reports import a_load_report
+from tests.builders_serving import (
+    CHAT,
+    NOW,
+    a_recommendation,
+    a_revision,
+    a_rollout,
+    a_service,
+    a_study,
+    a_trial,
+    after,
+    an_applicable_study,
+)
+from tests.fakes.store import FakeStore
+from tests.postgres import PostgresCluster, postgres_cluster, postgres_programs
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[PostgresCluster]:
+    programs = postgres_programs()
+    if programs is None:
+        pytest.fail("PostgreSQL is not installed: sh deploy/system-packages.sh postgresql")
+    with postgres_cluster(programs) as running:
+        yield running
+
+
+@pytest.fixture(params=["fake", "sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    if request.param == "fake":
+        yield FakeStore()
+        return
+    opened = open_store(_new_url(request, tmp_path))
+    yield opened
+    opened.close()
+
+
+def _new_url(request: pytest.FixtureRequest, folder: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{folder}/store.db"
+    cluster: PostgresCluster = request.getfixturevalue("cluster")
+    return cluster.new_database()
+
+
+def test_a_saved_service_reads_back_equal(store: Store) -> None:
+    service = a_service(stable=a_revision().revision_id, stable_replicas=2)
+    version = store.save_service(service, 0)
+    assert store.get_service(CHAT) == (service, version)
+    assert list(store.list_services()) == [(service, version)]
+
+
+def test_a_write_with_an_old_version_is_refused_and_changes_nothing(store: Store) -> None:
+    first = store.save_service(a_service(), 0)
+    second = store.save_service(a_service(stable_replicas=1), first)
+    with pytest.raises(StaleVersion):
+        store.save_service(a_service(stable_replicas=9), first)
+    assert store.get_service(CHAT) == (a_service(stable_replicas=1), second)
+
+
+def test_a_second_new_one_of_the_same_name_is_refused(store: Store) -> None:
+    store.save_service(a_service(), 0)
+    with pytest.raises(StaleVersion):
+        store.save_service(a_service(), 0)
+
+
+def test_saving_a_version_of_something_that_is_not_there_is_refused(store: Store) -> None:
+    with pytest.raises(StaleVersion):
+        store.save_study(a_study(), 3)
+
+
+@pytest.mark.parametrize(
+    "get",
+    [
+        lambda store: store.get_service(ServiceName("nothing")),
+        lambda store: store.get_study("nothing"),
+        lambda store: store.get_trial("nothing"),
+        lambda store: store.get_revision("nothing"),
+        lambda store: store.get_rollout("nothing"),
+        lambda store: store.get_load_report("nothing"),
+    ],
+)
+def test_what_does_not_exist_is_not_found_by_name(store: Store, get: Callable[[Store], object]) -> None:
+    with pytest.raises(NotFound, match="nothing"):
+        get(store)
+
+
+def test_events_given_to_a_save_are_kept_with_it_or_not_at_all(store: Store) -> None:
+    store.save_service(a_service(), 0, events=[_event("kept")])
+    with pytest.raises(StaleVersion):
+        store.save_service(a_service(), 0, events=[_event("lost")])
+    assert [event.action for event in store.list_events()] == ["kept"]
+
+
+def test_events_are_listed_newest_first_and_filtered(store: Store) -> None:
+    for number in range(4):
+        store.add_event(_event(f"action-{number}", subject=f"rollout/{number % 2}"))
+    assert [event.action for event in store.list_events(subject="rollout/1")] == ["action-3", "action-1"]
+    assert [event.action for event in store.list_events(service="chat", limit=1)] == ["action-3"]
+    assert not store.list_events(service="other")
+
+
+def test_studies_are_listed_newest_first_per_service(store: Store) -> None:
+    for number in (1, 2, 3):
+        store.save_study(a_study(f"st-{number}"), 0)
+    store.save_study(a_study("st-other", service=ServiceName("other")), 0)
+    assert [row.value.study_id for row in store.list_studies(CHAT)] == ["st-3", "st-2", "st-1"]
+    assert [row.value.study_id for row in store.list_studies(limit=1)] == ["st-other"]
+
+
+def test_a_saved_study_keeps_its_claim(store: Store) -> None:
+    store.save_study(a_study(), 0)
+    claimed = store.claim_study("w1", now=NOW, lease_s=30)
+    assert claimed is not None
+    store.save_study(claimed.value.evolve(engine_starts=1), claimed.version)
+    assert store.study_claim(claimed.value.study_id) == ("w1", NOW)
+
+
+def test_trials_are_listed_oldest_first(store: Store) -> None:
+    for number in (0, 1, 2):
+        store.save_trial(a_trial(number=number), 0)
+    assert [row.value.number for row in store.list_trials(a_study().study_id)] == [0, 1, 2]
+
+
+def test_the_oldest_pending_study_is_claimed_and_runs(store: Store) -> None:
+    store.save_study(a_study("st-1", state=StudyState.PAUSED), 0)
+    store.save_study(a_study("st-2"), 0)
+    store.save_study(a_study("st-3"), 0)
+    claimed = store.claim_study("w1", now=after(5), lease_s=30)
+    assert claimed is not None
+    assert claimed == store.get_study(claimed.value.study_id)
+    assert (claimed.value.study_id, claimed.value.state, claimed.value.started_at) == (
+        "st-2",
+        StudyState.RUNNING,
+        after(5),
+    )
+
+
+def test_a_claim_lasts_as_long_as_its_heartbeat(store: Store) -> None:
+    store.save_study(a_study(), 0)
+    claimed = store.claim_study("w1", now=NOW, lease_s=30)
+    assert claimed is not None
+    assert store.heartbeat(claimed.value.study_id, "w1", now=after(20))
+    assert store.claim_study("w2", now=after(45), lease_s=30) is None
+    taken = store.claim_study("w2", now=after(51), lease_s=30)
+    assert taken is not None
+    assert taken.value.started_at == NOW
+    assert not store.heartbeat(claimed.value.study_id, "w1", now=after(52))
+    assert store.study_claim(claimed.value.study_id) == ("w2", after(51))
+
+
+def test_a_released_running_study_can_be_claimed_at_once(store: Store) -> None:
+    store.save_study(a_study(), 0)
+    claimed = store.claim_study("w1", now=NOW, lease_s=30)
+    assert claimed is not None
+    store.release_study(claimed.value.study_id, "somebody else")
+    assert store.claim_study("w2", now=NOW, lease_s=30) is None
+    store.release_study(claimed.value.study_id, "w1")
+    assert store.study_claim(claimed.value.study_id) is None
+    assert store.claim_study("w2", now=NOW, lease_s=30) is not None
+
+
+def test_a_study_is_claimed_once_however_many_claim_at_once(store: Store) -> None:
+    for number in range(6):
+        store.save_study(a_study(f"st-{number}"), 0)
+    with ThreadPoolExecutor(8) as pool:
+        claims = list(pool.map(lambda n: store.claim_study(f"w{n}", now=NOW, lease_s=30), range(8)))
+    taken = [claim.value.study_id for claim in claims if claim is not None]
+    assert len(set(taken)) == len(taken)
+    assert len(taken) + len([s for s in store.list_studies() if s.value.state is StudyState.PENDING]) == 6
+
+
+def test_only_unapplied_improvements_wait_to_be_applied_oldest_first(store: Store) -> None:
+    applied = a_recommendation(applied_revision=a_revision().revision_id)
+    for study in (
+        an_applicable_study("st-1"),
+        an_applicable_study("st-2", apply_when_done=False),
+        an_applicable_study("st-3", recommendation=a_recommendation(improvement=False)),
+        an_applicable_study("st-4", recommendation=applied),
+        an_applicable_study("st-5"),
+    ):
+        store.save_study(study, 0)
+    assert [row.value.study_id for row in store.studies_to_apply()] == ["st-1", "st-5"]
+
+
+def test_a_revision_is_kept_once_and_never_changed(store: Store) -> None:
+    revision = a_revision(EngineConfig(flags={"max-num-seqs": 8}))
+    store.add_revision(revision)
+    store.add_revision(revision.evolve(created_at=after(60)))
+    assert store.get_revision(revision.revision_id) == revision
+    assert list(store.list_revisions(CHAT)) == [revision]
+
+
+def test_a_service_has_one_unfinished_rollout(store: Store) -> None:
+    version = store.save_rollout(a_rollout(), 0)
+    with pytest.raises(Conflict, match="ro-1"):
+        store.save_rollout(a_rollout(rollout_id=RolloutId("ro-2")), 0)
+    store.save_rollout(a_rollout(state=RolloutState.ABORTED), version)
+    store.save_rollout(a_rollout(rollout_id=RolloutId("ro-2")), 0)
+    assert [row.value.rollout_id for row in store.list_rollouts(CHAT)] == ["ro-2", "ro-1"]
+
+
+def test_schedules_are_kept_per_service_and_deleted_by_name(store: Store) -> None:
+    schedule = Schedule(service=CHAT, spec=ScheduleSpec(name="weekly", cron="0 2 * * SUN"), next_at=after(60))
+    store.save_schedule(schedule, 0)
+    assert [row.value for row in store.list_schedules(CHAT)] == [schedule]
+    assert not store.list_schedules(ServiceName("other"))
+    store.delete_schedule(CHAT, "weekly")
+    store.delete_schedule(CHAT, "weekly")
+    assert not store.list_schedules()
+
+
+def test_load_reports_read_back_with_their_moment(store: Store) -> None:
+    report = a_load_report()
+    store.add_load_report("lr-1", None, report, NOW)
+    store.add_load_report("lr-2", CHAT, report, after(1))
+    assert store.get_load_report("lr-1") == report
+    assert [(name, at) for name, at, _ in store.list_load_reports()] == [("lr-2", after(1)), ("lr-1", NOW)]
+    assert [name for name, _, _ in store.list_load_reports(CHAT)] == ["lr-2"]
+
+
+def test_numbers_are_never_given_twice(store: Store) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        numbers = list(pool.map(lambda _: store.next_number("routing"), range(40)))
+    assert sorted(numbers) == list(range(1, 41))
+    assert store.next_number("other") == 1
+
+
+def test_a_setting_is_what_was_written_last(store: Store) -> None:
+    assert store.read_setting("api_keys") is None
+    store.write_setting("api_keys", "[]")
+    store.write_setting("api_keys", '["é"]')
+    assert store.read_setting("api_keys") == '["é"]'
+
+
+def _event(action: str, subject: str = "service/chat") -> Event:
+    return Event(at=NOW, actor="cli", action=action, subject=subject, service="chat")

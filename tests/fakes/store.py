@@ -1,0 +1,214 @@
+"""The Store port in memory: the same guards and orders as the real one, nothing survives the process."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Generic, TypeVar
+
+from controlplane.domain.base import RevisionId, RolloutId, ServiceName, StudyId, TrialId, Value
+from controlplane.domain.errors import Conflict, NotFound, StaleVersion
+from controlplane.domain.event import Event
+from controlplane.domain.report import LoadTestReport
+from controlplane.domain.revision import Revision
+from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout
+from controlplane.domain.schedule import Schedule
+from controlplane.domain.serving import Service
+from controlplane.domain.study import Study, StudyState, Trial
+from controlplane.ports import StudyClaim, Versioned
+
+V = TypeVar("V", bound=Value)
+Key = tuple[str, ...]
+
+
+class _Shelf(Generic[V]):
+    """Values of one type in the order of their first save."""
+
+    def __init__(self, noun: str, key: Callable[[V], Key]) -> None:
+        self._noun = noun
+        self._key = key
+        self.rows: dict[Key, Versioned[V]] = {}
+
+    def get(self, *key: str) -> Versioned[V]:
+        if key not in self.rows:
+            raise NotFound(f"no {self._noun} '{'/'.join(key)}'")
+        return self.rows[key]
+
+    def save(self, value: V, version: int) -> int:
+        present = self.rows.get(self._key(value))
+        if (present.version if present else 0) != version:
+            raise StaleVersion(f"{self._noun} '{'/'.join(self._key(value))}' was saved by somebody else")
+        self.rows[self._key(value)] = Versioned(value, version + 1)
+        return version + 1
+
+    def newest(self, wanted: Callable[[V], bool] = lambda _: True, limit: int | None = None) -> list[Versioned[V]]:
+        return [row for row in reversed(self.rows.values()) if wanted(row.value)][:limit]
+
+
+class FakeStore:
+    """Implements `ports.Store` for tests; safe from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._services: _Shelf[Service] = _Shelf("service", lambda s: (s.name,))
+        self._studies: _Shelf[Study] = _Shelf("study", lambda s: (s.study_id,))
+        self._trials: _Shelf[Trial] = _Shelf("trial", lambda t: (t.trial_id,))
+        self._rollouts: _Shelf[Rollout] = _Shelf("rollout", lambda r: (r.rollout_id,))
+        self._schedules: _Shelf[Schedule] = _Shelf("schedule", lambda s: (s.service, s.spec.name))
+        self._claims: dict[StudyId, StudyClaim] = {}
+        self._revisions: dict[RevisionId, Revision] = {}
+        self._events: list[Event] = []
+        self._reports: dict[str, tuple[ServiceName | None, datetime, LoadTestReport]] = {}
+        self._numbers: Counter[str] = Counter()
+        self._settings: dict[str, str] = {}
+
+    def get_service(self, name: ServiceName) -> Versioned[Service]:
+        return self._services.get(name)
+
+    def list_services(self) -> Sequence[Versioned[Service]]:
+        return self._services.newest()
+
+    def save_service(self, service: Service, version: int, *, events: Sequence[Event] = ()) -> int:
+        return self._save(self._services, service, version, events)
+
+    def get_study(self, study_id: StudyId) -> Versioned[Study]:
+        return self._studies.get(study_id)
+
+    def list_studies(self, service: ServiceName | None = None, *, limit: int = 100) -> Sequence[Versioned[Study]]:
+        return self._studies.newest(lambda s: service in (None, s.service), limit)
+
+    def save_study(self, study: Study, version: int, *, events: Sequence[Event] = ()) -> int:
+        return self._save(self._studies, study, version, events)
+
+    def studies_to_apply(self) -> Sequence[Versioned[Study]]:
+        return self._studies.newest(_waits_to_be_applied)[::-1]
+
+    def claim_study(self, worker: str, *, now: datetime, lease_s: float) -> Versioned[Study] | None:
+        with self._lock:
+            claimable = self._studies.newest(lambda s: self._is_claimable(s, now - timedelta(seconds=lease_s)))
+            if not claimable:
+                return None
+            study, version = claimable[-1]
+            taken = study.evolve(state=StudyState.RUNNING, started_at=study.started_at or now)
+            self._claims[study.study_id] = StudyClaim(worker, now)
+            return Versioned(taken, self._studies.save(taken, version))
+
+    def _is_claimable(self, study: Study, stale_before: datetime) -> bool:
+        claim = self._claims.get(study.study_id)
+        silent = claim is None or claim.heartbeat_at < stale_before
+        return study.state is StudyState.PENDING or (study.state is StudyState.RUNNING and silent)
+
+    def heartbeat(self, study_id: StudyId, worker: str, *, now: datetime) -> bool:
+        with self._lock:
+            claim = self._claims.get(study_id)
+            if claim is None or claim.worker != worker:
+                return False
+            self._claims[study_id] = StudyClaim(worker, now)
+            return True
+
+    def release_study(self, study_id: StudyId, worker: str) -> None:
+        with self._lock:
+            claim = self._claims.get(study_id)
+            if claim is not None and claim.worker == worker:
+                del self._claims[study_id]
+
+    def study_claim(self, study_id: StudyId) -> StudyClaim | None:
+        return self._claims.get(study_id)
+
+    def get_trial(self, trial_id: TrialId) -> Versioned[Trial]:
+        return self._trials.get(trial_id)
+
+    def list_trials(self, study_id: StudyId) -> Sequence[Versioned[Trial]]:
+        return self._trials.newest(lambda t: t.study_id == study_id)[::-1]
+
+    def save_trial(self, trial: Trial, version: int) -> int:
+        return self._save(self._trials, trial, version, ())
+
+    def get_revision(self, revision_id: RevisionId) -> Revision:
+        if revision_id not in self._revisions:
+            raise NotFound(f"no revision '{revision_id}'")
+        return self._revisions[revision_id]
+
+    def list_revisions(self, service: ServiceName) -> Sequence[Revision]:
+        return [revision for revision in reversed(self._revisions.values()) if revision.service == service]
+
+    def add_revision(self, revision: Revision) -> None:
+        with self._lock:
+            self._revisions.setdefault(revision.revision_id, revision)
+
+    def get_rollout(self, rollout_id: RolloutId) -> Versioned[Rollout]:
+        return self._rollouts.get(rollout_id)
+
+    def list_rollouts(self, service: ServiceName | None = None, *, limit: int = 100) -> Sequence[Versioned[Rollout]]:
+        return self._rollouts.newest(lambda r: service in (None, r.service), limit)
+
+    def save_rollout(self, rollout: Rollout, version: int, *, events: Sequence[Event] = ()) -> int:
+        with self._lock:
+            others = [row.value for row in self.list_rollouts(rollout.service) if row.value.state not in ROLLOUT_FINAL]
+            if version == 0 and any(other.rollout_id != rollout.rollout_id for other in others):
+                raise Conflict(f"{rollout.service} already has a rollout under way", why=others[0].rollout_id)
+            return self._save(self._rollouts, rollout, version, events)
+
+    def list_schedules(self, service: ServiceName | None = None) -> Sequence[Versioned[Schedule]]:
+        return self._schedules.newest(lambda s: service in (None, s.service))
+
+    def save_schedule(self, schedule: Schedule, version: int, *, events: Sequence[Event] = ()) -> int:
+        return self._save(self._schedules, schedule, version, events)
+
+    def delete_schedule(self, service: ServiceName, name: str) -> None:
+        with self._lock:
+            self._schedules.rows.pop((service, name), None)
+
+    def add_event(self, event: Event) -> None:
+        with self._lock:
+            self._events.append(event)
+
+    def list_events(
+        self, *, service: str | None = None, subject: str | None = None, limit: int = 200
+    ) -> Sequence[Event]:
+        wanted = [e for e in self._events if service in (None, e.service) and subject in (None, e.subject)]
+        return wanted[::-1][:limit]
+
+    def add_load_report(
+        self, report_id: str, service: ServiceName | None, report: LoadTestReport, at: datetime
+    ) -> None:
+        with self._lock:
+            self._reports.setdefault(report_id, (service, at, report))
+
+    def get_load_report(self, report_id: str) -> LoadTestReport:
+        if report_id not in self._reports:
+            raise NotFound(f"no load report '{report_id}'")
+        return self._reports[report_id][2]
+
+    def list_load_reports(
+        self, service: ServiceName | None = None, *, limit: int = 100
+    ) -> Sequence[tuple[str, datetime, LoadTestReport]]:
+        rows = reversed(self._reports.items())
+        return [(name, at, report) for name, (of, at, report) in rows if service in (None, of)][:limit]
+
+    def next_number(self, name: str) -> int:
+        with self._lock:
+            self._numbers[name] += 1
+            return self._numbers[name]
+
+    def read_setting(self, name: str) -> str | None:
+        return self._settings.get(name)
+
+    def write_setting(self, name: str, value: str) -> None:
+        with self._lock:
+            self._settings[name] = value
+
+    def _save(self, shelf: _Shelf[V], value: V, version: int, events: Sequence[Event]) -> int:
+        with self._lock:
+            saved = shelf.save(value, version)
+            self._events.extend(events)
+            return saved
+
+
+def _waits_to_be_applied(study: Study) -> bool:
+    found = study.recommendation
+    if study.state is not StudyState.DONE or not study.apply_when_done or found is None:
+        return False
+    return found.improvement and found.applied_revision is None
