@@ -1,0 +1,169 @@
+"""The command line: `vllm serve`'s own flags, by its schema, plus those only the emulator knows.
+
+Refusals read like vLLM's (argparse): usage and `error: …` on stderr, exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from controlplane.domain.engine import EngineConfig, FlagValue, canonical_flag
+from controlplane.emulator.faults import FAULT_HELP, Faults, parse_faults
+from controlplane.emulator.settings import EmulatorSettings
+from tuner.knobs.schema import KnobFlag, KnobType, load_knobs
+
+_NOT_FLAGS = {"host", "port", "api-key", "served-model-name", "shutdown-timeout"}
+_SCALES = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def parse_command_line(arguments: Sequence[str], *, visible_devices: int | None) -> EmulatorSettings:
+    """Return what `fleetune-emulator [serve] MODEL --flags…` asks for.
+
+    `visible_devices` is how many GPUs CUDA_VISIBLE_DEVICES names, None when it is unset. Exits with code 2 on a flag
+    vLLM would refuse.
+    """
+    words = list(arguments)
+    if words and words[0] == "serve":
+        words = words[1:]
+    parsed = vars(_parser().parse_args([_dashed(word) for word in words]))
+    own = {name: parsed.pop(name) for name in [name for name in parsed if name.startswith("emulator-")]}
+    model = str(parsed.pop("model_tag"))
+    given = {name: value for name, value in parsed.items() if value is not None}
+    return EmulatorSettings(
+        model=model,
+        served_names=tuple(given.get("served-model-name", ())) or (model,),
+        host=given.get("host", "127.0.0.1"),
+        port=given.get("port", 8000),
+        api_keys=tuple(given.get("api-key", ())),
+        shutdown_timeout_s=given.get("shutdown-timeout", 0),
+        config=EngineConfig(flags={n: _plain(v) for n, v in given.items() if n not in _NOT_FLAGS}),
+        gpu=own["emulator-gpu"],
+        profile=own["emulator-profile"],
+        startup_s=own["emulator-startup-s"],
+        time_lapse=own["emulator-time-lapse"],
+        admin_port=own["emulator-admin-port"],
+        seed=own["emulator-seed"],
+        faults=own["emulator-fault"] or Faults(),
+        visible_devices=visible_devices,
+    )
+
+
+def human_int(text: str) -> int:
+    """Read vLLM's human-readable integers: 8k = 8,000, 8K = 8,192, 25.6k = 25,600. Raises ValueError."""
+    match = re.fullmatch(r"(-?\d+(?:\.\d+)?)([kKmMgGtT]?)", text)
+    if match is None:
+        raise ValueError(text)
+    number, scale = match.groups()
+    if scale.isupper() and "." in number:
+        raise ValueError(text)
+    return int(float(number) * _SCALES[scale]) if scale else int(number)
+
+
+def model_length(text: str) -> int | str:
+    """Read `--max-model-len`, which also takes `auto` and -1 (what fits)."""
+    return text if text == "auto" else human_int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="vllm serve", allow_abbrev=False, add_help=True, usage="vllm serve [options]")
+    parser.add_argument("model_tag", help="model folder, hub name, or a shape shipped with the twin")
+    for name, flag in load_knobs().flags.items():
+        _add(parser, name, flag)
+    _add_own(parser)
+    return parser
+
+
+def _add_own(parser: argparse.ArgumentParser) -> None:
+    own = parser.add_argument_group("emulator only")
+    own.add_argument("--emulator-gpu", dest="emulator-gpu", default="H200", help="GPU of the twin's data sheet")
+    own.add_argument("--emulator-profile", dest="emulator-profile", default=None, help="named twin profile")
+    own.add_argument("--emulator-startup-s", dest="emulator-startup-s", type=_not_negative, default=None)
+    own.add_argument("--emulator-time-lapse", dest="emulator-time-lapse", type=_time_lapse, default=1.0)
+    own.add_argument("--emulator-admin-port", dest="emulator-admin-port", type=int, default=None)
+    own.add_argument("--emulator-seed", dest="emulator-seed", type=int, default=0)
+    own.add_argument("--emulator-fault", dest="emulator-fault", type=_faults, default=None, help=FAULT_HELP)
+
+
+def _add(parser: argparse.ArgumentParser, name: str, flag: KnobFlag) -> None:
+    names = [f"--{name}", *(f"--{alias}" if len(alias) > 3 else f"-{alias}" for alias in flag.aliases)]
+    if flag.type is KnobType.BOOL and not flag.optional:
+        parser.add_argument(*names, dest=name, action=argparse.BooleanOptionalAction, default=None)
+        return
+    if flag.type is KnobType.BOOL:
+        parser.add_argument(*names, dest=name, nargs="?", const=True, type=_truth, default=None)
+        parser.add_argument(f"--no-{name}", dest=name, action="store_false", default=None)
+        return
+    if flag.type is KnobType.SWITCH:
+        parser.add_argument(*names, dest=name, action="store_true", default=None)
+        return
+    choices = list(flag.choices) if flag.choices is not None else None
+    many = "+" if flag.many or name in ("api-key", "served-model-name") else None
+    parser.add_argument(*names, dest=name, type=_reader(name, flag), choices=choices, nargs=many, default=None)
+
+
+def _reader(name: str, flag: KnobFlag) -> Callable[[str], Any]:
+    if name == "max-model-len":
+        return model_length
+    if flag.type is KnobType.INT:
+        return human_int if flag.human_int else int
+    if flag.type is KnobType.FLOAT:
+        return float
+    if flag.type is KnobType.JSON:
+        return _json_text
+    return str
+
+
+def _json_text(text: str) -> str:
+    try:
+        json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"Value {text} cannot be converted to {json.loads}.") from error
+    return text
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"invalid bool value: '{text}'")
+    return text.lower() == "true"
+
+
+def _not_negative(text: str) -> float:
+    seconds = float(text)
+    if not seconds >= 0:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, got {text}")
+    return seconds
+
+
+def _time_lapse(text: str) -> float:
+    factor = float(text)
+    if not 0.1 <= factor <= 50:
+        raise argparse.ArgumentTypeError(f"must be between 0.1 and 50, got {text}")
+    return factor
+
+
+def _faults(text: str) -> Faults:
+    try:
+        return parse_faults(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _dashed(word: str) -> str:
+    """Turn `--max_num_seqs=4` into `--max-num-seqs=4`; values stay as they are."""
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word.partition("=")
+    return f"--{canonical_flag(name)}{equals}{value}"
+
+
+def _plain(value: object) -> FlagValue:
+    """A flag with several values travels on as the words it was given as."""
+    if isinstance(value, list):
+        return " ".join(str(part) for part in value)
+    if isinstance(value, bool | int | float | str):
+        return value
+    return str(value)

@@ -1,0 +1,166 @@
+"""The twin in real time: its events are waited for, its tokens handed out the moment a client of it would see them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from controlplane.emulator.clock import LapsedClock
+from controlplane.emulator.metrics import EngineMetrics
+from tuner.twin.engine import Emission, TwinEngine
+
+_TOGETHER_S = 0.0001
+"""Tokens due within this wall-clock time are written in one go; an early write by so little is within the timers'
+own accuracy."""
+
+
+class Listener(Protocol):
+    """Who gets the tokens of one request."""
+
+    def deliver(self, tokens: int, finished: bool) -> None: ...
+
+
+class Ask(NamedTuple):
+    """One request as the twin needs it: lengths, and what its prompt's full blocks hash to."""
+
+    prompt_tokens: int
+    max_tokens: int
+    block_hashes: tuple[int, ...] = ()
+    priority: int = 0
+
+
+@dataclass(slots=True)
+class _Open:
+    listener: Listener
+    ask: Ask
+    finish_reason: str
+    received_s: float
+    first_s: float = 0.0
+    last_s: float = 0.0
+    tokens: int = 0
+
+
+class LiveEngine:
+    """Runs one twin engine against the wall clock.
+
+    `own` is the engine's clock (a degraded engine's runs slower), `outside` the clients'. Both are emulated seconds.
+    """
+
+    def __init__(self, engine: TwinEngine, *, own: LapsedClock, outside: LapsedClock, metrics: EngineMetrics) -> None:
+        self._engine = engine
+        self._own = own
+        self._outside = outside
+        self._metrics = metrics
+        self._open: dict[int, _Open] = {}
+        self._outbox: deque[Emission] = deque()
+        self._changed = asyncio.Event()
+        self._numbers = 0
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._open)
+
+    def submit(self, ask: Ask, listener: Listener, *, received_wall_s: float, finish_reason: str) -> int:
+        """Send a request that reached the server at `received_wall_s`; return its number.
+
+        Raises InvalidInput when the engine can never run it.
+        """
+        number = self._numbers + 1
+        self._engine.submit(
+            number,
+            prompt_tokens=ask.prompt_tokens,
+            max_tokens=ask.max_tokens,
+            now_s=self._own.at(received_wall_s),
+            block_hashes=ask.block_hashes,
+            priority=ask.priority,
+        )
+        self._numbers = number
+        self._open[number] = _Open(listener, ask, finish_reason, self._outside.at(received_wall_s))
+        self._changed.set()
+        return number
+
+    def cancel(self, number: int) -> None:
+        """Take back a request whose client is gone. Finished ones are ignored."""
+        if self._open.pop(number, None) is None:
+            return
+        self._engine.cancel(number, self._own.now())
+        self._metrics.finished["abort"] += 1
+        self._changed.set()
+
+    def change_speed(self, own_speed: float) -> None:
+        """Let the engine's own time run at another speed from now on."""
+        self._own.change_speed(own_speed)
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Live until cancelled."""
+        while True:
+            self._turn()
+            await self._sleep()
+
+    def refresh_metrics(self) -> None:
+        """Bring gauges and counters to this moment (a scrape asks for them)."""
+        counters, metrics = self._engine.counters, self._metrics
+        metrics.running, metrics.waiting = self._engine.running, self._engine.waiting
+        metrics.kv_usage = self._engine.kv_usage
+        metrics.preemptions = counters.preemptions
+        metrics.prefix_queries, metrics.prefix_hits = counters.prefix_cache_queries, counters.prefix_cache_hits
+
+    def _turn(self) -> None:
+        """Let the twin come to this moment and write every token that is due."""
+        now_s = self._own.now()
+        while (step := self._engine.next_step(now_s)) is not None:
+            self._metrics.iteration_tokens.observe(step.tokens)
+            self._outbox.extend(step.emitted)
+        early_s = now_s + self._own.span(_TOGETHER_S)
+        while self._outbox and self._outbox[0].at_s <= early_s:
+            self._deliver(self._outbox.popleft())
+
+    async def _sleep(self) -> None:
+        """Wait for the next event of the twin, the next token due or a change from outside, whichever is first."""
+        moments = [self._outbox[0].at_s] if self._outbox else []
+        if (event_s := self._engine.next_event_s) is not None:
+            moments.append(event_s)
+        loop = asyncio.get_running_loop()
+        alarm = loop.call_at(self._own.wall_at(min(moments)), self._changed.set) if moments else None
+        await self._changed.wait()
+        self._changed.clear()
+        if alarm is not None:
+            alarm.cancel()
+
+    def _deliver(self, emission: Emission) -> None:
+        request = self._open.get(emission.request_id)
+        if request is None:
+            return
+        wall_s = asyncio.get_running_loop().time()
+        self._metrics.lag_wall_s.observe(max(0.0, wall_s - self._own.wall_at(emission.at_s)))
+        self._measure(request, emission.tokens, self._outside.at(wall_s))
+        if emission.finished:
+            del self._open[emission.request_id]
+            self._measure_finished(request)
+        request.listener.deliver(emission.tokens, emission.finished)
+
+    def _measure(self, request: _Open, tokens: int, now_s: float) -> None:
+        metrics = self._metrics
+        if request.tokens == 0:
+            request.first_s = now_s
+            metrics.ttft_s.observe(now_s - request.received_s)
+            metrics.prompt_tokens += request.ask.prompt_tokens
+        else:
+            metrics.itl_s.observe(now_s - request.last_s)
+        request.last_s = now_s
+        request.tokens += tokens
+        metrics.generation_tokens += tokens
+
+    def _measure_finished(self, request: _Open) -> None:
+        metrics = self._metrics
+        metrics.finished[request.finish_reason] += 1
+        metrics.e2e_s.observe(request.last_s - request.received_s)
+        metrics.decode_s.observe(request.last_s - request.first_s)
+        metrics.request_prompt_tokens.observe(request.ask.prompt_tokens)
+        metrics.request_generation_tokens.observe(request.tokens)
+        metrics.request_max_tokens.observe(request.ask.max_tokens)
+        if request.tokens > 1:
+            metrics.tpot_s.observe((request.last_s - request.first_s) / (request.tokens - 1))

@@ -1,0 +1,75 @@
+"""`fleetune-emulator MODEL --flags…`: an engine that takes vLLM's flags and behaves like vLLM on given hardware."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+
+from controlplane.emulator.boot import StartRefused, engine_setup
+from controlplane.emulator.clock import precise_event_loop
+from controlplane.emulator.flags import parse_command_line
+from controlplane.emulator.process import EmulatorProcess
+from controlplane.emulator.settings import EmulatorSettings
+
+
+def main() -> None:
+    """Run one emulated engine until it is told to stop; exits as vLLM would."""
+    sys.exit(run(sys.argv[1:], os.environ))
+
+
+def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Return the exit code: 0 after a stop, 1 when the engine could not start; 2 (by argparse) for a refused flag."""
+    settings = parse_command_line(arguments, visible_devices=_visible_devices(environment))
+    log(f"fleetune emulator: {settings.model} on emulated {settings.gpu}, time lapse {settings.time_lapse:g}")
+    try:
+        with _bind(settings) as listener:
+            shape, setup = engine_setup(settings)
+            log(f"GPU KV cache size: {setup.memory.kv_tokens:,} tokens")
+            process = EmulatorProcess(settings, shape, setup, listener=listener, log=log)
+            return _live(process)
+    except StartRefused as error:
+        log("EngineCore failed to start.\nTraceback (most recent call last):")
+        log(str(error))
+        return 1
+    except OSError as error:
+        log(f"Traceback (most recent call last):\nOSError: {error}")
+        return 1
+
+
+def log(line: str) -> None:
+    """Write one line where vLLM writes its log."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def _live(process: EmulatorProcess) -> int:
+    gc.collect()
+    gc.freeze()  # a full collection would stop the clockwork for milliseconds
+    with asyncio.Runner(loop_factory=precise_event_loop) as runner:
+        return runner.run(process.live())
+
+
+def _bind(settings: EmulatorSettings) -> socket.socket:
+    """Take the port before anything slow, as vLLM does; nothing is answered on it until the engine is ready."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _visible_devices(environment: Mapping[str, str]) -> int | None:
+    named = environment.get("CUDA_VISIBLE_DEVICES")
+    return None if named is None else len([device for device in named.split(",") if device.strip()])
+
+
+if __name__ == "__main__":
+    main()

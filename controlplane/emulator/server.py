@@ -1,0 +1,199 @@
+"""HTTP: vLLM's routes over one conversation, and the admin port that changes faults while the engine runs."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from controlplane.emulator.answers import StreamAnswer
+from controlplane.emulator.faults import Faults, MetricsFault
+from controlplane.emulator.metrics import EngineMetrics
+from controlplane.emulator.protocol import (
+    ApiError,
+    ChatBody,
+    CompletionBody,
+    DetokenizeBody,
+    TokenizeBody,
+    bad_request,
+    read_body,
+)
+from controlplane.emulator.service import Conversation, chat_text
+
+LAPSE_HEADER = "X-Fleetune-Time-Lapse"
+_LARGEST_BODY = 64 * 2**20
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Routes:
+    """Every route of the public port. `on_request` counts requests for the crash fault."""
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        metrics: EngineMetrics,
+        *,
+        version: Callable[[], dict[str, Any]],
+        time_lapse: float,
+        api_keys: tuple[str, ...],
+        on_request: Callable[[], None],
+    ) -> None:
+        self._conversation = conversation
+        self._metrics = metrics
+        self._version = version
+        self._lapse = f"{time_lapse:g}"
+        self._api_keys = api_keys
+        self._on_request = on_request
+
+    def app(self) -> web.Application:
+        """Return the application of the public port."""
+        app = web.Application(client_max_size=_LARGEST_BODY, middlewares=[self._guard])
+        app.add_routes(
+            [
+                web.post("/v1/chat/completions", self._chat),
+                web.post("/v1/completions", self._completions),
+                web.get("/v1/models", self._models),
+                web.post("/tokenize", self._tokenize),
+                web.post("/detokenize", self._detokenize),
+                web.get("/health", _empty),
+                web.get("/ping", _empty),
+                web.post("/ping", _empty),
+                web.get("/metrics", self._scrape),
+                web.get("/version", self._show_version),
+            ]
+        )
+        app.on_response_prepare.append(self._sign)
+        return app
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path.startswith("/v1") and not self._admits(request):
+            return _json({"error": "Unauthorized"}, status=401)
+        try:
+            return await handler(request)
+        except ApiError as error:
+            return _json(error.body, status=error.status)
+        except web.HTTPRequestEntityTooLarge:
+            return _json(bad_request("the request body is too large").body, status=413)
+
+    def _admits(self, request: web.Request) -> bool:
+        if not self._api_keys:
+            return True
+        given = request.headers.get("Authorization", "").removeprefix("Bearer ").encode()
+        return any([hmac.compare_digest(given, key.encode()) for key in self._api_keys])
+
+    async def _sign(self, request: web.Request, response: web.StreamResponse) -> None:
+        response.headers[LAPSE_HEADER] = self._lapse
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        return await self._answer(request, ChatBody)
+
+    async def _completions(self, request: web.Request) -> web.StreamResponse:
+        return await self._answer(request, CompletionBody)
+
+    async def _answer(self, request: web.Request, kind: type[ChatBody] | type[CompletionBody]) -> web.StreamResponse:
+        received_wall_s = asyncio.get_running_loop().time()
+        body = read_body(kind, await request.read())
+        self._on_request()
+        transport = request.transport
+        if transport is None:  # hung up while its body was read
+            raise bad_request("client disconnected")
+        answer, numbers = self._conversation.begin(body, transport, received_wall_s=received_wall_s)
+        try:
+            if isinstance(answer, StreamAnswer):
+                return await self._stream(request, answer)
+            await answer.done
+            return _json(answer.body())
+        finally:
+            self._conversation.end(answer, numbers)
+
+    async def _stream(self, request: web.Request, answer: StreamAnswer) -> web.StreamResponse:
+        headers = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"}
+        response = web.StreamResponse(headers=headers)
+        response.enable_chunked_encoding()
+        writer = await response.prepare(request)
+        if writer is None:
+            raise bad_request("client disconnected")
+        writer.send_headers()  # the answer writes behind aiohttp's back, the headers must be out before
+        await answer.done
+        await response.write_eof()
+        return response
+
+    async def _models(self, request: web.Request) -> web.StreamResponse:
+        model = self._conversation.model
+        cards: list[dict[str, Any]] = [
+            {
+                "id": name,
+                "object": "model",
+                "created": model.created,
+                "owned_by": "vllm",
+                "root": model.root,
+                "parent": None,
+                "max_model_len": model.setup.max_model_len,
+                "permission": [],
+            }
+            for name in model.names
+        ]
+        return _json({"object": "list", "data": cards})
+
+    async def _tokenize(self, request: web.Request) -> web.StreamResponse:
+        body = read_body(TokenizeBody, await request.read())
+        self._conversation.check_model(body.model)
+        text = chat_text(body.messages) if body.messages is not None else body.prompt
+        if text is None:
+            raise bad_request("give either prompt or messages", "prompt")
+        tokens = self._conversation.model.tokenizer.encode(text)
+        longest = self._conversation.model.setup.max_model_len
+        shown = {"count": len(tokens), "max_model_len": longest, "tokens": tokens, "token_strs": None}
+        return _json(shown)
+
+    async def _detokenize(self, request: web.Request) -> web.StreamResponse:
+        body = read_body(DetokenizeBody, await request.read())
+        self._conversation.check_model(body.model)
+        return _json({"prompt": self._conversation.model.tokenizer.decode(body.tokens)})
+
+    async def _scrape(self, request: web.Request) -> web.StreamResponse:
+        fault = self._conversation.faults.metrics
+        if fault is MetricsFault.MISSING:
+            raise web.HTTPNotFound
+        self._conversation.engine.refresh_metrics()
+        text = self._metrics.blank().text() if fault is MetricsFault.WRONG else self._metrics.text()
+        return web.Response(body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    async def _show_version(self, request: web.Request) -> web.StreamResponse:
+        return _json(self._version())
+
+
+def admin_app(current: Callable[[], Faults], change: Callable[[Faults], None]) -> web.Application:
+    """Return the application of the admin port: GET /faults shows what is set, PUT /faults replaces it."""
+
+    async def show(request: web.Request) -> web.StreamResponse:
+        return _json(current().model_dump(mode="json"))
+
+    async def replace(request: web.Request) -> web.StreamResponse:
+        try:
+            faults = Faults.model_validate_json(await request.read())
+        except ValidationError as error:
+            problems = [f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors(include_url=False)]
+            return _json({"title": "not a set of faults", "detail": "; ".join(problems)}, status=422)
+        change(faults)
+        return _json(faults.model_dump(mode="json"))
+
+    app = web.Application()
+    app.add_routes([web.get("/faults", show), web.put("/faults", replace)])
+    return app
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    """Answer with compact JSON, as FastAPI does."""
+    return web.json_response(value, status=status, dumps=lambda each: json.dumps(each, separators=(",", ":")))
+
+
+async def _empty(request: web.Request) -> web.StreamResponse:
+    return web.Response()

@@ -1,0 +1,182 @@
+"""From a parsed request to an answer: the part of the server that knows the twin, tokens and faults but no HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import NamedTuple
+
+from controlplane.domain.errors import InvalidInput
+from controlplane.emulator.answers import Choice, Doom, Mishap, StreamAnswer, ToChoice, WholeAnswer
+from controlplane.emulator.chunks import ChatShape, CompletionShape, Shape
+from controlplane.emulator.faults import Faults
+from controlplane.emulator.live import Ask, LiveEngine
+from controlplane.emulator.outputs import plan_output
+from controlplane.emulator.protocol import (
+    ApiError,
+    ChatBody,
+    CompletionBody,
+    Message,
+    bad_request,
+    check_context,
+    refuse_unsupported,
+)
+from controlplane.emulator.tokens import OutputWords, Tokenizer, block_hashes
+from tuner.twin.setup import EngineSetup
+
+
+class Model(NamedTuple):
+    """The emulated model as clients know it."""
+
+    names: tuple[str, ...]
+    root: str
+    created: int
+    setup: EngineSetup
+    tokenizer: Tokenizer
+    words: OutputWords
+
+
+class Conversation:
+    """Takes requests in, one after another; holds the seeded chance that decides lengths and faults."""
+
+    def __init__(self, model: Model, engine: LiveEngine, *, seed: int) -> None:
+        self.model = model
+        self.engine = engine
+        self.faults = Faults()
+        self.open_answers: set[StreamAnswer | WholeAnswer] = set()
+        self._draw = random.Random(seed)
+        self._numbers = 0
+
+    def begin(
+        self, body: ChatBody | CompletionBody, transport: asyncio.Transport, *, received_wall_s: float
+    ) -> tuple[StreamAnswer | WholeAnswer, list[int]]:
+        """Send a request to the engine; return the answer to wait for and the numbers to cancel it by.
+
+        Raises ApiError when it is refused.
+        """
+        self._refuse(body)
+        prompts = self._prompts(body)
+        room = [self._room(len(prompt), body) for prompt in prompts]
+        self._numbers += 1
+        shape = self._shape(body)
+        start = self._numbers * 97
+        outputs = [
+            plan_output(body, room=room_, words=self.model.words, start=start + i, draw=self._draw)
+            for i, room_ in enumerate(room)
+        ]
+        choices = [
+            Choice(i, len(prompt), output, self.model.words, start + i)
+            for i, (prompt, output) in enumerate(zip(prompts, outputs, strict=True))
+        ]
+        answer = self._answer(body, shape, choices, transport)
+        numbers = self._submit(prompts, choices, answer, body, received_wall_s)
+        self.open_answers.add(answer)
+        return answer, numbers
+
+    def end(self, answer: StreamAnswer | WholeAnswer, numbers: list[int]) -> None:
+        """Take back what is still running of an answer (nothing, when it is complete)."""
+        self.open_answers.discard(answer)
+        for number in numbers:
+            self.engine.cancel(number)
+
+    def check_model(self, name: str | None) -> None:
+        """Raise ApiError 404 for a model that is not served here."""
+        if name is not None and name not in self.model.names:
+            raise ApiError(404, f"The model `{name}` does not exist.", "NotFoundError", "model")
+
+    def _refuse(self, body: ChatBody | CompletionBody) -> None:
+        self.check_model(body.model)
+        refuse_unsupported(body)
+        if self._draw.random() < self.faults.error_ratio:
+            raise ApiError(500, "Internal server error (emulated fault)", "InternalServerError")
+
+    def _room(self, prompt_tokens: int, body: ChatBody | CompletionBody) -> int:
+        longest = self.model.setup.max_model_len
+        check_context(prompt_tokens, longest, body.limit())
+        return longest - prompt_tokens
+
+    def _shape(self, body: ChatBody | CompletionBody) -> Shape:
+        name = body.model or self.model.names[0]
+        code = f"{self._draw.getrandbits(128):032x}"
+        if isinstance(body, ChatBody):
+            return ChatShape(f"chatcmpl-{code}", name, int(time.time()))
+        return CompletionShape(f"cmpl-{code}", name, int(time.time()))
+
+    def _answer(
+        self, body: ChatBody | CompletionBody, shape: Shape, choices: list[Choice], transport: asyncio.Transport
+    ) -> StreamAnswer | WholeAnswer:
+        if not body.stream:
+            return WholeAnswer(shape, choices, transport, doom=self._doom())
+        return StreamAnswer(
+            shape,
+            choices,
+            transport,
+            include_usage=body.include_usage,
+            continuous_usage=body.continuous_usage,
+            doom=self._doom(),
+        )
+
+    def _doom(self) -> Doom:
+        faults, chance = self.faults, self._draw.random()
+        if chance < faults.stall_ratio:
+            return Doom(Mishap.STALL, faults.stall_after_tokens)
+        if chance < faults.stall_ratio + faults.cut_ratio:
+            return Doom(Mishap.CUT, faults.cut_after_tokens)
+        return Doom()
+
+    def _submit(
+        self,
+        prompts: list[list[int]],
+        choices: list[Choice],
+        answer: StreamAnswer | WholeAnswer,
+        body: ChatBody | CompletionBody,
+        received_wall_s: float,
+    ) -> list[int]:
+        setup, numbers = self.model.setup, list[int]()
+        for prompt, choice in zip(prompts, choices, strict=True):
+            hashes = block_hashes(prompt, setup.block_size) if setup.prefix_caching else ()
+            ask = Ask(len(prompt), choice.output.tokens, hashes, body.priority)
+            listener = ToChoice(answer.deliver, choice.index)
+            try:
+                numbers.append(
+                    self.engine.submit(
+                        ask, listener, received_wall_s=received_wall_s, finish_reason=choice.output.finish_reason
+                    )
+                )
+            except InvalidInput as error:
+                self.end(answer, numbers)
+                raise bad_request(str(error)) from error
+        return numbers
+
+    def _prompts(self, body: ChatBody | CompletionBody) -> list[list[int]]:
+        tokenizer = self.model.tokenizer
+        if isinstance(body, ChatBody):
+            return [tokenizer.encode(chat_text(body.messages))]
+        prompt = body.prompt
+        if isinstance(prompt, str):
+            return [tokenizer.encode(prompt)]
+        if not prompt:
+            raise bad_request("The decoder prompt cannot be empty", "prompt")
+        many = [one if isinstance(one, list) else tokenizer.encode(one) for one in prompt if not isinstance(one, int)]
+        every = many or [[one for one in prompt if isinstance(one, int)]]
+        for ids in every:
+            self._check_ids(ids)
+        return every
+
+    def _check_ids(self, ids: list[int]) -> None:
+        worst = max(ids, default=0)
+        if worst >= self.model.tokenizer.vocabulary_size or min(ids, default=0) < 0:
+            raise bad_request(f"Token id {worst} is out of vocabulary", "prompt")
+
+
+def chat_text(messages: list[Message]) -> str:
+    """Return what the chat template makes of messages (Llama 3's form)."""
+    turns = [f"<|start_header_id|>{m.role}<|end_header_id|>\n\n{_content(m)}<|eot_id|>" for m in messages]
+    return "<|begin_of_text|>" + "".join(turns) + "<|start_header_id|>assistant<|end_header_id|>\n\n"
+
+
+def _content(message: Message) -> str:
+    if isinstance(message.content, list):
+        return "".join(str(part.get("text", "")) for part in message.content)
+    return message.content or ""

@@ -1,0 +1,29 @@
+"""Everything one emulated engine was started with."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from controlplane.domain.base import Value
+from controlplane.domain.engine import EngineConfig
+from controlplane.emulator.faults import Faults
+
+
+class EmulatorSettings(Value):
+    """`config` holds vLLM's flags apart from those of the HTTP server, which have fields of their own."""
+
+    model: str
+    served_names: tuple[str, ...]
+    host: str
+    port: int = Field(ge=0, le=65535)
+    api_keys: tuple[str, ...] = Field(default=(), repr=False)
+    shutdown_timeout_s: int = Field(ge=0, description="Seconds SIGTERM waits for running requests; 0 cuts them.")
+    config: EngineConfig
+    gpu: str
+    profile: str | None
+    startup_s: float | None = Field(default=None, description="Emulated start-up; None: what was measured on an H200.")
+    time_lapse: float = Field(default=1.0, ge=0.1, le=50, description="Emulated seconds per wall-clock second.")
+    admin_port: int | None = None
+    seed: int = 0
+    faults: Faults = Faults()
+    visible_devices: int | None = Field(default=None, description="GPUs in CUDA_VISIBLE_DEVICES; None: unset.")
