@@ -1,4 +1,4 @@
-"""A named, calibrated set of efficiencies for one (GPU, precision, parallelism): what measurements add to the data sheet.
+"""A named, calibrated set of efficiencies for one GPU, precision and parallelism: what measurements add to data sheets.
 
 Parameters are ratios and overheads, not times of one model, so that a profile carries over to other shapes.
 """

@@ -1,4 +1,4 @@
-"""What of a model decides its speed and memory: layer sizes, heads, vocabulary. Read from a Hugging Face config.json."""
+"""What of a model decides its speed and memory: layer sizes, heads, vocabulary; read from a config.json."""
 
 from __future__ import annotations
 

@@ -77,17 +77,17 @@ class StepLoad(NamedTuple):
     prompt_tokens: float
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def gpu_s(cost: StepCost, load: StepLoad) -> float:
     """Return the GPU time of a step, seconds."""
     compute = cost.token_s * (load.tokens + cost.knee_tokens)
-    linear = (cost.weights_s**_SHARPNESS + compute**_SHARPNESS) ** (1.0 / _SHARPNESS)
+    linear: float = (cost.weights_s**_SHARPNESS + compute**_SHARPNESS) ** (1.0 / _SHARPNESS)
     attention = cost.kv_token_s * load.decode_context + cost.pair_s * load.prefill_pairs
     reduce = cost.allreduce_s + cost.allreduce_token_s * load.tokens
-    return linear + attention + reduce + cost.fixed_s + cost.sequence_s * load.sequences  # type: ignore[no-any-return]
+    return linear + attention + reduce + cost.fixed_s + cost.sequence_s * load.sequences
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def launch_s(cost: StepCost, load: StepLoad) -> float:
     """Return the CPU time to launch a step, seconds."""
     if load.tokens > cost.graph_tokens:
