@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
 from tuner.twin.compiled_scheduler import remove, schedule, wait_last
 from tuner.twin.compiled_state import (
     ACCEPTED,
@@ -42,10 +40,11 @@ from tuner.twin.compiled_state import (
     Rules,
     State,
 )
+from tuner.twin.jit import compiled, inlined
 from tuner.twin.steptime import StepCost, StepLoad, gpu_s, launch_s
 
 
-@njit(cache=True)
+@compiled
 def run(state: State, rules: Rules, cost: StepCost, until_s: float) -> None:
     """Advance from event to event until every request is finished or the next event is past `until_s`."""
     while state.count[FINISHED] < state.seq.shape[0]:
@@ -62,14 +61,14 @@ def run(state: State, rules: Rules, cost: StepCost, until_s: float) -> None:
             _schedule(state, rules, cost)
 
 
-@njit(cache=True)
+@compiled
 def _may_schedule(state: State, rules: Rules) -> bool:
     has_work: bool = state.count[RUNNING] > 0 or state.count[WAITING] > 0
     may: bool = has_work and state.count[FLIGHTS] < rules.depth and state.count[STALLED] == 0
     return may
 
 
-@njit(cache=True)
+@compiled
 def _next_event_s(state: State, cost: StepCost, schedules: bool) -> float:
     event_s: float = state.clock[CORE]
     if schedules:
@@ -85,7 +84,7 @@ def _next_event_s(state: State, cost: StepCost, schedules: bool) -> float:
     return max(event_s, ready_s)
 
 
-@njit(cache=True)
+@compiled
 def _take_in(state: State, cost: StepCost) -> None:
     i = state.lists[RANK_ROW, state.count[ARRIVED]]
     busy_s = cost.intake_s + cost.intake_token_s * state.seq[i, PROMPT]
@@ -94,7 +93,7 @@ def _take_in(state: State, cost: StepCost) -> None:
     state.count[ARRIVED] += 1
 
 
-@njit(cache=True)
+@compiled
 def _intake(state: State, cost: StepCost, until_s: float) -> None:
     while state.count[ARRIVED] < state.seq.shape[0]:
         if state.times[state.lists[RANK_ROW, state.count[ARRIVED]], AT_SERVER] > until_s:
@@ -102,7 +101,7 @@ def _intake(state: State, cost: StepCost, until_s: float) -> None:
         _take_in(state, cost)
 
 
-@njit(cache=True)
+@compiled
 def _accept(state: State, until_s: float) -> None:
     while state.count[ACCEPTED] < state.count[ARRIVED]:
         i = state.lists[RANK_ROW, state.count[ACCEPTED]]
@@ -112,7 +111,7 @@ def _accept(state: State, until_s: float) -> None:
         state.count[ACCEPTED] += 1
 
 
-@njit(cache=True)
+@compiled
 def _schedule(state: State, rules: Rules, cost: StepCost) -> None:
     schedule(state, rules)
     if state.count[PARTS] == 0:
@@ -130,7 +129,7 @@ def _schedule(state: State, rules: Rules, cost: StepCost) -> None:
     _take_off(state)
 
 
-@njit(cache=True)
+@compiled
 def _take_off(state: State) -> None:
     slot = (state.count[FLIGHT_HEAD] + state.count[FLIGHTS]) % 2
     state.clock[END_0 + slot] = state.clock[GPU]
@@ -141,7 +140,7 @@ def _take_off(state: State) -> None:
     state.count[FLIGHTS] += 1
 
 
-@njit(cache=True)
+@compiled
 def _step_load(state: State) -> StepLoad:
     tokens = prompt = pairs = context = 0.0
     for part in range(state.count[PARTS]):
@@ -155,7 +154,7 @@ def _step_load(state: State) -> StepLoad:
     return StepLoad(tokens, float(state.count[PARTS]), context, pairs, prompt)
 
 
-@njit(cache=True)
+@compiled
 def _finish(state: State, rules: Rules, cost: StepCost) -> None:
     state.count[STALLED] = 0
     state.count[STEPS] += 1
@@ -169,7 +168,7 @@ def _finish(state: State, rules: Rules, cost: StepCost) -> None:
             _deliver(state, rules, cost, state.flight[slot, PART_SEQUENCE, part])
 
 
-@njit(cache=True, inline="always")
+@inlined
 def _deliver(state: State, rules: Rules, cost: StepCost, i: int) -> None:
     state.seq[i, DELIVERED] += 1
     finished = state.seq[i, DELIVERED] >= state.seq[i, OUTPUT]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from numba import njit
-
 from tuner.twin.compiled_state import (
     BLOCKS,
     CLEAN,
@@ -22,16 +20,17 @@ from tuner.twin.compiled_state import (
     Rules,
     State,
 )
+from tuner.twin.jit import compiled
 
 
-@njit(cache=True)
+@compiled
 def free_blocks(state: State) -> int:
     """Blocks that can be had: clean ones and idle cached ones."""
     free: int = state.count[CLEAN] + state.count[IDLE]
     return free
 
 
-@njit(cache=True)
+@compiled
 def cached_blocks(state: State, rules: Rules, i: int) -> int:
     """Leading cached blocks of request `i`'s prompt."""
     if rules.caching == 0 or state.seq[i, HASH_COUNT] == 0:
@@ -44,7 +43,7 @@ def cached_blocks(state: State, rules: Rules, i: int) -> int:
     return most
 
 
-@njit(cache=True)
+@compiled
 def fits(state: State, rules: Rules, i: int, cached: int, tokens: int) -> bool:
     """Whether blocks for `tokens` tokens can be had, `cached` of them from the cache."""
     need: int = -(-tokens // rules.block_size) - state.seq[i, BLOCKS] - cached
@@ -55,7 +54,7 @@ def fits(state: State, rules: Rules, i: int, cached: int, tokens: int) -> bool:
     return need <= free_blocks(state)
 
 
-@njit(cache=True)
+@compiled
 def allocate(state: State, rules: Rules, i: int, cached: int, tokens: int) -> bool:
     """Give request `i` blocks for `tokens` tokens, or change nothing and return False."""
     if not fits(state, rules, i, cached, tokens):
@@ -71,7 +70,7 @@ def allocate(state: State, rules: Rules, i: int, cached: int, tokens: int) -> bo
     return True
 
 
-@njit(cache=True)
+@compiled
 def remember(state: State, rules: Rules, i: int, tokens: int) -> None:
     """Offer the full prompt blocks within the first `tokens` tokens to the cache."""
     if rules.caching == 0:
@@ -86,7 +85,7 @@ def remember(state: State, rules: Rules, i: int, tokens: int) -> None:
     state.seq[i, MARKED] = max(state.seq[i, MARKED], full)
 
 
-@njit(cache=True)
+@compiled
 def release(state: State, i: int) -> None:
     """Take every block of request `i` back, the last first."""
     alone = state.seq[i, BLOCKS]
@@ -104,7 +103,7 @@ def release(state: State, i: int) -> None:
     state.seq[i, MARKED] = 0
 
 
-@njit(cache=True)
+@compiled
 def _take_cached(state: State, i: int, index: int) -> None:
     position = state.seq[i, HASH_START] + index
     name = state.hashes[NAME, position]
@@ -116,7 +115,7 @@ def _take_cached(state: State, i: int, index: int) -> None:
     state.seq[i, MARKED] = index + 1
 
 
-@njit(cache=True)
+@compiled
 def _append_idle(state: State, name: int) -> None:
     end = state.cache.shape[1] - 1
     last = state.cache[OLDER, end]
@@ -127,14 +126,14 @@ def _append_idle(state: State, name: int) -> None:
     state.count[IDLE] += 1
 
 
-@njit(cache=True)
+@compiled
 def _unlink_idle(state: State, name: int) -> None:
     state.cache[NEWER, state.cache[OLDER, name]] = state.cache[NEWER, name]
     state.cache[OLDER, state.cache[NEWER, name]] = state.cache[OLDER, name]
     state.count[IDLE] -= 1
 
 
-@njit(cache=True)
+@compiled
 def _evict_oldest(state: State) -> None:
     name = state.cache[NEWER, state.cache.shape[1] - 1]
     _unlink_idle(state, name)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from numba import njit
-
 from tuner.twin.compiled_cache import allocate, cached_blocks, fits, release, remember
 from tuner.twin.compiled_state import (
     BLOCKS,
@@ -32,9 +30,10 @@ from tuner.twin.compiled_state import (
     Rules,
     State,
 )
+from tuner.twin.jit import compiled, inlined
 
 
-@njit(cache=True)
+@compiled
 def schedule(state: State, rules: Rules) -> None:
     """Compose the next step into `state.part_*`; count[PARTS] says how many."""
     state.count[PARTS] = 0
@@ -45,7 +44,7 @@ def schedule(state: State, rules: Rules) -> None:
         _admit(state, rules)
 
 
-@njit(cache=True)
+@compiled
 def wait_last(state: State, i: int) -> None:
     """Queue request `i` behind all waiting ones."""
     size = state.lists.shape[1]
@@ -53,7 +52,7 @@ def wait_last(state: State, i: int) -> None:
     state.count[WAITING] += 1
 
 
-@njit(cache=True)
+@compiled
 def remove(state: State, i: int) -> None:
     """Forget request `i`, wherever it is, and free its blocks."""
     if not _remove_running(state, i):
@@ -61,7 +60,7 @@ def remove(state: State, i: int) -> None:
     release(state, i)
 
 
-@njit(cache=True)
+@compiled
 def _schedule_running(state: State, rules: Rules) -> None:
     index = 0
     while index < state.count[RUNNING] and state.count[BUDGET] > 0:
@@ -77,7 +76,7 @@ def _schedule_running(state: State, rules: Rules) -> None:
         index += 1
 
 
-@njit(cache=True)
+@compiled
 def _make_room(state: State, rules: Rules, i: int, tokens: int) -> None:
     while not allocate(state, rules, i, 0, state.seq[i, COMPUTED] + tokens):
         victim = _victim(state, rules)
@@ -87,7 +86,7 @@ def _make_room(state: State, rules: Rules, i: int, tokens: int) -> None:
             break
 
 
-@njit(cache=True)
+@compiled
 def _victim(state: State, rules: Rules) -> int:
     victim: int = state.lists[RUN_ROW, state.count[RUNNING] - 1]
     if rules.priority_policy == 1:
@@ -98,7 +97,7 @@ def _victim(state: State, rules: Rules) -> int:
     return victim
 
 
-@njit(cache=True)
+@compiled
 def _before(seq: Ints, one: int, other: int) -> bool:
     earlier: bool = one < other
     if seq[one, PRIORITY] != seq[other, PRIORITY]:
@@ -106,7 +105,7 @@ def _before(seq: Ints, one: int, other: int) -> bool:
     return earlier
 
 
-@njit(cache=True)
+@compiled
 def _withdraw(state: State, victim: int) -> None:
     for part in range(state.count[PARTS]):
         if state.part[PART_SEQUENCE, part] == victim:
@@ -121,7 +120,7 @@ def _withdraw(state: State, victim: int) -> None:
             return
 
 
-@njit(cache=True)
+@compiled
 def _preempt(state: State, victim: int) -> None:
     _remove_running(state, victim)
     release(state, victim)
@@ -133,7 +132,7 @@ def _preempt(state: State, victim: int) -> None:
     state.count[PREEMPTIONS] += 1
 
 
-@njit(cache=True)
+@compiled
 def _admit(state: State, rules: Rules) -> None:
     while state.count[WAITING] > 0 and state.count[BUDGET] > 0 and state.count[RUNNING] < rules.max_num_seqs:
         i = _next_waiting(state, rules)
@@ -157,7 +156,7 @@ def _admit(state: State, rules: Rules) -> None:
         _commit(state, rules, i, tokens)
 
 
-@njit(cache=True)
+@compiled
 def _next_waiting(state: State, rules: Rules) -> int:
     size = state.lists.shape[1]
     best: int = state.lists[WAIT_ROW, state.count[WAIT_HEAD]]
@@ -169,13 +168,13 @@ def _next_waiting(state: State, rules: Rules) -> int:
     return best
 
 
-@njit(cache=True, inline="always")
+@inlined
 def _chunk(rules: Rules, tokens: int) -> int:
     threshold = rules.long_prefill_token_threshold
     return min(tokens, threshold) if threshold > 0 else tokens
 
 
-@njit(cache=True, inline="always")
+@inlined
 def _commit(state: State, rules: Rules, i: int, tokens: int) -> None:
     part = state.count[PARTS]
     state.part[PART_SEQUENCE, part] = i
@@ -191,7 +190,7 @@ def _commit(state: State, rules: Rules, i: int, tokens: int) -> None:
         remember(state, rules, i, min(state.seq[i, COMPUTED], state.seq[i, PROMPT]))
 
 
-@njit(cache=True)
+@compiled
 def _remove_running(state: State, i: int) -> bool:
     last = state.count[RUNNING] - 1
     for index in range(last + 1):
@@ -203,7 +202,7 @@ def _remove_running(state: State, i: int) -> bool:
     return False
 
 
-@njit(cache=True)
+@compiled
 def _remove_waiting(state: State, i: int) -> None:
     size, head = state.lists.shape[1], state.count[WAIT_HEAD]
     for offset in range(state.count[WAITING]):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from numba import njit
+from tuner.twin.jit import compiled
 
 _SHARPNESS = 4.0
 """How sharply the roofline turns from memory-bound to compute-bound (dimensionless norm)."""
@@ -77,7 +77,7 @@ class StepLoad(NamedTuple):
     prompt_tokens: float
 
 
-@njit(cache=True)
+@compiled
 def gpu_s(cost: StepCost, load: StepLoad) -> float:
     """Return the GPU time of a step, seconds."""
     compute = cost.token_s * (load.tokens + cost.knee_tokens)
@@ -87,7 +87,7 @@ def gpu_s(cost: StepCost, load: StepLoad) -> float:
     return linear + attention + reduce + cost.fixed_s + cost.sequence_s * load.sequences
 
 
-@njit(cache=True)
+@compiled
 def launch_s(cost: StepCost, load: StepLoad) -> float:
     """Return the CPU time to launch a step, seconds."""
     if load.tokens > cost.graph_tokens:
