@@ -12,7 +12,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 # `_nrt=False`: none of these functions allocates, and without numba's run-time no array's references are counted at
 # every call, which made the engine seven times slower. Compiled code is kept next to the source, or in the user's
 # cache folder where that cannot be written.
-_OPTIONS = {"cache": True, "_nrt": False}
+_OPTIONS: dict[str, Any] = {"cache": True, "_nrt": False}
 
 
 def compiled(function: F) -> F:

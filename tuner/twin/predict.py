@@ -1,0 +1,163 @@
+"""What a configuration will do: percentiles, capacity, and how far to trust them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+from pydantic import Field
+
+from controlplane.domain.base import Value
+from controlplane.domain.capacity import Capacity
+from controlplane.domain.slo import LatencyMetric, LatencySlo
+from tuner.twin.compiled_state import Floats
+from tuner.twin.setup import EngineSetup
+from tuner.twin.simulate import RequestArrays, ResultArrays, simulate
+
+RequestsAt = Callable[[float], RequestArrays]
+"""Returns the workload at a request rate, requests per second: same shapes and seed, other arrival times."""
+
+_Z90 = 1.645
+
+
+class Interval(Value):
+    """A predicted number with its 90 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Prediction(Value):
+    """One workload at one rate. Latencies in milliseconds by `<metric>_p<percentile>`, e.g. `ttft_ms_p99`."""
+
+    rate_rps: float
+    latency: Mapping[str, Interval]
+    peak_kv_usage: float = Field(ge=0, le=1)
+    preemptions: int
+    saturated: bool = Field(description="Requests queue up faster than they leave.")
+    output_tps: float
+    total_tps: float = Field(description="Prompt and output tokens per second.")
+    notes: tuple[str, ...] = Field(default=(), description="Where the prediction leaves what was calibrated.")
+
+
+def predict(setup: EngineSetup, requests: RequestArrays) -> Prediction:
+    """Return what an idle engine does with `requests` (at least one), with 90 % intervals."""
+    result = simulate(setup, requests)
+    span_s = float(requests.scheduled_s[-1] - requests.scheduled_s[0]) or 1.0
+    busy_s = float(np.max(requests.scheduled_s + result.e2e_s) - requests.scheduled_s[0])
+    return Prediction(
+        rate_rps=len(requests.scheduled_s) / span_s,
+        latency={name: interval(setup, value) for name, value in latencies_ms(result).items()},
+        peak_kv_usage=result.peak_kv_usage,
+        preemptions=result.preemptions,
+        saturated=is_saturated(requests, result),
+        output_tps=float(requests.output_tokens.sum()) / busy_s,
+        total_tps=float(requests.output_tokens.sum() + requests.prompt_tokens.sum()) / busy_s,
+        notes=notes(setup, requests),
+    )
+
+
+def latencies_ms(result: ResultArrays) -> dict[str, float]:
+    """Return P50 and P99 of TTFT, TPOT and E2E, ms, over finished requests; metrics nobody has are left out."""
+    found = {}
+    for metric, values in _metrics_s(result).items():
+        known = values[~np.isnan(values)]
+        for percentile in (50, 99) if len(known) else ():
+            found[f"{metric.value}_p{percentile}"] = float(np.percentile(known, percentile)) * 1e3
+    return found
+
+
+def interval(setup: EngineSetup, value: float) -> Interval:
+    """Return `value` with the profile's 90 % interval (log-normal, so that it stays positive)."""
+    factor = math.exp(_Z90 * setup.profile.uncertainty)
+    return Interval(value=value, low=value / factor, high=value * factor)
+
+
+def notes(setup: EngineSetup, requests: RequestArrays) -> tuple[str, ...]:
+    """Say in words where `requests` or the setup leave the calibrated range."""
+    found, known = [], setup.profile.calibrated
+    if setup.profile.transferred_from:
+        found.append(f"carried over from profile {setup.profile.transferred_from}; nothing was measured here")
+    if int(requests.prompt_tokens.max()) > known.max_prompt_tokens:
+        found.append(f"prompts beyond the calibrated {known.max_prompt_tokens} tokens")
+    if setup.max_num_seqs > known.max_sequences:
+        found.append(
+            f"max-num-seqs {setup.max_num_seqs} allows more than the calibrated {known.max_sequences} sequences"
+        )
+    return tuple(found)
+
+
+def is_saturated(requests: RequestArrays, result: ResultArrays) -> bool:
+    """Whether waiting grows through the run: the last third of requests waits far longer than the first.
+
+    The limits (2 s, or 1 s and four times the first third) mark a queue that does not drain within a run.
+    """
+    waits = np.where(np.isnan(result.ttft_s), np.inf, result.ttft_s)
+    if len(waits) < 9:
+        return bool(np.any(waits > 2.0))
+    third = len(waits) // 3
+    first, last = float(np.median(waits[:third])), float(np.median(waits[-third:]))
+    return float(np.percentile(waits, 99)) > 2.0 or last > max(1.0, 4 * first)
+
+
+def meets(slos: Iterable[LatencySlo], result: ResultArrays) -> bool:
+    """Whether every limit holds; unfinished requests miss, an undefined TPOT passes."""
+    metrics = _metrics_s(result)
+    for slo in slos:
+        values = metrics[slo.metric]
+        missed = (values * 1e3 > slo.limit_ms) | ~result.finished
+        if float(np.mean(missed)) > slo.allowed_miss_ratio + 1e-12:
+            return False
+    return True
+
+
+def capacity(
+    setup: EngineSetup,
+    requests_at: RequestsAt,
+    slos: tuple[LatencySlo, ...],
+    *,
+    start_rps: float = 1.0,
+    highest_rps: float = 1000.0,
+    precision: float = 0.02,
+) -> Capacity:
+    """Return the highest rate within every SLO: doubling (or halving) to a bracket, then bisection to `precision`.
+
+    0 when even 1/64 request per second misses; `censored` when `highest_rps` still passes. `low_rps` and `high_rps`
+    span the profile's 90 % uncertainty.
+    """
+
+    def passes(rate: float) -> bool:
+        return meets(slos, simulate(setup, requests_at(rate)))
+
+    low, high = _bracket(passes, start_rps, highest_rps)
+    while low > 0 and high - low > precision * high:
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if passes(middle) else (low, middle)
+    spread = interval(setup, low)
+    return Capacity(rps=low, low_rps=spread.low, high_rps=spread.high, censored=low >= highest_rps)
+
+
+def _bracket(passes: Callable[[float], bool], start_rps: float, highest_rps: float) -> tuple[float, float]:
+    rate = min(start_rps, highest_rps)
+    if passes(rate):
+        while rate < highest_rps:
+            higher = min(rate * 2, highest_rps)
+            if not passes(higher):
+                return rate, higher
+            rate = higher
+        return highest_rps, highest_rps
+    while rate > 1 / 64:
+        if passes(rate / 2):
+            return rate / 2, rate
+        rate /= 2
+    return 0.0, rate
+
+
+def _metrics_s(result: ResultArrays) -> dict[LatencyMetric, Floats]:
+    return {
+        LatencyMetric.TTFT: result.ttft_s,
+        LatencyMetric.TPOT: result.tpot_s,
+        LatencyMetric.E2E: result.e2e_s,
+    }
