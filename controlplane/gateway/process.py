@@ -9,8 +9,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
 
@@ -33,23 +34,39 @@ from controlplane.gateway.upstream import open_session
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class RunningGateway:
+    """A gateway that serves; `drain.request()` asks whoever holds it to end it."""
+
+    address: GatewayAddress
+    drain: Drain
+
+
 async def run_gateway(settings: Settings) -> None:
     """Serve until SIGTERM, SIGINT or POST /admin/drain, then drain. Raises InvalidInput when it cannot start."""
+    async with open_gateway(settings) as gateway:
+        _drain_on_signals(gateway.drain)
+        address = gateway.address
+        sys.stdout.write(f"gateway {address.name} serves on {address.url}, admin on {address.admin_url}\n")
+        sys.stdout.flush()
+        await gateway.drain.requested.wait()
+        _log.info("draining: %d requests in flight", gateway.drain.in_flight)
+
+
+@asynccontextmanager
+async def open_gateway(settings: Settings) -> AsyncIterator[RunningGateway]:
+    """Open both ports and write the gateway's address; on leaving drain and close. Raises InvalidInput."""
     routing = Routing()
     problem = _take_last_table(routing, settings)
     _check_exposure(settings, routing)
     _make_folders(settings)
+    path = addresses_dir(settings.data_dir) / f"{settings.name}.json"
     async with AsyncExitStack() as stack:
         drain = Drain()
-        _drain_on_signals(drain)
         address = await _open(settings, routing, drain, problem, stack)
-        path = addresses_dir(settings.data_dir) / f"{settings.name}.json"
         write_atomically(path, address.model_dump_json().encode())
         stack.callback(path.unlink, missing_ok=True)
-        sys.stdout.write(f"gateway {address.name} serves on {address.url}, admin on {address.admin_url}\n")
-        sys.stdout.flush()
-        await drain.requested.wait()
-        _log.info("draining: %d requests in flight", drain.in_flight)
+        yield RunningGateway(address, drain)
 
 
 def _take_last_table(routing: Routing, settings: Settings) -> str | None:

@@ -1,0 +1,127 @@
+"""RecordSource on the gateways' spool: tails their files, keeps the latest records in memory, sorted by arrival."""
+
+from __future__ import annotations
+
+import bisect
+import logging
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from controlplane.domain.base import RevisionId, ServiceName
+from controlplane.domain.errors import Unavailable
+from controlplane.domain.gateway_files import records_dir, records_hour
+from controlplane.domain.routing import GatewayRecord
+
+_log = logging.getLogger(__name__)
+
+LARGEST_WINDOW = 30_000  # about 100 MB of records
+
+
+class SpooledRecords:
+    """Reads each byte of the spool once and answers from memory; safe for several threads.
+
+    At most `window` records are kept, the latest by arrival. A question that reaches further back is answered from the
+    files as long as the gateways keep them, so nothing is ever left out, it only takes longer.
+    """
+
+    def __init__(self, data_dir: Path, *, window: int = LARGEST_WINDOW) -> None:
+        self._folder = records_dir(data_dir)
+        self._window = window
+        self._offsets: dict[str, int] = {}
+        self._kept: list[GatewayRecord] = []
+        self._complete_from: datetime | None = None  # memory holds everything that arrived at or after this
+        self._lock = threading.Lock()
+
+    def read(
+        self, service: ServiceName, *, since: datetime, revision: RevisionId | None = None
+    ) -> Sequence[GatewayRecord]:
+        """Return finished requests that arrived at or after `since`, oldest first. Raises Unavailable.
+
+        A failed attempt that another replica made good is a record of its own (`retried`), of the revision that failed.
+        """
+        with self._lock:
+            try:
+                records = self._since(since)
+            except OSError as error:
+                raise Unavailable("the gateways' records cannot be read", why=str(error)) from error
+        return [r for r in records if r.service == service and (revision is None or r.revision == revision)]
+
+    def _since(self, since: datetime) -> Sequence[GatewayRecord]:
+        if self._complete_from is None or (since < self._complete_from and len(self._kept) < self._window):
+            self._complete_from = _hour_of(since)
+            self._offsets, self._kept = {}, []
+        self._take_in()
+        if since < self._complete_from:
+            found = (record for _, lines in self._files(since, {}) for record in _parse(lines))
+            return sorted((record for record in found if record.at >= since), key=_arrival)
+        return self._kept[bisect.bisect_left(self._kept, since, key=_arrival) :]
+
+    def _take_in(self) -> None:
+        """Read what the gateways have appended, then forget the oldest beyond the window."""
+        assert self._complete_from is not None
+        for name, lines in self._files(self._complete_from, self._offsets):
+            self._offsets[name] = self._offsets.get(name, 0) + len(lines)
+            for record in _parse(lines):
+                if record.at >= self._complete_from:
+                    bisect.insort(self._kept, record, key=_arrival)
+        surplus = len(self._kept) - self._window
+        if surplus > 0:
+            # Not the instant of the last one forgotten: another one of that instant may be forgotten with it.
+            self._complete_from = self._kept[surplus - 1].at + timedelta(microseconds=1)
+            del self._kept[:surplus]
+
+    def _files(self, since: datetime, offsets: dict[str, int]) -> Iterator[tuple[str, bytes]]:
+        """Whole lines behind `offsets`, per file that may hold requests that arrived at or after `since`.
+
+        A request is written when it is finished, so its file's hour is never before that of its arrival.
+        """
+        if not self._folder.is_dir():
+            return
+        with os.scandir(self._folder) as entries:
+            files = sorted((e.name, e.stat().st_size) for e in entries if _may_hold(e.name, since))
+        for name in set(offsets) - {name for name, _ in files}:
+            del offsets[name]
+        for name, size in files:
+            if size < offsets.get(name, 0):  # replaced by hand: read anew
+                offsets[name] = 0
+            if size > offsets.get(name, 0):
+                yield name, _whole_lines(self._folder / name, offsets.get(name, 0))
+
+
+def _may_hold(name: str, since: datetime) -> bool:
+    hour = records_hour(name)
+    return hour is not None and hour >= _hour_of(since)
+
+
+def _hour_of(at: datetime) -> datetime:
+    return at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def _whole_lines(path: Path, offset: int) -> bytes:
+    """Return what stands behind `offset`, up to the last line end: the rest is still being written."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            text = file.read()
+    except FileNotFoundError:  # its retention was over between listing and opening
+        return b""
+    return text[: text.rfind(b"\n") + 1]
+
+
+def _parse(lines: bytes) -> Iterable[GatewayRecord]:
+    for line in lines.splitlines():
+        if not line:
+            continue
+        try:
+            yield GatewayRecord.model_validate_json(line)
+        except ValidationError:  # what a killed gateway left of its last line
+            _log.warning("a broken line of %d bytes in the request records is skipped", len(line))
+
+
+def _arrival(record: GatewayRecord) -> datetime:
+    return record.at

@@ -1,0 +1,125 @@
+"""TrafficRouter on Fleetune's own gateways: tables are pushed to each gateway's admin port and read back from there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+import psutil
+from pydantic import ValidationError
+
+from controlplane.domain.errors import FleetuneError, InvalidInput, Refused, StaleVersion, Unavailable
+from controlplane.domain.gateway_files import addresses_dir
+from controlplane.domain.routing import GatewayAddress, RoutingTable
+
+T = TypeVar("T")
+
+FindGateways = Callable[[], Sequence[GatewayAddress]]
+
+# An abort must have moved all traffic within two seconds of the verdict, a gateway that hangs included.
+TIMEOUT_S = 1.0
+_AT_ONCE = 8
+_CLOCK_SLACK_S = 2.0
+_REFUSALS: Mapping[int, type[FleetuneError]] = {401: Refused, 409: StaleVersion, 422: InvalidInput}
+
+
+class GatewayTraffic:
+    """Pushes to every gateway that `find` names at that moment, all of them at once."""
+
+    def __init__(self, find: FindGateways, *, admin_token: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
+        headers = {"Authorization": f"Bearer {admin_token}"} if admin_token else {}
+        self._find = find
+        self._client = httpx.Client(headers=headers, timeout=timeout_s, trust_env=False)
+
+    def close(self) -> None:
+        """Close the kept connections."""
+        self._client.close()
+
+    def apply(self, table: RoutingTable) -> None:
+        """Give the table to every gateway.
+
+        Raises Unavailable when none runs or one did not answer, StaleVersion when one has a newer table, InvalidInput
+        when the table itself is refused, Refused for a wrong admin token. The other gateways have the table even then.
+        """
+        gateways = self._find()
+        if not gateways:
+            raise Unavailable("no gateway runs", why="none has written its address", allowed="at least one")
+        body = table.model_dump_json().encode()
+        failures = [error for error in self._each(gateways, lambda gateway: self._push(gateway, body)) if error]
+        if failures:
+            raise failures[0]
+
+    def actual(self) -> Sequence[RoutingTable]:
+        """Return the table each reachable gateway now uses; one without a table has an empty one of version 0.
+
+        Raises Unavailable when no gateway answers.
+        """
+        tables = [table for table in self._each(self._find(), self._read) if table is not None]
+        if not tables:
+            raise Unavailable("no gateway answers", why="none runs, or none reads its admin port")
+        return tables
+
+    def _each(self, gateways: Sequence[GatewayAddress], ask: Callable[[GatewayAddress], T]) -> list[T]:
+        if len(gateways) <= 1:
+            return [ask(gateway) for gateway in gateways]
+        with ThreadPoolExecutor(min(_AT_ONCE, len(gateways))) as pool:
+            return list(pool.map(ask, gateways))
+
+    def _push(self, gateway: GatewayAddress, body: bytes) -> FleetuneError | None:
+        try:
+            answer = self._client.put(f"{gateway.admin_url}/admin/routing", content=body)
+        except httpx.HTTPError as error:
+            return Unavailable(f"gateway {gateway.name} did not take the routing table", why=_reason(error))
+        if answer.is_success:
+            return None
+        kind = _REFUSALS.get(answer.status_code, Unavailable)
+        return kind(f"gateway {gateway.name} refused the routing table", why=_message(answer))
+
+    def _read(self, gateway: GatewayAddress) -> RoutingTable | None:
+        try:
+            answer = self._client.get(f"{gateway.admin_url}/admin/routing")
+            if answer.status_code == 404:
+                return RoutingTable(version=0)
+            return RoutingTable.model_validate_json(answer.content) if answer.is_success else None
+        except (httpx.HTTPError, ValidationError):
+            return None
+
+
+def running_gateways(data_dir: Path) -> FindGateways:
+    """Return a finder of the gateways of one data folder, those whose process is gone left out."""
+
+    def find() -> Sequence[GatewayAddress]:
+        paths = sorted(addresses_dir(data_dir).glob("*.json"))
+        return [address for path in paths if (address := _address(path)) is not None and _runs(address)]
+
+    return find
+
+
+def _address(path: Path) -> GatewayAddress | None:
+    try:
+        return GatewayAddress.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):  # removed under our eyes, or not a gateway's: either way none to push to
+        return None
+
+
+def _runs(address: GatewayAddress) -> bool:
+    """Say whether the process that wrote the address still is; a later process with its number is another one."""
+    try:
+        created_s = psutil.Process(address.pid).create_time()
+    except psutil.Error:
+        return False
+    return created_s <= address.started_at.timestamp() + _CLOCK_SLACK_S
+
+
+def _reason(error: httpx.HTTPError) -> str:
+    return str(error) or type(error).__name__
+
+
+def _message(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"it answered {answer.status_code}"

@@ -1,0 +1,29 @@
+"""A RecordSource in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from controlplane.domain.base import RevisionId, ServiceName
+from controlplane.domain.errors import Unavailable
+from controlplane.domain.routing import GatewayRecord
+
+
+class FakeRecordSource:
+    """Returns the records it was given. `broken` makes every read raise Unavailable."""
+
+    def __init__(self, records: Iterable[GatewayRecord] = ()) -> None:
+        self.records = list(records)
+        self.broken = False
+
+    def add(self, *records: GatewayRecord) -> None:
+        self.records.extend(records)
+
+    def read(
+        self, service: ServiceName, *, since: datetime, revision: RevisionId | None = None
+    ) -> Sequence[GatewayRecord]:
+        if self.broken:
+            raise Unavailable("the gateways' records cannot be read")
+        found = (r for r in self.records if r.service == service and r.at >= since)
+        return sorted((r for r in found if revision is None or r.revision == revision), key=lambda r: r.at)

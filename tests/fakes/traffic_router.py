@@ -1,0 +1,44 @@
+"""A TrafficRouter in memory: gateways are names with the table they were last given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from controlplane.domain.errors import StaleVersion, Unavailable
+from controlplane.domain.routing import RoutingTable
+
+
+class FakeTrafficRouter:
+    """Behaves like gateways that take a table at once. `down` names those that do not answer."""
+
+    def __init__(self, gateways: Iterable[str] = ("gw-1",)) -> None:
+        self.tables: dict[str, RoutingTable | None] = dict.fromkeys(gateways)
+        self.down: set[str] = set()
+        self.applied: list[RoutingTable] = []
+
+    def apply(self, table: RoutingTable) -> None:
+        self.applied.append(table)
+        if not self.tables:
+            raise Unavailable("no gateway runs")
+        failures = [error for name in self.tables if (error := self._give(name, table)) is not None]
+        if failures:
+            raise failures[0]
+
+    def actual(self) -> Sequence[RoutingTable]:
+        reachable = [table for name, table in self.tables.items() if name not in self.down]
+        if not reachable:
+            raise Unavailable("no gateway answers")
+        return [table or RoutingTable(version=0) for table in reachable]
+
+    def _give(self, name: str, table: RoutingTable) -> Unavailable | StaleVersion | None:
+        if name in self.down:
+            return Unavailable(f"gateway {name} did not take the routing table")
+        present = self.tables[name]
+        if present is not None and (table.version < present.version or _differs(table, present)):
+            return StaleVersion(f"gateway {name} refused the routing table", why=f"it uses version {present.version}")
+        self.tables[name] = table
+        return None
+
+
+def _differs(table: RoutingTable, present: RoutingTable) -> bool:
+    return table.version == present.version and table != present
