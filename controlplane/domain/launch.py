@@ -1,0 +1,56 @@
+"""From a service and the flags of one replica to the engine to start: the same for trials and for live replicas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from controlplane.domain.base import EngineId
+from controlplane.domain.engine import EngineConfig, EngineKind, FlagValue
+from controlplane.domain.fleet import EngineSpec
+from controlplane.domain.hardware import GpuPool
+from controlplane.domain.service import EngineOptions, ModelSpec
+
+EMULATOR_PREFIX = "emulator-"
+"""Flags that start like this are the emulator's own; no vLLM knows them."""
+
+
+def engine_spec(
+    engine_id: EngineId,
+    owner: str,
+    *,
+    model: ModelSpec,
+    engine: EngineOptions,
+    gpus: GpuPool,
+    config: EngineConfig,
+) -> EngineSpec:
+    """Return what to start. An emulator also gets its GPU, profile, start-up time and time lapse as flags."""
+    return EngineSpec(
+        engine_id=engine_id,
+        owner=owner,
+        kind=engine.kind,
+        model=model.path,
+        served_name=model.name,
+        config=config.with_flags(_own_flags(engine, gpus, config)),
+        gpus=config.gpus_per_replica,
+        command=engine.command,
+        env=engine.env,
+        start_timeout_s=engine.start_timeout_s,
+    )
+
+
+def without_emulator_flags(config: EngineConfig) -> EngineConfig:
+    """Return the flags a vLLM would be given too."""
+    return EngineConfig(flags={n: v for n, v in config.flags.items() if not n.startswith(EMULATOR_PREFIX)})
+
+
+def _own_flags(engine: EngineOptions, gpus: GpuPool, config: EngineConfig) -> Mapping[str, FlagValue]:
+    if engine.kind is not EngineKind.EMULATOR:
+        return {}
+    own: dict[str, FlagValue] = {
+        "emulator-gpu": gpus.type,
+        "emulator-startup-s": engine.emulator.startup_s,
+        "emulator-time-lapse": engine.emulator.time_lapse,
+    }
+    if engine.emulator.profile is not None:
+        own["emulator-profile"] = engine.emulator.profile
+    return {name: value for name, value in own.items() if name not in config.flags}

@@ -1,0 +1,157 @@
+"""Which candidate to start next, or why no more: expected improvement in cost per expected second of trial. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tuner.space import Point, Space
+from tuner.surrogate import Array, Belief, Measured, believe, encode
+
+MEASUREMENT_SD = 0.03
+"""Standard deviation of a measured log capacity: the ladder stops at about 5 % of width."""
+_BOUND_SD = 0.15  # a candidate dropped at the rate to beat: only known to be worse
+_BOUND_MARGIN = 0.05
+
+
+class Candidates(NamedTuple):
+    """Everything that may be started. All sequences have one entry per point.
+
+    `forecast` is the twin's log cost, None without a twin; `room_gib` what the memory model leaves for the KV cache
+    per GPU (NaN unknown); `trial_s` the expected seconds of a trial, start included.
+    """
+
+    space: Space
+    points: Sequence[Point]
+    features: Array
+    forecast: Array | None
+    room_gib: Array
+    trial_s: Array
+
+
+class Tried(NamedTuple):
+    """One finished trial: its log cost, or `at_least` when it was dropped, or neither when it could not start."""
+
+    point: Point
+    log_cost: float | None = None
+    at_least: float | None = None
+    ran_out_of_memory: bool = False
+
+
+class Advice(NamedTuple):
+    """The row to start next and what is expected of it; `row` None means stop, `reason` says why."""
+
+    row: int | None
+    reason: str
+    expected_improvement: float = 0.0
+    expected_log_cost: float | None = None
+
+
+def candidates(
+    space: Space, points: Sequence[Point], *, forecast: Array | None, room_gib: Array | None, trial_s: Array | None
+) -> Candidates:
+    """Return the candidates; what is unknown may be left out."""
+    count = len(points)
+    return Candidates(
+        space=space,
+        points=points,
+        features=encode(space, points),
+        forecast=forecast,
+        room_gib=np.full(count, math.nan) if room_gib is None else room_gib,
+        trial_s=np.ones(count) if trial_s is None else trial_s,
+    )
+
+
+def advise(among: Candidates, tried: Sequence[Tried], *, pending: Sequence[Point] = (), worthwhile: float) -> Advice:
+    """Return the next candidate.
+
+    `pending` runs elsewhere and is not started twice. `worthwhile` is the expected improvement (share of the cost)
+    below which another start is not worth it.
+    """
+    index = {point_key(point): row for row, point in enumerate(among.points)}
+    open_rows = _open_rows(among, tried, pending, index)
+    if not open_rows.any():
+        return Advice(None, "every feasible candidate was tried")
+    measured = measurements(tried, index)
+    belief = believe(among.features, among.forecast, measured)
+    if pending:
+        belief = believe(among.features, among.forecast, _lying(measured, belief, pending, index))
+    best = min((t.log_cost for t in tried if t.log_cost is not None), default=None)
+    if best is None:
+        return _safest(among, belief, open_rows)
+    return _most_improving(among, belief, open_rows, best, worthwhile)
+
+
+def point_key(point: Point) -> tuple[tuple[str, object], ...]:
+    """Return a hashable name of a point. True and 1 differ."""
+    return tuple((flag, (type(value).__name__, value)) for flag, value in point.items())
+
+
+def measurements(tried: Sequence[Tried], index: Mapping[tuple[tuple[str, object], ...], int]) -> Measured:
+    """Return the trials as the surrogate wants them; a dropped candidate counts as a little above its bound."""
+    rows, costs, noises = [], [], []
+    for trial in tried:
+        row = index.get(point_key(trial.point))
+        if row is None or (trial.log_cost is None and trial.at_least is None):
+            continue
+        rows.append(row)
+        costs.append(trial.log_cost if trial.log_cost is not None else (trial.at_least or 0.0) + _BOUND_MARGIN)
+        noises.append(MEASUREMENT_SD if trial.log_cost is not None else _BOUND_SD)
+    return Measured(rows, costs, noises)
+
+
+def _open_rows(
+    among: Candidates,
+    tried: Sequence[Tried],
+    pending: Sequence[Point],
+    index: Mapping[tuple[tuple[str, object], ...], int],
+) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    allowed = np.ones(len(among.points), dtype=bool)
+    taken = [index.get(point_key(point)) for point in (*(t.point for t in tried), *pending)]
+    allowed[[row for row in taken if row is not None]] = False
+    burst = [index.get(point_key(t.point)) for t in tried if t.ran_out_of_memory]
+    rooms = [among.room_gib[row] for row in burst if row is not None and not math.isnan(among.room_gib[row])]
+    if rooms:
+        # Whatever leaves as little room as a start that ran out of memory would run out of it too.
+        allowed &= ~(among.room_gib <= max(rooms))
+    return allowed
+
+
+def _lying(
+    measured: Measured, belief: Belief, pending: Sequence[Point], index: Mapping[tuple[tuple[str, object], ...], int]
+) -> Measured:
+    """Take what runs elsewhere as measured at its expectation (constant liar), so that workers spread out."""
+    rows = [row for point in pending if (row := index.get(point_key(point))) is not None]
+    return Measured(
+        [*measured.rows, *rows],
+        [*measured.log_costs, *belief.mean[rows]],
+        [*measured.noise_sds, *[MEASUREMENT_SD] * len(rows)],
+    )
+
+
+def _safest(among: Candidates, belief: Belief, open_rows: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Advice:
+    """Nothing has a capacity yet: try what is expected to be cheapest, most room first when nothing is expected."""
+    wish = belief.mean if among.forecast is not None else -np.nan_to_num(among.room_gib)
+    row = int(np.argmin(np.where(open_rows, wish, np.inf)))
+    return Advice(
+        row, "nothing met the limits yet; this has the best chance", expected_log_cost=float(belief.mean[row])
+    )
+
+
+def _most_improving(
+    among: Candidates,
+    belief: Belief,
+    open_rows: np.ndarray[tuple[int], np.dtype[np.bool_]],
+    best: float,
+    worthwhile: float,
+) -> Advice:
+    gain = np.where(open_rows, belief.expected_improvement(best), -np.inf)
+    largest = float(gain.max())
+    if largest < worthwhile:
+        reason = f"expected improvement {largest:.1%} is below the measurement noise ({worthwhile:.1%})"
+        return Advice(None, reason, largest)
+    row = int(np.argmax(gain / among.trial_s))
+    return Advice(row, f"expected improvement {gain[row]:.1%}", float(gain[row]), float(belief.mean[row]))

@@ -1,0 +1,82 @@
+"""Rules that tell without a GPU that a configuration cannot start, or that it costs too much to be worth starting.
+
+Only what is certain may reject: the rules of vLLM's own argument checks and the twin's memory model. Everything else is
+left to a start, and a start that fails teaches the sampler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from controlplane.domain.engine import EngineConfig, FlagValue
+from controlplane.domain.errors import InvalidInput
+from controlplane.domain.hardware import GpuPool
+from tuner.twin.gpus import find_gpu
+from tuner.twin.memory import MemoryPlan, plan_memory
+from tuner.twin.setup import memory_demand
+from tuner.twin.shapes import ModelShape
+
+
+def objections(
+    config: EngineConfig, *, pool: GpuPool, shape: ModelShape | None, defaults: Mapping[str, FlagValue]
+) -> tuple[str, ...]:
+    """Return every reason why the config cannot run on the pool; empty when nothing is known against it.
+
+    `defaults` are the engine's values of flags left out. Without a shape only rules between flags are checked.
+    """
+    found = [*_gpu_rules(config, pool), *_batch_rules(config, defaults)]
+    if shape is not None:
+        found += _shape_rules(config, shape)
+    if shape is not None and not found:
+        found += _memory_rules(config, shape, pool)
+    return tuple(found)
+
+
+def memory_plan(config: EngineConfig, *, pool: GpuPool, shape: ModelShape) -> MemoryPlan | None:
+    """Return what the twin expects of a start's memory; None where its model knows a flag's value not."""
+    gpu = find_gpu(pool.type)
+    try:
+        return plan_memory(shape, gpu, memory_demand(shape, gpu, config))
+    except InvalidInput:
+        return None
+
+
+def _gpu_rules(config: EngineConfig, pool: GpuPool) -> list[str]:
+    if config.gpus_per_replica <= pool.count:
+        return []
+    return [f"needs {config.gpus_per_replica} GPUs, there are {pool.count}"]
+
+
+def _batch_rules(config: EngineConfig, defaults: Mapping[str, FlagValue]) -> list[str]:
+    values = {**defaults, **config.flags}
+    tokens = _integer(config, "max-num-batched-tokens")
+    seqs, length = _integer(config, "max-num-seqs"), _integer(config, "max-model-len")
+    found = []
+    if tokens is not None and seqs is not None and tokens < seqs:
+        found.append(f"max-num-batched-tokens {tokens} is below max-num-seqs {seqs}")
+    if values.get("enable-chunked-prefill") is False and tokens is not None and length is not None and tokens < length:
+        found.append(f"without chunked prefill max-num-batched-tokens {tokens} is below max-model-len {length}")
+    return found
+
+
+def _shape_rules(config: EngineConfig, shape: ModelShape) -> list[str]:
+    found = []
+    tensor, pipeline = config.tensor_parallel_size, config.pipeline_parallel_size
+    if shape.num_attention_heads % tensor:
+        found.append(f"{shape.num_attention_heads} attention heads cannot be divided by tensor-parallel-size {tensor}")
+    if pipeline > shape.num_hidden_layers:
+        found.append(f"{shape.num_hidden_layers} layers cannot be cut into {pipeline} pipeline stages")
+    length = _integer(config, "max-model-len")
+    if length is not None and length > shape.max_position_embeddings:
+        found.append(f"max-model-len {length} is above the model's {shape.max_position_embeddings}")
+    return found
+
+
+def _memory_rules(config: EngineConfig, shape: ModelShape, pool: GpuPool) -> list[str]:
+    plan = memory_plan(config, pool=pool, shape=shape)
+    return [] if plan is None or plan.fits else [plan.reason or "does not fit in GPU memory"]
+
+
+def _integer(config: EngineConfig, flag: str) -> int | None:
+    value = config.flags.get(flag)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

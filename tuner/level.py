@@ -1,0 +1,159 @@
+"""Judging one rate level while it runs: it ends as soon as passing or failing is certain.
+
+Two tests run side by side. A sequential one bounds the miss ratio of every limit at every look (`domain.anytime`), at a
+joint confidence. The other looks for over-saturation: a queue that keeps growing will break any TTFT limit, but tells
+so in latencies only much later. Requests in flight, counted at every look, are cut in blocks after the ramp-up; a level
+is over-saturated when their trend over the level is both larger than its noise and larger than what the limits leave.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from controlplane.domain.anytime import miss_ratio_bounds
+from controlplane.domain.report import LoadTestReport, RequestRecord, Validity
+from controlplane.domain.service import LevelOptions
+from controlplane.domain.slo import SloSet, misses
+
+_ALPHA = 0.05
+_BLOCKS = 8
+_TREND_T = 4.0  # two-sided p < 0.01 with 6 degrees of freedom
+_LOOK_EVERY = 8  # requests between two looks at the bounds: each costs a few hundred microseconds
+
+
+class Looks(NamedTuple):
+    """What one look at a running level gives."""
+
+    elapsed_s: float
+    in_flight: int
+    records: Sequence[RequestRecord]
+
+
+class LevelOutcome(NamedTuple):
+    """A level's end. `pressure` is the worst miss ratio over the allowed one; None without any finished request."""
+
+    passed: bool
+    certain: bool
+    reason: str
+    pressure: float | None
+
+
+class LevelJudge:
+    """Watches one level. Not reusable: make one per level."""
+
+    def __init__(self, slos: SloSet, options: LevelOptions) -> None:
+        self._limits = slos.latency
+        self._max_error_ratio = slos.max_error_ratio
+        self._options = options
+        self._alpha = _ALPHA / (len(slos.latency) + 1)
+        self._seen = 0
+        self._looked_at = 0
+        self._misses = dict.fromkeys(slos.latency, 0)
+        self._errors = 0
+        self._in_flight: list[tuple[float, int]] = []
+        self._slowest_s = 0.0
+        self._decision: LevelOutcome | None = None
+
+    def watch(self, progress: Looks) -> str | None:
+        """Take one look; return why the level may end now, else None."""
+        if self._decision is not None:
+            return self._decision.reason
+        self._count(progress.records)
+        self._in_flight.append((progress.elapsed_s, progress.in_flight))
+        if self._seen - self._looked_at >= _LOOK_EVERY:
+            self._looked_at = self._seen
+            self._decision = self._judge(progress.elapsed_s)
+        return None if self._decision is None else self._decision.reason
+
+    def conclude(self, report: LoadTestReport) -> LevelOutcome:
+        """Return the level's outcome: what was certain while it ran, else the point estimates at its end."""
+        if self._decision is not None:
+            return self._decision
+        if report.validity is Validity.INVALID:
+            return LevelOutcome(False, False, report.invalid_reason or "the generator could not keep up", None)
+        pressure = _report_pressure(report, self._max_error_ratio)
+        if report.completed + report.errors == 0:
+            return LevelOutcome(False, False, "no request finished", None)
+        if trend := self._over_saturation(report.duration_s):
+            return LevelOutcome(False, False, trend, max(pressure, 1.0 + 1e-9))
+        failed = [str(check.slo) for check in report.slo_checks if not check.met]
+        if report.error_ratio > self._max_error_ratio:
+            failed.append(f"error ratio {report.error_ratio:.2%} > {self._max_error_ratio:.2%}")
+        reason = f"misses {', '.join(failed)}" if failed else "meets every limit at the time limit"
+        return LevelOutcome(not failed, False, reason, pressure)
+
+    def _count(self, records: Sequence[RequestRecord]) -> None:
+        for record in records[self._seen :]:
+            self._errors += not record.ok
+            for slo in self._limits:
+                self._misses[slo] += misses(record, slo)
+            if record.e2e_ms is not None:
+                self._slowest_s = max(self._slowest_s, record.e2e_ms / 1000)
+        self._seen = len(records)
+
+    def _judge(self, elapsed_s: float) -> LevelOutcome | None:
+        bounds = [(self._bounds(self._misses[slo]), slo.allowed_miss_ratio, str(slo)) for slo in self._limits]
+        bounds.append((self._bounds(self._errors), self._max_error_ratio, "error ratio"))
+        broken = [f"{name} ({low:.1%} of requests at least)" for (low, _), allowed, name in bounds if low > allowed]
+        if broken:
+            return LevelOutcome(False, True, f"certainly misses {', '.join(broken)}", self._pressure())
+        if elapsed_s < self._options.min_s:
+            return None
+        if trend := self._over_saturation(elapsed_s):
+            return LevelOutcome(False, True, trend, max(self._pressure(), 1.0 + 1e-9))
+        # Errors need no certainty of their own: a ratio of 0.1 % would take thousands of requests to be sure of.
+        latency_sure = all(high <= allowed for (_, high), allowed, _ in bounds[:-1])
+        if latency_sure and self._errors <= self._max_error_ratio * self._seen and self._is_settled(elapsed_s):
+            return LevelOutcome(True, True, "certainly meets every limit", self._pressure())
+        return None
+
+    def _bounds(self, count: int) -> tuple[float, float]:
+        return miss_ratio_bounds(count, self._seen, self._alpha)
+
+    def _pressure(self) -> float:
+        # Half a miss more than seen: no misses in few requests is less far from the limit than in many.
+        ratios = [(self._misses[slo] + 0.5) / (self._seen + 1) / slo.allowed_miss_ratio for slo in self._limits]
+        return max(ratios)
+
+    def _is_settled(self, elapsed_s: float) -> bool:
+        """Say whether the level ran long enough for its slowest requests to have come back."""
+        return elapsed_s >= self._options.warmup_s + 2 * self._slowest_s
+
+    def _over_saturation(self, elapsed_s: float) -> str | None:
+        """Return the complaint when requests in flight grow and keep growing, else None."""
+        ramp_s = self._options.warmup_s + min(self._slowest_s, elapsed_s / 3)
+        steady = [(at, count) for at, count in self._in_flight if at >= ramp_s]
+        if len(steady) < 2 * _BLOCKS:
+            return None
+        slope, error, mean = _block_trend(steady)
+        span_s = steady[-1][0] - steady[0][0]
+        growing = slope > _TREND_T * error and slope * span_s > max(4.0, 0.5 * mean)
+        return f"over-saturated: {slope:.2f} more requests in flight every second" if growing else None
+
+
+def _block_trend(samples: Sequence[tuple[float, int]]) -> tuple[float, float, float]:
+    """Return slope per second, its standard error and the mean, from block means (neighbouring looks are alike)."""
+    size = len(samples) / _BLOCKS
+    blocks = [samples[int(i * size) : int((i + 1) * size)] for i in range(_BLOCKS)]
+    xs = [sum(at for at, _ in block) / len(block) for block in blocks]
+    ys = [sum(count for _, count in block) / len(block) for block in blocks]
+    mean_x, mean_y = sum(xs) / _BLOCKS, sum(ys) / _BLOCKS
+    spread = sum((x - mean_x) ** 2 for x in xs)
+    if spread == 0:
+        return 0.0, 0.0, mean_y
+    slope = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / spread
+    residual = sum((y - mean_y - slope * (x - mean_x)) ** 2 for x, y in zip(xs, ys, strict=True))
+    return slope, math.sqrt(residual / (_BLOCKS - 2) / spread), mean_y
+
+
+def _report_pressure(report: LoadTestReport, max_error_ratio: float) -> float:
+    finished = report.completed + report.errors
+    ratios = [
+        (check.miss_ratio * finished + 0.5) / (finished + 1) / check.slo.allowed_miss_ratio
+        for check in report.slo_checks
+    ]
+    if max_error_ratio > 0:
+        ratios.append(report.error_ratio / max_error_ratio)
+    return max(ratios, default=0.0)

@@ -1,0 +1,76 @@
+"""What a capacity is worth: the number the search lowers, the fleet recommended for it, and the rate worth beating.
+
+The search lowers a smooth cost (as if replicas could be cut in pieces): whole replicas make plateaus on which no search
+can tell better from worse. What is recommended and compared in the end is counted in whole replicas.
+"""
+
+from __future__ import annotations
+
+import math
+
+from controlplane.domain.capacity import FleetSize, fleet_size, replicas_for
+from controlplane.domain.hardware import GpuPool
+from controlplane.domain.service import ObjectiveKind, ServiceSpec
+
+
+def smooth_cost(spec: ServiceSpec, capacity_rps: float, gpus_per_replica: int) -> float:
+    """Return the number to lower: USD per hour at the target QPS with headroom, replicas not rounded.
+
+    With a price of 0 GPUs are counted instead. For highest goodput: minus the requests per second of all GPUs.
+    Raises ValueError when capacity is 0.
+    """
+    if capacity_rps <= 0:
+        raise ValueError("a replica without capacity has no cost at any target")
+    match spec.tuning.objective.kind:
+        case ObjectiveKind.LOWEST_COST:
+            replicas = spec.slos.target_qps / (capacity_rps * (1 - spec.tuning.objective.headroom))
+            return (replicas + spec.tuning.objective.spare_replicas) * gpus_per_replica * _price(spec.gpus)
+        case ObjectiveKind.HIGHEST_GOODPUT:
+            return -capacity_rps * spec.gpus.count / gpus_per_replica
+
+
+def log_cost(spec: ServiceSpec, capacity_rps: float, gpus_per_replica: int) -> float:
+    """Return the logarithm of GPUs per request per second, whichever objective: both fall with it alone.
+
+    (N+1's spare replica is added when fleets are compared; on this scale it would only blur.) Raises ValueError when
+    capacity is 0.
+    """
+    if capacity_rps <= 0:
+        raise ValueError("a replica without capacity has no cost at any target")
+    return math.log(gpus_per_replica / capacity_rps)
+
+
+def rate_to_beat(incumbent_rps: float, incumbent_gpus: int, gpus_per_replica: int) -> float:
+    """Return the rate per replica at which a candidate costs the same per request as the incumbent."""
+    return incumbent_rps * gpus_per_replica / incumbent_gpus
+
+
+def fleet_for(spec: ServiceSpec, capacity_rps: float, gpus_per_replica: int) -> FleetSize:
+    """Return replicas and price: what the target needs, or for highest goodput all that the GPUs hold.
+
+    Raises ValueError when capacity is 0.
+    """
+    match spec.tuning.objective.kind:
+        case ObjectiveKind.LOWEST_COST:
+            objective = spec.tuning.objective
+            replicas = replicas_for(
+                spec.slos.target_qps, capacity_rps, headroom=objective.headroom, spare=objective.spare_replicas
+            )
+        case ObjectiveKind.HIGHEST_GOODPUT:
+            replicas = max(1, spec.gpus.count // gpus_per_replica)
+    return fleet_size(replicas, gpus_per_replica, spec.gpus)
+
+
+def shortfalls(spec: ServiceSpec, fleet: FleetSize) -> tuple[str, ...]:
+    """Return which of the user's ceilings a fleet breaks: more GPUs than there are, more money than allowed."""
+    found = []
+    if fleet.gpus > spec.gpus.count:
+        found.append(f"needs {fleet.gpus} GPUs for {spec.slos.target_qps:g} requests/s, there are {spec.gpus.count}")
+    ceiling = spec.slos.max_usd_per_hour
+    if ceiling is not None and fleet.usd_per_hour > ceiling:
+        found.append(f"costs {fleet.usd_per_hour:.2f} USD per hour, the ceiling is {ceiling:g}")
+    return tuple(found)
+
+
+def _price(pool: GpuPool) -> float:
+    return pool.price_usd_per_gpu_hour or 1.0

@@ -1,0 +1,181 @@
+"""The only door to Optuna: a study there is the ask/tell record of a search, readable by any Optuna tool.
+
+The order of writes makes a killed search safe: ask here, save the trial in our own store, run it, save its result in
+our store, tell it here. `reconcile` repeats the last step for results that were saved and never told, and closes asks
+that nobody ever started.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import NamedTuple
+
+import optuna
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from controlplane.domain.errors import Unavailable
+from tuner.advisor import Candidates
+from tuner.search_sampler import (
+    AT_LEAST,
+    LOG_COST,
+    OUT_OF_MEMORY,
+    GridSnapper,
+    TwinSampler,
+    distributions,
+    params_of,
+    point_of,
+)
+from tuner.space import Point
+
+_IMPUTED_FACTOR = 2.0  # cost told for what could not run: this times the worst measured one
+
+
+class Strategy(StrEnum):
+    TWIN = "twin"  # ours; without a forecast a plain Gaussian-process search
+    TPE = "tpe"
+    GP = "gp"  # Optuna's; needs torch
+    RANDOM = "random"
+
+
+class Proposal(NamedTuple):
+    """What to start next."""
+
+    number: int
+    point: Point
+    reason: str
+    expected_log_cost: float | None
+
+
+class Finished(NamedTuple):
+    """What is told. Exactly one of the three: a cost, a bound (dropped), or neither (could not run)."""
+
+    log_cost: float | None = None
+    at_least: float | None = None
+    cost: float | None = None
+    ran_out_of_memory: bool = False
+    reason: str = ""
+
+
+class Search:
+    """One search. Open the same name on the same storage to go on with it."""
+
+    def __init__(
+        self,
+        name: str,
+        among: Candidates,
+        *,
+        storage_url: str | None,
+        strategy: Strategy,
+        seed: int,
+        worthwhile: float,
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._among = among
+        self._sampler = _sampler(strategy, among, seed=seed, worthwhile=worthwhile)
+        try:
+            self._study = optuna.create_study(
+                study_name=name, storage=storage_url, sampler=self._sampler, direction="minimize", load_if_exists=True
+            )
+        except (OSError, optuna.exceptions.StorageInternalError) as error:
+            raise Unavailable("the search's record cannot be opened", why=str(error)) from error
+
+    def ask(self) -> Proposal | str:
+        """Return what to start next, or why to stop."""
+        trial = self._study.ask(distributions(self._among.space))
+        advice = self._sampler.advice
+        assert advice is not None  # the sampler just answered
+        if advice.row is None:
+            self._study.tell(trial.number, state=TrialState.FAIL)
+            return advice.reason
+        point = point_of(self._among.space, trial.params)
+        return Proposal(trial.number, point, advice.reason, advice.expected_log_cost)
+
+    def add(self, point: Point) -> int:
+        """Record a trial chosen elsewhere (the baseline) and return its number; tell its result as any other's."""
+        self._study.enqueue_trial(params_of(self._among.space, point))
+        return self._study.ask(distributions(self._among.space)).number
+
+    def tell(self, number: int, result: Finished) -> None:
+        """Record a result. Telling it again changes nothing."""
+        found = self._find(number)
+        if found is None or found.state.is_finished():
+            return
+        # The Trial that `ask` returned may have died with another process; this is the same one.
+        trial = optuna.trial.Trial(self._study, found._trial_id)
+        for key, value in _attributes(result).items():
+            trial.set_user_attr(key, value)
+        trial.set_constraint("runs_within_limits", 0.0 if result.log_cost is not None else 1.0)
+        self._study.tell(number, values=self._value(result))
+
+    def fail(self, number: int) -> None:
+        """Close a trial whose experiment broke: nothing is learnt from it."""
+        found = self._find(number)
+        if found is not None and not found.state.is_finished():
+            self._study.tell(number, state=TrialState.FAIL)
+
+    def reconcile(self, results: Mapping[int, Finished | None], running: Iterable[int]) -> None:
+        """Make the record agree with our store after a crash.
+
+        `results` are finished trials by number (None: the experiment broke); `running` are numbers our store still
+        holds as running. Every other open ask was never started and is closed.
+        """
+        alive = set(running)
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            result = results.get(trial.number)
+            if result is not None:
+                self.tell(trial.number, result)
+            elif trial.number not in alive:
+                self.fail(trial.number)
+
+    def _find(self, number: int) -> FrozenTrial | None:
+        trials = self._study.get_trials(deepcopy=False)
+        return trials[number] if 0 <= number < len(trials) else None
+
+    def _value(self, result: Finished) -> float:
+        if result.cost is not None:
+            return result.cost
+        complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        known = [trial.value for trial in complete if trial.value is not None and LOG_COST in trial.user_attrs]
+        return max((abs(value) for value in known), default=1.0) * _IMPUTED_FACTOR
+
+
+def gp_available() -> bool:
+    """Say whether Optuna's Gaussian-process sampler can run (it needs torch, which we do not ship)."""
+    return importlib.util.find_spec("torch") is not None
+
+
+def _attributes(result: Finished) -> dict[str, float | bool | str]:
+    found: dict[str, float | bool | str] = {"reason": result.reason}
+    if result.log_cost is not None:
+        found[LOG_COST] = result.log_cost
+    if result.at_least is not None:
+        found[AT_LEAST] = result.at_least
+    if result.ran_out_of_memory:
+        found[OUT_OF_MEMORY] = True
+    return found
+
+
+def _sampler(strategy: Strategy, among: Candidates, *, seed: int, worthwhile: float) -> TwinSampler | GridSnapper:
+    match strategy:
+        case Strategy.TWIN:
+            return TwinSampler(among, worthwhile=worthwhile)
+        case Strategy.TPE:
+            return _snapped(_quiet_tpe(seed), among, seed)
+        case Strategy.GP:
+            return _snapped(GPSampler(seed=seed, n_startup_trials=3), among, seed)
+        case Strategy.RANDOM:
+            return _snapped(RandomSampler(seed=seed), among, seed)
+
+
+def _snapped(inner: BaseSampler, among: Candidates, seed: int) -> GridSnapper:
+    return GridSnapper(inner, among.space, points=among.points, seed=seed)
+
+
+def _quiet_tpe(seed: int) -> TPESampler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return TPESampler(seed=seed, n_startup_trials=4, multivariate=True)

@@ -1,0 +1,185 @@
+"""Fleetune's search as an Optuna sampler: it works inside any Optuna study over the space and reads all from it."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from tuner.advisor import Advice, Candidates, Tried, advise, point_key
+from tuner.space import Dimension, Point, Space
+
+LOG_COST = "log_cost"
+AT_LEAST = "log_cost_at_least"
+OUT_OF_MEMORY = "out_of_memory"
+
+
+class PointSampler(Protocol):
+    """Chooses points of a space; `advice` says what was expected of the last choice."""
+
+    advice: Advice | None
+
+
+def distributions(space: Space) -> dict[str, BaseDistribution]:
+    """Return the space as Optuna sees it: numbers as ranges (values between the grid's are snapped), else choices."""
+    return {dimension.flag: _distribution(dimension) for dimension in space.dimensions}
+
+
+def tried(space: Space, trials: Sequence[FrozenTrial]) -> list[Tried]:
+    """Return what finished trials of an Optuna study tell about the space; failed ones tell nothing."""
+    complete = (trial for trial in trials if trial.state == TrialState.COMPLETE)
+    return [
+        Tried(
+            point=point_of(space, trial.params),
+            log_cost=trial.user_attrs.get(LOG_COST),
+            at_least=trial.user_attrs.get(AT_LEAST),
+            ran_out_of_memory=bool(trial.user_attrs.get(OUT_OF_MEMORY, False)),
+        )
+        for trial in complete
+    ]
+
+
+def point_of(space: Space, params: Mapping[str, Any]) -> Point:
+    """Return the space's point for the parameters of an Optuna trial."""
+    return space.canonical({d.flag: _snap(d, params[d.flag]) for d in space.dimensions})
+
+
+def params_of(space: Space, point: Point) -> dict[str, Any]:
+    """Return Optuna's parameters for a point; a value without effect is written as the dimension's first choice."""
+    return {
+        d.flag: point[d.flag] if point[d.flag] is not None or None in d.choices else d.choices[0]
+        for d in space.dimensions
+    }
+
+
+class TwinSampler(BaseSampler):
+    """Twin-informed Bayesian optimisation (`tuner.advisor`). Without a forecast it is a plain GP search.
+
+    When there is nothing worth trying it falls back to the best open candidate and `advice.row` is None: ask for
+    `advice` before starting what it sampled.
+    """
+
+    def __init__(self, among: Candidates, *, worthwhile: float) -> None:
+        self._among = among
+        self._worthwhile = worthwhile
+        self.advice: Advice | None = None
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return distributions(self._among.space)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        space = self._among.space
+        others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
+        pending = [point_of(space, t.params) for t in others if _is_running(t, space)]
+        self.advice = advise(self._among, tried(space, others), pending=pending, worthwhile=self._worthwhile)
+        if self.advice.row is None:
+            return {}
+        return params_of(space, self._among.points[self.advice.row])
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        dimension = next(d for d in self._among.space.dimensions if d.flag == param_name)
+        return params_of(self._among.space, dict.fromkeys(self._among.space.names))[dimension.flag]
+
+
+class GridSnapper(BaseSampler):
+    """Any other Optuna sampler on our grid: its choice is moved to the nearest open candidate, so none comes twice.
+
+    `allows` says whether a point may be started at all; what the inner sampler chose beyond it is told to it as
+    infeasible by the caller, or (here) simply drawn anew a few times.
+    """
+
+    _REDRAWS = 30
+
+    def __init__(self, inner: BaseSampler, space: Space, *, points: Sequence[Point], seed: int) -> None:
+        self._inner = inner
+        self._space = space
+        self._points = {point_key(point): point for point in points}
+        self._random = random.Random(seed)
+        self.advice: Advice | None = None
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return distributions(self._space)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._inner.before_trial(study, trial)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        self._inner.after_trial(study, trial, state, values)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        taken = {
+            point_key(point_of(self._space, other.params))
+            for other in study.get_trials(deepcopy=False)
+            if other.number != trial.number and _has_params(other, self._space) and other.state != TrialState.FAIL
+        }
+        chosen = self._choose(taken, lambda: self._draw(study, trial, search_space))
+        self.advice = Advice(None, "every feasible candidate was tried") if chosen is None else Advice(0, "sampled")
+        return {} if chosen is None else params_of(self._space, chosen)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._inner.sample_independent(study, trial, param_name, param_distribution)
+
+    def _draw(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> Point:
+        params = self._inner.sample_relative(study, trial, search_space)
+        rest = {
+            name: self._inner.sample_independent(study, trial, name, search_space[name])
+            for name in search_space
+            if name not in params
+        }
+        return point_of(self._space, params | rest)
+
+    def _choose(self, taken: set[tuple[tuple[str, object], ...]], draw: Callable[[], Point]) -> Point | None:
+        for _ in range(self._REDRAWS):
+            point = draw()
+            if point_key(point) in self._points and point_key(point) not in taken:
+                return point
+        open_points = [point for key, point in self._points.items() if key not in taken]
+        return self._random.choice(open_points) if open_points else None
+
+
+def _distribution(dimension: Dimension) -> BaseDistribution:
+    values = dimension.choices
+    if not dimension.is_numeric or len(values) < 2:
+        return CategoricalDistribution(values)
+    numbers = [value for value in values if isinstance(value, int | float)]
+    low, high = min(numbers), max(numbers)
+    if all(isinstance(value, int) for value in numbers):
+        return IntDistribution(int(low), int(high), log=low > 0)
+    return FloatDistribution(low, high)
+
+
+def _snap(dimension: Dimension, value: Any) -> Any:
+    if value in dimension.choices:
+        return value
+    numbers = [choice for choice in dimension.choices if isinstance(choice, int | float)]
+    if not isinstance(value, int | float) or not numbers:
+        return dimension.choices[0]
+    return min(numbers, key=lambda choice: _distance(float(choice), float(value)))
+
+
+def _distance(a: float, b: float) -> float:
+    return abs(math.log(a / b)) if a > 0 and b > 0 else abs(a - b)
+
+
+def _is_running(trial: FrozenTrial, space: Space) -> bool:
+    return trial.state == TrialState.RUNNING and _has_params(trial, space)
+
+
+def _has_params(trial: FrozenTrial, space: Space) -> bool:
+    return all(name in trial.params for name in space.names)

@@ -1,0 +1,114 @@
+"""What a study does next, from its trials alone: so a killed study goes on where it was. Pure.
+
+Order: baseline → search until the budget's reserve for the confirmation is reached or nothing is worth a start →
+winner and baseline in turn → recommendation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+from controlplane.domain.service import Budget, ServiceSpec
+from controlplane.domain.study import Study, Trial, TrialKind, TrialState
+from tuner.winner import choose
+
+MAX_ATTEMPTS = 3
+MIN_STARTS = 4  # baseline, one candidate, and both again to confirm
+_ROUND = (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE)
+_MAX_ROUNDS = 2
+
+
+class Action(StrEnum):
+    RETRY = "retry"  # the trial named: its experiment broke
+    BASELINE = "baseline"
+    SEARCH = "search"
+    CONFIRM_WINNER = "confirm_winner"
+    CONFIRM_BASELINE = "confirm_baseline"
+    FINISH = "finish"
+    GIVE_UP = "give_up"  # the baseline's experiment breaks every time: nothing can be compared
+
+
+class Step(NamedTuple):
+    action: Action
+    reason: str
+    trial: Trial | None = None
+
+
+class Spent(NamedTuple):
+    """What the study used so far."""
+
+    engine_starts: int
+    gpu_seconds: float
+    wall_clock_s: float
+
+
+def spent(study: Study, *, now: datetime) -> Spent:
+    """Return what a study used so far."""
+    wall_s = 0.0 if study.started_at is None else (now - study.started_at).total_seconds()
+    return Spent(study.engine_starts, study.gpu_seconds, wall_s)
+
+
+def next_step(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, *, search_over: str | None) -> Step:
+    """Return what to do next. `search_over` says why the search proposes nothing more, None while it does."""
+    broken = next((t for t in trials if t.state is TrialState.RUNNING or _is_retryable(t)), None)
+    if broken is not None:
+        return Step(Action.RETRY, broken.reason or "the worker was lost", broken)
+    baseline = next((t for t in trials if t.kind is TrialKind.BASELINE), None)
+    if baseline is None:
+        return Step(Action.BASELINE, "the baseline is always measured first")
+    if baseline.state is TrialState.FAILED:
+        return Step(Action.GIVE_UP, f"the baseline could not be measured: {baseline.reason}", baseline)
+    if not _confirming(trials):
+        over = search_over or exhausted(spec.tuning.budget, trials, used)
+        if over is None:
+            return Step(Action.SEARCH, "budget left")
+        if choose(spec, trials) is None:
+            return Step(Action.FINISH, over)
+    return _confirmation(spec, trials, used)
+
+
+def exhausted(budget: Budget, trials: Sequence[Trial], used: Spent) -> str | None:
+    """Return which limit ends the search, what the confirmation needs kept aside; None while one more trial fits."""
+    finished = max(1, sum(t.state is not TrialState.RUNNING for t in trials))
+    further = 1 + len(_ROUND)
+    if used.engine_starts + further > budget.engine_starts:
+        return f"budget of {budget.engine_starts} engine starts"
+    gpu_limit = None if budget.gpu_hours is None else budget.gpu_hours * 3600
+    if gpu_limit is not None and used.gpu_seconds * (1 + further / finished) > gpu_limit:
+        return f"budget of {budget.gpu_hours:g} GPU-hours"
+    if budget.wall_clock_s is not None and used.wall_clock_s * (1 + further / finished) > budget.wall_clock_s:
+        return f"budget of {budget.wall_clock_s:g} s"
+    return None
+
+
+def _confirmation(spec: ServiceSpec, trials: Sequence[Trial], used: Spent) -> Step:
+    done = _confirming(trials)
+    if len(done) % len(_ROUND):
+        return Step(Action.CONFIRM_BASELINE, "the winner was just re-measured; now the baseline")
+    rounds = len(done) // len(_ROUND)
+    if rounds >= _MAX_ROUNDS or any(t.state is not TrialState.FEASIBLE for t in done if t.kind is _ROUND[0]):
+        return Step(Action.FINISH, "winner and baseline were re-measured in turn")
+    if rounds and not _fits_round(spec.tuning.budget, trials, used):
+        return Step(Action.FINISH, "winner and baseline were re-measured in turn")
+    return Step(Action.CONFIRM_WINNER, "re-measure the winner in turn with the baseline")
+
+
+def _fits_round(budget: Budget, trials: Sequence[Trial], used: Spent) -> bool:
+    share = 1 + len(_ROUND) / len(trials)
+    gpu_limit = None if budget.gpu_hours is None else budget.gpu_hours * 3600
+    return (
+        used.engine_starts + len(_ROUND) <= budget.engine_starts
+        and (gpu_limit is None or used.gpu_seconds * share <= gpu_limit)
+        and (budget.wall_clock_s is None or used.wall_clock_s * share <= budget.wall_clock_s)
+    )
+
+
+def _confirming(trials: Sequence[Trial]) -> list[Trial]:
+    return [t for t in trials if t.kind in _ROUND]
+
+
+def _is_retryable(trial: Trial) -> bool:
+    return trial.state is TrialState.FAILED and trial.attempt < MAX_ATTEMPTS

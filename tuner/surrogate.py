@@ -1,0 +1,149 @@
+"""What is believed about the cost of every candidate: a forecast corrected by the trials measured so far.
+
+The unknown is y(x), the logarithm of GPUs per request per second. Given the twin's forecast m(x), the belief is
+
+    y(x) = m(x) + offset + slope · (m(x) − mean m) + residual(x)
+
+with Gaussian priors on offset and slope and a Gaussian process (Matérn 5/2) for the residual. How far the twin can be
+trusted is not known either, so several such models are kept side by side, from "right up to a factor" to "says nothing"
+(m dropped), each weighted by how well it predicted the trials (its marginal likelihood). A wrong profile thereby talks
+itself out of the room after a few trials. Without a forecast only the last kind of model remains.
+
+Gaussian process regression: Rasmussen & Williams, "Gaussian Processes for Machine Learning", 2006, chapter 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+from scipy.stats import norm
+
+from tuner.space import Dimension, Point, Space
+
+Array = NDArray[np.float64]
+
+
+class Hypothesis(NamedTuple):
+    """One way the forecast may be wrong. All standard deviations on the scale of log cost."""
+
+    trusts_forecast: bool
+    offset_sd: float
+    slope_sd: float
+    residual_sd: float
+    length: float
+    weight: float
+
+
+HYPOTHESES = (
+    Hypothesis(True, 0.3, 0.1, 0.05, 0.7, 0.3),
+    Hypothesis(True, 0.3, 0.3, 0.12, 0.6, 0.3),
+    Hypothesis(True, 0.5, 0.6, 0.3, 0.5, 0.2),
+    Hypothesis(False, 1.5, 0.0, 0.3, 0.9, 0.1),
+    Hypothesis(False, 1.5, 0.0, 0.6, 0.6, 0.1),
+)
+
+
+class Measured(NamedTuple):
+    """What trials said: row numbers of the candidates, log costs, and the standard deviation of each."""
+
+    rows: Sequence[int]
+    log_costs: Sequence[float]
+    noise_sds: Sequence[float]
+
+
+class Belief(NamedTuple):
+    """Posterior per hypothesis (first axis) and candidate (second axis), and the hypotheses' weights."""
+
+    means: Array
+    sds: Array
+    weights: Array
+
+    @property
+    def mean(self) -> Array:
+        """Expected log cost of every candidate."""
+        return np.asarray(self.weights @ self.means)
+
+    @property
+    def sd(self) -> Array:
+        """Standard deviation of the mixture for every candidate."""
+        second = self.weights @ (self.sds**2 + self.means**2)
+        return np.sqrt(np.maximum(second - self.mean**2, 1e-12))
+
+    def expected_improvement(self, best: float) -> Array:
+        """Return how much lower than `best` each candidate's log cost is expected to be, 0 where it is higher.
+
+        Jones, Schonlau, Welch, "Efficient Global Optimization", 1998, averaged over the hypotheses.
+        """
+        gap = best - self.means
+        ratio = gap / self.sds
+        return np.asarray(self.weights @ (gap * norm.cdf(ratio) + self.sds * norm.pdf(ratio)))
+
+
+def encode(space: Space, points: Sequence[Point]) -> Array:
+    """Return the points as rows of [0, 1] columns: numbers by the logarithm of their size, other values one-hot."""
+    columns = [column for dimension in space.dimensions for column in _columns(dimension, points)]
+    return np.array(columns, dtype=float).T.reshape(len(points), -1)
+
+
+def believe(features: Array, forecast: Array | None, measured: Measured) -> Belief:
+    """Return what to believe of every row of `features` after the trials in `measured`.
+
+    `forecast` is the twin's log cost per row, None when there is no twin for this engine.
+    """
+    usable = [h for h in HYPOTHESES if forecast is not None or not h.trusts_forecast]
+    fits = [_fit(hypothesis, features, forecast, measured) for hypothesis in usable]
+    evidence = np.array([np.log(h.weight) + fit[2] for h, fit in zip(usable, fits, strict=True)])
+    weights = np.exp(evidence - evidence.max())
+    return Belief(np.array([f[0] for f in fits]), np.array([f[1] for f in fits]), weights / weights.sum())
+
+
+def _columns(dimension: Dimension, points: Sequence[Point]) -> list[list[float]]:
+    values = [point[dimension.flag] for point in points]
+    if dimension.is_numeric and len(dimension.choices) > 1:
+        places = _places(dimension)
+        return [[places.get(value, 0.0) for value in values]]
+    # Two different values lie a distance of 1 apart, like the two ends of a numeric dimension.
+    return [[float(value == choice) / np.sqrt(2) for value in values] for choice in (*dimension.choices, None)]
+
+
+def _places(dimension: Dimension) -> dict[object, float]:
+    numbers = [float(value) for value in dimension.choices if isinstance(value, int | float)]
+    scaled = np.log(numbers) if min(numbers) > 0 else np.array(numbers)
+    return dict(zip(dimension.choices, (scaled - scaled[0]) / (scaled[-1] - scaled[0]), strict=True))
+
+
+def _fit(h: Hypothesis, features: Array, forecast: Array | None, measured: Measured) -> tuple[Array, Array, float]:
+    base = forecast if h.trusts_forecast and forecast is not None else np.zeros(len(features))
+    rows = np.array(measured.rows, dtype=int)
+    variance = _diagonal(h, base)
+    level = base if h.trusts_forecast else base + _typical(measured)
+    if rows.size == 0:
+        return level, np.sqrt(variance), 0.0
+    wide = _covariance(h, features, features[rows], base, base[rows], float(base.mean()))
+    noise = np.diag(np.square(np.array(measured.noise_sds)) + 1e-8)
+    factor = cho_factor(wide[rows] + noise, lower=True)
+    error = np.array(measured.log_costs) - level[rows]
+    mean = level + wide @ cho_solve(factor, error)
+    explained = np.einsum("ij,ji->i", wide, cho_solve(factor, wide.T))
+    likelihood = -0.5 * error @ cho_solve(factor, error) - np.log(np.diag(factor[0])).sum()
+    return mean, np.sqrt(np.maximum(variance - explained, 1e-10)), float(likelihood)
+
+
+def _typical(measured: Measured) -> float:
+    return float(np.median(measured.log_costs)) if len(measured.log_costs) else 0.0
+
+
+def _diagonal(h: Hypothesis, base: Array) -> Array:
+    return np.asarray(h.offset_sd**2 + h.slope_sd**2 * (base - base.mean()) ** 2 + h.residual_sd**2)
+
+
+def _covariance(h: Hypothesis, left: Array, right: Array, m_left: Array, m_right: Array, middle: float) -> Array:
+    squared = np.square(left[:, None, :] - right[None, :, :]).sum(axis=2)
+    scaled = np.sqrt(5 * squared) / h.length
+    matern = (1 + scaled + scaled**2 / 3) * np.exp(-scaled)
+    slope = h.slope_sd**2 * np.outer(m_left - middle, m_right - middle)
+    return np.asarray(h.offset_sd**2 + slope + h.residual_sd**2 * matern)
