@@ -68,7 +68,8 @@ def _check_shape(shape: ModelShape, config: EngineConfig) -> None:
         raise StartRefused(
             "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig\n  Value error, "
             f"User-specified max_model_len ({length}) is greater than the derived "
-            f"max_model_len (max_position_embeddings={shape.max_position_embeddings} or model_max_length=None in model's config.json)."
+            f"max_model_len (max_position_embeddings={shape.max_position_embeddings} or "
+            "model_max_length=None in model's config.json)."
         )
 
 

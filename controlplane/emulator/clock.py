@@ -41,7 +41,7 @@ class LapsedClock:
 
 
 class _PreciseSelector(selectors.EpollSelector):
-    """epoll counts its time-out in whole milliseconds; `select` on the epoll descriptor itself counts in microseconds."""
+    """epoll counts time-outs in whole milliseconds; `select` on the epoll descriptor itself, in microseconds."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is not None and timeout > 0:

@@ -1,0 +1,74 @@
+"""Why an engine did not start, from its exit and its log. Pure.
+
+Patterns are messages of vLLM 0.26 (argparse, vllm/config, vllm/v1/core/kv_cache_utils.py, vllm/v1/worker) and torch.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from controlplane.domain.fleet import StartFailure
+
+_PREFIX = re.compile(r"^(\([\w\s=.-]+\)\s*)?((INFO|WARNING|ERROR|CRITICAL)\s+[\d-]+\s+[\d:.,]+\s+(\[[^\]]*\]\s*)?)?")
+_ERROR_LINE = re.compile(r"^([\w.]+(Error|Exception|Interrupt)\b.*|.*\berror: .*|Killed|Segmentation fault.*)$")
+
+_PATTERNS: tuple[tuple[StartFailure, re.Pattern[str]], ...] = tuple(
+    (failure, re.compile(pattern, re.IGNORECASE))
+    for failure, pattern in (
+        (StartFailure.PORT, r"address already in use|\[Errno 98\]|EADDRINUSE"),
+        (StartFailure.OUT_OF_MEMORY, r"CUDA out of memory|OutOfMemoryError|CUDA error: out of memory"),
+        (StartFailure.OUT_OF_MEMORY, r"No available memory for the cache blocks"),
+        (StartFailure.OUT_OF_MEMORY, r"larger than the (maximum number of tokens|available KV cache memory)"),
+        (StartFailure.OUT_OF_MEMORY, r"KV cache is needed, which is larger than"),
+        (StartFailure.OUT_OF_MEMORY, r"Free memory on device .* is less than desired GPU memory utilization"),
+        (StartFailure.REFUSED_FLAG, r"error: unrecognized arguments|error: argument |error: ambiguous option"),
+        (StartFailure.REFUSED_FLAG, r"error: the following arguments are required"),
+        (StartFailure.REFUSED_FLAG, r"validation errors? for \w*Config"),
+        (StartFailure.REFUSED_FLAG, r"must be divisible by tensor parallel size|is not divisible by"),
+        (StartFailure.REFUSED_FLAG, r"(unknown|unsupported|invalid) quantization|quantization method .* not supported"),
+        (StartFailure.REFUSED_FLAG, r"kv[_-]cache[_-]dtype.* (not supported|invalid|unsupported)"),
+        (StartFailure.REFUSED_FLAG, r"max_num_batched_tokens .* (smaller than|greater than or equal to)"),
+        (StartFailure.REFUSED_FLAG, r"User-specified max_model_len .* is greater than the derived"),
+        (StartFailure.REFUSED_FLAG, r"World size \(\d+\) is larger than the number of available GPUs"),
+    )
+)
+
+
+class Diagnosis(NamedTuple):
+    failure: StartFailure
+    detail: str
+
+
+def diagnose(log_tail: str, *, exit_code: int | None, was_ready: bool) -> Diagnosis:
+    """Return why an engine that is gone went. `exit_code` is None when nobody can tell, -n for signal n."""
+    lines = [_PREFIX.sub("", line.strip()) for line in log_tail.splitlines() if line.strip()]
+    ending = _ending(exit_code)
+    if was_ready:
+        return Diagnosis(StartFailure.CRASHED, _join([*_last_errors(lines), f"was ready, then {ending}"]))
+    for failure, pattern in _PATTERNS:
+        telling = [line for line in lines if pattern.search(line)]
+        if telling:
+            return Diagnosis(failure, _join([telling[-1], ending]))
+    return Diagnosis(StartFailure.OTHER, _join([*(_last_errors(lines) or lines[-1:]), ending]))
+
+
+def diagnose_timeout(log_tail: str, *, timeout_s: float) -> Diagnosis:
+    """Return what to say about an engine that was not ready in time."""
+    lines = [_PREFIX.sub("", line.strip()) for line in log_tail.splitlines() if line.strip()]
+    return Diagnosis(StartFailure.TIMEOUT, _join([f"not ready within {timeout_s:g} s; last log line:", *lines[-1:]]))
+
+
+def _last_errors(lines: list[str]) -> list[str]:
+    return [line for line in lines if _ERROR_LINE.match(line)][-2:]
+
+
+def _ending(exit_code: int | None) -> str:
+    if exit_code is None:
+        return "ended (exit code unknown)"
+    return f"ended with exit code {exit_code}" if exit_code >= 0 else f"killed by signal {-exit_code}"
+
+
+def _join(lines: list[str]) -> str:
+    """A few short lines: enough to act on."""
+    return "\n".join(line[:400] for line in lines)

@@ -1,0 +1,142 @@
+"""Processes of this Linux host as /proc shows them: who is still there, who belongs to which engine, how one ended.
+
+A process is named by pid *and* start time (clock ticks since boot) and boot id, so a reused pid is never mistaken.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from controlplane.domain.base import Value
+
+MARK = "FLEETUNE_ENGINE"
+"""Environment variable that every process of an engine inherits: `<state directory>#<engine id>`."""
+
+_PROC = Path("/proc")
+
+
+class ProcessId(Value):
+    """A process that can be told from any later one with the same pid."""
+
+    pid: int
+    started_ticks: int
+    boot_id: str
+
+
+class _Stat(Value):
+    state: str
+    session: int
+    started_ticks: int
+    wait_status: int
+
+
+def identify(pid: int) -> ProcessId | None:
+    """Return who has this pid now, None when nobody."""
+    stat = _read_stat(pid)
+    return None if stat is None else ProcessId(pid=pid, started_ticks=stat.started_ticks, boot_id=_boot_id())
+
+
+def is_alive(process: ProcessId) -> bool:
+    """Say whether this very process still runs (a zombie whose threads all ended does not)."""
+    return identify(process.pid) == process and _runs(process.pid)
+
+
+def exit_code(process: ProcessId) -> int | None:
+    """Return how an ended process ended: its exit code, -signal when killed, None when nobody can tell any more.
+
+    Reaps it when it is a child of this process; another process's zombie is only looked at.
+    """
+    stat = _read_stat(process.pid)
+    if stat is None or stat.state != "Z" or identify(process.pid) != process:
+        return None
+    try:
+        pid, status = os.waitpid(process.pid, os.WNOHANG)
+    except ChildProcessError:
+        return os.waitstatus_to_exitcode(stat.wait_status)
+    return os.waitstatus_to_exitcode(status) if pid == process.pid else None
+
+
+def spawn(command: Sequence[str], env: Mapping[str, str], log: Path) -> ProcessId:
+    """Start a command in a session of its own with output to `log`; it survives this process.
+
+    `posix_spawn` keeps every descriptor of this process (a held lock among them) open in the child until its exec, when
+    its environment becomes visible: whoever gets the lock after a crash here finds the child by its mark. Raises
+    OSError when there is no such command.
+    """
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    restored = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE]
+    pid = os.posix_spawnp(
+        command[0], list(command), dict(env), file_actions=actions, setsid=True, setsigmask=[], setsigdef=restored
+    )
+    found = identify(pid)
+    if found is None:
+        raise ProcessLookupError(f"process {pid} vanished while it was started")
+    return found
+
+
+def members(mark: str, leader: ProcessId | None) -> list[int]:
+    """Return the pids of every running process of an engine: those with its mark and those in its leader's session."""
+    session = leader.pid if leader is not None and identify(leader.pid) == leader else None
+    return [pid for pid in _pids() if _belongs(pid, mark, session) and _runs(pid)]
+
+
+def find_leader(mark: str) -> ProcessId | None:
+    """Return the session leader among the marked processes: the engine itself. None when none runs."""
+    leaders = [pid for pid in members(mark, None) if (stat := _read_stat(pid)) is not None and stat.session == pid]
+    return identify(leaders[0]) if leaders else None
+
+
+def send(pids: Sequence[int], number: signal.Signals) -> None:
+    """Signal processes; those already gone are passed over."""
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir(_PROC) if name.isdigit() and int(name) != os.getpid()]
+
+
+def _belongs(pid: int, mark: str, session: int | None) -> bool:
+    if session is not None and (stat := _read_stat(pid)) is not None and stat.session == session:
+        return True
+    try:
+        environment = (_PROC / str(pid) / "environ").read_bytes()
+    except OSError:  # gone, or somebody else's
+        return False
+    return f"{MARK}={mark}".encode() in environment.split(b"\0")
+
+
+def _runs(pid: int) -> bool:
+    stat = _read_stat(pid)
+    if stat is None:
+        return False
+    if stat.state not in ("Z", "X"):
+        return True
+    try:
+        return len(os.listdir(_PROC / str(pid) / "task")) > 1  # the first thread ended, others still hold the GPU
+    except OSError:
+        return False
+
+
+def _read_stat(pid: int) -> _Stat | None:
+    """Read /proc/<pid>/stat (proc_pid_stat(5)): state is field 3, session 6, start time 22, wait status 52."""
+    try:
+        text = (_PROC / str(pid) / "stat").read_text()
+    except OSError:
+        return None
+    fields = text[text.rindex(")") + 2 :].split()
+    return _Stat(state=fields[0], session=int(fields[3]), started_ticks=int(fields[19]), wait_status=int(fields[49]))
+
+
+def _boot_id() -> str:
+    return (_PROC / "sys/kernel/random/boot_id").read_text().strip()

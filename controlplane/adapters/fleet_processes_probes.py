@@ -1,0 +1,73 @@
+"""What an engine says over HTTP: is it ready, how much is in flight. Never blocks the fleet for long."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import httpx
+
+T = TypeVar("T")
+
+_HEALTH_TIMEOUT_S = 2.0
+_ANSWER_TIMEOUT_S = 30.0
+_METRICS_TIMEOUT_S = 1.0
+
+
+def is_ready(url: str, model: str, key: str | None) -> bool:
+    """Say whether an engine is healthy and answers a real request of one token."""
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=_HEALTH_TIMEOUT_S) as client:
+        try:
+            if client.get("/health").status_code != 200:
+                return False
+            body = {"model": model, "prompt": [1], "max_tokens": 1}
+            answer = client.post("/v1/completions", json=body, timeout=_ANSWER_TIMEOUT_S)
+        except httpx.HTTPError:
+            return False
+    return answer.status_code == 200
+
+
+def in_flight(url: str) -> int | None:
+    """Return the requests running or waiting by the engine's own metrics, None when it does not say."""
+    try:
+        answer = httpx.get(f"{url}/metrics", timeout=_METRICS_TIMEOUT_S, trust_env=False)
+    except httpx.HTTPError:
+        return None
+    return None if answer.status_code != 200 else parse_in_flight(answer.text)
+
+
+def parse_in_flight(text: str) -> int | None:
+    """Read vLLM's gauges of running and waiting requests, summed over its engines; None when one is missing."""
+    running = _gauge(text, "vllm:num_requests_running")
+    waiting = _gauge(text, "vllm:num_requests_waiting")
+    return None if running is None or waiting is None else running + waiting
+
+
+def _gauge(text: str, name: str) -> int | None:
+    rows = [line for line in text.splitlines() if line.startswith((f"{name}{{", f"{name} "))]
+    return round(sum(float(line.rsplit(" ", 1)[1]) for line in rows)) if rows else None
+
+
+class Asking(Generic[T]):
+    """A question asked in a thread of its own, whose answer may be waited for a little."""
+
+    def __init__(self, question: Callable[[], T]) -> None:
+        self._answers: list[T] = []
+        self._done = threading.Event()
+        threading.Thread(target=self._ask, args=(question,), daemon=True).start()
+
+    def answer(self, wait_s: float) -> T | None:
+        """Return the answer if it comes within `wait_s` seconds, else None."""
+        return self._answers[0] if self._done.wait(wait_s) and self._answers else None
+
+    @property
+    def is_over(self) -> bool:
+        return self._done.is_set()
+
+    def _ask(self, question: Callable[[], T]) -> None:
+        try:
+            self._answers.append(question())
+        finally:
+            self._done.set()
