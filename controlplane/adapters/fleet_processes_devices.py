@@ -15,19 +15,20 @@ _PORTS = range(20000, 32000)
 """Below Linux's ephemeral ports (32768 on): no outgoing connection can take one before the engine binds it."""
 
 
-def nvidia_gpus(environment_: Mapping[str, str] | None = None) -> tuple[int, ...]:
+def nvidia_gpus(base_env: Mapping[str, str] | None = None) -> tuple[int, ...]:
     """Return the indices of this host's GPUs, only those in CUDA_VISIBLE_DEVICES when it is set.
 
     Raises InvalidInput when there is none or nvidia-smi does not answer.
     """
+    env = os.environ if base_env is None else base_env
     command = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
     try:
-        text = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+        text = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True, env=env).stdout
     except (OSError, subprocess.SubprocessError) as error:
         raise InvalidInput("this host has no NVIDIA GPU", why=f"nvidia-smi: {error}") from error
     rows = [[part.strip() for part in line.split(",")] for line in text.splitlines() if line.strip()]
     every = {name: int(index) for index, uuid in rows for name in (index, uuid)}
-    visible = (os.environ if environment_ is None else environment_).get("CUDA_VISIBLE_DEVICES")
+    visible = env.get("CUDA_VISIBLE_DEVICES")
     names = [index for index, _ in rows] if visible is None else [name.strip() for name in visible.split(",")]
     found = tuple(every[name] for name in names if name in every)
     if not found:
