@@ -28,13 +28,17 @@ class RolloutState(StrEnum):
 ROLLOUT_FINAL = frozenset({RolloutState.PROMOTED, RolloutState.ABORTED})
 
 TRANSITIONS: dict[RolloutState, frozenset[RolloutState]] = {
-    RolloutState.PENDING: frozenset({RolloutState.PROGRESSING, RolloutState.PAUSED, RolloutState.ABORTING}),
+    RolloutState.PENDING: frozenset(
+        # Straight to PROMOTING only when nothing serves: there is nobody to compare with and nobody to return to.
+        {RolloutState.PROGRESSING, RolloutState.PAUSED, RolloutState.PROMOTING, RolloutState.ABORTING}
+    ),
     RolloutState.PROGRESSING: frozenset({RolloutState.PAUSED, RolloutState.PROMOTING, RolloutState.ABORTING}),
     RolloutState.PAUSED: frozenset(
         {RolloutState.PENDING, RolloutState.PROGRESSING, RolloutState.PROMOTING, RolloutState.ABORTING}
     ),
     RolloutState.PROMOTING: frozenset({RolloutState.PROMOTED, RolloutState.HALTED}),
-    RolloutState.HALTED: frozenset({RolloutState.PROMOTING}),
+    # Left by going on, or by counting the canary as promoted because a new rollout leads away from it.
+    RolloutState.HALTED: frozenset({RolloutState.PROMOTING, RolloutState.PROMOTED}),
     RolloutState.ABORTING: frozenset({RolloutState.ABORTED}),
     RolloutState.PROMOTED: frozenset(),
     RolloutState.ABORTED: frozenset(),
@@ -66,11 +70,37 @@ class Rollout(Value):
     created_at: AwareDatetime
     updated_at: AwareDatetime
     finished_at: AwareDatetime | None = None
-    canary_crashes: int = 0
+    canary_crashes: int = Field(default=0, ge=0, description="Canary engine exits seen so far.")
+    tolerated_crashes: int = Field(default=0, ge=0, description="Of these, exits a person accepted by resuming.")
+    short_since: AwareDatetime | None = Field(default=None, description="Since when GPUs for the canary are missing.")
+
+    @property
+    def waits_for_replicas(self) -> bool:
+        """True while the replicas of the step to come are started; the weight is still the former step's."""
+        return not self.steps or self.steps[-1].index < self.step_index
+
+    @property
+    def replicas_needed(self) -> int:
+        """Canary replicas this state asks for: as large a part of them as the step's weight is of the traffic.
+
+        A canary replica then carries the load it will carry once promoted, so what is judged is what is to come.
+        """
+        match self.state:
+            case RolloutState.ABORTING | RolloutState.ABORTED:
+                return 0
+            case RolloutState.PROMOTING | RolloutState.PROMOTED | RolloutState.HALTED:
+                return self.canary_replicas
+            case RolloutState.PENDING | RolloutState.PROGRESSING | RolloutState.PAUSED:
+                return self._replicas_at(self.options.steps[self.step_index].weight_percent)
+
+    def _replicas_at(self, weight_percent: int) -> int:
+        if self.stable is None:
+            return self.canary_replicas
+        return max(1, -(-self.canary_replicas * weight_percent // 100))
 
     @property
     def weight_percent(self) -> int:
-        """The canary's share of traffic that this state asks for."""
+        """The canary's share of traffic that this state asks for (given that its replicas are ready)."""
         match self.state:
             case RolloutState.PENDING | RolloutState.ABORTING | RolloutState.ABORTED:
                 return 0
