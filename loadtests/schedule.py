@@ -35,6 +35,7 @@ class Schedule:
     prefix_tokens: Ints  # (n,)
     session: Ints  # (n,) -1: none
     priority: Ints  # (n,) vLLM's: lower is sooner
+    cancel_after: Ints  # (n,) token events after which the client hangs up, 0: never
     block_starts: Ints  # (n + 1,) request i has block_ids[block_starts[i]:block_starts[i + 1]]
     block_ids: Ints
     block_tokens: Ints  # (1,)
@@ -110,8 +111,7 @@ def _shuffled(n: int, count: int, rng: np.random.Generator) -> Ints:
     rows: Ints = np.empty(0, dtype=np.int64)
     while len(rows) < count:
         rows = np.concatenate((rows, rng.permutation(n)))
-    chosen: Ints = rows[:count]
-    return chosen
+    return rows[:count]
 
 
 def _shared_of(trace: Trace, rows: Ints) -> dict[str, Ints]:
@@ -154,7 +154,8 @@ def draw_lengths(lengths: Lengths, count: int, rng: np.random.Generator) -> Ints
     else:
         variance = math.log(1 + lengths.cv**2)
         drawn = rng.lognormal(math.log(lengths.mean) - variance / 2, math.sqrt(variance), size=count)
-    return np.clip(np.rint(drawn), lengths.min, lengths.max).astype(np.int64)
+    cut: Ints = np.clip(np.rint(drawn), lengths.min, lengths.max).astype(np.int64)
+    return cut
 
 
 def _assemble(times: Floats, prompt_tokens: Ints, output_tokens: Ints, **shared: Ints) -> Schedule:
@@ -165,6 +166,7 @@ def _assemble(times: Floats, prompt_tokens: Ints, output_tokens: Ints, **shared:
         "prefix_tokens": zero,
         "session": none,
         "priority": zero,
+        "cancel_after": zero,
         "block_starts": np.zeros(n + 1, dtype=np.int64),
         "block_ids": np.empty(0, dtype=np.int64),
         "block_tokens": np.zeros(1, dtype=np.int64),

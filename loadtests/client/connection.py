@@ -1,0 +1,180 @@
+"""One keep-alive connection on a plain non-blocking socket, stamped by the kernel as bytes arrive.
+
+`_socket.socket` is the C type beneath `socket.socket`: gevent leaves it alone, and nothing here may block.
+"""
+
+from __future__ import annotations
+
+import _socket
+import ssl
+import struct
+import time
+from errno import EINPROGRESS
+from typing import Any, NamedTuple
+
+from controlplane.domain.errors import InvalidInput
+from loadtests.plan import Target
+
+_SO_TIMESTAMPNS = 35  # asm-generic/socket.h; Python's socket module does not name it
+_STAMP = struct.Struct("qq")
+_STAMP_SPACE = _socket.CMSG_SPACE(_STAMP.size)
+_READ = 65536
+_OLDEST_STAMP_NS = 2_000_000_000
+_SECOND_NS = 1_000_000_000
+
+
+class Address(NamedTuple):
+    family: int
+    address: Any  # what the family calls an address
+    tls: ssl.SSLContext | None
+    server_name: str
+
+
+def resolve(target: Target, tls: ssl.SSLContext | None) -> Address:
+    """Look the target's name up, once per run. Raises InvalidInput when it has no address."""
+    try:
+        found = _socket.getaddrinfo(target.host, target.port, 0, _socket.SOCK_STREAM)
+    except OSError as error:
+        raise InvalidInput(f"target host '{target.host}' has no address", why=str(error)) from error
+    family, _, _, _, address = found[0]
+    return Address(family, address, tls, target.host)
+
+
+class Received(NamedTuple):
+    """`data` is empty when the peer closed, None when there was nothing to read after all."""
+
+    data: bytes | None
+    at_ns: int
+    by_kernel: bool
+
+
+class Connection:
+    """Raises OSError wherever the socket does, `ssl.SSLError` (an OSError) for TLS."""
+
+    __slots__ = ("_out", "_sock", "_tls", "connected", "fd", "since_ns", "used")
+
+    def __init__(self, to: Address, now_ns: int) -> None:
+        kind = _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
+        self._sock = _socket.socket(to.family, kind)
+        self._sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        self._sock.setsockopt(_socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        self.fd = self._sock.fileno()
+        self.connected = False
+        self.used = False
+        self.since_ns = now_ns  # of the present state: connecting, idle or busy
+        self._out = b""
+        self._tls = _Tls(to.tls, to.server_name) if to.tls else None
+        failed = self._sock.connect_ex(to.address)
+        if failed not in (0, EINPROGRESS):
+            self._sock.close()
+            raise OSError(failed, "connect")
+
+    @property
+    def wants_write(self) -> bool:
+        return not self.connected or bool(self._out)
+
+    def send(self, data: bytes) -> None:
+        """Send now what goes now; the rest when the socket is writable."""
+        self._out += self._tls.encrypt(data) if self._tls else data
+        if self.connected:
+            self._flush()
+
+    def writable(self) -> None:
+        """The socket can be written: the connection stands (or failed), or there is room again."""
+        if not self.connected:
+            failed = self._sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
+            if failed:
+                raise OSError(failed, "connect")
+            self.connected = True
+            if self._tls:
+                self._out = self._tls.start() + self._out
+        self._flush()
+
+    def receive(self) -> Received:
+        """Read what is there, with the instant the kernel got it (the last piece's, if several)."""
+        try:
+            data, ancillary, _, _ = self._sock.recvmsg(_READ, _STAMP_SPACE)
+        except BlockingIOError:
+            return Received(None, time.monotonic_ns(), False)
+        now_ns = time.monotonic_ns()
+        age_ns = stamp_age_ns(ancillary)
+        plain = self._decrypt(data) if self._tls and data else data
+        return Received(plain, now_ns - age_ns, age_ns > 0)
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def _flush(self) -> None:
+        if not self._out:
+            return
+        try:
+            sent = self._sock.send(self._out)
+        except BlockingIOError:
+            return
+        self._out = self._out[sent:] if sent < len(self._out) else b""
+
+    def _decrypt(self, data: bytes) -> bytes | None:
+        assert self._tls is not None
+        plain = self._tls.decrypt(data)
+        self._out += self._tls.pending()
+        self._flush()
+        return plain
+
+
+def stamp_age_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
+    """How long ago the kernel got the bytes. 0 when it does not say, or a stepped clock makes nonsense of it."""
+    for level, kind, stamp in ancillary:
+        if level == _socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(stamp) == _STAMP.size:
+            seconds, nanoseconds = _STAMP.unpack(stamp)
+            age_ns: int = time.time_ns() - (seconds * _SECOND_NS + nanoseconds)
+            return age_ns if 0 < age_ns < _OLDEST_STAMP_NS else 0
+    return 0
+
+
+class _Tls:
+    """TLS over memory, so that the socket stays ours to read and stamp."""
+
+    def __init__(self, context: ssl.SSLContext, server_name: str) -> None:
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
+        self._ready = False
+        self._held = b""
+
+    def start(self) -> bytes:
+        self._shake()
+        return self.pending()
+
+    def encrypt(self, data: bytes) -> bytes:
+        if not self._ready:
+            self._held += data
+            return b""
+        self._object.write(data)
+        return self.pending()
+
+    def decrypt(self, data: bytes) -> bytes | None:
+        self._incoming.write(data)
+        if not self._ready:
+            self._shake()
+        return self._read() if self._ready else None
+
+    def pending(self) -> bytes:
+        return self._outgoing.read()
+
+    def _shake(self) -> None:
+        try:
+            self._object.do_handshake()
+        except ssl.SSLWantReadError:
+            return
+        self._ready = True
+        if self._held:
+            self._object.write(self._held)
+            self._held = b""
+
+    def _read(self) -> bytes | None:
+        pieces = []
+        try:
+            while piece := self._object.read(_READ):
+                pieces.append(piece)
+        except ssl.SSLWantReadError:
+            return b"".join(pieces) or None
+        return b"".join(pieces)  # a clean end of the TLS stream

@@ -1,0 +1,304 @@
+"""The open-loop dispatcher: sends every request at its instant, whatever became of the ones before.
+
+One epoll set holds all connections and a timerfd; one greenlet turns. Sending comes before reading, because a late send
+is an error of the measurement while a late read is not: the kernel stamped the bytes when they came.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from loadtests.client.connection import Address, Connection
+from loadtests.client.exchange import Exchange
+from loadtests.client.recorder import Recorder
+from loadtests.client.timer import Alarm
+from loadtests.client.wire import RequestWriter
+from loadtests.plan import Plan
+from loadtests.schedule import Schedule
+
+_IN, _OUT, _ERR, _HUP = 0x001, 0x004, 0x008, 0x010
+_NEVER = 1 << 62
+_SECOND_NS = 1_000_000_000
+_SWEEP_NS = 50_000_000
+_STATUS_NS = 100_000_000
+_IDLE_NS = 2_500_000_000
+"""Idle connections are replaced after this: servers close theirs after 5 s (uvicorn's default), and a request sent into
+a closing connection would be lost through nobody's fault."""
+_FULL = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Poller(Protocol):
+    """What is used of `select.epoll`."""
+
+    def register(self, fd: int, eventmask: int) -> None: ...
+    def modify(self, fd: int, eventmask: int) -> None: ...
+    def unregister(self, fd: int) -> None: ...
+    def poll(self, timeout: float, maxevents: int) -> list[tuple[int, int]]: ...
+    def fileno(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one worker sends of a plan's schedule."""
+
+    plan: Plan
+    schedule: Schedule
+    indices: npt.NDArray[np.int64]
+
+
+class Dispatcher:
+    """Runs one share. `wait` blocks until the poller has something (gevent's way or select's)."""
+
+    def __init__(
+        self,
+        share: Share,
+        *,
+        writer: RequestWriter,
+        address: Address,
+        recorder: Recorder,
+        poller: Poller,
+        wait: Callable[[], None],
+        on_finish: Callable[[Exchange], None],
+    ) -> None:
+        plan = share.plan
+        self._plan, self._schedule, self._writer, self._address = plan, share.schedule, writer, address
+        self._recorder, self._poller, self._wait, self._on_finish = recorder, poller, wait, on_finish
+        scale = _SECOND_NS / plan.time_lapse
+        self._indices: list[int] = share.indices.tolist()
+        self._instants_ns: list[int] = (share.schedule.scheduled_s[share.indices] * scale).astype(np.int64).tolist()
+        self._cancel_after: list[int] = share.schedule.cancel_after[share.indices].tolist()
+        self._closed_loop = max(1, plan.concurrency // plan.workers) if plan.concurrency else 0
+        self._wall_ns = scale
+        self._alarm = Alarm()
+        self._poller.register(self._alarm.fd, _IN)
+        self._connections: dict[int, Connection] = {}
+        self._busy: dict[int, Exchange] = {}
+        self._idle: list[Connection] = []
+        self._spare = 0
+        self._refill_ns = 0
+        self._rendered: bytes | None = None
+        self._next = 0
+        self._finished: list[Exchange] = []
+        self._done = self._coalesced = self._unsent = self._by_kernel = self._reads = 0
+        self._start_ns = self._next_sweep_ns = self._next_status_ns = 0
+        self._late_ns = 0
+        self.stop_reason: str | None = None
+
+    def prepare(self, spare: int) -> None:
+        """Open `spare` connections before the clock starts."""
+        self._spare = spare
+        self._refill(time.monotonic_ns())
+
+    def run(self, start_ns: int) -> dict[str, object]:
+        """Send everything, wait for every answer, return the summary. `start_ns` is instant 0 of the schedule."""
+        self._start_ns = self._next_status_ns = start_ns
+        self._recorder.start(start_ns)
+        while not self._over():
+            self._alarm.set(min(self._next_send_ns(), self._next_sweep_ns))
+            self._wait()
+            self._turn()
+        return self._wind_up()
+
+    def _over(self) -> bool:
+        return self.stop_reason is not None or (self._next >= len(self._indices) and not self._busy)
+
+    def _next_send_ns(self) -> int:
+        if self._next >= len(self._indices):
+            return _NEVER
+        if self._closed_loop:
+            return self._start_ns if len(self._busy) < self._closed_loop else _NEVER
+        return self._start_ns + self._instants_ns[self._next]
+
+    def _turn(self) -> None:
+        self._send_due()
+        for fd, mask in self._poller.poll(0, 256):
+            if fd == self._alarm.fd:
+                self._alarm.silence()
+            elif (connection := self._connections.get(fd)) is not None:
+                self._serve(connection, mask)
+            self._send_due()
+        now_ns = time.monotonic_ns()
+        if now_ns >= self._next_sweep_ns:
+            self._sweep(now_ns)
+        self._hand_over()
+        if self._rendered is None and self._next < len(self._indices):
+            self._rendered = self._writer.render(self._indices[self._next])
+
+    def _send_due(self) -> None:
+        while (due_ns := self._next_send_ns()) <= (now_ns := time.monotonic_ns()):
+            scheduled_ns = now_ns if self._closed_loop else due_ns
+            self._send(self._next, scheduled_ns, now_ns)
+            self._next += 1
+
+    def _send(self, position: int, scheduled_ns: int, now_ns: int) -> None:
+        index = self._indices[position]
+        exchange = Exchange(index, scheduled_ns, now_ns, self._cancel_after[position])
+        data, self._rendered = self._rendered or self._writer.render(index), None
+        connection = self._idle.pop() if self._idle else self._open(exchange, now_ns)
+        if connection is None:
+            return
+        self._busy[connection.fd] = exchange
+        connection.used, connection.since_ns = True, now_ns
+        try:
+            connection.send(data)
+        except OSError:
+            self._end(connection, "reset")
+            return
+        exchange.sent_ns = time.monotonic_ns() if connection.connected else now_ns
+        self._late_ns = max(self._late_ns, exchange.sent_ns - scheduled_ns)
+        if connection.wants_write:
+            self._poller.modify(connection.fd, _IN | _OUT)
+
+    def _open(self, exchange: Exchange | None, now_ns: int) -> Connection | None:
+        try:
+            connection = Connection(self._address, now_ns)
+        except OSError as error:
+            if exchange is not None:
+                self._unsent += error.errno in _FULL
+                exchange.fail("generator" if error.errno in _FULL else "connect", now_ns)
+                self._finished.append(exchange)
+            return None
+        self._connections[connection.fd] = connection
+        self._poller.register(connection.fd, _IN | _OUT)
+        return connection
+
+    def _serve(self, connection: Connection, mask: int) -> None:
+        try:
+            if mask & (_OUT | _ERR | _HUP) and connection.wants_write:
+                self._written(connection)
+            if mask & (_IN | _ERR | _HUP) and connection.connected:
+                self._read(connection)
+        except OSError:
+            self._end(connection, "reset" if connection.connected else "connect")
+
+    def _written(self, connection: Connection) -> None:
+        was_open = connection.connected
+        connection.writable()
+        if not connection.wants_write:
+            self._poller.modify(connection.fd, _IN)
+        if not was_open and connection.fd not in self._busy:
+            connection.since_ns = time.monotonic_ns()
+            self._idle.append(connection)
+
+    def _read(self, connection: Connection) -> None:
+        data, at_ns, by_kernel = connection.receive()
+        if data is None:
+            return
+        exchange = self._busy.get(connection.fd)
+        self._reads += 1
+        self._by_kernel += by_kernel
+        if not data or exchange is None:  # closed, or bytes that nobody asked for
+            self._end(connection, None)
+            return
+        exchange.feed(data, max(at_ns, exchange.scheduled_ns, exchange.heard_ns))
+        if exchange.done:
+            self._answered(connection, exchange)
+
+    def _answered(self, connection: Connection, exchange: Exchange) -> None:
+        del self._busy[connection.fd]
+        self._finished.append(exchange)
+        if exchange.reusable:
+            connection.since_ns = exchange.finished_ns
+            self._idle.append(connection)
+        else:
+            self._drop(connection)
+
+    def _end(self, connection: Connection, error: str | None) -> None:
+        """The connection is over; with it the request it carried (None: the peer closed it)."""
+        now_ns = time.monotonic_ns()
+        exchange = self._busy.pop(connection.fd, None)
+        if exchange is not None:
+            if error is None:
+                exchange.peer_closed(now_ns)
+            else:
+                exchange.fail("truncated" if error == "reset" and exchange.status == 200 else error, now_ns)
+            self._finished.append(exchange)
+        elif connection in self._idle:
+            self._idle.remove(connection)
+        else:  # a spare one that could not connect: do not hammer a target that is down
+            self._refill_ns = now_ns + _SECOND_NS
+        self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        del self._connections[connection.fd]
+        self._poller.unregister(connection.fd)
+        connection.close()
+
+    def _sweep(self, now_ns: int) -> None:
+        """Everything that has time: timeouts, stale connections, new ones, status."""
+        self._next_sweep_ns = now_ns + _SWEEP_NS
+        for fd, exchange in list(self._busy.items()):
+            error = self._expired(self._connections[fd], exchange, now_ns)
+            if error:
+                self._end(self._connections[fd], error)
+        for connection in [each for each in self._idle if now_ns - each.since_ns > _IDLE_NS]:
+            self._idle.remove(connection)
+            self._drop(connection)
+        self._refill(now_ns)
+        if now_ns >= self._next_status_ns:
+            self._next_status_ns = now_ns + _STATUS_NS
+            self._write_status(now_ns)
+
+    def _expired(self, connection: Connection, exchange: Exchange, now_ns: int) -> str | None:
+        limits, waited_ns = self._plan.timeouts, now_ns - exchange.scheduled_ns
+        if not connection.connected and now_ns - connection.since_ns > limits.connect_s * _SECOND_NS:
+            return "timeout_connect"
+        if waited_ns > limits.total_s * self._wall_ns:
+            return "timeout_total"
+        if not exchange.meter.first_ns:
+            return "timeout_first_token" if waited_ns > limits.first_token_s * self._wall_ns else None
+        stalled_ns = now_ns - exchange.meter.last_ns
+        return "timeout_stall" if stalled_ns > limits.stall_s * self._wall_ns else None
+
+    def _refill(self, now_ns: int) -> None:
+        """Keep some connections open in advance, few attempts at a time."""
+        if now_ns < self._refill_ns:
+            return
+        waiting = len(self._connections) - len(self._busy)
+        for _ in range(min(self._spare - waiting, 32)):
+            if self._open(None, now_ns) is None:
+                break
+
+    def _hand_over(self) -> None:
+        for exchange in self._finished:
+            self._done += 1
+            self._coalesced += exchange.meter.coalesced
+            self._recorder.add(
+                exchange,
+                int(self._schedule.prompt_tokens[exchange.index]),
+                int(self._schedule.output_tokens[exchange.index]),
+            )
+            self._on_finish(exchange)
+        self._finished.clear()
+
+    def _write_status(self, now_ns: int) -> None:
+        self._recorder.status(now_ns=now_ns, sent=self._next, finished=self._done, in_flight=len(self._busy))
+
+    def _wind_up(self) -> dict[str, object]:
+        self._hand_over()
+        now_ns = time.monotonic_ns()
+        self._write_status(now_ns)
+        unfinished = len(self._busy)
+        for connection in list(self._connections.values()):
+            self._drop(connection)
+        self._poller.unregister(self._alarm.fd)
+        self._alarm.close()
+        return {
+            "sent": self._next,
+            "finished": self._done,
+            "unfinished": unfinished,
+            "not_sent": self._unsent,
+            "coalesced": self._coalesced,
+            "kernel_stamps_share": self._by_kernel / self._reads if self._reads else None,
+            "cpu_percent": self._recorder.cpu_percent(now_ns),
+            "max_lag_ms": self._late_ns * self._plan.time_lapse / 1e6,
+            "wall_s": (now_ns - self._start_ns) / 1e9,
+            "stopped": self.stop_reason,
+        }

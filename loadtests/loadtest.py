@@ -1,0 +1,151 @@
+"""One load test from its description to its report: schedule, generator, records, figures."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import JsonValue
+
+from controlplane.domain.report import LoadTestReport
+from controlplane.domain.slo import LatencySlo
+from controlplane.domain.workload import Workload
+from loadtests.arrivals import RateShape
+from loadtests.plan import Api, Plan, Timeouts, parse_target
+from loadtests.records import read_gaps_ms, read_records
+from loadtests.report import Measured, build_report
+from loadtests.runner import Finished, Generator, Watch
+from loadtests.schedule import Schedule, build_schedule
+from loadtests.words import COMMON_WORDS
+
+
+@dataclass(frozen=True)
+class LoadTest:
+    """What to run. The schedule lasts warmup_s + duration_s; only requests scheduled after the warm-up are measured."""
+
+    workload: Workload
+    rate_rps: float
+    url: str
+    model: str
+    duration_s: float
+    warmup_s: float = 0.0
+    time_lapse: float = 1.0
+    seed: int = 0
+    slos: tuple[LatencySlo, ...] = ()
+    api_key: str | None = field(default=None, repr=False)
+    api: Api = Api.COMPLETIONS
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    shape: RateShape | None = None
+    words: tuple[str, ...] | None = None
+    prompt_overhead: int = 0
+    force_length: bool = True
+    extra_body: dict[str, JsonValue] = field(default_factory=dict)
+    concurrency: int | None = None
+    processes: int = 1
+    salt: int | None = None  # None: a new one, so that no run finds another's prompts in a prefix cache
+    ca_file: str | None = None
+
+
+class LoadTestResult(NamedTuple):
+    report: LoadTestReport
+    records_path: Path
+
+
+def run_load_test(
+    test: LoadTest, generator: Generator, *, out_dir: Path, watch: Watch | None = None, schedule: Schedule | None = None
+) -> LoadTestResult:
+    """Run it. `out_dir` gets records.jsonl, gaps, status and the schedule.
+
+    `schedule` replaces the one that the workload would give. Raises InvalidInput for a description that cannot be run
+    and Unavailable when the generator broke; a target that is down gives a report full of errors.
+    """
+    parse_target(test.url)
+    total_s = test.warmup_s + test.duration_s
+    schedule = schedule or build_schedule(
+        test.workload, rate_rps=test.rate_rps, duration_s=total_s, seed=test.seed, shape=test.shape
+    )
+    _clear(out_dir)
+    plan = _plan(test, schedule, out_dir)
+    limit_s = (total_s + test.timeouts.total_s) / test.time_lapse
+    finished = generator.run(plan, warmup_s=test.warmup_s, limit_s=limit_s, watch=watch)
+    return _result(test, plan, schedule, finished)
+
+
+def _clear(out_dir: Path) -> None:
+    """A folder used before must not leave its results among the new ones."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    for pattern in ("records*.jsonl", "gaps-*.u32", "status-*.jsonl", "summary-*.json"):
+        for path in out_dir.glob(pattern):
+            path.unlink()
+
+
+def _plan(test: LoadTest, schedule: Schedule, out_dir: Path) -> Plan:
+    schedule_path = out_dir / "schedule.npz"
+    schedule.save(schedule_path)
+    needs_text = test.words is None and test.api is Api.CHAT
+    return Plan(
+        url=test.url,
+        model=test.model,
+        out_dir=str(out_dir.resolve()),
+        schedule_path=str(schedule_path.resolve()),
+        api=test.api,
+        words=COMMON_WORDS if needs_text else test.words,
+        prompt_overhead=test.prompt_overhead,
+        salt=secrets.randbits(48) if test.salt is None else test.salt,
+        force_length=test.force_length,
+        extra_body=test.extra_body,
+        timeouts=test.timeouts,
+        time_lapse=test.time_lapse,
+        concurrency=test.concurrency,
+        api_key=test.api_key,
+        workers=test.processes,
+        ca_file=test.ca_file,
+    )
+
+
+def _result(test: LoadTest, plan: Plan, schedule: Schedule, finished: Finished) -> LoadTestResult:
+    out = Path(plan.out_dir)
+    parts = [out / f"records-{worker}.jsonl" for worker in range(plan.workers)]
+    records = read_records(parts)
+    first = int((schedule.scheduled_s < test.warmup_s).sum())
+    gaps = read_gaps_ms(
+        [out / f"gaps-{worker}.u32" for worker in range(plan.workers)], time_lapse=test.time_lapse, first_index=first
+    )
+    report = build_report(_measured(test, plan, finished), records, gaps)
+    return LoadTestResult(report, _merged(parts, out / "records.jsonl"))
+
+
+def _measured(test: LoadTest, plan: Plan, finished: Finished) -> Measured:
+    summaries = finished.summaries
+    broken = next((each["broken"] for each in summaries if "broken" in each), None)
+    whole = [each for each in summaries if "broken" not in each]
+    ran_s = max((each["wall_s"] for each in whole), default=0.0) * test.time_lapse - test.warmup_s
+    return Measured(
+        target=test.url,
+        rate_rps=test.rate_rps,
+        duration_s=min(test.duration_s, max(0.0, ran_s)) if finished.stopped else test.duration_s,
+        warmup_s=test.warmup_s,
+        time_lapse=test.time_lapse,
+        seed=test.seed,
+        slos=test.slos,
+        stopped_early=finished.stopped,
+        cpu_percent=max((each["cpu_percent"] for each in whole), default=None),
+        unfinished=sum(each["unfinished"] for each in whole),
+        not_sent=sum(each["not_sent"] for each in whole),
+        coalesced=sum(each["coalesced"] for each in whole),
+        lost=f"a generator process broke: {broken}" if broken else None,
+        prompt_salt=plan.salt,
+    )
+
+
+def _merged(parts: list[Path], whole: Path) -> Path:
+    """One file of all records; the parts of a single worker are simply renamed."""
+    if len(parts) == 1:
+        return parts[0].rename(whole)
+    with whole.open("wb") as merged:
+        for part in parts:
+            merged.write(part.read_bytes())
+            part.unlink()
+    return whole

@@ -1,0 +1,194 @@
+"""The only door to Locust. Run as a child process (`python -m locust -f loadtests/locustfile.py`), never imported by
+Fleetune's processes: Locust lets gevent patch the whole process.
+
+Plans come one per line down a pipe whose number stands in FLEETUNE_LOAD_CONTROL_FD, so that one Locust start serves
+many runs; when the pipe ends, so does Locust. Without the pipe, `--fleetune-plan FILE` runs one plan, also under
+Locust's web UI. Requests fire Locust's `request` event: its statistics, web UI, `--processes`, master and workers and
+users' own locustfiles (subclass `OpenLoopUser`) work as ever.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import ssl
+import time
+from pathlib import Path
+from typing import Any
+
+import gevent
+import numpy as np
+from gevent.fileobject import FileObjectPosix
+from gevent.monkey import get_original
+from gevent.queue import Queue
+from locust import User, events, task
+from locust.env import Environment
+from locust.runners import MasterRunner, WorkerRunner
+
+from loadtests.client.connection import resolve
+from loadtests.client.dispatcher import Dispatcher, Share
+from loadtests.client.exchange import Exchange
+from loadtests.client.recorder import Recorder
+from loadtests.client.wire import RequestWriter
+from loadtests.plan import Plan, parse_target
+from loadtests.schedule import Schedule
+
+CONTROL_FD = "FLEETUNE_LOAD_CONTROL_FD"
+_LEAD_S = 0.1  # to open the first connections
+_LEAD_WORKERS_S = 1.0  # for the word to reach every worker
+_log = logging.getLogger(__name__)
+
+
+class RequestFailed(Exception):
+    """What Locust shows for a failed request: the class of the failure."""
+
+
+class Job:
+    """One plan for this process, with the instant it starts (seconds of the wall clock's epoch)."""
+
+    def __init__(self, plan: Plan, worker: int, start_at: float | None) -> None:
+        self.plan, self.worker, self.start_at = plan, worker, start_at
+
+
+_jobs: Queue[Job] = Queue()
+_running: list[Dispatcher] = []
+
+
+class OpenLoopUser(User):
+    """One per process. Not a person clicking: it sends a whole schedule, never waiting for answers."""
+
+    @task
+    def run_jobs(self) -> None:
+        """Run the next job that comes."""
+        self.run_job(_jobs.get())
+
+    def run_job(self, job: Job) -> None:
+        """Run one plan to its end and write its files."""
+        recorder = Recorder(Path(job.plan.out_dir), job.worker, job.plan.time_lapse)
+        try:
+            summary = self._measure(job, recorder)
+        except BaseException as error:
+            recorder.close({"broken": f"{type(error).__name__}: {error}"})
+            raise
+        recorder.close(summary)
+        self.job_done(job)
+
+    def _measure(self, job: Job, recorder: Recorder) -> dict[str, object]:
+        schedule = Schedule.load(Path(job.plan.schedule_path))
+        dispatcher = self._dispatcher(job, schedule, recorder)
+        _running.append(dispatcher)
+        gc.collect()
+        gc.disable()  # exchanges hold no cycles; a collection in the run would be lag
+        try:
+            dispatcher.prepare(spare=_spare(job.plan, schedule))
+            return dispatcher.run(_start_ns(job))
+        finally:
+            gc.enable()
+            _running.remove(dispatcher)
+
+    def job_done(self, job: Job) -> None:
+        """Say so to whoever waits."""
+        if isinstance(self.environment.runner, WorkerRunner):
+            self.environment.runner.send_message("fleetune_done", {"worker": job.worker})
+
+    def _dispatcher(self, job: Job, schedule: Schedule, recorder: Recorder) -> Dispatcher:
+        target = parse_target(job.plan.url)
+        tls = ssl.create_default_context(cafile=job.plan.ca_file) if target.tls else None
+        poller = get_original("select", "epoll")()
+        watcher = gevent.get_hub().loop.io(poller.fileno(), 1)
+        return Dispatcher(
+            Share(job.plan, schedule, np.arange(job.worker, len(schedule), job.plan.workers)),
+            writer=RequestWriter(job.plan, target, schedule),
+            address=resolve(target, tls),
+            recorder=recorder,
+            poller=poller,
+            wait=lambda: gevent.get_hub().wait(watcher),
+            on_finish=lambda exchange: self._fire(job.plan, exchange),
+        )
+
+    def _fire(self, plan: Plan, exchange: Exchange) -> None:
+        self.environment.events.request.fire(
+            request_type="POST",
+            name=plan.api.path,
+            response_time=(exchange.finished_ns - exchange.scheduled_ns) * plan.time_lapse / 1e6,
+            response_length=exchange.received_bytes,
+            exception=RequestFailed(exchange.error) if exchange.error else None,
+            context={},
+        )
+
+
+def _spare(plan: Plan, schedule: Schedule) -> int:
+    """Connections to hold open in advance: a tenth of a second's arrivals, within sense."""
+    wall_s = (float(schedule.scheduled_s[-1]) if len(schedule) else 0.0) / plan.time_lapse
+    rate = len(schedule) / plan.workers / wall_s if wall_s > 0 else 1.0
+    return int(min(128, max(8, rate / 10)))
+
+
+def _start_ns(job: Job) -> int:
+    if job.start_at is None:
+        return time.monotonic_ns() + int(_LEAD_S * 1e9)
+    return time.monotonic_ns() + int((job.start_at - time.time()) * 1e9)
+
+
+@events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]  # Locust has no types here
+def _add_options(parser: Any) -> None:
+    parser.add_argument("--fleetune-plan", default="", help="JSON file with one Fleetune load plan to run")
+
+
+@events.init.add_listener  # type: ignore[untyped-decorator]  # Locust has no types here
+def _connect(environment: Environment, **_: Any) -> None:
+    runner = environment.runner
+    if isinstance(runner, WorkerRunner):
+        runner.register_message("fleetune_run", _on_run)
+        runner.register_message("fleetune_stop", _on_stop)
+        return
+    if isinstance(runner, MasterRunner):
+        runner.register_message("fleetune_done", lambda environment, msg, **_: None)
+    if CONTROL_FD in os.environ:
+        gevent.spawn(_obey, environment, int(os.environ[CONTROL_FD]))
+    elif environment.parsed_options and environment.parsed_options.fleetune_plan:
+        plan = Plan.model_validate_json(Path(environment.parsed_options.fleetune_plan).read_text())
+        gevent.spawn(_start, environment, plan)
+
+
+def _obey(environment: Environment, fd: int) -> None:
+    """Do as the parent says until it goes away."""
+    for line in FileObjectPosix(fd, "rb"):
+        order = json.loads(line)
+        if "run" in order:
+            _start(environment, Plan.model_validate(order["run"]))
+        else:
+            _stop(environment, order["stop"])
+    assert environment.runner is not None
+    environment.runner.quit()
+
+
+def _start(environment: Environment, plan: Plan) -> None:
+    runner = environment.runner
+    if not isinstance(runner, MasterRunner):
+        _jobs.put(Job(plan, 0, None))
+        return
+    while len(runner.clients.ready) + len(runner.clients.running) < plan.workers:
+        gevent.sleep(0.05)
+    start_at = time.time() + _LEAD_WORKERS_S
+    for number, client_id in enumerate(sorted(runner.clients)):
+        order = {"plan": plan.model_dump_json(), "worker": number, "start_at": start_at}
+        runner.send_message("fleetune_run", order, client_id=client_id)
+
+
+def _stop(environment: Environment, reason: str) -> None:
+    if isinstance(environment.runner, MasterRunner):
+        environment.runner.send_message("fleetune_stop", {"reason": reason})
+    for dispatcher in _running:
+        dispatcher.stop_reason = reason
+
+
+def _on_run(environment: Environment, msg: Any, **_: Any) -> None:
+    _jobs.put(Job(Plan.model_validate_json(msg.data["plan"]), msg.data["worker"], msg.data["start_at"]))
+
+
+def _on_stop(environment: Environment, msg: Any, **_: Any) -> None:
+    for dispatcher in _running:
+        dispatcher.stop_reason = msg.data["reason"]
