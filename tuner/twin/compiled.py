@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
-from tuner.twin.compiled_scheduler import remove, schedule, wait_last
+from tuner.twin.compiled_intake import advance_intake, next_intake_s
+from tuner.twin.compiled_scheduler import remove, schedule
 from tuner.twin.compiled_state import (
-    ACCEPTED,
     API,
-    ARRIVED,
-    AT_SERVER,
     CORE,
     DELIVERED,
     END_0,
@@ -27,9 +23,6 @@ from tuner.twin.compiled_state import (
     PART_TOKENS,
     PARTS,
     PARTS_0,
-    PROMPT,
-    RANK_ROW,
-    READY,
     RUNNING,
     SAMPLED,
     STALLED,
@@ -49,14 +42,13 @@ def run(state: State, rules: Rules, cost: StepCost, until_s: float) -> None:
     """Advance from event to event until every request is finished or the next event is past `until_s`."""
     while state.count[FINISHED] < state.seq.shape[0]:
         schedules = _may_schedule(state, rules)
-        event_s = _next_event_s(state, cost, schedules)
+        event_s = _next_event_s(state, schedules)
         if event_s > until_s:
             return
         state.clock[CORE] = event_s
         if not schedules and state.count[FLIGHTS] > 0:
             _finish(state, rules, cost)
-        _intake(state, cost, event_s)
-        _accept(state, event_s)
+        advance_intake(state, cost, event_s)
         if schedules:
             _schedule(state, rules, cost)
 
@@ -69,46 +61,14 @@ def _may_schedule(state: State, rules: Rules) -> bool:
 
 
 @compiled
-def _next_event_s(state: State, cost: StepCost, schedules: bool) -> float:
+def _next_event_s(state: State, schedules: bool) -> float:
     event_s: float = state.clock[CORE]
     if schedules:
         return event_s
     if state.count[FLIGHTS] > 0:
         end_s: float = state.clock[END_0 + state.count[FLIGHT_HEAD]]
         return max(event_s, end_s)
-    if state.count[ACCEPTED] == state.count[ARRIVED] and state.count[ARRIVED] < state.seq.shape[0]:
-        _take_in(state, cost)
-    if state.count[ACCEPTED] == state.count[ARRIVED]:
-        return math.inf
-    ready_s: float = state.times[state.lists[RANK_ROW, state.count[ACCEPTED]], READY]
-    return max(event_s, ready_s)
-
-
-@compiled
-def _take_in(state: State, cost: StepCost) -> None:
-    i = state.lists[RANK_ROW, state.count[ARRIVED]]
-    busy_s = cost.intake_s + cost.intake_token_s * state.seq[i, PROMPT]
-    state.clock[API] = max(state.clock[API], state.times[i, AT_SERVER]) + busy_s
-    state.times[i, READY] = state.clock[API]
-    state.count[ARRIVED] += 1
-
-
-@compiled
-def _intake(state: State, cost: StepCost, until_s: float) -> None:
-    while state.count[ARRIVED] < state.seq.shape[0]:
-        if state.times[state.lists[RANK_ROW, state.count[ARRIVED]], AT_SERVER] > until_s:
-            return
-        _take_in(state, cost)
-
-
-@compiled
-def _accept(state: State, until_s: float) -> None:
-    while state.count[ACCEPTED] < state.count[ARRIVED]:
-        i = state.lists[RANK_ROW, state.count[ACCEPTED]]
-        if state.times[i, READY] > until_s:
-            return
-        wait_last(state, i)
-        state.count[ACCEPTED] += 1
+    return max(event_s, next_intake_s(state))
 
 
 @compiled
@@ -158,7 +118,6 @@ def _step_load(state: State) -> StepLoad:
 def _finish(state: State, rules: Rules, cost: StepCost) -> None:
     state.count[STALLED] = 0
     state.count[STEPS] += 1
-    _intake(state, cost, state.clock[CORE])
     state.clock[API] = max(state.clock[API], state.clock[CORE])
     slot = state.count[FLIGHT_HEAD]
     state.count[FLIGHT_HEAD] = (slot + 1) % 2

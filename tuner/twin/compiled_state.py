@@ -14,16 +14,16 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 # State.clock, seconds
-CORE, GPU, WORKER, API, END_0 = 0, 1, 2, 3, 4
+CORE, GPU, WORKER, API, INTAKE, SERVED, END_0, END_1 = range(8)
 # State.count
-RUNNING, WAIT_HEAD, WAITING, ARRIVED, ACCEPTED, FLIGHTS, FLIGHT_HEAD, STALLED, CLEAN, IDLE = range(10)
+RUNNING, WAIT_HEAD, WAITING, ARRIVED, JOBS, FLIGHTS, FLIGHT_HEAD, STALLED, CLEAN, IDLE = range(10)
 PREEMPTIONS, STEPS, HITS, QUERIES, FINISHED, PARTS, PARTS_0, PARTS_1, PEAK_USED, BUDGET = range(10, 20)
 # State.seq columns
 PROMPT, OUTPUT, PRIORITY, HASH_START, HASH_COUNT, COMPUTED, SAMPLED, DELIVERED, STREAMED, BLOCKS, MARKED = range(11)
 # State.times columns, seconds
 AT_SERVER, READY, FIRST, LAST, GAP = range(5)
 # State.lists rows
-RUN_ROW, WAIT_ROW, RANK_ROW = range(3)
+RUN_ROW, WAIT_ROW, RANK_ROW, JOB_ROW = range(4)
 # State.hashes rows
 NAME, HELD = range(2)
 # State.cache rows
@@ -50,10 +50,10 @@ class Rules(NamedTuple):
 class State(NamedTuple):
     """One engine and its requests.
 
-    clock (6), count (20); seq (requests, 11) and times (requests, 5); lists (3, requests + 1): who runs, who waits (a
-    ring), and the order of intake; hashes (2, block names of all prompts); cache (3, different names + 1): references
-    (-1 is not cached) and the circular list of idle blocks, oldest first; part (4, running): the step being composed;
-    flight (2, 2, running): the steps in flight.
+    clock (8), count (20); seq (requests, 11) and times (requests, 5); lists (4, requests + 1): who runs, who waits (a
+    ring), the order of arrival, who is being taken in; hashes (2, block names of all prompts); cache (3, different
+    names + 1): references (-1 is not cached) and the circular list of idle blocks, oldest first; part (4, running):
+    the step being composed; flight (2, 2, running): the steps in flight.
     """
 
     clock: Floats
@@ -76,12 +76,14 @@ def new_state(requests: int, rules: Rules, *, hashes: int, names: int) -> State:
     times[:, GAP] = 0.0
     cache = np.full((3, names + 1), names, np.int64)
     cache[REFERENCES] = -1
+    clock = np.full(8, -np.inf)
+    clock[INTAKE] = clock[SERVED] = 0.0
     return State(
-        clock=np.full(6, -np.inf),
+        clock=clock,
         count=count,
         seq=np.zeros((requests, 11), np.int64),
         times=times,
-        lists=np.zeros((3, requests + 1), np.int64),
+        lists=np.zeros((4, requests + 1), np.int64),
         hashes=np.zeros((2, hashes), np.int64),
         cache=cache,
         part=np.zeros((4, most), np.int64),

@@ -9,13 +9,13 @@ and streams tokens out, one after another.
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections import deque
 from collections.abc import Sequence as SequenceOf
 from typing import NamedTuple
 
 from controlplane.domain.errors import InvalidInput
+from tuner.twin.intake import Intake
 from tuner.twin.kvcache import KvPool, Sequence
 from tuner.twin.scheduler import Limits, Part, Scheduler, step_load
 from tuner.twin.setup import EngineSetup
@@ -71,8 +71,7 @@ class TwinEngine:
         self._pool = KvPool(setup.kv_blocks, setup.block_size, caching=setup.prefix_caching)
         self._scheduler = Scheduler(limits(setup), self._pool)
         self._depth = 2 if setup.async_scheduling else 1
-        self._arrivals: list[tuple[float, int, Sequence]] = []
-        self._incoming: deque[tuple[float, Sequence]] = deque()
+        self._intake = Intake(self._cost.intake_s, self._cost.intake_token_s)
         self._flights: deque[_Flight] = deque()
         self._known: dict[int, Sequence] = {}
         self._core_s = self._gpu_s = self._worker_s = self._api_s = -math.inf
@@ -96,7 +95,7 @@ class TwinEngine:
         check_length(self.setup, prompt_tokens, max_tokens)
         sequence = Sequence(request_id, prompt_tokens, max_tokens, self._order, priority, tuple(block_hashes))
         at_server = now_s + self._cost.wire_s + self._cost.wire_token_s * prompt_tokens
-        heapq.heappush(self._arrivals, (at_server, self._order, sequence))
+        self._intake.push(at_server, sequence)
         self._order += 1
         self._known[request_id] = sequence
 
@@ -105,9 +104,7 @@ class TwinEngine:
         sequence = self._known.pop(request_id, None)
         if sequence is None:
             return
-        self._arrivals = [entry for entry in self._arrivals if entry[2] is not sequence]
-        heapq.heapify(self._arrivals)
-        self._incoming = deque(entry for entry in self._incoming if entry[1] is not sequence)
+        self._intake.drop(sequence)
         self._scheduler.remove(sequence)
 
     def next_step(self, now_s: float) -> Step | None:
@@ -125,8 +122,8 @@ class TwinEngine:
             return self._core_s
         if self._flights:
             return max(self._core_s, self._flights[0].end_s)
-        self._intake(math.inf, at_most=1)
-        return max(self._core_s, self._incoming[0][0]) if self._incoming else None
+        event_s = self._intake.next_event_s
+        return None if event_s is None else max(self._core_s, event_s)
 
     @property
     def running(self) -> int:
@@ -160,23 +157,11 @@ class TwinEngine:
         ends = not schedules and bool(self._flights)
         self._core_s = event_s
         step = self._finish(self._flights.popleft()) if ends else None
-        self._intake(self._core_s)
-        self._accept(self._core_s)
+        for sequence in self._intake.advance(self._core_s):
+            self._scheduler.add(sequence)
         if schedules:
             self._schedule()
         return step
-
-    def _intake(self, until_s: float, at_most: int | None = None) -> None:
-        """Let the API server take in what reached it by `until_s`, one after another."""
-        while self._arrivals and self._arrivals[0][0] <= until_s and (at_most is None or not self._incoming):
-            at_s, _, sequence = heapq.heappop(self._arrivals)
-            busy_s = self._cost.intake_s + self._cost.intake_token_s * sequence.prompt_tokens
-            self._api_s = max(self._api_s, at_s) + busy_s
-            self._incoming.append((self._api_s, sequence))
-
-    def _accept(self, until_s: float) -> None:
-        while self._incoming and self._incoming[0][0] <= until_s:
-            self._scheduler.add(self._incoming.popleft()[1])
 
     def _schedule(self) -> None:
         parts = self._scheduler.schedule()
@@ -196,7 +181,6 @@ class TwinEngine:
     def _finish(self, flight: _Flight) -> Step:
         self._stalled = False
         self._steps += 1
-        self._intake(self._core_s)
         self._api_s = max(self._api_s, self._core_s)
         emitted = [emission for part in flight.parts if (emission := self._deliver(part)) is not None]
         tokens = sum(part.tokens for part in flight.parts)
