@@ -57,9 +57,9 @@ class Answering:
         try:
             cut = await relay.run(opened)
         except asyncio.CancelledError:
-            if self.stopping.is_set():
-                await relay.last_words(Cut.GATEWAY_STOPPED)
-            raise
+            if not self.stopping.is_set():
+                raise
+            cut = Cut.GATEWAY_STOPPED  # the drain cancelled us: the client is still there and is owed an end
         await self._end(relay, downstream, cut, tally)
         return downstream
 

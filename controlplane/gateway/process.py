@@ -56,10 +56,10 @@ async def run_gateway(settings: Settings) -> None:
 @asynccontextmanager
 async def open_gateway(settings: Settings) -> AsyncIterator[RunningGateway]:
     """Open both ports and write the gateway's address; on leaving drain and close. Raises InvalidInput."""
+    _make_folders(settings)
     routing = Routing()
     problem = _take_last_table(routing, settings)
     _check_exposure(settings, routing)
-    _make_folders(settings)
     path = addresses_dir(settings.data_dir) / f"{settings.name}.json"
     async with AsyncExitStack() as stack:
         drain = Drain()

@@ -17,10 +17,12 @@ from controlplane.gateway.call import REQUEST_ID_HEADER, Call
 from controlplane.gateway.choice import choose
 from controlplane.gateway.openai_errors import RequestRefused, error_response
 from controlplane.gateway.pools import Replica, Route
-from controlplane.gateway.relay import ClientGone, Cut
+from controlplane.gateway.relay import ClientGone
 from controlplane.gateway.routing import Routing
 from controlplane.gateway.tally import CLIENT_GONE_STATUS, Tally
 from controlplane.gateway.upstream import AttemptFailed, FailureKind, open_upstream
+
+_STOPPED = AttemptFailed(FailureKind.GATEWAY_STOPPED, 503, "The gateway was stopped before the answer began.")
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,10 @@ class Proxy:
         try:
             return await self._attempts(request, route, tally)
         except asyncio.CancelledError:
-            self._note_cancelled(tally)
-            raise
+            if not self.stopping.is_set():
+                tally.client_left()
+                raise
+            return self._give_up(_STOPPED, tally)
         except ClientGone:
             tally.client_left()
             return web.Response(status=CLIENT_GONE_STATUS)  # nobody is there to read it
@@ -67,13 +71,6 @@ class Proxy:
                 404, f"The model `{call.model}` is not served here.", code="model_not_found", param="model"
             )
         return route
-
-    def _note_cancelled(self, tally: Tally) -> None:
-        """A cancelled request is a client that hung up, or one that outlived the gateway's drain."""
-        if self.stopping.is_set():
-            tally.cut(Cut.GATEWAY_STOPPED)
-        else:
-            tally.client_left()
 
     async def _attempts(self, request: web.Request, route: Route, tally: Tally) -> web.StreamResponse:
         """Try replicas until one begins to answer. Every attempt looks at the table of its own moment."""

@@ -51,7 +51,7 @@ class RecordSpool:
             await asyncio.sleep(self._flush_s)
             await self.flush()
             if loop.time() >= prune_at:
-                await asyncio.to_thread(self._prune)
+                await asyncio.to_thread(self.prune)
                 prune_at = loop.time() + _PRUNE_EVERY_S
 
     async def flush(self) -> None:
@@ -85,7 +85,7 @@ class RecordSpool:
             # A crash in the middle of a line must not swallow the next record too.
             file.write(b"\n" + lines if _torn(file) else lines)
 
-    def _prune(self) -> None:
+    def prune(self) -> None:
         """Remove files whose hour ended longer ago than the retention, those of former gateways too."""
         oldest = self._clock() - self._retention - timedelta(hours=1)
         for path in self._folder.glob("*.jsonl"):

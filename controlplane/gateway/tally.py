@@ -45,9 +45,8 @@ class Tally:
         self.status = self.status or CLIENT_GONE_STATUS
 
     def cut(self, reason: Cut) -> None:
-        """Note that the answer broke off after its first byte, or never began because the gateway stopped."""
-        self.error, self.truncated = reason.value, self.watch is not None
-        self.status = self.status or 503
+        """Note that the answer broke off after its first byte."""
+        self.error, self.truncated = reason.value, True
 
     def record(self, now: float) -> GatewayRecord:
         """Return the record of the finished request."""

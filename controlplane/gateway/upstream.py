@@ -27,6 +27,7 @@ class FailureKind(StrEnum):
     STATUS = "upstream_5xx"
     TIMEOUT = "upstream_timeout"
     NO_REPLICA = "no_replica"  # there was nothing to try
+    GATEWAY_STOPPED = "gateway_stopped"  # the drain's time was over
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,145 @@
+"""What every RecordSource does, on the fake and on the gateways' spool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from controlplane.adapters.records_spool import SpooledRecords
+from controlplane.domain.base import RevisionId, ServiceName
+from controlplane.domain.errors import Unavailable
+from controlplane.domain.gateway_files import records_dir, records_name
+from controlplane.domain.routing import GatewayRecord
+from controlplane.ports import RecordSource
+from tests.fakes.record_source import FakeRecordSource
+
+START = datetime(2026, 3, 1, 10, 59, 0, tzinfo=UTC)
+CHAT = ServiceName("chat")
+
+
+def record(
+    at_s: float,
+    *,
+    record_id: str = "",
+    service: str = "chat",
+    revision: str = "rev-a",
+    gateway: str = "gw-1",
+    e2e_ms: float = 100.0,
+) -> GatewayRecord:
+    """Build the record of a request that arrived `at_s` after START."""
+    return GatewayRecord(
+        id=record_id or f"{gateway}-{at_s}",
+        at=START + timedelta(seconds=at_s),
+        gateway=gateway,
+        service=service,
+        model="llama",
+        revision=RevisionId(revision),
+        engine_id="e1",
+        path="/v1/chat/completions",
+        stream=True,
+        status=200,
+        e2e_ms=e2e_ms,
+    )
+
+
+@dataclass
+class Setup:
+    source: RecordSource
+    add: Callable[[GatewayRecord], None]
+    break_it: Callable[[], None]
+
+
+def spooled(data_dir: Path, *, window: int = 1000) -> Setup:
+    def add(item: GatewayRecord) -> None:
+        finished = item.at + timedelta(milliseconds=item.e2e_ms or 0)
+        path = records_dir(data_dir) / records_name(item.gateway, finished)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            file.write(item.model_dump_json().encode() + b"\n")
+
+    def break_it() -> None:
+        (records_dir(data_dir) / "gw-1-20260301T10.jsonl").mkdir(parents=True)
+
+    return Setup(SpooledRecords(data_dir, window=window), add, break_it)
+
+
+def faked() -> Setup:
+    fake = FakeRecordSource()
+
+    def break_it() -> None:
+        fake.broken = True
+
+    return Setup(fake, fake.add, break_it)
+
+
+@pytest.fixture(params=["fake", "spool", "spool with a tiny window"])
+def setup(request: pytest.FixtureRequest, tmp_path: Path) -> Setup:
+    return faked() if request.param == "fake" else spooled(tmp_path, window=1000 if request.param == "spool" else 2)
+
+
+def ids(setup: Setup, since_s: float = 0, revision: str | None = None) -> list[str]:
+    since = START + timedelta(seconds=since_s)
+    wanted = RevisionId(revision) if revision else None
+    return [found.id for found in setup.source.read(CHAT, since=since, revision=wanted)]
+
+
+def test_nothing_recorded_is_nothing_read(setup: Setup) -> None:
+    assert ids(setup) == []
+
+
+def test_records_come_oldest_arrival_first_whatever_finished_first(setup: Setup) -> None:
+    setup.add(record(2, record_id="second"))
+    setup.add(record(1, record_id="first", e2e_ms=5_000))
+    setup.add(record(3, record_id="third"))
+    assert ids(setup) == ["first", "second", "third"]
+
+
+def test_only_what_arrived_since_is_read_the_instant_itself_included(setup: Setup) -> None:
+    for at_s in (1, 2, 3):
+        setup.add(record(at_s, record_id=str(at_s)))
+    assert ids(setup, since_s=2) == ["2", "3"]
+
+
+def test_services_and_revisions_are_kept_apart(setup: Setup) -> None:
+    setup.add(record(1, record_id="a"))
+    setup.add(record(2, record_id="b", revision="rev-b"))
+    setup.add(record(3, record_id="other", service="code"))
+    assert ids(setup) == ["a", "b"]
+    assert ids(setup, revision="rev-b") == ["b"]
+
+
+def test_reading_again_and_again_finds_each_record_once(setup: Setup) -> None:
+    for number in range(10):
+        setup.add(record(number, record_id=str(number)))
+        assert ids(setup) == [str(n) for n in range(number + 1)]
+        assert ids(setup, since_s=number) == [str(number)]
+
+
+def test_a_late_record_of_an_early_arrival_is_found(setup: Setup) -> None:
+    setup.add(record(5, record_id="early"))
+    assert ids(setup) == ["early"]
+    setup.add(record(1, record_id="late", e2e_ms=90_000))
+    assert ids(setup) == ["late", "early"]
+
+
+def test_a_question_further_back_than_before_is_answered(setup: Setup) -> None:
+    setup.add(record(0, record_id="early"))
+    setup.add(record(7200, record_id="two hours later"))
+    assert ids(setup, since_s=7100) == ["two hours later"]
+    assert ids(setup) == ["early", "two hours later"]
+
+
+def test_several_gateways_and_hours_are_one_sequence(setup: Setup) -> None:
+    for number in range(6):
+        setup.add(record(number * 1800, record_id=str(number), gateway=f"gw-{number % 2}"))
+    assert ids(setup) == [str(number) for number in range(6)]
+
+
+def test_what_cannot_be_read_is_unavailable(setup: Setup) -> None:
+    setup.break_it()
+    with pytest.raises(Unavailable):
+        ids(setup)

@@ -1,0 +1,140 @@
+"""What every TrafficRouter does, on the fake and on real gateways over their admin ports."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from controlplane.adapters.traffic_gateway import GatewayTraffic
+from controlplane.domain.base import RevisionId
+from controlplane.domain.errors import StaleVersion, Unavailable
+from controlplane.domain.routing import GatewayAddress, RevisionRoute, RoutingTable, ServiceRoute
+from controlplane.gateway.process import open_gateway
+from controlplane.gateway.settings import Settings
+from controlplane.ports import TrafficRouter
+from tests.fakes.traffic_router import FakeTrafficRouter
+
+
+def table(version: int, *, canary: int = 0) -> RoutingTable:
+    revisions = (
+        RevisionRoute(revision=RevisionId("stable"), weight_percent=100 - canary),
+        RevisionRoute(revision=RevisionId("canary"), weight_percent=canary),
+    )
+    return RoutingTable(version=version, services=(ServiceRoute(service="chat", model="llama", revisions=revisions),))
+
+
+@dataclass
+class Setup:
+    """A router of some gateways; `take_down` makes one of them stop answering."""
+
+    router: TrafficRouter
+    take_down: Callable[[int], None]
+
+
+@pytest.fixture(params=["fake", "gateways"])
+def build(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[int], Setup]]:
+    """Return a builder of a router with so many gateways."""
+    with ExitStack() as stack:
+        yield _fake if request.param == "fake" else lambda count: _real(count, tmp_path, stack)
+
+
+def _fake(count: int) -> Setup:
+    fake = FakeTrafficRouter(f"gw-{number}" for number in range(count))
+    return Setup(fake, lambda number: fake.down.add(f"gw-{number}"))
+
+
+def _real(count: int, data_dir: Path, stack: ExitStack) -> Setup:
+    addresses = [stack.enter_context(_gateway(data_dir, f"gw-{number}")) for number in range(count)]
+
+    def take_down(number: int) -> None:
+        # Port 1: nothing listens there, as after a crash.
+        addresses[number] = addresses[number].evolve(admin_url="http://127.0.0.1:1")
+
+    router = GatewayTraffic(lambda: addresses, admin_token="adm1n", timeout_s=10)
+    stack.callback(router.close)
+    return Setup(router, take_down)
+
+
+@contextmanager
+def _gateway(data_dir: Path, name: str) -> Iterator[GatewayAddress]:
+    """Run a gateway on a thread of its own: the router under test blocks."""
+    settings = Settings.model_validate(
+        {"data_dir": data_dir, "name": name, "port": 0, "admin_port": 0, "admin_token": "adm1n", "drain_s": 1}
+    )
+    opened: list[tuple[GatewayAddress, Callable[[], object]]] = []
+    is_open = threading.Event()
+
+    async def serve() -> None:
+        async with open_gateway(settings) as running:
+            loop = asyncio.get_running_loop()
+            opened.append((running.address, lambda: loop.call_soon_threadsafe(running.drain.request)))
+            is_open.set()
+            await running.drain.requested.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    assert is_open.wait(30)
+    address, close = opened[0]
+    yield address
+    close()
+    thread.join(30)
+
+
+Build = Callable[[int], Setup]
+
+
+def test_every_gateway_gets_the_table(build: Build) -> None:
+    setup = build(2)
+    setup.router.apply(table(1))
+    assert list(setup.router.actual()) == [table(1), table(1)]
+
+
+def test_a_newer_table_replaces_the_present_one(build: Build) -> None:
+    setup = build(1)
+    setup.router.apply(table(1))
+    setup.router.apply(table(2, canary=5))
+    assert list(setup.router.actual()) == [table(2, canary=5)]
+
+
+def test_the_same_table_again_is_fine(build: Build) -> None:
+    setup = build(1)
+    setup.router.apply(table(3))
+    setup.router.apply(table(3))
+    assert list(setup.router.actual()) == [table(3)]
+
+
+@pytest.mark.parametrize(
+    "late", [table(2, canary=20), table(3, canary=20)], ids=["older", "same version, other content"]
+)
+def test_a_table_that_comes_too_late_is_stale(build: Build, late: RoutingTable) -> None:
+    setup = build(1)
+    setup.router.apply(table(3))
+    with pytest.raises(StaleVersion):
+        setup.router.apply(late)
+    assert list(setup.router.actual()) == [table(3)]
+
+
+def test_a_gateway_that_is_down_is_told_while_the_others_have_the_table(build: Build) -> None:
+    setup = build(2)
+    setup.take_down(0)
+    with pytest.raises(Unavailable):
+        setup.router.apply(table(1))
+    assert list(setup.router.actual()) == [table(1)]
+
+
+def test_a_gateway_without_a_table_has_an_empty_one(build: Build) -> None:
+    assert list(build(1).router.actual()) == [RoutingTable(version=0)]
+
+
+def test_without_any_gateway_nothing_can_be_routed(build: Build) -> None:
+    setup = build(0)
+    with pytest.raises(Unavailable):
+        setup.router.apply(table(1))
+    with pytest.raises(Unavailable):
+        setup.router.actual()

@@ -1,0 +1,164 @@
+"""The edge: keys, bad input, headers, limits, health and metrics."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controlplane.domain.errors import InvalidInput
+from tests.integration.gateway.harness import MODEL, chat, gateway, revision, table
+from tests.integration.gateway.upstream import status, upstream
+
+
+def error_of(body: bytes) -> Any:
+    return json.loads(body)["error"]
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "named"),
+    [
+        pytest.param(b"{not json", 400, "invalid_json", id="not JSON"),
+        pytest.param(b"[" * 100_000, 400, "invalid_json", id="nested too deeply"),
+        pytest.param(b"[1]", 400, "invalid_json", id="no object"),
+        pytest.param(b'\xff\xfe"', 400, "invalid_json", id="not text"),
+        pytest.param(b"", 400, "invalid_json", id="empty"),
+        pytest.param(b'{"messages":[]}', 400, "missing_model", id="no model"),
+        pytest.param(b'{"model":7}', 400, "missing_model", id="model not a string"),
+        pytest.param(b'{"model":"gpt-9"}', 404, "model_not_found", id="unknown model"),
+    ],
+)
+async def test_a_bad_body_is_an_openai_error(tmp_path: Path, body: bytes, code: int, named: str) -> None:
+    async with gateway(tmp_path) as gw, upstream("e1") as engine:
+        await gw.route(revision("rev-a", 100, engine))
+        answered, text, _ = await gw.post(body)
+    error = error_of(text)
+    assert (answered, error["code"], error["type"]) == (code, named, "invalid_request_error")
+    assert error["message"]
+    assert engine.seen == []
+
+
+async def test_a_huge_body_is_refused(tmp_path: Path) -> None:
+    async with gateway(tmp_path, max_body_bytes=100_000) as gw, upstream("e1") as engine:
+        await gw.route(revision("rev-a", 100, engine))
+        code, body, _ = await gw.post(chat(padding="x" * 200_000))
+    assert (code, error_of(body)["code"]) == (413, "request_too_large")
+    assert engine.seen == []
+
+
+async def test_a_large_body_within_the_limit_reaches_the_engine_unchanged(tmp_path: Path) -> None:
+    sent = json.dumps(chat(padding="x" * 3_000_000), indent=1).encode()
+    async with gateway(tmp_path) as gw, upstream("e1") as engine:
+        await gw.route(revision("rev-a", 100, engine))
+        code, _, _ = await gw.post(sent)
+    assert code == 200
+    assert engine.bodies == [sent]
+
+
+@pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic c2VjcmV0"}])
+async def test_without_a_valid_key_nothing_is_served(tmp_path: Path, header: dict[str, str]) -> None:
+    async with gateway(tmp_path) as gw, upstream("e1") as engine:
+        await gw.route(revision("rev-a", 100, engine), keys={"team": "s3cret"})
+        code, body, headers = await gw.post(chat(), **header)
+        async with gw.session.get(gw.url + "/v1/models", headers=header) as models:
+            assert models.status == 401
+    assert (code, error_of(body)["code"]) == (401, "invalid_api_key")
+    assert headers["WWW-Authenticate"] == "Bearer"
+    assert engine.seen == []
+
+
+async def test_a_valid_key_is_noted_by_name_and_never_reaches_the_engine(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gw, upstream("e1") as engine:
+        await gw.route(revision("rev-a", 100, engine), keys={"other": "x", "team": "s3cret"})
+        code, _, _ = await gw.post(chat(), Authorization="Bearer s3cret", Cookie="a=b", Connection="X-Private")
+        (record,) = await gw.records()
+    assert (code, record.key) == (200, "team")
+    assert not {"authorization", "cookie"} & {name.lower() for name in engine.seen[0].headers}
+    assert "s3cret" not in record.model_dump_json()
+    assert engine.seen[0].headers["Accept-Encoding"] == "identity"
+
+
+async def test_hop_by_hop_headers_end_at_the_gateway(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gw, upstream("e1") as engine:
+        await gw.route(revision("rev-a", 100, engine))
+        extra = {"Connection": "keep-alive, X-Private", "X-Private": "1", "X-Public": "2", "TE": "trailers"}
+        await gw.post(chat(), **extra)
+    headers = engine.seen[0].headers
+    assert "X-Private" not in headers
+    assert "TE" not in headers
+    assert headers["X-Public"] == "2"
+
+
+async def test_beyond_loopback_keys_are_a_must(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="without API keys"):
+        async with gateway(tmp_path, host="0.0.0.0"):
+            pass
+
+
+async def test_with_required_keys_nothing_is_served_before_they_come(tmp_path: Path) -> None:
+    async with gateway(tmp_path, host="0.0.0.0", require_keys=True) as gw, upstream("e1") as engine:
+        await gw.route(revision("rev-a", 100, engine))
+        assert (await gw.post(chat()))[0] == 401
+        await gw.route(revision("rev-a", 100, engine), version=2, keys={"team": "s3cret"})
+        assert (await gw.post(chat(), Authorization="Bearer s3cret"))[0] == 200
+
+
+async def test_a_table_without_keys_is_refused_beyond_loopback(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gw:
+        await gw.route(keys={"team": "s3cret"})
+    async with gateway(tmp_path, host="0.0.0.0") as gw, upstream("e1") as engine:
+        code, why = await gw.push(table(revision("rev-a", 100, engine), version=2))
+    assert code == 422
+    assert "without API keys" in why["error"]
+
+
+async def test_the_admin_port_asks_for_its_token_and_refuses_web_pages(tmp_path: Path) -> None:
+    async with gateway(tmp_path, admin_token="adm1n") as gw:
+        assert (await gw.push(table()))[0] == 401
+        assert (await gw.push(table(), Authorization="Bearer wrong"))[0] == 401
+        assert (await gw.push(table(), Authorization="Bearer adm1n", Origin="http://evil.example"))[0] == 401
+        assert (await gw.push(table(), Authorization="Bearer adm1n"))[0] == 200
+
+
+async def test_what_is_no_routing_table_is_refused_with_its_reason(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gw:
+        assert (await gw.push(b"{}"))[0] == 422
+        code, why = await gw.push(b'{"version":1,"colour":"red"}')
+    assert code == 422
+    assert "colour: unknown field" in why["error"]
+
+
+async def test_models_health_and_readiness_follow_the_table(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gw, upstream("e1") as engine:
+        assert await _get(gw.url + "/health", gw.session) == (200, {"status": "ok"})
+        assert (await _get(gw.url + "/ready", gw.session))[0] == 503
+        await gw.route(revision("rev-a", 100, engine))
+        assert (await _get(gw.url + "/ready", gw.session))[0] == 200
+        _, models = await _get(gw.url + "/v1/models", gw.session)
+        assert [model["id"] for model in models["data"]] == [MODEL]
+        code, missing = await _get(gw.url + "/v1/nothing", gw.session)
+        assert (code, missing["error"]["type"]) == (404, "invalid_request_error")
+
+
+async def test_metrics_count_requests_by_revision_and_status(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gw, upstream("bad", status(503)) as bad, upstream("good") as good:
+        await gw.route(revision("rev-a", 100, bad, good), version=3)
+        while not bad.seen:
+            await gw.post(chat())
+        await gw.post(b"{")
+        async with gw.session.get(gw.url + "/metrics") as response:
+            text = await response.text()
+    served = f'fleetune_gateway_requests_total{{revision="rev-a",service="chat",status="200"}} {len(good.seen)}.0'
+    assert served in text
+    assert 'fleetune_gateway_retries_total{revision="rev-a",service="chat"} 1.0' in text
+    assert 'fleetune_gateway_refused_total{code="invalid_json",status="400"} 1.0' in text
+    assert "fleetune_gateway_routing_table_version 3.0" in text
+    assert 'fleetune_gateway_in_flight{engine="good",revision="rev-a"} 0.0' in text
+    assert 'fleetune_gateway_ttft_seconds_count{revision="rev-a",service="chat"}' in text
+
+
+async def _get(url: str, session: Any) -> tuple[int, Any]:
+    async with session.get(url) as response:
+        return response.status, await response.json()

@@ -1,0 +1,142 @@
+"""Another replica is tried while the client has received nothing; never afterwards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from controlplane.domain.routing import Backend, RevisionRoute
+from controlplane.domain.service import GatewayOptions
+from tests.integration.gateway.harness import chat, gateway, revision
+from tests.integration.gateway.upstream import (
+    Script,
+    Upstream,
+    cut_after,
+    pieces,
+    slam,
+    status,
+    stream_bytes,
+    upstream,
+)
+
+# A port that nothing listens on: 1 is privileged and unassigned on test machines.
+DEAD = Upstream("dead", status(200), url="http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        pytest.param(status(502), "upstream_5xx", id="502"),
+        pytest.param(status(503), "upstream_5xx", id="503"),
+        pytest.param(status(504), "upstream_5xx", id="504"),
+        pytest.param(slam(), "upstream_disconnected", id="connection broken"),
+        pytest.param(cut_after(), "upstream_disconnected", id="stream that died before its first byte"),
+        pytest.param(pieces(), "upstream_disconnected", id="empty stream"),
+    ],
+)
+async def test_another_replica_makes_good_what_failed_before_the_first_byte(
+    tmp_path: Path, script: Script, error: str
+) -> None:
+    async with gateway(tmp_path) as gw, upstream("bad", script) as bad, upstream("good") as good:
+        await gw.route(revision("stable", 1, good), revision("canary", 99, bad))
+        while not bad.seen:
+            code, body, _ = await gw.post(chat())
+            assert (code, body) == (200, stream_bytes(3))
+        records = await gw.records(len(good.seen) + 1)
+    failed = next(record for record in records if record.retried)
+    served = next(record for record in records if record.retries)
+    assert (failed.revision, failed.error, failed.ok) == ("canary", error, False)
+    assert (served.revision, served.error, served.ok) == ("stable", None, True)
+
+
+async def test_a_replica_of_the_same_revision_is_tried_first(tmp_path: Path) -> None:
+    async with (
+        gateway(tmp_path) as gw,
+        upstream("bad", status(503)) as bad,
+        upstream("good") as good,
+        upstream("other") as other,
+    ):
+        await gw.route(revision("canary", 99, bad, good), revision("stable", 1, other))
+        for _ in range(12):
+            await gw.post(chat(user="of-the-canary"))
+    assert len(bad.seen) > 0
+    assert len(good.seen) == 12
+    assert other.seen == []
+
+
+async def test_a_replica_that_cannot_be_reached_is_put_aside(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gw, upstream("good") as good:
+        await gw.route(revision("rev-a", 100, DEAD, good))
+        for _ in range(10):
+            assert (await gw.post(chat()))[0] == 200
+        replicas = {r["engine_id"]: r["put_aside"] for r in (await gw.status())["replicas"]}
+        records = await gw.records(11)
+    assert replicas == {"dead": True, "good": False}
+    assert 1 <= sum(record.retried for record in records) <= 4  # backoff, not one attempt per request
+
+
+async def test_a_replica_put_aside_is_asked_when_there_is_no_other(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gw, upstream("late") as late:
+        await gw.route(revision("rev-a", 100, DEAD))
+        code, body, _ = await gw.post(chat())
+        assert (code, json.loads(body)["error"]["code"]) == (502, "upstream_connect")
+        back = RevisionRoute(
+            revision=revision("rev-a", 100).revision,
+            weight_percent=100,
+            backends=(Backend(engine_id="dead", url=late.url),),
+        )
+        await gw.route(back, version=2)
+        assert (await gw.post(chat()))[0] == 200
+
+
+async def test_retries_are_bounded(tmp_path: Path) -> None:
+    async with (
+        gateway(tmp_path) as gw,
+        upstream("e1", status(503)) as one,
+        upstream("e2", status(503)) as two,
+        upstream("e3", status(503)) as three,
+    ):
+        await gw.route(revision("rev-a", 100, one, two, three), options=GatewayOptions(max_retries=1))
+        code, body, headers = await gw.post(chat())
+        records = await gw.records(2)
+    assert code == 503
+    assert json.loads(body)["error"]["type"] == "api_error"
+    assert headers["Retry-After"] == "1"
+    assert len(one.seen) + len(two.seen) + len(three.seen) == 2
+    assert [record.retried for record in records] == [True, False]
+
+
+async def test_the_only_replica_is_asked_again_after_a_broken_connection(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gw, upstream("e1", slam()) as engine:
+        await gw.route(revision("rev-a", 100, engine), options=GatewayOptions(max_retries=1))
+        code, _, _ = await gw.post(chat())
+    assert code == 502
+    assert len(engine.seen) == 2
+
+
+async def test_an_engine_error_of_its_own_is_passed_on(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gw, upstream("e1", status(500)) as one, upstream("e2", status(500)) as two:
+        await gw.route(revision("rev-a", 100, one, two))
+        code, body, _ = await gw.post(chat())
+        (record,) = await gw.records()
+    assert (code, body) == (500, b'{"error":{"message":"engine says no"}}')
+    assert (record.error, record.status, record.retries) == ("upstream_5xx", 500, 0)
+
+
+async def test_what_the_engine_refuses_counts_against_its_revision(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gw, upstream("e1", status(400)) as engine:
+        await gw.route(revision("rev-a", 100, engine))
+        code, _, _ = await gw.post(chat())
+        (record,) = await gw.records()
+    assert (code, record.status, record.error) == (400, 400, "upstream_4xx")
+
+
+async def test_no_ready_replica_is_a_503(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gw:
+        await gw.route(revision("rev-a", 100))
+        code, body, _ = await gw.post(chat())
+        (record,) = await gw.records()
+    assert (code, json.loads(body)["error"]["code"]) == (503, "no_replica")
+    assert (record.revision, record.error) == (None, "no_replica")
