@@ -1,0 +1,57 @@
+"""What the twin expects of a configuration nobody started: the question a person asks and the answer shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import Field
+
+from controlplane.domain.base import ServiceName, Value
+from controlplane.domain.capacity import Capacity, FleetSize
+from controlplane.domain.engine import EngineConfig, FlagValue
+
+
+class WhatIf(Value):
+    """A question about one service. Nothing is started."""
+
+    rate_rps: float | None = Field(
+        default=None, gt=0, le=10_000, description="Of one replica; None: no point, only capacity."
+    )
+    target_qps: float | None = Field(default=None, gt=0, le=100_000, description="Of the fleet; None: the service's.")
+    flags: Mapping[str, FlagValue] = Field(default_factory=dict, description="Laid over the base flags.")
+    prompt_tokens: float | None = Field(default=None, gt=0, le=1e6, description="Mean length; None keeps the workload.")
+    output_tokens: float | None = Field(default=None, gt=0, le=1e6, description="Mean length; None keeps the workload.")
+    curve: bool = Field(default=False, description="Latency against rate as well.")
+
+
+class Expected(Value):
+    """A predicted number with its 90 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class ExpectedPoint(Value):
+    """One rate of one replica. Latencies by `<metric>_p<percentile>`, e.g. `ttft_ms_p99`, milliseconds."""
+
+    rate_rps: float
+    saturated: bool
+    latency: Mapping[str, Expected]
+    kv_usage: float = Field(ge=0, le=1, description="Highest share of the KV cache in use.")
+
+
+class WhatIfAnswer(Value):
+    """What the twin expects. `refusal` says why the engine would not start; then nothing else is known."""
+
+    service: ServiceName
+    config: EngineConfig
+    profile: str = Field(description="The twin's calibration that answered.")
+    refusal: str | None = None
+    kv_tokens: int | None = None
+    point: ExpectedPoint | None = None
+    capacity: Capacity | None = None
+    fleet: FleetSize | None = None
+    usd_per_million_tokens: float | None = None
+    curve: tuple[ExpectedPoint, ...] = ()
+    notes: tuple[str, ...] = Field(default=(), description="Where the prediction leaves what was calibrated.")

@@ -1,0 +1,146 @@
+"""The dashboard's only way to the control plane: its HTTP API, answers read into the shared vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import httpx
+from pydantic import AwareDatetime, BaseModel, TypeAdapter, ValidationError
+
+from controlplane.domain.event import Event
+from controlplane.domain.fleet import Engine
+from controlplane.domain.live import Live
+from controlplane.domain.report import LoadTestReport
+from controlplane.domain.rollout import Rollout
+from controlplane.domain.schedule import Schedule, ScheduledAction
+from controlplane.domain.serving import Service
+from controlplane.domain.study import Study, Trial
+from controlplane.domain.what_if import WhatIf, WhatIfAnswer
+
+T = TypeVar("T")
+
+
+class ApiDown(Exception):
+    """The API does not answer at all."""
+
+
+class ApiProblem(Exception):
+    """The API answered with a problem; `str()` is its detail."""
+
+    def __init__(self, detail: str, *, status: int) -> None:
+        self.status = status
+        super().__init__(detail)
+
+
+class FleetState(BaseModel):
+    engines: tuple[Engine, ...]
+    free_gpus: int
+
+
+class StoredReport(BaseModel):
+    report_id: str
+    at: AwareDatetime
+    report: LoadTestReport
+
+
+class Address(NamedTuple):
+    """Where the API is and what opens it."""
+
+    url: str
+    key: str | None = None
+
+
+class ApiClient:
+    """Typed questions and actions. Every method raises ApiDown or ApiProblem."""
+
+    def __init__(
+        self, address: Address, *, transport: httpx.BaseTransport | None = None, timeout_s: float = 10
+    ) -> None:
+        headers = {"Authorization": f"Bearer {address.key}"} if address.key else {}
+        self.url = address.url.rstrip("/")
+        self._http = httpx.Client(
+            base_url=f"{self.url}/api/v1", headers=headers, transport=transport, timeout=timeout_s, trust_env=False
+        )
+
+    def services(self) -> Sequence[Service]:
+        return sorted(self._items(Service, "/services"), key=lambda service: service.name)
+
+    def studies(self, service: str) -> Sequence[Study]:
+        return self._items(Study, "/studies", service=service)
+
+    def trials(self, study_id: str) -> Sequence[Trial]:
+        return self._items(Trial, f"/studies/{study_id}/trials")
+
+    def rollouts(self, service: str) -> Sequence[Rollout]:
+        return self._items(Rollout, "/rollouts", service=service)
+
+    def fleet(self) -> FleetState:
+        return self._read(FleetState, "GET", "/fleet")
+
+    def live(self, service: str, *, window_s: float, bucket_s: float) -> Live:
+        return self._read(Live, "GET", f"/live/{service}", params={"window_s": window_s, "bucket_s": bucket_s})
+
+    def load_reports(self, service: str | None = None) -> Sequence[StoredReport]:
+        return self._items(StoredReport, "/load-reports", service=service)
+
+    def schedules(self, service: str) -> Sequence[Schedule]:
+        return self._items(Schedule, "/schedules", service=service)
+
+    def events(self, *, service: str | None = None, subject: str | None = None, limit: int = 200) -> Sequence[Event]:
+        return self._items(Event, "/events", service=service, subject=subject, limit=limit)
+
+    def predict(self, service: str, question: WhatIf) -> WhatIfAnswer:
+        body = {"service": service, **question.model_dump(mode="json")}
+        return self._read(WhatIfAnswer, "POST", "/predict", json=body)
+
+    def start_study(self, service: str) -> Study:
+        return self._read(Study, "POST", "/studies", json={"service": service})
+
+    def act(self, noun: str, name: str, verb: str, reason: str) -> None:
+        """Do `verb` to a study or rollout, e.g. `act("rollouts", "r-1", "pause", "lunch")`."""
+        self._send("POST", f"/{noun}/{name}/{verb}", json={"reason": reason})
+
+    def apply_recommendation(self, study_id: str) -> Rollout:
+        return self._read(Rollout, "POST", f"/recommendations/{study_id}/apply")
+
+    def add_schedule(self, service: str, name: str, cron: str, action: ScheduledAction) -> None:
+        schedule = {"name": name, "cron": cron, "action": action.value}
+        self._send("POST", "/schedules", json={"service": service, "schedule": schedule})
+
+    def schedule_act(self, service: str, name: str, verb: str) -> None:
+        self._send("POST", f"/schedules/{service}/{name}/{verb}", json={})
+
+    def delete_schedule(self, service: str, name: str) -> None:
+        self._send("DELETE", f"/schedules/{service}/{name}")
+
+    def _items(self, kind: type[T], path: str, **params: Any) -> Sequence[T]:
+        given = {name: value for name, value in params.items() if value is not None}
+        page = self._read(dict[str, Any], "GET", path, params=given)
+        return self._parse(list[kind], page["items"])  # type: ignore[valid-type]  # kind is a runtime value
+
+    def _read(self, kind: type[T], method: str, path: str, **request: Any) -> T:
+        return self._parse(kind, self._send(method, path, **request).json())
+
+    def _parse(self, kind: type[T], content: Any) -> T:
+        try:
+            return TypeAdapter(kind).validate_python(content, strict=False)
+        except ValidationError as error:
+            message = f"the API at {self.url} speaks another version than this dashboard ({error.error_count()} fields)"
+            raise ApiProblem(message, status=200) from error
+
+    def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
+        try:
+            response = self._http.request(method, path, **request)
+        except httpx.TransportError as error:
+            raise ApiDown(str(error)) from error
+        if response.is_error:
+            raise ApiProblem(_detail(response), status=response.status_code)
+        return response
+
+
+def _detail(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"the API answered {response.status_code}"

@@ -1,0 +1,92 @@
+"""What surrounds every view: auto-refresh, one message when the API is down, the choice of the service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import streamlit as st
+
+from controlplane.domain.serving import Service
+from dashboards import components
+from dashboards.client import ApiClient, ApiDown, ApiProblem
+
+REFRESH_S = 3
+
+_FLASH = "flash"
+_CHOSEN = "chosen_service"
+
+
+def guarded(title: str, view: Callable[[ApiClient], None], client: ApiClient) -> Callable[[], None]:
+    """Return a page that runs `view` every few seconds and stays readable whatever the API does."""
+
+    @st.fragment(run_every=REFRESH_S)
+    def page() -> None:
+        _show_flash()
+        try:
+            view(client)
+        except ApiDown:
+            _down(title, client)
+        except ApiProblem as problem:
+            _refused(title, problem)
+
+    return page
+
+
+def perform(action: Callable[[], object], done: str) -> None:
+    """Do an action the person asked for, keep its outcome for the next run, and run again at once."""
+    try:
+        action()
+    except (ApiProblem, ApiDown) as error:
+        st.session_state[_FLASH] = (False, str(error) or "the API does not answer; nothing was changed")
+    else:
+        st.session_state[_FLASH] = (True, done)
+    st.rerun(scope="fragment")
+
+
+def choose_service(services: Sequence[Service]) -> Service:
+    """Return the service this browser looks at; asks only when there are several. The choice holds on every page."""
+    names = [service.name for service in services]
+    if len(names) == 1:
+        return services[0]
+    before = st.session_state.get(_CHOSEN)
+    name = st.selectbox("Service", names, index=names.index(before) if before in names else 0, width=320)
+    st.session_state[_CHOSEN] = name
+    return services[names.index(name)]
+
+
+def no_service(title: str) -> None:
+    """Say how to register a first service."""
+    components.headline(title)
+    components.note(
+        "No service yet",
+        "Describe one in service.yaml (its schema: fleetune schema) and start the control plane with it:",
+        "fleetune up -f service.yaml",
+    )
+
+
+def _show_flash() -> None:
+    outcome = st.session_state.pop(_FLASH, None)
+    if outcome is None:
+        return
+    good, text = outcome
+    st.toast(text, icon="✅" if good else "⚠️", duration="long")
+    if not good:
+        st.error(text)
+
+
+def _down(title: str, client: ApiClient) -> None:
+    components.headline(title)
+    components.note(
+        "The control plane does not answer",
+        f"Nothing at {client.url}. Serving is not affected: the gateway goes on with its last routing table. "
+        "This page tries again every few seconds. To start the control plane:",
+        "fleetune up -f service.yaml",
+    )
+
+
+def _refused(title: str, problem: ApiProblem) -> None:
+    components.headline(title)
+    if problem.status == 401:
+        components.note("The API wants a key", str(problem), "FLEETUNE_API_KEY=flt_… fleetune up -f service.yaml")
+        return
+    components.note("The API could not answer", f"{problem}. This page tries again every few seconds.")

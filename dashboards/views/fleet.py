@@ -1,0 +1,91 @@
+"""Fleet: every engine as it is observed, and which GPUs are free."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+import streamlit as st
+
+from controlplane.domain.engine import EngineKind
+from controlplane.domain.fleet import Engine, EngineState
+from controlplane.domain.serving import Service
+from dashboards import components, theme, words
+from dashboards.client import ApiClient, FleetState
+from dashboards.components import Card, Column
+
+_LIVE = (EngineState.STARTING, EngineState.READY, EngineState.DRAINING)
+
+
+def show(client: ApiClient) -> None:
+    """Render the page."""
+    services = client.services()
+    fleet = client.fleet()
+    components.headline("Fleet", "Engines as they answer now")
+    for spec in [s.spec for s in services if s.spec.engine.kind is EngineKind.EMULATOR][:1]:
+        components.emulation(spec.engine.kind, spec.gpus.type, spec.engine.time_lapse)
+    components.cards(_cards(fleet))
+    if not fleet.engines:
+        components.note(
+            "No engine yet", "Engines start as soon as a service is registered:", "fleetune up -f service.yaml"
+        )
+        return
+    components.section("GPUs")
+    _gpus(fleet, services)
+    components.section("Engines")
+    _engines(fleet.engines)
+
+
+def _cards(fleet: FleetState) -> list[Card]:
+    def count(state: EngineState) -> int:
+        return sum(engine.state is state for engine in fleet.engines)
+
+    used = sum(len(engine.gpu_indices) for engine in fleet.engines if engine.state in _LIVE)
+    return [
+        Card("Ready engines", str(count(EngineState.READY)), "", "answered a real request", theme.GOOD),
+        Card("Starting", str(count(EngineState.STARTING)), "", "", theme.CANARY),
+        Card("Draining", str(count(EngineState.DRAINING)), "", "finish, get nothing new", theme.WARN),
+        Card("Failed", str(count(EngineState.FAILED)), "", "see below why", theme.BAD),
+        Card("GPUs held", str(used), "", f"{fleet.free_gpus} free"),
+    ]
+
+
+def _gpus(fleet: FleetState, services: Sequence[Service]) -> None:
+    held = [(index, engine) for engine in fleet.engines if engine.state in _LIVE for index in engine.gpu_indices]
+    tiles = [_tile(index, engine, services) for index, engine in sorted(held, key=lambda each: each[0])]
+    tiles += ['<div class="ft-gpu free"><b>free</b>&nbsp;</div>'] * fleet.free_gpus
+    st.html(f'<div class="ft-gpus">{"".join(tiles)}</div>')
+
+
+def _tile(index: int, engine: Engine, services: Sequence[Service]) -> str:
+    name, colour = _role(engine, services)
+    return f'<div class="ft-gpu" style="background:{colour}"><b>GPU {index}</b>{escape(name)}</div>'
+
+
+def _role(engine: Engine, services: Sequence[Service]) -> tuple[str, str]:
+    kind, _, rest = engine.spec.owner.partition("/")
+    if kind == "trial":
+        return "trial", theme.BASELINE
+    stable = any(service.stable is not None and rest.endswith(service.stable) for service in services)
+    return ("stable", theme.STABLE) if stable else ("canary", theme.CANARY)
+
+
+def _engines(engines: Sequence[Engine]) -> None:
+    titles = ("State", "Engine", "GPUs", "Start-up", "Flags", "What went wrong")
+    rows = [
+        [
+            components.pill(engine.state.value, words.ENGINE_COLOUR[engine.state]),
+            _name(engine),
+            ", ".join(map(str, engine.gpu_indices)) or words.NONE,
+            words.span(engine.startup_s),
+            components.flag_lines(engine.spec.config),
+            " · ".join(filter(None, (engine.failure, engine.failure_detail))),
+        ]
+        for engine in engines
+    ]
+    components.table([Column(title) for title in titles], rows)
+
+
+def _name(engine: Engine) -> components.Html:
+    kind = "vLLM" if engine.spec.kind is EngineKind.VLLM else "emulator"
+    return components.two_lines(engine.spec.engine_id, " · ".join(filter(None, (kind, engine.spec.owner, engine.url))))

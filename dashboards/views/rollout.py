@@ -1,0 +1,187 @@
+"""Rollout: how far the canary is, what its verdict rests on, and the buttons to steer it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from html import escape
+
+import streamlit as st
+
+from controlplane.domain.analysis import Analysis, Counts
+from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout, RolloutState, StepRecord
+from dashboards import charts_rollout, components, theme, words
+from dashboards.client import ApiClient
+from dashboards.components import Column, confirmed
+from dashboards.page import choose_service, no_service, perform
+
+# What a person may ask in each state, with what it does. Promotion that has begun is halted, never aborted.
+_VERBS: dict[RolloutState, tuple[str, ...]] = {
+    RolloutState.PENDING: ("pause", "abort"),
+    RolloutState.PROGRESSING: ("pause", "promote", "abort"),
+    RolloutState.PAUSED: ("resume", "promote", "abort"),
+    RolloutState.PROMOTING: ("halt",),
+    RolloutState.HALTED: ("resume",),
+    RolloutState.ABORTING: (),
+    RolloutState.PROMOTED: (),
+    RolloutState.ABORTED: (),
+}
+
+_CONSEQUENCE = {
+    "pause": "The canary keeps its share of traffic; nothing is judged until you resume.",
+    "resume": "Goes on where it stopped.",
+    "promote": "The canary gets all traffic and becomes stable, without waiting for the verdicts.",
+    "abort": "All traffic returns to stable at once; the canary drains and stops.",
+    "halt": "The promotion stops midway. A person must resume it.",
+}
+
+
+def show(client: ApiClient) -> None:
+    """Render the page."""
+    services = client.services()
+    if not services:
+        no_service("Rollout")
+        return
+    service = choose_service(services)
+    rollouts = client.rollouts(service.name)
+    if not rollouts:
+        components.headline("Rollout", service.name)
+        text = "A rollout brings a recommendation to live traffic behind a canary. Apply one on the Study page, or:"
+        components.note("No rollout yet", text, "fleetune recommendation apply STUDY")
+        return
+    rollout = _choose(rollouts)
+    components.headline(
+        f"Rollout {rollout.rollout_id}",
+        f"{rollout.service} · started {words.moment(rollout.created_at)} UTC"
+        + (f" · from study {rollout.study_id}" if rollout.study_id else ""),
+        components.pill(rollout.state.value, words.ROLLOUT_COLOUR[rollout.state]),
+    )
+    components.emulation(service.spec.engine.kind, service.spec.gpus.type, service.spec.engine.time_lapse)
+    if rollout.reason:
+        st.html(f'<div style="padding:2px">{escape(rollout.reason)}</div>')
+    _actions(client, rollout)
+    _split(rollout)
+    _steps(rollout)
+    _evidence(rollout)
+    _timeline(client, rollout)
+
+
+def _choose(rollouts: Sequence[Rollout]) -> Rollout:
+    if len(rollouts) == 1:
+        return rollouts[0]
+    by_id = {rollout.rollout_id: rollout for rollout in rollouts}
+    chosen = st.selectbox(
+        "Rollout",
+        list(by_id),
+        format_func=lambda i: f"{i} · {by_id[i].state} · {words.moment(by_id[i].created_at)}",
+        width=420,
+        key="rollout",
+    )
+    return by_id[chosen]
+
+
+def _actions(client: ApiClient, rollout: Rollout) -> None:
+    if not _VERBS[rollout.state]:
+        return
+    with st.container(horizontal=True):
+        for verb in _VERBS[rollout.state]:
+            label = f"{verb.capitalize()} rollout"
+            reason = confirmed(label, _CONSEQUENCE[verb], key=f"rollout-{verb}")
+            if reason is not None:
+                _do(client, rollout, verb, reason)
+
+
+def _do(client: ApiClient, rollout: Rollout, verb: str, reason: str) -> None:
+    perform(lambda: client.act("rollouts", rollout.rollout_id, verb, reason), f"{rollout.rollout_id}: {verb} asked for")
+
+
+def _split(rollout: Rollout) -> None:
+    canary = rollout.weight_percent
+    stable = 100 - canary
+    parts = [
+        (stable, theme.STABLE, f"stable {stable} % · {rollout.stable or 'nothing served before'}"),
+        (canary, theme.CANARY, f"canary {canary} % · {rollout.canary}"),
+    ]
+    bar = "".join(f'<div style="width:{w}%;background:{c}">{escape(t) if w > 25 else ""}</div>' for w, c, t in parts)
+    small = next((text for weight, _, text in parts if weight <= 25), "")
+    st.html(
+        f'<div class="ft-bar">{bar}</div><div class="ft-sub" style="text-align:right;padding-top:3px;'
+        f'font-size:0.84rem">{escape(small)}</div>'
+    )
+
+
+def _steps(rollout: Rollout) -> None:
+    done = {record.index: record for record in rollout.steps}
+    items = [_step(rollout, done.get(index), step.weight_percent) for index, step in enumerate(rollout.options.steps)]
+    end = "promoted" if rollout.state is RolloutState.PROMOTED else "stable"
+    colour = theme.GOOD if rollout.state is RolloutState.PROMOTED else theme.FAINT
+    items.append(_circle("★", colour, end, ""))
+    st.html(f'<div class="ft-card"><div class="ft-steps">{"".join(items)}</div></div>')
+
+
+def _step(rollout: Rollout, record: StepRecord | None, weight: int) -> str:
+    if record is None:
+        return _circle(f"{weight} %", theme.FAINT, "waits", "")
+    analysis = record.analysis
+    if analysis is None:
+        return _circle(f"{weight} %", theme.CANARY, "collecting samples", "")
+    running = record.finished_at is None and rollout.state not in ROLLOUT_FINAL
+    colour = theme.CANARY if running else words.VERDICT_COLOUR[analysis.verdict]
+    end = record.finished_at or analysis.at
+    took = words.span((end - record.started_at).total_seconds())
+    text = f"so far {analysis.verdict}" if running else analysis.verdict.value
+    return _circle(f"{weight} %", colour, text, f"{analysis.canary.requests} requests · {took}")
+
+
+def _circle(inside: str, colour: str, below: str, small: str) -> str:
+    return (
+        f'<div class="ft-step"><div class="c" style="border-color:{colour};color:{colour}">{escape(inside)}</div>'
+        f'<b style="color:{theme.INK}">{escape(below)}</b><br>{escape(small)}</div>'
+    )
+
+
+def _evidence(rollout: Rollout) -> None:
+    analysis = next((step.analysis for step in reversed(rollout.steps) if step.analysis), None)
+    if analysis is None:
+        return
+    components.section("Latest verdict")
+    badge = components.pill(analysis.verdict.value, words.VERDICT_COLOUR[analysis.verdict])
+    guard = components.pill(f"guard rail: {analysis.guard}", theme.BAD) if analysis.guard else ""
+    at = words.moment(analysis.at)
+    st.html(
+        f'<div>{badge} {guard} <span style="margin-left:8px">{escape(analysis.reason)}</span> '
+        f'<span class="ft-sub">{at} UTC</span></div>'
+    )
+    left, right = st.columns(2)
+    with left:
+        _counts(analysis)
+    with right:
+        if analysis.comparisons:
+            confidence = f"{words.percent(rollout.options.confidence, 0)} interval, valid at every look"
+            figure = charts_rollout.comparisons(analysis)
+            components.chart(figure, key="comparisons", title="Canary against stable", help_=confidence)
+
+
+def _counts(analysis: Analysis) -> None:
+    parts = [("canary", theme.CANARY, analysis.canary)]
+    if analysis.stable is not None:
+        parts.append(("stable", theme.STABLE, analysis.stable))
+    columns = [Column("Revision"), *(Column(t, True) for t in ("Requests", "SLO misses", "Errors", "Truncated"))]
+    rows = [[components.pill(name, colour), *_numbers(counts)] for name, colour, counts in parts]
+    components.table(columns, rows)
+
+
+def _numbers(counts: Counts) -> list[str]:
+    def share(part: int) -> str:
+        ratio = part / counts.requests if counts.requests else None
+        return f"{part} ({words.percent(ratio)})"
+
+    return [str(counts.requests), share(counts.slo_misses), share(counts.errors), str(counts.truncated)]
+
+
+def _timeline(client: ApiClient, rollout: Rollout) -> None:
+    components.chart(charts_rollout.weights(rollout, datetime.now(UTC)), key="weights", title="Timeline")
+    events = client.events(subject=f"rollout/{rollout.rollout_id}", limit=50)
+    if events:
+        rows = [[words.moment(e.at), e.actor, e.action, e.reason] for e in events]
+        components.table([Column("When, UTC"), Column("Who"), Column("What"), Column("Why")], rows)

@@ -1,0 +1,87 @@
+"""Schedules: what happens by itself, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from controlplane.domain.schedule import Schedule, ScheduledAction
+from dashboards import components, theme, words
+from dashboards.client import ApiClient
+from dashboards.components import Column, confirmed
+from dashboards.page import choose_service, no_service, perform
+
+_ACTION = {
+    ScheduledAction.TUNE: "tune, recommend only",
+    ScheduledAction.TUNE_AND_APPLY: "tune, then roll out the winner",
+}
+
+
+def show(client: ApiClient) -> None:
+    """Render the page."""
+    services = client.services()
+    if not services:
+        no_service("Schedules")
+        return
+    service = choose_service(services)
+    schedules = client.schedules(service.name)
+    components.headline("Schedules", f"{service.name} · all times UTC")
+    if schedules:
+        _table(schedules)
+        _actions(client, schedules)
+    else:
+        text = "A schedule re-tunes a service at fixed times, for instance every Sunday at 02:00. Add one below, or:"
+        components.note("No schedule yet", text, f"fleetune schedule create {service.name} weekly '0 2 * * SUN'")
+    _form(client, service.name)
+
+
+def _table(schedules: Sequence[Schedule]) -> None:
+    titles = ("", "Name", "Cron", "Does", "Next", "Last", "Last study")
+    rows = [
+        [
+            components.pill("paused", theme.WARN) if each.spec.paused else components.pill("active", theme.GOOD),
+            each.spec.name,
+            each.spec.cron,
+            _ACTION[each.spec.action],
+            words.NONE if each.spec.paused else words.moment(each.next_at),
+            words.moment(each.last_at),
+            each.last_study or words.NONE,
+        ]
+        for each in schedules
+    ]
+    components.table([Column(title) for title in titles], rows)
+
+
+def _actions(client: ApiClient, schedules: Sequence[Schedule]) -> None:
+    by_name = {each.spec.name: each for each in schedules}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        name = st.selectbox("Schedule", list(by_name), width=220, key="schedule")
+        chosen = by_name[name]
+        switch = "resume" if chosen.spec.paused else "pause"
+        if st.button(f"{switch.capitalize()} schedule", key="schedule-switch"):
+            _act(client, chosen, switch)
+        if (
+            confirmed("Run it now", "Starts a study at once; the next firing stays as it is.", key="trigger")
+            is not None
+        ):
+            _act(client, chosen, "trigger")
+        if confirmed("Delete schedule", "It will not fire again. Past studies are kept.", key="delete") is not None:
+            perform(lambda: client.delete_schedule(chosen.service, name), f"{name} is deleted")
+
+
+def _act(client: ApiClient, schedule: Schedule, verb: str) -> None:
+    name = schedule.spec.name
+    perform(lambda: client.schedule_act(schedule.service, name, verb), f"{name}: {verb} done")
+
+
+def _form(client: ApiClient, service: str) -> None:
+    components.section("Add a schedule")
+    with st.form("new-schedule", clear_on_submit=True):
+        left, middle, right = st.columns(3)
+        name = left.text_input("Name", placeholder="weekly")
+        cron = middle.text_input("Five cron fields, UTC", placeholder="0 2 * * SUN")
+        action = right.selectbox("Does", list(_ACTION), format_func=lambda a: _ACTION[a])
+        asked = st.form_submit_button("Add schedule")
+    if asked:
+        perform(lambda: client.add_schedule(service, name, cron, action), f"{name} is added")

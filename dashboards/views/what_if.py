@@ -1,0 +1,129 @@
+"""What if: move the rate, the lengths and the flags; the twin says what would happen. Nothing is started."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+import streamlit as st
+
+from controlplane.domain.engine import FlagValue
+from controlplane.domain.serving import Service
+from controlplane.domain.study import Trial
+from controlplane.domain.what_if import WhatIf, WhatIfAnswer
+from dashboards import charts_study, charts_what_if, components, theme, words
+from dashboards.client import ApiClient, ApiProblem
+from dashboards.components import Card
+from dashboards.page import choose_service, no_service
+
+# The knobs a person turns first; None leaves the flag as the service has it.
+_KNOBS: dict[str, tuple[FlagValue | None, ...]] = {
+    "quantization": (None, "fp8"),
+    "kv-cache-dtype": (None, "fp8"),
+    "tensor-parallel-size": (None, 1, 2, 4, 8),
+    "max-num-seqs": (None, 32, 64, 128, 256, 512, 1024),
+    "max-num-batched-tokens": (None, 512, 1024, 2048, 4096, 8192, 16384),
+    "gpu-memory-utilization": (None, 0.8, 0.85, 0.9, 0.95),
+}
+
+
+def show(client: ApiClient) -> None:
+    """Render the page."""
+    services = client.services()
+    if not services:
+        no_service("What if")
+        return
+    service = choose_service(services)
+    components.headline("What if", f"{service.name} · the digital twin's expectation, nothing is started")
+    left, right = st.columns([1, 3], gap="large")
+    with left:
+        question = _question(service)
+    with right:
+        try:
+            answer = client.predict(service.name, question)
+        except ApiProblem as problem:
+            components.note("The twin cannot answer this", str(problem))
+            return
+        _show(client, service, answer)
+
+
+def _question(service: Service) -> WhatIf:
+    target = service.spec.slos.target_qps
+    qps = st.slider("Target of the fleet, requests/s", 0.1, float(max(10, 4 * target)), float(target), key="qps")
+    rate = st.slider("Rate of one replica, requests/s", 0.1, float(max(10, 2 * target)), min(2.0, target), key="rps")
+    prompt = output = None
+    if st.toggle("Other lengths than the workload's", key="lengths"):
+        prompt = st.slider("Mean prompt, tokens", 16, 8192, 1024, key="prompt")
+        output = st.slider("Mean output, tokens", 1, 2048, 256, key="output")
+    flags = {
+        flag: st.selectbox(flag, values, format_func=_as_text, key=f"knob-{flag}") for flag, values in _KNOBS.items()
+    }
+    return WhatIf(
+        rate_rps=rate,
+        target_qps=qps,
+        flags={flag: value for flag, value in flags.items() if value is not None},
+        prompt_tokens=prompt,
+        output_tokens=output,
+        curve=True,
+    )
+
+
+def _as_text(value: FlagValue | None) -> str:
+    return "as the service has it" if value is None else str(value)
+
+
+def _show(client: ApiClient, service: Service, answer: WhatIfAnswer) -> None:
+    st.html(
+        f'<div class="ft-emulated"><b>Predicted</b> by the twin, profile {escape(answer.profile)}: '
+        "no engine was measured for these figures.</div>"
+    )
+    if answer.refusal is not None:
+        components.note("This engine would not start", answer.refusal)
+        return
+    components.cards(_cards(service, answer))
+    for text in answer.notes:
+        st.warning(text)
+    measured = _measured(client, service)
+    for name, slo in charts_study.tightest(service.spec).items():
+        figure = charts_what_if.curve(answer, slo, measured)
+        components.chart(figure, key=f"curve-{name}", title=words.percentile(slo))
+
+
+def _cards(service: Service, answer: WhatIfAnswer) -> list[Card]:
+    cards = [
+        Card("Capacity of one replica", words.capacity(answer.capacity), "req/s", "within every limit", theme.WINNER)
+    ]
+    if answer.fleet is not None:
+        size = f"{answer.fleet.gpus} GPUs of {service.spec.gpus.count}"
+        cards.append(Card("Replicas for the target", str(answer.fleet.replicas), "", size))
+        cards.append(Card("Fleet cost", words.usd(answer.fleet.usd_per_hour), "per hour", "headroom included"))
+    if answer.usd_per_million_tokens is not None:
+        cards.append(
+            Card("Cost of tokens", words.usd(answer.usd_per_million_tokens, 3), "per million", "prompt and output")
+        )
+    if answer.kv_tokens is not None:
+        cards.append(Card("KV cache", words.count(answer.kv_tokens), "tokens", ""))
+    if answer.point is not None:
+        cards += _point(service, answer)
+    return cards
+
+
+def _point(service: Service, answer: WhatIfAnswer) -> list[Card]:
+    point = answer.point
+    assert point is not None
+    if point.saturated:
+        return [Card("At this rate", "saturated", "", "requests queue up faster than they leave", theme.BAD)]
+    cards = []
+    for slo in service.spec.slos.latency:
+        expected = point.latency.get(charts_what_if.latency_name(slo))
+        if expected is not None:
+            colour = theme.GOOD if expected.value <= slo.limit_ms else theme.BAD
+            name = words.percentile(slo)
+            between = f"90 %: {words.number(expected.low)} to {words.number(expected.high)} ms"
+            cards.append(Card(name, *words.latency(expected.value), between, colour))
+    return cards
+
+
+def _measured(client: ApiClient, service: Service) -> Sequence[Trial]:
+    studies = client.studies(service.name)
+    return [trial for study in studies[:3] for trial in client.trials(study.study_id)]

@@ -1,0 +1,58 @@
+"""A real API server on a seeded store: `python -m tests.e2e.dashboard.api_server full|empty`; prints its port."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import uvicorn
+
+from controlplane.api.app import create_app
+from controlplane.domain.fleet import Engine
+from tests.e2e.dashboard import seed
+from tests.e2e.dashboard.seed_traffic import SeededTraffic
+from tests.fakes.store import FakeStore
+
+
+class StillFleet:
+    """A fleet to look at in which nothing moves."""
+
+    def __init__(self, engines: Sequence[Engine], free: int) -> None:
+        self._engines = engines
+        self._free = free
+
+    def list(self) -> Sequence[Engine]:
+        return self._engines
+
+    def free_gpus(self) -> int:
+        return self._free
+
+
+def clock() -> datetime:
+    return datetime.now(UTC)
+
+
+def serve(state: str) -> None:
+    """Serve until killed."""
+    store, full = FakeStore(), state == "full"
+    traffic = seed.fill(store, clock()) if full else {}
+    chat = traffic.get(seed.CHAT)
+    engines = seed.engines(clock(), chat.stable, chat.canary) if chat and chat.canary else []
+    app = create_app(
+        store=store,
+        records=SeededTraffic(traffic, clock),
+        fleet_view=StillFleet(engines, 1 if full else 8),
+        clock=clock,
+        open_without_keys=True,
+    )
+    listener = socket.create_server(("127.0.0.1", 0))
+    sys.stdout.write(f"{listener.getsockname()[1]}\n")
+    sys.stdout.flush()
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    server.run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])

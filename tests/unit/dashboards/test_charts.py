@@ -1,0 +1,103 @@
+"""Charts: what is drawn follows from the values, nothing is lost or made up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from controlplane.domain.engine import EngineConfig, FlagValue
+from controlplane.domain.live import live
+from controlplane.domain.slo import LatencyMetric
+from controlplane.domain.study import Trial, TrialKind, TrialState
+from dashboards import charts_live, charts_report, charts_study
+from tests.builders_serving import NOW, a_recommendation, a_study, a_trial
+from tests.e2e.dashboard.seed import a_chat_spec
+from tests.e2e.dashboard.seed_reports import a_report, levels, outcome
+
+SPEC = a_chat_spec()
+SLO = SPEC.slos.latency[0]
+TP4 = {"tensor-parallel-size": 4}
+
+
+def measured(number: int, full_rps: float, flags: Mapping[str, FlagValue] | None = None) -> Trial:
+    config = EngineConfig(flags=flags or {})
+    found = levels(SPEC, full_rps, [full_rps * share for share in (0.5, 0.8, 0.99)])
+    return a_trial(number=number, config=config).evolve(**outcome(SPEC, config, found))
+
+
+def test_every_level_of_every_trial_is_a_point_of_the_latency_curves() -> None:
+    trials = [measured(0, 3), measured(1, 4, {"quantization": "fp8"})]
+    figure = charts_study.latency_throughput(a_study(spec=SPEC), trials, SLO)
+    assert [len(trace.x) for trace in figure.data] == [3, 3]
+    assert figure.layout.shapes[0].y0 == SLO.limit_ms
+
+
+def test_levels_that_missed_a_limit_are_hollow() -> None:
+    trial = measured(0, 3)
+    (trace,) = charts_study.latency_throughput(a_study(spec=SPEC), [trial], SLO).data
+    filled = [colour == trace.line.color for colour in trace.marker.color]
+    assert filled == [level.passed for level in trial.levels]
+
+
+def test_the_pareto_front_leaves_out_what_costs_more_and_is_slower() -> None:
+    cheap, fast, beaten_twice = measured(0, 3), measured(1, 8, TP4), measured(2, 2.9, TP4)
+    trials = [cheap, fast, beaten_twice]
+    points = {t.number: charts_study.cost_and_latency(t, SLO) for t in trials}
+    front = next(t for t in charts_study.pareto(a_study(spec=SPEC), trials, SLO).data if t.name == "Pareto front")
+    on_front = set(zip(front.x, front.y, strict=True))
+    for point in points.values():
+        assert point is not None
+        beaten = any(o != point and o[0] <= point[0] and o[1] <= point[1] for o in points.values() if o)
+        assert (point in on_front) != beaten
+
+
+def test_trials_without_a_passed_level_are_not_on_the_cost_chart() -> None:
+    trial = a_trial(state=TrialState.INFEASIBLE)
+    assert charts_study.cost_and_latency(trial, SLO) is None
+    assert not charts_study.pareto(a_study(spec=SPEC), [trial], SLO).data
+
+
+def test_knob_panels_show_only_flags_that_varied_and_mark_what_could_not_serve() -> None:
+    trials = [
+        measured(0, 3, {"max-num-seqs": 64, "max-model-len": 8192}),
+        a_trial(number=1, state=TrialState.INFEASIBLE, config=EngineConfig(flags={"max-model-len": 8192})),
+    ]
+    figure = charts_study.knob_effects(a_study(spec=SPEC), trials)
+    assert figure is not None
+    assert [note.text for note in figure.layout.annotations] == ["max-num-seqs"]
+    assert [trace.marker.symbol for trace in figure.data] == ["circle", "x-thin"]
+    assert figure.data[1].x == (charts_study.DEFAULT,)
+
+
+def test_a_study_in_which_nothing_varied_has_no_knob_panels() -> None:
+    assert charts_study.knob_effects(a_study(spec=SPEC), [measured(0, 3), measured(1, 3)]) is None
+
+
+def test_the_recommended_configuration_is_the_winner_wherever_it_ran() -> None:
+    study = a_study(recommendation=a_recommendation())
+    winner = a_trial(config=EngineConfig(flags={"max-num-seqs": 64}))
+    assert charts_study.role(study, winner)[0] == "winner"
+    assert charts_study.role(study, a_trial(kind=TrialKind.BASELINE))[0] == "baseline"
+
+
+def test_nothing_wins_a_study_without_improvement() -> None:
+    found = a_recommendation(improvement=False)
+    assert not charts_study.is_winner(a_study(recommendation=found), a_trial(config=found.config))
+
+
+def test_a_percentile_without_upper_bound_has_no_upper_error_bar() -> None:
+    report = a_report(SPEC, rate_rps=2, full_rps=3, seconds=20)
+    (trace,) = charts_report.percentiles(report, ["ttft_ms"]).data
+    assert report.ttft_ms.percentiles[-1].high is None
+    assert trace.error_y.array[-1] == 0
+
+
+@pytest.mark.parametrize("metric", list(LatencyMetric))
+def test_live_charts_without_traffic_are_empty_and_still_draw_the_limit(metric: LatencyMetric) -> None:
+    silent = live(SPEC, [], now=NOW, window_s=60, bucket_s=10)
+    figure = charts_live.quantile(silent, metric, charts_live.roles(None, None, ()))
+    assert not figure.data
+    assert len(figure.layout.shapes) == sum(slo.metric is metric for slo in SPEC.slos.latency)
+    assert not charts_live.errors(silent, {}).data
+    assert not charts_live.rate(silent, {}).data
