@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -11,7 +11,7 @@ import httpx
 import psutil
 from pydantic import ValidationError
 
-from controlplane.domain.errors import FleetuneError, InvalidInput, Refused, StaleVersion, Unavailable
+from controlplane.domain.errors import StaleVersion, Unavailable
 from controlplane.domain.gateway_files import addresses_dir
 from controlplane.domain.routing import GatewayAddress, RoutingTable
 
@@ -23,7 +23,6 @@ FindGateways = Callable[[], Sequence[GatewayAddress]]
 TIMEOUT_S = 1.0
 _AT_ONCE = 8
 _CLOCK_SLACK_S = 2.0
-_REFUSALS: Mapping[int, type[FleetuneError]] = {401: Refused, 409: StaleVersion, 422: InvalidInput}
 
 
 class GatewayTraffic:
@@ -41,8 +40,8 @@ class GatewayTraffic:
     def apply(self, table: RoutingTable) -> None:
         """Give the table to every gateway.
 
-        Raises Unavailable when none runs or one did not answer, StaleVersion when one has a newer table, InvalidInput
-        when the table itself is refused, Refused for a wrong admin token. The other gateways have the table even then.
+        Raises StaleVersion when one has a newer table, Unavailable when none runs or one did not take it for any other
+        reason (no answer, a wrong admin token, a table it refuses). The other gateways have the table even then.
         """
         gateways = self._find()
         if not gateways:
@@ -68,14 +67,14 @@ class GatewayTraffic:
         with ThreadPoolExecutor(min(_AT_ONCE, len(gateways))) as pool:
             return list(pool.map(ask, gateways))
 
-    def _push(self, gateway: GatewayAddress, body: bytes) -> FleetuneError | None:
+    def _push(self, gateway: GatewayAddress, body: bytes) -> StaleVersion | Unavailable | None:
         try:
             answer = self._client.put(f"{gateway.admin_url}/admin/routing", content=body)
         except httpx.HTTPError as error:
             return Unavailable(f"gateway {gateway.name} did not take the routing table", why=_reason(error))
         if answer.is_success:
             return None
-        kind = _REFUSALS.get(answer.status_code, Unavailable)
+        kind = StaleVersion if answer.status_code == httpx.codes.CONFLICT else Unavailable
         return kind(f"gateway {gateway.name} refused the routing table", why=_message(answer))
 
     def _read(self, gateway: GatewayAddress) -> RoutingTable | None:

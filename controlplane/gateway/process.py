@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import signal
@@ -23,6 +24,7 @@ from controlplane.domain.routing import GatewayAddress, GatewayRecord
 from controlplane.gateway.admin import AdminPort
 from controlplane.gateway.drain import Drain
 from controlplane.gateway.last_table import load_table, write_atomically
+from controlplane.gateway.lock import alone
 from controlplane.gateway.metrics import Metrics
 from controlplane.gateway.proxy import Proxy
 from controlplane.gateway.routing import Routing
@@ -47,6 +49,7 @@ async def run_gateway(settings: Settings) -> None:
     async with open_gateway(settings) as gateway:
         _drain_on_signals(gateway.drain)
         address = gateway.address
+        gc.freeze()  # what lives as long as the process need not be looked at in the middle of a stream
         sys.stdout.write(f"gateway {address.name} serves on {address.url}, admin on {address.admin_url}\n")
         sys.stdout.flush()
         await gateway.drain.requested.wait()
@@ -57,6 +60,13 @@ async def run_gateway(settings: Settings) -> None:
 async def open_gateway(settings: Settings) -> AsyncIterator[RunningGateway]:
     """Open both ports and write the gateway's address; on leaving drain and close. Raises InvalidInput."""
     _make_folders(settings)
+    with alone(settings.data_dir, settings.name):
+        async with _serving(settings) as gateway:
+            yield gateway
+
+
+@asynccontextmanager
+async def _serving(settings: Settings) -> AsyncIterator[RunningGateway]:
     routing = Routing()
     problem = _take_last_table(routing, settings)
     _check_exposure(settings, routing)

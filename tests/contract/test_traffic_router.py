@@ -138,3 +138,11 @@ def test_without_any_gateway_nothing_can_be_routed(build: Build) -> None:
         setup.router.apply(table(1))
     with pytest.raises(Unavailable):
         setup.router.actual()
+
+
+def test_a_wrong_admin_token_is_told_and_changes_nothing(tmp_path: Path) -> None:
+    with _gateway(tmp_path, "gw-1") as address:
+        stranger = GatewayTraffic(lambda: [address], admin_token="wrong", timeout_s=10)
+        with pytest.raises(Unavailable, match="admin token"):
+            stranger.apply(table(1))
+        stranger.close()

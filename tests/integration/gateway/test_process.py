@@ -15,6 +15,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from controlplane.domain.errors import InvalidInput
 from controlplane.domain.gateway_files import addresses_dir, table_path
 from controlplane.domain.routing import GatewayAddress, RoutingTable
 from tests.integration.gateway.harness import CHAT, chat, gateway, read_records, revision, table
@@ -152,6 +153,15 @@ async def test_a_broken_saved_table_is_reported_and_ignored(tmp_path: Path) -> N
         await gw.route(revision("rev-a", 100, engine))
         assert (await gw.status())["problem"] is None
     assert RoutingTable.model_validate_json(saved.read_bytes()).version == 1
+
+
+async def test_a_second_gateway_of_the_same_name_is_refused(tmp_path: Path) -> None:
+    async with gateway(tmp_path), gateway(tmp_path, name="gw-2"):
+        with pytest.raises(InvalidInput, match="a gateway named gw-1 already runs"):
+            async with gateway(tmp_path):
+                pass
+    async with gateway(tmp_path):
+        pass
 
 
 async def test_the_saved_table_is_for_its_owner_only(tmp_path: Path) -> None:
