@@ -26,6 +26,7 @@ class Facts(Value):
     stable_present: int = 0  # engines of the former stable not yet gone
     exits: int = 0  # canary engines that exited or never became ready, since the rollout began
     exit_reason: str = ""
+    refused: str | None = None  # why a canary engine can never be started here
     shortage: str | None = None  # why canary replicas cannot be started now
     analysis: Analysis | None = None  # of the step under way; None: nothing to judge
 
@@ -98,16 +99,17 @@ def _guarded(rollout: Rollout, facts: Facts, now: datetime) -> Rollout | None:
 
 
 def _crash_loop(rollout: Rollout, facts: Facts, now: datetime) -> Analysis | None:
-    if facts.exits - rollout.tolerated_crashes < rollout.options.guard_crashes:
+    refused = facts.refused is not None
+    if not refused and facts.exits - rollout.tolerated_crashes < rollout.options.guard_crashes:
         return None
     last = facts.analysis or (rollout.steps[-1].analysis if rollout.steps else None)
     return Analysis(
         verdict=Verdict.FAIL,
-        reason=f"canary engine exited ({facts.exits} time(s)): {facts.exit_reason}",
+        reason=facts.refused or f"canary engine exited ({facts.exits} time(s)): {facts.exit_reason}",
         at=now,
         canary=last.canary if last else Counts(requests=0, slo_misses=0, errors=0),
         stable=last.stable if last else None,
-        guard="crash_loop",
+        guard="cannot_start" if refused else "crash_loop",
     )
 
 

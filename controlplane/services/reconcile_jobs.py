@@ -1,0 +1,149 @@
+"""The controller's other duties: due schedules, finished studies that are to be applied, and forsaken trial engines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from controlplane.domain.base import RevisionId, ServiceName, StudyId
+from controlplane.domain.errors import Conflict, InvalidInput, NotFound
+from controlplane.domain.event import Event
+from controlplane.domain.fleet import Engine, EngineState
+from controlplane.domain.schedule import Schedule, ScheduledAction
+from controlplane.domain.study import STUDY_FINAL, Study
+from controlplane.ports import Fleet, Store, Versioned
+from controlplane.services.rollouts import active_rollout, revision_of, start_rollout
+
+TRIAL_LEASE_S = 30.0
+"""A worker silent for so long is lost, and so are the engines of its study; the worker's own lease is the same."""
+
+
+class CreateStudy(Protocol):
+    def __call__(
+        self, store: Store, *, service: ServiceName, actor: str, now: datetime, apply_when_done: bool
+    ) -> Study: ...
+
+
+def fire_due(store: Store, *, create_study: CreateStudy, now: datetime) -> None:
+    """Create the studies of every due schedule. A firing missed for whatever reason happens once, late."""
+    for row in store.list_schedules():
+        schedule = row.value
+        if schedule.next_at <= now and not schedule.spec.paused:
+            _fire(store, row, create_study=create_study, now=now)
+
+
+def _fire(store: Store, row: Versioned[Schedule], *, create_study: CreateStudy, now: datetime) -> None:
+    schedule, version = row
+    try:
+        study = _fired_before(store, schedule) or create_study(
+            store,
+            service=schedule.service,
+            actor=_actor(schedule),
+            now=now,
+            apply_when_done=schedule.spec.action is ScheduledAction.TUNE_AND_APPLY,
+        )
+    except (Conflict, InvalidInput, NotFound) as error:
+        missed = _event(schedule, "schedule.failed", str(error), now)
+        store.save_schedule(schedule.evolve(next_at=schedule.spec.next_after(now)), version, events=[missed])
+        return
+    after = schedule.evolve(next_at=schedule.spec.next_after(now), last_at=now, last_study=study.study_id)
+    store.save_schedule(after, version, events=[_event(schedule, "schedule.fired", f"study {study.study_id}", now)])
+
+
+def _fired_before(store: Store, schedule: Schedule) -> Study | None:
+    """Return the study of this very firing, if the controller died after creating it."""
+    mine = [s for s, _ in store.list_studies(schedule.service, limit=20) if s.created_by == _actor(schedule)]
+    return next((s for s in mine if s.created_at >= schedule.next_at and s.study_id != schedule.last_study), None)
+
+
+def apply_finished(store: Store, *, now: datetime) -> None:
+    """Start the rollout of every finished study that is to be applied, one at a time per service."""
+    for study, version in store.studies_to_apply():
+        if active_rollout(store, study.service) is None or _rollout_of(store, study) is not None:
+            _apply(store, study, version, now)
+
+
+def _apply(store: Store, study: Study, version: int, now: datetime) -> None:
+    found = study.recommendation
+    assert found is not None, "only studies with an improvement wait to be applied"
+    spec = store.get_service(study.service).value.spec
+    try:
+        canary = (
+            _rollout_of(store, study)
+            or start_rollout(
+                store,
+                service=study.service,
+                config=found.config,
+                replicas=found.fleet.replicas,
+                study_id=study.study_id,
+                actor="controller",
+                now=now,
+            ).canary
+        )
+        reason = f"{canary} is rolled out"
+    except (Conflict, InvalidInput) as error:
+        if active_rollout(store, study.service) is not None:
+            return  # somebody started one just now: wait for its end
+        canary, reason = revision_of(spec, found.config, now=now).revision_id, f"not rolled out: {error}"
+    applied = study.evolve(recommendation=found.evolve(applied_revision=canary))
+    event = Event(
+        at=now,
+        actor="controller",
+        action="study.applied",
+        subject=f"study/{study.study_id}",
+        service=study.service,
+        reason=reason,
+    )
+    store.save_study(applied, version, events=[event])
+
+
+def _rollout_of(store: Store, study: Study) -> RevisionId | None:
+    rollouts = store.list_rollouts(study.service, limit=20)
+    return next((rollout.canary for rollout, _ in rollouts if rollout.study_id == study.study_id), None)
+
+
+def reap_trials(store: Store, fleet: Fleet, engines: Sequence[Engine], *, now: datetime) -> None:
+    """Stop and forget trial engines that no worker looks after any more. Those of a live claim are never touched."""
+    for engine in engines:
+        study_id = _study_of(engine)
+        if study_id is None or _is_looked_after(store, study_id, now):
+            continue
+        if engine.state in (EngineState.STOPPED, EngineState.FAILED):
+            fleet.forget(engine.spec.engine_id)
+        else:
+            _stop(fleet, engine)
+
+
+def _stop(fleet: Fleet, engine: Engine) -> None:
+    try:
+        fleet.stop(engine.spec.engine_id, drain_s=0)
+    except NotFound:  # its worker was alive after all, and faster
+        return
+
+
+def _study_of(engine: Engine) -> StudyId | None:
+    parts = engine.spec.owner.split("/")
+    return StudyId(parts[1]) if parts[0] == "trial" and len(parts) >= 2 else None
+
+
+def _is_looked_after(store: Store, study_id: StudyId, now: datetime) -> bool:
+    claim = store.study_claim(study_id)
+    if claim is None or claim.heartbeat_at < now - timedelta(seconds=TRIAL_LEASE_S):
+        return False
+    return store.get_study(study_id).value.state not in STUDY_FINAL
+
+
+def _actor(schedule: Schedule) -> str:
+    return f"schedule/{schedule.spec.name}"
+
+
+def _event(schedule: Schedule, action: str, reason: str, now: datetime) -> Event:
+    return Event(
+        at=now,
+        actor=_actor(schedule),
+        action=action,
+        subject=f"schedule/{schedule.service}/{schedule.spec.name}",
+        service=schedule.service,
+        reason=reason,
+    )

@@ -1,0 +1,134 @@
+"""What the controller knows of one service at one moment, and what the saved state wants of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from controlplane.domain.base import RevisionId, ServiceName
+from controlplane.domain.fleet import Engine, EngineState, StartFailure
+from controlplane.domain.rollout import Rollout, RolloutState
+from controlplane.domain.routing import Backend, RevisionRoute, ServiceRoute
+from controlplane.domain.serving import Service
+from controlplane.ports import Versioned
+
+PRESENT = frozenset({EngineState.STARTING, EngineState.READY, EngineState.DRAINING})
+WANTED = frozenset({EngineState.STARTING, EngineState.READY})
+
+
+@dataclass(frozen=True)
+class World:
+    """One service, its rollout under way and its engines as just observed."""
+
+    saved: Versioned[Service]
+    active: Versioned[Rollout] | None
+    engines: Sequence[Engine]
+
+    @property
+    def service(self) -> Service:
+        return self.saved.value
+
+    @property
+    def rollout(self) -> Rollout | None:
+        return None if self.active is None else self.active.value
+
+    def of(self, revision: RevisionId | None) -> Sequence[Engine]:
+        """Engines of one revision, oldest first."""
+        mine = [engine for engine in self.engines if revision_of(engine) == revision]
+        return sorted(mine, key=lambda engine: engine.started_at)
+
+    def ready(self, revision: RevisionId | None) -> Sequence[Engine]:
+        return [engine for engine in self.of(revision) if engine.state is EngineState.READY and engine.url]
+
+    def present(self, revision: RevisionId | None) -> Sequence[Engine]:
+        return [engine for engine in self.of(revision) if engine.state in PRESENT]
+
+
+class Want(NamedTuple):
+    """Replicas of one revision. `may_start` False keeps what runs, up to that many."""
+
+    replicas: int
+    may_start: bool = True
+
+
+def owner_of(service: ServiceName, revision: RevisionId) -> str:
+    """Return what a serving engine is labelled with."""
+    return f"rollout/{service}/{revision}"
+
+
+def service_of(engine: Engine) -> str | None:
+    """Return the service an engine serves, None for a trial's."""
+    parts = engine.spec.owner.split("/")
+    return parts[1] if len(parts) == 3 and parts[0] == "rollout" else None
+
+
+def revision_of(engine: Engine) -> RevisionId:
+    """Return the revision of a serving engine."""
+    return RevisionId(engine.spec.owner.split("/")[2])
+
+
+def wants(world: World) -> Mapping[RevisionId, Want]:
+    """Return the replicas that the saved state asks for; engines of any other revision are to go."""
+    service, rollout = world.service, world.rollout
+    if service.stopped:
+        return {}
+    stable = {service.stable: Want(service.stable_replicas)} if service.stable else {}
+    if rollout is None or rollout.state in (RolloutState.ABORTING, RolloutState.ABORTED):
+        return stable
+    canary = {rollout.canary: Want(rollout.replicas_needed)}
+    if rollout.state in (RolloutState.PROMOTING, RolloutState.HALTED):
+        return {**_leaving(world, rollout), **canary}
+    return {**stable, **canary}
+
+
+def _leaving(world: World, rollout: Rollout) -> Mapping[RevisionId, Want]:
+    """The former stable stays until every canary replica is ready; when halted, what is left of it stays."""
+    former, covered = world.service.stable, len(world.ready(rollout.canary)) >= rollout.canary_replicas
+    if former is None or (covered and rollout.state is RolloutState.PROMOTING):
+        return {}
+    return {former: Want(world.service.stable_replicas, may_start=False)}
+
+
+def route(world: World) -> ServiceRoute:
+    """Return how the service's traffic is split now. A revision without a ready replica gets none if the other has."""
+    service = world.service
+    weights = {} if service.stopped else _weights(world)
+    routes = tuple(
+        RevisionRoute(revision=revision, weight_percent=weight, backends=_backends(world, revision))
+        for revision, weight in weights.items()
+        if weight
+    )
+    return ServiceRoute(
+        service=service.name, model=service.spec.model.name, revisions=routes, options=service.spec.gateway
+    )
+
+
+def _weights(world: World) -> Mapping[RevisionId, int]:
+    stable, rollout = world.service.stable, world.rollout
+    weight = 0 if rollout is None else _canary_weight(world, rollout)
+    canary = {rollout.canary: weight} if rollout is not None else {}
+    return {**({stable: 100 - weight} if stable else {}), **canary} if weight < 100 else canary
+
+
+def _canary_weight(world: World, rollout: Rollout) -> int:
+    canary, stable = world.ready(rollout.canary), world.ready(world.service.stable)
+    if rollout.canary == world.service.stable:  # promoted in the service already, not yet in the rollout
+        return 100
+    weight = rollout.weight_percent
+    growing = rollout.state in (RolloutState.PROMOTING, RolloutState.HALTED) and len(canary) < rollout.canary_replicas
+    if growing and stable:
+        weight = rollout.steps[-1].weight_percent if rollout.steps else 0
+    if not canary and world.service.stable:
+        return 0
+    return 100 if weight and canary and not stable else weight
+
+
+def _backends(world: World, revision: RevisionId) -> tuple[Backend, ...]:
+    ready = world.ready(revision)
+    return tuple(Backend(engine_id=e.spec.engine_id, url=e.url) for e in ready if e.url is not None)
+
+
+def exits(engines: Iterable[Engine]) -> Sequence[Engine]:
+    """Return the engines whose end counts against their revision: a taken port is not the revision's fault."""
+    return [e for e in engines if e.state is EngineState.FAILED and e.failure is not StartFailure.PORT]

@@ -1,0 +1,101 @@
+"""Schedules of a service: keep, list, pause, resume, delete, and fire now. The controller fires the due ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from controlplane.domain.base import ServiceName
+from controlplane.domain.errors import Conflict, NotFound
+from controlplane.domain.event import Event
+from controlplane.domain.schedule import Schedule, ScheduleSpec
+from controlplane.domain.service import ServiceSpec
+from controlplane.ports import Store, Versioned
+
+
+def list_schedules(store: Store, service: ServiceName | None = None) -> Sequence[Schedule]:
+    """Return the schedules of one service or of all, by service and name."""
+    found = [schedule for schedule, _ in store.list_schedules(service)]
+    return sorted(found, key=lambda schedule: (schedule.service, schedule.spec.name))
+
+
+def add_schedule(store: Store, service: ServiceName, spec: ScheduleSpec, *, actor: str, now: datetime) -> Schedule:
+    """Keep a new schedule. Raises NotFound for an unknown service, Conflict when the name is taken."""
+    store.get_service(service)
+    if any(schedule.spec.name == spec.name for schedule, _ in store.list_schedules(service)):
+        raise Conflict(f"{service} has a schedule '{spec.name}' already", allowed="another name, or delete it first")
+    schedule = Schedule(service=service, spec=spec, next_at=spec.next_after(now))
+    store.save_schedule(schedule, 0, events=[_event(schedule, "schedule.created", actor=actor, now=now)])
+    return schedule
+
+
+def pause_schedule(store: Store, service: ServiceName, name: str, *, actor: str, now: datetime) -> Schedule:
+    """Let it fire no more until it is resumed. Raises NotFound."""
+    return _set_paused(store, service, name, paused=True, actor=actor, now=now)
+
+
+def resume_schedule(store: Store, service: ServiceName, name: str, *, actor: str, now: datetime) -> Schedule:
+    """Let it fire again, from its next time on: what a pause skipped is not made up for. Raises NotFound."""
+    return _set_paused(store, service, name, paused=False, actor=actor, now=now)
+
+
+def trigger_schedule(store: Store, service: ServiceName, name: str, *, actor: str, now: datetime) -> Schedule:
+    """Make it due: the controller's next pass fires it, paused or not no more than once. Raises NotFound, Conflict."""
+    schedule, version = find_schedule(store, service, name)
+    if schedule.spec.paused:
+        raise Conflict(f"schedule '{name}' of {service} is paused", allowed="resume it first")
+    due = schedule.evolve(next_at=now)
+    store.save_schedule(due, version, events=[_event(due, "schedule.triggered", actor=actor, now=now)])
+    return due
+
+
+def delete_schedule(store: Store, service: ServiceName, name: str, *, actor: str, now: datetime) -> None:
+    """Forget a schedule. Raises NotFound."""
+    schedule, _ = find_schedule(store, service, name)
+    store.delete_schedule(service, name)
+    store.add_event(_event(schedule, "schedule.deleted", actor=actor, now=now))
+
+
+def find_schedule(store: Store, service: ServiceName, name: str) -> Versioned[Schedule]:
+    """Return one schedule with its version. Raises NotFound."""
+    for row in store.list_schedules(service):
+        if row.value.spec.name == name:
+            return row
+    raise NotFound(f"{service} has no schedule '{name}'")
+
+
+def save_schedules(store: Store, spec: ServiceSpec, *, now: datetime) -> None:
+    """Bring the schedules of a service's description into the store. Others of the service stay as they are.
+
+    One whose time did not change keeps its memory, so a firing missed while everything was down still happens.
+    """
+    present = {row.value.spec.name: row for row in store.list_schedules(spec.service)}
+    for wanted in spec.schedules:
+        row = present.get(wanted.name)
+        if row is None:
+            store.save_schedule(Schedule(service=spec.service, spec=wanted, next_at=wanted.next_after(now)), 0)
+        elif row.value.spec != wanted:
+            next_at = row.value.next_at if row.value.spec.cron == wanted.cron else wanted.next_after(now)
+            store.save_schedule(row.value.evolve(spec=wanted, next_at=next_at), row.version)
+
+
+def _set_paused(store: Store, service: ServiceName, name: str, *, paused: bool, actor: str, now: datetime) -> Schedule:
+    schedule, version = find_schedule(store, service, name)
+    if schedule.spec.paused == paused:
+        return schedule
+    next_at = schedule.next_at if paused else schedule.spec.next_after(now)
+    changed = schedule.evolve(spec=schedule.spec.evolve(paused=paused), next_at=next_at)
+    action = "schedule.paused" if paused else "schedule.resumed"
+    store.save_schedule(changed, version, events=[_event(changed, action, actor=actor, now=now)])
+    return changed
+
+
+def _event(schedule: Schedule, action: str, *, actor: str, now: datetime) -> Event:
+    return Event(
+        at=now,
+        actor=actor,
+        action=action,
+        subject=f"schedule/{schedule.service}/{schedule.spec.name}",
+        service=schedule.service,
+        reason=f"{schedule.spec.cron}: {schedule.spec.action.value}",
+    )
