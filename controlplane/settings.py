@@ -23,7 +23,7 @@ class Settings(Value):
     gateway_port: int = Field(default=8000, ge=1, le=65535)
     gateway_admin_port: int = Field(default=8001, ge=1, le=65535)
     dashboard_port: int = Field(default=8501, ge=1, le=65535)
-    gpus: int | None = Field(default=None, ge=0, description="GPUs of this host; None asks nvidia-smi.")
+    gpus: tuple[int, ...] = Field(default=(), description="Indices of this host's GPUs, emulated or real.")
     workers: int = Field(default=1, ge=0, description="Tuner workers.")
 
     @property

@@ -1,1 +1,151 @@
 """Builds the adapters and gives them to the use cases: the only module that knows both."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from controlplane.adapters.fleet_processes import FleetProcesses
+from controlplane.adapters.fleet_processes_devices import nvidia_gpus
+from controlplane.adapters.loadtester_locust import LocustLoadTester
+from controlplane.adapters.records_spool import SpooledRecords
+from controlplane.adapters.store_sql.store import SqlStore
+from controlplane.adapters.store_sql.store import open_store as open_sql
+from controlplane.adapters.traffic_gateway import GatewayTraffic, running_gateways
+from controlplane.api.app import create_app
+from controlplane.domain.fleet import EngineState
+from controlplane.ports import Clock, Fleet, Store
+from controlplane.services.keys import list_keys
+from controlplane.services.reconcile import Controller
+from controlplane.services.run_study import StudyProgress, StudyRunner
+from controlplane.services.run_trial import Interrupted
+from controlplane.services.studies import create_study
+from controlplane.settings import Settings
+
+log = logging.getLogger(__name__)
+
+STOP_ENGINES_S = 30.0
+OVER = (EngineState.STOPPED, EngineState.FAILED)
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def utc_now() -> datetime:
+    """The clock of every process."""
+    return datetime.now(UTC)
+
+
+def open_store(settings: Settings) -> SqlStore:
+    """Return the installation's store at its newest schema. Raises Unavailable when it cannot be used."""
+    return open_sql(settings.database)
+
+
+def open_fleet(settings: Settings) -> FleetProcesses:
+    """Return the engines of this host."""
+    return FleetProcesses(settings.engines_dir, gpus=settings.gpus)
+
+
+def host_gpus() -> tuple[int, ...]:
+    """Return the indices of this host's real GPUs. Raises InvalidInput when there is none."""
+    return nvidia_gpus()
+
+
+def has_keys(store: Store) -> bool:
+    """Say whether any API key exists."""
+    return bool(list_keys(store))
+
+
+def build_app(settings: Settings, *, caller: str | None = None) -> FastAPI:
+    """Return the API. With `caller` every request is that trusted actor's: for calls from inside this process."""
+    return create_app(
+        store=open_store(settings),
+        records=SpooledRecords(settings.data_dir),
+        fleet_view=open_fleet(settings),
+        clock=utc_now,
+        open_without_keys=settings.host in LOOPBACK,
+        trusted_as=caller,
+    )
+
+
+def controller_pass(settings: Settings) -> Callable[[], bool]:
+    """Return one pass of the controller; it always waits for the next tick."""
+    controller = Controller(
+        store=open_store(settings),
+        fleet=open_fleet(settings),
+        router=GatewayTraffic(running_gateways(settings.data_dir), admin_token=_admin_token(settings)),
+        records=SpooledRecords(settings.data_dir),
+        clock=utc_now,
+        create_study=create_study,
+    )
+
+    def one() -> bool:
+        for problem in controller.run_pass():
+            log.warning("%s", problem)
+        return False
+
+    return one
+
+
+def worker_pass(settings: Settings, name: str, stop: threading.Event) -> Callable[[], bool]:
+    """Return one pass of a tuner worker: run the next study, if any. It lets go of its study when `stop` is set."""
+    runner = study_runner(settings, name, should_stop=stop.is_set)
+    return lambda: runner.run_next() is not None
+
+
+def study_runner(
+    settings: Settings,
+    name: str,
+    *,
+    should_stop: Callable[[], bool],
+    on_progress: Callable[[StudyProgress], None] = lambda _: None,
+) -> StudyRunner:
+    """Return a runner of studies on this host's engines."""
+    return StudyRunner(
+        store=open_store(settings),
+        fleet=open_fleet(settings),
+        load_tester=LocustLoadTester(),
+        clock=utc_now,
+        worker_name=name,
+        data_dir=settings.reports_dir,
+        optuna_url=settings.database,
+        on_progress=_until(should_stop, on_progress),
+    )
+
+
+def _until(should_stop: Callable[[], bool], show: Callable[[StudyProgress], None]) -> Callable[[StudyProgress], None]:
+    """Return `show` that lets go of the study when asked to stop: progress is told several times a second."""
+
+    def told(progress: StudyProgress) -> None:
+        if should_stop():
+            raise Interrupted
+        show(progress)
+
+    return told
+
+
+def stop_all_engines(settings: Settings) -> None:
+    """Drain and stop every engine of the installation; kill what is left after a while."""
+    fleet = open_fleet(settings)
+    _stop_until_gone(fleet, drain_s=STOP_ENGINES_S / 2, within_s=STOP_ENGINES_S)
+    _stop_until_gone(fleet, drain_s=0, within_s=STOP_ENGINES_S)
+
+
+def _stop_until_gone(fleet: Fleet, *, drain_s: float, within_s: float, clock: Clock = utc_now) -> None:
+    began = clock()
+    while (clock() - began).total_seconds() < within_s:
+        engines = [engine for engine in fleet.list() if engine.state not in OVER]
+        if not engines:
+            return
+        for engine in engines:
+            fleet.stop(engine.spec.engine_id, drain_s=drain_s)
+        time.sleep(0.2)
+
+
+def _admin_token(settings: Settings) -> str | None:
+    path: Path = settings.admin_token_file
+    return path.read_text().strip() if path.exists() else None

@@ -10,9 +10,11 @@ from controlplane.domain.errors import InvalidInput
 
 def require_free(ports: Mapping[str, int], *, host: str) -> None:
     """Raise InvalidInput naming every port of `ports` (option → number) that something else listens on."""
-    taken = [f"{option} {port}" for option, port in ports.items() if not _is_free(host, port)]
+    taken = [f"{option} {port}" for option, port in ports.items() if not is_free(host, port)]
     if taken:
-        raise InvalidInput(f"port in use: {', '.join(taken)}", why=f"something else listens on {host}", allowed="any free port")
+        raise InvalidInput(
+            f"port in use: {', '.join(taken)}", why=f"something else listens on {host}", allowed="any free port"
+        )
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -23,7 +25,7 @@ def free_port(host: str = "127.0.0.1") -> int:
         return port
 
 
-def _is_free(host: str, port: int) -> bool:
+def is_free(host: str, port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+import psutil
+
 PR_SET_PDEATHSIG = 1
 POLL_S = 0.2
 STABLE_AFTER_S = 30.0
@@ -103,13 +105,13 @@ class Supervisor:
 
     def _spawn(self, program: Program) -> subprocess.Popen[bytes]:
         with self._log(program.name) as log:
-            return subprocess.Popen(  # noqa: S603
+            return subprocess.Popen(
                 list(program.command),
                 env=dict(program.env),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                preexec_fn=_die_with_parent,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - the supervisor has one thread
                 process_group=0,  # Ctrl-C in the terminal reaches the supervisor only, which stops in order
             )
 
@@ -117,9 +119,10 @@ class Supervisor:
         return (self.data_dir / "logs" / f"{name}.log").open("ab")
 
     def _write_status(self) -> None:
-        status = {
-            name: {"pid": child.process.pid, "restarts": child.restarts} for name, child in self._children.items()
-        }
+        me = psutil.Process()
+        status: dict[str, dict[str, float]] = {"supervisor": {"pid": me.pid, "created": me.create_time()}}
+        for name, child in self._children.items():
+            status[name] = {"pid": child.process.pid, "restarts": child.restarts}
         draft = self.data_dir / "processes.tmp"
         draft.write_text(json.dumps(status, indent=1))
         draft.replace(self.data_dir / "processes.json")

@@ -1,0 +1,64 @@
+"""The command line as a client of the API: over HTTP when a server is named, else in-process on the data folder."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from controlplane import settings as installation
+from controlplane import wiring
+from controlplane.domain.errors import Conflict, FleetuneError, InvalidInput, NotFound, Refused, Unavailable
+
+TIMEOUT_S = 30.0
+ERRORS: dict[int, type[FleetuneError]] = {401: Refused, 403: Refused, 404: NotFound, 409: Conflict, 503: Unavailable}
+
+
+class ApiClient:
+    """Calls `/api/v1`. Every refusal is raised as the domain's error with the server's what, why and allowed."""
+
+    def __init__(self, *, url: str | None, key: str | None, data_dir: Path) -> None:
+        self._base = url.rstrip("/") if url else "http://in-process"
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._transport = None if url else _in_process(data_dir)
+
+    def get(self, path: str, **params: Any) -> Any:
+        """Return the JSON of a GET; parameters that are None are left out."""
+        return self._call("GET", path, params={name: value for name, value in params.items() if value is not None})
+
+    def post(self, path: str, body: Any = None) -> Any:
+        return self._call("POST", path, json=body if body is not None else {})
+
+    def delete(self, path: str) -> Any:
+        return self._call("DELETE", path)
+
+    def _call(self, method: str, path: str, **options: Any) -> Any:
+        response = asyncio.run(self._send(method, path, **options))
+        if response.is_error:
+            raise _error(response)
+        return response.json() if response.content else None
+
+    async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        async with httpx.AsyncClient(
+            base_url=f"{self._base}/api/v1", headers=self._headers, transport=self._transport, timeout=TIMEOUT_S
+        ) as client:
+            try:
+                return await client.request(method, path, **options)
+            except httpx.HTTPError as error:
+                raise Unavailable(f"no answer from {self._base}", why=str(error) or type(error).__name__) from error
+
+
+def _in_process(data_dir: Path) -> httpx.AsyncBaseTransport:
+    return httpx.ASGITransport(app=wiring.build_app(installation.load(data_dir.resolve()), caller="cli"))
+
+
+def _error(response: httpx.Response) -> FleetuneError:
+    kind = ERRORS.get(response.status_code, Unavailable if response.is_server_error else InvalidInput)
+    try:
+        problem = response.json()
+    except ValueError:
+        return kind(f"HTTP {response.status_code} from {response.url.host}")
+    what = problem.get("what") or problem.get("detail") or problem.get("title") or f"HTTP {response.status_code}"
+    return kind(what, why=problem.get("why") or "", allowed=problem.get("allowed") or "")

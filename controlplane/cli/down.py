@@ -1,0 +1,52 @@
+"""`fleetune down`: stop an installation that another terminal (or the demo) left up."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Annotated
+
+import psutil
+import typer
+
+from controlplane.cli.errors import plain_errors
+from controlplane.domain.errors import NotFound, Unavailable
+
+STOP_S = 120.0
+
+
+@plain_errors
+def down(data_dir: Annotated[Path, typer.Option(help="The installation to stop.")] = Path(".fleetune")) -> None:
+    """Stop the control plane and its engines, as Ctrl-C in its terminal would."""
+    pid = supervisor_pid(data_dir)
+    if pid is None:
+        raise NotFound(f"nothing is up in {data_dir}")
+    stop(pid)
+    typer.echo("stopped")
+
+
+def supervisor_pid(data_dir: Path) -> int | None:
+    """Return the process that runs the installation, None when none does."""
+    path = data_dir / "processes.json"
+    if not path.exists():
+        return None
+    supervisor = json.loads(path.read_text())["supervisor"]
+    alive = psutil.pid_exists(supervisor["pid"]) and _created(supervisor["pid"]) == supervisor["created"]
+    return int(supervisor["pid"]) if alive else None
+
+
+def stop(pid: int) -> None:
+    """Ask a supervisor to stop and wait for it. Raises Unavailable when it takes too long."""
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_S
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() > deadline:
+            raise Unavailable(f"process {pid} does not stop", why=f"waited {STOP_S:g} s", allowed=f"kill -9 {pid}")
+        time.sleep(0.2)
+
+
+def _created(pid: int) -> float:
+    return psutil.Process(pid).create_time()

@@ -1,0 +1,27 @@
+"""The GPUs of this host, as the services need them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from controlplane import wiring
+from controlplane.domain.engine import EngineKind
+from controlplane.domain.errors import InvalidInput
+from controlplane.domain.service import ServiceSpec
+
+
+def gpus_of(specs: Sequence[ServiceSpec], given: int | None) -> tuple[int, ...]:
+    """Return the GPU indices: so many as given, as the emulated services have, or as nvidia-smi says.
+
+    Raises InvalidInput when a service wants real engines and the host has no GPU.
+    """
+    if given is not None:
+        return tuple(range(given))
+    if all(spec.engine.kind is EngineKind.EMULATOR for spec in specs):
+        return tuple(range(max(spec.gpus.count for spec in specs)))
+    try:
+        return wiring.host_gpus()
+    except InvalidInput as error:
+        raise InvalidInput(
+            "no GPU for engine kind vllm", why=str(error), allowed="engine.kind: emulator, or a host with GPUs"
+        ) from error

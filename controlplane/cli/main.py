@@ -1,0 +1,44 @@
+"""`fleetune`: one command, a sub-command per task and per noun."""
+
+from __future__ import annotations
+
+import typer
+
+from controlplane.cli import commands, demo, down, processes, schedules, tune, up
+from controlplane.cli.show import as_json
+from controlplane.domain.service import ServiceSpec
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Benchmark-driven autotuning control plane for vLLM fleets.",
+)
+app.command("up")(up.up)
+app.command("down")(down.down)
+app.command("tune")(tune.tune)
+app.command("demo")(demo.demo)
+app.add_typer(commands.service, name="service")
+app.add_typer(commands.study, name="study")
+app.add_typer(commands.trial, name="trial")
+app.add_typer(commands.recommendation, name="recommendation")
+app.add_typer(commands.rollout, name="rollout")
+app.add_typer(commands.fleet, name="fleet")
+app.add_typer(schedules.app, name="schedule")
+app.add_typer(commands.event, name="event")
+app.add_typer(commands.key, name="key")
+app.add_typer(processes.app, name="process")
+
+
+@app.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of service.yaml."""
+    as_json(ServiceSpec.model_json_schema())
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

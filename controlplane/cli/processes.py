@@ -1,0 +1,66 @@
+"""`fleetune process ...`: the entry points of the supervised processes. Not for people; `fleetune up` runs them."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+import uvicorn
+
+from controlplane import settings as installation
+from controlplane import wiring
+from controlplane.cli.errors import plain_errors
+from controlplane.worker import repeat
+
+CONTROLLER_EVERY_S = 0.5
+WORKER_EVERY_S = 1.0
+
+app = typer.Typer(hidden=True, help="Entry points of the supervised processes.")
+DataDir = Annotated[Path, typer.Option(help="Where the installation lives.")]
+
+
+@app.command()
+@plain_errors
+def api(data_dir: DataDir) -> None:
+    """Serve the API."""
+    settings = installation.load(data_dir)
+    uvicorn.run(
+        wiring.build_app(settings), host=settings.host, port=settings.api_port, log_level="warning", access_log=False
+    )
+
+
+@app.command()
+@plain_errors
+def controller(data_dir: DataDir) -> None:
+    """Reconcile fleets, rollouts and schedules, a pass every half second."""
+    _log()
+    repeat(wiring.controller_pass(installation.load(data_dir)), every_s=CONTROLLER_EVERY_S, stop=_stopped())
+
+
+@app.command()
+@plain_errors
+def worker(data_dir: DataDir, name: str = "worker") -> None:
+    """Claim studies and run their trials."""
+    _log()
+    stop = _stopped()
+    repeat(wiring.worker_pass(installation.load(data_dir), name, stop), every_s=WORKER_EVERY_S, stop=stop)
+
+
+def _log() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+
+
+def _stopped() -> threading.Event:
+    event = threading.Event()
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        event.set()
+
+    signal.signal(signal.SIGTERM, ask)
+    signal.signal(signal.SIGINT, ask)
+    return event

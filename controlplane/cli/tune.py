@@ -1,0 +1,143 @@
+"""`fleetune tune`: one study in the foreground, from the baseline to the recommendation."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from controlplane import settings as installation
+from controlplane import wiring
+from controlplane.cli.errors import plain_errors
+from controlplane.cli.hosts import gpus_of
+from controlplane.cli.nouns import RECOMMENDATION
+from controlplane.cli.progress import StudyBar
+from controlplane.cli.show import console
+from controlplane.domain.base import StudyId
+from controlplane.domain.errors import Unavailable
+from controlplane.domain.service import ServiceSpec, load_service
+from controlplane.domain.study import STUDY_FINAL, Study, StudyState, TrialState
+from controlplane.ports import Store
+from controlplane.services.run_study import StudyProgress
+from controlplane.services.serving import register_service
+from controlplane.services.studies import create_study
+from controlplane.settings import Settings
+
+FOLLOW_EVERY_S = 1.0
+CLAIM_LEASE_S = 30.0
+
+
+@plain_errors
+def tune(
+    file: Annotated[Path, typer.Option("-f", "--file", help="service.yaml")],
+    apply: Annotated[bool, typer.Option(help="Start the canary when a better configuration is proved.")] = False,
+    data_dir: Annotated[Path, typer.Option(help="Where the installation lives.")] = Path(".fleetune"),
+    gpus: Annotated[int | None, typer.Option(help="GPUs of this host; default: nvidia-smi, or the spec.")] = None,
+    json_: Annotated[Path | None, typer.Option("--json", help="Write the whole study as JSON.")] = None,
+    resume: Annotated[str | None, typer.Option(help="Go on with this study instead of a new one.")] = None,
+) -> None:
+    """Search the configuration that meets the SLOs at the lowest cost, and prove it against the baseline."""
+    spec = load_service(file)
+    settings = _settings(data_dir.resolve(), spec, gpus)
+    store = wiring.open_store(settings)
+    study_id = StudyId(resume) if resume else _new_study(store, spec, apply=apply)
+    study = _run(settings, store, study_id)
+    if json_ is not None:
+        trials = [trial.value.model_dump(mode="json") for trial in store.list_trials(study_id)]
+        json_.write_text(_json({"study": study.model_dump(mode="json"), "trials": trials}))
+    _conclude(study)
+
+
+def _settings(data_dir: Path, spec: ServiceSpec, gpus: int | None) -> Settings:
+    known = (data_dir / installation.FILE).exists()
+    settings = installation.load(data_dir)
+    if known and gpus is None and settings.gpus:
+        return settings
+    settings = settings.evolve(gpus=gpus_of([spec], gpus))
+    installation.save(settings)
+    return settings
+
+
+def _new_study(store: Store, spec: ServiceSpec, *, apply: bool) -> StudyId:
+    now = wiring.utc_now()
+    register_service(store, spec, actor="cli", now=now)
+    study = create_study(store, service=spec.service, actor="cli", now=now, apply_when_done=apply)
+    console.print(
+        f"study {study.study_id} of {spec.name}: {', '.join(str(slo) for slo in spec.slos.latency)}", highlight=False
+    )
+    if spec.engine.time_lapse != 1:
+        console.print(f"[yellow]emulated {spec.gpus.type}s, time runs {spec.engine.time_lapse:g} × as fast[/]")
+    return study.study_id
+
+
+def _run(settings: Settings, store: Store, study_id: StudyId) -> Study:
+    """Run the study here, or follow the worker that took it. Ctrl-C lets go: the study can be resumed."""
+    name = f"cli-{os.getpid()}"
+    stop = _stopped()
+    with StudyBar(console) as bar:
+        shown: set[int] = set()
+
+        def show(progress: StudyProgress) -> None:
+            bar.show(progress)
+            _keep_finished(store, study_id, bar, shown)
+
+        runner = wiring.study_runner(settings, name, should_stop=stop.is_set, on_progress=show)
+        if _claimed(store, study_id, name):
+            runner.run(study_id)
+        while store.get_study(study_id).value.state not in STUDY_FINAL and not stop.is_set():
+            _keep_finished(store, study_id, bar, shown)
+            time.sleep(FOLLOW_EVERY_S)
+        _keep_finished(store, study_id, bar, shown)
+    return store.get_study(study_id).value
+
+
+def _claimed(store: Store, study_id: StudyId, worker: str) -> bool:
+    claimed = store.claim_study(worker, now=wiring.utc_now(), lease_s=CLAIM_LEASE_S)
+    if claimed is None or claimed.value.study_id == study_id:
+        return claimed is not None
+    store.release_study(claimed.value.study_id, worker)
+    return False
+
+
+def _keep_finished(store: Store, study_id: StudyId, bar: StudyBar, shown: set[int]) -> None:
+    for trial, _ in store.list_trials(study_id):
+        if trial.state is not TrialState.RUNNING and trial.number not in shown:
+            shown.add(trial.number)
+            bar.keep(trial)
+
+
+def _conclude(study: Study) -> None:
+    if study.recommendation is not None:
+        console.print()
+        RECOMMENDATION.show_one(study.recommendation.model_dump(mode="json"), False)
+        if study.apply_when_done and study.recommendation.improvement:
+            console.print("the controller of `fleetune up` starts the canary; see `fleetune rollout list`")
+        return
+    if study.state is StudyState.FAILED:
+        raise Unavailable(f"study {study.study_id} failed", why=study.reason or "")
+    console.print(
+        f"study {study.study_id} is {study.state.value}; go on with `fleetune tune -f … --resume {study.study_id}`"
+    )
+
+
+def _json(value: object) -> str:
+    import json
+
+    return json.dumps(value, indent=1)
+
+
+def _stopped() -> threading.Event:
+    event = threading.Event()
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        event.set()
+
+    signal.signal(signal.SIGINT, ask)
+    signal.signal(signal.SIGTERM, ask)
+    return event
