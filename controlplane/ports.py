@@ -35,7 +35,17 @@ class Versioned(NamedTuple, Generic[T]):
     version: int
 
 
-class Fleet(Protocol):
+class FleetView(Protocol):
+    """The part of a Fleet that only looks."""
+
+    def list(self) -> Sequence[Engine]:
+        """Look at every engine not yet forgotten, those adopted from a crashed process included."""
+
+    def free_gpus(self) -> int:
+        """GPUs no engine holds."""
+
+
+class Fleet(FleetView, Protocol):
     """Engines on some hardware. Several processes may hold a Fleet on the same hardware at once."""
 
     def start(self, spec: EngineSpec) -> Engine:
@@ -51,9 +61,6 @@ class Fleet(Protocol):
         Raises NotFound for an id never started or already forgotten.
         """
 
-    def list(self) -> Sequence[Engine]:
-        """Look at every engine not yet forgotten, those adopted from a crashed process included."""
-
     def in_flight(self, engine_id: EngineId) -> int | None:
         """Requests running or waiting in the engine by its own metrics; None when it does not say."""
 
@@ -65,9 +72,6 @@ class Fleet(Protocol):
 
     def forget(self, engine_id: EngineId) -> None:
         """Remove the memory of an engine that is STOPPED or FAILED (its log stays). Unknown ids are ignored."""
-
-    def free_gpus(self) -> int:
-        """GPUs no engine holds."""
 
 
 class TrafficRouter(Protocol):

@@ -1,0 +1,84 @@
+"""The API: everything a person or a scheduled job may ask, one router per noun, under /api/v1."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, FastAPI
+
+from controlplane.api import (
+    about,
+    events,
+    fleet,
+    keys,
+    live,
+    load_reports,
+    predictions,
+    problems,
+    recommendations,
+    rollouts,
+    schedules,
+    services,
+    studies,
+    trials,
+)
+from controlplane.api.context import Context, Predict
+from controlplane.ports import Clock, FleetView, RecordSource, Store
+
+PREFIX = "/api/v1"
+
+_ROUTERS: tuple[APIRouter, ...] = tuple(
+    module.router
+    for module in (
+        about,
+        services,
+        studies,
+        trials,
+        recommendations,
+        rollouts,
+        fleet,
+        live,
+        load_reports,
+        schedules,
+        events,
+        keys,
+        predictions,
+    )
+)
+
+
+def create_app(
+    *,
+    store: Store,
+    records: RecordSource,
+    fleet_view: FleetView,
+    clock: Clock,
+    predict: Predict | None = None,
+    open_without_keys: bool = False,
+    trusted_as: str | None = None,
+) -> FastAPI:
+    """Make the API over its collaborators.
+
+    `open_without_keys` lets this machine act as long as no API key exists: pass True only for a server bound to
+    loopback, since revoking the last key opens it again. `trusted_as` asks nobody for a key and names
+    the actor: only for an app called in-process, never for one behind a socket.
+    """
+    app = FastAPI(
+        title="Fleetune",
+        summary="Benchmark-driven autotuning control plane for vLLM fleets",
+        version="1",
+        openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.context = Context(
+        store=store,
+        records=records,
+        fleet_view=fleet_view,
+        clock=clock,
+        predict=predict,
+        open_without_keys=open_without_keys,
+        trusted_as=trusted_as,
+    )
+    problems.install(app)
+    for router in _ROUTERS:
+        app.include_router(router, prefix=PREFIX)
+    return app

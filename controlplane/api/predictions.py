@@ -1,0 +1,22 @@
+"""What if: the twin's answer for a configuration nobody started."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from controlplane.api.context import Actor, Ctx, problems
+from controlplane.api.requests import Question
+from controlplane.domain.base import ServiceName
+from controlplane.domain.errors import Unavailable
+from controlplane.domain.what_if import WhatIfAnswer
+
+router = APIRouter(prefix="/predict", tags=["what if"])
+
+
+@router.post("", summary="Predict latency, capacity and cost", responses=problems(404, 422, 503))
+def predict(body: Question, ctx: Ctx, _: Actor) -> WhatIfAnswer:
+    """In virtual time; every latency with its 90 % interval."""
+    if ctx.predict is None:
+        raise Unavailable("this control plane has no twin")
+    spec = ctx.store.get_service(ServiceName(body.service)).value.spec
+    return ctx.predict(spec, body)

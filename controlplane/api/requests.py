@@ -1,0 +1,72 @@
+"""What a caller sends. Closed to unknown fields like every value of the domain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from controlplane.domain.base import RevisionId, ServiceName, StudyId, Value
+from controlplane.domain.engine import FlagValue
+from controlplane.domain.report import LoadTestReport
+from controlplane.domain.schedule import ScheduleSpec
+from controlplane.domain.service import Name, RolloutOptions
+from controlplane.domain.what_if import WhatIf
+
+
+class Reason(Value):
+    """Why somebody acts: kept in the audit."""
+
+    reason: str = Field(default="", max_length=500, examples=["wrong hour for it"])
+
+
+class NewStudy(Value):
+    service: Name
+    apply_when_done: bool = Field(default=False, description="Start the canary when the study recommends something.")
+    overrides: dict[str, Any] | None = Field(
+        default=None,
+        description="Laid over `tuning` of the service for this study only.",
+        examples=[{"budget": {"engine_starts": 6}}],
+    )
+
+
+class NewRollout(Value):
+    service: Name
+    flags: Mapping[str, FlagValue] = Field(examples=[{"max-num-seqs": 512, "kv-cache-dtype": "fp8"}])
+    replicas: int = Field(ge=1)
+    options: RolloutOptions | None = Field(default=None, description="None: the service's own steps.")
+    study_id: StudyId | None = None
+
+
+class NewSchedule(Value):
+    service: Name
+    schedule: ScheduleSpec
+
+
+class NewLoadReport(Value):
+    report_id: str = Field(pattern=r"^[A-Za-z0-9._-]{1,80}$")
+    service: Name | None = None
+    report: LoadTestReport
+
+
+class Replicas(Value):
+    replicas: int = Field(ge=0)
+
+
+class RollBack(Value):
+    revision: RevisionId
+    replicas: int | None = Field(default=None, ge=1, description="None: as many as it last had.")
+
+
+class NewKeyName(Value):
+    name: str = Field(examples=["grafana"])
+
+
+class Question(WhatIf):
+    service: Name
+
+
+def service_name(name: str | None) -> ServiceName | None:
+    """Return an optional query parameter as what the store takes."""
+    return None if name is None else ServiceName(name)

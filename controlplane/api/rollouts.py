@@ -1,0 +1,80 @@
+"""Rollouts: attempts to make a revision stable."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Protocol
+
+from fastapi import APIRouter, status
+
+from controlplane.api.context import Actor, Context, Ctx, Limit, Page, problems, retry_stale
+from controlplane.api.requests import NewRollout, Reason, service_name
+from controlplane.domain.base import RolloutId, ServiceName
+from controlplane.domain.engine import EngineConfig
+from controlplane.domain.rollout import Rollout
+from controlplane.ports import Store
+from controlplane.services import rollouts
+
+router = APIRouter(prefix="/rollouts", tags=["rollouts"])
+
+
+@router.get("", summary="List rollouts", responses=problems(422))
+def list_rollouts(ctx: Ctx, _: Actor, service: str | None = None, limit: Limit = 50) -> Page[Rollout]:
+    found = ctx.store.list_rollouts(service_name(service), limit=limit)
+    return Page(items=tuple(each.value for each in found), limit=limit)
+
+
+@router.post("", summary="Start a rollout", status_code=status.HTTP_201_CREATED, responses=problems(404, 409, 422))
+def start_rollout(body: NewRollout, ctx: Ctx, actor: Actor) -> Rollout:
+    """Canary replicas are started beside stable; refused while another rollout of the service is under way."""
+    return retry_stale(
+        lambda: rollouts.start_rollout(
+            ctx.store,
+            service=ServiceName(body.service),
+            config=EngineConfig(flags=body.flags),
+            replicas=body.replicas,
+            options=body.options,
+            study_id=body.study_id,
+            actor=actor,
+            now=ctx.clock(),
+        )
+    )
+
+
+@router.get("/{rollout_id}", summary="Show a rollout with every step's verdict", responses=problems(404))
+def show_rollout(rollout_id: RolloutId, ctx: Ctx, _: Actor) -> Rollout:
+    return ctx.store.get_rollout(rollout_id).value
+
+
+@router.post("/{rollout_id}/pause", summary="Keep the weight, judge nothing", responses=problems(404, 409))
+def pause_rollout(rollout_id: RolloutId, body: Reason, ctx: Ctx, actor: Actor) -> Rollout:
+    return _act(rollouts.pause_rollout, rollout_id, body, ctx, actor)
+
+
+@router.post("/{rollout_id}/resume", summary="Go on with a paused or halted rollout", responses=problems(404, 409))
+def resume_rollout(rollout_id: RolloutId, body: Reason, ctx: Ctx, actor: Actor) -> Rollout:
+    return _act(rollouts.resume_rollout, rollout_id, body, ctx, actor)
+
+
+@router.post("/{rollout_id}/promote", summary="Promote without waiting for verdicts", responses=problems(404, 409))
+def promote_rollout(rollout_id: RolloutId, body: Reason, ctx: Ctx, actor: Actor) -> Rollout:
+    return _act(rollouts.promote_rollout, rollout_id, body, ctx, actor)
+
+
+@router.post("/{rollout_id}/abort", summary="Return all traffic to stable", responses=problems(404, 409))
+def abort_rollout(rollout_id: RolloutId, body: Reason, ctx: Ctx, actor: Actor) -> Rollout:
+    """Refused once promotion has begun: halt it instead."""
+    return _act(rollouts.abort_rollout, rollout_id, body, ctx, actor)
+
+
+@router.post("/{rollout_id}/halt", summary="Stop a promotion midway", responses=problems(404, 409))
+def halt_rollout(rollout_id: RolloutId, body: Reason, ctx: Ctx, actor: Actor) -> Rollout:
+    return _act(rollouts.halt_rollout, rollout_id, body, ctx, actor)
+
+
+class _Action(Protocol):
+    def __call__(self, store: Store, rollout_id: RolloutId, *, actor: str, reason: str, now: datetime) -> Rollout: ...
+
+
+def _act(action: _Action, rollout_id: RolloutId, body: Reason, ctx: Context, actor: str) -> Rollout:
+    return retry_stale(lambda: action(ctx.store, rollout_id, actor=actor, reason=body.reason, now=ctx.clock()))

@@ -1,0 +1,132 @@
+"""Services: served models, registered from service.yaml."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, status
+
+from controlplane.api.context import Actor, Context, Ctx, Page, problems, retry_stale
+from controlplane.api.masking import mask_engine, mask_revision, mask_service
+from controlplane.api.requests import Replicas, RollBack
+from controlplane.domain.base import ServiceName
+from controlplane.domain.errors import InvalidInput
+from controlplane.domain.revision import Revision
+from controlplane.domain.rollout import Rollout
+from controlplane.domain.service import ServiceSpec, parse_service
+from controlplane.domain.serving import Service
+from controlplane.services import rollouts, serving
+
+router = APIRouter(prefix="/services", tags=["services"])
+
+MAX_BODY_BYTES = 1 << 20
+
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            kind: {"schema": ServiceSpec.model_json_schema()} for kind in ("application/yaml", "application/json")
+        },
+    }
+}
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise InvalidInput("this service description is too long", allowed=f"at most {MAX_BODY_BYTES} bytes")
+    return bytes(body)
+
+
+Body = Annotated[bytes, Depends(_body)]
+
+
+@router.get("", summary="List services", responses=problems())
+def list_services(ctx: Ctx, _: Actor) -> Page[Service]:
+    items = tuple(mask_service(each.value) for each in ctx.store.list_services())
+    return Page(items=items, limit=len(items))
+
+
+@router.post(
+    "",
+    summary="Register a service, or give it a new description",
+    status_code=status.HTTP_201_CREATED,
+    responses=problems(409, 422),
+    openapi_extra=_BODY,
+)
+def register_service(body: Body, ctx: Ctx, actor: Actor) -> Service:
+    """The body is service.yaml, or the same as JSON."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput("the request body is not UTF-8 text", why=str(error)) from error
+    spec = parse_service(text, source="the request body")
+    service = retry_stale(lambda: serving.register_service(ctx.store, spec, actor=actor, now=ctx.clock()))
+    return mask_service(service)
+
+
+@router.get("/{service}", summary="Show a service", responses=problems(404))
+def show_service(service: ServiceName, ctx: Ctx, _: Actor) -> Service:
+    return mask_service(ctx.store.get_service(service).value)
+
+
+@router.get("/{service}/status", summary="Show what a service wants and what is there", responses=problems(404, 503))
+def show_status(service: ServiceName, ctx: Ctx, _: Actor) -> serving.ServiceStatus:
+    """Replicas wanted and ready, weights and engines, per revision."""
+    status_ = serving.service_status(ctx.store, ctx.fleet_view, service)
+    engines = tuple(mask_engine(engine) for engine in status_.engines)
+    return status_.evolve(service=mask_service(status_.service), engines=engines)
+
+
+@router.get("/{service}/revisions", summary="List a service's revisions", responses=problems(404))
+def list_revisions(service: ServiceName, ctx: Ctx, _: Actor) -> Page[Revision]:
+    ctx.store.get_service(service)
+    items = tuple(mask_revision(each) for each in ctx.store.list_revisions(service))
+    return Page(items=items, limit=len(items))
+
+
+@router.post(
+    "/{service}/roll-back",
+    summary="Start a rollout to an earlier revision",
+    status_code=status.HTTP_201_CREATED,
+    responses=problems(404, 409, 422),
+)
+def roll_back(service: ServiceName, body: RollBack, ctx: Ctx, actor: Actor) -> Rollout:
+    """The way out of a halted promotion, and back from one that is done."""
+    return retry_stale(
+        lambda: rollouts.roll_back(
+            ctx.store,
+            service=service,
+            revision=body.revision,
+            replicas=body.replicas,
+            actor=actor,
+            now=ctx.clock(),
+        )
+    )
+
+
+@router.post("/{service}/scale", summary="Run stable with so many replicas", responses=problems(404, 409, 422))
+def scale_service(service: ServiceName, body: Replicas, ctx: Ctx, actor: Actor) -> Service:
+    scaled = retry_stale(
+        lambda: serving.scale_service(ctx.store, service, replicas=body.replicas, actor=actor, now=ctx.clock())
+    )
+    return mask_service(scaled)
+
+
+@router.post("/{service}/stop", summary="Scale to nothing, keep the record", responses=problems(404, 409))
+def stop_service(service: ServiceName, ctx: Ctx, actor: Actor) -> Service:
+    return _stopped(ctx, service, stopped=True, actor=actor)
+
+
+@router.post("/{service}/start", summary="Serve again", responses=problems(404, 409))
+def start_service(service: ServiceName, ctx: Ctx, actor: Actor) -> Service:
+    return _stopped(ctx, service, stopped=False, actor=actor)
+
+
+def _stopped(ctx: Context, service: ServiceName, *, stopped: bool, actor: str) -> Service:
+    changed = retry_stale(
+        lambda: serving.stop_service(ctx.store, service, stopped=stopped, actor=actor, now=ctx.clock())
+    )
+    return mask_service(changed)

@@ -1,0 +1,76 @@
+"""Studies: searches for a better engine configuration."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Protocol
+
+from fastapi import APIRouter, status
+
+from controlplane.api.context import Actor, Context, Ctx, Limit, Page, problems, retry_stale
+from controlplane.api.masking import mask_study
+from controlplane.api.requests import NewStudy, Reason, service_name
+from controlplane.domain.base import ServiceName, StudyId
+from controlplane.domain.study import Study, Trial
+from controlplane.ports import Store
+from controlplane.services import studies
+
+router = APIRouter(prefix="/studies", tags=["studies"])
+
+
+@router.get("", summary="List studies", responses=problems(422))
+def list_studies(ctx: Ctx, _: Actor, service: str | None = None, limit: Limit = 50) -> Page[Study]:
+    found = ctx.store.list_studies(service_name(service), limit=limit)
+    return Page(items=tuple(mask_study(each.value) for each in found), limit=limit)
+
+
+@router.post("", summary="Create a study", status_code=status.HTTP_201_CREATED, responses=problems(404, 409, 422))
+def create_study(body: NewStudy, ctx: Ctx, actor: Actor) -> Study:
+    """A tuner worker takes it up. The baseline is always measured first."""
+    study = retry_stale(
+        lambda: studies.create_study(
+            ctx.store,
+            service=ServiceName(body.service),
+            actor=actor,
+            now=ctx.clock(),
+            apply_when_done=body.apply_when_done,
+            overrides=body.overrides,
+        )
+    )
+    return mask_study(study)
+
+
+@router.get("/{study_id}", summary="Show a study", responses=problems(404))
+def show_study(study_id: StudyId, ctx: Ctx, _: Actor) -> Study:
+    return mask_study(ctx.store.get_study(study_id).value)
+
+
+@router.get("/{study_id}/trials", summary="List a study's trials, oldest first", responses=problems(404))
+def list_trials(study_id: StudyId, ctx: Ctx, _: Actor) -> Page[Trial]:
+    ctx.store.get_study(study_id)
+    trials = tuple(each.value for each in ctx.store.list_trials(study_id))
+    return Page(items=trials, limit=len(trials))
+
+
+@router.post("/{study_id}/pause", summary="Start no new trial", responses=problems(404, 409))
+def pause_study(study_id: StudyId, body: Reason, ctx: Ctx, actor: Actor) -> Study:
+    return _act(studies.pause_study, study_id, body, ctx, actor)
+
+
+@router.post("/{study_id}/resume", summary="Go on with a paused study", responses=problems(404, 409))
+def resume_study(study_id: StudyId, body: Reason, ctx: Ctx, actor: Actor) -> Study:
+    return _act(studies.resume_study, study_id, body, ctx, actor)
+
+
+@router.post("/{study_id}/abort", summary="Give a study up", responses=problems(404, 409))
+def abort_study(study_id: StudyId, body: Reason, ctx: Ctx, actor: Actor) -> Study:
+    return _act(studies.abort_study, study_id, body, ctx, actor)
+
+
+class _Action(Protocol):
+    def __call__(self, store: Store, study_id: StudyId, *, actor: str, reason: str, now: datetime) -> Study: ...
+
+
+def _act(action: _Action, study_id: StudyId, body: Reason, ctx: Context, actor: str) -> Study:
+    study = retry_stale(lambda: action(ctx.store, study_id, actor=actor, reason=body.reason, now=ctx.clock()))
+    return mask_study(study)

@@ -1,0 +1,173 @@
+"""What the API does: each action changes the state, is told in the audit, and is refused when the state forbids it."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from fastapi.testclient import TestClient
+
+from controlplane.domain.rollout import RolloutState, StepRecord
+from controlplane.domain.study import StudyState
+from tests.builders_serving import (
+    CHAT,
+    NOW,
+    a_recommendation,
+    a_revision,
+    a_rollout,
+    a_service,
+    a_spec,
+    a_study,
+    an_applicable_study,
+)
+from tests.fakes.store import FakeStore
+from tests.integration.api.conftest import problem
+
+STEP = StepRecord(index=0, weight_percent=5, started_at=NOW)
+
+
+@pytest.fixture
+def serving(store: FakeStore) -> FakeStore:
+    """A store in which `chat` serves one revision."""
+    revision = a_revision()
+    store.add_revision(revision)
+    store.save_service(a_service(stable=revision.revision_id, stable_replicas=1), 0)
+    return store
+
+
+@pytest.mark.parametrize("text", [yaml.safe_dump(a_spec().model_dump(mode="json")), a_spec().model_dump_json()])
+def test_a_service_is_registered_from_yaml_or_json(api: TestClient, store: FakeStore, text: str) -> None:
+    response = api.post("/services", content=text)
+    assert response.status_code == 201, response.text
+    assert store.get_service(CHAT).value.spec == a_spec()
+    assert store.list_events(subject="service/chat")[0].actor == "local"
+
+
+def test_a_service_with_an_unknown_field_is_refused_and_nothing_is_kept(api: TestClient, store: FakeStore) -> None:
+    text = yaml.safe_dump(a_spec().model_dump(mode="json") | {"colour": "red"})
+    assert "colour: unknown field" in problem(api.post("/services", content=text), 422)["why"]
+    assert not store.list_services()
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"- a list", b"a: b: c"])
+def test_a_body_that_is_no_service_is_a_problem(api: TestClient, body: bytes) -> None:
+    problem(api.post("/services", content=body), 422)
+
+
+def test_a_body_too_long_to_be_a_service_is_refused(api: TestClient) -> None:
+    assert "bytes" in problem(api.post("/services", content=b"#" * (2 << 20)), 422)["allowed"]
+
+
+def test_the_status_of_a_service_says_what_is_wanted_and_what_is_there(api: TestClient, serving: FakeStore) -> None:
+    body = api.get("/services/chat/status").json()
+    revision = a_revision().revision_id
+    assert body["desired_replicas"] == {revision: 1}
+    assert body["service"]["name"] == "chat"
+
+
+def test_a_study_is_created_with_what_was_overridden(api: TestClient, serving: FakeStore) -> None:
+    body = {"service": "chat", "apply_when_done": True, "overrides": {"budget": {"engine_starts": 6}}}
+    response = api.post("/studies", json=body)
+    assert response.status_code == 201, response.text
+    study = serving.get_study(response.json()["study_id"]).value
+    assert study.spec.tuning.budget.engine_starts == 6
+    assert study.apply_when_done
+
+
+def test_a_study_of_an_unknown_service_is_refused(api: TestClient) -> None:
+    problem(api.post("/studies", json={"service": "nobody"}), 404)
+
+
+def test_a_study_is_paused_resumed_and_aborted(api: TestClient, store: FakeStore) -> None:
+    store.save_study(a_study(state=StudyState.RUNNING), 0)
+    assert api.post("/studies/st-1/pause", json={"reason": "night"}).json()["state"] == "paused"
+    assert api.post("/studies/st-1/resume", json={}).json()["state"] == "pending"
+    assert api.post("/studies/st-1/abort", json={}).json()["state"] == "aborted"
+    problem(api.post("/studies/st-1/pause", json={}), 409)
+    assert store.list_events(subject="study/st-1")[-1].reason == "night"
+
+
+def test_a_recommendation_is_applied_once(api: TestClient, serving: FakeStore) -> None:
+    serving.save_study(an_applicable_study(), 0)
+    response = api.post("/recommendations/st-1/apply")
+    assert response.status_code == 201, response.text
+    assert response.json()["state"] == "pending"
+    problem(api.post("/recommendations/st-1/apply"), 409)
+
+
+def test_no_improvement_cannot_be_applied(api: TestClient, serving: FakeStore) -> None:
+    serving.save_study(an_applicable_study(recommendation=a_recommendation(improvement=False)), 0)
+    problem(api.post("/recommendations/st-1/apply"), 409)
+
+
+def test_a_rollout_of_flags_is_started_and_only_one_at_a_time(api: TestClient, serving: FakeStore) -> None:
+    body = {"service": "chat", "flags": {"max_num_seqs": 64}, "replicas": 2}
+    response = api.post("/rollouts", json=body)
+    assert response.status_code == 201, response.text
+    canary = serving.get_revision(response.json()["canary"])
+    assert canary.config.flags == {"max-num-seqs": 64}
+    problem(api.post("/rollouts", json=body), 409)
+
+
+def test_more_replicas_than_gpus_are_refused(api: TestClient, serving: FakeStore) -> None:
+    body = {"service": "chat", "flags": {"max-num-seqs": 64}, "replicas": 99}
+    problem(api.post("/rollouts", json=body), 422)
+
+
+@pytest.mark.parametrize(
+    ("before", "verb", "after"),
+    [
+        (RolloutState.PROGRESSING, "pause", "paused"),
+        (RolloutState.PAUSED, "resume", "progressing"),
+        (RolloutState.PROGRESSING, "promote", "promoting"),
+        (RolloutState.PROGRESSING, "abort", "aborting"),
+        (RolloutState.PROMOTING, "halt", "halted"),
+        (RolloutState.HALTED, "resume", "promoting"),
+    ],
+)
+def test_a_rollout_is_steered(api: TestClient, store: FakeStore, before: RolloutState, verb: str, after: str) -> None:
+    store.save_rollout(a_rollout(state=before, steps=(STEP,)), 0)
+    response = api.post(f"/rollouts/ro-1/{verb}", json={"reason": "because"})
+    assert response.status_code == 200, response.text
+    assert response.json()["state"] == after
+    event = store.list_events(subject="rollout/ro-1")[0]
+    assert event.actor == "local"
+    assert "because" in event.reason
+
+
+def test_a_promotion_that_has_begun_cannot_be_aborted(api: TestClient, store: FakeStore) -> None:
+    store.save_rollout(a_rollout(state=RolloutState.PROMOTING, steps=(STEP,)), 0)
+    assert "halt" in problem(api.post("/rollouts/ro-1/abort", json={}), 409)["allowed"]
+
+
+def test_a_service_is_rolled_back_to_an_earlier_revision(api: TestClient, serving: FakeStore) -> None:
+    earlier = a_revision(config=a_recommendation().config)
+    serving.add_revision(earlier)
+    body = {"revision": earlier.revision_id, "replicas": 1}
+    response = api.post("/services/chat/roll-back", json=body)
+    assert response.status_code == 201, response.text
+    assert response.json()["canary"] == earlier.revision_id
+    names = {item["revision_id"] for item in api.get("/services/chat/revisions").json()["items"]}
+    assert earlier.revision_id in names
+
+
+def test_a_service_is_scaled_stopped_and_started(api: TestClient, serving: FakeStore) -> None:
+    assert api.post("/services/chat/scale", json={"replicas": 3}).json()["stable_replicas"] == 3
+    assert api.post("/services/chat/stop").json()["stopped"]
+    assert not api.post("/services/chat/start").json()["stopped"]
+    problem(api.post("/services/chat/scale", json={"replicas": -1}), 422)
+
+
+def test_a_schedule_is_added_paused_resumed_triggered_and_deleted(api: TestClient, serving: FakeStore) -> None:
+    body = {"service": "chat", "schedule": {"name": "weekly", "cron": "0 2 * * SUN", "action": "tune"}}
+    assert api.post("/schedules", json=body).status_code == 201
+    problem(api.post("/schedules", json=body), 409)
+    assert api.post("/schedules/chat/weekly/pause").json()["spec"]["paused"]
+    assert not api.post("/schedules/chat/weekly/resume").json()["spec"]["paused"]
+    assert api.post("/schedules/chat/weekly/trigger").json()["next_at"].startswith("2026-03-01T12:00")
+    assert api.delete("/schedules/chat/weekly").status_code == 204
+    problem(api.delete("/schedules/chat/weekly"), 404)
+
+
+def test_a_schedule_with_a_broken_cron_is_refused(api: TestClient, serving: FakeStore) -> None:
+    body = {"service": "chat", "schedule": {"name": "weekly", "cron": "every day"}}
+    assert "five valid cron fields" in problem(api.post("/schedules", json=body), 422)["why"]

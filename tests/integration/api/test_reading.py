@@ -1,0 +1,132 @@
+"""What the API shows: newest first, whole, and without secrets."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from fastapi.testclient import TestClient
+
+from controlplane.domain.base import RolloutId, ServiceName
+from controlplane.domain.event import Event
+from controlplane.domain.rollout import RolloutState
+from controlplane.domain.schedule import Schedule, ScheduleSpec
+from controlplane.domain.study import Recommendation, Study, Trial
+from tests.builders_reports import a_load_report
+from tests.builders_serving import (
+    CHAT,
+    NOW,
+    a_recommendation,
+    a_rollout,
+    a_service,
+    a_spec,
+    a_study,
+    a_trial,
+    an_applicable_study,
+)
+from tests.fakes.store import FakeStore
+from tests.integration.api.conftest import problem
+
+
+def test_studies_are_newest_first_and_limited(api: TestClient, store: FakeStore) -> None:
+    for number in range(4):
+        store.save_study(a_study(f"st-{number}", created_at=NOW + timedelta(seconds=number)), 0)
+    page = api.get("/studies", params={"limit": 2}).json()
+    assert [study["study_id"] for study in page["items"]] == ["st-3", "st-2"]
+    assert page["limit"] == 2
+
+
+def test_lists_can_be_narrowed_to_a_service(api: TestClient, store: FakeStore) -> None:
+    store.save_study(a_study(), 0)
+    assert api.get("/studies", params={"service": "chat"}).json()["items"]
+    assert api.get("/studies", params={"service": "other"}).json()["items"] == []
+
+
+def test_a_study_and_its_trials_come_back_as_they_were_saved(api: TestClient, store: FakeStore) -> None:
+    study, trials = a_study(), [a_trial(number=0), a_trial(number=1)]
+    store.save_study(study, 0)
+    for trial in trials:
+        store.save_trial(trial, 0)
+    assert Study.model_validate(api.get("/studies/st-1").json()) == study
+    items = api.get("/studies/st-1/trials").json()["items"]
+    assert [Trial.model_validate(item) for item in items] == trials
+    assert Trial.model_validate(api.get("/trials/st-1-1").json()) == trials[1]
+
+
+def test_recommendations_are_those_of_finished_studies(api: TestClient, store: FakeStore) -> None:
+    store.save_study(a_study("st-0"), 0)
+    store.save_study(an_applicable_study("st-1"), 0)
+    (item,) = api.get("/recommendations").json()["items"]
+    assert Recommendation.model_validate(item) == a_recommendation("st-1")
+    assert api.get("/recommendations/st-1").json() == item
+    problem(api.get("/recommendations/st-0"), 404)
+
+
+def test_rollouts_are_shown_with_their_steps(api: TestClient, store: FakeStore) -> None:
+    store.save_rollout(a_rollout(rollout_id=RolloutId("ro-0"), state=RolloutState.ABORTED), 0)
+    store.save_rollout(a_rollout(), 0)
+    assert [item["rollout_id"] for item in api.get("/rollouts").json()["items"]] == ["ro-1", "ro-0"]
+    assert api.get("/rollouts/ro-1").json()["state"] == "pending"
+
+
+def test_the_fleet_shows_engines_and_free_gpus(api: TestClient) -> None:
+    body = api.get("/fleet").json()
+    assert body["free_gpus"] == 3
+    assert body["engines"][0]["spec"]["engine_id"] == "chat-1"
+
+
+def test_values_of_environment_variables_are_never_shown(api: TestClient, store: FakeStore) -> None:
+    spec = a_spec()
+    spec = spec.evolve(engine=spec.engine.evolve(env={"HF_TOKEN": "hf-secret"}))
+    store.save_service(a_service(spec=spec), 0)
+    store.save_study(a_study(spec=spec), 0)
+    for path in ("/fleet", "/services", "/services/chat", "/studies", "/studies/st-1"):
+        text = api.get(path).text
+        assert "HF_TOKEN" in text
+        assert "hf-secret" not in text
+
+
+def test_events_can_be_narrowed_to_a_subject(api: TestClient, store: FakeStore) -> None:
+    for subject in ("study/st-1", "rollout/ro-1"):
+        store.add_event(Event(at=NOW, actor="ana", action="x", subject=subject, service=CHAT))
+    (event,) = api.get("/events", params={"subject": "rollout/ro-1"}).json()["items"]
+    assert event["actor"] == "ana"
+
+
+def test_a_load_report_is_uploaded_once_and_told(api: TestClient, store: FakeStore) -> None:
+    store.save_service(a_service(), 0)
+    body = {"report_id": "nightly-1", "service": "chat", "report": a_load_report().model_dump(mode="json")}
+    assert api.post("/load-reports", json=body).status_code == 201
+    problem(api.post("/load-reports", json=body), 409)
+    assert api.get("/load-reports").json()["items"][0]["report_id"] == "nightly-1"
+    assert api.get("/load-reports/nightly-1").json() == body["report"]
+    assert store.list_events(subject="load-report/nightly-1")[0].action == "load_report.uploaded"
+
+
+def test_a_load_report_of_an_unknown_service_is_refused(api: TestClient) -> None:
+    body = {"report_id": "x", "service": "nobody", "report": a_load_report().model_dump(mode="json")}
+    problem(api.post("/load-reports", json=body), 404)
+
+
+def test_live_figures_of_a_silent_service_claim_nothing(api: TestClient, store: FakeStore) -> None:
+    store.save_service(a_service(), 0)
+    body = api.get("/live/chat").json()
+    assert body["overall"]["requests"] == 0
+    assert body["checks"][0]["state"] == "silent"
+
+
+def test_a_bucket_longer_than_its_window_is_refused(api: TestClient, store: FakeStore) -> None:
+    store.save_service(a_service(), 0)
+    problem(api.get("/live/chat", params={"window_s": 10, "bucket_s": 60}), 422)
+
+
+def test_schedules_are_listed_per_service(api: TestClient, store: FakeStore) -> None:
+    spec = ScheduleSpec(name="weekly", cron="0 2 * * SUN")
+    for service in ("chat", "code"):
+        store.save_schedule(Schedule(service=ServiceName(service), spec=spec, next_at=NOW), 0)
+    items = api.get("/schedules", params={"service": "code"}).json()["items"]
+    assert [(item["service"], item["spec"]["name"]) for item in items] == [("code", "weekly")]
+
+
+def test_without_a_twin_a_prediction_is_unavailable(api: TestClient, store: FakeStore) -> None:
+    store.save_service(a_service(), 0)
+    problem(api.post("/predict", json={"service": "chat"}), 503)
