@@ -44,6 +44,7 @@ class LoadTest:
     extra_body: dict[str, JsonValue] = field(default_factory=dict)
     concurrency: int | None = None
     processes: int = 1
+    drain_on_stop: bool = False
     salt: int | None = None  # None: a new one, so that no run finds another's prompts in a prefix cache
     ca_file: str | None = None
 
@@ -99,6 +100,7 @@ def _plan(test: LoadTest, schedule: Schedule, out_dir: Path) -> Plan:
         timeouts=test.timeouts,
         time_lapse=test.time_lapse,
         concurrency=test.concurrency,
+        drain_on_stop=test.drain_on_stop,
         api_key=test.api_key,
         workers=test.processes,
         ca_file=test.ca_file,

@@ -20,6 +20,8 @@ class TokenMeter:
     """Counts one stream. All times are nanoseconds of one clock."""
 
     __slots__ = (
+        "_after",
+        "_before",
         "coalesced",
         "counted_ids",
         "error",
@@ -43,6 +45,7 @@ class TokenMeter:
         self.usage_prompt: int | None = None
         self.finished = False
         self.error: str | None = None
+        self._before = self._after = b""  # what surrounds the text of this stream's chunks
 
     @property
     def output_tokens(self) -> int:
@@ -52,6 +55,9 @@ class TokenMeter:
 
     def take(self, kind: bytes, data: bytes, at_ns: int) -> None:
         """Take one event that arrived at `at_ns`. What makes no sense ends up in `error`, never in a count."""
+        if self._is_like_the_last(data):
+            self._count_event(at_ns)
+            return
         if data == DONE:
             self.finished = True
             return
@@ -66,6 +72,7 @@ class TokenMeter:
             self.error = self.error or "stream_error"
         else:
             self._take_chunk(chunk, at_ns)
+            self._learn(data, chunk)
 
     def take_whole(self, body: bytes) -> None:
         """Take a body that was not a stream: only its usage, and whether it is JSON at all."""
@@ -101,6 +108,9 @@ class TokenMeter:
         ids = choice.get("token_ids")
         if isinstance(ids, list):
             self.counted_ids += len(ids)
+        self._count_event(at_ns)
+
+    def _count_event(self, at_ns: int) -> None:
         if self.events:
             gap_ns = at_ns - self.last_ns
             self.gaps_us.append(gap_ns // 1000 if gap_ns > 0 else 0)
@@ -109,6 +119,27 @@ class TokenMeter:
             self.first_ns = at_ns
         self.last_ns = at_ns
         self.events += 1
+
+    def _is_like_the_last(self, data: bytes) -> bool:
+        """Say whether this chunk differs from one that was parsed only in a text without quotes and backslashes.
+
+        Then it is valid JSON of the same meaning and need not be parsed: most chunks of most engines.
+        """
+        before, after = self._before, self._after
+        if not before or not data.startswith(before) or not data.endswith(after):
+            return False
+        text = data[len(before) : len(data) - len(after)]
+        return bool(text) and b'"' not in text and b"\\" not in text
+
+    def _learn(self, data: bytes, chunk: dict[str, Any]) -> None:
+        """Remember what surrounds the text, if the chunk means exactly one plain token event."""
+        text = _only_text(chunk)
+        if text is None:
+            return
+        quoted = b'"' + text.encode() + b'"'
+        if data.count(quoted) == 1:
+            before, _, after = data.partition(quoted)
+            self._before, self._after = before + b'"', b'"' + after
 
     def _take_usage(self, usage: Any) -> None:
         if not isinstance(usage, dict):
@@ -133,3 +164,16 @@ def _carries_tokens(choice: dict[str, Any]) -> bool:
 
 def _is_empty(choice: dict[str, Any]) -> bool:
     return not choice["text"] and not choice.get("token_ids")
+
+
+def _only_text(chunk: dict[str, Any]) -> str | None:
+    """Return the text of a chunk that says nothing else: one choice, no usage, ids, role or end."""
+    choices = chunk.get("choices")
+    if chunk.get("usage") or not isinstance(choices, list) or len(choices) != 1:
+        return None
+    choice = choices[0]
+    if choice.get("finish_reason") or choice.get("token_ids"):
+        return None
+    delta = choice.get("delta")
+    text = choice.get("text") if delta is None else delta.get("content") if set(delta) == {"content"} else None
+    return text if isinstance(text, str) and text and text.isascii() else None

@@ -49,6 +49,7 @@ class Plan(Value):
     timeouts: Timeouts = Timeouts()
     time_lapse: float = Field(default=1.0, gt=0, description="Emulated seconds per second of the wall clock.")
     concurrency: int | None = Field(default=None, ge=1, description="Closed loop with so many requests in flight.")
+    drain_on_stop: bool = Field(default=False, description="When stopped, wait for the answers under way.")
     api_key: str | None = Field(default=None, repr=False)
     workers: int = Field(default=1, ge=1, description="Processes that share the schedule.")
     ca_file: str | None = None

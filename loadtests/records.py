@@ -14,7 +14,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-_FLOATS = ("scheduled_s", "lag_ms", "ttft_ms", "tpot_ms", "e2e_ms", "max_itl_ms")
+_FLOATS = ("scheduled_s", "lag_ms", "blur_ms", "ttft_ms", "tpot_ms", "e2e_ms", "max_itl_ms")
 _INTS = ("index", "prompt_tokens", "output_tokens", "status")
 
 
@@ -25,6 +25,7 @@ class RecordTable:
     index: Ints
     scheduled_s: Floats
     lag_ms: Floats
+    blur_ms: Floats
     prompt_tokens: Ints
     output_tokens: Ints
     ttft_ms: Floats

@@ -84,7 +84,7 @@ class Generator:
         follower = _Follower(plan, warmup_s)
         self._tell({"run": plan.model_dump(mode="json")})
         try:
-            return self._follow(follower, watch, time.monotonic() + limit_s + _START_S)
+            return self._follow(plan, follower, watch, time.monotonic() + limit_s + _START_S)
         except BaseException:
             self._end_child()
             raise
@@ -118,7 +118,7 @@ class Generator:
         except BrokenPipeError as error:
             raise self._broke("it ended before the run") from error
 
-    def _follow(self, follower: _Follower, watch: Watch | None, deadline: float) -> Finished:
+    def _follow(self, plan: Plan, follower: _Follower, watch: Watch | None, deadline: float) -> Finished:
         stopped: str | None = None
         while not follower.over():
             self._check(deadline)
@@ -127,7 +127,8 @@ class Generator:
                 stopped = watch(progress)
                 if stopped is not None:
                     self._tell({"stop": stopped})
-                    deadline = time.monotonic() + _STOP_S
+                    drain_s = plan.timeouts.total_s if plan.drain_on_stop else 0.0
+                    deadline = time.monotonic() + _STOP_S + drain_s
             time.sleep(_POLL_S)
         return Finished(follower.summaries(), stopped)
 

@@ -30,6 +30,7 @@ class RequestRecord(Value):
     status: int = Field(default=0, description="HTTP status; 0 when none was received.")
     error: str | None = Field(default=None, description="Class of the failure, e.g. connect, timeout, truncated, http.")
     cancelled: bool = Field(default=False, description="The client hung up on purpose; its length says nothing.")
+    blur_ms: float = Field(default=0, ge=0, description="How much earlier the first token may have come: read late.")
 
     @property
     def ok(self) -> bool:
@@ -101,7 +102,9 @@ class LoadTestReport(Value):
     invalid_reason: str | None = None
     stopped_early: str | None = Field(default=None, description="Why the level ended before its schedule, if it did.")
     generator_cpu_percent: float | None = None
-    unfinished: int = Field(default=0, description="In flight when the level ended early; neither completed nor errors.")
+    unfinished: int = Field(
+        default=0, description="In flight when the level ended early; neither completed nor errors."
+    )
     cancelled: int = 0
     coalesced: int = Field(default=0, description="Token events read in one piece with the one before (gap unknown).")
     prompt_salt: int = Field(default=0, description="Seeds the prompts' content, so that no run finds another's cache.")

@@ -18,7 +18,7 @@ from loadtests.plan import Target
 _SO_TIMESTAMPNS = 35  # asm-generic/socket.h; Python's socket module does not name it
 _STAMP = struct.Struct("qq")
 _STAMP_SPACE = _socket.CMSG_SPACE(_STAMP.size)
-_READ = 65536
+_READ = 8192
 _OLDEST_STAMP_NS = 2_000_000_000
 _SECOND_NS = 1_000_000_000
 
@@ -40,18 +40,10 @@ def resolve(target: Target, tls: ssl.SSLContext | None) -> Address:
     return Address(family, address, tls, target.host)
 
 
-class Received(NamedTuple):
-    """`data` is empty when the peer closed, None when there was nothing to read after all."""
-
-    data: bytes | None
-    at_ns: int
-    by_kernel: bool
-
-
 class Connection:
     """Raises OSError wherever the socket does, `ssl.SSLError` (an OSError) for TLS."""
 
-    __slots__ = ("_out", "_sock", "_tls", "connected", "fd", "since_ns", "used")
+    __slots__ = ("_out", "_sock", "_tls", "connected", "fd", "since_ns")
 
     def __init__(self, to: Address, now_ns: int) -> None:
         kind = _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
@@ -60,7 +52,6 @@ class Connection:
         self._sock.setsockopt(_socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self.fd = self._sock.fileno()
         self.connected = False
-        self.used = False
         self.since_ns = now_ns  # of the present state: connecting, idle or busy
         self._out = b""
         self._tls = _Tls(to.tls, to.server_name) if to.tls else None
@@ -90,16 +81,19 @@ class Connection:
                 self._out = self._tls.start() + self._out
         self._flush()
 
-    def receive(self) -> Received:
-        """Read what is there, with the instant the kernel got it (the last piece's, if several)."""
+    def receive(self) -> tuple[bytes | None, int, bool]:
+        """Return what is there, the instant it came (of the last piece, if several), whether the kernel said so.
+
+        No bytes: the peer closed. None: there was nothing to read after all.
+        """
         try:
             data, ancillary, _, _ = self._sock.recvmsg(_READ, _STAMP_SPACE)
         except BlockingIOError:
-            return Received(None, time.monotonic_ns(), False)
+            return None, 0, False
         now_ns = time.monotonic_ns()
         age_ns = stamp_age_ns(ancillary)
         plain = self._decrypt(data) if self._tls and data else data
-        return Received(plain, now_ns - age_ns, age_ns > 0)
+        return plain, now_ns - age_ns, age_ns > 0
 
     def close(self) -> None:
         self._sock.close()

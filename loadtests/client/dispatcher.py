@@ -6,42 +6,28 @@ is an error of the measurement while a late read is not: the kernel stamped the 
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from loadtests.client.connection import Address, Connection
 from loadtests.client.exchange import Exchange
+from loadtests.client.pool import ERR, HUP, IN, OUT, GeneratorFull, Poller, Pool
 from loadtests.client.recorder import Recorder
 from loadtests.client.timer import Alarm
 from loadtests.client.wire import RequestWriter
 from loadtests.plan import Plan
 from loadtests.schedule import Schedule
 
-_IN, _OUT, _ERR, _HUP = 0x001, 0x004, 0x008, 0x010
 _NEVER = 1 << 62
 _SECOND_NS = 1_000_000_000
 _SWEEP_NS = 50_000_000
 _STATUS_NS = 100_000_000
-_IDLE_NS = 2_500_000_000
-"""Idle connections are replaced after this: servers close theirs after 5 s (uvicorn's default), and a request sent into
-a closing connection would be lost through nobody's fault."""
-_FULL = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM)
-
-
-class Poller(Protocol):
-    """What is used of `select.epoll`."""
-
-    def register(self, fd: int, eventmask: int) -> None: ...
-    def modify(self, fd: int, eventmask: int) -> None: ...
-    def unregister(self, fd: int) -> None: ...
-    def poll(self, timeout: float, maxevents: int) -> list[tuple[int, int]]: ...
-    def fileno(self) -> int: ...
+_GATHER_NS = 1_000_000
+_SHORTEST_WAIT_NS = 200_000
 
 
 @dataclass(frozen=True)
@@ -54,7 +40,7 @@ class Share:
 
 
 class Dispatcher:
-    """Runs one share. `wait` blocks until the poller has something (gevent's way or select's)."""
+    """Runs one share. `wait` blocks until a file descriptor is readable (gevent's way or select's)."""
 
     def __init__(
         self,
@@ -64,11 +50,11 @@ class Dispatcher:
         address: Address,
         recorder: Recorder,
         poller: Poller,
-        wait: Callable[[], None],
+        wait: Callable[[int], None],
         on_finish: Callable[[Exchange], None],
     ) -> None:
         plan = share.plan
-        self._plan, self._schedule, self._writer, self._address = plan, share.schedule, writer, address
+        self._plan, self._schedule, self._writer = plan, share.schedule, writer
         self._recorder, self._poller, self._wait, self._on_finish = recorder, poller, wait, on_finish
         scale = _SECOND_NS / plan.time_lapse
         self._indices: list[int] = share.indices.tolist()
@@ -77,24 +63,23 @@ class Dispatcher:
         self._closed_loop = max(1, plan.concurrency // plan.workers) if plan.concurrency else 0
         self._wall_ns = scale
         self._alarm = Alarm()
-        self._poller.register(self._alarm.fd, _IN)
-        self._connections: dict[int, Connection] = {}
+        self._poller.register(self._alarm.fd, IN)
+        self._pool = Pool(address, poller)
         self._busy: dict[int, Exchange] = {}
-        self._idle: list[Connection] = []
-        self._spare = 0
-        self._refill_ns = 0
         self._rendered: bytes | None = None
         self._next = 0
         self._finished: list[Exchange] = []
         self._done = self._coalesced = self._unsent = self._by_kernel = self._reads = 0
         self._start_ns = self._next_sweep_ns = self._next_status_ns = 0
-        self._late_ns = 0
+        self._late_ns = self._events = self._looked_ns = self._looks_ns = 0
+        self._gather_ns = int(_GATHER_NS / plan.time_lapse)
+        self._drain_on_stop = plan.drain_on_stop
         self.stop_reason: str | None = None
 
     def prepare(self, spare: int) -> None:
         """Open `spare` connections before the clock starts."""
-        self._spare = spare
-        self._refill(time.monotonic_ns())
+        self._pool.spare = spare
+        self._pool.refresh(time.monotonic_ns(), busy=0)
 
     def run(self, start_ns: int) -> dict[str, object]:
         """Send everything, wait for every answer, return the summary. `start_ns` is instant 0 of the schedule."""
@@ -102,26 +87,44 @@ class Dispatcher:
         self._recorder.start(start_ns)
         while not self._over():
             self._alarm.set(min(self._next_send_ns(), self._next_sweep_ns))
-            self._wait()
+            self._wait(self._poller.fileno())
+            self._let_gather(time.monotonic_ns())
             self._turn()
         return self._wind_up()
 
     def _over(self) -> bool:
-        return self.stop_reason is not None or (self._next >= len(self._indices) and not self._busy)
+        if self.stop_reason is not None and not self._drain_on_stop:
+            return True
+        return self._sent_all() and not self._busy
+
+    def _sent_all(self) -> bool:
+        return self._next >= len(self._indices) or self.stop_reason is not None
 
     def _next_send_ns(self) -> int:
-        if self._next >= len(self._indices):
+        if self._sent_all():
             return _NEVER
         if self._closed_loop:
             return self._start_ns if len(self._busy) < self._closed_loop else _NEVER
         return self._start_ns + self._instants_ns[self._next]
 
+    def _let_gather(self, now_ns: int) -> None:
+        """Wait a moment longer, so that one turn reads what came to many connections.
+
+        The kernel's stamps make that harmless, unless tokens come so fast that two of one stream would be read in one
+        piece. Sends are never put off.
+        """
+        until_ns = min(now_ns + self._gather_ns, self._next_send_ns())
+        if until_ns - now_ns > _SHORTEST_WAIT_NS and 100 * self._coalesced <= self._reads:
+            self._alarm.set(until_ns)
+            self._wait(self._alarm.fd)
+
     def _turn(self) -> None:
         self._send_due()
+        self._looked_ns, self._looks_ns = self._looks_ns, time.monotonic_ns()
         for fd, mask in self._poller.poll(0, 256):
             if fd == self._alarm.fd:
                 self._alarm.silence()
-            elif (connection := self._connections.get(fd)) is not None:
+            elif (connection := self._pool.by_fd.get(fd)) is not None:
                 self._serve(connection, mask)
             self._send_due()
         now_ns = time.monotonic_ns()
@@ -141,11 +144,17 @@ class Dispatcher:
         index = self._indices[position]
         exchange = Exchange(index, scheduled_ns, now_ns, self._cancel_after[position])
         data, self._rendered = self._rendered or self._writer.render(index), None
-        connection = self._idle.pop() if self._idle else self._open(exchange, now_ns)
-        if connection is None:
+        try:
+            connection = self._pool.take(now_ns)
+        except GeneratorFull:
+            self._unsent += 1
+            self._finish(exchange, "generator", now_ns)
+            return
+        except OSError:
+            self._finish(exchange, "connect", now_ns)
             return
         self._busy[connection.fd] = exchange
-        connection.used, connection.since_ns = True, now_ns
+        connection.since_ns = now_ns
         try:
             connection.send(data)
         except OSError:
@@ -154,26 +163,17 @@ class Dispatcher:
         exchange.sent_ns = time.monotonic_ns() if connection.connected else now_ns
         self._late_ns = max(self._late_ns, exchange.sent_ns - scheduled_ns)
         if connection.wants_write:
-            self._poller.modify(connection.fd, _IN | _OUT)
+            self._poller.modify(connection.fd, IN | OUT)
 
-    def _open(self, exchange: Exchange | None, now_ns: int) -> Connection | None:
-        try:
-            connection = Connection(self._address, now_ns)
-        except OSError as error:
-            if exchange is not None:
-                self._unsent += error.errno in _FULL
-                exchange.fail("generator" if error.errno in _FULL else "connect", now_ns)
-                self._finished.append(exchange)
-            return None
-        self._connections[connection.fd] = connection
-        self._poller.register(connection.fd, _IN | _OUT)
-        return connection
+    def _finish(self, exchange: Exchange, error: str, now_ns: int) -> None:
+        exchange.fail(error, now_ns)
+        self._finished.append(exchange)
 
     def _serve(self, connection: Connection, mask: int) -> None:
         try:
-            if mask & (_OUT | _ERR | _HUP) and connection.wants_write:
+            if mask & (OUT | ERR | HUP) and connection.wants_write:
                 self._written(connection)
-            if mask & (_IN | _ERR | _HUP) and connection.connected:
+            if mask & (IN | ERR | HUP) and connection.connected:
                 self._read(connection)
         except OSError:
             self._end(connection, "reset" if connection.connected else "connect")
@@ -182,10 +182,9 @@ class Dispatcher:
         was_open = connection.connected
         connection.writable()
         if not connection.wants_write:
-            self._poller.modify(connection.fd, _IN)
+            self._poller.modify(connection.fd, IN)
         if not was_open and connection.fd not in self._busy:
-            connection.since_ns = time.monotonic_ns()
-            self._idle.append(connection)
+            self._pool.give_back(connection, time.monotonic_ns())
 
     def _read(self, connection: Connection) -> None:
         data, at_ns, by_kernel = connection.receive()
@@ -197,7 +196,7 @@ class Dispatcher:
         if not data or exchange is None:  # closed, or bytes that nobody asked for
             self._end(connection, None)
             return
-        exchange.feed(data, max(at_ns, exchange.scheduled_ns, exchange.heard_ns))
+        exchange.feed(data, max(at_ns, exchange.scheduled_ns, exchange.heard_ns), self._looked_ns)
         if exchange.done:
             self._answered(connection, exchange)
 
@@ -205,43 +204,32 @@ class Dispatcher:
         del self._busy[connection.fd]
         self._finished.append(exchange)
         if exchange.reusable:
-            connection.since_ns = exchange.finished_ns
-            self._idle.append(connection)
+            self._pool.give_back(connection, exchange.finished_ns)
         else:
-            self._drop(connection)
+            self._pool.drop(connection)
 
     def _end(self, connection: Connection, error: str | None) -> None:
         """The connection is over; with it the request it carried (None: the peer closed it)."""
         now_ns = time.monotonic_ns()
         exchange = self._busy.pop(connection.fd, None)
-        if exchange is not None:
-            if error is None:
-                exchange.peer_closed(now_ns)
-            else:
-                exchange.fail("truncated" if error == "reset" and exchange.status == 200 else error, now_ns)
-            self._finished.append(exchange)
-        elif connection in self._idle:
-            self._idle.remove(connection)
-        else:  # a spare one that could not connect: do not hammer a target that is down
-            self._refill_ns = now_ns + _SECOND_NS
-        self._drop(connection)
-
-    def _drop(self, connection: Connection) -> None:
-        del self._connections[connection.fd]
-        self._poller.unregister(connection.fd)
-        connection.close()
+        if exchange is None:
+            self._pool.lost(connection, now_ns)
+            return
+        if error is None:
+            exchange.peer_closed(now_ns)
+        else:
+            exchange.fail("truncated" if error == "reset" and exchange.status == 200 else error, now_ns)
+        self._finished.append(exchange)
+        self._pool.drop(connection)
 
     def _sweep(self, now_ns: int) -> None:
         """Everything that has time: timeouts, stale connections, new ones, status."""
         self._next_sweep_ns = now_ns + _SWEEP_NS
         for fd, exchange in list(self._busy.items()):
-            error = self._expired(self._connections[fd], exchange, now_ns)
+            error = self._expired(self._pool.by_fd[fd], exchange, now_ns)
             if error:
-                self._end(self._connections[fd], error)
-        for connection in [each for each in self._idle if now_ns - each.since_ns > _IDLE_NS]:
-            self._idle.remove(connection)
-            self._drop(connection)
-        self._refill(now_ns)
+                self._end(self._pool.by_fd[fd], error)
+        self._pool.refresh(now_ns, len(self._busy))
         if now_ns >= self._next_status_ns:
             self._next_status_ns = now_ns + _STATUS_NS
             self._write_status(now_ns)
@@ -257,19 +245,11 @@ class Dispatcher:
         stalled_ns = now_ns - exchange.meter.last_ns
         return "timeout_stall" if stalled_ns > limits.stall_s * self._wall_ns else None
 
-    def _refill(self, now_ns: int) -> None:
-        """Keep some connections open in advance, few attempts at a time."""
-        if now_ns < self._refill_ns:
-            return
-        waiting = len(self._connections) - len(self._busy)
-        for _ in range(min(self._spare - waiting, 32)):
-            if self._open(None, now_ns) is None:
-                break
-
     def _hand_over(self) -> None:
         for exchange in self._finished:
             self._done += 1
             self._coalesced += exchange.meter.coalesced
+            self._events += exchange.meter.events
             self._recorder.add(
                 exchange,
                 int(self._schedule.prompt_tokens[exchange.index]),
@@ -286,8 +266,7 @@ class Dispatcher:
         now_ns = time.monotonic_ns()
         self._write_status(now_ns)
         unfinished = len(self._busy)
-        for connection in list(self._connections.values()):
-            self._drop(connection)
+        self._pool.close()
         self._poller.unregister(self._alarm.fd)
         self._alarm.close()
         return {
@@ -295,6 +274,7 @@ class Dispatcher:
             "finished": self._done,
             "unfinished": unfinished,
             "not_sent": self._unsent,
+            "token_events": self._events,
             "coalesced": self._coalesced,
             "kernel_stamps_share": self._by_kernel / self._reads if self._reads else None,
             "cpu_percent": self._recorder.cpu_percent(now_ns),

@@ -17,6 +17,7 @@ class Exchange:
         "_body_bytes",
         "_parser",
         "_sse",
+        "blur_ns",
         "cancel_after",
         "cancelled",
         "error",
@@ -37,6 +38,7 @@ class Exchange:
         self.heard_ns = 0  # when bytes last came
         self.finished_ns = 0
         self.received_bytes = 0
+        self.blur_ns = 0  # how much earlier the first token may have come than could be told
         self.error: str | None = None
         self.cancelled = False
         self.meter = TokenMeter()
@@ -58,8 +60,17 @@ class Exchange:
         """Whether the connection may carry another request."""
         return self._parser.done and self._parser.keep_alive and self.error not in ("protocol", "redirect")
 
-    def feed(self, data: bytes, at_ns: int) -> None:
-        """Take bytes that arrived at `at_ns`."""
+    def feed(self, data: bytes, at_ns: int, looked_ns: int = 0) -> None:
+        """Take bytes whose last piece arrived at `at_ns`; before `looked_ns` none of them were there.
+
+        Read in one piece with later tokens, the first token has their instant: the difference may hide in between.
+        """
+        is_first = not self.meter.events
+        self._feed(data, at_ns)
+        if is_first and self.meter.coalesced and looked_ns:
+            self.blur_ns = max(0, at_ns - max(looked_ns, self.sent_ns))
+
+    def _feed(self, data: bytes, at_ns: int) -> None:
         self.heard_ns = at_ns
         self.received_bytes += len(data)
         try:

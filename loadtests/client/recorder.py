@@ -15,7 +15,7 @@ from loadtests.client.exchange import Exchange
 
 _LINE = (
     '{"index":%d,"scheduled_s":%.6f,"lag_ms":%.3f,"prompt_tokens":%d,"output_tokens":%d,"wanted_tokens":%d,'
-    '"ttft_ms":%s,"tpot_ms":%s,"e2e_ms":%s,"max_itl_ms":%s,"status":%d,"error":%s,"cancelled":%s}\n'
+    '"ttft_ms":%s,"tpot_ms":%s,"e2e_ms":%s,"max_itl_ms":%s,"status":%d,"error":%s,"cancelled":%s,"blur_ms":%.3f}\n'
 )
 
 
@@ -58,6 +58,7 @@ class Recorder:
                 exchange.status,
                 json.dumps(exchange.error),
                 "true" if exchange.cancelled else "false",
+                exchange.blur_ns * self._ms,
             )
         )
         if meter.gaps_us:
