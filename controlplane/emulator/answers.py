@@ -7,9 +7,9 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from controlplane.emulator.chunks import DONE, Shape, WordEvents, escaped, frame, usage
+from controlplane.emulator.chunks import DONE, Shape, WordEvents, frame, usage
 from controlplane.emulator.protocol import Output
-from controlplane.emulator.tokens import OutputWords
+from controlplane.emulator.tokens import OutputWords, escaped
 
 
 class Mishap(StrEnum):
@@ -40,6 +40,17 @@ class Choice:
     @property
     def usage(self) -> dict[str, int]:
         return usage(self.prompt_tokens, self.sent)
+
+    @property
+    def is_whole(self) -> bool:
+        """True when no stop string cuts the text."""
+        return self._left is None
+
+    def take_word(self) -> bytes:
+        """Return the next token's text, JSON-escaped (only while `is_whole`)."""
+        word = self._words.escaped_word(self._start + self.sent)
+        self.sent += 1
+        return word
 
     def take(self, tokens: int) -> str:
         """Return the text of the next tokens (cut before a stop string)."""
@@ -77,10 +88,15 @@ class StreamAnswer:
         self._continuous = continuous_usage
         self._doom = doom
         self._unfinished = len(choices)
+        self._plain = doom.mishap is Mishap.NONE and not continuous_usage and all(one.is_whole for one in choices)
 
     def deliver(self, index: int, tokens: int, finished: bool) -> None:
         """Write the next tokens of one choice."""
         choice = self._choices[index]
+        if self._plain and tokens == 1 and choice.sent and not finished:  # nearly every token: kept short
+            if not self._transport.is_closing():
+                self._transport.write(self._events[index].framed(choice.take_word()))
+            return
         opening = self._opening(choice) if choice.sent == 0 else b""
         text = choice.take(tokens)
         if self._transport.is_closing() or self._befallen(choice):

@@ -131,10 +131,5 @@ class WordEvents:
         return b"%x\r\n%s%s%s\r\n" % (self._fixed + len(word), self._before, word, self._after)
 
 
-def escaped(text: str) -> bytes:
-    """Return text as it stands inside a JSON string."""
-    return json.dumps(text, ensure_ascii=False)[1:-1].encode()
-
-
 def _dump(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()

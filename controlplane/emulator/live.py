@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -14,6 +15,10 @@ from tuner.twin.engine import Emission, TwinEngine
 _TOGETHER_S = 0.0001
 """Tokens due within this wall-clock time are written in one go; an early write by so little is within the timers'
 own accuracy."""
+
+
+_SLICE = 32
+"""Tokens written before new requests get a look in (about half a millisecond)."""
 
 
 class Listener(Protocol):
@@ -45,11 +50,21 @@ class _Open:
 class LiveEngine:
     """Runs one twin engine against the wall clock.
 
-    `own` is the engine's clock (a degraded engine's runs slower), `outside` the clients'. Both are emulated seconds.
+    `own` is the engine's clock (a degraded engine's runs slower), `outside` the clients'. Both are emulated
+    seconds on top of `wall`, the event loop's clock.
     """
 
-    def __init__(self, engine: TwinEngine, *, own: LapsedClock, outside: LapsedClock, metrics: EngineMetrics) -> None:
+    def __init__(
+        self,
+        engine: TwinEngine,
+        *,
+        wall: Callable[[], float],
+        own: LapsedClock,
+        outside: LapsedClock,
+        metrics: EngineMetrics,
+    ) -> None:
         self._engine = engine
+        self._wall = wall
         self._own = own
         self._outside = outside
         self._metrics = metrics
@@ -97,8 +112,10 @@ class LiveEngine:
     async def run(self) -> None:
         """Live until cancelled."""
         while True:
-            self._turn()
-            await self._sleep()
+            if self._turn():
+                await asyncio.sleep(0)  # new requests come in between
+            else:
+                await self._sleep()
 
     def refresh_metrics(self) -> None:
         """Bring gauges and counters to this moment (a scrape asks for them)."""
@@ -108,15 +125,35 @@ class LiveEngine:
         metrics.preemptions = counters.preemptions
         metrics.prefix_queries, metrics.prefix_hits = counters.prefix_cache_queries, counters.prefix_cache_hits
 
-    def _turn(self) -> None:
-        """Let the twin come to this moment and write every token that is due."""
-        now_s = self._own.now()
-        while (step := self._engine.next_step(now_s)) is not None:
-            self._metrics.iteration_tokens.observe(step.tokens)
-            self._outbox.extend(step.emitted)
-        early_s = now_s + self._own.span(_TOGETHER_S)
-        while self._outbox and self._outbox[0].at_s <= early_s:
-            self._deliver(self._outbox.popleft())
+    def _turn(self) -> bool:
+        """Do a little of what is due now; return whether there may be more.
+
+        Tokens go out before the twin works out its next step: clients wait for the one, nobody for the other.
+        """
+        if self._write_due():
+            return True
+        step = self._engine.next_step(self._own.now())
+        if step is None:
+            return False
+        self._metrics.iteration_tokens.observe(step.tokens)
+        self._outbox.extend(step.emitted)
+        return True
+
+    def _write_due(self) -> bool:
+        """Write tokens that are due, at most a slice; return whether that was a whole slice."""
+        outbox, own, late_s = self._outbox, self._own, 0.0
+        due_s = own.now() + own.span(_TOGETHER_S)
+        for written in range(_SLICE):
+            if not outbox or outbox[0].at_s > due_s:
+                if written:
+                    self._metrics.lag_wall_s.observe(max(0.0, late_s), written)
+                return False
+            emission = outbox.popleft()
+            wall_s = self._wall()
+            late_s = wall_s - own.wall_at(emission.at_s)
+            self._deliver(emission, self._outside.at(wall_s))
+        self._metrics.lag_wall_s.observe(max(0.0, late_s), _SLICE)
+        return True
 
     async def _sleep(self) -> None:
         """Wait for the next event of the twin, the next token due or a change from outside, whichever is first."""
@@ -130,13 +167,11 @@ class LiveEngine:
         if alarm is not None:
             alarm.cancel()
 
-    def _deliver(self, emission: Emission) -> None:
+    def _deliver(self, emission: Emission, now_s: float) -> None:
         request = self._open.get(emission.request_id)
         if request is None:
             return
-        wall_s = asyncio.get_running_loop().time()
-        self._metrics.lag_wall_s.observe(max(0.0, wall_s - self._own.wall_at(emission.at_s)))
-        self._measure(request, emission.tokens, self._outside.at(wall_s))
+        self._measure(request, emission.tokens, now_s)
         if emission.finished:
             del self._open[emission.request_id]
             self._measure_finished(request)

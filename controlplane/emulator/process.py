@@ -96,6 +96,7 @@ class EmulatorProcess:
         metrics = EngineMetrics(settings.served_names[0], setup.max_model_len, self._info(), self._cache_info())
         engine = LiveEngine(
             TwinEngine(setup, settings.seed),
+            wall=wall,
             own=LapsedClock(wall, settings.time_lapse),
             outside=LapsedClock(wall, settings.time_lapse),
             metrics=metrics,

@@ -6,6 +6,7 @@ and any other text costs about a token per four characters, as English does in t
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import string
@@ -78,10 +79,16 @@ class OutputWords:
         draw = random.Random(seed)
         self._ids = [draw.randrange(tokenizer.vocabulary_size) for _ in range(pool)]
         self._words = [tokenizer.decode([token]) or " " for token in self._ids]
+        self._escaped = [escaped(word) for word in self._words]
+        self._size = pool
 
     def word(self, position: int) -> str:
         """Return the text of the token at a position (positions go round)."""
-        return self._words[position % len(self._words)]
+        return self._words[position % self._size]
+
+    def escaped_word(self, position: int) -> bytes:
+        """Return the same as it stands in a JSON string."""
+        return self._escaped[position % self._size]
 
     def text(self, start: int, count: int) -> str:
         """Return the text of `count` tokens from position `start` on."""
@@ -89,7 +96,7 @@ class OutputWords:
 
     def token(self, position: int) -> int:
         """Return the id of the token at a position."""
-        return self._ids[position % len(self._ids)]
+        return self._ids[position % self._size]
 
 
 def block_hashes(ids: Sequence[int], block_size: int) -> tuple[int, ...]:
@@ -100,6 +107,11 @@ def block_hashes(ids: Sequence[int], block_size: int) -> tuple[int, ...]:
         parent = hash((parent, *ids[start : start + block_size]))
         hashes.append(parent)
     return tuple(hashes)
+
+
+def escaped(text: str) -> bytes:
+    """Return text as it stands inside a JSON string."""
+    return json.dumps(text, ensure_ascii=False)[1:-1].encode()
 
 
 def _word(token: int) -> str:

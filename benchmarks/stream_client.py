@@ -1,0 +1,98 @@
+"""A minimal open-loop client of token streams: connections made beforehand, every read stamped as it comes in."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Request(NamedTuple):
+    at_s: float
+    prompt_tokens: int
+    output_tokens: int
+
+
+class Seen(NamedTuple):
+    """Milliseconds from the scheduled instant."""
+
+    ttft_ms: float
+    e2e_ms: float
+    tokens: int
+
+
+class Client:
+    """Open loop over connections made beforehand."""
+
+    def __init__(self, port: int, requests: Sequence[Request]) -> None:
+        self._port = port
+        self._requests = requests
+        self._idle: list[Stream] = []
+
+    async def run(self) -> tuple[list[Seen], list[float]]:
+        """Return what was seen of each request and how late each was sent (ms)."""
+        loop = asyncio.get_running_loop()
+        messages = [_message(request) for request in self._requests]
+        for _ in range(min(600, len(messages))):
+            _, stream = await loop.create_connection(Stream, "127.0.0.1", self._port)
+            self._idle.append(stream)
+        start_s = loop.time() + 0.5
+        return await self._send_all(messages, start_s)
+
+    async def _send_all(self, messages: Sequence[bytes], start_s: float) -> tuple[list[Seen], list[float]]:
+        loop = asyncio.get_running_loop()
+        waiting, lag_ms = [], []
+        for request, message in zip(self._requests, messages, strict=True):
+            delay_s = start_s + request.at_s - loop.time()
+            if delay_s > 0:
+                await asyncio.sleep(delay_s)
+            lag_ms.append((loop.time() - start_s - request.at_s) * 1e3)
+            waiting.append(self._idle.pop().send(message, start_s + request.at_s, self._idle))
+        return list(await asyncio.gather(*waiting)), lag_ms
+
+
+class Stream(asyncio.Protocol):
+    """One connection; counts the events of one answer at a time."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._tail = b""
+
+    def send(self, message: bytes, due_s: float, idle: list[Stream]) -> asyncio.Future[Seen]:
+        self._done: asyncio.Future[Seen] = asyncio.get_running_loop().create_future()
+        self._due_s, self._first_s, self._last_s, self._tokens, self._idle = due_s, 0.0, 0.0, 0, idle
+        self._transport.write(message)
+        return self._done
+
+    def data_received(self, data: bytes) -> None:
+        now_s = asyncio.get_running_loop().time()
+        text = self._tail + data
+        events = text.count(b'"token_ids":null}]}\n\n')
+        self._tail = text[-18:] if events == 0 else text[text.rindex(b"}]}\n\n") + 5 :][-18:]
+        if events:
+            self._first_s = self._first_s or now_s
+            self._last_s = now_s
+            self._tokens += events
+        if text.endswith(b"0\r\n\r\n"):
+            self._tail = b""
+            self._idle.append(self)
+            ttft_ms, e2e_ms = (self._first_s - self._due_s) * 1e3, (self._last_s - self._due_s) * 1e3
+            self._done.set_result(Seen(ttft_ms, e2e_ms, self._tokens))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._done.done():
+            self._done.set_exception(exc or ConnectionResetError("the emulator hung up"))
+
+
+def _message(request: Request) -> bytes:
+    body = json.dumps(
+        {
+            "prompt": [(17 * k) % 128000 for k in range(request.prompt_tokens)],
+            "max_tokens": request.output_tokens,
+            "ignore_eos": True,
+            "stream": True,
+        }
+    ).encode()
+    return b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
