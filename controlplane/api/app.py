@@ -20,7 +20,7 @@ from controlplane.api import (
     studies,
     trials,
 )
-from controlplane.api.context import Context, Predict
+from controlplane.api.context import Context
 from controlplane.ports import Clock, FleetView, RecordSource, Store
 
 PREFIX = "/api/v1"
@@ -51,7 +51,6 @@ def create_app(
     records: RecordSource,
     fleet_view: FleetView,
     clock: Clock,
-    predict: Predict | None = None,
     open_without_keys: bool = False,
     trusted_as: str | None = None,
 ) -> FastAPI:
@@ -74,7 +73,6 @@ def create_app(
         records=records,
         fleet_view=fleet_view,
         clock=clock,
-        predict=predict,
         open_without_keys=open_without_keys,
         trusted_as=trusted_as,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, Protocol, TypeVar, cast
+from typing import Annotated, Any, Generic, TypeVar, cast
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Query, Request, Security
@@ -13,8 +13,6 @@ from pydantic import BaseModel
 
 from controlplane.domain.base import Value
 from controlplane.domain.errors import Refused, StaleVersion
-from controlplane.domain.service import ServiceSpec
-from controlplane.domain.what_if import WhatIf, WhatIfAnswer
 from controlplane.ports import Clock, FleetView, RecordSource, Store
 from controlplane.services.keys import key_for, list_keys
 
@@ -22,12 +20,6 @@ T = TypeVar("T")
 OPEN_ACTOR = "local"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 STALE_ATTEMPTS = 3
-
-
-class Predict(Protocol):
-    """What the twin expects of one configuration of a service. Raises InvalidInput when no profile fits."""
-
-    def __call__(self, spec: ServiceSpec, question: WhatIf) -> WhatIfAnswer: ...
 
 
 @dataclass(frozen=True)
@@ -38,7 +30,6 @@ class Context:
     records: RecordSource
     fleet_view: FleetView
     clock: Clock
-    predict: Predict | None
     open_without_keys: bool
     trusted_as: str | None
 

@@ -7,16 +7,14 @@ from fastapi import APIRouter
 from controlplane.api.context import Actor, Ctx, problems
 from controlplane.api.requests import Question
 from controlplane.domain.base import ServiceName
-from controlplane.domain.errors import Unavailable
 from controlplane.domain.what_if import WhatIfAnswer
+from controlplane.services.what_if import what_if
 
 router = APIRouter(prefix="/predict", tags=["what if"])
 
 
-@router.post("", summary="Predict latency, capacity and cost", responses=problems(404, 422, 503))
+@router.post("", summary="Predict latency, capacity and cost", responses=problems(404, 422))
 def predict(body: Question, ctx: Ctx, _: Actor) -> WhatIfAnswer:
     """In virtual time; every latency with its 90 % interval."""
-    if ctx.predict is None:
-        raise Unavailable("this control plane has no twin")
     spec = ctx.store.get_service(ServiceName(body.service)).value.spec
-    return ctx.predict(spec, body)
+    return what_if(spec, body)

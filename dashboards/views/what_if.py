@@ -40,11 +40,18 @@ def show(client: ApiClient) -> None:
         question = _question(service)
     with right:
         try:
-            answer = client.predict(service.name, question)
+            answer = _ask(client, service.model_dump_json(), service.name, question.model_dump_json())
         except ApiProblem as problem:
             components.note("The twin cannot answer this", str(problem))
             return
         _show(client, service, answer)
+
+
+@st.cache_data(ttl=60, max_entries=200, show_spinner=False)
+def _ask(_client: ApiClient, described: str, service: str, question: str) -> WhatIfAnswer:
+    # A question costs the API some hundred milliseconds, and the page asks again at every refresh.
+    # `described` is part of what the answer is kept for: a changed service is asked about anew.
+    return _client.predict(service, WhatIf.model_validate_json(question))
 
 
 def _question(service: Service) -> WhatIf:

@@ -1,4 +1,4 @@
-"""A real API server on a seeded store: `python -m tests.e2e.dashboard.api_server full|empty`; prints its port."""
+"""A real API server on a seeded store: `python -m tests.e2e.dashboard.api_server full|empty PORT`; prints the port."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def clock() -> datetime:
     return datetime.now(UTC)
 
 
-def serve(state: str) -> None:
+def serve(state: str, port: int) -> None:
     """Serve until killed."""
     store, full = FakeStore(), state == "full"
     traffic = seed.fill(store, clock()) if full else {}
@@ -47,7 +47,7 @@ def serve(state: str) -> None:
         clock=clock,
         open_without_keys=True,
     )
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", port))
     sys.stdout.write(f"{listener.getsockname()[1]}\n")
     sys.stdout.flush()
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
@@ -55,4 +55,4 @@ def serve(state: str) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(sys.argv[1], int(sys.argv[2]))

@@ -127,6 +127,10 @@ def test_schedules_are_listed_per_service(api: TestClient, store: FakeStore) -> 
     assert [(item["service"], item["spec"]["name"]) for item in items] == [("code", "weekly")]
 
 
-def test_without_a_twin_a_prediction_is_unavailable(api: TestClient, store: FakeStore) -> None:
+def test_the_twin_answers_for_flags_nobody_started(api: TestClient, store: FakeStore) -> None:
     store.save_service(a_service(), 0)
-    problem(api.post("/predict", json={"service": "chat"}), 503)
+    body = api.post("/predict", json={"service": "chat", "flags": {"max_num_seqs": 8}, "rate_rps": 2}).json()
+    assert body["config"]["flags"] == {"max-num-seqs": 8}
+    assert body["capacity"]["rps"] > 0
+    assert body["point"]["latency"]["ttft_ms_p95"]["value"] > 0
+    problem(api.post("/predict", json={"service": "chat", "rate_rps": -1}), 422)

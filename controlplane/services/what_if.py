@@ -1,0 +1,120 @@
+"""What if: ask the twin about a configuration, a rate or a traffic nobody measured. Nothing is started."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from controlplane.domain.capacity import FleetSize, fleet_size, replicas_for, usd_per_million_tokens
+from controlplane.domain.engine import EngineConfig
+from controlplane.domain.errors import InvalidInput
+from controlplane.domain.service import ServiceSpec
+from controlplane.domain.slo import LatencyMetric
+from controlplane.domain.what_if import Expected, ExpectedPoint, WhatIf, WhatIfAnswer
+from controlplane.domain.workload import Lengths, SyntheticWorkload, TraceWorkload
+from controlplane.services.study_search import workload_at
+from tuner.first_tier import shape_of
+from tuner.twin.predict import RequestsAt, capacity, interval, is_saturated, notes
+from tuner.twin.setup import DoesNotFit, EngineSetup, resolve
+from tuner.twin.simulate import RequestArrays, ResultArrays, simulate
+
+CURVE_POINTS = 10
+CURVE_END = 1.12  # of the capacity: far enough to see where it bends
+WINDOW_S = 60.0  # long enough for a queue to show
+
+_SPREAD = 0.8  # coefficient of variation of lengths a person gives as a mean only
+
+
+def what_if(spec: ServiceSpec, question: WhatIf) -> WhatIfAnswer:
+    """Return what the twin expects. Raises InvalidInput when it does not know the model, the GPU or a flag's value."""
+    shape = shape_of(spec)
+    if shape is None:
+        why = "the twin needs its config.json: a model folder, or a shape that ships with Fleetune"
+        raise InvalidInput(f"the twin does not know the model {spec.model.path}", why=why)
+    config = spec.baseline.with_flags(question.flags)
+    try:
+        setup = resolve(shape, spec.gpus.type, config)
+    except DoesNotFit as refusal:
+        return WhatIfAnswer(service=spec.service, config=config, profile="memory model", refusal=str(refusal))
+    return _answer(spec, question, config, setup)
+
+
+def _answer(spec: ServiceSpec, question: WhatIf, config: EngineConfig, setup: EngineSetup) -> WhatIfAnswer:
+    asked = _with_lengths(spec, question)
+    requests_at = workload_at(asked, seed=spec.tuning.seed, duration_s=WINDOW_S)
+    percentiles = sorted({50.0, 99.0, *(slo.percentile for slo in spec.slos.latency)})
+    found = capacity(setup, requests_at, spec.slos.latency, start_rps=question.rate_rps or 1.0)
+    size = _size(spec, question, config, found.rps)
+    sample = requests_at(question.rate_rps or max(found.rps, 1 / 64))
+    rates = np.linspace(found.rps / CURVE_POINTS, found.rps * CURVE_END, CURVE_POINTS) if question.curve else ()
+    return WhatIfAnswer(
+        service=spec.service,
+        config=config,
+        profile=setup.profile.name,
+        kv_tokens=setup.memory.kv_tokens,
+        point=None if question.rate_rps is None else _point(setup, requests_at, question.rate_rps, percentiles),
+        capacity=found,
+        fleet=size,
+        usd_per_million_tokens=None if size is None else _usd_per_million(spec, question, size, sample),
+        curve=tuple(_point(setup, requests_at, float(rate), percentiles) for rate in rates if rate > 0),
+        notes=notes(setup, sample),
+    )
+
+
+def _with_lengths(spec: ServiceSpec, question: WhatIf) -> ServiceSpec:
+    """Return the spec with a synthetic workload of the asked means; a mean not asked for stays the workload's."""
+    if question.prompt_tokens is None and question.output_tokens is None:
+        return spec
+    sample = workload_at(spec, seed=spec.tuning.seed)(1.0)
+    prompt = question.prompt_tokens or float(sample.prompt_tokens.mean())
+    output = question.output_tokens or float(sample.output_tokens.mean())
+    longest = spec.workload.max_prompt_tokens if isinstance(spec.workload, TraceWorkload) else 131072
+    workload = SyntheticWorkload(
+        prompt_tokens=Lengths(mean=prompt, cv=_SPREAD, max=max(longest, int(prompt))),
+        output_tokens=Lengths(mean=output, cv=_SPREAD),
+        arrivals=spec.workload.arrivals,
+        seed=spec.workload.seed,
+    )
+    return spec.evolve(workload=workload)
+
+
+def _point(setup: EngineSetup, requests_at: RequestsAt, rate_rps: float, percentiles: Iterable[float]) -> ExpectedPoint:
+    requests = requests_at(rate_rps)
+    result = simulate(setup, requests)
+    return ExpectedPoint(
+        rate_rps=rate_rps,
+        saturated=is_saturated(requests, result),
+        latency={
+            f"{metric.value}_p{rank:g}": expected
+            for metric in LatencyMetric
+            for rank in percentiles
+            if (expected := _expected(setup, result, metric, rank)) is not None
+        },
+        kv_usage=result.peak_kv_usage,
+    )
+
+
+def _expected(setup: EngineSetup, result: ResultArrays, metric: LatencyMetric, rank: float) -> Expected | None:
+    seconds = {LatencyMetric.TTFT: result.ttft_s, LatencyMetric.TPOT: result.tpot_s, LatencyMetric.E2E: result.e2e_s}
+    known = seconds[metric][~np.isnan(seconds[metric])]
+    if not len(known):
+        return None
+    found = interval(setup, float(np.percentile(known, rank)) * 1e3)
+    return Expected(value=found.value, low=found.low, high=found.high)
+
+
+def _size(spec: ServiceSpec, question: WhatIf, config: EngineConfig, capacity_rps: float) -> FleetSize | None:
+    if capacity_rps <= 0:
+        return None
+    objective = spec.tuning.objective
+    target = question.target_qps or spec.slos.target_qps
+    replicas = replicas_for(target, capacity_rps, headroom=objective.headroom, spare=objective.spare_replicas)
+    return fleet_size(replicas, config.gpus_per_replica, spec.gpus)
+
+
+def _usd_per_million(spec: ServiceSpec, question: WhatIf, size: FleetSize, sample: RequestArrays) -> float:
+    """Return the price of tokens when the fleet carries exactly its target."""
+    tokens = float((sample.prompt_tokens + sample.output_tokens).mean())
+    target = question.target_qps or spec.slos.target_qps
+    return usd_per_million_tokens(size.usd_per_hour, target * tokens)

@@ -1,0 +1,88 @@
+"""Buttons: each asks first, then acts through the API, and what came of it is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.dashboard.conftest import Site, a_dashboard, an_api
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A dashboard of its own: these tests change what it shows."""
+    with an_api("full") as api_url, a_dashboard(api_url, tmp_path_factory.mktemp("act")) as running:
+        yield running
+
+
+def ask(site: Site, path: str) -> Any:
+    return httpx.get(f"{site.api_url}/api/v1{path}", trust_env=False).json()
+
+
+def confirm(page: Page, label: str, reason: str = "") -> None:
+    """Press a button, give a reason, and confirm."""
+    page.get_by_role("button", name=label, exact=True).click()
+    if reason:
+        page.get_by_label("Reason, kept in the audit").fill(reason)
+        page.keyboard.press("Tab")
+    page.get_by_role("button", name=f"{label} now").click()
+
+
+def test_a_rollout_is_paused_with_a_reason_and_resumed(page: Page, site: Site) -> None:
+    site.open(page, "rollout")
+    confirm(page, "Pause rollout", "the reason")
+    expect(page.locator(".ft-pill", has_text="paused")).to_be_visible()
+    assert ask(site, "/rollouts/ro-1")["state"] == "paused"
+    told = ask(site, "/events?subject=rollout/ro-1")["items"][0]
+    assert "the reason" in told["reason"]
+    confirm(page, "Resume rollout")
+    expect(page.locator(".ft-pill", has_text="progressing")).to_be_visible()
+
+
+def test_nothing_happens_before_the_confirmation(page: Page, site: Site) -> None:
+    site.open(page, "rollout")
+    page.get_by_role("button", name="Abort rollout", exact=True).click()
+    expect(page.get_by_role("button", name="Abort rollout now")).to_be_visible()
+    assert ask(site, "/rollouts/ro-1")["state"] == "progressing"
+
+
+def test_a_refused_action_says_why_and_changes_nothing(page: Page, site: Site) -> None:
+    site.open(page, "study")
+    confirm(page, "Apply recommendation")  # while the seeded rollout is under way
+    expect(page.get_by_text("has a rollout under way").first).to_be_visible()
+    assert len(ask(site, "/rollouts")["items"]) == 1
+
+
+def test_a_study_of_another_service_is_aborted(page: Page, site: Site) -> None:
+    site.open(page, "study")
+    page.get_by_label("Service").click()
+    page.get_by_role("option", name="code").click()
+    expect(page.get_by_text("Study st-2")).to_be_visible()
+    confirm(page, "Abort study")
+    expect(page.locator(".ft-pill", has_text="aborted")).to_be_visible()
+    assert ask(site, "/studies/st-2")["state"] == "aborted"
+
+
+def test_a_schedule_is_added_paused_and_deleted(page: Page, site: Site) -> None:
+    site.open(page, "schedules")
+    page.get_by_label("Name").fill("nightly")
+    page.get_by_label("Five cron fields, UTC").fill("30 1 * * *")
+    page.get_by_role("button", name="Add schedule").click()
+    expect(page.get_by_text("30 1 * * *").first).to_be_visible()
+    confirm(page, "Delete schedule")
+    expect(page.get_by_text("30 1 * * *")).to_have_count(0)
+    page.get_by_role("button", name="Pause schedule").click()
+    expect(page.locator(".ft-pill", has_text="paused")).to_be_visible()
+
+
+def test_a_broken_cron_is_refused_with_one_message(page: Page, site: Site) -> None:
+    site.open(page, "schedules")
+    page.get_by_label("Name").fill("broken")
+    page.get_by_label("Five cron fields, UTC").fill("every day")
+    page.get_by_role("button", name="Add schedule").click()
+    expect(page.get_by_text("five valid cron fields").first).to_be_visible()
+    assert len(ask(site, "/schedules")["items"]) == 1

@@ -1,0 +1,89 @@
+"""Every page in a real browser: with data, without, and with an API that is down."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.dashboard.conftest import PATHS, Site, a_dashboard, an_api, free_port
+
+# What a person must find on each page when there is data.
+_FOUND = {
+    "overview": ["P99 TTFT", "limit 1500 ms", "Time to first token", "By revision", "canary"],
+    "fleet": ["GPU 0", "chat-canary-1", "free", "No available memory for the cache blocks."],
+    "study": ["Study st-1", "−62", "Baseline", "Winner", "Latency against rate", "What each knob did", "Trials"],
+    "rollout": ["Rollout ro-1", "so far inconclusive", "Canary against stable", "within both margins", "Timeline"],
+    "load-report": ["Load report load-2", "Goodput", "P99 TTFT ≤ 1500 ms", "valid"],
+    "what-if": ["Capacity of one replica", "Predicted", "P99 TTFT"],
+    "schedules": ["weekly", "0 2 * * SUN", "tune, then roll out the winner"],
+    "events": ["Who did what"],
+}
+
+_NEXT = {
+    "fleet": "fleetune up -f service.yaml",
+    "load-report": "fleetune load -f profile.yaml",
+    "events": "fleetune up -f service.yaml",
+}
+
+
+def no_traceback(page: Page) -> None:
+    assert page.get_by_text("Traceback").count() == 0
+    assert page.locator('[data-testid="stException"]').count() == 0
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_with_data_the_page_shows_it(page: Page, full: Site, path: str) -> None:
+    full.open(page, path)
+    for text in _FOUND[path]:
+        expect(page.get_by_text(text).first).to_be_visible()
+    no_traceback(page)
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS if path not in ("schedules", "events", "what-if")])
+def test_emulated_figures_are_marked_with_their_time_lapse(page: Page, full: Site, path: str) -> None:
+    full.open(page, path)
+    expect(page.get_by_text("Time-lapse ×3").first).to_be_visible()
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_without_data_the_page_says_what_to_do_next(page: Page, empty: Site, path: str) -> None:
+    empty.open(page, path)
+    expect(page.get_by_text(_NEXT.get(path, "fleetune up -f service.yaml"))).to_be_visible()
+    no_traceback(page)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_when_the_api_is_down_the_page_says_so_once(page: Page, down: Site, path: str) -> None:
+    down.open(page, path)
+    expect(page.get_by_text("The control plane does not answer")).to_have_count(1)
+    expect(page.get_by_text("Serving is not affected")).to_be_visible()
+    no_traceback(page)
+
+
+def test_the_page_recovers_by_itself_when_the_api_comes_back(
+    page: Page, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    port = free_port()
+    with a_dashboard(f"http://127.0.0.1:{port}", tmp_path_factory.mktemp("back")) as site:
+        site.open(page, "fleet")
+        expect(page.get_by_text("The control plane does not answer")).to_be_visible()
+        with an_api("full", port):
+            expect(page.get_by_text("chat-canary-1")).to_be_visible()
+        expect(page.get_by_text("The control plane does not answer")).to_be_visible()
+
+
+def test_live_figures_move_without_a_click(page: Page, full: Site) -> None:
+    full.open(page, "overview")
+    requests = page.locator(".ft-card", has_text="truncated").locator(".v")
+    before = requests.inner_text()
+    expect(requests).not_to_have_text(before)
+
+
+def test_nothing_is_asked_of_another_host(page: Page, full: Site) -> None:
+    hosts: set[str | None] = set()
+    page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
+    for path in PATHS:
+        full.open(page, path)
+    assert hosts <= {"127.0.0.1", None}

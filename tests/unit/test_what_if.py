@@ -1,0 +1,60 @@
+"""What the twin answers to a person."""
+
+from __future__ import annotations
+
+import pytest
+
+from controlplane.domain.errors import InvalidInput
+from controlplane.domain.hardware import GpuPool
+from controlplane.domain.service import ModelSpec, ServiceSpec
+from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
+from controlplane.domain.what_if import WhatIf
+from controlplane.services.what_if import what_if
+from tests.builders_serving import a_spec
+
+
+def an_8b_spec() -> ServiceSpec:
+    limit = LatencySlo(metric=LatencyMetric.TTFT, percentile=95, limit_ms=500)
+    return a_spec(slos=SloSet(latency=(limit,), target_qps=40))
+
+
+def test_latency_grows_along_the_curve_and_is_told_at_the_limits_own_percentile() -> None:
+    answer = what_if(an_8b_spec(), WhatIf(rate_rps=5, curve=True))
+    assert answer.point is not None
+    expected = answer.point.latency["ttft_ms_p95"]
+    assert expected.low < expected.value < expected.high
+    first, last = answer.curve[0], answer.curve[-1]
+    assert first.rate_rps < last.rate_rps
+    assert first.latency["e2e_ms_p50"].value < last.latency["e2e_ms_p50"].value
+
+
+def test_the_fleet_carries_the_asked_target_with_headroom() -> None:
+    spec = an_8b_spec()
+    once, twice = (what_if(spec, WhatIf(target_qps=qps)) for qps in (400, 800))
+    assert once.capacity is not None
+    assert once.fleet is not None
+    assert twice.fleet is not None
+    assert once.fleet.replicas * once.capacity.rps * (1 - spec.tuning.objective.headroom) >= 400
+    assert twice.fleet.replicas > once.fleet.replicas
+
+
+def test_longer_outputs_leave_less_capacity() -> None:
+    short, long = (what_if(an_8b_spec(), WhatIf(output_tokens=tokens)).capacity for tokens in (20, 400))
+    assert short is not None
+    assert long is not None
+    assert long.rps < short.rps
+
+
+def test_a_model_that_does_not_fit_is_refused_with_the_reason() -> None:
+    spec = an_8b_spec().evolve(model=ModelSpec(name="big", path="llama-70b"))
+    answer = what_if(spec, WhatIf())
+    assert answer.refusal is not None
+    assert "does not fit" in answer.refusal
+    assert answer.capacity is None
+
+
+def test_an_unknown_model_or_gpu_is_named() -> None:
+    with pytest.raises(InvalidInput, match="does not know the model"):
+        what_if(an_8b_spec().evolve(model=ModelSpec(name="x", path="nobody/knows")), WhatIf())
+    with pytest.raises(InvalidInput, match="Z9000"):
+        what_if(an_8b_spec().evolve(gpus=GpuPool(type="Z9000", count=1, price_usd_per_gpu_hour=1)), WhatIf())
