@@ -13,6 +13,7 @@ from alembic.util.exc import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
 from controlplane.adapters.store_sql.database import Database
+from controlplane.adapters.store_sql.tables import VERSION_TABLE
 from controlplane.domain.errors import Unavailable
 
 _LOCK = 0x666C6565  # "flee": any number will do, all processes must name the same one
@@ -44,7 +45,7 @@ def newest() -> str:
 
 
 def _refuse_newer(database: Database, connection: sa.Connection, config: Config) -> None:
-    present = MigrationContext.configure(connection).get_current_revision()
+    present = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if present is not None and present not in known:
         raise Unavailable(

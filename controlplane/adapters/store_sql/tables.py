@@ -13,6 +13,9 @@ from controlplane.domain.rollout import ROLLOUT_FINAL
 
 METADATA = sa.MetaData()
 
+VERSION_TABLE = "fleetune_schema"
+"""Our tables carry our name because Optuna keeps its own `studies`, `trials` and `alembic_version` beside them."""
+
 
 class Instant(sa.types.TypeDecorator[datetime]):
     """An aware moment, kept as seconds since the epoch (microseconds survive)."""
@@ -36,10 +39,12 @@ def _document() -> tuple[sa.Column[int], sa.Column[str]]:
     return sa.Column("version", sa.Integer, nullable=False), sa.Column("document", sa.Text, nullable=False)
 
 
-SERVICES = sa.Table("services", METADATA, _seq(), sa.Column("name", sa.Text, nullable=False, unique=True), *_document())
+SERVICES = sa.Table(
+    "fleetune_services", METADATA, _seq(), sa.Column("name", sa.Text, nullable=False, unique=True), *_document()
+)
 
 STUDIES = sa.Table(
-    "studies",
+    "fleetune_studies",
     METADATA,
     _seq(),
     sa.Column("study_id", sa.Text, nullable=False, unique=True),
@@ -52,7 +57,7 @@ STUDIES = sa.Table(
 )
 
 TRIALS = sa.Table(
-    "trials",
+    "fleetune_trials",
     METADATA,
     _seq(),
     sa.Column("trial_id", sa.Text, nullable=False, unique=True),
@@ -61,7 +66,7 @@ TRIALS = sa.Table(
 )
 
 REVISIONS = sa.Table(
-    "revisions",
+    "fleetune_revisions",
     METADATA,
     _seq(),
     sa.Column("revision_id", sa.Text, nullable=False, unique=True),
@@ -70,7 +75,7 @@ REVISIONS = sa.Table(
 )
 
 ROLLOUTS = sa.Table(
-    "rollouts",
+    "fleetune_rollouts",
     METADATA,
     _seq(),
     sa.Column("rollout_id", sa.Text, nullable=False, unique=True),
@@ -85,7 +90,7 @@ ONE_ROLLOUT = sa.Index(
 )
 
 SCHEDULES = sa.Table(
-    "schedules",
+    "fleetune_schedules",
     METADATA,
     _seq(),
     sa.Column("service", sa.Text, nullable=False),
@@ -95,7 +100,7 @@ SCHEDULES = sa.Table(
 )
 
 EVENTS = sa.Table(
-    "events",
+    "fleetune_events",
     METADATA,
     _seq(),
     sa.Column("service", sa.Text, index=True),
@@ -104,7 +109,7 @@ EVENTS = sa.Table(
 )
 
 LOAD_REPORTS = sa.Table(
-    "load_reports",
+    "fleetune_load_reports",
     METADATA,
     _seq(),
     sa.Column("report_id", sa.Text, nullable=False, unique=True),
@@ -114,14 +119,14 @@ LOAD_REPORTS = sa.Table(
 )
 
 COUNTERS = sa.Table(
-    "counters",
+    "fleetune_counters",
     METADATA,
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("value", sa.BigInteger, nullable=False),
 )
 
 SETTINGS = sa.Table(
-    "settings",
+    "fleetune_settings",
     METADATA,
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("value", sa.Text, nullable=False),

@@ -11,19 +11,19 @@ branch_labels = None
 depends_on = None
 
 _SEARCHED = {
-    "studies": ("service", "state", "to_apply"),
-    "trials": ("study_id",),
-    "revisions": ("service",),
-    "rollouts": ("service",),
-    "events": ("service", "subject"),
-    "load_reports": ("service",),
+    "fleetune_studies": ("service", "state", "to_apply"),
+    "fleetune_trials": ("study_id",),
+    "fleetune_revisions": ("service",),
+    "fleetune_rollouts": ("service",),
+    "fleetune_events": ("service", "subject"),
+    "fleetune_load_reports": ("service",),
 }
 
 
 def upgrade() -> None:
-    op.create_table("services", _seq(), _text("name", unique=True), *_document())
+    op.create_table("fleetune_services", _seq(), _text("name", unique=True), *_document())
     op.create_table(
-        "studies",
+        "fleetune_studies",
         _seq(),
         _text("study_id", unique=True),
         _text("service"),
@@ -33,17 +33,24 @@ def upgrade() -> None:
         sa.Column("heartbeat_at", sa.Double()),
         *_document(),
     )
-    op.create_table("trials", _seq(), _text("trial_id", unique=True), _text("study_id"), *_document())
-    op.create_table("revisions", _seq(), _text("revision_id", unique=True), _text("service"), _text("document"))
+    op.create_table("fleetune_trials", _seq(), _text("trial_id", unique=True), _text("study_id"), *_document())
     op.create_table(
-        "rollouts", _seq(), _text("rollout_id", unique=True), _text("service"), _text("state"), *_document()
+        "fleetune_revisions", _seq(), _text("revision_id", unique=True), _text("service"), _text("document")
     )
     op.create_table(
-        "schedules", _seq(), _text("service"), _text("name"), *_document(), sa.UniqueConstraint("service", "name")
+        "fleetune_rollouts", _seq(), _text("rollout_id", unique=True), _text("service"), _text("state"), *_document()
     )
-    op.create_table("events", _seq(), sa.Column("service", sa.Text()), _text("subject"), _text("document"))
     op.create_table(
-        "load_reports",
+        "fleetune_schedules",
+        _seq(),
+        _text("service"),
+        _text("name"),
+        *_document(),
+        sa.UniqueConstraint("service", "name"),
+    )
+    op.create_table("fleetune_events", _seq(), sa.Column("service", sa.Text()), _text("subject"), _text("document"))
+    op.create_table(
+        "fleetune_load_reports",
         _seq(),
         _text("report_id", unique=True),
         sa.Column("service", sa.Text()),
@@ -51,25 +58,27 @@ def upgrade() -> None:
         _text("document"),
     )
     op.create_table(
-        "counters", sa.Column("name", sa.Text(), primary_key=True), sa.Column("value", sa.BigInteger(), nullable=False)
+        "fleetune_counters",
+        sa.Column("name", sa.Text(), primary_key=True),
+        sa.Column("value", sa.BigInteger(), nullable=False),
     )
-    op.create_table("settings", sa.Column("name", sa.Text(), primary_key=True), _text("value"))
+    op.create_table("fleetune_settings", sa.Column("name", sa.Text(), primary_key=True), _text("value"))
     _indexes()
 
 
 def downgrade() -> None:
     tables = (
-        "settings",
-        "counters",
-        "load_reports",
-        "events",
-        "schedules",
-        "rollouts",
-        "revisions",
-        "trials",
-        "studies",
+        "fleetune_settings",
+        "fleetune_counters",
+        "fleetune_load_reports",
+        "fleetune_events",
+        "fleetune_schedules",
+        "fleetune_rollouts",
+        "fleetune_revisions",
+        "fleetune_trials",
+        "fleetune_studies",
     )
-    for table in (*tables, "services"):
+    for table in (*tables, "fleetune_services"):
         op.drop_table(table)
 
 
@@ -80,7 +89,7 @@ def _indexes() -> None:
     unfinished = sa.text("state NOT IN ('aborted', 'promoted')")
     op.create_index(
         "one_rollout_per_service",
-        "rollouts",
+        "fleetune_rollouts",
         ["service"],
         unique=True,
         sqlite_where=unfinished,
