@@ -25,7 +25,6 @@ class RecordTable:
     index: Ints
     scheduled_s: Floats
     lag_ms: Floats
-    blur_ms: Floats
     prompt_tokens: Ints
     output_tokens: Ints
     ttft_ms: Floats
@@ -35,6 +34,7 @@ class RecordTable:
     status: Ints
     cancelled: npt.NDArray[np.bool_]
     error: npt.NDArray[np.str_]  # "" for none
+    blur_ms: Floats | None = None  # how much earlier the first token may have come than could be told
 
     def __len__(self) -> int:
         return len(self.index)
@@ -44,9 +44,15 @@ class RecordTable:
         none: npt.NDArray[np.bool_] = self.error == ""
         return none
 
+    @property
+    def own_ms(self) -> Floats:
+        """How much of each TTFT may be the generator's own: sent late, or read late."""
+        return self.lag_ms if self.blur_ms is None else self.lag_ms + self.blur_ms
+
     def where(self, mask: npt.NDArray[np.bool_]) -> RecordTable:
         """Keep the rows where `mask` is true."""
-        return RecordTable(**{name: column[mask] for name, column in vars(self).items()})
+        kept: dict[str, Any] = {name: None if column is None else column[mask] for name, column in vars(self).items()}
+        return RecordTable(**kept)
 
 
 def read_records(paths: Iterable[Path]) -> RecordTable:

@@ -140,7 +140,7 @@ def _invalid_reason(run: Measured, records: RecordTable, checks: tuple[SloCheck,
 def _lag_reason(run: Measured, records: RecordTable) -> str | None:
     lag = _p99(distribution(records.lag_ms))
     ttft = _p99(distribution(records.ttft_ms[records.ok]))
-    blurred = ttft - _p99(distribution((records.ttft_ms - records.lag_ms - records.blur_ms)[records.ok]))
+    blurred = ttft - _p99(distribution((records.ttft_ms - records.own_ms)[records.ok]))
     limit = max(MAX_LAG_MS * run.time_lapse, MAX_LAG_SHARE * ttft)
     if lag > limit:
         return f"requests left late: P99 lag {lag:.1f} ms (limit {limit:.1f} ms)"
@@ -156,7 +156,7 @@ def _flipped(records: RecordTable, checks: tuple[SloCheck, ...]) -> str | None:
     for check in checks:
         if check.met or check.slo.metric.value == "tpot_ms":
             continue
-        own_ms = records.lag_ms + (records.blur_ms if check.slo.metric.value == "ttft_ms" else 0.0)
+        own_ms = records.own_ms if check.slo.metric.value == "ttft_ms" else records.lag_ms
         without = int(_missed(records, check.slo, own_ms).sum())
         if without <= check.slo.allowed_miss_ratio * len(records):
             return f"{check.slo} is missed only because the generator was late to send or read"

@@ -1,0 +1,85 @@
+"""Traces: shipped ones, other formats, and files that are partly or wholly broken."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from controlplane.domain.errors import InvalidInput
+from loadtests.trace_rows import Columns
+from loadtests.traces import SHIPPED, load_trace
+
+AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize(("name", "requests"), [("azure-llm-2023/conv", 19366), ("azure-llm-2023/code", 8819)])
+def test_shipped_traces_are_whole_and_say_whom_to_cite(name: str, requests: int) -> None:
+    trace = load_trace(name)
+    assert (len(trace), trace.broken) == (requests, 0)
+    assert trace.arrival_s[0] == 0
+    assert (trace.arrival_s[1:] >= trace.arrival_s[:-1]).all()
+    assert "Splitwise" in trace.citation
+    assert name in SHIPPED
+
+
+def test_broken_rows_are_counted_and_the_first_is_shown(tmp_path: Path) -> None:
+    good = "".join(f"2023-11-16 18:00:{i:02d},100,10\n" for i in range(40))
+    name = write(tmp_path / "t.csv", AZURE + good + "2023-11-16 18:01:00,-5,10\nnever,1,1\n")
+    trace = load_trace(name)
+    assert (len(trace), trace.broken) == (40, 2)
+    assert trace.first_broken.startswith("line 42: ContextTokens is '-5'")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (AZURE, "no rows"),
+        (AZURE + "soon,1,1\n", "1 of 1 rows are broken; first: line 2: TIMESTAMP is 'soon'"),
+        ("when,in,out\n1,2,3\n", "unknown columns: found in, out, when"),
+        ("", "unknown columns: found none"),
+        ('{"a": 1}\n', "unknown columns: found a"),
+    ],
+)
+def test_unusable_traces_are_refused_with_the_reason(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InvalidInput, match="trace") as refused:
+        load_trace(write(tmp_path / "t.csv", text))
+    assert message in str(refused.value)
+
+
+def test_missing_file_names_the_shipped_ones() -> None:
+    with pytest.raises(InvalidInput, match="azure-llm-2023/conv"):
+        load_trace("no/such/trace")
+
+
+def test_mooncake_blocks_are_kept(tmp_path: Path) -> None:
+    rows = [{"timestamp": 1000 * i, "input_length": 600, "output_length": 5, "hash_ids": [0, i + 1]} for i in range(3)]
+    trace = load_trace(write(tmp_path / "m.jsonl", "\n".join(map(json.dumps, rows))))
+    assert trace.blocks == ((0, 1), (0, 2), (0, 3))
+    assert (trace.block_tokens, trace.duration_s) == (512, 2.0)
+
+
+def test_burstgpt_sessions_are_numbered(tmp_path: Path) -> None:
+    text = "Timestamp,Session ID,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+    text += "5,a,ChatGPT,10,20,30,Conversation log\n6,b,GPT-4,11,21,32,API log\n9,a,ChatGPT,12,22,34,API log\n"
+    trace = load_trace(write(tmp_path / "b.csv", text))
+    assert trace.session is not None
+    assert trace.session.tolist() == [0, 1, 0]
+    assert trace.tenants == ("ChatGPT", "GPT-4", "ChatGPT")
+
+
+def test_any_csv_works_with_a_column_map_and_gzip(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv.gz"
+    path.write_bytes(gzip.compress(b"at_ms,in,out\n2000,7,8\n1000,5,6\n"))
+    trace = load_trace(str(path), Columns("at_ms", "in", "out", unit="ms"))
+    assert trace.prompt_tokens.tolist() == [5, 7]
+    assert trace.arrival_s.tolist() == [0.0, 1.0]
+    with pytest.raises(InvalidInput, match="no column nope"):
+        load_trace(str(path), Columns("nope", "in", "out"))
