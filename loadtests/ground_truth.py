@@ -85,8 +85,8 @@ class TruthServer:
             self._alarm.silence()
         elif fd == self._listener.fileno():
             self._accept()
-        else:
-            self._receive(self._peers[fd])
+        elif (peer := self._peers.get(fd)) is not None:
+            self._receive(peer)
 
     def _accept(self) -> None:
         for _ in range(64):
