@@ -105,14 +105,15 @@ def study_runner(
     on_progress: Callable[[StudyProgress], None] = lambda _: None,
 ) -> StudyRunner:
     """Return a runner of studies on this host's engines."""
+    store = open_store(settings)
     return StudyRunner(
-        store=open_store(settings),
+        store=store,
         fleet=open_fleet(settings),
         load_tester=LocustLoadTester(),
         clock=utc_now,
         worker_name=name,
         data_dir=settings.reports_dir,
-        optuna_url=settings.database,
+        optuna_url=store.sqlalchemy_url,
         on_progress=_until(should_stop, on_progress),
     )
 

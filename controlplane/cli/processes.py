@@ -53,6 +53,8 @@ def worker(data_dir: DataDir, name: str = "worker") -> None:
 
 def _log() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for chatty in ("alembic", "httpx"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def _stopped() -> threading.Event:

@@ -32,6 +32,11 @@ class Database:
         self._writer = self._engine.execution_options(fleetune_writes=True)
 
     @property
+    def sqlalchemy_url(self) -> str:
+        """The URL with its driver and its password: for libraries that open the same database, never for a log."""
+        return self._url.render_as_string(hide_password=False)
+
+    @property
     def is_sqlite(self) -> bool:
         return self._engine.dialect.name == "sqlite"
 

@@ -73,6 +73,11 @@ class SqlStore:
             columns=lambda s: {"service": s.service, "name": s.spec.name},
         )
 
+    @property
+    def sqlalchemy_url(self) -> str:
+        """The same database for Optuna. Holds the password."""
+        return self._database.sqlalchemy_url
+
     def upgrade(self) -> str:
         """Create or upgrade the tables; returns the schema revision. Raises Unavailable."""
         return schema.upgrade(self._database)
