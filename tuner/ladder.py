@@ -22,7 +22,6 @@ _FIRST_STEP = 1.25  # above a pass without a forecast
 _STEP_GROWTH = 1.5
 _MAX_STEP = 4.0
 _FAR_PRESSURE = 4.0  # a level this far from its limits tells only the direction
-_EDGE = 0.15  # an interpolated rate keeps this share of the bracket's width from both ends
 
 
 class LadderOptions(Value):
@@ -111,11 +110,19 @@ class Ladder(Value):
         return rate if rate >= self.options.floor_rps else None
 
     def _between(self, low: float, high: float) -> float | None:
-        if high / low <= 1 + self.options.precision:
+        thin = 1 + self.options.precision
+        if high / low <= thin * (1 + 1e-9):
             return None
-        width = high / low
+        if self._is_stuck():
+            return math.sqrt(low * high)
         crossing = self._crossing(low, high)
-        return min(max(crossing, low * math.pow(width, _EDGE)), high / math.pow(width, _EDGE))
+        # Near an end, one probe a bracket's width away from it settles the level for good.
+        return max(min(crossing, high / thin), low * thin) if high / low > thin * thin else math.sqrt(low * high)
+
+    def _is_stuck(self) -> bool:
+        """True when the last two levels ended alike: interpolation then creeps along one end of the bracket."""
+        last = [rung.passed for rung in self.rungs[-2:]]
+        return len(self.rungs) > 2 and last[0] == last[1]
 
     def _crossing(self, low: float, high: float) -> float:
         """Return where the pressure is expected to be 1: geometric middle unless both ends tell how far they are."""

@@ -123,7 +123,10 @@ class LevelJudge:
 
     def _over_saturation(self, elapsed_s: float) -> str | None:
         """Return the complaint when requests in flight grow and keep growing, else None."""
-        ramp_s = self._options.warmup_s + min(self._slowest_s, elapsed_s / 3)
+        # In flight grows until the longest requests of the first second have come back, however idle the engine is.
+        ramp_s = self._options.warmup_s + self._slowest_s
+        if elapsed_s < ramp_s + max(self._options.min_s, self._slowest_s):
+            return None
         steady = [(at, count) for at, count in self._in_flight if at >= ramp_s]
         if len(steady) < 2 * _BLOCKS:
             return None

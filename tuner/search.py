@@ -16,6 +16,7 @@ from typing import NamedTuple
 import optuna
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from controlplane.domain.errors import Unavailable
 from tuner.advisor import Candidates
@@ -80,7 +81,7 @@ class Search:
             self._study = optuna.create_study(
                 study_name=name, storage=storage_url, sampler=self._sampler, direction="minimize", load_if_exists=True
             )
-        except (OSError, optuna.exceptions.StorageInternalError) as error:
+        except (OSError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             raise Unavailable("the search's record cannot be opened", why=str(error)) from error
 
     def ask(self) -> Proposal | str:

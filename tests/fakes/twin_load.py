@@ -1,0 +1,127 @@
+"""A load tester without sockets: the twin serves the schedule, a fake clock goes on by as much as the level took.
+
+What it reports is built by the real report code, so a trial on it is judged as a real one. It can also play the outside
+world: noise on every latency, and generators that break.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+
+from controlplane.domain.engine import EngineConfig
+from controlplane.domain.errors import Unavailable
+from controlplane.domain.launch import without_emulator_flags
+from controlplane.domain.report import RequestRecord
+from controlplane.ports import LoadProgress, LoadRequest, LoadResult, Watch
+from loadtests.records import RecordTable
+from loadtests.report import Measured, build_report
+from loadtests.schedule import build_schedule
+from tests.fakes.fleet import FakeClock, FakeFleet
+from tuner.twin.setup import resolve
+from tuner.twin.shapes import load_shape
+from tuner.twin.simulate import RequestArrays, ResultArrays, simulate
+
+_LOOK_EVERY_S = 0.5
+
+
+class TwinLoadTester:
+    """Implements `ports.LoadTester` for engines of a FakeFleet, told apart by their URL.
+
+    `noise` is the standard deviation of the logarithm of each level's speed; `breaks` the share of levels that end with
+    a broken generator. Both are seeded.
+    """
+
+    def __init__(
+        self, fleet: FakeFleet, clock: FakeClock, *, gpu: str, noise: float = 0.0, breaks: float = 0.0, seed: int = 0
+    ) -> None:
+        self._fleet = fleet
+        self._clock = clock
+        self._gpu = gpu
+        self._noise = noise
+        self._breaks = breaks
+        self._random = random.Random(seed)
+        self.levels: list[LoadRequest] = []
+
+    def run(self, request: LoadRequest, *, out_dir: Path, watch: Watch | None = None) -> LoadResult:
+        self.levels.append(request)
+        if self._random.random() < self._breaks:
+            raise Unavailable("the load generator broke", why="killed by signal 9")
+        total_s = request.warmup_s + request.duration_s
+        schedule = build_schedule(request.workload, rate_rps=request.rate_rps, duration_s=total_s, seed=request.seed)
+        arrays = RequestArrays(schedule.scheduled_s, schedule.prompt_tokens, schedule.output_tokens)
+        slower = float(np.exp(self._random.gauss(0, self._noise)))
+        setup = resolve(load_shape("llama-8b"), self._gpu, self._config(request.url))
+        table = _table(arrays, simulate(setup, arrays), slower)
+        ended_s, stopped = _watched(table, request, total_s, watch)
+        self._clock.go_on(ended_s / request.time_lapse)
+        kept = table.where(table.scheduled_s + table.e2e_ms / 1e3 <= ended_s if stopped else table.index >= 0)
+        run = Measured(
+            target=request.url,
+            rate_rps=request.rate_rps,
+            duration_s=max(ended_s - request.warmup_s, 1e-3),
+            warmup_s=request.warmup_s,
+            time_lapse=request.time_lapse,
+            seed=request.seed,
+            slos=request.slos,
+            stopped_early=stopped,
+        )
+        return LoadResult(build_report(run, kept, np.empty(0)), out_dir / "records.jsonl")
+
+    def _config(self, url: str) -> EngineConfig:
+        engine = next(engine for engine in self._fleet.list() if engine.url == url)
+        return without_emulator_flags(engine.spec.config)
+
+
+def _table(arrays: RequestArrays, result: ResultArrays, slower: float) -> RecordTable:
+    n = len(arrays.scheduled_s)
+    return RecordTable(
+        index=np.arange(n),
+        scheduled_s=arrays.scheduled_s,
+        lag_ms=np.zeros(n),
+        prompt_tokens=arrays.prompt_tokens,
+        output_tokens=arrays.output_tokens,
+        ttft_ms=result.ttft_s * 1e3 * slower,
+        tpot_ms=result.tpot_s * 1e3 * slower,
+        e2e_ms=result.e2e_s * 1e3 * slower,
+        max_itl_ms=result.max_gap_s * 1e3 * slower,
+        status=np.full(n, 200),
+        cancelled=np.zeros(n, dtype=np.bool_),
+        error=np.full(n, "", dtype=np.str_),
+    )
+
+
+def _watched(table: RecordTable, request: LoadRequest, total_s: float, watch: Watch | None) -> tuple[float, str | None]:
+    """Show the level to the watcher as time goes on; return when it ended (emulated) and why it ended early."""
+    if watch is None:
+        return total_s, None
+    ends_s = table.scheduled_s + table.e2e_ms / 1e3
+    order = np.argsort(ends_s)
+    records = [_record(table, int(row)) for row in order if table.scheduled_s[row] >= request.warmup_s]
+    finished_s = [float(ends_s[row]) for row in order if table.scheduled_s[row] >= request.warmup_s]
+    for now_s in np.arange(_LOOK_EVERY_S, total_s, _LOOK_EVERY_S):
+        sent = int((table.scheduled_s <= now_s).sum())
+        in_flight = sent - int((ends_s <= now_s).sum())
+        seen = records[: int(np.searchsorted(finished_s, now_s, side="right"))]
+        reason = watch(LoadProgress(float(now_s), sent, in_flight, seen))
+        if reason is not None:
+            return float(now_s), reason
+    return total_s, None
+
+
+def _record(table: RecordTable, row: int) -> RequestRecord:
+    tpot = float(table.tpot_ms[row])
+    return RequestRecord(
+        index=int(table.index[row]),
+        scheduled_s=float(table.scheduled_s[row]),
+        lag_ms=0.0,
+        prompt_tokens=int(table.prompt_tokens[row]),
+        output_tokens=int(table.output_tokens[row]),
+        wanted_tokens=int(table.output_tokens[row]),
+        ttft_ms=float(table.ttft_ms[row]),
+        tpot_ms=None if np.isnan(tpot) else tpot,
+        e2e_ms=float(table.e2e_ms[row]),
+        status=200,
+    )

@@ -1,0 +1,89 @@
+"""The rate ladder: which rate comes next, and what the rates add up to."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tuner.ladder import Ladder, LadderOptions, Rung
+
+
+def climb(ladder: Ladder, capacity: float, *, steepness: float = 8.0, certain: bool = True) -> Ladder:
+    """Climb on an engine whose pressure is (rate / capacity) ** steepness."""
+    while (rate := ladder.next_rate()) is not None:
+        pressure = min((rate / capacity) ** steepness, 50.0)
+        ladder = ladder.climbed(Rung(rate_rps=rate, passed=pressure <= 1, certain=certain, pressure=pressure))
+    return ladder
+
+
+def ladder(start: float, **changes: float) -> Ladder:
+    return Ladder(options=LadderOptions(precision=0.05, max_levels=20, floor_rps=0.01), start_rps=start, **changes)
+
+
+def test_the_first_rate_is_the_one_to_beat() -> None:
+    assert ladder(8.0, beat_rps=8.0).next_rate() == 8.0
+
+
+def test_a_candidate_that_certainly_misses_there_is_dropped_after_one_level() -> None:
+    done = climb(ladder(8.0, beat_rps=8.0), capacity=6.0)
+    assert len(done.rungs) == 1
+    assert done.is_dropped
+
+
+def test_an_uncertain_miss_there_is_looked_at_further() -> None:
+    done = climb(ladder(8.0, beat_rps=8.0), capacity=7.9, certain=False)
+    assert not done.is_dropped
+    assert len(done.rungs) > 1
+
+
+@given(
+    start=st.floats(0.5, 50),
+    capacity=st.floats(0.5, 50),
+    steepness=st.floats(1.0, 30.0),
+    forecast=st.none() | st.floats(0.5, 50),
+)
+def test_the_bracket_holds_the_capacity_and_is_as_thin_as_asked(
+    start: float, capacity: float, steepness: float, forecast: float | None
+) -> None:
+    found = climb(ladder(start).evolve(forecast_rps=forecast), capacity, steepness=steepness).capacity()
+    assert found is not None
+    assert found.low_rps <= capacity * (1 + 1e-9)
+    assert found.high_rps >= capacity * (1 - 1e-9)
+    assert found.high_rps / found.low_rps <= 1.05 * (1 + 1e-6)
+    assert found.low_rps <= found.rps <= found.high_rps
+
+
+def test_pressures_save_levels_over_bisection() -> None:
+    assert len(climb(ladder(10.0), capacity=17.0).rungs) <= 6
+
+
+def test_a_good_forecast_saves_levels() -> None:
+    assert len(climb(ladder(5.0, forecast_rps=19.8), capacity=20.0).rungs) <= 4
+
+
+def test_an_engine_without_useful_capacity_ends_at_the_floor() -> None:
+    start = ladder(8.0).evolve(options=LadderOptions(floor_rps=2.0))
+    done = climb(start, capacity=0.01)
+    assert done.capacity() is None
+    assert min(rung.rate_rps for rung in done.rungs) >= 2.0
+
+
+def test_a_capacity_beyond_every_rate_tried_is_censored() -> None:
+    short = Ladder(options=LadderOptions(max_levels=2), start_rps=1.0)
+    found = climb(short, capacity=1000.0).capacity()
+    assert found is not None
+    assert found.censored
+
+
+def test_levels_are_never_more_than_allowed() -> None:
+    done = climb(Ladder(options=LadderOptions(max_levels=3, precision=0.001), start_rps=1.0), capacity=math.pi)
+    assert len(done.rungs) == 3
+
+
+@pytest.mark.parametrize("capacity", [0.7, 3.3, 12.0])
+def test_no_rate_is_tried_twice(capacity: float) -> None:
+    rates = [rung.rate_rps for rung in climb(ladder(4.0), capacity).rungs]
+    assert len(rates) == len(set(rates))

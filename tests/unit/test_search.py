@@ -1,0 +1,162 @@
+"""The search: it learns, never repeats a configuration, and goes on where a killed one stopped."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+
+from controlplane.domain.engine import EngineConfig
+from controlplane.domain.errors import Unavailable
+from tuner.advisor import Candidates, Tried, advise, candidates, point_key
+from tuner.search import Finished, Proposal, Search, Strategy
+from tuner.space import Dimension, Point, Space
+from tuner.surrogate import Array
+
+SPACE = Space(
+    base=EngineConfig(),
+    dimensions=(
+        Dimension(flag="max-num-seqs", choices=(16, 32, 64, 128, 256, 512)),
+        Dimension(flag="quantization", choices=(None, "fp8")),
+        Dimension(flag="max-num-batched-tokens", choices=(512, 1024, 2048, 4096, 8192)),
+    ),
+)
+POINTS = list(SPACE.points())
+
+
+def cost(point: Point) -> float:
+    """A bowl with its lowest point at 128 sequences, 2048 tokens, fp8."""
+    seqs, tokens = float(point["max-num-seqs"] or 0), float(point["max-num-batched-tokens"] or 0)
+    bowl = 0.25 * abs(math.log2(seqs / 128)) + 0.2 * abs(math.log2(tokens / 2048))
+    return bowl + (0.0 if point["quantization"] else 0.3) - 2
+
+
+BEST = min(cost(point) for point in POINTS)
+
+
+def among(forecast: Array | None = None, *, room_gib: Array | None = None) -> Candidates:
+    return candidates(SPACE, POINTS, forecast=forecast, room_gib=room_gib, trial_s=None)
+
+
+def opened(folder: Path, strategy: Strategy = Strategy.TWIN, chosen: Candidates | None = None) -> Search:
+    url = f"sqlite:///{folder}/optuna.db"
+    return Search("s", chosen or among(), storage_url=url, strategy=strategy, seed=1, worthwhile=0.01)
+
+
+def run(search: Search, trials: int) -> list[Point]:
+    tried = []
+    for _ in range(trials):
+        proposal = search.ask()
+        if isinstance(proposal, str):
+            break
+        tried.append(proposal.point)
+        search.tell(proposal.number, Finished(log_cost=cost(proposal.point), cost=math.exp(cost(proposal.point))))
+    return tried
+
+
+@pytest.mark.parametrize("strategy", [Strategy.TWIN, Strategy.TPE, Strategy.RANDOM])
+def test_no_configuration_is_proposed_twice(tmp_path: Path, strategy: Strategy) -> None:
+    tried = run(opened(tmp_path, strategy), 60)
+    assert len({point_key(point) for point in tried}) == len(tried)
+
+
+def test_a_right_forecast_finds_the_best_at_once(tmp_path: Path) -> None:
+    forecast = np.array([cost(point) for point in POINTS])
+    assert cost(run(opened(tmp_path, chosen=among(forecast)), 1)[0]) == BEST
+
+
+def test_a_forecast_wrong_by_a_factor_is_as_good(tmp_path: Path) -> None:
+    forecast = np.array([cost(point) + 0.5 for point in POINTS])
+    assert min(cost(point) for point in run(opened(tmp_path, chosen=among(forecast)), 2)) == BEST
+
+
+def test_a_forecast_that_says_the_opposite_is_seen_through(tmp_path: Path) -> None:
+    forecast = np.array([-cost(point) for point in POINTS])
+    assert min(cost(point) for point in run(opened(tmp_path, chosen=among(forecast)), 15)) < BEST + 0.21
+
+
+def test_without_a_forecast_it_still_learns(tmp_path: Path) -> None:
+    assert min(cost(point) for point in run(opened(tmp_path), 15)) < BEST + 0.21
+
+
+def test_the_search_stops_when_nothing_is_expected_to_be_gained(tmp_path: Path) -> None:
+    search = opened(tmp_path, chosen=among(np.array([cost(point) for point in POINTS])))
+    assert len(run(search, 50)) < 20
+    assert "below the measurement noise" in str(search.ask())
+
+
+def test_the_search_goes_on_after_a_restart_where_it_was(tmp_path: Path) -> None:
+    first = run(opened(tmp_path), 5)
+    second = run(opened(tmp_path), 5)
+    assert not {point_key(p) for p in first} & {point_key(p) for p in second}
+
+
+def test_a_result_saved_but_never_told_is_told_at_the_restart(tmp_path: Path) -> None:
+    proposal = opened(tmp_path).ask()
+    assert isinstance(proposal, Proposal)
+    reopened = opened(tmp_path)
+    reopened.reconcile({proposal.number: Finished(log_cost=-1.0, cost=0.4)}, running=())
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/optuna.db")
+    assert [trial.value for trial in study.trials] == [0.4]
+
+
+def test_an_ask_nobody_started_is_closed_and_may_be_proposed_again(tmp_path: Path) -> None:
+    proposal = opened(tmp_path).ask()
+    reopened = opened(tmp_path)
+    reopened.reconcile({}, running=())
+    again = reopened.ask()
+    assert isinstance(proposal, Proposal)
+    assert isinstance(again, Proposal)
+    assert again.point == proposal.point
+
+
+def test_telling_twice_changes_nothing(tmp_path: Path) -> None:
+    search = opened(tmp_path)
+    proposal = search.ask()
+    assert isinstance(proposal, Proposal)
+    search.tell(proposal.number, Finished(log_cost=-1.0, cost=0.4))
+    search.tell(proposal.number, Finished(log_cost=-2.0, cost=0.1))
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/optuna.db")
+    assert study.trials[0].value == 0.4
+
+
+def test_what_could_not_run_is_recorded_as_a_violated_constraint(tmp_path: Path) -> None:
+    search = opened(tmp_path)
+    proposal = search.ask()
+    assert isinstance(proposal, Proposal)
+    search.tell(proposal.number, Finished(ran_out_of_memory=True, reason="out of memory"))
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/optuna.db")
+    assert study.trials[0].constraints == {"runs_within_limits": 1.0}
+
+
+def test_what_leaves_as_little_memory_as_a_burst_is_not_tried() -> None:
+    rooms = np.array([float(row) for row in range(len(POINTS))])
+    burst = Tried(POINTS[40], ran_out_of_memory=True)
+    advice = advise(among(room_gib=rooms), [burst], worthwhile=0.01)
+    assert advice.row is not None
+    assert advice.row > 40
+
+
+def test_a_failed_experiment_is_never_learnt_from(tmp_path: Path) -> None:
+    search = opened(tmp_path)
+    proposal = search.ask()
+    assert isinstance(proposal, Proposal)
+    search.fail(proposal.number)
+    again = search.ask()
+    assert isinstance(again, Proposal)
+    assert again.point == proposal.point
+
+
+def test_two_workers_do_not_get_the_same_candidate() -> None:
+    known = [Tried(POINTS[0], log_cost=cost(POINTS[0]))]
+    first = advise(among(), known, worthwhile=0.01).row
+    assert first is not None
+    assert advise(among(), known, pending=[POINTS[first]], worthwhile=0.01).row != first
+
+
+def test_storage_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable):
+        opened(tmp_path / "missing")
