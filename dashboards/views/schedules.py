@@ -59,14 +59,14 @@ def _actions(client: ApiClient, schedules: Sequence[Schedule]) -> None:
         name = st.selectbox("Schedule", list(by_name), width=220, key="schedule")
         chosen = by_name[name]
         switch = "resume" if chosen.spec.paused else "pause"
-        if st.button(f"{switch.capitalize()} schedule", key="schedule-switch"):
+        if st.button(f"{switch.capitalize()} {name}", key="schedule-switch"):
             _act(client, chosen, switch)
         if (
-            confirmed("Run it now", "Starts a study at once; the next firing stays as it is.", key="trigger")
+            confirmed(f"Run {name}", "Starts a study at once; the next firing stays as it is.", key="trigger")
             is not None
         ):
             _act(client, chosen, "trigger")
-        if confirmed("Delete schedule", "It will not fire again. Past studies are kept.", key="delete") is not None:
+        if confirmed(f"Delete {name}", "It will not fire again. Past studies are kept.", key="delete") is not None:
             perform(lambda: client.delete_schedule(chosen.service, name), f"{name} is deleted")
 
 
