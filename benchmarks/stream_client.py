@@ -35,10 +35,14 @@ class Client:
         loop = asyncio.get_running_loop()
         messages = [_message(request) for request in self._requests]
         for _ in range(min(600, len(messages))):
-            _, stream = await loop.create_connection(Stream, "127.0.0.1", self._port)
-            self._idle.append(stream)
+            await self._connect()
         start_s = loop.time() + 0.5
         return await self._send_all(messages, start_s)
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        _, stream = await loop.create_connection(lambda: Stream(self._idle), "127.0.0.1", self._port)
+        self._idle.append(stream)
 
     async def _send_all(self, messages: Sequence[bytes], start_s: float) -> tuple[list[Seen], list[float]]:
         loop = asyncio.get_running_loop()
@@ -48,23 +52,29 @@ class Client:
             if delay_s > 0:
                 await asyncio.sleep(delay_s)
             lag_ms.append((loop.time() - start_s - request.at_s) * 1e3)
-            waiting.append(self._idle.pop().send(message, start_s + request.at_s, self._idle))
+            if not self._idle:
+                await self._connect()
+            waiting.append(self._idle.pop().send(message, start_s + request.at_s))
         return list(await asyncio.gather(*waiting)), lag_ms
 
 
 class Stream(asyncio.Protocol):
     """One connection; counts the events of one answer at a time."""
 
+    def __init__(self, idle: list[Stream]) -> None:
+        self._idle = idle
+        self._done: asyncio.Future[Seen] | None = None
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._tail = b""
 
-    def send(self, message: bytes, due_s: float, idle: list[Stream]) -> asyncio.Future[Seen]:
-        self._done: asyncio.Future[Seen] = asyncio.get_running_loop().create_future()
-        self._due_s, self._first_s, self._last_s, self._tokens, self._idle = due_s, 0.0, 0.0, 0, idle
+    def send(self, message: bytes, due_s: float) -> asyncio.Future[Seen]:
+        self._done = done = asyncio.get_running_loop().create_future()
+        self._due_s, self._first_s, self._last_s, self._tokens = due_s, 0.0, 0.0, 0
         self._transport.write(message)
-        return self._done
+        return done
 
     def data_received(self, data: bytes) -> None:
         now_s = asyncio.get_running_loop().time()
@@ -79,10 +89,13 @@ class Stream(asyncio.Protocol):
             self._tail = b""
             self._idle.append(self)
             ttft_ms, e2e_ms = (self._first_s - self._due_s) * 1e3, (self._last_s - self._due_s) * 1e3
-            self._done.set_result(Seen(ttft_ms, e2e_ms, self._tokens))
+            if self._done is not None:
+                self._done.set_result(Seen(ttft_ms, e2e_ms, self._tokens))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self._done.done():
+        if self in self._idle:
+            self._idle.remove(self)
+        if self._done is not None and not self._done.done():
             self._done.set_exception(exc or ConnectionResetError("the emulator hung up"))
 
 

@@ -29,7 +29,7 @@ from controlplane.domain.fleet import Engine, EngineSpec, EngineState, StartFail
 from controlplane.ports import Clock
 
 _FINAL = (EngineState.STOPPED, EngineState.FAILED)
-_PROBE_WAIT_S = 0.25
+_PROBE_WAIT_S = 0.1
 _KILL_WAIT_S = 1.0
 _LOG_TAIL_BYTES = 256 * 1024
 
@@ -177,6 +177,7 @@ class FleetProcesses:
                 process = host_processes.spawn(command, env, self._folder.log(record.spec.engine_id))
             except (OSError, InvalidInput) as error:
                 return self._keep(record, failure=StartFailure.OTHER, failure_detail=str(error), ended_at=self._clock())
+            return self._keep(record, process=process, started_at=self._clock())
         return self._keep(record, process=process)
 
     def _stepped(self, record: Record, *, ready: bool, idle: bool) -> Record:

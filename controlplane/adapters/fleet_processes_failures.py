@@ -47,9 +47,9 @@ def diagnose(log_tail: str, *, exit_code: int | None, was_ready: bool) -> Diagno
     if was_ready:
         return Diagnosis(StartFailure.CRASHED, _join([*_last_errors(lines), f"was ready, then {ending}"]))
     for failure, pattern in _PATTERNS:
-        telling = [line for line in lines if pattern.search(line)]
-        if telling:
-            return Diagnosis(failure, _join([telling[-1], ending]))
+        places = [place for place, line in enumerate(lines) if pattern.search(line)]
+        if places:
+            return Diagnosis(failure, _join([*_telling(lines, places[-1]), ending]))
     return Diagnosis(StartFailure.OTHER, _join([*(_last_errors(lines) or lines[-1:]), ending]))
 
 
@@ -57,6 +57,11 @@ def diagnose_timeout(log_tail: str, *, timeout_s: float) -> Diagnosis:
     """Return what to say about an engine that was not ready in time."""
     lines = [_PREFIX.sub("", line.strip()) for line in log_tail.splitlines() if line.strip()]
     return Diagnosis(StartFailure.TIMEOUT, _join([f"not ready within {timeout_s:g} s; last log line:", *lines[-1:]]))
+
+
+def _telling(lines: list[str], place: int) -> list[str]:
+    """Return a line and, where it only announces what follows (pydantic does), the next."""
+    return lines[place : place + (2 if "validation error" in lines[place] else 1)]
 
 
 def _last_errors(lines: list[str]) -> list[str]:

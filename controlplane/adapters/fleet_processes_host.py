@@ -88,9 +88,10 @@ def members(mark: str, leader: ProcessId | None) -> list[int]:
 
 
 def find_leader(mark: str) -> ProcessId | None:
-    """Return the session leader among the marked processes: the engine itself. None when none runs."""
-    leaders = [pid for pid in members(mark, None) if (stat := _read_stat(pid)) is not None and stat.session == pid]
-    return identify(leaders[0]) if leaders else None
+    """Return the first session leader among the marked processes: the engine itself. None when none runs."""
+    found = [identify(pid) for pid in members(mark, None) if (stat := _read_stat(pid)) and stat.session == pid]
+    leaders = [process for process in found if process is not None]
+    return min(leaders, key=lambda process: process.started_ticks, default=None)
 
 
 def send(pids: Sequence[int], number: signal.Signals) -> None:

@@ -27,6 +27,7 @@ from tuner.twin.setup import EngineSetup
 from tuner.twin.shapes import ModelShape
 
 _CLOSING_S = 1.0
+_KEEPALIVE_S = 5.0  # vLLM's VLLM_HTTP_TIMEOUT_KEEP_ALIVE: clients must cope with it
 
 
 class EmulatorProcess:
@@ -114,7 +115,12 @@ class EmulatorProcess:
             on_request=lambda: self._count_request(conversation),
         )
         runner = web.AppRunner(
-            routes.app(), handler_cancellation=True, access_log=None, shutdown_timeout=_CLOSING_S, handle_signals=False
+            routes.app(),
+            handler_cancellation=True,
+            access_log=None,
+            shutdown_timeout=_CLOSING_S,
+            keepalive_timeout=_KEEPALIVE_S,
+            handle_signals=False,
         )
         return conversation, runner
 

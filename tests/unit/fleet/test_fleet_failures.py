@@ -1,0 +1,110 @@
+"""Start failures are told apart by exit code and log. The logs are shortened from vLLM 0.26 and torch."""
+
+from __future__ import annotations
+
+import pytest
+
+from controlplane.adapters.fleet_processes_failures import diagnose, diagnose_timeout
+from controlplane.domain.fleet import StartFailure
+
+CORE = "(EngineCore pid=4711) ERROR 11-22 20:33:40 [core.py:880] "
+
+
+@pytest.mark.parametrize(
+    ("log", "failure", "telling"),
+    [
+        (
+            CORE + "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 448.00 MiB. GPU 0 has a total "
+            "capacity of 139.81 GiB of which 102.00 MiB is free.",
+            StartFailure.OUT_OF_MEMORY,
+            "torch.OutOfMemoryError",
+        ),
+        (
+            CORE + "ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization` when "
+            "initializing the engine.",
+            StartFailure.OUT_OF_MEMORY,
+            "No available memory",
+        ),
+        (
+            CORE + "ValueError: To serve at least one request with the models's max seq len (131072), (16.00 GiB KV "
+            "cache is needed, which is larger than the available KV cache memory (3.95 GiB).",
+            StartFailure.OUT_OF_MEMORY,
+            "16.00 GiB KV cache is needed",
+        ),
+        (
+            "ValueError: Free memory on device cuda:0 (12.3/139.81 GiB) on startup is less than desired GPU memory "
+            "utilization (0.92, 128.6 GiB). Decrease GPU memory utilization or reduce GPU memory used by others.",
+            StartFailure.OUT_OF_MEMORY,
+            "Free memory on device",
+        ),
+        (
+            "usage: vllm serve [model_tag] [options]\nvllm serve: error: unrecognized arguments: --max-num-sqs=4",
+            StartFailure.REFUSED_FLAG,
+            "--max-num-sqs=4",
+        ),
+        (
+            "vllm serve: error: argument --kv-cache-dtype: invalid choice: 'fp3' (choose from auto, bfloat16, fp8)",
+            StartFailure.REFUSED_FLAG,
+            "fp3",
+        ),
+        (
+            "pydantic_core._pydantic_core.ValidationError: 1 validation error for VllmConfig\n  Value error, Total "
+            "number of attention heads (32) must be divisible by tensor parallel size (3).",
+            StartFailure.REFUSED_FLAG,
+            "divisible by tensor parallel size (3)",
+        ),
+        (
+            "pydantic_core._pydantic_core.ValidationError: 1 validation error for SchedulerConfig\n  Value error, "
+            "max_num_batched_tokens (128) must be greater than or equal to max_num_seqs (256).",
+            StartFailure.REFUSED_FLAG,
+            "max_num_batched_tokens (128)",
+        ),
+        ("OSError: [Errno 98] Address already in use", StartFailure.PORT, "Errno 98"),
+        (
+            'ERROR:    [Errno 98] error while attempting to bind on address ("0.0.0.0", 8000): address already in use',
+            StartFailure.PORT,
+            "8000",
+        ),
+        ("RuntimeError: NCCL error: unhandled system error", StartFailure.OTHER, "NCCL error"),
+        ("", StartFailure.OTHER, "exit code 1"),
+    ],
+)
+def test_the_log_tells_why(log: str, failure: StartFailure, telling: str) -> None:
+    found = diagnose("INFO 11-22 20:33:40 [api_server.py:1] starting\n" * 3 + log, exit_code=1, was_ready=False)
+    assert found.failure is failure
+    assert telling in found.detail
+    assert "ended with exit code 1" in found.detail
+
+
+def test_an_engine_that_was_ready_has_crashed_whatever_its_log_says() -> None:
+    found = diagnose("torch.OutOfMemoryError: CUDA out of memory.", exit_code=1, was_ready=True)
+    assert found.failure is StartFailure.CRASHED
+    assert "OutOfMemoryError" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "ending"), [(-9, "killed by signal 9"), (3, "exit code 3"), (None, "exit code unknown")]
+)
+def test_the_detail_says_how_it_ended(exit_code: int | None, ending: str) -> None:
+    assert ending in diagnose("", exit_code=exit_code, was_ready=False).detail
+
+
+def test_the_detail_is_a_few_short_lines_without_log_prefixes() -> None:
+    log = CORE + "Traceback (most recent call last):\n" + CORE + "RuntimeError: " + "x" * 5000
+    detail = diagnose(log, exit_code=1, was_ready=False).detail
+    assert detail.startswith("RuntimeError: xxx")
+    assert len(detail) < 500
+
+
+def test_a_timeout_says_how_long_and_what_was_last_done() -> None:
+    found = diagnose_timeout("INFO 11-22 20:33:40 [x.py:1] Loading weights took 80 s", timeout_s=90)
+    assert found.failure is StartFailure.TIMEOUT
+    assert "not ready within 90 s" in found.detail
+    assert "Loading weights" in found.detail
+
+
+def test_only_memory_and_flags_make_a_configuration_infeasible() -> None:
+    assert {failure for failure in StartFailure if failure.is_infeasible} == {
+        StartFailure.OUT_OF_MEMORY,
+        StartFailure.REFUSED_FLAG,
+    }
