@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import beta, binom
+from scipy.special import betainc
+from scipy.stats import beta
 
 from controlplane.domain.report import Distribution, Percentile
 
@@ -17,34 +18,88 @@ CONFIDENCE = 0.95
 
 
 def distribution(values: Floats, percentiles: tuple[float, ...] = PERCENTILES) -> Distribution:
-    """Return count, mean and percentiles of the values that are not NaN."""
-    ordered = np.sort(values[~np.isnan(values)])
-    if not len(ordered):
+    """Return count, mean and percentiles of the values that are not NaN, given in the order they were sent.
+
+    The order matters: requests that wait in one queue are slow together, so n of them say less than n independent ones
+    would, and the intervals are widened accordingly.
+    """
+    known = values[~np.isnan(values)]
+    if not len(known):
         return Distribution(count=0)
-    return Distribution(
-        count=len(ordered),
-        mean=float(ordered.mean()),
-        percentiles=tuple(percentile_of(ordered, each) for each in percentiles),
-    )
+    ordered = np.sort(known)
+    found = [percentile_of(ordered, each, effective_size(known, ordered, each)) for each in percentiles]
+    return Distribution(count=len(known), mean=float(known.mean()), percentiles=tuple(found))
 
 
-def percentile_of(ordered: Floats, percentile: float) -> Percentile:
+def percentile_of(ordered: Floats, percentile: float, effective_n: float | None = None) -> Percentile:
     """Return one percentile of ascending values (linear between order statistics, as numpy and vLLM's bench have it).
 
-    The interval runs between two order statistics whose ranks the binomial distribution gives, without any assumption
-    on the latencies' own (David and Nagaraja, Order Statistics, section 7.1). `high` is None while the largest value
-    seen cannot bound the percentile from above at 97.5 %.
+    The interval runs between two order statistics, without any assumption on the latencies' distribution: rank r lies
+    above the percentile with probability 1 − I_p(r, n − r + 1), solved for real r and interpolated between neighbours
+    (David and Nagaraja, Order Statistics, section 7.1; Nyblom 1992). `effective_n` independent values stand for the n
+    given. `high` is None while even the largest value seen cannot bound the percentile at 97.5 %.
     """
     n, p = len(ordered), percentile / 100
+    effective = min(float(n), effective_n or n)
     tail = (1 - CONFIDENCE) / 2
-    low_rank = int(binom.ppf(tail, n, p))  # P(fewer than this many lie below the percentile) ≤ 2.5 %
-    high_rank = int(binom.ppf(1 - tail, n, p)) + 1
+    low, high = _rank(effective, p, 1 - tail), _rank(effective, p, tail)
+    stretch = n / effective
     return Percentile(
         percentile=percentile,
         value=float(np.percentile(ordered, percentile)),
-        low=float(ordered[max(0, low_rank - 1)]),
-        high=float(ordered[high_rank - 1]) if high_rank <= n else None,
+        low=_at_rank(ordered, low * stretch),
+        high=_at_rank(ordered, high * stretch) if high <= effective else None,
     )
+
+
+def effective_size(values: Floats, ordered: Floats, percentile: float) -> float:
+    """Return how many independent values tell as much about the percentile as these correlated ones do.
+
+    n / τ, where τ = 1 + 2 Σ ρ_k is that of the indicator "above the percentile", summed up to Geyer's initial positive
+    sequence ("Practical Markov chain Monte Carlo", Statistical Science 1992). Long series are summed into blocks first.
+    """
+    above = (values > np.percentile(ordered, percentile)).astype(np.float64)
+    n, variance = len(above), float(above.var())
+    if variance == 0 or n < 20:
+        return float(n)
+    block = -(-n // _LONGEST_SERIES)
+    sums = above[: n // block * block].reshape(-1, block).sum(axis=1)
+    tau = _inflation(sums) * float(sums.var()) / (block * variance)
+    return n / max(1.0, tau)
+
+
+_LONGEST_SERIES = 1 << 17
+
+
+def _inflation(series: Floats) -> float:
+    centred = series - series.mean()
+    size = 1 << (2 * len(series) - 1).bit_length()
+    spectrum = np.abs(np.fft.rfft(centred, size)) ** 2
+    covariance = np.fft.irfft(spectrum, size)[: len(series)]
+    if covariance[0] <= 0:
+        return 1.0
+    correlation = covariance / covariance[0]
+    pairs = correlation[: len(correlation) // 2 * 2].reshape(-1, 2).sum(axis=1)
+    negative = np.flatnonzero(pairs <= 0)
+    kept = np.minimum.accumulate(pairs[: negative[0] if len(negative) else len(pairs)])
+    return max(1.0, 2 * float(kept.sum()) - 1)
+
+
+def _rank(n: float, p: float, probability: float) -> float:
+    """Return the real rank r in (0, n + 1) with I_p(r, n − r + 1) = probability: falling in r."""
+    low, high = 1e-9, n + 1 - 1e-9
+    for _ in range(60):
+        middle = (low + high) / 2
+        if betainc(middle, n - middle + 1, p) > probability:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _at_rank(ordered: Floats, rank: float) -> float:
+    """Interpolate between the order statistics, ranks from 1."""
+    return float(np.interp(rank - 1, np.arange(len(ordered)), ordered))
 
 
 def samples_needed(percentile: float, confidence: float = CONFIDENCE) -> int:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
+from controlplane.domain.errors import InvalidInput
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.slo import LatencySlo
 from controlplane.domain.workload import Workload
@@ -25,7 +26,7 @@ from loadtests.words import COMMON_WORDS
 class LoadTest:
     """What to run. The schedule lasts warmup_s + duration_s; only requests scheduled after the warm-up are measured."""
 
-    workload: Workload
+    workload: Workload | None  # None: the schedule is given
     rate_rps: float
     url: str
     model: str
@@ -64,9 +65,12 @@ def run_load_test(
     """
     parse_target(test.url)
     total_s = test.warmup_s + test.duration_s
-    schedule = schedule or build_schedule(
-        test.workload, rate_rps=test.rate_rps, duration_s=total_s, seed=test.seed, shape=test.shape
-    )
+    if schedule is None:
+        if test.workload is None:
+            raise InvalidInput("a load test needs a workload or a schedule")
+        schedule = build_schedule(
+            test.workload, rate_rps=test.rate_rps, duration_s=total_s, seed=test.seed, shape=test.shape
+        )
     _clear(out_dir)
     plan = _plan(test, schedule, out_dir)
     limit_s = (total_s + test.timeouts.total_s) / test.time_lapse

@@ -85,14 +85,14 @@ def _from_trace(
     seeds = (workload.seed, seed)
     if workload.arrivals.process is ArrivalProcess.TRACE:
         count = max(1, round(rate_rps * duration_s))
-        rows, times = _window(trace, count, duration_s, _rng(*seeds, _START))
+        rows, times = _window(trace, count, duration_s, rng_of(*seeds, _START))
     else:
-        rng = _rng(*seeds, _ARRIVALS)
+        rng = rng_of(*seeds, _ARRIVALS)
         times = arrival_times(workload.arrivals, rate_rps=rate_rps, duration_s=duration_s, rng=rng, shape=shape)
-        rows = _shuffled(len(trace), len(times), _rng(*seeds, _LENGTHS))
+        rows = _shuffled(len(trace), len(times), rng_of(*seeds, _LENGTHS))
     prompt_tokens = np.minimum(trace.prompt_tokens[rows], workload.max_prompt_tokens)
     output_tokens = np.minimum(trace.output_tokens[rows], workload.max_output_tokens)
-    return _assemble(times, prompt_tokens, output_tokens, **_shared_of(trace, rows))
+    return assemble(times, prompt_tokens, output_tokens, **_shared_of(trace, rows))
 
 
 def _window(trace: Trace, count: int, duration_s: float, rng: np.random.Generator) -> tuple[Ints, Floats]:
@@ -132,13 +132,13 @@ def _shared_of(trace: Trace, rows: Ints) -> dict[str, Ints]:
 def _synthetic(
     workload: SyntheticWorkload, *, rate_rps: float, duration_s: float, seed: int, shape: RateShape | None
 ) -> Schedule:
-    rng = _rng(workload.seed, seed, _ARRIVALS)
+    rng = rng_of(workload.seed, seed, _ARRIVALS)
     times = arrival_times(workload.arrivals, rate_rps=rate_rps, duration_s=duration_s, rng=rng, shape=shape)
-    lengths = _rng(workload.seed, seed, _LENGTHS)
+    lengths = rng_of(workload.seed, seed, _LENGTHS)
     prompt_tokens = draw_lengths(workload.prompt_tokens, len(times), lengths)
     output_tokens = draw_lengths(workload.output_tokens, len(times), lengths)
     prefix_tokens = np.floor(prompt_tokens * workload.shared_prefix_share).astype(np.int64)
-    return _assemble(
+    return assemble(
         times,
         prompt_tokens,
         output_tokens,
@@ -158,7 +158,8 @@ def draw_lengths(lengths: Lengths, count: int, rng: np.random.Generator) -> Ints
     return cut
 
 
-def _assemble(times: Floats, prompt_tokens: Ints, output_tokens: Ints, **shared: Ints) -> Schedule:
+def assemble(times: Floats, prompt_tokens: Ints, output_tokens: Ints, **shared: Ints) -> Schedule:
+    """Make a schedule of its columns; not given: nothing shared, no sessions, equal priorities, nobody hangs up."""
     n = len(times)
     none, zero = np.full(n, -1, dtype=np.int64), np.zeros(n, dtype=np.int64)
     defaults = {
@@ -174,5 +175,6 @@ def _assemble(times: Floats, prompt_tokens: Ints, output_tokens: Ints, **shared:
     return Schedule(times, prompt_tokens.astype(np.int64), output_tokens.astype(np.int64), **(defaults | shared))
 
 
-def _rng(*seeds: int) -> np.random.Generator:
+def rng_of(*seeds: int) -> np.random.Generator:
+    """Return a stream of chance of its own for every tuple of seeds."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([abs(seed) for seed in seeds])))

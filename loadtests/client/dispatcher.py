@@ -155,13 +155,13 @@ class Dispatcher:
             return
         self._busy[connection.fd] = exchange
         connection.since_ns = now_ns
+        exchange.sent_ns = time.monotonic_ns() if connection.connected else now_ns
+        self._late_ns = max(self._late_ns, exchange.sent_ns - scheduled_ns)
         try:
             connection.send(data)
         except OSError:
             self._end(connection, "reset")
             return
-        exchange.sent_ns = time.monotonic_ns() if connection.connected else now_ns
-        self._late_ns = max(self._late_ns, exchange.sent_ns - scheduled_ns)
         if connection.wants_write:
             self._poller.modify(connection.fd, IN | OUT)
 

@@ -1,0 +1,198 @@
+"""`fleetune load …`: one load test against any OpenAI-compatible endpoint, and the generator's own limits."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from controlplane.cli.errors import plain_errors
+from controlplane.cli.load_tables import print_comparison, print_report, print_selfcheck
+from controlplane.cli.show import as_json
+from controlplane.domain.errors import InvalidInput
+from controlplane.domain.report import LoadTestReport, Validity
+from loadtests.compare import compare_runs
+from loadtests.export import export_records
+from loadtests.loadtest import LoadTest, LoadTestResult, run_load_test
+from loadtests.profiles import Profile, load_profile, shipped_profiles
+from loadtests.records import read_records
+from loadtests.report_html import report_page
+from loadtests.runner import Generator
+from loadtests.runner import Progress as RunProgress
+from loadtests.selfcheck import selfcheck
+from loadtests.tokenized import PromptWords, words_for
+
+app = typer.Typer(help="Load-test any OpenAI-compatible endpoint.", invoke_without_command=True)
+
+MISSED, INVALID = 1, 3
+"""Exit codes: errors or a missed limit; a run whose generator could not keep up. 0 is a good run, 2 bad input."""
+
+
+@app.callback()
+@plain_errors
+def load(
+    context: typer.Context,
+    profile: Annotated[
+        str | None, typer.Option("--file", "-f", help="Profile: a file, or a shipped one's name.")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="Base URL, with or without /v1.")] = None,
+    model: Annotated[str, typer.Option(help="Name to send as `model`.")] = "default",
+    rate: Annotated[float | None, typer.Option(help="Requests per second instead of the profile's.")] = None,
+    duration: Annotated[float | None, typer.Option(help="Measured seconds instead of the profile's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed instead of the profile's.")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Generator processes on this host.")] = 1,
+    tokenizer: Annotated[str | None, typer.Option(help="tokenizer.json: text prompts of exact length.")] = None,
+    api_key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the API key.")] = None,
+    time_lapse: Annotated[float, typer.Option(help="Emulated seconds per second; only for the emulator.")] = 1.0,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Write the report as JSON here (- prints it).")
+    ] = None,
+    html_path: Annotated[Path | None, typer.Option("--html", help="Write a page with plots here.")] = None,
+    records_path: Annotated[Path | None, typer.Option("--records", help="Write all records, .csv or .parquet.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Keep the raw records in this folder.")] = None,
+) -> None:
+    """Run a profile against a target and report what it measured.
+
+    Exit code 0: valid, every limit met, no errors. 1: errors or a limit missed. 2: bad input. 3: the run is invalid.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if profile is None or target is None:
+        raise InvalidInput("give a profile and a target", allowed=f"-f FILE or one of {', '.join(shipped_profiles())}")
+    changes = {"rate_rps": rate, "duration_s": duration, "seed": seed}
+    chosen = _checked(load_profile(profile), {name: value for name, value in changes.items() if value is not None})
+    test = _load_test(chosen, target, model, _key(api_key_env), words_for(tokenizer, chosen.api), processes, time_lapse)
+    with tempfile.TemporaryDirectory(prefix="fleetune-load-") as scratch:
+        result = _run(test, chosen, out or Path(scratch))
+        _write(result, chosen.name, json_path, html_path, records_path)
+    raise typer.Exit(_exit_code(result.report))
+
+
+@app.command("selfcheck")
+@plain_errors
+def selfcheck_command(
+    rates: Annotated[
+        str, typer.Option(help="Requests per second to try, separated by commas.")
+    ] = "50,150,300,600,1000",
+    seconds: Annotated[float, typer.Option(min=1, help="Seconds per rate.")] = 8.0,
+    processes: Annotated[int, typer.Option(min=1, help="Generator processes.")] = 1,
+    as_json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure how exact the generator is on this machine, and up to which rate, against a server of known latency."""
+    try:
+        wanted = [float(each) for each in rates.split(",")]
+    except ValueError as error:
+        raise InvalidInput(f"rates '{rates}' are not numbers", allowed="e.g. 50,300") from error
+    found = selfcheck(wanted, seconds=seconds, processes=processes)
+    if as_json_:
+        as_json([row._asdict() for row in found])
+    else:
+        print_selfcheck(found)
+
+
+@app.command("compare")
+@plain_errors
+def compare_command(
+    before: Annotated[Path, typer.Argument(help="records.jsonl of the first run.")],
+    after: Annotated[Path, typer.Argument(help="records.jsonl of the second run.")],
+) -> None:
+    """Compare two runs: differences of percentiles and of the error ratio, with 95 % intervals."""
+    for path in (before, after):
+        if not path.is_file():
+            raise InvalidInput(f"{path} is not a file", allowed="records.jsonl of a run (fleetune load --out)")
+    print_comparison(compare_runs(read_records([before]), read_records([after])))
+
+
+@app.command("profiles")
+def profiles_command() -> None:
+    """List the profiles that come with Fleetune."""
+    for name in shipped_profiles():
+        typer.echo(f"{name:12} {load_profile(name).description}")
+
+
+@app.command("schema")
+def schema_command() -> None:
+    """Print the JSON Schema of a profile."""
+    as_json(Profile.model_json_schema())
+
+
+def _checked(profile: Profile, changes: dict[str, Any]) -> Profile:
+    for name, value in changes.items():
+        if value < 0 or (value == 0 and name != "seed"):
+            raise InvalidInput(f"{name.partition('_')[0]} is {value:g}", allowed="a positive number")
+    return profile.evolve(**changes)
+
+
+def _key(variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    if variable not in os.environ:
+        raise InvalidInput(f"environment variable {variable} is not set")
+    return os.environ[variable]
+
+
+def _load_test(
+    profile: Profile, target: str, model: str, key: str | None, words: PromptWords, processes: int, time_lapse: float
+) -> LoadTest:
+    return LoadTest(
+        workload=profile.workload,
+        rate_rps=profile.rate_rps,
+        url=target,
+        model=model,
+        duration_s=profile.duration_s,
+        warmup_s=profile.warmup_s,
+        time_lapse=time_lapse,
+        seed=profile.seed,
+        slos=profile.slos,
+        api_key=key,
+        api=profile.api,
+        timeouts=profile.timeouts,
+        words=words.words,
+        force_length=profile.force_length,
+        extra_body=dict(profile.extra_body),
+        concurrency=profile.concurrency,
+        processes=processes,
+    )
+
+
+def _run(test: LoadTest, profile: Profile, out_dir: Path) -> LoadTestResult:
+    schedule = profile.schedule()
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
+    with Generator(processes=test.processes) as generator, Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(f"{profile.name} at {test.rate_rps:g} requests/s", total=len(schedule), state="starting")
+
+        def show(progress: RunProgress) -> None:
+            state = f"{progress.sent} sent, {progress.in_flight} in flight"
+            bar.update(task, completed=progress.sent - progress.in_flight, state=state)
+
+        return run_load_test(test, generator, out_dir=out_dir, watch=show, schedule=schedule)
+
+
+def _write(
+    result: LoadTestResult, title: str, json_path: Path | None, html_path: Path | None, records_path: Path | None
+) -> None:
+    report = result.report
+    if json_path is not None and str(json_path) == "-":
+        typer.echo(report.model_dump_json(indent=1))
+    else:
+        print_report(report)
+    if json_path is not None and str(json_path) != "-":
+        json_path.write_text(report.model_dump_json(indent=1) + "\n")
+    if html_path is not None:
+        html_path.write_text(report_page(report, read_records([result.records_path]), title=f"Load test {title}"))
+    if records_path is not None:
+        export_records(result.records_path, records_path)
+
+
+def _exit_code(report: LoadTestReport) -> int:
+    if report.validity is Validity.INVALID:
+        return INVALID
+    if report.errors or not all(check.met for check in report.slo_checks):
+        return MISSED
+    return 0
