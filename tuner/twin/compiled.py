@@ -15,6 +15,7 @@ from tuner.twin.compiled_state import (
     FLIGHTS,
     GAP,
     GPU,
+    HEAT,
     LAST,
     OUTPUT,
     PART_CONTEXT,
@@ -34,7 +35,7 @@ from tuner.twin.compiled_state import (
     State,
 )
 from tuner.twin.jit import compiled, inlined
-from tuner.twin.steptime import StepCost, StepLoad, gpu_s, launch_s
+from tuner.twin.steptime import StepCost, StepLoad, cooled, gpu_s, heated, launch_s, matmul_s
 
 
 @compiled
@@ -80,10 +81,13 @@ def _schedule(state: State, rules: Rules, cost: StepCost) -> None:
     load = _step_load(state)
     clock = state.clock
     clock[CORE] += cost.schedule_s + cost.schedule_sequence_s * load.sequences
-    launching_s = max(clock[CORE], clock[WORKER])
+    launching_s = max(clock[CORE], clock[WORKER]) + cost.prompt_s * load.prompts
     clock[WORKER] = launching_s + launch_s(cost, load)
     start_s = max(clock[GPU], launching_s)
-    clock[GPU] = max(start_s + gpu_s(cost, load), clock[WORKER])
+    heat = cooled(clock[HEAT], start_s - clock[GPU])
+    busy_s = gpu_s(cost, load, heat)
+    clock[HEAT] = heated(heat, busy_s, matmul_s(cost, load))
+    clock[GPU] = max(start_s + busy_s, clock[WORKER])
     if cost.launch_blocks_core > 0:
         clock[CORE] = clock[WORKER]
     _take_off(state)
@@ -102,7 +106,7 @@ def _take_off(state: State) -> None:
 
 @compiled
 def _step_load(state: State) -> StepLoad:
-    tokens = prompt = pairs = context = 0.0
+    tokens = prompt = pairs = context = prompts = 0.0
     for part in range(state.count[PARTS]):
         chunk, before = state.part[PART_TOKENS, part], state.part[PART_CONTEXT, part]
         tokens += chunk
@@ -110,8 +114,9 @@ def _step_load(state: State) -> StepLoad:
             context += before
         else:
             prompt += chunk
+            prompts += 1.0
             pairs += chunk * (before + 0.5 * chunk)
-    return StepLoad(tokens, float(state.count[PARTS]), context, pairs, prompt)
+    return StepLoad(tokens, float(state.count[PARTS]), context, pairs, prompt, prompts)
 
 
 @compiled

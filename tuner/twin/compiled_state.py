@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 # State.clock, seconds
-CORE, GPU, WORKER, API, INTAKE, SERVED, END_0, END_1 = range(8)
+CORE, GPU, WORKER, API, INTAKE, SERVED, END_0, END_1, HEAT = range(9)
 # State.count
 RUNNING, WAIT_HEAD, WAITING, ARRIVED, JOBS, FLIGHTS, FLIGHT_HEAD, STALLED, CLEAN, IDLE = range(10)
 PREEMPTIONS, STEPS, HITS, QUERIES, FINISHED, PARTS, PARTS_0, PARTS_1, PEAK_USED, BUDGET = range(10, 20)
@@ -50,7 +50,7 @@ class Rules(NamedTuple):
 class State(NamedTuple):
     """One engine and its requests.
 
-    clock (8), count (20); seq (requests, 11) and times (requests, 5); lists (4, requests + 1): who runs, who waits (a
+    clock (9), count (20); seq (requests, 11) and times (requests, 5); lists (4, requests + 1): who runs, who waits (a
     ring), the order of arrival, who is being taken in; hashes (2, block names of all prompts); cache (3, different
     names + 1): references (-1 is not cached) and the circular list of idle blocks, oldest first; part (4, running):
     the step being composed; flight (2, 2, running): the steps in flight.
@@ -76,8 +76,8 @@ def new_state(requests: int, rules: Rules, *, hashes: int, names: int) -> State:
     times[:, GAP] = 0.0
     cache = np.full((3, names + 1), names, np.int64)
     cache[REFERENCES] = -1
-    clock = np.full(8, -np.inf)
-    clock[INTAKE] = clock[SERVED] = 0.0
+    clock = np.full(9, -np.inf)
+    clock[INTAKE] = clock[SERVED] = clock[HEAT] = 0.0
     return State(
         clock=clock,
         count=count,

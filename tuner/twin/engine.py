@@ -19,7 +19,7 @@ from tuner.twin.intake import Intake
 from tuner.twin.kvcache import KvPool, Sequence
 from tuner.twin.scheduler import Limits, Part, Scheduler, step_load
 from tuner.twin.setup import EngineSetup
-from tuner.twin.steptime import gpu_s, launch_s
+from tuner.twin.steptime import cooled, gpu_s, heated, launch_s, matmul_s
 
 
 class Emission(NamedTuple):
@@ -75,6 +75,7 @@ class TwinEngine:
         self._flights: deque[_Flight] = deque()
         self._known: dict[int, Sequence] = {}
         self._core_s = self._gpu_s = self._worker_s = self._api_s = -math.inf
+        self._heat = 0.0
         self._stalled = False
         self._order = self._steps = self._prompt_tokens = self._generation_tokens = 0
 
@@ -170,10 +171,13 @@ class TwinEngine:
             return
         cost, load = self._cost, step_load(parts)
         self._core_s += cost.schedule_s + cost.schedule_sequence_s * load.sequences
-        launching_s = max(self._core_s, self._worker_s)
+        launching_s = max(self._core_s, self._worker_s) + cost.prompt_s * load.prompts
         self._worker_s = launching_s + launch_s(cost, load)
         start_s = max(self._gpu_s, launching_s)
-        self._gpu_s = max(start_s + gpu_s(cost, load), self._worker_s)
+        heat = cooled(self._heat, start_s - self._gpu_s)
+        busy_s = gpu_s(cost, load, heat)
+        self._heat = heated(heat, busy_s, matmul_s(cost, load))
+        self._gpu_s = max(start_s + busy_s, self._worker_s)
         if cost.launch_blocks_core > 0:
             self._core_s = self._worker_s
         self._flights.append(_Flight(start_s, self._gpu_s, parts))

@@ -158,12 +158,13 @@ class Scheduler:
 
 def step_load(parts: list[Part]) -> StepLoad:
     """Return the composition of a step, for the step-time model."""
-    tokens = prompt = pairs = context = 0.0
+    tokens = prompt = pairs = context = prompts = 0.0
     for part in parts:
         tokens += part.tokens
         if part.tokens == 1 and part.sequence.sampled > 1:
             context += part.context
         else:
             prompt += part.tokens
+            prompts += 1.0
             pairs += part.tokens * (part.context + 0.5 * part.tokens)
-    return StepLoad(tokens, float(len(parts)), context, pairs, prompt)
+    return StepLoad(tokens, float(len(parts)), context, pairs, prompt, prompts)

@@ -16,6 +16,9 @@ from tuner.twin.jit import compiled
 _SHARPNESS = 4.0
 """How sharply the roofline turns from memory-bound to compute-bound (dimensionless norm)."""
 
+_HEAT_S = 1.0
+"""Over how long the GPU's power draw counts, seconds."""
+
 
 class StepCost(NamedTuple):
     """Every constant of one engine (model × GPU × parallelism × profile), seconds unless the name says otherwise."""
@@ -26,6 +29,8 @@ class StepCost(NamedTuple):
     """Matrix products per token at the best efficiency."""
     knee_tokens: float
     """Tokens by which efficiency lags: `tokens` cost as much as `tokens + knee` would at the best efficiency."""
+    throttle: float
+    """Share by which matrix products slow down when the GPU has done nothing else for seconds (power limit)."""
     kv_token_s: float
     """Reading one context token's keys and values for one decoding sequence."""
     pair_s: float
@@ -48,6 +53,8 @@ class StepCost(NamedTuple):
     """Tokens of the largest captured CUDA graph; 0 with enforce-eager."""
     launch_blocks_core: float
     """1 when the scheduling thread itself launches (one GPU), 0 when worker processes do (several)."""
+    prompt_s: float
+    """CPU time per prompt chunk before a step can be launched: its inputs, block table and sampling state."""
     schedule_s: float
     """Engine core per step: scheduling and handling the previous output."""
     schedule_sequence_s: float
@@ -75,16 +82,36 @@ class StepLoad(NamedTuple):
     prefill_pairs: float
     """Sum over prompt chunks of chunk × (context before + chunk / 2)."""
     prompt_tokens: float
+    prompts: float
+    """Prompt chunks."""
 
 
 @compiled
-def gpu_s(cost: StepCost, load: StepLoad) -> float:
-    """Return the GPU time of a step, seconds."""
-    compute = cost.token_s * (load.tokens + cost.knee_tokens)
+def gpu_s(cost: StepCost, load: StepLoad, heat: float) -> float:
+    """Return the GPU time of a step, seconds; `heat` (0 to 1) says how hard the GPU has worked lately."""
+    compute = matmul_s(cost, load) * (1.0 + cost.throttle * heat)
     linear: float = (cost.weights_s**_SHARPNESS + compute**_SHARPNESS) ** (1.0 / _SHARPNESS)
     attention = cost.kv_token_s * load.decode_context + cost.pair_s * load.prefill_pairs
     reduce = cost.allreduce_s + cost.allreduce_token_s * load.tokens
     return linear + attention + reduce + cost.fixed_s + cost.sequence_s * load.sequences
+
+
+@compiled
+def matmul_s(cost: StepCost, load: StepLoad) -> float:
+    """Return the time of a step's matrix products on a cool GPU when nothing else limits them, seconds."""
+    return cost.token_s * (load.tokens + cost.knee_tokens)
+
+
+@compiled
+def cooled(heat: float, idle_s: float) -> float:
+    """Return the heat after `idle_s` without work: a running mean over about a second, without exponentials."""
+    return heat * _HEAT_S / (_HEAT_S + max(idle_s, 0.0))
+
+
+@compiled
+def heated(heat: float, busy_s: float, matmul: float) -> float:
+    """Return the heat after a step of `busy_s` of which `matmul` seconds were matrix products."""
+    return heat + busy_s / (_HEAT_S + busy_s) * (min(matmul / busy_s, 1.0) - heat)
 
 
 @compiled
