@@ -114,3 +114,15 @@ def test_a_whole_answer_whose_client_hangs_up_is_taken_back_too(client: httpx.Cl
 def test_lag_of_the_emulator_itself_is_measured(client: httpx.Client) -> None:
     client.post("/v1/completions", json={"prompt": [1], "max_tokens": 50}).raise_for_status()
     assert samples(client)["fleetune:emulator_lag_seconds_count"] == 50
+
+
+def test_seconds_are_emulated_seconds_when_time_is_lapsed() -> None:
+    with (
+        emulator("--emulator-time-lapse=5") as running,
+        httpx.Client(base_url=running.url, timeout=60, trust_env=False) as client,
+    ):
+        start_s = time.monotonic()
+        client.post("/v1/completions", json={"prompt": [1], "max_tokens": 100}).raise_for_status()
+        wall_s = time.monotonic() - start_s
+        emulated_s = samples(client)["vllm:e2e_request_latency_seconds_sum"]
+    assert 100 * 0.003 < emulated_s <= 5 * wall_s
