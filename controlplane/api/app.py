@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, FastAPI
+from fastapi.responses import RedirectResponse
 
 from controlplane.api import (
     about,
@@ -79,4 +80,10 @@ def create_app(
     problems.install(app)
     for router in _ROUTERS:
         app.include_router(router, prefix=PREFIX)
+    for path in ("/", "/docs"):
+        app.add_api_route(path, _to_docs, include_in_schema=False)
     return app
+
+
+def _to_docs() -> RedirectResponse:
+    return RedirectResponse(f"{PREFIX}/docs")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from html import escape
 
 import streamlit as st
@@ -107,8 +108,8 @@ def _cards(study: Study, trials: Sequence[Trial]) -> list[Card]:
     infeasible = sum(t.state is TrialState.INFEASIBLE for t in trials)
     failed = sum(t.state is TrialState.FAILED for t in trials)
     hours = study.gpu_seconds / 3600
-    end = study.finished_at or max((t.finished_at or t.started_at for t in trials), default=study.started_at)
-    took = None if study.started_at is None or end is None else (end - study.started_at).total_seconds()
+    end = study.finished_at or datetime.now(UTC)
+    took = None if study.started_at is None else (end - study.started_at).total_seconds()
     return [
         Card("Trials finished", str(tried), "", f"{infeasible} infeasible · {failed} failed"),
         Card("Engine starts", str(study.engine_starts), "", f"of {budget.engine_starts} in the budget"),

@@ -7,6 +7,7 @@ from html import escape
 
 import streamlit as st
 
+from controlplane.domain.capacity import Capacity, FleetSize
 from controlplane.domain.engine import FlagValue
 from controlplane.domain.serving import Service
 from controlplane.domain.study import Trial
@@ -80,39 +81,46 @@ def _as_text(value: FlagValue | None) -> str:
 
 
 def _show(client: ApiClient, service: Service, answer: WhatIfAnswer) -> None:
+    doubts = "".join(f"<br>Less sure here: {escape(text)}." for text in answer.notes)
     st.html(
         f'<div class="ft-emulated"><b>Predicted</b> by the twin, profile {escape(answer.profile)}: '
-        "no engine was measured for these figures.</div>"
+        f"no engine was started for these figures.{doubts}</div>"
     )
     if answer.refusal is not None:
         components.note("This engine would not start", answer.refusal)
         return
     components.cards(_cards(service, answer))
-    for text in answer.notes:
-        st.warning(text)
     measured = _measured(client, service)
+    if any(trial.config == answer.config for trial in measured):
+        components.emulation(service.spec.engine.kind, service.spec.gpus.type, service.spec.engine.time_lapse)
     for name, slo in charts_study.tightest(service.spec).items():
         figure = charts_what_if.curve(answer, slo, measured)
         components.chart(figure, key=f"curve-{name}", title=words.percentile(slo))
 
 
 def _cards(service: Service, answer: WhatIfAnswer) -> list[Card]:
-    cards = [
-        Card("Capacity of one replica", words.capacity(answer.capacity), "req/s", "within every limit", theme.WINNER)
-    ]
+    cards = [] if answer.capacity is None else [_capacity(answer.capacity)]
     if answer.fleet is not None:
-        size = f"{answer.fleet.gpus} GPUs of {service.spec.gpus.count}"
-        cards.append(Card("Replicas for the target", str(answer.fleet.replicas), "", size))
-        cards.append(Card("Fleet cost", words.usd(answer.fleet.usd_per_hour), "per hour", "headroom included"))
+        cards.append(_replicas(answer.fleet, service.spec.gpus.count))
+        cards.append(Card("Fleet cost", words.usd(answer.fleet.usd_per_hour), "/h", "headroom included"))
     if answer.usd_per_million_tokens is not None:
-        cards.append(
-            Card("Cost of tokens", words.usd(answer.usd_per_million_tokens, 3), "per million", "prompt and output")
-        )
+        price = words.usd(answer.usd_per_million_tokens, 3)
+        cards.append(Card("Per million tokens", price, "", "prompt and output"))
     if answer.kv_tokens is not None:
-        cards.append(Card("KV cache", words.count(answer.kv_tokens), "tokens", ""))
+        cards.append(Card("KV cache", words.count(answer.kv_tokens), "", "tokens"))
     if answer.point is not None:
         cards += _point(service, answer)
     return cards
+
+
+def _replicas(size: FleetSize, owned: int) -> Card:
+    colour = theme.GOOD if size.gpus <= owned else theme.BAD
+    return Card("Replicas for the target", str(size.replicas), "", f"{size.gpus} GPUs, {owned} are there", colour)
+
+
+def _capacity(capacity: Capacity) -> Card:
+    between = f"90 %: {words.number(capacity.low_rps)} to {words.number(capacity.high_rps)}"
+    return Card("Capacity of one replica", words.number(capacity.rps), "req/s", between, theme.WINNER)
 
 
 def _point(service: Service, answer: WhatIfAnswer) -> list[Card]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import socket
 import sys
+import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import uvicorn
 
+from controlplane.adapters.store_sql.store import open_store
 from controlplane.api.app import create_app
 from controlplane.domain.fleet import Engine
 from tests.e2e.dashboard import seed
 from tests.e2e.dashboard.seed_traffic import SeededTraffic
-from tests.fakes.store import FakeStore
 
 
 class StillFleet:
@@ -34,9 +35,10 @@ def clock() -> datetime:
     return datetime.now(UTC)
 
 
-def serve(state: str, port: int) -> None:
+def serve(state: str, port: int, folder: str) -> None:
     """Serve until killed."""
-    store, full = FakeStore(), state == "full"
+    full = state == "full"
+    store = open_store(f"sqlite:///{folder}/store.db")
     traffic = seed.fill(store, clock()) if full else {}
     chat = traffic.get(seed.CHAT)
     engines = seed.engines(clock(), chat.stable, chat.canary) if chat and chat.canary else []
@@ -55,4 +57,5 @@ def serve(state: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], int(sys.argv[2]))
+    with tempfile.TemporaryDirectory() as scratch:
+        serve(sys.argv[1], int(sys.argv[2]), scratch)

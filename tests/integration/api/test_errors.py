@@ -97,3 +97,4 @@ def test_the_page_of_operations_works_offline(api: TestClient) -> None:
     page = api.get("/docs").text
     assert "/api/v1/rollouts/{rollout_id}/abort" in page
     assert "<script" not in page
+    assert api.get("http://127.0.0.1:8700/").text == page
