@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import httpx
 from pydantic import AwareDatetime, BaseModel, TypeAdapter, ValidationError
@@ -42,6 +42,10 @@ class StoredReport(BaseModel):
     report_id: str
     at: AwareDatetime
     report: LoadTestReport
+
+
+class _Page(BaseModel, Generic[T]):
+    items: tuple[T, ...]
 
 
 class Address(NamedTuple):
@@ -116,18 +120,15 @@ class ApiClient:
 
     def _items(self, kind: type[T], path: str, **params: Any) -> Sequence[T]:
         given = {name: value for name, value in params.items() if value is not None}
-        page = self._read(dict[str, Any], "GET", path, params=given)
-        return self._parse(list[kind], page["items"])  # type: ignore[valid-type]  # kind is a runtime value
+        return self._read(_Page[kind], "GET", path, params=given).items  # type: ignore[valid-type]  # a runtime value
 
     def _read(self, kind: type[T], method: str, path: str, **request: Any) -> T:
-        return self._parse(kind, self._send(method, path, **request).json())
-
-    def _parse(self, kind: type[T], content: Any) -> T:
+        answer = self._send(method, path, **request)
         try:
-            return TypeAdapter(kind).validate_python(content, strict=False)
+            return TypeAdapter(kind).validate_json(answer.content)
         except ValidationError as error:
-            message = f"the API at {self.url} speaks another version than this dashboard ({error.error_count()} fields)"
-            raise ApiProblem(message, status=200) from error
+            message = f"the API at {self.url} speaks another version than this dashboard"
+            raise ApiProblem(message, status=answer.status_code) from error
 
     def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
