@@ -7,6 +7,8 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
+_IDLE_S = 3.0
+
 
 class Request(NamedTuple):
     at_s: float
@@ -39,6 +41,17 @@ class Client:
         start_s = loop.time() + 0.5
         return await self._send_all(messages, start_s)
 
+    async def _free_stream(self) -> Stream:
+        """Return a connection the server will not close under the next request (it closes idle ones after 5 s)."""
+        now_s = asyncio.get_running_loop().time()
+        while self._idle:
+            stream = self._idle.pop()
+            if now_s - stream.idle_since_s < _IDLE_S:
+                return stream
+            stream.close()
+        await self._connect()
+        return self._idle.pop()
+
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         _, stream = await loop.create_connection(lambda: Stream(self._idle), "127.0.0.1", self._port)
@@ -52,9 +65,8 @@ class Client:
             if delay_s > 0:
                 await asyncio.sleep(delay_s)
             lag_ms.append((loop.time() - start_s - request.at_s) * 1e3)
-            if not self._idle:
-                await self._connect()
-            waiting.append(self._idle.pop().send(message, start_s + request.at_s))
+            stream = await self._free_stream()
+            waiting.append(stream.send(message, start_s + request.at_s))
         return list(await asyncio.gather(*waiting)), lag_ms
 
 
@@ -64,6 +76,10 @@ class Stream(asyncio.Protocol):
     def __init__(self, idle: list[Stream]) -> None:
         self._idle = idle
         self._done: asyncio.Future[Seen] | None = None
+        self.idle_since_s = float("inf")  # never used: the server waits for its first request
+
+    def close(self) -> None:
+        self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -87,6 +103,7 @@ class Stream(asyncio.Protocol):
             self._tokens += events
         if text.endswith(b"0\r\n\r\n"):
             self._tail = b""
+            self.idle_since_s = now_s
             self._idle.append(self)
             ttft_ms, e2e_ms = (self._first_s - self._due_s) * 1e3, (self._last_s - self._due_s) * 1e3
             if self._done is not None:
