@@ -1,0 +1,146 @@
+"""What only a real database can show: broken files, foreign schemas, several processes, lost races."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from controlplane.adapters.store_sql import SqlStore, open_store
+from controlplane.adapters.store_sql.schema import newest
+from controlplane.adapters.store_sql.tables import METADATA, VERSION_TABLE
+from controlplane.domain.errors import InvalidInput, Unavailable
+from tests.builders_serving import CHAT, a_service
+
+
+def url_of(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+def test_the_migrations_make_exactly_the_tables_the_code_uses(tmp_path: Path) -> None:
+    open_store(url_of(tmp_path / "s.db")).close()
+    engine = sa.create_engine(url_of(tmp_path / "s.db"))
+    with engine.connect() as connection:
+        ours = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+        assert compare_metadata(ours, METADATA) == []
+    engine.dispose()
+
+
+def test_opening_again_keeps_what_is_there(tmp_path: Path) -> None:
+    first = open_store(url_of(tmp_path / "deep" / "folder" / "s.db"))
+    first.save_service(a_service(), 0)
+    first.close()
+    second = open_store(url_of(tmp_path / "deep" / "folder" / "s.db"))
+    assert second.get_service(CHAT).value == a_service()
+    assert second.upgrade() == newest()
+    second.close()
+
+
+def test_a_store_written_by_a_newer_fleetune_is_refused(tmp_path: Path) -> None:
+    open_store(url_of(tmp_path / "s.db")).close()
+    with sqlite3.connect(tmp_path / "s.db") as connection:
+        connection.execute("UPDATE fleetune_schema SET version_num = '9999'")
+    connection.close()
+    store = SqlStore(url_of(tmp_path / "s.db"))
+    with pytest.raises(Unavailable, match=rf"too new: its schema is 9999, this Fleetune knows up to {newest()}"):
+        store.upgrade()
+    store.close()
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "s.db").write_text("this is a diary, not a database" * 100)
+    store = SqlStore(url_of(tmp_path / "s.db"))
+    with pytest.raises(Unavailable, match="file is not a database"):
+        store.upgrade()
+    store.close()
+    assert (tmp_path / "s.db").read_text().startswith("this is a diary")
+
+
+def test_a_damaged_document_is_one_clear_message(tmp_path: Path) -> None:
+    store = open_store(url_of(tmp_path / "s.db"))
+    store.save_service(a_service(), 0)
+    with sqlite3.connect(tmp_path / "s.db") as connection:
+        connection.execute("""UPDATE fleetune_services SET document = '{"name": "chat"}'""")
+    connection.close()
+    with pytest.raises(Unavailable, match="a stored service cannot be read: spec: Field required"):
+        store.get_service(CHAT)
+    store.close()
+
+
+def test_a_store_in_a_place_that_takes_no_file_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Unavailable, match="cannot be made"):
+        SqlStore(url_of(tmp_path / "file" / "s.db"))
+    (tmp_path / "folder.db").mkdir()
+    store = SqlStore(url_of(tmp_path / "folder.db"))
+    with pytest.raises(Unavailable, match="unable to open database file"):
+        store.upgrade()
+    store.close()
+
+
+_FULL_DISK = """
+import resource, sys
+from controlplane.adapters.store_sql import open_store
+from controlplane.domain.errors import Unavailable
+store = open_store(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))  # no file may grow beyond a MiB: as good as a full disk
+try:
+    store.write_setting("big", "x" * (4 << 20))
+except Unavailable as error:
+    print(error)
+"""
+
+
+def test_a_disk_that_takes_no_more_is_unavailable_and_keeps_what_it_has(tmp_path: Path) -> None:
+    store = open_store(url_of(tmp_path / "s.db"))
+    store.save_service(a_service(), 0)
+    command = [sys.executable, "-c", _FULL_DISK, url_of(tmp_path / "s.db")]
+    said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    assert "cannot be written" in said.stdout
+    assert said.stderr == ""
+    assert store.get_service(CHAT).value == a_service()
+    assert store.read_setting("big") is None
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nonsense", "no database URL"),
+        ("mysql://root@localhost/x", "unknown database 'mysql'"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///:memory:", "names no file"),
+    ],
+)
+def test_a_url_that_names_no_store_is_refused_with_what_is_allowed(url: str, message: str) -> None:
+    with pytest.raises(InvalidInput, match=rf"{message}.*allowed: sqlite:///FILE"):
+        SqlStore(url)
+
+
+def test_an_unreachable_server_is_unavailable_and_its_password_is_not_told() -> None:
+    store = SqlStore("postgresql://fleetune:hunter2@127.0.0.1:1/fleetune")
+    with pytest.raises(Unavailable, match=r"fleetune:\*\*\*@127\.0\.0\.1") as caught:
+        store.upgrade()
+    assert "hunter2" not in str(caught.value)
+    store.close()
+
+
+_CHILD = """
+import sys
+from controlplane.adapters.store_sql import open_store
+store = open_store(sys.argv[1])
+print(*(store.next_number("n") for _ in range(20)))
+"""
+
+
+def test_processes_that_open_a_new_store_at_once_share_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _CHILD, url_of(tmp_path / "s.db")]
+    children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    numbers = [int(number) for child in children for number in child.communicate(timeout=120)[0].split()]
+    assert sorted(numbers) == list(range(1, 61))
