@@ -15,6 +15,9 @@ Floats = npt.NDArray[np.float64]
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 CONFIDENCE = 0.95
+_MOST_WIDENINGS = 5
+_FEWEST_INDEPENDENT = 50
+"""With fewer, their correlation cannot be estimated either: the interval is left open."""
 
 
 def distribution(values: Floats, percentiles: tuple[float, ...] = PERCENTILES) -> Distribution:
@@ -27,8 +30,27 @@ def distribution(values: Floats, percentiles: tuple[float, ...] = PERCENTILES) -
     if not len(known):
         return Distribution(count=0)
     ordered = np.sort(known)
-    found = [percentile_of(ordered, each, effective_size(known, ordered, each)) for each in percentiles]
+    found = [_widened(known, ordered, each) for each in percentiles]
     return Distribution(count=len(known), mean=float(known.mean()), percentiles=tuple(found))
+
+
+def _widened(values: Floats, ordered: Floats, percentile: float) -> Percentile:
+    """Widen the interval until it agrees with how correlated the values at its own lower end are.
+
+    In a run that happens to hold one long queue the percentile lies deep within that queue, where few values are above
+    it and look little correlated; the true percentile is further down.
+    """
+    effective = effective_size(values, float(np.percentile(ordered, percentile)))
+    found = percentile_of(ordered, percentile, effective)
+    for _ in range(_MOST_WIDENINGS):
+        seen = effective_size(values, found.low)
+        if seen >= effective * 0.99:
+            break
+        effective = seen
+        found = percentile_of(ordered, percentile, effective)
+    if effective < min(_FEWEST_INDEPENDENT, len(ordered)):
+        return Percentile(percentile=percentile, value=found.value, low=float(ordered[0]), high=None)
+    return found
 
 
 def percentile_of(ordered: Floats, percentile: float, effective_n: float | None = None) -> Percentile:
@@ -52,13 +74,13 @@ def percentile_of(ordered: Floats, percentile: float, effective_n: float | None 
     )
 
 
-def effective_size(values: Floats, ordered: Floats, percentile: float) -> float:
-    """Return how many independent values tell as much about the percentile as these correlated ones do.
+def effective_size(values: Floats, threshold: float) -> float:
+    """Return how many independent values tell as much about how many lie above `threshold` as these correlated ones.
 
-    n / τ, where τ = 1 + 2 Σ ρ_k is that of the indicator "above the percentile", summed up to Geyer's initial positive
+    n / τ, where τ = 1 + 2 Σ ρ_k is that of the indicator "above the threshold", summed up to Geyer's initial positive
     sequence ("Practical Markov chain Monte Carlo", Statistical Science 1992). Long series are summed into blocks first.
     """
-    above = (values > np.percentile(ordered, percentile)).astype(np.float64)
+    above = (values > threshold).astype(np.float64)
     n, variance = len(above), float(above.var())
     if variance == 0 or n < 20:
         return float(n)

@@ -26,7 +26,8 @@ _NEVER = 1 << 62
 _SECOND_NS = 1_000_000_000
 _SWEEP_NS = 50_000_000
 _STATUS_NS = 100_000_000
-_GATHER_NS = 1_000_000
+_FIRST_GATHER_NS = 500_000
+_LONGEST_GATHER_NS = 4_000_000
 _SHORTEST_WAIT_NS = 200_000
 
 
@@ -72,7 +73,7 @@ class Dispatcher:
         self._done = self._coalesced = self._unsent = self._by_kernel = self._reads = 0
         self._start_ns = self._next_sweep_ns = self._next_status_ns = 0
         self._late_ns = self._events = self._looked_ns = self._looks_ns = 0
-        self._gather_ns = int(_GATHER_NS / plan.time_lapse)
+        self._gather_ns = int(_FIRST_GATHER_NS / plan.time_lapse)
         self._drain_on_stop = plan.drain_on_stop
         self.stop_reason: str | None = None
 
@@ -110,11 +111,11 @@ class Dispatcher:
     def _let_gather(self, now_ns: int) -> None:
         """Wait a moment longer, so that one turn reads what came to many connections.
 
-        The kernel's stamps make that harmless, unless tokens come so fast that two of one stream would be read in one
-        piece. Sends are never put off.
+        The kernel's stamps make that harmless as long as no two tokens of one stream come meanwhile: the moment is a
+        quarter of their usual gap. Sends are never put off.
         """
         until_ns = min(now_ns + self._gather_ns, self._next_send_ns())
-        if until_ns - now_ns > _SHORTEST_WAIT_NS and 100 * self._coalesced <= self._reads:
+        if until_ns - now_ns > _SHORTEST_WAIT_NS:
             self._alarm.set(until_ns)
             self._wait(self._alarm.fd)
 
@@ -250,6 +251,7 @@ class Dispatcher:
             self._done += 1
             self._coalesced += exchange.meter.coalesced
             self._events += exchange.meter.events
+            self._adapt(exchange)
             self._recorder.add(
                 exchange,
                 int(self._schedule.prompt_tokens[exchange.index]),
@@ -257,6 +259,13 @@ class Dispatcher:
             )
             self._on_finish(exchange)
         self._finished.clear()
+
+    def _adapt(self, exchange: Exchange) -> None:
+        """Let the gathering time follow the gaps between tokens, slowly; the shortest wait is none."""
+        meter = exchange.meter
+        if meter.events > 1:
+            quarter_ns = (meter.last_ns - meter.first_ns) / (4 * (meter.events - 1))
+            self._gather_ns += int((min(quarter_ns, _LONGEST_GATHER_NS) - self._gather_ns) / 8)
 
     def _write_status(self, now_ns: int) -> None:
         self._recorder.status(now_ns=now_ns, sent=self._next, finished=self._done, in_flight=len(self._busy))

@@ -1,0 +1,176 @@
+"""Compare load generators against a server of known latency: `python -m benchmarks.loadgen [--json FILE]`.
+
+The ground-truth server is pinned to one core, every client to another. First token after 50 ms, 31 more every 10 ms.
+Errors are of P99 against what the server really did in the same run (instants its tokens were handed to the kernel).
+CPU is user and system time of the client per token, start-up left out. GuideLLM and AIPerf need environments of their
+own and are listed as not measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.loadgen_clients import CLIENTS, Outcome, run_client
+from benchmarks.loadgen_ours import run_ours
+from loadtests.selfcheck import read_truth, truth_server
+
+RATES = (50, 100, 200, 300, 600, 1000, 1500)
+TOKENS = 32
+LIMIT = 0.05
+
+
+class Row(NamedTuple):
+    client: str
+    rate_rps: float
+    ttft_error: float | None
+    tpot_error: float | None
+    e2e_error: float | None
+    cpu_us_per_token: float | None
+    requests: int
+    failed: int
+    note: str
+
+
+def main() -> None:
+    options = _options()
+    server_core, client_cores = 0, {1}
+    rates = [float(each) for each in options.rates.split(",")]
+    wanted = options.clients.split(",")
+    rows = []
+    for name in wanted:
+        for rate in rates:
+            row = _measure(name, rate, options.seconds, server_core, client_cores)
+            rows.append(row)
+            _say(row)
+            if row.ttft_error is None or abs(row.ttft_error) > options.give_up:
+                break  # a client this far off is not pushed further
+    rows += [_not_measured(name) for name in ("guidellm", "aiperf")]
+    _table(rows)
+    _targets(rows)
+    if options.json:
+        options.json.write_text(json.dumps(_facts(options) | {"rows": [row._asdict() for row in rows]}, indent=1))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rates", default=",".join(map(str, RATES)))
+    parser.add_argument("--seconds", type=float, default=10.0, help="per rate, after 2 s of warm-up")
+    parser.add_argument("--clients", default=",".join(("ours", *CLIENTS)))
+    parser.add_argument("--give-up", type=float, default=5.0, help="stop raising a client's rate above this error")
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+def _measure(name: str, rate: float, seconds: float, server_core: int, client_cores: set[int]) -> Row:
+    run: Callable[..., Outcome] = run_ours if name == "ours" else run_client
+    with tempfile.TemporaryDirectory(prefix="fleetune-bench-") as scratch:
+        truth_path = Path(scratch) / "truth"
+        with truth_server(truth_path, core=server_core) as url:
+            outcome = run(
+                name, url, rate=rate, seconds=seconds, tokens=TOKENS, cores=client_cores, scratch=Path(scratch)
+            )
+        truth = read_truth(truth_path, skip=outcome.skipped)
+    return Row(
+        name,
+        rate,
+        _error(outcome.ttft_ms, truth.ttft_ms),
+        _error(outcome.tpot_ms, truth.tpot_ms),
+        _error(outcome.e2e_ms, truth.e2e_ms),
+        1e6 * outcome.cpu_s / max(1, outcome.tokens),
+        outcome.requests,
+        outcome.failed,
+        outcome.note,
+    )
+
+
+def _error(measured: float | None, truth: float) -> float | None:
+    return None if measured is None else measured / truth - 1
+
+
+def _not_measured(name: str) -> Row:
+    return Row(name, 0, None, None, None, None, 0, 0, "not measured: not installed beside this environment")
+
+
+def _say(row: Row) -> None:
+    print(
+        f"{row.client} at {row.rate_rps:g}/s: TTFT {_percent(row.ttft_error)}, TPOT {_percent(row.tpot_error)}",
+        file=sys.stderr,
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:+.1f} %"
+
+
+def _table(rows: list[Row]) -> None:
+    table = Table(title="Error of P99 against the server's own record; one core each", box=None, header_style="bold")
+    for title in (
+        "client",
+        "requests/s",
+        "tokens/s",
+        "TTFT",
+        "TPOT",
+        "E2E",
+        "CPU µs/token",
+        "requests",
+        "failed",
+        "note",
+    ):
+        table.add_column(title, justify="left" if title in ("client", "note") else "right")
+    for row in rows:
+        cpu = "–" if row.cpu_us_per_token is None else f"{row.cpu_us_per_token:.1f}"
+        errors = (_percent(each) for each in (row.ttft_error, row.tpot_error, row.e2e_error))
+        counts = (str(row.requests), str(row.failed), row.note)
+        table.add_row(row.client, f"{row.rate_rps:g}", f"{row.rate_rps * TOKENS:.0f}", *errors, cpu, *counts)
+    Console(width=140).print(table)
+
+
+def _holds(rows: list[Row], client: str) -> float:
+    """Highest rate up to which both errors of a client stay within the limit."""
+    held = 0.0
+    for row in rows:
+        if row.client != client:
+            continue
+        if row.ttft_error is None or row.tpot_error is None or max(abs(row.ttft_error), abs(row.tpot_error)) > LIMIT:
+            break
+        held = row.rate_rps
+    return held
+
+
+def _targets(rows: list[Row]) -> None:
+    ours, theirs = _holds(rows, "ours"), _holds(rows, "vllm-bench")
+    print(
+        f"ours stays within 5 % up to {ours:g}/s (target 600); vLLM's client logic up to {theirs:g}/s (target: a tenth)"
+    )
+    shared = {row.rate_rps: row for row in rows if row.client == "vllm-bench"}
+    for row in rows:
+        other = shared.get(row.rate_rps)
+        if row.client == "ours" and other and row.cpu_us_per_token and other.cpu_us_per_token:
+            share = row.cpu_us_per_token / other.cpu_us_per_token
+            print(f"CPU per token at {row.rate_rps:g}/s: {share:.2f} of vLLM's client (target 0.33)")
+
+
+def _facts(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "command": " ".join(["python -m benchmarks.loadgen", *sys.argv[1:]]),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": f"{os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}",
+        "load_average": os.getloadavg(),
+        "seconds_per_rate": options.seconds,
+    }
+
+
+if __name__ == "__main__":
+    main()
