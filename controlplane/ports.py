@@ -21,6 +21,7 @@ from controlplane.domain.serving import Service
 from controlplane.domain.slo import LatencySlo
 from controlplane.domain.study import Study, Trial
 from controlplane.domain.workload import Workload
+from tuner.quality import Answer
 
 T = TypeVar("T")
 
@@ -133,6 +134,16 @@ class LoadTester(Protocol):
 
         A target that is down yields a report full of errors; a generator that could not keep up an INVALID one.
         """
+
+
+class QualityProbe(Protocol):
+    """Lets an engine answer, to see whether a lossy configuration still answers like the baseline."""
+
+    def answers(self, url: str, model: str, prompts: Sequence[str], *, api_key: str | None) -> tuple[Answer, ...]:
+        """Return one greedy answer per prompt, in order. Raises Unavailable when the engine does not answer."""
+
+    def score(self, command: Sequence[str], url: str, model: str) -> float:
+        """Run a user's scoring command. Raises Unavailable when it fails, InvalidInput when it prints no number."""
 
 
 class StudyClaim(NamedTuple):

@@ -108,6 +108,29 @@ class LevelOptions(Value):
         return self
 
 
+class QualityOptions(Value):
+    """How different a lossy configuration's answers may be from the baseline's. Emulated engines are not asked."""
+
+    enabled: bool = Field(default=True, description="Off lets lossy configurations win unchecked.")
+    min_token_agreement: float = Field(
+        default=0.8, ge=0, le=1, description="Mean share of a greedy answer before the first token that differs."
+    )
+    max_logprob_drift: float = Field(
+        default=0.1, gt=0, description="Mean absolute difference of the prompt tokens' log probabilities, nats."
+    )
+    prompts: str | None = Field(default=None, description="File, one prompt a line; None: a small shipped set.")
+    command: tuple[str, ...] | None = Field(
+        default=None, description="Prints a score as its last line; {url} and {model} are filled in."
+    )
+    min_score: float | None = Field(default=None, description="What the command must score at least.")
+
+    @model_validator(mode="after")
+    def _scored(self) -> QualityOptions:
+        if (self.command is None) != (self.min_score is None):
+            raise ValueError("command and min_score belong together")
+        return self
+
+
 class TuningOptions(Value):
     objective: Objective = Objective()
     space: Mapping[str, Knob] = Field(
@@ -115,6 +138,7 @@ class TuningOptions(Value):
     )
     budget: Budget = Budget()
     levels: LevelOptions = LevelOptions()
+    quality: QualityOptions = QualityOptions()
     seed: int = 0
 
 

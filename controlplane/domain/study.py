@@ -56,6 +56,17 @@ class Level(Value):
     records_path: str | None = None
 
 
+class QualityCheck(Value):
+    """A lossy configuration's answers beside the baseline's. Numbers only, never text."""
+
+    passed: bool
+    reason: str = Field(description="What was compared with which limits, or why nothing could be.")
+    prompts: int = 0
+    token_agreement: float | None = None
+    logprob_drift: float | None = None
+    score: float | None = None
+
+
 class Trial(Value):
     """One configuration tried once."""
 
@@ -73,6 +84,7 @@ class Trial(Value):
     startup_s: float | None = None
     start_failure: StartFailure | None = None
     reason: str | None = Field(default=None, description="Why infeasible or failed.")
+    quality: QualityCheck | None = Field(default=None, description="Only for lossy configurations.")
     predicted: dict[str, float] = Field(default_factory=dict, description="What the twin expected, e.g. capacity_rps.")
     started_at: AwareDatetime
     finished_at: AwareDatetime | None = None
@@ -95,6 +107,7 @@ class Evidence(Value):
     gpu: str
     seed: int
     time_lapse: float = 1.0
+    quality: QualityCheck | None = Field(default=None, description="The winner's; None when it is not lossy.")
 
 
 class Recommendation(Value):

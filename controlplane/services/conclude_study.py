@@ -120,4 +120,5 @@ def _evidence(study: Study, trials: Sequence[Trial], baseline: Trial, winner: Tr
         gpu=study.spec.gpus.type,
         seed=study.spec.tuning.seed,
         time_lapse=study.spec.engine.time_lapse,
+        quality=winner.quality,
     )

@@ -14,7 +14,8 @@ from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import STUDY_FINAL, Study, StudyState, Trial, TrialKind, TrialState
-from controlplane.ports import Clock, Fleet, LoadTester, Store
+from controlplane.ports import Clock, Fleet, LoadTester, QualityProbe, Store
+from controlplane.services.check_quality import QualityGate
 from controlplane.services.conclude_study import conclusion
 from controlplane.services.run_trial import Interrupted, TrialProgress, TrialRunner, remove_engine
 from controlplane.services.study_search import StudySearch, open_search, reconcile, taught
@@ -61,6 +62,7 @@ class StudyRunner:
     on_progress: Callable[[StudyProgress], None] = _ignore
     reset_prefix_cache: Callable[[str], None] | None = None
     strategy: Strategy = Strategy.TWIN
+    quality: QualityProbe | None = None
 
     def run_next(self) -> Study | None:
         """Claim the study that waits longest (or whose worker was lost) and run it; None when there is none."""
@@ -189,6 +191,7 @@ class StudyRunner:
             on_progress=show,
             save=session.save_trial,
             reset_prefix_cache=self.reset_prefix_cache,
+            examine=QualityGate(self.store, study.study_id, study.spec, study.baseline, self.quality),
         )
 
     def _conclude(self, session: StudySession, step: Step) -> None:

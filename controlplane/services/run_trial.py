@@ -55,6 +55,7 @@ class TrialRunner:
     on_progress: Callable[[TrialProgress], None]
     save: Callable[[Trial], None]
     reset_prefix_cache: Callable[[str], None] | None = None
+    examine: Callable[[Trial, str], Trial] | None = None
 
     def run(self, trial: Trial, *, spec: ServiceSpec, ladder: Ladder, workload: Workload, seed: int) -> Trial:
         """Return the finished trial. The engine is gone when this returns or raises. Raises Interrupted."""
@@ -112,7 +113,11 @@ class TrialRunner:
                 return self._ended(trial, TrialState.FAILED, f"load test invalid: {outcome.reason}")
             ladder = ladder.climbed(_rung(rate, outcome))
             self._settle(engine)
-        return self._judged(trial, ladder)
+        judged = self._judged(trial, ladder)
+        if self.examine is None or engine.url is None:
+            return judged
+        self.on_progress(TrialProgress(judged, "comparing answers"))
+        return self.examine(judged, engine.url)
 
     def _level(
         self, trial: Trial, engine: Engine, spec: ServiceSpec, rate: float, load: _Load

@@ -17,6 +17,7 @@ from controlplane.domain.service import ServiceSpec, describe
 from controlplane.domain.serving import Service
 from controlplane.domain.study import STUDY_FINAL, Study, StudyState
 from controlplane.ports import Store
+from controlplane.services.check_quality import prompts_of
 from controlplane.services.rollouts import start_rollout
 from controlplane.services.study_search import feasible_points
 from tuner.first_tier import shape_of, space_for
@@ -82,6 +83,7 @@ def check_study(spec: ServiceSpec, baseline: EngineConfig) -> None:
     for slo in spec.slos.latency:
         if slo.limit_ms < 1:
             raise InvalidInput(f"{slo} cannot be met", why="no engine answers within a millisecond")
+    prompts_of(spec)
     feasible_points(spec, space_for(spec, baseline), shape_of(spec))
 
 

@@ -1,0 +1,1 @@
+"""Search strategies compared on the twin as ground truth: `fleetune bench search`."""

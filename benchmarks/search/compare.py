@@ -1,0 +1,175 @@
+"""Runs every contestant on every scenario and seed, and says how soon each was within 5 % of the optimum."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache as remember
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.search.contestants import Episode, contestants
+from benchmarks.search.scenarios import scenarios
+from benchmarks.search.truth import Truth, ground_truth
+
+WITHIN = 0.05
+MAX_STARTS = 40
+
+
+class Score(NamedTuple):
+    """One episode in figures. `starts` and `gpu_seconds` to 5 % are infinite when it never got there."""
+
+    contestant: str
+    starts: float
+    gpu_seconds: float
+    total_starts: int
+    total_gpu_seconds: float
+    final_gap: float
+    slo_missed: bool
+    oom_starts: int
+    gaps: tuple[float, ...]
+
+
+def compare(
+    seeds: int, *, cache: Path, workers: int, chosen: Sequence[str], say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Return the report: per scenario and contestant, medians over the seeds, and whether the targets were met."""
+    names = [s.name for s in scenarios() if not chosen or s.name in chosen]
+    jobs = [(name, contestant, seed) for name in names for contestant in contestants() for seed in range(seeds)]
+    with ProcessPoolExecutor(workers) as pool:
+        for name in pool.map(_prepare, names, [cache] * len(names)):
+            say(f"ground truth of {name} is there")
+        scores = list(pool.map(_play, *zip(*jobs, strict=True), [cache] * len(jobs), chunksize=4))
+    by_job = dict(zip(jobs, scores, strict=True))
+    reports = []
+    for name in names:
+        mine = {c: [by_job[name, c, seed] for seed in range(seeds)] for c in contestants()}
+        reports.append(_scenario_report(name, mine, _truth(name, cache)))
+        say(f"{name}: done")
+    return {"scenarios": reports, "seeds": seeds, "max_starts": MAX_STARTS, "targets": _targets(by_job, names, seeds)}
+
+
+def score(truth: Truth, episode: Episode, name: str) -> Score:
+    """Judge one episode by the truth: the incumbent counts with its *true* cost, not with what was measured."""
+    best, gap, spent = math.inf, math.inf, 0.0
+    starts, seconds = math.inf, math.inf
+    gaps = []
+    recommended = None
+    for number, outcome in enumerate(episode.outcomes, start=1):
+        spent += outcome.gpu_seconds
+        if outcome.measured_rps is not None:
+            measured = math.log(truth.configs[outcome.row].gpus_per_replica / outcome.measured_rps)
+            if measured < best:
+                best, recommended = measured, outcome
+                gap = math.exp(float(truth.log_cost[outcome.row]) - truth.best) - 1
+        gaps.append(gap)
+        if gap <= WITHIN and math.isinf(starts):
+            starts, seconds = number, spent
+    return Score(
+        name,
+        starts,
+        seconds,
+        len(episode.outcomes),
+        spent,
+        gap,
+        _misses(truth, recommended.row, recommended.measured_rps) if recommended else False,
+        sum(outcome.oom for outcome in episode.outcomes),
+        tuple(gaps),
+    )
+
+
+def _misses(truth: Truth, row: int, measured_rps: float | None) -> bool:
+    """Say whether the recommended load (capacity less headroom) is more than the configuration truly sustains."""
+    headroom = truth.scenario.spec.tuning.objective.headroom
+    return (measured_rps or 0.0) * (1 - headroom) > float(truth.capacity_rps[row])
+
+
+@remember
+def _truth(name: str, cache: Path) -> Truth:
+    return ground_truth(next(s for s in scenarios() if s.name == name), cache)
+
+
+def _prepare(name: str, cache: Path) -> str:
+    _truth(name, cache)
+    return name
+
+
+def _play(name: str, contestant: str, seed: int, cache: Path) -> Score:
+    truth = _truth(name, cache)
+    return score(truth, contestants()[contestant](truth, seed, MAX_STARTS), contestant)
+
+
+def _scenario_report(name: str, mine: dict[str, list[Score]], truth: Truth) -> dict[str, Any]:
+    best = int(np.argmin(truth.log_cost))
+    return {
+        "name": name,
+        "configurations": len(truth.points),
+        "optimum": {
+            "flags": dict(truth.configs[best].flags),
+            "capacity_rps": round(float(truth.capacity_rps[best]), 3),
+        },
+        "share_within_5_percent": round(float((truth.log_cost <= truth.best + math.log1p(WITHIN)).mean()), 4),
+        "contestants": [_contestant_report(contestant, scores) for contestant, scores in mine.items()],
+    }
+
+
+def _contestant_report(name: str, scores: Sequence[Score]) -> dict[str, Any]:
+    starts = [s.starts for s in scores]
+    return {
+        "name": name,
+        "starts_to_5_percent": {"median": _number(_quantile(starts, 0.5)), "p90": _number(_quantile(starts, 0.9))},
+        "gpu_seconds_to_5_percent": {"median": _number(_quantile([s.gpu_seconds for s in scores], 0.5))},
+        "reached": sum(math.isfinite(s) for s in starts),
+        "runs": len(scores),
+        "slo_missed": sum(s.slo_missed for s in scores),
+        "oom_starts": statistics.median(s.oom_starts for s in scores),
+        "final_gap": {"median": _number(_quantile([s.final_gap for s in scores], 0.5))},
+        "starts_until_stop": {"median": statistics.median(s.total_starts for s in scores)},
+        "gpu_seconds_until_stop": {"median": round(statistics.median(s.total_gpu_seconds for s in scores))},
+        "median_gap_after": {str(k): _number(_gap_after(scores, k)) for k in (1, 2, 3, 4, 6, 8, 12, 20, 40)},
+    }
+
+
+def _gap_after(scores: Sequence[Score], starts: int) -> float:
+    return _quantile([s.gaps[min(starts, len(s.gaps)) - 1] for s in scores], 0.5)
+
+
+def _targets(by_job: dict[tuple[str, str, int], Score], names: Sequence[str], seeds: int) -> dict[str, Any]:
+    """Say of every target what it asks, what was reached and whether that is met. Pooled over scenarios."""
+
+    def pooled(contestant: str) -> list[Score]:
+        return [by_job[name, contestant, seed] for name in names for seed in range(seeds)]
+
+    ours, tpe = pooled("ours"), pooled("optuna_tpe")
+    wrong, chance = pooled("ours_wrong_model"), pooled("random")
+    ratio = _quantile([s.gpu_seconds for s in tpe], 0.5) / _quantile([s.gpu_seconds for s in ours], 0.5)
+    budgets = range(1, MAX_STARTS + 1)
+    worse = [k for k in budgets if _gap_after(wrong, k) > _gap_after(chance, k) + 1e-9]
+    kept = 1 - sum(s.slo_missed for s in ours) / len(ours)
+    return {
+        "median_starts": _target("≤ 6", _quantile([s.starts for s in ours], 0.5), lambda x: x <= 6),
+        "p90_starts": _target("≤ 10", _quantile([s.starts for s in ours], 0.9), lambda x: x <= 10),
+        "gpu_seconds_tpe_over_ours": _target("≥ 5", ratio, lambda x: x >= 5),
+        "budgets_worse_than_random_with_wrong_profile": _target("0", float(len(worse)), lambda x: x == 0),
+        "share_keeping_slos": _target("≥ 0.99", kept, lambda x: x >= 0.99),
+        "median_oom_starts": _target("0", statistics.median(s.oom_starts for s in ours), lambda x: x == 0),
+    }
+
+
+def _target(asked: str, value: float, met: Callable[[float], bool]) -> dict[str, Any]:
+    return {"target": asked, "value": _number(value), "met": bool(met(value))}
+
+
+def _quantile(values: Iterable[float], share: float) -> float:
+    """Return the smallest value that at least `share` of the values do not exceed; infinities are values."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def _number(value: float) -> float | None:
+    """None stands for 'never' in the JSON."""
+    return round(value, 4) if math.isfinite(value) else None

@@ -1,0 +1,73 @@
+"""One trial as a contestant pays for it: an engine start, then the real ladder on simulated levels.
+
+Levels are not simulated request by request (that is what `ladder.py` beside this file does): a level at `rate` on a
+configuration of true capacity c shows the pressure (rate / c · noise) ** steepness, and lasts as long as a level that
+far from its limits lasted there. The steepness and the seconds are those measured by `ladder.py` on the four scenarios.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import NamedTuple
+
+from benchmarks.search.truth import Truth
+from tuner.ladder import Ladder, LadderOptions, Rung
+
+START_S = 90.0  # measured on H200: 65-190 s (docs/search.md)
+OOM_START_S = 45.0  # an engine that runs out of memory says so after loading its weights
+_NOISE = 0.02  # standard deviation of a level's log capacity
+_STEEPNESS = 12.0
+_CLEAR = 0.12  # log distance from the capacity beyond which a level ends early
+_EARLY_FAIL_S, _EARLY_PASS_S, _WHOLE_S = 14.0, 22.0, 60.0
+_FLOOR_SHARE = 0.25
+
+
+class Outcome(NamedTuple):
+    """What a trial brought and cost. `measured_rps` None: it could not start, or was dropped at `failed_rps`."""
+
+    row: int
+    measured_rps: float | None
+    failed_rps: float | None
+    oom: bool
+    gpu_seconds: float
+
+
+class Laboratory:
+    """Runs trials on a scenario's truth. Seeded; the same for every contestant."""
+
+    def __init__(self, truth: Truth, *, seed: int) -> None:
+        self._truth = truth
+        self._random = random.Random(seed)
+
+    def run(self, row: int, *, beat_log_cost: float | None, forecast_rps: float | None) -> Outcome:
+        """Start the configuration of a row and climb; `beat_log_cost` is the incumbent's, None while there is none."""
+        gpus = self._truth.configs[row].gpus_per_replica
+        if not self._truth.fits[row]:
+            return Outcome(row, None, None, True, OOM_START_S * gpus)
+        ladder = self._ladder(gpus, beat_log_cost, forecast_rps)
+        capacity, load_s = float(self._truth.capacity_rps[row]), 0.0
+        while (rate := ladder.next_rate()) is not None:
+            rung, seconds = self._level(rate, capacity)
+            ladder = ladder.climbed(rung)
+            load_s += seconds
+        found = None if ladder.is_dropped else ladder.capacity()
+        failed = None if math.isinf(ladder.high_rps) else ladder.high_rps
+        return Outcome(row, found.rps if found else None, failed, False, (START_S + load_s) * gpus)
+
+    def _ladder(self, gpus: int, beat_log_cost: float | None, forecast_rps: float | None) -> Ladder:
+        spec = self._truth.scenario.spec
+        useful = spec.slos.target_qps / max(1, spec.gpus.count // gpus)
+        options = LadderOptions(floor_rps=useful * _FLOOR_SHARE)
+        if beat_log_cost is None:
+            return Ladder(options=options, start_rps=forecast_rps or useful, forecast_rps=forecast_rps)
+        beat = gpus / math.exp(beat_log_cost)
+        return Ladder(options=options, start_rps=beat, beat_rps=beat, forecast_rps=forecast_rps)
+
+    def _level(self, rate: float, capacity: float) -> tuple[Rung, float]:
+        distance = (math.log(rate / capacity) if capacity > 0 else 5.0) + self._random.gauss(0, _NOISE)
+        pressure = math.exp(min(_STEEPNESS * distance, 5.0))
+        certain = abs(distance) > _CLEAR
+        early_s = _EARLY_FAIL_S if distance > 0 else _EARLY_PASS_S
+        rung = Rung(rate_rps=rate, passed=pressure <= 1, certain=certain, pressure=pressure)
+        return rung, early_s if certain else _WHOLE_S
