@@ -29,31 +29,31 @@ from controlplane.domain.service import parse_service
 
 SERVICE: dict[str, Any] = {
     "name": "chat",
-    "model": {"name": "llama-8b", "path": "llama-8b"},
+    "model": {"name": "llama-70b", "path": "llama-70b"},
     "engine": {
         "kind": "emulator",
         "version": "0.26",
-        # Four sequences at once are far too few: any study must find better.
-        "flags": {"max-model-len": 8192, "max-num-seqs": 4},
-        "emulator": {"startup_s": 0.3, "time_lapse": 2},
+        # Two sequences at once are far too few: any study must find better.
+        "flags": {"max-model-len": 8192, "quantization": "fp8", "max-num-seqs": 2},
+        "emulator": {"startup_s": 0.3, "time_lapse": 4},
     },
     "gpus": {"type": "H200", "count": 4, "price_usd_per_gpu_hour": 3.5},
     "workload": {
         "kind": "synthetic",
         "prompt_tokens": {"mean": 300, "cv": 0.3},
         "output_tokens": {"mean": 24, "cv": 0.3},
-        "rate_rps": 5,
+        "rate_rps": 2,
         "seed": 5,
     },
     "slos": {
         "latency": [{"metric": "ttft_ms", "percentile": 90, "limit_ms": 1500}],
         "max_error_ratio": 0.02,
-        "target_qps": 40,
+        "target_qps": 6,
     },
     "tuning": {
-        "space": {"max-num-seqs": {"choices": [4, 16, 32]}},
+        "space": {"max-num-seqs": {"choices": [2, 8, 16]}},
         "budget": {"engine_starts": 5},
-        "levels": {"min_s": 4, "max_s": 8, "warmup_s": 0, "precision": 0.4},
+        "levels": {"min_s": 8, "max_s": 20, "warmup_s": 0, "precision": 0.4},
     },
     "rollout": {
         "steps": [

@@ -9,14 +9,14 @@ from typing import Any
 from tests.e2e.loop.installation import SERVICE, Installation, installation
 
 CAREFUL = SERVICE["rollout"] | {"miss_ratio_margin": 0.1, "error_ratio_margin": 0.1}
-ENGINE = SERVICE["engine"] | {"flags": {"max-model-len": 8192, "max-num-seqs": 64}}
+ENGINE = SERVICE["engine"] | {"flags": {"max-model-len": 8192, "quantization": "fp8", "max-num-seqs": 32}}
 
 
 def test_a_slower_canary_is_rolled_back_by_its_verdict(tmp_path: Path) -> None:
-    slos = SERVICE["slos"] | {"latency": [{"metric": "tpot_ms", "percentile": 90, "limit_ms": 30}]}
+    slos = SERVICE["slos"] | {"latency": [{"metric": "tpot_ms", "percentile": 90, "limit_ms": 90}]}
     steps = [step | {"max_s": 60, "on_ceiling": "pause"} for step in SERVICE["rollout"]["steps"]]
     with installation(tmp_path, slos=slos, engine=ENGINE, rollout=CAREFUL | {"steps": steps}) as fleet:
-        traffic = fleet.traffic(rate_rps=10)
+        traffic = fleet.traffic(rate_rps=4)
         traffic.start()
         rollout = _roll_out(fleet, "slow-factor=8")
         report = traffic.stop()
@@ -30,7 +30,7 @@ def test_a_slower_canary_is_rolled_back_by_its_verdict(tmp_path: Path) -> None:
 
 def test_a_crashing_canary_is_rolled_back_at_once_and_only_its_own_streams_break(tmp_path: Path) -> None:
     with installation(tmp_path, engine=ENGINE, rollout=CAREFUL) as fleet:
-        traffic = fleet.traffic(rate_rps=10)
+        traffic = fleet.traffic(rate_rps=4)
         traffic.start()
         rollout = _roll_out(fleet, "crash-after-requests=8")
         report = traffic.stop()
@@ -43,7 +43,7 @@ def test_a_crashing_canary_is_rolled_back_at_once_and_only_its_own_streams_break
 
 
 def _roll_out(fleet: Installation, fault: str) -> dict[str, Any]:
-    flags = {"max-model-len": 8192, "max-num-seqs": 64, "max-num-batched-tokens": 4096, "emulator-fault": fault}
+    flags = ENGINE["flags"] | {"max-num-batched-tokens": 4096, "emulator-fault": fault}
     fleet.api.post("/rollouts", {"service": "chat", "flags": flags, "replicas": 1})
     fleet.until("the rollout is over", lambda: fleet.rollout()["state"] in ("promoted", "aborted"), 180)
     return fleet.rollout()
