@@ -11,7 +11,7 @@ The margin is what the user declared to accept, so a difference inside it never 
 step fails wrongly with probability at most alpha: halved between the two comparisons (Bonferroni), joint bounds. It
 passes wrongly with probability at most alpha without any halving, because a pass needs both comparisons
 (intersection-union test, Berger 1982); its upper bound is the canary's at 0.8 alpha less the control's at 0.2 alpha,
-which decides a canary that misses nothing after 125 requests where the joint bound needs 222 (margin 0.05, 5 % weight).
+which decides a canary that misses nothing after some 120 requests where the joint bound needs 220 (margin 0.05, 5 %).
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def start(
         rollout_id=RolloutId(f"{service.name}-r{store.next_number(f'rollout/{service.name}')}"),
         service=service.name,
         canary=revision.revision_id,
-        stable=service.stable,
+        stable=service.stable if service.stable_replicas else None,  # what runs nowhere is nothing to compare with
         canary_replicas=replicas,
         state=RolloutState.PENDING,
         options=options or service.spec.rollout,

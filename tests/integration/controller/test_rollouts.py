@@ -48,6 +48,15 @@ def test_a_good_canary_is_promoted_step_by_step_and_stable_goes() -> None:
     assert site.service.rollout is None
 
 
+def test_a_service_without_replicas_takes_the_first_rollout_as_soon_as_it_is_ready() -> None:
+    site = Site()
+    site.serving(initial_replicas=0)
+    rollout = site.roll_out(replicas=2)
+    site.passes_until(RolloutState.PROMOTED)
+    assert site.weights == {rollout.canary: 100}
+    assert not site.rollout.steps
+
+
 def test_promotion_starts_no_engine_that_ran_already() -> None:
     site = Site()
     site.serving()
