@@ -16,6 +16,7 @@ from controlplane.domain.workload import Lengths, SyntheticWorkload, TraceWorklo
 from controlplane.services.study_search import workload_at
 from tuner.first_tier import shape_of
 from tuner.twin.predict import RequestsAt, capacity, interval, is_saturated, notes
+from tuner.twin.profile import Profile
 from tuner.twin.setup import DoesNotFit, EngineSetup, resolve
 from tuner.twin.simulate import RequestArrays, ResultArrays, simulate
 
@@ -26,15 +27,15 @@ WINDOW_S = 60.0  # long enough for a queue to show
 _SPREAD = 0.8  # coefficient of variation of lengths a person gives as a mean only
 
 
-def what_if(spec: ServiceSpec, question: WhatIf) -> WhatIfAnswer:
-    """Return what the twin expects. Raises InvalidInput when it does not know the model, the GPU or a flag's value."""
+def what_if(spec: ServiceSpec, question: WhatIf, profile: Profile | None = None) -> WhatIfAnswer:
+    """Return what the twin expects, by `profile` or else the nearest shipped one. Raises InvalidInput when it does not know the model, the GPU or a flag's value."""
     shape = shape_of(spec)
     if shape is None:
         why = "the twin needs its config.json: a model folder, or a shape that ships with Fleetune"
         raise InvalidInput(f"the twin does not know the model {spec.model.path}", why=why)
     config = spec.baseline.with_flags(question.flags)
     try:
-        setup = resolve(shape, spec.gpus.type, config)
+        setup = resolve(shape, spec.gpus.type, config, profile)
     except DoesNotFit as refusal:
         return WhatIfAnswer(service=spec.service, config=config, profile="memory model", refusal=str(refusal))
     return _answer(spec, question, config, setup)

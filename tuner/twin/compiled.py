@@ -82,6 +82,8 @@ def _schedule(state: State, rules: Rules, cost: StepCost) -> None:
     clock = state.clock
     clock[CORE] += cost.schedule_s + cost.schedule_sequence_s * load.sequences
     launching_s = max(clock[CORE], clock[WORKER]) + cost.prompt_s * load.prompts
+    if load.prompt_tokens > 0:
+        launching_s = max(launching_s, clock[GPU])
     clock[WORKER] = launching_s + launch_s(cost, load)
     start_s = max(clock[GPU], launching_s)
     heat = cooled(clock[HEAT], start_s - clock[GPU])

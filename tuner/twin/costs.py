@@ -27,6 +27,7 @@ def step_cost(
         weights_s=_read_bytes(shape, demand) / split / (bandwidth * parameters.memory_efficiency),
         token_s=2 * shape.active_linear_params / split / (flops * parameters.matmul_efficiency),
         knee_tokens=parameters.matmul_knee_tokens,
+        half_tile=parameters.half_tile,
         throttle=parameters.throttle,
         kv_token_s=shape.kv_bytes_per_token(demand.kv_bytes) / split / (bandwidth * parameters.kv_efficiency),
         pair_s=pair_flops / split / (gpu.bf16_tflops * 1e12 * parameters.attention_efficiency),

@@ -2,8 +2,9 @@
 
 One engine core loop follows `vllm/v1/engine/core.py` (`step_with_batch_queue`): with asynchronous scheduling two steps
 are in flight, so step n + 1 is composed when step n - 1 has ended, and a request that arrives while step n runs waits
-for step n + 2. The CPU launches a step's kernels while the GPU still works on the one before; a step ends when both its
-GPU work and its launch are done. With one GPU the launch holds up the core itself. The API server takes requests in
+for step n + 2. The CPU launches a decode step's kernels while the GPU still works on the step before; a step that holds
+prompts is launched once the GPU is free (measured: preparing new requests waits for it). A step ends when both its GPU
+work and its launch are done. With one GPU the launch holds up the core itself. The API server takes requests in
 and streams tokens out, one after another.
 """
 
@@ -172,6 +173,8 @@ class TwinEngine:
         cost, load = self._cost, step_load(parts)
         self._core_s += cost.schedule_s + cost.schedule_sequence_s * load.sequences
         launching_s = max(self._core_s, self._worker_s) + cost.prompt_s * load.prompts
+        if load.prompt_tokens > 0:
+            launching_s = max(launching_s, self._gpu_s)
         self._worker_s = launching_s + launch_s(cost, load)
         start_s = max(self._gpu_s, launching_s)
         heat = cooled(self._heat, start_s - self._gpu_s)

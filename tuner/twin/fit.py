@@ -29,6 +29,7 @@ _PRIORS: Mapping[str, tuple[float, float]] = {
     "memory_efficiency": (0.78, 0.12),
     "matmul_efficiency": (0.70, 0.15),
     "matmul_knee_tokens": (60, 0.7),
+    "half_tile": (0.05, 0.5),
     "throttle": (0.10, 0.4),
     "kv_efficiency": (0.85, 0.2),
     "attention_efficiency": (0.55, 0.15),
@@ -49,6 +50,7 @@ _PRIORS: Mapping[str, tuple[float, float]] = {
 """Parameter → typical value and relative spread (sigma of its logarithm)."""
 _FP8_PRIORS: Mapping[str, tuple[float, float]] = {
     "matmul_efficiency": (0.55, 0.15),
+    "half_tile": (0.3, 0.3),
     "launch_piecewise_ms": (8, 0.4),
     "launch_eager_ms": (21, 0.15),
 }
@@ -100,6 +102,7 @@ def fit_profile(
         name=name,
         gpu=find_gpu(first.gpu).name,
         model=first.shape.name,
+        linear_params=first.shape.linear_params,
         weight_bits=weight_bits(first.shape, first.config),
         tensor_parallel_size=first.config.tensor_parallel_size,
         engine_version=first.engine_version,
@@ -244,7 +247,7 @@ def _errors(terms: Iterable[Term]) -> tuple[TermError, ...]:
 
 
 def _uncertainty(terms: Iterable[Term]) -> float:
-    """One sigma of the relative error: what the fit itself misses, and never less than engines differ among themselves."""
+    """One sigma of the relative error: what the fit misses, never less than two starts of one engine differ."""
     errors = np.concatenate([term.errors for term in terms if term.name not in ("burst", "long prompt")])
     return round(max(0.06, 1.4826 * float(np.median(np.abs(errors)))), 4)
 

@@ -22,6 +22,7 @@ class Parameters(Value):
     memory_efficiency: float = Field(default=0.78, gt=0, le=1.2, description="Weights: share of peak bandwidth.")
     matmul_efficiency: float = Field(default=0.72, gt=0, le=1.2, description="Large steps: share of peak FLOP/s.")
     matmul_knee_tokens: float = Field(default=60, ge=0, description="Tokens by which efficiency lags.")
+    half_tile: float = Field(default=0.05, ge=0, description="Products of about 24 tokens are slower by this share.")
     throttle: float = Field(default=0.1, ge=0, description="Matrix products slow down by this under lasting load.")
     kv_efficiency: float = Field(default=0.6, gt=0, le=1.5, description="Decode attention: share of peak bandwidth.")
     attention_efficiency: float = Field(default=0.4, gt=0, le=1.2, description="Prompt attention: share of bf16 peak.")
@@ -64,6 +65,7 @@ class Profile(Value):
     name: str
     gpu: str
     model: str
+    linear_params: int | None = Field(default=None, description="The model's size; None when nothing was measured.")
     weight_bits: int = 16
     tensor_parallel_size: int = 1
     engine_version: str = "0.26.0"
@@ -73,6 +75,16 @@ class Profile(Value):
     calibrated: Range = Range()
     uncertainty: float = Field(default=0.06, gt=0)
     transferred_from: str | None = None
+
+
+def check_version(profile: Profile, engine_version: str) -> None:
+    """Raise InvalidInput when the profile was measured on another release line of the engine (0.26 and 0.27, say)."""
+    if profile.engine_version.split(".")[:2] != engine_version.split(".")[:2]:
+        raise InvalidInput(
+            f"profile {profile.name} was calibrated on engine {profile.engine_version}, not {engine_version}",
+            why="schedulers and kernels change between releases",
+            allowed="calibrate again, or name another profile",
+        )
 
 
 def shipped_profiles() -> tuple[Profile, ...]:

@@ -29,6 +29,9 @@ class StepCost(NamedTuple):
     """Matrix products per token at the best efficiency."""
     knee_tokens: float
     """Tokens by which efficiency lags: `tokens` cost as much as `tokens + knee` would at the best efficiency."""
+    half_tile: float
+    """Share by which matrix products of about 24 tokens are slower: too many for the small-batch kernel, too few for
+    the next. Mostly seen with fp8."""
     throttle: float
     """Share by which matrix products slow down when the GPU has done nothing else for seconds (power limit)."""
     kv_token_s: float
@@ -91,9 +94,18 @@ def gpu_s(cost: StepCost, load: StepLoad, heat: float) -> float:
     """Return the GPU time of a step, seconds; `heat` (0 to 1) says how hard the GPU has worked lately."""
     compute = matmul_s(cost, load) * (1.0 + cost.throttle * heat)
     linear: float = (cost.weights_s**_SHARPNESS + compute**_SHARPNESS) ** (1.0 / _SHARPNESS)
+    linear *= 1.0 + cost.half_tile * half_tile_share(load.tokens)
     attention = cost.kv_token_s * load.decode_context + cost.pair_s * load.prefill_pairs
     reduce = cost.allreduce_s + cost.allreduce_token_s * load.tokens
     return linear + attention + reduce + cost.fixed_s + cost.sequence_s * load.sequences
+
+
+@compiled
+def half_tile_share(tokens: float) -> float:
+    """Return how far `tokens` falls between two kernels, 0 to 1: a roof from 12 over 24 to 48 tokens (measured)."""
+    if tokens < 24.0:
+        return max(0.0, (tokens - 12.0) / 12.0)
+    return max(0.0, (48.0 - tokens) / 24.0)
 
 
 @compiled

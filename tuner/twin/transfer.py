@@ -1,38 +1,110 @@
-"""Carrying a profile over to what was never measured: another shape, precision, parallelism or GPU."""
+"""Carrying profiles over to what was never measured: another shape, precision, parallelism or GPU.
+
+Parameters are shares of the data sheet and overheads, so they move little between engines. What they do move is learnt
+from the profiles there are: the logarithm of each parameter is regressed (ridge) on precision, parallelism and size.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
+from tuner.twin.compiled_state import Floats
 from tuner.twin.gpus import Gpu
-from tuner.twin.profile import Profile, shipped_profiles
-from tuner.twin.shapes import ModelShape
+from tuner.twin.profile import Parameters, Profile, shipped_profiles
+from tuner.twin.shapes import SHIPPED_SHAPES, ModelShape, load_shape
 
-_BUILTIN = "data-sheet"
+_RIDGE = 0.5
+"""Strength with which effects are held at zero, in units of one profile's evidence."""
+_DATA_SHEET_UNCERTAINTY = 0.35
+_OTHER_GPU, _OTHER_PRECISION, _PER_DOUBLED_GPUS, _PER_DOUBLED_SIZE = 0.20, 0.12, 0.12, 0.03
+"""What each difference adds to the 1-sigma relative error (in quadrature): leave-one-out over the shipped profiles;
+the other GPU is a judgement, no second GPU was measured."""
 
 
-def profile_for(shape: ModelShape, gpu: Gpu, weight_bits: int, tensor_parallel_size: int) -> Profile:
-    """Return the nearest shipped profile, carried over; the data sheet's defaults when none is shipped."""
+def profile_for(
+    shape: ModelShape,
+    gpu: Gpu,
+    weight_bits: int,
+    tensor_parallel_size: int,
+    profiles: Sequence[Profile] | None = None,
+) -> Profile:
+    """Return the profile of exactly this engine among `profiles` (the shipped ones), or one carried over from them."""
+    known = shipped_profiles() if profiles is None else profiles
     wanted = Profile(
-        name=_BUILTIN,
+        name="data-sheet",
         gpu=gpu.name,
         model=shape.name,
+        linear_params=shape.linear_params,
         weight_bits=weight_bits,
         tensor_parallel_size=tensor_parallel_size,
-        uncertainty=0.3,
-        transferred_from=_BUILTIN,
+        uncertainty=_DATA_SHEET_UNCERTAINTY,
+        transferred_from="the data sheet",
     )
-    profiles = shipped_profiles()
-    if not profiles:
+    exact = [profile for profile in known if _is_for(profile, shape, wanted)]
+    if exact:
+        return exact[0]
+    return _carried_over(wanted, [profile for profile in known if profile.linear_params is not None])
+
+
+def _is_for(profile: Profile, shape: ModelShape, wanted: Profile) -> bool:
+    same_kind = (profile.gpu, profile.weight_bits, profile.tensor_parallel_size) == (
+        wanted.gpu,
+        wanted.weight_bits,
+        wanted.tensor_parallel_size,
+    )
+    return same_kind and (profile.model == shape.name or _has_shape(profile, shape))
+
+
+def _has_shape(profile: Profile, shape: ModelShape) -> bool:
+    """The same architecture under another name, e.g. a local folder."""
+    if profile.model not in SHIPPED_SHAPES:
+        return False
+    unnamed = {"name": "", "max_position_embeddings": 1, "quantization": None}
+    return load_shape(profile.model).evolve(**unnamed) == shape.evolve(**unnamed)
+
+
+def _carried_over(wanted: Profile, sources: Sequence[Profile]) -> Profile:
+    if not sources:
         return wanted
-    nearest = min(profiles, key=lambda profile: _distance(profile, wanted))
-    if _distance(nearest, wanted) == 0:
-        return nearest
-    return nearest.evolve(uncertainty=nearest.uncertainty * 2.5, transferred_from=nearest.name)
-
-
-def _distance(profile: Profile, wanted: Profile) -> float:
-    return (
-        8.0 * (profile.gpu != wanted.gpu)
-        + 4.0 * (profile.weight_bits != wanted.weight_bits)
-        + 2.0 * (profile.model != wanted.model)
-        + 1.0 * (profile.tensor_parallel_size != wanted.tensor_parallel_size)
+    nearest = min(sources, key=lambda profile: _uncertainty(profile, wanted))
+    return wanted.evolve(
+        name=f"{wanted.gpu}-{wanted.model}-{wanted.weight_bits}bit-tp{wanted.tensor_parallel_size}".lower(),
+        parameters=_regressed(wanted, [profile for profile in sources if profile.gpu == nearest.gpu]),
+        engine_version=nearest.engine_version,
+        calibrated=nearest.calibrated,
+        uncertainty=round(_uncertainty(nearest, wanted), 4),
+        transferred_from=nearest.name,
     )
+
+
+def _uncertainty(source: Profile, wanted: Profile) -> float:
+    parts = (
+        source.uncertainty,
+        _OTHER_GPU * (source.gpu != wanted.gpu),
+        _OTHER_PRECISION * (source.weight_bits != wanted.weight_bits),
+        _PER_DOUBLED_GPUS * abs(np.log2(source.tensor_parallel_size / wanted.tensor_parallel_size)),
+        _PER_DOUBLED_SIZE * abs(np.log2((source.linear_params or 1) / (wanted.linear_params or 1))),
+    )
+    return float(np.sqrt(np.sum(np.square(parts))))
+
+
+def _regressed(wanted: Profile, sources: Sequence[Profile]) -> Parameters:
+    """Ridge regression with a free intercept: with one source its parameters, with many their trend."""
+    here = _features(wanted)
+    features = np.array([_features(profile) for profile in sources]) - here
+    design = np.column_stack([np.ones(len(sources)), features])
+    penalty = np.diag([1e-9, *[_RIDGE] * len(here)])
+    solve = np.linalg.solve(design.T @ design + penalty, design.T)
+    values = {}
+    for name in Parameters.model_fields:
+        logs = np.log([max(getattr(profile.parameters, name), 1e-6) for profile in sources])
+        values[name] = float(np.exp((solve @ logs)[0]))
+    return Parameters(**{name: min(value, 1.19) if "efficiency" in name else value for name, value in values.items()})
+
+
+def _features(profile: Profile) -> Floats:
+    quantized = 1.0 if profile.weight_bits < 16 else 0.0
+    size = float(np.log2((profile.linear_params or 1) / 1e9)) / 4
+    return np.array([quantized, float(np.log2(profile.tensor_parallel_size)), size])

@@ -11,11 +11,13 @@ import numpy as np
 from pydantic import Field
 
 from controlplane.domain.base import Value
+from tuner.twin.gpus import find_gpu
 from tuner.twin.measurements import Cell, MeasuredEngine
 from tuner.twin.predict import interval
-from tuner.twin.profile import Profile
-from tuner.twin.setup import DoesNotFit, EngineSetup, resolve
+from tuner.twin.profile import Profile, shipped_profiles
+from tuner.twin.setup import DoesNotFit, EngineSetup, resolve, weight_bits
 from tuner.twin.simulate import ResultArrays, simulate
+from tuner.twin.transfer import profile_for
 
 PERCENTILES = (50, 99)
 SATURATED_TTFT_S = 2.0
@@ -103,6 +105,19 @@ def validate(engines: Iterable[MeasuredEngine], profile_for: ProfileFor = lambda
     return _report(cells, saturated, kv, alarms, left_out)
 
 
+def leave_one_out(engine: MeasuredEngine) -> Profile:
+    """Return the profile for an engine as if its own kind had never been measured."""
+    bits = weight_bits(engine.shape, engine.config)
+    gpu, tensor = find_gpu(engine.gpu), engine.config.tensor_parallel_size
+    kind = (gpu.name, engine.shape.name, bits, tensor)
+    others = [
+        profile
+        for profile in shipped_profiles()
+        if (profile.gpu, profile.model, profile.weight_bits, profile.tensor_parallel_size) != kind
+    ]
+    return profile_for(engine.shape, gpu, bits, tensor, others)
+
+
 def source_name(engine: MeasuredEngine, cell: Cell) -> str:
     """Return how a profile names a cell it was fitted on."""
     return f"{engine.engine_id}: {cell.name}"
@@ -172,7 +187,7 @@ def _saturated(engine: MeasuredEngine, cell: Cell, result: ResultArrays, *, fore
 
 
 def _leaving_rps(cell: Cell, e2e_s: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
-    """Requests finished per second while arrivals kept the engine full: from a quarter of the run to its last arrival."""
+    """Requests finished per second while the engine was kept full: from a quarter of the run to its last arrival."""
     span = float(cell.requests.scheduled_s[-1])
     done = cell.requests.scheduled_s + np.where(np.isnan(e2e_s), np.inf, e2e_s)
     return float(np.sum((done > span / 4) & (done <= span))) / (span * 3 / 4)

@@ -1,0 +1,141 @@
+"""`fleetune predict`, `fleetune calibrate` and `fleetune twin`: the digital twin from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from controlplane.cli import twin_tables
+from controlplane.cli.errors import plain_errors
+from controlplane.cli.show import as_json, console
+from controlplane.domain.engine import EngineConfig, FlagValue
+from controlplane.domain.errors import InvalidInput
+from controlplane.domain.service import load_service
+from controlplane.domain.what_if import WhatIf
+from controlplane.services.what_if import what_if
+from tuner.twin.calibrate import Target, check_replaces
+from tuner.twin.calibrate import calibrate as calibrate_engine
+from tuner.twin.measurements import read_folder
+from tuner.twin.profile import Profile, check_version, load_profile, save_profile
+from tuner.twin.shapes import load_shape
+from tuner.twin.shipped import fit_folder
+from tuner.twin.validate import leave_one_out, validate
+
+app = typer.Typer(no_args_is_help=True, help="The digital twin: fit it, and hold it against measurements.")
+
+SHIPPED_PROFILES = Path(__file__).resolve().parents[2] / "tuner" / "twin" / "profiles"
+OWN_PROFILES = Path(".fleetune/profiles")
+
+Flags = Annotated[
+    list[str] | None, typer.Option("--set", help="flag=value, laid over the service's flags; repeatable.")
+]
+ProfileName = Annotated[str | None, typer.Option(help="A profile by name; default: the nearest shipped one.")]
+ProfileFolder = Annotated[Path, typer.Option(help="Where your own profiles are kept.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@plain_errors
+def predict(
+    file: Annotated[Path, typer.Option("-f", "--file", help="service.yaml")],
+    rate: Annotated[
+        float | None, typer.Option(help="Requests per second of one replica; default: at capacity.")
+    ] = None,
+    target_qps: Annotated[float | None, typer.Option(help="Of the whole fleet; default: the service's.")] = None,
+    flags: Flags = None,
+    curve: Annotated[bool, typer.Option(help="Draw latency against rate.")] = False,
+    profile: ProfileName = None,
+    profiles: ProfileFolder = OWN_PROFILES,
+    json_out: AsJson = False,
+) -> None:
+    """Print what the twin expects: latencies, KV use, capacity, replicas and cost, with 90 % intervals."""
+    spec = load_service(file)
+    chosen = None if profile is None else load_profile(profile, folder=profiles)
+    if chosen is not None and spec.engine.version is not None:
+        check_version(chosen, spec.engine.version)
+    question = WhatIf(rate_rps=rate, target_qps=target_qps, flags=parse_flags(flags or []), curve=curve)
+    answer = what_if(spec, question, chosen)
+    if answer.capacity is not None and answer.point is None and answer.capacity.rps > 0:
+        answer = what_if(spec, question.evolve(rate_rps=answer.capacity.rps), chosen)
+    if json_out:
+        as_json(answer.model_dump(mode="json"))
+        return
+    twin_tables.print_answer(answer)
+
+
+@plain_errors
+def calibrate(
+    target: Annotated[str, typer.Option(help="URL of the engine; it must be idle and yours alone.")],
+    gpu: Annotated[str, typer.Option(help="What it runs on, e.g. H200.")],
+    model: Annotated[str, typer.Option(help="Model folder, or the name of a shipped shape.")],
+    name: Annotated[str, typer.Option(help="Name of the profile.")],
+    flags: Flags = None,
+    profiles: ProfileFolder = OWN_PROFILES,
+    replace: Annotated[bool, typer.Option(help="Replace a profile of another engine version.")] = False,
+) -> None:
+    """Probe a live engine for at most 90 s, fit a profile, say how well it fits, and store it."""
+    shape = load_shape(model)
+    asked = Target(target, gpu, shape, EngineConfig(flags=parse_flags(flags or [])))
+    existing = _existing(name, profiles)
+    found, _ = calibrate_engine(asked, name, progress=lambda text: console.print(f"  {text}", style="dim"))
+    if not replace:
+        check_replaces(existing, found)
+    twin_tables.print_profile(found)
+    console.print(f"stored in {save_profile(found, profiles)}")
+
+
+@app.command("validate")
+@plain_errors
+def validate_folder(
+    folder: Annotated[Path, typer.Argument(help="Measurements: one JSON file per engine configuration.")],
+    json_to: Annotated[Path | None, typer.Option("--json", help="Write the report here.")] = None,
+    transfer: Annotated[
+        bool, typer.Option(help="Leave each engine's own profile out: predict from the others.")
+    ] = False,
+) -> None:
+    """Replay every measured trace cell and print measured against predicted."""
+    engines = read_folder(folder)
+    report = validate(engines, leave_one_out) if transfer else validate(engines)
+    twin_tables.print_report(report)
+    if json_to is not None:
+        json_to.write_text(json.dumps(report.model_dump(mode="json"), indent=1) + "\n")
+
+
+@app.command("fit")
+@plain_errors
+def fit(
+    folder: Annotated[Path, typer.Argument(help="Measurements: one JSON file per engine configuration.")],
+    out: Annotated[Path, typer.Option(help="Where the profiles go; default: the shipped ones.")] = SHIPPED_PROFILES,
+) -> None:
+    """Fit a profile per kind of engine to its probes and at most one named trace cell."""
+    for profile in fit_folder(read_folder(folder)):
+        twin_tables.print_profile(profile)
+        console.print(f"stored in {save_profile(profile, out)}")
+
+
+def parse_flags(texts: list[str]) -> dict[str, FlagValue]:
+    """Return `flag=value` texts as flags: true/false, whole and decimal numbers, else text. Raises InvalidInput."""
+    found: dict[str, FlagValue] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise InvalidInput(f"--set {text!r} is no flag", allowed="--set flag=value")
+        found[name] = _value(value)
+    return found
+
+
+def _value(text: str) -> FlagValue:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _existing(name: str, folder: Path) -> Profile | None:
+    return load_profile(name, folder=folder) if (folder / f"{name}.json").is_file() else None
