@@ -8,7 +8,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from pydantic import ValidationError
 
 from controlplane.emulator.answers import StreamAnswer
@@ -101,6 +101,8 @@ class Routes:
         received_wall_s = asyncio.get_running_loop().time()
         body = read_body(kind, await request.read())
         self._on_request()
+        if body.stream and request.version < HttpVersion11:
+            raise bad_request("a stream needs HTTP/1.1", "stream")
         transport = request.transport
         if transport is None:  # hung up while its body was read
             raise bad_request("client disconnected")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 from controlplane.domain.errors import InvalidInput
@@ -127,7 +128,7 @@ class Conversation:
 
     def _submit(
         self,
-        prompts: list[list[int]],
+        prompts: list[Sequence[Hashable]],
         choices: list[Choice],
         answer: StreamAnswer | WholeAnswer,
         body: ChatBody | CompletionBody,
@@ -149,25 +150,26 @@ class Conversation:
                 raise bad_request(str(error)) from error
         return numbers
 
-    def _prompts(self, body: ChatBody | CompletionBody) -> list[list[int]]:
+    def _prompts(self, body: ChatBody | CompletionBody) -> list[Sequence[Hashable]]:
         tokenizer = self.model.tokenizer
         if isinstance(body, ChatBody):
-            return [tokenizer.encode(chat_text(body.messages))]
+            return [tokenizer.split(chat_text(body.messages))]
         prompt = body.prompt
         if isinstance(prompt, str):
-            return [tokenizer.encode(prompt)]
+            return [tokenizer.split(prompt)]
         if not prompt:
             raise bad_request("The decoder prompt cannot be empty", "prompt")
-        many = [one if isinstance(one, list) else tokenizer.encode(one) for one in prompt if not isinstance(one, int)]
-        every = many or [[one for one in prompt if isinstance(one, int)]]
-        for ids in every:
-            self._check_ids(ids)
-        return every
+        many = [self._one(one) for one in prompt if not isinstance(one, int)]
+        return many or [self._checked([one for one in prompt if isinstance(one, int)])]
 
-    def _check_ids(self, ids: list[int]) -> None:
+    def _one(self, prompt: str | list[int]) -> Sequence[Hashable]:
+        return self.model.tokenizer.split(prompt) if isinstance(prompt, str) else self._checked(prompt)
+
+    def _checked(self, ids: list[int]) -> list[int]:
         worst = max(ids, default=0)
         if worst >= self.model.tokenizer.vocabulary_size or min(ids, default=0) < 0:
             raise bad_request(f"Token id {worst} is out of vocabulary", "prompt")
+        return ids
 
 
 def chat_text(messages: list[Message]) -> str:

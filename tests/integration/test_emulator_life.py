@@ -50,10 +50,11 @@ def test_a_port_in_use_is_said_at_once() -> None:
     assert diagnose(log, exit_code=1, was_ready=False).failure is StartFailure.PORT
 
 
-def test_nothing_is_answered_while_the_engine_starts_up() -> None:
+@pytest.mark.parametrize("slow", ["--emulator-startup-s=600", "--emulator-fault=slow-start-s=600"])
+def test_nothing_is_answered_while_the_engine_starts_up(slow: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    with launch("llama-8b", f"--port={port}", "--emulator-startup-s=600") as process:
+    with launch("llama-8b", f"--port={port}", "--emulator-startup-s=0", slow) as process:
         assert process.stderr is not None
         while "KV cache size" not in process.stderr.readline():
             pass

@@ -93,3 +93,8 @@ def test_a_stop_token_ends_it_but_not_before_the_least_length() -> None:
     token = WORDS.token(3)
     assert planned(a_completion(max_tokens=30, stop_token_ids=[token])) == Output(4, "stop", token)
     assert planned(a_completion(max_tokens=30, min_tokens=10, stop_token_ids=[token])) == Output(30, "length")
+
+
+@given(st.text(max_size=200))
+def test_text_splits_into_as_many_things_as_it_has_tokens(text: str) -> None:
+    assert len(TOKENIZER.split(text)) == len(TOKENIZER.encode(text))
