@@ -48,6 +48,7 @@ class LoadTest:
     drain_on_stop: bool = False
     salt: int | None = None  # None: a new one, so that no run finds another's prompts in a prefix cache
     ca_file: str | None = None
+    ship: bool = False  # workers on other hosts: schedule and records travel through Locust's master
 
 
 class LoadTestResult(NamedTuple):
@@ -108,6 +109,7 @@ def _plan(test: LoadTest, schedule: Schedule, out_dir: Path) -> Plan:
         api_key=test.api_key,
         workers=test.processes,
         ca_file=test.ca_file,
+        ship=test.ship,
     )
 
 

@@ -14,7 +14,9 @@ import gc
 import json
 import logging
 import os
+import re
 import ssl
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +29,7 @@ from gevent.monkey import get_original
 from gevent.queue import Queue
 from locust import User, events, task
 from locust.env import Environment
-from locust.runners import MasterRunner, WorkerRunner
+from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
 from loadtests.client.connection import resolve
 from loadtests.client.dispatcher import Dispatcher, Share
@@ -50,8 +52,8 @@ class RequestFailed(Exception):
 class Job:
     """One plan for this process, with the instant it starts (seconds of the wall clock's epoch)."""
 
-    def __init__(self, plan: Plan, worker: int, start_at: float | None) -> None:
-        self.plan, self.worker, self.start_at = plan, worker, start_at
+    def __init__(self, plan: Plan, worker: int, start_at: float | None, schedule: bytes | None = None) -> None:
+        self.plan, self.worker, self.start_at, self.schedule = plan, worker, start_at, schedule
 
 
 _jobs: Queue[Job] = Queue()
@@ -67,7 +69,19 @@ class OpenLoopUser(User):
         self.run_job(_jobs.get())
 
     def run_job(self, job: Job) -> None:
-        """Run one plan to its end and write its files."""
+        """Run one plan to its end and write its files; send them to the master when it is elsewhere."""
+        if job.schedule is None:
+            self._run_here(job)
+            return
+        with tempfile.TemporaryDirectory(prefix="fleetune-worker-") as folder:
+            path = Path(folder) / "schedule.npz"
+            path.write_bytes(job.schedule)
+            job.plan = job.plan.evolve(out_dir=folder, schedule_path=str(path))
+            shipping = gevent.spawn(_ship, self.environment.runner, Path(folder), job.worker)
+            self._run_here(job)
+            shipping.join()
+
+    def _run_here(self, job: Job) -> None:
         recorder = Recorder(Path(job.plan.out_dir), job.worker, job.plan.time_lapse)
         try:
             summary = self._measure(job, recorder)
@@ -75,7 +89,6 @@ class OpenLoopUser(User):
             recorder.close({"broken": f"{type(error).__name__}: {error}"})
             raise
         recorder.close(summary)
-        self.job_done(job)
 
     def _measure(self, job: Job, recorder: Recorder) -> dict[str, object]:
         schedule = Schedule.load(Path(job.plan.schedule_path))
@@ -89,11 +102,6 @@ class OpenLoopUser(User):
         finally:
             gc.enable()
             _running.remove(dispatcher)
-
-    def job_done(self, job: Job) -> None:
-        """Say so to whoever waits."""
-        if isinstance(self.environment.runner, WorkerRunner):
-            self.environment.runner.send_message("fleetune_done", {"worker": job.worker})
 
     def _dispatcher(self, job: Job, schedule: Schedule, recorder: Recorder) -> Dispatcher:
         target = parse_target(job.plan.url)
@@ -166,8 +174,6 @@ def _connect(environment: Environment, **_: Any) -> None:
         runner.register_message("fleetune_run", _on_run)
         runner.register_message("fleetune_stop", _on_stop)
         return
-    if isinstance(runner, MasterRunner):
-        runner.register_message("fleetune_done", lambda environment, msg, **_: None)
     if CONTROL_FD in os.environ:
         gevent.spawn(_obey, environment, int(os.environ[CONTROL_FD]))
     elif environment.parsed_options and environment.parsed_options.fleetune_plan:
@@ -195,9 +201,54 @@ def _start(environment: Environment, plan: Plan) -> None:
     while len(runner.clients.ready) + len(runner.clients.running) < plan.workers:
         gevent.sleep(0.05)
     start_at = time.time() + _LEAD_WORKERS_S
-    for number, client_id in enumerate(sorted(runner.clients)):
-        order = {"plan": plan.model_dump_json(), "worker": number, "start_at": start_at}
+    schedule = Path(plan.schedule_path).read_bytes() if plan.ship else None
+    runner.register_message("fleetune_file", lambda environment, msg, **_: _receive(plan, msg.data))
+    sharing = dict(enumerate(sorted(runner.clients)[: plan.workers]))
+    for number, client_id in sharing.items():
+        order = {"plan": plan.model_dump_json(), "worker": number, "start_at": start_at, "schedule": schedule}
         runner.send_message("fleetune_run", order, client_id=client_id)
+    gevent.spawn(_guard, environment, plan, sharing)
+
+
+def _guard(environment: Environment, plan: Plan, sharing: dict[int, str]) -> None:
+    """Watch that every worker ends its share. A lost one's share is said to be broken, and the others are stopped."""
+    runner = environment.runner
+    assert isinstance(runner, MasterRunner)
+    waiting = dict(sharing)
+    while waiting:
+        gevent.sleep(0.2)
+        for number, client_id in list(waiting.items()):
+            summary = Path(plan.out_dir) / f"summary-{number}.json"
+            if summary.exists():
+                del waiting[number]
+            elif client_id not in runner.clients or runner.clients[client_id].state == STATE_MISSING:
+                summary.write_text(json.dumps({"broken": f"worker {number} was lost"}))
+                _stop(environment, "a worker was lost")
+
+
+def _ship(runner: WorkerRunner, folder: Path, worker: int) -> None:
+    """Send what a worker's files grow by to the master, the summary last: it says the run is over."""
+    names = [f"records-{worker}.jsonl", f"gaps-{worker}.u32", f"status-{worker}.jsonl"]
+    sent = dict.fromkeys(names, 0)
+    summary = folder / f"summary-{worker}.json"
+    over = False
+    while not over:
+        gevent.sleep(0.3)
+        over = summary.exists()
+        for name in names:
+            with contextlib.suppress(FileNotFoundError), (folder / name).open("rb") as file:
+                file.seek(sent[name])
+                data = file.read()
+                sent[name] += len(data)
+                runner.send_message("fleetune_file", {"name": name, "data": data})
+    runner.send_message("fleetune_file", {"name": summary.name, "data": summary.read_bytes()})
+
+
+def _receive(plan: Plan, file: dict[str, Any]) -> None:
+    """Append what a worker sent; names are those of its own files and nothing else."""
+    if re.fullmatch(r"(records|status)-\d+\.jsonl|gaps-\d+\.u32|summary-\d+\.json", file["name"]):
+        with (Path(plan.out_dir) / file["name"]).open("ab") as whole:
+            whole.write(file["data"])
 
 
 def _stop(environment: Environment, reason: str) -> None:
@@ -208,7 +259,8 @@ def _stop(environment: Environment, reason: str) -> None:
 
 
 def _on_run(environment: Environment, msg: Any, **_: Any) -> None:
-    _jobs.put(Job(Plan.model_validate_json(msg.data["plan"]), msg.data["worker"], msg.data["start_at"]))
+    order = msg.data
+    _jobs.put(Job(Plan.model_validate_json(order["plan"]), order["worker"], order["start_at"], order["schedule"]))
 
 
 def _on_stop(environment: Environment, msg: Any, **_: Any) -> None:

@@ -53,6 +53,7 @@ class Plan(Value):
     api_key: str | None = Field(default=None, repr=False)
     workers: int = Field(default=1, ge=1, description="Processes that share the schedule.")
     ca_file: str | None = None
+    ship: bool = Field(default=False, description="Workers share no disk with us: schedule and records travel along.")
 
 
 class Target(NamedTuple):

@@ -50,11 +50,24 @@ class Finished(NamedTuple):
     stopped: str | None
 
 
+class WorkersElsewhere(NamedTuple):
+    """Locust workers on other hosts, started there with `python -m locust -f loadtests/locustfile.py --worker
+    --master-host HERE --master-port PORT`. Locust's protocol knows no keys: bind to an address only they can reach.
+    """
+
+    workers: int
+    bind_host: str
+    port: int
+
+
 class Generator:
     """Raises Unavailable from `run` when the child dies, breaks or hangs; the next run starts a new one."""
 
-    def __init__(self, *, processes: int = 1, python: str = sys.executable) -> None:
-        self._processes = processes
+    def __init__(
+        self, *, processes: int = 1, elsewhere: WorkersElsewhere | None = None, python: str = sys.executable
+    ) -> None:
+        self._processes = elsewhere.workers if elsewhere else processes
+        self._elsewhere = elsewhere
         self._python = python
         self._child: subprocess.Popen[bytes] | None = None
         self._control = -1
@@ -98,8 +111,7 @@ class Generator:
         workers = str(self._processes)
         command = [self._python, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", "--only-summary"]
         command += ["--users", workers, "--spawn-rate", workers, "--loglevel", "WARNING", "--exit-code-on-error", "0"]
-        if self._processes > 1:
-            command += ["--processes", workers, "--master-bind-host", "127.0.0.1", "--master-bind-port", _free_port()]
+        command += self._distribution(workers)
         with self._log.open("wb") as log:
             return subprocess.Popen(
                 command,
@@ -111,6 +123,17 @@ class Generator:
                 env=_environment(reader),
                 start_new_session=True,
             )
+
+    def _distribution(self, workers: str) -> list[str]:
+        """Return Locust's options for one process, several here, or workers on other hosts."""
+        if self._elsewhere is not None:
+            bind = ["--master-bind-host", self._elsewhere.bind_host, "--master-bind-port", str(self._elsewhere.port)]
+            return ["--master", "--expect-workers", workers, *bind]
+        if self._processes == 1:
+            return []
+        port = _free_port()
+        bind = ["--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port]
+        return ["--processes", workers, *bind]
 
     def _tell(self, order: dict[str, Any]) -> None:
         try:

@@ -1,0 +1,62 @@
+"""Several processes and several hosts: one exact schedule, one report, and no quiet loss."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+from controlplane.domain.report import Validity
+from loadtests.loadtest import run_load_test
+from loadtests.records import read_records
+from loadtests.runner import LOCUSTFILE, Generator, Progress, WorkersElsewhere
+from tests.integration.loadtests import faulty
+from tests.integration.loadtests.test_faults import test_of as load_test_of
+
+
+def test_two_processes_send_exactly_one_schedule(tmp_path: Path) -> None:
+    with faulty.faulty_server(faulty.good) as url, Generator(processes=2) as generator:
+        result = run_load_test(load_test_of(url, processes=2, rate_rps=60.0), generator, out_dir=tmp_path)
+    assert (result.report.requests, result.report.errors) == (60, 0)
+    assert read_records([result.records_path]).index.tolist() == list(range(60))
+
+
+def test_lost_worker_makes_the_run_invalid_not_smaller(tmp_path: Path) -> None:
+    def kill_one(progress: Progress) -> str | None:
+        workers = [each for child in psutil.Process().children() for each in child.children()]
+        if len(workers) == 2:
+            os.kill(workers[0].pid, signal.SIGKILL)
+        return None
+
+    with faulty.faulty_server(faulty.good) as url, Generator(processes=2) as generator:
+        test = load_test_of(url, processes=2, duration_s=20.0)
+        report = run_load_test(test, generator, out_dir=tmp_path, watch=kill_one).report
+    assert report.validity is Validity.INVALID
+    assert "worker" in (report.invalid_reason or "")
+
+
+def test_workers_without_our_disk_send_their_records_home(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--worker", "--master-host", "127.0.0.1"]
+    workers = [subprocess.Popen([*command, "--master-port", str(port)], cwd=tmp_path) for _ in range(2)]
+    try:
+        with (
+            faulty.faulty_server(faulty.good) as url,
+            Generator(elsewhere=WorkersElsewhere(2, "127.0.0.1", port)) as generator,
+        ):
+            test = load_test_of(url, processes=2, rate_rps=60.0, ship=True)
+            result = run_load_test(test, generator, out_dir=tmp_path / "run")
+    finally:
+        for worker in workers:
+            worker.terminate()
+        for worker in workers:
+            worker.wait(20)
+    assert (result.report.requests, result.report.errors) == (60, 0)
+    assert read_records([result.records_path]).index.tolist() == list(range(60))

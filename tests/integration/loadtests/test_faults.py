@@ -1,0 +1,101 @@
+"""Targets that misbehave: every request ends, in the right class, and the generator lives on."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from controlplane.domain.errors import Unavailable
+from controlplane.domain.report import LoadTestReport
+from controlplane.domain.workload import ArrivalProcess, Arrivals, Lengths, SyntheticWorkload
+from loadtests.loadtest import LoadTest, run_load_test
+from loadtests.plan import Api, Timeouts
+from loadtests.runner import Generator, Progress
+from tests.integration.loadtests import faulty
+
+WORKLOAD = SyntheticWorkload(
+    prompt_tokens=Lengths(mean=20), output_tokens=Lengths(mean=3), arrivals=Arrivals(process=ArrivalProcess.CONSTANT)
+)
+SHORT = Timeouts(connect_s=1, first_token_s=1, stall_s=1, total_s=3)
+
+
+@pytest.fixture(scope="module")
+def generator() -> Iterator[Generator]:
+    with Generator() as running:
+        yield running
+
+
+def test_of(url: str, **more: object) -> LoadTest:
+    fields: dict[str, object] = {"rate_rps": 30.0, "duration_s": 1.0, "timeouts": SHORT} | more
+    return LoadTest(workload=WORKLOAD, url=url, model="m", **fields)  # type: ignore[arg-type]
+
+
+test_of.__test__ = False  # type: ignore[attr-defined]
+
+
+def run(generator: Generator, behaviour: faulty.Behaviour, out_dir: Path, **more: object) -> LoadTestReport:
+    with faulty.faulty_server(behaviour) as url:
+        return run_load_test(test_of(url, **more), generator, out_dir=out_dir).report
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "errors"),
+    [
+        (faulty.good, {}),
+        (faulty.storm, {"http_429": 10, "http_503": 10}),
+        (faulty.slow_loris, {"timeout_first_token": 30}),
+        (faulty.half_open, {"timeout_first_token": 30}),
+        (faulty.stall, {"timeout_stall": 30}),
+        (faulty.cut, {"truncated": 30}),
+        (faulty.reset, {"reset": 30}),
+        (faulty.redirect, {"redirect": 30}),
+    ],
+)
+def test_every_request_ends_in_its_class(
+    generator: Generator, tmp_path: Path, behaviour: faulty.Behaviour, errors: dict[str, int]
+) -> None:
+    report = run(generator, behaviour, tmp_path)
+    assert report.error_counts == errors
+    assert (report.requests, report.unfinished) == (30, 0)
+    assert report.completed == 30 - sum(errors.values())
+
+
+def test_total_time_ends_streams_that_never_do(generator: Generator, tmp_path: Path) -> None:
+    limits = Timeouts(first_token_s=9, stall_s=9, total_s=1.5)
+    assert run(generator, faulty.stall, tmp_path, timeouts=limits).error_counts == {"timeout_total": 30}
+
+
+def test_generator_serves_on_after_the_worst(generator: Generator, tmp_path: Path) -> None:
+    run(generator, faulty.reset, tmp_path / "bad")
+    assert run(generator, faulty.good, tmp_path / "good").errors == 0
+
+
+def test_chat_prompts_are_text_and_closed_loop_keeps_its_concurrency(generator: Generator, tmp_path: Path) -> None:
+    report = run(generator, faulty.good, tmp_path, api=Api.CHAT, concurrency=3)
+    assert (report.errors, report.requests) == (0, 30)
+
+
+def test_key_and_prompts_stay_out_of_the_files(generator: Generator, tmp_path: Path) -> None:
+    run(generator, faulty.good, tmp_path, api_key="sk-very-secret", api=Api.CHAT)
+    for path in tmp_path.rglob("*"):
+        content = path.read_bytes() if path.is_file() else b""
+        assert b"sk-very-secret" not in content
+        assert b"messages" not in content
+
+
+def test_generator_that_dies_raises_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    def kill(progress: Progress) -> str | None:
+        for child in psutil.Process().children():
+            if "locust" in " ".join(child.cmdline()):
+                os.kill(child.pid, signal.SIGKILL)
+        return None
+
+    with faulty.faulty_server(faulty.good) as url, Generator() as generator:
+        with pytest.raises(Unavailable, match="exited with -9"):
+            run_load_test(test_of(url, duration_s=600.0), generator, out_dir=tmp_path / "a", watch=kill)
+        assert run_load_test(test_of(url), generator, out_dir=tmp_path / "b").report.errors == 0
