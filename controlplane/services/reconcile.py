@@ -56,12 +56,11 @@ class Controller:
         """
         now = self._clock()
         engines = self._fleet.list()
-        worlds = [self._world(saved, engines) for saved in self._store.list_services()]
-        self._tables.push(worlds, now)
+        worlds = self._push(engines, now)
         problems = [] if self._tables.problem is None else [self._tables.problem]
         self._tell_failures(engines, now)
         for world in worlds:
-            problems += self._tried(lambda w=world: self._reconcile(w, now))  # type: ignore[misc]
+            problems += self._tried(lambda w=world: self._reconcile(w, engines, now))  # type: ignore[misc]
         problems += self._tried(lambda: self._send_strangers_away(worlds, engines))
         problems += self._tried(lambda: reap_trials(self._store, self._fleet, engines, now=now))
         problems += self._tried(lambda: fire_due(self._store, create_study=self._create_study, now=now))
@@ -80,26 +79,28 @@ class Controller:
         mine = [engine for engine in engines if service_of(engine) == name]
         return World(saved=saved, active=active_rollout(self._store, name), engines=mine)
 
-    def _reconcile(self, world: World, now: datetime) -> Sequence[str]:
+    def _reconcile(self, world: World, engines: Sequence[Engine], now: datetime) -> Sequence[str]:
         troubles: list[Trouble] = []
         problems = self._tried(lambda: troubles.extend(self._keeper.make_true(world, now)))
         if world.active is not None:  # whatever is wrong with the fleet: a bad canary must lose its traffic
-            self._think(world, world.active, troubles, now)
+            decided = self._think(world, world.active, troubles, now)
+            if decided.weight_percent != world.active.value.weight_percent:
+                # With the engines as seen at the start: looking again may take as long as a hung engine lets it.
+                self._push(engines, now)
         self._point_to_active(world, now)
         return [*problems, *(trouble.reason for trouble in troubles)]
 
-    def _think(self, world: World, active: Versioned[Rollout], troubles: Sequence[Trouble], now: datetime) -> None:
+    def _think(self, world: World, active: Versioned[Rollout], troubles: Sequence[Trouble], now: datetime) -> Rollout:
         facts = self._finder.facts(world, troubles, unrouted=self._tables.problem, now=now)
         before = active.value
         after = advance(before, facts, now)
         if after == before:
-            return
+            return before
         if after.state is RolloutState.PROMOTED:
             self._make_stable(world, after, now)
         events = events_between(before, after, actor=ACTOR, now=now)
         self._store.save_rollout(after, active.version, events=events)
-        if after.weight_percent != before.weight_percent:
-            self._reroute(now)
+        return after
 
     def _make_stable(self, world: World, rollout: Rollout, now: datetime) -> None:
         """Before the rollout is saved as promoted: a crash in between leaves PROMOTING, which comes here again."""
@@ -108,9 +109,10 @@ class Controller:
         if changed is not service:
             self._store.save_service(changed, version)
 
-    def _reroute(self, now: datetime) -> None:
-        engines = self._fleet.list()
-        self._tables.push([self._world(saved, engines) for saved in self._store.list_services()], now)
+    def _push(self, engines: Sequence[Engine], now: datetime) -> Sequence[World]:
+        worlds = [self._world(saved, engines) for saved in self._store.list_services()]
+        self._tables.push(worlds, now)
+        return worlds
 
     def _point_to_active(self, world: World, now: datetime) -> None:
         """Keep the service's pointer to its rollout: for readers only, the rollouts themselves decide."""

@@ -42,7 +42,7 @@ class Site:
 
     gpus: int = 8
     clock: FakeClock = field(default_factory=FakeClock)
-    store: FakeStore = field(default_factory=FakeStore)
+    store: Store = field(default_factory=FakeStore)
     router: FakeTrafficRouter = field(default_factory=FakeTrafficRouter)
     records: FakeRecordSource = field(default_factory=FakeRecordSource)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from controlplane.adapters.store_sql import open_store
 from controlplane.domain.analysis import Verdict
 from controlplane.domain.fleet import EngineState
 from controlplane.domain.rollout import RolloutState
@@ -46,6 +49,17 @@ def test_a_good_canary_is_promoted_step_by_step_and_stable_goes() -> None:
     assert not site.engines(stable)
     site.passes(1)
     assert site.service.rollout is None
+
+
+def test_the_same_story_on_a_real_store(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/store.db")
+    site = Site(store=store)
+    site.serving(rollout=some_options(50, 100, miss_ratio_margin=0.2, error_ratio_margin=0.2))
+    rollout = site.roll_out()
+    site.passes_until(RolloutState.PROMOTED, requests=BUSY)
+    site.passes(1)
+    assert (site.service.stable, site.service.rollout) == (rollout.canary, None)
+    store.close()
 
 
 def test_a_service_without_replicas_takes_the_first_rollout_as_soon_as_it_is_ready() -> None:
