@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go
 
-from controlplane.domain.live import Figures, Live, Quantiles
-from controlplane.domain.slo import LatencyMetric
+from controlplane.domain.live import RANKS, Figures, Live, Quantiles
+from controlplane.domain.slo import LatencyMetric, SloSet
 from dashboards import theme
 
 
@@ -34,15 +34,23 @@ def roles(stable: str | None, canary: str | None, seen: tuple[str | None, ...]) 
     return known | {None: UNROUTED}
 
 
+def bold(slos: SloSet, metric: LatencyMetric) -> int:
+    """Return the percentile to draw: the highest that is limited for this metric, else P99."""
+    limited = [int(slo.percentile) for slo in slos.latency if slo.metric is metric and slo.percentile in RANKS]
+    return max(limited, default=99)
+
+
 def quantile(live: Live, metric: LatencyMetric, names: Roles) -> go.Figure:
-    """P99 (bold) and P50 (thin, not in the legend) of one latency over time, per revision, with its limits."""
-    name = metric.value.removesuffix("_ms").upper()
+    """The limited percentile (bold) and P50 (thin, not in the legend) of a latency, per revision, with its limits."""
+    name, rank = metric.value.removesuffix("_ms").upper(), bold(live.slos, metric)
     figure = go.Figure()
-    for revision in _revisions(live):
-        role = names.get(revision, UNROUTED)
-        for label, width in (("P99", 2.4), ("P50", 1.1)):
-            figure.add_trace(_line(live, revision, partial(_quantile, metric, label), role.colour, width))
-            figure.data[-1].update(name=f"{role.name} {label}", showlegend=label == "P99")
+    for part in live.revisions:
+        if getattr(part.figures, metric.value).count == 0:
+            continue  # nothing of this revision was ever answered
+        role = names.get(part.revision, UNROUTED)
+        for percentile, width in ((rank, 2.4), (50, 1.1)):
+            figure.add_trace(_line(live, part.revision, partial(_quantile, metric, percentile), role.colour, width))
+            figure.data[-1].update(name=f"{role.name} P{percentile}", showlegend=percentile == rank)
     for slo in live.slos.latency:
         if slo.metric is metric:
             theme.limit_line(figure, slo.limit_ms, f"limit P{slo.percentile:g} {slo.limit_ms:g} ms")
@@ -93,9 +101,9 @@ def _over_time(figure: go.Figure, *, y: str) -> go.Figure:
     return figure
 
 
-def _quantile(metric: LatencyMetric, label: str, figures: Figures) -> float | None:
+def _quantile(metric: LatencyMetric, percentile: int, figures: Figures) -> float | None:
     found: Quantiles = getattr(figures, metric.value)
-    return found.p99 if label == "P99" else found.p50
+    return found.at(percentile)
 
 
 def _attained_percent(figures: Figures) -> float | None:

@@ -22,6 +22,7 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencySlo, SloSet, misses, misses_any
 
 CONFIDENCE = 0.95
+RANKS = (50, 90, 95, 99)
 SLOWEST_REQUEST = timedelta(minutes=2)
 """Requests that arrived this long before a window are looked at too: they may have finished inside it."""
 
@@ -31,7 +32,13 @@ class Quantiles(Value):
 
     count: int = Field(ge=0)
     p50: float | None = None
+    p90: float | None = None
+    p95: float | None = None
     p99: float | None = None
+
+    def at(self, percentile: int) -> float | None:
+        """Return one of the percentiles above. Raises KeyError for another."""
+        return {50: self.p50, 90: self.p90, 95: self.p95, 99: self.p99}[percentile]
 
 
 class Figures(Value):
@@ -195,7 +202,7 @@ def _figures(requests: Sequence[_Request], slos: Sequence[LatencySlo], seconds: 
 
 def _quantiles(values: Sequence[float | None]) -> Quantiles:
     known = sorted(v for v in values if v is not None)
-    return Quantiles(count=len(known), p50=_order_statistic(known, 50), p99=_order_statistic(known, 99))
+    return Quantiles(count=len(known), **{f"p{rank}": _order_statistic(known, rank) for rank in RANKS})
 
 
 def _order_statistic(ordered: Sequence[float], percentile: float) -> float | None:

@@ -15,7 +15,6 @@ from dashboards.page import choose_service, no_service
 
 WINDOWS_S = {"1 min": (60.0, 5.0), "5 min": (300.0, 10.0), "15 min": (900.0, 30.0), "1 h": (3600.0, 120.0)}
 
-_BOLD = "P99 bold, P50 thin"
 _COLOUR = {
     CheckState.MET: theme.GOOD,
     CheckState.MISSED: theme.BAD,
@@ -64,9 +63,11 @@ def _window() -> str:
 def _check_card(check: LiveCheck) -> Card:
     value, unit = words.latency(check.measured_ms)
     name = words.percentile(check.slo)
+    fast = check.measured_ms is None or check.measured_ms <= check.slo.limit_ms
+    missed = f"{words.percent(check.miss_ratio)} missed it{', errors count' if fast else ''}"
     says = {
         CheckState.MET: f"limit {check.slo.limit_ms:g} ms · met",
-        CheckState.MISSED: f"limit {check.slo.limit_ms:g} ms · {words.percent(check.miss_ratio)} missed it",
+        CheckState.MISSED: f"limit {check.slo.limit_ms:g} ms · {missed}",
         CheckState.FEW: f"limit {check.slo.limit_ms:g} ms · {check.samples} of {check.needed} needed",
         CheckState.SILENT: f"limit {check.slo.limit_ms:g} ms · no traffic",
     }
@@ -91,44 +92,38 @@ def _other_cards(live: Live) -> list[Card]:
 def _charts(live: Live, names: charts_live.Roles) -> None:
     left, right = st.columns(2)
     with left:
-        components.chart(
-            charts_live.quantile(live, LatencyMetric.TTFT, names), key="ttft", title="Time to first token", help_=_BOLD
-        )
-        components.chart(
-            charts_live.quantile(live, LatencyMetric.E2E, names), key="e2e", title="End-to-end latency", help_=_BOLD
-        )
+        _latency(live, LatencyMetric.TTFT, names, "Time to first token")
+        _latency(live, LatencyMetric.E2E, names, "End-to-end latency")
         components.chart(charts_live.attainment(live, names), key="attainment", title="Attainment")
     with right:
-        components.chart(
-            charts_live.quantile(live, LatencyMetric.TPOT, names),
-            key="tpot",
-            title="Time per output token",
-            help_=_BOLD,
-        )
+        _latency(live, LatencyMetric.TPOT, names, "Time per output token")
         components.chart(charts_live.rate(live, names), key="rate", title="Request rate")
         components.chart(charts_live.errors(live, names), key="errors", title="Errors")
 
 
+def _latency(live: Live, metric: LatencyMetric, names: charts_live.Roles, title: str) -> None:
+    help_ = f"P{charts_live.bold(live.slos, metric)} bold, P50 thin"
+    components.chart(charts_live.quantile(live, metric, names), key=metric.value, title=title, help_=help_)
+
+
 def _by_revision(live: Live, names: charts_live.Roles) -> None:
     components.section("By revision")
+    ranks = {metric: charts_live.bold(live.slos, metric) for metric in LatencyMetric}
+    latencies = [f"P{rank} {metric.value.removesuffix('_ms').upper()}" for metric, rank in ranks.items()]
     columns = [Column("Role"), Column("Revision")]
-    columns += [Column(title, numeric=True) for title in _FIGURES]
+    columns += [Column(t, numeric=True) for t in ("Requests", "Rate, req/s", *latencies, "Attainment", "Errors")]
     rows = []
     for part in live.revisions:
         role, figures = names[part.revision], part.figures
-        latencies = (figures.ttft_ms.p99, figures.tpot_ms.p99, figures.e2e_ms.p99)
         rows.append(
             [
                 components.pill(role.name, role.colour),
                 part.revision or words.NONE,
                 words.count(figures.requests),
                 words.number(figures.rps),
-                *(" ".join(words.latency(ms)) for ms in latencies),
+                *(" ".join(words.latency(getattr(figures, m.value).at(rank))) for m, rank in ranks.items()),
                 words.percent(figures.attainment),
                 words.percent(figures.error_ratio, 2),
             ]
         )
     components.table(columns, rows)
-
-
-_FIGURES = ("Requests", "Rate, req/s", "P99 TTFT", "P99 TPOT", "P99 E2E", "Attainment", "Errors")

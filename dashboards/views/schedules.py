@@ -32,7 +32,7 @@ def show(client: ApiClient) -> None:
         _actions(client, schedules)
     else:
         text = "A schedule re-tunes a service at fixed times, for instance every Sunday at 02:00. Add one below, or:"
-        components.note("No schedule yet", text, f"fleetune schedule create {service.name} weekly '0 2 * * SUN'")
+        components.note("No schedule yet", text, f"fleetune schedule create {service.name} weekly --cron '0 2 * * SUN'")
     _form(client, service.name)
 
 

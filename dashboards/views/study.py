@@ -30,7 +30,7 @@ def show(client: ApiClient) -> None:
         components.note(
             "No study yet",
             "A study searches the cheapest configuration that meets every limit:",
-            f"fleetune tune {service.name}",
+            f"fleetune study start {service.name}",
         )
         _start(client, service.name)
         return
@@ -129,9 +129,7 @@ def _best(study: Study, trials: Sequence[Trial]) -> list[Card]:
         return []
     cost, trial = min(costs, key=lambda each: each[0])
     target = study.spec.slos.target_qps
-    return [
-        Card("Cheapest so far", words.usd(cost), "per hour", f"trial #{trial.number} at {target:g} req/s", theme.WINNER)
-    ]
+    return [Card("Cheapest so far", words.usd(cost), "/h", f"trial #{trial.number} at {target:g} req/s", theme.WINNER)]
 
 
 def _verdict(study: Study) -> None:
@@ -155,7 +153,7 @@ def _verdict(study: Study) -> None:
                 theme.WINNER,
             ),
             Card("Replicas", str(found.fleet.replicas), "", f"{found.fleet.gpus} GPUs"),
-            Card("Fleet cost", words.usd(found.fleet.usd_per_hour), "per hour", "headroom included"),
+            Card("Fleet cost", words.usd(found.fleet.usd_per_hour), "/h", "headroom included"),
         ]
     )
     st.html(f'<div class="ft-sub" style="padding:4px 2px">{escape(found.summary)}</div>')

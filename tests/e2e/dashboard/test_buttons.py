@@ -13,6 +13,8 @@ from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from tests.e2e.dashboard.conftest import Site, a_dashboard, an_api
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:

@@ -9,6 +9,8 @@ from playwright.sync_api import Page, expect
 
 from tests.e2e.dashboard.conftest import PATHS, Site, a_dashboard, an_api, free_port
 
+pytestmark = pytest.mark.slow
+
 # What a person must find on each page when there is data.
 _FOUND = {
     "overview": ["P99 TTFT", "limit 1500 ms", "Time to first token", "By revision", "canary"],

@@ -8,7 +8,7 @@ import pytest
 
 from controlplane.domain.engine import EngineConfig, FlagValue
 from controlplane.domain.live import live
-from controlplane.domain.slo import LatencyMetric
+from controlplane.domain.slo import LatencyMetric, LatencySlo
 from controlplane.domain.study import Trial, TrialKind, TrialState
 from dashboards import charts_live, charts_report, charts_study
 from tests.builders_serving import NOW, a_recommendation, a_study, a_trial
@@ -91,6 +91,13 @@ def test_a_percentile_without_upper_bound_has_no_upper_error_bar() -> None:
     (trace,) = charts_report.percentiles(report, ["ttft_ms"]).data
     assert report.ttft_ms.percentiles[-1].high is None
     assert trace.error_y.array[-1] == 0
+
+
+def test_the_percentile_drawn_is_the_one_that_is_limited() -> None:
+    p95 = LatencySlo(metric=LatencyMetric.TTFT, percentile=95, limit_ms=100)
+    slos = SPEC.slos.evolve(latency=(p95,))
+    assert charts_live.bold(slos, LatencyMetric.TTFT) == 95
+    assert charts_live.bold(slos, LatencyMetric.E2E) == 99
 
 
 @pytest.mark.parametrize("metric", list(LatencyMetric))
