@@ -42,6 +42,13 @@ def test_opening_again_keeps_what_is_there(tmp_path: Path) -> None:
     second.close()
 
 
+def test_a_new_store_is_for_its_owner_s_eyes_only(tmp_path: Path) -> None:
+    store = open_store(url_of(tmp_path / "s.db"))
+    store.save_service(a_service(), 0)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+    store.close()
+
+
 def test_a_store_written_by_a_newer_fleetune_is_refused(tmp_path: Path) -> None:
     open_store(url_of(tmp_path / "s.db")).close()
     with sqlite3.connect(tmp_path / "s.db") as connection:

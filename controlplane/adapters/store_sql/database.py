@@ -26,7 +26,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self._url = _parse(url)
         self.name = self._url.render_as_string(hide_password=True)
-        _make_folder(self._url)
+        _make_file(self._url)
         self._engine = _engine(self._url)
         # SQLite: a transaction that will write says so at its start, or two of them deadlock half-way through.
         self._writer = self._engine.execution_options(fleetune_writes=True)
@@ -94,15 +94,18 @@ def _parse(url: str) -> sa.URL:
     return parsed.set(drivername=driver)
 
 
-def _make_folder(url: sa.URL) -> None:
+def _make_file(url: sa.URL) -> None:
+    """Make an empty file that only its owner reads: services may carry secrets in their engines' environment."""
     if url.get_backend_name() != "sqlite" or url.database is None:
         return
-    folder = Path(url.database).parent
+    file = Path(url.database)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            file.touch(mode=0o600)
     except OSError as error:
         raise Unavailable(
-            f"the store's folder {folder} cannot be made", why=error.strerror or str(error), allowed="a writable folder"
+            f"the store's file {file} cannot be made", why=error.strerror or str(error), allowed="a writable folder"
         ) from error
 
 
