@@ -87,6 +87,11 @@ class GatewayRecord(Value):
     max_itl_ms: float | None = None
     queue_ms: float = 0.0
     key: str | None = Field(default=None, description="Name of the API key.")
+    session: str | None = Field(default=None, description="Hash of the session or user id, salted per installation.")
+    prefix_blocks: tuple[int, ...] = Field(
+        default=(), description="Hashes of the prompt's blocks, salted per installation: equal ones share a prefix."
+    )
+    prefix_block_tokens: int = 0
     retried: bool = Field(
         default=False,
         description="A failed attempt that another replica made good: an error of this revision the client never saw.",
