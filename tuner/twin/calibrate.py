@@ -112,7 +112,7 @@ async def _cells(
     client: httpx.AsyncClient, model: str, longest: int, max_num_seqs: int, progress: Progress, seed: int
 ) -> tuple[Cell, ...]:
     began_s, cells = time.perf_counter(), []
-    for index, probe in enumerate(probe_suite(longest=longest, max_num_seqs=max_num_seqs, seed=seed)):
+    for index, probe in enumerate(probe_suite(longest=longest, max_num_seqs=max_num_seqs)):
         progress(probe.name)
         timed = await run_probe(client, model, probe, seed=seed + 10_000 * index)
         if probe.counted:

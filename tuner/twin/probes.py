@@ -50,7 +50,7 @@ class Timed(NamedTuple):
         return self.token_s[-1] - self.request.at_s
 
 
-def probe_suite(*, longest: int, max_num_seqs: int, seed: int) -> tuple[Probe, ...]:
+def probe_suite(*, longest: int, max_num_seqs: int) -> tuple[Probe, ...]:
     """Return the probes for an engine that takes `longest` tokens and runs `max_num_seqs` sequences. Warm-up first."""
     lengths = [length for length in (128, 1024, 4096) if length + 2 <= longest]
     warm = [_burst(f"warm-up {length}", length, 8, 1, counted=False) for length in lengths]
