@@ -79,18 +79,15 @@ def pause_rollout(store: Store, rollout_id: RolloutId, *, actor: str, reason: st
 def resume_rollout(store: Store, rollout_id: RolloutId, *, actor: str, reason: str = "", now: datetime) -> Rollout:
     """Go on with a paused rollout (its step begins anew) or a halted promotion. Raises NotFound, Conflict."""
     rollout = store.get_rollout(rollout_id).value
+    if rollout.state not in (RolloutState.PAUSED, RolloutState.HALTED):
+        raise Conflict(f"{rollout_id} cannot be resumed", why=f"it is {rollout.state}", allowed="paused or halted")
     said = reason or "resumed"
-    match rollout.state:
-        case RolloutState.HALTED:
-            tolerated = {"tolerated_crashes": rollout.canary_crashes}
-            return _act(store, rollout_id, RolloutState.PROMOTING, actor=actor, reason=said, now=now, **tolerated)
-        case RolloutState.PAUSED if not rollout.steps:
-            return _act(store, rollout_id, RolloutState.PENDING, actor=actor, reason=said, now=now, short_since=None)
-        case RolloutState.PAUSED:
-            again = {"steps": _step_anew(rollout, now), "short_since": None}
-            return _act(store, rollout_id, RolloutState.PROGRESSING, actor=actor, reason=said, now=now, **again)
-        case _:
-            raise Conflict(f"{rollout_id} cannot be resumed", why=f"it is {rollout.state}", allowed="paused or halted")
+    if rollout.state is RolloutState.HALTED:
+        tolerated = {"tolerated_crashes": rollout.canary_crashes}
+        return _act(store, rollout_id, RolloutState.PROMOTING, actor=actor, reason=said, now=now, **tolerated)
+    state = RolloutState.PROGRESSING if rollout.steps else RolloutState.PENDING
+    again = {"steps": _step_anew(rollout, now), "short_since": None}
+    return _act(store, rollout_id, state, actor=actor, reason=said, now=now, **again)
 
 
 def promote_rollout(store: Store, rollout_id: RolloutId, *, actor: str, reason: str = "", now: datetime) -> Rollout:
