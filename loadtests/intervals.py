@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 from scipy.special import betainc
-from scipy.stats import beta
+from scipy.stats import beta, norm, t
 
 from controlplane.domain.report import Distribution, Percentile
 
@@ -104,7 +104,18 @@ def _inflation(series: Floats) -> float:
     pairs = correlation[: len(correlation) // 2 * 2].reshape(-1, 2).sum(axis=1)
     negative = np.flatnonzero(pairs <= 0)
     kept = np.minimum.accumulate(pairs[: negative[0] if len(negative) else len(pairs)])
-    return max(1.0, 2 * float(kept.sum()) - 1)
+    return max(1.0, 2 * float(kept.sum()) - 1) * _doubt(2 * len(kept) / len(series))
+
+
+def _doubt(lags_share: float) -> float:
+    """Return by how much to raise an estimated τ whose sum ran over this share of the series' lags.
+
+    Autocorrelations of a finite series come out too small by about τ/n each (Marriott and Pope 1954), and τ itself is
+    known only as well as a variance with n / (2 · lags) degrees of freedom: Student's quantile instead of the normal's.
+    """
+    share = min(lags_share, 0.25)
+    freedom = max(1.0, 1 / (2 * share))
+    return float((t.ppf(0.975, freedom) / norm.ppf(0.975)) ** 2) / (1 - 2 * share)
 
 
 def _rank(n: float, p: float, probability: float) -> float:

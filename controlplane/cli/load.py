@@ -25,6 +25,7 @@ from loadtests.report_html import report_page
 from loadtests.runner import Generator
 from loadtests.runner import Progress as RunProgress
 from loadtests.selfcheck import selfcheck
+from loadtests.stopping import VerdictWatch
 from loadtests.tokenized import PromptWords, words_for
 
 app = typer.Typer(help="Load-test any OpenAI-compatible endpoint.", invoke_without_command=True)
@@ -49,6 +50,7 @@ def load(
     tokenizer: Annotated[str | None, typer.Option(help="tokenizer.json: text prompts of exact length.")] = None,
     api_key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the API key.")] = None,
     time_lapse: Annotated[float, typer.Option(help="Emulated seconds per second; only for the emulator.")] = 1.0,
+    stop_early: Annotated[bool, typer.Option(help="End as soon as the verdict on every limit is certain.")] = False,
     json_path: Annotated[
         Path | None, typer.Option("--json", help="Write the report as JSON here (- prints it).")
     ] = None,
@@ -68,7 +70,7 @@ def load(
     chosen = _checked(load_profile(profile), {name: value for name, value in changes.items() if value is not None})
     test = _load_test(chosen, target, model, _key(api_key_env), words_for(tokenizer, chosen.api), processes, time_lapse)
     with tempfile.TemporaryDirectory(prefix="fleetune-load-") as scratch:
-        result = _run(test, chosen, out or Path(scratch))
+        result = _run(test, chosen, out or Path(scratch), VerdictWatch(chosen.slos) if stop_early else None)
         _write(result, chosen.name, json_path, html_path, records_path)
     raise typer.Exit(_exit_code(result.report))
 
@@ -160,18 +162,19 @@ def _load_test(
     )
 
 
-def _run(test: LoadTest, profile: Profile, out_dir: Path) -> LoadTestResult:
+def _run(test: LoadTest, profile: Profile, out_dir: Path, verdict: VerdictWatch | None) -> LoadTestResult:
     schedule = profile.schedule()
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
     with Generator(processes=test.processes) as generator, Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(f"{profile.name} at {test.rate_rps:g} requests/s", total=len(schedule), state="starting")
 
-        def show(progress: RunProgress) -> None:
+        def look(progress: RunProgress) -> str | None:
             state = f"{progress.sent} sent, {progress.in_flight} in flight"
             bar.update(task, completed=progress.sent - progress.in_flight, state=state)
+            return verdict(progress) if verdict else None
 
-        return run_load_test(test, generator, out_dir=out_dir, watch=show, schedule=schedule)
+        return run_load_test(test, generator, out_dir=out_dir, watch=look, schedule=schedule)
 
 
 def _write(

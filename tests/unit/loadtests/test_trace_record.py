@@ -1,0 +1,106 @@
+"""Live records become traces and come back the same; traces are described and compared."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from controlplane.domain.errors import InvalidInput
+from controlplane.domain.routing import GatewayRecord
+from loadtests.describe import compare_traces, describe_trace, kolmogorov_distance
+from loadtests.describe_html import trace_page
+from loadtests.trace_record import export_trace, record_trace
+from loadtests.traces import Trace, load_trace
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def live(second: float, **more: Any) -> GatewayRecord:
+    fields = {
+        "id": f"r{second}",
+        "at": START + timedelta(seconds=second),
+        "gateway": "g",
+        "service": "s",
+        "model": "m",
+        "revision": None,
+        "engine_id": None,
+        "path": "/v1/chat/completions",
+        "stream": True,
+        "status": 200,
+        "prompt_tokens": 100,
+        "output_tokens": 20,
+    }
+    return GatewayRecord.model_validate(fields | more)
+
+
+def trace(arrival_s: list[float], prompt: list[int] | None = None, **more: Any) -> Trace:
+    n = len(arrival_s)
+    lengths = np.array(prompt or [100] * n)
+    return Trace("t", np.array(arrival_s), lengths, np.full(n, 10), **more)
+
+
+def test_live_records_become_a_trace_of_lengths_and_gaps(tmp_path: Path) -> None:
+    records = [live(5, prompt_tokens=7, session="a"), live(2, prefix_blocks=(1, 2), prefix_block_tokens=16), live(9)]
+    assert record_trace(records, tmp_path / "t.jsonl") == (3, 0)
+    found = load_trace(str(tmp_path / "t.jsonl"))
+    assert found.arrival_s.tolist() == [0.0, 3.0, 7.0]
+    assert found.prompt_tokens.tolist() == [100, 7, 100]
+    assert found.blocks == ((1, 2), (), ())
+    assert found.block_tokens == 16
+    assert found.session is not None
+    assert found.session.tolist() == [-1, 0, -1]
+
+
+def test_requests_without_lengths_are_left_out_and_counted(tmp_path: Path) -> None:
+    records = [live(1), live(2, output_tokens=None, status=503, error="upstream"), live(3, retried=True)]
+    assert record_trace(records, tmp_path / "t.jsonl") == (1, 1)
+    with pytest.raises(InvalidInput, match="nothing to record"):
+        record_trace(records[1:], tmp_path / "none.jsonl")
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv"])
+def test_exported_traces_load_again(tmp_path: Path, name: str) -> None:
+    original = load_trace("azure-llm-2023/code")
+    export_trace(original, tmp_path / name)
+    columns = None
+    if name.endswith("csv"):
+        from loadtests.trace_rows import Columns
+
+        columns = Columns("arrival_s", "prompt_tokens", "output_tokens")
+    again = load_trace(str(tmp_path / name), columns)
+    assert np.allclose(again.arrival_s, original.arrival_s, atol=1e-5)
+    assert (again.prompt_tokens == original.prompt_tokens).all()
+
+
+def test_burstiness_of_poisson_and_of_clockwork() -> None:
+    rng = np.random.default_rng(0)
+    poisson = describe_trace(trace(np.cumsum(rng.exponential(0.1, 20_000)).tolist()))
+    clockwork = describe_trace(trace((np.arange(1000) / 10).tolist()))
+    assert poisson.gap_variation == pytest.approx(1, abs=0.05)
+    assert poisson.dispersion_10s == pytest.approx(1, abs=0.25)
+    assert clockwork.gap_variation == pytest.approx(0, abs=1e-6)
+
+
+def test_prefix_share_counts_only_unbroken_prefixes_seen_before() -> None:
+    blocks = ((1, 2, 3), (1, 2, 4), (9, 2, 3))
+    found = describe_trace(trace([0, 1, 2], [30, 30, 30], blocks=blocks, block_tokens=10))
+    assert found.prefix_share == pytest.approx(20 / 90)
+
+
+def test_a_trace_is_like_itself_and_unlike_another() -> None:
+    conv, code = load_trace("azure-llm-2023/conv"), load_trace("azure-llm-2023/code")
+    assert not any(each.drifted for each in compare_traces(conv, conv))
+    assert all(each.drifted for each in compare_traces(conv, code))
+
+
+def test_kolmogorov_distance_of_shifted_values() -> None:
+    assert kolmogorov_distance(np.arange(100.0), np.arange(100.0) + 25) == pytest.approx(0.25)
+
+
+def test_page_shows_both_traces() -> None:
+    page = trace_page([trace([0, 1, 3]), load_trace("azure-llm-2023/code")])
+    assert "azure-llm-2023/code" in page
