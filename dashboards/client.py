@@ -108,6 +108,9 @@ class ApiClient:
     def apply_recommendation(self, study_id: str) -> Rollout:
         return self._read(Rollout, "POST", f"/recommendations/{study_id}/apply")
 
+    def roll_back(self, service: str, revision: str) -> Rollout:
+        return self._read(Rollout, "POST", f"/services/{service}/roll-back", json={"revision": revision})
+
     def add_schedule(self, service: str, name: str, cron: str, action: ScheduledAction) -> None:
         schedule = {"name": name, "cron": cron, "action": action.value}
         self._send("POST", "/schedules", json={"service": service, "schedule": schedule})

@@ -59,7 +59,8 @@ def show(client: ApiClient) -> None:
     components.emulation(service.spec.engine.kind, service.spec.gpus.type, service.spec.engine.time_lapse)
     if rollout.reason:
         st.html(f'<div style="padding:2px">{escape(rollout.reason)}</div>')
-    _actions(client, rollout)
+    _actions(client, rollout, newest=rollout is rollouts[0])
+    _waiting(rollout)
     _split(rollout)
     _steps(rollout)
     _evidence(rollout)
@@ -80,15 +81,34 @@ def _choose(rollouts: Sequence[Rollout]) -> Rollout:
     return by_id[chosen]
 
 
-def _actions(client: ApiClient, rollout: Rollout) -> None:
-    if not _VERBS[rollout.state]:
-        return
+def _actions(client: ApiClient, rollout: Rollout, *, newest: bool) -> None:
     with st.container(horizontal=True):
+        if newest and rollout.state in (RolloutState.PROMOTED, RolloutState.HALTED):
+            _roll_back(client, rollout)
         for verb in _VERBS[rollout.state]:
             label = f"{verb.capitalize()} rollout"
             reason = confirmed(label, _CONSEQUENCE[verb], key=f"rollout-{verb}")
             if reason is not None:
                 _do(client, rollout, verb, reason)
+
+
+def _roll_back(client: ApiClient, rollout: Rollout) -> None:
+    earlier = rollout.stable
+    if earlier is None:
+        return
+    text = f"A new rollout leads back to {earlier}, step by step and judged like any other."
+    if confirmed("Roll back", text, key="rollout-back") is not None:
+        perform(lambda: client.roll_back(rollout.service, earlier), f"Rollout to {earlier} started")
+
+
+def _waiting(rollout: Rollout) -> None:
+    if rollout.state not in (RolloutState.PENDING, RolloutState.PROGRESSING):
+        return
+    if rollout.short_since is not None:
+        since = words.moment(rollout.short_since)
+        components.note("The canary waits for GPUs", f"None are free since {since} UTC. A running study may hold them.")
+    elif rollout.waits_for_replicas:
+        st.html(f'<div class="ft-sub">Starting {rollout.replicas_needed} canary replica(s) for the next step …</div>')
 
 
 def _do(client: ApiClient, rollout: Rollout, verb: str, reason: str) -> None:

@@ -66,6 +66,8 @@ def side_by_side(study: Study, evidence: Evidence) -> None:
     for slo in charts_study.tightest(study.spec).values():
         name = f"{words.percentile(slo)} at capacity (limit {slo.limit_ms:g} ms)"
         rows.append([name, *(_latency(trial, slo.metric.value, slo.percentile) for trial in pair)])
+    if evidence.winner.quality is not None:
+        rows.append(["Answers against the baseline's", words.NONE, evidence.winner.quality.reason])
     components.table([Column(""), Column("Baseline"), Column("Winner")], rows)
     st.html(f'<div class="ft-sub" style="font-size:0.84rem;padding:2px">{escape(_provenance(evidence))}</div>')
 

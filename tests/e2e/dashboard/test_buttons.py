@@ -102,3 +102,15 @@ def test_a_broken_cron_is_refused_with_one_message(page: Page, site: Site) -> No
     page.get_by_role("button", name="Add schedule").click()
     expect(page.get_by_text("five valid cron fields").first).to_be_visible()
     assert len(ask(site, "/schedules")["items"]) == 1
+
+
+def test_a_halted_promotion_can_be_rolled_back(page: Page, site: Site) -> None:
+    site.open(page, "rollout")
+    confirm(page, "Promote rollout")
+    expect(page.locator(".ft-pill", has_text="promoting")).to_be_visible()
+    confirm(page, "Halt rollout")
+    expect(page.locator(".ft-pill", has_text="halted")).to_be_visible()
+    confirm(page, "Roll back")
+    expect(page.locator("h1", has_text="Rollout chat-r1")).to_be_visible()
+    newest = ask(site, "/rollouts?service=chat")["items"][0]
+    assert newest["canary"] == ask(site, "/rollouts/ro-1")["stable"]
