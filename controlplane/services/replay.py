@@ -1,0 +1,183 @@
+"""Continuous replay: a service's profile sent again and again, kept as a time series; a regression raises an event.
+
+And top-up: synthetic requests that hold a target's total rate at a set level, so that a canary with few live requests
+is judged under load. Both send through a LoadTester; what they may send is decided here, by pure functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, time, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import Field
+
+from controlplane.domain.base import RevisionId, ServiceName, Value
+from controlplane.domain.event import Event
+from controlplane.domain.report import Distribution, LoadTestReport, Percentile, Validity
+from controlplane.ports import Clock, LoadRequest, LoadTester, RecordSource, Store
+from loadtests.intervals import ratio_interval
+
+REPLAY_ID = "replay-"
+_COMPARED = (("ttft_ms", "TTFT"), ("tpot_ms", "TPOT"), ("e2e_ms", "E2E"))
+_RANKS = (50.0, 95.0, 99.0)
+
+
+class ReplayLimits(Value):
+    """When and how hard a replay may load what also serves live traffic. Against a shadow replica: no limits needed."""
+
+    capacity_rps: float = Field(gt=0, description="What the target sustains, as the tuner measured it.")
+    headroom: float = Field(default=0.3, ge=0, lt=1, description="Share of the capacity that stays free.")
+    quiet_from: time | None = Field(default=None, description="UTC; only within these hours, which may span midnight.")
+    quiet_to: time | None = None
+
+
+class Replayed(NamedTuple):
+    """One replay and what it showed against the baseline; `regressions` is empty when nothing got worse."""
+
+    report_id: str
+    report: LoadTestReport
+    regressions: tuple[str, ...]
+
+
+def allowed_rate(wanted_rps: float, live_rps: float, limits: ReplayLimits, now: datetime) -> float:
+    """Return the rate a replay may send beside the live traffic now; 0 outside the quiet hours or without room."""
+    if not is_quiet(limits, now):
+        return 0.0
+    return max(0.0, min(wanted_rps, limits.capacity_rps * (1 - limits.headroom) - live_rps))
+
+
+def is_quiet(limits: ReplayLimits, now: datetime) -> bool:
+    """Say whether `now` lies within the quiet hours; always, when none are set."""
+    start, end, at = limits.quiet_from, limits.quiet_to, now.time()
+    if start is None or end is None:
+        return True
+    return start <= at < end if start <= end else at >= start or at < end
+
+
+def top_up_rate(target_rps: float, live_rps: float) -> float:
+    """Return what is missing to the wanted total rate."""
+    return max(0.0, target_rps - live_rps)
+
+
+def regressions(baseline: LoadTestReport, latest: LoadTestReport, *, margin: float = 0.1) -> tuple[str, ...]:
+    """Return what got worse for certain and by more than `margin`: the 95 % intervals are apart.
+
+    Stricter than a test at 5 %: two intervals that merely touch already differ at about 0.6 %.
+    """
+    found = [
+        _worse(f"P{rank:g} {label}", before, after, margin)
+        for name, label in _COMPARED
+        for rank in _RANKS
+        if (before := _at(getattr(baseline, name), rank)) and (after := _at(getattr(latest, name), rank))
+    ]
+    return tuple(each for each in (*found, _more_errors(baseline, latest)) if each)
+
+
+def run_replay(
+    store: Store, tester: LoadTester, *, service: ServiceName, request: LoadRequest, out_dir: Path, clock: Clock
+) -> Replayed:
+    """Replay once, keep the report, compare it with the baseline and say so as an event.
+
+    The baseline is the newest valid replay of the service that offered the same rate and was no regression itself.
+    Raises Unavailable when the generator broke; an invalid run is kept and said to be invalid, never compared.
+    """
+    report = tester.run(request, out_dir=out_dir).report
+    baseline = baseline_of(store, service, report)
+    worse = regressions(baseline, report) if baseline and report.validity is Validity.VALID else ()
+    report_id = f"{REPLAY_ID}{service}-{store.next_number(f'replay/{service}')}{'-worse' if worse else ''}"
+    now = clock()
+    store.add_load_report(report_id, service, report, now)
+    store.add_event(_event(service, report_id, report, worse, now))
+    return Replayed(report_id, report, worse)
+
+
+def replay_series(store: Store, service: ServiceName, *, limit: int = 100) -> Sequence[tuple[datetime, LoadTestReport]]:
+    """Return the replays of a service, oldest first."""
+    rows = store.list_load_reports(service, limit=limit)
+    return [(at, report) for report_id, at, report in reversed(rows) if report_id.startswith(REPLAY_ID)]
+
+
+def baseline_of(store: Store, service: ServiceName, latest: LoadTestReport) -> LoadTestReport | None:
+    """Return what the latest replay is compared with; None for the first of its kind."""
+    for report_id, _, report in store.list_load_reports(service, limit=200):
+        good = report_id.startswith(REPLAY_ID) and not report_id.endswith("-worse")
+        if good and report.validity is Validity.VALID and report.rate_rps == latest.rate_rps:
+            return report
+    return None
+
+
+def live_rate(
+    records: RecordSource,
+    service: ServiceName,
+    *,
+    revision: RevisionId | None,
+    key: str,
+    now: datetime,
+    window_s: float,
+) -> float:
+    """Return live requests per second over the last `window_s`, without those sent under our own key."""
+    found = records.read(service, since=now - timedelta(seconds=window_s), revision=revision)
+    return sum(record.key != key and not record.retried for record in found) / window_s
+
+
+def hold_rate(
+    tester: LoadTester,
+    live_rps: Callable[[], float],
+    *,
+    target_rps: float,
+    request: LoadRequest,
+    slice_s: float,
+    out_dir: Path,
+    over: Callable[[], bool],
+    pause: Callable[[float], None],
+) -> int:
+    """Top up until `over`: slice after slice, send what live traffic leaves to the target rate; return how many requests.
+
+    `request` says what to send and where, under a key of its own, so that verdicts can tell it apart. Raises
+    Unavailable when the generator broke.
+    """
+    sent = number = 0
+    while not over():
+        rate = top_up_rate(target_rps, live_rps())
+        if rate * slice_s < 1:
+            pause(slice_s)
+            continue
+        part = request.evolve(rate_rps=rate, duration_s=slice_s, warmup_s=0.0, seed=request.seed + number)
+        sent += tester.run(part, out_dir=out_dir).report.requests
+        number += 1
+    return sent
+
+
+def _at(values: Distribution, rank: float) -> Percentile | None:
+    found = values.at(rank)
+    return found if found is not None and found.high is not None else None
+
+
+def _worse(name: str, before: Percentile, after: Percentile, margin: float) -> str | None:
+    if before.high is None or after.low <= before.high or after.value <= before.value * (1 + margin):
+        return None
+    return f"{name} rose from {before.value:.1f} to {after.value:.1f} ms"
+
+
+def _more_errors(baseline: LoadTestReport, latest: LoadTestReport) -> str | None:
+    _, most_before = ratio_interval(baseline.errors, baseline.requests)
+    fewest_now, _ = ratio_interval(latest.errors, latest.requests)
+    if fewest_now <= most_before:
+        return None
+    return f"errors rose from {100 * baseline.error_ratio:.2f} to {100 * latest.error_ratio:.2f} %"
+
+
+def _event(
+    service: ServiceName, report_id: str, report: LoadTestReport, worse: tuple[str, ...], now: datetime
+) -> Event:
+    if report.validity is Validity.INVALID:
+        action, reason = "replay.invalid", report.invalid_reason or ""
+    elif worse:
+        action, reason = "replay.regressed", "; ".join(worse)
+    else:
+        action, reason = "replay.finished", ""
+    return Event(
+        at=now, actor="replay", action=action, subject=f"load-report/{report_id}", service=service, reason=reason
+    )

@@ -1,0 +1,115 @@
+"""Continuous replay and top-up, on the fake load tester and store."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+
+import pytest
+
+from controlplane.domain.base import ServiceName
+from controlplane.domain.workload import Lengths, SyntheticWorkload
+from controlplane.ports import LoadRequest
+from controlplane.services.replay import (
+    ReplayLimits,
+    allowed_rate,
+    hold_rate,
+    replay_series,
+    run_replay,
+    top_up_rate,
+)
+from tests.fakes.load_tester import FakeLoadTester, Target, down, steady
+from tests.fakes.store import FakeStore
+
+SERVICE = ServiceName("chat")
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+WORKLOAD = SyntheticWorkload(prompt_tokens=Lengths(mean=50), output_tokens=Lengths(mean=8))
+REQUEST = LoadRequest(workload=WORKLOAD, rate_rps=20, url="http://shadow", model="m", duration_s=60)
+
+
+class Replays:
+    """Replays against targets one after the other, an hour apart."""
+
+    def __init__(self, out_dir: Path) -> None:
+        self.store, self.tester, self.now, self._out = FakeStore(), FakeLoadTester(down), NOON, out_dir
+
+    def run(self, target: Target) -> tuple[str, ...]:
+        self.tester.target = target
+        self.now += timedelta(hours=1)
+        found = run_replay(
+            self.store, self.tester, service=SERVICE, request=REQUEST, out_dir=self._out, clock=lambda: self.now
+        )
+        return found.regressions
+
+    @property
+    def actions(self) -> list[str]:
+        return [event.action for event in reversed(self.store.list_events(service=SERVICE))]
+
+
+@pytest.fixture
+def replays(tmp_path: Path) -> Replays:
+    return Replays(tmp_path)
+
+
+def test_a_slower_target_raises_an_event_and_does_not_become_the_baseline(replays: Replays) -> None:
+    assert replays.run(steady(50, 10)) == ()
+    assert replays.run(steady(52, 10)) == ()  # within the margin
+    assert any("P99 TTFT rose from 52.0 to 80.0" in each for each in replays.run(steady(80, 10)))
+    assert replays.run(steady(80, 10)) != ()  # still compared with the last good one
+    assert replays.run(steady(50, 10)) == ()
+    assert replays.actions == [
+        "replay.finished",
+        "replay.finished",
+        "replay.regressed",
+        "replay.regressed",
+        "replay.finished",
+    ]
+
+
+def test_more_errors_are_a_regression(replays: Replays) -> None:
+    replays.run(steady(50, 10))
+    assert replays.run(down) == ("errors rose from 0.00 to 100.00 %",)
+
+
+def test_replays_are_a_time_series(replays: Replays) -> None:
+    for ttft_ms in (50, 51, 52):
+        replays.run(steady(ttft_ms, 10))
+    series = replay_series(replays.store, SERVICE)
+    assert [round(report.ttft_ms.mean or 0) for _, report in series] == [50, 51, 52]
+    assert [at.hour for at, _ in series] == [13, 14, 15]
+
+
+LIMITS = ReplayLimits(capacity_rps=10, headroom=0.3, quiet_from=time(22), quiet_to=time(5))
+
+
+@pytest.mark.parametrize(
+    ("hour", "live", "allowed"), [(23, 2, 4), (3, 2, 4), (23, 5, 2), (23, 9, 0), (12, 0, 0), (5, 0, 0)]
+)
+def test_replay_beside_live_traffic_keeps_to_quiet_hours_and_headroom(hour: int, live: float, allowed: float) -> None:
+    assert allowed_rate(4, live, LIMITS, NOON.replace(hour=hour)) == pytest.approx(allowed)
+
+
+def test_without_quiet_hours_any_time_will_do() -> None:
+    assert allowed_rate(4, 0, ReplayLimits(capacity_rps=10), NOON) == 4
+
+
+def test_top_up_sends_what_live_traffic_leaves(tmp_path: Path) -> None:
+    tester = FakeLoadTester(steady(50, 10))
+    live = iter([2.0, 12.0, 5.0])
+    looks = iter([False, False, False, True])
+    pauses: list[float] = []
+    sent = hold_rate(
+        tester,
+        lambda: next(live),
+        target_rps=10,
+        request=REQUEST,
+        slice_s=30,
+        out_dir=tmp_path,
+        over=lambda: next(looks),
+        pause=pauses.append,
+    )
+    assert [request.rate_rps for request in tester.requests] == [8.0, 5.0]
+    assert len({request.seed for request in tester.requests}) == 2
+    assert pauses == [30]
+    assert sent == pytest.approx(8 * 30 + 5 * 30, rel=0.2)
+    assert top_up_rate(10, 12) == 0
