@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from pydantic import AwareDatetime, Field
 
@@ -109,8 +110,9 @@ def live(
 ) -> Live:
     """Summarise the requests that finished in the `window_s` before `now`; the series has whole intervals only."""
     lapse = spec.engine.time_lapse
-    start = now - timedelta(seconds=window_s)
-    judged = [_in_engine_time(r, lapse) for r in records if not r.client_gone and start < _finished_at(r) <= now]
+    end_s = now.timestamp()
+    known = (_in_engine_time(record, lapse, spec.slos.latency) for record in records if not record.client_gone)
+    judged = [request for request in known if end_s - window_s < request.finished_s <= end_s]
     finished = [r for r in judged if not r.retried]
     split = _by_revision(judged)
     return Live(
@@ -122,11 +124,10 @@ def live(
         gpu=spec.gpus.type,
         time_lapse=lapse,
         slos=spec.slos,
-        overall=_figures(finished, spec.slos.latency, window_s * lapse),
+        overall=_figures(finished, window_s * lapse),
         checks=tuple(_check(slo, finished) for slo in spec.slos.latency),
         revisions=tuple(
-            RevisionFigures(revision=name, figures=_figures(part, spec.slos.latency, window_s * lapse))
-            for name, part in split
+            RevisionFigures(revision=name, figures=_figures(part, window_s * lapse)) for name, part in split
         ),
         series=tuple(_series(split, spec, now=now, window_s=window_s, bucket_s=bucket_s)),
     )
@@ -140,11 +141,11 @@ def samples_needed(percentile: float, confidence: float = CONFIDENCE) -> int:
     return math.ceil(math.log(1 - confidence) / math.log(percentile / 100))
 
 
-class _Request(Value):
-    """A gateway record in engine time, with the end of the request in wall-clock time."""
+class _Request(NamedTuple):
+    """A gateway record in engine time, with the end of the request in wall-clock time, seconds since the epoch."""
 
     revision: RevisionId | None
-    finished_at: AwareDatetime
+    finished_s: float
     ok: bool
     truncated: bool
     retried: bool
@@ -152,19 +153,20 @@ class _Request(Value):
     ttft_ms: float | None
     tpot_ms: float | None
     e2e_ms: float | None
+    missed: bool = False  # at least one limit
 
 
-def _finished_at(record: GatewayRecord) -> datetime:
-    return record.at + timedelta(milliseconds=record.e2e_ms or 0.0)
+def _finished_s(record: GatewayRecord) -> float:
+    return record.at.timestamp() + (record.e2e_ms or 0.0) / 1000
 
 
-def _in_engine_time(record: GatewayRecord, lapse: float) -> _Request:
+def _in_engine_time(record: GatewayRecord, lapse: float, slos: Sequence[LatencySlo]) -> _Request:
     def scaled(value: float | None) -> float | None:
         return None if value is None else value * lapse
 
-    return _Request.model_construct(  # thousands per call, and every field is checked already in the record
+    request = _Request(
         revision=record.revision,
-        finished_at=_finished_at(record),
+        finished_s=_finished_s(record),
         ok=record.ok,
         truncated=record.truncated,
         retried=record.retried,
@@ -173,6 +175,7 @@ def _in_engine_time(record: GatewayRecord, lapse: float) -> _Request:
         tpot_ms=scaled(record.tpot_ms),
         e2e_ms=scaled(record.e2e_ms),
     )
+    return request._replace(missed=True) if misses_any(request, slos) else request
 
 
 def _by_revision(requests: Sequence[_Request]) -> list[tuple[RevisionId | None, list[_Request]]]:
@@ -182,10 +185,10 @@ def _by_revision(requests: Sequence[_Request]) -> list[tuple[RevisionId | None, 
     return sorted(parts.items(), key=lambda part: (part[0] is None, part[0] or ""))
 
 
-def _figures(requests: Sequence[_Request], slos: Sequence[LatencySlo], seconds: float) -> Figures:
+def _figures(requests: Sequence[_Request], seconds: float) -> Figures:
     total = len(requests)
     errors = sum(not r.ok for r in requests)
-    missed = sum(misses_any(r, slos) for r in requests)
+    missed = sum(r.missed for r in requests)
     return Figures(
         requests=total,
         rps=total / seconds,
@@ -250,9 +253,9 @@ def _series(
     for revision, requests in split:
         buckets: dict[int, list[_Request]] = {}
         for request in requests:
-            buckets.setdefault(math.ceil(request.finished_at.timestamp() / bucket_s), []).append(request)
+            buckets.setdefault(math.ceil(request.finished_s / bucket_s), []).append(request)
         for index in range(newest - whole + 1, newest + 1):
             at = datetime.fromtimestamp(index * bucket_s, UTC)
-            figures = _figures(buckets.get(index, ()), spec.slos.latency, bucket_s * spec.engine.time_lapse)
+            figures = _figures(buckets.get(index, ()), bucket_s * spec.engine.time_lapse)
             points.append(LivePoint(at=at, revision=revision, figures=figures))
     return points
