@@ -63,6 +63,16 @@ class ResponseParser:
     def done(self) -> bool:
         return self._at is _At.DONE
 
+    def one_chunk(self, data: bytes) -> bytes | None:
+        """Return the body bytes if `data` is exactly one whole chunk and nothing is left over; else None, unchanged."""
+        if self._at is not _CHUNK_SIZE or self._buffer:
+            return None
+        start = data.find(b"\r\n") + 2
+        size = _SIZES.get(data[: start - 2])
+        if size is None or len(data) != start + size + 2 or not data.endswith(b"\r\n"):
+            return None
+        return data[start:-2]
+
     def feed(self, data: bytes) -> list[bytes]:
         """Take the next bytes; return the pieces of the body in them. Raises ProtocolError."""
         data = self._buffer + data if self._buffer else data

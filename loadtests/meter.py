@@ -55,8 +55,7 @@ class TokenMeter:
 
     def take(self, kind: bytes, data: bytes, at_ns: int) -> None:
         """Take one event that arrived at `at_ns`. What makes no sense ends up in `error`, never in a count."""
-        if self._is_like_the_last(data):
-            self._count_event(at_ns)
+        if self.take_plain(data, at_ns):
             return
         if data == DONE:
             self.finished = True
@@ -73,6 +72,13 @@ class TokenMeter:
         else:
             self._take_chunk(chunk, at_ns)
             self._learn(data, chunk)
+
+    def take_plain(self, data: bytes, at_ns: int) -> bool:
+        """Take a chunk like the ones before; False, and nothing taken, for any other."""
+        if self._is_like_the_last(data):
+            self._count_event(at_ns)
+            return True
+        return False
 
     def take_whole(self, body: bytes) -> None:
         """Take a body that was not a stream: only its usage, and whether it is JSON at all."""

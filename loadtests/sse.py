@@ -19,10 +19,16 @@ class SseParser:
         self._after_cr = False
         self._started = False
 
+    def one_event(self, piece: bytes) -> bytes | None:
+        """Return the data if `piece` is exactly one plain event and nothing was left over; else None, unchanged."""
+        if self._buffer or not self._started or self._after_cr or not _is_one_plain_event(piece):
+            return None
+        return piece[6:-2]
+
     def feed(self, piece: bytes) -> list[tuple[bytes, bytes]]:
         """Return the events that `piece` completed, in order. Raises SseError when one exceeds 8 MiB."""
-        if not self._buffer and self._started and _is_one_plain_event(piece):
-            return [(b"", piece[6:-2])]
+        if (data := self.one_event(piece)) is not None:
+            return [(b"", data)]
         text = self._buffer + self._with_plain_newlines(piece)
         if not self._started and text:
             if b"\xef\xbb\xbf".startswith(text[:3]) and len(text) < 3:

@@ -133,7 +133,7 @@ def hold_rate(
     over: Callable[[], bool],
     pause: Callable[[float], None],
 ) -> int:
-    """Top up until `over`: slice after slice, send what live traffic leaves to the target rate; return how many requests.
+    """Top up until `over`: slice after slice, send what live traffic leaves to the target. Return the requests sent.
 
     `request` says what to send and where, under a key of its own, so that verdicts can tell it apart. Raises
     Unavailable when the generator broke.

@@ -117,12 +117,14 @@ class Connection:
 
 def stamp_age_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
     """How long ago the kernel got the bytes. 0 when it does not say, or a stepped clock makes nonsense of it."""
-    for level, kind, stamp in ancillary:
-        if level == _socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(stamp) == _STAMP.size:
-            seconds, nanoseconds = _STAMP.unpack(stamp)
-            age_ns: int = time.time_ns() - (seconds * _SECOND_NS + nanoseconds)
-            return age_ns if 0 < age_ns < _OLDEST_STAMP_NS else 0
-    return 0
+    if not ancillary:
+        return 0
+    _, kind, stamp = ancillary[0]  # nothing else was asked for
+    if kind != _SO_TIMESTAMPNS or len(stamp) != _STAMP.size:
+        return 0
+    seconds, nanoseconds = _STAMP.unpack(stamp)
+    age_ns: int = time.time_ns() - (seconds * _SECOND_NS + nanoseconds)
+    return age_ns if 0 < age_ns < _OLDEST_STAMP_NS else 0
 
 
 class _Tls:

@@ -122,12 +122,15 @@ class Dispatcher:
     def _turn(self) -> None:
         self._send_due()
         self._looked_ns, self._looks_ns = self._looks_ns, time.monotonic_ns()
+        due_ns = self._next_send_ns()
         for fd, mask in self._poller.poll(0, 256):
             if fd == self._alarm.fd:
                 self._alarm.silence()
             elif (connection := self._pool.by_fd.get(fd)) is not None:
                 self._serve(connection, mask)
-            self._send_due()
+            if time.monotonic_ns() >= due_ns:
+                self._send_due()
+                due_ns = self._next_send_ns()
         now_ns = time.monotonic_ns()
         if now_ns >= self._next_sweep_ns:
             self._sweep(now_ns)
@@ -197,7 +200,8 @@ class Dispatcher:
         if not data or exchange is None:  # closed, or bytes that nobody asked for
             self._end(connection, None)
             return
-        exchange.feed(data, max(at_ns, exchange.scheduled_ns, exchange.heard_ns), self._looked_ns)
+        earliest_ns = exchange.heard_ns or exchange.scheduled_ns
+        exchange.feed(data, at_ns if at_ns > earliest_ns else earliest_ns, self._looked_ns)
         if exchange.done:
             self._answered(connection, exchange)
 

@@ -7,6 +7,7 @@ Memory stays flat: nothing is kept here.
 from __future__ import annotations
 
 import json
+import resource
 import time
 from array import array
 from pathlib import Path
@@ -73,6 +74,7 @@ class Recorder:
             "finished": finished,
             "in_flight": in_flight,
             "cpu_percent": self.cpu_percent(now_ns),
+            "max_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         }
         self._records.flush()
         self._gaps.flush()
