@@ -1,0 +1,106 @@
+"""`fleetune load` and `fleetune trace` as a user runs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from controlplane.cli.load import app as load_app
+from controlplane.cli.trace import app as trace_app
+from tests.integration.loadtests import faulty
+
+PROFILE = """
+name: small
+mix:
+  - {name: all, prompt_tokens: {mean: 20}, output_tokens: {mean: 3}}
+rate_rps: 40
+duration_s: 1
+warmup_s: 0
+slos: [{metric: ttft_ms, percentile: 90, limit_ms: 60000}]
+"""
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(load_app, list(arguments))
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> str:
+    (tmp_path / "small.yaml").write_text(PROFILE)
+    return str(tmp_path / "small.yaml")
+
+
+def test_a_run_prints_a_table_and_writes_every_file(profile: str, tmp_path: Path) -> None:
+    out = {name: tmp_path / name for name in ("r.json", "r.html", "r.csv")}
+    files = ("--json", str(out["r.json"]), "--html", str(out["r.html"]), "--records", str(out["r.csv"]))
+    with faulty.faulty_server(faulty.good) as url:
+        done = run("-f", profile, "--target", url, *files, "--out", str(tmp_path / "raw"))
+    assert "P90 TTFT ≤ 60000 ms: met" in done.output
+    report = json.loads(out["r.json"].read_text())
+    assert report["errors"] == 0
+    assert done.exit_code == (3 if report["invalid_reason"] else 0)  # a busy machine may make the run invalid
+    assert "Latency over time" in out["r.html"].read_text()
+    assert len(out["r.csv"].read_text().splitlines()) == report["requests"] + 1
+    assert (tmp_path / "raw" / "records.jsonl").is_file()
+
+
+def test_a_failing_target_has_its_exit_code(profile: str) -> None:
+    with faulty.faulty_server(faulty.cut) as url:
+        done = run("-f", profile, "--target", url, "--json", "-")
+    assert done.exit_code in (1, 3)
+    assert '"error_counts"' in done.output
+    assert '"truncated"' in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("-f", "chat"), "give a profile and a target"),
+        (("-f", "nope", "--target", "http://127.0.0.1:1"), "cannot read profile 'nope'"),
+        (("-f", "chat", "--target", "127.0.0.1:1"), "not usable"),
+        (("-f", "chat", "--target", "http://127.0.0.1:1", "--rate", "-3"), "rate is -3"),
+        (("-f", "chat", "--target", "http://127.0.0.1:1", "--tokenizer", "none"), "tokenizer 'none' does not exist"),
+        (("-f", "chat", "--target", "http://127.0.0.1:1", "--api-key-env", "NO_SUCH"), "NO_SUCH is not set"),
+        (("selfcheck", "--rates", "fast"), "rates 'fast' are not numbers"),
+        (("compare", "a.jsonl", "b.jsonl"), "a.jsonl is not a file"),
+    ],
+)
+def test_bad_input_is_one_message_and_exit_code_2(arguments: tuple[str, ...], message: str) -> None:
+    done = run(*arguments)
+    assert done.exit_code == 2
+    assert message in done.output
+    assert "Traceback" not in done.output
+
+
+def test_two_runs_are_compared(profile: str, tmp_path: Path) -> None:
+    with faulty.faulty_server(faulty.good) as url:
+        for name in ("a", "b"):
+            run("-f", profile, "--target", url, "--out", str(tmp_path / name))
+    done = run("compare", str(tmp_path / "a" / "records.jsonl"), str(tmp_path / "b" / "records.jsonl"))
+    assert done.exit_code == 0
+    assert "P99 TTFT ms" in done.output
+
+
+def test_profiles_and_their_schema_are_shown() -> None:
+    assert "agentic" in run("profiles").output
+    assert json.loads(run("schema").output)["title"] == "Profile"
+
+
+def test_traces_are_listed_described_and_exported(tmp_path: Path) -> None:
+    def trace(*arguments: str) -> Result:
+        return CliRunner().invoke(trace_app, [*arguments])
+
+    assert "azure-llm-2023/conv" in trace("list", "--data", str(tmp_path)).output
+    shown = json.loads(trace("describe", "azure-llm-2023/conv", "--against", "azure-llm-2023/code", "--json").output)
+    assert shown["traces"][0]["requests"] == 19366
+    assert all(each["drifted"] for each in shown["drift"])
+    exported = trace("export", "azure-llm-2023/code", str(tmp_path / "code.csv"))
+    assert "8819 requests" in exported.output
+    mapped = trace("describe", str(tmp_path / "code.csv"), "--columns", "arrival_s,prompt_tokens,output_tokens")
+    assert mapped.exit_code == 0
+    assert trace("describe", "nope").exit_code == 2
+    assert trace("describe", "azure-llm-2023/code", "--columns", "x").exit_code == 2
+    assert trace("record", "chat", "--data", str(tmp_path)).exit_code == 2
