@@ -1,4 +1,4 @@
-"""A day of arrivals in minutes: `python -m benchmarks.trace_replay [--minutes 10]`.
+"""A day of arrivals in minutes: `python -m benchmarks.trace_replay`.
 
 24 hours are made of the Azure conversation trace (25 stretches of its hour), lengths kept, sent to the ground-truth
 server with the trace's own arrivals, scaled. Prints how exactly the schedule was kept and how the generator's memory
@@ -19,17 +19,16 @@ from loadtests.runner import Generator
 from loadtests.selfcheck import truth_server
 from loadtests.traces import load_trace
 
-DAY_S = 86_400.0
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--output-tokens", type=int, default=16, help="answers are cut to this")
+    parser.add_argument("--hours", type=float, default=24.0, help="of trace; fewer for a short try at the same rate")
+    parser.add_argument("--output-tokens", type=int, default=4, help="answers are cut to this")
     options = parser.parse_args()
     trace = load_trace("azure-llm-2023/conv")
-    seconds = 60 * options.minutes
-    rate = trace.rate_rps * DAY_S / seconds
+    seconds = 60 * options.minutes * options.hours / 24
+    rate = trace.rate_rps * 3600 * options.hours / seconds
     workload = TraceWorkload(
         trace=trace.name,
         arrivals=Arrivals(process=ArrivalProcess.TRACE),

@@ -18,7 +18,7 @@ from loadtests.client.exchange import Exchange
 from loadtests.client.pool import ERR, HUP, IN, OUT, GeneratorFull, Poller, Pool
 from loadtests.client.recorder import Recorder
 from loadtests.client.timer import Alarm
-from loadtests.client.wire import RequestWriter
+from loadtests.client.wire import RequestWriter, compact
 from loadtests.plan import Plan
 from loadtests.schedule import Schedule
 
@@ -58,9 +58,9 @@ class Dispatcher:
         self._plan, self._schedule, self._writer = plan, share.schedule, writer
         self._recorder, self._poller, self._wait, self._on_finish = recorder, poller, wait, on_finish
         scale = _SECOND_NS / plan.time_lapse
-        self._indices: list[int] = share.indices.tolist()
-        self._instants_ns: list[int] = (share.schedule.scheduled_s[share.indices] * scale).astype(np.int64).tolist()
-        self._cancel_after: list[int] = share.schedule.cancel_after[share.indices].tolist()
+        self._indices = compact(share.indices)
+        self._instants_ns = compact(share.schedule.scheduled_s[share.indices] * scale)
+        self._cancel_after = compact(share.schedule.cancel_after[share.indices])
         self._closed_loop = max(1, plan.concurrency // plan.workers) if plan.concurrency else 0
         self._wall_ns = scale
         self._alarm = Alarm()

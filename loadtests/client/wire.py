@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import json
+from array import array
+
+import numpy as np
+import numpy.typing as npt
 
 from loadtests.plan import Api, Plan, Target
 from loadtests.prompts import Prompts, TokenIdPrompts, WordPrompts, parts_of
 from loadtests.schedule import Schedule
+
+
+def compact(column: npt.NDArray[np.int64] | npt.NDArray[np.float64]) -> array[int]:
+    """Return a column as plain integers in eight bytes each: a day's schedule must not fill the memory."""
+    return array("q", column.astype(np.int64).tobytes())
 
 
 class RequestWriter:
@@ -18,12 +27,12 @@ class RequestWriter:
         self._head = _head(plan, target)
         self._before, self._after = _body(plan)
         self._prompts: Prompts = TokenIdPrompts(plan.salt) if plan.words is None else WordPrompts(plan.salt, plan.words)
-        self._prompt_tokens = schedule.prompt_tokens.tolist()
-        self._output_tokens = schedule.output_tokens.tolist()
-        self._groups = schedule.prefix_group.tolist()
-        self._group_tokens = schedule.prefix_tokens.tolist()
-        self._sessions = schedule.session.tolist()
-        self._priorities = schedule.priority.tolist()
+        self._prompt_tokens = compact(schedule.prompt_tokens)
+        self._output_tokens = compact(schedule.output_tokens)
+        self._groups = compact(schedule.prefix_group)
+        self._group_tokens = compact(schedule.prefix_tokens)
+        self._sessions = compact(schedule.session)
+        self._priorities = compact(schedule.priority)
         self._block_starts = schedule.block_starts
         self._block_ids = schedule.block_ids
         self._block_tokens = int(schedule.block_tokens[0])
