@@ -18,17 +18,17 @@ class FlagReader:
         """Say whether the flag was written at all."""
         return name in self._flags
 
-    def integer(self, name: str, *, default: int) -> int:
-        """Return a whole number ≥ 0 (`auto` and absence give the default)."""
+    def integer(self, name: str, *, default: int, low: int = 0) -> int:
+        """Return a whole number of at least `low` (`auto` and absence give the default)."""
         value = self._flags.get(name, default)
         if value == "auto":
             return default
         try:
             number = int(str(value))
         except ValueError:
-            number = -1
-        if isinstance(value, bool) or number < 0:
-            raise InvalidInput(f"{name} is {value!r}", allowed="a whole number, 0 or more")
+            number = low - 1
+        if isinstance(value, bool) or number < low:
+            raise InvalidInput(f"{name} is {value!r}", allowed=f"a whole number, {low} or more")
         return number
 
     def number(self, name: str, *, default: float, low: float, high: float) -> float:

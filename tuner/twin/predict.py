@@ -55,7 +55,7 @@ def predict(setup: EngineSetup, requests: RequestArrays) -> Prediction:
         saturated=is_saturated(requests, result),
         output_tps=float(requests.output_tokens.sum()) / busy_s,
         total_tps=float(requests.output_tokens.sum() + requests.prompt_tokens.sum()) / busy_s,
-        notes=notes(setup, requests),
+        notes=notes(setup, requests, result),
     )
 
 
@@ -75,13 +75,16 @@ def interval(setup: EngineSetup, value: float) -> Interval:
     return Interval(value=value, low=value / factor, high=value * factor)
 
 
-def notes(setup: EngineSetup, requests: RequestArrays) -> tuple[str, ...]:
-    """Say in words where `requests` or the setup leave the calibrated range."""
+def notes(setup: EngineSetup, requests: RequestArrays, result: ResultArrays | None = None) -> tuple[str, ...]:
+    """Say in words where `requests`, the setup or what came of them leave the calibrated range."""
     found, known = [], setup.profile.calibrated
     if setup.profile.transferred_from:
         found.append(f"carried over from profile {setup.profile.transferred_from}; nothing was measured here")
     if int(requests.prompt_tokens.max()) > known.max_prompt_tokens:
         found.append(f"prompts beyond the calibrated {known.max_prompt_tokens} tokens")
+    held = 0 if result is None else int(result.peak_kv_usage * setup.kv_blocks * setup.block_size)
+    if held > known.max_context_tokens:
+        found.append(f"{held} tokens in the KV cache, beyond the calibrated {known.max_context_tokens}")
     if setup.max_num_seqs > known.max_sequences:
         found.append(
             f"max-num-seqs {setup.max_num_seqs} allows more than the calibrated {known.max_sequences} sequences"

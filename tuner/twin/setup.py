@@ -66,14 +66,14 @@ def resolve(shape: ModelShape, gpu: str, config: EngineConfig, profile: Profile 
         max_num_seqs=seqs,
         max_num_batched_tokens=demand.max_num_batched_tokens,
         max_model_len=demand.max_model_len,
-        kv_blocks=flags.integer("num-gpu-blocks-override", default=plan.kv_blocks),
+        kv_blocks=flags.integer("num-gpu-blocks-override", default=plan.kv_blocks, low=2),
         block_size=demand.block_size,
         chunked_prefill=flags.boolean("enable-chunked-prefill", default=True),
         long_prefill_token_threshold=flags.integer("long-prefill-token-threshold", default=0),
         prefix_caching=flags.boolean("enable-prefix-caching", default=True),
         priority_policy=flags.choice("scheduling-policy", ("fcfs", "priority"), default="fcfs") == "priority",
         async_scheduling=asynchronous,
-        stream_interval=flags.integer("stream-interval", default=1),
+        stream_interval=flags.integer("stream-interval", default=1, low=1),
         cost=step_cost(shape, sheet, demand, used.parameters, graph_tokens=graph),
         gpus=config.gpus_per_replica,
         profile=used,
@@ -85,16 +85,16 @@ def memory_demand(shape: ModelShape, gpu: Gpu, config: EngineConfig) -> MemoryDe
     """Return what `config` asks of memory, vLLM's defaults filled in. Raises InvalidInput for a wrong value."""
     flags = FlagReader(config)
     kv_dtype = str(config.flags.get("kv-cache-dtype", "auto"))
-    max_len = flags.integer("max-model-len", default=shape.max_position_embeddings)
+    max_len = flags.integer("max-model-len", default=shape.max_position_embeddings, low=1)
     return MemoryDemand(
-        tensor_parallel_size=flags.integer("tensor-parallel-size", default=1),
-        pipeline_parallel_size=flags.integer("pipeline-parallel-size", default=1),
+        tensor_parallel_size=flags.integer("tensor-parallel-size", default=1, low=1),
+        pipeline_parallel_size=flags.integer("pipeline-parallel-size", default=1, low=1),
         weight_bits=weight_bits(shape, config),
         kv_bytes=1 if kv_dtype.startswith("fp8") else 2,
         gpu_memory_utilization=flags.number("gpu-memory-utilization", default=0.92, low=0.01, high=1.0),
         max_model_len=max_len,
         max_num_batched_tokens=_max_num_batched_tokens(gpu, flags, max_len),
-        block_size=flags.integer("block-size", default=16),
+        block_size=flags.integer("block-size", default=16, low=1),
     )
 
 
@@ -119,7 +119,7 @@ def _check_split(shape: ModelShape, config: EngineConfig) -> None:
 
 def _max_num_batched_tokens(gpu: Gpu, flags: FlagReader, max_len: int) -> int:
     """vLLM: EngineArgs.get_batch_defaults for the API server; without chunking a whole prompt must fit."""
-    tokens = flags.integer("max-num-batched-tokens", default=8192 if gpu.large_batch_defaults else 2048)
+    tokens = flags.integer("max-num-batched-tokens", default=8192 if gpu.large_batch_defaults else 2048, low=1)
     given = flags.given("max-num-batched-tokens")
     if flags.boolean("enable-chunked-prefill", default=True):
         return tokens
@@ -130,7 +130,7 @@ def _max_num_batched_tokens(gpu: Gpu, flags: FlagReader, max_len: int) -> int:
 
 
 def _max_num_seqs(gpu: Gpu, flags: FlagReader, batched_tokens: int) -> int:
-    seqs = flags.integer("max-num-seqs", default=1024 if gpu.large_batch_defaults else 256)
+    seqs = flags.integer("max-num-seqs", default=1024 if gpu.large_batch_defaults else 256, low=1)
     if seqs <= batched_tokens:
         return seqs
     if flags.given("max-num-seqs") and flags.given("max-num-batched-tokens"):

@@ -30,7 +30,7 @@ def profile_name(engine: MeasuredEngine) -> str:
     return f"{gpu}-{engine.shape.name}-{precision}-tp{engine.config.tensor_parallel_size}"
 
 
-def fit_folder(engines: Iterable[MeasuredEngine], *, generations: int = 80) -> tuple[Profile, ...]:
+def fit_folder(engines: Iterable[MeasuredEngine], *, generations: int = 100) -> tuple[Profile, ...]:
     """Return one profile per kind of engine that has probes, in order of name."""
     kinds: dict[str, list[MeasuredEngine]] = {}
     for engine in engines:

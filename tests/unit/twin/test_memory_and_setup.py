@@ -76,7 +76,7 @@ def test_the_largest_graph_follows_the_running_limit() -> None:
 
 
 @pytest.mark.parametrize("flag", ["max-num-seqs", "block-size"])
-@pytest.mark.parametrize("value", ["many", -1, True])
+@pytest.mark.parametrize("value", ["many", -1, 0, True])
 def test_a_flag_of_the_wrong_type_is_named(flag: str, value: FlagValue) -> None:
     with pytest.raises(InvalidInput, match=flag):
         an_engine("llama-8b", {flag: value})

@@ -127,6 +127,12 @@ def test_leaving_the_calibrated_range_is_said() -> None:
     assert "carried over" in " ".join(notes(setup, requests))
 
 
+def test_a_fuller_cache_than_was_calibrated_is_said() -> None:
+    narrow = a_profile().evolve(calibrated={"max_context_tokens": 100})
+    setup = a_setup().evolve(profile=narrow)
+    assert any("KV cache" in note for note in predict(setup, some_requests()).notes)
+
+
 def test_capacity_lies_between_a_rate_that_passes_and_one_that_fails() -> None:
     setup = a_setup()
     found = capacity(setup, requests_at, (TTFT,))
