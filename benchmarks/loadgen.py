@@ -2,8 +2,8 @@
 
 The ground-truth server is pinned to one core, every client to another. First token after 50 ms, 31 more every 10 ms.
 Errors are of P99 against what the server really did in the same run (instants its tokens were handed to the kernel).
-CPU is user and system time of the client per token, start-up left out. GuideLLM and AIPerf need environments of their
-own and are listed as not measured.
+CPU is user and system time of the client per token, start-up left out. GuideLLM and AIPerf run from environments of
+their own (`--guidellm BIN --aiperf BIN`; `python -m venv E && E/bin/pip install guidellm`), else they are not measured.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from rich.table import Table
 
 from benchmarks.loadgen_clients import CLIENTS, Outcome, run_client
 from benchmarks.loadgen_ours import run_ours
+from benchmarks.loadgen_tools import run_aiperf, run_guidellm
 from loadtests.selfcheck import read_truth, truth_server
 
 RATES = (50, 100, 200, 300, 600, 1000, 1500)
@@ -47,16 +49,16 @@ def main() -> None:
     options = _options()
     server_core, client_cores = 0, {1}
     rates = [float(each) for each in options.rates.split(",")]
-    wanted = options.clients.split(",")
+    runs = _runs(options)
     rows = []
-    for name in wanted:
+    for name, run in runs.items():
         for rate in rates:
-            row = _measure(name, rate, options.seconds, server_core, client_cores)
+            row = _measure(name, run, rate, options.seconds, server_core, client_cores)
             rows.append(row)
             _say(row)
             if row.ttft_error is None or abs(row.ttft_error) > options.give_up:
                 break  # a client this far off is not pushed further
-    rows += [_not_measured(name) for name in ("guidellm", "aiperf")]
+    rows += [_not_measured(name) for name in ("guidellm", "aiperf") if name not in runs]
     _table(rows)
     _targets(rows)
     if options.json:
@@ -69,18 +71,34 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=10.0, help="per rate, after 2 s of warm-up")
     parser.add_argument("--clients", default=",".join(("ours", *CLIENTS)))
     parser.add_argument("--give-up", type=float, default=5.0, help="stop raising a client's rate above this error")
+    parser.add_argument("--guidellm", help="its executable")
+    parser.add_argument("--aiperf", help="its executable")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 
 
-def _measure(name: str, rate: float, seconds: float, server_core: int, client_cores: set[int]) -> Row:
-    run: Callable[..., Outcome] = run_ours if name == "ours" else run_client
+Run = Callable[..., Outcome]
+
+
+def _runs(options: argparse.Namespace) -> dict[str, Run]:
+    """What to run under each name."""
+    runs: dict[str, Run] = {}
+    for name in options.clients.split(","):
+        runs[name] = run_ours if name == "ours" else partial(run_client, name)
+    if options.guidellm:
+        runs["guidellm"] = partial(run_guidellm, options.guidellm)
+    if options.aiperf:
+        runs["aiperf"] = partial(run_aiperf, options.aiperf)
+    return runs
+
+
+def _measure(name: str, run: Run, rate: float, seconds: float, server_core: int, client_cores: set[int]) -> Row:
     with tempfile.TemporaryDirectory(prefix="fleetune-bench-") as scratch:
         truth_path = Path(scratch) / "truth"
         with truth_server(truth_path, core=server_core) as url:
-            outcome = run(
-                name, url, rate=rate, seconds=seconds, tokens=TOKENS, cores=client_cores, scratch=Path(scratch)
-            )
+            outcome = run(url, rate=rate, seconds=seconds, tokens=TOKENS, cores=client_cores, scratch=Path(scratch))
+        if not outcome.requests:
+            return _nothing(name, rate, outcome.note)
         truth = read_truth(truth_path, skip=outcome.skipped)
     return Row(
         name,
@@ -99,8 +117,12 @@ def _error(measured: float | None, truth: float) -> float | None:
     return None if measured is None else measured / truth - 1
 
 
+def _nothing(name: str, rate: float, note: str) -> Row:
+    return Row(name, rate, None, None, None, None, 0, 0, note)
+
+
 def _not_measured(name: str) -> Row:
-    return Row(name, 0, None, None, None, None, 0, 0, "not measured: not installed beside this environment")
+    return _nothing(name, 0, "not measured: its executable was not given")
 
 
 def _say(row: Row) -> None:

@@ -14,9 +14,7 @@ from loadtests.runner import Generator
 WARMUP_S = 2.0
 
 
-def run_ours(
-    name: str, url: str, *, rate: float, seconds: float, tokens: int, cores: set[int], scratch: Path
-) -> Outcome:
+def run_ours(url: str, *, rate: float, seconds: float, tokens: int, cores: set[int], scratch: Path) -> Outcome:
     """Run one rate; the child inherits this process's cores."""
     workload = SyntheticWorkload(prompt_tokens=Lengths(mean=64), output_tokens=Lengths(mean=tokens))
     before = os.sched_getaffinity(0)

@@ -24,6 +24,7 @@ from loadtests.client.timer import Alarm
 
 _SO_TIMESTAMPNS = 35
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+_MODELS = b'{"object":"list","data":[{"id":"truth","object":"model","created":1700000000,"owned_by":"fleetune"}]}'
 _CHUNK = (
     b'data: {"id":"cmpl-4f6b2f0a53c94d3c8d3f9f4a7a4c2b11","object":"text_completion","created":1700000000,'
     b'"model":"truth","choices":[{"index":0,"text":" word","logprobs":null,"finish_reason":null,"stop_reason":null}],'
@@ -110,12 +111,22 @@ class TruthServer:
             return
         came_ns = time.monotonic_ns() - stamp_age_ns(ancillary)
         peer.buffer += data
+        if not peer.buffer.startswith(b"POST") and b"\r\n\r\n" in peer.buffer:
+            self._answer_question(peer)
+            return
         tokens = _wanted_tokens(peer.buffer)
         if tokens is None:
             return
         peer.buffer = b""
         peer.start_ns, peer.left, peer.total, peer.first_ns = came_ns, tokens, tokens, 0
         self._push(came_ns + self._first_ns, peer)
+
+    def _answer_question(self, peer: _Peer) -> None:
+        """Answer what is no request for tokens: clients ask for health and models first."""
+        body = b"" if peer.buffer.startswith(b"HEAD") else _MODELS
+        peer.buffer = b""
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(_MODELS)
+        peer.sock.send(head + body)
 
     def _push(self, at_ns: int, peer: _Peer) -> None:
         self._order += 1
@@ -155,10 +166,8 @@ def _wanted_tokens(data: bytes) -> int | None:
     head, found, body = data.partition(b"\r\n\r\n")
     if not found:
         return None
-    if head.startswith(b"GET"):
-        return 1
     _, _, length = head.lower().partition(b"content-length:")
-    if len(body) < int(length.split(b"\r\n", 1)[0]):
+    if len(body) < int(length.split(b"\r\n", 1)[0] or 0):
         return None
     _, _, tokens = body.rpartition(b'"max_tokens":')
     digits = tokens.strip()[:7].split(b",")[0].split(b"}")[0]
