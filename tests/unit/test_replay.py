@@ -8,23 +8,43 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.base import ServiceName
+from controlplane.domain.routing import GatewayRecord
 from controlplane.domain.workload import Lengths, SyntheticWorkload
 from controlplane.ports import LoadRequest
 from controlplane.services.replay import (
     ReplayLimits,
     allowed_rate,
     hold_rate,
+    live_rate,
     replay_series,
     run_replay,
     top_up_rate,
 )
 from tests.fakes.load_tester import FakeLoadTester, Target, down, steady
+from tests.fakes.record_source import FakeRecordSource
 from tests.fakes.store import FakeStore
 
 SERVICE = ServiceName("chat")
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 WORKLOAD = SyntheticWorkload(prompt_tokens=Lengths(mean=50), output_tokens=Lengths(mean=8))
 REQUEST = LoadRequest(workload=WORKLOAD, rate_rps=20, url="http://shadow", model="m", duration_s=60)
+
+
+def live(at: datetime, *, key: str | None, retried: bool = False) -> GatewayRecord:
+    return GatewayRecord(
+        id=f"{at}{retried}",
+        at=at,
+        gateway="g",
+        service=SERVICE,
+        model="m",
+        revision=None,
+        engine_id=None,
+        path="/v1/completions",
+        stream=True,
+        status=200,
+        key=key,
+        retried=retried,
+    )
 
 
 class Replays:
@@ -113,3 +133,13 @@ def test_top_up_sends_what_live_traffic_leaves(tmp_path: Path) -> None:
     assert pauses == [30]
     assert sent == pytest.approx(8 * 30 + 5 * 30, rel=0.2)
     assert top_up_rate(10, 12) == 0
+
+
+def test_live_rate_leaves_out_our_own_requests_and_failed_attempts() -> None:
+    source = FakeRecordSource()
+    keys = ["user", "user", None, "top-up", "top-up"]
+    for number, key in enumerate(keys):
+        source.add(live(NOON - timedelta(seconds=number), key=key))
+    source.add(live(NOON - timedelta(seconds=1), key="user", retried=True))
+    source.add(live(NOON - timedelta(seconds=60), key="user"))
+    assert live_rate(source, SERVICE, revision=None, key="top-up", now=NOON, window_s=10) == pytest.approx(0.3)
