@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from controlplane.domain.anytime import miss_ratio_bounds
-from controlplane.domain.report import LoadTestReport, RequestRecord, Validity
+from controlplane.domain.report import LoadTestReport, Validity
 from controlplane.domain.service import LevelOptions
-from controlplane.domain.slo import SloSet, misses
+from controlplane.domain.slo import RequestOutcome, SloSet, misses
 
 _ALPHA = 0.05
 _BLOCKS = 8
 _TREND_T = 4.0  # two-sided p < 0.01 with 6 degrees of freedom
+_CHANCE = 6.0  # standard deviations between two counts of an engine that keeps up
 _LOOK_EVERY = 8  # requests between two looks at the bounds: each costs a few hundred microseconds
 
 
@@ -28,7 +29,7 @@ class Looks(NamedTuple):
 
     elapsed_s: float
     in_flight: int
-    records: Sequence[RequestRecord]
+    records: Sequence[RequestOutcome]
 
 
 class LevelOutcome(NamedTuple):
@@ -38,6 +39,12 @@ class LevelOutcome(NamedTuple):
     certain: bool
     reason: str
     pressure: float | None
+
+
+class _Growth(NamedTuple):
+    slope: float  # requests in flight per second
+    span_s: float
+    mean: float
 
 
 class LevelJudge:
@@ -67,6 +74,12 @@ class LevelJudge:
             self._decision = self._judge(progress.elapsed_s)
         return None if self._decision is None else self._decision.reason
 
+    def decided(self) -> LevelOutcome:
+        """Return the outcome the level ended early with. Raises ValueError while it is undecided."""
+        if self._decision is None:
+            raise ValueError("the level is undecided")
+        return self._decision
+
     def conclude(self, report: LoadTestReport) -> LevelOutcome:
         """Return the level's outcome: what was certain while it ran, else the point estimates at its end."""
         if self._decision is not None:
@@ -84,7 +97,7 @@ class LevelJudge:
         reason = f"misses {', '.join(failed)}" if failed else "meets every limit at the time limit"
         return LevelOutcome(not failed, False, reason, pressure)
 
-    def _count(self, records: Sequence[RequestRecord]) -> None:
+    def _count(self, records: Sequence[RequestOutcome]) -> None:
         for record in records[self._seen :]:
             self._errors += not record.ok
             for slo in self._limits:
@@ -105,7 +118,8 @@ class LevelJudge:
             return LevelOutcome(False, True, trend, max(self._pressure(), 1.0 + 1e-9))
         # Errors need no certainty of their own: a ratio of 0.1 % would take thousands of requests to be sure of.
         latency_sure = all(high <= allowed for (_, high), allowed, _ in bounds[:-1])
-        if latency_sure and self._errors <= self._max_error_ratio * self._seen and self._is_settled(elapsed_s):
+        errors_few = self._errors <= self._max_error_ratio * self._seen
+        if latency_sure and errors_few and self._is_settled(elapsed_s) and self._growth(elapsed_s) is None:
             return LevelOutcome(True, True, "certainly meets every limit", self._pressure())
         return None
 
@@ -122,18 +136,30 @@ class LevelJudge:
         return elapsed_s >= self._options.warmup_s + 2 * self._slowest_s
 
     def _over_saturation(self, elapsed_s: float) -> str | None:
-        """Return the complaint when requests in flight grow and keep growing, else None."""
+        """Return the complaint when requests in flight grow by more than chance allows, else None."""
+        growth = self._growth(elapsed_s)
+        if growth is None:
+            return None
+        # Without any queue (M/G/inf) the count in flight has the variance of its mean: a burst of long answers looks
+        # like growth. Where limits are missed already, half as much growth tells the cause.
+        chance = math.sqrt(2 * growth.mean) * (_CHANCE / 2 if self._pressure() > 1 else _CHANCE)
+        if growth.slope * growth.span_s <= chance:
+            return None
+        return f"over-saturated: {growth.slope:.2f} more requests in flight every second"
+
+    def _growth(self, elapsed_s: float) -> _Growth | None:
+        """Return how requests in flight grow, None when they do not."""
         # In flight grows until the longest requests of the first second have come back, however idle the engine is.
         ramp_s = self._options.warmup_s + self._slowest_s
-        if elapsed_s < ramp_s + max(self._options.min_s, self._slowest_s):
+        if elapsed_s < ramp_s + max(self._options.min_s / 2, self._slowest_s):
             return None
         steady = [(at, count) for at, count in self._in_flight if at >= ramp_s]
         if len(steady) < 2 * _BLOCKS:
             return None
         slope, error, mean = _block_trend(steady)
         span_s = steady[-1][0] - steady[0][0]
-        growing = slope > _TREND_T * error and slope * span_s > max(4.0, 0.5 * mean)
-        return f"over-saturated: {slope:.2f} more requests in flight every second" if growing else None
+        grows = slope > _TREND_T * error and slope * span_s > max(4.0, 0.5 * mean)
+        return _Growth(slope, span_s, mean) if grows else None
 
 
 def _block_trend(samples: Sequence[tuple[float, int]]) -> tuple[float, float, float]:

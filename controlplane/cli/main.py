@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from controlplane.cli import commands, demo, down, processes, schedules, tune, up
+from controlplane.cli import commands, demo, down, knobs, load, processes, schedules, tune, twin, up
 from controlplane.cli.show import as_json
 from controlplane.domain.service import ServiceSpec
 
@@ -17,6 +17,8 @@ app.command("up")(up.up)
 app.command("down")(down.down)
 app.command("tune")(tune.tune)
 app.command("demo")(demo.demo)
+app.command("predict")(twin.predict)
+app.command("calibrate")(twin.calibrate)
 app.add_typer(commands.service, name="service")
 app.add_typer(commands.study, name="study")
 app.add_typer(commands.trial, name="trial")
@@ -26,6 +28,9 @@ app.add_typer(commands.fleet, name="fleet")
 app.add_typer(schedules.app, name="schedule")
 app.add_typer(commands.event, name="event")
 app.add_typer(commands.key, name="key")
+app.add_typer(load.app, name="load")
+app.add_typer(twin.app, name="twin")
+app.add_typer(knobs.app, name="knobs")
 app.add_typer(processes.app, name="process")
 
 

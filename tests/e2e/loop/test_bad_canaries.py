@@ -37,7 +37,7 @@ def test_a_crashing_canary_is_rolled_back_at_once_and_only_its_own_streams_break
         assert rollout["state"] == "aborted"
         assert rollout["steps"][-1]["analysis"]["guard"] is not None
         # Streams that had begun on the crashed engine end in an OpenAI error event; nothing else fails.
-        assert set(report.error_counts) <= {"error_event"}, report.error_counts
+        assert set(report.error_counts) <= {"stream_error"}, report.error_counts
         assert report.errors <= 8
         assert report.truncated == 0
 
