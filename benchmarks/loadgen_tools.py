@@ -7,7 +7,6 @@ first token, so its ITL (mean gap per request) is compared; the same figure is A
 from __future__ import annotations
 
 import json
-import os
 import resource
 import subprocess
 from pathlib import Path
