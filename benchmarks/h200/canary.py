@@ -1,7 +1,7 @@
 """A canary between two revisions of a real vLLM under live traffic: start, judge at 5, 20 and 100 %, promote.
 
 Usage: python -m benchmarks.h200.canary --data-dir DIR --json OUT [--study conv.json]
-Two GPUs, one replica each. The new revision is the study's recommendation; without a study, fp8 weights.
+Two engines of one replica each. The new revision is the study's recommendation; without a study, fp8 weights.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from controlplane.domain.errors import Unavailable
 from controlplane.domain.service import load_service
 
 SERVICE = Path("examples/h200/canary-8b.yaml")
-RATE_RPS = 12.0
+RATE_RPS = 16.0
 
 
 def main() -> None:
     options = _options()
     spec = load_service(SERVICE)
-    command = [sys.executable, "-m", "controlplane.cli.main", "up", "-f", str(SERVICE), "--no-dashboard"]
+    command = [sys.executable, "-m", "controlplane.cli.main", "up", "-f", str(SERVICE), "--no-dashboard", "--gpus", "2"]
     up = subprocess.Popen([*command, "--data-dir", str(options.data_dir)])
     api = ApiClient(url="http://127.0.0.1:8700", key=None, data_dir=options.data_dir)
     traffic = LiveTraffic(
