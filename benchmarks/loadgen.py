@@ -47,13 +47,13 @@ class Row(NamedTuple):
 
 def main() -> None:
     options = _options()
-    server_core, client_cores = 0, {1}
+    client_cores = {int(each) for each in options.client_cores.split(",")}
     rates = [float(each) for each in options.rates.split(",")]
     runs = _runs(options)
     rows = []
     for name, run in runs.items():
         for rate in rates:
-            row = _measure(name, run, rate, options.seconds, server_core, client_cores)
+            row = _measure(name, run, rate, options.seconds, options.server_core, client_cores)
             rows.append(row)
             _say(row)
             if row.ttft_error is None or abs(row.ttft_error) > options.give_up:
@@ -69,6 +69,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rates", default=",".join(map(str, RATES)))
     parser.add_argument("--seconds", type=float, default=10.0, help="per rate, after 2 s of warm-up")
+    parser.add_argument("--server-core", type=int, default=0)
+    parser.add_argument("--client-cores", default="1", help="ours runs one process per core, e.g. 1,2")
     parser.add_argument("--clients", default=",".join(("ours", *CLIENTS)))
     parser.add_argument("--give-up", type=float, default=5.0, help="stop raising a client's rate above this error")
     parser.add_argument("--guidellm", help="its executable")
@@ -137,7 +139,7 @@ def _percent(value: float | None) -> str:
 
 
 def _table(rows: list[Row]) -> None:
-    table = Table(title="Error of P99 against the server's own record; one core each", box=None, header_style="bold")
+    table = Table(title="Error of P99 against the server's own record", box=None, header_style="bold")
     for title in (
         "client",
         "requests/s",
