@@ -3,33 +3,62 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tuner.space import Point, Space
-from tuner.surrogate import Array, Belief, Measured, believe, encode
+from tuner.surrogate import Array, Belief, Measured, believe, column_groups, encode
+
+Mask = NDArray[np.bool_]
 
 MEASUREMENT_SD = 0.03
 """Standard deviation of a measured log capacity: the ladder stops at about 5 % of width."""
-_BOUND_SD = 0.15  # a candidate dropped at the rate to beat: only known to be worse
-_BOUND_MARGIN = 0.05
+_BOUND_SD = 0.06  # a candidate dropped at the rate to beat is certainly worse, by how much is not known
+_BOUND_MARGIN = 0.1
+
+
+class Outlook:
+    """The twin's log cost per point: simulated for some, interpolated for the rest until somebody looks closer."""
+
+    def __init__(self, log_cost: Array, simulated: Mask, simulate: Callable[[int], float | None]) -> None:
+        self.log_cost = log_cost
+        self._simulated = simulated
+        self._simulate = simulate
+
+    def look_at(self, row: int) -> bool:
+        """Simulate a row that was only interpolated; say whether that changed anything."""
+        if self._simulated[row]:
+            return False
+        self._simulated[row] = True
+        found = self._simulate(row)
+        if found is None:
+            return False
+        self.log_cost[row] = found
+        return True
 
 
 class Candidates(NamedTuple):
     """Everything that may be started. All sequences have one entry per point.
 
-    `forecast` is the twin's log cost, None without a twin; `room_gib` what the memory model leaves for the KV cache
-    per GPU (NaN unknown); `trial_s` the expected seconds of a trial, start included.
+    `outlook` is what the twin expects, None without a twin; `room_gib` what the memory model leaves for the KV cache
+    per GPU (NaN unknown); `trial_s` what a
+    trial is expected to cost: GPU-seconds, or anything in proportion to them.
     """
 
     space: Space
     points: Sequence[Point]
     features: Array
-    forecast: Array | None
+    outlook: Outlook | None
     room_gib: Array
     trial_s: Array
+
+    @property
+    def forecast(self) -> Array | None:
+        """The twin's log cost per point."""
+        return None if self.outlook is None else self.outlook.log_cost
 
 
 class Tried(NamedTuple):
@@ -48,10 +77,12 @@ class Advice(NamedTuple):
     reason: str
     expected_improvement: float = 0.0
     expected_log_cost: float | None = None
+    best_row: int | None = None
+    """The row with the most to gain, also where that is too little to start it."""
 
 
 def candidates(
-    space: Space, points: Sequence[Point], *, forecast: Array | None, room_gib: Array | None, trial_s: Array | None
+    space: Space, points: Sequence[Point], *, outlook: Outlook | None, room_gib: Array | None, trial_s: Array | None
 ) -> Candidates:
     """Return the candidates; what is unknown may be left out."""
     count = len(points)
@@ -59,7 +90,7 @@ def candidates(
         space=space,
         points=points,
         features=encode(space, points),
-        forecast=forecast,
+        outlook=outlook,
         room_gib=np.full(count, math.nan) if room_gib is None else room_gib,
         trial_s=np.ones(count) if trial_s is None else trial_s,
     )
@@ -76,9 +107,11 @@ def advise(among: Candidates, tried: Sequence[Tried], *, pending: Sequence[Point
     if not open_rows.any():
         return Advice(None, "every feasible candidate was tried")
     measured = measurements(tried, index)
-    belief = believe(among.features, among.forecast, measured)
+    belief = believe(among.features, column_groups(among.space), among.forecast, measured)
     if pending:
-        belief = believe(among.features, among.forecast, _lying(measured, belief, pending, index))
+        belief = believe(
+            among.features, column_groups(among.space), among.forecast, _lying(measured, belief, pending, index)
+        )
     best = min((t.log_cost for t in tried if t.log_cost is not None), default=None)
     if best is None:
         return _safest(among, belief, open_rows)
@@ -108,7 +141,7 @@ def _open_rows(
     tried: Sequence[Tried],
     pending: Sequence[Point],
     index: Mapping[tuple[tuple[str, object], ...], int],
-) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+) -> Mask:
     allowed = np.ones(len(among.points), dtype=bool)
     taken = [index.get(point_key(point)) for point in (*(t.point for t in tried), *pending)]
     allowed[[row for row in taken if row is not None]] = False
@@ -132,19 +165,18 @@ def _lying(
     )
 
 
-def _safest(among: Candidates, belief: Belief, open_rows: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Advice:
+def _safest(among: Candidates, belief: Belief, open_rows: Mask) -> Advice:
     """Nothing has a capacity yet: try what is expected to be cheapest, most room first when nothing is expected."""
     wish = belief.mean if among.forecast is not None else -np.nan_to_num(among.room_gib)
     row = int(np.argmin(np.where(open_rows, wish, np.inf)))
-    return Advice(
-        row, "nothing met the limits yet; this has the best chance", expected_log_cost=float(belief.mean[row])
-    )
+    reason = "nothing met the limits yet; this has the best chance"
+    return Advice(row, reason, expected_log_cost=float(belief.mean[row]), best_row=row)
 
 
 def _most_improving(
     among: Candidates,
     belief: Belief,
-    open_rows: np.ndarray[tuple[int], np.dtype[np.bool_]],
+    open_rows: Mask,
     best: float,
     worthwhile: float,
 ) -> Advice:
@@ -152,6 +184,7 @@ def _most_improving(
     largest = float(gain.max())
     if largest < worthwhile:
         reason = f"expected improvement {largest:.1%} is below the measurement noise ({worthwhile:.1%})"
-        return Advice(None, reason, largest)
+        return Advice(None, reason, largest, best_row=int(np.argmax(gain)))
     row = int(np.argmax(gain / among.trial_s))
-    return Advice(row, f"expected improvement {gain[row]:.1%}", float(gain[row]), float(belief.mean[row]))
+    reason = f"expected improvement {gain[row]:.1%}"
+    return Advice(row, reason, float(gain[row]), float(belief.mean[row]), best_row=row)

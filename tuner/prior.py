@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.slo import LatencySlo
+from tuner.advisor import Outlook
 from tuner.surrogate import Array, interpolate
 from tuner.twin.predict import RequestsAt, capacity
 from tuner.twin.profile import Profile
@@ -38,6 +39,7 @@ def twin_capacity(
     *,
     start_rps: float,
     profile: Profile | None = None,
+    precision: float = _PRECISION,
 ) -> CapacityOf:
     """Return a function that simulates one configuration's capacity.
 
@@ -47,7 +49,7 @@ def twin_capacity(
     def capacity_of(config: EngineConfig) -> float | None:
         try:
             setup = resolve(shape, gpu, config, profile)
-            return capacity(setup, requests_at, slos, start_rps=start_rps, precision=_PRECISION).rps
+            return capacity(setup, requests_at, slos, start_rps=start_rps, precision=precision).rps
         except DoesNotFit:
             return 0.0
         except InvalidInput:
@@ -58,10 +60,10 @@ def twin_capacity(
 
 def screen(
     configs: Sequence[EngineConfig], features: Array, capacity_of: CapacityOf, *, effort: int, seed: int
-) -> Array | None:
-    """Return the forecast log cost of every configuration; None when the twin knows none of them.
+) -> Outlook | None:
+    """Return what the twin expects of every configuration; None when it knows none of them.
 
-    At most about `effort` of them are simulated.
+    At most about `effort` of them are simulated now, others when the search looks at them.
     """
     rng = np.random.default_rng(seed)
     costs = np.full(len(configs), np.nan)
@@ -80,15 +82,22 @@ def screen(
             break
         done = simulated
     known = ~np.isnan(costs)
-    return costs if known.all() else np.where(known, costs, interpolate(features, np.flatnonzero(known), costs[known]))
+    hopeless = float(costs[known].max())
+    if not known.all():
+        costs[~known] = interpolate(features, np.flatnonzero(known), costs[known])[~known]
+    return Outlook(costs, known, lambda row: _log_cost(configs[row], capacity_of(configs[row]), hopeless))
 
 
 def _simulate(costs: Array, configs: Sequence[EngineConfig], capacity_of: CapacityOf, rows: NDArray[np.int64]) -> None:
     for row in rows:
-        expected = capacity_of(configs[int(row)])
-        if expected:
-            costs[row] = math.log(configs[int(row)].gpus_per_replica / expected)
-        elif expected is not None:
-            costs[row] = math.inf
+        found = _log_cost(configs[int(row)], capacity_of(configs[int(row)]), math.inf)
+        if found is not None:
+            costs[row] = found
     finite = costs[np.isfinite(costs)]
     costs[np.isposinf(costs)] = (finite.max() if finite.size else 0.0) + _HOPELESS
+
+
+def _log_cost(config: EngineConfig, capacity_rps: float | None, hopeless: float) -> float | None:
+    if capacity_rps is None:
+        return None
+    return math.log(config.gpus_per_replica / capacity_rps) if capacity_rps > 0 else hopeless

@@ -19,6 +19,8 @@ LOG_COST = "log_cost"
 AT_LEAST = "log_cost_at_least"
 OUT_OF_MEMORY = "out_of_memory"
 
+_CLOSER_LOOKS = 24  # simulations before one start: a few seconds against minutes of GPU time
+
 
 class PointSampler(Protocol):
     """Chooses points of a space; `advice` says what was expected of the last choice."""
@@ -79,10 +81,20 @@ class TwinSampler(BaseSampler):
         space = self._among.space
         others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
         pending = [point_of(space, t.params) for t in others if _is_running(t, space)]
-        self.advice = advise(self._among, tried(space, others), pending=pending, worthwhile=self._worthwhile)
+        self.advice = self._advice(tried(space, others), pending)
         if self.advice.row is None:
             return {}
         return params_of(space, self._among.points[self.advice.row])
+
+    def _advice(self, known: Sequence[Tried], pending: Sequence[Point]) -> Advice:
+        """Look closer at whatever seems best until that is no longer a guess."""
+        found = advise(self._among, known, pending=pending, worthwhile=self._worthwhile)
+        outlook = self._among.outlook
+        for _ in range(_CLOSER_LOOKS):
+            if outlook is None or found.best_row is None or not outlook.look_at(found.best_row):
+                break
+            found = advise(self._among, known, pending=pending, worthwhile=self._worthwhile)
+        return found
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

@@ -2,12 +2,14 @@
 
 The unknown is y(x), the logarithm of GPUs per request per second. Given the twin's forecast m(x), the belief is
 
-    y(x) = m(x) + offset + slope · (m(x) − mean m) + residual(x)
+    y(x) = m(x) + offset + slope · (m(x) − mean m) + Σ main_d(x_d) + interaction(x)
 
-with Gaussian priors on offset and slope and a Gaussian process (Matérn 5/2) for the residual. How far the twin can be
-trusted is not known either, so several such models are kept side by side, from "right up to a factor" to "says nothing"
-(m dropped), each weighted by how well it predicted the trials (its marginal likelihood). A wrong profile thereby talks
-itself out of the room after a few trials. Without a forecast only the last kind of model remains.
+with Gaussian priors on offset and slope, and Gaussian processes (Matérn 5/2) for what each flag alone and what all of
+them together do differently than forecast. A twin is mostly wrong flag by flag (communication too cheap, fp8 too
+fast), so one trial with two GPUs already says something about every other configuration with two. How far the twin can
+be trusted is not known either, so several such models are kept side by side, from "right up to a factor" to "says
+nothing" (m dropped), each weighted by how well it predicted the trials (its marginal likelihood). A wrong profile
+thereby talks itself out of the room after a few trials. Without a forecast only the last kind of model remains.
 
 Gaussian process regression: Rasmussen & Williams, "Gaussian Processes for Machine Learning", 2006, chapter 2.
 """
@@ -33,18 +35,22 @@ class Hypothesis(NamedTuple):
     trusts_forecast: bool
     offset_sd: float
     slope_sd: float
-    residual_sd: float
-    length: float
+    main_sd: float
+    interaction_sd: float
     weight: float
 
 
 HYPOTHESES = (
-    Hypothesis(True, 0.3, 0.1, 0.05, 0.7, 0.3),
-    Hypothesis(True, 0.3, 0.3, 0.12, 0.6, 0.3),
-    Hypothesis(True, 0.5, 0.6, 0.3, 0.5, 0.2),
-    Hypothesis(False, 1.5, 0.0, 0.3, 0.9, 0.1),
-    Hypothesis(False, 1.5, 0.0, 0.6, 0.6, 0.1),
+    Hypothesis(True, 0.3, 0.1, 0.08, 0.03, 0.3),
+    Hypothesis(True, 0.3, 0.3, 0.2, 0.06, 0.3),
+    Hypothesis(True, 0.5, 0.6, 0.35, 0.15, 0.2),
+    Hypothesis(False, 1.5, 0.0, 0.5, 0.2, 0.1),
+    Hypothesis(False, 1.5, 0.0, 0.9, 0.4, 0.1),
 )
+
+_LENGTH = 0.6
+_TEMPER = 0.5
+_DOUBT = 0.1
 
 
 class Measured(NamedTuple):
@@ -89,16 +95,42 @@ def encode(space: Space, points: Sequence[Point]) -> Array:
     return np.array(columns, dtype=float).T.reshape(len(points), -1)
 
 
-def believe(features: Array, forecast: Array | None, measured: Measured) -> Belief:
+def believe(features: Array, groups: Sequence[int], forecast: Array | None, measured: Measured) -> Belief:
     """Return what to believe of every row of `features` after the trials in `measured`.
 
-    `forecast` is the twin's log cost per row, None when there is no twin for this engine.
+    `groups` says of each column which dimension it belongs to; `forecast` is the twin's log cost per row, None when
+    there is no twin for this engine.
     """
     usable = [h for h in HYPOTHESES if forecast is not None or not h.trusts_forecast]
-    fits = [_fit(hypothesis, features, forecast, measured) for hypothesis in usable]
-    evidence = np.array([np.log(h.weight) + fit[2] for h, fit in zip(usable, fits, strict=True)])
-    weights = np.exp(evidence - evidence.max())
-    return Belief(np.array([f[0] for f in fits]), np.array([f[1] for f in fits]), weights / weights.sum())
+    kernels = _kernels(features, np.array(measured.rows, dtype=int), groups)
+    fits = [_fit(hypothesis, kernels, len(features), forecast, measured) for hypothesis in usable]
+    evidence = np.array([np.log(h.weight) / _TEMPER + fit[2] for h, fit in zip(usable, fits, strict=True)])
+    weights = np.exp(_TEMPER * (evidence - evidence.max()))
+    # Trials lie where the leading hypothesis sent them, so they say little about how it fares elsewhere: none is ever
+    # believed so firmly that the others no longer count.
+    prior = np.array([h.weight for h in usable])
+    mixed = (1 - _DOUBT) * weights / weights.sum() + _DOUBT * prior / prior.sum()
+    return Belief(np.array([f[0] for f in fits]), np.array([f[1] for f in fits]), mixed)
+
+
+def column_groups(space: Space) -> tuple[int, ...]:
+    """Return the dimension's number of every column that `encode` makes."""
+    return tuple(
+        number for number, dimension in enumerate(space.dimensions) for _ in range(len(_columns(dimension, ())))
+    )
+
+
+class _Kernels(NamedTuple):
+    """Correlations of every row with the measured rows: by single dimensions (their mean), and by all at once."""
+
+    main: Array
+    interaction: Array
+
+
+def _kernels(features: Array, rows: NDArray[np.int64], groups: Sequence[int]) -> _Kernels:
+    of = np.array(groups, dtype=int)
+    single = [_matern(features[:, of == d], features[rows][:, of == d], _LENGTH) for d in sorted(set(groups))]
+    return _Kernels(np.mean(single, axis=0), _matern(features, features[rows], _LENGTH))
 
 
 def _columns(dimension: Dimension, points: Sequence[Point]) -> list[list[float]]:
@@ -116,14 +148,16 @@ def _places(dimension: Dimension) -> dict[object, float]:
     return dict(zip(dimension.choices, (scaled - scaled[0]) / (scaled[-1] - scaled[0]), strict=True))
 
 
-def _fit(h: Hypothesis, features: Array, forecast: Array | None, measured: Measured) -> tuple[Array, Array, float]:
-    base = forecast if h.trusts_forecast and forecast is not None else np.zeros(len(features))
+def _fit(
+    h: Hypothesis, kernels: _Kernels, count: int, forecast: Array | None, measured: Measured
+) -> tuple[Array, Array, float]:
+    base = forecast if h.trusts_forecast and forecast is not None else np.zeros(count)
     rows = np.array(measured.rows, dtype=int)
     variance = _diagonal(h, base)
     level = base if h.trusts_forecast else base + _typical(measured)
     if rows.size == 0:
         return level, np.sqrt(variance), 0.0
-    wide = _covariance(h, features, features[rows], base, base[rows], float(base.mean()))
+    wide = _covariance(h, kernels, base, base[rows], float(base.mean()))
     noise = np.diag(np.square(np.array(measured.noise_sds)) + 1e-8)
     factor = cho_factor(wide[rows] + noise, lower=True)
     error = np.array(measured.log_costs) - level[rows]
@@ -138,12 +172,12 @@ def _typical(measured: Measured) -> float:
 
 
 def _diagonal(h: Hypothesis, base: Array) -> Array:
-    return np.asarray(h.offset_sd**2 + h.slope_sd**2 * (base - base.mean()) ** 2 + h.residual_sd**2)
+    return np.asarray(h.offset_sd**2 + h.slope_sd**2 * (base - base.mean()) ** 2 + h.main_sd**2 + h.interaction_sd**2)
 
 
-def _covariance(h: Hypothesis, left: Array, right: Array, m_left: Array, m_right: Array, middle: float) -> Array:
+def _covariance(h: Hypothesis, kernels: _Kernels, m_left: Array, m_right: Array, middle: float) -> Array:
     slope = h.slope_sd**2 * np.outer(m_left - middle, m_right - middle)
-    return np.asarray(h.offset_sd**2 + slope + h.residual_sd**2 * _matern(left, right, h.length))
+    return np.asarray(h.offset_sd**2 + slope + h.main_sd**2 * kernels.main + h.interaction_sd**2 * kernels.interaction)
 
 
 def _matern(left: Array, right: Array, length: float) -> Array:

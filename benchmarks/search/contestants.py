@@ -14,7 +14,7 @@ from benchmarks.search.trial import START_S, Laboratory, Outcome
 from benchmarks.search.truth import ProfileOf, Truth, true_profile
 from controlplane.domain.engine import EngineConfig
 from controlplane.services.study_search import WORTHWHILE
-from tuner.advisor import candidates, point_key
+from tuner.advisor import Outlook, candidates, point_key
 from tuner.search import Finished, Proposal, Search, Strategy
 from tuner.surrogate import Array
 
@@ -113,14 +113,15 @@ def _search(
     truth: Truth,
     strategy: Strategy,
     rows: Sequence[int],
-    expected: Array | None,
+    expected: Outlook | None,
     room: Array | None,
     *,
     seed: int,
     starts: int,
 ) -> Episode:
+    gpus = np.sqrt([float(truth.configs[row].gpus_per_replica) for row in rows])
     among = candidates(
-        truth.scenario.space, [truth.points[row] for row in rows], forecast=expected, room_gib=room, trial_s=None
+        truth.scenario.space, [truth.points[row] for row in rows], outlook=expected, room_gib=room, trial_s=gpus
     )
     search = Search("bench", among, storage_url=None, strategy=strategy, seed=seed, worthwhile=WORTHWHILE)
     row_of = {point_key(truth.points[row]): row for row in rows}
@@ -130,7 +131,7 @@ def _search(
     def measure(number: int, row: int) -> None:
         capacity = None
         if expected is not None:
-            capacity = truth.configs[row].gpus_per_replica / math.exp(expected[place_of[row]])
+            capacity = truth.configs[row].gpus_per_replica / math.exp(expected.log_cost[place_of[row]])
         search.tell(number, run.told(run.trial(row, capacity)))
 
     first = baseline_row(truth)

@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks.search.scenarios import Scenario
 from benchmarks.search.truth import Bench, ProfileOf, Truth
 from controlplane.domain.engine import EngineConfig
+from tuner.advisor import Outlook
 from tuner.prior import screen
 from tuner.space import Space
 from tuner.surrogate import Array, encode
@@ -46,8 +47,8 @@ def wrong_model(truth: Truth) -> ProfileOf:
     return lambda config: _own(other, truth.scenario, config)
 
 
-def forecast(truth: Truth, space: Space, rows: list[int], profile_of: ProfileOf, *, seed: int) -> Array | None:
-    """Return the log cost a wrong twin expects of the rows, screened as a study would."""
+def forecast(truth: Truth, space: Space, rows: list[int], profile_of: ProfileOf, *, seed: int) -> Outlook | None:
+    """Return what a wrong twin expects of the rows, screened as a study would."""
     bench = Bench(truth.shape, truth.scenario, profile_of, PRIOR_LEVEL_S)
     near = truth.scenario.spec.slos.target_qps / truth.scenario.spec.gpus.count
 

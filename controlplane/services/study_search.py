@@ -29,8 +29,8 @@ from tuner.twin.shapes import ModelShape
 from tuner.twin.simulate import RequestArrays
 from tuner.winner import trial_log_cost
 
-WORTHWHILE = 0.01
-"""Expected improvement below which another start is not worth it: a third of what one capacity is uncertain by."""
+WORTHWHILE = 0.006
+"""Expected improvement below which another start is not worth it: a fifth of what one capacity is uncertain by."""
 
 _MOST_POINTS = 20_000
 _SIMULATED = 160  # configurations, a few seconds on one core
@@ -62,11 +62,13 @@ def open_search(study: Study, *, storage_url: str | None, strategy: Strategy = S
     points = feasible_points(spec, space, shape)
     configs = [space.config(point) for point in points]
     capacity_of = None if shape is None else forecaster(spec, shape)
-    forecast = None
+    outlook = None
     if capacity_of is not None:
-        forecast = screen(configs, encode(space, points), capacity_of, effort=_SIMULATED, seed=spec.tuning.seed)
+        outlook = screen(configs, encode(space, points), capacity_of, effort=_SIMULATED, seed=spec.tuning.seed)
     rooms = None if shape is None else np.array([_room_gib(spec, config, shape) for config in configs])
-    among = candidates(space, points, forecast=forecast, room_gib=rooms, trial_s=None)
+    # A trial takes about the same time whatever it tries, but on more or fewer GPUs: their seconds are what it costs.
+    gpus = np.sqrt([float(config.gpus_per_replica) for config in configs])
+    among = candidates(space, points, outlook=outlook, room_gib=rooms, trial_s=gpus)
     search = Search(
         study.study_id,
         among,
@@ -75,7 +77,7 @@ def open_search(study: Study, *, storage_url: str | None, strategy: Strategy = S
         seed=spec.tuning.seed,
         worthwhile=WORTHWHILE,
     )
-    return StudySearch(search, among, capacity_of if forecast is not None else None)
+    return StudySearch(search, among, capacity_of if outlook is not None else None)
 
 
 def feasible_points(spec: ServiceSpec, space: Space, shape: ModelShape | None) -> list[Point]:
