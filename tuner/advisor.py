@@ -16,6 +16,10 @@ Mask = NDArray[np.bool_]
 
 MEASUREMENT_SD = 0.03
 """Standard deviation of a measured log capacity: the ladder stops at about 5 % of width."""
+_SPLIT = "tensor-parallel-size"
+_NEAR = 0.2  # log cost: a trial this close to the best of its split speaks for it
+_WITHIN_REACH = 0.3  # log cost: how wrong a twin may be about one split against another
+
 _BOUND_SD = 0.06  # a candidate dropped at the rate to beat is certainly worse, by how much is not known
 _BOUND_MARGIN = 0.1
 
@@ -115,6 +119,10 @@ def advise(among: Candidates, tried: Sequence[Tried], *, pending: Sequence[Point
     best = min((t.log_cost for t in tried if t.log_cost is not None), default=None)
     if best is None:
         return _safest(among, belief, open_rows)
+    unseen = _unseen_split(among, belief, open_rows, best, [t.point for t in tried] + list(pending))
+    if unseen is not None:
+        reason = "nothing was measured on so many GPUs, where the twin is wrong in another way"
+        return Advice(unseen, reason, expected_log_cost=float(belief.mean[unseen]), best_row=unseen)
     return _most_improving(among, belief, open_rows, best, worthwhile)
 
 
@@ -171,6 +179,29 @@ def _safest(among: Candidates, belief: Belief, open_rows: Mask) -> Advice:
     row = int(np.argmin(np.where(open_rows, wish, np.inf)))
     reason = "nothing met the limits yet; this has the best chance"
     return Advice(row, reason, expected_log_cost=float(belief.mean[row]), best_row=row)
+
+
+def _unseen_split(among: Candidates, belief: Belief, open_rows: Mask, best: float, seen: Sequence[Point]) -> int | None:
+    """Return the most promising row of a way to split the model that nothing near its best was tried with, or None.
+
+    Communication between GPUs is what a twin errs in most, and no trial without it tells how much.
+    """
+    if among.forecast is None or _SPLIT not in among.space.names:
+        return None
+    splits = np.array([point[_SPLIT] for point in among.points])
+    keys = {point_key(point) for point in seen}
+    seen_rows = [row for row, point in enumerate(among.points) if point_key(point) in keys]
+    promising = []
+    for split in set(splits.tolist()):
+        rows = np.flatnonzero((splits == split) & open_rows)
+        near = [row for row in seen_rows if splits[row] == split]
+        if rows.size == 0:
+            continue
+        top = int(rows[np.argmin(belief.mean[rows])])
+        tried_near_top = any(among.forecast[row] <= among.forecast[top] + _NEAR for row in near)
+        if not tried_near_top and belief.mean[top] < best + _WITHIN_REACH:
+            promising.append(top)
+    return min(promising, key=lambda row: belief.mean[row], default=None)
 
 
 def _most_improving(
