@@ -1,0 +1,34 @@
+"""`fleetune report STUDY --html PATH`: a study as a page to keep or send."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from controlplane.cli import nouns
+from controlplane.cli.errors import plain_errors
+from controlplane.cli.nouns import Api, DataDir, Key
+from controlplane.cli.report_html import study_page
+from controlplane.domain.errors import InvalidInput
+from controlplane.domain.study import Study, Trial
+
+
+@plain_errors
+def report(
+    study: Annotated[str, typer.Argument(help="Its id.")],
+    html: Annotated[Path, typer.Option("--html", help="File to write.")],
+    api: Api = None,
+    key: Key = None,
+    data_dir: DataDir = nouns.HERE,
+) -> None:
+    """Write a study as one self-contained HTML page."""
+    if not html.parent.is_dir() or not os.access(html.parent, os.W_OK):
+        raise InvalidInput(f"cannot write {html}", why=f"{html.parent} is no folder that can be written")
+    client = nouns.client(api, key, data_dir)
+    found = Study.model_validate(client.get(f"/studies/{study}"))
+    trials = [Trial.model_validate(each) for each in client.get(f"/studies/{study}/trials")["items"]]
+    html.write_text(study_page(found, sorted(trials, key=lambda trial: trial.number)))
+    typer.echo(f"wrote {html}")
