@@ -143,6 +143,14 @@ def samples_needed(percentile: float, confidence: float = CONFIDENCE) -> int:
     return math.ceil(math.log(1 - confidence) / math.log(percentile / 100))
 
 
+def missing_for_claim(percentile: float, count: int) -> str | None:
+    """Say why no percentile can be claimed with so few requests; None when it can."""
+    needed = samples_needed(percentile)
+    if count >= needed:
+        return None
+    return f"P{percentile:g} needs at least {needed} requests for a 95 % bound; have {count}"
+
+
 def ratio_interval(count: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Return the exact (Clopper-Pearson 1934) interval of a ratio for a sample size fixed beforehand."""
     if n == 0:

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 import plotly.io as pio
 
 from controlplane.domain.report import Distribution, LoadTestReport, Percentile
+from loadtests.intervals import missing_for_claim
 from loadtests.records import RecordTable
 
 _METRICS = (("ttft_ms", "TTFT"), ("tpot_ms", "TPOT"), ("itl_ms", "ITL"), ("e2e_ms", "E2E"), ("lag_ms", "schedule lag"))
@@ -73,13 +74,15 @@ def _latencies(report: LoadTestReport) -> str:
     head = "".join(f"<th>P{rank:g}" for rank in ranks)
     body = "".join(
         f"<tr><td>{label}, ms<td>{each.count}<td>{'–' if each.mean is None else f'{each.mean:.1f}'}"
-        + "".join(f"<td>{_percentile(p)}" for p in each.percentiles)
+        + "".join(f"<td>{_percentile(p, each.count)}" for p in each.percentiles)
         for label, each in found
     )
     return f"<table><tr><th>latency<th>count<th>mean{head}{body}</table>"
 
 
-def _percentile(found: Percentile) -> str:
+def _percentile(found: Percentile, count: int) -> str:
+    if missing := missing_for_claim(found.percentile, count):
+        return f"<small>{missing}</small>"
     high = "?" if found.high is None else f"{found.high:.1f}"
     return f"{found.value:.1f}<br><small>{found.low:.1f} – {high}</small>"
 

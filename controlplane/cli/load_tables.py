@@ -9,7 +9,7 @@ from rich.table import Table
 from controlplane.cli.show import console
 from controlplane.domain.report import Distribution, LoadTestReport, Percentile
 from loadtests.compare import Comparison
-from loadtests.intervals import samples_needed
+from loadtests.intervals import missing_for_claim, samples_needed
 from loadtests.selfcheck import CheckRow
 
 _METRICS = (("ttft_ms", "TTFT"), ("tpot_ms", "TPOT"), ("itl_ms", "ITL"), ("e2e_ms", "E2E"), ("lag_ms", "lag"))
@@ -29,6 +29,8 @@ def print_report(report: LoadTestReport) -> None:
         highlight=False,
     )
     console.print(_latencies(report))
+    for reason in _unclaimed(report):
+        console.print(f"[yellow]{reason}[/]", highlight=False)
     for check in report.slo_checks:
         verdict = "[green]met[/]" if check.met else "[red]missed[/]"
         console.print(
@@ -40,6 +42,12 @@ def print_report(report: LoadTestReport) -> None:
         console.print(f"[yellow]ended early:[/] {report.stopped_early}", highlight=False)
     if report.invalid_reason:
         console.print(f"[red]invalid:[/] {report.invalid_reason}", highlight=False)
+
+
+def _unclaimed(report: LoadTestReport) -> list[str]:
+    """Say once per percentile why it is not claimed, for the requests that completed."""
+    found = report.e2e_ms
+    return [reason for each in found.percentiles if (reason := missing_for_claim(each.percentile, found.count))]
 
 
 def _errors(report: LoadTestReport) -> str:
@@ -59,9 +67,8 @@ def _latencies(report: LoadTestReport) -> Table:
 
 
 def _cell(found: Percentile, count: int) -> str:
-    needed = samples_needed(found.percentile)
-    if count < needed:
-        return f"needs {needed}"  # too few requests to bound it from above: no claim
+    if missing_for_claim(found.percentile, count):
+        return f"needs {samples_needed(found.percentile)}"  # too few requests to bound it from above: no claim
     high = "?" if found.high is None else f"{found.high:.1f}"
     return f"{found.value:.1f} ({found.low:.1f}–{high})"
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from scipy.stats import lognorm
 
-from loadtests.intervals import distribution, percentile_of, ratio_interval, samples_needed
+from loadtests.intervals import distribution, missing_for_claim, percentile_of, ratio_interval, samples_needed
 
 Floats = npt.NDArray[np.float64]
 RUNS = 500
@@ -76,6 +76,11 @@ def test_ratio_intervals_cover_at_least_95_percent(ratio: float) -> None:
 @pytest.mark.parametrize(("percentile", "needed"), [(99, 299), (95, 59), (90, 29), (50, 5)])
 def test_requests_that_a_claim_needs(percentile: float, needed: int) -> None:
     assert samples_needed(percentile) == needed
+
+
+def test_a_claim_on_too_few_requests_is_refused_in_words() -> None:
+    assert missing_for_claim(99, 180) == "P99 needs at least 299 requests for a 95 % bound; have 180"
+    assert missing_for_claim(99, 299) is None
 
 
 def test_p99_of_180_requests_is_left_open() -> None:
