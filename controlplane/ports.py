@@ -95,7 +95,10 @@ class RecordSource(Protocol):
 
 
 class LoadRequest(Value):
-    """One level to run."""
+    """One level to run, in emulated time. Requests are sent for warmup_s + duration_s; those of the warm-up do not count.
+
+    Each request gets `timeout_s` from its scheduled instant.
+    """
 
     workload: Workload
     rate_rps: float

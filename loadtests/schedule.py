@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from controlplane.domain.workload import ArrivalProcess, Lengths, SyntheticWorkload, TraceWorkload, Workload
+from controlplane.domain.workload import ArrivalProcess, Lengths, SyntheticWorkload, TracePart, TraceWorkload, Workload
 from loadtests.arrivals import RateShape, arrival_times, check_rate
 from loadtests.traces import Trace, load_trace
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+_FEWEST_ROWS = 200  # of a part; below, a trace is not cut
 _ARRIVALS, _LENGTHS, _START = range(3)  # independent streams of chance
 
 
@@ -81,7 +82,7 @@ def build_schedule(
 def _from_trace(
     workload: TraceWorkload, *, rate_rps: float, duration_s: float, seed: int, shape: RateShape | None
 ) -> Schedule:
-    trace = load_trace(workload.trace)
+    trace = part_of(load_trace(workload.trace), workload.part)
     seeds = (workload.seed, seed)
     if workload.arrivals.process is ArrivalProcess.TRACE:
         count = max(1, round(rate_rps * duration_s))
@@ -93,6 +94,23 @@ def _from_trace(
     prompt_tokens = np.minimum(trace.prompt_tokens[rows], workload.max_prompt_tokens)
     output_tokens = np.minimum(trace.output_tokens[rows], workload.max_output_tokens)
     return assemble(times, prompt_tokens, output_tokens, **_shared_of(trace, rows))
+
+
+def part_of(trace: Trace, part: TracePart) -> Trace:
+    """Return the rows of a part, their times from 0. A trace too short to be cut is used whole."""
+    cut = len(trace) * 3 // 4
+    if part is TracePart.ALL or len(trace) - cut < _FEWEST_ROWS:
+        return trace
+    rows = slice(0, cut) if part is TracePart.SEARCH else slice(cut, None)
+    arrival_s = trace.arrival_s[rows]
+    return replace(
+        trace,
+        arrival_s=arrival_s - arrival_s[0],
+        prompt_tokens=trace.prompt_tokens[rows],
+        output_tokens=trace.output_tokens[rows],
+        session=None if trace.session is None else trace.session[rows],
+        blocks=None if trace.blocks is None else trace.blocks[rows],
+    )
 
 
 def _window(trace: Trace, count: int, duration_s: float, rng: np.random.Generator) -> tuple[Ints, Floats]:

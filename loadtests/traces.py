@@ -57,7 +57,6 @@ class Trace:
         return (len(self) - 1) / self.duration_s if self.duration_s > 0 else 0.0
 
 
-@functools.cache
 def load_trace(name: str, columns: Columns | None = None) -> Trace:
     """Load a shipped trace by name or a CSV / JSONL file (plain or .gz) by path.
 
@@ -66,6 +65,16 @@ def load_trace(name: str, columns: Columns | None = None) -> Trace:
     has no known columns, more than a tenth of its rows are broken, or none is left.
     """
     path = _DATA / f"{name}.csv.gz" if name in SHIPPED else Path(name)
+    try:
+        written_ns = path.stat().st_mtime_ns
+    except OSError:
+        written_ns = 0  # reading it says what is wrong
+    return _load(name, path, columns, written_ns)
+
+
+@functools.lru_cache(maxsize=16)
+def _load(name: str, path: Path, columns: Columns | None, written_ns: int) -> Trace:
+    """Parse once as long as the file stays as it is."""
     parsed = parse_rows(_read(path, name), source=name, columns=columns)
     total = len(parsed.rows) + parsed.broken
     if not parsed.rows or parsed.broken > _WORST_BROKEN_SHARE * total:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,11 @@ def test_any_csv_works_with_a_column_map_and_gzip(tmp_path: Path) -> None:
     assert trace.arrival_s.tolist() == [0.0, 1.0]
     with pytest.raises(InvalidInput, match="no column nope"):
         load_trace(str(path), Columns("nope", "in", "out"))
+
+
+def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
+    name = write(tmp_path / "t.csv", AZURE + "2023-11-16 18:00:00,1,1\n")
+    assert len(load_trace(name)) == 1
+    write(tmp_path / "t.csv", AZURE + "2023-11-16 18:00:00,1,1\n2023-11-16 18:00:01,1,1\n")
+    os.utime(name, (2_000_000_000, 2_000_000_000))
+    assert len(load_trace(name)) == 2
