@@ -95,7 +95,7 @@ class RecordSource(Protocol):
 
 
 class LoadRequest(Value):
-    """One level to run, in emulated time. Requests are sent for warmup_s + duration_s; those of the warm-up do not count.
+    """One level to run, in emulated time: requests for warmup_s + duration_s, of which the warm-up does not count.
 
     Each request gets `timeout_s` from its scheduled instant.
     """
