@@ -73,7 +73,7 @@ def next_step(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, *, search
 def exhausted(budget: Budget, trials: Sequence[Trial], used: Spent) -> str | None:
     """Return which limit ends the search, what the confirmation needs kept aside; None while one more trial fits."""
     finished = max(1, sum(t.state is not TrialState.RUNNING for t in trials))
-    further = 1 + len(_ROUND)
+    further = 1 + len(_ROUND) * reserved_rounds(budget)
     if used.engine_starts + further > budget.engine_starts:
         return f"budget of {budget.engine_starts} engine starts"
     gpu_limit = None if budget.gpu_hours is None else budget.gpu_hours * 3600
@@ -82,6 +82,11 @@ def exhausted(budget: Budget, trials: Sequence[Trial], used: Spent) -> str | Non
     if budget.wall_clock_s is not None and used.wall_clock_s * (1 + further / finished) > budget.wall_clock_s:
         return f"budget of {budget.wall_clock_s:g} s"
     return None
+
+
+def reserved_rounds(budget: Budget) -> int:
+    """Return for how many rounds of confirmation starts are kept aside: two (A B A B) unless that leaves no search."""
+    return _MAX_ROUNDS if budget.engine_starts >= 2 + 2 * _MAX_ROUNDS * len(_ROUND) else 1
 
 
 def _confirmation(spec: ServiceSpec, trials: Sequence[Trial], used: Spent) -> Step:

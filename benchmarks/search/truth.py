@@ -150,7 +150,7 @@ def _cached(scenario: Scenario, shape: ModelShape, configs: Sequence[EngineConfi
     setup = resolve(shape, scenario.spec.gpus.type, EngineConfig(flags={"tensor-parallel-size": 4}))
     question = {
         "format": _FORMAT,
-        "spec": scenario.spec.model_dump(mode="json"),
+        "spec": scenario.spec.model_dump(mode="json", exclude_defaults=True),
         "configs": [config.content_hash() for config in configs],
         "profile": setup.profile.model_dump(mode="json"),
     }

@@ -37,6 +37,14 @@ class Arrivals(Value):
     burstiness: float = Field(default=1.0, gt=0, description="Gamma shape; only for process gamma.")
 
 
+class TracePart(StrEnum):
+    """Which rows of a trace are used: a study searches on the first three quarters and confirms on the rest."""
+
+    ALL = "all"
+    SEARCH = "search"
+    HELD_OUT = "held_out"
+
+
 class TraceWorkload(Value):
     """Requests shaped by a recorded trace (lengths in a seeded order)."""
 
@@ -46,6 +54,7 @@ class TraceWorkload(Value):
     rate_rps: float | None = Field(default=None, gt=0, description="Offered rate; None keeps the trace's own.")
     max_prompt_tokens: int = Field(default=7000, ge=1, description="Longer prompts are cut to this.")
     max_output_tokens: int = Field(default=1000, ge=1)
+    part: TracePart = TracePart.ALL
     seed: int = 0
 
 

@@ -14,6 +14,7 @@ from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import STUDY_FINAL, Study, StudyState, Trial, TrialKind, TrialState
+from controlplane.domain.workload import TracePart, TraceWorkload, Workload
 from controlplane.ports import Clock, Fleet, LoadTester, QualityProbe, Store
 from controlplane.services.check_quality import QualityGate
 from controlplane.services.conclude_study import conclusion
@@ -145,7 +146,9 @@ class StudyRunner:
         begun = self.clock()
         ladder = _ladder(spec, trial, session.trials)
         seed = _seed(spec, trial, session.trials)
-        finished = self._runner(session).run(trial, spec=spec, ladder=ladder, workload=spec.workload, seed=seed)
+        finished = self._runner(session).run(
+            trial, spec=spec, ladder=ladder, workload=_workload(spec, trial), seed=seed
+        )
         priced = with_cost(spec, finished)
         session.save_trial(priced)
         used_s = (self.clock() - begun).total_seconds() * trial.config.gpus_per_replica
@@ -246,6 +249,14 @@ def with_cost(spec: ServiceSpec, trial: Trial) -> Trial:
         return trial.evolve(fleet=fleet)
     tokens_per_s = per_request * min(spec.slos.target_qps, trial.capacity.rps * fleet.replicas)
     return trial.evolve(fleet=fleet, usd_per_million_tokens=usd_per_million_tokens(fleet.usd_per_hour, tokens_per_s))
+
+
+def _workload(spec: ServiceSpec, trial: Trial) -> Workload:
+    """Return what the trial is loaded with: rows of the trace that the search never saw when it confirms."""
+    if not isinstance(spec.workload, TraceWorkload) or spec.workload.part is not TracePart.ALL:
+        return spec.workload
+    confirming = trial.kind in (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE)
+    return spec.workload.evolve(part=TracePart.HELD_OUT if confirming else TracePart.SEARCH)
 
 
 def _seed(spec: ServiceSpec, trial: Trial, trials: tuple[Trial, ...]) -> int:

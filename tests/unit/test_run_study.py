@@ -8,6 +8,7 @@ import pytest
 
 from controlplane.domain.base import StudyId
 from controlplane.domain.study import Study, StudyState, Trial, TrialKind, TrialState
+from controlplane.domain.workload import TracePart, TraceWorkload
 from controlplane.services.run_study import StudyProgress
 from tests.unit.study_world import World, service_spec
 
@@ -69,7 +70,9 @@ def test_confirmations_use_arrivals_the_search_never_saw(tmp_path: Path) -> None
     world = World(tmp_path)
     pending(world)
     finished(world)
+    parts = {level.workload.part for level in world.load.levels if isinstance(level.workload, TraceWorkload)}
     assert len({level.seed for level in world.load.levels}) == 3
+    assert parts == {TracePart.SEARCH, TracePart.HELD_OUT}
 
 
 def test_no_improvement_is_an_answer(tmp_path: Path) -> None:
