@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from controlplane.adapters.fleet_processes import FleetProcesses
 from controlplane.adapters.fleet_processes_devices import nvidia_gpus
 from controlplane.adapters.loadtester_locust import LocustLoadTester
+from controlplane.adapters.quality_openai import OpenAiQualityProbe
 from controlplane.adapters.records_spool import SpooledRecords
 from controlplane.adapters.store_sql.store import SqlStore
 from controlplane.adapters.store_sql.store import open_store as open_sql
@@ -114,6 +115,7 @@ def study_runner(
         worker_name=name,
         data_dir=settings.reports_dir,
         optuna_url=store.sqlalchemy_url,
+        quality=OpenAiQualityProbe(),
         on_progress=_until(should_stop, on_progress),
     )
 

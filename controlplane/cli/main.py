@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from controlplane.cli import commands, demo, down, knobs, load, processes, schedules, tune, twin, up
+from controlplane.cli import (
+    bench,
+    commands,
+    demo,
+    down,
+    knobs,
+    load,
+    processes,
+    report,
+    schedules,
+    trace,
+    tune,
+    twin,
+    up,
+)
 from controlplane.cli.show import as_json
 from controlplane.domain.service import ServiceSpec
 
@@ -17,6 +31,7 @@ app.command("up")(up.up)
 app.command("down")(down.down)
 app.command("tune")(tune.tune)
 app.command("demo")(demo.demo)
+app.command("report")(report.report)
 app.command("predict")(twin.predict)
 app.command("calibrate")(twin.calibrate)
 app.add_typer(commands.service, name="service")
@@ -31,6 +46,9 @@ app.add_typer(commands.key, name="key")
 app.add_typer(load.app, name="load")
 app.add_typer(twin.app, name="twin")
 app.add_typer(knobs.app, name="knobs")
+app.add_typer(trace.app, name="trace")
+app.add_typer(bench.app, name="bench")
+app.command("report")(report.report)
 app.add_typer(processes.app, name="process")
 
 
