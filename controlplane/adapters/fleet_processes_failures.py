@@ -13,6 +13,8 @@ from controlplane.domain.fleet import StartFailure
 _PREFIX = re.compile(r"^(\([\w\s=.-]+\)\s*)?((INFO|WARNING|ERROR|CRITICAL)\s+[\d-]+\s+[\d:.,]+\s+(\[[^\]]*\]\s*)?)?")
 _ERROR_LINE = re.compile(r"^([\w.]+(Error|Exception|Interrupt)\b.*|.*\berror: .*|Killed|Segmentation fault.*)$")
 
+_FREE_MEMORY = re.compile(r"Free memory on device \S+ \(([\d.]+)/([\d.]+) GiB\)")
+
 _PATTERNS: tuple[tuple[StartFailure, re.Pattern[str]], ...] = tuple(
     (failure, re.compile(pattern, re.IGNORECASE))
     for failure, pattern in (
@@ -49,6 +51,8 @@ def diagnose(log_tail: str, *, exit_code: int | None, was_ready: bool) -> Diagno
     for failure, pattern in _PATTERNS:
         places = [place for place, line in enumerate(lines) if pattern.search(line)]
         if places:
+            if _is_taken_by_others(lines[places[-1]]):
+                failure = StartFailure.OTHER
             return Diagnosis(failure, _join([*_telling(lines, places[-1]), ending]))
     return Diagnosis(StartFailure.OTHER, _join([*(_last_errors(lines) or lines[-1:]), ending]))
 
@@ -57,6 +61,15 @@ def diagnose_timeout(log_tail: str, *, timeout_s: float) -> Diagnosis:
     """Return what to say about an engine that was not ready in time."""
     lines = [_PREFIX.sub("", line.strip()) for line in log_tail.splitlines() if line.strip()]
     return Diagnosis(StartFailure.TIMEOUT, _join([f"not ready within {timeout_s:g} s; last log line:", *lines[-1:]]))
+
+
+def _is_taken_by_others(line: str) -> bool:
+    """Say whether a GPU was short of memory because something else held it: no fault of the configuration's.
+
+    A free H200 reports over 98 % of its memory as free; below 90 % somebody else is on it.
+    """
+    found = _FREE_MEMORY.search(line)
+    return found is not None and float(found[1]) < 0.9 * float(found[2])
 
 
 def _telling(lines: list[str], place: int) -> list[str]:

@@ -51,7 +51,8 @@ class ApiClient:
 
 
 def _in_process(data_dir: Path) -> httpx.AsyncBaseTransport:
-    return httpx.ASGITransport(app=wiring.build_app(installation.load(data_dir.resolve()), caller="cli"))
+    app = wiring.build_app(installation.load(data_dir.resolve()), caller="cli")
+    return httpx.ASGITransport(app=app, raise_app_exceptions=False)
 
 
 def _error(response: httpx.Response) -> FleetuneError:

@@ -48,7 +48,6 @@ app.add_typer(twin.app, name="twin")
 app.add_typer(knobs.app, name="knobs")
 app.add_typer(trace.app, name="trace")
 app.add_typer(bench.app, name="bench")
-app.command("report")(report.report)
 app.add_typer(processes.app, name="process")
 
 

@@ -59,7 +59,7 @@ def _improved(
     fleet = fleet_for(spec, capacity.rps, winner.config.gpus_per_replica)
     if broken := shortfalls(spec, fleet):
         return _unchanged(study, trials, baseline, f"the winner's confirmed capacity {'; '.join(broken)}", now, found)
-    saved = f"{1 - found.ratio:.0%} cheaper (95 % interval {1 - found.high:.0%} to {1 - found.low:.0%})"
+    saved = f"cost per request {1 - found.ratio:.0%} lower (95 % interval {1 - found.high:.0%} to {1 - found.low:.0%})"
     if found.ratio == 0:
         saved = "the baseline meets the limits at no useful rate, the winner does"
     money = f"{fleet.replicas} × {winner.config.gpus_per_replica} GPUs, {fleet.usd_per_hour:.2f} USD per hour"

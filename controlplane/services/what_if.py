@@ -28,7 +28,10 @@ _SPREAD = 0.8  # coefficient of variation of lengths a person gives as a mean on
 
 
 def what_if(spec: ServiceSpec, question: WhatIf, profile: Profile | None = None) -> WhatIfAnswer:
-    """Return what the twin expects, by `profile` or else the nearest shipped one. Raises InvalidInput when it does not know the model, the GPU or a flag's value."""
+    """Return what the twin expects, by `profile` or else the nearest shipped one.
+
+    Raises InvalidInput when it does not know the model, the GPU or a flag's value.
+    """
     shape = shape_of(spec)
     if shape is None:
         why = "the twin needs its config.json: a model folder, or a shape that ships with Fleetune"

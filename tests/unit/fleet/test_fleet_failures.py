@@ -31,10 +31,16 @@ CORE = "(EngineCore pid=4711) ERROR 11-22 20:33:40 [core.py:880] "
             StartFailure.OUT_OF_MEMORY,
             "16.00 GiB KV cache is needed",
         ),
-        (
-            "ValueError: Free memory on device cuda:0 (12.3/139.81 GiB) on startup is less than desired GPU memory "
-            "utilization (0.92, 128.6 GiB). Decrease GPU memory utilization or reduce GPU memory used by others.",
+        (  # the configuration asks for more than an empty GPU has free
+            "ValueError: Free memory on device cuda:0 (138.1/139.81 GiB) on startup is less than desired GPU memory "
+            "utilization (0.99, 138.4 GiB). Decrease GPU memory utilization or reduce GPU memory used by others.",
             StartFailure.OUT_OF_MEMORY,
+            "Free memory on device",
+        ),
+        (  # something else is on the GPU: another start may well work
+            "ValueError: Free memory on device cuda:0 (76.89/139.8 GiB) on startup is less than desired GPU memory "
+            "utilization (0.92, 128.62 GiB). Decrease GPU memory utilization or reduce GPU memory used by others.",
+            StartFailure.OTHER,
             "Free memory on device",
         ),
         (
