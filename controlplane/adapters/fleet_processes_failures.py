@@ -51,9 +51,8 @@ def diagnose(log_tail: str, *, exit_code: int | None, was_ready: bool) -> Diagno
     for failure, pattern in _PATTERNS:
         places = [place for place, line in enumerate(lines) if pattern.search(line)]
         if places:
-            if _is_taken_by_others(lines[places[-1]]):
-                failure = StartFailure.OTHER
-            return Diagnosis(failure, _join([*_telling(lines, places[-1]), ending]))
+            kind = StartFailure.OTHER if _is_taken_by_others(lines[places[-1]]) else failure
+            return Diagnosis(kind, _join([*_telling(lines, places[-1]), ending]))
     return Diagnosis(StartFailure.OTHER, _join([*(_last_errors(lines) or lines[-1:]), ending]))
 
 
