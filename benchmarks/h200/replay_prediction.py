@@ -43,9 +43,8 @@ def main(folder: Path) -> None:
             measured = getattr(report, metric).at(rank)
             predicted = float(np.nanpercentile(values[metric][counted], rank))
             errors.append(abs(predicted / measured.value - 1))
-            print(
-                f"{rate:>3} rps  P{rank} {metric:<8} measured {measured.value:8.1f}  predicted {predicted:8.1f}  {errors[-1]:6.1%}"
-            )
+            figures = f"measured {measured.value:8.1f}  predicted {predicted:8.1f}  {errors[-1]:6.1%}"
+            print(f"{rate:>3} rps  P{rank} {metric:<8} {figures}")
     print(f"median error {np.median(errors):.1%}, 90th percentile {np.percentile(errors, 90):.1%}")
 
 
