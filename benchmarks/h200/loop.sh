@@ -9,7 +9,7 @@ export VLLM_USE_FLASHINFER_SAMPLER=0 HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1
 export NCCL_NVLS_ENABLE=0 TORCH_SYMM_MEM_DISABLE_MULTICAST=1
 python3 examples/h200/make_model.py llama-8b models/llama-8b
 
-say() { echo "$(date +%T) $*" | tee -a "$OUT/session.log"; }
+say() { echo "$(date +%T) $*" | tee -a "$OUT/loop.log"; }
 
 study() {
     CUDA_VISIBLE_DEVICES=0 fleetune tune -f examples/h200/conv-8b.yaml --data-dir "$OUT/conv" --json "$OUT/conv.json" \

@@ -1,6 +1,6 @@
 """Compare what a calibrated twin predicts for exactly the requests of a load test with what the load test measured.
 
-Usage: python -m benchmarks.h200.replay_prediction FOLDER   (live-8b.json and load-RATE.json of one session)
+Usage: python -m benchmarks.h200.replay_prediction FOLDER   (live-8b.json and load-RATE.json of one run)
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Levels are not simulated request by request (that is what `ladder.py` beside this file does): a level at `rate` on a
 configuration of true capacity c shows the pressure (rate / c · noise) ** steepness, and lasts as long as a level that
-far from its limits lasted there. The steepness and the seconds are those measured by `ladder.py` on the four scenarios.
+far from its limits lasted there. The steepness, the noise and the seconds are assumptions, not measurements.
 """
 
 from __future__ import annotations
