@@ -21,7 +21,7 @@ from controlplane.cli.ports import free_port, is_free
 from controlplane.cli.progress import describe_trial
 from controlplane.cli.show import console
 from controlplane.cli.traffic import LiveTraffic, Traffic
-from controlplane.domain.errors import Unavailable
+from controlplane.domain.errors import ExperimentFailed, Unavailable
 from controlplane.domain.service import ServiceSpec, load_service
 from controlplane.domain.study import Trial
 
@@ -113,7 +113,7 @@ class Loop:
         _await("the study", over, STUDY_S, show=self._pulse)
         done: dict[str, Any] = self._api.get(path)
         if done["recommendation"] is None:
-            raise Unavailable(f"study {done['study_id']} {done['state']}", why=done["reason"] or "")
+            raise ExperimentFailed(f"study {done['study_id']} {done['state']}", why=done["reason"] or "")
         _say(done["recommendation"]["summary"])
         return done
 
@@ -184,7 +184,7 @@ def _await(what: str, done: Callable[[], bool], within_s: float, *, show: Callab
     with console.status(f"waiting for {what}") as status:
         while not _answered(done):
             if time.monotonic() > deadline:
-                raise Unavailable(f"{what} did not come to its end", why=f"waited {within_s:g} s; see the logs")
+                raise ExperimentFailed(f"{what} did not come to its end", why=f"waited {within_s:g} s; see the logs")
             if show is not None:
                 status.update(f"{what} … {show()}")
             time.sleep(1.0)

@@ -8,15 +8,15 @@ from typing import ParamSpec, TypeVar
 
 import typer
 
-from controlplane.domain.errors import FleetuneError, Unavailable
+from controlplane.domain.errors import ExperimentFailed, FleetuneError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def exit_code(error: FleetuneError) -> int:
-    """Return 1 when something outside broke, 2 when what the user asked for cannot be."""
-    return 1 if isinstance(error, Unavailable) else 2
+    """Return 1 when an experiment failed, 2 when what the user asked for cannot be (or not now)."""
+    return 1 if isinstance(error, ExperimentFailed) else 2
 
 
 def plain_errors(command: Callable[P, R]) -> Callable[P, R]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,11 +15,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.load_tables import print_comparison, print_report, print_selfcheck
 from controlplane.cli.show import as_json
-from controlplane.domain.errors import InvalidInput
+from controlplane.domain.errors import InvalidInput, Unavailable
 from controlplane.domain.report import LoadTestReport, Validity
 from loadtests.compare import compare_runs
 from loadtests.export import export_records
 from loadtests.loadtest import LoadTest, LoadTestResult, run_load_test
+from loadtests.plan import parse_target
 from loadtests.profiles import Profile, load_profile, shipped_profiles
 from loadtests.records import read_records
 from loadtests.report_html import report_page
@@ -30,6 +32,7 @@ from loadtests.tokenized import PromptWords, words_for
 
 app = typer.Typer(help="Load-test any OpenAI-compatible endpoint.", invoke_without_command=True)
 
+CONNECT_S = 5.0
 MISSED, INVALID = 1, 3
 """Exit codes: errors or a missed limit; a run whose generator could not keep up. 0 is a good run, 2 bad input."""
 
@@ -69,6 +72,7 @@ def load(
     changes = {"rate_rps": rate, "duration_s": duration, "seed": seed}
     chosen = _checked(load_profile(profile), {name: value for name, value in changes.items() if value is not None})
     test = _load_test(chosen, target, model, _key(api_key_env), words_for(tokenizer, chosen.api), processes, time_lapse)
+    _require_listener(target)
     with tempfile.TemporaryDirectory(prefix="fleetune-load-") as scratch:
         result = _run(test, chosen, out or Path(scratch), VerdictWatch(chosen.slos) if stop_early else None)
         _write(result, chosen.name, json_path, html_path, records_path)
@@ -160,6 +164,15 @@ def _load_test(
         concurrency=profile.concurrency,
         processes=processes,
     )
+
+
+def _require_listener(url: str) -> None:
+    """Raise Unavailable when nobody listens there: a run of nothing but errors would say no more."""
+    target = parse_target(url)
+    try:
+        socket.create_connection((target.host, target.port), timeout=CONNECT_S).close()
+    except OSError as error:
+        raise Unavailable(f"nobody answers at {url}", why=error.strerror or str(error)) from error
 
 
 def _run(test: LoadTest, profile: Profile, out_dir: Path, verdict: VerdictWatch | None) -> LoadTestResult:

@@ -20,7 +20,7 @@ from controlplane.cli.nouns import RECOMMENDATION
 from controlplane.cli.progress import StudyBar
 from controlplane.cli.show import console
 from controlplane.domain.base import StudyId
-from controlplane.domain.errors import Unavailable
+from controlplane.domain.errors import ExperimentFailed
 from controlplane.domain.service import ServiceSpec, load_service
 from controlplane.domain.study import STUDY_FINAL, Study, StudyState, TrialState
 from controlplane.ports import Store
@@ -120,7 +120,7 @@ def _conclude(study: Study) -> None:
             console.print("the controller of `fleetune up` starts the canary; see `fleetune rollout list`")
         return
     if study.state is StudyState.FAILED:
-        raise Unavailable(f"study {study.study_id} failed", why=study.reason or "")
+        raise ExperimentFailed(f"study {study.study_id} failed", why=study.reason or "")
     console.print(
         f"study {study.study_id} is {study.state.value}; go on with `fleetune tune -f … --resume {study.study_id}`"
     )

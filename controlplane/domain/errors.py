@@ -6,7 +6,8 @@
     ├── Conflict                the state does not allow it              CLI exit 2, HTTP 409
     │   └── StaleVersion        somebody else saved first                retried by the caller
     ├── Refused                 key missing or wrong                     CLI exit 2, HTTP 401
-    └── Unavailable             something outside did not answer         CLI exit 1, HTTP 503
+    └── Unavailable             something outside did not answer         CLI exit 2, HTTP 503
+        └── ExperimentFailed    it ran, and came to no result            CLI exit 1, HTTP 503
 
 An error says *what* is wrong, *why*, and what is *allowed*; each edge (CLI, API, gateway) translates the tree once.
 """
@@ -54,3 +55,7 @@ class Refused(FleetuneError):
 
 class Unavailable(FleetuneError):
     """Something outside this process did not answer or broke."""
+
+
+class ExperimentFailed(Unavailable):
+    """A study, a rollout or a demo ran and came to no result; what it saw is kept."""

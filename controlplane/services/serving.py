@@ -14,6 +14,7 @@ from controlplane.domain.routing import ServiceRoute
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.ports import FleetView, Store, Versioned
+from controlplane.services.check_service import check_service
 from controlplane.services.reconcile_world import World, route, service_of, wants
 from controlplane.services.rollouts import active_rollout, revision_of, start
 from controlplane.services.schedules import save_schedules
@@ -35,9 +36,10 @@ def register_service(store: Store, spec: ServiceSpec, *, actor: str, now: dateti
 
     New: its base flags become the stable revision at once, with `initial_replicas`. Known: promises, workload, rollout
     steps and schedules change in place; a change of model path, engine or base flags starts a rollout of the stable
-    revision with just these changes. Raises InvalidInput when the name clients use changes, Conflict when it belongs to
-    another service or when such a rollout is needed and one is under way.
+    revision with just these changes. Raises InvalidInput for unknown flags, an unreadable trace and when the name that
+    clients use changes; Conflict when it belongs to another service or such a rollout is needed and one is under way.
     """
+    check_service(spec)
     _refuse_taken_name(store, spec)
     try:
         saved = store.get_service(spec.service)

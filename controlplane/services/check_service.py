@@ -1,0 +1,16 @@
+"""What of a service can be known to be wrong before anything is saved or started."""
+
+from __future__ import annotations
+
+from controlplane.domain.launch import without_emulator_flags
+from controlplane.domain.service import ServiceSpec
+from controlplane.domain.workload import TraceWorkload
+from loadtests.traces import load_trace
+from tuner.knobs.schema import check_flags
+
+
+def check_service(spec: ServiceSpec) -> None:
+    """Refuse flags that this vLLM version does not know, and a trace that cannot be read. Raises InvalidInput."""
+    check_flags(without_emulator_flags(spec.baseline), spec.engine.version)
+    if isinstance(spec.workload, TraceWorkload):
+        load_trace(spec.workload.trace)
