@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.loop.installation import Installation, installation
 
 FINAL = ("promoted", "aborted", "halted")
 
 
+@pytest.mark.timeout(900)  # on a busy machine with two cores
 def test_the_loop_ends_right_though_every_process_is_killed_on_the_way(tmp_path: Path) -> None:
     with installation(tmp_path) as fleet:
         study = fleet.api.post("/studies", {"service": "chat", "apply_when_done": True})["study_id"]
