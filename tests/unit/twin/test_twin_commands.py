@@ -88,7 +88,7 @@ def test_a_profile_of_another_engine_version_is_refused(service: str, tmp_path: 
 def test_calibrating_nobody_is_one_message() -> None:
     words = ("--target", "http://127.0.0.1:9", "--gpu", "H200", "--model", "llama-8b", "--name", "x")
     code, text = run("calibrate", *words, "--set", "max-model-len=8192")
-    assert code == 1
+    assert code == 2
     assert "no engine answers" in text
 
 
