@@ -20,6 +20,7 @@ from controlplane.adapters.store_sql.store import SqlStore
 from controlplane.adapters.store_sql.store import open_store as open_sql
 from controlplane.adapters.traffic_gateway import GatewayTraffic, running_gateways
 from controlplane.api.app import create_app
+from controlplane.api.context import LOOPBACK
 from controlplane.domain.fleet import EngineState
 from controlplane.ports import Clock, Fleet, Store
 from controlplane.services.keys import list_keys
@@ -33,7 +34,6 @@ log = logging.getLogger(__name__)
 
 STOP_ENGINES_S = 30.0
 OVER = (EngineState.STOPPED, EngineState.FAILED)
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def utc_now() -> datetime:

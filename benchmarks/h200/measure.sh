@@ -3,13 +3,7 @@
 # Usage: measure.sh FOLDER (results); from the project's root, vLLM and the dependencies in $SITE. About 25 minutes.
 set -u
 OUT=$1
-mkdir -p "$OUT"
-export PYTHONPATH=$SITE:$PWD PATH=$PWD/benchmarks/h200/bin:$PATH PYTHONUNBUFFERED=1
-export VLLM_USE_FLASHINFER_SAMPLER=0 HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1
-export NCCL_NVLS_ENABLE=0 TORCH_SYMM_MEM_DISABLE_MULTICAST=1
-python3 examples/h200/make_model.py llama-8b models/llama-8b
-
-say() { echo "$(date +%T) $*" | tee -a "$OUT/measure.log"; }
+. benchmarks/h200/environment.sh
 
 conversation() {
     say "study of the conversation trace begins"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -10,10 +9,10 @@ import typer
 
 from controlplane.cli import nouns
 from controlplane.cli.errors import plain_errors
+from controlplane.cli.flags import parse_flags
 from controlplane.cli.nouns import Api, DataDir, Json, Key, Limit, Noun, Reason, Service
-from controlplane.cli.show import as_json, as_table, console, field
-from controlplane.domain.engine import FlagValue, canonical_flag
-from controlplane.domain.errors import InvalidInput
+from controlplane.cli.show import as_json as print_json
+from controlplane.cli.show import as_table, console, field
 
 Name = Annotated[str, typer.Argument(help="Its id.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="flag=value; again for more.")]
@@ -169,7 +168,7 @@ def start_rollout(
 def show_fleet(as_json: Json = False, api: Api = None, key: Key = None, data_dir: DataDir = nouns.HERE) -> None:
     """Show every engine and the free GPUs."""
     answer = nouns.client(api, key, data_dir).get("/fleet")
-    _json(answer) if as_json else nouns.show_fleet(answer)
+    print_json(answer) if as_json else nouns.show_fleet(answer)
 
 
 @event.command("list")
@@ -186,7 +185,7 @@ def list_events(
     """Show the audit, newest first."""
     rows = nouns.client(api, key, data_dir).get("/events", service=service, subject=subject, limit=limit)["items"]
     columns = [(name, field(name)) for name in ("at", "actor", "action", "subject", "reason")]
-    _json(rows) if as_json else as_table(rows, columns, empty="nothing happened yet")
+    print_json(rows) if as_json else as_table(rows, columns, empty="nothing happened yet")
 
 
 @key.command("create")
@@ -203,7 +202,7 @@ def create_key(name: Name, api: Api = None, key: Key = None, data_dir: DataDir =
 def list_keys(as_json: Json = False, api: Api = None, key: Key = None, data_dir: DataDir = nouns.HERE) -> None:
     """List the names of the keys."""
     rows = nouns.client(api, key, data_dir).get("/keys")["items"]
-    _json(rows) if as_json else as_table(rows, [("key", field("name"))], empty="no key: only this machine may ask")
+    print_json(rows) if as_json else as_table(rows, [("key", field("name"))], empty="no key: only this machine may ask")
 
 
 @key.command("revoke")
@@ -214,26 +213,5 @@ def revoke_key(name: Name, api: Api = None, key: Key = None, data_dir: DataDir =
     console.print(f"key {name} is revoked")
 
 
-def parse_flags(settings: list[str]) -> dict[str, FlagValue]:
-    """Return `flag=value` settings as flags. Raises InvalidInput for one without `=`."""
-    broken = [setting for setting in settings if "=" not in setting]
-    if broken:
-        raise InvalidInput(f"--set {broken[0]} has no value", allowed="--set max-num-seqs=256")
-    pairs = (setting.split("=", 1) for setting in settings)
-    return {canonical_flag(name): _flag_value(text) for name, text in pairs}
-
-
-def _flag_value(text: str) -> FlagValue:
-    try:
-        value: Any = json.loads(text)
-    except ValueError:
-        return text
-    return value if isinstance(value, bool | int | float | str) else text
-
-
 def _rows(noun: Noun, rows: Any, as_json_: bool) -> None:
-    _json(rows) if as_json_ else as_table(rows, noun.columns, empty=noun.empty)
-
-
-def _json(answer: Any) -> None:
-    as_json(answer)
+    print_json(rows) if as_json_ else as_table(rows, noun.columns, empty=noun.empty)

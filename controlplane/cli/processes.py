@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -15,6 +12,7 @@ import uvicorn
 from controlplane import settings as installation
 from controlplane import wiring
 from controlplane.cli.errors import plain_errors
+from controlplane.cli.stopping import stop_event
 from controlplane.worker import repeat
 
 CONTROLLER_EVERY_S = 0.5
@@ -39,7 +37,7 @@ def api(data_dir: DataDir) -> None:
 def controller(data_dir: DataDir) -> None:
     """Reconcile fleets, rollouts and schedules, a pass every half second."""
     _log()
-    repeat(wiring.controller_pass(installation.load(data_dir)), every_s=CONTROLLER_EVERY_S, stop=_stopped())
+    repeat(wiring.controller_pass(installation.load(data_dir)), every_s=CONTROLLER_EVERY_S, stop=stop_event())
 
 
 @app.command()
@@ -47,7 +45,7 @@ def controller(data_dir: DataDir) -> None:
 def worker(data_dir: DataDir, name: str = "worker") -> None:
     """Claim studies and run their trials."""
     _log()
-    stop = _stopped()
+    stop = stop_event()
     repeat(wiring.worker_pass(installation.load(data_dir), name, stop), every_s=WORKER_EVERY_S, stop=stop)
 
 
@@ -55,14 +53,3 @@ def _log() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     for chatty in ("alembic", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-
-
-def _stopped() -> threading.Event:
-    event = threading.Event()
-
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        event.set()
-
-    signal.signal(signal.SIGTERM, ask)
-    signal.signal(signal.SIGINT, ask)
-    return event

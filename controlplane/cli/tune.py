@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-import signal
-import threading
 import time
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -19,10 +17,11 @@ from controlplane.cli.hosts import gpus_of
 from controlplane.cli.nouns import RECOMMENDATION
 from controlplane.cli.progress import StudyBar
 from controlplane.cli.show import console
+from controlplane.cli.stopping import stop_event
 from controlplane.domain.base import StudyId
 from controlplane.domain.errors import ExperimentFailed
 from controlplane.domain.service import ServiceSpec, load_service
-from controlplane.domain.study import STUDY_FINAL, Study, StudyState, TrialState
+from controlplane.domain.study import STUDY_FINAL, STUDY_LEASE_S, Study, StudyState, TrialState
 from controlplane.ports import Store
 from controlplane.services.run_study import StudyProgress
 from controlplane.services.serving import register_service
@@ -30,7 +29,6 @@ from controlplane.services.studies import create_study
 from controlplane.settings import Settings
 
 FOLLOW_EVERY_S = 1.0
-CLAIM_LEASE_S = 30.0
 
 
 @plain_errors
@@ -50,7 +48,7 @@ def tune(
     study = _run(settings, store, study_id)
     if json_ is not None:
         trials = [trial.value.model_dump(mode="json") for trial in store.list_trials(study_id)]
-        json_.write_text(_json({"study": study.model_dump(mode="json"), "trials": trials}))
+        json_.write_text(json.dumps({"study": study.model_dump(mode="json"), "trials": trials}, indent=1))
     _conclude(study)
 
 
@@ -79,7 +77,7 @@ def _new_study(store: Store, spec: ServiceSpec, *, apply: bool) -> StudyId:
 def _run(settings: Settings, store: Store, study_id: StudyId) -> Study:
     """Run the study here, or follow the worker that took it. Ctrl-C lets go: the study can be resumed."""
     name = f"cli-{os.getpid()}"
-    stop = _stopped()
+    stop = stop_event()
     with StudyBar(console) as bar:
         shown: set[int] = set()
 
@@ -98,7 +96,7 @@ def _run(settings: Settings, store: Store, study_id: StudyId) -> Study:
 
 
 def _claimed(store: Store, study_id: StudyId, worker: str) -> bool:
-    claimed = store.claim_study(worker, now=wiring.utc_now(), lease_s=CLAIM_LEASE_S)
+    claimed = store.claim_study(worker, now=wiring.utc_now(), lease_s=STUDY_LEASE_S)
     if claimed is None or claimed.value.study_id == study_id:
         return claimed is not None
     store.release_study(claimed.value.study_id, worker)
@@ -124,20 +122,3 @@ def _conclude(study: Study) -> None:
     console.print(
         f"study {study.study_id} is {study.state.value}; go on with `fleetune tune -f … --resume {study.study_id}`"
     )
-
-
-def _json(value: object) -> str:
-    import json
-
-    return json.dumps(value, indent=1)
-
-
-def _stopped() -> threading.Event:
-    event = threading.Event()
-
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        event.set()
-
-    signal.signal(signal.SIGINT, ask)
-    signal.signal(signal.SIGTERM, ask)
-    return event

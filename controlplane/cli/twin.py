@@ -10,9 +10,9 @@ import typer
 
 from controlplane.cli import twin_tables
 from controlplane.cli.errors import plain_errors
+from controlplane.cli.flags import parse_flags
 from controlplane.cli.show import as_json, console
-from controlplane.domain.engine import EngineConfig, FlagValue
-from controlplane.domain.errors import InvalidInput
+from controlplane.domain.engine import EngineConfig
 from controlplane.domain.service import load_service
 from controlplane.domain.what_if import WhatIf
 from controlplane.services.what_if import what_if
@@ -113,28 +113,6 @@ def fit(
     for profile in fit_folder(read_folder(folder)):
         twin_tables.print_profile(profile)
         console.print(f"stored in {save_profile(profile, out)}")
-
-
-def parse_flags(texts: list[str]) -> dict[str, FlagValue]:
-    """Return `flag=value` texts as flags: true/false, whole and decimal numbers, else text. Raises InvalidInput."""
-    found: dict[str, FlagValue] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise InvalidInput(f"--set {text!r} is no flag", allowed="--set flag=value")
-        found[name] = _value(value)
-    return found
-
-
-def _value(text: str) -> FlagValue:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def _existing(name: str, folder: Path) -> Profile | None:

@@ -13,6 +13,7 @@ import typer
 
 from controlplane import settings as installation
 from controlplane import wiring
+from controlplane.api.context import LOOPBACK
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.hosts import gpus_of
 from controlplane.cli.ports import require_free
@@ -67,7 +68,7 @@ def prepare(settings: Settings, specs: Sequence[ServiceSpec], *, dashboard: bool
     require_free(ports | ({"--dashboard-port": settings.dashboard_port} if dashboard else {}), host=settings.host)
     installation.save(settings)
     store = wiring.open_store(settings)
-    if settings.host not in wiring.LOOPBACK and not wiring.has_keys(store):
+    if settings.host not in LOOPBACK and not wiring.has_keys(store):
         raise InvalidInput(
             f"will not listen on {settings.host} without an API key",
             why="anybody who reaches the port could use the fleet",

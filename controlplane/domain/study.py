@@ -31,6 +31,10 @@ class StudyState(StrEnum):
 STUDY_FINAL = frozenset({StudyState.DONE, StudyState.FAILED, StudyState.ABORTED})
 
 
+STUDY_LEASE_S = 30.0
+"""A worker whose last heartbeat is older has lost its study: others may take it, and its engines are reaped."""
+
+
 class TrialKind(StrEnum):
     BASELINE = "baseline"
     SEARCH = "search"

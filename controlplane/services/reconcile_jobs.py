@@ -11,12 +11,9 @@ from controlplane.domain.errors import Conflict, InvalidInput, NotFound
 from controlplane.domain.event import Event
 from controlplane.domain.fleet import Engine, EngineState
 from controlplane.domain.schedule import Schedule, ScheduledAction
-from controlplane.domain.study import STUDY_FINAL, Study
+from controlplane.domain.study import STUDY_FINAL, STUDY_LEASE_S, Study
 from controlplane.ports import Fleet, Store, Versioned
 from controlplane.services.rollouts import active_rollout, revision_of, start_rollout
-
-TRIAL_LEASE_S = 30.0
-"""A worker silent for so long is lost, and so are the engines of its study; the worker's own lease is the same."""
 
 
 class CreateStudy(Protocol):
@@ -129,7 +126,7 @@ def _study_of(engine: Engine) -> StudyId | None:
 
 def _is_looked_after(store: Store, study_id: StudyId, now: datetime) -> bool:
     claim = store.study_claim(study_id)
-    if claim is None or claim.heartbeat_at < now - timedelta(seconds=TRIAL_LEASE_S):
+    if claim is None or claim.heartbeat_at < now - timedelta(seconds=STUDY_LEASE_S):
         return False
     return store.get_study(study_id).value.state not in STUDY_FINAL
 

@@ -13,7 +13,7 @@ from controlplane.domain.capacity import usd_per_million_tokens
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.study import STUDY_FINAL, Study, StudyState, Trial, TrialKind, TrialState
+from controlplane.domain.study import STUDY_FINAL, STUDY_LEASE_S, Study, StudyState, Trial, TrialKind, TrialState
 from controlplane.domain.workload import TracePart, TraceWorkload, Workload
 from controlplane.ports import Clock, Fleet, LoadTester, QualityProbe, Store
 from controlplane.services.check_quality import QualityGate
@@ -27,7 +27,6 @@ from tuner.search import Strategy
 from tuner.study_policy import MAX_ATTEMPTS, Action, Spent, Step, next_step, spent
 from tuner.winner import choose, incumbent
 
-_LEASE_S = 30.0
 _CONFIRM_SEED = 7919  # added to the workload's seed: arrivals and lengths the search never saw
 _USEFUL_SHARE = 0.25  # of the rate at which all GPUs together reach the target: below, a replica is useless
 
@@ -67,7 +66,7 @@ class StudyRunner:
 
     def run_next(self) -> Study | None:
         """Claim the study that waits longest (or whose worker was lost) and run it; None when there is none."""
-        claimed = self.store.claim_study(self.worker_name, now=self.clock(), lease_s=_LEASE_S)
+        claimed = self.store.claim_study(self.worker_name, now=self.clock(), lease_s=STUDY_LEASE_S)
         return None if claimed is None else self.run(claimed.value.study_id)
 
     def run(self, study_id: StudyId) -> Study:

@@ -10,6 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from controlplane.cli import twin
+from controlplane.cli.flags import parse_flags
 from controlplane.domain.errors import InvalidInput
 from tests.unit.twin.test_validation_and_fit import a_file
 
@@ -111,7 +112,7 @@ def test_validating_an_empty_folder_is_one_message(tmp_path: Path) -> None:
 
 
 def test_flags_are_read_as_what_they_look_like() -> None:
-    assert twin.parse_flags(["a=1", "b=0.5", "c=true", "d=fp8", "e=x=y"]) == {
+    assert parse_flags(["a=1", "b=0.5", "c=true", "d=fp8", "e=x=y"]) == {
         "a": 1,
         "b": 0.5,
         "c": True,
@@ -119,4 +120,4 @@ def test_flags_are_read_as_what_they_look_like() -> None:
         "e": "x=y",
     }
     with pytest.raises(InvalidInput, match="flag=value"):
-        twin.parse_flags(["=3"])
+        parse_flags(["=3"])
