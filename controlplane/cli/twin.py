@@ -13,12 +13,12 @@ from controlplane.cli.errors import plain_errors
 from controlplane.cli.flags import parse_flags
 from controlplane.cli.show import as_json, console
 from controlplane.domain.engine import EngineConfig
+from controlplane.domain.errors import InvalidInput
 from controlplane.domain.service import load_service
 from controlplane.domain.what_if import WhatIf
 from controlplane.services.what_if import what_if
-from tuner.twin.calibrate import Target, check_replaces
-from tuner.twin.calibrate import calibrate as calibrate_engine
-from tuner.twin.measurements import read_folder
+from tuner.twin.calibrate import Target, check_replaces, fit_measured, measure
+from tuner.twin.measurements import MeasuredEngine, read_file, read_folder, write_file
 from tuner.twin.profile import Profile, check_version, load_profile, save_profile
 from tuner.twin.shapes import load_shape
 from tuner.twin.shipped import fit_folder
@@ -67,23 +67,36 @@ def predict(
 
 @plain_errors
 def calibrate(
-    target: Annotated[str, typer.Option(help="URL of the engine; it must be idle and yours alone.")],
-    gpu: Annotated[str, typer.Option(help="What it runs on, e.g. H200.")],
-    model: Annotated[str, typer.Option(help="Model folder, or the name of a shipped shape.")],
     name: Annotated[str, typer.Option(help="Name of the profile.")],
+    target: Annotated[str | None, typer.Option(help="URL of the engine; it must be idle and yours alone.")] = None,
+    gpu: Annotated[str | None, typer.Option(help="What it runs on, e.g. H200.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model folder, or the name of a shipped shape.")] = None,
     flags: Flags = None,
+    keep: Annotated[Path | None, typer.Option(help="Write what the probes measured to this file.")] = None,
+    measured: Annotated[
+        Path | None, typer.Option("--from", help="Fit to what an earlier calibration kept, instead of an engine.")
+    ] = None,
     profiles: ProfileFolder = OWN_PROFILES,
     replace: Annotated[bool, typer.Option(help="Replace a profile of another engine version.")] = False,
 ) -> None:
     """Probe a live engine for at most 90 s, fit a profile, say how well it fits, and store it."""
-    shape = load_shape(model)
-    asked = Target(target, gpu, shape, EngineConfig(flags=parse_flags(flags or [])))
-    existing = _existing(name, profiles)
-    found, _ = calibrate_engine(asked, name, progress=lambda text: console.print(f"  {text}", style="dim"))
+    engine = _probed(name, target, gpu, model, flags) if measured is None else read_file(measured)
+    if keep is not None:
+        write_file(engine, keep)
+    found = fit_measured(engine._replace(engine_id=name))
     if not replace:
-        check_replaces(existing, found)
+        check_replaces(_existing(name, profiles), found)
     twin_tables.print_profile(found)
     console.print(f"stored in {save_profile(found, profiles)}")
+
+
+def _probed(
+    name: str, target: str | None, gpu: str | None, model: str | None, flags: list[str] | None
+) -> MeasuredEngine:
+    if target is None or gpu is None or model is None:
+        raise InvalidInput("nothing to calibrate on", allowed="--target, --gpu and --model, or --from FILE")
+    asked = Target(target, gpu, load_shape(model), EngineConfig(flags=parse_flags(flags or [])))
+    return measure(asked, name, progress=lambda text: console.print(f"  {text}", style="dim"))
 
 
 @app.command("validate")

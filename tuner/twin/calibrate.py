@@ -49,10 +49,8 @@ class Found(NamedTuple):
     kv_tokens: float | None
 
 
-def calibrate(
-    target: Target, name: str, *, progress: Progress = lambda text: None, seed: int = 1, generations: int = 60
-) -> tuple[Profile, MeasuredEngine]:
-    """Probe the engine, fit a profile called `name`, and return it with what was measured.
+def measure(target: Target, name: str, *, progress: Progress = lambda text: None, seed: int = 1) -> MeasuredEngine:
+    """Probe the engine and return what was measured, under the name its profile will have.
 
     Raises InvalidInput for an unknown GPU or flag, Conflict when the engine is busy, Unavailable when it does not
     answer, fails a probe, or needs more than ninety seconds.
@@ -60,7 +58,7 @@ def calibrate(
     find_gpu(target.gpu)
     setup = resolve(target.shape, target.gpu, target.config)
     found, cells = asyncio.run(_measure(target, setup.max_model_len, setup.max_num_seqs, progress, seed))
-    engine = MeasuredEngine(
+    return MeasuredEngine(
         engine_id=name,
         engine_version=found.version,
         gpu=target.gpu,
@@ -70,10 +68,19 @@ def calibrate(
         weights_gib_per_gpu=setup.memory.weights_gib,
         cells=cells,
     )
-    progress("fitting")
-    mixed = next(cell for cell in cells if not cell.is_probe)
-    profile = fit_profile(name, [engine], trace_cell=f"{name}: {mixed.name}", generations=generations, seed=seed)
-    return profile, engine
+
+
+def fit_measured(engine: MeasuredEngine, *, generations: int = 60, seed: int = 1) -> Profile:
+    """Return the profile of what `measure` found: what is known of such engines, corrected by the probes.
+
+    Raises InvalidInput when the measurements hold no probe or no mixed load.
+    """
+    mixed = next((cell for cell in engine.cells if not cell.is_probe), None)
+    if mixed is None:
+        raise InvalidInput(f"the measurements of {engine.engine_id} hold no mixed load", allowed="calibrate again")
+    known = resolve(engine.shape, engine.gpu, engine.config).profile
+    cell = f"{engine.engine_id}: {mixed.name}"
+    return fit_profile(engine.engine_id, [engine], trace_cell=cell, known=known, generations=generations, seed=seed)
 
 
 async def look(client: httpx.AsyncClient, model: str | None) -> Found:
@@ -98,29 +105,28 @@ async def look(client: httpx.AsyncClient, model: str | None) -> Found:
 async def _measure(
     target: Target, longest: int, max_num_seqs: int, progress: Progress, seed: int
 ) -> tuple[Found, tuple[Cell, ...]]:
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    async with httpx.AsyncClient(base_url=target.url, timeout=PROBES_AT_MOST_S, limits=limits) as client:
+    async with httpx.AsyncClient(base_url=target.url, timeout=10.0) as client:
         found = await look(client, target.model)
-        try:
-            async with asyncio.timeout(PROBES_AT_MOST_S):
-                return found, await _cells(client, found.model, longest, max_num_seqs, progress, seed)
-        except TimeoutError as error:
-            raise Unavailable("calibration gave up", why=f"the probes took more than {PROBES_AT_MOST_S:g} s") from error
+    try:
+        async with asyncio.timeout(PROBES_AT_MOST_S):
+            return found, await _cells(target.url, found.model, longest, max_num_seqs, progress, seed)
+    except TimeoutError as error:
+        raise Unavailable("calibration gave up", why=f"the probes took more than {PROBES_AT_MOST_S:g} s") from error
 
 
 async def _cells(
-    client: httpx.AsyncClient, model: str, longest: int, max_num_seqs: int, progress: Progress, seed: int
+    base_url: str, model: str, longest: int, max_num_seqs: int, progress: Progress, seed: int
 ) -> tuple[Cell, ...]:
     began_s, cells = time.perf_counter(), []
     for index, probe in enumerate(probe_suite(longest=longest, max_num_seqs=max_num_seqs)):
         progress(probe.name)
-        timed = await run_probe(client, model, probe, seed=seed + 10_000 * index)
+        timed = await run_probe(base_url, model, probe, seed=seed + 10_000 * index)
         if probe.counted:
             cells.append(_cell(probe, timed))
     left_s = PROBES_AT_MOST_S - (time.perf_counter() - began_s)
     mixed = mixed_load(_mixed_rate(cells), duration_s=min(_MIXED_S, left_s / 3), longest=longest, seed=seed)
     progress("mixed load")
-    cells.append(_cell(mixed, await run_probe(client, model, mixed, seed=seed + 999_983)))
+    cells.append(_cell(mixed, await run_probe(base_url, model, mixed, seed=seed + 999_983)))
     return tuple(cells)
 
 

@@ -54,6 +54,13 @@ _FP8_PRIORS: Mapping[str, tuple[float, float]] = {
     "launch_piecewise_ms": (8, 0.4),
     "launch_eager_ms": (21, 0.15),
 }
+_HOST = frozenset(
+    {"launch_graph_ms", "launch_piecewise_ms", "launch_eager_ms", "prompt_ms", "schedule_ms", "schedule_sequence_us"}
+    | {"intake_ms", "intake_token_us", "output_us", "wire_ms"}
+)
+"""What the host's processor and the client take: another host's may differ however well the GPU is known."""
+_KNOWN_SPREAD = 2.0
+"""A parameter of a known profile is believed within this many times the profile's own relative uncertainty."""
 _SEVERAL_GPUS: Mapping[str, tuple[float, float]] = {"allreduce_us": (8, 0.5)}
 _TOLERANCE = 0.04
 """Relative error that counts as met; beyond it the loss grows linearly."""
@@ -75,17 +82,19 @@ def fit_profile(
     engines: Sequence[MeasuredEngine],
     *,
     trace_cell: str | None = None,
+    known: Profile | None = None,
     generations: int = 80,
     seed: int = 1,
     max_uncertainty: float = 0.5,
 ) -> Profile:
     """Return a profile fitted to the probes of `engines` (one shape, precision and GPU count) and `trace_cell`.
 
+    `known` is what is believed of such engines beforehand; without it the priors are typical of any engine.
     Raises InvalidInput when the engines differ in kind, hold no probe, or have no such cell.
     """
     first = _one_kind(engines)
     used = _training(engines, trace_cell)
-    priors = _priors(first)
+    priors = _priors(first, known)
     names = list(priors)
     centre = np.log([priors[key][0] for key in names])
     spread = np.array([priors[key][1] for key in names])
@@ -139,13 +148,21 @@ def _training(engines: Sequence[MeasuredEngine], trace_cell: str | None) -> list
     return used
 
 
-def _priors(engine: MeasuredEngine) -> dict[str, tuple[float, float]]:
+def _priors(engine: MeasuredEngine, known: Profile | None) -> dict[str, tuple[float, float]]:
     priors = dict(_PRIORS)
     if weight_bits(engine.shape, engine.config) == 8:
         priors.update(_FP8_PRIORS)
     if engine.config.tensor_parallel_size > 1:
         priors.update(_SEVERAL_GPUS)
-    return priors
+    return priors if known is None else {name: _informed(name, prior, known) for name, prior in priors.items()}
+
+
+def _informed(name: str, prior: tuple[float, float], known: Profile) -> tuple[float, float]:
+    """Return the prior that a known profile makes of a typical one: its value, and no more spread than its error."""
+    if name == _IDLE:
+        return prior
+    spread = prior[1] if name in _HOST else min(prior[1], _KNOWN_SPREAD * known.uncertainty)
+    return max(float(getattr(known.parameters, name)), 1e-6), spread
 
 
 def _parameters(names: Sequence[str], point: Floats) -> tuple[Parameters, float]:

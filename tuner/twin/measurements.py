@@ -99,7 +99,7 @@ def _engine(raw: dict[str, Any]) -> MeasuredEngine:
         engine_id=raw["id"],
         engine_version=str(raw["engine"]).removeprefix("vllm "),
         gpu=raw["gpu"],
-        shape=_shape(raw["model"]),
+        shape=ModelShape.model_validate(raw["shape"]) if "shape" in raw else _shape(raw["model"]),
         config=EngineConfig(flags=raw["args"]),
         kv_cache_tokens=raw["kv_cache_tokens"],
         weights_gib_per_gpu=raw["weights_gib_per_gpu"],
@@ -109,6 +109,39 @@ def _engine(raw: dict[str, Any]) -> MeasuredEngine:
             if measurement["requests"]
         ),
     )
+
+
+def write_file(engine: MeasuredEngine, file: Path) -> None:
+    """Write one measured engine as `read_file` reads it. Raises InvalidInput when the file cannot be written."""
+    raw = {
+        "id": engine.engine_id,
+        "engine": f"vllm {engine.engine_version}",
+        "gpu": engine.gpu,
+        "model": engine.shape.name,
+        "shape": engine.shape.model_dump(mode="json"),
+        "args": dict(engine.config.flags),
+        "kv_cache_tokens": engine.kv_cache_tokens,
+        "weights_gib_per_gpu": engine.weights_gib_per_gpu,
+        "columns": _COLUMNS,
+        "measurements": [_raw_cell(cell) for cell in engine.cells],
+    }
+    try:
+        file.write_text(json.dumps(raw, indent=1) + "\n")
+    except OSError as error:
+        raise InvalidInput(f"{file} cannot be written", why=str(error)) from error
+
+
+def _raw_cell(cell: Cell) -> dict[str, Any]:
+    sent = cell.requests
+    columns = (sent.scheduled_s, cell.ttft_s, cell.e2e_s, sent.prompt_tokens, sent.output_tokens, cell.lag_s)
+    rows = np.column_stack(columns).astype(float)
+    probe = {"isl": int(sent.prompt_tokens[0]), "osl": int(sent.output_tokens[0]), "n": len(rows)}
+    replay = {"trace": cell.workload, "rate_rps": cell.rate_rps}
+    return {
+        "workload": {"probe": probe} if cell.is_probe else replay,
+        "requests": [[None if np.isnan(value) else value for value in row] for row in rows.tolist()],
+        "decode_steps": cell.decode_steps,
+    }
 
 
 def _shape(text: str) -> ModelShape:
@@ -144,6 +177,8 @@ def _cell(raw: dict[str, Any], columns: dict[str, int]) -> Cell:
 
 def _decode_steps(measurement: dict[str, Any], raw: dict[str, Any]) -> tuple[DecodeStep, ...]:
     """Differences of the gauges between two looks; twenty steps or more, so that one stray step does not count."""
+    if "decode_steps" in measurement:  # measured at the client, by our own calibration
+        return tuple(DecodeStep(*map(float, step)) for step in measurement["decode_steps"])
     names: list[str] = raw.get("gauge_columns", [])
     rows = measurement.get("gauges") or []
     if not rows or not set(_GAUGES) <= set(names):

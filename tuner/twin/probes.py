@@ -1,4 +1,4 @@
-"""What calibration asks a live engine, and the streaming client that times it.
+"""What calibration asks a live engine, and how a probe is run.
 
 The suite mirrors the published measurements: single prompts of growing length, bursts of growing size, one mixed load.
 """
@@ -6,15 +6,17 @@ The suite mirrors the published measurements: single prompts of growing length, 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
-import httpx
 import numpy as np
 
 from controlplane.domain.errors import Unavailable
+from tuner.twin.stream_probe import CONNECT_AHEAD_S, timed_stream
 
 
 class ProbeRequest(NamedTuple):
@@ -56,9 +58,9 @@ def probe_suite(*, longest: int, max_num_seqs: int) -> tuple[Probe, ...]:
     warm = [_burst(f"warm-up {length}", length, 8, 1, counted=False) for length in lengths]
     single = [_burst(f"probe {length}/1 x1", length, 1, 1) for length in lengths for _ in range(2)]
     sizes = [size for size in (1, 8, 32, 64, 128) if size <= max_num_seqs]
-    bursts = [_burst(f"probe 128/48 x{size}", 128, 48, size) for size in sizes if longest >= 176]
-    deep = [_burst("probe 3000/48 x8", 3000, 48, 8)] if longest >= 3048 and max_num_seqs >= 8 else []
-    return (*warm, *single, *bursts, *deep)
+    shapes = [(128, size) for size in sizes if longest >= 176]
+    shapes += [(3000, 8)] if longest >= 3048 and max_num_seqs >= 8 else []
+    return (*warm, *single, *(probe for length, size in shapes for probe in _twice(length, size)))
 
 
 def mixed_load(rate_rps: float, *, duration_s: float, longest: int, seed: int) -> Probe:
@@ -71,16 +73,34 @@ def mixed_load(rate_rps: float, *, duration_s: float, longest: int, seed: int) -
     return Probe("mixed", requests, rate_rps)
 
 
-async def run_probe(client: httpx.AsyncClient, model: str, probe: Probe, *, seed: int) -> tuple[Timed, ...]:
+async def run_probe(base_url: str, model: str, probe: Probe, *, seed: int) -> tuple[Timed, ...]:
     """Send a probe and time every token. Raises Unavailable when one request fails."""
     bodies = [_body(model, request, seed + index) for index, request in enumerate(probe.requests)]
-    start_s = time.perf_counter()
-    sends = (_send(client, request, body, start_s) for request, body in zip(probe.requests, bodies, strict=True))
+    start_s = time.perf_counter() + CONNECT_AHEAD_S
+    sends = (_send(base_url, request, body, start_s) for request, body in zip(probe.requests, bodies, strict=True))
     try:
-        return tuple(await asyncio.gather(*sends))
-    except (httpx.HTTPError, ValueError) as error:
+        with _no_collection():
+            return tuple(await asyncio.gather(*sends))
+    except (OSError, ValueError) as error:
         why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         raise Unavailable(f"calibration stopped at {probe.name}", why=why) from error
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """A pass of the garbage collector would show as a late token."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _twice(length: int, size: int) -> tuple[Probe, Probe]:
+    """The first burst of its size pays for kernels compiled and memory taken once; the second is what counts."""
+    first = _burst(f"warm-up {length}/48 x{size}", length, 48, size, counted=False)
+    return first, _burst(f"probe {length}/48 x{size}", length, 48, size)
 
 
 def _burst(name: str, prompt: int, output: int, size: int, *, counted: bool = True) -> Probe:
@@ -102,26 +122,10 @@ def _body(model: str, request: ProbeRequest, seed: int) -> bytes:
     return json.dumps(body).encode()
 
 
-async def _send(client: httpx.AsyncClient, request: ProbeRequest, body: bytes, start_s: float) -> Timed:
-    await asyncio.sleep(max(0.0, start_s + request.at_s - time.perf_counter()))
-    sent_s = time.perf_counter() - start_s
-    seen: list[float] = []
-    headers = {"content-type": "application/json"}
-    async with client.stream("POST", "/v1/completions", content=body, headers=headers) as response:
-        if response.status_code != 200:
-            text = (await response.aread()).decode(errors="replace")[:200]
-            raise ValueError(f"HTTP {response.status_code}: {text}")
-        async for line in response.aiter_lines():
-            if line.startswith("data:") and _has_text(line):
-                seen.append(time.perf_counter() - start_s)
-    if not seen:
-        raise ValueError("the stream ended without a token")
-    return Timed(request, sent_s - request.at_s, tuple(seen))
-
-
-def _has_text(line: str) -> bool:
-    data = line.removeprefix("data:").strip()
-    return data != "[DONE]" and bool(json.loads(data).get("choices"))
+async def _send(base_url: str, request: ProbeRequest, body: bytes, start_s: float) -> Timed:
+    times = await timed_stream(base_url, "/v1/completions", body, at_s=start_s + request.at_s)
+    seen = tuple(at_s - start_s for at_s in times.token_s)
+    return Timed(request, times.sent_s - start_s - request.at_s, seen)
 
 
 def common_decode(timed: Sequence[Timed]) -> tuple[float, float] | None:

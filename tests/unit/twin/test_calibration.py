@@ -1,48 +1,76 @@
-"""Calibrating over HTTP: what is refused, what is measured. The engine here is a tiny server of canned answers."""
+"""Calibrating over HTTP: what is refused, what is measured. The engine here is a server of canned answers."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import httpx
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import Conflict, InvalidInput, Unavailable
 from tests.unit.twin.builders import a_profile
-from tuner.twin.calibrate import Target, calibrate, check_replaces, look
+from tests.unit.twin.test_validation_and_fit import a_file
+from tuner.twin.calibrate import Target, check_replaces, fit_measured, look, measure
+from tuner.twin.gpus import find_gpu
+from tuner.twin.measurements import MeasuredEngine, read_file, write_file
 from tuner.twin.probes import Probe, ProbeRequest, Timed, common_decode, mixed_load, probe_suite, run_probe
 from tuner.twin.shapes import load_shape
+from tuner.twin.transfer import profile_for
 
 IDLE = 'vllm:num_requests_running{engine="0"} 0.0\nvllm:num_requests_waiting{engine="0"} 0.0\n'
 BUSY = 'vllm:num_requests_running{engine="0"} 3.0\nvllm:num_requests_waiting{engine="0"} 1.0\n'
 CACHE = 'vllm:cache_config_info{block_size="16",num_gpu_blocks="1000"} 1.0\n'
-Answer = Callable[[httpx.Request], httpx.Response]
 
 
-def an_engine(*, metrics: str = IDLE + CACHE, completion: Answer | None = None) -> httpx.AsyncClient:
+def an_engine(*, metrics: str = IDLE + CACHE) -> httpx.AsyncClient:
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/metrics":
             return httpx.Response(200, text=metrics)
         if request.url.path == "/v1/models":
             return httpx.Response(200, json={"data": [{"id": "served"}]})
-        if request.url.path == "/version":
-            return httpx.Response(200, json={"version": "0.26.0"})
-        return (completion or a_stream)(request)
+        return httpx.Response(200, json={"version": "0.26.0"})
 
     return httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://engine")
 
 
-def a_stream(request: httpx.Request) -> httpx.Response:
-    wanted = json.loads(request.content)["max_tokens"]
+async def a_stream(request: web.Request) -> web.StreamResponse:
+    wanted = (await request.json())["max_tokens"]
+    response = web.StreamResponse()
+    await response.prepare(request)
+    for _ in range(wanted):
+        await response.write(b'data: {"choices": [{"te')
+        await response.write(b'xt": "w"}]}\n\n')
+    await response.write(b'data: {"choices": [], "usage": {}}\n\ndata: [DONE]\n\n')
+    return response
 
-    async def events() -> AsyncIterator[bytes]:
-        for _ in range(wanted):
-            yield b'data: {"choices": [{"text": "w"}]}\n\n'
-        yield b'data: {"choices": [], "usage": {}}\n\ndata: [DONE]\n\n'
 
-    return httpx.Response(200, content=events())
+async def a_cut_stream(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    await response.write(b'data: {"choices": [{"text": "w"}]}\n\n')
+    assert request.transport is not None
+    request.transport.abort()
+    return response
+
+
+def saying(text: str, status: int = 200) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=status, text=text)
+
+    return answer
+
+
+async def probed(
+    probe: Probe, answer: Callable[[web.Request], Awaitable[web.StreamResponse]] = a_stream
+) -> tuple[Timed, ...]:
+    app = web.Application()
+    app.router.add_post("/v1/completions", answer)
+    async with TestServer(app) as server:
+        return await run_probe(str(server.make_url("/")), "served", probe, seed=1)
 
 
 async def test_an_idle_engine_tells_its_name_version_and_cache() -> None:
@@ -69,34 +97,37 @@ async def test_an_engine_of_unknown_cache_still_calibrates() -> None:
 
 
 async def test_every_token_is_timed() -> None:
-    probe = Probe("burst", tuple(ProbeRequest(0.0, 20, 5) for _ in range(3)))
-    async with an_engine() as client:
-        timed = await run_probe(client, "served", probe, seed=1)
+    timed = await probed(Probe("burst", tuple(ProbeRequest(0.0, 20, 5) for _ in range(3))))
     assert [len(one.token_s) for one in timed] == [5, 5, 5]
     assert all(0 <= one.ttft_s <= one.e2e_s for one in timed)
+    assert all(list(one.token_s) == sorted(one.token_s) for one in timed)
 
 
-@pytest.mark.parametrize("failing", ["status", "empty", "broken"])
-async def test_a_probe_that_fails_midway_says_which(failing: str) -> None:
-    answers = {
-        "status": httpx.Response(500, text="out of memory"),
-        "empty": httpx.Response(200, text="data: [DONE]\n\n"),
-        "broken": httpx.Response(200, text="data: {not json\n\n"),
-    }
-    async with an_engine(completion=lambda request: answers[failing]) as client:
-        with pytest.raises(Unavailable, match="stopped at probe 128/48 x8"):
-            await run_probe(client, "m", Probe("probe 128/48 x8", (ProbeRequest(0.0, 9, 2),)), seed=1)
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (saying("out of memory", 500), "HTTP 500: out of memory"),
+        (saying("data: [DONE]\n\n"), "without a token"),
+        (saying("data: {not json\n\n"), "JSONDecodeError"),
+        (a_cut_stream, "broken"),
+    ],
+)
+async def test_a_probe_that_fails_midway_says_which(
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]], why: str
+) -> None:
+    with pytest.raises(Unavailable, match=f"stopped at probe 128/48 x8.*{why}"):
+        await probed(Probe("probe 128/48 x8", (ProbeRequest(0.0, 9, 2),)), answer)
 
 
 def test_nobody_there_is_said_in_one_message() -> None:
     target = Target("http://127.0.0.1:9", "H200", load_shape("llama-8b"), EngineConfig(flags={"max-model-len": 8192}))
     with pytest.raises(Unavailable, match=r"no engine answers at http://127\.0\.0\.1:9"):
-        calibrate(target, "x")
+        measure(target, "x")
 
 
 def test_an_unknown_gpu_is_refused_before_anything_is_asked() -> None:
     with pytest.raises(InvalidInput, match="unknown GPU"):
-        calibrate(Target("http://127.0.0.1:9", "RTX 9", load_shape("llama-8b"), EngineConfig()), "x")
+        measure(Target("http://127.0.0.1:9", "RTX 9", load_shape("llama-8b"), EngineConfig()), "x")
 
 
 def test_probes_stay_within_what_the_engine_takes() -> None:
@@ -122,6 +153,32 @@ def test_only_the_time_in_which_all_decode_counts_as_decoding() -> None:
     seconds, steps = found
     assert seconds / steps == pytest.approx(0.01, rel=0.05)
     assert common_decode([early, Timed(request, 0.0, (0.4,))]) is None
+
+
+def kept(folder: Path) -> MeasuredEngine:
+    return read_file(a_file(folder))
+
+
+def test_what_was_kept_is_fitted_again_without_an_engine(tmp_path: Path) -> None:
+    engine = kept(tmp_path)
+    write_file(engine, tmp_path / "kept.json")
+    again = read_file(tmp_path / "kept.json")
+    assert again.config == engine.config
+    assert again.shape == engine.shape
+    assert fit_measured(again, generations=2) == fit_measured(engine, generations=2)
+
+
+def test_a_known_engine_keeps_its_parameters_where_the_probes_are_silent(tmp_path: Path) -> None:
+    known = profile_for(load_shape("llama-8b"), find_gpu("H200"), 16, 1)
+    found = fit_measured(kept(tmp_path), generations=10)
+    assert found.parameters.throttle == pytest.approx(known.parameters.throttle, rel=0.3)
+
+
+def test_measurements_without_a_mixed_load_are_refused(tmp_path: Path) -> None:
+    engine = kept(tmp_path)
+    probes = tuple(cell for cell in engine.cells if cell.is_probe)
+    with pytest.raises(InvalidInput, match="no mixed load"):
+        fit_measured(engine._replace(cells=probes))
 
 
 def test_a_profile_of_another_engine_version_is_not_overwritten() -> None:
