@@ -23,7 +23,7 @@ for run in "chat 6" "chat 12" "chat 18" "code 8" "code 14"; do
         > "$OUT/$1-$2.log" 2>&1
 done
 say "predicted rates measured"
-bash benchmarks/h200/generators.sh $URL "$OUT/generators"
+bash benchmarks/h200/generators.sh "$OUT/generators" $URL
 say "load generators compared"
 kill -TERM -- -$ENGINE
 wait $ENGINE

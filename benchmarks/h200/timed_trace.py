@@ -1,34 +1,36 @@
-"""Write the schedule of a load profile as a timed trace that `vllm bench serve` replays: same instants, same lengths.
+"""Write the schedule of a profile as JSON lines that `vllm bench serve --dataset-name timed_trace` replays.
 
-Usage: python -m benchmarks.h200.timed_trace PROFILE RATE_RPS DURATION_S FILE   (prints the number of requests)
+Usage: python -m benchmarks.h200.timed_trace PROFILE RATE DURATION_S FILE   (prints how many requests)
+Every prompt is one block of its own, so nothing is shared; vLLM reads at most CHUNK_TOKENS of a block.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from itertools import count
 from pathlib import Path
 
 from loadtests.profiles import load_profile
-from loadtests.schedule import build_schedule
+from loadtests.schedule import Schedule
 
-BLOCK_TOKENS = 16  # what --timed-trace-chunk-hash-size defaults to
+CHUNK_TOKENS = 8192
 
 
-def main(profile: str, rate_rps: float, duration_s: float, to: Path) -> int:
-    traffic = load_profile(profile)
-    assert traffic.workload is not None, f"{profile} has no workload of its own"
-    schedule = build_schedule(traffic.workload, rate_rps=rate_rps, duration_s=duration_s, seed=traffic.seed)
-    blocks = count()  # no two prompts share a block
+def main(profile: str, rate_rps: float, duration_s: float, out: Path) -> None:
+    chosen = load_profile(profile).evolve(rate_rps=rate_rps, duration_s=duration_s)
+    schedule = chosen.schedule()
+    out.write_text(timed_trace(schedule))
+    print(len(schedule))
+
+
+def timed_trace(schedule: Schedule) -> str:
+    """Return one line per request: instant in seconds, lengths in tokens, one block id no other request has."""
     columns = (schedule.scheduled_s.tolist(), schedule.prompt_tokens.tolist(), schedule.output_tokens.tolist())
-    with to.open("w") as file:
-        for at_s, prompt, output in zip(*columns, strict=True):
-            hashes = [next(blocks) for _ in range(-(-prompt // BLOCK_TOKENS))]
-            row = {"timestamp": at_s, "input_length": prompt, "output_length": output, "hash_ids": hashes}
-            file.write(json.dumps(row) + "\n")
-    return len(schedule.scheduled_s)
+    return "".join(
+        json.dumps({"timestamp": at_s, "input_length": prompt, "output_length": output, "hash_ids": [index]}) + "\n"
+        for index, (at_s, prompt, output) in enumerate(zip(*columns, strict=True))
+    )
 
 
 if __name__ == "__main__":
-    print(main(sys.argv[1], float(sys.argv[2]), float(sys.argv[3]), Path(sys.argv[4])))
+    main(sys.argv[1], float(sys.argv[2]), float(sys.argv[3]), Path(sys.argv[4]))
