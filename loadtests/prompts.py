@@ -24,7 +24,7 @@ class Prompts(Protocol):
 
 
 def parts_of(
-    index: int, total: int, *, group: int, group_tokens: int, blocks: Sequence[int] = (), block_tokens: int = 0
+    index: int, total: int, *, group: int, group_tokens: int, blocks: Sequence[int] = (), block_tokens: float = 0
 ) -> list[tuple[int, int]]:
     """Return what a prompt of `total` tokens is made of: (stream, tokens) pairs, streams numbered without collision."""
     parts: list[tuple[int, int]] = []
@@ -32,10 +32,12 @@ def parts_of(
     if group >= 0 and group_tokens > 0:
         parts.append((_stream(_GROUP, group), min(group_tokens, left)))
         left -= parts[-1][1]
-    for block in blocks:
+    for number, block in enumerate(blocks):
         if left <= 0:
             break
-        parts.append((_stream(_BLOCK, block), min(block_tokens, left)))
+        # Sizes that are not whole alternate by place: the same block has the same size in every prompt.
+        size = round((number + 1) * block_tokens) - round(number * block_tokens)
+        parts.append((_stream(_BLOCK, block), min(size, left)))
         left -= parts[-1][1]
     if left > 0:
         parts.append((_stream(_OWN, index), left))

@@ -39,7 +39,7 @@ class Schedule:
     cancel_after: Ints  # (n,) token events after which the client hangs up, 0: never
     block_starts: Ints  # (n + 1,) request i has block_ids[block_starts[i]:block_starts[i + 1]]
     block_ids: Ints
-    block_tokens: Ints  # (1,)
+    block_tokens: Floats  # (1,) tokens per block; not whole where blocks were cut from text
 
     def __len__(self) -> int:
         return len(self.scheduled_s)
@@ -93,7 +93,9 @@ def _from_trace(
         rows = _shuffled(len(trace), len(times), rng_of(*seeds, _LENGTHS))
     prompt_tokens = np.minimum(trace.prompt_tokens[rows], workload.max_prompt_tokens)
     output_tokens = np.minimum(trace.output_tokens[rows], workload.max_output_tokens)
-    return assemble(times, prompt_tokens, output_tokens, **_shared_of(trace, rows))
+    block_tokens = np.array([0 if trace.blocks is None else trace.block_tokens], dtype=np.float64)
+    shared = _shared_of(trace, rows)
+    return replace(assemble(times, prompt_tokens, output_tokens, **shared), block_tokens=block_tokens)
 
 
 def part_of(trace: Trace, part: TracePart) -> Trace:
@@ -143,7 +145,6 @@ def _shared_of(trace: Trace, rows: Ints) -> dict[str, Ints]:
         shared["prefix_tokens"] = np.zeros(len(rows), dtype=np.int64)
         shared["block_starts"] = np.concatenate(([0], np.cumsum([len(each) for each in ids]))).astype(np.int64)
         shared["block_ids"] = np.array([block for each in ids for block in each], dtype=np.int64)
-        shared["block_tokens"] = np.array([trace.block_tokens], dtype=np.int64)
     return shared
 
 
@@ -188,9 +189,14 @@ def assemble(times: Floats, prompt_tokens: Ints, output_tokens: Ints, **shared: 
         "cancel_after": zero,
         "block_starts": np.zeros(n + 1, dtype=np.int64),
         "block_ids": np.empty(0, dtype=np.int64),
-        "block_tokens": np.zeros(1, dtype=np.int64),
     }
-    return Schedule(times, prompt_tokens.astype(np.int64), output_tokens.astype(np.int64), **(defaults | shared))
+    return Schedule(
+        times,
+        prompt_tokens.astype(np.int64),
+        output_tokens.astype(np.int64),
+        block_tokens=np.zeros(1, dtype=np.float64),
+        **(defaults | shared),
+    )
 
 
 def rng_of(*seeds: int) -> np.random.Generator:

@@ -2,13 +2,13 @@
 
 Format `fleetune-trace/1`: JSON lines. The first names the format and what was left out; each further one is a request:
 `t` seconds since the first, `p` prompt tokens, `o` output tokens, and where known `s` session, `k` key, `b` hashes of
-the prompt's blocks of `block_tokens` tokens.
+the prompt's blocks of `block_tokens` tokens (of text: the median, not whole, as tokens do not end where blocks do).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,11 +23,13 @@ class Recorded(NamedTuple):
 
     requests: int
     left_out: int  # never answered, or without token counts: their lengths are unknown
+    estimated: int = 0  # prompts whose client did not ask for usage: their bytes times the others' tokens per byte
 
 
 def record_trace(records: Iterable[GatewayRecord], path: Path) -> Recorded:
     """Write the finished requests as a trace. Raises InvalidInput when none can be used."""
-    seen = [record for record in records if not record.retried]
+    given = [record for record in records if not record.retried]
+    seen = _estimated(given)
     usable = sorted((record for record in seen if _is_usable(record)), key=lambda record: record.at)
     if not usable:
         raise InvalidInput("nothing to record", why=f"none of {len(seen)} requests has prompt and output tokens")
@@ -38,11 +40,12 @@ def record_trace(records: Iterable[GatewayRecord], path: Path) -> Recorded:
         "to": usable[-1].at.isoformat(),
         "requests": len(usable),
         "left_out": len(seen) - len(usable),
-        "block_tokens": max(record.prefix_block_tokens for record in usable),
+        "block_tokens": _block_tokens(usable),
     }
     lines = (_line((record.at - start).total_seconds(), record) for record in usable)
     _write(path, header, lines)
-    return Recorded(len(usable), len(seen) - len(usable))
+    estimated = sum(before is not after and _is_usable(after) for before, after in zip(given, seen, strict=True))
+    return Recorded(len(usable), len(seen) - len(usable), estimated)
 
 
 def export_trace(trace: Trace, path: Path) -> None:
@@ -63,6 +66,35 @@ def export_trace(trace: Trace, path: Path) -> None:
 
 def _is_usable(record: GatewayRecord) -> bool:
     return bool(record.prompt_tokens and record.output_tokens)
+
+
+def _estimated(records: Sequence[GatewayRecord]) -> list[GatewayRecord]:
+    """Give text prompts without a count one, by the tokens per byte of those that have one; without any, none."""
+    counted = [record for record in records if record.prompt_tokens and record.prompt_bytes]
+    if not counted:
+        return list(records)
+    tokens = sum(record.prompt_tokens or 0 for record in counted)
+    per_byte = tokens / sum(record.prompt_bytes or 0 for record in counted)
+    return [
+        record.evolve(prompt_tokens=max(1, round(per_byte * record.prompt_bytes)))
+        if record.prompt_tokens is None and record.prompt_bytes
+        else record
+        for record in records
+    ]
+
+
+def _block_tokens(records: Sequence[GatewayRecord]) -> float:
+    """Return the size of the median block; 0 when no size is known."""
+    sizes = sorted(
+        (record.prefix_block_tokens, len(record.prefix_blocks)) for record in records if record.prefix_block_tokens
+    )
+    half = sum(count for _, count in sizes) / 2
+    below = 0
+    for size, count in sizes:
+        below += count
+        if below >= half and count:
+            return size
+    return 0.0
 
 
 def _line(at_s: float, record: GatewayRecord) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class Columns:
     session: str | None = None
     tenant: str | None = None
     blocks: str | None = None
-    block_tokens: int = 0
+    block_tokens: float = 0
 
     @property
     def required(self) -> tuple[str, str, str]:
@@ -62,7 +62,7 @@ class Parsed:
     rows: list[Row] = field(default_factory=list)
     broken: int = 0
     first_broken: str = ""
-    block_tokens: int = 0
+    block_tokens: float = 0
 
 
 class _Broken(Exception):
@@ -81,7 +81,7 @@ def parse_rows(text: str, *, source: str, columns: Columns | None) -> Parsed:
         raise InvalidInput(
             f"trace {source} has no column {', '.join(missing)}", allowed=", ".join(sorted(names)) or "none found"
         )
-    parsed = Parsed(block_tokens=chosen.block_tokens or int(header.get("block_tokens") or 0))
+    parsed = Parsed(block_tokens=chosen.block_tokens or float(header.get("block_tokens") or 0))
     for number, record in records:
         _take(parsed, number, record, chosen)
     return parsed

@@ -38,7 +38,7 @@ class Trace:
     output_tokens: Ints  # (n,)
     session: Ints | None = None  # (n,), number of the session, -1 for none
     blocks: tuple[tuple[int, ...], ...] | None = None  # (n,) ids of prompt blocks; equal ids share their tokens
-    block_tokens: int = 0
+    block_tokens: float = 0  # of recorded text not whole: the mean
     citation: str = ""
     broken: int = 0
     first_broken: str = ""

@@ -27,11 +27,14 @@ class SpooledRecords:
 
     At most `window` records are kept, the latest by arrival. A question that reaches further back is answered from the
     files as long as the gateways keep them, so nothing is ever left out, it only takes longer.
+
+    The hashes of prompt blocks, tens of kB for a long prompt, are dropped unless `with_blocks`: only traces need them.
     """
 
-    def __init__(self, data_dir: Path, *, window: int = LARGEST_WINDOW) -> None:
+    def __init__(self, data_dir: Path, *, window: int = LARGEST_WINDOW, with_blocks: bool = False) -> None:
         self._folder = records_dir(data_dir)
         self._window = window
+        self._with_blocks = with_blocks
         self._offsets: dict[str, int] = {}
         self._kept: list[GatewayRecord] = []
         self._complete_from: datetime | None = None  # memory holds everything that arrived at or after this
@@ -57,7 +60,7 @@ class SpooledRecords:
             self._offsets, self._kept = {}, []
         self._take_in()
         if since < self._complete_from:
-            found = (record for _, lines in self._files(since, {}) for record in _parse(lines))
+            found = (record for _, lines in self._files(since, {}) for record in self._parse(lines))
             return sorted((record for record in found if record.at >= since), key=_arrival)
         return self._kept[bisect.bisect_left(self._kept, since, key=_arrival) :]
 
@@ -66,7 +69,7 @@ class SpooledRecords:
         assert self._complete_from is not None
         for name, lines in self._files(self._complete_from, self._offsets):
             self._offsets[name] = self._offsets.get(name, 0) + len(lines)
-            for record in _parse(lines):
+            for record in self._parse(lines):
                 if record.at >= self._complete_from:
                     bisect.insort(self._kept, record, key=_arrival)
         surplus = len(self._kept) - self._window
@@ -74,6 +77,18 @@ class SpooledRecords:
             # Not the instant of the last one forgotten: another one of that instant may be forgotten with it.
             self._complete_from = self._kept[surplus - 1].at + timedelta(microseconds=1)
             del self._kept[:surplus]
+
+    def _parse(self, lines: bytes) -> Iterable[GatewayRecord]:
+        for line in lines.splitlines():
+            if not line:
+                continue
+            try:
+                record = GatewayRecord.model_validate_json(line)
+            except ValidationError:  # what a killed gateway left of its last line
+                _log.warning("a broken line of %d bytes in the request records is skipped", len(line))
+                continue
+            # An empty tuple needs no validation, and this runs for every request.
+            yield record if self._with_blocks else record.model_copy(update={"prefix_blocks": ()})
 
     def _files(self, since: datetime, offsets: dict[str, int]) -> Iterator[tuple[str, bytes]]:
         """Whole lines behind `offsets`, per file that may hold requests that arrived at or after `since`.
@@ -111,16 +126,6 @@ def _whole_lines(path: Path, offset: int) -> bytes:
     except FileNotFoundError:  # its retention was over between listing and opening
         return b""
     return text[: text.rfind(b"\n") + 1]
-
-
-def _parse(lines: bytes) -> Iterable[GatewayRecord]:
-    for line in lines.splitlines():
-        if not line:
-            continue
-        try:
-            yield GatewayRecord.model_validate_json(line)
-        except ValidationError:  # what a killed gateway left of its last line
-            _log.warning("a broken line of %d bytes in the request records is skipped", len(line))
 
 
 def _arrival(record: GatewayRecord) -> datetime:

@@ -39,10 +39,13 @@ def record(
 ) -> None:
     """Make a trace of the requests that the gateways answered in the last hours: arrivals and lengths, never text."""
     now = datetime.now(UTC)
-    records = SpooledRecords(data).read(ServiceName(service), since=now - timedelta(hours=hours))
+    records = SpooledRecords(data, with_blocks=True).read(ServiceName(service), since=now - timedelta(hours=hours))
     path = data / _FOLDER / f"{_plain(name or f'{service}-{now:%Y%m%d-%H%M}')}.jsonl"
     recorded = record_trace(records, path)
-    typer.echo(f"{path}: {recorded.requests} requests, {recorded.left_out} left out (no token counts)")
+    typer.echo(
+        f"{path}: {recorded.requests} requests ({recorded.estimated} prompt lengths estimated from their bytes), "
+        f"{recorded.left_out} left out (no token counts)"
+    )
 
 
 @app.command("list")

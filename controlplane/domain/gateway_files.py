@@ -18,6 +18,11 @@ def table_path(data_dir: Path, gateway: str) -> Path:
     return data_dir / "gateways" / "tables" / f"{gateway}.json"
 
 
+def salt_path(data_dir: Path) -> Path:
+    """Return the file with the salt of the hashes in this installation's records."""
+    return data_dir / "gateways" / "records.salt"
+
+
 def records_dir(data_dir: Path) -> Path:
     """Folder of the request records, one file per gateway and hour."""
     return data_dir / "records"

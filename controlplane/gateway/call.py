@@ -12,6 +12,7 @@ from typing import Any
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from controlplane.gateway.fingerprint import Fingerprints, Prompt
 from controlplane.gateway.openai_errors import RequestRefused
 
 SESSION_HEADER = "X-Session-Id"
@@ -40,13 +41,15 @@ class Call:
     stream: bool
     session: str | None
     key: str | None
+    session_hash: str | None
+    prompt: Prompt
 
     def payload(self) -> bytes | io.BytesIO:
         """The body to send; large ones piecewise, so that writing them does not hold up other streams."""
         return self.body if len(self.body) <= _LARGE_BODY_BYTES else io.BytesIO(self.body)
 
 
-async def read_call(request: web.Request, *, key: str | None, max_body_bytes: int) -> Call:
+async def read_call(request: web.Request, *, key: str | None, max_body_bytes: int, fingerprints: Fingerprints) -> Call:
     """Read a request. Raises RequestRefused when the body is too large (413) or cannot be understood (400)."""
     body = await _read_body(request, max_body_bytes)
     fields = _parse(body)
@@ -54,6 +57,7 @@ async def read_call(request: web.Request, *, key: str | None, max_body_bytes: in
     if not isinstance(model, str) or not model:
         raise RequestRefused(400, "`model` is missing or not a string.", code="missing_model", param="model")
     request_id = uuid.uuid4().hex
+    session = session_of(request.headers, fields)
     return Call(
         request_id=request_id,
         path=request.path,
@@ -62,8 +66,10 @@ async def read_call(request: web.Request, *, key: str | None, max_body_bytes: in
         body=body,
         model=model,
         stream=fields.get("stream") is True,
-        session=session_of(request.headers, fields),
+        session=session,
         key=key,
+        session_hash=fingerprints.session(session),
+        prompt=fingerprints.prompt(fields),
     )
 
 

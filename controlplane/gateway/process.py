@@ -19,10 +19,11 @@ from random import Random
 from aiohttp import web
 
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.gateway_files import addresses_dir, records_dir, table_path
+from controlplane.domain.gateway_files import addresses_dir, records_dir, salt_path, table_path
 from controlplane.domain.routing import GatewayAddress, GatewayRecord
 from controlplane.gateway.admin import AdminPort
 from controlplane.gateway.drain import Drain
+from controlplane.gateway.fingerprint import Fingerprints, installation_salt
 from controlplane.gateway.last_table import load_table, write_atomically
 from controlplane.gateway.lock import alone
 from controlplane.gateway.metrics import Metrics
@@ -135,7 +136,8 @@ async def _open(
     await _in_background(spool.run, stack)
     metrics = Metrics(routing, spool)
     proxy = await _proxy(settings, routing, drain, _both(spool.keep, metrics.observe), stack)
-    data = DataPort(settings, routing, proxy, metrics, drain)
+    fingerprints = Fingerprints(installation_salt(salt_path(settings.data_dir)))
+    data = DataPort(settings, routing, proxy, metrics, drain, fingerprints)
     admin = AdminPort(settings, routing, spool, drain, table_path(settings.data_dir, settings.name), problem)
     admin_port = await _listen(admin.app(), settings.admin_host, settings.admin_port, stack, before_close=None)
     port = await _listen(

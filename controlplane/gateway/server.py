@@ -9,6 +9,7 @@ from aiohttp import web
 
 from controlplane.gateway.call import read_call
 from controlplane.gateway.drain import Drain
+from controlplane.gateway.fingerprint import Fingerprints
 from controlplane.gateway.keys import key_name
 from controlplane.gateway.metrics import Metrics
 from controlplane.gateway.openai_errors import RequestRefused, error_response
@@ -30,6 +31,7 @@ class DataPort:
     proxy: Proxy
     metrics: Metrics
     drain: Drain
+    fingerprints: Fingerprints
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=self.settings.max_body_bytes, middlewares=[self._edge])
@@ -60,7 +62,8 @@ class DataPort:
         arrival = self.proxy.begin()
         key = self._key(request)
         with self.drain.busy():
-            call = await read_call(request, key=key, max_body_bytes=self.settings.max_body_bytes)
+            limit = self.settings.max_body_bytes
+            call = await read_call(request, key=key, max_body_bytes=limit, fingerprints=self.fingerprints)
             return await self.proxy.serve(request, call, arrival)
 
     async def _models(self, request: web.Request) -> web.StreamResponse:

@@ -50,6 +50,7 @@ class Tally:
 
     def record(self, now: float) -> GatewayRecord:
         """Return the record of the finished request."""
+        prompt, prompt_tokens = self.call.prompt, self._prompt_tokens()
         return GatewayRecord(
             **self._identity(self.call.request_id),
             status=500 if self.status is None else self.status,
@@ -57,7 +58,10 @@ class Tally:
             truncated=self.truncated,
             client_gone=self.client_gone,
             retries=self.retries,
-            prompt_tokens=self._count("prompt_tokens"),
+            prompt_tokens=prompt_tokens,
+            prompt_bytes=prompt.text_bytes,
+            prefix_blocks=prompt.blocks,
+            prefix_block_tokens=prompt.block_tokens(prompt_tokens),
             output_tokens=self.watch.output_tokens if self.watch else self._count("completion_tokens"),
             ttft_ms=self._ttft_ms(),
             tpot_ms=self._tpot_ms(),
@@ -84,7 +88,13 @@ class Tally:
             "path": self.call.path,
             "stream": self.call.stream,
             "key": self.call.key,
+            "session": self.call.session_hash,
         }
+
+    def _prompt_tokens(self) -> int | None:
+        """The engine's count where the client asked for it; token ids count themselves."""
+        counted = self._count("prompt_tokens")
+        return self.call.prompt.tokens if counted is None else counted
 
     def _count(self, name: str) -> int | None:
         counted = (self.watch.usage if self.watch else self.usage or {}).get(name)

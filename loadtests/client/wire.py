@@ -35,7 +35,7 @@ class RequestWriter:
         self._priorities = compact(schedule.priority)
         self._block_starts = schedule.block_starts
         self._block_ids = schedule.block_ids
-        self._block_tokens = int(schedule.block_tokens[0])
+        self._block_tokens = float(schedule.block_tokens[0])
 
     def render(self, index: int) -> bytes:
         body = self._before + self._prompt(index) + self._after + self._rest(index)

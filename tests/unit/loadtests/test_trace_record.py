@@ -45,7 +45,7 @@ def trace(arrival_s: list[float], prompt: list[int] | None = None, **more: Any) 
 
 def test_live_records_become_a_trace_of_lengths_and_gaps(tmp_path: Path) -> None:
     records = [live(5, prompt_tokens=7, session="a"), live(2, prefix_blocks=(1, 2), prefix_block_tokens=16), live(9)]
-    assert record_trace(records, tmp_path / "t.jsonl") == (3, 0)
+    assert record_trace(records, tmp_path / "t.jsonl") == (3, 0, 0)
     found = load_trace(str(tmp_path / "t.jsonl"))
     assert found.arrival_s.tolist() == [0.0, 3.0, 7.0]
     assert found.prompt_tokens.tolist() == [100, 7, 100]
@@ -57,9 +57,25 @@ def test_live_records_become_a_trace_of_lengths_and_gaps(tmp_path: Path) -> None
 
 def test_requests_without_lengths_are_left_out_and_counted(tmp_path: Path) -> None:
     records = [live(1), live(2, output_tokens=None, status=503, error="upstream"), live(3, retried=True)]
-    assert record_trace(records, tmp_path / "t.jsonl") == (1, 1)
+    assert record_trace(records, tmp_path / "t.jsonl") == (1, 1, 0)
     with pytest.raises(InvalidInput, match="nothing to record"):
         record_trace(records[1:], tmp_path / "none.jsonl")
+
+
+def test_prompts_the_engine_did_not_count_are_estimated_from_their_bytes(tmp_path: Path) -> None:
+    counted = live(1, prompt_tokens=100, prompt_bytes=500)
+    uncounted = live(2, prompt_tokens=None, prompt_bytes=2000)
+    unknown = live(3, prompt_tokens=None)
+    assert record_trace([counted, uncounted, unknown], tmp_path / "t.jsonl") == (2, 1, 1)
+    assert load_trace(str(tmp_path / "t.jsonl")).prompt_tokens.tolist() == [100, 400]
+
+
+def test_blocks_of_text_have_the_size_of_the_median_block(tmp_path: Path) -> None:
+    """A short chat's template weighs on its few blocks; the many blocks of long prompts decide."""
+    short = live(1, prefix_blocks=(1,), prefix_block_tokens=90.0)
+    long = live(2, prefix_blocks=tuple(range(40)), prefix_block_tokens=27.6)
+    record_trace([short, long], tmp_path / "t.jsonl")
+    assert load_trace(str(tmp_path / "t.jsonl")).block_tokens == 27.6
 
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.csv"])

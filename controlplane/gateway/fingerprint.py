@@ -1,0 +1,155 @@
+"""What a record may know of a prompt: hashes of its blocks and of its session, salted per installation. Never text.
+
+A block's hash covers everything before it too: equal hashes mean an equal beginning, as in vLLM's prefix cache. Token
+ids make blocks of 16 ids, vLLM's own. Of text the gateway knows no tokens: blocks of 64 bytes (UTF-8), some 16 tokens;
+how many they were follows from the engine's count of the whole prompt. The salt never leaves the machine, so nobody who
+has the records can try out which text has which hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from array import array
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from controlplane.domain.errors import InvalidInput
+
+BLOCK_IDS = 16
+BLOCK_BYTES = 64
+MOST_BLOCKS = 1024
+"""16,384 ids or 65,536 bytes of text: what lies behind counts as not shared. About 1 ms of hashing."""
+
+_ID_BYTES = 4
+_HASH_BYTES = 6  # of the chain's 16 in the record: exact in JSON, and one in 3e14 for two to be equal by chance
+_SALT_BYTES = 32
+
+
+class Prompt(NamedTuple):
+    """A prompt without its text. `tokens` is known for token ids only, `text_bytes` for text only."""
+
+    blocks: tuple[int, ...] = ()
+    tokens: int | None = None
+    text_bytes: int | None = None
+
+    def block_tokens(self, prompt_tokens: int | None) -> float:
+        """Return how many tokens a block holds, given the engine's count of the prompt; 0 when nothing tells."""
+        if self.tokens is not None:
+            return float(BLOCK_IDS)
+        if not self.text_bytes or not prompt_tokens:
+            return 0.0
+        return round(BLOCK_BYTES * prompt_tokens / self.text_bytes, 3)
+
+
+class Fingerprints:
+    """Takes fingerprints under one salt."""
+
+    def __init__(self, salt: bytes) -> None:
+        self._salt = salt
+
+    def session(self, session: str | None) -> str | None:
+        if session is None:
+            return None
+        return hashlib.blake2b(session.encode("utf-8", "surrogatepass"), key=self._salt, digest_size=8).hexdigest()
+
+    def prompt(self, fields: Mapping[str, Any]) -> Prompt:
+        """Return the fingerprint of a request body's prompt. Several prompts in one request have none."""
+        scope = _scope(fields)
+        given = _only(fields.get("prompt", fields.get("input")))
+        if isinstance(given, list) and given:
+            return self._ids(given, scope)
+        text = _text(given, fields.get("messages"), fields.get("tools"))
+        if text is None:
+            return Prompt()
+        return Prompt(self._chain(text, BLOCK_BYTES, b"text" + scope), text_bytes=len(text))
+
+    def _ids(self, ids: list[Any], scope: bytes) -> Prompt:
+        try:
+            data = array("I", ids).tobytes()
+        except (TypeError, OverflowError):  # several prompts, or nothing an engine understands
+            return Prompt()
+        return Prompt(self._chain(data, _ID_BYTES * BLOCK_IDS, b"ids" + scope), tokens=len(ids))
+
+    def _chain(self, data: bytes, size: int, parent: bytes) -> tuple[int, ...]:
+        """Hash whole blocks, each with its parent; the rest at the end belongs to no block, as in vLLM."""
+        salt, blake2b, hashes = self._salt, hashlib.blake2b, []
+        for start in range(0, min(len(data) - size + 1, MOST_BLOCKS * size), size):
+            parent = blake2b(parent + data[start : start + size], key=salt, digest_size=16).digest()
+            hashes.append(int.from_bytes(parent[:_HASH_BYTES]))
+        return tuple(hashes)
+
+
+def installation_salt(path: Path) -> bytes:
+    """Return the installation's salt; the first gateway of a data folder makes it, readable by its owner only.
+
+    Raises InvalidInput when it cannot be read or made, or is no salt.
+    """
+    try:
+        if not path.exists():
+            _make_salt(path)
+        salt = path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"cannot use the salt of the request records {path}", why=str(error)) from error
+    if len(salt) != _SALT_BYTES:
+        why = f"it has {len(salt)} bytes, not {_SALT_BYTES}"
+        raise InvalidInput(f"the salt of the request records {path} is damaged", why=why, allowed="delete it")
+    return salt
+
+
+def _make_salt(path: Path) -> None:
+    """Make it whole or not at all; of several gateways that start together one wins and all use its salt."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(os.urandom(_SALT_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+
+
+def _scope(fields: Mapping[str, Any]) -> bytes:
+    """vLLM shares no cache between requests of different `cache_salt`."""
+    scope = fields.get("cache_salt")
+    return scope.encode("utf-8", "surrogatepass") if isinstance(scope, str) else b""
+
+
+def _only(given: object) -> object:
+    """Return the prompt of a list of one."""
+    return given[0] if isinstance(given, list) and len(given) == 1 and not isinstance(given[0], int) else given
+
+
+def _text(given: object, messages: object, tools: object) -> bytes | None:
+    if isinstance(given, str):
+        return given.encode("utf-8", "surrogatepass")
+    if not isinstance(messages, list):
+        return None
+    return b"\n".join(_pieces(tools, messages))
+
+
+def _pieces(tools: object, messages: list[Any]) -> Iterator[bytes]:
+    """What a chat template makes a prompt of, in its order: tools first, then who said what."""
+    if tools:
+        yield json.dumps(tools).encode()
+    for message in messages:
+        content = message.get("content") if isinstance(message, dict) else None
+        if isinstance(content, str) and len(message) == 2:
+            yield f"{message.get('role')}\n{content}".encode("utf-8", "surrogatepass")
+        else:
+            parts = {"content": [_part(part) for part in content]} if isinstance(content, list) else {}
+            plain = {**message, **parts} if isinstance(message, dict) else message
+            yield json.dumps(plain, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def _part(part: object) -> object:
+    """A text as it is; a picture or a sound by its digest: its bytes say nothing about its tokens."""
+    if isinstance(part, dict) and part.get("type") == "text":
+        return part.get("text")
+    return hashlib.blake2b(json.dumps(part).encode(), digest_size=16).hexdigest()
