@@ -26,7 +26,7 @@ def requests_needed(canary: float, stable: float, *, weight: int, margin: float)
     while seen < GIVEN_UP:
         control = expected(seen * (100 - weight) // weight, stable)
         evidence = Evidence(canary=expected(seen, canary), stable=control, control=Control.CONCURRENT)
-        misses, _ = compare(evidence, SLOS, options)
+        misses, *_ = compare(evidence, SLOS, options)
         if misses.low > margin:
             return "fail", seen
         if misses.high <= margin:

@@ -10,7 +10,7 @@ from controlplane.domain.analysis import Analysis, Comparison, Verdict
 from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout, RolloutState
 from dashboards import theme
 
-_NAMES = {"slo_miss_ratio": "SLO misses", "error_ratio": "errors"}
+_NAMES = {"slo_miss_ratio": "SLO misses", "error_ratio": "errors", "refusal_ratio": "refusals (4xx)"}
 
 
 def weights(rollout: Rollout, now: datetime) -> go.Figure:

@@ -23,12 +23,13 @@ class Counts(Value):
     slo_misses: int = Field(ge=0, description="Missed at least one latency limit (errors count as misses).")
     errors: int = Field(ge=0)
     truncated: int = Field(default=0, ge=0)
+    refused: int = Field(default=0, ge=0, description="Answered with 4xx by the engine; not among `requests`.")
 
 
 class Comparison(Value):
     """Canary's ratio minus stable's with an anytime-valid interval at the rollout's confidence."""
 
-    name: str = Field(examples=["slo_miss_ratio", "error_ratio"])
+    name: str = Field(examples=["slo_miss_ratio", "error_ratio", "refusal_ratio"])
     canary_ratio: float
     stable_ratio: float | None
     difference: float

@@ -1,15 +1,16 @@
 """The judge: is the canary worse than the stable control by more than the declared margin? Pure.
 
-Two ratios are compared, latency-limit misses and errors, each as canary − control with bounds that hold at every look
-(`anytime`), so judging once a second until something is certain keeps the stated confidence:
+Three ratios are compared, latency-limit misses, errors and refusals (4xx: a canary with a shorter context refuses what
+stable accepts), each as canary − control with bounds that hold at every look (`anytime`), so judging once a second
+until something is certain keeps the stated confidence:
 
 - FAIL when one of them is certainly above its margin (lower bound > margin),
-- PASS when both are certainly not (upper bound ≤ margin) and the step has its samples and its time,
+- PASS when all are certainly not (upper bound ≤ margin) and the step has its samples and its time,
 - INCONCLUSIVE otherwise.
 
 The margin is what the user declared to accept, so a difference inside it never fails. With alpha = 1 − confidence, a
-step fails wrongly with probability at most alpha: halved between the two comparisons (Bonferroni), joint bounds. It
-passes wrongly with probability at most alpha without any halving, because a pass needs both comparisons
+step fails wrongly with probability at most alpha: split over the comparisons (Bonferroni), joint bounds. It
+passes wrongly with probability at most alpha without any splitting, because a pass needs all comparisons
 (intersection-union test, Berger 1982); its upper bound is the canary's at 0.8 alpha less the control's at 0.2 alpha,
 which decides a canary that misses nothing after some 120 requests where the joint bound needs 220 (margin 0.05, 5 %).
 """
@@ -32,6 +33,7 @@ BURST_MIN_REQUESTS = 5
 """Fewer finished requests than this in the guard's window are no burst, whatever their share of 5xx."""
 
 
+_COMPARISONS = 3
 _CANARY_SHARE = 0.8  # of alpha, in the upper bound: the canary has fewer requests, so its bound is the wider one
 
 
@@ -54,6 +56,10 @@ class Outcome(NamedTuple):
     tpot_ms: float | None
     e2e_ms: float | None
 
+    @property
+    def refused(self) -> bool:
+        return 400 <= self.status < 500
+
 
 class Evidence(Value):
     """What a step is judged on."""
@@ -66,19 +72,25 @@ class Evidence(Value):
 def outcomes(records: Iterable[GatewayRecord], *, time_lapse: float) -> Sequence[Outcome]:
     """Convert records to engine time (× time_lapse, emulated seconds per wall-clock second).
 
-    Left out, as neither good nor bad of the engine: clients that hung up, and requests refused as the client's fault.
+    Left out, as neither good nor bad of the engine: clients that hung up. What the gateway itself refuses (no key, no
+    such model) has no record, so a 4xx here is always an engine's answer.
     """
-    return [_outcome(r, time_lapse) for r in records if not r.client_gone and not 400 <= r.status < 500]
+    return [_outcome(r, time_lapse) for r in records if not r.client_gone]
 
 
 def tally(requests: Iterable[Outcome], slos: SloSet) -> Counts:
-    """Count finished requests, those that missed any latency limit (errors do), errors and truncated streams."""
-    seen = [(misses_any(r, slos.latency), not r.ok, r.truncated) for r in requests]
+    """Count requests that were served, of them misses of any latency limit (errors do), errors and truncated streams.
+
+    Refused ones are counted by themselves: they are quick, and whose fault they are only the comparison can tell.
+    """
+    finished = list(requests)
+    seen = [(misses_any(r, slos.latency), not r.ok, r.truncated) for r in finished if not r.refused]
     return Counts(
         requests=len(seen),
         slo_misses=sum(missed for missed, _, _ in seen),
         errors=sum(error for _, error, _ in seen),
         truncated=sum(truncated for _, _, truncated in seen),
+        refused=len(finished) - len(seen),
     )
 
 
@@ -90,6 +102,7 @@ def add(counts: Iterable[Counts]) -> Counts:
         slo_misses=sum(c.slo_misses for c in each),
         errors=sum(c.errors for c in each),
         truncated=sum(c.truncated for c in each),
+        refused=sum(c.refused for c in each),
     )
 
 
@@ -100,7 +113,7 @@ def guard(requests: Sequence[Outcome], evidence: Evidence, options: RolloutOptio
         reason = f"{canary.truncated} canary streams were truncated (limit {options.guard_truncated})"
         return _failed("truncated", reason, evidence, now)
     since = now - timedelta(seconds=options.guard_window_s)
-    recent = [r for r in requests if r.finished_at >= since]
+    recent = [r for r in requests if r.finished_at >= since and not r.refused]
     bad = sum(r.status >= 500 for r in recent)
     if len(recent) >= BURST_MIN_REQUESTS and bad >= options.guard_5xx_ratio * len(recent):
         reason = f"{bad} of {len(recent)} canary requests ended in 5xx within {options.guard_window_s:g} s"
@@ -130,8 +143,11 @@ def could_not_measure(reason: str, now: datetime, last: Analysis | None) -> Anal
     return Analysis(verdict=Verdict.ERROR, reason=reason, at=now, canary=canary, stable=last.stable if last else None)
 
 
-def compare(evidence: Evidence, slos: SloSet, options: RolloutOptions) -> tuple[Comparison, Comparison]:
-    """Return canary minus control for misses and for errors, each with its anytime-valid bounds."""
+def compare(evidence: Evidence, slos: SloSet, options: RolloutOptions) -> tuple[Comparison, ...]:
+    """Return canary minus control for misses, errors and refusals, each with its anytime-valid bounds.
+
+    Without a stable request there is nothing to compare refusals with: nothing is promised about what clients ask.
+    """
     canary, stable = evidence.canary, evidence.stable
     alpha = 1 - options.confidence
     allowed_misses = min(1.0, sum(slo.allowed_miss_ratio for slo in slos.latency))
@@ -152,7 +168,20 @@ def compare(evidence: Evidence, slos: SloSet, options: RolloutOptions) -> tuple[
             margin=options.error_ratio_margin,
             alpha=alpha,
         ),
+        *_refusals(canary, stable, options, alpha),
     )
+
+
+def _refusals(canary: Counts, stable: Counts | None, options: RolloutOptions, alpha: float) -> tuple[Comparison, ...]:
+    if stable is None:
+        return ()
+    mine, others = (canary.refused, _asked(canary)), (stable.refused, _asked(stable))
+    margin = options.refusal_ratio_margin or max(options.miss_ratio_margin, options.error_ratio_margin)
+    return (_comparison("refusal_ratio", mine, others, limit=0.0, margin=margin, alpha=alpha),)
+
+
+def _asked(counts: Counts) -> int:
+    return counts.requests + counts.refused
 
 
 def _comparison(
@@ -180,8 +209,8 @@ def _comparison(
 def _bounds(canary: tuple[int, int], stable: tuple[int, int] | None, limit: float, alpha: float) -> tuple[float, float]:
     """Return what the difference is at least (to fail) and at most (to pass), each at its own confidence."""
     if stable is None:
-        return miss_ratio_bounds(*canary, alpha / 2)[0] - limit, miss_ratio_bounds(*canary, alpha)[1] - limit
-    low, _ = difference_bounds(*canary, *stable, alpha / 2)
+        return miss_ratio_bounds(*canary, alpha / _COMPARISONS)[0] - limit, miss_ratio_bounds(*canary, alpha)[1] - limit
+    low, _ = difference_bounds(*canary, *stable, alpha / _COMPARISONS)
     _, canary_high = miss_ratio_bounds(*canary, _CANARY_SHARE * alpha)
     stable_low, _ = miss_ratio_bounds(*stable, (1 - _CANARY_SHARE) * alpha)
     return low, canary_high - stable_low

@@ -168,6 +168,12 @@ class RolloutOptions(Value):
     )
     miss_ratio_margin: float = Field(default=0.05, gt=0, lt=1, description="How much more the canary may miss.")
     error_ratio_margin: float = Field(default=0.02, gt=0, lt=1)
+    refusal_ratio_margin: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="How much more the canary may answer with 4xx. None: the wider of the two.",
+    )
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     guard_crashes: int = Field(default=1, ge=1, description="Canary engine exits that abort at once.")
     guard_5xx_ratio: float = Field(default=0.2, gt=0, le=1, description="5xx share over the last seconds that aborts.")

@@ -186,7 +186,10 @@ def _counts(analysis: Analysis) -> None:
     parts = [("canary", theme.CANARY, analysis.canary)]
     if analysis.stable is not None:
         parts.append(("stable", theme.STABLE, analysis.stable))
-    columns = [Column("Revision"), *(Column(t, True) for t in ("Requests", "SLO misses", "Errors", "Truncated"))]
+    columns = [
+        Column("Revision"),
+        *(Column(t, True) for t in ("Requests", "SLO misses", "Errors", "Truncated", "Refused (4xx)")),
+    ]
     rows = [[components.pill(name, colour), *_numbers(counts)] for name, colour, counts in parts]
     components.table(columns, rows)
 
@@ -196,7 +199,13 @@ def _numbers(counts: Counts) -> list[str]:
         ratio = part / counts.requests if counts.requests else None
         return f"{part} ({words.percent(ratio)})"
 
-    return [str(counts.requests), share(counts.slo_misses), share(counts.errors), str(counts.truncated)]
+    return [
+        str(counts.requests),
+        share(counts.slo_misses),
+        share(counts.errors),
+        str(counts.truncated),
+        str(counts.refused),
+    ]
 
 
 def _timeline(client: ApiClient, rollout: Rollout) -> None:

@@ -18,8 +18,8 @@ OPTIONS = RolloutOptions()
 STEP = StepSpec(weight_percent=5, min_samples=50, min_s=10)
 
 
-def counts(requests: int, misses: int = 0, errors: int = 0, truncated: int = 0) -> Counts:
-    return Counts(requests=requests, slo_misses=misses, errors=errors, truncated=truncated)
+def counts(requests: int, misses: int = 0, errors: int = 0, truncated: int = 0, refused: int = 0) -> Counts:
+    return Counts(requests=requests, slo_misses=misses, errors=errors, truncated=truncated, refused=refused)
 
 
 def verdict(
@@ -100,6 +100,32 @@ def test_the_verdict_says_when_its_control_is_not_beside_it() -> None:
     assert "earlier steps" in judged.reason
 
 
+def test_a_canary_that_refuses_what_stable_accepts_fails() -> None:
+    failed = verdict(counts(140, refused=60), counts(3800))
+    assert failed.verdict is Verdict.FAIL
+    assert "refusal_ratio" in failed.reason
+
+
+def test_a_canary_that_refuses_everything_fails_without_a_single_request_served() -> None:
+    assert verdict(counts(0, refused=40), counts(760)).verdict is Verdict.FAIL
+
+
+def test_requests_that_both_refuse_are_the_clients_fault() -> None:
+    assert verdict(counts(4000, refused=1000), counts(76000, refused=19000)).verdict is Verdict.PASS
+
+
+def test_refusals_have_a_margin_of_their_own() -> None:
+    evidence = Evidence(canary=counts(800, refused=200), stable=counts(9500, refused=500), control=Control.CONCURRENT)
+    for margin, expected in ((None, Verdict.FAIL), (0.2, Verdict.PASS)):
+        options = RolloutOptions(refusal_ratio_margin=margin)
+        found = judge(evidence, SLOS, options, STEP, started_at=NOW, now=after(60))
+        assert found.verdict is expected
+
+
+def test_without_a_stable_request_refusals_are_judged_by_nobody() -> None:
+    assert [each.name for each in verdict(counts(2000), None).comparisons] == ["slo_miss_ratio", "error_ratio"]
+
+
 def test_requests_count_in_engine_time_and_the_client_s_doing_is_left_out() -> None:
     records = [
         record(ttft_ms=51),  # 510 ms of emulated time at a time-lapse of 10
@@ -109,7 +135,7 @@ def test_requests_count_in_engine_time_and_the_client_s_doing_is_left_out() -> N
         record(status=502, error="upstream_5xx", ttft_ms=None),
         record(status=200, error="upstream_stall", truncated=True),
     ]
-    assert tally(outcomes(records, time_lapse=10), SLOS) == counts(4, misses=3, errors=2, truncated=1)
+    assert tally(outcomes(records, time_lapse=10), SLOS) == counts(4, misses=3, errors=2, truncated=1, refused=1)
 
 
 def test_pooled_counts_add_up() -> None:

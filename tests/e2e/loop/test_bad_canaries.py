@@ -18,7 +18,7 @@ def test_a_slower_canary_is_rolled_back_by_its_verdict(tmp_path: Path) -> None:
     with installation(tmp_path, slos=slos, engine=ENGINE, rollout=CAREFUL | {"steps": steps}) as fleet:
         traffic = fleet.traffic(rate_rps=4)
         traffic.start()
-        rollout = _roll_out(fleet, "slow-factor=8")
+        rollout = _roll_out(fleet, {"emulator-fault": "slow-factor=8"})
         report = traffic.stop()
         assert rollout["state"] == "aborted"
         analysis = rollout["steps"][-1]["analysis"]
@@ -32,7 +32,7 @@ def test_a_crashing_canary_is_rolled_back_at_once_and_only_its_own_streams_break
     with installation(tmp_path, engine=ENGINE, rollout=CAREFUL) as fleet:
         traffic = fleet.traffic(rate_rps=4)
         traffic.start()
-        rollout = _roll_out(fleet, "crash-after-requests=8")
+        rollout = _roll_out(fleet, {"emulator-fault": "crash-after-requests=8"})
         report = traffic.stop()
         assert rollout["state"] == "aborted"
         assert rollout["steps"][-1]["analysis"]["guard"] is not None
@@ -42,8 +42,23 @@ def test_a_crashing_canary_is_rolled_back_at_once_and_only_its_own_streams_break
         assert report.truncated == 0
 
 
-def _roll_out(fleet: Installation, fault: str) -> dict[str, Any]:
-    flags = ENGINE["flags"] | {"max-num-batched-tokens": 4096, "emulator-fault": fault}
+def test_a_canary_that_refuses_long_prompts_is_rolled_back_by_its_verdict(tmp_path: Path) -> None:
+    """A shorter context frees memory and makes what is served faster: only the refusals tell."""
+    with installation(tmp_path, engine=ENGINE, rollout=CAREFUL) as fleet:
+        traffic = fleet.traffic(rate_rps=4)
+        traffic.start()
+        rollout = _roll_out(fleet, {"max-model-len": 256})
+        traffic.stop()
+        assert rollout["state"] == "aborted"
+        analysis = rollout["steps"][-1]["analysis"]
+        assert (analysis["verdict"], analysis["guard"]) == ("fail", None)
+        assert "refusal_ratio" in analysis["reason"]
+        assert analysis["canary"]["refused"] > 0
+        assert analysis["stable"]["refused"] == 0
+
+
+def _roll_out(fleet: Installation, changes: dict[str, object]) -> dict[str, Any]:
+    flags = ENGINE["flags"] | {"max-num-batched-tokens": 4096} | changes
     fleet.api.post("/rollouts", {"service": "chat", "flags": flags, "replicas": 1})
     fleet.until("the rollout is over", lambda: fleet.rollout()["state"] in ("promoted", "aborted"), 180)
     return fleet.rollout()
