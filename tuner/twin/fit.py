@@ -19,8 +19,8 @@ from tuner.twin.gpus import find_gpu
 from tuner.twin.measurements import Cell, MeasuredEngine
 from tuner.twin.optimise import minimise
 from tuner.twin.profile import Parameters, Profile, Range, TermError
+from tuner.twin.replay import replay
 from tuner.twin.setup import EngineSetup, resolve, weight_bits
-from tuner.twin.simulate import simulate
 from tuner.twin.steptime import StepLoad, gpu_s
 from tuner.twin.validate import source_name
 
@@ -64,6 +64,7 @@ _KNOWN_SPREAD = 2.0
 _SEVERAL_GPUS: Mapping[str, tuple[float, float]] = {"allreduce_us": (8, 0.5)}
 _TOLERANCE = 0.04
 """Relative error that counts as met; beyond it the loss grows linearly."""
+_SEARCHES = 4
 _PERCENTILES = (10, 25, 50, 75, 90, 99)
 _LONG_PROMPT = 6000
 """The longest probes come last and carry one-off costs of their size."""
@@ -104,8 +105,10 @@ def fit_profile(
         fit = sum(term.weight * _pseudo_huber(term.errors) for term in terms)
         return fit + 0.5 * float(np.sum(((point - centre) / spread) ** 2))
 
-    best = minimise(loss, centre, spread / 2, generations=generations, seed=seed)
-    parameters, idle_ms = _parameters(names, best)
+    # The loss is rough (one request a step later changes a percentile), so searches end apart at about equal losses.
+    # Their middle is a better estimate than the luckiest of them.
+    ends = [minimise(loss, centre, spread / 2, generations=generations, seed=seed + n) for n in range(_SEARCHES)]
+    parameters, idle_ms = _parameters(names, np.mean(ends, axis=0))
     terms = _terms(used, parameters, idle_ms)
     return Profile(
         name=name,
@@ -181,7 +184,7 @@ def _terms(
     for engine, cells in used:
         setup = _setup(engine, parameters)
         for cell in cells:
-            for term in _cell_terms(setup, cell, parameters, idle_ms / 1e3):
+            for term in _cell_terms(setup, cell, idle_ms / 1e3):
                 errors, _ = found.setdefault(term.name, ([], term.weight))
                 errors.extend(term.errors.tolist())
     return tuple(Term(name, np.array(errors), weight) for name, (errors, weight) in found.items())
@@ -192,15 +195,12 @@ def _setup(engine: MeasuredEngine, parameters: Parameters) -> EngineSetup:
     return resolve(engine.shape, engine.gpu, engine.config, trial)
 
 
-def _cell_terms(setup: EngineSetup, cell: Cell, parameters: Parameters, idle_s: float) -> list[Term]:
+def _cell_terms(setup: EngineSetup, cell: Cell, idle_s: float) -> list[Term]:
     terms = [Term("decode step", _decode_errors(setup, cell), 0.8)] if cell.decode_steps else []
     if not cell.is_probe:
         return [*terms, Term("trace cell", _trace_errors(setup, cell), 0.5)]
-    # A burst's client sends late: replay what was really sent.
-    late = cell.lag_s - parameters.wire_token_us * 1e-6 * cell.requests.prompt_tokens
-    shifted = cell.requests._replace(scheduled_s=cell.requests.scheduled_s + late)
-    result = simulate(setup, shifted)
-    ttft, e2e = result.ttft_s + late + idle_s, result.e2e_s + late + idle_s
+    result = replay(setup, cell)
+    ttft, e2e = result.ttft_s + idle_s, result.e2e_s + idle_s
     several = cell.requests.output_tokens[0] > 1
     if len(ttft) > 1:
         medians = [
@@ -225,7 +225,7 @@ def _decode_errors(setup: EngineSetup, cell: Cell) -> Floats:
 
 
 def _trace_errors(setup: EngineSetup, cell: Cell) -> Floats:
-    result = simulate(setup, cell.requests)
+    result = replay(setup, cell)
     whole = ~np.isnan(cell.e2e_s)
     several = whole & (cell.requests.output_tokens > 1)
     measured_tpot = (cell.e2e_s - cell.ttft_s)[several] / (cell.requests.output_tokens[several] - 1)

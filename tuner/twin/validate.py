@@ -15,8 +15,9 @@ from tuner.twin.gpus import find_gpu
 from tuner.twin.measurements import Cell, MeasuredEngine
 from tuner.twin.predict import interval
 from tuner.twin.profile import Profile, shipped_profiles
+from tuner.twin.replay import replay
 from tuner.twin.setup import DoesNotFit, EngineSetup, resolve, weight_bits
-from tuner.twin.simulate import ResultArrays, simulate
+from tuner.twin.simulate import ResultArrays
 from tuner.twin.transfer import profile_for
 
 PERCENTILES = (50, 99)
@@ -95,7 +96,7 @@ def validate(engines: Iterable[MeasuredEngine], profile_for: ProfileFor = lambda
             if source_name(engine, cell) in setup.profile.sources:
                 left_out.append(source_name(engine, cell))
                 continue
-            result = simulate(setup, cell.requests)
+            result = replay(setup, cell)
             cells += _metrics(engine, cell, setup, result)
             foreseen = _predicted_saturated(cell, result)
             if cell.saturated:
@@ -171,8 +172,13 @@ def _metrics(engine: MeasuredEngine, cell: Cell, setup: EngineSetup, result: Res
 
 
 def _predicted_saturated(cell: Cell, result: ResultArrays) -> bool:
+    """The rule by which a measured cell counts as saturated, on what was predicted."""
     known = ~np.isnan(cell.ttft_s)
-    return float(np.percentile(result.ttft_s[known], 99)) >= SATURATED_TTFT_S
+    slow = float(np.percentile(result.ttft_s[known], 99)) >= SATURATED_TTFT_S
+    if cell.unfinished == 0:
+        return slow
+    cut_off_s = float(np.nanmax(cell.requests.scheduled_s + cell.e2e_s))
+    return slow or bool(np.any(cell.requests.scheduled_s + result.e2e_s > cut_off_s))
 
 
 def _saturated(engine: MeasuredEngine, cell: Cell, result: ResultArrays, *, foreseen: bool) -> SaturatedCell:
