@@ -18,7 +18,6 @@ import re
 import ssl
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from loadtests.client.connection import resolve
 from loadtests.client.dispatcher import Dispatcher, Share
 from loadtests.client.exchange import Exchange
 from loadtests.client.recorder import Recorder
+from loadtests.client.waiter import Waiter
 from loadtests.client.wire import RequestWriter
 from loadtests.plan import Plan, parse_target
 from loadtests.schedule import Schedule
@@ -92,7 +92,8 @@ class OpenLoopUser(User):
 
     def _measure(self, job: Job, recorder: Recorder) -> dict[str, object]:
         schedule = Schedule.load(Path(job.plan.schedule_path))
-        dispatcher = self._dispatcher(job, schedule, recorder)
+        waiter = Waiter()
+        dispatcher = self._dispatcher(job, schedule, recorder, waiter)
         _running.append(dispatcher)
         gc.collect()
         gc.disable()  # exchanges hold no cycles; a collection in the run would be lag
@@ -101,9 +102,10 @@ class OpenLoopUser(User):
             return dispatcher.run(_start_ns(job))
         finally:
             gc.enable()
+            waiter.close()
             _running.remove(dispatcher)
 
-    def _dispatcher(self, job: Job, schedule: Schedule, recorder: Recorder) -> Dispatcher:
+    def _dispatcher(self, job: Job, schedule: Schedule, recorder: Recorder, waiter: Waiter) -> Dispatcher:
         target = parse_target(job.plan.url)
         tls = ssl.create_default_context(cafile=job.plan.ca_file) if target.tls else None
         return Dispatcher(
@@ -112,7 +114,8 @@ class OpenLoopUser(User):
             address=resolve(target, tls),
             recorder=recorder,
             poller=get_original("select", "epoll")(),
-            wait=_waiter(),
+            wait=waiter.wait,
+            nap=waiter.nap,
             on_finish=lambda exchange: self._fire(job.plan, exchange),
         )
 
@@ -125,19 +128,6 @@ class OpenLoopUser(User):
             exception=RequestFailed(exchange.error) if exchange.error else None,
             context={},
         )
-
-
-def _waiter() -> Callable[[int], None]:
-    """Return what lets other greenlets run until a descriptor is readable."""
-    hub = gevent.get_hub()
-    watchers: dict[int, Any] = {}
-
-    def wait(fd: int) -> None:
-        if fd not in watchers:
-            watchers[fd] = hub.loop.io(fd, 1)
-        hub.wait(watchers[fd])
-
-    return wait
 
 
 def _spare(plan: Plan, schedule: Schedule) -> int:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from loadtests.client.connection import Address, Connection
 from loadtests.client.exchange import Exchange
+from loadtests.client.gathering import Gathering
 from loadtests.client.pool import ERR, HUP, IN, OUT, GeneratorFull, Poller, Pool
 from loadtests.client.recorder import Recorder
 from loadtests.client.timer import Alarm
@@ -26,8 +27,6 @@ _NEVER = 1 << 62
 _SECOND_NS = 1_000_000_000
 _SWEEP_NS = 50_000_000
 _STATUS_NS = 100_000_000
-_FIRST_GATHER_NS = 500_000
-_LONGEST_GATHER_NS = 4_000_000
 _SHORTEST_WAIT_NS = 200_000
 
 
@@ -41,7 +40,7 @@ class Share:
 
 
 class Dispatcher:
-    """Runs one share. `wait` blocks until a file descriptor is readable (gevent's way or select's)."""
+    """Runs one share. `wait` lets other greenlets run until a descriptor is readable; in a `nap` they sleep too."""
 
     def __init__(
         self,
@@ -52,11 +51,13 @@ class Dispatcher:
         recorder: Recorder,
         poller: Poller,
         wait: Callable[[int], None],
+        nap: Callable[[float], None],
         on_finish: Callable[[Exchange], None],
     ) -> None:
         plan = share.plan
         self._plan, self._schedule, self._writer = plan, share.schedule, writer
-        self._recorder, self._poller, self._wait, self._on_finish = recorder, poller, wait, on_finish
+        self._recorder, self._poller, self._on_finish = recorder, poller, on_finish
+        self._wait, self._nap = wait, nap
         scale = _SECOND_NS / plan.time_lapse
         self._indices = compact(share.indices)
         self._instants_ns = compact(share.schedule.scheduled_s[share.indices] * scale)
@@ -73,23 +74,21 @@ class Dispatcher:
         self._done = self._coalesced = self._unsent = self._by_kernel = self._reads = 0
         self._start_ns = self._next_sweep_ns = self._next_status_ns = 0
         self._late_ns = self._events = self._looked_ns = self._looks_ns = 0
-        self._gather_ns = int(_FIRST_GATHER_NS / plan.time_lapse)
+        self._gathering = Gathering(plan.time_lapse)
         self._drain_on_stop = plan.drain_on_stop
         self.stop_reason: str | None = None
 
     def prepare(self, spare: int) -> None:
         """Open `spare` connections before the clock starts."""
-        self._pool.spare = spare
-        self._pool.refresh(time.monotonic_ns(), busy=0)
+        self._pool.prepare(spare, time.monotonic_ns())
 
     def run(self, start_ns: int) -> dict[str, object]:
         """Send everything, wait for every answer, return the summary. `start_ns` is instant 0 of the schedule."""
         self._start_ns = self._next_status_ns = start_ns
         self._recorder.start(start_ns)
         while not self._over():
-            self._alarm.set(min(self._next_send_ns(), self._next_sweep_ns))
-            self._wait(self._poller.fileno())
             self._let_gather(time.monotonic_ns())
+            self._await_work()
             self._turn()
         return self._wind_up()
 
@@ -109,15 +108,18 @@ class Dispatcher:
         return self._start_ns + self._instants_ns[self._next]
 
     def _let_gather(self, now_ns: int) -> None:
-        """Wait a moment longer, so that one turn reads what came to many connections.
+        """Sleep a moment when tokens are sure to come meanwhile. Sends are never put off."""
+        left_ns = min(self._next_send_ns(), self._next_sweep_ns) - now_ns
+        moment_ns = min(self._gathering.moment_ns(len(self._busy)), left_ns)
+        if moment_ns > _SHORTEST_WAIT_NS:
+            self._nap(moment_ns / _SECOND_NS)
 
-        The kernel's stamps make that harmless as long as no two tokens of one stream come meanwhile: the moment is a
-        quarter of their usual gap. Sends are never put off.
-        """
-        until_ns = min(now_ns + self._gather_ns, self._next_send_ns())
-        if until_ns - now_ns > _SHORTEST_WAIT_NS:
-            self._alarm.set(until_ns)
-            self._wait(self._alarm.fd)
+    def _await_work(self) -> None:
+        """Wait for bytes or the next instant; at least at every sweep other greenlets get their turn."""
+        now_ns, send_ns = time.monotonic_ns(), self._next_send_ns()
+        if now_ns < send_ns or now_ns >= self._next_sweep_ns:
+            self._alarm.set(min(send_ns, self._next_sweep_ns))
+            self._wait(self._poller.fileno())
 
     def _turn(self) -> None:
         self._send_due()
@@ -255,7 +257,7 @@ class Dispatcher:
             self._done += 1
             self._coalesced += exchange.meter.coalesced
             self._events += exchange.meter.events
-            self._adapt(exchange)
+            self._gathering.learn(exchange.meter)
             self._recorder.add(
                 exchange,
                 int(self._schedule.prompt_tokens[exchange.index]),
@@ -263,13 +265,6 @@ class Dispatcher:
             )
             self._on_finish(exchange)
         self._finished.clear()
-
-    def _adapt(self, exchange: Exchange) -> None:
-        """Let the gathering time follow the gaps between tokens, slowly; the shortest wait is none."""
-        meter = exchange.meter
-        if meter.events > 1:
-            quarter_ns = (meter.last_ns - meter.first_ns) / (4 * (meter.events - 1))
-            self._gather_ns += int((min(quarter_ns, _LONGEST_GATHER_NS) - self._gather_ns) / 8)
 
     def _write_status(self, now_ns: int) -> None:
         self._recorder.status(now_ns=now_ns, sent=self._next, finished=self._done, in_flight=len(self._busy))

@@ -1,0 +1,36 @@
+"""How long the client lets tokens gather before it reads."""
+
+from __future__ import annotations
+
+import pytest
+
+from loadtests.client.gathering import Gathering
+from loadtests.meter import TokenMeter
+
+
+def stream(gap_ms: int, tokens: int = 33) -> TokenMeter:
+    meter = TokenMeter()
+    for number in range(tokens):
+        meter.take(b"", b'{"choices":[{"text":"a"}]}', 1 + number * gap_ms * 1_000_000)
+    return meter
+
+
+@pytest.mark.parametrize(("gap_ms", "moment_ms"), [(2, 0.5), (8, 2.0), (12, 3.0), (100, 4.0)])
+def test_moment_follows_a_quarter_of_the_gaps_up_to_a_limit(gap_ms: int, moment_ms: float) -> None:
+    gathering = Gathering(time_lapse=1.0)
+    for _ in range(100):
+        gathering.learn(stream(gap_ms))
+    assert gathering.moment_ns(streams=100) == pytest.approx(moment_ms * 1e6, rel=0.01)
+
+
+def test_few_streams_are_read_at_once() -> None:
+    gathering = Gathering(time_lapse=1.0)
+    assert gathering.moment_ns(streams=3) == 0
+    assert gathering.moment_ns(streams=4) > 0
+
+
+def test_stream_of_one_token_teaches_nothing() -> None:
+    gathering = Gathering(time_lapse=1.0)
+    before = gathering.moment_ns(streams=9)
+    gathering.learn(stream(100, tokens=1))
+    assert gathering.moment_ns(streams=9) == before
