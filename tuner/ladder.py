@@ -2,11 +2,15 @@
 
 A candidate starts at the rate it has to beat. If it misses there for certain it is dropped: nothing below can make it
 the winner. Otherwise the rates climb until one fails, fall until one passes, and the bracket between them is narrowed
-until it is as thin as `precision`.
+until its middle is within `precision` of either end.
+
+A level that failed early would have failed as a whole: misses cannot be taken back. A level that passed early may yet
+fail, because a queue that grows slowly shows late. So an early pass only says where to go next (`whole` is false), the
+low end of the final bracket is always a level that ran its whole time, and near a known failure a level may not pass
+early at all (`may_pass_early`). Failures are cheap (8-40 s), whole passes are what a ladder costs.
 
 How far a level was from its limits says where the capacity lies: `pressure` is the worst miss ratio over the allowed
-one, and the next rate is where a straight line through the logarithms of the two nearest pressures crosses 1. That
-saves about a third of the levels of plain bisection, and never leaves the bracket.
+one, and the next rate is where a straight line through the logarithms of the two nearest pressures crosses 1.
 """
 
 from __future__ import annotations
@@ -18,18 +22,26 @@ from pydantic import Field
 from controlplane.domain.base import Value
 from controlplane.domain.capacity import Capacity
 
-_FIRST_STEP = 1.25  # above a pass without a forecast
-_STEP_GROWTH = 1.5
-_MAX_STEP = 4.0
+_STEEPNESS = 3.0  # least power of the rate with which miss ratios were seen to grow near their limit
+_MIN_STEP, _MAX_STEP = 1.12, 1.3
+_STEP_GROWTH, _FARTHEST = 1.3, 4.0
+_ROOM = 1.5  # final brackets between an early pass and the nearest failure
+_NEAR_WIDTH = 1.4  # final brackets between two levels near their limit
+_NEAR_PRESSURE = 2.0
 _FAR_PRESSURE = 4.0  # a level this far from its limits tells only the direction
 
 
 class LadderOptions(Value):
-    """`precision` is the relative width at which the bracket is thin enough."""
+    """`precision` is the relative distance of the capacity from either end of the final bracket."""
 
     precision: float = Field(default=0.05, gt=0, lt=1)
     max_levels: int = Field(default=10, ge=1)
     floor_rps: float = Field(default=0.05, gt=0, description="Below this a replica is of no use.")
+
+    @property
+    def width(self) -> float:
+        """The ratio of the final bracket's ends."""
+        return (1 + self.precision) ** 2
 
 
 class Rung(Value):
@@ -39,6 +51,7 @@ class Rung(Value):
     passed: bool
     certain: bool
     pressure: float | None = Field(default=None, ge=0)
+    whole: bool = Field(default=True, description="False for a pass before its time, which proves little.")
 
 
 class Ladder(Value):
@@ -56,9 +69,13 @@ class Ladder(Value):
 
     @property
     def low_rps(self) -> float:
-        """The highest rate that passed below every failure; 0 when none did."""
-        high = self.high_rps
-        return max((rung.rate_rps for rung in self.rungs if rung.passed and rung.rate_rps < high), default=0.0)
+        """The highest rate that passed below every failure, early or not; 0 when none did."""
+        return self._highest_pass(firm=False)
+
+    @property
+    def firm_rps(self) -> float:
+        """The highest rate that passed as a whole level below every failure; 0 when none did."""
+        return self._highest_pass(firm=True)
 
     @property
     def high_rps(self) -> float:
@@ -85,39 +102,64 @@ class Ladder(Value):
             return self._below(high)
         return self._between(low, high)
 
+    def may_pass_early(self, rate_rps: float) -> bool:
+        """Say whether an early pass at this rate would leave room for a later, whole one."""
+        return self.high_rps > rate_rps * math.pow(self.options.width, _ROOM)
+
     def capacity(self) -> Capacity | None:
         """Return what the levels add up to; None when no rate passed."""
-        low, high = self.low_rps, self.high_rps
+        low, high = self.firm_rps or self.low_rps, self.high_rps
         if low == 0:
             return None
         if math.isinf(high):
             return Capacity(rps=low, low_rps=low, high_rps=low, censored=True)
-        return Capacity(rps=self._crossing(low, high), low_rps=low, high_rps=high)
+        found, off = self._crossing(low, high), 1 + self.options.precision
+        if high / low > math.pow(self.options.width, _NEAR_WIDTH) * (1 + 1e-9):  # it ran out of levels
+            return Capacity(rps=found, low_rps=low, high_rps=high)
+        return Capacity(rps=found, low_rps=found / off, high_rps=found * off)
+
+    def _highest_pass(self, *, firm: bool) -> float:
+        high = self.high_rps
+        passes = [rung for rung in self.rungs if rung.passed and (rung.whole or not firm)]
+        return max((rung.rate_rps for rung in passes if rung.rate_rps < high), default=0.0)
 
     def _above(self, low: float) -> float:
-        step = min(_MAX_STEP, _FIRST_STEP * _STEP_GROWTH ** (len(self.rungs) - 1))
-        forecast = self.forecast_rps
-        if forecast is not None and low * (1 + self.options.precision) < forecast < low * _MAX_STEP:
-            return forecast * (1 + self.options.precision / 2)
-        return low * step
+        forecast, width = self.forecast_rps, self.options.width
+        if forecast is not None and low * width < forecast < low * _FARTHEST:
+            return forecast * (1 + self.options.precision)
+        return low * self._step(low)
 
     def _below(self, high: float) -> float | None:
         forecast = self.forecast_rps
-        step = min(_MAX_STEP, _FIRST_STEP * _STEP_GROWTH ** (len(self.rungs) - 1))
-        rate = high / step
-        if forecast is not None and high / _MAX_STEP < forecast < high * (1 - self.options.precision):
-            rate = forecast * (1 - self.options.precision / 2)
+        rate = high / self._step(high)
+        if forecast is not None and high / _FARTHEST < forecast < high / self.options.width:
+            rate = forecast / (1 + self.options.precision)
         return rate if rate >= self.options.floor_rps else None
 
+    def _step(self, rate: float) -> float:
+        """Return how far the limit may be from a level: little when it was near it, more each time it was not."""
+        farthest = min(_MAX_STEP * _STEP_GROWTH ** (len(self.rungs) - 1), _FARTHEST)
+        pressure = self._pressure(rate)
+        if pressure is None or not 1 / _FAR_PRESSURE < pressure < _FAR_PRESSURE:
+            return farthest
+        return min(max(math.pow(max(pressure, 1 / pressure), 1 / _STEEPNESS), _MIN_STEP), farthest)
+
     def _between(self, low: float, high: float) -> float | None:
-        thin = 1 + self.options.precision
-        if high / low <= thin * (1 + 1e-9):
+        width = self.options.width * (1 + 1e-9)
+        firm = self.firm_rps
+        if firm > 0 and (high / firm <= width or self._is_near(firm, high)):
             return None
-        if self._is_stuck():
+        if high / low <= width:
+            return high / self.options.width
+        if high / low <= width**2 or self._is_stuck():
             return math.sqrt(low * high)
-        crossing = self._crossing(low, high)
-        # Near an end, one probe a bracket's width away from it settles the level for good.
-        return max(min(crossing, high / thin), low * thin) if high / low > thin * thin else math.sqrt(low * high)
+        return max(min(self._crossing(low, high), high / self.options.width), low * self.options.width)
+
+    def _is_near(self, low: float, high: float) -> bool:
+        """True when both ends are so near the limit that a line between them finds it."""
+        ends = [self._pressure(low), self._pressure(high)]
+        near = all(end is not None and 1 / _NEAR_PRESSURE <= end <= _NEAR_PRESSURE for end in ends)
+        return near and high / low <= math.pow(self.options.width, _NEAR_WIDTH)
 
     def _is_stuck(self) -> bool:
         """True when the last two levels ended alike: interpolation then creeps along one end of the bracket."""
@@ -127,8 +169,9 @@ class Ladder(Value):
     def _crossing(self, low: float, high: float) -> float:
         """Return where the pressure is expected to be 1: geometric middle unless both ends tell how far they are."""
         below, above = self._pressure(low), self._pressure(high)
-        if below is None or above is None or not below < 1 < above:
+        if below is None or above is None or min(below, 1) == max(above, 1):
             return math.sqrt(low * high)
+        below, above = min(below, 1), max(above, 1)
         share = math.log(1 / below) / math.log(above / below)
         return low * float((high / low) ** share)
 

@@ -1,26 +1,35 @@
-"""Judging one rate level while it runs: it ends as soon as passing or failing is certain.
+"""Judging one rate level while it runs: it ends early once failing is certain, or passing is likely enough to go on.
 
-Two tests run side by side. A sequential one bounds the miss ratio of every limit at every look (`domain.anytime`), at a
-joint confidence. The other looks for over-saturation: a queue that keeps growing will break any TTFT limit, but tells
-so in latencies only much later. Requests in flight, counted at every look, are cut in blocks after the ramp-up; a level
-is over-saturated when their trend over the level is both larger than its noise and larger than what the limits leave.
+Three tests run side by side. A sequential one bounds the miss ratio of every limit at every look (`domain.anytime`), at
+a joint confidence. A plain count sees when more requests missed than the whole level allows: no later one can make up
+for them. The third looks for over-saturation: a queue that keeps growing will break any TTFT limit, but tells so in
+latencies only much later. Requests in flight, counted at every look, are cut in blocks after the ramp-up; a level is
+over-saturated when their trend over the level is larger than its noise and than what the limits leave, and first tokens
+take longer and longer.
+
+Passing cannot be certain before a level's time: a queue that grows slowly shows late. An early pass (`whole` is false)
+therefore only saves time far from the limit; the ladder does not let a level pass early where it would decide.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import median
 from typing import NamedTuple
 
 from controlplane.domain.anytime import miss_ratio_bounds
 from controlplane.domain.report import LoadTestReport, Validity
 from controlplane.domain.service import LevelOptions
-from controlplane.domain.slo import RequestOutcome, SloSet, misses
+from controlplane.domain.slo import LatencyMetric, RequestOutcome, SloSet, misses
 
 _ALPHA = 0.05
+_PASS_ALPHA = 0.2  # an early pass only says where to go next
 _BLOCKS = 8
 _TREND_T = 4.0  # two-sided p < 0.01 with 6 degrees of freedom
 _CHANCE = 6.0  # standard deviations between two counts of an engine that keeps up
+_SPARE = 1.05  # arrivals are random: a level may measure more requests than planned
+_WAITS_GROW = 1.5  # median TTFT of the last third over the first: a batch that grows slows prefills by less
 _LOOK_EVERY = 8  # requests between two looks at the bounds: each costs a few hundred microseconds
 
 
@@ -33,12 +42,16 @@ class Looks(NamedTuple):
 
 
 class LevelOutcome(NamedTuple):
-    """A level's end. `pressure` is the worst miss ratio over the allowed one; None without any finished request."""
+    """A level's end. `pressure` is the worst miss ratio over the allowed one; None without any finished request.
+
+    `whole` is false for a pass before the level's time: it holds for what was seen, and a queue may still build up.
+    """
 
     passed: bool
     certain: bool
     reason: str
     pressure: float | None
+    whole: bool = True
 
 
 class _Growth(NamedTuple):
@@ -50,7 +63,12 @@ class _Growth(NamedTuple):
 class LevelJudge:
     """Watches one level. Not reusable: make one per level."""
 
-    def __init__(self, slos: SloSet, options: LevelOptions) -> None:
+    def __init__(
+        self, slos: SloSet, options: LevelOptions, *, planned: float = math.inf, may_pass_early: bool = True
+    ) -> None:
+        """`planned` is how many requests the whole level is to measure."""
+        self._planned = planned
+        self._may_pass_early = may_pass_early
         self._limits = slos.latency
         self._max_error_ratio = slos.max_error_ratio
         self._options = options
@@ -61,6 +79,7 @@ class LevelJudge:
         self._errors = 0
         self._in_flight: list[tuple[float, int]] = []
         self._slowest_s = 0.0
+        self._ttfts_ms: list[float] = []
         self._decision: LevelOutcome | None = None
 
     def watch(self, progress: Looks) -> str | None:
@@ -86,16 +105,16 @@ class LevelJudge:
             return self._decision
         if report.validity is Validity.INVALID:
             return LevelOutcome(False, False, report.invalid_reason or "the generator could not keep up", None)
-        pressure = _report_pressure(report, self._max_error_ratio)
+        worst = _report_pressure(report, self._max_error_ratio)
         if report.completed + report.errors == 0:
             return LevelOutcome(False, False, "no request finished", None)
         if trend := self._over_saturation(report.duration_s):
-            return LevelOutcome(False, False, trend, max(pressure, 1.0 + 1e-9))
+            return LevelOutcome(False, False, trend, max(worst, 1.0 + 1e-9))
         failed = [str(check.slo) for check in report.slo_checks if not check.met]
         if report.error_ratio > self._max_error_ratio:
             failed.append(f"error ratio {report.error_ratio:.2%} > {self._max_error_ratio:.2%}")
         reason = f"misses {', '.join(failed)}" if failed else "meets every limit at the time limit"
-        return LevelOutcome(not failed, False, reason, pressure)
+        return LevelOutcome(not failed, False, reason, worst)
 
     def _count(self, records: Sequence[RequestOutcome]) -> None:
         for record in records[self._seen :]:
@@ -104,36 +123,39 @@ class LevelJudge:
                 self._misses[slo] += misses(record, slo)
             if record.e2e_ms is not None:
                 self._slowest_s = max(self._slowest_s, record.e2e_ms / 1000)
+            if record.ttft_ms is not None:
+                self._ttfts_ms.append(record.ttft_ms)
         self._seen = len(records)
 
     def _judge(self, elapsed_s: float) -> LevelOutcome | None:
         bounds = [(self._bounds(self._misses[slo]), slo.allowed_miss_ratio, str(slo)) for slo in self._limits]
         bounds.append((self._bounds(self._errors), self._max_error_ratio, "error ratio"))
         broken = [f"{name} ({low:.1%} of requests at least)" for (low, _), allowed, name in bounds if low > allowed]
+        # So many misses that no later request can make up for them.
+        spent = [s for s in self._limits if self._misses[s] > s.allowed_miss_ratio * self._planned * _SPARE + 1]
+        broken += [f"{slo} (by {self._misses[slo]} requests)" for slo in spent]
         if broken:
             return LevelOutcome(False, True, f"certainly misses {', '.join(broken)}", self._pressure())
         if elapsed_s < self._options.min_s:
             return None
         if trend := self._over_saturation(elapsed_s):
             return LevelOutcome(False, True, trend, max(self._pressure(), 1.0 + 1e-9))
+        if not self._may_pass_early:
+            return None
         # Errors need no certainty of their own: a ratio of 0.1 % would take thousands of requests to be sure of.
-        latency_sure = all(high <= allowed for (_, high), allowed, _ in bounds[:-1])
+        latency_sure = all(
+            miss_ratio_bounds(self._misses[s], self._seen, _PASS_ALPHA)[1] <= s.allowed_miss_ratio for s in self._limits
+        )
         errors_few = self._errors <= self._max_error_ratio * self._seen
-        if latency_sure and errors_few and self._is_settled(elapsed_s) and self._growth(elapsed_s) is None:
-            return LevelOutcome(True, True, "certainly meets every limit", self._pressure())
+        if latency_sure and errors_few and self._growth(elapsed_s) is None:
+            return LevelOutcome(True, False, "meets every limit so far", self._pressure(), whole=False)
         return None
 
     def _bounds(self, count: int) -> tuple[float, float]:
         return miss_ratio_bounds(count, self._seen, self._alpha)
 
     def _pressure(self) -> float:
-        # Half a miss more than seen: no misses in few requests is less far from the limit than in many.
-        ratios = [(self._misses[slo] + 0.5) / (self._seen + 1) / slo.allowed_miss_ratio for slo in self._limits]
-        return max(ratios)
-
-    def _is_settled(self, elapsed_s: float) -> bool:
-        """Say whether the level ran long enough for its slowest requests to have come back."""
-        return elapsed_s >= self._options.warmup_s + 2 * self._slowest_s
+        return max(pressure(self._misses[slo], self._seen, slo.allowed_miss_ratio) for slo in self._limits)
 
     def _over_saturation(self, elapsed_s: float) -> str | None:
         """Return the complaint when requests in flight grow by more than chance allows, else None."""
@@ -143,9 +165,22 @@ class LevelJudge:
         # Without any queue (M/G/inf) the count in flight has the variance of its mean: a burst of long answers looks
         # like growth. Where limits are missed already, half as much growth tells the cause.
         chance = math.sqrt(2 * growth.mean) * (_CHANCE / 2 if self._pressure() > 1 else _CHANCE)
-        if growth.slope * growth.span_s <= chance:
+        if growth.slope * growth.span_s <= chance or not self._waits_grow():
             return None
         return f"over-saturated: {growth.slope:.2f} more requests in flight every second"
+
+    def _waits_grow(self) -> bool:
+        """Say whether first tokens take longer and longer.
+
+        Answers that take longer than the level so far also add to the requests in flight, without any queue: the
+        slowest of them have not been seen yet, so the ramp-up seems over too early.
+        """
+        third = len(self._ttfts_ms) // 3
+        if third == 0:
+            return False
+        first, last = median(self._ttfts_ms[:third]), median(self._ttfts_ms[-third:])
+        limits = [slo.limit_ms for slo in self._limits if slo.metric is LatencyMetric.TTFT]
+        return last > _WAITS_GROW * first and last > min(limits, default=0.0) / 2
 
     def _growth(self, elapsed_s: float) -> _Growth | None:
         """Return how requests in flight grow, None when they do not."""
@@ -177,11 +212,18 @@ def _block_trend(samples: Sequence[tuple[float, int]]) -> tuple[float, float, fl
     return slope, math.sqrt(residual / (_BLOCKS - 2) / spread), mean_y
 
 
+def pressure(misses: float, requests: int, allowed: float) -> float:
+    """Return the misses over the allowed ones, 1 being halfway between the last count that passes and the next.
+
+    Also, no misses in few requests are less far from the limit than in many.
+    """
+    return (misses + 0.5) / (requests * allowed + 1)
+
+
 def _report_pressure(report: LoadTestReport, max_error_ratio: float) -> float:
     finished = report.completed + report.errors
     ratios = [
-        (check.miss_ratio * finished + 0.5) / (finished + 1) / check.slo.allowed_miss_ratio
-        for check in report.slo_checks
+        pressure(check.miss_ratio * finished, finished, check.slo.allowed_miss_ratio) for check in report.slo_checks
     ]
     if max_error_ratio > 0:
         ratios.append(report.error_ratio / max_error_ratio)

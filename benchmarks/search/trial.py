@@ -48,7 +48,7 @@ class Laboratory:
         ladder = self._ladder(gpus, beat_log_cost, forecast_rps)
         capacity, load_s = float(self._truth.capacity_rps[row]), 0.0
         while (rate := ladder.next_rate()) is not None:
-            rung, seconds = self._level(rate, capacity)
+            rung, seconds = self._level(rate, capacity, ladder.may_pass_early(rate))
             ladder = ladder.climbed(rung)
             load_s += seconds
         found = None if ladder.is_dropped else ladder.capacity()
@@ -64,10 +64,15 @@ class Laboratory:
         beat = gpus / math.exp(beat_log_cost)
         return Ladder(options=options, start_rps=beat, beat_rps=beat, forecast_rps=forecast_rps)
 
-    def _level(self, rate: float, capacity: float) -> tuple[Rung, float]:
+    def _level(self, rate: float, capacity: float, may_pass_early: bool) -> tuple[Rung, float]:
         distance = (math.log(rate / capacity) if capacity > 0 else 5.0) + self._random.gauss(0, _NOISE)
         pressure = math.exp(min(_STEEPNESS * distance, 5.0))
-        certain = abs(distance) > _CLEAR
-        early_s = _EARLY_FAIL_S if distance > 0 else _EARLY_PASS_S
-        rung = Rung(rate_rps=rate, passed=pressure <= 1, certain=certain, pressure=pressure)
-        return rung, early_s if certain else _WHOLE_S
+        fails_early, passes_early = distance > _CLEAR, may_pass_early and distance < -_CLEAR
+        rung = Rung(
+            rate_rps=rate,
+            passed=pressure <= 1,
+            certain=fails_early,
+            pressure=pressure,
+            whole=not passes_early,
+        )
+        return rung, _EARLY_FAIL_S if fails_early else _EARLY_PASS_S if passes_early else _WHOLE_S

@@ -13,7 +13,7 @@ from controlplane.domain.hardware import GpuPool, usd_per_hour
 class Capacity(Value):
     """Highest request rate one replica sustains within every SLO, with a 95 % interval.
 
-    `low_rps` is a rate that passed, `high_rps` one that failed (or the highest tried: then `censored`).
+    `censored`: no rate tried was too high, so the capacity lies at `rps` or above.
     """
 
     rps: float = Field(ge=0)

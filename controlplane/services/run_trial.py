@@ -104,7 +104,7 @@ class TrialRunner:
 
     def _climb(self, trial: Trial, engine: Engine, spec: ServiceSpec, ladder: Ladder, load: _Load) -> Trial:
         while (rate := ladder.next_rate()) is not None:
-            level, outcome = self._level(trial, engine, spec, rate, load)
+            level, outcome = self._level(trial, engine, spec, _Step(rate, ladder.may_pass_early(rate)), load)
             trial = trial.evolve(levels=(*trial.levels, level))
             self.save(trial)
             if (died := self._death(trial, engine)) is not None:
@@ -120,9 +120,10 @@ class TrialRunner:
         return self.examine(judged, engine.url)
 
     def _level(
-        self, trial: Trial, engine: Engine, spec: ServiceSpec, rate: float, load: _Load
+        self, trial: Trial, engine: Engine, spec: ServiceSpec, step: _Step, load: _Load
     ) -> tuple[Level, LevelOutcome]:
-        judge = LevelJudge(spec.slos, spec.tuning.levels)
+        options, rate = spec.tuning.levels, step.rate_rps
+        judge = LevelJudge(spec.slos, options, planned=rate * options.max_s, may_pass_early=step.may_pass_early)
 
         def watch(progress: LoadProgress) -> str | None:
             self.check()
@@ -172,6 +173,11 @@ class TrialRunner:
 
     def _ended(self, trial: Trial, state: TrialState, reason: str | None) -> Trial:
         return trial.evolve(state=state, reason=reason, finished_at=self.clock())
+
+
+class _Step(NamedTuple):
+    rate_rps: float
+    may_pass_early: bool
 
 
 class _Load(NamedTuple):
@@ -227,4 +233,10 @@ def _request(spec: ServiceSpec, engine: Engine, rate: float, load: _Load) -> Loa
 
 
 def _rung(rate: float, outcome: LevelOutcome) -> Rung:
-    return Rung(rate_rps=rate, passed=outcome.passed, certain=outcome.certain, pressure=outcome.pressure)
+    return Rung(
+        rate_rps=rate,
+        passed=outcome.passed,
+        certain=outcome.certain,
+        pressure=outcome.pressure,
+        whole=outcome.whole,
+    )

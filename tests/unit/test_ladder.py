@@ -52,7 +52,7 @@ def test_the_bracket_holds_the_capacity_and_is_as_thin_as_asked(
     assert found is not None
     assert found.low_rps <= capacity * (1 + 1e-9)
     assert found.high_rps >= capacity * (1 - 1e-9)
-    assert found.high_rps / found.low_rps <= 1.05 * (1 + 1e-6)
+    assert found.high_rps / found.low_rps <= 1.05**2 * (1 + 1e-6)
     assert found.low_rps <= found.rps <= found.high_rps
 
 
@@ -87,3 +87,37 @@ def test_levels_are_never_more_than_allowed() -> None:
 def test_no_rate_is_tried_twice(capacity: float) -> None:
     rates = [rung.rate_rps for rung in climb(ladder(4.0), capacity).rungs]
     assert len(rates) == len(set(rates))
+
+
+def test_an_early_pass_next_to_a_failure_is_made_sure_of_by_a_whole_level() -> None:
+    unsure = ladder(10.0).evolve(
+        rungs=(
+            Rung(rate_rps=10.0, passed=True, certain=False, pressure=0.1, whole=False),
+            Rung(rate_rps=10.8, passed=False, certain=True, pressure=9.0),
+        )
+    )
+    rate = unsure.next_rate()
+    assert rate is not None
+    assert rate <= 10.0
+    assert not unsure.may_pass_early(rate)
+    settled = unsure.climbed(Rung(rate_rps=rate, passed=True, certain=False, pressure=0.1))
+    assert settled.next_rate() is None
+
+
+def test_a_level_may_pass_early_only_far_below_every_failure() -> None:
+    failed = ladder(10.0).climbed(Rung(rate_rps=10.0, passed=False, certain=True, pressure=9.0))
+    assert failed.may_pass_early(7.0)
+    assert not failed.may_pass_early(9.0)
+
+
+def test_two_whole_levels_near_their_limit_settle_it_by_the_line_between_them() -> None:
+    near = ladder(10.0).evolve(
+        rungs=(
+            Rung(rate_rps=10.0, passed=True, certain=False, pressure=0.7),
+            Rung(rate_rps=11.2, passed=False, certain=False, pressure=1.4),
+        )
+    )
+    assert near.next_rate() is None
+    found = near.capacity()
+    assert found is not None
+    assert 10.5 < found.rps < 10.7

@@ -70,11 +70,28 @@ def test_a_level_that_misses_clearly_ends_within_seconds() -> None:
 def test_a_level_that_meets_its_limits_clearly_ends_before_its_time() -> None:
     judge = LevelJudge(SLOS, OPTIONS)
     records = [record(i, 100) for i in range(600)]
-    assert watch(judge, records, [3], until_s=40) == "certainly meets every limit"
+    assert watch(judge, records, [3], until_s=40) == "meets every limit so far"
     outcome = judge.conclude(report(records))
-    assert (outcome.passed, outcome.certain) == (True, True)
+    assert (outcome.passed, outcome.certain, outcome.whole) == (True, False, False)
     assert outcome.pressure is not None
     assert outcome.pressure < 0.2
+
+
+def test_a_level_that_decides_does_not_pass_before_its_time() -> None:
+    judge = LevelJudge(SLOS, OPTIONS, may_pass_early=False)
+    records = [record(i, 100) for i in range(600)]
+    assert watch(judge, records, [3]) is None
+    outcome = judge.conclude(report(records))
+    assert (outcome.passed, outcome.whole) == (True, True)
+
+
+def test_a_level_ends_when_more_requests_missed_than_the_whole_of_it_allows() -> None:
+    # One in eight misses: too near to one in ten for the bounds, but 64 of the 60 allowed are gone before the end.
+    records = [record(i, 900 if i % 8 == 0 else 100) for i in range(600)]
+    assert watch(LevelJudge(SLOS, OPTIONS), records, [3], until_s=55) is None
+    reason = watch(LevelJudge(SLOS, OPTIONS, planned=600), records, [3], until_s=55)
+    assert reason is not None
+    assert "certainly misses P90 TTFT" in reason
 
 
 def test_no_level_passes_before_its_least_time() -> None:
@@ -94,9 +111,14 @@ def test_a_level_near_its_limit_is_decided_by_the_estimate_at_its_time() -> None
 
 def test_a_queue_that_keeps_growing_fails_the_level_before_latencies_do() -> None:
     judge = LevelJudge(SLOS, OPTIONS)
-    reason = watch(judge, [record(i, 450) for i in range(600)], list(range(0, 240, 4)))
+    reason = watch(judge, [record(i, 100 + 0.6 * i) for i in range(600)], list(range(0, 240, 4)))
     assert reason is not None
     assert reason.startswith("over-saturated")
+
+
+def test_answers_longer_than_the_level_so_far_are_no_over_saturation() -> None:
+    judge = LevelJudge(SLOS, OPTIONS, may_pass_early=False)
+    assert watch(judge, [record(i, 100) for i in range(600)], list(range(0, 240, 4))) is None
 
 
 def test_a_queue_that_only_fluctuates_is_no_over_saturation() -> None:
