@@ -7,8 +7,10 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 import typer
+from pydantic import ValidationError
 
 from controlplane.domain.errors import ExperimentFailed, FleetuneError
+from controlplane.domain.service import describe
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,7 +29,13 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except FleetuneError as error:
-            typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
-            raise typer.Exit(exit_code(error)) from error
+            raise _ended(str(error), exit_code(error)) from error
+        except ValidationError as error:  # an option's value that a domain value refuses
+            raise _ended(describe(error), 2) from error
 
     return guarded
+
+
+def _ended(message: str, code: int) -> typer.Exit:
+    typer.secho(f"error: {message}", err=True, fg=typer.colors.RED)
+    return typer.Exit(code)

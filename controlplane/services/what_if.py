@@ -9,12 +9,14 @@ import numpy as np
 from controlplane.domain.capacity import FleetSize, fleet_size, replicas_for, usd_per_million_tokens
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
+from controlplane.domain.launch import without_emulator_flags
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencyMetric
 from controlplane.domain.what_if import Expected, ExpectedPoint, WhatIf, WhatIfAnswer
 from controlplane.domain.workload import Lengths, SyntheticWorkload, TraceWorkload
 from controlplane.services.study_search import workload_at
 from tuner.first_tier import shape_of
+from tuner.knobs.schema import check_flags
 from tuner.twin.predict import RequestsAt, capacity, interval, is_saturated, notes
 from tuner.twin.profile import Profile
 from tuner.twin.setup import DoesNotFit, EngineSetup, resolve
@@ -30,13 +32,14 @@ _SPREAD = 0.8  # coefficient of variation of lengths a person gives as a mean on
 def what_if(spec: ServiceSpec, question: WhatIf, profile: Profile | None = None) -> WhatIfAnswer:
     """Return what the twin expects, by `profile` or else the nearest shipped one.
 
-    Raises InvalidInput when it does not know the model, the GPU or a flag's value.
+    Raises InvalidInput for a flag this engine version does not know, and for a model, GPU or value the twin does not.
     """
     shape = shape_of(spec)
     if shape is None:
         why = "the twin needs its config.json: a model folder, or a shape that ships with Fleetune"
         raise InvalidInput(f"the twin does not know the model {spec.model.path}", why=why)
     config = spec.baseline.with_flags(question.flags)
+    check_flags(without_emulator_flags(config), spec.engine.version)
     try:
         setup = resolve(shape, spec.gpus.type, config, profile)
     except DoesNotFit as refusal:

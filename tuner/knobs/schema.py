@@ -116,12 +116,9 @@ def _problem(schema: KnobSchema, name: str, value: FlagValue) -> str | None:
 def _unknown(schema: KnobSchema, name: str) -> str:
     elsewhere = [known for known in shipped_versions() if load_knobs(known).find(name) is not None]
     nearest = schema.nearest(name)
-    parts = [f"there is no --{name}"]
-    if elsewhere:
-        parts.append(f"(known in {', '.join(elsewhere)})")
-    if nearest:
-        parts.append(f"did you mean --{nearest}?")
-    return " ".join(parts)
+    known_in = f" (known in {', '.join(elsewhere)})" if elsewhere else ""
+    hint = f", did you mean --{nearest}?" if nearest else ""
+    return f"there is no --{name}{known_in}{hint}"
 
 
 def _fits(flag: KnobFlag, value: FlagValue) -> bool:

@@ -61,6 +61,19 @@ def test_predict_gives_json_to_programs(service: str) -> None:
     assert answer["point"]["latency"]["ttft_ms_p99"]["value"] > 0
 
 
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--rate", "-1"), "rate_rps: Input should be greater than 0"),
+        (("--set", "max-nm-seqs=20"), "there is no --max-nm-seqs, did you mean --max-num-seqs?"),
+    ],
+)
+def test_predict_refuses_what_cannot_be(service: str, words: tuple[str, str], complaint: str) -> None:
+    code, text = run("predict", "-f", service, *words)
+    assert code == 2
+    assert complaint in " ".join(text.split())
+
+
 def test_predict_says_why_an_engine_would_not_start(service: str) -> None:
     code, text = run("predict", "-f", service, "--set", "gpu-memory-utilization=0.1")
     assert code == 0
