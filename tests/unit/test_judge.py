@@ -116,7 +116,7 @@ def test_requests_that_both_refuse_are_the_clients_fault() -> None:
 
 def test_refusals_have_a_margin_of_their_own() -> None:
     evidence = Evidence(canary=counts(800, refused=200), stable=counts(9500, refused=500), control=Control.CONCURRENT)
-    for margin, expected in ((None, Verdict.FAIL), (0.2, Verdict.PASS)):
+    for margin, expected in ((None, Verdict.FAIL), (0.3, Verdict.PASS)):
         options = RolloutOptions(refusal_ratio_margin=margin)
         found = judge(evidence, SLOS, options, STEP, started_at=NOW, now=after(60))
         assert found.verdict is expected
