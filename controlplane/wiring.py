@@ -22,9 +22,10 @@ from controlplane.adapters.traffic_gateway import GatewayTraffic, running_gatewa
 from controlplane.api.app import create_app
 from controlplane.api.context import LOOPBACK
 from controlplane.domain.fleet import EngineState
-from controlplane.ports import Clock, Fleet, Store
+from controlplane.ports import Clock, Fleet, LoadTester, Store
 from controlplane.services.keys import list_keys
 from controlplane.services.reconcile import Controller
+from controlplane.services.run_replay import ReplayRunner
 from controlplane.services.run_study import StudyProgress, StudyRunner
 from controlplane.services.run_trial import Interrupted
 from controlplane.services.studies import create_study
@@ -93,9 +94,28 @@ def controller_pass(settings: Settings) -> Callable[[], bool]:
 
 
 def worker_pass(settings: Settings, name: str, stop: threading.Event) -> Callable[[], bool]:
-    """Return one pass of a tuner worker: run the next study, if any. It lets go of its study when `stop` is set."""
-    runner = study_runner(settings, name, should_stop=stop.is_set)
-    return lambda: runner.run_next() is not None
+    """Return one pass of a tuner worker: run the next replay, else the next study. It lets go when `stop` is set."""
+    tester = LocustLoadTester()
+    replays = replay_runner(settings, name, tester, should_stop=stop.is_set)
+    studies = study_runner(settings, name, should_stop=stop.is_set, load_tester=tester)
+    return lambda: replays.run_next() is not None or studies.run_next() is not None
+
+
+def replay_runner(
+    settings: Settings, name: str, load_tester: LoadTester, *, should_stop: Callable[[], bool]
+) -> ReplayRunner:
+    """Return a runner of due replays on this host's engines."""
+    return ReplayRunner(
+        store=open_store(settings),
+        fleet=open_fleet(settings),
+        load_tester=load_tester,
+        records=SpooledRecords(settings.data_dir),
+        clock=utc_now,
+        sleep=time.sleep,
+        worker_name=name,
+        out_dir=settings.reports_dir,
+        should_stop=should_stop,
+    )
 
 
 def study_runner(
@@ -104,13 +124,14 @@ def study_runner(
     *,
     should_stop: Callable[[], bool],
     on_progress: Callable[[StudyProgress], None] = lambda _: None,
+    load_tester: LoadTester | None = None,
 ) -> StudyRunner:
     """Return a runner of studies on this host's engines."""
     store = open_store(settings)
     return StudyRunner(
         store=store,
         fleet=open_fleet(settings),
-        load_tester=LocustLoadTester(),
+        load_tester=load_tester or LocustLoadTester(),
         clock=utc_now,
         worker_name=name,
         data_dir=settings.reports_dir,

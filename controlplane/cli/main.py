@@ -12,6 +12,7 @@ from controlplane.cli import (
     knobs,
     load,
     processes,
+    replays,
     report,
     schedules,
     trace,
@@ -41,6 +42,7 @@ app.add_typer(commands.recommendation, name="recommendation")
 app.add_typer(commands.rollout, name="rollout")
 app.add_typer(commands.fleet, name="fleet")
 app.add_typer(schedules.app, name="schedule")
+app.add_typer(replays.app, name="replay")
 app.add_typer(commands.event, name="event")
 app.add_typer(commands.key, name="key")
 app.add_typer(load.app, name="load")

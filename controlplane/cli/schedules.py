@@ -47,13 +47,29 @@ def create(
     service: ServiceArgument,
     name: NameArgument,
     cron: Annotated[str, typer.Option(help="Five cron fields, UTC, e.g. '0 2 * * SUN'.")],
-    action: Annotated[str, typer.Option(help="tune or tune_and_apply")] = "tune",
+    action: Annotated[str, typer.Option(help="tune, tune_and_apply or replay")] = "tune",
+    rate: Annotated[float | None, typer.Option(help="replay: requests per second to one replica.")] = None,
+    duration: Annotated[float | None, typer.Option(help="replay: measured seconds.")] = None,
+    target: Annotated[str | None, typer.Option(help="replay: shadow (its own engine) or stable.")] = None,
+    capacity: Annotated[float | None, typer.Option(help="replay against stable: what a replica sustains.")] = None,
+    quiet: Annotated[str | None, typer.Option(help="replay: only within these hours, e.g. 01:00-05:00 UTC.")] = None,
     api: Api = None,
     key: Key = None,
     data_dir: DataDir = nouns.HERE,
 ) -> None:
     """Add a schedule."""
-    body = {"service": service, "schedule": {"name": name, "cron": cron, "action": action}}
+    start, _, end = (quiet or "").partition("-")
+    given = {
+        "rate_rps": rate,
+        "duration_s": duration,
+        "target": target,
+        "capacity_rps": capacity,
+        "quiet_from": start or None,
+        "quiet_to": end or None,
+    }
+    replay = {field_: value for field_, value in given.items() if value is not None}
+    schedule = {"name": name, "cron": cron, "action": action} | ({"replay": replay} if replay else {})
+    body = {"service": service, "schedule": schedule}
     _show(nouns.client(api, key, data_dir).post("/schedules", body))
 
 

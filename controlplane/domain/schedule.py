@@ -1,19 +1,58 @@
-"""Jobs at times: 're-tune every Sunday 02:00'."""
+"""Jobs at times: 're-tune every Sunday 02:00', 'replay every night and say when it got slower'."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, time
 from enum import StrEnum
 
 from croniter import croniter
-from pydantic import AwareDatetime, Field, field_validator
+from pydantic import AwareDatetime, Field, field_validator, model_validator
 
-from controlplane.domain.base import ServiceName, StudyId, Value
+from controlplane.domain.base import EngineId, ServiceName, StudyId, Value
+from controlplane.domain.workload import Workload
+
+REPLAY_LEASE_S = 30.0
+"""A worker that runs a replay and has not said so for this long is lost."""
 
 
 class ScheduledAction(StrEnum):
     TUNE = "tune"
     TUNE_AND_APPLY = "tune_and_apply"
+    REPLAY = "replay"
+
+
+class ReplayTarget(StrEnum):
+    SHADOW = "shadow"  # an engine of the stable revision, started for this replay and stopped after it
+    STABLE = "stable"  # a replica that serves live traffic too
+
+
+class ReplaySpec(Value):
+    """What is sent to one replica, for how long, and how much room it must leave to live traffic. Engine time."""
+
+    target: ReplayTarget = ReplayTarget.SHADOW
+    rate_rps: float = Field(gt=0)
+    duration_s: float = Field(default=60, gt=0, le=3600)
+    warmup_s: float = Field(default=5, ge=0)
+    workload: Workload | None = Field(default=None, description="None: the service's own.")
+    seed: int = 0
+    capacity_rps: float | None = Field(
+        default=None, gt=0, description="What one replica sustains, as tuning measured it; needed against stable."
+    )
+    headroom: float = Field(
+        default=0.3, ge=0, lt=1, description="Share of the capacity that stays free, live included."
+    )
+    quiet_from: time | None = Field(default=None, description="UTC; nothing is sent outside these hours.")
+    quiet_to: time | None = None
+
+    @model_validator(mode="after")
+    def _careful(self) -> ReplaySpec:
+        if self.target is ReplayTarget.STABLE and self.capacity_rps is None:
+            raise ValueError(
+                "a replay against stable needs capacity_rps: without it nobody knows how much room there is"
+            )
+        if (self.quiet_from is None) != (self.quiet_to is None):
+            raise ValueError("quiet_from and quiet_to belong together")
+        return self
 
 
 class ScheduleSpec(Value):
@@ -22,6 +61,7 @@ class ScheduleSpec(Value):
     name: str = Field(pattern=r"^[a-z0-9-]{1,40}$")
     cron: str = Field(examples=["0 2 * * SUN"], description="Five cron fields, UTC.")
     action: ScheduledAction = ScheduledAction.TUNE
+    replay: ReplaySpec | None = Field(default=None, description="Only for action replay, and then needed.")
     paused: bool = False
 
     @field_validator("cron")
@@ -31,10 +71,31 @@ class ScheduleSpec(Value):
             raise ValueError(f"'{cron}' is not five valid cron fields, e.g. '0 2 * * SUN'")
         return cron
 
+    @model_validator(mode="after")
+    def _whole(self) -> ScheduleSpec:
+        if (self.action is ScheduledAction.REPLAY) != (self.replay is not None):
+            raise ValueError("action replay and what to replay (`replay: {rate_rps: ...}`) belong together")
+        return self
+
     def next_after(self, moment: datetime) -> datetime:
         """Return the first firing strictly after `moment` (aware, UTC)."""
         upcoming: datetime = croniter(self.cron, moment).get_next(datetime)
         return upcoming
+
+
+class ReplayRun(Value):
+    """A replay that is due: waiting for a worker, or (with one) running. Never run twice, whatever dies."""
+
+    number: int = Field(ge=1)
+    due_at: AwareDatetime
+    worker: str | None = None
+    heartbeat_at: AwareDatetime | None = None
+    engine_id: EngineId | None = Field(default=None, description="The shadow, once a worker has it.")
+
+    def is_lost(self, now: datetime) -> bool:
+        """Say whether a worker took it and died."""
+        beat = self.heartbeat_at
+        return beat is not None and (now - beat).total_seconds() > REPLAY_LEASE_S
 
 
 class Schedule(Value):
@@ -45,3 +106,4 @@ class Schedule(Value):
     next_at: AwareDatetime
     last_at: AwareDatetime | None = None
     last_study: StudyId | None = None
+    replay_run: ReplayRun | None = None

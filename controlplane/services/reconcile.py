@@ -19,7 +19,7 @@ from controlplane.domain.serving import Service
 from controlplane.ports import Clock, Fleet, RecordSource, Store, TrafficRouter, Versioned
 from controlplane.services.reconcile_engines import DRAIN_S, EngineKeeper, Trouble
 from controlplane.services.reconcile_facts import FactFinder
-from controlplane.services.reconcile_jobs import CreateStudy, apply_finished, fire_due, reap_trials
+from controlplane.services.reconcile_jobs import CreateStudy, apply_finished, fire_due, reap_shadows, reap_trials
 from controlplane.services.reconcile_routing import TableKeeper
 from controlplane.services.reconcile_world import World, service_of
 from controlplane.services.rollouts import active_rollout, promoted
@@ -63,6 +63,7 @@ class Controller:
             problems += self._tried(lambda w=world: self._reconcile(w, engines, now))  # type: ignore[misc]
         problems += self._tried(lambda: self._send_strangers_away(worlds, engines))
         problems += self._tried(lambda: reap_trials(self._store, self._fleet, engines, now=now))
+        problems += self._tried(lambda: reap_shadows(self._store, self._fleet, engines, now=now))
         problems += self._tried(lambda: fire_due(self._store, create_study=self._create_study, now=now))
         problems += self._tried(lambda: apply_finished(self._store, now=now))
         return problems

@@ -10,10 +10,12 @@ from controlplane.domain.base import RevisionId, ServiceName, StudyId
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound
 from controlplane.domain.event import Event
 from controlplane.domain.fleet import Engine, EngineState
-from controlplane.domain.schedule import Schedule, ScheduledAction
+from controlplane.domain.schedule import ReplayRun, Schedule, ScheduledAction
 from controlplane.domain.study import STUDY_FINAL, STUDY_LEASE_S, Study
 from controlplane.ports import Fleet, Store, Versioned
 from controlplane.services.rollouts import active_rollout, revision_of, start_rollout
+
+SHADOW_OWNER = "replay"
 
 
 class CreateStudy(Protocol):
@@ -23,11 +25,28 @@ class CreateStudy(Protocol):
 
 
 def fire_due(store: Store, *, create_study: CreateStudy, now: datetime) -> None:
-    """Create the studies of every due schedule. A firing missed for whatever reason happens once, late."""
+    """Create the studies and replays of every due schedule. A firing missed for whatever reason happens once, late."""
     for row in store.list_schedules():
         schedule = row.value
-        if schedule.next_at <= now and not schedule.spec.paused:
+        if schedule.next_at > now or schedule.spec.paused:
+            continue
+        if schedule.spec.action is ScheduledAction.REPLAY:
+            _fire_replay(store, row, now)
+        else:
             _fire(store, row, create_study=create_study, now=now)
+
+
+def _fire_replay(store: Store, row: Versioned[Schedule], now: datetime) -> None:
+    """Leave the replay to a worker. Due and fired in one save: no crash in between can fire it twice."""
+    schedule, version = row
+    upcoming = schedule.spec.next_after(now)
+    if schedule.replay_run is not None:
+        missed = _event(schedule, "schedule.failed", f"replay {schedule.replay_run.number} is not over", now)
+        store.save_schedule(schedule.evolve(next_at=upcoming), version, events=[missed])
+        return
+    run = ReplayRun(number=store.next_number(f"replay/{schedule.service}"), due_at=schedule.next_at)
+    fired = _event(schedule, "schedule.fired", f"replay {run.number}", now)
+    store.save_schedule(schedule.evolve(next_at=upcoming, last_at=now, replay_run=run), version, events=[fired])
 
 
 def _fire(store: Store, row: Versioned[Schedule], *, create_study: CreateStudy, now: datetime) -> None:
@@ -106,10 +125,27 @@ def reap_trials(store: Store, fleet: Fleet, engines: Sequence[Engine], *, now: d
         study_id = _study_of(engine)
         if study_id is None or _is_looked_after(store, study_id, now):
             continue
-        if engine.state in (EngineState.STOPPED, EngineState.FAILED):
-            fleet.forget(engine.spec.engine_id)
-        else:
-            _stop(fleet, engine)
+        _remove(fleet, engine)
+
+
+def reap_shadows(store: Store, fleet: Fleet, engines: Sequence[Engine], *, now: datetime) -> None:
+    """Stop and forget shadows whose replay is over or lost its worker; say of lost replays that they are."""
+    rows = [row for row in store.list_schedules() if row.value.replay_run is not None]
+    for schedule, version in rows:
+        if schedule.replay_run is not None and schedule.replay_run.is_lost(now):
+            lost = _event(schedule, "replay.lost", f"worker {schedule.replay_run.worker} died; not run again", now)
+            store.save_schedule(schedule.evolve(replay_run=None), version, events=[lost])
+    held = {s.replay_run.engine_id for s, _ in rows if s.replay_run is not None and not s.replay_run.is_lost(now)}
+    for engine in engines:
+        if engine.spec.owner.startswith(f"{SHADOW_OWNER}/") and engine.spec.engine_id not in held:
+            _remove(fleet, engine)
+
+
+def _remove(fleet: Fleet, engine: Engine) -> None:
+    if engine.state in (EngineState.STOPPED, EngineState.FAILED):
+        fleet.forget(engine.spec.engine_id)
+    else:
+        _stop(fleet, engine)
 
 
 def _stop(fleet: Fleet, engine: Engine) -> None:

@@ -11,17 +11,18 @@ from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from controlplane.domain.base import RevisionId, ServiceName, Value
 from controlplane.domain.event import Event
 from controlplane.domain.report import Distribution, LoadTestReport, Percentile, Validity
-from controlplane.ports import Clock, LoadRequest, LoadTester, RecordSource, Store
+from controlplane.ports import Clock, LoadRequest, LoadTester, RecordSource, Store, Watch
 from loadtests.intervals import ratio_interval
 
-REPLAY_ID = "replay-"
+_PREFIX, _WORSE = "replay.", ".worse"
 _COMPARED = (("ttft_ms", "TTFT"), ("tpot_ms", "TPOT"), ("e2e_ms", "E2E"))
 _RANKS = (50.0, 95.0, 99.0)
+_LOOKED_AT = 500  # newest load reports among which replays are found
 
 
 class ReplayLimits(Value):
@@ -39,6 +40,25 @@ class Replayed(NamedTuple):
     report_id: str
     report: LoadTestReport
     regressions: tuple[str, ...]
+
+
+class Point(NamedTuple):
+    """Names one replay: the number is unique within the service."""
+
+    service: ServiceName
+    schedule: str
+    number: int
+
+
+class Replay(Value):
+    """One point of a schedule's series."""
+
+    report_id: str
+    service: ServiceName
+    schedule: str
+    at: AwareDatetime
+    regressed: bool = Field(description="Worse than the baseline, the last valid replay of this rate that was not.")
+    report: LoadTestReport
 
 
 def allowed_rate(wanted_rps: float, live_rps: float, limits: ReplayLimits, now: datetime) -> float:
@@ -76,36 +96,55 @@ def regressions(baseline: LoadTestReport, latest: LoadTestReport, *, margin: flo
 
 
 def run_replay(
-    store: Store, tester: LoadTester, *, service: ServiceName, request: LoadRequest, out_dir: Path, clock: Clock
+    store: Store,
+    tester: LoadTester,
+    *,
+    point: Point,
+    request: LoadRequest,
+    out_dir: Path,
+    clock: Clock,
+    watch: Watch | None = None,
 ) -> Replayed:
     """Replay once, keep the report, compare it with the baseline and say so as an event.
 
-    The baseline is the newest valid replay of the service that offered the same rate and was no regression itself.
+    The baseline is the newest valid replay of the schedule that offered the same rate and was no regression itself.
     Raises Unavailable when the generator broke; an invalid run is kept and said to be invalid, never compared.
     """
-    report = tester.run(request, out_dir=out_dir).report
-    baseline = baseline_of(store, service, report)
+    report = tester.run(request, out_dir=out_dir, watch=watch).report
+    baseline = baseline_of(store, point, report)
     worse = regressions(baseline, report) if baseline and report.validity is Validity.VALID else ()
-    report_id = f"{REPLAY_ID}{service}-{store.next_number(f'replay/{service}')}{'-worse' if worse else ''}"
+    report_id = f"{_PREFIX}{point.service}.{point.schedule}.{point.number}{_WORSE if worse else ''}"
     now = clock()
-    store.add_load_report(report_id, service, report, now)
-    store.add_event(_event(service, report_id, report, worse, now))
+    store.add_load_report(report_id, point.service, report, now)
+    store.add_event(_event(point.service, report_id, report, worse, now))
     return Replayed(report_id, report, worse)
 
 
-def replay_series(store: Store, service: ServiceName, *, limit: int = 100) -> Sequence[tuple[datetime, LoadTestReport]]:
-    """Return the replays of a service, oldest first."""
-    rows = store.list_load_reports(service, limit=limit)
-    return [(at, report) for report_id, at, report in reversed(rows) if report_id.startswith(REPLAY_ID)]
+def list_replays(store: Store, service: ServiceName | None = None, *, limit: int = 100) -> Sequence[Replay]:
+    """Return the replays of a service or of all, newest first."""
+    rows = store.list_load_reports(service, limit=max(limit, _LOOKED_AT))
+    return [_point(*row) for row in rows if row[0].startswith(_PREFIX)][:limit]
 
 
-def baseline_of(store: Store, service: ServiceName, latest: LoadTestReport) -> LoadTestReport | None:
+def baseline_of(store: Store, point: Point, latest: LoadTestReport) -> LoadTestReport | None:
     """Return what the latest replay is compared with; None for the first of its kind."""
-    for report_id, _, report in store.list_load_reports(service, limit=200):
-        good = report_id.startswith(REPLAY_ID) and not report_id.endswith("-worse")
-        if good and report.validity is Validity.VALID and report.rate_rps == latest.rate_rps:
-            return report
+    for past in list_replays(store, point.service):
+        same = past.schedule == point.schedule and past.report.rate_rps == latest.rate_rps
+        if same and not past.regressed and past.report.validity is Validity.VALID:
+            return past.report
     return None
+
+
+def _point(report_id: str, at: datetime, report: LoadTestReport) -> Replay:
+    _, service, schedule, *_ = report_id.split(".")
+    return Replay(
+        report_id=report_id,
+        service=ServiceName(service),
+        schedule=schedule,
+        at=at,
+        regressed=report_id.endswith(_WORSE),
+        report=report,
+    )
 
 
 def live_rate(

@@ -32,6 +32,8 @@ class Killer:
 
     def call(self, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         self.calls += 1
+        if self.calls > self._at:  # of a dead process not even the clearing up reaches the world
+            raise Killed
         fatal = self.calls == self._at
         if fatal and self._moment is Moment.BEFORE:
             raise Killed

@@ -12,11 +12,12 @@ from controlplane.domain.routing import GatewayRecord
 from controlplane.domain.workload import Lengths, SyntheticWorkload
 from controlplane.ports import LoadRequest
 from controlplane.services.replay import (
+    Point,
     ReplayLimits,
     allowed_rate,
     hold_rate,
+    list_replays,
     live_rate,
-    replay_series,
     run_replay,
     top_up_rate,
 )
@@ -57,7 +58,12 @@ class Replays:
         self.tester.target = target
         self.now += timedelta(hours=1)
         found = run_replay(
-            self.store, self.tester, service=SERVICE, request=REQUEST, out_dir=self._out, clock=lambda: self.now
+            self.store,
+            self.tester,
+            point=Point(SERVICE, "nightly", self.store.next_number("replay")),
+            request=REQUEST,
+            out_dir=self._out,
+            clock=lambda: self.now,
         )
         return found.regressions
 
@@ -94,9 +100,10 @@ def test_more_errors_are_a_regression(replays: Replays) -> None:
 def test_replays_are_a_time_series(replays: Replays) -> None:
     for ttft_ms in (50, 51, 52):
         replays.run(steady(ttft_ms, 10))
-    series = replay_series(replays.store, SERVICE)
-    assert [round(report.ttft_ms.mean or 0) for _, report in series] == [50, 51, 52]
-    assert [at.hour for at, _ in series] == [13, 14, 15]
+    series = list_replays(replays.store, SERVICE)
+    assert [round(each.report.ttft_ms.mean or 0) for each in series] == [52, 51, 50]
+    assert [each.at.hour for each in series] == [15, 14, 13]
+    assert {each.schedule for each in series} == {"nightly"}
 
 
 LIMITS = ReplayLimits(capacity_rps=10, headroom=0.3, quiet_from=time(22), quiet_to=time(5))

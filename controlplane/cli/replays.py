@@ -1,0 +1,68 @@
+"""`fleetune replay ...`: what scheduled replays measured over time."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from controlplane.cli import nouns
+from controlplane.cli.errors import plain_errors
+from controlplane.cli.load_tables import print_report
+from controlplane.cli.nouns import Api, DataDir, Json, Key, Limit, Service
+from controlplane.cli.show import Column, as_json, as_table, field
+from controlplane.domain.report import LoadTestReport
+
+app = typer.Typer(help="Scheduled replays: one load test again and again, each against its baseline.")
+
+
+def _at(metric: str, rank: float) -> Column:
+    def value(row: Any) -> str:
+        found = next((p["value"] for p in row["report"][metric]["percentiles"] if p["percentile"] == rank), None)
+        return "–" if found is None else f"{found:.1f}"
+
+    return f"P{rank:g} {metric.removesuffix('_ms').upper()} ms", value
+
+
+COLUMNS: list[Column] = [
+    ("replay", field("report_id")),
+    ("at", field("at")),
+    ("rate", field("report.rate_rps")),
+    _at("ttft_ms", 50),
+    _at("ttft_ms", 99),
+    _at("tpot_ms", 50),
+    _at("tpot_ms", 99),
+    ("errors", field("report.errors")),
+    ("run", field("report.validity")),
+    ("regressed", field("regressed")),
+]
+
+
+@app.command("list")
+@plain_errors
+def list_(
+    service: Service = None,
+    limit: Limit = 30,
+    json: Json = False,
+    api: Api = None,
+    key: Key = None,
+    data_dir: DataDir = nouns.HERE,
+) -> None:
+    """List replays, newest first."""
+    rows = nouns.client(api, key, data_dir).get("/replays", service=service, limit=limit)["items"]
+    empty = "no replay yet; `fleetune schedule create SERVICE NAME --cron '0 3 * * *' --action replay --rate 5`"
+    as_json(rows) if json else as_table(rows, COLUMNS, empty=empty)
+
+
+@app.command("show")
+@plain_errors
+def show(
+    replay: Annotated[str, typer.Argument(help="Its name in the list.")],
+    json: Json = False,
+    api: Api = None,
+    key: Key = None,
+    data_dir: DataDir = nouns.HERE,
+) -> None:
+    """Show one replay's report."""
+    report = nouns.client(api, key, data_dir).get(f"/load-reports/{replay}")
+    as_json(report) if json else print_report(LoadTestReport.model_validate(report))
