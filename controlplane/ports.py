@@ -150,7 +150,7 @@ class QualityProbe(Protocol):
 
 
 class StudyClaim(NamedTuple):
-    """Which tuner worker holds a study, and when it last said so."""
+    """One tuner worker that works on a study, and when it last said so."""
 
     worker: str
     heartbeat_at: datetime
@@ -175,17 +175,24 @@ class Store(Protocol):
         """DONE studies with `apply_when_done` whose improvement was not applied yet, oldest first."""
 
     def claim_study(self, worker: str, *, now: datetime, lease_s: float) -> Versioned[Study] | None:
-        """Take the oldest PENDING study, or a RUNNING one whose heartbeat is older than `lease_s`; None if none.
+        """Take the oldest PENDING study, or a RUNNING one that no worker holds whose heartbeat is younger than
+        `lease_s`; None if none.
 
-        The study comes back RUNNING, with `started_at` set the first time. No two workers ever get the same one.
+        The study comes back RUNNING, with `started_at` set the first time. No two workers get the same PENDING one.
+        """
+
+    def join_study(self, study_id: StudyId, worker: str, *, now: datetime, lease_s: float) -> Versioned[Study] | None:
+        """Work on this study beside whoever holds it; None when it is neither PENDING nor RUNNING.
+
+        Claims older than `lease_s` are dropped on the way: those workers are lost.
         """
 
     def heartbeat(self, study_id: StudyId, worker: str, *, now: datetime) -> bool:
-        """Renew a claim. False when another worker took it: stop working on it."""
+        """Renew a claim. False when it was dropped: stop working on the study."""
 
     def release_study(self, study_id: StudyId, worker: str) -> None: ...
-    def study_claim(self, study_id: StudyId) -> StudyClaim | None:
-        """Who holds the study now; None when nobody does or it is unknown."""
+    def study_claims(self, study_id: StudyId) -> Sequence[StudyClaim]:
+        """Who holds the study, by name, the lost not yet dropped included; empty when nobody does or it is unknown."""
 
     def get_trial(self, trial_id: TrialId) -> Versioned[Trial]: ...
     def list_trials(self, study_id: StudyId) -> Sequence[Versioned[Trial]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +23,7 @@ from controlplane.adapters.store_sql.store import open_store as open_sql
 from controlplane.adapters.traffic_gateway import GatewayTraffic, running_gateways
 from controlplane.api.app import create_app
 from controlplane.api.context import LOOPBACK
+from controlplane.domain.base import StudyId
 from controlplane.domain.fleet import EngineState
 from controlplane.ports import Clock, Fleet, LoadTester, Store
 from controlplane.services.keys import list_keys
@@ -94,7 +97,7 @@ def controller_pass(settings: Settings) -> Callable[[], bool]:
 
 
 def worker_pass(settings: Settings, name: str, stop: threading.Event) -> Callable[[], bool]:
-    """Return one pass of a tuner worker: run the next replay, else the next study. It lets go when `stop` is set."""
+    """Return one pass of a tuner worker: run the next replay, else run or help a study, until `stop` is set."""
     tester = LocustLoadTester()
     replays = replay_runner(settings, name, tester, should_stop=stop.is_set)
     studies = study_runner(settings, name, should_stop=stop.is_set, load_tester=tester)
@@ -118,6 +121,11 @@ def replay_runner(
     )
 
 
+def help_study(settings: Settings, name: str, study_id: StudyId, *, should_stop: Callable[[], bool]) -> None:
+    """Work on one study beside the worker that started it, until it is over, paused or `should_stop` says so."""
+    study_runner(settings, name, should_stop=should_stop).join(study_id)
+
+
 def study_runner(
     settings: Settings,
     name: str,
@@ -133,7 +141,8 @@ def study_runner(
         fleet=open_fleet(settings),
         load_tester=load_tester or LocustLoadTester(),
         clock=utc_now,
-        worker_name=name,
+        worker_name=f"{name}@{socket.gethostname()}:{os.getpid()}",
+        host=socket.gethostname(),
         data_dir=settings.reports_dir,
         optuna_url=store.sqlalchemy_url,
         quality=OpenAiQualityProbe(),

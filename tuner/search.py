@@ -97,39 +97,55 @@ class Search:
 
     def add(self, point: Point) -> int:
         """Record a trial chosen elsewhere (the baseline) and return its number; tell its result as any other's."""
-        self._study.enqueue_trial(params_of(self._among.space, point))
-        return self._study.ask(distributions(self._among.space)).number
+        # Not enqueued: another worker's `ask` could take what waits in the queue.
+        template = optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            params=params_of(self._among.space, point),
+            distributions=distributions(self._among.space),
+        )
+        storage = self._study._storage
+        known = storage.create_new_trial(self._study._study_id, template_trial=template)
+        return storage.get_trial(known).number
 
     def tell(self, number: int, result: Finished) -> None:
         """Record a result. Telling it again changes nothing."""
         found = self._find(number)
         if found is None or found.state.is_finished():
             return
+        try:
+            self._tell(found, result)
+        except optuna.exceptions.UpdateFinishedTrialError:  # another worker told it in between
+            return
+
+    def _tell(self, found: FrozenTrial, result: Finished) -> None:
         # The Trial that `ask` returned may have died with another process; this is the same one.
         trial = optuna.trial.Trial(self._study, found._trial_id)
         for key, value in _attributes(result).items():
             trial.set_user_attr(key, value)
         trial.set_constraint("runs_within_limits", 0.0 if result.log_cost is not None else 1.0)
-        self._study.tell(number, values=self._value(result))
+        self._study.tell(found.number, values=self._value(result), skip_if_finished=True)
 
     def fail(self, number: int) -> None:
         """Close a trial whose experiment broke: nothing is learnt from it."""
         found = self._find(number)
         if found is not None and not found.state.is_finished():
-            self._study.tell(number, state=TrialState.FAIL)
+            self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
-    def reconcile(self, results: Mapping[int, Finished | None], running: Iterable[int]) -> None:
+    def reconcile(
+        self, results: Mapping[int, Finished | None], running: Iterable[int], *, shared: bool = False
+    ) -> None:
         """Make the record agree with our store after a crash.
 
         `results` are finished trials by number (None: the experiment broke); `running` are numbers our store still
-        holds as running. Every other open ask was never started and is closed.
+        holds as running. Every other open ask was never started and is closed, unless the search is `shared` with
+        workers that may be about to start theirs.
         """
         alive = set(running)
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             result = results.get(trial.number)
             if result is not None:
                 self.tell(trial.number, result)
-            elif trial.number not in alive:
+            elif trial.number not in alive and not shared:
                 self.fail(trial.number)
 
     def _find(self, number: int) -> FrozenTrial | None:

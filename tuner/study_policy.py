@@ -1,12 +1,13 @@
 """What a study does next, from its trials alone: so a killed study goes on where it was. Pure.
 
 Order: baseline → search until the budget's reserve for the confirmation is reached or nothing is worth a start →
-winner and baseline in turn → recommendation.
+winner and baseline in turn → recommendation. Several workers may ask at once: while one measures the baseline others
+search, winner and baseline are re-measured side by side, and nothing is decided that a running trial may change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -27,6 +28,7 @@ class Action(StrEnum):
     SEARCH = "search"
     CONFIRM_WINNER = "confirm_winner"
     CONFIRM_BASELINE = "confirm_baseline"
+    WAIT = "wait"  # for trials that other workers run
     FINISH = "finish"
     GIVE_UP = "give_up"  # the baseline's experiment breaks every time: nothing can be compared
 
@@ -45,15 +47,25 @@ class Spent(NamedTuple):
     wall_clock_s: float
 
 
-def spent(study: Study, *, now: datetime) -> Spent:
-    """Return what a study used so far."""
+def spent(study: Study, trials: Sequence[Trial], *, now: datetime) -> Spent:
+    """Return what a study used so far. Starts are counted in the trials: one is there before its engine is."""
     wall_s = 0.0 if study.started_at is None else (now - study.started_at).total_seconds()
-    return Spent(study.engine_starts, study.gpu_seconds, wall_s)
+    return Spent(sum(trial.attempt for trial in trials), study.gpu_seconds, wall_s)
 
 
-def next_step(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, *, search_over: str | None) -> Step:
-    """Return what to do next. `search_over` says why the search proposes nothing more, None while it does."""
-    broken = next((t for t in trials if t.state is TrialState.RUNNING or _is_retryable(t)), None)
+def next_step(
+    spec: ServiceSpec,
+    trials: Sequence[Trial],
+    used: Spent,
+    *,
+    search_over: str | None,
+    others: Collection[str] = (),
+) -> Step:
+    """Return what to do next. `search_over` says why the search proposes nothing more, None while it does.
+
+    `others` are the living workers beside the one that asks: any other worker's running trial was lost with it.
+    """
+    broken = next((t for t in trials if _is_lost(t, others) or _is_retryable(t)), None)
     if broken is not None:
         return Step(Action.RETRY, broken.reason or "the worker was lost", broken)
     baseline = next((t for t in trials if t.kind is TrialKind.BASELINE), None)
@@ -61,18 +73,24 @@ def next_step(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, *, search
         return Step(Action.BASELINE, "the baseline is always measured first")
     if baseline.state is TrialState.FAILED:
         return Step(Action.GIVE_UP, f"the baseline could not be measured: {baseline.reason}", baseline)
-    if not _confirming(trials):
-        over = search_over or exhausted(spec.tuning.budget, trials, used)
-        if over is None:
-            return Step(Action.SEARCH, "budget left")
-        if choose(spec, trials) is None:
-            return Step(Action.FINISH, over)
-    return _confirmation(spec, trials, used)
+    searching = None if _confirming(trials) else _search(spec, trials, used, search_over)
+    return searching or _confirmation(spec, trials, used)
+
+
+def _search(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, search_over: str | None) -> Step | None:
+    """Return what belongs to the search; None when what it found is to be confirmed."""
+    over = search_over or exhausted(spec.tuning.budget, trials, used)
+    if over is None:
+        return Step(Action.SEARCH, "budget left")
+    if any(t.state is TrialState.RUNNING for t in trials):
+        return Step(Action.WAIT, f"waits for the trials of others ({over})")
+    return Step(Action.FINISH, over) if choose(spec, trials) is None else None
 
 
 def exhausted(budget: Budget, trials: Sequence[Trial], used: Spent) -> str | None:
     """Return which limit ends the search, what the confirmation needs kept aside; None while one more trial fits."""
-    finished = max(1, sum(t.state is not TrialState.RUNNING for t in trials))
+    # Wall clock per trial is what all workers together took for one: those under way are half done.
+    finished = max(1.0, sum(0.5 if t.state is TrialState.RUNNING else 1.0 for t in trials))
     further = 1 + len(_ROUND) * reserved_rounds(budget)
     if used.engine_starts + further > budget.engine_starts:
         return f"budget of {budget.engine_starts} engine starts"
@@ -92,7 +110,9 @@ def reserved_rounds(budget: Budget) -> int:
 def _confirmation(spec: ServiceSpec, trials: Sequence[Trial], used: Spent) -> Step:
     done = _confirming(trials)
     if len(done) % len(_ROUND):
-        return Step(Action.CONFIRM_BASELINE, "the winner was just re-measured; now the baseline")
+        return Step(Action.CONFIRM_BASELINE, "the baseline is re-measured in turn with the winner")
+    if any(t.state is TrialState.RUNNING for t in done):
+        return Step(Action.WAIT, "waits for the other half of the confirmation")
     rounds = len(done) // len(_ROUND)
     if rounds >= _MAX_ROUNDS or any(t.state is not TrialState.FEASIBLE for t in done if t.kind is _ROUND[0]):
         return Step(Action.FINISH, "winner and baseline were re-measured in turn")
@@ -113,6 +133,10 @@ def _fits_round(budget: Budget, trials: Sequence[Trial], used: Spent) -> bool:
 
 def _confirming(trials: Sequence[Trial]) -> list[Trial]:
     return [t for t in trials if t.kind in _ROUND]
+
+
+def _is_lost(trial: Trial, others: Collection[str]) -> bool:
+    return trial.state is TrialState.RUNNING and trial.worker not in others
 
 
 def _is_retryable(trial: Trial) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from controlplane import settings as installation
 from controlplane import wiring
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.stopping import stop_event
+from controlplane.domain.base import StudyId
 from controlplane.worker import repeat
 
 CONTROLLER_EVERY_S = 0.5
@@ -42,10 +44,19 @@ def controller(data_dir: DataDir) -> None:
 
 @app.command()
 @plain_errors
-def worker(data_dir: DataDir, name: str = "worker") -> None:
-    """Claim studies and run their trials."""
+def worker(data_dir: DataDir, name: str = "worker", study: str | None = None) -> None:
+    """Claim studies and run their trials; with --study help with that one, as long as the process that asked lives."""
     _log()
     stop = stop_event()
+    if study is not None:
+        parent = os.getppid()
+        wiring.help_study(
+            installation.load(data_dir),
+            name,
+            StudyId(study),
+            should_stop=lambda: stop.is_set() or os.getppid() != parent,
+        )
+        return
     repeat(wiring.worker_pass(installation.load(data_dir), name, stop), every_s=WORKER_EVERY_S, stop=stop)
 
 

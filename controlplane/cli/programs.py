@@ -20,16 +20,16 @@ def programs(settings: Settings, *, dashboard: bool = True) -> list[Program]:
 
 
 def _api(settings: Settings) -> Program:
-    return Program("api", _process(settings, "api"), _environment())
+    return Program("api", process_command(settings, "api"), _environment())
 
 
 def _controller(settings: Settings) -> Program:
-    return Program("controller", _process(settings, "controller"), _environment())
+    return Program("controller", process_command(settings, "controller"), _environment())
 
 
 def _worker(settings: Settings, number: int) -> Program:
     return Program(
-        f"worker-{number}", _process(settings, "worker", f"--name=worker-{number}"), _environment(), stop_s=20
+        f"worker-{number}", process_command(settings, "worker", f"--name=worker-{number}"), _environment(), stop_s=20
     )
 
 
@@ -45,7 +45,7 @@ def _dashboard(settings: Settings) -> Program:
     return Program("dashboard", dashboard_command(settings.dashboard_port, settings.api_url), environment)
 
 
-def _process(settings: Settings, name: str, *options: str) -> list[str]:
+def process_command(settings: Settings, name: str, *options: str) -> list[str]:
     return [sys.executable, "-m", "controlplane.cli.main", "process", name, f"--data-dir={settings.data_dir}", *options]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +12,7 @@ import typer
 from controlplane import settings as installation
 from controlplane import wiring
 from controlplane.cli.errors import plain_errors
+from controlplane.cli.helpers import helping_workers
 from controlplane.cli.hosts import gpus_of
 from controlplane.cli.nouns import RECOMMENDATION
 from controlplane.cli.progress import StudyBar
@@ -21,7 +21,7 @@ from controlplane.cli.stopping import stop_event
 from controlplane.domain.base import StudyId
 from controlplane.domain.errors import ExperimentFailed
 from controlplane.domain.service import ServiceSpec, load_service
-from controlplane.domain.study import STUDY_FINAL, STUDY_LEASE_S, Study, StudyState, TrialState
+from controlplane.domain.study import STUDY_FINAL, Study, StudyState, TrialState
 from controlplane.ports import Store
 from controlplane.services.run_study import StudyProgress
 from controlplane.services.serving import register_service
@@ -39,13 +39,14 @@ def tune(
     gpus: Annotated[int | None, typer.Option(help="GPUs of this host; default: nvidia-smi, or the spec.")] = None,
     json_: Annotated[Path | None, typer.Option("--json", help="Write the whole study as JSON.")] = None,
     resume: Annotated[str | None, typer.Option(help="Go on with this study instead of a new one.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Trials run at once, as far as the GPUs suffice.")] = 1,
 ) -> None:
     """Search the configuration that meets the SLOs at the lowest cost, and prove it against the baseline."""
     spec = load_service(file)
     settings = _settings(data_dir.resolve(), spec, gpus)
     store = wiring.open_store(settings)
     study_id = StudyId(resume) if resume else _new_study(store, spec, apply=apply)
-    study = _run(settings, store, study_id)
+    study = _run(settings, store, study_id, workers)
     if json_ is not None:
         trials = [trial.value.model_dump(mode="json") for trial in store.list_trials(study_id)]
         json_.write_text(json.dumps({"study": study.model_dump(mode="json"), "trials": trials}, indent=1))
@@ -74,33 +75,22 @@ def _new_study(store: Store, spec: ServiceSpec, *, apply: bool) -> StudyId:
     return study.study_id
 
 
-def _run(settings: Settings, store: Store, study_id: StudyId) -> Study:
-    """Run the study here, or follow the worker that took it. Ctrl-C lets go: the study can be resumed."""
-    name = f"cli-{os.getpid()}"
+def _run(settings: Settings, store: Store, study_id: StudyId, workers: int) -> Study:
+    """Run the study here, beside whoever works on it, until it is over. Ctrl-C lets go: the study can be resumed."""
     stop = stop_event()
-    with StudyBar(console) as bar:
+    with StudyBar(console) as bar, helping_workers(settings, study_id, workers - 1):
         shown: set[int] = set()
 
         def show(progress: StudyProgress) -> None:
             bar.show(progress)
             _keep_finished(store, study_id, bar, shown)
 
-        runner = wiring.study_runner(settings, name, should_stop=stop.is_set, on_progress=show)
-        if _claimed(store, study_id, name):
-            runner.run(study_id)
+        wiring.study_runner(settings, "cli", should_stop=stop.is_set, on_progress=show).join(study_id)
         while store.get_study(study_id).value.state not in STUDY_FINAL and not stop.is_set():
             _keep_finished(store, study_id, bar, shown)
             time.sleep(FOLLOW_EVERY_S)
         _keep_finished(store, study_id, bar, shown)
     return store.get_study(study_id).value
-
-
-def _claimed(store: Store, study_id: StudyId, worker: str) -> bool:
-    claimed = store.claim_study(worker, now=wiring.utc_now(), lease_s=STUDY_LEASE_S)
-    if claimed is None or claimed.value.study_id == study_id:
-        return claimed is not None
-    store.release_study(claimed.value.study_id, worker)
-    return False
 
 
 def _keep_finished(store: Store, study_id: StudyId, bar: StudyBar, shown: set[int]) -> None:

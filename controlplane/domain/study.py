@@ -32,7 +32,7 @@ STUDY_FINAL = frozenset({StudyState.DONE, StudyState.FAILED, StudyState.ABORTED}
 
 
 STUDY_LEASE_S = 30.0
-"""A worker whose last heartbeat is older has lost its study: others may take it, and its engines are reaped."""
+"""A worker whose last heartbeat is older is lost: others do its trials again, and its engines are reaped."""
 
 
 class TrialKind(StrEnum):
@@ -93,6 +93,7 @@ class Trial(Value):
     started_at: AwareDatetime
     finished_at: AwareDatetime | None = None
     worker: str | None = None
+    host: str | None = Field(default=None, description="Where its engine runs; its GPUs are taken there.")
     heartbeat_at: AwareDatetime | None = None
     optuna_number: int | None = Field(default=None, description="The trial's number in the Optuna study.")
 

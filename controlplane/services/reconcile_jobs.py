@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
 from controlplane.domain.base import RevisionId, ServiceName, StudyId
@@ -11,9 +11,11 @@ from controlplane.domain.errors import Conflict, InvalidInput, NotFound
 from controlplane.domain.event import Event
 from controlplane.domain.fleet import Engine, EngineState
 from controlplane.domain.schedule import ReplayRun, Schedule, ScheduledAction
-from controlplane.domain.study import STUDY_FINAL, STUDY_LEASE_S, Study
+from controlplane.domain.study import STUDY_FINAL, Study, TrialState
 from controlplane.ports import Fleet, Store, Versioned
 from controlplane.services.rollouts import active_rollout, revision_of, start_rollout
+from controlplane.services.run_trial import engine_id, owner
+from controlplane.services.study_session import living
 
 SHADOW_OWNER = "replay"
 
@@ -123,7 +125,7 @@ def reap_trials(store: Store, fleet: Fleet, engines: Sequence[Engine], *, now: d
     """Stop and forget trial engines that no worker looks after any more. Those of a live claim are never touched."""
     for engine in engines:
         study_id = _study_of(engine)
-        if study_id is None or _is_looked_after(store, study_id, now):
+        if study_id is None or _is_looked_after(store, study_id, engine, now):
             continue
         _remove(fleet, engine)
 
@@ -160,11 +162,17 @@ def _study_of(engine: Engine) -> StudyId | None:
     return StudyId(parts[1]) if parts[0] == "trial" and len(parts) >= 2 else None
 
 
-def _is_looked_after(store: Store, study_id: StudyId, now: datetime) -> bool:
-    claim = store.study_claim(study_id)
-    if claim is None or claim.heartbeat_at < now - timedelta(seconds=STUDY_LEASE_S):
+def _is_looked_after(store: Store, study_id: StudyId, engine: Engine, now: datetime) -> bool:
+    alive = living(store.study_claims(study_id), now=now)
+    if not alive or store.get_study(study_id).value.state in STUDY_FINAL:
         return False
-    return store.get_study(study_id).value.state not in STUDY_FINAL
+    trials = (trial for trial, _ in store.list_trials(study_id) if owner(trial) == engine.spec.owner)
+    trial = next(trials, None)
+    if trial is None:
+        return True
+    # A trial is saved as running before its engine starts, and as finished after the engine is gone.
+    running_here = trial.state is TrialState.RUNNING and engine_id(trial) == engine.spec.engine_id
+    return running_here and trial.worker in alive
 
 
 def _actor(schedule: Schedule) -> str:

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from controlplane.domain.base import StudyId
-from controlplane.domain.capacity import usd_per_million_tokens
 from controlplane.domain.engine import EngineConfig
-from controlplane.domain.errors import InvalidInput
+from controlplane.domain.errors import InvalidInput, StaleVersion
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import STUDY_FINAL, STUDY_LEASE_S, Study, StudyState, Trial, TrialKind, TrialState
-from controlplane.domain.workload import TracePart, TraceWorkload, Workload
 from controlplane.ports import Clock, Fleet, LoadTester, QualityProbe, Store
 from controlplane.services.check_quality import QualityGate
 from controlplane.services.conclude_study import conclusion
-from controlplane.services.run_trial import Interrupted, TrialProgress, TrialRunner, remove_engine
+from controlplane.services.run_trial import Interrupted, TrialProgress, TrialRunner, owner
+from controlplane.services.study_room import has_room, remove_engines, remove_leftovers
 from controlplane.services.study_search import StudySearch, open_search, reconcile, taught
 from controlplane.services.study_session import StudySession
-from tuner.ladder import Ladder, LadderOptions
-from tuner.objective import fleet_for, rate_to_beat
+from controlplane.services.trial_plan import ladder_of, seed_of, with_cost, workload_of
 from tuner.search import Strategy
 from tuner.study_policy import MAX_ATTEMPTS, Action, Spent, Step, next_step, spent
-from tuner.winner import choose, incumbent
+from tuner.winner import choose
 
-_CONFIRM_SEED = 7919  # added to the workload's seed: arrivals and lengths the search never saw
-_USEFUL_SHARE = 0.25  # of the rate at which all GPUs together reach the target: below, a replica is useless
+_WAIT_S = 1.0
+_LOOK_AT = 20  # studies, the newest first, when nothing waits and help is offered
 
 
 class StudyProgress(NamedTuple):
@@ -49,7 +47,9 @@ def _ignore(_: StudyProgress) -> None:
 
 @dataclass(frozen=True)
 class StudyRunner:
-    """A tuner worker. `data_dir` gets the request records; `optuna_url` is the search's storage (None: in memory)."""
+    """A tuner worker; several may work on one study. `data_dir` gets the request records, `optuna_url` is the search's
+    storage (None: in memory, for one worker only), `host` names the machine whose GPUs the fleet holds.
+    """
 
     store: Store
     fleet: Fleet
@@ -57,6 +57,7 @@ class StudyRunner:
     clock: Clock
     worker_name: str
     data_dir: Path
+    host: str = "localhost"
     optuna_url: str | None = None
     sleep: Callable[[float], None] = time.sleep
     on_progress: Callable[[StudyProgress], None] = _ignore
@@ -65,19 +66,27 @@ class StudyRunner:
     quality: QualityProbe | None = None
 
     def run_next(self) -> Study | None:
-        """Claim the study that waits longest (or whose worker was lost) and run it; None when there is none."""
+        """Run the study that waits longest (or whose workers were lost), else help with one; None if there is none."""
         claimed = self.store.claim_study(self.worker_name, now=self.clock(), lease_s=STUDY_LEASE_S)
-        return None if claimed is None else self.run(claimed.value.study_id)
+        if claimed is not None:
+            return self.run(claimed.value.study_id)
+        running = [study for study, _ in self.store.list_studies(limit=_LOOK_AT) if study.state is StudyState.RUNNING]
+        return self.join(running[-1].study_id) if running else None
+
+    def join(self, study_id: StudyId) -> Study | None:
+        """Work on a study, beside other workers if there are any; None when it is not to be worked on."""
+        joined = self.store.join_study(study_id, self.worker_name, now=self.clock(), lease_s=STUDY_LEASE_S)
+        return None if joined is None else self.run(study_id)
 
     def run(self, study_id: StudyId) -> Study:
-        """Run a claimed study to its end, or until it is paused, aborted or taken over; return it as it then is.
+        """Run a claimed study to its end, or until it is paused, aborted or lost; return it as it then is.
 
         Raises Unavailable when the store or the search's record cannot be reached.
         """
-        session = StudySession(self.store, study_id, worker=self.worker_name, clock=self.clock)
+        session = StudySession(self.store, study_id, worker=self.worker_name, host=self.host, clock=self.clock)
         try:
             session.check()
-            self._remove_leftovers(study_id)
+            remove_leftovers(self.fleet, session, sleep=self.sleep)
             self._work(session, open_search(session.study, storage_url=self.optuna_url, strategy=self.strategy))
         except Interrupted:
             self._close_running(session)
@@ -88,23 +97,45 @@ class StudyRunner:
         return session.study
 
     def _work(self, session: StudySession, search: StudySearch) -> None:
-        """Do one step after the other. All that decides the next one is in the session's trials."""
-        spec = session.study.spec
-        reconcile(spec, search.search, session.trials)
-        search_over: str | None = None
+        """Do one step after the other. All that decides the next one is in the study's trials."""
+        reconcile(session.study.spec, search.search, session.trials, shared=bool(session.others()))
+        over = _NOT_OVER
         while True:
             session.check()
             if session.is_paused():
                 return
-            step = next_step(spec, session.trials, spent(session.study, now=self.clock()), search_over=search_over)
+            session.refresh()
+            over = over if over.finished == _finished(session.trials) else _NOT_OVER
+            step = self._step(session, over.reason)
             if step.action in (Action.FINISH, Action.GIVE_UP):
                 self._conclude(session, step)
                 return
-            trial = self._prepared(session, search, step)
-            if isinstance(trial, str):
-                search_over = trial
+            if step.action is Action.WAIT or not has_room(self.fleet, session, step, host=self.host):
+                self._wait(session, step)
                 continue
-            self._measure(session, search, trial)
+            over = self._do(session, search, step) or over
+
+    def _step(self, session: StudySession, search_over: str | None) -> Step:
+        used = spent(session.study, session.trials, now=self.clock())
+        return next_step(session.study.spec, session.trials, used, search_over=search_over, others=session.others())
+
+    def _do(self, session: StudySession, search: StudySearch, step: Step) -> _SearchOver | None:
+        """Run a step's trial; return why the search proposes none when it does not."""
+        try:
+            trial = self._prepared(session, search, step)
+        except StaleVersion:  # another worker was faster; decide again
+            return None
+        if isinstance(trial, str):
+            return _SearchOver(trial, _finished(session.trials))
+        self._measure(session, search, trial)
+        return None
+
+    def _wait(self, session: StudySession, step: Step) -> None:
+        study = session.study
+        message = step.reason if step.action is Action.WAIT else "waits for free GPUs"
+        used = spent(study, session.trials, now=self.clock())
+        self.on_progress(StudyProgress(study.study_id, message, used, study.spec))
+        self.sleep(_WAIT_S)
 
     def _prepared(self, session: StudySession, search: StudySearch, step: Step) -> Trial | str:
         """Return the trial to run now, saved as running; or why the search proposes none."""
@@ -112,7 +143,9 @@ class StudyRunner:
         match step.action:
             case Action.RETRY:
                 assert step.trial is not None
-                return session.again(step.trial)
+                again = session.again(step.trial)
+                remove_engines(self.fleet, owner(again), sleep=self.sleep)  # those of the lost attempt
+                return again
             case Action.BASELINE:
                 number = search.search.add(search.among.space.point(study.baseline))
                 return self._begun(session, search, TrialKind.BASELINE, study.baseline, number)
@@ -128,13 +161,18 @@ class StudyRunner:
                 return self._begun(session, search, TrialKind.CONFIRM_WINNER, winner.config, None)
             case Action.CONFIRM_BASELINE:
                 return self._begun(session, search, TrialKind.CONFIRM_BASELINE, study.baseline, None)
-            case Action.FINISH | Action.GIVE_UP:
-                raise ValueError("nothing is measured at the end of a study")
+            case Action.WAIT | Action.FINISH | Action.GIVE_UP:
+                raise ValueError(f"nothing is measured to {step.action.value}")
 
     def _begun(
         self, session: StudySession, search: StudySearch, kind: TrialKind, config: EngineConfig, number: int | None
     ) -> Trial:
-        trial = session.new_trial(kind, config, optuna_number=number)
+        try:
+            trial = session.new_trial(kind, config, optuna_number=number)
+        except StaleVersion:
+            if number is not None:
+                search.search.fail(number)
+            raise
         expected = search.forecast_rps(config)
         return trial if expected is None else trial.evolve(predicted={"capacity_rps": expected})
 
@@ -143,10 +181,10 @@ class StudyRunner:
         spec = session.study.spec
         session.change_study(lambda study: study.evolve(engine_starts=study.engine_starts + 1))
         begun = self.clock()
-        ladder = _ladder(spec, trial, session.trials)
-        seed = _seed(spec, trial, session.trials)
+        ladder = ladder_of(spec, trial, session.trials)
+        seed = seed_of(spec, trial, session.trials)
         finished = self._runner(session).run(
-            trial, spec=spec, ladder=ladder, workload=_workload(spec, trial), seed=seed
+            trial, spec=spec, ladder=ladder, workload=workload_of(spec, trial), seed=seed
         )
         priced = with_cost(spec, finished)
         session.save_trial(priced)
@@ -168,7 +206,7 @@ class StudyRunner:
 
     def _runner(self, session: StudySession) -> TrialRunner:
         study = session.study
-        used = spent(study, now=self.clock())
+        used = spent(study, session.trials, now=self.clock())
 
         def show(progress: TrialProgress) -> None:
             self.on_progress(
@@ -220,67 +258,27 @@ class StudyRunner:
             session.event(f"study.{state.value}", reason),
         )
 
-    def _remove_leftovers(self, study_id: StudyId) -> None:
-        """Engines of a worker that died would hold GPUs for ever."""
-        for engine in self.fleet.list():
-            if engine.spec.owner.startswith(f"trial/{study_id}/"):
-                remove_engine(self.fleet, engine.spec.engine_id, sleep=self.sleep)
-
     def _close_running(self, session: StudySession) -> None:
-        """After an abort no trial stays running. After a takeover the other worker owns them: leave them alone."""
-        if session.study.state is not StudyState.ABORTED:
+        """When the study is over no trial stays running. Else other workers own them: leave them alone."""
+        study = session.study
+        if study.state not in STUDY_FINAL:
             return
+        session.refresh()
         for trial in session.trials:
             if trial.state is TrialState.RUNNING:
-                closed = trial.evolve(state=TrialState.FAILED, reason="the study was aborted", finished_at=self.clock())
-                session.save_trial(closed)
+                why = f"the study was {study.state.value}"
+                session.close(trial.evolve(state=TrialState.FAILED, reason=why, finished_at=self.clock()))
 
 
-def with_cost(spec: ServiceSpec, trial: Trial) -> Trial:
-    """Return a trial with what its capacity means in replicas and money; as it is when it has none."""
-    if trial.state is not TrialState.FEASIBLE or trial.capacity is None:
-        return trial
-    fleet = fleet_for(spec, trial.capacity.rps, trial.config.gpus_per_replica)
-    best = max((level for level in trial.levels if level.passed), key=lambda level: level.rate_rps)
-    report = best.report
-    per_request = (report.prompt_tps + report.output_tps) / report.throughput_rps if report.throughput_rps else 0.0
-    if per_request <= 0:
-        return trial.evolve(fleet=fleet)
-    tokens_per_s = per_request * min(spec.slos.target_qps, trial.capacity.rps * fleet.replicas)
-    return trial.evolve(fleet=fleet, usd_per_million_tokens=usd_per_million_tokens(fleet.usd_per_hour, tokens_per_s))
+class _SearchOver(NamedTuple):
+    """Why the search proposes nothing, as long as `finished` trials are all that is known."""
+
+    reason: str | None
+    finished: int
 
 
-def _workload(spec: ServiceSpec, trial: Trial) -> Workload:
-    """Return what the trial is loaded with: rows of the trace that the search never saw when it confirms."""
-    if not isinstance(spec.workload, TraceWorkload) or spec.workload.part is not TracePart.ALL:
-        return spec.workload
-    confirming = trial.kind in (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE)
-    return spec.workload.evolve(part=TracePart.HELD_OUT if confirming else TracePart.SEARCH)
+_NOT_OVER = _SearchOver(None, -1)
 
 
-def _seed(spec: ServiceSpec, trial: Trial, trials: tuple[Trial, ...]) -> int:
-    """Return the seed of arrivals and lengths: one for the whole search, a fresh one per round of confirmation."""
-    if trial.kind not in (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE):
-        return spec.tuning.seed
-    earlier = sum(t.kind is trial.kind and t.number < trial.number for t in trials)
-    return spec.tuning.seed + _CONFIRM_SEED + earlier
-
-
-def _ladder(spec: ServiceSpec, trial: Trial, trials: tuple[Trial, ...]) -> Ladder:
-    """Return where a trial's levels start: at the rate it has to beat, else at what is expected of it."""
-    gpus = trial.config.gpus_per_replica
-    useful = spec.slos.target_qps / max(1, spec.gpus.count // gpus)
-    options = LadderOptions(precision=spec.tuning.levels.precision, floor_rps=useful * _USEFUL_SHARE)
-    forecast = trial.predicted.get("capacity_rps")
-    if trial.kind is TrialKind.SEARCH:
-        best = incumbent(spec, trials)
-        if best is not None and best.capacity is not None:
-            beat = rate_to_beat(best.capacity.rps, best.config.gpus_per_replica, gpus)
-            return Ladder(options=options, start_rps=beat, beat_rps=beat, forecast_rps=forecast)
-        return Ladder(options=options, start_rps=forecast or useful, forecast_rps=forecast)
-    if trial.kind is TrialKind.BASELINE:
-        return Ladder(options=options, start_rps=forecast or useful, forecast_rps=forecast)
-    known = next((t.capacity for t in trials if t.config == trial.config and t.capacity is not None), None)
-    if known is None:
-        return Ladder(options=options, start_rps=forecast or useful, forecast_rps=forecast)
-    return Ladder(options=options, start_rps=known.low_rps, forecast_rps=known.rps)
+def _finished(trials: Sequence[Trial]) -> int:
+    return sum(trial.state is not TrialState.RUNNING for trial in trials)

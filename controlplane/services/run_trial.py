@@ -75,26 +75,34 @@ class TrialRunner:
             remove_engine(self.fleet, wanted.engine_id, sleep=self.sleep)
 
     def _started(self, wanted: EngineSpec, trial: Trial) -> Engine:
-        self.on_progress(TrialProgress(trial, "starting the engine"))
-        engine = self._start_when_free(wanted)
+        engine = self._start_when_free(wanted, trial)
         deadline = self.clock().timestamp() + wanted.start_timeout_s + _STOP_WAIT_S
         while engine.state is EngineState.STARTING and self.clock().timestamp() < deadline:
-            self.check()
-            self.sleep(_POLL_S)
+            self._tick(trial, "starting the engine")
             engine = self.fleet.observe(wanted.engine_id)
         return engine
 
-    def _start_when_free(self, wanted: EngineSpec) -> Engine:
-        """GPUs of the last trial's engine may take a moment to come free."""
+    def _tick(self, trial: Trial, phase: str) -> None:
+        self.check()
+        self.on_progress(TrialProgress(trial, phase))
+        self.sleep(_POLL_S)
+
+    def _start_when_free(self, wanted: EngineSpec, trial: Trial) -> Engine:
+        """Wait for GPUs: a moment for those of an engine that just ended, as long as it takes for another trial's."""
         deadline = self.clock().timestamp() + _GPU_WAIT_S
         while True:
+            self.on_progress(TrialProgress(trial, "starting the engine"))
             try:
                 return self.fleet.start(wanted)
             except Unavailable:
-                if self.clock().timestamp() >= deadline:
+                if self.clock().timestamp() >= deadline and not self._others_measure(wanted):
                     raise
-            self.check()
-            self.sleep(_POLL_S)
+            self._tick(trial, "waiting for free GPUs")
+
+    def _others_measure(self, wanted: EngineSpec) -> bool:
+        over = (EngineState.STOPPED, EngineState.FAILED)
+        beside = [e.spec for e in self.fleet.list() if e.state not in over and e.spec.owner != wanted.owner]
+        return any(spec.owner.startswith("trial/") for spec in beside)
 
     def _not_started(self, trial: Trial, engine: Engine) -> Trial:
         failure = engine.failure or StartFailure.TIMEOUT

@@ -97,7 +97,7 @@ def resume_study(store: Store, study_id: StudyId, *, actor: str, reason: str = "
     study = store.get_study(study_id).value
     if study.state is not StudyState.PAUSED:
         raise Conflict(f"study {study_id} is {study.state}", why="only a paused study can be resumed")
-    held = store.study_claim(study_id) is not None  # its worker is still finishing the last trial and goes on
+    held = bool(store.study_claims(study_id))  # a worker is still finishing the last trial and goes on
     state = StudyState.RUNNING if held else StudyState.PENDING
     return _change(store, study_id, state, actor=actor, reason=reason, now=now)
 

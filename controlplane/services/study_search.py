@@ -132,7 +132,7 @@ def taught(spec: ServiceSpec, trial: Trial) -> Finished | None:
     return Finished(at_least=bound, ran_out_of_memory=burst, reason=trial.reason or "")
 
 
-def reconcile(spec: ServiceSpec, search: Search, trials: Sequence[Trial]) -> None:
+def reconcile(spec: ServiceSpec, search: Search, trials: Sequence[Trial], *, shared: bool = False) -> None:
     """Tell the search what our store holds and it was never told (the worker died between the two)."""
     results: Mapping[int, Finished | None] = {
         t.optuna_number: taught(spec, t)
@@ -140,7 +140,7 @@ def reconcile(spec: ServiceSpec, search: Search, trials: Sequence[Trial]) -> Non
         if t.optuna_number is not None and t.state is not TrialState.RUNNING
     }
     running = [t.optuna_number for t in trials if t.optuna_number is not None and t.state is TrialState.RUNNING]
-    search.reconcile(results, running)
+    search.reconcile(results, running, shared=shared)
 
 
 def _room_gib(spec: ServiceSpec, config: EngineConfig, shape: ModelShape) -> float:

@@ -57,7 +57,7 @@ class FakeStore:
         self._trials: _Shelf[Trial] = _Shelf("trial", lambda t: (t.trial_id,))
         self._rollouts: _Shelf[Rollout] = _Shelf("rollout", lambda r: (r.rollout_id,))
         self._schedules: _Shelf[Schedule] = _Shelf("schedule", lambda s: (s.service, s.spec.name))
-        self._claims: dict[StudyId, StudyClaim] = {}
+        self._claims: dict[tuple[StudyId, str], StudyClaim] = {}
         self._revisions: dict[RevisionId, Revision] = {}
         self._events: list[Event] = []
         self._reports: dict[str, tuple[ServiceName | None, datetime, LoadTestReport]] = {}
@@ -90,32 +90,41 @@ class FakeStore:
             claimable = self._studies.newest(lambda s: self._is_claimable(s, now - timedelta(seconds=lease_s)))
             if not claimable:
                 return None
-            study, version = claimable[-1]
-            taken = study.evolve(state=StudyState.RUNNING, started_at=study.started_at or now)
-            self._claims[study.study_id] = StudyClaim(worker, now)
-            return Versioned(taken, self._studies.save(taken, version))
+            return self._take(*claimable[-1], worker, now=now, lease_s=lease_s)
+
+    def join_study(self, study_id: StudyId, worker: str, *, now: datetime, lease_s: float) -> Versioned[Study] | None:
+        with self._lock:
+            found = self._studies.rows.get((study_id,))
+            if found is None or found.value.state not in (StudyState.PENDING, StudyState.RUNNING):
+                return None
+            return self._take(*found, worker, now=now, lease_s=lease_s)
+
+    def _take(self, study: Study, version: int, worker: str, *, now: datetime, lease_s: float) -> Versioned[Study]:
+        taken = study.evolve(state=StudyState.RUNNING, started_at=study.started_at or now)
+        for claim in self.study_claims(study.study_id):
+            if claim.heartbeat_at < now - timedelta(seconds=lease_s):
+                del self._claims[study.study_id, claim.worker]
+        self._claims[study.study_id, worker] = StudyClaim(worker, now)
+        return Versioned(taken, self._studies.save(taken, version))
 
     def _is_claimable(self, study: Study, stale_before: datetime) -> bool:
-        claim = self._claims.get(study.study_id)
-        silent = claim is None or claim.heartbeat_at < stale_before
+        silent = all(claim.heartbeat_at < stale_before for claim in self.study_claims(study.study_id))
         return study.state is StudyState.PENDING or (study.state is StudyState.RUNNING and silent)
 
     def heartbeat(self, study_id: StudyId, worker: str, *, now: datetime) -> bool:
         with self._lock:
-            claim = self._claims.get(study_id)
-            if claim is None or claim.worker != worker:
+            if (study_id, worker) not in self._claims:
                 return False
-            self._claims[study_id] = StudyClaim(worker, now)
+            self._claims[study_id, worker] = StudyClaim(worker, now)
             return True
 
     def release_study(self, study_id: StudyId, worker: str) -> None:
         with self._lock:
-            claim = self._claims.get(study_id)
-            if claim is not None and claim.worker == worker:
-                del self._claims[study_id]
+            self._claims.pop((study_id, worker), None)
 
-    def study_claim(self, study_id: StudyId) -> StudyClaim | None:
-        return self._claims.get(study_id)
+    def study_claims(self, study_id: StudyId) -> Sequence[StudyClaim]:
+        with self._lock:
+            return [claim for (of, _), claim in sorted(self._claims.items()) if of == study_id]
 
     def get_trial(self, trial_id: TrialId) -> Versioned[Trial]:
         return self._trials.get(trial_id)

@@ -110,14 +110,17 @@ class SqlStore:
     def claim_study(self, worker: str, *, now: datetime, lease_s: float) -> Versioned[Study] | None:
         return self._studies.claim(worker, now=now, lease_s=lease_s)
 
+    def join_study(self, study_id: StudyId, worker: str, *, now: datetime, lease_s: float) -> Versioned[Study] | None:
+        return self._studies.join(study_id, worker, now=now, lease_s=lease_s)
+
     def heartbeat(self, study_id: StudyId, worker: str, *, now: datetime) -> bool:
         return self._studies.heartbeat(study_id, worker, now=now)
 
     def release_study(self, study_id: StudyId, worker: str) -> None:
         self._studies.release(study_id, worker)
 
-    def study_claim(self, study_id: StudyId) -> StudyClaim | None:
-        return self._studies.holder(study_id)
+    def study_claims(self, study_id: StudyId) -> Sequence[StudyClaim]:
+        return self._studies.holders(study_id)
 
     def get_trial(self, trial_id: TrialId) -> Versioned[Trial]:
         return self._trials.get(trial_id)

@@ -1,8 +1,8 @@
-"""Studies are claimed: one tuner worker holds one study, and says so again and again."""
+"""Studies are claimed by tuner workers, several of which may hold one study; each says so again and again."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,14 +10,14 @@ import sqlalchemy as sa
 
 from controlplane.adapters.store_sql.database import Database
 from controlplane.adapters.store_sql.documents import Documents, decode
-from controlplane.adapters.store_sql.tables import STUDIES
+from controlplane.adapters.store_sql.tables import CLAIMS, STUDIES
 from controlplane.domain.base import StudyId
 from controlplane.domain.study import Study, StudyState
 from controlplane.ports import StudyClaim, Versioned
 
 
 def study_columns(study: Study) -> Mapping[str, Any]:
-    """What a study puts into the searchable columns. The claim's columns are not among them: a save keeps the claim."""
+    """What a study puts into the searchable columns."""
     return {
         "study_id": study.study_id,
         "service": study.service,
@@ -38,42 +38,63 @@ class Studies(Documents[Study]):
         super().__init__(database, STUDIES, Study, key=("study_id",), columns=study_columns)
 
     def claim(self, worker: str, *, now: datetime, lease_s: float) -> Versioned[Study] | None:
-        """Take the oldest study nobody works on; None if there is none. Two claimants never get the same one."""
-        claimable = _claimable(now - timedelta(seconds=lease_s))
-        oldest = sa.select(STUDIES).where(claimable).order_by(STUDIES.c.seq).limit(1)
+        """Take the oldest study nobody works on; None if there is none. No two claimants get the same pending one."""
+        free = _claimable(now - timedelta(seconds=lease_s))
+        oldest = sa.select(STUDIES).where(free).order_by(STUDIES.c.seq).limit(1)
         if not self._database.is_sqlite:
             oldest = oldest.with_for_update(skip_locked=True)  # SQLite lets one writer in at a time anyway
+        return self._take(oldest, worker, now=now, lease_s=lease_s)
+
+    def join(self, study_id: StudyId, worker: str, *, now: datetime, lease_s: float) -> Versioned[Study] | None:
+        """Take a study beside others; None when it is not to be worked on."""
+        named = sa.select(STUDIES).where(STUDIES.c.study_id == study_id, STUDIES.c.state.in_(_UNDER_WAY))
+        if not self._database.is_sqlite:
+            named = named.with_for_update()
+        return self._take(named, worker, now=now, lease_s=lease_s)
+
+    def heartbeat(self, study_id: StudyId, worker: str, *, now: datetime) -> bool:
+        """Renew a claim; False when it was dropped."""
         with self._database.write() as connection:
-            row = connection.execute(oldest).one_or_none()
+            held = CLAIMS.update().where(CLAIMS.c.study_id == study_id, CLAIMS.c.worker == worker)
+            return connection.execute(held.values(heartbeat_at=now)).rowcount == 1
+
+    def release(self, study_id: StudyId, worker: str) -> None:
+        """Give a claim back, if it is still there."""
+        with self._database.write() as connection:
+            connection.execute(CLAIMS.delete().where(CLAIMS.c.study_id == study_id, CLAIMS.c.worker == worker))
+
+    def holders(self, study_id: StudyId) -> Sequence[StudyClaim]:
+        """Return who holds the study, by name."""
+        query = sa.select(CLAIMS.c.worker, CLAIMS.c.heartbeat_at).where(CLAIMS.c.study_id == study_id)
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(CLAIMS.c.worker)).all()
+        return [StudyClaim(row.worker, row.heartbeat_at) for row in rows]
+
+    def _take(self, query: sa.Select[Any], worker: str, *, now: datetime, lease_s: float) -> Versioned[Study] | None:
+        with self._database.write() as connection:
+            row = connection.execute(query).one_or_none()
             if row is None:
                 return None
             study = decode(Study, row.document)
             taken = study.evolve(state=StudyState.RUNNING, started_at=study.started_at or now)
-            changes = {**self._row(taken), "version": row.version + 1, "worker": worker, "heartbeat_at": now}
+            changes = {**self._row(taken), "version": row.version + 1}
             connection.execute(STUDIES.update().where(STUDIES.c.seq == row.seq).values(changes))
+            _replace_claim(connection, study.study_id, worker, now=now, lease_s=lease_s)
         return Versioned(taken, row.version + 1)
 
-    def heartbeat(self, study_id: StudyId, worker: str, *, now: datetime) -> bool:
-        """Renew a claim; False when it is not this worker's any more."""
-        with self._database.write() as connection:
-            held = STUDIES.update().where(STUDIES.c.study_id == study_id, STUDIES.c.worker == worker)
-            return connection.execute(held.values(heartbeat_at=now)).rowcount == 1
 
-    def release(self, study_id: StudyId, worker: str) -> None:
-        """Give a claim back, if it is still this worker's."""
-        with self._database.write() as connection:
-            held = STUDIES.update().where(STUDIES.c.study_id == study_id, STUDIES.c.worker == worker)
-            connection.execute(held.values(worker=None, heartbeat_at=None))
+_UNDER_WAY = (StudyState.PENDING.value, StudyState.RUNNING.value)
 
-    def holder(self, study_id: StudyId) -> StudyClaim | None:
-        """Return who holds the study, None when nobody does."""
-        query = sa.select(STUDIES.c.worker, STUDIES.c.heartbeat_at).where(STUDIES.c.study_id == study_id)
-        with self._database.read() as connection:
-            row = connection.execute(query).one_or_none()
-        return None if row is None or row.worker is None else StudyClaim(row.worker, row.heartbeat_at)
+
+def _replace_claim(connection: sa.Connection, study_id: StudyId, worker: str, *, now: datetime, lease_s: float) -> None:
+    """Write a worker's claim anew and drop those of the lost."""
+    lost = CLAIMS.c.heartbeat_at < now - timedelta(seconds=lease_s)
+    gone = CLAIMS.delete().where(CLAIMS.c.study_id == study_id, sa.or_(lost, CLAIMS.c.worker == worker))
+    connection.execute(gone)
+    connection.execute(CLAIMS.insert().values(study_id=study_id, worker=worker, heartbeat_at=now))
 
 
 def _claimable(stale_before: datetime) -> sa.ColumnElement[bool]:
-    silent = sa.or_(STUDIES.c.heartbeat_at.is_(None), STUDIES.c.heartbeat_at < stale_before)
-    running = sa.and_(STUDIES.c.state == StudyState.RUNNING.value, silent)
-    return sa.or_(STUDIES.c.state == StudyState.PENDING.value, running)
+    alive = sa.exists().where(CLAIMS.c.study_id == STUDIES.c.study_id, CLAIMS.c.heartbeat_at >= stale_before)
+    forsaken = sa.and_(STUDIES.c.state == StudyState.RUNNING.value, ~alive)
+    return sa.or_(STUDIES.c.state == StudyState.PENDING.value, forsaken)

@@ -51,9 +51,15 @@ STUDIES = sa.Table(
     sa.Column("service", sa.Text, nullable=False, index=True),
     sa.Column("state", sa.Text, nullable=False, index=True),
     sa.Column("to_apply", sa.Boolean, nullable=False, index=True),
-    sa.Column("worker", sa.Text),
-    sa.Column("heartbeat_at", Instant),
     *_document(),
+)
+
+CLAIMS = sa.Table(
+    "fleetune_study_claims",
+    METADATA,
+    sa.Column("study_id", sa.Text, primary_key=True),
+    sa.Column("worker", sa.Text, primary_key=True),
+    sa.Column("heartbeat_at", Instant, nullable=False),
 )
 
 TRIALS = sa.Table(

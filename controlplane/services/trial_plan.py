@@ -1,0 +1,64 @@
+"""What one trial of a study is loaded with, where its ladder starts, and what its capacity is worth. Pure."""
+
+from __future__ import annotations
+
+from controlplane.domain.capacity import usd_per_million_tokens
+from controlplane.domain.service import ServiceSpec
+from controlplane.domain.study import Trial, TrialKind, TrialState
+from controlplane.domain.workload import TracePart, TraceWorkload, Workload
+from tuner.ladder import Ladder, LadderOptions
+from tuner.objective import fleet_for, rate_to_beat
+from tuner.winner import incumbent
+
+_CONFIRM_SEED = 7919  # added to the workload's seed: arrivals and lengths the search never saw
+_USEFUL_SHARE = 0.25  # of the rate at which all GPUs together reach the target: below, a replica is useless
+
+
+def with_cost(spec: ServiceSpec, trial: Trial) -> Trial:
+    """Return a trial with what its capacity means in replicas and money; as it is when it has none."""
+    if trial.state is not TrialState.FEASIBLE or trial.capacity is None:
+        return trial
+    fleet = fleet_for(spec, trial.capacity.rps, trial.config.gpus_per_replica)
+    best = max((level for level in trial.levels if level.passed), key=lambda level: level.rate_rps)
+    report = best.report
+    per_request = (report.prompt_tps + report.output_tps) / report.throughput_rps if report.throughput_rps else 0.0
+    if per_request <= 0:
+        return trial.evolve(fleet=fleet)
+    tokens_per_s = per_request * min(spec.slos.target_qps, trial.capacity.rps * fleet.replicas)
+    return trial.evolve(fleet=fleet, usd_per_million_tokens=usd_per_million_tokens(fleet.usd_per_hour, tokens_per_s))
+
+
+def workload_of(spec: ServiceSpec, trial: Trial) -> Workload:
+    """Return what the trial is loaded with: rows of the trace that the search never saw when it confirms."""
+    if not isinstance(spec.workload, TraceWorkload) or spec.workload.part is not TracePart.ALL:
+        return spec.workload
+    confirming = trial.kind in (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE)
+    return spec.workload.evolve(part=TracePart.HELD_OUT if confirming else TracePart.SEARCH)
+
+
+def seed_of(spec: ServiceSpec, trial: Trial, trials: tuple[Trial, ...]) -> int:
+    """Return the seed of arrivals and lengths: one for the whole search, a fresh one per round of confirmation."""
+    if trial.kind not in (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE):
+        return spec.tuning.seed
+    earlier = sum(t.kind is trial.kind and t.number < trial.number for t in trials)
+    return spec.tuning.seed + _CONFIRM_SEED + earlier
+
+
+def ladder_of(spec: ServiceSpec, trial: Trial, trials: tuple[Trial, ...]) -> Ladder:
+    """Return where a trial's levels start: at the rate it has to beat, else at what is expected of it."""
+    gpus = trial.config.gpus_per_replica
+    useful = spec.slos.target_qps / max(1, spec.gpus.count // gpus)
+    options = LadderOptions(precision=spec.tuning.levels.precision, floor_rps=useful * _USEFUL_SHARE)
+    forecast = trial.predicted.get("capacity_rps")
+    if trial.kind is TrialKind.SEARCH:
+        best = incumbent(spec, trials)
+        if best is not None and best.capacity is not None:
+            beat = rate_to_beat(best.capacity.rps, best.config.gpus_per_replica, gpus)
+            return Ladder(options=options, start_rps=beat, beat_rps=beat, forecast_rps=forecast)
+        return Ladder(options=options, start_rps=forecast or useful, forecast_rps=forecast)
+    if trial.kind is TrialKind.BASELINE:
+        return Ladder(options=options, start_rps=forecast or useful, forecast_rps=forecast)
+    known = next((t.capacity for t in trials if t.config == trial.config and t.capacity is not None), None)
+    if known is None:
+        return Ladder(options=options, start_rps=forecast or useful, forecast_rps=forecast)
+    return Ladder(options=options, start_rps=known.low_rps, forecast_rps=known.rps)
