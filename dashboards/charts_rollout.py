@@ -47,7 +47,7 @@ def weights(rollout: Rollout, now: datetime) -> go.Figure:
         cliponaxis=False,
     )
     theme.styled(figure, x="UTC", y="canary's share of requests, %", height=280, legend=False)
-    figure.update_yaxes(range=[0, 116], tickvals=[0, 5, 20, 50, 100])
+    figure.update_yaxes(range=[0, 116], tickvals=[0, 20, 50, 100])
     if rollout.state not in ROLLOUT_FINAL:
         figure.update_xaxes(range=[rollout.created_at, now])
     return figure

@@ -44,6 +44,15 @@ class StoredReport(BaseModel):
     report: LoadTestReport
 
 
+class Replay(BaseModel):
+    report_id: str
+    service: str
+    schedule: str
+    at: AwareDatetime
+    regressed: bool
+    report: LoadTestReport
+
+
 class _Page(BaseModel, Generic[T]):
     items: tuple[T, ...]
 
@@ -88,6 +97,9 @@ class ApiClient:
     def load_reports(self, service: str | None = None) -> Sequence[StoredReport]:
         return self._items(StoredReport, "/load-reports", service=service)
 
+    def replays(self, service: str) -> Sequence[Replay]:
+        return self._items(Replay, "/replays", service=service)
+
     def schedules(self, service: str) -> Sequence[Schedule]:
         return self._items(Schedule, "/schedules", service=service)
 
@@ -111,8 +123,12 @@ class ApiClient:
     def roll_back(self, service: str, revision: str) -> Rollout:
         return self._read(Rollout, "POST", f"/services/{service}/roll-back", json={"revision": revision})
 
-    def add_schedule(self, service: str, name: str, cron: str, action: ScheduledAction) -> None:
-        schedule = {"name": name, "cron": cron, "action": action.value}
+    def add_schedule(
+        self, service: str, name: str, cron: str, action: ScheduledAction, *, replay_rps: float | None = None
+    ) -> None:
+        schedule: dict[str, object] = {"name": name, "cron": cron, "action": action.value}
+        if action is ScheduledAction.REPLAY:
+            schedule["replay"] = {"rate_rps": replay_rps}
         self._send("POST", "/schedules", json={"service": service, "schedule": schedule})
 
     def schedule_act(self, service: str, name: str, verb: str) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import streamlit as st
 
 from controlplane.domain.serving import Service
 from dashboards import components
 from dashboards.client import ApiClient, ApiDown, ApiProblem
+
+T = TypeVar("T")
 
 REFRESH_S = 3
 
@@ -52,6 +55,14 @@ def choose_service(services: Sequence[Service]) -> Service:
     name = st.selectbox("Service", names, index=names.index(before) if before in names else 0, width=320)
     st.session_state[_CHOSEN] = name
     return services[names.index(name)]
+
+
+def choose_one(label: str, things: Mapping[str, T], text_of: Callable[[str], str], *, key: str) -> T:
+    """Return the thing this browser looks at, the first unless another is chosen; asks only when there are several."""
+    names = list(things)
+    if len(names) == 1:
+        return things[names[0]]
+    return things[st.selectbox(label, names, format_func=text_of, width=460, key=key)]
 
 
 def no_service(title: str) -> None:

@@ -90,6 +90,7 @@ table.ft th, table.ft td {{ text-align: left; padding: 6px 10px; border-bottom: 
 table.ft th {{ color: {MUTED}; font-weight: 500; }}
 table.ft tr:last-child td {{ border-bottom: none; }}
 table.ft td.n, table.ft th.n {{ text-align: right; }}
+table.ft td.n {{ white-space: nowrap; }}
 </style>
 """
 

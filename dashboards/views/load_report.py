@@ -12,6 +12,7 @@ from controlplane.domain.service import ServiceSpec
 from dashboards import charts_report, components, theme, words
 from dashboards.client import ApiClient, StoredReport
 from dashboards.components import Card, Column
+from dashboards.page import choose_one
 
 EVERY_SERVICE = "all services"
 
@@ -53,16 +54,11 @@ def show(client: ApiClient) -> None:
 
 def _choose(reports: Sequence[StoredReport]) -> StoredReport:
     by_id = {stored.report_id: stored for stored in reports}
-    if len(by_id) == 1:
-        return reports[0]
-    chosen = st.selectbox(
-        "Report",
-        list(by_id),
-        format_func=lambda i: f"{i} · {by_id[i].report.rate_rps:g} req/s · {words.moment(by_id[i].at)}",
-        width=460,
-        key="report",
-    )
-    return by_id[chosen]
+
+    def text_of(name: str) -> str:
+        return f"{name} · {by_id[name].report.rate_rps:g} req/s · {words.moment(by_id[name].at)}"
+
+    return choose_one("Report", by_id, text_of, key="report")
 
 
 def _emulation(report: LoadTestReport, spec: ServiceSpec | None) -> None:

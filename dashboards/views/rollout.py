@@ -13,7 +13,7 @@ from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout, RolloutState, St
 from dashboards import charts_rollout, components, theme, words
 from dashboards.client import ApiClient
 from dashboards.components import Column, confirmed
-from dashboards.page import choose_service, no_service, perform
+from dashboards.page import choose_one, choose_service, no_service, perform
 
 # What a person may ask in each state, with what it does. Promotion that has begun is halted, never aborted.
 _VERBS: dict[RolloutState, tuple[str, ...]] = {
@@ -68,17 +68,12 @@ def show(client: ApiClient) -> None:
 
 
 def _choose(rollouts: Sequence[Rollout]) -> Rollout:
-    if len(rollouts) == 1:
-        return rollouts[0]
-    by_id = {rollout.rollout_id: rollout for rollout in rollouts}
-    chosen = st.selectbox(
-        "Rollout",
-        list(by_id),
-        format_func=lambda i: f"{i} · {by_id[i].state} · {words.moment(by_id[i].created_at)}",
-        width=420,
-        key="rollout",
-    )
-    return by_id[chosen]
+    by_id = {str(rollout.rollout_id): rollout for rollout in rollouts}
+
+    def text_of(name: str) -> str:
+        return f"{name} · {by_id[name].state} · {words.moment(by_id[name].created_at)}"
+
+    return choose_one("Rollout", by_id, text_of, key="rollout")
 
 
 def _actions(client: ApiClient, rollout: Rollout, *, newest: bool) -> None:
@@ -172,7 +167,7 @@ def _evidence(rollout: Rollout) -> None:
         f'<div>{badge} {guard} <span style="margin-left:8px">{escape(analysis.reason)}</span> '
         f'<span class="ft-sub">{at} UTC</span></div>'
     )
-    left, right = st.columns(2)
+    left, right = st.columns((6, 5))
     with left:
         _counts(analysis)
     with right:
@@ -188,7 +183,7 @@ def _counts(analysis: Analysis) -> None:
         parts.append(("stable", theme.STABLE, analysis.stable))
     columns = [
         Column("Revision"),
-        *(Column(t, True) for t in ("Requests", "SLO misses", "Errors", "Truncated", "Refused (4xx)")),
+        *(Column(t, True) for t in ("Requests", "SLO misses", "Errors", "Truncated", "Refused")),
     ]
     rows = [[components.pill(name, colour), *_numbers(counts)] for name, colour, counts in parts]
     components.table(columns, rows)

@@ -15,6 +15,7 @@ from dashboards.page import choose_service, no_service, perform
 _ACTION = {
     ScheduledAction.TUNE: "tune, recommend only",
     ScheduledAction.TUNE_AND_APPLY: "tune, then roll out the winner",
+    ScheduledAction.REPLAY: "replay, compare with the baseline",
 }
 
 
@@ -31,7 +32,7 @@ def show(client: ApiClient) -> None:
         _table(schedules)
         _actions(client, schedules)
     else:
-        text = "A schedule re-tunes a service at fixed times, for instance every Sunday at 02:00. Add one below, or:"
+        text = "A schedule re-tunes or replays a service at fixed times, say every Sunday at 02:00. Add one below, or:"
         components.note("No schedule yet", text, f"fleetune schedule create {service.name} weekly --cron '0 2 * * SUN'")
     _form(client, service.name)
 
@@ -40,7 +41,7 @@ def _table(schedules: Sequence[Schedule]) -> None:
     titles = ("", "Name", "Cron", "Does", "Next", "Last", "Last study")
     rows = [
         [
-            components.pill("paused", theme.WARN) if each.spec.paused else components.pill("active", theme.GOOD),
+            _state(each),
             each.spec.name,
             each.spec.cron,
             _ACTION[each.spec.action],
@@ -53,6 +54,12 @@ def _table(schedules: Sequence[Schedule]) -> None:
     components.table([Column(title) for title in titles], rows)
 
 
+def _state(schedule: Schedule) -> str:
+    if schedule.replay_run is not None:
+        return components.pill("replaying" if schedule.replay_run.worker else "waits for a worker", theme.CANARY)
+    return components.pill("paused", theme.WARN) if schedule.spec.paused else components.pill("active", theme.GOOD)
+
+
 def _actions(client: ApiClient, schedules: Sequence[Schedule]) -> None:
     by_name = {each.spec.name: each for each in schedules}
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -61,13 +68,15 @@ def _actions(client: ApiClient, schedules: Sequence[Schedule]) -> None:
         switch = "resume" if chosen.spec.paused else "pause"
         if st.button(f"{switch.capitalize()} {name}", key="schedule-switch"):
             _act(client, chosen, switch)
-        if (
-            confirmed(f"Run {name}", "Starts a study at once; the next firing stays as it is.", key="trigger")
-            is not None
-        ):
+        if confirmed(f"Run {name}", _consequence(chosen), key="trigger") is not None:
             _act(client, chosen, "trigger")
         if confirmed(f"Delete {name}", "It will not fire again. Past studies are kept.", key="delete") is not None:
             perform(lambda: client.delete_schedule(chosen.service, name), f"{name} is deleted")
+
+
+def _consequence(schedule: Schedule) -> str:
+    what = "replay" if schedule.spec.action is ScheduledAction.REPLAY else "study"
+    return f"Starts a {what} at once; the next firing stays as it is."
 
 
 def _act(client: ApiClient, schedule: Schedule, verb: str) -> None:
@@ -78,10 +87,11 @@ def _act(client: ApiClient, schedule: Schedule, verb: str) -> None:
 def _form(client: ApiClient, service: str) -> None:
     components.section("Add a schedule")
     with st.form("new-schedule", clear_on_submit=True):
-        left, middle, right = st.columns(3)
+        left, middle, right, last = st.columns((2, 2, 3, 2))
         name = left.text_input("Name", placeholder="weekly")
         cron = middle.text_input("Five cron fields, UTC", placeholder="0 2 * * SUN")
         action = right.selectbox("Does", list(_ACTION), format_func=lambda a: _ACTION[a])
+        rate = last.number_input("Replay's rate, req/s", min_value=0.1, value=1.0, help="Only for replays.")
         asked = st.form_submit_button("Add schedule")
     if asked:
-        perform(lambda: client.add_schedule(service, name, cron, action), f"{name} is added")
+        perform(lambda: client.add_schedule(service, name, cron, action, replay_rps=rate), f"{name} is added")

@@ -13,7 +13,7 @@ from controlplane.domain.study import STUDY_FINAL, Study, StudyState, Trial, Tri
 from dashboards import charts_study, components, theme, words
 from dashboards.client import ApiClient
 from dashboards.components import Card, confirmed
-from dashboards.page import choose_service, no_service, perform
+from dashboards.page import choose_one, choose_service, no_service, perform
 from dashboards.views import study_tables
 
 
@@ -50,17 +50,12 @@ def show(client: ApiClient) -> None:
 
 
 def _choose(studies: Sequence[Study]) -> Study:
-    if len(studies) == 1:
-        return studies[0]
-    by_id = {study.study_id: study for study in studies}
-    chosen = st.selectbox(
-        "Study",
-        list(by_id),
-        format_func=lambda i: f"{i} · {by_id[i].state} · {words.moment(by_id[i].created_at)}",
-        width=420,
-        key="study",
-    )
-    return by_id[chosen]
+    by_id = {str(study.study_id): study for study in studies}
+
+    def text_of(name: str) -> str:
+        return f"{name} · {by_id[name].state} · {words.moment(by_id[name].created_at)}"
+
+    return choose_one("Study", by_id, text_of, key="study")
 
 
 def _heading(study: Study) -> None:

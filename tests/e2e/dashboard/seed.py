@@ -14,7 +14,7 @@ from controlplane.domain.fleet import Engine, EngineSpec, EngineState, StartFail
 from controlplane.domain.hardware import GpuPool
 from controlplane.domain.revision import Revision, revision_id
 from controlplane.domain.rollout import Rollout, RolloutState, StepRecord
-from controlplane.domain.schedule import Schedule, ScheduledAction, ScheduleSpec
+from controlplane.domain.schedule import ReplaySpec, Schedule, ScheduledAction, ScheduleSpec
 from controlplane.domain.service import EmulatorOptions, EngineOptions, ModelSpec, ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
@@ -94,6 +94,7 @@ def fill(store: Store, now: datetime) -> dict[str, Traffic]:
     store.save_service(Service(name=CODE, spec=code, stable=code_stable, stable_replicas=1, updated_at=now), 0)
     _running_study(store, code, now)
     _schedule(store, now)
+    _replays(store, chat, now)
     _reports(store, chat, now)
     _events(store, study, rollout, now)
     return {
@@ -247,11 +248,16 @@ def _analysis(verdict: Verdict, requests: int, at: datetime) -> Analysis:
         name="slo_miss_ratio", canary_ratio=0.011, stable_ratio=0.0165, difference=-0.0055, low=-0.031, high=high,
         margin=0.05,
     )  # fmt: skip
+    refusals = Comparison(
+        name="refusal_ratio", canary_ratio=0, stable_ratio=0, difference=0, low=-0.004, high=0.012, margin=0.05
+    )
     errors = Comparison(
         name="error_ratio", canary_ratio=0, stable_ratio=0.0004, difference=-0.0004, low=-0.009, high=0.012, margin=0.02
     )
-    reason = "within both margins" if verdict is Verdict.PASS else "the interval of SLO misses still reaches its margin"
-    return Analysis(verdict=verdict, reason=reason, at=at, canary=canary, stable=stable, comparisons=(misses, errors))
+    reason = "within all margins" if verdict is Verdict.PASS else "the interval of SLO misses still reaches its margin"
+    return Analysis(
+        verdict=verdict, reason=reason, at=at, canary=canary, stable=stable, comparisons=(misses, errors, refusals)
+    )
 
 
 def _schedule(store: Store, now: datetime) -> None:
@@ -262,12 +268,25 @@ def _schedule(store: Store, now: datetime) -> None:
             last_study=StudyId("st-1"),
         ), 0,
     )  # fmt: skip
+    nightly = ScheduleSpec(
+        name="nightly", cron="0 3 * * *", action=ScheduledAction.REPLAY, replay=ReplaySpec(rate_rps=2)
+    )
+    store.save_schedule(Schedule(service=CHAT, spec=nightly, next_at=nightly.next_after(now)), 0)
 
 
 def _reports(store: Store, spec: ServiceSpec, now: datetime) -> None:
     for number, rate in enumerate((2.0, 3.0), start=1):
         report = a_report(spec, rate_rps=rate, full_rps=3.6, seconds=180)
         store.add_load_report(f"load-{number}", CHAT, report, now - timedelta(minutes=30 - number))
+
+
+def _replays(store: Store, spec: ServiceSpec, now: datetime) -> None:
+    """Two weeks of nights; the last three are slower."""
+    for number in range(1, 15):
+        worse = number > 11
+        report = a_report(spec, rate_rps=2.0, full_rps=(3.2 if worse else 3.6) + 0.03 * (number % 4), seconds=180)
+        name = f"replay.{CHAT}.nightly.{number}{'.worse' if worse else ''}"
+        store.add_load_report(name, CHAT, report, now - timedelta(days=15 - number))
 
 
 def _events(store: Store, study: Study, rollout: Rollout, now: datetime) -> None:
@@ -280,4 +299,4 @@ def _events(store: Store, study: Study, rollout: Rollout, now: datetime) -> None
     add(8, "worker/worker-1", "study.done", of_study, study.recommendation.summary if study.recommendation else "")
     add(7, "ana", "rollout.started", of_rollout, "recommended by st-1")
     add(6, "controller", "rollout.step", of_rollout, "5 %")
-    add(3, "controller", "rollout.step", of_rollout, "20 %: within both margins")
+    add(3, "controller", "rollout.step", of_rollout, "20 %: within all margins")

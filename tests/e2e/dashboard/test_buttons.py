@@ -83,16 +83,29 @@ def test_a_study_of_another_service_is_aborted(page: Page, site: Site) -> None:
 
 def test_a_schedule_is_added_paused_and_deleted(page: Page, site: Site) -> None:
     site.open(page, "schedules")
-    page.get_by_label("Name").fill("nightly")
+    page.get_by_label("Name").fill("early")
     page.get_by_label("Five cron fields, UTC").fill("30 1 * * *")
     page.get_by_role("button", name="Add schedule").click()
     expect(page.get_by_text("30 1 * * *").first).to_be_visible()
-    page.get_by_label("Schedule", exact=True).click()
-    page.get_by_role("option", name="nightly").click()
-    confirm(page, "Delete nightly")
+    _choose(page, "early")
+    confirm(page, "Delete early")
     expect(page.get_by_text("30 1 * * *")).to_have_count(0)
+    _choose(page, "weekly")
     page.get_by_role("button", name="Pause weekly").click()
     expect(page.locator(".ft-pill", has_text="paused")).to_be_visible()
+
+
+def test_a_replay_is_scheduled_with_its_rate(page: Page, site: Site) -> None:
+    site.open(page, "schedules")
+    page.get_by_label("Name").fill("early")
+    page.get_by_label("Five cron fields, UTC").fill("30 1 * * *")
+    page.get_by_label("Does").click()
+    page.get_by_role("option", name="replay, compare with the baseline").click()
+    page.get_by_role("spinbutton").fill("2.5")
+    page.get_by_role("button", name="Add schedule").click()
+    expect(page.get_by_text("30 1 * * *").first).to_be_visible()
+    added = next(each for each in ask(site, "/schedules")["items"] if each["spec"]["name"] == "early")
+    assert added["spec"]["replay"]["rate_rps"] == 2.5
 
 
 def test_a_broken_cron_is_refused_with_one_message(page: Page, site: Site) -> None:
@@ -101,7 +114,7 @@ def test_a_broken_cron_is_refused_with_one_message(page: Page, site: Site) -> No
     page.get_by_label("Five cron fields, UTC").fill("every day")
     page.get_by_role("button", name="Add schedule").click()
     expect(page.get_by_text("five valid cron fields").first).to_be_visible()
-    assert len(ask(site, "/schedules")["items"]) == 1
+    assert {each["spec"]["name"] for each in ask(site, "/schedules")["items"]} == {"weekly", "nightly"}
 
 
 def test_a_halted_promotion_can_be_rolled_back(page: Page, site: Site) -> None:
@@ -114,3 +127,8 @@ def test_a_halted_promotion_can_be_rolled_back(page: Page, site: Site) -> None:
     expect(page.locator("h1", has_text="Rollout chat-r1")).to_be_visible()
     newest = ask(site, "/rollouts?service=chat")["items"][0]
     assert newest["canary"] == ask(site, "/rollouts/ro-1")["stable"]
+
+
+def _choose(page: Page, schedule: str) -> None:
+    page.get_by_label("Schedule", exact=True).click()
+    page.get_by_role("option", name=schedule).click()
