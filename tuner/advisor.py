@@ -16,9 +16,10 @@ Mask = NDArray[np.bool_]
 
 MEASUREMENT_SD = 0.03
 """Standard deviation of a measured log capacity: the ladder stops at about 5 % of width."""
-_SPLIT = "tensor-parallel-size"
-_NEAR = 0.2  # log cost: a trial this close to the best of its split speaks for it
-_WITHIN_REACH = 0.3  # log cost: how wrong a twin may be about one split against another
+_KINDS = ("tensor-parallel-size", "quantization")
+"""What the twin has a profile of its own for: how wrong one is says little of how wrong the next one is."""
+_NEAR = 0.2  # log cost: a trial this close to the best of its kind speaks for it
+_WITHIN_REACH = 0.3  # log cost: how wrong a twin may be about one kind against another
 
 _BOUND_SD = 0.06  # a candidate dropped at the rate to beat is certainly worse, by how much is not known
 _BOUND_MARGIN = 0.1
@@ -49,7 +50,7 @@ class Candidates(NamedTuple):
 
     `outlook` is what the twin expects, None without a twin; `room_gib` what the memory model leaves for the KV cache
     per GPU (NaN unknown); `trial_s` what a
-    trial is expected to cost: GPU-seconds, or anything in proportion to them.
+    trial is expected to cost: GPU-seconds, or anything in proportion to them. `row_of` finds a point's row by its key.
     """
 
     space: Space
@@ -58,6 +59,7 @@ class Candidates(NamedTuple):
     outlook: Outlook | None
     room_gib: Array
     trial_s: Array
+    row_of: Mapping[tuple[tuple[str, object], ...], int]
 
     @property
     def forecast(self) -> Array | None:
@@ -97,6 +99,7 @@ def candidates(
         outlook=outlook,
         room_gib=np.full(count, math.nan) if room_gib is None else room_gib,
         trial_s=np.ones(count) if trial_s is None else trial_s,
+        row_of={point_key(point): row for row, point in enumerate(points)},
     )
 
 
@@ -106,7 +109,7 @@ def advise(among: Candidates, tried: Sequence[Tried], *, pending: Sequence[Point
     `pending` runs elsewhere and is not started twice. `worthwhile` is the expected improvement (share of the cost)
     below which another start is not worth it.
     """
-    index = {point_key(point): row for row, point in enumerate(among.points)}
+    index = among.row_of
     open_rows = _open_rows(among, tried, pending, index)
     if not open_rows.any():
         return Advice(None, "every feasible candidate was tried")
@@ -119,9 +122,9 @@ def advise(among: Candidates, tried: Sequence[Tried], *, pending: Sequence[Point
     best = min((t.log_cost for t in tried if t.log_cost is not None), default=None)
     if best is None:
         return _safest(among, belief, open_rows)
-    unseen = _unseen_split(among, belief, open_rows, best, [t.point for t in tried] + list(pending))
+    unseen = _unseen_kind(among, belief, open_rows, best, [t.point for t in tried] + list(pending))
     if unseen is not None:
-        reason = "nothing was measured on so many GPUs, where the twin is wrong in another way"
+        reason = "nothing like it was measured, and the twin is wrong there in a way of its own"
         return Advice(unseen, reason, expected_log_cost=float(belief.mean[unseen]), best_row=unseen)
     return _most_improving(among, belief, open_rows, best, worthwhile)
 
@@ -181,24 +184,25 @@ def _safest(among: Candidates, belief: Belief, open_rows: Mask) -> Advice:
     return Advice(row, reason, expected_log_cost=float(belief.mean[row]), best_row=row)
 
 
-def _unseen_split(among: Candidates, belief: Belief, open_rows: Mask, best: float, seen: Sequence[Point]) -> int | None:
-    """Return the most promising row of a way to split the model that nothing near its best was tried with, or None.
+def _unseen_kind(among: Candidates, belief: Belief, open_rows: Mask, best: float, seen: Sequence[Point]) -> int | None:
+    """Return the most promising row of a split and precision that nothing near its best was tried with, or None.
 
-    Communication between GPUs is what a twin errs in most, and no trial without it tells how much.
+    Communication between GPUs and the kernels of a precision are what a twin errs in most, and no trial without them
+    tells how much.
     """
-    if among.forecast is None or _SPLIT not in among.space.names:
+    flags = [flag for flag in _KINDS if flag in among.space.names]
+    if among.forecast is None or not flags:
         return None
-    splits = np.array([point[_SPLIT] for point in among.points])
-    keys = {point_key(point) for point in seen}
-    seen_rows = [row for row, point in enumerate(among.points) if point_key(point) in keys]
+    kinds = [tuple(point[flag] for flag in flags) for point in among.points]
+    seen_rows = [row for point in seen if (row := among.row_of.get(point_key(point))) is not None]
     promising = []
-    for split in set(splits.tolist()):
-        rows = np.flatnonzero((splits == split) & open_rows)
-        near = [row for row in seen_rows if splits[row] == split]
+    for kind in dict.fromkeys(kinds):
+        rows = np.array([row for row, other in enumerate(kinds) if other == kind and open_rows[row]], dtype=int)
         if rows.size == 0:
             continue
         top = int(rows[np.argmin(belief.mean[rows])])
-        tried_near_top = any(among.forecast[row] <= among.forecast[top] + _NEAR for row in near)
+        near_top = among.forecast[top] + _NEAR
+        tried_near_top = any(kinds[row] == kind and among.forecast[row] <= near_top for row in seen_rows)
         if not tried_near_top and belief.mean[top] < best + _WITHIN_REACH:
             promising.append(top)
     return min(promising, key=lambda row: belief.mean[row], default=None)

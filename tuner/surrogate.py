@@ -162,7 +162,8 @@ def _fit(
     factor = cho_factor(wide[rows] + noise, lower=True)
     error = np.array(measured.log_costs) - level[rows]
     mean = level + wide @ cho_solve(factor, error)
-    explained = np.einsum("ij,ji->i", wide, cho_solve(factor, wide.T))
+    # A handful of trials against thousands of candidates: the small matrix is inverted once, not solved for each.
+    explained = np.einsum("ij,ij->i", wide @ cho_solve(factor, np.eye(rows.size)), wide)
     likelihood = -0.5 * error @ cho_solve(factor, error) - np.log(np.diag(factor[0])).sum()
     return mean, np.sqrt(np.maximum(variance - explained, 1e-10)), float(likelihood)
 

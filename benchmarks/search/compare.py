@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache as remember
 from pathlib import Path
@@ -18,6 +18,10 @@ from benchmarks.search.truth import Truth, ground_truth
 
 WITHIN = 0.05
 MAX_STARTS = 40
+
+
+Job = tuple[str, str, int]
+"""Scenario, contestant and seed."""
 
 
 class Score(NamedTuple):
@@ -35,22 +39,27 @@ class Score(NamedTuple):
 
 
 def compare(
-    seeds: int, *, cache: Path, workers: int, chosen: Sequence[str], say: Callable[[str], None]
+    seeds: Sequence[int], *, cache: Path, workers: int, chosen: Sequence[str], say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Return the report: per scenario and contestant, medians over the seeds, and whether the targets were met."""
     names = [s.name for s in scenarios() if not chosen or s.name in chosen]
-    jobs = [(name, contestant, seed) for name in names for contestant in contestants() for seed in range(seeds)]
+    jobs = [(name, contestant, seed) for name in names for contestant in contestants() for seed in seeds]
     with ProcessPoolExecutor(workers) as pool:
         for name in pool.map(_prepare, names, [cache] * len(names)):
             say(f"ground truth of {name} is there")
         scores = list(pool.map(_play, *zip(*jobs, strict=True), [cache] * len(jobs), chunksize=4))
-    by_job = dict(zip(jobs, scores, strict=True))
-    reports = []
-    for name in names:
-        mine = {c: [by_job[name, c, seed] for seed in range(seeds)] for c in contestants()}
-        reports.append(_scenario_report(name, mine, _truth(name, cache)))
-        say(f"{name}: done")
-    return {"scenarios": reports, "seeds": seeds, "max_starts": MAX_STARTS, "targets": _targets(by_job, names, seeds)}
+    return report(dict(zip(jobs, scores, strict=True)), {name: _truth(name, cache) for name in names}, seeds)
+
+
+def report(by_job: Mapping[Job, Score], truths: Mapping[str, Truth], seeds: Sequence[int]) -> dict[str, Any]:
+    """Return the figures of finished episodes: one per scenario, contestant and seed."""
+    played = dict.fromkeys(contestant for _, contestant, _ in by_job)
+    rows = [
+        _scenario_report(name, {c: [by_job[name, c, seed] for seed in seeds] for c in played}, truth)
+        for name, truth in truths.items()
+    ]
+    targets = _targets(by_job, list(truths), seeds)
+    return {"scenarios": rows, "seeds": list(seeds), "max_starts": MAX_STARTS, "targets": targets}
 
 
 def score(truth: Truth, episode: Episode, name: str) -> Score:
@@ -138,11 +147,11 @@ def _gap_after(scores: Sequence[Score], starts: int) -> float:
     return _quantile([s.gaps[min(starts, len(s.gaps)) - 1] for s in scores], 0.5)
 
 
-def _targets(by_job: dict[tuple[str, str, int], Score], names: Sequence[str], seeds: int) -> dict[str, Any]:
+def _targets(by_job: Mapping[Job, Score], names: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
     """Say of every target what it asks, what was reached and whether that is met. Pooled over scenarios."""
 
     def pooled(contestant: str) -> list[Score]:
-        return [by_job[name, contestant, seed] for name in names for seed in range(seeds)]
+        return [by_job[name, contestant, seed] for name in names for seed in seeds]
 
     ours, tpe = pooled("ours"), pooled("optuna_tpe")
     wrong, chance = pooled("ours_wrong_model"), pooled("random")

@@ -15,7 +15,7 @@ from benchmarks.search.truth import ProfileOf, Truth, true_profile
 from controlplane.domain.engine import EngineConfig
 from controlplane.services.study_search import WORTHWHILE
 from tuner.advisor import Outlook, candidates, point_key
-from tuner.search import Finished, Proposal, Search, Strategy
+from tuner.search import Finished, Proposal, Search, Strategy, gp_available
 from tuner.surrogate import Array
 
 AUTO_TUNE_SEQS = (128, 256)
@@ -35,7 +35,7 @@ Contestant = Callable[[Truth, int, int], Episode]
 
 
 def contestants() -> dict[str, Contestant]:
-    """Return the contestants by the name they have in the report."""
+    """Return the contestants by the name they have in the report; Optuna's GP sampler only where torch is there."""
     found: dict[str, Contestant] = {
         "ours": _ours(lambda truth, seed: perturbed(truth, seed=seed), remembers=False),
         "ours_wrong_model": _ours(lambda truth, _: wrong_model(truth), remembers=False),
@@ -46,6 +46,8 @@ def contestants() -> dict[str, Contestant]:
         "vllm_auto_tune": _auto_tune,
         "one_factor": _one_factor,
     }
+    if gp_available():
+        found["optuna_gp"] = _optuna(Strategy.GP)
     return found
 
 

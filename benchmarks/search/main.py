@@ -15,12 +15,20 @@ from benchmarks.search.ladder import compare_ladders
 from benchmarks.search.scenarios import scenarios
 from benchmarks.search.truth import ground_truth
 from controlplane.domain.errors import InvalidInput
+from tuner.search import gp_available
 
-SKIPPED = {"optuna_gp": "Optuna's GPSampler needs torch, which is not installed; ours_without_twin is a GP search"}
+_NEEDS_TORCH = "Optuna's GPSampler needs torch, which is not installed (pip install '.[bench]')"
 
 
 def run(
-    *, seeds: int, cache: Path, workers: int, chosen: Sequence[str], ladders: int, say: Callable[[str], None]
+    *,
+    seeds: int,
+    first_seed: int,
+    cache: Path,
+    workers: int,
+    chosen: Sequence[str],
+    ladders: int,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Return the report. Raises InvalidInput for an unknown scenario."""
     known = [scenario.name for scenario in scenarios()]
@@ -28,13 +36,13 @@ def run(
     if unknown:
         raise InvalidInput(f"no scenario {', '.join(unknown)}", allowed=", ".join(known))
     begun = time.time()
-    report = compare(seeds, cache=cache, workers=workers, chosen=chosen, say=say)
+    report = compare(range(first_seed, first_seed + seeds), cache=cache, workers=workers, chosen=chosen, say=say)
     if ladders:
         names = [name for name in known if not chosen or name in chosen]
         with ProcessPoolExecutor(workers) as pool:
             report["ladders"] = list(pool.map(_ladders, names, [cache] * len(names), [ladders] * len(names)))
         report["targets"] |= _ladder_targets(report["ladders"])
-    report["skipped"] = SKIPPED
+    report["skipped"] = {} if gp_available() else {"optuna_gp": _NEEDS_TORCH}
     report["took_s"] = round(time.time() - begun)
     report["machine"] = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     return report
@@ -51,6 +59,8 @@ def summary(report: Mapping[str, Any]) -> Iterator[str]:
                 f"  {row['name']:20} {_shown(starts['median']):>14} {_shown(starts['p90']):>6} {_shown(seconds):>9} "
                 f"{row['reached']:>4}/{row['runs']:<4} {row['oom_starts']:>5}"
             )
+    for name, why in report["skipped"].items():
+        yield f"\nleft out: {name}: {why}"
     for ladder in report.get("ladders", ()):
         yield (
             f"\nladder {ladder['name']}: {ladder['within_5_percent']:.0%} within 5 % of the truth "

@@ -27,6 +27,7 @@ def _bench() -> None:
 def search(
     out: Annotated[Path, typer.Option("--json", help="File for the report.")],
     seeds: Annotated[int, typer.Option(min=1, help="Runs of every contestant on every scenario.")] = 20,
+    first_seed: Annotated[int, typer.Option(min=0, help="Number of the first seed.")] = 100,
     scenario: Annotated[list[str] | None, typer.Option(help="Only these scenarios.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
     ladders: Annotated[int, typer.Option(min=0, help="Rate ladders per scenario; 0 leaves them out.")] = 40,
@@ -37,7 +38,13 @@ def search(
     folder = cache or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fleetune"
     module = _from_checkout("benchmarks.search.main")
     report: dict[str, Any] = module.run(
-        seeds=seeds, cache=folder, workers=workers, chosen=tuple(scenario or ()), ladders=ladders, say=typer.echo
+        seeds=seeds,
+        first_seed=first_seed,
+        cache=folder,
+        workers=workers,
+        chosen=tuple(scenario or ()),
+        ladders=ladders,
+        say=typer.echo,
     )
     out.write_text(json.dumps(report, indent=1) + "\n")
     for line in module.summary(report):

@@ -158,6 +158,26 @@ def test_two_workers_do_not_get_the_same_candidate() -> None:
     assert advise(among(), known, pending=[POINTS[first]], worthwhile=0.01).row != first
 
 
+def test_workers_that_ask_at_the_same_time_all_get_different_candidates(tmp_path: Path) -> None:
+    search = opened(tmp_path)
+    run(search, 1)
+    asked = [search.ask() for _ in range(6)]
+    found = [point_key(proposal.point) for proposal in asked if isinstance(proposal, Proposal)]
+    assert len(found) == 6
+    assert len(set(found)) == 6
+
+
+def test_every_precision_within_reach_is_tried_before_the_search_believes_a_forecast_against_it() -> None:
+    # The forecast sees no gain in fp8, and everything measured agreed with it, without fp8.
+    forecast = np.array([cost({**point, "quantization": "fp8"}) for point in POINTS])
+    without = [row for row, point in enumerate(POINTS) if point["quantization"] is None]
+    best = sorted(without, key=lambda row: forecast[row])[:6]
+    known = [Tried(POINTS[row], log_cost=float(forecast[row])) for row in best]
+    advice = advise(among(forecast), known, worthwhile=0.5)
+    assert advice.row is not None
+    assert POINTS[advice.row]["quantization"] == "fp8"
+
+
 def test_storage_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(Unavailable):
         opened(tmp_path / "missing")
