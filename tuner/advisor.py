@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 from tuner.space import Point, Space
 from tuner.surrogate import Array, Belief, Measured, believe, column_groups, encode
@@ -114,6 +115,8 @@ def advise(among: Candidates, tried: Sequence[Tried], *, pending: Sequence[Point
     if not open_rows.any():
         return Advice(None, "every feasible candidate was tried")
     measured = measurements(tried, index)
+    if among.forecast is None:
+        measured = _censored(among, tried, measured)
     belief = believe(among.features, column_groups(among.space), among.forecast, measured)
     if pending:
         belief = believe(
@@ -164,6 +167,27 @@ def _open_rows(
     return allowed
 
 
+def _censored(among: Candidates, tried: Sequence[Tried], measured: Measured) -> Measured:
+    """Take a dropped candidate at what it is expected to cost given that it costs more than its bound (Tobit).
+
+    Without a forecast a bound is all there is to learn from, and most candidates are worse than theirs by far.
+    """
+    exact = measurements([trial for trial in tried if trial.log_cost is not None], among.row_of)
+    if not exact.rows:
+        return measured
+    before = believe(among.features, column_groups(among.space), None, exact)
+    known = dict(zip(exact.rows, exact.log_costs, strict=True))
+    costs, noises = [], []
+    for row, cost, noise in zip(*measured, strict=True):
+        mean, sd = float(before.mean[row]), float(before.sd[row])
+        away = (cost - _BOUND_MARGIN - mean) / sd
+        excess = math.exp(float(norm.logpdf(away) - norm.logsf(away)))
+        costs.append(cost if row in known else max(cost, mean + sd * excess))
+        spread = sd * math.sqrt(max(0.0, 1 + away * excess - excess**2))
+        noises.append(noise if row in known else max(noise, spread))
+    return Measured(measured.rows, costs, noises)
+
+
 def _lying(
     measured: Measured, belief: Belief, pending: Sequence[Point], index: Mapping[tuple[tuple[str, object], ...], int]
 ) -> Measured:
@@ -191,7 +215,7 @@ def _unseen_kind(among: Candidates, belief: Belief, open_rows: Mask, best: float
     tells how much.
     """
     flags = [flag for flag in _KINDS if flag in among.space.names]
-    if among.forecast is None or not flags:
+    if not flags:
         return None
     kinds = [tuple(point[flag] for flag in flags) for point in among.points]
     seen_rows = [row for point in seen if (row := among.row_of.get(point_key(point))) is not None]
@@ -201,11 +225,15 @@ def _unseen_kind(among: Candidates, belief: Belief, open_rows: Mask, best: float
         if rows.size == 0:
             continue
         top = int(rows[np.argmin(belief.mean[rows])])
-        near_top = among.forecast[top] + _NEAR
-        tried_near_top = any(kinds[row] == kind and among.forecast[row] <= near_top for row in seen_rows)
+        tried_near_top = any(kinds[row] == kind and _speaks_for(among, row, top) for row in seen_rows)
         if not tried_near_top and belief.mean[top] < best + _WITHIN_REACH:
             promising.append(top)
     return min(promising, key=lambda row: belief.mean[row], default=None)
+
+
+def _speaks_for(among: Candidates, row: int, top: int) -> bool:
+    """Say whether a trial of `row` tells how good `top` is; without a forecast any of its kind does."""
+    return among.forecast is None or bool(among.forecast[row] <= among.forecast[top] + _NEAR)
 
 
 def _most_improving(
