@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -250,7 +250,14 @@ def load_service(path: Path) -> ServiceSpec:
 
 def describe(error: ValidationError) -> str:
     """Return every problem of a validation error as `field: message`, one after the other."""
-    return "; ".join(f"{_place(problem)}: {_reason(problem)}" for problem in error.errors(include_url=False))
+    problems = error.errors(include_url=False)
+    return "; ".join(f"{_place(each)}: {_reason(each)}" for each in problems if not _follows(each, problems))
+
+
+def _follows(problem: Any, others: Sequence[Any]) -> bool:
+    """Say whether a list is only too short because an item of it is wrong."""
+    at = problem["loc"]
+    return problem["type"] == "too_short" and any(other["loc"][: len(at)] == at != other["loc"] for other in others)
 
 
 def _place(problem: Any) -> str:

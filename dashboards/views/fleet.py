@@ -83,7 +83,7 @@ def _engines(engines: Sequence[Engine]) -> None:
         ]
         for engine in engines
     ]
-    components.table([Column(title) for title in titles], rows)
+    components.table([Column(title, numeric=title == "Start-up") for title in titles], rows)
 
 
 def _name(engine: Engine) -> components.Html:

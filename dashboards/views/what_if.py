@@ -48,7 +48,7 @@ def show(client: ApiClient) -> None:
         _show(client, service, answer)
 
 
-@st.cache_data(ttl=60, max_entries=200, show_spinner=False)
+@st.cache_data(ttl=60, max_entries=200, show_spinner="The twin computes …")
 def _ask(_client: ApiClient, described: str, service: str, question: str) -> WhatIfAnswer:
     # A question costs the API some hundred milliseconds, and the page asks again at every refresh.
     # `described` is part of what the answer is kept for: a changed service is asked about anew.
@@ -60,7 +60,7 @@ def _question(service: Service) -> WhatIf:
     qps = st.slider("Target of the fleet, requests/s", 0.1, float(max(10, 4 * target)), float(target), key="qps")
     rate = st.slider("Rate of one replica, requests/s", 0.1, float(max(10, 2 * target)), min(2.0, target), key="rps")
     prompt = output = None
-    if st.toggle("Other lengths than the workload's", key="lengths"):
+    if st.toggle("Other lengths", key="lengths"):
         prompt = st.slider("Mean prompt, tokens", 16, 8192, 1024, key="prompt")
         output = st.slider("Mean output, tokens", 1, 2048, 256, key="output")
     flags = {

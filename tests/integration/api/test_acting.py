@@ -19,6 +19,7 @@ from tests.builders_serving import (
     a_study,
     an_applicable_study,
 )
+from tests.e2e.dashboard.seed_reports import a_report
 from tests.fakes.store import FakeStore
 from tests.integration.api.conftest import problem
 
@@ -171,3 +172,23 @@ def test_a_schedule_is_added_paused_resumed_triggered_and_deleted(api: TestClien
 def test_a_schedule_with_a_broken_cron_is_refused(api: TestClient, serving: FakeStore) -> None:
     body = {"service": "chat", "schedule": {"name": "weekly", "cron": "every day"}}
     assert "five valid cron fields" in problem(api.post("/schedules", json=body), 422)["why"]
+
+
+def test_a_scheduled_replay_needs_its_rate_and_its_points_are_listed(api: TestClient, serving: FakeStore) -> None:
+    schedule = {"name": "nightly", "cron": "0 3 * * *", "action": "replay"}
+    half = problem(api.post("/schedules", json={"service": "chat", "schedule": schedule}), 422)
+    assert "belong together" in half["why"]
+    whole = schedule | {"replay": {"rate_rps": 5}}
+    assert api.post("/schedules", json={"service": "chat", "schedule": whole}).status_code == 201
+    report = a_report(a_spec(), rate_rps=5, full_rps=9)
+    serving.add_load_report("replay.chat.nightly.1.worse", CHAT, report, NOW)
+    serving.add_load_report("load-1", CHAT, report, NOW)
+    (point,) = api.get("/replays", params={"service": "chat"}).json()["items"]
+    assert (point["schedule"], point["regressed"], point["report"]["rate_rps"]) == ("nightly", True, 5)
+    assert api.get("/replays", params={"service": "other"}).json()["items"] == []
+
+
+def test_a_list_whose_item_is_wrong_is_one_mistake_not_two(api: TestClient) -> None:
+    spec = a_spec().model_dump(mode="json")
+    spec["slos"]["latency"][0]["limit_ms"] = -5
+    assert problem(api.post("/services", json=spec), 422)["why"].endswith("greater than 0")
