@@ -79,14 +79,20 @@ def describe_trace(trace: Trace) -> TraceStats:
 
 
 def prefix_share(trace: Trace) -> float | None:
-    """Return the share of prompt tokens that an endless prefix cache would hold; None when blocks are unknown.
+    """Return the share of prompt tokens that an endless prefix cache would hold; None when blocks are unknown."""
+    shared = shared_tokens(trace)
+    return None if shared is None else float(shared.sum() / trace.prompt_tokens.sum())
+
+
+def shared_tokens(trace: Trace) -> Floats | None:
+    """Return per request the prompt tokens that an endless prefix cache would hold, (n,); None when blocks are unknown.
 
     A block counts when it and all before it in the prompt were the beginning of an earlier prompt, as in vLLM's cache.
     """
     if trace.blocks is None:
         return None
     seen: set[tuple[int, int]] = set()
-    shared = 0
+    shared: list[float] = []
     for blocks, tokens in zip(trace.blocks, trace.prompt_tokens.tolist(), strict=True):
         parent, hits = 0, 0
         for number, block in enumerate(blocks):
@@ -94,8 +100,8 @@ def prefix_share(trace: Trace) -> float | None:
             hits += key in seen and hits == number
             seen.add(key)
             parent = hash(key)
-        shared += min(hits * trace.block_tokens, tokens)
-    return shared / float(trace.prompt_tokens.sum())
+        shared.append(min(hits * trace.block_tokens, tokens))
+    return np.array(shared, dtype=np.float64)
 
 
 def compare_traces(first: Trace, second: Trace) -> list[Drift]:

@@ -120,3 +120,12 @@ def test_kolmogorov_distance_of_shifted_values() -> None:
 def test_page_shows_both_traces() -> None:
     page = trace_page([trace([0, 1, 3]), load_trace("azure-llm-2023/code")])
     assert "azure-llm-2023/code" in page
+    assert 'class="drifted"' in page
+
+
+def test_page_plots_shared_prefixes_where_blocks_are_known() -> None:
+    blocks = ((1, 2), (1, 3), (1, 2))
+    shared = trace_page([trace([0, 1, 3], [20, 20, 20], blocks=blocks, block_tokens=10)])
+    assert "Shared prefix" in shared
+    assert "50.0%" in shared
+    assert "Shared prefix" not in trace_page([trace([0, 1, 3])])
