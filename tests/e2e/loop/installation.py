@@ -70,12 +70,13 @@ SERVICE: dict[str, Any] = {
 class Installation:
     """Handles on a running installation."""
 
-    def __init__(self, folder: Path, service: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, service: dict[str, Any], *, workers: int = 1) -> None:
         self.folder = folder
         self.data_dir = folder / "data"
         self.spec = parse_service(yaml.safe_dump(service), source="the test's service")
         self.ports = {name: free_port() for name in ("api", "gateway", "gateway-admin", "dashboard")}
         self.api = ApiClient(url=f"http://127.0.0.1:{self.ports['api']}", key=None, data_dir=self.data_dir)
+        self._workers = workers
         self._file = folder / "service.yaml"
         self._file.write_text(yaml.safe_dump(service))
         self.process: subprocess.Popen[bytes] | None = None
@@ -87,6 +88,7 @@ class Installation:
     def up(self) -> None:
         """Start, and wait until the first revision serves."""
         command = [sys.executable, "-m", "controlplane.cli.main", "up", "-f", str(self._file), "--no-dashboard"]
+        command.append(f"--workers={self._workers}")
         command += ["--data-dir", str(self.data_dir), *(f"--{name}-port={port}" for name, port in self.ports.items())]
         with (self.folder / "up.log").open("wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
@@ -167,9 +169,9 @@ class Installation:
 
 
 @contextmanager
-def installation(folder: Path, **changes: Any) -> Iterator[Installation]:
+def installation(folder: Path, *, workers: int = 1, **changes: Any) -> Iterator[Installation]:
     """Run an installation; whatever happens, nothing of it is left running."""
-    running = Installation(folder, SERVICE | changes)
+    running = Installation(folder, SERVICE | changes, workers=workers)
     try:
         running.up()
         yield running
