@@ -24,6 +24,7 @@ _WITHIN_REACH = 0.3  # log cost: how wrong a twin may be about one kind against 
 
 _BOUND_SD = 0.06  # a candidate dropped at the rate to beat is certainly worse, by how much is not known
 _BOUND_MARGIN = 0.1
+_EARLIER_SD = 0.25  # log cost: how far an earlier study's capacity may be off under this one's traffic and version
 
 
 class Outlook:
@@ -61,6 +62,8 @@ class Candidates(NamedTuple):
     room_gib: Array
     trial_s: Array
     row_of: Mapping[tuple[tuple[str, object], ...], int]
+    earlier: Sequence[Tried] = ()
+    """What an earlier study measured: evidence with wide noise, never counted as tried here."""
 
     @property
     def forecast(self) -> Array | None:
@@ -117,6 +120,7 @@ def advise(among: Candidates, tried: Sequence[Tried], *, pending: Sequence[Point
     measured = measurements(tried, index)
     if among.forecast is None:
         measured = _censored(among, tried, measured)
+    measured = _with_earlier(measured, among.earlier, index)
     belief = believe(among.features, column_groups(among.space), among.forecast, measured)
     if pending:
         belief = believe(
@@ -148,6 +152,20 @@ def measurements(tried: Sequence[Tried], index: Mapping[tuple[tuple[str, object]
         costs.append(trial.log_cost if trial.log_cost is not None else (trial.at_least or 0.0) + _BOUND_MARGIN)
         noises.append(MEASUREMENT_SD if trial.log_cost is not None else _BOUND_SD)
     return Measured(rows, costs, noises)
+
+
+def _with_earlier(
+    measured: Measured, earlier: Sequence[Tried], index: Mapping[tuple[tuple[str, object], ...], int]
+) -> Measured:
+    """Add what an earlier study measured, with wide noise, where nothing was measured here."""
+    costs = {index.get(point_key(trial.point)): trial.log_cost for trial in earlier}
+    known = {row: cost for row, cost in costs.items() if row is not None and cost is not None}
+    new = [row for row in known if row not in measured.rows]
+    return Measured(
+        [*measured.rows, *new],
+        [*measured.log_costs, *(known[row] for row in new)],
+        [*measured.noise_sds, *([_EARLIER_SD] * len(new))],
+    )
 
 
 def _open_rows(

@@ -29,6 +29,9 @@ class NewStudy(Value):
         description="Laid over `tuning` of the service for this study only.",
         examples=[{"budget": {"engine_starts": 6}}],
     )
+    warm_start: Name | None = Field(
+        default=None, description="An earlier study of this service whose capacities are a prior of the search."
+    )
 
 
 class NewRollout(Value):

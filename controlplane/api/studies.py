@@ -35,6 +35,7 @@ def create_study(body: NewStudy, ctx: Ctx, actor: Actor) -> Study:
             now=ctx.clock(),
             apply_when_done=body.apply_when_done,
             overrides=body.overrides,
+            warm_start=None if body.warm_start is None else StudyId(body.warm_start),
         )
     )
     return mask_study(study)

@@ -55,6 +55,12 @@ def client(api: str | None, key: str | None, data_dir: Path) -> ApiClient:
     return ApiClient(url=api, key=key, data_dir=data_dir)
 
 
+def _outcomes(study: Any) -> str:
+    """What the rollouts of its recommendation came to."""
+    ends = (("promoted" if o["promoted"] else "taken back", o["rollout_id"], o["reason"]) for o in study["outcomes"])
+    return "; ".join(f"{end} by {rollout}: {reason}" for end, rollout, reason in ends)
+
+
 STUDY = Noun(
     "/studies",
     columns=[
@@ -77,6 +83,8 @@ STUDY = Noun(
         ("baseline", field("baseline.flags")),
         ("result", field("recommendation.summary")),
         ("recommended", field("recommendation.config.flags")),
+        ("began with", field("warm_start.study_id")),
+        ("live traffic", _outcomes),
     ],
     empty="no study yet; start one with `fleetune study start SERVICE` or `fleetune tune -f service.yaml`",
 )

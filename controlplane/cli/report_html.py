@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import plotly.io as pio
 
 from controlplane.domain.slo import LatencySlo
-from controlplane.domain.study import Study, Trial, TrialState
+from controlplane.domain.study import LiveOutcome, Study, Trial, TrialState
 from tuner.importance import importances
 from tuner.objective import rate_to_beat
 
@@ -50,9 +50,19 @@ def _head(study: Study) -> str:
         rows.append(("Winner", " ".join(found.config.to_args())))
     if found and found.evidence.quality:
         rows.append(("Answers", found.evidence.quality.reason))
+    rows += [("Live traffic", _observed(outcome)) for outcome in study.outcomes]
+    if study.warm_start:
+        known = f"{len(study.warm_start.capacities)} capacities of study {study.warm_start.study_id}"
+        rows.append(("Began with", f"{known}, as a prior only: none is counted as measured here"))
     if lapse != 1:
         rows.append(("Time", f"emulated time ran {lapse:g} times as fast as the wall clock"))
     return "<table>" + "".join(f"<tr><th>{_e(name)}<td>{_e(value)}" for name, value in rows) + "</table>"
+
+
+def _observed(outcome: LiveOutcome) -> str:
+    verdicts = "; ".join(f"{analysis.verdict.value}: {analysis.reason}" for analysis in outcome.analyses)
+    state = "promoted" if outcome.promoted else "taken back"
+    return f"{state} by rollout {outcome.rollout_id} ({outcome.reason})" + (f". {verdicts}" if verdicts else "")
 
 
 def _table(study: Study, trials: Sequence[Trial]) -> str:

@@ -25,7 +25,7 @@ from controlplane.domain.study import STUDY_FINAL, Study, StudyState, TrialState
 from controlplane.ports import Store
 from controlplane.services.run_study import StudyProgress
 from controlplane.services.serving import register_service
-from controlplane.services.studies import create_study
+from controlplane.services.studies import check_resumable, create_study
 from controlplane.settings import Settings
 
 FOLLOW_EVERY_S = 1.0
@@ -39,13 +39,20 @@ def tune(
     gpus: Annotated[int | None, typer.Option(help="GPUs of this host; default: nvidia-smi, or the spec.")] = None,
     json_: Annotated[Path | None, typer.Option("--json", help="Write the whole study as JSON.")] = None,
     resume: Annotated[str | None, typer.Option(help="Go on with this study instead of a new one.")] = None,
+    warm_start: Annotated[
+        str | None, typer.Option(help="An earlier study of this service, as a prior: other traffic or vLLM version.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Trials run at once, as far as the GPUs suffice.")] = 1,
 ) -> None:
     """Search the configuration that meets the SLOs at the lowest cost, and prove it against the baseline."""
     spec = load_service(file)
     settings = _settings(data_dir.resolve(), spec, gpus)
     store = wiring.open_store(settings)
-    study_id = StudyId(resume) if resume else _new_study(store, spec, apply=apply)
+    if resume:
+        study_id = StudyId(resume)
+        check_resumable(store.get_study(study_id).value, spec)
+    else:
+        study_id = _new_study(store, spec, apply=apply, warm_start=StudyId(warm_start) if warm_start else None)
     study = _run(settings, store, study_id, workers)
     if json_ is not None:
         trials = [trial.value.model_dump(mode="json") for trial in store.list_trials(study_id)]
@@ -63,10 +70,12 @@ def _settings(data_dir: Path, spec: ServiceSpec, gpus: int | None) -> Settings:
     return settings
 
 
-def _new_study(store: Store, spec: ServiceSpec, *, apply: bool) -> StudyId:
+def _new_study(store: Store, spec: ServiceSpec, *, apply: bool, warm_start: StudyId | None) -> StudyId:
     now = wiring.utc_now()
     register_service(store, spec, actor="cli", now=now)
-    study = create_study(store, service=spec.service, actor="cli", now=now, apply_when_done=apply)
+    study = create_study(
+        store, service=spec.service, actor="cli", now=now, apply_when_done=apply, warm_start=warm_start
+    )
     console.print(
         f"study {study.study_id} of {spec.name}: {', '.join(str(slo) for slo in spec.slos.latency)}", highlight=False
     )

@@ -11,7 +11,8 @@ from enum import StrEnum
 
 from pydantic import AwareDatetime, Field
 
-from controlplane.domain.base import RevisionId, ServiceName, StudyId, TrialId, Value
+from controlplane.domain.analysis import Analysis, Verdict
+from controlplane.domain.base import RevisionId, RolloutId, ServiceName, StudyId, TrialId, Value
 from controlplane.domain.capacity import Capacity, FleetSize
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.fleet import StartFailure
@@ -129,6 +130,35 @@ class Recommendation(Value):
     applied_revision: RevisionId | None = None
 
 
+class LiveOutcome(Value):
+    """What live traffic said of a recommendation: an observation of the study, made by its rollout."""
+
+    rollout_id: RolloutId
+    promoted: bool
+    reason: str
+    at: AwareDatetime
+    analyses: tuple[Analysis, ...] = Field(default=(), description="The deciding judgement of each step.")
+
+    @property
+    def is_refuted(self) -> bool:
+        """True when the canary was judged worse, not merely called back by a person or for want of samples."""
+        return not self.promoted and any(analysis.verdict is Verdict.FAIL for analysis in self.analyses)
+
+
+class EarlierCapacity(Value):
+    """What an earlier study measured, taken as a prior only."""
+
+    config: EngineConfig
+    rps: float = Field(gt=0)
+
+
+class WarmStart(Value):
+    """An earlier study of the same service whose capacities the search begins with."""
+
+    study_id: StudyId
+    capacities: tuple[EarlierCapacity, ...]
+
+
 class Study(Value):
     study_id: StudyId
     service: ServiceName
@@ -143,5 +173,7 @@ class Study(Value):
     created_by: str = "cli"
     recommendation: Recommendation | None = None
     engine_version: str | None = None
+    warm_start: WarmStart | None = None
+    outcomes: tuple[LiveOutcome, ...] = Field(default=(), description="Of the rollouts of its recommendation.")
     gpu_seconds: float = 0.0
     engine_starts: int = 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from controlplane.domain.base import RolloutId
 from controlplane.domain.errors import FleetuneError
 from controlplane.domain.event import Event
 from controlplane.domain.fleet import Engine, EngineState
@@ -20,6 +21,7 @@ from controlplane.ports import Clock, Fleet, RecordSource, Store, TrafficRouter,
 from controlplane.services.reconcile_engines import DRAIN_S, EngineKeeper, Trouble
 from controlplane.services.reconcile_facts import FactFinder
 from controlplane.services.reconcile_jobs import CreateStudy, apply_finished, fire_due, reap_shadows, reap_trials
+from controlplane.services.reconcile_outcomes import note_outcomes
 from controlplane.services.reconcile_routing import TableKeeper
 from controlplane.services.reconcile_world import World, service_of
 from controlplane.services.rollouts import active_rollout, promoted
@@ -48,6 +50,7 @@ class Controller:
         self._keeper = EngineKeeper(store=store, fleet=fleet, may_stop=lambda: self._tables.may_stop(clock()))
         self._finder = FactFinder(store=store, records=records)
         self._told: set[str] = set()
+        self._noted: set[RolloutId] = set()
 
     def run_pass(self) -> Sequence[str]:
         """Do one pass; returns what could not be done, one message each: the next pass tries again.
@@ -66,6 +69,7 @@ class Controller:
         problems += self._tried(lambda: reap_shadows(self._store, self._fleet, engines, now=now))
         problems += self._tried(lambda: fire_due(self._store, create_study=self._create_study, now=now))
         problems += self._tried(lambda: apply_finished(self._store, now=now))
+        problems += self._tried(lambda: note_outcomes(self._store, noted=self._noted, now=now))
         return problems
 
     def _tried(self, act: Callable[[], Sequence[str] | None]) -> Sequence[str]:

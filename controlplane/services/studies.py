@@ -15,7 +15,7 @@ from controlplane.domain.event import Event
 from controlplane.domain.rollout import Rollout
 from controlplane.domain.service import ServiceSpec, describe
 from controlplane.domain.serving import Service
-from controlplane.domain.study import STUDY_FINAL, Study, StudyState
+from controlplane.domain.study import STUDY_FINAL, EarlierCapacity, Study, StudyState, TrialState, WarmStart
 from controlplane.ports import Store
 from controlplane.services.check_quality import prompts_of
 from controlplane.services.rollouts import start_rollout
@@ -39,9 +39,11 @@ def create_study(
     now: datetime,
     apply_when_done: bool = False,
     overrides: Mapping[str, Any] | None = None,
+    warm_start: StudyId | None = None,
 ) -> Study:
     """Save and return a pending study of a service; a tuner worker takes it up.
 
+    `warm_start` names an earlier study of the service whose capacities are a prior of the search.
     `overrides` are fields of the service's tuning options for this study only, e.g. `{"budget": {"engine_starts": 6}}`.
     Raises NotFound for an unknown service, InvalidInput for unknown flags, a contradictory space, a limit no request
     can meet or a budget too small to compare anything.
@@ -50,6 +52,7 @@ def create_study(
     spec = _overridden(found.spec, overrides or {})
     baseline = _serving(store, found)
     check_study(spec, baseline)
+    earlier = None if warm_start is None else _earlier(store, warm_start, service)
     study = Study(
         study_id=StudyId(f"{service}-{store.next_number(f'study/{service}')}"),
         service=service,
@@ -60,6 +63,7 @@ def create_study(
         created_at=now,
         created_by=actor,
         engine_version=spec.engine.version,
+        warm_start=earlier,
     )
     store.save_study(study, 0, events=(_event(study, "study.created", actor, now),))
     return study
@@ -87,6 +91,48 @@ def check_study(spec: ServiceSpec, baseline: EngineConfig) -> None:
     feasible_points(spec, space_for(spec, baseline), shape_of(spec))
 
 
+def check_resumable(study: Study, spec: ServiceSpec) -> None:
+    """Refuse to go on with a study on what it was not begun on. Raises Conflict."""
+    was, now = _measured_on(study.spec), _measured_on(spec)
+    changed = [f"{name} {was[name]} there, {now[name]} here" for name in was if was[name] != now[name]]
+    if changed:
+        raise Conflict(
+            f"study {study.study_id} cannot be gone on with",
+            why=f"its capacities were measured on something else: {'; '.join(changed)}",
+            allowed=f"a new study with the old one as a prior: `fleetune tune --warm-start {study.study_id}`",
+        )
+
+
+def _measured_on(spec: ServiceSpec) -> Mapping[str, str]:
+    return {
+        "engine": spec.engine.kind.value,
+        "engine version": str(spec.engine.version),
+        "GPU": spec.gpus.type,
+        "model": spec.model.path,
+    }
+
+
+def _is_refuted(study: Study) -> bool:
+    return any(outcome.is_refuted for outcome in study.outcomes)
+
+
+def _earlier(store: Store, study_id: StudyId, service: ServiceName) -> WarmStart:
+    """Return what a study measured, of each configuration the last, without what live traffic refuted."""
+    study = store.get_study(study_id).value
+    if study.service != service:
+        raise InvalidInput(f"study {study_id} is no prior for {service}", why="it is another service's")
+    refuted = study.recommendation.config if study.recommendation and _is_refuted(study) else None
+    found = {
+        trial.config.content_hash(): EarlierCapacity(config=trial.config, rps=trial.capacity.rps)
+        for trial, _ in store.list_trials(study_id)
+        if trial.state is TrialState.FEASIBLE and trial.capacity is not None and trial.capacity.rps > 0
+        if trial.config != refuted
+    }
+    if not found:
+        raise InvalidInput(f"study {study_id} is no prior", why="it measured no capacity")
+    return WarmStart(study_id=study_id, capacities=tuple(found.values()))
+
+
 def pause_study(store: Store, study_id: StudyId, *, actor: str, reason: str = "", now: datetime) -> Study:
     """Let the running trial finish and start no other. Raises NotFound, Conflict when the study is over."""
     return _change(store, study_id, StudyState.PAUSED, actor=actor, reason=reason, now=now)
@@ -97,6 +143,9 @@ def resume_study(store: Store, study_id: StudyId, *, actor: str, reason: str = "
     study = store.get_study(study_id).value
     if study.state is not StudyState.PAUSED:
         raise Conflict(f"study {study_id} is {study.state}", why="only a paused study can be resumed")
+    for service, _ in store.list_services():
+        if service.name == study.service:
+            check_resumable(study, service.spec)
     held = bool(store.study_claims(study_id))  # a worker is still finishing the last trial and goes on
     state = StudyState.RUNNING if held else StudyState.PENDING
     return _change(store, study_id, state, actor=actor, reason=reason, now=now)

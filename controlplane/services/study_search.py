@@ -14,11 +14,11 @@ from controlplane.domain.fleet import StartFailure
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import Study, Trial, TrialState
 from loadtests.schedule import build_schedule
-from tuner.advisor import Candidates, candidates, point_key
+from tuner.advisor import Candidates, Tried, candidates, point_key
 from tuner.feasibility import memory_plan, objections
 from tuner.first_tier import engine_defaults, shape_of, space_for
 from tuner.knobs.schema import load_knobs
-from tuner.objective import smooth_cost
+from tuner.objective import log_cost, smooth_cost
 from tuner.prior import CapacityOf, screen, twin_capacity
 from tuner.search import Finished, Search, Strategy
 from tuner.space import Point, Space
@@ -69,6 +69,7 @@ def open_search(study: Study, *, storage_url: str | None, strategy: Strategy = S
     # A trial takes about the same time whatever it tries, but on more or fewer GPUs: their seconds are what it costs.
     gpus = np.sqrt([float(config.gpus_per_replica) for config in configs])
     among = candidates(space, points, outlook=outlook, room_gib=rooms, trial_s=gpus)
+    among = among._replace(earlier=_earlier(study, space))
     search = Search(
         study.study_id,
         among,
@@ -78,6 +79,26 @@ def open_search(study: Study, *, storage_url: str | None, strategy: Strategy = S
         worthwhile=WORTHWHILE,
     )
     return StudySearch(search, among, capacity_of if outlook is not None else None)
+
+
+def _earlier(study: Study, space: Space) -> list[Tried]:
+    """Return what the study it starts from measured; configurations that are no points of this space tell nothing."""
+    known = () if study.warm_start is None else study.warm_start.capacities
+    found = []
+    for each in known:
+        point = _place(space, each.config)
+        if point is not None:
+            cost = log_cost(study.spec, each.rps, each.config.gpus_per_replica)
+            found.append(Tried(point, log_cost=cost))
+    return found
+
+
+def _place(space: Space, config: EngineConfig) -> Point | None:
+    try:
+        point = space.point(config)
+    except InvalidInput:
+        return None
+    return point if space.config(point) == config else None
 
 
 def feasible_points(spec: ServiceSpec, space: Space, shape: ModelShape | None) -> list[Point]:
