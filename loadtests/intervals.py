@@ -86,36 +86,44 @@ def effective_size(values: Floats, threshold: float) -> float:
         return float(n)
     block = -(-n // _LONGEST_SERIES)
     sums = above[: n // block * block].reshape(-1, block).sum(axis=1)
-    tau = _inflation(sums) * float(sums.var()) / (block * variance)
-    return n / max(1.0, tau)
+    inflation, lags_share = _inflation(sums)
+    tau = max(1.0, inflation * float(sums.var()) / (block * variance))
+    share = float(above.mean())
+    return n / (tau * _doubt(tau, lags_share, n * min(share, 1 - share)))
 
 
 _LONGEST_SERIES = 1 << 17
 
 
-def _inflation(series: Floats) -> float:
+def _inflation(series: Floats) -> tuple[float, float]:
+    """Return τ and the share of the series' lags that its sum ran over."""
     centred = series - series.mean()
     size = 1 << (2 * len(series) - 1).bit_length()
     spectrum = np.abs(np.fft.rfft(centred, size)) ** 2
     covariance = np.fft.irfft(spectrum, size)[: len(series)]
     if covariance[0] <= 0:
-        return 1.0
+        return 1.0, 0.0
     correlation = covariance / covariance[0]
     pairs = correlation[: len(correlation) // 2 * 2].reshape(-1, 2).sum(axis=1)
     negative = np.flatnonzero(pairs <= 0)
     kept = np.minimum.accumulate(pairs[: negative[0] if len(negative) else len(pairs)])
-    return max(1.0, 2 * float(kept.sum()) - 1) * _doubt(2 * len(kept) / len(series))
+    return max(1.0, 2 * float(kept.sum()) - 1), 2 * len(kept) / len(series)
 
 
-def _doubt(lags_share: float) -> float:
-    """Return by how much to raise an estimated τ whose sum ran over this share of the series' lags.
+def _doubt(tau: float, lags_share: float, rarer: float) -> float:
+    """Return by how much to raise an estimated τ, because it is only an estimate.
 
-    Autocorrelations of a finite series come out too small by about τ/n each (Marriott and Pope 1954), and τ itself is
-    known only as well as a variance with n / (2 · lags) degrees of freedom: Student's quantile instead of the normal's.
+    Only what exceeds 1 is in doubt: without correlation the variance of a count is known. Two things blur the excess.
+    The sum over lags is known as well as a variance with n / (2 · lags) degrees of freedom, and its autocorrelations
+    come out too small by about τ/n each (Marriott and Pope 1954). And values above a high percentile come in few
+    clusters, one per long queue: τ = E[S²] / E[S] of their sizes S, so with sizes spread exponentially (a busy period's
+    tail) `rarer` values make 2 · rarer / τ clusters, whose sum of squares has a relative variance of 6 per cluster.
+    Student's quantile with the degrees of freedom of both together replaces the normal's.
     """
-    share = min(lags_share, 0.25)
-    freedom = max(1.0, 1 / (2 * share))
-    return float((t.ppf(0.975, freedom) / norm.ppf(0.975)) ** 2) / (1 - 2 * share)
+    excess, share = (tau - 1) / tau, min(lags_share, 0.25)
+    relative_variance = excess**2 * (4 * share + 3 * tau / rarer)
+    freedom = max(1.0, 2 / max(relative_variance, 1e-9))
+    return float((t.ppf(0.975, freedom) / norm.ppf(0.975)) ** 2) / (1 - 2 * share * excess)
 
 
 def _rank(n: float, p: float, probability: float) -> float:

@@ -14,6 +14,7 @@ from controlplane.domain.report import LoadTestReport
 from controlplane.domain.slo import LatencySlo
 from controlplane.domain.workload import Workload
 from loadtests.arrivals import RateShape
+from loadtests.client.connection import trust
 from loadtests.plan import Api, Plan, Timeouts, parse_target
 from loadtests.records import read_gaps_ms, read_records
 from loadtests.report import Measured, build_report
@@ -64,7 +65,7 @@ def run_load_test(
     `schedule` replaces the one that the workload would give. Raises InvalidInput for a description that cannot be run
     and Unavailable when the generator broke; a target that is down gives a report full of errors.
     """
-    parse_target(test.url)
+    trust(parse_target(test.url), test.ca_file)
     total_s = test.warmup_s + test.duration_s
     if schedule is None:
         if test.workload is None:

@@ -15,7 +15,6 @@ import json
 import logging
 import os
 import re
-import ssl
 import tempfile
 import time
 from pathlib import Path
@@ -30,7 +29,7 @@ from locust import User, events, task
 from locust.env import Environment
 from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
-from loadtests.client.connection import resolve
+from loadtests.client.connection import resolve, trust
 from loadtests.client.dispatcher import Dispatcher, Share
 from loadtests.client.exchange import Exchange
 from loadtests.client.recorder import Recorder
@@ -107,11 +106,10 @@ class OpenLoopUser(User):
 
     def _dispatcher(self, job: Job, schedule: Schedule, recorder: Recorder, waiter: Waiter) -> Dispatcher:
         target = parse_target(job.plan.url)
-        tls = ssl.create_default_context(cafile=job.plan.ca_file) if target.tls else None
         return Dispatcher(
             Share(job.plan, schedule, np.arange(job.worker, len(schedule), job.plan.workers)),
             writer=RequestWriter(job.plan, target, schedule),
-            address=resolve(target, tls),
+            address=resolve(target, trust(target, job.plan.ca_file)),
             recorder=recorder,
             poller=get_original("select", "epoll")(),
             wait=waiter.wait,

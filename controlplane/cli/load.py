@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import socket
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,25 +14,25 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.load_tables import print_comparison, print_report, print_selfcheck
+from controlplane.cli.load_target import require_listener, with_context
 from controlplane.cli.show import as_json
-from controlplane.domain.errors import InvalidInput, Unavailable
+from controlplane.domain.errors import InvalidInput
 from controlplane.domain.report import LoadTestReport, Validity
 from loadtests.compare import compare_runs
 from loadtests.export import export_records
 from loadtests.loadtest import LoadTest, LoadTestResult, run_load_test
-from loadtests.plan import parse_target
 from loadtests.profiles import Profile, load_profile, shipped_profiles
 from loadtests.records import read_records
 from loadtests.report_html import report_page
 from loadtests.runner import Generator
 from loadtests.runner import Progress as RunProgress
+from loadtests.schedule import Schedule
 from loadtests.selfcheck import selfcheck
 from loadtests.stopping import VerdictWatch
 from loadtests.tokenized import PromptWords, words_for
 
 app = typer.Typer(help="Load-test any OpenAI-compatible endpoint.", invoke_without_command=True)
 
-CONNECT_S = 5.0
 MISSED, INVALID = 1, 3
 """Exit codes: errors or a missed limit; a run whose generator could not keep up. 0 is a good run, 2 bad input."""
 
@@ -52,6 +52,9 @@ def load(
     processes: Annotated[int, typer.Option(min=1, help="Generator processes on this host.")] = 1,
     tokenizer: Annotated[str | None, typer.Option(help="tokenizer.json: text prompts of exact length.")] = None,
     api_key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the API key.")] = None,
+    ca_file: Annotated[
+        str | None, typer.Option(help="Certificates (PEM) to trust an https target by, instead of the system's.")
+    ] = None,
     time_lapse: Annotated[float, typer.Option(help="Emulated seconds per second; only for the emulator.")] = 1.0,
     stop_early: Annotated[bool, typer.Option(help="End as soon as the verdict on every limit is certain.")] = False,
     json_path: Annotated[
@@ -72,9 +75,12 @@ def load(
     changes = {"rate_rps": rate, "duration_s": duration, "seed": seed}
     chosen = _checked(load_profile(profile), {name: value for name, value in changes.items() if value is not None})
     test = _load_test(chosen, target, model, _key(api_key_env), words_for(tokenizer, chosen.api), processes, time_lapse)
-    _require_listener(target)
+    test = replace(test, ca_file=ca_file)
+    require_listener(test)
+    schedule = with_context(chosen, test).schedule()
     with tempfile.TemporaryDirectory(prefix="fleetune-load-") as scratch:
-        result = _run(test, chosen, out or Path(scratch), VerdictWatch(chosen.slos) if stop_early else None)
+        verdict = VerdictWatch(chosen.slos) if stop_early else None
+        result = _run(test, chosen.name, schedule, out or Path(scratch), verdict)
         _write(result, chosen.name, json_path, html_path, records_path)
     raise typer.Exit(_exit_code(result.report))
 
@@ -166,21 +172,11 @@ def _load_test(
     )
 
 
-def _require_listener(url: str) -> None:
-    """Raise Unavailable when nobody listens there: a run of nothing but errors would say no more."""
-    target = parse_target(url)
-    try:
-        socket.create_connection((target.host, target.port), timeout=CONNECT_S).close()
-    except OSError as error:
-        raise Unavailable(f"nobody answers at {url}", why=error.strerror or str(error)) from error
-
-
-def _run(test: LoadTest, profile: Profile, out_dir: Path, verdict: VerdictWatch | None) -> LoadTestResult:
-    schedule = profile.schedule()
+def _run(test: LoadTest, name: str, schedule: Schedule, out_dir: Path, verdict: VerdictWatch | None) -> LoadTestResult:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
     with Generator(processes=test.processes) as generator, Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(f"{profile.name} at {test.rate_rps:g} requests/s", total=len(schedule), state="starting")
+        task = bar.add_task(f"{name} at {test.rate_rps:g} requests/s", total=len(schedule), state="starting")
 
         def look(progress: RunProgress) -> str | None:
             state = f"{progress.sent} sent, {progress.in_flight} in flight"

@@ -40,6 +40,22 @@ def resolve(target: Target, tls: ssl.SSLContext | None) -> Address:
     return Address(family, address, tls, target.host)
 
 
+def trust(target: Target, ca_file: str | None) -> ssl.SSLContext | None:
+    """Return what checks the target's certificate, by the system's authorities or those in `ca_file`; None for http.
+
+    Raises InvalidInput when the file holds no certificates.
+    """
+    if not target.tls:
+        if ca_file is not None:
+            raise InvalidInput("a CA file was given for a target without TLS", allowed="https://host:port")
+        return None
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        why = error.strerror or "it holds no certificate in PEM form"
+        raise InvalidInput(f"CA file '{ca_file}' is not usable", why=why, allowed="certificates in PEM form") from error
+
+
 class Connection:
     """Raises OSError wherever the socket does, `ssl.SSLError` (an OSError) for TLS."""
 
@@ -173,4 +189,6 @@ class _Tls:
                 pieces.append(piece)
         except ssl.SSLWantReadError:
             return b"".join(pieces) or None
-        return b"".join(pieces)  # a clean end of the TLS stream
+        except ssl.SSLZeroReturnError:  # a clean end of the TLS stream
+            pass
+        return b"".join(pieces)

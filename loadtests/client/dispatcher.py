@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from ssl import SSLError
 
 import numpy as np
 import numpy.typing as npt
@@ -181,6 +182,8 @@ class Dispatcher:
                 self._written(connection)
             if mask & (IN | ERR | HUP) and connection.connected:
                 self._read(connection)
+        except SSLError:
+            self._end(connection, "tls")
         except OSError:
             self._end(connection, "reset" if connection.connected else "connect")
 
@@ -220,12 +223,13 @@ class Dispatcher:
         now_ns = time.monotonic_ns()
         exchange = self._busy.pop(connection.fd, None)
         if exchange is None:
-            self._pool.lost(connection, now_ns)
+            self._pool.lost(connection, now_ns, failed=error is not None)
             return
         if error is None:
             exchange.peer_closed(now_ns)
         else:
-            exchange.fail("truncated" if error == "reset" and exchange.status == 200 else error, now_ns)
+            is_cut = error in ("reset", "tls") and exchange.status == 200
+            exchange.fail("truncated" if is_cut else error, now_ns)
         self._finished.append(exchange)
         self._pool.drop(connection)
 

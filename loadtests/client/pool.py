@@ -71,11 +71,12 @@ class Pool:
         self._poller.unregister(connection.fd)
         connection.close()
 
-    def lost(self, connection: Connection, now_ns: int) -> None:
-        """A connection that carried nothing is over. One that never stood: do not hammer a target that is down."""
-        if connection in self._idle:
+    def lost(self, connection: Connection, now_ns: int, *, failed: bool) -> None:
+        """A connection that carried nothing is over. One that never stood or failed: do not hammer such a target."""
+        was_idle = connection in self._idle
+        if was_idle:
             self._idle.remove(connection)
-        else:
+        if failed or not was_idle:
             self._refill_ns = now_ns + _SECOND_NS
         self.drop(connection)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -45,6 +46,13 @@ def half_open(peer: socket.socket, number: int) -> None:
     time.sleep(30)
 
 
+def drip(peer: socket.socket, number: int) -> None:
+    """A good stream in small pieces, as tokens come."""
+    for start in range(0, len(GOOD), 90):
+        peer.sendall(GOOD[start : start + 90])
+        time.sleep(0.003)
+
+
 def stall(peer: socket.socket, number: int) -> None:
     """One token, then comments for ever: alive, but no tokens."""
     peer.sendall(HEAD + ONE_TOKEN)
@@ -70,43 +78,57 @@ def redirect(peer: socket.socket, number: int) -> None:
 
 
 @contextmanager
-def faulty_server(behaviour: Behaviour) -> Iterator[str]:
-    """Serve every request with one behaviour; give the URL."""
+def faulty_server(
+    behaviour: Behaviour, tls: ssl.SSLContext | None = None, *, models: bytes | None = None
+) -> Iterator[str]:
+    """Serve every POST with one behaviour and every GET with `models`, if there are any; give the URL."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=256)
     numbers = iter(range(1_000_000))
     peers: list[socket.socket] = []
 
     def serve(peer: socket.socket) -> None:
-        with suppress(OSError):
-            while _read_request(peer):
-                behaviour(peer, next(numbers))
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with suppress(OSError), tls.wrap_socket(peer, server_side=True) if tls else peer as stream:
+            peers.append(stream)
+            while request := _read_request(stream):
+                if request.startswith(b"GET"):
+                    stream.sendall(_listing(models))
+                else:
+                    behaviour(stream, next(numbers))
 
     def accept() -> None:
         with suppress(OSError):
             while True:
                 peer, _ = listener.accept()
-                peers.append(peer)
                 threading.Thread(target=serve, args=(peer,), daemon=True).start()
 
     threading.Thread(target=accept, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield f"http{'s' if tls else ''}://127.0.0.1:{listener.getsockname()[1]}"
     finally:
-        listener.close()
-        for peer in peers:
-            peer.close()
+        for each in (listener, *peers):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)  # a thread that waits on it would keep it open
+            each.close()
 
 
-def _read_request(peer: socket.socket) -> bool:
+def _listing(models: bytes | None) -> bytes:
+    if models is None:
+        return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(models), models)
+
+
+def _read_request(peer: socket.socket) -> bytes:
+    """Return one whole request, nothing when the peer closed."""
     data = b""
     while b"\r\n\r\n" not in data:
         if not (more := peer.recv(65536)):
-            return False
+            return b""
         data += more
     head, _, body = data.partition(b"\r\n\r\n")
-    length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-    while len(body) < length:
+    _, _, length = head.lower().partition(b"content-length:")
+    while len(body) < int(length.split(b"\r\n")[0] or 0):
         if not (more := peer.recv(65536)):
-            return False
+            return b""
         body += more
-    return True
+    return head + b"\r\n\r\n" + body

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from controlplane.cli.load import app as load_app
 from controlplane.cli.trace import app as trace_app
 from tests.integration.loadtests import faulty
+from tests.integration.loadtests.tls import new_authority
 
 PROFILE = """
 name: small
@@ -19,6 +20,8 @@ mix:
 rate_rps: 40
 duration_s: 1
 warmup_s: 0
+arrivals: {process: constant}
+timeouts: {first_token_s: 1, stall_s: 1, total_s: 3}
 slos: [{metric: ttft_ms, percentile: 90, limit_ms: 60000}]
 """
 
@@ -47,12 +50,50 @@ def test_a_run_prints_a_table_and_writes_every_file(profile: str, tmp_path: Path
     assert (tmp_path / "raw" / "records.jsonl").is_file()
 
 
-def test_a_failing_target_has_its_exit_code(profile: str) -> None:
-    with faulty.faulty_server(faulty.cut) as url:
+@pytest.mark.parametrize(
+    ("behaviour", "error"),
+    [
+        (faulty.cut, "truncated"),
+        (faulty.storm, "http_429"),
+        (faulty.reset, "reset"),
+        (faulty.half_open, "timeout_first_token"),
+        (faulty.slow_loris, "timeout_first_token"),
+        (faulty.stall, "timeout_stall"),
+    ],
+)
+def test_a_failing_target_has_its_exit_code(behaviour: faulty.Behaviour, error: str, profile: str) -> None:
+    with faulty.faulty_server(behaviour) as url:
         done = run("-f", profile, "--target", url, "--json", "-")
-    assert done.exit_code in (1, 3)
-    assert '"error_counts"' in done.output
-    assert '"truncated"' in done.output
+    assert done.exit_code in (1, 3)  # a busy machine may make the run invalid
+    assert error in json.loads(done.stdout)["error_counts"]
+
+
+def test_target_that_is_down_is_one_message_and_exit_code_2(profile: str) -> None:
+    with faulty.faulty_server(faulty.good) as url:
+        pass
+    done = run("-f", profile, "--target", url)
+    assert done.exit_code == 2
+    assert "nobody answers at" in done.output
+
+
+def test_requests_beyond_the_models_context_are_refused_before_the_first_is_sent(profile: str) -> None:
+    with faulty.faulty_server(faulty.good, models=b'{"data":[{"id":"small","max_model_len":22}]}') as url:
+        done = run("-f", profile, "--target", url, "--model", "small")
+        fits = run("-f", profile, "--target", url, "--model", "other", "--json", "-")
+    assert done.exit_code == 2
+    assert "40 of 40 requests of profile small are longer than the model's context" in done.output
+    assert "at most 22" in done.output
+    assert json.loads(fits.stdout)["requests"] == 40
+
+
+def test_a_tls_target_is_trusted_by_its_ca_file(profile: str, tmp_path: Path) -> None:
+    authority = new_authority(tmp_path)
+    with faulty.faulty_server(faulty.good, authority.server) as url:
+        done = run("-f", profile, "--target", url, "--ca-file", str(authority.ca_file), "--json", "-")
+        refused = run("-f", profile, "--target", url, "--ca-file", str(tmp_path / "none.pem"))
+    assert json.loads(done.stdout)["errors"] == 0
+    assert refused.exit_code == 2
+    assert "CA file" in refused.output
 
 
 @pytest.mark.parametrize(

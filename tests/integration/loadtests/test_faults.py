@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -63,6 +64,29 @@ def test_every_request_ends_in_its_class(
     assert report.error_counts == errors
     assert (report.requests, report.unfinished) == (30, 0)
     assert report.completed == 30 - sum(errors.values())
+
+
+def test_target_that_refuses_connections_fails_every_request(generator: Generator, tmp_path: Path) -> None:
+    with faulty.faulty_server(faulty.good) as url:
+        pass
+    report = run_load_test(test_of(url), generator, out_dir=tmp_path).report
+    assert (report.requests, report.completed, report.error_counts) == (30, 0, {"connect": 30})
+
+
+def test_target_that_goes_down_fails_what_comes_after(generator: Generator, tmp_path: Path) -> None:
+    with ExitStack() as server:
+        url = server.enter_context(faulty.faulty_server(faulty.good))
+
+        def take_down(progress: Progress) -> str | None:
+            if progress.sent - progress.in_flight >= 10:
+                server.close()
+            return None
+
+        report = run_load_test(test_of(url, duration_s=2.0), generator, out_dir=tmp_path, watch=take_down).report
+    assert report.requests == 60
+    assert report.completed >= 10
+    assert report.errors == 60 - report.completed > 0
+    assert set(report.error_counts) <= {"connect", "reset", "truncated"}
 
 
 def test_total_time_ends_streams_that_never_do(generator: Generator, tmp_path: Path) -> None:
