@@ -86,6 +86,7 @@ class Dispatcher:
     def run(self, start_ns: int) -> dict[str, object]:
         """Send everything, wait for every answer, return the summary. `start_ns` is instant 0 of the schedule."""
         self._start_ns = self._next_status_ns = start_ns
+        self._next_sweep_ns = time.monotonic_ns()  # an alarm set to 0 would never ring
         self._recorder.start(start_ns)
         while not self._over():
             self._let_gather(time.monotonic_ns())

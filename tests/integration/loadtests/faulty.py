@@ -8,7 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 from tests.unit.loadtests.streams import VLLM_COMPLETION, chunked
 
@@ -110,6 +110,18 @@ def faulty_server(
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)  # a thread that waits on it would keep it open
             each.close()
+
+
+@contextmanager
+def full_listener() -> Iterator[str]:
+    """Listen, but with no room for another connection: the kernel leaves those who try without an answer."""
+    with ExitStack() as held:
+        listener = held.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            filler = held.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 def _listing(models: bytes | None) -> bytes:

@@ -73,6 +73,13 @@ def test_target_that_refuses_connections_fails_every_request(generator: Generato
     assert (report.requests, report.completed, report.error_counts) == (30, 0, {"connect": 30})
 
 
+def test_target_that_never_accepts_ends_in_timeouts(generator: Generator, tmp_path: Path) -> None:
+    with faulty.full_listener() as url:
+        report = run_load_test(test_of(url), generator, out_dir=tmp_path).report
+    assert report.requests == sum(report.error_counts.values()) == 30
+    assert set(report.error_counts) <= {"timeout_connect", "timeout_first_token"}
+
+
 def test_target_that_goes_down_fails_what_comes_after(generator: Generator, tmp_path: Path) -> None:
     with ExitStack() as server:
         url = server.enter_context(faulty.faulty_server(faulty.good))
