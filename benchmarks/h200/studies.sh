@@ -36,6 +36,7 @@ keep() {
     for name in conv code; do
         [ -e "$STATE/$name/fleetune.db" ] || continue
         mkdir -p "$OUT/$name"
+        rm -f "$OUT/$name/fleetune.db"
         python3 -c 'import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute("VACUUM INTO ?", (sys.argv[2],))' \
             "$STATE/$name/fleetune.db" "$OUT/$name/fleetune.db"
         cp -r "$STATE/$name/logs" "$STATE/$name/engines" "$OUT/$name/" 2> /dev/null
