@@ -15,6 +15,7 @@ from controlplane.cli import (
     replays,
     report,
     schedules,
+    top_up,
     trace,
     tune,
     twin,
@@ -45,6 +46,7 @@ app.add_typer(schedules.app, name="schedule")
 app.add_typer(replays.app, name="replay")
 app.add_typer(commands.event, name="event")
 app.add_typer(commands.key, name="key")
+load.app.command("top-up")(top_up.top_up)
 app.add_typer(load.app, name="load")
 app.add_typer(twin.app, name="twin")
 app.add_typer(knobs.app, name="knobs")

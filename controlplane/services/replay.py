@@ -1,12 +1,8 @@
-"""Continuous replay: a service's profile sent again and again, kept as a time series; a regression raises an event.
-
-And top-up: synthetic requests that hold a target's total rate at a set level, so that a canary with few live requests
-is judged under load. Both send through a LoadTester; what they may send is decided here, by pure functions.
-"""
+"""Continuous replay: a service's profile sent again and again, kept as a time series; a regression raises an event."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -74,11 +70,6 @@ def is_quiet(limits: ReplayLimits, now: datetime) -> bool:
     if start is None or end is None:
         return True
     return start <= at < end if start <= end else at >= start or at < end
-
-
-def top_up_rate(target_rps: float, live_rps: float) -> float:
-    """Return what is missing to the wanted total rate."""
-    return max(0.0, target_rps - live_rps)
 
 
 def regressions(baseline: LoadTestReport, latest: LoadTestReport, *, margin: float = 0.1) -> tuple[str, ...]:
@@ -159,34 +150,6 @@ def live_rate(
     """Return live requests per second over the last `window_s`, without those sent under our own key."""
     found = records.read(service, since=now - timedelta(seconds=window_s), revision=revision)
     return sum(record.key != key and not record.retried for record in found) / window_s
-
-
-def hold_rate(
-    tester: LoadTester,
-    live_rps: Callable[[], float],
-    *,
-    target_rps: float,
-    request: LoadRequest,
-    slice_s: float,
-    out_dir: Path,
-    over: Callable[[], bool],
-    pause: Callable[[float], None],
-) -> int:
-    """Top up until `over`: slice after slice, send what live traffic leaves to the target. Return the requests sent.
-
-    `request` says what to send and where, under a key of its own, so that verdicts can tell it apart. Raises
-    Unavailable when the generator broke.
-    """
-    sent = number = 0
-    while not over():
-        rate = top_up_rate(target_rps, live_rps())
-        if rate * slice_s < 1:
-            pause(slice_s)
-            continue
-        part = request.evolve(rate_rps=rate, duration_s=slice_s, warmup_s=0.0, seed=request.seed + number)
-        sent += tester.run(part, out_dir=out_dir).report.requests
-        number += 1
-    return sent
 
 
 def _at(values: Distribution, rank: float) -> Percentile | None:

@@ -1,4 +1,4 @@
-"""Continuous replay and top-up, on the fake load tester and store."""
+"""Continuous replay, on the fake load tester and store."""
 
 from __future__ import annotations
 
@@ -15,11 +15,9 @@ from controlplane.services.replay import (
     Point,
     ReplayLimits,
     allowed_rate,
-    hold_rate,
     list_replays,
     live_rate,
     run_replay,
-    top_up_rate,
 )
 from tests.fakes.load_tester import FakeLoadTester, Target, down, steady
 from tests.fakes.record_source import FakeRecordSource
@@ -118,28 +116,6 @@ def test_replay_beside_live_traffic_keeps_to_quiet_hours_and_headroom(hour: int,
 
 def test_without_quiet_hours_any_time_will_do() -> None:
     assert allowed_rate(4, 0, ReplayLimits(capacity_rps=10), NOON) == 4
-
-
-def test_top_up_sends_what_live_traffic_leaves(tmp_path: Path) -> None:
-    tester = FakeLoadTester(steady(50, 10))
-    live = iter([2.0, 12.0, 5.0])
-    looks = iter([False, False, False, True])
-    pauses: list[float] = []
-    sent = hold_rate(
-        tester,
-        lambda: next(live),
-        target_rps=10,
-        request=REQUEST,
-        slice_s=30,
-        out_dir=tmp_path,
-        over=lambda: next(looks),
-        pause=pauses.append,
-    )
-    assert [request.rate_rps for request in tester.requests] == [8.0, 5.0]
-    assert len({request.seed for request in tester.requests}) == 2
-    assert pauses == [30]
-    assert sent == pytest.approx(8 * 30 + 5 * 30, rel=0.2)
-    assert top_up_rate(10, 12) == 0
 
 
 def test_live_rate_leaves_out_our_own_requests_and_failed_attempts() -> None:

@@ -1,0 +1,90 @@
+"""`fleetune load top-up`: hold a service's total rate while a canary is judged."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from controlplane import settings as installation
+from controlplane import wiring
+from controlplane.adapters.loadtester_locust import LocustLoadTester
+from controlplane.adapters.records_spool import SpooledRecords
+from controlplane.cli.errors import plain_errors
+from controlplane.cli.show import console
+from controlplane.cli.stopping import stop_event
+from controlplane.domain.base import ServiceName
+from controlplane.domain.errors import InvalidInput
+from controlplane.ports import LoadRequest, Store
+from controlplane.services.rollouts import active_rollout
+from controlplane.services.top_up import OtherTraffic, hold_rate
+
+SLICE_S = 10.0
+WINDOW_S = 60.0
+
+
+@plain_errors
+def top_up(
+    service: Annotated[str, typer.Argument(help="Service whose rate to hold.")],
+    to: Annotated[float, typer.Option(min=0.01, help="Total requests per second: live ones and ours.")],
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="How long; default: until its rollout is over.")
+    ] = None,
+    api_key_env: Annotated[str | None, typer.Option(help="Environment variable that holds an API key.")] = None,
+    data_dir: Annotated[Path, typer.Option(help="Where the installation lives.")] = Path(".fleetune"),
+) -> None:
+    """Send what live traffic leaves to a total rate, through the gateway, so that a canary is judged under load."""
+    settings = installation.load(data_dir.resolve())
+    store = wiring.open_store(settings)
+    name = ServiceName(service)
+    spec = store.get_service(name).value.spec
+    if minutes is None and active_rollout(store, name) is None:
+        raise InvalidInput(f"no rollout of {service} is under way", allowed="--minutes, to top up without one")
+    request = LoadRequest(
+        workload=spec.workload,
+        rate_rps=to,
+        url=settings.gateway_url,
+        model=spec.model.name,
+        duration_s=SLICE_S,
+        time_lapse=spec.engine.time_lapse,
+        api_key=os.environ.get(api_key_env) if api_key_env else None,
+    )
+    others = OtherTraffic(
+        SpooledRecords(settings.data_dir),
+        name,
+        clock=wiring.utc_now,
+        window_s=WINDOW_S,
+        time_lapse=spec.engine.time_lapse,
+    )
+    sent = hold_rate(
+        LocustLoadTester(),
+        others,
+        target_rps=to,
+        request=request,
+        slice_s=SLICE_S,
+        out_dir=settings.reports_dir / f"top-up-{service}",
+        over=_Over(store, name, None if minutes is None else wiring.utc_now() + timedelta(minutes=minutes)),
+        pause=time.sleep,
+    )
+    console.print(f"sent {sent} requests", highlight=False)
+
+
+class _Over:
+    """Says when to stop: asked to, the time is up, or (without a time) the rollout is over."""
+
+    def __init__(self, store: Store, service: ServiceName, until: datetime | None) -> None:
+        self._stop = stop_event()
+        self._store = store
+        self._service = service
+        self._until = until
+
+    def __call__(self) -> bool:
+        if self._stop.is_set():
+            return True
+        if self._until is not None:
+            return wiring.utc_now() >= self._until
+        return active_rollout(self._store, self._service) is None
