@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from tuner.space import Point, Space
 from tuner.surrogate import Array, Belief, Measured, believe, column_groups, encode
@@ -21,9 +20,9 @@ _KINDS = ("tensor-parallel-size", "quantization")
 """What the twin has a profile of its own for: how wrong one is says little of how wrong the next one is."""
 _NEAR = 0.2  # log cost: a trial this close to the best of its kind speaks for it
 _WITHIN_REACH = 0.3  # log cost: how wrong a twin may be about one kind against another
-
-_BOUND_SD = 0.06  # a candidate dropped at the rate to beat is certainly worse, by how much is not known
-_BOUND_MARGIN = 0.1
+_BOUND_MARGIN, _BOUND_SD = 0.1, 0.06  # without a twin: what a dropped candidate counts as, above the rate it missed
+_BROKEN_MARGIN = 0.7  # without a twin: what could not run counts as this much worse than the worst that could
+_BROKEN_SD = 0.2
 _EARLIER_SD = 0.25  # log cost: how far an earlier study's capacity may be off under this one's traffic and version
 
 
@@ -51,8 +50,8 @@ class Candidates(NamedTuple):
     """Everything that may be started. All sequences have one entry per point.
 
     `outlook` is what the twin expects, None without a twin; `room_gib` what the memory model leaves for the KV cache
-    per GPU (NaN unknown); `trial_s` what a
-    trial is expected to cost: GPU-seconds, or anything in proportion to them. `row_of` finds a point's row by its key.
+    per GPU (NaN unknown); `trial_s` what a trial is expected to cost: GPU-seconds, or anything in proportion to them.
+    `row_of` finds a point's row by its key.
     """
 
     space: Space
@@ -119,7 +118,8 @@ def advise(among: Candidates, tried: Sequence[Tried], *, pending: Sequence[Point
         return Advice(None, "every feasible candidate was tried")
     measured = measurements(tried, index)
     if among.forecast is None:
-        measured = _censored(among, tried, measured)
+        measured = _without_twin(measured, tried, index)
+    here = measured.rows
     measured = _with_earlier(measured, among.earlier, index)
     belief = believe(among.features, column_groups(among.space), among.forecast, measured)
     if pending:
@@ -133,7 +133,10 @@ def advise(among: Candidates, tried: Sequence[Tried], *, pending: Sequence[Point
     if unseen is not None:
         reason = "nothing like it was measured, and the twin is wrong there in a way of its own"
         return Advice(unseen, reason, expected_log_cost=float(belief.mean[unseen]), best_row=unseen)
-    return _most_improving(among, belief, open_rows, best, worthwhile)
+    advice = _most_improving(among, belief, open_rows, _believed_best(belief, here, best), worthwhile)
+    if advice.row is None:
+        advice = _last_look(among, belief, open_rows, best, [*(t.point for t in tried), *pending]) or advice
+    return advice
 
 
 def point_key(point: Point) -> tuple[tuple[str, object], ...]:
@@ -142,16 +145,30 @@ def point_key(point: Point) -> tuple[tuple[str, object], ...]:
 
 
 def measurements(tried: Sequence[Tried], index: Mapping[tuple[tuple[str, object], ...], int]) -> Measured:
-    """Return the trials as the surrogate wants them; a dropped candidate counts as a little above its bound."""
-    rows, costs, noises = [], [], []
-    for trial in tried:
-        row = index.get(point_key(trial.point))
-        if row is None or (trial.log_cost is None and trial.at_least is None):
-            continue
-        rows.append(row)
-        costs.append(trial.log_cost if trial.log_cost is not None else (trial.at_least or 0.0) + _BOUND_MARGIN)
-        noises.append(MEASUREMENT_SD if trial.log_cost is not None else _BOUND_SD)
-    return Measured(rows, costs, noises)
+    """Return the trials as the surrogate wants them; of a dropped candidate only a floor is known."""
+    placed = [(trial, row) for trial in tried if (row := index.get(point_key(trial.point))) is not None]
+    costs = [(row, trial.log_cost) for trial, row in placed if trial.log_cost is not None]
+    floors = [(row, t.at_least) for t, row in placed if t.log_cost is None and t.at_least is not None]
+    return Measured([row for row, _ in costs], [cost for _, cost in costs], [MEASUREMENT_SD] * len(costs), floors)
+
+
+def _without_twin(
+    measured: Measured, tried: Sequence[Tried], index: Mapping[tuple[tuple[str, object], ...], int]
+) -> Measured:
+    """Count what could not run, and what was dropped, as if it had been measured to be dear.
+
+    Nothing else keeps a search without a twin from the neighbours of a start that ran out of memory; and it is so
+    unsure of how bad a dropped candidate is that its neighbours would be dropped one after the other.
+    """
+    broken = [t for t in tried if t.log_cost is None and t.at_least is None]
+    rows = [row for t in broken if (row := index.get(point_key(t.point))) is not None]
+    dropped = [floor + _BOUND_MARGIN for _, floor in measured.floors]
+    cost = max([*measured.log_costs, *dropped], default=0.0) + _BROKEN_MARGIN
+    return Measured(
+        [*measured.all_rows, *rows],
+        [*measured.log_costs, *dropped, *[cost] * len(rows)],
+        [*measured.noise_sds, *[_BOUND_SD] * len(dropped), *[_BROKEN_SD] * len(rows)],
+    )
 
 
 def _with_earlier(
@@ -160,11 +177,12 @@ def _with_earlier(
     """Add what an earlier study measured, with wide noise, where nothing was measured here."""
     costs = {index.get(point_key(trial.point)): trial.log_cost for trial in earlier}
     known = {row: cost for row, cost in costs.items() if row is not None and cost is not None}
-    new = [row for row in known if row not in measured.rows]
+    new = [row for row in known if row not in measured.all_rows]
     return Measured(
         [*measured.rows, *new],
         [*measured.log_costs, *(known[row] for row in new)],
         [*measured.noise_sds, *([_EARLIER_SD] * len(new))],
+        measured.floors,
     )
 
 
@@ -185,27 +203,6 @@ def _open_rows(
     return allowed
 
 
-def _censored(among: Candidates, tried: Sequence[Tried], measured: Measured) -> Measured:
-    """Take a dropped candidate at what it is expected to cost given that it costs more than its bound (Tobit).
-
-    Without a forecast a bound is all there is to learn from, and most candidates are worse than theirs by far.
-    """
-    exact = measurements([trial for trial in tried if trial.log_cost is not None], among.row_of)
-    if not exact.rows:
-        return measured
-    before = believe(among.features, column_groups(among.space), None, exact)
-    known = dict(zip(exact.rows, exact.log_costs, strict=True))
-    costs, noises = [], []
-    for row, cost, noise in zip(*measured, strict=True):
-        mean, sd = float(before.mean[row]), float(before.sd[row])
-        away = (cost - _BOUND_MARGIN - mean) / sd
-        excess = math.exp(float(norm.logpdf(away) - norm.logsf(away)))
-        costs.append(cost if row in known else max(cost, mean + sd * excess))
-        spread = sd * math.sqrt(max(0.0, 1 + away * excess - excess**2))
-        noises.append(noise if row in known else max(noise, spread))
-    return Measured(measured.rows, costs, noises)
-
-
 def _lying(
     measured: Measured, belief: Belief, pending: Sequence[Point], index: Mapping[tuple[tuple[str, object], ...], int]
 ) -> Measured:
@@ -215,12 +212,13 @@ def _lying(
         [*measured.rows, *rows],
         [*measured.log_costs, *belief.mean[rows]],
         [*measured.noise_sds, *[MEASUREMENT_SD] * len(rows)],
+        measured.floors,
     )
 
 
 def _safest(among: Candidates, belief: Belief, open_rows: Mask) -> Advice:
-    """Nothing has a capacity yet: try what is expected to be cheapest, most room first when nothing is expected."""
-    wish = belief.mean if among.forecast is not None else -np.nan_to_num(among.room_gib)
+    """Nothing has a capacity yet: try what is expected to be cheapest, without a twin what is least like the misses."""
+    wish = belief.mean if among.forecast is not None else belief.mean - belief.sd
     row = int(np.argmin(np.where(open_rows, wish, np.inf)))
     reason = "nothing met the limits yet; this has the best chance"
     return Advice(row, reason, expected_log_cost=float(belief.mean[row]), best_row=row)
@@ -233,8 +231,8 @@ def _unseen_kind(among: Candidates, belief: Belief, open_rows: Mask, best: float
     tells how much.
     """
     flags = [flag for flag in _KINDS if flag in among.space.names]
-    if not flags:
-        return None
+    if not flags or (among.forecast is None and not among.earlier):
+        return None  # nothing says which of a kind is promising
     kinds = [tuple(point[flag] for flag in flags) for point in among.points]
     seen_rows = [row for point in seen if (row := among.row_of.get(point_key(point))) is not None]
     promising = []
@@ -254,6 +252,12 @@ def _speaks_for(among: Candidates, row: int, top: int) -> bool:
     return among.forecast is None or bool(among.forecast[row] <= among.forecast[top] + _NEAR)
 
 
+def _believed_best(belief: Belief, seen: Sequence[int], lowest: float) -> float:
+    """Return what improvement counts from: what is believed of the best row tried. The lowest measured is luck too."""
+    rows = list(seen)
+    return float(belief.mean[rows][np.argmin((belief.mean + belief.sd)[rows])]) if rows else lowest
+
+
 def _most_improving(
     among: Candidates,
     belief: Belief,
@@ -261,7 +265,7 @@ def _most_improving(
     best: float,
     worthwhile: float,
 ) -> Advice:
-    gain = np.where(open_rows, belief.expected_improvement(best), -np.inf)
+    gain = np.where(open_rows, belief.expected_improvement(best, MEASUREMENT_SD), -np.inf)
     largest = float(gain.max())
     if largest < worthwhile:
         reason = f"expected improvement {largest:.1%} is below the measurement noise ({worthwhile:.1%})"
@@ -269,3 +273,27 @@ def _most_improving(
     row = int(np.argmax(gain / among.trial_s))
     reason = f"expected improvement {gain[row]:.1%}"
     return Advice(row, reason, float(gain[row]), float(belief.mean[row]), best_row=row)
+
+
+def _last_look(among: Candidates, belief: Belief, open_rows: Mask, best: float, seen: Sequence[Point]) -> Advice | None:
+    """Before the search ends: the best one tried, but on kernels that no trial ran; None when none is within reach.
+
+    A limit makes capacity fall off a cliff, and a twin that is wrong by a fifth may see a whole family beyond it. Every
+    trial lies where the twin sent it, so trials cannot tell; one start of such a family can, all else equal. It is
+    within reach when any hypothesis says so, the one without the twin included.
+    """
+    flags = [flag for flag in _KINDS if flag in among.space.names]
+    if among.forecast is None or not flags:
+        return None
+    ran = {tuple(point[flag] for flag in flags) for point in seen}
+    unseen = np.array([tuple(point[flag] for flag in flags) not in ran for point in among.points])
+    rows = [row for point in seen if (row := among.row_of.get(point_key(point))) is not None]
+    if not rows or not (unseen & open_rows).any():
+        return None
+    incumbent = among.features[rows[int(np.argmin((belief.mean + belief.sd)[rows]))]]
+    unlike = np.square(among.features - incumbent).sum(axis=1)
+    row = int(np.argmin(np.where(unseen & open_rows, unlike, np.inf)))
+    if belief.means[:, row].min() > best + _WITHIN_REACH:
+        return None
+    reason = "a last look at kernels that no trial ran"
+    return Advice(row, reason, expected_log_cost=float(belief.mean[row]), best_row=row)

@@ -51,14 +51,24 @@ HYPOTHESES = (
 _LENGTH = 0.6
 _TEMPER = 0.5
 _DOUBT = 0.1
+_FLOOR_SD = 0.06
 
 
 class Measured(NamedTuple):
-    """What trials said: row numbers of the candidates, log costs, and the standard deviation of each."""
+    """What trials said: row numbers of the candidates, log costs, and the standard deviation of each.
+
+    `floors` are of trials that were dropped: row number and what its log cost is at least, by how much is not known.
+    """
 
     rows: Sequence[int]
     log_costs: Sequence[float]
     noise_sds: Sequence[float]
+    floors: Sequence[tuple[int, float]] = ()
+
+    @property
+    def all_rows(self) -> tuple[int, ...]:
+        """The rows of `rows` and then of `floors`."""
+        return (*self.rows, *(row for row, _ in self.floors))
 
 
 class Belief(NamedTuple):
@@ -79,14 +89,17 @@ class Belief(NamedTuple):
         second = self.weights @ (self.sds**2 + self.means**2)
         return np.sqrt(np.maximum(second - self.mean**2, 1e-12))
 
-    def expected_improvement(self, best: float) -> Array:
+    def expected_improvement(self, best: float, noise_sd: float) -> Array:
         """Return how much lower than `best` each candidate's log cost is expected to be, 0 where it is higher.
 
-        Jones, Schonlau, Welch, "Efficient Global Optimization", 1998, averaged over the hypotheses.
+        Jones, Schonlau, Welch, "Efficient Global Optimization", 1998, averaged over the hypotheses and lessened by what
+        a measurement with `noise_sd` cannot tell (Huang, Allen, Notz, Zeng, "Global optimization of stochastic
+        black-box systems", 2006): without that a search with noise circles among copies of the best one.
         """
         gap = best - self.means
         ratio = gap / self.sds
-        return np.asarray(self.weights @ (gap * norm.cdf(ratio) + self.sds * norm.pdf(ratio)))
+        told = 1 - noise_sd / np.hypot(self.sds, noise_sd)
+        return np.asarray(self.weights @ (told * (gap * norm.cdf(ratio) + self.sds * norm.pdf(ratio))))
 
 
 def encode(space: Space, points: Sequence[Point]) -> Array:
@@ -102,15 +115,15 @@ def believe(features: Array, groups: Sequence[int], forecast: Array | None, meas
     there is no twin for this engine.
     """
     usable = [h for h in HYPOTHESES if forecast is not None or not h.trusts_forecast]
-    kernels = _kernels(features, np.array(measured.rows, dtype=int), groups)
+    kernels = _kernels(features, np.array(measured.all_rows, dtype=int), groups)
     fits = [_fit(hypothesis, kernels, len(features), forecast, measured) for hypothesis in usable]
-    evidence = np.array([np.log(h.weight) / _TEMPER + fit[2] for h, fit in zip(usable, fits, strict=True)])
+    evidence = np.array([np.log(h.weight) / _TEMPER + fit.evidence for h, fit in zip(usable, fits, strict=True)])
     weights = np.exp(_TEMPER * (evidence - evidence.max()))
     # Trials lie where the leading hypothesis sent them, so they say little about how it fares elsewhere: none is ever
     # believed so firmly that the others no longer count.
     prior = np.array([h.weight for h in usable])
     mixed = (1 - _DOUBT) * weights / weights.sum() + _DOUBT * prior / prior.sum()
-    return Belief(np.array([f[0] for f in fits]), np.array([f[1] for f in fits]), mixed)
+    return Belief(np.array([f.mean for f in fits]), np.array([f.sd for f in fits]), mixed)
 
 
 def column_groups(space: Space) -> tuple[int, ...]:
@@ -118,6 +131,20 @@ def column_groups(space: Space) -> tuple[int, ...]:
     return tuple(
         number for number, dimension in enumerate(space.dimensions) for _ in range(len(_columns(dimension, ())))
     )
+
+
+class _Prior(NamedTuple):
+    """Before any trial: mean and variance of every row, and its covariance with the rows that were tried."""
+
+    level: Array
+    variance: Array
+    covariance: Array
+
+
+class _Fit(NamedTuple):
+    mean: Array
+    sd: Array
+    evidence: float
 
 
 class _Kernels(NamedTuple):
@@ -148,28 +175,46 @@ def _places(dimension: Dimension) -> dict[object, float]:
     return dict(zip(dimension.choices, (scaled - scaled[0]) / (scaled[-1] - scaled[0]), strict=True))
 
 
-def _fit(
-    h: Hypothesis, kernels: _Kernels, count: int, forecast: Array | None, measured: Measured
-) -> tuple[Array, Array, float]:
+def _fit(h: Hypothesis, kernels: _Kernels, count: int, forecast: Array | None, measured: Measured) -> _Fit:
+    """Condition on what was measured, then on the floors at what the first makes of them."""
     base = forecast if h.trusts_forecast and forecast is not None else np.zeros(count)
-    rows = np.array(measured.rows, dtype=int)
-    variance = _diagonal(h, base)
     level = base if h.trusts_forecast else base + _typical(measured)
-    if rows.size == 0:
-        return level, np.sqrt(variance), 0.0
-    wide = _covariance(h, kernels, base, base[rows], float(base.mean()))
-    noise = np.diag(np.square(np.array(measured.noise_sds)) + 1e-8)
-    factor = cho_factor(wide[rows] + noise, lower=True)
-    error = np.array(measured.log_costs) - level[rows]
-    mean = level + wide @ cho_solve(factor, error)
+    wide = _covariance(h, kernels, base, base[list(measured.all_rows)], float(base.mean()))
+    prior = _Prior(level, _diagonal(h, base), wide)
+    first = _conditioned(prior, measured.rows, np.array(measured.log_costs), np.array(measured.noise_sds))
+    if not measured.floors:
+        return first
+    rows, floors = [row for row, _ in measured.floors], np.array([floor for _, floor in measured.floors])
+    gap = (floors - first.mean[rows]) / first.sd[rows]
+    beyond = np.exp(norm.logpdf(gap) - norm.logsf(gap))  # how far above its mean a normal is that exceeds the floor
+    values = np.concatenate((measured.log_costs, first.mean[rows] + first.sd[rows] * beyond))
+    noises = np.concatenate((measured.noise_sds, np.maximum(_FLOOR_SD, first.sd[rows] * _narrowed(gap, beyond))))
+    last = _conditioned(prior, measured.all_rows, values, noises)
+    return _Fit(last.mean, last.sd, first.evidence + float(norm.logsf(gap).sum()))
+
+
+def _conditioned(prior: _Prior, rows: Sequence[int], values: Array, noise_sds: Array) -> _Fit:
+    """Return the Gaussian process given `values` at `rows`, which are the first columns of the covariance."""
+    if not rows:
+        return _Fit(prior.level, np.sqrt(prior.variance), 0.0)
+    wide, at = prior.covariance[:, : len(rows)], list(rows)
+    factor = cho_factor(wide[at] + np.diag(np.square(noise_sds) + 1e-8), lower=True)
+    error = values - prior.level[at]
+    mean = prior.level + wide @ cho_solve(factor, error)
     # A handful of trials against thousands of candidates: the small matrix is inverted once, not solved for each.
-    explained = np.einsum("ij,ij->i", wide @ cho_solve(factor, np.eye(rows.size)), wide)
-    likelihood = -0.5 * error @ cho_solve(factor, error) - np.log(np.diag(factor[0])).sum()
-    return mean, np.sqrt(np.maximum(variance - explained, 1e-10)), float(likelihood)
+    explained = np.einsum("ij,ij->i", wide @ cho_solve(factor, np.eye(len(rows))), wide)
+    evidence = -0.5 * error @ cho_solve(factor, error) - np.log(np.diag(factor[0])).sum()
+    return _Fit(mean, np.sqrt(np.maximum(prior.variance - explained, 1e-10)), float(evidence))
+
+
+def _narrowed(gap: Array, beyond: Array) -> Array:
+    """Return what share of its standard deviation a normal keeps that is known to exceed `gap`."""
+    return np.sqrt(np.clip(1 + gap * beyond - beyond**2, 0.0, 1.0))
 
 
 def _typical(measured: Measured) -> float:
-    return float(np.median(measured.log_costs)) if len(measured.log_costs) else 0.0
+    known = [*measured.log_costs, *(floor for _, floor in measured.floors)]
+    return float(np.median(known)) if known else 0.0
 
 
 def _diagonal(h: Hypothesis, base: Array) -> Array:

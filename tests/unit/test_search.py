@@ -11,10 +11,10 @@ import pytest
 
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import Unavailable
-from tuner.advisor import Candidates, Outlook, Tried, advise, candidates, point_key
+from tuner.advisor import Candidates, Outlook, Tried, advise, candidates, measurements, point_key
 from tuner.search import Finished, Proposal, Search, Strategy
 from tuner.space import Dimension, Point, Space
-from tuner.surrogate import Array
+from tuner.surrogate import Array, Belief, believe, column_groups
 
 SPACE = Space(
     base=EngineConfig(),
@@ -25,6 +25,7 @@ SPACE = Space(
     ),
 )
 POINTS = list(SPACE.points())
+ROWS = {point_key(point): row for row, point in enumerate(POINTS)}
 
 
 def cost(point: Point) -> float:
@@ -176,6 +177,70 @@ def test_every_precision_within_reach_is_tried_before_the_search_believes_a_fore
     advice = advise(among(forecast), known, worthwhile=0.5)
     assert advice.row is not None
     assert POINTS[advice.row]["quantization"] == "fp8"
+
+
+def test_as_many_workers_as_ask_get_candidates_of_their_own() -> None:
+    known = [Tried(POINTS[0], log_cost=cost(POINTS[0]))]
+    pending: list[Point] = []
+    for _ in range(8):
+        row = advise(among(), known, pending=pending, worthwhile=1e-6).row
+        assert row is not None
+        pending.append(POINTS[row])
+    assert len({point_key(point) for point in pending}) == 8
+
+
+def test_asks_without_a_tell_between_them_give_different_candidates(tmp_path: Path) -> None:
+    first, second = opened(tmp_path), opened(tmp_path)
+    asked = [search.ask() for search in (first, second, first, second)]
+    points = [proposal.point for proposal in asked if isinstance(proposal, Proposal)]
+    assert len({point_key(point) for point in points}) == 4
+
+
+def test_a_candidate_dropped_where_the_twin_saw_it_worse_leaves_the_twin_its_word() -> None:
+    forecast = np.array([cost(point) for point in POINTS])
+    forecast[3] = cost(POINTS[3]) + 3
+    known = [Tried(POINTS[row], log_cost=cost(POINTS[row])) for row in (20, 40)]
+    dropped = Tried(POINTS[3], at_least=BEST)
+    before = believe(among().features, column_groups(SPACE), forecast, measurements(known, ROWS))
+    after = believe(among().features, column_groups(SPACE), forecast, measurements([*known, dropped], ROWS))
+    assert after.weights[:3].sum() >= before.weights[:3].sum() - 0.01
+    assert after.mean[3] > BEST + 1
+
+
+def test_a_candidate_dropped_where_the_twin_saw_it_best_speaks_against_the_twin() -> None:
+    forecast = np.array([cost(point) for point in POINTS])
+    forecast[3] = BEST - 2
+    known = [Tried(POINTS[row], log_cost=cost(POINTS[row])) for row in (20, 40)]
+    dropped = Tried(POINTS[3], at_least=BEST + 1)
+    before = believe(among().features, column_groups(SPACE), forecast, measurements(known, ROWS))
+    after = believe(among().features, column_groups(SPACE), forecast, measurements([*known, dropped], ROWS))
+    assert after.weights[0] < before.weights[0] - 0.1
+    assert after.mean[3] > BEST + 0.9
+
+
+def test_copies_of_the_best_within_the_noise_are_not_worth_a_start() -> None:
+    belief = Belief(np.array([[-1.0, -1.0]]), np.array([[0.03, 0.3]]), np.array([1.0]))
+    blind, noisy = belief.expected_improvement(-1.0, 1e-9), belief.expected_improvement(-1.0, 0.03)
+    assert noisy[0] < 0.35 * blind[0]
+    assert noisy[1] > 0.85 * blind[1]
+
+
+def test_kernels_no_trial_ran_get_a_last_look_before_the_search_ends() -> None:
+    """The twin sees all of fp8 beyond a cliff; it is the better half."""
+    forecast = np.array([cost(point) + (4 if point["quantization"] else 0) for point in POINTS])
+    plain = [row for row, point in enumerate(POINTS) if not point["quantization"]]
+    known = [Tried(POINTS[row], log_cost=cost(POINTS[row])) for row in plain]
+    advice = advise(among(forecast), known, worthwhile=0.5)
+    assert advice.row is not None
+    assert POINTS[advice.row]["quantization"] == "fp8"
+    assert "last look" in advice.reason
+
+
+def test_without_a_twin_the_neighbours_of_what_could_not_run_come_last() -> None:
+    bursts = [Tried(point, ran_out_of_memory=True) for point in POINTS if point["max-num-seqs"] == 512][:3]
+    advice = advise(among(), [Tried(POINTS[0], log_cost=0.0), *bursts], worthwhile=1e-6)
+    assert advice.row is not None
+    assert POINTS[advice.row]["max-num-seqs"] != 512
 
 
 def test_storage_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> None:

@@ -63,6 +63,21 @@ def trials(world: World) -> list[Trial]:
     return [row.value for row in world.store.list_trials(STUDY)]
 
 
+def test_the_storm_is_as_bad_as_it_is_said_to_be(tmp_path: Path) -> None:
+    """A quarter of the space bursts, and over the studies below something did burst and something did die."""
+    sizes = SPACE["max-num-seqs"]["choices"]
+    assert sizes.count(256) / len(sizes) == 0.25
+    found = []
+    for seed in (1, 2, 3):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        world = stormy(folder, deaths=0.03, seed=seed)
+        world.runner().run_next()
+        found += trials(world)
+    assert any(t.start_failure is StartFailure.OUT_OF_MEMORY for t in found)
+    assert any(t.start_failure is StartFailure.CRASHED for t in found)
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_the_study_ends_with_a_configuration_that_runs(tmp_path: Path, seed: int) -> None:
     world = stormy(tmp_path, deaths=0.01, seed=seed)
