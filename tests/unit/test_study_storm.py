@@ -15,7 +15,7 @@ from tests.fakes.twin_load import TwinLoadTester
 from tests.unit.study_world import World, service_spec
 
 STUDY = StudyId("chat-1")
-SPACE = {
+SPACE: dict[str, dict[str, list[str | int | None]]] = {
     "quantization": {"choices": [None, "fp8"]},
     "max-num-seqs": {"choices": [64, 128, 256, 512]},
     "max-num-batched-tokens": {"choices": [1024, 2048, 4096, 8192]},
