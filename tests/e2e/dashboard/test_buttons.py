@@ -110,11 +110,12 @@ def test_a_replay_is_scheduled_with_its_rate(page: Page, site: Site) -> None:
 
 def test_a_broken_cron_is_refused_with_one_message(page: Page, site: Site) -> None:
     site.open(page, "schedules")
+    before = ask(site, "/schedules")["items"]
     page.get_by_label("Name").fill("broken")
     page.get_by_label("Five cron fields, UTC").fill("every day")
     page.get_by_role("button", name="Add schedule").click()
     expect(page.get_by_text("five valid cron fields").first).to_be_visible()
-    assert {each["spec"]["name"] for each in ask(site, "/schedules")["items"]} == {"weekly", "nightly"}
+    assert ask(site, "/schedules")["items"] == before
 
 
 def test_a_halted_promotion_can_be_rolled_back(page: Page, site: Site) -> None:
