@@ -19,7 +19,7 @@ import time
 from array import array
 from pathlib import Path
 
-from loadtests.client.connection import stamp_age_ns
+from loadtests.client.connection import arrival
 from loadtests.client.timer import Alarm
 
 _SO_TIMESTAMPNS = 35
@@ -109,7 +109,7 @@ class TruthServer:
         if not data:
             self._forget(peer)
             return
-        came_ns = time.monotonic_ns() - stamp_age_ns(ancillary)
+        came_ns, _ = arrival(ancillary)
         peer.buffer += data
         if not peer.buffer.startswith(b"POST") and b"\r\n\r\n" in peer.buffer:
             self._answer_question(peer)

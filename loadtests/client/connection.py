@@ -20,6 +20,8 @@ _STAMP = struct.Struct("qq")
 _STAMP_SPACE = _socket.CMSG_SPACE(_STAMP.size)
 _READ = 8192
 _OLDEST_STAMP_NS = 2_000_000_000
+_CLOSE_NS = 2_000  # ten times what the three calls take
+_CLOCK_TRIES = 4
 _SECOND_NS = 1_000_000_000
 
 
@@ -106,10 +108,9 @@ class Connection:
             data, ancillary, _, _ = self._sock.recvmsg(_READ, _STAMP_SPACE)
         except BlockingIOError:
             return None, 0, False
-        now_ns = time.monotonic_ns()
-        age_ns = stamp_age_ns(ancillary)
+        at_ns, by_kernel = arrival(ancillary)
         plain = self._decrypt(data) if self._tls and data else data
-        return plain, now_ns - age_ns, age_ns > 0
+        return plain, at_ns, by_kernel
 
     def close(self) -> None:
         self._sock.close()
@@ -131,16 +132,34 @@ class Connection:
         return plain
 
 
-def stamp_age_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
-    """How long ago the kernel got the bytes. 0 when it does not say, or a stepped clock makes nonsense of it."""
+def arrival(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, bool]:
+    """Return when the kernel got the bytes (monotonic ns), and whether it said so.
+
+    Now, when it does not say or a stepped clock makes nonsense of it. Stamps are on the wall clock: a process that
+    loses its core between reading one clock and the other would have them early, so they are read again until nothing
+    came in between. What is left is late, never early.
+    """
+    stamp_ns = _stamp_ns(ancillary)
+    if not stamp_ns:
+        return time.monotonic_ns(), False
+    for _ in range(_CLOCK_TRIES):
+        before_ns, wall_ns, now_ns = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()
+        if now_ns - before_ns < _CLOSE_NS:
+            break
+    age_ns = wall_ns - stamp_ns
+    return (now_ns - age_ns, True) if 0 < age_ns < _OLDEST_STAMP_NS else (now_ns, False)
+
+
+def _stamp_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
+    """Return the kernel's stamp on the wall clock, 0 without one."""
     if not ancillary:
         return 0
     _, kind, stamp = ancillary[0]  # nothing else was asked for
     if kind != _SO_TIMESTAMPNS or len(stamp) != _STAMP.size:
         return 0
     seconds, nanoseconds = _STAMP.unpack(stamp)
-    age_ns: int = time.time_ns() - (seconds * _SECOND_NS + nanoseconds)
-    return age_ns if 0 < age_ns < _OLDEST_STAMP_NS else 0
+    at_ns: int = seconds * _SECOND_NS + nanoseconds
+    return at_ns
 
 
 class _Tls:
