@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from controlplane.domain.base import ServiceName
 from controlplane.ports import Clock, LoadRequest, LoadTester, RecordSource
+from controlplane.services.replay import live_rate
 
 
 class _Slice(NamedTuple):
@@ -42,10 +43,10 @@ class OtherTraffic:
 
     def rate_rps(self) -> float:
         """Return requests per second of engine time over the window. Raises Unavailable."""
-        since = self._clock() - timedelta(seconds=self._window_s)
-        everybody = sum(not record.retried for record in self._records.read(self._service, since=since))
-        own = sum(part.requests for part in self._own if part.at > since)
-        return max(0, everybody - own) / self._window_s / self._time_lapse
+        now = self._clock()
+        own = sum(part.requests for part in self._own if part.at > now - timedelta(seconds=self._window_s))
+        everybody_rps = live_rate(self._records, self._service, revision=None, key="", now=now, window_s=self._window_s)
+        return max(0.0, everybody_rps - own / self._window_s) / self._time_lapse
 
 
 def top_up_rate(target_rps: float, live_rps: float) -> float:

@@ -6,13 +6,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from controlplane.domain.base import StudyId
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
+from controlplane.domain.study import Study, StudyState, Trial
 from controlplane.services.run_study import StudyProgress, StudyRunner
 from tests.fakes.fleet import FakeClock, FakeFleet
 from tests.fakes.store import FakeStore
 from tests.fakes.twin_load import TwinLoadTester
 
+STUDY = StudyId("chat-1")
 SPACE: Mapping[str, Any] = {
     "quantization": {"choices": [None, "fp8"]},
     "max-num-seqs": {"choices": [64, 128, 256]},
@@ -74,3 +77,26 @@ class World:
             sleep=self.clock.go_on,
             on_progress=on_progress,
         )
+
+
+class Killed(BaseException):
+    """Stands for kill -9: no handler of the code under test catches it."""
+
+
+def pending(world: World) -> None:
+    """Put the study that the tests are about into the store."""
+    study = Study(
+        study_id=STUDY,
+        service=world.spec.service,
+        spec=world.spec,
+        baseline=world.spec.baseline,
+        state=StudyState.PENDING,
+        created_at=world.clock(),
+        engine_version="0.26",
+    )
+    world.store.save_study(study, 0)
+
+
+def trials(world: World) -> list[Trial]:
+    """Return the study's trials as they are in the store."""
+    return [row.value for row in world.store.list_trials(STUDY)]

@@ -6,34 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.domain.base import StudyId
-from controlplane.domain.study import Study, StudyState, Trial, TrialKind, TrialState
+from controlplane.domain.study import Study, StudyState, TrialKind, TrialState
 from controlplane.domain.workload import TracePart, TraceWorkload
 from controlplane.services.run_study import StudyProgress
-from tests.unit.study_world import World, service_spec
-
-STUDY = StudyId("chat-1")
-
-
-class Killed(BaseException):
-    """Stands for kill -9: no handler of the code under test catches it."""
-
-
-def pending(world: World) -> None:
-    study = Study(
-        study_id=STUDY,
-        service=world.spec.service,
-        spec=world.spec,
-        baseline=world.spec.baseline,
-        state=StudyState.PENDING,
-        created_at=world.clock(),
-        engine_version="0.26",
-    )
-    world.store.save_study(study, 0)
-
-
-def trials(world: World) -> list[Trial]:
-    return [row.value for row in world.store.list_trials(STUDY)]
+from tests.unit.study_world import STUDY, Killed, World, pending, service_spec, trials
 
 
 def finished(world: World) -> Study:

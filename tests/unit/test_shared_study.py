@@ -8,36 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.domain.base import StudyId, TrialId
-from controlplane.domain.study import STUDY_LEASE_S, Study, StudyState, Trial, TrialKind, TrialState
+from controlplane.domain.base import TrialId
+from controlplane.domain.study import STUDY_LEASE_S, StudyState, Trial, TrialKind, TrialState
 from controlplane.services.run_study import StudyProgress, StudyRunner
 from controlplane.services.run_trial import Interrupted
-from tests.unit.study_world import World, service_spec
+from tests.unit.study_world import STUDY, Killed, World, pending, service_spec, trials
 from tuner.study_policy import Action, Spent, next_step
 
-STUDY = StudyId("chat-1")
 USED = Spent(0, 0.0, 0.0)
-
-
-class Killed(BaseException):
-    """Stands for kill -9: no handler of the code under test catches it."""
-
-
-def pending(world: World) -> None:
-    study = Study(
-        study_id=STUDY,
-        service=world.spec.service,
-        spec=world.spec,
-        baseline=world.spec.baseline,
-        state=StudyState.PENDING,
-        created_at=world.clock(),
-        engine_version="0.26",
-    )
-    world.store.save_study(study, 0)
-
-
-def trials(world: World) -> list[Trial]:
-    return [row.value for row in world.store.list_trials(STUDY)]
 
 
 class Helper:
