@@ -30,8 +30,8 @@ from controlplane.services.keys import list_keys
 from controlplane.services.reconcile import Controller
 from controlplane.services.run_replay import ReplayRunner
 from controlplane.services.run_study import StudyProgress, StudyRunner
-from controlplane.services.run_trial import Interrupted
 from controlplane.services.studies import create_study
+from controlplane.services.trial_engine import Interrupted
 from controlplane.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ from controlplane.domain.schedule import ReplayRun, Schedule, ScheduledAction
 from controlplane.domain.study import STUDY_FINAL, Study, TrialState
 from controlplane.ports import Fleet, Store, Versioned
 from controlplane.services.rollouts import active_rollout, revision_of, start_rollout
-from controlplane.services.run_trial import engine_id, owner
 from controlplane.services.study_session import living
+from controlplane.services.trial_engine import engine_ids, owner
 
 SHADOW_OWNER = "replay"
 
@@ -171,7 +171,7 @@ def _is_looked_after(store: Store, study_id: StudyId, engine: Engine, now: datet
     if trial is None:
         return True
     # A trial is saved as running before its engine starts, and as finished after the engine is gone.
-    running_here = trial.state is TrialState.RUNNING and engine_id(trial) == engine.spec.engine_id
+    running_here = trial.state is TrialState.RUNNING and engine.spec.engine_id in engine_ids(trial)
     return running_here and trial.worker in alive
 
 

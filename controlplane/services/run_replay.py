@@ -23,7 +23,7 @@ from controlplane.ports import Clock, Fleet, LoadProgress, LoadRequest, LoadTest
 from controlplane.services.reconcile_jobs import SHADOW_OWNER
 from controlplane.services.reconcile_world import owner_of
 from controlplane.services.replay import Point, ReplayLimits, allowed_rate, is_quiet, live_rate, run_replay
-from controlplane.services.run_trial import Interrupted, remove_engine
+from controlplane.services.trial_engine import Interrupted, remove_engine
 
 _POLL_S = 0.2
 _LOOK_EVERY_S = 2.0

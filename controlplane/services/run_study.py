@@ -14,13 +14,13 @@ from controlplane.domain.errors import InvalidInput, StaleVersion
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import STUDY_FINAL, STUDY_LEASE_S, Study, StudyState, Trial, TrialKind, TrialState
 from controlplane.ports import Clock, Fleet, LoadTester, QualityProbe, Store
-from controlplane.services.check_quality import QualityGate
 from controlplane.services.conclude_study import conclusion
-from controlplane.services.run_trial import Interrupted, TrialProgress, TrialRunner, owner
+from controlplane.services.measure_trial import Lab
 from controlplane.services.study_room import has_room, remove_engines, remove_leftovers
 from controlplane.services.study_search import StudySearch, open_search, reconcile, taught
 from controlplane.services.study_session import StudySession
-from controlplane.services.trial_plan import ladder_of, seed_of, with_cost, workload_of
+from controlplane.services.trial_engine import Interrupted, TrialProgress, owner
+from controlplane.services.trial_plan import with_cost
 from tuner.search import Strategy
 from tuner.study_policy import MAX_ATTEMPTS, Action, Spent, Step, next_step, spent
 from tuner.winner import choose
@@ -181,11 +181,7 @@ class StudyRunner:
         spec = session.study.spec
         session.change_study(lambda study: study.evolve(engine_starts=study.engine_starts + 1))
         begun = self.clock()
-        ladder = ladder_of(spec, trial, session.trials)
-        seed = seed_of(spec, trial, session.trials)
-        finished = self._runner(session).run(
-            trial, spec=spec, ladder=ladder, workload=workload_of(spec, trial), seed=seed
-        )
+        finished = self._lab.measure(session, trial, self._show(session))
         priced = with_cost(spec, finished)
         session.save_trial(priced)
         used_s = (self.clock() - begun).total_seconds() * trial.config.gpus_per_replica
@@ -204,7 +200,7 @@ class StudyRunner:
         elif trial.attempt >= MAX_ATTEMPTS:
             search.search.fail(trial.optuna_number)
 
-    def _runner(self, session: StudySession) -> TrialRunner:
+    def _show(self, session: StudySession) -> Callable[[TrialProgress], None]:
         study = session.study
         used = spent(study, session.trials, now=self.clock())
 
@@ -221,17 +217,19 @@ class StudyRunner:
                 )
             )
 
-        return TrialRunner(
+        return show
+
+    @property
+    def _lab(self) -> Lab:
+        return Lab(
+            store=self.store,
             fleet=self.fleet,
             load_tester=self.load_tester,
             clock=self.clock,
             sleep=self.sleep,
-            out_dir=self.data_dir / study.study_id,
-            check=session.check,
-            on_progress=show,
-            save=session.save_trial,
+            data_dir=self.data_dir,
             reset_prefix_cache=self.reset_prefix_cache,
-            examine=QualityGate(self.store, study.study_id, study.spec, study.baseline, self.quality),
+            quality=self.quality,
         )
 
     def _conclude(self, session: StudySession, step: Step) -> None:

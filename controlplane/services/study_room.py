@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from controlplane.domain.fleet import EngineState
 from controlplane.domain.study import Study, Trial, TrialState
 from controlplane.ports import Fleet
-from controlplane.services.run_trial import owner, remove_engine
 from controlplane.services.study_session import StudySession
+from controlplane.services.trial_engine import owner, remove_engine
 from tuner.study_policy import Action, Step
 from tuner.winner import choose
 

@@ -11,7 +11,7 @@ from controlplane.domain.errors import StaleVersion
 from controlplane.domain.event import Event
 from controlplane.domain.study import STUDY_FINAL, STUDY_LEASE_S, Study, StudyState, Trial, TrialKind, TrialState
 from controlplane.ports import Clock, Store, StudyClaim
-from controlplane.services.run_trial import Interrupted
+from controlplane.services.trial_engine import Interrupted
 
 _BEAT_EVERY_S = 2.0
 _SAVE_ATTEMPTS = 20

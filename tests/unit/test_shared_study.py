@@ -11,7 +11,7 @@ import pytest
 from controlplane.domain.base import TrialId
 from controlplane.domain.study import STUDY_LEASE_S, StudyState, Trial, TrialKind, TrialState
 from controlplane.services.run_study import StudyProgress, StudyRunner
-from controlplane.services.run_trial import Interrupted
+from controlplane.services.trial_engine import Interrupted
 from tests.unit.study_world import STUDY, Killed, World, pending, service_spec, trials
 from tuner.study_policy import Action, Spent, next_step
 

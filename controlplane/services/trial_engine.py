@@ -1,0 +1,168 @@
+"""The engines of one running trial: started, watched while they are measured, and gone afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from controlplane.domain.base import EngineId
+from controlplane.domain.errors import InvalidInput, NotFound, Unavailable
+from controlplane.domain.fleet import Engine, EngineSpec, EngineState, StartFailure
+from controlplane.domain.launch import engine_spec
+from controlplane.domain.service import ServiceSpec
+from controlplane.domain.study import Trial, TrialState
+from controlplane.ports import Clock, Fleet
+
+_POLL_S = 0.2
+_STOP_WAIT_S = 60.0
+_DRAIN_WAIT_S = 30.0
+_GPU_WAIT_S = 120.0
+_OVER = (EngineState.STOPPED, EngineState.FAILED)
+
+Measure = Callable[[Trial, Sequence[Engine]], Trial]
+"""Measures ready engines and returns the finished trial."""
+
+
+class TrialProgress(NamedTuple):
+    """Where a running trial is, for progress bars."""
+
+    trial: Trial
+    phase: str
+    rate_rps: float | None = None
+    level_elapsed_s: float | None = None
+
+
+class Interrupted(Exception):  # no error of the user's: the runner is told to let go
+    """The study was aborted, or another worker took it, while the trial ran."""
+
+
+@dataclass(frozen=True)
+class TrialEngines:
+    """Runs a trial's engines on a fleet. `check` is called often and raises Interrupted when the trial must end."""
+
+    fleet: Fleet
+    clock: Clock
+    sleep: Callable[[float], None]
+    check: Callable[[], None]
+    on_progress: Callable[[TrialProgress], None]
+    save: Callable[[Trial], None]
+
+    def run(self, trial: Trial, spec: ServiceSpec, measure: Measure) -> Trial:
+        """Return the trial that `measure` finished. The engines are gone when this returns or raises.
+
+        Refused flags and engines that cannot start make it infeasible, a broken world makes it failed. Raises
+        Interrupted.
+        """
+        wanted = _engine_specs(trial, spec)
+        try:
+            engines = self._started(wanted, trial)
+            if (broken := self._not_started(trial, engines)) is not None:
+                return broken
+            ready = trial.evolve(startup_s=max((e.startup_s for e in engines if e.startup_s is not None), default=None))
+            self.save(ready)
+            return measure(ready, engines)
+        except InvalidInput as error:
+            return self.ended(trial, TrialState.INFEASIBLE, str(error))
+        except Unavailable as error:
+            return self.ended(trial, TrialState.FAILED, str(error))
+        finally:
+            for each in wanted:
+                remove_engine(self.fleet, each.engine_id, sleep=self.sleep)
+
+    def died(self, trial: Trial, engines: Sequence[Engine]) -> Trial | None:
+        """Return the ended trial when an engine died under load, else None."""
+        for engine in engines:
+            seen = self.fleet.observe(engine.spec.engine_id)
+            if seen.state is not EngineState.READY:
+                return self._broken(trial, seen, seen.failure or StartFailure.CRASHED, "engine died under load")
+        return None
+
+    def settle(self, engine: Engine) -> None:
+        """Let the last level's requests finish."""
+        deadline = self.clock().timestamp() + _DRAIN_WAIT_S
+        while self.fleet.in_flight(engine.spec.engine_id) and self.clock().timestamp() < deadline:
+            self.check()
+            self.sleep(_POLL_S)
+
+    def ended(self, trial: Trial, state: TrialState, reason: str | None) -> Trial:
+        """Return the trial as over now."""
+        return trial.evolve(state=state, reason=reason, finished_at=self.clock())
+
+    def _started(self, wanted: Sequence[EngineSpec], trial: Trial) -> list[Engine]:
+        """Start the engines side by side and wait until each is ready or failed."""
+        engines = [self._start_when_free(each, trial) for each in wanted]
+        deadline = self.clock().timestamp() + wanted[0].start_timeout_s + _STOP_WAIT_S
+        while any(e.state is EngineState.STARTING for e in engines) and self.clock().timestamp() < deadline:
+            self._tick(trial, _starting(wanted))
+            engines = [self.fleet.observe(each.engine_id) for each in wanted]
+        return engines
+
+    def _tick(self, trial: Trial, phase: str) -> None:
+        self.check()
+        self.on_progress(TrialProgress(trial, phase))
+        self.sleep(_POLL_S)
+
+    def _start_when_free(self, wanted: EngineSpec, trial: Trial) -> Engine:
+        """Wait for GPUs: a moment for those of an engine that just ended, as long as it takes for another trial's."""
+        deadline = self.clock().timestamp() + _GPU_WAIT_S
+        while True:
+            self.on_progress(TrialProgress(trial, _starting([wanted])))
+            try:
+                return self.fleet.start(wanted)
+            except Unavailable:
+                if self.clock().timestamp() >= deadline and not self._others_measure(wanted):
+                    raise
+            self._tick(trial, "waiting for free GPUs")
+
+    def _others_measure(self, wanted: EngineSpec) -> bool:
+        beside = [e.spec for e in self.fleet.list() if e.state not in _OVER and e.spec.owner != wanted.owner]
+        return any(spec.owner.startswith("trial/") for spec in beside)
+
+    def _not_started(self, trial: Trial, engines: Sequence[Engine]) -> Trial | None:
+        for engine in engines:
+            if engine.state is not EngineState.READY:
+                return self._broken(trial, engine, engine.failure or StartFailure.TIMEOUT, "engine did not start")
+        return None
+
+    def _broken(self, trial: Trial, engine: Engine, failure: StartFailure, what: str) -> Trial:
+        state = TrialState.INFEASIBLE if failure.is_infeasible else TrialState.FAILED
+        detail = engine.failure_detail or "no reason in the log"
+        return self.ended(trial.evolve(start_failure=failure), state, f"{what} ({failure}): {detail}")
+
+
+def engine_ids(trial: Trial) -> tuple[EngineId, ...]:
+    """Return the ids of a trial's engines: new ones per attempt, so that a retry never meets the last one's corpse."""
+    return (EngineId(f"trial-{trial.study_id}-{trial.number}-{trial.attempt}".lower()),)
+
+
+def owner(trial: Trial) -> str:
+    """Return what a trial's engines are labelled with."""
+    return f"trial/{trial.study_id}/{trial.number}"
+
+
+def remove_engine(fleet: Fleet, engine: EngineId, *, sleep: Callable[[float], None]) -> None:
+    """Stop an engine at once, wait until it is gone and forget it. Unknown engines are ignored."""
+    try:
+        seen = fleet.stop(engine, drain_s=0)
+        for _ in range(int(_STOP_WAIT_S / _POLL_S)):
+            if seen.state in _OVER:
+                fleet.forget(engine)
+                return
+            sleep(_POLL_S)
+            seen = fleet.observe(engine)
+    except NotFound:
+        return
+
+
+def _starting(wanted: Sequence[EngineSpec]) -> str:
+    return "starting the engine" if len(wanted) == 1 else f"starting {len(wanted)} engines"
+
+
+def _engine_specs(trial: Trial, spec: ServiceSpec) -> list[EngineSpec]:
+    def of(engine: EngineId) -> EngineSpec:
+        return engine_spec(
+            engine, owner(trial), model=spec.model, engine=spec.engine, gpus=spec.gpus, config=trial.config
+        )
+
+    return [of(engine) for engine in engine_ids(trial)]
