@@ -5,6 +5,7 @@ repeating it on the next pass. One contract suite per port (`tests/contract`) ru
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Generic, NamedTuple, Protocol, TypeVar
@@ -15,7 +16,7 @@ from controlplane.domain.fleet import Engine, EngineSpec
 from controlplane.domain.report import LoadTestReport, RequestRecord
 from controlplane.domain.revision import Revision
 from controlplane.domain.rollout import Rollout
-from controlplane.domain.routing import GatewayRecord, RoutingTable
+from controlplane.domain.routing import GatewayRecord, RoutingTable, ServiceRoute
 from controlplane.domain.schedule import Schedule
 from controlplane.domain.serving import Service
 from controlplane.domain.slo import LatencySlo
@@ -83,6 +84,14 @@ class TrafficRouter(Protocol):
 
     def actual(self) -> Sequence[RoutingTable]:
         """Return the table each reachable gateway now uses. Raises Unavailable when none answers."""
+
+
+class GatewayOpener(Protocol):
+    def open(self, route: ServiceRoute, *, folder: Path) -> AbstractContextManager[str]:
+        """Run a gateway of one's own with this one route while inside; gives its URL, for this host only.
+
+        Its files go to `folder`. Raises Unavailable when it does not come up. It ends with the process that opened it.
+        """
 
 
 class RecordSource(Protocol):

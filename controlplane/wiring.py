@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from controlplane.adapters.fleet_processes import FleetProcesses
 from controlplane.adapters.fleet_processes_devices import nvidia_gpus
+from controlplane.adapters.gateway_process import GatewayProcesses
 from controlplane.adapters.loadtester_locust import LocustLoadTester
 from controlplane.adapters.quality_openai import OpenAiQualityProbe
 from controlplane.adapters.records_spool import SpooledRecords
@@ -140,6 +141,7 @@ def study_runner(
         store=store,
         fleet=open_fleet(settings),
         load_tester=load_tester or LocustLoadTester(),
+        gateways=GatewayProcesses(),
         clock=utc_now,
         worker_name=f"{name}@{socket.gethostname()}:{os.getpid()}",
         host=socket.gethostname(),

@@ -102,6 +102,7 @@ TRIAL_KIND = {
     TrialKind.SEARCH: "search",
     TrialKind.CONFIRM_WINNER: "confirm winner",
     TrialKind.CONFIRM_BASELINE: "confirm baseline",
+    TrialKind.CONFIRM_FLEET: "check fleet",
 }
 
 ROLLOUT_COLOUR = {

@@ -1,8 +1,9 @@
 """What a study does next, from its trials alone: so a killed study goes on where it was. Pure.
 
 Order: baseline → search until the budget's reserve for the confirmation is reached or nothing is worth a start →
-winner and baseline in turn → recommendation. Several workers may ask at once: while one measures the baseline others
-search, winner and baseline are re-measured side by side, and nothing is decided that a running trial may change.
+winner and baseline in turn → the winner's whole fleet → recommendation. Several workers may ask at once: while one
+measures the baseline others search, winner and baseline are re-measured side by side, and nothing is decided that a
+running trial may change.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import NamedTuple
 
 from controlplane.domain.service import Budget, ServiceSpec
 from controlplane.domain.study import Study, Trial, TrialKind, TrialState
+from tuner.fleet_check import Candidate, kept_replicas, next_check
 from tuner.winner import choose
 
 MAX_ATTEMPTS = 3
@@ -28,6 +30,7 @@ class Action(StrEnum):
     SEARCH = "search"
     CONFIRM_WINNER = "confirm_winner"
     CONFIRM_BASELINE = "confirm_baseline"
+    CHECK_FLEET = "check_fleet"  # the fleet named, behind a gateway
     WAIT = "wait"  # for trials that other workers run
     FINISH = "finish"
     GIVE_UP = "give_up"  # the baseline's experiment breaks every time: nothing can be compared
@@ -37,6 +40,8 @@ class Step(NamedTuple):
     action: Action
     reason: str
     trial: Trial | None = None
+    fleet: Candidate | None = None
+    unchecked: str | None = None  # why the study finishes without its fleet check
 
 
 class Spent(NamedTuple):
@@ -50,7 +55,7 @@ class Spent(NamedTuple):
 def spent(study: Study, trials: Sequence[Trial], *, now: datetime) -> Spent:
     """Return what a study used so far. Starts are counted in the trials: one is there before its engine is."""
     wall_s = 0.0 if study.started_at is None else (now - study.started_at).total_seconds()
-    return Spent(sum(trial.attempt for trial in trials), study.gpu_seconds, wall_s)
+    return Spent(sum(trial.attempt * trial.replicas for trial in trials), study.gpu_seconds, wall_s)
 
 
 def next_step(
@@ -79,7 +84,7 @@ def next_step(
 
 def _search(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, search_over: str | None) -> Step | None:
     """Return what belongs to the search; None when what it found is to be confirmed."""
-    over = search_over or exhausted(spec.tuning.budget, trials, used)
+    over = search_over or exhausted(spec, trials, used)
     if over is None:
         return Step(Action.SEARCH, "budget left")
     if any(t.state is TrialState.RUNNING for t in trials):
@@ -87,12 +92,13 @@ def _search(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, search_over
     return Step(Action.FINISH, over) if choose(spec, trials) is None else None
 
 
-def exhausted(budget: Budget, trials: Sequence[Trial], used: Spent) -> str | None:
+def exhausted(spec: ServiceSpec, trials: Sequence[Trial], used: Spent) -> str | None:
     """Return which limit ends the search, what the confirmation needs kept aside; None while one more trial fits."""
+    budget = spec.tuning.budget
     # Wall clock per trial is what all workers together took for one: those under way are half done.
     finished = max(1.0, sum(0.5 if t.state is TrialState.RUNNING else 1.0 for t in trials))
     further = 1 + len(_ROUND) * reserved_rounds(budget)
-    if used.engine_starts + further > budget.engine_starts:
+    if used.engine_starts + further + reserved_replicas(spec, trials) > budget.engine_starts:
         return f"budget of {budget.engine_starts} engine starts"
     gpu_limit = None if budget.gpu_hours is None else budget.gpu_hours * 3600
     if gpu_limit is not None and used.gpu_seconds * (1 + further / finished) > gpu_limit:
@@ -107,6 +113,12 @@ def reserved_rounds(budget: Budget) -> int:
     return _MAX_ROUNDS if budget.engine_starts >= 2 + 2 * _MAX_ROUNDS * len(_ROUND) else 1
 
 
+def reserved_replicas(spec: ServiceSpec, trials: Sequence[Trial]) -> int:
+    """Return for how many engines of the fleet check starts are kept aside: all, unless that leaves no search."""
+    budget, wanted = spec.tuning.budget, kept_replicas(spec, trials)
+    return wanted if budget.engine_starts >= 3 + len(_ROUND) * reserved_rounds(budget) + wanted else 0
+
+
 def _confirmation(spec: ServiceSpec, trials: Sequence[Trial], used: Spent) -> Step:
     done = _confirming(trials)
     if len(done) % len(_ROUND):
@@ -114,18 +126,32 @@ def _confirmation(spec: ServiceSpec, trials: Sequence[Trial], used: Spent) -> St
     if any(t.state is TrialState.RUNNING for t in done):
         return Step(Action.WAIT, "waits for the other half of the confirmation")
     rounds = len(done) // len(_ROUND)
-    if rounds >= _MAX_ROUNDS or any(t.state is not TrialState.FEASIBLE for t in done if t.kind is _ROUND[0]):
-        return Step(Action.FINISH, "winner and baseline were re-measured in turn")
-    if rounds and not _fits_round(spec.tuning.budget, trials, used):
-        return Step(Action.FINISH, "winner and baseline were re-measured in turn")
+    over = rounds >= _MAX_ROUNDS or any(t.state is not TrialState.FEASIBLE for t in done if t.kind is _ROUND[0])
+    kept = reserved_replicas(spec, trials)
+    if over or (rounds and not _fits(spec.tuning.budget, trials, used, starts=len(_ROUND) + kept)):
+        return _fleet_check(spec, trials, used)
     return Step(Action.CONFIRM_WINNER, "re-measure the winner in turn with the baseline")
 
 
-def _fits_round(budget: Budget, trials: Sequence[Trial], used: Spent) -> bool:
-    share = 1 + len(_ROUND) / len(trials)
+def _fleet_check(spec: ServiceSpec, trials: Sequence[Trial], used: Spent) -> Step:
+    confirmed = "winner and baseline were re-measured in turn"
+    if any(t.state is TrialState.RUNNING and t.kind is TrialKind.CONFIRM_FLEET for t in trials):
+        return Step(Action.WAIT, "waits for the fleet check")
+    fleet = next_check(spec, trials)
+    if fleet is None:
+        return Step(Action.FINISH, confirmed)
+    starts = fleet.size.replicas
+    if not _fits(spec.tuning.budget, trials, used, starts=starts):
+        return Step(Action.FINISH, confirmed, unchecked=f"the budget does not hold {starts} more engine starts")
+    return Step(Action.CHECK_FLEET, f"check {starts} replicas together at the target rate", fleet=fleet)
+
+
+def _fits(budget: Budget, trials: Sequence[Trial], used: Spent, *, starts: int) -> bool:
+    """Say whether so many more starts fit, each taking what a trial took so far."""
+    share = 1 + starts / len(trials)
     gpu_limit = None if budget.gpu_hours is None else budget.gpu_hours * 3600
     return (
-        used.engine_starts + len(_ROUND) <= budget.engine_starts
+        used.engine_starts + starts <= budget.engine_starts
         and (gpu_limit is None or used.gpu_seconds * share <= gpu_limit)
         and (budget.wall_clock_s is None or used.wall_clock_s * share <= budget.wall_clock_s)
     )

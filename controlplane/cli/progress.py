@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from controlplane.domain.study import Trial, TrialState
+from controlplane.domain.study import Trial, TrialKind, TrialState
 from controlplane.services.run_study import StudyProgress
 
 
@@ -54,6 +54,9 @@ def describe_trial(trial: Trial) -> str:
                 f"[green]{trial.capacity.rps:.3g} rps[/] per replica, {trial.fleet.replicas} × "
                 f"{trial.config.gpus_per_replica} GPU, {trial.fleet.usd_per_hour:.2f} USD/h"
             )
+        case TrialState.FEASIBLE if trial.kind is TrialKind.CONFIRM_FLEET and trial.fleet:
+            size = f"{trial.replicas} × {trial.config.gpus_per_replica} GPU, {trial.fleet.usd_per_hour:.2f} USD/h"
+            result = f"[green]{trial.levels[-1].rate_rps:.3g} rps[/] held together by {size}"
         case TrialState.RUNNING:
             result = "running"
         case TrialState.FEASIBLE | TrialState.INFEASIBLE | TrialState.FAILED:

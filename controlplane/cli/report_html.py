@@ -76,7 +76,7 @@ def _row(study: Study, trial: Trial) -> str:
     capacity = trial.capacity
     cells = [
         trial.number,
-        trial.kind.value,
+        trial.kind.value if trial.replicas == 1 else f"{trial.kind.value} ({trial.replicas} replicas)",
         " ".join(f"--{name}={value}" for name, value in own.items()) or "as the baseline",
         trial.state.value + (f" (attempt {trial.attempt})" if trial.attempt > 1 else ""),
         "" if capacity is None else f"{capacity.rps:.3g} ({capacity.low_rps:.3g} to {capacity.high_rps:.3g})",

@@ -139,6 +139,9 @@ class TuningOptions(Value):
     budget: Budget = Budget()
     levels: LevelOptions = LevelOptions()
     quality: QualityOptions = QualityOptions()
+    confirm_fleet: bool = Field(
+        default=True, description="Check the recommended replicas together, behind a gateway, at the target rate."
+    )
     seed: int = 0
 
 

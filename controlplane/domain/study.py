@@ -41,6 +41,7 @@ class TrialKind(StrEnum):
     SEARCH = "search"
     CONFIRM_WINNER = "confirm_winner"
     CONFIRM_BASELINE = "confirm_baseline"
+    CONFIRM_FLEET = "confirm_fleet"  # the chosen number of replicas behind a gateway, at the target rate
 
 
 class TrialState(StrEnum):
@@ -80,6 +81,7 @@ class Trial(Value):
     number: int = Field(ge=0)
     kind: TrialKind
     config: EngineConfig
+    replicas: int = Field(default=1, ge=1, description="Engines with this configuration: several for a whole fleet.")
     state: TrialState
     attempt: int = Field(default=1, ge=1, description="Counts retries after failures of the infrastructure.")
     levels: tuple[Level, ...] = ()
@@ -98,6 +100,21 @@ class Trial(Value):
     heartbeat_at: AwareDatetime | None = None
     optuna_number: int | None = Field(default=None, description="The trial's number in the Optuna study.")
 
+    @property
+    def gpus(self) -> int:
+        """GPUs that all its engines take."""
+        return self.replicas * self.config.gpus_per_replica
+
+
+class FleetCheck(Value):
+    """Whether the recommended replicas, behind a gateway, carried the target together on arrivals never seen before."""
+
+    held: bool | None = Field(description="None: not checked, `reason` says why.")
+    reason: str
+    replicas: int = Field(ge=1)
+    rate_rps: float | None = None
+    trial_id: TrialId | None = None
+
 
 class Evidence(Value):
     """What a recommendation rests on."""
@@ -114,6 +131,7 @@ class Evidence(Value):
     seed: int
     time_lapse: float = 1.0
     quality: QualityCheck | None = Field(default=None, description="The winner's; None when it is not lossy.")
+    fleet_check: FleetCheck | None = Field(default=None, description="None: switched off, or there is no winner.")
 
 
 class Recommendation(Value):

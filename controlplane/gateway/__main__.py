@@ -44,6 +44,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--drain-s", type=float, default=_DEFAULTS["drain_s"], help="time for requests in flight after SIGTERM")
     add("--max-body-bytes", type=int, default=_DEFAULTS["max_body_bytes"], help="largest request body")
     add("--retention-h", type=float, default=_DEFAULTS["retention_h"], help="hours for which records are kept")
+    add(
+        "--until-stdin-ends",
+        action="store_true",
+        help="drain when stdin, a pipe, ends, as with its parent",
+    )
     add("--seed", type=int, help="makes the split of requests without a session repeatable")
     return parser
 

@@ -46,9 +46,14 @@ class RunningGateway:
 
 
 async def run_gateway(settings: Settings) -> None:
-    """Serve until SIGTERM, SIGINT or POST /admin/drain, then drain. Raises InvalidInput when it cannot start."""
+    """Serve until SIGTERM, SIGINT, POST /admin/drain or (if set) the end of stdin, then drain.
+
+    Raises InvalidInput when it cannot start.
+    """
     async with open_gateway(settings) as gateway:
         _drain_on_signals(gateway.drain)
+        if settings.until_stdin_ends:
+            _drain_with(sys.stdin.fileno(), gateway.drain)
         address = gateway.address
         gc.freeze()  # what lives as long as the process need not be looked at in the middle of a stream
         sys.stdout.write(f"gateway {address.name} serves on {address.url}, admin on {address.admin_url}\n")
@@ -125,6 +130,18 @@ def _drain_on_signals(drain: Drain) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, drain.request)
+
+
+def _drain_with(pipe: int, drain: Drain) -> None:
+    """Begin to drain when the other end of a pipe is closed, which the system does for a killed process too."""
+    loop = asyncio.get_running_loop()
+
+    def look() -> None:
+        if not os.read(pipe, 4096):
+            loop.remove_reader(pipe)
+            drain.request()
+
+    loop.add_reader(pipe, look)
 
 
 async def _open(

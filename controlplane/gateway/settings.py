@@ -23,6 +23,7 @@ class Settings(Value):
     max_body_bytes: int = Field(default=32 << 20, ge=1)
     retention_h: float = Field(default=48, gt=0)
     seed: int | None = None
+    until_stdin_ends: bool = Field(default=False, description="Drain when stdin, a pipe, ends: with who started it.")
 
 
 def is_loopback(host: str) -> bool:

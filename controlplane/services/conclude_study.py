@@ -4,15 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 
+from controlplane.domain.capacity import FleetSize, fleet_size
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.study import Evidence, Level, Recommendation, Study, Trial, TrialKind, TrialState
+from controlplane.domain.study import (
+    Evidence,
+    FleetCheck,
+    Level,
+    Recommendation,
+    Study,
+    Trial,
+    TrialKind,
+    TrialState,
+)
+from tuner.fleet_check import fleet_answer
 from tuner.objective import fleet_for, shortfalls
 from tuner.winner import Gain, choose, gain, incumbent, pooled_capacity
 
 
-def conclusion(study: Study, trials: Sequence[Trial], *, stopped_because: str, now: datetime) -> Recommendation | str:
-    """Return the recommendation, or why there can be none (nothing met the limits, or nothing affordable did)."""
+def conclusion(
+    study: Study, trials: Sequence[Trial], *, stopped_because: str, now: datetime, unchecked: str | None = None
+) -> Recommendation | str:
+    """Return the recommendation, or why there can be none (nothing met the limits, or nothing affordable did).
+
+    `unchecked` says why the winner's fleet was not checked as a whole, if it was not.
+    """
     spec = study.spec
     best = incumbent(spec, trials)
     if best is None:
@@ -25,8 +42,10 @@ def conclusion(study: Study, trials: Sequence[Trial], *, stopped_because: str, n
     again = [t for t in trials if t.kind is TrialKind.CONFIRM_BASELINE]
     found = gain(spec, confirmed, again)
     if found is None or not found.is_improvement:
-        return _unchanged(study, trials, baseline, _not_confirmed(winner, found), now, found)
-    return _improved(study, trials, baseline, winner, found, now)
+        why = _not_confirmed(winner, found)
+        return _unchanged(study, trials, baseline, why, now, found and _Winner(winner, found, None))
+    check = fleet_answer(spec, trials, unchecked=unchecked)
+    return _improved(study, trials, baseline, _Winner(winner, found, check), now)
 
 
 def closest(spec: ServiceSpec, trials: Sequence[Trial]) -> str:
@@ -50,41 +69,68 @@ def _worst_excess(level: Level) -> float:
     )
 
 
+class _Winner(NamedTuple):
+    """The trial that won, what it gains for certain, and what the fleet check said of it."""
+
+    trial: Trial
+    gain: Gain
+    check: FleetCheck | None
+
+
 def _improved(
-    study: Study, trials: Sequence[Trial], baseline: Trial, winner: Trial, found: Gain, now: datetime
+    study: Study, trials: Sequence[Trial], baseline: Trial, winner: _Winner, now: datetime
 ) -> Recommendation | str:
-    spec = study.spec
+    spec, check, gpus = study.spec, winner.check, winner.trial.config.gpus_per_replica
     capacity = pooled_capacity([t for t in trials if t.kind is TrialKind.CONFIRM_WINNER])
     assert capacity is not None  # there is a gain, so every confirmation held a capacity
-    fleet = fleet_for(spec, capacity.rps, winner.config.gpus_per_replica)
+    fleet = fleet_for(spec, capacity.rps, gpus) if check is None else fleet_size(check.replicas, gpus, spec.gpus)
     if broken := shortfalls(spec, fleet):
-        return _unchanged(study, trials, baseline, f"the winner's confirmed capacity {'; '.join(broken)}", now, found)
-    saved = f"cost per request {1 - found.ratio:.0%} lower (95 % interval {1 - found.high:.0%} to {1 - found.low:.0%})"
-    if found.ratio == 0:
-        saved = "the baseline meets the limits at no useful rate, the winner does"
-    money = f"{fleet.replicas} × {winner.config.gpus_per_replica} GPUs, {fleet.usd_per_hour:.2f} USD per hour"
-    held = pooled_capacity([t for t in trials if t.kind is TrialKind.CONFIRM_BASELINE])
-    before = ""
-    if held is not None:
-        was = fleet_for(spec, held.rps, baseline.config.gpus_per_replica)
-        before = f" instead of {was.usd_per_hour:.2f}" if was != fleet else ", as before, with more headroom"
+        why = f"the winner's confirmed capacity {'; '.join(broken)}"
+        return _unchanged(study, trials, baseline, why, now, winner)
+    if check is not None and check.held is False:
+        why = f"{check.replicas} replicas of trial {winner.trial.number} missed the target together: {check.reason}"
+        return _unchanged(study, trials, baseline, why, now, winner)
     return Recommendation(
         study_id=study.study_id,
         service=study.service,
         improvement=True,
-        summary=f"{saved}: {money}{before}",
-        config=winner.config,
+        summary=f"{_saved(winner.gain)}: {_money(spec, trials, baseline, fleet)}{_checked(check)}",
+        config=winner.trial.config,
         fleet=fleet,
-        evidence=_evidence(study, trials, baseline, winner, found),
+        evidence=_evidence(study, trials, baseline, winner),
         created_at=now,
     )
 
 
+def _saved(found: Gain) -> str:
+    if found.ratio == 0:
+        return "the baseline meets the limits at no useful rate, the winner does"
+    return f"cost per request {1 - found.ratio:.0%} lower (95 % interval {1 - found.high:.0%} to {1 - found.low:.0%})"
+
+
+def _money(spec: ServiceSpec, trials: Sequence[Trial], baseline: Trial, fleet: FleetSize) -> str:
+    money = f"{fleet.replicas} × {fleet.gpus // fleet.replicas} GPUs, {fleet.usd_per_hour:.2f} USD per hour"
+    held = pooled_capacity([t for t in trials if t.kind is TrialKind.CONFIRM_BASELINE])
+    if held is None:
+        return money
+    was = fleet_for(spec, held.rps, baseline.config.gpus_per_replica)
+    return f"{money} instead of {was.usd_per_hour:.2f}" if was != fleet else f"{money}, as before, with more headroom"
+
+
+def _checked(check: FleetCheck | None) -> str:
+    if check is None:
+        return ""
+    if check.held is None:
+        return f"; the fleet as a whole was not checked: {check.reason}"
+    return f"; together, behind a gateway, they held {check.rate_rps:.3g} requests/s"
+
+
 def _unchanged(
-    study: Study, trials: Sequence[Trial], baseline: Trial, why: str, now: datetime, found: Gain | None = None
+    study: Study, trials: Sequence[Trial], baseline: Trial, why: str, now: datetime, refuted: _Winner | None = None
 ) -> Recommendation | str:
     if baseline.fleet is None:
         return f"the baseline meets the limits at no useful rate and {why}; {closest(study.spec, trials)}"
+    kept = _Winner(baseline, Gain(1.0, 1.0, 1.0), None) if refuted is None else refuted._replace(trial=baseline)
     return Recommendation(
         study_id=study.study_id,
         service=study.service,
@@ -92,7 +138,7 @@ def _unchanged(
         summary=f"no improvement: {why}",
         config=baseline.config,
         fleet=baseline.fleet,
-        evidence=_evidence(study, trials, baseline, baseline, found or Gain(1.0, 1.0, 1.0)),
+        evidence=_evidence(study, trials, baseline, kept),
         created_at=now,
     )
 
@@ -106,19 +152,20 @@ def _not_confirmed(winner: Trial, found: Gain | None) -> str:
     )
 
 
-def _evidence(study: Study, trials: Sequence[Trial], baseline: Trial, winner: Trial, found: Gain) -> Evidence:
+def _evidence(study: Study, trials: Sequence[Trial], baseline: Trial, winner: _Winner) -> Evidence:
     confirmations = [t for t in trials if t.kind in (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE)]
     return Evidence(
         trial_ids=tuple(t.trial_id for t in trials if t.state is not TrialState.FAILED),
         baseline=baseline,
-        winner=winner,
+        winner=winner.trial,
         confirmations=tuple(confirmations),
-        cost_ratio=found.ratio,
-        cost_ratio_low=found.low,
-        cost_ratio_high=found.high,
+        cost_ratio=winner.gain.ratio,
+        cost_ratio_low=winner.gain.low,
+        cost_ratio_high=winner.gain.high,
         engine_version=study.engine_version or "unknown",
         gpu=study.spec.gpus.type,
         seed=study.spec.tuning.seed,
         time_lapse=study.spec.engine.time_lapse,
-        quality=winner.quality,
+        quality=winner.trial.quality,
+        fleet_check=winner.check,
     )

@@ -6,14 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from controlplane.domain.study import Trial
-from controlplane.ports import Clock, Fleet, LoadTester, QualityProbe, Store
+from controlplane.domain.study import Trial, TrialKind
+from controlplane.ports import Clock, Fleet, GatewayOpener, LoadTester, QualityProbe, Store
 from controlplane.services.check_quality import QualityGate
+from controlplane.services.run_fleet_check import FleetCheckRunner
 from controlplane.services.run_trial import Climb, TrialRunner
 from controlplane.services.study_session import StudySession
 from controlplane.services.trial_engine import TrialEngines, TrialProgress
-from controlplane.services.trial_level import LevelRunner
+from controlplane.services.trial_level import LevelLoad, LevelRunner
 from controlplane.services.trial_plan import ladder_of, seed_of, workload_of
+from tuner.fleet_check import candidate, fleet_rate
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Lab:
     store: Store
     fleet: Fleet
     load_tester: LoadTester
+    gateways: GatewayOpener
     clock: Clock
     sleep: Callable[[float], None]
     data_dir: Path
@@ -31,28 +34,42 @@ class Lab:
 
     def measure(self, session: StudySession, trial: Trial, on_progress: Callable[[TrialProgress], None]) -> Trial:
         """Return the finished trial. Raises Interrupted when the study is over or this worker lost it."""
-        study, spec = session.study, session.study.spec
-        runner = TrialRunner(
-            engines=TrialEngines(
-                fleet=self.fleet,
-                clock=self.clock,
-                sleep=self.sleep,
-                check=session.check,
-                on_progress=on_progress,
-                save=session.save_trial,
-            ),
-            levels=LevelRunner(
-                load_tester=self.load_tester,
-                out_dir=self.data_dir / study.study_id,
-                check=session.check,
-                on_progress=on_progress,
-            ),
-            reset_prefix_cache=self.reset_prefix_cache,
-            examine=QualityGate(self.store, study.study_id, spec, study.baseline, self.quality),
+        engines = TrialEngines(
+            fleet=self.fleet,
+            clock=self.clock,
+            sleep=self.sleep,
+            check=session.check,
+            on_progress=on_progress,
+            save=session.save_trial,
         )
+        levels = LevelRunner(
+            load_tester=self.load_tester,
+            out_dir=self.data_dir / trial.study_id,
+            check=session.check,
+            on_progress=on_progress,
+        )
+        if trial.kind is TrialKind.CONFIRM_FLEET:
+            return self._check_fleet(session, trial, FleetCheckRunner(engines, levels, self.gateways))
+        return self._climb(session, trial, engines, levels)
+
+    def _climb(self, session: StudySession, trial: Trial, engines: TrialEngines, levels: LevelRunner) -> Trial:
+        study, spec = session.study, session.study.spec
+        gate = QualityGate(self.store, study.study_id, spec, study.baseline, self.quality)
+        runner = TrialRunner(engines, levels, reset_prefix_cache=self.reset_prefix_cache, examine=gate)
         climb = Climb(
             ladder=ladder_of(spec, trial, session.trials),
             workload=workload_of(spec, trial),
             seed=seed_of(spec, trial, session.trials),
         )
         return runner.run(trial, spec, climb)
+
+    def _check_fleet(self, session: StudySession, trial: Trial, runner: FleetCheckRunner) -> Trial:
+        spec = session.study.spec
+        found = candidate(spec, session.trials)
+        assert found is not None  # the policy checks only what was confirmed
+        load = LevelLoad(
+            workload=workload_of(spec, trial),
+            seed=seed_of(spec, trial, session.trials),
+            rate_rps=fleet_rate(spec, found.capacity, trial.replicas),
+        )
+        return runner.run(trial, spec, load)

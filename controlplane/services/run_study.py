@@ -13,10 +13,10 @@ from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput, StaleVersion
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import STUDY_FINAL, STUDY_LEASE_S, Study, StudyState, Trial, TrialKind, TrialState
-from controlplane.ports import Clock, Fleet, LoadTester, QualityProbe, Store
+from controlplane.ports import Clock, Fleet, GatewayOpener, LoadTester, QualityProbe, Store
 from controlplane.services.conclude_study import conclusion
 from controlplane.services.measure_trial import Lab
-from controlplane.services.study_room import has_room, remove_engines, remove_leftovers
+from controlplane.services.study_room import has_room, lacks_gpus, remove_engines, remove_leftovers
 from controlplane.services.study_search import StudySearch, open_search, reconcile, taught
 from controlplane.services.study_session import StudySession
 from controlplane.services.trial_engine import Interrupted, TrialProgress, owner
@@ -54,6 +54,7 @@ class StudyRunner:
     store: Store
     fleet: Fleet
     load_tester: LoadTester
+    gateways: GatewayOpener
     clock: Clock
     worker_name: str
     data_dir: Path
@@ -113,6 +114,9 @@ class StudyRunner:
             if step.action is Action.WAIT or not has_room(self.fleet, session, step, host=self.host):
                 self._wait(session, step)
                 continue
+            if (lacking := lacks_gpus(self.fleet, step)) is not None:
+                self._conclude(session, step._replace(action=Action.FINISH, unchecked=lacking))
+                return
             over = self._do(session, search, step) or over
 
     def _step(self, session: StudySession, search_over: str | None) -> Step:
@@ -150,19 +154,25 @@ class StudyRunner:
                 number = search.search.add(search.among.space.point(study.baseline))
                 return self._begun(session, search, TrialKind.BASELINE, study.baseline, number)
             case Action.SEARCH:
-                proposal = search.search.ask()
-                if isinstance(proposal, str):
-                    return proposal
-                config = search.among.space.config(proposal.point)
-                return self._begun(session, search, TrialKind.SEARCH, config, proposal.number)
+                return self._proposed(session, search)
             case Action.CONFIRM_WINNER:
                 winner = choose(spec, session.trials)
                 assert winner is not None  # the policy confirms only what was chosen
                 return self._begun(session, search, TrialKind.CONFIRM_WINNER, winner.config, None)
             case Action.CONFIRM_BASELINE:
                 return self._begun(session, search, TrialKind.CONFIRM_BASELINE, study.baseline, None)
+            case Action.CHECK_FLEET:
+                assert step.fleet is not None
+                return session.new_trial(TrialKind.CONFIRM_FLEET, step.fleet.config, replicas=step.fleet.size.replicas)
             case Action.WAIT | Action.FINISH | Action.GIVE_UP:
                 raise ValueError(f"nothing is measured to {step.action.value}")
+
+    def _proposed(self, session: StudySession, search: StudySearch) -> Trial | str:
+        proposal = search.search.ask()
+        if isinstance(proposal, str):
+            return proposal
+        config = search.among.space.config(proposal.point)
+        return self._begun(session, search, TrialKind.SEARCH, config, proposal.number)
 
     def _begun(
         self, session: StudySession, search: StudySearch, kind: TrialKind, config: EngineConfig, number: int | None
@@ -179,12 +189,12 @@ class StudyRunner:
     def _measure(self, session: StudySession, search: StudySearch, trial: Trial) -> None:
         """Run one trial and keep its result: in our store first, then in the search's record."""
         spec = session.study.spec
-        session.change_study(lambda study: study.evolve(engine_starts=study.engine_starts + 1))
+        session.change_study(lambda study: study.evolve(engine_starts=study.engine_starts + trial.replicas))
         begun = self.clock()
         finished = self._lab.measure(session, trial, self._show(session))
         priced = with_cost(spec, finished)
         session.save_trial(priced)
-        used_s = (self.clock() - begun).total_seconds() * trial.config.gpus_per_replica
+        used_s = (self.clock() - begun).total_seconds() * trial.gpus
         session.change_study(
             lambda study: study.evolve(gpu_seconds=study.gpu_seconds + used_s),
             session.event("trial.finished", priced.reason or "", number=trial.number, state=priced.state.value),
@@ -225,6 +235,7 @@ class StudyRunner:
             store=self.store,
             fleet=self.fleet,
             load_tester=self.load_tester,
+            gateways=self.gateways,
             clock=self.clock,
             sleep=self.sleep,
             data_dir=self.data_dir,
@@ -237,7 +248,9 @@ class StudyRunner:
         if step.action is Action.GIVE_UP:
             self._end(session, StudyState.FAILED, step.reason)
             return
-        found = conclusion(study, session.trials, stopped_because=step.reason, now=self.clock())
+        found = conclusion(
+            study, session.trials, stopped_because=step.reason, unchecked=step.unchecked, now=self.clock()
+        )
         if isinstance(found, str):
             self._end(session, StudyState.FAILED, found)
             return

@@ -19,12 +19,23 @@ def has_room(fleet: Fleet, session: StudySession, step: Step, *, host: str) -> b
     """Say whether this host's GPUs hold one more trial beside those that other workers run or are about to start."""
     study, others = session.study, session.others()
     beside = [t for t in session.trials if t.state is TrialState.RUNNING and t.worker in others]
-    reserved = sum(t.config.gpus_per_replica for t in beside if t.host == host)
+    reserved = sum(t.gpus for t in beside if t.host == host)
     if not reserved:
         return True  # whatever else holds GPUs here is none of ours: the trial itself waits for them a while
     mine = f"trial/{study.study_id}/"
     held = sum(e.spec.gpus for e in fleet.list() if e.spec.owner.startswith(mine) and e.state not in _OVER)
     return reserved + _least_gpus(study, session.trials, step) <= held + fleet.free_gpus()
+
+
+def lacks_gpus(fleet: Fleet, step: Step) -> str | None:
+    """Return why this host cannot check the whole fleet, None when it can (or nothing of the kind is to be done).
+
+    Live replicas keep their GPUs: a study never waits for them to end.
+    """
+    if step.action is not Action.CHECK_FLEET or step.fleet is None:
+        return None
+    needed, free = step.fleet.size.gpus, fleet.free_gpus()
+    return f"it needs {needed} GPUs, {free} of this host are free" if free < needed else None
 
 
 def remove_leftovers(fleet: Fleet, session: StudySession, *, sleep: Callable[[float], None]) -> None:
@@ -52,5 +63,7 @@ def _least_gpus(study: Study, trials: Sequence[Trial], step: Step) -> int:
             return study.baseline.gpus_per_replica
         case Action.CONFIRM_WINNER if (winner := choose(study.spec, trials)) is not None:
             return winner.config.gpus_per_replica
+        case Action.CHECK_FLEET if step.fleet is not None:
+            return step.fleet.size.gpus
         case _:
-            return 1 if step.trial is None else step.trial.config.gpus_per_replica
+            return 1 if step.trial is None else step.trial.gpus

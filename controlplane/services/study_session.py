@@ -69,7 +69,9 @@ class StudySession:
             return changed
         raise StaleVersion(f"study {self._study_id} changes faster than it can be saved")
 
-    def new_trial(self, kind: TrialKind, config: EngineConfig, *, optuna_number: int | None = None) -> Trial:
+    def new_trial(
+        self, kind: TrialKind, config: EngineConfig, *, replicas: int = 1, optuna_number: int | None = None
+    ) -> Trial:
         """Return and save the next trial, running. Raises StaleVersion when another worker began it since `refresh`."""
         number = len(self._trials)
         trial = Trial(
@@ -78,6 +80,7 @@ class StudySession:
             number=number,
             kind=kind,
             config=config,
+            replicas=replicas,
             state=TrialState.RUNNING,
             started_at=self._clock(),
             worker=self._worker,

@@ -133,7 +133,10 @@ class TrialEngines:
 
 def engine_ids(trial: Trial) -> tuple[EngineId, ...]:
     """Return the ids of a trial's engines: new ones per attempt, so that a retry never meets the last one's corpse."""
-    return (EngineId(f"trial-{trial.study_id}-{trial.number}-{trial.attempt}".lower()),)
+    name = f"trial-{trial.study_id}-{trial.number}-{trial.attempt}".lower()
+    if trial.replicas == 1:
+        return (EngineId(name),)
+    return tuple(EngineId(f"{name}-{replica}") for replica in range(trial.replicas))
 
 
 def owner(trial: Trial) -> str:

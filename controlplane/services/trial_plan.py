@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane.domain.capacity import usd_per_million_tokens
+from controlplane.domain.capacity import fleet_size, usd_per_million_tokens
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import Trial, TrialKind, TrialState
 from controlplane.domain.workload import TracePart, TraceWorkload, Workload
@@ -11,11 +11,18 @@ from tuner.objective import fleet_for, rate_to_beat
 from tuner.winner import incumbent
 
 _CONFIRM_SEED = 7919  # added to the workload's seed: arrivals and lengths the search never saw
+_FLEET_SEED = 104_729
+_CONFIRMING = (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE, TrialKind.CONFIRM_FLEET)
 _USEFUL_SHARE = 0.25  # of the rate at which all GPUs together reach the target: below, a replica is useless
 
 
 def with_cost(spec: ServiceSpec, trial: Trial) -> Trial:
-    """Return a trial with what its capacity means in replicas and money; as it is when it has none."""
+    """Return a trial with what its capacity means in replicas and money; as it is when it has none.
+
+    A fleet check costs what its replicas cost, per token that it really served.
+    """
+    if trial.kind is TrialKind.CONFIRM_FLEET:
+        return _with_fleet_cost(spec, trial)
     if trial.state is not TrialState.FEASIBLE or trial.capacity is None:
         return trial
     fleet = fleet_for(spec, trial.capacity.rps, trial.config.gpus_per_replica)
@@ -28,20 +35,27 @@ def with_cost(spec: ServiceSpec, trial: Trial) -> Trial:
     return trial.evolve(fleet=fleet, usd_per_million_tokens=usd_per_million_tokens(fleet.usd_per_hour, tokens_per_s))
 
 
+def _with_fleet_cost(spec: ServiceSpec, trial: Trial) -> Trial:
+    size = fleet_size(trial.replicas, trial.config.gpus_per_replica, spec.gpus)
+    tokens_per_s = sum(level.report.prompt_tps + level.report.output_tps for level in trial.levels if level.passed)
+    cost = usd_per_million_tokens(size.usd_per_hour, tokens_per_s) if tokens_per_s else None
+    return trial.evolve(fleet=size, usd_per_million_tokens=cost)
+
+
 def workload_of(spec: ServiceSpec, trial: Trial) -> Workload:
     """Return what the trial is loaded with: rows of the trace that the search never saw when it confirms."""
     if not isinstance(spec.workload, TraceWorkload) or spec.workload.part is not TracePart.ALL:
         return spec.workload
-    confirming = trial.kind in (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE)
-    return spec.workload.evolve(part=TracePart.HELD_OUT if confirming else TracePart.SEARCH)
+    return spec.workload.evolve(part=TracePart.HELD_OUT if trial.kind in _CONFIRMING else TracePart.SEARCH)
 
 
 def seed_of(spec: ServiceSpec, trial: Trial, trials: tuple[Trial, ...]) -> int:
     """Return the seed of arrivals and lengths: one for the whole search, a fresh one per round of confirmation."""
-    if trial.kind not in (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE):
+    if trial.kind not in _CONFIRMING:
         return spec.tuning.seed
     earlier = sum(t.kind is trial.kind and t.number < trial.number for t in trials)
-    return spec.tuning.seed + _CONFIRM_SEED + earlier
+    first = _FLEET_SEED if trial.kind is TrialKind.CONFIRM_FLEET else _CONFIRM_SEED
+    return spec.tuning.seed + first + earlier
 
 
 def ladder_of(spec: ServiceSpec, trial: Trial, trials: tuple[Trial, ...]) -> Ladder:

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from controlplane.domain.report import LoadTestReport
-from controlplane.domain.study import Evidence, Study, Trial
+from controlplane.domain.study import Evidence, FleetCheck, Study, Trial
 from dashboards import charts_study, components, words
 from dashboards.components import Column
 
@@ -68,8 +68,17 @@ def side_by_side(study: Study, evidence: Evidence) -> None:
         rows.append([name, *(_latency(trial, slo.metric.value, slo.percentile) for trial in pair)])
     if evidence.winner.quality is not None:
         rows.append(["Answers against the baseline's", words.NONE, evidence.winner.quality.reason])
+    if evidence.fleet_check is not None:
+        rows.append(["Whole fleet, behind a gateway", words.NONE, _fleet_check(evidence.fleet_check)])
     components.table([Column(""), Column("Baseline"), Column("Winner")], rows)
     st.html(f'<div class="ft-sub" style="font-size:0.84rem;padding:2px">{escape(_provenance(evidence))}</div>')
+
+
+def _fleet_check(check: FleetCheck) -> str:
+    if check.held is None:
+        return f"not checked: {check.reason}"
+    verdict = "held" if check.held else "missed"
+    return f"{check.replicas} replicas {verdict} {words.number(check.rate_rps or 0)} req/s: {check.reason}"
 
 
 def _provenance(evidence: Evidence) -> str:

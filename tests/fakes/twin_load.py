@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import Unavailable
@@ -20,23 +22,42 @@ from loadtests.records import RecordTable
 from loadtests.report import Measured, build_report
 from loadtests.schedule import build_schedule
 from tests.fakes.fleet import FakeClock, FakeFleet
+from tests.fakes.gateways import FakeGateways
 from tuner.twin.setup import resolve
 from tuner.twin.shapes import load_shape
-from tuner.twin.simulate import RequestArrays, ResultArrays, simulate
+from tuner.twin.simulate import RequestArrays, simulate
 
 _LOOK_EVERY_S = 0.5
 
 
+class Latencies(NamedTuple):
+    """Per request, seconds from its instant."""
+
+    ttft_s: npt.NDArray[np.float64]
+    tpot_s: npt.NDArray[np.float64]
+    e2e_s: npt.NDArray[np.float64]
+    max_gap_s: npt.NDArray[np.float64]
+
+
 class TwinLoadTester:
-    """Implements `ports.LoadTester` for engines of a FakeFleet, told apart by their URL.
+    """Implements `ports.LoadTester` for engines of a FakeFleet, told apart by their URL, also behind FakeGateways.
 
     `noise` is the standard deviation of the logarithm of each level's speed; `breaks` the share of levels that end with
     a broken generator. Both are seeded.
     """
 
     def __init__(
-        self, fleet: FakeFleet, clock: FakeClock, *, gpu: str, noise: float = 0.0, breaks: float = 0.0, seed: int = 0
+        self,
+        fleet: FakeFleet,
+        clock: FakeClock,
+        *,
+        gpu: str,
+        gateways: FakeGateways | None = None,
+        noise: float = 0.0,
+        breaks: float = 0.0,
+        seed: int = 0,
     ) -> None:
+        self._gateways = gateways or FakeGateways()
         self._fleet = fleet
         self._clock = clock
         self._gpu = gpu
@@ -52,9 +73,8 @@ class TwinLoadTester:
         total_s = request.warmup_s + request.duration_s
         schedule = build_schedule(request.workload, rate_rps=request.rate_rps, duration_s=total_s, seed=request.seed)
         arrays = RequestArrays(schedule.scheduled_s, schedule.prompt_tokens, schedule.output_tokens)
-        slower = float(np.exp(self._random.gauss(0, self._noise)))
-        setup = resolve(load_shape("llama-8b"), self._gpu, self._config(request.url))
-        table = _table(arrays, simulate(setup, arrays), slower)
+        slower = float(np.exp(self._random.gauss(0, self._noise))) * self._gateways.slowness(request.url)
+        table = _table(arrays, self._served(request.url, arrays), slower)
         ended_s, stopped = _watched(table, request, total_s, watch)
         self._clock.go_on(ended_s / request.time_lapse)
         kept = table.where(table.scheduled_s + table.e2e_ms / 1e3 <= ended_s if stopped else table.index >= 0)
@@ -70,12 +90,24 @@ class TwinLoadTester:
         )
         return LoadResult(build_report(run, kept, np.empty(0)), out_dir / "records.jsonl")
 
+    def _served(self, url: str, arrays: RequestArrays) -> Latencies:
+        """Let the engines behind `url` serve the requests in turn."""
+        engines = self._gateways.engines_at(url)
+        served = Latencies(*np.empty((4, len(arrays.scheduled_s))))
+        for place, engine in enumerate(engines):
+            mine = slice(place, None, len(engines))
+            part = RequestArrays(arrays.scheduled_s[mine], arrays.prompt_tokens[mine], arrays.output_tokens[mine])
+            result = simulate(resolve(load_shape("llama-8b"), self._gpu, self._config(engine)), part)
+            for name in Latencies._fields:
+                getattr(served, name)[mine] = getattr(result, name)
+        return served
+
     def _config(self, url: str) -> EngineConfig:
         engine = next(engine for engine in self._fleet.list() if engine.url == url)
         return without_emulator_flags(engine.spec.config)
 
 
-def _table(arrays: RequestArrays, result: ResultArrays, slower: float) -> RecordTable:
+def _table(arrays: RequestArrays, result: Latencies, slower: float) -> RecordTable:
     n = len(arrays.scheduled_s)
     return RecordTable(
         index=np.arange(n),

@@ -12,6 +12,7 @@ from controlplane.domain.serving import Service
 from controlplane.domain.study import Study, StudyState, Trial
 from controlplane.services.run_study import StudyProgress, StudyRunner
 from tests.fakes.fleet import FakeClock, FakeFleet
+from tests.fakes.gateways import FakeGateways
 from tests.fakes.store import FakeStore
 from tests.fakes.twin_load import TwinLoadTester
 
@@ -62,7 +63,10 @@ class World:
         self.store = FakeStore()
         self.store.save_service(Service(name=self.spec.service, spec=self.spec, updated_at=self.clock()), 0)
         self.fleet = FakeFleet(gpus=self.spec.gpus.count, clock=self.clock)
-        self.load = TwinLoadTester(self.fleet, self.clock, gpu="H200", noise=noise, breaks=breaks, seed=1)
+        self.gateways = FakeGateways()
+        self.load = TwinLoadTester(
+            self.fleet, self.clock, gpu="H200", gateways=self.gateways, noise=noise, breaks=breaks, seed=1
+        )
         self.folder = folder
 
     def runner(self, worker: str = "w1", *, on_progress: Callable[[StudyProgress], None] = _ignore) -> StudyRunner:
@@ -70,6 +74,7 @@ class World:
             store=self.store,
             fleet=self.fleet,
             load_tester=self.load,
+            gateways=self.gateways,
             clock=self.clock,
             worker_name=worker,
             data_dir=self.folder,

@@ -25,7 +25,7 @@ def test_a_study_measures_the_baseline_first_and_confirms_its_winner_in_turn(tmp
     kinds = [trial.kind for trial in trials(world)]
     assert study.state is StudyState.DONE
     assert kinds[0] is TrialKind.BASELINE
-    assert kinds[-4:] == [TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE] * 2
+    assert kinds[-5:] == [TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE] * 2 + [TrialKind.CONFIRM_FLEET]
     assert study.recommendation is not None
     assert study.recommendation.improvement
     assert study.recommendation.evidence.cost_ratio_high < 1
@@ -37,7 +37,7 @@ def test_a_study_stays_within_its_engine_starts_and_leaves_no_engine(tmp_path: P
     pending(world)
     study = finished(world)
     assert study.engine_starts <= world.spec.tuning.budget.engine_starts
-    assert study.engine_starts == len(trials(world))
+    assert study.engine_starts == sum(trial.replicas for trial in trials(world))
     assert study.gpu_seconds > 0
     assert not world.fleet.list()
 
@@ -47,7 +47,7 @@ def test_confirmations_use_arrivals_the_search_never_saw(tmp_path: Path) -> None
     pending(world)
     finished(world)
     parts = {level.workload.part for level in world.load.levels if isinstance(level.workload, TraceWorkload)}
-    assert len({level.seed for level in world.load.levels}) == 3
+    assert len({level.seed for level in world.load.levels}) == 4  # the search, two rounds, the fleet check
     assert parts == {TracePart.SEARCH, TracePart.HELD_OUT}
 
 

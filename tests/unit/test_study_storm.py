@@ -46,7 +46,9 @@ def stormy(folder: Path, *, deaths: float, seed: int) -> World:
     tuning = {"space": SPACE, "budget": {"engine_starts": 24}, "levels": {"min_s": 10, "max_s": 20, "precision": 0.1}}
     world = World(folder, spec=service_spec(tuning=tuning))
     world.fleet = StormyFleet(gpus=4, clock=world.clock, deaths=deaths, seed=seed)
-    world.load = TwinLoadTester(world.fleet, world.clock, gpu="H200", noise=0.03, breaks=0.01, seed=seed)
+    world.load = TwinLoadTester(
+        world.fleet, world.clock, gpu="H200", gateways=world.gateways, noise=0.03, breaks=0.01, seed=seed
+    )
     study = Study(
         study_id=STUDY,
         service=world.spec.service,
