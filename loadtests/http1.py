@@ -32,10 +32,11 @@ def _whole_chunks(data: bytes, pieces: list[bytes]) -> int:
     """Take the ordinary whole chunks that `data` begins with; return the position after them. The fast path."""
     position = 0
     while True:
-        start = data.find(b"\r\n", position) + 2
-        size = _SIZES.get(data[position : start - 2])
+        line_end = data.find(b"\r\n", position)
+        size = _SIZES.get(data[position:line_end]) if line_end >= 0 else None
         if size is None:
             return position
+        start = line_end + 2
         end = start + size
         if data[end : end + 2] != b"\r\n":
             return position
@@ -67,11 +68,11 @@ class ResponseParser:
         """Return the body bytes if `data` is exactly one whole chunk and nothing is left over; else None, unchanged."""
         if self._at is not _CHUNK_SIZE or self._buffer:
             return None
-        start = data.find(b"\r\n") + 2
-        size = _SIZES.get(data[: start - 2])
-        if size is None or len(data) != start + size + 2 or not data.endswith(b"\r\n"):
+        line_end = data.find(b"\r\n")
+        size = _SIZES.get(data[:line_end]) if line_end >= 0 else None
+        if size is None or len(data) != line_end + size + 4 or not data.endswith(b"\r\n"):
             return None
-        return data[start:-2]
+        return data[line_end + 2 : -2]
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take the next bytes; return the pieces of the body in them. Raises ProtocolError."""

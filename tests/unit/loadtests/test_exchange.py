@@ -119,6 +119,15 @@ def test_first_token_read_with_later_ones_may_have_come_earlier() -> None:
     assert exchange.blur_ns == 7_000_000
 
 
+def test_chunk_size_cut_within_its_line_end_waits_for_the_rest() -> None:
+    """Without its LF the second size is no line yet, also where a line end stands that far from the start."""
+    first, second = b"a" * 31, b"b" * 34
+    parser = ResponseParser()
+    parser.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    assert parser.feed(b"%x\r\n%b\r\n%x\r" % (len(first), first, len(second))) == [first]
+    assert parser.feed(b"\n%b\r\n" % second) == [second]
+
+
 @pytest.mark.parametrize("size", [b"-5", b"+5", b"1_0", b"0x5", b"g", b""])
 def test_chunk_size_must_be_plain_hexadecimal(size: bytes) -> None:
     parser = ResponseParser()
