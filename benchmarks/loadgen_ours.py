@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from controlplane.domain.report import Distribution
 from controlplane.domain.workload import Lengths, SyntheticWorkload
 from loadtests.loadtest import LoadTest, run_load_test
 from loadtests.runner import Generator
+from loadtests.schedule import build_schedule
 
 WARMUP_S = 2.0
 
@@ -17,30 +19,33 @@ WARMUP_S = 2.0
 def run_ours(url: str, *, rate: float, seconds: float, tokens: int, cores: set[int], scratch: Path) -> Outcome:
     """Run one rate; the child inherits this process's cores."""
     workload = SyntheticWorkload(prompt_tokens=Lengths(mean=64), output_tokens=Lengths(mean=tokens))
+    schedule = build_schedule(workload, rate_rps=rate, duration_s=WARMUP_S + seconds, seed=int(rate))
+    out_dir = scratch / "run"
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
         with Generator(processes=len(cores)) as generator:
-            test = LoadTest(
-                workload, rate, url, "truth", seconds, warmup_s=WARMUP_S, seed=int(rate), processes=len(cores)
-            )
-            report = run_load_test(test, generator, out_dir=scratch / "run").report
+            test = LoadTest(None, rate, url, "truth", seconds, warmup_s=WARMUP_S, processes=len(cores))
+            report = run_load_test(test, generator, out_dir=out_dir, schedule=schedule).report
     finally:
         os.sched_setaffinity(0, before)
-    wall_s = WARMUP_S + seconds + 0.36
-    cpu_s = (report.generator_cpu_percent or 0.0) / 100 * wall_s
-    sent = round(rate * (WARMUP_S + seconds))
     return Outcome(
         ttft_ms=_p99(report.ttft_ms),
         tpot_ms=_p99(report.tpot_ms),
         e2e_ms=_p99(report.e2e_ms),
-        cpu_s=cpu_s,
-        tokens=sent * tokens,
+        cpu_s=_cpu_s(out_dir),
+        tokens=len(schedule) * tokens,
         requests=report.requests,
         failed=report.errors,
-        skipped=max(0, sent - report.requests),
+        skipped=len(schedule) - report.requests,
         note=report.invalid_reason or "",
     )
+
+
+def _cpu_s(out_dir: Path) -> float:
+    """CPU of all processes from the start of the run to its end."""
+    summaries = [json.loads(path.read_text()) for path in out_dir.glob("summary-*.json")]
+    return float(sum(each["cpu_percent"] / 100 * each["wall_s"] for each in summaries))
 
 
 def _p99(values: Distribution) -> float | None:

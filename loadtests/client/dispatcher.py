@@ -28,7 +28,6 @@ _NEVER = 1 << 62
 _SECOND_NS = 1_000_000_000
 _SWEEP_NS = 50_000_000
 _STATUS_NS = 100_000_000
-_SHORTEST_WAIT_NS = 200_000
 
 
 @dataclass(frozen=True)
@@ -89,8 +88,8 @@ class Dispatcher:
         self._next_sweep_ns = time.monotonic_ns()  # an alarm set to 0 would never ring
         self._recorder.start(start_ns)
         while not self._over():
-            self._let_gather(time.monotonic_ns())
-            self._await_work()
+            if not self._let_gather(time.monotonic_ns()):
+                self._await_work()
             self._turn()
         return self._wind_up()
 
@@ -109,12 +108,18 @@ class Dispatcher:
             return self._start_ns if len(self._busy) < self._closed_loop else _NEVER
         return self._start_ns + self._instants_ns[self._next]
 
-    def _let_gather(self, now_ns: int) -> None:
-        """Sleep a moment when tokens are sure to come meanwhile. Sends are never put off."""
-        left_ns = min(self._next_send_ns(), self._next_sweep_ns) - now_ns
-        moment_ns = min(self._gathering.moment_ns(len(self._busy)), left_ns)
-        if moment_ns > _SHORTEST_WAIT_NS:
-            self._nap(moment_ns / _SECOND_NS)
+    def _let_gather(self, now_ns: int) -> bool:
+        """Sleep a moment when tokens are sure to come meanwhile; say whether. Sends are never put off.
+
+        Other greenlets sleep too: going through Locust's loop costs more than reading a token, so they get their turn
+        at every sweep only.
+        """
+        moment_ns = self._gathering.moment_ns(len(self._busy))
+        left_ns = self._next_send_ns() - now_ns
+        if not moment_ns or left_ns <= 0 or now_ns >= self._next_sweep_ns:
+            return False
+        self._nap(min(moment_ns, left_ns) / _SECOND_NS)
+        return True
 
     def _await_work(self) -> None:
         """Wait for bytes or the next instant; at least at every sweep other greenlets get their turn."""
