@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from benchmarks.loadgen_clients import Outcome
@@ -16,16 +17,26 @@ from loadtests.schedule import build_schedule
 WARMUP_S = 2.0
 
 
-def run_ours(url: str, *, rate: float, seconds: float, tokens: int, cores: set[int], scratch: Path) -> Outcome:
-    """Run one rate; the child inherits this process's cores."""
+def run_ours(
+    url: str,
+    *,
+    rate: float,
+    seconds: float,
+    tokens: int,
+    cores: Collection[int],
+    scratch: Path,
+    others: Collection[int] = (),
+) -> Outcome:
+    """Run one rate with one process per core, each on its own; this process and Locust's master go to `others`."""
+    pinned = tuple(sorted(cores))
     workload = SyntheticWorkload(prompt_tokens=Lengths(mean=64), output_tokens=Lengths(mean=tokens))
     schedule = build_schedule(workload, rate_rps=rate, duration_s=WARMUP_S + seconds, seed=int(rate))
+    test = LoadTest(None, rate, url, "truth", seconds, warmup_s=WARMUP_S, processes=len(pinned), cores=pinned)
     out_dir = scratch / "run"
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
+    os.sched_setaffinity(0, others or pinned)
     try:
-        with Generator(processes=len(cores)) as generator:
-            test = LoadTest(None, rate, url, "truth", seconds, warmup_s=WARMUP_S, processes=len(cores))
+        with Generator(processes=len(pinned)) as generator:
             report = run_load_test(test, generator, out_dir=out_dir, schedule=schedule).report
     finally:
         os.sched_setaffinity(0, before)

@@ -50,9 +50,9 @@ class _Peer:
 class TruthServer:
     """Serves until `stopping` is set. Latencies in seconds; `rows` has (arrival, first, last, tokens) per request."""
 
-    def __init__(self, *, first_s: float = 0.05, gap_s: float = 0.01, port: int = 0) -> None:
+    def __init__(self, *, first_s: float = 0.05, gap_s: float = 0.01, port: int = 0, shared: bool = False) -> None:
         self._first_ns, self._gap_ns = int(first_s * 1e9), int(gap_s * 1e9)
-        self._listener = socket.create_server(("127.0.0.1", port), backlog=4096)
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=4096, reuse_port=shared)
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
         self._poller = select.epoll()
@@ -191,6 +191,7 @@ def _tail(tokens: int) -> bytes:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--shared", action="store_true", help="let other such servers listen on the same port")
     parser.add_argument("--first-ms", type=float, default=50.0)
     parser.add_argument("--gap-ms", type=float, default=10.0)
     parser.add_argument("--core", type=int, default=None, help="pin to this core")
@@ -198,7 +199,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.core is not None:
         os.sched_setaffinity(0, {options.core})
-    server = TruthServer(first_s=options.first_ms / 1e3, gap_s=options.gap_ms / 1e3, port=options.port)
+    server = TruthServer(
+        first_s=options.first_ms / 1e3, gap_s=options.gap_ms / 1e3, port=options.port, shared=options.shared
+    )
 
     def stop(*_: object) -> None:
         server.stopping = True

@@ -46,6 +46,7 @@ class LoadTest:
     extra_body: dict[str, JsonValue] = field(default_factory=dict)
     concurrency: int | None = None
     processes: int = 1
+    cores: tuple[int, ...] = ()  # one per process; empty: wherever the kernel puts them
     drain_on_stop: bool = False
     salt: int | None = None  # None: a new one, so that no run finds another's prompts in a prefix cache
     ca_file: str | None = None
@@ -109,6 +110,7 @@ def _plan(test: LoadTest, schedule: Schedule, out_dir: Path) -> Plan:
         drain_on_stop=test.drain_on_stop,
         api_key=test.api_key,
         workers=test.processes,
+        cores=test.cores,
         ca_file=test.ca_file,
         ship=test.ship,
     )

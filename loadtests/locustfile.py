@@ -90,6 +90,8 @@ class OpenLoopUser(User):
         recorder.close(summary)
 
     def _measure(self, job: Job, recorder: Recorder) -> dict[str, object]:
+        if job.plan.cores:
+            os.sched_setaffinity(0, {job.plan.cores[job.worker]})
         schedule = Schedule.load(Path(job.plan.schedule_path))
         waiter = Waiter()
         dispatcher = self._dispatcher(job, schedule, recorder, waiter)

@@ -52,6 +52,7 @@ class Plan(Value):
     drain_on_stop: bool = Field(default=False, description="When stopped, wait for the answers under way.")
     api_key: str | None = Field(default=None, repr=False)
     workers: int = Field(default=1, ge=1, description="Processes that share the schedule.")
+    cores: tuple[int, ...] = Field(default=(), description="Where each process is pinned; empty: nowhere.")
     ca_file: str | None = None
     ship: bool = Field(default=False, description="Workers share no disk with us: schedule and records travel along.")
 

@@ -51,26 +51,30 @@ class CheckRow(NamedTuple):
 
 
 @contextmanager
-def truth_server(truth_path: Path, *, core: int | None = None) -> Iterator[str]:
-    """Run the ground-truth server and give its URL; at the end it writes what it did to `truth_path`."""
+def truth_server(truth_path: Path, *, core: int | None = None, port: int = 0, shared: bool = False) -> Iterator[str]:
+    """Run the ground-truth server and give its URL; at the end it writes what it did to `truth_path`.
+
+    Several `shared` ones may listen on one port: the kernel spreads connections over them.
+    """
     command = [sys.executable, "-m", "loadtests.ground_truth", "--truth", str(truth_path)]
     command += ["--first-ms", str(FIRST_MS), "--gap-ms", str(GAP_MS)]
+    command += ["--port", str(port), *(["--shared"] if shared else [])]
     command += [] if core is None else ["--core", str(core)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent) as server:
         assert server.stdout is not None
-        port = server.stdout.readline().strip()
-        if not port:
+        listening = server.stdout.readline().strip()
+        if not listening:
             raise Unavailable("the ground-truth server did not start")
         try:
-            yield f"http://127.0.0.1:{port}"
+            yield f"http://127.0.0.1:{listening}"
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(30)
 
 
-def read_truth(path: Path, *, skip: int = 0) -> Truth:
-    """Read what the server wrote, leaving out its first `skip` requests (the warm-up)."""
-    rows: npt.NDArray[np.int64] = np.fromfile(path, dtype=np.int64).reshape(-1, 4)
+def read_truth(*paths: Path, skip: int = 0) -> Truth:
+    """Read what the servers wrote, leaving out their first `skip` requests (the warm-up)."""
+    rows: npt.NDArray[np.int64] = np.concatenate([np.fromfile(path, dtype=np.int64) for path in paths]).reshape(-1, 4)
     rows = rows[np.argsort(rows[:, 0], kind="stable")][skip:]
     came, first, last, tokens = rows.T
     ttft, e2e = (first - came) / 1e6, (last - came) / 1e6
