@@ -63,14 +63,17 @@ def fleet_rate(spec: ServiceSpec, capacity: Capacity, replicas: int) -> float:
 
 
 def kept_replicas(spec: ServiceSpec, trials: Sequence[Trial]) -> int:
-    """Return how many engines the check will start, by the cheapest configuration so far; 0 when it is off."""
+    """Return how many engines the check may start, by the cheapest configuration so far; 0 when it is off.
+
+    One more than its capacity asks for: the best of many measurements was lucky, and confirmed it is often less.
+    """
     if not spec.tuning.confirm_fleet:
         return 0
     best = incumbent(spec, trials)
     if best is None or best.capacity is None:
         return 1
     gpus = best.config.gpus_per_replica
-    return max(1, min(fleet_for(spec, best.capacity.rps, gpus).replicas, spec.gpus.count // gpus))
+    return max(1, min(fleet_for(spec, best.capacity.rps, gpus).replicas + 1, spec.gpus.count // gpus))
 
 
 def fleet_answer(spec: ServiceSpec, trials: Sequence[Trial], *, unchecked: str | None) -> FleetCheck | None:

@@ -9,6 +9,8 @@ from rich.table import Table
 from controlplane.cli.show import cell, console
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.service import ServiceSpec
+from controlplane.domain.slo import LatencyMetric
+from controlplane.domain.study import Evidence, Side
 
 Facts = dict[str, Any]
 
@@ -16,15 +18,17 @@ Facts = dict[str, Any]
 def facts(study: Facts, trials: list[Facts], rollout: Facts | None, traffic: LoadTestReport) -> Facts:
     """Return the run's facts as JSON-ready values: `{"baseline", "winner", "rollout", "requests", ...}`."""
     found = study["recommendation"]
-    evidence = found["evidence"]
+    evidence = Evidence.model_validate(found["evidence"])
+    baseline, winner = evidence.sides()
     return {
         "study": study["study_id"],
         "emulated": True,
-        "time_lapse": evidence["time_lapse"],
+        "time_lapse": evidence.time_lapse,
         "improvement": found["improvement"],
-        "baseline": _side(evidence["baseline"]),
-        "winner": _side(evidence["winner"]),
-        "cost_ratio": [evidence[name] for name in ("cost_ratio_low", "cost_ratio", "cost_ratio_high")],
+        "baseline": _side(evidence.baseline.trial_id, baseline),
+        "winner": _side(evidence.winner.trial_id, winner),
+        "cost_ratio": [evidence.cost_ratio_low, evidence.cost_ratio, evidence.cost_ratio_high],
+        "fleet_check": evidence.fleet_check.model_dump(mode="json") if evidence.fleet_check else None,
         "trials": len(trials),
         "engine_starts": study["engine_starts"],
         "rollout": None if rollout is None else _rollout(rollout),
@@ -53,29 +57,24 @@ def print_summary(result: Facts, spec: ServiceSpec, *, minutes: float) -> None:
     console.print("next: fleetune recommendation show, fleetune trial list, fleetune event list; docs/architecture.md")
 
 
-def _side(trial: Facts) -> Facts:
-    report = _best_level(trial)
-    fleet = trial["fleet"] or {}
+def _side(trial_id: str, side: Side) -> Facts:
+    passed = [level for level in side.trial.levels if level.passed]
+    report = max(passed, key=lambda level: level.rate_rps).report if passed else None
     return {
-        "trial": trial["trial_id"],
-        "flags": trial["config"]["flags"],
-        "capacity_rps": trial["capacity"]["rps"] if trial["capacity"] else None,
-        "replicas": fleet.get("replicas"),
-        "gpus": fleet.get("gpus"),
-        "usd_per_hour": fleet.get("usd_per_hour"),
-        "usd_per_million_tokens": trial["usd_per_million_tokens"],
-        **{f"p99_{name}": _p99(report, name) for name in ("ttft_ms", "tpot_ms", "e2e_ms")},
+        "trial": trial_id,
+        "flags": dict(side.trial.config.flags),
+        "capacity_rps": side.capacity.rps if side.capacity else None,
+        "replicas": side.fleet.replicas if side.fleet else None,
+        "gpus": side.fleet.gpus if side.fleet else None,
+        "usd_per_hour": side.fleet.usd_per_hour if side.fleet else None,
+        "usd_per_million_tokens": side.usd_per_million_tokens,
+        **{f"p99_{metric.value}": _p99(report, metric) for metric in LatencyMetric},
     }
 
 
-def _best_level(trial: Facts) -> Facts | None:
-    passed = [level for level in trial["levels"] if level["passed"]]
-    return max(passed, key=lambda level: float(level["rate_rps"]))["report"] if passed else None
-
-
-def _p99(report: Facts | None, metric: str) -> float | None:
-    percentiles = report[metric]["percentiles"] if report else []
-    return next((each["value"] for each in percentiles if each["percentile"] == 99), None)
+def _p99(report: LoadTestReport | None, metric: LatencyMetric) -> float | None:
+    found = getattr(report, metric.value).at(99) if report else None
+    return None if found is None else float(found.value)
 
 
 def _rollout(rollout: Facts) -> Facts:
@@ -100,7 +99,11 @@ def _step(step: Facts) -> Facts:
 
 
 def _sides(result: Facts) -> Table:
-    table = Table(title="baseline and winner, per replica at its highest passing rate", title_justify="left", box=None)
+    table = Table(
+        title="baseline and winner, measured again; latencies at the highest passing rate of a replica",
+        title_justify="left",
+        box=None,
+    )
     for column in ("", "baseline", "winner"):
         table.add_column(column)
     rows = {

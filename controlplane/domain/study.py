@@ -8,6 +8,7 @@ retried, never scored).
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NamedTuple
 
 from pydantic import AwareDatetime, Field
 
@@ -116,6 +117,23 @@ class FleetCheck(Value):
     trial_id: TrialId | None = None
 
 
+class Confirmed(Value):
+    """What winner or baseline was worth when both were measured again: the best of many trials was also lucky."""
+
+    capacity: Capacity
+    fleet: FleetSize
+    usd_per_million_tokens: float | None = None
+
+
+class Side(NamedTuple):
+    """Baseline or winner, and what it is worth; `trial` has the levels to show."""
+
+    trial: Trial
+    capacity: Capacity | None
+    fleet: FleetSize | None
+    usd_per_million_tokens: float | None
+
+
 class Evidence(Value):
     """What a recommendation rests on."""
 
@@ -131,7 +149,22 @@ class Evidence(Value):
     seed: int
     time_lapse: float = 1.0
     quality: QualityCheck | None = Field(default=None, description="The winner's; None when it is not lossy.")
+    confirmed_baseline: Confirmed | None = Field(default=None, description="None: not measured again, or no capacity.")
+    confirmed_winner: Confirmed | None = Field(default=None, description="None too when nothing was better.")
     fleet_check: FleetCheck | None = Field(default=None, description="None: switched off, or there is no winner.")
+
+    def sides(self) -> tuple[Side, Side]:
+        """Return baseline and winner as they are to be shown: as measured again, else as the search saw them."""
+        return (
+            self._side(self.baseline, self.confirmed_baseline, TrialKind.CONFIRM_BASELINE),
+            self._side(self.winner, self.confirmed_winner, TrialKind.CONFIRM_WINNER),
+        )
+
+    def _side(self, trial: Trial, confirmed: Confirmed | None, kind: TrialKind) -> Side:
+        again = [t for t in self.confirmations if t.kind is kind and t.capacity is not None]
+        if confirmed is None or not again:
+            return Side(trial, trial.capacity, trial.fleet, trial.usd_per_million_tokens)
+        return Side(again[-1], confirmed.capacity, confirmed.fleet, confirmed.usd_per_million_tokens)
 
 
 class Recommendation(Value):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from controlplane.domain.capacity import FleetSize, fleet_size
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import (
+    Confirmed,
     Evidence,
     FleetCheck,
     Level,
@@ -18,6 +19,7 @@ from controlplane.domain.study import (
     TrialKind,
     TrialState,
 )
+from controlplane.services.trial_plan import token_cost
 from tuner.fleet_check import fleet_answer
 from tuner.objective import fleet_for, shortfalls
 from tuner.winner import Gain, choose, gain, incumbent, pooled_capacity
@@ -167,5 +169,23 @@ def _evidence(study: Study, trials: Sequence[Trial], baseline: Trial, winner: _W
         seed=study.spec.tuning.seed,
         time_lapse=study.spec.engine.time_lapse,
         quality=winner.trial.quality,
+        confirmed_baseline=_confirmed(study.spec, confirmations, TrialKind.CONFIRM_BASELINE),
+        confirmed_winner=None
+        if winner.trial is baseline
+        else _confirmed(study.spec, confirmations, TrialKind.CONFIRM_WINNER, winner.check),
         fleet_check=winner.check,
     )
+
+
+def _confirmed(
+    spec: ServiceSpec, confirmations: Sequence[Trial], kind: TrialKind, check: FleetCheck | None = None
+) -> Confirmed | None:
+    """Return what all confirmations of a kind say together; of a fleet that was checked, the number that was."""
+    found = [t for t in confirmations if t.kind is kind]
+    capacity = pooled_capacity(found)
+    if capacity is None:
+        return None
+    gpus = found[-1].config.gpus_per_replica
+    fleet = fleet_for(spec, capacity.rps, gpus) if check is None else fleet_size(check.replicas, gpus, spec.gpus)
+    last = next(t for t in reversed(found) if t.capacity is not None)
+    return Confirmed(capacity=capacity, fleet=fleet, usd_per_million_tokens=token_cost(spec, last, capacity, fleet))

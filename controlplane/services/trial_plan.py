@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane.domain.capacity import fleet_size, usd_per_million_tokens
+from controlplane.domain.capacity import Capacity, FleetSize, fleet_size, usd_per_million_tokens
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import Trial, TrialKind, TrialState
 from controlplane.domain.workload import TracePart, TraceWorkload, Workload
@@ -26,13 +26,18 @@ def with_cost(spec: ServiceSpec, trial: Trial) -> Trial:
     if trial.state is not TrialState.FEASIBLE or trial.capacity is None:
         return trial
     fleet = fleet_for(spec, trial.capacity.rps, trial.config.gpus_per_replica)
+    return trial.evolve(fleet=fleet, usd_per_million_tokens=token_cost(spec, trial, trial.capacity, fleet))
+
+
+def token_cost(spec: ServiceSpec, trial: Trial, capacity: Capacity, fleet: FleetSize) -> float | None:
+    """Return USD per million tokens of a fleet at the target, with as many tokens a request as the trial served."""
     best = max((level for level in trial.levels if level.passed), key=lambda level: level.rate_rps)
     report = best.report
     per_request = (report.prompt_tps + report.output_tps) / report.throughput_rps if report.throughput_rps else 0.0
     if per_request <= 0:
-        return trial.evolve(fleet=fleet)
-    tokens_per_s = per_request * min(spec.slos.target_qps, trial.capacity.rps * fleet.replicas)
-    return trial.evolve(fleet=fleet, usd_per_million_tokens=usd_per_million_tokens(fleet.usd_per_hour, tokens_per_s))
+        return None
+    tokens_per_s = per_request * min(spec.slos.target_qps, capacity.rps * fleet.replicas)
+    return usd_per_million_tokens(fleet.usd_per_hour, tokens_per_s)
 
 
 def _with_fleet_cost(spec: ServiceSpec, trial: Trial) -> Trial:

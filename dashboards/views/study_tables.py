@@ -8,6 +8,7 @@ from html import escape
 import pandas as pd
 import streamlit as st
 
+from controlplane.domain.capacity import FleetSize
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.study import Evidence, FleetCheck, Study, Trial
 from dashboards import charts_study, components, words
@@ -54,14 +55,15 @@ def trial_frame(study: Study, found: Sequence[Trial]) -> pd.DataFrame:
 
 
 def side_by_side(study: Study, evidence: Evidence) -> None:
-    """Show baseline and winner beside each other: flags, size, latency at their own capacity, money."""
-    pair = (evidence.baseline, evidence.winner)
+    """Show baseline and winner beside each other, as measured again: flags, size, latency at capacity, money."""
+    worth = evidence.sides()
+    pair = [side.trial for side in worth]
     rows = [
         ["Flags", *(components.flag_lines(trial.config) for trial in pair)],
-        ["Capacity of one replica, req/s", *(words.capacity(trial.capacity) for trial in pair)],
-        ["Replicas × GPUs", *(_size(trial) for trial in pair)],
-        ["Fleet cost per hour", *(words.usd(trial.fleet.usd_per_hour if trial.fleet else None) for trial in pair)],
-        ["USD per million tokens", *(words.usd(trial.usd_per_million_tokens, 3) for trial in pair)],
+        ["Capacity of one replica, req/s", *(words.capacity(side.capacity) for side in worth)],
+        ["Replicas × GPUs", *(_size(side.fleet) for side in worth)],
+        ["Fleet cost per hour", *(words.usd(side.fleet.usd_per_hour if side.fleet else None) for side in worth)],
+        ["USD per million tokens", *(words.usd(side.usd_per_million_tokens, 3) for side in worth)],
     ]
     for slo in charts_study.tightest(study.spec).values():
         name = f"{words.percentile(slo)} at capacity (limit {slo.limit_ms:g} ms)"
@@ -87,10 +89,8 @@ def _provenance(evidence: Evidence) -> str:
     return "Rests on: " + ", ".join(parts)
 
 
-def _size(trial: Trial) -> str:
-    if trial.fleet is None:
-        return words.NONE
-    return f"{trial.fleet.replicas} × {trial.config.gpus_per_replica}"
+def _size(fleet: FleetSize | None) -> str:
+    return words.NONE if fleet is None else f"{fleet.replicas} × {fleet.gpus // fleet.replicas}"
 
 
 def _latency(trial: Trial, metric: str, percentile: float) -> str:

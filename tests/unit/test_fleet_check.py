@@ -175,3 +175,25 @@ def test_a_worker_killed_in_the_check_repeats_only_the_check(tmp_path: Path, pha
     assert trial.state is TrialState.FEASIBLE
     assert {t.trial_id: t for t in trials(world) if t.trial_id in before} == before
     assert not world.fleet.list()
+
+
+def test_baseline_and_winner_are_shown_as_measured_again_not_as_the_search_saw_them(tmp_path: Path) -> None:
+    world = World(tmp_path, noise=0.05)
+    study = finished(world)
+    assert study.recommendation is not None
+    evidence = study.recommendation.evidence
+    baseline, winner = evidence.sides()
+    assert winner.fleet == study.recommendation.fleet
+    assert (baseline.trial.kind, winner.trial.kind) == (TrialKind.CONFIRM_BASELINE, TrialKind.CONFIRM_WINNER)
+    rates = [t.capacity.rps for t in evidence.confirmations if t.kind is TrialKind.CONFIRM_WINNER and t.capacity]
+    assert winner.capacity is not None
+    assert min(rates) <= winner.capacity.rps <= max(rates)
+
+
+def test_without_improvement_the_baseline_stands_on_both_sides(tmp_path: Path) -> None:
+    world = World(tmp_path, spec=large())
+    world.gateways.slower = [SLOW, SLOW]
+    study = finished(world)
+    assert study.recommendation is not None
+    baseline, winner = study.recommendation.evidence.sides()
+    assert baseline.trial.config == winner.trial.config == world.spec.baseline
