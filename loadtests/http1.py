@@ -6,6 +6,7 @@ from enum import Enum, auto
 
 _MAX_HEAD = 65536
 _MAX_CHUNK_LINE = 4096
+_MAX_DIGITS = 15  # of a length; more is nonsense, and thousands are more than Python makes a number of
 
 
 class ProtocolError(Exception):
@@ -121,8 +122,8 @@ class ResponseParser:
                 raise ProtocolError("endless chunk size")
             return position
         digits = data[position:end].partition(b";")[0].strip(b" \t")
-        if not digits or digits.strip(b"0123456789abcdefABCDEF"):
-            raise ProtocolError("chunk size is not hexadecimal")
+        if not 0 < len(digits) <= _MAX_DIGITS or digits.strip(b"0123456789abcdefABCDEF"):
+            raise ProtocolError("chunk size is not a short hexadecimal number")
         self._left = int(digits, 16)
         self._at = _At.CHUNK_DATA if self._left else _At.TRAILER
         return end + 2
@@ -179,7 +180,7 @@ class ResponseParser:
             self._at, self.keep_alive = _At.UNTIL_CLOSE, False
 
     def _length(self, value: bytes) -> None:
-        if not value.isdigit():
+        if not value.isdigit() or len(value) > _MAX_DIGITS:
             raise ProtocolError("content-length is not a number")
         self._left = int(value)
         self._at = _At.LENGTH if self._left else _At.DONE

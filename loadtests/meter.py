@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import json
 from array import array
-from typing import Any
+from typing import Any, TypeGuard
 
 DONE = b"[DONE]"
+_MOST_TOKENS = 1 << 31  # what claims more counts nothing
 
 
 class TokenMeter:
@@ -62,7 +63,7 @@ class TokenMeter:
             return
         try:
             chunk = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             self.error = self.error or "protocol"
             return
         if not isinstance(chunk, dict):
@@ -71,7 +72,8 @@ class TokenMeter:
             self.error = self.error or "stream_error"
         else:
             self._take_chunk(chunk, at_ns)
-            self._learn(data, chunk)
+            if self.error is None:
+                self._learn(data, chunk)
 
     def take_plain(self, data: bytes, at_ns: int) -> bool:
         """Take a chunk like the ones before; False, and nothing taken, for any other."""
@@ -84,7 +86,7 @@ class TokenMeter:
         """Take a body that was not a stream: only its usage, and whether it is JSON at all."""
         try:
             answer = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
             self.error = self.error or "protocol"
@@ -97,6 +99,8 @@ class TokenMeter:
     def _take_chunk(self, chunk: dict[str, Any], at_ns: int) -> None:
         if chunk.get("usage"):
             self._take_usage(chunk["usage"])
+        if isinstance(chunk.get("token"), dict):
+            self._take_tgi(chunk, at_ns)
         choices = chunk.get("choices")
         if not choices:
             return
@@ -109,6 +113,16 @@ class TokenMeter:
         if choice.get("finish_reason"):
             self.finished = True
             self.last_ns = max(self.last_ns, at_ns)
+
+    def _take_tgi(self, chunk: dict[str, Any], at_ns: int) -> None:
+        """Take a chunk of TGI's own route: one token each; the last one tells how many, and no end mark follows."""
+        self._count_event(at_ns)
+        if chunk.get("generated_text") is None:
+            return
+        self.finished = True
+        details = chunk.get("details")
+        if isinstance(details, dict):
+            self._take_usage({"completion_tokens": details.get("generated_tokens")})
 
     def _count(self, choice: dict[str, Any], at_ns: int) -> None:
         ids = choice.get("token_ids")
@@ -127,7 +141,7 @@ class TokenMeter:
         self.events += 1
 
     def _is_like_the_last(self, data: bytes) -> bool:
-        """Say whether this chunk differs from one that was parsed only in a text without quotes and backslashes.
+        """Say whether this chunk differs from one that was parsed only in a text without quote, backslash or line end.
 
         Then it is valid JSON of the same meaning and need not be parsed: most chunks of most engines.
         """
@@ -135,7 +149,7 @@ class TokenMeter:
         if not before or not data.startswith(before) or not data.endswith(after):
             return False
         text = data[len(before) : len(data) - len(after)]
-        return bool(text) and b'"' not in text and b"\\" not in text
+        return bool(text) and b'"' not in text and b"\\" not in text and b"\n" not in text
 
     def _learn(self, data: bytes, chunk: dict[str, Any]) -> None:
         """Remember what surrounds the text, if the chunk means exactly one plain token event."""
@@ -151,10 +165,14 @@ class TokenMeter:
         if not isinstance(usage, dict):
             return
         output, prompt = usage.get("completion_tokens"), usage.get("prompt_tokens")
-        if isinstance(output, int) and output >= 0:
+        if _is_count(output):
             self.usage_output = output
-        if isinstance(prompt, int) and prompt >= 0:
+        if _is_count(prompt):
             self.usage_prompt = prompt
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value <= _MOST_TOKENS
 
 
 def _carries_tokens(choice: dict[str, Any]) -> bool:
@@ -165,7 +183,7 @@ def _carries_tokens(choice: dict[str, Any]) -> bool:
         return True
     if choice.get("token_ids"):
         return True
-    return "role" not in delta and not choice.get("finish_reason") and "content" in delta
+    return not delta.get("role") and not choice.get("finish_reason") and delta.get("content") is not None
 
 
 def _is_empty(choice: dict[str, Any]) -> bool:

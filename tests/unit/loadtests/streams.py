@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from tests.unit.loadtests.stream_shapes import SHAPES, Shape
+
 VLLM_COMPLETION = (
     b'data: {"id":"cmpl-1","object":"text_completion","created":1,"model":"m","choices":[{"index":0,"text":" one",'
     b'"logprobs":null,"finish_reason":null,"stop_reason":null}]}\n\n'
@@ -45,13 +47,12 @@ TGI_CHAT = (
     b'{"role":"assistant","content":" learning"},"logprobs":null,"finish_reason":"length"}],"usage":null}\r\n\r\n'
     b"data:[DONE]\r\n\r\n"
 )
-CORPUS = {
-    "vllm completion": (VLLM_COMPLETION, 3),
-    "vllm chat": (VLLM_CHAT, 3),
-    "openai chat": (OPENAI_CHAT, 1),
-    "tgi chat": (TGI_CHAT, 2),
+CORPUS = SHAPES | {
+    "vllm completion": Shape(VLLM_COMPLETION, tokens=3, events=3),
+    "vllm chat": Shape(VLLM_CHAT, tokens=3, events=2),
+    "openai chat": Shape(OPENAI_CHAT, tokens=1, events=1),
+    "tgi chat": Shape(TGI_CHAT, tokens=2, events=2),
 }
-"""Name → (body of the stream, tokens it says it generated)."""
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:

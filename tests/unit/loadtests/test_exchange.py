@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from loadtests.client.exchange import Exchange
 from loadtests.http1 import ProtocolError, ResponseParser
+from tests.unit.loadtests.stream_shapes import ERRORS
 from tests.unit.loadtests.streams import CORPUS, VLLM_COMPLETION, chunked, cut
 
 PLACES = st.lists(st.integers(0, 9000), max_size=60)
@@ -28,15 +29,30 @@ def receive(pieces: list[bytes], *, closed: bool = False, cancel_after: int = 0)
     return exchange
 
 
+def _ends(event: bytes) -> bool:
+    """Whether a stream counts as whole once it has this event."""
+    return event.startswith((b"data: [DONE]", b"data:[DONE]")) or (
+        b'"finish_reason":' in event and b'"finish_reason":null' not in event
+    )
+
+
 @pytest.mark.parametrize("name", CORPUS)
 @given(inner=PLACES, outer=PLACES)
 def test_any_chunking_gives_the_same_tokens(name: str, inner: list[int], outer: list[int]) -> None:
-    body, tokens = CORPUS[name]
-    exchange = receive(cut(chunked(cut(body, inner)), outer))
+    shape = CORPUS[name]
+    exchange = receive(cut(chunked(cut(shape.body, inner)), outer))
     assert exchange.done
     assert exchange.error is None
-    assert exchange.meter.output_tokens == tokens
+    assert (exchange.meter.output_tokens, exchange.meter.events) == (shape.tokens, shape.events)
     assert exchange.reusable
+
+
+@pytest.mark.parametrize("name", ERRORS)
+@given(inner=PLACES, outer=PLACES)
+def test_error_after_some_tokens_is_an_error_however_it_is_cut(name: str, inner: list[int], outer: list[int]) -> None:
+    exchange = receive(cut(chunked(cut(ERRORS[name], inner)), outer))
+    assert exchange.error == "stream_error"
+    assert exchange.meter.events == 1
 
 
 def test_first_and_last_token_have_the_instants_of_their_pieces() -> None:
@@ -69,13 +85,53 @@ def test_fuzzed_answers_end_with_an_error(data: bytes, places: list[int]) -> Non
     assert exchange.error is not None
 
 
-def test_mutated_real_streams_never_raise() -> None:
+@pytest.mark.parametrize("name", CORPUS)
+def test_mutated_real_streams_never_raise(name: str) -> None:
     chance = random.Random(3)
-    for _ in range(2000):
-        data = bytearray(chunked(cut(CORPUS["vllm chat"][0], [chance.randrange(2000) for _ in range(8)])))
+    for _ in range(200):
+        data = bytearray(chunked(cut(CORPUS[name].body, [chance.randrange(2000) for _ in range(8)])))
         for _ in range(chance.randint(1, 5)):
             data[chance.randrange(len(data))] = chance.randrange(256)
         assert receive([bytes(data)], closed=True).done
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_stream_that_loses_its_end_is_an_error(name: str) -> None:
+    """Whatever event it loses first: no usage, end mark or finish reason stands in for the others."""
+    body = CORPUS[name].body
+    end = b"\r\n\r\n" if b"\r\n\r\n" in body else b"\n\n"
+    events = [event + end for event in body.split(end) if event]
+    kept = next(number for number, event in enumerate(events) if _ends(event))
+    exchange = receive([chunked(events[:kept])])
+    assert exchange.error == "truncated"
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        b"[" * 200_000,
+        b'{"choices":[' + b'{"delta":' * 100_000,
+        b'{"choices":[],"usage":{"completion_tokens":' + b"9" * 4000 + b"}}",
+        b'{"choices":[],"usage":{"completion_tokens":true,"prompt_tokens":-1}}',
+        b'{"choices":{"0":1}}',
+        b'{"choices":[null]}',
+        b'{"choices":[{"delta":"x"}],"usage":[1]}',
+        b"\xff\xfe",
+        b"1" * 5000,
+    ],
+)
+def test_rubbish_among_tokens_is_never_a_count(rubbish: bytes) -> None:
+    token = b'data: {"choices":[{"index":0,"text":" a","finish_reason":null}]}\n\n'
+    exchange = receive([chunked([token, token, b"data: " + rubbish + b"\n\n", token, b"data: [DONE]\n\n"])])
+    assert exchange.done
+    assert exchange.error in (None, "protocol")
+    assert (exchange.meter.output_tokens, exchange.meter.usage_prompt) == (3, None)
+
+
+def test_line_break_within_a_text_is_no_token() -> None:
+    """Two data lines are one with a line break between them: not JSON, though it looks like the chunk before."""
+    token = b'data: {"choices":[{"index":0,"text":"%b","finish_reason":null}]}\n\n'
+    assert receive([chunked([token % b"a", token % b"b\ndata: c", b"data: [DONE]\n\n"])]).error == "protocol"
 
 
 @pytest.mark.parametrize(
@@ -85,6 +141,8 @@ def test_mutated_real_streams_never_raise() -> None:
         (b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", "http_503"),
         (b"HTTP/1.1 307 Elsewhere\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", "redirect"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhuh?", "protocol"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n{}", "protocol"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"f" * 64 + b"\r\n{}", "protocol"),
         (chunked([b"data: [DONE", b"x]\n\n"]), "protocol"),
         (chunked([b'data: {"error":{"message":"out of cache"}}\n\n', b"data: [DONE]\n\n"]), "stream_error"),
         (chunked([b"event: error\ndata: {}\n\n"]), "stream_error"),
