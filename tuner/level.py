@@ -100,11 +100,13 @@ class LevelJudge:
         return self._decision
 
     def conclude(self, report: LoadTestReport) -> LevelOutcome:
-        """Return the level's outcome: what was certain while it ran, else the point estimates at its end."""
-        if self._decision is not None:
-            return self._decision
+        """Return the level's outcome: none when the generator was late, however certain it seemed while it ran; else
+        what was certain then, else the point estimates at its end.
+        """
         if report.validity is Validity.INVALID:
             return LevelOutcome(False, False, report.invalid_reason or "the generator could not keep up", None)
+        if self._decision is not None:
+            return self._decision
         worst = _report_pressure(report, self._max_error_ratio)
         if report.completed + report.errors == 0:
             return LevelOutcome(False, False, "no request finished", None)

@@ -135,6 +135,14 @@ def test_errors_fail_a_level_even_when_latencies_are_fine() -> None:
     assert "error ratio" in reason
 
 
+def test_a_late_generator_takes_back_what_seemed_certain_while_the_level_ran() -> None:
+    judge = LevelJudge(SLOS, OPTIONS)
+    assert watch(judge, [record(i, 900) for i in range(600)], [3], until_s=5) is not None
+    outcome = judge.conclude(report([record(0, 900)], validity="invalid", invalid_reason="requests left late"))
+    assert (outcome.passed, outcome.certain, outcome.reason) == (False, False, "requests left late")
+    assert outcome.pressure is None
+
+
 def test_an_overloaded_generator_is_neither_pass_nor_certain_fail() -> None:
     outcome = LevelJudge(SLOS, OPTIONS).conclude(report([record(0, 1)], validity="invalid", invalid_reason="lag"))
     assert (outcome.passed, outcome.certain, outcome.reason) == (False, False, "lag")
