@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 import plotly.io as pio
 
 from loadtests.describe import Drift, TraceStats, compare_traces, describe_trace, shared_tokens
+from loadtests.plots import log_axis
 from loadtests.traces import Trace
 
 _STYLE = (
@@ -28,9 +29,9 @@ def trace_page(traces: Sequence[Trace]) -> str:
     """Return a self-contained page: figures, what differs between two traces, and how everything is distributed."""
     figures = (
         _rates(traces),
-        _cdfs("Prompt length", "tokens", traces, lambda trace: trace.prompt_tokens.astype(np.float64)),
-        _cdfs("Output length", "tokens", traces, lambda trace: trace.output_tokens.astype(np.float64)),
-        _cdfs("Gap between arrivals", "s", traces, lambda trace: np.diff(trace.arrival_s)),
+        _cdfs("Prompt length", "prompt tokens", traces, lambda trace: trace.prompt_tokens.astype(np.float64)),
+        _cdfs("Output length", "output tokens", traces, lambda trace: trace.output_tokens.astype(np.float64)),
+        _cdfs("Gap between arrivals", "gap, s", traces, lambda trace: np.diff(trace.arrival_s)),
         *([_shared(traces)] if any(trace.blocks is not None for trace in traces) else []),
     )
     plots = "".join(
@@ -119,7 +120,9 @@ def _rates(traces: Sequence[Trace]) -> go.Figure:
                 x=np.arange(len(counts)) * width, y=counts, name=trace.name, line={"shape": "hv", "color": colour}
             )
         )
-    figure.update_layout(title="Arrivals", xaxis_title="s", yaxis_title="requests/s", template="plotly_white")
+    figure.update_layout(
+        title="Arrivals", xaxis_title="s since the first request", yaxis_title="requests/s", template="plotly_white"
+    )
     return figure
 
 
@@ -132,5 +135,5 @@ def _cdfs(title: str, unit: str, traces: Sequence[Trace], column: Callable[[Trac
                 go.Scatter(x=np.quantile(values, shares), y=100 * shares, name=trace.name, line={"color": colour})
             )
     figure.update_layout(title=title, xaxis_title=unit, yaxis_title="% of requests", template="plotly_white")
-    figure.update_xaxes(type="log")
+    figure.update_xaxes(**log_axis(*(column(trace) for trace in traces)))
     return figure

@@ -15,6 +15,7 @@ from controlplane.domain.errors import InvalidInput
 from loadtests.compare import Comparison, compare_runs
 from loadtests.export import export_records
 from loadtests.plan import Api, parse_target
+from loadtests.plots import log_axis
 from loadtests.report import build_report
 from loadtests.report_html import report_page
 from loadtests.tokenized import words_for
@@ -59,6 +60,21 @@ def test_page_holds_figures_and_says_invalid() -> None:
     page = report_page(build_report(RUN, records, np.full(5, 10.0)), records, title="a <test>")
     assert "a &lt;test&gt;" in page
     assert "Invalid:" in page
+    assert "<title>INVALID" in page
+
+
+def test_page_plots_the_warm_up_over_time_only() -> None:
+    records = table(300, scheduled_s=np.arange(300) * 0.1)
+    report = build_report(RUN, records, np.full(5, 10.0))
+    assert "warm-up" in report_page(report, records, title="t", warmup_s=5)
+    assert "warm-up" not in report_page(report, records, title="t")
+
+
+def test_every_tick_of_a_logarithmic_axis_has_its_whole_number() -> None:
+    axis = log_axis(np.array([30.0, np.nan, 4000.0]), np.array([0]))
+    assert " ".join(axis["ticktext"]) == "10 20 50 100 200 500 1,000 2,000 5,000 10,000 20,000 50,000"
+    assert log_axis(np.array([2.0, 900_000.0]))["ticktext"][-2:] == ["100,000", "1e+06"]
+    assert log_axis(np.array([np.nan])) == {"type": "log"}
 
 
 @pytest.mark.parametrize("name", ["r.csv", "r.parquet"])
