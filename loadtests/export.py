@@ -9,18 +9,24 @@ import pandas as pd
 from controlplane.domain.errors import InvalidInput
 from loadtests.records import read_records
 
+_FORMATS = (".csv", ".parquet")
+
+
+def require_format(to: Path | None) -> None:
+    """Raise InvalidInput when records cannot be written under such a name; None stands for none."""
+    if to is not None and to.suffix not in _FORMATS:
+        raise InvalidInput(f"cannot write records as '{to.suffix}'", allowed=", ".join(_FORMATS))
+
 
 def export_records(records_path: Path, to: Path) -> None:
     """Write the records to `to`, .csv or .parquet by its name; latencies that do not exist stay empty.
 
     Raises InvalidInput for any other ending.
     """
+    require_format(to)
     table = read_records([records_path])
     frame = pd.DataFrame({name: column for name, column in vars(table).items() if column is not None})
-    match to.suffix:
-        case ".csv":
-            frame.to_csv(to, index=False)
-        case ".parquet":
-            frame.to_parquet(to, index=False)
-        case other:
-            raise InvalidInput(f"cannot write records as '{other}'", allowed=".csv, .parquet")
+    if to.suffix == ".csv":
+        frame.to_csv(to, index=False)
+    else:
+        frame.to_parquet(to, index=False)

@@ -17,6 +17,7 @@ from loadtests.mixes import Part, build_mix
 from loadtests.plan import Api, Timeouts
 from loadtests.schedule import Schedule, build_schedule
 
+_MOST_REQUESTS = 2e7  # a day at 230 a second; a slip in a unit would fill the memory
 SHIPPED_DIR = Path(__file__).parent / "profiles"
 
 
@@ -30,9 +31,9 @@ class Profile(Value):
     mix: tuple[Part, ...] = ()
     arrivals: Arrivals = Field(default=Arrivals(), description="Only with a mix; a workload has its own.")
     shape: RateShape | None = Field(default=None, description="How the rate changes over the run; steady if not given.")
-    rate_rps: float = Field(gt=0)
-    duration_s: float = Field(default=60, gt=0)
-    warmup_s: float = Field(default=5, ge=0)
+    rate_rps: float = Field(gt=0, allow_inf_nan=False)
+    duration_s: float = Field(default=60, gt=0, allow_inf_nan=False)
+    warmup_s: float = Field(default=5, ge=0, allow_inf_nan=False)
     concurrency: int | None = Field(default=None, ge=1, description="Closed loop, for comparison; the rate is ignored.")
     seed: int = Field(default=0, ge=0)
     slos: tuple[LatencySlo, ...] = ()
@@ -52,6 +53,12 @@ class Profile(Value):
     def schedule(self) -> Schedule:
         """Return the schedule of warm-up and measured time. Raises InvalidInput when a request cannot fit the model."""
         total_s = self.warmup_s + self.duration_s
+        if self.rate_rps * total_s > _MOST_REQUESTS:
+            raise InvalidInput(
+                f"profile {self.name} would send {self.rate_rps * total_s:.3g} requests",
+                why=f"{self.rate_rps:g} requests/s for {total_s:g} s",
+                allowed=f"at most {_MOST_REQUESTS:.3g}",
+            )
         if self.workload is not None:
             built = build_schedule(
                 self.workload, rate_rps=self.rate_rps, duration_s=total_s, seed=self.seed, shape=self.shape
@@ -97,6 +104,11 @@ def load_profile(name_or_path: str) -> Profile:
         ) from error
     except yaml.YAMLError as error:
         raise InvalidInput(f"{name_or_path} is not YAML", why=" ".join(str(error).split())) from error
+    if not isinstance(raw, dict):
+        what = "nothing" if raw is None else "a list" if isinstance(raw, list) else "a text"
+        raise InvalidInput(
+            f"{name_or_path} is not a profile", why=f"it holds {what}", allowed="fields: fleetune load schema"
+        )
     try:
         return Profile.model_validate(raw)
     except ValidationError as error:

@@ -75,12 +75,12 @@ def parse_rows(text: str, *, source: str, columns: Columns | None) -> Parsed:
     is_json = next((line.lstrip().startswith("{") for line in lines if line.strip()), False)
     header, records = _json_records(lines) if is_json else _csv_records(text)
     names = set(header)
+    if not names:
+        raise InvalidInput(f"trace {source} is empty", allowed="CSV with a header, or JSON lines")
     chosen = columns or _recognise(names, source)
     missing = [name for name in chosen.required if name not in names]
     if missing:
-        raise InvalidInput(
-            f"trace {source} has no column {', '.join(missing)}", allowed=", ".join(sorted(names)) or "none found"
-        )
+        raise InvalidInput(f"trace {source} has no column {', '.join(missing)}", allowed=", ".join(sorted(names)))
     parsed = Parsed(block_tokens=chosen.block_tokens or float(header.get("block_tokens") or 0))
     for number, record in records:
         _take(parsed, number, record, chosen)
@@ -94,8 +94,8 @@ def _recognise(names: set[str], source: str) -> Columns:
     known = "; ".join(f"{name}: {', '.join(columns.required)}" for name, columns in KNOWN_COLUMNS.items())
     raise InvalidInput(
         f"trace {source} has unknown columns",
-        why=f"found {', '.join(sorted(names)) or 'none'}",
-        allowed=f"{known}; or name them with a column map",
+        why=f"found {', '.join(sorted(names))}",
+        allowed=f"{known}; or fleetune trace export {source} NEW.jsonl --columns arrival,prompt,output",
     )
 
 

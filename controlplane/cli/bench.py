@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from controlplane.cli.errors import plain_errors
+from controlplane.cli.files import require_writable
 from controlplane.domain.errors import InvalidInput
 
 app = typer.Typer(help="Fleetune's own measurements, from a checkout.", no_args_is_help=True)
@@ -34,7 +35,7 @@ def search(
     cache: Annotated[Path | None, typer.Option(help="Folder for the ground truth; default: the user's cache.")] = None,
 ) -> None:
     """Compare search strategies on the twin as ground truth. The truth is worked out once and kept in the cache."""
-    _check_writable(out)
+    require_writable(out)
     folder = cache or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fleetune"
     module = _from_checkout("benchmarks.search.main")
     report: dict[str, Any] = module.run(
@@ -49,11 +50,6 @@ def search(
     out.write_text(json.dumps(report, indent=1) + "\n")
     for line in module.summary(report):
         typer.echo(line)
-
-
-def _check_writable(out: Path) -> None:
-    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
-        raise InvalidInput(f"cannot write {out}", why=f"{out.parent} is no folder that can be written")
 
 
 def _from_checkout(name: str) -> Any:

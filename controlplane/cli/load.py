@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from dataclasses import replace
@@ -13,16 +14,18 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from controlplane.cli.errors import plain_errors
+from controlplane.cli.files import require_folder, require_writable
 from controlplane.cli.load_tables import print_comparison, print_report, print_selfcheck
 from controlplane.cli.load_target import require_listener, with_context
 from controlplane.cli.show import as_json
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.report import LoadTestReport, Validity
+from controlplane.domain.workload import TraceWorkload
 from loadtests.compare import compare_runs
-from loadtests.export import export_records
+from loadtests.export import export_records, require_format
 from loadtests.loadtest import LoadTest, LoadTestResult, run_load_test
 from loadtests.profiles import Profile, load_profile, shipped_profiles
-from loadtests.records import read_records
+from loadtests.records import RecordTable, read_records
 from loadtests.report_html import report_page
 from loadtests.runner import Generator
 from loadtests.runner import Progress as RunProgress
@@ -30,6 +33,7 @@ from loadtests.schedule import Schedule
 from loadtests.selfcheck import selfcheck
 from loadtests.stopping import VerdictWatch
 from loadtests.tokenized import PromptWords, words_for
+from loadtests.traces import load_trace
 
 app = typer.Typer(help="Load-test any OpenAI-compatible endpoint.", invoke_without_command=True)
 
@@ -72,16 +76,20 @@ def load(
         return
     if profile is None or target is None:
         raise InvalidInput("give a profile and a target", allowed=f"-f FILE or one of {', '.join(shipped_profiles())}")
+    require_writable(json_path if str(json_path) != "-" else None, html_path, records_path)
+    require_format(records_path)
+    require_folder(out)
     changes = {"rate_rps": rate, "duration_s": duration, "seed": seed}
     chosen = _checked(load_profile(profile), {name: value for name, value in changes.items() if value is not None})
     test = _load_test(chosen, target, model, _key(api_key_env), words_for(tokenizer, chosen.api), processes, time_lapse)
     test = replace(test, ca_file=ca_file)
+    _say_broken_rows(chosen)
     require_listener(test)
     schedule = with_context(chosen, test).schedule()
     with tempfile.TemporaryDirectory(prefix="fleetune-load-") as scratch:
         verdict = VerdictWatch(chosen.slos) if stop_early else None
         result = _run(test, chosen.name, schedule, out or Path(scratch), verdict)
-        _write(result, chosen.name, json_path, html_path, records_path)
+        _write(result, chosen, json_path, html_path, records_path)
     raise typer.Exit(_exit_code(result.report))
 
 
@@ -114,10 +122,7 @@ def compare_command(
     after: Annotated[Path, typer.Argument(help="records.jsonl of the second run.")],
 ) -> None:
     """Compare two runs: differences of percentiles and of the error ratio, with 95 % intervals."""
-    for path in (before, after):
-        if not path.is_file():
-            raise InvalidInput(f"{path} is not a file", allowed="records.jsonl of a run (fleetune load --out)")
-    print_comparison(compare_runs(read_records([before]), read_records([after])))
+    print_comparison(compare_runs(_records(before), _records(after)))
 
 
 @app.command("profiles")
@@ -133,11 +138,35 @@ def schema_command() -> None:
     as_json(Profile.model_json_schema())
 
 
+def _records(path: Path) -> RecordTable:
+    allowed = "records.jsonl of a run (fleetune load --out)"
+    if not path.is_file():
+        raise InvalidInput(f"{path} is not a file", allowed=allowed)
+    try:
+        found = read_records([path])
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InvalidInput(f"{path} holds no request records", allowed=allowed) from error
+    if not len(found):
+        raise InvalidInput(f"{path} is empty", allowed=allowed)
+    return found
+
+
 def _checked(profile: Profile, changes: dict[str, Any]) -> Profile:
     for name, value in changes.items():
-        if value < 0 or (value == 0 and name != "seed"):
-            raise InvalidInput(f"{name.partition('_')[0]} is {value:g}", allowed="a positive number")
+        if not math.isfinite(value) or value < 0 or (value == 0 and name != "seed"):
+            allowed = "a positive number" if name != "seed" else "0 or more"
+            raise InvalidInput(f"{name.partition('_')[0]} is {value:g}", allowed=allowed)
     return profile.evolve(**changes)
+
+
+def _say_broken_rows(profile: Profile) -> None:
+    """Say what a trace lacks: its broken rows are left out, and are no reason to stop."""
+    if not isinstance(profile.workload, TraceWorkload):
+        return
+    trace = load_trace(profile.workload.trace)
+    if trace.broken:
+        what = f"{trace.broken} broken rows of trace {trace.name} are left out; the first: {trace.first_broken}"
+        typer.secho(what, err=True, fg=typer.colors.YELLOW)
 
 
 def _key(variable: str | None) -> str | None:
@@ -187,7 +216,7 @@ def _run(test: LoadTest, name: str, schedule: Schedule, out_dir: Path, verdict: 
 
 
 def _write(
-    result: LoadTestResult, title: str, json_path: Path | None, html_path: Path | None, records_path: Path | None
+    result: LoadTestResult, profile: Profile, json_path: Path | None, html_path: Path | None, records_path: Path | None
 ) -> None:
     report = result.report
     if json_path is not None and str(json_path) == "-":
@@ -197,7 +226,8 @@ def _write(
     if json_path is not None and str(json_path) != "-":
         json_path.write_text(report.model_dump_json(indent=1) + "\n")
     if html_path is not None:
-        html_path.write_text(report_page(report, read_records([result.records_path]), title=f"Load test {title}"))
+        records, title = read_records([result.records_path]), f"Load test {profile.name}"
+        html_path.write_text(report_page(report, records, title=title, warmup_s=profile.warmup_s))
     if records_path is not None:
         export_records(result.records_path, records_path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from typing import Any
 
 import httpx
@@ -17,12 +18,26 @@ CONNECT_S = 5.0
 
 
 def require_listener(test: LoadTest) -> None:
-    """Raise Unavailable when nobody listens there: a run of nothing but errors would say no more."""
+    """Raise Unavailable when nobody listens there, or TLS fails: a run of nothing but errors would say no more."""
     target = parse_target(test.url)
+    tls = trust(target, test.ca_file)
     try:
-        socket.create_connection((target.host, target.port), timeout=CONNECT_S).close()
+        with socket.create_connection((target.host, target.port), timeout=CONNECT_S) as connection:
+            if tls is not None:
+                _shake_hands(connection, tls, target.host, test.url)
     except OSError as error:
         raise Unavailable(f"nobody answers at {test.url}", why=error.strerror or str(error)) from error
+
+
+def _shake_hands(connection: socket.socket, tls: ssl.SSLContext, host: str, url: str) -> None:
+    try:
+        tls.wrap_socket(connection, server_hostname=host).close()
+    except ssl.SSLCertVerificationError as error:
+        why, allowed = error.verify_message, "--ca-file CERTIFICATES"
+        raise Unavailable(f"the certificate of {url} is not trusted", why=why, allowed=allowed) from error
+    except OSError as error:  # its SSLError is one
+        why = getattr(error, "reason", None) or str(error)
+        raise Unavailable(f"{url} does not speak TLS", why=why, allowed="http:// for a target without") from error
 
 
 def with_context(profile: Profile, test: LoadTest) -> Profile:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +9,9 @@ import typer
 
 from controlplane.cli import nouns
 from controlplane.cli.errors import plain_errors
+from controlplane.cli.files import require_writable
 from controlplane.cli.nouns import Api, DataDir, Key
 from controlplane.cli.report_html import study_page
-from controlplane.domain.errors import InvalidInput
 from controlplane.domain.study import Study, Trial
 
 
@@ -25,8 +24,7 @@ def report(
     data_dir: DataDir = nouns.HERE,
 ) -> None:
     """Write a study as one self-contained HTML page."""
-    if not html.parent.is_dir() or not os.access(html.parent, os.W_OK):
-        raise InvalidInput(f"cannot write {html}", why=f"{html.parent} is no folder that can be written")
+    require_writable(html)
     client = nouns.client(api, key, data_dir)
     found = Study.model_validate(client.get(f"/studies/{study}"))
     trials = [Trial.model_validate(each) for each in client.get(f"/studies/{study}/trials")["items"]]

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from controlplane.adapters.records_spool import SpooledRecords
 from controlplane.cli.errors import plain_errors
+from controlplane.cli.files import require_writable
 from controlplane.cli.show import as_json, console
 from controlplane.domain.base import ServiceName
 from controlplane.domain.errors import InvalidInput
@@ -69,6 +70,7 @@ def describe(
     data: DataDir = Path(".fleetune"),
 ) -> None:
     """Show lengths, rate, burstiness, shared prefixes and sessions; with --against also what changed."""
+    require_writable(html_path)
     traces = [_load(name, columns, data) for name in (trace, against) if name is not None]
     stats = [describe_trace(each) for each in traces]
     drift = compare_traces(traces[0], traces[1]) if len(traces) == 2 else []
@@ -77,6 +79,7 @@ def describe(
     else:
         _print_stats(stats)
         _print_drift(drift)
+        _print_broken(traces)
     if html_path is not None:
         html_path.write_text(trace_page(traces))
 
@@ -90,6 +93,7 @@ def export(
     data: DataDir = Path(".fleetune"),
 ) -> None:
     """Write a trace in another format."""
+    require_writable(to)
     found = _load(trace, columns, data)
     export_trace(found, to)
     typer.echo(f"{to}: {len(found)} requests")
@@ -151,6 +155,13 @@ def _lengths(stats: TraceStats, name: str) -> str:
 
 def _maybe(value: float | None, form: str) -> str:
     return "–" if value is None else form.format(value)
+
+
+def _print_broken(traces: list[Trace]) -> None:
+    for each in traces:
+        if each.broken:
+            what = f"{each.broken} broken rows of {each.name} are left out; the first: {each.first_broken}"
+            console.print(what, style="yellow", highlight=False, markup=False)
 
 
 def _print_drift(drift: list[Drift]) -> None:

@@ -91,9 +91,13 @@ def test_a_tls_target_is_trusted_by_its_ca_file(profile: str, tmp_path: Path) ->
     with faulty.faulty_server(faulty.good, authority.server) as url:
         done = run("-f", profile, "--target", url, "--ca-file", str(authority.ca_file), "--json", "-")
         refused = run("-f", profile, "--target", url, "--ca-file", str(tmp_path / "none.pem"))
+        unknown = run("-f", profile, "--target", url)
     assert json.loads(done.stdout)["errors"] == 0
     assert refused.exit_code == 2
     assert "CA file" in refused.output
+    assert unknown.exit_code == 2
+    assert "is not trusted" in unknown.output
+    assert "--ca-file" in unknown.output
 
 
 @pytest.mark.parametrize(
@@ -105,6 +109,12 @@ def test_a_tls_target_is_trusted_by_its_ca_file(profile: str, tmp_path: Path) ->
         (("-f", "chat", "--target", "http://127.0.0.1:1", "--rate", "-3"), "rate is -3"),
         (("-f", "chat", "--target", "http://127.0.0.1:1", "--tokenizer", "none"), "tokenizer 'none' does not exist"),
         (("-f", "chat", "--target", "http://127.0.0.1:1", "--api-key-env", "NO_SUCH"), "NO_SUCH is not set"),
+        (("-f", "chat", "--target", "http://127.0.0.1:1", "--rate", "nan"), "rate is nan"),
+        (("-f", "chat", "--target", "http://127.0.0.1:1", "--seed", "-1"), "seed is -1 (allowed: 0 or more)"),
+        (("-f", "chat", "--target", "http://127.0.0.1:1", "--json", "/nope/r.json"), "cannot write /nope/r.json"),
+        (("-f", "chat", "--target", "http://127.0.0.1:1", "--html", "/"), "cannot write /: it is a folder"),
+        (("-f", "chat", "--target", "http://127.0.0.1:1", "--records", "r.txt"), "cannot write records as '.txt'"),
+        (("-f", "chat", "--target", "http://127.0.0.1:1", "--out", "/dev/null"), "cannot write into /dev/null"),
         (("selfcheck", "--rates", "fast"), "rates 'fast' are not numbers"),
         (("compare", "a.jsonl", "b.jsonl"), "a.jsonl is not a file"),
     ],
@@ -114,6 +124,26 @@ def test_bad_input_is_one_message_and_exit_code_2(arguments: tuple[str, ...], me
     assert done.exit_code == 2
     assert message in done.output
     assert "Traceback" not in done.output
+
+
+def test_broken_rows_of_a_trace_are_counted_and_the_first_is_shown(tmp_path: Path) -> None:
+    rows = [f"{second},100,10" for second in range(40)]
+    rows[3], rows[7] = "3,many,10", "7,100,-1"
+    (tmp_path / "t.csv").write_text("Timestamp,Request tokens,Response tokens\n" + "\n".join(rows))
+    (tmp_path / "p.yaml").write_text(
+        f"{{name: t, rate_rps: 5, workload: {{kind: trace, trace: {tmp_path / 't.csv'}}}}}"
+    )
+    done = run("-f", str(tmp_path / "p.yaml"), "--target", "http://127.0.0.1:1")
+    assert "2 broken rows of trace" in done.output
+    assert "line 5: Request tokens is 'many', not a number" in done.output
+
+
+def test_records_of_something_else_are_no_run_to_compare(tmp_path: Path) -> None:
+    for name, text in (("other", '{"a": 1}\n'), ("text", "hello\n"), ("empty", "")):
+        (tmp_path / name).write_text(text)
+        done = run("compare", str(tmp_path / name), str(tmp_path / name))
+        assert done.exit_code == 2
+        assert "records.jsonl of a run" in done.output
 
 
 def test_two_runs_are_compared(profile: str, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_shipped_profiles_send_the_same_every_time(name: str) -> None:
         ("name: a\nrate_rps: 1\nspeed: 3\nworkload: {kind: trace, trace: x}", "speed: unknown field"),
         ("name: a\nrate_rps: 1", "either a workload or a mix"),
         ("name: [", "not YAML"),
-        ("just words", "not a valid profile"),
+        ("just words", "it holds a text"),
     ],
 )
 def test_wrong_profiles_say_where(tmp_path: Path, text: str, message: str) -> None:
@@ -87,3 +87,15 @@ def test_weights_and_hanging_up_are_as_wanted() -> None:
     assert (schedule.cancel_after[~second] > 0).mean() == pytest.approx(0.5, abs=0.03)
     assert (schedule.cancel_after <= schedule.output_tokens).all()
     assert not schedule.cancel_after[second].any()
+
+
+@pytest.mark.parametrize(("text", "what"), [("", "nothing"), ("- a", "a list"), ("hello", "a text")])
+def test_a_file_without_fields_is_no_profile(tmp_path: Path, text: str, what: str) -> None:
+    (tmp_path / "p.yaml").write_text(text)
+    with pytest.raises(InvalidInput, match=f"is not a profile: it holds {what}"):
+        load_profile(str(tmp_path / "p.yaml"))
+
+
+def test_a_slip_in_the_rate_is_refused_before_it_fills_the_memory() -> None:
+    with pytest.raises(InvalidInput, match=r"would send 6e\+09 requests"):
+        load_profile("chat").evolve(rate_rps=1e6, duration_s=6000, warmup_s=0).schedule()

@@ -45,7 +45,7 @@ def test_broken_rows_are_counted_and_the_first_is_shown(tmp_path: Path) -> None:
         (AZURE, "no rows"),
         (AZURE + "soon,1,1\n", "1 of 1 rows are broken; first: line 2: TIMESTAMP is 'soon'"),
         ("when,in,out\n1,2,3\n", "unknown columns: found in, out, when"),
-        ("", "unknown columns: found none"),
+        ("", "is empty"),
         ('{"a": 1}\n', "unknown columns: found a"),
     ],
 )

@@ -1,0 +1,29 @@
+"""Files that a command is to write: asked for before the work whose result they are to hold."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from controlplane.domain.errors import InvalidInput
+
+
+def require_folder(path: Path | None) -> None:
+    """Make the folder a command is to write into. Raises InvalidInput where it cannot be made; None stands for none."""
+    try:
+        if path is not None:
+            path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInput(f"cannot write into {path}", why=error.strerror or str(error), allowed="a folder") from error
+
+
+def require_writable(*paths: Path | None) -> None:
+    """Raise InvalidInput for the first path that could not be written; None stands for none."""
+    for path in paths:
+        if path is None:
+            continue
+        if path.is_dir():
+            raise InvalidInput(f"cannot write {path}", why="it is a folder", allowed="a file")
+        target = path if path.exists() else path.parent
+        if not target.exists() or not os.access(target, os.W_OK):
+            raise InvalidInput(f"cannot write {path}", why=f"{path.parent} is no folder that can be written")
