@@ -1,19 +1,18 @@
-"""Charts of a study: what every level measured, what was worth its money, what the knobs did. Pure."""
+"""Charts of a study: what every level measured, what was worth its money, what a replica sustains. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from controlplane.domain.report import Distribution
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencyMetric, LatencySlo
-from controlplane.domain.study import Study, Trial, TrialKind, TrialState
+from controlplane.domain.study import Study, Trial, TrialKind
 from dashboards import theme, words
 
-DEFAULT = "(default)"
+CAPACITY_HELP = "with 95 % interval; the twin's prediction was made before the engine was started"
 
 
 def latency_throughput(study: Study, trials: Sequence[Trial], slo: LatencySlo) -> go.Figure:
@@ -71,30 +70,6 @@ def pareto(study: Study, trials: Sequence[Trial], slo: LatencySlo) -> go.Figure:
     return figure
 
 
-def knob_effects(study: Study, trials: Sequence[Trial]) -> go.Figure | None:
-    """One panel per flag that varied: the capacity of every trial at each of its values. None when nothing varied."""
-    finished = [trial for trial in trials if trial.state in (TrialState.FEASIBLE, TrialState.INFEASIBLE)]
-    varied = varied_flags(finished)
-    if not varied:
-        return None
-    columns = min(3, len(varied))
-    rows = -(-len(varied) // columns)
-    figure = make_subplots(
-        rows=rows, cols=columns, subplot_titles=varied, shared_yaxes=True, vertical_spacing=0.5 / (rows + 1)
-    )
-    for index, flag in enumerate(varied):
-        where = {"row": index // columns + 1, "col": index % columns + 1}
-        for trial in finished:
-            figure.add_trace(_knob_point(study, trial, flag), **where)
-        order = sorted({_value(trial, flag) for trial in finished}, key=_sort_key)
-        figure.update_xaxes(type="category", categoryorder="array", categoryarray=order, **where)
-    theme.styled(figure, x="", y="", height=60 + 210 * rows, legend=False)
-    figure.update_layout(margin={"t": 34})
-    figure.update_annotations(font={"size": 13, "color": theme.INK})
-    figure.update_yaxes(title={"text": "capacity, req/s"}, rangemode="tozero", col=1)
-    return figure
-
-
 def capacities(study: Study, trials: Sequence[Trial]) -> go.Figure:
     """Capacity of one replica per trial with its interval, beside what the twin had predicted."""
     known = [t for t in trials if t.capacity is not None]
@@ -127,10 +102,28 @@ def capacities(study: Study, trials: Sequence[Trial]) -> go.Figure:
             name="twin's prediction",
             hovertemplate="%{x:.2f} req/s<extra>twin</extra>",
         )
+    _mark_earlier(figure, study, known)
     theme.styled(figure, x="capacity of one replica, requests/s", y="", height=110 + 34 * len(known))
     figure.update_xaxes(rangemode="tozero")
     figure.update_yaxes(autorange="reversed")
     return figure
+
+
+def _mark_earlier(figure: go.Figure, study: Study, known: Sequence[Trial]) -> None:
+    """Add what the study it began with had measured of the same configurations."""
+    if study.warm_start is None:
+        return
+    earlier = {each.config.content_hash(): each.rps for each in study.warm_start.capacities}
+    points = [(earlier[t.config.content_hash()], trial_label(t)) for t in known if t.config.content_hash() in earlier]
+    if points:
+        figure.add_scatter(
+            x=[x for x, _ in points],
+            y=[y for _, y in points],
+            mode="markers",
+            marker={"symbol": "diamond-open", "size": 11, "color": theme.MUTED, "line": {"width": 1.8}},
+            name=f"{study.warm_start.study_id} had measured (prior)",
+            hovertemplate="%{x:.2f} req/s<extra>earlier study</extra>",
+        )
 
 
 _OTHER = "other trials"
@@ -153,19 +146,13 @@ def is_winner(study: Study, trial: Trial) -> bool:
 
 
 def trial_label(trial: Trial) -> str:
-    return f"#{trial.number} {words.TRIAL_KIND[trial.kind]}"
+    return f"#{trial.number} {words.TRIAL_KIND[trial.kind]}" + (f" × {trial.replicas}" if trial.replicas > 1 else "")
 
 
 def measured(distribution: Distribution, percentile: float) -> float | None:
     """Return a percentile's value, None when it was not computed."""
     found = distribution.at(percentile)
     return None if found is None else found.value
-
-
-def varied_flags(trials: Sequence[Trial]) -> list[str]:
-    """Return the flags that differ between trials, sorted."""
-    names = {name for trial in trials for name in trial.config.flags}
-    return sorted(name for name in names if len({_value(trial, name) for trial in trials}) > 1)
 
 
 def cost_and_latency(trial: Trial, slo: LatencySlo) -> tuple[float, float] | None:
@@ -201,41 +188,6 @@ def _curve(study: Study, trial: Trial, points: Sequence[tuple[float, float, bool
         showlegend=strong,
         hovertemplate=f"trial {trial.number}<br>%{{x:.2f}} req/s<br>%{{y:,.0f}} ms<extra></extra>",
     )
-
-
-def _knob_point(study: Study, trial: Trial, flag: str) -> go.Scatter:
-    dead = trial.capacity is None
-    _, colour = role(study, trial)
-    return go.Scatter(
-        x=[_value(trial, flag)],
-        y=[0 if trial.capacity is None else trial.capacity.rps],
-        mode="markers",
-        marker={
-            "symbol": "x-thin" if dead else "circle",
-            "size": 10,
-            "color": colour,
-            "line": {"color": theme.WARN if dead else "white", "width": 2 if dead else 1},
-        },
-        hovertemplate=f"trial {trial.number}<br>%{{x}}<br>"
-        + (f"{trial.state.value}" if dead else "%{y:.2f} req/s")
-        + "<extra></extra>",
-        opacity=0.9,
-        cliponaxis=False,
-    )
-
-
-def _value(trial: Trial, flag: str) -> str:
-    value = trial.config.flags.get(flag)
-    return DEFAULT if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _sort_key(value: str) -> tuple[int, float, str]:
-    if value == DEFAULT:
-        return (0, 0.0, "")
-    try:
-        return (1, float(value), "")
-    except ValueError:
-        return (2, 0.0, value)
 
 
 def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, TypeAdapter, ValidationError
 
 from controlplane.domain.event import Event
 from controlplane.domain.fleet import Engine
+from controlplane.domain.importance import Importance
 from controlplane.domain.live import Live
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.rollout import Rollout
@@ -84,6 +85,9 @@ class ApiClient:
 
     def trials(self, study_id: str) -> Sequence[Trial]:
         return self._items(Trial, f"/studies/{study_id}/trials")
+
+    def importance(self, study_id: str) -> Sequence[Importance]:
+        return self._items(Importance, f"/studies/{study_id}/importance")
 
     def rollouts(self, service: str) -> Sequence[Rollout]:
         return self._items(Rollout, "/rollouts", service=service)

@@ -1,126 +1,58 @@
-"""Small pieces every page is made of. Text that comes from outside is escaped here and nowhere else."""
+"""The pieces every page is made of, put on the page."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
-from typing import NamedTuple
 
 import plotly.graph_objects as go
 import streamlit as st
 
-from controlplane.domain.engine import EngineConfig, EngineKind
-from dashboards import theme
-
-
-class Card(NamedTuple):
-    """One big readable number."""
-
-    label: str
-    value: str
-    unit: str = ""
-    sub: str = ""
-    colour: str | None = None
-
-
-class Html(str):
-    """Markup made here; every other string is escaped when shown."""
-
-
-NO_BADGE = Html("")
-
-
-class Column(NamedTuple):
-    title: str
-    numeric: bool = False
+from controlplane.domain.engine import EngineKind
+from dashboards import markup, theme
+from dashboards.markup import NO_BADGE, Card, Column, Html
 
 
 def cards(items: Sequence[Card]) -> None:
     """Show numbers in a row that wraps."""
-    st.html(f'<div class="ft-grid">{"".join(_card(item) for item in items)}</div>')
-
-
-def _card(card: Card) -> str:
-    dot = f'<span class="ft-dot" style="background:{card.colour}"></span>' if card.colour else ""
-    return (
-        f'<div class="ft-card"><div class="l">{dot}{escape(card.label)}</div>'
-        f'<div class="v"><b>{escape(card.value)}</b><span class="u">{escape(card.unit)}</span></div>'
-        f'<div class="s">{escape(card.sub) or "&nbsp;"}</div></div>'
-    )
-
-
-def pill(text: str, colour: str) -> Html:
-    """Return a state in its colour."""
-    return Html(f'<span class="ft-pill" style="color:{colour}">{escape(text)}</span>')
-
-
-def two_lines(main: str, small: str) -> Html:
-    """Return a cell with a smaller second line."""
-    return Html(f'{escape(main)}<div class="ft-flags">{escape(small)}</div>')
-
-
-def flag_lines(config: EngineConfig) -> Html:
-    """Return flags one per line."""
-    lines = [escape(argument) for argument in config.to_args()] or ["vLLM's defaults"]
-    return Html(f'<div class="ft-flags">{"<br>".join(lines)}</div>')
+    st.html(markup.cards(items))
 
 
 def headline(title: str, subtitle: str = "", badge: Html = NO_BADGE) -> None:
     """Show what this page is about."""
-    st.html(
-        f'<div style="display:flex;gap:12px;align-items:center;margin-bottom:2px"><h1>{escape(title)}</h1>{badge}</div>'
-        f'<div class="ft-sub">{escape(subtitle)}</div>'
-    )
+    st.html(markup.headline(title, subtitle, badge))
 
 
 def section(title: str) -> None:
-    st.html(f'<h3 style="margin:0;padding:0.9rem 0 0 0;font-size:1.08rem">{escape(title)}</h3>')
+    st.html(markup.section(title))
+
+
+def line(text: str) -> None:
+    """Show a quiet sentence."""
+    st.html(markup.line(text))
 
 
 def note(title: str, text: str, command: str | None = None) -> None:
     """Say that there is nothing to show yet and what to do next."""
-    code = f"<p><code>{escape(command)}</code></p>" if command else ""
-    st.html(f'<div class="ft-note"><b>{escape(title)}</b><p>{escape(text)}</p>{code}</div>')
+    st.html(markup.note(title, text, command))
 
 
 def emulation(kind: EngineKind | None, gpu: str, time_lapse: float) -> None:
     """Say plainly where figures are not from real GPUs or not in wall-clock time."""
-    parts = []
-    if kind is EngineKind.EMULATOR:
-        parts.append(f"<b>Emulated {escape(gpu)}</b>: engines are simulated, no GPU was used.")
-    if time_lapse != 1:
-        parts.append(f"<b>Time-lapse ×{time_lapse:g}</b>: latencies and rates are in emulated time.")
-    if parts:
-        st.html(f'<div class="ft-emulated">{" ".join(parts)}</div>')
+    text = markup.emulation(kind, gpu, time_lapse)
+    if text:
+        st.html(text)
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     """Show a short table."""
-    head = "".join(f'<th class="{"n" if c.numeric else ""}">{escape(c.title)}</th>' for c in columns)
-    body = "".join(f"<tr>{_cells(columns, row)}</tr>" for row in rows)
-    st.html(
-        '<div class="ft-card" style="padding:6px 8px;overflow-x:auto"><table class="ft">'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-
-
-def _cells(columns: Sequence[Column], row: Sequence[str]) -> str:
-    return "".join(
-        f'<td class="{"n" if column.numeric else ""}">{_markup(cell)}</td>'
-        for column, cell in zip(columns, row, strict=True)
-    )
-
-
-def _markup(text: str) -> str:
-    return text if isinstance(text, Html) else escape(text)
+    st.html(markup.table(columns, rows))
 
 
 def chart(figure: go.Figure, *, key: str, title: str = "", help_: str = "") -> None:
     """Show a figure in a card."""
     with st.container(border=True, key=f"card-{key}", gap=None):
         if title:
-            note_ = f' <span class="ft-sub" style="font-size:0.84rem">{escape(help_)}</span>' if help_ else ""
-            st.html(f'<div style="font-weight:600">{escape(title)}{note_}</div>')
+            st.html(markup.caption(title, help_))
         st.plotly_chart(figure, width="stretch", theme=None, key=key, config=theme.CHART)
 
 

@@ -71,6 +71,7 @@ h3 {{ font-size: 1.08rem !important; padding: 1.1rem 0 0.2rem 0 !important; }}
 .ft-note p {{ color: {MUTED}; margin: 6px 0 0; }}
 .ft-note code {{ background: #F2F0EB; color: {INK}; border-radius: 6px; padding: 3px 8px; font-size: 0.88rem; }}
 .ft-flags {{ color: {MUTED}; font-size: 0.82rem; line-height: 1.3; white-space: nowrap; }}
+.ft-flags.wrap {{ white-space: normal; min-width: 190px; overflow-wrap: anywhere; }}
 .ft-steps {{ display: flex; align-items: flex-start; margin: 6px 0 2px; }}
 .ft-step {{ flex: 1; position: relative; text-align: center; font-size: 0.84rem; color: {MUTED}; }}
 .ft-step .c {{ width: 46px; height: 46px; border-radius: 50%; margin: 0 auto 6px; display: flex; align-items: center;

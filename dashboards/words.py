@@ -10,7 +10,7 @@ from controlplane.domain.engine import EngineConfig
 from controlplane.domain.fleet import EngineState
 from controlplane.domain.rollout import RolloutState
 from controlplane.domain.slo import LatencySlo
-from controlplane.domain.study import StudyState, TrialKind, TrialState
+from controlplane.domain.study import LiveOutcome, StudyState, TrialKind, TrialState
 from dashboards import theme
 
 NONE = "–"
@@ -41,6 +41,11 @@ def percent(ratio: float | None, digits: int = 1) -> str:
     return NONE if ratio is None else f"{ratio * 100:.{digits}f}\u202f%"
 
 
+def change(ratio: float) -> str:
+    """Return a ratio as a change: −62 % for 0.38."""
+    return f"{(ratio - 1) * 100:+.0f}\u202f%".replace("-", "−")
+
+
 def usd(value: float | None, digits: int = 2) -> str:
     return NONE if value is None else f"${value:,.{digits}f}"
 
@@ -54,11 +59,11 @@ def capacity(value: Capacity | None) -> str:
     return f"{number(value.rps)} ({number(value.low_rps)}–{number(value.high_rps)})"
 
 
-def changes(config: EngineConfig, baseline: EngineConfig) -> str:
+def changes(config: EngineConfig, baseline: EngineConfig, *, same: str = NONE) -> str:
     """Return what a configuration sets otherwise than the baseline; flags it leaves out are marked with a minus."""
     other = [f"{name}={value}" for name, value in config.flags.items() if baseline.flags.get(name) != value]
     gone = [f"−{name}" for name in baseline.flags if name not in config.flags]
-    return "  ".join([*other, *gone]) or NONE
+    return "  ".join([*other, *gone]) or same
 
 
 def percentile(slo: LatencySlo) -> str:
@@ -79,6 +84,13 @@ def span(seconds: float | None) -> str:
     if minutes < 1:
         return f"{rest} s"
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def ending(outcome: LiveOutcome) -> tuple[str, str]:
+    """Return how a rollout of a recommendation ended, and its colour."""
+    if outcome.promoted:
+        return "promoted", theme.GOOD
+    return ("judged worse", theme.BAD) if outcome.is_refuted else ("taken back", theme.WARN)
 
 
 STUDY_COLOUR = {

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from controlplane.domain.engine import EngineConfig, FlagValue
+from controlplane.domain.importance import Importance
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import Trial
 from tuner.winner import trial_log_cost
@@ -21,16 +21,6 @@ from tuner.winner import trial_log_cost
 _RIDGE = 0.05
 _Z95 = 1.96
 _FEWEST = 3
-
-
-class Importance(NamedTuple):
-    """A flag's effect: cost at its worst value tried over cost at its best, less 1; with a 95 % interval."""
-
-    flag: str
-    effect: float
-    low: float
-    high: float
-    best: FlagValue | None
 
 
 def importances(spec: ServiceSpec, trials: Sequence[Trial]) -> tuple[Importance, ...]:
@@ -74,7 +64,7 @@ def _importance(
     spread = _spread(shifts)
     best = min(shifts, key=lambda value: shifts[value])
     low, high = max(0.0, spread - _Z95 * error), spread + _Z95 * error
-    return Importance(flag, math.expm1(spread), math.expm1(low), math.expm1(high), best)
+    return Importance(flag=flag, effect=math.expm1(spread), low=math.expm1(low), high=math.expm1(high), best=best)
 
 
 def _spread(shifts: Mapping[FlagValue | None, float]) -> float:

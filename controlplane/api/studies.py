@@ -11,9 +11,11 @@ from controlplane.api.context import Actor, Context, Ctx, Limit, Page, problems,
 from controlplane.api.masking import mask_study
 from controlplane.api.requests import NewStudy, Reason, service_name
 from controlplane.domain.base import ServiceName, StudyId
+from controlplane.domain.importance import Importance
 from controlplane.domain.study import Study, Trial
 from controlplane.ports import Store
 from controlplane.services import studies
+from tuner.importance import importances
 
 router = APIRouter(prefix="/studies", tags=["studies"])
 
@@ -51,6 +53,14 @@ def list_trials(study_id: StudyId, ctx: Ctx, _: Actor) -> Page[Trial]:
     ctx.store.get_study(study_id)
     trials = tuple(each.value for each in ctx.store.list_trials(study_id))
     return Page(items=trials, limit=len(trials))
+
+
+@router.get("/{study_id}/importance", summary="What each flag did to the cost", responses=problems(404))
+def list_importance(study_id: StudyId, ctx: Ctx, _: Actor) -> Page[Importance]:
+    """Largest effect first; empty while too few trials were measured to tell flags apart."""
+    study = ctx.store.get_study(study_id).value
+    found = importances(study.spec, [each.value for each in ctx.store.list_trials(study_id)])
+    return Page(items=found, limit=len(found))
 
 
 @router.post("/{study_id}/pause", summary="Start no new trial", responses=problems(404, 409))

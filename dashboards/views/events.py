@@ -12,6 +12,7 @@ from dashboards import components
 from dashboards.client import ApiClient
 
 EVERY_SERVICE = "all services"
+_WIDTHS_PX = {"when": 150, "who": 120, "what": 125, "to": 115, "why": 430}  # all in sight
 
 
 def show(client: ApiClient) -> None:
@@ -31,7 +32,12 @@ def show(client: ApiClient) -> None:
     if not found:
         components.note("No such event", f"None of the newest {len(events)} events holds “{text}”.")
         return
-    st.dataframe(event_frame(found), hide_index=True, height=min(640, 38 + 35 * len(found)))
+    st.dataframe(
+        event_frame(found),
+        hide_index=True,
+        height=min(640, 38 + 35 * len(found)),
+        column_config={name: st.column_config.TextColumn(width=width) for name, width in _WIDTHS_PX.items()},
+    )
 
 
 def matching(events: Sequence[Event], text: str) -> list[Event]:
@@ -49,9 +55,12 @@ def event_frame(events: Sequence[Event]) -> pd.DataFrame:
                 "who": event.actor,
                 "what": event.action,
                 "to": event.subject,
-                "why": event.reason,
-                "details": ", ".join(f"{key} {value}" for key, value in event.details.items()),
+                "why": " · ".join([event.reason, *_details(event)] if event.reason else _details(event)),
             }
             for event in events
         ]
     )
+
+
+def _details(event: Event) -> list[str]:
+    return [f"{key} {value}" for key, value in event.details.items()]

@@ -10,9 +10,9 @@ import streamlit as st
 from controlplane.domain.engine import EngineKind
 from controlplane.domain.fleet import Engine, EngineState
 from controlplane.domain.serving import Service
-from dashboards import components, theme, words
+from dashboards import components, markup, theme, words
 from dashboards.client import ApiClient, FleetState
-from dashboards.components import Card, Column
+from dashboards.markup import Card, Column
 
 _LIVE = (EngineState.STARTING, EngineState.READY, EngineState.DRAINING)
 
@@ -74,11 +74,11 @@ def _engines(engines: Sequence[Engine]) -> None:
     titles = ("State", "Engine", "GPUs", "Start-up", "Flags", "What went wrong")
     rows = [
         [
-            components.pill(engine.state.value, words.ENGINE_COLOUR[engine.state]),
+            markup.pill(engine.state.value, words.ENGINE_COLOUR[engine.state]),
             _name(engine),
             ", ".join(map(str, engine.gpu_indices)) or words.NONE,
             words.span(engine.startup_s),
-            components.flag_lines(engine.spec.config),
+            markup.flag_lines(engine.spec.config),
             " · ".join(filter(None, (engine.failure, engine.failure_detail))),
         ]
         for engine in engines
@@ -86,6 +86,6 @@ def _engines(engines: Sequence[Engine]) -> None:
     components.table([Column(title, numeric=title == "Start-up") for title in titles], rows)
 
 
-def _name(engine: Engine) -> components.Html:
+def _name(engine: Engine) -> markup.Html:
     kind = "vLLM" if engine.spec.kind is EngineKind.VLLM else "emulator"
-    return components.two_lines(engine.spec.engine_id, " · ".join(filter(None, (kind, engine.spec.owner, engine.url))))
+    return markup.two_lines(engine.spec.engine_id, " · ".join(filter(None, (kind, engine.spec.owner, engine.url))))

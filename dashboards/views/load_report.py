@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 import streamlit as st
 
 from controlplane.domain.report import Distribution, LoadTestReport, Percentile, SloCheck, Validity
 from controlplane.domain.service import ServiceSpec
-from dashboards import charts_report, components, theme, words
+from dashboards import charts_report, components, markup, theme, words
 from dashboards.client import ApiClient, StoredReport
-from dashboards.components import Card, Column
+from dashboards.markup import Card, Column
 from dashboards.page import choose_one
 
 EVERY_SERVICE = "all services"
@@ -35,13 +35,13 @@ def show(client: ApiClient) -> None:
     stored = _choose(reports)
     report = stored.report
     valid = report.validity is Validity.VALID
-    state = components.pill("valid" if valid else "invalid", theme.GOOD if valid else theme.BAD)
+    state = markup.pill("valid" if valid else "invalid", theme.GOOD if valid else theme.BAD)
     components.headline(
         f"Load report {stored.report_id}",
         f"{report.target} · {words.moment(stored.at)} UTC · seed {report.seed}",
         state,
     )
-    _emulation(report, specs.get(chosen))
+    _emulation(report, specs.get(_owner(client, specs, stored) if chosen == EVERY_SERVICE else chosen))
     if not valid:
         text = f"{report.invalid_reason}. The figures below say nothing about the target."
         components.note("The generator could not keep its schedule", text)
@@ -59,6 +59,12 @@ def _choose(reports: Sequence[StoredReport]) -> StoredReport:
         return f"{name} · {by_id[name].report.rate_rps:g} req/s · {words.moment(by_id[name].at)}"
 
     return choose_one("Report", by_id, text_of, key="report")
+
+
+def _owner(client: ApiClient, services: Iterable[str], stored: StoredReport) -> str:
+    """Return the service a report is of, which the list of all reports does not tell; empty when it is of none."""
+    owned = ((name, client.load_reports(name)) for name in services)
+    return next((name for name, reports in owned if stored.report_id in {each.report_id for each in reports}), "")
 
 
 def _emulation(report: LoadTestReport, spec: ServiceSpec | None) -> None:
@@ -121,7 +127,7 @@ def _limits(checks: Sequence[SloCheck]) -> None:
     rows = [
         [
             str(check.slo),
-            components.pill("met" if check.met else "missed", theme.GOOD if check.met else theme.BAD),
+            markup.pill("met" if check.met else "missed", theme.GOOD if check.met else theme.BAD),
             words.NONE if check.measured is None else f"{words.number(check.measured.value)} ms",
             words.percent(check.miss_ratio, 2),
             f"{words.percent(check.miss_ratio_low, 2)} to {words.percent(check.miss_ratio_high, 2)}",

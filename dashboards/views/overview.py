@@ -8,9 +8,9 @@ from controlplane.domain.live import CheckState, Live, LiveCheck
 from controlplane.domain.rollout import ROLLOUT_FINAL
 from controlplane.domain.serving import Service
 from controlplane.domain.slo import LatencyMetric
-from dashboards import charts_live, components, theme, words
+from dashboards import charts_live, components, markup, theme, words
 from dashboards.client import ApiClient
-from dashboards.components import Card, Column
+from dashboards.markup import Card, Column
 from dashboards.page import choose_service, no_service
 
 WINDOWS_S = {"1 min": (60.0, 5.0), "5 min": (300.0, 10.0), "15 min": (900.0, 30.0), "1 h": (3600.0, 120.0)}
@@ -117,7 +117,7 @@ def _by_revision(live: Live, names: charts_live.Roles) -> None:
         role, figures = names[part.revision], part.figures
         rows.append(
             [
-                components.pill(role.name, role.colour),
+                markup.pill(role.name, role.colour),
                 part.revision or words.NONE,
                 words.count(figures.requests),
                 words.number(figures.rps),

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import streamlit as st
 
 from controlplane.domain.report import Validity
-from dashboards import charts_replay, components, theme, words
+from dashboards import charts_replay, components, markup, theme, words
 from dashboards.client import ApiClient, Replay
-from dashboards.components import Card, Column
+from dashboards.markup import Card, Column
 from dashboards.page import choose_one, choose_service, no_service
 
 _ROWS = 20
@@ -33,7 +33,7 @@ def show(client: ApiClient) -> None:
         return
     series = _choose(replays)
     latest = series[0]
-    pill = components.pill("regressed", theme.BAD) if latest.regressed else components.pill("as before", theme.GOOD)
+    pill = markup.pill("regressed", theme.BAD) if latest.regressed else markup.pill("as before", theme.GOOD)
     subtitle = (
         f"{service.name} · {len(series)} at {latest.report.rate_rps:g} req/s · last {words.moment(latest.at)} UTC"
     )
@@ -95,5 +95,5 @@ def _row(replay: Replay) -> list[str]:
 
 def _state(replay: Replay) -> str:
     if replay.report.validity is not Validity.VALID:
-        return components.pill("invalid", theme.WARN)
-    return components.pill("regressed", theme.BAD) if replay.regressed else components.pill("as before", theme.GOOD)
+        return markup.pill("invalid", theme.WARN)
+    return markup.pill("regressed", theme.BAD) if replay.regressed else markup.pill("as before", theme.GOOD)

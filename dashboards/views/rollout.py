@@ -10,9 +10,10 @@ import streamlit as st
 
 from controlplane.domain.analysis import Analysis, Counts
 from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout, RolloutState, StepRecord
-from dashboards import charts_rollout, components, theme, words
+from dashboards import charts_rollout, components, markup, theme, words
 from dashboards.client import ApiClient
-from dashboards.components import Column, confirmed
+from dashboards.components import confirmed
+from dashboards.markup import Column
 from dashboards.page import choose_one, choose_service, no_service, perform
 
 # What a person may ask in each state, with what it does. Promotion that has begun is halted, never aborted.
@@ -54,7 +55,7 @@ def show(client: ApiClient) -> None:
         f"Rollout {rollout.rollout_id}",
         f"{rollout.service} · started {words.moment(rollout.created_at)} UTC"
         + (f" · from study {rollout.study_id}" if rollout.study_id else ""),
-        components.pill(rollout.state.value, words.ROLLOUT_COLOUR[rollout.state]),
+        markup.pill(rollout.state.value, words.ROLLOUT_COLOUR[rollout.state]),
     )
     components.emulation(service.spec.engine.kind, service.spec.gpus.type, service.spec.engine.time_lapse)
     if rollout.reason:
@@ -160,8 +161,8 @@ def _evidence(rollout: Rollout) -> None:
     if analysis is None:
         return
     components.section("Latest verdict")
-    badge = components.pill(analysis.verdict.value, words.VERDICT_COLOUR[analysis.verdict])
-    guard = components.pill(f"guard rail: {analysis.guard}", theme.BAD) if analysis.guard else ""
+    badge = markup.pill(analysis.verdict.value, words.VERDICT_COLOUR[analysis.verdict])
+    guard = markup.pill(f"guard rail: {analysis.guard}", theme.BAD) if analysis.guard else ""
     at = words.moment(analysis.at)
     st.html(
         f'<div>{badge} {guard} <span style="margin-left:8px">{escape(analysis.reason)}</span> '
@@ -185,7 +186,7 @@ def _counts(analysis: Analysis) -> None:
         Column("Revision"),
         *(Column(t, True) for t in ("Requests", "SLO misses", "Errors", "Truncated", "Refused")),
     ]
-    rows = [[components.pill(name, colour), *_numbers(counts)] for name, colour, counts in parts]
+    rows = [[markup.pill(name, colour), *_numbers(counts)] for name, colour, counts in parts]
     components.table(columns, rows)
 
 

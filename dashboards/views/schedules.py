@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import streamlit as st
 
 from controlplane.domain.schedule import Schedule, ScheduledAction
-from dashboards import components, theme, words
+from dashboards import components, markup, theme, words
 from dashboards.client import ApiClient
-from dashboards.components import Column, confirmed
+from dashboards.components import confirmed
+from dashboards.markup import Column
 from dashboards.page import choose_service, no_service, perform
 
 _ACTION = {
@@ -56,8 +57,8 @@ def _table(schedules: Sequence[Schedule]) -> None:
 
 def _state(schedule: Schedule) -> str:
     if schedule.replay_run is not None:
-        return components.pill("replaying" if schedule.replay_run.worker else "waits for a worker", theme.CANARY)
-    return components.pill("paused", theme.WARN) if schedule.spec.paused else components.pill("active", theme.GOOD)
+        return markup.pill("replaying" if schedule.replay_run.worker else "waits for a worker", theme.CANARY)
+    return markup.pill("paused", theme.WARN) if schedule.spec.paused else markup.pill("active", theme.GOOD)
 
 
 def _actions(client: ApiClient, schedules: Sequence[Schedule]) -> None:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from html import escape
 
 import streamlit as st
 
 from controlplane.domain.slo import LatencySlo
 from controlplane.domain.study import STUDY_FINAL, Study, StudyState, Trial, TrialState
-from dashboards import charts_study, components, theme, words
+from dashboards import charts_knobs, charts_study, components, markup, study_rows, theme, words
 from dashboards.client import ApiClient
-from dashboards.components import Card, confirmed
+from dashboards.components import confirmed
+from dashboards.markup import Card
 from dashboards.page import choose_one, choose_service, no_service, perform
-from dashboards.views import study_tables
 
 
 def show(client: ApiClient) -> None:
@@ -41,12 +40,15 @@ def show(client: ApiClient) -> None:
     _actions(client, study)
     components.cards(_cards(study, trials))
     _verdict(study)
+    _outcomes(study)
     if not trials:
         components.note("No trial yet", "A tuner worker takes the study up within seconds; the baseline comes first.")
+        _prior(study, trials)
         return
-    _plots(study, trials)
+    _plots(client, study, trials)
+    _prior(study, trials)
     components.section("Trials")
-    study_tables.trials(study, trials)
+    components.table(study_rows.TRIALS, study_rows.trial_rows(study, trials))
 
 
 def _choose(studies: Sequence[Study]) -> Study:
@@ -59,7 +61,7 @@ def _choose(studies: Sequence[Study]) -> Study:
 
 
 def _heading(study: Study) -> None:
-    state = components.pill(study.state.value, words.STUDY_COLOUR[study.state])
+    state = markup.pill(study.state.value, words.STUDY_COLOUR[study.state])
     by = f"{study.service} · created {words.moment(study.created_at)} UTC by {study.created_by}"
     components.headline(f"Study {study.study_id}", f"{by}{f' · {study.reason}' if study.reason else ''}", state)
 
@@ -109,7 +111,7 @@ def _cards(study: Study, trials: Sequence[Trial]) -> list[Card]:
         Card("Trials finished", str(tried), "", f"{infeasible} infeasible · {failed} failed"),
         Card("Engine starts", str(study.engine_starts), "", f"of {budget.engine_starts} in the budget"),
         Card("GPU time", words.number(hours, 2), "GPU-h", _limit(budget.gpu_hours, "GPU-h")),
-        Card("Wall clock", words.span(took), "", _limit(budget.wall_clock_s, "s")),
+        Card("Wall clock", words.span(took), "", _limit_s(budget.wall_clock_s)),
         *_best(study, trials),
     ]
 
@@ -118,13 +120,22 @@ def _limit(value: float | None, unit: str) -> str:
     return "no limit" if value is None else f"of {value:g} {unit}"
 
 
+def _limit_s(value: float | None) -> str:
+    return "no limit" if value is None else f"of {words.span(value)}"
+
+
 def _best(study: Study, trials: Sequence[Trial]) -> list[Card]:
-    costs = [(t.fleet.usd_per_hour, t) for t in trials if t.fleet is not None and t.state is TrialState.FEASIBLE]
+    # of two that cost the same, the one that carries more
+    costs = [
+        (t.fleet.usd_per_hour, -t.capacity.rps, t.number)
+        for t in trials
+        if t.fleet is not None and t.capacity is not None and t.state is TrialState.FEASIBLE
+    ]
     if not costs:
         return []
-    cost, trial = min(costs, key=lambda each: each[0])
+    cost, _, number = min(costs)
     target = study.spec.slos.target_qps
-    return [Card("Cheapest so far", words.usd(cost), "/h", f"trial #{trial.number} at {target:g} req/s", theme.WINNER)]
+    return [Card("Cheapest so far", words.usd(cost), "/h", f"trial #{number} at {target:g} req/s", theme.WINNER)]
 
 
 def _verdict(study: Study) -> None:
@@ -136,26 +147,38 @@ def _verdict(study: Study) -> None:
         components.note("No improvement", found.summary)
         return
     evidence = found.evidence
-    saved = 1 - evidence.cost_ratio
-    low, high = 1 - evidence.cost_ratio_high, 1 - evidence.cost_ratio_low
     components.cards(
         [
             Card(
                 "Cost against baseline",
-                f"−{words.percent(saved, 0)}",
+                words.change(evidence.cost_ratio),
                 "",
-                f"95 % interval {words.percent(low, 0)} to {words.percent(high, 0)}",
+                f"95 % interval {words.change(evidence.cost_ratio_high)} to {words.change(evidence.cost_ratio_low)}",
                 theme.WINNER,
             ),
             Card("Replicas", str(found.fleet.replicas), "", f"{found.fleet.gpus} GPUs"),
             Card("Fleet cost", words.usd(found.fleet.usd_per_hour), "/h", "headroom included"),
         ]
     )
-    st.html(f'<div class="ft-sub" style="padding:4px 2px">{escape(found.summary)}</div>')
-    study_tables.side_by_side(study, evidence)
+    components.line(found.summary)
+    components.table(study_rows.SIDES, study_rows.side_rows(study, evidence))
+    components.line(study_rows.provenance(evidence))
 
 
-def _plots(study: Study, trials: Sequence[Trial]) -> None:
+def _outcomes(study: Study) -> None:
+    if study.outcomes:
+        components.section("What live traffic said")
+        components.table(study_rows.OUTCOMES, study_rows.outcome_rows(study))
+
+
+def _prior(study: Study, trials: Sequence[Trial]) -> None:
+    if study.warm_start is not None:
+        components.section("Warm start")
+        components.line(study_rows.prior_text(study))
+        components.table(study_rows.prior_columns(study), study_rows.prior_rows(study, trials))
+
+
+def _plots(client: ApiClient, study: Study, trials: Sequence[Trial]) -> None:
     slo = _limit_to_plot(study)
     left, right = st.columns(2)
     with left:
@@ -166,11 +189,14 @@ def _plots(study: Study, trials: Sequence[Trial]) -> None:
         components.chart(figure, key="pareto", title="Cost against latency", help_="at the highest rate that passed")
     if any(trial.capacity is not None for trial in trials):
         figure = charts_study.capacities(study, trials)
-        components.chart(figure, key="capacities", title="Capacity of one replica", help_="with 95 % interval")
-    knobs = charts_study.knob_effects(study, trials)
+        components.chart(figure, key="capacities", title="Capacity of one replica", help_=charts_study.CAPACITY_HELP)
+    importance = client.importance(study.study_id)
+    if importance:
+        figure = charts_knobs.importance(importance)
+        components.chart(figure, key="importance", title="What each knob is worth", help_=charts_knobs.IMPORTANCE_HELP)
+    knobs = charts_knobs.knob_effects(study, trials)
     if knobs is not None:
-        help_ = "each point is one trial (other flags differ too); × could not serve"
-        components.chart(knobs, key="knobs", title="What each knob did", help_=help_)
+        components.chart(knobs, key="knobs", title="What each knob did", help_=charts_knobs.EFFECTS_HELP)
 
 
 def _limit_to_plot(study: Study) -> LatencySlo:

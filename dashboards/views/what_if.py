@@ -14,7 +14,7 @@ from controlplane.domain.study import Trial
 from controlplane.domain.what_if import WhatIf, WhatIfAnswer
 from dashboards import charts_study, charts_what_if, components, theme, words
 from dashboards.client import ApiClient, ApiProblem
-from dashboards.components import Card
+from dashboards.markup import Card
 from dashboards.page import choose_service, no_service
 
 # The knobs a person turns first; None leaves the flag as the service has it.
@@ -133,7 +133,7 @@ def _point(service: Service, answer: WhatIfAnswer) -> list[Card]:
         expected = point.latency.get(charts_what_if.latency_name(slo))
         if expected is not None:
             colour = theme.GOOD if expected.value <= slo.limit_ms else theme.BAD
-            name = words.percentile(slo)
+            name = f"{words.percentile(slo)} at {point.rate_rps:g} req/s"
             between = f"90 %: {words.number(expected.low)} to {words.number(expected.high)} ms"
             cards.append(Card(name, *words.latency(expected.value), between, colour))
     return cards

@@ -7,6 +7,7 @@ from pathlib import Path
 from controlplane.cli.report_html import study_page
 from controlplane.domain.base import StudyId
 from controlplane.domain.study import Study, StudyState, Trial
+from dashboards.charts_study import trial_label
 from tests.unit.study_world import World
 from tuner.importance import importances
 
@@ -34,9 +35,11 @@ def test_the_report_shows_every_trial_the_result_and_the_budget(tmp_path: Path) 
     page = study_page(study, trials)
     assert study.recommendation is not None
     assert study.recommendation.summary.split(":")[0] in page
-    assert f"{study.engine_starts} of 10 engine starts" in page
-    assert all(f"<td>{trial.number}<td>{trial.kind.value}" in page for trial in trials)
-    assert "what the twin expected against what was measured" in page
+    assert f"<b>{study.engine_starts}</b>" in page
+    assert "of 10 engine starts" in page
+    assert all(trial_label(trial) in page for trial in trials)
+    assert "Twin expected, req/s" in page
+    assert "What each knob is worth" in page
     assert "not checked: an emulated engine" in page
 
 

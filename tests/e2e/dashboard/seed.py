@@ -18,7 +18,18 @@ from controlplane.domain.schedule import ReplaySpec, Schedule, ScheduledAction, 
 from controlplane.domain.service import EmulatorOptions, EngineOptions, ModelSpec, ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
-from controlplane.domain.study import Evidence, Recommendation, Study, StudyState, Trial, TrialKind, TrialState
+from controlplane.domain.study import (
+    EarlierCapacity,
+    Evidence,
+    LiveOutcome,
+    Recommendation,
+    Study,
+    StudyState,
+    Trial,
+    TrialKind,
+    TrialState,
+    WarmStart,
+)
 from controlplane.domain.workload import TraceWorkload
 from controlplane.ports import Store
 from tests.e2e.dashboard.seed_reports import a_report, levels, outcome
@@ -179,12 +190,32 @@ def _chat_study(store: Store, spec: ServiceSpec, now: datetime) -> Study:
         study_id=study_id, service=CHAT, spec=spec, baseline=spec.baseline, state=StudyState.DONE,
         created_at=now - timedelta(minutes=50), started_at=now - timedelta(minutes=49),
         finished_at=now - timedelta(minutes=8), created_by="schedule/weekly", recommendation=found,
-        engine_version="0.26.0", gpu_seconds=3100, engine_starts=9,
+        engine_version="0.26.0", gpu_seconds=3100, engine_starts=9, warm_start=_warm_start(),
+        outcomes=(_an_outcome(now),),
     )  # fmt: skip
     store.save_study(study, 0)
     for trial in trials:
         store.save_trial(trial, 0)
     return study
+
+
+def _warm_start() -> WarmStart:
+    """What a study before this one measured: the baseline, a configuration tried here too, and one that was not."""
+    known: tuple[tuple[dict[str, Any], float], ...] = (
+        ({}, 2.6),
+        ({"quantization": "fp8"}, 3.9),
+        ({"tensor-parallel-size": 4}, 5.2),
+    )
+    capacities = tuple(EarlierCapacity(config=EngineConfig(flags={**TP2, **flags}), rps=rps) for flags, rps in known)
+    return WarmStart(study_id=StudyId("st-0"), capacities=capacities)
+
+
+def _an_outcome(now: datetime) -> LiveOutcome:
+    at = now - timedelta(minutes=7)
+    return LiveOutcome(
+        rollout_id=RolloutId("ro-0"), promoted=False, reason="aborted by ana: deploy freeze", at=at,
+        analyses=(_analysis(Verdict.PASS, 160, at),),
+    )  # fmt: skip
 
 
 def _trial(spec: ServiceSpec, study_id: StudyId, number: int, now: datetime) -> Trial:

@@ -15,7 +15,11 @@ pytestmark = pytest.mark.slow
 _FOUND = {
     "overview": ["P99 TTFT", "limit 1500 ms", "Time to first token", "By revision", "canary"],
     "fleet": ["GPU 0", "chat-canary-1", "free", "No available memory for the cache blocks."],
-    "study": ["Study st-1", "−62", "Baseline", "Winner", "Latency against rate", "What each knob did", "Trials"],
+    "study": [
+        *("Study st-1", "−62", "Baseline", "Winner", "Latency against rate", "What each knob did", "Trials"),
+        *("What live traffic said", "taken back", "deploy freeze", "Warm start", "a prior only"),
+        "What each knob is worth",
+    ],
     "rollout": ["Rollout ro-1", "so far inconclusive", "Canary against stable", "within all margins", "Timeline"],
     "load-report": ["Load report load-2", "Goodput", "P99 TTFT ≤ 1500 ms", "valid"],
     "replays": ["Replays nightly", "regressed", "Time to first token", "baseline P99", "replay.chat.nightly.14.worse"],

@@ -7,7 +7,10 @@ from datetime import timedelta
 from fastapi.testclient import TestClient
 
 from controlplane.domain.base import RolloutId, ServiceName
+from controlplane.domain.capacity import Capacity
+from controlplane.domain.engine import EngineConfig
 from controlplane.domain.event import Event
+from controlplane.domain.importance import Importance
 from controlplane.domain.rollout import RolloutState
 from controlplane.domain.schedule import Schedule, ScheduleSpec
 from controlplane.domain.study import Recommendation, Study, Trial
@@ -50,6 +53,20 @@ def test_a_study_and_its_trials_come_back_as_they_were_saved(api: TestClient, st
     items = api.get("/studies/st-1/trials").json()["items"]
     assert [Trial.model_validate(item) for item in items] == trials
     assert Trial.model_validate(api.get("/trials/st-1-1").json()) == trials[1]
+
+
+def test_what_each_flag_did_is_empty_until_enough_trials_tell(api: TestClient, store: FakeStore) -> None:
+    store.save_study(a_study(), 0)
+    assert api.get("/studies/st-1/importance").json()["items"] == []
+    for number, flags in enumerate(({}, {"quantization": "fp8"}, {}, {"quantization": "fp8"})):
+        rps = 4.0 if flags else 3.0
+        capacity = Capacity(rps=rps, low_rps=rps, high_rps=rps)
+        store.save_trial(a_trial(number=number, config=EngineConfig(flags=flags), capacity=capacity), 0)
+    (item,) = api.get("/studies/st-1/importance").json()["items"]
+    found = Importance.model_validate(item)
+    assert (found.flag, found.best) == ("quantization", "fp8")
+    assert 0 <= found.low <= found.effect <= found.high
+    problem(api.get("/studies/st-9/importance"), 404)
 
 
 def test_recommendations_are_those_of_finished_studies(api: TestClient, store: FakeStore) -> None:

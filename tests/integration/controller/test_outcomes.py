@@ -41,8 +41,8 @@ def test_the_outcome_of_a_rollout_is_an_observation_of_its_study(slow: bool) -> 
     assert outcome.is_refuted is slow
     assert outcome.analyses[-1].verdict is (Verdict.FAIL if slow else Verdict.PASS)
     assert outcome.analyses[-1].canary.requests > 0
-    said = "taken back by rollout" if slow else "promoted by rollout"
-    assert said in study_page(site.store.get_study(STUDY).value, [])
+    page = study_page(site.store.get_study(STUDY).value, [])
+    assert ("judged worse" in page, "promoted" in page) == (slow, not slow)
     observed = [e for e in site.store.list_events(subject=f"study/{STUDY}") if e.action == "study.observed"]
     assert len(observed) == 1
 

@@ -10,7 +10,7 @@ from controlplane.domain.engine import EngineConfig, FlagValue
 from controlplane.domain.live import live
 from controlplane.domain.slo import LatencyMetric, LatencySlo
 from controlplane.domain.study import Trial, TrialKind, TrialState
-from dashboards import charts_live, charts_report, charts_study
+from dashboards import charts_knobs, charts_live, charts_report, charts_study
 from tests.builders_serving import NOW, a_recommendation, a_study, a_trial
 from tests.e2e.dashboard.seed import a_chat_spec
 from tests.e2e.dashboard.seed_reports import a_report, levels, outcome
@@ -63,15 +63,15 @@ def test_knob_panels_show_only_flags_that_varied_and_mark_what_could_not_serve()
         measured(0, 3, {"max-num-seqs": 64, "max-model-len": 8192}),
         a_trial(number=1, state=TrialState.INFEASIBLE, config=EngineConfig(flags={"max-model-len": 8192})),
     ]
-    figure = charts_study.knob_effects(a_study(spec=SPEC), trials)
+    figure = charts_knobs.knob_effects(a_study(spec=SPEC), trials)
     assert figure is not None
     assert [note.text for note in figure.layout.annotations] == ["max-num-seqs"]
     assert [trace.marker.symbol for trace in figure.data] == ["circle", "x-thin"]
-    assert figure.data[1].x == (charts_study.DEFAULT,)
+    assert figure.data[1].x == (charts_knobs.DEFAULT,)
 
 
 def test_a_study_in_which_nothing_varied_has_no_knob_panels() -> None:
-    assert charts_study.knob_effects(a_study(spec=SPEC), [measured(0, 3), measured(1, 3)]) is None
+    assert charts_knobs.knob_effects(a_study(spec=SPEC), [measured(0, 3), measured(1, 3)]) is None
 
 
 def test_the_recommended_configuration_is_the_winner_wherever_it_ran() -> None:
