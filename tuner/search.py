@@ -10,16 +10,16 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from collections.abc import Iterable, Mapping
-from enum import StrEnum
 from typing import NamedTuple
 
 import optuna
-from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from optuna.samplers import GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from controlplane.domain.errors import Unavailable
-from tuner.advisor import Candidates
+from controlplane.domain.errors import InvalidInput, Unavailable
+from controlplane.domain.service import Strategy
+from tuner.candidates import Candidates
 from tuner.search_sampler import (
     AT_LEAST,
     LOG_COST,
@@ -32,14 +32,8 @@ from tuner.search_sampler import (
 )
 from tuner.space import Point
 
+_REDRAWS = 30
 _IMPUTED_FACTOR = 2.0  # cost told for what could not run: this times the worst measured one
-
-
-class Strategy(StrEnum):
-    TWIN = "twin"  # ours; without a forecast a plain Gaussian-process search
-    TPE = "tpe"
-    GP = "gp"  # Optuna's; needs torch
-    RANDOM = "random"
 
 
 class Proposal(NamedTuple):
@@ -52,7 +46,10 @@ class Proposal(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """What is told. Exactly one of the three: a cost, a bound (dropped), or neither (could not run)."""
+    """What is told. Exactly one of the three: a cost, a bound (dropped), or neither (could not run).
+
+    `cost` is what any Optuna sampler is told; of a dropped one, what its bound lets expect.
+    """
 
     log_cost: float | None = None
     at_least: float | None = None
@@ -62,7 +59,10 @@ class Finished(NamedTuple):
 
 
 class Search:
-    """One search. Open the same name on the same storage to go on with it."""
+    """One search. Open the same name on the same storage to go on with it.
+
+    Raises InvalidInput when the strategy cannot run here, Unavailable when the storage cannot be opened.
+    """
 
     def __init__(
         self,
@@ -74,6 +74,7 @@ class Search:
         seed: int,
         worthwhile: float,
     ) -> None:
+        check_strategy(strategy)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._among = among
         self._sampler = _sampler(strategy, among, seed=seed, worthwhile=worthwhile)
@@ -122,7 +123,8 @@ class Search:
         trial = optuna.trial.Trial(self._study, found._trial_id)
         for key, value in _attributes(result).items():
             trial.set_user_attr(key, value)
-        trial.set_constraint("runs_within_limits", 0.0 if result.log_cost is not None else 1.0)
+        # A dropped candidate runs, at a higher cost: called infeasible it would be imputed far from what it is.
+        trial.set_constraint("runs_within_limits", 0.0 if result.cost is not None else 1.0)
         self._study.tell(found.number, values=self._value(result), skip_if_finished=True)
 
     def fail(self, number: int) -> None:
@@ -156,13 +158,23 @@ class Search:
         if result.cost is not None:
             return result.cost
         complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        known = [trial.value for trial in complete if trial.value is not None and LOG_COST in trial.user_attrs]
+        ran = [trial for trial in complete if LOG_COST in trial.user_attrs or AT_LEAST in trial.user_attrs]
+        known = [trial.value for trial in ran if trial.value is not None]
         return max((abs(value) for value in known), default=1.0) * _IMPUTED_FACTOR
 
 
 def gp_available() -> bool:
     """Say whether Optuna's Gaussian-process sampler can run (it needs torch, which we do not ship)."""
     return importlib.util.find_spec("torch") is not None
+
+
+def check_strategy(strategy: Strategy) -> None:
+    """Refuse a strategy that cannot run here. Raises InvalidInput."""
+    if strategy is Strategy.GP and not gp_available():
+        allowed = ", ".join(each for each in Strategy if each is not Strategy.GP)
+        raise InvalidInput(
+            "strategy gp cannot run", why="torch, which Optuna needs for it, is not installed", allowed=allowed
+        )
 
 
 def _attributes(result: Finished) -> dict[str, float | bool | str]:
@@ -181,15 +193,11 @@ def _sampler(strategy: Strategy, among: Candidates, *, seed: int, worthwhile: fl
         case Strategy.TWIN:
             return TwinSampler(among, worthwhile=worthwhile)
         case Strategy.TPE:
-            return _snapped(_quiet_tpe(seed), among, seed)
+            return GridSnapper(_quiet_tpe(seed), among, redraws=_REDRAWS)
         case Strategy.GP:
-            return _snapped(GPSampler(seed=seed, n_startup_trials=3), among, seed)
+            return GridSnapper(GPSampler(seed=seed, n_startup_trials=3), among, redraws=1)
         case Strategy.RANDOM:
-            return _snapped(RandomSampler(seed=seed), among, seed)
-
-
-def _snapped(inner: BaseSampler, among: Candidates, seed: int) -> GridSnapper:
-    return GridSnapper(inner, among.space, points=among.points, seed=seed)
+            return GridSnapper(RandomSampler(seed=seed), among, redraws=_REDRAWS)
 
 
 def _quiet_tpe(seed: int) -> TPESampler:

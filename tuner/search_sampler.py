@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from tuner.advisor import Advice, Candidates, Tried, advise, point_key
+from tuner.advisor import advise
+from tuner.candidates import Advice, Candidates, Tried, point_key
 from tuner.space import Dimension, Point, Space
+from tuner.surrogate import encode
 
 LOG_COST = "log_cost"
 AT_LEAST = "log_cost_at_least"
@@ -104,19 +106,17 @@ class TwinSampler(BaseSampler):
 
 
 class GridSnapper(BaseSampler):
-    """Any other Optuna sampler on our grid: its choice is moved to the nearest open candidate, so none comes twice.
+    """Any other Optuna sampler on our grid: what it draws is drawn anew while no open candidate, then moved to the
+    nearest one, so none comes twice.
 
-    `allows` says whether a point may be started at all; what the inner sampler chose beyond it is told to it as
-    infeasible by the caller, or (here) simply drawn anew a few times.
+    `redraws` is 1 for a sampler that maximises something: it would draw the same again, at the same price.
     """
 
-    _REDRAWS = 30
-
-    def __init__(self, inner: BaseSampler, space: Space, *, points: Sequence[Point], seed: int) -> None:
+    def __init__(self, inner: BaseSampler, among: Candidates, *, redraws: int) -> None:
         self._inner = inner
-        self._space = space
-        self._points = {point_key(point): point for point in points}
-        self._random = random.Random(seed)
+        self._among = among
+        self._space = among.space
+        self._redraws = redraws
         self.advice: Advice | None = None
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -157,12 +157,15 @@ class GridSnapper(BaseSampler):
         return point_of(self._space, params | rest)
 
     def _choose(self, taken: set[tuple[tuple[str, object], ...]], draw: Callable[[], Point]) -> Point | None:
-        for _ in range(self._REDRAWS):
+        rows = [row for key, row in self._among.row_of.items() if key not in taken]
+        if not rows:
+            return None
+        for _ in range(self._redraws):
             point = draw()
-            if point_key(point) in self._points and point_key(point) not in taken:
+            if point_key(point) in self._among.row_of and point_key(point) not in taken:
                 return point
-        open_points = [point for key, point in self._points.items() if key not in taken]
-        return self._random.choice(open_points) if open_points else None
+        away = np.square(self._among.features[rows] - encode(self._space, [point])).sum(axis=1)
+        return self._among.points[rows[int(np.argmin(away))]]
 
 
 def _distribution(dimension: Dimension) -> BaseDistribution:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from controlplane.domain.capacity import Capacity
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import Trial, TrialKind, TrialState
-from tuner.advisor import MEASUREMENT_SD
+from tuner.candidates import MEASUREMENT_SD
 from tuner.objective import log_cost, shortfalls, smooth_cost
 
 _Z95 = 1.96

@@ -13,9 +13,11 @@ from benchmarks.search.priors import believed_room, forecast, perturbed, wrong_m
 from benchmarks.search.trial import START_S, Laboratory, Outcome
 from benchmarks.search.truth import ProfileOf, Truth, true_profile
 from controlplane.domain.engine import EngineConfig
+from controlplane.domain.service import Strategy
 from controlplane.services.study_search import WORTHWHILE
-from tuner.advisor import Outlook, candidates, point_key
-from tuner.search import Finished, Proposal, Search, Strategy, gp_available
+from tuner.advisor import BEYOND_BOUND
+from tuner.candidates import Outlook, candidates, point_key
+from tuner.search import Finished, Proposal, Search, gp_available
 from tuner.surrogate import Array
 
 AUTO_TUNE_SEQS = (128, 256)
@@ -85,9 +87,10 @@ class _Run:
         cost = self.log_cost(outcome)
         if cost is not None:
             return Finished(log_cost=cost, cost=math.exp(cost))
-        gpus = self.truth.configs[outcome.row].gpus_per_replica
-        bound = None if outcome.failed_rps is None else math.log(gpus / outcome.failed_rps)
-        return Finished(at_least=bound, ran_out_of_memory=outcome.oom)
+        if outcome.failed_rps is None:
+            return Finished(ran_out_of_memory=outcome.oom)
+        bound = math.log(self.truth.configs[outcome.row].gpus_per_replica / outcome.failed_rps)
+        return Finished(at_least=bound, cost=math.exp(bound + BEYOND_BOUND))
 
 
 def _ours(profiles: Callable[[Truth, int], ProfileOf], *, remembers: bool) -> Contestant:

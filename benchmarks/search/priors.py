@@ -11,10 +11,11 @@ import numpy as np
 from benchmarks.search.scenarios import Scenario
 from benchmarks.search.truth import Bench, ProfileOf, Truth
 from controlplane.domain.engine import EngineConfig
-from tuner.advisor import Outlook
+from controlplane.services.study_search import SIMULATED
+from tuner.candidates import Outlook
 from tuner.prior import screen
 from tuner.space import Space
-from tuner.surrogate import Array, encode
+from tuner.surrogate import Array
 from tuner.twin.gpus import find_gpu
 from tuner.twin.profile import Parameters, Profile
 from tuner.twin.setup import weight_bits
@@ -22,7 +23,6 @@ from tuner.twin.shapes import ModelShape, load_shape
 from tuner.twin.transfer import profile_for
 
 PRIOR_LEVEL_S = 30.0
-_EFFORT = 96  # simulated capacities per prior
 _MEMORY_SD_GIB = 1.5
 
 
@@ -55,8 +55,7 @@ def forecast(truth: Truth, space: Space, rows: list[int], profile_of: ProfileOf,
     def capacity_of(config: EngineConfig) -> float | None:
         return bench.capacity_rps(config, near * config.gpus_per_replica)
 
-    features = encode(space, [truth.points[row] for row in rows])
-    return screen([truth.configs[row] for row in rows], features, capacity_of, effort=_EFFORT, seed=seed)
+    return screen(space, [truth.points[row] for row in rows], capacity_of, effort=SIMULATED, seed=seed)
 
 
 def believed_room(truth: Truth, *, seed: int) -> Array:

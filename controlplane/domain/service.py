@@ -131,6 +131,15 @@ class QualityOptions(Value):
         return self
 
 
+class Strategy(StrEnum):
+    """What chooses the next configuration. All write the same record, which any Optuna tool reads."""
+
+    TWIN = "twin"  # ours; without a forecast a plain Gaussian-process search
+    TPE = "tpe"  # Optuna's
+    GP = "gp"  # Optuna's; needs torch
+    RANDOM = "random"
+
+
 class TuningOptions(Value):
     objective: Objective = Objective()
     space: Mapping[str, Knob] = Field(
@@ -141,6 +150,9 @@ class TuningOptions(Value):
     quality: QualityOptions = QualityOptions()
     confirm_fleet: bool = Field(
         default=True, description="Check the recommended replicas together, behind a gateway, at the target rate."
+    )
+    strategy: Strategy = Field(
+        default=Strategy.TWIN, description="twin: ours. tpe, gp (needs torch) and random: Optuna's samplers."
     )
     seed: int = 0
 

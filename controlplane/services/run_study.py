@@ -21,7 +21,6 @@ from controlplane.services.study_search import StudySearch, open_search, reconci
 from controlplane.services.study_session import StudySession
 from controlplane.services.trial_engine import Interrupted, TrialProgress, owner
 from controlplane.services.trial_plan import with_cost
-from tuner.search import Strategy
 from tuner.study_policy import MAX_ATTEMPTS, Action, Spent, Step, next_step, spent
 from tuner.winner import choose
 
@@ -63,7 +62,6 @@ class StudyRunner:
     sleep: Callable[[float], None] = time.sleep
     on_progress: Callable[[StudyProgress], None] = _ignore
     reset_prefix_cache: Callable[[str], None] | None = None
-    strategy: Strategy = Strategy.TWIN
     quality: QualityProbe | None = None
 
     def run_next(self) -> Study | None:
@@ -88,7 +86,7 @@ class StudyRunner:
         try:
             session.check()
             remove_leftovers(self.fleet, session, sleep=self.sleep)
-            self._work(session, open_search(session.study, storage_url=self.optuna_url, strategy=self.strategy))
+            self._work(session, open_search(session.study, storage_url=self.optuna_url))
         except Interrupted:
             self._close_running(session)
         except InvalidInput as error:

@@ -21,6 +21,7 @@ from controlplane.services.check_quality import prompts_of
 from controlplane.services.rollouts import start_rollout
 from controlplane.services.study_search import feasible_points
 from tuner.first_tier import shape_of, space_for
+from tuner.search import check_strategy
 from tuner.study_policy import MIN_STARTS
 
 _ACTIONS = {
@@ -87,6 +88,7 @@ def check_study(spec: ServiceSpec, baseline: EngineConfig) -> None:
     for slo in spec.slos.latency:
         if slo.limit_ms < 1:
             raise InvalidInput(f"{slo} cannot be met", why="no engine answers within a millisecond")
+    check_strategy(spec.tuning.strategy)
     prompts_of(spec)
     feasible_points(spec, space_for(spec, baseline), shape_of(spec))
 

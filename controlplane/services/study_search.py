@@ -14,15 +14,15 @@ from controlplane.domain.fleet import StartFailure
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import Study, Trial, TrialState
 from loadtests.schedule import build_schedule
-from tuner.advisor import Candidates, Tried, candidates, point_key
+from tuner.advisor import BEYOND_BOUND
+from tuner.candidates import Candidates, Tried, candidates, point_key
 from tuner.feasibility import memory_plan, objections
 from tuner.first_tier import engine_defaults, shape_of, space_for
 from tuner.knobs.schema import load_knobs
 from tuner.objective import log_cost, smooth_cost
 from tuner.prior import CapacityOf, screen, twin_capacity
-from tuner.search import Finished, Search, Strategy
+from tuner.search import Finished, Search
 from tuner.space import Point, Space
-from tuner.surrogate import encode
 from tuner.twin.gpus import find_gpu
 from tuner.twin.predict import RequestsAt
 from tuner.twin.shapes import ModelShape
@@ -33,7 +33,7 @@ WORTHWHILE = 0.006
 """Expected improvement below which another start is not worth it: a fifth of what one capacity is uncertain by."""
 
 _MOST_POINTS = 20_000
-_SIMULATED = 160  # configurations, a few seconds on one core
+SIMULATED = 240  # configurations, some seconds on one core
 _FORECAST_S = 60.0
 _FEWEST_REQUESTS = 200
 
@@ -51,10 +51,11 @@ class StudySearch:
         return (self.capacity_of(config) or None) if self.capacity_of is not None else None
 
 
-def open_search(study: Study, *, storage_url: str | None, strategy: Strategy = Strategy.TWIN) -> StudySearch:
+def open_search(study: Study, *, storage_url: str | None) -> StudySearch:
     """Return the search of a study, going on with its record where there is one.
 
-    Raises InvalidInput when no point of the space is feasible, Unavailable when the record cannot be opened.
+    Raises InvalidInput when no point of the space is feasible or the strategy cannot run here, Unavailable when the
+    record cannot be opened.
     """
     spec = study.spec
     space = space_for(spec, study.baseline)
@@ -64,7 +65,7 @@ def open_search(study: Study, *, storage_url: str | None, strategy: Strategy = S
     capacity_of = None if shape is None else forecaster(spec, shape)
     outlook = None
     if capacity_of is not None:
-        outlook = screen(configs, encode(space, points), capacity_of, effort=_SIMULATED, seed=spec.tuning.seed)
+        outlook = screen(space, points, capacity_of, effort=SIMULATED, seed=spec.tuning.seed)
     rooms = None if shape is None else np.array([_room_gib(spec, config, shape) for config in configs])
     # A trial takes about the same time whatever it tries, but on more or fewer GPUs: their seconds are what it costs.
     gpus = np.sqrt([float(config.gpus_per_replica) for config in configs])
@@ -74,7 +75,7 @@ def open_search(study: Study, *, storage_url: str | None, strategy: Strategy = S
         study.study_id,
         among,
         storage_url=storage_url,
-        strategy=strategy,
+        strategy=spec.tuning.strategy,
         seed=spec.tuning.seed,
         worthwhile=WORTHWHILE,
     )
@@ -148,9 +149,12 @@ def taught(spec: ServiceSpec, trial: Trial) -> Finished | None:
         told = smooth_cost(spec, trial.capacity.rps, trial.config.gpus_per_replica)
         return Finished(log_cost=cost, cost=told)
     missed = [level.rate_rps for level in trial.levels if not level.passed]
-    bound = math.log(trial.config.gpus_per_replica / min(missed)) if missed else None
-    burst = trial.start_failure is StartFailure.OUT_OF_MEMORY
-    return Finished(at_least=bound, ran_out_of_memory=burst, reason=trial.reason or "")
+    if not missed:
+        burst = trial.start_failure is StartFailure.OUT_OF_MEMORY
+        return Finished(ran_out_of_memory=burst, reason=trial.reason or "")
+    gpus = trial.config.gpus_per_replica
+    expected = smooth_cost(spec, min(missed) * math.exp(-BEYOND_BOUND), gpus)
+    return Finished(at_least=math.log(gpus / min(missed)), cost=expected, reason=trial.reason or "")
 
 
 def reconcile(spec: ServiceSpec, search: Search, trials: Sequence[Trial], *, shared: bool = False) -> None:

@@ -14,7 +14,8 @@ from controlplane.domain.study import Study, StudyState, TrialKind
 from controlplane.services.studies import check_resumable, create_study, resume_study
 from controlplane.services.study_search import open_search
 from tests.unit.study_world import World, service_spec
-from tuner.advisor import Tried, advise
+from tuner.advisor import advise
+from tuner.candidates import Tried
 
 CHAT = ServiceName("chat")
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
 import pytest
 
 from controlplane.domain.engine import EngineConfig
-from controlplane.domain.errors import Unavailable
-from tuner.advisor import Candidates, Outlook, Tried, advise, candidates, measurements, point_key
-from tuner.search import Finished, Proposal, Search, Strategy
+from controlplane.domain.errors import InvalidInput, Unavailable
+from controlplane.domain.service import Strategy
+from tuner.advisor import advise, measurements
+from tuner.candidates import Candidates, Outlook, Tried, candidates, point_key
+from tuner.prior import screen
+from tuner.search import Finished, Proposal, Search, gp_available
+from tuner.search_sampler import distributions, point_of
 from tuner.space import Dimension, Point, Space
 from tuner.surrogate import Array, Belief, believe, column_groups
 
@@ -234,6 +239,84 @@ def test_kernels_no_trial_ran_get_a_last_look_before_the_search_ends() -> None:
     assert advice.row is not None
     assert POINTS[advice.row]["quantization"] == "fp8"
     assert "last look" in advice.reason
+
+
+def test_the_best_settings_get_a_last_look_on_kernels_that_were_only_tried_beyond_a_cliff() -> None:
+    """The twin sent fp8's one trial to 8192 tokens, which miss the limit; at the incumbent's 512 it is better."""
+    cliff = np.array([_cliff(point) for point in POINTS])
+    forecast = np.array([_cliff({**point, "max-num-batched-tokens": 512}) + _slope(point) for point in POINTS])
+    known = [row for row, point in enumerate(POINTS) if not point["quantization"]]
+    beyond = ROWS[point_key({"max-num-seqs": 128, "quantization": "fp8", "max-num-batched-tokens": 8192})]
+    tried = [Tried(POINTS[row], log_cost=cliff[row]) for row in (*known, beyond)]
+    advice = advise(among(forecast), tried, worthwhile=0.9)
+    assert advice.row is not None
+    assert "last look" in advice.reason
+    assert cliff[advice.row] == cliff.min()
+
+
+def _cliff(point: Point) -> float:
+    """Only the smallest token budget meets the limit; there fp8 is a third cheaper."""
+    tokens = float(point["max-num-batched-tokens"] or 0)
+    return (1.5 if tokens > 512 else 0.0) - (0.3 if point["quantization"] else 0.0) + 0.01 * _spare(point)
+
+
+def _slope(point: Point) -> float:
+    """The twin expects a little of more tokens."""
+    return -0.05 * math.log2(float(point["max-num-batched-tokens"] or 1) / 512)
+
+
+def _spare(point: Point) -> float:
+    return abs(math.log2(float(point["max-num-seqs"] or 1) / 128))
+
+
+def test_the_twin_s_own_best_is_simulated_also_beyond_a_cliff() -> None:
+    """It lies beyond a cliff, along one flag from the best on this side, so nothing smooth leads there."""
+    space = Space(
+        base=EngineConfig(),
+        dimensions=(
+            Dimension(flag="max-num-seqs", choices=tuple(range(16, 336, 16))),
+            Dimension(flag="quantization", choices=(None, "fp8")),
+            Dimension(flag="max-num-batched-tokens", choices=tuple(range(512, 10752, 512))),
+        ),
+    )
+    points = list(space.points())
+
+    def capacity(config: EngineConfig) -> float:
+        flags = config.flags
+        if flags.get("max-num-batched-tokens") != 512:
+            return (5.0 if flags.get("quantization") else 4.0) + int(str(flags["max-num-seqs"])) / 1000
+        return 10.0 if int(str(flags["max-num-seqs"])) > 200 and flags.get("quantization") else 1.0
+
+    outlooks = [screen(space, points, capacity, effort=200, seed=seed) for seed in range(10)]
+    assert [math.exp(-found.log_cost.min()) for found in outlooks if found] == pytest.approx([10.0] * 10)
+
+
+def test_a_dropped_candidate_is_told_as_dear_not_as_infeasible(tmp_path: Path) -> None:
+    search = opened(tmp_path)
+    proposal = search.ask()
+    assert isinstance(proposal, Proposal)
+    search.tell(proposal.number, Finished(at_least=-1.0, cost=0.4))
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/optuna.db")
+    assert (study.trials[0].value, study.trials[0].constraints) == (0.4, {"runs_within_limits": 0.0})
+
+
+@pytest.mark.parametrize("sampler", [optuna.samplers.TPESampler(seed=1), optuna.samplers.RandomSampler(seed=1)])
+def test_a_plain_optuna_sampler_goes_on_with_our_study(tmp_path: Path, sampler: optuna.samplers.BaseSampler) -> None:
+    run(opened(tmp_path), 12)
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/optuna.db", sampler=sampler)
+    ours = len(study.trials)
+    study.optimize(lambda trial: math.exp(cost(point_of(SPACE, _suggested(trial)))), n_trials=3)
+    assert [trial.state.name for trial in study.trials[ours:]] == ["COMPLETE"] * 3
+
+
+def _suggested(trial: optuna.Trial) -> dict[str, Any]:
+    return {name: trial._suggest(name, distribution) for name, distribution in distributions(SPACE).items()}
+
+
+@pytest.mark.skipif(gp_available(), reason="torch is here")
+def test_optuna_s_gp_sampler_without_torch_is_refused_with_what_is_allowed(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="twin, tpe, random"):
+        opened(tmp_path, Strategy.GP)
 
 
 def test_without_a_twin_the_neighbours_of_what_could_not_run_come_last() -> None:

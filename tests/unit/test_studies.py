@@ -10,9 +10,11 @@ import pytest
 from controlplane.domain.base import ServiceName, StudyId
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound
 from controlplane.domain.rollout import RolloutState
+from controlplane.domain.service import Strategy
 from controlplane.domain.study import Study, StudyState
 from controlplane.services.studies import abort_study, apply_recommendation, create_study, pause_study, resume_study
 from tests.unit.study_world import SPACE, World, service_spec
+from tuner.search import gp_available
 
 
 def created(world: World, **options: Any) -> Study:
@@ -82,6 +84,14 @@ def test_an_unknown_service_is_not_found(tmp_path: Path) -> None:
 def test_the_hopeless_is_refused_before_a_gpu_is_spent(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         created(world_with(tmp_path, **changes))
+
+
+@pytest.mark.skipif(gp_available(), reason="torch is here")
+def test_a_strategy_that_cannot_run_here_is_refused_with_those_that_can(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    with pytest.raises(InvalidInput, match="twin, tpe, random"):
+        created(world, overrides={"strategy": "gp"})
+    assert created(world, overrides={"strategy": "tpe"}).spec.tuning.strategy is Strategy.TPE
 
 
 def test_pause_resume_and_abort_are_events_with_their_reason(tmp_path: Path) -> None:

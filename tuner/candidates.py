@@ -1,0 +1,103 @@
+"""What may be started, what is known of it, what trials said, and what the search advises: the values it thinks in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuner.space import Point, Space
+from tuner.surrogate import Array, encode
+
+Mask = NDArray[np.bool_]
+
+MEASUREMENT_SD = 0.03
+"""Standard deviation of a measured log capacity: the ladder stops at about 5 % of width."""
+
+
+class Outlook:
+    """The twin's log cost per point: simulated for some, interpolated for the rest until somebody looks closer."""
+
+    def __init__(self, log_cost: Array, simulated: Mask, simulate: Callable[[int], float | None]) -> None:
+        self.log_cost = log_cost
+        self._simulated = simulated
+        self._simulate = simulate
+
+    def look_at(self, row: int) -> bool:
+        """Simulate a row that was only interpolated; say whether that changed anything."""
+        if self._simulated[row]:
+            return False
+        self._simulated[row] = True
+        found = self._simulate(row)
+        if found is None:
+            return False
+        self.log_cost[row] = found
+        return True
+
+
+class Candidates(NamedTuple):
+    """Everything that may be started. All sequences have one entry per point.
+
+    `outlook` is what the twin expects, None without a twin; `room_gib` what the memory model leaves for the KV cache
+    per GPU (NaN unknown); `trial_s` what a trial is expected to cost: GPU-seconds, or anything in proportion to them.
+    `row_of` finds a point's row by its key.
+    """
+
+    space: Space
+    points: Sequence[Point]
+    features: Array
+    outlook: Outlook | None
+    room_gib: Array
+    trial_s: Array
+    row_of: Mapping[tuple[tuple[str, object], ...], int]
+    earlier: Sequence[Tried] = ()
+    """What an earlier study measured: evidence with wide noise, never counted as tried here."""
+
+    @property
+    def forecast(self) -> Array | None:
+        """The twin's log cost per point."""
+        return None if self.outlook is None else self.outlook.log_cost
+
+
+class Tried(NamedTuple):
+    """One finished trial: its log cost, or `at_least` when it was dropped, or neither when it could not start."""
+
+    point: Point
+    log_cost: float | None = None
+    at_least: float | None = None
+    ran_out_of_memory: bool = False
+
+
+class Advice(NamedTuple):
+    """The row to start next and what is expected of it; `row` None means stop, `reason` says why."""
+
+    row: int | None
+    reason: str
+    expected_improvement: float = 0.0
+    expected_log_cost: float | None = None
+    best_row: int | None = None
+    """The row with the most to gain, also where that is too little to start it."""
+
+
+def candidates(
+    space: Space, points: Sequence[Point], *, outlook: Outlook | None, room_gib: Array | None, trial_s: Array | None
+) -> Candidates:
+    """Return the candidates; what is unknown may be left out."""
+    count = len(points)
+    return Candidates(
+        space=space,
+        points=points,
+        features=encode(space, points),
+        outlook=outlook,
+        room_gib=np.full(count, math.nan) if room_gib is None else room_gib,
+        trial_s=np.ones(count) if trial_s is None else trial_s,
+        row_of={point_key(point): row for row, point in enumerate(points)},
+    )
+
+
+def point_key(point: Point) -> tuple[tuple[str, object], ...]:
+    """Return a hashable name of a point. True and 1 differ."""
+    return tuple((flag, (type(value).__name__, value)) for flag, value in point.items())
