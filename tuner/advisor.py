@@ -104,12 +104,11 @@ def _open_rows(
     allowed = np.ones(len(among.points), dtype=bool)
     taken = [index.get(point_key(point)) for point in (*(t.point for t in tried), *pending)]
     allowed[[row for row in taken if row is not None]] = False
-    burst = [index.get(point_key(t.point)) for t in tried if t.ran_out_of_memory]
-    rooms = [among.room_gib[row] for row in burst if row is not None and not math.isnan(among.room_gib[row])]
-    if rooms:
-        # Whatever leaves as little room as a start that ran out of memory would run out of it too.
-        allowed &= ~(among.room_gib <= max(rooms))
-    return allowed
+    rooms = [(t, among.room_gib[row]) for t in tried if (row := index.get(point_key(t.point))) is not None]
+    burst = [room for t, room in rooms if t.ran_out_of_memory and not math.isnan(room)]
+    # What leaves as little room as a start that burst bursts too, unless something with no more room did start.
+    started = min((r for t, r in rooms if not (t.log_cost is None and t.at_least is None)), default=math.inf)
+    return allowed & ~((among.room_gib <= max(burst, default=-math.inf)) & (among.room_gib < started))
 
 
 def _lying(

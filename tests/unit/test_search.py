@@ -147,6 +147,13 @@ def test_what_leaves_as_little_memory_as_a_burst_is_not_tried() -> None:
     assert advice.row > 40
 
 
+def test_a_burst_with_no_less_memory_than_one_that_started_says_nothing_of_memory() -> None:
+    same = np.full(len(POINTS), 20.0)
+    known = [Tried(POINTS[0], log_cost=cost(POINTS[0])), Tried(POINTS[40], ran_out_of_memory=True)]
+    advice = advise(among(room_gib=same), known, worthwhile=0.01)
+    assert advice.row not in (None, 0, 40)
+
+
 def test_a_failed_experiment_is_never_learnt_from(tmp_path: Path) -> None:
     search = opened(tmp_path)
     proposal = search.ask()
