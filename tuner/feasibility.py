@@ -24,12 +24,16 @@ def objections(
 
     `defaults` are the engine's values of flags left out. Without a shape only rules between flags are checked.
     """
-    found = [*_gpu_rules(config, pool), *_batch_rules(config, defaults)]
-    if shape is not None:
-        found += _shape_rules(config, shape)
-    if shape is not None and not found:
-        found += _memory_rules(config, shape, pool)
-    return tuple(found)
+    found = contradictions(config, pool=pool, shape=shape, defaults=defaults)
+    return found if shape is None or found else tuple(_memory_rules(config, shape, pool))
+
+
+def contradictions(
+    config: EngineConfig, *, pool: GpuPool, shape: ModelShape | None, defaults: Mapping[str, FlagValue]
+) -> tuple[str, ...]:
+    """Return what no engine could start with, by the flags, the model and the number of GPUs alone."""
+    shape_rules = [] if shape is None else _shape_rules(config, shape)
+    return (*_gpu_rules(config, pool), *_batch_rules(config, defaults), *shape_rules)
 
 
 def memory_plan(config: EngineConfig, *, pool: GpuPool, shape: ModelShape) -> MemoryPlan | None:

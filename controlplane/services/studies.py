@@ -19,7 +19,7 @@ from controlplane.domain.study import STUDY_FINAL, EarlierCapacity, Study, Study
 from controlplane.ports import Store
 from controlplane.services.check_quality import prompts_of
 from controlplane.services.rollouts import start_rollout
-from controlplane.services.study_search import feasible_points
+from controlplane.services.study_search import check_baseline, feasible_points
 from tuner.first_tier import shape_of, space_for
 from tuner.search import check_strategy
 from tuner.study_policy import MIN_STARTS
@@ -72,13 +72,7 @@ def create_study(
 
 def check_study(spec: ServiceSpec, baseline: EngineConfig) -> None:
     """Refuse what can be known to be hopeless before a GPU is spent. Raises InvalidInput."""
-    budget = spec.tuning.budget
-    if budget.engine_starts < MIN_STARTS:
-        raise InvalidInput(
-            f"a budget of {budget.engine_starts} engine starts is too small",
-            why="baseline, one candidate, and both again to confirm what was found",
-            allowed=f"{MIN_STARTS} or more",
-        )
+    _check_budget(spec, baseline)
     ceiling = spec.slos.max_usd_per_hour
     if ceiling is not None and ceiling < spec.gpus.price_usd_per_gpu_hour:
         raise InvalidInput(
@@ -90,7 +84,36 @@ def check_study(spec: ServiceSpec, baseline: EngineConfig) -> None:
             raise InvalidInput(f"{slo} cannot be met", why="no engine answers within a millisecond")
     check_strategy(spec.tuning.strategy)
     prompts_of(spec)
+    check_baseline(spec, baseline, shape_of(spec))
     feasible_points(spec, space_for(spec, baseline), shape_of(spec))
+
+
+def _check_budget(spec: ServiceSpec, baseline: EngineConfig) -> None:
+    """Refuse a budget that cannot hold baseline, one candidate and the confirmation, however short they turn out."""
+    budget, levels = spec.tuning.budget, spec.tuning.levels
+    needed = "baseline, one candidate, and both again to confirm what was found"
+    if budget.engine_starts < MIN_STARTS:
+        raise InvalidInput(
+            f"a budget of {budget.engine_starts} engine starts is too small",
+            why=needed,
+            allowed=f"{MIN_STARTS} or more",
+        )
+    trial_s = (levels.warmup_s + levels.min_s) / spec.engine.time_lapse
+    at_least = f"{needed}, each at least one level of {trial_s:g} s"
+    gpu_hours = trial_s * (MIN_STARTS // 2) * (baseline.gpus_per_replica + 1) / 3600
+    if budget.gpu_hours is not None and budget.gpu_hours < gpu_hours:
+        raise InvalidInput(
+            f"a budget of {budget.gpu_hours:g} GPU-hours is too small",
+            why=at_least,
+            allowed=f"more than {gpu_hours:.2g}, engine starts come on top",
+        )
+    wall_s = trial_s * MIN_STARTS / 2  # two workers at best: nothing is confirmed before it was found
+    if budget.wall_clock_s is not None and budget.wall_clock_s < wall_s:
+        raise InvalidInput(
+            f"a budget of {budget.wall_clock_s:g} s is too small",
+            why=at_least,
+            allowed=f"more than {wall_s:g} s, engine starts come on top",
+        )
 
 
 def check_resumable(study: Study, spec: ServiceSpec) -> None:

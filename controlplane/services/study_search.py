@@ -16,7 +16,7 @@ from controlplane.domain.study import Study, Trial, TrialState
 from loadtests.schedule import build_schedule
 from tuner.advisor import BEYOND_BOUND
 from tuner.candidates import Candidates, Tried, candidates, point_key
-from tuner.feasibility import memory_plan, objections
+from tuner.feasibility import contradictions, memory_plan, objections
 from tuner.first_tier import engine_defaults, shape_of, space_for
 from tuner.knobs.schema import load_knobs
 from tuner.objective import log_cost, smooth_cost
@@ -121,6 +121,14 @@ def feasible_points(spec: ServiceSpec, space: Space, shape: ModelShape | None) -
         why = "; ".join(sorted(complaints)[:3]) or "it holds only the baseline"
         raise InvalidInput("the search space holds nothing to try", why=why)
     return points
+
+
+def check_baseline(spec: ServiceSpec, baseline: EngineConfig, shape: ModelShape | None) -> None:
+    """Refuse a baseline that no engine could start with. Raises InvalidInput."""
+    defaults = engine_defaults(load_knobs(spec.engine.version), find_gpu(spec.gpus.type))
+    found = contradictions(baseline, pool=spec.gpus, shape=shape, defaults=defaults)
+    if found:
+        raise InvalidInput("the baseline cannot run, so nothing can be compared with it", why="; ".join(found))
 
 
 def forecaster(spec: ServiceSpec, shape: ModelShape) -> CapacityOf:

@@ -56,6 +56,16 @@ def test_an_unknown_service_is_not_found(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"tuning": {"space": SPACE, "budget": {"engine_starts": 3}}}, "engine starts is too small"),
+        ({"tuning": {"space": SPACE, "budget": {"gpu_hours": 0.0001}}}, "GPU-hours is too small"),
+        ({"tuning": {"space": SPACE, "budget": {"wall_clock_s": 5}}}, "a budget of 5 s is too small"),
+        (
+            {"engine": {"kind": "emulator", "version": "0.26", "flags": {"tensor-parallel-size": 3}}},
+            "the baseline cannot run.*attention heads cannot be divided",
+        ),
+        (
+            {"engine": {"kind": "emulator", "version": "0.26", "flags": {"tensor-parallel-size": 16}}},
+            "the baseline cannot run.*needs 16 GPUs, there are 4",
+        ),
         ({"tuning": {"space": {"max-num-seq": {"choices": [1]}}}}, "did you mean --max-num-seqs"),
         ({"engine": {"kind": "emulator", "version": "0.26", "flags": {"max-nm-seqs": 1}}}, "did you mean"),
         ({"tuning": {"space": {"tensor-parallel-size": {"choices": [3]}}}}, "attention heads cannot be divided"),
