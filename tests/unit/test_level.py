@@ -147,3 +147,9 @@ def test_an_overloaded_generator_is_neither_pass_nor_certain_fail() -> None:
     outcome = LevelJudge(SLOS, OPTIONS).conclude(report([record(0, 1)], validity="invalid", invalid_reason="lag"))
     assert (outcome.passed, outcome.certain, outcome.reason) == (False, False, "lag")
     assert outcome.pressure is None
+
+
+def test_a_burst_of_misses_in_the_first_seconds_does_not_fail_the_whole_level() -> None:
+    # Six of the first sixteen miss: taken for independent, that excludes one in ten. The rest of the level is fine.
+    records = [record(i, 900 if i < 6 else 100) for i in range(600)]
+    assert watch(LevelJudge(SLOS, OPTIONS, planned=600, may_pass_early=False), records, [3]) is None
