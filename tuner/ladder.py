@@ -9,6 +9,9 @@ fail, because a queue that grows slowly shows late. So an early pass only says w
 low end of the final bracket is always a level that ran its whole time, and near a known failure a level may not pass
 early at all (`may_pass_early`). Failures are cheap (8-40 s), whole passes are what a ladder costs.
 
+The interval is `precision` to both sides of the found capacity and never less than the bracket. A level within noise of
+its limit is no firm end of one: the interval then reaches one more `precision` beyond it.
+
 How far a level was from its limits says where the capacity lies: `pressure` is the worst miss ratio over the allowed
 one, and the next rate is where a straight line through the logarithms of the two nearest pressures crosses 1.
 """
@@ -29,6 +32,7 @@ _ROOM = 1.5  # final brackets between an early pass and the nearest failure
 _NEAR_WIDTH = 1.4  # final brackets between two levels near their limit
 _NEAR_PRESSURE = 2.0
 _FAR_PRESSURE = 4.0  # a level this far from its limits tells only the direction
+_DOUBTFUL_PRESSURE = 1.25  # run again, a level this near may end the other way: one miss in ten, 2 % of latency
 
 
 class LadderOptions(Value):
@@ -114,9 +118,16 @@ class Ladder(Value):
         if math.isinf(high):
             return Capacity(rps=low, low_rps=low, high_rps=low, censored=True)
         found, off = self._crossing(low, high), 1 + self.options.precision
+        least, most = self._end(low, 1 / off), self._end(high, off)
         if high / low > math.pow(self.options.width, _NEAR_WIDTH) * (1 + 1e-9):  # it ran out of levels
-            return Capacity(rps=found, low_rps=low, high_rps=high)
-        return Capacity(rps=found, low_rps=found / off, high_rps=found * off)
+            return Capacity(rps=found, low_rps=least, high_rps=most)
+        return Capacity(rps=found, low_rps=min(found / off, least), high_rps=max(found * off, most))
+
+    def _end(self, rate: float, outward: float) -> float:
+        """Return an end of the interval: farther out than the bracket's where the verdict there could be noise."""
+        pressure = self._pressure(rate)
+        doubtful = pressure is not None and max(pressure, 1 / pressure) < _DOUBTFUL_PRESSURE
+        return rate * outward if doubtful else rate
 
     def _highest_pass(self, *, firm: bool) -> float:
         high = self.high_rps
