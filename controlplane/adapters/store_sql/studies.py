@@ -39,18 +39,26 @@ class Studies(Documents[Study]):
 
     def claim(self, worker: str, *, now: datetime, lease_s: float) -> Versioned[Study] | None:
         """Take the oldest study nobody works on; None if there is none. No two claimants get the same pending one."""
-        free = _claimable(now - timedelta(seconds=lease_s))
-        oldest = sa.select(STUDIES).where(free).order_by(STUDIES.c.seq).limit(1)
+        stale_before = now - timedelta(seconds=lease_s)
+        oldest = sa.select(STUDIES).where(_claimable(stale_before)).order_by(STUDIES.c.seq).limit(1)
         if not self._database.is_sqlite:
             oldest = oldest.with_for_update(skip_locked=True)  # SQLite lets one writer in at a time anyway
-        return self._take(oldest, worker, now=now, lease_s=lease_s)
+        with self._database.write() as connection:
+            row = connection.execute(oldest).one_or_none()
+            # Between the query's snapshot and its lock another may have taken the study: PostgreSQL then looks at the
+            # row again, but not at the claims. The next statement sees them.
+            while row is not None and row.state == StudyState.RUNNING.value and _is_held(connection, row, stale_before):
+                row = connection.execute(oldest).one_or_none()
+            return None if row is None else self._taken(connection, row, worker, now=now, lease_s=lease_s)
 
     def join(self, study_id: StudyId, worker: str, *, now: datetime, lease_s: float) -> Versioned[Study] | None:
         """Take a study beside others; None when it is not to be worked on."""
         named = sa.select(STUDIES).where(STUDIES.c.study_id == study_id, STUDIES.c.state.in_(_UNDER_WAY))
         if not self._database.is_sqlite:
             named = named.with_for_update()
-        return self._take(named, worker, now=now, lease_s=lease_s)
+        with self._database.write() as connection:
+            row = connection.execute(named).one_or_none()
+            return None if row is None else self._taken(connection, row, worker, now=now, lease_s=lease_s)
 
     def heartbeat(self, study_id: StudyId, worker: str, *, now: datetime) -> bool:
         """Renew a claim; False when it was dropped."""
@@ -70,16 +78,14 @@ class Studies(Documents[Study]):
             rows = connection.execute(query.order_by(CLAIMS.c.worker)).all()
         return [StudyClaim(row.worker, row.heartbeat_at) for row in rows]
 
-    def _take(self, query: sa.Select[Any], worker: str, *, now: datetime, lease_s: float) -> Versioned[Study] | None:
-        with self._database.write() as connection:
-            row = connection.execute(query).one_or_none()
-            if row is None:
-                return None
-            study = decode(Study, row.document)
-            taken = study.evolve(state=StudyState.RUNNING, started_at=study.started_at or now)
-            changes = {**self._row(taken), "version": row.version + 1}
-            connection.execute(STUDIES.update().where(STUDIES.c.seq == row.seq).values(changes))
-            _replace_claim(connection, study.study_id, worker, now=now, lease_s=lease_s)
+    def _taken(
+        self, connection: sa.Connection, row: sa.Row[Any], worker: str, *, now: datetime, lease_s: float
+    ) -> Versioned[Study]:
+        study = decode(Study, row.document)
+        taken = study.evolve(state=StudyState.RUNNING, started_at=study.started_at or now)
+        changes = {**self._row(taken), "version": row.version + 1}
+        connection.execute(STUDIES.update().where(STUDIES.c.seq == row.seq).values(changes))
+        _replace_claim(connection, study.study_id, worker, now=now, lease_s=lease_s)
         return Versioned(taken, row.version + 1)
 
 
@@ -92,6 +98,11 @@ def _replace_claim(connection: sa.Connection, study_id: StudyId, worker: str, *,
     gone = CLAIMS.delete().where(CLAIMS.c.study_id == study_id, sa.or_(lost, CLAIMS.c.worker == worker))
     connection.execute(gone)
     connection.execute(CLAIMS.insert().values(study_id=study_id, worker=worker, heartbeat_at=now))
+
+
+def _is_held(connection: sa.Connection, row: sa.Row[Any], stale_before: datetime) -> bool:
+    living = sa.select(CLAIMS.c.worker).where(CLAIMS.c.study_id == row.study_id, CLAIMS.c.heartbeat_at >= stale_before)
+    return connection.execute(living.limit(1)).one_or_none() is not None
 
 
 def _claimable(stale_before: datetime) -> sa.ColumnElement[bool]:
