@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from controlplane.domain.engine import EngineConfig, FlagValue, canonical_flag
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.launch import without_emulator_flags
-from controlplane.domain.service import Knob, ServiceSpec
+from controlplane.domain.service import EngineOptions, Knob, ServiceSpec
 from controlplane.domain.workload import SyntheticWorkload
-from tuner.knobs.schema import KnobSchema, check_flags, load_knobs
+from tuner.knobs.schema import KnobSchema, check_flags, knobs_of
 from tuner.space import Dimension, Requirement, Space, dimension_of
 from tuner.twin.gpus import Gpu, find_gpu
 from tuner.twin.shapes import ModelShape, load_shape
@@ -36,14 +36,14 @@ def space_for(spec: ServiceSpec, baseline: EngineConfig) -> Space:
 
     Raises InvalidInput for a flag or value the vLLM version does not know.
     """
-    schema = load_knobs(spec.engine.version)
+    schema = knobs_of(spec.engine)
     gpu = find_gpu(spec.gpus.type)
     defaults = engine_defaults(schema, gpu)
     knobs = spec.tuning.space or dict(_first_tier(spec, gpu))
     dimensions = tuple(_dimension(flag, knob, defaults) for flag, knob in knobs.items())
     space = Space(base=baseline, dimensions=dimensions).including(baseline)
-    check_flags(without_emulator_flags(baseline), spec.engine.version)
-    _check_choices(space, spec.engine.version)
+    check_flags(without_emulator_flags(baseline), spec.engine)
+    _check_choices(space, spec.engine)
     return space
 
 
@@ -102,9 +102,9 @@ def _dimension(flag: str, knob: Knob, defaults: Mapping[str, FlagValue]) -> Dime
     return dimension_of(name, knob, default=defaults.get(name)).evolve(requires=_REQUIREMENTS.get(name))
 
 
-def _check_choices(space: Space, version: str | None) -> None:
+def _check_choices(space: Space, engine: EngineOptions) -> None:
     """Refuse every choice the engine would refuse, before anything is started."""
     for dimension in space.dimensions:
         for value in dimension.choices:
             if value is not None:
-                check_flags(EngineConfig(flags={dimension.flag: value}), version)
+                check_flags(EngineConfig(flags={dimension.flag: value}), engine)

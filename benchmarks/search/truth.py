@@ -22,7 +22,7 @@ from controlplane.domain.errors import InvalidInput
 from controlplane.services.study_search import workload_at
 from tuner.feasibility import memory_plan, objections
 from tuner.first_tier import engine_defaults, shape_of
-from tuner.knobs.schema import load_knobs
+from tuner.knobs.schema import knobs_of
 from tuner.space import Point
 from tuner.surrogate import Array
 from tuner.twin.gpus import find_gpu
@@ -68,7 +68,7 @@ def ground_truth(scenario: Scenario, cache: Path) -> Truth:
     shape = shape_of(scenario.spec)
     assert shape is not None  # scenarios use shipped shapes
     space = scenario.space
-    defaults = engine_defaults(load_knobs(scenario.spec.engine.version), find_gpu(scenario.spec.gpus.type))
+    defaults = engine_defaults(knobs_of(scenario.spec.engine), find_gpu(scenario.spec.gpus.type))
     points, configs = [], []
     for point in space.points():
         config = space.config(point)

@@ -24,7 +24,7 @@ def revision_id(service: ServiceName, model: ModelSpec, engine: EngineOptions, c
     content = {
         "service": service,
         "model": model.model_dump(mode="json"),
-        "engine": engine.model_dump(mode="json", exclude={"flags"}),
+        "engine": engine.model_dump(mode="json", exclude={"flags", "flag_file"}),  # neither changes what starts
         "flags": dict(config.flags),
     }
     return RevisionId(f"rev-{content_hash(content)}")

@@ -41,7 +41,10 @@ class EngineOptions(Value):
     command: tuple[str, ...] | None = Field(
         default=None, description="Command template instead of the kind's own; {model} {host} {port} {args}."
     )
-    version: str | None = Field(default=None, description="vLLM version whose flags are allowed; None asks the engine.")
+    version: str | None = Field(default=None, description="vLLM version whose flags are allowed; None: 0.26.")
+    flag_file: str | None = Field(
+        default=None, description="Flags of a version that does not ship, as `fleetune knobs extract` writes them."
+    )
     flags: Mapping[str, FlagValue] = Field(default_factory=dict, description="Base flags, on every replica.")
     env: Mapping[str, str] = Field(default_factory=dict)
     start_timeout_s: float = Field(default=900, gt=0)

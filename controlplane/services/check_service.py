@@ -11,6 +11,6 @@ from tuner.knobs.schema import check_flags
 
 def check_service(spec: ServiceSpec) -> None:
     """Refuse flags that this vLLM version does not know, and a trace that cannot be read. Raises InvalidInput."""
-    check_flags(without_emulator_flags(spec.baseline), spec.engine.version)
+    check_flags(without_emulator_flags(spec.baseline), spec.engine)
     if isinstance(spec.workload, TraceWorkload):
         load_trace(spec.workload.trace)

@@ -18,7 +18,7 @@ from tuner.advisor import BEYOND_BOUND
 from tuner.candidates import Candidates, Tried, candidates, point_key
 from tuner.feasibility import contradictions, memory_plan, objections
 from tuner.first_tier import engine_defaults, shape_of, space_for
-from tuner.knobs.schema import load_knobs
+from tuner.knobs.schema import knobs_of
 from tuner.objective import log_cost, smooth_cost
 from tuner.prior import CapacityOf, screen, twin_capacity
 from tuner.search import Finished, Search
@@ -107,7 +107,7 @@ def feasible_points(spec: ServiceSpec, space: Space, shape: ModelShape | None) -
 
     Raises InvalidInput when there is no other.
     """
-    defaults = engine_defaults(load_knobs(spec.engine.version), find_gpu(spec.gpus.type))
+    defaults = engine_defaults(knobs_of(spec.engine), find_gpu(spec.gpus.type))
     baseline = space.point(space.base)
     points, complaints = [baseline], set[str]()
     for point in _some(space, spec.tuning.seed):
@@ -125,7 +125,7 @@ def feasible_points(spec: ServiceSpec, space: Space, shape: ModelShape | None) -
 
 def check_baseline(spec: ServiceSpec, baseline: EngineConfig, shape: ModelShape | None) -> None:
     """Refuse a baseline that no engine could start with. Raises InvalidInput."""
-    defaults = engine_defaults(load_knobs(spec.engine.version), find_gpu(spec.gpus.type))
+    defaults = engine_defaults(knobs_of(spec.engine), find_gpu(spec.gpus.type))
     found = contradictions(baseline, pool=spec.gpus, shape=shape, defaults=defaults)
     if found:
         raise InvalidInput("the baseline cannot run, so nothing can be compared with it", why="; ".join(found))

@@ -39,7 +39,7 @@ def what_if(spec: ServiceSpec, question: WhatIf, profile: Profile | None = None)
         why = "the twin needs its config.json: a model folder, or a shape that ships with Fleetune"
         raise InvalidInput(f"the twin does not know the model {spec.model.path}", why=why)
     config = spec.baseline.with_flags(question.flags)
-    check_flags(without_emulator_flags(config), spec.engine.version)
+    check_flags(without_emulator_flags(config), spec.engine)
     try:
         setup = resolve(shape, spec.gpus.type, config, profile)
     except DoesNotFit as refusal:

@@ -17,7 +17,7 @@ from typing import Any
 
 from controlplane.domain.errors import InvalidInput
 from tuner.knobs.annotations import Symbols, flag_from_field, read_symbols
-from tuner.knobs.schema import KnobFlag, KnobSchema, KnobType
+from tuner.knobs.schema import UNKNOWN_VERSION, KnobFlag, KnobSchema, KnobType
 
 _ARG_UTILS = "vllm/engine/arg_utils.py"
 _CLI_ARGS = ("vllm/entrypoints/openai/cli_args.py", "vllm/entrypoints/common/cli_args.py")  # up to 0.26 / by 0.33
@@ -53,7 +53,7 @@ def from_help(text: str) -> KnobSchema:
     if not flags:
         raise InvalidInput("no flags in the help text", allowed="the output of `vllm serve --help=all`")
     match = re.search(r"vLLM(?: API server)? version:? v?(\d+\.\d+\.\d+)", text)
-    return KnobSchema(version=match.group(1) if match else "0.0.0", source="vllm serve --help=all", flags=flags)
+    return KnobSchema(version=match.group(1) if match else UNKNOWN_VERSION, source="vllm serve --help=all", flags=flags)
 
 
 def as_json(schema: KnobSchema) -> str:

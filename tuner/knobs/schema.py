@@ -9,15 +9,20 @@ from collections.abc import Mapping
 from enum import StrEnum
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from controlplane.domain.base import Value
 from controlplane.domain.engine import EngineConfig, FlagValue, canonical_flag
 from controlplane.domain.errors import InvalidInput
+from controlplane.domain.service import EngineOptions, describe
+from tuner.knobs.removed import removed_flags
 
 DEFAULT_VERSION = "0.26"
+UNKNOWN_VERSION = "0.0.0"  # of a help text that does not name its version
+_EXTRACT = "`fleetune knobs extract` makes a flag file of any vLLM; engine.flag_file points to it"
 
 
 class KnobType(StrEnum):
@@ -73,33 +78,67 @@ def shipped_versions() -> tuple[str, ...]:
     return tuple(sorted(found, key=_release))
 
 
+def knobs_of(engine: EngineOptions) -> KnobSchema:
+    """Return the flags of the engine: its own flag file's, else those that ship for its version.
+
+    Raises InvalidInput when no file fits the version, or its own cannot be read or is of another version.
+    """
+    if engine.flag_file is None:
+        return load_knobs(engine.version)
+    schema = _read(Path(engine.flag_file))
+    known = schema.version != UNKNOWN_VERSION
+    if known and engine.version is not None and _release(engine.version) != _release(schema.version):
+        raise InvalidInput(
+            f"the flag file {engine.flag_file} is of another vLLM",
+            why=f"it was made from {schema.version}, engine.version is {engine.version}",
+        )
+    return schema
+
+
 @cache
 def load_knobs(version: str | None = None) -> KnobSchema:
     """Return the schema of a vLLM version ('0.26', '0.26.0', '0.26.1+cu130'); None is the default version.
 
-    A version between two shipped ones gets the older file. Raises InvalidInput when it is older than all of them.
+    A version between two shipped ones gets the older file. Raises InvalidInput when it is older or newer than all.
     """
-    wanted = _release(version or DEFAULT_VERSION)
-    fitting = [known for known in shipped_versions() if _release(known) <= wanted]
-    if not fitting:
+    wanted, shipped = _release(version or DEFAULT_VERSION), shipped_versions()
+    fitting = [known for known in shipped if _release(known) <= wanted]
+    if not fitting or wanted > _release(shipped[-1]):
         raise InvalidInput(
             f"the flags of vLLM {version} are not known",
-            why="no schema file for this version or an earlier one",
-            allowed=f"{', '.join(shipped_versions())} or a file made by `fleetune knobs extract`",
+            why=f"it is {'newer' if fitting else 'older'} than every flag file that ships",
+            allowed=f"engine.version from {shipped[0]} to {shipped[-1]}; {_EXTRACT}",
         )
     text = (resources.files("tuner.knobs") / f"vllm-{fitting[-1]}.json").read_text()
     return KnobSchema.model_validate(json.loads(text))
 
 
-def check_flags(config: EngineConfig, version: str | None = None) -> None:
-    """Refuse flags the version does not know and values they cannot take.
+def check_flags(config: EngineConfig, engine: EngineOptions) -> None:
+    """Refuse flags the engine's version does not know and values they cannot take.
 
     Raises InvalidInput naming every wrong flag, with the nearest valid name or the allowed values.
     """
-    schema = load_knobs(version)
+    schema = knobs_of(engine)
     problems = [problem for name, value in config.flags.items() if (problem := _problem(schema, name, value))]
     if problems:
-        raise InvalidInput(f"vLLM {schema.version} cannot be started like this", why="; ".join(problems))
+        asked = engine.version or schema.version
+        stand_in = _release(asked) != _release(schema.version) and schema.version != UNKNOWN_VERSION
+        raise InvalidInput(
+            f"vLLM {asked if stand_in else schema.version} cannot be started like this",
+            why="; ".join(problems),
+            allowed=f"the flags of {schema.version}, the nearest earlier file that ships; {_EXTRACT}"
+            if stand_in
+            else "",
+        )
+
+
+def _read(path: Path) -> KnobSchema:
+    try:
+        return KnobSchema.model_validate_json(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"cannot read the flag file {path}", why=str(error), allowed=_EXTRACT) from error
+    except ValidationError as error:
+        raise InvalidInput(f"{path} is no flag file", why=describe(error), allowed=_EXTRACT) from error
 
 
 def _problem(schema: KnobSchema, name: str, value: FlagValue) -> str | None:
@@ -114,6 +153,9 @@ def _problem(schema: KnobSchema, name: str, value: FlagValue) -> str | None:
 
 
 def _unknown(schema: KnobSchema, name: str) -> str:
+    removed = removed_flags().get(canonical_flag(name))
+    if removed is not None and _release(removed.lacks) <= _release(schema.version):
+        return f"--{name} {removed}"
     elsewhere = [known for known in shipped_versions() if load_knobs(known).find(name) is not None]
     nearest = schema.nearest(name)
     known_in = f" (known in {', '.join(elsewhere)})" if elsewhere else ""
