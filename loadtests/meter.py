@@ -3,7 +3,8 @@
 A *token event* is a chunk that stands for generated tokens: of a completion every chunk with a choice (vLLM sends
 empty text while a multi-byte character is incomplete); of a chat every chunk with a choice but the opening role when
 it carries nothing else. A closing finish reason without text ends the request (vLLM sends it for the end-of-sequence
-token) but is neither a gap nor a counted event. Tokens are counted by `usage` when the server sends it, else by token
+token) but is neither a gap nor a counted event. `[DONE]` ends the stream: what follows it is read and means nothing, as
+in OpenAI's own clients. Tokens are counted by `usage` when the server sends it, else by token
 ids, else one per token event.
 """
 
@@ -23,6 +24,7 @@ class TokenMeter:
     __slots__ = (
         "_after",
         "_before",
+        "_over",
         "coalesced",
         "counted_ids",
         "error",
@@ -46,6 +48,7 @@ class TokenMeter:
         self.usage_prompt: int | None = None
         self.finished = False
         self.error: str | None = None
+        self._over = False
         self._before = self._after = b""  # what surrounds the text of this stream's chunks
 
     @property
@@ -58,8 +61,10 @@ class TokenMeter:
         """Take one event that arrived at `at_ns`. What makes no sense ends up in `error`, never in a count."""
         if self.take_plain(data, at_ns):
             return
+        if self._over:
+            return
         if data == DONE:
-            self.finished = True
+            self._end()
             return
         try:
             chunk = json.loads(data)
@@ -74,6 +79,10 @@ class TokenMeter:
             self._take_chunk(chunk, at_ns)
             if self.error is None:
                 self._learn(data, chunk)
+
+    def _end(self) -> None:
+        self.finished = self._over = True
+        self._before = self._after = b""  # no later chunk is like one before
 
     def take_plain(self, data: bytes, at_ns: int) -> bool:
         """Take a chunk like the ones before; False, and nothing taken, for any other."""

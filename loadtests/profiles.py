@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import yaml
-from pydantic import Field, JsonValue, ValidationError, model_validator
+from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
 from controlplane.domain.base import Value
 from controlplane.domain.errors import InvalidInput
@@ -19,6 +19,24 @@ from loadtests.schedule import Schedule, build_schedule
 
 _MOST_REQUESTS = 2e7  # a day at 230 a second; a slip in a unit would fill the memory
 SHIPPED_DIR = Path(__file__).parent / "profiles"
+
+_LENGTHS = "prompts and lengths come from the workload or mix"
+_ONE_ANSWER = "figures are of one answer per request, generated tokens only"
+_OWNED = {
+    "model": "it is --model",
+    "stream": "answers are always streamed: there is no TTFT or TPOT otherwise",
+    "stream_options": "include_usage is always sent: tokens are counted by it",
+    "prompt": _LENGTHS,
+    "messages": _LENGTHS,
+    "input": _LENGTHS,
+    "max_tokens": _LENGTHS,
+    "max_completion_tokens": _LENGTHS,
+    "ignore_eos": "it is force_length",
+    "n": _ONE_ANSWER,
+    "best_of": _ONE_ANSWER,
+    "echo": _ONE_ANSWER,
+}
+"""Fields of a request that the generator writes itself, or that would make its figures wrong without a sign of it."""
 
 
 class Profile(Value):
@@ -42,7 +60,17 @@ class Profile(Value):
     max_model_len: int | None = Field(
         default=None, ge=1, description="Refuse prompts that would not fit with an answer."
     )
-    extra_body: dict[str, JsonValue] = Field(default_factory=dict)
+    extra_body: dict[str, JsonValue] = Field(
+        default_factory=dict, description=f"More fields of every request, e.g. top_p; none of {', '.join(_OWNED)}."
+    )
+
+    @field_validator("extra_body")
+    @classmethod
+    def _not_ours(cls, extra_body: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        taken = [f"{name} is not for extra_body ({why})" for name, why in _OWNED.items() if name in extra_body]
+        if taken:
+            raise ValueError("; ".join(taken))
+        return extra_body
 
     @model_validator(mode="after")
     def _one_source(self) -> Profile:

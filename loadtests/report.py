@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from controlplane.domain.report import Distribution, LoadTestReport, SloCheck, Validity
-from controlplane.domain.slo import LatencySlo
+from controlplane.domain.slo import LatencyMetric, LatencySlo
 from loadtests.intervals import distribution, percentile_of, ratio_interval
 from loadtests.records import RecordTable
 
@@ -89,16 +89,18 @@ def check_slo(records: RecordTable, slo: LatencySlo) -> SloCheck:
     """Judge one limit: a failed request misses it, an undefined TPOT (one token) passes.
 
     The limit is met when no more than its allowed share of all requests missed it. The measured percentile is that of
-    the requests that have the latency.
+    the requests that have the latency. A limit on TTFT or E2E that no request has is not met (no answer was streamed);
+    one on TPOT is, because answers of one token have none.
     """
     missed = _missed(records, slo)
     n, count = len(records), int(missed.sum())
     low, high = ratio_interval(count, n)
     values: Floats = getattr(records, slo.metric.value)
     ordered = np.sort(values[records.ok & ~np.isnan(values)])
+    known = len(ordered) > 0 or slo.metric is LatencyMetric.TPOT
     return SloCheck(
         slo=slo,
-        met=n > 0 and count <= slo.allowed_miss_ratio * n + 1e-9,
+        met=n > 0 and known and count <= slo.allowed_miss_ratio * n + 1e-9,
         measured=percentile_of(ordered, slo.percentile) if len(ordered) else None,
         miss_ratio=count / n if n else 0.0,
         miss_ratio_low=low,
@@ -154,7 +156,7 @@ def _lag_reason(run: Measured, records: RecordTable) -> str | None:
 def _flipped(records: RecordTable, checks: tuple[SloCheck, ...]) -> str | None:
     """Lag and blur are part of TTFT. When a limit is missed only because of them, the generator decided the verdict."""
     for check in checks:
-        if check.met or check.slo.metric.value == "tpot_ms":
+        if check.met or check.measured is None or check.slo.metric is LatencyMetric.TPOT:
             continue
         own_ms = records.own_ms if check.slo.metric.value == "ttft_ms" else records.lag_ms
         without = int(_missed(records, check.slo, own_ms).sum())

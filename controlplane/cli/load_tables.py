@@ -29,6 +29,8 @@ def print_report(report: LoadTestReport) -> None:
         highlight=False,
     )
     console.print(_latencies(report))
+    if report.completed and not report.ttft_ms.count:
+        console.print("[yellow]no TTFT and no TPOT: no answer came as a stream[/]", highlight=False)
     for reason in _unclaimed(report):
         console.print(f"[yellow]{reason}[/]", highlight=False)
     for check in report.slo_checks:

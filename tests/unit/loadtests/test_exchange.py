@@ -128,6 +128,19 @@ def test_rubbish_among_tokens_is_never_a_count(rubbish: bytes) -> None:
     assert (exchange.meter.output_tokens, exchange.meter.usage_prompt) == (3, None)
 
 
+@pytest.mark.parametrize("name", CORPUS)
+@pytest.mark.parametrize("after", [b'data: {"choices":[{"index":0,"text":" a"}]}', b'data: {"error":"x"}', b"data: {"])
+def test_what_follows_the_end_mark_means_nothing(name: str, after: bytes) -> None:
+    body = CORPUS[name].body
+    sep = b"\r\n\r\n" if b"\r\n\r\n" in body else b"\n\n"
+    end = b"" if b"[DONE]" in body else b"data: [DONE]" + sep
+    first = next(event for event in body.split(sep) if b"data:" in event)
+    plain, more = receive([chunked([body + end])]), receive([chunked([body + end, first + sep, after + sep])])
+    assert more.error is None
+    assert (more.meter.events, more.meter.output_tokens) == (plain.meter.events, plain.meter.output_tokens)
+    assert more.meter.last_ns == plain.meter.last_ns
+
+
 def test_line_break_within_a_text_is_no_token() -> None:
     """Two data lines are one with a line break between them: not JSON, though it looks like the chunk before."""
     token = b'data: {"choices":[{"index":0,"text":"%b","finish_reason":null}]}\n\n'

@@ -13,6 +13,7 @@ from loadtests.mixes import Part, SharedPrefix, Turns, build_mix
 from loadtests.profiles import load_profile, shipped_profiles
 
 SHORT = Lengths(mean=50, cv=0.2)
+GOOD = "name: a\nrate_rps: 1\nworkload: {kind: trace, trace: azure-conv-2023}"
 
 
 @pytest.mark.parametrize("name", ["agentic", "chat", "code", "embedding", "mixed", "rag", "summarise"])
@@ -30,6 +31,9 @@ def test_shipped_profiles_send_the_same_every_time(name: str) -> None:
         ("name: a\nrate_rps: -1\nworkload: {kind: trace, trace: x}", "rate_rps"),
         ("name: a\nrate_rps: 1\nspeed: 3\nworkload: {kind: trace, trace: x}", "speed: unknown field"),
         ("name: a\nrate_rps: 1", "either a workload or a mix"),
+        (f"{GOOD}\nextra_body: {{stream: false}}", "extra_body: stream is not for extra_body (answers are always"),
+        (f"{GOOD}\nextra_body: {{model: x, ignore_eos: false}}", "(it is --model); ignore_eos is not for extra_body"),
+        (f"{GOOD}\nextra_body: {{max_completion_tokens: 5}}", "prompts and lengths come from the workload or mix"),
         ("name: [", "not YAML"),
         ("just words", "it holds a text"),
     ],
@@ -39,6 +43,11 @@ def test_wrong_profiles_say_where(tmp_path: Path, text: str, message: str) -> No
     with pytest.raises(InvalidInput) as refused:
         load_profile(str(tmp_path / "p.yaml"))
     assert message in str(refused.value)
+
+
+def test_other_fields_of_a_request_are_free(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text(f"{GOOD}\nextra_body: {{top_p: 0.9, temperature: 1}}")
+    assert load_profile(str(tmp_path / "p.yaml")).extra_body == {"top_p": 0.9, "temperature": 1}
 
 
 def test_unknown_profile_names_the_known() -> None:

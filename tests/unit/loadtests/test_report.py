@@ -55,6 +55,12 @@ def test_counts_and_rates_of_a_good_run() -> None:
     assert all(check.met for check in result.slo_checks)
 
 
+def test_a_limit_on_a_latency_that_no_answer_has_is_not_met_and_not_the_generators_fault() -> None:
+    result = report(table(ttft_ms=np.nan, tpot_ms=np.nan), slos=(TTFT, TPOT))
+    assert [check.met for check in result.slo_checks] == [False, True]
+    assert result.validity is Validity.VALID
+
+
 def test_warmup_is_left_out_of_the_figures() -> None:
     result = report(table(ttft_ms=late(400, 100, 50, 9000)), warmup_s=10, duration_s=30)
     assert result.requests == 300
