@@ -97,6 +97,11 @@ def controller_pass(settings: Settings) -> Callable[[], bool]:
     return one
 
 
+def worker_identity(name: str) -> str:
+    """Return what a claim carries: `up` calls its first worker worker-1 on every host that shares a store."""
+    return f"{name}@{socket.gethostname()}:{os.getpid()}"
+
+
 def worker_pass(settings: Settings, name: str, stop: threading.Event) -> Callable[[], bool]:
     """Return one pass of a tuner worker: run the next replay, else run or help a study, until `stop` is set."""
     tester = LocustLoadTester()
@@ -116,7 +121,7 @@ def replay_runner(
         records=SpooledRecords(settings.data_dir),
         clock=utc_now,
         sleep=time.sleep,
-        worker_name=name,
+        worker_name=worker_identity(name),
         out_dir=settings.reports_dir,
         should_stop=should_stop,
     )
@@ -143,7 +148,7 @@ def study_runner(
         load_tester=load_tester or LocustLoadTester(),
         gateways=GatewayProcesses(),
         clock=utc_now,
-        worker_name=f"{name}@{socket.gethostname()}:{os.getpid()}",
+        worker_name=worker_identity(name),
         host=socket.gethostname(),
         data_dir=settings.reports_dir,
         optuna_url=store.sqlalchemy_url,

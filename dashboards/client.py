@@ -80,7 +80,7 @@ class ApiClient:
     def services(self) -> Sequence[Service]:
         return sorted(self._items(Service, "/services"), key=lambda service: service.name)
 
-    def studies(self, service: str) -> Sequence[Study]:
+    def studies(self, service: str | None = None) -> Sequence[Study]:
         return self._items(Study, "/studies", service=service)
 
     def trials(self, study_id: str) -> Sequence[Trial]:

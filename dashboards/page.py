@@ -7,7 +7,9 @@ from typing import TypeVar
 
 import streamlit as st
 
+from controlplane.domain.schedule import Schedule
 from controlplane.domain.serving import Service
+from controlplane.domain.study import StudyState
 from dashboards import components
 from dashboards.client import ApiClient, ApiDown, ApiProblem
 
@@ -63,6 +65,16 @@ def choose_one(label: str, things: Mapping[str, T], text_of: Callable[[str], str
     if len(names) == 1:
         return things[names[0]]
     return things[st.selectbox(label, names, format_func=text_of, width=460, key=key)]
+
+
+def due_replays(client: ApiClient, schedules: Sequence[Schedule]) -> None:
+    """Say of replays that are due what they do or wait for."""
+    if not any(schedule.replay_run for schedule in schedules):
+        return
+    busy = [study.study_id for study in client.studies() if study.state is StudyState.RUNNING]
+    for schedule in schedules:
+        if (text := schedule.replay_progress(busy)) is not None:
+            components.line(text)
 
 
 def no_service(title: str) -> None:

@@ -7,11 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from controlplane.cli import nouns
+from controlplane.cli.client import ApiClient
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.load_tables import print_report
 from controlplane.cli.nouns import Api, DataDir, Json, Key, Limit, Service
-from controlplane.cli.show import Column, as_json, as_table, field
+from controlplane.cli.show import Column, as_json, as_table, console, field
 from controlplane.domain.report import LoadTestReport
+from controlplane.domain.schedule import Schedule
+from controlplane.domain.study import StudyState
 
 app = typer.Typer(help="Scheduled replays: one load test again and again, each against its baseline.")
 
@@ -48,8 +51,11 @@ def list_(
     key: Key = None,
     data_dir: DataDir = nouns.HERE,
 ) -> None:
-    """List replays, newest first."""
-    rows = nouns.client(api, key, data_dir).get("/replays", service=service, limit=limit)["items"]
+    """List replays, newest first, after those that run or wait."""
+    client = nouns.client(api, key, data_dir)
+    rows = client.get("/replays", service=service, limit=limit)["items"]
+    for line in () if json else _due(client, service):
+        console.print(line, highlight=False)
     empty = "no replay yet; `fleetune schedule create SERVICE NAME --cron '0 3 * * *' --action replay --rate 5`"
     as_json(rows) if json else as_table(rows, COLUMNS, empty=empty)
 
@@ -66,3 +72,12 @@ def show(
     """Show one replay's report."""
     report = nouns.client(api, key, data_dir).get(f"/load-reports/{replay}")
     as_json(report) if json else print_report(LoadTestReport.model_validate(report))
+
+
+def _due(client: ApiClient, service: str | None) -> list[str]:
+    schedules = [Schedule.model_validate(each) for each in client.get("/schedules", service=service)["items"]]
+    if not any(schedule.replay_run for schedule in schedules):
+        return []
+    studies = client.get("/studies")["items"]
+    busy = [study["study_id"] for study in studies if study["state"] == StudyState.RUNNING]
+    return [line for schedule in schedules if (line := schedule.replay_progress(busy))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, time
 from enum import StrEnum
 
@@ -107,3 +108,16 @@ class Schedule(Value):
     last_at: AwareDatetime | None = None
     last_study: StudyId | None = None
     replay_run: ReplayRun | None = None
+
+    def replay_progress(self, busy: Sequence[StudyId]) -> str | None:
+        """Say what a due replay does or waits for, None when none is due; `busy` are the studies that run now."""
+        run = self.replay_run
+        if run is None:
+            return None
+        what = f"replay {run.number} of {self.service}/{self.spec.name}"
+        if run.worker is not None:
+            return f"{what} runs on {run.worker}"
+        why = "no worker has taken it yet"
+        if busy:
+            why = f"a worker ends its study first, and {', '.join(busy)} is running; `fleetune up --workers N` has more"
+        return f"{what} is due since {run.due_at:%Y-%m-%d %H:%M} UTC and waits: {why}"

@@ -10,7 +10,7 @@ from controlplane.domain.report import Validity
 from dashboards import charts_replay, components, markup, theme, words
 from dashboards.client import ApiClient, Replay
 from dashboards.markup import Card, Column
-from dashboards.page import choose_one, choose_service, no_service
+from dashboards.page import choose_one, choose_service, due_replays, no_service
 
 _ROWS = 20
 
@@ -25,6 +25,7 @@ def show(client: ApiClient) -> None:
     replays = client.replays(service.name)
     if not replays:
         components.headline("Replays", service.name)
+        due_replays(client, client.schedules(service.name))
         components.note(
             "No replay yet",
             "A scheduled replay sends the same load test again and again and says when the service got slower:",
@@ -38,6 +39,7 @@ def show(client: ApiClient) -> None:
         f"{service.name} · {len(series)} at {latest.report.rate_rps:g} req/s · last {words.moment(latest.at)} UTC"
     )
     components.headline(f"Replays {latest.schedule}", subtitle, pill)
+    due_replays(client, client.schedules(service.name))
     components.emulation(service.spec.engine.kind, service.spec.gpus.type, service.spec.engine.time_lapse)
     components.cards(_cards(series))
     for metric, title in (("ttft_ms", "Time to first token"), ("tpot_ms", "Time per output token")):

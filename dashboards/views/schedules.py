@@ -11,7 +11,7 @@ from dashboards import components, markup, theme, words
 from dashboards.client import ApiClient
 from dashboards.components import confirmed
 from dashboards.markup import Column
-from dashboards.page import choose_service, no_service, perform
+from dashboards.page import choose_service, due_replays, no_service, perform
 
 _ACTION = {
     ScheduledAction.TUNE: "tune, recommend only",
@@ -31,6 +31,7 @@ def show(client: ApiClient) -> None:
     components.headline("Schedules", f"{service.name} · all times UTC")
     if schedules:
         _table(schedules)
+        due_replays(client, schedules)
         _actions(client, schedules)
     else:
         text = "A schedule re-tunes or replays a service at fixed times, say every Sunday at 02:00. Add one below, or:"

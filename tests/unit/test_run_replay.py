@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from dataclasses import replace
 from datetime import time, timedelta
 from pathlib import Path
@@ -9,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from controlplane.domain.base import EngineId
+from controlplane import wiring
+from controlplane.domain.base import EngineId, StudyId
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.fleet import Engine
 from controlplane.domain.launch import engine_spec
@@ -26,6 +29,7 @@ from controlplane.services.reconcile_world import owner_of
 from controlplane.services.replay import list_replays
 from controlplane.services.run_replay import ReplayRunner
 from controlplane.services.studies import create_study
+from controlplane.settings import Settings
 from tests.builders_serving import CHAT, NOW, a_revision, a_service, a_spec
 from tests.fakes.fleet import FakeClock, FakeFleet
 from tests.fakes.killing import Killed, Killer, Moment
@@ -179,6 +183,32 @@ def test_a_firing_while_the_last_replay_waits_is_left_out(tmp_path: Path) -> Non
     site.due()
     assert site.actions == ["schedule.fired", "schedule.failed"]
     assert site.schedule.replay_run is not None
+
+
+def test_what_a_due_replay_does_or_waits_for_is_told(tmp_path: Path) -> None:
+    site = Site(tmp_path, SHADOW)
+    assert site.schedule.replay_progress([]) is None
+    site.due()
+    due = f"replay 1 of chat/nightly is due since {NOW:%Y-%m-%d %H:%M} UTC and waits: "
+    assert site.schedule.replay_progress([]) == due + "no worker has taken it yet"
+    assert "ends its study first, and chat-2 is running" in str(site.schedule.replay_progress([StudyId("chat-2")]))
+    seen: list[str | None] = []
+
+    def during(*_: Any) -> Any:
+        seen.append(site.schedule.replay_progress([]))
+        return steady(50, 10)(*_)
+
+    site.tester.target = during
+    site.worker("w1@host:7").run_next()
+    assert set(seen) == {"replay 1 of chat/nightly runs on w1@host:7"}
+
+
+def test_workers_called_alike_on_two_hosts_are_two(tmp_path: Path) -> None:
+    """Their claims carry host and process, as those of studies do."""
+    made = wiring.replay_runner(
+        Settings(data_dir=tmp_path), "worker-1", FakeLoadTester(steady(50, 10)), should_stop=lambda: False
+    )
+    assert made.worker_name == f"worker-1@{socket.gethostname()}:{os.getpid()}"
 
 
 def test_without_a_free_gpu_nothing_is_sent(tmp_path: Path) -> None:
