@@ -35,11 +35,9 @@ def advise(among: Candidates, tried: Sequence[Tried], *, pending: Sequence[Point
         measured = _without_twin(measured, tried, index)
     here = measured.rows
     measured = _with_earlier(measured, among.earlier, index)
-    belief = believe(among.features, column_groups(among.space), among.forecast, measured)
+    belief = _belief(among, measured)
     if pending:
-        belief = believe(
-            among.features, column_groups(among.space), among.forecast, _lying(measured, belief, pending, index)
-        )
+        belief = _belief(among, _lying(measured, belief, pending, index))
     best = min((t.log_cost for t in tried if t.log_cost is not None), default=None)
     if best is None:
         return _safest(among, belief, open_rows)
@@ -51,6 +49,10 @@ def advise(among: Candidates, tried: Sequence[Tried], *, pending: Sequence[Point
     if advice.row is None:
         advice = last_look(among, belief, open_rows, best, [*(t.point for t in tried), *pending]) or advice
     return advice
+
+
+def _belief(among: Candidates, measured: Measured) -> Belief:
+    return believe(among.features, column_groups(among.space), among.forecast, measured, bent=among.bent)
 
 
 def measurements(tried: Sequence[Tried], index: Mapping[tuple[tuple[str, object], ...], int]) -> Measured:

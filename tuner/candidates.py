@@ -9,10 +9,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.bends import Bend, bends
 from tuner.space import Point, Space
 from tuner.surrogate import Array, encode
 
 Mask = NDArray[np.bool_]
+
+KINDS = ("tensor-parallel-size", "quantization")
+"""What the twin has a profile of its own for: how wrong one is says little of how wrong the next one is."""
 
 MEASUREMENT_SD = 0.03
 """Standard deviation of a measured log capacity: the ladder stops at about 5 % of width."""
@@ -53,6 +57,8 @@ class Candidates(NamedTuple):
     room_gib: Array
     trial_s: Array
     row_of: Mapping[tuple[tuple[str, object], ...], int]
+    bends: Sequence[Bend] = ()
+    """How the forecast may be moved along its flags."""
     earlier: Sequence[Tried] = ()
     """What an earlier study measured: evidence with wide noise, never counted as tried here."""
 
@@ -60,6 +66,11 @@ class Candidates(NamedTuple):
     def forecast(self) -> Array | None:
         """The twin's log cost per point."""
         return None if self.outlook is None else self.outlook.log_cost
+
+    @property
+    def bent(self) -> Sequence[Array]:
+        """The twin's log cost per point, were its bends elsewhere."""
+        return () if self.outlook is None else [bend.of(self.outlook.log_cost) for bend in self.bends]
 
 
 class Tried(NamedTuple):
@@ -95,6 +106,7 @@ def candidates(
         room_gib=np.full(count, math.nan) if room_gib is None else room_gib,
         trial_s=np.ones(count) if trial_s is None else trial_s,
         row_of={point_key(point): row for row, point in enumerate(points)},
+        bends=() if outlook is None else bends(space, points, without=KINDS),
     )
 
 

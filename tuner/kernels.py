@@ -6,12 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tuner.candidates import MEASUREMENT_SD, Advice, Candidates, Mask, point_key
+from tuner.candidates import KINDS, MEASUREMENT_SD, Advice, Candidates, Mask, point_key
 from tuner.space import Point
 from tuner.surrogate import Belief
 
-KINDS = ("tensor-parallel-size", "quantization")
-"""What the twin has a profile of its own for: how wrong one is says little of how wrong the next one is."""
 _NEAR = 0.2  # log cost: a trial this close to the best of its kind speaks for it
 _WITHIN_REACH = 0.3  # log cost: how wrong a twin may be about one kind against another
 

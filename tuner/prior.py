@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.slo import LatencySlo
-from tuner.candidates import Mask, Outlook
-from tuner.kernels import KINDS
+from tuner.candidates import KINDS, Mask, Outlook
 from tuner.space import Point, Space
 from tuner.surrogate import Array, encode, interpolate
 from tuner.twin.predict import RequestsAt, capacity

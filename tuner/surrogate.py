@@ -48,6 +48,9 @@ HYPOTHESES = (
     Hypothesis(False, 1.5, 0.0, 0.9, 0.4, 0.1),
 )
 
+BENT = Hypothesis(True, 0.3, 0.3, 0.2, 0.06, 0.2)
+"""Beside these: the twin errs in where a flag begins or ceases to bind. The weight is for all such together."""
+
 _LENGTH = 0.6
 _TEMPER = 0.5
 _DOUBT = 0.1
@@ -108,22 +111,31 @@ def encode(space: Space, points: Sequence[Point]) -> Array:
     return np.array(columns, dtype=float).T.reshape(len(points), -1)
 
 
-def believe(features: Array, groups: Sequence[int], forecast: Array | None, measured: Measured) -> Belief:
+def believe(
+    features: Array, groups: Sequence[int], forecast: Array | None, measured: Measured, *, bent: Sequence[Array] = ()
+) -> Belief:
     """Return what to believe of every row of `features` after the trials in `measured`.
 
     `groups` says of each column which dimension it belongs to; `forecast` is the twin's log cost per row, None when
-    there is no twin for this engine.
+    there is no twin for this engine, `bent` the same with its bends elsewhere (`tuner.bends`).
     """
-    usable = [h for h in HYPOTHESES if forecast is not None or not h.trusts_forecast]
+    usable = _hypotheses(forecast, bent)
     kernels = _kernels(features, np.array(measured.all_rows, dtype=int), groups)
-    fits = [_fit(hypothesis, kernels, len(features), forecast, measured) for hypothesis in usable]
-    evidence = np.array([np.log(h.weight) / _TEMPER + fit.evidence for h, fit in zip(usable, fits, strict=True)])
+    fits = [_fit(hypothesis, kernels, len(features), base, measured) for hypothesis, base in usable]
+    evidence = np.array([np.log(h.weight) / _TEMPER + fit.evidence for (h, _), fit in zip(usable, fits, strict=True)])
     weights = np.exp(_TEMPER * (evidence - evidence.max()))
     # Trials lie where the leading hypothesis sent them, so they say little about how it fares elsewhere: none is ever
     # believed so firmly that the others no longer count.
-    prior = np.array([h.weight for h in usable])
+    prior = np.array([h.weight for h, _ in usable])
     mixed = (1 - _DOUBT) * weights / weights.sum() + _DOUBT * prior / prior.sum()
     return Belief(np.array([f.mean for f in fits]), np.array([f.sd for f in fits]), mixed)
+
+
+def _hypotheses(forecast: Array | None, bent: Sequence[Array]) -> list[tuple[Hypothesis, Array | None]]:
+    """Return each hypothesis with the forecast it goes by."""
+    plain = [(h, forecast) for h in HYPOTHESES if forecast is not None or not h.trusts_forecast]
+    moved: list[tuple[Hypothesis, Array | None]] = [(BENT._replace(weight=BENT.weight / len(bent)), b) for b in bent]
+    return plain + moved
 
 
 def column_groups(space: Space) -> tuple[int, ...]:
