@@ -10,8 +10,11 @@ import numpy as np
 from tuner.candidates import MEASUREMENT_SD, Advice, Candidates, Mask, Tried, point_key
 from tuner.kernels import last_look, unseen_kind
 from tuner.space import Point
-from tuner.surrogate import Belief, Measured, believe, column_groups
+from tuner.surrogate import Array, Belief, Measured, believe, column_groups
+from tuner.trial_time import Start
 
+COST_EXPONENT = 0.5
+"""Power of a trial's expected GPU-seconds that its expected improvement is divided by (decision 10)."""
 BEYOND_BOUND = 0.1
 """Log cost by which a dropped candidate counts as dearer than the rate it missed, for samplers that need a number."""
 _BOUND_SD = 0.06
@@ -20,11 +23,18 @@ _BROKEN_SD = 0.2
 _EARLIER_SD = 0.25  # log cost: how far an earlier study's capacity may be off under this one's traffic and version
 
 
-def advise(among: Candidates, tried: Sequence[Tried], *, pending: Sequence[Point] = (), worthwhile: float) -> Advice:
+def advise(
+    among: Candidates,
+    tried: Sequence[Tried],
+    *,
+    pending: Sequence[Point] = (),
+    worthwhile: float,
+    host: str | None = None,
+) -> Advice:
     """Return the next candidate.
 
     `pending` runs elsewhere and is not started twice. `worthwhile` is the expected improvement (share of the cost)
-    below which another start is not worth it.
+    below which another start is not worth it, `host` where it would run: what was compiled there starts sooner.
     """
     index = among.row_of
     open_rows = _open_rows(among, tried, pending, index)
@@ -45,7 +55,9 @@ def advise(among: Candidates, tried: Sequence[Tried], *, pending: Sequence[Point
     if unseen is not None:
         reason = "nothing like it was measured, and the twin is wrong there in a way of its own"
         return Advice(unseen, reason, expected_log_cost=float(belief.mean[unseen]), best_row=unseen)
-    advice = _most_improving(among, belief, open_rows, _believed_best(belief, here, best), worthwhile)
+    gain = belief.expected_improvement(_believed_best(belief, here, best), MEASUREMENT_SD)
+    trial_gpu_s = among.trial_time.expected_gpu_s(_starts(tried, index), host=host)
+    advice = _most_improving(belief, np.where(open_rows, gain, -np.inf), trial_gpu_s, worthwhile)
     if advice.row is None:
         advice = last_look(among, belief, open_rows, best, [*(t.point for t in tried), *pending]) or advice
     return advice
@@ -71,7 +83,7 @@ def _without_twin(
     Nothing else keeps a search without a twin from the neighbours of a start that ran out of memory; and it is so
     unsure of how bad a dropped candidate is that its neighbours would be dropped one after the other.
     """
-    broken = [t for t in tried if t.log_cost is None and t.at_least is None]
+    broken = [t for t in tried if not t.ran]
     rows = [row for t in broken if (row := index.get(point_key(t.point))) is not None]
     dropped = [floor + BEYOND_BOUND for _, floor in measured.floors]
     cost = max([*measured.log_costs, *dropped], default=0.0) + _BROKEN_MARGIN
@@ -109,7 +121,7 @@ def _open_rows(
     rooms = [(t, among.room_gib[row]) for t in tried if (row := index.get(point_key(t.point))) is not None]
     burst = [room for t, room in rooms if t.ran_out_of_memory and not math.isnan(room)]
     # What leaves as little room as a start that burst bursts too, unless something with no more room did start.
-    started = min((r for t, r in rooms if not (t.log_cost is None and t.at_least is None)), default=math.inf)
+    started = min((r for t, r in rooms if t.ran), default=math.inf)
     return allowed & ~((among.room_gib <= max(burst, default=-math.inf)) & (among.room_gib < started))
 
 
@@ -140,18 +152,18 @@ def _believed_best(belief: Belief, seen: Sequence[int], lowest: float) -> float:
     return float(belief.mean[rows][np.argmin((belief.mean + belief.sd)[rows])]) if rows else lowest
 
 
-def _most_improving(
-    among: Candidates,
-    belief: Belief,
-    open_rows: Mask,
-    best: float,
-    worthwhile: float,
-) -> Advice:
-    gain = np.where(open_rows, belief.expected_improvement(best, MEASUREMENT_SD), -np.inf)
+def _starts(tried: Sequence[Tried], index: Mapping[tuple[tuple[str, object], ...], int]) -> list[Start]:
+    """Return the engine starts that got as far as serving; only those surely left a compiled model behind."""
+    placed = [(trial, row) for trial in tried if (row := index.get(point_key(trial.point))) is not None]
+    return [Start(row, t.start_s, t.levels_s, t.host) for t, row in placed if t.ran]
+
+
+def _most_improving(belief: Belief, gain: Array, trial_gpu_s: Array, worthwhile: float) -> Advice:
+    """Return what gains most for its trial's GPU-seconds, unless even the largest gain is not worthwhile."""
     largest = float(gain.max())
     if largest < worthwhile:
         reason = f"expected improvement {largest:.1%} is below the measurement noise ({worthwhile:.1%})"
         return Advice(None, reason, largest, best_row=int(np.argmax(gain)))
-    row = int(np.argmax(gain / among.trial_s))
+    row = int(np.argmax(gain / trial_gpu_s**COST_EXPONENT))
     reason = f"expected improvement {gain[row]:.1%}"
     return Advice(row, reason, float(gain[row]), float(belief.mean[row]), best_row=row)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tuner.bends import Bend, bends
 from tuner.space import Point, Space
 from tuner.surrogate import Array, encode
+from tuner.trial_time import TrialTime, trial_time
 
 Mask = NDArray[np.bool_]
 
@@ -42,11 +43,16 @@ class Outlook:
         return True
 
 
+def _log_cost(value: float, _: Point) -> float | None:
+    """By itself a value is GPUs per request per second."""
+    return math.log(value) if value > 0 else None
+
+
 class Candidates(NamedTuple):
     """Everything that may be started. All sequences have one entry per point.
 
     `outlook` is what the twin expects, None without a twin; `room_gib` what the memory model leaves for the KV cache
-    per GPU (NaN unknown); `trial_s` what a trial is expected to cost: GPU-seconds, or anything in proportion to them.
+    per GPU (NaN unknown); `trial_time` what a trial's GPU-seconds depend on.
     `row_of` finds a point's row by its key.
     """
 
@@ -55,8 +61,10 @@ class Candidates(NamedTuple):
     features: Array
     outlook: Outlook | None
     room_gib: Array
-    trial_s: Array
+    trial_time: TrialTime
     row_of: Mapping[tuple[tuple[str, object], ...], int]
+    log_cost_of: Callable[[float, Point], float | None] = _log_cost
+    """The log cost that a value of the Optuna study stands for, None when for none."""
     bends: Sequence[Bend] = ()
     """How the forecast may be moved along its flags."""
     earlier: Sequence[Tried] = ()
@@ -74,12 +82,23 @@ class Candidates(NamedTuple):
 
 
 class Tried(NamedTuple):
-    """One finished trial: its log cost, or `at_least` when it was dropped, or neither when it could not start."""
+    """One finished trial: its log cost, or `at_least` when it was dropped, or neither when it could not start.
+
+    `start_s` is what its engine's start took, `levels_s` its levels together, both in real seconds.
+    """
 
     point: Point
     log_cost: float | None = None
     at_least: float | None = None
     ran_out_of_memory: bool = False
+    start_s: float | None = None
+    levels_s: float | None = None
+    host: str | None = None
+
+    @property
+    def ran(self) -> bool:
+        """True when its engine started, so that something was measured."""
+        return self.log_cost is not None or self.at_least is not None
 
 
 class Advice(NamedTuple):
@@ -94,9 +113,9 @@ class Advice(NamedTuple):
 
 
 def candidates(
-    space: Space, points: Sequence[Point], *, outlook: Outlook | None, room_gib: Array | None, trial_s: Array | None
+    space: Space, points: Sequence[Point], *, outlook: Outlook | None, room_gib: Array | None, level_s: float = 60.0
 ) -> Candidates:
-    """Return the candidates; what is unknown may be left out."""
+    """Return the candidates. `level_s` is the longest that one level of a trial may take, in real seconds."""
     count = len(points)
     return Candidates(
         space=space,
@@ -104,7 +123,7 @@ def candidates(
         features=encode(space, points),
         outlook=outlook,
         room_gib=np.full(count, math.nan) if room_gib is None else room_gib,
-        trial_s=np.ones(count) if trial_s is None else trial_s,
+        trial_time=trial_time([space.config(point) for point in points], level_s=level_s),
         row_of={point_key(point): row for row, point in enumerate(points)},
         bends=() if outlook is None else bends(space, points, without=KINDS),
     )

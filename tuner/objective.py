@@ -40,6 +40,20 @@ def log_cost(spec: ServiceSpec, capacity_rps: float, gpus_per_replica: int) -> f
     return math.log(gpus_per_replica / capacity_rps)
 
 
+def told_log_cost(spec: ServiceSpec, value: float, gpus_per_replica: int) -> float | None:
+    """Return the log cost whose `smooth_cost` is `value`; None when no capacity has it."""
+    match spec.tuning.objective.kind:
+        case ObjectiveKind.LOWEST_COST:
+            replicas = value / (gpus_per_replica * _price(spec.gpus)) - spec.tuning.objective.spare_replicas
+            if replicas <= 0:
+                return None
+            return log_cost(
+                spec, spec.slos.target_qps / (replicas * (1 - spec.tuning.objective.headroom)), gpus_per_replica
+            )
+        case ObjectiveKind.HIGHEST_GOODPUT:
+            return math.log(spec.gpus.count / -value) if value < 0 else None
+
+
 def rate_to_beat(incumbent_rps: float, incumbent_gpus: int, gpus_per_replica: int) -> float:
     """Return the rate per replica at which a candidate costs the same per request as the incumbent."""
     return incumbent_rps * gpus_per_replica / incumbent_gpus

@@ -19,16 +19,20 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from controlplane.domain.errors import InvalidInput, Unavailable
 from controlplane.domain.service import Strategy
-from tuner.candidates import Candidates
+from tuner.candidates import Candidates, point_key
 from tuner.search_sampler import (
     AT_LEAST,
+    HOST,
+    LEVELS_S,
     LOG_COST,
     OUT_OF_MEMORY,
+    START_S,
     GridSnapper,
     TwinSampler,
     distributions,
     params_of,
     point_of,
+    ran,
 )
 from tuner.space import Point
 
@@ -48,7 +52,8 @@ class Proposal(NamedTuple):
 class Finished(NamedTuple):
     """What is told. Exactly one of the three: a cost, a bound (dropped), or neither (could not run).
 
-    `cost` is what any Optuna sampler is told; of a dropped one, what its bound lets expect.
+    `cost` is what any Optuna sampler is told; of a dropped one, what its bound lets expect. `start_s` and `levels_s`
+    are what the start and all levels took on `host`, in real seconds.
     """
 
     log_cost: float | None = None
@@ -56,6 +61,9 @@ class Finished(NamedTuple):
     cost: float | None = None
     ran_out_of_memory: bool = False
     reason: str = ""
+    start_s: float | None = None
+    levels_s: float | None = None
+    host: str | None = None
 
 
 class Search:
@@ -73,11 +81,12 @@ class Search:
         strategy: Strategy,
         seed: int,
         worthwhile: float,
+        host: str | None = None,
     ) -> None:
         check_strategy(strategy)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._among = among
-        self._sampler = _sampler(strategy, among, seed=seed, worthwhile=worthwhile)
+        self._sampler = _sampler(strategy, among, seed=seed, worthwhile=worthwhile, host=host)
         try:
             self._study = optuna.create_study(
                 study_name=name, storage=storage_url, sampler=self._sampler, direction="minimize", load_if_exists=True
@@ -87,14 +96,25 @@ class Search:
 
     def ask(self) -> Proposal | str:
         """Return what to start next, or why to stop."""
-        trial = self._study.ask(distributions(self._among.space))
+        while True:
+            trial = self._study.ask(distributions(self._among.space))
+            point = point_of(self._among.space, trial.params)
+            if not self._is_enqueued(trial):
+                break
+            if point_key(point) in self._among.row_of:
+                return Proposal(trial.number, point, "it was enqueued by hand", None)
+            trial.set_user_attr("reason", "enqueued, but a known rule or the memory model speaks against it")
+            self._study.tell(trial.number, state=TrialState.FAIL)
         advice = self._sampler.advice
         assert advice is not None  # the sampler just answered
         if advice.row is None:
             self._study.tell(trial.number, state=TrialState.FAIL)
             return advice.reason
-        point = point_of(self._among.space, trial.params)
         return Proposal(trial.number, point, advice.reason, advice.expected_log_cost)
+
+    def _is_enqueued(self, trial: optuna.Trial) -> bool:
+        """Say whether somebody else chose its parameters (`study.enqueue_trial`, the dashboard)."""
+        return "fixed_params" in self._study._storage.get_trial_system_attrs(trial._trial_id)
 
     def add(self, point: Point) -> int:
         """Record a trial chosen elsewhere (the baseline) and return its number; tell its result as any other's."""
@@ -158,8 +178,7 @@ class Search:
         if result.cost is not None:
             return result.cost
         complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        ran = [trial for trial in complete if LOG_COST in trial.user_attrs or AT_LEAST in trial.user_attrs]
-        known = [trial.value for trial in ran if trial.value is not None]
+        known = [trial.value for trial in complete if ran(trial) and trial.value is not None]
         return max((abs(value) for value in known), default=1.0) * _IMPUTED_FACTOR
 
 
@@ -178,20 +197,24 @@ def check_strategy(strategy: Strategy) -> None:
 
 
 def _attributes(result: Finished) -> dict[str, float | bool | str]:
-    found: dict[str, float | bool | str] = {"reason": result.reason}
-    if result.log_cost is not None:
-        found[LOG_COST] = result.log_cost
-    if result.at_least is not None:
-        found[AT_LEAST] = result.at_least
-    if result.ran_out_of_memory:
-        found[OUT_OF_MEMORY] = True
-    return found
+    known = {
+        "reason": result.reason,
+        LOG_COST: result.log_cost,
+        AT_LEAST: result.at_least,
+        OUT_OF_MEMORY: result.ran_out_of_memory or None,
+        START_S: result.start_s,
+        LEVELS_S: result.levels_s,
+        HOST: result.host,
+    }
+    return {name: value for name, value in known.items() if value is not None}
 
 
-def _sampler(strategy: Strategy, among: Candidates, *, seed: int, worthwhile: float) -> TwinSampler | GridSnapper:
+def _sampler(
+    strategy: Strategy, among: Candidates, *, seed: int, worthwhile: float, host: str | None
+) -> TwinSampler | GridSnapper:
     match strategy:
         case Strategy.TWIN:
-            return TwinSampler(among, worthwhile=worthwhile)
+            return TwinSampler(among, worthwhile=worthwhile, host=host)
         case Strategy.TPE:
             return GridSnapper(_quiet_tpe(seed), among, redraws=_REDRAWS)
         case Strategy.GP:

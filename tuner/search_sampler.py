@@ -20,6 +20,7 @@ from tuner.surrogate import encode
 LOG_COST = "log_cost"
 AT_LEAST = "log_cost_at_least"
 OUT_OF_MEMORY = "out_of_memory"
+START_S, LEVELS_S, HOST = "start_s", "levels_s", "host"
 
 _CLOSER_LOOKS = 24  # simulations before one start: a few seconds against minutes of GPU time
 
@@ -35,18 +36,36 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
     return {dimension.flag: _distribution(dimension) for dimension in space.dimensions}
 
 
-def tried(space: Space, trials: Sequence[FrozenTrial]) -> list[Tried]:
+def tried(among: Candidates, trials: Sequence[FrozenTrial]) -> list[Tried]:
     """Return what finished trials of an Optuna study tell about the space; failed ones tell nothing."""
-    complete = (trial for trial in trials if trial.state == TrialState.COMPLETE)
-    return [
-        Tried(
-            point=point_of(space, trial.params),
-            log_cost=trial.user_attrs.get(LOG_COST),
-            at_least=trial.user_attrs.get(AT_LEAST),
-            ran_out_of_memory=bool(trial.user_attrs.get(OUT_OF_MEMORY, False)),
-        )
-        for trial in complete
-    ]
+    complete = [t for t in trials if t.state == TrialState.COMPLETE and _has_params(t, among.space)]
+    return [found for trial in complete if (found := _told(among, trial)) is not None]
+
+
+def ran(trial: FrozenTrial) -> bool:
+    """Say whether a finished trial kept every constraint; what could not run broke one."""
+    return all(value <= 0 for value in trial.constraints.values())
+
+
+def _told(among: Candidates, trial: FrozenTrial) -> Tried | None:
+    """Return what one complete trial tells, None when nothing.
+
+    One that another tool added or ran has only its value, and perhaps constraints.
+    """
+    point, attributes = point_of(among.space, trial.params), trial.user_attrs
+    found = Tried(
+        point=point,
+        log_cost=attributes.get(LOG_COST),
+        at_least=attributes.get(AT_LEAST),
+        ran_out_of_memory=bool(attributes.get(OUT_OF_MEMORY, False)),
+        start_s=attributes.get(START_S),
+        levels_s=attributes.get(LEVELS_S),
+        host=attributes.get(HOST),
+    )
+    if found.ran or not ran(trial):
+        return found
+    log_cost = among.log_cost_of(trial.values[0], point)
+    return None if log_cost is None else found._replace(log_cost=log_cost)
 
 
 def point_of(space: Space, params: Mapping[str, Any]) -> Point:
@@ -69,9 +88,10 @@ class TwinSampler(BaseSampler):
     `advice` before starting what it sampled.
     """
 
-    def __init__(self, among: Candidates, *, worthwhile: float) -> None:
+    def __init__(self, among: Candidates, *, worthwhile: float, host: str | None = None) -> None:
         self._among = among
         self._worthwhile = worthwhile
+        self._host = host
         self.advice: Advice | None = None
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -83,20 +103,23 @@ class TwinSampler(BaseSampler):
         space = self._among.space
         others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
         pending = [point_of(space, t.params) for t in others if _is_running(t, space)]
-        self.advice = self._advice(tried(space, others), pending)
+        self.advice = self._advice(tried(self._among, others), pending)
         if self.advice.row is None:
             return {}
         return params_of(space, self._among.points[self.advice.row])
 
     def _advice(self, known: Sequence[Tried], pending: Sequence[Point]) -> Advice:
         """Look closer at whatever seems best until that is no longer a guess."""
-        found = advise(self._among, known, pending=pending, worthwhile=self._worthwhile)
+        found = self._advise(known, pending)
         outlook = self._among.outlook
         for _ in range(_CLOSER_LOOKS):
             if outlook is None or found.best_row is None or not outlook.look_at(found.best_row):
                 break
-            found = advise(self._among, known, pending=pending, worthwhile=self._worthwhile)
+            found = self._advise(known, pending)
         return found
+
+    def _advise(self, known: Sequence[Tried], pending: Sequence[Point]) -> Advice:
+        return advise(self._among, known, pending=pending, worthwhile=self._worthwhile, host=self._host)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.search.priors import believed_room, forecast, perturbed, wrong_model
-from benchmarks.search.trial import START_S, Laboratory, Outcome
+from benchmarks.search.trial import LEVEL_S, OOM_START_S, Laboratory, Outcome
 from benchmarks.search.truth import ProfileOf, Truth, true_profile
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.service import Strategy
@@ -85,12 +85,13 @@ class _Run:
 
     def told(self, outcome: Outcome) -> Finished:
         cost = self.log_cost(outcome)
+        took = Finished(start_s=outcome.start_s, levels_s=outcome.levels_s)
         if cost is not None:
-            return Finished(log_cost=cost, cost=math.exp(cost))
+            return took._replace(log_cost=cost, cost=math.exp(cost))
         if outcome.failed_rps is None:
-            return Finished(ran_out_of_memory=outcome.oom)
+            return took._replace(ran_out_of_memory=outcome.oom)
         bound = math.log(self.truth.configs[outcome.row].gpus_per_replica / outcome.failed_rps)
-        return Finished(at_least=bound, cost=math.exp(bound + BEYOND_BOUND))
+        return took._replace(at_least=bound, cost=math.exp(bound + BEYOND_BOUND))
 
 
 def _ours(profiles: Callable[[Truth, int], ProfileOf], *, remembers: bool) -> Contestant:
@@ -124,9 +125,8 @@ def _search(
     seed: int,
     starts: int,
 ) -> Episode:
-    gpus = np.sqrt([float(truth.configs[row].gpus_per_replica) for row in rows])
     among = candidates(
-        truth.scenario.space, [truth.points[row] for row in rows], outlook=expected, room_gib=room, trial_s=gpus
+        truth.scenario.space, [truth.points[row] for row in rows], outlook=expected, room_gib=room, level_s=LEVEL_S
     )
     search = Search("bench", among, storage_url=None, strategy=strategy, seed=seed, worthwhile=WORTHWHILE)
     row_of = {point_key(truth.points[row]): row for row in rows}
@@ -176,23 +176,24 @@ def _auto_tune(truth: Truth, seed: int, starts: int) -> Episode:
     chance = np.random.default_rng(seed)
     base: EngineConfig = truth.scenario.spec.baseline
     rows = {config: row for row, config in ((r, c.content_hash()) for r, c in enumerate(truth.configs))}
-    outcomes = [_auto_tuned(truth, baseline_row(truth), chance)]
+    lab = Laboratory(truth, seed=seed)
+    outcomes = [_auto_tuned(truth, lab, baseline_row(truth), chance)]
     for seqs, tokens in itertools.product(AUTO_TUNE_SEQS, AUTO_TUNE_TOKENS):
         wanted = base.with_flags({"max-num-seqs": seqs, "max-num-batched-tokens": tokens})
         row = rows.get(wanted.content_hash())
         if row is not None and len(outcomes) < starts:
-            outcomes.append(_auto_tuned(truth, row, chance))
+            outcomes.append(_auto_tuned(truth, lab, row, chance))
     return Episode(outcomes)
 
 
-def _auto_tuned(truth: Truth, row: int, chance: np.random.Generator) -> Outcome:
+def _auto_tuned(truth: Truth, lab: Laboratory, row: int, chance: np.random.Generator) -> Outcome:
     gpus = truth.configs[row].gpus_per_replica
     if not truth.fits[row]:
-        return Outcome(row, None, None, True, START_S * gpus)
+        return Outcome(row, None, None, True, OOM_START_S * gpus)
     capacity = float(truth.capacity_rps[row])
     rate, levels = math.floor(capacity * 1.5) + 1.0, 1  # saturated throughput is above what the limits allow
     while rate > 0 and rate > capacity * math.exp(chance.normal(0, 0.02)):
         rate -= _AUTO_TUNE_STEP
         levels += 1
     measured = rate if rate > 0 else None
-    return Outcome(row, measured, None, False, (START_S + levels * _AUTO_TUNE_LEVEL_S) * gpus)
+    return Outcome(row, measured, None, False, (lab.start_s(row) + levels * _AUTO_TUNE_LEVEL_S) * gpus)

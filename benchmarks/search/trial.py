@@ -2,7 +2,8 @@
 
 Levels are not simulated request by request (that is what `ladder.py` beside this file does): a level at `rate` on a
 configuration of true capacity c shows the pressure (rate / c · noise) ** steepness, and lasts as long as a level that
-far from its limits lasted there. The steepness, the noise and the seconds are assumptions, not measurements.
+far from its limits lasted there. The steepness, the noise and the levels' seconds are assumptions, not measurements.
+A start takes what real ones took (below), longer where nothing of its compile class was started before.
 """
 
 from __future__ import annotations
@@ -13,13 +14,20 @@ from typing import NamedTuple
 
 from benchmarks.search.truth import Truth
 from tuner.ladder import Ladder, LadderOptions, Rung
+from tuner.trial_time import compile_class
 
-START_S = 90.0  # measured on H200: 65-190 s (docs/search.md)
+_START_S = {"llama-8b": 80.0, "llama-70b": 97.0}
+"""On one GPU when its compile class was started before. 8B: real vLLM (docs/results/h200-2026-11-25.md); 70B: as much
+longer as its starts were among the shipped profiles' measurements."""
+_FRESH_FACTOR = 1.46  # by the same study: 118 s when its class was not started before
+_DOUBLING_FACTOR = 1.13  # per doubling of the GPUs, by the measurements' pairs
+_START_NOISE = 0.08
 OOM_START_S = 45.0  # an engine that runs out of memory says so after loading its weights
 _NOISE = 0.02  # standard deviation of a level's log capacity
 _STEEPNESS = 12.0
 _CLEAR = 0.12  # log distance from the capacity beyond which a level ends early
-_EARLY_FAIL_S, _EARLY_PASS_S, _WHOLE_S = 14.0, 22.0, 60.0
+LEVEL_S = 60.0
+_EARLY_FAIL_S, _EARLY_PASS_S = 14.0, 22.0
 _FLOOR_SHARE = 0.25
 
 
@@ -31,6 +39,8 @@ class Outcome(NamedTuple):
     failed_rps: float | None
     oom: bool
     gpu_seconds: float
+    start_s: float | None = None
+    levels_s: float | None = None
 
 
 class Laboratory:
@@ -39,6 +49,8 @@ class Laboratory:
     def __init__(self, truth: Truth, *, seed: int) -> None:
         self._truth = truth
         self._random = random.Random(seed)
+        self._start_random = random.Random(f"starts {seed}")
+        self._compiled = set[frozenset[tuple[str, object]]]()
 
     def run(self, row: int, *, beat_log_cost: float | None, forecast_rps: float | None) -> Outcome:
         """Start the configuration of a row and climb; `beat_log_cost` is the incumbent's, None while there is none."""
@@ -47,13 +59,26 @@ class Laboratory:
             return Outcome(row, None, None, True, OOM_START_S * gpus)
         ladder = self._ladder(gpus, beat_log_cost, forecast_rps)
         capacity, load_s = float(self._truth.capacity_rps[row]), 0.0
+        start_s = self.start_s(row)
         while (rate := ladder.next_rate()) is not None:
             rung, seconds = self._level(rate, capacity, ladder.may_pass_early(rate))
             ladder = ladder.climbed(rung)
             load_s += seconds
         found = None if ladder.is_dropped else ladder.capacity()
         failed = None if math.isinf(ladder.high_rps) else ladder.high_rps
-        return Outcome(row, found.rps if found else None, failed, False, (START_S + load_s) * gpus)
+        rps = found.rps if found else None
+        return Outcome(row, rps, failed, False, (start_s + load_s) * gpus, start_s, load_s)
+
+    def start_s(self, row: int) -> float:
+        """Return what starting the configuration of a row takes, and keep what it compiled."""
+        config = self._truth.configs[row]
+        seconds = _START_S[self._truth.scenario.spec.model.name]
+        doublings, noise = math.log2(config.gpus_per_replica), self._start_random.gauss(0, _START_NOISE)
+        seconds *= math.exp(doublings * math.log(_DOUBLING_FACTOR) + noise)
+        name = compile_class(config)
+        fresh = name not in self._compiled
+        self._compiled.add(name)
+        return seconds * _FRESH_FACTOR if fresh else seconds
 
     def _ladder(self, gpus: int, beat_log_cost: float | None, forecast_rps: float | None) -> Ladder:
         spec = self._truth.scenario.spec
@@ -75,4 +100,4 @@ class Laboratory:
             pressure=pressure,
             whole=not passes_early,
         )
-        return rung, _EARLY_FAIL_S if fails_early else _EARLY_PASS_S if passes_early else _WHOLE_S
+        return rung, _EARLY_FAIL_S if fails_early else _EARLY_PASS_S if passes_early else LEVEL_S

@@ -86,7 +86,7 @@ class StudyRunner:
         try:
             session.check()
             remove_leftovers(self.fleet, session, sleep=self.sleep)
-            self._work(session, open_search(session.study, storage_url=self.optuna_url))
+            self._work(session, open_search(session.study, storage_url=self.optuna_url, host=self.host))
         except Interrupted:
             self._close_running(session)
         except InvalidInput as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from tuner.candidates import Candidates, Tried, candidates, point_key
 from tuner.feasibility import contradictions, memory_plan, objections
 from tuner.first_tier import engine_defaults, shape_of, space_for
 from tuner.knobs.schema import knobs_of
-from tuner.objective import log_cost, smooth_cost
+from tuner.objective import log_cost, smooth_cost, told_log_cost
 from tuner.prior import CapacityOf, screen, twin_capacity
 from tuner.search import Finished, Search
 from tuner.space import Point, Space
@@ -51,8 +51,8 @@ class StudySearch:
         return (self.capacity_of(config) or None) if self.capacity_of is not None else None
 
 
-def open_search(study: Study, *, storage_url: str | None) -> StudySearch:
-    """Return the search of a study, going on with its record where there is one.
+def open_search(study: Study, *, storage_url: str | None, host: str | None = None) -> StudySearch:
+    """Return the search of a study, going on with its record where there is one. `host` is where its trials will run.
 
     Raises InvalidInput when no point of the space is feasible or the strategy cannot run here, Unavailable when the
     record cannot be opened.
@@ -67,10 +67,10 @@ def open_search(study: Study, *, storage_url: str | None) -> StudySearch:
     if capacity_of is not None:
         outlook = screen(space, points, capacity_of, effort=SIMULATED, seed=spec.tuning.seed)
     rooms = None if shape is None else np.array([_room_gib(spec, config, shape) for config in configs])
-    # A trial takes about the same time whatever it tries, but on more or fewer GPUs: their seconds are what it costs.
-    gpus = np.sqrt([float(config.gpus_per_replica) for config in configs])
-    among = candidates(space, points, outlook=outlook, room_gib=rooms, trial_s=gpus)
-    among = among._replace(earlier=_earlier(study, space))
+    levels = spec.tuning.levels
+    level_s = (levels.warmup_s + levels.max_s) / spec.engine.time_lapse
+    among = candidates(space, points, outlook=outlook, room_gib=rooms, level_s=level_s)
+    among = among._replace(earlier=_earlier(study, space), log_cost_of=_reader(spec, space))
     search = Search(
         study.study_id,
         among,
@@ -78,8 +78,18 @@ def open_search(study: Study, *, storage_url: str | None) -> StudySearch:
         strategy=spec.tuning.strategy,
         seed=spec.tuning.seed,
         worthwhile=WORTHWHILE,
+        host=host,
     )
     return StudySearch(search, among, capacity_of if outlook is not None else None)
+
+
+def _reader(spec: ServiceSpec, space: Space) -> Callable[[float, Point], float | None]:
+    """Return what reads a trial's value that another Optuna tool left in the study."""
+
+    def log_cost_of(value: float, point: Point) -> float | None:
+        return told_log_cost(spec, value, space.config(point).gpus_per_replica)
+
+    return log_cost_of
 
 
 def _earlier(study: Study, space: Space) -> list[Tried]:
@@ -152,6 +162,12 @@ def taught(spec: ServiceSpec, trial: Trial) -> Finished | None:
     """Return what a finished trial tells the search; None when its experiment broke (nothing)."""
     if trial.state is TrialState.FAILED:
         return None
+    return _said(spec, trial)._replace(
+        start_s=trial.startup_s, levels_s=_levels_s(spec, trial), host=trial.host, reason=trial.reason or ""
+    )
+
+
+def _said(spec: ServiceSpec, trial: Trial) -> Finished:
     cost = trial_log_cost(spec, trial)
     if cost is not None and trial.capacity is not None:
         told = smooth_cost(spec, trial.capacity.rps, trial.config.gpus_per_replica)
@@ -159,10 +175,16 @@ def taught(spec: ServiceSpec, trial: Trial) -> Finished | None:
     missed = [level.rate_rps for level in trial.levels if not level.passed]
     if not missed:
         burst = trial.start_failure is StartFailure.OUT_OF_MEMORY
-        return Finished(ran_out_of_memory=burst, reason=trial.reason or "")
+        return Finished(ran_out_of_memory=burst)
     gpus = trial.config.gpus_per_replica
     expected = smooth_cost(spec, min(missed) * math.exp(-BEYOND_BOUND), gpus)
-    return Finished(at_least=math.log(gpus / min(missed)), cost=expected, reason=trial.reason or "")
+    return Finished(at_least=math.log(gpus / min(missed)), cost=expected)
+
+
+def _levels_s(spec: ServiceSpec, trial: Trial) -> float:
+    """Return the real seconds that all levels of a trial took."""
+    each_s = (level.report.duration_s + spec.tuning.levels.warmup_s for level in trial.levels)
+    return sum(each_s) / spec.engine.time_lapse
 
 
 def reconcile(spec: ServiceSpec, search: Search, trials: Sequence[Trial], *, shared: bool = False) -> None:

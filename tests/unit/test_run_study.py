@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import optuna
 import pytest
 
 from controlplane.domain.study import Study, StudyState, TrialKind, TrialState
@@ -36,6 +37,7 @@ def test_a_study_stays_within_its_engine_starts_and_leaves_no_engine(tmp_path: P
     world = World(tmp_path)
     pending(world)
     study = finished(world)
+    _check_kept_times(world, tmp_path)
     assert study.engine_starts <= world.spec.tuning.budget.engine_starts
     assert study.engine_starts == sum(trial.replicas for trial in trials(world))
     assert study.gpu_seconds > 0
@@ -140,3 +142,14 @@ def test_an_aborted_study_stops_its_engine_and_leaves_no_running_trial(tmp_path:
     assert aborted.state is StudyState.ABORTED
     assert [t.state for t in trials(world)] == [TrialState.FAILED]
     assert not world.fleet.list()
+
+
+def _check_kept_times(world: World, folder: Path) -> None:
+    """What starts and levels took is what the search learns the time of the next trials from."""
+    record = optuna.load_study(study_name=STUDY, storage=f"sqlite:///{folder}/optuna.db")
+    ours = {trial.optuna_number: trial for trial in trials(world) if trial.optuna_number is not None and trial.levels}
+    assert ours
+    for told in record.get_trials(states=(optuna.trial.TrialState.COMPLETE,)):
+        assert told.user_attrs["start_s"] == ours[told.number].startup_s
+        assert told.user_attrs["levels_s"] > 0
+        assert told.user_attrs["host"] == ours[told.number].host

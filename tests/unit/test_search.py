@@ -45,7 +45,7 @@ BEST = min(cost(point) for point in POINTS)
 
 def among(forecast: Array | None = None, *, room_gib: Array | None = None) -> Candidates:
     outlook = None if forecast is None else Outlook(forecast, np.ones(len(POINTS), dtype=np.bool_), lambda _: None)
-    return candidates(SPACE, POINTS, outlook=outlook, room_gib=room_gib, trial_s=None)
+    return candidates(SPACE, POINTS, outlook=outlook, room_gib=room_gib)
 
 
 def opened(folder: Path, strategy: Strategy = Strategy.TWIN, chosen: Candidates | None = None) -> Search:
