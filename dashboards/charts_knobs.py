@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 
 from controlplane.domain.engine import FlagValue
 from controlplane.domain.importance import Importance
-from controlplane.domain.study import Study, Trial, TrialState
+from controlplane.domain.study import Study, Trial, TrialKind, TrialState
 from dashboards import theme
 from dashboards.charts_study import role
 
@@ -20,7 +20,11 @@ IMPORTANCE_HELP = "cost per request at the worst value tried over the best; 95 %
 
 def knob_effects(study: Study, trials: Sequence[Trial]) -> go.Figure | None:
     """One panel per flag that varied: the capacity of every trial at each of its values. None when nothing varied."""
-    finished = [trial for trial in trials if trial.state in (TrialState.FEASIBLE, TrialState.INFEASIBLE)]
+    finished = [
+        trial
+        for trial in trials
+        if trial.state in (TrialState.FEASIBLE, TrialState.INFEASIBLE) and trial.kind is not TrialKind.CONFIRM_FLEET
+    ]
     varied = varied_flags(finished)
     if not varied:
         return None

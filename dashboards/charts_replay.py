@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 import plotly.graph_objects as go
 
@@ -10,6 +11,7 @@ from controlplane.domain.report import Percentile, Validity
 from dashboards import theme
 from dashboards.client import Replay
 
+_ALONE = timedelta(hours=12)  # on either side of a single replay
 _RANKS: tuple[tuple[float, str, str], ...] = ((99.0, "P99", theme.STABLE), (50.0, "P50", theme.OTHER))
 
 
@@ -26,6 +28,8 @@ def series(replays: Sequence[Replay], metric: str) -> go.Figure:
         _baseline(figure, point.value)
     theme.styled(figure, x="UTC", y="milliseconds", height=320)
     figure.update_yaxes(rangemode="tozero")
+    if len(valid) == 1:  # else the axis counts its milliseconds
+        figure.update_xaxes(range=[valid[0].at - _ALONE, valid[0].at + _ALONE])
     return figure
 
 

@@ -12,6 +12,7 @@ from controlplane.domain.slo import LatencyMetric, LatencySlo
 from controlplane.domain.study import Study, Trial, TrialKind
 from dashboards import theme, words
 
+CURVES_HELP = "hollow: level missed a limit; pale: other trials"
 CAPACITY_HELP = "with 95 % interval; the twin's prediction was made before the engine was started"
 
 
@@ -21,7 +22,7 @@ def latency_throughput(study: Study, trials: Sequence[Trial], slo: LatencySlo) -
     highest = slo.limit_ms
     for trial in sorted(trials, key=lambda t: role(study, t)[0] != _OTHER):
         points = sorted(
-            (level.rate_rps, value, level.passed)
+            (level.rate_rps / trial.replicas, value, level.passed)
             for level in trial.levels
             if (value := measured(getattr(level.report, slo.metric.value), slo.percentile)) is not None
         )
@@ -184,10 +185,14 @@ def _curve(study: Study, trial: Trial, points: Sequence[tuple[float, float, bool
             "color": [colour if passed else theme.CARD for _, _, passed in points],
             "line": {"color": colour, "width": 1.8},
         },
-        name=f"#{trial.number} {name}" if strong else f"#{trial.number}",
+        name=f"#{trial.number} {_whole(trial, name)}" if strong else f"#{trial.number}",
         showlegend=strong,
         hovertemplate=f"trial {trial.number}<br>%{{x:.2f}} req/s<br>%{{y:,.0f}} ms<extra></extra>",
     )
+
+
+def _whole(trial: Trial, name: str) -> str:
+    return f"{name} × {trial.replicas}" if trial.replicas > 1 else name
 
 
 def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

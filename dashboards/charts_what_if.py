@@ -21,6 +21,7 @@ def curve(answer: WhatIfAnswer, slo: LatencySlo, measured: Sequence[Trial]) -> g
     figure.add_scatter(
         x=[*rates, *reversed(rates)],
         y=[*(e.high for _, e in points), *(e.low for _, e in reversed(points))],
+        mode="lines",
         fill="toself",
         fillcolor="rgba(217,138,43,0.16)",
         line={"width": 0},

@@ -31,9 +31,9 @@ def line(text: str) -> None:
     st.html(markup.line(text))
 
 
-def note(title: str, text: str, command: str | None = None) -> None:
+def note(title: str, text: str, *commands: str) -> None:
     """Say that there is nothing to show yet and what to do next."""
-    st.html(markup.note(title, text, command))
+    st.html(markup.note(title, text, *commands))
 
 
 def emulation(kind: EngineKind | None, gpu: str, time_lapse: float) -> None:

@@ -74,9 +74,9 @@ def line(text: str) -> Html:
     return Html(f'<div class="ft-sub" style="padding:4px 2px">{escape(text)}</div>')
 
 
-def note(title: str, text: str, command: str | None = None) -> Html:
+def note(title: str, text: str, *commands: str) -> Html:
     """Return that there is nothing to show yet and what to do next."""
-    code = f"<p><code>{escape(command)}</code></p>" if command else ""
+    code = "".join(f"<p><code>{escape(command)}</code></p>" for command in commands)
     return Html(f'<div class="ft-note"><b>{escape(title)}</b><p>{escape(text)}</p>{code}</div>')
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from controlplane.domain.analysis import Analysis
 from controlplane.domain.capacity import FleetSize
-from controlplane.domain.report import LoadTestReport
+from controlplane.domain.report import Distribution, LoadTestReport
 from controlplane.domain.slo import LatencySlo
 from controlplane.domain.study import Evidence, FleetCheck, LiveOutcome, Study, Trial, TrialKind
 from dashboards import charts_study, markup, words
@@ -159,12 +159,15 @@ def _cost(fleet: FleetSize | None) -> str:
 
 def _latency(trial: Trial, slo: LatencySlo) -> str:
     report = _at_capacity(trial)
-    found = None if report is None else getattr(report, slo.metric.value).at(slo.percentile)
+    if report is None:
+        return words.NONE
+    values: Distribution = getattr(report, slo.metric.value)
+    found = values.at(slo.percentile)
     if found is None:
         return words.NONE
     # the tail of a short level has no upper bound: too few requests lie beyond the percentile
     between = (
-        f"≥ {words.number(found.low)}"
+        f"{words.count(values.count)} requests: too few for an interval"
         if found.high is None
         else f"{words.number(found.low)}–{words.number(found.high)}"
     )

@@ -17,6 +17,7 @@ from controlplane.cli.errors import plain_errors
 from controlplane.cli.files import require_folder, require_writable
 from controlplane.cli.load_tables import print_comparison, print_report, print_selfcheck
 from controlplane.cli.load_target import require_listener, with_context
+from controlplane.cli.load_upload import upload
 from controlplane.cli.show import as_json
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.report import LoadTestReport, Validity
@@ -123,6 +124,9 @@ def compare_command(
 ) -> None:
     """Compare two runs: differences of percentiles and of the error ratio, with 95 % intervals."""
     print_comparison(compare_runs(_records(before), _records(after)))
+
+
+app.command("upload")(upload)
 
 
 @app.command("profiles")

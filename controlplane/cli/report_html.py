@@ -98,7 +98,7 @@ def _plots(study: Study, trials: Sequence[Trial]) -> Iterator[str]:
         drawn = pio.to_html(figure, full_html=False, include_plotlyjs=number == 0, config=theme.CHART)
         yield f'<div class="chart">{markup.caption(title, help_)}{drawn}</div>'
     if not importances(study.spec, trials):
-        yield markup.note("What each knob did", "Too few trials were measured to tell flags apart.")
+        yield markup.note("What each knob is worth", "Too few trials were measured to tell flags apart.")
 
 
 def _figures(study: Study, trials: Sequence[Trial]) -> Iterator[tuple[str, str, go.Figure]]:
@@ -107,7 +107,7 @@ def _figures(study: Study, trials: Sequence[Trial]) -> Iterator[tuple[str, str, 
     limits = charts_study.tightest(study.spec).values()
     for slo in limits:
         figure = charts_study.latency_throughput(study, trials, slo)
-        yield f"{words.percentile(slo)} against rate", "hollow: level missed a limit", figure
+        yield f"{words.percentile(slo)} against rate", charts_study.CURVES_HELP, figure
     yield "Capacity of one replica", charts_study.CAPACITY_HELP, charts_study.capacities(study, trials)
     for slo in limits:
         figure = charts_study.pareto(study, trials, slo)

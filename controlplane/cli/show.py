@@ -38,8 +38,8 @@ def as_table(rows: Sequence[Row], columns: Sequence[Column], *, empty: str) -> N
         console.print(empty)
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for title, _ in columns:
-        table.add_column(title)
+    for number, (title, _) in enumerate(columns):
+        table.add_column(title, no_wrap=number == 0, overflow="fold")  # the first names the thing: whole, to copy
     for row in rows:
         table.add_row(*(cell(read(row)) for _, read in columns))
     console.print(table)

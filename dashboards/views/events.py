@@ -12,7 +12,7 @@ from dashboards import components
 from dashboards.client import ApiClient
 
 EVERY_SERVICE = "all services"
-_WIDTHS_PX = {"when": 150, "who": 120, "what": 125, "to": 115, "why": 430}  # all in sight
+_WIDTHS_PX = {"when": 145, "who": 105, "what": 130, "to": 150, "why": 410}  # all in sight
 
 
 def show(client: ApiClient) -> None:

@@ -40,12 +40,13 @@ def _cards(fleet: FleetState) -> list[Card]:
     def count(state: EngineState) -> int:
         return sum(engine.state is state for engine in fleet.engines)
 
+    failed = count(EngineState.FAILED)
     used = sum(len(engine.gpu_indices) for engine in fleet.engines if engine.state in _LIVE)
     return [
         Card("Ready engines", str(count(EngineState.READY)), "", "answered a real request", theme.GOOD),
-        Card("Starting", str(count(EngineState.STARTING)), "", "", theme.CANARY),
+        Card("Starting", str(count(EngineState.STARTING)), "", "not ready yet", theme.CANARY),
         Card("Draining", str(count(EngineState.DRAINING)), "", "finish, get nothing new", theme.WARN),
-        Card("Failed", str(count(EngineState.FAILED)), "", "see below why", theme.BAD),
+        Card("Failed", str(failed), "", "why stands below" if failed else "none", theme.BAD),
         Card("GPUs held", str(used), "", f"{fleet.free_gpus} free"),
     ]
 
@@ -71,7 +72,7 @@ def _role(engine: Engine, services: Sequence[Service]) -> tuple[str, str]:
 
 
 def _engines(engines: Sequence[Engine]) -> None:
-    titles = ("State", "Engine", "GPUs", "Start-up", "Flags", "What went wrong")
+    titles = ("State", "Engine", "GPU numbers", "Start-up", "Flags", "What went wrong")
     rows = [
         [
             markup.pill(engine.state.value, words.ENGINE_COLOUR[engine.state]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 import streamlit as st
@@ -28,8 +28,9 @@ def show(client: ApiClient) -> None:
         components.headline("Load report")
         components.note(
             "No load report yet",
-            "A load test measures one endpoint under one workload:",
-            "fleetune load -f profile.yaml --target http://127.0.0.1:8000",
+            "A load test measures one endpoint under one workload. Replays appear by themselves; others:",
+            f"fleetune load -f chat --target http://127.0.0.1:8000 --model {_model(specs)} --json report.json",
+            f"fleetune load upload report.json first-test{_belongs(specs)}",
         )
         return
     stored = _choose(reports)
@@ -50,6 +51,14 @@ def show(client: ApiClient) -> None:
     _limits(report.slo_checks)
     components.section("Latencies, milliseconds, with 95 % intervals")
     st.dataframe(latency_frame(report), hide_index=True)
+
+
+def _model(specs: Mapping[str, ServiceSpec]) -> str:
+    return next((spec.model.name for spec in specs.values()), "MODEL")
+
+
+def _belongs(specs: Mapping[str, ServiceSpec]) -> str:
+    return next((f" --service {name}" for name in specs), "")
 
 
 def _choose(reports: Sequence[StoredReport]) -> StoredReport:

@@ -39,8 +39,8 @@ def show(client: ApiClient) -> None:
     if live.overall.requests == 0:
         components.note(
             "No request finished in this window",
-            "Send traffic through the gateway, or replay the service's own workload against it:",
-            "fleetune load -f profile.yaml --target http://127.0.0.1:8000",
+            "Send traffic through the gateway, say a load test of a shipped profile:",
+            f"fleetune load -f chat --target http://127.0.0.1:8000 --model {service.spec.model.name}",
         )
         return
     names = charts_live.roles(service.stable, canary, tuple(part.revision for part in live.revisions))

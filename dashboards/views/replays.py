@@ -59,6 +59,7 @@ def _choose(replays: Sequence[Replay]) -> Sequence[Replay]:
 def _cards(series: Sequence[Replay]) -> list[Card]:
     latest, baseline = series[0].report, charts_replay.baseline_of(series[1:])
     worse = sum(each.regressed for each in series)
+    among = "in 1 replay" if len(series) == 1 else f"in {len(series)} replays"
 
     def card(metric: str, title: str) -> Card:
         point = getattr(latest, metric).at(99)
@@ -71,7 +72,13 @@ def _cards(series: Sequence[Replay]) -> list[Card]:
         card("tpot_ms", "P99 TPOT"),
         card("e2e_ms", "P99 E2E"),
         Card("Errors", words.percent(latest.error_ratio, 2), "", f"{latest.errors} of {latest.requests}"),
-        Card("Regressions", str(worse), "", f"in {len(series)} replays", theme.BAD if worse else theme.GOOD),
+        Card(
+            "Regressions",
+            str(worse),
+            "",
+            among,
+            theme.BAD if worse else theme.GOOD,
+        ),
     ]
 
 

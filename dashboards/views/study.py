@@ -135,7 +135,8 @@ def _best(study: Study, trials: Sequence[Trial]) -> list[Card]:
         return []
     cost, _, number = min(costs)
     target = study.spec.slos.target_qps
-    return [Card("Cheapest so far", words.usd(cost), "/h", f"trial #{number} at {target:g} req/s", theme.WINNER)]
+    name = "Cheapest measured" if study.state in STUDY_FINAL else "Cheapest so far"
+    return [Card(name, words.usd(cost), "/h", f"trial #{number} at {target:g} req/s", theme.WINNER)]
 
 
 def _verdict(study: Study) -> None:
@@ -183,7 +184,7 @@ def _plots(client: ApiClient, study: Study, trials: Sequence[Trial]) -> None:
     left, right = st.columns(2)
     with left:
         figure = charts_study.latency_throughput(study, trials, slo)
-        components.chart(figure, key="curves", title="Latency against rate", help_="hollow: level missed a limit")
+        components.chart(figure, key="curves", title="Latency against rate", help_=charts_study.CURVES_HELP)
     with right:
         figure = charts_study.pareto(study, trials, slo)
         components.chart(figure, key="pareto", title="Cost against latency", help_="at the highest rate that passed")

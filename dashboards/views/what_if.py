@@ -17,14 +17,15 @@ from dashboards.client import ApiClient, ApiProblem
 from dashboards.markup import Card
 from dashboards.page import choose_service, no_service
 
-# The knobs a person turns first; None leaves the flag as the service has it.
-_KNOBS: dict[str, tuple[FlagValue | None, ...]] = {
-    "quantization": (None, "fp8"),
-    "kv-cache-dtype": (None, "fp8"),
-    "tensor-parallel-size": (None, 1, 2, 4, 8),
-    "max-num-seqs": (None, 32, 64, 128, 256, 512, 1024),
-    "max-num-batched-tokens": (None, 512, 1024, 2048, 4096, 8192, 16384),
-    "gpu-memory-utilization": (None, 0.8, 0.85, 0.9, 0.95),
+_AS_IT_IS = "as the service has it"
+# The knobs a person turns first.
+_KNOBS: dict[str, tuple[FlagValue, ...]] = {
+    "quantization": (_AS_IT_IS, "fp8"),
+    "kv-cache-dtype": (_AS_IT_IS, "fp8"),
+    "tensor-parallel-size": (_AS_IT_IS, 1, 2, 4, 8),
+    "max-num-seqs": (_AS_IT_IS, 32, 64, 128, 256, 512, 1024),
+    "max-num-batched-tokens": (_AS_IT_IS, 512, 1024, 2048, 4096, 8192, 16384),
+    "gpu-memory-utilization": (_AS_IT_IS, 0.8, 0.85, 0.9, 0.95),
 }
 
 
@@ -63,21 +64,15 @@ def _question(service: Service) -> WhatIf:
     if st.toggle("Other lengths", key="lengths"):
         prompt = st.slider("Mean prompt, tokens", 16, 8192, 1024, key="prompt")
         output = st.slider("Mean output, tokens", 1, 2048, 256, key="output")
-    flags = {
-        flag: st.selectbox(flag, values, format_func=_as_text, key=f"knob-{flag}") for flag, values in _KNOBS.items()
-    }
+    flags = {flag: st.selectbox(flag, values, key=f"knob-{flag}") for flag, values in _KNOBS.items()}
     return WhatIf(
         rate_rps=rate,
         target_qps=qps,
-        flags={flag: value for flag, value in flags.items() if value is not None},
+        flags={flag: value for flag, value in flags.items() if value != _AS_IT_IS},
         prompt_tokens=prompt,
         output_tokens=output,
         curve=True,
     )
-
-
-def _as_text(value: FlagValue | None) -> str:
-    return "as the service has it" if value is None else str(value)
 
 
 def _show(client: ApiClient, service: Service, answer: WhatIfAnswer) -> None:

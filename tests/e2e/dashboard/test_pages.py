@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.e2e.dashboard.conftest import PATHS, Site, a_dashboard, an_api, free_port
+from tests.e2e.dashboard.seed import a_chat_spec
+from tests.e2e.dashboard.seed_reports import a_report
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +36,7 @@ _FOUND = {
 
 _NEXT = {
     "fleet": "fleetune up -f service.yaml",
-    "load-report": "fleetune load -f profile.yaml",
+    "load-report": "fleetune load upload report.json",
     "events": "fleetune up -f service.yaml",
 }
 
@@ -59,6 +65,16 @@ def test_without_data_the_page_says_what_to_do_next(page: Page, empty: Site, pat
     empty.open(page, path)
     expect(page.get_by_text(_NEXT.get(path, "fleetune up -f service.yaml"))).to_be_visible()
     no_traceback(page)
+
+
+def test_the_command_that_the_empty_load_report_page_names_brings_a_report(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(a_report(a_chat_spec(), rate_rps=2, full_rps=3).model_dump_json())
+    with an_api("empty") as url:
+        command = ["load", "upload", str(path), "first-test", "--api", url]
+        done = subprocess.run([sys.executable, "-m", "controlplane.cli.main", *command], check=False)
+        kept = httpx.get(f"{url}/api/v1/load-reports/first-test", trust_env=False)
+    assert (done.returncode, kept.json()["rate_rps"]) == (0, 2)
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -9,7 +9,7 @@ import pytest
 from controlplane.domain.engine import EngineConfig, FlagValue
 from controlplane.domain.live import live
 from controlplane.domain.slo import LatencyMetric, LatencySlo
-from controlplane.domain.study import Trial, TrialKind, TrialState
+from controlplane.domain.study import Level, Trial, TrialKind, TrialState
 from dashboards import charts_knobs, charts_live, charts_report, charts_study
 from tests.builders_serving import NOW, a_recommendation, a_study, a_trial
 from tests.e2e.dashboard.seed import a_chat_spec
@@ -68,6 +68,25 @@ def test_knob_panels_show_only_flags_that_varied_and_mark_what_could_not_serve()
     assert [note.text for note in figure.layout.annotations] == ["max-num-seqs"]
     assert [trace.marker.symbol for trace in figure.data] == ["circle", "x-thin"]
     assert figure.data[1].x == (charts_knobs.DEFAULT,)
+
+
+def test_a_whole_fleet_is_no_point_of_one_replica() -> None:
+    """Its check has no capacity of one replica; its rate is shared by all of them."""
+    level = Level(rate_rps=6, passed=True, certain=True, reason="", report=a_report(SPEC, rate_rps=6, full_rps=9))
+    fleet = a_trial(
+        number=2,
+        kind=TrialKind.CONFIRM_FLEET,
+        replicas=3,
+        levels=(level,),
+        state=TrialState.FEASIBLE,
+        config=EngineConfig(flags={"max-num-seqs": 64}),
+    )
+    trials = [measured(0, 3, {"max-num-seqs": 64}), measured(1, 4, {"max-num-seqs": 128}), fleet]
+    figure = charts_knobs.knob_effects(a_study(spec=SPEC), trials)
+    assert figure is not None
+    assert len(figure.data) == 2
+    curves = charts_study.latency_throughput(a_study(spec=SPEC), trials, SPEC.slos.latency[0])
+    assert [trace.x for trace in curves.data if trace.name.startswith("#2")] == [(2,)]
 
 
 def test_a_study_in_which_nothing_varied_has_no_knob_panels() -> None:
