@@ -8,7 +8,7 @@ import yaml
 from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
 from controlplane.domain.base import Value
-from controlplane.domain.errors import InvalidInput
+from controlplane.domain.errors import InvalidInput, unreadable
 from controlplane.domain.service import describe
 from controlplane.domain.slo import LatencySlo
 from controlplane.domain.workload import Arrivals, Workload
@@ -128,7 +128,7 @@ def load_profile(name_or_path: str) -> Profile:
     except (OSError, UnicodeDecodeError) as error:
         known = ", ".join(shipped_profiles())
         raise InvalidInput(
-            f"cannot read profile '{name_or_path}'", why=str(error), allowed=f"{known}, or a file"
+            f"cannot read profile '{name_or_path}'", why=unreadable(error), allowed=f"{known}, or a file"
         ) from error
     except yaml.YAMLError as error:
         raise InvalidInput(f"{name_or_path} is not YAML", why=" ".join(str(error).split())) from error

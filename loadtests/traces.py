@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from controlplane.domain.errors import InvalidInput
+from controlplane.domain.errors import InvalidInput, unreadable
 from loadtests.trace_rows import Columns, Parsed, Row, parse_rows
 
 Ints = npt.NDArray[np.int64]
@@ -93,7 +93,9 @@ def _read(path: Path, name: str) -> str:
         return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         known = ", ".join(SHIPPED)
-        raise InvalidInput(f"cannot read trace '{name}'", why=str(error), allowed=f"{known}, or a file") from error
+        raise InvalidInput(
+            f"cannot read trace '{name}'", why=unreadable(error), allowed=f"{known}, or a file"
+        ) from error
 
 
 def _trace(name: str, parsed: Parsed) -> Trace:

@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from controlplane.api.context import Problem
 from controlplane.domain.errors import Conflict, FleetuneError, InvalidInput, NotFound, Refused, Unavailable
@@ -69,9 +70,15 @@ def _http(request: Request, error: Exception) -> JSONResponse:
     if error.status_code == HTTPStatus.NOT_FOUND:
         return problem(404, f"no such page: {request.url.path}", allowed="see /api/v1/docs")
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "see /api/v1/docs")
-        return problem(405, f"{request.method} is not possible on {request.url.path}", allowed=allowed)
+        return problem(405, f"{request.method} is not possible on {request.url.path}", allowed=_methods(request))
     return problem(error.status_code, str(error.detail))
+
+
+def _methods(request: Request) -> str:
+    """Return what is possible there: each method of a path is a route of its own, and Starlette names only one."""
+    described = request.app.openapi()["paths"]
+    there = (methods for path, methods in described.items() if compile_path(path)[0].match(request.url.path))
+    return ", ".join(sorted({method.upper() for methods in there for method in methods})) or "see /api/v1/docs"
 
 
 def _unexpected(request: Request, error: Exception) -> JSONResponse:

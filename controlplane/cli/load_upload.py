@@ -12,7 +12,7 @@ from controlplane.cli import nouns
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.nouns import Api, DataDir, Key
 from controlplane.cli.show import console
-from controlplane.domain.errors import InvalidInput
+from controlplane.domain.errors import InvalidInput, unreadable
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.service import describe
 
@@ -38,6 +38,6 @@ def _read(path: Path) -> LoadTestReport:
     try:
         return LoadTestReport.model_validate_json(path.read_text())
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"cannot read {path}", why=str(error), allowed=allowed) from error
+        raise InvalidInput(f"cannot read {path}", why=unreadable(error), allowed=allowed) from error
     except ValidationError as error:
         raise InvalidInput(f"{path} is no load report", why=describe(error), allowed=allowed) from error

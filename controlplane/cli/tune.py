@@ -113,7 +113,8 @@ def _conclude(study: Study) -> None:
     if study.recommendation is not None:
         console.print()
         RECOMMENDATION.show_one(study.recommendation.model_dump(mode="json"), False)
-        if study.apply_when_done and study.recommendation.improvement:
+        found = study.recommendation
+        if study.apply_when_done and found.improvement and found.applied_revision is None:
             console.print("the controller of `fleetune up` starts the canary; see `fleetune rollout list`")
         return
     if study.state is StudyState.FAILED:

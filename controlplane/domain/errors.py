@@ -33,6 +33,11 @@ class FleetuneError(Exception):
         return "".join(parts)
 
 
+def unreadable(error: Exception) -> str:
+    """Return why a file could not be read, without its name and error number, which the message around it has."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
 class InvalidInput(FleetuneError):
     """What the user gave cannot be used as it is."""
 

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from controlplane.domain.base import ServiceName, Value
 from controlplane.domain.engine import EngineConfig, EngineKind, FlagValue
-from controlplane.domain.errors import InvalidInput
+from controlplane.domain.errors import InvalidInput, unreadable
 from controlplane.domain.hardware import GpuPool
 from controlplane.domain.schedule import ScheduleSpec
 from controlplane.domain.slo import SloSet
@@ -250,7 +250,8 @@ def parse_service(text: str, *, source: str) -> ServiceSpec:
     except yaml.YAMLError as error:
         raise InvalidInput(f"{source} is not YAML", why=" ".join(str(error).split())) from error
     if not isinstance(raw, dict):
-        raise InvalidInput(f"{source} holds no mapping", why=f"found {type(raw).__name__}", allowed="`fleetune schema`")
+        found = "nothing" if raw is None else f"a {type(raw).__name__}"
+        raise InvalidInput(f"{source} holds no mapping", why=f"found {found}", allowed="fields: `fleetune schema`")
     try:
         return ServiceSpec.model_validate(raw)
     except ValidationError as error:
@@ -262,7 +263,7 @@ def load_service(path: Path) -> ServiceSpec:
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"cannot read {path}", why=str(error)) from error
+        raise InvalidInput(f"cannot read {path}", why=unreadable(error)) from error
     return parse_service(text, source=str(path))
 
 

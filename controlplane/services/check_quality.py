@@ -7,7 +7,7 @@ from pathlib import Path
 
 from controlplane.domain.base import StudyId
 from controlplane.domain.engine import EngineConfig, EngineKind
-from controlplane.domain.errors import InvalidInput
+from controlplane.domain.errors import InvalidInput, unreadable
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import QualityCheck, Trial, TrialKind, TrialState
 from controlplane.ports import QualityProbe, Store
@@ -81,7 +81,7 @@ def prompts_of(spec: ServiceSpec) -> tuple[str, ...]:
     try:
         found = tuple(line for line in Path(path).read_text().splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"cannot read the quality prompts {path}", why=str(error)) from error
+        raise InvalidInput(f"cannot read the quality prompts {path}", why=unreadable(error)) from error
     if not found:
         raise InvalidInput(f"the quality prompts {path} are empty", allowed="one prompt a line")
     return found

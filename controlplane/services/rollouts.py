@@ -11,12 +11,14 @@ from typing import Any
 from controlplane.domain.base import RevisionId, RolloutId, ServiceName, StudyId
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import Conflict, InvalidInput
+from controlplane.domain.launch import without_emulator_flags
 from controlplane.domain.revision import Revision, revision_id
 from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout, RolloutState, StepRecord
 from controlplane.domain.rollout_policy import events_between, move
 from controlplane.domain.service import RolloutOptions, ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.ports import Store, Versioned
+from tuner.knobs.schema import check_flags
 
 
 def start_rollout(
@@ -32,10 +34,12 @@ def start_rollout(
 ) -> Rollout:
     """Save a new rollout of `config` (all flags of one replica); `options` default to the service's own.
 
-    Raises NotFound for an unknown service, InvalidInput when the replicas cannot fit its GPUs, Conflict when a rollout
-    is under way, the service is stopped, or this very revision is stable already.
+    Raises NotFound for an unknown service, InvalidInput for flags its vLLM version does not know or when the replicas
+    cannot fit its GPUs, Conflict when a rollout is under way, the service is stopped, or this very revision is stable
+    already.
     """
     found = store.get_service(service).value
+    check_flags(without_emulator_flags(config), found.spec.engine)
     revision = revision_of(found.spec, config, now=now, study_id=study_id)
     return start(store, found, revision, replicas=replicas, options=options, actor=actor, now=now)
 

@@ -119,10 +119,10 @@ def _check_budget(spec: ServiceSpec, baseline: EngineConfig) -> None:
 def check_resumable(study: Study, spec: ServiceSpec) -> None:
     """Refuse to go on with a study on what it was not begun on. Raises Conflict."""
     was, now = _measured_on(study.spec), _measured_on(spec)
-    changed = [f"{name} {was[name]} there, {now[name]} here" for name in was if was[name] != now[name]]
+    changed = [f"{name} {was[name]}, now {now[name]}" for name in was if was[name] != now[name]]
     if changed:
         raise Conflict(
-            f"study {study.study_id} cannot be gone on with",
+            f"study {study.study_id} cannot be resumed",
             why=f"its capacities were measured on something else: {'; '.join(changed)}",
             allowed=f"a new study with the old one as a prior: `fleetune tune --warm-start {study.study_id}`",
         )

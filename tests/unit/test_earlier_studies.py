@@ -32,10 +32,10 @@ def _register(world: World, spec: ServiceSpec) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"gpus": {"type": "H100", "count": 4, "price_usd_per_gpu_hour": 4}}, "GPU H200 there, H100 here"),
+        ({"gpus": {"type": "H100", "count": 4, "price_usd_per_gpu_hour": 4}}, "GPU H200, now H100"),
         (
             {"engine": {"kind": "emulator", "version": "0.33", "flags": {"max-model-len": 8192}}},
-            "engine version 0.26 there, 0.33 here",
+            "engine version 0.26, now 0.33",
         ),
     ],
 )

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 
 from controlplane.domain.base import Value
 from controlplane.domain.engine import EngineConfig, FlagValue, canonical_flag
-from controlplane.domain.errors import InvalidInput
+from controlplane.domain.errors import InvalidInput, unreadable
 from controlplane.domain.service import EngineOptions, describe
 from tuner.knobs.removed import removed_flags
 
@@ -136,7 +136,7 @@ def _read(path: Path) -> KnobSchema:
     try:
         return KnobSchema.model_validate_json(path.read_text())
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"cannot read the flag file {path}", why=str(error), allowed=_EXTRACT) from error
+        raise InvalidInput(f"cannot read the flag file {path}", why=unreadable(error), allowed=_EXTRACT) from error
     except ValidationError as error:
         raise InvalidInput(f"{path} is no flag file", why=describe(error), allowed=_EXTRACT) from error
 

@@ -109,6 +109,12 @@ def test_a_rollout_of_flags_is_started_and_only_one_at_a_time(api: TestClient, s
     problem(api.post("/rollouts", json=body), 409)
 
 
+def test_a_rollout_of_flags_that_the_engine_does_not_know_is_refused(api: TestClient, serving: FakeStore) -> None:
+    body = {"service": "chat", "flags": {"swap-space": 4}, "replicas": 1}
+    assert "--swap-space was removed" in problem(api.post("/rollouts", json=body), 422)["why"]
+    assert serving.list_rollouts() == []
+
+
 def test_more_replicas_than_gpus_are_refused(api: TestClient, serving: FakeStore) -> None:
     body = {"service": "chat", "flags": {"max-num-seqs": 64}, "replicas": 99}
     problem(api.post("/rollouts", json=body), 422)

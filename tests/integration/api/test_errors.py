@@ -41,7 +41,8 @@ def test_an_unknown_page_is_a_problem(api: TestClient) -> None:
 
 
 def test_an_unknown_method_says_what_is_allowed(api: TestClient) -> None:
-    assert "GET" in problem(api.put("/events"), 405)["allowed"]
+    assert problem(api.put("/events"), 405)["allowed"] == "GET"
+    assert problem(api.put("/studies"), 405)["allowed"] == "GET, POST"
 
 
 @pytest.mark.parametrize(
