@@ -33,6 +33,8 @@ def latency_throughput(study: Study, trials: Sequence[Trial], slo: LatencySlo) -
     figure.update_xaxes(rangemode="tozero")
     if highest > 6 * slo.limit_ms:
         figure.update_yaxes(type="log", dtick=1)
+    else:
+        figure.update_yaxes(rangemode="tozero")
     return figure
 
 

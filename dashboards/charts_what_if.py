@@ -11,6 +11,8 @@ from controlplane.domain.study import Trial
 from controlplane.domain.what_if import WhatIfAnswer
 from dashboards import charts_study, theme
 
+HELP = "the curve ends where requests queue up faster than they leave; measured: levels with exactly these flags"
+
 
 def curve(answer: WhatIfAnswer, slo: LatencySlo, measured: Sequence[Trial]) -> go.Figure:
     """Predicted percentile against rate with its 90 % band; every level measured with exactly these flags."""

@@ -98,11 +98,12 @@ def emulation(kind: EngineKind | None, gpu: str, time_lapse: float) -> Html:
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Html:
     """Return a short table."""
-    head = "".join(f'<th class="{"n" if c.numeric else ""}">{escape(c.title)}</th>' for c in columns)
+    titled = any(column.title for column in columns)
+    head = "".join(f'<th class="{"n" if c.numeric else ""}">{escape(c.title)}</th>' for c in columns if titled)
     body = "".join(f"<tr>{_cells(columns, row)}</tr>" for row in rows)
     return Html(
         '<div class="ft-card" style="padding:6px 8px;overflow-x:auto"><table class="ft">'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f"{f'<thead><tr>{head}</tr></thead>' if titled else ''}<tbody>{body}</tbody></table></div>"
     )
 
 

@@ -9,6 +9,7 @@ from controlplane.domain.capacity import Capacity
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.fleet import EngineState
 from controlplane.domain.rollout import RolloutState
+from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencySlo
 from controlplane.domain.study import LiveOutcome, StudyState, TrialKind, TrialState
 from dashboards import theme
@@ -142,3 +143,12 @@ ENGINE_COLOUR = {
     EngineState.FAILED: theme.BAD,
     EngineState.STOPPED: theme.MUTED,
 }
+
+
+def load_command(spec: ServiceSpec | None) -> str:
+    """Return a load test of a shipped profile through the gateway at its usual address."""
+    command = "fleetune load -f chat --target http://127.0.0.1:8000"
+    if spec is None:
+        return f"{command} --model MODEL"
+    lapse = "" if spec.engine.time_lapse == 1 else f" --time-lapse {spec.engine.time_lapse:g}"
+    return f"{command} --model {spec.model.name}{lapse}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 import streamlit as st
@@ -29,8 +29,8 @@ def show(client: ApiClient) -> None:
         components.note(
             "No load report yet",
             "A load test measures one endpoint under one workload. Replays appear by themselves; others:",
-            f"fleetune load -f chat --target http://127.0.0.1:8000 --model {_model(specs)} --json report.json",
-            f"fleetune load upload report.json first-test{_belongs(specs)}",
+            f"{words.load_command(next(iter(specs.values()), None))} --json report.json",
+            f"fleetune load upload report.json first-test{''.join(f' --service {name}' for name in [*specs][:1])}",
         )
         return
     stored = _choose(reports)
@@ -51,14 +51,6 @@ def show(client: ApiClient) -> None:
     _limits(report.slo_checks)
     components.section("Latencies, milliseconds, with 95 % intervals")
     st.dataframe(latency_frame(report), hide_index=True)
-
-
-def _model(specs: Mapping[str, ServiceSpec]) -> str:
-    return next((spec.model.name for spec in specs.values()), "MODEL")
-
-
-def _belongs(specs: Mapping[str, ServiceSpec]) -> str:
-    return next((f" --service {name}" for name in specs), "")
 
 
 def _choose(reports: Sequence[StoredReport]) -> StoredReport:

@@ -40,7 +40,7 @@ def show(client: ApiClient) -> None:
         components.note(
             "No request finished in this window",
             "Send traffic through the gateway, say a load test of a shipped profile:",
-            f"fleetune load -f chat --target http://127.0.0.1:8000 --model {service.spec.model.name}",
+            words.load_command(service.spec),
         )
         return
     names = charts_live.roles(service.stable, canary, tuple(part.revision for part in live.revisions))

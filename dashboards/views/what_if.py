@@ -90,7 +90,7 @@ def _show(client: ApiClient, service: Service, answer: WhatIfAnswer) -> None:
         components.emulation(service.spec.engine.kind, service.spec.gpus.type, service.spec.engine.time_lapse)
     for name, slo in charts_study.tightest(service.spec).items():
         figure = charts_what_if.curve(answer, slo, measured)
-        components.chart(figure, key=f"curve-{name}", title=words.percentile(slo))
+        components.chart(figure, key=f"curve-{name}", title=words.percentile(slo), help_=charts_what_if.HELP)
 
 
 def _cards(service: Service, answer: WhatIfAnswer) -> list[Card]:

@@ -6,7 +6,9 @@ import pytest
 
 from controlplane.domain.capacity import Capacity
 from controlplane.domain.engine import EngineConfig
+from controlplane.domain.service import EmulatorOptions
 from dashboards import words
+from tests.builders_serving import a_spec
 
 
 @pytest.mark.parametrize(
@@ -46,3 +48,12 @@ def test_changes_name_what_was_set_and_what_was_left_out() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(12, "12 s"), (200, "3 min 20 s"), (7500, "2 h 05 min"), (None, "–")])
 def test_spans_are_read_at_a_glance(seconds: float | None, text: str) -> None:
     assert words.span(seconds) == text
+
+
+def test_a_load_test_is_named_as_it_can_be_typed() -> None:
+    spec = a_spec()
+    lapsed = spec.evolve(engine=spec.engine.evolve(emulator=EmulatorOptions(time_lapse=4)))
+    command = "fleetune load -f chat --target http://127.0.0.1:8000 --model "
+    assert words.load_command(None) == f"{command}MODEL"
+    assert words.load_command(spec) == f"{command}{spec.model.name}"
+    assert words.load_command(lapsed) == f"{command}{spec.model.name} --time-lapse 4"
