@@ -14,7 +14,7 @@ from dashboards import theme
 from dashboards.charts_study import role
 
 DEFAULT = "(default)"
-EFFECTS_HELP = "each point is one trial (other flags differ too); × could not serve"
+EFFECTS_HELP = "each point is one trial (other flags differ too); × did not start, or misses limits"
 IMPORTANCE_HELP = "cost per request at the worst value tried over the best; 95 % interval from leaving out trials"
 
 

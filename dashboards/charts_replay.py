@@ -55,7 +55,7 @@ def _line(figure: go.Figure, points: Sequence[tuple[Replay, Percentile]], title:
             "type": "data",
             "symmetric": False,
             "array": [0 if point.high is None else max(0.0, point.high - point.value) for _, point in points],
-            "arrayminus": [max(0.0, point.value - point.low) for _, point in points],
+            "arrayminus": [0 if point.high is None else max(0.0, point.value - point.low) for _, point in points],
             "color": colour,
             "thickness": 1.2,
             "width": 3,

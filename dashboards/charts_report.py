@@ -45,7 +45,7 @@ def _add(figure: go.Figure, distribution: Distribution, title: str, colour: str)
             "type": "data",
             "symmetric": False,
             "array": [0 if p.high is None else max(0.0, p.high - p.value) for p in points],
-            "arrayminus": [max(0.0, p.value - p.low) for p in points],
+            "arrayminus": [0 if p.high is None else max(0.0, p.value - p.low) for p in points],  # open ends: no bar
             "color": colour,
             "thickness": 1.4,
         },

@@ -11,7 +11,7 @@ from controlplane.domain.study import Trial
 from controlplane.domain.what_if import WhatIfAnswer
 from dashboards import charts_study, theme
 
-HELP = "the curve ends where requests queue up faster than they leave; measured: levels with exactly these flags"
+HELP = "ends where requests queue up for ever"
 
 
 def curve(answer: WhatIfAnswer, slo: LatencySlo, measured: Sequence[Trial]) -> go.Figure:

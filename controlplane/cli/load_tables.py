@@ -63,7 +63,7 @@ def _latencies(report: LoadTestReport) -> Table:
         table.add_column(title, justify="left" if title == "ms" else "right")
     for name, label in _METRICS:
         found: Distribution = getattr(report, name)
-        mean = "–" if found.mean is None else f"{found.mean:.2f}"
+        mean = "–" if found.mean is None else _short(found.mean)
         table.add_row(label, str(found.count), mean, *(_cell(each, found.count) for each in found.percentiles))
     return table
 
@@ -71,8 +71,13 @@ def _latencies(report: LoadTestReport) -> Table:
 def _cell(found: Percentile, count: int) -> str:
     if missing_for_claim(found.percentile, count):
         return f"needs {samples_needed(found.percentile)}"  # too few requests to bound it from above: no claim
-    high = "?" if found.high is None else f"{found.high:.1f}"
-    return f"{found.value:.1f} ({found.low:.1f}–{high})"
+    high = "?" if found.high is None else _short(found.high)
+    return f"{_short(found.value)} ({_short(found.low)}–{high})"
+
+
+def _short(ms: float) -> str:
+    """Tenths only where they tell something: a table cut off by a narrow terminal tells nothing."""
+    return f"{ms:.1f}" if ms < 100 else f"{ms:.0f}"
 
 
 def print_selfcheck(rows: Sequence[CheckRow]) -> None:

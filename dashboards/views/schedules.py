@@ -13,6 +13,7 @@ from dashboards.components import confirmed
 from dashboards.markup import Column
 from dashboards.page import choose_service, due_replays, no_service, perform
 
+_ADDED = "schedules-added"
 _ACTION = {
     ScheduledAction.TUNE: "tune, recommend only",
     ScheduledAction.TUNE_AND_APPLY: "tune, then roll out the winner",
@@ -88,12 +89,18 @@ def _act(client: ApiClient, schedule: Schedule, verb: str) -> None:
 
 def _form(client: ApiClient, service: str) -> None:
     components.section("Add a schedule")
-    with st.form("new-schedule", clear_on_submit=True):
+    added = st.session_state.get(_ADDED, 0)
+    with st.form(f"new-schedule-{added}"):  # a new form after each success: one that was refused keeps its fields
         left, middle, right, last = st.columns((2, 2, 3, 2))
         name = left.text_input("Name", placeholder="weekly")
         cron = middle.text_input("Five cron fields, UTC", placeholder="0 2 * * SUN")
         action = right.selectbox("Does", list(_ACTION), format_func=lambda a: _ACTION[a])
         rate = last.number_input("Replay's rate, req/s", min_value=0.1, value=1.0, help="Only for replays.")
         asked = st.form_submit_button("Add schedule")
+
+    def add() -> None:
+        client.add_schedule(service, name, cron, action, replay_rps=rate)
+        st.session_state[_ADDED] = added + 1
+
     if asked:
-        perform(lambda: client.add_schedule(service, name, cron, action, replay_rps=rate), f"{name} is added")
+        perform(add, f"{name} is added")

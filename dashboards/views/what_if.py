@@ -46,7 +46,7 @@ def show(client: ApiClient) -> None:
         except ApiProblem as problem:
             components.note("The twin cannot answer this", str(problem))
             return
-        _show(client, service, answer)
+        _show(service, answer, _measured(client, service, question))
 
 
 @st.cache_data(ttl=60, max_entries=200, show_spinner="The twin computes …")
@@ -75,7 +75,7 @@ def _question(service: Service) -> WhatIf:
     )
 
 
-def _show(client: ApiClient, service: Service, answer: WhatIfAnswer) -> None:
+def _show(service: Service, answer: WhatIfAnswer, measured: Sequence[Trial]) -> None:
     doubts = "".join(f"<br>Less sure here: {escape(text)}." for text in answer.notes)
     st.html(
         f'<div class="ft-emulated"><b>Predicted</b> by the twin, profile {escape(answer.profile)}: '
@@ -85,7 +85,6 @@ def _show(client: ApiClient, service: Service, answer: WhatIfAnswer) -> None:
         components.note("This engine would not start", answer.refusal)
         return
     components.cards(_cards(service, answer))
-    measured = _measured(client, service)
     if any(trial.config == answer.config for trial in measured):
         components.emulation(service.spec.engine.kind, service.spec.gpus.type, service.spec.engine.time_lapse)
     for name, slo in charts_study.tightest(service.spec).items():
@@ -134,6 +133,9 @@ def _point(service: Service, answer: WhatIfAnswer) -> list[Card]:
     return cards
 
 
-def _measured(client: ApiClient, service: Service) -> Sequence[Trial]:
+def _measured(client: ApiClient, service: Service, question: WhatIf) -> Sequence[Trial]:
+    """Return trials of the service's own traffic; none when the question is about other lengths."""
+    if question.prompt_tokens is not None or question.output_tokens is not None:
+        return []
     studies = client.studies(service.name)
     return [trial for study in studies[:3] for trial in client.trials(study.study_id)]

@@ -87,6 +87,7 @@ def test_a_schedule_is_added_paused_and_deleted(page: Page, site: Site) -> None:
     page.get_by_label("Five cron fields, UTC").fill("30 1 * * *")
     page.get_by_role("button", name="Add schedule").click()
     expect(page.get_by_text("30 1 * * *").first).to_be_visible()
+    expect(page.get_by_label("Name")).to_have_value("")
     _choose(page, "early")
     confirm(page, "Delete early")
     expect(page.get_by_text("30 1 * * *")).to_have_count(0)
@@ -115,6 +116,7 @@ def test_a_broken_cron_is_refused_with_one_message(page: Page, site: Site) -> No
     page.get_by_label("Five cron fields, UTC").fill("every day")
     page.get_by_role("button", name="Add schedule").click()
     expect(page.get_by_text("five valid cron fields").first).to_be_visible()
+    expect(page.get_by_label("Name")).to_have_value("broken")  # to be mended, not typed again
     assert ask(site, "/schedules")["items"] == before
 
 
