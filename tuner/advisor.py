@@ -15,6 +15,9 @@ from tuner.trial_time import Start
 
 COST_EXPONENT = 0.5
 """Power of a trial's expected GPU-seconds that its expected improvement is divided by (decision 10)."""
+COMPILE_SHARE = 1 / 3
+"""Of what compiling a class takes, the part its first trial is charged: later starts of the class profit, too, a
+neighbour's and the confirmations'. Charged in full, a search without a twin stays in classes it began with."""
 BEYOND_BOUND = 0.1
 """Log cost by which a dropped candidate counts as dearer than the rate it missed, for samplers that need a number."""
 _BOUND_SD = 0.06
@@ -56,7 +59,7 @@ def advise(
         reason = "nothing like it was measured, and the twin is wrong there in a way of its own"
         return Advice(unseen, reason, expected_log_cost=float(belief.mean[unseen]), best_row=unseen)
     gain = belief.expected_improvement(_believed_best(belief, here, best), MEASUREMENT_SD)
-    trial_gpu_s = among.trial_time.expected_gpu_s(_starts(tried, index), host=host)
+    trial_gpu_s = among.trial_time.expected_gpu_s(_starts(tried, index), host=host, compile_share=COMPILE_SHARE)
     advice = _most_improving(belief, np.where(open_rows, gain, -np.inf), trial_gpu_s, worthwhile)
     if advice.row is None:
         advice = last_look(among, belief, open_rows, best, [*(t.point for t in tried), *pending]) or advice

@@ -70,11 +70,17 @@ class TrialTime(NamedTuple):
     classes: NDArray[np.int64]
     level_s: float
 
-    def expected_gpu_s(self, starts: Sequence[Start], *, host: str | None = None) -> Array:
-        """Return the GPU-seconds a trial of each candidate takes on `host` after `starts`, in the order they began."""
-        return np.asarray(self.gpus * (self._start_s(starts, host) + self._levels_s(starts)))
+    def expected_gpu_s(self, starts: Sequence[Start], *, host: str | None = None, compile_share: float = 1.0) -> Array:
+        """Return the GPU-seconds a trial of each candidate takes on `host` after `starts`, in the order they began.
 
-    def _start_s(self, starts: Sequence[Start], host: str | None) -> Array:
+        `compile_share` of what compiling a class takes is charged to the trial that does it first.
+        """
+        compiled_s, fresh_s = self._start_s(starts, host)
+        charged_s = compiled_s + compile_share * (fresh_s - compiled_s)
+        return np.asarray(self.gpus * (charged_s + self._levels_s(starts)))
+
+    def _start_s(self, starts: Sequence[Start], host: str | None) -> tuple[Array, Array]:
+        """Return what starts take when their class is compiled, and as things are."""
         doublings = np.log2(self.gpus)
         seen, hosts = set[tuple[str | None, int]](), set[str | None]()
         known, logs = [], []
@@ -89,7 +95,8 @@ class TrialTime(NamedTuple):
         fresh = ~np.isin(self.classes, here)
         ones = np.ones(len(self.gpus))
         wanted = np.column_stack((ones, fresh, ones * (host not in hosts), doublings))
-        return np.exp(wanted @ _coefficients(np.array(known, dtype=float).reshape(-1, len(_PRIOR)), np.array(logs)))
+        found = _coefficients(np.array(known, dtype=float).reshape(-1, len(_PRIOR)), np.array(logs))
+        return np.exp(wanted * (1, 0, 1, 1) @ found), np.exp(wanted @ found)
 
     def _levels_s(self, starts: Sequence[Start]) -> float:
         """Return the mean of what trials' levels took, the guess counting as one of them."""

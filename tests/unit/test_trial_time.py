@@ -46,6 +46,15 @@ def test_a_start_whose_class_was_started_on_this_host_is_expected_to_be_quicker(
     assert elsewhere[row(128, 1024)] == pytest.approx(elsewhere[row(128, 2048)])
 
 
+def test_of_what_compiling_takes_a_part_may_be_charged() -> None:
+    starts, fresh = [Start(row(64, 1024), 120.0, 40.0, "a")], row(128, 2048)
+    none, half, whole = (
+        times().expected_gpu_s(starts, host="a", compile_share=share)[[row(128, 1024), fresh]] for share in (0, 0.5, 1)
+    )
+    assert none[0] == none[1] == half[0] == whole[0]
+    assert half[1] == pytest.approx((none[1] + whole[1]) / 2)
+
+
 def test_how_much_quicker_is_learned_from_the_study_s_own_starts() -> None:
     """Here compiling takes far longer than where the prior is from, and on emulated engines nothing at all."""
 
