@@ -233,8 +233,12 @@ def _verdict(
     return Verdict.PASS, f"certainly within the margins after {samples} requests: {_describe(comparisons[0])}"
 
 
+_SAID = {"slo_miss_ratio": "SLO misses", "error_ratio": "errors", "refusal_ratio": "refusals"}
+
+
 def _describe(c: Comparison) -> str:
-    return f"{c.name} {c.difference:+.3f} in [{c.low:+.3f}, {c.high:+.3f}], margin {c.margin:g}"
+    points = f"{100 * c.difference:+.1f} in [{100 * c.low:+.1f}, {100 * c.high:+.1f}]"
+    return f"{_SAID[c.name]} {points} percentage points, margin {100 * c.margin:g}"
 
 
 def _against(control: Control) -> str:
@@ -242,7 +246,7 @@ def _against(control: Control) -> str:
         case Control.CONCURRENT:
             return "against stable in the same step"
         case Control.EARLIER_STEPS:
-            return "against stable in the earlier steps: none beside this one"
+            return "against stable in the earlier steps, as none serves beside this one"
         case Control.LIMITS:
             return "against the promised limits: no stable requests"
 

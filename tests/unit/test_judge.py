@@ -61,13 +61,13 @@ def test_few_good_requests_are_no_pass() -> None:
 def test_a_canary_that_misses_much_more_than_stable_fails_early() -> None:
     failed = verdict(counts(40, misses=20), counts(760, misses=8))
     assert failed.verdict is Verdict.FAIL
-    assert "slo_miss_ratio" in failed.reason
+    assert "SLO misses +" in failed.reason
 
 
 def test_a_canary_with_errors_fails_on_its_error_ratio() -> None:
     failed = verdict(counts(200, misses=20, errors=20), counts(3800, misses=400))
     assert failed.verdict is Verdict.FAIL
-    assert "error_ratio" in failed.reason
+    assert "errors +" in failed.reason
 
 
 def test_a_difference_inside_the_margin_passes_however_certain_it_is() -> None:
@@ -103,7 +103,7 @@ def test_the_verdict_says_when_its_control_is_not_beside_it() -> None:
 def test_a_canary_that_refuses_what_stable_accepts_fails() -> None:
     failed = verdict(counts(140, refused=60), counts(3800))
     assert failed.verdict is Verdict.FAIL
-    assert "refusal_ratio" in failed.reason
+    assert "refusals +" in failed.reason
 
 
 def test_a_canary_that_refuses_everything_fails_without_a_single_request_served() -> None:

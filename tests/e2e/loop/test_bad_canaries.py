@@ -52,7 +52,7 @@ def test_a_canary_that_refuses_long_prompts_is_rolled_back_by_its_verdict(tmp_pa
         assert rollout["state"] == "aborted"
         analysis = rollout["steps"][-1]["analysis"]
         assert (analysis["verdict"], analysis["guard"]) == ("fail", None)
-        assert "refusal_ratio" in analysis["reason"]
+        assert "refusals +" in analysis["reason"]
         assert analysis["canary"]["refused"] > 0
         assert analysis["stable"]["refused"] == 0
 

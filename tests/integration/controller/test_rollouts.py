@@ -114,7 +114,7 @@ def test_a_slow_canary_loses_its_traffic_in_the_pass_of_its_verdict_and_then_its
     assert not site.engines(rollout.canary)
     assert len(site.engines(stable)) == 1
     assert site.service.stable == stable
-    assert "slo_miss_ratio" in site.rollout.reason
+    assert "SLO misses +" in site.rollout.reason
 
 
 def test_a_crashed_canary_is_aborted_by_the_next_pass() -> None:
