@@ -58,8 +58,8 @@ h3 {{ font-size: 1.08rem !important; padding: 1.1rem 0 0.2rem 0 !important; }}
 .ft-card {{ background: {CARD}; border: 1px solid {LINE}; border-radius: 10px; padding: 14px 16px 12px; }}
 .ft-card .l {{ color: {MUTED}; font-size: 0.82rem; display: flex; gap: 7px; align-items: center; }}
 .ft-card .v {{ font-size: 1.9rem; font-weight: 600; line-height: 1.25; font-variant-numeric: tabular-nums; }}
-.ft-card .v b {{ font-weight: inherit; white-space: nowrap; }}
-.ft-card .u {{ font-size: 0.95rem; font-weight: 400; color: {MUTED}; margin-left: 4px; }}
+.ft-card .v b {{ font-weight: inherit; }}
+.ft-card .u {{ font-size: 0.95rem; font-weight: 400; color: {MUTED}; margin-left: 4px; white-space: nowrap; }}
 .ft-card .s {{ color: {MUTED}; font-size: 0.82rem; }}
 .ft-dot {{ width: 8px; height: 8px; border-radius: 50%; display: inline-block; flex: none; }}
 .ft-pill {{ display: inline-block; border-radius: 999px; padding: 1px 10px; font-size: 0.8rem; font-weight: 600;

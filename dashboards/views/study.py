@@ -151,10 +151,11 @@ def _verdict(study: Study) -> None:
     components.cards(
         [
             Card(
-                "Cost against baseline",
+                "Cost per request",
                 words.change(evidence.cost_ratio),
                 "",
-                f"95 % interval {words.change(evidence.cost_ratio_high)} to {words.change(evidence.cost_ratio_low)}",
+                f"against the baseline's, 95 %: {words.change(evidence.cost_ratio_high)}"
+                f" to {words.change(evidence.cost_ratio_low)}",
                 theme.WINNER,
             ),
             Card("Replicas", str(found.fleet.replicas), "", f"{found.fleet.gpus} GPUs"),
