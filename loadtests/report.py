@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from controlplane.domain.report import Distribution, LoadTestReport, SloCheck, Validity
 from controlplane.domain.slo import LatencyMetric, LatencySlo
-from loadtests.intervals import distribution, percentile_of, ratio_interval
+from loadtests.intervals import distribution, ratio_interval
 from loadtests.records import RecordTable
 
 Floats = npt.NDArray[np.float64]
@@ -96,12 +96,12 @@ def check_slo(records: RecordTable, slo: LatencySlo) -> SloCheck:
     n, count = len(records), int(missed.sum())
     low, high = ratio_interval(count, n)
     values: Floats = getattr(records, slo.metric.value)
-    ordered = np.sort(values[records.ok & ~np.isnan(values)])
-    known = len(ordered) > 0 or slo.metric is LatencyMetric.TPOT
+    measured = distribution(values[records.ok], (slo.percentile,)).at(slo.percentile)
+    known = measured is not None or slo.metric is LatencyMetric.TPOT
     return SloCheck(
         slo=slo,
         met=n > 0 and known and count <= slo.allowed_miss_ratio * n + 1e-9,
-        measured=percentile_of(ordered, slo.percentile) if len(ordered) else None,
+        measured=measured,
         miss_ratio=count / n if n else 0.0,
         miss_ratio_low=low,
         miss_ratio_high=high,

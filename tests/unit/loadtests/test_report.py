@@ -55,6 +55,14 @@ def test_counts_and_rates_of_a_good_run() -> None:
     assert all(check.met for check in result.slo_checks)
 
 
+def test_a_limits_percentile_has_the_interval_of_the_report() -> None:
+    """Requests slow in one queue say less than as many independent ones; both places must know."""
+    slow = np.arange(2000) % 400 < 20
+    queued = np.where(slow, 90.0, 50.0) + np.arange(2000) % 7
+    result = report(table(2000, every_s=0.02, ttft_ms=queued), slos=(TTFT,))
+    assert result.slo_checks[0].measured == result.ttft_ms.at(99)
+
+
 def test_a_limit_on_a_latency_that_no_answer_has_is_not_met_and_not_the_generators_fault() -> None:
     result = report(table(ttft_ms=np.nan, tpot_ms=np.nan), slos=(TTFT, TPOT))
     assert [check.met for check in result.slo_checks] == [False, True]
