@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache as remember
 from pathlib import Path
@@ -47,8 +47,17 @@ def compare(
     with ProcessPoolExecutor(workers) as pool:
         for name in pool.map(_prepare, names, [cache] * len(names)):
             say(f"ground truth of {name} is there")
-        scores = list(pool.map(_play, *zip(*jobs, strict=True), [cache] * len(jobs), chunksize=4))
+        played = pool.map(_play, *zip(*jobs, strict=True), [cache] * len(jobs), chunksize=4)
+        scores = list(_counted(played, len(jobs), say))
     return report(dict(zip(jobs, scores, strict=True)), {name: _truth(name, cache) for name in names}, seeds)
+
+
+def _counted(scores: Iterable[Score], total: int, say: Callable[[str], None]) -> Iterator[Score]:
+    """Pass the scores on and say about twenty times how many there are: the whole comparison takes its time."""
+    for done, each in enumerate(scores, start=1):
+        if done % max(1, total // 20) == 0:
+            say(f"{done} of {total} runs")
+        yield each
 
 
 def report(by_job: Mapping[Job, Score], truths: Mapping[str, Truth], seeds: Sequence[int]) -> dict[str, Any]:

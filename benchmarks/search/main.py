@@ -7,6 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ def run(
     workers: int,
     chosen: Sequence[str],
     ladders: int,
+    ladder_seed: int,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Return the report. Raises InvalidInput for an unknown scenario."""
@@ -40,8 +42,10 @@ def run(
     if ladders:
         names = [name for name in known if not chosen or name in chosen]
         with ProcessPoolExecutor(workers) as pool:
-            report["ladders"] = list(pool.map(_ladders, names, [cache] * len(names), [ladders] * len(names)))
+            climb = partial(_ladders, cache=cache, count=ladders, seed=ladder_seed)
+            report["ladders"] = list(pool.map(climb, names))
         report["targets"] |= _ladder_targets(report["ladders"])
+        report["ladder_seed"] = ladder_seed
     report["skipped"] = {} if gp_available() else {"optuna_gp": _NEEDS_TORCH}
     report["took_s"] = round(time.time() - begun)
     report["machine"] = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
@@ -72,9 +76,9 @@ def summary(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"{'met   ' if target['met'] else 'MISSED'} {name}: {_shown(target['value'])} (target {target['target']})"
 
 
-def _ladders(name: str, cache: Path, count: int) -> dict[str, Any]:
+def _ladders(name: str, cache: Path, count: int, seed: int) -> dict[str, Any]:
     scenario = next(each for each in scenarios() if each.name == name)
-    return compare_ladders(ground_truth(scenario, cache), configs=count, seed=1)
+    return compare_ladders(ground_truth(scenario, cache), configs=count, seed=seed)
 
 
 def _ladder_targets(ladders: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

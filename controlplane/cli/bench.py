@@ -32,6 +32,7 @@ def search(
     scenario: Annotated[list[str] | None, typer.Option(help="Only these scenarios.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
     ladders: Annotated[int, typer.Option(min=0, help="Rate ladders per scenario; 0 leaves them out.")] = 40,
+    ladder_seed: Annotated[int, typer.Option(min=0, help="Draws the ladders' configurations and noise.")] = 1,
     cache: Annotated[Path | None, typer.Option(help="Folder for the ground truth; default: the user's cache.")] = None,
 ) -> None:
     """Compare search strategies on the twin as ground truth. The truth is worked out once and kept in the cache."""
@@ -45,6 +46,7 @@ def search(
         workers=workers,
         chosen=tuple(scenario or ()),
         ladders=ladders,
+        ladder_seed=ladder_seed,
         say=typer.echo,
     )
     out.write_text(json.dumps(report, indent=1) + "\n")
