@@ -54,4 +54,6 @@ class WhatIfAnswer(Value):
     fleet: FleetSize | None = None
     usd_per_million_tokens: float | None = None
     curve: tuple[ExpectedPoint, ...] = ()
-    notes: tuple[str, ...] = Field(default=(), description="Where the prediction leaves what was calibrated.")
+    notes: tuple[str, ...] = Field(
+        default=(), description="Where the answer leaves what was calibrated, or what the service has."
+    )

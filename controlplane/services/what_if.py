@@ -65,8 +65,13 @@ def _answer(spec: ServiceSpec, question: WhatIf, config: EngineConfig, setup: En
         fleet=size,
         usd_per_million_tokens=None if size is None else _usd_per_million(spec, question, size, sample),
         curve=tuple(_point(setup, requests_at, float(rate), percentiles) for rate in rates if rate > 0),
-        notes=notes(setup, sample),
+        notes=(*notes(setup, sample), *_beyond(size, spec)),
     )
+
+
+def _beyond(size: FleetSize | None, spec: ServiceSpec) -> Iterable[str]:
+    if size is not None and size.gpus > spec.gpus.count:
+        yield f"this fleet needs {size.gpus} GPUs, the service has {spec.gpus.count}"
 
 
 def _with_lengths(spec: ServiceSpec, question: WhatIf) -> ServiceSpec:

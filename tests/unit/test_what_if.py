@@ -38,6 +38,14 @@ def test_the_fleet_carries_the_asked_target_with_headroom() -> None:
     assert twice.fleet.replicas > once.fleet.replicas
 
 
+def test_a_fleet_beyond_the_services_gpus_is_said_to_be_so() -> None:
+    spec = an_8b_spec()
+    within, beyond = (what_if(spec, WhatIf(target_qps=qps)) for qps in (1, 4000))
+    assert beyond.fleet is not None
+    assert f"this fleet needs {beyond.fleet.gpus} GPUs, the service has {spec.gpus.count}" in beyond.notes
+    assert not any("this fleet" in note for note in within.notes)
+
+
 def test_longer_outputs_leave_less_capacity() -> None:
     short, long = (what_if(an_8b_spec(), WhatIf(output_tokens=tokens)).capacity for tokens in (20, 400))
     assert short is not None
