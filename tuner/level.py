@@ -134,16 +134,17 @@ class LevelJudge:
     def _judge(self, elapsed_s: float) -> LevelOutcome | None:
         counts = [(self._misses[slo], slo.allowed_miss_ratio, str(slo)) for slo in self._limits]
         counts.append((self._errors, self._max_error_ratio, "error ratio"))
-        broken = [
-            f"{name} ({self._least(count):.1%} of requests at least)"
+        broken = {
+            name: f"{self._least(count):.1%} of requests at least"
             for count, allowed, name in counts
             if self._least(count) > allowed and _will_exceed(count, self._seen, allowed, self._planned)
-        ]
+        }
         # So many misses that no later request can make up for them.
         spent = [s for s in self._limits if self._misses[s] > s.allowed_miss_ratio * self._planned * _SPARE + 1]
-        broken += [f"{slo} (by {self._misses[slo]} requests)" for slo in spent]
+        broken = {str(slo): f"by {self._misses[slo]} requests" for slo in spent} | broken
         if broken:
-            return LevelOutcome(False, True, f"certainly misses {', '.join(broken)}", self._pressure())
+            why = ", ".join(f"{name} ({by})" for name, by in broken.items())
+            return LevelOutcome(False, True, f"certainly misses {why}", self._pressure())
         if elapsed_s < self._options.min_s:
             return None
         if trend := self._over_saturation(elapsed_s):

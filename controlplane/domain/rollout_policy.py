@@ -49,12 +49,14 @@ def advance(rollout: Rollout, facts: Facts, now: datetime) -> Rollout:
 
 def move(rollout: Rollout, state: RolloutState, *, reason: str, now: datetime, **changes: Any) -> Rollout:
     """Return the rollout in `state`. Raises Conflict when the table of transitions does not allow it."""
-    if state not in TRANSITIONS[rollout.state]:
+    followers = TRANSITIONS[rollout.state]
+    if not followers:
+        raise Conflict(f"{rollout.rollout_id} is over", why=f"it is {rollout.state.value}")
+    if state not in followers:
         raise Conflict(
             f"{rollout.rollout_id} cannot become {state.value}",
             why=f"it is {rollout.state.value}",
-            allowed=", ".join(sorted(follower.value for follower in TRANSITIONS[rollout.state]))
-            or "nothing: it is over",
+            allowed=", ".join(sorted(follower.value for follower in followers)),
         )
     finished_at = now if state in ROLLOUT_FINAL else None
     return rollout.evolve(state=state, reason=reason, updated_at=now, finished_at=finished_at, **changes)

@@ -114,10 +114,13 @@ def _do(client: ApiClient, rollout: Rollout, verb: str, reason: str) -> None:
 def _split(rollout: Rollout) -> None:
     canary = rollout.weight_percent
     stable = 100 - canary
-    parts = [
-        (stable, theme.STABLE, f"stable {stable} % · {rollout.stable or 'nothing served before'}"),
-        (canary, theme.CANARY, f"canary {canary} % · {rollout.canary}"),
-    ]
+    if rollout.state is RolloutState.PROMOTED:
+        parts = [(100, theme.STABLE, f"stable 100 % · {rollout.canary}")]
+    else:
+        parts = [
+            (stable, theme.STABLE, f"stable {stable} % · {rollout.stable or 'nothing served before'}"),
+            (canary, theme.CANARY, f"canary {canary} % · {rollout.canary}"),
+        ]
     bar = "".join(f'<div style="width:{w}%;background:{c}">{escape(t) if w > 25 else ""}</div>' for w, c, t in parts)
     small = next((text for weight, _, text in parts if weight <= 25), "")
     st.html(

@@ -94,6 +94,13 @@ def test_a_level_ends_when_more_requests_missed_than_the_whole_of_it_allows() ->
     assert "certainly misses P90 TTFT" in reason
 
 
+def test_a_limit_missed_by_share_and_by_count_is_named_once() -> None:
+    reason = watch(LevelJudge(SLOS, OPTIONS, planned=10), [record(i, 900) for i in range(600)], [3], until_s=5)
+    assert reason is not None
+    assert "of requests at least" in reason
+    assert reason.count("P90 TTFT") == 1
+
+
 def test_no_level_passes_before_its_least_time() -> None:
     judge = LevelJudge(SLOS, LevelOptions(min_s=50, max_s=60, warmup_s=0))
     assert watch(judge, [record(i, 100) for i in range(600)], [3], until_s=49) is None

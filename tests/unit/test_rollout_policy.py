@@ -65,6 +65,12 @@ def test_a_move_against_the_table_is_refused_with_what_is_allowed() -> None:
         move(at_step(state=S.PROMOTING), S.ABORTING, reason="", now=NOW)
 
 
+def test_what_is_over_moves_no_more_and_says_so() -> None:
+    with pytest.raises(Conflict, match="is over: it is promoted") as refused:
+        move(at_step(state=S.PROMOTED), S.ABORTING, reason="", now=NOW)
+    assert not refused.value.allowed
+
+
 def test_nothing_begins_before_the_step_s_replicas_are_ready() -> None:
     waiting = advance(a_rollout(canary_replicas=40), Facts(canary_ready=1), NOW)
     assert (waiting.state, waiting.weight_percent, waiting.reason) == (S.PENDING, 0, "1 of 2 canary replicas are ready")
