@@ -88,15 +88,13 @@ class Dispatcher:
         self._next_sweep_ns = time.monotonic_ns()  # an alarm set to 0 would never ring
         self._recorder.start(start_ns)
         while not self._over():
-            if not self._let_gather(time.monotonic_ns()):
-                self._await_work()
-            self._turn()
+            others_ran = not self._let_gather(time.monotonic_ns()) and self._await_work()
+            self._turn(may_sweep=others_ran)
         return self._wind_up()
 
     def _over(self) -> bool:
-        if self.stop_reason is not None and not self._drain_on_stop:
-            return True
-        return self._sent_all() and not self._busy
+        cut_off = self.stop_reason is not None and not self._drain_on_stop
+        return cut_off or (self._sent_all() and not self._busy)
 
     def _sent_all(self) -> bool:
         return self._next >= len(self._indices) or self.stop_reason is not None
@@ -121,14 +119,17 @@ class Dispatcher:
         self._nap(min(moment_ns, left_ns) / _SECOND_NS)
         return True
 
-    def _await_work(self) -> None:
-        """Wait for bytes or the next instant; at least at every sweep other greenlets get their turn."""
+    def _await_work(self) -> bool:
+        """Wait for bytes or the next instant, at least before every sweep; say whether others got their turn."""
         now_ns, send_ns = time.monotonic_ns(), self._next_send_ns()
-        if now_ns < send_ns or now_ns >= self._next_sweep_ns:
-            self._alarm.set(min(send_ns, self._next_sweep_ns))
-            self._wait(self._poller.fileno())
+        if now_ns >= send_ns and now_ns < self._next_sweep_ns:
+            return False
+        self._alarm.set(min(send_ns, self._next_sweep_ns))
+        self._wait(self._poller.fileno())
+        return True
 
-    def _turn(self) -> None:
+    def _turn(self, *, may_sweep: bool) -> None:
+        """Send, read and, unless that would put off the others' turn, sweep: a sweep sets the instant of the next."""
         self._send_due()
         self._looked_ns, self._looks_ns = self._looks_ns, time.monotonic_ns()
         due_ns = self._next_send_ns()
@@ -141,7 +142,7 @@ class Dispatcher:
                 self._send_due()
                 due_ns = self._next_send_ns()
         now_ns = time.monotonic_ns()
-        if now_ns >= self._next_sweep_ns:
+        if may_sweep and now_ns >= self._next_sweep_ns:
             self._sweep(now_ns)
         self._hand_over()
         if self._rendered is None and self._next < len(self._indices):
@@ -268,11 +269,8 @@ class Dispatcher:
             self._coalesced += exchange.meter.coalesced
             self._events += exchange.meter.events
             self._gathering.learn(exchange.meter)
-            self._recorder.add(
-                exchange,
-                int(self._schedule.prompt_tokens[exchange.index]),
-                int(self._schedule.output_tokens[exchange.index]),
-            )
+            wanted = self._schedule.prompt_tokens[exchange.index], self._schedule.output_tokens[exchange.index]
+            self._recorder.add(exchange, int(wanted[0]), int(wanted[1]))
             self._on_finish(exchange)
         self._finished.clear()
 
@@ -283,14 +281,13 @@ class Dispatcher:
         self._hand_over()
         now_ns = time.monotonic_ns()
         self._write_status(now_ns)
-        unfinished = len(self._busy)
         self._pool.close()
         self._poller.unregister(self._alarm.fd)
         self._alarm.close()
         return {
             "sent": self._next,
             "finished": self._done,
-            "unfinished": unfinished,
+            "unfinished": len(self._busy),
             "not_sent": self._unsent,
             "token_events": self._events,
             "coalesced": self._coalesced,
