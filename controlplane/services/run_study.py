@@ -175,14 +175,14 @@ class StudyRunner:
     def _begun(
         self, session: StudySession, search: StudySearch, kind: TrialKind, config: EngineConfig, number: int | None
     ) -> Trial:
+        expected = search.forecast_rps(config)
+        predicted = {} if expected is None else {"capacity_rps": expected}
         try:
-            trial = session.new_trial(kind, config, optuna_number=number)
+            return session.new_trial(kind, config, optuna_number=number, predicted=predicted)
         except StaleVersion:
             if number is not None:
                 search.search.fail(number)
             raise
-        expected = search.forecast_rps(config)
-        return trial if expected is None else trial.evolve(predicted={"capacity_rps": expected})
 
     def _measure(self, session: StudySession, search: StudySearch, trial: Trial) -> None:
         """Run one trial and keep its result: in our store first, then in the search's record."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 
 from controlplane.domain.base import StudyId, TrialId
@@ -70,7 +70,13 @@ class StudySession:
         raise StaleVersion(f"study {self._study_id} changes faster than it can be saved")
 
     def new_trial(
-        self, kind: TrialKind, config: EngineConfig, *, replicas: int = 1, optuna_number: int | None = None
+        self,
+        kind: TrialKind,
+        config: EngineConfig,
+        *,
+        replicas: int = 1,
+        optuna_number: int | None = None,
+        predicted: Mapping[str, float] | None = None,
     ) -> Trial:
         """Return and save the next trial, running. Raises StaleVersion when another worker began it since `refresh`."""
         number = len(self._trials)
@@ -82,6 +88,7 @@ class StudySession:
             config=config,
             replicas=replicas,
             state=TrialState.RUNNING,
+            predicted=dict(predicted or {}),
             started_at=self._clock(),
             worker=self._worker,
             host=self._host,

@@ -133,6 +133,19 @@ def test_a_lost_workers_trial_is_done_again_by_the_other_and_its_engine_removed(
     assert not world.fleet.list()
 
 
+def test_what_the_twin_expected_of_a_trial_outlives_the_worker_that_was_lost_starting_it(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    pending(world)
+
+    def kill(progress: StudyProgress) -> None:
+        if progress.trial is not None and progress.trial.number == 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        world.runner("w1", on_progress=kill).run_next()
+    assert trials(world)[1].predicted["capacity_rps"] > 0
+
+
 def _started_beside(world: World) -> StudyRunner:
     return world.runner("w2")
 
