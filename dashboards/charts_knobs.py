@@ -15,7 +15,10 @@ from dashboards.charts_study import role
 
 DEFAULT = "(default)"
 EFFECTS_HELP = "each point is one trial (other flags differ too); × did not start, or misses limits"
-IMPORTANCE_HELP = "cost per request at the worst value tried over the best; 95 % interval from leaving out trials"
+IMPORTANCE_HELP = (
+    "cost per request at the worst value tried over the best, with 95 % interval; hollow: only changed together with "
+    "another knob, so which of them it was is not known"
+)
 
 
 def knob_effects(study: Study, trials: Sequence[Trial]) -> go.Figure | None:
@@ -54,7 +57,11 @@ def importance(found: Sequence[Importance]) -> go.Figure:
             x=[100 * item.effect for item in found],
             y=labels,
             mode="markers",
-            marker={"color": theme.STABLE, "size": 12},
+            marker={
+                "color": theme.STABLE,
+                "size": 12,
+                "symbol": ["circle" if item.told_apart else "circle-open" for item in found],
+            },
             error_x={
                 "type": "data",
                 "symmetric": False,

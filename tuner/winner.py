@@ -37,8 +37,9 @@ def trial_log_cost(spec: ServiceSpec, trial: Trial) -> float | None:
 
 def incumbent(spec: ServiceSpec, trials: Sequence[Trial]) -> Trial | None:
     """Return the cheapest trial with a capacity, the baseline included; None when nothing has one."""
-    measured = [t for t in trials if t.kind in (TrialKind.BASELINE, TrialKind.SEARCH) and trial_log_cost(spec, t)]
-    return min(measured, key=lambda t: trial_log_cost(spec, t) or math.inf, default=None)
+    searched = [t for t in trials if t.kind in (TrialKind.BASELINE, TrialKind.SEARCH)]
+    costs = [(cost, t) for t in searched if (cost := trial_log_cost(spec, t)) is not None]
+    return min(costs, key=lambda each: each[0], default=(0.0, None))[1]
 
 
 def choose(spec: ServiceSpec, trials: Sequence[Trial]) -> Trial | None:

@@ -16,3 +16,7 @@ class Importance(Value):
     low: float
     high: float
     best: FlagValue | None = Field(description="The value with the lowest cost; None is the engine's default.")
+    told_apart: bool = Field(
+        default=True,
+        description="False: only ever changed together with another flag; which of them it was is not known.",
+    )
