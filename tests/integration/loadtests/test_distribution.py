@@ -12,9 +12,11 @@ from pathlib import Path
 import psutil
 
 from controlplane.domain.report import Validity
-from loadtests.loadtest import run_load_test
+from controlplane.domain.workload import Lengths, SyntheticWorkload
+from loadtests.loadtest import LoadTest, run_load_test
 from loadtests.records import read_records
 from loadtests.runner import LOCUSTFILE, Generator, Progress, WorkersElsewhere
+from loadtests.selfcheck import truth_server
 from tests.integration.loadtests import faulty
 from tests.integration.loadtests.test_faults import test_of as load_test_of
 
@@ -38,6 +40,15 @@ def test_lost_worker_makes_the_run_invalid_not_smaller(tmp_path: Path) -> None:
         report = run_load_test(test, generator, out_dir=tmp_path, watch=kill_one).report
     assert report.validity is Validity.INVALID
     assert "worker" in (report.invalid_reason or "")
+
+
+def test_workers_busy_with_long_streams_are_not_taken_for_lost(tmp_path: Path) -> None:
+    long = SyntheticWorkload(prompt_tokens=Lengths(mean=20), output_tokens=Lengths(mean=200))
+    with truth_server(tmp_path / "truth") as url, Generator(processes=2) as generator:
+        test = LoadTest(long, 20.0, url, "truth", 10.0, processes=2)  # Locust's master waits 3 s for a sign of life
+        report = run_load_test(test, generator, out_dir=tmp_path / "run").report
+    assert report.completed == report.requests > 150
+    assert "lost" not in (report.invalid_reason or "")
 
 
 def test_workers_without_our_disk_send_their_records_home(tmp_path: Path) -> None:
