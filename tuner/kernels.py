@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from tuner.space import Point
 from tuner.surrogate import Belief
 
 _NEAR = 0.2  # log cost: a trial this close to the best of its kind speaks for it
+_DISAPPOINTING = 0.2  # log cost: how much more the twin erred of a kind than of the best one tried
 _WITHIN_REACH = 0.3  # log cost: how wrong a twin may be about one kind against another
 
 
@@ -37,6 +39,27 @@ def unseen_kind(among: Candidates, belief: Belief, open_rows: Mask, best: float,
     return min(promising, key=lambda row: belief.mean[row], default=None)
 
 
+def disappointing_kind(among: Candidates, belief: Belief, open_rows: Mask, seen: Sequence[Point]) -> int | None:
+    """Return the best one's settings on kernels that promised as much but disappointed where they were tried, or None.
+
+    The twin chose the settings that a kind was tried at. Where it misplaces a limit's cliff for that kind, the trial
+    lay beyond the cliff, and all it tells is that the twin was wrong there: at the settings that proved good on other
+    kernels the same kind may be the best of all.
+    """
+    stand = _stand(among, belief, seen)
+    if stand is None or among.forecast is None:
+        return None
+    error = belief.mean - among.forecast
+    found = []
+    for row in _twins(among, open_rows, stand, most=2):
+        kind = np.array([point_kind == stand.kinds[row] for point_kind in stand.kinds])
+        errors = [error[other] for other in stand.rows if kind[other]]
+        promised = among.forecast[kind].min() <= among.forecast[stand.best] + _WITHIN_REACH
+        if promised and errors and min(errors) > error[stand.best] + _DISAPPOINTING:
+            found.append(row)
+    return min(found, key=lambda row: belief.mean[row], default=None)
+
+
 def last_look(among: Candidates, belief: Belief, open_rows: Mask, best: float, seen: Sequence[Point]) -> Advice | None:
     """Before the search ends: the best one tried, but on other kernels, all else equal; None when none is within reach.
 
@@ -45,14 +68,11 @@ def last_look(among: Candidates, belief: Belief, open_rows: Mask, best: float, s
     trials is smooth, so neither can tell; one start of such a family can. It is within reach when the twin says so of
     the two alone, or any hypothesis does, the one without the twin included.
     """
-    flags = [flag for flag in KINDS if flag in among.space.names]
-    rows = [row for point in seen if (row := among.row_of.get(point_key(point))) is not None]
-    if among.forecast is None or not flags or not rows:
+    stand = _stand(among, belief, seen)
+    if stand is None or among.forecast is None:
         return None
-    best_row = rows[int(np.argmin((belief.mean + belief.sd)[rows]))]
-    twins = [r for r in map(int, np.flatnonzero(open_rows)) if _unlike(among, best_row, r) <= set(flags)]
-    unseen = [row for row in twins if not any(_is_copy(among, row, other) for other in rows)]
-    farthest = among.forecast[best_row] + _WITHIN_REACH
+    unseen = _twins(among, open_rows, stand, most=1)
+    farthest = among.forecast[stand.best] + _WITHIN_REACH
     near = [r for r in unseen if among.forecast[r] <= farthest or belief.means[:, r].min() <= best + _WITHIN_REACH]
     row = min(near, key=lambda r: belief.mean[r], default=None)
     if row is None:
@@ -61,16 +81,40 @@ def last_look(among: Candidates, belief: Belief, open_rows: Mask, best: float, s
     return Advice(row, reason, expected_log_cost=float(belief.mean[row]), best_row=row)
 
 
+class _Stand(NamedTuple):
+    """How the search stands: the rows tried, the best of them, and every candidate's kernels."""
+
+    rows: Sequence[int]
+    best: int
+    kinds: Sequence[tuple[object, ...]]
+    flags: frozenset[str]
+
+
+def _stand(among: Candidates, belief: Belief, seen: Sequence[Point]) -> _Stand | None:
+    flags = [flag for flag in KINDS if flag in among.space.names]
+    rows = [row for point in seen if (row := among.row_of.get(point_key(point))) is not None]
+    if not flags or not rows:
+        return None
+    best = rows[int(np.argmin((belief.mean + belief.sd)[rows]))]
+    return _Stand(rows, best, [tuple(point[flag] for flag in flags) for point in among.points], frozenset(flags))
+
+
+def _twins(among: Candidates, open_rows: Mask, stand: _Stand, *, most: int) -> list[int]:
+    """Return the best one on other kernels, all else equal, unless a copy (`most` flags apart) was tried."""
+    equal = [row for row in map(int, np.flatnonzero(open_rows)) if _unlike(among, stand.best, row) <= stand.flags]
+    return [row for row in equal if not any(_is_copy(among, row, other, most=most) for other in stand.rows)]
+
+
 def _unlike(among: Candidates, row: int, other: int) -> set[str]:
     """Return the flags in which two candidates differ."""
     return {flag for flag, value in among.points[row].items() if among.points[other][flag] != value}
 
 
-def _is_copy(among: Candidates, row: int, other: int) -> bool:
-    """Say whether two candidates differ in one flag, no kernels, that the twin says does not matter."""
+def _is_copy(among: Candidates, row: int, other: int, *, most: int) -> bool:
+    """Say whether two candidates differ in `most` flags at most, no kernels, that the twin says do not matter."""
     differing = _unlike(among, row, other)
     equal = among.forecast is not None and abs(among.forecast[row] - among.forecast[other]) < MEASUREMENT_SD
-    return equal and len(differing) <= 1 and not differing & set(KINDS)
+    return equal and len(differing) <= most and not differing & set(KINDS)
 
 
 def _speaks_for(among: Candidates, row: int, top: int) -> bool:
