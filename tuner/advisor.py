@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tuner.candidates import MEASUREMENT_SD, Advice, Candidates, Mask, Tried, point_key
-from tuner.kernels import disappointing_kind, last_look, unseen_kind
+from tuner.kernels import disappointing_precision, last_look, unseen_kind
 from tuner.space import Point
 from tuner.surrogate import Array, Belief, Measured, believe, column_groups
 from tuner.trial_time import Start
@@ -58,9 +58,9 @@ def advise(
     if unseen is not None:
         reason = "nothing like it was measured, and the twin is wrong there in a way of its own"
         return Advice(unseen, reason, expected_log_cost=float(belief.mean[unseen]), best_row=unseen)
-    moved = disappointing_kind(among, belief, open_rows, [*(t.point for t in tried), *pending])
+    moved = disappointing_precision(among, belief, open_rows, [*(t.point for t in tried), *pending])
     if moved is not None:
-        reason = "these kernels disappointed where the twin thought them best; now at the best one's settings"
+        reason = "this precision disappointed where the twin thought it best; now at the best one's settings"
         return Advice(moved, reason, expected_log_cost=float(belief.mean[moved]), best_row=moved)
     gain = belief.expected_improvement(_believed_best(belief, here, best), MEASUREMENT_SD)
     trial_gpu_s = among.trial_time.expected_gpu_s(_starts(tried, index), host=host, compile_share=COMPILE_SHARE)

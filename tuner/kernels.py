@@ -11,6 +11,7 @@ from tuner.candidates import KINDS, MEASUREMENT_SD, Advice, Candidates, Mask, po
 from tuner.space import Point
 from tuner.surrogate import Belief
 
+_PRECISION = "quantization"
 _NEAR = 0.2  # log cost: a trial this close to the best of its kind speaks for it
 _DISAPPOINTING = 0.2  # log cost: how much more the twin erred of a kind than of the best one tried
 _WITHIN_REACH = 0.3  # log cost: how wrong a twin may be about one kind against another
@@ -39,12 +40,13 @@ def unseen_kind(among: Candidates, belief: Belief, open_rows: Mask, best: float,
     return min(promising, key=lambda row: belief.mean[row], default=None)
 
 
-def disappointing_kind(among: Candidates, belief: Belief, open_rows: Mask, seen: Sequence[Point]) -> int | None:
-    """Return the best one's settings on kernels that promised as much but disappointed where they were tried, or None.
+def disappointing_precision(among: Candidates, belief: Belief, open_rows: Mask, seen: Sequence[Point]) -> int | None:
+    """Return the best one in another precision that promised as much but disappointed where it was tried, or None.
 
-    The twin chose the settings that a kind was tried at. Where it misplaces a limit's cliff for that kind, the trial
-    lay beyond the cliff, and all it tells is that the twin was wrong there: at the settings that proved good on other
-    kernels the same kind may be the best of all.
+    The twin chose the settings that a precision was tried at. Where it misplaces a limit's cliff for it, the trial lay
+    beyond the cliff, and all it tells is that the twin was wrong there: at the settings that proved good in another
+    precision it may be the best of all. (Not so for parallel sizes: they have no cliffs of their own, and on
+    70b-conv-4gpu-ttft such starts were wasted.)
     """
     stand = _stand(among, belief, seen)
     if stand is None or among.forecast is None:
@@ -52,6 +54,8 @@ def disappointing_kind(among: Candidates, belief: Belief, open_rows: Mask, seen:
     error = belief.mean - among.forecast
     found = []
     for row in _twins(among, open_rows, stand, most=2):
+        if _unlike(among, stand.best, row) != {_PRECISION}:
+            continue
         kind = np.array([point_kind == stand.kinds[row] for point_kind in stand.kinds])
         errors = [error[other] for other in stand.rows if kind[other]]
         promised = among.forecast[kind].min() <= among.forecast[stand.best] + _WITHIN_REACH
