@@ -54,11 +54,12 @@ def advise(
     best = min((t.log_cost for t in tried if t.log_cost is not None), default=None)
     if best is None:
         return _safest(among, belief, open_rows)
-    unseen = unseen_kind(among, belief, open_rows, best, [t.point for t in tried] + list(pending))
+    seen = [*(t.point for t in tried), *pending]
+    unseen = unseen_kind(among, belief, open_rows, best, seen)
     if unseen is not None:
         reason = "nothing like it was measured, and the twin is wrong there in a way of its own"
         return Advice(unseen, reason, expected_log_cost=float(belief.mean[unseen]), best_row=unseen)
-    moved = disappointing_precision(among, belief, open_rows, [*(t.point for t in tried), *pending])
+    moved = disappointing_precision(among, belief, open_rows, seen)
     if moved is not None:
         reason = "this precision disappointed where the twin thought it best; now at the best one's settings"
         return Advice(moved, reason, expected_log_cost=float(belief.mean[moved]), best_row=moved)
@@ -66,7 +67,7 @@ def advise(
     trial_gpu_s = among.trial_time.expected_gpu_s(_starts(tried, index), host=host, compile_share=COMPILE_SHARE)
     advice = _most_improving(belief, np.where(open_rows, gain, -np.inf), trial_gpu_s, worthwhile)
     if advice.row is None:
-        advice = last_look(among, belief, open_rows, best, [*(t.point for t in tried), *pending]) or advice
+        advice = last_look(among, belief, open_rows, best, seen) or advice
     return advice
 
 

@@ -23,11 +23,10 @@ def unseen_kind(among: Candidates, belief: Belief, open_rows: Mask, best: float,
     Communication between GPUs and the kernels of a precision are what a twin errs in most, and no trial without them
     tells how much.
     """
-    flags = [flag for flag in KINDS if flag in among.space.names]
-    if not flags or (among.forecast is None and not among.earlier):
+    if not _flags(among) or (among.forecast is None and not among.earlier):
         return None  # nothing says which of a kind is promising
-    kinds = [tuple(point[flag] for flag in flags) for point in among.points]
-    seen_rows = [row for point in seen if (row := among.row_of.get(point_key(point))) is not None]
+    kinds = _kinds(among)
+    seen_rows = _rows(among, seen)
     promising = []
     for kind in dict.fromkeys(kinds):
         rows = np.array([row for row, other in enumerate(kinds) if other == kind and open_rows[row]], dtype=int)
@@ -51,12 +50,10 @@ def disappointing_precision(among: Candidates, belief: Belief, open_rows: Mask, 
     stand = _stand(among, belief, seen)
     if stand is None or among.forecast is None:
         return None
-    error = belief.mean - among.forecast
+    kinds, error = _kinds(among), belief.mean - among.forecast
     found = []
-    for row in _twins(among, open_rows, stand, most=2):
-        if _unlike(among, stand.best, row) != {_PRECISION}:
-            continue
-        kind = np.array([point_kind == stand.kinds[row] for point_kind in stand.kinds])
+    for row in _unseen(among, open_rows, stand, _other_precisions(among, stand.best), most=2):
+        kind = np.array([each == kinds[row] for each in kinds])
         errors = [error[other] for other in stand.rows if kind[other]]
         promised = among.forecast[kind].min() <= among.forecast[stand.best] + _WITHIN_REACH
         if promised and errors and min(errors) > error[stand.best] + _DISAPPOINTING:
@@ -75,7 +72,8 @@ def last_look(among: Candidates, belief: Belief, open_rows: Mask, best: float, s
     stand = _stand(among, belief, seen)
     if stand is None or among.forecast is None:
         return None
-    unseen = _twins(among, open_rows, stand, most=1)
+    equal = [row for row in range(len(among.points)) if _unlike(among, stand.best, row) <= set(KINDS)]
+    unseen = _unseen(among, open_rows, stand, equal, most=1)
     farthest = among.forecast[stand.best] + _WITHIN_REACH
     near = [r for r in unseen if among.forecast[r] <= farthest or belief.means[:, r].min() <= best + _WITHIN_REACH]
     row = min(near, key=lambda r: belief.mean[r], default=None)
@@ -86,27 +84,44 @@ def last_look(among: Candidates, belief: Belief, open_rows: Mask, best: float, s
 
 
 class _Stand(NamedTuple):
-    """How the search stands: the rows tried, the best of them, and every candidate's kernels."""
+    """How the search stands: the rows tried, and the best of them."""
 
     rows: Sequence[int]
     best: int
-    kinds: Sequence[tuple[object, ...]]
-    flags: frozenset[str]
 
 
 def _stand(among: Candidates, belief: Belief, seen: Sequence[Point]) -> _Stand | None:
-    flags = [flag for flag in KINDS if flag in among.space.names]
-    rows = [row for point in seen if (row := among.row_of.get(point_key(point))) is not None]
-    if not flags or not rows:
+    rows = _rows(among, seen)
+    if not _flags(among) or not rows:
         return None
-    best = rows[int(np.argmin((belief.mean + belief.sd)[rows]))]
-    return _Stand(rows, best, [tuple(point[flag] for flag in flags) for point in among.points], frozenset(flags))
+    return _Stand(rows, rows[int(np.argmin((belief.mean + belief.sd)[rows]))])
 
 
-def _twins(among: Candidates, open_rows: Mask, stand: _Stand, *, most: int) -> list[int]:
-    """Return the best one on other kernels, all else equal, unless a copy (`most` flags apart) was tried."""
-    equal = [row for row in map(int, np.flatnonzero(open_rows)) if _unlike(among, stand.best, row) <= stand.flags]
-    return [row for row in equal if not any(_is_copy(among, row, other, most=most) for other in stand.rows)]
+def _flags(among: Candidates) -> list[str]:
+    return [flag for flag in KINDS if flag in among.space.names]
+
+
+def _kinds(among: Candidates) -> list[tuple[object, ...]]:
+    """Return every candidate's split and precision."""
+    flags = _flags(among)
+    return [tuple(point[flag] for flag in flags) for point in among.points]
+
+
+def _rows(among: Candidates, seen: Sequence[Point]) -> list[int]:
+    return [row for point in seen if (row := among.row_of.get(point_key(point))) is not None]
+
+
+def _other_precisions(among: Candidates, row: int) -> list[int]:
+    """Return the candidates that differ from one in nothing but the precision."""
+    choices = next((d.choices for d in among.space.dimensions if d.flag == _PRECISION), ())
+    others = [point_key({**among.points[row], _PRECISION: value}) for value in dict.fromkeys((*choices, None))]
+    return sorted({found for key in others if (found := among.row_of.get(key)) is not None} - {row})
+
+
+def _unseen(among: Candidates, open_rows: Mask, stand: _Stand, rows: Sequence[int], *, most: int) -> list[int]:
+    """Return those that may be started and of which no copy (`most` flags apart) was tried."""
+    able = [row for row in rows if open_rows[row]]
+    return [row for row in able if not any(_is_copy(among, row, other, most=most) for other in stand.rows)]
 
 
 def _unlike(among: Candidates, row: int, other: int) -> set[str]:
