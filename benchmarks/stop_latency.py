@@ -10,8 +10,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 from controlplane.domain.errors import Unavailable
@@ -32,20 +31,12 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=4)
     parser.add_argument("--seed", type=int, default=3)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="fleetune-stop-") as scratch, _target(options.target, Path(scratch)) as url:
+    with tempfile.TemporaryDirectory(prefix="fleetune-stop-") as scratch, ExitStack() as servers:
+        url = options.target or servers.enter_context(truth_server(Path(scratch) / "truth"))
         for run in range(options.runs):
             workload = TraceWorkload(trace="azure-llm-2023/code")
             test = LoadTest(workload, options.rate, url, options.model, 40.0, seed=options.seed + run)
             print(_stopped(test, Path(scratch) / str(run)), flush=True)
-
-
-@contextmanager
-def _target(url: str | None, folder: Path) -> Iterator[str]:
-    if url is not None:
-        yield url
-        return
-    with truth_server(folder / "truth") as of_its_own:
-        yield of_its_own
 
 
 def _stopped(test: LoadTest, out_dir: Path) -> str:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 
 from controlplane.domain.workload import Lengths, SyntheticWorkload
 from loadtests.client.recorder import Recorder
-from loadtests.ground_truth import TruthServer
+from loadtests.selfcheck import truth_server
 from tests.integration.loadtests.dispatching import dispatch, wait_for
 
 STREAMS = 40.0
@@ -33,23 +30,9 @@ class RecorderThatCounts(Recorder):
         super().status(now_ns=now_ns, sent=sent, finished=finished, in_flight=in_flight)
 
 
-@contextmanager
-def truth_server() -> Iterator[str]:
-    """A server that streams evenly, 5 ms from token to token."""
-    server = TruthServer(gap_s=0.005)
-    thread = Thread(target=server.serve)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.port}"
-    finally:
-        server.stopping = True
-        thread.join()
-        server.close()
-
-
 def test_no_sweep_passes_without_a_turn_for_others_while_many_streams_are_open(tmp_path: Path) -> None:
     recorder = RecorderThatCounts(tmp_path)
-    with truth_server() as url:
+    with truth_server(tmp_path / "truth") as url:
         dispatch(url, recorder, tmp_path, WORKLOAD, rate_rps=STREAMS, wait=recorder.wait)
     at_sweeps = recorder.turns_at_status[:-1]  # the last line is that of the end
     assert len(at_sweeps) > 5
