@@ -23,6 +23,18 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield running
 
 
+@pytest.fixture
+def schedules(page: Page, site: Site) -> Iterator[Page]:
+    """The page of schedules; what a test adds there is gone after it, whether it passed or not."""
+    seeded = _schedules(site)
+    site.open(page, "schedules")
+    yield page
+    for name, added in _schedules(site).items():
+        if name not in seeded:
+            path = f"/api/v1/schedules/{added['service']}/{name}"
+            httpx.delete(site.api_url + path, trust_env=False).raise_for_status()
+
+
 def ask(site: Site, path: str) -> Any:
     return httpx.get(f"{site.api_url}/api/v1{path}", trust_env=False).json()
 
@@ -81,12 +93,13 @@ def test_a_study_of_another_service_is_aborted(page: Page, site: Site) -> None:
     assert ask(site, "/studies/st-2")["state"] == "aborted"
 
 
-def test_a_schedule_is_added_paused_and_deleted(page: Page, site: Site) -> None:
-    site.open(page, "schedules")
+def test_a_schedule_is_added_paused_and_deleted(schedules: Page) -> None:
+    page = schedules
     page.get_by_label("Name").fill("early")
     page.get_by_label("Five cron fields, UTC").fill("30 1 * * *")
     page.get_by_role("button", name="Add schedule").click()
     expect(page.get_by_text("30 1 * * *").first).to_be_visible()
+    expect(page.locator("input[value=early]")).to_have_count(0)  # the old form stands beside the new one for a moment
     expect(page.get_by_label("Name")).to_have_value("")
     _choose(page, "early")
     confirm(page, "Delete early")
@@ -96,8 +109,8 @@ def test_a_schedule_is_added_paused_and_deleted(page: Page, site: Site) -> None:
     expect(page.locator(".ft-pill", has_text="paused")).to_be_visible()
 
 
-def test_a_replay_is_scheduled_with_its_rate(page: Page, site: Site) -> None:
-    site.open(page, "schedules")
+def test_a_replay_is_scheduled_with_its_rate(schedules: Page, site: Site) -> None:
+    page = schedules
     page.get_by_label("Name").fill("early")
     page.get_by_label("Five cron fields, UTC").fill("30 1 * * *")
     page.get_by_label("Does").click()
@@ -105,19 +118,18 @@ def test_a_replay_is_scheduled_with_its_rate(page: Page, site: Site) -> None:
     page.get_by_role("spinbutton").fill("2.5")
     page.get_by_role("button", name="Add schedule").click()
     expect(page.get_by_text("30 1 * * *").first).to_be_visible()
-    added = next(each for each in ask(site, "/schedules")["items"] if each["spec"]["name"] == "early")
-    assert added["spec"]["replay"]["rate_rps"] == 2.5
+    assert _schedules(site)["early"]["spec"]["replay"]["rate_rps"] == 2.5
 
 
-def test_a_broken_cron_is_refused_with_one_message(page: Page, site: Site) -> None:
-    site.open(page, "schedules")
-    before = ask(site, "/schedules")["items"]
+def test_a_broken_cron_is_refused_with_one_message(schedules: Page, site: Site) -> None:
+    page = schedules
+    before = _schedules(site)
     page.get_by_label("Name").fill("broken")
     page.get_by_label("Five cron fields, UTC").fill("every day")
     page.get_by_role("button", name="Add schedule").click()
     expect(page.get_by_text("five valid cron fields").first).to_be_visible()
     expect(page.get_by_label("Name")).to_have_value("broken")  # to be mended, not typed again
-    assert ask(site, "/schedules")["items"] == before
+    assert _schedules(site) == before
 
 
 def test_a_halted_promotion_can_be_rolled_back(page: Page, site: Site) -> None:
@@ -130,6 +142,10 @@ def test_a_halted_promotion_can_be_rolled_back(page: Page, site: Site) -> None:
     expect(page.locator("h1", has_text="Rollout chat-r1")).to_be_visible()
     newest = ask(site, "/rollouts?service=chat")["items"][0]
     assert newest["canary"] == ask(site, "/rollouts/ro-1")["stable"]
+
+
+def _schedules(site: Site) -> dict[str, Any]:
+    return {each["spec"]["name"]: each for each in ask(site, "/schedules")["items"]}
 
 
 def _choose(page: Page, schedule: str) -> None:
