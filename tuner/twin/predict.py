@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from controlplane.domain.base import Value
@@ -62,11 +63,20 @@ def predict(setup: EngineSetup, requests: RequestArrays) -> Prediction:
 def latencies_ms(result: ResultArrays) -> dict[str, float]:
     """Return P50 and P99 of TTFT, TPOT and E2E, ms, over finished requests; metrics nobody has are left out."""
     found = {}
-    for metric, values in _metrics_s(result).items():
+    for metric, values in latencies_s(result).items():
         known = values[~np.isnan(values)]
         for percentile in (50, 99) if len(known) else ():
             found[f"{metric.value}_p{percentile}"] = float(np.percentile(known, percentile)) * 1e3
     return found
+
+
+def latencies_s(result: ResultArrays) -> dict[LatencyMetric, Floats]:
+    """Return every request's latency per metric, seconds; NaN where it has none."""
+    return {
+        LatencyMetric.TTFT: result.ttft_s,
+        LatencyMetric.TPOT: result.tpot_s,
+        LatencyMetric.E2E: result.e2e_s,
+    }
 
 
 def interval(setup: EngineSetup, value: float) -> Interval:
@@ -107,7 +117,7 @@ def is_saturated(requests: RequestArrays, result: ResultArrays) -> bool:
 
 def meets(slos: Iterable[LatencySlo], result: ResultArrays) -> bool:
     """Whether every limit holds; unfinished requests miss, an undefined TPOT passes."""
-    metrics = _metrics_s(result)
+    metrics = latencies_s(result)
     for slo in slos:
         values = metrics[slo.metric]
         missed = (values * 1e3 > slo.limit_ms) | ~result.finished
@@ -134,12 +144,30 @@ def capacity(
     def passes(rate: float) -> bool:
         return meets(slos, simulate(setup, requests_at(rate)))
 
+    found = highest_rate(passes, start_rps=start_rps, highest_rps=highest_rps, precision=precision)
+    spread = interval(setup, found)
+    return Capacity(rps=found, low_rps=spread.low, high_rps=spread.high, censored=found >= highest_rps)
+
+
+def highest_rate(
+    passes: Callable[[float], bool], *, start_rps: float, highest_rps: float = 1000.0, precision: float
+) -> float:
+    """Return the highest rate that passes, from below, to `precision` (relative): 0 when even 1/64 does not."""
     low, high = _bracket(passes, start_rps, highest_rps)
     while low > 0 and high - low > precision * high:
         middle = math.sqrt(low * high)
         low, high = (middle, high) if passes(middle) else (low, middle)
-    spread = interval(setup, low)
-    return Capacity(rps=low, low_rps=spread.low, high_rps=spread.high, censored=low >= highest_rps)
+    return low
+
+
+def threshold(rates: Floats, passes: NDArray[np.bool_]) -> float:
+    """Return the rate that agrees with most verdicts: which rates pass is not monotone near the limit.
+
+    `rates` are sorted and evenly spaced on logarithms, at least two; beyond either end the spacing goes on.
+    """
+    step = math.log(rates[1] / rates[0])
+    wrong = np.array([np.sum(~passes[:at]) + np.sum(passes[at:]) for at in range(len(passes) + 1)])
+    return float(rates[0] * math.exp((np.flatnonzero(wrong == wrong.min()).mean() - 0.5) * step))
 
 
 def _bracket(passes: Callable[[float], bool], start_rps: float, highest_rps: float) -> tuple[float, float]:
@@ -156,11 +184,3 @@ def _bracket(passes: Callable[[float], bool], start_rps: float, highest_rps: flo
             return rate / 2, rate
         rate /= 2
     return 0.0, rate
-
-
-def _metrics_s(result: ResultArrays) -> dict[LatencyMetric, Floats]:
-    return {
-        LatencyMetric.TTFT: result.ttft_s,
-        LatencyMetric.TPOT: result.tpot_s,
-        LatencyMetric.E2E: result.e2e_s,
-    }
