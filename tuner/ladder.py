@@ -12,7 +12,9 @@ early at all (`may_pass_early`). Failures are cheap (8-40 s), whole passes are w
 The interval is `precision` to both sides of the found capacity and never less than the bracket. A level within noise of
 its limit is no firm end of one: the interval then reaches one more `precision` beyond it.
 
-How far a level was from its limits says where the capacity lies: `pressure` is the worst miss ratio over the allowed
+A twin fitted to the levels so far (`fitted_twin.py`) says far better than a forecast where the limit is: then the next
+rates are just below and just above that, and the capacity is what it expects, held within the bracket. Without one, how
+far a level was from its limits says where the capacity lies: `pressure` is the worst miss ratio over the allowed
 one, and the next rate is where a straight line through the logarithms of the two nearest pressures crosses 1.
 """
 
@@ -32,6 +34,7 @@ _ROOM = 1.5  # final brackets between an early pass and the nearest failure
 _NEAR_WIDTH = 1.4  # final brackets between two levels near their limit
 _NEAR_PRESSURE = 2.0
 _FAR_PRESSURE = 4.0  # a level this far from its limits tells only the direction
+_FITTED_WIDTH = 0.75  # final brackets in which a fitted twin's capacity is held
 _DOUBTFUL_PRESSURE = 1.25  # run again, a level this near may end the other way: one miss in ten, 2 % of latency
 
 
@@ -65,11 +68,12 @@ class Ladder(Value):
     start_rps: float = Field(gt=0)
     beat_rps: float | None = Field(default=None, description="What the candidate must sustain to be worth anything.")
     forecast_rps: float | None = Field(default=None, description="Capacity expected by the twin or an earlier trial.")
+    fitted_rps: float | None = Field(default=None, gt=0, description="Capacity by a twin fitted to the levels so far.")
     rungs: tuple[Rung, ...] = ()
 
-    def climbed(self, rung: Rung) -> Ladder:
-        """Return the ladder with one more level."""
-        return self.evolve(rungs=(*self.rungs, rung))
+    def climbed(self, rung: Rung, *, fitted_rps: float | None = None) -> Ladder:
+        """Return the ladder with one more level, and with what a twin fitted to all of them expects."""
+        return self.evolve(rungs=(*self.rungs, rung), fitted_rps=fitted_rps)
 
     @property
     def low_rps(self) -> float:
@@ -99,6 +103,8 @@ class Ladder(Value):
             return self.start_rps
         if self.is_dropped or len(self.rungs) >= self.options.max_levels:
             return None
+        if (believed := self._believed_rps()) is not None:
+            return self._around(believed)
         low, high = self.low_rps, self.high_rps
         if math.isinf(high):
             return self._above(low)
@@ -108,7 +114,8 @@ class Ladder(Value):
 
     def may_pass_early(self, rate_rps: float) -> bool:
         """Say whether an early pass at this rate would leave room for a later, whole one."""
-        return self.high_rps > rate_rps * math.pow(self.options.width, _ROOM)
+        room = math.pow(self.options.width, _ROOM)
+        return self.high_rps > rate_rps * room and (self.fitted_rps is None or self.fitted_rps > rate_rps * room)
 
     def capacity(self) -> Capacity | None:
         """Return what the levels add up to; None when no rate passed."""
@@ -117,7 +124,8 @@ class Ladder(Value):
             return None
         if math.isinf(high):
             return Capacity(rps=low, low_rps=low, high_rps=low, censored=True)
-        found, off = self._crossing(low, high), 1 + self.options.precision
+        believed, off = self._believed_rps(), 1 + self.options.precision
+        found = self._crossing(low, high) if believed is None else min(max(believed, low), high)
         least, most = self._end(low, 1 / off), self._end(high, off)
         if high / low > math.pow(self.options.width, _NEAR_WIDTH) * (1 + 1e-9):  # it ran out of levels
             return Capacity(rps=found, low_rps=least, high_rps=most)
@@ -133,6 +141,29 @@ class Ladder(Value):
         high = self.high_rps
         passes = [rung for rung in self.rungs if rung.passed and (rung.whole or not firm)]
         return max((rung.rate_rps for rung in passes if rung.rate_rps < high), default=0.0)
+
+    def _around(self, fitted: float) -> float | None:
+        """Return a rate just below what the fitted twin expects until one passed there, then one just above."""
+        step, firm, high = 1 + self.options.precision, self.firm_rps, self.high_rps
+        if firm > 0 and (high / firm <= math.pow(self.options.width, _FITTED_WIDTH) or self._encloses(fitted)):
+            return None
+        if firm * step < fitted:  # nothing passed near enough below it
+            rate = max(min(fitted / math.sqrt(step), high / step), self.low_rps)
+        else:
+            rate = fitted * math.sqrt(step)
+        least = min(step, math.sqrt(high / firm)) if firm > 0 else 1.0
+        rate = min(max(rate, firm * least), high / least)
+        return rate if rate >= self.options.floor_rps else None
+
+    def _believed_rps(self) -> float | None:
+        """Return what the fitted twin expects, None when levels said otherwise: a cliff that it does not know."""
+        fitted, room = self.fitted_rps, self.options.width
+        return fitted if fitted is not None and self.firm_rps / room <= fitted <= self.high_rps * room else None
+
+    def _encloses(self, fitted: float) -> bool:
+        """True when a whole pass just below and a failure just above confirm what the fitted twin expects."""
+        step = 1 + self.options.precision
+        return self.firm_rps * step >= fitted >= self.high_rps / step
 
     def _above(self, low: float) -> float:
         forecast, width = self.forecast_rps, self.options.width

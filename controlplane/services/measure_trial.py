@@ -15,6 +15,7 @@ from controlplane.services.study_session import StudySession
 from controlplane.services.trial_engine import TrialEngines, TrialProgress
 from controlplane.services.trial_level import LevelLoad, LevelRunner
 from controlplane.services.trial_plan import ladder_of, seed_of, workload_of
+from controlplane.services.trial_twin import trial_twin
 from tuner.fleet_check import candidate, fleet_rate
 
 
@@ -56,12 +57,10 @@ class Lab:
         study, spec = session.study, session.study.spec
         gate = QualityGate(self.store, study.study_id, spec, study.baseline, self.quality)
         runner = TrialRunner(engines, levels, reset_prefix_cache=self.reset_prefix_cache, examine=gate)
-        climb = Climb(
-            ladder=ladder_of(spec, trial, session.trials),
-            workload=workload_of(spec, trial),
-            seed=seed_of(spec, trial, session.trials),
-        )
-        return runner.run(trial, spec, climb)
+        ladder, workload = ladder_of(spec, trial, session.trials), workload_of(spec, trial)
+        seed = seed_of(spec, trial, session.trials)
+        twin = trial_twin(spec, trial.config, workload, seed=seed, start_rps=ladder.forecast_rps or ladder.start_rps)
+        return runner.run(trial, spec, Climb(ladder, workload, seed, twin))
 
     def _check_fleet(self, session: StudySession, trial: Trial, runner: FleetCheckRunner) -> Trial:
         spec = session.study.spec

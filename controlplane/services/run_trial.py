@@ -18,16 +18,18 @@ from controlplane.domain.study import Trial, TrialState
 from controlplane.domain.workload import Workload
 from controlplane.services.trial_engine import TrialEngines, TrialProgress
 from controlplane.services.trial_level import LevelLoad, LevelRunner
+from controlplane.services.trial_twin import TrialTwin
 from tuner.ladder import Ladder, Rung
 from tuner.level import LevelOutcome
 
 
 class Climb(NamedTuple):
-    """What a trial's engine is loaded with, and where its ladder starts."""
+    """What a trial's engine is loaded with, where its ladder starts, and its twin where there is one."""
 
     ladder: Ladder
     workload: Workload
     seed: int
+    twin: TrialTwin | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class TrialRunner:
             if level.report.validity is Validity.INVALID:
                 why = level.report.invalid_reason or outcome.reason
                 return self.engines.ended(trial, TrialState.FAILED, f"load test invalid: {why}")
-            ladder = ladder.climbed(_rung(rate, outcome))
+            fitted = None if climb.twin is None else climb.twin.see(level)
+            ladder = ladder.climbed(_rung(rate, outcome), fitted_rps=fitted)
             self._settle(engine, url)
         judged = self._judged(trial, ladder)
         if self.examine is None:

@@ -137,3 +137,57 @@ def test_an_end_within_noise_of_its_limit_widens_the_interval_on_its_side_only()
     assert doubtful.low_rps < 10.0 / 1.04
     assert firm.low_rps > 10.0 / 1.04
     assert doubtful.high_rps == 11.0
+
+
+def climb_with_a_twin(start: Ladder, capacity: float, *, expects: float | None, steepness: float = 8.0) -> Ladder:
+    """Climb with a twin that expects `expects` whatever it sees (None: without); levels pass early where they may."""
+    ladder = start
+    while (rate := ladder.next_rate()) is not None:
+        pressure = min((rate / capacity) ** steepness, 50.0)
+        early = ladder.may_pass_early(rate) and pressure < 0.3
+        rung = Rung(rate_rps=rate, passed=pressure <= 1, certain=pressure > 2, pressure=pressure, whole=not early)
+        ladder = ladder.climbed(rung, fitted_rps=expects)
+    return ladder
+
+
+@given(
+    start=st.floats(0.5, 50),
+    capacity=st.floats(0.5, 50),
+    steepness=st.floats(1.0, 30.0),
+    error=st.floats(0.2, 5.0),
+)
+def test_a_fitted_twin_however_wrong_never_hides_the_capacity(
+    start: float, capacity: float, steepness: float, error: float
+) -> None:
+    done = climb_with_a_twin(ladder(start), capacity, expects=capacity * error, steepness=steepness)
+    found = done.capacity()
+    assert found is not None
+    assert found.low_rps <= capacity * (1 + 1e-9)
+    assert found.high_rps >= capacity * (1 - 1e-9)
+    assert found.high_rps / found.low_rps <= 1.05**5 * (1 + 1e-6)
+    assert found.low_rps <= found.rps <= found.high_rps
+    whole = [rung.rate_rps for rung in done.rungs if rung.whole]
+    assert len(whole) == len(set(whole))
+
+
+def test_a_fitted_twin_that_is_right_needs_three_levels_wherever_they_start() -> None:
+    for start in (2.0, 9.0, 20.0, 60.0):
+        done = climb_with_a_twin(ladder(start), capacity=20.0, expects=20.0)
+        assert len(done.rungs) <= 3
+        assert done.capacity() is not None
+        assert done.capacity().rps == pytest.approx(20.0, rel=0.02)  # type: ignore[union-attr]
+
+
+def test_a_fitted_twin_that_the_levels_contradict_is_not_believed() -> None:
+    """On a real engine a small KV cache made a cliff at a third of what the twin expects."""
+    done = climb_with_a_twin(ladder(15.0, forecast_rps=15.0), capacity=4.7, expects=15.6)
+    without = climb_with_a_twin(ladder(15.0, forecast_rps=15.0), capacity=4.7, expects=None)
+    assert len(done.rungs) <= len(without.rungs) + 1
+    assert done.capacity().rps == pytest.approx(4.7, rel=0.05)  # type: ignore[union-attr]
+
+
+def test_far_below_what_a_fitted_twin_expects_a_level_may_pass_early_and_near_it_not() -> None:
+    rung = Rung(rate_rps=5.0, passed=True, certain=False, pressure=0.1, whole=False)
+    seen = ladder(5.0).climbed(rung, fitted_rps=20.0)
+    assert seen.may_pass_early(10.0)
+    assert not seen.may_pass_early(19.0)
