@@ -22,18 +22,18 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from benchmarks.search.priors import perturbed
+from benchmarks.search.priors import perturbed, wrong_model
 from benchmarks.search.truth import Truth
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.service import LevelOptions, ServiceSpec
 from controlplane.services.study_search import workload_at
+from tuner.fitted_twin import FittedTwin, SeenLevel
 from tuner.ladder import Ladder, LadderOptions, Rung
 from tuner.level import LevelJudge, LevelOutcome, Looks, pressure
 from tuner.prior import twin_capacity
 from tuner.surrogate import Array
-from tuner.twin.predict import meets
+from tuner.twin.predict import meets, threshold
 from tuner.twin.profile import Profile
 from tuner.twin.setup import EngineSetup, resolve
 from tuner.twin.simulate import RequestArrays, simulate
@@ -67,9 +67,11 @@ class Climb(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Ladder and rival on one configuration, the two truths, and the truth as seen through noise."""
+    """The ladder, without a fitted twin, with the other model's twin; the rival; both truths; the truth with noise."""
 
     ours: Climb
+    unfitted: Climb
+    wrong_model: Climb
     fixed: Climb
     truth_rps: float
     ceiling_rps: float
@@ -84,25 +86,39 @@ class Level(NamedTuple):
     scheduled_s: Array
 
 
+class Judged(NamedTuple):
+    """How a level ended: after how many seconds, and what it showed until then."""
+
+    outcome: LevelOutcome
+    load_s: float
+    seen: SeenLevel
+
+
 def compare_ladders(truth: Truth, *, configs: int, seed: int) -> dict[str, Any]:
     """Return how often ladder and fixed bisection were within 5 % of the truth, and their seconds of load."""
     chance = random.Random(seed)
     able = [row for row in range(len(truth.points)) if truth.capacity_rps[row] > 0.5 and truth.fits[row]]
     runs = [_run(truth, truth.configs[row], chance.randrange(10**6)) for row in chance.sample(able, configs)]
     errors = np.array([run.ours.rps / run.truth_rps - 1 for run in runs])
-    rival = np.array([run.fixed.rps / run.truth_rps - 1 for run in runs])
-    ceiling = np.array([run.ceiling_rps / run.truth_rps - 1 for run in runs])
     return {
         "name": truth.scenario.name,
         "runs": configs,
-        "within_5_percent": _share(np.abs(errors) <= WITHIN),
-        "fixed_within_5_percent": _share(np.abs(rival) <= WITHIN),
-        "ceiling_within_5_percent": _share(np.abs(ceiling) <= WITHIN),
+        "within_5_percent": _within([run.ours.rps for run in runs], runs),
+        "unfitted_within_5_percent": _within([run.unfitted.rps for run in runs], runs),
+        "wrong_model_within_5_percent": _within([run.wrong_model.rps for run in runs], runs),
+        "fixed_within_5_percent": _within([run.fixed.rps for run in runs], runs),
+        "ceiling_within_5_percent": _within([run.ceiling_rps for run in runs], runs),
         "load_seconds": round(sum(run.ours.load_s for run in runs)),
         "fixed_load_seconds": round(sum(run.fixed.load_s for run in runs)),
         "load_seconds_share_of_fixed": _share([run.ours.load_s / run.fixed.load_s for run in runs]),
+        "unfitted_load_seconds_share_of_fixed": _share([run.unfitted.load_s / run.fixed.load_s for run in runs]),
+        "wrong_model_load_seconds_share_of_fixed": _share([run.wrong_model.load_s / run.fixed.load_s for run in runs]),
         "interval_holds_truth": _share([run.ours.low_rps <= run.truth_rps <= run.ours.high_rps for run in runs]),
+        "unfitted_interval_holds_truth": _share(
+            [run.unfitted.low_rps <= run.truth_rps <= run.unfitted.high_rps for run in runs]
+        ),
         "levels": _share([run.ours.levels for run in runs]),
+        "unfitted_levels": _share([run.unfitted.levels for run in runs]),
         "error": {
             "median": round(float(np.median(errors)), 4),
             "p95_abs": round(float(np.quantile(np.abs(errors), 0.95)), 4),
@@ -115,7 +131,9 @@ def compare_ladders(truth: Truth, *, configs: int, seed: int) -> dict[str, Any]:
 
 
 def _run(truth: Truth, config: EngineConfig, seed: int) -> Run:
-    start = _capacity(truth, config, seed, perturbed(truth, seed=seed)(config))
+    wrong = perturbed(truth, seed=seed)(config)
+    start = _capacity(truth, config, seed, wrong)
+    twin = _fitted(truth, config, seed, wrong, start)
     bench = _Bench(truth.scenario.spec, _setup(truth, config), seed=seed)
     long_run = twin_capacity(
         truth.shape,
@@ -126,9 +144,16 @@ def _run(truth: Truth, config: EngineConfig, seed: int) -> Run:
         precision=0.01,
     )(config)
     near = _capacity(truth, config, seed, None)
-    ours, fixed = bench.climb(start), bench.bisect(start)
+    ours, unfitted, fixed = bench.climb(start, twin), bench.climb(start), bench.bisect(start)
+    other = wrong_model(truth)(config)
+    far = _capacity(truth, config, seed, other)
+    misled = bench.climb(far, _fitted(truth, config, seed, other, far))
     exact, noisy = bench.thresholds(near)
-    return Run(ours, fixed, exact, noisy, long_run or 1e-9)
+    return Run(ours, unfitted, misled, fixed, exact, noisy, long_run or 1e-9)
+
+
+def _within(found_rps: Sequence[float], runs: Sequence[Run]) -> float:
+    return _share([abs(found / run.truth_rps - 1) <= WITHIN for found, run in zip(found_rps, runs, strict=True)])
 
 
 def _share(values: Any) -> float:
@@ -159,25 +184,27 @@ class _Bench:
             slower = math.exp(self._chance.gauss(0, _NOISE))
             exact.append(meets(slos, result))
             noisy.append(meets(slos, result._replace(ttft_s=result.ttft_s * slower, tpot_s=result.tpot_s * slower)))
-        return _threshold(near_rps, np.array(exact)), _threshold(near_rps, np.array(noisy))
+        return threshold(rates, np.array(exact)), threshold(rates, np.array(noisy))
 
-    def climb(self, start_rps: float) -> Climb:
+    def climb(self, start_rps: float, twin: FittedTwin | None = None) -> Climb:
+        """Climb as a trial does; `twin` learns from every level."""
         ladder = Ladder(
             options=LadderOptions(floor_rps=0.01, max_levels=14), start_rps=start_rps, forecast_rps=start_rps
         )
         load_s = 0.0
         while (rate := ladder.next_rate()) is not None:
-            outcome, seconds = self._judged(rate, may_pass_early=ladder.may_pass_early(rate))
+            outcome, seconds, seen = self._judged(rate, may_pass_early=ladder.may_pass_early(rate))
             load_s += seconds
-            ladder = ladder.climbed(
-                Rung(
-                    rate_rps=rate,
-                    passed=outcome.passed,
-                    certain=outcome.certain,
-                    pressure=outcome.pressure,
-                    whole=outcome.whole,
-                )
+            rung = Rung(
+                rate_rps=rate,
+                passed=outcome.passed,
+                certain=outcome.certain,
+                pressure=outcome.pressure,
+                whole=outcome.whole,
             )
+            if twin is not None:
+                twin.see(seen)
+            ladder = ladder.climbed(rung, fitted_rps=None if twin is None else twin.capacity_rps())
         found = ladder.capacity()
         if found is None:
             return Climb(0.0, 0.0, ladder.high_rps, load_s, len(ladder.rungs))
@@ -197,7 +224,7 @@ class _Bench:
         found = math.sqrt(low * high) if low > 0 and high < math.inf else low
         return Climb(found, low, high, load_s, levels)
 
-    def _judged(self, rate: float, *, may_pass_early: bool) -> tuple[LevelOutcome, float]:
+    def _judged(self, rate: float, *, may_pass_early: bool) -> Judged:
         """Run one level under the judge; at its time limit the shares of misses decide, as a report's would."""
         whole_s, level = _whole_s(rate), self._level(rate)
         judge = LevelJudge(self._spec.slos, self._options, planned=rate * whole_s, may_pass_early=may_pass_early)
@@ -205,8 +232,18 @@ class _Bench:
             done = int(np.searchsorted(level.ends_s, now_s, side="right"))
             in_flight = int(np.searchsorted(level.scheduled_s, now_s, side="right")) - done
             if judge.watch(Looks(float(now_s), in_flight, level.requests[:done])) is not None:
-                return judge.decided(), float(now_s)
-        return self._estimate(level), whole_s
+                seen = self._seen(rate, level.requests[:done], until_s=float(now_s))
+                return Judged(judge.decided(), float(now_s), seen)
+        return Judged(self._estimate(level), whole_s, self._seen(rate, level.requests))
+
+    def _seen(self, rate: float, requests: Sequence[Finished], until_s: float | None = None) -> SeenLevel:
+        """Return what a level's report says: percentiles over requests that have the metric."""
+        measured = {}
+        for slo in self._spec.slos.latency:
+            known = [value for r in requests if (value := getattr(r, slo.metric.value)) == value]
+            if known:
+                measured[slo] = float(np.percentile(known, slo.percentile))
+        return SeenLevel(rate, len(requests), measured, until_s)
 
     def _estimate(self, level: Level) -> LevelOutcome:
         misses = [
@@ -230,12 +267,6 @@ class _Bench:
         return Level(requests, ends_s[order], arrays.scheduled_s)
 
 
-def _threshold(near_rps: float, passes: NDArray[np.bool_]) -> float:
-    wrong = np.array([np.sum(~passes[:at]) + np.sum(passes[at:]) for at in range(len(passes) + 1)])
-    best = float(np.flatnonzero(wrong == wrong.min()).mean())
-    return float(near_rps * math.exp(-_REACH + (best - 0.5) * _GRID))
-
-
 def _whole_s(rate: float) -> float:
     return max(_WHOLE_S, _FEWEST_REQUESTS / rate)
 
@@ -246,6 +277,13 @@ def _arrays(spec: ServiceSpec, rate: float, seed: int) -> RequestArrays:
 
 def _setup(truth: Truth, config: EngineConfig) -> EngineSetup:
     return resolve(truth.shape, truth.scenario.spec.gpus.type, config)
+
+
+def _fitted(truth: Truth, config: EngineConfig, seed: int, profile: Profile | None, start_rps: float) -> FittedTwin:
+    spec = truth.scenario.spec
+    setup = resolve(truth.shape, spec.gpus.type, config, profile)
+    requests_at = workload_at(spec, seed=seed, duration_s=_WHOLE_S)
+    return FittedTwin(setup, requests_at, spec.slos.latency, start_rps=start_rps)
 
 
 def _capacity(truth: Truth, config: EngineConfig, seed: int, profile: Profile | None) -> float:
