@@ -83,6 +83,7 @@ class FittedTwin:
 
     def see(self, level: SeenLevel) -> None:
         """Learn from one level."""
+        self._simulations.clear()  # hardly any recurs after another level
         for slo, measured_ms in level.measured_ms.items():
             if level.requests >= _FEWEST and measured_ms > 0:
                 fit = self._fit(slo, level, math.log(measured_ms))

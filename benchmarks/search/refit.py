@@ -3,7 +3,7 @@
     python -m benchmarks.search.refit docs/results/h200-2026-11-25/study-*.json
 
 Reads studies as the store exports them (`{"study": ..., "trials": [...]}`) and replays their trials' levels in order.
-Per trial with a bracketed capacity: the error of the twin before any level, and after the first and second, against it.
+Per trial with a bracketed capacity: the twin's error against it before any level, after the first and after the second.
 No engine runs; the levels are those that were measured.
 """
 
@@ -13,9 +13,11 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from controlplane.domain.capacity import Capacity
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import Trial, TrialKind
 from controlplane.services.trial_plan import seed_of, workload_of
@@ -24,23 +26,34 @@ from controlplane.services.trial_twin import trial_twin
 _LEVELS = 2  # after which the expectation is compared; the last level of a trial never counts
 
 
+class Replayed(NamedTuple):
+    """One trial: the capacity it ended with, and what its twin expected before any level and after the first ones."""
+
+    name: str
+    found: Capacity
+    expected_rps: Sequence[float]
+
+
 def main(paths: Sequence[str]) -> None:
     """Print a line per trial and the medians."""
-    rows = [row for path in paths for row in errors(Path(path))]
-    for name, found in rows:
-        print(f"{name:28}" + "".join("       -" if each is None else f"{each:+8.1%}" for each in found))
+    trials = [each for path in paths for each in replayed(Path(path))]
+    for each in trials:
+        errors = "".join(f"{rps / each.found.rps - 1:+8.1%}" for rps in each.expected_rps)
+        low, high = each.found.low_rps / each.found.rps - 1, each.found.high_rps / each.found.rps - 1
+        print(f"{each.name:24} found {each.found.rps:5.1f} ({low:+.0%}, {high:+.0%}), expected {errors}")
     for after in range(_LEVELS + 1):
-        known = [found for _, found in rows if found[after] is not None]
-        sizes = [abs(found[after] or 0.0) for found in known]
-        before = [abs(found[0] or 0.0) for found in known]
-        print(
-            f"after {after} levels: median error {np.median(sizes):.1%}, worst {max(sizes):.1%}, of {len(sizes)}; "
-            f"the same trials before any level: {np.median(before):.1%}, worst {max(before):.1%}"
-        )
+        known = [each for each in trials if len(each.expected_rps) > after]
+        print(f"after {after} levels: {_sentence(known, after)}; the same before any: {_sentence(known, 0)}")
 
 
-def errors(path: Path) -> Iterator[tuple[str, list[float | None]]]:
-    """Yield per trial its name and (expected / found - 1) before any level and after the first ones."""
+def _sentence(trials: Sequence[Replayed], after: int) -> str:
+    sizes = [abs(each.expected_rps[after] / each.found.rps - 1) for each in trials]
+    inside = sum(each.found.low_rps <= each.expected_rps[after] <= each.found.high_rps for each in trials)
+    return f"median error {np.median(sizes):.1%}, {inside} of {len(trials)} in the interval found"
+
+
+def replayed(path: Path) -> Iterator[Replayed]:
+    """Yield a study's trials with a bracketed capacity and a twin."""
     stored = json.loads(path.read_text())
     shape = Path(stored["study"]["spec"]["model"]["path"]).name  # the exported path is of the machine that ran it
     stored["study"]["spec"]["model"]["path"] = shape
@@ -49,20 +62,19 @@ def errors(path: Path) -> Iterator[tuple[str, list[float | None]]]:
     for trial in trials:
         if trial.capacity is None or trial.capacity.censored or trial.kind is TrialKind.CONFIRM_FLEET:
             continue
-        found = _errors(spec, trial, trials)
-        if found is not None:
-            yield f"{path.stem.removeprefix('study-')} {trial.number}", found
+        expected = _expected(spec, trial, trials)
+        if expected:
+            yield Replayed(f"{path.stem.removeprefix('study-')} {trial.number}", trial.capacity, expected)
 
 
-def _errors(spec: ServiceSpec, trial: Trial, trials: tuple[Trial, ...]) -> list[float | None] | None:
+def _expected(spec: ServiceSpec, trial: Trial, trials: tuple[Trial, ...]) -> list[float]:
     workload, seed = workload_of(spec, trial), seed_of(spec, trial, trials)
     first = trial.predicted.get("capacity_rps", trial.levels[0].rate_rps)
     twin = trial_twin(spec, trial.config, workload, seed=seed, start_rps=first)
-    if twin is None or trial.capacity is None:
-        return None
-    seen = [twin.fitted.capacity_rps(), *(twin.see(level) for level in trial.levels[:-1][:_LEVELS])]
-    seen += [None] * (_LEVELS + 1 - len(seen))
-    return [None if rps is None else rps / trial.capacity.rps - 1 for rps in seen]
+    if twin is None:
+        return []
+    told = [twin.fitted.capacity_rps(), *(twin.see(level) for level in trial.levels[:-1][:_LEVELS])]
+    return [rps for rps in told if rps is not None]
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
@@ -57,7 +58,7 @@ def _level_at(workload: Workload, *, seed: int, duration_s: float) -> RequestsAt
         schedule = build_schedule(workload, rate_rps=rate_rps, duration_s=duration_s, seed=seed)
         return RequestArrays(schedule.scheduled_s, schedule.prompt_tokens, schedule.output_tokens)
 
-    return requests_at
+    return lru_cache(maxsize=1)(requests_at)  # a fit asks for one rate many times
 
 
 def _seen(level: Level, warmup_s: float) -> SeenLevel:
