@@ -22,6 +22,7 @@ from controlplane.domain.anytime import miss_ratio_bounds
 from controlplane.domain.report import LoadTestReport, Validity
 from controlplane.domain.service import LevelOptions
 from controlplane.domain.slo import LatencyMetric, RequestOutcome, SloSet, misses
+from tuner.ladder import Rung
 
 _ALPHA = 0.05
 _PASS_ALPHA = 0.2  # an early pass only says where to go next
@@ -54,6 +55,17 @@ class LevelOutcome(NamedTuple):
     reason: str
     pressure: float | None
     whole: bool = True
+
+
+def rung_of(rate_rps: float, outcome: LevelOutcome) -> Rung:
+    """Return what a level that ended adds to its ladder."""
+    return Rung(
+        rate_rps=rate_rps,
+        passed=outcome.passed,
+        certain=outcome.certain,
+        pressure=outcome.pressure,
+        whole=outcome.whole,
+    )
 
 
 class _Growth(NamedTuple):

@@ -29,8 +29,8 @@ from controlplane.domain.engine import EngineConfig
 from controlplane.domain.service import LevelOptions, ServiceSpec
 from controlplane.services.study_search import workload_at
 from tuner.fitted_twin import FittedTwin, SeenLevel
-from tuner.ladder import Ladder, LadderOptions, Rung
-from tuner.level import LevelJudge, LevelOutcome, Looks, pressure
+from tuner.ladder import Ladder, LadderOptions
+from tuner.level import LevelJudge, LevelOutcome, Looks, pressure, rung_of
 from tuner.prior import twin_capacity
 from tuner.surrogate import Array
 from tuner.twin.predict import meets, threshold
@@ -195,16 +195,10 @@ class _Bench:
         while (rate := ladder.next_rate()) is not None:
             outcome, seconds, seen = self._judged(rate, may_pass_early=ladder.may_pass_early(rate))
             load_s += seconds
-            rung = Rung(
-                rate_rps=rate,
-                passed=outcome.passed,
-                certain=outcome.certain,
-                pressure=outcome.pressure,
-                whole=outcome.whole,
-            )
             if twin is not None:
                 twin.see(seen)
-            ladder = ladder.climbed(rung, fitted_rps=None if twin is None else twin.capacity_rps())
+            fitted = None if twin is None else twin.capacity_rps()
+            ladder = ladder.climbed(rung_of(rate, outcome), fitted_rps=fitted)
         found = ladder.capacity()
         if found is None:
             return Climb(0.0, 0.0, ladder.high_rps, load_s, len(ladder.rungs))

@@ -21,7 +21,7 @@ from typing import Any
 from scipy import stats
 
 from benchmarks.search.ladder import compare_ladders
-from benchmarks.search.scenarios import scenarios
+from benchmarks.search.scenarios import scenario_named, scenarios
 from benchmarks.search.truth import ground_truth
 
 _SHARES = (
@@ -74,13 +74,12 @@ def run(seeds: Sequence[int], *, configs: int, cache: Path) -> dict[str, Any]:
 
 
 def _truth(name: str, cache: Path) -> None:
-    ground_truth(next(each for each in scenarios() if each.name == name), cache)
+    ground_truth(scenario_named(name), cache)
 
 
 def _one(task: tuple[str, int], configs: int, cache: Path) -> dict[str, Any]:
     name, seed = task
-    scenario = next(each for each in scenarios() if each.name == name)
-    row = compare_ladders(ground_truth(scenario, cache), configs=configs, seed=seed)
+    row = compare_ladders(ground_truth(scenario_named(name), cache), configs=configs, seed=seed)
     print(f"{name} {seed}: {row['within_5_percent']:.1%}, {row['load_seconds_share_of_fixed']:.1%}", flush=True)
     return row | {"seed": seed}
 

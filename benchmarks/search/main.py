@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.search.compare import compare
 from benchmarks.search.ladder import compare_ladders
-from benchmarks.search.scenarios import scenarios
+from benchmarks.search.scenarios import scenario_named, scenarios
 from benchmarks.search.truth import ground_truth
 from controlplane.domain.errors import InvalidInput
 from tuner.search import gp_available
@@ -77,8 +77,7 @@ def summary(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _ladders(name: str, cache: Path, count: int, seed: int) -> dict[str, Any]:
-    scenario = next(each for each in scenarios() if each.name == name)
-    return compare_ladders(ground_truth(scenario, cache), configs=count, seed=seed)
+    return compare_ladders(ground_truth(scenario_named(name), cache), configs=count, seed=seed)
 
 
 def _ladder_targets(ladders: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -34,6 +34,11 @@ def scenarios() -> tuple[Scenario, ...]:
     )
 
 
+def scenario_named(name: str) -> Scenario:
+    """Return one of them. The name must be known."""
+    return next(each for each in scenarios() if each.name == name)
+
+
 def _scenario(name: str, model: str, trace: str, *, gpus: int, ttft_ms: float, tpot_ms: float, qps: float) -> Scenario:
     base: dict[str, Any] = {"max-model-len": 8192}
     if model == "llama-70b":

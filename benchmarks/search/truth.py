@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.search.scenarios import Scenario, scenarios
+from benchmarks.search.scenarios import Scenario, scenario_named
 from controlplane.domain.engine import EngineConfig, content_hash
 from controlplane.domain.errors import InvalidInput
 from controlplane.services.study_search import workload_at
@@ -137,8 +137,7 @@ def requests(scenario: Scenario, index: int, level_s: float) -> RequestArrays:
 
 @lru_cache(maxsize=600)
 def _requests(name: str, index: int, level_s: float) -> RequestArrays:
-    scenario = next(each for each in scenarios() if each.name == name)
-    return workload_at(scenario.spec, seed=0, duration_s=level_s)(GRID**index)
+    return workload_at(scenario_named(name).spec, seed=0, duration_s=level_s)(GRID**index)
 
 
 def true_profile(_: EngineConfig) -> Profile | None:

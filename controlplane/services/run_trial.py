@@ -19,8 +19,8 @@ from controlplane.domain.workload import Workload
 from controlplane.services.trial_engine import TrialEngines, TrialProgress
 from controlplane.services.trial_level import LevelLoad, LevelRunner
 from controlplane.services.trial_twin import TrialTwin
-from tuner.ladder import Ladder, Rung
-from tuner.level import LevelOutcome
+from tuner.ladder import Ladder
+from tuner.level import rung_of
 
 
 class Climb(NamedTuple):
@@ -62,7 +62,7 @@ class TrialRunner:
                 why = level.report.invalid_reason or outcome.reason
                 return self.engines.ended(trial, TrialState.FAILED, f"load test invalid: {why}")
             fitted = None if climb.twin is None else climb.twin.see(level)
-            ladder = ladder.climbed(_rung(rate, outcome), fitted_rps=fitted)
+            ladder = ladder.climbed(rung_of(rate, outcome), fitted_rps=fitted)
             self._settle(engine, url)
         judged = self._judged(trial, ladder)
         if self.examine is None:
@@ -91,13 +91,3 @@ def url_of(engine: Engine) -> str:
     if engine.url is None:
         raise Unavailable(f"engine {engine.spec.engine_id} has no address", why="it is ready but did not say where")
     return engine.url
-
-
-def _rung(rate: float, outcome: LevelOutcome) -> Rung:
-    return Rung(
-        rate_rps=rate,
-        passed=outcome.passed,
-        certain=outcome.certain,
-        pressure=outcome.pressure,
-        whole=outcome.whole,
-    )

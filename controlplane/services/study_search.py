@@ -13,7 +13,7 @@ from controlplane.domain.errors import InvalidInput
 from controlplane.domain.fleet import StartFailure
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import Study, Trial, TrialState
-from loadtests.schedule import build_schedule
+from controlplane.services.trial_plan import requests_of
 from tuner.advisor import BEYOND_BOUND
 from tuner.candidates import Candidates, Tried, candidates, point_key
 from tuner.feasibility import contradictions, memory_plan, objections
@@ -152,8 +152,7 @@ def workload_at(spec: ServiceSpec, *, seed: int, duration_s: float = _FORECAST_S
 
     def requests_at(rate_rps: float) -> RequestArrays:
         span_s = max(duration_s, _FEWEST_REQUESTS / rate_rps)
-        schedule = build_schedule(spec.workload, rate_rps=rate_rps, duration_s=span_s, seed=seed)
-        return RequestArrays(schedule.scheduled_s, schedule.prompt_tokens, schedule.output_tokens)
+        return requests_of(spec.workload, rate_rps=rate_rps, duration_s=span_s, seed=seed)
 
     return requests_at
 

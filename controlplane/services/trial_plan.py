@@ -6,8 +6,10 @@ from controlplane.domain.capacity import Capacity, FleetSize, fleet_size, usd_pe
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import Trial, TrialKind, TrialState
 from controlplane.domain.workload import TracePart, TraceWorkload, Workload
+from loadtests.schedule import build_schedule
 from tuner.ladder import Ladder, LadderOptions
 from tuner.objective import fleet_for, rate_to_beat
+from tuner.twin.simulate import RequestArrays
 from tuner.winner import incumbent
 
 _CONFIRM_SEED = 7919  # added to the workload's seed: arrivals and lengths the search never saw
@@ -52,6 +54,12 @@ def workload_of(spec: ServiceSpec, trial: Trial) -> Workload:
     if not isinstance(spec.workload, TraceWorkload) or spec.workload.part is not TracePart.ALL:
         return spec.workload
     return spec.workload.evolve(part=TracePart.HELD_OUT if trial.kind in _CONFIRMING else TracePart.SEARCH)
+
+
+def requests_of(workload: Workload, *, rate_rps: float, duration_s: float, seed: int) -> RequestArrays:
+    """Return what a load test of the workload sends, as the twin wants it."""
+    schedule = build_schedule(workload, rate_rps=rate_rps, duration_s=duration_s, seed=seed)
+    return RequestArrays(schedule.scheduled_s, schedule.prompt_tokens, schedule.output_tokens)
 
 
 def seed_of(spec: ServiceSpec, trial: Trial, trials: tuple[Trial, ...]) -> int:

@@ -10,10 +10,9 @@ from controlplane.domain.errors import InvalidInput
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import Level
 from controlplane.domain.workload import Workload
-from loadtests.schedule import build_schedule
+from controlplane.services.trial_plan import requests_of
 from tuner.first_tier import shape_of
 from tuner.fitted_twin import FittedTwin, SeenLevel
-from tuner.twin.predict import RequestsAt
 from tuner.twin.setup import resolve
 from tuner.twin.simulate import RequestArrays
 
@@ -46,19 +45,14 @@ def trial_twin(
     except InvalidInput:
         return None
     warmup_s = spec.tuning.levels.warmup_s
-    requests_at = _level_at(workload, seed=seed, duration_s=warmup_s + spec.tuning.levels.max_s)
+    whole_s = warmup_s + spec.tuning.levels.max_s
+
+    @lru_cache(maxsize=1)  # a fit asks for one rate many times
+    def requests_at(rate_rps: float) -> RequestArrays:
+        return requests_of(workload, rate_rps=rate_rps, duration_s=whole_s, seed=seed)
+
     fitted = FittedTwin(setup, requests_at, spec.slos.latency, start_rps=start_rps, warmup_s=warmup_s)
     return TrialTwin(fitted, warmup_s)
-
-
-def _level_at(workload: Workload, *, seed: int, duration_s: float) -> RequestsAt:
-    """Return the requests that a level sends at a rate, its warm-up's included."""
-
-    def requests_at(rate_rps: float) -> RequestArrays:
-        schedule = build_schedule(workload, rate_rps=rate_rps, duration_s=duration_s, seed=seed)
-        return RequestArrays(schedule.scheduled_s, schedule.prompt_tokens, schedule.output_tokens)
-
-    return lru_cache(maxsize=1)(requests_at)  # a fit asks for one rate many times
 
 
 def _seen(level: Level, warmup_s: float) -> SeenLevel:
