@@ -30,7 +30,7 @@ from benchmarks.stream_client import Client, Request, Seen
 from controlplane.emulator.boot import engine_setup
 from controlplane.emulator.clock import precise_event_loop
 from controlplane.emulator.flags import parse_command_line
-from loadtests.traces import load_trace
+from loadtests.send.traces import load_trace
 from tuner.twin.engine import TwinEngine
 
 _SHARED_FLAGS = ("--max-model-len=8192", "--max-num-seqs=512", "--no-enable-prefix-caching")

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy.signal import lfilter
 from scipy.stats import lognorm
 
-from loadtests.intervals import PERCENTILES, distribution
+from loadtests.measure.intervals import PERCENTILES, distribution
 
 Floats = npt.NDArray[np.float64]
 _SETTLE = 2000  # values before the first that counts

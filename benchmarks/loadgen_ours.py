@@ -11,8 +11,8 @@ from benchmarks.loadgen_clients import Outcome
 from controlplane.domain.report import Distribution
 from controlplane.domain.workload import Lengths, SyntheticWorkload
 from loadtests.loadtest import LoadTest, run_load_test
-from loadtests.runner import Generator
-from loadtests.schedule import build_schedule
+from loadtests.send.runner import Generator
+from loadtests.send.schedule import build_schedule
 
 WARMUP_S = 2.0
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.workload import TraceWorkload
 from loadtests.loadtest import LoadTest, run_load_test
-from loadtests.runner import Generator, Progress
 from loadtests.selfcheck import truth_server
+from loadtests.send.runner import Generator, Progress
 
 _AFTER_S = 5.0
 _IN_FLIGHT = 8

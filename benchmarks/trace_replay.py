@@ -18,10 +18,10 @@ from pathlib import Path
 
 from controlplane.domain.workload import ArrivalProcess, Arrivals, TraceWorkload
 from loadtests.loadtest import LoadTest, run_load_test
-from loadtests.plan import Timeouts
-from loadtests.runner import Generator
 from loadtests.selfcheck import truth_server
-from loadtests.traces import load_trace
+from loadtests.send.plan import Timeouts
+from loadtests.send.runner import Generator
+from loadtests.send.traces import load_trace
 
 
 def main() -> None:

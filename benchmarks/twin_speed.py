@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from controlplane.domain.engine import EngineConfig
-from loadtests.traces import load_trace
+from loadtests.send.traces import load_trace
 from tuner.twin.setup import resolve
 from tuner.twin.shapes import load_shape
 from tuner.twin.simulate import RequestArrays, simulate

@@ -22,7 +22,7 @@ from controlplane.domain.serving import Service
 from controlplane.domain.slo import LatencySlo
 from controlplane.domain.study import Study, Trial
 from controlplane.domain.workload import Workload
-from tuner.quality import Answer
+from tuner.answer.quality import Answer
 
 T = TypeVar("T")
 

@@ -13,26 +13,26 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from controlplane.adapters.fleet_processes import FleetProcesses
-from controlplane.adapters.fleet_processes_devices import nvidia_gpus
-from controlplane.adapters.gateway_process import GatewayProcesses
+from controlplane.adapters.fleet_processes.devices import nvidia_gpus
+from controlplane.adapters.fleet_processes.fleet import FleetProcesses
+from controlplane.adapters.gateway.opener import GatewayProcesses
+from controlplane.adapters.gateway.records_spool import SpooledRecords
+from controlplane.adapters.gateway.traffic import GatewayTraffic, running_gateways
 from controlplane.adapters.loadtester_locust import LocustLoadTester
 from controlplane.adapters.quality_openai import OpenAiQualityProbe
-from controlplane.adapters.records_spool import SpooledRecords
 from controlplane.adapters.store_sql.store import SqlStore
 from controlplane.adapters.store_sql.store import open_store as open_sql
-from controlplane.adapters.traffic_gateway import GatewayTraffic, running_gateways
 from controlplane.api.app import create_app
 from controlplane.api.context import LOOPBACK
 from controlplane.domain.base import StudyId
 from controlplane.domain.fleet import EngineState
 from controlplane.ports import Clock, Fleet, LoadTester, Store
+from controlplane.services.controller.reconcile import Controller
 from controlplane.services.keys import list_keys
-from controlplane.services.reconcile import Controller
-from controlplane.services.run_replay import ReplayRunner
-from controlplane.services.run_study import StudyProgress, StudyRunner
-from controlplane.services.studies import create_study
-from controlplane.services.trial_engine import Interrupted
+from controlplane.services.replays.run_replay import ReplayRunner
+from controlplane.services.studies.manage import create_study
+from controlplane.services.studies.run_study import StudyProgress, StudyRunner
+from controlplane.services.studies.trial_engine import Interrupted
 from controlplane.settings import Settings
 
 log = logging.getLogger(__name__)

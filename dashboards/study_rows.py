@@ -12,7 +12,8 @@ from controlplane.domain.capacity import FleetSize
 from controlplane.domain.report import Distribution, LoadTestReport
 from controlplane.domain.slo import LatencySlo
 from controlplane.domain.study import Evidence, FleetCheck, LiveOutcome, Study, Trial, TrialKind
-from dashboards import charts_study, markup, words
+from dashboards import markup, words
+from dashboards.charts import study as charts_study
 from dashboards.markup import Column, Html
 
 Rows = list[list[str]]

@@ -13,14 +13,14 @@ from controlplane.domain.errors import InvalidInput
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.slo import LatencySlo
 from controlplane.domain.workload import Workload
-from loadtests.arrivals import RateShape
-from loadtests.client.connection import trust
-from loadtests.plan import Api, Plan, Timeouts, parse_target
-from loadtests.records import read_gaps_ms, read_records
-from loadtests.report import Measured, build_report
-from loadtests.runner import Finished, Generator, Watch
-from loadtests.schedule import Schedule, build_schedule
-from loadtests.words import COMMON_WORDS
+from loadtests.measure.records import read_gaps_ms, read_records
+from loadtests.report.report import Measured, build_report
+from loadtests.send.arrivals import RateShape
+from loadtests.send.client.connection import trust
+from loadtests.send.plan import Api, Plan, Timeouts, parse_target
+from loadtests.send.runner import Finished, Generator, Watch
+from loadtests.send.schedule import Schedule, build_schedule
+from loadtests.send.words import COMMON_WORDS
 
 
 @dataclass(frozen=True)

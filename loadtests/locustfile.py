@@ -29,14 +29,14 @@ from locust import User, events, task
 from locust.env import Environment
 from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
-from loadtests.client.connection import resolve, trust
-from loadtests.client.dispatcher import Dispatcher, Share
-from loadtests.client.exchange import Exchange
-from loadtests.client.recorder import Recorder
-from loadtests.client.waiter import Waiter
-from loadtests.client.wire import RequestWriter
-from loadtests.plan import Plan, parse_target
-from loadtests.schedule import Schedule
+from loadtests.send.client.connection import resolve, trust
+from loadtests.send.client.dispatcher import Dispatcher, Share
+from loadtests.send.client.exchange import Exchange
+from loadtests.send.client.recorder import Recorder
+from loadtests.send.client.waiter import Waiter
+from loadtests.send.client.wire import RequestWriter
+from loadtests.send.plan import Plan, parse_target
+from loadtests.send.schedule import Schedule
 
 CONTROL_FD = "FLEETUNE_LOAD_CONTROL_FD"
 _LEAD_S = 0.1  # to open the first connections

@@ -18,7 +18,7 @@ from controlplane.domain.errors import Unavailable
 from controlplane.domain.report import Distribution, Validity
 from controlplane.domain.workload import Lengths, SyntheticWorkload
 from loadtests.loadtest import LoadTest, run_load_test
-from loadtests.runner import Generator
+from loadtests.send.runner import Generator
 
 TOKENS = 32
 FIRST_MS, GAP_MS = 50.0, 10.0
@@ -56,11 +56,11 @@ def truth_server(truth_path: Path, *, core: int | None = None, port: int = 0, sh
 
     Several `shared` ones may listen on one port: the kernel spreads connections over them.
     """
-    command = [sys.executable, "-m", "loadtests.ground_truth", "--truth", str(truth_path)]
+    command = [sys.executable, "-m", "loadtests.measure.ground_truth", "--truth", str(truth_path)]
     command += ["--first-ms", str(FIRST_MS), "--gap-ms", str(GAP_MS)]
     command += ["--port", str(port), *(["--shared"] if shared else [])]
     command += [] if core is None else ["--core", str(core)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent) as server:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]) as server:
         assert server.stdout is not None
         listening = server.stdout.readline().strip()
         if not listening:

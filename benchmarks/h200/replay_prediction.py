@@ -15,8 +15,8 @@ import numpy as np
 
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.report import LoadTestReport
-from loadtests.profiles import load_profile as load_traffic
-from loadtests.schedule import build_schedule
+from loadtests.send.profiles import load_profile as load_traffic
+from loadtests.send.schedule import build_schedule
 from tuner.twin.compiled_state import Floats
 from tuner.twin.profile import Profile, load_profile
 from tuner.twin.setup import EngineSetup, resolve

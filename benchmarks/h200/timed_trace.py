@@ -10,8 +10,8 @@ import json
 import sys
 from pathlib import Path
 
-from loadtests.profiles import load_profile
-from loadtests.schedule import Schedule
+from loadtests.send.profiles import load_profile
+from loadtests.send.schedule import Schedule
 
 CHUNK_TOKENS = 8192
 

@@ -14,11 +14,11 @@ from benchmarks.search.trial import LEVEL_S, OOM_START_S, Laboratory, Outcome
 from benchmarks.search.truth import ProfileOf, Truth, true_profile
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.service import Strategy
-from controlplane.services.study_search import WORTHWHILE
-from tuner.advisor import BEYOND_BOUND
-from tuner.candidates import Outlook, candidates, point_key
-from tuner.search import Finished, Proposal, Search, gp_available
-from tuner.surrogate import Array
+from controlplane.services.studies.search import WORTHWHILE
+from tuner.search.advisor import BEYOND_BOUND
+from tuner.search.candidates import Outlook, candidates, point_key
+from tuner.search.search import Finished, Proposal, Search, gp_available
+from tuner.search.surrogate import Array
 
 AUTO_TUNE_SEQS = (128, 256)
 AUTO_TUNE_TOKENS = (512, 1024, 2048, 4096)

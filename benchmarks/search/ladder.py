@@ -27,12 +27,12 @@ from benchmarks.search.priors import perturbed, wrong_model
 from benchmarks.search.truth import Truth
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.service import LevelOptions, ServiceSpec
-from controlplane.services.study_search import workload_at
-from tuner.fitted_twin import FittedTwin, SeenLevel
-from tuner.ladder import Ladder, LadderOptions
-from tuner.level import LevelJudge, LevelOutcome, Looks, pressure, rung_of
-from tuner.prior import twin_capacity
-from tuner.surrogate import Array
+from controlplane.services.studies.search import workload_at
+from tuner.ladder.fitted_twin import FittedTwin, SeenLevel
+from tuner.ladder.ladder import Ladder, LadderOptions
+from tuner.ladder.level import LevelJudge, LevelOutcome, Looks, pressure, rung_of
+from tuner.search.prior import twin_capacity
+from tuner.search.surrogate import Array
 from tuner.twin.predict import meets, threshold
 from tuner.twin.profile import Profile
 from tuner.twin.setup import EngineSetup, resolve

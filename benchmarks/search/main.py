@@ -16,7 +16,7 @@ from benchmarks.search.ladder import compare_ladders
 from benchmarks.search.scenarios import scenario_named, scenarios
 from benchmarks.search.truth import ground_truth
 from controlplane.domain.errors import InvalidInput
-from tuner.search import gp_available
+from tuner.search.search import gp_available
 
 _NEEDS_TORCH = "Optuna's GPSampler needs torch, which is not installed (pip install '.[bench]')"
 

@@ -11,11 +11,11 @@ import numpy as np
 from benchmarks.search.scenarios import Scenario
 from benchmarks.search.truth import Bench, ProfileOf, Truth
 from controlplane.domain.engine import EngineConfig
-from controlplane.services.study_search import SIMULATED
-from tuner.candidates import Outlook
-from tuner.prior import screen
-from tuner.space import Space
-from tuner.surrogate import Array
+from controlplane.services.studies.search import SIMULATED
+from tuner.search.candidates import Outlook
+from tuner.search.prior import screen
+from tuner.search.surrogate import Array
+from tuner.space.space import Space
 from tuner.twin.gpus import find_gpu
 from tuner.twin.profile import Parameters, Profile
 from tuner.twin.setup import weight_bits

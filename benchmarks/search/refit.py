@@ -20,8 +20,8 @@ import numpy as np
 from controlplane.domain.capacity import Capacity
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import Trial, TrialKind
-from controlplane.services.trial_plan import seed_of, workload_of
-from controlplane.services.trial_twin import trial_twin
+from controlplane.services.studies.trial_plan import seed_of, workload_of
+from controlplane.services.studies.trial_twin import trial_twin
 
 _LEVELS = 2  # after which the expectation is compared; the last level of a trial never counts
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from controlplane.domain.service import ServiceSpec
-from tuner.first_tier import space_for
-from tuner.space import Space
+from tuner.space.first_tier import space_for
+from tuner.space.space import Space
 
 _SEQS = (16, 32, 48, 64, 96, 128, 192, 256, 512, 1024)
 _TOKENS = (512, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 16384)

@@ -13,8 +13,8 @@ import random
 from typing import NamedTuple
 
 from benchmarks.search.truth import Truth
-from tuner.ladder import Ladder, LadderOptions, Rung
-from tuner.trial_time import compile_class
+from tuner.ladder.ladder import Ladder, LadderOptions, Rung
+from tuner.search.trial_time import compile_class
 
 _START_S = {"llama-8b": 80.0, "llama-70b": 97.0}
 """On one GPU when its compile class was started before. 8B: real vLLM (docs/results/h200-2026-11-25.md); 70B: as much

@@ -19,12 +19,12 @@ import numpy as np
 from benchmarks.search.scenarios import Scenario, scenario_named
 from controlplane.domain.engine import EngineConfig, content_hash
 from controlplane.domain.errors import InvalidInput
-from controlplane.services.study_search import workload_at
-from tuner.feasibility import memory_plan, objections
-from tuner.first_tier import engine_defaults, shape_of
-from tuner.knobs.schema import knobs_of
-from tuner.space import Point
-from tuner.surrogate import Array
+from controlplane.services.studies.search import workload_at
+from tuner.search.surrogate import Array
+from tuner.space.feasibility import memory_plan, objections
+from tuner.space.first_tier import engine_defaults, shape_of
+from tuner.space.knobs.schema import knobs_of
+from tuner.space.space import Point
 from tuner.twin.gpus import find_gpu
 from tuner.twin.predict import meets
 from tuner.twin.profile import Profile

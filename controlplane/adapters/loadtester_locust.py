@@ -8,9 +8,9 @@ from typing import Self
 
 from controlplane.ports import LoadProgress, LoadRequest, LoadResult, Watch
 from loadtests.loadtest import LoadTest, run_load_test
-from loadtests.plan import Timeouts
-from loadtests.runner import Generator, Progress
-from loadtests.runner import Watch as RunnerWatch
+from loadtests.send.plan import Timeouts
+from loadtests.send.runner import Generator, Progress
+from loadtests.send.runner import Watch as RunnerWatch
 
 
 class LocustLoadTester:

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from controlplane.domain.errors import InvalidInput, Unavailable
-from tuner.quality import Answer
+from tuner.answer.quality import Answer
 
 _ANSWER_TOKENS = 48
 _TIMEOUT_S = 120.0

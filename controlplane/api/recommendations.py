@@ -10,7 +10,7 @@ from controlplane.domain.base import StudyId
 from controlplane.domain.errors import NotFound
 from controlplane.domain.rollout import Rollout
 from controlplane.domain.study import Recommendation
-from controlplane.services import studies
+from controlplane.services.studies import manage as studies
 
 router = APIRouter(prefix="/recommendations", tags=["recommendations"])
 

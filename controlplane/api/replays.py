@@ -6,8 +6,8 @@ from fastapi import APIRouter
 
 from controlplane.api.context import Actor, Ctx, Limit, Page, problems
 from controlplane.api.requests import service_name
-from controlplane.services.replay import Replay
-from controlplane.services.replay import list_replays as find
+from controlplane.services.replays.series import Replay
+from controlplane.services.replays.series import list_replays as find
 
 router = APIRouter(prefix="/replays", tags=["replays"])
 

@@ -13,7 +13,7 @@ from controlplane.domain.base import RolloutId, ServiceName
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.rollout import Rollout
 from controlplane.ports import Store
-from controlplane.services import rollouts
+from controlplane.services.rollouts import manage as rollouts
 
 router = APIRouter(prefix="/rollouts", tags=["rollouts"])
 

@@ -15,7 +15,8 @@ from controlplane.domain.revision import Revision
 from controlplane.domain.rollout import Rollout
 from controlplane.domain.service import ServiceSpec, parse_service
 from controlplane.domain.serving import Service
-from controlplane.services import rollouts, serving
+from controlplane.services.fleet import serving
+from controlplane.services.rollouts import manage as rollouts
 
 router = APIRouter(prefix="/services", tags=["services"])
 

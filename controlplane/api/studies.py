@@ -14,8 +14,8 @@ from controlplane.domain.base import ServiceName, StudyId
 from controlplane.domain.importance import Importance
 from controlplane.domain.study import Study, Trial
 from controlplane.ports import Store
-from controlplane.services import studies
-from tuner.importance import importances
+from controlplane.services.studies import manage as studies
+from tuner.answer.importance import importances
 
 router = APIRouter(prefix="/studies", tags=["studies"])
 

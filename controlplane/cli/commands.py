@@ -11,8 +11,8 @@ from controlplane.cli import nouns
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.flags import parse_flags
 from controlplane.cli.nouns import Api, DataDir, Json, Key, Limit, Noun, Reason, Service
-from controlplane.cli.show import as_json as print_json
-from controlplane.cli.show import as_table, console, field
+from controlplane.cli.tables.show import as_json as print_json
+from controlplane.cli.tables.show import as_table, console, field
 
 Name = Annotated[str, typer.Argument(help="Its id.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="flag=value; again for more.")]

@@ -14,12 +14,12 @@ from typing import Annotated, Any
 import typer
 
 from controlplane.cli.client import ApiClient
-from controlplane.cli.demo_summary import facts, print_summary
-from controlplane.cli.down import stop, supervisor_pid
 from controlplane.cli.errors import plain_errors
-from controlplane.cli.ports import free_port, is_free
-from controlplane.cli.progress import describe_trial
-from controlplane.cli.show import console
+from controlplane.cli.installation.down import stop, supervisor_pid
+from controlplane.cli.installation.ports import free_port, is_free
+from controlplane.cli.tables.demo_summary import facts, print_summary
+from controlplane.cli.tables.progress import describe_trial
+from controlplane.cli.tables.show import console
 from controlplane.cli.traffic import LiveTraffic, Traffic
 from controlplane.domain.errors import ExperimentFailed, Unavailable
 from controlplane.domain.service import ServiceSpec, load_service

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tuner.knobs.extract import as_json, extract
+from tuner.space.knobs.extract import as_json, extract
 
 app = typer.Typer(help="The flags `vllm serve` knows, per version.", no_args_is_help=True)
 

@@ -15,26 +15,26 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.files import require_folder, require_writable
-from controlplane.cli.load_tables import print_comparison, print_report, print_selfcheck
 from controlplane.cli.load_target import require_listener, with_context
 from controlplane.cli.load_upload import upload
-from controlplane.cli.show import as_json
+from controlplane.cli.tables.load import print_comparison, print_report, print_selfcheck
+from controlplane.cli.tables.show import as_json
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.report import LoadTestReport, Validity
 from controlplane.domain.workload import TraceWorkload
-from loadtests.compare import compare_runs
-from loadtests.export import export_records, require_format
 from loadtests.loadtest import LoadTest, LoadTestResult, run_load_test
-from loadtests.profiles import Profile, load_profile, shipped_profiles
-from loadtests.records import RecordTable, read_records
-from loadtests.report_html import report_page
-from loadtests.runner import Generator
-from loadtests.runner import Progress as RunProgress
-from loadtests.schedule import Schedule
+from loadtests.measure.compare import compare_runs
+from loadtests.measure.records import RecordTable, read_records
+from loadtests.measure.stopping import VerdictWatch
+from loadtests.report.export import export_records, require_format
+from loadtests.report.html import report_page
 from loadtests.selfcheck import selfcheck
-from loadtests.stopping import VerdictWatch
-from loadtests.tokenized import PromptWords, words_for
-from loadtests.traces import load_trace
+from loadtests.send.profiles import Profile, load_profile, shipped_profiles
+from loadtests.send.runner import Generator
+from loadtests.send.runner import Progress as RunProgress
+from loadtests.send.schedule import Schedule
+from loadtests.send.tokenized import PromptWords, words_for
+from loadtests.send.traces import load_trace
 
 app = typer.Typer(help="Load-test any OpenAI-compatible endpoint.", invoke_without_command=True)
 

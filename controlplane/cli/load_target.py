@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 
 from controlplane.domain.errors import Unavailable
-from loadtests.client.connection import trust
 from loadtests.loadtest import LoadTest
-from loadtests.plan import parse_target
-from loadtests.profiles import Profile
+from loadtests.send.client.connection import trust
+from loadtests.send.plan import parse_target
+from loadtests.send.profiles import Profile
 
 CONNECT_S = 5.0
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from controlplane.cli import nouns
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.nouns import Api, DataDir, Key
-from controlplane.cli.show import console
+from controlplane.cli.tables.show import console
 from controlplane.domain.errors import InvalidInput, unreadable
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.service import describe

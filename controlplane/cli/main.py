@@ -4,24 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from controlplane.cli import (
-    bench,
-    commands,
-    demo,
-    down,
-    knobs,
-    load,
-    processes,
-    replays,
-    report,
-    schedules,
-    top_up,
-    trace,
-    tune,
-    twin,
-    up,
-)
-from controlplane.cli.show import as_json
+from controlplane.cli import bench, commands, demo, knobs, load, replays, report, schedules, top_up, trace, tune, twin
+from controlplane.cli.installation import down, processes, up
+from controlplane.cli.tables.show import as_json
 from controlplane.domain.service import ServiceSpec
 
 app = typer.Typer(

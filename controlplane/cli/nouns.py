@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from controlplane.cli.client import ApiClient
-from controlplane.cli.show import Column, as_json, as_lines, as_table, console, field
+from controlplane.cli.tables.show import Column, as_json, as_lines, as_table, console, field
 from controlplane.domain.errors import InvalidInput
 
 Api = Annotated[

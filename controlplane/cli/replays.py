@@ -9,9 +9,9 @@ import typer
 from controlplane.cli import nouns
 from controlplane.cli.client import ApiClient
 from controlplane.cli.errors import plain_errors
-from controlplane.cli.load_tables import print_report
 from controlplane.cli.nouns import Api, DataDir, Json, Key, Limit, Service
-from controlplane.cli.show import Column, as_json, as_table, console, field
+from controlplane.cli.tables.load import print_report
+from controlplane.cli.tables.show import Column, as_json, as_table, console, field
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.schedule import Schedule
 from controlplane.domain.study import StudyState

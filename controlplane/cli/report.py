@@ -11,7 +11,7 @@ from controlplane.cli import nouns
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.files import require_writable
 from controlplane.cli.nouns import Api, DataDir, Key
-from controlplane.cli.report_html import study_page
+from controlplane.cli.tables.report_html import study_page
 from controlplane.domain.study import Study, Trial
 
 

@@ -9,7 +9,7 @@ import typer
 from controlplane.cli import nouns
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.nouns import Api, DataDir, Json, Key, Service
-from controlplane.cli.show import Column, as_json, as_table, console, field
+from controlplane.cli.tables.show import Column, as_json, as_table, console, field
 
 app = typer.Typer(help="Jobs at times, e.g. 're-tune every Sunday 02:00'.", no_args_is_help=True)
 ServiceArgument = Annotated[str, typer.Argument(help="The service.")]

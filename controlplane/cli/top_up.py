@@ -12,16 +12,16 @@ import typer
 
 from controlplane import settings as installation
 from controlplane import wiring
+from controlplane.adapters.gateway.records_spool import SpooledRecords
 from controlplane.adapters.loadtester_locust import LocustLoadTester
-from controlplane.adapters.records_spool import SpooledRecords
 from controlplane.cli.errors import plain_errors
-from controlplane.cli.show import console
-from controlplane.cli.stopping import stop_event
+from controlplane.cli.installation.stopping import stop_event
+from controlplane.cli.tables.show import console
 from controlplane.domain.base import ServiceName
 from controlplane.domain.errors import InvalidInput
 from controlplane.ports import LoadRequest, Store
-from controlplane.services.rollouts import active_rollout
-from controlplane.services.top_up import OtherTraffic, hold_rate
+from controlplane.services.replays.top_up import OtherTraffic, hold_rate
+from controlplane.services.rollouts.manage import active_rollout
 
 SLICE_S = 10.0
 WINDOW_S = 60.0

@@ -9,17 +9,17 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from controlplane.adapters.records_spool import SpooledRecords
+from controlplane.adapters.gateway.records_spool import SpooledRecords
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.files import require_writable
-from controlplane.cli.show import as_json, console
+from controlplane.cli.tables.show import as_json, console
 from controlplane.domain.base import ServiceName
 from controlplane.domain.errors import InvalidInput
-from loadtests.describe import Drift, TraceStats, compare_traces, describe_trace
-from loadtests.describe_html import trace_page
-from loadtests.trace_record import export_trace, record_trace
-from loadtests.trace_rows import Columns, TimeUnit
-from loadtests.traces import SHIPPED, Trace, load_trace
+from loadtests.report.describe import Drift, TraceStats, compare_traces, describe_trace
+from loadtests.report.describe_html import trace_page
+from loadtests.send.trace_record import export_trace, record_trace
+from loadtests.send.trace_rows import Columns, TimeUnit
+from loadtests.send.traces import SHIPPED, Trace, load_trace
 
 app = typer.Typer(help="Traces: recorded arrivals and lengths, never text.", no_args_is_help=True)
 

@@ -10,7 +10,7 @@ from controlplane.domain.errors import FleetuneError
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.workload import Workload
 from loadtests.loadtest import LoadTest, run_load_test
-from loadtests.runner import Generator, Progress
+from loadtests.send.runner import Generator, Progress
 
 LONGEST_S = 3600.0
 

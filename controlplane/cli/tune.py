@@ -12,20 +12,20 @@ import typer
 from controlplane import settings as installation
 from controlplane import wiring
 from controlplane.cli.errors import plain_errors
-from controlplane.cli.helpers import helping_workers
-from controlplane.cli.hosts import gpus_of
+from controlplane.cli.installation.helpers import helping_workers
+from controlplane.cli.installation.hosts import gpus_of
+from controlplane.cli.installation.stopping import stop_event
 from controlplane.cli.nouns import RECOMMENDATION
-from controlplane.cli.progress import StudyBar
-from controlplane.cli.show import console
-from controlplane.cli.stopping import stop_event
+from controlplane.cli.tables.progress import StudyBar
+from controlplane.cli.tables.show import console
 from controlplane.domain.base import StudyId
 from controlplane.domain.errors import ExperimentFailed
 from controlplane.domain.service import ServiceSpec, load_service
 from controlplane.domain.study import STUDY_FINAL, Study, StudyState, TrialState
 from controlplane.ports import Store
-from controlplane.services.run_study import StudyProgress
-from controlplane.services.serving import register_service
-from controlplane.services.studies import check_resumable, create_study
+from controlplane.services.fleet.serving import register_service
+from controlplane.services.studies.manage import check_resumable, create_study
+from controlplane.services.studies.run_study import StudyProgress
 from controlplane.settings import Settings
 
 FOLLOW_EVERY_S = 1.0

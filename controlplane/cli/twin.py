@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from controlplane.cli import twin_tables
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.flags import parse_flags
-from controlplane.cli.show import as_json, console
+from controlplane.cli.tables import twin as twin_tables
+from controlplane.cli.tables.show import as_json, console
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.service import load_service

@@ -14,7 +14,7 @@ from typing import Any
 from controlplane.domain.engine import EngineConfig, FlagValue, canonical_flag
 from controlplane.emulator.faults import FAULT_HELP, Faults, parse_faults
 from controlplane.emulator.settings import EmulatorSettings
-from tuner.knobs.schema import KnobFlag, KnobType, load_knobs
+from tuner.space.knobs.schema import KnobFlag, KnobType, load_knobs
 
 _NOT_FLAGS = {"host", "port", "api-key", "served-model-name", "shutdown-timeout"}
 _SCALES = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}

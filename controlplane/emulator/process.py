@@ -21,7 +21,7 @@ from controlplane.emulator.server import Routes, admin_app
 from controlplane.emulator.service import Conversation, Model
 from controlplane.emulator.settings import EmulatorSettings
 from controlplane.emulator.tokens import OutputWords, load_tokenizer
-from tuner.knobs.schema import load_knobs
+from tuner.space.knobs.schema import load_knobs
 from tuner.twin.engine import TwinEngine
 from tuner.twin.setup import EngineSetup
 from tuner.twin.shapes import ModelShape

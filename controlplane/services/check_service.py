@@ -5,8 +5,8 @@ from __future__ import annotations
 from controlplane.domain.launch import without_emulator_flags
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.workload import TraceWorkload
-from loadtests.traces import load_trace
-from tuner.knobs.schema import check_flags
+from loadtests.send.traces import load_trace
+from tuner.space.knobs.schema import check_flags
 
 
 def check_service(spec: ServiceSpec) -> None:

@@ -14,9 +14,9 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencyMetric
 from controlplane.domain.what_if import Expected, ExpectedPoint, WhatIf, WhatIfAnswer
 from controlplane.domain.workload import Lengths, SyntheticWorkload, TraceWorkload
-from controlplane.services.study_search import workload_at
-from tuner.first_tier import shape_of
-from tuner.knobs.schema import check_flags
+from controlplane.services.studies.search import workload_at
+from tuner.space.first_tier import shape_of
+from tuner.space.knobs.schema import check_flags
 from tuner.twin.predict import RequestsAt, capacity, interval, is_saturated, notes
 from tuner.twin.profile import Profile
 from tuner.twin.setup import DoesNotFit, EngineSetup, resolve

@@ -9,7 +9,8 @@ import streamlit as st
 
 from controlplane.domain.report import Distribution, LoadTestReport, Percentile, SloCheck, Validity
 from controlplane.domain.service import ServiceSpec
-from dashboards import charts_report, components, markup, theme, words
+from dashboards import components, markup, theme, words
+from dashboards.charts import report as charts_report
 from dashboards.client import ApiClient, StoredReport
 from dashboards.markup import Card, Column
 from dashboards.page import choose_one

@@ -8,7 +8,8 @@ from controlplane.domain.live import CheckState, Live, LiveCheck
 from controlplane.domain.rollout import ROLLOUT_FINAL
 from controlplane.domain.serving import Service
 from controlplane.domain.slo import LatencyMetric
-from dashboards import charts_live, components, markup, theme, words
+from dashboards import components, markup, theme, words
+from dashboards.charts import live as charts_live
 from dashboards.client import ApiClient
 from dashboards.markup import Card, Column
 from dashboards.page import choose_service, no_service

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import streamlit as st
 
 from controlplane.domain.report import Validity
-from dashboards import charts_replay, components, markup, theme, words
+from dashboards import components, markup, theme, words
+from dashboards.charts import replay as charts_replay
 from dashboards.client import ApiClient, Replay
 from dashboards.markup import Card, Column
 from dashboards.page import choose_one, choose_service, due_replays, no_service

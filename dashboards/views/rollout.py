@@ -10,7 +10,8 @@ import streamlit as st
 
 from controlplane.domain.analysis import Analysis, Counts
 from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout, RolloutState, StepRecord
-from dashboards import charts_rollout, components, markup, theme, words
+from dashboards import components, markup, theme, words
+from dashboards.charts import rollout as charts_rollout
 from dashboards.client import ApiClient
 from dashboards.components import confirmed
 from dashboards.markup import Column

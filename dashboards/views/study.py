@@ -9,7 +9,9 @@ import streamlit as st
 
 from controlplane.domain.slo import LatencySlo
 from controlplane.domain.study import STUDY_FINAL, Study, StudyState, Trial, TrialState
-from dashboards import charts_knobs, charts_study, components, markup, study_rows, theme, words
+from dashboards import components, markup, study_rows, theme, words
+from dashboards.charts import knobs as charts_knobs
+from dashboards.charts import study as charts_study
 from dashboards.client import ApiClient
 from dashboards.components import confirmed
 from dashboards.markup import Card

@@ -12,7 +12,9 @@ from controlplane.domain.engine import FlagValue
 from controlplane.domain.serving import Service
 from controlplane.domain.study import Trial
 from controlplane.domain.what_if import WhatIf, WhatIfAnswer
-from dashboards import charts_study, charts_what_if, components, theme, words
+from dashboards import components, theme, words
+from dashboards.charts import study as charts_study
+from dashboards.charts import what_if as charts_what_if
 from dashboards.client import ApiClient, ApiProblem
 from dashboards.markup import Card
 from dashboards.page import choose_service, no_service

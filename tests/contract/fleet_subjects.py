@@ -13,7 +13,7 @@ from typing import Protocol
 
 import httpx
 
-from controlplane.adapters.fleet_processes import FleetProcesses
+from controlplane.adapters.fleet_processes.fleet import FleetProcesses
 from controlplane.domain.base import EngineId
 from controlplane.domain.engine import EngineConfig, EngineKind, FlagValue
 from controlplane.domain.errors import NotFound

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.adapters import fleet_processes_host as host_processes
-from controlplane.adapters.fleet_processes import FleetProcesses
-from controlplane.adapters.fleet_processes_host import ProcessId
-from controlplane.adapters.fleet_processes_records import Record, RecordFolder
+from controlplane.adapters.fleet_processes import host as host_processes
+from controlplane.adapters.fleet_processes.fleet import FleetProcesses
+from controlplane.adapters.fleet_processes.host import ProcessId
+from controlplane.adapters.fleet_processes.records import Record, RecordFolder
 from controlplane.domain.base import EngineId
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.fleet import EngineSpec, EngineState, StartFailure

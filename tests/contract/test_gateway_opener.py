@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from controlplane.adapters.gateway_process import GatewayProcesses
+from controlplane.adapters.gateway.opener import GatewayProcesses
 from controlplane.adapters.loadtester_locust import LocustLoadTester
 from controlplane.domain.base import EngineId, RevisionId
 from controlplane.domain.engine import EngineConfig, EngineKind
@@ -117,7 +117,7 @@ def test_a_gateway_ends_with_a_killed_owner_and_the_next_one_opens_beside_its_fi
     code = """
         import sys, time
         from pathlib import Path
-        from controlplane.adapters.gateway_process import GatewayProcesses
+        from controlplane.adapters.gateway.opener import GatewayProcesses
         from tests.contract.test_gateway_opener import route
         with GatewayProcesses().open(route([]), folder=Path(sys.argv[1])):
             print("open", flush=True)

@@ -35,7 +35,7 @@ class Subject:
 @pytest.fixture(scope="module")
 def truth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a ground-truth server: first token after 20 ms, then one every 2 ms."""
-    command = [sys.executable, "-m", "loadtests.ground_truth", "--first-ms", "20", "--gap-ms", "2", "--truth"]
+    command = [sys.executable, "-m", "loadtests.measure.ground_truth", "--first-ms", "20", "--gap-ms", "2", "--truth"]
     with subprocess.Popen(
         [*command, str(tmp_path_factory.mktemp("truth") / "rows")], stdout=subprocess.PIPE, text=True
     ) as server:

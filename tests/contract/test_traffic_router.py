@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.adapters.traffic_gateway import GatewayTraffic
+from controlplane.adapters.gateway.traffic import GatewayTraffic
 from controlplane.domain.base import RevisionId
 from controlplane.domain.errors import StaleVersion, Unavailable
 from controlplane.domain.routing import GatewayAddress, RevisionRoute, RoutingTable, ServiceRoute

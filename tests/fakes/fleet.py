@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from controlplane.domain.base import EngineId
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound, Unavailable
 from controlplane.domain.fleet import Engine, EngineSpec, EngineState, StartFailure
-from tuner.knobs.schema import load_knobs
+from tuner.space.knobs.schema import load_knobs
 
 _FINAL = (EngineState.STOPPED, EngineState.FAILED)
 _START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from controlplane.domain.report import RequestRecord
 from controlplane.ports import LoadProgress, LoadRequest, LoadResult, Watch
-from loadtests.plan import parse_target
-from loadtests.records import read_records
-from loadtests.report import Measured, build_report
-from loadtests.schedule import Schedule, build_schedule
+from loadtests.measure.records import read_records
+from loadtests.report.report import Measured, build_report
+from loadtests.send.plan import parse_target
+from loadtests.send.schedule import Schedule, build_schedule
 
 _LOOK_EVERY_S = 1.0
 

@@ -18,9 +18,9 @@ from controlplane.domain.errors import Unavailable
 from controlplane.domain.launch import without_emulator_flags
 from controlplane.domain.report import RequestRecord
 from controlplane.ports import LoadProgress, LoadRequest, LoadResult, Watch
-from loadtests.records import RecordTable
-from loadtests.report import Measured, build_report
-from loadtests.schedule import build_schedule
+from loadtests.measure.records import RecordTable
+from loadtests.report.report import Measured, build_report
+from loadtests.send.schedule import build_schedule
 from tests.fakes.fleet import FakeClock, FakeFleet
 from tests.fakes.gateways import FakeGateways
 from tuner.twin.setup import resolve

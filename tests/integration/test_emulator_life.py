@@ -10,7 +10,7 @@ import time
 import httpx
 import pytest
 
-from controlplane.adapters.fleet_processes_failures import diagnose
+from controlplane.adapters.fleet_processes.failures import diagnose
 from controlplane.domain.fleet import StartFailure
 from tests.integration.emulators import MODEL, Emulator, emulator, launch
 

@@ -17,10 +17,10 @@ from typing import Any
 import psutil
 import yaml
 
-from controlplane.adapters.fleet_processes_host import MARK
-from controlplane.adapters.records_spool import SpooledRecords
+from controlplane.adapters.fleet_processes.host import MARK
+from controlplane.adapters.gateway.records_spool import SpooledRecords
 from controlplane.cli.client import ApiClient
-from controlplane.cli.ports import free_port
+from controlplane.cli.installation.ports import free_port
 from controlplane.cli.traffic import LiveTraffic, Traffic
 from controlplane.domain.base import RevisionId
 from controlplane.domain.errors import Unavailable

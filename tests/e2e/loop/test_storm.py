@@ -12,7 +12,7 @@ import psutil
 import pytest
 import yaml
 
-from controlplane.adapters.fleet_processes_host import MARK
+from controlplane.adapters.fleet_processes.host import MARK
 from tests.e2e.loop import stormy_engine
 from tests.e2e.loop.installation import SERVICE
 

@@ -14,9 +14,9 @@ from controlplane.domain.routing import GatewayRecord, RoutingTable
 from controlplane.domain.serving import Service
 from controlplane.domain.study import Study
 from controlplane.ports import Fleet, RecordSource, Store, TrafficRouter
-from controlplane.services.reconcile import Controller
-from controlplane.services.rollouts import start_rollout
-from controlplane.services.serving import register_service
+from controlplane.services.controller.reconcile import Controller
+from controlplane.services.fleet.serving import register_service
+from controlplane.services.rollouts.manage import start_rollout
 from tests.builders_serving import CHAT, a_spec, a_study
 from tests.fakes.fleet import FakeClock, FakeFleet
 from tests.fakes.record_source import FakeRecordSource

@@ -14,10 +14,10 @@ from controlplane.domain.rollout import RolloutState
 from controlplane.domain.schedule import ScheduledAction, ScheduleSpec
 from controlplane.domain.service import ModelSpec, ServiceSpec
 from controlplane.domain.study import StudyState
-from controlplane.services.reconcile_jobs import fire_due
-from controlplane.services.rollouts import abort_rollout, promote_rollout, resume_rollout, start_rollout
+from controlplane.services.controller.jobs import fire_due
+from controlplane.services.fleet.serving import register_service, scale_service, service_status, stop_service
+from controlplane.services.rollouts.manage import abort_rollout, promote_rollout, resume_rollout, start_rollout
 from controlplane.services.schedules import pause_schedule, resume_schedule, trigger_schedule
-from controlplane.services.serving import register_service, scale_service, service_status, stop_service
 from tests.builders_serving import CHAT, a_spec, a_study, an_applicable_study
 from tests.integration.controller.site import BETTER, Site, create_a_study
 

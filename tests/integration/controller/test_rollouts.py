@@ -11,7 +11,7 @@ from controlplane.domain.analysis import Verdict
 from controlplane.domain.fleet import EngineState
 from controlplane.domain.rollout import RolloutState
 from controlplane.domain.service import CeilingPolicy, RolloutOptions, StepSpec
-from controlplane.services.rollouts import (
+from controlplane.services.rollouts.manage import (
     abort_rollout,
     halt_rollout,
     pause_rollout,

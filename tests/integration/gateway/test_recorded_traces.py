@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 
 from controlplane.cli.trace import app as trace_app
 from controlplane.domain.workload import ArrivalProcess, Arrivals, Lengths, SyntheticWorkload, TraceWorkload, Workload
-from loadtests.describe import describe_trace
 from loadtests.loadtest import LoadTest, run_load_test
-from loadtests.plan import Api
-from loadtests.runner import Generator
-from loadtests.traces import Trace, load_trace
+from loadtests.report.describe import describe_trace
+from loadtests.send.plan import Api
+from loadtests.send.runner import Generator
+from loadtests.send.traces import Trace, load_trace
 from tests.integration.gateway.harness import MODEL, Gateway, gateway, read_records
 from tests.integration.gateway.test_emulated_engines import backend, emulated
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from controlplane.domain.workload import Workload
-from loadtests.client.connection import resolve
-from loadtests.client.dispatcher import Dispatcher, Share
-from loadtests.client.exchange import Exchange
-from loadtests.client.recorder import Recorder
-from loadtests.client.wire import RequestWriter
-from loadtests.plan import Plan, parse_target
-from loadtests.schedule import build_schedule
+from loadtests.send.client.connection import resolve
+from loadtests.send.client.dispatcher import Dispatcher, Share
+from loadtests.send.client.exchange import Exchange
+from loadtests.send.client.recorder import Recorder
+from loadtests.send.client.wire import RequestWriter
+from loadtests.send.plan import Plan, parse_target
+from loadtests.send.schedule import build_schedule
 
 
 def wait_for(fd: int) -> None:

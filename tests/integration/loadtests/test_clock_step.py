@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.workload import ArrivalProcess, Arrivals, Lengths, SyntheticWorkload
-from loadtests.client import connection
-from loadtests.client.recorder import Recorder
+from loadtests.send.client import connection
+from loadtests.send.client.recorder import Recorder
 from tests.integration.loadtests import faulty
 from tests.integration.loadtests.dispatching import dispatch
 

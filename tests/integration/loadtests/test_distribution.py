@@ -14,9 +14,9 @@ import psutil
 from controlplane.domain.report import Validity
 from controlplane.domain.workload import Lengths, SyntheticWorkload
 from loadtests.loadtest import LoadTest, run_load_test
-from loadtests.records import read_records
-from loadtests.runner import LOCUSTFILE, Generator, Progress, WorkersElsewhere
+from loadtests.measure.records import read_records
 from loadtests.selfcheck import truth_server
+from loadtests.send.runner import LOCUSTFILE, Generator, Progress, WorkersElsewhere
 from tests.integration.loadtests import faulty
 from tests.integration.loadtests.test_faults import test_of as load_test_of
 

@@ -15,8 +15,8 @@ from controlplane.domain.errors import Unavailable
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.workload import ArrivalProcess, Arrivals, Lengths, SyntheticWorkload
 from loadtests.loadtest import LoadTest, run_load_test
-from loadtests.plan import Api, Timeouts
-from loadtests.runner import Generator, Progress
+from loadtests.send.plan import Api, Timeouts
+from loadtests.send.runner import Generator, Progress
 from tests.integration.loadtests import faulty
 
 WORKLOAD = SyntheticWorkload(

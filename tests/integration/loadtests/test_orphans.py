@@ -15,7 +15,7 @@ from tests.integration.loadtests import faulty
 PARENT = """
 import sys
 from pathlib import Path
-from loadtests.runner import Generator
+from loadtests.send.runner import Generator
 from loadtests.loadtest import run_load_test
 from tests.integration.loadtests.test_faults import test_of
 processes, url, out = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])

@@ -11,8 +11,8 @@ import pytest
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.workload import ArrivalProcess, Arrivals, Lengths, SyntheticWorkload
 from loadtests.loadtest import LoadTest, run_load_test
-from loadtests.plan import Timeouts
-from loadtests.runner import Generator
+from loadtests.send.plan import Timeouts
+from loadtests.send.runner import Generator
 from tests.integration.loadtests import faulty
 from tests.integration.loadtests.tls import Authority, new_authority
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from controlplane.domain.workload import Lengths, SyntheticWorkload
-from loadtests.client.recorder import Recorder
 from loadtests.selfcheck import truth_server
+from loadtests.send.client.recorder import Recorder
 from tests.integration.loadtests.dispatching import dispatch, wait_for
 
 STREAMS = 40.0

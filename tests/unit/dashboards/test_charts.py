@@ -10,7 +10,10 @@ from controlplane.domain.engine import EngineConfig, FlagValue
 from controlplane.domain.live import live
 from controlplane.domain.slo import LatencyMetric, LatencySlo
 from controlplane.domain.study import Level, Trial, TrialKind, TrialState
-from dashboards import charts_knobs, charts_live, charts_report, charts_study
+from dashboards.charts import knobs as charts_knobs
+from dashboards.charts import live as charts_live
+from dashboards.charts import report as charts_report
+from dashboards.charts import study as charts_study
 from tests.builders_serving import NOW, a_recommendation, a_study, a_trial
 from tests.e2e.dashboard.seed import a_chat_spec
 from tests.e2e.dashboard.seed_reports import a_report, levels, outcome

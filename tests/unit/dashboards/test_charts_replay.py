@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from dashboards import charts_replay
+from dashboards.charts import replay as charts_replay
 from dashboards.client import Replay
 from tests.builders_serving import NOW
 from tests.e2e.dashboard.seed import a_chat_spec

@@ -10,7 +10,9 @@ from controlplane.domain.capacity import Capacity
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.rollout import RolloutState, StepRecord
 from controlplane.domain.what_if import Expected, ExpectedPoint, WhatIfAnswer
-from dashboards import charts_rollout, charts_what_if, theme
+from dashboards import theme
+from dashboards.charts import rollout as charts_rollout
+from dashboards.charts import what_if as charts_what_if
 from tests.builders_serving import NOW, a_rollout, a_trial, after
 from tests.e2e.dashboard.seed import a_chat_spec
 from tests.e2e.dashboard.seed_reports import levels

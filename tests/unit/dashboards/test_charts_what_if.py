@@ -5,7 +5,7 @@ from __future__ import annotations
 from controlplane.domain.base import ServiceName
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.what_if import Expected, ExpectedPoint, WhatIfAnswer
-from dashboards import charts_what_if
+from dashboards.charts import what_if as charts_what_if
 from tests.e2e.dashboard.seed import a_chat_spec
 
 SPEC = a_chat_spec()

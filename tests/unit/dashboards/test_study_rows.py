@@ -7,7 +7,8 @@ from controlplane.domain.base import RolloutId, StudyId
 from controlplane.domain.capacity import Capacity
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.study import EarlierCapacity, LiveOutcome, Study, TrialKind, TrialState, WarmStart
-from dashboards import charts_study, study_rows
+from dashboards import study_rows
+from dashboards.charts import study as charts_study
 from tests.builders_serving import NOW, a_study, a_trial
 
 FP8, TP2 = EngineConfig(flags={"quantization": "fp8"}), EngineConfig(flags={"tensor-parallel-size": 2})

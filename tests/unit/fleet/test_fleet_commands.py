@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.adapters.fleet_processes_commands import api_key, command_line, environment
-from controlplane.adapters.fleet_processes_devices import nvidia_gpus
-from controlplane.adapters.fleet_processes_probes import parse_in_flight
+from controlplane.adapters.fleet_processes.commands import api_key, command_line, environment
+from controlplane.adapters.fleet_processes.devices import nvidia_gpus
+from controlplane.adapters.fleet_processes.probes import parse_in_flight
 from controlplane.domain.base import EngineId
 from controlplane.domain.engine import EngineConfig, EngineKind, FlagValue
 from controlplane.domain.errors import InvalidInput

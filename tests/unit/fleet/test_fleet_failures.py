@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.adapters.fleet_processes_failures import diagnose, diagnose_timeout
+from controlplane.adapters.fleet_processes.failures import diagnose, diagnose_timeout
 from controlplane.domain.fleet import StartFailure
 
 CORE = "(EngineCore pid=4711) ERROR 11-22 20:33:40 [core.py:880] "

@@ -6,7 +6,7 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from controlplane.adapters.traffic_gateway import running_gateways
+from controlplane.adapters.gateway.traffic import running_gateways
 from controlplane.domain.gateway_files import addresses_dir
 from controlplane.domain.routing import GatewayAddress
 

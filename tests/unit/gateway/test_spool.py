@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.adapters.records_spool import SpooledRecords
+from controlplane.adapters.gateway.records_spool import SpooledRecords
 from controlplane.domain.base import RevisionId, ServiceName
 from controlplane.domain.gateway_files import records_dir, records_hour, records_name
 from controlplane.domain.routing import GatewayRecord

@@ -12,14 +12,14 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from controlplane.domain.errors import InvalidInput
-from loadtests.compare import Comparison, compare_runs
-from loadtests.export import export_records
-from loadtests.plan import Api, parse_target
-from loadtests.plots import log_axis
-from loadtests.report import build_report
-from loadtests.report_html import report_page
-from loadtests.tokenized import words_for
-from loadtests.words import COMMON_WORDS
+from loadtests.measure.compare import Comparison, compare_runs
+from loadtests.report.export import export_records
+from loadtests.report.html import report_page
+from loadtests.report.plots import log_axis
+from loadtests.report.report import build_report
+from loadtests.send.plan import Api, parse_target
+from loadtests.send.tokenized import words_for
+from loadtests.send.words import COMMON_WORDS
 from tests.unit.loadtests.test_report import RUN, table
 
 

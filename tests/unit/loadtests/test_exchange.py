@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtests.client.exchange import Exchange
-from loadtests.http1 import ProtocolError, ResponseParser
+from loadtests.send.client.exchange import Exchange
+from loadtests.send.http1 import ProtocolError, ResponseParser
 from tests.unit.loadtests.stream_shapes import ERRORS
 from tests.unit.loadtests.streams import CORPUS, VLLM_COMPLETION, chunked, cut
 

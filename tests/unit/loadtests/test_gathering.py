@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from loadtests.client.gathering import Gathering
-from loadtests.meter import TokenMeter
+from loadtests.measure.meter import TokenMeter
+from loadtests.send.client.gathering import Gathering
 
 
 def stream(gap_ms: int, tokens: int = 33) -> TokenMeter:

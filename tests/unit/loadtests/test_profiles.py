@@ -9,8 +9,8 @@ import pytest
 
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.workload import Arrivals, Lengths
-from loadtests.mixes import Part, SharedPrefix, Turns, build_mix
-from loadtests.profiles import load_profile, shipped_profiles
+from loadtests.send.mixes import Part, SharedPrefix, Turns, build_mix
+from loadtests.send.profiles import load_profile, shipped_profiles
 
 SHORT = Lengths(mean=50, cv=0.2)
 GOOD = "name: a\nrate_rps: 1\nworkload: {kind: trace, trace: azure-conv-2023}"

@@ -7,8 +7,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtests.prompts import TokenIdPrompts, WordPrompts, parts_of
-from loadtests.words import COMMON_WORDS
+from loadtests.send.prompts import TokenIdPrompts, WordPrompts, parts_of
+from loadtests.send.words import COMMON_WORDS
 
 IDS = TokenIdPrompts(salt=7)
 WORDS = WordPrompts(7, COMMON_WORDS)

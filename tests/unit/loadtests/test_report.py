@@ -9,9 +9,9 @@ import pytest
 
 from controlplane.domain.report import LoadTestReport, Validity
 from controlplane.domain.slo import LatencyMetric, LatencySlo
-from loadtests.intervals import distribution, percentile_of, samples_needed
-from loadtests.records import RecordTable
-from loadtests.report import Measured, build_report
+from loadtests.measure.intervals import distribution, percentile_of, samples_needed
+from loadtests.measure.records import RecordTable
+from loadtests.report.report import Measured, build_report
 
 RUN = Measured(target="http://x", rate_rps=10, duration_s=40, warmup_s=0, time_lapse=1, seed=0)
 TTFT = LatencySlo(metric=LatencyMetric.TTFT, percentile=99, limit_ms=100)

@@ -9,9 +9,9 @@ import pytest
 
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.workload import ArrivalProcess, Arrivals, Lengths, SyntheticWorkload, TraceWorkload, Workload
-from loadtests.arrivals import DiurnalRate, RampRate, RateShape, StepRate
-from loadtests.schedule import Schedule, build_schedule
-from loadtests.traces import load_trace
+from loadtests.send.arrivals import DiurnalRate, RampRate, RateShape, StepRate
+from loadtests.send.schedule import Schedule, build_schedule
+from loadtests.send.traces import load_trace
 
 SYNTHETIC = SyntheticWorkload(prompt_tokens=Lengths(mean=500, cv=0.5), output_tokens=Lengths(mean=100, cv=1, max=400))
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtests.sse import SseParser
+from loadtests.measure.sse import SseParser
 from tests.unit.loadtests.streams import CORPUS, cut
 
 PLACES = st.lists(st.integers(0, 5000), max_size=40)

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from loadtests.client import connection
-from loadtests.client.connection import arrival
+from loadtests.send.client import connection
+from loadtests.send.client.connection import arrival
 
 SO_TIMESTAMPNS = 35
 

@@ -9,8 +9,8 @@ import pytest
 
 from controlplane.domain.report import RequestRecord
 from controlplane.domain.slo import LatencyMetric, LatencySlo
-from loadtests.runner import Progress
-from loadtests.stopping import SaturationDetector, VerdictWatch
+from loadtests.measure.stopping import SaturationDetector, VerdictWatch
+from loadtests.send.runner import Progress
 
 LIMIT = LatencySlo(metric=LatencyMetric.TTFT, percentile=90, limit_ms=100)
 

@@ -11,10 +11,10 @@ import pytest
 
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.routing import GatewayRecord
-from loadtests.describe import compare_traces, describe_trace, kolmogorov_distance
-from loadtests.describe_html import trace_page
-from loadtests.trace_record import export_trace, record_trace
-from loadtests.traces import Trace, load_trace
+from loadtests.report.describe import compare_traces, describe_trace, kolmogorov_distance
+from loadtests.report.describe_html import trace_page
+from loadtests.send.trace_record import export_trace, record_trace
+from loadtests.send.traces import Trace, load_trace
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -84,7 +84,7 @@ def test_exported_traces_load_again(tmp_path: Path, name: str) -> None:
     export_trace(original, tmp_path / name)
     columns = None
     if name.endswith("csv"):
-        from loadtests.trace_rows import Columns
+        from loadtests.send.trace_rows import Columns
 
         columns = Columns("arrival_s", "prompt_tokens", "output_tokens")
     again = load_trace(str(tmp_path / name), columns)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.errors import InvalidInput
-from loadtests.trace_rows import Columns
-from loadtests.traces import SHIPPED, load_trace
+from loadtests.send.trace_rows import Columns
+from loadtests.send.traces import SHIPPED, load_trace
 
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
 

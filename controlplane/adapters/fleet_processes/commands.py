@@ -1,0 +1,91 @@
+"""The command line and environment of one engine process."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from controlplane.adapters.fleet_processes.host import MARK
+from controlplane.domain.engine import EngineKind
+from controlplane.domain.errors import InvalidInput
+from controlplane.domain.fleet import EngineSpec
+
+DRAIN_ON_TERM_S = 30
+"""vLLM's `--shutdown-timeout` is 0 by default, which cuts streams at SIGTERM; engines here get this unless they say."""
+
+
+def command_line(spec: EngineSpec, *, host: str, port: int) -> tuple[str, ...]:
+    """Return the words to run. Raises InvalidInput when a template is wrong or the program is not installed."""
+    args = _arguments(spec)
+    if spec.command is not None:
+        return _filled(spec.command, spec, host, port, args)
+    where = ("--host", host, "--port", str(port))
+    match spec.kind:
+        case EngineKind.VLLM:
+            return (_vllm(), "serve", spec.model, *where, *args)
+        case EngineKind.EMULATOR:
+            return (sys.executable, "-m", "controlplane.emulator.main", spec.model, *where, *args)
+
+
+def environment(spec: EngineSpec, *, base: Mapping[str, str], gpu_indices: Sequence[int], mark: str) -> dict[str, str]:
+    """Return the environment of an engine: what this process has (without Fleetune's own settings), then the spec's.
+
+    `SPT_NOENV` keeps vLLM's process titles from overwriting the environment its processes are found by.
+    """
+    inherited = {name: value for name, value in base.items() if not name.startswith("FLEETUNE_")}
+    return {
+        **inherited,
+        "PYTHONUNBUFFERED": "1",
+        "SPT_NOENV": "1",
+        **spec.env,
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as nvidia-smi counts, which is where the indices come from
+        "CUDA_VISIBLE_DEVICES": ",".join(map(str, gpu_indices)),
+        MARK: mark,
+    }
+
+
+def api_key(spec: EngineSpec) -> str | None:
+    """Return the key the engine asks its clients for, None when it asks for none."""
+    key = spec.config.flags.get("api-key", spec.env.get("VLLM_API_KEY"))
+    return None if key is None else str(key).split()[0]
+
+
+def _arguments(spec: EngineSpec) -> tuple[str, ...]:
+    flags = spec.config.to_args()
+    drain = () if "shutdown-timeout" in spec.config.flags else (f"--shutdown-timeout={DRAIN_ON_TERM_S}",)
+    return (f"--served-model-name={spec.served_name}", *drain, *flags)
+
+
+def _filled(template: Sequence[str], spec: EngineSpec, host: str, port: int, args: Sequence[str]) -> tuple[str, ...]:
+    """Fill a template; a word that is just `{args}` becomes all arguments, inside a longer word they are quoted."""
+    text = " ".join(template)
+    missing = [name for name in ("{port}", "{args}") if name not in text]
+    if missing:
+        raise InvalidInput("the engine command lacks " + " and ".join(missing), allowed="{model} {host} {port} {args}")
+    words: list[str] = []
+    for word in template:
+        if word == "{args}":
+            words.extend(args)
+            continue
+        named = word.replace("{model}", spec.model).replace("{host}", host).replace("{port}", str(port))
+        words.append(named.replace("{args}", shlex.join(args)))
+    if shutil.which(words[0]) is None:
+        raise InvalidInput(f"the engine command {words[0]!r} cannot be run", why="no such program")
+    return tuple(words)
+
+
+def _vllm() -> str:
+    """Return the `vllm` beside this Python, else the one on the PATH."""
+    beside = Path(sys.executable).parent / "vllm"
+    found = str(beside) if os.access(beside, os.X_OK) else shutil.which("vllm")
+    if found is None:
+        raise InvalidInput(
+            "vLLM is not installed here",
+            why="no `vllm` beside this Python or on the PATH",
+            allowed="`pip install fleetune[vllm]`, or engine.command with the path of another environment's vllm",
+        )
+    return found

@@ -1,0 +1,283 @@
+"""Engines as child processes of one host: `vllm serve` and the emulator by the same code path.
+
+Any number of processes may hold a `FleetProcesses` on the same state directory. Whatever changes is written there under
+one lock *before* it is done: an engine's record names its GPUs and port before it is spawned, and every later look at
+the directory, by whoever, moves each engine on by one step. So a crash at any instant leaves nothing to clean up by
+hand: an engine spawned but not recorded is found by the mark in its environment, one recorded but not spawned is
+spawned, and GPUs are free only when no process of the engine is left.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from controlplane.adapters.fleet_processes import host as host_processes
+from controlplane.adapters.fleet_processes.commands import api_key, command_line, environment
+from controlplane.adapters.fleet_processes.devices import free_port
+from controlplane.adapters.fleet_processes.failures import diagnose, diagnose_timeout
+from controlplane.adapters.fleet_processes.probes import Asking, in_flight, is_ready
+from controlplane.adapters.fleet_processes.records import Record, RecordFolder
+from controlplane.domain.base import EngineId
+from controlplane.domain.errors import Conflict, InvalidInput, NotFound, Unavailable
+from controlplane.domain.fleet import Engine, EngineSpec, EngineState, StartFailure
+from controlplane.ports import Clock
+
+_FINAL = (EngineState.STOPPED, EngineState.FAILED)
+_PROBE_WAIT_S = 0.1
+_KILL_WAIT_S = 1.0
+_LOG_TAIL_BYTES = 256 * 1024
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class FleetProcesses:
+    """The Fleet port on one host. `gpus` is how many there are, or their indices (`nvidia_gpus` finds them).
+
+    `term_grace_s` is how long an engine may take to exit after SIGTERM before it is killed. Raises InvalidInput when
+    the state directory cannot be used.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        gpus: int | Sequence[int],
+        host: str = "127.0.0.1",
+        base_env: Mapping[str, str] | None = None,
+        clock: Clock = utc_now,
+        term_grace_s: float = 15.0,
+    ) -> None:
+        self._folder = RecordFolder(state_dir)
+        self._gpus = tuple(range(gpus)) if isinstance(gpus, int) else tuple(gpus)
+        self._host = host
+        self._base_env = os.environ if base_env is None else base_env
+        self._clock = clock
+        self._term_grace = timedelta(seconds=term_grace_s)
+        self._asked: dict[EngineId, Asking[bool]] = {}
+
+    def start(self, spec: EngineSpec) -> Engine:
+        """Start an engine, or return the one that already has this id."""
+        self._check(spec)
+        with self._folder.locked():
+            record = self._folder.read(spec.engine_id)
+            if record is None:
+                return self._shown(self._spawned(self._intend(spec)))
+        return self.observe(spec.engine_id)
+
+    def observe(self, engine_id: EngineId) -> Engine:
+        """Look at one engine now and move it on by a step."""
+        record = self._read(engine_id)
+        if record.state in _FINAL:
+            if record.process is not None:
+                host_processes.exit_code(record.process)  # another process saw it end; only its parent can reap it
+            return self._shown(record)
+        ready = record.state is EngineState.STARTING and self._answers(record)
+        idle = record.state is EngineState.DRAINING and self._is_idle(record)
+        with self._folder.locked():
+            return self._shown(self._stepped(self._read(engine_id), ready=ready, idle=idle))
+
+    def list(self) -> Sequence[Engine]:
+        """Look at every engine not yet forgotten, oldest first."""
+        with self._folder.locked():
+            known = [record.spec.engine_id for record in self._folder.read_all()]
+        seen: list[Engine] = []
+        for engine_id in known:
+            try:
+                seen.append(self.observe(engine_id))
+            except NotFound:  # forgotten by another process since
+                continue
+        return seen
+
+    def in_flight(self, engine_id: EngineId) -> int | None:
+        """Requests running or waiting in the engine by its own metrics; None when it does not say."""
+        record = self._read(engine_id)
+        if record.ready_at is None or record.ended_at is not None:
+            return None
+        return in_flight(record.url)
+
+    def stop(self, engine_id: EngineId, *, drain_s: float) -> Engine:
+        """Ask an engine to stop, at the latest `drain_s` from now."""
+        with self._folder.locked():
+            record = self._read(engine_id)
+            if record.state not in _FINAL:
+                self._folder.write(record.drained_by(self._clock() + timedelta(seconds=drain_s)))
+        return self.observe(engine_id)
+
+    def forget(self, engine_id: EngineId) -> None:
+        """Remove the memory of an engine that ended. Raises Conflict while it lives."""
+        with self._folder.locked():
+            record = self._folder.read(engine_id)
+            if record is None:
+                return
+            if record.state not in _FINAL:
+                raise Conflict(f"engine {engine_id} is {record.state}", allowed="forget it when stopped or failed")
+            self._folder.remove(engine_id)
+
+    def free_gpus(self) -> int:
+        """GPUs no engine holds."""
+        with self._folder.locked():
+            return len(self._free())
+
+    def _check(self, spec: EngineSpec) -> None:
+        if not re.fullmatch(r"[a-z0-9-]+", spec.engine_id):
+            raise InvalidInput(f"engine id {spec.engine_id!r}", allowed="a-z, 0-9 and -")
+        if spec.gpus > len(self._gpus):
+            raise InvalidInput(f"an engine on {spec.gpus} GPUs cannot run here", why=f"there are {len(self._gpus)}")
+        if spec.config.gpus_per_replica > spec.gpus:
+            why = f"its flags ask for {spec.config.gpus_per_replica}"
+            raise InvalidInput(f"engine {spec.engine_id} is given {spec.gpus} GPUs", why=why)
+        command_line(spec, host=self._host, port=0)
+
+    def _read(self, engine_id: EngineId) -> Record:
+        record = self._folder.read(engine_id)
+        if record is None:
+            raise NotFound(f"no engine {engine_id}")
+        return record
+
+    def _shown(self, record: Record) -> Engine:
+        return record.engine(self._folder.log(record.spec.engine_id))
+
+    def _free(self) -> Sequence[int]:
+        held = {gpu for record in self._folder.read_all() if record.ended_at is None for gpu in record.gpu_indices}
+        return [gpu for gpu in self._gpus if gpu not in held]
+
+    def _intend(self, spec: EngineSpec) -> Record:
+        """Write down what is about to be started. From here on the engine exists, whatever happens to this process."""
+        free = self._free()
+        if len(free) < spec.gpus:
+            why = f"{len(free)} of {len(self._gpus)} are free"
+            raise Unavailable(f"no {spec.gpus} GPUs for engine {spec.engine_id}", why=why)
+        taken = {record.port for record in self._folder.read_all() if record.ended_at is None}
+        record = Record(
+            spec=spec,
+            host=self._host,
+            port=free_port(self._host, taken),
+            gpu_indices=tuple(free[: spec.gpus]),
+            started_at=self._clock(),
+        )
+        self._folder.write(record)
+        return record
+
+    def _spawned(self, record: Record) -> Record:
+        """Make an intended engine run: find the process a crashed caller started, else start it now."""
+        mark = self._folder.mark(record.spec.engine_id)
+        process = host_processes.find_leader(mark)
+        if process is None:
+            try:
+                command = command_line(record.spec, host=record.host, port=record.port)
+                env = environment(record.spec, base=self._base_env, gpu_indices=record.gpu_indices, mark=mark)
+                process = host_processes.spawn(command, env, self._folder.log(record.spec.engine_id))
+            except (OSError, InvalidInput) as error:
+                return self._keep(record, failure=StartFailure.OTHER, failure_detail=str(error), ended_at=self._clock())
+            return self._keep(record, process=process, started_at=self._clock())
+        return self._keep(record, process=process)
+
+    def _stepped(self, record: Record, *, ready: bool, idle: bool) -> Record:
+        """Move an engine on by one step. Called under the lock, with what was seen just before."""
+        if record.state in _FINAL:
+            return record
+        if record.process is None:
+            if record.drain_until is None:
+                return self._spawned(record)
+            record = self._adopted(record)
+        if record.process is None or not host_processes.is_alive(record.process):
+            return self._buried(record)
+        match record.state:
+            case EngineState.STARTING:
+                return self._started(record, ready=ready)
+            case EngineState.DRAINING:
+                return self._drained(record, idle=idle)
+            case EngineState.READY | EngineState.FAILED | EngineState.STOPPED:
+                return record
+
+    def _adopted(self, record: Record) -> Record:
+        process = host_processes.find_leader(self._folder.mark(record.spec.engine_id))
+        return record if process is None else self._keep(record, process=process)
+
+    def _started(self, record: Record, *, ready: bool) -> Record:
+        if record.failure is not None:
+            return self._killed(record)
+        if ready:
+            return self._keep(record, ready_at=self._clock())
+        timeout_s = record.spec.start_timeout_s
+        if self._clock() - record.started_at < timedelta(seconds=timeout_s):
+            return record
+        diagnosis = diagnose_timeout(self._log_tail(record), timeout_s=timeout_s)
+        return self._killed(self._keep(record, failure=diagnosis.failure, failure_detail=diagnosis.detail))
+
+    def _drained(self, record: Record, *, idle: bool) -> Record:
+        """SIGTERM once nothing is in flight; SIGKILL at the deadline, or when SIGTERM did not help."""
+        now = self._clock()
+        if record.drain_until is not None and now >= record.drain_until:
+            return self._killed(record)
+        if record.terminated_at is None:
+            if not idle and record.ready_at is not None:
+                return record
+            if record.process is not None:
+                host_processes.send([record.process.pid], signal.SIGTERM)
+            return self._keep(record, terminated_at=now)
+        return self._killed(record) if now - record.terminated_at > self._term_grace else record
+
+    def _killed(self, record: Record) -> Record:
+        """Kill every process of an engine and wait a moment for them to be gone; else the next step looks again."""
+        if not self._kill_members(record):
+            return record
+        return self._buried(record)
+
+    def _buried(self, record: Record) -> Record:
+        """Write down how an engine ended, once no process of it is left."""
+        if not self._kill_members(record):
+            return record
+        exit_code = None if record.process is None else host_processes.exit_code(record.process)
+        ended: dict[str, object] = {"ended_at": self._clock()}
+        if record.failure is None and record.drain_until is None:
+            diagnosis = diagnose(self._log_tail(record), exit_code=exit_code, was_ready=record.ready_at is not None)
+            ended |= {"failure": diagnosis.failure, "failure_detail": diagnosis.detail}
+        return self._keep(record, **ended)
+
+    def _kill_members(self, record: Record) -> bool:
+        """Return whether no process of the engine is left."""
+        mark = self._folder.mark(record.spec.engine_id)
+        give_up_s = time.monotonic() + _KILL_WAIT_S
+        while pids := host_processes.members(mark, record.process):
+            host_processes.send(pids, signal.SIGKILL)
+            if time.monotonic() > give_up_s:
+                return False
+            time.sleep(0.01)
+        return True
+
+    def _keep(self, record: Record, **changes: object) -> Record:
+        changed = record.evolve(**changes)
+        self._folder.write(changed)
+        return changed
+
+    def _answers(self, record: Record) -> bool:
+        """Ask a starting engine for its one token in the background; an engine that hangs does not hold up the rest."""
+        engine_id, spec = record.spec.engine_id, record.spec
+        asked = self._asked.get(engine_id)
+        if asked is None:
+            asked = Asking(lambda: is_ready(record.url, spec.served_name, api_key(spec)))
+            self._asked[engine_id] = asked
+        answer = asked.answer(_PROBE_WAIT_S)
+        if asked.is_over:
+            del self._asked[engine_id]
+        return bool(answer)
+
+    def _is_idle(self, record: Record) -> bool:
+        return record.terminated_at is None and record.ready_at is not None and in_flight(record.url) == 0
+
+    def _log_tail(self, record: Record) -> str:
+        try:
+            with self._folder.log(record.spec.engine_id).open("rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
+                return log.read().decode(errors="replace")
+        except OSError:
+            return ""

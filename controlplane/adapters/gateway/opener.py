@@ -1,0 +1,99 @@
+"""GatewayOpener on Fleetune's own gateway: a child process on free ports of loopback, with one route."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from controlplane.adapters.gateway.traffic import GatewayTraffic
+from controlplane.domain.errors import Unavailable
+from controlplane.domain.gateway_files import addresses_dir
+from controlplane.domain.routing import GatewayAddress, RoutingTable, ServiceRoute
+
+_NAME = "fleet-check"
+_START_S = 60.0  # importing the gateway on a loaded machine
+_PUSH_S = 10.0
+_DRAIN_S = 5
+_STOP_S = 10.0
+_POLL_S = 0.05
+
+
+class GatewayProcesses:
+    """Opens gateways. Each ends with its standard input, so no crash of this process leaves one behind."""
+
+    @contextmanager
+    def open(self, route: ServiceRoute, *, folder: Path) -> Iterator[str]:
+        """See `ports.GatewayOpener.open`."""
+        token = secrets.token_urlsafe(32)
+        _prepare(folder, token)
+        with (folder / "gateway.log").open("wb") as log:
+            child = subprocess.Popen(_command(folder), stdin=subprocess.PIPE, stdout=log, stderr=log)
+        try:
+            address = _address(child, folder)
+            _give(address, RoutingTable(version=1, services=(route,)), token)
+            yield address.url
+        finally:
+            _end(child)
+            _token_file(folder).unlink(missing_ok=True)
+
+
+def _prepare(folder: Path, token: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = _token_file(folder)
+        path.touch(mode=0o600)
+        path.write_text(token)
+    except OSError as error:
+        raise Unavailable(f"cannot write to {folder}", why=error.strerror or str(error)) from error
+
+
+def _command(folder: Path) -> list[str]:
+    return [
+        *(sys.executable, "-m", "controlplane.gateway", "--name", _NAME, "--data-dir", str(folder)),
+        *("--port", "0", "--admin-port", "0", "--admin-token-file", str(_token_file(folder))),
+        *("--drain-s", str(_DRAIN_S), "--until-stdin-ends"),
+    ]
+
+
+def _token_file(folder: Path) -> Path:
+    return folder / "admin-token"
+
+
+def _address(child: subprocess.Popen[bytes], folder: Path) -> GatewayAddress:
+    """Wait until the gateway has written where it listens."""
+    path, deadline = addresses_dir(folder) / f"{_NAME}.json", time.monotonic() + _START_S
+    while child.poll() is None and time.monotonic() < deadline:
+        if path.exists():
+            address = GatewayAddress.model_validate_json(path.read_bytes())
+            if address.pid == child.pid:  # else what a killed one left behind
+                return address
+        time.sleep(_POLL_S)
+    raise Unavailable("a gateway for the fleet did not start", why=_last_words(folder))
+
+
+def _last_words(folder: Path) -> str:
+    lines = (folder / "gateway.log").read_text(errors="replace").split("\n")
+    return next((line for line in reversed(lines) if line.strip()), f"it said nothing within {_START_S:g} s")
+
+
+def _give(address: GatewayAddress, table: RoutingTable, token: str) -> None:
+    traffic = GatewayTraffic(lambda: [address], admin_token=token, timeout_s=_PUSH_S)
+    try:
+        traffic.apply(table)
+    finally:
+        traffic.close()
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    assert child.stdin is not None
+    child.stdin.close()
+    try:
+        child.wait(_DRAIN_S + _STOP_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()

@@ -1,0 +1,53 @@
+"""Which processes make one installation, and the command line of each."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from controlplane.cli.installation.supervisor import Program
+from controlplane.settings import Settings
+from dashboards.run import dashboard_command
+
+DRAIN_S = 30.0
+
+
+def programs(settings: Settings, *, dashboard: bool = True) -> list[Program]:
+    """Return the programs in the order they are started; they are stopped the other way round."""
+    wanted = [_api(settings), _gateway(settings), _controller(settings)]
+    wanted += [_worker(settings, number) for number in range(1, settings.workers + 1)]
+    return [*wanted, _dashboard(settings)] if dashboard else wanted
+
+
+def _api(settings: Settings) -> Program:
+    return Program("api", process_command(settings, "api"), _environment())
+
+
+def _controller(settings: Settings) -> Program:
+    return Program("controller", process_command(settings, "controller"), _environment())
+
+
+def _worker(settings: Settings, number: int) -> Program:
+    return Program(
+        f"worker-{number}", process_command(settings, "worker", f"--name=worker-{number}"), _environment(), stop_s=20
+    )
+
+
+def _gateway(settings: Settings) -> Program:
+    command = [sys.executable, "-m", "controlplane.gateway", "--name=gw-1", f"--data-dir={settings.data_dir}"]
+    command += [f"--host={settings.host}", f"--port={settings.gateway_port}"]
+    command += [f"--admin-port={settings.gateway_admin_port}", f"--admin-token-file={settings.admin_token_file}"]
+    return Program("gateway", [*command, f"--drain-s={DRAIN_S:g}"], _environment(), stop_s=DRAIN_S + 5)
+
+
+def _dashboard(settings: Settings) -> Program:
+    environment = _environment() | {"FLEETUNE_API_URL": settings.api_url}
+    return Program("dashboard", dashboard_command(settings.dashboard_port, settings.api_url), environment)
+
+
+def process_command(settings: Settings, name: str, *options: str) -> list[str]:
+    return [sys.executable, "-m", "controlplane.cli.main", "process", name, f"--data-dir={settings.data_dir}", *options]
+
+
+def _environment() -> dict[str, str]:
+    return dict(os.environ) | {"PYTHONUNBUFFERED": "1"}

@@ -1,0 +1,118 @@
+"""`fleetune up`: the control plane of one installation, supervised until Ctrl-C."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from controlplane import settings as installation
+from controlplane import wiring
+from controlplane.api.context import LOOPBACK
+from controlplane.cli.errors import plain_errors
+from controlplane.cli.installation.hosts import gpus_of
+from controlplane.cli.installation.ports import require_free
+from controlplane.cli.installation.programs import programs
+from controlplane.cli.installation.supervisor import Supervisor
+from controlplane.domain.errors import InvalidInput
+from controlplane.domain.service import ServiceSpec, load_service
+from controlplane.services.fleet.serving import register_service
+from controlplane.settings import Settings
+
+
+@plain_errors
+def up(
+    file: Annotated[list[Path], typer.Option("-f", "--file", help="service.yaml; give it again for more services.")],
+    data_dir: Annotated[Path, typer.Option(help="Where this installation lives.")] = Path(".fleetune"),
+    store_url: Annotated[str | None, typer.Option(help="Database URL; default: SQLite in the data folder.")] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; other than loopback needs an API key.")
+    ] = "127.0.0.1",
+    api_port: int = 8700,
+    gateway_port: int = 8000,
+    gateway_admin_port: int = 8001,
+    dashboard_port: int = 8501,
+    workers: Annotated[int, typer.Option(help="Tuner workers.")] = 1,
+    gpus: Annotated[int | None, typer.Option(help="GPUs of this host; default: asks nvidia-smi, or the spec.")] = None,
+    dashboard: bool = True,
+) -> None:
+    """Run the control plane: api, controller, tuner workers, gateway and dashboard. Ctrl-C stops all of it cleanly."""
+    specs = [load_service(path) for path in file]
+    settings = Settings(
+        data_dir=data_dir.resolve(),
+        store_url=store_url,
+        host=host,
+        api_port=api_port,
+        gateway_port=gateway_port,
+        gateway_admin_port=gateway_admin_port,
+        dashboard_port=dashboard_port,
+        workers=workers,
+        gpus=gpus_of(specs, gpus),
+    )
+    prepare(settings, specs, dashboard=dashboard)
+    run(settings, dashboard=dashboard)
+
+
+def prepare(settings: Settings, specs: Sequence[ServiceSpec], *, dashboard: bool) -> None:
+    """Check everything that can be wrong, then write the installation's file and register the services."""
+    ports = {
+        "--api-port": settings.api_port,
+        "--gateway-port": settings.gateway_port,
+        "--gateway-admin-port": settings.gateway_admin_port,
+    }
+    require_free(ports | ({"--dashboard-port": settings.dashboard_port} if dashboard else {}), host=settings.host)
+    installation.save(settings)
+    store = wiring.open_store(settings)
+    if settings.host not in LOOPBACK and not wiring.has_keys(store):
+        raise InvalidInput(
+            f"will not listen on {settings.host} without an API key",
+            why="anybody who reaches the port could use the fleet",
+            allowed="127.0.0.1, or `fleetune key create NAME` first",
+        )
+    _write_admin_token(settings)
+    for spec in specs:
+        register_service(store, spec, actor="cli", now=wiring.utc_now())
+
+
+def run(settings: Settings, *, dashboard: bool) -> None:
+    """Supervise the installation until SIGINT or SIGTERM, then stop its processes and its engines."""
+    supervisor = Supervisor(programs(settings, dashboard=dashboard), settings.data_dir, typer.echo)
+    asked: list[int] = []
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        asked.append(number)
+
+    signal.signal(signal.SIGINT, ask)
+    signal.signal(signal.SIGTERM, ask)
+    supervisor.start()
+    _announce(settings, dashboard=dashboard)
+    try:
+        supervisor.run_until(lambda: bool(asked))
+    finally:
+        typer.echo("stopping ...")
+        supervisor.stop()
+        wiring.stop_all_engines(settings)
+        typer.echo("stopped")
+
+
+def _write_admin_token(settings: Settings) -> None:
+    if settings.admin_token_file.exists():
+        return
+    draft = settings.admin_token_file.with_suffix(".tmp")
+    draft.unlink(missing_ok=True)
+    draft.touch(mode=0o600)
+    draft.write_text(secrets.token_urlsafe(32))
+    draft.replace(settings.admin_token_file)
+
+
+def _announce(settings: Settings, *, dashboard: bool) -> None:
+    typer.echo(f"gateway    {settings.gateway_url}/v1   (OpenAI-compatible)")
+    typer.echo(f"api        {settings.api_url}/docs")
+    if dashboard:
+        typer.echo(f"dashboard  http://{settings.host}:{settings.dashboard_port}")
+    typer.echo(f"logs       {settings.logs_dir}     Ctrl-C stops everything, engines included")

@@ -1,0 +1,153 @@
+"""The controller: one pass makes the saved state true, thinks once, and saves what it decided.
+
+The state decides the world: whatever a crash left half done, the next pass finds by looking and finishes. Order matters
+in two places. Traffic is moved before engines are stopped, so no request meets a closed door; and what a decision means
+for traffic is made true in the same pass, so an abort takes effect at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from controlplane.domain.base import RolloutId
+from controlplane.domain.errors import FleetuneError
+from controlplane.domain.event import Event
+from controlplane.domain.fleet import Engine, EngineState
+from controlplane.domain.rollout import Rollout, RolloutState
+from controlplane.domain.rollout_policy import advance, events_between
+from controlplane.domain.serving import Service
+from controlplane.ports import Clock, Fleet, RecordSource, Store, TrafficRouter, Versioned
+from controlplane.services.controller.jobs import CreateStudy, apply_finished, fire_due, reap_shadows, reap_trials
+from controlplane.services.fleet.engines import DRAIN_S, EngineKeeper, Trouble
+from controlplane.services.fleet.routing import TableKeeper
+from controlplane.services.fleet.world import World, service_of
+from controlplane.services.rollouts.facts import FactFinder
+from controlplane.services.rollouts.manage import active_rollout, promoted
+from controlplane.services.rollouts.outcomes import note_outcomes
+
+ACTOR = "controller"
+
+
+class Controller:
+    """Holds the ports. One controller per store; `run_pass` every second or so."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        fleet: Fleet,
+        router: TrafficRouter,
+        records: RecordSource,
+        clock: Clock,
+        create_study: CreateStudy,
+    ) -> None:
+        self._store = store
+        self._fleet = fleet
+        self._clock = clock
+        self._create_study = create_study
+        self._tables = TableKeeper(store=store, router=router)
+        self._keeper = EngineKeeper(store=store, fleet=fleet, may_stop=lambda: self._tables.may_stop(clock()))
+        self._finder = FactFinder(store=store, records=records)
+        self._told: set[str] = set()
+        self._noted: set[RolloutId] = set()
+
+    def run_pass(self) -> Sequence[str]:
+        """Do one pass; returns what could not be done, one message each: the next pass tries again.
+
+        Raises Unavailable when the store or the fleet cannot be asked at all: nothing was changed then.
+        """
+        now = self._clock()
+        engines = self._fleet.list()
+        worlds = self._push(engines, now)
+        problems = [] if self._tables.problem is None else [self._tables.problem]
+        self._tell_failures(engines, now)
+        for world in worlds:
+            problems += self._tried(lambda w=world: self._reconcile(w, engines, now))  # type: ignore[misc]
+        problems += self._tried(lambda: self._send_strangers_away(worlds, engines))
+        problems += self._tried(lambda: reap_trials(self._store, self._fleet, engines, now=now))
+        problems += self._tried(lambda: reap_shadows(self._store, self._fleet, engines, now=now))
+        problems += self._tried(lambda: fire_due(self._store, create_study=self._create_study, now=now))
+        problems += self._tried(lambda: apply_finished(self._store, now=now))
+        problems += self._tried(lambda: note_outcomes(self._store, noted=self._noted, now=now))
+        return problems
+
+    def _tried(self, act: Callable[[], Sequence[str] | None]) -> Sequence[str]:
+        """One service's trouble must not stop the others."""
+        try:
+            return act() or ()
+        except FleetuneError as error:
+            return (str(error),)
+
+    def _world(self, saved: Versioned[Service], engines: Sequence[Engine]) -> World:
+        name = saved.value.name
+        mine = [engine for engine in engines if service_of(engine) == name]
+        return World(saved=saved, active=active_rollout(self._store, name), engines=mine)
+
+    def _reconcile(self, world: World, engines: Sequence[Engine], now: datetime) -> Sequence[str]:
+        troubles: list[Trouble] = []
+        problems = self._tried(lambda: troubles.extend(self._keeper.make_true(world, now)))
+        if world.active is not None:  # whatever is wrong with the fleet: a bad canary must lose its traffic
+            decided = self._think(world, world.active, troubles, now)
+            if decided.weight_percent != world.active.value.weight_percent:
+                # With the engines as seen at the start: looking again may take as long as a hung engine lets it.
+                self._push(engines, now)
+        self._point_to_active(world, now)
+        return [*problems, *(trouble.reason for trouble in troubles)]
+
+    def _think(self, world: World, active: Versioned[Rollout], troubles: Sequence[Trouble], now: datetime) -> Rollout:
+        facts = self._finder.facts(world, troubles, unrouted=self._tables.problem, now=now)
+        before = active.value
+        after = advance(before, facts, now)
+        if after == before:
+            return before
+        if after.state is RolloutState.PROMOTED:
+            self._make_stable(world, after, now)
+        events = events_between(before, after, actor=ACTOR, now=now)
+        self._store.save_rollout(after, active.version, events=events)
+        return after
+
+    def _make_stable(self, world: World, rollout: Rollout, now: datetime) -> None:
+        """Before the rollout is saved as promoted: a crash in between leaves PROMOTING, which comes here again."""
+        service, version = world.saved
+        changed = promoted(service, rollout, now)
+        if changed is not service:
+            self._store.save_service(changed, version)
+
+    def _push(self, engines: Sequence[Engine], now: datetime) -> Sequence[World]:
+        worlds = [self._world(saved, engines) for saved in self._store.list_services()]
+        self._tables.push(worlds, now)
+        return worlds
+
+    def _point_to_active(self, world: World, now: datetime) -> None:
+        """Keep the service's pointer to its rollout: for readers only, the rollouts themselves decide."""
+        service, version = self._store.get_service(world.service.name)
+        active = active_rollout(self._store, service.name)
+        pointer = None if active is None else active.value.rollout_id
+        if service.rollout != pointer:
+            self._store.save_service(service.evolve(rollout=pointer, updated_at=now), version)
+
+    def _send_strangers_away(self, worlds: Sequence[World], engines: Sequence[Engine]) -> None:
+        """Engines of services nobody knows any more serve nobody."""
+        known = {world.service.name for world in worlds}
+        for engine in engines:
+            service = service_of(engine)
+            if service is None or service in known:
+                continue
+            if engine.state in (EngineState.STOPPED, EngineState.FAILED):
+                self._fleet.forget(engine.spec.engine_id)
+            else:
+                self._keeper.send_away(engine, drain_s=DRAIN_S)
+
+    def _tell_failures(self, engines: Sequence[Engine], now: datetime) -> None:
+        """Once per engine and controller life; a restarted controller may say it again."""
+        for engine in engines:
+            service, name = service_of(engine), engine.spec.engine_id
+            if engine.state is not EngineState.FAILED or service is None or name in self._told:
+                continue
+            self._told.add(name)
+            reason = f"{engine.failure}: {engine.failure_detail}"
+            subject = f"engine/{name}"
+            self._store.add_event(
+                Event(at=now, actor=ACTOR, action="engine.failed", subject=subject, service=service, reason=reason)
+            )

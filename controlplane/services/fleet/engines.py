@@ -1,0 +1,139 @@
+"""Make the engines of a service what its saved state wants: start, replace with backoff, drain, stop, forget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from controlplane.domain.base import EngineId, RevisionId
+from controlplane.domain.errors import InvalidInput, NotFound, Unavailable
+from controlplane.domain.event import Event
+from controlplane.domain.fleet import Engine, EngineState
+from controlplane.domain.launch import engine_spec
+from controlplane.ports import Fleet, Store
+from controlplane.services.fleet.world import WANTED, Want, World, owner_of, revision_of, wants
+
+DRAIN_S = 120.0
+"""How long a serving engine may finish what it has begun; as long as the gateway waits for a first token."""
+SETTLED_S = 60.0
+"""A replacement that was ready for so long lets its failed predecessors be forgotten."""
+_KEPT_FAILURES = 8
+_FIRST_BACKOFF_S = 5.0
+_LONGEST_BACKOFF_S = 300.0
+
+
+class Trouble(NamedTuple):
+    """Why replicas of one revision could not be started in this pass."""
+
+    revision: RevisionId
+    reason: str
+    for_good: bool  # the specification can never run here
+
+
+class EngineKeeper:
+    """Acts on the fleet for one service after the other."""
+
+    def __init__(self, *, store: Store, fleet: Fleet, may_stop: Callable[[], bool]) -> None:
+        self._store = store
+        self._fleet = fleet
+        self._may_stop = may_stop
+
+    def make_true(self, world: World, now: datetime) -> Sequence[Trouble]:
+        """Start what is missing and send away what is not wanted; returns why something could not be started."""
+        wanted = wants(world)
+        troubles = [
+            trouble
+            for revision, want in wanted.items()
+            if (trouble := self._start_missing(world, revision, want, now)) is not None
+        ]
+        for engine in world.engines:
+            self._clear(engine, world, now)
+        for engine in _surplus(world):
+            self.send_away(engine, drain_s=DRAIN_S)
+        return troubles
+
+    def send_away(self, engine: Engine, *, drain_s: float) -> None:
+        """Drain and stop an engine that no gateway sends requests to any more."""
+        if engine.state is EngineState.DRAINING or not self._may_stop():
+            return
+        try:
+            self._fleet.stop(engine.spec.engine_id, drain_s=drain_s)
+        except NotFound:  # somebody else was faster
+            return
+
+    def _start_missing(self, world: World, revision: RevisionId, want: Want, now: datetime) -> Trouble | None:
+        missing = want.replicas - len([e for e in world.of(revision) if e.state in WANTED])
+        not_before = _not_before(world.of(revision))
+        if missing <= 0 or not want.may_start or (not_before is not None and now < not_before):
+            return None
+        try:
+            for _ in range(missing):
+                self._start_one(world, revision, now)
+        except Unavailable as error:
+            return Trouble(revision, str(error), for_good=False)
+        except InvalidInput as error:
+            return Trouble(revision, str(error), for_good=True)
+        return None
+
+    def _start_one(self, world: World, revision: RevisionId, now: datetime) -> None:
+        wanted, service = self._store.get_revision(revision), world.service
+        gpus, free = wanted.config.gpus_per_replica, self._fleet.free_gpus()
+        if free < gpus:
+            raise Unavailable(f"a replica of {revision} needs {gpus} GPU(s)", why=f"{free} free")
+        number = self._store.next_number(f"engine/{service.name}/{revision}")
+        spec = engine_spec(
+            EngineId(f"{service.name}-{revision}-{number}"),
+            owner_of(service.name, revision),
+            model=wanted.model,
+            engine=wanted.engine,
+            gpus=service.spec.gpus,
+            config=wanted.config,
+        )
+        self._fleet.start(spec)
+        self._store.add_event(
+            Event(
+                at=now,
+                actor="controller",
+                action="engine.started",
+                subject=f"engine/{spec.engine_id}",
+                service=service.name,
+                reason=f"{revision} wants one more replica",
+            )
+        )
+
+    def _clear(self, engine: Engine, world: World, now: datetime) -> None:
+        """Forget what is gone. Failures are remembered while they tell something: they count, and slow restarts."""
+        if engine.state is EngineState.STOPPED or (engine.state is EngineState.FAILED and _is_past(engine, world, now)):
+            self._fleet.forget(engine.spec.engine_id)
+
+
+def _surplus(world: World) -> Sequence[Engine]:
+    """Return the engines to send away: of unwanted revisions all, else the least useful ones."""
+    wanted, going = wants(world), []
+    for revision in sorted({revision_of(engine) for engine in world.engines}):
+        replicas = wanted.get(revision, Want(0)).replicas
+        live = [engine for engine in world.of(revision) if engine.state in WANTED]
+        ready_first = sorted(live, key=lambda engine: (engine.state is not EngineState.READY, engine.started_at))
+        going += ready_first[replicas:]
+    return going
+
+
+def _not_before(engines: Sequence[Engine]) -> datetime | None:
+    """The first replacement at once (None), then after 5 s, 10 s, ... counted from the last failed start."""
+    failed = [engine for engine in engines if engine.state is EngineState.FAILED]
+    if len(failed) < 2:
+        return None
+    wait_s = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2 ** (len(failed) - 2))
+    return max(engine.started_at for engine in failed) + timedelta(seconds=wait_s)
+
+
+def _is_past(engine: Engine, world: World, now: datetime) -> bool:
+    revision = revision_of(engine)
+    if world.rollout is not None and world.rollout.canary == revision:
+        return world.rollout.replicas_needed == 0  # while a rollout judges the canary, its exits are counted
+    if revision not in wants(world):
+        return True
+    failed = [each for each in world.of(revision) if each.state is EngineState.FAILED]
+    settled = any(e.ready_at and (now - e.ready_at).total_seconds() >= SETTLED_S for e in world.ready(revision))
+    return settled or engine not in failed[-_KEPT_FAILURES:]

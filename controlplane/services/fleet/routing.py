@@ -1,0 +1,67 @@
+"""Keep every gateway's routing table what the saved state and the ready engines make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from controlplane.domain.errors import StaleVersion, Unavailable
+from controlplane.domain.routing import RoutingTable, ServiceRoute
+from controlplane.ports import Store, TrafficRouter
+from controlplane.services.fleet.world import World, route
+from controlplane.services.keys import list_keys
+
+SETTING = "routing_table"
+UNROUTED_GRACE_S = 30.0
+"""A gateway that cannot be reached for so long no longer holds back the stopping of engines."""
+
+
+class TableKeeper:
+    """Builds the table, remembers it in the store, and gives it to gateways that have another one."""
+
+    def __init__(self, *, store: Store, router: TrafficRouter) -> None:
+        self._store = store
+        self._router = router
+        self._unrouted_since: datetime | None = None
+        self.problem: str | None = None
+
+    def push(self, worlds: Sequence[World], now: datetime) -> None:
+        """Make the gateways' tables right. What they really use is read each time; `problem` says what went wrong."""
+        services = tuple(sorted((route(world) for world in worlds), key=lambda each: each.service))
+        try:
+            self._give(services)
+            self.problem, self._unrouted_since = None, None
+        except (Unavailable, StaleVersion) as error:
+            self.problem = str(error)
+            self._unrouted_since = self._unrouted_since or now
+
+    def may_stop(self, now: datetime) -> bool:
+        """Say whether no gateway can still be sending requests to engines that left the table."""
+        waited_s = 0.0 if self._unrouted_since is None else (now - self._unrouted_since).total_seconds()
+        return self.problem is None or waited_s >= UNROUTED_GRACE_S
+
+    def _give(self, services: tuple[ServiceRoute, ...]) -> None:
+        actual = self._router.actual()
+        table = self._table(services, actual)
+        if any(present != table for present in actual):
+            self._router.apply(table)
+
+    def _table(self, services: tuple[ServiceRoute, ...], actual: Sequence[RoutingTable]) -> RoutingTable:
+        """Return the table with this content: the last one when nothing changed, else one with a higher version."""
+        last, keys = self._last(), tuple(list_keys(self._store))
+        if last is not None and (last.services, last.api_keys) == (services, keys) and not _outdone(last, actual):
+            return last
+        newest = max((table.version for table in actual), default=0)
+        version = max(self._store.next_number("routing-table"), newest + 1)
+        table = RoutingTable(version=version, services=services, api_keys=keys)
+        self._store.write_setting(SETTING, table.model_dump_json())
+        return table
+
+    def _last(self) -> RoutingTable | None:
+        saved = self._store.read_setting(SETTING)
+        return None if saved is None else RoutingTable.model_validate_json(saved)
+
+
+def _outdone(table: RoutingTable, actual: Sequence[RoutingTable]) -> bool:
+    """Say whether a gateway would refuse the table: it has a newer one (another store's), or another of its version."""
+    return any(present.version >= table.version and present != table for present in actual)

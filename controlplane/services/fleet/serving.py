@@ -1,0 +1,164 @@
+"""Services: register one or change what it promises, scale, stop and start it, and see what it serves now."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from controlplane.domain.base import RevisionId, ServiceName, Value
+from controlplane.domain.engine import EngineConfig
+from controlplane.domain.errors import Conflict, InvalidInput, NotFound
+from controlplane.domain.event import Event
+from controlplane.domain.fleet import Engine
+from controlplane.domain.rollout import Rollout
+from controlplane.domain.routing import ServiceRoute
+from controlplane.domain.service import ServiceSpec
+from controlplane.domain.serving import Service
+from controlplane.ports import FleetView, Store, Versioned
+from controlplane.services.check_service import check_service
+from controlplane.services.fleet.world import World, route, service_of, wants
+from controlplane.services.rollouts.manage import active_rollout, revision_of, start
+from controlplane.services.schedules import save_schedules
+
+
+class ServiceStatus(Value):
+    """What one service serves at this moment."""
+
+    service: Service
+    rollout: Rollout | None
+    desired_replicas: dict[RevisionId, int]
+    ready_replicas: dict[RevisionId, int]
+    weights_percent: dict[RevisionId, int]
+    engines: tuple[Engine, ...]
+
+
+def register_service(store: Store, spec: ServiceSpec, *, actor: str, now: datetime) -> Service:
+    """Keep a new service, or give a known one a new description.
+
+    New: its base flags become the stable revision at once, with `initial_replicas`. Known: promises, workload, rollout
+    steps and schedules change in place; a change of model path, engine or base flags starts a rollout of the stable
+    revision with just these changes. Raises InvalidInput for unknown flags, an unreadable trace and when the name that
+    clients use changes; Conflict when it belongs to another service or such a rollout is needed and one is under way.
+    """
+    check_service(spec)
+    _refuse_taken_name(store, spec)
+    try:
+        saved = store.get_service(spec.service)
+    except NotFound:
+        service = _first(store, spec, actor=actor, now=now)
+    else:
+        service = _changed(store, saved, spec, actor=actor, now=now)
+    save_schedules(store, spec, now=now)
+    return service
+
+
+def scale_service(store: Store, name: ServiceName, *, replicas: int, actor: str, now: datetime) -> Service:
+    """Run the stable revision with so many replicas. Raises NotFound, InvalidInput, Conflict during a rollout."""
+    service, version = store.get_service(name)
+    _refuse_during_rollout(store, name, "scaled")
+    if replicas < 0 or service.stable is None:
+        raise InvalidInput(f"{name} cannot run {replicas} replicas", allowed="0 or more of a stable revision")
+    scaled = service.evolve(stable_replicas=replicas, updated_at=now)
+    event = _event(scaled, "service.scaled", actor=actor, reason=f"{replicas} replicas", now=now)
+    store.save_service(scaled, version, events=[event])
+    return scaled
+
+
+def stop_service(store: Store, name: ServiceName, *, stopped: bool, actor: str, now: datetime) -> Service:
+    """Scale to nothing and keep the record, or (False) serve again. Raises NotFound, Conflict during a rollout."""
+    service, version = store.get_service(name)
+    _refuse_during_rollout(store, name, "stopped" if stopped else "started")
+    changed = service.evolve(stopped=stopped, updated_at=now)
+    event = _event(changed, "service.stopped" if stopped else "service.started", actor=actor, reason="", now=now)
+    store.save_service(changed, version, events=[event])
+    return changed
+
+
+def service_status(store: Store, fleet: FleetView, name: ServiceName) -> ServiceStatus:
+    """Return what a service wants and what is there. Raises NotFound, Unavailable."""
+    mine = [engine for engine in fleet.list() if service_of(engine) == name]
+    world = World(saved=store.get_service(name), active=active_rollout(store, name), engines=mine)
+    desired = {revision: want.replicas for revision, want in wants(world).items()}
+    table: ServiceRoute = route(world)
+    return ServiceStatus(
+        service=world.service,
+        rollout=world.rollout,
+        desired_replicas=desired,
+        ready_replicas={revision: len(world.ready(revision)) for revision in desired},
+        weights_percent={each.revision: each.weight_percent for each in table.revisions},
+        engines=tuple(mine),
+    )
+
+
+def _first(store: Store, spec: ServiceSpec, *, actor: str, now: datetime) -> Service:
+    base = revision_of(spec, spec.baseline, now=now)
+    store.add_revision(base)
+    service = Service(
+        name=spec.service,
+        spec=spec,
+        stable=base.revision_id,
+        stable_replicas=spec.initial_replicas,
+        updated_at=now,
+    )
+    reason = f"{base.revision_id} serves with {spec.initial_replicas} replica(s)"
+    store.save_service(service, 0, events=[_event(service, "service.registered", actor=actor, reason=reason, now=now)])
+    return service
+
+
+def _changed(store: Store, saved: Versioned[Service], spec: ServiceSpec, *, actor: str, now: datetime) -> Service:
+    before = saved.value
+    if spec == before.spec:
+        return before
+    if spec.model.name != before.spec.model.name:
+        raise InvalidInput(
+            f"the model name of {before.name} cannot change",
+            why=f"clients ask for '{before.spec.model.name}'",
+            allowed="register a service of another name",
+        )
+    engine_changes = (spec.model, spec.engine) != (before.spec.model, before.spec.engine)
+    if engine_changes:
+        _refuse_during_rollout(store, before.name, "given another model, engine or flags")
+    after = before.evolve(spec=spec, updated_at=now)
+    event = _event(after, "service.changed", actor=actor, reason="a new description", now=now)
+    store.save_service(after, saved.version, events=[event])
+    if engine_changes:
+        _roll_out_changes(store, before.spec, after, actor=actor, now=now)
+    return store.get_service(before.name).value
+
+
+def _roll_out_changes(store: Store, before: ServiceSpec, service: Service, *, actor: str, now: datetime) -> None:
+    """Bring the changed model, engine or base flags to what serves, keeping what tuning found."""
+    if service.stable is None:
+        return
+    config = _rebased(store.get_revision(service.stable).config, before.baseline, service.spec.baseline)
+    revision = revision_of(service.spec, config, now=now)
+    if revision.revision_id != service.stable:
+        start(store, service, revision, replicas=max(1, service.stable_replicas), actor=actor, now=now)
+
+
+def _rebased(config: EngineConfig, before: EngineConfig, after: EngineConfig) -> EngineConfig:
+    """Return `config` with the differences from `before` to `after` laid over it."""
+    removed = {name for name in before.flags if name not in after.flags}
+    changed = {name: value for name, value in after.flags.items() if before.flags.get(name) != value}
+    kept = {name: value for name, value in config.flags.items() if name not in removed}
+    return EngineConfig(flags={**kept, **changed})
+
+
+def _refuse_taken_name(store: Store, spec: ServiceSpec) -> None:
+    for service, _ in store.list_services():
+        if service.name != spec.service and service.spec.model.name == spec.model.name:
+            raise Conflict(
+                f"'{spec.model.name}' is served already", why=f"by {service.name}", allowed="another model name"
+            )
+
+
+def _refuse_during_rollout(store: Store, name: ServiceName, verb: str) -> None:
+    active = active_rollout(store, name)
+    if active is not None:
+        why = f"rollout {active.value.rollout_id} is {active.value.state}"
+        raise Conflict(f"{name} cannot be {verb} now", why=why, allowed="wait for it, or abort it")
+
+
+def _event(service: Service, action: str, *, actor: str, reason: str, now: datetime) -> Event:
+    return Event(
+        at=now, actor=actor, action=action, subject=f"service/{service.name}", service=service.name, reason=reason
+    )

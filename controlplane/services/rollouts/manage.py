@@ -1,0 +1,222 @@
+"""What people and schedules do with rollouts: start, pause, resume, promote, abort, halt, roll back.
+
+Each function saves what is wanted and returns; the controller's next pass makes it true.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from controlplane.domain.base import RevisionId, RolloutId, ServiceName, StudyId
+from controlplane.domain.engine import EngineConfig
+from controlplane.domain.errors import Conflict, InvalidInput
+from controlplane.domain.launch import without_emulator_flags
+from controlplane.domain.revision import Revision, revision_id
+from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout, RolloutState, StepRecord
+from controlplane.domain.rollout_policy import events_between, move
+from controlplane.domain.service import RolloutOptions, ServiceSpec
+from controlplane.domain.serving import Service
+from controlplane.ports import Store, Versioned
+from tuner.space.knobs.schema import check_flags
+
+
+def start_rollout(
+    store: Store,
+    *,
+    service: ServiceName,
+    config: EngineConfig,
+    replicas: int,
+    options: RolloutOptions | None = None,
+    study_id: StudyId | None = None,
+    actor: str,
+    now: datetime,
+) -> Rollout:
+    """Save a new rollout of `config` (all flags of one replica); `options` default to the service's own.
+
+    Raises NotFound for an unknown service, InvalidInput for flags its vLLM version does not know or when the replicas
+    cannot fit its GPUs, Conflict when a rollout is under way, the service is stopped, or this very revision is stable
+    already.
+    """
+    found = store.get_service(service).value
+    check_flags(without_emulator_flags(config), found.spec.engine)
+    revision = revision_of(found.spec, config, now=now, study_id=study_id)
+    return start(store, found, revision, replicas=replicas, options=options, actor=actor, now=now)
+
+
+def start(
+    store: Store,
+    service: Service,
+    revision: Revision,
+    *,
+    replicas: int,
+    options: RolloutOptions | None = None,
+    actor: str,
+    now: datetime,
+) -> Rollout:
+    """Save a new rollout of a revision. Raises as `start_rollout`."""
+    _check_start(store, service, revision, replicas)
+    rollout = Rollout(
+        rollout_id=RolloutId(f"{service.name}-r{store.next_number(f'rollout/{service.name}')}"),
+        service=service.name,
+        canary=revision.revision_id,
+        stable=service.stable if service.stable_replicas else None,  # what runs nowhere is nothing to compare with
+        canary_replicas=replicas,
+        state=RolloutState.PENDING,
+        options=options or service.spec.rollout,
+        study_id=revision.study_id,
+        reason="canary replicas are to be started",
+        created_at=now,
+        updated_at=now,
+    )
+    store.add_revision(revision)
+    # The store keeps a service from having two unfinished rollouts, so this save is the start, all of it.
+    store.save_rollout(rollout, 0, events=events_between(None, rollout, actor=actor, now=now))
+    return rollout
+
+
+def pause_rollout(store: Store, rollout_id: RolloutId, *, actor: str, reason: str = "", now: datetime) -> Rollout:
+    """Keep the weight and judge nothing; guard rails stay on. Raises NotFound, Conflict."""
+    return _act(store, rollout_id, RolloutState.PAUSED, actor=actor, reason=reason or "paused", now=now)
+
+
+def resume_rollout(store: Store, rollout_id: RolloutId, *, actor: str, reason: str = "", now: datetime) -> Rollout:
+    """Go on with a paused rollout (its step begins anew) or a halted promotion. Raises NotFound, Conflict."""
+    rollout = store.get_rollout(rollout_id).value
+    if rollout.state not in (RolloutState.PAUSED, RolloutState.HALTED):
+        raise Conflict(f"{rollout_id} cannot be resumed", why=f"it is {rollout.state}", allowed="paused or halted")
+    said = reason or "resumed"
+    if rollout.state is RolloutState.HALTED:
+        tolerated = {"tolerated_crashes": rollout.canary_crashes}
+        return _act(store, rollout_id, RolloutState.PROMOTING, actor=actor, reason=said, now=now, **tolerated)
+    state = RolloutState.PROGRESSING if rollout.steps else RolloutState.PENDING
+    again = {"steps": _step_anew(rollout, now), "short_since": None}
+    return _act(store, rollout_id, state, actor=actor, reason=said, now=now, **again)
+
+
+def promote_rollout(store: Store, rollout_id: RolloutId, *, actor: str, reason: str = "", now: datetime) -> Rollout:
+    """Promote without waiting for further verdicts: a person's decision. Raises NotFound, Conflict."""
+    rollout = store.get_rollout(rollout_id).value
+    if rollout.state in (RolloutState.PENDING, RolloutState.PAUSED) and not rollout.steps:
+        raise Conflict(
+            f"{rollout_id} cannot be promoted", why="its canary was never ready", allowed="after step 1 began"
+        )
+    if rollout.state is RolloutState.HALTED:
+        raise Conflict(f"{rollout_id} cannot be promoted", why="its promotion is halted", allowed="resume")
+    return _act(store, rollout_id, RolloutState.PROMOTING, actor=actor, reason=reason or "promoted by hand", now=now)
+
+
+def abort_rollout(store: Store, rollout_id: RolloutId, *, actor: str, reason: str = "", now: datetime) -> Rollout:
+    """Return all traffic to stable. Raises NotFound, Conflict once promotion has begun."""
+    rollout = store.get_rollout(rollout_id).value
+    if rollout.state in (RolloutState.PROMOTING, RolloutState.HALTED):
+        raise Conflict(
+            f"{rollout_id} cannot be aborted",
+            why="a promotion that has begun is halted, never aborted",
+            allowed="halt, resume, or roll back to an earlier revision",
+        )
+    return _act(store, rollout_id, RolloutState.ABORTING, actor=actor, reason=reason or "aborted by hand", now=now)
+
+
+def halt_rollout(store: Store, rollout_id: RolloutId, *, actor: str, reason: str = "", now: datetime) -> Rollout:
+    """Stop a promotion midway: nothing more is started or stopped for it. Raises NotFound, Conflict."""
+    return _act(store, rollout_id, RolloutState.HALTED, actor=actor, reason=reason or "halted by hand", now=now)
+
+
+def roll_back(
+    store: Store,
+    *,
+    service: ServiceName,
+    revision: RevisionId,
+    replicas: int | None = None,
+    options: RolloutOptions | None = None,
+    actor: str,
+    now: datetime,
+) -> Rollout:
+    """Start a new rollout to an earlier revision; `replicas` default to what it was last promoted with.
+
+    A halted promotion is counted as done first: its canary serves. Raises NotFound, InvalidInput, Conflict.
+    """
+    earlier = store.get_revision(revision)
+    if earlier.service != service:
+        raise InvalidInput(f"{revision} is no revision of {service}", why=f"it belongs to {earlier.service}")
+    _leave_halted(store, service, actor=actor, now=now)
+    found = store.get_service(service).value
+    wanted = replicas or _last_replicas(store, found, revision)
+    return start(store, found, earlier, replicas=wanted, options=options, actor=actor, now=now)
+
+
+def active_rollout(store: Store, service: ServiceName) -> Versioned[Rollout] | None:
+    """Return the service's rollout under way. There is at most one, and it is among the newest."""
+    return next((row for row in store.list_rollouts(service, limit=5) if row.value.state not in ROLLOUT_FINAL), None)
+
+
+def revision_of(spec: ServiceSpec, config: EngineConfig, *, now: datetime, study_id: StudyId | None = None) -> Revision:
+    """Return the revision that serves the spec's model with these flags."""
+    return Revision(
+        revision_id=revision_id(spec.service, spec.model, spec.engine, config),
+        service=spec.service,
+        model=spec.model,
+        engine=spec.engine,
+        config=config,
+        created_at=now,
+        study_id=study_id,
+    )
+
+
+def promoted(service: Service, rollout: Rollout, now: datetime) -> Service:
+    """Return the service with the rollout's canary as its stable revision."""
+    changes = {"stable": rollout.canary, "stable_replicas": rollout.canary_replicas}
+    if all(getattr(service, name) == value for name, value in changes.items()):
+        return service
+    return service.evolve(**changes, updated_at=now)
+
+
+def _check_start(store: Store, service: Service, revision: Revision, replicas: int) -> None:
+    active = active_rollout(store, service.name)
+    if active is not None:
+        why = f"{active.value.rollout_id} is {active.value.state}"
+        raise Conflict(f"{service.name} has a rollout under way", why=why, allowed="wait for it, or abort it")
+    if service.stopped:
+        raise Conflict(f"{service.name} is stopped", allowed="start it first")
+    if service.stable == revision.revision_id:
+        raise Conflict(f"{revision.revision_id} is stable already", why="it has the same model and flags")
+    needed, owned = replicas * revision.config.gpus_per_replica, service.spec.gpus.count
+    if replicas < 1 or needed > owned:
+        raise InvalidInput(
+            f"{replicas} replicas cannot be rolled out", why=f"{needed} GPUs are needed", allowed=f"1 to {owned} GPUs"
+        )
+
+
+def _act(
+    store: Store, rollout_id: RolloutId, state: RolloutState, *, actor: str, reason: str, now: datetime, **changes: Any
+) -> Rollout:
+    rollout, version = store.get_rollout(rollout_id)
+    after = move(rollout, state, reason=reason, now=now, **changes)
+    store.save_rollout(after, version, events=events_between(rollout, after, actor=actor, now=now))
+    return after
+
+
+def _step_anew(rollout: Rollout, now: datetime) -> tuple[StepRecord, ...]:
+    """Samples taken while nobody judged are left out, and the step has its whole time again."""
+    if rollout.waits_for_replicas:
+        return rollout.steps
+    return (*rollout.steps[:-1], rollout.steps[-1].evolve(started_at=now, analysis=None))
+
+
+def _leave_halted(store: Store, service: ServiceName, *, actor: str, now: datetime) -> None:
+    active = active_rollout(store, service)
+    if active is None or active.value.state is not RolloutState.HALTED:
+        return
+    found, version = store.get_service(service)
+    # The service first: a crash between the two leaves a halted rollout whose canary is stable, which is the truth.
+    store.save_service(promoted(found, active.value, now), version)
+    reason = "counted as promoted: left by a roll back"
+    _act(store, active.value.rollout_id, RolloutState.PROMOTED, actor=actor, reason=reason, now=now)
+
+
+def _last_replicas(store: Store, service: Service, revision: RevisionId) -> int:
+    for rollout, _ in store.list_rollouts(service.name):
+        if rollout.canary == revision and rollout.state is RolloutState.PROMOTED:
+            return rollout.canary_replicas
+    return max(1, service.stable_replicas)

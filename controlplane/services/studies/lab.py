@@ -1,0 +1,74 @@
+"""What a tuner worker measures trials with, and how each kind of trial is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from controlplane.domain.study import Trial, TrialKind
+from controlplane.ports import Clock, Fleet, GatewayOpener, LoadTester, QualityProbe, Store
+from controlplane.services.studies.quality_gate import QualityGate
+from controlplane.services.studies.run_fleet_check import FleetCheckRunner
+from controlplane.services.studies.run_trial import Climb, TrialRunner
+from controlplane.services.studies.session import StudySession
+from controlplane.services.studies.trial_engine import TrialEngines, TrialProgress
+from controlplane.services.studies.trial_level import LevelLoad, LevelRunner
+from controlplane.services.studies.trial_plan import ladder_of, seed_of, workload_of
+from controlplane.services.studies.trial_twin import trial_twin
+from tuner.answer.fleet_check import candidate, fleet_rate
+
+
+@dataclass(frozen=True)
+class Lab:
+    """One host's engines and load tester. `data_dir` gets the request records."""
+
+    store: Store
+    fleet: Fleet
+    load_tester: LoadTester
+    gateways: GatewayOpener
+    clock: Clock
+    sleep: Callable[[float], None]
+    data_dir: Path
+    reset_prefix_cache: Callable[[str], None] | None = None
+    quality: QualityProbe | None = None
+
+    def measure(self, session: StudySession, trial: Trial, on_progress: Callable[[TrialProgress], None]) -> Trial:
+        """Return the finished trial. Raises Interrupted when the study is over or this worker lost it."""
+        engines = TrialEngines(
+            fleet=self.fleet,
+            clock=self.clock,
+            sleep=self.sleep,
+            check=session.check,
+            on_progress=on_progress,
+            save=session.save_trial,
+        )
+        levels = LevelRunner(
+            load_tester=self.load_tester,
+            out_dir=self.data_dir / trial.study_id,
+            check=session.check,
+            on_progress=on_progress,
+        )
+        if trial.kind is TrialKind.CONFIRM_FLEET:
+            return self._check_fleet(session, trial, FleetCheckRunner(engines, levels, self.gateways))
+        return self._climb(session, trial, engines, levels)
+
+    def _climb(self, session: StudySession, trial: Trial, engines: TrialEngines, levels: LevelRunner) -> Trial:
+        study, spec = session.study, session.study.spec
+        gate = QualityGate(self.store, study.study_id, spec, study.baseline, self.quality)
+        runner = TrialRunner(engines, levels, reset_prefix_cache=self.reset_prefix_cache, examine=gate)
+        ladder, workload = ladder_of(spec, trial, session.trials), workload_of(spec, trial)
+        seed = seed_of(spec, trial, session.trials)
+        twin = trial_twin(spec, trial.config, workload, seed=seed, start_rps=ladder.forecast_rps or ladder.start_rps)
+        return runner.run(trial, spec, Climb(ladder, workload, seed, twin))
+
+    def _check_fleet(self, session: StudySession, trial: Trial, runner: FleetCheckRunner) -> Trial:
+        spec = session.study.spec
+        found = candidate(spec, session.trials)
+        assert found is not None  # the policy checks only what was confirmed
+        load = LevelLoad(
+            workload=workload_of(spec, trial),
+            seed=seed_of(spec, trial, session.trials),
+            rate_rps=fleet_rate(spec, found.capacity, trial.replicas),
+        )
+        return runner.run(trial, spec, load)

@@ -1,0 +1,224 @@
+"""Between a study's trials and the search: what may be started, what the twin expects of it, what trials taught."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from controlplane.domain.engine import EngineConfig
+from controlplane.domain.errors import InvalidInput
+from controlplane.domain.fleet import StartFailure
+from controlplane.domain.service import ServiceSpec
+from controlplane.domain.study import Study, Trial, TrialState
+from controlplane.services.studies.trial_plan import requests_of
+from tuner.answer.objective import log_cost, smooth_cost, told_log_cost
+from tuner.answer.winner import trial_log_cost
+from tuner.search.advisor import BEYOND_BOUND
+from tuner.search.candidates import Candidates, Tried, candidates, point_key
+from tuner.search.prior import CapacityOf, screen, twin_capacity
+from tuner.search.search import Finished, Search
+from tuner.space.feasibility import contradictions, memory_plan, objections
+from tuner.space.first_tier import engine_defaults, shape_of, space_for
+from tuner.space.knobs.schema import knobs_of
+from tuner.space.space import Point, Space
+from tuner.twin.gpus import find_gpu
+from tuner.twin.predict import RequestsAt
+from tuner.twin.shapes import ModelShape
+from tuner.twin.simulate import RequestArrays
+
+WORTHWHILE = 0.006
+"""Expected improvement below which another start is not worth it: a fifth of what one capacity is uncertain by."""
+
+_MOST_POINTS = 20_000
+SIMULATED = 240  # configurations, some seconds on one core
+_FORECAST_S = 60.0
+_FEWEST_REQUESTS = 200
+
+
+@dataclass(frozen=True)
+class StudySearch:
+    """A study's search and what is expected of its candidates."""
+
+    search: Search
+    among: Candidates
+    capacity_of: CapacityOf | None
+
+    def forecast_rps(self, config: EngineConfig) -> float | None:
+        """Return the twin's capacity for one configuration, None when it has no opinion."""
+        return (self.capacity_of(config) or None) if self.capacity_of is not None else None
+
+
+def open_search(study: Study, *, storage_url: str | None, host: str | None = None) -> StudySearch:
+    """Return the search of a study, going on with its record where there is one. `host` is where its trials will run.
+
+    Raises InvalidInput when no point of the space is feasible or the strategy cannot run here, Unavailable when the
+    record cannot be opened.
+    """
+    spec = study.spec
+    space = space_for(spec, study.baseline)
+    shape = shape_of(spec)
+    points = feasible_points(spec, space, shape)
+    configs = [space.config(point) for point in points]
+    capacity_of = None if shape is None else forecaster(spec, shape)
+    outlook = None
+    if capacity_of is not None:
+        outlook = screen(space, points, capacity_of, effort=SIMULATED, seed=spec.tuning.seed)
+    rooms = None if shape is None else np.array([_room_gib(spec, config, shape) for config in configs])
+    levels = spec.tuning.levels
+    level_s = (levels.warmup_s + levels.max_s) / spec.engine.time_lapse
+    among = candidates(space, points, outlook=outlook, room_gib=rooms, level_s=level_s)
+    among = among._replace(earlier=_earlier(study, space), log_cost_of=_reader(spec, space))
+    search = Search(
+        study.study_id,
+        among,
+        storage_url=storage_url,
+        strategy=spec.tuning.strategy,
+        seed=spec.tuning.seed,
+        worthwhile=WORTHWHILE,
+        host=host,
+    )
+    return StudySearch(search, among, capacity_of if outlook is not None else None)
+
+
+def _reader(spec: ServiceSpec, space: Space) -> Callable[[float, Point], float | None]:
+    """Return what reads a trial's value that another Optuna tool left in the study."""
+
+    def log_cost_of(value: float, point: Point) -> float | None:
+        return told_log_cost(spec, value, space.config(point).gpus_per_replica)
+
+    return log_cost_of
+
+
+def _earlier(study: Study, space: Space) -> list[Tried]:
+    """Return what the study it starts from measured; configurations that are no points of this space tell nothing."""
+    known = () if study.warm_start is None else study.warm_start.capacities
+    found = []
+    for each in known:
+        point = _place(space, each.config)
+        if point is not None:
+            cost = log_cost(study.spec, each.rps, each.config.gpus_per_replica)
+            found.append(Tried(point, log_cost=cost))
+    return found
+
+
+def _place(space: Space, config: EngineConfig) -> Point | None:
+    try:
+        point = space.point(config)
+    except InvalidInput:
+        return None
+    return point if space.config(point) == config else None
+
+
+def feasible_points(spec: ServiceSpec, space: Space, shape: ModelShape | None) -> list[Point]:
+    """Return the points nothing is known against, the baseline among them whatever is known (it is always measured).
+
+    Raises InvalidInput when there is no other.
+    """
+    defaults = engine_defaults(knobs_of(spec.engine), find_gpu(spec.gpus.type))
+    baseline = space.point(space.base)
+    points, complaints = [baseline], set[str]()
+    for point in _some(space, spec.tuning.seed):
+        if point_key(point) == point_key(baseline):
+            continue
+        found = objections(space.config(point), pool=spec.gpus, shape=shape, defaults=defaults)
+        complaints.update(found)
+        if not found:
+            points.append(point)
+    if len(points) == 1:
+        why = "; ".join(sorted(complaints)[:3]) or "it holds only the baseline"
+        raise InvalidInput("the search space holds nothing to try", why=why)
+    return points
+
+
+def check_baseline(spec: ServiceSpec, baseline: EngineConfig, shape: ModelShape | None) -> None:
+    """Refuse a baseline that no engine could start with. Raises InvalidInput."""
+    defaults = engine_defaults(knobs_of(spec.engine), find_gpu(spec.gpus.type))
+    found = contradictions(baseline, pool=spec.gpus, shape=shape, defaults=defaults)
+    if found:
+        raise InvalidInput("the baseline cannot run, so nothing can be compared with it", why="; ".join(found))
+
+
+def forecaster(spec: ServiceSpec, shape: ModelShape) -> CapacityOf:
+    """Return the twin's capacity of a configuration under the service's workload and limits."""
+    requests_at = workload_at(spec, seed=spec.tuning.seed)
+    return twin_capacity(shape, spec.gpus.type, requests_at, spec.slos.latency, start_rps=_guess_rps(spec))
+
+
+def workload_at(spec: ServiceSpec, *, seed: int, duration_s: float = _FORECAST_S) -> RequestsAt:
+    """Return the workload at any rate, as one level would offer it: long enough for a queue to show."""
+
+    def requests_at(rate_rps: float) -> RequestArrays:
+        span_s = max(duration_s, _FEWEST_REQUESTS / rate_rps)
+        return requests_of(spec.workload, rate_rps=rate_rps, duration_s=span_s, seed=seed)
+
+    return requests_at
+
+
+def taught(spec: ServiceSpec, trial: Trial) -> Finished | None:
+    """Return what a finished trial tells the search; None when its experiment broke (nothing)."""
+    if trial.state is TrialState.FAILED:
+        return None
+    return _said(spec, trial)._replace(
+        start_s=trial.startup_s, levels_s=_levels_s(spec, trial), host=trial.host, reason=trial.reason or ""
+    )
+
+
+def _said(spec: ServiceSpec, trial: Trial) -> Finished:
+    cost = trial_log_cost(spec, trial)
+    if cost is not None and trial.capacity is not None:
+        told = smooth_cost(spec, trial.capacity.rps, trial.config.gpus_per_replica)
+        return Finished(log_cost=cost, cost=told)
+    missed = [level.rate_rps for level in trial.levels if not level.passed]
+    if not missed:
+        burst = trial.start_failure is StartFailure.OUT_OF_MEMORY
+        return Finished(ran_out_of_memory=burst)
+    gpus = trial.config.gpus_per_replica
+    expected = smooth_cost(spec, min(missed) * math.exp(-BEYOND_BOUND), gpus)
+    return Finished(at_least=math.log(gpus / min(missed)), cost=expected)
+
+
+def _levels_s(spec: ServiceSpec, trial: Trial) -> float:
+    """Return the real seconds that all levels of a trial took."""
+    each_s = (level.report.duration_s + spec.tuning.levels.warmup_s for level in trial.levels)
+    return sum(each_s) / spec.engine.time_lapse
+
+
+def reconcile(spec: ServiceSpec, search: Search, trials: Sequence[Trial], *, shared: bool = False) -> None:
+    """Tell the search what our store holds and it was never told (the worker died between the two)."""
+    results: Mapping[int, Finished | None] = {
+        t.optuna_number: taught(spec, t)
+        for t in trials
+        if t.optuna_number is not None and t.state is not TrialState.RUNNING
+    }
+    running = [t.optuna_number for t in trials if t.optuna_number is not None and t.state is TrialState.RUNNING]
+    search.reconcile(results, running, shared=shared)
+
+
+def _room_gib(spec: ServiceSpec, config: EngineConfig, shape: ModelShape) -> float:
+    plan = memory_plan(config, pool=spec.gpus, shape=shape)
+    return math.nan if plan is None else plan.kv_gib
+
+
+def _guess_rps(spec: ServiceSpec) -> float:
+    return max(0.5, spec.slos.target_qps / spec.gpus.count)
+
+
+def _some(space: Space, seed: int) -> list[Point]:
+    """Return all points, or a seeded choice when they are too many to think about."""
+    points = list(space.points()) if space.size <= 3 * _MOST_POINTS else _drawn(space, seed)
+    if len(points) <= _MOST_POINTS:
+        return points
+    chosen = np.random.default_rng(seed).choice(len(points), _MOST_POINTS, replace=False)
+    return [points[row] for row in sorted(chosen)]
+
+
+def _drawn(space: Space, seed: int) -> list[Point]:
+    rng = np.random.default_rng(seed)
+    drawn = [
+        space.canonical({d.flag: d.choices[int(rng.integers(len(d.choices)))] for d in space.dimensions})
+        for _ in range(_MOST_POINTS)
+    ]
+    return list({point_key(point): point for point in drawn}.values())

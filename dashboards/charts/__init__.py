@@ -1,0 +1,4 @@
+"""Figures: values in, Plotly figures out.
+
+Here: pure drawing. Not here: Streamlit, HTTP.
+"""

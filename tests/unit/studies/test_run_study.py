@@ -1,0 +1,155 @@
+"""A whole study on emulated engines: what it finds, and that nothing is lost or repeated when its worker dies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+import pytest
+
+from controlplane.domain.study import Study, StudyState, TrialKind, TrialState
+from controlplane.domain.workload import TracePart, TraceWorkload
+from controlplane.services.studies.run_study import StudyProgress
+from tests.unit.studies.study_world import STUDY, Killed, World, pending, service_spec, trials
+
+
+def finished(world: World) -> Study:
+    study = world.runner().run_next()
+    assert study is not None
+    return study
+
+
+def test_a_study_measures_the_baseline_first_and_confirms_its_winner_in_turn(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    pending(world)
+    study = finished(world)
+    kinds = [trial.kind for trial in trials(world)]
+    assert study.state is StudyState.DONE
+    assert kinds[0] is TrialKind.BASELINE
+    assert kinds[-5:] == [TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE] * 2 + [TrialKind.CONFIRM_FLEET]
+    assert study.recommendation is not None
+    assert study.recommendation.improvement
+    assert study.recommendation.evidence.cost_ratio_high < 1
+    assert study.recommendation.config.flags["quantization"] == "fp8"
+
+
+def test_a_study_stays_within_its_engine_starts_and_leaves_no_engine(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    pending(world)
+    study = finished(world)
+    _check_kept_times(world, tmp_path)
+    assert study.engine_starts <= world.spec.tuning.budget.engine_starts
+    assert study.engine_starts == sum(trial.replicas for trial in trials(world))
+    assert study.gpu_seconds > 0
+    assert not world.fleet.list()
+
+
+def test_confirmations_use_arrivals_the_search_never_saw(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    pending(world)
+    finished(world)
+    parts = {level.workload.part for level in world.load.levels if isinstance(level.workload, TraceWorkload)}
+    assert len({level.seed for level in world.load.levels}) == 4  # the search, two rounds, the fleet check
+    assert parts == {TracePart.SEARCH, TracePart.HELD_OUT}
+
+
+def test_no_improvement_is_an_answer(tmp_path: Path) -> None:
+    space = {"max-num-seqs": {"choices": [512, 1024]}}
+    world = World(tmp_path, spec=service_spec(tuning={"space": space, "levels": {"min_s": 10, "max_s": 30}}))
+    pending(world)
+    study = finished(world)
+    assert study.recommendation is not None
+    assert not study.recommendation.improvement
+    assert study.recommendation.summary.startswith("no improvement")
+    assert study.recommendation.config == world.spec.baseline
+
+
+def test_limits_nothing_can_meet_end_the_study_with_how_far_the_best_got(tmp_path: Path) -> None:
+    slos = {"latency": [{"metric": "tpot_ms", "percentile": 95, "limit_ms": 1.5}], "target_qps": 40}
+    world = World(tmp_path, spec=service_spec(slos=slos))
+    pending(world)
+    study = finished(world)
+    assert study.state is StudyState.FAILED
+    assert study.reason is not None
+    assert "closest was trial" in study.reason
+    assert "P95 TPOT ≤ 1.5 ms measured" in study.reason
+
+
+@pytest.mark.parametrize("at_message", [1, 4, 9, 17])
+def test_a_killed_worker_loses_and_repeats_no_finished_trial(tmp_path: Path, at_message: int) -> None:
+    world = World(tmp_path)
+    pending(world)
+    seen: list[StudyProgress] = []
+
+    def kill(progress: StudyProgress) -> None:
+        seen.append(progress)
+        if len(seen) == at_message * 20:
+            raise Killed
+
+    with pytest.raises(Killed):
+        world.runner("w1", on_progress=kill).run_next()
+    before = {t.trial_id: t for t in trials(world) if t.state is not TrialState.RUNNING}
+    world.clock.go_on(60)
+    study = world.runner("w2").run_next()
+    assert study is not None
+    assert study.state is StudyState.DONE
+    after = {t.trial_id: t for t in trials(world)}
+    assert {trial_id: after[trial_id] for trial_id in before} == before
+    searched = [t.config.content_hash() for t in after.values() if t.kind is TrialKind.SEARCH]
+    assert len(searched) == len(set(searched))
+    assert not world.fleet.list()
+
+
+def test_broken_load_generators_are_retried_and_never_learnt_from(tmp_path: Path) -> None:
+    world = World(tmp_path, breaks=0.1)
+    pending(world)
+    study = finished(world)
+    assert study.state in (StudyState.DONE, StudyState.FAILED)
+    assert any(trial.attempt > 1 for trial in trials(world))
+    assert all("generator" not in (t.reason or "") for t in trials(world) if t.state is TrialState.INFEASIBLE)
+
+
+def test_a_paused_study_starts_no_other_trial_and_goes_on_when_resumed(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    pending(world)
+
+    def pause(progress: StudyProgress) -> None:
+        study, version = world.store.get_study(STUDY)
+        if progress.trial is not None and progress.trial.number == 1 and study.state is StudyState.RUNNING:
+            world.store.save_study(study.evolve(state=StudyState.PAUSED), version)
+
+    paused = world.runner(on_progress=pause).run_next()
+    assert paused is not None
+    assert paused.state is StudyState.PAUSED
+    assert [t.state for t in trials(world)][1:] != [TrialState.RUNNING]
+    assert len(trials(world)) == 2
+    study, version = world.store.get_study(STUDY)
+    world.store.save_study(study.evolve(state=StudyState.PENDING), version)
+    assert finished(world).state is StudyState.DONE
+
+
+def test_an_aborted_study_stops_its_engine_and_leaves_no_running_trial(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    pending(world)
+
+    def abort(progress: StudyProgress) -> None:
+        study, version = world.store.get_study(STUDY)
+        if progress.message == "level" and study.state is StudyState.RUNNING:
+            world.store.save_study(study.evolve(state=StudyState.ABORTED), version)
+
+    aborted = world.runner(on_progress=abort).run_next()
+    assert aborted is not None
+    assert aborted.state is StudyState.ABORTED
+    assert [t.state for t in trials(world)] == [TrialState.FAILED]
+    assert not world.fleet.list()
+
+
+def _check_kept_times(world: World, folder: Path) -> None:
+    """What starts and levels took is what the search learns the time of the next trials from."""
+    record = optuna.load_study(study_name=STUDY, storage=f"sqlite:///{folder}/optuna.db")
+    ours = {trial.optuna_number: trial for trial in trials(world) if trial.optuna_number is not None and trial.levels}
+    assert ours
+    for told in record.get_trials(states=(optuna.trial.TrialState.COMPLETE,)):
+        assert told.user_attrs["start_s"] == ours[told.number].startup_s
+        assert told.user_attrs["levels_s"] > 0
+        assert told.user_attrs["host"] == ours[told.number].host

@@ -1,0 +1,213 @@
+"""The recommended replicas together, behind a gateway: what is checked, what comes of it, and when it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controlplane.domain.base import EngineId
+from controlplane.domain.engine import EngineConfig, EngineKind
+from controlplane.domain.fleet import EngineSpec
+from controlplane.domain.service import ServiceSpec
+from controlplane.domain.study import FleetCheck, Study, StudyState, Trial, TrialKind, TrialState
+from controlplane.services.studies.run_study import StudyProgress
+from tests.unit.studies.study_world import Killed, World, pending, service_spec, trials
+
+LEVELS: Mapping[str, Any] = {"min_s": 10, "max_s": 20, "warmup_s": 1, "precision": 0.2}
+SPACE: Mapping[str, Any] = {"quantization": {"choices": [None, "fp8"]}}  # one candidate is enough here
+SLOW = 30.0
+
+
+def finished(world: World) -> Study:
+    pending(world)
+    study = world.runner().run_next()
+    assert study is not None
+    assert not world.fleet.list()
+    return study
+
+
+def check_of(study: Study) -> FleetCheck | None:
+    assert study.recommendation is not None
+    return study.recommendation.evidence.fleet_check
+
+
+def checks(world: World) -> list[Trial]:
+    return [trial for trial in trials(world) if trial.kind is TrialKind.CONFIRM_FLEET]
+
+
+def tuned(**tuning: Any) -> ServiceSpec:
+    base = {"space": SPACE, "budget": {"engine_starts": 10}, "levels": LEVELS}
+    return service_spec(tuning=base | tuning)
+
+
+def large() -> ServiceSpec:
+    """Return a fleet so large that one more replica of the winner is still cheaper than the baseline's."""
+    spec = tuned(budget={"engine_starts": 40})
+    return spec.evolve(slos=spec.slos.evolve(target_qps=160), gpus=spec.gpus.evolve(count=16))
+
+
+def test_recommended_replicas_are_loaded_together_with_the_target_rate(tmp_path: Path) -> None:
+    world = World(tmp_path, spec=tuned())
+    study = finished(world)
+    (trial,) = checks(world)
+    check = check_of(study)
+    assert check is not None
+    assert check.held
+    assert check.rate_rps == world.spec.slos.target_qps
+    assert study.recommendation is not None
+    assert trial.replicas == check.replicas == study.recommendation.fleet.replicas == 2
+    assert trial.config == study.recommendation.config
+    assert world.load.levels[-1].url == "http://gateway-1"
+    assert "behind a gateway, they held 40 requests/s" in study.recommendation.summary
+
+
+def test_cost_per_token_of_the_check_is_by_what_the_fleet_served(tmp_path: Path) -> None:
+    world = World(tmp_path, spec=tuned())
+    finished(world)
+    (trial,) = checks(world)
+    report = trial.levels[0].report
+    assert trial.fleet is not None
+    expected = trial.fleet.usd_per_hour / ((report.prompt_tps + report.output_tps) * 3600) * 1e6
+    assert trial.usd_per_million_tokens == pytest.approx(expected)
+
+
+def test_a_fleet_that_misses_the_target_gets_one_more_replica(tmp_path: Path) -> None:
+    world = World(tmp_path, spec=large())
+    world.gateways.slower = [SLOW]
+    study = finished(world)
+    first, second = checks(world)
+    assert (first.state, second.state) == (TrialState.INFEASIBLE, TrialState.FEASIBLE)
+    assert study.recommendation is not None
+    assert second.replicas == first.replicas + 1 == study.recommendation.fleet.replicas
+
+
+def test_a_fleet_that_misses_the_target_twice_is_no_improvement(tmp_path: Path) -> None:
+    world = World(tmp_path, spec=large())
+    world.gateways.slower = [SLOW, SLOW]
+    study = finished(world)
+    assert [trial.state for trial in checks(world)] == [TrialState.INFEASIBLE] * 2
+    check = check_of(study)
+    assert check is not None
+    assert check.held is False
+    assert study.recommendation is not None
+    assert not study.recommendation.improvement
+    assert study.recommendation.config == world.spec.baseline
+    assert "missed the target together: at 160 requests/s" in study.recommendation.summary
+
+
+def test_live_replicas_keep_their_gpus_and_the_check_says_what_it_lacks(tmp_path: Path) -> None:
+    world = World(tmp_path, spec=tuned())
+    live = EngineSpec(
+        engine_id=EngineId("live"),
+        owner="revision/chat",
+        kind=EngineKind.EMULATOR,
+        model="llama-8b",
+        served_name="llama-8b",
+        config=EngineConfig(flags={"tensor-parallel-size": 2}),
+        gpus=3,
+    )
+    world.fleet.start(live)
+    pending(world)
+    study = world.runner().run_next()
+    assert study is not None
+    check = check_of(study)
+    assert check is not None
+    assert check.held is None
+    assert check.reason == "it needs 2 GPUs, 1 of this host are free"
+    assert study.recommendation is not None
+    assert study.recommendation.improvement
+    assert [engine.spec.engine_id for engine in world.fleet.list()] == ["live"]
+
+
+def test_without_engine_starts_left_the_check_is_not_made(tmp_path: Path) -> None:
+    world = World(tmp_path, spec=tuned(budget={"engine_starts": 5}))
+    study = finished(world)
+    check = check_of(study)
+    assert check is not None
+    assert check.held is None
+    assert check.reason == "the budget does not hold 2 more engine starts"
+    assert study.engine_starts <= 5
+
+
+def test_switched_off_nothing_is_checked_and_nothing_claimed(tmp_path: Path) -> None:
+    world = World(tmp_path, spec=tuned(confirm_fleet=False))
+    study = finished(world)
+    assert check_of(study) is None
+    assert not checks(world)
+    assert study.recommendation is not None
+    assert "gateway" not in study.recommendation.summary
+
+
+def test_a_gateway_that_does_not_come_up_is_retried_and_then_said(tmp_path: Path) -> None:
+    world = World(tmp_path, spec=tuned(budget={"engine_starts": 16}))
+    world.gateways.breaks = True
+    study = finished(world)
+    check = check_of(study)
+    assert world.gateways.opened == 3
+    assert check is not None
+    assert check.held is None
+    assert "did not start" in check.reason
+    assert study.recommendation is not None
+    assert study.recommendation.improvement
+
+
+@pytest.mark.parametrize("phase", ["starting 2 engines", "level"])
+def test_a_worker_killed_in_the_check_repeats_only_the_check(tmp_path: Path, phase: str) -> None:
+    world = World(tmp_path, spec=tuned(budget={"engine_starts": 12}))
+    pending(world)
+
+    def kill(progress: StudyProgress) -> None:
+        trial = progress.trial
+        if trial is not None and trial.kind is TrialKind.CONFIRM_FLEET and progress.message == phase:
+            raise Killed
+
+    with pytest.raises(Killed):
+        world.runner("w1", on_progress=kill).run_next()
+    before = {t.trial_id: t for t in trials(world) if t.state is not TrialState.RUNNING}
+    world.clock.go_on(60)
+    study = world.runner("w2").run_next()
+    assert study is not None
+    assert study.state is StudyState.DONE
+    (trial,) = checks(world)
+    assert trial.attempt == 2
+    assert trial.state is TrialState.FEASIBLE
+    assert {t.trial_id: t for t in trials(world) if t.trial_id in before} == before
+    assert not world.fleet.list()
+
+
+def test_baseline_and_winner_are_shown_as_measured_again_not_as_the_search_saw_them(tmp_path: Path) -> None:
+    world = World(tmp_path, spec=tuned(), noise=0.05)
+    study = finished(world)
+    assert study.recommendation is not None
+    evidence = study.recommendation.evidence
+    baseline, winner = evidence.sides()
+    assert winner.fleet == study.recommendation.fleet
+    assert (baseline.trial.kind, winner.trial.kind) == (TrialKind.CONFIRM_BASELINE, TrialKind.CONFIRM_WINNER)
+    rates = [t.capacity.rps for t in evidence.confirmations if t.kind is TrialKind.CONFIRM_WINNER and t.capacity]
+    assert winner.capacity is not None
+    assert min(rates) <= winner.capacity.rps <= max(rates)
+
+
+def test_without_improvement_the_baseline_stands_on_both_sides(tmp_path: Path) -> None:
+    world = World(tmp_path, spec=large())
+    world.gateways.slower = [SLOW, SLOW]
+    study = finished(world)
+    assert study.recommendation is not None
+    baseline, winner = study.recommendation.evidence.sides()
+    assert baseline.trial.config == winner.trial.config == world.spec.baseline
+
+
+def test_for_highest_goodput_all_gpus_are_loaded_up_to_the_headroom(tmp_path: Path) -> None:
+    world = World(tmp_path, spec=tuned(objective={"kind": "highest_goodput"}, budget={"engine_starts": 14}))
+    study = finished(world)
+    check = check_of(study)
+    assert study.recommendation is not None
+    assert study.recommendation.evidence.confirmed_winner is not None
+    capacity_rps = study.recommendation.evidence.confirmed_winner.capacity.rps
+    assert check is not None
+    assert check.held
+    assert check.replicas == 4
+    assert check.rate_rps == pytest.approx(4 * capacity_rps * 0.85)

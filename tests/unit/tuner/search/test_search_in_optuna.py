@@ -1,0 +1,119 @@
+"""Our sampler and our search in an ordinary Optuna study that other Optuna tools write into as well."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+
+from controlplane.domain.service import Strategy
+from tests.unit.studies.study_world import service_spec
+from tests.unit.tuner.search.test_search import BEST, POINTS, SPACE, among, cost, opened
+from tuner.answer.objective import log_cost, smooth_cost, told_log_cost
+from tuner.search.candidates import Tried
+from tuner.search.sampler import TwinSampler, distributions, params_of, point_of, tried
+from tuner.search.search import Finished, Proposal
+
+Params = dict[str, Any]
+
+
+def params(seqs: int, tokens: int, quantization: str | None = "fp8") -> Params:
+    point = {"max-num-seqs": seqs, "quantization": quantization, "max-num-batched-tokens": tokens}
+    return params_of(SPACE, point)
+
+
+def objective(trial: optuna.Trial) -> float:
+    suggested = {name: trial._suggest(name, distribution) for name, distribution in distributions(SPACE).items()}
+    return math.exp(cost(point_of(SPACE, suggested)))
+
+
+def added(study: optuna.Study, chosen: Params, value: float, **rest: Any) -> None:
+    trial = optuna.trial.create_trial(params=chosen, distributions=distributions(SPACE), value=value, **rest)
+    study.add_trial(trial)
+
+
+def known(study: optuna.Study) -> list[Tried]:
+    return tried(among(), study.get_trials())
+
+
+def test_trials_of_a_plain_sampler_are_read_by_their_values() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    study.optimize(objective, n_trials=3)
+    found = known(study)
+    assert [each.log_cost for each in found] == pytest.approx([cost(each.point) for each in found])
+
+
+def test_our_sampler_learns_from_the_trials_of_a_plain_one() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    study.optimize(objective, n_trials=6)
+    study.sampler = TwinSampler(among(np.array([cost(point) + 0.4 for point in POINTS])), worthwhile=0.01)
+    study.optimize(objective, n_trials=2)
+    assert min(math.log(trial.value) for trial in study.trials if trial.value) == pytest.approx(BEST)
+
+
+def test_a_trial_that_broke_a_constraint_could_not_run_whatever_its_value() -> None:
+    study = optuna.create_study()
+    added(study, params(64, 1024), 0.1, system_attrs={"constraints": [0.5]})
+    assert known(study) == [Tried(point_of(SPACE, params(64, 1024)))]
+
+
+def test_a_trial_that_tells_nothing_of_this_space_is_ignored() -> None:
+    study = optuna.create_study()
+    added(study, params(64, 1024), -3.0)  # no GPUs per request
+    study.add_trial(
+        optuna.trial.create_trial(
+            params={"x": 1.0}, distributions={"x": optuna.distributions.FloatDistribution(0, 2)}, value=1.0
+        )
+    )
+    assert known(study) == []
+
+
+def test_what_was_enqueued_by_hand_is_what_is_started_next(tmp_path: Path) -> None:
+    search = opened(tmp_path)
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/optuna.db")
+    study.enqueue_trial(params(512, 512))
+    first, second = search.ask(), search.ask()
+    assert isinstance(first, Proposal)
+    assert isinstance(second, Proposal)
+    assert first.point == point_of(SPACE, params(512, 512))
+    assert "by hand" in first.reason
+    assert second.point != first.point
+
+
+def test_what_was_enqueued_but_breaks_a_known_rule_is_closed_and_not_started(tmp_path: Path) -> None:
+    few = among()
+    few = few._replace(row_of={key: row for key, row in few.row_of.items() if POINTS[row]["max-num-seqs"] != 512})
+    search = opened(tmp_path, Strategy.RANDOM, few)
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/optuna.db")
+    study.enqueue_trial(params(512, 512))
+    proposal = search.ask()
+    assert isinstance(proposal, Proposal)
+    assert proposal.point["max-num-seqs"] != 512
+    assert [trial.state.name for trial in study.get_trials()] == ["FAIL", "RUNNING"]
+    assert "known rule" in study.get_trials()[0].user_attrs["reason"]
+
+
+def test_what_a_start_and_its_levels_took_is_kept_in_the_study(tmp_path: Path) -> None:
+    search = opened(tmp_path)
+    proposal = search.ask()
+    assert isinstance(proposal, Proposal)
+    search.tell(proposal.number, Finished(log_cost=-1.0, cost=0.4, start_s=81.0, levels_s=40.0, host="h"))
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/optuna.db")
+    assert known(study) == [Tried(proposal.point, -1.0, start_s=81.0, levels_s=40.0, host="h")]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"kind": "lowest_cost", "spare_replicas": 1}, {"kind": "lowest_cost"}, {"kind": "highest_goodput"}],
+)
+def test_a_value_of_the_study_is_read_back_as_the_capacity_it_was_made_of(changes: Params) -> None:
+    spec = service_spec()
+    tuning = spec.tuning.evolve(objective=spec.tuning.objective.model_validate(changes))
+    spec = spec.evolve(tuning=tuning)
+    value = smooth_cost(spec, 7.5, 2)
+    assert told_log_cost(spec, value, 2) == pytest.approx(log_cost(spec, 7.5, 2))
+    assert told_log_cost(spec, -abs(value) if value > 0 else abs(value), 2) is None

@@ -1,0 +1,110 @@
+"""The space searched when the user names none: the flags that decide capacity and cost, for a model on given GPUs.
+
+Which flags matter is from measurements on H200 (docs/search.md) and from vLLM's own tuning guide; a user's `space`
+replaces it flag by flag, and may name any other flag of the vLLM version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from controlplane.domain.engine import EngineConfig, FlagValue, canonical_flag
+from controlplane.domain.errors import InvalidInput
+from controlplane.domain.launch import without_emulator_flags
+from controlplane.domain.service import EngineOptions, Knob, ServiceSpec
+from controlplane.domain.workload import SyntheticWorkload
+from tuner.space.knobs.schema import KnobSchema, check_flags, knobs_of
+from tuner.space.space import Dimension, Requirement, Space, dimension_of
+from tuner.twin.gpus import Gpu, find_gpu
+from tuner.twin.shapes import ModelShape, load_shape
+
+_SEQS = (16, 32, 64, 128, 256, 512, 1024)
+_BATCHED_TOKENS = (512, 1024, 2048, 4096, 8192, 16384)
+_REQUIREMENTS = {
+    "long-prefill-token-threshold": Requirement(flag="enable-chunked-prefill", values=(True, None)),
+    "spec-tokens": Requirement(flag="spec-method", values=("ngram",)),
+}
+LOSSLESS: Mapping[str, tuple[FlagValue | None, ...]] = {
+    "quantization": (None,),
+    "kv-cache-dtype": (None, "auto", "bfloat16", "float16"),
+}
+"""Values of these flags that leave the outputs as they are; every other value is lossy."""
+
+
+def space_for(spec: ServiceSpec, baseline: EngineConfig) -> Space:
+    """Return the space of a service: the user's knobs, or the first tier; the baseline is always a point of it.
+
+    Raises InvalidInput for a flag or value the vLLM version does not know.
+    """
+    schema = knobs_of(spec.engine)
+    gpu = find_gpu(spec.gpus.type)
+    defaults = engine_defaults(schema, gpu)
+    knobs = spec.tuning.space or dict(_first_tier(spec, gpu))
+    dimensions = tuple(_dimension(flag, knob, defaults) for flag, knob in knobs.items())
+    space = Space(base=baseline, dimensions=dimensions).including(baseline)
+    check_flags(without_emulator_flags(baseline), spec.engine)
+    _check_choices(space, spec.engine)
+    return space
+
+
+def is_lossy(config: EngineConfig, reference: EngineConfig) -> bool:
+    """Say whether a config may answer differently from the reference (the baseline, taken as good)."""
+    return any(
+        config.flags.get(flag) not in (*lossless, reference.flags.get(flag)) for flag, lossless in LOSSLESS.items()
+    )
+
+
+def engine_defaults(schema: KnobSchema, gpu: Gpu) -> Mapping[str, FlagValue]:
+    """Return what the engine does when a flag is left out, by flag.
+
+    The batch limits are computed at start (vLLM's `EngineArgs.get_batch_defaults`, API server): 1024 sequences and
+    8192 tokens on GPUs of 70 GiB and more except A100, else 256 and 2048.
+    """
+    written = {name: flag.default for name, flag in schema.flags.items() if flag.default is not None}
+    computed: dict[str, FlagValue] = {
+        "max-num-seqs": 1024 if gpu.large_batch_defaults else 256,
+        "max-num-batched-tokens": 8192 if gpu.large_batch_defaults else 2048,
+        "enable-chunked-prefill": True,
+        "enable-prefix-caching": True,
+    }
+    return written | computed
+
+
+def _first_tier(spec: ServiceSpec, gpu: Gpu) -> Iterator[tuple[str, Knob]]:
+    shape = shape_of(spec)
+    if gpu.fp8_tflops is not None and (shape is None or shape.quantization is None):
+        yield "quantization", Knob(choices=(None, "fp8"))
+        yield "kv-cache-dtype", Knob(choices=("auto", "fp8"))
+    yield "max-num-seqs", Knob(choices=_SEQS)
+    yield "max-num-batched-tokens", Knob(choices=_BATCHED_TOKENS)
+    yield "tensor-parallel-size", Knob(choices=_tensor_parallel_sizes(shape, spec.gpus.count))
+    yield "gpu-memory-utilization", Knob(choices=(0.85, 0.92, 0.95))
+    yield "enable-chunked-prefill", Knob(choices=(True, False))
+    if isinstance(spec.workload, SyntheticWorkload) and spec.workload.shared_prefix_share > 0:
+        yield "enable-prefix-caching", Knob(choices=(True, False))
+
+
+def shape_of(spec: ServiceSpec) -> ModelShape | None:
+    """Return the model's shape, None when there is no config.json to read it from (a hub name)."""
+    try:
+        return load_shape(spec.model.path)
+    except InvalidInput:
+        return None
+
+
+def _tensor_parallel_sizes(shape: ModelShape | None, gpus: int) -> tuple[int, ...]:
+    sizes = [size for size in (1, 2, 4, 8) if size <= gpus]
+    return tuple(size for size in sizes if shape is None or shape.num_attention_heads % size == 0)
+
+
+def _dimension(flag: str, knob: Knob, defaults: Mapping[str, FlagValue]) -> Dimension:
+    name = canonical_flag(flag)
+    return dimension_of(name, knob, default=defaults.get(name)).evolve(requires=_REQUIREMENTS.get(name))
+
+
+def _check_choices(space: Space, engine: EngineOptions) -> None:
+    """Refuse every choice the engine would refuse, before anything is started."""
+    for dimension in space.dimensions:
+        for value in dimension.choices:
+            if value is not None:
+                check_flags(EngineConfig(flags={dimension.flag: value}), engine)

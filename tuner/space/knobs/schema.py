@@ -1,0 +1,200 @@
+"""Which flags a vLLM version knows, with their types, defaults and choices; and what to answer to a wrong one."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from controlplane.domain.base import Value
+from controlplane.domain.engine import EngineConfig, FlagValue, canonical_flag
+from controlplane.domain.errors import InvalidInput, unreadable
+from controlplane.domain.service import EngineOptions, describe
+from tuner.space.knobs.removed import removed_flags
+
+DEFAULT_VERSION = "0.26"
+UNKNOWN_VERSION = "0.0.0"  # of a help text that does not name its version
+_EXTRACT = "`fleetune knobs extract` makes a flag file of any vLLM; engine.flag_file points to it"
+
+
+class KnobType(StrEnum):
+    BOOL = "bool"  # `--flag` and `--no-flag`
+    SWITCH = "switch"  # `--flag` only
+    INT = "int"
+    FLOAT = "float"
+    STR = "str"
+    JSON = "json"
+
+
+class KnobFlag(Value):
+    """One flag of `vllm serve`. `choices` are the only values taken; `default` is what vLLM writes down itself."""
+
+    type: KnobType
+    default: Any = None
+    choices: tuple[str | int | float, ...] | None = None
+    suggestions: tuple[str | int | float, ...] | None = Field(
+        default=None, description="Known values of a flag that takes others too (plugins)."
+    )
+    group: str = Field(description="The vLLM config class the flag belongs to, e.g. SchedulerConfig.")
+    optional: bool = Field(default=False, description="None is a value: vLLM then decides itself.")
+    many: bool = Field(default=False, description="Takes several values.")
+    aliases: tuple[str, ...] = ()
+    human_int: bool = Field(default=False, description="Takes 1k, 2K, 1M as well as plain integers.")
+
+
+class KnobSchema(Value):
+    """All flags of one vLLM version by long name without dashes, e.g. `max-num-seqs`."""
+
+    version: str = Field(description="The exact version it was extracted from, e.g. 0.26.0.")
+    source: str = Field(description="How it was extracted.")
+    flags: Mapping[str, KnobFlag]
+
+    def find(self, name: str) -> KnobFlag | None:
+        """Return the flag with that long name or alias, None when this version has none."""
+        wanted = canonical_flag(name)
+        found = self.flags.get(wanted)
+        if found is not None:
+            return found
+        return next((flag for flag in self.flags.values() if wanted in flag.aliases), None)
+
+    def nearest(self, name: str) -> str | None:
+        """Return the known flag spelled most like `name`, None when nothing is close."""
+        matches = difflib.get_close_matches(canonical_flag(name), self.flags, n=1, cutoff=0.6)
+        return matches[0] if matches else None
+
+
+def shipped_versions() -> tuple[str, ...]:
+    """Return the versions (major.minor) whose schema ships with Fleetune, oldest first."""
+    names = (entry.name for entry in resources.files("tuner.space.knobs").iterdir())
+    found = (match.group(1) for name in names if (match := re.fullmatch(r"vllm-(\d+\.\d+)\.json", name)))
+    return tuple(sorted(found, key=_release))
+
+
+def knobs_of(engine: EngineOptions) -> KnobSchema:
+    """Return the flags of the engine: its own flag file's, else those that ship for its version.
+
+    Raises InvalidInput when no file fits the version, or its own cannot be read or is of another version.
+    """
+    if engine.flag_file is None:
+        return load_knobs(engine.version)
+    schema = _read(Path(engine.flag_file))
+    known = schema.version != UNKNOWN_VERSION
+    if known and engine.version is not None and _release(engine.version) != _release(schema.version):
+        raise InvalidInput(
+            f"the flag file {engine.flag_file} is of another vLLM",
+            why=f"it was made from {schema.version}, engine.version is {engine.version}",
+        )
+    return schema
+
+
+@cache
+def load_knobs(version: str | None = None) -> KnobSchema:
+    """Return the schema of a vLLM version ('0.26', '0.26.0', '0.26.1+cu130'); None is the default version.
+
+    A version between two shipped ones gets the older file. Raises InvalidInput when it is older or newer than all.
+    """
+    wanted, shipped = _release(version or DEFAULT_VERSION), shipped_versions()
+    fitting = [known for known in shipped if _release(known) <= wanted]
+    if not fitting or wanted > _release(shipped[-1]):
+        raise InvalidInput(
+            f"the flags of vLLM {version} are not known",
+            why=f"it is {'newer' if fitting else 'older'} than every flag file that ships",
+            allowed=f"engine.version from {shipped[0]} to {shipped[-1]}; {_EXTRACT}",
+        )
+    text = (resources.files("tuner.space.knobs") / f"vllm-{fitting[-1]}.json").read_text()
+    return KnobSchema.model_validate(json.loads(text))
+
+
+def check_flags(config: EngineConfig, engine: EngineOptions) -> None:
+    """Refuse flags the engine's version does not know and values they cannot take.
+
+    Raises InvalidInput naming every wrong flag, with the nearest valid name or the allowed values.
+    """
+    schema = knobs_of(engine)
+    problems = [problem for name, value in config.flags.items() if (problem := _problem(schema, name, value))]
+    if problems:
+        asked = engine.version or schema.version
+        stand_in = _release(asked) != _release(schema.version) and schema.version != UNKNOWN_VERSION
+        raise InvalidInput(
+            f"vLLM {asked if stand_in else schema.version} cannot be started like this",
+            why="; ".join(problems),
+            allowed=f"the flags of {schema.version}, the nearest earlier file that ships; {_EXTRACT}"
+            if stand_in
+            else "",
+        )
+
+
+def _read(path: Path) -> KnobSchema:
+    try:
+        return KnobSchema.model_validate_json(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"cannot read the flag file {path}", why=unreadable(error), allowed=_EXTRACT) from error
+    except ValidationError as error:
+        raise InvalidInput(f"{path} is no flag file", why=describe(error), allowed=_EXTRACT) from error
+
+
+def _problem(schema: KnobSchema, name: str, value: FlagValue) -> str | None:
+    flag = schema.find(name)
+    if flag is None:
+        return _unknown(schema, name)
+    if flag.choices is not None and value not in flag.choices:
+        return f"--{name}={value} is not one of {', '.join(map(str, flag.choices))}"
+    if not _fits(flag, value):
+        return f"--{name}={value} is not of type {flag.type.value}"
+    return None
+
+
+def _unknown(schema: KnobSchema, name: str) -> str:
+    removed = removed_flags().get(canonical_flag(name))
+    if removed is not None and _release(removed.lacks) <= _release(schema.version):
+        return f"--{name} {removed}"
+    elsewhere = [known for known in shipped_versions() if load_knobs(known).find(name) is not None]
+    nearest = schema.nearest(name)
+    known_in = f" (known in {', '.join(elsewhere)})" if elsewhere else ""
+    hint = f", did you mean --{nearest}?" if nearest else ""
+    return f"there is no --{name}{known_in}{hint}"
+
+
+def _fits(flag: KnobFlag, value: FlagValue) -> bool:
+    match flag.type:
+        case KnobType.BOOL:
+            return isinstance(value, bool) or (flag.optional and isinstance(value, str))
+        case KnobType.SWITCH:
+            return value is True
+        case KnobType.INT:
+            return _is_integer(flag, value)
+        case KnobType.FLOAT:
+            return not isinstance(value, bool) and _parses(float, value)
+        case KnobType.STR | KnobType.JSON:
+            return not isinstance(value, bool)
+
+
+def _is_integer(flag: KnobFlag, value: FlagValue) -> bool:
+    if isinstance(value, bool):
+        return False
+    if isinstance(value, str) and (flag.many or flag.human_int):
+        return value == "auto" or all(re.fullmatch(r"-?\d+(\.\d+)?[kKmMgGtT]?", part) for part in value.split())
+    return _parses(int, value) and float(value) == int(value)
+
+
+def _parses(kind: type[int] | type[float], value: FlagValue) -> bool:
+    try:
+        kind(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _release(version: str) -> tuple[int, int]:
+    match = re.match(r"v?(\d+)\.(\d+)", version)
+    if match is None:
+        raise InvalidInput(f"'{version}' is no vLLM version", allowed="e.g. 0.26.0")
+    return int(match.group(1)), int(match.group(2))
