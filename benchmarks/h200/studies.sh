@@ -1,11 +1,12 @@
 #!/bin/bash
-# Two whole studies of a real vLLM on two H200s, one after the other: Azure's conversation trace, then its code trace.
-# Each is a baseline, at least three further configurations and the confirmation: about 9 minutes of wall clock, two
+# Whole studies of a real vLLM on two H200s, one after the other: of the services examples/h200/NAME.yaml.
+# Each is a baseline, at least three further configurations and the confirmation: 9 to 17 minutes of wall clock, two
 # engines at a time. A study that a time limit cut is gone on with by the next call: its state lies in $STATE.
-# Usage: studies.sh FOLDER (results) [conv|code ...]; from the project's root, vLLM and the dependencies in $SITE.
+# Usage: studies.sh FOLDER (results) [NAME ...] (conv-8b code-8b); from the project's root, vLLM and the dependencies in $SITE.
 set -u
 OUT=$1
 shift
+NAMES=${*:-conv-8b code-8b}
 STATE=${STATE:-/tmp/fleetune-h200}
 LIMIT_S=${LIMIT_S:-550}  # of this call: what is there then is copied to FOLDER, and the studies can be gone on with
 END=$((SECONDS + LIMIT_S))
@@ -18,22 +19,23 @@ is_over() {
 }
 
 study() {
-    local name=$1 resume=() left=$((END - SECONDS))
+    local name=$1 service resume=() left=$((END - SECONDS))
     [ -e "$STATE/$name.json" ] && say "$name is done" && return
     [ "$left" -lt 30 ] && say "no time left for $name" && return
     [ -s "$STATE/$name.id" ] && resume=(--resume "$(cat "$STATE/$name.id")")
     say "$name begins ${resume[*]}"
-    timeout --signal=INT --kill-after=25 "$left" fleetune tune -f "examples/h200/$name-8b.yaml" --workers 2 --gpus 2 \
+    timeout --signal=INT --kill-after=25 "$left" fleetune tune -f "examples/h200/$name.yaml" --workers 2 --gpus 2 \
         --data-dir "$STATE/$name" --json "$STATE/$name.part.json" "${resume[@]}" >> "$STATE/$name.log" 2>&1
     local ended=$?
-    grep -o -m 1 "study $name-[0-9]*" "$STATE/$name.log" | cut -d' ' -f2 > "$STATE/$name.id"
+    service=$(sed -n 's/^name: //p' "examples/h200/$name.yaml")
+    grep -o -m 1 "study $service-[0-9]*" "$STATE/$name.log" | cut -d' ' -f2 > "$STATE/$name.id"
     is_over "$STATE/$name.part.json" && mv "$STATE/$name.part.json" "$STATE/$name.json"
     say "$name ended: $ended"
 }
 
 keep() {
     cp "$STATE"/*.json "$STATE"/*.log "$OUT"/ 2> /dev/null
-    for name in conv code; do
+    for name in $NAMES; do
         [ -e "$STATE/$name/fleetune.db" ] || continue
         mkdir -p "$OUT/$name"
         rm -f "$OUT/$name/fleetune.db"
@@ -47,5 +49,5 @@ keep() {
 }
 
 say "begin"
-for name in ${*:-conv code}; do study "$name"; done
+for name in $NAMES; do study "$name"; done
 keep

@@ -49,6 +49,19 @@ SHAPES = {
         "num_attention_heads": 64,
         "tie_word_embeddings": False,
     },
+    "qwen2.5-7b": {
+        "architectures": ["Qwen2ForCausalLM"],
+        "model_type": "qwen2",
+        "hidden_size": 3584,
+        "intermediate_size": 18944,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+        "vocab_size": 152064,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1000000.0,
+        "tie_word_embeddings": False,
+    },
 }
 TOKENIZER_CONFIG = {
     "tokenizer_class": "PreTrainedTokenizerFast",
@@ -63,11 +76,11 @@ TOKENIZER_CONFIG = {
 def main(name: str, folder: str) -> None:
     out = pathlib.Path(folder)
     out.mkdir(parents=True, exist_ok=True)
-    config = SHARED | SHAPES[name]
+    config: dict[str, object] = {**SHARED, **SHAPES[name]}
     (out / "config.json").write_text(json.dumps(config, indent=1))
     (out / "generation_config.json").write_text(json.dumps({"bos_token_id": 0, "eos_token_id": 1}))
     (out / "tokenizer_config.json").write_text(json.dumps(TOKENIZER_CONFIG))
-    _tokenizer(SHARED["vocab_size"]).save(str(out / "tokenizer.json"))
+    _tokenizer(config["vocab_size"]).save(str(out / "tokenizer.json"))
 
 
 def _tokenizer(size: object) -> Tokenizer:
