@@ -1,4 +1,8 @@
-"""Builds the adapters and gives them to the use cases: the only module that knows both."""
+"""Builds the adapters and gives them to the use cases: the only module that knows both.
+
+What only some processes need is imported where it is built: Locust's runner, Optuna, scipy and the compiled twin are
+200 MiB and three seconds that the command line, the api and the controller do without.
+"""
 
 from __future__ import annotations
 
@@ -10,30 +14,25 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-
-from fastapi import FastAPI
+from typing import TYPE_CHECKING
 
 from controlplane.adapters.fleet_processes.devices import nvidia_gpus
 from controlplane.adapters.fleet_processes.fleet import FleetProcesses
-from controlplane.adapters.gateway.opener import GatewayProcesses
 from controlplane.adapters.gateway.records_spool import SpooledRecords
 from controlplane.adapters.gateway.traffic import GatewayTraffic, running_gateways
-from controlplane.adapters.loadtester_locust import LocustLoadTester
-from controlplane.adapters.quality_openai import OpenAiQualityProbe
 from controlplane.adapters.store_sql.store import SqlStore
 from controlplane.adapters.store_sql.store import open_store as open_sql
-from controlplane.api.app import create_app
-from controlplane.api.context import LOOPBACK
 from controlplane.domain.base import StudyId
 from controlplane.domain.fleet import EngineState
 from controlplane.ports import Clock, Fleet, LoadTester, Store
-from controlplane.services.controller.reconcile import Controller
 from controlplane.services.keys import list_keys
-from controlplane.services.replays.run_replay import ReplayRunner
-from controlplane.services.studies.manage import create_study
-from controlplane.services.studies.run_study import StudyProgress, StudyRunner
-from controlplane.services.studies.trial_engine import Interrupted
 from controlplane.settings import Settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from controlplane.services.replays.run_replay import ReplayRunner
+    from controlplane.services.studies.run_study import StudyProgress, StudyRunner
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +67,9 @@ def has_keys(store: Store) -> bool:
 
 def build_app(settings: Settings, *, caller: str | None = None) -> FastAPI:
     """Return the API. With `caller` every request is that trusted actor's: for calls from inside this process."""
+    from controlplane.api.app import create_app
+    from controlplane.api.context import LOOPBACK
+
     return create_app(
         store=open_store(settings),
         records=SpooledRecords(settings.data_dir),
@@ -80,6 +82,9 @@ def build_app(settings: Settings, *, caller: str | None = None) -> FastAPI:
 
 def controller_pass(settings: Settings) -> Callable[[], bool]:
     """Return one pass of the controller; it always waits for the next tick."""
+    from controlplane.services.controller.reconcile import Controller
+    from controlplane.services.studies.manage import create_study
+
     controller = Controller(
         store=open_store(settings),
         fleet=open_fleet(settings),
@@ -104,6 +109,8 @@ def worker_identity(name: str) -> str:
 
 def worker_pass(settings: Settings, name: str, stop: threading.Event) -> Callable[[], bool]:
     """Return one pass of a tuner worker: run the next replay, else run or help a study, until `stop` is set."""
+    from controlplane.adapters.loadtester_locust import LocustLoadTester
+
     tester = LocustLoadTester()
     replays = replay_runner(settings, name, tester, should_stop=stop.is_set)
     studies = study_runner(settings, name, should_stop=stop.is_set, load_tester=tester)
@@ -114,6 +121,8 @@ def replay_runner(
     settings: Settings, name: str, load_tester: LoadTester, *, should_stop: Callable[[], bool]
 ) -> ReplayRunner:
     """Return a runner of due replays on this host's engines."""
+    from controlplane.services.replays.run_replay import ReplayRunner
+
     return ReplayRunner(
         store=open_store(settings),
         fleet=open_fleet(settings),
@@ -141,6 +150,11 @@ def study_runner(
     load_tester: LoadTester | None = None,
 ) -> StudyRunner:
     """Return a runner of studies on this host's engines."""
+    from controlplane.adapters.gateway.opener import GatewayProcesses
+    from controlplane.adapters.loadtester_locust import LocustLoadTester
+    from controlplane.adapters.quality_openai import OpenAiQualityProbe
+    from controlplane.services.studies.run_study import StudyRunner
+
     store = open_store(settings)
     return StudyRunner(
         store=store,
@@ -159,6 +173,7 @@ def study_runner(
 
 def _until(should_stop: Callable[[], bool], show: Callable[[StudyProgress], None]) -> Callable[[StudyProgress], None]:
     """Return `show` that lets go of the study when asked to stop: progress is told several times a second."""
+    from controlplane.services.studies.trial_engine import Interrupted
 
     def told(progress: StudyProgress) -> None:
         if should_stop():

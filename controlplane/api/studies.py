@@ -15,7 +15,6 @@ from controlplane.domain.importance import Importance
 from controlplane.domain.study import Study, Trial
 from controlplane.ports import Store
 from controlplane.services.studies import manage as studies
-from tuner.answer.importance import importances
 
 router = APIRouter(prefix="/studies", tags=["studies"])
 
@@ -59,6 +58,8 @@ def list_trials(study_id: StudyId, ctx: Ctx, _: Actor) -> Page[Trial]:
 def list_importance(study_id: StudyId, ctx: Ctx, _: Actor) -> Page[Importance]:
     """Largest effect first; empty while too few trials were measured to tell flags apart."""
     study = ctx.store.get_study(study_id).value
+    from tuner.answer.importance import importances  # numpy and the search's regressions, only where asked for
+
     found = importances(study.spec, [each.value for each in ctx.store.list_trials(study_id)])
     return Page(items=found, limit=len(found))
 

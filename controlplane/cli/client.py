@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from controlplane import settings as installation
-from controlplane import wiring
 from controlplane.domain.errors import Conflict, FleetuneError, InvalidInput, NotFound, Refused, Unavailable
 
 TIMEOUT_S = 30.0
+Sender = Callable[[str, str, Mapping[str, Any]], httpx.Response]
 ERRORS: dict[int, type[FleetuneError]] = {401: Refused, 403: Refused, 404: NotFound, 409: Conflict, 503: Unavailable}
 
 
@@ -22,7 +21,7 @@ class ApiClient:
     def __init__(self, *, url: str | None, key: str | None, data_dir: Path) -> None:
         self._base = url.rstrip("/") if url else "http://in-process"
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._transport = None if url else _in_process(data_dir)
+        self._send: Sender = _over_http if url else _in_process(data_dir)
 
     def get(self, path: str, **params: Any) -> Any:
         """Return the JSON of a GET; parameters that are None are left out."""
@@ -35,24 +34,35 @@ class ApiClient:
         return self._call("DELETE", path)
 
     def _call(self, method: str, path: str, **options: Any) -> Any:
-        response = asyncio.run(self._send(method, path, **options))
+        asked = options | {"headers": self._headers, "timeout": TIMEOUT_S}
+        try:
+            response = self._send(method, f"{self._base}/api/v1{path}", asked)
+        except httpx.HTTPError as error:
+            raise Unavailable(f"no answer from {self._base}", why=str(error) or type(error).__name__) from error
         if response.is_error:
             raise _error(response)
         return response.json() if response.content else None
 
-    async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        async with httpx.AsyncClient(
-            base_url=f"{self._base}/api/v1", headers=self._headers, transport=self._transport, timeout=TIMEOUT_S
-        ) as client:
-            try:
-                return await client.request(method, path, **options)
-            except httpx.HTTPError as error:
-                raise Unavailable(f"no answer from {self._base}", why=str(error) or type(error).__name__) from error
+
+def _over_http(method: str, url: str, options: Mapping[str, Any]) -> httpx.Response:
+    return httpx.request(method, url, **options)
 
 
-def _in_process(data_dir: Path) -> httpx.AsyncBaseTransport:
+def _in_process(data_dir: Path) -> Sender:
+    """Return calls of an app of our own on the data folder, which needs no server, and no key: who reads it may act."""
+    import asyncio
+
+    from controlplane import settings as installation
+    from controlplane import wiring
+
     app = wiring.build_app(installation.load(data_dir.resolve()), caller="cli")
-    return httpx.ASGITransport(app=app, raise_app_exceptions=False)
+
+    async def ask(method: str, url: str, options: Mapping[str, Any]) -> httpx.Response:
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport) as client:
+            return await client.request(method, url, **options)
+
+    return lambda method, url, options: asyncio.run(ask(method, url, options))
 
 
 def _error(response: httpx.Response) -> FleetuneError:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
 import typer
-from pydantic import ValidationError
 
 from controlplane.domain.errors import ExperimentFailed, FleetuneError
-from controlplane.domain.service import describe
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,10 +29,23 @@ def plain_errors(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         except FleetuneError as error:
             raise _ended(str(error), exit_code(error)) from error
-        except ValidationError as error:  # an option's value that a domain value refuses
-            raise _ended(describe(error), 2) from error
+        except ValueError as error:
+            message = _refused_value(error)
+            if message is None:
+                raise
+            raise _ended(message, 2) from error
 
     return guarded
+
+
+def _refused_value(error: ValueError) -> str | None:
+    """Return what a domain value says of an option it refuses; None for any other error."""
+    pydantic = sys.modules.get("pydantic")  # importing it is a sixth of what a command may cost
+    if pydantic is None or not isinstance(error, pydantic.ValidationError):
+        return None
+    from controlplane.domain.service import describe
+
+    return describe(error)
 
 
 def _ended(message: str, code: int) -> typer.Exit:

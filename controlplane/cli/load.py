@@ -19,6 +19,7 @@ from controlplane.cli.load_target import require_listener, with_context
 from controlplane.cli.load_upload import upload
 from controlplane.cli.tables.load import print_comparison, print_report, print_selfcheck
 from controlplane.cli.tables.show import as_json
+from controlplane.cli.top_up import top_up
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.report import LoadTestReport, Validity
 from controlplane.domain.workload import TraceWorkload
@@ -127,6 +128,7 @@ def compare_command(
 
 
 app.command("upload")(upload)
+app.command("top-up")(top_up)
 
 
 @app.command("profiles")

@@ -1,49 +1,55 @@
-"""`fleetune`: one command, a sub-command per task and per noun."""
+"""`fleetune`: one command, a sub-command per task and per noun, each imported when it is called."""
 
 from __future__ import annotations
 
 import typer
 
-from controlplane.cli import bench, commands, demo, knobs, load, replays, report, schedules, top_up, trace, tune, twin
-from controlplane.cli.installation import down, processes, up
-from controlplane.cli.tables.show import as_json
-from controlplane.domain.service import ServiceSpec
+from controlplane.cli.lazy import Lazy, LazyGroup
+
+_HERE = "controlplane.cli"
+COMMANDS = (
+    Lazy("up", f"{_HERE}.installation.up:up", "Run the control plane until Ctrl-C."),
+    Lazy("down", f"{_HERE}.installation.down:down", "Stop the control plane and its engines."),
+    Lazy("tune", f"{_HERE}.tune:tune", "Search the cheapest configuration that meets the SLOs, and prove it."),
+    Lazy("demo", f"{_HERE}.demo:demo", "The whole loop on emulated GPUs. No GPU needed."),
+    Lazy("report", f"{_HERE}.report:report", "Write a study as one self-contained HTML page."),
+    Lazy("predict", f"{_HERE}.twin:predict", "Print what the twin expects: latencies, capacity, replicas and cost."),
+    Lazy("calibrate", f"{_HERE}.twin:calibrate", "Probe a live engine for at most 90 s and fit a twin to it."),
+    Lazy("schema", f"{_HERE}.schema:schema", "Print the JSON Schema of service.yaml."),
+    Lazy("service", f"{_HERE}.commands:service", "Served models."),
+    Lazy("study", f"{_HERE}.commands:study", "Searches over engine configurations."),
+    Lazy("trial", f"{_HERE}.commands:trial", "Configurations tried within a study."),
+    Lazy("recommendation", f"{_HERE}.commands:recommendation", "What finished studies recommend."),
+    Lazy("rollout", f"{_HERE}.commands:rollout", "Attempts to make a revision stable."),
+    Lazy("fleet", f"{_HERE}.commands:fleet", "Engines and GPUs."),
+    Lazy("schedule", f"{_HERE}.schedules:app", "Jobs at times, e.g. 're-tune every Sunday 02:00'."),
+    Lazy("replay", f"{_HERE}.replays:app", "Scheduled replays: one load test again and again."),
+    Lazy("event", f"{_HERE}.commands:event", "The audit: who did what, why and when."),
+    Lazy("key", f"{_HERE}.commands:key", "API keys."),
+    Lazy("load", f"{_HERE}.load:app", "Load-test any OpenAI-compatible endpoint."),
+    Lazy("twin", f"{_HERE}.twin:app", "The digital twin: fit it, and hold it against measurements."),
+    Lazy("knobs", f"{_HERE}.knobs:app", "The flags `vllm serve` knows, per version."),
+    Lazy("trace", f"{_HERE}.trace:app", "Traces: recorded arrivals and lengths, never text."),
+    Lazy("bench", f"{_HERE}.bench:app", "Fleetune's own measurements, from a checkout."),
+    Lazy("process", f"{_HERE}.installation.processes:app", "Entry points of the supervised processes.", hidden=True),
+)
+
+
+class _Fleetune(LazyGroup):
+    lazy = COMMANDS
+
 
 app = typer.Typer(
+    cls=_Fleetune,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Benchmark-driven autotuning control plane for vLLM fleets.",
 )
-app.command("up")(up.up)
-app.command("down")(down.down)
-app.command("tune")(tune.tune)
-app.command("demo")(demo.demo)
-app.command("report")(report.report)
-app.command("predict")(twin.predict)
-app.command("calibrate")(twin.calibrate)
-app.add_typer(commands.service, name="service")
-app.add_typer(commands.study, name="study")
-app.add_typer(commands.trial, name="trial")
-app.add_typer(commands.recommendation, name="recommendation")
-app.add_typer(commands.rollout, name="rollout")
-app.add_typer(commands.fleet, name="fleet")
-app.add_typer(schedules.app, name="schedule")
-app.add_typer(replays.app, name="replay")
-app.add_typer(commands.event, name="event")
-app.add_typer(commands.key, name="key")
-load.app.command("top-up")(top_up.top_up)
-app.add_typer(load.app, name="load")
-app.add_typer(twin.app, name="twin")
-app.add_typer(knobs.app, name="knobs")
-app.add_typer(trace.app, name="trace")
-app.add_typer(bench.app, name="bench")
-app.add_typer(processes.app, name="process")
 
 
-@app.command("schema")
-def schema() -> None:
-    """Print the JSON Schema of service.yaml."""
-    as_json(ServiceSpec.model_json_schema())
+@app.callback()
+def _fleetune() -> None:
+    """Benchmark-driven autotuning control plane for vLLM fleets."""
 
 
 def main() -> None:

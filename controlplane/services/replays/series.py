@@ -13,7 +13,6 @@ from controlplane.domain.base import RevisionId, ServiceName, Value
 from controlplane.domain.event import Event
 from controlplane.domain.report import Distribution, LoadTestReport, Percentile, Validity
 from controlplane.ports import Clock, LoadRequest, LoadTester, RecordSource, Store, Watch
-from loadtests.measure.intervals import ratio_interval
 
 _PREFIX, _WORSE = "replay.", ".worse"
 _COMPARED = (("ttft_ms", "TTFT"), ("tpot_ms", "TPOT"), ("e2e_ms", "E2E"))
@@ -164,6 +163,8 @@ def _worse(name: str, before: Percentile, after: Percentile, margin: float) -> s
 
 
 def _more_errors(baseline: LoadTestReport, latest: LoadTestReport) -> str | None:
+    from loadtests.measure.intervals import ratio_interval  # scipy: the api only lists replays
+
     _, most_before = ratio_interval(baseline.errors, baseline.requests)
     fewest_now, _ = ratio_interval(latest.errors, latest.requests)
     if fewest_now <= most_before:

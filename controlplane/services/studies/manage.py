@@ -19,10 +19,6 @@ from controlplane.domain.study import STUDY_FINAL, EarlierCapacity, Study, Study
 from controlplane.ports import Store
 from controlplane.services.rollouts.manage import start_rollout
 from controlplane.services.studies.quality_gate import prompts_of
-from controlplane.services.studies.search import check_baseline, feasible_points
-from tuner.answer.policy import MIN_STARTS
-from tuner.search.search import check_strategy
-from tuner.space.first_tier import shape_of, space_for
 
 _ACTIONS = {
     StudyState.PAUSED: "study.paused",
@@ -72,6 +68,11 @@ def create_study(
 
 def check_study(spec: ServiceSpec, baseline: EngineConfig) -> None:
     """Refuse what can be known to be hopeless before a GPU is spent. Raises InvalidInput."""
+    # Optuna, scipy and the compiled twin: where a study is made, not in every process that lists them
+    from controlplane.services.studies.search import check_baseline, feasible_points
+    from tuner.search.search import check_strategy
+    from tuner.space.first_tier import shape_of, space_for
+
     _check_budget(spec, baseline)
     ceiling = spec.slos.max_usd_per_hour
     if ceiling is not None and ceiling < spec.gpus.price_usd_per_gpu_hour:
@@ -90,6 +91,8 @@ def check_study(spec: ServiceSpec, baseline: EngineConfig) -> None:
 
 def _check_budget(spec: ServiceSpec, baseline: EngineConfig) -> None:
     """Refuse a budget that cannot hold baseline, one candidate and the confirmation, however short they turn out."""
+    from tuner.answer.policy import MIN_STARTS  # brings the search along
+
     budget, levels = spec.tuning.budget, spec.tuning.levels
     needed = "baseline, one candidate, and both again to confirm what was found"
     if budget.engine_starts < MIN_STARTS:

@@ -1,0 +1,98 @@
+"""What the command line and the long-running processes do without: an import costs every start of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from controlplane.cli.lazy import Lazy, load
+from controlplane.cli.main import COMMANDS
+
+HEAVY = {"scipy", "pandas", "plotly", "optuna", "sqlalchemy", "numba", "streamlit", "locust", "fastapi", "alembic"}
+HEAVY_FOR_SERVERS = HEAVY - {"sqlalchemy", "alembic", "fastapi"} | {"tokenizers", "kubernetes"}
+
+SAY_MODULES = "print('MODULES', *sorted({name.partition('.')[0] for name in sys.modules}))"
+COMMAND = f"""
+import sys
+from controlplane.cli.main import app
+try:
+    app(sys.argv[1:])
+except SystemExit as ended:
+    assert not ended.code, ended.code
+{SAY_MODULES}
+"""
+API = f"""
+import sys
+from pathlib import Path
+from controlplane import wiring
+from controlplane.settings import Settings
+wiring.build_app(Settings(data_dir=Path(sys.argv[1])))
+{SAY_MODULES}
+"""
+CONTROLLER = f"""
+import sys
+from pathlib import Path
+from controlplane import wiring
+from controlplane.settings import Settings
+wiring.controller_pass(Settings(data_dir=Path(sys.argv[1])))()
+{SAY_MODULES}
+"""
+
+
+class _Empty(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = json.dumps({"items": [], "engines": [], "free_gpus": [], "limit": 1}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), _Empty) as listening:
+        thread = threading.Thread(target=listening.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.server_port}"
+        listening.shutdown()
+        thread.join()
+
+
+def imported(script: str, *args: str) -> set[str]:
+    done = subprocess.run([sys.executable, "-c", script, *args], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split()[1:])
+
+
+@pytest.mark.parametrize("asked", ["--help", "study --help", "rollout start --help"])
+def test_help_imports_nothing_heavy(asked: str) -> None:
+    assert not imported(COMMAND, *asked.split()) & HEAVY
+
+
+@pytest.mark.parametrize("noun", ["study", "service", "rollout", "fleet", "schedule", "event"])
+def test_a_list_from_a_server_imports_nothing_heavy(noun: str, server: str) -> None:
+    assert not imported(COMMAND, noun, "list", "--api", server) & HEAVY
+
+
+@pytest.mark.parametrize("script", [API, CONTROLLER], ids=["api", "controller"])
+def test_a_server_of_lists_and_passes_imports_no_search_no_twin_and_no_load_generator(
+    script: str, tmp_path: Path
+) -> None:
+    assert not imported(script, str(tmp_path)) & HEAVY_FOR_SERVERS
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=[each.name for each in COMMANDS])
+def test_every_listed_command_is_there_and_says_what_it_is_for(command: Lazy) -> None:
+    found = load(command)
+    assert (found.name, bool(found.help), bool(command.help)) == (command.name, True, True)
