@@ -15,6 +15,7 @@ COMMANDS = (
     Lazy("report", f"{_HERE}.report:report", "Write a study as one self-contained HTML page."),
     Lazy("predict", f"{_HERE}.twin:predict", "Print what the twin expects: latencies, capacity, replicas and cost."),
     Lazy("calibrate", f"{_HERE}.twin:calibrate", "Probe a live engine for at most 90 s and fit a twin to it."),
+    Lazy("render", f"{_HERE}.render:render", "Print a revision as Kubernetes manifests, for GitOps."),
     Lazy("schema", f"{_HERE}.schema:schema", "Print the JSON Schema of service.yaml."),
     Lazy("service", f"{_HERE}.commands:service", "Served models."),
     Lazy("study", f"{_HERE}.commands:study", "Searches over engine configurations."),

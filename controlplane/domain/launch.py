@@ -38,6 +38,21 @@ def engine_spec(
     )
 
 
+DRAIN_ON_TERM_S = 30
+"""vLLM's `--shutdown-timeout` is 0 by default, which cuts streams at SIGTERM; engines here get this unless they say."""
+
+
+def serve_arguments(spec: EngineSpec) -> tuple[str, ...]:
+    """Return an engine's flags as arguments, its served name first; where it listens is not among them."""
+    drain = () if "shutdown-timeout" in spec.config.flags else (f"--shutdown-timeout={DRAIN_ON_TERM_S}",)
+    return (f"--served-model-name={spec.served_name}", *drain, *spec.config.to_args())
+
+
+def shutdown_timeout_s(config: EngineConfig) -> int:
+    """Return how many seconds an engine with these flags takes at most to finish after SIGTERM."""
+    return int(config.flags.get("shutdown-timeout", DRAIN_ON_TERM_S))
+
+
 def without_emulator_flags(config: EngineConfig) -> EngineConfig:
     """Return the flags a vLLM would be given too."""
     return EngineConfig(flags={n: v for n, v in config.flags.items() if not n.startswith(EMULATOR_PREFIX)})

@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from controlplane.domain.base import ServiceName, Value
+from controlplane.domain.cluster import ClusterOptions
 from controlplane.domain.engine import EngineConfig, EngineKind, FlagValue
 from controlplane.domain.errors import InvalidInput, unreadable
 from controlplane.domain.hardware import GpuPool
@@ -230,6 +231,7 @@ class ServiceSpec(Value):
     tuning: TuningOptions = TuningOptions()
     rollout: RolloutOptions = RolloutOptions()
     gateway: GatewayOptions = GatewayOptions()
+    kubernetes: ClusterOptions | None = Field(default=None, description="Only for `fleetune render`.")
     schedules: tuple[ScheduleSpec, ...] = ()
     initial_replicas: int = Field(default=1, ge=0, description="Replicas of the base flags when nothing serves yet.")
 

@@ -13,14 +13,12 @@ from controlplane.adapters.fleet_processes.host import MARK
 from controlplane.domain.engine import EngineKind
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.fleet import EngineSpec
-
-DRAIN_ON_TERM_S = 30
-"""vLLM's `--shutdown-timeout` is 0 by default, which cuts streams at SIGTERM; engines here get this unless they say."""
+from controlplane.domain.launch import serve_arguments
 
 
 def command_line(spec: EngineSpec, *, host: str, port: int) -> tuple[str, ...]:
     """Return the words to run. Raises InvalidInput when a template is wrong or the program is not installed."""
-    args = _arguments(spec)
+    args = serve_arguments(spec)
     if spec.command is not None:
         return _filled(spec.command, spec, host, port, args)
     where = ("--host", host, "--port", str(port))
@@ -52,12 +50,6 @@ def api_key(spec: EngineSpec) -> str | None:
     """Return the key the engine asks its clients for, None when it asks for none."""
     key = spec.config.flags.get("api-key", spec.env.get("VLLM_API_KEY"))
     return None if key is None else str(key).split()[0]
-
-
-def _arguments(spec: EngineSpec) -> tuple[str, ...]:
-    flags = spec.config.to_args()
-    drain = () if "shutdown-timeout" in spec.config.flags else (f"--shutdown-timeout={DRAIN_ON_TERM_S}",)
-    return (f"--served-model-name={spec.served_name}", *drain, *flags)
 
 
 def _filled(template: Sequence[str], spec: EngineSpec, host: str, port: int, args: Sequence[str]) -> tuple[str, ...]:

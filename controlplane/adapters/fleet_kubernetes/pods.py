@@ -1,0 +1,171 @@
+"""The pod of one replica: one engine container that starts, drains and is looked at as vLLM needs it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from kubernetes import client
+
+from controlplane.domain.cluster import ClusterOptions, ModelCache
+from controlplane.domain.engine import EngineKind
+from controlplane.domain.errors import InvalidInput
+from controlplane.domain.fleet import EngineSpec
+from controlplane.domain.launch import serve_arguments, shutdown_timeout_s
+
+PORT = 8000
+_USER = 2000
+_PROBE_EVERY_S = 5
+_SLACK_S = 30  # between the engine's own shutdown time-out and the cluster's SIGKILL
+_WRITABLE = "/scratch"
+
+_WAIT_FOR_REQUESTS = """\
+import sys, time, urllib.request
+COUNTS = "vllm:num_requests_running", "vllm:num_requests_waiting"
+url, until = sys.argv[1], time.monotonic() + float(sys.argv[2])
+while time.monotonic() < until:
+    lines = urllib.request.urlopen(url, timeout=5).read().decode().splitlines()
+    if not sum(float(line.split()[-1]) for line in lines if line.split("{")[0].split(" ")[0] in COUNTS):
+        break
+    time.sleep(1)
+"""
+"""Runs in the engine's image before SIGTERM: until nothing is in flight, or for so many seconds."""
+
+
+def pod_template(engine: EngineSpec, cluster: ClusterOptions, labels: Mapping[str, str]) -> client.V1PodTemplateSpec:
+    """Return the template of a replica's pods. Raises InvalidInput when one node cannot hold a replica."""
+    if engine.gpus > cluster.gpus_per_node:
+        raise InvalidInput(
+            f"a replica on {engine.gpus} GPUs does not fit on a node of {cluster.gpus_per_node}",
+            why="a replica over several nodes needs a LeaderWorkerSet, which is not rendered",
+            allowed=f"tensor-parallel-size x pipeline-parallel-size up to {cluster.gpus_per_node}",
+        )
+    return client.V1PodTemplateSpec(
+        metadata=client.V1ObjectMeta(labels=dict(labels)),
+        spec=client.V1PodSpec(
+            containers=[_container(engine, cluster)],
+            volumes=_volumes(cluster),
+            node_selector=dict(cluster.node_selector) or None,
+            tolerations=[client.V1Toleration(key=cluster.gpu_resource, operator="Exists", effect="NoSchedule")],
+            topology_spread_constraints=[_spread(labels)],
+            priority_class_name=cluster.priority_class,
+            automount_service_account_token=False,
+            termination_grace_period_seconds=cluster.drain_s + shutdown_timeout_s(engine.config) + _SLACK_S,
+            security_context=client.V1PodSecurityContext(
+                run_as_non_root=True,
+                run_as_user=_USER,
+                run_as_group=_USER,
+                fs_group=_USER,
+                seccomp_profile=client.V1SeccompProfile(type="RuntimeDefault"),
+            ),
+        ),
+    )
+
+
+def _container(engine: EngineSpec, cluster: ClusterOptions) -> client.V1Container:
+    gpus = {cluster.gpu_resource: str(engine.gpus)}
+    return client.V1Container(
+        name="engine",
+        image=cluster.image,
+        image_pull_policy="IfNotPresent",
+        command=list(_program(engine)),
+        args=list(serve_arguments(engine)),
+        ports=[client.V1ContainerPort(name="http", container_port=PORT)],
+        env=_environment(engine, cluster),
+        resources=client.V1ResourceRequirements(limits=gpus, requests=gpus),
+        volume_mounts=_mounts(cluster),
+        startup_probe=_probe(failures=max(1, round(engine.start_timeout_s / _PROBE_EVERY_S))),
+        readiness_probe=_probe(failures=2),
+        liveness_probe=_probe(failures=12),  # a long step is no death: a minute of silence is
+        lifecycle=client.V1Lifecycle(pre_stop=_wait(cluster.drain_s)),
+        security_context=client.V1SecurityContext(
+            allow_privilege_escalation=False,
+            privileged=False,
+            read_only_root_filesystem=True,
+            capabilities=client.V1Capabilities(drop=["ALL"]),
+        ),
+    )
+
+
+def _program(engine: EngineSpec) -> Sequence[str]:
+    where = ("--host", "0.0.0.0", "--port", str(PORT))  # a pod's address is its own; NetworkPolicies guard it
+    if engine.command is not None:
+        raise InvalidInput(
+            "engine.command cannot be rendered for a cluster",
+            why="it names a program of one host",
+            allowed="an image whose own vLLM is the one wanted",
+        )
+    match engine.kind:
+        case EngineKind.VLLM:
+            return ("vllm", "serve", engine.model, *where)
+        case EngineKind.EMULATOR:
+            return ("fleetune-emulator", engine.model, *where)
+
+
+def _environment(engine: EngineSpec, cluster: ClusterOptions) -> list[client.V1EnvVar]:
+    """Return paths that can be written to, and the service's own variables by reference only: they may be secret."""
+    if engine.env and cluster.env_from_secret is None:
+        raise InvalidInput(
+            f"engine.env ({', '.join(sorted(engine.env))}) needs a Secret",
+            why="values of variables are never written into manifests",
+            allowed="kubernetes.env_from_secret: the name of a Secret with these keys",
+        )
+    fixed = {"HOME": _WRITABLE, "XDG_CACHE_HOME": f"{_WRITABLE}/cache", "PYTHONUNBUFFERED": "1"}
+    if cluster.model_cache is not None:
+        fixed["HF_HOME"] = cluster.model_cache.mount_path
+    return [client.V1EnvVar(name=name, value=value) for name, value in sorted(fixed.items())] + [
+        client.V1EnvVar(name=name, value_from=_of_secret(cluster.env_from_secret, name)) for name in sorted(engine.env)
+    ]
+
+
+def _of_secret(secret: str | None, key: str) -> client.V1EnvVarSource:
+    return client.V1EnvVarSource(secret_key_ref=client.V1SecretKeySelector(name=secret, key=key))
+
+
+def _probe(*, failures: int) -> client.V1Probe:
+    return client.V1Probe(
+        http_get=client.V1HTTPGetAction(path="/health", port="http"),
+        period_seconds=_PROBE_EVERY_S,
+        timeout_seconds=_PROBE_EVERY_S,
+        failure_threshold=failures,
+    )
+
+
+def _wait(drain_s: int) -> client.V1LifecycleHandler:
+    url = f"http://127.0.0.1:{PORT}/metrics"
+    command = ["python3", "-c", _WAIT_FOR_REQUESTS, url, str(drain_s)]
+    return client.V1LifecycleHandler.model_validate({"exec": {"command": command}})  # a reserved word, no keyword
+
+
+def _spread(labels: Mapping[str, str]) -> client.V1TopologySpreadConstraint:
+    return client.V1TopologySpreadConstraint(
+        max_skew=1,
+        topology_key="kubernetes.io/hostname",
+        when_unsatisfiable="ScheduleAnyway",
+        label_selector=client.V1LabelSelector(match_labels=dict(labels)),
+    )
+
+
+def _volumes(cluster: ClusterOptions) -> list[client.V1Volume]:
+    shared = client.V1EmptyDirVolumeSource(medium="Memory", size_limit=f"{cluster.shared_memory_gib}Gi")
+    found = [
+        client.V1Volume(name="shm", empty_dir=shared),
+        client.V1Volume(name="scratch", empty_dir=client.V1EmptyDirVolumeSource()),
+        client.V1Volume(name="tmp", empty_dir=client.V1EmptyDirVolumeSource()),
+    ]
+    return found if cluster.model_cache is None else [*found, _models(cluster.model_cache)]
+
+
+def _models(cache: ModelCache) -> client.V1Volume:
+    if cache.claim is not None:
+        claim = client.V1PersistentVolumeClaimVolumeSource(claim_name=cache.claim)
+        return client.V1Volume(name="models", persistent_volume_claim=claim)
+    return client.V1Volume(
+        name="models", host_path=client.V1HostPathVolumeSource(path=cache.host_path, type="Directory")
+    )
+
+
+def _mounts(cluster: ClusterOptions) -> list[client.V1VolumeMount]:
+    places = {"shm": "/dev/shm", "scratch": _WRITABLE, "tmp": "/tmp"}  # the container's, on a volume
+    if cluster.model_cache is not None:
+        places["models"] = cluster.model_cache.mount_path
+    return [client.V1VolumeMount(name=name, mount_path=path) for name, path in places.items()]

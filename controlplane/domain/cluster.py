@@ -1,0 +1,46 @@
+"""`kubernetes:` of service.yaml: where on a cluster the replicas of one service live; read by `fleetune render`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from controlplane.domain.base import Value
+
+DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+PinnedImage = Annotated[str, Field(pattern=r"^[a-z0-9][a-zA-Z0-9._:/-]*@sha256:[0-9a-f]{64}$")]
+
+
+class ModelCache(Value):
+    """Where model files lie: one volume that exists already, seen by every replica at `mount_path`."""
+
+    claim: DnsLabel | None = Field(default=None, description="A PersistentVolumeClaim of the namespace.")
+    host_path: str | None = Field(default=None, pattern=r"^/", description="A folder of every GPU node.")
+    mount_path: str = Field(default="/models", pattern=r"^/")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.claim is None) == (self.host_path is None):
+            raise ValueError("give either claim or host_path")
+        return self
+
+
+class ClusterOptions(Value):
+    """What pods of this service need to know of the cluster."""
+
+    image: PinnedImage = Field(description="Engine image, pinned: `registry/name@sha256:<64 hex digits>`.")
+    namespace: DnsLabel = "default"
+    gpu_resource: str = Field(default="nvidia.com/gpu", pattern=r"^[a-z0-9.-]+/[a-z0-9.-]+$")
+    gpus_per_node: int = Field(default=8, ge=1, description="A replica larger than a node cannot be one pod.")
+    node_selector: Mapping[str, str] = Field(
+        default_factory=dict, description="Labels of nodes with the service's GPU, e.g. nvidia.com/gpu.product."
+    )
+    priority_class: DnsLabel | None = None
+    env_from_secret: DnsLabel | None = Field(
+        default=None, description="A Secret whose entries are the variables named by engine.env; never its values."
+    )
+    model_cache: ModelCache | None = None
+    shared_memory_gib: int = Field(default=16, ge=1, description="/dev/shm, which tensor parallelism uses.")
+    drain_s: int = Field(default=120, ge=1, description="How long a pod may finish what it has begun.")

@@ -1,0 +1,173 @@
+"""What `fleetune render` prints: valid to the letter, the same every time, and with nothing secret in it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes import client
+from pydantic import BaseModel, ValidationError
+from typer.testing import CliRunner
+
+from controlplane.adapters.fleet_kubernetes.manifests import Manifest, as_yaml, manifests
+from controlplane.cli.main import app
+from controlplane.domain.cluster import ClusterOptions, ModelCache
+from controlplane.domain.errors import InvalidInput
+from controlplane.domain.service import ServiceSpec, load_service
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "kubernetes.yaml"
+GOLDEN = Path(__file__).parent / "golden.yaml"
+MODELS: dict[str, type[BaseModel]] = {
+    "Deployment": client.V1Deployment,
+    "Service": client.V1Service,
+    "PodDisruptionBudget": client.V1PodDisruptionBudget,
+}
+
+
+def rendered(spec: ServiceSpec, *, replicas: int = 2, **flags: int) -> list[Manifest]:
+    assert spec.kubernetes is not None
+    config = spec.baseline.with_flags({name.replace("_", "-"): value for name, value in flags.items()})
+    return manifests(spec, spec.kubernetes, config, replicas=replicas)
+
+
+def pod(found: list[Manifest]) -> Any:
+    return found[0]["spec"]["template"]["spec"]
+
+
+@pytest.fixture
+def spec() -> ServiceSpec:
+    return load_service(EXAMPLE)
+
+
+def test_the_example_renders_to_exactly_the_golden_file(spec: ServiceSpec) -> None:
+    assert as_yaml(rendered(spec)) == GOLDEN.read_text()
+
+
+@pytest.mark.parametrize("flags", [{}, {"tensor_parallel_size": 4}, {"shutdown_timeout": 5}])
+def test_every_manifest_is_valid_to_the_letter(spec: ServiceSpec, flags: dict[str, int]) -> None:
+    for manifest in yaml.safe_load_all(as_yaml(rendered(spec, **flags))):
+        MODELS[manifest["kind"]].model_validate(manifest)
+
+
+def test_the_check_itself_refuses_an_unknown_field_and_a_wrong_type(spec: ServiceSpec) -> None:
+    deployment = rendered(spec)[0]
+    for broken in ({**deployment, "specc": {}}, {**deployment, "spec": {**deployment["spec"], "replicas": "two"}}):
+        with pytest.raises(ValidationError):
+            client.V1Deployment.model_validate(broken)
+
+
+def test_other_flags_are_another_deployment_and_other_replicas_the_same_pods(spec: ServiceSpec) -> None:
+    few, many, other = rendered(spec, replicas=1), rendered(spec, replicas=9), rendered(spec, max_num_seqs=64)
+    assert few[0]["metadata"] == many[0]["metadata"]
+    assert few[0]["spec"]["template"] == many[0]["spec"]["template"]
+    assert other[0]["metadata"]["name"] != few[0]["metadata"]["name"]
+
+
+def test_a_pod_has_time_to_finish_what_it_began(spec: ServiceSpec) -> None:
+    assert spec.kubernetes is not None
+    for flags, engine_s in (({}, 30), ({"shutdown_timeout": 300}, 300)):
+        found = pod(rendered(spec, **flags))
+        assert found["terminationGracePeriodSeconds"] > spec.kubernetes.drain_s + engine_s
+        assert found["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-1] == str(spec.kubernetes.drain_s)
+
+
+def test_a_pod_has_no_right_it_does_not_need(spec: ServiceSpec) -> None:
+    found = pod(rendered(spec))
+    guard = found["containers"][0]["securityContext"]
+    assert (guard["privileged"], guard["allowPrivilegeEscalation"], guard["readOnlyRootFilesystem"]) == (
+        False,
+        False,
+        True,
+    )
+    assert guard["capabilities"] == {"drop": ["ALL"]}
+    assert (found["securityContext"]["runAsNonRoot"], found["automountServiceAccountToken"]) == (True, False)
+
+
+class _Metrics(BaseHTTPRequestHandler):
+    """Says one request is running, then none."""
+
+    left: Iterator[int]
+
+    def do_GET(self) -> None:
+        running = next(self.left)
+        self.send_response(200)
+        self.end_headers()
+        lines = f'vllm:num_requests_running{{engine="0"}} {running}.0\nvllm:num_requests_waiting{{engine="0"}} 0.0\n'
+        self.wfile.write(f"# HELP x\n{lines}vllm:num_requests_waiting_by_reason 7.0\n".encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_the_hook_before_a_stop_waits_until_no_request_is_in_flight(spec: ServiceSpec) -> None:
+    _Metrics.left = iter([1, 0])
+    command = pod(rendered(spec))["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    with HTTPServer(("127.0.0.1", 0), _Metrics) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/metrics"
+        done = subprocess.run([*command[:3], url, "60"], check=False)
+        server.shutdown()
+    assert (done.returncode, list(_Metrics.left)) == (0, [])
+
+
+def test_gpus_follow_the_flags(spec: ServiceSpec) -> None:
+    limits = pod(rendered(spec, tensor_parallel_size=4))["containers"][0]["resources"]["limits"]
+    assert limits == {"nvidia.com/gpu": "4"}
+
+
+def test_values_of_variables_are_never_written_only_where_they_are(spec: ServiceSpec) -> None:
+    secret = spec.evolve(engine=spec.engine.evolve(env={"HF_TOKEN": "planted-secret"}))
+    assert "planted-secret" not in as_yaml(rendered(secret))
+    named = {each["name"]: each for each in pod(rendered(secret))["containers"][0]["env"]}
+    assert named["HF_TOKEN"]["valueFrom"] == {"secretKeyRef": {"name": "chat-env", "key": "HF_TOKEN"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"env_from_secret": None}, "needs a Secret"),
+        ({"gpus_per_node": 1}, "LeaderWorkerSet"),
+    ],
+)
+def test_what_a_cluster_cannot_run_is_refused(spec: ServiceSpec, change: dict[str, Any], says: str) -> None:
+    assert spec.kubernetes is not None
+    changed = spec.evolve(kubernetes=spec.kubernetes.evolve(**change))
+    with pytest.raises(InvalidInput, match=says):
+        rendered(changed, tensor_parallel_size=2)
+
+
+@pytest.mark.parametrize("image", ["vllm/vllm-openai:latest", "vllm/vllm-openai", "x@sha256:12", f"X Y@sha256:{0:064}"])
+def test_an_image_that_is_not_pinned_is_refused(image: str) -> None:
+    with pytest.raises(ValidationError):
+        ClusterOptions(image=image)
+
+
+@pytest.mark.parametrize("cache", [{}, {"claim": "a", "host_path": "/a"}, {"claim": "Not A Label"}])
+def test_a_model_cache_has_one_source(cache: dict[str, str]) -> None:
+    with pytest.raises(ValidationError):
+        ModelCache.model_validate(cache)
+
+
+def test_the_command_prints_the_manifests(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["render", "-f", str(EXAMPLE), "--replicas", "2"])
+    assert (done.exit_code, done.output) == (0, GOLDEN.read_text())
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--revision", "rev-1", "--set", "a=1"], "a revision's flags are fixed"),
+        (["--revision", "rev-none"], "has no|no service"),
+    ],
+)
+def test_bad_input_of_the_command_is_one_message(tmp_path: Path, words: list[str], says: str) -> None:
+    done = CliRunner().invoke(app, ["render", "-f", str(EXAMPLE), "--data-dir", str(tmp_path), *words])
+    assert done.exit_code != 0
+    assert re.search(says, str(done.exception) + done.output)
