@@ -37,12 +37,11 @@ def search(
 ) -> None:
     """Compare search strategies on the twin as ground truth. The truth is worked out once and kept in the cache."""
     require_writable(out)
-    folder = cache or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fleetune"
     module = _from_checkout("benchmarks.search.main")
     report: dict[str, Any] = module.run(
         seeds=seeds,
         first_seed=first_seed,
-        cache=folder,
+        cache=_cache(cache),
         workers=workers,
         chosen=tuple(scenario or ()),
         ladders=ladders,
@@ -52,6 +51,52 @@ def search(
     out.write_text(json.dumps(report, indent=1) + "\n")
     for line in module.summary(report):
         typer.echo(line)
+
+
+@app.command("answers")
+@plain_errors
+def answers(
+    out: Annotated[Path, typer.Option("--json", help="File for the report.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Studies of every scenario at every budget.")] = 20,
+    first_seed: Annotated[int, typer.Option(min=0, help="Number of the first seed.")] = 100,
+    budgets: Annotated[str, typer.Option(help="Engine starts, with commas between.")] = "6,8,12,20",
+    scenarios: Annotated[str, typer.Option(help="Only these, with commas between.")] = "",
+    held_out: Annotated[bool, typer.Option("--held-out", help="The scenarios held aside instead.")] = False,
+    processes: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
+    check: Annotated[bool, typer.Option("--check", help="Exit 1 unless every target is met.")] = False,
+    cache: Annotated[Path | None, typer.Option(help="Folder for the ground truth; default: the user's cache.")] = None,
+) -> None:
+    """Run whole studies in virtual time and judge their answers by what would truly have been cheapest."""
+    require_writable(out)
+    module = _from_checkout("benchmarks.answers.main")
+    report: dict[str, Any] = module.run(
+        seeds=range(first_seed, first_seed + seeds),
+        budgets=_starts(budgets),
+        names=[name.strip() for name in scenarios.split(",") if name.strip()],
+        aside=held_out,
+        processes=processes,
+        cache=_cache(cache),
+        say=typer.echo,
+    )
+    out.write_text(json.dumps(report, indent=1) + "\n")
+    for line in module.summary(report):
+        typer.echo(line)
+    if check and not all(target["met"] for target in report["summary"].values()):
+        raise typer.Exit(1)
+
+
+def _starts(text: str) -> list[int]:
+    try:
+        found = [int(each) for each in text.split(",")]
+    except ValueError as error:
+        raise InvalidInput(f"budgets {text!r}", allowed="whole numbers with commas between, e.g. 6,8,12,20") from error
+    if min(found) < 1:
+        raise InvalidInput(f"a budget of {min(found)} engine starts", allowed="1 and more")
+    return found
+
+
+def _cache(given: Path | None) -> Path:
+    return given or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fleetune"
 
 
 def _from_checkout(name: str) -> Any:

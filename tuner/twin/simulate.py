@@ -72,7 +72,7 @@ def simulate(setup: EngineSetup, requests: RequestArrays, *, until_s: float = np
     refuse.
     """
     _check(setup, requests)
-    rules = _rules(setup)
+    rules = engine_rules(setup)
     state = _prepare(setup, requests, rules)
     run(state, rules, setup.cost, float(until_s))
     finished = state.seq[:, DELIVERED] >= state.seq[:, OUTPUT]
@@ -101,7 +101,8 @@ def _check(setup: EngineSetup, requests: RequestArrays) -> None:
     check_length(setup, int(requests.prompt_tokens.min()), int(requests.output_tokens.min()))
 
 
-def _rules(setup: EngineSetup) -> Rules:
+def engine_rules(setup: EngineSetup) -> Rules:
+    """Return the scheduler's limits as the compiled engine wants them."""
     return Rules(
         max_num_seqs=setup.max_num_seqs,
         max_num_batched_tokens=setup.max_num_batched_tokens,

@@ -1,0 +1,44 @@
+"""Scenarios held aside: no rule is made by them. They run only when asked for (`--held-out`)."""
+
+from __future__ import annotations
+
+from benchmarks.answers.scenarios import Scenario, limits, scenario
+
+
+def held_out() -> list[Scenario]:
+    """Return them."""
+    return [
+        scenario(
+            "32b-code-8xh200-held-out",
+            model="qwen-32b",
+            gpus={"type": "H200", "count": 8, "price_usd_per_gpu_hour": 3.2},
+            workload={"kind": "trace", "trace": "azure-llm-2023/code", "arrivals": {"process": "trace"}},
+            slos={"latency": limits(99, ttft_ms=3000, tpot_ms=60), "target_qps": 8},
+            space={
+                "quantization": (None, "fp8"),
+                "max-num-seqs": (16, 64, 256),
+                "max-num-batched-tokens": (1024, 4096),
+                "tensor-parallel-size": (1, 2, 4),
+            },
+            flags={"tensor-parallel-size": 2},
+            nature_seed=31,
+        ),
+        scenario(
+            "14b-chat-4xa100-held-out",
+            model="qwen-14b",
+            gpus={"type": "A100-80", "count": 4, "price_usd_per_gpu_hour": 1.6},
+            workload={
+                "kind": "synthetic",
+                "prompt_tokens": {"mean": 700, "cv": 1.2, "max": 6000},
+                "output_tokens": {"mean": 320, "cv": 0.6, "max": 1000},
+            },
+            slos={"latency": limits(95, ttft_ms=1500, tpot_ms=70), "target_qps": 9},
+            space={
+                "max-num-seqs": (32, 64, 128, 256),
+                "max-num-batched-tokens": (512, 2048, 8192),
+                "gpu-memory-utilization": (0.85, 0.92, 0.95),
+            },
+            flags={"max-num-seqs": 32, "gpu-memory-utilization": 0.85},
+            nature_seed=32,
+        ),
+    ]

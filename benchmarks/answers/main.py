@@ -1,0 +1,123 @@
+"""The whole benchmark as `fleetune bench answers` runs it: the truth, the studies, the report."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.answers.held_out import held_out
+from benchmarks.answers.scenarios import Scenario, chosen, scenarios
+from benchmarks.answers.score import Score, Verdict, regret_percent, row, score
+from benchmarks.answers.study import run_study
+from benchmarks.answers.truth import Truth
+from controlplane.domain.engine import EngineConfig
+
+
+class Job(NamedTuple):
+    """One study to run."""
+
+    scenario: str
+    budget: int
+    seed: int
+
+
+def run(
+    *,
+    seeds: Sequence[int],
+    budgets: Sequence[int],
+    names: Sequence[str],
+    aside: bool,
+    processes: int,
+    cache: Path,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Return the report. `aside`: the scenarios held aside, and only those. Raises InvalidInput for an unknown name."""
+    played, begun = chosen(names, held_out() if aside else scenarios()), time.time()
+    jobs = [Job(each.name, budget, seed) for each in played for budget in budgets for seed in seeds]
+    with ProcessPoolExecutor(processes) as pool:
+        known = [(each.name, config) for each in played for config in Truth(each, cache).configs()]
+        list(pool.map(_found, *zip(*known, strict=True), [cache] * len(known), chunksize=2))
+        say(f"the truth of {len(played)} scenarios is there after {time.time() - begun:.0f} s")
+        scores: dict[Job, Score] = {}
+        for job, each in zip(jobs, pool.map(_played, jobs, [cache] * len(jobs), chunksize=1), strict=True):
+            scores[job] = each
+            if len(scores) % max(1, len(jobs) // 20) == 0:
+                say(f"{len(scores)} of {len(jobs)} studies after {time.time() - begun:.0f} s")
+    report = report_of(scores, {each.name: Truth(each, cache) for each in played})
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    return report | {"seeds": list(seeds), "took_s": round(time.time() - begun), "machine": machine}
+
+
+def report_of(scores: Mapping[Job, Score], truths: Mapping[str, Truth]) -> dict[str, Any]:
+    """Return a row per scenario and budget, and what the targets say of all of them together."""
+    pairs = dict.fromkeys((job.scenario, job.budget) for job in scores)
+    rows = [
+        row(name, budget, truths[name], [s for job, s in scores.items() if job[:2] == (name, budget)])
+        for name, budget in pairs
+    ]
+    return {"scenarios": rows, "summary": targets(scores)}
+
+
+def targets(scores: Mapping[Job, Score]) -> dict[str, Any]:
+    """Return each target with what was reached: None where that is infinite, or where nothing was run that tells."""
+    every = list(scores.values())
+    at = {budget: [s for job, s in scores.items() if job.budget == budget] for budget in (8, 12)}
+    regret, fleets = regret_percent(every), [s for s in every if s.recommended]
+    return {
+        "missed_wins_percent_at_12_starts": _target(2, _share([s.missed_win for s in at[12]])),
+        "missed_wins_percent_at_8_starts": _target(10, _share([s.missed_win for s in at[8]])),
+        "false_wins_percent": _target(2, _share([s.false_win for s in every])),
+        "slo_missed_percent_of_recommended": _target(5, _share([s.slo_missed for s in fleets])),
+        "median_regret_percent": _target(5, regret["median"]),
+        "p90_regret_percent": _target(20, regret["p90"]),
+    }
+
+
+def summary(report: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the report as lines for a terminal."""
+    yield (
+        f"{'scenario':34}{'starts':>7}{'best':>7}{'base':>8} impr unch none  out missed false  slo regret    p90  GPU-s"
+    )
+    for each in report["scenarios"]:
+        answers, regret = each["answers"], each["regret_percent"]
+        counts = " ".join(f"{answers[verdict.value]:4}" for verdict in Verdict)
+        yield (
+            f"{each['name']:34}{each['budget']:7}{_shown(each['true_best_usd_per_hour']):>7}"
+            f"{_shown(each['baseline_usd_per_hour']):>8} {counts} {each['missed_wins']:6} {each['false_wins']:5}"
+            f" {each['slo_missed_at_target']:4} {_shown(regret['median']):>6} {_shown(regret['p90']):>6}"
+            f" {each['gpu_seconds']['median']:6}"
+        )
+    for name, target in report["summary"].items():
+        met = "met   " if target["met"] else "MISSED"
+        yield f"{met} {name}: {_shown(target['value'])} (target ≤ {target['at_most']})"
+
+
+def _found(name: str, config: EngineConfig, cache: Path) -> None:
+    Truth(_scenario(name), cache).capacity_rps(config)
+
+
+def _played(job: Job, cache: Path) -> Score:
+    found = _scenario(job.scenario)
+    ended = run_study(found, budget=job.budget, seed=job.seed)
+    return score(Truth(found, cache), ended.study)
+
+
+def _scenario(name: str) -> Scenario:
+    return next(each for each in (*scenarios(), *held_out()) if each.name == name)
+
+
+def _share(hits: Sequence[bool]) -> float | None:
+    return round(100 * sum(hits) / len(hits), 1) if hits else None
+
+
+def _target(at_most: float, value: float | None) -> dict[str, Any]:
+    return {"at_most": at_most, "value": value, "met": value is not None and value <= at_most}
+
+
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:g}"

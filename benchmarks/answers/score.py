@@ -1,0 +1,133 @@
+"""What an answer was worth, by the truth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from benchmarks.answers.truth import Fleet, Truth
+from controlplane.domain.study import Recommendation, Study
+
+WORTHWHILE = 0.2  # a fleet cheaper by this share must not be missed
+
+
+class Verdict(StrEnum):
+    """The four answers that are told apart."""
+
+    IMPROVEMENT = "improvement"
+    UNCHECKED = "unchecked"
+    NO_IMPROVEMENT = "no_improvement"
+    OUT_OF_REACH = "out_of_reach"
+
+
+_NAMED = {
+    "improvement": Verdict.IMPROVEMENT,
+    "improvement_unchecked": Verdict.UNCHECKED,
+    "same_fleet_more_capacity": Verdict.NO_IMPROVEMENT,  # of capacity: nothing is cheaper
+    "no_improvement": Verdict.NO_IMPROVEMENT,
+    "out_of_reach": Verdict.OUT_OF_REACH,
+}
+
+
+class Score(NamedTuple):
+    """One study. `regret` is a share of the true best's price; None where no fleet can be had at all."""
+
+    verdict: Verdict
+    regret: float | None
+    missed_win: bool
+    false_win: bool
+    recommended: bool
+    slo_missed: bool
+    gpu_seconds: float
+
+
+def verdict_of(study: Study) -> Verdict:
+    """Return which of the four answers a study ended with.
+
+    Answers are named by the recommendation's `answer` where it has one. Before it had, an improvement whose fleet was
+    not checked was unchecked, and a study that ended without any recommendation said that nothing meets the limits.
+    """
+    found = study.recommendation
+    if found is None:
+        return Verdict.OUT_OF_REACH
+    named = getattr(found, "answer", None)
+    if named is not None:
+        return _NAMED[str(getattr(named, "kind", named))]
+    if not found.improvement:
+        return Verdict.NO_IMPROVEMENT
+    check = found.evidence.fleet_check
+    return Verdict.UNCHECKED if check is not None and check.held is None else Verdict.IMPROVEMENT
+
+
+def score(truth: Truth, study: Study) -> Score:
+    """Judge one study by the truth.
+
+    A fleet costs what it truly needs: as recommended when so many replicas hold the target, else as many as do by
+    their true capacity. A win is missed when a fleet cheaper than the baseline's true one by a fifth exists and no
+    improvement was recommended; it is false when what was recommended is truly no cheaper, or cannot be had.
+    """
+    verdict, found, best, before = verdict_of(study), study.recommendation, truth.best(), truth.baseline()
+    claims = verdict in (Verdict.IMPROVEMENT, Verdict.UNCHECKED)
+    recommended = found is not None and verdict is not Verdict.OUT_OF_REACH
+    holds = found is not None and recommended and truth.holds(found.config, found.fleet.replicas)
+    spent = _true_cost(truth, found, holds=holds) if found is not None and recommended else math.inf
+    was = before.size.usd_per_hour if before is not None and before.fits else math.inf
+    return Score(
+        verdict=verdict,
+        regret=_regret(spent, best, verdict),
+        missed_win=best is not None and best.size.usd_per_hour <= (1 - WORTHWHILE) * was and not claims,
+        false_win=claims and spent >= was and not (math.isinf(was) and math.isfinite(spent)),
+        recommended=recommended,
+        slo_missed=recommended and not holds,
+        gpu_seconds=study.gpu_seconds,
+    )
+
+
+def _true_cost(truth: Truth, found: Recommendation, *, holds: bool) -> float:
+    if holds:
+        return found.fleet.usd_per_hour
+    needed = truth.fleet(found.config)
+    if needed is None or not needed.fits:
+        return math.inf
+    return max(found.fleet.usd_per_hour, needed.size.usd_per_hour)
+
+
+def _regret(spent: float, best: Fleet | None, verdict: Verdict) -> float | None:
+    if best is None:
+        return None if verdict is Verdict.OUT_OF_REACH else math.inf
+    return max(0.0, spent / best.size.usd_per_hour - 1)
+
+
+def row(name: str, budget: int, truth: Truth, scores: Sequence[Score]) -> dict[str, Any]:
+    """Return one scenario at one budget as the report has it."""
+    best, before = truth.best(), truth.baseline()
+    return {
+        "name": name,
+        "budget": budget,
+        "true_best_usd_per_hour": None if best is None else best.size.usd_per_hour,
+        "baseline_usd_per_hour": None if before is None else before.size.usd_per_hour,
+        "answers": {verdict.value: sum(s.verdict is verdict for s in scores) for verdict in Verdict},
+        "regret_percent": regret_percent(scores),
+        "missed_wins": sum(s.missed_win for s in scores),
+        "false_wins": sum(s.false_win for s in scores),
+        "slo_missed_at_target": sum(s.slo_missed for s in scores),
+        "gpu_seconds": {"median": round(_quantile([s.gpu_seconds for s in scores], 0.5))},
+    }
+
+
+def regret_percent(scores: Iterable[Score]) -> dict[str, float | None]:
+    """Return median and P90; None is infinite: an answer without a fleet where there is one, or the other way round."""
+    regrets = [s.regret for s in scores if s.regret is not None]
+    return {"median": _percent(_quantile(regrets, 0.5)), "p90": _percent(_quantile(regrets, 0.9))}
+
+
+def _percent(share: float) -> float | None:
+    return round(100 * share, 1) if math.isfinite(share) else None
+
+
+def _quantile(values: Sequence[float], share: float) -> float:
+    """Return the smallest value that at least `share` of the values do not exceed; 0 of none."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else 0.0
