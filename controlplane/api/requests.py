@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from controlplane.domain.base import RevisionId, ServiceName, StudyId, Value
 from controlplane.domain.engine import FlagValue
@@ -36,10 +36,24 @@ class NewStudy(Value):
 
 class NewRollout(Value):
     service: Name
-    flags: Mapping[str, FlagValue] = Field(examples=[{"max-num-seqs": 512, "kv-cache-dtype": "fp8"}])
-    replicas: int = Field(ge=1)
+    """Either `changes`, laid over the flags that are stable, or `flags`, which are all flags of a replica."""
+
+    changes: Mapping[str, FlagValue | None] | None = Field(
+        default=None,
+        description="Laid over the flags that are stable; null takes a flag away.",
+        examples=[{"max-num-seqs": 512, "kv-cache-dtype": "fp8"}],
+    )
+    flags: Mapping[str, FlagValue] | None = Field(default=None, description="All flags of a replica.")
+    replicas: int | None = Field(default=None, ge=1, description="Once promoted; None: as many as serve now.")
+    reason: str = Field(default="", max_length=500, description="Why; kept in the audit.")
     options: RolloutOptions | None = Field(default=None, description="None: the service's own steps.")
     study_id: StudyId | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.changes is None) == (self.flags is None):
+            raise ValueError("give either changes, laid over the stable flags, or flags, which are all of them")
+        return self
 
 
 class NewSchedule(Value):

@@ -14,6 +14,7 @@ from controlplane.domain.engine import EngineConfig
 from controlplane.domain.rollout import Rollout
 from controlplane.ports import Store
 from controlplane.services.rollouts import manage as rollouts
+from controlplane.services.rollouts.by_hand import served_replicas, start_by_hand
 
 router = APIRouter(prefix="/rollouts", tags=["rollouts"])
 
@@ -27,17 +28,32 @@ def list_rollouts(ctx: Ctx, _: Actor, service: str | None = None, limit: Limit =
 @router.post("", summary="Start a rollout", status_code=status.HTTP_201_CREATED, responses=problems(404, 409, 422))
 def start_rollout(body: NewRollout, ctx: Ctx, actor: Actor) -> Rollout:
     """Canary replicas are started beside stable; refused while another rollout of the service is under way."""
-    return retry_stale(
-        lambda: rollouts.start_rollout(
+    return retry_stale(lambda: _start(body, ctx, actor))
+
+
+def _start(body: NewRollout, ctx: Context, actor: str) -> Rollout:
+    service = ServiceName(body.service)
+    if body.flags is None:
+        return start_by_hand(
             ctx.store,
-            service=ServiceName(body.service),
-            config=EngineConfig(flags=body.flags),
+            service=service,
+            changes=body.changes or {},
             replicas=body.replicas,
             options=body.options,
-            study_id=body.study_id,
             actor=actor,
+            reason=body.reason,
             now=ctx.clock(),
         )
+    return rollouts.start_rollout(
+        ctx.store,
+        service=service,
+        config=EngineConfig(flags=body.flags),
+        replicas=body.replicas or served_replicas(ctx.store.get_service(service).value),
+        options=body.options,
+        study_id=body.study_id,
+        actor=actor,
+        reason=body.reason,
+        now=ctx.clock(),
     )
 
 

@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from controlplane.cli import nouns
+from controlplane.cli.asking import HERE, Api, DataDir, Key, client
 from controlplane.cli.errors import plain_errors
-from controlplane.cli.nouns import Api, DataDir, Key
 from controlplane.cli.tables.show import console
 from controlplane.domain.errors import InvalidInput, unreadable
 from controlplane.domain.report import LoadTestReport
@@ -24,12 +23,12 @@ def upload(
     service: Annotated[str | None, typer.Option(help="The service it is of.")] = None,
     api: Api = None,
     key: Key = None,
-    data_dir: DataDir = nouns.HERE,
+    data_dir: DataDir = HERE,
 ) -> None:
     """Give a report to the control plane: its dashboard shows it. Figures only; records stay here."""
     read = _read(report)
     body = {"report_id": name, "service": service, "report": read.model_dump(mode="json")}
-    nouns.client(api, key, data_dir).post("/load-reports", body)
+    client(api, key, data_dir).post("/load-reports", body)
     console.print(f"load report {name} is kept; the dashboard shows it under Load report", highlight=False)
 
 

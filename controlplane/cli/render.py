@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from controlplane.adapters.fleet_kubernetes.manifests import as_yaml, manifests
-from controlplane.cli import nouns
+from controlplane.cli.asking import HERE, Api, DataDir, Key, client
+from controlplane.cli.errors import plain_errors
 from controlplane.cli.flags import parse_flags
 from controlplane.domain.cluster import ClusterOptions
 from controlplane.domain.engine import EngineConfig
@@ -16,14 +17,15 @@ from controlplane.domain.errors import InvalidInput, NotFound
 from controlplane.domain.service import ServiceSpec, load_service
 
 
+@plain_errors
 def render(
     file: Annotated[Path, typer.Option("--file", "-f", help="service.yaml with a `kubernetes:` section.")],
     revision: Annotated[str | None, typer.Option(help="A revision that Fleetune knows; default: base flags.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="flag=value, laid over the base flags.")] = None,
     replicas: Annotated[int | None, typer.Option(min=0, help="Default: the service's initial_replicas.")] = None,
-    api: nouns.Api = None,
-    key: nouns.Key = None,
-    data_dir: nouns.DataDir = nouns.HERE,
+    api: Api = None,
+    key: Key = None,
+    data_dir: DataDir = HERE,
 ) -> None:
     """Print the manifests of one revision as YAML. Nothing is applied, no cluster is asked."""
     if revision is not None and set_:
@@ -32,7 +34,7 @@ def render(
     cluster = _cluster(spec, file)
     config = spec.baseline.with_flags(parse_flags(set_ or []))
     if revision is not None:
-        config = _known(nouns.client(api, key, data_dir).get(f"/services/{spec.name}/revisions"), spec, revision)
+        config = _known(client(api, key, data_dir).get(f"/services/{spec.name}/revisions"), spec, revision)
     count = spec.initial_replicas if replicas is None else replicas
     typer.echo(as_yaml(manifests(spec, cluster, config, replicas=count)), nl=False)
 

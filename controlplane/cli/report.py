@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from controlplane.cli import nouns
+from controlplane.cli.asking import HERE, Api, DataDir, Key, client
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.files import require_writable
-from controlplane.cli.nouns import Api, DataDir, Key
 from controlplane.cli.tables.report_html import study_page
 from controlplane.domain.study import Study, Trial
 
@@ -21,12 +20,12 @@ def report(
     html: Annotated[Path, typer.Option("--html", help="File to write.")],
     api: Api = None,
     key: Key = None,
-    data_dir: DataDir = nouns.HERE,
+    data_dir: DataDir = HERE,
 ) -> None:
     """Write a study as one self-contained HTML page."""
     require_writable(html)
-    client = nouns.client(api, key, data_dir)
-    found = Study.model_validate(client.get(f"/studies/{study}"))
-    trials = [Trial.model_validate(each) for each in client.get(f"/studies/{study}/trials")["items"]]
+    server = client(api, key, data_dir)
+    found = Study.model_validate(server.get(f"/studies/{study}"))
+    trials = [Trial.model_validate(each) for each in server.get(f"/studies/{study}/trials")["items"]]
     html.write_text(study_page(found, sorted(trials, key=lambda trial: trial.number)))
     typer.echo(f"wrote {html}")

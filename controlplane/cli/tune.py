@@ -15,9 +15,9 @@ from controlplane.cli.errors import plain_errors
 from controlplane.cli.installation.helpers import helping_workers
 from controlplane.cli.installation.hosts import gpus_of
 from controlplane.cli.installation.stopping import stop_event
-from controlplane.cli.nouns import RECOMMENDATION
+from controlplane.cli.recommendation import RECOMMENDATION
 from controlplane.cli.tables.progress import StudyBar
-from controlplane.cli.tables.show import console
+from controlplane.cli.tables.show import as_lines, console
 from controlplane.domain.base import StudyId
 from controlplane.domain.errors import ExperimentFailed
 from controlplane.domain.service import ServiceSpec, load_service
@@ -112,7 +112,7 @@ def _keep_finished(store: Store, study_id: StudyId, bar: StudyBar, shown: set[in
 def _conclude(study: Study) -> None:
     if study.recommendation is not None:
         console.print()
-        RECOMMENDATION.show_one(study.recommendation.model_dump(mode="json"), False)
+        as_lines(study.recommendation.model_dump(mode="json"), RECOMMENDATION.details)
         found = study.recommendation
         if study.apply_when_done and found.improvement and found.applied_revision is None:
             console.print("the controller of `fleetune up` starts the canary; see `fleetune rollout list`")

@@ -21,7 +21,7 @@ from controlplane.ports import Store, Versioned
 from tuner.space.knobs.schema import check_flags
 
 
-def start_rollout(
+def start_rollout(  # noqa: PLR0913 - all by keyword: what to roll out, who asks, and why
     store: Store,
     *,
     service: ServiceName,
@@ -30,6 +30,7 @@ def start_rollout(
     options: RolloutOptions | None = None,
     study_id: StudyId | None = None,
     actor: str,
+    reason: str = "",
     now: datetime,
 ) -> Rollout:
     """Save a new rollout of `config` (all flags of one replica); `options` default to the service's own.
@@ -41,7 +42,7 @@ def start_rollout(
     found = store.get_service(service).value
     check_flags(without_emulator_flags(config), found.spec.engine)
     revision = revision_of(found.spec, config, now=now, study_id=study_id)
-    return start(store, found, revision, replicas=replicas, options=options, actor=actor, now=now)
+    return start(store, found, revision, replicas=replicas, options=options, actor=actor, reason=reason, now=now)
 
 
 def start(
@@ -52,6 +53,7 @@ def start(
     replicas: int,
     options: RolloutOptions | None = None,
     actor: str,
+    reason: str = "",
     now: datetime,
 ) -> Rollout:
     """Save a new rollout of a revision. Raises as `start_rollout`."""
@@ -65,7 +67,7 @@ def start(
         state=RolloutState.PENDING,
         options=options or service.spec.rollout,
         study_id=revision.study_id,
-        reason="canary replicas are to be started",
+        reason=reason or "canary replicas are to be started",
         created_at=now,
         updated_at=now,
     )

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from fastapi.testclient import TestClient
 
+from controlplane.domain.engine import EngineConfig
 from controlplane.domain.rollout import RolloutState, StepRecord
 from controlplane.domain.study import StudyState
 from tests.builders_serving import (
@@ -198,3 +199,20 @@ def test_a_list_whose_item_is_wrong_is_one_mistake_not_two(api: TestClient) -> N
     spec = a_spec().model_dump(mode="json")
     spec["slos"]["latency"][0]["limit_ms"] = -5
     assert problem(api.post("/services", json=spec), 422)["why"].endswith("greater than 0")
+
+
+def test_changes_are_laid_over_the_stable_flags_and_the_replicas_stay(api: TestClient, store: FakeStore) -> None:
+    revision = a_revision(EngineConfig(flags={"max-num-seqs": 256, "enforce-eager": True}))
+    store.add_revision(revision)
+    store.save_service(a_service(stable=revision.revision_id, stable_replicas=3), 0)
+    body = {"service": "chat", "changes": {"max_num_seqs": 128, "enforce-eager": None}, "reason": "too many at once"}
+    rollout = api.post("/rollouts", json=body).json()
+    assert (rollout["canary_replicas"], rollout["reason"]) == (3, "too many at once")
+    assert store.get_revision(rollout["canary"]).config.flags == {"max-num-seqs": 128}
+
+
+@pytest.mark.parametrize("body", [{}, {"changes": {"max-num-seqs": 1}, "flags": {"max-num-seqs": 1}}])
+def test_a_rollout_of_nothing_or_of_two_things_is_refused(
+    api: TestClient, serving: FakeStore, body: dict[str, object]
+) -> None:
+    assert "either changes" in problem(api.post("/rollouts", json={"service": "chat", **body}), 422)["detail"]

@@ -6,44 +6,51 @@ from typing import Annotated
 
 import typer
 
-from controlplane.cli import nouns
-from controlplane.cli.errors import plain_errors
-from controlplane.cli.nouns import Api, DataDir, Json, Key, Service
-from controlplane.cli.tables.show import Column, as_json, as_table, console, field
+from controlplane.cli.asking import Ask, Noun, Service, asks
+from controlplane.cli.tables.show import Column, field
 
 app = typer.Typer(help="Jobs at times, e.g. 're-tune every Sunday 02:00'.", no_args_is_help=True)
 ServiceArgument = Annotated[str, typer.Argument(help="The service.")]
 NameArgument = Annotated[str, typer.Argument(help="The schedule's name.")]
 
-COLUMNS: list[Column] = [
-    ("service", field("service")),
-    ("schedule", field("spec.name")),
-    ("cron (UTC)", field("spec.cron")),
-    ("action", field("spec.action")),
-    ("paused", field("spec.paused")),
-    ("next", field("next_at")),
-    ("last", field("last_at")),
-    ("last study", field("last_study")),
-]
+SCHEDULE = Noun(
+    "/schedules",
+    columns=[
+        Column("service", field("service")),
+        Column("schedule", field("spec.name")),
+        Column("cron (UTC)", field("spec.cron")),
+        Column("action", field("spec.action")),
+        Column("paused", field("spec.paused")),
+        Column("next", field("next_at")),
+        Column("last", field("last_at"), wide=True),
+        Column("last study", field("last_study"), wide=True),
+    ],
+    details=[
+        Column("service", field("service")),
+        Column("schedule", field("spec.name")),
+        Column("cron (UTC)", field("spec.cron")),
+        Column("action", field("spec.action")),
+        Column("paused", field("spec.paused")),
+        Column("next", field("next_at")),
+        Column("last", field("last_at")),
+        Column("last study", field("last_study")),
+    ],
+    empty="no schedule; `fleetune schedule create --help`",
+    names=2,
+)
 
 
 @app.command("list")
-@plain_errors
-def list_(
-    service: Service = None,
-    json: Json = False,
-    api: Api = None,
-    key: Key = None,
-    data_dir: DataDir = nouns.HERE,
-) -> None:
+@asks
+def list_(ask: Ask, service: Service = None) -> None:
     """List schedules with their next firing."""
-    rows = nouns.client(api, key, data_dir).get("/schedules", service=service)["items"]
-    as_json(rows) if json else as_table(rows, COLUMNS, empty="no schedule; `fleetune schedule create --help`")
+    ask.show_list(SCHEDULE, ask.client.get("/schedules", service=service)["items"])
 
 
 @app.command("create")
-@plain_errors
+@asks
 def create(
+    ask: Ask,
     service: ServiceArgument,
     name: NameArgument,
     cron: Annotated[str, typer.Option(help="Five cron fields, UTC, e.g. '0 2 * * SUN'.")],
@@ -53,9 +60,6 @@ def create(
     target: Annotated[str | None, typer.Option(help="replay: shadow (its own engine) or stable.")] = None,
     capacity: Annotated[float | None, typer.Option(help="replay against stable: what a replica sustains.")] = None,
     quiet: Annotated[str | None, typer.Option(help="replay: only within these hours, e.g. 01:00-05:00 UTC.")] = None,
-    api: Api = None,
-    key: Key = None,
-    data_dir: DataDir = nouns.HERE,
 ) -> None:
     """Add a schedule."""
     start, _, end = (quiet or "").partition("-")
@@ -70,20 +74,18 @@ def create(
     replay = {field_: value for field_, value in given.items() if value is not None}
     schedule = {"name": name, "cron": cron, "action": action} | ({"replay": replay} if replay else {})
     body = {"service": service, "schedule": schedule}
-    _show(nouns.client(api, key, data_dir).post("/schedules", body))
+    ask.show_one(SCHEDULE, ask.client.post("/schedules", body))
 
 
 def _action(name: str, help_: str) -> None:
     @app.command(name, help=help_)
-    @plain_errors
+    @asks
     def act(
+        ask: Ask,
         service: ServiceArgument,
         name_: NameArgument,
-        api: Api = None,
-        key: Key = None,
-        data_dir: DataDir = nouns.HERE,
     ) -> None:
-        _show(nouns.client(api, key, data_dir).post(f"/schedules/{service}/{name_}/{name}"))
+        ask.show_one(SCHEDULE, ask.client.post(f"/schedules/{service}/{name_}/{name}"))
 
 
 _action("pause", "Let it not fire.")
@@ -92,21 +94,12 @@ _action("trigger", "Fire it now.")
 
 
 @app.command("delete")
-@plain_errors
+@asks
 def delete(
+    ask: Ask,
     service: ServiceArgument,
     name: NameArgument,
-    api: Api = None,
-    key: Key = None,
-    data_dir: DataDir = nouns.HERE,
 ) -> None:
     """Remove a schedule."""
-    nouns.client(api, key, data_dir).delete(f"/schedules/{service}/{name}")
-    console.print(f"schedule {name} of {service} is gone")
-
-
-def _show(answer: object) -> None:
-    if isinstance(answer, dict) and "spec" in answer:
-        as_table([answer], COLUMNS, empty="")
-    elif answer is not None:
-        as_json(answer)
+    ask.client.delete(f"/schedules/{service}/{name}")
+    typer.echo(f"schedule {name} of {service} is gone")

@@ -1,0 +1,53 @@
+"""`fleetune recommendation ...`: what finished studies recommend."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from controlplane.cli.asking import Ask, Noun, add_list, add_show, asks
+from controlplane.cli.rollout import ROLLOUT
+from controlplane.cli.tables.show import Column, field
+
+RECOMMENDATION = Noun(
+    "/recommendations",
+    columns=[
+        Column("study", field("study_id")),
+        Column("service", field("service")),
+        Column("better", field("improvement")),
+        Column("USD/h", field("fleet.usd_per_hour")),
+        Column("cost ratio", field("evidence.cost_ratio")),
+        Column("applied as", field("applied_revision"), wide=True),
+        Column("summary", field("summary"), text=True),
+    ],
+    details=[
+        Column("study", field("study_id")),
+        Column("service", field("service")),
+        Column("summary", field("summary")),
+        Column("better", field("improvement")),
+        Column("flags", field("config.flags")),
+        Column("replicas", field("fleet.replicas")),
+        Column("GPUs", field("fleet.gpus")),
+        Column("USD/h", field("fleet.usd_per_hour")),
+        Column("cost ratio", field("evidence.cost_ratio")),
+        Column("95 % interval", lambda r: [r["evidence"]["cost_ratio_low"], r["evidence"]["cost_ratio_high"]]),
+        Column("engine", field("evidence.engine_version")),
+        Column("GPU", field("evidence.gpu")),
+        Column("time-lapse", field("evidence.time_lapse")),
+        Column("trials", field("evidence.trial_ids")),
+        Column("applied as", field("applied_revision")),
+    ],
+    empty="no recommendation yet; a finished study makes one",
+)
+
+app = typer.Typer(help="What finished studies recommend.", no_args_is_help=True)
+add_list(app, RECOMMENDATION)
+add_show(app, RECOMMENDATION)
+
+
+@app.command("apply")
+@asks
+def apply(ask: Ask, study: Annotated[str, typer.Argument(help="The study.")]) -> None:
+    """Start the canary of a recommendation."""
+    ask.show_one(ROLLOUT, ask.client.post(f"/recommendations/{study}/apply"))

@@ -1,0 +1,122 @@
+"""`fleetune service ...`: served models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from controlplane.cli.asking import Ask, Noun, add_show, asks
+from controlplane.cli.rollout import ROLLOUT
+from controlplane.cli.tables.show import Column, field
+
+Name = Annotated[str, typer.Argument(help="The service.")]
+
+SERVICE = Noun(
+    "/services",
+    columns=[
+        Column("service", field("name")),
+        Column("model", field("spec.model.name")),
+        Column("engine", field("spec.engine.kind")),
+        Column("stable", field("stable")),
+        Column("replicas", field("stable_replicas")),
+        Column("rollout", field("rollout"), wide=True),
+        Column("stopped", field("stopped")),
+    ],
+    details=[
+        Column("service", field("name")),
+        Column("model", field("spec.model.path")),
+        Column("engine", field("spec.engine.kind")),
+        Column("base flags", field("spec.engine.flags")),
+        Column(
+            "limits",
+            lambda s: [f"P{v['percentile']:g} {v['metric']} ≤ {v['limit_ms']:g}" for v in s["spec"]["slos"]["latency"]],
+        ),
+        Column("target QPS", field("spec.slos.target_qps")),
+        Column("stable", field("stable")),
+        Column("replicas", field("stable_replicas")),
+        Column("rollout", field("rollout")),
+    ],
+    empty="no service; `fleetune service register -f service.yaml` adds one",
+)
+
+app = typer.Typer(help="Served models.", no_args_is_help=True)
+add_show(app, SERVICE)
+
+
+@app.command("list")
+@asks
+def list_(ask: Ask) -> None:
+    """List the served models."""
+    ask.show_list(SERVICE, ask.client.get("/services")["items"])
+
+
+@app.command("register")
+@asks
+def register(
+    ask: Ask,
+    file: Annotated[list[Path], typer.Option("-f", "--file", help="service.yaml; give it again for more services.")],
+) -> None:
+    """Add a service, or give a known one a new description. All files are read before any is registered."""
+    from controlplane.domain.service import load_service
+
+    specs = [load_service(path) for path in file]
+    made = [ask.client.post("/services", spec.model_dump(mode="json")) for spec in specs]
+    ask.show_list(SERVICE, made)
+
+
+@app.command("scale")
+@asks
+def scale(
+    ask: Ask, name: Name, replicas: Annotated[int, typer.Option(min=0, help="Replicas of the stable revision.")]
+) -> None:
+    """Run the stable revision with so many replicas."""
+    ask.show_one(SERVICE, ask.client.post(f"/services/{name}/scale", {"replicas": replicas}))
+
+
+@app.command("stop")
+@asks
+def stop(ask: Ask, name: Name) -> None:
+    """Scale to nothing and keep the record; `start` serves again."""
+    ask.show_one(SERVICE, ask.client.post(f"/services/{name}/stop"))
+
+
+@app.command("start")
+@asks
+def start(ask: Ask, name: Name) -> None:
+    """Serve again with the replicas it had."""
+    ask.show_one(SERVICE, ask.client.post(f"/services/{name}/start"))
+
+
+@app.command("roll-back")
+@asks
+def roll_back(
+    ask: Ask,
+    name: Name,
+    revision: Annotated[str, typer.Argument(help="An earlier revision: see `fleetune service revisions`.")],
+    replicas: Annotated[int | None, typer.Option(min=1, help="Default: as many as it last had.")] = None,
+) -> None:
+    """Start a rollout to an earlier revision."""
+    body = {"revision": revision, "replicas": replicas}
+    ask.show_one(ROLLOUT, ask.client.post(f"/services/{name}/roll-back", body))
+
+
+REVISION = Noun(
+    "/revisions",
+    columns=[
+        Column("revision", field("revision_id")),
+        Column("created", field("created_at")),
+        Column("study", field("study_id")),
+        Column("flags", field("config.flags"), text=True),
+    ],
+    details=[],
+    empty="no revision yet",
+)
+
+
+@app.command("revisions")
+@asks
+def revisions(ask: Ask, name: Name) -> None:
+    """List what the service was ever served with."""
+    ask.show_list(REVISION, ask.client.get(f"/services/{name}/revisions")["items"])

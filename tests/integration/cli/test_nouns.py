@@ -1,0 +1,94 @@
+"""What people do with services, rollouts and schedules from a terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+import yaml
+
+from tests.integration.cli.conftest import Fleetune
+
+ServiceFile = Callable[..., str]
+BASE = {"max-num-seqs": 256, "enable-prefix-caching": True}
+
+
+@pytest.fixture
+def chat(fleetune: Fleetune, service_file: ServiceFile) -> str:
+    """A registered service with base flags and two replicas."""
+    engine = {"kind": "emulator", "flags": BASE}
+    code, said = fleetune("service", "register", "-f", service_file(engine=engine, initial_replicas=2))
+    assert code == 0, said
+    return "chat"
+
+
+def test_several_files_are_registered_at_once(fleetune: Fleetune, service_file: ServiceFile) -> None:
+    other = service_file("b.yaml", name="code", model={"name": "code-8b", "path": "llama-8b"})
+    assert fleetune("service", "register", "-f", service_file(), "-f", other)[0] == 0
+    assert set(fleetune("service", "list", "-o", "name")[1].split()) == {"chat", "code"}
+
+
+def test_one_bad_file_of_several_registers_none(fleetune: Fleetune, service_file: ServiceFile) -> None:
+    code, said = fleetune("service", "register", "-f", service_file(), "-f", service_file("b.yaml", colour="red"))
+    assert (code, "colour" in said) == (2, True)
+    assert fleetune("service", "list", "-o", "name")[1] == ""
+
+
+def test_a_service_is_scaled_stopped_and_started(fleetune: Fleetune, chat: str) -> None:
+    def shown() -> tuple[int, bool]:
+        found = json.loads(fleetune("service", "show", chat, "-o", "json")[1])
+        return found["stable_replicas"], found["stopped"]
+
+    assert fleetune("service", "scale", chat, "--replicas", "3")[0] == 0
+    assert shown() == (3, False)
+    assert fleetune("service", "stop", chat)[0] == 0
+    assert shown() == (3, True)
+    assert fleetune("service", "start", chat)[0] == 0
+    assert shown() == (3, False)
+
+
+def test_every_form_of_output_says_the_same(fleetune: Fleetune, chat: str) -> None:
+    as_json = json.loads(fleetune("service", "show", chat, "-o", "json")[1])
+    assert yaml.safe_load(fleetune("service", "show", chat, "-o", "yaml")[1]) == as_json
+    assert fleetune("service", "show", chat, "-o", "name")[1] == "chat\n"
+    assert json.loads(fleetune("service", "list", "--json")[1]) == [as_json]
+
+
+def test_a_rollout_lays_flags_over_those_that_are_stable_and_keeps_the_replicas(fleetune: Fleetune, chat: str) -> None:
+    code, said = fleetune("rollout", "start", chat, "--set", "max-num-seqs=128", "--yes", "-o", "json", "--reason", "x")
+    rollout = json.loads(said)
+    assert (code, rollout["canary_replicas"], rollout["reason"]) == (0, 2, "x")
+    revisions = json.loads(fleetune("service", "revisions", chat, "-o", "json")[1])
+    canary = next(each for each in revisions if each["revision_id"] == rollout["canary"])
+    assert canary["config"]["flags"] == {"enable-prefix-caching": True, "max-num-seqs": 128}
+
+
+def test_what_a_rollout_changes_is_shown_and_asked(fleetune: Fleetune, chat: str) -> None:
+    asked = ("rollout", "start", chat, "--set", "max_num_seqs=128", "--unset", "enable-prefix-caching")
+    code, said = fleetune(*asked, answer="n\n")
+    assert code == 1
+    assert "max-num-seqs: 256 → 128" in said
+    assert "enable-prefix-caching: no longer set (was true)" in said
+    assert fleetune("rollout", "list", "-o", "name")[1] == ""
+    assert fleetune(*asked, answer="y\n")[0] == 0
+    rollout = fleetune("rollout", "list", "-o", "name")[1].strip()
+    assert "max-num-seqs: 256 → 128" in fleetune("rollout", "show", rollout)[1]
+
+
+def test_a_rollout_of_nothing_is_refused(fleetune: Fleetune, chat: str) -> None:
+    code, said = fleetune("rollout", "start", chat)
+    assert (code, "--set flag=value" in said) == (2, True)
+
+
+def test_the_way_back_is_a_command(fleetune: Fleetune, chat: str) -> None:
+    code, said = fleetune("service", "roll-back", chat, "rev-nope")
+    assert (code, "rev-nope" in said) == (2, True)
+
+
+def test_a_schedule_is_named_as_its_commands_take_it(fleetune: Fleetune, chat: str) -> None:
+    assert fleetune("schedule", "create", chat, "weekly", "--cron", "0 2 * * SUN")[0] == 0
+    name = fleetune("schedule", "list", "-o", "name")[1].split()
+    assert name == [chat, "weekly"]
+    assert fleetune("schedule", "pause", *name)[0] == 0
+    assert json.loads(fleetune("schedule", "list", "-o", "json")[1])[0]["spec"]["paused"] is True
