@@ -35,8 +35,8 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.system: deploy/system-packages.sh   # a real browser and a real database, for the tests only
-	@sh deploy/system-packages.sh chromium postgresql
+$(VENV)/.system: deploy/system-packages.sh   # a real browser, database and Prometheus, for the tests only
+	@sh deploy/system-packages.sh chromium postgresql prometheus
 	@touch $@
 
 clean:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import httpx
 from fastapi import APIRouter
 
 from controlplane.api.context import Actor, Ctx, problems
 from controlplane.api.masking import mask_engine
 from controlplane.domain.base import Value
-from controlplane.domain.fleet import Engine
+from controlplane.domain.fleet import Engine, EngineState
 
 router = APIRouter(prefix="/fleet", tags=["fleet"])
 
@@ -15,6 +16,30 @@ router = APIRouter(prefix="/fleet", tags=["fleet"])
 class FleetState(Value):
     engines: tuple[Engine, ...]
     free_gpus: int
+
+
+class Targets(Value):
+    """One group of Prometheus's HTTP service discovery."""
+
+    targets: tuple[str, ...]
+    labels: dict[str, str]
+
+
+@router.get("/metrics-targets", summary="List engines for Prometheus's HTTP service discovery", responses=problems(503))
+def metrics_targets(ctx: Ctx, _: Actor) -> tuple[Targets, ...]:
+    """Every engine that serves, with its service and revision as labels. Engines of trials are not listed."""
+    serving = (EngineState.READY, EngineState.DRAINING)
+    engines = [engine for engine in ctx.fleet_view.list() if engine.state in serving and engine.url is not None]
+    return tuple(found for engine in engines if (found := _targets(engine)) is not None)
+
+
+def _targets(engine: Engine) -> Targets | None:
+    kind, *names = engine.spec.owner.split("/")
+    if kind != "rollout" or engine.url is None:
+        return None
+    url = httpx.URL(engine.url)
+    labels = {"service": names[0], "revision": names[1], "engine": engine.spec.engine_id, "__scheme__": url.scheme}
+    return Targets(targets=(url.netloc.decode(),), labels=labels)
 
 
 @router.get("", summary="Show every engine and the free GPUs", responses=problems(503))

@@ -32,6 +32,7 @@ COMMANDS = (
     Lazy("knobs", f"{_HERE}.knobs:app", "The flags `vllm serve` knows, per version."),
     Lazy("trace", f"{_HERE}.trace:app", "Traces: recorded arrivals and lengths, never text."),
     Lazy("bench", f"{_HERE}.bench:app", "Fleetune's own measurements, from a checkout."),
+    Lazy("observability", f"{_HERE}.observability:app", "Prometheus rules and Grafana dashboards, as files."),
     Lazy("process", f"{_HERE}.installation.processes:app", "Entry points of the supervised processes.", hidden=True),
 )
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from controlplane.domain.latency_buckets import BUCKETS_S
 from controlplane.domain.routing import GatewayRecord
+from controlplane.domain.slo import LatencyMetric
 from controlplane.gateway.pools import Replica
 from controlplane.gateway.routing import Routing
 from controlplane.gateway.spool import RecordSpool
-
-_TTFT_S = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20, 60, 120)
-_TPOT_S = (0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.5, 1)
-_E2E_S = (0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 60, 120, 300, 600)
 
 
 class Metrics:
@@ -31,9 +29,13 @@ class Metrics:
         self._gone = self._counter("client_gone", "Requests whose client hung up first.", by_revision)
         self._refused = self._counter("refused", "Requests refused before routing.", ("status", "code"))
         self._tokens = self._counter("output_tokens", "Tokens passed on.", by_revision)
-        self._ttft = self._histogram("ttft_seconds", "Arrival to first token of a stream.", _TTFT_S)
-        self._tpot = self._histogram("tpot_seconds", "Mean time per output token after the first.", _TPOT_S)
-        self._e2e = self._histogram("e2e_seconds", "Arrival to last token.", _E2E_S)
+        self._ttft = self._histogram(
+            "ttft_seconds", "Arrival to first token of a stream.", BUCKETS_S[LatencyMetric.TTFT]
+        )
+        self._tpot = self._histogram(
+            "tpot_seconds", "Mean time per output token after the first.", BUCKETS_S[LatencyMetric.TPOT]
+        )
+        self._e2e = self._histogram("e2e_seconds", "Arrival to last token.", BUCKETS_S[LatencyMetric.E2E])
         self._registry.register(_Present(routing, spool))
 
     def text(self) -> bytes:
@@ -67,7 +69,7 @@ class Metrics:
     def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
         return Counter(f"fleetune_gateway_{name}", text, labels, registry=self._registry)
 
-    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+    def _histogram(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
         labels = ("service", "revision")
         return Histogram(f"fleetune_gateway_{name}", text, labels, registry=self._registry, buckets=buckets)
 

@@ -1,0 +1,52 @@
+"""The files of `fleetune observability write`: what a Prometheus and a Grafana beside Fleetune need. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import yaml
+
+from controlplane.domain.service import ServiceSpec
+from dashboards.observability.grafana import as_json, boards
+from dashboards.observability.promql import ENGINES, GATEWAYS
+from dashboards.observability.rules import rule_file
+
+RULES = "rules.yml"
+SCRAPE = "prometheus.yml"
+
+
+class Where(NamedTuple):
+    """What Prometheus asks: the API for the engines there are, and each gateway at `host:port`."""
+
+    api_url: str
+    gateways: Sequence[str]
+    key_file: str | None = None  # holds an API key that may read
+    interval: str = "15s"
+
+
+def files(specs: Sequence[ServiceSpec], where: Where) -> Mapping[str, str]:
+    """Return every file's text by its name."""
+    found = {SCRAPE: _yaml(_scraping(where)), RULES: _yaml(rule_file(specs))}
+    return found | {f"grafana/{board.uid}.json": as_json(board) for board in boards(specs)}
+
+
+def _scraping(where: Where) -> dict[str, Any]:
+    discovery: dict[str, Any] = {
+        "url": f"{where.api_url.rstrip('/')}/api/v1/fleet/metrics-targets",
+        "refresh_interval": where.interval,
+    }
+    if where.key_file is not None:
+        discovery["authorization"] = {"type": "Bearer", "credentials_file": where.key_file}
+    return {
+        "global": {"scrape_interval": where.interval, "evaluation_interval": where.interval},
+        "rule_files": [RULES],
+        "scrape_configs": [
+            {"job_name": GATEWAYS, "static_configs": [{"targets": list(where.gateways)}]},
+            {"job_name": ENGINES, "http_sd_configs": [discovery]},
+        ],
+    }
+
+
+def _yaml(value: dict[str, Any]) -> str:
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120)

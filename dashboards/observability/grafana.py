@@ -1,0 +1,132 @@
+"""Grafana dashboards: SLOs, gateway and engines, built with Grafana's own foundation SDK. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
+from grafana_foundation_sdk.builders.prometheus import Dataquery
+from grafana_foundation_sdk.builders.timeseries import Panel
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+
+from controlplane.domain.service import ServiceSpec
+from controlplane.domain.slo import LatencyMetric
+from dashboards.observability.promql import percentile, requests
+from dashboards.observability.rules import promises_of
+
+
+class Chart(NamedTuple):
+    """One panel: its title, the unit Grafana formats with, and per legend its expression."""
+
+    title: str
+    unit: str
+    queries: dict[str, str]
+
+
+class Board(NamedTuple):
+    uid: str
+    title: str
+    rows: dict[str, list[Chart]]
+
+
+def boards(specs: Sequence[ServiceSpec]) -> list[Board]:
+    """Return what the dashboards show."""
+    return [_slo(specs), _GATEWAY, _ENGINES]
+
+
+def as_json(board: Board) -> str:
+    """Return one dashboard as Grafana imports it, the same text for the same board."""
+    built = Dashboard(board.title).uid(board.uid).tags(["fleetune"]).refresh("30s").time("now-6h", "now")
+    for row, charts in board.rows.items():
+        built = built.with_row(Row(row))
+        for chart in charts:
+            built = built.with_panel(_panel(chart))
+    return JSONEncoder(sort_keys=True, indent=1).encode(built.build()) + "\n"
+
+
+def _panel(chart: Chart) -> Panel:
+    panel = Panel().title(chart.title).unit(chart.unit)
+    for place, (legend, expr) in enumerate(chart.queries.items()):
+        panel = panel.with_target(Dataquery().expr(expr).legend_format(legend).ref_id(chr(ord("A") + place)))
+    return panel
+
+
+def _slo(specs: Sequence[ServiceSpec]) -> Board:
+    return Board("fleetune-slo", "Fleetune: SLOs", {spec.name: _promised(spec) for spec in specs})
+
+
+def _promised(spec: ServiceSpec) -> list[Chart]:
+    promises = promises_of(spec)
+    misses = {
+        each.name: f'fleetune:slo_miss:ratio_rate5m{{service="{spec.name}",slo="{each.name}"}}' for each in promises
+    }
+    budget = {
+        each.name: f'1 - fleetune:slo_miss:ratio_rate6h{{service="{spec.name}",slo="{each.name}"}} / {each.allowed:.6g}'
+        for each in promises
+        if each.allowed > 0
+    }
+    return [
+        Chart("Share of requests beyond each limit, 5 min", "percentunit", misses),
+        Chart("Error budget left, 6 h", "percentunit", budget),
+        Chart("Requests per second", "reqps", {spec.name: requests(spec.name, "5m")}),
+    ]
+
+
+_BY = "service, revision"
+_GATEWAY = Board(
+    "fleetune-gateway",
+    "Fleetune: gateway",
+    {
+        "Traffic": [
+            Chart(
+                "Requests per second, by status",
+                "reqps",
+                {"{{service}} {{status}}": "sum by (service, status) (rate(fleetune_gateway_requests_total[5m]))"},
+            ),
+            Chart(
+                "Output tokens per second",
+                "short",
+                {"{{revision}}": "sum by (revision) (rate(fleetune_gateway_output_tokens_total[5m]))"},
+            ),
+            Chart("In flight", "short", {"{{engine}}": "sum by (engine) (fleetune_gateway_in_flight)"}),
+            Chart(
+                "Weight",
+                "percent",
+                {"{{service}} {{revision}}": "max by (service, revision) (fleetune_gateway_weight_percent)"},
+            ),
+        ],
+        "Latency, stable beside canary": [
+            Chart(
+                f"{metric.value.removesuffix('_ms').upper()}",
+                "s",
+                {f"P{of * 100:g} {{{{revision}}}}": percentile(metric, of, "5m", by=_BY) for of in (0.5, 0.95, 0.99)},
+            )
+            for metric in LatencyMetric
+        ],
+    },
+)
+_ENGINES = Board(
+    "fleetune-engines",
+    "Fleetune: engines",
+    {
+        "Load": [
+            Chart("Running", "short", {"{{engine}}": "vllm:num_requests_running"}),
+            Chart("Waiting", "short", {"{{engine}}": "vllm:num_requests_waiting"}),
+            Chart("KV cache used", "percentunit", {"{{engine}}": "vllm:kv_cache_usage_perc"}),
+            Chart("Preemptions per second", "short", {"{{engine}}": "rate(vllm:num_preemptions_total[5m])"}),
+        ],
+        "Tokens": [
+            Chart("Prompt tokens per second", "short", {"{{engine}}": "rate(vllm:prompt_tokens_total[5m])"}),
+            Chart("Output tokens per second", "short", {"{{engine}}": "rate(vllm:generation_tokens_total[5m])"}),
+            Chart(
+                "Prompt tokens found in the prefix cache",
+                "percentunit",
+                {
+                    "{{engine}}": "rate(vllm:prefix_cache_hits_total[5m])"
+                    " / (rate(vllm:prefix_cache_queries_total[5m]) > 0)"
+                },
+            ),
+        ],
+    },
+)

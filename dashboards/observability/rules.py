@@ -1,0 +1,179 @@
+"""Recording and alert rules of services. Pure: specs in, the rule file as plain values out.
+
+Burn rates and windows are the SRE Workbook's (chapter 5, "Alerting on SLOs"): 14.4 times the budget over 1 h and 5 min
+pages, 6 times over 6 h and 30 min makes a ticket. A limit that allows many misses (a P50) cannot be missed 14.4 times
+as often; then half way between what it allows and everything is the threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from controlplane.domain.service import ServiceSpec
+from controlplane.domain.slo import LatencyMetric
+from dashboards.observability.promql import ENGINES, GATEWAYS, error_ratio, miss_ratio, percentile, requests
+
+WINDOWS = ("5m", "30m", "1h", "6h")
+Rule = dict[str, Any]
+
+
+class Promise(NamedTuple):
+    """One limit of a service: what it is called, the share that may miss, and its ratio of misses over a window."""
+
+    service: str
+    name: str
+    allowed: float
+    ratios: dict[str, str]
+
+
+def rule_file(specs: Sequence[ServiceSpec]) -> dict[str, Any]:
+    """Return the groups of one rule file for all services."""
+    promises = [promise for spec in specs for promise in promises_of(spec)]
+    return {
+        "groups": [
+            {"name": "fleetune-recording", "rules": [rule for each in promises for rule in _recorded(each)]},
+            {"name": "fleetune-slo", "rules": [rule for each in promises for rule in _burning(each)]},
+            {"name": "fleetune-services", "rules": [_jump(spec) for spec in specs]},
+            {"name": "fleetune-fleet", "rules": list(_FLEET)},
+        ]
+    }
+
+
+def promises_of(spec: ServiceSpec) -> list[Promise]:
+    """Return what can be watched of a service's SLOs: a latency limit below every bucket cannot."""
+    found = [
+        Promise(spec.name, str(slo), slo.allowed_miss_ratio, ratios)
+        for slo in spec.slos.latency
+        if (ratios := {w: r for w in WINDOWS if (r := miss_ratio(spec.name, slo, w)) is not None})
+    ]
+    errors = {window: error_ratio(spec.name, window) for window in WINDOWS}
+    return [*found, Promise(spec.name, f"errors ≤ {spec.slos.max_error_ratio:g}", spec.slos.max_error_ratio, errors)]
+
+
+def _recorded(promise: Promise) -> list[Rule]:
+    return [
+        {"record": f"fleetune:slo_miss:ratio_rate{window}", "expr": expr, "labels": {"slo": promise.name}}
+        for window, expr in promise.ratios.items()
+    ]
+
+
+def _burning(promise: Promise) -> list[Rule]:
+    fast = _burn(promise, "FleetuneErrorBudgetBurnsFast", 14.4, ("1h", "5m"), "page")
+    slow = _burn(promise, "FleetuneErrorBudgetBurnsSlowly", 6, ("6h", "30m"), "ticket")
+    return [fast, slow]
+
+
+def _burn(promise: Promise, name: str, times: float, windows: tuple[str, str], severity: str) -> Rule:
+    threshold = min(times * promise.allowed, (1 + promise.allowed) / 2)
+    where = f'{{service="{promise.service}",slo="{promise.name}"}}'
+    over = [f"fleetune:slo_miss:ratio_rate{window}{where} > {threshold:.6g}" for window in windows]
+    return {
+        "alert": name,
+        "expr": " and ".join(over),
+        "labels": {"severity": severity, "service": promise.service, "slo": promise.name},
+        "annotations": {
+            "summary": f"{promise.service}: {promise.name} is missed too often",
+            "description": f"{{{{ $value | humanizePercentage }}}} of the requests of the last {windows[0]} missed it, "
+            f"{promise.allowed:.3%} may.",
+        },
+    }
+
+
+def _jump(spec: ServiceSpec) -> Rule:
+    where = f'service="{spec.name}"'
+    now = percentile(LatencyMetric.TTFT, 0.99, "10m", where=where)
+    before = percentile(LatencyMetric.TTFT, 0.99, "10m", where=where, offset=" offset 1h")
+    return {
+        "alert": "FleetuneP99Jumped",
+        "expr": f"{now} > 2 * {before} and {requests(spec.name, '10m')} * 600 > 100",
+        "for": "5m",
+        "labels": {"severity": "ticket"},
+        "annotations": {
+            "summary": f"{spec.name}: the P99 time to first token more than doubled within an hour",
+            "description": "Now {{ $value | humanizeDuration }}. Look at the rollout page and at the queue.",
+        },
+    }
+
+
+def _alert(name: str, expr: str, for_: str, severity: str, summary: str, description: str) -> Rule:
+    told = {"summary": summary, "description": description}
+    return {"alert": name, "expr": expr, "for": for_, "labels": {"severity": severity}, "annotations": told}
+
+
+_WAITING = "sum by (service) (vllm:num_requests_waiting)"
+_FLEET: tuple[Rule, ...] = (
+    _alert(
+        "FleetuneQueueGrows",
+        f"{_WAITING} > sum by (service) (vllm:num_requests_running) and deriv({_WAITING}[5m:30s]) > 0",
+        "2m",
+        "page",
+        "{{ $labels.service }}: more requests wait than run, and more every minute",
+        "The offered load is above what the replicas sustain: add replicas, or shed load.",
+    ),
+    _alert(
+        "FleetunePreemptions",
+        "sum by (service) (rate(vllm:num_preemptions_total[5m])) > 0.1",
+        "5m",
+        "ticket",
+        "{{ $labels.service }}: engines throw work away for lack of KV cache",
+        "{{ $value | humanize }} preemptions a second: lower max-num-seqs, or give the cache more memory.",
+    ),
+    _alert(
+        "FleetuneKvCacheFull",
+        "max by (service, engine) (vllm:kv_cache_usage_perc) > 0.95",
+        "5m",
+        "ticket",
+        "{{ $labels.engine }}: its KV cache is nearly full",
+        "Preemptions follow. Lower max-num-seqs, add replicas, or use an fp8 KV cache.",
+    ),
+    _alert(
+        "FleetuneGpusBusyAndQueued",
+        "avg(DCGM_FI_DEV_GPU_UTIL) > 90 and on () sum(vllm:num_requests_waiting) > 0",
+        "5m",
+        "page",
+        "GPUs are busy and requests wait",
+        "A GPU above 90 % is what is paid for; only with waiting requests does it ask for more replicas.",
+    ),
+    _alert(
+        "FleetuneEngineDown",
+        f'up{{job="{ENGINES}"}} == 0',
+        "1m",
+        "ticket",
+        "{{ $labels.engine }} does not answer",
+        "The controller replaces a replica that failed; look at `fleetune fleet list`.",
+    ),
+    _alert(
+        "FleetuneGatewayDown",
+        f'up{{job="{GATEWAYS}"}} == 0',
+        "1m",
+        "page",
+        "the gateway at {{ $labels.instance }} does not answer",
+        "Clients get nothing from it. `fleetune up` starts it again; see gateway.log.",
+    ),
+    _alert(
+        "FleetuneReplicasFlap",
+        f'count by (service) (count_over_time(up{{job="{ENGINES}"}}[30m]))'
+        f' - count by (service) (up{{job="{ENGINES}"}}) >= 3',
+        "0m",
+        "ticket",
+        "{{ $labels.service }}: replicas come and go",
+        "{{ $value }} engines of the last half hour are gone: see `fleetune event list`.",
+    ),
+    _alert(
+        "FleetuneNoRoutes",
+        "fleetune_gateway_routing_table_version == -1",
+        "1m",
+        "page",
+        "the gateway at {{ $labels.instance }} has no routing table",
+        "The controller has not reached it, or refuses to: see controller.log.",
+    ),
+    _alert(
+        "FleetuneRecordsLost",
+        "delta(fleetune_gateway_records_dropped[10m]) > 0",
+        "0m",
+        "ticket",
+        "the gateway at {{ $labels.instance }} loses request records",
+        "Its disk is full: canaries are judged on records, so rollouts wait until it is not.",
+    ),
+)

@@ -1,0 +1,166 @@
+"""A real Prometheus with the written configuration: it finds the engine through the API, and every panel has data."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from controlplane.api.app import create_app
+from controlplane.domain.base import EngineId
+from controlplane.domain.engine import EngineConfig, EngineKind
+from controlplane.domain.fleet import Engine, EngineSpec, EngineState
+from controlplane.domain.service import ServiceSpec
+from controlplane.domain.slo import LatencyMetric, LatencySlo
+from dashboards.observability.files import SCRAPE, Where, files
+from dashboards.observability.grafana import boards
+from tests.builders_serving import NOW, a_spec
+from tests.fakes.record_source import FakeRecordSource
+from tests.fakes.store import FakeStore
+from tests.integration.gateway.harness import Gateway, gateway
+from tests.integration.gateway.test_emulated_engines import asked, backend, emulated
+
+pytestmark = pytest.mark.slow
+
+LIMITS = tuple(LatencySlo(metric=metric, percentile=99, limit_ms=1000) for metric in LatencyMetric)
+
+
+class Engines:
+    """A fleet to look at: what it is given."""
+
+    def __init__(self, *engines: Engine) -> None:
+        self._engines = engines
+
+    def list(self) -> Sequence[Engine]:
+        return self._engines
+
+    def free_gpus(self) -> int:
+        return 0
+
+
+def an_engine(name: str, owner: str, url: str | None, state: EngineState = EngineState.READY) -> Engine:
+    spec = EngineSpec(
+        engine_id=EngineId(name),
+        owner=owner,
+        kind=EngineKind.EMULATOR,
+        model="llama-8b",
+        served_name="llama",
+        config=EngineConfig(),
+        gpus=1,
+    )
+    return Engine(spec=spec, state=state, url=url, started_at=NOW)
+
+
+@asynccontextmanager
+async def an_api(*engines: Engine) -> AsyncIterator[str]:
+    app = create_app(
+        store=FakeStore(),
+        records=FakeRecordSource(),
+        fleet_view=Engines(*engines),
+        clock=lambda: NOW,
+        open_without_keys=True,
+    )
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await serving
+
+
+@asynccontextmanager
+async def prometheus(folder: Path, spec: ServiceSpec, where: Where) -> AsyncIterator[httpx.AsyncClient]:
+    for name, text in files([spec], where).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = await asyncio.create_subprocess_exec(
+        "prometheus",
+        f"--config.file={folder / SCRAPE}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+            yield client
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def answer(client: httpx.AsyncClient, expr: str) -> list[Any]:
+    try:
+        response = await client.get("/api/v1/query", params={"query": expr})
+    except httpx.TransportError:  # still starting
+        return []
+    if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+        return []
+    assert response.status_code == httpx.codes.OK, f"{expr}: {response.text}"
+    found: list[Any] = response.json()["data"]["result"]
+    return [each for each in found if each["value"][1] != "NaN"]
+
+
+async def until_answered(client: httpx.AsyncClient, queries: Sequence[str]) -> None:
+    """Wait until every query has data; the time-out says which have none."""
+    left = list(queries)
+    try:
+        async with asyncio.timeout(120):
+            while left := [query for query in left if not await answer(client, query)]:  # noqa: ASYNC110  # a process
+                await asyncio.sleep(0.2)
+    except TimeoutError:
+        raise AssertionError(f"no data for {left}") from None
+
+
+async def keep_asking(gw: Gateway) -> None:
+    while True:
+        await gw.post(asked(8))
+        await asyncio.sleep(0.05)
+
+
+async def test_every_panel_of_every_dashboard_has_data(tmp_path: Path) -> None:
+    spec = a_spec(name="chat", slos=a_spec().slos.evolve(latency=LIMITS))
+    queries = [
+        query
+        for board in boards([spec])
+        for row in board.rows.values()
+        for chart in row
+        for query in chart.queries.values()
+    ]
+    async with gateway(tmp_path / "gw") as gw, emulated("e1") as engine:
+        serving = an_engine("e1", "rollout/chat/rev-a", engine.url)
+        others = [
+            an_engine("t1", "trial/study/1", "http://127.0.0.1:9"),
+            an_engine("e2", "rollout/chat/rev-a", None, EngineState.STARTING),
+        ]
+        await gw.route(backend(engine))
+        traffic = asyncio.create_task(keep_asking(gw))
+        async with an_api(serving, *others) as api:
+            where = Where(api, [gw.url.removeprefix("http://")], interval="1s")
+            async with prometheus(tmp_path, spec, where) as client:
+                await until_answered(client, queries)
+                targets = await answer(client, 'up{job="fleetune-engines"}')
+                errors = await answer(client, 'fleetune:slo_miss:ratio_rate5m{slo=~"errors.*"}')
+        traffic.cancel()
+    assert [(each["metric"]["engine"], each["metric"]["revision"], each["value"][1]) for each in targets] == [
+        ("e1", "rev-a", "1")
+    ]
+    assert [each["value"][1] for each in errors] == ["0"]
+
+
+def test_a_board_is_the_same_text_every_time() -> None:
+    made = [files([a_spec()], Where("http://a", ["b:1"]))["grafana/fleetune-slo.json"] for _ in range(2)]
+    assert made[0] == made[1]
+    assert json.loads(made[0])["title"] == "Fleetune: SLOs"

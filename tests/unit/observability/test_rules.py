@@ -1,0 +1,198 @@
+"""Every alert fires when it should and stays silent when it should not, as promtool sees it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from controlplane.cli.main import app
+from controlplane.domain.latency_buckets import BUCKETS_S, bucket_within
+from controlplane.domain.slo import LatencyMetric, LatencySlo
+from dashboards.observability.files import RULES, SCRAPE, Where, files
+from dashboards.observability.rules import promises_of, rule_file
+from tests.builders_serving import a_spec
+
+SPEC = a_spec(name="chat")  # P95 TTFT ≤ 500 ms, errors ≤ 0.1 %
+
+
+class Case(NamedTuple):
+    """What Prometheus scrapes once a minute, by series, and the alerts that must then be firing."""
+
+    series: dict[str, str]
+    at: str
+    firing: set[str]
+
+
+def _ttft(within: int, all_: int, minutes: int = 400) -> dict[str, str]:
+    bucket = 'fleetune_gateway_ttft_seconds_{}{{service="chat",revision="r"{}}}'
+    return {
+        bucket.format("bucket", ',le="0.5"'): f"0+{within}x{minutes}",
+        bucket.format("bucket", ',le="+Inf"'): f"0+{all_}x{minutes}",
+        bucket.format("count", ""): f"0+{all_}x{minutes}",
+    }
+
+
+def _requests(good: int, bad: int = 0, minutes: int = 400) -> dict[str, str]:
+    name = 'fleetune_gateway_requests_total{{service="chat",revision="r",status="{}"}}'
+    good_series = {name.format(200): f"0+{good}x{minutes}"}
+    return good_series | ({name.format(503): f"0+{bad}x{minutes}"} if bad else {})
+
+
+def _engine(name: str, metric: str, values: str) -> dict[str, str]:
+    return {f'vllm:{metric}{{service="chat",engine="{name}",job="fleetune-engines"}}': values}
+
+
+_UP = 'up{job="fleetune-engines",service="chat",engine="%s"}'
+CASES = {
+    "all is well": Case(_ttft(99, 100) | _requests(100) | _engine("e1", "kv_cache_usage_perc", "0.5x400"), "6h", set()),
+    "a limit is missed by nearly all": Case(
+        _ttft(10, 100) | _requests(100), "6h", {"FleetuneErrorBudgetBurnsFast", "FleetuneErrorBudgetBurnsSlowly"}
+    ),
+    "a third more misses than the slow burn allows": Case(
+        _ttft(60, 100) | _requests(100), "6h", {"FleetuneErrorBudgetBurnsSlowly"}
+    ),
+    "one answer in twenty is a 5xx": Case(
+        _ttft(99, 100) | _requests(95, 5), "6h", {"FleetuneErrorBudgetBurnsFast", "FleetuneErrorBudgetBurnsSlowly"}
+    ),
+    "the queue grows": Case(
+        _engine("e1", "num_requests_waiting", "0+10x60") | _engine("e1", "num_requests_running", "5x60"),
+        "30m",
+        {"FleetuneQueueGrows"},
+    ),
+    "a long queue shrinks": Case(
+        _engine("e1", "num_requests_waiting", "900-10x60") | _engine("e1", "num_requests_running", "5x60"),
+        "30m",
+        set(),
+    ),
+    "engines preempt": Case(_engine("e1", "num_preemptions_total", "0+60x60"), "30m", {"FleetunePreemptions"}),
+    "engines hardly preempt": Case(_engine("e1", "num_preemptions_total", "0+1x60"), "30m", set()),
+    "the cache is full": Case(_engine("e1", "kv_cache_usage_perc", "0.99x60"), "30m", {"FleetuneKvCacheFull"}),
+    "GPUs are busy and requests wait": Case(
+        {'DCGM_FI_DEV_GPU_UTIL{gpu="0"}': "97x60"}
+        | _engine("e1", "num_requests_waiting", "3x60")
+        | _engine("e1", "num_requests_running", "5x60"),
+        "30m",
+        {"FleetuneGpusBusyAndQueued"},
+    ),
+    "GPUs are busy and nothing waits": Case(
+        {'DCGM_FI_DEV_GPU_UTIL{gpu="0"}': "97x60"} | _engine("e1", "num_requests_waiting", "0x60"), "30m", set()
+    ),
+    "an engine is gone": Case({_UP % "e1": "1x20 0x40", _UP % "e2": "1x60"}, "30m", {"FleetuneEngineDown"}),
+    "replicas come and go": Case(
+        {_UP % "e1": "1x60", _UP % "e2": "1x3 stale", _UP % "e3": "1x6 stale", _UP % "e4": "1x9 stale"},
+        "20m",
+        {"FleetuneReplicasFlap"},
+    ),
+    "one replica was replaced": Case({_UP % "e1": "1x60", _UP % "e2": "1x3 stale"}, "20m", set()),
+    "a gateway is gone": Case(
+        {'up{job="fleetune-gateways",instance="gw:8000"}': "0x60"}, "30m", {"FleetuneGatewayDown"}
+    ),
+    "a gateway has no table": Case(
+        {'fleetune_gateway_routing_table_version{instance="gw:8000"}': "-1x60"}, "30m", {"FleetuneNoRoutes"}
+    ),
+    "a gateway has its table": Case(
+        {'fleetune_gateway_routing_table_version{instance="gw:8000"}': "7x60"}, "30m", set()
+    ),
+    "records are lost": Case(
+        {'fleetune_gateway_records_dropped{instance="gw:8000"}': "0x20 0+9x40"}, "30m", {"FleetuneRecordsLost"}
+    ),
+    "the P99 jumped": Case(
+        {
+            'fleetune_gateway_ttft_seconds_bucket{service="chat",revision="r",le="0.1"}': "0+100x90 9000+0x60",
+            'fleetune_gateway_ttft_seconds_bucket{service="chat",revision="r",le="0.5"}': "0+100x150",
+            'fleetune_gateway_ttft_seconds_bucket{service="chat",revision="r",le="+Inf"}': "0+100x150",
+        }
+        | _requests(100),
+        "2h",
+        {"FleetuneP99Jumped"},
+    ),
+}
+ALERTS = {rule["alert"] for group in rule_file([SPEC])["groups"] for rule in group["rules"] if "alert" in rule}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("rules")
+    for name, text in files([SPEC], Where("http://127.0.0.1:8400", ["127.0.0.1:8000"])).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def promtool(*words: str, cwd: Path) -> str:
+    done = subprocess.run(["promtool", *words], cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_prometheus_takes_the_files_and_finds_nothing_to_complain_of(written: Path) -> None:
+    assert "SUCCESS" in promtool("check", "rules", RULES, cwd=written)
+    assert "SUCCESS" in promtool("check", "config", SCRAPE, cwd=written)
+
+
+def test_every_alert_fires_in_a_case_and_stays_silent_in_another() -> None:
+    fired = set().union(*(case.firing for case in CASES.values()))
+    assert fired == ALERTS
+    assert all(any(alert not in case.firing for case in CASES.values()) for alert in ALERTS)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_exactly_the_alerts_that_should_fire(written: Path, name: str) -> None:
+    case = CASES[name]
+    series = [{"series": each, "values": values} for each, values in case.series.items()]
+    firing = 'count by (alertname) (ALERTS{alertstate="firing"})'
+    samples = [{"labels": f'{{alertname="{alert}"}}', "value": 1} for alert in sorted(case.firing)]
+    checks = [{"expr": f"0 * {firing} + 1", "eval_time": case.at, "exp_samples": samples}]
+    tests = [{"interval": "1m", "input_series": series, "promql_expr_test": checks}]
+    (written / "case.yml").write_text(
+        yaml.safe_dump({"rule_files": [RULES], "evaluation_interval": "1m", "tests": tests})
+    )
+    promtool("test", "rules", "case.yml", cwd=written)
+
+
+@pytest.mark.parametrize("metric", LatencyMetric)
+def test_a_rule_counts_by_the_next_bucket_below_a_limit(metric: LatencyMetric) -> None:
+    for bound in BUCKETS_S[metric]:
+        assert bucket_within(metric, bound * 1000) == bound
+        assert bucket_within(metric, bound * 1000 * 1.01) == bound
+    assert bucket_within(metric, BUCKETS_S[metric][0] * 999) is None
+
+
+def test_a_limit_below_every_bucket_is_not_watched_and_the_others_are() -> None:
+    latency = (
+        LatencySlo(metric=LatencyMetric.TPOT, percentile=99, limit_ms=1),
+        LatencySlo(metric=LatencyMetric.TTFT, percentile=99, limit_ms=500),
+    )
+    names = [promise.name for promise in promises_of(a_spec(slos=SPEC.slos.evolve(latency=latency)))]
+    assert names == ["P99 TTFT ≤ 500 ms", "errors ≤ 0.001"]
+
+
+def test_no_service_can_write_into_a_query() -> None:
+    assert '"' not in a_spec().name
+    for board in files([SPEC], Where("http://a", ["b:1"])).values():
+        assert "secret" not in board
+
+
+def test_the_command_writes_what_it_names(tmp_path: Path) -> None:
+    service = Path(__file__).parents[3] / "examples" / "demo.yaml"
+    done = CliRunner().invoke(app, ["observability", "write", str(tmp_path / "out"), "-f", str(service)])
+    assert done.exit_code == 0, done.output
+    boards = sorted((tmp_path / "out" / "grafana").glob("*.json"))
+    assert [json.loads(each.read_text())["uid"] for each in boards] == [each.stem for each in boards]
+
+
+@pytest.mark.parametrize("twice", [True, False])
+def test_bad_input_of_the_command_is_an_error(tmp_path: Path, twice: bool) -> None:
+    service = str(Path(__file__).parents[3] / "examples" / "demo.yaml")
+    (tmp_path / "file").write_text("")
+    target, services = (tmp_path, ["-f", service] * 2) if twice else (tmp_path / "file", ["-f", service])
+    done = CliRunner().invoke(app, ["observability", "write", str(target), *services])
+    said: Any = done.exception
+    assert done.exit_code != 0
+    assert ("same service" if twice else "cannot write") in str(said) + done.output
