@@ -4,7 +4,7 @@ repeating it on the next pass. One contract suite per port (`tests/contract`) ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -94,13 +94,34 @@ class GatewayOpener(Protocol):
         """
 
 
+Position = Mapping[str, int]
+"""How far a reader of records has come; only the source that gave it understands it. Empty: nothing read yet."""
+
+
+class News(NamedTuple):
+    """Records not given before, in an order that is the same for everybody, and where to go on."""
+
+    records: Sequence[GatewayRecord]
+    position: Position
+
+
+class RecordFeed(Protocol):
+    """Live request records as they come."""
+
+    def follow(self, service: ServiceName, *, since: datetime, position: Position) -> News:
+        """Return what was finished since `position` of requests that arrived at or after `since`, replayed ones too.
+
+        Costs what is new. Records of one gateway come in the order in which its requests finished. Raises Unavailable.
+        """
+
+
 class RecordSource(Protocol):
     """Live request records of the gateways."""
 
     def read(
         self, service: ServiceName, *, since: datetime, revision: RevisionId | None = None
     ) -> Sequence[GatewayRecord]:
-        """Return finished requests that *arrived* at or after `since`, oldest first. Raises Unavailable."""
+        """Return finished requests of users that *arrived* at or after `since`, oldest first. Raises Unavailable."""
 
 
 class LoadRequest(Value):

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 from controlplane.api.context import Actor, Ctx, problems
 from controlplane.domain.base import ServiceName
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.live import SLOWEST_REQUEST, Live, live
+from controlplane.domain.live import Live, live, reach
 
 router = APIRouter(prefix="/live", tags=["live"])
 
@@ -28,5 +28,5 @@ def show_live(
         raise InvalidInput(f"bucket_s {bucket_s:g} is above window_s {window_s:g}", allowed="a whole bucket at least")
     spec = ctx.store.get_service(service).value.spec
     now = ctx.clock()
-    records = ctx.records.read(service, since=now - timedelta(seconds=window_s) - SLOWEST_REQUEST)
+    records = ctx.records.read(service, since=now - timedelta(seconds=window_s) - reach(spec))
     return live(spec, records, now=now, window_s=window_s, bucket_s=bucket_s)

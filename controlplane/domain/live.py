@@ -1,6 +1,7 @@
 """What live traffic looks like against its promises: figures of the last minutes, overall, per revision, over time.
 
-A request counts at the instant it finished, so the newest interval is not short of the requests still running.
+A request counts at the instant it finished, so the newest interval is not short of the requests still running; what its
+record says is `outcomes`' business. Left out are clients that hung up while every limit could still be met.
 An attempt that another replica made good counts against its revision, but not overall: its client never saw it.
 Gateway records are wall-clock; figures are in engine time, which for an emulator with a time-lapse is emulated time:
 milliseconds are multiplied by the time-lapse and rates divided by it, as in load test reports.
@@ -18,14 +19,13 @@ from pydantic import AwareDatetime, Field
 
 from controlplane.domain.base import RevisionId, ServiceName, Value
 from controlplane.domain.engine import EngineKind
+from controlplane.domain.outcomes import REFUSED, Outcome, finished_at, read_outcome, slowest_s
 from controlplane.domain.routing import GatewayRecord
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.slo import LatencySlo, SloSet, misses, misses_any
+from controlplane.domain.slo import LatencySlo, SloSet
 
 CONFIDENCE = 0.95
 RANKS = (50, 90, 95, 99)
-SLOWEST_REQUEST = timedelta(minutes=2)
-"""Requests that arrived this long before a window are looked at too: they may have finished inside it."""
 
 
 class Quantiles(Value):
@@ -43,15 +43,19 @@ class Quantiles(Value):
 
 
 class Figures(Value):
-    """Finished requests of one span of time. Requests whose client hung up are left out."""
+    """Finished requests of one span of time, refused ones and clients that hung up in time left out."""
 
     requests: int = Field(ge=0)
     rps: float = Field(ge=0, description="Finished requests per second.")
     output_tps: float = Field(ge=0)
-    errors: int = Field(ge=0)
+    errors: int = Field(ge=0, description="Requests that got no answer: the engines' failures and our own.")
     truncated: int = Field(ge=0)
+    refused: int = Field(default=0, ge=0, description="Answered with 4xx, by an engine or the gateway.")
+    left_early: int = Field(default=0, ge=0, description="Clients that hung up while every limit could still be met.")
     error_ratio: float | None = None
-    attainment: float | None = Field(default=None, description="Share of requests that met every latency limit.")
+    attainment: float | None = Field(
+        default=None, description="Share that met every latency limit, of the requests that can tell."
+    )
     ttft_ms: Quantiles
     tpot_ms: Quantiles
     e2e_ms: Quantiles
@@ -60,7 +64,8 @@ class Figures(Value):
 class CheckState(StrEnum):
     MET = "met"
     MISSED = "missed"
-    FEW = "few"  # too few requests to bound this percentile
+    FEW = "few"  # too few requests to be sure that the limit is met
+    UNMEASURED = "unmeasured"  # requests, but none that can tell: nothing was streamed
     SILENT = "silent"  # no request at all
 
 
@@ -71,8 +76,8 @@ class LiveCheck(Value):
     state: CheckState
     measured_ms: float | None
     miss_ratio: float | None
-    samples: int
-    needed: int = Field(description="Requests that a 95 % bound on this percentile needs.")
+    samples: int = Field(description="Requests that can tell whether they met the limit.")
+    needed: int = Field(description="Requests with so many misses from which on the limit is met for 95 % certain.")
 
 
 class RevisionFigures(Value):
@@ -111,7 +116,7 @@ def live(
     """Summarise the requests that finished in the `window_s` before `now`; the series has whole intervals only."""
     lapse = spec.engine.time_lapse
     end_s = now.timestamp()
-    known = (_in_engine_time(record, lapse, spec.slos.latency) for record in records if not record.client_gone)
+    known = (_in_engine_time(record, lapse, spec.slos.latency) for record in records)
     judged = [request for request in known if end_s - window_s < request.finished_s <= end_s]
     finished = [r for r in judged if not r.retried]
     split = _by_revision(judged)
@@ -133,12 +138,39 @@ def live(
     )
 
 
-def samples_needed(percentile: float, confidence: float = CONFIDENCE) -> int:
-    """Return how many requests bound a percentile from above at `confidence`: the n of 1 - p^n ≥ confidence.
+def reach(spec: ServiceSpec) -> timedelta:
+    """Return how long before a window a request may have arrived that finished inside it."""
+    return timedelta(seconds=slowest_s(spec.gateway))
 
-    299 for P99 at 95 % (Wilks 1941, distribution-free one-sided bound by the sample's maximum).
+
+def samples_needed(percentile: float, misses: int = 0, confidence: float = CONFIDENCE) -> int:
+    """Return how many requests with so many misses show at `confidence` that a percentile's limit is met.
+
+    The least n at which so few misses have a probability of at most 1 - confidence when the share of misses is just the
+    allowed one (Clopper & Pearson 1934). 299 for P99 without a miss (Wilks 1941), 473 with one.
     """
-    return math.ceil(math.log(1 - confidence) / math.log(percentile / 100))
+    allowed = 1 - percentile / 100
+    low, high = misses, max(64, 2 * misses)
+    while _at_most(misses, high, allowed) > 1 - confidence:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _at_most(misses, middle, allowed) <= 1 - confidence else (middle, high)
+    return high
+
+
+def _at_most(misses: int, n: int, ratio: float) -> float:
+    """Probability of at most so many misses in n at this ratio."""
+    logs = [
+        math.lgamma(n + 1)
+        - math.lgamma(k + 1)
+        - math.lgamma(n - k + 1)
+        + k * math.log(ratio)
+        + (n - k) * math.log1p(-ratio)
+        for k in range(min(misses, n) + 1)
+    ]
+    largest = max(logs)
+    return math.exp(largest) * math.fsum(math.exp(each - largest) for each in logs)
 
 
 class _Request(NamedTuple):
@@ -146,36 +178,40 @@ class _Request(NamedTuple):
 
     revision: RevisionId | None
     finished_s: float
-    ok: bool
+    outcome: Outcome
+    missed: tuple[LatencySlo, ...]
+    untold: tuple[LatencySlo, ...]
     truncated: bool
     retried: bool
     output_tokens: int
     ttft_ms: float | None
     tpot_ms: float | None
     e2e_ms: float | None
-    missed: bool = False  # at least one limit
 
+    @property
+    def counts(self) -> bool:
+        return self.outcome not in REFUSED and self.outcome is not Outcome.LEFT_EARLY
 
-def _finished_s(record: GatewayRecord) -> float:
-    return record.at.timestamp() + (record.e2e_ms or 0.0) / 1000
+    @property
+    def ok(self) -> bool:
+        return self.outcome in (Outcome.SERVED, Outcome.MISSED, Outcome.UNKNOWN)
 
 
 def _in_engine_time(record: GatewayRecord, lapse: float, slos: Sequence[LatencySlo]) -> _Request:
-    def scaled(value: float | None) -> float | None:
-        return None if value is None else value * lapse
-
-    request = _Request(
+    reading = read_outcome(record, slos, time_lapse=lapse)
+    return _Request(
         revision=record.revision,
-        finished_s=_finished_s(record),
-        ok=record.ok,
+        finished_s=finished_at(record).timestamp(),
+        outcome=reading.outcome,
+        missed=reading.missed,
+        untold=reading.untold,
         truncated=record.truncated,
         retried=record.retried,
         output_tokens=record.output_tokens or 0,
-        ttft_ms=scaled(record.ttft_ms),
-        tpot_ms=scaled(record.tpot_ms),
-        e2e_ms=scaled(record.e2e_ms),
+        ttft_ms=reading.ttft_ms,
+        tpot_ms=reading.tpot_ms,
+        e2e_ms=reading.e2e_ms,
     )
-    return request._replace(missed=True) if misses_any(request, slos) else request
 
 
 def _by_revision(requests: Sequence[_Request]) -> list[tuple[RevisionId | None, list[_Request]]]:
@@ -186,20 +222,25 @@ def _by_revision(requests: Sequence[_Request]) -> list[tuple[RevisionId | None, 
 
 
 def _figures(requests: Sequence[_Request], seconds: float) -> Figures:
-    total = len(requests)
-    errors = sum(not r.ok for r in requests)
-    missed = sum(r.missed for r in requests)
+    counted = [r for r in requests if r.counts]
+    total = len(counted)
+    errors = sum(r.outcome in (Outcome.FAILED, Outcome.INFRASTRUCTURE) for r in counted)
+    telling = [r for r in counted if r.missed or not r.untold]
+    met = sum(not r.missed for r in telling)
+    answered = [r for r in counted if r.ok]
     return Figures(
         requests=total,
         rps=total / seconds,
         output_tps=sum(r.output_tokens for r in requests) / seconds,
         errors=errors,
-        truncated=sum(r.truncated for r in requests),
+        truncated=sum(r.truncated for r in counted),
+        refused=sum(r.outcome in REFUSED for r in requests),
+        left_early=sum(r.outcome is Outcome.LEFT_EARLY for r in requests),
         error_ratio=errors / total if total else None,
-        attainment=1 - missed / total if total else None,
-        ttft_ms=_quantiles([r.ttft_ms for r in requests if r.ok]),
-        tpot_ms=_quantiles([r.tpot_ms for r in requests if r.ok]),
-        e2e_ms=_quantiles([r.e2e_ms for r in requests if r.ok]),
+        attainment=met / len(telling) if telling else None,
+        ttft_ms=_quantiles([r.ttft_ms for r in answered]),
+        tpot_ms=_quantiles([r.tpot_ms for r in answered]),
+        e2e_ms=_quantiles([r.e2e_ms for r in answered]),
     )
 
 
@@ -216,25 +257,25 @@ def _order_statistic(ordered: Sequence[float], percentile: float) -> float | Non
 
 
 def _check(slo: LatencySlo, requests: Sequence[_Request]) -> LiveCheck:
-    known = sorted(v for v in (getattr(r, slo.metric.value) for r in requests if r.ok) if v is not None)
-    total = len(requests)
-    missed = sum(misses(r, slo) for r in requests)
-    ratio = missed / total if total else None
-    needed = samples_needed(slo.percentile)
+    counted = [r for r in requests if r.counts]
+    known = sorted(v for v in (getattr(r, slo.metric.value) for r in counted if r.ok) if v is not None)
+    missed = sum(slo in r.missed for r in counted)
+    samples = sum(slo not in r.untold for r in counted)
+    needed = samples_needed(slo.percentile, missed)
     return LiveCheck(
         slo=slo,
-        state=_state(ratio, slo, total, needed),
+        state=_state(missed, slo, samples, needed) if samples or not counted else CheckState.UNMEASURED,
         measured_ms=_order_statistic(known, slo.percentile),
-        miss_ratio=ratio,
-        samples=total,
+        miss_ratio=missed / samples if samples else None,
+        samples=samples,
         needed=needed,
     )
 
 
-def _state(miss_ratio: float | None, slo: LatencySlo, samples: int, needed: int) -> CheckState:
-    if miss_ratio is None:
+def _state(missed: int, slo: LatencySlo, samples: int, needed: int) -> CheckState:
+    if samples == 0:
         return CheckState.SILENT
-    if miss_ratio > slo.allowed_miss_ratio + 1e-12:  # 1 - 99/100 is not exactly 0.01
+    if missed > samples * slo.allowed_miss_ratio + 1e-9:  # 1 - 99/100 is not exactly 0.01
         return CheckState.MISSED
     return CheckState.MET if samples >= needed else CheckState.FEW
 

@@ -77,7 +77,7 @@ class GatewayRecord(Value):
     status: int = Field(description="Status sent to the client.")
     error: str | None = Field(default=None, description="Failure class: upstream_connect, upstream_5xx, truncated...")
     truncated: bool = Field(default=False, description="The stream ended before its end mark.")
-    client_gone: bool = Field(default=False, description="The client hung up first; judged neither good nor bad.")
+    client_gone: bool = Field(default=False, description="The client hung up first; `outcomes` says what that means.")
     retries: int = 0
     prompt_tokens: int | None = None
     output_tokens: int | None = None
@@ -98,6 +98,10 @@ class GatewayRecord(Value):
     retried: bool = Field(
         default=False,
         description="A failed attempt that another replica made good: an error of this revision the client never saw.",
+    )
+
+    replayed: bool = Field(
+        default=False, description="Sent by ourselves to prove a canary's load: nobody's request, never billed."
     )
 
     @property

@@ -193,10 +193,29 @@ class RolloutOptions(Value):
         lt=1,
         description="How much more the canary may answer with 4xx. None: the wider of the two.",
     )
-    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    confidence: float = Field(
+        default=0.95, gt=0.5, lt=1, description="1 − each of the two error rates below, where they are not declared."
+    )
+    promote_worse: float | None = Field(
+        default=None, gt=0, lt=0.5, description="Probability of promoting a canary worse by a margin. Whole rollout."
+    )
+    abort_equal: float | None = Field(
+        default=None, gt=0, lt=0.5, description="Probability of aborting a canary equal to stable. Whole rollout."
+    )
+    miss_run: float = Field(
+        default=2.0, ge=1, le=1000, description="Mean run of misses to reckon with before stable has shown any."
+    )
     guard_crashes: int = Field(default=1, ge=1, description="Canary engine exits that abort at once.")
     guard_5xx_ratio: float = Field(default=0.2, gt=0, le=1, description="5xx share over the last seconds that aborts.")
-    guard_truncated: int = Field(default=3, ge=1, description="Truncated canary streams that abort at once.")
+    guard_truncated: int = Field(
+        default=3, ge=1, description="Canary streams broken off by the engine that abort at once."
+    )
+    guard_hanging: int = Field(
+        default=3, ge=1, description="Canary requests without a first token within the limits that abort at once."
+    )
+    guard_empty_ratio: float = Field(
+        default=0.5, gt=0, le=1, description="Share of streams without a token over the last seconds that aborts."
+    )
     guard_window_s: float = Field(default=5, gt=0)
     capacity_wait_s: float = Field(default=600, ge=0, description="Wait this long for missing GPUs, then abort.")
 
@@ -206,6 +225,16 @@ class RolloutOptions(Value):
         if not weights or weights[-1] != 100 or weights != sorted(set(weights)):
             raise ValueError(f"step weights must rise and end at 100, got {weights}")
         return self
+
+    @property
+    def false_promotion(self) -> float:
+        """Probability with which a canary worse by a margin may be promoted."""
+        return self.promote_worse or 1 - self.confidence
+
+    @property
+    def false_abort_per_step(self) -> float:
+        """Probability of aborting an equal canary, spent evenly: any step may abort it."""
+        return (self.abort_equal or 1 - self.confidence) / len(self.steps)
 
 
 class GatewayOptions(Value):

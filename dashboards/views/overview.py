@@ -20,6 +20,7 @@ _COLOUR = {
     CheckState.MET: theme.GOOD,
     CheckState.MISSED: theme.BAD,
     CheckState.FEW: theme.WARN,
+    CheckState.UNMEASURED: theme.FAINT,
     CheckState.SILENT: theme.FAINT,
 }
 
@@ -70,6 +71,7 @@ def _check_card(check: LiveCheck) -> Card:
         CheckState.MET: f"limit {check.slo.limit_ms:g} ms · met",
         CheckState.MISSED: f"limit {check.slo.limit_ms:g} ms · {missed}",
         CheckState.FEW: f"limit {check.slo.limit_ms:g} ms · {check.samples} of {check.needed} needed",
+        CheckState.UNMEASURED: f"limit {check.slo.limit_ms:g} ms · nothing streamed",
         CheckState.SILENT: f"limit {check.slo.limit_ms:g} ms · no traffic",
     }
     return Card(name, value, unit, says[check.state], _COLOUR[check.state])

@@ -14,7 +14,7 @@ from controlplane.domain.base import RevisionId, ServiceName
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.gateway_files import records_dir, records_name
 from controlplane.domain.routing import GatewayRecord
-from controlplane.ports import RecordSource
+from controlplane.ports import Position, RecordFeed, RecordSource
 from tests.fakes.record_source import FakeRecordSource
 
 START = datetime(2026, 3, 1, 10, 59, 0, tzinfo=UTC)
@@ -49,6 +49,7 @@ def record(
 @dataclass
 class Setup:
     source: RecordSource
+    feed: RecordFeed
     add: Callable[[GatewayRecord], None]
     break_it: Callable[[], None]
 
@@ -64,7 +65,8 @@ def spooled(data_dir: Path, *, window: int = 1000) -> Setup:
     def break_it() -> None:
         (records_dir(data_dir) / "gw-1-20260301T10.jsonl").mkdir(parents=True)
 
-    return Setup(SpooledRecords(data_dir, window=window), add, break_it)
+    source = SpooledRecords(data_dir, window=window)
+    return Setup(source, source, add, break_it)
 
 
 def faked() -> Setup:
@@ -73,7 +75,7 @@ def faked() -> Setup:
     def break_it() -> None:
         fake.broken = True
 
-    return Setup(fake, fake.add, break_it)
+    return Setup(fake, fake, fake.add, break_it)
 
 
 @pytest.fixture(params=["fake", "spool", "spool with a tiny window"])
@@ -143,3 +145,43 @@ def test_what_cannot_be_read_is_unavailable(setup: Setup) -> None:
     setup.break_it()
     with pytest.raises(Unavailable):
         ids(setup)
+    with pytest.raises(Unavailable):
+        setup.feed.follow(CHAT, since=START, position={})
+
+
+def follow(setup: Setup, position: Position, since_s: float = 0) -> tuple[list[str], Position]:
+    news = setup.feed.follow(CHAT, since=START + timedelta(seconds=since_s), position=position)
+    return [found.id for found in news.records], news.position
+
+
+def test_a_feed_gives_every_record_once(setup: Setup) -> None:
+    position: Position = {}
+    for number in range(10):
+        setup.add(record(number, record_id=str(number)))
+        found, position = follow(setup, position)
+        assert found == [str(number)]
+    assert follow(setup, position)[0] == []
+
+
+def test_a_feed_from_the_start_gives_everything_again_in_the_same_order(setup: Setup) -> None:
+    position: Position = {}
+    given: list[str] = []
+    for number in (3, 1, 2):
+        setup.add(record(number, record_id=str(number)))
+        found, position = follow(setup, position)
+        given += found
+    assert follow(setup, {})[0] == given == ["3", "1", "2"]
+
+
+def test_a_feed_has_only_what_arrived_since_and_of_its_service(setup: Setup) -> None:
+    setup.add(record(1, record_id="before"))
+    setup.add(record(5, record_id="other", service="code"))
+    setup.add(record(6, record_id="after"))
+    assert follow(setup, {}, since_s=2)[0] == ["after"]
+
+
+def test_what_we_sent_ourselves_is_in_the_feed_but_no_user_s_request(setup: Setup) -> None:
+    setup.add(record(1, record_id="user"))
+    setup.add(record(2, record_id="ours", gateway="replay").evolve(replayed=True))
+    assert ids(setup) == ["user"]
+    assert sorted(follow(setup, {})[0]) == ["ours", "user"]

@@ -8,6 +8,7 @@ from datetime import datetime
 from controlplane.domain.base import RevisionId, ServiceName
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.routing import GatewayRecord
+from controlplane.ports import News, Position
 
 
 class FakeRecordSource:
@@ -25,5 +26,12 @@ class FakeRecordSource:
     ) -> Sequence[GatewayRecord]:
         if self.broken:
             raise Unavailable("the gateways' records cannot be read")
-        found = (r for r in self.records if r.service == service and r.at >= since)
+        found = (r for r in self.records if r.service == service and r.at >= since and not r.replayed)
         return sorted((r for r in found if revision is None or r.revision == revision), key=lambda r: r.at)
+
+    def follow(self, service: ServiceName, *, since: datetime, position: Position) -> News:
+        if self.broken:
+            raise Unavailable("the gateways' records cannot be read")
+        new = self.records[position.get("", 0) :]
+        found = [record for record in new if record.service == service and record.at >= since]
+        return News(found, {"": len(self.records)})

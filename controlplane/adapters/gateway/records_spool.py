@@ -16,6 +16,7 @@ from controlplane.domain.base import RevisionId, ServiceName
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.gateway_files import records_dir, records_hour
 from controlplane.domain.routing import GatewayRecord
+from controlplane.ports import News, Position
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +55,17 @@ class SpooledRecords:
                 raise Unavailable("the gateways' records cannot be read", why=str(error)) from error
         return [r for r in records if r.service == service and (revision is None or r.revision == revision)]
 
+    def follow(self, service: ServiceName, *, since: datetime, position: Position) -> News:
+        """See `ports.RecordFeed.follow`. Files by name: gateway after gateway, each hour by hour."""
+        reached, found = dict(position), []
+        try:
+            for name, lines in self._files(since, reached):
+                reached[name] = reached.get(name, 0) + len(lines)
+                found += [r for r in self._parse(lines) if r.service == service and r.at >= since]
+        except OSError as error:
+            raise Unavailable("the gateways' records cannot be read", why=str(error)) from error
+        return News(found, reached)
+
     def _since(self, since: datetime) -> Sequence[GatewayRecord]:
         if self._complete_from is None or (since < self._complete_from and len(self._kept) < self._window):
             self._complete_from = _hour_of(since)
@@ -61,7 +73,7 @@ class SpooledRecords:
         self._take_in()
         if since < self._complete_from:
             found = (record for _, lines in self._files(since, {}) for record in self._parse(lines))
-            return sorted((record for record in found if record.at >= since), key=_arrival)
+            return sorted((r for r in found if r.at >= since and not r.replayed), key=_arrival)
         return self._kept[bisect.bisect_left(self._kept, since, key=_arrival) :]
 
     def _take_in(self) -> None:
@@ -70,7 +82,7 @@ class SpooledRecords:
         for name, lines in self._files(self._complete_from, self._offsets):
             self._offsets[name] = self._offsets.get(name, 0) + len(lines)
             for record in self._parse(lines):
-                if record.at >= self._complete_from:
+                if record.at >= self._complete_from and not record.replayed:
                     bisect.insort(self._kept, record, key=_arrival)
         surplus = len(self._kept) - self._window
         if surplus > 0:

@@ -17,7 +17,7 @@ from controlplane.domain.fleet import Engine, EngineState
 from controlplane.domain.rollout import Rollout, RolloutState
 from controlplane.domain.rollout_policy import advance, events_between
 from controlplane.domain.serving import Service
-from controlplane.ports import Clock, Fleet, RecordSource, Store, TrafficRouter, Versioned
+from controlplane.ports import Clock, Fleet, RecordFeed, Store, TrafficRouter, Versioned
 from controlplane.services.controller.jobs import CreateStudy, apply_finished, fire_due, reap_shadows, reap_trials
 from controlplane.services.fleet.engines import DRAIN_S, EngineKeeper, Trouble
 from controlplane.services.fleet.routing import TableKeeper
@@ -38,7 +38,7 @@ class Controller:
         store: Store,
         fleet: Fleet,
         router: TrafficRouter,
-        records: RecordSource,
+        records: RecordFeed,
         clock: Clock,
         create_study: CreateStudy,
     ) -> None:

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from controlplane.domain.analysis import Analysis, Counts
-from controlplane.domain.base import RevisionId
+from controlplane.domain.analysis import Analysis
+from controlplane.domain.arm import NO_REQUESTS, Arm
+from controlplane.domain.base import ServiceName
 from controlplane.domain.errors import Unavailable
-from controlplane.domain.judge import Control, Evidence, Outcome, add, could_not_measure, guard, judge, outcomes, tally
+from controlplane.domain.guards import guard
+from controlplane.domain.judge import Control, Evidence, add, could_not_measure, judge
+from controlplane.domain.revision import Revision
 from controlplane.domain.rollout import Rollout, StepRecord
 from controlplane.domain.rollout_policy import Facts
-from controlplane.ports import RecordSource, Store
+from controlplane.domain.routing import GatewayRecord
+from controlplane.domain.slo import SloSet
+from controlplane.ports import Position, RecordFeed, Store
 from controlplane.services.fleet.engines import Trouble
 from controlplane.services.fleet.world import World, exits
 
@@ -19,9 +24,10 @@ from controlplane.services.fleet.world import World, exits
 class FactFinder:
     """Looks at the world of one service whose rollout is under way."""
 
-    def __init__(self, *, store: Store, records: RecordSource) -> None:
+    def __init__(self, *, store: Store, records: RecordFeed) -> None:
         self._store = store
         self._records = records
+        self._watched: dict[ServiceName, _Watched] = {}
 
     def facts(self, world: World, troubles: Sequence[Trouble], *, unrouted: str | None, now: datetime) -> Facts:
         """Return the facts of this pass; `unrouted` says why gateways do not route as asked, if so."""
@@ -45,32 +51,81 @@ class FactFinder:
             return None
         step = rollout.steps[-1]
         try:
-            canary = self._outcomes(rollout.canary, step.started_at)
-            stable = self._outcomes(rollout.stable, step.started_at)
+            seen = self._watch(rollout, step, world.service.spec.slos)
+            seen.catch_up(self._records)
         except Unavailable as error:
             return could_not_measure(f"live records cannot be read: {error}", now, step.analysis)
         slos, options = world.service.spec.slos, rollout.options
-        evidence = _evidence(rollout, step, tally(canary, slos), tally(stable, slos))
-        hit = guard(canary, evidence, options, now)
+        evidence = _evidence(world, rollout, step, seen, now)
+        hit = guard((seen.canary, seen.replayed), evidence, options, now)
         if hit is not None:
             return hit
         if unrouted is not None:
             return could_not_measure(f"the gateways do not route as asked: {unrouted}", now, step.analysis)
         return judge(evidence, slos, options, options.steps[step.index], started_at=step.started_at, now=now)
 
-    def _outcomes(self, revision: RevisionId, since: datetime) -> Sequence[Outcome]:
-        kept = self._store.get_revision(revision)
-        records = self._records.read(kept.service, since=since, revision=revision)
-        return outcomes(records, time_lapse=kept.engine.time_lapse)
+    def _watch(self, rollout: Rollout, step: StepRecord, slos: SloSet) -> _Watched:
+        """Return what was counted of this very step; a new controller counts it anew, to the same result."""
+        known = self._watched.get(rollout.service)
+        if known is None or known.began != (rollout.rollout_id, step.started_at) or known.slos != slos:
+            assert rollout.stable is not None, "only what can be compared is judged"
+            canary, stable = (self._store.get_revision(each) for each in (rollout.canary, rollout.stable))
+            known = _Watched(rollout, step, canary=canary, stable=stable, slos=slos)
+            self._watched[rollout.service] = known
+        return known
 
 
-def _evidence(rollout: Rollout, step: StepRecord, canary: Counts, stable: Counts) -> Evidence:
+class _Watched:
+    """The requests of one step, counted as they come."""
+
+    def __init__(self, rollout: Rollout, step: StepRecord, *, canary: Revision, stable: Revision, slos: SloSet) -> None:
+        self.began = (rollout.rollout_id, step.started_at)
+        self.slos = slos
+        self.time_lapse = canary.engine.time_lapse
+        self._service, self._since = rollout.service, step.started_at
+        self.canary = Arm(slos.latency, time_lapse=canary.engine.time_lapse)
+        self.replayed = Arm(slos.latency, time_lapse=canary.engine.time_lapse)
+        self.stable = Arm(slos.latency, time_lapse=stable.engine.time_lapse)
+        self._names = (canary.revision_id, stable.revision_id)
+        self._position: Position = {}
+
+    def catch_up(self, records: RecordFeed) -> None:
+        """Count what came since the last time. Raises Unavailable."""
+        news = records.follow(self._service, since=self._since, position=self._position)
+        for record in news.records:
+            arm = self._arm(record)
+            if arm is not None:
+                arm.add(record)
+        self._position = news.position
+
+    def _arm(self, record: GatewayRecord) -> Arm | None:
+        canary, stable = self._names
+        if record.revision == canary:
+            return self.replayed if record.replayed else self.canary
+        return self.stable if record.revision == stable and not record.replayed else None
+
+
+def _evidence(world: World, rollout: Rollout, step: StepRecord, seen: _Watched, now: datetime) -> Evidence:
+    replayed = seen.replayed.counts()
+    common = {
+        "canary": seen.canary.counts(),
+        "replayed": replayed if replayed != NO_REQUESTS else None,
+    }
     if step.weight_percent < 100:
-        return Evidence(canary=canary, stable=stable, control=Control.CONCURRENT)
+        stable = seen.stable.counts()
+        return Evidence(**common, stable=stable, control=Control.CONCURRENT, weight_percent=_held_to(world, step))
     pooled = add(past.analysis.stable for past in _concurrent_steps(rollout) if past.analysis and past.analysis.stable)
     if pooled.requests == 0:
-        return Evidence(canary=canary, stable=None, control=Control.LIMITS)
-    return Evidence(canary=canary, stable=pooled, control=Control.EARLIER_STEPS)
+        return Evidence(**common, stable=None, control=Control.LIMITS)
+    return Evidence(**common, stable=pooled, control=Control.EARLIER_STEPS)
+
+
+def _held_to(world: World, step: StepRecord) -> int | None:
+    """A revision without a ready replica gets nothing while the other has one: the split then says nothing."""
+    rollout = world.rollout
+    assert rollout is not None, "evidence is of a rollout"
+    both = world.ready(rollout.canary) and world.ready(rollout.stable)
+    return step.weight_percent if both else None
 
 
 def _concurrent_steps(rollout: Rollout) -> Sequence[StepRecord]:

@@ -13,7 +13,7 @@ from controlplane.domain.rollout import Rollout, RolloutState
 from controlplane.domain.routing import GatewayRecord, RoutingTable
 from controlplane.domain.serving import Service
 from controlplane.domain.study import Study
-from controlplane.ports import Fleet, RecordSource, Store, TrafficRouter
+from controlplane.ports import Fleet, RecordFeed, Store, TrafficRouter
 from controlplane.services.controller.reconcile import Controller
 from controlplane.services.fleet.serving import register_service
 from controlplane.services.rollouts.manage import start_rollout
@@ -58,7 +58,7 @@ class Site:
         store: Store | None = None,
         fleet: Fleet | None = None,
         router: TrafficRouter | None = None,
-        records: RecordSource | None = None,
+        records: RecordFeed | None = None,
     ) -> None:
         """Give the world a new controller that remembers nothing, on the given ports or on the fakes themselves."""
         self.controller = Controller(

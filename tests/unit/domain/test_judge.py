@@ -7,7 +7,9 @@ import random
 import pytest
 
 from controlplane.domain.analysis import Analysis, Counts, Verdict
-from controlplane.domain.judge import Control, Evidence, add, guard, judge, outcomes, tally
+from controlplane.domain.arm import Arm
+from controlplane.domain.guards import guard
+from controlplane.domain.judge import Control, Evidence, add, judge
 from controlplane.domain.routing import GatewayRecord
 from controlplane.domain.service import RolloutOptions, StepSpec
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
@@ -126,16 +128,30 @@ def test_without_a_stable_request_refusals_are_judged_by_nobody() -> None:
     assert [each.name for each in verdict(counts(2000), None).comparisons] == ["slo_miss_ratio", "error_ratio"]
 
 
-def test_requests_count_in_engine_time_and_the_client_s_doing_is_left_out() -> None:
+def counted(records: list[GatewayRecord], *, time_lapse: float = 1) -> Arm:
+    arm = Arm(SLOS.latency, time_lapse=time_lapse)
+    for each in records:
+        arm.add(each)
+    return arm
+
+
+def test_requests_count_in_engine_time_and_by_what_their_record_means() -> None:
     records = [
         record(ttft_ms=51),  # 510 ms of emulated time at a time-lapse of 10
         record(ttft_ms=49),
-        record(client_gone=True, ttft_ms=900),
-        record(status=400, ttft_ms=None),
+        record(client_gone=True, status=499, ttft_ms=None, e2e_ms=60),  # it waited beyond the limit
+        record(client_gone=True, status=499, ttft_ms=None, e2e_ms=40),
+        record(status=400, error="upstream_4xx", ttft_ms=None),
+        record(status=429, error="quota", ttft_ms=None),
         record(status=502, error="upstream_5xx", ttft_ms=None),
-        record(status=200, error="upstream_stall", truncated=True),
+        record(status=200, error="upstream_stalled", truncated=True),
+        record(status=200, error="gateway_stopped", truncated=True),
+        record(stream=False, ttft_ms=None, e2e_ms=400),
     ]
-    assert tally(outcomes(records, time_lapse=10), SLOS) == counts(4, misses=3, errors=2, truncated=1, refused=1)
+    found = counted(records, time_lapse=10).counts()
+    assert found.evolve(miss_runs=None, error_runs=None, refusal_runs=None, asked=0) == Counts(
+        requests=6, slo_misses=4, errors=2, truncated=1, refused=1, untold=1, left_early=1, infrastructure=1
+    )
 
 
 def test_pooled_counts_add_up() -> None:
@@ -143,9 +159,9 @@ def test_pooled_counts_add_up() -> None:
 
 
 def guarded(records: list[GatewayRecord]) -> str | None:
-    seen = outcomes(records, time_lapse=1)
-    evidence = Evidence(canary=tally(seen, SLOS), stable=counts(100), control=Control.CONCURRENT)
-    hit = guard(seen, evidence, OPTIONS, after(10))
+    seen = counted(records)
+    evidence = Evidence(canary=seen.counts(), stable=counts(100), control=Control.CONCURRENT)
+    hit = guard([seen], evidence, OPTIONS, after(10))
     return None if hit is None else hit.guard
 
 
@@ -160,9 +176,22 @@ def test_old_or_single_5xx_are_no_burst() -> None:
 
 
 def test_truncated_streams_hit_the_guard_rail() -> None:
-    cut = record(error="upstream_stall", truncated=True)
+    cut = record(error="truncated", truncated=True)
     assert guarded([cut] * 2 + [record()] * 100) is None
     assert guarded([cut] * 3 + [record()] * 100) == "truncated"
+
+
+def test_streams_that_our_own_restart_cut_are_not_the_canary_s() -> None:
+    ours = record(error="gateway_stopped", truncated=True, at=after(8))
+    assert guarded([ours] * 10 + [record()] * 10) is None
+    refused = record(error="gateway_stopped", status=503, ttft_ms=None, at=after(8))
+    assert guarded([refused] * 10 + [record(at=after(8))] * 10) is None
+
+
+def test_streams_without_a_token_hit_the_guard_rail() -> None:
+    empty = record(at=after(8), ttft_ms=None, e2e_ms=5)
+    assert guarded([empty] * 5 + [record(at=after(8))] * 5) == "empty_answers"
+    assert guarded([empty] * 4 + [record(at=after(8))] * 5) is None
 
 
 def step_verdict(rng: random.Random, *, canary: float, stable: float) -> Verdict:

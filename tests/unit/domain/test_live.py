@@ -9,7 +9,7 @@ import pytest
 
 from controlplane.domain.base import RevisionId
 from controlplane.domain.engine import EngineKind
-from controlplane.domain.live import CheckState, Live, live, samples_needed
+from controlplane.domain.live import CheckState, Live, live, reach, samples_needed
 from controlplane.domain.routing import GatewayRecord
 from controlplane.domain.service import EmulatorOptions, EngineOptions
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
@@ -60,8 +60,11 @@ def test_emulated_latencies_and_rates_are_shown_in_emulated_time() -> None:
     assert found.checks[0].state is CheckState.MISSED
 
 
-def test_requests_whose_client_hung_up_are_left_out() -> None:
-    assert look([a_record(client_gone=True)]).overall.requests == 0
+def test_a_client_that_hung_up_counts_once_a_limit_had_passed() -> None:
+    found = look([a_record(client_gone=True, ttft_ms=None, e2e_ms=90)] * 3).overall
+    assert (found.requests, found.left_early) == (0, 3)
+    found = look([a_record(client_gone=True, ttft_ms=None, e2e_ms=110)] * 3).overall
+    assert (found.requests, found.attainment, found.errors) == (3, 0, 0)
 
 
 def test_an_attempt_made_good_elsewhere_counts_against_its_revision_only() -> None:
@@ -83,10 +86,31 @@ def test_a_p99_within_its_limit_is_met_only_with_enough_requests() -> None:
     assert look([a_record()] * 299).checks[0].state is CheckState.MET
 
 
-def test_exactly_the_allowed_share_of_misses_still_meets_the_limit() -> None:
+def test_a_miss_makes_more_requests_necessary_before_a_limit_counts_as_met() -> None:
     slow = a_record(ttft_ms=101)
-    assert look([a_record()] * 396 + [slow] * 4).checks[0].state is CheckState.MET
+    assert look([a_record()] * 298 + [slow]).checks[0].state is CheckState.FEW
+    assert look([a_record()] * 472 + [slow]).checks[0].state is CheckState.MET
+    assert look([a_record()] * 396 + [slow] * 4).checks[0].state is CheckState.FEW
     assert look([a_record()] * 396 + [slow] * 5).checks[0].state is CheckState.MISSED
+
+
+def test_nothing_streamed_is_no_limit_met() -> None:
+    whole = a_record(seconds_ago=65, stream=False, ttft_ms=None, tpot_ms=None, e2e_ms=60_000)
+    found = look([whole] * 400)
+    assert (found.checks[0].state, found.checks[0].samples) == (CheckState.UNMEASURED, 0)
+    assert found.overall.requests == 400
+    assert found.overall.attainment is None
+
+
+def test_a_request_that_ended_in_a_time_out_after_ten_minutes_is_seen() -> None:
+    late = a_record(seconds_ago=605, stream=False, status=504, error="upstream_timeout", ttft_ms=None, e2e_ms=600_000)
+    assert late.at >= NOW - timedelta(seconds=60) - reach(a_spec())
+    assert look([late]).overall.errors == 1
+
+
+def test_refusals_are_neither_errors_nor_misses() -> None:
+    found = look([a_record(), a_record(status=400, error="upstream_4xx", ttft_ms=None)]).overall
+    assert (found.requests, found.errors, found.refused, found.attainment) == (1, 0, 1, 1.0)
 
 
 def test_an_error_misses_every_limit_and_adds_no_latency() -> None:
@@ -105,3 +129,8 @@ def test_the_series_holds_whole_intervals_of_the_window_only() -> None:
 @pytest.mark.parametrize(("percentile", "needed"), [(50, 5), (90, 29), (95, 59), (99, 299)])
 def test_samples_needed_are_those_of_a_distribution_free_bound(percentile: float, needed: int) -> None:
     assert samples_needed(percentile) == needed
+
+
+@pytest.mark.parametrize(("misses", "needed"), [(0, 299), (1, 473), (2, 628), (10, 1693)])
+def test_each_miss_asks_for_more_samples(misses: int, needed: int) -> None:
+    assert samples_needed(99, misses) == needed
