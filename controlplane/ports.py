@@ -82,8 +82,11 @@ class TrafficRouter(Protocol):
     def apply(self, table: RoutingTable) -> None:
         """Give the table to every gateway. Raises Unavailable when one did not take it (the others still have it)."""
 
-    def actual(self) -> Sequence[RoutingTable]:
-        """Return the table each reachable gateway now uses. Raises Unavailable when none answers."""
+    def actual(self) -> Sequence[RoutingTable | None]:
+        """Return the table each running gateway now uses, None for one that does not answer.
+
+        Raises Unavailable when none answers.
+        """
 
 
 class GatewayOpener(Protocol):

@@ -52,6 +52,12 @@ class EngineSpec(Value):
     env: Mapping[str, str] = Field(default_factory=dict)
     start_timeout_s: float = Field(default=900, gt=0)
 
+    @property
+    def api_key(self) -> str | None:
+        """The key the engine asks its clients for, None when it asks for none."""
+        key = self.config.flags.get("api-key", self.env.get("VLLM_API_KEY"))
+        return None if key is None else str(key).split()[0]
+
 
 class Engine(Value):
     """One engine as observed."""

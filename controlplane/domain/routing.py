@@ -13,6 +13,7 @@ class Backend(Value):
 
     engine_id: str
     url: str
+    api_key: str | None = Field(default=None, repr=False, description="What the engine asks its clients for.")
 
 
 class RevisionRoute(Value):

@@ -6,18 +6,17 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from pydantic import ValidationError
 
 from controlplane.domain.errors import Conflict, FleetuneError, InvalidInput, NotFound, Refused
 from controlplane.domain.routing import RoutingTable
-from controlplane.domain.service import describe
 from controlplane.gateway.drain import Drain
 from controlplane.gateway.keys import same_secret
-from controlplane.gateway.last_table import save_table
+from controlplane.gateway.last_table import read_table, save_table
 from controlplane.gateway.pools import Replica
 from controlplane.gateway.routing import Routing
 from controlplane.gateway.settings import Settings, is_loopback
@@ -60,25 +59,32 @@ class AdminPort:
     def _authorize(self, request: web.Request) -> None:
         if "Origin" in request.headers:  # a page in a browser of this machine is not the control plane
             raise Refused("requests from web pages are refused")
+        if not self._is_here(request.host):  # a page's own name may be made to resolve to this machine
+            raise Refused(
+                "the request names another host", allowed=f"{self.settings.admin_host}, or an address of this machine"
+            )
         token = self.settings.admin_token
         if token and not same_secret(request.headers.get("Authorization"), token.get_secret_value()):
             raise Refused("the admin token is missing or wrong", allowed="`Authorization: Bearer <token>`")
 
-    async def _put_routing(self, request: web.Request) -> web.StreamResponse:
-        table = _parse(await request.read())
-        self._check_keys(table)
-        async with self._taking:  # saved in the order in which they were taken
-            if self.routing.take(table) or self.problem:
-                await self._save(table)
-        return web.json_response({"version": table.version, "saved": self.problem is None})
+    def _is_here(self, host: str) -> bool:
+        """Say whether a Host header names this port by an address, or by the name it was bound to."""
+        name = _without_port(host)
+        if name in (self.settings.admin_host, "localhost"):
+            return True
+        try:
+            address = ip_address(name)
+        except ValueError:
+            return False
+        return address.is_loopback or not is_loopback(self.settings.admin_host)
 
-    def _check_keys(self, table: RoutingTable) -> None:
-        if not table.api_keys and not is_loopback(self.settings.host) and not self.settings.require_keys:
-            raise InvalidInput(
-                "a routing table without API keys is refused",
-                why=f"this gateway listens on {self.settings.host}, which others can reach",
-                allowed="at least one key, or a gateway on 127.0.0.1",
-            )
+    async def _put_routing(self, request: web.Request) -> web.StreamResponse:
+        table, unreadable = read_table(await request.read())
+        async with self._taking:  # saved in the order in which they were taken
+            if self.routing.take(table, unreadable) or self.problem:
+                await self._save(table)
+        answer = {"version": table.version, "saved": self.problem is None, "refused": dict(self.routing.refused)}
+        return web.json_response(answer)
 
     async def _save(self, table: RoutingTable) -> None:
         """Keep the table for a restart. Serving by it matters more: trouble is reported, not raised."""
@@ -111,6 +117,7 @@ class AdminPort:
                 "replicas": [_replica(replica) for replica in self.routing.replicas()],
                 "records": {"written": self.spool.written, "dropped": self.spool.dropped},
                 "problem": self.problem,
+                "refused": dict(self.routing.refused),
             }
         )
 
@@ -124,11 +131,9 @@ def _replica(replica: Replica) -> dict[str, Any]:
     }
 
 
-def _parse(body: bytes) -> RoutingTable:
-    try:
-        return RoutingTable.model_validate_json(body)
-    except ValidationError as error:
-        raise InvalidInput("this is not a routing table", why=describe(error)) from error
+def _without_port(host: str) -> str:
+    """Return the name or address in a Host header, without an IPv6 address's brackets."""
+    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
 
 
 def _status_of(error: FleetuneError) -> int:

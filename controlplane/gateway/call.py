@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from controlplane.gateway.body import read_body, understand
 from controlplane.gateway.fingerprint import Fingerprints, Prompt
 from controlplane.gateway.openai_errors import RequestRefused
 
@@ -51,8 +51,8 @@ class Call:
 
 async def read_call(request: web.Request, *, key: str | None, max_body_bytes: int, fingerprints: Fingerprints) -> Call:
     """Read a request. Raises RequestRefused when the body is too large (413) or cannot be understood (400)."""
-    body = await _read_body(request, max_body_bytes)
-    fields = _parse(body)
+    body = await read_body(request, max_body_bytes)
+    fields, prompt = await understand(body, fingerprints)
     model = fields.get("model")
     if not isinstance(model, str) or not model:
         raise RequestRefused(400, "`model` is missing or not a string.", code="missing_model", param="model")
@@ -69,7 +69,7 @@ async def read_call(request: web.Request, *, key: str | None, max_body_bytes: in
         session=session,
         key=key,
         session_hash=fingerprints.session(session),
-        prompt=fingerprints.prompt(fields),
+        prompt=prompt,
     )
 
 
@@ -100,23 +100,3 @@ def _upstream_headers(headers: CIMultiDictProxy[str], request_id: str) -> CIMult
 def _hop_by_hop(headers: CIMultiDictProxy[str]) -> frozenset[str]:
     named = ",".join(headers.getall("Connection", ()))
     return _HOP_BY_HOP | {name.strip().lower() for name in named.split(",") if name.strip()}
-
-
-async def _read_body(request: web.Request, max_body_bytes: int) -> bytes:
-    refusal = RequestRefused(413, f"The body is larger than {max_body_bytes} bytes.", code="request_too_large")
-    if (request.content_length or 0) > max_body_bytes:
-        raise refusal
-    try:
-        return await request.read()
-    except web.HTTPRequestEntityTooLarge as error:
-        raise refusal from error
-
-
-def _parse(body: bytes) -> Mapping[str, Any]:
-    try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise RequestRefused(400, "The body is not valid JSON.", code="invalid_json") from error
-    if not isinstance(fields, dict):
-        raise RequestRefused(400, "The body must be a JSON object.", code="invalid_json")
-    return fields

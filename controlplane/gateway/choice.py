@@ -52,7 +52,7 @@ def session_score(session: str, revision: RevisionId, weight: int) -> float:
     A revision wins with probability weight / sum of weights, and a growing weight only ever draws sessions *to* it
     (Schindelhauer & Schomaker 2005, "Weighted distributed hash tables": score = -weight / ln(uniform hash)).
     """
-    digest = hashlib.blake2b(f"{revision}\0{session}".encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(f"{revision}\0{session}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     uniform = (int.from_bytes(digest) + 0.5) / _HASH_SPACE
     return -weight / math.log(uniform)
 

@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from controlplane.domain.errors import InvalidInput
 
 BLOCK_IDS = 16
@@ -152,4 +154,12 @@ def _part(part: object) -> object:
     """A text as it is; a picture or a sound by its digest: its bytes say nothing about its tokens."""
     if isinstance(part, dict) and part.get("type") == "text":
         return part.get("text")
-    return hashlib.blake2b(json.dumps(part).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(_written(part), digest_size=16).hexdigest()
+
+
+def _written(part: object) -> bytes:
+    """Return the part as JSON; msgspec is quick with a picture of megabytes but knows no lone surrogates."""
+    try:
+        return msgspec.json.encode(part)
+    except UnicodeEncodeError:
+        return json.dumps(part).encode()

@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.routing import RoutingTable
+from controlplane.domain.routing import RoutingTable, ServiceRoute
 from controlplane.domain.service import describe
+
+
+def read_table(text: bytes) -> tuple[RoutingTable, Mapping[str, str]]:
+    """Return the table and, by service, why a route in it cannot be read: one bad route must not freeze the others.
+
+    Raises InvalidInput when it is no table at all.
+    """
+    try:
+        return RoutingTable.model_validate_json(text), {}
+    except ValidationError as error:
+        return _without_bad_routes(text, error)
+
+
+def _without_bad_routes(text: bytes, error: ValidationError) -> tuple[RoutingTable, Mapping[str, str]]:
+    if any(problem["loc"][:1] != ("services",) or len(problem["loc"]) < 2 for problem in error.errors()):
+        raise InvalidInput("this is not a routing table", why=describe(error)) from error
+    given, good, bad = json.loads(text), [], {}
+    for service in given["services"]:
+        try:
+            good.append(ServiceRoute.model_validate(service))
+        except ValidationError as problem:
+            name = service.get("service") if isinstance(service, dict) else None
+            bad[str(name)] = describe(problem)
+    return RoutingTable.model_validate({**given, "services": good}), bad
 
 
 def save_table(table: RoutingTable, path: Path) -> None:

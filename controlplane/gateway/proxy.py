@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
 
@@ -19,6 +19,7 @@ from controlplane.gateway.openai_errors import RequestRefused, error_response
 from controlplane.gateway.pools import Replica, Route
 from controlplane.gateway.relay import ClientGone
 from controlplane.gateway.routing import Routing
+from controlplane.gateway.sessions import Sessions
 from controlplane.gateway.tally import CLIENT_GONE_STATUS, Tally
 from controlplane.gateway.upstream import AttemptFailed, FailureKind, open_upstream
 
@@ -37,6 +38,7 @@ class Proxy:
     wall_clock: Callable[[], datetime]
     chance: Random
     stopping: asyncio.Event
+    sessions: dict[str, Sessions] = field(default_factory=dict)  # by service
 
     @property
     def _answer(self) -> Answering:
@@ -51,6 +53,7 @@ class Proxy:
         route = self._route(call)
         at, arrived = arrival
         tally = Tally(call=call, gateway=self.name, service=route.service, at=at, arrived=arrived)
+        tally.session = self._session(route, call)
         try:
             return await self._attempts(request, route, tally)
         except asyncio.CancelledError:
@@ -71,6 +74,14 @@ class Proxy:
                 404, f"The model `{call.model}` is not served here.", code="model_not_found", param="model"
             )
         return route
+
+    def _session(self, route: Route, call: Call) -> str | None:
+        """Return what keeps the request with a revision: None when there is one only, or the session is too large."""
+        if call.session is None or len(route.pools) < 2:
+            return None
+        sessions = self.sessions.setdefault(route.service, Sessions())
+        sessions.note(call.session)
+        return None if sessions.dominates(call.session, route.pools) else call.session
 
     async def _attempts(self, request: web.Request, route: Route, tally: Tally) -> web.StreamResponse:
         """Try replicas until one begins to answer. Every attempt looks at the table of its own moment."""
@@ -103,7 +114,7 @@ class Proxy:
     def _choose(self, route: Route, tried: set[Replica], tally: Tally) -> Replica | None:
         return choose(
             route,
-            session=tally.call.session,
+            session=tally.session,
             tried=tried,
             prefer=tally.revision,
             now=self.monotonic(),

@@ -77,8 +77,8 @@ class Relay:
                 await self._write(whole)
             stall.reschedule(loop.time() + self._stall_s)
             chunk = await read()
-        if rest := self._watch.rest():
-            await self._write(rest)
+        if last := self._watch.finish(clock()):
+            await self._write(last)
 
     async def _write(self, data: bytes) -> None:
         self._writing = True

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from controlplane.domain.errors import InvalidInput, StaleVersion
+from controlplane.domain.errors import StaleVersion
 from controlplane.domain.routing import Backend, RevisionRoute, RoutingTable, ServiceRoute
 from controlplane.gateway.pools import Pool, Replica, Route
 
@@ -17,6 +17,7 @@ class Routing:
         self._routes: Mapping[str, Route] = {}
         self._replicas: dict[tuple[str, Backend], Replica] = {}
         self._leaving: list[Replica] = []
+        self.refused: Mapping[str, str] = {}  # by service: why its route in the present table is not used
 
     @property
     def ready(self) -> bool:
@@ -41,20 +42,34 @@ class Routing:
         self._leaving = [replica for replica in self._leaving if replica.in_flight]
         return self._leaving
 
-    def take(self, table: RoutingTable) -> bool:
+    def take(self, table: RoutingTable, unreadable: Mapping[str, str] | None = None) -> bool:
         """Use `table` from now on; False when it is the present one already.
 
-        Raises StaleVersion for an older version, or the same version with other content; InvalidInput when two
-        services claim one model.
+        A service whose route cannot be accepted (`unreadable`, or a model that another service serves) keeps the route
+        it had; the others have their new ones. Raises StaleVersion for an older version, or the same version with other
+        content.
         """
         if self.table is not None and not self._newer(table, self.table):
             return False
         known = self._replicas | {(r.revision, r.backend): r for r in self.leaving()}
         replicas: dict[tuple[str, Backend], Replica] = {}
-        routes = _routes(table, known, replicas)
+        accepted, refused = _accepted(table.services, self._routes)
+        routes = {service.model: _route(service, known, replicas) for service in accepted}
+        self._keep(routes, replicas, refused | dict(unreadable or {}))
         self._leaving = [r for key, r in known.items() if key not in replicas and r.in_flight]
         self.table, self._routes, self._replicas = table, routes, replicas
+        self.refused = refused | dict(unreadable or {})
         return True
+
+    def _keep(
+        self, routes: dict[str, Route], replicas: dict[tuple[str, Backend], Replica], refused: Mapping[str, str]
+    ) -> None:
+        """Carry the present routes of refused services over, unless their model is somebody else's now."""
+        for route in self._routes.values():
+            if route.service in refused and route.model not in routes:
+                routes[route.model] = route
+                own = (replica for pool in route.pools for replica in pool.replicas)
+                replicas.update({(replica.revision, replica.backend): replica for replica in own})
 
     @staticmethod
     def _newer(table: RoutingTable, present: RoutingTable) -> bool:
@@ -71,17 +86,21 @@ class Routing:
         )
 
 
-def _routes(
-    table: RoutingTable, known: Mapping[tuple[str, Backend], Replica], used: dict[tuple[str, Backend], Replica]
-) -> Mapping[str, Route]:
-    routes: dict[str, Route] = {}
-    for service in table.services:
-        if service.model in routes:
-            raise InvalidInput(
-                f"model {service.model} is routed twice", why=f"{routes[service.model].service} and {service.service}"
-            )
-        routes[service.model] = _route(service, known, used)
-    return routes
+def _accepted(
+    services: Sequence[ServiceRoute], present: Mapping[str, Route]
+) -> tuple[Sequence[ServiceRoute], dict[str, str]]:
+    """Return the routes to use and why others are not: of two services of one model the one stays that served it."""
+    by_model: dict[str, ServiceRoute] = {}
+    refused: dict[str, str] = {}
+    for service in services:
+        other = by_model.setdefault(service.model, service)
+        if other is service:
+            continue
+        holder = present.get(service.model)
+        winner, loser = (service, other) if holder and holder.service == service.service else (other, service)
+        by_model[service.model] = winner
+        refused[loser.service] = f"model {loser.model} is served by {winner.service}"
+    return list(by_model.values()), refused
 
 
 def _route(

@@ -90,4 +90,4 @@ class DataPort:
 
     def _key(self, request: web.Request) -> str | None:
         keys = self.routing.table.api_keys if self.routing.table else ()
-        return key_name(request.headers.get("Authorization"), keys, required=self.settings.require_keys)
+        return key_name(request.headers.get("Authorization"), keys, required=self.settings.asks_for_keys)

@@ -18,12 +18,19 @@ class Settings(Value):
     admin_host: str = "127.0.0.1"
     admin_port: int = Field(default=8001, ge=0, le=65535)
     admin_token: SecretStr | None = None
-    require_keys: bool = Field(default=False, description="Answer 401 to everything until keys are configured.")
+    require_keys: bool = Field(
+        default=False, description="Answer 401 to everything until keys are configured; always so beyond loopback."
+    )
     drain_s: float = Field(default=30, ge=0)
     max_body_bytes: int = Field(default=32 << 20, ge=1)
     retention_h: float = Field(default=48, gt=0)
     seed: int | None = None
     until_stdin_ends: bool = Field(default=False, description="Drain when stdin, a pipe, ends: with who started it.")
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Say whether a request needs a key even when none exists: revoking the last one must not open the door."""
+        return self.require_keys or not is_loopback(self.host)
 
 
 def is_loopback(host: str) -> bool:

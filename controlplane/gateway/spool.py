@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from io import FileIO
+from itertools import accumulate
 from pathlib import Path
-from typing import BinaryIO
 
 from controlplane.domain.gateway_files import records_hour, records_name
 from controlplane.domain.routing import GatewayRecord
@@ -17,6 +19,9 @@ from controlplane.domain.routing import GatewayRecord
 _log = logging.getLogger(__name__)
 
 LARGEST_BACKLOG = 100_000
+BATCH = 1_000
+"""Records made into lines at a time: with a full disk not the whole backlog again and again, some 20 ms on a thread."""
+
 _PRUNE_EVERY_S = 600.0
 
 
@@ -56,18 +61,14 @@ class RecordSpool:
 
     async def flush(self) -> None:
         """Append everything kept so far. A disk that refuses is reported once, and asked again the next time."""
-        batch = list(self._backlog)
-        if not batch:
-            return
-        self._backlog.clear()
-        lines = b"".join(record.model_dump_json().encode() + b"\n" for record in batch)
-        try:
-            await asyncio.to_thread(self._append, lines)
-        except OSError as error:
-            self._put_back(batch, error)
-            return
-        self._failing = False
-        self.written += len(batch)
+        while self._backlog:
+            batch = [self._backlog.popleft() for _ in range(min(BATCH, len(self._backlog)))]
+            kept, error = await asyncio.to_thread(self._append, batch)
+            self.written += kept
+            if error is not None:
+                self._put_back(batch[kept:], error)
+                return
+            self._failing = False
 
     def _put_back(self, batch: Sequence[GatewayRecord], error: OSError) -> None:
         room = LARGEST_BACKLOG - len(self._backlog)
@@ -75,15 +76,19 @@ class RecordSpool:
         self.dropped += len(batch) - len(kept)
         self._backlog.extendleft(reversed(kept))
         if not self._failing:
-            _log.error("request records cannot be written to %s: %s; kept in memory", self._folder, error)
+            _log.error("request records cannot be written to %s: %s; kept in memory", self._folder, error.strerror)
         self._failing = True
 
-    def _append(self, lines: bytes) -> None:
+    def _append(self, batch: Sequence[GatewayRecord]) -> tuple[int, OSError | None]:
+        """Append lines; return how many records are on the disk, whole, and what kept the others from it."""
         path = self._folder / records_name(self._gateway, self._clock())
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab+") as file:
-            # A crash in the middle of a line must not swallow the next record too.
-            file.write(b"\n" + lines if _torn(file) else lines)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab+", buffering=0) as file:
+                # A crash in the middle of a line must not swallow the next record too.
+                return append_lines(file, batch, b"\n" if _torn(file) else b"")
+        except OSError as error:
+            return 0, error
 
     def prune(self) -> None:
         """Remove files whose hour ended longer ago than the retention, those of former gateways too."""
@@ -94,7 +99,34 @@ class RecordSpool:
                 path.unlink(missing_ok=True)
 
 
-def _torn(file: BinaryIO) -> bool:
+def append_lines(file: FileIO, batch: Sequence[GatewayRecord], before: bytes) -> tuple[int, OSError | None]:
+    """Append one line per record, `before` in front; return how many are there whole, and what kept the others away.
+
+    What a full disk took of a line is taken back, so that no line is ever there in part or twice.
+    """
+    start = file.seek(0, os.SEEK_END)
+    lines = [before + batch[0].model_dump_json().encode() + b"\n"]
+    lines += [record.model_dump_json().encode() + b"\n" for record in batch[1:]]
+    written, error = _write(file, memoryview(b"".join(lines)))
+    if error is None:
+        return len(lines), None
+    ends = list(accumulate(map(len, lines), initial=0))
+    whole = bisect_right(ends, written) - 1
+    file.truncate(start + ends[whole])
+    return whole, error
+
+
+def _write(file: FileIO, data: memoryview) -> tuple[int, OSError | None]:
+    written = 0
+    try:
+        while written < len(data):
+            written += file.write(data[written:])
+    except OSError as error:
+        return written, error
+    return written, None
+
+
+def _torn(file: FileIO) -> bool:
     if file.seek(0, os.SEEK_END) == 0:
         return False
     file.seek(-1, os.SEEK_END)

@@ -41,9 +41,17 @@ class StreamWatch:
             self._read(data, now)
         return data
 
-    def rest(self) -> bytes:
-        """Bytes after the last whole event, to be passed on when the body ended by itself."""
-        return self._rest
+    def finish(self, now: float) -> bytes:
+        """Return the last event when the body ended by itself without the blank line behind it, whole; else nothing.
+
+        Half an event is dropped: a client could make nothing of it, and it would spoil the error event that follows.
+        """
+        rest, self._rest = self._rest, b""
+        if not rest or not _is_whole(rest):
+            return b""
+        whole = rest.rstrip(b"\r\n") + b"\n\n"
+        self._read(whole, now)
+        return whole
 
     @property
     def ended(self) -> bool:
@@ -58,7 +66,7 @@ class StreamWatch:
 
     def _read(self, data: bytes, now: float) -> None:
         if b"\r" in data:
-            data = data.replace(b"\r\n", b"\n")
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         for line in data.split(b"\n"):
             if line.startswith(b"data:"):
                 self._payload(line[5:].strip(), now)
@@ -119,8 +127,17 @@ def _parsed(payload: bytes) -> Mapping[str, Any]:
         return {}
 
 
+def _is_whole(event: bytes) -> bool:
+    """Say whether an event without its blank line is complete: its last line says something a client understands."""
+    line = event.rstrip(b"\r\n").replace(b"\r\n", b"\n").replace(b"\r", b"\n").rpartition(b"\n")[2]
+    payload = line[5:].strip() if line.startswith(b"data:") else b""
+    return payload == b"[DONE]" or bool(_parsed(payload))
+
+
+_BLANK_LINES = (b"\n\n", b"\n\r\n", b"\r\r")
+"""How an event ends: its last line's end and an empty line, whose ends may be any of those that HTML's standard has."""
+
+
 def _end_of_events(data: bytes) -> int:
     """Index behind the last blank line; 0 when there is none."""
-    plain = data.rfind(b"\n\n")
-    windows = data.rfind(b"\r\n\r\n")
-    return max(plain + 2 if plain >= 0 else 0, windows + 4 if windows >= 0 else 0)
+    return max(at + len(blank) if (at := data.rfind(blank)) >= 0 else 0 for blank in _BLANK_LINES)

@@ -28,6 +28,7 @@ class Tally:
     arrived: float
     revision: RevisionId | None = None
     engine_id: str | None = None
+    session: str | None = None  # what keeps it with a revision
     status: int | None = None  # until something is sent
     error: str | None = "internal"  # until it is known how it went
     truncated: bool = False

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from controlplane.domain.service import GatewayOptions
@@ -94,7 +95,7 @@ async def _begin(
     response = await session.post(
         _url(replica, call),
         data=call.payload(),
-        headers=call.headers,
+        headers=_headers(replica, call),
         allow_redirects=False,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=options.connect_timeout_s),
     )
@@ -117,6 +118,11 @@ async def _first_piece(response: aiohttp.ClientResponse) -> Opened | AttemptFail
         return Opened(response, first, events=True)
     response.close()
     return AttemptFailed(FailureKind.DISCONNECTED, 502, "The engine ended the stream before its first byte.")
+
+
+def _headers(replica: Replica, call: Call) -> CIMultiDict[str]:
+    key = replica.backend.api_key
+    return call.headers if key is None else CIMultiDict(call.headers, Authorization=f"Bearer {key}")
 
 
 def _url(replica: Replica, call: Call) -> URL:

@@ -125,7 +125,7 @@ def test_a_gateway_that_is_down_is_told_while_the_others_have_the_table(build: B
     setup.take_down(0)
     with pytest.raises(Unavailable):
         setup.router.apply(table(1))
-    assert list(setup.router.actual()) == [table(1)]
+    assert list(setup.router.actual()) == [None, table(1)]  # it may be sending by an old table
 
 
 def test_a_gateway_without_a_table_has_an_empty_one(build: Build) -> None:

@@ -24,11 +24,10 @@ class FakeTrafficRouter:
         if failures:
             raise failures[0]
 
-    def actual(self) -> Sequence[RoutingTable]:
-        reachable = [table for name, table in self.tables.items() if name not in self.down]
-        if not reachable:
+    def actual(self) -> Sequence[RoutingTable | None]:
+        if not set(self.tables) - self.down:
             raise Unavailable("no gateway answers")
-        return [table or RoutingTable(version=0) for table in reachable]
+        return [None if name in self.down else table or RoutingTable(version=0) for name, table in self.tables.items()]
 
     def _give(self, name: str, table: RoutingTable) -> Unavailable | StaleVersion | None:
         if name in self.down:

@@ -46,12 +46,6 @@ def environment(spec: EngineSpec, *, base: Mapping[str, str], gpu_indices: Seque
     }
 
 
-def api_key(spec: EngineSpec) -> str | None:
-    """Return the key the engine asks its clients for, None when it asks for none."""
-    key = spec.config.flags.get("api-key", spec.env.get("VLLM_API_KEY"))
-    return None if key is None else str(key).split()[0]
-
-
 def _filled(template: Sequence[str], spec: EngineSpec, host: str, port: int, args: Sequence[str]) -> tuple[str, ...]:
     """Fill a template; a word that is just `{args}` becomes all arguments, inside a longer word they are quoted."""
     text = " ".join(template)

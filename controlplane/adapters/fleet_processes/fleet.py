@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from controlplane.adapters.fleet_processes import host as host_processes
-from controlplane.adapters.fleet_processes.commands import api_key, command_line, environment
+from controlplane.adapters.fleet_processes.commands import command_line, environment
 from controlplane.adapters.fleet_processes.devices import free_port
 from controlplane.adapters.fleet_processes.failures import diagnose, diagnose_timeout
 from controlplane.adapters.fleet_processes.probes import Asking, in_flight, is_ready
@@ -264,7 +264,7 @@ class FleetProcesses:
         engine_id, spec = record.spec.engine_id, record.spec
         asked = self._asked.get(engine_id)
         if asked is None:
-            asked = Asking(lambda: is_ready(record.url, spec.served_name, api_key(spec)))
+            asked = Asking(lambda: is_ready(record.url, spec.served_name, spec.api_key))
             self._asked[engine_id] = asked
         answer = asked.answer(_PROBE_WAIT_S)
         if asked.is_over:

@@ -41,7 +41,7 @@ class GatewayTraffic:
         """Give the table to every gateway.
 
         Raises StaleVersion when one has a newer table, Unavailable when none runs or one did not take it for any other
-        reason (no answer, a wrong admin token, a table it refuses). The other gateways have the table even then.
+        reason (no answer, a wrong admin token, a route it refuses). The other gateways have the table even then.
         """
         gateways = self._find()
         if not gateways:
@@ -51,13 +51,14 @@ class GatewayTraffic:
         if failures:
             raise failures[0]
 
-    def actual(self) -> Sequence[RoutingTable]:
-        """Return the table each reachable gateway now uses; one without a table has an empty one of version 0.
+    def actual(self) -> Sequence[RoutingTable | None]:
+        """Return the table each running gateway now uses; one without a table has an empty one of version 0.
 
-        Raises Unavailable when no gateway answers.
+        None is a gateway that did not answer: it may still be sending by an old table. Raises Unavailable when no
+        gateway answers.
         """
-        tables = [table for table in self._each(self._find(), self._read) if table is not None]
-        if not tables:
+        tables = self._each(self._find(), self._read)
+        if not any(tables):
             raise Unavailable("no gateway answers", why="none runs, or none reads its admin port")
         return tables
 
@@ -73,7 +74,7 @@ class GatewayTraffic:
         except httpx.HTTPError as error:
             return Unavailable(f"gateway {gateway.name} did not take the routing table", why=_reason(error))
         if answer.is_success:
-            return None
+            return _refused(gateway, answer)
         kind = StaleVersion if answer.status_code == httpx.codes.CONFLICT else Unavailable
         return kind(f"gateway {gateway.name} refused the routing table", why=_message(answer))
 
@@ -111,6 +112,15 @@ def _runs(address: GatewayAddress) -> bool:
     except psutil.Error:
         return False
     return created_s <= address.started_at.timestamp() + _CLOCK_SLACK_S
+
+
+def _refused(gateway: GatewayAddress, answer: httpx.Response) -> Unavailable | None:
+    """A gateway keeps the present route of a service whose new one it cannot accept, and takes the others."""
+    refused = answer.json().get("refused") or {}
+    if not refused:
+        return None
+    why = "; ".join(f"{service}: {reason}" for service, reason in sorted(refused.items()))
+    return Unavailable(f"gateway {gateway.name} refused the routes of {', '.join(sorted(refused))}", why=why)
 
 
 def _reason(error: httpx.HTTPError) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from controlplane.domain.errors import StaleVersion, Unavailable
+from pydantic import ValidationError
+
+from controlplane.domain.errors import InvalidInput, StaleVersion, Unavailable
 from controlplane.domain.routing import RoutingTable, ServiceRoute
+from controlplane.domain.service import describe
 from controlplane.ports import Store, TrafficRouter
 from controlplane.services.fleet.world import World, route
 from controlplane.services.keys import list_keys
@@ -27,10 +30,10 @@ class TableKeeper:
 
     def push(self, worlds: Sequence[World], now: datetime) -> None:
         """Make the gateways' tables right. What they really use is read each time; `problem` says what went wrong."""
-        services = tuple(sorted((route(world) for world in worlds), key=lambda each: each.service))
         try:
+            services, bad = self._routes(worlds)
             self._give(services)
-            self.problem, self._unrouted_since = None, None
+            self.problem, self._unrouted_since = bad, (self._unrouted_since or now) if bad else None
         except (Unavailable, StaleVersion) as error:
             self.problem = str(error)
             self._unrouted_since = self._unrouted_since or now
@@ -40,18 +43,34 @@ class TableKeeper:
         waited_s = 0.0 if self._unrouted_since is None else (now - self._unrouted_since).total_seconds()
         return self.problem is None or waited_s >= UNROUTED_GRACE_S
 
+    def _routes(self, worlds: Sequence[World]) -> tuple[tuple[ServiceRoute, ...], str | None]:
+        """Return every service's route, and what is wrong with one that keeps the route it had."""
+        routes: list[ServiceRoute] = []
+        problem = None
+        for world in worlds:
+            try:
+                routes.append(route(world))
+            except ValidationError as error:
+                name = world.service.name
+                problem = str(
+                    InvalidInput(f"the route of {name} cannot be used, it keeps its last", why=describe(error))
+                )
+                last = self._last()
+                routes += [each for each in (last.services if last else ()) if each.service == name]
+        return tuple(sorted(routes, key=lambda each: each.service)), problem
+
     def _give(self, services: tuple[ServiceRoute, ...]) -> None:
         actual = self._router.actual()
         table = self._table(services, actual)
         if any(present != table for present in actual):
             self._router.apply(table)
 
-    def _table(self, services: tuple[ServiceRoute, ...], actual: Sequence[RoutingTable]) -> RoutingTable:
+    def _table(self, services: tuple[ServiceRoute, ...], actual: Sequence[RoutingTable | None]) -> RoutingTable:
         """Return the table with this content: the last one when nothing changed, else one with a higher version."""
         last, keys = self._last(), tuple(list_keys(self._store))
         if last is not None and (last.services, last.api_keys) == (services, keys) and not _outdone(last, actual):
             return last
-        newest = max((table.version for table in actual), default=0)
+        newest = max((table.version for table in actual if table), default=0)
         version = max(self._store.next_number("routing-table"), newest + 1)
         table = RoutingTable(version=version, services=services, api_keys=keys)
         self._store.write_setting(SETTING, table.model_dump_json())
@@ -62,6 +81,6 @@ class TableKeeper:
         return None if saved is None else RoutingTable.model_validate_json(saved)
 
 
-def _outdone(table: RoutingTable, actual: Sequence[RoutingTable]) -> bool:
+def _outdone(table: RoutingTable, actual: Sequence[RoutingTable | None]) -> bool:
     """Say whether a gateway would refuse the table: it has a newer one (another store's), or another of its version."""
-    return any(present.version >= table.version and present != table for present in actual)
+    return any(present and present.version >= table.version and present != table for present in actual)

@@ -126,7 +126,9 @@ def _canary_weight(world: World, rollout: Rollout) -> int:
 
 def _backends(world: World, revision: RevisionId) -> tuple[Backend, ...]:
     ready = world.ready(revision)
-    return tuple(Backend(engine_id=e.spec.engine_id, url=e.url) for e in ready if e.url is not None)
+    return tuple(
+        Backend(engine_id=e.spec.engine_id, url=e.url, api_key=e.spec.api_key) for e in ready if e.url is not None
+    )
 
 
 def exits(engines: Iterable[Engine]) -> Sequence[Engine]:

@@ -50,6 +50,8 @@ class FleetCheckRunner:
 
 
 def _route(spec: ServiceSpec, engines: Sequence[Engine]) -> ServiceRoute:
-    backends = tuple(Backend(engine_id=engine.spec.engine_id, url=url_of(engine)) for engine in engines)
+    backends = tuple(
+        Backend(engine_id=engine.spec.engine_id, url=url_of(engine), api_key=engine.spec.api_key) for engine in engines
+    )
     revision = RevisionRoute(revision=RevisionId("fleet-check"), weight_percent=100, backends=backends)
     return ServiceRoute(service=spec.name, model=spec.model.name, revisions=(revision,), options=spec.gateway)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from controlplane.domain.errors import InvalidInput
+from controlplane.domain.base import RevisionId
+from controlplane.domain.routing import Backend, RevisionRoute, RoutingTable
 from tests.integration.gateway.harness import MODEL, chat, gateway, revision, table
 from tests.integration.gateway.upstream import status, upstream
 
@@ -91,27 +92,23 @@ async def test_hop_by_hop_headers_end_at_the_gateway(tmp_path: Path) -> None:
     assert headers["X-Public"] == "2"
 
 
-async def test_beyond_loopback_keys_are_a_must(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="without API keys"):
-        async with gateway(tmp_path, host="0.0.0.0"):
-            pass
-
-
-async def test_with_required_keys_nothing_is_served_before_they_come(tmp_path: Path) -> None:
-    async with gateway(tmp_path, host="0.0.0.0", require_keys=True) as gw, upstream("e1") as engine:
+@pytest.mark.parametrize("where", [{"host": "0.0.0.0"}, {"require_keys": True}])
+async def test_beyond_loopback_nothing_is_served_before_keys_come(tmp_path: Path, where: dict[str, Any]) -> None:
+    async with gateway(tmp_path, **where) as gw, upstream("e1") as engine:
         await gw.route(revision("rev-a", 100, engine))
         assert (await gw.post(chat()))[0] == 401
         await gw.route(revision("rev-a", 100, engine), version=2, keys={"team": "s3cret"})
         assert (await gw.post(chat(), Authorization="Bearer s3cret"))[0] == 200
 
 
-async def test_a_table_without_keys_is_refused_beyond_loopback(tmp_path: Path) -> None:
-    async with gateway(tmp_path) as gw:
-        await gw.route(keys={"team": "s3cret"})
+async def test_beyond_loopback_revoking_the_last_key_closes_the_door(tmp_path: Path) -> None:
     async with gateway(tmp_path, host="0.0.0.0") as gw, upstream("e1") as engine:
-        code, why = await gw.push(table(revision("rev-a", 100, engine), version=2))
-    assert code == 422
-    assert "without API keys" in why["error"]
+        await gw.route(revision("rev-a", 100, engine), keys={"leaked": "s3cret"})
+        await gw.route(revision("rev-a", 100, engine), version=2)
+        assert (await gw.post(chat(), Authorization="Bearer s3cret"))[0] == 401
+        assert (await gw.post(chat()))[0] == 401
+    async with gateway(tmp_path, host="0.0.0.0") as gw:  # by the saved table
+        assert (await gw.post(chat(), Authorization="Bearer s3cret"))[0] == 401
 
 
 async def test_the_admin_port_asks_for_its_token_and_refuses_web_pages(tmp_path: Path) -> None:
@@ -120,6 +117,58 @@ async def test_the_admin_port_asks_for_its_token_and_refuses_web_pages(tmp_path:
         assert (await gw.push(table(), Authorization="Bearer wrong"))[0] == 401
         assert (await gw.push(table(), Authorization="Bearer adm1n", Origin="http://evil.example"))[0] == 401
         assert (await gw.push(table(), Authorization="Bearer adm1n"))[0] == 200
+
+
+@pytest.mark.parametrize("named", ["evil.example", "evil.example:8001", "10.0.0.7"])
+async def test_the_admin_port_answers_only_to_its_own_name(tmp_path: Path, named: str) -> None:
+    async with gateway(tmp_path) as gw:
+        assert (await gw.push(table(), Host=named))[0] == 401
+        assert (await gw.push(table(), Host="localhost:8001"))[0] == 200
+        assert (await gw.push(table(), Host="[::1]:8001"))[0] == 200
+
+
+async def test_a_route_that_cannot_be_accepted_freezes_its_own_service_only(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gw, upstream("old") as old, upstream("new") as new:
+        first = table(revision("rev-a", 100, old)).services[0]
+        other = first.evolve(service="other", model="qwen")
+        await gw.push(RoutingTable(version=1, services=(first, other)))
+        rival = first.evolve(service="rival", revisions=(revision("rev-b", 100, new),))
+        code, answer = await gw.push(RoutingTable(version=2, services=(rival, first, other.evolve(revisions=()))))
+        assert (code, answer["refused"]) == (200, {"rival": "model llama is served by chat"})
+        assert (await gw.post(chat()))[2]["X-Fleetune-Revision"] == "rev-a"
+        assert (await gw.post(chat(model="qwen")))[0] == 503  # the others have their new routes
+        assert (await gw.status())["table_version"] == 2
+
+
+async def test_a_route_that_cannot_be_read_keeps_its_last_and_the_others_move_on(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gw, upstream("old") as old, upstream("new") as new:
+        first = table(revision("rev-a", 100, old)).services[0]
+        other = first.evolve(service="other", model="qwen")
+        await gw.push(RoutingTable(version=1, services=(first, other)))
+        moved = other.evolve(revisions=(revision("rev-b", 100, new),))
+        raw = json.loads(RoutingTable(version=2, services=(first, moved)).model_dump_json())
+        raw["services"][0]["revisions"][0]["weight_percent"] = 20
+        code, answer = await gw.push(json.dumps(raw).encode())
+        assert (code, list(answer["refused"])) == (200, ["chat"])
+        assert (await gw.post(chat()))[2]["X-Fleetune-Revision"] == "rev-a"
+        assert (await gw.post(chat(model="qwen")))[2]["X-Fleetune-Revision"] == "rev-b"
+
+
+async def test_an_engines_own_key_is_given_to_it_and_to_nobody_else(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gw, upstream("e1") as locked, upstream("e2") as open_:
+        keyed = RevisionRoute(
+            revision=RevisionId("rev-a"),
+            weight_percent=100,
+            backends=(
+                Backend(engine_id="e1", url=locked.url, api_key="eng1ne"),
+                Backend(engine_id="e2", url=open_.url),
+            ),
+        )
+        await gw.route(keyed)
+        while not (locked.seen and open_.seen):
+            assert (await gw.post(chat(), Authorization="Bearer client"))[0] == 200
+    assert {request.headers["Authorization"] for request in locked.seen} == {"Bearer eng1ne"}
+    assert all("Authorization" not in request.headers for request in open_.seen)
 
 
 async def test_what_is_no_routing_table_is_refused_with_its_reason(tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ async def test_an_answer_in_one_piece_is_passed_on_with_its_usage(tmp_path: Path
         pytest.param(cut_after(token_event("one")), id="connection broken"),
         pytest.param(pieces(token_event("one")), id="ended without an end mark"),
         pytest.param(cut_after(token_event("one"), b'data: {"choices":[{"del'), id="broken inside an event"),
+        pytest.param(pieces(token_event("one"), b'data: {"choices":[{"del'), id="ended inside an event"),
     ],
 )
 async def test_a_stream_that_breaks_off_ends_in_an_error_event(tmp_path: Path, script: Any) -> None:
@@ -107,6 +108,15 @@ async def test_a_stream_that_breaks_off_ends_in_an_error_event(tmp_path: Path, s
     assert body.count(b"\n\n") == 2  # one token and the error, no half event
     assert (record.truncated, record.error, record.retries) == (True, "truncated", 0)
     assert len(engine.seen) + len(other.seen) == 1  # never again after the first byte
+
+
+async def test_a_stream_whose_last_newline_is_missing_ended_well(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gw, upstream("e1", pieces(token_event("one"), b"data: [DONE]\n")) as engine:
+        await gw.route(revision("rev-a", 100, engine))
+        _, body, _ = await gw.post(chat())
+        (record,) = await gw.records()
+    assert body == token_event("one") + DONE
+    assert (record.truncated, record.error) == (False, None)
 
 
 async def test_a_stream_that_stalls_ends_in_an_error_event(tmp_path: Path) -> None:

@@ -42,7 +42,9 @@ async def upstream(name: str, script: Script | None = None) -> AsyncIterator[Ups
     engine = Upstream(name, script or streaming(3))
     app = web.Application(client_max_size=1 << 30)
     app.router.add_post("/v1/{rest:.*}", engine.answer)
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+    runner = web.AppRunner(
+        app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1, max_field_size=1 << 20
+    )
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     engine.url = f"http://127.0.0.1:{runner.addresses[0][1]}"

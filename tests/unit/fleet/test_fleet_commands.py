@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.adapters.fleet_processes.commands import api_key, command_line, environment
+from controlplane.adapters.fleet_processes.commands import command_line, environment
 from controlplane.adapters.fleet_processes.devices import nvidia_gpus
 from controlplane.adapters.fleet_processes.probes import parse_in_flight
 from controlplane.domain.base import EngineId
@@ -85,9 +85,9 @@ def test_an_engine_sees_the_gpus_it_was_given_and_no_others() -> None:
 
 
 def test_the_api_key_of_an_engine_is_found_in_its_flags_or_environment() -> None:
-    assert api_key(a_spec()) is None
-    assert api_key(a_spec(api_key="one two")) == "one"
-    assert api_key(a_spec().evolve(env={"VLLM_API_KEY": "three"})) == "three"
+    assert a_spec().api_key is None
+    assert a_spec(api_key="one two").api_key == "one"
+    assert a_spec().evolve(env={"VLLM_API_KEY": "three"}).api_key == "three"
 
 
 @pytest.mark.parametrize(

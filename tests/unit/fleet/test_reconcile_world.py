@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -144,6 +145,39 @@ def test_api_keys_reach_the_gateways() -> None:
     table = router.tables["gw-1"]
     assert table is not None
     assert [key.name for key in table.api_keys] == ["ops"]
+
+
+def test_a_gateway_that_hangs_beside_one_that_answers_holds_engines_back() -> None:
+    router = FakeTrafficRouter(["gw-1", "gw-2"])
+    tables = keeper(router)
+    tables.push([a_world(stable=2)], NOW)
+    router.down = {"gw-2"}  # it serves on by the table it has
+    for second in (1, 2, 3):
+        tables.push([a_world(stable=1)], after(second))
+        assert tables.problem is not None
+        assert not tables.may_stop(after(second))
+    router.down = set()
+    tables.push([a_world(stable=1)], after(4))
+    assert tables.may_stop(after(4))
+    assert router.tables["gw-1"] == router.tables["gw-2"]
+
+
+def test_a_service_whose_route_cannot_be_made_keeps_its_last_while_others_move_on() -> None:
+    router = FakeTrafficRouter()
+    tables = keeper(router)
+    other = a_world()
+    other = replace(other, saved=Versioned(a_service(name="other", stable=STABLE), 1))
+    tables.push([a_world(), other], NOW)
+    broken = a_world(stepping(20), serves=None, stable=0)  # 20 % of the traffic, and nobody for the rest
+    tables.push([broken, replace(other, engines=())], after(1))
+    table = router.tables["gw-1"]
+    assert table is not None
+    assert {each.service: [len(r.backends) for r in each.revisions] for each in table.services} == {
+        "chat": [1],
+        "other": [0],
+    }
+    assert "the route of chat" in (tables.problem or "")
+    assert not tables.may_stop(after(1))
 
 
 def test_engines_are_not_stopped_while_a_gateway_may_still_use_them() -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from controlplane.adapters.gateway.records_spool import SpooledRecords
 from controlplane.domain.base import RevisionId, ServiceName
 from controlplane.domain.gateway_files import records_dir, records_hour, records_name
 from controlplane.domain.routing import GatewayRecord
-from controlplane.gateway.spool import RecordSpool
+from controlplane.gateway.spool import BATCH, RecordSpool, append_lines
 
 START = datetime(2026, 3, 1, 10, 30, tzinfo=UTC)
 CHAT = ServiceName("chat")
@@ -123,3 +129,45 @@ async def test_no_record_is_lost_beyond_the_window(tmp_path: Path, window: int) 
     for number in range(40):
         await write(writer, number)
         assert ids(reader) == [str(n) for n in range(number + 1)]
+
+
+class FullDisk(io.FileIO):
+    """A file on a disk with `room` bytes left."""
+
+    room = 0
+
+    def write(self, data: Any) -> int:
+        taken = bytes(data)[: self.room]
+        if not taken:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.room -= len(taken)
+        return super().write(taken)
+
+
+@given(room=st.integers(0, 3000), torn=st.booleans())
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_disk_that_fills_up_keeps_whole_lines_each_once(tmp_path: Path, room: int, torn: bool) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_bytes(b'{"id": "torn' if torn else b"")
+    batch = [record(number) for number in range(6)]
+    with FullDisk(path, "ab+") as disk:
+        disk.room = room
+        kept, error = append_lines(disk, batch, b"\n" if torn else b"")
+        disk.room = 1 << 20
+        assert (error is None) == (kept == 6)
+        if kept < 6:
+            assert append_lines(disk, batch[kept:], b"\n" if torn and not kept else b"") == (6 - kept, None)
+    lines = path.read_bytes().splitlines()[torn:]
+    assert [json.loads(line)["id"] for line in lines] == [str(number) for number in range(6)]
+
+
+async def test_a_backlog_is_made_into_lines_a_batch_at_a_time(tmp_path: Path) -> None:
+    writer = spool(tmp_path)
+    records_dir(tmp_path).write_text("a file: every append fails, as on a full disk")
+    numbers = range(BATCH + 500)
+    await write(writer, *numbers)
+    assert writer.written == 0
+    records_dir(tmp_path).unlink()
+    await writer.flush()
+    assert (writer.written, writer.dropped) == (len(numbers), 0)
+    assert ids(SpooledRecords(tmp_path)) == [str(number) for number in numbers]

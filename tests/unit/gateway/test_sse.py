@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,7 +69,7 @@ def test_any_cutting_gives_the_same_bytes_and_the_same_counts(cuts: list[int], w
     edges = [0, *sorted(min(cut, len(whole)) for cut in cuts), len(whole)]
     watch = StreamWatch()
     passed = [watch.feed(whole[a:b], 0.0) for a, b in pairwise(edges)]
-    assert b"".join(passed) + watch.rest() == whole
+    assert b"".join(passed) + watch.finish(0.0) == whole
     assert all(piece.endswith((b"\n\n", b"\r\n\r\n")) for piece in passed if piece)
     assert (watch.events, watch.output_tokens, watch.done, watch.finished) == (4, 9, True, True)
 
@@ -76,14 +77,14 @@ def test_any_cutting_gives_the_same_bytes_and_the_same_counts(cuts: list[int], w
 def test_half_an_event_is_held_back() -> None:
     watch = StreamWatch()
     assert watch.feed(TOKEN + TOKEN[:10], 0.0) == TOKEN
-    assert watch.rest() == TOKEN[:10]
+    assert watch.feed(TOKEN[10:], 0.0) == TOKEN
 
 
 def test_an_endless_event_is_passed_on_unread() -> None:
     watch = StreamWatch()
     endless = b"data: " + b"x" * LARGEST_EVENT_BYTES
     assert watch.feed(endless, 0.0) == endless
-    assert watch.rest() == b""
+    assert watch.finish(0.0) == b""
 
 
 def test_what_is_no_json_is_passed_on_and_not_counted() -> None:
@@ -91,3 +92,28 @@ def test_what_is_no_json_is_passed_on_and_not_counted() -> None:
     watch = StreamWatch()
     assert watch.feed(odd, 0.0) == odd
     assert (watch.events, watch.failed, watch.ended) == (0, False, False)
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
+@pytest.mark.parametrize("last", [b"data: [DONE]", TOKEN.rstrip(), b"event: x\ndata: [DONE]"])
+def test_a_last_event_without_its_blank_line_is_made_whole(last: bytes, end: bytes) -> None:
+    watch = StreamWatch()
+    assert watch.feed(TOKEN + last + end, 0.0) == TOKEN
+    assert watch.finish(0.0) == last + b"\n\n"
+    assert (watch.done, watch.events) == (b"[DONE]" in last, 2 - (b"[DONE]" in last))
+
+
+@given(cut=st.integers(1, len(TOKEN.rstrip()) - 1))
+def test_half_an_event_at_the_end_is_dropped(cut: int) -> None:
+    watch = StreamWatch()
+    assert watch.feed(TOKEN + TOKEN[:cut], 0.0) == TOKEN
+    assert watch.finish(0.0) == b""
+    assert (watch.events, watch.ended) == (1, False)
+
+
+@pytest.mark.parametrize("newline", [b"\r", b"\r\n"])
+def test_every_line_end_of_the_standard_ends_an_event(newline: bytes) -> None:
+    whole = (TOKEN + FINISH + DONE).replace(b"\n", newline)
+    watch = StreamWatch()
+    assert watch.feed(whole, 0.0) == whole
+    assert (watch.events, watch.done, watch.finished) == (1, True, True)

@@ -1,0 +1,88 @@
+"""The HTTP server under both ports, so that nothing a client sent is ever logged or sent back in an error.
+
+aiohttp's own server puts the offending bytes, which may be a prompt or a key, into its log and into the 400 answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+
+from controlplane.gateway.openai_errors import error_response
+
+LARGEST_HEADER_BYTES = 64 << 10
+"""Of one header, and of the request line; beyond it 431. A request has at most 128 headers, aiohttp's own limit."""
+
+_log = logging.getLogger(__name__)
+
+
+class DiscreetProtocol(web.RequestHandler):
+    """One connection. Says *that* a request was malformed, or where our code broke, never with what content."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP (4xx), or what broke in our code (500), in OpenAI's shape, and close."""
+        if status >= 500:
+            self.log_exception("A request failed", exc_info=exc)
+        else:
+            _log.info("a malformed request was refused: %s", type(exc).__name__)
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer began already")
+        response = _refusal(status, exc)
+        response.force_close()
+        return response
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Log where an exception came from, without its message: that may quote what the client sent."""
+        error = kw.get("exc_info")
+        if isinstance(error, BaseException):
+            _log.error("%s: %s at %s", args[0] % args[1:], type(error).__name__, places(error))
+        else:
+            _log.error(*args)
+
+
+class DiscreetRunner(web.AppRunner):
+    """Runs an application on `DiscreetProtocol`s."""
+
+    async def _make_server(self) -> web.Server:
+        return _DiscreetServer(await super()._make_server())
+
+
+class _DiscreetServer(web.Server):
+    def __init__(self, made: web.Server) -> None:
+        super().__init__(
+            made.request_handler,
+            request_factory=made.request_factory,
+            handler_cancellation=made.handler_cancellation,
+            loop=made._loop,
+            **made._kwargs,
+        )
+
+    def __call__(self) -> web.RequestHandler:
+        return DiscreetProtocol(self, loop=self._loop, **self._kwargs)
+
+
+def places(error: BaseException) -> str:
+    """Return the last lines of code an exception came through, innermost last."""
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    return " > ".join(f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames)
+
+
+def _refusal(status: int, exc: BaseException | None) -> web.Response:
+    if isinstance(exc, LineTooLong):
+        text = f"The request line or a header is longer than {LARGEST_HEADER_BYTES} bytes."
+        return error_response(431, text, code="headers_too_large")
+    if status < 500:
+        return error_response(400, "This is not a well-formed HTTP/1.1 request.", code="invalid_http")
+    return error_response(status, "The gateway broke.", code="internal")
