@@ -23,7 +23,6 @@ from controlplane.adapters.gateway.traffic import GatewayTraffic, running_gatewa
 from controlplane.adapters.store_sql.store import SqlStore
 from controlplane.adapters.store_sql.store import open_store as open_sql
 from controlplane.domain.base import StudyId
-from controlplane.domain.fleet import EngineState
 from controlplane.ports import Clock, Fleet, LoadTester, Store
 from controlplane.services.keys import list_keys
 from controlplane.settings import Settings
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STOP_ENGINES_S = 30.0
-OVER = (EngineState.STOPPED, EngineState.FAILED)
 
 
 def utc_now() -> datetime:
@@ -193,7 +191,7 @@ def stop_all_engines(settings: Settings) -> None:
 def _stop_until_gone(fleet: Fleet, *, drain_s: float, within_s: float, clock: Clock = utc_now) -> None:
     began = clock()
     while (clock() - began).total_seconds() < within_s:
-        engines = [engine for engine in fleet.list() if engine.state not in OVER]
+        engines = [engine for engine in fleet.list() if not engine.state.is_over]
         if not engines:
             return
         for engine in engines:

@@ -9,6 +9,7 @@ from controlplane.api.context import Actor, Ctx, problems
 from controlplane.api.masking import mask_engine
 from controlplane.domain.base import Value
 from controlplane.domain.fleet import Engine, EngineState
+from controlplane.domain.owner import ReplicaOwner
 
 router = APIRouter(prefix="/fleet", tags=["fleet"])
 
@@ -34,11 +35,16 @@ def metrics_targets(ctx: Ctx, _: Actor) -> tuple[Targets, ...]:
 
 
 def _targets(engine: Engine) -> Targets | None:
-    kind, *names = engine.spec.owner.split("/")
-    if kind != "rollout" or engine.url is None:
+    owner = engine.spec.owner
+    if not isinstance(owner, ReplicaOwner) or engine.url is None:
         return None
     url = httpx.URL(engine.url)
-    labels = {"service": names[0], "revision": names[1], "engine": engine.spec.engine_id, "__scheme__": url.scheme}
+    labels = {
+        "service": owner.service,
+        "revision": owner.revision,
+        "engine": engine.spec.engine_id,
+        "__scheme__": url.scheme,
+    }
     return Targets(targets=(url.netloc.decode(),), labels=labels)
 
 

@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, Field
 
 from controlplane.domain.base import EngineId, Value
 from controlplane.domain.engine import EngineConfig, EngineKind
+from controlplane.domain.owner import OwnerField
 
 
 class EngineState(StrEnum):
@@ -17,6 +18,15 @@ class EngineState(StrEnum):
     DRAINING = "draining"  # finishing, gets nothing new
     FAILED = "failed"  # exited, or never became ready; `failure` says why
     STOPPED = "stopped"
+
+    @property
+    def is_over(self) -> bool:
+        """True when no process of the engine is left and its GPUs are free."""
+        match self:
+            case EngineState.STOPPED | EngineState.FAILED:
+                return True
+            case EngineState.STARTING | EngineState.READY | EngineState.DRAINING:
+                return False
 
 
 class StartFailure(StrEnum):
@@ -39,7 +49,7 @@ class EngineSpec(Value):
     """One engine to start. Starting the same id twice is one start (idempotent)."""
 
     engine_id: EngineId = Field(description="Chosen by the caller: [a-z0-9-]+, unique for ever.")
-    owner: str = Field(description="What wants it: 'rollout/<service>/<revision>' or 'trial/<study>/<number>'.")
+    owner: OwnerField = Field(description="What wants it.")
     kind: EngineKind
     model: str = Field(description="Folder or hub name given to the engine.")
     served_name: str

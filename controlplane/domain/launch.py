@@ -8,6 +8,7 @@ from controlplane.domain.base import EngineId
 from controlplane.domain.engine import EngineConfig, EngineKind, FlagValue
 from controlplane.domain.fleet import EngineSpec
 from controlplane.domain.hardware import GpuPool
+from controlplane.domain.owner import Owner
 from controlplane.domain.service import EngineOptions, ModelSpec
 
 EMULATOR_PREFIX = "emulator-"
@@ -16,7 +17,7 @@ EMULATOR_PREFIX = "emulator-"
 
 def engine_spec(
     engine_id: EngineId,
-    owner: str,
+    owner: Owner,
     *,
     model: ModelSpec,
     engine: EngineOptions,

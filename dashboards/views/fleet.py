@@ -9,6 +9,7 @@ import streamlit as st
 
 from controlplane.domain.engine import EngineKind
 from controlplane.domain.fleet import Engine, EngineState
+from controlplane.domain.owner import ReplayOwner, ReplicaOwner, TrialOwner
 from controlplane.domain.serving import Service
 from dashboards import components, markup, theme, words
 from dashboards.client import ApiClient, FleetState
@@ -64,11 +65,14 @@ def _tile(index: int, engine: Engine, services: Sequence[Service]) -> str:
 
 
 def _role(engine: Engine, services: Sequence[Service]) -> tuple[str, str]:
-    kind, _, rest = engine.spec.owner.partition("/")
-    if kind == "trial":
-        return "trial", theme.BASELINE
-    stable = any(service.stable is not None and rest.endswith(service.stable) for service in services)
-    return ("stable", theme.STABLE) if stable else ("canary", theme.CANARY)
+    match engine.spec.owner:
+        case TrialOwner():
+            return "trial", theme.BASELINE
+        case ReplayOwner():
+            return "replay", theme.BASELINE
+        case ReplicaOwner(revision=revision):
+            stable = any(service.stable == revision for service in services)
+            return ("stable", theme.STABLE) if stable else ("canary", theme.CANARY)
 
 
 def _engines(engines: Sequence[Engine]) -> None:
@@ -89,4 +93,4 @@ def _engines(engines: Sequence[Engine]) -> None:
 
 def _name(engine: Engine) -> markup.Html:
     kind = "vLLM" if engine.spec.kind is EngineKind.VLLM else "emulator"
-    return markup.two_lines(engine.spec.engine_id, " · ".join(filter(None, (kind, engine.spec.owner, engine.url))))
+    return markup.two_lines(engine.spec.engine_id, " · ".join(filter(None, (kind, str(engine.spec.owner), engine.url))))

@@ -101,7 +101,7 @@ def stop_all(fleet: Fleet, wait: Callable[[Callable[[], bool]], None]) -> None:
             fleet.stop(engine.spec.engine_id, drain_s=0)
         except NotFound:
             continue
-    wait(lambda: all(engine.state in (EngineState.STOPPED, EngineState.FAILED) for engine in fleet.list()))
+    wait(lambda: all(engine.state.is_over for engine in fleet.list()))
 
 
 def a_spec(engine_id: str = "e-1", *, gpus: int = 1, start_timeout_s: float = 60, **flags: FlagValue) -> EngineSpec:
@@ -122,11 +122,10 @@ def a_spec(engine_id: str = "e-1", *, gpus: int = 1, start_timeout_s: float = 60
 
 def observe_until(subject: FleetSubject, engine_id: EngineId, state: EngineState) -> Engine:
     """Look at an engine until it is in a state; fails early when it ended in another."""
-    final = (EngineState.STOPPED, EngineState.FAILED)
 
     def there() -> bool:
         seen = subject.fleet.observe(engine_id)
-        assert seen.state is state or seen.state not in final, f"{seen.state}: {seen.failure_detail}"
+        assert seen.state is state or not seen.state.is_over, f"{seen.state}: {seen.failure_detail}"
         return seen.state is state
 
     subject.wait(there)

@@ -161,7 +161,7 @@ def _start_and_stop_for_ever(state_dir: Path) -> None:
         try:
             fleet.start(sleeping(engine_id))
         except Unavailable:
-            oldest = next(e for e in fleet.list() if e.state not in (EngineState.STOPPED, EngineState.FAILED))
+            oldest = next(e for e in fleet.list() if not e.state.is_over)
             fleet.stop(oldest.spec.engine_id, drain_s=0)
         for engine in fleet.list():
             if engine.state is EngineState.STOPPED:
@@ -178,7 +178,7 @@ def test_a_process_killed_at_any_moment_leaves_every_engine_accounted_for(state_
     os.kill(victim.pid, signal.SIGKILL)
     victim.join()
     engines = FleetProcesses(state_dir, gpus=GPUS).list()
-    live = [engine for engine in engines if engine.state not in (EngineState.STOPPED, EngineState.FAILED)]
+    live = [engine for engine in engines if not engine.state.is_over]
     held = [gpu for engine in live for gpu in engine.gpu_indices]
     assert sorted(marked(state_dir)) == sorted(engine.pid for engine in live if engine.pid is not None)
     assert len(held) == len(set(held))

@@ -14,7 +14,6 @@ from controlplane.domain.errors import Conflict, InvalidInput, NotFound, Unavail
 from controlplane.domain.fleet import Engine, EngineSpec, EngineState, StartFailure
 from tuner.space.knobs.schema import load_knobs
 
-_FINAL = (EngineState.STOPPED, EngineState.FAILED)
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -76,13 +75,13 @@ class FakeFleet:
 
     def in_flight(self, engine_id: EngineId) -> int | None:
         engine = self._find(engine_id)
-        if engine.ready_at is None or engine.state in _FINAL:
+        if engine.ready_at is None or engine.state.is_over:
             return None
         return self._busy.get(engine_id, 0)
 
     def stop(self, engine_id: EngineId, *, drain_s: float) -> Engine:
         engine = self._find(engine_id)
-        if engine.state not in _FINAL:
+        if not engine.state.is_over:
             wanted = self.clock() + timedelta(seconds=drain_s)
             self._drain_until[engine_id] = min(wanted, self._drain_until.get(engine_id, wanted))
             self._keep(engine.evolve(state=EngineState.DRAINING))
@@ -92,7 +91,7 @@ class FakeFleet:
         engine = self._engines.get(engine_id)
         if engine is None:
             return
-        if engine.state not in _FINAL:
+        if not engine.state.is_over:
             raise Conflict(f"engine {engine_id} is {engine.state}", allowed="forget it when stopped or failed")
         del self._engines[engine_id]
 
@@ -102,7 +101,7 @@ class FakeFleet:
     def crash(self, engine_id: EngineId) -> None:
         """Let an engine's process die."""
         engine = self._find(engine_id)
-        if engine.state not in _FINAL:
+        if not engine.state.is_over:
             was_ready = engine.ready_at is not None
             failure = StartFailure.CRASHED if was_ready else StartFailure.OTHER
             self._keep(_failed(engine, failure, "killed by signal 9"))
@@ -146,7 +145,7 @@ class FakeFleet:
         return self._engines[engine_id]
 
     def _free(self) -> Sequence[int]:
-        live = [engine for engine in self._engines.values() if engine.state not in _FINAL]
+        live = [engine for engine in self._engines.values() if not engine.state.is_over]
         held = {gpu for engine in live for gpu in engine.gpu_indices}
         return [gpu for gpu in self._gpus if gpu not in held]
 

@@ -13,6 +13,7 @@ from controlplane.domain.base import EngineId
 from controlplane.domain.cluster import ClusterOptions
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.launch import engine_spec
+from controlplane.domain.owner import ReplicaOwner
 from controlplane.domain.revision import revision_id
 from controlplane.domain.service import ServiceSpec
 
@@ -27,7 +28,7 @@ def manifests(spec: ServiceSpec, cluster: ClusterOptions, config: EngineConfig, 
     """
     revision = revision_id(spec.service, spec.model, spec.engine, config)
     name, labels = f"{spec.name}-{revision}", _labels(spec, revision)
-    owner = f"rollout/{spec.name}/{revision}"
+    owner = ReplicaOwner(spec.service, revision)
     engine = engine_spec(EngineId(name), owner, model=spec.model, engine=spec.engine, gpus=spec.gpus, config=config)
     meta = client.V1ObjectMeta(name=name, namespace=cluster.namespace, labels=labels)
     selector = client.V1LabelSelector(match_labels=labels)

@@ -28,7 +28,6 @@ from controlplane.domain.errors import Conflict, InvalidInput, NotFound, Unavail
 from controlplane.domain.fleet import Engine, EngineSpec, EngineState, StartFailure
 from controlplane.ports import Clock
 
-_FINAL = (EngineState.STOPPED, EngineState.FAILED)
 _PROBE_WAIT_S = 0.1
 _KILL_WAIT_S = 1.0
 _LOG_TAIL_BYTES = 256 * 1024
@@ -75,7 +74,7 @@ class FleetProcesses:
     def observe(self, engine_id: EngineId) -> Engine:
         """Look at one engine now and move it on by a step."""
         record = self._read(engine_id)
-        if record.state in _FINAL:
+        if record.state.is_over:
             if record.process is not None:
                 host_processes.exit_code(record.process)  # another process saw it end; only its parent can reap it
             return self._shown(record)
@@ -107,7 +106,7 @@ class FleetProcesses:
         """Ask an engine to stop, at the latest `drain_s` from now."""
         with self._folder.locked():
             record = self._read(engine_id)
-            if record.state not in _FINAL:
+            if not record.state.is_over:
                 self._folder.write(record.drained_by(self._clock() + timedelta(seconds=drain_s)))
         return self.observe(engine_id)
 
@@ -117,7 +116,7 @@ class FleetProcesses:
             record = self._folder.read(engine_id)
             if record is None:
                 return
-            if record.state not in _FINAL:
+            if not record.state.is_over:
                 raise Conflict(f"engine {engine_id} is {record.state}", allowed="forget it when stopped or failed")
             self._folder.remove(engine_id)
 
@@ -182,7 +181,7 @@ class FleetProcesses:
 
     def _stepped(self, record: Record, *, ready: bool, idle: bool) -> Record:
         """Move an engine on by one step. Called under the lock, with what was seen just before."""
-        if record.state in _FINAL:
+        if record.state.is_over:
             return record
         if record.process is None:
             if record.drain_until is None:

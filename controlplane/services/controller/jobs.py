@@ -9,15 +9,14 @@ from typing import Protocol
 from controlplane.domain.base import RevisionId, ServiceName, StudyId
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound
 from controlplane.domain.event import Event
-from controlplane.domain.fleet import Engine, EngineState
+from controlplane.domain.fleet import Engine
+from controlplane.domain.owner import ReplayOwner, TrialOwner
 from controlplane.domain.schedule import ReplayRun, Schedule, ScheduledAction
 from controlplane.domain.study import STUDY_FINAL, Study, TrialState
 from controlplane.ports import Fleet, Store, Versioned
 from controlplane.services.rollouts.manage import active_rollout, revision_of, start_rollout
 from controlplane.services.studies.session import living
 from controlplane.services.studies.trial_engine import engine_ids, owner
-
-SHADOW_OWNER = "replay"
 
 
 class CreateStudy(Protocol):
@@ -139,12 +138,12 @@ def reap_shadows(store: Store, fleet: Fleet, engines: Sequence[Engine], *, now: 
             store.save_schedule(schedule.evolve(replay_run=None), version, events=[lost])
     held = {s.replay_run.engine_id for s, _ in rows if s.replay_run is not None and not s.replay_run.is_lost(now)}
     for engine in engines:
-        if engine.spec.owner.startswith(f"{SHADOW_OWNER}/") and engine.spec.engine_id not in held:
+        if isinstance(engine.spec.owner, ReplayOwner) and engine.spec.engine_id not in held:
             _remove(fleet, engine)
 
 
 def _remove(fleet: Fleet, engine: Engine) -> None:
-    if engine.state in (EngineState.STOPPED, EngineState.FAILED):
+    if engine.state.is_over:
         fleet.forget(engine.spec.engine_id)
     else:
         _stop(fleet, engine)
@@ -158,8 +157,7 @@ def _stop(fleet: Fleet, engine: Engine) -> None:
 
 
 def _study_of(engine: Engine) -> StudyId | None:
-    parts = engine.spec.owner.split("/")
-    return StudyId(parts[1]) if parts[0] == "trial" and len(parts) >= 2 else None
+    return engine.spec.owner.study_id if isinstance(engine.spec.owner, TrialOwner) else None
 
 
 def _is_looked_after(store: Store, study_id: StudyId, engine: Engine, now: datetime) -> bool:

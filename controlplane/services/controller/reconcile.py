@@ -134,7 +134,7 @@ class Controller:
             service = service_of(engine)
             if service is None or service in known:
                 continue
-            if engine.state in (EngineState.STOPPED, EngineState.FAILED):
+            if engine.state.is_over:
                 self._fleet.forget(engine.spec.engine_id)
             else:
                 self._keeper.send_away(engine, drain_s=DRAIN_S)

@@ -11,8 +11,9 @@ from controlplane.domain.errors import InvalidInput, NotFound, Unavailable
 from controlplane.domain.event import Event
 from controlplane.domain.fleet import Engine, EngineState
 from controlplane.domain.launch import engine_spec
+from controlplane.domain.owner import ReplicaOwner
 from controlplane.ports import Fleet, Store
-from controlplane.services.fleet.world import WANTED, Want, World, owner_of, revision_of, wants
+from controlplane.services.fleet.world import WANTED, Want, World, revision_served_by, wants
 
 DRAIN_S = 120.0
 """How long a serving engine may finish what it has begun; as long as the gateway waits for a first token."""
@@ -84,7 +85,7 @@ class EngineKeeper:
         number = self._store.next_number(f"engine/{service.name}/{revision}")
         spec = engine_spec(
             EngineId(f"{service.name}-{revision}-{number}"),
-            owner_of(service.name, revision),
+            ReplicaOwner(service.name, revision),
             model=wanted.model,
             engine=wanted.engine,
             gpus=service.spec.gpus,
@@ -111,7 +112,7 @@ class EngineKeeper:
 def _surplus(world: World) -> Sequence[Engine]:
     """Return the engines to send away: of unwanted revisions all, else the least useful ones."""
     wanted, going = wants(world), []
-    for revision in sorted({revision_of(engine) for engine in world.engines}):
+    for revision in sorted({found for engine in world.engines if (found := revision_served_by(engine))}):
         replicas = wanted.get(revision, Want(0)).replicas
         live = [engine for engine in world.of(revision) if engine.state in WANTED]
         ready_first = sorted(live, key=lambda engine: (engine.state is not EngineState.READY, engine.started_at))
@@ -129,7 +130,7 @@ def _not_before(engines: Sequence[Engine]) -> datetime | None:
 
 
 def _is_past(engine: Engine, world: World, now: datetime) -> bool:
-    revision = revision_of(engine)
+    revision = revision_served_by(engine)
     if world.rollout is not None and world.rollout.canary == revision:
         return world.rollout.replicas_needed == 0  # while a rollout judges the canary, its exits are counted
     if revision not in wants(world):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from controlplane.domain.base import RevisionId, ServiceName
 from controlplane.domain.fleet import Engine, EngineState, StartFailure
+from controlplane.domain.owner import ReplicaOwner
 from controlplane.domain.rollout import Rollout, RolloutState
 from controlplane.domain.routing import Backend, RevisionRoute, ServiceRoute
 from controlplane.domain.serving import Service
@@ -35,7 +36,7 @@ class World:
 
     def of(self, revision: RevisionId | None) -> Sequence[Engine]:
         """Engines of one revision, oldest first."""
-        mine = [engine for engine in self.engines if revision_of(engine) == revision]
+        mine = [engine for engine in self.engines if revision_served_by(engine) == revision]
         return sorted(mine, key=lambda engine: engine.started_at)
 
     def ready(self, revision: RevisionId | None) -> Sequence[Engine]:
@@ -52,20 +53,16 @@ class Want(NamedTuple):
     may_start: bool = True
 
 
-def owner_of(service: ServiceName, revision: RevisionId) -> str:
-    """Return what a serving engine is labelled with."""
-    return f"rollout/{service}/{revision}"
+def service_of(engine: Engine) -> ServiceName | None:
+    """Return the service an engine serves, None for a trial's or a shadow."""
+    owner = engine.spec.owner
+    return owner.service if isinstance(owner, ReplicaOwner) else None
 
 
-def service_of(engine: Engine) -> str | None:
-    """Return the service an engine serves, None for a trial's."""
-    parts = engine.spec.owner.split("/")
-    return parts[1] if len(parts) == 3 and parts[0] == "rollout" else None
-
-
-def revision_of(engine: Engine) -> RevisionId:
-    """Return the revision of a serving engine."""
-    return RevisionId(engine.spec.owner.split("/")[2])
+def revision_served_by(engine: Engine) -> RevisionId | None:
+    """Return the revision of a serving engine, None for a trial's or a shadow."""
+    owner = engine.spec.owner
+    return owner.revision if isinstance(owner, ReplicaOwner) else None
 
 
 def wants(world: World) -> Mapping[RevisionId, Want]:

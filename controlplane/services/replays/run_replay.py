@@ -17,11 +17,10 @@ from controlplane.domain.errors import FleetuneError, NotFound, StaleVersion, Un
 from controlplane.domain.event import Event
 from controlplane.domain.fleet import EngineState
 from controlplane.domain.launch import engine_spec
+from controlplane.domain.owner import ReplayOwner, ReplicaOwner
 from controlplane.domain.schedule import ReplayRun, ReplaySpec, ReplayTarget, Schedule
 from controlplane.domain.serving import Service
 from controlplane.ports import Clock, Fleet, LoadProgress, LoadRequest, LoadTester, RecordSource, Store
-from controlplane.services.controller.jobs import SHADOW_OWNER
-from controlplane.services.fleet.world import owner_of
 from controlplane.services.replays.series import Point, ReplayLimits, allowed_rate, is_quiet, live_rate, run_replay
 from controlplane.services.studies.trial_engine import Interrupted, remove_engine
 
@@ -113,7 +112,7 @@ class ReplayRunner:
     def _shadow(self, service: Service, run: ReplayRun, spec: ReplaySpec, watch: _Watch) -> _Target:
         assert run.engine_id is not None
         revision = self.store.get_revision(_stable_of(service))
-        owner = f"{SHADOW_OWNER}/{service.name}/{run.number}"
+        owner = ReplayOwner(service.name, run.number)
         wanted = engine_spec(
             run.engine_id,
             owner,
@@ -132,7 +131,7 @@ class ReplayRunner:
         return _Target(engine.url, spec.rate_rps)
 
     def _stable(self, service: Service, spec: ReplaySpec, limits: ReplayLimits) -> _Target:
-        owner = owner_of(service.name, _stable_of(service))
+        owner = ReplicaOwner(service.name, _stable_of(service))
         ready = [e for e in self.fleet.list() if e.spec.owner == owner and e.state is EngineState.READY and e.url]
         if not ready:
             raise _Skipped("no replica of stable is ready")

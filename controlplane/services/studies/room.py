@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from controlplane.domain.fleet import EngineState
+from controlplane.domain.base import StudyId
+from controlplane.domain.fleet import Engine
+from controlplane.domain.owner import Owner, TrialOwner
 from controlplane.domain.study import Study, Trial, TrialState
 from controlplane.ports import Fleet
 from controlplane.services.studies.session import StudySession
 from controlplane.services.studies.trial_engine import owner, remove_engine
 from tuner.answer.policy import Action, Step
 from tuner.answer.winner import choose
-
-_OVER = (EngineState.STOPPED, EngineState.FAILED)
 
 
 def has_room(fleet: Fleet, session: StudySession, step: Step, *, host: str) -> bool:
@@ -22,8 +22,7 @@ def has_room(fleet: Fleet, session: StudySession, step: Step, *, host: str) -> b
     reserved = sum(t.gpus for t in beside if t.host == host)
     if not reserved:
         return True  # whatever else holds GPUs here is none of ours: the trial itself waits for them a while
-    mine = f"trial/{study.study_id}/"
-    held = sum(e.spec.gpus for e in fleet.list() if e.spec.owner.startswith(mine) and e.state not in _OVER)
+    held = sum(e.spec.gpus for e in fleet.list() if _is_of(e, study.study_id) and not e.state.is_over)
     return reserved + _least_gpus(study, session.trials, step) <= held + fleet.free_gpus()
 
 
@@ -44,16 +43,21 @@ def remove_leftovers(fleet: Fleet, session: StudySession, *, sleep: Callable[[fl
     session.refresh()
     others = session.others()
     kept = {owner(t) for t in session.trials if t.state is TrialState.RUNNING and t.worker in others}
-    for wanted in {engine.spec.owner for engine in engines} - kept:
-        if wanted.startswith(f"trial/{session.study.study_id}/"):
-            remove_engines(fleet, wanted, sleep=sleep)
+    mine = {engine.spec.owner for engine in engines if _is_of(engine, session.study.study_id)}
+    for wanted in mine - kept:
+        remove_engines(fleet, wanted, sleep=sleep)
 
 
-def remove_engines(fleet: Fleet, of: str, *, sleep: Callable[[float], None]) -> None:
+def remove_engines(fleet: Fleet, of: Owner, *, sleep: Callable[[float], None]) -> None:
     """Remove every engine of one owner."""
     for engine in fleet.list():
         if engine.spec.owner == of:
             remove_engine(fleet, engine.spec.engine_id, sleep=sleep)
+
+
+def _is_of(engine: Engine, study: StudyId) -> bool:
+    owned = engine.spec.owner
+    return isinstance(owned, TrialOwner) and owned.study_id == study
 
 
 def _least_gpus(study: Study, trials: Sequence[Trial], step: Step) -> int:

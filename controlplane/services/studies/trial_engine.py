@@ -10,6 +10,7 @@ from controlplane.domain.base import EngineId
 from controlplane.domain.errors import InvalidInput, NotFound, Unavailable
 from controlplane.domain.fleet import Engine, EngineSpec, EngineState, StartFailure
 from controlplane.domain.launch import engine_spec
+from controlplane.domain.owner import TrialOwner
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import Trial, TrialState
 from controlplane.ports import Clock, Fleet
@@ -18,7 +19,6 @@ _POLL_S = 0.2
 _STOP_WAIT_S = 60.0
 _DRAIN_WAIT_S = 30.0
 _GPU_WAIT_S = 120.0
-_OVER = (EngineState.STOPPED, EngineState.FAILED)
 
 Measure = Callable[[Trial, Sequence[Engine]], Trial]
 """Measures ready engines and returns the finished trial."""
@@ -116,8 +116,8 @@ class TrialEngines:
             self._tick(trial, "waiting for free GPUs")
 
     def _others_measure(self, wanted: EngineSpec) -> bool:
-        beside = [e.spec for e in self.fleet.list() if e.state not in _OVER and e.spec.owner != wanted.owner]
-        return any(spec.owner.startswith("trial/") for spec in beside)
+        beside = [e.spec for e in self.fleet.list() if not e.state.is_over and e.spec.owner != wanted.owner]
+        return any(isinstance(spec.owner, TrialOwner) for spec in beside)
 
     def _not_started(self, trial: Trial, engines: Sequence[Engine]) -> Trial | None:
         for engine in engines:
@@ -139,9 +139,9 @@ def engine_ids(trial: Trial) -> tuple[EngineId, ...]:
     return tuple(EngineId(f"{name}-{replica}") for replica in range(trial.replicas))
 
 
-def owner(trial: Trial) -> str:
+def owner(trial: Trial) -> TrialOwner:
     """Return what a trial's engines are labelled with."""
-    return f"trial/{trial.study_id}/{trial.number}"
+    return TrialOwner(trial.study_id, trial.number)
 
 
 def remove_engine(fleet: Fleet, engine: EngineId, *, sleep: Callable[[float], None]) -> None:
@@ -149,7 +149,7 @@ def remove_engine(fleet: Fleet, engine: EngineId, *, sleep: Callable[[float], No
     try:
         seen = fleet.stop(engine, drain_s=0)
         for _ in range(int(_STOP_WAIT_S / _POLL_S)):
-            if seen.state in _OVER:
+            if seen.state.is_over:
                 fleet.forget(engine)
                 return
             sleep(_POLL_S)

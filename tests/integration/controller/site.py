@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from controlplane.domain.base import RevisionId, StudyId
 from controlplane.domain.engine import EngineConfig
-from controlplane.domain.fleet import Engine, EngineState
+from controlplane.domain.fleet import Engine
 from controlplane.domain.rollout import Rollout, RolloutState
 from controlplane.domain.routing import GatewayRecord, RoutingTable
 from controlplane.domain.serving import Service
@@ -122,8 +122,8 @@ class Site:
 
     def engines(self, revision: str | None = None) -> Sequence[Engine]:
         """Engines that live, of one revision or of all."""
-        live = [e for e in self.fleet.list() if e.state not in (EngineState.FAILED, EngineState.STOPPED)]
-        return [e for e in live if revision is None or e.spec.owner.endswith(f"/{revision}")]
+        live = [e for e in self.fleet.list() if not e.state.is_over]
+        return [e for e in live if revision is None or str(e.spec.owner).endswith(f"/{revision}")]
 
     def trial_engine(self, study_id: StudyId) -> Engine:
         """Start an engine as a tuner worker would."""

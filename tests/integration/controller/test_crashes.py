@@ -82,7 +82,7 @@ def assert_nothing_is_left_over(site: Site, stable: str | None, replicas: int) -
     assert site.service.stable == stable
     assert site.service.rollout is None
     assert site.weights == {stable: 100}
-    assert [engine.spec.owner for engine in site.fleet.list()] == [f"rollout/chat/{stable}"] * replicas
+    assert [str(engine.spec.owner) for engine in site.fleet.list()] == [f"rollout/chat/{stable}"] * replicas
     assert site.fleet.free_gpus() == site.gpus - replicas
 
 

@@ -11,11 +11,12 @@ from controlplane.domain.base import EngineId, RevisionId
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.fleet import Engine, EngineState
 from controlplane.domain.launch import engine_spec
+from controlplane.domain.owner import ReplicaOwner
 from controlplane.domain.rollout import Rollout, RolloutState
 from controlplane.domain.routing import RoutingTable
 from controlplane.ports import Versioned
 from controlplane.services.fleet.routing import TableKeeper
-from controlplane.services.fleet.world import World, owner_of, route, wants
+from controlplane.services.fleet.world import World, route, wants
 from tests.builders_serving import CHAT, NOW, a_rollout, a_service, a_spec, after
 from tests.fakes.store import FakeStore
 from tests.fakes.traffic_router import FakeTrafficRouter
@@ -28,7 +29,7 @@ def an_engine(revision: RevisionId, number: int) -> Engine:
     spec = a_spec()
     wanted = engine_spec(
         EngineId(f"chat-{revision}-{number}"),
-        owner_of(CHAT, revision),
+        ReplicaOwner(CHAT, revision),
         model=spec.model,
         engine=spec.engine,
         gpus=spec.gpus,

@@ -16,6 +16,7 @@ from controlplane.domain.base import EngineId, StudyId
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.fleet import Engine
 from controlplane.domain.launch import engine_spec
+from controlplane.domain.owner import ReplicaOwner
 from controlplane.domain.schedule import (
     REPLAY_LEASE_S,
     ReplaySpec,
@@ -25,7 +26,6 @@ from controlplane.domain.schedule import (
     ScheduleSpec,
 )
 from controlplane.services.controller.jobs import fire_due, reap_shadows
-from controlplane.services.fleet.world import owner_of
 from controlplane.services.replays.run_replay import ReplayRunner
 from controlplane.services.replays.series import list_replays
 from controlplane.services.studies.manage import create_study
@@ -106,7 +106,7 @@ class Site:
     def serve(self) -> Engine:
         """Run a replica of stable."""
         config, service = EngineConfig(), a_spec()
-        owner = owner_of(CHAT, REVISION.revision_id)
+        owner = ReplicaOwner(CHAT, REVISION.revision_id)
         spec = engine_spec(
             EngineId("chat-1"), owner, model=service.model, engine=service.engine, gpus=service.gpus, config=config
         )

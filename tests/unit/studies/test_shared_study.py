@@ -158,7 +158,7 @@ def test_a_living_workers_engine_is_left_alone_by_one_that_joins(tmp_path: Path)
 
     def look(progress: StudyProgress) -> None:
         helper.interleave(progress)
-        seen.append({engine.spec.owner for engine in world.fleet.list()})
+        seen.append({str(engine.spec.owner) for engine in world.fleet.list()})
 
     study = world.runner("w1", on_progress=look).run_next()
     assert study is not None
