@@ -33,6 +33,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/fleetune twin compile
 	@touch $@
 
 $(VENV)/.system: deploy/system-packages.sh   # a real browser, database and Prometheus, for the tests only

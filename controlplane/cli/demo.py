@@ -15,6 +15,7 @@ import typer
 
 from controlplane.cli.client import ApiClient
 from controlplane.cli.errors import plain_errors
+from controlplane.cli.installation.compiling import compile_twin
 from controlplane.cli.installation.down import stop, supervisor_pid
 from controlplane.cli.installation.ports import free_port, is_free
 from controlplane.cli.tables.demo_summary import facts, print_summary
@@ -25,6 +26,7 @@ from controlplane.domain.errors import ExperimentFailed, Unavailable
 from controlplane.domain.service import ServiceSpec, load_service
 from controlplane.domain.study import Trial
 
+EXAMPLE = Path(__file__).with_name("examples") / "demo.yaml"
 PORTS = {"api": 8700, "gateway": 8000, "gateway-admin": 8001, "dashboard": 8501}
 READY_S = 120.0
 STUDY_S = 900.0
@@ -34,7 +36,7 @@ SETTLE_S = 5.0
 
 @plain_errors
 def demo(
-    file: Annotated[Path, typer.Option("-f", "--file", help="The demo's service.")] = Path("examples/demo.yaml"),
+    file: Annotated[Path, typer.Option("-f", "--file", help="The demo's service.")] = EXAMPLE,
     data_dir: Annotated[Path, typer.Option(help="Emptied at the start.")] = Path(".fleetune/demo"),
     json_: Annotated[Path | None, typer.Option("--json", help="Write the facts of the summary as JSON.")] = None,
     stay: Annotated[bool, typer.Option(help="Leave the control plane and the dashboard up.")] = False,
@@ -45,6 +47,7 @@ def demo(
     _say(f"[yellow]The {spec.gpus.count} {spec.gpus.type} GPUs are EMULATED[/]: latencies come from the digital twin.")
     if spec.engine.time_lapse != 1:
         _say(f"Emulated time runs {spec.engine.time_lapse:g} × the wall clock's speed; figures are in emulated time.")
+    compile_twin(_say)
     ports = _fresh(data_dir)
     process = _up(file, data_dir, ports)
     stayed = False

@@ -8,6 +8,7 @@ from controlplane.cli.lazy import Lazy, LazyGroup
 
 _HERE = "controlplane.cli"
 COMMANDS = (
+    Lazy("init", f"{_HERE}.init:init", "Write a first service.yaml from four answers."),
     Lazy("up", f"{_HERE}.installation.up:up", "Run the control plane until Ctrl-C."),
     Lazy("down", f"{_HERE}.installation.down:down", "Stop the control plane and its engines."),
     Lazy("tune", f"{_HERE}.tune:tune", "Search the cheapest configuration that meets the SLOs, and prove it."),

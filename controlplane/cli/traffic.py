@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from controlplane.domain.errors import FleetuneError
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.workload import Workload
-from loadtests.loadtest import LoadTest, run_load_test
-from loadtests.send.runner import Generator, Progress
+
+if TYPE_CHECKING:
+    from loadtests.send.runner import Progress
 
 LONGEST_S = 3600.0
 
@@ -51,6 +53,9 @@ class LiveTraffic:
         return self._report
 
     def _run(self) -> None:
+        from loadtests.loadtest import LoadTest, run_load_test
+        from loadtests.send.runner import Generator
+
         traffic = self._traffic
         test = LoadTest(
             workload=traffic.workload,

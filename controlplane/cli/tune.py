@@ -12,13 +12,15 @@ import typer
 from controlplane import settings as installation
 from controlplane import wiring
 from controlplane.cli.errors import plain_errors
+from controlplane.cli.installation.compiling import compile_twin
 from controlplane.cli.installation.helpers import helping_workers
-from controlplane.cli.installation.hosts import gpus_of
+from controlplane.cli.installation.hosts import gpus_of, require_engines
 from controlplane.cli.installation.stopping import stop_event
 from controlplane.cli.recommendation import RECOMMENDATION
 from controlplane.cli.tables.progress import StudyBar
 from controlplane.cli.tables.show import as_lines, console
 from controlplane.domain.base import StudyId
+from controlplane.domain.engine import EngineKind
 from controlplane.domain.errors import ExperimentFailed
 from controlplane.domain.service import ServiceSpec, load_service
 from controlplane.domain.study import STUDY_FINAL, Study, StudyState, TrialState
@@ -47,6 +49,7 @@ def tune(
     """Search the configuration that meets the SLOs at the lowest cost, and prove it against the baseline."""
     spec = load_service(file)
     settings = _settings(data_dir.resolve(), spec, gpus)
+    compile_twin(console.print)
     store = wiring.open_store(settings)
     if resume:
         study_id = StudyId(resume)
@@ -61,9 +64,12 @@ def tune(
 
 
 def _settings(data_dir: Path, spec: ServiceSpec, gpus: int | None) -> Settings:
+    require_engines([spec])
     known = (data_dir / installation.FILE).exists()
     settings = installation.load(data_dir)
     if known and gpus is None and settings.gpus:
+        if spec.engine.kind is EngineKind.VLLM:
+            gpus_of([spec], None)  # an installation of emulated GPUs has numbers, and no GPU
         return settings
     settings = settings.evolve(gpus=gpus_of([spec], gpus))
     installation.save(settings)

@@ -10,7 +10,9 @@ import typer
 
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.flags import parse_flags
+from controlplane.cli.installation.compiling import COMPILING
 from controlplane.cli.tables import twin as twin_tables
+from controlplane.cli.tables.patience import working
 from controlplane.cli.tables.show import as_json, console
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
@@ -19,6 +21,7 @@ from controlplane.domain.what_if import WhatIf
 from controlplane.services.what_if import what_if
 from tuner.twin.calibrate import Target, check_replaces, fit_measured, measure
 from tuner.twin.measurements import MeasuredEngine, read_file, read_folder, write_file
+from tuner.twin.precompile import is_compiled, precompile
 from tuner.twin.profile import Profile, check_version, load_profile, save_profile
 from tuner.twin.shapes import load_shape
 from tuner.twin.shipped import fit_folder
@@ -56,9 +59,10 @@ def predict(
     if chosen is not None and spec.engine.version is not None:
         check_version(chosen, spec.engine.version)
     question = WhatIf(rate_rps=rate, target_qps=target_qps, flags=parse_flags(flags or []), curve=curve)
-    answer = what_if(spec, question, chosen)
-    if answer.capacity is not None and answer.point is None and answer.capacity.rps > 0:
-        answer = what_if(spec, question.evolve(rate_rps=answer.capacity.rps), chosen)
+    with working("asking the twin" if is_compiled() else COMPILING):
+        answer = what_if(spec, question, chosen)
+        if answer.capacity is not None and answer.point is None and answer.capacity.rps > 0:
+            answer = what_if(spec, question.evolve(rate_rps=answer.capacity.rps), chosen)
     if json_out:
         as_json(answer.model_dump(mode="json"))
         return
@@ -110,7 +114,8 @@ def validate_folder(
 ) -> None:
     """Replay every measured trace cell and print measured against predicted."""
     engines = read_folder(folder)
-    report = validate(engines, leave_one_out) if transfer else validate(engines)
+    with working("replaying what was measured" if is_compiled() else COMPILING):
+        report = validate(engines, leave_one_out) if transfer else validate(engines)
     twin_tables.print_report(report)
     if json_to is not None:
         json_to.write_text(json.dumps(report.model_dump(mode="json"), indent=1) + "\n")
@@ -123,9 +128,19 @@ def fit(
     out: Annotated[Path, typer.Option(help="Where the profiles go; default: the shipped ones.")] = SHIPPED_PROFILES,
 ) -> None:
     """Fit a profile per kind of engine to its probes and at most one named trace cell."""
-    for profile in fit_folder(read_folder(folder)):
+    with working("fitting profiles to what was measured" if is_compiled() else COMPILING):
+        profiles = list(fit_folder(read_folder(folder)))
+    for profile in profiles:
         twin_tables.print_profile(profile)
         console.print(f"stored in {save_profile(profile, out)}")
+
+
+@app.command("compile")
+@plain_errors
+def compile_() -> None:
+    """Compile the twin for this processor ahead of its first use."""
+    with working("checking the compiled twin" if is_compiled() else COMPILING):
+        precompile()
 
 
 def _existing(name: str, folder: Path) -> Profile | None:

@@ -15,6 +15,7 @@ from controlplane.domain.cluster import ClusterOptions
 from controlplane.domain.engine import EngineConfig, EngineKind, FlagValue
 from controlplane.domain.errors import InvalidInput, unreadable
 from controlplane.domain.hardware import GpuPool
+from controlplane.domain.nearest import unknown_field
 from controlplane.domain.schedule import ScheduleSpec
 from controlplane.domain.slo import SloSet
 from controlplane.domain.workload import Workload
@@ -23,10 +24,14 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 
 
 class ModelSpec(Value):
-    """The served model. `path` is what the engine gets; `config` is its config.json when `path` is a hub name."""
+    """The served model. `path` is what the engine gets; the twin reads its layers from the folder's config.json.
+
+    With a hub name (`meta-llama/Llama-3.1-8B`) there is no config.json to read here: real engines serve it, but the
+    twin cannot predict it. The emulator also takes the name of a shape that ships with Fleetune.
+    """
 
     name: str = Field(description="The name clients use in `model`.", examples=["llama-70b"])
-    path: str = Field(description="Model folder, hub name, or the name of a shape shipped for the emulator.")
+    path: str = Field(description="Model folder, hub name, or a shipped shape: llama-1b, llama-8b, llama-70b.")
 
 
 class EmulatorOptions(Value):
@@ -286,7 +291,7 @@ def parse_service(text: str, *, source: str) -> ServiceSpec:
     try:
         return ServiceSpec.model_validate(raw)
     except ValidationError as error:
-        raise InvalidInput(f"{source} is not a valid service", why=describe(error)) from error
+        raise InvalidInput(f"{source} is not a valid service", why=describe(error, ServiceSpec)) from error
 
 
 def load_service(path: Path) -> ServiceSpec:
@@ -298,10 +303,14 @@ def load_service(path: Path) -> ServiceSpec:
     return parse_service(text, source=str(path))
 
 
-def describe(error: ValidationError) -> str:
-    """Return every problem of a validation error as `field: message`, one after the other."""
+def describe(error: ValidationError, model: type[Value] | None = None) -> str:
+    """Return every problem of a validation error as `field: message`, one after the other.
+
+    With the `model` that was validated, an unknown field is answered with the one that was probably meant.
+    """
     problems = error.errors(include_url=False)
-    return "; ".join(f"{_place(each)}: {_reason(each)}" for each in problems if not _follows(each, problems))
+    schema = None if model is None else model.model_json_schema()
+    return "; ".join(f"{_place(each)}: {_reason(each, schema)}" for each in problems if not _follows(each, problems))
 
 
 def _follows(problem: Any, others: Sequence[Any]) -> bool:
@@ -314,8 +323,8 @@ def _place(problem: Any) -> str:
     return ".".join(str(part) for part in problem["loc"]) or "(whole file)"
 
 
-def _reason(problem: Any) -> str:
+def _reason(problem: Any, schema: Mapping[str, Any] | None) -> str:
     if problem["type"] == "extra_forbidden":
-        return "unknown field"
+        return "unknown field" if schema is None else unknown_field(schema, problem["loc"])
     message: str = problem["msg"]
     return message.removeprefix("Value error, ")

@@ -20,6 +20,7 @@ from tuner.space.knobs.schema import check_flags
 from tuner.twin.predict import RequestsAt, capacity, interval, is_saturated, notes
 from tuner.twin.profile import Profile
 from tuner.twin.setup import DoesNotFit, EngineSetup, resolve
+from tuner.twin.shapes import SHIPPED_SHAPES
 from tuner.twin.simulate import RequestArrays, ResultArrays, simulate
 
 CURVE_POINTS = 10
@@ -36,8 +37,11 @@ def what_if(spec: ServiceSpec, question: WhatIf, profile: Profile | None = None)
     """
     shape = shape_of(spec)
     if shape is None:
-        why = "the twin needs its config.json: a model folder, or a shape that ships with Fleetune"
-        raise InvalidInput(f"the twin does not know the model {spec.model.path}", why=why)
+        raise InvalidInput(
+            f"the twin does not know the model {spec.model.path}",
+            why="it needs the model's config.json, which a hub name does not have here",
+            allowed=f"model.path: a folder with config.json, or one of {', '.join(SHIPPED_SHAPES)}",
+        )
     config = spec.baseline.with_flags(question.flags)
     check_flags(without_emulator_flags(config), spec.engine)
     try:

@@ -29,6 +29,14 @@ def command_line(spec: EngineSpec, *, host: str, port: int) -> tuple[str, ...]:
             return (sys.executable, "-m", "controlplane.emulator.main", spec.model, *where, *args)
 
 
+def require_program(kind: EngineKind, command: Sequence[str] | None) -> None:
+    """Raise InvalidInput when what would be run is not on this host."""
+    if command:
+        _require_found(command[0])
+    elif kind is EngineKind.VLLM:
+        _vllm()
+
+
 def environment(spec: EngineSpec, *, base: Mapping[str, str], gpu_indices: Sequence[int], mark: str) -> dict[str, str]:
     """Return the environment of an engine: what this process has (without Fleetune's own settings), then the spec's.
 
@@ -59,9 +67,13 @@ def _filled(template: Sequence[str], spec: EngineSpec, host: str, port: int, arg
             continue
         named = word.replace("{model}", spec.model).replace("{host}", host).replace("{port}", str(port))
         words.append(named.replace("{args}", shlex.join(args)))
-    if shutil.which(words[0]) is None:
-        raise InvalidInput(f"the engine command {words[0]!r} cannot be run", why="no such program")
+    _require_found(words[0])
     return tuple(words)
+
+
+def _require_found(program: str) -> None:
+    if shutil.which(program) is None:
+        raise InvalidInput(f"the engine command {program!r} cannot be run", why="no such program")
 
 
 def _vllm() -> str:

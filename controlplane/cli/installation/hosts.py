@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from controlplane import wiring
+from controlplane.adapters.fleet_processes.commands import require_program
 from controlplane.domain.engine import EngineKind
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.service import ServiceSpec
@@ -13,8 +14,9 @@ from controlplane.domain.service import ServiceSpec
 def gpus_of(specs: Sequence[ServiceSpec], given: int | None) -> tuple[int, ...]:
     """Return the GPU indices: so many as given, as the emulated services have, or as nvidia-smi says.
 
-    Raises InvalidInput when a service wants real engines and the host has no GPU.
+    Raises InvalidInput when a service wants real engines and vLLM is not installed or the host has no GPU.
     """
+    require_engines(specs)
     if given is not None:
         return tuple(range(given))
     if all(spec.engine.kind is EngineKind.EMULATOR for spec in specs):
@@ -25,3 +27,9 @@ def gpus_of(specs: Sequence[ServiceSpec], given: int | None) -> tuple[int, ...]:
         raise InvalidInput(
             "no GPU for engine kind vllm", why=str(error), allowed="engine.kind: emulator, or a host with GPUs"
         ) from error
+
+
+def require_engines(specs: Sequence[ServiceSpec]) -> None:
+    """Raise InvalidInput for a service whose engine's program is not on this host: known before anything starts."""
+    for spec in specs:
+        require_program(spec.engine.kind, spec.engine.command)

@@ -15,11 +15,13 @@ from controlplane import settings as installation
 from controlplane import wiring
 from controlplane.api.context import LOOPBACK
 from controlplane.cli.errors import plain_errors
+from controlplane.cli.installation.compiling import compile_twin
+from controlplane.cli.installation.down import supervisor_pid
 from controlplane.cli.installation.hosts import gpus_of
 from controlplane.cli.installation.ports import require_free
 from controlplane.cli.installation.programs import programs
 from controlplane.cli.installation.supervisor import Supervisor
-from controlplane.domain.errors import InvalidInput
+from controlplane.domain.errors import Conflict, InvalidInput
 from controlplane.domain.service import ServiceSpec, load_service
 from controlplane.services.fleet.serving import register_service
 from controlplane.settings import Settings
@@ -42,6 +44,7 @@ def up(
     dashboard: bool = True,
 ) -> None:
     """Run the control plane: api, controller, tuner workers, gateway and dashboard. Ctrl-C stops all of it cleanly."""
+    _refuse_second(data_dir)
     specs = [load_service(path) for path in file]
     settings = Settings(
         data_dir=data_dir.resolve(),
@@ -55,7 +58,19 @@ def up(
         gpus=gpus_of(specs, gpus),
     )
     prepare(settings, specs, dashboard=dashboard)
+    compile_twin(typer.echo)
     run(settings, dashboard=dashboard)
+
+
+def _refuse_second(data_dir: Path) -> None:
+    """Raise Conflict when this installation is up: another would fight over its engines."""
+    pid = supervisor_pid(data_dir)
+    if pid is not None:
+        raise Conflict(
+            f"the installation in {data_dir} is up already",
+            why=f"process {pid} runs it",
+            allowed="`fleetune service register -f service.yaml` adds or changes a service, `fleetune down` stops it",
+        )
 
 
 def prepare(settings: Settings, specs: Sequence[ServiceSpec], *, dashboard: bool) -> None:

@@ -215,7 +215,7 @@ def _overridden(spec: ServiceSpec, overrides: Mapping[str, Any]) -> ServiceSpec:
     try:
         return spec.evolve(tuning=_merged(spec.tuning.model_dump(mode="json"), overrides))
     except ValidationError as error:
-        raise InvalidInput("these overrides cannot be used", why=describe(error)) from error
+        raise InvalidInput("these overrides cannot be used", why=describe(error, ServiceSpec)) from error
 
 
 def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

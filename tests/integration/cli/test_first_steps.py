@@ -1,0 +1,110 @@
+"""From nothing to a service that runs, and what is refused before anything is started."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+from typer.testing import CliRunner, Result
+
+from controlplane.cli.main import app
+from controlplane.domain.service import load_service
+from controlplane.services.check_service import check_service
+from tuner.twin.shapes import SHIPPED_SHAPES
+
+
+def run(*args: str, answers: str = "") -> Result:
+    return CliRunner().invoke(app, list(args), input=answers)
+
+
+@pytest.mark.parametrize("model", SHIPPED_SHAPES)
+@pytest.mark.parametrize("gpus", ["8xH200", "4 x A100-80", "8×L40S"])
+def test_what_init_writes_is_a_service_that_could_be_served(tmp_path: Path, model: str, gpus: str) -> None:
+    file = tmp_path / "service.yaml"
+    done = run("init", "--model", model, "--gpus", gpus, "--limits", "2000,80", "--qps", "5", "-f", str(file))
+    assert done.exit_code == 0, done.output
+    spec = load_service(file)
+    check_service(spec)
+    assert (spec.model.path, spec.slos.target_qps) == (model, 5)
+    assert [slo.limit_ms for slo in spec.slos.latency] == [2000, 80]
+
+
+def test_init_asks_what_it_is_not_told(tmp_path: Path) -> None:
+    file = tmp_path / "service.yaml"
+    done = run("init", "-f", str(file), answers="llama-1b\n2xL4\n500,50\n3\n")
+    assert done.exit_code == 0, done.output
+    assert (load_service(file).gpus.count, load_service(file).slos.target_qps) == (2, 3)
+
+
+def test_init_writes_over_nothing_unless_told_to(tmp_path: Path) -> None:
+    file = tmp_path / "service.yaml"
+    file.write_text("mine")
+    given = ("init", "--model", "llama-1b", "--gpus", "1xL4", "--limits", "500,50", "--qps", "1", "-f", str(file))
+    assert run(*given).exit_code == 2
+    assert file.read_text() == "mine"
+    assert run(*given, "--force").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--model", "nowhere", "llama-1b, llama-8b, llama-70b"),
+        ("--gpus", "eight", "8xH200"),
+        ("--gpus", "1xL4", "does not fit"),
+        ("--limits", "2000", "2000,80"),
+        ("--qps", "0", "target_qps"),
+    ],
+)
+def test_an_answer_that_cannot_be_used_is_refused_and_nothing_written(
+    tmp_path: Path, option: str, value: str, said: str
+) -> None:
+    given = {"--model": "llama-70b", "--gpus": "8xH200", "--limits": "2000,80", "--qps": "5", option: value}
+    done = run("init", *(word for pair in given.items() for word in pair), "-f", str(tmp_path / "service.yaml"))
+    assert done.exit_code == 2
+    assert said in done.output
+    assert not (tmp_path / "service.yaml").exists()
+
+
+def real_service(folder: Path) -> str:
+    run("init", "--model", "llama-8b", "--gpus", "1xH200", "--limits", "500,50", "--qps", "1", "--real",
+        "-f", str(folder / "real.yaml"))  # fmt: skip
+    return str(folder / "real.yaml")
+
+
+@pytest.mark.parametrize("command", ["up", "tune"])
+def test_real_engines_without_vllm_are_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = run(command, "-f", real_service(tmp_path), "--data-dir", str(tmp_path / "data"))
+    assert (done.exit_code, "pip install fleetune[vllm]" in done.output) == (2, True)
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["a fresh folder", "an installation of emulated GPUs"])
+def test_tuning_real_engines_without_gpus_is_refused_before_a_study_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    program = tmp_path / "vllm"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))  # a vllm, and no nvidia-smi
+    data = tmp_path / "data"
+    if known:
+        data.mkdir()
+        (data / "installation.json").write_text(json.dumps({"data_dir": str(data), "gpus": [0, 1, 2, 3]}))
+    done = run("tune", "-f", real_service(tmp_path), "--data-dir", str(data))
+    assert (done.exit_code, "no GPU for engine kind vllm" in done.output) == (2, True)
+    assert not (data / "fleetune.db").exists()
+
+
+def test_a_second_up_on_one_folder_says_how_to_add_a_service(tmp_path: Path) -> None:
+    file = tmp_path / "service.yaml"
+    run("init", "--model", "llama-8b", "--gpus", "1xH200", "--limits", "500,50", "--qps", "1", "-f", str(file))
+    me = {"pid": os.getpid(), "created": psutil.Process().create_time()}
+    (tmp_path / "processes.json").write_text(json.dumps({"supervisor": me}))
+    done = run("up", "-f", str(file), "--data-dir", str(tmp_path))
+    assert (done.exit_code, "fleetune service register -f" in done.output) == (2, True)

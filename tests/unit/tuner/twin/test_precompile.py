@@ -1,0 +1,34 @@
+"""Whether the twin is compiled is known without numba, and wrong only on the safe side."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tuner.twin.precompile import HERE, is_compiled, precompile
+
+WRITTEN = (HERE / "compiled.py").stat().st_mtime
+
+
+@pytest.mark.parametrize(("age_s", "compiled"), [(-60, False), (60, True)])
+def test_only_what_is_newer_than_its_source_counts(tmp_path: Path, age_s: float, compiled: bool) -> None:
+    index = tmp_path / "compiled.run-41.py311.nbi"
+    index.touch()
+    os.utime(index, (WRITTEN + age_s, WRITTEN + age_s))
+    assert is_compiled(tmp_path) is compiled
+
+
+def test_an_empty_folder_is_not_compiled(tmp_path: Path) -> None:
+    assert not is_compiled(tmp_path)
+
+
+def test_compiling_leaves_nothing_to_compile() -> None:
+    precompile()
+    from tuner.twin.compiled import run
+
+    stats = run.stats  # type: ignore[attr-defined]  # numba's dispatcher, which the decorator's type hides
+    before = sum(stats.cache_misses.values())
+    precompile()
+    assert sum(run.stats.cache_misses.values()) == before  # type: ignore[attr-defined]

@@ -1,0 +1,33 @@
+"""Compile the twin for this processor ahead of its first use: about a minute of CPU, kept beside the sources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+HERE = Path(__file__).parent
+_COMPILED = "compiled.run-*.nbi"
+"""numba's index of the outermost compiled function: written last, when everything it calls is there. numba believes it
+as long as the file of that function, `compiled.py`, did not change."""
+
+
+def is_compiled(folder: Path = HERE / "__pycache__") -> bool:
+    """Say, without importing numba, whether the twin was compiled into `folder`.
+
+    False where numba had to keep its files elsewhere, because the sources' folder cannot be written.
+    """
+    written = (HERE / "compiled.py").stat().st_mtime
+    return any(index.stat().st_mtime >= written for index in folder.glob(_COMPILED))
+
+
+def precompile() -> None:
+    """Compile what is not compiled yet, by simulating one request."""
+    import numpy as np
+
+    from controlplane.domain.engine import EngineConfig
+    from tuner.twin.setup import resolve
+    from tuner.twin.shapes import load_shape
+    from tuner.twin.simulate import RequestArrays, simulate
+
+    setup = resolve(load_shape("llama-8b"), "H200", EngineConfig())
+    one = np.ones(1, np.int64)
+    simulate(setup, RequestArrays(scheduled_s=np.zeros(1), prompt_tokens=100 * one, output_tokens=2 * one))
