@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 from controlplane.domain.base import Value
 from controlplane.domain.errors import InvalidInput, Unavailable
 from controlplane.domain.service import describe
+from controlplane.host.files import write_whole
 
 FILE = "installation.json"
 
@@ -64,10 +65,7 @@ def save(settings: Settings) -> None:
     """Write the installation's file. Raises Unavailable when the folder cannot be written."""
     target = settings.data_dir / FILE
     try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        draft = target.with_suffix(".tmp")
-        draft.write_text(settings.model_dump_json(indent=1))
-        draft.replace(target)
+        write_whole(target, settings.model_dump_json(indent=1))
     except OSError as error:
         raise Unavailable(f"cannot write to {settings.data_dir}", why=error.strerror or str(error)) from error
 

@@ -12,7 +12,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,8 @@ from controlplane.adapters.gateway.traffic import GatewayTraffic, running_gatewa
 from controlplane.adapters.store_sql.store import SqlStore
 from controlplane.adapters.store_sql.store import open_store as open_sql
 from controlplane.domain.base import StudyId
+from controlplane.host.addresses import is_loopback
+from controlplane.host.clock import utc_now
 from controlplane.ports import Clock, Fleet, LoadTester, Store
 from controlplane.services.keys import list_keys
 from controlplane.settings import Settings
@@ -36,11 +37,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STOP_ENGINES_S = 30.0
-
-
-def utc_now() -> datetime:
-    """The clock of every process."""
-    return datetime.now(UTC)
 
 
 def open_store(settings: Settings) -> SqlStore:
@@ -66,14 +62,13 @@ def has_keys(store: Store) -> bool:
 def build_app(settings: Settings, *, caller: str | None = None) -> FastAPI:
     """Return the API. With `caller` every request is that trusted actor's: for calls from inside this process."""
     from controlplane.api.app import create_app
-    from controlplane.api.context import LOOPBACK
 
     return create_app(
         store=open_store(settings),
         records=SpooledRecords(settings.data_dir),
         fleet_view=open_fleet(settings),
         clock=utc_now,
-        open_without_keys=settings.host in LOOPBACK,
+        open_without_keys=is_loopback(settings.host),
         trusted_as=caller,
     )
 

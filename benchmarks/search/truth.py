@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from benchmarks.search.scenarios import Scenario, scenario_named
 from controlplane.domain.engine import EngineConfig, content_hash
 from controlplane.domain.errors import InvalidInput
+from controlplane.host.files import write_whole
 from controlplane.services.studies.search import workload_at
 from tuner.search.surrogate import Array
 from tuner.space.feasibility import memory_plan, objections
@@ -163,8 +163,5 @@ def _cached(scenario: Scenario, shape: ModelShape, configs: Sequence[EngineConfi
         capacity = bench.capacity_rps(config, near) or 0.0
         near = capacity or near
         found.append(capacity)
-    cache.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}")
-    part.write_text(json.dumps(found))
-    part.replace(path)
+    write_whole(path, json.dumps(found), private=False)
     return np.array(found)

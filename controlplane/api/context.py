@@ -13,12 +13,12 @@ from pydantic import BaseModel
 
 from controlplane.domain.base import Value
 from controlplane.domain.errors import Refused, StaleVersion
+from controlplane.host.addresses import is_loopback
 from controlplane.ports import Clock, FleetView, RecordSource, Store
 from controlplane.services.keys import key_for, list_keys
 
 T = TypeVar("T")
 OPEN_ACTOR = "local"
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 STALE_ATTEMPTS = 3
 
 
@@ -116,5 +116,5 @@ def _refuse_strangers(request: Request, ctx: Context) -> None:
             "an API key is needed", why="none exists yet", allowed="make one on the host: fleetune key create"
         )
     origin = request.headers.get("origin")
-    if request.url.hostname not in LOOPBACK or (origin and urlsplit(origin).hostname not in LOOPBACK):
+    if not is_loopback(request.url.hostname or "") or (origin and not is_loopback(urlsplit(origin).hostname or "")):
         raise Refused("without API keys only this machine may ask", why="the request names another host")

@@ -17,7 +17,6 @@ from controlplane.cli.client import ApiClient
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.installation.compiling import compile_twin
 from controlplane.cli.installation.down import stop, supervisor_pid
-from controlplane.cli.installation.ports import free_port, is_free
 from controlplane.cli.tables.demo_summary import facts, print_summary
 from controlplane.cli.tables.progress import describe_trial
 from controlplane.cli.tables.show import console
@@ -25,6 +24,7 @@ from controlplane.cli.traffic import LiveTraffic, Traffic
 from controlplane.domain.errors import ExperimentFailed, Unavailable
 from controlplane.domain.service import ServiceSpec, load_service
 from controlplane.domain.study import Trial
+from controlplane.host.ports import free_port, is_free
 
 EXAMPLE = Path(__file__).with_name("examples") / "demo.yaml"
 PORTS = {"api": 8700, "gateway": 8000, "gateway-admin": 8001, "dashboard": 8501}

@@ -19,6 +19,7 @@ from controlplane.cli.installation.stopping import stop_event
 from controlplane.cli.tables.show import console
 from controlplane.domain.base import ServiceName
 from controlplane.domain.errors import InvalidInput
+from controlplane.host.clock import utc_now
 from controlplane.ports import LoadRequest, Store
 from controlplane.services.replays.top_up import OtherTraffic, hold_rate
 from controlplane.services.rollouts.manage import active_rollout
@@ -56,7 +57,7 @@ def top_up(
     others = OtherTraffic(
         SpooledRecords(settings.data_dir),
         name,
-        clock=wiring.utc_now,
+        clock=utc_now,
         window_s=WINDOW_S,
         time_lapse=spec.engine.time_lapse,
     )
@@ -67,7 +68,7 @@ def top_up(
         request=request,
         slice_s=SLICE_S,
         out_dir=settings.reports_dir / f"top-up-{service}",
-        over=_Over(store, name, None if minutes is None else wiring.utc_now() + timedelta(minutes=minutes)),
+        over=_Over(store, name, None if minutes is None else utc_now() + timedelta(minutes=minutes)),
         pause=time.sleep,
     )
     console.print(f"sent {sent} requests", highlight=False)
@@ -86,5 +87,5 @@ class _Over:
         if self._stop.is_set():
             return True
         if self._until is not None:
-            return wiring.utc_now() >= self._until
+            return utc_now() >= self._until
         return active_rollout(self._store, self._service) is None

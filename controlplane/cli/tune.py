@@ -24,6 +24,7 @@ from controlplane.domain.engine import EngineKind
 from controlplane.domain.errors import ExperimentFailed
 from controlplane.domain.service import ServiceSpec, load_service
 from controlplane.domain.study import STUDY_FINAL, Study, StudyState, TrialState
+from controlplane.host.clock import utc_now
 from controlplane.ports import Store
 from controlplane.services.fleet.serving import register_service
 from controlplane.services.studies.manage import check_resumable, create_study
@@ -77,7 +78,7 @@ def _settings(data_dir: Path, spec: ServiceSpec, gpus: int | None) -> Settings:
 
 
 def _new_study(store: Store, spec: ServiceSpec, *, apply: bool, warm_start: StudyId | None) -> StudyId:
-    now = wiring.utc_now()
+    now = utc_now()
     register_service(store, spec, actor="cli", now=now)
     study = create_study(
         store, service=spec.service, actor="cli", now=now, apply_when_done=apply, warm_start=warm_start

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from controlplane.domain.errors import InvalidInput
+from controlplane.host.files import write_first
 
 BLOCK_IDS = 16
 BLOCK_BYTES = 64
@@ -91,7 +92,7 @@ def installation_salt(path: Path) -> bytes:
     """
     try:
         if not path.exists():
-            _make_salt(path)
+            write_first(path, os.urandom(_SALT_BYTES))  # of several gateways that start together one wins
         salt = path.read_bytes()
     except OSError as error:
         raise InvalidInput(f"cannot use the salt of the request records {path}", why=str(error)) from error
@@ -99,22 +100,6 @@ def installation_salt(path: Path) -> bytes:
         why = f"it has {len(salt)} bytes, not {_SALT_BYTES}"
         raise InvalidInput(f"the salt of the request records {path} is damaged", why=why, allowed="delete it")
     return salt
-
-
-def _make_salt(path: Path) -> None:
-    """Make it whole or not at all; of several gateways that start together one wins and all use its salt."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(os.urandom(_SALT_BYTES))
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
 
 
 def _scope(fields: Mapping[str, Any]) -> bytes:

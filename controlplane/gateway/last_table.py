@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.routing import RoutingTable, ServiceRoute
 from controlplane.domain.service import describe
+from controlplane.host.files import write_whole
 
 
 def read_table(text: bytes) -> tuple[RoutingTable, Mapping[str, str]]:
@@ -40,7 +40,7 @@ def _without_bad_routes(text: bytes, error: ValidationError) -> tuple[RoutingTab
 
 def save_table(table: RoutingTable, path: Path) -> None:
     """Replace the saved table; a crash at any moment leaves the old one or the new one, whole. Raises OSError."""
-    write_atomically(path, table.model_dump_json().encode())
+    write_whole(path, table.model_dump_json().encode())
 
 
 def load_table(path: Path) -> RoutingTable | None:
@@ -55,24 +55,3 @@ def load_table(path: Path) -> RoutingTable | None:
         return RoutingTable.model_validate_json(text)
     except ValidationError as error:
         raise InvalidInput(f"the last routing table {path} is broken", why=describe(error)) from error
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file readable by its owner only: temporary file, fsync, rename, fsync of the folder. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

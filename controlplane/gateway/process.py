@@ -13,7 +13,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from random import Random
 
 from aiohttp import web
@@ -24,16 +23,19 @@ from controlplane.domain.routing import GatewayAddress, GatewayRecord
 from controlplane.gateway.admin import AdminPort
 from controlplane.gateway.drain import Drain
 from controlplane.gateway.fingerprint import Fingerprints, installation_salt
-from controlplane.gateway.last_table import load_table, write_atomically
+from controlplane.gateway.last_table import load_table
 from controlplane.gateway.lock import alone
 from controlplane.gateway.metrics import Metrics
 from controlplane.gateway.proxy import Proxy
 from controlplane.gateway.routing import Routing
 from controlplane.gateway.server import DataPort
-from controlplane.gateway.settings import Settings, is_loopback
+from controlplane.gateway.settings import Settings
 from controlplane.gateway.spool import RecordSpool
 from controlplane.gateway.upstream import open_session
 from controlplane.gateway.wire import LARGEST_HEADER_BYTES, DiscreetRunner
+from controlplane.host.addresses import is_loopback
+from controlplane.host.clock import utc_now
+from controlplane.host.files import write_whole
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +83,7 @@ async def _serving(settings: Settings) -> AsyncIterator[RunningGateway]:
     async with AsyncExitStack() as stack:
         drain = Drain()
         address = await _open(settings, routing, drain, problem, stack)
-        write_atomically(path, address.model_dump_json().encode())
+        write_whole(path, address.model_dump_json().encode())
         stack.callback(path.unlink, missing_ok=True)
         yield RunningGateway(address, drain)
 
@@ -142,7 +144,7 @@ async def _open(
     settings: Settings, routing: Routing, drain: Drain, problem: str | None, stack: AsyncExitStack
 ) -> GatewayAddress:
     """Open both ports. On leaving the stack: accept nothing new, drain, close, write the last records."""
-    spool = RecordSpool(records_dir(settings.data_dir), settings.name, clock=_utc_now, retention_h=settings.retention_h)
+    spool = RecordSpool(records_dir(settings.data_dir), settings.name, clock=utc_now, retention_h=settings.retention_h)
     stack.push_async_callback(spool.flush)
     await _in_background(spool.run, stack)
     metrics = Metrics(routing, spool)
@@ -159,7 +161,7 @@ async def _open(
         url=f"http://{_reachable(settings.host)}:{port}",
         admin_url=f"http://{_reachable(settings.admin_host)}:{admin_port}",
         pid=os.getpid(),
-        started_at=_utc_now(),
+        started_at=utc_now(),
     )
 
 
@@ -176,7 +178,7 @@ async def _proxy(
         session=await stack.enter_async_context(open_session()),
         keep=keep,
         monotonic=time.monotonic,
-        wall_clock=_utc_now,
+        wall_clock=utc_now,
         chance=Random(settings.seed),
         stopping=drain.cutting,
     )
@@ -262,7 +264,3 @@ def _both(
 def _reachable(host: str) -> str:
     wildcard = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
     return wildcard.get(host, f"[{host}]" if ":" in host else host)
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 
 from pydantic import Field, SecretStr
 
 from controlplane.domain.base import Value
+from controlplane.host.addresses import is_loopback
 
 
 class Settings(Value):
@@ -31,13 +31,3 @@ class Settings(Value):
     def asks_for_keys(self) -> bool:
         """Say whether a request needs a key even when none exists: revoking the last one must not open the door."""
         return self.require_keys or not is_loopback(self.host)
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether a host to bind to can only be reached from this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

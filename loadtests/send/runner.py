@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple, Self
 
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.report import RequestRecord
+from controlplane.host.ports import free_port
 from loadtests.measure.records import LineTail
 from loadtests.send.plan import Plan
 
@@ -131,7 +131,7 @@ class Generator:
             return ["--master", "--expect-workers", workers, *bind]
         if self._processes == 1:
             return []
-        port = _free_port()
+        port = str(free_port())
         bind = ["--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port]
         return ["--processes", workers, *bind]
 
@@ -227,12 +227,6 @@ def _environment(reader: int) -> dict[str, str]:
     root = str(LOCUSTFILE.parent.parent)
     path = os.pathsep.join(filter(None, (root, kept.get("PYTHONPATH"))))
     return kept | {"FLEETUNE_LOAD_CONTROL_FD": str(reader), "PYTHONPATH": path}
-
-
-def _free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
 
 
 def _kill_group(child: subprocess.Popen[bytes]) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.routing import GatewayRecord
+from controlplane.host.files import whole_file
 from loadtests.send.trace_rows import OWN_FORMAT
 from loadtests.send.traces import Trace
 
@@ -117,9 +118,6 @@ def _row(trace: Trace, index: int) -> dict[str, Any]:
 
 
 def _write(path: Path, header: dict[str, Any], lines: Iterator[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".tmp")
-    with draft.open("w") as file:
-        file.write(json.dumps(header) + "\n")
-        file.writelines(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
-    draft.rename(path)
+    with whole_file(path, private=False) as file:
+        file.write(json.dumps(header).encode() + b"\n")
+        file.writelines(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines)

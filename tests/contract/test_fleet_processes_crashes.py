@@ -15,11 +15,12 @@ import pytest
 
 from controlplane.adapters.fleet_processes import host as host_processes
 from controlplane.adapters.fleet_processes.fleet import FleetProcesses
-from controlplane.adapters.fleet_processes.host import ProcessId
 from controlplane.adapters.fleet_processes.records import Record, RecordFolder
 from controlplane.domain.base import EngineId
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.fleet import EngineSpec, EngineState, StartFailure
+from controlplane.domain.process import ProcessId
+from controlplane.host.processes import identify, is_alive
 from tests.contract.fleet_subjects import GPUS, a_spec, stop_all
 
 ID = EngineId("e-1")
@@ -91,15 +92,15 @@ def test_a_second_fleet_sees_and_stops_what_the_first_started(state_dir: Path) -
 
 
 def test_a_reused_pid_is_not_mistaken_for_the_engine(state_dir: Path) -> None:
-    own = host_processes.identify(os.getpid())
+    own = identify(os.getpid())
     assert own is not None
     an_intent(state_dir, sleeping(), process=own.evolve(started_ticks=own.started_ticks - 1))
     assert FleetProcesses(state_dir, gpus=GPUS).observe(ID).state is EngineState.FAILED
-    assert host_processes.is_alive(own)
+    assert is_alive(own)
 
 
 def test_a_process_of_an_earlier_boot_is_gone(state_dir: Path) -> None:
-    own = host_processes.identify(os.getpid())
+    own = identify(os.getpid())
     assert own is not None
     an_intent(state_dir, sleeping(), process=own.evolve(boot_id="another boot"))
     assert FleetProcesses(state_dir, gpus=GPUS).observe(ID).state is EngineState.FAILED

@@ -1,18 +1,12 @@
-"""What of this host engines are given: GPUs and ports."""
+"""What of this host engines are given: its GPUs."""
 
 from __future__ import annotations
 
-import errno
 import os
-import random
-import socket
 import subprocess
 from collections.abc import Mapping
 
 from controlplane.domain.errors import InvalidInput
-
-_PORTS = range(20000, 32000)
-"""Below Linux's ephemeral ports (32768 on): no outgoing connection can take one before the engine binds it."""
 
 
 def nvidia_gpus(base_env: Mapping[str, str] | None = None) -> tuple[int, ...]:
@@ -34,21 +28,3 @@ def nvidia_gpus(base_env: Mapping[str, str] | None = None) -> tuple[int, ...]:
     if not found:
         raise InvalidInput("this host has no NVIDIA GPU to use", why=f"CUDA_VISIBLE_DEVICES is {visible!r}")
     return found
-
-
-def free_port(host: str, taken: set[int]) -> int:
-    """Return a port nobody listens on and no engine was given. Raises InvalidInput when the host is not this one's."""
-    while True:
-        port = random.choice(_PORTS)
-        if port not in taken and _is_free(host, port):
-            return port
-
-
-def _is_free(host: str, port: int) -> bool:
-    try:
-        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
-            return True
-    except OSError as error:
-        if error.errno in (errno.EADDRNOTAVAIL, errno.EACCES):
-            raise InvalidInput(f"engines cannot listen on {host}", why=error.strerror or str(error)) from error
-        return False

@@ -14,27 +14,25 @@ import re
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from controlplane.adapters.fleet_processes import host as host_processes
 from controlplane.adapters.fleet_processes.commands import command_line, environment
-from controlplane.adapters.fleet_processes.devices import free_port
 from controlplane.adapters.fleet_processes.failures import diagnose, diagnose_timeout
 from controlplane.adapters.fleet_processes.probes import Asking, in_flight, is_ready
 from controlplane.adapters.fleet_processes.records import Record, RecordFolder
 from controlplane.domain.base import EngineId
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound, Unavailable
 from controlplane.domain.fleet import Engine, EngineSpec, EngineState, StartFailure
+from controlplane.host.clock import utc_now
+from controlplane.host.ports import free_port
+from controlplane.host.processes import is_alive
 from controlplane.ports import Clock
 
 _PROBE_WAIT_S = 0.1
 _KILL_WAIT_S = 1.0
 _LOG_TAIL_BYTES = 256 * 1024
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class FleetProcesses:
@@ -158,7 +156,7 @@ class FleetProcesses:
         record = Record(
             spec=spec,
             host=self._host,
-            port=free_port(self._host, taken),
+            port=free_port(self._host, taken=taken),
             gpu_indices=tuple(free[: spec.gpus]),
             started_at=self._clock(),
         )
@@ -187,7 +185,7 @@ class FleetProcesses:
             if record.drain_until is None:
                 return self._spawned(record)
             record = self._adopted(record)
-        if record.process is None or not host_processes.is_alive(record.process):
+        if record.process is None or not is_alive(record.process):
             return self._buried(record)
         match record.state:
             case EngineState.STARTING:

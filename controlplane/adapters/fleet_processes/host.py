@@ -1,7 +1,4 @@
-"""Processes of this Linux host as /proc shows them: who is still there, who belongs to which engine, how one ended.
-
-A process is named by pid *and* start time (clock ticks since boot) and boot id, so a reused pid is never mistaken.
-"""
+"""The processes of engines on this Linux host: started in sessions of their own, found again, ended."""
 
 from __future__ import annotations
 
@@ -10,38 +7,11 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from controlplane.domain.base import Value
+from controlplane.domain.process import ProcessId
+from controlplane.host.processes import PROC, identify, read_stat, runs
 
 MARK = "FLEETUNE_ENGINE"
 """Environment variable that every process of an engine inherits: `<state directory>#<engine id>`."""
-
-_PROC = Path("/proc")
-
-
-class ProcessId(Value):
-    """A process that can be told from any later one with the same pid."""
-
-    pid: int
-    started_ticks: int
-    boot_id: str
-
-
-class _Stat(Value):
-    state: str
-    session: int
-    started_ticks: int
-    wait_status: int
-
-
-def identify(pid: int) -> ProcessId | None:
-    """Return who has this pid now, None when nobody."""
-    stat = _read_stat(pid)
-    return None if stat is None else ProcessId(pid=pid, started_ticks=stat.started_ticks, boot_id=_boot_id())
-
-
-def is_alive(process: ProcessId) -> bool:
-    """Say whether this very process still runs (a zombie whose threads all ended does not)."""
-    return identify(process.pid) == process and _runs(process.pid)
 
 
 def exit_code(process: ProcessId) -> int | None:
@@ -49,7 +19,7 @@ def exit_code(process: ProcessId) -> int | None:
 
     Reaps it when it is a child of this process; another process's zombie is only looked at.
     """
-    stat = _read_stat(process.pid)
+    stat = read_stat(process.pid)
     if stat is None or stat.state != "Z" or identify(process.pid) != process:
         return None
     try:
@@ -84,12 +54,12 @@ def spawn(command: Sequence[str], env: Mapping[str, str], log: Path) -> ProcessI
 def members(mark: str, leader: ProcessId | None) -> list[int]:
     """Return the pids of every running process of an engine: those with its mark and those in its leader's session."""
     session = leader.pid if leader is not None and identify(leader.pid) == leader else None
-    return [pid for pid in _pids() if _belongs(pid, mark, session) and _runs(pid)]
+    return [pid for pid in _pids() if _belongs(pid, mark, session) and runs(pid)]
 
 
 def find_leader(mark: str) -> ProcessId | None:
     """Return the first session leader among the marked processes: the engine itself. None when none runs."""
-    found = [identify(pid) for pid in members(mark, None) if (stat := _read_stat(pid)) and stat.session == pid]
+    found = [identify(pid) for pid in members(mark, None) if (stat := read_stat(pid)) and stat.session == pid]
     leaders = [process for process in found if process is not None]
     return min(leaders, key=lambda process: process.started_ticks, default=None)
 
@@ -104,40 +74,14 @@ def send(pids: Sequence[int], number: signal.Signals) -> None:
 
 
 def _pids() -> list[int]:
-    return [int(name) for name in os.listdir(_PROC) if name.isdigit() and int(name) != os.getpid()]
+    return [int(name) for name in os.listdir(PROC) if name.isdigit() and int(name) != os.getpid()]
 
 
 def _belongs(pid: int, mark: str, session: int | None) -> bool:
-    if session is not None and (stat := _read_stat(pid)) is not None and stat.session == session:
+    if session is not None and (stat := read_stat(pid)) is not None and stat.session == session:
         return True
     try:
-        environment = (_PROC / str(pid) / "environ").read_bytes()
+        environment = (PROC / str(pid) / "environ").read_bytes()
     except OSError:  # gone, or somebody else's
         return False
     return f"{MARK}={mark}".encode() in environment.split(b"\0")
-
-
-def _runs(pid: int) -> bool:
-    stat = _read_stat(pid)
-    if stat is None:
-        return False
-    if stat.state not in ("Z", "X"):
-        return True
-    try:
-        return len(os.listdir(_PROC / str(pid) / "task")) > 1  # the first thread ended, others still hold the GPU
-    except OSError:
-        return False
-
-
-def _read_stat(pid: int) -> _Stat | None:
-    """Read /proc/<pid>/stat (proc_pid_stat(5)): state is field 3, session 6, start time 22, wait status 52."""
-    try:
-        text = (_PROC / str(pid) / "stat").read_text()
-    except OSError:
-        return None
-    fields = text[text.rindex(")") + 2 :].split()
-    return _Stat(state=fields[0], session=int(fields[3]), started_ticks=int(fields[19]), wait_status=int(fields[49]))
-
-
-def _boot_id() -> str:
-    return (_PROC / "sys/kernel/random/boot_id").read_text().strip()

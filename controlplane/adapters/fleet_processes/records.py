@@ -12,10 +12,11 @@ from pathlib import Path
 
 from pydantic import AwareDatetime, ValidationError
 
-from controlplane.adapters.fleet_processes.host import ProcessId
 from controlplane.domain.base import EngineId, Value
 from controlplane.domain.errors import InvalidInput, Unavailable
 from controlplane.domain.fleet import Engine, EngineSpec, EngineState, StartFailure
+from controlplane.domain.process import ProcessId
+from controlplane.host.files import write_whole
 
 
 class Record(Value):
@@ -119,12 +120,7 @@ class RecordFolder:
         """Remember a record, whole or not at all."""
         path = self._path(record.spec.engine_id)
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        draft = path.with_suffix(".new")
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(record.model_dump_json().encode())
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        write_whole(path, record.model_dump_json())
 
     def remove(self, engine_id: EngineId) -> None:
         """Forget an engine; its log stays."""

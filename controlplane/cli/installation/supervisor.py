@@ -14,6 +14,8 @@ from typing import IO
 
 import psutil
 
+from controlplane.host.files import write_whole
+
 PR_SET_PDEATHSIG = 1
 POLL_S = 0.2
 STABLE_AFTER_S = 30.0
@@ -123,9 +125,7 @@ class Supervisor:
         status: dict[str, dict[str, float]] = {"supervisor": {"pid": me.pid, "created": me.create_time()}}
         for name, child in self._children.items():
             status[name] = {"pid": child.process.pid, "restarts": child.restarts}
-        draft = self.data_dir / "processes.tmp"
-        draft.write_text(json.dumps(status, indent=1))
-        draft.replace(self.data_dir / "processes.json")
+        write_whole(self.data_dir / "processes.json", json.dumps(status, indent=1))
 
 
 def _die_with_parent() -> None:

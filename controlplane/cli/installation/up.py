@@ -13,7 +13,6 @@ import typer
 
 from controlplane import settings as installation
 from controlplane import wiring
-from controlplane.api.context import LOOPBACK
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.installation.compiling import compile_twin
 from controlplane.cli.installation.down import supervisor_pid
@@ -23,6 +22,9 @@ from controlplane.cli.installation.programs import programs
 from controlplane.cli.installation.supervisor import Supervisor
 from controlplane.domain.errors import Conflict, InvalidInput
 from controlplane.domain.service import ServiceSpec, load_service
+from controlplane.host.addresses import is_loopback
+from controlplane.host.clock import utc_now
+from controlplane.host.files import write_whole
 from controlplane.services.fleet.serving import register_service
 from controlplane.settings import Settings
 
@@ -83,7 +85,7 @@ def prepare(settings: Settings, specs: Sequence[ServiceSpec], *, dashboard: bool
     require_free(ports | ({"--dashboard-port": settings.dashboard_port} if dashboard else {}), host=settings.host)
     installation.save(settings)
     store = wiring.open_store(settings)
-    if settings.host not in LOOPBACK and not wiring.has_keys(store):
+    if not is_loopback(settings.host) and not wiring.has_keys(store):
         raise InvalidInput(
             f"will not listen on {settings.host} without an API key",
             why="anybody who reaches the port could use the fleet",
@@ -91,7 +93,7 @@ def prepare(settings: Settings, specs: Sequence[ServiceSpec], *, dashboard: bool
         )
     _write_admin_token(settings)
     for spec in specs:
-        register_service(store, spec, actor="cli", now=wiring.utc_now())
+        register_service(store, spec, actor="cli", now=utc_now())
 
 
 def run(settings: Settings, *, dashboard: bool) -> None:
@@ -118,11 +120,7 @@ def run(settings: Settings, *, dashboard: bool) -> None:
 def _write_admin_token(settings: Settings) -> None:
     if settings.admin_token_file.exists():
         return
-    draft = settings.admin_token_file.with_suffix(".tmp")
-    draft.unlink(missing_ok=True)
-    draft.touch(mode=0o600)
-    draft.write_text(secrets.token_urlsafe(32))
-    draft.replace(settings.admin_token_file)
+    write_whole(settings.admin_token_file, secrets.token_urlsafe(32))
 
 
 def _announce(settings: Settings, *, dashboard: bool) -> None:

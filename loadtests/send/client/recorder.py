@@ -12,6 +12,7 @@ import time
 from array import array
 from pathlib import Path
 
+from controlplane.host.files import write_whole
 from loadtests.send.client.exchange import Exchange
 
 _LINE = (
@@ -90,9 +91,7 @@ class Recorder:
         """Close the files, then write the summary: its presence says the run is over."""
         for file in (self._records, self._gaps, self._status):
             file.close()
-        draft = self._summary.with_suffix(".tmp")
-        draft.write_text(json.dumps(summary))
-        draft.rename(self._summary)
+        write_whole(self._summary, json.dumps(summary), private=False)
 
     def _tpot_ms(self, exchange: Exchange) -> float | None:
         meter = exchange.meter

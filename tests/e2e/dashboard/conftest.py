@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from controlplane.host.ports import free_port
 from dashboards.app import PAGES
 from dashboards.run import dashboard_command
 
@@ -107,13 +107,6 @@ def a_dashboard(api_url: str, cwd: Path) -> Iterator[Site]:
         _wait_until_up(f"{url}/_stcore/health")
         yield Site(url, api_url)
         process.terminate()
-
-
-def free_port() -> int:
-    """Return a port nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _wait_until_up(url: str) -> None:

@@ -11,7 +11,8 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.dashboard.conftest import PATHS, Site, a_dashboard, an_api, free_port
+from controlplane.host.ports import free_port
+from tests.e2e.dashboard.conftest import PATHS, Site, a_dashboard, an_api
 from tests.e2e.dashboard.seed import a_chat_spec
 from tests.e2e.dashboard.seed_reports import a_report
 

@@ -20,12 +20,12 @@ import yaml
 from controlplane.adapters.fleet_processes.host import MARK
 from controlplane.adapters.gateway.records_spool import SpooledRecords
 from controlplane.cli.client import ApiClient
-from controlplane.cli.installation.ports import free_port
 from controlplane.cli.traffic import LiveTraffic, Traffic
 from controlplane.domain.base import RevisionId
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.routing import GatewayRecord
 from controlplane.domain.service import parse_service
+from controlplane.host.ports import free_port
 
 SERVICE: dict[str, Any] = {
     "name": "chat",

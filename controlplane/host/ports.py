@@ -1,0 +1,43 @@
+"""Ports of this machine: is one free, and which one is."""
+
+from __future__ import annotations
+
+import errno
+import random
+import socket
+from collections.abc import Collection
+
+from controlplane.domain.errors import InvalidInput, Unavailable
+
+_PORTS = range(20000, 32000)
+"""Below Linux's ephemeral ports (32768 on): no outgoing connection can take one before its owner binds it."""
+_TRIES = 1000
+
+
+def free_port(host: str = "127.0.0.1", *, taken: Collection[int] = ()) -> int:
+    """Return a port nobody listens on and that is not in `taken`.
+
+    Raises InvalidInput when the host is not this machine's, Unavailable when no port is free.
+    """
+    left = [port for port in _PORTS if port not in taken]
+    for port in random.sample(left, min(_TRIES, len(left))):
+        if is_free(host, port):
+            return port
+    raise Unavailable(f"no port is free on {host}", why=f"those from {_PORTS.start} to {_PORTS.stop - 1} are in use")
+
+
+def is_free(host: str, port: int) -> bool:
+    """Say whether `port` can be listened on now. Raises InvalidInput when the host is not this machine's."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what ended a moment ago is no obstacle
+        try:
+            probe.bind((host, port))
+            probe.listen()
+        except socket.gaierror as error:
+            raise InvalidInput(f"nothing can listen on {host}", why=error.strerror or str(error)) from error
+        except OSError as error:
+            if error.errno in (errno.EADDRNOTAVAIL, errno.EACCES):
+                raise InvalidInput(f"nothing can listen on {host}", why=error.strerror or str(error)) from error
+            return False
+    return True

@@ -1,0 +1,51 @@
+"""What only this machine reaches, and which of its ports are free."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.domain.errors import InvalidInput
+from controlplane.host.addresses import is_loopback
+from controlplane.host.ports import free_port, is_free
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.0.0.2", "localhost", "LocalHost", "::1", "[::1]", "::ffff:127.0.0.1", "0:0:0:0:0:0:0:1"]
+)
+def test_this_machine_itself_is_loopback(host: str) -> None:
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    "host", ["", "0.0.0.0", "::", "10.0.0.1", "128.0.0.1", "localhost.evil.example", "127.0.0.1.evil.example", "[::2]"]
+)
+def test_anything_others_may_reach_or_name_is_not(host: str) -> None:
+    assert not is_loopback(host)
+
+
+@given(st.ip_addresses(v=4, network="127.0.0.0/8"))
+def test_all_of_127_is_loopback(address: object) -> None:
+    assert is_loopback(str(address))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_port_somebody_listens_on_is_not_free(host: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    port = free_port(host)
+    with socket.create_server((host, port), family=family):
+        assert not is_free(host, port)
+    assert is_free(host, port)
+
+
+def test_a_port_already_given_out_is_not_given_again() -> None:
+    taken = set(range(20000, 32000)) - {21234, 21235}
+    assert {free_port(taken=taken - {21236}) for _ in range(2)} <= {21234, 21235, 21236}
+
+
+def test_a_host_that_is_not_this_machines_is_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"nothing can listen on 192\.0\.2\.1"):
+        free_port("192.0.2.1")
