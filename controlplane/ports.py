@@ -13,6 +13,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from controlplane.domain.base import EngineId, RevisionId, RolloutId, ServiceName, StudyId, TrialId, Value
 from controlplane.domain.event import Event
 from controlplane.domain.fleet import Engine, EngineSpec
+from controlplane.domain.greedy_answer import GreedyAnswer
 from controlplane.domain.report import LoadTestReport, RequestRecord
 from controlplane.domain.revision import Revision
 from controlplane.domain.rollout import Rollout
@@ -22,7 +23,6 @@ from controlplane.domain.serving import Service
 from controlplane.domain.slo import LatencySlo
 from controlplane.domain.study import Study, Trial
 from controlplane.domain.workload import Workload
-from tuner.answer.quality import Answer
 
 T = TypeVar("T")
 
@@ -175,7 +175,7 @@ class LoadTester(Protocol):
 class QualityProbe(Protocol):
     """Lets an engine answer, to see whether a lossy configuration still answers like the baseline."""
 
-    def answers(self, url: str, model: str, prompts: Sequence[str], *, api_key: str | None) -> tuple[Answer, ...]:
+    def answers(self, url: str, model: str, prompts: Sequence[str], *, api_key: str | None) -> tuple[GreedyAnswer, ...]:
         """Return one greedy answer per prompt, in order. Raises Unavailable when the engine does not answer."""
 
     def score(self, command: Sequence[str], url: str, model: str) -> float:

@@ -8,8 +8,8 @@ from pydantic import Field, ValidationError
 
 from controlplane.domain.base import Value
 from controlplane.domain.errors import InvalidInput, Unavailable
-from controlplane.domain.service import describe
 from controlplane.host.files import write_whole
+from controlplane.reading.problems import describe
 
 FILE = "installation.json"
 

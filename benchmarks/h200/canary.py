@@ -18,7 +18,7 @@ from typing import Any
 from controlplane.cli.client import ApiClient
 from controlplane.cli.traffic import LiveTraffic, Traffic
 from controlplane.domain.errors import Unavailable
-from controlplane.domain.service import load_service
+from controlplane.reading.service_file import load_service
 
 SERVICE = Path("examples/h200/canary-8b.yaml")
 RATE_RPS = 16.0

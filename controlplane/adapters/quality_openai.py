@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from controlplane.domain.errors import InvalidInput, Unavailable
-from tuner.answer.quality import Answer
+from controlplane.domain.greedy_answer import GreedyAnswer
 
 _ANSWER_TOKENS = 48
 _TIMEOUT_S = 120.0
@@ -20,7 +20,7 @@ _COMMAND_TIMEOUT_S = 3600.0
 class OpenAiQualityProbe:
     """Implements `ports.QualityProbe` with HTTP and child processes."""
 
-    def answers(self, url: str, model: str, prompts: Sequence[str], *, api_key: str | None) -> tuple[Answer, ...]:
+    def answers(self, url: str, model: str, prompts: Sequence[str], *, api_key: str | None) -> tuple[GreedyAnswer, ...]:
         """Return one greedy answer per prompt, asked one after the other (batching changes rounding)."""
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         with httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT_S) as client:
@@ -44,7 +44,7 @@ class OpenAiQualityProbe:
             ) from error
 
 
-def _answer(client: httpx.Client, model: str, prompt: str) -> Answer:
+def _answer(client: httpx.Client, model: str, prompt: str) -> GreedyAnswer:
     body = {
         "model": model,
         "prompt": prompt,
@@ -62,7 +62,7 @@ def _answer(client: httpx.Client, model: str, prompt: str) -> Answer:
         raise Unavailable("the engine gave no answer to compare", why=type(error).__name__) from error
     tokens = (choice.get("logprobs") or {}).get("tokens") or choice.get("text", "").split()
     # Names of tokens, not the tokens: no text is kept.
-    return Answer(
+    return GreedyAnswer(
         tokens=tuple(zlib.crc32(token.encode()) for token in tokens), prompt_logprobs=_prompt_logprobs(choice)
     )
 

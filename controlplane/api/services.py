@@ -13,8 +13,9 @@ from controlplane.domain.base import ServiceName
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.revision import Revision
 from controlplane.domain.rollout import Rollout
-from controlplane.domain.service import ServiceSpec, parse_service
+from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
+from controlplane.reading.service_file import parse_service
 from controlplane.services.fleet import serving
 from controlplane.services.rollouts import manage as rollouts
 

@@ -22,9 +22,10 @@ from controlplane.cli.tables.progress import describe_trial
 from controlplane.cli.tables.show import console
 from controlplane.cli.traffic import LiveTraffic, Traffic
 from controlplane.domain.errors import ExperimentFailed, Unavailable
-from controlplane.domain.service import ServiceSpec, load_service
+from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import Trial
 from controlplane.host.ports import free_port, is_free
+from controlplane.reading.service_file import load_service
 
 EXAMPLE = Path(__file__).with_name("examples") / "demo.yaml"
 PORTS = {"api": 8700, "gateway": 8000, "gateway-admin": 8001, "dashboard": 8501}

@@ -43,7 +43,7 @@ def _refused_value(error: ValueError) -> str | None:
     pydantic = sys.modules.get("pydantic")  # importing it is a sixth of what a command may cost
     if pydantic is None or not isinstance(error, pydantic.ValidationError):
         return None
-    from controlplane.domain.service import describe
+    from controlplane.reading.problems import describe
 
     return describe(error)
 

@@ -51,7 +51,7 @@ def init(
 
 def written(answers: _Answers, *, name: str, usd: float, real: bool) -> str:
     """Return a commented service.yaml. Raises InvalidInput for an answer that cannot be used."""
-    from controlplane.domain.service import parse_service
+    from controlplane.reading.service_file import parse_service
     from tuner.twin.gpus import find_gpu
 
     counted = _GPUS.fullmatch(answers.gpus.strip())

@@ -13,7 +13,7 @@ from controlplane.cli.errors import plain_errors
 from controlplane.cli.tables.show import console
 from controlplane.domain.errors import InvalidInput, unreadable
 from controlplane.domain.report import LoadTestReport
-from controlplane.domain.service import describe
+from controlplane.reading.problems import describe
 
 
 @plain_errors

@@ -9,7 +9,7 @@ import typer
 
 from controlplane.cli.tables.show import console
 from controlplane.domain.errors import InvalidInput, unreadable
-from controlplane.domain.service import load_service
+from controlplane.reading.service_file import load_service
 from dashboards.observability.files import Where, files
 
 app = typer.Typer(help="Prometheus and Grafana beside Fleetune, as files.", no_args_is_help=True)

@@ -14,7 +14,8 @@ from controlplane.cli.flags import parse_flags
 from controlplane.domain.cluster import ClusterOptions
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput, NotFound
-from controlplane.domain.service import ServiceSpec, load_service
+from controlplane.domain.service import ServiceSpec
+from controlplane.reading.service_file import load_service
 
 
 @plain_errors

@@ -59,7 +59,7 @@ def register(
     file: Annotated[list[Path], typer.Option("-f", "--file", help="service.yaml; give it again for more services.")],
 ) -> None:
     """Add a service, or give a known one a new description. All files are read before any is registered."""
-    from controlplane.domain.service import load_service
+    from controlplane.reading.service_file import load_service
 
     specs = [load_service(path) for path in file]
     made = [ask.client.post("/services", spec.model_dump(mode="json")) for spec in specs]

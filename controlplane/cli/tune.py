@@ -22,10 +22,11 @@ from controlplane.cli.tables.show import as_lines, console
 from controlplane.domain.base import StudyId
 from controlplane.domain.engine import EngineKind
 from controlplane.domain.errors import ExperimentFailed
-from controlplane.domain.service import ServiceSpec, load_service
+from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import STUDY_FINAL, Study, StudyState, TrialState
 from controlplane.host.clock import utc_now
 from controlplane.ports import Store
+from controlplane.reading.service_file import load_service
 from controlplane.services.fleet.serving import register_service
 from controlplane.services.studies.manage import check_resumable, create_study
 from controlplane.services.studies.run_study import StudyProgress

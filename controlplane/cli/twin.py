@@ -16,8 +16,8 @@ from controlplane.cli.tables.patience import working
 from controlplane.cli.tables.show import as_json, console
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.service import load_service
 from controlplane.domain.what_if import WhatIf
+from controlplane.reading.service_file import load_service
 from controlplane.services.what_if import what_if
 from tuner.twin.calibrate import Target, check_replaces, fit_measured, measure
 from tuner.twin.measurements import MeasuredEngine, read_file, read_folder, write_file

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import StrEnum
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from controlplane.domain.base import ServiceName, Value
 from controlplane.domain.cluster import ClusterOptions
 from controlplane.domain.engine import EngineConfig, EngineKind, FlagValue
-from controlplane.domain.errors import InvalidInput, unreadable
 from controlplane.domain.hardware import GpuPool
-from controlplane.domain.nearest import unknown_field
 from controlplane.domain.schedule import ScheduleSpec
 from controlplane.domain.slo import SloSet
 from controlplane.domain.workload import Workload
@@ -277,54 +273,3 @@ class ServiceSpec(Value):
     def baseline(self) -> EngineConfig:
         """vLLM's defaults with the user's base flags: what serves when nothing was rolled out yet."""
         return EngineConfig(flags=self.engine.flags)
-
-
-def parse_service(text: str, *, source: str) -> ServiceSpec:
-    """Read a service from YAML. Raises InvalidInput naming every wrong field; `source` is named in the message."""
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InvalidInput(f"{source} is not YAML", why=" ".join(str(error).split())) from error
-    if not isinstance(raw, dict):
-        found = "nothing" if raw is None else f"a {type(raw).__name__}"
-        raise InvalidInput(f"{source} holds no mapping", why=f"found {found}", allowed="fields: `fleetune schema`")
-    try:
-        return ServiceSpec.model_validate(raw)
-    except ValidationError as error:
-        raise InvalidInput(f"{source} is not a valid service", why=describe(error, ServiceSpec)) from error
-
-
-def load_service(path: Path) -> ServiceSpec:
-    """Read `service.yaml`. Raises InvalidInput when it cannot be read or is invalid."""
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"cannot read {path}", why=unreadable(error)) from error
-    return parse_service(text, source=str(path))
-
-
-def describe(error: ValidationError, model: type[Value] | None = None) -> str:
-    """Return every problem of a validation error as `field: message`, one after the other.
-
-    With the `model` that was validated, an unknown field is answered with the one that was probably meant.
-    """
-    problems = error.errors(include_url=False)
-    schema = None if model is None else model.model_json_schema()
-    return "; ".join(f"{_place(each)}: {_reason(each, schema)}" for each in problems if not _follows(each, problems))
-
-
-def _follows(problem: Any, others: Sequence[Any]) -> bool:
-    """Say whether a list is only too short because an item of it is wrong."""
-    at = problem["loc"]
-    return problem["type"] == "too_short" and any(other["loc"][: len(at)] == at != other["loc"] for other in others)
-
-
-def _place(problem: Any) -> str:
-    return ".".join(str(part) for part in problem["loc"]) or "(whole file)"
-
-
-def _reason(problem: Any, schema: Mapping[str, Any] | None) -> str:
-    if problem["type"] == "extra_forbidden":
-        return "unknown field" if schema is None else unknown_field(schema, problem["loc"])
-    message: str = problem["msg"]
-    return message.removeprefix("Value error, ")

@@ -12,9 +12,9 @@ from pathlib import Path
 from pydantic import SecretStr, ValidationError
 
 from controlplane.domain.errors import FleetuneError, InvalidInput
-from controlplane.domain.service import describe
 from controlplane.gateway.process import run_gateway
 from controlplane.gateway.settings import Settings
+from controlplane.reading.problems import describe
 
 _DEFAULTS = {name: field.default for name, field in Settings.model_fields.items()}
 

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.routing import RoutingTable, ServiceRoute
-from controlplane.domain.service import describe
 from controlplane.host.files import write_whole
+from controlplane.reading.problems import describe
 
 
 def read_table(text: bytes) -> tuple[RoutingTable, Mapping[str, str]]:

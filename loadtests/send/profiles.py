@@ -9,9 +9,9 @@ from pydantic import Field, JsonValue, ValidationError, field_validator, model_v
 
 from controlplane.domain.base import Value
 from controlplane.domain.errors import InvalidInput, unreadable
-from controlplane.domain.service import describe
 from controlplane.domain.slo import LatencySlo
 from controlplane.domain.workload import Arrivals, Workload
+from controlplane.reading.problems import describe
 from loadtests.send.arrivals import RateShape
 from loadtests.send.mixes import Part, build_mix
 from loadtests.send.plan import Api, Timeouts

@@ -11,19 +11,11 @@ from collections.abc import Sequence
 
 from pydantic import TypeAdapter
 
-from controlplane.domain.base import Value
+from controlplane.domain.greedy_answer import GreedyAnswer
 from controlplane.domain.service import QualityOptions
 from controlplane.domain.study import QualityCheck
 
-
-class Answer(Value):
-    """One prompt's answer: token names as numbers (never text), and log probabilities of the prompt's tokens, nats."""
-
-    tokens: tuple[int, ...]
-    prompt_logprobs: tuple[float, ...] = ()
-
-
-ANSWERS = TypeAdapter(tuple[Answer, ...])
+ANSWERS = TypeAdapter(tuple[GreedyAnswer, ...])
 
 PROMPTS = (
     "The capital of France is",
@@ -42,7 +34,9 @@ PROMPTS = (
 """The shipped prompt set: facts, arithmetic, code, structure, translation, free text. Written for this project."""
 
 
-def compare(reference: Sequence[Answer], candidate: Sequence[Answer], options: QualityOptions) -> QualityCheck:
+def compare(
+    reference: Sequence[GreedyAnswer], candidate: Sequence[GreedyAnswer], options: QualityOptions
+) -> QualityCheck:
     """Return the verdict on a candidate's answers to the same prompts in the same order.
 
     Raises ValueError when the two do not have as many answers.
@@ -90,7 +84,7 @@ def _agreement(reference: Sequence[int], candidate: Sequence[int]) -> float:
     return same / length
 
 
-def _drift(pairs: Sequence[tuple[Answer, Answer]]) -> float | None:
+def _drift(pairs: Sequence[tuple[GreedyAnswer, GreedyAnswer]]) -> float | None:
     gaps = [
         abs(a - b)
         for left, right in pairs

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from controlplane.domain.base import Value
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.service import describe
+from controlplane.reading.problems import describe
 
 
 class Parameters(Value):

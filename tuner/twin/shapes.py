@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from controlplane.domain.base import Value
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.service import describe
+from controlplane.reading.problems import describe
 
 SHIPPED_SHAPES = ("llama-1b", "llama-8b", "llama-70b")
 

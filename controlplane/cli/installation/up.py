@@ -21,10 +21,11 @@ from controlplane.cli.installation.ports import require_free
 from controlplane.cli.installation.programs import programs
 from controlplane.cli.installation.supervisor import Supervisor
 from controlplane.domain.errors import Conflict, InvalidInput
-from controlplane.domain.service import ServiceSpec, load_service
+from controlplane.domain.service import ServiceSpec
 from controlplane.host.addresses import is_loopback
 from controlplane.host.clock import utc_now
 from controlplane.host.files import write_whole
+from controlplane.reading.service_file import load_service
 from controlplane.services.fleet.serving import register_service
 from controlplane.settings import Settings
 

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from controlplane.domain.errors import InvalidInput, StaleVersion, Unavailable
 from controlplane.domain.routing import RoutingTable, ServiceRoute
-from controlplane.domain.service import describe
 from controlplane.ports import Store, TrafficRouter
+from controlplane.reading.problems import describe
 from controlplane.services.fleet.world import World, route
 from controlplane.services.keys import list_keys
 

@@ -13,10 +13,11 @@ from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import Conflict, InvalidInput
 from controlplane.domain.event import Event
 from controlplane.domain.rollout import Rollout
-from controlplane.domain.service import ServiceSpec, describe
+from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.domain.study import STUDY_FINAL, EarlierCapacity, Study, StudyState, TrialState, WarmStart
 from controlplane.ports import Store
+from controlplane.reading.problems import describe
 from controlplane.services.rollouts.manage import start_rollout
 from controlplane.services.studies.quality_gate import prompts_of
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from controlplane.domain.base import StudyId
 from controlplane.domain.engine import EngineConfig, EngineKind
 from controlplane.domain.errors import InvalidInput, unreadable
+from controlplane.domain.greedy_answer import GreedyAnswer
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import QualityCheck, Trial, TrialKind, TrialState
 from controlplane.ports import QualityProbe, Store
-from tuner.answer.quality import ANSWERS, PROMPTS, Answer, compare, scored, unchecked
+from tuner.answer.quality import ANSWERS, PROMPTS, compare, scored, unchecked
 from tuner.space.first_tier import is_lossy
 
 
@@ -58,13 +59,13 @@ class QualityGate:
             return unchecked("the baseline gave no answers to compare with", passed=False)
         return compare(ANSWERS.validate_json(reference), self._answers(url), options)
 
-    def _answers(self, url: str) -> tuple[Answer, ...]:
+    def _answers(self, url: str) -> tuple[GreedyAnswer, ...]:
         if self.probe is None:
             return ()
         key = self.spec.engine.env.get("VLLM_API_KEY")
         return self.probe.answers(url, self.spec.model.name, prompts_of(self.spec), api_key=key)
 
-    def _keep(self, answers: tuple[Answer, ...]) -> None:
+    def _keep(self, answers: tuple[GreedyAnswer, ...]) -> None:
         if answers:
             self.store.write_setting(self._setting, ANSWERS.dump_json(answers).decode())
 

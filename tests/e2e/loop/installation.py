@@ -24,8 +24,8 @@ from controlplane.cli.traffic import LiveTraffic, Traffic
 from controlplane.domain.base import RevisionId
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.routing import GatewayRecord
-from controlplane.domain.service import parse_service
 from controlplane.host.ports import free_port
+from controlplane.reading.service_file import parse_service
 
 SERVICE: dict[str, Any] = {
     "name": "chat",

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from controlplane.cli.main import app
-from controlplane.domain.service import load_service
+from controlplane.reading.service_file import load_service
 from controlplane.services.check_service import check_service
 from tuner.twin.shapes import SHIPPED_SHAPES
 

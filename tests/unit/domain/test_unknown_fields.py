@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.service import ServiceSpec, parse_service
+from controlplane.domain.service import ServiceSpec
+from controlplane.reading.service_file import parse_service
 
 SERVICE = {
     "name": "chat",

@@ -20,7 +20,8 @@ from controlplane.adapters.fleet_kubernetes.manifests import Manifest, as_yaml, 
 from controlplane.cli.main import app
 from controlplane.domain.cluster import ClusterOptions, ModelCache
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.service import ServiceSpec, load_service
+from controlplane.domain.service import ServiceSpec
+from controlplane.reading.service_file import load_service
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "kubernetes.yaml"
 GOLDEN = Path(__file__).parent / "golden.yaml"

@@ -17,7 +17,8 @@ from pydantic import Field, ValidationError
 from controlplane.domain.base import Value
 from controlplane.domain.engine import EngineConfig, FlagValue, canonical_flag
 from controlplane.domain.errors import InvalidInput, unreadable
-from controlplane.domain.service import EngineOptions, describe
+from controlplane.domain.service import EngineOptions
+from controlplane.reading.problems import describe
 from tuner.space.knobs.removed import removed_flags
 
 DEFAULT_VERSION = "0.26"

@@ -102,7 +102,7 @@ def test_live_replicas_keep_their_gpus_and_the_check_says_what_it_lacks(tmp_path
     world = World(tmp_path, spec=tuned())
     live = EngineSpec(
         engine_id=EngineId("live"),
-        owner="revision/chat",
+        owner="rollout/chat/chat-1",
         kind=EngineKind.EMULATOR,
         model="llama-8b",
         served_name="llama-8b",

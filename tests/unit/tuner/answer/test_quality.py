@@ -11,26 +11,27 @@ from controlplane.domain.base import StudyId, TrialId
 from controlplane.domain.capacity import Capacity
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
+from controlplane.domain.greedy_answer import GreedyAnswer
 from controlplane.domain.service import QualityOptions, ServiceSpec
 from controlplane.domain.study import Trial, TrialKind, TrialState
 from controlplane.services.studies.quality_gate import QualityGate, prompts_of
 from tests.fakes.store import FakeStore
 from tests.unit.studies.study_world import service_spec
-from tuner.answer.quality import Answer, compare
+from tuner.answer.quality import compare
 
 OPTIONS = QualityOptions(min_token_agreement=0.75, max_logprob_drift=0.1)
-SAME = Answer(tokens=(1, 2, 3, 4), prompt_logprobs=(-1.0, -2.0))
+SAME = GreedyAnswer(tokens=(1, 2, 3, 4), prompt_logprobs=(-1.0, -2.0))
 
 
 class Probe:
     """Answers as it was told to; counts how often it was asked."""
 
-    def __init__(self, answer: Answer = SAME, score: float = 0.0) -> None:
+    def __init__(self, answer: GreedyAnswer = SAME, score: float = 0.0) -> None:
         self.answer = answer
         self._score = score
         self.asked = 0
 
-    def answers(self, url: str, model: str, prompts: Sequence[str], *, api_key: str | None) -> tuple[Answer, ...]:
+    def answers(self, url: str, model: str, prompts: Sequence[str], *, api_key: str | None) -> tuple[GreedyAnswer, ...]:
         self.asked += 1
         return (self.answer,) * len(prompts)
 
@@ -91,7 +92,7 @@ def test_a_lossy_candidate_is_held_against_the_baselines_answers() -> None:
     store, probe = FakeStore(), Probe()
     gate(probe, spec(), store)(trial(TrialKind.BASELINE), "url")
     assert gate(probe, spec(), store)(trial(quantization="fp8"), "url").state is TrialState.FEASIBLE
-    probe.answer = Answer(tokens=(9,))
+    probe.answer = GreedyAnswer(tokens=(9,))
     judged = gate(probe, spec(), store)(trial(quantization="fp8"), "url")
     assert judged.state is TrialState.INFEASIBLE
     assert judged.reason is not None

@@ -1,0 +1,36 @@
+"""`service.yaml` as text or file to a ServiceSpec."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from controlplane.domain.errors import InvalidInput, unreadable
+from controlplane.domain.service import ServiceSpec
+from controlplane.reading.problems import describe
+
+
+def parse_service(text: str, *, source: str) -> ServiceSpec:
+    """Read a service from YAML. Raises InvalidInput naming every wrong field; `source` is named in the message."""
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InvalidInput(f"{source} is not YAML", why=" ".join(str(error).split())) from error
+    if not isinstance(raw, dict):
+        found = "nothing" if raw is None else f"a {type(raw).__name__}"
+        raise InvalidInput(f"{source} holds no mapping", why=f"found {found}", allowed="fields: `fleetune schema`")
+    try:
+        return ServiceSpec.model_validate(raw)
+    except ValidationError as error:
+        raise InvalidInput(f"{source} is not a valid service", why=describe(error, ServiceSpec)) from error
+
+
+def load_service(path: Path) -> ServiceSpec:
+    """Read `service.yaml`. Raises InvalidInput when it cannot be read or is invalid."""
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"cannot read {path}", why=unreadable(error)) from error
+    return parse_service(text, source=str(path))
