@@ -15,13 +15,13 @@ from aiohttp import web
 from controlplane.domain.errors import Conflict, FleetuneError, InvalidInput, NotFound, Refused
 from controlplane.domain.routing import RoutingTable
 from controlplane.gateway.drain import Drain
-from controlplane.gateway.keys import same_secret
 from controlplane.gateway.last_table import read_table, save_table
 from controlplane.gateway.pools import Replica
 from controlplane.gateway.routing import Routing
 from controlplane.gateway.settings import Settings
 from controlplane.gateway.spool import RecordSpool
 from controlplane.host.addresses import is_loopback
+from controlplane.gateway.stages.identity import same_secret
 
 _log = logging.getLogger(__name__)
 _LARGEST_TABLE_BYTES = 16 << 20

@@ -65,7 +65,7 @@ class Pool:
     replicas: tuple[Replica, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Route:
     """Everything needed to serve one model."""
 

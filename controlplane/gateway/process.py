@@ -26,11 +26,13 @@ from controlplane.gateway.fingerprint import Fingerprints, installation_salt
 from controlplane.gateway.last_table import load_table
 from controlplane.gateway.lock import alone
 from controlplane.gateway.metrics import Metrics
-from controlplane.gateway.proxy import Proxy
+from controlplane.gateway.pipeline import Pipeline
 from controlplane.gateway.routing import Routing
 from controlplane.gateway.server import DataPort
 from controlplane.gateway.settings import Settings
 from controlplane.gateway.spool import RecordSpool
+from controlplane.gateway.stages.answer import Answer
+from controlplane.gateway.stages.record import Recording
 from controlplane.gateway.upstream import open_session
 from controlplane.gateway.wire import LARGEST_HEADER_BYTES, DiscreetRunner
 from controlplane.host.addresses import is_loopback
@@ -148,9 +150,9 @@ async def _open(
     stack.push_async_callback(spool.flush)
     await _in_background(spool.run, stack)
     metrics = Metrics(routing, spool)
-    proxy = await _proxy(settings, routing, drain, _both(spool.keep, metrics.observe), stack)
+    pipeline = await _pipeline(settings, routing, drain, _both(spool.keep, metrics.observe), stack)
     fingerprints = Fingerprints(installation_salt(salt_path(settings.data_dir)))
-    data = DataPort(settings, routing, proxy, metrics, drain, fingerprints)
+    data = DataPort(settings, routing, pipeline, metrics, drain, fingerprints, time.monotonic, utc_now)
     admin = AdminPort(settings, routing, spool, drain, table_path(settings.data_dir, settings.name), problem)
     admin_port = await _listen(admin.app(), settings.admin_host, settings.admin_port, stack, before_close=None)
     port = await _listen(
@@ -165,23 +167,22 @@ async def _open(
     )
 
 
-async def _proxy(
+async def _pipeline(
     settings: Settings,
     routing: Routing,
     drain: Drain,
     keep: Callable[[GatewayRecord], None],
     stack: AsyncExitStack,
-) -> Proxy:
-    return Proxy(
-        name=settings.name,
+) -> Pipeline:
+    answer = Answer(
         routing=routing,
         session=await stack.enter_async_context(open_session()),
         keep=keep,
         monotonic=time.monotonic,
-        wall_clock=utc_now,
         chance=Random(settings.seed),
         stopping=drain.cutting,
     )
+    return Pipeline([Recording(keep, time.monotonic, drain.cutting)], answer)
 
 
 async def _listen(

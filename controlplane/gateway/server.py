@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from aiohttp import web
 
-from controlplane.gateway.call import read_call
+from controlplane.gateway.call import Call, read_call
 from controlplane.gateway.drain import Drain
+from controlplane.gateway.exchange import Exchange
 from controlplane.gateway.fingerprint import Fingerprints
-from controlplane.gateway.keys import key_name
 from controlplane.gateway.metrics import Metrics
 from controlplane.gateway.openai_errors import RequestRefused, error_response
-from controlplane.gateway.proxy import Proxy
+from controlplane.gateway.pipeline import Pipeline
+from controlplane.gateway.pools import Route
 from controlplane.gateway.routing import Routing
 from controlplane.gateway.settings import Settings
+from controlplane.gateway.stages.identity import key_name
+from controlplane.gateway.tally import Tally
 
 PASSED_ON = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 
@@ -24,14 +28,16 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True)
 class DataPort:
-    """Request handlers of the data port."""
+    """Request handlers of the data port. `monotonic` is in seconds, `wall_clock` aware UTC."""
 
     settings: Settings
     routing: Routing
-    proxy: Proxy
+    pipeline: Pipeline
     metrics: Metrics
     drain: Drain
     fingerprints: Fingerprints
+    monotonic: Callable[[], float]
+    wall_clock: Callable[[], datetime]
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=self.settings.max_body_bytes, middlewares=[self._edge])
@@ -59,12 +65,22 @@ class DataPort:
         return response
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
-        arrival = self.proxy.begin()
+        at, arrived = self.wall_clock(), self.monotonic()
         key = self._key(request)
         with self.drain.busy():
             limit = self.settings.max_body_bytes
             call = await read_call(request, key=key, max_body_bytes=limit, fingerprints=self.fingerprints)
-            return await self.proxy.serve(request, call, arrival)
+            route = self._route(call)
+            tally = Tally(call=call, gateway=self.settings.name, service=route.service, at=at, arrived=arrived)
+            return await self.pipeline(Exchange(request, call, route, tally))
+
+    def _route(self, call: Call) -> Route:
+        route = self.routing.route(call.model)
+        if route is None:
+            raise RequestRefused(
+                404, f"The model `{call.model}` is not served here.", code="model_not_found", param="model"
+            )
+        return route
 
     async def _models(self, request: web.Request) -> web.StreamResponse:
         self._key(request)

@@ -1,0 +1,54 @@
+"""A request's way through the gateway, in its one order.
+
+    identity   who asks, by the headers alone                     `stages.identity`, before the body is read
+    record     notes how it went, whatever happens                `stages.record`
+    answer     chooses revision and replica, relays the answer    `stages.answer`
+
+A stage takes an exchange and the rest of the way, and may act before it, after it, or instead of it. The way of a
+service is put together once per routing table, of the stages that are on for it: one that is off costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from functools import partial
+from typing import Protocol
+from weakref import WeakKeyDictionary
+
+from aiohttp import web
+
+from controlplane.gateway.exchange import Exchange, Next
+from controlplane.gateway.pools import Route
+
+
+class Stage(Protocol):
+    """One step of the way. Raises RequestRefused to end it with an error in OpenAI's shape."""
+
+    def is_on(self, route: Route) -> bool:
+        """Say whether the stage has anything to do for this service."""
+
+    def __call__(self, exchange: Exchange, rest: Next) -> Awaitable[web.StreamResponse]:
+        """Do it, and go on with the rest."""
+
+
+class Pipeline:
+    """The stages in their order, and the answer at the end of them."""
+
+    def __init__(self, stages: Sequence[Stage], answer: Next) -> None:
+        self._stages = tuple(stages)
+        self._answer = answer
+        self._ways: WeakKeyDictionary[Route, Next] = WeakKeyDictionary()
+
+    def __call__(self, exchange: Exchange) -> Awaitable[web.StreamResponse]:
+        """Send one request on its way."""
+        way = self._ways.get(exchange.route)
+        if way is None:
+            way = self._ways[exchange.route] = self._way(exchange.route)
+        return way(exchange)
+
+    def _way(self, route: Route) -> Next:
+        way = self._answer
+        for stage in reversed(self._stages):
+            if stage.is_on(route):
+                way = partial(stage, rest=way)
+        return way

@@ -1,0 +1,110 @@
+"""The end of the way: choose a replica, try another one while nothing was sent, and pass the answer on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+
+import aiohttp
+from aiohttp import web
+
+from controlplane.domain.routing import GatewayRecord
+from controlplane.gateway.answering import Answering
+from controlplane.gateway.call import REQUEST_ID_HEADER, Call
+from controlplane.gateway.choice import choose
+from controlplane.gateway.exchange import Exchange
+from controlplane.gateway.openai_errors import error_response
+from controlplane.gateway.pools import Replica, Route
+from controlplane.gateway.routing import Routing
+from controlplane.gateway.sessions import Sessions
+from controlplane.gateway.tally import Tally
+from controlplane.gateway.upstream import AttemptFailed, FailureKind, open_upstream
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Gets an answer from some replica. `monotonic` in seconds; `keep` takes the records of failed attempts."""
+
+    routing: Routing
+    session: aiohttp.ClientSession
+    keep: Callable[[GatewayRecord], None]
+    monotonic: Callable[[], float]
+    chance: Random
+    stopping: asyncio.Event
+    sessions: dict[str, Sessions] = field(default_factory=dict)  # by service
+
+    async def __call__(self, exchange: Exchange) -> web.StreamResponse:
+        """Try replicas until one begins to answer. Every attempt looks at the table of its own moment."""
+        route, tally = exchange.route, exchange.tally
+        tally.session = self._session(route, exchange.call)
+        tried: set[Replica] = set()
+        failure: AttemptFailed | None = None
+        while True:
+            route = self.routing.route(route.model) or route
+            replica = self._next(route, tried, failure, tally)
+            if replica is None:
+                return give_up(failure, tally)
+            if failure is not None:
+                self.keep(tally.failed_attempt(status=failure.status, error=failure.kind, now=self.monotonic()))
+                tally.retries += 1
+            tally.sent_to(replica)
+            tried.add(replica)
+            answer = await self._attempt(exchange.request, replica, route, tally)
+            if not isinstance(answer, AttemptFailed):
+                return answer
+            failure = answer
+
+    def _session(self, route: Route, call: Call) -> str | None:
+        """Return what keeps the request with a revision: None when there is one only, or the session is too large."""
+        if call.session is None or len(route.pools) < 2:
+            return None
+        sessions = self.sessions.setdefault(route.service, Sessions())
+        sessions.note(call.session)
+        return None if sessions.dominates(call.session, route.pools) else call.session
+
+    def _next(self, route: Route, tried: set[Replica], failure: AttemptFailed | None, tally: Tally) -> Replica | None:
+        if failure is not None and (not failure.retryable or tally.retries >= route.options.max_retries):
+            return None
+        found = self._choose(route, tried, tally)
+        if found is None and failure is not None and failure.kind is FailureKind.DISCONNECTED:
+            # An idle connection that closes under a request says nothing about the engine: the only one is asked again.
+            return self._choose(route, set(), tally)
+        return found
+
+    def _choose(self, route: Route, tried: set[Replica], tally: Tally) -> Replica | None:
+        return choose(
+            route,
+            session=tally.session,
+            tried=tried,
+            prefer=tally.revision,
+            now=self.monotonic(),
+            chance=self.chance,
+        )
+
+    async def _attempt(
+        self, request: web.Request, replica: Replica, route: Route, tally: Tally
+    ) -> web.StreamResponse | AttemptFailed:
+        with replica.serving():
+            opened = await open_upstream(self.session, replica, tally.call, route.options)
+            if isinstance(opened, AttemptFailed):
+                if opened.kind is FailureKind.CONNECT:
+                    replica.failed_to_connect(self.monotonic())
+                return opened
+            replica.answered()
+            answering = Answering(monotonic=self.monotonic, stopping=self.stopping)
+            try:
+                return await answering.pass_on(request, opened, tally, stall_s=route.options.stall_timeout_s)
+            finally:
+                opened.close()
+
+
+def give_up(failure: AttemptFailed | None, tally: Tally) -> web.Response:
+    """Return the error of the last attempt, or that there was none to make, and note it."""
+    if failure is None:
+        failure = AttemptFailed(FailureKind.NO_REPLICA, 503, f"No replica of `{tally.call.model}` is ready.")
+    tally.status, tally.error = failure.status, failure.kind
+    retry_after = {"Retry-After": "1"} if failure.status == 503 else {}
+    headers = {REQUEST_ID_HEADER: tally.call.request_id} | retry_after
+    return error_response(failure.status, failure.message, code=failure.kind, headers=headers)
