@@ -14,6 +14,7 @@ from controlplane.domain.base import EngineId, RevisionId, RolloutId, ServiceNam
 from controlplane.domain.event import Event
 from controlplane.domain.fleet import Engine, EngineSpec
 from controlplane.domain.greedy_answer import GreedyAnswer
+from controlplane.domain.identity import Credential
 from controlplane.domain.report import LoadTestReport, RequestRecord
 from controlplane.domain.revision import Revision
 from controlplane.domain.rollout import Rollout
@@ -248,6 +249,11 @@ class Store(Protocol):
     def list_schedules(self, service: ServiceName | None = None) -> Sequence[Versioned[Schedule]]: ...
     def save_schedule(self, schedule: Schedule, version: int, *, events: Sequence[Event] = ()) -> int: ...
     def delete_schedule(self, service: ServiceName, name: str) -> None: ...
+
+    def list_credentials(self) -> Sequence[Versioned[Credential]]:
+        """API keys, oldest first, the revoked among them."""
+
+    def save_credential(self, credential: Credential, version: int, *, events: Sequence[Event] = ()) -> int: ...
 
     def add_event(self, event: Event) -> None: ...
     def list_events(

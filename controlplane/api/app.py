@@ -23,6 +23,7 @@ from controlplane.api import (
     trials,
 )
 from controlplane.api.context import Context
+from controlplane.api.masking import MaskedJson
 from controlplane.ports import Clock, FleetView, RecordSource, Store
 
 PREFIX = "/api/v1"
@@ -59,8 +60,8 @@ def create_app(
 ) -> FastAPI:
     """Make the API over its collaborators.
 
-    `open_without_keys` lets this machine act as long as no API key exists: pass True only for a server bound to
-    loopback, since revoking the last key opens it again. `trusted_as` asks nobody for a key and names
+    `open_without_keys` lets this machine act as long as no API key was ever made: pass True only for a server bound to
+    loopback. Revoking the last key does not open it again. `trusted_as` asks nobody for a key and names
     the actor: only for an app called in-process, never for one behind a socket.
     """
     app = FastAPI(
@@ -70,6 +71,7 @@ def create_app(
         openapi_url=f"{PREFIX}/openapi.json",
         docs_url=None,
         redoc_url=None,
+        default_response_class=MaskedJson,
     )
     app.state.context = Context(
         store=store,

@@ -12,10 +12,11 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 
 from controlplane.domain.base import Value
-from controlplane.domain.errors import Refused, StaleVersion
+from controlplane.domain.errors import Forbidden, Refused, StaleVersion
+from controlplane.domain.identity import DEFAULT_TENANT, Scope, may
 from controlplane.host.addresses import is_loopback
 from controlplane.ports import Clock, FleetView, RecordSource, Store
-from controlplane.services.keys import key_for, list_keys
+from controlplane.services.keys import key_for, note_use
 
 T = TypeVar("T")
 OPEN_ACTOR = "local"
@@ -55,13 +56,14 @@ class Problem(BaseModel):
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the documentation of error responses, 401 always among them."""
+    """Return the documentation of error responses, 401 and 403 always among them."""
     content = {"application/problem+json": {"schema": Problem.model_json_schema()}}
-    return {status: {"description": _MEANING[status], "content": content} for status in (401, *statuses)}
+    return {status: {"description": _MEANING[status], "content": content} for status in (401, 403, *statuses)}
 
 
 _MEANING = {
     401: "No valid API key",
+    403: "The API key does not reach so far",
     404: "No such thing",
     409: "The present state does not allow it",
     422: "What was given cannot be used",
@@ -79,23 +81,61 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="At most this many, newe
 _bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer flt_…`")
 
 
-def _actor(request: Request, ctx: Ctx, given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]) -> str:
-    """Return the name of the key, `local` when none exists. Raises Refused."""
+@dataclass(frozen=True)
+class Caller:
+    """Who asks, for whom, and what they may do."""
+
+    name: str
+    tenant: str
+    scopes: tuple[Scope, ...]
+
+    def require(self, scope: Scope, what: str = "this") -> None:
+        """Raise Forbidden unless the caller may."""
+        if not may(self.scopes, scope):
+            raise Forbidden(
+                f"key '{self.name}' may not do {what}",
+                why=f"it has the scope {', '.join(self.scopes)}",
+                allowed=f"a key with the scope {scope}",
+            )
+
+
+def _caller(
+    request: Request, ctx: Ctx, given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+) -> Caller:
+    """Return whose key it is, `local` while none was ever made. Raises Refused."""
     if ctx.trusted_as is not None:
-        return ctx.trusted_as
-    keys = list_keys(ctx.store)
+        return Caller(ctx.trusted_as, DEFAULT_TENANT, tuple(Scope))
+    keys = ctx.store.list_credentials()
     if not keys:
         _refuse_strangers(request, ctx)
-        return OPEN_ACTOR
+        return Caller(OPEN_ACTOR, DEFAULT_TENANT, tuple(Scope))
     if given is None:
         raise Refused("an API key is needed", allowed="header 'Authorization: Bearer <key>'")
-    key = key_for(keys, given.credentials)
+    now = ctx.clock()
+    key = key_for((row.value for row in keys if not row.value.is_revoked), given.credentials, now)
     if key is None:
-        raise Refused("this API key is not valid", why="it was revoked or never made")
-    return key.name
+        raise Refused("this API key is not valid", why="it was revoked, has expired or was never made")
+    note_use(ctx.store, key.name, now)
+    return Caller(key.name, key.tenant, key.scopes)
 
 
-Actor = Annotated[str, Depends(_actor)]
+CallerOf = Annotated[Caller, Depends(_caller)]
+
+
+class Needs:
+    """A dependency: the caller's name, once it is known that they have a scope. The scope can be read off a route."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+
+    def __call__(self, caller: CallerOf) -> str:
+        caller.require(self.scope)
+        return caller.name
+
+
+Reader = Annotated[str, Depends(Needs(Scope.READ))]
+Actor = Annotated[str, Depends(Needs(Scope.OPERATE))]
+Admin = Annotated[str, Depends(Needs(Scope.ADMIN))]
 
 
 def retry_stale(act: Callable[[], T]) -> T:
@@ -113,7 +153,9 @@ def _refuse_strangers(request: Request, ctx: Context) -> None:
     # directly (its Origin tells) or under a name that resolves to 127.0.0.1 (the Host tells).
     if not ctx.open_without_keys:
         raise Refused(
-            "an API key is needed", why="none exists yet", allowed="make one on the host: fleetune key create"
+            "an API key is needed",
+            why="none exists yet",
+            allowed="make one on the host: fleetune key create NAME --scope admin",
         )
     origin = request.headers.get("origin")
     if not is_loopback(request.url.hostname or "") or (origin and not is_loopback(urlsplit(origin).hostname or "")):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from controlplane.api.context import Actor, Ctx, Limit, Page, problems
+from controlplane.api.context import Ctx, Limit, Page, Reader, problems
 from controlplane.domain.event import Event
 
 router = APIRouter(prefix="/events", tags=["events"])
@@ -15,7 +15,7 @@ router = APIRouter(prefix="/events", tags=["events"])
 @router.get("", summary="List events", responses=problems(422))
 def list_events(
     ctx: Ctx,
-    _: Actor,
+    _: Reader,
     service: str | None = None,
     subject: Annotated[str | None, Query(examples=["rollout/r-1"])] = None,
     limit: Limit = 200,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import httpx
 from fastapi import APIRouter
 
-from controlplane.api.context import Actor, Ctx, problems
-from controlplane.api.masking import mask_engine
+from controlplane.api.context import Ctx, Reader, problems
 from controlplane.domain.base import Value
 from controlplane.domain.fleet import Engine, EngineState
 from controlplane.domain.owner import ReplicaOwner
@@ -27,7 +26,7 @@ class Targets(Value):
 
 
 @router.get("/metrics-targets", summary="List engines for Prometheus's HTTP service discovery", responses=problems(503))
-def metrics_targets(ctx: Ctx, _: Actor) -> tuple[Targets, ...]:
+def metrics_targets(ctx: Ctx, _: Reader) -> tuple[Targets, ...]:
     """Every engine that serves, with its service and revision as labels. Engines of trials are not listed."""
     serving = (EngineState.READY, EngineState.DRAINING)
     engines = [engine for engine in ctx.fleet_view.list() if engine.state in serving and engine.url is not None]
@@ -49,6 +48,6 @@ def _targets(engine: Engine) -> Targets | None:
 
 
 @router.get("", summary="Show every engine and the free GPUs", responses=problems(503))
-def show_fleet(ctx: Ctx, _: Actor) -> FleetState:
+def show_fleet(ctx: Ctx, _: Reader) -> FleetState:
     engines = sorted(ctx.fleet_view.list(), key=lambda engine: engine.started_at, reverse=True)
-    return FleetState(engines=tuple(mask_engine(engine) for engine in engines), free_gpus=ctx.fleet_view.free_gpus())
+    return FleetState(engines=tuple(engine for engine in engines), free_gpus=ctx.fleet_view.free_gpus())

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from controlplane.api.context import Actor, Ctx, problems
+from controlplane.api.context import Ctx, Reader, problems
 from controlplane.domain.base import ServiceName
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.live import Live, live, reach
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/live", tags=["live"])
 def show_live(
     service: ServiceName,
     ctx: Ctx,
-    _: Actor,
+    _: Reader,
     window_s: Annotated[float, Query(ge=1, le=3600, description="Wall-clock seconds up to now.")] = 300,
     bucket_s: Annotated[float, Query(ge=1, le=600, description="Wall-clock seconds per point of the series.")] = 10,
 ) -> Live:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, status
 from pydantic import AwareDatetime
 
-from controlplane.api.context import Actor, Ctx, Limit, Page, problems
+from controlplane.api.context import Actor, Ctx, Limit, Page, Reader, problems
 from controlplane.api.requests import NewLoadReport, service_name
 from controlplane.domain.base import Value
 from controlplane.domain.errors import Conflict, NotFound
@@ -22,14 +22,14 @@ class StoredReport(Value):
 
 
 @router.get("", summary="List load reports", responses=problems(422))
-def list_load_reports(ctx: Ctx, _: Actor, service: str | None = None, limit: Limit = 50) -> Page[StoredReport]:
+def list_load_reports(ctx: Ctx, _: Reader, service: str | None = None, limit: Limit = 50) -> Page[StoredReport]:
     found = ctx.store.list_load_reports(service_name(service), limit=limit)
     items = tuple(StoredReport(report_id=name, at=at, report=report) for name, at, report in found)
     return Page(items=items, limit=limit)
 
 
 @router.get("/{report_id}", summary="Show a load report", responses=problems(404))
-def show_load_report(report_id: str, ctx: Ctx, _: Actor) -> LoadTestReport:
+def show_load_report(report_id: str, ctx: Ctx, _: Reader) -> LoadTestReport:
     return ctx.store.get_load_report(report_id)
 
 

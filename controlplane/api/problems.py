@@ -15,12 +15,13 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
 from controlplane.api.context import Problem
-from controlplane.domain.errors import Conflict, FleetuneError, InvalidInput, NotFound, Refused, Unavailable
+from controlplane.domain.errors import Conflict, FleetuneError, Forbidden, InvalidInput, NotFound, Refused, Unavailable
 
 _STATUS: Sequence[tuple[type[FleetuneError], int]] = (
     (InvalidInput, 422),
     (NotFound, 404),
     (Conflict, 409),
+    (Forbidden, 403),
     (Refused, 401),
     (Unavailable, 503),
 )

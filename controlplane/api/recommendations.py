@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, status
 
-from controlplane.api.context import Actor, Context, Ctx, Limit, Page, problems, retry_stale
+from controlplane.api.context import Actor, Context, Ctx, Limit, Page, Reader, problems, retry_stale
 from controlplane.api.requests import service_name
 from controlplane.domain.base import StudyId
 from controlplane.domain.errors import NotFound
@@ -16,13 +16,13 @@ router = APIRouter(prefix="/recommendations", tags=["recommendations"])
 
 
 @router.get("", summary="List recommendations", responses=problems(422))
-def list_recommendations(ctx: Ctx, _: Actor, service: str | None = None, limit: Limit = 50) -> Page[Recommendation]:
+def list_recommendations(ctx: Ctx, _: Reader, service: str | None = None, limit: Limit = 50) -> Page[Recommendation]:
     found = (each.value.recommendation for each in ctx.store.list_studies(service_name(service), limit=limit))
     return Page(items=tuple(each for each in found if each is not None), limit=limit)
 
 
 @router.get("/{study_id}", summary="Show a recommendation with its evidence", responses=problems(404))
-def show_recommendation(study_id: StudyId, ctx: Ctx, _: Actor) -> Recommendation:
+def show_recommendation(study_id: StudyId, ctx: Ctx, _: Reader) -> Recommendation:
     return _recommendation(ctx, study_id)
 
 

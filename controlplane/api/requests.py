@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from controlplane.domain.base import RevisionId, ServiceName, StudyId, Value
 from controlplane.domain.engine import FlagValue
+from controlplane.domain.identity import Grant
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.schedule import ScheduleSpec
 from controlplane.domain.service import Name, RolloutOptions
@@ -76,8 +77,12 @@ class RollBack(Value):
     replicas: int | None = Field(default=None, ge=1, description="None: as many as it last had.")
 
 
-class NewKeyName(Value):
+class NewKeyName(Grant):
     name: str = Field(examples=["grafana"])
+
+
+class Overlap(Value):
+    overlap_s: float = Field(default=86_400, ge=0, le=30 * 86_400, description="How long the old secret works on.")
 
 
 class Question(WhatIf):

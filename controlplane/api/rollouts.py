@@ -7,10 +7,12 @@ from typing import Protocol
 
 from fastapi import APIRouter, status
 
-from controlplane.api.context import Actor, Context, Ctx, Limit, Page, problems, retry_stale
+from controlplane.api.context import Actor, CallerOf, Context, Ctx, Limit, Page, Reader, problems, retry_stale
 from controlplane.api.requests import NewRollout, Reason, service_name
+from controlplane.domain.authority import code_flags
 from controlplane.domain.base import RolloutId, ServiceName
 from controlplane.domain.engine import EngineConfig
+from controlplane.domain.identity import Scope
 from controlplane.domain.rollout import Rollout
 from controlplane.ports import Store
 from controlplane.services.rollouts import manage as rollouts
@@ -20,14 +22,17 @@ router = APIRouter(prefix="/rollouts", tags=["rollouts"])
 
 
 @router.get("", summary="List rollouts", responses=problems(422))
-def list_rollouts(ctx: Ctx, _: Actor, service: str | None = None, limit: Limit = 50) -> Page[Rollout]:
+def list_rollouts(ctx: Ctx, _: Reader, service: str | None = None, limit: Limit = 50) -> Page[Rollout]:
     found = ctx.store.list_rollouts(service_name(service), limit=limit)
     return Page(items=tuple(each.value for each in found), limit=limit)
 
 
 @router.post("", summary="Start a rollout", status_code=status.HTTP_201_CREATED, responses=problems(404, 409, 422))
-def start_rollout(body: NewRollout, ctx: Ctx, actor: Actor) -> Rollout:
+def start_rollout(body: NewRollout, ctx: Ctx, actor: Actor, caller: CallerOf) -> Rollout:
     """Canary replicas are started beside stable; refused while another rollout of the service is under way."""
+    code = code_flags(body.flags or ())
+    if code:
+        caller.require(Scope.ADMIN, f"this: {', '.join(code)} makes an engine load code")
     return retry_stale(lambda: _start(body, ctx, actor))
 
 
@@ -58,7 +63,7 @@ def _start(body: NewRollout, ctx: Context, actor: str) -> Rollout:
 
 
 @router.get("/{rollout_id}", summary="Show a rollout with every step's verdict", responses=problems(404))
-def show_rollout(rollout_id: RolloutId, ctx: Ctx, _: Actor) -> Rollout:
+def show_rollout(rollout_id: RolloutId, ctx: Ctx, _: Reader) -> Rollout:
     return ctx.store.get_rollout(rollout_id).value
 
 

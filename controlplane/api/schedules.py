@@ -7,7 +7,7 @@ from typing import Protocol
 
 from fastapi import APIRouter, status
 
-from controlplane.api.context import Actor, Context, Ctx, Page, problems, retry_stale
+from controlplane.api.context import Actor, Context, Ctx, Page, Reader, problems, retry_stale
 from controlplane.api.requests import NewSchedule, service_name
 from controlplane.domain.base import ServiceName
 from controlplane.domain.schedule import Schedule
@@ -18,7 +18,7 @@ router = APIRouter(prefix="/schedules", tags=["schedules"])
 
 
 @router.get("", summary="List schedules, by service and name", responses=problems())
-def list_schedules(ctx: Ctx, _: Actor, service: str | None = None) -> Page[Schedule]:
+def list_schedules(ctx: Ctx, _: Reader, service: str | None = None) -> Page[Schedule]:
     items = tuple(schedules.list_schedules(ctx.store, service_name(service)))
     return Page(items=items, limit=len(items))
 

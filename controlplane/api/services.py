@@ -6,11 +6,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, status
 
-from controlplane.api.context import Actor, Context, Ctx, Page, problems, retry_stale
-from controlplane.api.masking import mask_engine, mask_revision, mask_service
+from controlplane.api.context import Actor, Caller, CallerOf, Context, Ctx, Page, Reader, problems, retry_stale
 from controlplane.api.requests import Replicas, RollBack
+from controlplane.domain.authority import changed_code
 from controlplane.domain.base import ServiceName
-from controlplane.domain.errors import InvalidInput
+from controlplane.domain.errors import InvalidInput, NotFound
+from controlplane.domain.identity import Scope
+from controlplane.domain.masking import revealed
 from controlplane.domain.revision import Revision
 from controlplane.domain.rollout import Rollout
 from controlplane.domain.service import ServiceSpec
@@ -46,8 +48,8 @@ Body = Annotated[bytes, Depends(_body)]
 
 
 @router.get("", summary="List services", responses=problems())
-def list_services(ctx: Ctx, _: Actor) -> Page[Service]:
-    items = tuple(mask_service(each.value) for each in ctx.store.list_services())
+def list_services(ctx: Ctx, _: Reader) -> Page[Service]:
+    items = tuple(each.value for each in ctx.store.list_services())
     return Page(items=items, limit=len(items))
 
 
@@ -58,34 +60,45 @@ def list_services(ctx: Ctx, _: Actor) -> Page[Service]:
     responses=problems(409, 422),
     openapi_extra=_BODY,
 )
-def register_service(body: Body, ctx: Ctx, actor: Actor) -> Service:
-    """The body is service.yaml, or the same as JSON."""
+def register_service(body: Body, ctx: Ctx, actor: Actor, caller: CallerOf) -> Service:
+    """The body is service.yaml, or the same as JSON. What makes the host run other code needs the scope admin."""
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
         raise InvalidInput("the request body is not UTF-8 text", why=str(error)) from error
     spec = parse_service(text, source="the request body")
+    _require_admin_for_code(spec, ctx, caller)
     service = retry_stale(lambda: serving.register_service(ctx.store, spec, actor=actor, now=ctx.clock()))
-    return mask_service(service)
+    return service
+
+
+def _require_admin_for_code(spec: ServiceSpec, ctx: Context, caller: Caller) -> None:
+    try:
+        before = ctx.store.get_service(spec.service).value.spec
+    except NotFound:
+        before = None
+    code = changed_code(before, revealed(spec, before))
+    if code:
+        caller.require(Scope.ADMIN, f"this: {', '.join(code)} runs code on the host")
 
 
 @router.get("/{service}", summary="Show a service", responses=problems(404))
-def show_service(service: ServiceName, ctx: Ctx, _: Actor) -> Service:
-    return mask_service(ctx.store.get_service(service).value)
+def show_service(service: ServiceName, ctx: Ctx, _: Reader) -> Service:
+    return ctx.store.get_service(service).value
 
 
 @router.get("/{service}/status", summary="Show what a service wants and what is there", responses=problems(404, 503))
-def show_status(service: ServiceName, ctx: Ctx, _: Actor) -> serving.ServiceStatus:
+def show_status(service: ServiceName, ctx: Ctx, _: Reader) -> serving.ServiceStatus:
     """Replicas wanted and ready, weights and engines, per revision."""
     status_ = serving.service_status(ctx.store, ctx.fleet_view, service)
-    engines = tuple(mask_engine(engine) for engine in status_.engines)
-    return status_.evolve(service=mask_service(status_.service), engines=engines)
+    engines = tuple(engine for engine in status_.engines)
+    return status_.evolve(service=status_.service, engines=engines)
 
 
 @router.get("/{service}/revisions", summary="List a service's revisions", responses=problems(404))
-def list_revisions(service: ServiceName, ctx: Ctx, _: Actor) -> Page[Revision]:
+def list_revisions(service: ServiceName, ctx: Ctx, _: Reader) -> Page[Revision]:
     ctx.store.get_service(service)
-    items = tuple(mask_revision(each) for each in ctx.store.list_revisions(service))
+    items = tuple(each for each in ctx.store.list_revisions(service))
     return Page(items=items, limit=len(items))
 
 
@@ -114,7 +127,7 @@ def scale_service(service: ServiceName, body: Replicas, ctx: Ctx, actor: Actor) 
     scaled = retry_stale(
         lambda: serving.scale_service(ctx.store, service, replicas=body.replicas, actor=actor, now=ctx.clock())
     )
-    return mask_service(scaled)
+    return scaled
 
 
 @router.post("/{service}/stop", summary="Scale to nothing, keep the record", responses=problems(404, 409))
@@ -131,4 +144,4 @@ def _stopped(ctx: Context, service: ServiceName, *, stopped: bool, actor: str) -
     changed = retry_stale(
         lambda: serving.stop_service(ctx.store, service, stopped=stopped, actor=actor, now=ctx.clock())
     )
-    return mask_service(changed)
+    return changed

@@ -7,10 +7,11 @@ from typing import Protocol
 
 from fastapi import APIRouter, status
 
-from controlplane.api.context import Actor, Context, Ctx, Limit, Page, problems, retry_stale
-from controlplane.api.masking import mask_study
+from controlplane.api.context import Actor, CallerOf, Context, Ctx, Limit, Page, Reader, problems, retry_stale
 from controlplane.api.requests import NewStudy, Reason, service_name
+from controlplane.domain.authority import code_in_overrides
 from controlplane.domain.base import ServiceName, StudyId
+from controlplane.domain.identity import Scope
 from controlplane.domain.importance import Importance
 from controlplane.domain.study import Study, Trial
 from controlplane.ports import Store
@@ -20,14 +21,17 @@ router = APIRouter(prefix="/studies", tags=["studies"])
 
 
 @router.get("", summary="List studies", responses=problems(422))
-def list_studies(ctx: Ctx, _: Actor, service: str | None = None, limit: Limit = 50) -> Page[Study]:
+def list_studies(ctx: Ctx, _: Reader, service: str | None = None, limit: Limit = 50) -> Page[Study]:
     found = ctx.store.list_studies(service_name(service), limit=limit)
-    return Page(items=tuple(mask_study(each.value) for each in found), limit=limit)
+    return Page(items=tuple(each.value for each in found), limit=limit)
 
 
 @router.post("", summary="Create a study", status_code=status.HTTP_201_CREATED, responses=problems(404, 409, 422))
-def create_study(body: NewStudy, ctx: Ctx, actor: Actor) -> Study:
+def create_study(body: NewStudy, ctx: Ctx, actor: Actor, caller: CallerOf) -> Study:
     """A tuner worker takes it up. The baseline is always measured first."""
+    code = code_in_overrides(body.overrides)
+    if code:
+        caller.require(Scope.ADMIN, f"this: {', '.join(code)} runs code on the host")
     study = retry_stale(
         lambda: studies.create_study(
             ctx.store,
@@ -39,23 +43,23 @@ def create_study(body: NewStudy, ctx: Ctx, actor: Actor) -> Study:
             warm_start=None if body.warm_start is None else StudyId(body.warm_start),
         )
     )
-    return mask_study(study)
+    return study
 
 
 @router.get("/{study_id}", summary="Show a study", responses=problems(404))
-def show_study(study_id: StudyId, ctx: Ctx, _: Actor) -> Study:
-    return mask_study(ctx.store.get_study(study_id).value)
+def show_study(study_id: StudyId, ctx: Ctx, _: Reader) -> Study:
+    return ctx.store.get_study(study_id).value
 
 
 @router.get("/{study_id}/trials", summary="List a study's trials, oldest first", responses=problems(404))
-def list_trials(study_id: StudyId, ctx: Ctx, _: Actor) -> Page[Trial]:
+def list_trials(study_id: StudyId, ctx: Ctx, _: Reader) -> Page[Trial]:
     ctx.store.get_study(study_id)
     trials = tuple(each.value for each in ctx.store.list_trials(study_id))
     return Page(items=trials, limit=len(trials))
 
 
 @router.get("/{study_id}/importance", summary="What each flag did to the cost", responses=problems(404))
-def list_importance(study_id: StudyId, ctx: Ctx, _: Actor) -> Page[Importance]:
+def list_importance(study_id: StudyId, ctx: Ctx, _: Reader) -> Page[Importance]:
     """Largest effect first; empty while too few trials were measured to tell flags apart."""
     study = ctx.store.get_study(study_id).value
     from tuner.answer.importance import importances  # numpy and the search's regressions, only where asked for
@@ -85,4 +89,4 @@ class _Action(Protocol):
 
 def _act(action: _Action, study_id: StudyId, body: Reason, ctx: Context, actor: str) -> Study:
     study = retry_stale(lambda: action(ctx.store, study_id, actor=actor, reason=body.reason, now=ctx.clock()))
-    return mask_study(study)
+    return study

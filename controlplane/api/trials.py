@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from controlplane.api.context import Actor, Ctx, problems
+from controlplane.api.context import Ctx, Reader, problems
 from controlplane.domain.base import TrialId
 from controlplane.domain.study import Trial
 
@@ -12,5 +12,5 @@ router = APIRouter(prefix="/trials", tags=["trials"])
 
 
 @router.get("/{trial_id}", summary="Show a trial with every rate level it ran", responses=problems(404))
-def show_trial(trial_id: TrialId, ctx: Ctx, _: Actor) -> Trial:
+def show_trial(trial_id: TrialId, ctx: Ctx, _: Reader) -> Trial:
     return ctx.store.get_trial(trial_id).value

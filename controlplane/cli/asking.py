@@ -88,13 +88,18 @@ class Ask:
                 typer.echo(noun.name_of(thing))
 
 
-def asks(command: Callable[Concatenate[Ask, P], None]) -> Callable[..., None]:
-    """Make a command that has, besides its own options, those of every question; it is given an `Ask` first."""
+def asks(command: Callable[Concatenate[Ask, P], None], *, of_a_new_one: bool = False) -> Callable[..., None]:
+    """Make a command that has, besides its own options, those of every question; it is given an `Ask` first.
+
+    `of_a_new_one` makes the installation when there is none: for what is wanted before the first `fleetune up`.
+    """
 
     @wraps(command)
     @plain_errors
     def asked(**given: Any) -> None:
         output, json, api, key, data_dir = (given.pop(name) for name, _, _ in _OPTIONS)
+        if of_a_new_one and api is None:
+            data_dir.mkdir(parents=True, exist_ok=True)
         ask = Ask(client(api, key, data_dir), Output.JSON if json else output)
         command(ask, **given)  # type: ignore[call-arg]  # typer gives by name what the signature below lists
 

@@ -2,32 +2,62 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from datetime import timedelta
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 
 from controlplane.cli.asking import Ask, Noun, asks
 from controlplane.cli.tables.show import Column, field
+from controlplane.domain.identity import DEFAULT_TENANT, Scope
 
 Name = Annotated[str, typer.Argument(help="Its name.")]
-KEY = Noun("/keys", columns=[Column("key", field("name"))], details=[], empty="no key: only this machine may ask")
+KEY = Noun(
+    "/keys",
+    columns=[
+        Column("key", field("name")),
+        Column("tenant", field("tenant")),
+        Column("scopes", field("scopes")),
+        Column("models", field("models")),
+        Column("expires", field("expires_at")),
+        Column("last used", field("last_used_at")),
+    ],
+    details=[],
+    empty="no key: only this machine may ask",
+)
 
 app = typer.Typer(help="API keys.", no_args_is_help=True)
 
 
 @app.command("create")
-@asks
-def create(ask: Ask, name: Name) -> None:
+@partial(asks, of_a_new_one=True)
+def create(
+    ask: Ask,
+    name: Name,
+    scope: Annotated[list[Scope], typer.Option(help="What it may do; give it again for more.")] = [Scope.INFER],  # noqa: B006 - typer copies it
+    tenant: Annotated[str, typer.Option(help="Whom it speaks for.")] = DEFAULT_TENANT,
+    model: Annotated[list[str], typer.Option(help="Only this model; give it again for more.")] = [],  # noqa: B006
+    expires: Annotated[str | None, typer.Option(help="When it expires, ISO 8601 with a zone.")] = None,
+) -> None:
     """Make an API key. The secret is shown once and not kept."""
-    made = ask.client.post("/keys", {"name": name})
-    typer.echo(f"key {made['name']}, shown this once:", err=True)
-    typer.echo(made["secret"])
+    body = {"name": name, "scopes": scope, "tenant": tenant, "models": model, "expires_at": expires}
+    _show(ask.client.post("/keys", body))
+
+
+@app.command("rotate")
+@asks
+def rotate(
+    ask: Ask, name: Name, overlap_h: Annotated[float, typer.Option(help="Hours for which the old one works on.")] = 24
+) -> None:
+    """Give a key a new secret. The old one works on for a while, so that clients can be changed in peace."""
+    _show(ask.client.post(f"/keys/{name}/rotate", {"overlap_s": timedelta(hours=overlap_h).total_seconds()}))
 
 
 @app.command("list")
 @asks
 def list_(ask: Ask) -> None:
-    """List the names of the keys."""
+    """List the keys and what they may do."""
     ask.show_list(KEY, ask.client.get("/keys")["items"])
 
 
@@ -37,3 +67,8 @@ def revoke(ask: Ask, name: Name) -> None:
     """Revoke a key at once."""
     ask.client.delete(f"/keys/{name}")
     typer.echo(f"key {name} is revoked")
+
+
+def _show(made: Any) -> None:
+    typer.echo(f"key {made['name']} of {made['tenant']}, may {', '.join(made['scopes'])}, shown this once:", err=True)
+    typer.echo(made["secret"])

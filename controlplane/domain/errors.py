@@ -6,6 +6,7 @@
     ├── Conflict                the state does not allow it              CLI exit 2, HTTP 409
     │   └── StaleVersion        somebody else saved first                retried by the caller
     ├── Refused                 key missing or wrong                     CLI exit 2, HTTP 401
+    │   └── Forbidden           the key is right and may not do this     CLI exit 2, HTTP 403
     └── Unavailable             something outside did not answer         CLI exit 2, HTTP 503
         └── ExperimentFailed    it ran, and came to no result            CLI exit 1, HTTP 503
 
@@ -56,6 +57,10 @@ class StaleVersion(Conflict):
 
 class Refused(FleetuneError):
     """No valid credentials for the action."""
+
+
+class Forbidden(Refused):
+    """Valid credentials that do not reach so far."""
 
 
 class Unavailable(FleetuneError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import AwareDatetime, Field, model_validator
 
 from controlplane.domain.base import RevisionId, Value
+from controlplane.domain.identity import ApiKey
 from controlplane.domain.service import GatewayOptions
 
 
@@ -38,19 +39,15 @@ class ServiceRoute(Value):
         return self
 
 
-class ApiKey(Value):
-    """A key as the gateway knows it: its name and the SHA-256 of the secret, never the secret."""
-
-    name: str
-    sha256: str
-
-
 class RoutingTable(Value):
     """Everything a gateway needs to serve. A table with a lower version than the present one is refused."""
 
     version: int = Field(ge=0)
     services: tuple[ServiceRoute, ...] = ()
-    api_keys: tuple[ApiKey, ...] = Field(default=(), description="Empty: no key is asked for (loopback only).")
+    api_keys: tuple[ApiKey, ...] = ()
+    keys_required: bool = Field(
+        default=False, description="A key was made once: everybody needs one, be all of them revoked by now."
+    )
 
 
 class GatewayAddress(Value):
@@ -88,6 +85,7 @@ class GatewayRecord(Value):
     max_itl_ms: float | None = None
     queue_ms: float = 0.0
     key: str | None = Field(default=None, description="Name of the API key.")
+    tenant: str | None = Field(default=None, description="Whom the key speaks for.")
     session: str | None = Field(default=None, description="Hash of the session or user id, salted per installation.")
     prefix_blocks: tuple[int, ...] = Field(
         default=(), description="Hashes of the prompt's blocks, salted per installation: equal ones share a prefix."

@@ -20,8 +20,8 @@ from controlplane.gateway.pools import Replica
 from controlplane.gateway.routing import Routing
 from controlplane.gateway.settings import Settings
 from controlplane.gateway.spool import RecordSpool
-from controlplane.host.addresses import is_loopback
 from controlplane.gateway.stages.identity import same_secret
+from controlplane.host.addresses import is_loopback
 
 _log = logging.getLogger(__name__)
 _LARGEST_TABLE_BYTES = 16 << 20

@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from controlplane.domain.identity import ApiKey
 from controlplane.gateway.body import read_body, understand
 from controlplane.gateway.fingerprint import Fingerprints, Prompt
 from controlplane.gateway.openai_errors import RequestRefused
@@ -40,7 +41,7 @@ class Call:
     model: str
     stream: bool
     session: str | None
-    key: str | None
+    key: ApiKey | None
     session_hash: str | None
     prompt: Prompt
 
@@ -49,7 +50,9 @@ class Call:
         return self.body if len(self.body) <= _LARGE_BODY_BYTES else io.BytesIO(self.body)
 
 
-async def read_call(request: web.Request, *, key: str | None, max_body_bytes: int, fingerprints: Fingerprints) -> Call:
+async def read_call(
+    request: web.Request, *, key: ApiKey | None, max_body_bytes: int, fingerprints: Fingerprints
+) -> Call:
     """Read a request. Raises RequestRefused when the body is too large (413) or cannot be understood (400)."""
     body = await read_body(request, max_body_bytes)
     fields, prompt = await understand(body, fingerprints)

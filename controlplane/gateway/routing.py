@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from controlplane.domain.errors import StaleVersion
 from controlplane.domain.routing import Backend, RevisionRoute, RoutingTable, ServiceRoute
 from controlplane.gateway.pools import Pool, Replica, Route
+from controlplane.gateway.stages.identity import KeyRing
 
 
 class Routing:
@@ -17,12 +18,18 @@ class Routing:
         self._routes: Mapping[str, Route] = {}
         self._replicas: dict[tuple[str, Backend], Replica] = {}
         self._leaving: list[Replica] = []
+        self.keys = KeyRing()
         self.refused: Mapping[str, str] = {}  # by service: why its route in the present table is not used
 
     @property
     def ready(self) -> bool:
         """Say whether at least one model can be served."""
         return any(route.served for route in self._routes.values())
+
+    @property
+    def keys_required(self) -> bool:
+        """Say whether a key was ever made: then everybody needs one."""
+        return self.table is not None and self.table.keys_required
 
     def route(self, model: str) -> Route | None:
         return self._routes.get(model)
@@ -58,6 +65,7 @@ class Routing:
         self._keep(routes, replicas, refused | dict(unreadable or {}))
         self._leaving = [r for key, r in known.items() if key not in replicas and r.in_flight]
         self.table, self._routes, self._replicas = table, routes, replicas
+        self.keys = KeyRing(table.api_keys)
         self.refused = refused | dict(unreadable or {})
         return True
 

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from aiohttp import web
 
+from controlplane.domain.identity import ApiKey
 from controlplane.gateway.call import Call, read_call
 from controlplane.gateway.drain import Drain
 from controlplane.gateway.exchange import Exchange
@@ -18,7 +19,7 @@ from controlplane.gateway.pipeline import Pipeline
 from controlplane.gateway.pools import Route
 from controlplane.gateway.routing import Routing
 from controlplane.gateway.settings import Settings
-from controlplane.gateway.stages.identity import key_name
+from controlplane.gateway.stages.identity import identify, require_model
 from controlplane.gateway.tally import Tally
 
 PASSED_ON = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
@@ -71,6 +72,7 @@ class DataPort:
             limit = self.settings.max_body_bytes
             call = await read_call(request, key=key, max_body_bytes=limit, fingerprints=self.fingerprints)
             route = self._route(call)
+            require_model(key, route.model)
             tally = Tally(call=call, gateway=self.settings.name, service=route.service, at=at, arrived=arrived)
             return await self.pipeline(Exchange(request, call, route, tally))
 
@@ -83,9 +85,11 @@ class DataPort:
         return route
 
     async def _models(self, request: web.Request) -> web.StreamResponse:
-        self._key(request)
+        key = self._key(request)
         models = [
-            {"id": name, "object": "model", "created": 0, "owned_by": "fleetune"} for name in self.routing.models()
+            {"id": name, "object": "model", "created": 0, "owned_by": "fleetune"}
+            for name in self.routing.models()
+            if key is None or key.may_ask(name)
         ]
         return web.json_response({"object": "list", "data": models})
 
@@ -104,6 +108,6 @@ class DataPort:
             body=self.metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         )
 
-    def _key(self, request: web.Request) -> str | None:
-        keys = self.routing.table.api_keys if self.routing.table else ()
-        return key_name(request.headers.get("Authorization"), keys, required=self.settings.asks_for_keys)
+    def _key(self, request: web.Request) -> ApiKey | None:
+        required = self.settings.asks_for_keys or self.routing.keys_required
+        return identify(request.headers, self.routing.keys, required=required, now=self.wall_clock())

@@ -88,7 +88,8 @@ class Tally:
             "engine_id": self.engine_id,
             "path": self.call.path,
             "stream": self.call.stream,
-            "key": self.call.key,
+            "key": self.call.key.name if self.call.key else None,
+            "tenant": self.call.key.tenant if self.call.key else None,
             "session": self.call.session_hash,
         }
 

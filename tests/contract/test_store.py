@@ -13,10 +13,12 @@ from controlplane.domain.base import RolloutId, ServiceName
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import Conflict, NotFound, StaleVersion
 from controlplane.domain.event import Event
+from controlplane.domain.identity import Grant
 from controlplane.domain.rollout import RolloutState
 from controlplane.domain.schedule import Schedule, ScheduleSpec
 from controlplane.domain.study import StudyState
 from controlplane.ports import Store
+from controlplane.services.keys import create_key, gateway_keys, key_for, list_keys, revoke_key, rotate_key
 from tests.builders_reports import a_load_report
 from tests.builders_serving import (
     CHAT,
@@ -292,6 +294,54 @@ def test_numbers_are_never_given_twice(store: Store) -> None:
         numbers = list(pool.map(lambda _: store.next_number("routing"), range(40)))
     assert sorted(numbers) == list(range(1, 41))
     assert store.next_number("other") == 1
+
+
+def test_keys_made_and_revoked_at_once_do_not_touch_each_other(store: Store) -> None:
+    for number in range(6):
+        make(store, f"victim-{number}")
+
+    def act(number: int) -> None:
+        if number < 6:
+            revoke_key(store, f"victim-{number}", actor="x", now=after(1))
+        else:
+            make(store, f"new-{number}")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(act, range(24)))
+    assert {kept.key.name for kept in list_keys(store)} == {f"new-{number}" for number in range(6, 24)}
+    keys, required = gateway_keys(store)
+    assert (len(keys), required) == (18, True)
+    assert len(store.list_events(limit=1000)) == 30
+
+
+def test_a_name_is_given_to_one_key_however_many_ask_for_it(store: Store) -> None:
+    def made(_: int) -> bool:
+        try:
+            make(store, "ana")
+        except Conflict:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(made, range(8))) == 1
+    assert [event.action for event in store.list_events()] == ["key.created"]
+
+
+def test_a_key_rotated_by_several_at_once_has_the_last_ones_secret(store: Store) -> None:
+    make(store, "ana")
+
+    def rotated(_: int) -> str:
+        return rotate_key(store, "ana", overlap_s=60, actor="x", now=NOW).secret
+
+    with ThreadPoolExecutor(2) as pool:
+        secrets = list(pool.map(rotated, range(2)))
+    valid = [secret for secret in secrets if key_for(list_keys(store), secret, NOW)]
+    assert len(valid) == 2  # the other one is the old secret of the last
+    assert sum(key_for(list_keys(store), secret, after(60)) is not None for secret in secrets) == 1
+
+
+def make(store: Store, name: str) -> None:
+    create_key(store, name, Grant(), actor="x", now=NOW)
 
 
 def test_a_setting_is_what_was_written_last(store: Store) -> None:

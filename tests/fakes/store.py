@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 from controlplane.domain.base import RevisionId, RolloutId, ServiceName, StudyId, TrialId, Value
 from controlplane.domain.errors import Conflict, NotFound, StaleVersion
 from controlplane.domain.event import Event
+from controlplane.domain.identity import Credential
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.revision import Revision
 from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout
@@ -57,6 +58,7 @@ class FakeStore:
         self._trials: _Shelf[Trial] = _Shelf("trial", lambda t: (t.trial_id,))
         self._rollouts: _Shelf[Rollout] = _Shelf("rollout", lambda r: (r.rollout_id,))
         self._schedules: _Shelf[Schedule] = _Shelf("schedule", lambda s: (s.service, s.spec.name))
+        self._credentials: _Shelf[Credential] = _Shelf("credential", lambda c: (c.key.name,))
         self._claims: dict[tuple[StudyId, str], StudyClaim] = {}
         self._revisions: dict[RevisionId, Revision] = {}
         self._events: list[Event] = []
@@ -173,6 +175,12 @@ class FakeStore:
     def add_event(self, event: Event) -> None:
         with self._lock:
             self._events.append(event)
+
+    def list_credentials(self) -> Sequence[Versioned[Credential]]:
+        return self._credentials.newest()[::-1]
+
+    def save_credential(self, credential: Credential, version: int, *, events: Sequence[Event] = ()) -> int:
+        return self._save(self._credentials, credential, version, events)
 
     def list_events(
         self, *, service: str | None = None, subject: str | None = None, limit: int = 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import subprocess
 import sys
@@ -9,14 +10,17 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from controlplane.adapters.store_sql import SqlStore, open_store
+from controlplane.adapters.store_sql import SqlStore, open_store, schema
 from controlplane.adapters.store_sql.schema import newest
 from controlplane.adapters.store_sql.tables import METADATA, VERSION_TABLE
 from controlplane.domain.errors import InvalidInput, Unavailable
-from tests.builders_serving import CHAT, a_service
+from controlplane.domain.identity import Scope
+from controlplane.services.keys import digest, key_for, list_keys
+from tests.builders_serving import CHAT, NOW, a_service
 
 
 def url_of(path: Path) -> str:
@@ -151,3 +155,31 @@ def test_processes_that_open_a_new_store_at_once_share_it(tmp_path: Path) -> Non
     children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     numbers = [int(number) for child in children for number in child.communicate(timeout=120)[0].split()]
     assert sorted(numbers) == list(range(1, 61))
+
+
+def test_keys_of_before_become_rows_that_may_do_what_they_could(tmp_path: Path) -> None:
+    store = SqlStore(url_of(tmp_path / "s.db"))
+    migrate(store, "0002")
+    digests = {name: digest(f"secret of {name}") for name in ("ana", "ben")}
+    value = json.dumps([{"name": name, "sha256": sha256} for name, sha256 in digests.items()])
+    store.write_setting("api_keys", value)
+    store.upgrade()
+    assert [kept.key.name for kept in list_keys(store)] == ["ana", "ben"]
+    for name in digests:
+        key = key_for(list_keys(store), f"secret of {name}", NOW)
+        assert key is not None
+        assert (key.name, set(key.scopes)) == (name, set(Scope))
+    assert store.read_setting("api_keys") is None
+    migrate(store, "0002", down=True)
+    assert json.loads(store.read_setting("api_keys") or "") == json.loads(value)
+    store.upgrade()
+    assert [kept.key.name for kept in list_keys(store)] == ["ana", "ben"]
+    store.close()
+
+
+def migrate(store: SqlStore, to: str, *, down: bool = False) -> None:
+    """Bring a store's tables to an earlier revision."""
+    config = schema._config()
+    with store._database.write() as connection:
+        config.attributes["connection"] = connection
+        (command.downgrade if down else command.upgrade)(config, to)

@@ -14,6 +14,7 @@ from controlplane.adapters.store_sql.database import Database
 from controlplane.adapters.store_sql.documents import Documents, add_events, decode
 from controlplane.adapters.store_sql.studies import Studies
 from controlplane.adapters.store_sql.tables import (
+    API_KEYS,
     COUNTERS,
     EVENTS,
     LOAD_REPORTS,
@@ -28,6 +29,7 @@ from controlplane.adapters.store_sql.tables import (
 from controlplane.domain.base import RevisionId, RolloutId, ServiceName, StudyId, TrialId
 from controlplane.domain.errors import Conflict, NotFound, StaleVersion
 from controlplane.domain.event import Event
+from controlplane.domain.identity import Credential
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.revision import Revision
 from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout
@@ -72,6 +74,8 @@ class SqlStore:
             key=("service", "name"),
             columns=lambda s: {"service": s.service, "name": s.spec.name},
         )
+
+        self._credentials = Documents(d, API_KEYS, Credential, key=("name",), columns=lambda c: {"name": c.key.name})
 
     @property
     def sqlalchemy_url(self) -> str:
@@ -181,6 +185,12 @@ class SqlStore:
 
     def delete_schedule(self, service: ServiceName, name: str) -> None:
         self._schedules.delete(service, name)
+
+    def list_credentials(self) -> Sequence[Versioned[Credential]]:
+        return self._credentials.find(oldest_first=True)
+
+    def save_credential(self, credential: Credential, version: int, *, events: Sequence[Event] = ()) -> int:
+        return self._credentials.save(credential, version, events)
 
     def add_event(self, event: Event) -> None:
         with self._database.write() as connection:

@@ -105,6 +105,10 @@ SCHEDULES = sa.Table(
     sa.UniqueConstraint("service", "name"),
 )
 
+API_KEYS = sa.Table(
+    "fleetune_api_keys", METADATA, _seq(), sa.Column("name", sa.Text, nullable=False, unique=True), *_document()
+)
+
 EVENTS = sa.Table(
     "fleetune_events",
     METADATA,

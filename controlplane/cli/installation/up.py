@@ -90,7 +90,7 @@ def prepare(settings: Settings, specs: Sequence[ServiceSpec], *, dashboard: bool
         raise InvalidInput(
             f"will not listen on {settings.host} without an API key",
             why="anybody who reaches the port could use the fleet",
-            allowed="127.0.0.1, or `fleetune key create NAME` first",
+            allowed="127.0.0.1, or `fleetune key create NAME --scope admin` first",
         )
     _write_admin_token(settings)
     for spec in specs:

@@ -1,46 +1,77 @@
-"""Who may use the gateway: bearer keys, compared by their SHA-256 in constant time."""
+"""Who asks: the key in a request's headers, found by its SHA-256, and what it may do here."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 
-from controlplane.domain.routing import ApiKey
+from controlplane.domain.identity import ApiKey, Scope, may
 from controlplane.gateway.openai_errors import RequestRefused
 
+_PLAIN_HEADERS = ("X-Api-Key", "Api-Key")  # Anthropic's clients, Azure's
 
-def key_name(authorization: str | None, keys: Iterable[ApiKey], *, required: bool) -> str | None:
-    """Return the name of the key that a request carries; None when no keys are configured and none is `required`.
 
-    Raises RequestRefused (401) for a missing or wrong key, and for every request when keys are required but none is
-    configured yet.
+class KeyRing:
+    """The keys of one routing table. Looking a digest up says nothing about other keys, however long it takes."""
+
+    def __init__(self, keys: Iterable[ApiKey] = ()) -> None:
+        self._by_digest: dict[str, ApiKey] = {}
+        for key in keys:
+            for digest in (key.old_sha256, key.sha256):
+                if digest is not None:
+                    self._by_digest[digest.lower()] = key
+
+    def __bool__(self) -> bool:
+        return bool(self._by_digest)
+
+    def find(self, secret: str, now: datetime) -> ApiKey | None:
+        """Return the key that a secret opens now, None when it is nobody's or its time is over."""
+        digest = _digest(secret)
+        key = self._by_digest.get(digest)
+        return key if key is not None and digest in (known.lower() for known in key.digests(now)) else None
+
+
+def identify(headers: Mapping[str, str], ring: KeyRing, *, required: bool, now: datetime) -> ApiKey | None:
+    """Return the key that a request carries; None when there are no keys and none is `required`.
+
+    Raises RequestRefused for a missing or wrong key (401) and for one that may not ask models (403).
     """
-    known = tuple(keys)
-    if not known and not required:
+    if not ring and not required:
         return None
-    found = _match(_digest(authorization), known)
-    if found is None:
+    key = ring.find(_secret(headers), now)
+    if key is None:
         raise RequestRefused(
             401, "Missing or wrong API key: send `Authorization: Bearer <key>`.", code="invalid_api_key"
         )
-    return found
+    if not may(key.scopes, Scope.INFER):
+        raise RequestRefused(403, "This API key may not ask models: it lacks the scope `infer`.", code="wrong_scope")
+    return key
 
 
-def same_secret(given: str | None, expected: str) -> bool:
+def require_model(key: ApiKey | None, model: str) -> None:
+    """Raise RequestRefused (403) when the key is for other models."""
+    if key is not None and not key.may_ask(model):
+        raise RequestRefused(
+            403, f"This API key may not use the model `{model}`.", code="model_not_allowed", param="model"
+        )
+
+
+def same_secret(authorization: str | None, expected: str) -> bool:
     """Compare a bearer header with a secret, in time that does not depend on where they differ."""
-    return hmac.compare_digest(_digest(given).encode(), hashlib.sha256(expected.encode()).hexdigest().encode())
+    return hmac.compare_digest(_digest(_bearer(authorization)).encode(), _digest(expected).encode())
 
 
-def _digest(authorization: str | None) -> str:
+def _secret(headers: Mapping[str, str]) -> str:
+    bearer = _bearer(headers.get("Authorization"))
+    return bearer or next((given.strip() for name in _PLAIN_HEADERS if (given := headers.get(name))), "")
+
+
+def _bearer(authorization: str | None) -> str:
     scheme, _, secret = (authorization or "").partition(" ")
-    given = secret.strip() if scheme.lower() == "bearer" else ""
-    return hashlib.sha256(given.encode("utf-8", "surrogateescape")).hexdigest()
+    return secret.strip() if scheme.lower() == "bearer" else ""
 
 
-def _match(digest: str, keys: Iterable[ApiKey]) -> str | None:
-    found = None
-    for key in keys:  # no early exit: the time must not tell which key it was
-        if hmac.compare_digest(digest.encode(), key.sha256.lower().encode()):
-            found = key.name
-    return found
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()

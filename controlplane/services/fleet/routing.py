@@ -12,7 +12,7 @@ from controlplane.domain.routing import RoutingTable, ServiceRoute
 from controlplane.ports import Store, TrafficRouter
 from controlplane.reading.problems import describe
 from controlplane.services.fleet.world import World, route
-from controlplane.services.keys import list_keys
+from controlplane.services.keys import gateway_keys
 
 SETTING = "routing_table"
 UNROUTED_GRACE_S = 30.0
@@ -67,12 +67,13 @@ class TableKeeper:
 
     def _table(self, services: tuple[ServiceRoute, ...], actual: Sequence[RoutingTable | None]) -> RoutingTable:
         """Return the table with this content: the last one when nothing changed, else one with a higher version."""
-        last, keys = self._last(), tuple(list_keys(self._store))
-        if last is not None and (last.services, last.api_keys) == (services, keys) and not _outdone(last, actual):
+        last, (keys, required) = self._last(), gateway_keys(self._store)
+        content = (services, keys, required)
+        if last and (last.services, last.api_keys, last.keys_required) == content and not _outdone(last, actual):
             return last
         newest = max((table.version for table in actual if table), default=0)
         version = max(self._store.next_number("routing-table"), newest + 1)
-        table = RoutingTable(version=version, services=services, api_keys=keys)
+        table = RoutingTable(version=version, services=services, api_keys=keys, keys_required=required)
         self._store.write_setting(SETTING, table.model_dump_json())
         return table
 

@@ -9,6 +9,7 @@ from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound
 from controlplane.domain.event import Event
 from controlplane.domain.fleet import Engine
+from controlplane.domain.masking import revealed
 from controlplane.domain.rollout import Rollout
 from controlplane.domain.routing import ServiceRoute
 from controlplane.domain.service import ServiceSpec
@@ -39,16 +40,23 @@ def register_service(store: Store, spec: ServiceSpec, *, actor: str, now: dateti
     revision with just these changes. Raises InvalidInput for unknown flags, an unreadable trace and when the name that
     clients use changes; Conflict when it belongs to another service or such a rollout is needed and one is under way.
     """
+    saved = _saved(store, spec.service)
+    spec = revealed(spec, None if saved is None else saved.value.spec)
     check_service(spec)
     _refuse_taken_name(store, spec)
-    try:
-        saved = store.get_service(spec.service)
-    except NotFound:
+    if saved is None:
         service = _first(store, spec, actor=actor, now=now)
     else:
         service = _changed(store, saved, spec, actor=actor, now=now)
     save_schedules(store, spec, now=now)
     return service
+
+
+def _saved(store: Store, name: ServiceName) -> Versioned[Service] | None:
+    try:
+        return store.get_service(name)
+    except NotFound:
+        return None
 
 
 def scale_service(store: Store, name: ServiceName, *, replicas: int, actor: str, now: datetime) -> Service:

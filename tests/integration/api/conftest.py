@@ -12,7 +12,7 @@ from controlplane.api.app import create_app
 from controlplane.domain.base import EngineId
 from controlplane.domain.engine import EngineConfig, EngineKind
 from controlplane.domain.fleet import Engine, EngineSpec, EngineState
-from controlplane.ports import Store
+from controlplane.ports import Clock, Store
 from tests.builders_serving import NOW
 from tests.fakes.record_source import FakeRecordSource
 from tests.fakes.store import FakeStore
@@ -38,13 +38,15 @@ class OneEngine:
         return 3
 
 
-def an_api(store: Store, *, open_without_keys: bool = True, trusted_as: str | None = None) -> TestClient:
+def an_api(
+    store: Store, *, open_without_keys: bool = True, trusted_as: str | None = None, clock: Clock = lambda: NOW
+) -> TestClient:
     """Return a client of an API over `store`, as a caller on this machine sees it."""
     app = create_app(
         store=store,
         records=FakeRecordSource(),
         fleet_view=OneEngine(),
-        clock=lambda: NOW,
+        clock=clock,
         open_without_keys=open_without_keys,
         trusted_as=trusted_as,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.builders_serving import a_service, a_study
+from tests.builders_serving import NOW, a_service, a_study, after
 from tests.fakes.store import FakeStore
 from tests.integration.api.conftest import an_api, problem
 
@@ -15,7 +15,8 @@ def bearer(secret: str) -> dict[str, str]:
 
 
 def a_key(api: TestClient, name: str = "ana", secret: str | None = None) -> str:
-    response = api.post("/keys", json={"name": name}, headers=bearer(secret) if secret else {})
+    body = {"name": name, "scopes": ["admin"]}
+    response = api.post("/keys", json=body, headers=bearer(secret) if secret else {})
     assert response.status_code == 201, response.text
     made: str = response.json()["secret"]
     return made
@@ -52,10 +53,13 @@ def test_a_revoked_key_is_refused(api: TestClient) -> None:
 
 def test_only_the_hash_of_a_secret_is_kept(api: TestClient, store: FakeStore) -> None:
     secret = a_key(api)
-    kept = store.read_setting("api_keys") or ""
+    kept = "".join(row.value.model_dump_json() for row in store.list_credentials())
+    assert "sha256" in kept
     assert secret not in kept
     assert secret.removeprefix("flt_") not in kept
-    assert api.get("/keys", headers=bearer(secret)).json()["items"] == [{"name": "ana"}]
+    shown = api.get("/keys", headers=bearer(secret))
+    assert [key["name"] for key in shown.json()["items"]] == ["ana"]
+    assert "sha256" not in shown.text
     assert all(secret not in event.model_dump_json() for event in store.list_events())
 
 
@@ -98,3 +102,58 @@ def test_a_trusted_caller_in_process_needs_no_key_and_is_named(store: FakeStore)
     trusted = an_api(store, trusted_as="cli")
     assert trusted.post("/keys", json={"name": "ben"}).status_code == 201
     assert store.list_events()[0].actor == "cli"
+
+
+def test_a_new_key_may_ask_models_only_unless_told_otherwise(api: TestClient) -> None:
+    made = api.post("/keys", json={"name": "app", "tenant": "shop"}).json()
+    assert (made["scopes"], made["tenant"]) == (["infer"], "shop")
+    problem(api.get("/studies", headers=bearer(made["secret"])), 403)
+
+
+def test_a_rotated_key_works_with_both_secrets_until_the_overlap_ends(store: FakeStore) -> None:
+    moment = [NOW]
+    api = an_api(store, clock=lambda: moment[0])
+    old = a_key(api)
+    new = api.post("/keys/ana/rotate", json={"overlap_s": 60}, headers=bearer(old)).json()["secret"]
+    for secret in (old, new):
+        assert api.get("/studies", headers=bearer(secret)).status_code == 200
+    moment[0] = after(60)
+    assert api.get("/studies", headers=bearer(new)).status_code == 200
+    problem(api.get("/studies", headers=bearer(old)), 401)
+
+
+def test_a_key_stops_when_it_expires(store: FakeStore) -> None:
+    moment = [NOW]
+    api = an_api(store, clock=lambda: moment[0])
+    body = {"name": "brief", "scopes": ["read"], "expires_at": after(60).isoformat()}
+    secret = api.post("/keys", json=body).json()["secret"]
+    assert api.get("/studies", headers=bearer(secret)).status_code == 200
+    moment[0] = after(60)
+    problem(api.get("/studies", headers=bearer(secret)), 401)
+
+
+def test_the_last_use_of_a_key_is_kept_to_the_minute(store: FakeStore) -> None:
+    moment = [NOW]
+    api = an_api(store, clock=lambda: moment[0])
+    secret = a_key(api)
+    for second in (1, 30, 62):
+        moment[0] = after(second)
+        api.get("/studies", headers=bearer(secret))
+    assert store.list_credentials()[0].value.last_used_at == after(62)
+    assert store.list_credentials()[0].version == 3
+
+
+def test_revoking_the_last_key_does_not_open_the_door_again(api: TestClient) -> None:
+    secret = a_key(api)
+    assert api.delete("/keys/ana", headers=bearer(secret)).status_code == 204
+    problem(api.get("/studies"), 401)
+
+
+def test_a_revoked_name_may_be_used_again_with_another_secret(store: FakeStore) -> None:
+    trusted = an_api(store, trusted_as="cli")
+    first = a_key(trusted)
+    trusted.delete("/keys/ana")
+    second = a_key(trusted)
+    api = an_api(store)
+    problem(api.get("/studies", headers=bearer(first)), 401)
+    assert api.get("/studies", headers=bearer(second)).status_code == 200

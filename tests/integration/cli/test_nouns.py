@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from controlplane.cli.main import app
 from tests.integration.cli.conftest import Fleetune
 
 ServiceFile = Callable[..., str]
@@ -92,3 +95,24 @@ def test_a_schedule_is_named_as_its_commands_take_it(fleetune: Fleetune, chat: s
     assert name == [chat, "weekly"]
     assert fleetune("schedule", "pause", *name)[0] == 0
     assert json.loads(fleetune("schedule", "list", "-o", "json")[1])[0]["spec"]["paused"] is True
+
+
+def test_a_key_is_made_rotated_listed_and_revoked(fleetune: Fleetune) -> None:
+    code, said = fleetune("key", "create", "app", "--scope", "infer", "--scope", "read", "--tenant", "shop")
+    assert (code, "infer, read" in said) == (0, True)
+    code, again = fleetune("key", "rotate", "app", "--overlap-h", "1")
+    assert (code, again.split()[-1] != said.split()[-1]) == (0, True)
+    (shown,) = json.loads(fleetune("key", "list", "-o", "json")[1])
+    assert (shown["tenant"], shown["scopes"]) == ("shop", ["infer", "read"])
+    assert fleetune("key", "revoke", "app")[0] == 0
+    assert fleetune("key", "revoke", "app")[0] == 2
+
+
+def test_a_key_can_be_made_before_anything_else(tmp_path: Path) -> None:
+    fresh = tmp_path / "not" / "there"
+    made = CliRunner().invoke(app, ["key", "create", "ops", "--scope", "admin", "--data-dir", str(fresh)])
+    assert made.exit_code == 0, made.output
+    listed = CliRunner().invoke(app, ["key", "list", "-o", "name", "--data-dir", str(fresh)])
+    assert listed.output.split() == ["ops"]
+    refused = CliRunner().invoke(app, ["key", "list", "--data-dir", str(tmp_path / "other")])
+    assert (refused.exit_code, (tmp_path / "other").exists()) == (2, False)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from controlplane.domain.base import RevisionId
+from controlplane.domain.identity import ApiKey, Scope
 from controlplane.domain.routing import Backend, RevisionRoute, RoutingTable
 from tests.integration.gateway.harness import MODEL, chat, gateway, revision, table
 from tests.integration.gateway.upstream import status, upstream
@@ -79,6 +82,67 @@ async def test_a_valid_key_is_noted_by_name_and_never_reaches_the_engine(tmp_pat
     assert not {"authorization", "cookie"} & {name.lower() for name in engine.seen[0].headers}
     assert "s3cret" not in record.model_dump_json()
     assert engine.seen[0].headers["Accept-Encoding"] == "identity"
+
+
+def a_key(secret: str, **grant: Any) -> ApiKey:
+    return ApiKey(name="team", sha256=hashlib.sha256(secret.encode()).hexdigest(), **grant)
+
+
+@pytest.mark.parametrize(
+    ("grant", "status", "code"),
+    [
+        ({}, 200, None),
+        ({"scopes": (Scope.ADMIN,)}, 200, None),
+        ({"scopes": (Scope.READ, Scope.OPERATE)}, 403, "wrong_scope"),
+        ({"models": ("other",)}, 403, "model_not_allowed"),
+        ({"models": (MODEL,)}, 200, None),
+        ({"expires_at": datetime(2020, 1, 1, tzinfo=UTC)}, 401, "invalid_api_key"),
+        ({"expires_at": datetime(2120, 1, 1, tzinfo=UTC)}, 200, None),
+    ],
+)
+async def test_a_key_does_what_it_was_granted(
+    tmp_path: Path, grant: dict[str, Any], status: int, code: str | None
+) -> None:
+    async with gateway(tmp_path) as gw, upstream("e1") as engine:
+        routes = table(revision("rev-a", 100, engine))
+        await gw.push(routes.evolve(api_keys=(a_key("s3cret", tenant="shop", **grant),)))
+        answered, body, _ = await gw.post(chat(), Authorization="Bearer s3cret")
+        async with gw.session.get(gw.url + "/v1/models", headers={"X-Api-Key": "s3cret"}) as response:
+            shown = (await response.json()).get("data")
+        if status == 200:
+            (record,) = await gw.records()
+            assert record.tenant == "shop"
+    assert answered == status
+    assert code is None or error_of(body)["code"] == code
+    assert len(engine.seen) == (status == 200)
+    assert (shown == []) == (code == "model_not_allowed")
+
+
+@pytest.mark.parametrize("header", ["Authorization", "X-Api-Key", "Api-Key"])
+async def test_a_key_may_come_in_any_header_that_clients_use(tmp_path: Path, header: str) -> None:
+    async with gateway(tmp_path) as gw, upstream("e1") as engine:
+        await gw.route(revision("rev-a", 100, engine), keys={"team": "s3cret"})
+        value = "Bearer s3cret" if header == "Authorization" else "s3cret"
+        assert (await gw.post(chat(), **{header: value}))[0] == 200
+        assert (await gw.post(chat(), **{header: value + "x"}))[0] == 401
+    assert header not in engine.seen[0].headers
+
+
+async def test_while_a_key_is_rotated_both_secrets_work(tmp_path: Path) -> None:
+    both = a_key("new", old_sha256=hashlib.sha256(b"old").hexdigest(), old_until=datetime(2120, 1, 1, tzinfo=UTC))
+    over = both.evolve(old_until=datetime(2020, 1, 1, tzinfo=UTC))
+    async with gateway(tmp_path) as gw, upstream("e1") as engine:
+        routes = table(revision("rev-a", 100, engine))
+        await gw.push(routes.evolve(api_keys=(both,)))
+        assert [(await gw.post(chat(), Authorization=f"Bearer {s}"))[0] for s in ("new", "old", "x")] == [200, 200, 401]
+        await gw.push(routes.evolve(version=2, api_keys=(over,)))
+        assert [(await gw.post(chat(), Authorization=f"Bearer {s}"))[0] for s in ("new", "old")] == [200, 401]
+
+
+async def test_on_loopback_the_last_key_revoked_leaves_the_door_shut(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gw, upstream("e1") as engine:
+        await gw.push(table(revision("rev-a", 100, engine)).evolve(keys_required=True))
+        assert (await gw.post(chat()))[0] == 401
 
 
 async def test_hop_by_hop_headers_end_at_the_gateway(tmp_path: Path) -> None:

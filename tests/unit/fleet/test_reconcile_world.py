@@ -10,6 +10,7 @@ import pytest
 from controlplane.domain.base import EngineId, RevisionId
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.fleet import Engine, EngineState
+from controlplane.domain.identity import Grant, Scope
 from controlplane.domain.launch import engine_spec
 from controlplane.domain.owner import ReplicaOwner
 from controlplane.domain.rollout import Rollout, RolloutState
@@ -17,6 +18,7 @@ from controlplane.domain.routing import RoutingTable
 from controlplane.ports import Versioned
 from controlplane.services.fleet.routing import TableKeeper
 from controlplane.services.fleet.world import World, route, wants
+from controlplane.services.keys import create_key, note_use, revoke_key
 from tests.builders_serving import CHAT, NOW, a_rollout, a_service, a_spec, after
 from tests.fakes.store import FakeStore
 from tests.fakes.traffic_router import FakeTrafficRouter
@@ -141,11 +143,26 @@ def test_a_gateway_with_a_table_of_a_lost_store_is_outdone() -> None:
 
 def test_api_keys_reach_the_gateways() -> None:
     router, store = FakeTrafficRouter(), FakeStore()
-    store.write_setting("api_keys", '[{"name": "ops", "sha256": "ab"}]')
+    create_key(store, "ops", Grant(tenant="shop"), actor="x", now=NOW)
     keeper(router, store).push([], NOW)
     table = router.tables["gw-1"]
     assert table is not None
-    assert [key.name for key in table.api_keys] == ["ops"]
+    assert [(key.name, key.tenant, key.scopes) for key in table.api_keys] == [("ops", "shop", (Scope.INFER,))]
+
+
+def test_the_use_of_a_key_makes_no_new_table_and_its_end_does() -> None:
+    router, store = FakeTrafficRouter(), FakeStore()
+    create_key(store, "ops", Grant(), actor="x", now=NOW)
+    tables = keeper(router, store)
+    tables.push([], NOW)
+    note_use(store, "ops", after(5))
+    tables.push([], after(6))
+    revoke_key(store, "ops", actor="x", now=after(7))
+    tables.push([], after(8))
+    assert [(table.version, len(table.api_keys), table.keys_required) for table in router.applied] == [
+        (1, 1, True),
+        (2, 0, True),
+    ]
 
 
 def test_a_gateway_that_hangs_beside_one_that_answers_holds_engines_back() -> None:
