@@ -154,6 +154,7 @@ class LoadProgress(NamedTuple):
     sent: int
     in_flight: int
     records: Sequence[RequestRecord]
+    waiting_s: Sequence[float] = ()  # how long requests in flight have waited for a first token: the longest ones
 
 
 class LoadResult(NamedTuple):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from controlplane.services.replays.run_replay import ReplayRunner
+    from controlplane.services.rollouts.match_load import LoadMatcher
     from controlplane.services.studies.run_study import StudyProgress, StudyRunner
 
 log = logging.getLogger(__name__)
@@ -93,6 +94,43 @@ def controller_pass(settings: Settings) -> Callable[[], bool]:
         return False
 
     return one
+
+
+def load_matcher_pass(settings: Settings, stop: threading.Event) -> Callable[[], bool]:
+    """Return one pass that makes up the load of a canary under judgement; the controller's process runs it beside.
+
+    The load generator is built with the first rollout: an installation without one does without its memory.
+    """
+    store = open_store(settings)
+    built: list[LoadMatcher] = []
+
+    def one() -> bool:
+        if not built and all(service.rollout is None for service, _ in store.list_services()):
+            return False
+        if not built:
+            built.append(_load_matcher(settings, store, stop))
+        return built[0].run_next()
+
+    return one
+
+
+def _load_matcher(settings: Settings, store: Store, stop: threading.Event) -> LoadMatcher:
+    from controlplane.adapters.gateway.opener import GatewayProcesses
+    from controlplane.adapters.gateway.replay_records import ReplayRecords
+    from controlplane.adapters.loadtester_locust import LocustLoadTester
+    from controlplane.services.rollouts.match_load import LoadMatcher
+
+    return LoadMatcher(
+        store=store,
+        fleet=open_fleet(settings),
+        load_tester=LocustLoadTester(),
+        gateways=GatewayProcesses(),
+        feed=SpooledRecords(settings.data_dir),
+        keep=ReplayRecords(settings.data_dir, clock=utc_now).keep,
+        clock=utc_now,
+        out_dir=settings.reports_dir,
+        should_stop=stop.is_set,
+    )
 
 
 def worker_identity(name: str) -> str:

@@ -57,6 +57,7 @@ class LoadProof(Value):
     reached_rps: float = Field(ge=0, description="Users' and replayed requests a replica finished per second, lately.")
     replayed_share: float = Field(default=0, ge=0, le=1)
     proven: bool
+    collapses: int = Field(default=0, ge=0, description="Attempts in a row at which the canary did not keep up.")
     note: str = Field(default="", description="Why no more was sent, if so.")
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from controlplane.domain.analysis import Analysis, Verdict
 from controlplane.domain.arm import Arm
-from controlplane.domain.judge import Evidence, Flights
+from controlplane.domain.judge import Evidence, Flights, describe_load
 from controlplane.domain.outcomes import ANSWERED, REFUSED, Outcome
 from controlplane.domain.routing import GatewayRecord
 from controlplane.domain.service import RolloutOptions
@@ -30,6 +30,7 @@ def guard(arms: Sequence[Arm], evidence: Evidence, options: RolloutOptions, now:
         ("5xx_burst", _burst(recent, options)),
         ("hanging", _hanging(evidence, options)),
         ("empty_answers", _empty(recent, options)),
+        ("load_collapse", _collapse(evidence, options)),
     )
     hit = next(((rail, reason) for rail, reason in rails if reason is not None), None)
     if hit is None:
@@ -66,6 +67,14 @@ def _hanging(evidence: Evidence, options: RolloutOptions) -> str | None:
     if mine.overdue < options.guard_hanging or _share(others) * 2 > _share(mine):
         return None
     return f"{mine.overdue} of {mine.in_flight} canary requests in flight hang: no first token within a limit"
+
+
+def _collapse(evidence: Evidence, options: RolloutOptions) -> str | None:
+    """Whatever stable would do at that load: it is what the canary is to carry, and it cannot."""
+    load = evidence.load
+    if load is None or load.proven or load.collapses < options.guard_collapses:
+        return None
+    return f"the canary collapses under the load it is to carry, {load.collapses} times in a row: {describe_load(load)}"
 
 
 def _share(flights: Flights) -> float:

@@ -105,7 +105,8 @@ def judge(
 ) -> Analysis:
     """Judge one step on what it has counted so far; `started_at` is the step's, wall-clock."""
     comparisons = compare(evidence, slos, options)
-    verdict, reason = _verdict(comparisons, evidence, step, elapsed_s=(now - started_at).total_seconds())
+    elapsed_s = (now - started_at).total_seconds()
+    verdict, reason = _verdict(comparisons, evidence, step, elapsed_s, waits_for_load=options.match_load)
     return Analysis(
         verdict=verdict,
         reason=f"{reason} [{_against(evidence.control)}]",
@@ -225,7 +226,7 @@ def _bounds(ratio: _Ratio, alphas: _Alphas, miss_run: float) -> tuple[float, flo
 
 
 def _verdict(
-    comparisons: Sequence[Comparison], evidence: Evidence, step: StepSpec, *, elapsed_s: float
+    comparisons: Sequence[Comparison], evidence: Evidence, step: StepSpec, elapsed_s: float, *, waits_for_load: bool
 ) -> tuple[Verdict, str]:
     worse = [c for c in comparisons if c.low > c.margin]
     if worse:
@@ -234,8 +235,8 @@ def _verdict(
     if problem is not None:
         return Verdict.ERROR, problem
     waits = _too_early(evidence, step, elapsed_s) or _undecided(comparisons)
-    if waits is None and evidence.load is not None and not evidence.load.proven:
-        waits = f"load not proven: {describe_load(evidence.load)}"
+    if waits is None and waits_for_load and elapsed_s < step.max_s:
+        waits = _unproven(evidence)
     if waits is not None:
         return Verdict.INCONCLUSIVE, waits
     return Verdict.PASS, f"certainly within the margins after {_samples(evidence)}: {_describe(comparisons[0])}"
@@ -259,6 +260,13 @@ def _undecided(comparisons: Sequence[Comparison]) -> str | None:
         if all(c.high > c.margin for c in alike):
             return f"not certain yet: {_describe(min(alike, key=lambda c: c.high))}"
     return None
+
+
+def _unproven(evidence: Evidence) -> str | None:
+    """While requests are still sent to reach the load the step waits for it; `rollout_policy` acts on the end of it."""
+    if evidence.load is None or evidence.load.proven:
+        return None
+    return f"load not proven: {describe_load(evidence.load)}"
 
 
 def describe_load(load: LoadProof) -> str:

@@ -14,6 +14,7 @@ from controlplane.domain.analysis import Analysis, Counts, Verdict
 from controlplane.domain.base import Value
 from controlplane.domain.errors import Conflict
 from controlplane.domain.event import Event
+from controlplane.domain.judge import describe_load
 from controlplane.domain.rollout import ROLLOUT_FINAL, TRANSITIONS, Rollout, RolloutState, StepRecord
 from controlplane.domain.service import CeilingPolicy, StepSpec
 
@@ -158,6 +159,9 @@ def _begin_step(rollout: Rollout, now: datetime) -> Rollout:
 def _next_step(rollout: Rollout, facts: Facts, now: datetime, reason: str) -> Rollout:
     if rollout.step_index + 1 == len(rollout.options.steps):
         return move(rollout, RolloutState.PROMOTING, reason=reason, now=now)
+    unproven = _unproven_before_all(rollout)
+    if unproven is not None:
+        return move(_reopened(rollout), RolloutState.PAUSED, reason=unproven, now=now)
     ahead = rollout.evolve(step_index=rollout.step_index + 1, reason=reason, updated_at=now)
     return _begin_step(ahead, now) if facts.canary_ready >= ahead.replicas_needed else ahead
 
@@ -173,8 +177,34 @@ def _within_ceiling(rollout: Rollout, facts: Facts, now: datetime) -> Rollout:
             return _abort(_finished(rollout, now), f"{reason} abort", now)
         case CeilingPolicy.PAUSE:
             return move(rollout, RolloutState.PAUSED, reason=f"{reason} pause", now=now)
+        case CeilingPolicy.PROCEED if _samples(begun) < step.min_samples:
+            few = f"{_samples(begun)} of {step.min_samples} requests are too few to proceed on"
+            return move(rollout, RolloutState.PAUSED, reason=f"{reason} proceed, but {few}: paused", now=now)
         case CeilingPolicy.PROCEED:
             return _next_step(_finished(rollout, now), facts, now, f"{reason} proceed")
+
+
+def _samples(step: StepRecord) -> int:
+    """Canary requests the step was judged on, users' and replayed."""
+    if step.analysis is None:
+        return 0
+    return step.analysis.canary.requests + (step.analysis.replayed.requests if step.analysis.replayed else 0)
+
+
+def _unproven_before_all(rollout: Rollout) -> str | None:
+    """Say why the canary may not get all the traffic yet: nobody has seen it carry the load it would have then."""
+    following = rollout.options.steps[rollout.step_index + 1]
+    analysis = rollout.steps[-1].analysis
+    if following.weight_percent < 100 or rollout.options.on_unproven_load is CeilingPolicy.PROCEED:
+        return None
+    if analysis is None or analysis.load is None or analysis.load.proven:
+        return None
+    return f"paused before 100 %: load not proven, {describe_load(analysis.load)}"
+
+
+def _reopened(rollout: Rollout) -> Rollout:
+    """The step is not over: resumed, it is judged anew."""
+    return rollout.evolve(steps=(*rollout.steps[:-1], rollout.steps[-1].evolve(finished_at=None)))
 
 
 def _promoting(rollout: Rollout, facts: Facts, now: datetime) -> Rollout:

@@ -178,6 +178,12 @@ class StepSpec(Value):
     min_s: float = Field(default=10, ge=0)
     max_s: float = Field(default=600, gt=0)
     on_ceiling: CeilingPolicy = CeilingPolicy.PAUSE
+    load_rps: float | None = Field(
+        default=None,
+        ge=0,
+        description="Requests per second a canary replica is to be judged at, engine time. None: what it will carry "
+        "once promoted at the target rate; 0: no load is to be proven.",
+    )
 
 
 class RolloutOptions(Value):
@@ -206,6 +212,13 @@ class RolloutOptions(Value):
     miss_run: float = Field(
         default=2.0, ge=1, le=1000, description="Mean run of misses to reckon with before stable has shown any."
     )
+    match_load: bool = Field(
+        default=True, description="Make up a step's load by replayed requests to the canary's replicas alone."
+    )
+    load_share: float = Field(default=0.8, gt=0, le=1, description="Share of the declared load that proves it.")
+    on_unproven_load: Literal[CeilingPolicy.PAUSE, CeilingPolicy.PROCEED] = Field(
+        default=CeilingPolicy.PAUSE, description="Before 100 %, when the declared load was not reached."
+    )
     guard_crashes: int = Field(default=1, ge=1, description="Canary engine exits that abort at once.")
     guard_5xx_ratio: float = Field(default=0.2, gt=0, le=1, description="5xx share over the last seconds that aborts.")
     guard_truncated: int = Field(
@@ -216,6 +229,9 @@ class RolloutOptions(Value):
     )
     guard_empty_ratio: float = Field(
         default=0.5, gt=0, le=1, description="Share of streams without a token over the last seconds that aborts."
+    )
+    guard_collapses: int = Field(
+        default=3, ge=1, description="Attempts in a row at the declared load that the canary cannot keep up with."
     )
     guard_window_s: float = Field(default=5, gt=0)
     capacity_wait_s: float = Field(default=600, ge=0, description="Wait this long for missing GPUs, then abort.")

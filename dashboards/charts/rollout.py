@@ -56,7 +56,7 @@ def weights(rollout: Rollout, now: datetime) -> go.Figure:
 def comparisons(analysis: Analysis) -> go.Figure:
     """Canary minus stable with its interval, in percentage points; the margin it must stay under."""
     figure = go.Figure()
-    labels = [_NAMES.get(c.name, c.name) for c in analysis.comparisons]
+    labels = [_label(c) for c in analysis.comparisons]
     figure.add_scatter(
         x=[100 * c.difference for c in analysis.comparisons],
         y=labels,
@@ -86,6 +86,11 @@ def comparisons(analysis: Analysis) -> go.Figure:
     theme.styled(figure, x="canary − stable, percentage points", y="", height=120 + 56 * len(labels))
     figure.update_yaxes(range=[len(labels) - 0.4, -0.6])
     return figure
+
+
+def _label(comparison: Comparison) -> str:
+    said = _NAMES.get(comparison.name, comparison.name)
+    return f"replayed: {said}" if comparison.replayed else said
 
 
 def comparison_colour(comparison: Comparison) -> str:

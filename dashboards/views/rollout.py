@@ -9,6 +9,7 @@ from html import escape
 import streamlit as st
 
 from controlplane.domain.analysis import Analysis, Counts
+from controlplane.domain.judge import describe_load
 from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout, RolloutState, StepRecord
 from dashboards import components, markup, theme, words
 from dashboards.charts import rollout as charts_rollout
@@ -172,6 +173,9 @@ def _evidence(rollout: Rollout) -> None:
         f'<div>{badge} {guard} <span style="margin-left:8px">{escape(analysis.reason)}</span> '
         f'<span class="ft-sub">{at} UTC</span></div>'
     )
+    if analysis.load is not None:
+        said = "proven" if analysis.load.proven else "not proven"
+        st.html(f'<div class="ft-sub">Load {said}: {escape(describe_load(analysis.load))}</div>')
     left, right = st.columns((6, 5))
     with left:
         _counts(analysis)
@@ -184,6 +188,8 @@ def _evidence(rollout: Rollout) -> None:
 
 def _counts(analysis: Analysis) -> None:
     parts = [("canary", theme.CANARY, analysis.canary)]
+    if analysis.replayed is not None:
+        parts.append(("replayed to the canary", theme.CANARY, analysis.replayed))
     if analysis.stable is not None:
         parts.append(("stable", theme.STABLE, analysis.stable))
     columns = [

@@ -38,6 +38,7 @@ class Progress(NamedTuple):
     sent: int
     in_flight: int
     records: Sequence[RequestRecord]
+    waiting_s: Sequence[float] = ()  # how long requests in flight have waited for a first token: the longest ones
 
 
 Watch = Callable[[Progress], str | None]
@@ -207,7 +208,8 @@ class _Follower:
         if not latest:
             return None
         elapsed_s = max(0.0, *(each["elapsed_s"] for each in latest))
-        return Progress(elapsed_s, _total(latest, "sent"), _total(latest, "in_flight"), self._seen)
+        waiting = [each for status in latest for each in status["waiting_s"]]
+        return Progress(elapsed_s, _total(latest, "sent"), _total(latest, "in_flight"), self._seen, waiting)
 
     def _counts(self, record: RequestRecord) -> bool:
         return record.scheduled_s >= self._warmup_s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from controlplane.worker import repeat
 
 CONTROLLER_EVERY_S = 0.5
 WORKER_EVERY_S = 1.0
+MATCHER_EVERY_S = 1.0
 
 app = typer.Typer(hidden=True, help="Entry points of the supervised processes.")
 DataDir = Annotated[Path, typer.Option(help="Where the installation lives.")]
@@ -37,9 +39,15 @@ def api(data_dir: DataDir) -> None:
 @app.command()
 @plain_errors
 def controller(data_dir: DataDir) -> None:
-    """Reconcile fleets, rollouts and schedules, a pass every half second."""
+    """Reconcile fleets, rollouts and schedules, a pass every half second; beside it make up the load of a canary."""
     _log()
-    repeat(wiring.controller_pass(installation.load(data_dir)), every_s=CONTROLLER_EVERY_S, stop=stop_event())
+    settings, stop = installation.load(data_dir), stop_event()
+    # A daemon: were it stuck in a load test, the process could end nevertheless, and the generator ends with it.
+    matching = {"every_s": MATCHER_EVERY_S, "stop": stop}
+    threading.Thread(
+        target=repeat, args=[wiring.load_matcher_pass(settings, stop)], kwargs=matching, name="load", daemon=True
+    ).start()
+    repeat(wiring.controller_pass(settings), every_s=CONTROLLER_EVERY_S, stop=stop)
 
 
 @app.command()

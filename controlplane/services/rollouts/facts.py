@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from controlplane.domain.analysis import Analysis
+from controlplane.domain.analysis import Analysis, LoadProof
 from controlplane.domain.arm import NO_REQUESTS, Arm
 from controlplane.domain.base import ServiceName
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.guards import guard
 from controlplane.domain.judge import Control, Evidence, add, could_not_measure, judge
+from controlplane.domain.load_match import Attempts, proof, wanted_rps, window_s
 from controlplane.domain.revision import Revision
 from controlplane.domain.rollout import Rollout, StepRecord
 from controlplane.domain.rollout_policy import Facts
@@ -19,6 +20,7 @@ from controlplane.domain.slo import SloSet
 from controlplane.ports import Position, RecordFeed, Store
 from controlplane.services.fleet.engines import Trouble
 from controlplane.services.fleet.world import World, exits
+from controlplane.services.rollouts.match_load import read_attempts
 
 
 class FactFinder:
@@ -56,7 +58,8 @@ class FactFinder:
         except Unavailable as error:
             return could_not_measure(f"live records cannot be read: {error}", now, step.analysis)
         slos, options = world.service.spec.slos, rollout.options
-        evidence = _evidence(world, rollout, step, seen, now)
+        attempts = read_attempts(self._store, rollout.rollout_id)
+        evidence = _evidence(world, rollout, step, seen, attempts, now)
         hit = guard((seen.canary, seen.replayed), evidence, options, now)
         if hit is not None:
             return hit
@@ -105,11 +108,14 @@ class _Watched:
         return self.stable if record.revision == stable and not record.replayed else None
 
 
-def _evidence(world: World, rollout: Rollout, step: StepRecord, seen: _Watched, now: datetime) -> Evidence:
+def _evidence(
+    world: World, rollout: Rollout, step: StepRecord, seen: _Watched, attempts: Attempts, now: datetime
+) -> Evidence:
     replayed = seen.replayed.counts()
     common = {
         "canary": seen.canary.counts(),
         "replayed": replayed if replayed != NO_REQUESTS else None,
+        "load": _load(world, rollout, step, seen, attempts, now),
     }
     if step.weight_percent < 100:
         stable = seen.stable.counts()
@@ -118,6 +124,25 @@ def _evidence(world: World, rollout: Rollout, step: StepRecord, seen: _Watched, 
     if pooled.requests == 0:
         return Evidence(**common, stable=None, control=Control.LIMITS)
     return Evidence(**common, stable=pooled, control=Control.EARLIER_STEPS)
+
+
+def _load(
+    world: World, rollout: Rollout, step: StepRecord, seen: _Watched, attempts: Attempts, now: datetime
+) -> LoadProof | None:
+    wanted = wanted_rps(rollout.options.steps[step.index], world.service.spec.slos, rollout.canary_replicas)
+    if wanted is None or step.weight_percent == 100:
+        return None
+    wall_s = window_s(seen.time_lapse)
+    return proof(
+        wanted,
+        users=seen.canary.lately(now, wall_s),
+        replayed=seen.replayed.lately(now, wall_s),
+        wall_s=wall_s,
+        time_lapse=seen.time_lapse,
+        replicas=len(world.ready(rollout.canary)),
+        options=rollout.options,
+        attempts=attempts,
+    )
 
 
 def _held_to(world: World, step: StepRecord) -> int | None:

@@ -275,7 +275,10 @@ class Dispatcher:
         self._finished.clear()
 
     def _write_status(self, now_ns: int) -> None:
-        self._recorder.status(now_ns=now_ns, sent=self._next, finished=self._done, in_flight=len(self._busy))
+        waiting = [now_ns - each.scheduled_ns for each in self._busy.values() if not each.meter.events]
+        self._recorder.status(
+            now_ns=now_ns, sent=self._next, finished=self._done, in_flight=len(self._busy), waiting_ns=waiting
+        )
 
     def _wind_up(self) -> dict[str, object]:
         self._hand_over()

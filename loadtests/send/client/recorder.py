@@ -10,6 +10,7 @@ import json
 import resource
 import time
 from array import array
+from collections.abc import Sequence
 from pathlib import Path
 
 from controlplane.host.files import write_whole
@@ -19,6 +20,8 @@ _LINE = (
     '{"index":%d,"scheduled_s":%.6f,"lag_ms":%.3f,"prompt_tokens":%d,"output_tokens":%d,"wanted_tokens":%d,'
     '"ttft_ms":%s,"tpot_ms":%s,"e2e_ms":%s,"max_itl_ms":%s,"status":%d,"error":%s,"cancelled":%s,"blur_ms":%.3f}\n'
 )
+
+MOST_WAITING = 100
 
 
 class Recorder:
@@ -67,13 +70,14 @@ class Recorder:
             array("I", (exchange.index, len(meter.gaps_us))).tofile(self._gaps)
             meter.gaps_us.tofile(self._gaps)
 
-    def status(self, *, now_ns: int, sent: int, finished: int, in_flight: int) -> None:
+    def status(self, *, now_ns: int, sent: int, finished: int, in_flight: int, waiting_ns: Sequence[int]) -> None:
         """Write how far the run is, and let readers see everything so far."""
         line = {
             "elapsed_s": (now_ns - self._start_ns) * self._lapse / 1e9,
             "sent": sent,
             "finished": finished,
             "in_flight": in_flight,
+            "waiting_s": [round(each * self._lapse / 1e9, 3) for each in sorted(waiting_ns)[-MOST_WAITING:]],
             "cpu_percent": self.cpu_percent(now_ns),
             "max_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         }

@@ -62,6 +62,8 @@ SERVICE: dict[str, Any] = {
         ],
         "miss_ratio_margin": 0.5,
         "error_ratio_margin": 0.5,
+        "match_load": False,
+        "on_unproven_load": "proceed",
     },
     "initial_replicas": 1,
 }

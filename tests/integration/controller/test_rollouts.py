@@ -173,6 +173,39 @@ def test_without_traffic_the_ceiling_s_declared_policy_decides() -> None:
     assert "declared policy abort" in site.rollout.reason
 
 
+def test_without_traffic_a_step_that_would_proceed_waits_for_a_person() -> None:
+    site = Site()
+    steps = tuple(
+        StepSpec(weight_percent=weight, min_s=0, max_s=10, on_ceiling=CeilingPolicy.PROCEED) for weight in (5, 20, 100)
+    )
+    site.serving(rollout=RolloutOptions(steps=steps))
+    rollout = site.roll_out()
+    site.passes_until(RolloutState.PAUSED)
+    assert "0 of 50 requests are too few to proceed on" in site.rollout.reason
+    assert site.weights[rollout.canary] == 5
+
+
+def test_a_load_nobody_has_seen_the_canary_carry_pauses_before_all_of_the_traffic() -> None:
+    site = Site()
+    step = StepSpec(weight_percent=20, min_s=0, max_s=30, load_rps=1000)
+    options = RolloutOptions(steps=(step, StepSpec(weight_percent=100, min_s=0)))
+    site.serving(rollout=options)
+    rollout = site.roll_out()
+    site.passes_until(RolloutState.PAUSED, requests=BUSY)
+    assert "load not proven" in site.rollout.reason
+    assert "of 1000.00 requests/s a replica" in site.rollout.reason
+    assert site.weights[rollout.canary] == 20
+
+
+def test_declared_so_an_unproven_load_does_not_hold_a_rollout() -> None:
+    site = Site()
+    step = StepSpec(weight_percent=20, min_s=0, max_s=30, load_rps=1000)
+    steps = (step, StepSpec(weight_percent=100, min_s=0))
+    site.serving(rollout=RolloutOptions(steps=steps, match_load=False, on_unproven_load=CeilingPolicy.PROCEED))
+    site.roll_out()
+    site.passes_until(RolloutState.PROMOTED, requests=BUSY)
+
+
 def test_a_paused_rollout_keeps_its_weight_until_it_is_resumed() -> None:
     site = Site()
     site.serving()

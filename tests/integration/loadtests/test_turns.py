@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from controlplane.domain.workload import Lengths, SyntheticWorkload
@@ -25,9 +26,9 @@ class RecorderThatCounts(Recorder):
         self.turns += 1
         wait_for(fd)
 
-    def status(self, *, now_ns: int, sent: int, finished: int, in_flight: int) -> None:
+    def status(self, *, now_ns: int, sent: int, finished: int, in_flight: int, waiting_ns: Sequence[int]) -> None:
         self.turns_at_status.append(self.turns)
-        super().status(now_ns=now_ns, sent=sent, finished=finished, in_flight=in_flight)
+        super().status(now_ns=now_ns, sent=sent, finished=finished, in_flight=in_flight, waiting_ns=waiting_ns)
 
 
 def test_no_sweep_passes_without_a_turn_for_others_while_many_streams_are_open(tmp_path: Path) -> None:

@@ -1,0 +1,315 @@
+"""An installation in virtual time whose engines are twins: what a canary does to users on any machine."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from controlplane.domain.base import EngineId, RevisionId
+from controlplane.domain.engine import EngineConfig, EngineKind
+from controlplane.domain.hardware import GpuPool
+from controlplane.domain.launch import without_emulator_flags
+from controlplane.domain.outcomes import Outcome, read_outcome
+from controlplane.domain.report import RequestRecord
+from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout
+from controlplane.domain.routing import GatewayRecord
+from controlplane.domain.service import EmulatorOptions, EngineOptions, ModelSpec, RolloutOptions, ServiceSpec
+from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
+from controlplane.domain.workload import TraceWorkload
+from controlplane.ports import LoadProgress, LoadRequest, LoadResult, Watch
+from controlplane.services.controller.reconcile import Controller
+from controlplane.services.fleet.serving import register_service
+from controlplane.services.rollouts.manage import start_rollout
+from controlplane.services.rollouts.match_load import LoadMatcher
+from loadtests.send.schedule import Schedule, build_schedule
+from tests.builders_reports import a_load_report
+from tests.builders_serving import CHAT
+from tests.fakes.fleet import FakeClock, FakeFleet
+from tests.fakes.gateways import FakeGateways
+from tests.fakes.record_source import FakeRecordSource
+from tests.fakes.store import FakeStore
+from tests.fakes.traffic_router import FakeTrafficRouter
+from tests.integration.controller.site import create_a_study
+from tuner.twin.engine import TwinEngine
+from tuner.twin.setup import resolve
+from tuner.twin.shapes import load_shape
+
+TICK_S = 0.25
+BF16 = EngineConfig(flags={"tensor-parallel-size": 2, "max-model-len": 8192})
+LONGEST_S = 7200.0
+
+SPEC = ServiceSpec(
+    name="chat",
+    model=ModelSpec(name="llama-70b", path="llama-70b"),
+    engine=EngineOptions(
+        kind=EngineKind.EMULATOR, flags=dict(BF16.flags), emulator=EmulatorOptions(startup_s=0, time_lapse=1)
+    ),
+    gpus=GpuPool(type="H200", count=8, price_usd_per_gpu_hour=3.5),
+    workload=TraceWorkload(trace="azure-llm-2023/conv", seed=7),
+    slos=SloSet(
+        latency=(
+            LatencySlo(metric=LatencyMetric.TTFT, percentile=95, limit_ms=2500),
+            LatencySlo(metric=LatencyMetric.TPOT, percentile=95, limit_ms=80),
+        ),
+        max_error_ratio=0.01,
+        target_qps=6,
+    ),
+    initial_replicas=2,
+)
+
+
+@dataclass
+class _Request:
+    at_s: float
+    engine_id: EngineId
+    wanted: int
+    prompt: int
+    index: int = 0
+    revision: RevisionId | None = None  # None: replayed
+    first_s: float | None = None
+    tokens: int = 0
+
+
+@dataclass
+class LivingSite:
+    """`users_rps` requests a second of the service's trace come through the gateway, in virtual time."""
+
+    users_rps: float
+    options: RolloutOptions = field(default_factory=RolloutOptions)
+    seed: int = 1
+    spec: ServiceSpec = SPEC
+
+    def __post_init__(self) -> None:
+        self.clock, self.store, self.router = FakeClock(), FakeStore(), FakeTrafficRouter()
+        self.records = FakeRecordSource()
+        self.fleet = FakeFleet(gpus=self.spec.gpus.count, clock=self.clock)
+        self.controller = Controller(
+            store=self.store,
+            fleet=self.fleet,
+            router=self.router,
+            records=self.records,
+            clock=self.clock,
+            create_study=create_a_study,
+        )
+        self.tester = _TwinGenerator(self)
+        self.matcher = LoadMatcher(
+            store=self.store,
+            fleet=self.fleet,
+            load_tester=self.tester,
+            gateways=FakeGateways(),
+            feed=self.records,
+            keep=lambda _, records: self.records.add(*records),
+            clock=self.clock,
+            out_dir=Path("/nowhere"),
+            should_stop=lambda: self.over,
+        )
+        self.started = self.clock()
+        self._chance = random.Random(self.seed)
+        self._twins: dict[EngineId, TwinEngine] = {}
+        self._flying: dict[int, _Request] = {}
+        self._sent = self._ticks = 0
+        schedule = build_schedule(self.spec.workload, rate_rps=self.users_rps, duration_s=LONGEST_S, seed=self.seed)
+        self._users = _arrivals(schedule)
+        self._next = next(self._users)
+        self._origin = self.started
+        self.answered: list[RequestRecord] = []  # replayed ones of the present run
+        register_service(self.store, self.spec.evolve(rollout=self.options), actor="cli", now=self.clock())
+
+    def roll_out(self, config: EngineConfig, *, replicas: int = 2, within_s: float = 3000) -> Rollout:
+        """Let users come for a while, roll out, and return the rollout once it is over or paused."""
+        self.go_on(20)
+        start_rollout(self.store, service=CHAT, config=config, replicas=replicas, actor="cli", now=self.clock())
+        until = self.now_s + within_s
+        while not self.over and self.now_s < until:
+            if not self.matcher.run_next():
+                self.tick()
+        return self.rollout
+
+    def go_on(self, seconds: float) -> None:
+        until = self.now_s + seconds
+        while self.now_s < until:
+            self.tick()
+
+    @property
+    def now_s(self) -> float:
+        return (self.clock() - self.started).total_seconds()
+
+    @property
+    def rollout(self) -> Rollout:
+        return self.store.list_rollouts(CHAT)[0].value
+
+    @property
+    def over(self) -> bool:
+        """Say whether the rollout ended, or waits for a person."""
+        found = self.store.list_rollouts(CHAT)
+        return bool(found) and (found[0].value.state in ROLLOUT_FINAL or found[0].value.state == "paused")
+
+    def users_hurt(self, revision: RevisionId) -> int:
+        """Return users' requests to a revision that missed a limit, those still in flight beyond one included."""
+        slos = self.spec.slos.latency
+        done = [r for r in self.records.records if r.revision == revision and not r.replayed]
+        hurt = sum(read_outcome(record, slos).outcome in (Outcome.MISSED, Outcome.FAILED) for record in done)
+        waiting = [f for f in self._flying.values() if f.revision == revision and f.first_s is None]
+        return hurt + sum(self.now_s - request.at_s > 2.5 for request in waiting)
+
+    def users_of(self, revision: RevisionId) -> int:
+        return sum(r.revision == revision and not r.replayed for r in self.records.records)
+
+    def tick(self) -> None:
+        """A quarter of a second goes by; every second one has a pass of the controller."""
+        self.clock.go_on(TICK_S)
+        while self._next[0] <= self.now_s:
+            self._arrive(*self._next)
+            self._next = next(self._users)
+        for engine_id, twin in self._twins.items():
+            while (step := twin.next_step(self.now_s)) is not None:
+                for emission in step.emitted:
+                    self._emitted(engine_id, emission.request_id, emission.tokens, emission.finished, emission.at_s)
+        self._ticks += 1
+        if self._ticks % 2 == 0:
+            self.controller.run_pass()
+
+    def submit(self, engine_id: EngineId, request: _Request) -> int:
+        self._sent += 1
+        self._flying[self._sent] = request
+        self._twin(engine_id).submit(
+            self._sent, prompt_tokens=request.prompt, max_tokens=request.wanted, now_s=request.at_s
+        )
+        return self._sent
+
+    def cancel(self, number: int) -> None:
+        request = self._flying.pop(number, None)
+        if request is not None:
+            self._twin(request.engine_id).cancel(number, self.now_s)
+
+    def _arrive(self, at_s: float, prompt: int, wanted: int) -> None:
+        table = self.router.tables["gw-1"]
+        routes = [r for r in table.services[0].revisions if r.backends] if table and table.services else []
+        if not routes:
+            return
+        route = self._chance.choices(routes, weights=[each.weight_percent for each in routes])[0]
+        counts = {b.engine_id: 0 for b in route.backends}
+        for flying in self._flying.values():
+            if flying.engine_id in counts:
+                counts[flying.engine_id] += 1
+        chosen = EngineId(min(counts, key=lambda name: counts[name]))
+        self.submit(chosen, _Request(at_s, chosen, wanted, prompt, revision=route.revision))
+
+    def _twin(self, engine_id: EngineId) -> TwinEngine:
+        if engine_id not in self._twins:
+            engine = self.fleet.observe(engine_id)
+            config = without_emulator_flags(engine.spec.config)
+            shape = load_shape(engine.spec.model)
+            self._twins[engine_id] = TwinEngine(resolve(shape, self.spec.gpus.type, config))
+        return self._twins[engine_id]
+
+    def _emitted(self, engine_id: EngineId, number: int, tokens: int, finished: bool, at_s: float) -> None:
+        request = self._flying.get(number)
+        if request is None:
+            return
+        request.first_s = request.first_s or at_s
+        request.tokens += tokens
+        if not finished:
+            return
+        del self._flying[number]
+        if request.revision is None:
+            self.answered.append(_as_record(request, at_s, self._run_began_s))
+        else:
+            self.records.add(self._as_gateway_record(number, engine_id, request, at_s))
+
+    def waits_s(self) -> list[float]:
+        """Return how long replayed requests have waited for a first token."""
+        waiting = [each for each in self._flying.values() if each.revision is None and each.first_s is None]
+        return sorted(self.now_s - each.at_s for each in waiting)
+
+    def run_begins(self) -> None:
+        self.answered, self._run_began_s = [], self.now_s
+
+    def _as_gateway_record(self, number: int, engine_id: EngineId, request: _Request, at_s: float) -> GatewayRecord:
+        ttft_ms, tpot_ms, e2e_ms = _latencies(request, at_s)
+        return GatewayRecord(
+            id=f"r{number}",
+            at=self.started + timedelta(seconds=request.at_s),
+            gateway="gw-1",
+            service=self.spec.name,
+            model=self.spec.model.name,
+            revision=request.revision,
+            engine_id=engine_id,
+            path="/v1/chat/completions",
+            stream=True,
+            status=200,
+            prompt_tokens=request.prompt,
+            output_tokens=request.tokens,
+            ttft_ms=ttft_ms,
+            tpot_ms=tpot_ms,
+            e2e_ms=e2e_ms,
+        )
+
+
+class _TwinGenerator:
+    """Implements `ports.LoadTester` on the site's twins: time goes by in the whole site while it sends."""
+
+    def __init__(self, site: LivingSite) -> None:
+        self._site = site
+        self.runs: list[LoadRequest] = []
+        self.stopped: list[str] = []
+
+    def run(self, request: LoadRequest, *, out_dir: Path, watch: Watch | None = None) -> LoadResult:
+        self.runs.append(request)
+        site = self._site
+        engine_id = next(e.spec.engine_id for e in site.fleet.list() if e.url == request.url)
+        schedule = build_schedule(
+            request.workload, rate_rps=request.rate_rps, duration_s=request.duration_s, seed=request.seed
+        )
+        began_s = site.now_s
+        numbers: list[int] = []
+        site.run_begins()
+        for index, (at_s, prompt, wanted) in enumerate(_arrivals(schedule)):
+            while began_s + at_s > site.now_s:
+                site.tick()
+                reason = watch(self._progress(began_s, len(numbers))) if watch else None
+                if reason is not None:
+                    self.stopped.append(reason)
+                    for number in numbers:
+                        site.cancel(number)
+                    return LoadResult(a_load_report(), out_dir / "records.jsonl")
+            numbers.append(site.submit(engine_id, _Request(began_s + at_s, engine_id, wanted, prompt, index)))
+        return LoadResult(a_load_report(), out_dir / "records.jsonl")
+
+    def _progress(self, began_s: float, sent: int) -> LoadProgress:
+        site = self._site
+        return LoadProgress(site.now_s - began_s, sent, sent - len(site.answered), site.answered, site.waits_s())
+
+
+def _arrivals(schedule: Schedule) -> Iterator[tuple[float, int, int]]:
+    for index in range(len(schedule)):
+        yield (
+            float(schedule.scheduled_s[index]),
+            int(schedule.prompt_tokens[index]),
+            int(schedule.output_tokens[index]),
+        )
+
+
+def _latencies(request: _Request, at_s: float) -> tuple[float, float | None, float]:
+    first_s = request.first_s if request.first_s is not None else at_s
+    tpot_ms = 1e3 * (at_s - first_s) / (request.tokens - 1) if request.tokens > 1 else None
+    return 1e3 * (first_s - request.at_s), tpot_ms, 1e3 * (at_s - request.at_s)
+
+
+def _as_record(request: _Request, at_s: float, began_s: float) -> RequestRecord:
+    ttft_ms, tpot_ms, e2e_ms = _latencies(request, at_s)
+    return RequestRecord(
+        index=request.index,
+        scheduled_s=request.at_s - began_s,
+        lag_ms=0,
+        prompt_tokens=request.prompt,
+        output_tokens=request.tokens,
+        wanted_tokens=request.wanted,
+        ttft_ms=ttft_ms,
+        tpot_ms=tpot_ms,
+        e2e_ms=e2e_ms,
+        status=200,
+    )

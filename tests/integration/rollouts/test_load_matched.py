@@ -1,0 +1,47 @@
+"""A canary is judged at the load it will carry: on twins, in virtual time, with a real trace."""
+
+from __future__ import annotations
+
+from controlplane.domain.rollout import RolloutState
+from controlplane.domain.service import RolloutOptions, StepSpec
+from tests.integration.rollouts.living_site import BF16, LivingSite
+
+TOO_FEW_SEQUENCES = BF16.with_flags({"max-num-seqs": 12})  # collapses at 3 requests/s; serves 0.3 and 1.2 well
+AS_GOOD = BF16.with_flags({"max-num-seqs": 200})
+QUICK = RolloutOptions(miss_ratio_margin=0.1, error_ratio_margin=0.05)
+
+
+def test_a_canary_that_collapses_at_its_later_load_is_aborted_before_users_notice() -> None:
+    site = LivingSite(users_rps=6, seed=4)
+    rollout = site.roll_out(TOO_FEW_SEQUENCES, within_s=600)
+    assert rollout.state is RolloutState.ABORTED
+    assert rollout.steps[-1].weight_percent in (5, 20)
+    assert "load it is to carry" in rollout.reason
+    assert site.users_of(rollout.canary) > 10
+    assert site.users_hurt(rollout.canary) <= 5
+
+
+def test_where_nothing_may_be_sent_the_load_not_proven_holds_the_rollout_before_all_of_the_traffic() -> None:
+    """5 and 20 % of the traffic find nothing wrong with it: at 100 % it missed 107 of 161 requests in a row."""
+    steps = (StepSpec(weight_percent=20), StepSpec(weight_percent=100))
+    wide = RolloutOptions(steps=steps, miss_ratio_margin=0.2, error_ratio_margin=0.1, match_load=False)
+    site = LivingSite(users_rps=6, options=wide)
+    rollout = site.roll_out(TOO_FEW_SEQUENCES, within_s=600)
+    assert rollout.state is RolloutState.PAUSED
+    assert "before 100 %: load not proven, 1." in rollout.reason
+
+
+def test_a_good_canary_proves_its_load_and_is_promoted() -> None:
+    site = LivingSite(users_rps=6, options=QUICK)
+    rollout = site.roll_out(AS_GOOD)
+    assert rollout.state is RolloutState.PROMOTED
+    for step in rollout.steps[:2]:
+        assert step.analysis is not None
+        assert step.analysis.load is not None
+        assert step.analysis.load.proven
+        assert step.analysis.replayed is not None
+        assert f"{step.analysis.replayed.requests} replayed" in step.analysis.reason
+    # What we sent went to no other replica, and is no user's request.
+    sent = [record for record in site.records.records if record.replayed]
+    assert {record.revision for record in sent} == {rollout.canary}
+    assert all(record.key is None and record.session is None for record in sent)

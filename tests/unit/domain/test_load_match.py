@@ -1,0 +1,115 @@
+"""How much is to be sent to a canary, and when it must end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from controlplane.domain.base import RevisionId, RolloutId
+from controlplane.domain.load_match import (
+    Attempts,
+    Finished,
+    collapses,
+    matched_step,
+    proof,
+    rate_rps,
+    suffers,
+    wanted_rps,
+)
+from controlplane.domain.outcomes import Outcome, read_outcome
+from controlplane.domain.replayed import Origin, finished, given_up
+from controlplane.domain.report import RequestRecord
+from controlplane.domain.rollout import RolloutState, StepRecord
+from controlplane.domain.service import RolloutOptions, StepSpec
+from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
+from tests.builders_serving import CHAT, NOW, a_rollout
+from tests.unit.domain.test_outcomes import record
+
+SLOS = SloSet(latency=(LatencySlo(metric=LatencyMetric.TTFT, percentile=95, limit_ms=500),), target_qps=6)
+OPTIONS = RolloutOptions()
+ORIGIN = Origin(RolloutId("chat-r1"), CHAT, "m", RevisionId("rev"), "e", began=NOW, time_lapse=4)
+
+
+def done(*outcomes: Outcome) -> Finished:
+    return [(record(), outcome) for outcome in outcomes]
+
+
+def test_a_replica_is_judged_at_what_it_will_carry_unless_the_step_says_otherwise() -> None:
+    assert wanted_rps(StepSpec(weight_percent=5), SLOS, 2) == 3
+    assert wanted_rps(StepSpec(weight_percent=5, load_rps=1.5), SLOS, 2) == 1.5
+    assert wanted_rps(StepSpec(weight_percent=5, load_rps=0), SLOS, 2) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "matched"),
+    [
+        ({}, True),
+        ({"state": RolloutState.PAUSED}, False),
+        ({"stable": None}, False),
+        ({"step_index": 1}, False),  # its replicas are being started
+        ({"options": OPTIONS.evolve(match_load=False)}, False),
+    ],
+)
+def test_only_a_step_under_judgement_is_loaded(changes: dict[str, Any], matched: bool) -> None:
+    step = StepRecord(index=0, weight_percent=5, started_at=NOW)
+    rollout = a_rollout(**({"state": RolloutState.PROGRESSING, "steps": (step,)} | changes))
+    assert (matched_step(rollout) == step) is matched
+
+
+def test_nothing_is_sent_where_no_stable_serves_beside() -> None:
+    step = StepRecord(index=2, weight_percent=100, started_at=NOW)
+    assert matched_step(a_rollout(state=RolloutState.PROGRESSING, steps=(step,), step_index=2)) is None
+
+
+def test_the_load_reached_is_that_of_users_and_ours_per_replica_in_engine_time() -> None:
+    users, ours = done(*[Outcome.SERVED] * 40), done(*[Outcome.SERVED] * 200, *[Outcome.REFUSED_BY_ENGINE] * 50)
+    found = proof(
+        3, users=users, replayed=ours, wall_s=10, time_lapse=4, replicas=2, options=OPTIONS, attempts=Attempts()
+    )
+    assert (found.reached_rps, found.proven) == (3.0, True)
+    assert found.replayed_share == pytest.approx(200 / 240)
+    assert rate_rps(users, 10, 4) == 1.0
+
+
+def test_users_suffer_when_several_miss_and_more_than_is_allowed_of_them() -> None:
+    served = [Outcome.SERVED]
+    assert suffers("canary", done(Outcome.MISSED), SLOS, OPTIONS) is None
+    assert suffers("canary", done(Outcome.MISSED, Outcome.LEFT_LATE, *served), SLOS, OPTIONS) is not None
+    assert suffers("canary", done(*[Outcome.MISSED] * 10, *served * 90), SLOS, OPTIONS) is None
+    assert suffers("canary", done(*[Outcome.MISSED] * 20, *served * 80), SLOS, OPTIONS) is not None
+
+
+def test_a_queue_that_grows_is_a_collapse_and_a_few_late_ones_among_many_are_not() -> None:
+    assert collapses([0.1, 0.2, 0.6, 0.7, 0.8], SLOS) is not None
+    assert collapses([0.1, 0.2, 0.6, 0.7], SLOS) is None
+    assert collapses([0.1] * 20 + [0.6, 0.7, 0.8], SLOS) is None
+
+
+def test_what_we_sent_is_recorded_as_a_gateway_would_in_wall_clock_time() -> None:
+    sent = RequestRecord(
+        index=3, scheduled_s=8, lag_ms=0, prompt_tokens=100, output_tokens=11, wanted_tokens=11, ttft_ms=400, e2e_ms=800
+    )
+    found = finished(sent, ORIGIN)
+    assert ((found.at - NOW).total_seconds(), found.ttft_ms, found.replayed, found.key) == (2, 100, True, None)
+    assert read_outcome(found, SLOS.latency, time_lapse=4).outcome is Outcome.SERVED
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome"),
+    [
+        ({"error": "http", "status": 400}, Outcome.REFUSED_BY_ENGINE),
+        ({"error": "http", "status": 500}, Outcome.FAILED),
+        ({"error": "connect"}, Outcome.FAILED),
+        ({"error": "truncated", "status": 200}, Outcome.FAILED),
+    ],
+)
+def test_failures_of_what_we_sent_mean_what_users_failures_mean(changes: dict[str, Any], outcome: Outcome) -> None:
+    sent = RequestRecord(index=0, scheduled_s=0, lag_ms=0, prompt_tokens=1, output_tokens=0, wanted_tokens=1)
+    assert read_outcome(finished(sent.evolve(**changes), ORIGIN), SLOS.latency).outcome is outcome
+
+
+def test_what_we_no_longer_wait_for_is_a_client_that_left_late() -> None:
+    found = given_up(0.8, 10.0, 0, ORIGIN)
+    assert (found.at - NOW).total_seconds() == pytest.approx(2.3)
+    assert read_outcome(found, SLOS.latency, time_lapse=4).outcome is Outcome.LEFT_LATE
