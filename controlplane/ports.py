@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from controlplane.domain.base import EngineId, RevisionId, RolloutId, ServiceName, StudyId, TrialId, Value
+from controlplane.domain.engine_metrics import EngineNumber, EngineNumbers, NumberAt
 from controlplane.domain.event import Event
 from controlplane.domain.fleet import Engine, EngineSpec
 from controlplane.domain.greedy_answer import GreedyAnswer
@@ -189,6 +190,18 @@ class StudyClaim(NamedTuple):
 
     worker: str
     heartbeat_at: datetime
+
+
+class MetricsSource(Protocol):
+    """What engines say of themselves, from wherever it is collected. Stale or missing is None, never zero."""
+
+    def read(self, model: str) -> EngineNumbers:
+        """Return the newest numbers of all engines of a served model name. Raises Unavailable."""
+
+    def series(
+        self, model: str, number: EngineNumber, *, since: datetime, until: datetime, step_s: float
+    ) -> Sequence[NumberAt]:
+        """Return one number at `since`, and every `step_s` (whole seconds) until `until`. Raises Unavailable."""
 
 
 class Store(Protocol):

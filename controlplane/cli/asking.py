@@ -77,15 +77,20 @@ class Ask:
 
     def show_one(self, noun: Noun, thing: Any, *, details: Sequence[Column] = ()) -> None:
         """Print one thing, with more `details` than its noun has."""
-        match self.output:
-            case Output.TABLE | Output.WIDE:
-                as_lines(thing, (*noun.details, *details))
-            case Output.JSON:
-                as_json(thing)
-            case Output.YAML:
-                as_yaml(thing)
-            case Output.NAME:
-                typer.echo(noun.name_of(thing))
+        show_one(self.output, noun, thing, details=details)
+
+
+def show_one(output: Output, noun: Noun, thing: Any, *, details: Sequence[Column] = ()) -> None:
+    """Print one thing of a noun."""
+    match output:
+        case Output.TABLE | Output.WIDE:
+            as_lines(thing, (*noun.details, *details))
+        case Output.JSON:
+            as_json(thing)
+        case Output.YAML:
+            as_yaml(thing)
+        case Output.NAME:
+            typer.echo(noun.name_of(thing))
 
 
 def asks(command: Callable[Concatenate[Ask, P], None], *, of_a_new_one: bool = False) -> Callable[..., None]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from typing import Annotated
+
 import typer
 
-from controlplane.cli.asking import Ask, Noun, asks
+from controlplane.cli.asking import Ask, Noun, Out, asks, show_one
+from controlplane.cli.errors import plain_errors
 from controlplane.cli.tables.show import Column, Output, field
 
 ENGINE = Noun(
@@ -34,3 +38,32 @@ def show(ask: Ask) -> None:
     ask.show_list(ENGINE, answer["engines"], raw=answer)
     if ask.output in (Output.TABLE, Output.WIDE):
         typer.echo(f"free GPUs: {', '.join(str(gpu) for gpu in answer['free_gpus']) or 'none'}")
+
+
+NUMBERS = Noun(
+    "/metrics",
+    columns=[Column("model", field("model"))],
+    details=[
+        Column("model", field("model")),
+        Column("P99 TTFT ms", field("ttft_p99_ms")),
+        Column("P99 TPOT ms", field("tpot_p99_ms")),
+        Column("waiting", field("waiting")),
+        Column("running", field("running")),
+        Column("KV cache %", field("kv_usage_percent")),
+    ],
+    empty="",
+)
+
+
+@app.command("metrics")
+@plain_errors
+def metrics(
+    model: Annotated[str, typer.Argument(help="The name clients use in `model`.")],
+    prometheus: Annotated[str, typer.Option(envvar="FLEETUNE_PROMETHEUS_URL", help="URL of the Prometheus.")],
+    output: Out = Output.TABLE,
+) -> None:
+    """Show what a Prometheus knows of a model's engines: a dash where it knows nothing, or nothing new."""
+    from controlplane.adapters.metrics_prometheus import PrometheusMetrics
+
+    found = PrometheusMetrics(prometheus, clock=lambda: datetime.now(UTC)).read(model)
+    show_one(output, NUMBERS, found.model_dump(mode="json"))

@@ -1,0 +1,200 @@
+"""What every MetricsSource does, on the fake and on a real Prometheus filled with an engine's metrics."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+
+import httpx
+import pytest
+
+from controlplane.adapters.metrics_prometheus import PrometheusMetrics
+from controlplane.domain.engine_metrics import EngineNumber, EngineNumbers
+from controlplane.domain.errors import Unavailable
+from controlplane.ports import MetricsSource
+from tests.fakes.metrics_source import FakeMetricsSource
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+ODD = 'team "a"\\b'
+STALE_AFTER_S = 60.0
+START_S = 60.0
+
+Numbers = Sequence[EngineNumbers]
+
+
+def numbers(seconds_ago: float, **known: float) -> EngineNumbers:
+    return EngineNumbers(model="chat", at=NOW - timedelta(seconds=seconds_ago), **known)
+
+
+SCRAPED: Numbers = [
+    *(numbers(ago, waiting=3, running=40, kv_usage_percent=75) for ago in range(90, 10, -15)),
+    numbers(5, waiting=7, running=64, kv_usage_percent=80),
+    EngineNumbers(model="gone", at=NOW - timedelta(seconds=200), waiting=9, running=9, kv_usage_percent=9),
+    numbers(5, waiting=0, running=1, kv_usage_percent=1).evolve(model="busy", ttft_p99_ms=460),
+    EngineNumbers(model=ODD, at=NOW - timedelta(seconds=5), waiting=1, running=1, kv_usage_percent=1),
+]
+
+
+def _openmetrics(scraped: Numbers) -> str:
+    """Two engines per model that share the counts, the second the fuller one; as Prometheus's own tool reads them."""
+    lines: list[str] = []
+    for name, value in (("num_requests_waiting", "waiting"), ("num_requests_running", "running")):
+        lines.append(f"# TYPE vllm:{name} gauge")
+        lines += [_line(name, each, engine, getattr(each, value) / 2) for each in scraped for engine in (0, 1)]
+    lines.append("# TYPE vllm:kv_cache_usage_perc gauge")
+    lines += [
+        _line("kv_cache_usage_perc", each, engine, (each.kv_usage_percent or 0) / 100 / (2 - engine))
+        for each in scraped
+        for engine in (0, 1)
+    ]
+    return "\n".join([*lines, *_histogram(), "# EOF\n"])
+
+
+def _histogram() -> Iterator[str]:
+    """Of 100 first tokens within the last minute 90 took up to 0.1 s, 10 up to 0.5 s: the 99th lies at 0.46 s."""
+    yield "# TYPE vllm:time_to_first_token_seconds histogram"
+    for ago, shares in ((50, (0, 0, 0)), (5, (90, 100, 100))):
+        for bound, count in zip(("0.1", "0.5", "+Inf"), shares, strict=True):
+            at = (NOW - timedelta(seconds=ago)).timestamp()
+            name = "vllm:time_to_first_token_seconds_bucket"
+            yield f'{name}{{model_name="busy",engine="0",le="{bound}"}} {count} {at}'
+
+
+def _line(name: str, each: EngineNumbers, engine: int, value: float) -> str:
+    model = each.model.replace("\\", "\\\\").replace('"', '\\"')
+    return f'vllm:{name}{{model_name="{model}",engine="{engine}"}} {value} {each.at.timestamp()}'
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a Prometheus that scraped what SCRAPED says, at those times."""
+    folder = tmp_path_factory.mktemp("prometheus")
+    (folder / "metrics").write_text(_openmetrics(SCRAPED))
+    (folder / "prometheus.yml").write_text("{}")
+    create = ["promtool", "tsdb", "create-blocks-from", "openmetrics", str(folder / "metrics"), str(folder / "data")]
+    subprocess.run(create, check=True, capture_output=True)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        at = f"127.0.0.1:{free.getsockname()[1]}"
+    command = ["prometheus", f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}"]
+    command += [f"--web.listen-address={at}", "--storage.tsdb.retention.time=100y"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _await_ready(f"http://{at}")
+        yield f"http://{at}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _await_ready(url: str) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(f"{url}/-/ready", trust_env=False).is_success:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError("Prometheus did not start")
+
+
+def _fake() -> MetricsSource:
+    fake = FakeMetricsSource(lambda: NOW, stale_after_s=STALE_AFTER_S)
+    for each in SCRAPED:
+        fake.scrape(each)
+    return fake
+
+
+@pytest.fixture(params=["fake", "prometheus"])
+def source(request: pytest.FixtureRequest) -> MetricsSource:
+    if request.param == "fake":
+        return _fake()
+    url: str = request.getfixturevalue("prometheus")
+    return PrometheusMetrics(url, clock=lambda: NOW, stale_after_s=STALE_AFTER_S)
+
+
+def test_the_newest_numbers_of_all_engines_are_read_together(source: MetricsSource) -> None:
+    found = source.read("chat")
+    assert (found.at, found.waiting, found.running) == (NOW, 7, 64)
+    assert found.kv_usage_percent == pytest.approx(80)
+
+
+def test_what_was_never_told_is_none_and_not_zero(source: MetricsSource) -> None:
+    found = source.read("chat")
+    assert (found.ttft_p99_ms, found.tpot_p99_ms) == (None, None)
+
+
+def test_a_percentile_is_of_the_requests_of_the_last_minute(source: MetricsSource) -> None:
+    assert source.read("busy").ttft_p99_ms == pytest.approx(460)
+
+
+@pytest.mark.parametrize("model", ["gone", "never-heard-of"])
+def test_stale_or_missing_is_none_and_not_zero(source: MetricsSource, model: str) -> None:
+    assert source.read(model) == EngineNumbers(model=model, at=NOW)
+
+
+def test_a_model_of_any_name_is_found(source: MetricsSource) -> None:
+    assert source.read(ODD).running == 1
+
+
+def test_a_series_has_a_point_per_step_with_gaps_as_none(source: MetricsSource) -> None:
+    since = NOW - timedelta(seconds=120)
+    found = source.series("chat", EngineNumber.RUNNING, since=since, until=NOW, step_s=30)
+    assert [(NOW - point.at).total_seconds() for point in found] == [120, 90, 60, 30, 0]
+    assert [point.value for point in found] == [None, 40, 40, 40, 64]
+
+
+Answer = tuple[int, bytes]
+
+
+@pytest.fixture
+def answering() -> Iterator[Callable[[int, bytes], str]]:
+    """Start a server that answers everything alike, as a proxy before a dead Prometheus does."""
+    servers: list[tuple[HTTPServer, Thread]] = []
+
+    def start(status: int, body: bytes) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Say nothing."""
+
+        server = HTTPServer(("127.0.0.1", 0), Handler)
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        servers.append((server, thread))
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server, thread in servers:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(400, b"bad"), (404, b"{}"), (200, b"<html>"), (200, b"{}"), (200, b'{"data": null}'), (200, b"[]")],
+)
+def test_what_is_no_prometheus_is_an_error_that_names_it(
+    answering: Callable[[int, bytes], str], status: int, body: bytes
+) -> None:
+    url = answering(status, body)
+    with pytest.raises(Unavailable, match=f"no answer from Prometheus at {url}"):
+        PrometheusMetrics(url, clock=lambda: NOW).read("chat")
+
+
+def test_a_prometheus_that_is_not_there_is_an_error_that_names_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(Unavailable, match=f"127.0.0.1:{port}"):
+        PrometheusMetrics(f"http://127.0.0.1:{port}", clock=lambda: NOW).read("chat")
