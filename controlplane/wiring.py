@@ -181,6 +181,7 @@ def study_runner(
     load_tester: LoadTester | None = None,
 ) -> StudyRunner:
     """Return a runner of studies on this host's engines."""
+    from controlplane.adapters.fleet_processes.probes import emulator_lag
     from controlplane.adapters.gateway.opener import GatewayProcesses
     from controlplane.adapters.loadtester_locust import LocustLoadTester
     from controlplane.adapters.quality_openai import OpenAiQualityProbe
@@ -198,6 +199,7 @@ def study_runner(
         data_dir=settings.reports_dir,
         optuna_url=store.sqlalchemy_url,
         quality=OpenAiQualityProbe(),
+        engine_lag=emulator_lag,
         on_progress=_until(should_stop, on_progress),
     )
 

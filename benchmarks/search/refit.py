@@ -70,7 +70,7 @@ def replayed(path: Path) -> Iterator[Replayed]:
 def _expected(spec: ServiceSpec, trial: Trial, trials: tuple[Trial, ...]) -> list[float]:
     workload, seed = workload_of(spec, trial), seed_of(spec, trial, trials)
     first = trial.predicted.get("capacity_rps", trial.levels[0].rate_rps)
-    twin = trial_twin(spec, trial.config, workload, seed=seed, start_rps=first)
+    twin = trial_twin(spec, trial.config, workload, seed=seed, start_rps=first, kind=trial.kind)
     if twin is None:
         return []
     told = [twin.fitted.capacity_rps(), *(twin.see(level) for level in trial.levels[:-1][:_LEVELS])]

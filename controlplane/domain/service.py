@@ -101,16 +101,30 @@ class Budget(Value):
 class LevelOptions(Value):
     """How long one rate level may take, in emulated seconds."""
 
-    min_s: float = Field(default=10, gt=0)
-    max_s: float = Field(default=60, gt=0)
-    warmup_s: float = Field(default=2, ge=0)
+    min_s: float = Field(default=10, gt=0, description="No level ends before, however clear it seems.")
+    max_s: float = Field(
+        default=60, gt=0, description="A whole level's time, where it holds enough requests for every percentile."
+    )
+    longest_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="A level whose percentiles need more requests goes on so long, then claims less. None: 5 × max_s.",
+    )
+    warmup_s: float = Field(default=2, ge=0, description="At least; longer while the engine fills up.")
     precision: float = Field(default=0.05, gt=0, lt=1, description="Bisection ends at this relative width.")
 
     @model_validator(mode="after")
     def _ordered(self) -> LevelOptions:
         if self.min_s > self.max_s:
             raise ValueError(f"min_s {self.min_s} is above max_s {self.max_s}")
+        if self.longest_s is not None and self.longest_s < self.max_s:
+            raise ValueError(f"longest_s {self.longest_s} is below max_s {self.max_s}")
         return self
+
+    @property
+    def most_s(self) -> float:
+        """How long a level may measure at most."""
+        return 5 * self.max_s if self.longest_s is None else self.longest_s
 
 
 class QualityOptions(Value):

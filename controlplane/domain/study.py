@@ -61,6 +61,7 @@ class Level(Value):
     reason: str
     report: LoadTestReport
     records_path: str | None = None
+    warmup_s: float | None = Field(default=None, description="Not measured, emulated; None: the service's option.")
 
 
 class QualityCheck(Value):

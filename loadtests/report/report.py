@@ -165,6 +165,19 @@ def _flipped(records: RecordTable, checks: tuple[SloCheck, ...]) -> str | None:
     return None
 
 
+def with_engine_lag(report: LoadTestReport, p99_ms: float) -> LoadTestReport:
+    """Return the report, invalid when an emulated engine delivered so late that its latencies are the host's.
+
+    `p99_ms` is wall clock. What is allowed is what the generator's own lag is allowed.
+    """
+    late_ms, ttft = p99_ms * report.time_lapse, _p99(report.ttft_ms)
+    limit = max(MAX_LAG_MS * report.time_lapse, MAX_LAG_SHARE * ttft)
+    if report.validity is Validity.INVALID or late_ms <= limit:
+        return report
+    reason = f"the emulated engine could not keep its own time: P99 lag {late_ms:.1f} ms (limit {limit:.1f} ms)"
+    return report.evolve(validity=Validity.INVALID, invalid_reason=reason)
+
+
 def _p99(values: Distribution) -> float:
     found = values.at(99.0)
     return found.value if found else 0.0

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from controlplane.adapters.fleet_processes.probes import emulator_lag
 from tests.integration.emulators import MODEL, emulator
 
 VLLM_NAMES = {
@@ -126,3 +127,11 @@ def test_seconds_are_emulated_seconds_when_time_is_lapsed() -> None:
         wall_s = time.monotonic() - start_s
         emulated_s = samples(client)["vllm:e2e_request_latency_seconds_sum"]
     assert 100 * 0.003 < emulated_s <= 5 * wall_s
+
+
+def test_how_late_it_delivers_is_read_as_studies_read_it(client: httpx.Client) -> None:
+    client.post("/v1/completions", json={"prompt": [1], "max_tokens": 30}).raise_for_status()
+    lag = emulator_lag(str(client.base_url).rstrip("/"))
+    assert lag is not None
+    assert lag.counts[-1] == samples(client)["fleetune:emulator_lag_seconds_count"] > 0
+    assert lag.p99_ms >= 0

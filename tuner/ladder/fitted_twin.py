@@ -39,12 +39,15 @@ _AROUND = np.linspace(-0.09, 0.09, 13)  # log rate: verdicts a few per cent from
 
 
 class SeenLevel(NamedTuple):
-    """What one level measured: per limit its percentile, ms. `until_s` is when it was cut, on its schedule's clock."""
+    """What one level measured: per limit its percentile, ms. `until_s` is when it was cut, on its schedule's clock;
+    `warmup_s` is its own where that is not the twin's.
+    """
 
     rate_rps: float
     requests: int
     measured_ms: Mapping[LatencySlo, float]
     until_s: float | None = None
+    warmup_s: float | None = None
 
 
 class _Fit(NamedTuple):
@@ -121,7 +124,7 @@ class FittedTwin:
 
     def _log_percentile_ms(self, slo: LatencySlo, level: SeenLevel, log_slower: float) -> float:
         simulated = self._simulated(level.rate_rps, log_slower)
-        counted = self._counted(simulated)
+        counted = self._counted(simulated, level.warmup_s)
         if level.until_s is not None:
             counted &= simulated.done_s <= level.until_s
         values = simulated.latency_ms[slo][counted]
@@ -136,8 +139,10 @@ class FittedTwin:
                 return False
         return True
 
-    def _counted(self, simulated: _Simulated) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        return np.asarray(simulated.requests.scheduled_s >= self._warmup_s)
+    def _counted(
+        self, simulated: _Simulated, warmup_s: float | None = None
+    ) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        return np.asarray(simulated.requests.scheduled_s >= (self._warmup_s if warmup_s is None else warmup_s))
 
     def _simulated(self, rate_rps: float, log_slower: float) -> _Simulated:
         key = (rate_rps, round(log_slower, 4))

@@ -78,9 +78,20 @@ class LevelJudge:
     """Watches one level. Not reusable: make one per level."""
 
     def __init__(
-        self, slos: SloSet, options: LevelOptions, *, planned: float = math.inf, may_pass_early: bool = True
+        self,
+        slos: SloSet,
+        options: LevelOptions,
+        *,
+        planned: float = math.inf,
+        may_pass_early: bool = True,
+        warmup_s: float | None = None,
+        enough: int = 0,
     ) -> None:
-        """`planned` is how many requests the whole level is to measure."""
+        """`planned` is how many requests the whole level is to measure, `enough` how many its verdict needs to be more
+        than an impression. `warmup_s` is the level's own, None for that of the options.
+        """
+        self._warmup_s = options.warmup_s if warmup_s is None else warmup_s
+        self._enough = enough
         self._planned = planned
         self._may_pass_early = may_pass_early
         self._limits = slos.latency
@@ -130,7 +141,15 @@ class LevelJudge:
         if report.error_ratio > self._max_error_ratio:
             failed.append(f"error ratio {report.error_ratio:.2%} > {self._max_error_ratio:.2%}")
         reason = f"misses {', '.join(failed)}" if failed else "meets every limit at the time limit"
-        return LevelOutcome(not failed, False, reason, worst)
+        return LevelOutcome(not failed, False, f"{reason}{self._too_few(report)}", worst)
+
+    def _too_few(self, report: LoadTestReport) -> str:
+        """Say so when the limits' percentiles rest on fewer requests than they need."""
+        finished = report.completed + report.errors
+        if finished >= self._enough:
+            return ""
+        highest = max(slo.percentile for slo in self._limits)
+        return f", but {finished} requests are fewer than the {self._enough} that a P{highest:g} takes to be known"
 
     def _count(self, records: Sequence[RequestOutcome]) -> None:
         for record in records[self._seen :]:
@@ -144,6 +163,8 @@ class LevelJudge:
         self._seen = len(records)
 
     def _judge(self, elapsed_s: float) -> LevelOutcome | None:
+        if elapsed_s < self._warmup_s + self._options.min_s:  # a burst in the first seconds is no state
+            return None
         counts = [(self._misses[slo], slo.allowed_miss_ratio, str(slo)) for slo in self._limits]
         counts.append((self._errors, self._max_error_ratio, "error ratio"))
         broken = {
@@ -157,11 +178,9 @@ class LevelJudge:
         if broken:
             why = ", ".join(f"{name} ({by})" for name, by in broken.items())
             return LevelOutcome(False, True, f"certainly misses {why}", self._pressure())
-        if elapsed_s < self._options.min_s:
-            return None
         if trend := self._over_saturation(elapsed_s):
             return LevelOutcome(False, True, trend, max(self._pressure(), 1.0 + 1e-9))
-        if not self._may_pass_early:
+        if not self._may_pass_early or self._seen < self._enough:
             return None
         # Errors need no certainty of their own: a ratio of 0.1 % would take thousands of requests to be sure of.
         latency_sure = all(
@@ -206,7 +225,7 @@ class LevelJudge:
     def _growth(self, elapsed_s: float) -> _Growth | None:
         """Return how requests in flight grow, None when they do not."""
         # In flight grows until the longest requests of the first second have come back, however idle the engine is.
-        ramp_s = self._options.warmup_s + self._slowest_s
+        ramp_s = self._warmup_s + self._slowest_s
         if elapsed_s < ramp_s + max(self._options.min_s / 2, self._slowest_s):
             return None
         steady = [(at, count) for at, count in self._in_flight if at >= ramp_s]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import httpx
 
+from loadtests.measure.engine_lag import LagHistogram
+
 T = TypeVar("T")
 
 _HEALTH_TIMEOUT_S = 2.0
 _ANSWER_TIMEOUT_S = 30.0
 _METRICS_TIMEOUT_S = 1.0
+_LAG = "fleetune:emulator_lag_seconds"
 
 
 def is_ready(url: str, model: str, key: str | None) -> bool:
@@ -43,6 +47,24 @@ def parse_in_flight(text: str) -> int | None:
     running = _gauge(text, "vllm:num_requests_running")
     waiting = _gauge(text, "vllm:num_requests_waiting")
     return None if running is None or waiting is None else running + waiting
+
+
+def emulator_lag(url: str) -> LagHistogram | None:
+    """Return how late an emulated engine delivered since its start; None for a real one, or when it does not say."""
+    try:
+        answer = httpx.get(f"{url}/metrics", timeout=_METRICS_TIMEOUT_S, trust_env=False)
+    except httpx.HTTPError:
+        return None
+    return None if answer.status_code != 200 else parse_emulator_lag(answer.text)
+
+
+def parse_emulator_lag(text: str) -> LagHistogram | None:
+    """Read the emulator's histogram of how late tokens went out; None when it is not there."""
+    rows = re.findall(rf'^{_LAG}_bucket{{[^}}]*le="([^"]+)"[^}}]*}} (\S+)$', text, re.MULTILINE)
+    if not rows:
+        return None
+    found = sorted((float(bound), float(count)) for bound, count in rows)
+    return LagHistogram(tuple(bound for bound, _ in found), tuple(count for _, count in found))
 
 
 def _gauge(text: str, name: str) -> int | None:

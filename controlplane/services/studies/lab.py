@@ -12,10 +12,11 @@ from controlplane.services.studies.quality_gate import QualityGate
 from controlplane.services.studies.run_fleet_check import FleetCheckRunner
 from controlplane.services.studies.run_trial import Climb, TrialRunner
 from controlplane.services.studies.session import StudySession
-from controlplane.services.studies.trial_engine import TrialEngines, TrialProgress
+from controlplane.services.studies.trial_engine import TrialEngines, TrialProgress, owner
 from controlplane.services.studies.trial_level import LevelLoad, LevelRunner
 from controlplane.services.studies.trial_plan import ladder_of, seed_of, workload_of
 from controlplane.services.studies.trial_twin import trial_twin
+from loadtests.measure.engine_lag import LagHistogram
 from tuner.answer.fleet_check import candidate, fleet_rate
 
 
@@ -32,6 +33,7 @@ class Lab:
     data_dir: Path
     reset_prefix_cache: Callable[[str], None] | None = None
     quality: QualityProbe | None = None
+    engine_lag: Callable[[str], LagHistogram | None] | None = None
 
     def measure(self, session: StudySession, trial: Trial, on_progress: Callable[[TrialProgress], None]) -> Trial:
         """Return the finished trial. Raises Interrupted when the study is over or this worker lost it."""
@@ -48,10 +50,19 @@ class Lab:
             out_dir=self.data_dir / trial.study_id,
             check=session.check,
             on_progress=on_progress,
+            lags=self._lags,
         )
         if trial.kind is TrialKind.CONFIRM_FLEET:
             return self._check_fleet(session, trial, FleetCheckRunner(engines, levels, self.gateways))
         return self._climb(session, trial, engines, levels)
+
+    def _lags(self, trial: Trial) -> dict[str, LagHistogram]:
+        """Return by address how late a trial's engines delivered so far; nothing of those that do not say."""
+        if self.engine_lag is None:
+            return {}
+        urls = [e.url for e in self.fleet.list() if e.spec.owner == owner(trial) and e.url is not None]
+        found = ((url, self.engine_lag(url)) for url in urls)
+        return {url: lag for url, lag in found if lag is not None}
 
     def _climb(self, session: StudySession, trial: Trial, engines: TrialEngines, levels: LevelRunner) -> Trial:
         study, spec = session.study, session.study.spec
@@ -59,7 +70,8 @@ class Lab:
         runner = TrialRunner(engines, levels, reset_prefix_cache=self.reset_prefix_cache, examine=gate)
         ladder, workload = ladder_of(spec, trial, session.trials), workload_of(spec, trial)
         seed = seed_of(spec, trial, session.trials)
-        twin = trial_twin(spec, trial.config, workload, seed=seed, start_rps=ladder.forecast_rps or ladder.start_rps)
+        start = ladder.forecast_rps or ladder.start_rps
+        twin = trial_twin(spec, trial.config, workload, seed=seed, start_rps=start, kind=trial.kind)
         return runner.run(trial, spec, Climb(ladder, workload, seed, twin))
 
     def _check_fleet(self, session: StudySession, trial: Trial, runner: FleetCheckRunner) -> Trial:

@@ -21,6 +21,7 @@ from controlplane.services.studies.search import StudySearch, open_search, recon
 from controlplane.services.studies.session import StudySession
 from controlplane.services.studies.trial_engine import Interrupted, TrialProgress, owner
 from controlplane.services.studies.trial_plan import with_cost
+from loadtests.measure.engine_lag import LagHistogram
 from tuner.answer.policy import MAX_ATTEMPTS, Action, Spent, Step, next_step, spent
 from tuner.answer.winner import choose
 
@@ -63,6 +64,7 @@ class StudyRunner:
     on_progress: Callable[[StudyProgress], None] = _ignore
     reset_prefix_cache: Callable[[str], None] | None = None
     quality: QualityProbe | None = None
+    engine_lag: Callable[[str], LagHistogram | None] | None = None
 
     def run_next(self) -> Study | None:
         """Run the study that waits longest (or whose workers were lost), else help with one; None if there is none."""
@@ -239,6 +241,7 @@ class StudyRunner:
             data_dir=self.data_dir,
             reset_prefix_cache=self.reset_prefix_cache,
             quality=self.quality,
+            engine_lag=self.engine_lag,
         )
 
     def _conclude(self, session: StudySession, step: Step) -> None:

@@ -51,8 +51,9 @@ class TrialRunner:
 
     def _climb(self, trial: Trial, engine: Engine, spec: ServiceSpec, climb: Climb) -> Trial:
         ladder, url = climb.ladder, url_of(engine)
+        stays_s = None if climb.twin is None else climb.twin.residence_s
         while (rate := ladder.next_rate()) is not None:
-            load = LevelLoad(climb.workload, climb.seed, rate, ladder.may_pass_early(rate))
+            load = LevelLoad(climb.workload, climb.seed, rate, ladder.may_pass_early(rate), stays_s)
             level, outcome = self.levels.run(trial, spec, url, load)
             trial = trial.evolve(levels=(*trial.levels, level))
             self.engines.save(trial)

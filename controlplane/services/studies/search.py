@@ -182,8 +182,10 @@ def _said(spec: ServiceSpec, trial: Trial) -> Finished:
 
 def _levels_s(spec: ServiceSpec, trial: Trial) -> float:
     """Return the real seconds that all levels of a trial took."""
-    each_s = (level.report.duration_s + spec.tuning.levels.warmup_s for level in trial.levels)
-    return sum(each_s) / spec.engine.time_lapse
+    usual_s = spec.tuning.levels.warmup_s
+    warmups_s = (usual_s if level.warmup_s is None else level.warmup_s for level in trial.levels)
+    measured_s = (level.report.duration_s for level in trial.levels)
+    return (sum(warmups_s) + sum(measured_s)) / spec.engine.time_lapse
 
 
 def reconcile(spec: ServiceSpec, search: Search, trials: Sequence[Trial], *, shared: bool = False) -> None:

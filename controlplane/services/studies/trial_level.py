@@ -2,41 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from controlplane.domain.service import ServiceSpec
-from controlplane.domain.study import Level, Trial
+from controlplane.domain.service import LevelOptions, ServiceSpec
+from controlplane.domain.study import Level, Trial, TrialKind
 from controlplane.domain.workload import Workload
 from controlplane.ports import LoadProgress, LoadRequest, LoadTester
 from controlplane.services.studies.trial_engine import TrialProgress
+from loadtests.measure.engine_lag import LagHistogram
+from loadtests.report.report import with_engine_lag
 from tuner.ladder.level import LevelJudge, LevelOutcome, Looks
+from tuner.ladder.pace import Pace, pace
+
+_STAY = 90.0  # percentile of E2E latency: how long most requests stay in the engine
+_LEVELS_PER_START = 5  # about as many share the wall clock of a start
 
 
 class LevelLoad(NamedTuple):
-    """What one level is loaded with."""
+    """What one level is loaded with. `residence_s` is how long most requests stay, where that is known beforehand."""
 
     workload: Workload
     seed: int
     rate_rps: float
     may_pass_early: bool = False
+    residence_s: float | None = None
+
+
+def _no_lags(_: Trial) -> Mapping[str, LagHistogram]:
+    return {}
 
 
 @dataclass(frozen=True)
 class LevelRunner:
-    """Runs levels. `check` is called often and raises Interrupted when the trial must end at once."""
+    """Runs levels. `check` is called often and raises Interrupted when the trial must end at once.
+
+    `lags` says of a trial's emulated engines, by their address, how late they delivered since they started.
+    """
 
     load_tester: LoadTester
     out_dir: Path
     check: Callable[[], None]
     on_progress: Callable[[TrialProgress], None]
+    lags: Callable[[Trial], Mapping[str, LagHistogram]] = _no_lags
 
     def run(self, trial: Trial, spec: ServiceSpec, url: str, load: LevelLoad) -> tuple[Level, LevelOutcome]:
         """Run the trial's next level against `url`. Raises Unavailable and Interrupted."""
-        options, rate = spec.tuning.levels, load.rate_rps
-        judge = LevelJudge(spec.slos, options, planned=rate * options.max_s, may_pass_early=load.may_pass_early)
+        rate = load.rate_rps
+        plan = pace_of(spec, trial.kind, rate, residence_s=load.residence_s or residence_s(trial.levels))
+        judge = LevelJudge(
+            spec.slos,
+            spec.tuning.levels,
+            planned=rate * plan.duration_s,
+            may_pass_early=load.may_pass_early,
+            warmup_s=plan.warmup_s,
+            enough=plan.enough,
+        )
 
         def watch(progress: LoadProgress) -> str | None:
             self.check()
@@ -44,15 +67,18 @@ class LevelRunner:
             return judge.watch(Looks(progress.elapsed_s, progress.in_flight, progress.records))
 
         folder = self.folder(trial) / f"level-{len(trial.levels)}"
-        result = self.load_tester.run(_request(spec, url, load), out_dir=folder, watch=watch)
-        outcome = judge.conclude(result.report)
+        before = self.lags(trial)
+        result = self.load_tester.run(_request(spec, url, load, plan), out_dir=folder, watch=watch)
+        report = with_engine_lag(result.report, _worst_ms(before, self.lags(trial)))
+        outcome = judge.conclude(report)
         level = Level(
             rate_rps=rate,
             passed=outcome.passed,
             certain=outcome.certain,
             reason=outcome.reason,
-            report=result.report,
+            report=report,
             records_path=str(result.records_path),
+            warmup_s=plan.warmup_s,
         )
         return level, outcome
 
@@ -61,15 +87,43 @@ class LevelRunner:
         return self.out_dir / f"trial-{trial.number}-{trial.attempt}"
 
 
-def _request(spec: ServiceSpec, url: str, load: LevelLoad) -> LoadRequest:
-    levels = spec.tuning.levels
+def _worst_ms(before: Mapping[str, LagHistogram], after: Mapping[str, LagHistogram]) -> float:
+    """Return the largest P99 lag of the engines between two readings, ms of wall clock; 0 without any."""
+    return max((lag.since(before[url]).p99_ms for url, lag in after.items() if url in before), default=0.0)
+
+
+def pace_of(spec: ServiceSpec, kind: TrialKind, rate_rps: float, *, residence_s: float | None) -> Pace:
+    """Return how long a level of a trial lasts: longest where the study's answer hangs on it."""
+    deciding = kind in (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE, TrialKind.CONFIRM_FLEET)
+    return pace(spec.slos, _affordable(spec), rate_rps, deciding=deciding, residence_s=residence_s)
+
+
+def residence_s(levels: Sequence[Level]) -> float | None:
+    """Return how long most requests stayed in the engine at the last level that passed, seconds; None when none did."""
+    for level in reversed(levels):
+        stay = level.report.e2e_ms.at(_STAY)
+        if level.passed and stay is not None:
+            return stay.value / 1e3
+    return None
+
+
+def _affordable(spec: ServiceSpec) -> LevelOptions:
+    """Return the options with levels no longer than the study's wall clock allows, `max_s` at least."""
+    options, budget = spec.tuning.levels, spec.tuning.budget
+    if budget.wall_clock_s is None:
+        return options
+    share_s = budget.wall_clock_s * spec.engine.time_lapse / (budget.engine_starts * _LEVELS_PER_START)
+    return options.evolve(longest_s=max(options.max_s, min(options.most_s, share_s)))
+
+
+def _request(spec: ServiceSpec, url: str, load: LevelLoad, plan: Pace) -> LoadRequest:
     return LoadRequest(
         workload=load.workload,
         rate_rps=load.rate_rps,
         url=url,
         model=spec.model.name,
-        duration_s=levels.max_s,
-        warmup_s=levels.warmup_s,
+        duration_s=plan.duration_s,
+        warmup_s=plan.warmup_s,
         time_lapse=spec.engine.time_lapse,
         seed=load.seed,
         slos=spec.slos.latency,

@@ -2,39 +2,60 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
+
+import numpy as np
 
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.study import Level
+from controlplane.domain.study import Level, TrialKind
 from controlplane.domain.workload import Workload
+from controlplane.services.studies.trial_level import pace_of
 from controlplane.services.studies.trial_plan import requests_of
 from tuner.ladder.fitted_twin import FittedTwin, SeenLevel
 from tuner.space.first_tier import shape_of
-from tuner.twin.setup import resolve
-from tuner.twin.simulate import RequestArrays
+from tuner.twin.setup import EngineSetup, resolve
+from tuner.twin.simulate import RequestArrays, simulate
+
+_EASY_SHARE = 0.5  # of the rate a ladder starts at: no queue makes requests stay there
+_EASY_S = 60.0
+_STAY = 90  # percentile of E2E latency
 
 
 @dataclass(frozen=True)
 class TrialTwin:
-    """Says after each level what capacity the engine is expected to have."""
+    """Says after each level what capacity the engine is expected to have.
+
+    `residence_s` is how long most requests are expected to stay in it, None when it would refuse some.
+    """
 
     fitted: FittedTwin
     warmup_s: float
+    residence_s: float | None = None
+    spans_s: dict[float, float] = field(default_factory=dict)  # of the levels seen, by rate
 
     def see(self, level: Level) -> float | None:
         """Learn from a level; return the capacity expected now, requests/s; None when the twin has no opinion."""
+        warmup_s = self.warmup_s if level.warmup_s is None else level.warmup_s
+        if level.report.stopped_early is None:
+            self.spans_s[level.rate_rps] = warmup_s + level.report.duration_s
         try:
-            self.fitted.see(_seen(level, self.warmup_s))
+            self.fitted.see(_seen(level, warmup_s))
             return self.fitted.capacity_rps()
         except InvalidInput:  # a request that this engine refuses: the twin cannot serve it either
             return None
 
 
 def trial_twin(
-    spec: ServiceSpec, config: EngineConfig, workload: Workload, *, seed: int, start_rps: float
+    spec: ServiceSpec,
+    config: EngineConfig,
+    workload: Workload,
+    *,
+    seed: int,
+    start_rps: float,
+    kind: TrialKind = TrialKind.SEARCH,
 ) -> TrialTwin | None:
     """Return the twin of `config` under a trial's own arrivals; None when no profile fits the engine."""
     shape = shape_of(spec)
@@ -44,19 +65,32 @@ def trial_twin(
         setup = resolve(shape, spec.gpus.type, config)
     except InvalidInput:
         return None
-    warmup_s = spec.tuning.levels.warmup_s
-    whole_s = warmup_s + spec.tuning.levels.max_s
+    stays_s = _residence_s(setup, workload, start_rps * _EASY_SHARE, seed)
+    spans_s: dict[float, float] = {}
 
     @lru_cache(maxsize=1)  # a fit asks for one rate many times
-    def requests_at(rate_rps: float) -> RequestArrays:
+    def requests_for(rate_rps: float, whole_s: float) -> RequestArrays:
         return requests_of(workload, rate_rps=rate_rps, duration_s=whole_s, seed=seed)
 
+    def requests_at(rate_rps: float) -> RequestArrays:
+        planned = pace_of(spec, kind, rate_rps, residence_s=stays_s).whole_s
+        return requests_for(rate_rps, spans_s.get(rate_rps, planned))
+
+    warmup_s = pace_of(spec, kind, start_rps, residence_s=stays_s).warmup_s
     fitted = FittedTwin(setup, requests_at, spec.slos.latency, start_rps=start_rps, warmup_s=warmup_s)
-    return TrialTwin(fitted, warmup_s)
+    return TrialTwin(fitted, warmup_s, stays_s, spans_s)
+
+
+def _residence_s(setup: EngineSetup, workload: Workload, rate_rps: float, seed: int) -> float | None:
+    try:
+        easy = simulate(setup, requests_of(workload, rate_rps=rate_rps, duration_s=_EASY_S, seed=seed))
+    except InvalidInput:
+        return None
+    return float(np.percentile(easy.e2e_s, _STAY)) if len(easy.e2e_s) else None
 
 
 def _seen(level: Level, warmup_s: float) -> SeenLevel:
     report = level.report
     measured_ms = {check.slo: check.measured.value for check in report.slo_checks if check.measured is not None}
     until_s = None if report.stopped_early is None else warmup_s + report.duration_s
-    return SeenLevel(level.rate_rps, report.completed, measured_ms, until_s)
+    return SeenLevel(level.rate_rps, report.completed, measured_ms, until_s, warmup_s)

@@ -62,9 +62,35 @@ def watch(judge: LevelJudge, records: list[RequestRecord], in_flight: list[int],
 
 def test_a_level_that_misses_clearly_ends_within_seconds() -> None:
     judge = LevelJudge(SLOS, OPTIONS)
-    reason = watch(judge, [record(i, 900) for i in range(600)], [3], until_s=5)
+    reason = watch(judge, [record(i, 900) for i in range(600)], [3], until_s=11)
     assert reason is not None
     assert "certainly misses P90 TTFT" in reason
+
+
+def test_nothing_is_certain_in_the_first_seconds_of_a_level() -> None:
+    judge = LevelJudge(SLOS, OPTIONS, planned=600)
+    assert watch(judge, [record(i, 900) for i in range(600)], [3], until_s=9) is None
+
+
+def test_the_first_seconds_are_those_after_the_warm_up() -> None:
+    judge = LevelJudge(SLOS, OPTIONS, planned=600, warmup_s=20)
+    assert watch(judge, [record(i, 900) for i in range(600)], [3], until_s=29) is None
+
+
+def test_a_level_passes_early_only_on_enough_requests() -> None:
+    records = [record(i, 100) for i in range(600)]
+    assert watch(LevelJudge(SLOS, OPTIONS, enough=299), records, [3], until_s=29) is None
+    assert watch(LevelJudge(SLOS, OPTIONS, enough=299), records, [3], until_s=35) == "meets every limit so far"
+
+
+def test_a_verdict_on_too_few_requests_says_so() -> None:
+    judge = LevelJudge(SLOS, OPTIONS, may_pass_early=False, enough=299)
+    records = [record(i, 100) for i in range(150)]
+    outcome = judge.conclude(report(records))
+    assert (outcome.passed, outcome.certain) == (True, False)
+    assert "150 requests are fewer than the 299 that a P90 takes to be known" in outcome.reason
+    whole = LevelJudge(SLOS, OPTIONS, enough=150).conclude(report(records))
+    assert whole.reason == "meets every limit at the time limit"
 
 
 def test_a_level_that_meets_its_limits_clearly_ends_before_its_time() -> None:
@@ -95,7 +121,7 @@ def test_a_level_ends_when_more_requests_missed_than_the_whole_of_it_allows() ->
 
 
 def test_a_limit_missed_by_share_and_by_count_is_named_once() -> None:
-    reason = watch(LevelJudge(SLOS, OPTIONS, planned=10), [record(i, 900) for i in range(600)], [3], until_s=5)
+    reason = watch(LevelJudge(SLOS, OPTIONS, planned=10), [record(i, 900) for i in range(600)], [3], until_s=11)
     assert reason is not None
     assert "of requests at least" in reason
     assert reason.count("P90 TTFT") == 1
@@ -137,14 +163,14 @@ def test_a_queue_that_only_fluctuates_is_no_over_saturation() -> None:
 def test_errors_fail_a_level_even_when_latencies_are_fine() -> None:
     judge = LevelJudge(SLOS, OPTIONS)
     records = [record(i, 100, error="http" if i % 2 else None) for i in range(600)]
-    reason = watch(judge, records, [3], until_s=10)
+    reason = watch(judge, records, [3], until_s=11)
     assert reason is not None
     assert "error ratio" in reason
 
 
 def test_a_late_generator_takes_back_what_seemed_certain_while_the_level_ran() -> None:
     judge = LevelJudge(SLOS, OPTIONS)
-    assert watch(judge, [record(i, 900) for i in range(600)], [3], until_s=5) is not None
+    assert watch(judge, [record(i, 900) for i in range(600)], [3], until_s=11) is not None
     outcome = judge.conclude(report([record(0, 900)], validity="invalid", invalid_reason="requests left late"))
     assert (outcome.passed, outcome.certain, outcome.reason) == (False, False, "requests left late")
     assert outcome.pressure is None

@@ -1,0 +1,72 @@
+"""How late an emulated engine delivered, and when that makes a report tell of the host instead of the engine."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.adapters.fleet_processes.probes import parse_emulator_lag
+from controlplane.domain.report import Validity
+from loadtests.measure.engine_lag import LagHistogram
+from loadtests.report.report import with_engine_lag
+from tests.unit.tuner.ladder.test_level import record, report
+
+BOUNDS = (0.001, 0.01, 0.02, 0.05, math.inf)
+
+
+def lag(*counts: float) -> LagHistogram:
+    """Tokens per bucket, not cumulative."""
+    return LagHistogram(BOUNDS, tuple(float(sum(counts[: place + 1])) for place in range(len(counts))))
+
+
+def test_the_percentile_lies_within_its_bucket() -> None:
+    assert lag(99, 1, 0, 0, 0).p99_ms == pytest.approx(1)
+    assert lag(0, 0, 100, 0, 0).p99_ms == pytest.approx(19.9)
+    assert lag(0, 0, 0, 0, 5).p99_ms == 50  # beyond the last bound: at least that
+    assert lag(0, 0, 0, 0, 0).p99_ms == 0
+
+
+def test_only_what_was_delivered_in_between_counts() -> None:
+    slow_start, then = lag(0, 0, 0, 0, 50), lag(100, 0, 0, 0, 50)
+    assert slow_start.p99_ms == 50
+    assert then.since(slow_start).p99_ms <= 1
+
+
+@given(st.lists(st.integers(0, 1000), min_size=5, max_size=5), st.integers(0, 4))
+def test_one_more_late_token_never_makes_an_engine_look_punctual(counts: list[int], place: int) -> None:
+    more = [count + (1 if each == 4 else 0) for each, count in enumerate(counts)]
+    assert lag(*more).p99_ms >= lag(*counts).p99_ms - 1e-9
+
+
+def test_a_level_on_an_engine_that_lagged_is_invalid_whatever_it_measured() -> None:
+    measured = report([record(index, 200.0) for index in range(100)], time_lapse=5.0)
+    assert with_engine_lag(measured, 9.0) == measured
+    late = with_engine_lag(measured, 12.0)  # 60 emulated ms where 50 may be
+    assert late.validity is Validity.INVALID
+    assert "emulated engine" in (late.invalid_reason or "")
+    assert "60.0 ms (limit 50.0 ms)" in (late.invalid_reason or "")
+
+
+def test_a_tenth_of_a_long_first_token_may_be_lag() -> None:
+    measured = report([record(index, 5000.0) for index in range(100)])
+    assert with_engine_lag(measured, 400.0).validity is Validity.VALID
+    assert with_engine_lag(measured, 600.0).validity is Validity.INVALID
+
+
+def test_what_was_invalid_keeps_its_reason() -> None:
+    broken = report([record(0, 1)], validity="invalid", invalid_reason="requests left late")
+    assert with_engine_lag(broken, 1e6) == broken
+
+
+def test_the_emulators_histogram_is_read_from_its_metrics() -> None:
+    text = (
+        'vllm:num_requests_running{engine="0"} 3.0\n'
+        'fleetune:emulator_lag_seconds_bucket{engine="0",le="0.01",model_name="m"} 7.0\n'
+        'fleetune:emulator_lag_seconds_bucket{engine="0",le="+Inf",model_name="m"} 9.0\n'
+        'fleetune:emulator_lag_seconds_count{engine="0",model_name="m"} 9.0\n'
+    )
+    assert parse_emulator_lag(text) == LagHistogram((0.01, math.inf), (7.0, 9.0))
+    assert parse_emulator_lag('vllm:num_requests_running{engine="0"} 3.0\n') is None

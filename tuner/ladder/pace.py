@@ -1,0 +1,52 @@
+"""How long a level lasts: until its percentiles rest on enough requests, after the engine is in steady state. Pure."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from controlplane.domain.service import LevelOptions
+from controlplane.domain.slo import SloSet
+
+_SEEN = 0.05  # with fewer requests than `fewest_requests` the percentile is unseen with more than this probability
+_DECIDING = 3.5  # times as many requests where a decision hangs on the level: ten beyond the percentile
+_RESIDENCES = 3.0  # a level lasts as many times as long as a request stays
+_MOST_WARMUP = 0.25  # of `max_s`
+
+
+class Pace(NamedTuple):
+    """One level's plan, emulated seconds: the warm-up does not count. `enough` requests make its verdict a claim."""
+
+    warmup_s: float
+    duration_s: float
+    enough: int
+
+    @property
+    def whole_s(self) -> float:
+        """From the first request to the last."""
+        return self.warmup_s + self.duration_s
+
+
+def fewest_requests(percentile: float) -> int:
+    """Return how many requests hold one beyond the percentile with probability 95 %: 299 for a P99, 59 for a P95.
+
+    (Nonparametric bound on a quantile by the largest of n: 1 - p^n; Wilks 1941.)
+    """
+    return math.ceil(math.log(_SEEN) / math.log(percentile / 100) - 1e-9)
+
+
+def pace(
+    slos: SloSet, options: LevelOptions, rate_rps: float, *, deciding: bool = False, residence_s: float | None = None
+) -> Pace:
+    """Return how long a level at `rate_rps` lasts: `max_s`, longer for its percentiles, never above `longest_s`.
+
+    `residence_s` is how long most requests stay in the engine, None when nothing is known of it: before so much time
+    the engine holds fewer requests than later, and serves them faster.
+    """
+    enough = max(fewest_requests(slo.percentile) for slo in slos.latency)
+    enough = math.ceil(enough * (_DECIDING if deciding else 1.0))
+    stays_s = residence_s or 0.0
+    warmup_s = max(options.warmup_s, min(stays_s, _MOST_WARMUP * options.max_s))
+    # Arrivals are random: a tenth more time, or half of all levels would have too few.
+    wanted_s = max(options.max_s, 1.1 * enough / rate_rps, _RESIDENCES * stays_s)
+    return Pace(warmup_s, min(wanted_s, options.most_s), enough)
