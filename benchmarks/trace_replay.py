@@ -40,6 +40,7 @@ def main() -> None:
         trace=trace.name,
         arrivals=Arrivals(process=ArrivalProcess.TRACE),
         max_prompt_tokens=64,
+        max_cut_share=1,
         max_output_tokens=options.output_tokens,
     )
     with tempfile.TemporaryDirectory(prefix="fleetune-day-") as scratch, _on(generator_core), Generator() as generator:

@@ -23,7 +23,7 @@ class OpenAiQualityProbe:
     def answers(self, url: str, model: str, prompts: Sequence[str], *, api_key: str | None) -> tuple[GreedyAnswer, ...]:
         """Return one greedy answer per prompt, asked one after the other (batching changes rounding)."""
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        with httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT_S) as client:
+        with httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT_S, trust_env=False) as client:
             return tuple(_answer(client, model, prompt) for prompt in prompts)
 
     def score(self, command: Sequence[str], url: str, model: str) -> float:

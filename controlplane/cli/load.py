@@ -30,6 +30,7 @@ from loadtests.measure.stopping import VerdictWatch
 from loadtests.report.export import export_records, require_format
 from loadtests.report.html import report_page
 from loadtests.selfcheck import selfcheck
+from loadtests.send.cutting import cut_rows
 from loadtests.send.profiles import Profile, load_profile, shipped_profiles
 from loadtests.send.runner import Generator
 from loadtests.send.runner import Progress as RunProgress
@@ -85,7 +86,7 @@ def load(
     chosen = _checked(load_profile(profile), {name: value for name, value in changes.items() if value is not None})
     test = _load_test(chosen, target, model, _key(api_key_env), words_for(tokenizer, chosen.api), processes, time_lapse)
     test = replace(test, ca_file=ca_file)
-    _say_broken_rows(chosen)
+    _say_lost_rows(chosen)
     require_listener(test)
     schedule = with_context(chosen, test).schedule()
     with tempfile.TemporaryDirectory(prefix="fleetune-load-") as scratch:
@@ -165,14 +166,16 @@ def _checked(profile: Profile, changes: dict[str, Any]) -> Profile:
     return profile.evolve(**changes)
 
 
-def _say_broken_rows(profile: Profile) -> None:
-    """Say what a trace lacks: its broken rows are left out, and are no reason to stop."""
+def _say_lost_rows(profile: Profile) -> None:
+    """Say what of a trace is not sent as it stands there: broken rows are left out, long ones cut."""
     if not isinstance(profile.workload, TraceWorkload):
         return
     trace = load_trace(profile.workload.trace)
     if trace.broken:
         what = f"{trace.broken} broken rows of trace {trace.name} are left out; the first: {trace.first_broken}"
         typer.secho(what, err=True, fg=typer.colors.YELLOW)
+    if (cut := cut_rows(profile.workload, trace)).cut:
+        typer.secho(f"trace {trace.name}: {cut.words(profile.workload)}", err=True, fg=typer.colors.YELLOW)
 
 
 def _key(variable: str | None) -> str | None:

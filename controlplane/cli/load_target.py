@@ -54,7 +54,7 @@ def context_tokens(test: LoadTest) -> int | None:
     headers = {"Authorization": f"Bearer {test.api_key}"} if test.api_key else {}
     verify = trust(target, test.ca_file) or True
     try:
-        served = httpx.get(url, headers=headers, verify=verify, timeout=CONNECT_S).json()["data"]
+        served = httpx.get(url, headers=headers, verify=verify, timeout=CONNECT_S, trust_env=False).json()["data"]
     except (httpx.HTTPError, ValueError, LookupError, TypeError):
         return None  # an OpenAI-compatible server need not answer this; the run itself will tell
     return _context_of(test.model, served)

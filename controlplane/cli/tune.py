@@ -24,6 +24,7 @@ from controlplane.domain.engine import EngineKind
 from controlplane.domain.errors import ExperimentFailed
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import STUDY_FINAL, Study, StudyState, TrialState
+from controlplane.domain.workload import TraceWorkload
 from controlplane.host.clock import utc_now
 from controlplane.ports import Store
 from controlplane.reading.service_file import load_service
@@ -31,6 +32,8 @@ from controlplane.services.fleet.serving import register_service
 from controlplane.services.studies.manage import check_resumable, create_study
 from controlplane.services.studies.run_study import StudyProgress
 from controlplane.settings import Settings
+from loadtests.send.cutting import cut_rows
+from loadtests.send.traces import load_trace
 
 FOLLOW_EVERY_S = 1.0
 
@@ -87,6 +90,11 @@ def _new_study(store: Store, spec: ServiceSpec, *, apply: bool, warm_start: Stud
     console.print(
         f"study {study.study_id} of {spec.name}: {', '.join(str(slo) for slo in spec.slos.latency)}", highlight=False
     )
+    if (
+        isinstance(spec.workload, TraceWorkload)
+        and (cut := cut_rows(spec.workload, load_trace(spec.workload.trace))).cut
+    ):
+        console.print(f"[yellow]trace {spec.workload.trace}: {cut.words(spec.workload)}[/]", highlight=False)
     if spec.engine.time_lapse != 1:
         console.print(f"[yellow]emulated {spec.gpus.type}s, time runs {spec.engine.time_lapse:g} × as fast[/]")
     return study.study_id

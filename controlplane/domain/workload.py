@@ -53,7 +53,10 @@ class TraceWorkload(Value):
     arrivals: Arrivals = Arrivals()
     rate_rps: float | None = Field(default=None, gt=0, description="Offered rate; None keeps the trace's own.")
     max_prompt_tokens: int = Field(default=7000, ge=1, description="Longer prompts are cut to this.")
-    max_output_tokens: int = Field(default=1000, ge=1)
+    max_output_tokens: int = Field(default=1000, ge=1, description="Longer answers are cut to this.")
+    max_cut_share: float = Field(
+        default=0.1, ge=0, le=1, description="Refused when more of the trace's rows are longer than the two limits."
+    )
     part: TracePart = TracePart.ALL
     seed: int = 0
 

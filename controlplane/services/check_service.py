@@ -5,12 +5,16 @@ from __future__ import annotations
 from controlplane.domain.launch import without_emulator_flags
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.workload import TraceWorkload
+from loadtests.send.cutting import cut_rows
 from loadtests.send.traces import load_trace
 from tuner.space.knobs.schema import check_flags
 
 
 def check_service(spec: ServiceSpec) -> None:
-    """Refuse flags that this vLLM version does not know, and a trace that cannot be read. Raises InvalidInput."""
+    """Refuse flags that this vLLM version does not know, and a trace that cannot be read or is cut too often.
+
+    Raises InvalidInput.
+    """
     check_flags(without_emulator_flags(spec.baseline), spec.engine)
     if isinstance(spec.workload, TraceWorkload):
-        load_trace(spec.workload.trace)
+        cut_rows(spec.workload, load_trace(spec.workload.trace)).check(spec.workload)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from controlplane.domain.workload import ArrivalProcess, Lengths, SyntheticWorkload, TracePart, TraceWorkload, Workload
 from loadtests.send.arrivals import RateShape, arrival_times, check_rate
+from loadtests.send.cutting import cut_rows
 from loadtests.send.traces import Trace, load_trace
 
 Ints = npt.NDArray[np.int64]
@@ -82,7 +83,9 @@ def build_schedule(
 def _from_trace(
     workload: TraceWorkload, *, rate_rps: float, duration_s: float, seed: int, shape: RateShape | None
 ) -> Schedule:
-    trace = part_of(load_trace(workload.trace), workload.part)
+    whole = load_trace(workload.trace)
+    cut_rows(workload, whole).check(workload)
+    trace = part_of(whole, workload.part)
     seeds = (workload.seed, seed)
     if workload.arrivals.process is ArrivalProcess.TRACE:
         count = max(1, round(rate_rps * duration_s))

@@ -71,9 +71,10 @@ class _Broken(Exception):
 
 def parse_rows(text: str, *, source: str, columns: Columns | None) -> Parsed:
     """Parse a whole file. Raises InvalidInput when it is neither CSV nor JSON lines with known columns."""
-    lines = text.splitlines()
+    text = _with_plain_line_ends(text)
+    lines = text.split("\n")
     is_json = next((line.lstrip().startswith("{") for line in lines if line.strip()), False)
-    header, records = _json_records(lines) if is_json else _csv_records(text)
+    header, records = _json_records(lines) if is_json else _csv_records(text, source)
     names = set(header)
     if not names:
         raise InvalidInput(f"trace {source} is empty", allowed="CSV with a header, or JSON lines")
@@ -102,10 +103,22 @@ def _recognise(names: set[str], source: str) -> Columns:
 _Records = Iterator[tuple[int, Mapping[str, Any] | None]]
 
 
-def _csv_records(text: str) -> tuple[dict[str, Any], _Records]:
+def _csv_records(text: str, source: str) -> tuple[dict[str, Any], _Records]:
     reader = csv.DictReader(io.StringIO(text))
-    header = {name: None for name in reader.fieldnames or ()}
-    return header, ((reader.line_num, row) for row in reader)
+    usual = csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a prompt as text may be any length
+    try:
+        header = {name: None for name in reader.fieldnames or ()}
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise InvalidInput(f"trace {source} is no CSV", why=f"line {reader.line_num}: {error}") from error
+    finally:
+        csv.field_size_limit(usual)
+    return header, iter(rows)
+
+
+def _with_plain_line_ends(text: str) -> str:
+    """Return the text with LF alone at line ends. U+2028 and its like end no line: they may stand within a text."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _json_records(lines: list[str]) -> tuple[dict[str, Any], _Records]:

@@ -105,7 +105,7 @@ async def look(client: httpx.AsyncClient, model: str | None) -> Found:
 async def _measure(
     target: Target, longest: int, max_num_seqs: int, progress: Progress, seed: int
 ) -> tuple[Found, tuple[Cell, ...]]:
-    async with httpx.AsyncClient(base_url=target.url, timeout=10.0) as client:
+    async with httpx.AsyncClient(base_url=target.url, timeout=10.0, trust_env=False) as client:
         found = await look(client, target.model)
     try:
         async with asyncio.timeout(PROBES_AT_MOST_S):

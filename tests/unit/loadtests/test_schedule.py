@@ -81,7 +81,9 @@ def test_whole_trace_is_stretched_exactly() -> None:
 
 
 def test_lengths_are_cut_to_the_limits() -> None:
-    schedule = build(trace_workload(ArrivalProcess.POISSON, max_prompt_tokens=100, max_output_tokens=50))
+    schedule = build(
+        trace_workload(ArrivalProcess.POISSON, max_prompt_tokens=100, max_output_tokens=50, max_cut_share=1)
+    )
     assert schedule.prompt_tokens.max() == 100
     assert schedule.output_tokens.max() == 50
 

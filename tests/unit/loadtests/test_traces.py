@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import os
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.errors import InvalidInput
+from controlplane.domain.workload import TraceWorkload
+from loadtests.send.cutting import cut_rows
+from loadtests.send.schedule import build_schedule
 from loadtests.send.trace_rows import Columns
 from loadtests.send.traces import SHIPPED, load_trace
 
@@ -92,3 +96,58 @@ def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
     write(tmp_path / "t.csv", AZURE + "2023-11-16 18:00:00,1,1\n2023-11-16 18:00:01,1,1\n")
     os.utime(name, (2_000_000_000, 2_000_000_000))
     assert len(load_trace(name)) == 2
+
+
+CSV_LINES = ("TIMESTAMP,ContextTokens,GeneratedTokens,text", "2023-11-16 18:00:00,10,5,a", "2023-11-16 18:00:01,20,6,b")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["lf", "crlf", "cr"])
+@pytest.mark.parametrize("last", [True, False])
+def test_a_line_may_end_in_any_of_the_three_ways(tmp_path: Path, end: str, last: bool) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes((end.join(CSV_LINES) + (end if last else "")).encode())
+    assert load_trace(str(path)).prompt_tokens.tolist() == [10, 20]
+
+
+@pytest.mark.parametrize("odd", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_text_column_may_hold_what_unicode_takes_for_a_line_end(tmp_path: Path, odd: str, kind: str) -> None:
+    path = tmp_path / f"t.{kind}"
+    if kind == "csv":
+        path.write_text("\n".join([CSV_LINES[0], *(f'{line[:-1]}"a{odd}b"' for line in CSV_LINES[1:])]))
+    else:
+        rows = ({"timestamp": 1000 * i, "input_length": 10 * i, "output_length": 5, "x": f"a{odd}b"} for i in (1, 2))
+        path.write_text("\n".join(json.dumps(row, ensure_ascii=ord(odd) < 0x20) for row in rows))
+    found = load_trace(str(path))
+    assert (found.prompt_tokens.tolist(), found.broken) == ([10, 20], 0)
+
+
+def test_a_text_column_may_be_of_any_length_and_the_usual_limit_stays(tmp_path: Path) -> None:
+    usual, path = csv.field_size_limit(), tmp_path / "t.csv"
+    path.write_text("\n".join([*CSV_LINES, f"2023-11-16 18:00:02,30,7,{'x' * (2 * usual)}"]))
+    assert load_trace(str(path)).prompt_tokens.tolist() == [10, 20, 30]
+    assert csv.field_size_limit() == usual
+
+
+@pytest.mark.parametrize(
+    ("limits", "cut"),
+    [({}, 0), ({"max_prompt_tokens": 15}, 1), ({"max_output_tokens": 5}, 1), ({"max_prompt_tokens": 5}, 2)],
+)
+def test_rows_longer_than_the_workload_allows_are_counted_and_refused_beyond_a_share(
+    tmp_path: Path, limits: dict[str, int], cut: int
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(CSV_LINES))
+    workload = TraceWorkload(trace=str(path), **limits)
+    assert cut_rows(workload, load_trace(str(path))).cut == cut
+    if cut:
+        with pytest.raises(InvalidInput, match="is not what would be sent") as refused:
+            build_schedule(workload, rate_rps=5, duration_s=1, seed=0)
+        assert "max_prompt_tokens 20 and max_output_tokens 6" in str(refused.value)
+    accepting = workload.evolve(max_cut_share=1)
+    assert len(build_schedule(accepting, rate_rps=50, duration_s=1, seed=0))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_trace_is_sent_with_the_limits_there_are(name: str) -> None:
+    assert len(build_schedule(TraceWorkload(trace=name), rate_rps=50, duration_s=1, seed=0))
