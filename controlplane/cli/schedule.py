@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import time
+from datetime import datetime
+from typing import Annotated, Any
 
 import typer
 
 from controlplane.cli.asking import Ask, Noun, Service, asks
+from controlplane.cli.client import ApiClient
 from controlplane.cli.tables.show import Column, field
 
 app = typer.Typer(help="Jobs at times, e.g. 're-tune every Sunday 02:00'.", no_args_is_help=True)
+LOOK_EVERY_S = 0.25
 ServiceArgument = Annotated[str, typer.Argument(help="The service.")]
 NameArgument = Annotated[str, typer.Argument(help="The schedule's name.")]
 
@@ -90,7 +94,21 @@ def _action(name: str, help_: str) -> None:
 
 _action("pause", "Let it not fire.")
 _action("resume", "Let it fire again.")
-_action("trigger", "Fire it now.")
+
+
+@app.command("trigger")
+@asks
+def trigger(
+    ask: Ask,
+    service: ServiceArgument,
+    name: NameArgument,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the controller.")] = 10.0,
+) -> None:
+    """Fire it now, and say what came of it."""
+    due = ask.client.post(f"/schedules/{service}/{name}/trigger")
+    said = _outcome(ask.client, due, within_s=wait)
+    ask.show_one(SCHEDULE, _one(ask.client, service, name))
+    typer.echo(said, err=True)
 
 
 @app.command("delete")
@@ -103,3 +121,23 @@ def delete(
     """Remove a schedule."""
     ask.client.delete(f"/schedules/{service}/{name}")
     typer.echo(f"schedule {name} of {service} is gone")
+
+
+def _one(client: ApiClient, service: str, name: str) -> Any:
+    rows = client.get("/schedules", service=service)["items"]
+    return next(row for row in rows if row["spec"]["name"] == name)
+
+
+def _outcome(client: ApiClient, due: Any, *, within_s: float) -> str:
+    """Wait for the controller's next pass and say what it made of the firing."""
+    subject = f"schedule/{due['service']}/{due['spec']['name']}"
+    since = datetime.fromisoformat(due["next_at"])
+    deadline = time.monotonic() + within_s
+    while True:
+        for event in client.get("/events", subject=subject, limit=10)["items"]:
+            known = event["action"] in ("schedule.fired", "schedule.failed")
+            if known and datetime.fromisoformat(event["at"]) >= since:
+                return f"{event['action'].removeprefix('schedule.')}: {event['reason']}"
+        if time.monotonic() >= deadline:
+            return f"not fired within {within_s:g} s: no controller runs (`fleetune up`); the next one fires it"
+        time.sleep(LOOK_EVERY_S)

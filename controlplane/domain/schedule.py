@@ -55,6 +55,17 @@ class ReplaySpec(Value):
             raise ValueError("quiet_from and quiet_to belong together")
         return self
 
+    def is_quiet(self, moment: datetime) -> bool:
+        """Say whether `moment` (UTC) lies within the quiet hours; always, when none are set."""
+        return within_hours(moment.time(), self.quiet_from, self.quiet_to)
+
+
+def within_hours(at: time, start: time | None, end: time | None) -> bool:
+    """Say whether a time of day lies in [start, end), which may span midnight; always, when there is no such span."""
+    if start is None or end is None:
+        return True
+    return start <= at < end if start <= end else at >= start or at < end
+
 
 class ScheduleSpec(Value):
     """What a user writes: a name, five cron fields (UTC) and an action."""

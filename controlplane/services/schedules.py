@@ -42,11 +42,39 @@ def resume_schedule(store: Store, service: ServiceName, name: str, *, actor: str
 def trigger_schedule(store: Store, service: ServiceName, name: str, *, actor: str, now: datetime) -> Schedule:
     """Make it due: the controller's next pass fires it, paused or not no more than once. Raises NotFound, Conflict."""
     schedule, version = find_schedule(store, service, name)
-    if schedule.spec.paused:
-        raise Conflict(f"schedule '{name}' of {service} is paused", allowed="resume it first")
+    _refuse_untimely(schedule, now)
     due = schedule.evolve(next_at=now)
     store.save_schedule(due, version, events=[_event(due, "schedule.triggered", actor=actor, now=now)])
     return due
+
+
+def _refuse_untimely(schedule: Schedule, now: datetime) -> None:
+    """Raise Conflict where firing now could come to nothing: rather said at once than in the audit, later."""
+    what = f"schedule '{schedule.spec.name}' of {schedule.service}"
+    if schedule.spec.paused:
+        raise Conflict(f"{what} is paused", allowed="resume it first")
+    if schedule.replay_run is not None:
+        raise Conflict(f"{what} cannot fire now", why=f"replay {schedule.replay_run.number} is not over")
+    replay = schedule.spec.replay
+    if replay is not None and not replay.is_quiet(now):
+        hours = f"{replay.quiet_from:%H:%M} to {replay.quiet_to:%H:%M} UTC"
+        raise Conflict(
+            f"{what} cannot fire now", why=f"it is {now:%H:%M} UTC, outside its quiet hours", allowed=f"from {hours}"
+        )
+
+
+def upcoming(schedule: Schedule, now: datetime) -> str:
+    """Say when a schedule fires next, and how to have it sooner where its quiet hours have begun without it."""
+    text = f"{schedule.service}/{schedule.spec.name} fires next at {schedule.next_at:%Y-%m-%d %H:%M} UTC"
+    replay = schedule.spec.replay
+    if schedule.spec.paused:
+        return f"{schedule.service}/{schedule.spec.name} is paused"
+    if replay is None or replay.quiet_from is None or not replay.is_quiet(now):
+        return text
+    return (
+        f"{text}: its quiet hours have begun, their firing was before this start; "
+        f"now: fleetune schedule trigger {schedule.service} {schedule.spec.name}"
+    )
 
 
 def delete_schedule(store: Store, service: ServiceName, name: str, *, actor: str, now: datetime) -> None:

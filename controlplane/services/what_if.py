@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -69,13 +70,21 @@ def _answer(spec: ServiceSpec, question: WhatIf, config: EngineConfig, setup: En
         fleet=size,
         usd_per_million_tokens=None if size is None else _usd_per_million(spec, question, size, sample),
         curve=tuple(_point(setup, requests_at, float(rate), percentiles) for rate in rates if rate > 0),
-        notes=(*notes(setup, sample), *_beyond(size, spec)),
+        notes=(*notes(setup, sample), *_beyond(size, spec, found.rps)),
     )
 
 
-def _beyond(size: FleetSize | None, spec: ServiceSpec) -> Iterable[str]:
+def _beyond(size: FleetSize | None, spec: ServiceSpec, capacity_rps: float) -> Iterable[str]:
     if size is not None and size.gpus > spec.gpus.count:
         yield f"this fleet needs {size.gpus} GPUs, the service has {spec.gpus.count}"
+    ceiling = spec.slos.max_usd_per_hour
+    if size is not None and ceiling is not None and size.usd_per_hour > ceiling:
+        replicas = math.floor(ceiling * size.replicas / size.usd_per_hour)
+        held = replicas * capacity_rps * (1 - spec.tuning.objective.headroom)
+        yield (
+            f"this fleet costs {size.usd_per_hour:.2f} USD/h, max_usd_per_hour is {ceiling:g}: "
+            f"the {replicas} replicas it pays for hold {held:.3g} requests/s"
+        )
 
 
 def _with_lengths(spec: ServiceSpec, question: WhatIf) -> ServiceSpec:

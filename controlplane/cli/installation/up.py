@@ -27,6 +27,7 @@ from controlplane.host.clock import utc_now
 from controlplane.host.files import write_whole
 from controlplane.reading.service_file import load_service
 from controlplane.services.fleet.serving import register_service
+from controlplane.services.schedules import list_schedules, upcoming
 from controlplane.settings import Settings
 
 
@@ -95,6 +96,8 @@ def prepare(settings: Settings, specs: Sequence[ServiceSpec], *, dashboard: bool
     _write_admin_token(settings)
     for spec in specs:
         register_service(store, spec, actor="cli", now=utc_now())
+    for schedule in list_schedules(store):
+        typer.echo(f"schedule   {upcoming(schedule, utc_now())}")
 
 
 def run(settings: Settings, *, dashboard: bool) -> None:

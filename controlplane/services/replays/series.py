@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, Field
 from controlplane.domain.base import RevisionId, ServiceName, Value
 from controlplane.domain.event import Event
 from controlplane.domain.report import Distribution, LoadTestReport, Percentile, Validity
+from controlplane.domain.schedule import within_hours
 from controlplane.ports import Clock, LoadRequest, LoadTester, RecordSource, Store, Watch
 
 _PREFIX, _WORSE = "replay.", ".worse"
@@ -65,10 +66,7 @@ def allowed_rate(wanted_rps: float, live_rps: float, limits: ReplayLimits, now: 
 
 def is_quiet(limits: ReplayLimits, now: datetime) -> bool:
     """Say whether `now` lies within the quiet hours; always, when none are set."""
-    start, end, at = limits.quiet_from, limits.quiet_to, now.time()
-    if start is None or end is None:
-        return True
-    return start <= at < end if start <= end else at >= start or at < end
+    return within_hours(now.time(), limits.quiet_from, limits.quiet_to)
 
 
 def regressions(baseline: LoadTestReport, latest: LoadTestReport, *, margin: float = 0.1) -> tuple[str, ...]:

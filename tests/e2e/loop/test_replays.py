@@ -32,7 +32,13 @@ def test_replays_become_a_series_and_one_whose_worker_is_killed_is_lost_not_repe
 
 
 def _trigger(fleet: Installation) -> None:
+    fleet.until("the last one is cleared up", lambda: _schedule(fleet)["replay_run"] is None)
     fleet.api.post("/schedules/chat/nightly/trigger")
+
+
+def _schedule(fleet: Installation) -> dict[str, Any]:
+    found: dict[str, Any] = fleet.api.get("/schedules", service="chat")["items"][0]
+    return found
 
 
 def _replays(fleet: Installation) -> list[dict[str, Any]]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
+from controlplane.adapters.store_sql.store import open_store
 from controlplane.cli.main import app
+from controlplane.services.controller.jobs import fire_due
+from controlplane.services.studies.manage import create_study
 from tests.integration.cli.conftest import Fleetune
 
 ServiceFile = Callable[..., str]
@@ -116,3 +120,25 @@ def test_a_key_can_be_made_before_anything_else(tmp_path: Path) -> None:
     assert listed.output.split() == ["ops"]
     refused = CliRunner().invoke(app, ["key", "list", "--data-dir", str(tmp_path / "other")])
     assert (refused.exit_code, (tmp_path / "other").exists()) == (2, False)
+
+
+def test_a_triggered_schedule_says_that_nobody_fired_it(fleetune: Fleetune, chat: str) -> None:
+    fleetune("schedule", "create", chat, "weekly", "--cron", "0 2 * * SUN")
+    code, said = fleetune("schedule", "trigger", chat, "weekly", "--wait", "0")
+    assert (code, "no controller runs" in said) == (0, True)
+
+
+def test_a_triggered_schedule_says_what_came_of_it(
+    fleetune: Fleetune, chat: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleetune("schedule", "create", chat, "nightly", "--cron", "0 2 * * *", "--action", "replay", "--rate", "1")
+    store = open_store(f"sqlite:///{tmp_path / 'data' / 'fleetune.db'}")
+
+    def controller_pass(_: float) -> None:
+        fire_due(store, create_study=create_study, now=datetime.now(UTC))
+
+    monkeypatch.setattr("controlplane.cli.schedule.time.sleep", controller_pass)
+    code, said = fleetune("schedule", "trigger", chat, "nightly")
+    assert (code, "fired: replay 1" in said) == (0, True)
+    again = fleetune("schedule", "trigger", chat, "nightly")
+    assert (again[0], "replay 1 is not over" in again[1]) == (2, True)

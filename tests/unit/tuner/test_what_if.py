@@ -46,6 +46,21 @@ def test_a_fleet_beyond_the_services_gpus_is_said_to_be_so() -> None:
     assert not any("this fleet" in note for note in within.notes)
 
 
+def test_a_fleet_beyond_what_may_be_spent_is_said_to_be_so_and_what_the_money_holds() -> None:
+    free = an_8b_spec()
+    wanted = what_if(free, WhatIf(target_qps=400))
+    assert wanted.fleet is not None
+    assert wanted.capacity is not None
+    assert wanted.fleet.replicas > 1
+    per_replica = wanted.fleet.usd_per_hour / wanted.fleet.replicas
+    spec = free.evolve(slos=free.slos.evolve(max_usd_per_hour=per_replica * 1.5))
+    found = what_if(spec, WhatIf(target_qps=400)).notes
+    held = wanted.capacity.rps * (1 - spec.tuning.objective.headroom)
+    assert any(f"the 1 replicas it pays for hold {held:.3g} requests/s" in note for note in found)
+    roomy = free.evolve(slos=free.slos.evolve(max_usd_per_hour=wanted.fleet.usd_per_hour))
+    assert not any("max_usd_per_hour" in note for note in what_if(roomy, WhatIf(target_qps=400)).notes)
+
+
 def test_longer_outputs_leave_less_capacity() -> None:
     short, long = (what_if(an_8b_spec(), WhatIf(output_tokens=tokens)).capacity for tokens in (20, 400))
     assert short is not None
