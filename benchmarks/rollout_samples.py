@@ -6,7 +6,7 @@ Deterministic: the counts are the expected ones, looked at each time the canary 
 from __future__ import annotations
 
 from controlplane.domain.analysis import Counts
-from controlplane.domain.judge import Control, Evidence, compare
+from controlplane.domain.comparing import Control, Evidence, compare
 from controlplane.domain.service import RolloutOptions
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
 

@@ -16,6 +16,7 @@ Everything here costs the same for ten requests and for ten million: four counts
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from pydantic import Field
@@ -65,17 +66,18 @@ def series(n: int, hits: int, runs: Runs | None) -> Series:
     return Series(n, hits, runs.runs, runs.open)
 
 
-def expected_end(seen: Series | None, declared_run: float) -> float:
+def expected_end(known: Iterable[Series], declared_run: float) -> float:
     """Return the least probability with which a run is expected to end, from what stable shows and what is declared."""
-    known = seen or Series(0, 0, 0, 0)
-    ends, after_hit = known.runs - known.open, known.hits - known.open
+    seen = list(known)
+    ends = sum(each.runs - each.open for each in seen)
+    after_hit = sum(each.hits - each.open for each in seen)
     return (_SLACK * ends + _DECLARED_WEIGHT / declared_run) / (after_hit + _DECLARED_WEIGHT)
 
 
 def most(seen: Series, alpha: float, *, least_end: float) -> float:
     """Return what the ratio of hits is at most. Runs end with `least_end` at least, or as seldom as these show."""
     chain = _Chain(seen)
-    floor = min(least_end, expected_end(seen, 1 / least_end))
+    floor = min(least_end, expected_end([seen], 1 / least_end))
     budget = -math.log(alpha)
     inside, outside = chain.estimate(floor), 1.0
     for _ in range(_HALVINGS):

@@ -11,7 +11,8 @@ from datetime import datetime
 
 from controlplane.domain.analysis import Analysis, Verdict
 from controlplane.domain.arm import Arm
-from controlplane.domain.judge import Evidence, Flights, describe_load
+from controlplane.domain.comparing import Evidence, Flights
+from controlplane.domain.judge import describe_load
 from controlplane.domain.outcomes import ANSWERED, REFUSED, Outcome
 from controlplane.domain.routing import GatewayRecord
 from controlplane.domain.service import RolloutOptions

@@ -226,6 +226,9 @@ class RolloutOptions(Value):
     miss_run: float = Field(
         default=2.0, ge=1, le=1000, description="Mean run of misses to reckon with before stable has shown any."
     )
+    longest_run: float = Field(
+        default=10.0, ge=1, le=1000, description="The same before aborting: a single run as long says nothing yet."
+    )
     match_load: bool = Field(
         default=True, description="Make up a step's load by replayed requests to the canary's replicas alone."
     )
@@ -255,6 +258,12 @@ class RolloutOptions(Value):
         weights = [step.weight_percent for step in self.steps]
         if not weights or weights[-1] != 100 or weights != sorted(set(weights)):
             raise ValueError(f"step weights must rise and end at 100, got {weights}")
+        return self
+
+    @model_validator(mode="after")
+    def _cautious_to_abort(self) -> RolloutOptions:
+        if self.longest_run < self.miss_run:
+            raise ValueError(f"longest_run {self.longest_run:g} is below miss_run {self.miss_run:g}")
         return self
 
     @property

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from controlplane.domain.analysis import Analysis, LoadProof
 from controlplane.domain.arm import NO_REQUESTS, Arm
 from controlplane.domain.base import ServiceName
+from controlplane.domain.comparing import Control, Evidence, add
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.guards import guard
-from controlplane.domain.judge import Control, Evidence, add, could_not_measure, judge
+from controlplane.domain.judge import could_not_measure, judge
 from controlplane.domain.load_match import Attempts, proof, wanted_rps, window_s
 from controlplane.domain.revision import Revision
 from controlplane.domain.rollout import Rollout, StepRecord
@@ -21,6 +22,9 @@ from controlplane.ports import Position, RecordFeed, Store
 from controlplane.services.fleet.engines import Trouble
 from controlplane.services.fleet.world import World, exits
 from controlplane.services.rollouts.match_load import read_attempts
+
+BEFORE = timedelta(minutes=10)
+"""How long before a step stable's requests are looked at, to learn how its misses follow each other."""
 
 
 class FactFinder:
@@ -86,6 +90,7 @@ class _Watched:
         self.slos = slos
         self.time_lapse = canary.engine.time_lapse
         self._service, self._since = rollout.service, step.started_at
+        self.before = Arm(slos.latency, time_lapse=stable.engine.time_lapse)
         self.canary = Arm(slos.latency, time_lapse=canary.engine.time_lapse)
         self.replayed = Arm(slos.latency, time_lapse=canary.engine.time_lapse)
         self.stable = Arm(slos.latency, time_lapse=stable.engine.time_lapse)
@@ -94,7 +99,7 @@ class _Watched:
 
     def catch_up(self, records: RecordFeed) -> None:
         """Count what came since the last time. Raises Unavailable."""
-        news = records.follow(self._service, since=self._since, position=self._position)
+        news = records.follow(self._service, since=self._since - BEFORE, position=self._position)
         for record in news.records:
             arm = self._arm(record)
             if arm is not None:
@@ -103,6 +108,8 @@ class _Watched:
 
     def _arm(self, record: GatewayRecord) -> Arm | None:
         canary, stable = self._names
+        if record.at < self._since:
+            return self.before if record.revision == stable and not record.replayed else None
         if record.revision == canary:
             return self.replayed if record.replayed else self.canary
         return self.stable if record.revision == stable and not record.replayed else None
@@ -115,6 +122,7 @@ def _evidence(
     common = {
         "canary": seen.canary.counts(),
         "replayed": replayed if replayed != NO_REQUESTS else None,
+        "before": seen.before.counts(),
         "load": _load(world, rollout, step, seen, attempts, now),
     }
     if step.weight_percent < 100:

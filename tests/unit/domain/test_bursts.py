@@ -37,7 +37,7 @@ def test_less_alpha_makes_wider_bounds(found: Series) -> None:
 def test_the_same_misses_in_fewer_runs_say_less() -> None:
     apart, together = Series(2000, 100, 95, 0), Series(2000, 100, 5, 0)
     assert most(together, 0.05, least_end=0.5) > most(apart, 0.05, least_end=0.5) + 0.03
-    end = expected_end(together, 2)
+    end = expected_end([together], 2)
     assert least(together, 0.05, least_end=end) < least(apart, 0.05, least_end=end) - 0.01
 
 
@@ -52,9 +52,9 @@ def test_a_run_longer_than_any_such_chain_has_leaves_only_what_was_seen() -> Non
 
 
 def test_what_stable_shows_replaces_what_is_declared() -> None:
-    assert expected_end(None, 2) == 0.5
-    assert expected_end(Series(1000, 100, 100, 0), 2) == pytest.approx((0.8 * 100 + 1) / 102)
-    assert expected_end(Series(1000, 100, 5, 0), 2) == pytest.approx((0.8 * 5 + 1) / 102)
+    assert expected_end([], 2) == 0.5
+    assert expected_end([Series(1000, 100, 100, 0)], 2) == pytest.approx((0.8 * 100 + 1) / 102)
+    assert expected_end([Series(1000, 100, 5, 0)], 2) == pytest.approx((0.8 * 5 + 1) / 102)
 
 
 @pytest.mark.parametrize(("n", "hits", "runs"), [(5, 6, None), (5, 1, Runs(runs=2)), (5, 2, Runs(runs=1, open=2))])

@@ -8,8 +8,9 @@ import pytest
 
 from controlplane.domain.analysis import Analysis, Counts, Verdict
 from controlplane.domain.arm import Arm
+from controlplane.domain.comparing import Control, Evidence, add
 from controlplane.domain.guards import guard
-from controlplane.domain.judge import Control, Evidence, add, judge
+from controlplane.domain.judge import judge
 from controlplane.domain.routing import GatewayRecord
 from controlplane.domain.service import RolloutOptions, StepSpec
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
