@@ -22,8 +22,9 @@ from controlplane.adapters.gateway.traffic import GatewayTraffic, running_gatewa
 from controlplane.adapters.store_sql.store import SqlStore
 from controlplane.adapters.store_sql.store import open_store as open_sql
 from controlplane.domain.base import StudyId
+from controlplane.domain.errors import Unavailable
 from controlplane.host.addresses import is_loopback
-from controlplane.host.clock import utc_now
+from controlplane.host.clock import steady_clock
 from controlplane.ports import Clock, Fleet, LoadTester, Store
 from controlplane.services.keys import list_keys
 from controlplane.settings import Settings
@@ -40,6 +41,14 @@ log = logging.getLogger(__name__)
 STOP_ENGINES_S = 30.0
 
 
+def installation_clock(settings: Settings) -> Clock:
+    """Return the clock every process of the installation lives by. Raises Unavailable when its file cannot be kept."""
+    try:
+        return steady_clock(settings.data_dir)
+    except OSError as error:
+        raise Unavailable(f"cannot write to {settings.data_dir}", why=error.strerror or str(error)) from error
+
+
 def open_store(settings: Settings) -> SqlStore:
     """Return the installation's store at its newest schema. Raises Unavailable when it cannot be used."""
     return open_sql(settings.database)
@@ -47,7 +56,7 @@ def open_store(settings: Settings) -> SqlStore:
 
 def open_fleet(settings: Settings) -> FleetProcesses:
     """Return the engines of this host."""
-    return FleetProcesses(settings.engines_dir, gpus=settings.gpus)
+    return FleetProcesses(settings.engines_dir, gpus=settings.gpus, clock=installation_clock(settings))
 
 
 def host_gpus() -> tuple[int, ...]:
@@ -68,7 +77,7 @@ def build_app(settings: Settings, *, caller: str | None = None) -> FastAPI:
         store=open_store(settings),
         records=SpooledRecords(settings.data_dir),
         fleet_view=open_fleet(settings),
-        clock=utc_now,
+        clock=installation_clock(settings),
         open_without_keys=is_loopback(settings.host),
         trusted_as=caller,
     )
@@ -84,7 +93,7 @@ def controller_pass(settings: Settings) -> Callable[[], bool]:
         fleet=open_fleet(settings),
         router=GatewayTraffic(running_gateways(settings.data_dir), admin_token=_admin_token(settings)),
         records=SpooledRecords(settings.data_dir),
-        clock=utc_now,
+        clock=installation_clock(settings),
         create_study=create_study,
     )
 
@@ -126,8 +135,8 @@ def _load_matcher(settings: Settings, store: Store, stop: threading.Event) -> Lo
         load_tester=LocustLoadTester(),
         gateways=GatewayProcesses(),
         feed=SpooledRecords(settings.data_dir),
-        keep=ReplayRecords(settings.data_dir, clock=utc_now).keep,
-        clock=utc_now,
+        keep=ReplayRecords(settings.data_dir, clock=installation_clock(settings)).keep,
+        clock=installation_clock(settings),
         out_dir=settings.reports_dir,
         should_stop=stop.is_set,
     )
@@ -159,7 +168,7 @@ def replay_runner(
         fleet=open_fleet(settings),
         load_tester=load_tester,
         records=SpooledRecords(settings.data_dir),
-        clock=utc_now,
+        clock=installation_clock(settings),
         sleep=time.sleep,
         worker_name=worker_identity(name),
         out_dir=settings.reports_dir,
@@ -193,7 +202,7 @@ def study_runner(
         fleet=open_fleet(settings),
         load_tester=load_tester or LocustLoadTester(),
         gateways=GatewayProcesses(),
-        clock=utc_now,
+        clock=installation_clock(settings),
         worker_name=worker_identity(name),
         host=socket.gethostname(),
         data_dir=settings.reports_dir,
@@ -223,9 +232,9 @@ def stop_all_engines(settings: Settings) -> None:
     _stop_until_gone(fleet, drain_s=0, within_s=STOP_ENGINES_S)
 
 
-def _stop_until_gone(fleet: Fleet, *, drain_s: float, within_s: float, clock: Clock = utc_now) -> None:
-    began = clock()
-    while (clock() - began).total_seconds() < within_s:
+def _stop_until_gone(fleet: Fleet, *, drain_s: float, within_s: float) -> None:
+    give_up_s = time.monotonic() + within_s
+    while time.monotonic() < give_up_s:
         engines = [engine for engine in fleet.list() if not engine.state.is_over]
         if not engines:
             return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +18,6 @@ from controlplane.cli.installation.stopping import stop_event
 from controlplane.cli.tables.show import console
 from controlplane.domain.base import ServiceName
 from controlplane.domain.errors import InvalidInput
-from controlplane.host.clock import utc_now
 from controlplane.ports import LoadRequest, Store
 from controlplane.services.replays.top_up import OtherTraffic, hold_rate
 from controlplane.services.rollouts.manage import active_rollout
@@ -40,7 +38,7 @@ def top_up(
 ) -> None:
     """Send what live traffic leaves to a total rate, through the gateway, so that a canary is judged under load."""
     settings = installation.load(data_dir.resolve())
-    store = wiring.open_store(settings)
+    store, clock = wiring.open_store(settings), wiring.installation_clock(settings)
     name = ServiceName(service)
     spec = store.get_service(name).value.spec
     if minutes is None and active_rollout(store, name) is None:
@@ -57,7 +55,7 @@ def top_up(
     others = OtherTraffic(
         SpooledRecords(settings.data_dir),
         name,
-        clock=utc_now,
+        clock=clock,
         window_s=WINDOW_S,
         time_lapse=spec.engine.time_lapse,
     )
@@ -68,7 +66,7 @@ def top_up(
         request=request,
         slice_s=SLICE_S,
         out_dir=settings.reports_dir / f"top-up-{service}",
-        over=_Over(store, name, None if minutes is None else utc_now() + timedelta(minutes=minutes)),
+        over=_Over(store, name, None if minutes is None else time.monotonic() + 60 * minutes),
         pause=time.sleep,
     )
     console.print(f"sent {sent} requests", highlight=False)
@@ -77,15 +75,15 @@ def top_up(
 class _Over:
     """Says when to stop: asked to, the time is up, or (without a time) the rollout is over."""
 
-    def __init__(self, store: Store, service: ServiceName, until: datetime | None) -> None:
+    def __init__(self, store: Store, service: ServiceName, until_s: float | None) -> None:
         self._stop = stop_event()
         self._store = store
         self._service = service
-        self._until = until
+        self._until_s = until_s
 
     def __call__(self) -> bool:
         if self._stop.is_set():
             return True
-        if self._until is not None:
-            return utc_now() >= self._until
+        if self._until_s is not None:
+            return time.monotonic() >= self._until_s
         return active_rollout(self._store, self._service) is None

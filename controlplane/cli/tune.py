@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,6 @@ from controlplane.domain.errors import ExperimentFailed
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import STUDY_FINAL, Study, StudyState, TrialState
 from controlplane.domain.workload import TraceWorkload
-from controlplane.host.clock import utc_now
 from controlplane.ports import Store
 from controlplane.reading.service_file import load_service
 from controlplane.services.fleet.serving import register_service
@@ -60,7 +60,8 @@ def tune(
         study_id = StudyId(resume)
         check_resumable(store.get_study(study_id).value, spec)
     else:
-        study_id = _new_study(store, spec, apply=apply, warm_start=StudyId(warm_start) if warm_start else None)
+        began, earlier = wiring.installation_clock(settings)(), StudyId(warm_start) if warm_start else None
+        study_id = _new_study(store, spec, now=began, apply=apply, warm_start=earlier)
     study = _run(settings, store, study_id, workers)
     if json_ is not None:
         trials = [trial.value.model_dump(mode="json") for trial in store.list_trials(study_id)]
@@ -81,8 +82,7 @@ def _settings(data_dir: Path, spec: ServiceSpec, gpus: int | None) -> Settings:
     return settings
 
 
-def _new_study(store: Store, spec: ServiceSpec, *, apply: bool, warm_start: StudyId | None) -> StudyId:
-    now = utc_now()
+def _new_study(store: Store, spec: ServiceSpec, *, now: datetime, apply: bool, warm_start: StudyId | None) -> StudyId:
     register_service(store, spec, actor="cli", now=now)
     study = create_study(
         store, service=spec.service, actor="cli", now=now, apply_when_done=apply, warm_start=warm_start

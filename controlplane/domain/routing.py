@@ -6,6 +6,7 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from controlplane.domain.base import RevisionId, Value
 from controlplane.domain.identity import ApiKey
+from controlplane.domain.process import ProcessId
 from controlplane.domain.service import GatewayOptions
 
 
@@ -56,8 +57,7 @@ class GatewayAddress(Value):
     name: str
     url: str
     admin_url: str
-    pid: int
-    started_at: AwareDatetime
+    process: ProcessId
 
 
 class GatewayRecord(Value):

@@ -36,8 +36,9 @@ from controlplane.gateway.stages.record import Recording
 from controlplane.gateway.upstream import open_session
 from controlplane.gateway.wire import LARGEST_HEADER_BYTES, DiscreetRunner
 from controlplane.host.addresses import is_loopback
-from controlplane.host.clock import utc_now
+from controlplane.host.clock import steady_clock
 from controlplane.host.files import write_whole
+from controlplane.host.processes import this_process
 
 _log = logging.getLogger(__name__)
 
@@ -146,13 +147,19 @@ async def _open(
     settings: Settings, routing: Routing, drain: Drain, problem: str | None, stack: AsyncExitStack
 ) -> GatewayAddress:
     """Open both ports. On leaving the stack: accept nothing new, drain, close, write the last records."""
-    spool = RecordSpool(records_dir(settings.data_dir), settings.name, clock=utc_now, retention_h=settings.retention_h)
+    clock = steady_clock(settings.data_dir)
+    spool = RecordSpool(
+        records_dir(settings.data_dir),
+        settings.name,
+        clock=clock,
+        retention_h=settings.retention_h,
+    )
     stack.push_async_callback(spool.flush)
     await _in_background(spool.run, stack)
     metrics = Metrics(routing, spool)
     pipeline = await _pipeline(settings, routing, drain, _both(spool.keep, metrics.observe), stack)
     fingerprints = Fingerprints(installation_salt(salt_path(settings.data_dir)))
-    data = DataPort(settings, routing, pipeline, metrics, drain, fingerprints, time.monotonic, utc_now)
+    data = DataPort(settings, routing, pipeline, metrics, drain, fingerprints, time.monotonic, clock)
     admin = AdminPort(settings, routing, spool, drain, table_path(settings.data_dir, settings.name), problem)
     admin_port = await _listen(admin.app(), settings.admin_host, settings.admin_port, stack, before_close=None)
     port = await _listen(
@@ -162,8 +169,7 @@ async def _open(
         name=settings.name,
         url=f"http://{_reachable(settings.host)}:{port}",
         admin_url=f"http://{_reachable(settings.admin_host)}:{admin_port}",
-        pid=os.getpid(),
-        started_at=utc_now(),
+        process=this_process(),
     )
 
 

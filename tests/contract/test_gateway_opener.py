@@ -57,7 +57,7 @@ def _fake() -> Subject:
     specs = [
         EngineSpec(
             engine_id=EngineId(f"e-{number}"),
-            owner="test",
+            owner="trial/test/1",
             kind=EngineKind.EMULATOR,
             model="llama-8b",
             served_name=MODEL,

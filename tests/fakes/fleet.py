@@ -18,16 +18,26 @@ _START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class FakeClock:
-    """A clock that stands still until it is told to go on."""
+    """A clock that stands still until it is told to go on, and that may be set."""
 
     def __init__(self, now: datetime = _START) -> None:
         self.now = now
+        self._gone_s = 0.0
 
     def __call__(self) -> datetime:
         return self.now
 
     def go_on(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
+        self._gone_s += seconds
+
+    def step(self, seconds: float) -> None:
+        """Set the clock forward or back: no time goes by."""
+        self.now += timedelta(seconds=seconds)
+
+    def monotonic(self) -> float:
+        """Seconds that went by, however often the clock was set."""
+        return self._gone_s
 
 
 class FakeFleet:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import httpx
-import psutil
 from pydantic import ValidationError
 
 from controlplane.domain.errors import StaleVersion, Unavailable
 from controlplane.domain.gateway_files import addresses_dir
 from controlplane.domain.routing import GatewayAddress, RoutingTable
+from controlplane.host.processes import is_alive
 
 T = TypeVar("T")
 
@@ -22,7 +22,6 @@ FindGateways = Callable[[], Sequence[GatewayAddress]]
 # An abort must have moved all traffic within two seconds of the verdict, a gateway that hangs included.
 TIMEOUT_S = 1.0
 _AT_ONCE = 8
-_CLOCK_SLACK_S = 2.0
 
 
 class GatewayTraffic:
@@ -93,7 +92,7 @@ def running_gateways(data_dir: Path) -> FindGateways:
 
     def find() -> Sequence[GatewayAddress]:
         paths = sorted(addresses_dir(data_dir).glob("*.json"))
-        return [address for path in paths if (address := _address(path)) is not None and _runs(address)]
+        return [address for path in paths if (address := _address(path)) is not None and is_alive(address.process)]
 
     return find
 
@@ -103,15 +102,6 @@ def _address(path: Path) -> GatewayAddress | None:
         return GatewayAddress.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):  # removed under our eyes, or not a gateway's: either way none to push to
         return None
-
-
-def _runs(address: GatewayAddress) -> bool:
-    """Say whether the process that wrote the address still is; a later process with its number is another one."""
-    try:
-        created_s = psutil.Process(address.pid).create_time()
-    except psutil.Error:
-        return False
-    return created_s <= address.started_at.timestamp() + _CLOCK_SLACK_S
 
 
 def _refused(gateway: GatewayAddress, answer: httpx.Response) -> Unavailable | None:

@@ -9,11 +9,12 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import psutil
 import typer
 
 from controlplane.cli.errors import plain_errors
 from controlplane.domain.errors import NotFound, Unavailable
+from controlplane.domain.process import ProcessId
+from controlplane.host.processes import identify, is_alive
 
 STOP_S = 120.0
 
@@ -33,20 +34,21 @@ def supervisor_pid(data_dir: Path) -> int | None:
     path = data_dir / "processes.json"
     if not path.exists():
         return None
-    supervisor = json.loads(path.read_text())["supervisor"]
-    alive = psutil.pid_exists(supervisor["pid"]) and _created(supervisor["pid"]) == supervisor["created"]
-    return int(supervisor["pid"]) if alive else None
+    try:
+        supervisor = ProcessId.model_validate(json.loads(path.read_text())["supervisor"])
+    except (ValueError, KeyError):  # of an earlier version, or damaged: nothing of this one runs
+        return None
+    return supervisor.pid if is_alive(supervisor) else None
 
 
 def stop(pid: int) -> None:
     """Ask a supervisor to stop and wait for it. Raises Unavailable when it takes too long."""
+    supervisor = identify(pid)
+    if supervisor is None:
+        return
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_S
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+    while is_alive(supervisor):
         if time.monotonic() > deadline:
             raise Unavailable(f"process {pid} does not stop", why=f"waited {STOP_S:g} s", allowed=f"kill -9 {pid}")
         time.sleep(0.2)
-
-
-def _created(pid: int) -> float:
-    return psutil.Process(pid).create_time()

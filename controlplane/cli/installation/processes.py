@@ -16,11 +16,17 @@ from controlplane import wiring
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.installation.stopping import stop_event
 from controlplane.domain.base import StudyId
+from controlplane.domain.errors import Conflict
+from controlplane.host.locks import alone
+from controlplane.settings import Settings
 from controlplane.worker import repeat
 
 CONTROLLER_EVERY_S = 0.5
 WORKER_EVERY_S = 1.0
 MATCHER_EVERY_S = 1.0
+WAIT_FOR_OTHER_S = 1.0
+
+log = logging.getLogger(__name__)
 
 app = typer.Typer(hidden=True, help="Entry points of the supervised processes.")
 DataDir = Annotated[Path, typer.Option(help="Where the installation lives.")]
@@ -41,7 +47,17 @@ def api(data_dir: DataDir) -> None:
 def controller(data_dir: DataDir) -> None:
     """Reconcile fleets, rollouts and schedules, a pass every half second; beside it make up the load of a canary."""
     _log()
-    settings, stop = installation.load(data_dir), stop_event()
+    stop, settings = stop_event(), installation.load(data_dir)
+    while not stop.is_set():
+        try:
+            with alone(settings.data_dir / "controller.lock", what="another controller acts on this folder"):
+                _control(settings, stop)
+        except Conflict as error:  # of a supervisor that was killed: it ends on its own
+            log.warning("%s; waiting for its end", error)
+            stop.wait(WAIT_FOR_OTHER_S)
+
+
+def _control(settings: Settings, stop: threading.Event) -> None:
     # A daemon: were it stuck in a load test, the process could end nevertheless, and the generator ends with it.
     matching = {"every_s": MATCHER_EVERY_S, "stop": stop}
     threading.Thread(

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-import psutil
-
 from controlplane.host.files import write_whole
+from controlplane.host.processes import this_process
 
 PR_SET_PDEATHSIG = 1
 POLL_S = 0.2
@@ -121,8 +120,7 @@ class Supervisor:
         return (self.data_dir / "logs" / f"{name}.log").open("ab")
 
     def _write_status(self) -> None:
-        me = psutil.Process()
-        status: dict[str, dict[str, float]] = {"supervisor": {"pid": me.pid, "created": me.create_time()}}
+        status: dict[str, Mapping[str, int | str]] = {"supervisor": this_process().model_dump()}
         for name, child in self._children.items():
             status[name] = {"pid": child.process.pid, "restarts": child.restarts}
         write_whole(self.data_dir / "processes.json", json.dumps(status, indent=1))

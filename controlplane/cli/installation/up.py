@@ -23,12 +23,15 @@ from controlplane.cli.installation.supervisor import Supervisor
 from controlplane.domain.errors import Conflict, InvalidInput
 from controlplane.domain.service import ServiceSpec
 from controlplane.host.addresses import is_loopback
-from controlplane.host.clock import utc_now
+from controlplane.host.clock import set_steady_clock
 from controlplane.host.files import write_whole
+from controlplane.host.locks import alone
 from controlplane.reading.service_file import load_service
 from controlplane.services.fleet.serving import register_service
 from controlplane.services.schedules import list_schedules, upcoming
 from controlplane.settings import Settings
+
+_ALLOWED = "`fleetune service register -f service.yaml` adds or changes a service, `fleetune down` stops it"
 
 
 @plain_errors
@@ -61,9 +64,11 @@ def up(
         workers=workers,
         gpus=gpus_of(specs, gpus),
     )
-    prepare(settings, specs, dashboard=dashboard)
-    compile_twin(typer.echo)
-    run(settings, dashboard=dashboard)
+    with alone(settings.data_dir / "up.lock", what=f"the installation in {data_dir} is up already", allowed=_ALLOWED):
+        set_steady_clock(settings.data_dir)
+        prepare(settings, specs, dashboard=dashboard)
+        compile_twin(typer.echo)
+        run(settings, dashboard=dashboard)
 
 
 def _refuse_second(data_dir: Path) -> None:
@@ -73,7 +78,7 @@ def _refuse_second(data_dir: Path) -> None:
         raise Conflict(
             f"the installation in {data_dir} is up already",
             why=f"process {pid} runs it",
-            allowed="`fleetune service register -f service.yaml` adds or changes a service, `fleetune down` stops it",
+            allowed=_ALLOWED,
         )
 
 
@@ -94,10 +99,11 @@ def prepare(settings: Settings, specs: Sequence[ServiceSpec], *, dashboard: bool
             allowed="127.0.0.1, or `fleetune key create NAME --scope admin` first",
         )
     _write_admin_token(settings)
+    clock = wiring.installation_clock(settings)
     for spec in specs:
-        register_service(store, spec, actor="cli", now=utc_now())
+        register_service(store, spec, actor="cli", now=clock())
     for schedule in list_schedules(store):
-        typer.echo(f"schedule   {upcoming(schedule, utc_now())}")
+        typer.echo(f"schedule   {upcoming(schedule, clock())}")
 
 
 def run(settings: Settings, *, dashboard: bool) -> None:

@@ -14,8 +14,8 @@ from controlplane.domain.owner import ReplayOwner, TrialOwner
 from controlplane.domain.schedule import ReplayRun, Schedule, ScheduledAction
 from controlplane.domain.study import STUDY_FINAL, Study, TrialState
 from controlplane.ports import Fleet, Store, Versioned
+from controlplane.services.controller.claims import ClaimWatch
 from controlplane.services.rollouts.manage import active_rollout, revision_of, start_rollout
-from controlplane.services.studies.session import living
 from controlplane.services.studies.trial_engine import engine_ids, owner
 
 
@@ -120,11 +120,11 @@ def _rollout_of(store: Store, study: Study) -> RevisionId | None:
     return next((rollout.canary for rollout, _ in rollouts if rollout.study_id == study.study_id), None)
 
 
-def reap_trials(store: Store, fleet: Fleet, engines: Sequence[Engine], *, now: datetime) -> None:
+def reap_trials(store: Store, fleet: Fleet, engines: Sequence[Engine], *, claims: ClaimWatch) -> None:
     """Stop and forget trial engines that no worker looks after any more. Those of a live claim are never touched."""
     for engine in engines:
         study_id = _study_of(engine)
-        if study_id is None or _is_looked_after(store, study_id, engine, now):
+        if study_id is None or _is_looked_after(store, study_id, engine, claims):
             continue
         _remove(fleet, engine)
 
@@ -160,8 +160,8 @@ def _study_of(engine: Engine) -> StudyId | None:
     return engine.spec.owner.study_id if isinstance(engine.spec.owner, TrialOwner) else None
 
 
-def _is_looked_after(store: Store, study_id: StudyId, engine: Engine, now: datetime) -> bool:
-    alive = living(store.study_claims(study_id), now=now)
+def _is_looked_after(store: Store, study_id: StudyId, engine: Engine, claims: ClaimWatch) -> bool:
+    alive = claims.living(study_id, store.study_claims(study_id))
     if not alive or store.get_study(study_id).value.state in STUDY_FINAL:
         return False
     trials = (trial for trial, _ in store.list_trials(study_id) if owner(trial) == engine.spec.owner)

@@ -7,6 +7,7 @@ for traffic is made true in the same pass, so an abort takes effect at once.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -18,6 +19,7 @@ from controlplane.domain.rollout import Rollout, RolloutState
 from controlplane.domain.rollout_policy import advance, events_between
 from controlplane.domain.serving import Service
 from controlplane.ports import Clock, Fleet, RecordFeed, Store, TrafficRouter, Versioned
+from controlplane.services.controller.claims import ClaimWatch
 from controlplane.services.controller.jobs import CreateStudy, apply_finished, fire_due, reap_shadows, reap_trials
 from controlplane.services.fleet.engines import DRAIN_S, EngineKeeper, Trouble
 from controlplane.services.fleet.routing import TableKeeper
@@ -41,6 +43,7 @@ class Controller:
         records: RecordFeed,
         clock: Clock,
         create_study: CreateStudy,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._fleet = fleet
@@ -49,6 +52,7 @@ class Controller:
         self._tables = TableKeeper(store=store, router=router)
         self._keeper = EngineKeeper(store=store, fleet=fleet, may_stop=lambda: self._tables.may_stop(clock()))
         self._finder = FactFinder(store=store, records=records)
+        self._claims = ClaimWatch(monotonic)
         self._told: set[str] = set()
         self._noted: set[RolloutId] = set()
 
@@ -65,7 +69,7 @@ class Controller:
         for world in worlds:
             problems += self._tried(lambda w=world: self._reconcile(w, engines, now))  # type: ignore[misc]
         problems += self._tried(lambda: self._send_strangers_away(worlds, engines))
-        problems += self._tried(lambda: reap_trials(self._store, self._fleet, engines, now=now))
+        problems += self._tried(lambda: reap_trials(self._store, self._fleet, engines, claims=self._claims))
         problems += self._tried(lambda: reap_shadows(self._store, self._fleet, engines, now=now))
         problems += self._tried(lambda: fire_due(self._store, create_study=self._create_study, now=now))
         problems += self._tried(lambda: apply_finished(self._store, now=now))

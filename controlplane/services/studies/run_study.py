@@ -15,6 +15,7 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import STUDY_FINAL, STUDY_LEASE_S, Study, StudyState, Trial, TrialKind, TrialState
 from controlplane.ports import Clock, Fleet, GatewayOpener, LoadTester, QualityProbe, Store
 from controlplane.services.studies.conclude import conclusion
+from controlplane.services.studies.heartbeat import BEAT_EVERY_S
 from controlplane.services.studies.lab import Lab
 from controlplane.services.studies.room import has_room, lacks_gpus, remove_engines, remove_leftovers
 from controlplane.services.studies.search import StudySearch, open_search, reconcile, taught
@@ -65,6 +66,7 @@ class StudyRunner:
     reset_prefix_cache: Callable[[str], None] | None = None
     quality: QualityProbe | None = None
     engine_lag: Callable[[str], LagHistogram | None] | None = None
+    beat_every_s: float = BEAT_EVERY_S
 
     def run_next(self) -> Study | None:
         """Run the study that waits longest (or whose workers were lost), else help with one; None if there is none."""
@@ -87,8 +89,9 @@ class StudyRunner:
         session = StudySession(self.store, study_id, worker=self.worker_name, host=self.host, clock=self.clock)
         try:
             session.check()
-            remove_leftovers(self.fleet, session, sleep=self.sleep)
-            self._work(session, open_search(session.study, storage_url=self.optuna_url, host=self.host))
+            with session.beating(every_s=self.beat_every_s):
+                remove_leftovers(self.fleet, session, sleep=self.sleep)
+                self._work(session, open_search(session.study, storage_url=self.optuna_url, host=self.host))
         except Interrupted:
             self._close_running(session)
         except InvalidInput as error:

@@ -11,9 +11,10 @@ from controlplane.domain.errors import StaleVersion
 from controlplane.domain.event import Event
 from controlplane.domain.study import STUDY_FINAL, STUDY_LEASE_S, Study, StudyState, Trial, TrialKind, TrialState
 from controlplane.ports import Clock, Store, StudyClaim
+from controlplane.services.studies.heartbeat import BEAT_EVERY_S, Heartbeat
 from controlplane.services.studies.trial_engine import Interrupted
 
-_BEAT_EVERY_S = 2.0
+_LOOK_EVERY = timedelta(seconds=BEAT_EVERY_S)
 _SAVE_ATTEMPTS = 20
 
 
@@ -34,6 +35,7 @@ class StudySession:
         self._versions: dict[TrialId, int] = {}
         self._trials: dict[TrialId, Trial] = {}
         self._beat_at: datetime | None = None
+        self._heart: Heartbeat | None = None
         self.refresh()
 
     def refresh(self) -> None:
@@ -134,17 +136,26 @@ class StudySession:
         version = self._store.save_trial(trial, self._versions.get(trial.trial_id, 0))
         self._keep(trial, version)
 
+    def beating(self, *, every_s: float = BEAT_EVERY_S) -> Heartbeat:
+        """Renew the claim in a thread while inside, whatever this worker waits for meanwhile."""
+        self._heart = Heartbeat(self._beat, every_s=every_s)
+        return self._heart
+
     def check(self) -> None:
-        """Renew the claim now and then. Raises Interrupted when it was dropped, or the study is over."""
-        now = self._clock()
-        if self._beat_at is not None and (now - self._beat_at).total_seconds() < _BEAT_EVERY_S:
-            return
-        self._beat_at = now
-        if not self._store.heartbeat(self._study_id, self._worker, now=now):
-            raise Interrupted("this worker was taken for lost")
+        """Raise Interrupted when the claim was dropped or the study is over, as the last beat saw it."""
+        told = None if self._heart is None else self._heart.told
+        if told is None and (self._beat_at is None or abs(self._clock() - self._beat_at) >= _LOOK_EVERY):
+            told = self._beat()
+        if told is not None:
+            raise Interrupted(told)
+
+    def _beat(self) -> str | None:
+        """Renew the claim; return why to let go of the study, if so."""
+        self._beat_at = self._clock()
+        if not self._store.heartbeat(self._study_id, self._worker, now=self._beat_at):
+            return "this worker was taken for lost"
         study = self.study
-        if study.state in STUDY_FINAL:
-            raise Interrupted(f"the study is {study.state}")
+        return f"the study is {study.state}" if study.state in STUDY_FINAL else None
 
     def event(self, action: str, reason: str, **details: str | int | float | bool | None) -> Event:
         """Return an event of this study by this worker."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
-import psutil
 import pytest
 from typer.testing import CliRunner, Result
 
 from controlplane.cli.main import app
+from controlplane.host.processes import this_process
 from controlplane.reading.service_file import load_service
 from controlplane.services.check_service import check_service
 from tuner.twin.shapes import SHIPPED_SHAPES
@@ -104,7 +103,6 @@ def test_tuning_real_engines_without_gpus_is_refused_before_a_study_is_made(
 def test_a_second_up_on_one_folder_says_how_to_add_a_service(tmp_path: Path) -> None:
     file = tmp_path / "service.yaml"
     run("init", "--model", "llama-8b", "--gpus", "1xH200", "--limits", "500,50", "--qps", "1", "-f", str(file))
-    me = {"pid": os.getpid(), "created": psutil.Process().create_time()}
-    (tmp_path / "processes.json").write_text(json.dumps({"supervisor": me}))
+    (tmp_path / "processes.json").write_text(json.dumps({"supervisor": this_process().model_dump()}))
     done = run("up", "-f", str(file), "--data-dir", str(tmp_path))
     assert (done.exit_code, "fleetune service register -f" in done.output) == (2, True)

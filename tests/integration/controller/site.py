@@ -68,6 +68,7 @@ class Site:
             records=records or self.records,
             clock=self.clock,
             create_study=create_a_study,
+            monotonic=self.clock.monotonic,
         )
 
     def serving(self, **changes: object) -> Service:
