@@ -13,6 +13,7 @@ from controlplane.domain.errors import InvalidInput
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.slo import LatencySlo
 from controlplane.domain.workload import Workload
+from controlplane.host.files import write_whole
 from loadtests.measure.records import read_gaps_ms, read_records
 from loadtests.report.report import Measured, build_report
 from loadtests.send.arrivals import RateShape
@@ -79,6 +80,18 @@ def run_load_test(
     limit_s = (total_s + test.timeouts.total_s) / test.time_lapse
     finished = generator.run(plan, warmup_s=test.warmup_s, limit_s=limit_s, watch=watch)
     return _result(test, plan, schedule, finished)
+
+
+def write_plan(test: LoadTest, schedule: Schedule, out_dir: Path) -> Path:
+    """Write what `locust -f loadtests/locustfile.py --fleetune-plan FILE` runs, and return that file.
+
+    Only its owner can read it: it holds the API key. Raises InvalidInput for a target that cannot be used.
+    """
+    trust(parse_target(test.url), test.ca_file)
+    _clear(out_dir)
+    path = out_dir.resolve() / "plan.json"
+    write_whole(path, _plan(test, schedule, out_dir).model_dump_json(indent=1), private=True)
+    return path
 
 
 def _clear(out_dir: Path) -> None:

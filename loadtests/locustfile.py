@@ -167,8 +167,20 @@ def _connect(environment: Environment, **_: Any) -> None:
     if CONTROL_FD in os.environ:
         gevent.spawn(_obey, environment, int(os.environ[CONTROL_FD]))
     elif environment.parsed_options and environment.parsed_options.fleetune_plan:
-        plan = Plan.model_validate_json(Path(environment.parsed_options.fleetune_plan).read_text())
-        gevent.spawn(_start, environment, plan)
+        gevent.spawn(_start, environment, _read_plan(environment.parsed_options.fleetune_plan))
+    elif any(getattr(each, "run_jobs", None) is OpenLoopUser.run_jobs for each in environment.user_classes):
+        raise SystemExit(f"error: nothing to send: {_NEEDED}")
+
+
+_NEEDED = "give --fleetune-plan FILE, as `fleetune load plan -f PROFILE --target URL --out FOLDER` writes it"
+
+
+def _read_plan(path: str) -> Plan:
+    """Return the plan in a file. What is wrong with it ends Locust: an exception would be logged, and nothing sent."""
+    try:
+        return Plan.model_validate_json(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"error: no plan in {path}: {error}\n{_NEEDED}") from error
 
 
 def _obey(environment: Environment, fd: int) -> None:

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.files import require_folder, require_writable
+from controlplane.cli.load_plan import plan
 from controlplane.cli.load_target import require_listener, with_context
 from controlplane.cli.load_upload import upload
 from controlplane.cli.tables.load import print_comparison, print_report, print_selfcheck
@@ -129,6 +130,7 @@ def compare_command(
 
 
 app.command("upload")(upload)
+app.command("plan")(plan)
 app.command("top-up")(top_up)
 
 
