@@ -128,7 +128,8 @@ def _replica(replica: Replica) -> dict[str, Any]:
         "engine_id": replica.backend.engine_id,
         "revision": replica.revision,
         "in_flight": replica.in_flight,
-        "put_aside": replica.failures > 0,
+        "put_aside": replica.breaker.failures > 0,
+        "ejected": replica.breaker.ejections > 0,
     }
 
 

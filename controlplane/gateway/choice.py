@@ -58,11 +58,13 @@ def session_score(session: str, revision: RevisionId, weight: int) -> float:
 
 
 def _candidates(route: Route, tried: Collection[Replica], now: float | None) -> list[_Candidate]:
-    """Pools with weight and an untried replica; `now` None takes those put aside as well."""
+    """Pools with weight and an untried replica; `now` None takes those put aside or ejected as well."""
     found = []
     for pool in route.pools:
-        fit = [replica for replica in pool.replicas if replica not in tried and (now is None or replica.usable(now))]
-        if pool.weight_percent > 0 and fit:
+        if pool.weight_percent == 0:
+            continue
+        fit = [replica for replica in (pool.replicas if now is None else pool.usable(now)) if replica not in tried]
+        if fit:
             found.append(_Candidate(pool, fit))
     return found
 

@@ -86,9 +86,8 @@ class _Present(Collector):
         yield GaugeMetricFamily("fleetune_gateway_routing_table_version", "Version in use; -1: none.", version)
         yield GaugeMetricFamily("fleetune_gateway_records_dropped", "Records lost to a full disk.", self._spool.dropped)
         yield self._per_replica("in_flight", "Requests in flight.", lambda replica: replica.in_flight)
-        yield self._per_replica(
-            "put_aside", "1: not asked after a failed connect.", lambda replica: replica.failures > 0
-        )
+        yield self._per_replica("put_aside", "1: cannot be reached.", lambda replica: replica.breaker.failures > 0)
+        yield self._per_replica("ejected", "1: its answers failed.", lambda replica: replica.breaker.ejections > 0)
         yield self._weights()
 
     def _per_replica(self, name: str, text: str, value: Callable[[Replica], float]) -> GaugeMetricFamily:

@@ -1,4 +1,4 @@
-"""Replicas as the gateway sees them: what is in flight on each, and which are put aside after a failed connect."""
+"""Replicas as the gateway sees them: what is in flight on each, and which of them may be asked."""
 
 from __future__ import annotations
 
@@ -9,51 +9,28 @@ from dataclasses import dataclass, field
 from controlplane.domain.base import RevisionId
 from controlplane.domain.routing import Backend
 from controlplane.domain.service import GatewayOptions
-
-FIRST_BACKOFF_S = 0.5
-LONGEST_BACKOFF_S = 10.0
+from controlplane.gateway.breaker import Breaker
 
 
 @dataclass(eq=False)
 class Replica:
-    """One backend. Lives across routing tables, so that what is in flight is never forgotten.
-
-    A failed connect puts it aside for a backoff that doubles from 0.5 s to 10 s. Afterwards one request at a time may
-    probe it (half-open) until an answer brings it back.
-    """
+    """One backend. Lives across routing tables, so that what is in flight and how it fares are never forgotten."""
 
     backend: Backend
     revision: RevisionId
     in_flight: int = 0
-    failures: int = 0
-    _aside_until: float = 0.0
-    _probing: bool = False
-
-    def usable(self, now: float) -> bool:
-        """Say whether it may get a request at `now` (monotonic seconds)."""
-        if self.failures == 0:
-            return True
-        return now >= self._aside_until and not self._probing
+    breaker: Breaker = field(default_factory=Breaker)
 
     @contextmanager
-    def serving(self) -> Iterator[None]:
-        """Count one request as in flight for as long as its answer is being passed on."""
-        probe = self.failures > 0
-        self._probing = self._probing or probe
+    def serving(self) -> Iterator[bool]:
+        """Count one request as in flight for as long as its answer is being passed on; True for the breaker's probe."""
+        probe = self.breaker.begin()
         self.in_flight += 1
         try:
-            yield
+            yield probe
         finally:
             self.in_flight -= 1
-            self._probing = self._probing and not probe
-
-    def answered(self) -> None:
-        self.failures = 0
-
-    def failed_to_connect(self, now: float) -> None:
-        backoff_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2**self.failures)
-        self.failures = min(self.failures + 1, 16)
-        self._aside_until = now + backoff_s
+            self.breaker.end(probe)
 
 
 @dataclass(frozen=True)
@@ -63,6 +40,18 @@ class Pool:
     revision: RevisionId
     weight_percent: int
     replicas: tuple[Replica, ...] = ()
+
+    def usable(self, now: float) -> list[Replica]:
+        """Return the replicas that may be asked: those that can be reached, at most half of all left out as ejected.
+
+        When more than half fail it is hardly they: a bad request that comes again and again, or something all of them
+        need. Then those ejected first are asked again.
+        """
+        ejected = [replica for replica in self.replicas if replica.breaker.ejected(now)]
+        if ejected:
+            ejected.sort(key=lambda replica: replica.breaker.ejected_until, reverse=True)
+            ejected = ejected[: len(self.replicas) // 2]
+        return [r for r in self.replicas if r.breaker.reachable(now) and r not in ejected]
 
 
 @dataclass(frozen=True, eq=False)

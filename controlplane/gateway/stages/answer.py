@@ -11,16 +11,20 @@ import aiohttp
 from aiohttp import web
 
 from controlplane.domain.routing import GatewayRecord
-from controlplane.gateway.answering import Answering
+from controlplane.gateway.answering import BROKEN, REPORTED, Answering
 from controlplane.gateway.call import REQUEST_ID_HEADER, Call
 from controlplane.gateway.choice import choose
 from controlplane.gateway.exchange import Exchange
 from controlplane.gateway.openai_errors import error_response
 from controlplane.gateway.pools import Replica, Route
+from controlplane.gateway.relay import Cut
 from controlplane.gateway.routing import Routing
 from controlplane.gateway.sessions import Sessions
 from controlplane.gateway.tally import Tally
 from controlplane.gateway.upstream import AttemptFailed, FailureKind, open_upstream
+
+ENGINE_FAULTS = frozenset({BROKEN, REPORTED, Cut.TRUNCATED.value, Cut.STALLED.value})
+"""Ends of an answer that began, for which its replica is to blame."""
 
 
 @dataclass(frozen=True)
@@ -86,18 +90,33 @@ class Answer:
     async def _attempt(
         self, request: web.Request, replica: Replica, route: Route, tally: Tally
     ) -> web.StreamResponse | AttemptFailed:
-        with replica.serving():
+        with replica.serving() as probe:
             opened = await open_upstream(self.session, replica, tally.call, route.options)
             if isinstance(opened, AttemptFailed):
-                if opened.kind is FailureKind.CONNECT:
-                    replica.failed_to_connect(self.monotonic())
+                self._note_failure(replica, opened, probe=probe)
                 return opened
-            replica.answered()
+            replica.breaker.connected()
             answering = Answering(monotonic=self.monotonic, stopping=self.stopping)
             try:
-                return await answering.pass_on(request, opened, tally, stall_s=route.options.stall_timeout_s)
+                answer = await answering.pass_on(request, opened, tally, stall_s=route.options.stall_timeout_s)
             finally:
                 opened.close()
+            self._note_end(replica, tally.error, probe=probe)
+            return answer
+
+    def _note_failure(self, replica: Replica, failure: AttemptFailed, *, probe: bool) -> None:
+        if failure.kind is FailureKind.CONNECT:
+            replica.breaker.failed_to_connect(self.monotonic())
+            return
+        replica.breaker.connected()
+        replica.breaker.failed(self.monotonic(), probe=probe)
+
+    def _note_end(self, replica: Replica, error: str | None, *, probe: bool) -> None:
+        """What the engine refused (4xx) it answered well; what the drain cut says nothing."""
+        if error in ENGINE_FAULTS:
+            replica.breaker.failed(self.monotonic(), probe=probe)
+        elif error != Cut.GATEWAY_STOPPED:
+            replica.breaker.went_well(probe=probe)
 
 
 def give_up(failure: AttemptFailed | None, tally: Tally) -> web.Response:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from controlplane.domain.routing import Backend, RevisionRoute
 from controlplane.domain.service import GatewayOptions
 from tests.integration.gateway.harness import chat, gateway, revision
 from tests.integration.gateway.upstream import (
+    DONE,
+    FINISH,
     Script,
     Upstream,
     cut_after,
@@ -18,6 +22,7 @@ from tests.integration.gateway.upstream import (
     slam,
     status,
     stream_bytes,
+    token_event,
     upstream,
 )
 
@@ -140,3 +145,40 @@ async def test_no_ready_replica_is_a_503(tmp_path: Path) -> None:
         (record,) = await gw.records()
     assert (code, json.loads(body)["error"]["code"]) == (503, "no_replica")
     assert (record.revision, record.error) == (None, "no_replica")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(status(500), id="500"),
+        pytest.param(cut_after(token_event("one")), id="streams that break off"),
+        pytest.param(pieces(token_event("x"), b'data: {"error":{"message":"dead"}}\n\n', DONE), id="error events"),
+    ],
+)
+async def test_a_replica_that_fails_fast_does_not_draw_the_traffic(tmp_path: Path, script: Script) -> None:
+    async def slow(request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(0.02)
+        return await pieces(token_event("x"), FINISH, DONE)(request)
+
+    async with gateway(tmp_path) as gw, upstream("good", slow) as good, upstream("bad", script) as bad:
+        await gw.route(revision("rev-a", 100, good, bad))
+        at_once = asyncio.Semaphore(8)
+
+        async def one() -> None:
+            async with at_once:
+                await gw.post(chat())
+
+        await asyncio.gather(*(one() for _ in range(150)))
+        ejected = {each["engine_id"]: each["ejected"] for each in (await gw.status())["replicas"]}
+    assert ejected == {"good": False, "bad": True}
+    assert len(good.seen) + len(bad.seen) == 150
+    assert len(bad.seen) <= 5 + 8  # what ejects it, and what was on its way meanwhile
+
+
+async def test_the_only_replica_is_never_ejected(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gw, upstream("bad", status(500)) as bad:
+        await gw.route(revision("rev-a", 100, bad))
+        assert [(await gw.post(chat()))[0] for _ in range(12)] == [500] * 12
+        assert len(bad.seen) == 12
+        bad.script = status(200, b"{}")
+        assert (await gw.post(chat()))[0] == 200

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from controlplane.domain.base import RevisionId
 from controlplane.domain.routing import Backend
+from controlplane.gateway.breaker import FAILED
 from controlplane.gateway.choice import choose, session_score
 from controlplane.gateway.pools import Pool, Replica, Route
 
@@ -110,11 +111,42 @@ def test_nothing_untried_is_none() -> None:
 
 def test_a_replica_put_aside_gets_nothing_while_another_is_there() -> None:
     stable = pool("stable", 100, 0, 5)
-    stable.replicas[0].failed_to_connect(0.0)
+    stable.replicas[0].breaker.failed_to_connect(0.0)
     assert pick(route(stable)) is stable.replicas[1]
 
 
 def test_when_all_are_put_aside_they_are_tried_nevertheless() -> None:
     stable = pool("stable", 100, 0)
-    stable.replicas[0].failed_to_connect(0.0)
+    stable.replicas[0].breaker.failed_to_connect(0.0)
     assert pick(route(stable)) is stable.replicas[0]
+
+
+def eject(one: Replica, now: float = 0.0) -> None:
+    for _ in range(FAILED):
+        one.breaker.failed(now, probe=False)
+
+
+def test_an_ejected_replica_gets_nothing_while_another_is_there() -> None:
+    stable = pool("stable", 100, 0, 5)
+    eject(stable.replicas[0])
+    assert pick(route(stable)) is stable.replicas[1]
+
+
+@given(ejected=st.lists(st.booleans(), min_size=1, max_size=9), order=st.randoms(use_true_random=False))
+def test_never_more_than_half_of_a_pool_is_ejected(ejected: list[bool], order: Random) -> None:
+    fleet = pool("stable", 100, *([0] * len(ejected)))
+    for one, bad in zip(fleet.replicas, ejected, strict=True):
+        if bad:
+            eject(one, order.random())
+    usable = fleet.usable(1.0)
+    assert len(usable) >= len(ejected) - len(ejected) // 2
+    assert all(one in usable for one, bad in zip(fleet.replicas, ejected, strict=True) if not bad)
+
+
+def test_when_all_fail_they_are_asked_nevertheless() -> None:
+    stable = pool("stable", 100, 0, 0)
+    for one in stable.replicas:
+        eject(one)
+    first = pick(route(stable))
+    assert first is not None
+    assert pick(route(stable), tried=(first,)) is not None
