@@ -49,6 +49,13 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="drain when stdin, a pipe, ends, as with its parent",
     )
+    add(
+        "--cors-origin",
+        dest="cors_origins",
+        action="append",
+        default=[],
+        help="web origin whose pages may ask; again for more, * for all",
+    )
     add("--seed", type=int, help="makes the split of requests without a session repeatable")
     return parser
 

@@ -13,13 +13,15 @@ from multidict import CIMultiDict
 
 from controlplane.gateway.call import response_headers
 from controlplane.gateway.relay import ClientGone, Cut, Relay
-from controlplane.gateway.sse import StreamWatch, as_mapping
+from controlplane.gateway.sse import StreamWatch, as_mapping, token_counts
 from controlplane.gateway.tally import Tally
 from controlplane.gateway.upstream import Opened
 
 REJECTED = "upstream_4xx"  # the engine refused the request; a canary that refuses more than stable does is worse
 BROKEN = "upstream_5xx"
 REPORTED = "upstream_error_event"  # the engine ended the stream with an error event of its own
+
+MESSAGES = "/v1/messages"  # Anthropic's clients heed an error only in an event of that name
 
 _LARGEST_PARSED_BYTES = 4 << 20  # beyond this (long lists of embeddings) looking for `usage` is not worth the time
 
@@ -68,7 +70,7 @@ class Answering:
         tally.error = REPORTED if tally.watch and tally.watch.failed else None
         if cut is not None:
             tally.cut(cut)
-            await relay.last_words(cut)
+            await relay.last_words(cut, named=tally.call.path == MESSAGES)
         try:
             await downstream.write_eof()
         except ConnectionError as error:
@@ -86,6 +88,6 @@ def _usage(body: bytes) -> Mapping[str, Any] | None:
     if len(body) > _LARGEST_PARSED_BYTES:
         return None
     try:
-        return as_mapping(as_mapping(json.loads(body)).get("usage"))
+        return token_counts(as_mapping(json.loads(body)).get("usage"))
     except ValueError:
         return None

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from email.message import Message
 from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 
 import msgspec
@@ -27,6 +29,9 @@ SMALL_BYTES = 64 << 10
 
 _MOST_ID_BYTES = 12  # of one token id with its comma and a space
 _SHOWN_BYTES = BLOCK_IDS * MOST_BLOCKS * _MOST_ID_BYTES
+
+_LONGEST_FIELD_BYTES = 4096  # of a form, with its headers
+_FIELD_NAME = re.compile(rb'\bname="([^"]*)"')
 
 _ENCODINGS = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
@@ -88,6 +93,22 @@ async def understand(body: bytes, fingerprints: Fingerprints) -> Understood:
         fields = _parse(body)
         return Understood(fields, fingerprints.prompt(fields))
     return await _on_thread(_skimmed, body, fingerprints)
+
+
+def form_fields(body: bytes, content_type: str) -> Mapping[str, Any]:
+    """Return the short fields of a multipart form, without its files. Raises RequestRefused (400) for anything else."""
+    message = Message()
+    message["Content-Type"] = content_type
+    boundary = message.get_boundary()
+    if message.get_content_type() != "multipart/form-data" or boundary is None:
+        raise RequestRefused(400, "The body must be multipart/form-data.", code="invalid_form")
+    fields: dict[str, Any] = {}
+    for part in body.split(b"--" + boundary.encode("utf-8", "surrogateescape")):
+        head, _, value = part[: _LONGEST_FIELD_BYTES + 1].partition(b"\r\n\r\n")
+        named = _FIELD_NAME.search(head)
+        if named and b"filename=" not in head and len(part) <= _LONGEST_FIELD_BYTES:
+            fields[named[1].decode(errors="replace")] = value.removesuffix(b"\r\n").decode(errors="replace")
+    return fields
 
 
 async def _on_thread(work: Callable[[*A], T], *arguments: *A) -> T:

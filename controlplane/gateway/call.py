@@ -12,9 +12,10 @@ from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from controlplane.domain.identity import ApiKey
-from controlplane.gateway.body import read_body, understand
+from controlplane.gateway.body import form_fields, read_body, understand
 from controlplane.gateway.fingerprint import Fingerprints, Prompt
 from controlplane.gateway.openai_errors import RequestRefused
+from controlplane.gateway.paths import PASSED_ON, Shape
 
 SESSION_HEADER = "X-Session-Id"
 REQUEST_ID_HEADER = "X-Request-Id"
@@ -51,24 +52,38 @@ class Call:
 
 
 async def read_call(
-    request: web.Request, *, key: ApiKey | None, max_body_bytes: int, fingerprints: Fingerprints
+    request: web.Request,
+    *,
+    path: str,
+    key: ApiKey | None,
+    max_body_bytes: int,
+    fingerprints: Fingerprints,
+    only_model: str | None,
 ) -> Call:
-    """Read a request. Raises RequestRefused when the body is too large (413) or cannot be understood (400)."""
+    """Read a request to `path`, which is `request.path` without a slash at its end.
+
+    `only_model` is what is asked where vLLM needs no `model`. Raises RequestRefused when the body is too large (413) or
+    cannot be understood (400).
+    """
+    passed = PASSED_ON[path]
     body = await read_body(request, max_body_bytes)
-    fields, prompt = await understand(body, fingerprints)
-    model = fields.get("model")
+    if passed.shape is Shape.FORM:
+        fields, prompt = form_fields(body, request.headers.get("Content-Type", "")), Prompt()
+    else:
+        fields, prompt = await understand(body, fingerprints)
+    model = fields.get("model", None if passed.needs_model else only_model)
     if not isinstance(model, str) or not model:
         raise RequestRefused(400, "`model` is missing or not a string.", code="missing_model", param="model")
     request_id = uuid.uuid4().hex
     session = session_of(request.headers, fields)
     return Call(
         request_id=request_id,
-        path=request.path,
+        path=path,
         query=request.rel_url.raw_query_string,
         headers=_upstream_headers(request.headers, request_id),
         body=body,
         model=model,
-        stream=fields.get("stream") is True,
+        stream=fields.get("stream") in (True, "true", "True"),
         session=session,
         key=key,
         session_hash=fingerprints.session(session),

@@ -13,9 +13,10 @@ def error_body(message: str, *, code: str, kind: str = "api_error", param: str |
     return json.dumps({"error": {"message": message, "type": kind, "param": param, "code": code}}).encode()
 
 
-def error_event(message: str, *, code: str) -> bytes:
-    """Return the same as one server-sent event, for a stream that cannot go on."""
-    return b"data: " + error_body(message, code=code) + b"\n\n"
+def error_event(message: str, *, code: str, named: bool = False) -> bytes:
+    """Return the same as one server-sent event, for a stream that cannot go on; `named` for Anthropic's clients."""
+    body = error_body(message, code=code)
+    return b'event: error\ndata: {"type": "error", ' + body[1:] + b"\n\n" if named else b"data: " + body + b"\n\n"
 
 
 def error_response(

@@ -15,12 +15,14 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from random import Random
 
+import aiohttp
 from aiohttp import web
 
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.gateway_files import addresses_dir, records_dir, salt_path, table_path
 from controlplane.domain.routing import GatewayAddress, GatewayRecord
 from controlplane.gateway.admin import AdminPort
+from controlplane.gateway.cards import Cards
 from controlplane.gateway.drain import Drain
 from controlplane.gateway.fingerprint import Fingerprints, installation_salt
 from controlplane.gateway.last_table import load_table
@@ -157,9 +159,11 @@ async def _open(
     stack.push_async_callback(spool.flush)
     await _in_background(spool.run, stack)
     metrics = Metrics(routing, spool)
-    pipeline = await _pipeline(settings, routing, drain, _both(spool.keep, metrics.observe), stack)
+    session = await stack.enter_async_context(open_session())
+    pipeline = _pipeline(settings, routing, drain, _both(spool.keep, metrics.observe), session)
+    cards = Cards(routing, session, time.monotonic, Random(settings.seed))
     fingerprints = Fingerprints(installation_salt(salt_path(settings.data_dir)))
-    data = DataPort(settings, routing, pipeline, metrics, drain, fingerprints, time.monotonic, clock)
+    data = DataPort(settings, routing, pipeline, cards, metrics, drain, fingerprints, time.monotonic, clock)
     admin = AdminPort(settings, routing, spool, drain, table_path(settings.data_dir, settings.name), problem)
     admin_port = await _listen(admin.app(), settings.admin_host, settings.admin_port, stack, before_close=None)
     port = await _listen(
@@ -173,16 +177,16 @@ async def _open(
     )
 
 
-async def _pipeline(
+def _pipeline(
     settings: Settings,
     routing: Routing,
     drain: Drain,
     keep: Callable[[GatewayRecord], None],
-    stack: AsyncExitStack,
+    session: aiohttp.ClientSession,
 ) -> Pipeline:
     answer = Answer(
         routing=routing,
-        session=await stack.enter_async_context(open_session()),
+        session=session,
         keep=keep,
         monotonic=time.monotonic,
         chance=Random(settings.seed),

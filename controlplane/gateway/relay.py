@@ -60,11 +60,14 @@ class Relay:
             return None if self._watch.done else Cut.TRUNCATED
         return None if self._watch.ended or self._watch.failed else Cut.TRUNCATED
 
-    async def last_words(self, cut: Cut) -> None:
-        """End a stream that broke off with an error event. Raises ClientGone when the client does not take it soon."""
+    async def last_words(self, cut: Cut, *, named: bool) -> None:
+        """End a stream that broke off with an error event, `named` so for clients that need it.
+
+        Raises ClientGone when the client does not take it soon.
+        """
         try:
             async with asyncio.timeout(LAST_WORDS_S):
-                await self._write(error_event(_MESSAGES[cut], code=cut.value))
+                await self._write(error_event(_MESSAGES[cut], code=cut.value, named=named))
         except TimeoutError:
             raise ClientGone from None
 

@@ -10,19 +10,19 @@ from aiohttp import web
 
 from controlplane.domain.identity import ApiKey
 from controlplane.gateway.call import Call, read_call
+from controlplane.gateway.cards import Card, Cards
 from controlplane.gateway.drain import Drain
 from controlplane.gateway.exchange import Exchange
 from controlplane.gateway.fingerprint import Fingerprints
 from controlplane.gateway.metrics import Metrics
 from controlplane.gateway.openai_errors import RequestRefused, error_response
+from controlplane.gateway.paths import PASSED_ON
 from controlplane.gateway.pipeline import Pipeline
 from controlplane.gateway.pools import Route
 from controlplane.gateway.routing import Routing
 from controlplane.gateway.settings import Settings
 from controlplane.gateway.stages.identity import identify, require_model
 from controlplane.gateway.tally import Tally
-
-PASSED_ON = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -34,6 +34,7 @@ class DataPort:
     settings: Settings
     routing: Routing
     pipeline: Pipeline
+    cards: Cards
     metrics: Metrics
     drain: Drain
     fingerprints: Fingerprints
@@ -45,22 +46,27 @@ class DataPort:
         app.router.add_get("/health", self._health)
         app.router.add_get("/ready", self._ready)
         app.router.add_get("/metrics", self._metrics)
-        app.router.add_get("/v1/models", self._models)
-        for path in PASSED_ON:
-            app.router.add_post(path, self._serve)
+        app.router.add_get("/ping", self._health)
+        for slash in ("", "/"):
+            app.router.add_get(f"/v1/models{slash}", self._models)
+            for path in PASSED_ON:
+                app.router.add_post(path + slash, self._serve)
+        app.router.add_get("/v1/models/{name:.+}", self._model)
+        if self.settings.cors_origins:
+            app.on_response_prepare.append(self._allow_origin)
         return app
 
     @web.middleware
     async def _edge(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Translate refusals once, in OpenAI's shape; while draining, ask every client not to come back here."""
         try:
-            response = await handler(request)
+            response = self._preflight(request) or await handler(request)
         except RequestRefused as refusal:
             self.metrics.refuse(refusal.status, refusal.code)
             response = refusal.response()
         except web.HTTPException as error:
             self.metrics.refuse(error.status, "http")
-            response = error_response(error.status, f"{error.reason}: {request.method} here.", code="not_found")
+            response = _no_such_path(request, error)
         if self.drain.began and not response.prepared:
             response.force_close()
         return response
@@ -69,29 +75,63 @@ class DataPort:
         at, arrived = self.wall_clock(), self.monotonic()
         key = self._key(request)
         with self.drain.busy():
-            limit = self.settings.max_body_bytes
-            call = await read_call(request, key=key, max_body_bytes=limit, fingerprints=self.fingerprints)
-            route = self._route(call)
-            require_model(key, route.model)
+            call = await read_call(
+                request,
+                path=request.path.rstrip("/"),
+                key=key,
+                max_body_bytes=self.settings.max_body_bytes,
+                fingerprints=self.fingerprints,
+                only_model=self._only_model(),
+            )
+            route = await self._route(call)
             tally = Tally(call=call, gateway=self.settings.name, service=route.service, at=at, arrived=arrived)
             return await self.pipeline(Exchange(request, call, route, tally))
 
-    def _route(self, call: Call) -> Route:
-        route = self.routing.route(call.model)
+    def _only_model(self) -> str | None:
+        models = list(self.routing.models())
+        return models[0] if len(models) == 1 else None
+
+    async def _route(self, call: Call) -> Route:
+        route = self.routing.route(call.model) or await self.cards.route_of(call.model)
         if route is None:
-            raise RequestRefused(
-                404, f"The model `{call.model}` is not served here.", code="model_not_found", param="model"
-            )
+            raise _no_such_model(call.model)
+        require_model(call.key, call.model, route.model)
         return route
 
     async def _models(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response({"object": "list", "data": await self._cards(request)})
+
+    async def _model(self, request: web.Request) -> web.StreamResponse:
+        name = request.match_info["name"].rstrip("/")
+        found = [card for card in await self._cards(request) if card["id"] == name]
+        if not found:
+            raise _no_such_model(name)
+        return web.json_response(found[0])
+
+    async def _cards(self, request: web.Request) -> list[Card]:
         key = self._key(request)
-        models = [
-            {"id": name, "object": "model", "created": 0, "owned_by": "fleetune"}
-            for name in self.routing.models()
-            if key is None or key.may_ask(name)
-        ]
-        return web.json_response({"object": "list", "data": models})
+        cards = await self.cards.all()
+        return [card for card in cards if key is None or key.may_ask(card["id"]) or key.may_ask(card["parent"] or "")]
+
+    def _preflight(self, request: web.Request) -> web.Response | None:
+        """Answer a browser that asks whether a page may ask: `_allow_origin` says for which."""
+        if request.method != "OPTIONS" or not self.settings.cors_origins:
+            return None
+        return web.Response(
+            status=204,
+            headers={
+                "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+                "Access-Control-Allow-Headers": request.headers.get("Access-Control-Request-Headers", "*"),
+                "Access-Control-Max-Age": "600",
+            },
+        )
+
+    async def _allow_origin(self, request: web.Request, response: web.StreamResponse) -> None:
+        origin = request.headers.get("Origin")
+        if origin in self.settings.cors_origins or (origin and "*" in self.settings.cors_origins):
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Access-Control-Expose-Headers"] = "*"
+            response.headers["Vary"] = "Origin"
 
     async def _health(self, request: web.Request) -> web.StreamResponse:
         return web.json_response({"status": "ok"})
@@ -111,3 +151,16 @@ class DataPort:
     def _key(self, request: web.Request) -> ApiKey | None:
         required = self.settings.asks_for_keys or self.routing.keys_required
         return identify(request.headers, self.routing.keys, required=required, now=self.wall_clock())
+
+
+def _no_such_model(name: str) -> RequestRefused:
+    return RequestRefused(404, f"The model `{name}` is not served here.", code="model_not_found", param="model")
+
+
+def _no_such_path(request: web.Request, error: web.HTTPException) -> web.Response:
+    """As OpenAI answers it; the query stays out."""
+    if error.status == 405:
+        text, code = f"Not allowed to {request.method} on {request.path}", "method_not_allowed"
+    else:
+        text, code = f"Invalid URL ({request.method} {request.path})", "unknown_url"
+    return error_response(error.status, text, code=code)

@@ -25,6 +25,9 @@ class Settings(Value):
     max_body_bytes: int = Field(default=32 << 20, ge=1)
     retention_h: float = Field(default=48, gt=0)
     seed: int | None = None
+    cors_origins: tuple[str, ...] = Field(
+        default=(), description="Web origins whose pages may ask from a browser, `*` for all; empty: none."
+    )
     until_stdin_ends: bool = Field(default=False, description="Drain when stdin, a pipe, ends: with who started it.")
 
     @property

@@ -8,6 +8,8 @@ from typing import Any
 
 LARGEST_EVENT_BYTES = 8 << 20
 
+_LAST_EVENTS = frozenset({"message_stop", "response.completed", "response.incomplete", "response.failed"})
+
 
 class StreamWatch:
     """Reads OpenAI-style events incrementally. Texts are looked at, never kept.
@@ -78,13 +80,27 @@ class StreamWatch:
         event = _parsed(payload)
         if not event:
             return
+        kind = event.get("type")
+        if isinstance(kind, str):
+            self._typed(kind, event, now)
         if event.get("usage"):
-            self.usage = as_mapping(event["usage"])
+            self.usage = {**self.usage, **token_counts(event["usage"])}
         if event.get("error"):
             self.failed = True
         choices = event.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             self._choice(as_mapping(choice), now)
+
+    def _typed(self, kind: str, event: Mapping[str, Any], now: float) -> None:
+        """Read an event of Anthropic's `/v1/messages` or OpenAI's `/v1/responses`, which say what they are."""
+        if (kind.endswith("_delta") and kind != "message_delta") or kind.endswith(".delta"):
+            self._token(now)
+        elif kind == "message_start":
+            self.usage = token_counts(as_mapping(event.get("message")).get("usage"))
+        elif kind in _LAST_EVENTS:
+            self.done = True
+            self.usage = {**self.usage, **token_counts(as_mapping(event.get("response")).get("usage"))}
+            self.failed = self.failed or kind == "response.failed"
 
     def _choice(self, choice: Mapping[str, Any], now: float) -> None:
         if choice.get("finish_reason") is not None:
@@ -99,6 +115,13 @@ class StreamWatch:
         else:
             self.max_gap_s = max(self.max_gap_s or 0.0, now - self.last_token_at)
         self.last_token_at = now
+
+
+def token_counts(usage: object) -> Mapping[str, Any]:
+    """Return an answer's `usage` under the names of chat completions, whichever of the protocols it is written in."""
+    given = as_mapping(usage)
+    named = {"input_tokens": "prompt_tokens", "output_tokens": "completion_tokens"}
+    return {named.get(name, name): count for name, count in given.items() if isinstance(count, int)}
 
 
 def carries_tokens(choice: Mapping[str, Any]) -> bool:

@@ -50,11 +50,11 @@ def identify(headers: Mapping[str, str], ring: KeyRing, *, required: bool, now: 
     return key
 
 
-def require_model(key: ApiKey | None, model: str) -> None:
-    """Raise RequestRefused (403) when the key is for other models."""
-    if key is not None and not key.may_ask(model):
+def require_model(key: ApiKey | None, name: str, model: str) -> None:
+    """Raise RequestRefused (403) when the key is neither for the named model nor for the one it is an adapter of."""
+    if key is not None and not key.may_ask(name) and not key.may_ask(model):
         raise RequestRefused(
-            403, f"This API key may not use the model `{model}`.", code="model_not_allowed", param="model"
+            403, f"This API key may not use the model `{name}`.", code="model_not_allowed", param="model"
         )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import openai
 import pytest
 
 from controlplane.domain.base import RevisionId
@@ -116,6 +117,23 @@ async def test_a_client_that_hangs_up_stops_the_engines_work(tmp_path: Path) -> 
                 await asyncio.sleep(0.05)
         (record,) = await gw.records()
     assert record.client_gone
+
+
+async def test_openais_client_streams_from_an_emulated_engine_and_finds_its_model(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gw, emulated("e1") as engine:
+        await gw.route(backend(engine))
+        async with openai.AsyncOpenAI(base_url=f"{gw.url}/v1", api_key="none", max_retries=0) as client:
+            model = await client.models.retrieve(MODEL)
+            stream = await client.chat.completions.create(
+                model=MODEL,
+                messages=[{"role": "user", "content": "hi"}],
+                max_tokens=5,
+                stream=True,
+                stream_options={"include_usage": True},
+            )
+            usage = [chunk.usage async for chunk in stream if chunk.usage is not None]
+    assert model.model_dump()["max_model_len"] > 0
+    assert usage[-1].completion_tokens == 5
 
 
 async def _begun(gw: Gateway, body: dict[str, Any]) -> aiohttp.ClientResponse:

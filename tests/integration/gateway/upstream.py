@@ -24,6 +24,10 @@ class Upstream:
     bodies: list[bytes] = field(default_factory=list)
     hangups: int = 0  # requests whose caller went away
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
+    cards: list[dict[str, object]] = field(default_factory=list)  # what it shows of its models
+
+    async def models(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response({"object": "list", "data": self.cards})
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.seen.append(request)
@@ -41,7 +45,8 @@ async def upstream(name: str, script: Script | None = None) -> AsyncIterator[Ups
     """Run an engine on a free port; by default it streams three tokens."""
     engine = Upstream(name, script or streaming(3))
     app = web.Application(client_max_size=1 << 30)
-    app.router.add_post("/v1/{rest:.*}", engine.answer)
+    app.router.add_get("/v1/models", engine.models)
+    app.router.add_post("/{rest:.*}", engine.answer)
     runner = web.AppRunner(
         app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1, max_field_size=1 << 20
     )
