@@ -19,7 +19,7 @@ from controlplane.domain.identity import Credential
 from controlplane.domain.report import LoadTestReport, RequestRecord
 from controlplane.domain.revision import Revision
 from controlplane.domain.rollout import Rollout
-from controlplane.domain.routing import GatewayRecord, RoutingTable, ServiceRoute
+from controlplane.domain.routing import GatewayRecord, InFlight, RoutingTable, ServiceRoute
 from controlplane.domain.schedule import Schedule
 from controlplane.domain.serving import Service
 from controlplane.domain.slo import LatencySlo
@@ -88,6 +88,16 @@ class TrafficRouter(Protocol):
         """Return the table each running gateway now uses, None for one that does not answer.
 
         Raises Unavailable when none answers.
+        """
+
+
+class FlightView(Protocol):
+    """What the gateways are serving at this moment."""
+
+    def flights(self) -> Sequence[InFlight]:
+        """Return requests in flight at every gateway that answers, one part per gateway and revision.
+
+        Raises Unavailable when no gateway answers.
         """
 
 

@@ -88,10 +88,12 @@ def controller_pass(settings: Settings) -> Callable[[], bool]:
     from controlplane.services.controller.reconcile import Controller
     from controlplane.services.studies.manage import create_study
 
+    traffic = GatewayTraffic(running_gateways(settings.data_dir), admin_token=_admin_token(settings))
     controller = Controller(
         store=open_store(settings),
         fleet=open_fleet(settings),
-        router=GatewayTraffic(running_gateways(settings.data_dir), admin_token=_admin_token(settings)),
+        router=traffic,
+        flights=traffic,
         records=SpooledRecords(settings.data_dir),
         clock=installation_clock(settings),
         create_study=create_study,

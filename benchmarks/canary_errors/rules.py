@@ -83,7 +83,7 @@ def _look(canary: Canary, step: Step, earlier: Sequence[Step], spec: StepSpec, a
         replayed=step.replayed.counts(at_s) if step.replayed else None,
         load=load,
         before=step.before.counts(STEP_S),
-        canary_flights=Flights(in_flight=hanging, overdue=hanging),
+        canary_flights=Flights(in_flight=hanging, overdue=hanging, hanging=hanging),
     )
     now = _START + timedelta(seconds=at_s)
     hit = guard([], evidence, OPTIONS, now)

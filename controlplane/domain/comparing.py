@@ -33,10 +33,11 @@ class Control(StrEnum):
 
 
 class Flights(Value):
-    """Requests of one arm that have not finished: how many, and of these how many for longer than a limit allows."""
+    """Requests of one arm that have not finished: all, those beyond a limit, those far beyond it."""
 
     in_flight: int = 0
     overdue: int = 0
+    hanging: int = 0
 
 
 class Evidence(Value):

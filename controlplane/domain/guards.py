@@ -12,6 +12,7 @@ from datetime import datetime
 from controlplane.domain.analysis import Analysis, Verdict
 from controlplane.domain.arm import Arm
 from controlplane.domain.comparing import Evidence, Flights
+from controlplane.domain.flights import HANGS_AT
 from controlplane.domain.judge import describe_load
 from controlplane.domain.outcomes import ANSWERED, REFUSED, Outcome
 from controlplane.domain.routing import GatewayRecord
@@ -19,6 +20,8 @@ from controlplane.domain.service import RolloutOptions
 
 BURST_MIN_REQUESTS = 5
 """Fewer finished requests than this in the guard's window are no burst, whatever their share."""
+
+_HANGING_SHARE = 0.1  # of what is in flight
 
 Finished = Sequence[tuple[GatewayRecord, Outcome]]
 
@@ -65,9 +68,9 @@ def _burst(recent: Finished, options: RolloutOptions) -> str | None:
 
 def _hanging(evidence: Evidence, options: RolloutOptions) -> str | None:
     mine, others = evidence.canary_flights, evidence.stable_flights
-    if mine.overdue < options.guard_hanging or _share(others) * 2 > _share(mine):
+    if mine.hanging < options.guard_hanging or _share(mine) < max(_HANGING_SHARE, 2 * _share(others)):
         return None
-    return f"{mine.overdue} of {mine.in_flight} canary requests in flight hang: no first token within a limit"
+    return f"{mine.hanging} of {mine.in_flight} canary requests in flight hang: no first token in {HANGS_AT:g} limits"
 
 
 def _collapse(evidence: Evidence, options: RolloutOptions) -> str | None:
@@ -79,7 +82,7 @@ def _collapse(evidence: Evidence, options: RolloutOptions) -> str | None:
 
 
 def _share(flights: Flights) -> float:
-    return flights.overdue / flights.in_flight if flights.in_flight else 0.0
+    return flights.hanging / flights.in_flight if flights.in_flight else 0.0
 
 
 def _empty(recent: Finished, options: RolloutOptions) -> str | None:

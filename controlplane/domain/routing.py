@@ -60,6 +60,16 @@ class GatewayAddress(Value):
     process: ProcessId
 
 
+class InFlight(Value):
+    """Requests of one revision that a gateway is serving. Wall-clock seconds since arrival, the longest waits only."""
+
+    service: str
+    revision: RevisionId | None
+    requests: int = Field(ge=0)
+    without_token_s: tuple[float, ...] = Field(default=(), description="Streams that wait for a first token.")
+    whole_s: tuple[float, ...] = Field(default=(), description="Answers in one piece that have not come.")
+
+
 class GatewayRecord(Value):
     """One request through the gateway. Lengths and timings only, wall-clock milliseconds, never any text."""
 

@@ -242,7 +242,7 @@ class RolloutOptions(Value):
         default=3, ge=1, description="Canary streams broken off by the engine that abort at once."
     )
     guard_hanging: int = Field(
-        default=3, ge=1, description="Canary requests without a first token within the limits that abort at once."
+        default=3, ge=1, description="Canary requests in flight far beyond a limit that abort at once."
     )
     guard_empty_ratio: float = Field(
         default=0.5, gt=0, le=1, description="Share of streams without a token over the last seconds that aborts."

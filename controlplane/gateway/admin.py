@@ -15,6 +15,7 @@ from aiohttp import web
 from controlplane.domain.errors import Conflict, FleetuneError, InvalidInput, NotFound, Refused
 from controlplane.domain.routing import RoutingTable
 from controlplane.gateway.drain import Drain
+from controlplane.gateway.flights import Flights
 from controlplane.gateway.last_table import read_table, save_table
 from controlplane.gateway.pools import Replica
 from controlplane.gateway.routing import Routing
@@ -38,6 +39,7 @@ class AdminPort:
     spool: RecordSpool
     drain: Drain
     table_path: Path
+    flights: Flights
     problem: str | None = None
     _taking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -47,6 +49,7 @@ class AdminPort:
         app.router.add_get("/admin/routing", self._get_routing)
         app.router.add_post("/admin/drain", self._drain)
         app.router.add_get("/admin/status", self._status)
+        app.router.add_get("/admin/flights", self._flights)
         return app
 
     @web.middleware
@@ -105,6 +108,9 @@ class AdminPort:
     async def _drain(self, request: web.Request) -> web.StreamResponse:
         self.drain.request()
         return web.json_response({"draining": True, "in_flight": self.drain.in_flight}, status=202)
+
+    async def _flights(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response([each.model_dump(mode="json") for each in self.flights.told()])
 
     async def _status(self, request: web.Request) -> web.StreamResponse:
         table = self.routing.table

@@ -25,6 +25,7 @@ from controlplane.gateway.admin import AdminPort
 from controlplane.gateway.cards import Cards
 from controlplane.gateway.drain import Drain
 from controlplane.gateway.fingerprint import Fingerprints, installation_salt
+from controlplane.gateway.flights import Flights
 from controlplane.gateway.last_table import load_table
 from controlplane.gateway.lock import alone
 from controlplane.gateway.metrics import Metrics
@@ -160,11 +161,12 @@ async def _open(
     await _in_background(spool.run, stack)
     metrics = Metrics(routing, spool)
     session = await stack.enter_async_context(open_session())
-    pipeline = _pipeline(settings, routing, drain, _both(spool.keep, metrics.observe), session)
+    flights = Flights(time.monotonic)
+    pipeline = _pipeline(settings, routing, drain, _both(spool.keep, metrics.observe), session, flights)
     cards = Cards(routing, session, time.monotonic, Random(settings.seed))
     fingerprints = Fingerprints(installation_salt(salt_path(settings.data_dir)))
     data = DataPort(settings, routing, pipeline, cards, metrics, drain, fingerprints, time.monotonic, clock)
-    admin = AdminPort(settings, routing, spool, drain, table_path(settings.data_dir, settings.name), problem)
+    admin = AdminPort(settings, routing, spool, drain, table_path(settings.data_dir, settings.name), flights, problem)
     admin_port = await _listen(admin.app(), settings.admin_host, settings.admin_port, stack, before_close=None)
     port = await _listen(
         data.app(), settings.host, settings.port, stack, before_close=_drained(drain, settings.drain_s)
@@ -183,6 +185,7 @@ def _pipeline(
     drain: Drain,
     keep: Callable[[GatewayRecord], None],
     session: aiohttp.ClientSession,
+    flights: Flights,
 ) -> Pipeline:
     answer = Answer(
         routing=routing,
@@ -192,7 +195,7 @@ def _pipeline(
         chance=Random(settings.seed),
         stopping=drain.cutting,
     )
-    return Pipeline([Recording(keep, time.monotonic, drain.cutting)], answer)
+    return Pipeline([Recording(keep, time.monotonic, drain.cutting, flights)], answer)
 
 
 async def _listen(

@@ -115,7 +115,8 @@ class Tally:
         return _ms((watch.last_token_at - watch.first_token_at) / (tokens - 1)) if tokens > 1 else None
 
     def _e2e_ms(self, now: float) -> float | None:
-        if self.watch is not None and self.watch.last_token_at is not None:
+        """To the last token; to its leaving for a client that hung up, which may have waited for one long before."""
+        if self.watch is not None and self.watch.last_token_at is not None and not self.client_gone:
             return _ms(self.watch.last_token_at - self.arrived)
         return _ms((self.ended or now) - self.arrived)
 

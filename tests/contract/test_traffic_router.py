@@ -17,7 +17,7 @@ from controlplane.domain.errors import StaleVersion, Unavailable
 from controlplane.domain.routing import GatewayAddress, RevisionRoute, RoutingTable, ServiceRoute
 from controlplane.gateway.process import open_gateway
 from controlplane.gateway.settings import Settings
-from controlplane.ports import TrafficRouter
+from controlplane.ports import FlightView, TrafficRouter
 from tests.fakes.traffic_router import FakeTrafficRouter
 
 
@@ -34,6 +34,7 @@ class Setup:
     """A router of some gateways; `take_down` makes one of them stop answering."""
 
     router: TrafficRouter
+    view: FlightView
     take_down: Callable[[int], None]
 
 
@@ -46,7 +47,7 @@ def build(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[
 
 def _fake(count: int) -> Setup:
     fake = FakeTrafficRouter(f"gw-{number}" for number in range(count))
-    return Setup(fake, lambda number: fake.down.add(f"gw-{number}"))
+    return Setup(fake, fake, lambda number: fake.down.add(f"gw-{number}"))
 
 
 def _real(count: int, data_dir: Path, stack: ExitStack) -> Setup:
@@ -58,7 +59,7 @@ def _real(count: int, data_dir: Path, stack: ExitStack) -> Setup:
 
     router = GatewayTraffic(lambda: addresses, admin_token="adm1n", timeout_s=10)
     stack.callback(router.close)
-    return Setup(router, take_down)
+    return Setup(router, router, take_down)
 
 
 @contextmanager
@@ -146,3 +147,13 @@ def test_a_wrong_admin_token_is_told_and_changes_nothing(tmp_path: Path) -> None
         with pytest.raises(Unavailable, match="admin token"):
             stranger.apply(table(1))
         stranger.close()
+
+
+def test_flights_are_those_of_gateways_that_answer(build: Callable[[int], Setup]) -> None:
+    setup = build(2)
+    assert setup.view.flights() == []
+    setup.take_down(0)
+    assert setup.view.flights() == []
+    setup.take_down(1)
+    with pytest.raises(Unavailable):
+        setup.view.flights()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from controlplane.domain.errors import StaleVersion, Unavailable
-from controlplane.domain.routing import RoutingTable
+from controlplane.domain.routing import InFlight, RoutingTable
 
 
 class FakeTrafficRouter:
@@ -15,6 +15,7 @@ class FakeTrafficRouter:
         self.tables: dict[str, RoutingTable | None] = dict.fromkeys(gateways)
         self.down: set[str] = set()
         self.applied: list[RoutingTable] = []
+        self.in_flight: list[InFlight] = []
 
     def apply(self, table: RoutingTable) -> None:
         self.applied.append(table)
@@ -28,6 +29,11 @@ class FakeTrafficRouter:
         if not set(self.tables) - self.down:
             raise Unavailable("no gateway answers")
         return [None if name in self.down else table or RoutingTable(version=0) for name, table in self.tables.items()]
+
+    def flights(self) -> Sequence[InFlight]:
+        if not set(self.tables) - self.down:
+            raise Unavailable("no gateway answers")
+        return list(self.in_flight)
 
     def _give(self, name: str, table: RoutingTable) -> Unavailable | StaleVersion | None:
         if name in self.down:

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TypeVar
 
 import httpx
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from controlplane.domain.errors import StaleVersion, Unavailable
 from controlplane.domain.gateway_files import addresses_dir
-from controlplane.domain.routing import GatewayAddress, RoutingTable
+from controlplane.domain.routing import GatewayAddress, InFlight, RoutingTable
 from controlplane.host.processes import is_alive
 
 T = TypeVar("T")
+_FLIGHTS = TypeAdapter(list[InFlight])
 
 FindGateways = Callable[[], Sequence[GatewayAddress]]
 
@@ -61,6 +62,13 @@ class GatewayTraffic:
             raise Unavailable("no gateway answers", why="none runs, or none reads its admin port")
         return tables
 
+    def flights(self) -> Sequence[InFlight]:
+        """See `ports.FlightView.flights`."""
+        parts = [found for found in self._each(self._find(), self._read_flights) if found is not None]
+        if not parts:
+            raise Unavailable("no gateway answers", why="none runs, or none reads its admin port")
+        return [each for part in parts for each in part]
+
     def _each(self, gateways: Sequence[GatewayAddress], ask: Callable[[GatewayAddress], T]) -> list[T]:
         if len(gateways) <= 1:
             return [ask(gateway) for gateway in gateways]
@@ -76,6 +84,13 @@ class GatewayTraffic:
             return _refused(gateway, answer)
         kind = StaleVersion if answer.status_code == httpx.codes.CONFLICT else Unavailable
         return kind(f"gateway {gateway.name} refused the routing table", why=_message(answer))
+
+    def _read_flights(self, gateway: GatewayAddress) -> Sequence[InFlight] | None:
+        try:
+            answer = self._client.get(f"{gateway.admin_url}/admin/flights")
+            return _FLIGHTS.validate_json(answer.content) if answer.is_success else None
+        except (httpx.HTTPError, ValidationError):
+            return None
 
     def _read(self, gateway: GatewayAddress) -> RoutingTable | None:
         try:

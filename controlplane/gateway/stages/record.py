@@ -10,6 +10,7 @@ from aiohttp import web
 
 from controlplane.domain.routing import GatewayRecord
 from controlplane.gateway.exchange import Exchange, Next
+from controlplane.gateway.flights import Flights
 from controlplane.gateway.pools import Route
 from controlplane.gateway.relay import ClientGone
 from controlplane.gateway.stages.answer import give_up
@@ -26,6 +27,7 @@ class Recording:
     keep: Callable[[GatewayRecord], None]
     monotonic: Callable[[], float]
     stopping: asyncio.Event
+    flights: Flights
 
     def is_on(self, route: Route) -> bool:
         return True
@@ -33,7 +35,8 @@ class Recording:
     async def __call__(self, exchange: Exchange, rest: Next) -> web.StreamResponse:
         tally = exchange.tally
         try:
-            return await rest(exchange)
+            with self.flights.flying(tally):
+                return await rest(exchange)
         except asyncio.CancelledError:
             if not self.stopping.is_set():
                 tally.client_left()

@@ -18,7 +18,7 @@ from controlplane.domain.fleet import Engine, EngineState
 from controlplane.domain.rollout import Rollout, RolloutState
 from controlplane.domain.rollout_policy import advance, events_between
 from controlplane.domain.serving import Service
-from controlplane.ports import Clock, Fleet, RecordFeed, Store, TrafficRouter, Versioned
+from controlplane.ports import Clock, Fleet, FlightView, RecordFeed, Store, TrafficRouter, Versioned
 from controlplane.services.controller.claims import ClaimWatch
 from controlplane.services.controller.jobs import CreateStudy, apply_finished, fire_due, reap_shadows, reap_trials
 from controlplane.services.fleet.engines import DRAIN_S, EngineKeeper, Trouble
@@ -44,6 +44,7 @@ class Controller:
         clock: Clock,
         create_study: CreateStudy,
         monotonic: Callable[[], float] = time.monotonic,
+        flights: FlightView | None = None,
     ) -> None:
         self._store = store
         self._fleet = fleet
@@ -51,7 +52,7 @@ class Controller:
         self._create_study = create_study
         self._tables = TableKeeper(store=store, router=router)
         self._keeper = EngineKeeper(store=store, fleet=fleet, may_stop=lambda: self._tables.may_stop(clock()))
-        self._finder = FactFinder(store=store, records=records)
+        self._finder = FactFinder(store=store, records=records, flights=flights)
         self._claims = ClaimWatch(monotonic)
         self._told: set[str] = set()
         self._noted: set[RolloutId] = set()

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from controlplane.domain.analysis import Analysis, LoadProof
 from controlplane.domain.arm import NO_REQUESTS, Arm
 from controlplane.domain.base import ServiceName
-from controlplane.domain.comparing import Control, Evidence, add
+from controlplane.domain.comparing import Control, Evidence, Flights, add
 from controlplane.domain.errors import Unavailable
+from controlplane.domain.flights import flights_of
 from controlplane.domain.guards import guard
 from controlplane.domain.judge import could_not_measure, judge
 from controlplane.domain.load_match import Attempts, proof, wanted_rps, window_s
@@ -18,7 +19,7 @@ from controlplane.domain.rollout import Rollout, StepRecord
 from controlplane.domain.rollout_policy import Facts
 from controlplane.domain.routing import GatewayRecord
 from controlplane.domain.slo import SloSet
-from controlplane.ports import Position, RecordFeed, Store
+from controlplane.ports import FlightView, Position, RecordFeed, Store
 from controlplane.services.fleet.engines import Trouble
 from controlplane.services.fleet.world import World, exits
 from controlplane.services.rollouts.match_load import read_attempts
@@ -30,8 +31,9 @@ BEFORE = timedelta(minutes=10)
 class FactFinder:
     """Looks at the world of one service whose rollout is under way."""
 
-    def __init__(self, *, store: Store, records: RecordFeed) -> None:
+    def __init__(self, *, store: Store, records: RecordFeed, flights: FlightView | None) -> None:
         self._store = store
+        self._flights = flights
         self._records = records
         self._watched: dict[ServiceName, _Watched] = {}
 
@@ -63,13 +65,25 @@ class FactFinder:
             return could_not_measure(f"live records cannot be read: {error}", now, step.analysis)
         slos, options = world.service.spec.slos, rollout.options
         attempts = read_attempts(self._store, rollout.rollout_id)
-        evidence = _evidence(world, rollout, step, seen, attempts, now)
+        flying = self._flying(seen, slos)
+        evidence = _evidence(world, rollout, step, seen, attempts, now).evolve(**flying)
         hit = guard((seen.canary, seen.replayed), evidence, options, now)
         if hit is not None:
             return hit
         if unrouted is not None:
             return could_not_measure(f"the gateways do not route as asked: {unrouted}", now, step.analysis)
         return judge(evidence, slos, options, options.steps[step.index], started_at=step.started_at, now=now)
+
+    def _flying(self, seen: _Watched, slos: SloSet) -> dict[str, Flights]:
+        """Return what is in flight to both arms; nothing where nobody can tell."""
+        if self._flights is None:
+            return {}
+        try:
+            told = self._flights.flights()
+        except Unavailable:  # said elsewhere: the gateways do not route as asked either
+            return {}
+        names = zip(("canary_flights", "stable_flights"), seen.names, strict=True)
+        return {name: flights_of(told, revision, slos, seen.time_lapse) for name, revision in names}
 
     def _watch(self, rollout: Rollout, step: StepRecord, slos: SloSet) -> _Watched:
         """Return what was counted of this very step; a new controller counts it anew, to the same result."""
@@ -94,7 +108,7 @@ class _Watched:
         self.canary = Arm(slos.latency, time_lapse=canary.engine.time_lapse)
         self.replayed = Arm(slos.latency, time_lapse=canary.engine.time_lapse)
         self.stable = Arm(slos.latency, time_lapse=stable.engine.time_lapse)
-        self._names = (canary.revision_id, stable.revision_id)
+        self.names = (canary.revision_id, stable.revision_id)
         self._position: Position = {}
 
     def catch_up(self, records: RecordFeed) -> None:
@@ -107,7 +121,7 @@ class _Watched:
         self._position = news.position
 
     def _arm(self, record: GatewayRecord) -> Arm | None:
-        canary, stable = self._names
+        canary, stable = self.names
         if record.at < self._since:
             return self.before if record.revision == stable and not record.replayed else None
         if record.revision == canary:

@@ -66,6 +66,7 @@ class Site:
             fleet=fleet or self.fleet,
             router=router or self.router,
             records=records or self.records,
+            flights=self.router,
             clock=self.clock,
             create_study=create_a_study,
             monotonic=self.clock.monotonic,

@@ -10,7 +10,7 @@ import pytest
 from controlplane.domain.analysis import Analysis, Counts
 from controlplane.domain.base import RevisionId
 from controlplane.domain.rollout import RolloutState
-from controlplane.domain.routing import GatewayRecord
+from controlplane.domain.routing import GatewayRecord, InFlight
 from controlplane.domain.service import RolloutOptions, StepSpec
 from tests.builders_serving import CHAT
 from tests.integration.controller.site import Site
@@ -44,6 +44,19 @@ def finished(site: Site, revision: RevisionId | None, **changes: Any) -> Gateway
         ).evolve(**changes)
     )
     return site.records.records[-1]
+
+
+def test_a_canary_that_hangs_is_aborted_within_seconds_before_a_single_request_ends() -> None:
+    site = progressing(rollout=SLOW_STEP)
+    stable = InFlight(service=CHAT, revision=site.rollout.stable, requests=60, without_token_s=(0.1,) * 9)
+    site.router.in_flight = [stable]
+    site.passes(2)
+    assert analysis(site).guard is None
+    hung = InFlight(service=CHAT, revision=site.rollout.canary, requests=3, without_token_s=(3.0, 4.0, 5.0))
+    site.router.in_flight = [stable, hung]
+    site.passes(1)
+    assert site.rollout.state is RolloutState.ABORTING
+    assert "3 of 3 canary requests in flight hang" in site.rollout.reason
 
 
 GONE = {"status": 499, "client_gone": True}

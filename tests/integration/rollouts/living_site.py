@@ -15,7 +15,7 @@ from controlplane.domain.launch import without_emulator_flags
 from controlplane.domain.outcomes import Outcome, read_outcome
 from controlplane.domain.report import RequestRecord
 from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout
-from controlplane.domain.routing import GatewayRecord
+from controlplane.domain.routing import GatewayRecord, InFlight
 from controlplane.domain.service import EmulatorOptions, EngineOptions, ModelSpec, RolloutOptions, ServiceSpec
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
 from controlplane.domain.workload import TraceWorkload
@@ -91,6 +91,7 @@ class LivingSite:
             fleet=self.fleet,
             router=self.router,
             records=self.records,
+            flights=self.router,
             clock=self.clock,
             create_study=create_a_study,
         )
@@ -170,7 +171,22 @@ class LivingSite:
                     self._emitted(engine_id, emission.request_id, emission.tokens, emission.finished, emission.at_s)
         self._ticks += 1
         if self._ticks % 2 == 0:
+            self.router.in_flight = self._in_flight()
             self.controller.run_pass()
+
+    def _in_flight(self) -> list[InFlight]:
+        users = [each for each in self._flying.values() if each.revision is not None]
+        return [
+            InFlight(
+                service=self.spec.name,
+                revision=revision,
+                requests=len([each for each in users if each.revision == revision]),
+                without_token_s=tuple(
+                    self.now_s - each.at_s for each in users if each.revision == revision and each.first_s is None
+                ),
+            )
+            for revision in {each.revision for each in users}
+        ]
 
     def submit(self, engine_id: EngineId, request: _Request) -> int:
         self._sent += 1

@@ -8,7 +8,7 @@ import pytest
 
 from controlplane.domain.analysis import Analysis, Counts, Verdict
 from controlplane.domain.arm import Arm
-from controlplane.domain.comparing import Control, Evidence, add
+from controlplane.domain.comparing import Control, Evidence, Flights, add
 from controlplane.domain.guards import guard
 from controlplane.domain.judge import judge
 from controlplane.domain.routing import GatewayRecord
@@ -187,6 +187,42 @@ def test_streams_that_our_own_restart_cut_are_not_the_canary_s() -> None:
     assert guarded([ours] * 10 + [record()] * 10) is None
     refused = record(error="gateway_stopped", status=503, ttft_ms=None, at=after(8))
     assert guarded([refused] * 10 + [record(at=after(8))] * 10) is None
+
+
+def hanging(mine: Flights, others: Flights) -> str | None:
+    evidence = Evidence(
+        canary=counts(5),
+        stable=counts(100),
+        control=Control.CONCURRENT,
+        canary_flights=mine,
+        stable_flights=others,
+    )
+    hit = guard([], evidence, OPTIONS, NOW)
+    return None if hit is None else hit.guard
+
+
+@pytest.mark.parametrize(
+    ("mine", "others", "hit"),
+    [
+        (Flights(in_flight=4, overdue=3, hanging=3), Flights(in_flight=60), "hanging"),
+        (Flights(in_flight=4, overdue=4, hanging=2), Flights(in_flight=60), None),  # slow, not hanging
+        (Flights(in_flight=400, overdue=9, hanging=3), Flights(in_flight=60), None),  # few among many
+        (Flights(in_flight=10, hanging=5), Flights(in_flight=60, hanging=20), None),  # stable hangs too
+    ],
+)
+def test_requests_that_hang_hit_the_guard_rail_before_they_end(mine: Flights, others: Flights, hit: str | None) -> None:
+    assert hanging(mine, others) == hit
+
+
+def test_nothing_passes_while_a_request_in_flight_is_beyond_a_limit() -> None:
+    evidence = Evidence(
+        canary=counts(900),
+        stable=counts(13300),
+        control=Control.CONCURRENT,
+        canary_flights=Flights(in_flight=1, overdue=1),
+    )
+    found = judge(evidence, SLOS, OPTIONS, STEP, started_at=NOW, now=after(60))
+    assert (found.verdict, "beyond a limit" in found.reason) == (Verdict.INCONCLUSIVE, True)
 
 
 def test_streams_without_a_token_hit_the_guard_rail() -> None:

@@ -1,0 +1,53 @@
+"""Requests being served at this moment: how many per revision, and how long they have waited."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from controlplane.domain.base import RevisionId
+from controlplane.domain.routing import InFlight
+from controlplane.gateway.tally import Tally
+
+MOST_TOLD = 100
+"""Waits told per revision, the longest ones."""
+
+
+class Flights:
+    """Knows every request from its record's stage on. Belongs to one event loop."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._flying: dict[int, Tally] = {}
+
+    @contextmanager
+    def flying(self, tally: Tally) -> Iterator[None]:
+        """Count a request for as long as it is served."""
+        self._flying[id(tally)] = tally
+        try:
+            yield
+        finally:
+            del self._flying[id(tally)]
+
+    def told(self) -> Sequence[InFlight]:
+        """Return what is in flight, by service and revision; requests that wait for a replica have none yet."""
+        parts: dict[tuple[str, RevisionId | None], list[Tally]] = {}
+        for tally in self._flying.values():
+            parts.setdefault((tally.service, tally.revision), []).append(tally)
+        return [self._part(service, revision, tallies) for (service, revision), tallies in parts.items()]
+
+    def _part(self, service: str, revision: RevisionId | None, tallies: Sequence[Tally]) -> InFlight:
+        now = self._monotonic()
+        streams = [now - t.arrived for t in tallies if t.call.stream and not (t.watch and t.watch.first_token_at)]
+        wholes = [now - t.arrived for t in tallies if not t.call.stream]
+        return InFlight(
+            service=service,
+            revision=revision,
+            requests=len(tallies),
+            without_token_s=_longest(streams),
+            whole_s=_longest(wholes),
+        )
+
+
+def _longest(waits_s: Sequence[float]) -> tuple[float, ...]:
+    return tuple(round(each, 3) for each in sorted(waits_s)[-MOST_TOLD:])

@@ -1,0 +1,37 @@
+"""What is in flight, against the limits."""
+
+from __future__ import annotations
+
+from controlplane.domain.base import RevisionId
+from controlplane.domain.comparing import Flights
+from controlplane.domain.flights import flights_of
+from controlplane.domain.routing import InFlight
+from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
+
+REV = RevisionId("rev")
+SLOS = SloSet(
+    latency=(
+        LatencySlo(metric=LatencyMetric.TTFT, percentile=99, limit_ms=2000),
+        LatencySlo(metric=LatencyMetric.E2E, percentile=99, limit_ms=20_000),
+    ),
+    target_qps=1,
+)
+
+
+def test_streams_are_held_to_the_first_token_and_whole_answers_to_their_end() -> None:
+    part = InFlight(service="chat", revision=REV, requests=6, without_token_s=(1.0, 3.0, 11.0), whole_s=(15.0, 25.0))
+    other = InFlight(service="chat", revision=None, requests=3, without_token_s=(99.0,))
+    assert flights_of([part, other], REV, SLOS, 1.0) == Flights(in_flight=6, overdue=3, hanging=1)
+
+
+def test_waits_are_wall_clock_and_limits_engine_time() -> None:
+    part = InFlight(service="chat", revision=REV, requests=1, without_token_s=(0.6,))
+    assert flights_of([part], REV, SLOS, 4.0).overdue == 1
+    assert flights_of([part], REV, SLOS, 1.0).overdue == 0
+
+
+def test_gateways_are_added_up_and_without_such_a_limit_nothing_is_late() -> None:
+    part = InFlight(service="chat", revision=REV, requests=2, without_token_s=(100.0, 100.0))
+    tpot = SloSet(latency=(LatencySlo(metric=LatencyMetric.TPOT, percentile=99, limit_ms=50),), target_qps=1)
+    assert flights_of([part, part], REV, SLOS, 1.0) == Flights(in_flight=4, overdue=4, hanging=4)
+    assert flights_of([part, part], REV, tpot, 1.0) == Flights(in_flight=4)
