@@ -16,6 +16,7 @@ from controlplane.domain.event import Event
 from controlplane.domain.fleet import Engine, EngineSpec
 from controlplane.domain.greedy_answer import GreedyAnswer
 from controlplane.domain.identity import Credential
+from controlplane.domain.replay import ReplayPoint
 from controlplane.domain.report import LoadTestReport, RequestRecord
 from controlplane.domain.revision import Revision
 from controlplane.domain.rollout import Rollout
@@ -214,6 +215,13 @@ class MetricsSource(Protocol):
         """Return one number at `since`, and every `step_s` (whole seconds) until `until`. Raises Unavailable."""
 
 
+class StoredReplay(NamedTuple):
+    report_id: str
+    at: datetime
+    point: ReplayPoint
+    report: LoadTestReport
+
+
 class Store(Protocol):
     """Everything that must survive a crash. Writes are guarded: `save_*` with the version read, 0 for a new one.
 
@@ -224,7 +232,8 @@ class Store(Protocol):
 
     def get_service(self, name: ServiceName) -> Versioned[Service]: ...
     def list_services(self) -> Sequence[Versioned[Service]]: ...
-    def save_service(self, service: Service, version: int, *, events: Sequence[Event] = ()) -> int: ...
+    def save_service(self, service: Service, version: int, *, events: Sequence[Event] = ()) -> int:
+        """Raises Conflict when another service has this model name."""
 
     def get_study(self, study_id: StudyId) -> Versioned[Study]: ...
     def list_studies(self, service: ServiceName | None = None, *, limit: int = 100) -> Sequence[Versioned[Study]]: ...
@@ -285,15 +294,26 @@ class Store(Protocol):
     ) -> Sequence[Event]: ...
 
     def add_load_report(
-        self, report_id: str, service: ServiceName | None, report: LoadTestReport, at: datetime
-    ) -> None: ...
+        self,
+        report_id: str,
+        service: ServiceName | None,
+        report: LoadTestReport,
+        at: datetime,
+        *,
+        replay: ReplayPoint | None = None,
+    ) -> None:
+        """Keep a report; with `replay` it is a point of a schedule's series. Raises Conflict when the id is taken."""
+
     def get_load_report(self, report_id: str) -> LoadTestReport: ...
     def list_load_reports(
         self, service: ServiceName | None = None, *, limit: int = 100
     ) -> Sequence[tuple[str, datetime, LoadTestReport]]: ...
 
+    def list_replays(self, service: ServiceName | None = None, *, limit: int = 100) -> Sequence[StoredReplay]: ...
+
     def next_number(self, name: str) -> int:
         """Return 1, 2, 3, ... per name, never the same twice (versions of the routing table, ids)."""
 
-    def read_setting(self, name: str) -> str | None: ...
-    def write_setting(self, name: str, value: str) -> None: ...
+    def read_setting(self, name: str) -> Versioned[str] | None: ...
+    def write_setting(self, name: str, value: str, version: int) -> int:
+        """Guarded as `save_*` is."""

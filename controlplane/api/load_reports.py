@@ -8,9 +8,10 @@ from pydantic import AwareDatetime
 from controlplane.api.context import Actor, Ctx, Limit, Page, Reader, problems
 from controlplane.api.requests import NewLoadReport, service_name
 from controlplane.domain.base import Value
-from controlplane.domain.errors import Conflict, NotFound
+from controlplane.domain.errors import InvalidInput
 from controlplane.domain.event import Event
 from controlplane.domain.report import LoadTestReport
+from controlplane.services.replays.series import PREFIX
 
 router = APIRouter(prefix="/load-reports", tags=["load reports"])
 
@@ -39,7 +40,7 @@ def upload_load_report(body: NewLoadReport, ctx: Ctx, actor: Actor) -> StoredRep
     service = service_name(body.service)
     if service is not None:
         ctx.store.get_service(service)
-    _refuse_taken(ctx, body.report_id)
+    _refuse_reserved(body.report_id)
     now = ctx.clock()
     ctx.store.add_load_report(body.report_id, service, body.report, now)
     subject = f"load-report/{body.report_id}"
@@ -47,9 +48,10 @@ def upload_load_report(body: NewLoadReport, ctx: Ctx, actor: Actor) -> StoredRep
     return StoredReport(report_id=body.report_id, at=now, report=body.report)
 
 
-def _refuse_taken(ctx: Ctx, report_id: str) -> None:
-    try:
-        ctx.store.get_load_report(report_id)
-    except NotFound:
-        return
-    raise Conflict(f"a load report named '{report_id}' exists", allowed="another report_id")
+def _refuse_reserved(report_id: str) -> None:
+    if report_id.startswith(PREFIX):
+        raise InvalidInput(
+            f"a load report cannot be named '{report_id}'",
+            why=f"replays are named {PREFIX}…",
+            allowed="another id",
+        )

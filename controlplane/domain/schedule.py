@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, time
+from datetime import UTC, datetime, time
 from enum import StrEnum
 
-from croniter import croniter
+from croniter import CroniterBadDateError, croniter
 from pydantic import AwareDatetime, Field, field_validator, model_validator
 
 from controlplane.domain.base import EngineId, ServiceName, StudyId, Value
 from controlplane.domain.workload import Workload
+
+_ANY_DAY = datetime(2024, 1, 1, tzinfo=UTC)
 
 REPLAY_LEASE_S = 30.0
 """A worker that runs a replay and has not said so for this long is lost."""
@@ -81,6 +83,10 @@ class ScheduleSpec(Value):
     def _valid(cls, cron: str) -> str:
         if len(cron.split()) != 5 or not croniter.is_valid(cron):
             raise ValueError(f"'{cron}' is not five valid cron fields, e.g. '0 2 * * SUN'")
+        try:
+            croniter(cron, _ANY_DAY).get_next()
+        except CroniterBadDateError as error:
+            raise ValueError(f"'{cron}' never comes: no year has such a day") from error
         return cron
 
     @model_validator(mode="after")

@@ -17,4 +17,5 @@ class Service(Value):
     stable_replicas: int = 0
     rollout: RolloutId | None = None  # the one not final, if any
     stopped: bool = False  # scale to nothing, keep the record
+    described: RevisionId | None = None  # what a new description asks for and no rollout was started of yet
     updated_at: AwareDatetime

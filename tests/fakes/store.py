@@ -12,13 +12,15 @@ from controlplane.domain.base import RevisionId, RolloutId, ServiceName, StudyId
 from controlplane.domain.errors import Conflict, NotFound, StaleVersion
 from controlplane.domain.event import Event
 from controlplane.domain.identity import Credential
+from controlplane.domain.replay import ReplayPoint
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.revision import Revision
 from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout
 from controlplane.domain.schedule import Schedule
 from controlplane.domain.serving import Service
 from controlplane.domain.study import Study, StudyState, Trial
-from controlplane.ports import StudyClaim, Versioned
+from controlplane.domain.taken import model_is_taken, report_is_taken, setting_is_stale
+from controlplane.ports import StoredReplay, StudyClaim, Versioned
 
 V = TypeVar("V", bound=Value)
 Key = tuple[str, ...]
@@ -64,7 +66,8 @@ class FakeStore:
         self._events: list[Event] = []
         self._reports: dict[str, tuple[ServiceName | None, datetime, LoadTestReport]] = {}
         self._numbers: Counter[str] = Counter()
-        self._settings: dict[str, str] = {}
+        self._settings: dict[str, Versioned[str]] = {}
+        self._points: dict[str, ReplayPoint] = {}
 
     def get_service(self, name: ServiceName) -> Versioned[Service]:
         return self._services.get(name)
@@ -73,7 +76,11 @@ class FakeStore:
         return self._services.newest()
 
     def save_service(self, service: Service, version: int, *, events: Sequence[Event] = ()) -> int:
-        return self._save(self._services, service, version, events)
+        with self._lock:
+            for other, _ in self.list_services():
+                if other.name != service.name and other.spec.model.name == service.spec.model.name:
+                    raise model_is_taken(service.spec.model.name, by=other.name)
+            return self._save(self._services, service, version, events)
 
     def get_study(self, study_id: StudyId) -> Versioned[Study]:
         return self._studies.get(study_id)
@@ -189,10 +196,25 @@ class FakeStore:
         return wanted[::-1][:limit]
 
     def add_load_report(
-        self, report_id: str, service: ServiceName | None, report: LoadTestReport, at: datetime
+        self,
+        report_id: str,
+        service: ServiceName | None,
+        report: LoadTestReport,
+        at: datetime,
+        *,
+        replay: ReplayPoint | None = None,
     ) -> None:
         with self._lock:
-            self._reports.setdefault(report_id, (service, at, report))
+            if report_id in self._reports:
+                raise report_is_taken(report_id)
+            self._reports[report_id] = (service, at, report)
+            if replay is not None:
+                self._points[report_id] = replay
+
+    def list_replays(self, service: ServiceName | None = None, *, limit: int = 100) -> Sequence[StoredReplay]:
+        rows = self.list_load_reports(service, limit=len(self._reports))
+        points = self._points
+        return [StoredReplay(name, at, points[name], report) for name, at, report in rows if name in points][:limit]
 
     def get_load_report(self, report_id: str) -> LoadTestReport:
         if report_id not in self._reports:
@@ -210,12 +232,16 @@ class FakeStore:
             self._numbers[name] += 1
             return self._numbers[name]
 
-    def read_setting(self, name: str) -> str | None:
+    def read_setting(self, name: str) -> Versioned[str] | None:
         return self._settings.get(name)
 
-    def write_setting(self, name: str, value: str) -> None:
+    def write_setting(self, name: str, value: str, version: int) -> int:
         with self._lock:
-            self._settings[name] = value
+            present = self._settings.get(name)
+            if (present.version if present else 0) != version:
+                raise setting_is_stale(name)
+            self._settings[name] = Versioned(value, version + 1)
+            return version + 1
 
     def _save(self, shelf: _Shelf[V], value: V, version: int, events: Sequence[Event]) -> int:
         with self._lock:

@@ -6,7 +6,9 @@ import json
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -17,10 +19,13 @@ from alembic.runtime.migration import MigrationContext
 from controlplane.adapters.store_sql import SqlStore, open_store, schema
 from controlplane.adapters.store_sql.schema import newest
 from controlplane.adapters.store_sql.tables import METADATA, VERSION_TABLE
-from controlplane.domain.errors import InvalidInput, Unavailable
+from controlplane.domain.base import ServiceName
+from controlplane.domain.errors import Conflict, InvalidInput, Unavailable
 from controlplane.domain.identity import Scope
+from controlplane.domain.schedule import ScheduleSpec
 from controlplane.services.keys import digest, key_for, list_keys
-from tests.builders_serving import CHAT, NOW, a_service
+from tests.builders_reports import a_load_report
+from tests.builders_serving import CHAT, NOW, a_service, a_spec
 
 
 def url_of(path: Path) -> str:
@@ -102,7 +107,7 @@ from controlplane.domain.errors import Unavailable
 store = open_store(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))  # no file may grow beyond a MiB: as good as a full disk
 try:
-    store.write_setting("big", "x" * (4 << 20))
+    store.write_setting("big", "x" * (4 << 20), 0)
 except Unavailable as error:
     print(error)
 """
@@ -162,7 +167,7 @@ def test_keys_of_before_become_rows_that_may_do_what_they_could(tmp_path: Path) 
     migrate(store, "0002")
     digests = {name: digest(f"secret of {name}") for name in ("ana", "ben")}
     value = json.dumps([{"name": name, "sha256": sha256} for name, sha256 in digests.items()])
-    store.write_setting("api_keys", value)
+    raw(tmp_path, "INSERT INTO fleetune_settings (name, value) VALUES ('api_keys', ?)", value)
     store.upgrade()
     assert [kept.key.name for kept in list_keys(store)] == ["ana", "ben"]
     for name in digests:
@@ -171,10 +176,45 @@ def test_keys_of_before_become_rows_that_may_do_what_they_could(tmp_path: Path) 
         assert (key.name, set(key.scopes)) == (name, set(Scope))
     assert store.read_setting("api_keys") is None
     migrate(store, "0002", down=True)
-    assert json.loads(store.read_setting("api_keys") or "") == json.loads(value)
+    (kept,) = raw(tmp_path, "SELECT value FROM fleetune_settings WHERE name = 'api_keys'")
+    assert json.loads(kept[0]) == json.loads(value)
     store.upgrade()
     assert [kept.key.name for kept in list_keys(store)] == ["ana", "ben"]
     store.close()
+
+
+def test_what_was_only_checked_before_is_sorted_out_when_the_tables_begin_to_promise_it(tmp_path: Path) -> None:
+    store = SqlStore(url_of(tmp_path / "s.db"))
+    migrate(store, "0003")
+    for name, day in (("first", 25), ("second", 30)):
+        spec = a_spec(name=name, schedules=(ScheduleSpec(name="weekly", cron="0 2 * * SUN"),))
+        document = a_service(name=name, spec=spec).model_dump_json().replace("0 2 * * SUN", f"0 2 {day} 2 *")
+        raw(tmp_path, "INSERT INTO fleetune_services (name, version, document) VALUES (?, 1, ?)", name, document)
+    never = '{"service": "first", "spec": {"name": "never", "cron": "0 0 30 2 *"}, "next_at": "2026-01-01T00:00:00Z"}'
+    raw(
+        tmp_path, "INSERT INTO fleetune_schedules (service, name, version, document) VALUES ('first', 'n', 1, ?)", never
+    )
+    for report in ("replay.x", "replay.chat.nightly.7.worse", "replay.chat.nightly.8", "load-1"):
+        values = "INSERT INTO fleetune_load_reports (report_id, service, at, document) VALUES (?, 'chat', 0, ?)"
+        raw(tmp_path, values, report, a_load_report().model_dump_json())
+    store.upgrade()
+    assert [(found.point.number, found.point.regressed) for found in store.list_replays()] == [(8, False), (7, True)]
+    assert len(store.list_load_reports()) == 4
+    assert not store.list_schedules()
+    crons = {row.value.name: [each.cron for each in row.value.spec.schedules] for row in store.list_services()}
+    assert crons == {"first": ["0 2 25 2 *"], "second": []}
+    second, version = store.get_service(ServiceName("second"))
+    with pytest.raises(Conflict, match="by first"):
+        store.save_service(second, version)
+    migrate(store, "0003", down=True)
+    assert store.upgrade() == newest()
+    store.close()
+
+
+def raw(folder: Path, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    """Write or read as an earlier version of the code would."""
+    with closing(sqlite3.connect(folder / "s.db")) as connection, connection:
+        return connection.execute(statement, values).fetchall()
 
 
 def migrate(store: SqlStore, to: str, *, down: bool = False) -> None:

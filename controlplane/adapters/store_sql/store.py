@@ -30,13 +30,15 @@ from controlplane.domain.base import RevisionId, RolloutId, ServiceName, StudyId
 from controlplane.domain.errors import Conflict, NotFound, StaleVersion
 from controlplane.domain.event import Event
 from controlplane.domain.identity import Credential
+from controlplane.domain.replay import ReplayPoint
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.revision import Revision
 from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout
 from controlplane.domain.schedule import Schedule
 from controlplane.domain.serving import Service
 from controlplane.domain.study import Study, Trial
-from controlplane.ports import StudyClaim, Versioned
+from controlplane.domain.taken import model_is_taken, report_is_taken, setting_is_stale
+from controlplane.ports import StoredReplay, StudyClaim, Versioned
 
 
 def open_store(url: str) -> SqlStore:
@@ -55,7 +57,9 @@ class SqlStore:
     def __init__(self, url: str) -> None:
         self._database = Database(url)
         d = self._database
-        self._services = Documents(d, SERVICES, Service, key=("name",), columns=lambda s: {"name": s.name})
+        self._services = Documents(
+            d, SERVICES, Service, key=("name",), columns=lambda s: {"name": s.name, "model": s.spec.model.name}
+        )
         self._studies = Studies(d)
         self._trials = Documents(
             d, TRIALS, Trial, key=("trial_id",), columns=lambda t: {"trial_id": t.trial_id, "study_id": t.study_id}
@@ -97,7 +101,16 @@ class SqlStore:
         return self._services.find()
 
     def save_service(self, service: Service, version: int, *, events: Sequence[Event] = ()) -> int:
-        return self._services.save(service, version, events)
+        try:
+            return self._services.save(service, version, events)
+        except StaleVersion as lost:
+            self._refuse_taken_model(service, lost)
+            raise
+
+    def _refuse_taken_model(self, service: Service, lost: StaleVersion) -> None:
+        for other, _ in self._services.find(SERVICES.c.model == service.spec.model.name):
+            if other.name != service.name:
+                raise model_is_taken(service.spec.model.name, by=other.name) from lost
 
     def get_study(self, study_id: StudyId) -> Versioned[Study]:
         return self._studies.get(study_id)
@@ -205,11 +218,20 @@ class SqlStore:
             return [decode(Event, row[0]) for row in connection.execute(query)]
 
     def add_load_report(
-        self, report_id: str, service: ServiceName | None, report: LoadTestReport, at: datetime
+        self,
+        report_id: str,
+        service: ServiceName | None,
+        report: LoadTestReport,
+        at: datetime,
+        *,
+        replay: ReplayPoint | None = None,
     ) -> None:
         values = {"report_id": report_id, "service": service, "at": at, "document": report.model_dump_json()}
+        values["replay"] = None if replay is None else replay.model_dump_json()
         with self._database.write() as connection:
-            connection.execute(self._insert(LOAD_REPORTS).values(values).on_conflict_do_nothing())
+            kept = self._insert(LOAD_REPORTS).values(values).on_conflict_do_nothing().returning(LOAD_REPORTS.c.seq)
+            if connection.execute(kept).one_or_none() is None:
+                raise report_is_taken(report_id)
 
     def get_load_report(self, report_id: str) -> LoadTestReport:
         document = self._scalar(sa.select(LOAD_REPORTS.c.document).where(LOAD_REPORTS.c.report_id == report_id))
@@ -226,6 +248,17 @@ class SqlStore:
             rows = connection.execute(query.limit(limit)).all()
         return [(row.report_id, row.at, decode(LoadTestReport, row.document)) for row in rows]
 
+    def list_replays(self, service: ServiceName | None = None, *, limit: int = 100) -> Sequence[StoredReplay]:
+        c = LOAD_REPORTS.c
+        of = [c.replay.is_not(None), *_of(c.service, service)]
+        query = sa.select(c.report_id, c.at, c.replay, c.document).where(*of).order_by(c.seq.desc())
+        with self._database.read() as connection:
+            rows = connection.execute(query.limit(limit)).all()
+        return [
+            StoredReplay(row.report_id, row.at, decode(ReplayPoint, row.replay), decode(LoadTestReport, row.document))
+            for row in rows
+        ]
+
     def next_number(self, name: str) -> int:
         first = self._insert(COUNTERS).values(name=name, value=1)
         step = first.on_conflict_do_update(index_elements=["name"], set_={"value": COUNTERS.c.value + 1})
@@ -233,14 +266,20 @@ class SqlStore:
             number: int = connection.execute(step.returning(COUNTERS.c.value)).scalar_one()
         return number
 
-    def read_setting(self, name: str) -> str | None:
-        value: str | None = self._scalar(sa.select(SETTINGS.c.value).where(SETTINGS.c.name == name))
-        return value
+    def read_setting(self, name: str) -> Versioned[str] | None:
+        with self._database.read() as connection:
+            query = sa.select(SETTINGS.c.value, SETTINGS.c.version).where(SETTINGS.c.name == name)
+            row = connection.execute(query).one_or_none()
+        return None if row is None else Versioned(row.value, row.version)
 
-    def write_setting(self, name: str, value: str) -> None:
-        kept = self._insert(SETTINGS).values(name=name, value=value)
+    def write_setting(self, name: str, value: str, version: int) -> int:
+        first = self._insert(SETTINGS).values(name=name, value=value, version=1).on_conflict_do_nothing()
+        again = SETTINGS.update().where(SETTINGS.c.name == name, SETTINGS.c.version == version)
         with self._database.write() as connection:
-            connection.execute(kept.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
+            guarded = again.values(value=value, version=version + 1) if version else first
+            if connection.execute(guarded.returning(SETTINGS.c.version)).one_or_none() is None:
+                raise setting_is_stale(name)
+        return version + 1
 
     def _insert(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
         return sqlite.insert(table) if self._database.is_sqlite else postgresql.insert(table)

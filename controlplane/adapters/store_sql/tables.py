@@ -40,8 +40,14 @@ def _document() -> tuple[sa.Column[int], sa.Column[str]]:
 
 
 SERVICES = sa.Table(
-    "fleetune_services", METADATA, _seq(), sa.Column("name", sa.Text, nullable=False, unique=True), *_document()
+    "fleetune_services",
+    METADATA,
+    _seq(),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("model", sa.Text),  # the name clients use; none for one whose name another service had first
+    *_document(),
 )
+ONE_SERVICE = sa.Index("one_service_per_model", SERVICES.c.model, unique=True)
 
 STUDIES = sa.Table(
     "fleetune_studies",
@@ -126,6 +132,7 @@ LOAD_REPORTS = sa.Table(
     sa.Column("service", sa.Text, index=True),
     sa.Column("at", Instant, nullable=False),
     sa.Column("document", sa.Text, nullable=False),
+    sa.Column("replay", sa.Text),  # a ReplayPoint, when it is one of a schedule's series
 )
 
 COUNTERS = sa.Table(
@@ -140,4 +147,5 @@ SETTINGS = sa.Table(
     METADATA,
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False, server_default="1"),
 )

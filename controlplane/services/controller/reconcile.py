@@ -23,6 +23,7 @@ from controlplane.services.controller.claims import ClaimWatch
 from controlplane.services.controller.jobs import CreateStudy, apply_finished, fire_due, reap_shadows, reap_trials
 from controlplane.services.fleet.engines import DRAIN_S, EngineKeeper, Trouble
 from controlplane.services.fleet.routing import TableKeeper
+from controlplane.services.fleet.serving import roll_out_described
 from controlplane.services.fleet.world import World, service_of
 from controlplane.services.rollouts.facts import FactFinder
 from controlplane.services.rollouts.manage import active_rollout, promoted
@@ -97,6 +98,7 @@ class Controller:
             if decided.weight_percent != world.active.value.weight_percent:
                 # With the engines as seen at the start: looking again may take as long as a hung engine lets it.
                 self._push(engines, now)
+        self._tried(lambda: self._roll_out_described(world, now))
         self._point_to_active(world, now)
         return [*problems, *(trouble.reason for trouble in troubles)]
 
@@ -118,6 +120,10 @@ class Controller:
         changed = promoted(service, rollout, now)
         if changed is not service:
             self._store.save_service(changed, version)
+
+    def _roll_out_described(self, world: World, now: datetime) -> None:
+        if world.service.described is not None:
+            roll_out_described(self._store, self._store.get_service(world.service.name), actor=ACTOR, now=now)
 
     def _push(self, engines: Sequence[Engine], now: datetime) -> Sequence[World]:
         worlds = [self._world(saved, engines) for saved in self._store.list_services()]

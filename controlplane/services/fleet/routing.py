@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from controlplane.domain.errors import InvalidInput, StaleVersion, Unavailable
 from controlplane.domain.routing import RoutingTable, ServiceRoute
-from controlplane.ports import Store, TrafficRouter
+from controlplane.ports import Store, TrafficRouter, Versioned
 from controlplane.reading.problems import describe
 from controlplane.services.fleet.world import World, route
 from controlplane.services.keys import gateway_keys
@@ -55,7 +55,7 @@ class TableKeeper:
                 problem = str(
                     InvalidInput(f"the route of {name} cannot be used, it keeps its last", why=describe(error))
                 )
-                last = self._last()
+                last = _read(self._store.read_setting(SETTING))
                 routes += [each for each in (last.services if last else ()) if each.service == name]
         return tuple(sorted(routes, key=lambda each: each.service)), problem
 
@@ -67,19 +67,24 @@ class TableKeeper:
 
     def _table(self, services: tuple[ServiceRoute, ...], actual: Sequence[RoutingTable | None]) -> RoutingTable:
         """Return the table with this content: the last one when nothing changed, else one with a higher version."""
-        last, (keys, required) = self._last(), gateway_keys(self._store)
+        saved, (keys, required) = self._store.read_setting(SETTING), gateway_keys(self._store)
+        last = _read(saved)
         content = (services, keys, required)
         if last and (last.services, last.api_keys, last.keys_required) == content and not _outdone(last, actual):
             return last
         newest = max((table.version for table in actual if table), default=0)
         version = max(self._store.next_number("routing-table"), newest + 1)
         table = RoutingTable(version=version, services=services, api_keys=keys, keys_required=required)
-        self._store.write_setting(SETTING, table.model_dump_json())
+        self._store.write_setting(SETTING, table.model_dump_json(), 0 if saved is None else saved.version)
         return table
 
-    def _last(self) -> RoutingTable | None:
-        saved = self._store.read_setting(SETTING)
-        return None if saved is None else RoutingTable.model_validate_json(saved)
+
+def _read(saved: Versioned[str] | None) -> RoutingTable | None:
+    """Return the last table; one that this version cannot read is as good as none: a new one is made."""
+    try:
+        return None if saved is None else RoutingTable.model_validate_json(saved.value)
+    except ValidationError:
+        return None
 
 
 def _outdone(table: RoutingTable, actual: Sequence[RoutingTable | None]) -> bool:

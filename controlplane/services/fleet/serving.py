@@ -10,6 +10,7 @@ from controlplane.domain.errors import Conflict, InvalidInput, NotFound
 from controlplane.domain.event import Event
 from controlplane.domain.fleet import Engine
 from controlplane.domain.masking import revealed
+from controlplane.domain.revision import Revision
 from controlplane.domain.rollout import Rollout
 from controlplane.domain.routing import ServiceRoute
 from controlplane.domain.service import ServiceSpec
@@ -43,7 +44,6 @@ def register_service(store: Store, spec: ServiceSpec, *, actor: str, now: dateti
     saved = _saved(store, spec.service)
     spec = revealed(spec, None if saved is None else saved.value.spec)
     check_service(spec)
-    _refuse_taken_name(store, spec)
     if saved is None:
         service = _first(store, spec, actor=actor, now=now)
     else:
@@ -125,22 +125,61 @@ def _changed(store: Store, saved: Versioned[Service], spec: ServiceSpec, *, acto
     engine_changes = (spec.model, spec.engine) != (before.spec.model, before.spec.engine)
     if engine_changes:
         _refuse_during_rollout(store, before.name, "given another model, engine or flags")
+        _refuse_impossible(store, before, spec)
     after = before.evolve(spec=spec, updated_at=now)
+    if engine_changes and before.stable is not None:
+        after = after.evolve(described=_described(store, before, after, now).revision_id)
     event = _event(after, "service.changed", actor=actor, reason="a new description", now=now)
     store.save_service(after, saved.version, events=[event])
-    if engine_changes:
-        _roll_out_changes(store, before.spec, after, actor=actor, now=now)
-    return store.get_service(before.name).value
+    # From here on the change is promised: should this process die, the controller's next pass goes on.
+    return roll_out_described(store, store.get_service(before.name), actor=actor, now=now)
 
 
-def _roll_out_changes(store: Store, before: ServiceSpec, service: Service, *, actor: str, now: datetime) -> None:
-    """Bring the changed model, engine or base flags to what serves, keeping what tuning found."""
-    if service.stable is None:
+def roll_out_described(store: Store, saved: Versioned[Service], *, actor: str, now: datetime) -> Service:
+    """Start the rollout that a changed description asks for, once: nothing when there is none, or it cannot be now.
+
+    One that cannot ever be is given up, and an event says why.
+    """
+    service, version = saved
+    if service.described is None or service.stopped:
+        return service
+    active = active_rollout(store, service.name)
+    if active is not None and active.value.canary != service.described:
+        return service
+    reason = ""
+    if active is None and service.described != service.stable:
+        try:
+            revision = store.get_revision(service.described)
+            start(store, service, revision, replicas=max(1, service.stable_replicas), actor=actor, now=now)
+        except (InvalidInput, NotFound) as error:
+            reason = f"{service.described} is not rolled out: {error}"
+        except Conflict:  # somebody started another one just now
+            return service
+    done = service.evolve(described=None)
+    events = [_event(done, "service.not_rolled_out", actor=actor, reason=reason, now=now)] if reason else []
+    store.save_service(done, version, events=events)
+    return done
+
+
+def _described(store: Store, before: Service, after: Service, now: datetime) -> Revision:
+    """Return the revision of the changed model, engine or base flags, with what tuning found, kept in the store."""
+    assert before.stable is not None, "what serves nothing has nothing to change"
+    stable = store.get_revision(before.stable).config
+    revision = revision_of(after.spec, _rebased(stable, before.spec.baseline, after.spec.baseline), now=now)
+    store.add_revision(revision)
+    return revision
+
+
+def _refuse_impossible(store: Store, before: Service, spec: ServiceSpec) -> None:
+    """Raise InvalidInput before anything is saved when what is described can never run on the described GPUs."""
+    if before.stable is None:
         return
-    config = _rebased(store.get_revision(service.stable).config, before.baseline, service.spec.baseline)
-    revision = revision_of(service.spec, config, now=now)
-    if revision.revision_id != service.stable:
-        start(store, service, revision, replicas=max(1, service.stable_replicas), actor=actor, now=now)
+    config = _rebased(store.get_revision(before.stable).config, before.spec.baseline, spec.baseline)
+    needed = max(1, before.stable_replicas) * config.gpus_per_replica
+    if needed > spec.gpus.count:
+        raise InvalidInput(
+            f"{before.name} cannot run as described", why=f"{needed} GPUs are needed", allowed=f"{spec.gpus.count} GPUs"
+        )
 
 
 def _rebased(config: EngineConfig, before: EngineConfig, after: EngineConfig) -> EngineConfig:
@@ -149,14 +188,6 @@ def _rebased(config: EngineConfig, before: EngineConfig, after: EngineConfig) ->
     changed = {name: value for name, value in after.flags.items() if before.flags.get(name) != value}
     kept = {name: value for name, value in config.flags.items() if name not in removed}
     return EngineConfig(flags={**kept, **changed})
-
-
-def _refuse_taken_name(store: Store, spec: ServiceSpec) -> None:
-    for service, _ in store.list_services():
-        if service.name != spec.service and service.spec.model.name == spec.model.name:
-            raise Conflict(
-                f"'{spec.model.name}' is served already", why=f"by {service.name}", allowed="another model name"
-            )
 
 
 def _refuse_during_rollout(store: Store, name: ServiceName, verb: str) -> None:

@@ -11,14 +11,16 @@ from pydantic import AwareDatetime, Field
 
 from controlplane.domain.base import RevisionId, ServiceName, Value
 from controlplane.domain.event import Event
+from controlplane.domain.replay import ReplayPoint
 from controlplane.domain.report import Distribution, LoadTestReport, Percentile, Validity
 from controlplane.domain.schedule import within_hours
-from controlplane.ports import Clock, LoadRequest, LoadTester, RecordSource, Store, Watch
+from controlplane.ports import Clock, LoadRequest, LoadTester, RecordSource, Store, StoredReplay, Watch
 
-_PREFIX, _WORSE = "replay.", ".worse"
+PREFIX = "replay."
+"""Reports that replays keep are named so; no other report may be."""
 _COMPARED = (("ttft_ms", "TTFT"), ("tpot_ms", "TPOT"), ("e2e_ms", "E2E"))
 _RANKS = (50.0, 95.0, 99.0)
-_LOOKED_AT = 500  # newest load reports among which replays are found
+_LOOKED_AT = 500  # newest replays among which a baseline is found
 
 
 class ReplayLimits(Value):
@@ -101,37 +103,36 @@ def run_replay(
     report = tester.run(request, out_dir=out_dir, watch=watch).report
     baseline = baseline_of(store, point, report)
     worse = regressions(baseline, report) if baseline and report.validity is Validity.VALID else ()
-    report_id = f"{_PREFIX}{point.service}.{point.schedule}.{point.number}{_WORSE if worse else ''}"
-    now = clock()
-    store.add_load_report(report_id, point.service, report, now)
+    report_id, now = f"{PREFIX}{point.service}.{point.schedule}.{point.number}", clock()
+    kept = ReplayPoint(service=point.service, schedule=point.schedule, number=point.number, regressed=bool(worse))
+    store.add_load_report(report_id, point.service, report, now, replay=kept)
     store.add_event(_event(point.service, report_id, report, worse, now))
     return Replayed(report_id, report, worse)
 
 
 def list_replays(store: Store, service: ServiceName | None = None, *, limit: int = 100) -> Sequence[Replay]:
     """Return the replays of a service or of all, newest first."""
-    rows = store.list_load_reports(service, limit=max(limit, _LOOKED_AT))
-    return [_point(*row) for row in rows if row[0].startswith(_PREFIX)][:limit]
+    return [_shown(found) for found in store.list_replays(service, limit=limit)]
 
 
 def baseline_of(store: Store, point: Point, latest: LoadTestReport) -> LoadTestReport | None:
     """Return what the latest replay is compared with; None for the first of its kind."""
-    for past in list_replays(store, point.service):
+    for past in list_replays(store, point.service, limit=_LOOKED_AT):
         same = past.schedule == point.schedule and past.report.rate_rps == latest.rate_rps
         if same and not past.regressed and past.report.validity is Validity.VALID:
             return past.report
     return None
 
 
-def _point(report_id: str, at: datetime, report: LoadTestReport) -> Replay:
-    _, service, schedule, *_ = report_id.split(".")
+def _shown(found: StoredReplay) -> Replay:
+    point = found.point
     return Replay(
-        report_id=report_id,
-        service=ServiceName(service),
-        schedule=schedule,
-        at=at,
-        regressed=report_id.endswith(_WORSE),
-        report=report,
+        report_id=found.report_id,
+        service=point.service,
+        schedule=point.schedule,
+        at=found.at,
+        regressed=point.regressed,
+        report=found.report,
     )
 
 

@@ -57,7 +57,7 @@ _FIRST_REST_S = 20.0  # engine time; doubled each time users suffered
 def read_attempts(store: Store, rollout_id: RolloutId) -> Attempts:
     """Return what came of making up a rollout's load so far."""
     saved = store.read_setting(_setting(rollout_id))
-    return Attempts() if saved is None else Attempts.model_validate_json(saved)
+    return Attempts() if saved is None else Attempts.model_validate_json(saved.value)
 
 
 def _setting(rollout_id: RolloutId) -> str:
@@ -165,7 +165,8 @@ class LoadMatcher:
         return "users' rate changed" if abs(right - plan.rate_rps) > _CHANGED * plan.rate_rps else None
 
     def _note(self, name: RolloutId, attempts: Attempts) -> Attempts:
-        self.store.write_setting(_setting(name), attempts.model_dump_json())
+        saved = self.store.read_setting(_setting(name))
+        self.store.write_setting(_setting(name), attempts.model_dump_json(), 0 if saved is None else saved.version)
         return attempts
 
     def _rest(self, plan: _Plan, why: str, collapsed: int) -> None:

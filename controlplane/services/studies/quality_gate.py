@@ -57,7 +57,7 @@ class QualityGate:
         reference = self.store.read_setting(self._setting)
         if reference is None:
             return unchecked("the baseline gave no answers to compare with", passed=False)
-        return compare(ANSWERS.validate_json(reference), self._answers(url), options)
+        return compare(ANSWERS.validate_json(reference.value), self._answers(url), options)
 
     def _answers(self, url: str) -> tuple[GreedyAnswer, ...]:
         if self.probe is None:
@@ -67,7 +67,9 @@ class QualityGate:
 
     def _keep(self, answers: tuple[GreedyAnswer, ...]) -> None:
         if answers:
-            self.store.write_setting(self._setting, ANSWERS.dump_json(answers).decode())
+            present = self.store.read_setting(self._setting)
+            version = 0 if present is None else present.version
+            self.store.write_setting(self._setting, ANSWERS.dump_json(answers).decode(), version)
 
     @property
     def _setting(self) -> str:

@@ -12,6 +12,7 @@ from controlplane.domain.engine import EngineConfig, EngineKind
 from controlplane.domain.event import Event
 from controlplane.domain.fleet import Engine, EngineSpec, EngineState, StartFailure
 from controlplane.domain.hardware import GpuPool
+from controlplane.domain.replay import ReplayPoint
 from controlplane.domain.revision import Revision, revision_id
 from controlplane.domain.rollout import Rollout, RolloutState, StepRecord
 from controlplane.domain.schedule import ReplaySpec, Schedule, ScheduledAction, ScheduleSpec
@@ -316,8 +317,9 @@ def _replays(store: Store, spec: ServiceSpec, now: datetime) -> None:
     for number in range(1, 15):
         worse = number > 11
         report = a_report(spec, rate_rps=2.0, full_rps=(3.2 if worse else 3.6) + 0.03 * (number % 4), seconds=180)
-        name = f"replay.{CHAT}.nightly.{number}{'.worse' if worse else ''}"
-        store.add_load_report(name, CHAT, report, now - timedelta(days=15 - number))
+        point = ReplayPoint(service=CHAT, schedule="nightly", number=number, regressed=worse)
+        at = now - timedelta(days=15 - number)
+        store.add_load_report(f"replay.{CHAT}.nightly.{number}", CHAT, report, at, replay=point)
 
 
 def _events(store: Store, study: Study, rollout: Rollout, now: datetime) -> None:

@@ -7,6 +7,7 @@ import yaml
 from fastapi.testclient import TestClient
 
 from controlplane.domain.engine import EngineConfig
+from controlplane.domain.replay import ReplayPoint
 from controlplane.domain.rollout import RolloutState, StepRecord
 from controlplane.domain.study import StudyState
 from tests.builders_serving import (
@@ -188,7 +189,8 @@ def test_a_scheduled_replay_needs_its_rate_and_its_points_are_listed(api: TestCl
     whole = schedule | {"replay": {"rate_rps": 5}}
     assert api.post("/schedules", json={"service": "chat", "schedule": whole}).status_code == 201
     report = a_report(a_spec(), rate_rps=5, full_rps=9)
-    serving.add_load_report("replay.chat.nightly.1.worse", CHAT, report, NOW)
+    point = ReplayPoint(service=CHAT, schedule="nightly", number=1, regressed=True)
+    serving.add_load_report("replay.chat.nightly.1", CHAT, report, NOW, replay=point)
     serving.add_load_report("load-1", CHAT, report, NOW)
     (point,) = api.get("/replays", params={"service": "chat"}).json()["items"]
     assert (point["schedule"], point["regressed"], point["report"]["rate_rps"]) == ("nightly", True, 5)
@@ -216,3 +218,16 @@ def test_a_rollout_of_nothing_or_of_two_things_is_refused(
     api: TestClient, serving: FakeStore, body: dict[str, object]
 ) -> None:
     assert "either changes" in problem(api.post("/rollouts", json={"service": "chat", **body}), 422)["detail"]
+
+
+@pytest.mark.parametrize("name", ["replay.x", "replay.chat.nightly.1", "replay."])
+def test_a_report_cannot_be_uploaded_under_the_name_of_a_replay(api: TestClient, serving: FakeStore, name: str) -> None:
+    report = a_report(a_spec(), rate_rps=5, full_rps=9).model_dump(mode="json")
+    body = problem(api.post("/load-reports", json={"report_id": name, "report": report}), 422)
+    assert "replays are named" in body["why"]
+    assert api.get("/replays").json()["items"] == []
+
+
+def test_a_day_that_never_comes_is_a_422(api: TestClient, serving: FakeStore) -> None:
+    body = {"service": "chat", "schedule": {"name": "never", "cron": "0 0 30 2 *"}}
+    assert "never comes" in problem(api.post("/schedules", json=body), 422)["why"]

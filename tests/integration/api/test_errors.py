@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from controlplane.domain.errors import StaleVersion, Unavailable
 from controlplane.domain.event import Event
 from controlplane.domain.study import Study
+from controlplane.ports import Versioned
 from tests.builders_serving import a_service, a_study
 from tests.fakes.store import FakeStore
 from tests.integration.api.conftest import an_api, problem
@@ -24,7 +25,7 @@ class BrokenStore(FakeStore):
     ) -> Sequence[Event]:
         raise ZeroDivisionError("hidden detail")
 
-    def read_setting(self, name: str) -> str | None:
+    def read_setting(self, name: str) -> Versioned[str] | None:
         if name == "health":
             raise Unavailable("the store does not answer", why="disk full")
         return super().read_setting(name)

@@ -1,0 +1,88 @@
+"""A description that was accepted is rolled out, whatever happens in between; one that was refused changed nothing."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from controlplane.domain.errors import Conflict, InvalidInput
+from controlplane.domain.schedule import ScheduleSpec
+from controlplane.domain.service import ServiceSpec
+from controlplane.ports import Store
+from controlplane.services.fleet.serving import register_service, stop_service
+from tests.builders_serving import CHAT, a_spec
+from tests.fakes.killing import Killed, Killer, Moment
+from tests.integration.controller.site import Site
+
+
+def with_flags(**flags: object) -> ServiceSpec:
+    spec = a_spec()
+    return spec.evolve(engine=spec.engine.evolve(flags={**spec.engine.flags, **flags}))
+
+
+def register(site: Site, spec: ServiceSpec, store: Store | None = None) -> None:
+    register_service(store or site.store, spec, actor="ops", now=site.clock())
+
+
+def test_a_description_that_cannot_run_is_refused_again_and_again_and_never_saved() -> None:
+    site = Site()
+    site.serving()
+    before = site.store.get_service(CHAT)
+    too_large = with_flags(**{"tensor-parallel-size": 2 * a_spec().gpus.count})
+    for _ in range(2):
+        with pytest.raises(InvalidInput, match="cannot run as described"):
+            register(site, too_large)
+        assert site.store.get_service(CHAT) == before
+    site.passes(2)
+    assert not site.store.list_rollouts(CHAT)
+
+
+def test_what_is_described_while_a_service_is_stopped_is_rolled_out_when_it_serves_again() -> None:
+    site = Site()
+    site.serving()
+    stop_service(site.store, CHAT, stopped=True, actor="ops", now=site.clock())
+    register(site, with_flags(**{"max-num-seqs": 77}))
+    register(site, with_flags(**{"max-num-seqs": 77}))
+    site.passes(2)
+    assert not site.store.list_rollouts(CHAT)
+    stop_service(site.store, CHAT, stopped=False, actor="ops", now=site.clock())
+    site.passes(2)
+    assert site.store.get_revision(site.rollout.canary).config.flags["max-num-seqs"] == 77
+    assert len(site.store.list_rollouts(CHAT)) == 1
+
+
+@pytest.mark.parametrize("moment", list(Moment))
+def test_killed_at_any_call_of_registering_what_was_saved_is_rolled_out_once(moment: Moment) -> None:
+    changed, at, survived = with_flags(**{"max-num-seqs": 77}), 0, False
+    while not survived:
+        at += 1
+        site = Site()
+        site.serving()
+        try:
+            register(site, changed, Killer(at=at, moment=moment).wrap(site.store))
+            survived = True
+        except Killed:
+            pass
+        saved = site.service.spec == changed
+        site.passes(3)
+        assert len(site.store.list_rollouts(CHAT)) == saved, f"killed {moment} call {at}"
+        assert site.service.described is None
+    assert at > 4
+
+
+def test_a_model_name_that_is_taken_is_refused_by_the_store() -> None:
+    site = Site()
+    site.serving()
+    with pytest.raises(Conflict, match="is served already: by chat"):
+        register(site, a_spec(name="other"))
+
+
+@pytest.mark.parametrize("cron", ["0 0 30 2 *", "0 0 31 2,4,6 *", "* * 31 9 *"])
+def test_a_day_that_never_comes_is_no_schedule(cron: str) -> None:
+    with pytest.raises(ValidationError, match="never comes"):
+        ScheduleSpec(name="x", cron=cron)
+
+
+@pytest.mark.parametrize("cron", ["0 0 29 2 *", "0 0 31 * *", "0 2 * * SUN"])
+def test_a_day_that_comes_at_times_is_one(cron: str) -> None:
+    assert ScheduleSpec(name="x", cron=cron).cron == cron
