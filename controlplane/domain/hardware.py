@@ -10,9 +10,18 @@ from controlplane.domain.base import Value
 class GpuPool(Value):
     """GPUs of one type. Prices are the user's own: Fleetune knows none."""
 
-    type: str = Field(examples=["H200"], description="Name in the GPU data sheet of the twin, e.g. H100, H200, L40S.")
+    type: str = Field(
+        examples=["H200"],
+        description="Name as nvidia-smi or rocm-smi gives it, or short: H100, L40S, MI300X. One the twin does "
+        "not know is tuned without predictions.",
+    )
     count: int = Field(ge=1)
     price_usd_per_gpu_hour: float = Field(ge=0)
+    memory_gib: float | None = Field(
+        default=None, gt=0, description="Memory of one GPU, where the data sheet is silent or wrong."
+    )
+    bandwidth_gb_s: float | None = Field(default=None, gt=0, description="Memory bandwidth of one GPU.")
+    tflops: float | None = Field(default=None, gt=0, description="Dense bf16 tensor rate of one GPU, 1e12 FLOP/s.")
 
 
 def usd_per_hour(pool: GpuPool, gpus: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
@@ -18,10 +19,11 @@ from controlplane.domain.workload import Lengths, SyntheticWorkload, TraceWorklo
 from controlplane.services.studies.search import workload_at
 from tuner.space.first_tier import shape_of
 from tuner.space.knobs.schema import check_flags
+from tuner.twin.gpus import find_gpu, gpu_of
 from tuner.twin.predict import RequestsAt, capacity, interval, is_saturated, notes
 from tuner.twin.profile import Profile
 from tuner.twin.setup import DoesNotFit, EngineSetup, resolve
-from tuner.twin.shapes import SHIPPED_SHAPES
+from tuner.twin.shapes import SHIPPED_SHAPES, load_shape
 from tuner.twin.simulate import RequestArrays, ResultArrays, simulate
 
 CURVE_POINTS = 10
@@ -36,17 +38,18 @@ def what_if(spec: ServiceSpec, question: WhatIf, profile: Profile | None = None)
 
     Raises InvalidInput for a flag this engine version does not know, and for a model, GPU or value the twin does not.
     """
-    shape = shape_of(spec)
-    if shape is None:
+    if shape_of(spec) is None and not Path(spec.model.path).exists():
         raise InvalidInput(
             f"the twin does not know the model {spec.model.path}",
             why="it needs the model's config.json, which a hub name does not have here",
             allowed=f"model.path: a folder with config.json, or one of {', '.join(SHIPPED_SHAPES)}",
         )
+    shape = load_shape(spec.model.path)
+    gpu = gpu_of(spec.gpus) or find_gpu(spec.gpus.type)
     config = spec.baseline.with_flags(question.flags)
     check_flags(without_emulator_flags(config), spec.engine)
     try:
-        setup = resolve(shape, spec.gpus.type, config, profile)
+        setup = resolve(shape, gpu, config, profile)
     except DoesNotFit as refusal:
         return WhatIfAnswer(service=spec.service, config=config, profile="memory model", refusal=str(refusal))
     return _answer(spec, question, config, setup)

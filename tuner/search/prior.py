@@ -19,6 +19,7 @@ from controlplane.domain.slo import LatencySlo
 from tuner.search.candidates import KINDS, Mask, Outlook
 from tuner.search.surrogate import Array, encode, interpolate
 from tuner.space.space import Point, Space
+from tuner.twin.gpu_sheet import Gpu
 from tuner.twin.predict import RequestsAt, capacity
 from tuner.twin.profile import Profile
 from tuner.twin.setup import DoesNotFit, resolve
@@ -36,7 +37,7 @@ _HOPELESS = 1.5  # log cost of a candidate without capacity: this much above the
 
 def twin_capacity(
     shape: ModelShape,
-    gpu: str,
+    gpu: str | Gpu,
     requests_at: RequestsAt,
     slos: tuple[LatencySlo, ...],
     *,

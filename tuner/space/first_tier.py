@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from controlplane.domain.engine import EngineConfig, FlagValue, canonical_flag
-from controlplane.domain.errors import InvalidInput
 from controlplane.domain.launch import without_emulator_flags
 from controlplane.domain.service import EngineOptions, Knob, ServiceSpec
 from controlplane.domain.workload import SyntheticWorkload
 from tuner.space.knobs.schema import KnobSchema, check_flags, knobs_of
 from tuner.space.space import Dimension, Requirement, Space, dimension_of
-from tuner.twin.gpus import Gpu, find_gpu
-from tuner.twin.shapes import ModelShape, load_shape
+from tuner.twin.gpus import Gpu, gpu_of
+from tuner.twin.shapes import ModelShape, UnknownModel, load_shape
 
 _SEQS = (16, 32, 64, 128, 256, 512, 1024)
 _BATCHED_TOKENS = (512, 1024, 2048, 4096, 8192, 16384)
@@ -37,7 +36,7 @@ def space_for(spec: ServiceSpec, baseline: EngineConfig) -> Space:
     Raises InvalidInput for a flag or value the vLLM version does not know.
     """
     schema = knobs_of(spec.engine)
-    gpu = find_gpu(spec.gpus.type)
+    gpu = gpu_of(spec.gpus)
     defaults = engine_defaults(schema, gpu)
     knobs = spec.tuning.space or dict(_first_tier(spec, gpu))
     dimensions = tuple(_dimension(flag, knob, defaults) for flag, knob in knobs.items())
@@ -54,25 +53,26 @@ def is_lossy(config: EngineConfig, reference: EngineConfig) -> bool:
     )
 
 
-def engine_defaults(schema: KnobSchema, gpu: Gpu) -> Mapping[str, FlagValue]:
+def engine_defaults(schema: KnobSchema, gpu: Gpu | None) -> Mapping[str, FlagValue]:
     """Return what the engine does when a flag is left out, by flag.
 
     The batch limits are computed at start (vLLM's `EngineArgs.get_batch_defaults`, API server): 1024 sequences and
-    8192 tokens on GPUs of 70 GiB and more except A100, else 256 and 2048.
+    8192 tokens on GPUs of 70 GiB and more except A100, else 256 and 2048. Of an unknown GPU the smaller are assumed.
     """
+    large = gpu is not None and gpu.large_batch_defaults
     written = {name: flag.default for name, flag in schema.flags.items() if flag.default is not None}
     computed: dict[str, FlagValue] = {
-        "max-num-seqs": 1024 if gpu.large_batch_defaults else 256,
-        "max-num-batched-tokens": 8192 if gpu.large_batch_defaults else 2048,
+        "max-num-seqs": 1024 if large else 256,
+        "max-num-batched-tokens": 8192 if large else 2048,
         "enable-chunked-prefill": True,
         "enable-prefix-caching": True,
     }
     return written | computed
 
 
-def _first_tier(spec: ServiceSpec, gpu: Gpu) -> Iterator[tuple[str, Knob]]:
+def _first_tier(spec: ServiceSpec, gpu: Gpu | None) -> Iterator[tuple[str, Knob]]:
     shape = shape_of(spec)
-    if gpu.fp8_tflops is not None and (shape is None or shape.quantization is None):
+    if gpu is not None and gpu.fp8_tflops is not None and (shape is None or shape.quantization is None):
         yield "quantization", Knob(choices=(None, "fp8"))
         yield "kv-cache-dtype", Knob(choices=("auto", "fp8"))
     yield "max-num-seqs", Knob(choices=_SEQS)
@@ -85,10 +85,13 @@ def _first_tier(spec: ServiceSpec, gpu: Gpu) -> Iterator[tuple[str, Knob]]:
 
 
 def shape_of(spec: ServiceSpec) -> ModelShape | None:
-    """Return the model's shape, None when there is no config.json to read it from (a hub name)."""
+    """Return the model's shape; None when there is no config.json to read it from (a hub name), or none the twin knows.
+
+    Then nothing is known of its size: the search goes on without forecasts and memory rules.
+    """
     try:
         return load_shape(spec.model.path)
-    except InvalidInput:
+    except UnknownModel:
         return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tuner.twin.gpus import Gpu
+from tuner.twin.gpu_sheet import Gpu
 from tuner.twin.memory import MemoryDemand
 from tuner.twin.profile import Parameters
 from tuner.twin.shapes import ModelShape
@@ -14,24 +14,35 @@ _MILLI, _MICRO = 1e-3, 1e-6
 def step_cost(
     shape: ModelShape, gpu: Gpu, demand: MemoryDemand, parameters: Parameters, *, graph_tokens: int
 ) -> StepCost:
-    """Return the step constants, seconds. Roofline arithmetic: bytes over bandwidth, FLOPs over peak."""
+    """Return the step constants, seconds. Roofline arithmetic: bytes over bandwidth, FLOPs over peak.
+
+    Raises InvalidInput when the GPU's bandwidth or FLOP/s are not known.
+    """
     split = demand.tensor_parallel_size * demand.pipeline_parallel_size
     tensor = demand.tensor_parallel_size
-    bandwidth = gpu.bandwidth_gb_s * 1e9
-    flops = gpu.tflops(round(demand.weight_bits)) * 1e12
-    pair_flops = 4 * shape.num_attention_heads * shape.head_dim * shape.num_hidden_layers
+    bandwidth = gpu.bandwidth()
+    flops = gpu.tflops(demand.weights.computes_in) * 1e12
+    kv_bandwidth = bandwidth * parameters.kv_efficiency
+    pair_rate = gpu.tflops(16) * 1e12 * parameters.attention_efficiency * split
     reduces = 2 * shape.num_hidden_layers if tensor > 1 else 0
     # Ring all-reduce moves 2 (n - 1) / n of the message over each link (Patarasuk & Yuan 2009).
     reduce_bytes = reduces * shape.hidden_size * 2 * 2 * (tensor - 1) / tensor
     return StepCost(
         weights_s=_read_bytes(shape, demand) / split / (bandwidth * parameters.memory_efficiency),
-        token_s=2 * shape.active_linear_params / split / (flops * parameters.matmul_efficiency),
+        token_s=2 * _dense_active(shape) / split / (flops * parameters.matmul_efficiency),
         knee_tokens=parameters.matmul_knee_tokens,
         half_tile=parameters.half_tile,
         throttle=parameters.throttle,
-        kv_token_s=shape.kv_bytes_per_token(demand.kv_bytes) / split / (bandwidth * parameters.kv_efficiency),
-        pair_s=pair_flops / split / (gpu.bf16_tflops * 1e12 * parameters.attention_efficiency),
-        sequence_s=parameters.sequence_us * _MICRO,
+        experts_s=_expert_bytes(shape, demand) / split / (bandwidth * parameters.expert_memory_efficiency),
+        expert_token_s=2 * shape.active_routed_params / split / (flops * parameters.expert_matmul_efficiency),
+        expert_knee_tokens=parameters.expert_knee_rows * shape.experts / max(1, shape.experts_per_token),
+        expert_share=shape.experts_per_token / max(1, shape.experts),
+        kv_token_s=_kv_bytes(shape, demand, sliding=False) / kv_bandwidth,
+        kv_window_token_s=_kv_bytes(shape, demand, sliding=True) / kv_bandwidth,
+        window_tokens=float(shape.window or 0),
+        pair_s=_pair_flops(shape, sliding=False) / pair_rate,
+        pair_window_s=_pair_flops(shape, sliding=True) / pair_rate,
+        sequence_s=parameters.sequence_us * _MICRO + _state_bytes(shape) / split / kv_bandwidth,
         fixed_s=parameters.step_fixed_ms * _MILLI,
         allreduce_s=reduces * parameters.allreduce_us * _MICRO,
         allreduce_token_s=reduce_bytes / (gpu.link_gb_s * 1e9 * parameters.link_efficiency),
@@ -51,6 +62,36 @@ def step_cost(
     )
 
 
+def _dense_active(shape: ModelShape) -> int:
+    return shape.active_linear_params - shape.active_routed_params
+
+
 def _read_bytes(shape: ModelShape, demand: MemoryDemand) -> float:
-    """Weights a step reads: the layers and the output head; of the embedding only single rows."""
-    return shape.linear_params * demand.weight_bits / 8 + shape.vocab_params * 2
+    """Weights every step reads: the layers without routed experts, and the output head; of the embedding only rows."""
+    stored = demand.weights
+    attention = sum(group.count * group.attention for group in shape.layers) * stored.mean_bits(stored.plain_attention)
+    mlp = sum(group.count * group.mlp for group in shape.layers) * stored.mean_bits(stored.plain_mlp)
+    return (attention + mlp) / 8 + shape.vocab_params * 2
+
+
+def _expert_bytes(shape: ModelShape, demand: MemoryDemand) -> float:
+    return shape.routed_params * demand.weights.mean_bits(demand.weights.plain_experts) / 8
+
+
+def _kv_bytes(shape: ModelShape, demand: MemoryDemand, *, sliding: bool) -> float:
+    """Bytes one GPU reads of one context token: heads that cannot be split are read by every GPU that keeps them."""
+    values = sum(
+        group.count * group.kv_values / min(demand.tensor_parallel_size, group.kv_heads)
+        for group in shape.layers
+        if (group.window is not None) is sliding
+    )
+    return values * demand.kv_bytes / demand.pipeline_parallel_size
+
+
+def _pair_flops(shape: ModelShape, *, sliding: bool) -> int:
+    return sum(group.count * group.pair_flops for group in shape.layers if (group.window is not None) is sliding)
+
+
+def _state_bytes(shape: ModelShape) -> int:
+    """A state is read and written once a step, 16 bits a value."""
+    return 2 * 2 * shape.state_values

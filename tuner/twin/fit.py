@@ -16,6 +16,7 @@ import numpy as np
 from controlplane.domain.errors import InvalidInput
 from tuner.twin.compiled_state import Floats
 from tuner.twin.gpus import find_gpu
+from tuner.twin.layers import Trait
 from tuner.twin.measurements import Cell, MeasuredEngine
 from tuner.twin.optimise import minimise
 from tuner.twin.profile import Parameters, Profile, Range, TermError
@@ -53,6 +54,13 @@ _FP8_PRIORS: Mapping[str, tuple[float, float]] = {
     "half_tile": (0.3, 0.3),
     "launch_piecewise_ms": (8, 0.4),
     "launch_eager_ms": (21, 0.15),
+}
+_MIXTURE_PRIORS: Mapping[str, tuple[float, float]] = {  # sorting tokens by expert is many small kernels a layer
+    "launch_piecewise_ms": (25, 0.7),
+    "launch_eager_ms": (60, 0.5),
+    "expert_memory_efficiency": (0.65, 0.3),
+    "expert_matmul_efficiency": (0.45, 0.3),
+    "expert_knee_rows": (30, 0.8),
 }
 _HOST = frozenset(
     {"launch_graph_ms", "launch_piecewise_ms", "launch_eager_ms", "prompt_ms", "schedule_ms", "schedule_sequence_us"}
@@ -117,6 +125,7 @@ def fit_profile(
         linear_params=first.shape.linear_params,
         weight_bits=weight_bits(first.shape, first.config),
         tensor_parallel_size=first.config.tensor_parallel_size,
+        traits=first.shape.traits,
         engine_version=first.engine_version,
         parameters=_rounded(parameters),
         sources=tuple(source_name(engine, cell) for engine, cells in used for cell in cells),
@@ -157,6 +166,8 @@ def _priors(engine: MeasuredEngine, known: Profile | None) -> dict[str, tuple[fl
         priors.update(_FP8_PRIORS)
     if engine.config.tensor_parallel_size > 1:
         priors.update(_SEVERAL_GPUS)
+    if Trait.MIXTURE in engine.shape.traits:
+        priors.update(_MIXTURE_PRIORS)
     return priors if known is None else {name: _informed(name, prior, known) for name, prior in priors.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from controlplane.domain.engine import EngineConfig
@@ -24,12 +25,16 @@ class FlagReader:
         if value == "auto":
             return default
         try:
-            number = int(str(value))
+            number = human_readable(str(value))
         except ValueError:
             number = low - 1
         if isinstance(value, bool) or number < low:
             raise InvalidInput(f"{name} is {value!r}", allowed=f"a whole number, {low} or more")
         return number
+
+    def is_auto_length(self) -> bool:
+        """Say whether vLLM is to find the longest max-model-len that fits (`-1` or `auto`)."""
+        return str(self._flags.get("max-model-len")) in ("-1", "auto")
 
     def number(self, name: str, *, default: float, low: float, high: float) -> float:
         """Return a number within [low, high]."""
@@ -57,3 +62,23 @@ class FlagReader:
         if value not in allowed:
             raise InvalidInput(f"{name} is {value!r}", allowed=", ".join(allowed))
         return value
+
+
+def human_readable(text: str) -> int:
+    """Return a whole number written as vLLM takes it: 8192, 32k (thousands), 32K (times 1024), 1.5m, 2G.
+
+    Raises ValueError for anything else (`human_readable_int` of vLLM: a capital is binary and takes no fraction).
+    """
+    found = _NUMBER.fullmatch(text.strip())
+    if found is None:
+        return int(text)
+    number, unit = float(found[1]), str(found[2])
+    power = "kmgt".index(unit.lower()) + 1
+    if unit.islower():
+        return round(number * 1000.0**power)
+    if not number.is_integer():
+        raise ValueError(f"{text!r} has a fraction")
+    return round(number * 1024.0**power)
+
+
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)([kmgtKMGT])")

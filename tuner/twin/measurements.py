@@ -15,7 +15,7 @@ import numpy as np
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
 from tuner.twin.compiled_state import Floats
-from tuner.twin.shapes import SHIPPED_SHAPES, ModelShape, load_shape
+from tuner.twin.shapes import SHIPPED_SHAPES, ModelShape, load_shape, parse_shape
 from tuner.twin.simulate import RequestArrays
 
 _COLUMNS = ("scheduled_s", "ttft_s", "e2e_s", "prompt_tokens", "output_tokens", "send_lag_s")
@@ -99,7 +99,7 @@ def _engine(raw: dict[str, Any]) -> MeasuredEngine:
         engine_id=raw["id"],
         engine_version=str(raw["engine"]).removeprefix("vllm "),
         gpu=raw["gpu"],
-        shape=ModelShape.model_validate(raw["shape"]) if "shape" in raw else _shape(raw["model"]),
+        shape=_measured_shape(raw),
         config=EngineConfig(flags=raw["args"]),
         kv_cache_tokens=raw["kv_cache_tokens"],
         weights_gib_per_gpu=raw["weights_gib_per_gpu"],
@@ -142,6 +142,19 @@ def _raw_cell(cell: Cell) -> dict[str, Any]:
         "requests": [[None if np.isnan(value) else value for value in row] for row in rows.tolist()],
         "decode_steps": cell.decode_steps,
     }
+
+
+def _measured_shape(raw: dict[str, Any]) -> ModelShape:
+    """Of the file's own `shape` or `model_config`, else of its model's name."""
+    if "model_config" in raw:
+        return parse_shape(raw["model_config"], name=str(raw["model"]).split()[0].lower())
+    if "shape" not in raw:
+        return _shape(raw["model"])
+    if "layers" in raw["shape"]:
+        return ModelShape.model_validate(raw["shape"])
+    return parse_shape(
+        {"model_type": "llama", **raw["shape"]}, name=raw["shape"]["name"]
+    )  # kept before shapes had layers
 
 
 def _shape(text: str) -> ModelShape:

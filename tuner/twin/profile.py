@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 from controlplane.domain.base import Value
 from controlplane.domain.errors import InvalidInput
 from controlplane.reading.problems import describe
+from tuner.twin.layers import Trait
 
 
 class Parameters(Value):
@@ -24,6 +25,11 @@ class Parameters(Value):
     matmul_knee_tokens: float = Field(default=60, ge=0, description="Tokens by which efficiency lags.")
     half_tile: float = Field(default=0.05, ge=0, description="Products of about 24 tokens are slower by this share.")
     throttle: float = Field(default=0.1, ge=0, description="Matrix products slow down by this under lasting load.")
+    expert_memory_efficiency: float = Field(
+        default=0.6, gt=0, le=1.2, description="Routed experts: share of bandwidth."
+    )
+    expert_matmul_efficiency: float = Field(default=0.45, gt=0, le=1.2, description="Grouped products: share of peak.")
+    expert_knee_rows: float = Field(default=30, ge=0, description="Rows by which each touched expert lags.")
     kv_efficiency: float = Field(default=0.6, gt=0, le=1.5, description="Decode attention: share of peak bandwidth.")
     attention_efficiency: float = Field(default=0.4, gt=0, le=1.2, description="Prompt attention: share of bf16 peak.")
     step_fixed_ms: float = Field(default=0.6, ge=0)
@@ -68,6 +74,7 @@ class Profile(Value):
     linear_params: int | None = Field(default=None, description="The model's size; None when nothing was measured.")
     weight_bits: int = 16
     tensor_parallel_size: int = 1
+    traits: tuple[Trait, ...] = Field(default=(), description="What sets the measured architecture apart.")
     engine_version: str = "0.26.0"
     parameters: Parameters = Parameters()
     sources: tuple[str, ...] = Field(default=(), description="Files, probes and the one trace cell it was fitted on.")

@@ -7,20 +7,23 @@ from pydantic import Field
 from controlplane.domain.base import Value
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
+from tuner.twin.checkpoints import Checkpoint, online
 from tuner.twin.costs import step_cost
 from tuner.twin.flags import FlagReader
 from tuner.twin.gpus import Gpu, find_gpu
-from tuner.twin.memory import MemoryDemand, MemoryPlan, plan_memory
+from tuner.twin.memory import GIB, MemoryDemand, MemoryPlan, longest_request, plan_memory
 from tuner.twin.profile import Profile
 from tuner.twin.shapes import ModelShape
 from tuner.twin.steptime import StepCost
 from tuner.twin.transfer import profile_for
 
-_QUANTIZED_BITS = {"fp8": 8, "fbgemm_fp8": 8, "modelopt": 8, "compressed-tensors": 8, "awq": 4, "gptq": 4, "fp4": 4}
-
 
 class DoesNotFit(InvalidInput):
     """The engine would not start: not enough memory, or the model cannot be split that way."""
+
+
+class NotModelled(InvalidInput):
+    """The engine may well start, but the twin cannot say how fast it is."""
 
 
 class EngineSetup(Value):
@@ -43,12 +46,13 @@ class EngineSetup(Value):
     memory: MemoryPlan
 
 
-def resolve(shape: ModelShape, gpu: str, config: EngineConfig, profile: Profile | None = None) -> EngineSetup:
+def resolve(shape: ModelShape, gpu: str | Gpu, config: EngineConfig, profile: Profile | None = None) -> EngineSetup:
     """Return the engine `config` makes of `shape` on `gpu`; without a profile the nearest shipped one is carried over.
 
-    Raises InvalidInput for an unknown GPU or a flag value of the wrong type, DoesNotFit when it could not start.
+    Raises InvalidInput for an unknown GPU or a flag value of the wrong type, DoesNotFit when it could not start,
+    NotModelled when it starts but its speed is not what the twin models.
     """
-    sheet = find_gpu(gpu)
+    sheet = find_gpu(gpu) if isinstance(gpu, str) else gpu
     flags = FlagReader(config)
     demand = memory_demand(shape, sheet, config)
     plan = plan_memory(shape, sheet, demand)
@@ -57,15 +61,16 @@ def resolve(shape: ModelShape, gpu: str, config: EngineConfig, profile: Profile 
         raise DoesNotFit(
             f"{shape.name} does not fit on {config.gpus_per_replica} × {sheet.name}", why=plan.reason or ""
         )
+    _check_modelled(demand)
     seqs = _max_num_seqs(sheet, flags, demand.max_num_batched_tokens)
-    used = profile or profile_for(shape, sheet, int(demand.weight_bits), demand.tensor_parallel_size)
+    used = profile or profile_for(shape, sheet, demand.weight_bits, demand.tensor_parallel_size)
     asynchronous = flags.boolean("async-scheduling", default=True)
     eager = flags.boolean("enforce-eager", default=False)
     graph = 0 if eager else _graph_tokens(flags, seqs, demand.max_num_batched_tokens)
     return EngineSetup(
         max_num_seqs=seqs,
         max_num_batched_tokens=demand.max_num_batched_tokens,
-        max_model_len=demand.max_model_len,
+        max_model_len=_length(shape, demand, plan),
         kv_blocks=flags.integer("num-gpu-blocks-override", default=plan.kv_blocks, low=2),
         block_size=demand.block_size,
         chunked_prefill=flags.boolean("enable-chunked-prefill", default=True),
@@ -85,29 +90,53 @@ def memory_demand(shape: ModelShape, gpu: Gpu, config: EngineConfig) -> MemoryDe
     """Return what `config` asks of memory, vLLM's defaults filled in. Raises InvalidInput for a wrong value."""
     flags = FlagReader(config)
     kv_dtype = str(config.flags.get("kv-cache-dtype", "auto"))
-    max_len = flags.integer("max-model-len", default=shape.max_position_embeddings, low=1)
+    fitted = flags.is_auto_length()
+    max_len = shape.max_position_embeddings
+    if not fitted:
+        max_len = flags.integer("max-model-len", default=max_len, low=1)
+    kv_cache = flags.integer("kv-cache-memory-bytes", default=0)
     return MemoryDemand(
         tensor_parallel_size=flags.integer("tensor-parallel-size", default=1, low=1),
         pipeline_parallel_size=flags.integer("pipeline-parallel-size", default=1, low=1),
-        weight_bits=weight_bits(shape, config),
+        data_parallel_size=flags.integer("data-parallel-size", default=1, low=1),
+        weights=stored_weights(shape, config),
         kv_bytes=1 if kv_dtype.startswith("fp8") else 2,
         gpu_memory_utilization=flags.number("gpu-memory-utilization", default=0.92, low=0.01, high=1.0),
+        kv_cache_gib=kv_cache / GIB if kv_cache else None,
+        cpu_offload_gib=flags.number("cpu-offload-gb", default=0.0, low=0.0, high=1e6),
         max_model_len=max_len,
+        longest_that_fits=fitted,
         max_num_batched_tokens=_max_num_batched_tokens(gpu, flags, max_len),
         block_size=flags.integer("block-size", default=16, low=1),
     )
 
 
+def stored_weights(shape: ModelShape, config: EngineConfig) -> Checkpoint:
+    """Return how the weights lie in memory under `config`. Raises InvalidInput for an unknown quantization."""
+    method = config.flags.get("quantization")
+    if method is None or method is False:
+        return shape.checkpoint
+    return online(str(method), shape.checkpoint)
+
+
 def weight_bits(shape: ModelShape, config: EngineConfig) -> int:
-    """Return the bits of one layer weight under `config`. Raises InvalidInput for an unknown quantization."""
-    method = config.flags.get("quantization", shape.quantization)
-    if method is None or method is False or str(method).lower() == "none":
-        return 16
-    name = str(method).lower()
-    found = next((bits for known, bits in _QUANTIZED_BITS.items() if name.startswith(known)), None)
-    if found is None:
-        raise InvalidInput(f"quantization {method!r} is unknown to the twin", allowed=", ".join(_QUANTIZED_BITS))
-    return found
+    """Return the class of precision under `config`, 16, 8 or 4. Raises InvalidInput for an unknown quantization."""
+    return stored_weights(shape, config).bits
+
+
+def _check_modelled(demand: MemoryDemand) -> None:
+    if demand.data_parallel_size > 1:
+        why = "requests are spread over several schedulers, which the twin does not model"
+        raise NotModelled(f"data-parallel-size {demand.data_parallel_size}: no prediction", why=why)
+    if demand.cpu_offload_gib > 0:
+        why = "weights cross the host's bus in every step, which was never measured"
+        raise NotModelled(f"cpu-offload-gb {demand.cpu_offload_gib:g}: no prediction", why=why)
+
+
+def _length(shape: ModelShape, demand: MemoryDemand, plan: MemoryPlan) -> int:
+    if not demand.longest_that_fits:
+        return demand.max_model_len
+    return max(1, longest_request(shape, plan.kv_gib, demand))
 
 
 def _check_split(shape: ModelShape, config: EngineConfig) -> None:

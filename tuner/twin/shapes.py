@@ -1,8 +1,13 @@
-"""What of a model decides its speed and memory: layer sizes, heads, vocabulary; read from a config.json."""
+"""What of a model decides its speed and memory: its layers, heads and vocabulary, read from a config.json.
+
+A shape is groups of equal layers, so that one arithmetic serves dense models, mixtures of experts, latent attention,
+sliding windows and state-space layers. `architectures` knows which key of which architecture means what.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,59 +17,130 @@ from pydantic import Field, ValidationError
 from controlplane.domain.base import Value
 from controlplane.domain.errors import InvalidInput
 from controlplane.reading.problems import describe
+from tuner.twin.architectures import find_architecture
+from tuner.twin.checkpoints import SIXTEEN_BITS, Checkpoint, read_checkpoint
+from tuner.twin.layers import LayerGroup, Trait
 
-SHIPPED_SHAPES = ("llama-1b", "llama-8b", "llama-70b")
+SHIPPED_SHAPES = ("llama-1b", "llama-8b", "llama-70b", "qwen3-14b", "qwen3-30b-a3b")
+
+
+class UnknownModel(InvalidInput):
+    """No shape can be read: the architecture, or the way its checkpoint is stored, is not in the table."""
 
 
 class ModelShape(Value):
-    """A decoder-only transformer with gated MLP and grouped-query attention; `experts` above 1 for mixtures."""
+    """A decoder as the engine runs it; what stands beside the text decoder (towers) counts as `extra_params`."""
 
     name: str
+    architecture: str = "LlamaForCausalLM"
     hidden_size: int = Field(gt=0)
-    intermediate_size: int = Field(gt=0)
-    num_hidden_layers: int = Field(gt=0)
     num_attention_heads: int = Field(gt=0)
-    num_key_value_heads: int = Field(gt=0)
-    head_dim: int = Field(gt=0)
+    intermediate_size: int = Field(gt=0, description="Widest buffer of one token's MLP, per projection.")
     vocab_size: int = Field(gt=0)
-    max_position_embeddings: int = Field(default=8192, gt=0)
+    max_position_embeddings: int = Field(default=8192, gt=0, description="Longest the engine takes, scaling included.")
     tie_word_embeddings: bool = False
-    experts: int = Field(default=1, ge=1)
-    experts_per_token: int = Field(default=1, ge=1)
-    quantization: str | None = Field(default=None, description="What the checkpoint itself is quantized with.")
+    layers: tuple[LayerGroup, ...] = Field(min_length=1)
+    extra_params: int = Field(default=0, ge=0, description="Weights outside the decoder layers, kept in 16 bits.")
+    checkpoint: Checkpoint = SIXTEEN_BITS
 
     @property
-    def attention_params(self) -> int:
-        """Weights of one layer's attention projections."""
-        query = self.num_attention_heads * self.head_dim
-        return self.hidden_size * (2 * query + 2 * self.num_key_value_heads * self.head_dim)
+    def num_hidden_layers(self) -> int:
+        return sum(group.count for group in self.layers)
+
+    @property
+    def quantization(self) -> str | None:
+        """What the checkpoint itself is quantized with."""
+        return self.checkpoint.method
 
     @property
     def linear_params(self) -> int:
-        """Weights of all layers (what quantization shrinks); embedding and output head are apart."""
-        mlp = 3 * self.hidden_size * self.intermediate_size
-        return self.num_hidden_layers * (self.attention_params + mlp * self.experts)
+        """Weights of all layers; embedding and output head are apart."""
+        return self._sum(lambda group: group.attention + group.mlp + group.routed)
 
     @property
     def active_linear_params(self) -> int:
-        """Weights one token is multiplied with."""
-        mlp = 3 * self.hidden_size * self.intermediate_size
-        return self.num_hidden_layers * (self.attention_params + mlp * self.experts_per_token)
+        """Weights of the layers one token is multiplied with."""
+        return self._sum(lambda group: group.active)
+
+    @property
+    def routed_params(self) -> int:
+        """Weights of all routed experts of all layers; 0 without a mixture."""
+        return self._sum(lambda group: group.routed)
+
+    @property
+    def active_routed_params(self) -> int:
+        """Weights of the routed experts one token is sent to."""
+        return self._sum(lambda group: group.expert * group.experts_per_token)
+
+    @property
+    def experts(self) -> int:
+        """Routed experts of a mixture layer; 0 without."""
+        return max(group.experts for group in self.layers)
+
+    @property
+    def experts_per_token(self) -> int:
+        return max(group.experts_per_token for group in self.layers)
 
     @property
     def vocab_params(self) -> int:
         """Weights of one vocabulary matrix (embedding or output head)."""
         return self.vocab_size * self.hidden_size
 
+    @property
+    def params(self) -> int:
+        """All weights, towers included."""
+        return self.linear_params + self.vocab_params * (1 if self.tie_word_embeddings else 2) + self.extra_params
+
+    @property
+    def active_params(self) -> int:
+        """Weights one token is multiplied with: the layers' and the output head's (the embedding is a look-up)."""
+        return self.active_linear_params + self.vocab_params
+
+    @property
+    def window(self) -> int | None:
+        """Tokens the sliding layers look back; None when every layer sees everything."""
+        windows = [group.window for group in self.layers if group.window is not None]
+        return max(windows) if windows else None
+
+    @property
+    def state_values(self) -> int:
+        """Numbers one sequence keeps in all layers, however long it is."""
+        return self._sum(lambda group: group.state_values)
+
+    @property
+    def traits(self) -> tuple[Trait, ...]:
+        """What sets the model apart from dense layers that see everything, in a fixed order."""
+        present = frozenset[Trait]().union(*(group.traits for group in self.layers))
+        return tuple(trait for trait in Trait if trait in present)
+
     def kv_bytes_per_token(self, kv_bytes: float) -> float:
         """Bytes one token's keys and values take in all layers, all GPUs together."""
-        return 2 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim * kv_bytes
+        return self._sum(lambda group: group.kv_values) * kv_bytes
+
+    def kv_bytes_per_gpu(self, kv_bytes: float, tensor: int) -> float:
+        """Bytes one token takes on one of `tensor` GPUs: a head is never split, a latent is kept by each of them."""
+        return kv_bytes * sum(group.count * group.kv_values / min(tensor, group.kv_heads) for group in self.layers)
+
+    def kv_bytes_of(self, tokens: int, kv_bytes: float, tensor: int, *, step_tokens: int) -> float:
+        """Bytes one sequence of `tokens` needs at most on one GPU: a sliding layer keeps its window and one step."""
+        return sum(
+            group.count * (group.kv_values / min(tensor, group.kv_heads)) * kv_bytes * _kept(group, tokens, step_tokens)
+            + group.count * group.state_values / tensor * 2
+            for group in self.layers
+        )
+
+    def _sum(self, of: Callable[[LayerGroup], int]) -> int:
+        return sum(group.count * of(group) for group in self.layers)
+
+
+def _kept(group: LayerGroup, tokens: int, step_tokens: int) -> int:
+    return tokens if group.window is None else min(tokens, group.window - 1 + step_tokens)
 
 
 def load_shape(path_or_name: str) -> ModelShape:
     """Return a shipped shape by name, or the shape in a model folder's (or file's) config.json.
 
-    Raises InvalidInput when there is neither, or when config.json is not a decoder the twin knows.
+    Raises UnknownModel when there is neither, or when config.json is not a decoder the twin knows.
     """
     if path_or_name in SHIPPED_SHAPES:
         text = resources.files("tuner.twin").joinpath(f"shapes_data/{path_or_name}.json").read_text()
@@ -75,38 +151,33 @@ def load_shape(path_or_name: str) -> ModelShape:
         raw = json.loads(file.read_text())
     except (OSError, UnicodeDecodeError, ValueError) as error:
         allowed = f"a folder with config.json, or one of {', '.join(SHIPPED_SHAPES)}"
-        raise InvalidInput(f"no model shape in {path_or_name!r}", why=str(error), allowed=allowed) from error
+        raise UnknownModel(f"no model shape in {path_or_name!r}", why=str(error), allowed=allowed) from error
     return parse_shape(raw, name=path.stem if path.is_file() else path.name)
 
 
 def parse_shape(raw: Any, *, name: str) -> ModelShape:
-    """Return the shape of a decoded config.json. Raises InvalidInput naming what is missing or wrong."""
+    """Return the shape of a decoded config.json.
+
+    Raises UnknownModel for an architecture outside the table, and where a key it needs is missing or wrong.
+    """
     if not isinstance(raw, dict):
-        raise InvalidInput(f"config of {name!r} is no JSON object")
-    text = raw.get("text_config", raw)
-    heads = text.get("num_attention_heads")
-    fields = {key: text[key] for key in _COPIED if text.get(key) is not None}
-    fields.setdefault("num_key_value_heads", heads)
-    if "head_dim" not in fields and heads and text.get("hidden_size"):
-        fields["head_dim"] = text["hidden_size"] // heads
-    fields["experts"] = text.get("num_local_experts") or text.get("num_experts") or 1
-    fields["experts_per_token"] = text.get("num_experts_per_tok") or 1
-    fields["quantization"] = (raw.get("quantization_config") or {}).get("quant_method")
+        raise UnknownModel(f"config of {name!r} is no JSON object")
+    found = find_architecture(raw)
+    if found is None:
+        given = raw.get("architectures") or raw.get("model_type") or "no architecture"
+        why = f"{given} is not in the twin's table of architectures"
+        raise UnknownModel(f"config of {name!r} is no model the twin knows", why=why)
+    text = raw.get("text_config") or raw.get("llm_config") or raw.get("language_config") or raw
     try:
-        return ModelShape(name=name, **fields)
-    except (ValidationError, TypeError) as error:
+        fields = found.read(text, raw)
+        stored = read_checkpoint(raw.get("quantization_config") or text.get("quantization_config"), layers=_depth(text))
+        return ModelShape(name=name, architecture=found.name, checkpoint=stored, **fields)
+    except KeyError as error:
+        raise UnknownModel(f"config of {name!r} is no model the twin knows", why=f"{error} is missing") from error
+    except (ValidationError, TypeError, ValueError, ZeroDivisionError, AttributeError) as error:
         why = describe(error) if isinstance(error, ValidationError) else str(error)
-        raise InvalidInput(f"config of {name!r} is no model the twin knows", why=why) from error
+        raise UnknownModel(f"config of {name!r} is no model the twin knows", why=why) from error
 
 
-_COPIED = (
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "vocab_size",
-    "max_position_embeddings",
-    "tie_word_embeddings",
-)
+def _depth(text: dict[str, Any]) -> int:
+    return int(text.get("num_hidden_layers") or text.get("n_layer") or text.get("n_layers") or 1)

@@ -18,6 +18,8 @@ TRACE_CELLS: Mapping[str, str] = {
     "h200-llama-8b-bf16-tp2": "8b-bf16-tp2-s256-t8192: azure-llm-2023/conv @ 27",
     "h200-llama-8b-fp8-tp2": "8b-fp8-tp2-s256-t8192: azure-llm-2023/conv @ 27",
     "h200-llama-70b-bf16-tp2": "70b-bf16-tp2-s256-t8192: azure-llm-2023/conv @ 4",
+    "h100-qwen3-14b-bf16-tp1": "14b-bf16-tp1-s256-t8192: azure-llm-2023/conv @ 8",
+    "h100-qwen3-30b-a3b-bf16-tp1": "moe30b-bf16-tp1-s256-t8192: azure-llm-2023/conv @ 12",
     "h200-llama-70b-fp8-tp1": "70b-fp8-tp1-s256-t8192: azure-llm-2023/conv @ 2",
 }
 """Profile → the trace cell it is fitted on beside its probes: below saturation, batches large enough to show."""

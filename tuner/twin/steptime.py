@@ -34,12 +34,25 @@ class StepCost(NamedTuple):
     the next. Mostly seen with fp8."""
     throttle: float
     """Share by which matrix products slow down when the GPU has done nothing else for seconds (power limit)."""
+    experts_s: float
+    """Reading all routed experts of all layers once; 0 without a mixture."""
+    expert_token_s: float
+    """Grouped matrix products of the experts one token is sent to, at the best efficiency."""
+    expert_knee_tokens: float
+    """Tokens by which grouped products lag: every expert that is touched computes whole tiles."""
+    expert_share: float
+    """Share of the experts one token is sent to."""
     kv_token_s: float
-    """Reading one context token's keys and values for one decoding sequence."""
+    """Reading one context token's keys and values for one decoding sequence, in layers that see everything."""
+    kv_window_token_s: float
+    """The same in layers that look back `window_tokens` only."""
+    window_tokens: float
     pair_s: float
-    """Attention of one (prompt token, context token) pair."""
+    """Attention of one (prompt token, context token) pair, in layers that see everything."""
+    pair_window_s: float
+    """The same in layers with a window."""
     sequence_s: float
-    """Per sequence in the step: output head, sampling, input preparation."""
+    """Per sequence in the step: output head, sampling, input preparation, reading and writing its state."""
     fixed_s: float
     """Per step: normalisation, sampler, gaps between kernels."""
     allreduce_s: float
@@ -95,9 +108,36 @@ def gpu_s(cost: StepCost, load: StepLoad, heat: float) -> float:
     compute = matmul_s(cost, load) * (1.0 + cost.throttle * heat)
     linear: float = (cost.weights_s**_SHARPNESS + compute**_SHARPNESS) ** (1.0 / _SHARPNESS)
     linear *= 1.0 + cost.half_tile * half_tile_share(load.tokens)
-    attention = cost.kv_token_s * load.decode_context + cost.pair_s * load.prefill_pairs
     reduce = cost.allreduce_s + cost.allreduce_token_s * load.tokens
-    return linear + attention + reduce + cost.fixed_s + cost.sequence_s * load.sequences
+    experts = experts_s(cost, load.tokens, heat)
+    return linear + experts + attention_s(cost, load) + reduce + cost.fixed_s + cost.sequence_s * load.sequences
+
+
+@compiled
+def experts_s(cost: StepCost, tokens: float, heat: float) -> float:
+    """Return the time of the routed experts, seconds: the larger (norm) of reading those touched and multiplying.
+
+    A token picks k of E experts; of tokens that pick evenly, `tokens` leave (1 - k / E) ** tokens untouched.
+    """
+    if cost.experts_s == 0.0:
+        return 0.0
+    touched = 1.0 - (1.0 - cost.expert_share) ** tokens
+    reading = cost.experts_s * touched
+    compute = cost.expert_token_s * (tokens + cost.expert_knee_tokens * touched) * (1.0 + cost.throttle * heat)
+    both: float = (reading**_SHARPNESS + compute**_SHARPNESS) ** (1.0 / _SHARPNESS)
+    return both
+
+
+@compiled
+def attention_s(cost: StepCost, load: StepLoad) -> float:
+    """Return the time of attention, seconds; layers with a window look at no more than that for each token."""
+    whole: float = cost.kv_token_s * load.decode_context + cost.pair_s * load.prefill_pairs
+    if cost.window_tokens == 0.0:
+        return whole
+    decoding = max(load.sequences - load.prompts, 0.0)
+    context = min(load.decode_context, cost.window_tokens * decoding)
+    pairs = min(load.prefill_pairs, cost.window_tokens * load.prompt_tokens)
+    return whole + cost.kv_window_token_s * context + cost.pair_window_s * pairs
 
 
 @compiled

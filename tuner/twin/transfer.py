@@ -6,21 +6,32 @@ from the profiles there are: the logarithm of each parameter is regressed (ridge
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
+from tuner.twin.checkpoints import SIXTEEN_BITS
 from tuner.twin.compiled_state import Floats
-from tuner.twin.gpus import Gpu
+from tuner.twin.gpu_sheet import Gpu
+from tuner.twin.layers import Trait
 from tuner.twin.profile import Parameters, Profile, shipped_profiles
 from tuner.twin.shapes import SHIPPED_SHAPES, ModelShape, load_shape
 
 _RIDGE = 0.5
 """Strength with which effects are held at zero, in units of one profile's evidence."""
 _DATA_SHEET_UNCERTAINTY = 0.35
-_OTHER_GPU, _OTHER_PRECISION, _PER_DOUBLED_GPUS, _PER_DOUBLED_SIZE = 0.20, 0.12, 0.12, 0.03
-"""What each difference adds to the 1-sigma relative error (in quadrature): leave-one-out over the shipped profiles;
-the other GPU is a judgement, no second GPU was measured."""
+_OTHER_GPU, _OTHER_PRECISION, _PER_DOUBLED_GPUS, _PER_DOUBLED_SIZE = 0.12, 0.12, 0.12, 0.03
+"""What each difference adds to the 1-sigma relative error (in quadrature): leave-one-out over the shipped profiles."""
+_OTHER_GENERATION = 0.25
+"""A GPU of another generation or vendor than any that was measured: a judgement, none was."""
+_FOUR_BITS = 0.25
+"""No engine with 4-bit weights was measured: a judgement."""
+_OTHER_TRAIT: Mapping[Trait, float] = MappingProxyType(
+    {Trait.MIXTURE: 0.40, Trait.LATENT: 0.30, Trait.SLIDING: 0.20, Trait.STATE: 0.40}
+)
+"""What a kind of layer adds that the nearest profile has not: judgements, but for the mixture."""
+_EXPERTS = ("expert_memory_efficiency", "expert_matmul_efficiency", "expert_knee_rows")
 
 
 def profile_for(
@@ -39,6 +50,7 @@ def profile_for(
         linear_params=shape.linear_params,
         weight_bits=weight_bits,
         tensor_parallel_size=tensor_parallel_size,
+        traits=shape.traits,
         uncertainty=_DATA_SHEET_UNCERTAINTY,
         transferred_from="the data sheet",
     )
@@ -61,17 +73,17 @@ def _has_shape(profile: Profile, shape: ModelShape) -> bool:
     """The same architecture under another name, e.g. a local folder."""
     if profile.model not in SHIPPED_SHAPES:
         return False
-    unnamed = {"name": "", "max_position_embeddings": 1, "quantization": None}
+    unnamed = {"name": "", "architecture": "", "max_position_embeddings": 1, "checkpoint": SIXTEEN_BITS}
     return load_shape(profile.model).evolve(**unnamed) == shape.evolve(**unnamed)
 
 
 def _carried_over(wanted: Profile, sources: Sequence[Profile]) -> Profile:
     if not sources:
-        return wanted
+        return wanted.evolve(uncertainty=float(np.hypot(_DATA_SHEET_UNCERTAINTY, _strange(wanted.traits, ()))))
     nearest = min(sources, key=lambda profile: _uncertainty(profile, wanted))
     return wanted.evolve(
         name=f"{wanted.gpu}-{wanted.model}-{wanted.weight_bits}bit-tp{wanted.tensor_parallel_size}".lower(),
-        parameters=_regressed(wanted, [profile for profile in sources if profile.gpu == nearest.gpu]),
+        parameters=_regressed(wanted, sources),
         engine_version=nearest.engine_version,
         calibrated=nearest.calibrated,
         uncertainty=round(_uncertainty(nearest, wanted), 4),
@@ -82,29 +94,61 @@ def _carried_over(wanted: Profile, sources: Sequence[Profile]) -> Profile:
 def _uncertainty(source: Profile, wanted: Profile) -> float:
     parts = (
         source.uncertainty,
-        _OTHER_GPU * (source.gpu != wanted.gpu),
+        _other_gpu(source.gpu, wanted.gpu),
         _OTHER_PRECISION * (source.weight_bits != wanted.weight_bits),
+        _FOUR_BITS * (wanted.weight_bits == 4 != source.weight_bits),
         _PER_DOUBLED_GPUS * abs(np.log2(source.tensor_parallel_size / wanted.tensor_parallel_size)),
         _PER_DOUBLED_SIZE * abs(np.log2((source.linear_params or 1) / (wanted.linear_params or 1))),
+        _strange(wanted.traits, source.traits),
+        _strange(source.traits, wanted.traits) / 2,
     )
     return float(np.sqrt(np.sum(np.square(parts))))
 
 
+def _other_gpu(source: str, wanted: str) -> float:
+    if source == wanted:
+        return 0.0
+    return _OTHER_GPU if _generation(source) == _generation(wanted) else _OTHER_GENERATION
+
+
+def _generation(gpu: str) -> str:
+    return "hopper" if gpu.startswith(("H100", "H200", "H800", "GH200")) and "MIG" not in gpu else gpu
+
+
+def _strange(wanted: Sequence[Trait], known: Sequence[Trait]) -> float:
+    return float(np.sqrt(sum(_OTHER_TRAIT[trait] ** 2 for trait in wanted if trait not in known)))
+
+
 def _regressed(wanted: Profile, sources: Sequence[Profile]) -> Parameters:
-    """Ridge regression with a free intercept: with one source its parameters, with many their trend."""
-    here = _features(wanted)
-    features = np.array([_features(profile) for profile in sources]) - here
-    design = np.column_stack([np.ones(len(sources)), features])
-    penalty = np.diag([1e-9, *[_RIDGE] * len(here)])
-    solve = np.linalg.solve(design.T @ design + penalty, design.T)
+    """Ridge regression with a free intercept, near profiles counting more: with one source its parameters.
+
+    What only mixtures have is learnt from mixtures alone, where there are any.
+    """
+    mixtures = [profile for profile in sources if Trait.MIXTURE in profile.traits]
     values = {}
     for name in Parameters.model_fields:
-        logs = np.log([max(getattr(profile.parameters, name), 1e-6) for profile in sources])
-        values[name] = float(np.exp((solve @ logs)[0]))
+        used = mixtures if name in _EXPERTS else sources
+        if used:
+            logs = np.log([max(getattr(profile.parameters, name), 1e-6) for profile in used])
+            values[name] = float(np.exp(_weights(wanted, used) @ logs))
     return Parameters(**{name: min(value, 1.19) if "efficiency" in name else value for name, value in values.items()})
 
 
-def _features(profile: Profile) -> Floats:
+def _weights(wanted: Profile, sources: Sequence[Profile]) -> Floats:
+    """Return how much each source counts in the estimate at `wanted`; they add up to 1."""
+    here = _features(wanted, wanted)
+    features = np.array([_features(profile, wanted) for profile in sources]) - here
+    design = np.column_stack([np.ones(len(sources)), features])
+    evidence = np.array([_uncertainty(profile, wanted) ** -2.0 for profile in sources])
+    evidence /= evidence.max()
+    penalty = np.diag([1e-9, *[_RIDGE] * len(here)])
+    solved: Floats = np.linalg.solve(design.T @ (evidence[:, None] * design) + penalty, design.T * evidence)[0]
+    return solved
+
+
+def _features(profile: Profile, wanted: Profile) -> Floats:
     quantized = 1.0 if profile.weight_bits < 16 else 0.0
     size = float(np.log2((profile.linear_params or 1) / 1e9)) / 4
-    return np.array([quantized, float(np.log2(profile.tensor_parallel_size)), size])
+    mixture = 1.0 if Trait.MIXTURE in profile.traits else 0.0
+    elsewhere = 0.0 if profile.gpu == wanted.gpu else 1.0
+    return np.array([quantized, float(np.log2(profile.tensor_parallel_size)), size, mixture, elsewhere])

@@ -24,7 +24,7 @@ from tuner.space.feasibility import contradictions, memory_plan, objections
 from tuner.space.first_tier import engine_defaults, shape_of, space_for
 from tuner.space.knobs.schema import knobs_of
 from tuner.space.space import Point, Space
-from tuner.twin.gpus import find_gpu
+from tuner.twin.gpus import gpu_of
 from tuner.twin.predict import RequestsAt
 from tuner.twin.shapes import ModelShape
 from tuner.twin.simulate import RequestArrays
@@ -62,7 +62,7 @@ def open_search(study: Study, *, storage_url: str | None, host: str | None = Non
     shape = shape_of(spec)
     points = feasible_points(spec, space, shape)
     configs = [space.config(point) for point in points]
-    capacity_of = None if shape is None else forecaster(spec, shape)
+    capacity_of = forecaster(spec, shape)
     outlook = None
     if capacity_of is not None:
         outlook = screen(space, points, capacity_of, effort=SIMULATED, seed=spec.tuning.seed)
@@ -117,7 +117,7 @@ def feasible_points(spec: ServiceSpec, space: Space, shape: ModelShape | None) -
 
     Raises InvalidInput when there is no other.
     """
-    defaults = engine_defaults(knobs_of(spec.engine), find_gpu(spec.gpus.type))
+    defaults = engine_defaults(knobs_of(spec.engine), gpu_of(spec.gpus))
     baseline = space.point(space.base)
     points, complaints = [baseline], set[str]()
     for point in _some(space, spec.tuning.seed):
@@ -135,16 +135,22 @@ def feasible_points(spec: ServiceSpec, space: Space, shape: ModelShape | None) -
 
 def check_baseline(spec: ServiceSpec, baseline: EngineConfig, shape: ModelShape | None) -> None:
     """Refuse a baseline that no engine could start with. Raises InvalidInput."""
-    defaults = engine_defaults(knobs_of(spec.engine), find_gpu(spec.gpus.type))
+    defaults = engine_defaults(knobs_of(spec.engine), gpu_of(spec.gpus))
     found = contradictions(baseline, pool=spec.gpus, shape=shape, defaults=defaults)
     if found:
         raise InvalidInput("the baseline cannot run, so nothing can be compared with it", why="; ".join(found))
 
 
-def forecaster(spec: ServiceSpec, shape: ModelShape) -> CapacityOf:
-    """Return the twin's capacity of a configuration under the service's workload and limits."""
+def forecaster(spec: ServiceSpec, shape: ModelShape | None) -> CapacityOf | None:
+    """Return the twin's capacity of a configuration under the service's workload and limits.
+
+    None when the twin knows not the model or not the GPU.
+    """
+    gpu = gpu_of(spec.gpus)
+    if shape is None or gpu is None:
+        return None
     requests_at = workload_at(spec, seed=spec.tuning.seed)
-    return twin_capacity(shape, spec.gpus.type, requests_at, spec.slos.latency, start_rps=_guess_rps(spec))
+    return twin_capacity(shape, gpu, requests_at, spec.slos.latency, start_rps=_guess_rps(spec))
 
 
 def workload_at(spec: ServiceSpec, *, seed: int, duration_s: float = _FORECAST_S) -> RequestsAt:

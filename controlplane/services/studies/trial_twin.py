@@ -16,6 +16,7 @@ from controlplane.services.studies.trial_level import pace_of
 from controlplane.services.studies.trial_plan import requests_of
 from tuner.ladder.fitted_twin import FittedTwin, SeenLevel
 from tuner.space.first_tier import shape_of
+from tuner.twin.gpus import gpu_of
 from tuner.twin.setup import EngineSetup, resolve
 from tuner.twin.simulate import RequestArrays, simulate
 
@@ -58,11 +59,11 @@ def trial_twin(
     kind: TrialKind = TrialKind.SEARCH,
 ) -> TrialTwin | None:
     """Return the twin of `config` under a trial's own arrivals; None when no profile fits the engine."""
-    shape = shape_of(spec)
-    if shape is None:
+    shape, gpu = shape_of(spec), gpu_of(spec.gpus)
+    if shape is None or gpu is None:
         return None
     try:
-        setup = resolve(shape, spec.gpus.type, config)
+        setup = resolve(shape, gpu, config)
     except InvalidInput:
         return None
     stays_s = _residence_s(setup, workload, start_rps * _EASY_SHARE, seed)

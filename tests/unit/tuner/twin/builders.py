@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +13,22 @@ from controlplane.domain.engine import EngineConfig, FlagValue
 from tuner.twin.engine import Step, TwinEngine
 from tuner.twin.profile import Parameters, Profile
 from tuner.twin.setup import EngineSetup, resolve
-from tuner.twin.shapes import load_shape
+from tuner.twin.shapes import ModelShape, load_shape, parse_shape
 from tuner.twin.simulate import RequestArrays
 
 
 def a_profile(**parameters: float) -> Profile:
     return Profile(name="test", gpu="H200", model="llama-8b", parameters=Parameters(**parameters))
+
+
+def public_models() -> dict[str, Any]:
+    """Public config.json values with the parameter counts and cache sizes published for them."""
+    found: dict[str, Any] = json.loads((Path(__file__).parent / "public_models.json").read_text())
+    return found
+
+
+def a_public_model(name: str) -> ModelShape:
+    return parse_shape(public_models()[name]["config"], name=name.lower())
 
 
 def a_setup(flags: dict[str, FlagValue] | None = None, **changes: Any) -> EngineSetup:

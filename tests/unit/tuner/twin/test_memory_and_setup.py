@@ -9,10 +9,13 @@ import pytest
 
 from controlplane.domain.engine import EngineConfig, FlagValue
 from controlplane.domain.errors import InvalidInput
+from tests.unit.tuner.twin.builders import a_profile, a_public_model
 from tuner.twin.gpus import find_gpu
-from tuner.twin.setup import DoesNotFit, EngineSetup, resolve
-from tuner.twin.shapes import load_shape, parse_shape
+from tuner.twin.memory import plan_memory, weights_gib
+from tuner.twin.setup import DoesNotFit, EngineSetup, NotModelled, memory_demand, resolve
+from tuner.twin.shapes import UnknownModel, load_shape, parse_shape
 
+DP = "data-parallel-size"
 MEASURED: tuple[tuple[str, dict[str, FlagValue], int], ...] = (
     ("llama-8b", {}, 919_824),
     ("llama-8b", {"max-num-seqs": 32, "max-num-batched-tokens": 2048}, 920_592),
@@ -87,22 +90,15 @@ def test_unknown_names_say_what_is_known() -> None:
         find_gpu("RTX 9999")
     with pytest.raises(InvalidInput, match="quantization"):
         an_engine("llama-8b", {"quantization": "magic"})
-    with pytest.raises(InvalidInput, match="llama-8b"):
+    with pytest.raises(UnknownModel, match="llama-8b"):
         load_shape("/nowhere/at-all")
-    with pytest.raises(InvalidInput, match="hidden_size"):
+    with pytest.raises(UnknownModel, match="hidden_size"):
         parse_shape({"model_type": "llama"}, name="broken")
-
-
-@pytest.mark.parametrize(
-    ("name", "known"),
-    [("NVIDIA H200 141GB", "H200"), ("nvidia-h100-80gb-hbm3", "H100"), ("a100", "A100-80"), ("L40S", "L40S")],
-)
-def test_gpus_are_found_under_the_names_drivers_give_them(name: str, known: str) -> None:
-    assert find_gpu(name).name == known
 
 
 def test_a_model_folder_is_read(tmp_path: Path) -> None:
     config = {
+        "architectures": ["MixtralForCausalLM"],
         "hidden_size": 2048,
         "intermediate_size": 5632,
         "num_hidden_layers": 22,
@@ -114,5 +110,86 @@ def test_a_model_folder_is_read(tmp_path: Path) -> None:
     }
     (tmp_path / "config.json").write_text(json.dumps(config))
     shape = load_shape(str(tmp_path))
-    assert (shape.head_dim, shape.num_key_value_heads, shape.experts, shape.quantization) == (64, 32, 8, "awq")
+    assert (shape.layers[0].kv_heads, shape.experts, shape.experts_per_token, shape.quantization) == (32, 8, 2, "awq")
     assert shape.active_linear_params < shape.linear_params
+
+
+def test_routed_experts_are_spread_over_data_parallel_ranks_and_the_rest_is_copied() -> None:
+    shape, gpu = a_public_model("Qwen3-30B-A3B"), find_gpu("H100")
+    alone, spread = (weights_gib(shape, memory_demand(shape, gpu, EngineConfig(flags=f))) for f in ({}, {DP: 4}))
+    assert spread == pytest.approx(alone - 0.75 * shape.routed_params * 2 / 2**30, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("model", "gpu", "flags", "fits"),
+    [
+        ("Qwen3-30B-A3B", "H100", {}, True),
+        ("Qwen3-30B-A3B", "L40S", {}, False),
+        ("Qwen3-Next-80B-A3B", "H200", {}, False),
+        ("Qwen3-Next-80B-A3B", "H200", {"tensor-parallel-size": 2}, True),
+        ("DeepSeek-V3", "H200", {}, False),
+        ("DeepSeek-V3", "H200", {"tensor-parallel-size": 8, "quantization": "fp8"}, True),
+        ("DeepSeek-V2-Lite", "L40S", {"max-model-len": 131072}, True),
+        ("DeepSeek-V2-Lite", "L4", {}, False),
+        ("Llama-3.1-70B", "H200", {"cpu-offload-gb": 40}, True),
+        ("Llama-3.1-70B", "H200", {"cpu-offload-gb": 0}, False),
+        ("Llama-3.1-70B", "H200", {"quantization": "fp8", "max-model-len": -1}, True),
+        ("Llama-3.1-8B", "L40S", {"kv-cache-memory-bytes": "2G", "gpu-memory-utilization": 0.2}, True),
+    ],
+)
+def test_fits_or_does_not_as_on_the_real_card(model: str, gpu: str, flags: dict[str, FlagValue], fits: bool) -> None:
+    shape, sheet = a_public_model(model), find_gpu(gpu)
+    demand = memory_demand(shape, sheet, EngineConfig(flags={"max-model-len": 8192, **flags}))
+    assert plan_memory(shape, sheet, demand).fits is fits
+
+
+@pytest.mark.parametrize(
+    ("model", "gpu", "tokens"), [("Qwen3-14B", "H100", 285_040), ("Qwen3-30B-A3B", "H100", 153_856)]
+)
+def test_kv_tokens_on_h100_are_what_vllm_reported(model: str, gpu: str, tokens: int) -> None:
+    flags: dict[str, FlagValue] = {"max-model-len": 8192, "max-num-batched-tokens": 8192}
+    shape, sheet = a_public_model(model), find_gpu(gpu)
+    plan = plan_memory(shape, sheet, memory_demand(shape, sheet, EngineConfig(flags=flags)))
+    assert plan.kv_tokens == pytest.approx(tokens, rel=0.03)
+
+
+def test_a_length_left_to_the_engine_is_the_longest_that_fits() -> None:
+    setup = resolve(load_shape("llama-70b"), "H200", EngineConfig(flags={"quantization": "fp8", "max-model-len": -1}))
+    assert setup.max_model_len == 131072
+    tight = {"quantization": "fp8", "max-model-len": "auto", "gpu-memory-utilization": 0.6}
+    shorter = resolve(load_shape("llama-70b"), "H200", EngineConfig(flags=tight))
+    assert shorter.memory.kv_tokens - 16 < shorter.max_model_len <= shorter.memory.kv_tokens
+
+
+@pytest.mark.parametrize(("text", "number"), [("32k", 32000), ("32K", 32768), ("0.9m", 900_000), ("8192", 8192)])
+def test_lengths_may_be_written_as_vllm_takes_them(text: str, number: int) -> None:
+    shape, gpu = load_shape("llama-8b"), find_gpu("H200")
+    assert memory_demand(shape, gpu, EngineConfig(flags={"max-model-len": text})).max_model_len == number
+
+
+@pytest.mark.parametrize("text", ["1.5K", "k", "12x", "-3k", ""])
+def test_other_short_forms_are_refused_by_name(text: str) -> None:
+    with pytest.raises(InvalidInput, match="max-model-len"):
+        an_engine("llama-8b", {"max-model-len": text})
+
+
+def test_heads_that_cannot_be_split_are_kept_and_read_by_every_gpu() -> None:
+    shape = a_public_model("Qwen3-30B-A3B")
+    one, four, eight = (shape.kv_bytes_per_gpu(2, tensor) for tensor in (1, 4, 8))
+    assert one == 4 * four == 4 * eight
+    costs = [
+        resolve(shape, "H200", EngineConfig(flags={"max-model-len": 8192, "tensor-parallel-size": t}), a_profile()).cost
+        for t in (4, 8)
+    ]
+    assert costs[0].kv_token_s == costs[1].kv_token_s
+
+
+def test_a_latent_is_kept_whole_by_every_gpu() -> None:
+    shape = a_public_model("DeepSeek-V3")
+    assert shape.kv_bytes_per_gpu(2, 8) == shape.kv_bytes_per_gpu(2, 1) == 61 * 576 * 2
+
+
+@pytest.mark.parametrize("flags", [{DP: 2}, {"cpu-offload-gb": 8}])
+def test_what_is_not_modelled_has_no_prediction(flags: dict[str, FlagValue]) -> None:
+    with pytest.raises(NotModelled, match="no prediction"):
+        an_engine("llama-8b", flags)

@@ -29,7 +29,7 @@ def requests_at(rate: float) -> RequestArrays:
 
 
 def test_every_shipped_profile_says_what_it_rests_on() -> None:
-    assert len(shipped_profiles()) == 7
+    assert len(shipped_profiles()) == 9
     for profile in shipped_profiles():
         traces = [source for source in profile.sources if "probe" not in source]
         assert len(traces) <= 1

@@ -1,0 +1,156 @@
+"""Sizes against published ones, and an architecture nobody knows."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.domain.errors import InvalidInput
+from tests.unit.tuner.twin.builders import a_public_model, public_models
+from tuner.twin.architectures import ARCHITECTURES
+from tuner.twin.checkpoints import read_checkpoint
+from tuner.twin.layers import Trait
+from tuner.twin.shapes import UnknownModel, parse_shape
+
+PUBLIC = public_models()
+LLAMA = PUBLIC["Llama-3.1-8B"]["config"]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_parameters_and_cache_are_the_published_ones(name: str) -> None:
+    """Counts of the models' cards and papers; "active" with or without the embedding, as each card counts."""
+    published, shape = PUBLIC[name], a_public_model(name)
+    assert shape.params / 1e9 == pytest.approx(published["params_b"], rel=0.02)
+    assert shape.kv_bytes_per_token(2) == published["kv_bytes_per_token"]
+    if "active_b" in published:
+        embedding = shape.vocab_params if published["with_embedding"] else 0
+        assert (shape.active_params + embedding) / 1e9 == pytest.approx(published["active_b"], rel=0.02)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_no_token_meets_more_weights_than_there_are(name: str) -> None:
+    shape = a_public_model(name)
+    assert 0 < shape.active_routed_params + 1 <= shape.routed_params + 1
+    assert shape.active_linear_params <= shape.linear_params
+    assert shape.active_params <= shape.params
+    assert (shape.active_linear_params < shape.linear_params) is (Trait.MIXTURE in shape.traits)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.parametrize("tensor", [1, 2, 8])
+def test_a_sequence_never_needs_more_than_all_its_tokens_and_its_state(name: str, tensor: int) -> None:
+    shape = a_public_model(name)
+    whole = shape.kv_bytes_per_gpu(2, tensor) * 100_000 + 2 * shape.state_values / tensor
+    needed = shape.kv_bytes_of(100_000, 2, tensor, step_tokens=2048)
+    assert 0 < needed <= whole * (1 + 1e-9)
+    assert (needed < whole * 0.999) is (shape.window is not None)
+
+
+@pytest.mark.parametrize(
+    ("name", "traits"),
+    [
+        ("Llama-3.1-8B", ()),
+        ("Mixtral-8x7B", (Trait.MIXTURE,)),
+        ("DeepSeek-V3", (Trait.MIXTURE, Trait.LATENT)),
+        ("Gemma-3-27B", (Trait.SLIDING,)),
+        ("gpt-oss-20b", (Trait.MIXTURE, Trait.SLIDING)),
+        ("Qwen3-Next-80B-A3B", (Trait.MIXTURE, Trait.STATE)),
+        ("Nemotron-H-8B", (Trait.STATE,)),
+    ],
+)
+def test_what_sets_an_architecture_apart_is_said(name: str, traits: tuple[Trait, ...]) -> None:
+    assert a_public_model(name).traits == traits
+
+
+@given(st.text(min_size=1).filter(lambda name: name not in ARCHITECTURES))
+def test_an_architecture_outside_the_table_has_no_size(name: str) -> None:
+    with pytest.raises(UnknownModel):
+        parse_shape({**LLAMA, "architectures": [name], "model_type": "llama"}, name="odd")
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_key_that_is_missing_leaves_the_model_unknown_instead_of_small(name: str) -> None:
+    config = PUBLIC[name]["config"]
+    for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "moe_intermediate_size", "kv_lora_rank"):
+        text = config.get("text_config", config)
+        if key not in text:
+            continue
+        rest = {other: value for other, value in text.items() if other != key}
+        broken = {**config, "text_config": rest} if "text_config" in config else rest
+        try:
+            shape = parse_shape(broken, name="broken")
+        except UnknownModel:
+            continue
+        assert shape.active_linear_params <= shape.linear_params
+
+
+@pytest.mark.parametrize("value", ["8192", [], {}, None, -1, 1.5, True])
+@pytest.mark.parametrize("key", ["hidden_size", "vocab_size", "head_dim", "rope_scaling", "quantization_config"])
+def test_odd_values_are_refused_or_read_but_never_crash(key: str, value: Any) -> None:
+    with suppress(UnknownModel):
+        assert parse_shape({**LLAMA, key: value}, name="odd").params > 0
+
+
+def w4a16(**more: Any) -> dict[str, Any]:
+    weights = {"num_bits": 4, "type": "int", "group_size": 128, "strategy": "group"}
+    return {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": weights}}, **more}
+
+
+@pytest.mark.parametrize(
+    ("config", "bits", "stored", "computes"),
+    [
+        (w4a16(), 4, 4.125, 16),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, 4, 4.5, 4),
+        ({"quant_method": "modelopt", "quant_algo": "FP8"}, 8, 8.0, 8),
+        ({"quant_method": "gptq", "bits": 8, "group_size": 128}, 8, 8.125, 16),
+        ({"quant_method": "gptq", "bits": 4, "group_size": -1}, 4, 4.0, 16),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, 4, 4.15625, 16),
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, 8, 8.0, 8),
+        ({"quant_method": "mxfp4"}, 4, 4.25, 16),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, 4, 4.5, 16),
+        (None, 16, 16.0, 16),
+    ],
+)
+def test_checkpoints_are_read_in_bits(config: Any, bits: int, stored: float, computes: int) -> None:
+    found = read_checkpoint(config, layers=4)
+    assert (found.bits, found.stored_bits, found.computes_in) == (bits, stored, computes)
+
+
+@pytest.mark.parametrize(
+    ("ignore", "attention", "experts"),
+    [
+        (["lm_head"], 0.0, 0.0),
+        (["re:.*self_attn.*"], 1.0, 0.0),
+        (["model.layers.0.self_attn", "model.layers.1.self_attn"], 0.5, 0.0),
+        (["*self_attn*", "lm_head"], 1.0, 0.0),
+        (["model.layers.3"], 0.25, 0.25),
+    ],
+)
+def test_layers_left_in_16_bits_are_counted(ignore: list[str], attention: float, experts: float) -> None:
+    found = read_checkpoint(w4a16(ignore=ignore), layers=4)
+    assert (found.plain_attention, found.plain_experts) == (attention, experts)
+
+
+def test_a_quantization_nobody_knows_leaves_the_model_unknown() -> None:
+    with pytest.raises(InvalidInput, match="wonder"):
+        parse_shape({**LLAMA, "quantization_config": {"quant_method": "wonder"}}, name="odd")
+
+
+@pytest.mark.parametrize(
+    ("scaling", "longest"),
+    [
+        (None, 32768),
+        ({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}, 131072),
+        ({"rope_type": "yarn", "factor": 2.0}, 65536),
+        ({"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192}, 32768),
+        ({"type": "longrope"}, 32768),
+        ({"type": "dynamic", "factor": 2.0}, 65536),
+    ],
+)
+def test_the_longest_request_counts_rope_scaling_as_vllm_does(scaling: Any, longest: int) -> None:
+    config = {**PUBLIC["Qwen2.5-7B"]["config"], "rope_scaling": scaling}
+    assert parse_shape(config, name="yarn").max_position_embeddings == longest

@@ -1,0 +1,134 @@
+"""The architectures the twin can size, and what each says in its config.json: a table, read as vLLM's model classes do.
+
+Sources: `vllm/model_executor/models/<name>.py` of 0.26 and 0.33 for which projections exist and which keys name their
+widths. An architecture that is not here is unknown: a guess of its size is worse than none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from tuner.twin.blocks import Config, latent, mixture, plain
+from tuner.twin.hybrids import gated_delta_hybrid, granite_hybrid, jamba, nemotron_hybrid
+from tuner.twin.towers import tower_params
+
+Fields = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One row: how its layers are read. `mlp_matrices` is 3 for gated MLPs, 2 without a gate."""
+
+    name: str
+    layers: Callable[[Config], Fields]
+
+    def read(self, text: Config, raw: Config) -> Fields:
+        """Return the fields of a ModelShape. Raises KeyError, TypeError or ValueError for what is missing or wrong."""
+        fields = self.layers(text)
+        towers = tower_params(raw, int(fields["hidden_size"]))
+        return fields | {"extra_params": fields.get("extra_params", 0) + towers}
+
+
+def _dense(mlp_matrices: int = 3, **fixed: Any) -> Callable[[Config], Fields]:
+    def read(config: Config) -> Fields:
+        return plain({**config, **{k: v for k, v in fixed.items() if config.get(k) is None}}, mlp_matrices=mlp_matrices)
+
+    return read
+
+
+def _tied(read: Callable[[Config], Fields]) -> Callable[[Config], Fields]:
+    """Models whose classes tie embedding and head unless the configuration says otherwise."""
+    return lambda config: read({"tie_word_embeddings": True, **config})
+
+
+_LLAMA_LIKE = (
+    "LlamaForCausalLM MistralForCausalLM Qwen2ForCausalLM Qwen3ForCausalLM Phi3ForCausalLM YiForCausalLM "
+    "GraniteForCausalLM OlmoForCausalLM Olmo2ForCausalLM Olmo3ForCausalLM SmolLM3ForCausalLM InternLM2ForCausalLM "
+    "InternLM3ForCausalLM AquilaForCausalLM ExaoneForCausalLM Exaone4ForCausalLM BaichuanForCausalLM "
+    "StableLmForCausalLM Glm4ForCausalLM GlmForCausalLM SeedOssForCausalLM HunYuanDenseV1ForCausalLM "
+    "Ernie4_5ForCausalLM Ernie4_5_ForCausalLM XverseForCausalLM OrionForCausalLM TeleFLMForCausalLM "
+    "Ministral3ForCausalLM"
+)
+_MIXTURES = (
+    "MixtralForCausalLM Qwen2MoeForCausalLM Qwen3MoeForCausalLM OlmoeForCausalLM PhiMoEForCausalLM GptOssForCausalLM "
+    "Glm4MoeForCausalLM Ernie4_5_MoeForCausalLM Dots1ForCausalLM GraniteMoeForCausalLM GraniteMoeSharedForCausalLM "
+    "MiniMaxM2ForCausalLM BailingMoeForCausalLM BailingMoeV2ForCausalLM Llama4ForCausalLM "
+    "FlexOlmoForCausalLM"
+)
+_LATENT = "DeepseekV2ForCausalLM DeepseekV3ForCausalLM KimiK2ForCausalLM"
+_TOWERS: Mapping[str, str] = {
+    "Qwen2VLForConditionalGeneration": "Qwen2ForCausalLM",
+    "Qwen2_5_VLForConditionalGeneration": "Qwen2ForCausalLM",
+    "Qwen3VLForConditionalGeneration": "Qwen3ForCausalLM",
+    "Qwen3VLMoeForConditionalGeneration": "Qwen3MoeForCausalLM",
+    "Gemma3ForConditionalGeneration": "Gemma3ForCausalLM",
+    "Mistral3ForConditionalGeneration": "MistralForCausalLM",
+    "LlavaForConditionalGeneration": "LlamaForCausalLM",
+    "Llama4ForConditionalGeneration": "Llama4ForCausalLM",
+    "InternVLChatModel": "Qwen2ForCausalLM",
+    "Glm4vForConditionalGeneration": "Glm4ForCausalLM",
+    "Glm4vMoeForConditionalGeneration": "Glm4MoeForCausalLM",
+}
+
+
+def _table() -> Mapping[str, Architecture]:
+    rows: dict[str, Callable[[Config], Fields]] = {name: _dense() for name in _LLAMA_LIKE.split()}
+    rows |= {name: mixture for name in _MIXTURES.split()}
+    rows |= {name: latent for name in _LATENT.split()}
+    rows |= {
+        "GemmaForCausalLM": _tied(_dense()),
+        "Gemma2ForCausalLM": _tied(_dense(alternates=2)),
+        "Gemma3ForCausalLM": _tied(_dense(alternates=6, **_GEMMA3)),
+        "CohereForCausalLM": _tied(_dense()),
+        "Cohere2ForCausalLM": _tied(_dense(alternates=4)),
+        "Starcoder2ForCausalLM": _tied(_dense(mlp_matrices=2)),
+        "PhiForCausalLM": _dense(mlp_matrices=2),
+        "NemotronForCausalLM": _dense(mlp_matrices=2),
+        "GPTNeoXForCausalLM": _dense(mlp_matrices=2),
+        "OPTForCausalLM": _tied(_dense(mlp_matrices=2)),
+        "ArceeForCausalLM": _dense(mlp_matrices=2),
+        "Qwen3NextForCausalLM": gated_delta_hybrid,
+        "JambaForCausalLM": jamba,
+        "NemotronHForCausalLM": nemotron_hybrid,
+        "GraniteMoeHybridForCausalLM": granite_hybrid,
+        "BambaForCausalLM": granite_hybrid,
+    }
+    rows |= {name: rows[text] for name, text in _TOWERS.items()}
+    return MappingProxyType({name: Architecture(name, read) for name, read in rows.items()})
+
+
+_GEMMA3 = {
+    "vocab_size": 262208,
+    "head_dim": 256,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 131072,
+    "sliding_window": 4096,
+}
+"""Gemma 3's config.json leaves out what the class has as a default."""
+
+ARCHITECTURES = _table()
+
+_MODEL_TYPES: Mapping[str, str] = MappingProxyType(
+    {
+        "llama": "LlamaForCausalLM",
+        "mistral": "MistralForCausalLM",
+        "qwen2": "Qwen2ForCausalLM",
+        "qwen3": "Qwen3ForCausalLM",
+        "mixtral": "MixtralForCausalLM",
+        "qwen2_moe": "Qwen2MoeForCausalLM",
+        "qwen3_moe": "Qwen3MoeForCausalLM",
+    }
+)
+"""For configurations that leave `architectures` out, where the type leaves no doubt."""
+
+
+def find_architecture(raw: Mapping[str, Any]) -> Architecture | None:
+    """Return the row of a decoded config.json; None when the table holds none of its architectures."""
+    names = raw.get("architectures")
+    if isinstance(names, list | tuple) and names:
+        return next((ARCHITECTURES[name] for name in names if name in ARCHITECTURES), None)
+    return ARCHITECTURES.get(_MODEL_TYPES.get(str(raw.get("model_type")), ""))

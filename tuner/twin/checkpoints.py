@@ -1,0 +1,164 @@
+"""How a checkpoint's weights are stored: bits per weight, and which layers were left in 16 bits.
+
+From `quantization_config` as vLLM's `model_executor/layers/quantization` reads it: fp8, fbgemm_fp8, compressed-tensors
+(`config_groups`), modelopt (`quant_algo`), gptq, awq, mxfp4, bitsandbytes. Scales count: one 16-bit scale per group.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import Field
+
+from controlplane.domain.base import Value
+from controlplane.domain.errors import InvalidInput
+
+_PARTS = {
+    "attention": ("self_attn.q_proj", "self_attn.qkv_proj", "self_attn.o_proj"),
+    "mlp": ("mlp.gate_up_proj", "mlp.gate_proj", "mlp.down_proj", "mlp.shared_expert.gate_proj"),
+    "experts": ("mlp.experts.0.gate_proj", "mlp.experts", "block_sparse_moe.experts.0.w1"),
+}
+"""Modules by which a list of exclusions is told to hit a part of a layer."""
+
+
+class Checkpoint(Value):
+    """Bits as the arithmetic sees them (16, 8 or 4), bits as memory sees them, and the shares left in 16 bits."""
+
+    method: str | None = None
+    bits: int = Field(default=16, description="Class of precision: 16, 8 or 4.")
+    stored_bits: float = Field(default=16.0, gt=0, description="Per quantized weight, scales and zero points included.")
+    plain_attention: float = Field(default=0.0, ge=0, le=1)
+    plain_mlp: float = Field(default=0.0, ge=0, le=1)
+    plain_experts: float = Field(default=0.0, ge=0, le=1)
+    computes_in: int = Field(default=16, description="Bits in which matrix products run: 16 for weight-only methods.")
+
+    def mean_bits(self, plain: float) -> float:
+        """Return bits per weight of a part of which the share `plain` was left in 16 bits."""
+        return 16.0 * plain + self.stored_bits * (1.0 - plain)
+
+
+SIXTEEN_BITS = Checkpoint()
+FP8_ONLINE = Checkpoint(method="fp8", bits=8, stored_bits=8.0, computes_in=8)
+
+
+def read_checkpoint(config: Mapping[str, Any] | None, *, layers: int) -> Checkpoint:
+    """Return how a `quantization_config` stores its weights. Raises InvalidInput for an unknown method."""
+    if not config:
+        return SIXTEEN_BITS
+    method = str(config.get("quant_method") or config.get("quant_type") or "").lower()
+    bits, stored, computes = _bits(method, config)
+    excluded = _excluded(config)
+    return Checkpoint(
+        method=method,
+        bits=bits,
+        stored_bits=stored,
+        computes_in=computes,
+        plain_attention=1.0 if method == "mxfp4" else _share(excluded, "attention", layers),
+        plain_mlp=1.0 if method == "mxfp4" else _share(excluded, "mlp", layers),
+        plain_experts=_share(excluded, "experts", layers),
+    )
+
+
+def online(method: str, checkpoint: Checkpoint) -> Checkpoint:
+    """Return how weights lie in memory when the engine is started with `--quantization method`.
+
+    Raises InvalidInput for a method that neither the checkpoint nor the engine itself can supply.
+    """
+    name = method.lower()
+    if name in ("none", ""):
+        return checkpoint
+    if checkpoint.method is not None:
+        return checkpoint  # the engine refuses another method than the checkpoint's, or runs the same one faster
+    if name in ("fp8", "fp8_per_tensor", "fp8_per_block", "ptpc_fp8"):
+        return FP8_ONLINE
+    if name == "bitsandbytes":
+        return Checkpoint(method=name, bits=4, stored_bits=4.5)
+    raise InvalidInput(
+        f"quantization {method!r} is unknown to the twin", allowed="fp8, bitsandbytes, or the checkpoint's"
+    )
+
+
+def _bits(method: str, config: Mapping[str, Any]) -> tuple[int, float, int]:
+    """Return (class, stored bits per weight, bits of the arithmetic)."""
+    match method:
+        case "fp8" | "fbgemm_fp8":
+            return 8, 8.0, 8
+        case "awq" | "awq_marlin" | "gptq" | "gptq_marlin" | "auto-round":
+            bits = int(config.get("bits") or config.get("w_bit") or 4)
+            zeros = bits if config.get("zero_point", method.startswith("awq")) else 0
+            return _class(bits), bits + _per_group(config.get("group_size", 128), 16 + zeros), 16
+        case "mxfp4":
+            return 4, 4.25, 16
+        case "bitsandbytes":
+            return (4, 4.5, 16) if config.get("load_in_4bit") or config.get("_load_in_4bit") else (8, 8.0, 16)
+        case "compressed-tensors" | "compressed_tensors":
+            return _compressed(config)
+        case "modelopt" | "modelopt_fp4":
+            return _modelopt(config)
+    raise InvalidInput(f"quantization {method!r} is unknown to the twin", allowed=", ".join(_KNOWN))
+
+
+_KNOWN = ("fp8", "fbgemm_fp8", "compressed-tensors", "modelopt", "gptq", "awq", "mxfp4", "bitsandbytes", "auto-round")
+
+
+def _compressed(config: Mapping[str, Any]) -> tuple[int, float, int]:
+    groups = list((config.get("config_groups") or {}).values())
+    if not groups:
+        raise InvalidInput("compressed-tensors without config_groups: bits unknown to the twin")
+    weights = max((group["weights"] for group in groups), key=lambda each: float(each.get("num_bits", 16)))
+    bits = int(weights["num_bits"])
+    activations = [group.get("input_activations") for group in groups]
+    computes = bits if all(activations) else 16
+    scale_bits = 8 if weights.get("type") == "float" and bits == 4 else 16
+    return _class(bits), bits + _per_group(weights.get("group_size"), scale_bits), computes
+
+
+def _modelopt(config: Mapping[str, Any]) -> tuple[int, float, int]:
+    algorithm = str(config.get("quant_algo") or (config.get("quantization") or {}).get("quant_algo")).upper()
+    if "FP4" in algorithm:
+        return 4, 4.5, 4
+    if "FP8" in algorithm:
+        return 8, 8.0, 8
+    raise InvalidInput(f"modelopt algorithm {algorithm} is unknown to the twin", allowed="FP8, NVFP4")
+
+
+def _class(bits: int) -> int:
+    return 4 if bits <= 4 else 8 if bits <= 8 else 16
+
+
+def _per_group(size: object, bits: int) -> float:
+    return bits / size if isinstance(size, int) and size > 0 else 0.0
+
+
+def _excluded(config: Mapping[str, Any]) -> tuple[str, ...]:
+    names = ("ignore", "modules_to_not_convert", "exclude_modules", "ignored_layers", "llm_int8_skip_modules")
+    found = [each for name in names for each in config.get(name) or ()]
+    found += list((config.get("quantization") or {}).get("exclude_modules") or ())
+    dynamic = config.get("dynamic") or {}  # GPTQModel: "-:pattern" leaves a module out
+    return (*map(str, found), *(f"re:{key[2:]}" for key in dynamic if str(key).startswith("-:")))
+
+
+def _share(excluded: Iterable[str], part: str, layers: int) -> float:
+    """Return the share of layers whose part was left alone."""
+    patterns = list(excluded)
+    if not patterns:
+        return 0.0
+    hit = sum(
+        any(_hits(p, f"model.layers.{n}.{name}") for p in patterns for name in _PARTS[part]) for n in range(layers)
+    )
+    return hit / layers
+
+
+def _hits(pattern: str, module: str) -> bool:
+    """A regular expression after `re:`, a glob, or a module that is the one named, or lies below it."""
+    if pattern.startswith("re:"):
+        try:
+            return re.match(pattern[3:], module) is not None
+        except re.error:
+            return False
+    if "*" in pattern:
+        return fnmatch.fnmatch(module, pattern) or fnmatch.fnmatch(module, f"{pattern}.*")
+    return module == pattern or module.startswith(f"{pattern}.") or f".{pattern}." in f".{module}."
