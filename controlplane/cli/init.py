@@ -52,12 +52,13 @@ def init(
 def written(answers: _Answers, *, name: str, usd: float, real: bool) -> str:
     """Return a commented service.yaml. Raises InvalidInput for an answer that cannot be used."""
     from controlplane.reading.service_file import parse_service
-    from tuner.twin.gpus import find_gpu
+    from tuner.twin.gpus import find_gpu, known_gpu
 
     counted = _GPUS.fullmatch(answers.gpus.strip())
     if counted is None:
         raise InvalidInput(f"{answers.gpus!r} names no GPUs", allowed="how many of which, e.g. 8xH200")
-    count, gpu = int(counted[1]), find_gpu(counted[2]).name
+    count, found = int(counted[1]), known_gpu(counted[2]) if real else find_gpu(counted[2])
+    gpu = counted[2] if found is None else found.name  # a real one is tuned on though no twin knows it
     ttft_ms, tpot_ms = _limits(answers.limits)
     text = TEMPLATE.format(
         name=name,

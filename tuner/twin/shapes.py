@@ -174,6 +174,8 @@ def parse_shape(raw: Any, *, name: str) -> ModelShape:
         return ModelShape(name=name, architecture=found.name, checkpoint=stored, **fields)
     except KeyError as error:
         raise UnknownModel(f"config of {name!r} is no model the twin knows", why=f"{error} is missing") from error
+    except InvalidInput as error:
+        raise UnknownModel(f"config of {name!r} is no model the twin knows", why=str(error)) from error
     except (ValidationError, TypeError, ValueError, ZeroDivisionError, AttributeError) as error:
         why = describe(error) if isinstance(error, ValidationError) else str(error)
         raise UnknownModel(f"config of {name!r} is no model the twin knows", why=why) from error

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.domain.errors import InvalidInput
 from tests.unit.tuner.twin.builders import a_public_model, public_models
 from tuner.twin.architectures import ARCHITECTURES
 from tuner.twin.checkpoints import read_checkpoint
@@ -136,7 +135,7 @@ def test_layers_left_in_16_bits_are_counted(ignore: list[str], attention: float,
 
 
 def test_a_quantization_nobody_knows_leaves_the_model_unknown() -> None:
-    with pytest.raises(InvalidInput, match="wonder"):
+    with pytest.raises(UnknownModel, match="wonder"):
         parse_shape({**LLAMA, "quantization_config": {"quant_method": "wonder"}}, name="odd")
 
 
