@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.answers.held_out import held_out
+from benchmarks.answers.remembered import remember_simulations
 from benchmarks.answers.scenarios import Scenario, chosen, scenarios
 from benchmarks.answers.score import Score, Verdict, regret_percent, row, score
 from benchmarks.answers.study import run_study
@@ -39,14 +40,15 @@ def run(
     """Return the report. `aside`: the scenarios held aside, and only those. Raises InvalidInput for an unknown name."""
     played, begun = chosen(names, held_out() if aside else scenarios()), time.time()
     jobs = [Job(each.name, budget, seed) for each in played for budget in budgets for seed in seeds]
-    with ProcessPoolExecutor(processes) as pool:
+    with ProcessPoolExecutor(processes, initializer=remember_simulations) as pool:
         known = [(each.name, config) for each in played for config in Truth(each, cache).configs()]
         list(pool.map(_found, *zip(*known, strict=True), [cache] * len(known), chunksize=2))
         say(f"the truth of {len(played)} scenarios is there after {time.time() - begun:.0f} s")
         scores: dict[Job, Score] = {}
-        for job, each in zip(jobs, pool.map(_played, jobs, [cache] * len(jobs), chunksize=1), strict=True):
-            scores[job] = each
-            if len(scores) % max(1, len(jobs) // 20) == 0:
+        alike = [(each.name, tuple(budgets), seed) for seed in seeds for each in played]
+        for found in pool.map(_played, alike, [cache] * len(alike)):
+            scores |= found
+            if len(scores) * 20 // len(jobs) > (len(scores) - len(found)) * 20 // len(jobs):
                 say(f"{len(scores)} of {len(jobs)} studies after {time.time() - begun:.0f} s")
     report = report_of(scores, {each.name: Truth(each, cache) for each in played})
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
@@ -55,7 +57,9 @@ def run(
 
 def report_of(scores: Mapping[Job, Score], truths: Mapping[str, Truth]) -> dict[str, Any]:
     """Return a row per scenario and budget, and what the targets say of all of them together."""
-    pairs = dict.fromkeys((job.scenario, job.budget) for job in scores)
+    pairs = sorted(
+        {(job.scenario, job.budget) for job in scores}, key=lambda pair: (list(truths).index(pair[0]), pair[1])
+    )
     rows = [
         row(name, budget, truths[name], [s for job, s in scores.items() if job[:2] == (name, budget)])
         for name, budget in pairs
@@ -101,10 +105,12 @@ def _found(name: str, config: EngineConfig, cache: Path) -> None:
     Truth(_scenario(name), cache).capacity_rps(config)
 
 
-def _played(job: Job, cache: Path) -> Score:
-    found = _scenario(job.scenario)
-    ended = run_study(found, budget=job.budget, seed=job.seed)
-    return score(Truth(found, cache), ended.study)
+def _played(alike: tuple[str, tuple[int, ...], int], cache: Path) -> dict[Job, Score]:
+    """Run the studies of one scenario and seed: they begin alike, so most of what is simulated comes again."""
+    name, budgets, seed = alike
+    found = _scenario(name)
+    truth = Truth(found, cache)
+    return {Job(name, b, seed): score(truth, run_study(found, budget=b, seed=seed).study) for b in budgets}
 
 
 def _scenario(name: str) -> Scenario:
