@@ -29,6 +29,16 @@ def smooth_cost(spec: ServiceSpec, capacity_rps: float, gpus_per_replica: int) -
             return -capacity_rps * spec.gpus.count / gpus_per_replica
 
 
+def objective_name(spec: ServiceSpec) -> str:
+    """Return what `smooth_cost` is, in words, with its unit."""
+    match spec.tuning.objective.kind:
+        case ObjectiveKind.LOWEST_COST:
+            money = "USD per hour" if spec.gpus.price_usd_per_gpu_hour else "GPUs"
+            return f"{money} at the target (replicas not rounded)"
+        case ObjectiveKind.HIGHEST_GOODPUT:
+            return "minus requests per second of all GPUs"
+
+
 def log_cost(spec: ServiceSpec, capacity_rps: float, gpus_per_replica: int) -> float:
     """Return the logarithm of GPUs per request per second, whichever objective: both fall with it alone.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import optuna
@@ -37,6 +38,8 @@ from tuner.search.sampler import (
 from tuner.space.space import Point
 
 _REDRAWS = 30
+_KIND, _BASELINE = "kind", "baseline"
+_CONSTRAINT = "runs_within_limits"
 _IMPUTED_FACTOR = 2.0  # cost told for what could not run: this times the worst measured one
 
 
@@ -52,18 +55,21 @@ class Proposal(NamedTuple):
 class Finished(NamedTuple):
     """What is told. Exactly one of the three: a cost, a bound (dropped), or neither (could not run).
 
-    `cost` is what any Optuna sampler is told; of a dropped one, what its bound lets expect. `start_s` and `levels_s`
-    are what the start and all levels took on `host`, in real seconds.
+    `cost` is what any Optuna sampler is told; of a dropped one, what its bound lets expect; `beyond` is what none that
+    ran would cost, told of what could not run. `start_s` and `levels_s` are what the start and all levels took on
+    `host`, in real seconds. `shown` is for people who look into the record.
     """
 
     log_cost: float | None = None
     at_least: float | None = None
     cost: float | None = None
+    beyond: float | None = None
     ran_out_of_memory: bool = False
     reason: str = ""
     start_s: float | None = None
     levels_s: float | None = None
     host: str | None = None
+    shown: Mapping[str, float | str] = MappingProxyType({})
 
 
 class Search:
@@ -94,6 +100,14 @@ class Search:
         except (OSError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             raise Unavailable("the search's record cannot be opened", why=str(error)) from error
 
+    def describe(self, objective: str, facts: Mapping[str, str]) -> None:
+        """Name the number that is lowered, with its unit, and say what it is for: any Optuna tool shows both."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._study.set_metric_names([objective])
+        for name, fact in facts.items():
+            self._study.set_user_attr(name, fact)
+
     def ask(self) -> Proposal | str:
         """Return what to start next, or why to stop."""
         while True:
@@ -123,6 +137,7 @@ class Search:
             state=TrialState.RUNNING,
             params=params_of(self._among.space, point),
             distributions=distributions(self._among.space),
+            user_attrs={_KIND: _BASELINE},
         )
         storage = self._study._storage
         known = storage.create_new_trial(self._study._study_id, template_trial=template)
@@ -144,7 +159,9 @@ class Search:
         for key, value in _attributes(result).items():
             trial.set_user_attr(key, value)
         # A dropped candidate runs, at a higher cost: called infeasible it would be imputed far from what it is.
-        trial.set_constraint("runs_within_limits", 0.0 if result.cost is not None else 1.0)
+        trial.set_constraint(_CONSTRAINT, 0.0 if result.cost is not None else 1.0)
+        trial.set_user_attr(f"constraint {_CONSTRAINT}", "kept" if result.cost is not None else "broken")
+        trial.set_user_attr("outcome", _outcome(result))
         self._study.tell(found.number, values=self._value(result), skip_if_finished=True)
 
     def fail(self, number: int) -> None:
@@ -175,11 +192,17 @@ class Search:
         return trials[number] if 0 <= number < len(trials) else None
 
     def _value(self, result: Finished) -> float:
-        if result.cost is not None:
+        """Return the number to show. Only what was measured may look better than the baseline."""
+        if result.cost is not None and result.at_least is None:
             return result.cost
         complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        known = [trial.value for trial in complete if ran(trial) and trial.value is not None]
-        return max((abs(value) for value in known), default=1.0) * _IMPUTED_FACTOR
+        values = {trial.number: trial.value for trial in complete if ran(trial) and trial.value is not None}
+        if result.cost is not None:
+            baseline = [values[t.number] for t in complete if t.user_attrs.get(_KIND) == _BASELINE and ran(t)]
+            least: float = max([result.cost, *(baseline or values.values())])
+            return least
+        worst = max((abs(value) for value in values.values()), default=0.5) * _IMPUTED_FACTOR
+        return worst if result.beyond is None else max(worst, result.beyond)
 
 
 def gp_available() -> bool:
@@ -196,6 +219,12 @@ def check_strategy(strategy: Strategy) -> None:
         )
 
 
+def _outcome(result: Finished) -> str:
+    if result.log_cost is not None:
+        return "measured"
+    return "could not run" if result.at_least is None else "not held: it costs more than it may, how much is a guess"
+
+
 def _attributes(result: Finished) -> dict[str, float | bool | str]:
     known = {
         "reason": result.reason,
@@ -206,7 +235,7 @@ def _attributes(result: Finished) -> dict[str, float | bool | str]:
         LEVELS_S: result.levels_s,
         HOST: result.host,
     }
-    return {name: value for name, value in known.items() if value is not None}
+    return {name: value for name, value in known.items() if value is not None} | dict(result.shown)
 
 
 def _sampler(

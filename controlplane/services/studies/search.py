@@ -14,7 +14,7 @@ from controlplane.domain.fleet import StartFailure
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import Study, Trial, TrialState
 from controlplane.services.studies.trial_plan import requests_of
-from tuner.answer.objective import log_cost, smooth_cost, told_log_cost
+from tuner.answer.objective import log_cost, objective_name, smooth_cost, told_log_cost
 from tuner.answer.winner import trial_log_cost
 from tuner.search.advisor import BEYOND_BOUND
 from tuner.search.candidates import Candidates, Tried, candidates, point_key
@@ -32,6 +32,7 @@ from tuner.twin.simulate import RequestArrays
 WORTHWHILE = 0.006
 """Expected improvement below which another start is not worth it: a fifth of what one capacity is uncertain by."""
 
+_USELESS_SHARE = 1 / 64
 _MOST_POINTS = 20_000
 SIMULATED = 240  # configurations, some seconds on one core
 _FORECAST_S = 60.0
@@ -80,6 +81,7 @@ def open_search(study: Study, *, storage_url: str | None, host: str | None = Non
         worthwhile=WORTHWHILE,
         host=host,
     )
+    search.describe(objective_name(spec), _facts(spec))
     return StudySearch(search, among, capacity_of if outlook is not None else None)
 
 
@@ -176,14 +178,40 @@ def _said(spec: ServiceSpec, trial: Trial) -> Finished:
     cost = trial_log_cost(spec, trial)
     if cost is not None and trial.capacity is not None:
         told = smooth_cost(spec, trial.capacity.rps, trial.config.gpus_per_replica)
-        return Finished(log_cost=cost, cost=told)
+        return Finished(log_cost=cost, cost=told, shown=_shown(trial))
     missed = [level.rate_rps for level in trial.levels if not level.passed]
     if not missed:
         burst = trial.start_failure is StartFailure.OUT_OF_MEMORY
-        return Finished(ran_out_of_memory=burst)
+        return Finished(ran_out_of_memory=burst, beyond=_beyond_any(spec, trial))
     gpus = trial.config.gpus_per_replica
     expected = smooth_cost(spec, min(missed) * math.exp(-BEYOND_BOUND), gpus)
     return Finished(at_least=math.log(gpus / min(missed)), cost=expected)
+
+
+def _beyond_any(spec: ServiceSpec, trial: Trial) -> float:
+    """Return more than any engine of these GPUs costs that is of any use: a share of its part of the target."""
+    useful = spec.slos.target_qps / spec.gpus.count * _USELESS_SHARE
+    return smooth_cost(spec, useful, trial.config.gpus_per_replica)
+
+
+def _shown(trial: Trial) -> Mapping[str, float | str]:
+    """Return what people want to see of a measured trial beside its value."""
+    found: dict[str, float | str] = {}
+    if trial.capacity is not None:
+        found["capacity_rps"] = trial.capacity.rps
+    if trial.fleet is not None:
+        found |= {"replicas": trial.fleet.replicas, "fleet_usd_per_hour": trial.fleet.usd_per_hour}
+    return found
+
+
+def _facts(spec: ServiceSpec) -> Mapping[str, str]:
+    """Return what the study's number is of, for people who read the record with another tool."""
+    return {
+        "service": spec.name,
+        "target": f"{spec.slos.target_qps:g} requests/s",
+        "limits": ", ".join(str(slo) for slo in spec.slos.latency),
+        "gpus": f"{spec.gpus.count} × {spec.gpus.type} at {spec.gpus.price_usd_per_gpu_hour:g} USD per hour",
+    }
 
 
 def _levels_s(spec: ServiceSpec, trial: Trial) -> float:

@@ -42,6 +42,7 @@ def test_a_study_stays_within_its_engine_starts_and_leaves_no_engine(tmp_path: P
     assert study.engine_starts == sum(trial.replicas for trial in trials(world))
     assert study.gpu_seconds > 0
     assert not world.fleet.list()
+    _check_told_alike(world, tmp_path)
 
 
 def test_confirmations_use_arrivals_the_search_never_saw(tmp_path: Path) -> None:
@@ -142,6 +143,22 @@ def test_an_aborted_study_stops_its_engine_and_leaves_no_running_trial(tmp_path:
     assert aborted.state is StudyState.ABORTED
     assert [t.state for t in trials(world)] == [TrialState.FAILED]
     assert not world.fleet.list()
+
+
+def _check_told_alike(world: World, folder: Path) -> None:
+    """Plain Optuna tells the study's own story."""
+    record = optuna.load_study(study_name=STUDY, storage=f"sqlite:///{folder}/optuna.db")
+    ours = {trial.optuna_number: trial for trial in trials(world) if trial.optuna_number is not None}
+    baseline = record.trials[0]
+    assert record.metric_names is not None
+    assert record.metric_names[0].startswith("USD per hour at the target")
+    assert record.user_attrs["target"] == "40 requests/s"
+    assert baseline.user_attrs["kind"] == "baseline"
+    assert ours[record.best_trial.number].capacity is not None
+    for told in record.get_trials(states=(optuna.trial.TrialState.COMPLETE,)):
+        capacity = ours[told.number].capacity
+        assert told.values >= baseline.values or capacity is not None
+        assert told.user_attrs.get("capacity_rps") == (None if capacity is None else capacity.rps)
 
 
 def _check_kept_times(world: World, folder: Path) -> None:

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from controlplane.domain.service import Strategy
 from tests.unit.studies.study_world import service_spec
 from tests.unit.tuner.search.test_search import BEST, POINTS, SPACE, among, cost, opened
-from tuner.answer.objective import log_cost, smooth_cost, told_log_cost
+from tuner.answer.objective import log_cost, objective_name, smooth_cost, told_log_cost
 from tuner.search.candidates import Tried
 from tuner.search.sampler import TwinSampler, distributions, params_of, point_of, tried
-from tuner.search.search import Finished, Proposal
+from tuner.search.search import Finished, Proposal, Search
 
 Params = dict[str, Any]
 
@@ -117,3 +119,90 @@ def test_a_value_of_the_study_is_read_back_as_the_capacity_it_was_made_of(change
     value = smooth_cost(spec, 7.5, 2)
     assert told_log_cost(spec, value, 2) == pytest.approx(log_cost(spec, 7.5, 2))
     assert told_log_cost(spec, -abs(value) if value > 0 else abs(value), 2) is None
+
+
+def stored(folder: Path) -> optuna.Study:
+    """The study as any other tool opens it."""
+    return optuna.load_study(study_name="s", storage=f"sqlite:///{folder}/optuna.db")
+
+
+def asked(search: Search) -> int:
+    proposal = search.ask()
+    assert isinstance(proposal, Proposal)
+    return proposal.number
+
+
+def in_memory() -> Search:
+    return Search("s", among(), storage_url=None, strategy=Strategy.RANDOM, seed=1, worthwhile=0.01)
+
+
+MEASURED = Finished(log_cost=-1.0, cost=7.0)
+
+
+def test_the_objective_is_named_with_its_unit_and_what_it_is_for(tmp_path: Path) -> None:
+    opened(tmp_path).describe("USD per hour at the target", {"target": "40 requests/s"})
+    study = stored(tmp_path)
+    assert study.metric_names == ["USD per hour at the target"]
+    assert study.user_attrs["target"] == "40 requests/s"
+    assert study.direction is optuna.study.StudyDirection.MINIMIZE
+
+
+@pytest.mark.parametrize(
+    ("changes", "unit"),
+    [
+        ({}, "USD per hour at the target (replicas not rounded)"),
+        ({"tuning": {"objective": {"kind": "highest_goodput"}}}, "minus requests per second of all GPUs"),
+        ({"gpus": {"type": "H200", "count": 4, "price_usd_per_gpu_hour": 0}}, "GPUs at the target"),
+    ],
+)
+def test_the_objective_s_name_says_what_its_number_is(changes: Params, unit: str) -> None:
+    assert objective_name(service_spec(**changes)).startswith(unit)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    results=st.lists(
+        st.one_of(
+            st.builds(lambda cost: Finished(log_cost=-1.0, cost=cost), st.floats(-50, 50)),
+            st.builds(lambda cost: Finished(at_least=-1.0, cost=cost), st.floats(-50, 50)),
+            st.builds(lambda beyond: Finished(beyond=beyond), st.floats(-50, 50)),
+        ),
+        max_size=8,
+    ),
+    baseline=st.floats(-50, 50),
+)
+def test_only_what_was_measured_is_ever_shown_as_better_than_the_baseline(
+    results: list[Finished], baseline: float
+) -> None:
+    search = in_memory()
+    search.tell(search.add(POINTS[0]), Finished(log_cost=-1.0, cost=baseline))
+    for result in results:
+        search.tell(asked(search), result)
+    shown = [trial.value for trial in search._study.trials]
+    for value, result in zip(shown[1:], results, strict=True):
+        assert value is not None
+        assert value >= baseline or result.log_cost is not None
+    assert search._study.best_value == min([baseline, *(r.cost for r in results if r.log_cost and r.cost is not None)])
+
+
+def test_a_baseline_that_could_not_run_looks_worse_than_anything_that_did(tmp_path: Path) -> None:
+    search = opened(tmp_path)
+    search.tell(search.add(POINTS[0]), Finished(beyond=500.0))
+    search.tell(asked(search), MEASURED)
+    study = stored(tmp_path)
+    assert study.trials[0].value == 500
+    assert study.best_trial.number == 1
+
+
+def test_what_broke_a_limit_says_so_where_people_look(tmp_path: Path) -> None:
+    search = opened(tmp_path)
+    search.tell(search.add(POINTS[0]), MEASURED)
+    search.tell(asked(search), Finished(ran_out_of_memory=True, reason="no memory", beyond=100.0))
+    search.tell(asked(search), Finished(at_least=-1.0, cost=3.0, reason="misses P95 TTFT"))
+    measured, broken, dropped = stored(tmp_path).trials
+    assert (measured.user_attrs["kind"], measured.user_attrs["outcome"]) == ("baseline", "measured")
+    assert broken.user_attrs["constraint runs_within_limits"] == "broken"
+    assert (broken.user_attrs["outcome"], broken.user_attrs["reason"]) == ("could not run", "no memory")
+    assert broken.constraints == {"runs_within_limits": 1.0}
+    assert "not held" in dropped.user_attrs["outcome"]
+    assert dropped.value == measured.value
