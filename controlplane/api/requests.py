@@ -12,7 +12,7 @@ from controlplane.domain.engine import FlagValue
 from controlplane.domain.identity import Grant
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.schedule import ScheduleSpec
-from controlplane.domain.service import Name, RolloutOptions
+from controlplane.domain.service import Budget, Name, RolloutOptions
 from controlplane.domain.what_if import WhatIf
 
 
@@ -20,6 +20,12 @@ class Reason(Value):
     """Why somebody acts: kept in the audit."""
 
     reason: str = Field(default="", max_length=500, examples=["wrong hour for it"])
+
+
+class Resumption(Reason):
+    """A paused study goes on as it is; one that is done with a larger budget."""
+
+    budget: Budget | None = Field(default=None, description="Of a study that is done: what it may use in all.")
 
 
 class NewStudy(Value):

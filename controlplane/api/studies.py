@@ -8,7 +8,7 @@ from typing import Protocol
 from fastapi import APIRouter, status
 
 from controlplane.api.context import Actor, CallerOf, Context, Ctx, Limit, Page, Reader, problems, retry_stale
-from controlplane.api.requests import NewStudy, Reason, service_name
+from controlplane.api.requests import NewStudy, Reason, Resumption, service_name
 from controlplane.domain.authority import code_in_overrides
 from controlplane.domain.base import ServiceName, StudyId
 from controlplane.domain.identity import Scope
@@ -16,6 +16,7 @@ from controlplane.domain.importance import Importance
 from controlplane.domain.study import Study, Trial
 from controlplane.ports import Store
 from controlplane.services.studies import manage as studies
+from controlplane.services.studies.extend import extend_study
 
 router = APIRouter(prefix="/studies", tags=["studies"])
 
@@ -73,8 +74,12 @@ def pause_study(study_id: StudyId, body: Reason, ctx: Ctx, actor: Actor) -> Stud
     return _act(studies.pause_study, study_id, body, ctx, actor)
 
 
-@router.post("/{study_id}/resume", summary="Go on with a paused study", responses=problems(404, 409))
-def resume_study(study_id: StudyId, body: Reason, ctx: Ctx, actor: Actor) -> Study:
+@router.post("/{study_id}/resume", summary="Go on with a paused or done study", responses=problems(404, 409, 422))
+def resume_study(study_id: StudyId, body: Resumption, ctx: Ctx, actor: Actor) -> Study:
+    """A study that is done goes on with what it measured, on a larger `budget`, and answers anew."""
+    if body.budget is not None:
+        larger = body.budget.model_dump(exclude_unset=True)
+        return retry_stale(lambda: extend_study(ctx.store, study_id, larger, actor=actor, now=ctx.clock()))
     return _act(studies.resume_study, study_id, body, ctx, actor)
 
 

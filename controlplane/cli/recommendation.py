@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,11 +10,18 @@ from controlplane.cli.asking import Ask, Noun, add_list, add_show, asks
 from controlplane.cli.rollout import ROLLOUT
 from controlplane.cli.tables.show import Column, field
 
+
+def _chance(found: Any, name: str) -> str | None:
+    """Return one of a recommendation's probabilities, nothing of one before they were kept."""
+    return None if found["chances"] is None else f"{found['chances'][name]:.0%}"
+
+
 RECOMMENDATION = Noun(
     "/recommendations",
     columns=[
         Column("study", field("study_id")),
         Column("service", field("service")),
+        Column("answer", field("answer")),
         Column("better", field("improvement")),
         Column("USD/h", field("fleet.usd_per_hour")),
         Column("cost ratio", field("evidence.cost_ratio")),
@@ -25,7 +32,12 @@ RECOMMENDATION = Noun(
         Column("study", field("study_id")),
         Column("service", field("service")),
         Column("summary", field("summary")),
+        Column("answer", field("answer")),
         Column("better", field("improvement")),
+        Column("holds the target with", lambda r: _chance(r, "holds")),
+        Column("cheaper with", lambda r: _chance(r, "cheaper")),
+        Column("could have missed", lambda r: _chance(r, "missed_saving")),
+        Column("to go on", field("next_step")),
         Column("flags", field("config.flags")),
         Column("replicas", field("fleet.replicas")),
         Column("GPUs", field("fleet.gpus")),

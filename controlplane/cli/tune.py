@@ -18,17 +18,19 @@ from controlplane.cli.installation.helpers import helping_workers
 from controlplane.cli.installation.hosts import gpus_of, require_engines
 from controlplane.cli.installation.stopping import stop_event
 from controlplane.cli.recommendation import RECOMMENDATION
+from controlplane.cli.tables.plan import plan_lines
 from controlplane.cli.tables.progress import StudyBar
 from controlplane.cli.tables.show import as_lines, console
 from controlplane.domain.base import StudyId
 from controlplane.domain.engine import EngineKind
-from controlplane.domain.errors import ExperimentFailed
+from controlplane.domain.errors import ExperimentFailed, InvalidInput
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import STUDY_FINAL, Study, StudyState, TrialState
 from controlplane.domain.workload import TraceWorkload
 from controlplane.ports import Store
 from controlplane.reading.service_file import load_service
 from controlplane.services.fleet.serving import register_service
+from controlplane.services.studies.extend import extend_study, parse_budget
 from controlplane.services.studies.manage import check_resumable, create_study
 from controlplane.services.studies.run_study import StudyProgress
 from controlplane.settings import Settings
@@ -46,27 +48,40 @@ def tune(
     gpus: Annotated[int | None, typer.Option(help="GPUs of this host; default: nvidia-smi, or the spec.")] = None,
     json_: Annotated[Path | None, typer.Option("--json", help="Write the whole study as JSON.")] = None,
     resume: Annotated[str | None, typer.Option(help="Go on with this study instead of a new one.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="With --resume: what it may use in all, e.g. 20 or engine_starts=20.")
+    ] = None,
     warm_start: Annotated[
         str | None, typer.Option(help="An earlier study of this service, as a prior: other traffic or vLLM version.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Trials run at once, as far as the GPUs suffice.")] = 1,
 ) -> None:
     """Search the configuration that meets the SLOs at the lowest cost, and prove it against the baseline."""
+    if budget is not None and not resume:
+        raise InvalidInput("--budget goes with --resume", allowed="a new study's budget stands in service.yaml")
     spec = load_service(file)
     settings = _settings(data_dir.resolve(), spec, gpus)
     compile_twin(console.print)
     store = wiring.open_store(settings)
+    began = wiring.installation_clock(settings)()
     if resume:
         study_id = StudyId(resume)
-        check_resumable(store.get_study(study_id).value, spec)
+        _resume(store, study_id, spec, budget, now=began)
     else:
-        began, earlier = wiring.installation_clock(settings)(), StudyId(warm_start) if warm_start else None
+        earlier = StudyId(warm_start) if warm_start else None
         study_id = _new_study(store, spec, now=began, apply=apply, warm_start=earlier)
     study = _run(settings, store, study_id, workers)
     if json_ is not None:
         trials = [trial.value.model_dump(mode="json") for trial in store.list_trials(study_id)]
         json_.write_text(json.dumps({"study": study.model_dump(mode="json"), "trials": trials}, indent=1))
     _conclude(study)
+
+
+def _resume(store: Store, study_id: StudyId, spec: ServiceSpec, budget: str | None, *, now: datetime) -> None:
+    check_resumable(store.get_study(study_id).value, spec)
+    if budget is not None:
+        study = extend_study(store, study_id, parse_budget(budget), actor="cli", now=now)
+        console.print(f"study {study_id} goes on with {study.spec.tuning.budget.engine_starts} engine starts in all")
 
 
 def _settings(data_dir: Path, spec: ServiceSpec, gpus: int | None) -> Settings:
@@ -95,6 +110,9 @@ def _new_study(store: Store, spec: ServiceSpec, *, now: datetime, apply: bool, w
         and (cut := cut_rows(spec.workload, load_trace(spec.workload.trace))).cut
     ):
         console.print(f"[yellow]trace {spec.workload.trace}: {cut.words(spec.workload)}[/]", highlight=False)
+    if study.plan is not None:
+        for line in plan_lines(study.plan):
+            console.print(line, highlight=False)
     if spec.engine.time_lapse != 1:
         console.print(f"[yellow]emulated {spec.gpus.type}s, time runs {spec.engine.time_lapse:g} × as fast[/]")
     return study.study_id

@@ -170,6 +170,9 @@ class TuningOptions(Value):
     confirm_fleet: bool = Field(
         default=True, description="Check the recommended replicas together, behind a gateway, at the target rate."
     )
+    confidence: float = Field(
+        default=0.95, gt=0.5, lt=1, description="With what probability the recommended fleet is to hold the target."
+    )
     strategy: Strategy = Field(
         default=Strategy.TWIN, description="twin: ours. tpe, gp (needs torch) and random: Optuna's samplers."
     )

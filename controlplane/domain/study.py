@@ -10,15 +10,17 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, model_validator
 
 from controlplane.domain.analysis import Analysis, Verdict
+from controlplane.domain.answer import Answer, Chances
 from controlplane.domain.base import RevisionId, RolloutId, ServiceName, StudyId, TrialId, Value
 from controlplane.domain.capacity import Capacity, FleetSize
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.fleet import StartFailure
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.service import ServiceSpec
+from controlplane.domain.study_plan import StudyPlan
 
 
 class StudyState(StrEnum):
@@ -62,6 +64,7 @@ class Level(Value):
     report: LoadTestReport
     records_path: str | None = None
     warmup_s: float | None = Field(default=None, description="Not measured, emulated; None: the service's option.")
+    replicas: int | None = Field(default=None, ge=1, description="Of a fleet check: how many carried it together.")
 
 
 class QualityCheck(Value):
@@ -173,13 +176,29 @@ class Recommendation(Value):
 
     study_id: StudyId
     service: ServiceName
-    improvement: bool
+    improvement: bool = Field(description="Whether the configuration is worth a rollout.")
+    answer: Answer | None = Field(default=None, description="None: of a study before answers were told apart.")
+    chances: Chances | None = Field(default=None, description="How sure that is; None as for the answer.")
+    next_step: str | None = Field(default=None, description="What to run to make an uncertain answer a certain one.")
     summary: str
     config: EngineConfig
     fleet: FleetSize
     evidence: Evidence
     created_at: AwareDatetime
     applied_revision: RevisionId | None = None
+
+    @property
+    def title(self) -> str:
+        """The answer in a few words; of an old study what its improvement says."""
+        if self.answer is not None:
+            return self.answer.words
+        return Answer.IMPROVEMENT.words if self.improvement else Answer.NO_IMPROVEMENT.words
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Recommendation:
+        if self.answer is not None and self.answer.is_improvement != self.improvement:
+            raise ValueError(f"answer {self.answer.value} and improvement {self.improvement} contradict each other")
+        return self
 
 
 class LiveOutcome(Value):
@@ -228,4 +247,7 @@ class Study(Value):
     warm_start: WarmStart | None = None
     outcomes: tuple[LiveOutcome, ...] = Field(default=(), description="Of the rollouts of its recommendation.")
     gpu_seconds: float = 0.0
-    engine_starts: int = 0
+    engine_starts: int = Field(default=0, description="That count against the budget.")
+    wasted_starts: int = Field(default=0, description="Lost to interruptions and broken experiments; not counted.")
+    plan: StudyPlan | None = Field(default=None, description="How the budget is divided, kept up to date.")
+    idle_s: float = Field(default=0.0, ge=0, description="Between an end and going on with a larger budget.")

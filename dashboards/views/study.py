@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from controlplane.domain.slo import LatencySlo
-from controlplane.domain.study import STUDY_FINAL, Study, StudyState, Trial, TrialState
+from controlplane.domain.study import STUDY_FINAL, Recommendation, Study, StudyState, Trial, TrialState
 from dashboards import components, markup, study_rows, theme, words
 from dashboards.charts import knobs as charts_knobs
 from dashboards.charts import study as charts_study
@@ -147,13 +147,13 @@ def _verdict(study: Study) -> None:
         return
     components.section("Recommendation")
     if not found.improvement:
-        components.note("No improvement", found.summary)
+        components.note(found.title, found.summary)
         return
     evidence = found.evidence
     components.cards(
         [
             Card(
-                "Cost per request",
+                "Cost of the fleet",
                 words.change(evidence.cost_ratio),
                 "",
                 f"against the baseline's, 95 %: {words.change(evidence.cost_ratio_high)}"
@@ -162,11 +162,21 @@ def _verdict(study: Study) -> None:
             ),
             Card("Replicas", str(found.fleet.replicas), "", f"{found.fleet.gpus} GPUs"),
             Card("Fleet cost", words.usd(found.fleet.usd_per_hour), "/h", "headroom included"),
+            *_sureness(found),
         ]
     )
-    components.line(found.summary)
+    components.line(f"{found.title}: {found.summary}")
+    if found.next_step is not None:
+        components.line(f"To make it sure: {found.next_step}")
     components.table(study_rows.SIDES, study_rows.side_rows(study, evidence))
     components.line(study_rows.provenance(evidence))
+
+
+def _sureness(found: Recommendation) -> list[Card]:
+    if found.chances is None:
+        return []
+    holds, cheaper = (f"{min(p, 0.99):.0%}" for p in (found.chances.holds, found.chances.cheaper))
+    return [Card("Holds the target", holds, "", f"probability; cheaper than the baseline's: {cheaper}")]
 
 
 def _outcomes(study: Study) -> None:

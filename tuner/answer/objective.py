@@ -1,7 +1,9 @@
 """What a capacity is worth: the number the search lowers, the fleet recommended for it, and the rate worth beating.
 
 The search lowers a smooth cost (as if replicas could be cut in pieces): whole replicas make plateaus on which no search
-can tell better from worse. What is recommended and compared in the end is counted in whole replicas.
+can tell better from worse. But no fleet is smaller than one replica: capacity beyond what the target needs of it is
+worth little, so that a small replica which suffices beats a large one with more room per GPU. What is recommended and
+compared in the end is counted in whole replicas.
 """
 
 from __future__ import annotations
@@ -12,19 +14,22 @@ from controlplane.domain.capacity import FleetSize, fleet_size, replicas_for
 from controlplane.domain.hardware import GpuPool
 from controlplane.domain.service import ObjectiveKind, ServiceSpec
 
+_ROOM_WORTH = 0.1  # of a doubled capacity beyond one replica's target, against one that halves the replicas
+
 
 def smooth_cost(spec: ServiceSpec, capacity_rps: float, gpus_per_replica: int) -> float:
     """Return the number to lower: USD per hour at the target QPS with headroom, replicas not rounded.
 
-    With a price of 0 GPUs are counted instead. For highest goodput: minus the requests per second of all GPUs.
-    Raises ValueError when capacity is 0.
+    Below one replica it falls only little. With a price of 0 GPUs are counted instead. For highest goodput: minus the
+    requests per second of all GPUs. Raises ValueError when capacity is 0.
     """
     if capacity_rps <= 0:
         raise ValueError("a replica without capacity has no cost at any target")
     match spec.tuning.objective.kind:
         case ObjectiveKind.LOWEST_COST:
             replicas = spec.slos.target_qps / (capacity_rps * (1 - spec.tuning.objective.headroom))
-            return (replicas + spec.tuning.objective.spare_replicas) * gpus_per_replica * _price(spec.gpus)
+            whole = replicas if replicas >= 1 else replicas**_ROOM_WORTH
+            return (whole + spec.tuning.objective.spare_replicas) * gpus_per_replica * _price(spec.gpus)
         case ObjectiveKind.HIGHEST_GOODPUT:
             return -capacity_rps * spec.gpus.count / gpus_per_replica
 
@@ -40,33 +45,43 @@ def objective_name(spec: ServiceSpec) -> str:
 
 
 def log_cost(spec: ServiceSpec, capacity_rps: float, gpus_per_replica: int) -> float:
-    """Return the logarithm of GPUs per request per second, whichever objective: both fall with it alone.
+    """Return the logarithm of GPUs: of the fleet that the target needs, or per request and second of all GPUs.
 
-    (N+1's spare replica is added when fleets are compared; on this scale it would only blur.) Raises ValueError when
-    capacity is 0.
+    Raises ValueError when capacity is 0.
     """
-    if capacity_rps <= 0:
-        raise ValueError("a replica without capacity has no cost at any target")
-    return math.log(gpus_per_replica / capacity_rps)
+    match spec.tuning.objective.kind:
+        case ObjectiveKind.LOWEST_COST:
+            return math.log(smooth_cost(spec, capacity_rps, gpus_per_replica) / _price(spec.gpus))
+        case ObjectiveKind.HIGHEST_GOODPUT:
+            return math.log(spec.gpus.count / -smooth_cost(spec, capacity_rps, gpus_per_replica))
 
 
 def told_log_cost(spec: ServiceSpec, value: float, gpus_per_replica: int) -> float | None:
     """Return the log cost whose `smooth_cost` is `value`; None when no capacity has it."""
     match spec.tuning.objective.kind:
         case ObjectiveKind.LOWEST_COST:
-            replicas = value / (gpus_per_replica * _price(spec.gpus)) - spec.tuning.objective.spare_replicas
-            if replicas <= 0:
-                return None
-            return log_cost(
-                spec, spec.slos.target_qps / (replicas * (1 - spec.tuning.objective.headroom)), gpus_per_replica
-            )
+            gpus = value / _price(spec.gpus)
+            spare = spec.tuning.objective.spare_replicas * gpus_per_replica
+            return math.log(gpus) if gpus > spare else None
         case ObjectiveKind.HIGHEST_GOODPUT:
             return math.log(spec.gpus.count / -value) if value < 0 else None
 
 
-def rate_to_beat(incumbent_rps: float, incumbent_gpus: int, gpus_per_replica: int) -> float:
-    """Return the rate per replica at which a candidate costs the same per request as the incumbent."""
-    return incumbent_rps * gpus_per_replica / incumbent_gpus
+def rate_to_beat(spec: ServiceSpec, incumbent_rps: float, incumbent_gpus: int, gpus_per_replica: int) -> float:
+    """Return the rate per replica that a candidate must sustain to be worth anything beside the incumbent.
+
+    With it as many replicas as the incumbent's GPUs hold carry the target: the fleet is as cheap. Where they hold none
+    it is what one replica must carry. For highest goodput: the same requests per second of all GPUs.
+    """
+    match spec.tuning.objective.kind:
+        case ObjectiveKind.LOWEST_COST:
+            objective = spec.tuning.objective
+            gpus = min(fleet_for(spec, incumbent_rps, incumbent_gpus).gpus, spec.gpus.count)
+            replicas = max(1, gpus // gpus_per_replica - objective.spare_replicas)
+            return spec.slos.target_qps / ((1 - objective.headroom) * replicas)
+        case ObjectiveKind.HIGHEST_GOODPUT:
+            count = spec.gpus.count
+            return incumbent_rps * (count // incumbent_gpus) / max(1, count // gpus_per_replica)
 
 
 def fleet_for(spec: ServiceSpec, capacity_rps: float, gpus_per_replica: int) -> FleetSize:

@@ -1,9 +1,9 @@
 """What a study does next, from its trials alone: so a killed study goes on where it was. Pure.
 
-Order: baseline → search until the budget's reserve for the confirmation is reached or nothing is worth a start →
-winner and baseline in turn → the winner's whole fleet → recommendation. Several workers may ask at once: while one
-measures the baseline others search, winner and baseline are re-measured side by side, and nothing is decided that a
-running trial may change.
+Order: baseline → search until the budget's reserve for the proof is reached or nothing is worth a start → the most
+promising candidates and the baseline again, in turn → the winner's whole fleet → answer. When nothing that was found
+may still win and budget is left, the search goes on. Several workers may ask at once: while one measures the baseline
+others search, winner and baseline are re-measured side by side, and nothing is decided that a running trial may change.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from typing import NamedTuple
 
 from controlplane.domain.service import Budget, ServiceSpec
 from controlplane.domain.study import Study, Trial, TrialKind, TrialState
-from tuner.answer.fleet_check import Candidate, kept_replicas, next_check
-from tuner.answer.winner import choose
+from tuner.answer.confirm import Next, Proof, is_possible, next_proofs, rounds_of
+from tuner.answer.fleet_check import kept_replicas
+from tuner.answer.standing import Standing, standings
 
 MAX_ATTEMPTS = 3
 MIN_STARTS = 4  # baseline, one candidate, and both again to confirm
 _ROUND = (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE)
-_MAX_ROUNDS = 2
+_LARGE = 10  # engine starts that leave room for a second round
+_FEWEST_BROKEN = 6  # starts that the infrastructure may waste before a study gives up searching
 
 
 class Action(StrEnum):
@@ -40,22 +42,26 @@ class Step(NamedTuple):
     action: Action
     reason: str
     trial: Trial | None = None
-    fleet: Candidate | None = None
+    candidate: Standing | None = None  # what is confirmed or checked
     unchecked: str | None = None  # why the study finishes without its fleet check
 
 
 class Spent(NamedTuple):
-    """What the study used so far."""
+    """What the study used so far. Starts that the infrastructure wasted (lost workers, broken load tests, time limits)
+    are counted apart and do not use up the budget's engine starts.
+    """
 
     engine_starts: int
     gpu_seconds: float
     wall_clock_s: float
+    wasted_starts: int = 0
 
 
 def spent(study: Study, trials: Sequence[Trial], *, now: datetime) -> Spent:
     """Return what a study used so far. Starts are counted in the trials: one is there before its engine is."""
-    wall_s = 0.0 if study.started_at is None else (now - study.started_at).total_seconds()
-    return Spent(sum(trial.attempt * trial.replicas for trial in trials), study.gpu_seconds, wall_s)
+    wall_s = 0.0 if study.started_at is None else (now - study.started_at).total_seconds() - study.idle_s
+    counted = sum(t.replicas for t in trials if t.state is not TrialState.FAILED)
+    return Spent(counted, study.gpu_seconds, wall_s, sum(t.attempt * t.replicas for t in trials) - counted)
 
 
 def next_step(
@@ -78,26 +84,76 @@ def next_step(
         return Step(Action.BASELINE, "the baseline is always measured first")
     if baseline.state is TrialState.FAILED:
         return Step(Action.GIVE_UP, f"the baseline could not be measured: {baseline.reason}", baseline)
-    searching = None if _confirming(trials) else _search(spec, trials, used, search_over)
-    return searching or _confirmation(spec, trials, used)
-
-
-def _search(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, search_over: str | None) -> Step | None:
-    """Return what belongs to the search; None when what it found is to be confirmed."""
     over = search_over or exhausted(spec, trials, used)
-    if over is None:
+    if over is None and not _confirming(trials):
         return Step(Action.SEARCH, "budget left")
-    if any(t.state is TrialState.RUNNING for t in trials):
-        return Step(Action.WAIT, f"waits for the trials of others ({over})")
-    return Step(Action.FINISH, over) if choose(spec, trials) is None else None
+    return _beside(trials, over) or _proof(spec, trials, used, over)
+
+
+def _beside(trials: Sequence[Trial], over: str | None) -> Step | None:
+    """Return what to do while others measure: the other half of a confirmation, or wait."""
+    running = [t for t in trials if t.state is TrialState.RUNNING]
+    if not running:
+        return None
+    if all(t.kind is TrialKind.CONFIRM_WINNER for t in running):
+        again = rounds_of(trials, TrialKind.CONFIRM_WINNER, running[0].config.content_hash())
+        if sum(t.kind is TrialKind.CONFIRM_BASELINE for t in trials) < again:
+            return Step(Action.CONFIRM_BASELINE, "the baseline is re-measured in turn with the winner")
+    return Step(Action.WAIT, _waits(running, over))
+
+
+def _waits(running: Sequence[Trial], over: str | None) -> str:
+    if any(t.kind is TrialKind.CONFIRM_FLEET for t in running):
+        return "waits for the fleet check"
+    if any(t.kind in _ROUND for t in running):
+        return "waits for the other half of the confirmation"
+    return f"waits for the trials of others ({over or 'what comes next depends on them'})"
+
+
+def _proof(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, over: str | None) -> Step:
+    """Return the next measurement that proves something; more search, or the end, when there is none."""
+    wanted = next_proofs(spec, trials)
+    if not wanted and over is None:
+        return Step(Action.SEARCH, "nothing found so far may win, budget left")
+    affordable = (each for each in wanted if _fits(spec.tuning.budget, trials, used, starts=each.starts + each.kept))
+    chosen = next(affordable, None)
+    if chosen is not None:
+        return _step(chosen)
+    checks = [each for each in wanted if (each.proof is Proof.FLEET or each.kept) and each.standing.rounds]
+    for each in checks:  # another round does not fit beside the check: then the check decides
+        starts = each.standing.fleet.replicas
+        if _fits(spec.tuning.budget, trials, used, starts=starts):
+            return _step(each._replace(proof=Proof.FLEET, starts=starts))
+    short = None if not wanted else f"the budget does not hold {_short(wanted[0])} more engine starts"
+    return Step(Action.FINISH, over or short or "nothing is left to prove", unchecked=short)
+
+
+def _short(wanted: Next) -> int:
+    return wanted.standing.fleet.replicas if wanted.standing.rounds else wanted.starts
+
+
+def _step(wanted: Next) -> Step:
+    found = wanted.standing
+    match wanted.proof:
+        case Proof.WINNER:
+            why = "re-measure the winner in turn with the baseline"
+            return Step(Action.CONFIRM_WINNER, why, candidate=found)
+        case Proof.BASELINE:
+            why = "the baseline is re-measured in turn with the winner"
+            return Step(Action.CONFIRM_BASELINE, why, candidate=found)
+        case Proof.FLEET:
+            why = f"check {found.fleet.replicas} replicas together at the target rate"
+            return Step(Action.CHECK_FLEET, why, candidate=found)
 
 
 def exhausted(spec: ServiceSpec, trials: Sequence[Trial], used: Spent) -> str | None:
-    """Return which limit ends the search, what the confirmation needs kept aside; None while one more trial fits."""
+    """Return which limit ends the search, what the proof needs kept aside; None while one more trial fits."""
     budget = spec.tuning.budget
     # Wall clock per trial is what all workers together took for one: those under way are half done.
     finished = max(1.0, sum(0.5 if t.state is TrialState.RUNNING else 1.0 for t in trials))
     further = 1 + len(_ROUND) * reserved_rounds(budget)
+    if used.wasted_starts > max(_FEWEST_BROKEN, budget.engine_starts):
+        return f"{used.wasted_starts} engine starts were lost to interruptions and broken experiments"
     if used.engine_starts + further + reserved_replicas(spec, trials) > budget.engine_starts:
         return f"budget of {budget.engine_starts} engine starts"
     gpu_limit = None if budget.gpu_hours is None else budget.gpu_hours * 3600
@@ -109,45 +165,23 @@ def exhausted(spec: ServiceSpec, trials: Sequence[Trial], used: Spent) -> str | 
 
 
 def reserved_rounds(budget: Budget) -> int:
-    """Return for how many rounds of confirmation starts are kept aside: two (A B A B) unless that leaves no search."""
-    return _MAX_ROUNDS if budget.engine_starts >= 2 + 2 * _MAX_ROUNDS * len(_ROUND) else 1
+    """Return for how many rounds of confirmation starts are kept aside: one, where there is room two."""
+    return 2 if budget.engine_starts >= _LARGE else 1
 
 
 def reserved_replicas(spec: ServiceSpec, trials: Sequence[Trial]) -> int:
     """Return for how many engines of the fleet check starts are kept aside: all, unless that leaves no search."""
-    budget, wanted = spec.tuning.budget, kept_replicas(spec, trials)
-    return wanted if budget.engine_starts >= 3 + len(_ROUND) * reserved_rounds(budget) + wanted else 0
+    leader = next((each for each in standings(spec, trials) if is_possible(spec, trials, each)), None)
+    budget, wanted = spec.tuning.budget, kept_replicas(spec, leader)
+    return wanted if budget.engine_starts >= 2 + len(_ROUND) * reserved_rounds(budget) + wanted else 0
 
 
-def _confirmation(spec: ServiceSpec, trials: Sequence[Trial], used: Spent) -> Step:
-    done = _confirming(trials)
-    if len(done) % len(_ROUND):
-        return Step(Action.CONFIRM_BASELINE, "the baseline is re-measured in turn with the winner")
-    if any(t.state is TrialState.RUNNING for t in done):
-        return Step(Action.WAIT, "waits for the other half of the confirmation")
-    rounds = len(done) // len(_ROUND)
-    over = rounds >= _MAX_ROUNDS or any(t.state is not TrialState.FEASIBLE for t in done if t.kind is _ROUND[0])
-    kept = reserved_replicas(spec, trials)
-    if over or (rounds and not _fits(spec.tuning.budget, trials, used, starts=len(_ROUND) + kept)):
-        return _fleet_check(spec, trials, used)
-    return Step(Action.CONFIRM_WINNER, "re-measure the winner in turn with the baseline")
-
-
-def _fleet_check(spec: ServiceSpec, trials: Sequence[Trial], used: Spent) -> Step:
-    confirmed = "winner and baseline were re-measured in turn"
-    if any(t.state is TrialState.RUNNING and t.kind is TrialKind.CONFIRM_FLEET for t in trials):
-        return Step(Action.WAIT, "waits for the fleet check")
-    fleet = next_check(spec, trials)
-    if fleet is None:
-        return Step(Action.FINISH, confirmed)
-    starts = fleet.size.replicas
-    if not _fits(spec.tuning.budget, trials, used, starts=starts):
-        return Step(Action.FINISH, confirmed, unchecked=f"the budget does not hold {starts} more engine starts")
-    return Step(Action.CHECK_FLEET, f"check {starts} replicas together at the target rate", fleet=fleet)
+def fits(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, *, starts: int) -> bool:
+    """Say whether the budget holds so many more engine starts, each taking what a trial took so far."""
+    return _fits(spec.tuning.budget, trials, used, starts=starts)
 
 
 def _fits(budget: Budget, trials: Sequence[Trial], used: Spent, *, starts: int) -> bool:
-    """Say whether so many more starts fit, each taking what a trial took so far."""
     share = 1 + starts / len(trials)
     gpu_limit = None if budget.gpu_hours is None else budget.gpu_hours * 3600
     return (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,9 @@ from tuner.twin.shapes import ModelShape
 
 CapacityOf = Callable[[EngineConfig], float | None]
 """Returns the expected capacity of one replica, requests/s: 0 when it meets the limits nowhere, None when unknown."""
+
+CostOf = Callable[[EngineConfig, float], float]
+"""Returns the log cost of a configuration whose replica has a capacity in requests/s, above 0."""
 
 _SPREAD = 48
 _SPREAD_SHARE, _GUESSED_SHARE = 1 / 3, 2 / 3  # of the simulations: spread, and with those where the guess leads
@@ -62,13 +66,27 @@ def twin_capacity(
     return capacity_of
 
 
-def screen(space: Space, points: Sequence[Point], capacity_of: CapacityOf, *, effort: int, seed: int) -> Outlook | None:
+def gpus_per_request(config: EngineConfig, capacity_rps: float) -> float:
+    """Return the logarithm of GPUs per request and second."""
+    return math.log(config.gpus_per_replica / capacity_rps)
+
+
+def screen(
+    space: Space,
+    points: Sequence[Point],
+    capacity_of: CapacityOf,
+    *,
+    effort: int,
+    seed: int,
+    cost_of: CostOf = gpus_per_request,
+) -> Outlook | None:
     """Return what the twin expects of every point; None when it knows none of them.
 
     At most about `effort` of them are simulated now, others when the search looks at them.
     """
     configs = [space.config(point) for point in points]
-    known = _Known(np.full(len(points), np.nan), configs, capacity_of)
+    expected = partial(_log_cost, capacity_of=capacity_of, cost_of=cost_of)
+    known = _Known(np.full(len(points), np.nan), configs, expected)
     order = np.random.default_rng(seed).permutation(len(points))
     known.simulate(order[: max(_SPREAD, round(effort * _SPREAD_SHARE))])
     if not known.count:
@@ -80,16 +98,16 @@ def screen(space: Space, points: Sequence[Point], capacity_of: CapacityOf, *, ef
     costs = known.costs.copy()
     if not simulated.all():
         costs[~simulated] = interpolate(features, np.flatnonzero(simulated), costs[simulated])[~simulated]
-    return Outlook(costs, simulated, lambda row: _log_cost(configs[row], capacity_of(configs[row]), hopeless))
+    return Outlook(costs, simulated, lambda row: expected(configs[row], hopeless=hopeless))
 
 
 class _Known:
     """What was simulated so far: a log cost per point, NaN where none was."""
 
-    def __init__(self, costs: Array, configs: Sequence[EngineConfig], capacity_of: CapacityOf) -> None:
+    def __init__(self, costs: Array, configs: Sequence[EngineConfig], expected: Callable[..., float | None]) -> None:
         self.costs = costs
         self._configs = configs
-        self._capacity_of = capacity_of
+        self._expected = expected
 
     @property
     def count(self) -> int:
@@ -97,7 +115,7 @@ class _Known:
 
     def simulate(self, rows: NDArray[np.int64]) -> None:
         for row in rows[np.isnan(self.costs[rows])]:
-            found = _log_cost(self._configs[int(row)], self._capacity_of(self._configs[int(row)]), math.inf)
+            found = self._expected(self._configs[int(row)], hopeless=math.inf)
             if found is not None:
                 self.costs[row] = found
         finite = self.costs[np.isfinite(self.costs)]
@@ -152,7 +170,8 @@ def _kinds(space: Space, points: Sequence[Point]) -> NDArray[np.int64]:
     return np.array([numbers[name] for name in names], dtype=np.int64)
 
 
-def _log_cost(config: EngineConfig, capacity_rps: float | None, hopeless: float) -> float | None:
+def _log_cost(config: EngineConfig, *, capacity_of: CapacityOf, cost_of: CostOf, hopeless: float) -> float | None:
+    capacity_rps = capacity_of(config)
     if capacity_rps is None:
         return None
-    return math.log(config.gpus_per_replica / capacity_rps) if capacity_rps > 0 else hopeless
+    return cost_of(config, capacity_rps) if capacity_rps > 0 else hopeless

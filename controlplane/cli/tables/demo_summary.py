@@ -25,6 +25,9 @@ def facts(study: Facts, trials: list[Facts], rollout: Facts | None, traffic: Loa
         "emulated": True,
         "time_lapse": evidence.time_lapse,
         "improvement": found["improvement"],
+        "answer": found["answer"],
+        "summary": found["summary"],
+        "chances": found["chances"],
         "baseline": _side(evidence.baseline.trial_id, baseline),
         "winner": _side(evidence.winner.trial_id, winner),
         "cost_ratio": [evidence.cost_ratio_low, evidence.cost_ratio, evidence.cost_ratio_high],
@@ -41,9 +44,9 @@ def print_summary(result: Facts, spec: ServiceSpec, *, minutes: float) -> None:
     console.print()
     console.print(_sides(result))
     low, ratio, high = result["cost_ratio"]
-    console.print(
-        f"cost of the winner over the baseline's: {ratio:.2f} (95 % interval {low:.2f} to {high:.2f})", highlight=False
-    )
+    console.print(f"{result['answer']}: {result['summary']}", highlight=False)
+    over = f"{ratio:.2f} (95 % interval {low:.2f} to {high:.2f})"
+    console.print(f"cost of the winner's fleet over the baseline's: {over}", highlight=False)
     if result["rollout"] is not None:
         console.print(_steps(result["rollout"]))
     requests = result["requests"]

@@ -74,7 +74,7 @@ def _result(study: Study) -> Iterator[str]:
     if found is None:
         yield markup.note("None", "The study ended, or has come so far, without one.")
     elif not found.improvement:
-        yield markup.note("No improvement", found.summary)
+        yield markup.note(found.title, found.summary)
     else:
         yield from _winner(study, found)
     if study.outcomes:
@@ -83,7 +83,9 @@ def _result(study: Study) -> Iterator[str]:
 
 
 def _winner(study: Study, found: Recommendation) -> Iterator[str]:
-    yield markup.line(found.summary)
+    yield markup.line(f"{found.title}: {found.summary}")
+    if found.next_step is not None:
+        yield markup.line(f"To make it sure: {found.next_step}")
     yield markup.table(study_rows.SIDES, study_rows.side_rows(study, found.evidence))
     yield markup.line(study_rows.provenance(found.evidence))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from controlplane.domain.study import Trial, TrialKind
 from controlplane.ports import Clock, Fleet, GatewayOpener, LoadTester, QualityProbe, Store
 from controlplane.services.studies.quality_gate import QualityGate
-from controlplane.services.studies.run_fleet_check import FleetCheckRunner
+from controlplane.services.studies.run_fleet_check import FleetCheckRunner, FleetPlan
 from controlplane.services.studies.run_trial import Climb, TrialRunner
 from controlplane.services.studies.session import StudySession
 from controlplane.services.studies.trial_engine import TrialEngines, TrialProgress, owner
@@ -17,7 +17,12 @@ from controlplane.services.studies.trial_level import LevelLoad, LevelRunner
 from controlplane.services.studies.trial_plan import ladder_of, seed_of, workload_of
 from controlplane.services.studies.trial_twin import trial_twin
 from loadtests.measure.engine_lag import LagHistogram
-from tuner.answer.fleet_check import candidate, fleet_rate
+from tuner.answer.evidence import measured
+from tuner.answer.fleet_check import cannot_grow, next_move
+from tuner.answer.fleets import carried_rps
+from tuner.answer.policy import fits, spent
+
+_NEXT_LEVEL = 1_000_003  # added to a fleet check's seed for each level: no two see the same arrivals
 
 
 @dataclass(frozen=True)
@@ -76,11 +81,23 @@ class Lab:
 
     def _check_fleet(self, session: StudySession, trial: Trial, runner: FleetCheckRunner) -> Trial:
         spec = session.study.spec
-        found = candidate(spec, session.trials)
-        assert found is not None  # the policy checks only what was confirmed
-        load = LevelLoad(
-            workload=workload_of(spec, trial),
-            seed=seed_of(spec, trial, session.trials),
-            rate_rps=fleet_rate(spec, found.capacity, trial.replicas),
-        )
-        return runner.run(trial, spec, load)
+
+        def load(now: Trial) -> LevelLoad:
+            others = [trial for trial in session.trials if trial.trial_id != now.trial_id]
+            belief = measured([*others, now])[now.config.content_hash()].belief
+            seed = seed_of(spec, now, session.trials) + _NEXT_LEVEL * len(now.levels)
+            return LevelLoad(workload_of(spec, now), seed, carried_rps(spec, belief, now.replicas))
+
+        def cannot(now: Trial) -> str | None:
+            return cannot_grow(spec, session.trials, now) or self._lacks(session, now)
+
+        plan = FleetPlan(load, lambda now: next_move(spec, session.trials, now), cannot)
+        return runner.run(trial, spec, plan)
+
+    def _lacks(self, session: StudySession, trial: Trial) -> str | None:
+        """Return what one more engine lacks here, None for nothing."""
+        used = spent(session.study, session.trials, now=self.clock())
+        if not fits(session.study.spec, session.trials, used, starts=1):
+            return "the budget does not hold 1 more engine start"
+        needed, free = trial.config.gpus_per_replica, self.fleet.free_gpus()
+        return None if free >= needed else f"one more replica needs {needed} GPUs, {free} of this host are free"

@@ -49,6 +49,8 @@ def create_study(
     found = store.get_service(service).value
     spec = _overridden(found.spec, overrides or {})
     baseline = _serving(store, found)
+    from tuner.answer.plan import plan_of  # brings numpy: only where a study is made
+
     check_study(spec, baseline)
     earlier = None if warm_start is None else _earlier(store, warm_start, service)
     study = Study(
@@ -62,6 +64,7 @@ def create_study(
         created_by=actor,
         engine_version=spec.engine.version,
         warm_start=earlier,
+        plan=plan_of(spec),
     )
     store.save_study(study, 0, events=(_event(study, "study.created", actor, now),))
     return study

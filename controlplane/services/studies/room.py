@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from controlplane.domain.base import StudyId
 from controlplane.domain.fleet import Engine
 from controlplane.domain.owner import Owner, TrialOwner
-from controlplane.domain.study import Study, Trial, TrialState
+from controlplane.domain.study import Study, TrialState
 from controlplane.ports import Fleet
 from controlplane.services.studies.session import StudySession
 from controlplane.services.studies.trial_engine import owner, remove_engine
 from tuner.answer.policy import Action, Step
-from tuner.answer.winner import choose
 
 
 def has_room(fleet: Fleet, session: StudySession, step: Step, *, host: str) -> bool:
@@ -23,7 +22,7 @@ def has_room(fleet: Fleet, session: StudySession, step: Step, *, host: str) -> b
     if not reserved:
         return True  # whatever else holds GPUs here is none of ours: the trial itself waits for them a while
     held = sum(e.spec.gpus for e in fleet.list() if _is_of(e, study.study_id) and not e.state.is_over)
-    return reserved + _least_gpus(study, session.trials, step) <= held + fleet.free_gpus()
+    return reserved + _least_gpus(study, step) <= held + fleet.free_gpus()
 
 
 def lacks_gpus(fleet: Fleet, step: Step) -> str | None:
@@ -31,9 +30,9 @@ def lacks_gpus(fleet: Fleet, step: Step) -> str | None:
 
     Live replicas keep their GPUs: a study never waits for them to end.
     """
-    if step.action is not Action.CHECK_FLEET or step.fleet is None:
+    if step.action is not Action.CHECK_FLEET or step.candidate is None:
         return None
-    needed, free = step.fleet.size.gpus, fleet.free_gpus()
+    needed, free = step.candidate.fleet.gpus, fleet.free_gpus()
     return f"it needs {needed} GPUs, {free} of this host are free" if free < needed else None
 
 
@@ -60,14 +59,14 @@ def _is_of(engine: Engine, study: StudyId) -> bool:
     return isinstance(owned, TrialOwner) and owned.study_id == study
 
 
-def _least_gpus(study: Study, trials: Sequence[Trial], step: Step) -> int:
+def _least_gpus(study: Study, step: Step) -> int:
     """Return how many GPUs a step's engine takes, at least (what a search proposes is not known yet)."""
     match step.action:
         case Action.BASELINE | Action.CONFIRM_BASELINE:
             return study.baseline.gpus_per_replica
-        case Action.CONFIRM_WINNER if (winner := choose(study.spec, trials)) is not None:
-            return winner.config.gpus_per_replica
-        case Action.CHECK_FLEET if step.fleet is not None:
-            return step.fleet.size.gpus
+        case Action.CONFIRM_WINNER if step.candidate is not None:
+            return step.candidate.measured.config.gpus_per_replica
+        case Action.CHECK_FLEET if step.candidate is not None:
+            return step.candidate.fleet.gpus
         case _:
             return 1 if step.trial is None else step.trial.gpus

@@ -1,9 +1,12 @@
-"""The fleet check: the recommended replicas side by side, behind a gateway, loaded once with the target rate."""
+"""The fleet check: the recommended replicas side by side, behind a gateway, loaded with the target rate until it is
+clear whether they hold it; one more engine joins those that run when they do not.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from controlplane.domain.base import RevisionId
 from controlplane.domain.fleet import Engine
@@ -15,6 +18,15 @@ from controlplane.ports import GatewayOpener
 from controlplane.services.studies.run_trial import url_of
 from controlplane.services.studies.trial_engine import TrialEngines, TrialProgress
 from controlplane.services.studies.trial_level import LevelLoad, LevelRunner
+from tuner.answer.fleet_check import Move
+
+
+class FleetPlan(NamedTuple):
+    """How a check goes on: each is asked with the trial as it is then."""
+
+    load: Callable[[Trial], LevelLoad]
+    move: Callable[[Trial], Move]
+    cannot_grow: Callable[[Trial], str | None]
 
 
 @dataclass(frozen=True)
@@ -25,28 +37,58 @@ class FleetCheckRunner:
     levels: LevelRunner
     gateways: GatewayOpener
 
-    def run(self, trial: Trial, spec: ServiceSpec, load: LevelLoad) -> Trial:
+    def run(self, trial: Trial, spec: ServiceSpec, plan: FleetPlan) -> Trial:
         """Return the finished trial. Engines and gateway are gone when this returns or raises. Raises Interrupted."""
 
         def measure(ready: Trial, engines: Sequence[Engine]) -> Trial:
-            return self._check(ready, engines, spec, load)
+            return self._check(ready, engines, spec, plan)
 
         return self.engines.run(trial, spec, measure)
 
-    def _check(self, trial: Trial, engines: Sequence[Engine], spec: ServiceSpec, load: LevelLoad) -> Trial:
+    def _check(self, trial: Trial, engines: Sequence[Engine], spec: ServiceSpec, plan: FleetPlan) -> Trial:
+        running = list(engines)
+        while True:
+            trial = self._loaded(trial, running, spec, plan)
+            if trial.state is not TrialState.RUNNING:
+                return trial
+            if plan.move(trial) is Move.HELD:
+                return self.engines.ended(trial, TrialState.FEASIBLE, None)
+            if (why := plan.cannot_grow(trial)) is not None:
+                return self.engines.ended(trial, TrialState.INFEASIBLE, f"{_missed(trial)}; {why}")
+            trial, joined = self.engines.grow(trial, spec)
+            if joined is None:
+                return trial
+            running.append(joined)
+
+    def _loaded(self, trial: Trial, engines: Sequence[Engine], spec: ServiceSpec, plan: FleetPlan) -> Trial:
+        """Load a fleet of one size, level after level, until it is clear; return the trial, ended when it broke."""
         self.engines.on_progress(TrialProgress(trial, "opening a gateway"))
-        folder = self.levels.folder(trial) / "gateway"
+        folder = self.levels.folder(trial) / f"gateway-{trial.replicas}"
         with self.gateways.open(_route(spec, engines), folder=folder) as url:
-            level, outcome = self.levels.run(trial, spec, url, load)
-        trial = trial.evolve(levels=(level,))
+            while plan.move(trial) is Move.AGAIN:
+                trial = self._one_more(trial, engines, spec, url, plan)
+                if trial.state is not TrialState.RUNNING:
+                    break
+        return trial
+
+    def _one_more(self, trial: Trial, engines: Sequence[Engine], spec: ServiceSpec, url: str, plan: FleetPlan) -> Trial:
+        level, outcome = self.levels.run(trial, spec, url, plan.load(trial))
+        trial = trial.evolve(levels=(*trial.levels, level))
+        self.engines.save(trial)
         if (died := self.engines.died(trial, engines)) is not None:
             return died
         if level.report.validity is Validity.INVALID:
             why = level.report.invalid_reason or outcome.reason
             return self.engines.ended(trial, TrialState.FAILED, f"load test invalid: {why}")
-        if outcome.passed:
-            return self.engines.ended(trial, TrialState.FEASIBLE, None)
-        return self.engines.ended(trial, TrialState.INFEASIBLE, f"at {load.rate_rps:.3g} requests/s {outcome.reason}")
+        for engine in engines:
+            self.engines.settle(engine)
+        return trial
+
+
+def _missed(trial: Trial) -> str:
+    """Say where the last level that missed did."""
+    level = next((each for each in reversed(trial.levels) if not each.passed), trial.levels[-1])
+    return f"at {level.rate_rps:.3g} requests/s {level.reason}"
 
 
 def _route(spec: ServiceSpec, engines: Sequence[Engine]) -> ServiceRoute:

@@ -23,8 +23,8 @@ from controlplane.services.studies.session import StudySession
 from controlplane.services.studies.trial_engine import Interrupted, TrialProgress, owner
 from controlplane.services.studies.trial_plan import with_cost
 from loadtests.measure.engine_lag import LagHistogram
+from tuner.answer.plan import plan_of
 from tuner.answer.policy import MAX_ATTEMPTS, Action, Spent, Step, next_step, spent
-from tuner.answer.winner import choose
 
 _WAIT_S = 1.0
 _LOOK_AT = 20  # studies, the newest first, when nothing waits and help is offered
@@ -146,7 +146,7 @@ class StudyRunner:
 
     def _prepared(self, session: StudySession, search: StudySearch, step: Step) -> Trial | str:
         """Return the trial to run now, saved as running; or why the search proposes none."""
-        study, spec = session.study, session.study.spec
+        study = session.study
         match step.action:
             case Action.RETRY:
                 assert step.trial is not None
@@ -159,14 +159,15 @@ class StudyRunner:
             case Action.SEARCH:
                 return self._proposed(session, search)
             case Action.CONFIRM_WINNER:
-                winner = choose(spec, session.trials)
-                assert winner is not None  # the policy confirms only what was chosen
-                return self._begun(session, search, TrialKind.CONFIRM_WINNER, winner.config, None)
+                assert step.candidate is not None
+                config = step.candidate.measured.config
+                return self._begun(session, search, TrialKind.CONFIRM_WINNER, config, None)
             case Action.CONFIRM_BASELINE:
                 return self._begun(session, search, TrialKind.CONFIRM_BASELINE, study.baseline, None)
             case Action.CHECK_FLEET:
-                assert step.fleet is not None
-                return session.new_trial(TrialKind.CONFIRM_FLEET, step.fleet.config, replicas=step.fleet.size.replicas)
+                assert step.candidate is not None
+                config, replicas = step.candidate.measured.config, step.candidate.fleet.replicas
+                return session.new_trial(TrialKind.CONFIRM_FLEET, config, replicas=replicas)
             case Action.WAIT | Action.FINISH | Action.GIVE_UP:
                 raise ValueError(f"nothing is measured to {step.action.value}")
 
@@ -192,17 +193,24 @@ class StudyRunner:
     def _measure(self, session: StudySession, search: StudySearch, trial: Trial) -> None:
         """Run one trial and keep its result: in our store first, then in the search's record."""
         spec = session.study.spec
-        session.change_study(lambda study: study.evolve(engine_starts=study.engine_starts + trial.replicas))
+        self._count_starts(session)
         begun = self.clock()
         finished = self._lab.measure(session, trial, self._show(session))
         priced = with_cost(spec, finished)
         session.save_trial(priced)
         used_s = (self.clock() - begun).total_seconds() * trial.gpus
+        self._count_starts(session)
         session.change_study(
             lambda study: study.evolve(gpu_seconds=study.gpu_seconds + used_s),
             session.event("trial.finished", priced.reason or "", number=trial.number, state=priced.state.value),
         )
         self._teach(spec, search, priced)
+
+    def _count_starts(self, session: StudySession) -> None:
+        used = spent(session.study, session.trials, now=self.clock())
+        counts = {"engine_starts": used.engine_starts, "wasted_starts": used.wasted_starts}
+        plan = plan_of(session.study.spec, session.trials)
+        session.change_study(lambda study: study.evolve(**counts, plan=plan))
 
     def _teach(self, spec: ServiceSpec, search: StudySearch, trial: Trial) -> None:
         if trial.optuna_number is None:
@@ -248,6 +256,7 @@ class StudyRunner:
         )
 
     def _conclude(self, session: StudySession, step: Step) -> None:
+        self._count_starts(session)
         study = session.study
         if step.action is Action.GIVE_UP:
             self._end(session, StudyState.FAILED, step.reason)

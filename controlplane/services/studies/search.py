@@ -18,7 +18,7 @@ from tuner.answer.objective import log_cost, objective_name, smooth_cost, told_l
 from tuner.answer.winner import trial_log_cost
 from tuner.search.advisor import BEYOND_BOUND
 from tuner.search.candidates import Candidates, Tried, candidates, point_key
-from tuner.search.prior import CapacityOf, screen, twin_capacity
+from tuner.search.prior import CapacityOf, CostOf, screen, twin_capacity
 from tuner.search.search import Finished, Search
 from tuner.space.feasibility import contradictions, memory_plan, objections
 from tuner.space.first_tier import engine_defaults, shape_of, space_for
@@ -66,7 +66,7 @@ def open_search(study: Study, *, storage_url: str | None, host: str | None = Non
     capacity_of = forecaster(spec, shape)
     outlook = None
     if capacity_of is not None:
-        outlook = screen(space, points, capacity_of, effort=SIMULATED, seed=spec.tuning.seed)
+        outlook = screen(space, points, capacity_of, effort=SIMULATED, seed=spec.tuning.seed, cost_of=_coster(spec))
     rooms = None if shape is None else np.array([_room_gib(spec, config, shape) for config in configs])
     levels = spec.tuning.levels
     level_s = (levels.warmup_s + levels.max_s) / spec.engine.time_lapse
@@ -83,6 +83,10 @@ def open_search(study: Study, *, storage_url: str | None, host: str | None = Non
     )
     search.describe(objective_name(spec), _facts(spec))
     return StudySearch(search, among, capacity_of if outlook is not None else None)
+
+
+def _coster(spec: ServiceSpec) -> CostOf:
+    return lambda config, capacity_rps: log_cost(spec, capacity_rps, config.gpus_per_replica)
 
 
 def _reader(spec: ServiceSpec, space: Space) -> Callable[[float, Point], float | None]:
@@ -185,7 +189,7 @@ def _said(spec: ServiceSpec, trial: Trial) -> Finished:
         return Finished(ran_out_of_memory=burst, beyond=_beyond_any(spec, trial))
     gpus = trial.config.gpus_per_replica
     expected = smooth_cost(spec, min(missed) * math.exp(-BEYOND_BOUND), gpus)
-    return Finished(at_least=math.log(gpus / min(missed)), cost=expected)
+    return Finished(at_least=log_cost(spec, min(missed), gpus), cost=expected)
 
 
 def _beyond_any(spec: ServiceSpec, trial: Trial) -> float:

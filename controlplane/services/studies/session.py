@@ -9,7 +9,8 @@ from controlplane.domain.base import StudyId, TrialId
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import StaleVersion
 from controlplane.domain.event import Event
-from controlplane.domain.study import STUDY_FINAL, STUDY_LEASE_S, Study, StudyState, Trial, TrialKind, TrialState
+from controlplane.domain.report import Validity
+from controlplane.domain.study import STUDY_FINAL, STUDY_LEASE_S, Level, Study, StudyState, Trial, TrialKind, TrialState
 from controlplane.ports import Clock, Store, StudyClaim
 from controlplane.services.studies.heartbeat import BEAT_EVERY_S, Heartbeat
 from controlplane.services.studies.trial_engine import Interrupted
@@ -21,6 +22,13 @@ _SAVE_ATTEMPTS = 20
 def living(claims: Iterable[StudyClaim], *, now: datetime) -> frozenset[str]:
     """Return the workers whose heartbeat is young enough."""
     return frozenset(claim.worker for claim in claims if claim.heartbeat_at >= now - timedelta(seconds=STUDY_LEASE_S))
+
+
+def _kept_levels(trial: Trial) -> tuple[Level, ...]:
+    """A ladder begins anew with its engine; each level of a fleet check stands for itself."""
+    if trial.kind is not TrialKind.CONFIRM_FLEET:
+        return ()
+    return tuple(level for level in trial.levels if level.report.validity is Validity.VALID)
 
 
 class StudySession:
@@ -105,7 +113,7 @@ class StudySession:
         fresh = trial.evolve(
             state=TrialState.RUNNING,
             attempt=trial.attempt + 1,
-            levels=(),
+            levels=_kept_levels(trial),
             start_failure=None,
             reason=None,
             startup_s=None,

@@ -12,7 +12,7 @@ from controlplane.domain.fleet import Engine, EngineSpec, EngineState, StartFail
 from controlplane.domain.launch import engine_spec
 from controlplane.domain.owner import TrialOwner
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.study import Trial, TrialState
+from controlplane.domain.study import Trial, TrialKind, TrialState
 from controlplane.ports import Clock, Fleet
 
 _POLL_S = 0.2
@@ -67,8 +67,20 @@ class TrialEngines:
         except Unavailable as error:
             return self.ended(trial, TrialState.FAILED, str(error))
         finally:
-            for each in wanted:
-                remove_engine(self.fleet, each.engine_id, sleep=self.sleep)
+            for engine in self.fleet.list():
+                if _is_of(engine.spec.engine_id, trial):
+                    remove_engine(self.fleet, engine.spec.engine_id, sleep=self.sleep)
+
+    def grow(self, trial: Trial, spec: ServiceSpec) -> tuple[Trial, Engine | None]:
+        """Start one more engine beside those that run; return the trial with it, ended when it did not start.
+
+        Raises Interrupted, Unavailable when no GPUs are free for it.
+        """
+        larger = trial.evolve(replicas=trial.replicas + 1)
+        self.save(larger)
+        (engine,) = self._started(_engine_specs(larger, spec)[-1:], larger)
+        broken = self._not_started(larger, [engine])
+        return (larger, engine) if broken is None else (broken, None)
 
     def died(self, trial: Trial, engines: Sequence[Engine]) -> Trial | None:
         """Return the ended trial when an engine died under load, else None."""
@@ -133,10 +145,20 @@ class TrialEngines:
 
 def engine_ids(trial: Trial) -> tuple[EngineId, ...]:
     """Return the ids of a trial's engines: new ones per attempt, so that a retry never meets the last one's corpse."""
-    name = f"trial-{trial.study_id}-{trial.number}-{trial.attempt}".lower()
-    if trial.replicas == 1:
+    name = _name(trial)
+    if trial.replicas == 1 and trial.kind is not TrialKind.CONFIRM_FLEET:
         return (EngineId(name),)
     return tuple(EngineId(f"{name}-{replica}") for replica in range(trial.replicas))
+
+
+def _name(trial: Trial) -> str:
+    return f"trial-{trial.study_id}-{trial.number}-{trial.attempt}".lower()
+
+
+def _is_of(engine: EngineId, trial: Trial) -> bool:
+    """Say whether an engine is one of this attempt's, those that joined it later among them."""
+    name = _name(trial)
+    return engine == name or (engine.startswith(f"{name}-") and engine.removeprefix(f"{name}-").isdigit())
 
 
 def owner(trial: Trial) -> TrialOwner:

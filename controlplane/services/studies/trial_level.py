@@ -79,6 +79,7 @@ class LevelRunner:
             report=report,
             records_path=str(result.records_path),
             warmup_s=plan.warmup_s,
+            replicas=trial.replicas if trial.kind is TrialKind.CONFIRM_FLEET else None,
         )
         return level, outcome
 

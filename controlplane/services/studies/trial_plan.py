@@ -16,6 +16,8 @@ _CONFIRM_SEED = 7919  # added to the workload's seed: arrivals and lengths the s
 _FLEET_SEED = 104_729
 _CONFIRMING = (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE, TrialKind.CONFIRM_FLEET)
 _USEFUL_SHARE = 0.25  # of the rate at which all GPUs together reach the target: below, a replica is useless
+_BASELINE_SHARE = _USEFUL_SHARE / 8  # the baseline serves today: how little it sustains is what the others are held to
+_BASELINES = (TrialKind.BASELINE, TrialKind.CONFIRM_BASELINE)
 
 
 def with_cost(spec: ServiceSpec, trial: Trial) -> Trial:
@@ -63,24 +65,32 @@ def requests_of(workload: Workload, *, rate_rps: float, duration_s: float, seed:
 
 
 def seed_of(spec: ServiceSpec, trial: Trial, trials: tuple[Trial, ...]) -> int:
-    """Return the seed of arrivals and lengths: one for the whole search, a fresh one per round of confirmation."""
+    """Return the seed of arrivals and lengths: one for the whole search, a fresh one per round of confirmation.
+
+    A round's winner and baseline get the same one: their difference is then not one of arrivals.
+    """
     if trial.kind not in _CONFIRMING:
         return spec.tuning.seed
-    earlier = sum(t.kind is trial.kind and t.number < trial.number for t in trials)
+    earlier = sum(_is_alike(t, trial) and t.number < trial.number for t in trials)
     first = _FLEET_SEED if trial.kind is TrialKind.CONFIRM_FLEET else _CONFIRM_SEED
     return spec.tuning.seed + first + earlier
+
+
+def _is_alike(one: Trial, other: Trial) -> bool:
+    return one.kind is other.kind and (one.kind is TrialKind.CONFIRM_FLEET or one.config == other.config)
 
 
 def ladder_of(spec: ServiceSpec, trial: Trial, trials: tuple[Trial, ...]) -> Ladder:
     """Return where a trial's levels start: at the rate it has to beat, else at what is expected of it."""
     gpus = trial.config.gpus_per_replica
     useful = spec.slos.target_qps / max(1, spec.gpus.count // gpus)
-    options = LadderOptions(precision=spec.tuning.levels.precision, floor_rps=useful * _USEFUL_SHARE)
+    floor = useful * (_BASELINE_SHARE if trial.kind in _BASELINES else _USEFUL_SHARE)
+    options = LadderOptions(precision=spec.tuning.levels.precision, floor_rps=floor)
     forecast = trial.predicted.get("capacity_rps")
     if trial.kind is TrialKind.SEARCH:
         best = incumbent(spec, trials)
         if best is not None and best.capacity is not None:
-            beat = rate_to_beat(best.capacity.rps, best.config.gpus_per_replica, gpus)
+            beat = rate_to_beat(spec, best.capacity.rps, best.config.gpus_per_replica, gpus)
             return Ladder(options=options, start_rps=beat, beat_rps=beat, forecast_rps=forecast)
         return Ladder(options=options, start_rps=forecast or useful, forecast_rps=forecast)
     if trial.kind is TrialKind.BASELINE:

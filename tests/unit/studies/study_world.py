@@ -37,7 +37,7 @@ def service_spec(**changes: Any) -> ServiceSpec:
                 {"metric": "ttft_ms", "percentile": 95, "limit_ms": 1000},
                 {"metric": "tpot_ms", "percentile": 95, "limit_ms": 40},
             ],
-            "target_qps": 40,
+            "target_qps": 46,
         },
         "tuning": {
             "space": SPACE,

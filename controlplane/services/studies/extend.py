@@ -1,0 +1,88 @@
+"""Going on with a study that is over, on a larger budget: what it measured is kept, its answer is made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from controlplane.domain.base import StudyId
+from controlplane.domain.errors import Conflict, InvalidInput
+from controlplane.domain.event import Event
+from controlplane.domain.service import Budget
+from controlplane.domain.study import Study, StudyState
+from controlplane.ports import Store
+from controlplane.reading.problems import describe
+
+
+def extend_study(store: Store, study_id: StudyId, budget: Mapping[str, Any], *, actor: str, now: datetime) -> Study:
+    """Let a worker take up a study that ended, with fields of its budget changed; e.g. `{"engine_starts": 20}`.
+
+    Raises NotFound, InvalidInput when the budget is none or holds no further start, Conflict when the study is not done
+    or what it recommended was applied.
+    """
+    study, version = store.get_study(study_id)
+    if study.state is not StudyState.DONE:
+        raise Conflict(f"study {study_id} is {study.state}", why="only a study that is done goes on with a budget")
+    if study.recommendation is not None and study.recommendation.applied_revision is not None:
+        raise Conflict(
+            f"study {study_id} was applied already",
+            why=f"as revision {study.recommendation.applied_revision}",
+            allowed=f"a new study with this one as a prior: `fleetune tune --warm-start {study_id}`",
+        )
+    larger = _larger(study, budget)
+    spec = study.spec.evolve(tuning=study.spec.tuning.evolve(budget=larger))
+    idle_s = 0.0 if study.finished_at is None else max(0.0, (now - study.finished_at).total_seconds())
+    reopened = study.evolve(
+        spec=spec,
+        state=StudyState.PENDING,
+        recommendation=None,
+        reason=None,
+        finished_at=None,
+        idle_s=study.idle_s + idle_s,
+    )
+    store.save_study(reopened, version, events=(_event(study, larger, actor, now),))
+    return reopened
+
+
+def parse_budget(text: str) -> dict[str, float]:
+    """Read `20` (engine starts) or `engine_starts=20,wall_clock_s=900`. Raises InvalidInput."""
+    fields = [f"engine_starts={text}"] if "=" not in text else text.split(",")
+    found = {}
+    for field in fields:
+        name, _, value = field.partition("=")
+        if name.strip() not in Budget.model_fields:
+            raise InvalidInput(f"unknown budget {name.strip()!r}", allowed=", ".join(Budget.model_fields))
+        try:
+            found[name.strip()] = float(value)
+        except ValueError as error:
+            raise InvalidInput(f"budget {field!r} is no number", allowed="e.g. 20 or wall_clock_s=900") from error
+    return found
+
+
+def _larger(study: Study, budget: Mapping[str, Any]) -> Budget:
+    old = study.spec.tuning.budget
+    try:
+        new = Budget.model_validate(old.model_dump() | dict(budget))
+    except ValidationError as error:
+        raise InvalidInput("this budget cannot be used", why=describe(error)) from error
+    if new.engine_starts <= study.engine_starts:
+        raise InvalidInput(
+            f"a budget of {new.engine_starts} engine starts holds nothing more",
+            why=f"study {study.study_id} used {study.engine_starts}",
+            allowed=f"{study.engine_starts + 1} or more",
+        )
+    return new
+
+
+def _event(study: Study, budget: Budget, actor: str, now: datetime) -> Event:
+    return Event(
+        at=now,
+        actor=actor,
+        action="study.resumed",
+        subject=f"study/{study.study_id}",
+        service=study.service,
+        reason=f"with a budget of {budget.engine_starts} engine starts",
+    )

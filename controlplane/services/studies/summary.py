@@ -1,0 +1,142 @@
+"""What a study's answer says in words. Every number in it stands in the evidence beside it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from controlplane.domain.answer import Answer, Chances
+from controlplane.domain.capacity import FleetSize
+from controlplane.domain.service import ObjectiveKind, ServiceSpec
+from controlplane.domain.study import FleetCheck, Study
+from tuner.answer.evidence import Measured
+from tuner.answer.fleets import Interval, exists, most_gpus, sized
+from tuner.answer.standing import Decision
+
+
+class Told(NamedTuple):
+    """The numbers of an answer."""
+
+    kept: Measured
+    fleet: FleetSize
+    check: FleetCheck | None
+    saved: Interval  # the fleet's cost over the baseline's
+    chances: Chances
+    stopped_because: str
+
+
+def summary(spec: ServiceSpec, found: Decision, told: Told) -> str:
+    """Return the answer as one sentence or two."""
+    match found.answer:
+        case Answer.IMPROVEMENT:
+            return f"{_gain(spec, found, told)}; {_holds(spec, told)}{_checked(told.check)}"
+        case Answer.IMPROVEMENT_UNCHECKED:
+            why = unproved(spec, found, told)
+            return f"likely an improvement, not proved ({why}): {_gain(spec, found, told)}; {_holds(spec, told)}"
+        case Answer.SAME_FLEET_MORE_CAPACITY:
+            fleet = f"the same fleet, {_fleet(told.fleet)}, with {_percent(told.chances)} more capacity per GPU"
+            return f"{fleet}; {_holds(spec, told)}{_checked(told.check)}"
+        case Answer.NO_IMPROVEMENT:
+            return f"no improvement: {_kept(spec, found, told)}; {_missed(told)}"
+        case Answer.OUT_OF_REACH:
+            return f"the target cannot be met here: {_reach(spec, found, told)}"
+
+
+def unproved(spec: ServiceSpec, found: Decision, told: Told) -> str:
+    """Say what is missing of the proof of a likely improvement."""
+    winner, confidence = found.winner, spec.tuning.confidence
+    assert winner is not None  # there is none only without an improvement
+    reasons = []
+    if not winner.rounds:
+        reasons.append("the winner was not measured again")
+    if told.check is not None and told.check.held is None:
+        reasons.append(f"the fleet as a whole was not checked: {told.check.reason}")
+    if told.check is not None and told.check.held is False:
+        reasons.append(f"{told.check.replicas} replicas missed the target together: {told.check.reason}")
+    if winner.cheaper < confidence:
+        reasons.append(f"it is cheaper with probability {_chance(winner.cheaper)}")
+    if winner.holds < confidence:
+        reasons.append(f"it holds with probability {_chance(winner.holds)}")
+    return "; ".join(reasons) or told.stopped_because
+
+
+def go_on(study: Study, found: Decision, told: Told) -> str | None:
+    """Return the command that makes an uncertain answer a certain one; None when it is certain."""
+    if found.answer is not Answer.IMPROVEMENT_UNCHECKED:
+        return None
+    more = told.fleet.replicas + 4  # the check, a missed one's further replica, and another round
+    starts = study.spec.tuning.budget.engine_starts + more
+    return f"fleetune tune -f service.yaml --resume {study.study_id} --budget {starts}"
+
+
+def _gain(spec: ServiceSpec, found: Decision, told: Told) -> str:
+    match spec.tuning.objective.kind:
+        case ObjectiveKind.HIGHEST_GOODPUT:
+            return f"{_fleet(told.fleet)}, with {_percent(told.chances)} more capacity per GPU"
+        case ObjectiveKind.LOWEST_COST:
+            return f"{_fleet(told.fleet)}{_instead(spec, found, told)}"
+
+
+def _instead(spec: ServiceSpec, found: Decision, told: Told) -> str:
+    was, saved = found.baseline_fleet, told.saved
+    if was is None or found.baseline is None:
+        return ", the baseline meets the limits at no rate measured"
+    less = f"{_less(saved.value)} (95 % interval {_less(saved.high)} to {_less(saved.low)})"
+    instead = f" instead of {was.usd_per_hour:.2f}, {less}"
+    if exists(spec, was):
+        return instead
+    return f"{instead}; the baseline needs {was.gpus} GPUs, {most_gpus(spec)} are allowed"
+
+
+def _less(ratio: float) -> str:
+    return f"{1 - ratio:.0%} less" if ratio <= 1 else f"{ratio - 1:.0%} more"
+
+
+def _percent(chances: Chances) -> str:
+    low, high = chances.capacity_ratio_low - 1, chances.capacity_ratio_high - 1
+    return f"{chances.capacity_ratio - 1:.0%} (95 % interval {low:.0%} to {high:.0%})"
+
+
+def _fleet(fleet: FleetSize) -> str:
+    return f"{fleet.replicas} × {fleet.gpus // fleet.replicas} GPUs, {fleet.usd_per_hour:.2f} USD per hour"
+
+
+def _holds(spec: ServiceSpec, told: Told) -> str:
+    what = (
+        "its load"
+        if spec.tuning.objective.kind is ObjectiveKind.HIGHEST_GOODPUT
+        else (f"{spec.slos.target_qps:g} requests/s")
+    )
+    return f"it holds {what} with probability {_chance(told.chances.holds)}"
+
+
+def _chance(probability: float) -> str:
+    """Never 0 or 100 %: nothing measured is that sure."""
+    return f"{min(max(probability, 0.01), 0.99):.0%}"
+
+
+def _checked(check: FleetCheck | None) -> str:
+    if check is None or not check.held:
+        return ""
+    return f"; together, behind a gateway, they held {check.rate_rps:.3g} requests/s"
+
+
+def _kept(spec: ServiceSpec, found: Decision, told: Told) -> str:
+    return f"the baseline's {_fleet(told.fleet)}, is as cheap as anything measured; {_holds(spec, told)}"
+
+
+def _missed(told: Told) -> str:
+    if told.chances.missed_saving == 0:
+        return f"a cheaper fleet among those measured is less likely than 5 % ({told.stopped_because})"
+    could = f"at most {told.chances.missed_saving:.0%} could have been saved with those measured, at odds of 5 %"
+    return f"{could} ({told.stopped_because})"
+
+
+def _reach(spec: ServiceSpec, found: Decision, told: Told) -> str:
+    need = sized(spec, told.kept)
+    reach = told.kept.belief.median_rps * told.fleet.replicas * (1 - spec.tuning.objective.headroom)
+    best = f"the best measured carries {reach:.3g} of {spec.slos.target_qps:g} requests/s with {_fleet(told.fleet)}"
+    would = f"{need.gpus} GPUs, {need.usd_per_hour:.2f} USD per hour, would do"
+    if found.baseline is None or found.baseline_fleet is None or found.baseline is told.kept:
+        return f"{best}; {would}"
+    was = found.baseline_fleet
+    return f"{best}; {would}; the baseline needs {was.gpus} GPUs, {was.usd_per_hour:.2f} USD per hour"

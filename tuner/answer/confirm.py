@@ -1,0 +1,81 @@
+"""What the search found is confirmed: which measurement is next, and when there is nothing left to gain. Pure.
+
+The cheapest fleet that is possible is confirmed first, in turn with the baseline and under the same arrivals (a fresh
+seed a round), until it is sure to be cheaper or sure not to be. Then its whole fleet is checked. What was learned may
+put another candidate first: then that one is confirmed, as long as the budget lasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from controlplane.domain.service import ServiceSpec
+from controlplane.domain.study import Trial, TrialKind, TrialState
+from tuner.answer.evidence import measured
+from tuner.answer.fleets import exists, sized
+from tuner.answer.standing import LIKELY, POSSIBLE, Standing, baseline_of, is_proved, standings
+
+MOST_ROUNDS = 3
+
+
+class Proof(StrEnum):
+    """What a candidate needs next."""
+
+    WINNER = "winner"  # measured again
+    BASELINE = "baseline"  # measured again, under the arrivals the winner had
+    FLEET = "fleet"  # checked as a whole
+
+
+class Next(NamedTuple):
+    """A measurement and how many engines it starts; `kept` more are to be left for what follows it."""
+
+    proof: Proof
+    standing: Standing
+    starts: int
+    kept: int = 0
+
+
+def next_proofs(spec: ServiceSpec, trials: Sequence[Trial]) -> list[Next]:
+    """Return what each candidate worth it needs next, the most promising first; nothing when nothing is to gain."""
+    ranked = standings(spec, trials)
+    proved = min((each.fleet.gpus for each in ranked if each.exists and is_proved(spec, each)), default=None)
+    open_ = [each for each in ranked if proved is None or each.fleet.gpus < proved]
+    found = [_next(spec, trials, each) for each in open_ if is_possible(spec, trials, each)]
+    return [each for each in found if each is not None]
+
+
+def is_possible(spec: ServiceSpec, trials: Sequence[Trial], standing: Standing) -> bool:
+    """Say whether a candidate may yet be the answer."""
+    baseline = baseline_of(measured(trials))
+    lost = baseline is None or not exists(spec, sized(spec, baseline))
+    return standing.exists and (standing.could >= POSSIBLE or standing.cheaper >= LIKELY or lost)
+
+
+def rounds_of(trials: Sequence[Trial], kind: TrialKind, config_hash: str) -> int:
+    """Return how often a configuration was measured again, under way or done."""
+    return sum(t.kind is kind and t.config.content_hash() == config_hash for t in trials)
+
+
+def _next(spec: ServiceSpec, trials: Sequence[Trial], standing: Standing) -> Next | None:
+    if standing.is_held or _check_broke(trials, standing):
+        return None
+    check = standing.fleet.replicas if spec.tuning.confirm_fleet else 0
+    if standing.check is not None:  # it missed with fewer, and could not grow then
+        return Next(Proof.FLEET, standing, check) if standing.cheaper >= LIKELY else None
+    again = rounds_of(trials, TrialKind.CONFIRM_WINNER, standing.measured.config.content_hash())
+    before = sum(t.kind is TrialKind.CONFIRM_BASELINE for t in trials)
+    if before < again and before < MOST_ROUNDS:
+        return Next(Proof.BASELINE, standing, 1)
+    if again and (standing.cheaper >= spec.tuning.confidence or again >= MOST_ROUNDS):
+        likely = standing.cheaper >= LIKELY or standing.could >= LIKELY
+        return Next(Proof.FLEET, standing, check) if check and likely else None
+    starts = 2 if before <= again else 1
+    return Next(Proof.WINNER, standing, starts, kept=check if again else 0)
+
+
+def _check_broke(trials: Sequence[Trial], standing: Standing) -> bool:
+    config = standing.measured.config
+    broken = (t for t in trials if t.kind is TrialKind.CONFIRM_FLEET and t.state is TrialState.FAILED)
+    return any(t.config == config for t in broken)

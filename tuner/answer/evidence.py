@@ -1,0 +1,81 @@
+"""From a study's trials to what is believed of each configuration's capacity. Pure.
+
+Every level of every trial counts: of the search, of the confirmations, of the fleet checks (there each replica carries
+its share of the rate). An experiment that broke tells nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from controlplane.domain.engine import EngineConfig
+from controlplane.domain.report import SloCheck, Validity
+from controlplane.domain.study import Level, Trial, TrialKind, TrialState
+from tuner.answer.posterior import Belief, Run, Seen, Subject, believe
+
+
+class Measured(NamedTuple):
+    """A configuration, all its trials that count, and what is believed of one replica."""
+
+    config: EngineConfig
+    trials: tuple[Trial, ...]
+    belief: Belief
+
+    def of(self, kind: TrialKind) -> tuple[Trial, ...]:
+        """Return its trials of one kind."""
+        return tuple(trial for trial in self.trials if trial.kind is kind)
+
+
+def measured(trials: Sequence[Trial]) -> dict[str, Measured]:
+    """Return every configuration that took any load, by its hash, in the order of their first trials."""
+    groups: dict[str, list[Trial]] = {}
+    for trial in trials:
+        if _counts(trial):
+            groups.setdefault(trial.config.content_hash(), []).append(trial)
+    subjects = {key: _subject(group) for key, group in groups.items()}
+    beliefs = believe(subjects)
+    return {key: Measured(groups[key][0].config, tuple(groups[key]), beliefs[key]) for key in groups if key in beliefs}
+
+
+def _counts(trial: Trial) -> bool:
+    """A running trial is not judged yet; only a fleet check looks at itself while it runs."""
+    if trial.state is TrialState.RUNNING:
+        return trial.kind is TrialKind.CONFIRM_FLEET
+    return trial.state is not TrialState.FAILED
+
+
+def _subject(trials: Sequence[Trial]) -> Subject:
+    expected = next((rps for t in trials if (rps := t.predicted.get("capacity_rps"))), None)
+    runs = tuple(run for trial in trials for run in _runs(trial))
+    return Subject(runs, trials[0].config.gpus_per_replica, expected)
+
+
+def _runs(trial: Trial) -> list[Run]:
+    """Return the levels that share arrivals: all of a ladder, each of a fleet check alone."""
+    seen = [each for level in trial.levels if (each := _seen(trial, level)) is not None]
+    if trial.kind is TrialKind.CONFIRM_FLEET:
+        return [(each,) for each in seen]
+    return [tuple(seen)] if seen else []
+
+
+def _seen(trial: Trial, level: Level) -> Seen | None:
+    report = level.report
+    if report.validity is Validity.INVALID or not report.slo_checks:
+        return None
+    finished = report.completed + report.errors
+    nearest = max(report.slo_checks, key=lambda check: _pressure(check, finished))
+    return Seen(
+        rate_rps=level.rate_rps / (level.replicas or trial.replicas),
+        requests=finished,
+        misses=nearest.miss_ratio * finished,
+        allowed=nearest.slo.allowed_miss_ratio,
+        arrived=finished + report.unfinished,
+        passed=level.passed,
+        whole=report.stopped_early is None,
+    )
+
+
+def _pressure(check: SloCheck, finished: int) -> float:
+    allowed = check.slo.allowed_miss_ratio
+    return (check.miss_ratio * finished + 0.5) / (finished * allowed + 1)

@@ -1,0 +1,62 @@
+"""How a study divides its budget, by what it measured so far. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from controlplane.domain.engine import EngineKind
+from controlplane.domain.service import ServiceSpec
+from controlplane.domain.study import Trial, TrialKind
+from controlplane.domain.study_plan import PlanStage, StudyPlan
+from tuner.answer.policy import reserved_replicas, reserved_rounds
+
+_REAL_START_S = 120.0  # of a vLLM engine before any was seen: 65 to 190 s on an H200
+_LEVELS = 4  # of a ladder
+_CHECK_LEVELS = 2
+_CONFIRMING = (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE)
+
+
+def plan_of(spec: ServiceSpec, trials: Sequence[Trial] = ()) -> StudyPlan:
+    """Return the stages of a study: what was started and what is still to be, in real seconds."""
+    start_s, level_s = _start_s(spec, trials), _level_s(spec)
+    trial_s = start_s + _LEVELS * level_s
+    confirming = max(2 * reserved_rounds(spec.tuning.budget), _started(trials, *_CONFIRMING))
+    kept = reserved_replicas(spec, trials)
+    check = max(kept, _started(trials, TrialKind.CONFIRM_FLEET))
+    search = max(0, spec.tuning.budget.engine_starts - 1 - confirming - check)
+    check_s = start_s + _CHECK_LEVELS * level_s if check else 0.0
+    stages = (
+        PlanStage(name="baseline", engine_starts=1, expected_s=trial_s),
+        PlanStage(name="search", engine_starts=search, expected_s=search * trial_s),
+        PlanStage(name="confirmation", engine_starts=confirming, expected_s=confirming * trial_s),
+        PlanStage(name="fleet check", engine_starts=check, expected_s=check_s),
+    )
+    return StudyPlan(stages=stages, note=_note(spec, stages, has_check=check > 0))
+
+
+def _note(spec: ServiceSpec, stages: Sequence[PlanStage], *, has_check: bool) -> str | None:
+    budget, expected_s = spec.tuning.budget, sum(stage.expected_s for stage in stages)
+    if spec.tuning.confirm_fleet and not has_check:
+        least = 2 + 2 * reserved_rounds(budget) + 1
+        return (
+            f"the fleet check does not fit: an improvement would stay unproved; {least} engine starts or more hold it"
+        )
+    if budget.wall_clock_s is not None and expected_s > budget.wall_clock_s:
+        return f"the wall clock of {budget.wall_clock_s:g} s is expected to end the search early"
+    return None
+
+
+def _started(trials: Sequence[Trial], *kinds: TrialKind) -> int:
+    return sum(trial.replicas for trial in trials if trial.kind in kinds)
+
+
+def _start_s(spec: ServiceSpec, trials: Sequence[Trial]) -> float:
+    seen = [trial.startup_s for trial in trials if trial.startup_s is not None]
+    if seen:
+        return sum(seen) / len(seen)
+    return spec.engine.emulator.startup_s if spec.engine.kind is EngineKind.EMULATOR else _REAL_START_S
+
+
+def _level_s(spec: ServiceSpec) -> float:
+    levels = spec.tuning.levels
+    return (levels.warmup_s + levels.max_s) / spec.engine.time_lapse

@@ -1,0 +1,174 @@
+"""How every configuration stands beside the baseline, and which answer that adds up to. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from controlplane.domain.answer import Answer
+from controlplane.domain.capacity import FleetSize, fleet_size
+from controlplane.domain.service import ObjectiveKind, ServiceSpec
+from controlplane.domain.study import Trial, TrialKind, TrialState
+from tuner.answer.evidence import Measured, measured
+from tuner.answer.fleets import Interval, below, cheaper, costs, exists, holds, most_gpus, needed, ratio, sized
+
+LIKELY = 0.5
+"""From this probability of a cheaper fleet on, one is recommended, unproved."""
+
+POSSIBLE = 0.1
+"""Below this probability of a cheaper fleet, a configuration is not worth another engine start."""
+
+_MORE_ROOM = 1.02  # capacity per GPU over the baseline's, for certain, that makes the same fleet worth a rollout
+_UNLIKELY = 0.05
+
+
+class Standing(NamedTuple):
+    """One candidate: the fleet it needs, and how likely that is cheaper than the baseline's."""
+
+    measured: Measured
+    fleet: FleetSize
+    exists: bool  # on the service's GPUs, within its ceilings
+    holds: float  # the target, with this fleet
+    cheaper: float  # this fleet, than what the baseline needs
+    could: float  # what it truly needs, than what the baseline needs
+    rounds: int  # of confirmation
+    check: Trial | None  # its last fleet check
+
+    @property
+    def is_held(self) -> bool:
+        """True when its fleet was checked as a whole and held."""
+        return self.check is not None and self.check.state is TrialState.FEASIBLE
+
+
+class Decision(NamedTuple):
+    """The answer by everything measured so far. `winner` is None when the baseline is kept."""
+
+    answer: Answer
+    winner: Standing | None
+    baseline: Measured | None  # None: it took no load at all
+    baseline_fleet: FleetSize | None
+    capacity_ratio: Interval | None  # winner's requests per second and GPU over the baseline's
+    missed_saving: float
+
+
+def standings(spec: ServiceSpec, trials: Sequence[Trial]) -> list[Standing]:
+    """Return every candidate that may be recommended, the cheapest fleet first."""
+    found = measured(trials)
+    baseline = baseline_of(found)
+    able = [each for each in found.values() if each is not baseline and _may_win(each)]
+    return sorted((_standing(spec, each, baseline) for each in able), key=lambda each: _rank(spec, each))
+
+
+def baseline_of(found: dict[str, Measured]) -> Measured | None:
+    """Return what was measured of the baseline."""
+    return next((each for each in found.values() if each.of(TrialKind.BASELINE)), None)
+
+
+def decide(spec: ServiceSpec, trials: Sequence[Trial]) -> Decision:
+    """Return the answer that all trials add up to."""
+    baseline, ranked = baseline_of(measured(trials)), standings(spec, trials)
+    fleet = None if baseline is None else sized(spec, baseline)
+    kept = fleet is not None and exists(spec, fleet)
+    within = [each for each in ranked if each.exists]
+    proved = next((each for each in within if is_proved(spec, each)), None)
+    again = sorted(within, key=lambda each: each.rounds == 0)  # the luckiest of many is not believed before others
+    likely = next((each for each in again if each.cheaper >= LIKELY or not kept), None)
+    roomier = next((each for each in within if kept and _has_more_room(spec, each, baseline, fleet)), None)
+    missed = _missed(spec, ranked, fleet) if kept else 0.0
+
+    def answered(answer: Answer, winner: Standing | None) -> Decision:
+        gained = None if winner is None or baseline is None else _per_gpu(winner.measured, baseline)
+        return Decision(answer, winner, baseline, fleet, gained, missed)
+
+    if proved is not None:
+        return answered(Answer.IMPROVEMENT, proved)
+    if likely is not None:
+        return answered(Answer.IMPROVEMENT_UNCHECKED, likely)
+    if roomier is not None:
+        return answered(Answer.SAME_FLEET_MORE_CAPACITY, roomier)
+    return answered(Answer.NO_IMPROVEMENT if kept else Answer.OUT_OF_REACH, None)
+
+
+def is_proved(spec: ServiceSpec, standing: Standing) -> bool:
+    """Say whether a cheaper fleet is sure: confirmed, checked as a whole where that is wanted, probable enough."""
+    sure = min(standing.holds, standing.cheaper) >= spec.tuning.confidence
+    return sure and standing.rounds > 0 and (standing.is_held or not spec.tuning.confirm_fleet)
+
+
+def _standing(spec: ServiceSpec, candidate: Measured, baseline: Measured | None) -> Standing:
+    checks = candidate.of(TrialKind.CONFIRM_FLEET)
+    last = checks[-1] if checks else None
+    fleet = _fleet(spec, candidate, last)
+    return Standing(
+        measured=candidate,
+        fleet=fleet,
+        exists=exists(spec, fleet),
+        holds=holds(spec, candidate.belief, fleet.replicas),
+        cheaper=1.0 if baseline is None else cheaper(spec, fleet, candidate, baseline),
+        could=1.0 if baseline is None else below(costs(spec, candidate), costs(spec, baseline)),
+        rounds=len(candidate.of(TrialKind.CONFIRM_WINNER)),
+        check=last,
+    )
+
+
+def _fleet(spec: ServiceSpec, candidate: Measured, check: Trial | None) -> FleetSize:
+    """Return what it needs: as many as held together; more than missed together."""
+    size = sized(spec, candidate)
+    if check is None or check.state is TrialState.RUNNING:
+        return size
+    gpus = candidate.config.gpus_per_replica
+    if check.state is TrialState.FEASIBLE:
+        return fleet_size(check.replicas, gpus, spec.gpus)
+    return fleet_size(max(size.replicas, check.replicas + 1), gpus, spec.gpus)
+
+
+def _may_win(candidate: Measured) -> bool:
+    """Say whether nothing refutes it: an engine that could not start or died, answers that differ."""
+    refuted = any(t.start_failure is not None or (t.quality and not t.quality.passed) for t in candidate.trials)
+    searched = candidate.of(TrialKind.SEARCH)
+    return not refuted and any(t.state is TrialState.FEASIBLE for t in searched)
+
+
+def _rank(spec: ServiceSpec, standing: Standing) -> tuple[float, ...]:
+    belief, config = standing.measured.belief, standing.measured.config
+    per_gpu = belief.median_rps / config.gpus_per_replica
+    match spec.tuning.objective.kind:
+        case ObjectiveKind.HIGHEST_GOODPUT:
+            return (-belief.median_rps * standing.fleet.replicas,)
+        case ObjectiveKind.LOWEST_COST:
+            return (standing.fleet.gpus, not standing.is_held, standing.rounds == 0, -per_gpu)
+
+
+def _has_more_room(spec: ServiceSpec, standing: Standing, baseline: Measured | None, fleet: FleetSize | None) -> bool:
+    if baseline is None or fleet is None or standing.fleet.gpus != fleet.gpus or standing.rounds == 0:
+        return False
+    gained = _per_gpu(standing.measured, baseline)
+    return standing.holds >= spec.tuning.confidence and gained.low >= _MORE_ROOM
+
+
+def _per_gpu(ours: Measured, theirs: Measured) -> Interval:
+    return ratio(_each(ours), _each(theirs))
+
+
+def _each(found: Measured) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return found.belief.samples() / found.config.gpus_per_replica
+
+
+def _missed(spec: ServiceSpec, ranked: Sequence[Standing], kept: FleetSize | None) -> float:
+    """Return the largest saving over the baseline's fleet that is not less likely than 5 %."""
+    if kept is None or spec.tuning.objective.kind is ObjectiveKind.HIGHEST_GOODPUT:
+        return 0.0
+    least = [float(np.quantile(needed(spec, each.measured), _UNLIKELY)) for each in ranked]
+    best = min((math.floor(gpus) for gpus in least), default=kept.gpus)
+    return max(0.0, 1 - best / kept.gpus)
+
+
+def largest_reach(spec: ServiceSpec, trials: Sequence[Trial]) -> Measured | None:
+    """Return the configuration whose largest fleet here carries most; None when no fleet is affordable."""
+    most, found = most_gpus(spec), measured(trials)
+    able = [m for m in found.values() if m is baseline_of(found) or _may_win(m)]
+    fitting = [m for m in able if m.config.gpus_per_replica <= most]
+    return max(fitting, key=lambda m: m.belief.median_rps * (most // m.config.gpus_per_replica), default=None)
