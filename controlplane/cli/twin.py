@@ -48,6 +48,9 @@ def predict(
     ] = None,
     target_qps: Annotated[float | None, typer.Option(help="Of the whole fleet; default: the service's.")] = None,
     flags: Flags = None,
+    shared_prefix: Annotated[
+        float | None, typer.Option(help="Share of each prompt that all begin with, 0 to 1; default: the workload's.")
+    ] = None,
     curve: Annotated[bool, typer.Option(help="Draw latency against rate.")] = False,
     profile: ProfileName = None,
     profiles: ProfileFolder = OWN_PROFILES,
@@ -58,7 +61,17 @@ def predict(
     chosen = None if profile is None else load_profile(profile, folder=profiles)
     if chosen is not None and spec.engine.version is not None:
         check_version(chosen, spec.engine.version)
-    question = WhatIf(rate_rps=rate, target_qps=target_qps, flags=parse_flags(flags or []), curve=curve)
+    if shared_prefix is not None and not 0 <= shared_prefix < 1:
+        raise InvalidInput(
+            f"--shared-prefix is {shared_prefix:g}", allowed="a share of each prompt: 0 or more, below 1"
+        )
+    question = WhatIf(
+        rate_rps=rate,
+        target_qps=target_qps,
+        flags=parse_flags(flags or []),
+        shared_prefix=shared_prefix,
+        curve=curve,
+    )
     with working("asking the twin" if is_compiled() else COMPILING):
         answer = what_if(spec, question, chosen)
         if answer.capacity is not None and answer.point is None and answer.capacity.rps > 0:

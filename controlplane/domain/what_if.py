@@ -21,6 +21,12 @@ class WhatIf(Value):
     flags: Mapping[str, FlagValue] = Field(default_factory=dict, description="Laid over the base flags.")
     prompt_tokens: float | None = Field(default=None, gt=0, le=1e6, description="Mean length; None keeps the workload.")
     output_tokens: float | None = Field(default=None, gt=0, le=1e6, description="Mean length; None keeps the workload.")
+    shared_prefix: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="Share of each prompt that all prompts begin with; None keeps what the workload shares.",
+    )
     curve: bool = Field(default=False, description="Latency against rate as well.")
 
 
@@ -39,6 +45,9 @@ class ExpectedPoint(Value):
     saturated: bool
     latency: Mapping[str, Expected]
     kv_usage: float = Field(ge=0, le=1, description="Highest share of the KV cache in use.")
+    prefix_hit_share: float | None = Field(
+        default=None, ge=0, le=1, description="Share of prompt tokens found in the prefix cache; None without sharing."
+    )
 
 
 class WhatIfAnswer(Value):

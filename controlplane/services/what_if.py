@@ -24,6 +24,7 @@ from tuner.twin.predict import RequestsAt, capacity, interval, is_saturated, not
 from tuner.twin.profile import Profile
 from tuner.twin.setup import DoesNotFit, EngineSetup, resolve
 from tuner.twin.shapes import SHIPPED_SHAPES, load_shape
+from tuner.twin.sharing import one_prefix
 from tuner.twin.simulate import RequestArrays, ResultArrays, simulate
 
 CURVE_POINTS = 10
@@ -57,7 +58,7 @@ def what_if(spec: ServiceSpec, question: WhatIf, profile: Profile | None = None)
 
 def _answer(spec: ServiceSpec, question: WhatIf, config: EngineConfig, setup: EngineSetup) -> WhatIfAnswer:
     asked = _with_lengths(spec, question)
-    requests_at = workload_at(asked, seed=spec.tuning.seed, duration_s=WINDOW_S)
+    requests_at = _sharing(workload_at(asked, seed=spec.tuning.seed, duration_s=WINDOW_S), question.shared_prefix)
     percentiles = sorted({50.0, 99.0, *(slo.percentile for slo in spec.slos.latency)})
     found = capacity(setup, requests_at, spec.slos.latency, start_rps=question.rate_rps or 1.0)
     size = _size(spec, question, config, found.rps)
@@ -75,6 +76,18 @@ def _answer(spec: ServiceSpec, question: WhatIf, config: EngineConfig, setup: En
         curve=tuple(_point(setup, requests_at, float(rate), percentiles) for rate in rates if rate > 0),
         notes=(*notes(setup, sample), *_beyond(size, spec, found.rps)),
     )
+
+
+def _sharing(requests_at: RequestsAt, share: float | None) -> RequestsAt:
+    """Return the same workload with a prefix shared by all prompts, where one is asked for."""
+    if share is None:
+        return requests_at
+
+    def shared_at(rate_rps: float) -> RequestArrays:
+        requests = requests_at(rate_rps)
+        return requests._replace(sharing=one_prefix(requests.prompt_tokens, share))
+
+    return shared_at
 
 
 def _beyond(size: FleetSize | None, spec: ServiceSpec, capacity_rps: float) -> Iterable[str]:
@@ -120,6 +133,7 @@ def _point(setup: EngineSetup, requests_at: RequestsAt, rate_rps: float, percent
             if (expected := _expected(setup, result, metric, rank)) is not None
         },
         kv_usage=result.peak_kv_usage,
+        prefix_hit_share=result.prefix_hits / result.prefix_queries if result.prefix_queries else None,
     )
 
 

@@ -34,12 +34,14 @@ from tuner.twin.compiled_state import (
 )
 from tuner.twin.engine import check_length
 from tuner.twin.setup import EngineSetup
+from tuner.twin.sharing import BlockNames, Sharing, block_names
 
 
 class RequestArrays(NamedTuple):
     """Requests of an open-loop workload, one array element each, sorted by `scheduled_s`.
 
-    `block_hashes` (optional) holds one row per request: names of the prompt's full blocks of `block_size` tokens.
+    What prompts share is said by `sharing`, or by `block_hashes`: one row per request, names of the prompt's full
+    blocks of `block_size` tokens. With neither the prefix cache finds nothing.
     """
 
     scheduled_s: Floats
@@ -47,6 +49,7 @@ class RequestArrays(NamedTuple):
     output_tokens: Ints
     block_hashes: tuple[tuple[int, ...], ...] = ()
     priority: Ints | None = None
+    sharing: Sharing | None = None
 
 
 class ResultArrays(NamedTuple):
@@ -118,10 +121,9 @@ def engine_rules(setup: EngineSetup) -> Rules:
 
 
 def _prepare(setup: EngineSetup, requests: RequestArrays, rules: Rules) -> State:
-    flat, counts = _block_names(requests)
-    different, names = np.unique(flat, return_inverse=True)
+    names, counts, different = _block_names(requests, rules)
     n = len(requests.scheduled_s)
-    state = new_state(n, rules, hashes=len(flat), names=len(different))
+    state = new_state(n, rules, hashes=len(names), names=different)
     state.hashes[NAME] = names
     state.seq[:, PROMPT] = requests.prompt_tokens
     state.seq[:, OUTPUT] = requests.output_tokens
@@ -134,8 +136,12 @@ def _prepare(setup: EngineSetup, requests: RequestArrays, rules: Rules) -> State
     return state
 
 
-def _block_names(requests: RequestArrays) -> tuple[Ints, Ints]:
+def _block_names(requests: RequestArrays, rules: Rules) -> BlockNames:
+    if rules.caching and requests.sharing is not None:
+        return block_names(requests.sharing, requests.prompt_tokens, rules.block_size)
     if not requests.block_hashes:
-        return np.zeros(0, np.int64), np.zeros(len(requests.scheduled_s), np.int64)
+        return BlockNames(np.zeros(0, np.int64), np.zeros(len(requests.scheduled_s), np.int64), 0)
     counts = np.array([len(row) for row in requests.block_hashes], np.int64)
-    return np.array([name for row in requests.block_hashes for name in row], np.int64), counts
+    flat = np.array([name for row in requests.block_hashes for name in row], np.int64)
+    different, names = np.unique(flat, return_inverse=True)
+    return BlockNames(names, counts, len(different))

@@ -10,6 +10,7 @@ from loadtests.send.schedule import build_schedule
 from tuner.answer.objective import fleet_for, rate_to_beat
 from tuner.answer.winner import incumbent
 from tuner.ladder.ladder import Ladder, LadderOptions
+from tuner.twin.sharing import Sharing
 from tuner.twin.simulate import RequestArrays
 
 _CONFIRM_SEED = 7919  # added to the workload's seed: arrivals and lengths the search never saw
@@ -59,9 +60,22 @@ def workload_of(spec: ServiceSpec, trial: Trial) -> Workload:
 
 
 def requests_of(workload: Workload, *, rate_rps: float, duration_s: float, seed: int) -> RequestArrays:
-    """Return what a load test of the workload sends, as the twin wants it."""
+    """Return what a load test of the workload sends, as the twin wants it, with what its prompts share."""
     schedule = build_schedule(workload, rate_rps=rate_rps, duration_s=duration_s, seed=seed)
-    return RequestArrays(schedule.scheduled_s, schedule.prompt_tokens, schedule.output_tokens)
+    sharing = Sharing(
+        prefix_group=schedule.prefix_group,
+        prefix_tokens=schedule.prefix_tokens,
+        block_starts=schedule.block_starts,
+        block_ids=schedule.block_ids,
+        block_tokens=float(schedule.block_tokens[0]),
+    )
+    return RequestArrays(
+        schedule.scheduled_s,
+        schedule.prompt_tokens,
+        schedule.output_tokens,
+        priority=schedule.priority,
+        sharing=sharing,
+    )
 
 
 def seed_of(spec: ServiceSpec, trial: Trial, trials: tuple[Trial, ...]) -> int:
