@@ -14,6 +14,7 @@ from typing import Protocol
 import httpx
 
 from controlplane.adapters.fleet_processes.fleet import FleetProcesses
+from controlplane.adapters.fleet_processes.looks import Pace
 from controlplane.domain.base import EngineId
 from controlplane.domain.engine import EngineConfig, EngineKind, FlagValue
 from controlplane.domain.errors import NotFound
@@ -31,6 +32,8 @@ class FleetSubject(Protocol):
     @property
     def fleet(self) -> Fleet: ...
     def crash(self, engine_id: EngineId) -> None: ...
+    def hang(self, engine_id: EngineId) -> None: ...
+    def wake(self, engine_id: EngineId) -> None: ...
     def busy(self, engine_id: EngineId) -> AbstractContextManager[None]: ...
     def wait(self, done: Callable[[], bool]) -> None: ...
     def close(self) -> None: ...
@@ -42,6 +45,12 @@ class FakeSubject:
 
     def crash(self, engine_id: EngineId) -> None:
         self.fleet.crash(engine_id)
+
+    def hang(self, engine_id: EngineId) -> None:
+        self.fleet.hang(engine_id)
+
+    def wake(self, engine_id: EngineId) -> None:
+        self.fleet.wake(engine_id)
 
     @contextmanager
     def busy(self, engine_id: EngineId) -> Iterator[None]:
@@ -63,13 +72,22 @@ class FakeSubject:
 class ProcessSubject:
     """Real emulators, started as the fleet starts them."""
 
-    def __init__(self, state_dir: Path) -> None:
-        self.fleet = FleetProcesses(state_dir, gpus=GPUS)
+    def __init__(self, state_dir: Path, *, hung_s: float = 60.0) -> None:
+        self.fleet = FleetProcesses(state_dir, gpus=GPUS, pace=Pace(every_s=0.1, timeout_s=0.5, hung_s=hung_s))
 
     def crash(self, engine_id: EngineId) -> None:
+        self._signal(engine_id, signal.SIGKILL)
+
+    def hang(self, engine_id: EngineId) -> None:
+        self._signal(engine_id, signal.SIGSTOP)
+
+    def wake(self, engine_id: EngineId) -> None:
+        self._signal(engine_id, signal.SIGCONT)
+
+    def _signal(self, engine_id: EngineId, number: signal.Signals) -> None:
         pid = self.fleet.observe(engine_id).pid
         assert pid is not None
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
 
     @contextmanager
     def busy(self, engine_id: EngineId) -> Iterator[None]:

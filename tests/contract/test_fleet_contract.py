@@ -167,3 +167,19 @@ def test_only_an_engine_that_ended_is_forgotten(subject: FleetSubject) -> None:
     assert list(subject.fleet.list()) == []
     with pytest.raises(NotFound):
         subject.fleet.observe(ID)
+
+
+def test_a_ready_engine_that_hangs_is_seen_to_and_one_that_wakes_is_well_again(subject: FleetSubject) -> None:
+    subject.fleet.start(a_spec("e-1"))
+    subject.fleet.start(a_spec("e-2"))
+    for name in ("e-1", "e-2"):
+        observe_until(subject, EngineId(name), EngineState.READY)
+
+    def answering() -> list[bool]:
+        return [engine.answers for engine in subject.fleet.list() if engine.state is EngineState.READY]
+
+    assert answering() == [True, True]
+    subject.hang(ID)
+    subject.wait(lambda: answering() == [False, True])
+    subject.wake(ID)
+    subject.wait(lambda: answering() == [True, True])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from controlplane.adapters.fleet_processes.looks import Look, Looks, Pace
+from controlplane.adapters.fleet_processes.records import Record
 from controlplane.domain.base import EngineId
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.fleet import EngineState, StartFailure
@@ -56,3 +60,54 @@ def test_a_state_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> 
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidInput, match="cannot keep engines in"):
         ProcessSubject(tmp_path / "file" / "engines")
+
+
+def test_engines_that_hang_for_long_are_given_up_and_do_not_hold_up_a_look(tmp_path: Path) -> None:
+    subject = ProcessSubject(tmp_path, hung_s=1.0)
+    names = [EngineId(f"e-{number}") for number in range(4)]
+    for name in names:
+        subject.fleet.start(a_spec(name))
+    for name in names:
+        observe_until(subject, name, EngineState.READY)
+    for name in names:
+        subject.hang(name)
+    subject.wait(lambda: all(engine.state is EngineState.FAILED for engine in subject.fleet.list()))
+    ended = list(subject.fleet.list())
+    assert {engine.failure for engine in ended} == {StartFailure.CRASHED}
+    assert all("hangs: no answer" in str(engine.failure_detail) for engine in ended)
+    subject.close()
+
+
+def test_a_draining_engine_that_hangs_does_not_hold_its_gpus_until_the_end_of_its_drain(tmp_path: Path) -> None:
+    subject = ProcessSubject(tmp_path, hung_s=1.0)
+    subject.fleet.start(a_spec())
+    observe_until(subject, ID, EngineState.READY)
+    subject.hang(ID)
+    assert subject.fleet.stop(ID, drain_s=3600).state is EngineState.DRAINING
+    observe_until(subject, ID, EngineState.STOPPED)
+    subject.close()
+
+
+def test_questions_to_engines_are_asked_side_by_side() -> None:
+    begun, together = threading.Semaphore(0), threading.Event()
+    records = [_a_ready_record(number) for number in range(6)]
+
+    def question(record: Record, timeout_s: float) -> Look:
+        begun.release()
+        together.wait(20)
+        return Look(well=True)
+
+    looks = Looks(Pace(), ask=question)
+    assert set(looks.take(records).values()) == {Look()}  # nobody answered yet, and that held up nobody
+    for _ in records:
+        assert begun.acquire(timeout=20)
+    together.set()
+    answers: set[EngineId] = set()
+    while len(answers) < len(records):
+        answers |= {name for name, look in looks.take(records).items() if look.well}
+
+
+def _a_ready_record(number: int) -> Record:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    spec = a_spec(f"e-{number}")
+    return Record(spec=spec, host="127.0.0.1", port=1, gpu_indices=(0,), started_at=now, ready_at=now)

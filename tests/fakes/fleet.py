@@ -15,6 +15,8 @@ from controlplane.domain.fleet import Engine, EngineSpec, EngineState, StartFail
 from tuner.space.knobs.schema import load_knobs
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
+SILENT_S = 7.0
+HUNG_S = 60.0
 
 
 class FakeClock:
@@ -49,6 +51,7 @@ class FakeFleet:
         self._engines: dict[EngineId, Engine] = {}
         self._busy: dict[EngineId, int] = {}
         self._drain_until: dict[EngineId, datetime] = {}
+        self._hung_since: dict[EngineId, datetime] = {}
         self._next_port = 20000
 
     def start(self, spec: EngineSpec) -> Engine:
@@ -77,7 +80,9 @@ class FakeFleet:
                 return self._keep(self._started(engine))
             case EngineState.DRAINING:
                 return self._keep(self._drained(engine))
-            case EngineState.READY | EngineState.FAILED | EngineState.STOPPED:
+            case EngineState.READY:
+                return self._keep(self._looked_at(engine))
+            case EngineState.FAILED | EngineState.STOPPED:
                 return engine
 
     def list(self) -> Sequence[Engine]:
@@ -116,6 +121,14 @@ class FakeFleet:
             failure = StartFailure.CRASHED if was_ready else StartFailure.OTHER
             self._keep(_failed(engine, failure, "killed by signal 9"))
 
+    def hang(self, engine_id: EngineId) -> None:
+        """Let an engine's process stand still."""
+        self._hung_since.setdefault(engine_id, self.clock())
+
+    def wake(self, engine_id: EngineId) -> None:
+        """Let it go on."""
+        self._hung_since.pop(engine_id, None)
+
     def occupy(self, engine_id: EngineId, requests: int = 1) -> None:
         """Put requests into an engine."""
         self._busy[engine_id] = self._busy.get(engine_id, 0) + requests
@@ -123,6 +136,13 @@ class FakeFleet:
     def release(self, engine_id: EngineId) -> None:
         """Let every request of an engine end."""
         self._busy.pop(engine_id, None)
+
+    def _looked_at(self, engine: Engine) -> Engine:
+        since = self._hung_since.get(engine.spec.engine_id)
+        silent_s = 0.0 if since is None else (self.clock() - since).total_seconds()
+        if silent_s >= HUNG_S:
+            return _failed(engine, StartFailure.CRASHED, "hangs: no answer to its health checks")
+        return engine.evolve(answers=silent_s < SILENT_S)
 
     def _started(self, engine: Engine) -> Engine:
         refusal = _refusal(engine.spec)

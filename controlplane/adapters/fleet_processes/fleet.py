@@ -20,7 +20,8 @@ from pathlib import Path
 from controlplane.adapters.fleet_processes import host as host_processes
 from controlplane.adapters.fleet_processes.commands import command_line, environment
 from controlplane.adapters.fleet_processes.failures import diagnose, diagnose_timeout
-from controlplane.adapters.fleet_processes.probes import Asking, in_flight, is_ready
+from controlplane.adapters.fleet_processes.looks import Look, Looks, Pace
+from controlplane.adapters.fleet_processes.probes import in_flight
 from controlplane.adapters.fleet_processes.records import Record, RecordFolder
 from controlplane.domain.base import EngineId
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound, Unavailable
@@ -30,7 +31,6 @@ from controlplane.host.ports import free_port
 from controlplane.host.processes import is_alive
 from controlplane.ports import Clock
 
-_PROBE_WAIT_S = 0.1
 _KILL_WAIT_S = 1.0
 _LOG_TAIL_BYTES = 256 * 1024
 
@@ -51,6 +51,7 @@ class FleetProcesses:
         base_env: Mapping[str, str] | None = None,
         clock: Clock = utc_now,
         term_grace_s: float = 15.0,
+        pace: Pace = Pace(),  # noqa: B008 - immutable
     ) -> None:
         self._folder = RecordFolder(state_dir)
         self._gpus = tuple(range(gpus)) if isinstance(gpus, int) else tuple(gpus)
@@ -58,7 +59,8 @@ class FleetProcesses:
         self._base_env = os.environ if base_env is None else base_env
         self._clock = clock
         self._term_grace = timedelta(seconds=term_grace_s)
-        self._asked: dict[EngineId, Asking[bool]] = {}
+        self._pace = pace
+        self._looks = Looks(pace)
 
     def start(self, spec: EngineSpec) -> Engine:
         """Start an engine, or return the one that already has this id."""
@@ -71,27 +73,31 @@ class FleetProcesses:
 
     def observe(self, engine_id: EngineId) -> Engine:
         """Look at one engine now and move it on by a step."""
-        record = self._read(engine_id)
+        seen = self._seen([self._read(engine_id)])
+        if not seen:
+            raise NotFound(f"no engine {engine_id}")
+        return seen[0]
+
+    def list(self) -> Sequence[Engine]:
+        """Look at every engine not yet forgotten, oldest first: all at once, whatever hangs."""
+        with self._folder.locked():
+            known = self._folder.read_all()
+        return self._seen(known)
+
+    def _seen(self, records: Sequence[Record]) -> Sequence[Engine]:
+        looks = self._looks.take([record for record in records if not record.state.is_over and record.process])
+        seen = (self._moved_on(record, looks.get(record.spec.engine_id, Look())) for record in records)
+        return [engine for engine in seen if engine is not None]
+
+    def _moved_on(self, record: Record, look: Look) -> Engine | None:
         if record.state.is_over:
             if record.process is not None:
                 host_processes.exit_code(record.process)  # another process saw it end; only its parent can reap it
             return self._shown(record)
-        ready = record.state is EngineState.STARTING and self._answers(record)
-        idle = record.state is EngineState.DRAINING and self._is_idle(record)
         with self._folder.locked():
-            return self._shown(self._stepped(self._read(engine_id), ready=ready, idle=idle))
-
-    def list(self) -> Sequence[Engine]:
-        """Look at every engine not yet forgotten, oldest first."""
-        with self._folder.locked():
-            known = [record.spec.engine_id for record in self._folder.read_all()]
-        seen: list[Engine] = []
-        for engine_id in known:
-            try:
-                seen.append(self.observe(engine_id))
-            except NotFound:  # forgotten by another process since
-                continue
-        return seen
+            present = self._folder.read(record.spec.engine_id)
+            # None: forgotten by another process since
+            return None if present is None else self._shown(self._stepped(present, look))
 
     def in_flight(self, engine_id: EngineId) -> int | None:
         """Requests running or waiting in the engine by its own metrics; None when it does not say."""
@@ -117,6 +123,7 @@ class FleetProcesses:
             if not record.state.is_over:
                 raise Conflict(f"engine {engine_id} is {record.state}", allowed="forget it when stopped or failed")
             self._folder.remove(engine_id)
+        self._looks.forget(engine_id)
 
     def free_gpus(self) -> int:
         """GPUs no engine holds."""
@@ -177,23 +184,48 @@ class FleetProcesses:
             return self._keep(record, process=process, started_at=self._clock())
         return self._keep(record, process=process)
 
-    def _stepped(self, record: Record, *, ready: bool, idle: bool) -> Record:
+    def _stepped(self, record: Record, look: Look) -> Record:
         """Move an engine on by one step. Called under the lock, with what was seen just before."""
-        if record.state.is_over:
-            return record
-        if record.process is None:
-            if record.drain_until is None:
-                return self._spawned(record)
-            record = self._adopted(record)
-        if record.process is None or not is_alive(record.process):
-            return self._buried(record)
+        if record.process is None and record.drain_until is None and not record.state.is_over:
+            return self._spawned(record)
+        record = record if record.process is not None else self._adopted(record)
+        gone = record.process is None or not is_alive(record.process)
+        if gone and not record.state.is_over:
+            return self._ended_if_gone(record)
         match record.state:
             case EngineState.STARTING:
-                return self._started(record, ready=ready)
+                return self._started(record, ready=look.well is True)
             case EngineState.DRAINING:
-                return self._drained(record, idle=idle)
-            case EngineState.READY | EngineState.FAILED | EngineState.STOPPED:
+                return self._drained(self._heard(record, look), idle=look.idle)
+            case EngineState.READY:
+                return self._kept_well(self._heard(record, look))
+            case EngineState.FAILED | EngineState.STOPPED:
                 return record
+
+    def _heard(self, record: Record, look: Look) -> Record:
+        """Remember since when an engine says nothing; it counts as not answering from the second silent check on."""
+        match look.well:
+            case None:
+                return record
+            case True:
+                said: dict[str, object] = {"silent_since": None, "answers": True}
+            case False:
+                said = {"silent_since": record.silent_since or self._clock(), "answers": record.silent_since is None}
+        changed = any(getattr(record, name) != value for name, value in said.items())
+        return self._keep(record, **said) if changed else record
+
+    def _kept_well(self, record: Record) -> Record:
+        """Give up an engine that has been silent too long: it would hold its GPUs and its place for ever."""
+        if record.failure is None and not self._is_hung(record):
+            return record
+        if record.failure is None:
+            detail = f"hangs: no answer to its health checks for {self._pace.hung_s:g} s"
+            record = self._keep(record, failure=StartFailure.CRASHED, failure_detail=detail)
+        return self._ended_by_force(record)
+
+    def _is_hung(self, record: Record) -> bool:
+        since = record.silent_since
+        return since is not None and (self._clock() - since).total_seconds() >= self._pace.hung_s
 
     def _adopted(self, record: Record) -> Record:
         process = host_processes.find_leader(self._folder.mark(record.spec.engine_id))
@@ -201,35 +233,35 @@ class FleetProcesses:
 
     def _started(self, record: Record, *, ready: bool) -> Record:
         if record.failure is not None:
-            return self._killed(record)
+            return self._ended_by_force(record)
         if ready:
             return self._keep(record, ready_at=self._clock())
         timeout_s = record.spec.start_timeout_s
         if self._clock() - record.started_at < timedelta(seconds=timeout_s):
             return record
         diagnosis = diagnose_timeout(self._log_tail(record), timeout_s=timeout_s)
-        return self._killed(self._keep(record, failure=diagnosis.failure, failure_detail=diagnosis.detail))
+        return self._ended_by_force(self._keep(record, failure=diagnosis.failure, failure_detail=diagnosis.detail))
 
     def _drained(self, record: Record, *, idle: bool) -> Record:
         """SIGTERM once nothing is in flight; SIGKILL at the deadline, or when SIGTERM did not help."""
         now = self._clock()
-        if record.drain_until is not None and now >= record.drain_until:
-            return self._killed(record)
+        if (record.drain_until is not None and now >= record.drain_until) or self._is_hung(record):
+            return self._ended_by_force(record)
         if record.terminated_at is None:
             if not idle and record.ready_at is not None:
                 return record
             if record.process is not None:
                 host_processes.send([record.process.pid], signal.SIGTERM)
             return self._keep(record, terminated_at=now)
-        return self._killed(record) if now - record.terminated_at > self._term_grace else record
+        return self._ended_by_force(record) if now - record.terminated_at > self._term_grace else record
 
-    def _killed(self, record: Record) -> Record:
+    def _ended_by_force(self, record: Record) -> Record:
         """Kill every process of an engine and wait a moment for them to be gone; else the next step looks again."""
         if not self._kill_members(record):
             return record
-        return self._buried(record)
+        return self._ended_if_gone(record)
 
-    def _buried(self, record: Record) -> Record:
+    def _ended_if_gone(self, record: Record) -> Record:
         """Write down how an engine ended, once no process of it is left."""
         if not self._kill_members(record):
             return record
@@ -255,21 +287,6 @@ class FleetProcesses:
         changed = record.evolve(**changes)
         self._folder.write(changed)
         return changed
-
-    def _answers(self, record: Record) -> bool:
-        """Ask a starting engine for its one token in the background; an engine that hangs does not hold up the rest."""
-        engine_id, spec = record.spec.engine_id, record.spec
-        asked = self._asked.get(engine_id)
-        if asked is None:
-            asked = Asking(lambda: is_ready(record.url, spec.served_name, spec.api_key))
-            self._asked[engine_id] = asked
-        answer = asked.answer(_PROBE_WAIT_S)
-        if asked.is_over:
-            del self._asked[engine_id]
-        return bool(answer)
-
-    def _is_idle(self, record: Record) -> bool:
-        return record.terminated_at is None and record.ready_at is not None and in_flight(record.url) == 0
 
     def _log_tail(self, record: Record) -> str:
         try:

@@ -33,6 +33,14 @@ def is_ready(url: str, model: str, key: str | None) -> bool:
     return answer.status_code == 200
 
 
+def is_healthy(url: str, *, timeout_s: float) -> bool:
+    """Say whether an engine answers its health check. A stopped or stuck process takes connections and says nothing."""
+    try:
+        return httpx.get(f"{url}/health", timeout=timeout_s, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
 def in_flight(url: str) -> int | None:
     """Return the requests running or waiting by the engine's own metrics, None when it does not say."""
     try:

@@ -33,6 +33,8 @@ class Record(Value):
     terminated_at: AwareDatetime | None = None  # SIGTERM was sent
     failure: StartFailure | None = None
     failure_detail: str | None = None
+    silent_since: AwareDatetime | None = None  # the first of the health checks it did not answer
+    answers: bool = True
     ended_at: AwareDatetime | None = None  # set: no process of it is left, its GPUs are free
 
     @property
@@ -57,6 +59,7 @@ class Record(Value):
             gpu_indices=self.gpu_indices,
             started_at=self.started_at,
             ready_at=self.ready_at,
+            answers=self.answers,
             failure=self.failure if self.ended_at is not None else None,
             failure_detail=self.failure_detail if self.ended_at is not None else None,
             log_path=str(log),

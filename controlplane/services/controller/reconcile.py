@@ -17,11 +17,13 @@ from controlplane.domain.event import Event
 from controlplane.domain.fleet import Engine, EngineState
 from controlplane.domain.rollout import Rollout, RolloutState
 from controlplane.domain.rollout_policy import advance, events_between
+from controlplane.domain.service import GatewayOptions
 from controlplane.domain.serving import Service
 from controlplane.ports import Clock, Fleet, FlightView, RecordFeed, Store, TrafficRouter, Versioned
+from controlplane.services.controller.budget import PassBudget
 from controlplane.services.controller.claims import ClaimWatch
 from controlplane.services.controller.jobs import CreateStudy, apply_finished, fire_due, reap_shadows, reap_trials
-from controlplane.services.fleet.engines import DRAIN_S, EngineKeeper, Trouble
+from controlplane.services.fleet.engines import EngineKeeper, Trouble, drain_limit_s
 from controlplane.services.fleet.routing import TableKeeper
 from controlplane.services.fleet.serving import roll_out_described
 from controlplane.services.fleet.world import World, service_of
@@ -54,6 +56,7 @@ class Controller:
         self._tables = TableKeeper(store=store, router=router)
         self._keeper = EngineKeeper(store=store, fleet=fleet, may_stop=lambda: self._tables.may_stop(clock()))
         self._finder = FactFinder(store=store, records=records, flights=flights)
+        self._monotonic = monotonic
         self._claims = ClaimWatch(monotonic)
         self._told: set[str] = set()
         self._noted: set[RolloutId] = set()
@@ -63,20 +66,30 @@ class Controller:
 
         Raises Unavailable when the store or the fleet cannot be asked at all: nothing was changed then.
         """
-        now = self._clock()
-        engines = self._fleet.list()
-        worlds = self._push(engines, now)
+        now, budget = self._clock(), PassBudget(self._monotonic)
+        with budget.part("looking at the engines"):
+            engines = self._fleet.list()
+        with budget.part("telling the gateways"):
+            worlds = self._push(engines, now)
         problems = [] if self._tables.problem is None else [self._tables.problem]
         self._tell_failures(engines, now)
         for world in worlds:
-            problems += self._tried(lambda w=world: self._reconcile(w, engines, now))  # type: ignore[misc]
-        problems += self._tried(lambda: self._send_strangers_away(worlds, engines))
-        problems += self._tried(lambda: reap_trials(self._store, self._fleet, engines, claims=self._claims))
-        problems += self._tried(lambda: reap_shadows(self._store, self._fleet, engines, now=now))
-        problems += self._tried(lambda: fire_due(self._store, create_study=self._create_study, now=now))
-        problems += self._tried(lambda: apply_finished(self._store, now=now))
-        problems += self._tried(lambda: note_outcomes(self._store, noted=self._noted, now=now))
-        return problems
+            with budget.part(f"service {world.service.name}"):
+                problems += self._tried(lambda w=world: self._reconcile(w, engines, now))  # type: ignore[misc]
+        with budget.part("other duties"):
+            problems += self._other_duties(worlds, engines, now)
+        return [*problems, *filter(None, [budget.overrun()])]
+
+    def _other_duties(self, worlds: Sequence[World], engines: Sequence[Engine], now: datetime) -> Sequence[str]:
+        duties: Sequence[Callable[[], None]] = (
+            lambda: self._send_strangers_away(worlds, engines),
+            lambda: reap_trials(self._store, self._fleet, engines, claims=self._claims),
+            lambda: reap_shadows(self._store, self._fleet, engines, now=now),
+            lambda: fire_due(self._store, create_study=self._create_study, now=now),
+            lambda: apply_finished(self._store, now=now),
+            lambda: note_outcomes(self._store, noted=self._noted, now=now),
+        )
+        return [problem for duty in duties for problem in self._tried(duty)]
 
     def _tried(self, act: Callable[[], Sequence[str] | None]) -> Sequence[str]:
         """One service's trouble must not stop the others."""
@@ -148,7 +161,7 @@ class Controller:
             if engine.state.is_over:
                 self._fleet.forget(engine.spec.engine_id)
             else:
-                self._keeper.send_away(engine, drain_s=DRAIN_S)
+                self._keeper.send_away(engine, drain_s=drain_limit_s(GatewayOptions()))
 
     def _tell_failures(self, engines: Sequence[Engine], now: datetime) -> None:
         """Once per engine and controller life; a restarted controller may say it again."""

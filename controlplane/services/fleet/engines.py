@@ -9,14 +9,13 @@ from typing import NamedTuple
 from controlplane.domain.base import EngineId, RevisionId
 from controlplane.domain.errors import InvalidInput, NotFound, Unavailable
 from controlplane.domain.event import Event
-from controlplane.domain.fleet import Engine, EngineState
+from controlplane.domain.fleet import Engine, EngineState, StartFailure
 from controlplane.domain.launch import engine_spec
 from controlplane.domain.owner import ReplicaOwner
+from controlplane.domain.service import GatewayOptions
 from controlplane.ports import Fleet, Store
 from controlplane.services.fleet.world import WANTED, Want, World, revision_served_by, wants
 
-DRAIN_S = 120.0
-"""How long a serving engine may finish what it has begun; as long as the gateway waits for a first token."""
 SETTLED_S = 60.0
 """A replacement that was ready for so long lets its failed predecessors be forgotten."""
 _KEPT_FAILURES = 8
@@ -39,6 +38,7 @@ class EngineKeeper:
         self._store = store
         self._fleet = fleet
         self._may_stop = may_stop
+        self._told: set[tuple[str, str]] = set()
 
     def make_true(self, world: World, now: datetime) -> Sequence[Trouble]:
         """Start what is missing and send away what is not wanted; returns why something could not be started."""
@@ -51,7 +51,7 @@ class EngineKeeper:
         for engine in world.engines:
             self._clear(engine, world, now)
         for engine in _surplus(world):
-            self.send_away(engine, drain_s=DRAIN_S)
+            self.send_away(engine, drain_s=drain_limit_s(world.service.spec.gateway))
         return troubles
 
     def send_away(self, engine: Engine, *, drain_s: float) -> None:
@@ -65,8 +65,13 @@ class EngineKeeper:
 
     def _start_missing(self, world: World, revision: RevisionId, want: Want, now: datetime) -> Trouble | None:
         missing = want.replicas - len([e for e in world.of(revision) if e.state in WANTED])
+        if missing <= 0 or not want.may_start:
+            return None
+        if (refused := _refused(world.of(revision))) is not None:
+            return self._given_up(world, revision, refused, now)
         not_before = _not_before(world.of(revision))
-        if missing <= 0 or not want.may_start or (not_before is not None and now < not_before):
+        if not_before is not None and now < not_before:
+            self._tell_waiting(world, revision, not_before, now)
             return None
         try:
             for _ in range(missing):
@@ -76,6 +81,27 @@ class EngineKeeper:
         except InvalidInput as error:
             return Trouble(revision, str(error), for_good=True)
         return None
+
+    def _given_up(self, world: World, revision: RevisionId, refused: Engine, now: datetime) -> Trouble:
+        """The same flags would be refused again: nothing is started until the service is stopped and started."""
+        reason = f"{revision} is not started again: its engine refused its flags: {refused.failure_detail}"
+        self._tell(world, "revision.given_up", revision, f"{reason}; stop and start the service to try again", now)
+        return Trouble(revision, reason, for_good=True)
+
+    def _tell_waiting(self, world: World, revision: RevisionId, until: datetime, now: datetime) -> None:
+        failed = [engine for engine in world.of(revision) if engine.state is EngineState.FAILED]
+        reason = f"{len(failed)} engines of {revision} failed; the next one is started at {until:%H:%M:%S} UTC"
+        self._tell(world, "revision.backing_off", revision, reason, now)
+
+    def _tell(self, world: World, action: str, revision: RevisionId, reason: str, now: datetime) -> None:
+        """Say it once per controller life: a pass comes every half second."""
+        if (action, reason) in self._told:
+            return
+        self._told.add((action, reason))
+        name, subject = world.service.name, f"revision/{revision}"
+        self._store.add_event(
+            Event(at=now, actor="controller", action=action, subject=subject, service=name, reason=reason)
+        )
 
     def _start_one(self, world: World, revision: RevisionId, now: datetime) -> None:
         wanted, service = self._store.get_revision(revision), world.service
@@ -109,15 +135,32 @@ class EngineKeeper:
             self._fleet.forget(engine.spec.engine_id)
 
 
+def drain_limit_s(options: GatewayOptions) -> float:
+    """Return how long a serving engine may finish what it has begun: as long as the gateway waits for any answer."""
+    streams_s = options.first_token_timeout_s + options.stall_timeout_s
+    return max(options.response_timeout_s, streams_s)
+
+
+def _refused(engines: Sequence[Engine]) -> Engine | None:
+    """Return the latest engine if it refused its flags: the one failure that starting again cannot mend."""
+    latest = max(engines, key=lambda engine: engine.started_at, default=None)
+    is_refused = latest is not None and latest.state is EngineState.FAILED
+    return latest if is_refused and latest is not None and latest.failure is StartFailure.REFUSED_FLAG else None
+
+
 def _surplus(world: World) -> Sequence[Engine]:
     """Return the engines to send away: of unwanted revisions all, else the least useful ones."""
     wanted, going = wants(world), []
     for revision in sorted({found for engine in world.engines if (found := revision_served_by(engine))}):
         replicas = wanted.get(revision, Want(0)).replicas
         live = [engine for engine in world.of(revision) if engine.state in WANTED]
-        ready_first = sorted(live, key=lambda engine: (engine.state is not EngineState.READY, engine.started_at))
+        ready_first = sorted(live, key=_least_useful_last)
         going += ready_first[replicas:]
     return going
+
+
+def _least_useful_last(engine: Engine) -> tuple[bool, bool, datetime]:
+    return engine.state is not EngineState.READY, not engine.answers, engine.started_at
 
 
 def _not_before(engines: Sequence[Engine]) -> datetime | None:

@@ -40,7 +40,8 @@ class World:
         return sorted(mine, key=lambda engine: engine.started_at)
 
     def ready(self, revision: RevisionId | None) -> Sequence[Engine]:
-        return [engine for engine in self.of(revision) if engine.state is EngineState.READY and engine.url]
+        """Those that can be given traffic: ready, and not hanging."""
+        return [e for e in self.of(revision) if e.state is EngineState.READY and e.url and e.answers]
 
     def present(self, revision: RevisionId | None) -> Sequence[Engine]:
         return [engine for engine in self.of(revision) if engine.state in PRESENT]

@@ -1,0 +1,84 @@
+"""Looking at engines side by side: each is asked in the background, so that none that hangs holds up the others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from controlplane.adapters.fleet_processes.probes import Asking, in_flight, is_healthy, is_ready
+from controlplane.adapters.fleet_processes.records import Record
+from controlplane.domain.base import EngineId
+from controlplane.domain.fleet import EngineState
+
+_WAIT_S = 0.1  # for all engines together: what answers at once is known at once
+
+
+class Pace(NamedTuple):
+    """How often a ready engine's health is asked, how long it may take, and when one that stays silent is given up.
+
+    Two silent checks in a row take an engine out of the routing table; a busy event loop misses one at most.
+    """
+
+    every_s: float = 2.0
+    timeout_s: float = 5.0
+    hung_s: float = 60.0
+
+
+class Look(NamedTuple):
+    """What one engine said. `well` is None while there is no news."""
+
+    well: bool | None = None
+    idle: bool = False
+
+
+def look(record: Record, timeout_s: float) -> Look:
+    """Ask one engine what its state calls for; waits until it says something or has had its time."""
+    match record.state:
+        case EngineState.STARTING:
+            return Look(well=is_ready(record.url, record.spec.served_name, record.spec.api_key))
+        case EngineState.READY:
+            return Look(well=is_healthy(record.url, timeout_s=timeout_s))
+        case EngineState.DRAINING:
+            flight = in_flight(record.url)
+            return Look(well=flight is not None or is_healthy(record.url, timeout_s=timeout_s), idle=flight == 0)
+        case EngineState.FAILED | EngineState.STOPPED:
+            return Look()
+
+
+class Looks:
+    """One question at a time per engine. Engines that answered are asked again when it is time."""
+
+    def __init__(self, pace: Pace, *, ask: Callable[[Record, float], Look] = look) -> None:
+        self._pace = pace
+        self._question = ask
+        self._asked: dict[EngineId, Asking[Look]] = {}
+        self._due_s: dict[EngineId, float] = {}
+
+    def take(self, records: Sequence[Record]) -> dict[EngineId, Look]:
+        """Ask every engine that is to be asked, wait a moment for all of them together, return what they said."""
+        for record in records:
+            self._ask(record)
+        until_s = time.monotonic() + _WAIT_S
+        return {record.spec.engine_id: self._answer(record, until_s) for record in records}
+
+    def forget(self, engine_id: EngineId) -> None:
+        self._asked.pop(engine_id, None)
+        self._due_s.pop(engine_id, None)
+
+    def _ask(self, record: Record) -> None:
+        engine_id = record.spec.engine_id
+        if engine_id not in self._asked and time.monotonic() >= self._due_s.get(engine_id, 0.0):
+            self._asked[engine_id] = Asking(lambda: self._question(record, self._pace.timeout_s))
+
+    def _answer(self, record: Record, until_s: float) -> Look:
+        engine_id = record.spec.engine_id
+        asked = self._asked.get(engine_id)
+        if asked is None:
+            return Look()
+        found = asked.answer(max(0.0, until_s - time.monotonic()))
+        if asked.is_over:
+            del self._asked[engine_id]
+            if record.state is EngineState.READY:
+                self._due_s[engine_id] = time.monotonic() + self._pace.every_s
+        return found or Look()
