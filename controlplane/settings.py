@@ -49,6 +49,11 @@ class Settings(Value):
         return self.data_dir / "admin-token"
 
     @property
+    def dashboard_key_file(self) -> Path:
+        """The key of this installation's own dashboard, which goes on when API keys are made; owner only."""
+        return self.data_dir / "dashboard-key"
+
+    @property
     def api_url(self) -> str:
         return f"http://{self.host}:{self.api_port}"
 

@@ -80,6 +80,8 @@ def build_app(settings: Settings, *, caller: str | None = None) -> FastAPI:
         clock=installation_clock(settings),
         open_without_keys=is_loopback(settings.host),
         trusted_as=caller,
+        dashboard_key=_secret(settings.dashboard_key_file),
+        gpus=settings.gpus,
     )
 
 
@@ -88,7 +90,7 @@ def controller_pass(settings: Settings) -> Callable[[], bool]:
     from controlplane.services.controller.reconcile import Controller
     from controlplane.services.studies.manage import create_study
 
-    traffic = GatewayTraffic(running_gateways(settings.data_dir), admin_token=_admin_token(settings))
+    traffic = GatewayTraffic(running_gateways(settings.data_dir), admin_token=_secret(settings.admin_token_file))
     controller = Controller(
         store=open_store(settings),
         fleet=open_fleet(settings),
@@ -245,6 +247,5 @@ def _stop_until_gone(fleet: Fleet, *, drain_s: float, within_s: float) -> None:
         time.sleep(0.2)
 
 
-def _admin_token(settings: Settings) -> str | None:
-    path: Path = settings.admin_token_file
+def _secret(path: Path) -> str | None:
     return path.read_text().strip() if path.exists() else None

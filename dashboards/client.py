@@ -37,6 +37,7 @@ class ApiProblem(Exception):
 class FleetState(BaseModel):
     engines: tuple[Engine, ...]
     free_gpus: int
+    free_gpu_indices: tuple[int, ...] = ()
 
 
 class StoredReport(BaseModel):

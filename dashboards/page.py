@@ -110,6 +110,8 @@ def _down(title: str, client: ApiClient) -> None:
 def _refused(title: str, problem: ApiProblem) -> None:
     components.headline(title)
     if problem.status == 401:
-        components.note("The API wants a key", str(problem), "FLEETUNE_API_KEY=flt_… fleetune up -f service.yaml")
+        components.note(
+            "The API wants a key", str(problem), "FLEETUNE_API_KEY=flt_… streamlit run dashboards/app.py -- URL"
+        )
         return
     components.note("The API could not answer", f"{problem}. This page tries again every few seconds.")

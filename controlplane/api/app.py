@@ -57,12 +57,15 @@ def create_app(
     clock: Clock,
     open_without_keys: bool = False,
     trusted_as: str | None = None,
+    dashboard_key: str | None = None,
+    gpus: tuple[int, ...] = (),
 ) -> FastAPI:
     """Make the API over its collaborators.
 
     `open_without_keys` lets this machine act as long as no API key was ever made: pass True only for a server bound to
     loopback. Revoking the last key does not open it again. `trusted_as` asks nobody for a key and names
-    the actor: only for an app called in-process, never for one behind a socket.
+    the actor: only for an app called in-process, never for one behind a socket. `dashboard_key` is the secret of the
+    installation's own dashboard: it may operate, whatever keys there are. `gpus` are the numbers of the host's GPUs.
     """
     app = FastAPI(
         title="Fleetune",
@@ -80,6 +83,8 @@ def create_app(
         clock=clock,
         open_without_keys=open_without_keys,
         trusted_as=trusted_as,
+        dashboard_key=dashboard_key,
+        gpus=gpus,
     )
     problems.install(app)
     for router in _ROUTERS:

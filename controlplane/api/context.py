@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ from controlplane.services.keys import key_for, note_use
 
 T = TypeVar("T")
 OPEN_ACTOR = "local"
+DASHBOARD_ACTOR = "dashboard"
 STALE_ATTEMPTS = 3
 
 
@@ -33,6 +35,14 @@ class Context:
     clock: Clock
     open_without_keys: bool
     trusted_as: str | None
+    dashboard_key: str | None = field(default=None, repr=False)
+    gpus: tuple[int, ...] = ()
+
+    def is_dashboard(self, given: HTTPAuthorizationCredentials | None) -> bool:
+        """Say whether the installation's own dashboard asks."""
+        if given is None or self.dashboard_key is None:
+            return False
+        return hmac.compare_digest(given.credentials.encode(), self.dashboard_key.encode())
 
 
 class Page(Value, Generic[T]):
@@ -105,6 +115,8 @@ def _caller(
     """Return whose key it is, `local` while none was ever made. Raises Refused."""
     if ctx.trusted_as is not None:
         return Caller(ctx.trusted_as, DEFAULT_TENANT, tuple(Scope))
+    if ctx.is_dashboard(given):
+        return Caller(DASHBOARD_ACTOR, DEFAULT_TENANT, (Scope.OPERATE,))
     keys = ctx.store.list_credentials()
     if not keys:
         _refuse_strangers(request, ctx)

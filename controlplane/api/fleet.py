@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import httpx
 from fastapi import APIRouter
+from pydantic import Field
 
 from controlplane.api.context import Ctx, Reader, problems
 from controlplane.domain.base import Value
@@ -16,6 +17,7 @@ router = APIRouter(prefix="/fleet", tags=["fleet"])
 class FleetState(Value):
     engines: tuple[Engine, ...]
     free_gpus: int
+    free_gpu_indices: tuple[int, ...] = Field(default=(), description="Their numbers, where GPUs have such.")
 
 
 class Targets(Value):
@@ -50,4 +52,8 @@ def _targets(engine: Engine) -> Targets | None:
 @router.get("", summary="Show every engine and the free GPUs", responses=problems(503))
 def show_fleet(ctx: Ctx, _: Reader) -> FleetState:
     engines = sorted(ctx.fleet_view.list(), key=lambda engine: engine.started_at, reverse=True)
-    return FleetState(engines=tuple(engine for engine in engines), free_gpus=ctx.fleet_view.free_gpus())
+    free = ctx.fleet_view.free_gpus()
+    held = {gpu for engine in engines if not engine.state.is_over for gpu in engine.gpu_indices}
+    left = tuple(gpu for gpu in ctx.gpus if gpu not in held)
+    # Engines started between the two looks: rather no numbers than wrong ones.
+    return FleetState(engines=tuple(engines), free_gpus=free, free_gpu_indices=left if len(left) == free else ())

@@ -37,7 +37,8 @@ def show(ask: Ask) -> None:
     answer = ask.client.get("/fleet")
     ask.show_list(ENGINE, answer["engines"], raw=answer)
     if ask.output in (Output.TABLE, Output.WIDE):
-        typer.echo(f"free GPUs: {', '.join(str(gpu) for gpu in answer['free_gpus']) or 'none'}")
+        numbers = ", ".join(str(gpu) for gpu in answer["free_gpu_indices"])
+        typer.echo(f"free GPUs: {answer['free_gpus']}{f' ({numbers})' if numbers else ''}")
 
 
 NUMBERS = Noun(

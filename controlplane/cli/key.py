@@ -39,8 +39,11 @@ def create(
     tenant: Annotated[str, typer.Option(help="Whom it speaks for.")] = DEFAULT_TENANT,
     model: Annotated[list[str], typer.Option(help="Only this model; give it again for more.")] = [],  # noqa: B006
     expires: Annotated[str | None, typer.Option(help="When it expires, ISO 8601 with a zone.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, even where it shuts clients out.")] = False,
 ) -> None:
     """Make an API key. The secret is shown once and not kept."""
+    if not yes:
+        _ask_before_the_first(ask)
     body = {"name": name, "scopes": scope, "tenant": tenant, "models": model, "expires_at": expires}
     _show(ask.client.post("/keys", body))
 
@@ -67,6 +70,23 @@ def revoke(ask: Ask, name: Name) -> None:
     """Revoke a key at once."""
     ask.client.delete(f"/keys/{name}")
     typer.echo(f"key {name} is revoked")
+
+
+def _ask_before_the_first(ask: Ask) -> None:
+    """Ask where the first key would shut out clients that have none. Raises typer.Abort for a no, or for no answer."""
+    if ask.client.get("/keys")["items"]:
+        return
+    served = [row["spec"]["model"]["name"] for row in ask.client.get("/services")["items"] if not row["stopped"]]
+    if not served:
+        return
+    typer.secho(
+        f"This is the first key. From now on every request needs one: clients of {', '.join(served)} that send none "
+        "get 401 at once, at the gateway and at the API, and that stays so when the key is revoked. "
+        "The dashboard of this installation goes on with a key of its own.",
+        fg=typer.colors.YELLOW,
+        err=True,
+    )
+    typer.confirm("make it?", abort=True, err=True)
 
 
 def _show(made: Any) -> None:

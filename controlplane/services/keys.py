@@ -24,7 +24,7 @@ NOTED_EVERY = timedelta(minutes=1)
 """How exactly the last use of a key is kept."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
-_RESERVED = frozenset({"local", "cli", "controller"})  # actors that are no keys
+_RESERVED = frozenset({"local", "cli", "controller", "dashboard"})  # actors that are no keys
 _ATTEMPTS = 5
 
 

@@ -55,7 +55,8 @@ def _cards(fleet: FleetState) -> list[Card]:
 def _gpus(fleet: FleetState, services: Sequence[Service]) -> None:
     held = [(index, engine) for engine in fleet.engines if engine.state in _LIVE for index in engine.gpu_indices]
     tiles = [_tile(index, engine, services) for index, engine in sorted(held, key=lambda each: each[0])]
-    tiles += ['<div class="ft-gpu free"><b>free</b>&nbsp;</div>'] * fleet.free_gpus
+    names = [f"GPU {index}" for index in fleet.free_gpu_indices] or [words.NONE] * fleet.free_gpus
+    tiles += [f'<div class="ft-gpu free"><b>{name}</b>free</div>' for name in names]
     st.html(f'<div class="ft-gpus">{"".join(tiles)}</div>')
 
 

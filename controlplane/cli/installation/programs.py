@@ -7,7 +7,7 @@ import sys
 
 from controlplane.cli.installation.supervisor import Program
 from controlplane.settings import Settings
-from dashboards.run import dashboard_command
+from dashboards.run import KEY_VARIABLE, URL_VARIABLE, dashboard_command
 
 DRAIN_S = 30.0
 
@@ -41,7 +41,8 @@ def _gateway(settings: Settings) -> Program:
 
 
 def _dashboard(settings: Settings) -> Program:
-    environment = _environment() | {"FLEETUNE_API_URL": settings.api_url}
+    key = settings.dashboard_key_file.read_text().strip()
+    environment = _environment() | {URL_VARIABLE: settings.api_url, KEY_VARIABLE: key}
     return Program("dashboard", dashboard_command(settings.dashboard_port, settings.api_url), environment)
 
 

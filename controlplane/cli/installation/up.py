@@ -98,7 +98,7 @@ def prepare(settings: Settings, specs: Sequence[ServiceSpec], *, dashboard: bool
             why="anybody who reaches the port could use the fleet",
             allowed="127.0.0.1, or `fleetune key create NAME --scope admin` first",
         )
-    _write_admin_token(settings)
+    _write_secrets(settings)
     clock = wiring.installation_clock(settings)
     for spec in specs:
         register_service(store, spec, actor="cli", now=clock())
@@ -127,10 +127,10 @@ def run(settings: Settings, *, dashboard: bool) -> None:
         typer.echo("stopped")
 
 
-def _write_admin_token(settings: Settings) -> None:
-    if settings.admin_token_file.exists():
-        return
-    write_whole(settings.admin_token_file, secrets.token_urlsafe(32))
+def _write_secrets(settings: Settings) -> None:
+    for path in (settings.admin_token_file, settings.dashboard_key_file):
+        if not path.exists():
+            write_whole(path, secrets.token_urlsafe(32))
 
 
 def _announce(settings: Settings, *, dashboard: bool) -> None:

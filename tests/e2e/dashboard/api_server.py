@@ -48,6 +48,7 @@ def serve(state: str, port: int, folder: str) -> None:
         fleet_view=StillFleet(engines, 1 if full else 8),
         clock=clock,
         open_without_keys=True,
+        gpus=tuple(range(8)),
     )
     listener = socket.create_server(("127.0.0.1", port))
     sys.stdout.write(f"{listener.getsockname()[1]}\n")

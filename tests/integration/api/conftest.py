@@ -39,7 +39,13 @@ class OneEngine:
 
 
 def an_api(
-    store: Store, *, open_without_keys: bool = True, trusted_as: str | None = None, clock: Clock = lambda: NOW
+    store: Store,
+    *,
+    open_without_keys: bool = True,
+    trusted_as: str | None = None,
+    dashboard_key: str | None = None,
+    gpus: tuple[int, ...] = (),
+    clock: Clock = lambda: NOW,
 ) -> TestClient:
     """Return a client of an API over `store`, as a caller on this machine sees it."""
     app = create_app(
@@ -49,6 +55,8 @@ def an_api(
         clock=clock,
         open_without_keys=open_without_keys,
         trusted_as=trusted_as,
+        dashboard_key=dashboard_key,
+        gpus=gpus,
     )
     return TestClient(app, base_url="http://127.0.0.1:8700/api/v1", raise_server_exceptions=False)
 

@@ -157,3 +157,23 @@ def test_a_revoked_name_may_be_used_again_with_another_secret(store: FakeStore) 
     api = an_api(store)
     problem(api.get("/studies", headers=bearer(first)), 401)
     assert api.get("/studies", headers=bearer(second)).status_code == 200
+
+
+def test_the_installations_own_dashboard_goes_on_when_keys_are_made_and_may_operate_but_not_make_keys(
+    store: FakeStore,
+) -> None:
+    api = an_api(store, dashboard_key="its-own")
+    store.save_study(a_study(), 0)
+    a_key(api)
+    assert api.get("/studies", headers=bearer("its-own")).status_code == 200
+    assert api.post("/studies/st-1/pause", json={}, headers=bearer("its-own")).status_code == 200
+    assert store.list_events()[0].actor == "dashboard"
+    problem(api.post("/keys", json={"name": "more"}, headers=bearer("its-own")), 403)
+    problem(api.get("/studies", headers=bearer("its-owm")), 401)
+
+
+@pytest.mark.parametrize("given", ["", "None", "null"])
+def test_without_a_key_of_its_own_nobody_is_the_dashboard(store: FakeStore, given: str) -> None:
+    api = an_api(store)
+    a_key(api)
+    problem(api.get("/studies", headers=bearer(given)), 401)

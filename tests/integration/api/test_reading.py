@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 from fastapi.testclient import TestClient
 
 from controlplane.domain.base import RolloutId, ServiceName
@@ -27,7 +28,7 @@ from tests.builders_serving import (
     an_applicable_study,
 )
 from tests.fakes.store import FakeStore
-from tests.integration.api.conftest import problem
+from tests.integration.api.conftest import an_api, problem
 
 
 def test_studies_are_newest_first_and_limited(api: TestClient, store: FakeStore) -> None:
@@ -151,3 +152,15 @@ def test_the_twin_answers_for_flags_nobody_started(api: TestClient, store: FakeS
     assert body["capacity"]["rps"] > 0
     assert body["point"]["latency"]["ttft_ms_p95"]["value"] > 0
     problem(api.post("/predict", json={"service": "chat", "rate_rps": -1}), 422)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "numbers"),
+    [((0, 1, 2, 3), [1, 2, 3]), ((), []), ((0, 1), [])],
+    ids=["numbered", "GPUs without numbers", "another count than the fleet's"],
+)
+def test_free_gpus_have_numbers_where_they_are_known_for_sure(
+    store: FakeStore, gpus: tuple[int, ...], numbers: list[int]
+) -> None:
+    found = an_api(store, gpus=gpus).get("/fleet").json()
+    assert (found["free_gpus"], found["free_gpu_indices"]) == (3, numbers)

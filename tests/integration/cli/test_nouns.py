@@ -142,3 +142,17 @@ def test_a_triggered_schedule_says_what_came_of_it(
     assert (code, "fired: replay 1" in said) == (0, True)
     again = fleetune("schedule", "trigger", chat, "nightly")
     assert (again[0], "replay 1 is not over" in again[1]) == (2, True)
+
+
+def test_the_first_key_is_asked_about_where_it_would_shut_clients_out(fleetune: Fleetune, chat: str) -> None:
+    code, said = fleetune("key", "create", "app", answer="n\n")
+    assert (code, "clients of llama-8b that send none get 401" in said) == (1, True)
+    assert fleetune("key", "create", "app")[0] == 1, "nobody there to answer is no yes"
+    assert fleetune("key", "list", "-o", "name")[1] == ""
+    assert fleetune("key", "create", "app", "--yes")[0] == 0
+    code, said = fleetune("key", "create", "second")
+    assert (code, "401" in said) == (0, False)
+
+
+def test_an_idle_fleet_says_how_many_gpus_are_free(fleetune: Fleetune) -> None:
+    assert "free GPUs: 0" in fleetune("fleet", "show")[1]

@@ -48,7 +48,7 @@ wiring.controller_pass(Settings(data_dir=Path(sys.argv[1])))()
 
 class _Empty(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        body = json.dumps({"items": [], "engines": [], "free_gpus": [], "limit": 1}).encode()
+        body = json.dumps({"items": [], "engines": [], "free_gpus": 2, "free_gpu_indices": [0, 1], "limit": 1}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
