@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from controlplane.domain.engine import EngineConfig, FlagValue
+from controlplane.domain.engine import EngineConfig
+from controlplane.domain.flags import FlagValue
 from controlplane.domain.service import LevelOptions
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
 from controlplane.domain.workload import TraceWorkload

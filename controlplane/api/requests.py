@@ -8,7 +8,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from controlplane.domain.base import RevisionId, ServiceName, StudyId, Value
-from controlplane.domain.engine import FlagValue
+from controlplane.domain.flags import FlagValue
 from controlplane.domain.identity import Grant
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.schedule import ScheduleSpec

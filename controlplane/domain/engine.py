@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field
 
 from controlplane.domain.base import Value
+from controlplane.domain.flags import FlagValue, argument, canonical_flags
 
-FlagValue = bool | int | float | str
-"""Value of one `vllm serve` flag: True is `--flag`, False is `--no-flag`, anything else `--flag=value`."""
+
+def _canonical(flags: Any) -> Any:
+    return canonical_flags(flags) if isinstance(flags, Mapping) else flags
+
+
+Flags = Annotated[Mapping[str, FlagValue], BeforeValidator(_canonical)]
+"""Flags however a person wrote them; kept in one form (`domain/flags.py`)."""
 
 
 class EngineKind(StrEnum):
@@ -27,12 +35,7 @@ class EngineConfig(Value):
     (`max_num_seqs` and `--max-num-seqs` become `max-num-seqs`).
     """
 
-    flags: Mapping[str, FlagValue] = Field(default_factory=dict)
-
-    @field_validator("flags")
-    @classmethod
-    def _canonical(cls, flags: Mapping[str, FlagValue]) -> Mapping[str, FlagValue]:
-        return {name: flags_value for name, flags_value in sorted((canonical_flag(n), v) for n, v in flags.items())}
+    flags: Flags = Field(default_factory=dict)
 
     @property
     def tensor_parallel_size(self) -> int:
@@ -44,34 +47,23 @@ class EngineConfig(Value):
 
     @property
     def gpus_per_replica(self) -> int:
-        return self.tensor_parallel_size * self.pipeline_parallel_size
+        """GPUs of one engine process: every kind of parallelism that has GPUs of its own, data parallelism too."""
+        sizes = (int(self.flags.get(f"{kind}-parallel-size", 1)) for kind in ("data", "prefill-context"))
+        return self.tensor_parallel_size * self.pipeline_parallel_size * math.prod(sizes)
 
     def with_flags(self, changes: Mapping[str, FlagValue]) -> EngineConfig:
         """Return a config with `changes` laid over the present flags."""
-        return EngineConfig(flags={**self.flags, **{canonical_flag(name): value for name, value in changes.items()}})
+        return EngineConfig(flags={**self.flags, **canonical_flags(changes)})
 
     def to_args(self) -> tuple[str, ...]:
         """Return the flags as command-line arguments, in a fixed order."""
-        return tuple(_argument(name, value) for name, value in self.flags.items())
+        return tuple(word for name, value in self.flags.items() for word in argument(name, value))
 
     def content_hash(self) -> str:
         """Return 12 hex digits that name these flags."""
         return content_hash(dict(self.flags))
 
 
-def canonical_flag(name: str) -> str:
-    """Return a flag's long name without leading dashes and with dashes inside."""
-    return name.strip().lstrip("-").replace("_", "-")
-
-
 def content_hash(content: object) -> str:
     """Return the first 12 hex digits of the SHA-256 of `content` as canonical JSON."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:12]
-
-
-def _argument(name: str, value: FlagValue) -> str:
-    if value is True:
-        return f"--{name}"
-    if value is False:
-        return f"--no-{name}"
-    return f"--{name}={value}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from controlplane.domain.engine import FlagValue, canonical_flag
+from controlplane.domain.flags import FlagValue, canonical_flag
 
 
 class FlagChange(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from controlplane.domain.base import Value
-from controlplane.domain.engine import FlagValue
+from controlplane.domain.flags import FlagValue
 
 
 class Importance(Value):

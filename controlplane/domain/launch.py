@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from controlplane.domain.base import EngineId
-from controlplane.domain.engine import EngineConfig, EngineKind, FlagValue
+from controlplane.domain.engine import EngineConfig, EngineKind
+from controlplane.domain.flags import FlagValue
 from controlplane.domain.fleet import EngineSpec
 from controlplane.domain.hardware import GpuPool
 from controlplane.domain.owner import Owner

@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 
 from controlplane.domain.base import ServiceName, Value
 from controlplane.domain.cluster import ClusterOptions
-from controlplane.domain.engine import EngineConfig, EngineKind, FlagValue
+from controlplane.domain.engine import EngineConfig, EngineKind, Flags
+from controlplane.domain.flags import FlagValue
 from controlplane.domain.hardware import GpuPool
 from controlplane.domain.schedule import ScheduleSpec
 from controlplane.domain.slo import SloSet
@@ -47,7 +48,7 @@ class EngineOptions(Value):
     flag_file: str | None = Field(
         default=None, description="Flags of a version that does not ship, as `fleetune knobs extract` writes them."
     )
-    flags: Mapping[str, FlagValue] = Field(default_factory=dict, description="Base flags, on every replica.")
+    flags: Flags = Field(default_factory=dict, description="Base flags, on every replica, as vLLM takes them.")
     env: Mapping[str, str] = Field(default_factory=dict)
     start_timeout_s: float = Field(default=900, gt=0)
     emulator: EmulatorOptions = EmulatorOptions()

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from controlplane.domain.base import ServiceName, Value
 from controlplane.domain.capacity import Capacity, FleetSize
-from controlplane.domain.engine import EngineConfig, FlagValue
+from controlplane.domain.engine import EngineConfig
+from controlplane.domain.flags import FlagValue
 
 
 class WhatIf(Value):

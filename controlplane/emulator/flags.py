@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from controlplane.domain.engine import EngineConfig, FlagValue, canonical_flag
+from controlplane.domain.engine import EngineConfig
+from controlplane.domain.flags import FlagValue, dashed, human_int, joined
 from controlplane.emulator.faults import FAULT_HELP, Faults, parse_faults
 from controlplane.emulator.settings import EmulatorSettings
 from tuner.space.knobs.schema import KnobFlag, KnobType, load_knobs
 
 _NOT_FLAGS = {"host", "port", "api-key", "served-model-name", "shutdown-timeout"}
-_SCALES = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def parse_command_line(arguments: Sequence[str], *, visible_devices: int | None) -> EmulatorSettings:
@@ -29,7 +28,8 @@ def parse_command_line(arguments: Sequence[str], *, visible_devices: int | None)
     words = list(arguments)
     if words and words[0] == "serve":
         words = words[1:]
-    parsed = vars(_parser().parse_args([_dashed(word) for word in words]))
+    parser = _parser()
+    parsed = vars(parser.parse_args(_merged([_dashed(word) for word in words], parser)))
     own = {name: parsed.pop(name) for name in [name for name in parsed if name.startswith("emulator-")]}
     model = str(parsed.pop("model_tag"))
     given = {name: value for name, value in parsed.items() if value is not None}
@@ -50,17 +50,6 @@ def parse_command_line(arguments: Sequence[str], *, visible_devices: int | None)
         faults=own["emulator-fault"] or Faults(),
         visible_devices=visible_devices,
     )
-
-
-def human_int(text: str) -> int:
-    """Read vLLM's human-readable integers: 8k = 8,000, 8K = 8,192, 25.6k = 25,600. Raises ValueError."""
-    match = re.fullmatch(r"(-?\d+(?:\.\d+)?)([kKmMgGtT]?)", text)
-    if match is None:
-        raise ValueError(text)
-    number, scale = match.groups()
-    if scale.isupper() and "." in number:
-        raise ValueError(text)
-    return int(float(number) * _SCALES[scale]) if scale else int(number)
 
 
 def model_length(text: str) -> int | str:
@@ -157,13 +146,41 @@ def _dashed(word: str) -> str:
     if not word.startswith("--"):
         return word
     name, equals, value = word.partition("=")
-    return f"--{canonical_flag(name)}{equals}{value}"
+    return f"--{dashed(name)}{equals}{value}"
+
+
+def _merged(words: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
+    """Gather dotted parts into one JSON value a flag, as vLLM's parser does: `--a.b=1 --a.c x` is `--a={...}`."""
+    kept: list[str] = []
+    parts: dict[str, dict[str, Any]] = {}
+    left = iter(words)
+    for word in left:
+        name, equals, value = word.partition("=")
+        if not name.startswith("-") or "." not in name:
+            kept.append(word)
+            continue
+        given = value if equals else next(left, None)
+        if given is None:
+            parser.error(f"argument {name}: expected one argument")
+        flag, *keys = name.split(".")
+        _put(parts.setdefault(flag, {}), keys, given)
+    return [*kept, *(f"{flag}={json.dumps(value)}" for flag, value in parts.items())]
+
+
+def _put(into: dict[str, Any], keys: Sequence[str], text: str) -> None:
+    *outer, last = keys
+    for key in outer:
+        into = into.setdefault(key, {})
+    try:
+        into[last] = json.loads(text)
+    except ValueError:  # a bare word
+        into[last] = text
 
 
 def _plain(value: object) -> FlagValue:
     """A flag with several values travels on as the words it was given as."""
     if isinstance(value, list):
-        return " ".join(str(part) for part in value)
+        return joined(str(part) for part in value)
     if isinstance(value, bool | int | float | str):
         return value
     return str(value)

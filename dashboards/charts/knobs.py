@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from controlplane.domain.engine import FlagValue
+from controlplane.domain.flags import FlagValue
 from controlplane.domain.importance import Importance
 from controlplane.domain.study import Study, Trial, TrialKind, TrialState
 from dashboards import theme

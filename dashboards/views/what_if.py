@@ -8,7 +8,7 @@ from html import escape
 import streamlit as st
 
 from controlplane.domain.capacity import Capacity, FleetSize
-from controlplane.domain.engine import FlagValue
+from controlplane.domain.flags import FlagValue
 from controlplane.domain.serving import Service
 from controlplane.domain.study import Trial
 from controlplane.domain.what_if import WhatIf, WhatIfAnswer

@@ -16,8 +16,9 @@ import httpx
 from controlplane.adapters.fleet_processes.fleet import FleetProcesses
 from controlplane.adapters.fleet_processes.looks import Pace
 from controlplane.domain.base import EngineId
-from controlplane.domain.engine import EngineConfig, EngineKind, FlagValue
+from controlplane.domain.engine import EngineConfig, EngineKind
 from controlplane.domain.errors import NotFound
+from controlplane.domain.flags import FlagValue
 from controlplane.domain.fleet import Engine, EngineSpec, EngineState
 from controlplane.ports import Fleet
 from tests.fakes.fleet import FakeFleet

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from controlplane.domain.engine import EngineConfig, FlagValue
+from controlplane.domain.engine import EngineConfig
+from controlplane.domain.flags import FlagValue
 from controlplane.domain.importance import Importance
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import Trial

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from controlplane.domain.engine import EngineConfig, FlagValue, canonical_flag
+from controlplane.domain.engine import EngineConfig
+from controlplane.domain.flags import FlagValue, canonical_flag
 from controlplane.domain.launch import without_emulator_flags
 from controlplane.domain.service import EngineOptions, Knob, ServiceSpec
 from controlplane.domain.workload import SyntheticWorkload

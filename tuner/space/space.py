@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pydantic import Field
 
 from controlplane.domain.base import Value
-from controlplane.domain.engine import EngineConfig, FlagValue, canonical_flag
+from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
+from controlplane.domain.flags import FlagValue, canonical_flag
 from controlplane.domain.service import Knob
 
 Point = Mapping[str, FlagValue | None]

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from controlplane.domain.base import ServiceName
-from controlplane.domain.engine import EngineConfig, FlagValue
+from controlplane.domain.engine import EngineConfig
 from controlplane.domain.flag_changes import laid_over
+from controlplane.domain.flags import FlagValue
 from controlplane.domain.rollout import Rollout
 from controlplane.domain.service import RolloutOptions
 from controlplane.domain.serving import Service

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from controlplane.domain.engine import EngineConfig, FlagValue
+from controlplane.domain.engine import EngineConfig
+from controlplane.domain.flags import FlagValue
 from controlplane.domain.live import live
 from controlplane.domain.slo import LatencyMetric, LatencySlo
 from controlplane.domain.study import Level, Trial, TrialKind, TrialState

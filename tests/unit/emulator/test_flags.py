@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from controlplane.domain.engine import EngineConfig
+from controlplane.domain.flags import human_int
 from controlplane.emulator.faults import Faults
-from controlplane.emulator.flags import human_int, parse_command_line
+from controlplane.emulator.flags import parse_command_line
 from controlplane.emulator.settings import EmulatorSettings
 
 

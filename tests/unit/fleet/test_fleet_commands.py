@@ -11,8 +11,9 @@ from controlplane.adapters.fleet_processes.commands import command_line, environ
 from controlplane.adapters.fleet_processes.devices import nvidia_gpus
 from controlplane.adapters.fleet_processes.probes import parse_in_flight
 from controlplane.domain.base import EngineId
-from controlplane.domain.engine import EngineConfig, EngineKind, FlagValue
+from controlplane.domain.engine import EngineConfig, EngineKind
 from controlplane.domain.errors import InvalidInput
+from controlplane.domain.flags import FlagValue
 from controlplane.domain.fleet import EngineSpec
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from controlplane.cli.tables.report_html import study_page
 from controlplane.domain.base import StudyId, TrialId
 from controlplane.domain.capacity import Capacity
-from controlplane.domain.engine import EngineConfig, FlagValue
+from controlplane.domain.engine import EngineConfig
+from controlplane.domain.flags import FlagValue
 from controlplane.domain.study import Study, StudyState, Trial, TrialKind, TrialState
 from dashboards.charts.study import trial_label
 from tests.unit.studies.study_world import World, service_spec

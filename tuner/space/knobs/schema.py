@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from functools import cache
 from importlib import resources
@@ -15,14 +15,30 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from controlplane.domain.base import Value
-from controlplane.domain.engine import EngineConfig, FlagValue, canonical_flag
+from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput, unreadable
+from controlplane.domain.flags import FlagValue, canonical_flag
 from controlplane.domain.service import EngineOptions
 from controlplane.reading.problems import describe
 from tuner.space.knobs.removed import removed_flags
 
 DEFAULT_VERSION = "0.26"
 UNKNOWN_VERSION = "0.0.0"  # of a help text that does not name its version
+_OWNED = {
+    "host": "Fleetune chooses where an engine listens",
+    "port": "Fleetune chooses where an engine listens",
+    "uds": "Fleetune speaks to engines over TCP",
+    "served-model-name": "clients know the model as model.name",
+    "model": "it is model.path",
+    "headless": "an engine without a server cannot be reached",
+    "root-path": "Fleetune asks an engine under /",
+    "ssl-certfile": "Fleetune speaks to engines in plain HTTP on its own hosts",
+    "ssl-keyfile": "Fleetune speaks to engines in plain HTTP on its own hosts",
+    "ssl-ca-certs": "Fleetune speaks to engines in plain HTTP on its own hosts",
+    "ssl-cert-reqs": "Fleetune speaks to engines in plain HTTP on its own hosts",
+}
+"""Flags that would take an engine out of Fleetune's reach, and why."""
+
 _EXTRACT = "`fleetune knobs extract` makes a flag file of any vLLM; engine.flag_file points to it"
 
 
@@ -59,12 +75,13 @@ class KnobSchema(Value):
     flags: Mapping[str, KnobFlag]
 
     def find(self, name: str) -> KnobFlag | None:
-        """Return the flag with that long name or alias, None when this version has none."""
-        wanted = canonical_flag(name)
-        found = self.flags.get(wanted)
-        if found is not None:
-            return found
-        return next((flag for flag in self.flags.values() if wanted in flag.aliases), None)
+        """Return the flag with that long or short name, None when this version has none.
+
+        A part of a JSON flag (`compilation-config.mode`) is found as the flag it is a part of.
+        """
+        wanted, _, part = canonical_flag(name).partition(".")
+        found = self.flags.get(wanted) or next((flag for flag in self.flags.values() if wanted in flag.aliases), None)
+        return None if found is None or (part and found.type is not KnobType.JSON) else found
 
     def nearest(self, name: str) -> str | None:
         """Return the known flag spelled most like `name`, None when nothing is close."""
@@ -143,9 +160,13 @@ def _read(path: Path) -> KnobSchema:
 
 
 def _problem(schema: KnobSchema, name: str, value: FlagValue) -> str | None:
+    if (owned := _OWNED.get(name) or _owned_value(name, value)) is not None:
+        return f"--{name} is not yours to set: {owned}"
     flag = schema.find(name)
     if flag is None:
         return _unknown(schema, name)
+    if "." in name:
+        return None  # vLLM reads a part as JSON, or else as text
     if flag.choices is not None and value not in flag.choices:
         return f"--{name}={value} is not one of {', '.join(map(str, flag.choices))}"
     if not _fits(flag, value):
@@ -174,8 +195,10 @@ def _fits(flag: KnobFlag, value: FlagValue) -> bool:
             return _is_integer(flag, value)
         case KnobType.FLOAT:
             return not isinstance(value, bool) and _parses(float, value)
-        case KnobType.STR | KnobType.JSON:
+        case KnobType.STR:
             return not isinstance(value, bool)
+        case KnobType.JSON:
+            return not isinstance(value, bool) and (value == flag.default or _parses(json.loads, str(value)))
 
 
 def _is_integer(flag: KnobFlag, value: FlagValue) -> bool:
@@ -186,7 +209,14 @@ def _is_integer(flag: KnobFlag, value: FlagValue) -> bool:
     return _parses(int, value) and float(value) == int(value)
 
 
-def _parses(kind: type[int] | type[float], value: FlagValue) -> bool:
+def _owned_value(name: str, value: FlagValue) -> str | None:
+    """Say what is wrong with an engine's key: the gateway and the controller show one, and need it."""
+    if name != "api-key" or len(str(value).split()) == 1:
+        return None
+    return "one key, not empty, which Fleetune's own requests carry; better VLLM_API_KEY in engine.env"
+
+
+def _parses(kind: Callable[[Any], object], value: FlagValue) -> bool:
     try:
         kind(value)
     except ValueError:
