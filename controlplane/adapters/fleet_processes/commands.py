@@ -55,7 +55,10 @@ def environment(spec: EngineSpec, *, base: Mapping[str, str], gpu_indices: Seque
 
 
 def _filled(template: Sequence[str], spec: EngineSpec, host: str, port: int, args: Sequence[str]) -> tuple[str, ...]:
-    """Fill a template; a word that is just `{args}` becomes all arguments, inside a longer word they are quoted."""
+    """Fill a template; a word that is just `{args}` becomes all arguments.
+
+    Inside a word that a shell will take apart (it has blanks) model and arguments are quoted.
+    """
     text = " ".join(template)
     missing = [name for name in ("{port}", "{args}") if name not in text]
     if missing:
@@ -65,7 +68,8 @@ def _filled(template: Sequence[str], spec: EngineSpec, host: str, port: int, arg
         if word == "{args}":
             words.extend(args)
             continue
-        named = word.replace("{model}", spec.model).replace("{host}", host).replace("{port}", str(port))
+        model = shlex.quote(spec.model) if len(word.split()) > 1 else spec.model
+        named = word.replace("{model}", model).replace("{host}", host).replace("{port}", str(port))
         words.append(named.replace("{args}", shlex.join(args)))
     _require_found(words[0])
     return tuple(words)

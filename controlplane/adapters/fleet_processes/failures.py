@@ -13,6 +13,8 @@ from controlplane.domain.fleet import StartFailure
 _PREFIX = re.compile(r"^(\([\w\s=.-]+\)\s*)?((INFO|WARNING|ERROR|CRITICAL)\s+[\d-]+\s+[\d:.,]+\s+(\[[^\]]*\]\s*)?)?")
 _ERROR_LINE = re.compile(r"^([\w.]+(Error|Exception|Interrupt)\b.*|.*\berror: .*|Killed|Segmentation fault.*)$")
 
+_WARNING = re.compile(r"^(\([\w\s=.-]+\)\s*)?(WARNING|WARN)\b")
+
 _FREE_MEMORY = re.compile(r"Free memory on device \S+ \(([\d.]+)/([\d.]+) GiB\)")
 
 _PATTERNS: tuple[tuple[StartFailure, re.Pattern[str]], ...] = tuple(
@@ -20,6 +22,13 @@ _PATTERNS: tuple[tuple[StartFailure, re.Pattern[str]], ...] = tuple(
     for failure, pattern in (
         (StartFailure.PORT, r"address already in use|\[Errno 98\]|EADDRINUSE"),
         (StartFailure.OUT_OF_MEMORY, r"CUDA out of memory|OutOfMemoryError|CUDA error: out of memory"),
+        (
+            StartFailure.OUT_OF_MEMORY,
+            r"(CUDA driver error|CUDA failure|Cuda failure \d+|CUDA_ERROR|HIP)\W+.*out.of.memory",
+        ),
+        (StartFailure.OUT_OF_MEMORY, r"CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation|hipErrorOutOfMemory"),
+        (StartFailure.OUT_OF_MEMORY, r"CUBLAS_STATUS_ALLOC_FAILED|HIPBLAS_STATUS_ALLOC_FAILED"),
+        (StartFailure.OUT_OF_MEMORY, r"^MemoryError|std::bad_alloc|Cannot allocate memory|can't allocate memory"),
         (StartFailure.OUT_OF_MEMORY, r"No available memory for the cache blocks"),
         (StartFailure.OUT_OF_MEMORY, r"larger than the (maximum number of tokens|available KV cache memory)"),
         (StartFailure.OUT_OF_MEMORY, r"KV cache is needed, which is larger than"),
@@ -44,22 +53,31 @@ class Diagnosis(NamedTuple):
 
 def diagnose(log_tail: str, *, exit_code: int | None, was_ready: bool) -> Diagnosis:
     """Return why an engine that is gone went. `exit_code` is None when nobody can tell, -n for signal n."""
-    lines = [_PREFIX.sub("", line.strip()) for line in log_tail.splitlines() if line.strip()]
-    ending = _ending(exit_code)
-    if was_ready:
+    told = [line.strip() for line in log_tail.splitlines() if line.strip()]
+    lines = [_PREFIX.sub("", line) for line in told if not _WARNING.match(line)]  # a warning was survived
+    ending, cause = _ending(exit_code), _last_cause(lines)
+    if was_ready and (cause is None or cause[0] is not StartFailure.OUT_OF_MEMORY):
         return Diagnosis(StartFailure.CRASHED, _join([*_last_errors(lines), f"was ready, then {ending}"]))
-    for failure, pattern in _PATTERNS:
-        places = [place for place, line in enumerate(lines) if pattern.search(line)]
-        if places:
-            kind = StartFailure.OTHER if _is_taken_by_others(lines[places[-1]]) else failure
-            return Diagnosis(kind, _join([*_telling(lines, places[-1]), ending]))
-    return Diagnosis(StartFailure.OTHER, _join([*(_last_errors(lines) or lines[-1:]), ending]))
+    if cause is None:
+        return Diagnosis(StartFailure.OTHER, _join([*(_last_errors(lines) or lines[-1:]), ending]))
+    failure, place = cause
+    kind = StartFailure.OTHER if _is_taken_by_others(lines[place]) else failure
+    return Diagnosis(kind, _join([*_telling(lines, place), f"was ready, then {ending}" if was_ready else ending]))
 
 
 def diagnose_timeout(log_tail: str, *, timeout_s: float) -> Diagnosis:
     """Return what to say about an engine that was not ready in time."""
     lines = [_PREFIX.sub("", line.strip()) for line in log_tail.splitlines() if line.strip()]
     return Diagnosis(StartFailure.TIMEOUT, _join([f"not ready within {timeout_s:g} s; last log line:", *lines[-1:]]))
+
+
+def _last_cause(lines: list[str]) -> tuple[StartFailure, int] | None:
+    """Return the last known cause and its line: what came before it did not end the engine."""
+    for place in range(len(lines) - 1, -1, -1):
+        for failure, pattern in _PATTERNS:
+            if pattern.search(lines[place]):
+                return failure, place
+    return None
 
 
 def _is_taken_by_others(line: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -43,6 +44,16 @@ def test_the_emulator_runs_in_this_python_with_the_flags_of_the_config() -> None
 def test_a_stated_shutdown_timeout_is_kept() -> None:
     words = command_line(a_spec(shutdown_timeout=5), host="h", port=1)
     assert [word for word in words if "shutdown" in word] == ["--shutdown-timeout=5"]
+
+
+def test_a_model_folder_with_a_space_is_one_word_of_a_shell_and_of_a_command() -> None:
+    spec = a_spec().evolve(model="/my models/llama 8b")
+    shell = command_line(spec.evolve(command=("sh", "-c", "exec e {model} {port} {args}")), host="h", port=1)
+    plain = command_line(
+        spec.evolve(command=("sh", "{model}", "--model={model}", "{port}", "{args}")), host="h", port=1
+    )
+    assert shlex.split(shell[2])[:4] == ["exec", "e", "/my models/llama 8b", "1"]
+    assert plain[1:3] == ("/my models/llama 8b", "--model=/my models/llama 8b")
 
 
 def test_a_template_is_filled_word_by_word() -> None:

@@ -82,10 +82,11 @@ def test_the_log_tells_why(log: str, failure: StartFailure, telling: str) -> Non
     assert "ended with exit code 1" in found.detail
 
 
-def test_an_engine_that_was_ready_has_crashed_whatever_its_log_says() -> None:
-    found = diagnose("torch.OutOfMemoryError: CUDA out of memory.", exit_code=1, was_ready=True)
+@pytest.mark.parametrize("line", ["OSError: [Errno 98] Address already in use", "vllm serve: error: argument --x: y"])
+def test_an_engine_that_was_ready_has_crashed_whatever_its_log_says_but_of_memory(line: str) -> None:
+    found = diagnose(f"RuntimeError: first\n{line}", exit_code=1, was_ready=True)
     assert found.failure is StartFailure.CRASHED
-    assert "OutOfMemoryError" in found.detail
+    assert "was ready, then" in found.detail
 
 
 @pytest.mark.parametrize(
@@ -114,3 +115,51 @@ def test_only_memory_and_flags_make_a_configuration_infeasible() -> None:
         StartFailure.OUT_OF_MEMORY,
         StartFailure.REFUSED_FLAG,
     }
+
+
+STARTUP = "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "NCCL WARN Cuda failure 2 'out of memory'",
+        "Cuda failure 2 'out of memory'",
+        "torch.OutOfMemoryError: HIP out of memory. Tried to allocate 1.00 GiB",
+        "RuntimeError: HIP out of memory. Tried to allocate 1.00 GiB",
+        "RuntimeError: CUDA driver error: out of memory",
+        "RuntimeError: CUDA Error: out of memory at /workspace/csrc/cumem_allocator.cpp:62",
+        "RuntimeError: CUDA out of memory occurred when warming up sampler with 1024 dummy requests.",
+        "CUDA_ERROR_OUT_OF_MEMORY",
+        "OSError: [Errno 12] Cannot allocate memory",
+        "MemoryError",
+    ],
+)
+@pytest.mark.parametrize("was_ready", [False, True])
+def test_memory_that_ran_out_is_told_in_many_words_before_and_after_readiness(line: str, was_ready: bool) -> None:
+    found = diagnose(f"{CORE}{line}\n{STARTUP}", exit_code=1, was_ready=was_ready)
+    assert found.failure is StartFailure.OUT_OF_MEMORY
+    assert ("was ready, then" in found.detail) is was_ready
+
+
+@pytest.mark.parametrize(
+    ("lines", "failure"),
+    [
+        (
+            ["OSError: [Errno 98] Address already in use", "torch.OutOfMemoryError: CUDA out of memory."],
+            "out_of_memory",
+        ),
+        (["torch.OutOfMemoryError: CUDA out of memory.", "OSError: [Errno 98] Address already in use"], "port"),
+        (
+            [
+                "WARNING 07-06 23:18:23 autotuner.py:1315 - OOM detected: OutOfMemoryError, falling back",
+                "WARNING: OutOfMemoryError caught while tuning, falling back",
+                "ValueError: Unsupported GPU architecture",
+            ],
+            "other",
+        ),
+    ],
+)
+def test_the_last_cause_ended_the_engine_and_a_warning_did_not(lines: list[str], failure: str) -> None:
+    assert diagnose("\n".join(lines), exit_code=1, was_ready=False).failure == failure

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from controlplane.domain.engine import EngineConfig, FlagValue
+from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
+from controlplane.domain.flags import FlagValue
 from controlplane.domain.hardware import GpuPool
 from controlplane.domain.service import EngineOptions, ServiceSpec
 from controlplane.domain.what_if import WhatIf
