@@ -127,7 +127,7 @@ class Loop:
         def over() -> bool:
             rollout = self._rollouts()[0]
             self._tell_steps(rollout)
-            return rollout["state"] in ("promoted", "aborted", "halted")
+            return rollout["state"] in ("promoted", "aborted", "halted", "paused")
 
         _await("the rollout", over, ROLLOUT_S, show=self._pulse)
         rollout: dict[str, Any] = self._rollouts()[0]

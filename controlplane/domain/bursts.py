@@ -60,8 +60,9 @@ def series(n: int, hits: int, runs: Runs | None) -> Series:
     if not 0 <= hits <= n:
         raise ValueError(f"{hits} hits in {n} requests cannot be")
     if runs is None:
-        return Series(n, hits, min(hits, max(1, round(hits * (n - hits) / n))) if hits else 0, 0)
-    if runs.runs > hits or runs.open > runs.runs:
+        expected = min(hits, max(1, round(hits * (n - hits) / n))) if hits else 0
+        return Series(n, hits, expected, int(expected > n - hits))
+    if runs.runs > min(hits, n - hits + runs.open) or runs.open > runs.runs:
         raise ValueError(f"{runs.runs} runs, {runs.open} open, in {hits} hits cannot be")
     return Series(n, hits, runs.runs, runs.open)
 

@@ -57,10 +57,23 @@ def test_what_stable_shows_replaces_what_is_declared() -> None:
     assert expected_end([Series(1000, 100, 5, 0)], 2) == pytest.approx((0.8 * 5 + 1) / 102)
 
 
-@pytest.mark.parametrize(("n", "hits", "runs"), [(5, 6, None), (5, 1, Runs(runs=2)), (5, 2, Runs(runs=1, open=2))])
+@pytest.mark.parametrize(
+    ("n", "hits", "runs"), [(5, 6, None), (5, 1, Runs(runs=2)), (5, 2, Runs(runs=1, open=2)), (2, 2, Runs(runs=1))]
+)
 def test_impossible_counts_are_refused(n: int, hits: int, runs: Runs | None) -> None:
     with pytest.raises(ValueError, match="cannot be"):
         series(n, hits, runs)
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_counts_without_runs_are_those_of_a_chain_that_can_be(hits: int, others: int) -> None:
+    found = series(hits + others, hits, None)
+    assert series(found.n, found.hits, Runs(runs=found.runs, open=found.open)) == found
+    assert 0 <= most(found, 0.05, least_end=0.5) <= 1
+
+
+def test_one_miss_decides_nothing() -> None:
+    assert least(series(1, 1, None), 0.01, least_end=0.5) < 0.1
 
 
 @pytest.mark.parametrize("mean_run", [1.0, 5.0, 20.0])
