@@ -14,9 +14,11 @@ from controlplane.domain.base import RolloutId, ServiceName
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.identity import Scope
 from controlplane.domain.rollout import Rollout
+from controlplane.domain.rollout_report import RolloutReport
 from controlplane.ports import Store
 from controlplane.services.rollouts import manage as rollouts
 from controlplane.services.rollouts.by_hand import served_replicas, start_by_hand
+from controlplane.services.rollouts.report import rollout_report
 
 router = APIRouter(prefix="/rollouts", tags=["rollouts"])
 
@@ -65,6 +67,12 @@ def _start(body: NewRollout, ctx: Context, actor: str) -> Rollout:
 @router.get("/{rollout_id}", summary="Show a rollout with every step's verdict", responses=problems(404))
 def show_rollout(rollout_id: RolloutId, ctx: Ctx, _: Reader) -> Rollout:
     return ctx.store.get_rollout(rollout_id).value
+
+
+@router.get("/{rollout_id}/report", summary="Everything about a rollout, to keep or send", responses=problems(404))
+def report_rollout(rollout_id: RolloutId, ctx: Ctx, _: Reader) -> RolloutReport:
+    """Steps and verdicts, the load proven, what is different, what the study promised, and the audit."""
+    return rollout_report(ctx.store, rollout_id)
 
 
 @router.post("/{rollout_id}/pause", summary="Keep the weight, judge nothing", responses=problems(404, 409))

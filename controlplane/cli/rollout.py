@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from controlplane.cli.asking import Ask, Id, Noun, Reason, add_actions, add_list, asks
 from controlplane.cli.client import ApiClient
+from controlplane.cli.files import require_writable
 from controlplane.cli.tables.show import Column, field
 from controlplane.domain.errors import InvalidInput, NotFound
 
@@ -55,6 +59,24 @@ def show(ask: Ask, id: Id) -> None:
     rollout = ask.client.get(f"/rollouts/{id}")
     changes = _changes(ask.client, rollout)
     ask.show_one(ROLLOUT, rollout, details=[Column("changes", lambda _: changes)])
+
+
+@app.command("report")
+@asks
+def report(
+    ask: Ask, id: Id, html: Annotated[Path | None, typer.Option("--html", help="Write a page instead of JSON.")] = None
+) -> None:
+    """Everything about one: verdicts, load proven, what is different, what was promised, what happened."""
+    found = ask.client.get(f"/rollouts/{id}/report")
+    if html is None:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    from controlplane.cli.tables.rollout_html import rollout_page
+    from controlplane.domain.rollout_report import RolloutReport
+
+    require_writable(html)
+    html.write_text(rollout_page(RolloutReport.model_validate(found), datetime.now(UTC)))
+    typer.echo(f"wrote {html}")
 
 
 @app.command("start")

@@ -15,7 +15,7 @@ from dashboards.charts import study as charts_study
 from dashboards.markup import Card, Column
 from tuner.answer.importance import importances
 
-_STYLE = f"""<style>
+STYLE = f"""<style>
 body {{ font: 15px/1.45 {theme.FONT}; max-width: 1180px; margin: 2em auto; padding: 0 1.2em; color: {theme.INK};
   background: {theme.PAPER}; }}
 .chart {{ background: {theme.CARD}; border: 1px solid {theme.LINE}; border-radius: 10px;
@@ -32,7 +32,7 @@ def study_page(study: Study, trials: Sequence[Trial]) -> str:
     parts += [markup.section("What was tried"), markup.table(study_rows.TRIALS, study_rows.trial_rows(study, trials))]
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>"
-        f"{theme.CSS}{_STYLE}<body>{''.join(parts)}</body></html>"
+        f"{theme.CSS}{STYLE}<body>{''.join(parts)}</body></html>"
     )
 
 

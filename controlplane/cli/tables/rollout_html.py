@@ -1,0 +1,126 @@
+"""A rollout as one self-contained HTML page: what was tried on live traffic, what it showed, and how it ended."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+from datetime import datetime
+
+import plotly.io as pio
+
+from controlplane.cli.tables.report_html import STYLE
+from controlplane.domain.analysis import Analysis, Counts
+from controlplane.domain.judge import describe_load
+from controlplane.domain.rollout import StepRecord
+from controlplane.domain.rollout_report import Promise, RolloutReport
+from dashboards import markup, theme, words
+from dashboards.charts import rollout as charts_rollout
+from dashboards.markup import Column
+
+_SIDES = [Column("Requests of"), *(Column(t, True) for t in ("Judged", "SLO misses", "Errors", "Truncated", "Refused"))]
+
+
+def rollout_page(report: RolloutReport, now: datetime) -> str:
+    """Return the page. Rates and latencies are in emulated time where there was a time lapse, which the page says."""
+    title = html.escape(f"Rollout {report.rollout.rollout_id}")
+    parts = [*_head(report), *_timeline(report, now)]
+    for step in report.rollout.steps:
+        parts += _step(step)
+    parts += _events(report)
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>"
+        f"{theme.CSS}{STYLE}<body>{''.join(parts)}</body></html>"
+    )
+
+
+def _head(report: RolloutReport) -> Iterator[str]:
+    rollout = report.rollout
+    state = markup.pill(rollout.state.value, words.ROLLOUT_COLOUR[rollout.state])
+    about = f"{rollout.service}, started {words.moment(rollout.created_at)} UTC"
+    yield markup.headline(f"Rollout {rollout.rollout_id}", about, state)
+    yield markup.emulation(report.engine, report.gpu, report.time_lapse)
+    limits = ", ".join(str(slo) for slo in report.slos.latency)
+    options = rollout.options
+    rows = [
+        ["Ended because", rollout.reason or "it has not ended"],
+        ["Canary", f"{rollout.canary}, {rollout.canary_replicas} replica(s) once promoted"],
+        ["Against", str(rollout.stable or "nothing served before")],
+        ["Different", "; ".join(report.changes)],
+        ["Promised", f"{limits} at {report.slos.target_qps:g} requests/s"],
+        ["By its study", _promised(report.promise)],
+        [
+            "May err",
+            f"promote a worse one {_percent(options.false_promotion)}, abort an equal one "
+            f"{_percent(options.false_abort_per_step * len(options.steps))}",
+        ],
+    ]
+    yield markup.table([Column(""), Column("")], [[html.escape(cell) for cell in row] for row in rows])
+
+
+def _promised(promise: Promise | None) -> str:
+    if promise is None:
+        return "started without one"
+    measured = "not measured again"
+    if promise.confirmed_rps is not None:
+        measured = f"{promise.confirmed_rps:.2f} requests/s a replica"
+        measured += f" ({promise.confirmed_low_rps:.2f} to {promise.confirmed_high_rps:.2f}), measured again"
+    guess = "" if promise.predicted_rps is None else f"; the twin had expected {promise.predicted_rps:.2f}"
+    return f"{promise.study_id}: {measured}{guess}"
+
+
+def _timeline(report: RolloutReport, now: datetime) -> Iterator[str]:
+    figure = charts_rollout.weights(report.rollout, now)
+    drawn = pio.to_html(figure, full_html=False, include_plotlyjs=True, config=theme.CHART)
+    yield f'<div class="chart">{markup.caption("Timeline", "the share of traffic the canary had")}{drawn}</div>'
+
+
+def _step(step: StepRecord) -> Iterator[str]:
+    yield markup.section(f"Step {step.index + 1}: {step.weight_percent} % of the traffic")
+    analysis = step.analysis
+    if analysis is None:
+        yield markup.note("Not judged", "It ended, or has come so far, without a look.")
+        return
+    end = step.finished_at or analysis.at
+    took = words.span((end - step.started_at).total_seconds())
+    yield markup.line(f"{analysis.verdict.value} after {took}: {analysis.reason}")
+    if analysis.guard is not None:
+        yield markup.line(f"guard rail: {analysis.guard}")
+    if analysis.load is not None:
+        said = "proven" if analysis.load.proven else "not proven"
+        yield markup.line(f"load {said}: {describe_load(analysis.load)}")
+    yield markup.table(_SIDES, _sides(analysis))
+    if analysis.comparisons:
+        drawn = pio.to_html(
+            charts_rollout.comparisons(analysis), full_html=False, include_plotlyjs=False, config=theme.CHART
+        )
+        yield f'<div class="chart">{markup.caption("Canary against stable", "valid at every look")}{drawn}</div>'
+
+
+def _sides(analysis: Analysis) -> list[list[str]]:
+    sides = [
+        ("users, canary", analysis.canary),
+        ("replayed, canary", analysis.replayed),
+        ("users, stable", analysis.stable),
+    ]
+    return [[name, *_numbers(counts)] for name, counts in sides if counts is not None]
+
+
+def _numbers(counts: Counts) -> list[str]:
+    return [
+        str(counts.requests),
+        f"{counts.slo_misses} in {counts.miss_runs.runs} runs" if counts.miss_runs else str(counts.slo_misses),
+        str(counts.errors),
+        str(counts.truncated),
+        str(counts.refused),
+    ]
+
+
+def _events(report: RolloutReport) -> Iterator[str]:
+    yield markup.section("What happened")
+    columns = [Column("When, UTC"), Column("Who"), Column("What"), Column("Why")]
+    rows = [[words.moment(e.at), html.escape(e.actor), e.action, html.escape(e.reason)] for e in report.events]
+    yield markup.table(columns, rows)
+
+
+def _percent(ratio: float) -> str:
+    return f"{100 * ratio:g} %"

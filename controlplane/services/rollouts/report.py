@@ -1,0 +1,56 @@
+"""Gather what is known of one rollout: its steps and verdicts, what is different, what was promised, what happened."""
+
+from __future__ import annotations
+
+from controlplane.domain.base import RolloutId
+from controlplane.domain.errors import NotFound
+from controlplane.domain.flag_changes import flag_changes
+from controlplane.domain.rollout import Rollout
+from controlplane.domain.rollout_report import Promise, RolloutReport
+from controlplane.ports import Store
+
+_EVENTS = 500
+
+
+def rollout_report(store: Store, rollout_id: RolloutId) -> RolloutReport:
+    """Return the report of a rollout, over or not. Raises NotFound."""
+    rollout = store.get_rollout(rollout_id).value
+    spec = store.get_service(rollout.service).value.spec
+    events = store.list_events(subject=f"rollout/{rollout_id}", limit=_EVENTS)
+    return RolloutReport(
+        rollout=rollout,
+        engine=spec.engine.kind,
+        gpu=spec.gpus.type,
+        time_lapse=store.get_revision(rollout.canary).engine.time_lapse,
+        slos=spec.slos,
+        changes=_changes(store, rollout),
+        promise=_promise(store, rollout),
+        events=tuple(reversed(events)),
+    )
+
+
+def _changes(store: Store, rollout: Rollout) -> tuple[str, ...]:
+    if rollout.stable is None:
+        return ("the first revision that serves",)
+    stable, canary = (store.get_revision(each).config.flags for each in (rollout.stable, rollout.canary))
+    return tuple(str(each) for each in flag_changes(stable, canary)) or ("the same flags: another model or engine",)
+
+
+def _promise(store: Store, rollout: Rollout) -> Promise | None:
+    if rollout.study_id is None:
+        return None
+    try:
+        found = store.get_study(rollout.study_id).value.recommendation
+    except NotFound:  # nobody is left to say what it promised
+        return None
+    if found is None:
+        return None
+    confirmed = found.evidence.confirmed_winner
+    capacity = None if confirmed is None else confirmed.capacity
+    return Promise(
+        study_id=rollout.study_id,
+        predicted_rps=found.evidence.winner.predicted.get("capacity_rps"),
+        confirmed_rps=None if capacity is None else capacity.rps,
+        confirmed_low_rps=None if capacity is None else capacity.low_rps,
+        confirmed_high_rps=None if capacity is None else capacity.high_rps,
+    )

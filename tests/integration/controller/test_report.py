@@ -1,0 +1,63 @@
+"""The report of a rollout, for somebody who was asleep."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from controlplane.cli.tables.rollout_html import rollout_page
+from controlplane.domain.base import RolloutId, StudyId
+from controlplane.domain.errors import NotFound
+from controlplane.domain.rollout import RolloutState
+from controlplane.domain.rollout_report import RolloutReport
+from controlplane.services.rollouts.report import rollout_report
+from tests.builders_serving import an_applicable_study
+from tests.integration.controller.site import Site
+
+BUSY = 400
+
+
+def test_a_report_tells_the_whole_rollout() -> None:
+    site = Site()
+    site.serving()
+    rollout = site.roll_out()
+    site.passes_until(RolloutState.PROMOTED, requests=BUSY)
+    report = rollout_report(site.store, rollout.rollout_id)
+    assert report.rollout == site.rollout
+    assert any("max-num-seqs" in change for change in report.changes)
+    assert report.promise is None
+    actions = [event.action for event in report.events]
+    assert actions[0] == "rollout.pending"
+    assert actions[-1] == "rollout.promoted"
+    assert actions.count("rollout.verdict") == 3
+    assert RolloutReport.model_validate(json.loads(report.model_dump_json())) == report
+
+
+def test_its_page_shows_verdicts_load_and_audit_and_stands_alone() -> None:
+    site = Site()
+    site.serving()
+    rollout = site.roll_out()
+    site.slow.add(rollout.canary)
+    site.passes_until(RolloutState.ABORTED, requests=BUSY)
+    page = rollout_page(rollout_report(site.store, rollout.rollout_id), site.clock())
+    for said in ("certainly worse", "runs", "requests/s a replica", "max-num-seqs", "rollout.aborted"):
+        assert said in page
+    assert "http-equiv" not in page
+    assert "<script src=" not in page
+
+
+def test_what_its_study_promised_stands_beside_it() -> None:
+    site = Site()
+    site.serving()
+    study = an_applicable_study()
+    site.store.save_study(study, 0)
+    site.passes(2)
+    report = rollout_report(site.store, site.rollout.rollout_id)
+    assert report.promise is not None
+    assert report.promise.study_id == StudyId("st-1")
+
+
+def test_a_rollout_nobody_knows_has_no_report() -> None:
+    with pytest.raises(NotFound):
+        rollout_report(Site().store, RolloutId("chat-r9"))
