@@ -13,6 +13,7 @@ from controlplane.domain.fleet import Engine
 from controlplane.domain.importance import Importance
 from controlplane.domain.live import Live
 from controlplane.domain.report import LoadTestReport
+from controlplane.domain.revision import Revision
 from controlplane.domain.rollout import Rollout
 from controlplane.domain.schedule import Schedule, ScheduledAction
 from controlplane.domain.serving import Service
@@ -92,6 +93,9 @@ class ApiClient:
 
     def rollouts(self, service: str) -> Sequence[Rollout]:
         return self._items(Rollout, "/rollouts", service=service)
+
+    def revisions(self, service: str) -> Sequence[Revision]:
+        return self._items(Revision, f"/services/{service}/revisions")
 
     def fleet(self) -> FleetState:
         return self._read(FleetState, "GET", "/fleet")

@@ -46,7 +46,8 @@ STREAMLIT_OPTIONS = {
 
 CSS = f"""
 <style>
-.block-container {{ padding-top: 2.6rem; padding-bottom: 4rem; max-width: 1240px; }}
+.block-container {{ padding-top: 2.6rem; padding-bottom: 4rem; max-width: 1240px;
+  padding-left: 2rem; padding-right: 2rem; }}
 [data-testid="stSidebarNav"] a span {{ font-size: 0.98rem; }}
 [data-testid="stHeader"] {{ background: transparent; }}
 [data-stale="true"] {{ opacity: 1 !important; }}
@@ -70,8 +71,8 @@ h3 {{ font-size: 1.08rem !important; padding: 1.1rem 0 0.2rem 0 !important; }}
 .ft-note b {{ font-size: 1.1rem; }}
 .ft-note p {{ color: {MUTED}; margin: 6px 0 0; }}
 .ft-note code {{ background: #F2F0EB; color: {INK}; border-radius: 6px; padding: 3px 8px; font-size: 0.88rem; }}
-.ft-flags {{ color: {MUTED}; font-size: 0.82rem; line-height: 1.3; white-space: nowrap; }}
-.ft-flags.wrap {{ white-space: normal; min-width: 190px; overflow-wrap: anywhere; }}
+.ft-flags {{ color: {MUTED}; font-size: 0.82rem; line-height: 1.3; min-width: 130px; overflow-wrap: anywhere; }}
+.ft-flags.wrap {{ min-width: 170px; }}
 .ft-steps {{ display: flex; align-items: flex-start; margin: 6px 0 2px; }}
 .ft-step {{ flex: 1; position: relative; text-align: center; font-size: 0.84rem; color: {MUTED}; }}
 .ft-step .c {{ width: 46px; height: 46px; border-radius: 50%; margin: 0 auto 6px; display: flex; align-items: center;
@@ -92,6 +93,7 @@ table.ft th {{ color: {MUTED}; font-weight: 500; }}
 table.ft tr:last-child td {{ border-bottom: none; }}
 table.ft td.n, table.ft th.n {{ text-align: right; }}
 table.ft td.n {{ white-space: nowrap; }}
+table.ft td {{ overflow-wrap: anywhere; vertical-align: top; }}
 </style>
 """
 

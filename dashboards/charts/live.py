@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -78,8 +78,19 @@ def attainment(live: Live, names: Roles) -> go.Figure:
         role = names.get(revision, UNROUTED)
         figure.add_trace(_line(live, revision, _attained_percent, role.colour, 2))
         figure.data[-1].name = role.name
-    figure.update_yaxes(range=[0, 103])
+    known = [value for point in live.series if (value := _attained_percent(point.figures)) is not None]
+    figure.update_yaxes(range=list(where_it_matters(known)))
     return _over_time(figure, y="attainment, %")
+
+
+def where_it_matters(percents: Sequence[float]) -> tuple[float, float]:
+    """Return the part of 0 to 100 % that shows how the values differ: at least one point, a quarter below the lowest.
+
+    From 0 to 100 % a fall from 99.9 to 98 %, which breaks a P99, is two pixels.
+    """
+    missing = 100 - min(percents, default=100.0)
+    span = min(100.0, max(1.0, 1.25 * missing))
+    return 100 - span, 100 + 0.03 * span
 
 
 def errors(live: Live, names: Roles) -> go.Figure:
@@ -96,7 +107,7 @@ def errors(live: Live, names: Roles) -> go.Figure:
 
 
 def _over_time(figure: go.Figure, *, y: str) -> go.Figure:
-    theme.styled(figure, x="", y=y, height=250)
+    theme.styled(figure, x="UTC", y=y, height=250)
     figure.update_xaxes(tickformat="%H:%M:%S", nticks=6)
     return figure
 

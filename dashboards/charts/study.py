@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
@@ -19,23 +20,37 @@ CAPACITY_HELP = "with 95 % interval; the twin's prediction was made before the e
 def latency_throughput(study: Study, trials: Sequence[Trial], slo: LatencySlo) -> go.Figure:
     """The SLO's percentile against the offered rate, one line per trial; hollow points are levels that failed."""
     figure = go.Figure()
-    highest = slo.limit_ms
+    lowest = highest = slo.limit_ms
     for trial in sorted(trials, key=lambda t: role(study, t)[0] != _OTHER):
         points = sorted(
             (level.rate_rps / trial.replicas, value, level.passed)
             for level in trial.levels
             if (value := measured(getattr(level.report, slo.metric.value), slo.percentile)) is not None
         )
+        lowest = min([lowest, *(value for _, value, _ in points if value > 0)])
         highest = max([highest, *(value for _, value, _ in points)])
         figure.add_trace(_curve(study, trial, points))
     theme.limit_line(figure, slo.limit_ms, f"limit {slo.limit_ms:g} ms")
     theme.styled(figure, x="offered rate, requests/s per replica", y=f"{words.percentile(slo)}, ms", height=380)
     figure.update_xaxes(rangemode="tozero")
     if highest > 6 * slo.limit_ms:
-        figure.update_yaxes(type="log", dtick=1)
+        ticks = steps_of_one_two_five(lowest, highest)
+        figure.update_yaxes(type="log", tickvals=ticks, ticktext=[f"{tick:,g}" for tick in ticks])
     else:
         figure.update_yaxes(rangemode="tozero")
     return figure
+
+
+def steps_of_one_two_five(lowest: float, highest: float) -> list[float]:
+    """Return 1, 2 and 5 times the powers of ten that span two positive values, one step beyond either included.
+
+    Plotly itself labels a logarithmic axis of less than a decade with one number or none.
+    """
+    first, last = math.floor(math.log10(lowest)), math.ceil(math.log10(highest))
+    every = [digit * 10.0**power for power in range(first, last + 1) for digit in (1, 2, 5)]
+    below = max((each for each in every if each <= lowest), default=every[0])
+    above = min((each for each in every if each >= highest), default=every[-1])
+    return [each for each in every if below <= each <= above]
 
 
 def pareto(study: Study, trials: Sequence[Trial], slo: LatencySlo) -> go.Figure:

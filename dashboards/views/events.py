@@ -12,7 +12,7 @@ from dashboards import components
 from dashboards.client import ApiClient
 
 EVERY_SERVICE = "all services"
-_WIDTHS_PX = {"when": 145, "who": 105, "what": 130, "to": 150, "why": 410}  # all in sight
+_WIDTHS_PX = {"when, UTC": 145, "who": 90, "what": 125, "to": 150, "why": 350}  # all in sight at 1280 px
 
 
 def show(client: ApiClient) -> None:
@@ -51,7 +51,7 @@ def event_frame(events: Sequence[Event]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                "when": event.at.strftime("%Y-%m-%d %H:%M:%S"),
+                "when, UTC": event.at.strftime("%Y-%m-%d %H:%M:%S"),
                 "who": event.actor,
                 "what": event.action,
                 "to": event.subject,

@@ -9,7 +9,9 @@ from html import escape
 import streamlit as st
 
 from controlplane.domain.analysis import Analysis, Counts
+from controlplane.domain.flag_changes import flag_changes
 from controlplane.domain.judge import describe_load
+from controlplane.domain.revision import Revision
 from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout, RolloutState, StepRecord
 from dashboards import components, markup, theme, words
 from dashboards.charts import rollout as charts_rollout
@@ -62,12 +64,23 @@ def show(client: ApiClient) -> None:
     components.emulation(service.spec.engine.kind, service.spec.gpus.type, service.spec.engine.time_lapse)
     if rollout.reason:
         st.html(f'<div style="padding:2px">{escape(rollout.reason)}</div>')
+    for text in changes(rollout, client.revisions(rollout.service)):
+        components.line(text)
     _actions(client, rollout, newest=rollout is rollouts[0])
     _waiting(rollout)
     _split(rollout)
     _steps(rollout)
     _evidence(rollout)
     _timeline(client, rollout)
+
+
+def changes(rollout: Rollout, revisions: Sequence[Revision]) -> list[str]:
+    """Return what the canary has different from stable, a sentence per flag; nothing where a revision is unknown."""
+    configs = {revision.revision_id: revision.config for revision in revisions}
+    if rollout.stable not in configs or rollout.canary not in configs:
+        return []
+    found = flag_changes(configs[rollout.stable].flags, configs[rollout.canary].flags)
+    return [str(each) for each in found] or ["The same flags as stable: another model or engine."]
 
 
 def _choose(rollouts: Sequence[Rollout]) -> Rollout:

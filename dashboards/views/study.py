@@ -16,6 +16,10 @@ from dashboards.client import ApiClient
 from dashboards.components import confirmed
 from dashboards.markup import Card
 from dashboards.page import choose_one, choose_service, no_service, perform
+from dashboards.trial_order import TrialOrder, arranged
+
+_MANY = 10
+"""Trials that are taken in at a glance; more can be sorted and searched."""
 
 
 def show(client: ApiClient) -> None:
@@ -50,7 +54,20 @@ def show(client: ApiClient) -> None:
     _plots(client, study, trials)
     _prior(study, trials)
     components.section("Trials")
-    components.table(study_rows.TRIALS, study_rows.trial_rows(study, trials))
+    components.table(study_rows.TRIALS, study_rows.trial_rows(study, _arranged(trials)))
+
+
+def _arranged(trials: Sequence[Trial]) -> Sequence[Trial]:
+    """Return the trials a person wants to see, in their order; asks only in a study too long to take in."""
+    if len(trials) <= _MANY:
+        return trials
+    with st.container(horizontal=True):
+        order = TrialOrder(st.selectbox("Order", [each.value for each in TrialOrder], width=220, key="trial-order"))
+        text = st.text_input("Find", placeholder="fp8, infeasible, max-num-seqs=64 …", width=320, key="trial-text")
+    found = arranged(trials, order, text)
+    if not found:
+        components.line(f"None of the {len(trials)} trials holds “{text}”.")
+    return found
 
 
 def _choose(studies: Sequence[Study]) -> Study:
