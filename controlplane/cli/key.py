@@ -39,12 +39,20 @@ def create(
     tenant: Annotated[str, typer.Option(help="Whom it speaks for.")] = DEFAULT_TENANT,
     model: Annotated[list[str], typer.Option(help="Only this model; give it again for more.")] = [],  # noqa: B006
     expires: Annotated[str | None, typer.Option(help="When it expires, ISO 8601 with a zone.")] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(help="Of each gateway.")] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(help="Prompt and answer, of each gateway.")] = None,
+    concurrent: Annotated[int | None, typer.Option(help="Requests under way at once, of each gateway.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, even where it shuts clients out.")] = False,
 ) -> None:
     """Make an API key. The secret is shown once and not kept."""
     if not yes:
         _ask_before_the_first(ask)
-    body = {"name": name, "scopes": scope, "tenant": tenant, "models": model, "expires_at": expires}
+    limits = {
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+        "concurrent": concurrent,
+    }
+    body = {"name": name, "scopes": scope, "tenant": tenant, "models": model, "expires_at": expires, "limits": limits}
     _show(ask.client.post("/keys", body))
 
 

@@ -36,6 +36,17 @@ def may(scopes: Iterable[Scope], needed: Scope) -> bool:
     return any(needed in GRANTS[scope] for scope in scopes)
 
 
+class Limits(Value):
+    """How much may be asked. None: no limit. Rates refill steadily; a minute's worth may come at once."""
+
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(default=None, ge=1, description="Prompt and answer together.")
+    concurrent: int | None = Field(default=None, ge=1, description="Requests under way at the same time.")
+
+    def __bool__(self) -> bool:
+        return self != Limits()
+
+
 class Grant(Value):
     """What a key is given: for whom it speaks and what it may do."""
 
@@ -43,6 +54,7 @@ class Grant(Value):
     scopes: tuple[Scope, ...] = Field(default=(Scope.INFER,), description="What it may do: by default ask models only.")
     models: tuple[str, ...] = Field(default=(), description="Models it may ask; empty: all.")
     expires_at: AwareDatetime | None = Field(default=None, description="None: it does not expire.")
+    limits: Limits = Field(default=Limits(), description="Counted by each gateway on its own.")
 
 
 class ApiKey(Grant):

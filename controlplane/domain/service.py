@@ -13,6 +13,7 @@ from controlplane.domain.cluster import ClusterOptions
 from controlplane.domain.engine import EngineConfig, EngineKind, Flags
 from controlplane.domain.flags import FlagValue
 from controlplane.domain.hardware import GpuPool
+from controlplane.domain.identity import Limits
 from controlplane.domain.schedule import ScheduleSpec
 from controlplane.domain.slo import SloSet
 from controlplane.domain.workload import Workload
@@ -289,6 +290,11 @@ class GatewayOptions(Value):
     first_token_timeout_s: float = Field(default=120, gt=0)
     stall_timeout_s: float = Field(default=60, gt=0)
     response_timeout_s: float = Field(default=600, gt=0, description="The whole of an answer that does not stream.")
+    limits: Limits = Field(default=Limits(), description="Of all requests for this model, counted by each gateway.")
+    tenant_limits: Limits = Field(default=Limits(), description="Of each tenant's requests for this model.")
+    limits_of: Mapping[str, Limits] = Field(
+        default_factory=dict, description="By tenant, instead of `tenant_limits`; `{}` is no limit."
+    )
 
 
 class ServiceSpec(Value):

@@ -38,6 +38,7 @@ class Answering:
     ) -> web.StreamResponse:
         """Send the client the answer. Raises ClientGone when it hangs up; the tally knows how far it came."""
         headers = response_headers(opened.response.headers, tally.call.request_id, tally.revision or "")
+        headers.update(tally.headers)
         tally.status = opened.response.status
         if not opened.events:
             return self._whole(opened, headers, tally)

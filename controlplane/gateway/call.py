@@ -20,6 +20,10 @@ from controlplane.gateway.paths import PASSED_ON, Shape
 SESSION_HEADER = "X-Session-Id"
 REQUEST_ID_HEADER = "X-Request-Id"
 
+_BYTES_PER_TOKEN = 4
+_USUAL_ANSWER_TOKENS = 256
+_GENERATING = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"})
+
 _LARGE_BODY_BYTES = 512 << 10
 _HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
@@ -45,6 +49,18 @@ class Call:
     key: ApiKey | None
     session_hash: str | None
     prompt: Prompt
+    answer_tokens: int  # the longest answer asked for
+
+    @property
+    def expected_prompt_tokens(self) -> int:
+        """Tokens of the prompt: token ids are counted, of text some 4 bytes are one."""
+        known = self.prompt.tokens
+        return known if known is not None else (self.prompt.text_bytes or 0) // _BYTES_PER_TOKEN
+
+    @property
+    def reserved_tokens(self) -> int:
+        """What the request may use, prompt and answer."""
+        return self.expected_prompt_tokens + self.answer_tokens
 
     def payload(self) -> bytes | io.BytesIO:
         """The body to send; large ones piecewise, so that writing them does not hold up other streams."""
@@ -88,7 +104,22 @@ async def read_call(
         key=key,
         session_hash=fingerprints.session(session),
         prompt=prompt,
+        answer_tokens=_answer_tokens(path, fields),
     )
+
+
+def _answer_tokens(path: str, fields: Mapping[str, Any]) -> int:
+    """Return the longest answer asked for; where none is named, what is usual: it is put right afterwards."""
+    if path not in _GENERATING:
+        return 0
+    given = map(_count, (fields.get(name) for name in ("max_completion_tokens", "max_tokens", "max_output_tokens")))
+    longest = next((count for count in given if count), _USUAL_ANSWER_TOKENS)
+    return longest * (_count(fields.get("n")) or 1)
+
+
+def _count(value: object) -> int:
+    """Return a number of tokens or answers, 0 for what is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def session_of(headers: Mapping[str, str], fields: Mapping[str, Any]) -> str | None:

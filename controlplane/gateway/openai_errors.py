@@ -23,7 +23,7 @@ def error_response(
     status: int, message: str, *, code: str, param: str | None = None, headers: Mapping[str, str] | None = None
 ) -> web.Response:
     """Return an error as a response; 4xx are the client's (`invalid_request_error`), 5xx ours (`api_error`)."""
-    kind = "invalid_request_error" if status < 500 else "api_error"
+    kind = "rate_limit_error" if status == 429 else "invalid_request_error" if status < 500 else "api_error"
     body = error_body(message, code=code, kind=kind, param=param)
     return web.Response(status=status, body=body, content_type="application/json", headers=headers)
 
@@ -31,13 +31,22 @@ def error_response(
 class RequestRefused(Exception):
     """A client's request that cannot be served; becomes `error_response` at the edge."""
 
-    def __init__(self, status: int, message: str, *, code: str, param: str | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.code = code
         self.param = param
+        self.headers = headers or {}
 
     def response(self) -> web.Response:
-        headers = {"WWW-Authenticate": "Bearer"} if self.status == 401 else None
+        headers = {**self.headers, **({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})}
         return error_response(self.status, self.message, code=self.code, param=self.param, headers=headers)

@@ -1,6 +1,7 @@
 """A request's way through the gateway, in its one order.
 
     identity   who asks, by the headers alone                     `stages.identity`, before the body is read
+    limits     how much may be asked, or 429                      `stages.limits`
     record     notes how it went, whatever happens                `stages.record`
     answer     chooses revision and replica, relays the answer    `stages.answer`
 

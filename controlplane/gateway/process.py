@@ -35,6 +35,7 @@ from controlplane.gateway.server import DataPort
 from controlplane.gateway.settings import Settings
 from controlplane.gateway.spool import RecordSpool
 from controlplane.gateway.stages.answer import Answer
+from controlplane.gateway.stages.limits import Limiting
 from controlplane.gateway.stages.record import Recording
 from controlplane.gateway.upstream import open_session
 from controlplane.gateway.wire import LARGEST_HEADER_BYTES, DiscreetRunner
@@ -195,7 +196,8 @@ def _pipeline(
         chance=Random(settings.seed),
         stopping=drain.cutting,
     )
-    return Pipeline([Recording(keep, time.monotonic, drain.cutting, flights)], answer)
+    recording = Recording(keep, time.monotonic, drain.cutting, flights)
+    return Pipeline([Limiting(routing, time.monotonic), recording], answer)
 
 
 async def _listen(

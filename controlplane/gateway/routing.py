@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from controlplane.domain.errors import StaleVersion
 from controlplane.domain.routing import Backend, RevisionRoute, RoutingTable, ServiceRoute
@@ -75,7 +76,7 @@ class Routing:
         """Carry the present routes of refused services over, unless their model is somebody else's now."""
         for route in self._routes.values():
             if route.service in refused and route.model not in routes:
-                routes[route.model] = route
+                routes[route.model] = replace(route)  # a way of its own: what is on may have changed
                 own = (replica for pool in route.pools for replica in pool.replicas)
                 replicas.update({(replica.revision, replica.backend): replica for replica in own})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -37,6 +37,7 @@ class Tally:
     ended: float | None = None
     watch: StreamWatch | None = None
     usage: Mapping[str, Any] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)  # for the client, whoever answers
 
     def sent_to(self, replica: Replica) -> None:
         self.revision, self.engine_id = replica.revision, replica.backend.engine_id
@@ -76,6 +77,15 @@ class Tally:
         return GatewayRecord(
             **identity, status=status, error=error, retries=self.retries, e2e_ms=_ms(now - self.arrived), retried=True
         )
+
+    @property
+    def used_tokens(self) -> int:
+        """Tokens of prompt and answer as far as they are known; of a prompt without a count what was expected."""
+        prompt = self._prompt_tokens()
+        output = self.watch.output_tokens if self.watch else self._count("completion_tokens")
+        if not output and self.error is not None:
+            return 0  # nothing was generated
+        return (self.call.expected_prompt_tokens if prompt is None else prompt) + (output or 0)
 
     def _identity(self, record_id: str) -> dict[str, Any]:
         return {

@@ -125,5 +125,5 @@ def give_up(failure: AttemptFailed | None, tally: Tally) -> web.Response:
         failure = AttemptFailed(FailureKind.NO_REPLICA, 503, f"No replica of `{tally.call.model}` is ready.")
     tally.status, tally.error = failure.status, failure.kind
     retry_after = {"Retry-After": "1"} if failure.status == 503 else {}
-    headers = {REQUEST_ID_HEADER: tally.call.request_id} | retry_after
+    headers = {REQUEST_ID_HEADER: tally.call.request_id, **tally.headers, **retry_after}
     return error_response(failure.status, failure.message, code=failure.kind, headers=headers)

@@ -18,7 +18,9 @@ class KeyRing:
 
     def __init__(self, keys: Iterable[ApiKey] = ()) -> None:
         self._by_digest: dict[str, ApiKey] = {}
+        self.limited = False  # some key has limits of its own
         for key in keys:
+            self.limited = self.limited or bool(key.limits)
             for digest in (key.old_sha256, key.sha256):
                 if digest is not None:
                     self._by_digest[digest.lower()] = key
