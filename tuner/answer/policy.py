@@ -13,6 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from controlplane.domain.fleet import StartFailure
 from controlplane.domain.service import Budget, ServiceSpec
 from controlplane.domain.study import Study, Trial, TrialKind, TrialState
 from tuner.answer.confirm import Next, Proof, is_possible, next_proofs, rounds_of
@@ -197,6 +198,22 @@ def _confirming(trials: Sequence[Trial]) -> list[Trial]:
 
 def _is_lost(trial: Trial, others: Collection[str]) -> bool:
     return trial.state is TrialState.RUNNING and trial.worker not in others
+
+
+def is_unfinished(trial: Trial) -> bool:
+    """Say whether a trial runs or will run again: nothing can be said of its configuration yet."""
+    return trial.state is TrialState.RUNNING or _is_retryable(trial)
+
+
+def after_last_attempt(trial: Trial) -> Trial:
+    """Return an ended trial as a result of its configuration, where that keeps dying under load.
+
+    One death under load may be the host's; one after every retry is what the configuration does.
+    """
+    keeps_dying = trial.state is TrialState.FAILED and trial.start_failure is StartFailure.CRASHED
+    if not keeps_dying or _is_retryable(trial):
+        return trial
+    return trial.evolve(state=TrialState.INFEASIBLE, reason=f"in each of {trial.attempt} attempts: {trial.reason}")
 
 
 def _is_retryable(trial: Trial) -> bool:

@@ -20,6 +20,7 @@ from tuner.space.space import Dimension, Point, Space
 LOG_COST = "log_cost"
 AT_LEAST = "log_cost_at_least"
 OUT_OF_MEMORY = "out_of_memory"
+GIVEN_UP = "given_up"  # its experiment broke every time: nothing is learnt, and it is not tried again
 START_S, LEVELS_S, HOST = "start_s", "levels_s", "host"
 
 _CLOSER_LOOKS = 24  # simulations before one start: a few seconds against minutes of GPU time
@@ -102,7 +103,7 @@ class TwinSampler(BaseSampler):
     ) -> dict[str, Any]:
         space = self._among.space
         others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
-        pending = [point_of(space, t.params) for t in others if _is_running(t, space)]
+        pending = [point_of(space, t.params) for t in others if _is_taken(t, space)]
         self.advice = self._advice(tried(self._among, others), pending)
         if self.advice.row is None:
             return {}
@@ -159,7 +160,7 @@ class GridSnapper(BaseSampler):
         taken = {
             point_key(point_of(self._space, other.params))
             for other in study.get_trials(deepcopy=False)
-            if other.number != trial.number and _has_params(other, self._space) and other.state != TrialState.FAIL
+            if other.number != trial.number and _has_params(other, self._space) and not _is_open_again(other)
         }
         chosen = self._choose(taken, lambda: self._draw(study, trial, search_space))
         self.advice = Advice(None, "every feasible candidate was tried") if chosen is None else Advice(0, "sampled")
@@ -215,8 +216,15 @@ def _distance(a: float, b: float) -> float:
     return abs(math.log(a / b)) if a > 0 and b > 0 else abs(a - b)
 
 
-def _is_running(trial: FrozenTrial, space: Space) -> bool:
-    return trial.state == TrialState.RUNNING and _has_params(trial, space)
+def _is_taken(trial: FrozenTrial, space: Space) -> bool:
+    """Say whether a trial without a result keeps its point from being proposed: it runs, or was given up."""
+    without_result = trial.state in (TrialState.RUNNING, TrialState.FAIL)
+    return without_result and not _is_open_again(trial) and _has_params(trial, space)
+
+
+def _is_open_again(trial: FrozenTrial) -> bool:
+    """Say whether a trial was closed without having been tried to the end."""
+    return trial.state == TrialState.FAIL and not trial.user_attrs.get(GIVEN_UP, False)
 
 
 def _has_params(trial: FrozenTrial, space: Space) -> bool:

@@ -23,6 +23,7 @@ from controlplane.domain.service import Strategy
 from tuner.search.candidates import Candidates, point_key
 from tuner.search.sampler import (
     AT_LEAST,
+    GIVEN_UP,
     HOST,
     LEVELS_S,
     LOG_COST,
@@ -164,10 +165,12 @@ class Search:
         trial.set_user_attr("outcome", _outcome(result))
         self._study.tell(found.number, values=self._value(result), skip_if_finished=True)
 
-    def fail(self, number: int) -> None:
-        """Close a trial whose experiment broke: nothing is learnt from it."""
+    def fail(self, number: int, *, for_good: bool = False) -> None:
+        """Close a trial whose experiment broke: nothing is learnt from it. `for_good`: nor is it proposed again."""
         found = self._find(number)
         if found is not None and not found.state.is_finished():
+            if for_good:
+                optuna.trial.Trial(self._study, found._trial_id).set_user_attr(GIVEN_UP, True)
             self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
     def reconcile(
@@ -175,15 +178,17 @@ class Search:
     ) -> None:
         """Make the record agree with our store after a crash.
 
-        `results` are finished trials by number (None: the experiment broke); `running` are numbers our store still
-        holds as running. Every other open ask was never started and is closed, unless the search is `shared` with
-        workers that may be about to start theirs.
+        `results` are finished trials by number (None: the experiment broke every time); `running` are numbers our store
+        still holds as running, or to be tried again. Every other open ask was never started and is closed, unless the
+        search is `shared` with workers that may be about to start theirs.
         """
         alive = set(running)
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             result = results.get(trial.number)
             if result is not None:
                 self.tell(trial.number, result)
+            elif trial.number in results:
+                self.fail(trial.number, for_good=True)
             elif trial.number not in alive and not shared:
                 self.fail(trial.number)
 

@@ -6,29 +6,38 @@ Patterns are messages of vLLM 0.26 (argparse, vllm/config, vllm/v1/core/kv_cache
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from controlplane.domain.fleet import StartFailure
 
 _PREFIX = re.compile(r"^(\([\w\s=.-]+\)\s*)?((INFO|WARNING|ERROR|CRITICAL)\s+[\d-]+\s+[\d:.,]+\s+(\[[^\]]*\]\s*)?)?")
+_SURVIVED = re.compile(r"^(\([\w\s=.-]+\)\s*)?(DEBUG|INFO|WARN(ING)?)\b")  # `host:12:34 [0] NCCL WARN …` is none
 _ERROR_LINE = re.compile(r"^([\w.]+(Error|Exception|Interrupt)\b.*|.*\berror: .*|Killed|Segmentation fault.*)$")
 
-_WARNING = re.compile(r"^(\([\w\s=.-]+\)\s*)?(WARNING|WARN)\b")
-
 _FREE_MEMORY = re.compile(r"Free memory on device \S+ \(([\d.]+)/([\d.]+) GiB\)")
+_CHAINED = re.compile(r"^(The above exception was the direct cause|During handling of the above exception)")
+_CONSEQUENCE = re.compile(
+    r"Engine core initialization failed|EngineDeadError|EngineGenerateError|See (root cause|stack trace) above"
+    r"|Worker\w* (proc|process|initialization|failed)|died unexpectedly|exited unexpectedly|ChildFailedError"
+    r"|(NCCL|RCCL) error|nccl\w+Error:|DistBackendError|DistNetworkError"
+    r"|Connection (reset|closed|refused|aborted)|ConnectionResetError|Broken ?pipe|EOFError|ZMQError"
+    r"|CancelledError|KeyboardInterrupt|SystemExit|cancelled",
+    re.IGNORECASE,
+)
+"""What the other processes of an engine say when one of them has met its end: no cause."""
 
 _PATTERNS: tuple[tuple[StartFailure, re.Pattern[str]], ...] = tuple(
     (failure, re.compile(pattern, re.IGNORECASE))
     for failure, pattern in (
         (StartFailure.PORT, r"address already in use|\[Errno 98\]|EADDRINUSE"),
-        (StartFailure.OUT_OF_MEMORY, r"CUDA out of memory|OutOfMemoryError|CUDA error: out of memory"),
-        (
-            StartFailure.OUT_OF_MEMORY,
-            r"(CUDA driver error|CUDA failure|Cuda failure \d+|CUDA_ERROR|HIP)\W+.*out.of.memory",
-        ),
-        (StartFailure.OUT_OF_MEMORY, r"CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation|hipErrorOutOfMemory"),
-        (StartFailure.OUT_OF_MEMORY, r"CUBLAS_STATUS_ALLOC_FAILED|HIPBLAS_STATUS_ALLOC_FAILED"),
-        (StartFailure.OUT_OF_MEMORY, r"^MemoryError|std::bad_alloc|Cannot allocate memory|can't allocate memory"),
+        # CUDA, HIP, their drivers, NCCL's `Cuda failure 2 'out of memory'`, vLLM's cumem allocator
+        (StartFailure.OUT_OF_MEMORY, r"\bout of memory\b|OutOfMemory|OUT_OF_MEMORY"),
+        (StartFailure.OUT_OF_MEMORY, r"cudaErrorMemoryAllocation|(CU|HIP)[A-Z]+_STATUS_ALLOC_FAILED"),
+        (StartFailure.OUT_OF_MEMORY, r"rocblas_status_memory_error|MIOPEN.*ALLOC_FAILED"),
+        # of the host: Python, C++, torch's CPU allocator, fork
+        (StartFailure.OUT_OF_MEMORY, r"^MemoryError\b|std::bad_alloc|DefaultCPUAllocator: (not enough|can't allocate)"),
+        (StartFailure.OUT_OF_MEMORY, r"Cannot allocate memory|\[Errno 12\]"),
         (StartFailure.OUT_OF_MEMORY, r"No available memory for the cache blocks"),
         (StartFailure.OUT_OF_MEMORY, r"larger than the (maximum number of tokens|available KV cache memory)"),
         (StartFailure.OUT_OF_MEMORY, r"KV cache is needed, which is larger than"),
@@ -51,18 +60,28 @@ class Diagnosis(NamedTuple):
     detail: str
 
 
+class _Cause(NamedTuple):
+    failure: StartFailure
+    place: int  # of its line
+
+
 def diagnose(log_tail: str, *, exit_code: int | None, was_ready: bool) -> Diagnosis:
-    """Return why an engine that is gone went. `exit_code` is None when nobody can tell, -n for signal n."""
-    told = [line.strip() for line in log_tail.splitlines() if line.strip()]
-    lines = [_PREFIX.sub("", line) for line in told if not _WARNING.match(line)]  # a warning was survived
-    ending, cause = _ending(exit_code), _last_cause(lines)
-    if was_ready and (cause is None or cause[0] is not StartFailure.OUT_OF_MEMORY):
+    """Return why an engine that is gone went. `exit_code` is None when nobody can tell, -n for signal n.
+
+    The last cause in the log counts: what came before was survived. What only passes an earlier error on (chained
+    exceptions, the other processes' complaints) is no cause, nor is what the engine itself calls a warning.
+    """
+    raw = [line.strip() for line in log_tail.splitlines() if line.strip()]
+    lines = [_PREFIX.sub("", line) for line in raw]
+    ending = _ending(exit_code)
+    cause = _last_cause(lines, [_SURVIVED.match(line) is not None for line in raw])
+    if was_ready and (cause is None or cause.failure is not StartFailure.OUT_OF_MEMORY):
         return Diagnosis(StartFailure.CRASHED, _join([*_last_errors(lines), f"was ready, then {ending}"]))
     if cause is None:
         return Diagnosis(StartFailure.OTHER, _join([*(_last_errors(lines) or lines[-1:]), ending]))
-    failure, place = cause
-    kind = StartFailure.OTHER if _is_taken_by_others(lines[place]) else failure
-    return Diagnosis(kind, _join([*_telling(lines, place), f"was ready, then {ending}" if was_ready else ending]))
+    return Diagnosis(
+        cause.failure, _join([*_telling(lines, cause.place), f"was ready, then {ending}" if was_ready else ending])
+    )
 
 
 def diagnose_timeout(log_tail: str, *, timeout_s: float) -> Diagnosis:
@@ -71,13 +90,26 @@ def diagnose_timeout(log_tail: str, *, timeout_s: float) -> Diagnosis:
     return Diagnosis(StartFailure.TIMEOUT, _join([f"not ready within {timeout_s:g} s; last log line:", *lines[-1:]]))
 
 
-def _last_cause(lines: list[str]) -> tuple[StartFailure, int] | None:
-    """Return the last known cause and its line: what came before it did not end the engine."""
-    for place in range(len(lines) - 1, -1, -1):
-        for failure, pattern in _PATTERNS:
-            if pattern.search(lines[place]):
-                return failure, place
-    return None
+def _last_cause(lines: Sequence[str], survived: Sequence[bool]) -> _Cause | None:
+    found, chained = None, False
+    for place, line in enumerate(lines):
+        if survived[place]:
+            continue
+        known = _known(line)
+        chained = chained or _CHAINED.match(line) is not None
+        if known is not None:
+            found = _Cause(known, place)
+        elif _ERROR_LINE.match(line):
+            if not (chained and found) and not _CONSEQUENCE.search(line):
+                found = _Cause(StartFailure.OTHER, place)
+            chained = False
+    return found
+
+
+def _known(line: str) -> StartFailure | None:
+    """Return what a line says by itself, None when it is no known wording."""
+    failure = next((failure for failure, pattern in _PATTERNS if pattern.search(line)), None)
+    return StartFailure.OTHER if failure is not None and _is_taken_by_others(line) else failure
 
 
 def _is_taken_by_others(line: str) -> bool:
@@ -89,7 +121,7 @@ def _is_taken_by_others(line: str) -> bool:
     return found is not None and float(found[1]) < 0.9 * float(found[2])
 
 
-def _telling(lines: list[str], place: int) -> list[str]:
+def _telling(lines: Sequence[str], place: int) -> Sequence[str]:
     """Return a line and, where it only announces what follows (pydantic does), the next."""
     return lines[place : place + (2 if "validation error" in lines[place] else 1)]
 
@@ -101,7 +133,9 @@ def _last_errors(lines: list[str]) -> list[str]:
 def _ending(exit_code: int | None) -> str:
     if exit_code is None:
         return "ended (exit code unknown)"
-    return f"ended with exit code {exit_code}" if exit_code >= 0 else f"killed by signal {-exit_code}"
+    said = f"ended with exit code {exit_code}" if exit_code >= 0 else f"killed by signal {-exit_code}"
+    # Nobody can tell who killed it, so it says nothing of the configuration yet and is tried again.
+    return f"{said} (the kernel does that when the host lacks memory)" if exit_code in (-9, 137) else said
 
 
 def _join(lines: list[str]) -> str:

@@ -24,7 +24,7 @@ from controlplane.services.studies.trial_engine import Interrupted, TrialProgres
 from controlplane.services.studies.trial_plan import with_cost
 from loadtests.measure.engine_lag import LagHistogram
 from tuner.answer.plan import plan_of
-from tuner.answer.policy import MAX_ATTEMPTS, Action, Spent, Step, next_step, spent
+from tuner.answer.policy import MAX_ATTEMPTS, Action, Spent, Step, after_last_attempt, next_step, spent
 
 _WAIT_S = 1.0
 _LOOK_AT = 20  # studies, the newest first, when nothing waits and help is offered
@@ -196,7 +196,7 @@ class StudyRunner:
         self._count_starts(session)
         begun = self.clock()
         finished = self._lab.measure(session, trial, self._show(session))
-        priced = with_cost(spec, finished)
+        priced = with_cost(spec, after_last_attempt(finished))
         session.save_trial(priced)
         used_s = (self.clock() - begun).total_seconds() * trial.gpus
         self._count_starts(session)
@@ -219,7 +219,7 @@ class StudyRunner:
         if result is not None:
             search.search.tell(trial.optuna_number, result)
         elif trial.attempt >= MAX_ATTEMPTS:
-            search.search.fail(trial.optuna_number)
+            search.search.fail(trial.optuna_number, for_good=True)
 
     def _show(self, session: StudySession) -> Callable[[TrialProgress], None]:
         study = session.study

@@ -15,6 +15,7 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import Study, Trial, TrialState
 from controlplane.services.studies.trial_plan import requests_of
 from tuner.answer.objective import log_cost, objective_name, smooth_cost, told_log_cost
+from tuner.answer.policy import is_unfinished
 from tuner.answer.winner import trial_log_cost
 from tuner.search.advisor import BEYOND_BOUND
 from tuner.search.candidates import Candidates, Tried, candidates, point_key
@@ -183,7 +184,8 @@ def _said(spec: ServiceSpec, trial: Trial) -> Finished:
     if cost is not None and trial.capacity is not None:
         told = smooth_cost(spec, trial.capacity.rps, trial.config.gpus_per_replica)
         return Finished(log_cost=cost, cost=told, shown=_shown(trial))
-    missed = [level.rate_rps for level in trial.levels if not level.passed]
+    died = trial.start_failure is not None  # then its last level says how it died, not what it holds
+    missed = [level.rate_rps for level in trial.levels if not level.passed and not died]
     if not missed:
         burst = trial.start_failure is StartFailure.OUT_OF_MEMORY
         return Finished(ran_out_of_memory=burst, beyond=_beyond_any(spec, trial))
@@ -228,12 +230,9 @@ def _levels_s(spec: ServiceSpec, trial: Trial) -> float:
 
 def reconcile(spec: ServiceSpec, search: Search, trials: Sequence[Trial], *, shared: bool = False) -> None:
     """Tell the search what our store holds and it was never told (the worker died between the two)."""
-    results: Mapping[int, Finished | None] = {
-        t.optuna_number: taught(spec, t)
-        for t in trials
-        if t.optuna_number is not None and t.state is not TrialState.RUNNING
-    }
-    running = [t.optuna_number for t in trials if t.optuna_number is not None and t.state is TrialState.RUNNING]
+    ours = [(t.optuna_number, t) for t in trials if t.optuna_number is not None]
+    results: Mapping[int, Finished | None] = {n: taught(spec, t) for n, t in ours if not is_unfinished(t)}
+    running = [n for n, t in ours if is_unfinished(t)]
     search.reconcile(results, running, shared=shared)
 
 

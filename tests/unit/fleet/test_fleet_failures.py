@@ -72,6 +72,45 @@ CORE = "(EngineCore pid=4711) ERROR 11-22 20:33:40 [core.py:880] "
             "8000",
         ),
         ("RuntimeError: NCCL error: unhandled system error", StartFailure.OTHER, "NCCL error"),
+        (  # NCCL names the cause in one line and the exception in another, in either order
+            "host:12:34 [0] NCCL WARN Cuda failure 2 'out of memory'\nRuntimeError: NCCL error: unhandled cuda error "
+            "(run with NCCL_DEBUG=INFO for details)\nRuntimeError: Engine core initialization failed. See root cause.",
+            StartFailure.OUT_OF_MEMORY,
+            "Cuda failure 2",
+        ),
+        (
+            "torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:3356, unhandled cuda error\n"
+            "ncclUnhandledCudaError: Call to CUDA function failed.\nLast error:\nCuda failure 2 'out of memory'",
+            StartFailure.OUT_OF_MEMORY,
+            "Cuda failure 2",
+        ),
+        (  # survived, by the engine's own word
+            "WARNING 07-06 23:18:23 [tuner.py:13] OutOfMemoryError caught while tuning, falling back\n"
+            "ValueError: Unsupported GPU architecture",
+            StartFailure.OTHER,
+            "Unsupported GPU architecture",
+        ),
+        (  # a port was taken, another one found, and then something else ended it
+            "OSError: [Errno 98] address already in use, trying 8001\ntorch.OutOfMemoryError: CUDA out of memory.",
+            StartFailure.OUT_OF_MEMORY,
+            "torch.OutOfMemoryError",
+        ),
+        (
+            "torch.OutOfMemoryError: CUDA out of memory.\nOSError: [Errno 98] Address already in use",
+            StartFailure.PORT,
+            "Errno 98",
+        ),
+        (  # an exception that an exception led to says no more than the first
+            "torch.OutOfMemoryError: CUDA out of memory.\nThe above exception was the direct cause of the following "
+            "exception:\nTraceback (most recent call last):\nRuntimeError: profiling failed",
+            StartFailure.OUT_OF_MEMORY,
+            "torch.OutOfMemoryError",
+        ),
+        (  # the last one is no consequence: the first was survived
+            "torch.OutOfMemoryError: CUDA out of memory.\nOSError: no such tokenizer",
+            StartFailure.OTHER,
+            "no such tokenizer",
+        ),
         ("", StartFailure.OTHER, "exit code 1"),
     ],
 )
@@ -80,6 +119,49 @@ def test_the_log_tells_why(log: str, failure: StartFailure, telling: str) -> Non
     assert found.failure is failure
     assert telling in found.detail
     assert "ended with exit code 1" in found.detail
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "RuntimeError: cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "RuntimeError: HIP error: HIPBLAS_STATUS_ALLOC_FAILED",
+        "torch.OutOfMemoryError: HIP out of memory. Tried to allocate 1.00 GiB",
+        "RuntimeError: HIP out of memory. Tried to allocate 1.00 GiB",
+        "RuntimeError: HIP error: hipErrorOutOfMemory",
+        "RuntimeError: CUDA driver error: out of memory",
+        "RuntimeError: CUDA Error: out of memory at /workspace/csrc/cumem_allocator.cpp:62",
+        "RuntimeError: CUDA error: out of memory",
+        "RuntimeError: Triton Error [CUDA]: out of memory",
+        "pycuda.MemoryError: CUDA_ERROR_OUT_OF_MEMORY",
+        "RuntimeError: CUDA out of memory occurred when warming up sampler with 1024 dummy requests.",
+        "MemoryError",
+        "terminate called after throwing an instance of 'std::bad_alloc'",
+        "RuntimeError: [enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried",
+        "OSError: [Errno 12] Cannot allocate memory",
+    ],
+)
+@pytest.mark.parametrize(
+    "after",
+    [
+        "",
+        "\nRuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}",
+        "\nERROR 09-01 10:00:00 [multiproc_executor.py:1] Worker proc VllmWorker-1 died unexpectedly, shutting down.",
+        "\ntorch.distributed.DistNetworkError: Connection reset by peer\nConnectionResetError: [Errno 104]",
+    ],
+)
+def test_memory_runs_out_in_many_words_whatever_the_other_processes_say_to_it(said: str, after: str) -> None:
+    found = diagnose(said + after, exit_code=1, was_ready=False)
+    assert found.failure is StartFailure.OUT_OF_MEMORY
+    assert said.split("(", maxsplit=1)[0][:40] in found.detail
+
+
+@pytest.mark.parametrize("exit_code", [-9, 137])
+def test_a_kill_that_nobody_explains_is_no_result_of_the_configuration(exit_code: int) -> None:
+    found = diagnose("INFO 09-01 10:00:00 [loader.py:1] Loading shards: 50%", exit_code=exit_code, was_ready=False)
+    assert found.failure is StartFailure.OTHER
+    assert "host lacks memory" in found.detail
 
 
 @pytest.mark.parametrize("line", ["OSError: [Errno 98] Address already in use", "vllm serve: error: argument --x: y"])

@@ -110,6 +110,24 @@ def test_a_result_saved_but_never_told_is_told_at_the_restart(tmp_path: Path) ->
     assert [trial.value for trial in study.trials] == [0.4]
 
 
+@pytest.mark.parametrize("strategy", [Strategy.TWIN, Strategy.TPE, Strategy.RANDOM])
+def test_what_failed_every_attempt_is_never_proposed_again(tmp_path: Path, strategy: Strategy) -> None:
+    search, seen = opened(tmp_path, strategy), []
+    for _ in range(6):
+        proposal = search.ask()
+        assert isinstance(proposal, Proposal)
+        seen.append(point_key(proposal.point))
+        search.fail(proposal.number, for_good=True)
+    reopened = opened(tmp_path, strategy)
+    lost = reopened.ask()
+    assert isinstance(lost, Proposal)
+    reopened.reconcile({lost.number: None}, running=())
+    last = reopened.ask()
+    assert isinstance(last, Proposal)
+    seen += [point_key(lost.point), point_key(last.point)]
+    assert len(set(seen)) == len(seen)
+
+
 def test_an_ask_nobody_started_is_closed_and_may_be_proposed_again(tmp_path: Path) -> None:
     proposal = opened(tmp_path).ask()
     reopened = opened(tmp_path)
