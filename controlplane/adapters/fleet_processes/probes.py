@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from loadtests.measure.engine_lag import LagHistogram
 
@@ -52,9 +53,10 @@ def in_flight(url: str) -> int | None:
 
 def parse_in_flight(text: str) -> int | None:
     """Read vLLM's gauges of running and waiting requests, summed over its engines; None when one is missing."""
-    running = _gauge(text, "vllm:num_requests_running")
-    waiting = _gauge(text, "vllm:num_requests_waiting")
-    return None if running is None or waiting is None else running + waiting
+    samples = _samples(text)
+    running = [each.value for each in samples if each.name == "vllm:num_requests_running"]
+    waiting = [each.value for each in samples if each.name == "vllm:num_requests_waiting"]
+    return round(sum(running) + sum(waiting)) if running and waiting else None
 
 
 def emulator_lag(url: str) -> LagHistogram | None:
@@ -68,16 +70,20 @@ def emulator_lag(url: str) -> LagHistogram | None:
 
 def parse_emulator_lag(text: str) -> LagHistogram | None:
     """Read the emulator's histogram of how late tokens went out; None when it is not there."""
-    rows = re.findall(rf'^{_LAG}_bucket{{[^}}]*le="([^"]+)"[^}}]*}} (\S+)$', text, re.MULTILINE)
+    buckets = [each for each in _samples(text) if each.name == f"{_LAG}_bucket"]
+    rows = [(each.labels["le"], each.value) for each in buckets if "le" in each.labels]
     if not rows:
         return None
     found = sorted((float(bound), float(count)) for bound, count in rows)
     return LagHistogram(tuple(bound for bound, _ in found), tuple(count for _, count in found))
 
 
-def _gauge(text: str, name: str) -> int | None:
-    rows = [line for line in text.splitlines() if line.startswith((f"{name}{{", f"{name} "))]
-    return round(sum(float(line.rsplit(" ", 1)[1]) for line in rows)) if rows else None
+def _samples(text: str) -> list[Sample]:
+    """Return every sample of a page in Prometheus's text format; none of a page that is not."""
+    try:
+        return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    except ValueError:
+        return []
 
 
 class Asking(Generic[T]):

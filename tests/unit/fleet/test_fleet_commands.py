@@ -112,6 +112,13 @@ def test_the_api_key_of_an_engine_is_found_in_its_flags_or_environment() -> None
             3,
         ),
         ('# HELP vllm:num_requests_running x\nvllm:num_requests_running{engine="0"} 3.0\n', None),
+        (
+            "# the label holds what splitting by hand trips over\n"
+            'vllm:num_requests_running{model_name="a } 9"} 3.0 1700000000000\n'
+            'vllm:num_requests_waiting{model_name="a } 9"} 1.0 1700000000000\n',
+            4,
+        ),
+        ("<html>not metrics</html>", None),
         ("", None),
     ],
 )
