@@ -2,7 +2,8 @@
 
 A run is one engine life under one seed of arrivals. The rate it sustains differs from the long-run capacity, because
 arrivals and lengths of a few hundred requests differ from the average: the variance of its logarithm is
-`dispersion / requests`, the dispersion is learned from repeats over all configurations of the study. A level that ended
+`dispersion / requests`, the dispersion is learned from repeats over all configurations of the study. A typical run
+sustains more than the long run, whose misses are mostly those of its few bad stretches (`_lift`). A level that ended
 after few requests differs from its own run in the same way, so a burst in its first seconds proves little.
 
 At a rate `r` a run that sustains `k` misses its tightest limit in a share `allowed * (r / k) ** steepness` of requests.
@@ -182,8 +183,28 @@ def _of_runs(runs: tuple[Run, ...], grid: Array, dispersion: float, steepness: f
         for level in run:
             extra = dispersion * _own(level) * (1 / max(level.arrived, 1.0) - 1 / max(most, 1.0))
             within += _blurred(_of_level(level, grid, steepness), math.sqrt(max(extra, 0.0)))
-        total += _blurred(within, math.sqrt(_ENGINE_SD**2 + dispersion / max(most, 1.0)))
+        chance = math.sqrt(dispersion / max(most, 1.0))
+        lift = _lift(run[-1].allowed, steepness, round(chance, 3))
+        seen = _blurred(within, math.hypot(_ENGINE_SD, chance))
+        total += np.interp(grid + lift, grid, seen)
     return total
+
+
+@lru_cache(maxsize=4096)
+def _lift(allowed: float, steepness: float, sd: float) -> float:
+    """Return by how much a typical run's log capacity lies above the long run's.
+
+    Misses of the long run are the mean over all runs, and a few bad ones have most of them. At the long run's capacity
+    the mean is just what is allowed, so that the typical run has fewer.
+    """
+    chance = np.linspace(-4, 4, 161) * sd
+    weight = _normal(chance, sd) if sd > 0 else np.full(161, 1 / 161)
+    low, high = 0.0, 4 * sd
+    for _ in range(24):
+        middle = (low + high) / 2
+        share = np.minimum(allowed * np.exp(np.clip(steepness * (chance - middle), -50, 50)), _MOST_MISSES)
+        low, high = (middle, high) if float(weight @ share) > allowed else (low, middle)
+    return high
 
 
 def _own(level: Seen) -> float:

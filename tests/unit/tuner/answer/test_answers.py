@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -129,7 +130,7 @@ def test_a_target_beyond_all_gpus_says_how_many_would_do() -> None:
 
 def test_a_runner_up_is_next_when_the_winner_fails_its_confirmation() -> None:
     spec = spec_of(10, budget={"engine_starts": 20})
-    trials = study_of(spec, (1, 4.0), (1, 14.0), (1, 13.0))
+    trials = study_of(spec, (1, 4.0), (1, 18.0), (1, 17.0))
     first = step_after(spec, trials)
     assert first.action is Action.CONFIRM_WINNER
     assert first.candidate is not None
@@ -210,6 +211,19 @@ def test_a_higher_pass_and_a_higher_failure_never_lower_the_belief(
         return believe({"it": Subject(((low, high),), 1)})["it"].median_rps
 
     assert median(rate * factor) >= median(rate)
+
+
+@QUICK
+@given(Capacities, st.sampled_from([0.01, 0.05, 0.1]), st.integers(100, 400))
+def test_the_long_run_is_never_believed_to_sustain_more_than_the_runs_did(
+    rate: float, allowed: float, requests: int
+) -> None:
+    missed = math.ceil(3 * allowed * requests)
+    run = (
+        Seen(rate / 1.05, requests, 0, allowed, requests, passed=True),
+        Seen(rate * 1.05, requests, missed, allowed, requests, passed=False),
+    )
+    assert believe({"it": Subject((run,) * 4, 1)})["it"].median_rps < rate * 1.05
 
 
 @QUICK
