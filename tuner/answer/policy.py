@@ -125,6 +125,8 @@ def _proof(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, over: str | 
         starts = each.standing.fleet.replicas
         if _fits(spec.tuning.budget, trials, used, starts=starts):
             return _step(each._replace(proof=Proof.FLEET, starts=starts))
+    if over is not None and _is_broken(spec, used) and not _searched(trials):
+        return Step(Action.GIVE_UP, f"no candidate could be measured: {over}")
     short = None if not wanted else f"the budget does not hold {_short(wanted[0])} more engine starts"
     return Step(Action.FINISH, over or short or "nothing is left to prove", unchecked=short)
 
@@ -153,7 +155,7 @@ def exhausted(spec: ServiceSpec, trials: Sequence[Trial], used: Spent) -> str | 
     # Wall clock per trial is what all workers together took for one: those under way are half done.
     finished = max(1.0, sum(0.5 if t.state is TrialState.RUNNING else 1.0 for t in trials))
     further = 1 + len(_ROUND) * reserved_rounds(budget)
-    if used.wasted_starts > max(_FEWEST_BROKEN, budget.engine_starts):
+    if _is_broken(spec, used):
         return f"{used.wasted_starts} engine starts were lost to interruptions and broken experiments"
     if used.engine_starts + further + reserved_replicas(spec, trials) > budget.engine_starts:
         return f"budget of {budget.engine_starts} engine starts"
@@ -163,6 +165,14 @@ def exhausted(spec: ServiceSpec, trials: Sequence[Trial], used: Spent) -> str | 
     if budget.wall_clock_s is not None and used.wall_clock_s * (1 + further / finished) > budget.wall_clock_s:
         return f"budget of {budget.wall_clock_s:g} s"
     return None
+
+
+def _is_broken(spec: ServiceSpec, used: Spent) -> bool:
+    return used.wasted_starts > max(_FEWEST_BROKEN, spec.tuning.budget.engine_starts)
+
+
+def _searched(trials: Sequence[Trial]) -> bool:
+    return any(t.kind is TrialKind.SEARCH and t.state is not TrialState.FAILED for t in trials)
 
 
 def reserved_rounds(budget: Budget) -> int:

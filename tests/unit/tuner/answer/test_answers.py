@@ -19,7 +19,7 @@ from tests.unit.studies.study_world import service_spec
 from tests.unit.tuner.answer.measured_trials import NOW, a_level, a_study, a_trial, used
 from tuner.answer.evidence import measured
 from tuner.answer.plan import plan_of
-from tuner.answer.policy import Action, Step, next_step
+from tuner.answer.policy import Action, Spent, Step, next_step
 from tuner.answer.posterior import Seen, Subject, believe
 
 QUICK = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -148,6 +148,15 @@ def test_starts_that_the_infrastructure_wasted_do_not_use_up_the_search() -> Non
     trials = study_of(spec, (1, 4.0), (1, 14.0))
     retried = tuple(trial.evolve(attempt=3) for trial in trials)
     assert step_after(spec, retried, over=None).action is Action.SEARCH
+
+
+def test_a_broken_world_is_no_reason_to_say_that_nothing_is_better() -> None:
+    spec = spec_of(10, budget={"engine_starts": 8})
+    trials = study_of(spec, (1, 4.0), (1, 14.0), (1, 13.0), (1, 12.0))
+    broken = (trials[0], *(t.evolve(state=TrialState.FAILED, attempt=3, levels=(), capacity=None) for t in trials[1:]))
+    wasted = Spent(1, 0.0, 0.0, wasted_starts=9)
+    assert next_step(spec, broken, wasted, search_over=None).action is Action.GIVE_UP
+    assert next_step(spec, trials, wasted, search_over=None).action is not Action.GIVE_UP
 
 
 @QUICK
