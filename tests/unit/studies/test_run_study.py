@@ -153,7 +153,7 @@ def _check_told_alike(world: World, folder: Path) -> None:
     baseline = record.trials[0]
     assert record.metric_names is not None
     assert record.metric_names[0].startswith("USD per hour at the target")
-    assert record.user_attrs["target"] == "40 requests/s"
+    assert record.user_attrs["target"] == "46 requests/s"
     assert baseline.user_attrs["kind"] == "baseline"
     assert ours[record.best_trial.number].capacity is not None
     for told in record.get_trials(states=(optuna.trial.TrialState.COMPLETE,)):
