@@ -64,8 +64,8 @@ def show(client: ApiClient) -> None:
     components.emulation(service.spec.engine.kind, service.spec.gpus.type, service.spec.engine.time_lapse)
     if rollout.reason:
         st.html(f'<div style="padding:2px">{escape(rollout.reason)}</div>')
-    for text in changes(rollout, client.revisions(rollout.service)):
-        components.line(text)
+    if found := changes(rollout, client.revisions(rollout.service)):
+        components.line(f"The canary has different · {' · '.join(found)}")
     _actions(client, rollout, newest=rollout is rollouts[0])
     _waiting(rollout)
     _split(rollout)
@@ -80,7 +80,7 @@ def changes(rollout: Rollout, revisions: Sequence[Revision]) -> list[str]:
     if rollout.stable not in configs or rollout.canary not in configs:
         return []
     found = flag_changes(configs[rollout.stable].flags, configs[rollout.canary].flags)
-    return [str(each) for each in found] or ["The same flags as stable: another model or engine."]
+    return [str(each) for each in found] or ["another model or engine, the same flags"]
 
 
 def _choose(rollouts: Sequence[Rollout]) -> Rollout:
