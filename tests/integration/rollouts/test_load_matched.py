@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from controlplane.cli.demo import EXAMPLE
+from controlplane.domain.engine import EngineConfig
 from controlplane.domain.rollout import RolloutState
-from controlplane.domain.service import RolloutOptions, StepSpec
+from controlplane.domain.service import EmulatorOptions, RolloutOptions, StepSpec
+from controlplane.reading.service_file import load_service
 from tests.integration.rollouts.living_site import BF16, LivingSite
 
 TOO_FEW_SEQUENCES = BF16.with_flags({"max-num-seqs": 12})  # collapses at 3 requests/s; serves 0.3 and 1.2 well
@@ -45,3 +48,19 @@ def test_a_good_canary_proves_its_load_and_is_promoted() -> None:
     sent = [record for record in site.records.records if record.replayed]
     assert {record.revision for record in sent} == {rollout.canary}
     assert all(record.key is None and record.session is None for record in sent)
+
+
+def test_the_demo_s_rollout_has_its_answers_within_five_minutes() -> None:
+    """The demo's own steps and margins, for what its study finds; virtual time, so on any machine."""
+    spec = load_service(EXAMPLE)
+    lapse = spec.engine.time_lapse
+    steps = tuple(step.evolve(min_s=lapse * step.min_s, max_s=lapse * step.max_s) for step in spec.rollout.steps)
+    plain = spec.evolve(engine=spec.engine.evolve(emulator=EmulatorOptions(startup_s=0, time_lapse=1)))
+    rate = spec.workload.rate_rps
+    assert rate is not None
+    site = LivingSite(users_rps=rate, spec=plain, options=spec.rollout.evolve(steps=steps))
+    winner = {"quantization": "fp8", "tensor-parallel-size": 1, "max-model-len": 8192, "max-num-seqs": 128}
+    rollout = site.roll_out(EngineConfig(flags=winner))
+    assert rollout.state is RolloutState.PROMOTED
+    assert site.now_s / lapse < 300
+    assert [step.analysis and step.analysis.verdict for step in rollout.steps] == ["pass"] * 3
