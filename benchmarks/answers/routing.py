@@ -54,7 +54,8 @@ def serve(lanes: Sequence[Lane], requests: RequestArrays) -> Served:
     """Return what a fleet does with the requests, least-loaded engine first (of equals, in turn).
 
     An engine that is `slower` is the setup under arrivals that come `slower` times as fast, with all its times
-    stretched by as much: exact, and nothing of the cost model changes. Raises InvalidInput for a request that the
+    stretched by as much: exact, and nothing of the cost model changes. What prompts share is seen by an engine alone,
+    not by several. Raises InvalidInput for a request that the
     engines would refuse.
     """
     if len(lanes) == 1:
