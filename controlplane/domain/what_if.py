@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 
 from pydantic import Field
 
@@ -10,6 +11,19 @@ from controlplane.domain.base import ServiceName, Value
 from controlplane.domain.capacity import Capacity, FleetSize
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.flags import FlagValue
+
+
+class Origin(StrEnum):
+    """What a prediction rests on, from the best to the least."""
+
+    MEASURED = "measured"
+    """A profile that ships, fitted to just such an engine."""
+    CALIBRATED = "calibrated here"
+    """A profile of the user's own."""
+    CARRIED_OVER = "carried over"
+    """Other engines' profiles, or the data sheet: a wider interval."""
+    UNKNOWN = "unknown"
+    """Nothing is known of its speed."""
 
 
 class WhatIf(Value):
@@ -57,6 +71,7 @@ class WhatIfAnswer(Value):
     service: ServiceName
     config: EngineConfig
     profile: str = Field(description="The twin's calibration that answered.")
+    origin: Origin = Field(default=Origin.UNKNOWN, description="What the figures rest on.")
     refusal: str | None = None
     kv_tokens: int | None = None
     point: ExpectedPoint | None = None

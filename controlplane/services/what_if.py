@@ -14,18 +14,19 @@ from controlplane.domain.errors import InvalidInput
 from controlplane.domain.launch import without_emulator_flags
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencyMetric
-from controlplane.domain.what_if import Expected, ExpectedPoint, WhatIf, WhatIfAnswer
+from controlplane.domain.what_if import Expected, ExpectedPoint, Origin, WhatIf, WhatIfAnswer
 from controlplane.domain.workload import Lengths, SyntheticWorkload, TraceWorkload
 from controlplane.services.studies.search import workload_at
 from tuner.space.first_tier import shape_of
 from tuner.space.knobs.schema import check_flags
 from tuner.twin.gpus import find_gpu, gpu_of
-from tuner.twin.predict import RequestsAt, capacity, interval, is_saturated, notes
+from tuner.twin.predict import RequestsAt, capacity, is_saturated, notes
 from tuner.twin.profile import Profile
 from tuner.twin.setup import DoesNotFit, EngineSetup, resolve
 from tuner.twin.shapes import SHIPPED_SHAPES, load_shape
 from tuner.twin.sharing import one_prefix
-from tuner.twin.simulate import RequestArrays, ResultArrays, simulate
+from tuner.twin.simulate import RequestArrays
+from tuner.twin.spread import Outcomes, outcomes, percentile_s, slowed
 
 CURVE_POINTS = 10
 CURVE_END = 1.12  # of the capacity: far enough to see where it bends
@@ -53,14 +54,22 @@ def what_if(spec: ServiceSpec, question: WhatIf, profile: Profile | None = None)
         setup = resolve(shape, gpu, config, profile)
     except DoesNotFit as refusal:
         return WhatIfAnswer(service=spec.service, config=config, profile="memory model", refusal=str(refusal))
-    return _answer(spec, question, config, setup)
+    return _answer(spec, question, config, setup, given=profile is not None)
 
 
-def _answer(spec: ServiceSpec, question: WhatIf, config: EngineConfig, setup: EngineSetup) -> WhatIfAnswer:
+def _origin(setup: EngineSetup, *, given: bool) -> Origin:
+    if setup.profile.transferred_from is not None:
+        return Origin.CARRIED_OVER
+    return Origin.CALIBRATED if given else Origin.MEASURED
+
+
+def _answer(
+    spec: ServiceSpec, question: WhatIf, config: EngineConfig, setup: EngineSetup, *, given: bool
+) -> WhatIfAnswer:
     asked = _with_lengths(spec, question)
     requests_at = _sharing(workload_at(asked, seed=spec.tuning.seed, duration_s=WINDOW_S), question.shared_prefix)
     percentiles = sorted({50.0, 99.0, *(slo.percentile for slo in spec.slos.latency)})
-    found = capacity(setup, requests_at, spec.slos.latency, start_rps=question.rate_rps or 1.0)
+    found = capacity(setup, requests_at, spec.slos.latency, start_rps=question.rate_rps or 1.0, bounds=True)
     size = _size(spec, question, config, found.rps)
     sample = requests_at(question.rate_rps or max(found.rps, 1 / 64))
     rates = np.linspace(found.rps / CURVE_POINTS, found.rps * CURVE_END, CURVE_POINTS) if question.curve else ()
@@ -68,6 +77,7 @@ def _answer(spec: ServiceSpec, question: WhatIf, config: EngineConfig, setup: En
         service=spec.service,
         config=config,
         profile=setup.profile.name,
+        origin=_origin(setup, given=given),
         kv_tokens=setup.memory.kv_tokens,
         point=None if question.rate_rps is None else _point(setup, requests_at, question.rate_rps, percentiles),
         capacity=found,
@@ -122,7 +132,8 @@ def _with_lengths(spec: ServiceSpec, question: WhatIf) -> ServiceSpec:
 
 def _point(setup: EngineSetup, requests_at: RequestsAt, rate_rps: float, percentiles: Iterable[float]) -> ExpectedPoint:
     requests = requests_at(rate_rps)
-    result = simulate(setup, requests)
+    found = outcomes(setup, slowed(setup, requests))
+    result = found.expected
     return ExpectedPoint(
         rate_rps=rate_rps,
         saturated=is_saturated(requests, result),
@@ -130,20 +141,19 @@ def _point(setup: EngineSetup, requests_at: RequestsAt, rate_rps: float, percent
             f"{metric.value}_p{rank:g}": expected
             for metric in LatencyMetric
             for rank in percentiles
-            if (expected := _expected(setup, result, metric, rank)) is not None
+            if (expected := _expected(found, metric, rank)) is not None
         },
         kv_usage=result.peak_kv_usage,
         prefix_hit_share=result.prefix_hits / result.prefix_queries if result.prefix_queries else None,
     )
 
 
-def _expected(setup: EngineSetup, result: ResultArrays, metric: LatencyMetric, rank: float) -> Expected | None:
-    seconds = {LatencyMetric.TTFT: result.ttft_s, LatencyMetric.TPOT: result.tpot_s, LatencyMetric.E2E: result.e2e_s}
-    known = seconds[metric][~np.isnan(seconds[metric])]
-    if not len(known):
+def _expected(found: Outcomes, metric: LatencyMetric, rank: float) -> Expected | None:
+    seconds = percentile_s(found, metric, rank)
+    if seconds is None:
         return None
-    found = interval(setup, float(np.percentile(known, rank)) * 1e3)
-    return Expected(value=found.value, low=found.low, high=found.high)
+    value, low, high = (each * 1e3 for each in seconds)
+    return Expected(value=value, low=low, high=high)
 
 
 def _size(spec: ServiceSpec, question: WhatIf, config: EngineConfig, capacity_rps: float) -> FleetSize | None:

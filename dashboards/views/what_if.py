@@ -79,8 +79,9 @@ def _question(service: Service) -> WhatIf:
 
 def _show(service: Service, answer: WhatIfAnswer, measured: Sequence[Trial]) -> None:
     doubts = "".join(f"<br>Less sure here: {escape(text)}." for text in answer.notes)
+    rests_on = f"profile {escape(answer.profile)} ({escape(answer.origin)})"
     st.html(
-        f'<div class="ft-emulated"><b>Predicted</b> by the twin, profile {escape(answer.profile)}: '
+        f'<div class="ft-emulated"><b>Predicted</b> by the twin, {rests_on}: '
         f"no engine was started for these figures.{doubts}</div>"
     )
     if answer.refusal is not None:

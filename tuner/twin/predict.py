@@ -14,7 +14,8 @@ from controlplane.domain.capacity import Capacity
 from controlplane.domain.slo import LatencyMetric, LatencySlo
 from tuner.twin.compiled_state import Floats
 from tuner.twin.setup import EngineSetup
-from tuner.twin.simulate import RequestArrays, ResultArrays, simulate
+from tuner.twin.simulate import RequestArrays, ResultArrays
+from tuner.twin.spread import Outcomes, outcomes, percentile_s, slowed
 
 RequestsAt = Callable[[float], RequestArrays]
 """Returns the workload at a request rate, requests per second: same shapes and seed, other arrival times."""
@@ -45,12 +46,13 @@ class Prediction(Value):
 
 def predict(setup: EngineSetup, requests: RequestArrays) -> Prediction:
     """Return what an idle engine does with `requests` (at least one), with 90 % intervals."""
-    result = simulate(setup, requests)
+    found = outcomes(setup, slowed(setup, requests))
+    result = found.expected
     span_s = float(requests.scheduled_s[-1] - requests.scheduled_s[0]) or 1.0
     busy_s = float(np.max(requests.scheduled_s + result.e2e_s) - requests.scheduled_s[0])
     return Prediction(
         rate_rps=len(requests.scheduled_s) / span_s,
-        latency={name: interval(setup, value) for name, value in latencies_ms(result).items()},
+        latency=_intervals_ms(found),
         peak_kv_usage=result.peak_kv_usage,
         preemptions=result.preemptions,
         saturated=is_saturated(requests, result),
@@ -58,6 +60,19 @@ def predict(setup: EngineSetup, requests: RequestArrays) -> Prediction:
         total_tps=float(requests.output_tokens.sum() + requests.prompt_tokens.sum()) / busy_s,
         notes=notes(setup, requests, result),
     )
+
+
+def _intervals_ms(found: Outcomes) -> dict[str, Interval]:
+    named = {
+        f"{metric.value}_p{rank}": percentile_s(found, metric, rank) for metric in LatencyMetric for rank in (50, 99)
+    }
+    return {name: interval_ms(value) for name, value in named.items() if value is not None}
+
+
+def interval_ms(seconds: tuple[float, float, float]) -> Interval:
+    """Return (expected, low, high) in milliseconds."""
+    value, low, high = (each * 1e3 for each in seconds)
+    return Interval(value=value, low=low, high=high)
 
 
 def latencies_ms(result: ResultArrays) -> dict[str, float]:
@@ -134,19 +149,28 @@ def capacity(
     start_rps: float = 1.0,
     highest_rps: float = 1000.0,
     precision: float = 0.02,
+    bounds: bool = False,
 ) -> Capacity:
     """Return the highest rate within every SLO: doubling (or halving) to a bracket, then bisection to `precision`.
 
-    0 when even 1/64 request per second misses; `censored` when `highest_rps` still passes. `low_rps` and `high_rps`
-    span the profile's 90 % uncertainty.
+    0 when even 1/64 request per second misses; `censored` when `highest_rps` still passes. With `bounds`, `low_rps` and
+    `high_rps` are the capacities of an engine as slow and as fast as the profile's 90 % interval allows (three searches
+    in place of one: close to a latency limit capacity moves by far more than speed); else they span that interval.
     """
 
-    def passes(rate: float) -> bool:
-        return meets(slos, simulate(setup, requests_at(rate)))
+    def of(slower: float, start: float) -> float:
+        def passes(rate: float) -> bool:
+            return meets(slos, slowed(setup, requests_at(rate))(slower))
 
-    found = highest_rate(passes, start_rps=start_rps, highest_rps=highest_rps, precision=precision)
+        return highest_rate(passes, start_rps=start, highest_rps=highest_rps, precision=precision)
+
+    found = of(1.0, start_rps)
     spread = interval(setup, found)
-    return Capacity(rps=found, low_rps=spread.low, high_rps=spread.high, censored=found >= highest_rps)
+    low, high = spread.low, spread.high
+    if bounds:
+        factor = spread.high / spread.value if found else 1.0
+        low, high = min(low, of(factor, low or start_rps)), max(high, of(1 / factor, high or start_rps))
+    return Capacity(rps=found, low_rps=low, high_rps=high, censored=found >= highest_rps)
 
 
 def highest_rate(

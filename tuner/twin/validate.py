@@ -6,18 +6,21 @@ Cells that a profile was fitted on are left out; they are named in the profile's
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 from pydantic import Field
 
 from controlplane.domain.base import Value
+from controlplane.domain.slo import LatencyMetric
 from tuner.twin.gpus import find_gpu
 from tuner.twin.measurements import Cell, MeasuredEngine
-from tuner.twin.predict import interval
+from tuner.twin.predict import interval_ms
 from tuner.twin.profile import Profile, shipped_profiles
 from tuner.twin.replay import replay
 from tuner.twin.setup import DoesNotFit, EngineSetup, resolve, weight_bits
 from tuner.twin.simulate import ResultArrays
+from tuner.twin.spread import Outcomes, outcomes, percentile_s
 from tuner.twin.transfer import profile_for
 
 PERCENTILES = (50, 99)
@@ -96,8 +99,9 @@ def validate(engines: Iterable[MeasuredEngine], profile_for: ProfileFor = lambda
             if source_name(engine, cell) in setup.profile.sources:
                 left_out.append(source_name(engine, cell))
                 continue
-            result = replay(setup, cell)
-            cells += _metrics(engine, cell, setup, result)
+            found = outcomes(setup, partial(replay, setup, cell))
+            result = found.expected
+            cells += _metrics(engine, cell, found)
             foreseen = _predicted_saturated(cell, result)
             if cell.saturated:
                 saturated.append(_saturated(engine, cell, result, foreseen=foreseen))
@@ -141,26 +145,30 @@ def _kv_check(engine: MeasuredEngine, setup: EngineSetup | None) -> KvCheck:
     )
 
 
-def _metrics(engine: MeasuredEngine, cell: Cell, setup: EngineSetup, result: ResultArrays) -> list[CellMetric]:
+def _metrics(engine: MeasuredEngine, cell: Cell, result: Outcomes) -> list[CellMetric]:
     """Percentiles over the same requests on both sides: those whose measurement was not cut off."""
     whole = ~np.isnan(cell.e2e_s)
     several = whole & (cell.requests.output_tokens > 1)
     gaps = np.maximum(cell.requests.output_tokens - 1, 1)
     series = {
-        "ttft_ms": (cell.ttft_s[whole], result.ttft_s[whole]),
-        "tpot_ms": (((cell.e2e_s - cell.ttft_s) / gaps)[several], result.tpot_s[several]),
-        "e2e_ms": (cell.e2e_s[whole], result.e2e_s[whole]),
+        LatencyMetric.TTFT: (cell.ttft_s, whole),
+        LatencyMetric.TPOT: ((cell.e2e_s - cell.ttft_s) / gaps, several),
+        LatencyMetric.E2E: (cell.e2e_s, whole),
     }
     found = []
-    for metric, (measured, predicted) in series.items():
-        for percentile in PERCENTILES if len(measured) else ():
-            value = interval(setup, float(np.percentile(predicted, percentile)) * 1e3)
+    for metric, (seconds, counted) in series.items():
+        measured = seconds[counted]
+        for percentile in PERCENTILES:
+            predicted = percentile_s(result, metric, percentile, counted)
+            if predicted is None:
+                continue
+            value = interval_ms(predicted)
             found.append(
                 CellMetric(
                     id=engine.engine_id,
                     workload=cell.workload,
                     rate_rps=cell.rate_rps or 0.0,
-                    metric=f"{metric}_p{percentile}",
+                    metric=f"{metric.value}_p{percentile}",
                     measured=float(np.percentile(measured, percentile)) * 1e3,
                     predicted=value.value,
                     low=value.low,

@@ -18,7 +18,8 @@ _REPORT_WIDTH = 110  # whole names, also into a file
 
 def print_answer(answer: WhatIfAnswer) -> None:
     """Print a prediction: what it rests on, latencies, capacity, fleet, the curve."""
-    console.print(f"[bold]{answer.service}[/bold]  profile {answer.profile}", highlight=False, soft_wrap=True)
+    rests_on = f"profile {answer.profile} ({answer.origin})"
+    console.print(f"[bold]{answer.service}[/bold]  {rests_on}", highlight=False, soft_wrap=True)
     if answer.refusal is not None:
         console.print(f"does not start: {answer.refusal}", style="red", soft_wrap=True)
         return
