@@ -13,7 +13,7 @@ from controlplane.services.studies.run_fleet_check import FleetCheckRunner, Flee
 from controlplane.services.studies.run_trial import Climb, TrialRunner
 from controlplane.services.studies.session import StudySession
 from controlplane.services.studies.trial_engine import TrialEngines, TrialProgress, owner
-from controlplane.services.studies.trial_level import LevelLoad, LevelRunner
+from controlplane.services.studies.trial_level import LevelLoad, LevelRunner, stay_of
 from controlplane.services.studies.trial_plan import ladder_of, seed_of, workload_of
 from controlplane.services.studies.trial_twin import trial_twin
 from loadtests.measure.engine_lag import LagHistogram
@@ -86,7 +86,8 @@ class Lab:
             others = [trial for trial in session.trials if trial.trial_id != now.trial_id]
             belief = measured([*others, now])[now.config.content_hash()].belief
             seed = seed_of(spec, now, session.trials) + _NEXT_LEVEL * len(now.levels)
-            return LevelLoad(workload_of(spec, now), seed, carried_rps(spec, belief, now.replicas))
+            rate = carried_rps(spec, belief, now.replicas)
+            return LevelLoad(workload_of(spec, now), seed, rate, residence_s=stay_of(others, now.config))
 
         def cannot(now: Trial) -> str | None:
             return cannot_grow(spec, session.trials, now) or self._lacks(session, now)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from controlplane.domain.engine import EngineConfig
 from controlplane.domain.service import LevelOptions, ServiceSpec
 from controlplane.domain.study import Level, Trial, TrialKind
 from controlplane.domain.workload import Workload
@@ -106,6 +107,12 @@ def residence_s(levels: Sequence[Level]) -> float | None:
         if level.passed and stay is not None:
             return stay.value / 1e3
     return None
+
+
+def stay_of(trials: Sequence[Trial], config: EngineConfig) -> float | None:
+    """Return how long most requests stayed in engines of a configuration when last measured; None when none was."""
+    found = (residence_s(trial.levels) for trial in reversed(trials) if trial.config == config)
+    return next((stay for stay in found if stay is not None), None)
 
 
 def _affordable(spec: ServiceSpec) -> LevelOptions:

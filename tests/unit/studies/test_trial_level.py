@@ -15,7 +15,7 @@ from controlplane.domain.report import Validity
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import Trial, TrialKind, TrialState
 from controlplane.domain.workload import SyntheticWorkload
-from controlplane.services.studies.trial_level import LevelLoad, LevelRunner, pace_of, residence_s
+from controlplane.services.studies.trial_level import LevelLoad, LevelRunner, pace_of, residence_s, stay_of
 from loadtests.measure.engine_lag import LagHistogram
 from tests.fakes.load_tester import FakeLoadTester, steady
 from tests.unit.studies.study_world import service_spec
@@ -93,6 +93,16 @@ def test_how_long_requests_stay_is_learned_from_the_level_before(tmp_path: Path)
     assert second.warmup_s == pytest.approx(9.9, abs=0.01)
     known, _ = levels.run(trial_of(), spec, "http://engine:1", LevelLoad(WORKLOAD, 1, 8.0, residence_s=5.0))
     assert known.warmup_s == 5
+
+
+def test_a_fleet_check_knows_how_long_requests_stay_from_the_trials_of_its_configuration(tmp_path: Path) -> None:
+    level, _ = runner(tmp_path, FakeLoadTester(steady(100, 200))).run(
+        trial_of(), spec_of(), "http://engine:1", LevelLoad(WORKLOAD, 1, 8.0)
+    )
+    measured = trial_of(TrialKind.CONFIRM_WINNER).evolve(levels=(level,))
+    other = trial_of().evolve(config=measured.config.with_flags({"max-num-seqs": 8}))
+    assert stay_of([measured, other, trial_of()], measured.config) == pytest.approx(9.9, abs=0.01)
+    assert stay_of([measured], other.config) is None
 
 
 def delivered(punctual: float, late: float) -> LagHistogram:
