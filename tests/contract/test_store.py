@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from threading import Barrier
 
 import pytest
 
-from controlplane.adapters.store_sql import open_store
 from controlplane.domain.base import RolloutId, ServiceName
 from controlplane.domain.engine import EngineConfig
-from controlplane.domain.errors import Conflict, FleetuneError, NotFound, StaleVersion
+from controlplane.domain.errors import Conflict, NotFound, StaleVersion
 from controlplane.domain.event import Event
 from controlplane.domain.identity import Grant
 from controlplane.domain.replay import ReplayPoint
@@ -20,7 +17,6 @@ from controlplane.domain.rollout import RolloutState
 from controlplane.domain.schedule import Schedule, ScheduleSpec
 from controlplane.domain.study import StudyState
 from controlplane.ports import Store
-from controlplane.services.fleet.serving import register_service
 from controlplane.services.keys import create_key, gateway_keys, key_for, list_keys, revoke_key, rotate_key
 from tests.builders_reports import a_load_report
 from tests.builders_serving import (
@@ -30,40 +26,11 @@ from tests.builders_serving import (
     a_revision,
     a_rollout,
     a_service,
-    a_spec,
     a_study,
     a_trial,
     after,
     an_applicable_study,
 )
-from tests.fakes.store import FakeStore
-from tests.postgres import PostgresCluster, postgres_cluster, postgres_programs
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[PostgresCluster]:
-    programs = postgres_programs()
-    if programs is None:
-        pytest.fail("PostgreSQL is not installed: sh deploy/system-packages.sh postgresql")
-    with postgres_cluster(programs) as running:
-        yield running
-
-
-@pytest.fixture(params=["fake", "sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    if request.param == "fake":
-        yield FakeStore()
-        return
-    opened = open_store(_new_url(request, tmp_path))
-    yield opened
-    opened.close()
-
-
-def _new_url(request: pytest.FixtureRequest, folder: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{folder}/store.db"
-    cluster: PostgresCluster = request.getfixturevalue("cluster")
-    return cluster.new_database()
 
 
 def test_a_saved_service_reads_back_equal(store: Store) -> None:
@@ -357,57 +324,6 @@ def test_a_setting_is_what_was_written_last(store: Store) -> None:
         with pytest.raises(StaleVersion, match="odd"):
             store.write_setting("odd", "lost", stale)
     assert store.read_setting("odd") == ('["é"]', second)
-
-
-def at_once(act: Callable[[int], object], count: int) -> list[object]:
-    """Let threads act at the same moment; return what each got, its expected error included."""
-    start = Barrier(count)
-
-    def one(number: int) -> object:
-        start.wait()
-        try:
-            return act(number)
-        except FleetuneError as error:
-            return error
-
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(one, range(count)))
-
-
-def test_of_services_registered_at_once_with_one_model_name_one_is_kept(store: Store) -> None:
-    for turn in range(5):
-        spec = a_spec()
-        named = [spec.evolve(name=f"s{turn}-{n}", model=spec.model.evolve(name=f"llama-{turn}")) for n in range(4)]
-        found = at_once(lambda n: register_service(store, named[n], actor="x", now=NOW), 4)  # noqa: B023
-        assert sorted(type(each).__name__ for each in found) == ["Conflict"] * 3 + ["Service"]
-    assert len(store.list_services()) == 5
-
-
-def test_a_model_name_that_another_service_has_is_refused_for_a_known_service_too(store: Store) -> None:
-    spec = a_spec()
-    store.save_service(a_service(), 0)
-    other = a_service(name="other", spec=spec.evolve(name="other", model=spec.model.evolve(name="mine")))
-    version = store.save_service(other, 0)
-    taken = other.evolve(spec=other.spec.evolve(model=spec.model))
-    with pytest.raises(Conflict, match=f"'{spec.model.name}' is served already: by {CHAT}"):
-        store.save_service(taken, version, events=[_event("lost")])
-    assert store.get_service(ServiceName("other")) == (other, version)
-    assert not store.list_events()
-
-
-def test_of_writes_of_one_setting_at_once_none_is_lost_unseen(store: Store) -> None:
-    version = store.write_setting("odd", "0", 0)
-    for _ in range(5):
-        found = at_once(lambda n: store.write_setting("odd", str(n), version), 4)  # noqa: B023
-        (version,) = [each for each in found if isinstance(each, int)]
-        assert sum(isinstance(each, StaleVersion) for each in found) == 3
-    assert version == 6
-
-
-def test_of_reports_of_one_name_at_once_one_is_kept_and_the_others_are_told(store: Store) -> None:
-    found = at_once(lambda n: store.add_load_report("lr", None, a_load_report(seed=n), NOW), 4)
-    assert sum(isinstance(each, Conflict) for each in found) == 3
-    assert store.get_load_report("lr").seed == found.index(None)
 
 
 def test_a_replay_is_what_was_kept_as_one_whatever_reports_are_called(store: Store) -> None:
