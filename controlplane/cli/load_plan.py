@@ -10,7 +10,7 @@ import typer
 
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.files import require_folder
-from controlplane.cli.load_target import with_context
+from controlplane.cli.load_target import as_told
 from controlplane.domain.errors import InvalidInput
 from loadtests.loadtest import LoadTest, write_plan
 from loadtests.send.profiles import Profile, load_profile
@@ -23,16 +23,16 @@ def plan(
     profile: Annotated[str, typer.Option("--file", "-f", help="Profile: a file, or a shipped one's name.")],
     target: Annotated[str, typer.Option(help="Base URL, with or without /v1.")],
     out: Annotated[Path, typer.Option(help="Folder for the plan, its schedule, and the records of its run.")],
-    model: Annotated[str, typer.Option(help="Name to send as `model`.")] = "default",
+    model: Annotated[str, typer.Option(help="Name to send as `model`; the target is asked.")] = "",
     tokenizer: Annotated[str | None, typer.Option(help="tokenizer.json: text prompts of exact length.")] = None,
     api_key_env: Annotated[str | None, typer.Option(help="Environment variable that holds the API key.")] = None,
-    time_lapse: Annotated[float, typer.Option(help="Emulated seconds per second; only for the emulator.")] = 1.0,
+    time_lapse: Annotated[float, typer.Option(help="Emulated seconds per second, if the target does not say.")] = 1.0,
 ) -> None:
     """Write the plan of a load test, and print the command that runs it under Locust's web UI. Sends no load."""
     require_folder(out)
     chosen = load_profile(profile)
-    test = _test(chosen, target, model, tokenizer, api_key_env, time_lapse)
-    written = write_plan(test, with_context(chosen, test).schedule(), out)
+    chosen, test = as_told(chosen, _test(chosen, target, model, tokenizer, api_key_env, time_lapse))
+    written = write_plan(test, chosen.schedule(), out)
     typer.echo(f"wrote {written}; run it once, watched at http://127.0.0.1:8089:", err=True)
     typer.echo(f"locust -f {LOCUSTFILE} --fleetune-plan {written} --users 1 --autostart")
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
 
 import httpx
 
-from controlplane.domain.errors import Unavailable
+from controlplane.domain.errors import InvalidInput, Unavailable
 from loadtests.loadtest import LoadTest
 from loadtests.send.client.connection import trust
 from loadtests.send.plan import parse_target
 from loadtests.send.profiles import Profile
 
 CONNECT_S = 5.0
+UNNAMED = "default"  # sent to a target that neither was given a model nor tells
+LAPSE_HEADER = "X-Fleetune-Time-Lapse"  # of every answer of the emulator
 
 
 def require_listener(test: LoadTest) -> None:
@@ -40,28 +45,66 @@ def _shake_hands(connection: socket.socket, tls: ssl.SSLContext, host: str, url:
         raise Unavailable(f"{url} does not speak TLS", why=why, allowed="http:// for a target without") from error
 
 
-def with_context(profile: Profile, test: LoadTest) -> Profile:
-    """Return the profile with the context that the target says its model has, unless the profile states one."""
-    if profile.max_model_len is not None:
-        return profile
-    return profile.evolve(max_model_len=context_tokens(test))
+class Told(NamedTuple):
+    """What a target says of itself; nothing where it does not."""
+
+    contexts: Mapping[str, int | None]  # of each model it serves, tokens
+    time_lapse: float | None  # emulated seconds per second; only the emulator says so
 
 
-def context_tokens(test: LoadTest) -> int | None:
-    """Return the context that `GET /v1/models` states for the model, as vLLM does; None where it states none."""
+def as_told(profile: Profile, test: LoadTest) -> tuple[Profile, LoadTest]:
+    """Return both with what the target knows better: its model's name and context, and how fast its time goes.
+
+    A model named in the test is checked, the only one served is taken where none is. Raises InvalidInput.
+    """
+    told = ask(test)
+    model = _served(test.model, told.contexts, test.url)
+    named = replace(test, model=model, time_lapse=told.time_lapse or test.time_lapse)
+    if profile.max_model_len is None:
+        profile = profile.evolve(max_model_len=told.contexts.get(named.model))
+    return profile, named
+
+
+def ask(test: LoadTest) -> Told:
+    """Ask the target for its models (`GET /v1/models`). An OpenAI-compatible server need not answer this."""
     target = parse_target(test.url)
     url = f"http{'s' if target.tls else ''}://{target.authority}{target.base_path}/models"
     headers = {"Authorization": f"Bearer {test.api_key}"} if test.api_key else {}
     verify = trust(target, test.ca_file) or True
     try:
-        served = httpx.get(url, headers=headers, verify=verify, timeout=CONNECT_S, trust_env=False).json()["data"]
-    except (httpx.HTTPError, ValueError, LookupError, TypeError):
-        return None  # an OpenAI-compatible server need not answer this; the run itself will tell
-    return _context_of(test.model, served)
+        answer = httpx.get(url, headers=headers, verify=verify, timeout=CONNECT_S, trust_env=False)
+    except httpx.HTTPError:
+        return Told({}, None)
+    return Told(_contexts(answer), _lapse(answer.headers.get(LAPSE_HEADER)))
 
 
-def _context_of(model: str, served: Any) -> int | None:
-    for each in served if isinstance(served, list) else ():
-        if isinstance(each, dict) and each.get("id") == model and isinstance(each.get("max_model_len"), int):
-            return int(each["max_model_len"])
-    return None
+def _served(model: str, served: Mapping[str, int | None], url: str) -> str:
+    if not served or model in served:
+        return model or UNNAMED
+    if not model and len(served) == 1:
+        return next(iter(served))
+    names = ", ".join(sorted(served)[:8])
+    if not model:
+        raise InvalidInput(f"{url} serves {len(served)} models", allowed=f"--model, one of {names}")
+    raise InvalidInput(f"{url} does not serve model '{model}'", allowed=names)
+
+
+def _contexts(answer: httpx.Response) -> Mapping[str, int | None]:
+    try:
+        served = answer.json()["data"]
+    except (ValueError, LookupError, TypeError):
+        return {}
+    rows = [each for each in served if isinstance(each, dict)] if isinstance(served, list) else []
+    return {str(row["id"]): _whole(row.get("max_model_len")) for row in rows if isinstance(row.get("id"), str)}
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _lapse(text: str | None) -> float | None:
+    try:
+        factor = float(text or "")
+    except ValueError:
+        return None
+    return factor if math.isfinite(factor) and factor > 0 else None

@@ -13,6 +13,7 @@ from controlplane.domain.report import Distribution, LoadTestReport, Percentile,
 from loadtests.measure.intervals import missing_for_claim, samples_needed
 from loadtests.measure.records import RecordTable
 from loadtests.report.plots import log_axis
+from loadtests.report.report import is_shown
 
 _METRICS = (("ttft_ms", "TTFT"), ("tpot_ms", "TPOT"), ("itl_ms", "ITL"), ("e2e_ms", "E2E"), ("lag_ms", "schedule lag"))
 _COLOURS = {"ttft_ms": "#3c6e9f", "tpot_ms": "#2e8b6f", "e2e_ms": "#d98a2b"}
@@ -109,13 +110,19 @@ def _limits(report: LoadTestReport) -> str:
     if not report.slo_checks:
         return ""
     rows = "".join(
-        f"<tr><td>{html.escape(str(check.slo))}<td>{'met' if check.met else '<span class=missed>missed</span>'}"
+        f"<tr><td>{html.escape(str(check.slo))}<td>{_verdict(check, report.requests)}"
         f"<td>{'–' if check.measured is None else _percentile(check.measured, _count(report, check))}"
         f"<td>{100 * check.miss_ratio:.2f} %<br><small>{100 * check.miss_ratio_low:.2f} – "
         f"{100 * check.miss_ratio_high:.2f} %</small>"
         for check in report.slo_checks
     )
     return f"<table><tr><th>limit<th>verdict<th>measured, ms<th>requests that missed it{rows}</table>"
+
+
+def _verdict(check: SloCheck, requests: int) -> str:
+    if not check.met:
+        return "<span class=missed>missed</span>"
+    return "met" if is_shown(check, requests) else "not shown: too few requests"
 
 
 def _count(report: LoadTestReport, check: SloCheck) -> int:

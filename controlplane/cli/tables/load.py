@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from controlplane.cli.tables.show import console
-from controlplane.domain.report import Distribution, LoadTestReport, Percentile
+from controlplane.domain.report import Distribution, LoadTestReport, Percentile, SloCheck
 from loadtests.measure.compare import Comparison
 from loadtests.measure.intervals import missing_for_claim, samples_needed
+from loadtests.report.report import is_shown
 from loadtests.selfcheck import CheckRow
 
 _METRICS = (("ttft_ms", "TTFT"), ("tpot_ms", "TPOT"), ("itl_ms", "ITL"), ("e2e_ms", "E2E"), ("lag_ms", "lag"))
@@ -34,7 +35,7 @@ def print_report(report: LoadTestReport) -> None:
     for reason in _unclaimed(report):
         console.print(f"[yellow]{reason}[/]", highlight=False)
     for check in report.slo_checks:
-        verdict = "[green]met[/]" if check.met else "[red]missed[/]"
+        verdict = _verdict(check, report.requests)
         console.print(
             f"{check.slo}: {verdict}, {100 * check.miss_ratio:.2f} % missed it "
             f"({100 * check.miss_ratio_low:.2f} to {100 * check.miss_ratio_high:.2f} %)",
@@ -44,6 +45,14 @@ def print_report(report: LoadTestReport) -> None:
         console.print(f"[yellow]ended early:[/] {report.stopped_early}", highlight=False)
     if report.invalid_reason:
         console.print(f"[red]invalid:[/] {report.invalid_reason}", highlight=False)
+
+
+def _verdict(check: SloCheck, requests: int) -> str:
+    if not check.met:
+        return "[red]missed[/]"
+    if is_shown(check, requests):
+        return "[green]met[/]"
+    return f"[yellow]not shown by {requests} requests, {samples_needed(check.slo.percentile)} are needed[/]"
 
 
 def _unclaimed(report: LoadTestReport) -> list[str]:

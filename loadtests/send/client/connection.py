@@ -9,6 +9,7 @@ import _socket
 import ssl
 import struct
 import time
+from collections.abc import Sequence
 from errno import EINPROGRESS
 from typing import Any, NamedTuple
 
@@ -23,6 +24,12 @@ _OLDEST_STAMP_NS = 2_000_000_000
 _CLOSE_NS = 2_000  # ten times what the three calls take
 _CLOCK_TRIES = 4
 _SECOND_NS = 1_000_000_000
+_TRY_S = 2.0  # for each of a name's several addresses
+
+
+class Place(NamedTuple):
+    family: int
+    address: Any  # what the family calls an address
 
 
 class Address(NamedTuple):
@@ -38,8 +45,30 @@ def resolve(target: Target, tls: ssl.SSLContext | None) -> Address:
         found = _socket.getaddrinfo(target.host, target.port, 0, _socket.SOCK_STREAM)
     except OSError as error:
         raise InvalidInput(f"target host '{target.host}' has no address", why=str(error)) from error
-    family, _, _, _, address = found[0]
-    return Address(family, address, tls, target.host)
+    place = first_answering([Place(family, address) for family, _, _, _, address in found])
+    return Address(place.family, place.address, tls, target.host)
+
+
+def first_answering(places: Sequence[Place]) -> Place:
+    """Return the first of a name's addresses that takes a connection (`localhost` has two); else the first.
+
+    Blocks for seconds at most, before a run.
+    """
+    return next((place for place in places if len(places) > 1 and _answers(place)), places[0])
+
+
+def _answers(place: Place) -> bool:
+    try:
+        sock = _socket.socket(place.family, _socket.SOCK_STREAM)
+    except OSError:  # this host does not speak the family
+        return False
+    try:
+        sock.settimeout(_TRY_S)
+        return sock.connect_ex(place.address) == 0
+    except OSError:
+        return False
+    finally:
+        sock.close()
 
 
 def trust(target: Target, ca_file: str | None) -> ssl.SSLContext | None:

@@ -79,11 +79,9 @@ def test_target_that_is_down_is_one_message_and_exit_code_2(profile: str) -> Non
 def test_requests_beyond_the_models_context_are_refused_before_the_first_is_sent(profile: str) -> None:
     with faulty.faulty_server(faulty.good, models=b'{"data":[{"id":"small","max_model_len":22}]}') as url:
         done = run("-f", profile, "--target", url, "--model", "small")
-        fits = run("-f", profile, "--target", url, "--model", "other", "--json", "-")
     assert done.exit_code == 2
     assert "40 of 40 requests of profile small are longer than the model's context" in done.output
     assert "at most 22" in done.output
-    assert json.loads(fits.stdout)["requests"] == 40
 
 
 def test_a_tls_target_is_trusted_by_its_ca_file(profile: str, tmp_path: Path) -> None:

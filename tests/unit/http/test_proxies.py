@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.cli.client import ApiClient
-from controlplane.cli.load_target import context_tokens
+from controlplane.cli.load_target import ask
 from controlplane.domain.errors import Unavailable
 from loadtests.loadtest import LoadTest
 
@@ -71,7 +71,8 @@ def test_a_load_test_asks_its_target_itself(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert (
-        context_tokens(LoadTest(workload=None, url=url, model="m", api_key="secret", rate_rps=1, duration_s=1)) == 4096
+        ask(LoadTest(workload=None, url=url, model="m", api_key="secret", rate_rps=1, duration_s=1)).contexts["m"]
+        == 4096
     )
 
 
