@@ -29,7 +29,7 @@ _FOUND = {
     ],
     "rollout": ["Rollout ro-1", "so far inconclusive", "Canary against stable", "within all margins", "Timeline"],
     "load-report": ["Load report load-2", "Goodput", "P99 TTFT ≤ 1500 ms", "valid"],
-    "replays": ["Replays nightly", "regressed", "Time to first token", "baseline P99", "replay.chat.nightly.14.worse"],
+    "replays": ["Replays nightly", "regressed", "Time to first token", "baseline P99", "replay.chat.nightly.14"],
     "what-if": ["Capacity of one replica", "Predicted", "P99 TTFT"],
     "schedules": ["weekly", "0 2 * * SUN", "tune, then roll out the winner"],
     "events": ["Who did what"],
