@@ -1,5 +1,5 @@
 #!/bin/bash
-# Whole studies of a real vLLM on two H200s, one after the other: of the services examples/h200/NAME.yaml.
+# Whole studies of a real vLLM on two H200s (or $GPUS), one after the other: of the services examples/h200/NAME.yaml.
 # Each is a baseline, at least three further configurations and the confirmation: 9 to 17 minutes of wall clock, two
 # engines at a time. A study that a time limit cut is gone on with by the next call: its state lies in $STATE.
 # Usage: studies.sh FOLDER (results) [NAME ...] (conv-8b code-8b); from the project's root, vLLM and the dependencies in $SITE.
@@ -7,6 +7,7 @@ set -u
 OUT=$1
 shift
 NAMES=${*:-conv-8b code-8b}
+GPUS=${GPUS:-2}
 STATE=${STATE:-/tmp/fleetune-h200}
 LIMIT_S=${LIMIT_S:-550}  # of this call: what is there then is copied to FOLDER, and the studies can be gone on with
 END=$((SECONDS + LIMIT_S))
@@ -24,7 +25,7 @@ study() {
     [ "$left" -lt 30 ] && say "no time left for $name" && return
     [ -s "$STATE/$name.id" ] && resume=(--resume "$(cat "$STATE/$name.id")")
     say "$name begins ${resume[*]}"
-    timeout --signal=INT --kill-after=25 "$left" fleetune tune -f "examples/h200/$name.yaml" --workers 2 --gpus 2 \
+    timeout --signal=INT --kill-after=25 "$left" fleetune tune -f "examples/h200/$name.yaml" --workers "$GPUS" --gpus "$GPUS" \
         --data-dir "$STATE/$name" --json "$STATE/$name.part.json" "${resume[@]}" >> "$STATE/$name.log" 2>&1
     local ended=$?
     service=$(sed -n 's/^name: //p' "examples/h200/$name.yaml")
