@@ -90,7 +90,9 @@ class Credential(Value):
     key: ApiKey
     made_at: AwareDatetime | None = Field(default=None, description="None: made before this was noted.")
     revoked_at: AwareDatetime | None = None
-    last_used_at: AwareDatetime | None = Field(default=None, description="To the minute; by the API and the gateways.")
+    last_used_at: AwareDatetime | None = Field(
+        default=None, description="To the minute, of calls to the API; gateways do not tell."
+    )
 
     @property
     def is_revoked(self) -> bool:

@@ -86,7 +86,8 @@ class Belief:
 
     def at_least(self, rps: float) -> float:
         """Return the probability that the capacity is `rps` or more."""
-        return 1 - float(np.interp(math.log(rps), self._log_rps + _STEP / 2, self._up_to, left=0.0, right=1.0))
+        below = float(np.interp(math.log(rps), self._log_rps + _STEP / 2, self._up_to, left=0.0, right=1.0))
+        return max(0.0, 1 - below)  # a cumulative sum may end a rounding error above 1
 
     def samples(self, count: int = 200) -> Array:
         """Return that many equally likely capacities, the lowest first."""

@@ -18,6 +18,7 @@ from dashboards.observability.files import RULES, SCRAPE, Where, files
 from dashboards.observability.rules import promises_of, rule_file
 from tests.builders_serving import a_spec
 
+SERVICE = str(Path(__file__).parents[3] / "examples" / "kubernetes.yaml")
 SPEC = a_spec(name="chat")  # P95 TTFT ≤ 500 ms, errors ≤ 0.1 %
 
 
@@ -180,8 +181,7 @@ def test_no_service_can_write_into_a_query() -> None:
 
 
 def test_the_command_writes_what_it_names(tmp_path: Path) -> None:
-    service = Path(__file__).parents[3] / "examples" / "demo.yaml"
-    done = CliRunner().invoke(app, ["observability", "write", str(tmp_path / "out"), "-f", str(service)])
+    done = CliRunner().invoke(app, ["observability", "write", str(tmp_path / "out"), "-f", SERVICE])
     assert done.exit_code == 0, done.output
     boards = sorted((tmp_path / "out" / "grafana").glob("*.json"))
     assert [json.loads(each.read_text())["uid"] for each in boards] == [each.stem for each in boards]
@@ -189,9 +189,8 @@ def test_the_command_writes_what_it_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("twice", [True, False])
 def test_bad_input_of_the_command_is_an_error(tmp_path: Path, twice: bool) -> None:
-    service = str(Path(__file__).parents[3] / "examples" / "demo.yaml")
     (tmp_path / "file").write_text("")
-    target, services = (tmp_path, ["-f", service] * 2) if twice else (tmp_path / "file", ["-f", service])
+    target, services = (tmp_path, ["-f", SERVICE] * 2) if twice else (tmp_path / "file", ["-f", SERVICE])
     done = CliRunner().invoke(app, ["observability", "write", str(target), *services])
     said: Any = done.exception
     assert done.exit_code != 0
