@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 demo: install            ## the whole loop on emulated GPUs; leaves the dashboard up
 	$(BIN)/fleetune demo --stay
 
-test: install-test       ## all tests; the browser's in a process of their own: Playwright keeps an event loop running
-	$(BIN)/pytest -n 2 --ignore=tests/e2e/dashboard
+test: install-test       ## all tests; whole loops measure engines, so nothing runs beside them; the browser's event loop is its own
+	$(BIN)/pytest -n 2 --ignore=tests/e2e
+	$(BIN)/pytest tests/e2e/loop
 	$(BIN)/pytest tests/e2e/dashboard
 
 check: lint types imports test   ## what CI runs
