@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.files import require_folder, require_writable
+from controlplane.cli.load_options import load_test_of
 from controlplane.cli.load_plan import plan
 from controlplane.cli.load_target import as_told, require_listener
 from controlplane.cli.load_upload import upload
@@ -37,7 +37,6 @@ from loadtests.send.profiles import Profile, load_profile, shipped_profiles
 from loadtests.send.runner import Generator
 from loadtests.send.runner import Progress as RunProgress
 from loadtests.send.schedule import Schedule
-from loadtests.send.tokenized import PromptWords, words_for
 from loadtests.send.traces import load_trace
 
 app = typer.Typer(help="Load-test any OpenAI-compatible endpoint.", invoke_without_command=True)
@@ -86,8 +85,8 @@ def load(
     require_folder(out)
     changes = {"rate_rps": rate, "duration_s": duration, "seed": seed}
     chosen = _checked(load_profile(profile), {name: value for name, value in changes.items() if value is not None})
-    test = _load_test(chosen, target, model, _key(api_key_env), words_for(tokenizer, chosen.api), processes, time_lapse)
-    test = replace(test, ca_file=ca_file)
+    test = load_test_of(chosen, target, model, tokenizer=tokenizer, key_variable=api_key_env, time_lapse=time_lapse)
+    test = replace(test, ca_file=ca_file, processes=processes)
     _say_lost_rows(chosen)
     require_listener(test)
     chosen, test = as_told(chosen, test)
@@ -180,38 +179,6 @@ def _say_lost_rows(profile: Profile) -> None:
         typer.secho(what, err=True, fg=typer.colors.YELLOW)
     if (cut := cut_rows(profile.workload, trace)).cut:
         typer.secho(f"trace {trace.name}: {cut.words(profile.workload)}", err=True, fg=typer.colors.YELLOW)
-
-
-def _key(variable: str | None) -> str | None:
-    if variable is None:
-        return None
-    if variable not in os.environ:
-        raise InvalidInput(f"environment variable {variable} is not set")
-    return os.environ[variable]
-
-
-def _load_test(
-    profile: Profile, target: str, model: str, key: str | None, words: PromptWords, processes: int, time_lapse: float
-) -> LoadTest:
-    return LoadTest(
-        workload=profile.workload,
-        rate_rps=profile.rate_rps,
-        url=target,
-        model=model,
-        duration_s=profile.duration_s,
-        warmup_s=profile.warmup_s,
-        time_lapse=time_lapse,
-        seed=profile.seed,
-        slos=profile.slos,
-        api_key=key,
-        api=profile.api,
-        timeouts=profile.timeouts,
-        words=words.words,
-        force_length=profile.force_length,
-        extra_body=dict(profile.extra_body),
-        concurrency=profile.concurrency,
-        processes=processes,
-    )
 
 
 def _run(test: LoadTest, name: str, schedule: Schedule, out_dir: Path, verdict: VerdictWatch | None) -> LoadTestResult:

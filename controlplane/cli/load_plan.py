@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +9,11 @@ import typer
 
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.files import require_folder
+from controlplane.cli.load_options import load_test_of
 from controlplane.cli.load_target import as_told
-from controlplane.domain.errors import InvalidInput
-from loadtests.loadtest import LoadTest, write_plan
-from loadtests.send.profiles import Profile, load_profile
+from loadtests.loadtest import write_plan
+from loadtests.send.profiles import load_profile
 from loadtests.send.runner import LOCUSTFILE
-from loadtests.send.tokenized import words_for
 
 
 @plain_errors
@@ -31,32 +29,8 @@ def plan(
     """Write the plan of a load test, and print the command that runs it under Locust's web UI. Sends no load."""
     require_folder(out)
     chosen = load_profile(profile)
-    chosen, test = as_told(chosen, _test(chosen, target, model, tokenizer, api_key_env, time_lapse))
+    test = load_test_of(chosen, target, model, tokenizer=tokenizer, key_variable=api_key_env, time_lapse=time_lapse)
+    chosen, test = as_told(chosen, test)
     written = write_plan(test, chosen.schedule(), out)
     typer.echo(f"wrote {written}; run it once, watched at http://127.0.0.1:8089:", err=True)
     typer.echo(f"locust -f {LOCUSTFILE} --fleetune-plan {written} --users 1 --autostart")
-
-
-def _test(
-    profile: Profile, target: str, model: str, tokenizer: str | None, key_variable: str | None, time_lapse: float
-) -> LoadTest:
-    if key_variable is not None and key_variable not in os.environ:
-        raise InvalidInput(f"environment variable {key_variable} is not set")
-    return LoadTest(
-        workload=profile.workload,
-        rate_rps=profile.rate_rps,
-        url=target,
-        model=model,
-        duration_s=profile.duration_s,
-        warmup_s=profile.warmup_s,
-        time_lapse=time_lapse,
-        seed=profile.seed,
-        slos=profile.slos,
-        api_key=os.environ[key_variable] if key_variable else None,
-        api=profile.api,
-        timeouts=profile.timeouts,
-        words=words_for(tokenizer, profile.api).words,
-        force_length=profile.force_length,
-        extra_body=dict(profile.extra_body),
-        concurrency=profile.concurrency,
-    )
