@@ -14,13 +14,15 @@ PROC = Path("/proc")
 class ProcessStat(NamedTuple):
     """What /proc/<pid>/stat says that psutil does not: the start in ticks since boot, and how a zombie ended.
 
-    psutil gives the start as a wall-clock time (boot time + ticks), which moves when the clock is set.
+    psutil gives the start as a wall-clock time (boot time + ticks), which moves when the clock is set. `in_exec`: its
+    memory is already that of the new program, whose environment is not laid out yet, so that it cannot be read.
     """
 
     state: str
     session: int
     started_ticks: int
     wait_status: int
+    in_exec: bool
 
 
 def this_process() -> ProcessId:
@@ -55,13 +57,22 @@ def runs(pid: int) -> bool:
 
 
 def read_stat(pid: int) -> ProcessStat | None:
-    """Read /proc/<pid>/stat (proc_pid_stat(5)): state is field 3, session 6, start time 22, wait status 52."""
+    """Read /proc/<pid>/stat (proc_pid_stat(5)).
+
+    State is field 3, session 6, start time 22, size of the address space 23, end of the environment 51, wait status 52.
+    """
     try:
         text = (PROC / str(pid) / "stat").read_text()
     except OSError:
         return None
     fields = text[text.rindex(")") + 2 :].split()
-    return ProcessStat(fields[0], session=int(fields[3]), started_ticks=int(fields[19]), wait_status=int(fields[49]))
+    return ProcessStat(
+        fields[0],
+        session=int(fields[3]),
+        started_ticks=int(fields[19]),
+        wait_status=int(fields[49]),
+        in_exec=int(fields[20]) > 0 and int(fields[48]) == 0,
+    )
 
 
 def boot_id() -> str:

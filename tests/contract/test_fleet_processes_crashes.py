@@ -82,6 +82,20 @@ def test_an_engine_spawned_but_not_recorded_is_found_and_not_started_twice(state
     assert marked(state_dir) == [started.pid]
 
 
+def test_an_engine_in_the_middle_of_its_exec_is_found(state_dir: Path) -> None:
+    """A process has no environment for an instant of its exec: 1 look in 12 fell into it."""
+    for number in range(100):
+        mark = f"{state_dir}#{number}"
+        started = host_processes.spawn(
+            ["sh", "-c", "exec sleep 1000"], {**os.environ, host_processes.MARK: mark}, state_dir / "log"
+        )
+        found = host_processes.members(mark, None)
+        os.kill(started.pid, signal.SIGKILL)
+        os.waitpid(started.pid, 0)
+        assert found == [started.pid]
+    (state_dir / "engines").mkdir()
+
+
 def test_a_second_fleet_sees_and_stops_what_the_first_started(state_dir: Path) -> None:
     first, second = (FleetProcesses(state_dir, gpus=GPUS) for _ in range(2))
     started = first.start(sleeping())

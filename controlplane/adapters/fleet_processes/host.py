@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from controlplane.host.processes import PROC, identify, read_stat, runs
 
 MARK = "FLEETUNE_ENGINE"
 """Environment variable that every process of an engine inherits: `<state directory>#<engine id>`."""
+
+EXEC_S = 5.0
+"""How long an exec may take (a program on a disk that hangs) before its process counts as nobody's."""
 
 
 def exit_code(process: ProcessId) -> int | None:
@@ -80,8 +84,22 @@ def _pids() -> list[int]:
 def _belongs(pid: int, mark: str, session: int | None) -> bool:
     if session is not None and (stat := read_stat(pid)) is not None and stat.session == session:
         return True
+    return f"{MARK}={mark}".encode() in _environment(pid).split(b"\0")
+
+
+def _environment(pid: int) -> bytes:
+    """Return the environment of a process; empty when it is gone, somebody else's, or stuck in its exec.
+
+    For an instant of its exec (the spawned child's, and again where a shell becomes the engine) a process has none:
+    taken for an answer, a running engine would be missed and started twice.
+    """
+    give_up_s = time.monotonic() + EXEC_S
     try:
-        environment = (PROC / str(pid) / "environ").read_bytes()
-    except OSError:  # gone, or somebody else's
-        return False
-    return f"{MARK}={mark}".encode() in environment.split(b"\0")
+        while not (environment := (PROC / str(pid) / "environ").read_bytes()):
+            stat = read_stat(pid)
+            if stat is None or not stat.in_exec or time.monotonic() > give_up_s:
+                return (PROC / str(pid) / "environ").read_bytes()
+            time.sleep(0.0005)
+    except OSError:
+        return b""
+    return environment
