@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from pydantic import AwareDatetime, Field, model_validator
 
 from controlplane.domain.base import RevisionId, Value
@@ -70,6 +72,13 @@ class InFlight(Value):
     whole_s: tuple[float, ...] = Field(default=(), description="Answers in one piece that have not come.")
 
 
+class CacheResult(StrEnum):
+    """What the cache had for a request that it was asked for."""
+
+    HIT = "hit"  # answered without an engine
+    MISS = "miss"
+
+
 class GatewayRecord(Value):
     """One request through the gateway. Lengths and timings only, wall-clock milliseconds, never any text."""
 
@@ -109,6 +118,10 @@ class GatewayRecord(Value):
         description="A failed attempt that another replica made good: an error of this revision the client never saw.",
     )
 
+    cache: CacheResult | None = Field(
+        default=None,
+        description="None: not looked up. A hit has no revision and no engine: it says nothing about either.",
+    )
     replayed: bool = Field(
         default=False, description="Sent by ourselves to prove a canary's load: nobody's request, never billed."
     )

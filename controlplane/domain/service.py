@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from controlplane.domain.base import ServiceName, Value
+from controlplane.domain.caching import CacheOptions
 from controlplane.domain.cluster import ClusterOptions
 from controlplane.domain.engine import EngineConfig, EngineKind, Flags
 from controlplane.domain.flags import FlagValue
@@ -295,6 +296,7 @@ class GatewayOptions(Value):
     limits_of: Mapping[str, Limits] = Field(
         default_factory=dict, description="By tenant, instead of `tenant_limits`; `{}` is no limit."
     )
+    cache: CacheOptions = CacheOptions()
 
 
 class ServiceSpec(Value):

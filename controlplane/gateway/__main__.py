@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--require-keys", action="store_true", help="ask for a key on loopback too, even while none exists")
     add("--drain-s", type=float, default=_DEFAULTS["drain_s"], help="time for requests in flight after SIGTERM")
     add("--max-body-bytes", type=int, default=_DEFAULTS["max_body_bytes"], help="largest request body")
+    add("--cache-bytes", type=int, default=_DEFAULTS["cache_bytes"], help="memory for kept answers")
     add("--retention-h", type=float, default=_DEFAULTS["retention_h"], help="hours for which records are kept")
     add(
         "--until-stdin-ends",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from controlplane.gateway.call import response_headers
+from controlplane.gateway.passage import Passage, whole
 from controlplane.gateway.relay import ClientGone, Cut, Relay
 from controlplane.gateway.sse import StreamWatch, as_mapping, token_counts
 from controlplane.gateway.tally import Tally
@@ -34,29 +35,33 @@ class Answering:
     stopping: asyncio.Event
 
     async def pass_on(
-        self, request: web.Request, opened: Opened, tally: Tally, *, stall_s: float
+        self, request: web.Request, opened: Opened, tally: Tally, *, passages: Sequence[Passage], stall_s: float
     ) -> web.StreamResponse:
         """Send the client the answer. Raises ClientGone when it hangs up; the tally knows how far it came."""
         headers = response_headers(opened.response.headers, tally.call.request_id, tally.revision or "")
         headers.update(tally.headers)
         tally.status = opened.response.status
         if not opened.events:
-            return self._whole(opened, headers, tally)
-        return await self._stream(request, opened, web.StreamResponse(headers=headers), tally, stall_s)
+            return await self._whole(opened, headers, tally, passages)
+        tally.watch = StreamWatch()
+        downstream = web.StreamResponse(headers=headers)
+        relay = Relay(downstream, tally.watch, passages, stall_s=stall_s, clock=self.monotonic)
+        await _prepare(downstream, request)
+        return await self._stream(relay, opened, downstream, tally)
 
-    def _whole(self, opened: Opened, headers: CIMultiDict[str], tally: Tally) -> web.Response:
+    async def _whole(
+        self, opened: Opened, headers: CIMultiDict[str], tally: Tally, passages: Sequence[Passage]
+    ) -> web.Response:
         status = opened.response.status
         tally.ended = self.monotonic()
-        tally.usage = _usage(opened.first)
+        tally.usage = usage_of(opened.first)
         tally.error = None if status < 400 else REJECTED if status < 500 else BROKEN
-        return web.Response(status=status, body=opened.first, headers=headers)
+        body = await whole(passages, opened.first) if passages else opened.first
+        return web.Response(status=status, body=body, headers=headers)
 
     async def _stream(
-        self, request: web.Request, opened: Opened, downstream: web.StreamResponse, tally: Tally, stall_s: float
+        self, relay: Relay, opened: Opened, downstream: web.StreamResponse, tally: Tally
     ) -> web.StreamResponse:
-        tally.watch = StreamWatch()
-        await _prepare(downstream, request)
-        relay = Relay(downstream, tally.watch, stall_s=stall_s, clock=self.monotonic)
         try:
             cut = await relay.run(opened)
         except asyncio.CancelledError:
@@ -85,7 +90,8 @@ async def _prepare(downstream: web.StreamResponse, request: web.Request) -> None
         raise ClientGone from error
 
 
-def _usage(body: bytes) -> Mapping[str, Any] | None:
+def usage_of(body: bytes) -> Mapping[str, Any] | None:
+    """Return an answer's token counts; None when it has none, or is too large to look."""
     if len(body) > _LARGEST_PARSED_BYTES:
         return None
     try:

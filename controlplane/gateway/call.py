@@ -31,7 +31,7 @@ _HOP_BY_HOP = frozenset(
 )
 # Credentials are the gateway's business; lengths and encodings are those of the body as the gateway sends it.
 _KEPT_BACK = _HOP_BY_HOP | {"host", "authorization", "cookie", "api-key", "x-api-key", "expect"}
-_KEPT_BACK |= {"content-length", "content-encoding", "accept-encoding"}
+_KEPT_BACK |= {"content-length", "content-encoding", "accept-encoding", "x-fleetune-cache"}
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from aiohttp import web
 
+from controlplane.gateway.body import SMALL_BYTES
 from controlplane.gateway.call import Call
+from controlplane.gateway.passage import Passage
+from controlplane.gateway.paths import PASSED_ON, Shape
 from controlplane.gateway.pools import Route
 from controlplane.gateway.tally import Tally
 
@@ -20,6 +25,18 @@ class Exchange:
     call: Call
     route: Route
     tally: Tally
+    passages: list[Passage] = field(default_factory=list)  # in the order in which the answer passes them
+    sensitive: bool = False  # nothing of it may be kept
+
+    def small_fields(self) -> Mapping[str, Any] | None:
+        """Return the fields of a small JSON body, parsed again for the few that ask; None for any other body.
+
+        A lone surrogate is no text that could be compared or looked at: such a body has none either.
+        """
+        if len(self.call.body) > SMALL_BYTES or PASSED_ON[self.call.path].shape is not Shape.JSON:
+            return None
+        fields: Mapping[str, Any] = json.loads(self.call.body)
+        return fields
 
 
 Next = Callable[[Exchange], Awaitable[web.StreamResponse]]

@@ -3,6 +3,7 @@
     identity   who asks, by the headers alone                     `stages.identity`, before the body is read
     limits     how much may be asked, or 429                      `stages.limits`
     record     notes how it went, whatever happens                `stages.record`
+    cache      gives an answer again, or keeps it                 `stages.cache`
     answer     chooses revision and replica, relays the answer    `stages.answer`
 
 A stage takes an exchange and the rest of the way, and may act before it, after it, or instead of it. The way of a

@@ -22,6 +22,7 @@ from controlplane.domain.errors import InvalidInput
 from controlplane.domain.gateway_files import addresses_dir, records_dir, salt_path, table_path
 from controlplane.domain.routing import GatewayAddress, GatewayRecord
 from controlplane.gateway.admin import AdminPort
+from controlplane.gateway.answers.memory import MemoryAnswers
 from controlplane.gateway.cards import Cards
 from controlplane.gateway.drain import Drain
 from controlplane.gateway.fingerprint import Fingerprints, installation_salt
@@ -35,6 +36,7 @@ from controlplane.gateway.server import DataPort
 from controlplane.gateway.settings import Settings
 from controlplane.gateway.spool import RecordSpool
 from controlplane.gateway.stages.answer import Answer
+from controlplane.gateway.stages.cache import Caching
 from controlplane.gateway.stages.limits import Limiting
 from controlplane.gateway.stages.record import Recording
 from controlplane.gateway.upstream import open_session
@@ -197,7 +199,8 @@ def _pipeline(
         stopping=drain.cutting,
     )
     recording = Recording(keep, time.monotonic, drain.cutting, flights)
-    return Pipeline([Limiting(routing, time.monotonic), recording], answer)
+    caching = Caching(MemoryAnswers(settings.cache_bytes, time.monotonic), time.monotonic)
+    return Pipeline([Limiting(routing, time.monotonic), recording, caching], answer)
 
 
 async def _listen(

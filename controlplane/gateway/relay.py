@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 import aiohttp
 from aiohttp import web
 
 from controlplane.gateway.openai_errors import error_event
+from controlplane.gateway.passage import Passage, fed, finished
 from controlplane.gateway.sse import StreamWatch
 from controlplane.gateway.upstream import Opened
 
@@ -39,10 +40,17 @@ class Relay:
     """One stream on its way from an engine to a client."""
 
     def __init__(
-        self, downstream: web.StreamResponse, watch: StreamWatch, *, stall_s: float, clock: Callable[[], float]
+        self,
+        downstream: web.StreamResponse,
+        watch: StreamWatch,
+        passages: Sequence[Passage] = (),
+        *,
+        stall_s: float,
+        clock: Callable[[], float],
     ) -> None:
         self._downstream = downstream
         self._watch = watch
+        self._passages = passages
         self._stall_s = stall_s
         self._clock = clock
         self._writing = False
@@ -67,7 +75,8 @@ class Relay:
         """
         try:
             async with asyncio.timeout(LAST_WORDS_S):
-                await self._write(error_event(_MESSAGES[cut], code=cut.value, named=named))
+                rest = await finished(self._passages) if self._passages else b""
+                await self._write(rest + error_event(_MESSAGES[cut], code=cut.value, named=named))
         except TimeoutError:
             raise ClientGone from None
 
@@ -77,11 +86,19 @@ class Relay:
         chunk = opened.first
         while chunk:
             if whole := feed(chunk, clock()):
-                await self._write(whole)
+                await self._pass(whole)
             stall.reschedule(loop.time() + self._stall_s)
             chunk = await read()
         if last := self._watch.finish(clock()):
-            await self._write(last)
+            await self._pass(last)
+        if self._passages and (self._watch.ended or self._watch.failed) and (held := await finished(self._passages)):
+            await self._write(held)
+
+    async def _pass(self, events: bytes) -> None:
+        if self._passages:
+            events = await fed(self._passages, events)
+        if events:
+            await self._write(events)
 
     async def _write(self, data: bytes) -> None:
         self._writing = True

@@ -24,6 +24,7 @@ class Settings(Value):
     drain_s: float = Field(default=30, ge=0)
     max_body_bytes: int = Field(default=32 << 20, ge=1)
     retention_h: float = Field(default=48, gt=0)
+    cache_bytes: int = Field(default=64 << 20, ge=0, description="Memory for answers that are kept; 0: none.")
     seed: int | None = None
     cors_origins: tuple[str, ...] = Field(
         default=(), description="Web origins whose pages may ask from a browser, `*` for all; empty: none."

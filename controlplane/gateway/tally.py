@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from controlplane.domain.base import RevisionId
-from controlplane.domain.routing import GatewayRecord
+from controlplane.domain.routing import CacheResult, GatewayRecord
 from controlplane.gateway.call import Call
 from controlplane.gateway.pools import Replica
 from controlplane.gateway.relay import Cut
@@ -37,6 +37,7 @@ class Tally:
     ended: float | None = None
     watch: StreamWatch | None = None
     usage: Mapping[str, Any] | None = None
+    cache: CacheResult | None = None
     headers: Mapping[str, str] = field(default_factory=dict)  # for the client, whoever answers
 
     def sent_to(self, replica: Replica) -> None:
@@ -69,6 +70,7 @@ class Tally:
             tpot_ms=self._tpot_ms(),
             e2e_ms=self._e2e_ms(now),
             max_itl_ms=_ms(self.watch.max_gap_s) if self.watch else None,
+            cache=self.cache,
         )
 
     def failed_attempt(self, *, status: int, error: str, now: float) -> GatewayRecord:
@@ -80,7 +82,12 @@ class Tally:
 
     @property
     def used_tokens(self) -> int:
-        """Tokens of prompt and answer as far as they are known; of a prompt without a count what was expected."""
+        """Tokens of prompt and answer as far as they are known; of a prompt without a count what was expected.
+
+        What the cache answered took none.
+        """
+        if self.cache is CacheResult.HIT:
+            return 0
         prompt = self._prompt_tokens()
         output = self.watch.output_tokens if self.watch else self._count("completion_tokens")
         if not output and self.error is not None:

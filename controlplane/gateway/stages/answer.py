@@ -55,7 +55,7 @@ class Answer:
                 tally.retries += 1
             tally.sent_to(replica)
             tried.add(replica)
-            answer = await self._attempt(exchange.request, replica, route, tally)
+            answer = await self._attempt(exchange, replica, route)
             if not isinstance(answer, AttemptFailed):
                 return answer
             failure = answer
@@ -87,9 +87,8 @@ class Answer:
             chance=self.chance,
         )
 
-    async def _attempt(
-        self, request: web.Request, replica: Replica, route: Route, tally: Tally
-    ) -> web.StreamResponse | AttemptFailed:
+    async def _attempt(self, exchange: Exchange, replica: Replica, route: Route) -> web.StreamResponse | AttemptFailed:
+        request, tally = exchange.request, exchange.tally
         with replica.serving() as probe:
             opened = await open_upstream(self.session, replica, tally.call, route.options)
             if isinstance(opened, AttemptFailed):
@@ -98,7 +97,9 @@ class Answer:
             replica.breaker.connected()
             answering = Answering(monotonic=self.monotonic, stopping=self.stopping)
             try:
-                answer = await answering.pass_on(request, opened, tally, stall_s=route.options.stall_timeout_s)
+                answer = await answering.pass_on(
+                    request, opened, tally, passages=exchange.passages, stall_s=route.options.stall_timeout_s
+                )
             finally:
                 opened.close()
             self._note_end(replica, tally.error, probe=probe)

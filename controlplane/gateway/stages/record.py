@@ -11,6 +11,7 @@ from aiohttp import web
 from controlplane.domain.routing import GatewayRecord
 from controlplane.gateway.exchange import Exchange, Next
 from controlplane.gateway.flights import Flights
+from controlplane.gateway.openai_errors import RequestRefused
 from controlplane.gateway.pools import Route
 from controlplane.gateway.relay import ClientGone
 from controlplane.gateway.stages.answer import give_up
@@ -42,6 +43,9 @@ class Recording:
                 tally.client_left()
                 raise
             return give_up(_STOPPED, tally)
+        except RequestRefused as refusal:  # by a stage behind this one
+            tally.status, tally.error = refusal.status, refusal.code
+            raise
         except ClientGone:
             tally.client_left()
             return web.Response(status=CLIENT_GONE_STATUS)  # nobody is there to read it
