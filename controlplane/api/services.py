@@ -13,11 +13,14 @@ from controlplane.domain.base import ServiceName
 from controlplane.domain.errors import InvalidInput, NotFound
 from controlplane.domain.identity import Scope
 from controlplane.domain.masking import revealed
+from controlplane.domain.replica_capacity import ReplicaCapacity
 from controlplane.domain.revision import Revision
 from controlplane.domain.rollout import Rollout
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
+from controlplane.domain.what_if import WhatIf
 from controlplane.reading.service_file import parse_service
+from controlplane.services.capacities import measured_capacity
 from controlplane.services.fleet import serving
 from controlplane.services.rollouts import manage as rollouts
 
@@ -100,6 +103,29 @@ def list_revisions(service: ServiceName, ctx: Ctx, _: Reader) -> Page[Revision]:
     ctx.store.get_service(service)
     items = tuple(each for each in ctx.store.list_revisions(service))
     return Page(items=items, limit=len(items))
+
+
+@router.get("/{service}/capacity", summary="Show what one replica of stable sustains", responses=problems(404))
+def show_capacity(service: ServiceName, ctx: Ctx, _: Reader) -> ReplicaCapacity:
+    """By the newest study that measured it; the twin's forecast when none did. 404 when neither knows."""
+    found = ctx.store.get_service(service).value
+    if found.stable is None:
+        raise NotFound(f"{service} has no capacity", why="nothing serves yet")
+    revision = ctx.store.get_revision(found.stable)
+    known = measured_capacity(ctx.store, revision) or _foretold(found.spec, revision)
+    if known is None:
+        raise NotFound(f"no capacity of {revision.revision_id} is known", why="no study measured it, nor can the twin")
+    return known
+
+
+def _foretold(spec: ServiceSpec, revision: Revision) -> ReplicaCapacity | None:
+    from controlplane.services.what_if import what_if  # the compiled twin: 100 MiB, only where somebody asks it
+
+    try:
+        answer = what_if(spec, WhatIf(flags=revision.config.flags))
+    except InvalidInput:  # a model, GPU or flag that it does not know
+        return None
+    return None if answer.replica is None else answer.replica.evolve(revision=revision.revision_id)
 
 
 @router.post(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -100,6 +101,42 @@ def roll_back(
     """Start a rollout to an earlier revision."""
     body = {"revision": revision, "replicas": replicas}
     ask.show_one(ROLLOUT, ask.client.post(f"/services/{name}/roll-back", body))
+
+
+def _estimate(name: str) -> Callable[[Any], str | None]:
+    """Return a reader of a number with its interval, as `12.3 (11.9 to 13)`."""
+
+    def read(row: Any) -> str | None:
+        found = row.get(name)
+        return None if found is None else f"{found['value']:.4g} ({found['low']:.4g} to {found['high']:.4g})"
+
+    return read
+
+
+CAPACITY = Noun(
+    "/capacity",
+    columns=[Column("revision", field("revision"))],
+    details=[
+        Column("revision", field("revision")),
+        Column("rests on", field("source")),
+        Column("corrected by live traffic", field("observed")),
+        Column("requests/s at the SLOs", _estimate("rate_rps")),
+        Column("prompt tokens/s", _estimate("prompt_tps")),
+        Column("output tokens/s", _estimate("output_tps")),
+        Column("requests in the engine", _estimate("concurrent")),
+        Column("prompt tokens waiting", _estimate("prefill_tokens")),
+        Column("KV cache %", _estimate("kv_percent")),
+        Column("start-up s", _estimate("startup_s")),
+    ],
+    empty="",
+)
+
+
+@app.command("capacity")
+@asks
+def capacity(ask: Ask, name: Name) -> None:
+    """Show what one replica of stable sustains, each number with its 95 % interval."""
+    ask.show_one(CAPACITY, ask.client.get(f"/services/{name}/capacity"))
 
 
 REVISION = Noun(

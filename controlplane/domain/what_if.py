@@ -11,6 +11,7 @@ from controlplane.domain.base import ServiceName, Value
 from controlplane.domain.capacity import Capacity, FleetSize
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.flags import FlagValue
+from controlplane.domain.replica_capacity import ReplicaCapacity
 
 
 class Origin(StrEnum):
@@ -76,6 +77,7 @@ class WhatIfAnswer(Value):
     kv_tokens: int | None = None
     point: ExpectedPoint | None = None
     capacity: Capacity | None = None
+    replica: ReplicaCapacity | None = Field(default=None, description="The same, in every unit somebody needs it in.")
     fleet: FleetSize | None = None
     usd_per_million_tokens: float | None = None
     curve: tuple[ExpectedPoint, ...] = ()

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from controlplane.domain.capacity import FleetSize, fleet_size, replicas_for, usd_per_million_tokens
+from controlplane.domain.capacity import Capacity, FleetSize, fleet_size, replicas_for, usd_per_million_tokens
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.launch import without_emulator_flags
+from controlplane.domain.replica_capacity import ReplicaCapacity, foretold
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencyMetric
 from controlplane.domain.what_if import Expected, ExpectedPoint, Origin, WhatIf, WhatIfAnswer
@@ -81,10 +82,27 @@ def _answer(
         kv_tokens=setup.memory.kv_tokens,
         point=None if question.rate_rps is None else _point(setup, requests_at, question.rate_rps, percentiles),
         capacity=found,
+        replica=_replica(setup, requests_at, found),
         fleet=size,
         usd_per_million_tokens=None if size is None else _usd_per_million(spec, question, size, sample),
         curve=tuple(_point(setup, requests_at, float(rate), percentiles) for rate in rates if rate > 0),
         notes=(*notes(setup, sample), *_beyond(size, spec, found.rps)),
+    )
+
+
+def _replica(setup: EngineSetup, requests_at: RequestsAt, found: Capacity) -> ReplicaCapacity | None:
+    """Return what the replica holds at its capacity: by the requests of one window at just that rate."""
+    if found.rps <= 0:
+        return None
+    requests = requests_at(found.rps)
+    result = outcomes(setup, slowed(setup, requests)).expected
+    e2e_s = result.e2e_s[~np.isnan(result.e2e_s)]
+    return foretold(
+        found,
+        prompt_tokens=float(requests.prompt_tokens.mean()),
+        output_tokens=float(requests.output_tokens.mean()),
+        kv_usage=result.peak_kv_usage,
+        e2e_s=float(e2e_s.mean()) if len(e2e_s) else None,
     )
 
 

@@ -12,14 +12,17 @@ from controlplane.domain.capacity import Capacity
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.event import Event
 from controlplane.domain.importance import Importance
+from controlplane.domain.replica_capacity import ReplicaCapacity
 from controlplane.domain.rollout import RolloutState
 from controlplane.domain.schedule import Schedule, ScheduleSpec
+from controlplane.domain.service import ModelSpec
 from controlplane.domain.study import Recommendation, Study, Trial
 from tests.builders_reports import a_load_report
 from tests.builders_serving import (
     CHAT,
     NOW,
     a_recommendation,
+    a_revision,
     a_rollout,
     a_service,
     a_spec,
@@ -164,3 +167,23 @@ def test_free_gpus_have_numbers_where_they_are_known_for_sure(
 ) -> None:
     found = an_api(store, gpus=gpus).get("/fleet").json()
     assert (found["free_gpus"], found["free_gpu_indices"]) == (3, numbers)
+
+
+def test_what_a_replica_sustains_is_shown_as_it_was_measured(api: TestClient, store: FakeStore) -> None:
+    stable = a_revision()
+    store.add_revision(stable)
+    store.save_service(a_service(stable=stable.revision_id, stable_replicas=1), 0)
+    store.save_study(a_study(), 0)
+    store.save_trial(a_trial(capacity=Capacity(rps=7, low_rps=6, high_rps=8)), 0)
+    found = ReplicaCapacity.model_validate(api.get("/services/chat/capacity").json())
+    assert (found.revision, found.rate_rps.value) == (stable.revision_id, 7)
+
+
+def test_a_capacity_that_nobody_knows_is_no_number(api: TestClient, store: FakeStore) -> None:
+    spec = a_spec(model=ModelSpec(name="llama-8b", path="somebody/model"))
+    stable = a_revision(spec=spec)
+    store.add_revision(stable)
+    store.save_service(a_service(spec=spec, stable=stable.revision_id), 0)
+    assert "no capacity" in problem(api.get("/services/chat/capacity"), 404)["detail"]
+    store.save_service(a_service(spec=spec), 1)
+    assert "nothing serves" in problem(api.get("/services/chat/capacity"), 404)["detail"]

@@ -6,6 +6,7 @@ import pytest
 
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.hardware import GpuPool
+from controlplane.domain.replica_capacity import Source
 from controlplane.domain.service import ModelSpec, ServiceSpec
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
 from controlplane.domain.what_if import WhatIf
@@ -81,3 +82,16 @@ def test_an_unknown_model_or_gpu_is_named() -> None:
         what_if(an_8b_spec().evolve(model=ModelSpec(name="x", path="nobody/knows")), WhatIf())
     with pytest.raises(InvalidInput, match="Z9000"):
         what_if(an_8b_spec().evolve(gpus=GpuPool(type="Z9000", count=1, price_usd_per_gpu_hour=1)), WhatIf())
+
+
+def test_the_capacity_model_of_a_forecast_says_the_same_rate_in_every_unit() -> None:
+    answer = what_if(an_8b_spec(), WhatIf())
+    assert answer.capacity is not None
+    assert answer.replica is not None
+    replica = answer.replica
+    assert (replica.rate_rps.value, replica.source) == (answer.capacity.rps, Source.TWIN)
+    assert replica.concurrent is not None
+    assert replica.kv_percent is not None
+    assert replica.concurrency_limit is not None
+    assert 0 < replica.concurrent.low <= replica.concurrent.value < replica.concurrency_limit
+    assert 0 < replica.kv_percent.value <= 100
