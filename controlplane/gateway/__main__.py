@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,9 @@ from controlplane.domain.errors import FleetuneError, InvalidInput
 from controlplane.gateway.process import run_gateway
 from controlplane.gateway.settings import Settings
 from controlplane.reading.problems import describe
+
+CACHE_REDIS_VARIABLE = "FLEETUNE_CACHE_REDIS_URL"
+"""Not an option: everybody on a machine sees command lines, and the URL holds a password."""
 
 _DEFAULTS = {name: field.default for name, field in Settings.model_fields.items()}
 
@@ -65,9 +69,14 @@ def _settings(parsed: argparse.Namespace) -> Settings:
     fields = vars(parsed)
     token_file = fields.pop("admin_token_file")
     try:
-        return Settings(**fields, admin_token=_token(token_file))
+        return Settings(**fields, admin_token=_token(token_file), cache_redis_url=_secret(CACHE_REDIS_VARIABLE))
     except ValidationError as error:
         raise InvalidInput("the gateway cannot be set up like this", why=describe(error)) from error
+
+
+def _secret(variable: str) -> SecretStr | None:
+    given = os.environ.get(variable, "").strip()
+    return SecretStr(given) if given else None
 
 
 def _token(path: Path | None) -> SecretStr | None:

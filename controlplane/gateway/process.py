@@ -22,7 +22,9 @@ from controlplane.domain.errors import InvalidInput
 from controlplane.domain.gateway_files import addresses_dir, records_dir, salt_path, table_path
 from controlplane.domain.routing import GatewayAddress, GatewayRecord
 from controlplane.gateway.admin import AdminPort
+from controlplane.gateway.answers.entry import AnswerStore
 from controlplane.gateway.answers.memory import MemoryAnswers
+from controlplane.gateway.answers.shared import SharedAnswers, open_redis
 from controlplane.gateway.cards import Cards
 from controlplane.gateway.drain import Drain
 from controlplane.gateway.fingerprint import Fingerprints, installation_salt
@@ -165,7 +167,11 @@ async def _open(
     metrics = Metrics(routing, spool)
     session = await stack.enter_async_context(open_session())
     flights = Flights(time.monotonic)
-    pipeline = _pipeline(settings, routing, drain, _both(spool.keep, metrics.observe), session, flights)
+    keep = _both(spool.keep, metrics.observe)
+    recording = Recording(keep, time.monotonic, drain.cutting, flights)
+    caching = Caching(_answers(settings, stack), time.monotonic)
+    answer = _answer(settings, routing, drain, keep, session)
+    pipeline = Pipeline([Limiting(routing, time.monotonic), recording, caching], answer)
     cards = Cards(routing, session, time.monotonic, Random(settings.seed))
     fingerprints = Fingerprints(installation_salt(salt_path(settings.data_dir)))
     data = DataPort(settings, routing, pipeline, cards, metrics, drain, fingerprints, time.monotonic, clock)
@@ -182,15 +188,14 @@ async def _open(
     )
 
 
-def _pipeline(
+def _answer(
     settings: Settings,
     routing: Routing,
     drain: Drain,
     keep: Callable[[GatewayRecord], None],
     session: aiohttp.ClientSession,
-    flights: Flights,
-) -> Pipeline:
-    answer = Answer(
+) -> Answer:
+    return Answer(
         routing=routing,
         session=session,
         keep=keep,
@@ -198,9 +203,16 @@ def _pipeline(
         chance=Random(settings.seed),
         stopping=drain.cutting,
     )
-    recording = Recording(keep, time.monotonic, drain.cutting, flights)
-    caching = Caching(MemoryAnswers(settings.cache_bytes, time.monotonic), time.monotonic)
-    return Pipeline([Limiting(routing, time.monotonic), recording, caching], answer)
+
+
+def _answers(settings: Settings, stack: AsyncExitStack) -> AnswerStore:
+    if settings.cache_redis_url is None:
+        return MemoryAnswers(settings.cache_bytes, time.monotonic)
+    shared = SharedAnswers(
+        open_redis(settings.cache_redis_url.get_secret_value(), settings.cache_answer_within_s), time.monotonic
+    )
+    stack.push_async_callback(shared.close)
+    return shared
 
 
 async def _listen(

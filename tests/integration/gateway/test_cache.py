@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import openai
@@ -29,6 +30,7 @@ from tests.integration.gateway.upstream import (
     token_event,
     upstream,
 )
+from tests.redis import own_redis
 
 ANSWER = b'{"id":"1","choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":7,"completion_tokens":5}}'
 GREEDY = GatewayOptions(cache=CacheOptions(mode=CacheMode.GREEDY), max_retries=0)
@@ -199,3 +201,18 @@ async def test_a_hit_takes_no_tokens_of_a_limit_and_is_in_no_trace(tmp_path: Pat
         records = await gw.records(5)
     assert ServiceName("chat") == records[0].service
     assert record_trace(records, tmp_path / "trace.jsonl").requests == 1
+
+
+async def test_gateways_of_one_redis_share_answers_and_serve_on_when_it_is_lost(tmp_path: Path) -> None:
+    with TemporaryDirectory() as folder, own_redis(Path(folder)) as redis:
+        shared = {"cache_redis_url": redis.url, "cache_answer_within_s": 60}  # a busy machine is no lost Redis
+        async with (
+            gateway(tmp_path / "1", **shared) as one,
+            gateway(tmp_path / "2", **shared) as other,
+            upstream("e1") as engine,
+        ):
+            for gw in (one, other):
+                await gw.route(revision("rev-a", 100, engine), options=GREEDY)
+            assert [(await ask(gw))[0] for gw in (one, other)] == ["miss", "hit"]
+            redis.kill()
+            assert [(await ask(gw))[0] for gw in (one, other)] == ["miss", "miss"]
