@@ -35,6 +35,7 @@ _LEVEL_SD, _CUT_SD, _MISFIT_SD = (
 _DRIFT = 0.13  # change of the log factor per unit of log rate
 _FEWEST = 20  # requests below which a percentile says nothing
 _PRECISION = 0.02
+_STEP = 1.3  # of the bracket: what was expected after the level before is near
 _AROUND = np.linspace(-0.09, 0.09, 13)  # log rate: verdicts a few per cent from the limit are luck
 
 
@@ -83,6 +84,7 @@ class FittedTwin:
         self._fits: dict[LatencySlo, list[_Fit]] = {slo: [] for slo in slos}
         self._simulations: dict[tuple[float, float], _Simulated] = {}
         self._expected_rps = start_rps
+        self._broken: LatencySlo | None = None
 
     def see(self, level: SeenLevel) -> None:
         """Learn from one level."""
@@ -94,7 +96,7 @@ class FittedTwin:
 
     def capacity_rps(self) -> float | None:
         """Return the capacity expected after what was seen, requests/s; None when no rate would do."""
-        found = highest_rate(self._passes, start_rps=self._expected_rps, precision=_PRECISION)
+        found = highest_rate(self._passes, start_rps=self._expected_rps, precision=_PRECISION, step=_STEP)
         if found == 0:
             return None
         rates = found * np.exp(_AROUND)
@@ -110,17 +112,23 @@ class FittedTwin:
         return total / weight
 
     def _fit(self, slo: LatencySlo, level: SeenLevel, log_measured: float) -> _Fit | None:
-        tried = self.log_slower(slo, level.rate_rps) + _TRIED
-        over = np.array([self._log_percentile_ms(slo, level, float(each)) for each in tried]) - log_measured
-        known = np.isfinite(over)
-        if not known.any():
-            return None
+        """Return the factor nearest to the one believed that gives what was measured.
+
+        Looked for outwards from there, as every factor tried is a simulation.
+        """
+        centre, middle = self.log_slower(slo, level.rate_rps), len(_TRIED) // 2
         log_rate, sd = math.log(level.rate_rps), _LEVEL_SD if level.until_s is None else _CUT_SD
-        crossings = np.flatnonzero(known[:-1] & known[1:] & (over[:-1] <= 0) & (over[1:] > 0))
-        if not crossings.size:  # too far off, or the twin has nothing like it
-            return _Fit(log_rate, float(tried[np.nanargmin(np.abs(over))]), max(sd, _MISFIT_SD))
-        found = tried[crossings] - over[crossings] * np.diff(tried)[crossings] / np.diff(over)[crossings]
-        return _Fit(log_rate, float(found[np.argmin(np.abs(found - tried[len(_TRIED) // 2]))]), sd)
+        over = np.full(len(_TRIED), np.nan)
+        for distance in range(middle + 1):
+            for place in {middle - distance, middle + distance}:
+                over[place] = self._log_percentile_ms(slo, level, centre + float(_TRIED[place])) - log_measured
+            crossings = np.flatnonzero((over[:-1] <= 0) & (over[1:] > 0))
+            if crossings.size:
+                found = _TRIED[crossings] - over[crossings] * np.diff(_TRIED)[crossings] / np.diff(over)[crossings]
+                return _Fit(log_rate, centre + float(found[np.argmin(np.abs(found))]), sd)
+        if not np.isfinite(over).any():
+            return None  # too far off, or the twin has nothing like it
+        return _Fit(log_rate, centre + float(_TRIED[np.nanargmin(np.abs(over))]), max(sd, _MISFIT_SD))
 
     def _log_percentile_ms(self, slo: LatencySlo, level: SeenLevel, log_slower: float) -> float:
         simulated = self._simulated(level.rate_rps, log_slower)
@@ -132,10 +140,11 @@ class FittedTwin:
         return math.log(float(np.percentile(values, slo.percentile))) if values.size else math.nan
 
     def _passes(self, rate_rps: float) -> bool:
-        for slo in self._fits:
+        for slo in sorted(self._fits, key=lambda slo: slo != self._broken):
             simulated = self._simulated(rate_rps, self.log_slower(slo, self._expected_rps))
             missed = simulated.latency_ms[slo][self._counted(simulated)] > slo.limit_ms  # NaN is no miss
             if not missed.size or float(np.mean(missed)) > slo.allowed_miss_ratio + 1e-12:
+                self._broken = slo  # the next rate is likely too high for the same limit: ask it first
                 return False
         return True
 

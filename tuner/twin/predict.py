@@ -174,10 +174,19 @@ def capacity(
 
 
 def highest_rate(
-    passes: Callable[[float], bool], *, start_rps: float, highest_rps: float = 1000.0, precision: float
+    passes: Callable[[float], bool],
+    *,
+    start_rps: float,
+    highest_rps: float = 1000.0,
+    precision: float,
+    step: float = 2.0,
 ) -> float:
-    """Return the highest rate that passes, from below, to `precision` (relative): 0 when even 1/64 does not."""
-    low, high = _bracket(passes, start_rps, highest_rps)
+    """Return the highest rate that passes, from below, to `precision` (relative): 0 when even 1/64 does not.
+
+    A bracket is looked for from `start_rps` by factors of `step`: small where the start is known to be near, as a rate
+    far above the capacity takes longest to simulate.
+    """
+    low, high = _bracket(passes, start_rps, highest_rps, step)
     while low > 0 and high - low > precision * high:
         middle = math.sqrt(low * high)
         low, high = (middle, high) if passes(middle) else (low, middle)
@@ -194,17 +203,17 @@ def threshold(rates: Floats, passes: NDArray[np.bool_]) -> float:
     return float(rates[0] * math.exp((np.flatnonzero(wrong == wrong.min()).mean() - 0.5) * step))
 
 
-def _bracket(passes: Callable[[float], bool], start_rps: float, highest_rps: float) -> tuple[float, float]:
+def _bracket(passes: Callable[[float], bool], start_rps: float, highest_rps: float, step: float) -> tuple[float, float]:
     rate = min(start_rps, highest_rps)
     if passes(rate):
         while rate < highest_rps:
-            higher = min(rate * 2, highest_rps)
+            higher = min(rate * step, highest_rps)
             if not passes(higher):
                 return rate, higher
             rate = higher
         return highest_rps, highest_rps
     while rate > 1 / 64:
-        if passes(rate / 2):
-            return rate / 2, rate
-        rate /= 2
+        if passes(rate / step):
+            return rate / step, rate
+        rate /= step
     return 0.0, rate

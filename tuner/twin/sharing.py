@@ -43,6 +43,12 @@ def one_prefix(prompt_tokens: Ints, share: float) -> Sharing:
     return Sharing(np.where(tokens > 0, 0, -1), tokens, np.zeros(len(tokens) + 1, np.int64), none)
 
 
+def shares_nothing(sharing: Sharing) -> bool:
+    """Say whether no prompt has text of another one's."""
+    grouped = (sharing.prefix_group >= 0) & (sharing.prefix_tokens > 0)
+    return not grouped.any() and (sharing.block_tokens <= 0 or not len(sharing.block_ids))
+
+
 def block_names(sharing: Sharing | None, prompt_tokens: Ints, block_size: int) -> BlockNames:
     """Return a name for every full block of `block_size` tokens: equal where the text up to its end is.
 

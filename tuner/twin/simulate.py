@@ -34,7 +34,7 @@ from tuner.twin.compiled_state import (
 )
 from tuner.twin.engine import check_length
 from tuner.twin.setup import EngineSetup
-from tuner.twin.sharing import BlockNames, Sharing, block_names
+from tuner.twin.sharing import BlockNames, Sharing, block_names, shares_nothing
 
 
 class RequestArrays(NamedTuple):
@@ -76,8 +76,7 @@ def simulate(setup: EngineSetup, requests: RequestArrays, *, until_s: float = np
     """
     _check(setup, requests)
     rules = engine_rules(setup)
-    state = _prepare(setup, requests, rules)
-    run(state, rules, setup.cost, float(until_s))
+    state = _ran(setup, requests, rules, until_s)
     finished = state.seq[:, DELIVERED] >= state.seq[:, OUTPUT]
     ttft = state.times[:, FIRST] - requests.scheduled_s
     e2e = np.where(finished, state.times[:, LAST] - requests.scheduled_s, np.nan)
@@ -94,6 +93,22 @@ def simulate(setup: EngineSetup, requests: RequestArrays, *, until_s: float = np
         prefix_queries=int(state.count[QUERIES]),
         prefix_hits=int(state.count[HITS]),
     )
+
+
+def _ran(setup: EngineSetup, requests: RequestArrays, rules: Rules, until_s: float) -> State:
+    """Return the engine's state at the end.
+
+    Where prompts share nothing only a preempted request finds blocks again, its own. Naming the blocks of long prompts
+    takes several times as long as all the rest, so it is done only after a run without names had a preemption.
+    """
+    if requests.sharing is not None and shares_nothing(requests.sharing):
+        unnamed = _prepare(setup, requests._replace(sharing=None), rules)
+        run(unnamed, rules, setup.cost, float(until_s))
+        if unnamed.count[PREEMPTIONS] == 0:
+            return unnamed
+    state = _prepare(setup, requests, rules)
+    run(state, rules, setup.cost, float(until_s))
+    return state
 
 
 def _check(setup: EngineSetup, requests: RequestArrays) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.domain.slo import LatencySlo
@@ -77,6 +77,19 @@ def test_a_preempted_request_finds_its_own_blocks_again() -> None:
     named = simulate(setup, requests._replace(sharing=one_prefix(requests.prompt_tokens, 0.0)))
     assert named.preemptions > 0
     assert named.e2e_s.max() < simulate(setup, requests).e2e_s.max()
+
+
+@given(seed=st.integers(0, 1000), kv_blocks=st.sampled_from([450, 700, 5000]), rate=st.sampled_from([5.0, 60.0]))
+@settings(max_examples=25, deadline=None)
+def test_prompts_that_share_nothing_cost_no_names_and_change_no_result(seed: int, kv_blocks: int, rate: float) -> None:
+    setup = a_setup(kv_blocks=kv_blocks)
+    requests = requests_of(a_workload(0.0), rate_rps=rate, duration_s=40 / rate, seed=seed)
+    names = block_names(requests.sharing, requests.prompt_tokens, setup.block_size)
+    rows = np.split(names.names, np.cumsum(names.counts)[:-1])
+    spelled = requests._replace(sharing=None, block_hashes=tuple(tuple(map(int, row)) for row in rows))
+    found, expected = simulate(setup, requests), simulate(setup, spelled)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 TTFT = LatencySlo.model_validate({"metric": "ttft_ms", "percentile": 95, "limit_ms": 1000})
