@@ -25,6 +25,7 @@ class Settings(Value):
     gateway_admin_port: int = Field(default=8001, ge=1, le=65535)
     dashboard_port: int = Field(default=8501, ge=1, le=65535)
     gpus: tuple[int, ...] = Field(default=(), description="Indices of this host's GPUs, emulated or real.")
+    issuers_file: Path | None = Field(default=None, description="YAML naming the issuers whose tokens are taken.")
     workers: int = Field(default=1, ge=0, description="Tuner workers.")
 
     @property

@@ -26,6 +26,7 @@ from controlplane.domain.errors import Unavailable
 from controlplane.host.addresses import is_loopback
 from controlplane.host.clock import steady_clock
 from controlplane.ports import Clock, Fleet, LoadTester, Store
+from controlplane.reading.issuers_file import load_issuers
 from controlplane.services.keys import list_keys
 from controlplane.settings import Settings
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from controlplane.services.replays.run_replay import ReplayRunner
     from controlplane.services.rollouts.match_load import LoadMatcher
     from controlplane.services.studies.run_study import StudyProgress, StudyRunner
+    from controlplane.tokens.door import TokenDoor
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +84,19 @@ def build_app(settings: Settings, *, caller: str | None = None) -> FastAPI:
         trusted_as=caller,
         dashboard_key=_secret(settings.dashboard_key_file),
         gpus=settings.gpus,
+        tokens=None if caller else _tokens(settings),
     )
+
+
+def _tokens(settings: Settings) -> TokenDoor | None:
+    """Trust the tokens of the issuers that the installation names. Raises InvalidInput for a bad file."""
+    issuers = load_issuers(settings.issuers_file)
+    if not issuers:
+        return None
+    from controlplane.tokens.door import TokenDoor
+    from controlplane.tokens.fetch import fetch_keys
+
+    return TokenDoor(issuers, fetch_keys, time.monotonic)
 
 
 def controller_pass(settings: Settings) -> Callable[[], bool]:

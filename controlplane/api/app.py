@@ -22,7 +22,7 @@ from controlplane.api import (
     studies,
     trials,
 )
-from controlplane.api.context import Context
+from controlplane.api.context import ChecksTokens, Context
 from controlplane.api.masking import MaskedJson
 from controlplane.ports import Clock, FleetView, RecordSource, Store
 
@@ -49,7 +49,7 @@ _ROUTERS: tuple[APIRouter, ...] = tuple(
 )
 
 
-def create_app(
+def create_app(  # noqa: PLR0913 - what an app is made with, each by name
     *,
     store: Store,
     records: RecordSource,
@@ -59,6 +59,7 @@ def create_app(
     trusted_as: str | None = None,
     dashboard_key: str | None = None,
     gpus: tuple[int, ...] = (),
+    tokens: ChecksTokens | None = None,
 ) -> FastAPI:
     """Make the API over its collaborators.
 
@@ -66,6 +67,7 @@ def create_app(
     loopback. Revoking the last key does not open it again. `trusted_as` asks nobody for a key and names
     the actor: only for an app called in-process, never for one behind a socket. `dashboard_key` is the secret of the
     installation's own dashboard: it may operate, whatever keys there are. `gpus` are the numbers of the host's GPUs.
+    `tokens` knows the tokens of trusted issuers: then somebody must be proven even while no key was made.
     """
     app = FastAPI(
         title="Fleetune",
@@ -85,6 +87,7 @@ def create_app(
         trusted_as=trusted_as,
         dashboard_key=dashboard_key,
         gpus=gpus,
+        tokens=tokens,
     )
     problems.install(app)
     for router in _ROUTERS:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Generic, TypeVar, cast
+from datetime import datetime
+from typing import Annotated, Any, Generic, Protocol, TypeVar, cast
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Query, Request, Security
@@ -14,7 +15,7 @@ from pydantic import BaseModel
 
 from controlplane.domain.base import Value
 from controlplane.domain.errors import Forbidden, Refused, StaleVersion
-from controlplane.domain.identity import DEFAULT_TENANT, Scope, may
+from controlplane.domain.identity import DEFAULT_TENANT, Principal, Scope, may
 from controlplane.host.addresses import is_loopback
 from controlplane.ports import Clock, FleetView, RecordSource, Store
 from controlplane.services.keys import key_for, note_use
@@ -23,6 +24,13 @@ T = TypeVar("T")
 OPEN_ACTOR = "local"
 DASHBOARD_ACTOR = "dashboard"
 STALE_ATTEMPTS = 3
+
+
+class ChecksTokens(Protocol):
+    """What knows the tokens of trusted issuers."""
+
+    def check(self, token: str, now: datetime) -> Principal:
+        """Return whom a token speaks for. Raises Refused, Forbidden, Unavailable."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,7 @@ class Context:
     trusted_as: str | None
     dashboard_key: str | None = field(default=None, repr=False)
     gpus: tuple[int, ...] = ()
+    tokens: ChecksTokens | None = None
 
     def is_dashboard(self, given: HTTPAuthorizationCredentials | None) -> bool:
         """Say whether the installation's own dashboard asks."""
@@ -118,7 +127,7 @@ def _caller(
     if ctx.is_dashboard(given):
         return Caller(DASHBOARD_ACTOR, DEFAULT_TENANT, (Scope.OPERATE,))
     keys = ctx.store.list_credentials()
-    if not keys:
+    if not keys and ctx.tokens is None:
         _refuse_strangers(request, ctx)
         return Caller(OPEN_ACTOR, DEFAULT_TENANT, tuple(Scope))
     if given is None:
@@ -126,9 +135,17 @@ def _caller(
     now = ctx.clock()
     key = key_for((row.value for row in keys if not row.value.is_revoked), given.credentials, now)
     if key is None:
-        raise Refused("this API key is not valid", why="it was revoked, has expired or was never made")
+        return _by_token(ctx, given.credentials, now)
     note_use(ctx.store, key.name, now)
     return Caller(key.name, key.tenant, key.scopes)
+
+
+def _by_token(ctx: Context, secret: str, now: datetime) -> Caller:
+    """Return whom a token of a trusted issuer speaks for. Raises Refused, Forbidden, Unavailable."""
+    if ctx.tokens is None or secret.count(".") != 2:
+        raise Refused("this API key is not valid", why="it was revoked, has expired or was never made")
+    found = ctx.tokens.check(secret, now)
+    return Caller(found.name, found.tenant, found.scopes)
 
 
 CallerOf = Annotated[Caller, Depends(_caller)]

@@ -10,7 +10,7 @@ import typer
 
 from controlplane.cli.asking import Ask, Noun, asks
 from controlplane.cli.tables.show import Column, field
-from controlplane.domain.identity import DEFAULT_TENANT, Scope
+from controlplane.domain.identity import DEFAULT_TENANT, PriorityClass, Scope
 
 Name = Annotated[str, typer.Argument(help="Its name.")]
 KEY = Noun(
@@ -42,6 +42,7 @@ def create(
     requests_per_minute: Annotated[int | None, typer.Option(help="Of each gateway.")] = None,
     tokens_per_minute: Annotated[int | None, typer.Option(help="Prompt and answer, of each gateway.")] = None,
     concurrent: Annotated[int | None, typer.Option(help="Requests under way at once, of each gateway.")] = None,
+    priority: Annotated[PriorityClass | None, typer.Option(help="Class in queues; default: its tenant's.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, even where it shuts clients out.")] = False,
 ) -> None:
     """Make an API key. The secret is shown once and not kept."""
@@ -53,6 +54,7 @@ def create(
         "concurrent": concurrent,
     }
     body = {"name": name, "scopes": scope, "tenant": tenant, "models": model, "expires_at": expires, "limits": limits}
+    body["priority"] = priority
     _show(ask.client.post("/keys", body))
 
 

@@ -36,6 +36,14 @@ def may(scopes: Iterable[Scope], needed: Scope) -> bool:
     return any(needed in GRANTS[scope] for scope in scopes)
 
 
+class PriorityClass(StrEnum):
+    """Order in a gateway's queue. Granted to a key, a token or a tenant; a request may ask for less, never for more."""
+
+    VIP = "vip"
+    NORMAL = "normal"
+    BATCH = "batch"
+
+
 class Limits(Value):
     """How much may be asked. None: no limit. Rates refill steadily; a minute's worth may come at once."""
 
@@ -55,15 +63,25 @@ class Grant(Value):
     models: tuple[str, ...] = Field(default=(), description="Models it may ask; empty: all.")
     expires_at: AwareDatetime | None = Field(default=None, description="None: it does not expire.")
     limits: Limits = Field(default=Limits(), description="Counted by each gateway on its own.")
+    priority: PriorityClass | None = Field(default=None, description="Its class in queues; None: that of the tenant.")
 
 
-class ApiKey(Grant):
+class Principal(Grant):
+    """Who asks, proven: by a key, or by a token of an issuer that is trusted."""
+
+    name: str
+
+    def may_ask(self, model: str) -> bool:
+        """Say whether it may use a model."""
+        return not self.models or model in self.models
+
+
+class ApiKey(Principal):
     """A key as a gateway knows it: whose it is, what it may do, and the SHA-256 of its secret, never the secret.
 
     While a secret is being replaced the old one works too, until `old_until`.
     """
 
-    name: str
     sha256: str
     old_sha256: str | None = None
     old_until: AwareDatetime | None = None
@@ -78,10 +96,6 @@ class ApiKey(Grant):
             return ()
         overlaps = self.old_sha256 is not None and self.old_until is not None and now < self.old_until
         return (self.sha256, self.old_sha256) if overlaps and self.old_sha256 else (self.sha256,)
-
-    def may_ask(self, model: str) -> bool:
-        """Say whether it may use a model."""
-        return not self.models or model in self.models
 
 
 class Credential(Value):

@@ -15,6 +15,7 @@ from pydantic import SecretStr, ValidationError
 from controlplane.domain.errors import FleetuneError, InvalidInput
 from controlplane.gateway.process import run_gateway
 from controlplane.gateway.settings import Settings
+from controlplane.reading.issuers_file import load_issuers
 from controlplane.reading.problems import describe
 
 CACHE_REDIS_VARIABLE = "FLEETUNE_CACHE_REDIS_URL"
@@ -49,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-body-bytes", type=int, default=_DEFAULTS["max_body_bytes"], help="largest request body")
     add("--cache-bytes", type=int, default=_DEFAULTS["cache_bytes"], help="memory for kept answers")
     add("--retention-h", type=float, default=_DEFAULTS["retention_h"], help="hours for which records are kept")
+    add("--issuers-file", type=Path, help="YAML that names the issuers (OIDC) whose tokens are taken")
     add(
         "--until-stdin-ends",
         action="store_true",
@@ -67,9 +69,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _settings(parsed: argparse.Namespace) -> Settings:
     fields = vars(parsed)
-    token_file = fields.pop("admin_token_file")
+    token_file, issuers_file = fields.pop("admin_token_file"), fields.pop("issuers_file")
     try:
-        return Settings(**fields, admin_token=_token(token_file), cache_redis_url=_secret(CACHE_REDIS_VARIABLE))
+        return Settings(
+            **fields,
+            admin_token=_token(token_file),
+            cache_redis_url=_secret(CACHE_REDIS_VARIABLE),
+            issuers=load_issuers(issuers_file),
+        )
     except ValidationError as error:
         raise InvalidInput("the gateway cannot be set up like this", why=describe(error)) from error
 

@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from controlplane.domain.identity import ApiKey
+from controlplane.domain.identity import Principal
 from controlplane.gateway.body import form_fields, read_body, understand
 from controlplane.gateway.fingerprint import Fingerprints, Prompt
 from controlplane.gateway.openai_errors import RequestRefused
@@ -46,7 +46,7 @@ class Call:
     model: str
     stream: bool
     session: str | None
-    key: ApiKey | None
+    key: Principal | None
     session_hash: str | None
     prompt: Prompt
     answer_tokens: int  # the longest answer asked for
@@ -71,7 +71,7 @@ async def read_call(
     request: web.Request,
     *,
     path: str,
-    key: ApiKey | None,
+    key: Principal | None,
     max_body_bytes: int,
     fingerprints: Fingerprints,
     only_model: str | None,

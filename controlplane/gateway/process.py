@@ -41,6 +41,7 @@ from controlplane.gateway.stages.answer import Answer
 from controlplane.gateway.stages.cache import Caching
 from controlplane.gateway.stages.limits import Limiting
 from controlplane.gateway.stages.record import Recording
+from controlplane.gateway.trusting import trust
 from controlplane.gateway.upstream import open_session
 from controlplane.gateway.wire import LARGEST_HEADER_BYTES, DiscreetRunner
 from controlplane.host.addresses import is_loopback
@@ -174,7 +175,10 @@ async def _open(
     pipeline = Pipeline([Limiting(routing, time.monotonic), recording, caching], answer)
     cards = Cards(routing, session, time.monotonic, Random(settings.seed))
     fingerprints = Fingerprints(installation_salt(salt_path(settings.data_dir)))
-    data = DataPort(settings, routing, pipeline, cards, metrics, drain, fingerprints, time.monotonic, clock)
+    tokens = trust(settings.issuers)
+    if tokens is not None:
+        await _in_background(tokens.run, stack)
+    data = DataPort(settings, routing, pipeline, cards, metrics, drain, fingerprints, time.monotonic, clock, tokens)
     admin = AdminPort(settings, routing, spool, drain, table_path(settings.data_dir, settings.name), flights, problem)
     admin_port = await _listen(admin.app(), settings.admin_host, settings.admin_port, stack, before_close=None)
     port = await _listen(

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from aiohttp import web
 
-from controlplane.domain.identity import ApiKey
+from controlplane.domain.identity import Principal
 from controlplane.gateway.call import Call, read_call
 from controlplane.gateway.cards import Card, Cards
 from controlplane.gateway.drain import Drain
@@ -21,7 +21,7 @@ from controlplane.gateway.pipeline import Pipeline
 from controlplane.gateway.pools import Route
 from controlplane.gateway.routing import Routing
 from controlplane.gateway.settings import Settings
-from controlplane.gateway.stages.identity import identify, require_model
+from controlplane.gateway.stages.identity import FindsTokens, identify, require_model
 from controlplane.gateway.tally import Tally
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -40,6 +40,7 @@ class DataPort:
     fingerprints: Fingerprints
     monotonic: Callable[[], float]
     wall_clock: Callable[[], datetime]
+    tokens: FindsTokens | None = None
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=self.settings.max_body_bytes, middlewares=[self._edge])
@@ -73,7 +74,7 @@ class DataPort:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         at, arrived = self.wall_clock(), self.monotonic()
-        key = self._key(request)
+        key = await self._key(request)
         with self.drain.busy():
             call = await read_call(
                 request,
@@ -109,7 +110,7 @@ class DataPort:
         return web.json_response(found[0])
 
     async def _cards(self, request: web.Request) -> list[Card]:
-        key = self._key(request)
+        key = await self._key(request)
         cards = await self.cards.all()
         return [card for card in cards if key is None or key.may_ask(card["id"]) or key.may_ask(card["parent"] or "")]
 
@@ -148,9 +149,10 @@ class DataPort:
             body=self.metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         )
 
-    def _key(self, request: web.Request) -> ApiKey | None:
-        required = self.settings.asks_for_keys or self.routing.keys_required
-        return identify(request.headers, self.routing.keys, required=required, now=self.wall_clock())
+    async def _key(self, request: web.Request) -> Principal | None:
+        required = self.settings.asks_for_keys or self.routing.keys_required or self.tokens is not None
+        now, ring = self.wall_clock(), self.routing.keys
+        return await identify(request.headers, ring, required=required, now=now, tokens=self.tokens)
 
 
 def _no_such_model(name: str) -> RequestRefused:

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 
 from controlplane.domain.base import Value
+from controlplane.domain.issuer import Issuer
 from controlplane.host.addresses import is_loopback
 
 
@@ -31,6 +32,7 @@ class Settings(Value):
     cors_origins: tuple[str, ...] = Field(
         default=(), description="Web origins whose pages may ask from a browser, `*` for all; empty: none."
     )
+    issuers: tuple[Issuer, ...] = Field(default=(), description="Whose tokens are taken; then nobody asks unproven.")
     until_stdin_ends: bool = Field(default=False, description="Drain when stdin, a pipe, ends: with who started it.")
 
     @property

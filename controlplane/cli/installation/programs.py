@@ -37,6 +37,7 @@ def _gateway(settings: Settings) -> Program:
     command = [sys.executable, "-m", "controlplane.gateway", "--name=gw-1", f"--data-dir={settings.data_dir}"]
     command += [f"--host={settings.host}", f"--port={settings.gateway_port}"]
     command += [f"--admin-port={settings.gateway_admin_port}", f"--admin-token-file={settings.admin_token_file}"]
+    command += [] if settings.issuers_file is None else [f"--issuers-file={settings.issuers_file}"]
     return Program("gateway", [*command, f"--drain-s={DRAIN_S:g}"], _environment(), stop_s=DRAIN_S + 5)
 
 

@@ -26,6 +26,7 @@ from controlplane.host.addresses import is_loopback
 from controlplane.host.clock import set_steady_clock
 from controlplane.host.files import write_whole
 from controlplane.host.locks import alone
+from controlplane.reading.issuers_file import load_issuers
 from controlplane.reading.service_file import load_service
 from controlplane.services.fleet.serving import register_service
 from controlplane.services.schedules import list_schedules, upcoming
@@ -48,11 +49,13 @@ def up(
     dashboard_port: int = 8501,
     workers: Annotated[int, typer.Option(help="Tuner workers.")] = 1,
     gpus: Annotated[int | None, typer.Option(help="GPUs of this host; default: asks nvidia-smi, or the spec.")] = None,
+    issuers: Annotated[Path | None, typer.Option(help="YAML naming the issuers (OIDC) whose tokens are taken.")] = None,
     dashboard: bool = True,
 ) -> None:
     """Run the control plane: api, controller, tuner workers, gateway and dashboard. Ctrl-C stops all of it cleanly."""
     _refuse_second(data_dir)
     specs = [load_service(path) for path in file]
+    load_issuers(issuers)  # a file that cannot be read is said now, not in a log
     settings = Settings(
         data_dir=data_dir.resolve(),
         store_url=store_url,
@@ -62,6 +65,7 @@ def up(
         gateway_admin_port=gateway_admin_port,
         dashboard_port=dashboard_port,
         workers=workers,
+        issuers_file=None if issuers is None else issuers.resolve(),
         gpus=gpus_of(specs, gpus),
     )
     with alone(settings.data_dir / "up.lock", what=f"the installation in {data_dir} is up already", allowed=_ALLOWED):
@@ -92,11 +96,11 @@ def prepare(settings: Settings, specs: Sequence[ServiceSpec], *, dashboard: bool
     require_free(ports | ({"--dashboard-port": settings.dashboard_port} if dashboard else {}), host=settings.host)
     installation.save(settings)
     store = wiring.open_store(settings)
-    if not is_loopback(settings.host) and not wiring.has_keys(store):
+    if not is_loopback(settings.host) and settings.issuers_file is None and not wiring.has_keys(store):
         raise InvalidInput(
             f"will not listen on {settings.host} without an API key",
             why="anybody who reaches the port could use the fleet",
-            allowed="127.0.0.1, or `fleetune key create NAME --scope admin` first",
+            allowed="127.0.0.1, --issuers FILE, or `fleetune key create NAME --scope admin` first",
         )
     _write_secrets(settings)
     clock = wiring.installation_clock(settings)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from datetime import datetime
+from typing import Protocol
 
-from controlplane.domain.identity import ApiKey, Scope, may
+from controlplane.domain.identity import ApiKey, Principal, Scope, may
 from controlplane.gateway.openai_errors import RequestRefused
 
 _PLAIN_HEADERS = ("X-Api-Key", "Api-Key")  # Anthropic's clients, Azure's
@@ -35,24 +36,36 @@ class KeyRing:
         return key if key is not None and digest in (known.lower() for known in key.digests(now)) else None
 
 
-def identify(headers: Mapping[str, str], ring: KeyRing, *, required: bool, now: datetime) -> ApiKey | None:
-    """Return the key that a request carries; None when there are no keys and none is `required`.
+class FindsTokens(Protocol):
+    """What knows the tokens of trusted issuers (`stages.tokens`)."""
 
-    Raises RequestRefused for a missing or wrong key (401) and for one that may not ask models (403).
+    def find(self, secret: str, now: datetime) -> Awaitable[Principal | None]:
+        """Return whom a token speaks for, None for what is no token. Raises RequestRefused."""
+
+
+async def identify(
+    headers: Mapping[str, str], ring: KeyRing, *, required: bool, now: datetime, tokens: FindsTokens | None = None
+) -> Principal | None:
+    """Return who asks, by the key or the token of a request; None when there are no keys and none is `required`.
+
+    Raises RequestRefused for a missing or wrong key or token (401) and for one that may not ask models (403).
     """
     if not ring and not required:
         return None
-    key = ring.find(_secret(headers), now)
-    if key is None:
+    secret = _secret(headers)
+    found: Principal | None = ring.find(secret, now)
+    if found is None and tokens is not None:
+        found = await tokens.find(secret, now)
+    if found is None:
         raise RequestRefused(
             401, "Missing or wrong API key: send `Authorization: Bearer <key>`.", code="invalid_api_key"
         )
-    if not may(key.scopes, Scope.INFER):
+    if not may(found.scopes, Scope.INFER):
         raise RequestRefused(403, "This API key may not ask models: it lacks the scope `infer`.", code="wrong_scope")
-    return key
+    return found
 
 
-def require_model(key: ApiKey | None, name: str, model: str) -> None:
+def require_model(key: Principal | None, name: str, model: str) -> None:
     """Raise RequestRefused (403) when the key is neither for the named model nor for the one it is an adapter of."""
     if key is not None and not key.may_ask(name) and not key.may_ask(model):
         raise RequestRefused(

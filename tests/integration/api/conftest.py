@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from controlplane.api.app import create_app
+from controlplane.api.context import ChecksTokens
 from controlplane.domain.base import EngineId
 from controlplane.domain.engine import EngineConfig, EngineKind
 from controlplane.domain.fleet import Engine, EngineSpec, EngineState
@@ -46,6 +47,7 @@ def an_api(
     dashboard_key: str | None = None,
     gpus: tuple[int, ...] = (),
     clock: Clock = lambda: NOW,
+    tokens: ChecksTokens | None = None,
 ) -> TestClient:
     """Return a client of an API over `store`, as a caller on this machine sees it."""
     app = create_app(
@@ -57,6 +59,7 @@ def an_api(
         trusted_as=trusted_as,
         dashboard_key=dashboard_key,
         gpus=gpus,
+        tokens=tokens,
     )
     return TestClient(app, base_url="http://127.0.0.1:8700/api/v1", raise_server_exceptions=False)
 

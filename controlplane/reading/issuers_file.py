@@ -1,0 +1,42 @@
+"""The file that names the issuers of tokens: YAML, a list under `issuers`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError, field_validator
+
+from controlplane.domain.base import Value
+from controlplane.domain.errors import InvalidInput, unreadable
+from controlplane.domain.issuer import Issuer
+from controlplane.reading.problems import describe
+
+
+class _Issuers(Value):
+    issuers: tuple[Issuer, ...]
+
+    @field_validator("issuers")
+    @classmethod
+    def _different(cls, issuers: tuple[Issuer, ...]) -> tuple[Issuer, ...]:
+        for field in ("name", "issuer"):
+            given = [getattr(each, field) for each in issuers]
+            if len(set(given)) < len(given):
+                raise ValueError(f"two issuers have the same {field}")
+        return issuers
+
+
+def load_issuers(path: Path | None) -> tuple[Issuer, ...]:
+    """Read the issuers; none without a file. Raises InvalidInput naming what is wrong."""
+    if path is None:
+        return ()
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"cannot read {path}", why=unreadable(error)) from error
+    except yaml.YAMLError as error:
+        raise InvalidInput(f"{path} is not YAML", why=" ".join(str(error).split())) from error
+    try:
+        return _Issuers.model_validate(raw).issuers
+    except ValidationError as error:
+        raise InvalidInput(f"{path} names no issuers of tokens", why=describe(error, _Issuers)) from error
