@@ -1,4 +1,4 @@
-"""MetricsSource on a Prometheus that scrapes the engines: the names are vLLM's own, which the emulator has too."""
+"""MetricsSource on a Prometheus that scrapes the engines: by the names of every kind that labels its model."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from requests.adapters import HTTPAdapter
 from requests.exceptions import RequestException
 
 from controlplane.domain.engine_metrics import EngineNumber, EngineNumbers, NumberAt
+from controlplane.domain.engines.driver import MetricNames
+from controlplane.domain.engines.vllm import VLLM
 from controlplane.domain.errors import Unavailable
 from controlplane.ports import Clock
 
@@ -23,24 +25,33 @@ STALE_AFTER_S = 60.0
 """Four scrapes of the usual 15 s. Prometheus itself shows a sample for five minutes after the last scrape."""
 
 
-def _p99_ms(histogram: str) -> str:
-    return f"1000 * histogram_quantile(0.99, sum by (le) (rate(vllm:{histogram}_bucket{{model}}[1m])))"
+def queries_of(names: MetricNames) -> Mapping[EngineNumber, str]:
+    """Return how Prometheus is asked for what engines with these metrics tell; `{model}` is still to be filled in."""
+    told = {
+        EngineNumber.TTFT_P99_MS: _p99_ms(names.ttft_s),
+        EngineNumber.TPOT_P99_MS: _p99_ms(names.tpot_s),
+        EngineNumber.WAITING: _all("sum({})", names.waiting),
+        EngineNumber.RUNNING: _all("sum({})", names.running),
+        EngineNumber.KV_USAGE_PERCENT: _all("100 * max({})", names.kv_usage),
+    }
+    return {number: query for number, query in told.items() if query is not None}
 
 
-QUERIES: Mapping[EngineNumber, str] = {
-    EngineNumber.TTFT_P99_MS: _p99_ms("time_to_first_token_seconds"),
-    EngineNumber.TPOT_P99_MS: _p99_ms("request_time_per_output_token_seconds"),
-    EngineNumber.WAITING: "sum(vllm:num_requests_waiting{model})",
-    EngineNumber.RUNNING: "sum(vllm:num_requests_running{model})",
-    EngineNumber.KV_USAGE_PERCENT: "100 * max(vllm:kv_cache_usage_perc{model})",
-}
-_LAST_SCRAPE = "max(timestamp(vllm:num_requests_running{model}))"
+def _p99_ms(histogram: str | None) -> str | None:
+    asked = None if histogram is None else f"{histogram}_bucket"
+    return _all("1000 * histogram_quantile(0.99, sum by (le) (rate({}[1m])))", asked)
+
+
+def _all(around: str, metric: str | None) -> str | None:
+    return None if metric is None else around.format(metric + "{model}")
 
 
 class PrometheusMetrics:
     """Reads with instant and range queries at the clock's time. Asked directly, never through a proxy."""
 
-    def __init__(self, url: str, *, clock: Clock, stale_after_s: float = STALE_AFTER_S) -> None:
+    def __init__(
+        self, url: str, *, clock: Clock, names: MetricNames = VLLM.metrics, stale_after_s: float = STALE_AFTER_S
+    ) -> None:
         session = Session()
         session.trust_env = False
         self._prometheus = PrometheusConnect(url.rstrip("/"), session=session, timeout=TIMEOUT_S)
@@ -48,31 +59,45 @@ class PrometheusMetrics:
         self._url = url
         self._clock = clock
         self._stale_after_s = stale_after_s
+        self._label = names.model_label
+        self._queries = {} if names.model_label is None else queries_of(names)
+        self._last_scrape = _all("max(timestamp({}))", names.running)
 
     def read(self, model: str) -> EngineNumbers:
         """See `ports.MetricsSource.read`."""
         now = self._clock()
-        scraped_s = self._instant(_LAST_SCRAPE, model, now)
+        scraped_s = self._instant(self._last_scrape, model, now)
         if scraped_s is None or now.timestamp() - scraped_s > self._stale_after_s:
             return EngineNumbers(model=model, at=now)
-        found = {number.value: self._instant(query, model, now) for number, query in QUERIES.items()}
+        found = {number.value: self._instant(query, model, now) for number, query in self._queries.items()}
         return EngineNumbers(model=model, at=now, **found)
 
     def series(
         self, model: str, number: EngineNumber, *, since: datetime, until: datetime, step_s: float
     ) -> Sequence[NumberAt]:
         """See `ports.MetricsSource.series`."""
-        query = _of(QUERIES[number], model)
-        rows = self._asked(lambda: self._prometheus.custom_query_range(query, since, until, f"{step_s:g}"))
+        query = self._query(self._queries.get(number), model)
+        rows = (
+            []
+            if query is None
+            else self._asked(lambda: self._prometheus.custom_query_range(query, since, until, f"{step_s:g}"))
+        )
         known = {float(at): _number(value) for row in rows for at, value in row["values"]}
         steps = int((until - since).total_seconds() / step_s) + 1
         moments = (since + timedelta(seconds=step_s * each) for each in range(steps))
         return [NumberAt(at, known.get(float(round(at.timestamp())))) for at in moments]
 
-    def _instant(self, query: str, model: str, now: datetime) -> float | None:
-        at = {"time": now.timestamp()}
-        rows = self._asked(lambda: self._prometheus.custom_query(_of(query, model), params=at))
+    def _instant(self, template: str | None, model: str, now: datetime) -> float | None:
+        query, at = self._query(template, model), {"time": now.timestamp()}
+        rows = [] if query is None else self._asked(lambda: self._prometheus.custom_query(query, params=at))
         return _number(rows[0]["value"][1]) if rows else None
+
+    def _query(self, template: str | None, model: str) -> str | None:
+        """Return a query about one model; None when these engines do not tell it, or not of which model it is."""
+        if template is None or self._label is None:
+            return None
+        quoted = model.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        return template.replace("{model}", f'{{{self._label}="{quoted}"}}')
 
     def _asked(self, ask: Callable[[], Any]) -> Any:
         """Translate whatever goes wrong on the way, or in an answer that is not Prometheus's, into one error."""
@@ -81,11 +106,6 @@ class PrometheusMetrics:
         except (RequestException, PrometheusApiClientException, ValueError, KeyError, TypeError) as error:
             why = " ".join(str(error).split())[:200] or type(error).__name__
             raise Unavailable(f"no answer from Prometheus at {self._url}", why=why) from error
-
-
-def _of(query: str, model: str) -> str:
-    quoted = model.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return query.replace("{model}", f'{{model_name="{quoted}"}}')
 
 
 def _number(text: str) -> float | None:

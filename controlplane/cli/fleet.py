@@ -10,6 +10,8 @@ import typer
 from controlplane.cli.asking import Ask, Noun, Out, asks, show_one
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.tables.show import Column, Output, field
+from controlplane.domain.engine import EngineKind
+from controlplane.domain.engines.drivers import driver_of
 
 ENGINE = Noun(
     "/fleet",
@@ -61,10 +63,11 @@ NUMBERS = Noun(
 def metrics(
     model: Annotated[str, typer.Argument(help="The name clients use in `model`.")],
     prometheus: Annotated[str, typer.Option(envvar="FLEETUNE_PROMETHEUS_URL", help="URL of the Prometheus.")],
+    kind: Annotated[EngineKind, typer.Option(help="What kind of engines serve it.")] = EngineKind.VLLM,
     output: Out = Output.TABLE,
 ) -> None:
     """Show what a Prometheus knows of a model's engines: a dash where it knows nothing, or nothing new."""
     from controlplane.adapters.metrics_prometheus import PrometheusMetrics
 
-    found = PrometheusMetrics(prometheus, clock=lambda: datetime.now(UTC)).read(model)
+    found = PrometheusMetrics(prometheus, clock=lambda: datetime.now(UTC), names=driver_of(kind).metrics).read(model)
     show_one(output, NUMBERS, found.model_dump(mode="json"))

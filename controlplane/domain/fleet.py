@@ -9,7 +9,10 @@ from pydantic import AwareDatetime, Field
 
 from controlplane.domain.base import EngineId, Value
 from controlplane.domain.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.driver import EngineDriver
+from controlplane.domain.engines.drivers import driver_of, engine_key
 from controlplane.domain.owner import OwnerField
+from controlplane.domain.start_failure import StartFailure
 
 
 class EngineState(StrEnum):
@@ -27,22 +30,6 @@ class EngineState(StrEnum):
                 return True
             case EngineState.STARTING | EngineState.READY | EngineState.DRAINING:
                 return False
-
-
-class StartFailure(StrEnum):
-    """Why an engine did not become ready. The first two are deterministic: the configuration is infeasible."""
-
-    OUT_OF_MEMORY = "out_of_memory"
-    REFUSED_FLAG = "refused_flag"
-    PORT = "port"
-    TIMEOUT = "timeout"
-    CRASHED = "crashed"  # was ready once, then exited
-    OTHER = "other"
-
-    @property
-    def is_infeasible(self) -> bool:
-        """True when trying the same configuration again must fail again."""
-        return self in (StartFailure.OUT_OF_MEMORY, StartFailure.REFUSED_FLAG)
 
 
 class EngineSpec(Value):
@@ -63,10 +50,14 @@ class EngineSpec(Value):
     start_timeout_s: float = Field(default=900, gt=0)
 
     @property
+    def driver(self) -> EngineDriver:
+        """How this engine is launched, read and spoken to."""
+        return driver_of(self.kind)
+
+    @property
     def api_key(self) -> str | None:
         """The key the engine asks its clients for, None when it asks for none."""
-        key = self.config.flags.get("api-key", self.env.get("VLLM_API_KEY"))
-        return None if key is None else str(key).split()[0]
+        return engine_key(self.driver, self.config.flags, self.env)
 
 
 class Engine(Value):

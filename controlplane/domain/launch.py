@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from controlplane.domain.base import EngineId
 from controlplane.domain.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.spelling import spelled, spelled_text
 from controlplane.domain.flags import FlagValue
 from controlplane.domain.fleet import EngineSpec
 from controlplane.domain.hardware import GpuPool
@@ -40,19 +41,19 @@ def engine_spec(
     )
 
 
-DRAIN_ON_TERM_S = 30
-"""vLLM's `--shutdown-timeout` is 0 by default, which cuts streams at SIGTERM; engines here get this unless they say."""
-
-
 def serve_arguments(spec: EngineSpec) -> tuple[str, ...]:
     """Return an engine's flags as arguments, its served name first; where it listens is not among them."""
-    drain = () if "shutdown-timeout" in spec.config.flags else (f"--shutdown-timeout={DRAIN_ON_TERM_S}",)
-    return (f"--served-model-name={spec.served_name}", *drain, *spec.config.to_args())
+    driver = spec.driver
+    named = () if driver.name_flag is None else spelled_text(driver.name_flag, spec.served_name, driver.flags)
+    always = {name: value for name, value in driver.always.items() if name not in spec.config.flags}
+    said = [*always.items(), *spec.config.flags.items()]
+    return (*named, *(word for name, value in said for word in spelled(name, value, driver.flags)))
 
 
-def shutdown_timeout_s(config: EngineConfig) -> int:
-    """Return how many seconds an engine with these flags takes at most to finish after SIGTERM."""
-    return int(config.flags.get("shutdown-timeout", DRAIN_ON_TERM_S))
+def shutdown_timeout_s(spec: EngineSpec) -> int:
+    """Return how many seconds an engine takes at most to finish after SIGTERM; 0 when nothing says so."""
+    flag = spec.driver.drain_flag
+    return 0 if flag is None else int(spec.config.flags.get(flag, spec.driver.always.get(flag, 0)))
 
 
 def without_emulator_flags(config: EngineConfig) -> EngineConfig:

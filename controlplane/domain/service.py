@@ -12,6 +12,8 @@ from controlplane.domain.base import ServiceName, Value
 from controlplane.domain.caching import CacheOptions
 from controlplane.domain.cluster import ClusterOptions
 from controlplane.domain.engine import EngineConfig, EngineKind, Flags
+from controlplane.domain.engines.driver import EngineDriver
+from controlplane.domain.engines.drivers import driver_of, engine_key
 from controlplane.domain.flags import FlagValue
 from controlplane.domain.hardware import GpuPool
 from controlplane.domain.identity import Limits
@@ -50,10 +52,20 @@ class EngineOptions(Value):
     flag_file: str | None = Field(
         default=None, description="Flags of a version that does not ship, as `fleetune knobs extract` writes them."
     )
-    flags: Flags = Field(default_factory=dict, description="Base flags, on every replica, as vLLM takes them.")
+    flags: Flags = Field(default_factory=dict, description="Base flags, on every replica, as the engine takes them.")
     env: Mapping[str, str] = Field(default_factory=dict)
     start_timeout_s: float = Field(default=900, gt=0)
     emulator: EmulatorOptions = EmulatorOptions()
+
+    @property
+    def driver(self) -> EngineDriver:
+        """How these engines are launched, read and spoken to."""
+        return driver_of(self.kind)
+
+    @property
+    def api_key(self) -> str | None:
+        """The key that these engines ask their clients for, None when they ask for none."""
+        return engine_key(self.driver, self.flags, self.env)
 
     @property
     def time_lapse(self) -> float:

@@ -17,9 +17,9 @@ from controlplane.domain.answer import Answer, Chances
 from controlplane.domain.base import RevisionId, RolloutId, ServiceName, StudyId, TrialId, Value
 from controlplane.domain.capacity import Capacity, FleetSize
 from controlplane.domain.engine import EngineConfig
-from controlplane.domain.fleet import StartFailure
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.service import ServiceSpec
+from controlplane.domain.start_failure import StartFailure
 from controlplane.domain.study_plan import StudyPlan
 
 

@@ -93,5 +93,5 @@ def _engines(engines: Sequence[Engine]) -> None:
 
 
 def _name(engine: Engine) -> markup.Html:
-    kind = "vLLM" if engine.spec.kind is EngineKind.VLLM else "emulator"
+    kind = engine.spec.driver.title
     return markup.two_lines(engine.spec.engine_id, " · ".join(filter(None, (kind, str(engine.spec.owner), engine.url))))

@@ -9,7 +9,8 @@ import pytest
 
 from controlplane.domain.base import EngineId
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound, Unavailable
-from controlplane.domain.fleet import EngineState, StartFailure
+from controlplane.domain.fleet import EngineState
+from controlplane.domain.start_failure import StartFailure
 from tests.contract.fleet_subjects import (
     GPUS,
     FakeSubject,

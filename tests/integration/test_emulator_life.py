@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from controlplane.adapters.fleet_processes.failures import diagnose
-from controlplane.domain.fleet import StartFailure
+from controlplane.domain.engines.vllm import VLLM
+from controlplane.domain.start_failure import StartFailure
 from tests.integration.emulators import MODEL, Emulator, emulator, launch
 
 
@@ -38,7 +39,7 @@ def test_a_configuration_vllm_would_refuse_is_refused_in_its_words(
     assert process.returncode == code
     assert any(part in log for part in said.split("|")), log
     wanted = StartFailure.OUT_OF_MEMORY if failure == "oom" else StartFailure.REFUSED_FLAG
-    assert diagnose(log, exit_code=code, was_ready=False).failure is wanted
+    assert diagnose(log, VLLM.log, exit_code=code, was_ready=False).failure is wanted
 
 
 def test_a_port_in_use_is_said_at_once() -> None:
@@ -47,7 +48,7 @@ def test_a_port_in_use_is_said_at_once() -> None:
         with launch("llama-8b", f"--port={port}", "--emulator-startup-s=600") as process:
             _, log = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert diagnose(log, exit_code=1, was_ready=False).failure is StartFailure.PORT
+    assert diagnose(log, VLLM.log, exit_code=1, was_ready=False).failure is StartFailure.PORT
 
 
 @pytest.mark.parametrize("slow", ["--emulator-startup-s=600", "--emulator-fault=slow-start-s=600"])

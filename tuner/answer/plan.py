@@ -10,7 +10,6 @@ from controlplane.domain.study import Trial, TrialKind
 from controlplane.domain.study_plan import PlanStage, StudyPlan
 from tuner.answer.policy import reserved_replicas, reserved_rounds
 
-_REAL_START_S = 120.0  # of a vLLM engine before any was seen: 65 to 190 s on an H200
 _LEVELS = 4  # of a ladder
 _CHECK_LEVELS = 2
 _CONFIRMING = (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE)
@@ -54,7 +53,7 @@ def _start_s(spec: ServiceSpec, trials: Sequence[Trial]) -> float:
     seen = [trial.startup_s for trial in trials if trial.startup_s is not None]
     if seen:
         return sum(seen) / len(seen)
-    return spec.engine.emulator.startup_s if spec.engine.kind is EngineKind.EMULATOR else _REAL_START_S
+    return spec.engine.emulator.startup_s if spec.engine.kind is EngineKind.EMULATOR else spec.engine.driver.start_s
 
 
 def _level_s(spec: ServiceSpec) -> float:

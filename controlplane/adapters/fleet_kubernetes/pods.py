@@ -49,7 +49,7 @@ def pod_template(engine: EngineSpec, cluster: ClusterOptions, labels: Mapping[st
             topology_spread_constraints=[_spread(labels)],
             priority_class_name=cluster.priority_class,
             automount_service_account_token=False,
-            termination_grace_period_seconds=cluster.drain_s + shutdown_timeout_s(engine.config) + _SLACK_S,
+            termination_grace_period_seconds=cluster.drain_s + shutdown_timeout_s(engine) + _SLACK_S,
             security_context=client.V1PodSecurityContext(
                 run_as_non_root=True,
                 run_as_user=_USER,

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from controlplane.adapters.fleet_processes.host import MARK
-from controlplane.domain.engine import EngineKind
+from controlplane.domain.engines.driver import EngineDriver
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.fleet import EngineSpec
 from controlplane.domain.launch import serve_arguments
@@ -21,32 +21,25 @@ def command_line(spec: EngineSpec, *, host: str, port: int) -> tuple[str, ...]:
     args = serve_arguments(spec)
     if spec.command is not None:
         return _filled(spec.command, spec, host, port, args)
-    where = ("--host", host, "--port", str(port))
-    match spec.kind:
-        case EngineKind.VLLM:
-            return (_vllm(), "serve", spec.model, *where, *args)
-        case EngineKind.EMULATOR:
-            return (sys.executable, "-m", "controlplane.emulator.main", spec.model, *where, *args)
+    program, *words = spec.driver.command
+    return _filled((_found(program, spec.driver), *words), spec, host, port, args)
 
 
-def require_program(kind: EngineKind, command: Sequence[str] | None) -> None:
+def require_program(driver: EngineDriver, command: Sequence[str] | None) -> None:
     """Raise InvalidInput when what would be run is not on this host."""
     if command:
         _require_found(command[0])
-    elif kind is EngineKind.VLLM:
-        _vllm()
+    else:
+        _found(driver.command[0], driver)
 
 
 def environment(spec: EngineSpec, *, base: Mapping[str, str], gpu_indices: Sequence[int], mark: str) -> dict[str, str]:
-    """Return the environment of an engine: what this process has (without Fleetune's own settings), then the spec's.
-
-    `SPT_NOENV` keeps vLLM's process titles from overwriting the environment its processes are found by.
-    """
+    """Return an engine's environment: what this process has (without Fleetune's settings), its kind's, its own."""
     inherited = {name: value for name, value in base.items() if not name.startswith("FLEETUNE_")}
     return {
         **inherited,
         "PYTHONUNBUFFERED": "1",
-        "SPT_NOENV": "1",
+        **spec.driver.env,
         **spec.env,
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as nvidia-smi counts, which is where the indices come from
         "CUDA_VISIBLE_DEVICES": ",".join(map(str, gpu_indices)),
@@ -62,7 +55,8 @@ def _filled(template: Sequence[str], spec: EngineSpec, host: str, port: int, arg
     text = " ".join(template)
     missing = [name for name in ("{port}", "{args}") if name not in text]
     if missing:
-        raise InvalidInput("the engine command lacks " + " and ".join(missing), allowed="{model} {host} {port} {args}")
+        allowed = "{model} {name} {host} {port} {args}"
+        raise InvalidInput("the engine command lacks " + " and ".join(missing), allowed=allowed)
     words: list[str] = []
     for word in template:
         if word == "{args}":
@@ -70,6 +64,7 @@ def _filled(template: Sequence[str], spec: EngineSpec, host: str, port: int, arg
             continue
         model = shlex.quote(spec.model) if len(word.split()) > 1 else spec.model
         named = word.replace("{model}", model).replace("{host}", host).replace("{port}", str(port))
+        named = named.replace("{name}", spec.served_name)
         words.append(named.replace("{args}", shlex.join(args)))
     _require_found(words[0])
     return tuple(words)
@@ -80,14 +75,16 @@ def _require_found(program: str) -> None:
         raise InvalidInput(f"the engine command {program!r} cannot be run", why="no such program")
 
 
-def _vllm() -> str:
-    """Return the `vllm` beside this Python, else the one on the PATH."""
-    beside = Path(sys.executable).parent / "vllm"
-    found = str(beside) if os.access(beside, os.X_OK) else shutil.which("vllm")
+def _found(program: str, driver: EngineDriver) -> str:
+    """Return a driver's program: this Python, the one beside it, else the one on the PATH."""
+    if program == "{python}":
+        return sys.executable
+    beside = Path(sys.executable).parent / program
+    found = str(beside) if os.access(beside, os.X_OK) else shutil.which(program)
     if found is None:
         raise InvalidInput(
-            "vLLM is not installed here",
-            why="no `vllm` beside this Python or on the PATH",
-            allowed="`pip install fleetune[vllm]`, or engine.command with the path of another environment's vllm",
+            f"{driver.title} is not installed here",
+            why=f"no `{program}` beside this Python or on the PATH",
+            allowed=driver.install or "engine.command with the path of the program",
         )
     return found

@@ -1,4 +1,4 @@
-"""Engines as child processes of one host: `vllm serve` and the emulator by the same code path.
+"""Engines as child processes of one host, whatever their kind, by the same code path.
 
 Any number of processes may hold a `FleetProcesses` on the same state directory. Whatever changes is written there under
 one lock *before* it is done: an engine's record names its GPUs and port before it is spawned, and every later look at
@@ -25,7 +25,8 @@ from controlplane.adapters.fleet_processes.probes import in_flight
 from controlplane.adapters.fleet_processes.records import Record, RecordFolder
 from controlplane.domain.base import EngineId
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound, Unavailable
-from controlplane.domain.fleet import Engine, EngineSpec, EngineState, StartFailure
+from controlplane.domain.fleet import Engine, EngineSpec, EngineState
+from controlplane.domain.start_failure import StartFailure
 from controlplane.host.clock import utc_now
 from controlplane.host.ports import free_port
 from controlplane.host.processes import is_alive
@@ -104,7 +105,7 @@ class FleetProcesses:
         record = self._read(engine_id)
         if record.ready_at is None or record.ended_at is not None:
             return None
-        return in_flight(record.url)
+        return in_flight(record.url, record.spec.driver.metrics)
 
     def stop(self, engine_id: EngineId, *, drain_s: float) -> Engine:
         """Ask an engine to stop, at the latest `drain_s` from now."""
@@ -239,7 +240,7 @@ class FleetProcesses:
         timeout_s = record.spec.start_timeout_s
         if self._clock() - record.started_at < timedelta(seconds=timeout_s):
             return record
-        diagnosis = diagnose_timeout(self._log_tail(record), timeout_s=timeout_s)
+        diagnosis = diagnose_timeout(self._log_tail(record), record.spec.driver.log, timeout_s=timeout_s)
         return self._ended_by_force(self._keep(record, failure=diagnosis.failure, failure_detail=diagnosis.detail))
 
     def _drained(self, record: Record, *, idle: bool) -> Record:
@@ -268,7 +269,10 @@ class FleetProcesses:
         exit_code = None if record.process is None else host_processes.exit_code(record.process)
         ended: dict[str, object] = {"ended_at": self._clock()}
         if record.failure is None and record.drain_until is None:
-            diagnosis = diagnose(self._log_tail(record), exit_code=exit_code, was_ready=record.ready_at is not None)
+            log = record.spec.driver.log
+            diagnosis = diagnose(
+                self._log_tail(record), log, exit_code=exit_code, was_ready=record.ready_at is not None
+            )
             ended |= {"failure": diagnosis.failure, "failure_detail": diagnosis.detail}
         return self._keep(record, **ended)
 

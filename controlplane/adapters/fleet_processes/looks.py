@@ -34,14 +34,16 @@ class Look(NamedTuple):
 
 def look(record: Record, timeout_s: float) -> Look:
     """Ask one engine what its state calls for; waits until it says something or has had its time."""
+    driver = record.spec.driver
+    health = f"{record.url}{driver.readiness.health_path}"
     match record.state:
         case EngineState.STARTING:
-            return Look(well=is_ready(record.url, record.spec.served_name, record.spec.api_key))
+            return Look(well=is_ready(record.url, record.spec.served_name, record.spec.api_key, driver.readiness))
         case EngineState.READY:
-            return Look(well=is_healthy(record.url, timeout_s=timeout_s))
+            return Look(well=is_healthy(health, timeout_s=timeout_s))
         case EngineState.DRAINING:
-            flight = in_flight(record.url)
-            return Look(well=flight is not None or is_healthy(record.url, timeout_s=timeout_s), idle=flight == 0)
+            flight = in_flight(record.url, driver.metrics)
+            return Look(well=flight is not None or is_healthy(health, timeout_s=timeout_s), idle=flight == 0)
         case EngineState.FAILED | EngineState.STOPPED:
             return Look()
 

@@ -10,6 +10,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from controlplane.domain.engines.driver import MetricNames, Readiness
 from loadtests.measure.engine_lag import LagHistogram
 
 T = TypeVar("T")
@@ -20,42 +21,42 @@ _METRICS_TIMEOUT_S = 1.0
 _LAG = "fleetune:emulator_lag_seconds"
 
 
-def is_ready(url: str, model: str, key: str | None) -> bool:
-    """Say whether an engine is healthy and answers a real request of one token."""
+def is_ready(url: str, model: str, key: str | None, readiness: Readiness) -> bool:
+    """Say whether an engine is healthy and answers one small real request."""
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     with httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=_HEALTH_TIMEOUT_S) as client:
         try:
-            if client.get("/health").status_code != 200:
+            if client.get(readiness.health_path).status_code != 200:
                 return False
-            body = {"model": model, "prompt": [1], "max_tokens": 1}
-            answer = client.post("/v1/completions", json=body, timeout=_ANSWER_TIMEOUT_S)
+            body = {"model": model, **readiness.request}
+            answer = client.post(readiness.request_path, json=body, timeout=_ANSWER_TIMEOUT_S)
         except httpx.HTTPError:
             return False
     return answer.status_code == 200
 
 
 def is_healthy(url: str, *, timeout_s: float) -> bool:
-    """Say whether an engine answers its health check. A stopped or stuck process takes connections and says nothing."""
+    """Say whether the health check at `url` is answered. A stuck process takes connections and says nothing."""
     try:
-        return httpx.get(f"{url}/health", timeout=timeout_s, trust_env=False).status_code == 200
+        return httpx.get(url, timeout=timeout_s, trust_env=False).status_code == 200
     except httpx.HTTPError:
         return False
 
 
-def in_flight(url: str) -> int | None:
+def in_flight(url: str, names: MetricNames) -> int | None:
     """Return the requests running or waiting by the engine's own metrics, None when it does not say."""
     try:
         answer = httpx.get(f"{url}/metrics", timeout=_METRICS_TIMEOUT_S, trust_env=False)
     except httpx.HTTPError:
         return None
-    return None if answer.status_code != 200 else parse_in_flight(answer.text)
+    return None if answer.status_code != 200 else parse_in_flight(answer.text, names)
 
 
-def parse_in_flight(text: str) -> int | None:
-    """Read vLLM's gauges of running and waiting requests, summed over its engines; None when one is missing."""
+def parse_in_flight(text: str, names: MetricNames) -> int | None:
+    """Read the gauges of running and waiting requests, summed over an engine's parts; None when one is missing."""
     samples = _samples(text)
-    running = [each.value for each in samples if each.name == "vllm:num_requests_running"]
-    waiting = [each.value for each in samples if each.name == "vllm:num_requests_waiting"]
+    running = [each.value for each in samples if each.name == names.running]
+    waiting = [each.value for each in samples if each.name == names.waiting]
     return round(sum(running) + sum(waiting)) if running and waiting else None
 
 

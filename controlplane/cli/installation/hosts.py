@@ -32,4 +32,4 @@ def gpus_of(specs: Sequence[ServiceSpec], given: int | None) -> tuple[int, ...]:
 def require_engines(specs: Sequence[ServiceSpec]) -> None:
     """Raise InvalidInput for a service whose engine's program is not on this host: known before anything starts."""
     for spec in specs:
-        require_program(spec.engine.kind, spec.engine.command)
+        require_program(spec.engine.driver, spec.engine.command)

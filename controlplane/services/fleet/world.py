@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from controlplane.domain.base import RevisionId, ServiceName
-from controlplane.domain.fleet import Engine, EngineState, StartFailure
+from controlplane.domain.fleet import Engine, EngineState
 from controlplane.domain.owner import ReplicaOwner
 from controlplane.domain.rollout import Rollout, RolloutState
 from controlplane.domain.routing import Backend, RevisionRoute, ServiceRoute
 from controlplane.domain.serving import Service
+from controlplane.domain.start_failure import StartFailure
 from controlplane.ports import Versioned
 
 PRESENT = frozenset({EngineState.STARTING, EngineState.READY, EngineState.DRAINING})

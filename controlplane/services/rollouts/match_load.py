@@ -278,5 +278,5 @@ def _request(plan: _Plan, url: str, *, seed: int) -> LoadRequest:
         time_lapse=plan.time_lapse,
         seed=seed,
         slos=spec.slos.latency,
-        api_key=spec.engine.env.get("VLLM_API_KEY"),
+        api_key=spec.engine.api_key,
     )

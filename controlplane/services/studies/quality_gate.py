@@ -42,7 +42,7 @@ class QualityGate:
 
     def _asks(self) -> bool:
         options = self.spec.tuning.quality
-        return options.enabled and options.command is None and self.spec.engine.kind is EngineKind.VLLM
+        return options.enabled and options.command is None and self.spec.engine.driver.dialect.prompt_logprobs
 
     def _check(self, url: str) -> QualityCheck:
         options = self.spec.tuning.quality
@@ -62,7 +62,7 @@ class QualityGate:
     def _answers(self, url: str) -> tuple[GreedyAnswer, ...]:
         if self.probe is None:
             return ()
-        key = self.spec.engine.env.get("VLLM_API_KEY")
+        key = self.spec.engine.api_key
         return self.probe.answers(url, self.spec.model.name, prompts_of(self.spec), api_key=key)
 
     def _keep(self, answers: tuple[GreedyAnswer, ...]) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.fleet import StartFailure
 from controlplane.domain.service import ServiceSpec
+from controlplane.domain.start_failure import StartFailure
 from controlplane.domain.study import Study, Trial, TrialState
 from controlplane.services.studies.trial_plan import requests_of
 from tuner.answer.objective import log_cost, objective_name, smooth_cost, told_log_cost

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 from controlplane.domain.base import EngineId
 from controlplane.domain.errors import InvalidInput, NotFound, Unavailable
-from controlplane.domain.fleet import Engine, EngineSpec, EngineState, StartFailure
+from controlplane.domain.fleet import Engine, EngineSpec, EngineState
 from controlplane.domain.launch import engine_spec
 from controlplane.domain.owner import TrialOwner
 from controlplane.domain.service import ServiceSpec
+from controlplane.domain.start_failure import StartFailure
 from controlplane.domain.study import Trial, TrialKind, TrialState
 from controlplane.ports import Clock, Fleet
 

@@ -10,7 +10,7 @@ from controlplane.domain.analysis import Analysis, Comparison, Counts, Verdict
 from controlplane.domain.base import EngineId, RevisionId, RolloutId, ServiceName, StudyId, TrialId
 from controlplane.domain.engine import EngineConfig, EngineKind
 from controlplane.domain.event import Event
-from controlplane.domain.fleet import Engine, EngineSpec, EngineState, StartFailure
+from controlplane.domain.fleet import Engine, EngineSpec, EngineState
 from controlplane.domain.hardware import GpuPool
 from controlplane.domain.replay import ReplayPoint
 from controlplane.domain.revision import Revision, revision_id
@@ -19,6 +19,7 @@ from controlplane.domain.schedule import ReplaySpec, Schedule, ScheduledAction, 
 from controlplane.domain.service import EmulatorOptions, EngineOptions, ModelSpec, ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
+from controlplane.domain.start_failure import StartFailure
 from controlplane.domain.study import (
     EarlierCapacity,
     Evidence,

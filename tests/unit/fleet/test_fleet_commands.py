@@ -13,6 +13,7 @@ from controlplane.adapters.fleet_processes.devices import nvidia_gpus
 from controlplane.adapters.fleet_processes.probes import parse_in_flight
 from controlplane.domain.base import EngineId
 from controlplane.domain.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.vllm import VLLM
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.flags import FlagValue
 from controlplane.domain.fleet import EngineSpec
@@ -123,7 +124,7 @@ def test_the_api_key_of_an_engine_is_found_in_its_flags_or_environment() -> None
     ],
 )
 def test_in_flight_is_running_and_waiting_over_all_engines(text: str, count: int | None) -> None:
-    assert parse_in_flight(text) == count
+    assert parse_in_flight(text, VLLM.metrics) == count
 
 
 @pytest.fixture

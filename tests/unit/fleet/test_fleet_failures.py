@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from controlplane.adapters.fleet_processes.failures import diagnose, diagnose_timeout
-from controlplane.domain.fleet import StartFailure
+from controlplane.domain.engines.vllm import VLLM
+from controlplane.domain.start_failure import StartFailure
 
 CORE = "(EngineCore pid=4711) ERROR 11-22 20:33:40 [core.py:880] "
 
@@ -115,7 +116,9 @@ CORE = "(EngineCore pid=4711) ERROR 11-22 20:33:40 [core.py:880] "
     ],
 )
 def test_the_log_tells_why(log: str, failure: StartFailure, telling: str) -> None:
-    found = diagnose("INFO 11-22 20:33:40 [api_server.py:1] starting\n" * 3 + log, exit_code=1, was_ready=False)
+    found = diagnose(
+        "INFO 11-22 20:33:40 [api_server.py:1] starting\n" * 3 + log, VLLM.log, exit_code=1, was_ready=False
+    )
     assert found.failure is failure
     assert telling in found.detail
     assert "ended with exit code 1" in found.detail
@@ -152,21 +155,23 @@ def test_the_log_tells_why(log: str, failure: StartFailure, telling: str) -> Non
     ],
 )
 def test_memory_runs_out_in_many_words_whatever_the_other_processes_say_to_it(said: str, after: str) -> None:
-    found = diagnose(said + after, exit_code=1, was_ready=False)
+    found = diagnose(said + after, VLLM.log, exit_code=1, was_ready=False)
     assert found.failure is StartFailure.OUT_OF_MEMORY
     assert said.split("(", maxsplit=1)[0][:40] in found.detail
 
 
 @pytest.mark.parametrize("exit_code", [-9, 137])
 def test_a_kill_that_nobody_explains_is_no_result_of_the_configuration(exit_code: int) -> None:
-    found = diagnose("INFO 09-01 10:00:00 [loader.py:1] Loading shards: 50%", exit_code=exit_code, was_ready=False)
+    found = diagnose(
+        "INFO 09-01 10:00:00 [loader.py:1] Loading shards: 50%", VLLM.log, exit_code=exit_code, was_ready=False
+    )
     assert found.failure is StartFailure.OTHER
     assert "host lacks memory" in found.detail
 
 
 @pytest.mark.parametrize("line", ["OSError: [Errno 98] Address already in use", "vllm serve: error: argument --x: y"])
 def test_an_engine_that_was_ready_has_crashed_whatever_its_log_says_but_of_memory(line: str) -> None:
-    found = diagnose(f"RuntimeError: first\n{line}", exit_code=1, was_ready=True)
+    found = diagnose(f"RuntimeError: first\n{line}", VLLM.log, exit_code=1, was_ready=True)
     assert found.failure is StartFailure.CRASHED
     assert "was ready, then" in found.detail
 
@@ -175,18 +180,18 @@ def test_an_engine_that_was_ready_has_crashed_whatever_its_log_says_but_of_memor
     ("exit_code", "ending"), [(-9, "killed by signal 9"), (3, "exit code 3"), (None, "exit code unknown")]
 )
 def test_the_detail_says_how_it_ended(exit_code: int | None, ending: str) -> None:
-    assert ending in diagnose("", exit_code=exit_code, was_ready=False).detail
+    assert ending in diagnose("", VLLM.log, exit_code=exit_code, was_ready=False).detail
 
 
 def test_the_detail_is_a_few_short_lines_without_log_prefixes() -> None:
     log = CORE + "Traceback (most recent call last):\n" + CORE + "RuntimeError: " + "x" * 5000
-    detail = diagnose(log, exit_code=1, was_ready=False).detail
+    detail = diagnose(log, VLLM.log, exit_code=1, was_ready=False).detail
     assert detail.startswith("RuntimeError: xxx")
     assert len(detail) < 500
 
 
 def test_a_timeout_says_how_long_and_what_was_last_done() -> None:
-    found = diagnose_timeout("INFO 11-22 20:33:40 [x.py:1] Loading weights took 80 s", timeout_s=90)
+    found = diagnose_timeout("INFO 11-22 20:33:40 [x.py:1] Loading weights took 80 s", VLLM.log, timeout_s=90)
     assert found.failure is StartFailure.TIMEOUT
     assert "not ready within 90 s" in found.detail
     assert "Loading weights" in found.detail
@@ -220,7 +225,7 @@ STARTUP = "RuntimeError: Engine core initialization failed. See root cause above
 )
 @pytest.mark.parametrize("was_ready", [False, True])
 def test_memory_that_ran_out_is_told_in_many_words_before_and_after_readiness(line: str, was_ready: bool) -> None:
-    found = diagnose(f"{CORE}{line}\n{STARTUP}", exit_code=1, was_ready=was_ready)
+    found = diagnose(f"{CORE}{line}\n{STARTUP}", VLLM.log, exit_code=1, was_ready=was_ready)
     assert found.failure is StartFailure.OUT_OF_MEMORY
     assert ("was ready, then" in found.detail) is was_ready
 
@@ -244,4 +249,4 @@ def test_memory_that_ran_out_is_told_in_many_words_before_and_after_readiness(li
     ],
 )
 def test_the_last_cause_ended_the_engine_and_a_warning_did_not(lines: list[str], failure: str) -> None:
-    assert diagnose("\n".join(lines), exit_code=1, was_ready=False).failure == failure
+    assert diagnose("\n".join(lines), VLLM.log, exit_code=1, was_ready=False).failure == failure

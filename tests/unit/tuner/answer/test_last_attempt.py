@@ -6,7 +6,7 @@ import pytest
 
 from controlplane.domain.base import StudyId, TrialId
 from controlplane.domain.engine import EngineConfig
-from controlplane.domain.fleet import StartFailure
+from controlplane.domain.start_failure import StartFailure
 from controlplane.domain.study import Trial, TrialKind, TrialState
 from controlplane.services.studies.search import taught
 from tests.fakes.fleet import FakeClock

@@ -1,0 +1,12 @@
+"""The emulator: vLLM's flags, API, metrics and messages, and a start that is as short as the user says."""
+
+from __future__ import annotations
+
+from controlplane.domain.engines.vllm import VLLM
+
+EMULATOR = VLLM.evolve(
+    title="emulator",
+    command=("{python}", "-m", "controlplane.emulator.main", *VLLM.command[2:]),
+    install="it comes with Fleetune",
+    dialect=VLLM.dialect.evolve(prompt_logprobs=False),  # its answers say nothing of a model's
+)
