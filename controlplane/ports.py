@@ -102,6 +102,13 @@ class FlightView(Protocol):
         """
 
 
+class KeyUseView(Protocol):
+    """What the gateways know of keys that the store does not."""
+
+    def key_uses(self) -> Mapping[str, datetime]:
+        """Return the last request of each key, by its name, at the gateways that answer, since they started."""
+
+
 class GatewayOpener(Protocol):
     def open(self, route: ServiceRoute, *, folder: Path) -> AbstractContextManager[str]:
         """Run a gateway of one's own with this one route while inside; gives its URL, for this host only.

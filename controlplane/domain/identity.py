@@ -104,9 +104,7 @@ class Credential(Value):
     key: ApiKey
     made_at: AwareDatetime | None = Field(default=None, description="None: made before this was noted.")
     revoked_at: AwareDatetime | None = None
-    last_used_at: AwareDatetime | None = Field(
-        default=None, description="To the minute, of calls to the API; gateways do not tell."
-    )
+    last_used_at: AwareDatetime | None = Field(default=None, description="To the minute, at the API or a gateway.")
 
     @property
     def is_revoked(self) -> bool:

@@ -50,6 +50,7 @@ class AdminPort:
         app.router.add_post("/admin/drain", self._drain)
         app.router.add_get("/admin/status", self._status)
         app.router.add_get("/admin/flights", self._flights)
+        app.router.add_get("/admin/key-uses", self._key_uses)
         return app
 
     @web.middleware
@@ -111,6 +112,9 @@ class AdminPort:
 
     async def _flights(self, request: web.Request) -> web.StreamResponse:
         return web.json_response([each.model_dump(mode="json") for each in self.flights.told()])
+
+    async def _key_uses(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response({name: at.isoformat() for name, at in self.routing.key_uses.items()})
 
     async def _status(self, request: web.Request) -> web.StreamResponse:
         table = self.routing.table

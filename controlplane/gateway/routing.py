@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from controlplane.domain.errors import StaleVersion
 from controlplane.domain.routing import Backend, RevisionRoute, RoutingTable, ServiceRoute
@@ -20,6 +21,7 @@ class Routing:
         self._replicas: dict[tuple[str, Backend], Replica] = {}
         self._leaving: list[Replica] = []
         self.keys = KeyRing()
+        self.key_uses: dict[str, datetime] = {}  # by name: the last request of each key
         self.refused: Mapping[str, str] = {}  # by service: why its route in the present table is not used
 
     @property

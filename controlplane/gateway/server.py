@@ -8,7 +8,7 @@ from datetime import datetime
 
 from aiohttp import web
 
-from controlplane.domain.identity import Principal
+from controlplane.domain.identity import ApiKey, Principal
 from controlplane.gateway.call import Call, read_call
 from controlplane.gateway.cards import Card, Cards
 from controlplane.gateway.drain import Drain
@@ -152,7 +152,10 @@ class DataPort:
     async def _key(self, request: web.Request) -> Principal | None:
         required = self.settings.asks_for_keys or self.routing.keys_required or self.tokens is not None
         now, ring = self.wall_clock(), self.routing.keys
-        return await identify(request.headers, ring, required=required, now=now, tokens=self.tokens)
+        found = await identify(request.headers, ring, required=required, now=now, tokens=self.tokens)
+        if isinstance(found, ApiKey):
+            self.routing.key_uses[found.name] = now
+        return found
 
 
 def _no_such_model(name: str) -> RequestRefused:

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -107,6 +107,12 @@ def key_for(keys: Iterable[Credential], secret: str, now: datetime) -> ApiKey | 
     given = digest(secret).encode()
     found = [kept.key for kept in keys for known in kept.key.digests(now) if hmac.compare_digest(known.encode(), given)]
     return found[0] if found else None
+
+
+def note_uses(store: Store, uses: Mapping[str, datetime]) -> None:
+    """Keep when keys were last used at the gateways."""
+    for name, at in uses.items():
+        note_use(store, name, at)
 
 
 def note_use(store: Store, name: str, at: datetime) -> None:

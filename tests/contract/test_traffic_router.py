@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
 
 from controlplane.adapters.gateway.traffic import GatewayTraffic
 from controlplane.domain.base import RevisionId
 from controlplane.domain.errors import StaleVersion, Unavailable
+from controlplane.domain.identity import ApiKey
 from controlplane.domain.routing import GatewayAddress, RevisionRoute, RoutingTable, ServiceRoute
 from controlplane.gateway.process import open_gateway
 from controlplane.gateway.settings import Settings
-from controlplane.ports import FlightView, TrafficRouter
+from controlplane.ports import FlightView, KeyUseView, TrafficRouter
 from tests.fakes.traffic_router import FakeTrafficRouter
 
 
@@ -35,6 +39,8 @@ class Setup:
 
     router: TrafficRouter
     view: FlightView
+    uses: KeyUseView
+    use: Callable[[int, str], None]
     take_down: Callable[[int], None]
 
 
@@ -47,7 +53,11 @@ def build(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[
 
 def _fake(count: int) -> Setup:
     fake = FakeTrafficRouter(f"gw-{number}" for number in range(count))
-    return Setup(fake, fake, lambda number: fake.down.add(f"gw-{number}"))
+
+    def use(number: int, name: str) -> None:
+        fake.uses[name] = datetime.now(UTC)
+
+    return Setup(fake, fake, fake, use, lambda number: fake.down.add(f"gw-{number}"))
 
 
 def _real(count: int, data_dir: Path, stack: ExitStack) -> Setup:
@@ -59,7 +69,11 @@ def _real(count: int, data_dir: Path, stack: ExitStack) -> Setup:
 
     router = GatewayTraffic(lambda: addresses, admin_token="adm1n", timeout_s=10)
     stack.callback(router.close)
-    return Setup(router, router, take_down)
+
+    def use(number: int, name: str) -> None:
+        httpx.get(f"{addresses[number].url}/v1/models", headers={"X-Api-Key": name}, timeout=60).raise_for_status()
+
+    return Setup(router, router, router, use, take_down)
 
 
 @contextmanager
@@ -139,6 +153,22 @@ def test_without_any_gateway_nothing_can_be_routed(build: Build) -> None:
         setup.router.apply(table(1))
     with pytest.raises(Unavailable):
         setup.router.actual()
+
+
+def test_the_last_use_of_a_key_is_the_latest_of_all_gateways(build: Callable[[int], Setup]) -> None:
+    setup = build(2)
+    keys = tuple(ApiKey(name=name, sha256=hashlib.sha256(name.encode()).hexdigest()) for name in ("ops", "app"))
+    setup.router.apply(table(1).evolve(api_keys=keys))
+    assert setup.uses.key_uses() == {}
+    setup.use(0, "ops")
+    first = setup.uses.key_uses()
+    setup.use(1, "ops")
+    then = setup.uses.key_uses()
+    assert first.keys() == then.keys() == {"ops"}
+    assert first["ops"] <= then["ops"]
+    setup.take_down(0)
+    setup.take_down(1)
+    assert setup.uses.key_uses() == {}
 
 
 def test_a_wrong_admin_token_is_told_and_changes_nothing(tmp_path: Path) -> None:

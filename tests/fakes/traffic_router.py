@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 
 from controlplane.domain.errors import StaleVersion, Unavailable
 from controlplane.domain.routing import InFlight, RoutingTable
@@ -16,6 +17,7 @@ class FakeTrafficRouter:
         self.down: set[str] = set()
         self.applied: list[RoutingTable] = []
         self.in_flight: list[InFlight] = []
+        self.uses: dict[str, datetime] = {}
 
     def apply(self, table: RoutingTable) -> None:
         self.applied.append(table)
@@ -34,6 +36,9 @@ class FakeTrafficRouter:
         if not set(self.tables) - self.down:
             raise Unavailable("no gateway answers")
         return list(self.in_flight)
+
+    def key_uses(self) -> Mapping[str, datetime]:
+        return dict(self.uses) if set(self.tables) - self.down else {}
 
     def _give(self, name: str, table: RoutingTable) -> Unavailable | StaleVersion | None:
         if name in self.down:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 import httpx
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from controlplane.domain.errors import StaleVersion, Unavailable
 from controlplane.domain.gateway_files import addresses_dir
@@ -17,6 +18,7 @@ from controlplane.host.processes import is_alive
 
 T = TypeVar("T")
 _FLIGHTS = TypeAdapter(list[InFlight])
+_USES = TypeAdapter(dict[str, AwareDatetime])
 
 FindGateways = Callable[[], Sequence[GatewayAddress]]
 
@@ -69,6 +71,13 @@ class GatewayTraffic:
             raise Unavailable("no gateway answers", why="none runs, or none reads its admin port")
         return [each for part in parts for each in part]
 
+    def key_uses(self) -> Mapping[str, datetime]:
+        """See `ports.KeyUseView.key_uses`."""
+        uses: dict[str, datetime] = {}
+        for part in self._each(self._find(), self._read_uses):
+            uses |= {name: max(at, uses.get(name, at)) for name, at in part.items()}
+        return uses
+
     def _each(self, gateways: Sequence[GatewayAddress], ask: Callable[[GatewayAddress], T]) -> list[T]:
         if len(gateways) <= 1:
             return [ask(gateway) for gateway in gateways]
@@ -91,6 +100,13 @@ class GatewayTraffic:
             return _FLIGHTS.validate_json(answer.content) if answer.is_success else None
         except (httpx.HTTPError, ValidationError):
             return None
+
+    def _read_uses(self, gateway: GatewayAddress) -> Mapping[str, datetime]:
+        try:
+            answer = self._client.get(f"{gateway.admin_url}/admin/key-uses")
+            return _USES.validate_json(answer.content) if answer.is_success else {}
+        except (httpx.HTTPError, ValidationError):
+            return {}
 
     def _read(self, gateway: GatewayAddress) -> RoutingTable | None:
         try:

@@ -7,6 +7,7 @@ for traffic is made true in the same pass, so an abort takes effect at once.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -19,7 +20,7 @@ from controlplane.domain.rollout import Rollout, RolloutState
 from controlplane.domain.rollout_policy import advance, events_between
 from controlplane.domain.service import GatewayOptions
 from controlplane.domain.serving import Service
-from controlplane.ports import Clock, Fleet, FlightView, RecordFeed, Store, TrafficRouter, Versioned
+from controlplane.ports import Clock, Fleet, FlightView, KeyUseView, RecordFeed, Store, TrafficRouter, Versioned
 from controlplane.services.controller.budget import PassBudget
 from controlplane.services.controller.claims import ClaimWatch
 from controlplane.services.controller.jobs import CreateStudy, apply_finished, fire_due, reap_shadows, reap_trials
@@ -27,6 +28,7 @@ from controlplane.services.fleet.engines import EngineKeeper, Trouble, drain_lim
 from controlplane.services.fleet.routing import TableKeeper
 from controlplane.services.fleet.serving import roll_out_described
 from controlplane.services.fleet.world import World, service_of
+from controlplane.services.keys import NOTED_EVERY, note_uses
 from controlplane.services.rollouts.facts import FactFinder
 from controlplane.services.rollouts.manage import active_rollout, promoted
 from controlplane.services.rollouts.outcomes import note_outcomes
@@ -37,7 +39,7 @@ ACTOR = "controller"
 class Controller:
     """Holds the ports. One controller per store; `run_pass` every second or so."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the ports, each by name
         self,
         *,
         store: Store,
@@ -48,6 +50,7 @@ class Controller:
         create_study: CreateStudy,
         monotonic: Callable[[], float] = time.monotonic,
         flights: FlightView | None = None,
+        key_uses: KeyUseView | None = None,
     ) -> None:
         self._store = store
         self._fleet = fleet
@@ -56,6 +59,8 @@ class Controller:
         self._tables = TableKeeper(store=store, router=router)
         self._keeper = EngineKeeper(store=store, fleet=fleet, may_stop=lambda: self._tables.may_stop(clock()))
         self._finder = FactFinder(store=store, records=records, flights=flights)
+        self._key_uses = key_uses
+        self._uses_asked_s = -math.inf
         self._monotonic = monotonic
         self._claims = ClaimWatch(monotonic)
         self._told: set[str] = set()
@@ -88,8 +93,16 @@ class Controller:
             lambda: fire_due(self._store, create_study=self._create_study, now=now),
             lambda: apply_finished(self._store, now=now),
             lambda: note_outcomes(self._store, noted=self._noted, now=now),
+            self._note_key_uses,
         )
         return [problem for duty in duties for problem in self._tried(duty)]
+
+    def _note_key_uses(self) -> None:
+        """Ask the gateways once a minute: more often says nothing new."""
+        at = self._monotonic()
+        if self._key_uses is not None and at - self._uses_asked_s >= NOTED_EVERY.total_seconds():
+            self._uses_asked_s = at
+            note_uses(self._store, self._key_uses.key_uses())
 
     def _tried(self, act: Callable[[], Sequence[str] | None]) -> Sequence[str]:
         """One service's trouble must not stop the others."""

@@ -10,12 +10,14 @@ from controlplane.domain.base import ServiceName, StudyId
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound
 from controlplane.domain.fleet import EngineState
+from controlplane.domain.identity import Grant
 from controlplane.domain.rollout import RolloutState
 from controlplane.domain.schedule import ScheduledAction, ScheduleSpec
 from controlplane.domain.service import ModelSpec, ServiceSpec
 from controlplane.domain.study import StudyState
 from controlplane.services.controller.jobs import fire_due
 from controlplane.services.fleet.serving import register_service, scale_service, service_status, stop_service
+from controlplane.services.keys import create_key, list_keys
 from controlplane.services.rollouts.manage import abort_rollout, promote_rollout, resume_rollout, start_rollout
 from controlplane.services.schedules import pause_schedule, resume_schedule, trigger_schedule
 from tests.builders_serving import CHAT, a_spec, a_study, an_applicable_study
@@ -240,3 +242,17 @@ def test_a_gateway_that_is_down_keeps_engines_alive_until_it_was_told() -> None:
     site.passes(3)
     assert site.weights == {stable: 100}
     assert not site.engines(rollout.canary)
+
+
+def test_what_gateways_saw_of_keys_is_kept_once_a_minute() -> None:
+    site = Site()
+    create_key(site.store, "app", Grant(), actor="x", now=site.clock())
+    used = site.clock()
+    site.router.uses["app"] = used
+    site.passes(1)
+    assert list_keys(site.store)[0].last_used_at == used
+    site.router.uses["app"] = used + timedelta(minutes=2)
+    site.passes(30)
+    assert list_keys(site.store)[0].last_used_at == used
+    site.passes(40)
+    assert list_keys(site.store)[0].last_used_at == used + timedelta(minutes=2)
