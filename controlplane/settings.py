@@ -26,6 +26,8 @@ class Settings(Value):
     dashboard_port: int = Field(default=8501, ge=1, le=65535)
     gpus: tuple[int, ...] = Field(default=(), description="Indices of this host's GPUs, emulated or real.")
     issuers_file: Path | None = Field(default=None, description="YAML naming the issuers whose tokens are taken.")
+    tls_cert: Path | None = Field(default=None, description="PEM certificate of the gateway's port; None: http.")
+    tls_key: Path | None = None
     workers: int = Field(default=1, ge=0, description="Tuner workers.")
 
     @property
@@ -60,7 +62,8 @@ class Settings(Value):
 
     @property
     def gateway_url(self) -> str:
-        return f"http://{self.host}:{self.gateway_port}"
+        scheme = "http" if self.tls_cert is None else "https"
+        return f"{scheme}://{self.host}:{self.gateway_port}"
 
     @property
     def gateway_admin_url(self) -> str:

@@ -9,12 +9,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import SecretStr, ValidationError
 
 from controlplane.domain.errors import FleetuneError, InvalidInput
 from controlplane.gateway.process import run_gateway
-from controlplane.gateway.settings import Settings
+from controlplane.gateway.settings import EngineTls, Settings, TlsFiles
 from controlplane.reading.issuers_file import load_issuers
 from controlplane.reading.problems import describe
 
@@ -50,6 +51,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-body-bytes", type=int, default=_DEFAULTS["max_body_bytes"], help="largest request body")
     add("--cache-bytes", type=int, default=_DEFAULTS["cache_bytes"], help="memory for kept answers")
     add("--retention-h", type=float, default=_DEFAULTS["retention_h"], help="hours for which records are kept")
+    add("--tls-cert", type=Path, help="PEM certificate: serve https; with --tls-key")
+    add("--tls-key", type=Path)
+    add("--admin-tls-cert", type=Path, help="the same for the admin port")
+    add("--admin-tls-key", type=Path)
+    add("--engine-ca", type=Path, help="PEM file of who signed the certificates of engines at https")
+    add("--engine-cert", type=Path, help="PEM certificate that engines are shown (mTLS); with --engine-key")
+    add("--engine-key", type=Path)
     add("--issuers-file", type=Path, help="YAML that names the issuers (OIDC) whose tokens are taken")
     add(
         "--until-stdin-ends",
@@ -71,6 +79,9 @@ def _settings(parsed: argparse.Namespace) -> Settings:
     fields = vars(parsed)
     token_file, issuers_file = fields.pop("admin_token_file"), fields.pop("issuers_file")
     try:
+        fields["tls"] = _tls("tls", fields)
+        fields["admin_tls"] = _tls("admin-tls", fields)
+        fields["engine_tls"] = EngineTls(ca=fields.pop("engine_ca"), own=_tls("engine", fields))
         return Settings(
             **fields,
             admin_token=_token(token_file),
@@ -84,6 +95,15 @@ def _settings(parsed: argparse.Namespace) -> Settings:
 def _secret(variable: str) -> SecretStr | None:
     given = os.environ.get(variable, "").strip()
     return SecretStr(given) if given else None
+
+
+def _tls(prefix: str, fields: dict[str, Any]) -> TlsFiles | None:
+    """Take a pair of options out of the fields. Raises InvalidInput for half a pair."""
+    name = prefix.replace("-", "_")
+    certificate, key = fields.pop(f"{name}_cert"), fields.pop(f"{name}_key")
+    if (certificate is None) != (key is None):
+        raise InvalidInput(f"--{prefix}-cert and --{prefix}-key belong together", why="only one of them was given")
+    return None if certificate is None else TlsFiles(certificate=certificate, key=key)
 
 
 def _token(path: Path | None) -> SecretStr | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
 import logging
 import os
@@ -16,7 +15,6 @@ from dataclasses import dataclass
 from random import Random
 
 import aiohttp
-from aiohttp import web
 
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.gateway_files import addresses_dir, records_dir, salt_path, table_path
@@ -30,6 +28,7 @@ from controlplane.gateway.drain import Drain
 from controlplane.gateway.fingerprint import Fingerprints, installation_salt
 from controlplane.gateway.flights import Flights
 from controlplane.gateway.last_table import load_table
+from controlplane.gateway.listening import listen, url
 from controlplane.gateway.lock import alone
 from controlplane.gateway.metrics import Metrics
 from controlplane.gateway.pipeline import Pipeline
@@ -41,9 +40,9 @@ from controlplane.gateway.stages.answer import Answer
 from controlplane.gateway.stages.cache import Caching
 from controlplane.gateway.stages.limits import Limiting
 from controlplane.gateway.stages.record import Recording
+from controlplane.gateway.tls import client_tls, server_tls
 from controlplane.gateway.trusting import trust
 from controlplane.gateway.upstream import open_session
-from controlplane.gateway.wire import LARGEST_HEADER_BYTES, DiscreetRunner
 from controlplane.host.addresses import is_loopback
 from controlplane.host.clock import steady_clock
 from controlplane.host.files import write_whole
@@ -166,7 +165,7 @@ async def _open(
     stack.push_async_callback(spool.flush)
     await _in_background(spool.run, stack)
     metrics = Metrics(routing, spool)
-    session = await stack.enter_async_context(open_session())
+    session = await stack.enter_async_context(open_session(client_tls(settings.engine_tls)))
     flights = Flights(time.monotonic)
     keep = _both(spool.keep, metrics.observe)
     recording = Recording(keep, time.monotonic, drain.cutting, flights)
@@ -180,14 +179,16 @@ async def _open(
         await _in_background(tokens.run, stack)
     data = DataPort(settings, routing, pipeline, cards, metrics, drain, fingerprints, time.monotonic, clock, tokens)
     admin = AdminPort(settings, routing, spool, drain, table_path(settings.data_dir, settings.name), flights, problem)
-    admin_port = await _listen(admin.app(), settings.admin_host, settings.admin_port, stack, before_close=None)
-    port = await _listen(
-        data.app(), settings.host, settings.port, stack, before_close=_drained(drain, settings.drain_s)
+    own, admin_tls = server_tls(settings.tls), server_tls(settings.admin_tls)
+    admin_port = await listen(
+        admin.app(), settings.admin_host, settings.admin_port, stack, admin_tls, before_close=None
     )
+    before_close = _drained(drain, settings.drain_s)
+    port = await listen(data.app(), settings.host, settings.port, stack, own, before_close=before_close)
     return GatewayAddress(
         name=settings.name,
-        url=f"http://{_reachable(settings.host)}:{port}",
-        admin_url=f"http://{_reachable(settings.admin_host)}:{admin_port}",
+        url=url(settings.host, port, own),
+        admin_url=url(settings.admin_host, admin_port, admin_tls),
         process=this_process(),
     )
 
@@ -219,52 +220,6 @@ def _answers(settings: Settings, stack: AsyncExitStack) -> AnswerStore:
     return shared
 
 
-async def _listen(
-    app: web.Application,
-    host: str,
-    port: int,
-    stack: AsyncExitStack,
-    *,
-    before_close: Callable[[], Awaitable[None]] | None,
-) -> int:
-    """Open a port and return its number. On leaving: stop accepting, `before_close`, close what is left."""
-    runner = DiscreetRunner(
-        app,
-        access_log=None,
-        handler_cancellation=True,
-        keepalive_timeout=75,
-        shutdown_timeout=1,
-        max_line_size=LARGEST_HEADER_BYTES,
-        max_field_size=LARGEST_HEADER_BYTES,
-        auto_decompress=False,  # `body` does it, bounded and off the event loop
-    )
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    site = web.TCPSite(runner, host, port, backlog=1024)
-    try:
-        await site.start()
-    except OSError as error:
-        raise _cannot_listen(host, port, error) from error
-    if before_close is not None:
-        stack.push_async_callback(before_close)
-    stack.push_async_callback(site.stop)
-    return _bound_port(runner)
-
-
-def _bound_port(runner: web.AppRunner) -> int:
-    port: int = runner.addresses[0][1]
-    return port
-
-
-def _cannot_listen(host: str, port: int, error: OSError) -> InvalidInput:
-    used = error.errno == errno.EADDRINUSE
-    return InvalidInput(
-        f"cannot listen on {host}:{port}",
-        why="the port is in use" if used else os.strerror(error.errno or 0),
-        allowed="another port, or 0 for any free one",
-    )
-
-
 def _drained(drain: Drain, limit_s: float) -> Callable[[], Awaitable[None]]:
     async def finish() -> None:
         drain.request()
@@ -294,8 +249,3 @@ def _both(
         second(record)
 
     return keep
-
-
-def _reachable(host: str) -> str:
-    wildcard = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
-    return wildcard.get(host, f"[{host}]" if ":" in host else host)

@@ -11,6 +11,20 @@ from controlplane.domain.issuer import Issuer
 from controlplane.host.addresses import is_loopback
 
 
+class TlsFiles(Value):
+    """PEM files: a certificate with its chain, and its key."""
+
+    certificate: Path
+    key: Path
+
+
+class EngineTls(Value):
+    """How engines at https are trusted, and what they are shown of us (mTLS). None: the system's trust, and nothing."""
+
+    ca: Path | None = None
+    own: TlsFiles | None = None
+
+
 class Settings(Value):
     data_dir: Path
     name: str = Field(default="gw-1", pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62})$")
@@ -32,6 +46,9 @@ class Settings(Value):
     cors_origins: tuple[str, ...] = Field(
         default=(), description="Web origins whose pages may ask from a browser, `*` for all; empty: none."
     )
+    tls: TlsFiles | None = Field(default=None, description="Serve https; None: http.")
+    admin_tls: TlsFiles | None = Field(default=None, description="The same for the admin port.")
+    engine_tls: EngineTls = EngineTls()
     issuers: tuple[Issuer, ...] = Field(default=(), description="Whose tokens are taken; then nobody asks unproven.")
     until_stdin_ends: bool = Field(default=False, description="Drain when stdin, a pipe, ends: with who started it.")
 

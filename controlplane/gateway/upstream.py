@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -60,9 +61,12 @@ class Opened:
         self.response.release()
 
 
-def open_session() -> aiohttp.ClientSession:
-    """Return a client for long streams: no limits of its own, nothing decoded, no cookies, no proxies."""
-    connector = aiohttp.TCPConnector(limit=0, limit_per_host=0, keepalive_timeout=KEEPALIVE_S)
+def open_session(tls: ssl.SSLContext | None = None) -> aiohttp.ClientSession:
+    """Return a client for long streams: no limits of its own, nothing decoded, no cookies, no proxies.
+
+    `tls` is for engines at https; None trusts whom the system trusts.
+    """
+    connector = aiohttp.TCPConnector(limit=0, limit_per_host=0, keepalive_timeout=KEEPALIVE_S, ssl=tls or True)
     return aiohttp.ClientSession(
         connector=connector,
         auto_decompress=False,

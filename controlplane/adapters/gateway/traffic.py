@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -28,12 +29,22 @@ _AT_ONCE = 8
 
 
 class GatewayTraffic:
-    """Pushes to every gateway that `find` names at that moment, all of them at once."""
+    """Pushes to every gateway that `find` names at that moment, all of them at once.
 
-    def __init__(self, find: FindGateways, *, admin_token: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
+    `ca`: PEM file of who signed the certificates of admin ports at https; None: whom the system trusts.
+    """
+
+    def __init__(
+        self,
+        find: FindGateways,
+        *,
+        admin_token: str | None = None,
+        timeout_s: float = TIMEOUT_S,
+        ca: Path | None = None,
+    ) -> None:
         headers = {"Authorization": f"Bearer {admin_token}"} if admin_token else {}
         self._find = find
-        self._client = httpx.Client(headers=headers, timeout=timeout_s, trust_env=False)
+        self._client = httpx.Client(headers=headers, timeout=timeout_s, trust_env=False, verify=_trust(ca))
 
     def close(self) -> None:
         """Close the kept connections."""
@@ -116,6 +127,10 @@ class GatewayTraffic:
             return RoutingTable.model_validate_json(answer.content) if answer.is_success else None
         except (httpx.HTTPError, ValidationError):
             return None
+
+
+def _trust(ca: Path | None) -> ssl.SSLContext | bool:
+    return True if ca is None else ssl.create_default_context(cafile=str(ca))
 
 
 def running_gateways(data_dir: Path) -> FindGateways:

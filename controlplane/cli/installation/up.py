@@ -50,10 +50,14 @@ def up(
     workers: Annotated[int, typer.Option(help="Tuner workers.")] = 1,
     gpus: Annotated[int | None, typer.Option(help="GPUs of this host; default: asks nvidia-smi, or the spec.")] = None,
     issuers: Annotated[Path | None, typer.Option(help="YAML naming the issuers (OIDC) whose tokens are taken.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate: the gateway serves https.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key.")] = None,
     dashboard: bool = True,
 ) -> None:
     """Run the control plane: api, controller, tuner workers, gateway and dashboard. Ctrl-C stops all of it cleanly."""
     _refuse_second(data_dir)
+    if (tls_cert is None) != (tls_key is None):
+        raise InvalidInput("--tls-cert and --tls-key belong together", why="only one of them was given")
     specs = [load_service(path) for path in file]
     load_issuers(issuers)  # a file that cannot be read is said now, not in a log
     settings = Settings(
@@ -65,6 +69,8 @@ def up(
         gateway_admin_port=gateway_admin_port,
         dashboard_port=dashboard_port,
         workers=workers,
+        tls_cert=None if tls_cert is None else tls_cert.resolve(),
+        tls_key=None if tls_key is None else tls_key.resolve(),
         issuers_file=None if issuers is None else issuers.resolve(),
         gpus=gpus_of(specs, gpus),
     )

@@ -1,0 +1,71 @@
+"""Opening a port of the gateway, with TLS where there are files for it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import ssl
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+from aiohttp import web
+
+from controlplane.domain.errors import InvalidInput
+from controlplane.gateway.wire import LARGEST_HEADER_BYTES, DiscreetRunner
+
+
+async def listen(
+    app: web.Application,
+    host: str,
+    port: int,
+    stack: AsyncExitStack,
+    tls: ssl.SSLContext | None,
+    *,
+    before_close: Callable[[], Awaitable[None]] | None,
+) -> int:
+    """Open a port and return its number. On leaving: stop accepting, `before_close`, close what is left.
+
+    Raises InvalidInput.
+    """
+    runner = DiscreetRunner(
+        app,
+        access_log=None,
+        handler_cancellation=True,
+        keepalive_timeout=75,
+        shutdown_timeout=1,
+        max_line_size=LARGEST_HEADER_BYTES,
+        max_field_size=LARGEST_HEADER_BYTES,
+        auto_decompress=False,  # `body` does it, bounded and off the event loop
+    )
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    site = web.TCPSite(runner, host, port, backlog=1024, ssl_context=tls)
+    try:
+        await site.start()
+    except OSError as error:
+        raise _cannot_listen(host, port, error) from error
+    if before_close is not None:
+        stack.push_async_callback(before_close)
+    stack.push_async_callback(site.stop)
+    return _bound_port(runner)
+
+
+def _bound_port(runner: web.AppRunner) -> int:
+    port: int = runner.addresses[0][1]
+    return port
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> InvalidInput:
+    used = error.errno == errno.EADDRINUSE
+    return InvalidInput(
+        f"cannot listen on {host}:{port}",
+        why="the port is in use" if used else os.strerror(error.errno or 0),
+        allowed="another port, or 0 for any free one",
+    )
+
+
+def url(host: str, port: int, tls: ssl.SSLContext | None) -> str:
+    """Return where a port is reached from this host."""
+    wildcard = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
+    reachable = wildcard.get(host, f"[{host}]" if ":" in host else host)
+    return f"{'http' if tls is None else 'https'}://{reachable}:{port}"
