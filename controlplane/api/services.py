@@ -5,23 +5,25 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, status
+from pydantic import Field
 
 from controlplane.api.context import Actor, Caller, CallerOf, Context, Ctx, Page, Reader, problems, retry_stale
 from controlplane.api.requests import Replicas, RollBack
 from controlplane.domain.authority import changed_code
-from controlplane.domain.base import ServiceName
+from controlplane.domain.autoscale import ScaleDecision
+from controlplane.domain.base import ServiceName, Value
 from controlplane.domain.errors import InvalidInput, NotFound
 from controlplane.domain.identity import Scope
 from controlplane.domain.masking import revealed
-from controlplane.domain.replica_capacity import ReplicaCapacity
+from controlplane.domain.replica_capacity import ReplicaCapacity, corrected
 from controlplane.domain.revision import Revision
 from controlplane.domain.rollout import Rollout
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.domain.what_if import WhatIf
 from controlplane.reading.service_file import parse_service
-from controlplane.services.capacities import measured_capacity
 from controlplane.services.fleet import serving
+from controlplane.services.fleet.autoscale import known_capacity, read_memory
 from controlplane.services.rollouts import manage as rollouts
 
 router = APIRouter(prefix="/services", tags=["services"])
@@ -112,10 +114,30 @@ def show_capacity(service: ServiceName, ctx: Ctx, _: Reader) -> ReplicaCapacity:
     if found.stable is None:
         raise NotFound(f"{service} has no capacity", why="nothing serves yet")
     revision = ctx.store.get_revision(found.stable)
-    known = measured_capacity(ctx.store, revision) or _foretold(found.spec, revision)
+    memory = read_memory(ctx.store, service).value
+    known = known_capacity(ctx.store, found, revision) or _foretold(found.spec, revision)
     if known is None:
         raise NotFound(f"no capacity of {revision.revision_id} is known", why="no study measured it, nor can the twin")
-    return known
+    return corrected(known, memory.live) if memory.live_of == revision.revision_id else known
+
+
+class Scaling(Value):
+    """What the autoscaler of a service decided last, and on what."""
+
+    decision: ScaleDecision | None
+    capacity: ReplicaCapacity | None = None
+    forecast_error: float | None = Field(
+        default=None, description="Mean error of the last day's forecasts over the mean load; None: less than two days."
+    )
+
+
+@router.get("/{service}/scaling", summary="Show what the autoscaler decided last, and why", responses=problems(404))
+def show_scaling(service: ServiceName, ctx: Ctx, _: Reader) -> Scaling:
+    """`decision` is null while it is off, and before its first look."""
+    enabled = ctx.store.get_service(service).value.spec.autoscale.enabled
+    memory = read_memory(ctx.store, service).value
+    decision = memory.decision if enabled else None
+    return Scaling(decision=decision, capacity=memory.capacity, forecast_error=memory.forecast_error)
 
 
 def _foretold(spec: ServiceSpec, revision: Revision) -> ReplicaCapacity | None:

@@ -139,6 +139,30 @@ def capacity(ask: Ask, name: Name) -> None:
     ask.show_one(CAPACITY, ask.client.get(f"/services/{name}/capacity"))
 
 
+SCALING = Noun(
+    "/scaling",
+    columns=[Column("replicas", field("decision.replicas"))],
+    details=[
+        Column("replicas", field("decision.replicas")),
+        Column("wanted by the load", field("decision.wanted")),
+        Column("held", field("decision.held")),
+        Column("why", field("decision.reason")),
+        Column("offered requests/s", field("decision.load.rate_rps")),
+        Column("expected within a start", field("decision.expected_rps")),
+        Column("forecast error", field("forecast_error")),
+        Column("decided", field("decision.at")),
+    ],
+    empty="",
+)
+
+
+@app.command("scaling")
+@asks
+def scaling(ask: Ask, name: Name) -> None:
+    """Show what the autoscaler decided last, and why; dashes while it is off."""
+    ask.show_one(SCALING, ask.client.get(f"/services/{name}/scaling"))
+
+
 REVISION = Noun(
     "/revisions",
     columns=[

@@ -14,13 +14,13 @@ import math
 from collections.abc import Sequence
 from enum import StrEnum
 from statistics import median
-from typing import NamedTuple
 
 from pydantic import Field, model_validator
 
 from controlplane.domain.base import RevisionId, Value
 from controlplane.domain.capacity import Capacity
 from controlplane.domain.report import LoadTestReport, Validity
+from controlplane.domain.slo import LatencySlo
 from controlplane.domain.study import Level
 
 _Z95 = 1.96
@@ -83,11 +83,11 @@ class ReplicaCapacity(Value):
         return math.ceil(crowd + _CROWD_Z * math.sqrt(crowd))
 
 
-class Live(NamedTuple):
+class Live(Value):
     """The extremes of what live traffic showed of one replica, engine time: not every window, which are no news."""
 
-    held_rps: float | None = None  # highest rate at which every limit was met, for certain
-    missed_rps: float | None = None  # lowest rate at which a limit was missed, for certain
+    held_rps: float | None = Field(default=None, gt=0, description="Highest rate at which every limit surely held.")
+    missed_rps: float | None = Field(default=None, gt=0, description="Lowest rate at which one was surely missed.")
 
 
 def declared(rate_rps: float, *, startup_s: float | None = None) -> ReplicaCapacity:
@@ -150,6 +150,40 @@ def corrected(model: ReplicaCapacity, live: Live) -> ReplicaCapacity:
     moved = after.value / before.value if before.value else 1.0
     rates = {name: part.times(moved) for name in _RATES if (part := getattr(model, name)) is not None}
     return model.evolve(rate_rps=after, observed=True, **rates)
+
+
+def seen(
+    live: Live, model: ReplicaCapacity, *, rate_rps: float, judged: int, missed: int, slos: Sequence[LatencySlo]
+) -> Live:
+    """Return the extremes after a while at `rate_rps` per replica, in which so many of the `judged` missed any limit.
+
+    All limits held when even the strictest one's share was not reached, for 95 % certain; one was missed when all
+    shares together were exceeded. Misses come in clusters: two requests count as one. Misses far below what the replica
+    sustains have another cause than load, and say nothing of its capacity.
+    """
+    allowed = [slo.allowed_miss_ratio for slo in slos]
+    low, high = _share(missed / _CLUSTER, judged / _CLUSTER)
+    if rate_rps <= 0 or judged <= 0:
+        return live
+    if high <= min(allowed):
+        return live.evolve(held_rps=max(rate_rps, live.held_rps or 0.0))
+    if low > sum(allowed) and rate_rps >= _LOAD_SHARE * model.rate_rps.low:
+        return live.evolve(missed_rps=min(rate_rps, live.missed_rps or math.inf))
+    return live
+
+
+_CLUSTER = 2.0
+_LOAD_SHARE = 0.5
+
+
+def _share(missed: float, judged: float) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a share (Wilson 1927)."""
+    if judged <= 0:
+        return 0.0, 1.0
+    share, z2 = missed / judged, _Z95**2
+    middle = (share + z2 / (2 * judged)) / (1 + z2 / judged)
+    half = _Z95 * math.sqrt(share * (1 - share) / judged + z2 / (4 * judged**2)) / (1 + z2 / judged)
+    return middle - half, middle + half
 
 
 _RATES = ("prompt_tps", "output_tps", "concurrent", "prefill_tokens")

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from controlplane.domain.autoscale_options import AutoscaleOptions
 from controlplane.domain.base import ServiceName, Value
 from controlplane.domain.caching import CacheOptions
 from controlplane.domain.cluster import ClusterOptions
@@ -324,6 +325,7 @@ class ServiceSpec(Value):
     tuning: TuningOptions = TuningOptions()
     rollout: RolloutOptions = RolloutOptions()
     gateway: GatewayOptions = GatewayOptions()
+    autoscale: AutoscaleOptions = AutoscaleOptions()
     kubernetes: ClusterOptions | None = Field(default=None, description="Only for `fleetune render`.")
     schedules: tuple[ScheduleSpec, ...] = ()
     initial_replicas: int = Field(default=1, ge=0, description="Replicas of the base flags when nothing serves yet.")

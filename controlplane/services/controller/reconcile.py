@@ -24,6 +24,7 @@ from controlplane.ports import Clock, Fleet, FlightView, KeyUseView, RecordFeed,
 from controlplane.services.controller.budget import PassBudget
 from controlplane.services.controller.claims import ClaimWatch
 from controlplane.services.controller.jobs import CreateStudy, apply_finished, fire_due, reap_shadows, reap_trials
+from controlplane.services.fleet.autoscale import Autoscaler
 from controlplane.services.fleet.engines import EngineKeeper, Trouble, drain_limit_s
 from controlplane.services.fleet.routing import TableKeeper
 from controlplane.services.fleet.serving import roll_out_described
@@ -61,6 +62,9 @@ class Controller:
         self._finder = FactFinder(store=store, records=records, flights=flights)
         self._key_uses = key_uses
         self._uses_asked_s = -math.inf
+        self._scaler = (
+            None if flights is None else Autoscaler(store=store, fleet=fleet, records=records, flights=flights)
+        )
         self._monotonic = monotonic
         self._claims = ClaimWatch(monotonic)
         self._told: set[str] = set()
@@ -124,9 +128,15 @@ class Controller:
             if decided.weight_percent != world.active.value.weight_percent:
                 # With the engines as seen at the start: looking again may take as long as a hung engine lets it.
                 self._push(engines, now)
+        problems = [*problems, *self._tried(lambda: self._scale(world, now))]
         self._tried(lambda: self._roll_out_described(world, now))
         self._point_to_active(world, now)
         return [*problems, *(trouble.reason for trouble in troubles)]
+
+    def _scale(self, world: World, now: datetime) -> None:
+        """After the rollout was thought about: what it saved just now is newer than this world, so it waits a pass."""
+        if self._scaler is not None:
+            self._scaler.step(world, now)
 
     def _think(self, world: World, active: Versioned[Rollout], troubles: Sequence[Trouble], now: datetime) -> Rollout:
         facts = self._finder.facts(world, troubles, unrouted=self._tables.problem, now=now)

@@ -65,6 +65,10 @@ def scale_service(store: Store, name: ServiceName, *, replicas: int, actor: str,
     _refuse_during_rollout(store, name, "scaled")
     if replicas < 0 or service.stable is None:
         raise InvalidInput(f"{name} cannot run {replicas} replicas", allowed="0 or more of a stable revision")
+    options = service.spec.autoscale
+    if options.enabled and not options.dry_run and replicas and service.stable_replicas:
+        allowed = "autoscale.min_replicas of its description, or 0 replicas"
+        raise Conflict(f"{name} cannot be scaled by hand", why="it scales by itself", allowed=allowed)
     scaled = service.evolve(stable_replicas=replicas, updated_at=now)
     event = _event(scaled, "service.scaled", actor=actor, reason=f"{replicas} replicas", now=now)
     store.save_service(scaled, version, events=[event])

@@ -7,6 +7,8 @@ from datetime import timedelta
 import pytest
 from fastapi.testclient import TestClient
 
+from controlplane.domain.autoscale import ScaleDecision
+from controlplane.domain.autoscale_options import AutoscaleOptions
 from controlplane.domain.base import RolloutId, ServiceName
 from controlplane.domain.capacity import Capacity
 from controlplane.domain.engine import EngineConfig
@@ -17,6 +19,7 @@ from controlplane.domain.rollout import RolloutState
 from controlplane.domain.schedule import Schedule, ScheduleSpec
 from controlplane.domain.service import ModelSpec
 from controlplane.domain.study import Recommendation, Study, Trial
+from controlplane.services.fleet.autoscale import ScaleMemory
 from tests.builders_reports import a_load_report
 from tests.builders_serving import (
     CHAT,
@@ -187,3 +190,12 @@ def test_a_capacity_that_nobody_knows_is_no_number(api: TestClient, store: FakeS
     assert "no capacity" in problem(api.get("/services/chat/capacity"), 404)["detail"]
     store.save_service(a_service(spec=spec), 1)
     assert "nothing serves" in problem(api.get("/services/chat/capacity"), 404)["detail"]
+
+
+def test_what_the_autoscaler_decided_is_shown_while_it_is_on(api: TestClient, store: FakeStore) -> None:
+    memory = ScaleMemory(decision=ScaleDecision(at=NOW, replicas=3, wanted=3, reason="3 for 5 requests/s"))
+    store.write_setting("autoscale/chat", memory.model_dump_json(), 0)
+    store.save_service(a_service(), 0)
+    assert api.get("/services/chat/scaling").json()["decision"] is None
+    store.save_service(a_service(spec=a_spec(autoscale=AutoscaleOptions(enabled=True))), 1)
+    assert api.get("/services/chat/scaling").json()["decision"]["reason"] == "3 for 5 requests/s"

@@ -112,7 +112,7 @@ def test_an_interval_contains_its_value_whatever_was_seen(
     rps: float, wide: float, held: float | None, missed: float | None
 ) -> None:
     model = measured(Capacity(rps=rps, low_rps=rps / wide, high_rps=rps * wide), [], source=Source.TRIAL)
-    after = corrected(model, Live(held, missed)).rate_rps
+    after = corrected(model, Live(held_rps=held, missed_rps=missed)).rate_rps
     assert 0 < after.low <= after.value <= after.high
 
 

@@ -1,0 +1,165 @@
+"""Out at once, in slowly, never on what is not known: the scaling policy alone."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from controlplane.domain.autoscale import Load, ScaleDecision, ScaleFacts, WantedAt, decide, replicas_needed, sure
+from controlplane.domain.autoscale_options import AutoscaleOptions
+from controlplane.domain.replica_capacity import Estimate, ReplicaCapacity, declared
+from controlplane.domain.service import Objective
+from tests.builders_serving import NOW, after
+
+TEN = declared(10.0)
+PLAIN = Objective(headroom=0.2)
+ON = AutoscaleOptions(enabled=True)
+EVERY_S = 5
+
+
+def facts(rate_rps: float | None, replicas: int, **more: Any) -> ScaleFacts:
+    load = None if rate_rps is None else Load(rate_rps=rate_rps)
+    return ScaleFacts(replicas=replicas, load=load, capacity=TEN, most=50)._replace(**more)
+
+
+def watched(
+    rates: list[tuple[float, float | None]], *, replicas: int, options: AutoscaleOptions = ON, **more: Any
+) -> list[ScaleDecision]:
+    """Let the policy act on itself: (seconds, rate) one after the other, every five seconds a decision."""
+    past: tuple[WantedAt, ...] = ()
+    found: list[ScaleDecision] = []
+    at_s = 0.0
+    for seconds, rate in rates:
+        for _ in range(int(seconds / EVERY_S)):
+            at_s += EVERY_S
+            decision, past = decide(options, PLAIN, facts(rate, replicas, **more), past, after(at_s))
+            replicas = decision.replicas
+            found.append(decision)
+    return found
+
+
+def test_load_is_carried_with_headroom_and_spares() -> None:
+    needed = replicas_needed(Load(rate_rps=81), TEN, ON, PLAIN)
+    assert needed == (11, "requests/s")  # 81 / (10 x 0.8) rounds up
+    assert replicas_needed(Load(rate_rps=80), TEN, AutoscaleOptions(spare_replicas=1), PLAIN)[0] == 11
+    assert replicas_needed(Load(rate_rps=0), TEN, ON, PLAIN)[0] == 1
+
+
+def test_longer_prompts_at_the_same_rate_need_more() -> None:
+    tokens = Estimate(value=1000, low=1000, high=1000)
+    capacity = ReplicaCapacity(source=TEN.source, rate_rps=TEN.rate_rps, prompt_tps=tokens)
+    assert replicas_needed(Load(rate_rps=16, prompt_tps=3200), capacity, ON, PLAIN) == (4, "prompt tokens/s")
+
+
+def test_more_load_is_answered_at_once() -> None:
+    found = watched([(60, 16), (5, 48)], replicas=2)
+    assert [each.replicas for each in found[-2:]] == [2, 6]
+
+
+def test_less_load_is_answered_when_it_was_less_all_through_the_window() -> None:
+    found = watched([(600, 48), (700, 16)], replicas=6)
+    gone_s = next(EVERY_S * (index + 1) for index, each in enumerate(found) if each.replicas < 6)
+    assert 600 + ON.scale_in_after_s <= gone_s <= 600 + ON.scale_in_after_s + 60
+    assert found[-1].replicas == 2
+
+
+def test_a_burst_within_the_window_keeps_what_it_needed() -> None:
+    found = watched([(600, 48), (300, 16), (10, 40), (500, 16)], replicas=6)
+    assert min(each.replicas for each in found) == 5
+
+
+def test_a_new_memory_lets_nobody_go_before_a_whole_window_is_known() -> None:
+    found = watched([(ON.scale_in_after_s - EVERY_S, 8)], replicas=6)
+    assert {each.replicas for each in found} == {6}
+    assert "are known" in found[-1].reason
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"problem": "no gateway answers"}, "no gateway answers"),
+        ({}, "not known"),
+        ({"capacity": None}, "no capacity"),
+        ({"hold": "rollout ro-1 is promoting"}, "promoting"),
+    ],
+)
+def test_what_is_not_known_changes_nothing_and_says_so(more: dict[str, Any], says: str) -> None:
+    load = None if "hold" not in more and "capacity" not in more else 400.0
+    found = watched([(900, 48)], replicas=6) + watched([(900, load)], replicas=6, **more)
+    last = found[-1]
+    assert (last.replicas, last.held) == (6, True)
+    assert says in last.reason
+
+
+def test_after_a_silence_nobody_goes_until_a_whole_window_is_known_again() -> None:
+    found = watched([(900, 8), (200, None), (ON.scale_in_after_s - 100, 8)], replicas=6, options=ON)
+    early = watched([(900, 8)], replicas=6)
+    assert early[-1].replicas == 1
+    assert found[int(890 / EVERY_S)].replicas == 1  # it had gone in before the silence
+    held = watched([(300, 48), (300, 8), (200, None), (ON.scale_in_after_s - 100, 8)], replicas=6)
+    assert {each.replicas for each in held} == {6}
+
+
+def test_a_silence_does_not_hold_back_what_is_missing() -> None:
+    found = watched([(300, 8), (300, None), (5, 48)], replicas=1)
+    assert found[-1].replicas == 6
+
+
+def test_while_a_canary_is_judged_replicas_come_and_none_goes() -> None:
+    judged: dict[str, Any] = {"keep": "rollout ro-1 is judged"}
+    assert watched([(1300, 8)], replicas=6, **judged)[-1].replicas == 6
+    assert watched([(5, 80)], replicas=6, **judged)[-1].replicas == 10
+
+
+def test_a_ceiling_is_kept_and_named() -> None:
+    found = watched([(5, 800)], replicas=2, most=4, most_why="max_usd_per_hour is 12")[-1]
+    assert found.replicas == 4
+    assert "max_usd_per_hour is 12" in found.reason
+
+
+def test_what_is_expected_within_a_start_is_started_now_and_what_is_not_expected_takes_nothing_away() -> None:
+    assert watched([(5, 16)], replicas=2, expected_rps=40.0)[-1].replicas == 5
+    assert watched([(5, 40)], replicas=2, expected_rps=8.0)[-1].replicas == 5
+
+
+def test_of_a_short_while_only_what_is_certain_counts() -> None:
+    assert sure(Load(rate_rps=4), 1.0).rate_rps == 0
+    assert sure(Load(rate_rps=100), 100.0).rate_rps == pytest.approx(98)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -1.0])
+def test_what_is_no_number_is_no_load(number: float) -> None:
+    with pytest.raises(ValidationError):
+        Load(rate_rps=number)
+
+
+def test_a_window_of_replicas_must_not_be_empty() -> None:
+    with pytest.raises(ValidationError, match="max_replicas 2 is below min_replicas 3"):
+        AutoscaleOptions(min_replicas=3, max_replicas=2)
+
+
+rates = st.none() | st.floats(min_value=0, max_value=2000)
+
+
+@settings(max_examples=50)
+@given(steps=st.lists(st.tuples(st.sampled_from([5, 30, 120, 700]), rates), max_size=8), start=st.integers(1, 20))
+def test_whatever_happens_replicas_stay_within_their_bounds_and_go_only_when_all_is_known(
+    steps: list[tuple[float, float | None]], start: int
+) -> None:
+    options = AutoscaleOptions(enabled=True, min_replicas=2)
+    before, silent_until, now = start, NOW - timedelta(days=1), NOW
+    for decision in watched(steps, replicas=start, options=options, most=30):
+        now = decision.at
+        if decision.held:
+            silent_until = now
+        assert 1 <= decision.replicas <= max(30, start)
+        assert decision.replicas >= min(before, 2)
+        if decision.replicas < before:
+            assert now - NOW >= timedelta(seconds=options.scale_in_after_s)
+            assert now > silent_until
+        before = decision.replicas
