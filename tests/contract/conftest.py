@@ -1,4 +1,4 @@
-"""The stores of the contract: the fake, SQLite, and a real PostgreSQL."""
+"""The stores of the contract (the fake, SQLite, a real PostgreSQL), and the API servers of Kubernetes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 
 from controlplane.adapters.store_sql import open_store
 from controlplane.ports import Store
+from tests.contract.kubernetes_servers import KINDS, STAND_IN, Server
+from tests.fakes.kubernetes.cluster import StandIn
 from tests.fakes.store import FakeStore
 from tests.postgres import PostgresCluster, postgres_cluster, postgres_programs
 
@@ -37,3 +39,21 @@ def _new_url(request: pytest.FixtureRequest, folder: Path) -> str:
         return f"sqlite:///{folder}/store.db"
     cluster: PostgresCluster = request.getfixturevalue("cluster")
     return cluster.new_database()
+
+
+@pytest.fixture(scope="session")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
+    running = StandIn(tmp_path_factory.mktemp("kubernetes"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture(params=KINDS)
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    """A namespace of its own on each API server there is."""
+    running = request.getfixturevalue("stand_in") if request.param == STAND_IN else None
+    made = Server(tmp_path, stand_in=running)
+    yield made
+    made.close()
+    if made.stand_in is not None:
+        made.stand_in.faults.clear()

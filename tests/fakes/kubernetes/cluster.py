@@ -1,0 +1,117 @@
+"""A whole stand-in: API server, controllers, scheduler, and nodes as they are added."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import time
+from pathlib import Path
+
+import yaml
+from kubernetes import client
+
+from tests.fakes.kubernetes.controllers import Controllers
+from tests.fakes.kubernetes.errors import ApiError
+from tests.fakes.kubernetes.faults import Faults
+from tests.fakes.kubernetes.kubelet import Kubelet
+from tests.fakes.kubernetes.objects import Objects, Writer
+from tests.fakes.kubernetes.schemas import Object, resource_of, resources
+from tests.fakes.kubernetes.server import ApiServer
+
+_NODE = resource_of("v1", "Node")
+_POD = resource_of("v1", "Pod")
+_NAMESPACE = resource_of("v1", "Namespace")
+_STATUS = Writer(manager="kube-controller-manager", subresource="status")
+
+
+class StandIn:
+    """Runs until `stop`. Namespace `default` is there; nodes are added with `add_node`."""
+
+    def __init__(self, folder: Path, *, history: int = 20_000) -> None:
+        self.folder = folder
+        self.objects, self.faults = Objects(history=history), Faults()
+        self.nodes: dict[str, Kubelet] = {}
+        self.server = ApiServer(self.objects, self.faults, logs=self._log)
+        self._controllers = Controllers(self.objects)
+        self.add_namespace("default")
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def kubeconfig(self, namespace: str = "default") -> Path:
+        """Write a kubeconfig and return its path."""
+        path = self.folder / f"kubeconfig-{namespace}"
+        path.write_text(_kubeconfig(self.url, namespace))
+        return path
+
+    def api(self) -> client.ApiClient:
+        """Return a client of its own."""
+        return client.ApiClient(client.Configuration(host=self.url))
+
+    def add_namespace(self, name: str) -> None:
+        value = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        self.objects.create(_NAMESPACE, "", value)
+
+    def add_node(self, name: str, *, gpus: int, labels: dict[str, str] | None = None, pace: float = 20.0) -> Kubelet:
+        self.nodes[name] = Kubelet(self.api(), self.folder, name=name, gpus=gpus, labels=labels, pace=pace)
+        return self.nodes[name]
+
+    def lose_node(self, name: str) -> None:
+        """Let a node vanish; the controller manager notices at once here, instead of after 40 s."""
+        self.nodes[name].lose()
+        unknown = {"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}
+        self.objects.change(_NODE, "", name, lambda v: _with_condition(v, unknown), _STATUS)
+        not_ready = {"type": "Ready", "status": "False", "reason": "NodeNotReady"}
+        for pod in self.objects.list(_POD):
+            if pod["spec"].get("nodeName") == name:
+                metadata = pod["metadata"]
+                self.objects.change(
+                    _POD, metadata["namespace"], metadata["name"], lambda v: _with_condition(v, not_ready), _STATUS
+                )
+
+    def remove_all(self, plural: str, namespace: str) -> None:
+        """Delete everything of a kind in a namespace, as the controller of a deleted namespace does."""
+        resource = next(each for each in resources() if each.plural == plural)
+        for each in self.objects.list(resource, namespace):
+            with contextlib.suppress(ApiError):
+                self.objects.delete(resource, namespace, each["metadata"]["name"], grace_s=1)
+
+    def outage(self, seconds: float) -> None:
+        """Answer nobody for a while; running watches end."""
+        self.server.is_out = True
+        time.sleep(seconds)
+        self.server.is_out = False
+
+    def stop(self) -> None:
+        for node in self.nodes.values():
+            node.stop()
+        self._controllers.stop()
+        self.server.stop()
+
+    def _log(self, pod: Object, previous: bool, limit: int | None) -> str:
+        node = self.nodes.get(pod["spec"].get("nodeName", ""))
+        if node is None or node.is_lost:
+            raise ApiError(500, "the node does not answer")
+        return node.log(pod["metadata"]["name"], previous=previous, limit=limit)
+
+
+def _with_condition(value: Object, condition: Object) -> Object:
+    status = value.get("status", {})
+    others = [each for each in status.get("conditions", []) if each["type"] != condition["type"]]
+    return {**value, "status": {**status, "conditions": [*others, condition]}}
+
+
+def _kubeconfig(url: str, namespace: str) -> str:
+    return yaml.safe_dump(
+        {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "stand-in",
+            "clusters": [{"name": "stand-in", "cluster": {"server": url}}],
+            "users": [{"name": "fleetune", "user": {"token": base64.b64encode(b"no secret").decode()}}],
+            "contexts": [
+                {"name": "stand-in", "context": {"cluster": "stand-in", "user": "fleetune", "namespace": namespace}}
+            ],
+        }
+    )

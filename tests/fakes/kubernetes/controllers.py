@@ -1,0 +1,231 @@
+"""What a controller manager and a scheduler do for Deployments: replica sets, pods, nodes for them, and cleaning up.
+
+Level-triggered: whenever anything changed, everything is looked at again until nothing is left to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from tests.fakes.kubernetes.errors import ApiError
+from tests.fakes.kubernetes.objects import Objects, Writer
+from tests.fakes.kubernetes.scheduler import Scheduler
+from tests.fakes.kubernetes.schemas import Object, resource_of
+from tests.fakes.kubernetes.selection import selected
+
+_DEPLOYMENT = resource_of("apps/v1", "Deployment")
+_REPLICA_SET = resource_of("apps/v1", "ReplicaSet")
+_POD = resource_of("v1", "Pod")
+_QUOTA = resource_of("v1", "ResourceQuota")
+_STATUS = Writer(manager="kube-controller-manager", subresource="status")
+_SPEC = Writer(manager="kube-controller-manager")
+_COST = "controller.kubernetes.io/pod-deletion-cost"
+
+
+class Controllers:
+    """A thread that makes the objects true until `stop`."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._scheduler = Scheduler(objects)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        with self._objects.changed:
+            self._objects.changed.notify_all()
+        self._thread.join()
+
+    def _run(self) -> None:
+        done = -1
+        while not self._stopping.is_set():
+            version = self._objects.version
+            if version != done:
+                self.run_pass()
+                done = version
+            with self._objects.changed:
+                if self._objects.version == done:
+                    self._objects.changed.wait(0.1)
+
+    def run_pass(self) -> None:
+        """Look at everything once. Another look is needed when this changed something."""
+        for act in (self._deployments, self._replica_sets, self._scheduler.run_pass, self._collect_garbage):
+            act()
+
+    def _deployments(self) -> None:
+        owned = _by_owner(self._objects.list(_REPLICA_SET, shared=True))
+        for deployment in self._objects.list(_DEPLOYMENT, shared=True):
+            if not deployment["metadata"].get("deletionTimestamp"):
+                self._deployment(deployment, owned.get(deployment["metadata"]["uid"], []))
+
+    def _deployment(self, deployment: Object, mine: Sequence[Object]) -> None:
+        template = deployment["spec"]["template"]
+        digest = hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:10]
+        name, replicas = f"{deployment['metadata']['name']}-{digest}", deployment["spec"]["replicas"]
+        old = [each for each in mine if each["metadata"]["name"] != name]
+        current = next((each for each in mine if each["metadata"]["name"] == name), None)
+        for each in old:
+            self._scale(each, 0)
+        if current is None and not any(each.get("status", {}).get("replicas") for each in old):
+            self._create_replica_set(deployment, name, digest)
+        elif current is not None:
+            self._scale(current, replicas)
+        self._report(deployment, current)
+
+    def _create_replica_set(self, deployment: Object, name: str, digest: str) -> None:
+        template = json.loads(json.dumps(deployment["spec"]["template"]))
+        template["metadata"]["labels"]["pod-template-hash"] = digest
+        labels = template["metadata"]["labels"]
+        selector = {"matchLabels": {**deployment["spec"]["selector"]["matchLabels"], "pod-template-hash": digest}}
+        value = {
+            "apiVersion": "apps/v1",
+            "kind": "ReplicaSet",
+            "metadata": {"name": name, "labels": labels, "ownerReferences": [_owner(deployment)]},
+            "spec": {"replicas": deployment["spec"]["replicas"], "selector": selector, "template": template},
+        }
+        self._try(lambda: self._objects.create(_REPLICA_SET, deployment["metadata"]["namespace"], value, _SPEC))
+
+    def _scale(self, replica_set: Object, replicas: int) -> None:
+        if replica_set["spec"]["replicas"] != replicas:
+            self._write(_REPLICA_SET, replica_set, lambda v: {**v, "spec": {**v["spec"], "replicas": replicas}}, _SPEC)
+
+    def _report(self, deployment: Object, current: Object | None) -> None:
+        seen = (current or {}).get("status", {})
+        failing = [each for each in seen.get("conditions", []) if each["type"] == "ReplicaFailure"]
+        ready = seen.get("readyReplicas", 0)
+        status = {
+            "observedGeneration": deployment["metadata"]["generation"],
+            "replicas": seen.get("replicas", 0),
+            "updatedReplicas": seen.get("replicas", 0),
+            "readyReplicas": ready,
+            "availableReplicas": ready,
+            "conditions": failing,
+        }
+        if status != deployment.get("status"):
+            self._write(_DEPLOYMENT, deployment, lambda value: {**value, "status": status}, _STATUS)
+
+    def _replica_sets(self) -> None:
+        owned = _by_owner(self._objects.list(_POD, shared=True))
+        for each in self._objects.list(_REPLICA_SET, shared=True):
+            if not each["metadata"].get("deletionTimestamp"):
+                self._replica_set(each, [p for p in owned.get(each["metadata"]["uid"], []) if _is_active(p)])
+
+    def _replica_set(self, replica_set: Object, pods: Sequence[Object]) -> None:
+        # A pod that was given other labels is let go of: it is nobody's then.
+        mine = [p for p in pods if selected(p["metadata"].get("labels", {}), replica_set["spec"]["selector"])]
+        missing, failure = replica_set["spec"]["replicas"] - len(mine), ""
+        for _ in range(missing):
+            failure = failure or self._create_pod(replica_set)
+        for pod in sorted(mine, key=_first_to_go)[: max(0, -missing)]:
+            name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+            self._try(lambda n=name, ns=namespace: self._objects.delete(_POD, ns, n))
+        condition = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": failure}
+        status = {
+            "replicas": len(mine),
+            "readyReplicas": sum(_is_ready(pod) for pod in mine),
+            "observedGeneration": replica_set["metadata"]["generation"],
+            "conditions": [condition] if failure else [],
+        }
+        if status != replica_set.get("status"):
+            self._write(_REPLICA_SET, replica_set, lambda value: {**value, "status": status}, _STATUS)
+
+    def _create_pod(self, replica_set: Object) -> str:
+        """Return why a pod may not be created, nothing when it was."""
+        namespace, template = replica_set["metadata"]["namespace"], replica_set["spec"]["template"]
+        value = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                **template["metadata"],
+                "generateName": f"{replica_set['metadata']['name']}-",
+                "ownerReferences": [_owner(replica_set)],
+            },
+            "spec": template["spec"],
+        }
+        try:
+            with self._objects.changed:
+                self._check_quota(namespace, template["spec"])
+                made = self._objects.create(_POD, namespace, value, _SPEC)
+                self._write(_POD, made, lambda v: {**v, "status": {"phase": "Pending"}}, _STATUS)
+        except ApiError as error:
+            return error.message
+        return ""
+
+    def _check_quota(self, namespace: str, pod: Object) -> None:
+        for quota in self._objects.list(_QUOTA, namespace, shared=True):
+            for name, limit in quota["spec"].get("hard", {}).items():
+                resource = name.removeprefix("requests.")
+                live = [p["spec"] for p in self._objects.list(_POD, namespace, shared=True) if _is_active(p)]
+                used, asked = sum(requested(each, resource) for each in live), requested(pod, resource)
+                if used + asked > int(limit):
+                    said = f"exceeded quota: {quota['metadata']['name']}, requested: {name}={asked}"
+                    raise ApiError(403, f"pods is forbidden: {said}, used: {name}={used}, limited: {name}={limit}")
+
+    def _collect_garbage(self) -> None:
+        with self._objects.changed:
+            uids = {value["metadata"]["uid"] for _, value in self._objects.everything()}
+            orphans = [
+                value
+                for _, value in self._objects.everything()
+                if (owners := value["metadata"].get("ownerReferences"))
+                and all(owner["uid"] not in uids for owner in owners)
+                and not value["metadata"].get("deletionTimestamp")
+            ]
+        for each in orphans:
+            resource, metadata = resource_of(each["apiVersion"], each["kind"]), each["metadata"]
+            self._try(lambda r=resource, m=metadata: self._objects.delete(r, m["namespace"], m["name"]))
+
+    def _write(self, resource: Any, value: Object, change: Any, by: Writer) -> None:
+        metadata = value["metadata"]
+        self._try(lambda: self._objects.change(resource, metadata["namespace"], metadata["name"], change, by))
+
+    def _try(self, act: Any) -> None:
+        """What was changed or deleted meanwhile is looked at again in the next pass."""
+        try:
+            act()
+        except ApiError:
+            return
+
+
+def requested(pod: Object, resource: str) -> int:
+    """Return how much of an extended resource a pod asks for."""
+    amounts = (each.get("resources", {}).get("limits", {}).get(resource, 0) for each in pod["containers"])
+    return sum(int(amount) for amount in amounts)
+
+
+def _is_active(pod: Object) -> bool:
+    over = pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
+    return not over and not pod["metadata"].get("deletionTimestamp")
+
+
+def _is_ready(pod: Object) -> bool:
+    return any((c["type"], c["status"]) == ("Ready", "True") for c in pod.get("status", {}).get("conditions", []))
+
+
+def _first_to_go(pod: Object) -> tuple[object, ...]:
+    """The order in which a ReplicaSet sends pods away: unassigned, pending, not ready, cheap, young."""
+    phases = {"Pending": 0, "Unknown": 1, "Running": 2}
+    cost = int(pod["metadata"].get("annotations", {}).get(_COST, 0))
+    age = [-ord(letter) for letter in pod["metadata"]["creationTimestamp"]]
+    phase = phases.get(pod.get("status", {}).get("phase", "Pending"), 2)
+    return bool(pod["spec"].get("nodeName")), phase, _is_ready(pod), cost, age
+
+
+def _by_owner(values: Sequence[Object]) -> dict[str, list[Object]]:
+    found: dict[str, list[Object]] = {}
+    for value in values:
+        for owner in value["metadata"].get("ownerReferences", []):
+            found.setdefault(owner["uid"], []).append(value)
+    return found
+
+
+def _owner(value: Object) -> Object:
+    metadata = value["metadata"]
+    shown = {"apiVersion": value["apiVersion"], "kind": value["kind"]}
+    return {**shown, "name": metadata["name"], "uid": metadata["uid"], "controller": True, "blockOwnerDeletion": True}

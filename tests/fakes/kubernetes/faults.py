@@ -1,0 +1,82 @@
+"""What goes wrong on request: rights taken away, add-ons missing, an overloaded or absent server, cut watches."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import NamedTuple
+
+from tests.fakes.kubernetes.errors import ApiError
+from tests.fakes.kubernetes.schemas import Resource
+
+
+class Call(NamedTuple):
+    """One request as rights are said: `patch` on `deployments` with no subresource."""
+
+    verb: str
+    group: str
+    resource: str
+    subresource: str
+    namespace: str
+
+
+class Faults:
+    """Asked before every request. `calls` are all requests since the last `calls.clear()`."""
+
+    def __init__(self) -> None:
+        self.calls: deque[Call] = deque(maxlen=100_000)
+        self.delay_s = 0.0
+        self.watch_epoch = 0  # a watch ends when it has changed since
+        self._answers: deque[int] = deque()
+        self._forbidden: set[tuple[str, str]] = set()
+        self._missing: set[str] = set()
+        self._lock = threading.Lock()
+
+    def forbid(self, verb: str, resource: str) -> None:
+        """Take a right away: `forbid("patch", "deployments")`, or of a subresource: `pods/log`."""
+        self._forbidden.add((verb, resource))
+
+    def uninstall(self, group: str) -> None:
+        """Let a group of custom kinds be unknown: its definitions are not installed."""
+        self._missing.add(group)
+
+    def answer_next(self, *codes: int) -> None:
+        """Answer the next requests with these codes: 429 or 5xx."""
+        with self._lock:
+            self._answers.extend(codes)
+
+    def drop_watches(self) -> None:
+        """End every running watch, without a word."""
+        self.watch_epoch += 1
+
+    def clear(self) -> None:
+        self._forbidden.clear()
+        self._missing.clear()
+        self._answers.clear()
+        self.delay_s = 0.0
+
+    def before(self, call: Call, resource: Resource) -> None:
+        """Note a call, and refuse it when it is to be refused. Raises ApiError."""
+        self.calls.append(call)
+        if self.delay_s:
+            time.sleep(self.delay_s)
+        with self._lock:
+            code = self._answers.popleft() if self._answers else None
+        if code is not None:
+            raise ApiError(code, "the server is asked to say so", headers={"Retry-After": "1"} if code == 429 else {})
+        if resource.group in self._missing:
+            raise ApiError(404, "404 page not found")
+        named = call.resource + (f"/{call.subresource}" if call.subresource else "")
+        if (call.verb, named) in self._forbidden:
+            raise _forbidden(call, named)
+
+
+def _forbidden(call: Call, named: str) -> ApiError:
+    full = call.resource + (f".{call.group}" if call.group else "")
+    where = f' in the namespace "{call.namespace}"' if call.namespace else " at the cluster scope"
+    return ApiError(
+        403,
+        f'{full} is forbidden: User "fleetune" cannot {call.verb} resource "{named}" '
+        f'in API group "{call.group}"{where}',
+    )

@@ -1,0 +1,98 @@
+"""What values mean, beyond their types: the few rules of validation and the few defaults that matter here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from tests.fakes.kubernetes.schemas import Flaw, Object, Resource
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_LABEL = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
+_SERVICE_NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def defaulted(resource: Resource, value: Object) -> Object:
+    """Return an object with the defaults that controllers and the kubelet here rely on."""
+    spec = value.get("spec")
+    if not isinstance(spec, dict):
+        return value
+    if resource.kind in ("Deployment", "ReplicaSet"):
+        spec.setdefault("replicas", 1)
+    if resource.kind == "Deployment":
+        spec.setdefault("strategy", {"type": "RollingUpdate"})
+    pod = _pod_spec(resource, spec)
+    if pod is not None:
+        pod.setdefault("terminationGracePeriodSeconds", 30)
+        pod.setdefault("restartPolicy", "Always")
+    return value
+
+
+def semantic_flaws(resource: Resource, live: Object | None, value: Object) -> Sequence[Flaw]:
+    """Return what a server answers 422 to, though every type is right."""
+    spec = value.get("spec") if isinstance(value.get("spec"), dict) else {}
+    assert spec is not None
+    return [
+        *_bad_names(resource, value["metadata"]),
+        *_bad_replicas(spec),
+        *_bad_selector(resource, live, spec),
+        *_bad_pod(_pod_spec(resource, spec)),
+    ]
+
+
+def _bad_names(resource: Resource, metadata: Object) -> list[Flaw]:
+    form = _SERVICE_NAME if resource.kind == "Service" else _NAME
+    found = [] if form.fullmatch(metadata["name"]) else [Flaw("metadata.name", f"Invalid value: {metadata['name']!r}")]
+    return found + [
+        Flaw("metadata.labels", f"Invalid value: {label!r}")
+        for label in metadata.get("labels", {}).values()
+        if not _LABEL.fullmatch(label)
+    ]
+
+
+def _bad_replicas(spec: Object) -> list[Flaw]:
+    replicas = spec.get("replicas", 0)
+    if isinstance(replicas, int) and replicas < 0:
+        return [Flaw("spec.replicas", f"Invalid value: {replicas}: must be greater than or equal to 0")]
+    return []
+
+
+def _bad_selector(resource: Resource, live: Object | None, spec: Object) -> list[Flaw]:
+    if resource.kind not in ("Deployment", "ReplicaSet"):
+        return []
+    if live is not None and live["spec"].get("selector") != spec.get("selector"):
+        return [Flaw("spec.selector", "Invalid value: field is immutable")]
+    labels = spec.get("template", {}).get("metadata", {}).get("labels", {})
+    wanted = spec.get("selector", {}).get("matchLabels", {})
+    if not wanted or any(labels.get(name) != value for name, value in wanted.items()):
+        return [Flaw("spec.template.metadata.labels", "Invalid value: `selector` does not match template `labels`")]
+    return []
+
+
+def _bad_pod(pod: Object | None) -> list[Flaw]:
+    if pod is None:
+        return []
+    volumes = {each["name"] for each in pod.get("volumes", [])}
+    mounts = [m["name"] for c in pod.get("containers", []) for m in c.get("volumeMounts", [])]
+    found = [Flaw("spec.volumeMounts", f"Not found: {name!r}") for name in mounts if name not in volumes]
+    if not pod.get("containers"):
+        found.append(Flaw("spec.containers", "Required value"))
+    return found + [flaw for each in pod.get("containers", []) for flaw in _bad_container(each)]
+
+
+def _bad_container(container: Object) -> list[Flaw]:
+    resources: dict[str, Any] = container.get("resources", {})
+    limits, requests = resources.get("limits", {}), resources.get("requests", {})
+    return [
+        Flaw("spec.containers.resources.requests", f"Invalid value: must equal the limit of {name}")
+        for name in limits
+        if "/" in name and name in requests and str(requests[name]) != str(limits[name])
+    ]
+
+
+def _pod_spec(resource: Resource, spec: Object) -> Object | None:
+    if resource.kind == "Pod":
+        return spec
+    found = spec.get("template", {}).get("spec")
+    return found if resource.kind in ("Deployment", "ReplicaSet", "Job") and isinstance(found, dict) else None

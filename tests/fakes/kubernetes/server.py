@@ -1,0 +1,245 @@
+"""The HTTP of the stand-in: paths, verbs, patches and watches of a Kubernetes API server."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+import yaml
+
+from tests.fakes.kubernetes.errors import ApiError
+from tests.fakes.kubernetes.faults import Call, Faults
+from tests.fakes.kubernetes.objects import Change, Objects, Writer
+from tests.fakes.kubernetes.patches import json_patched, merge_patched
+from tests.fakes.kubernetes.schemas import Object, Resource, resources
+from tests.fakes.kubernetes.selection import matches
+from tests.fakes.kubernetes.wire import Wire
+
+_PATH = re.compile(
+    r"/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+)/(?P<version>[^/]+))"
+    r"(?:/namespaces/(?P<namespace>[^/]+)(?=/[a-z]+))?/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>[a-z]+))?"
+)
+_BOOKMARK_S = 0.5
+_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch"}
+Logs = Callable[[Object, bool, int | None], str]
+"""A pod's log: of its last life rather than this one, and at most so many bytes of its end."""
+
+
+class Target(NamedTuple):
+    resource: Resource
+    namespace: str
+    name: str
+    sub: str
+
+
+class ApiServer:
+    """Serves `objects` on loopback until `stop`; `outage` answers nobody for a while."""
+
+    def __init__(self, objects: Objects, faults: Faults, *, logs: Logs) -> None:
+        self.objects, self.faults, self.logs = objects, faults, logs
+        self.stopping = threading.Event()
+        self.is_out = False
+        self._http = Wire(self)
+        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._http.server_port}"
+
+    def stop(self) -> None:
+        self.stopping.set()
+        with self.objects.changed:
+            self.objects.changed.notify_all()
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+    def answer(self, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, Object | str]:
+        """Answer one request that is no watch. Raises ApiError."""
+        target, query = self._target(url)
+        verb = _verb(method, target)
+        self._check(verb, target)
+        if method == "GET":
+            return 200, self._read(target, query)
+        by = _writer(query, headers, target.sub)
+        return (201 if method == "POST" else 200), self._written(method, target, body, query, headers, by)
+
+    def _read(self, target: Target, query: Mapping[str, str]) -> Object | str:
+        if target.sub == "log":
+            return self._log(target, query)
+        if not target.name:
+            return self._listed(target, query)
+        found = self.objects.get(target.resource, target.namespace, target.name)
+        return _scale_of(found) if target.sub == "scale" else found
+
+    def _written(
+        self, method: str, target: Target, body: bytes, query: Mapping[str, str], headers: Mapping[str, str], by: Writer
+    ) -> Object:
+        resource, namespace, name = target.resource, target.namespace, target.name
+        match method:
+            case "POST":
+                return self.objects.create(resource, namespace, _parsed(body), by)
+            case "PUT":
+                return self.objects.replace(resource, namespace, name, _parsed(body), by)
+            case "PATCH":
+                return self._patched(target, body, headers.get("Content-Type", ""), by)
+            case "DELETE":
+                return self._deleted(target, _parsed(body) if body else {}, query)
+        raise ApiError(405, f"{method} is not allowed")
+
+    def watch(self, url: str) -> Iterator[Object]:
+        """Return the events of a watch until it is dropped or its time is over. Raises ApiError when it may not be."""
+        target, query = self._target(url)
+        self._check("watch", target)
+        return self._events(target, query, self.faults.watch_epoch)
+
+    def _events(self, target: Target, query: Mapping[str, str], epoch: int) -> Iterator[Object]:
+        version = int(query.get("resourceVersion") or 0)
+        if not version:
+            listed = self._listed(target, query)
+            version = int(listed["metadata"]["resourceVersion"])
+            yield from ({"type": "ADDED", "object": each} for each in listed["items"])
+        until_s = time.monotonic() + float(query.get("timeoutSeconds", 3600))
+        bookmark_s = time.monotonic() + _BOOKMARK_S
+        while time.monotonic() < until_s and epoch == self.faults.watch_epoch and not self._is_over:
+            with self.objects.changed:
+                news = self.objects.since(version)
+                if not news:
+                    self.objects.changed.wait(0.1)
+                    news = self.objects.since(version)
+                version = self.objects.version
+            yield from (event for change in news if (event := _event(change, target, query)) is not None)
+            if query.get("allowWatchBookmarks") == "true" and time.monotonic() >= bookmark_s:
+                bookmark_s = time.monotonic() + _BOOKMARK_S
+                yield _bookmark(target.resource, version)
+
+    @property
+    def _is_over(self) -> bool:
+        return self.stopping.is_set() or self.is_out
+
+    def _target(self, url: str) -> tuple[Target, dict[str, str]]:
+        parts = urlsplit(url)
+        found = _PATH.fullmatch(parts.path)
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        if found is None:
+            raise ApiError(404, "404 page not found")
+        group, version, plural = found["group"] or "", found["version"] or found["core"], found["plural"]
+        for each in resources():
+            if (each.group, each.version, each.plural) == (group, version, plural):
+                return Target(each, found["namespace"] or "", found["name"] or "", found["sub"] or ""), query
+        raise ApiError(404, "404 page not found")
+
+    def _check(self, verb: str, target: Target) -> None:
+        resource = target.resource
+        self.faults.before(Call(verb, resource.group, resource.plural, target.sub, target.namespace), resource)
+        if target.sub and target.sub not in resource.subresources:
+            raise ApiError(404, "the server could not find the requested resource")
+
+    def _log(self, target: Target, query: Mapping[str, str]) -> str:
+        pod = self.objects.get(target.resource, target.namespace, target.name)
+        limit = query.get("limitBytes")
+        return self.logs(pod, query.get("previous") == "true", None if limit is None else int(limit))
+
+    def _listed(self, target: Target, query: Mapping[str, str]) -> Object:
+        with self.objects.changed:
+            found = self.objects.list(target.resource, target.namespace)
+            version = self.objects.version
+        return {
+            "apiVersion": target.resource.api_version,
+            "kind": f"{target.resource.kind}List",
+            "metadata": {"resourceVersion": str(version)},
+            "items": [each for each in found if matches(each, query)],
+        }
+
+    def _patched(self, target: Target, body: bytes, kind: str, by: Writer) -> Object:
+        resource, namespace, name = target.resource, target.namespace, target.name
+        if "apply-patch" in kind:
+            if not by.manager:
+                raise ApiError(422, "fieldManager: Required value: is required for apply patch")
+            return self.objects.apply(resource, namespace, name, yaml.safe_load(body), by)
+        patch = _parsed(body)
+        change = json_patched if "json-patch" in kind else merge_patched
+        if target.sub == "scale":
+            return _scale_of(self._scaled(target, change, patch, by))
+        return self.objects.change(resource, namespace, name, lambda live: change(live, patch), by)
+
+    def _scaled(self, target: Target, change: Callable[[Any, Any], Object], patch: Any, by: Writer) -> Object:
+        def scaled(live: Object) -> Object:
+            replicas = change(_scale_of(live), patch)["spec"]["replicas"]
+            return {**live, "spec": {**live["spec"], "replicas": replicas}}
+
+        return self.objects.change(target.resource, target.namespace, target.name, scaled, by)
+
+    def _deleted(self, target: Target, options: Object, query: Mapping[str, str]) -> Object:
+        grace = options.get("gracePeriodSeconds", query.get("gracePeriodSeconds"))
+        uid = options.get("preconditions", {}).get("uid")
+        grace_s = None if grace is None else int(grace)
+        if not target.name:
+            found = [e for e in self.objects.list(target.resource, target.namespace) if matches(e, query)]
+            for each in found:
+                self.objects.delete(target.resource, target.namespace, each["metadata"]["name"], grace_s=grace_s)
+            return {"kind": "Status", "apiVersion": "v1", "status": "Success"}
+        return self.objects.delete(target.resource, target.namespace, target.name, grace_s=grace_s, uid=uid)
+
+
+def _verb(method: str, target: Target) -> str:
+    if method == "GET":
+        return "get" if target.name else "list"
+    if method == "DELETE":
+        return "delete" if target.name else "deletecollection"
+    return _VERBS.get(method, method.lower())
+
+
+def _writer(query: Mapping[str, str], headers: Mapping[str, str], sub: str) -> Writer:
+    agent = headers.get("User-Agent", "unknown").split("/")[0]
+    is_apply = "apply-patch" in headers.get("Content-Type", "")
+    return Writer(
+        manager=query.get("fieldManager") or ("" if is_apply else agent),
+        subresource=sub,
+        strict=query.get("fieldValidation") == "Strict",
+        dry_run="dryRun" in query,
+        force=query.get("force", "").lower() == "true",
+    )
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise ApiError(400, f"the body is no JSON: {error}") from error
+
+
+def _event(change: Change, target: Target, query: Mapping[str, str]) -> Object | None:
+    """Return what a watch is told of a change. An object that leaves a selection is told as it was before: MODIFIED."""
+    mine = change.resource.full_name == target.resource.full_name
+    where = target.namespace in ("", change.value["metadata"].get("namespace", ""))
+    if not mine or not where or not matches(change.value, query):
+        return None
+    return {"type": change.kind, "object": change.value}
+
+
+def _bookmark(resource: Resource, version: int) -> Object:
+    shown = {"kind": resource.kind, "apiVersion": resource.api_version}
+    return {"type": "BOOKMARK", "object": {**shown, "metadata": {"resourceVersion": str(version)}}}
+
+
+def _scale_of(value: Object) -> Object:
+    labels = value["spec"].get("selector", {}).get("matchLabels", {})
+    return {
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {
+            k: v for k, v in value["metadata"].items() if k in ("name", "namespace", "uid", "resourceVersion")
+        },
+        "spec": {"replicas": value["spec"].get("replicas", 0)},
+        "status": {
+            "replicas": value.get("status", {}).get("replicas", 0),
+            "selector": ",".join(f"{k}={v}" for k, v in labels.items()),
+        },
+    }
