@@ -12,6 +12,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from controlplane.domain.base import EngineId, RevisionId, RolloutId, ServiceName, StudyId, TrialId, Value
 from controlplane.domain.engine_metrics import EngineNumber, EngineNumbers, NumberAt
+from controlplane.domain.engines.driver import Dialect
 from controlplane.domain.event import Event
 from controlplane.domain.fleet import Engine, EngineSpec
 from controlplane.domain.greedy_answer import GreedyAnswer
@@ -163,6 +164,7 @@ class LoadRequest(Value):
     seed: int = 0
     slos: tuple[LatencySlo, ...] = ()
     api_key: str | None = None
+    dialect: Dialect = Dialect()
     timeout_s: float = 120.0
 
 

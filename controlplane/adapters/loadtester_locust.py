@@ -8,9 +8,10 @@ from typing import Self
 
 from controlplane.ports import LoadProgress, LoadRequest, LoadResult, Watch
 from loadtests.loadtest import LoadTest, run_load_test
-from loadtests.send.plan import Timeouts
+from loadtests.send.plan import Api, Timeouts
 from loadtests.send.runner import Generator, Progress
 from loadtests.send.runner import Watch as RunnerWatch
+from loadtests.send.words import COMMON_WORDS
 
 
 class LocustLoadTester:
@@ -64,6 +65,9 @@ def _test(request: LoadRequest, processes: int) -> LoadTest:
         seed=request.seed,
         slos=request.slos,
         api_key=request.api_key,
+        api=Api(request.dialect.apis[0].value),
+        words=None if request.dialect.token_ids else COMMON_WORDS,
+        force_length=request.dialect.ignore_eos,
         timeouts=Timeouts(first_token_s=limit_s, stall_s=limit_s, total_s=limit_s),
         processes=processes,
     )

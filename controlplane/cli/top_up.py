@@ -51,6 +51,7 @@ def top_up(
         duration_s=SLICE_S,
         time_lapse=spec.engine.time_lapse,
         api_key=os.environ.get(api_key_env) if api_key_env else None,
+        dialect=spec.engine.driver.dialect,
     )
     others = OtherTraffic(
         SpooledRecords(settings.data_dir),

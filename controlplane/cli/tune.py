@@ -15,14 +15,13 @@ from controlplane import wiring
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.installation.compiling import compile_twin
 from controlplane.cli.installation.helpers import helping_workers
-from controlplane.cli.installation.hosts import gpus_of, require_engines
+from controlplane.cli.installation.hosts import gpus_of, needs_gpus, require_engines
 from controlplane.cli.installation.stopping import stop_event
 from controlplane.cli.recommendation import RECOMMENDATION
 from controlplane.cli.tables.plan import plan_lines
 from controlplane.cli.tables.progress import StudyBar
 from controlplane.cli.tables.show import as_lines, console
 from controlplane.domain.base import StudyId
-from controlplane.domain.engine import EngineKind
 from controlplane.domain.errors import ExperimentFailed, InvalidInput
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import STUDY_FINAL, Study, StudyState, TrialState
@@ -89,7 +88,7 @@ def _settings(data_dir: Path, spec: ServiceSpec, gpus: int | None) -> Settings:
     known = (data_dir / installation.FILE).exists()
     settings = installation.load(data_dir)
     if known and gpus is None and settings.gpus:
-        if spec.engine.kind is EngineKind.VLLM:
+        if needs_gpus(spec):
             gpus_of([spec], None)  # an installation of emulated GPUs has numbers, and no GPU
         return settings
     settings = settings.evolve(gpus=gpus_of([spec], gpus))

@@ -51,6 +51,7 @@ def _code_of(spec: ServiceSpec) -> dict[str, Any]:
     found: dict[str, Any] = {
         "engine.command": engine.command,
         "engine.flag_file": engine.flag_file,
+        "engine.mapping": engine.mapping,
         "kubernetes": spec.kubernetes,  # images, volumes, service accounts
         "tuning.quality.command": quality.command,
         "tuning.quality.prompts": quality.prompts,

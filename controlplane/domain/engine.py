@@ -26,6 +26,11 @@ Flags = Annotated[Mapping[str, FlagValue], BeforeValidator(_canonical)]
 class EngineKind(StrEnum):
     VLLM = "vllm"
     EMULATOR = "emulator"
+    SGLANG = "sglang"
+    TENSORRT_LLM = "tensorrt-llm"
+    TGI = "tgi"
+    LLAMA_CPP = "llama.cpp"
+    COMMAND = "command"  # any other: `engine.mapping` says how it is driven
 
 
 class EngineConfig(Value):

@@ -43,6 +43,13 @@ ALIASES: Mapping[str, str] = {
     "sc": "speculative-config",
     "tp": "tensor-parallel-size",
 }
+_ELSEWHERE = {
+    "num-shard": "tensor-parallel-size",
+    "pp-size": "pipeline-parallel-size",
+    "tp-size": "tensor-parallel-size",
+}
+"""What other engines call flags that decide how many GPUs a replica takes: one word for them here."""
+
 SEVERAL = frozenset(
     {
         "allowed-headers",
@@ -113,7 +120,7 @@ def canonical(name: str, value: object) -> tuple[str, FlagValue]:
 def canonical_flag(name: str) -> str:
     """Return a flag's long name without leading dashes and with dashes inside; parts after a dot stay as they are."""
     base, dot, part = dashed(name).partition(".")
-    return f"{ALIASES.get(base, base)}{dot}{part}"
+    return f"{ALIASES.get(base) or _ELSEWHERE.get(base, base)}{dot}{part}"
 
 
 def dashed(name: str) -> str:

@@ -46,13 +46,14 @@ class EngineSpec(Value):
         default=None,
         description="Command template; {model}, {port}, {host} and {args} are filled in. None: the kind's own command.",
     )
+    mapping: EngineDriver | None = Field(default=None, description="How an engine of kind command is driven.")
     env: Mapping[str, str] = Field(default_factory=dict)
     start_timeout_s: float = Field(default=900, gt=0)
 
     @property
     def driver(self) -> EngineDriver:
         """How this engine is launched, read and spoken to."""
-        return driver_of(self.kind)
+        return driver_of(self.kind, self.mapping)
 
     @property
     def api_key(self) -> str | None:

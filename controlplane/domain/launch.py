@@ -36,6 +36,7 @@ def engine_spec(
         config=config.with_flags(_own_flags(engine, gpus, config)),
         gpus=config.gpus_per_replica,
         command=engine.command,
+        mapping=engine.mapping,
         env=engine.env,
         start_timeout_s=engine.start_timeout_s,
     )

@@ -21,10 +21,13 @@ class Revision(Value):
 
 def revision_id(service: ServiceName, model: ModelSpec, engine: EngineOptions, config: EngineConfig) -> RevisionId:
     """Return the name of a revision: equal content, equal name."""
+    left_out = {"flags", "flag_file"}  # neither changes what starts
+    if engine.mapping is None:
+        left_out.add("mapping")  # revisions named before there were mappings keep their names
     content = {
         "service": service,
         "model": model.model_dump(mode="json"),
-        "engine": engine.model_dump(mode="json", exclude={"flags", "flag_file"}),  # neither changes what starts
+        "engine": engine.model_dump(mode="json", exclude=left_out),
         "flags": dict(config.flags),
     }
     return RevisionId(f"rev-{content_hash(content)}")

@@ -14,7 +14,7 @@ from controlplane.domain.caching import CacheOptions
 from controlplane.domain.cluster import ClusterOptions
 from controlplane.domain.engine import EngineConfig, EngineKind, Flags
 from controlplane.domain.engines.driver import EngineDriver
-from controlplane.domain.engines.drivers import driver_of, engine_key
+from controlplane.domain.engines.drivers import check_mapping, driver_of, engine_key
 from controlplane.domain.flags import FlagValue
 from controlplane.domain.hardware import GpuPool
 from controlplane.domain.identity import Limits
@@ -49,6 +49,9 @@ class EngineOptions(Value):
     command: tuple[str, ...] | None = Field(
         default=None, description="Command template instead of the kind's own; {model} {host} {port} {args}."
     )
+    mapping: EngineDriver | None = Field(
+        default=None, description="Only for kind command: how such an engine is driven. In a file: its path."
+    )
     version: str | None = Field(default=None, description="vLLM version whose flags are allowed; None: 0.26.")
     flag_file: str | None = Field(
         default=None, description="Flags of a version that does not ship, as `fleetune knobs extract` writes them."
@@ -58,10 +61,15 @@ class EngineOptions(Value):
     start_timeout_s: float = Field(default=900, gt=0)
     emulator: EmulatorOptions = EmulatorOptions()
 
+    @model_validator(mode="after")
+    def _driven(self) -> EngineOptions:
+        check_mapping(self.kind, self.mapping)
+        return self
+
     @property
     def driver(self) -> EngineDriver:
         """How these engines are launched, read and spoken to."""
-        return driver_of(self.kind)
+        return driver_of(self.kind, self.mapping)
 
     @property
     def api_key(self) -> str | None:

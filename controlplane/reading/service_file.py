@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -12,8 +13,11 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.reading.problems import describe
 
 
-def parse_service(text: str, *, source: str) -> ServiceSpec:
-    """Read a service from YAML. Raises InvalidInput naming every wrong field; `source` is named in the message."""
+def parse_service(text: str, *, source: str, folder: Path | None = None) -> ServiceSpec:
+    """Read a service from YAML. Raises InvalidInput naming every wrong field; `source` is named in the message.
+
+    `engine.mapping` may be the path of a file, relative to `folder`; its content becomes part of the service.
+    """
     try:
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -22,7 +26,7 @@ def parse_service(text: str, *, source: str) -> ServiceSpec:
         found = "nothing" if raw is None else f"a {type(raw).__name__}"
         raise InvalidInput(f"{source} holds no mapping", why=f"found {found}", allowed="fields: `fleetune schema`")
     try:
-        return ServiceSpec.model_validate(raw)
+        return ServiceSpec.model_validate(_with_mapping(raw, folder))
     except ValidationError as error:
         raise InvalidInput(f"{source} is not a valid service", why=describe(error, ServiceSpec)) from error
 
@@ -33,4 +37,18 @@ def load_service(path: Path) -> ServiceSpec:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"cannot read {path}", why=unreadable(error)) from error
-    return parse_service(text, source=str(path))
+    return parse_service(text, source=str(path), folder=path.parent)
+
+
+def _with_mapping(raw: dict[str, Any], folder: Path | None) -> dict[str, Any]:
+    engine = raw.get("engine")
+    if folder is None or not isinstance(engine, dict) or not isinstance(engine.get("mapping"), str):
+        return raw
+    path = folder / engine["mapping"]
+    try:
+        mapping = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"cannot read the mapping {path}", why=unreadable(error)) from error
+    except yaml.YAMLError as error:
+        raise InvalidInput(f"{path} is not YAML", why=" ".join(str(error).split())) from error
+    return raw | {"engine": engine | {"mapping": mapping}}

@@ -11,7 +11,7 @@ from tuner.space.knobs.schema import check_flags
 
 
 def check_service(spec: ServiceSpec) -> None:
-    """Refuse flags that this vLLM version does not know, and a trace that cannot be read or is cut too often.
+    """Refuse flags that this engine does not know, and a trace that cannot be read or is cut too often.
 
     Raises InvalidInput.
     """

@@ -41,6 +41,12 @@ def what_if(spec: ServiceSpec, question: WhatIf, profile: Profile | None = None)
 
     Raises InvalidInput for a flag this engine version does not know, and for a model, GPU or value the twin does not.
     """
+    if not spec.engine.driver.has_twin:
+        raise InvalidInput(
+            f"there is no twin of {spec.engine.driver.title}",
+            why="nobody has calibrated one",
+            allowed="a study, which measures instead; engine.kind vllm for a forecast",
+        )
     if shape_of(spec) is None and not Path(spec.model.path).exists():
         raise InvalidInput(
             f"the twin does not know the model {spec.model.path}",

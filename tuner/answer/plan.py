@@ -30,7 +30,13 @@ def plan_of(spec: ServiceSpec, trials: Sequence[Trial] = ()) -> StudyPlan:
         PlanStage(name="confirmation", engine_starts=confirming, expected_s=confirming * trial_s),
         PlanStage(name="fleet check", engine_starts=check, expected_s=check_s),
     )
-    return StudyPlan(stages=stages, note=_note(spec, stages, has_check=check > 0))
+    notes = [_no_twin(spec), _note(spec, stages, has_check=check > 0)]
+    return StudyPlan(stages=stages, note="; ".join(filter(None, notes)) or None)
+
+
+def _no_twin(spec: ServiceSpec) -> str | None:
+    driver = spec.engine.driver
+    return None if driver.has_twin else f"{driver.title} has no twin: the search goes by its trials alone"
 
 
 def _note(spec: ServiceSpec, stages: Sequence[PlanStage], *, has_check: bool) -> str | None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from controlplane.domain.engine import EngineConfig
+from controlplane.domain.errors import InvalidInput
 from controlplane.domain.flags import FlagValue, canonical_flag
 from controlplane.domain.launch import without_emulator_flags
 from controlplane.domain.service import EngineOptions, Knob, ServiceSpec
 from controlplane.domain.workload import SyntheticWorkload
 from tuner.space.knobs.schema import KnobSchema, check_flags, knobs_of
+from tuner.space.other_tiers import OTHER_TIERS
 from tuner.space.space import Dimension, Requirement, Space, dimension_of
 from tuner.twin.gpus import Gpu, gpu_of
 from tuner.twin.shapes import ModelShape, UnknownModel, load_shape
@@ -26,9 +28,12 @@ _REQUIREMENTS = {
 }
 LOSSLESS: Mapping[str, tuple[FlagValue | None, ...]] = {
     "quantization": (None,),
+    "quantize": (None,),
     "kv-cache-dtype": (None, "auto", "bfloat16", "float16"),
+    "cache-type-k": (None, "f16", "bf16", "f32"),
+    "cache-type-v": (None, "f16", "bf16", "f32"),
 }
-"""Values of these flags that leave the outputs as they are; every other value is lossy."""
+"""Values of these flags, of whatever engine, that leave the outputs as they are; every other value is lossy."""
 
 
 def space_for(spec: ServiceSpec, baseline: EngineConfig) -> Space:
@@ -39,7 +44,7 @@ def space_for(spec: ServiceSpec, baseline: EngineConfig) -> Space:
     schema = knobs_of(spec.engine)
     gpu = gpu_of(spec.gpus)
     defaults = engine_defaults(schema, gpu)
-    knobs = spec.tuning.space or dict(_first_tier(spec, gpu))
+    knobs = spec.tuning.space or dict(_default_space(spec, gpu))
     dimensions = tuple(_dimension(flag, knob, defaults) for flag, knob in knobs.items())
     space = Space(base=baseline, dimensions=dimensions).including(baseline)
     check_flags(without_emulator_flags(baseline), spec.engine)
@@ -68,7 +73,26 @@ def engine_defaults(schema: KnobSchema, gpu: Gpu | None) -> Mapping[str, FlagVal
         "enable-chunked-prefill": True,
         "enable-prefix-caching": True,
     }
-    return written | computed
+    return written | (computed if "max-num-seqs" in schema.flags else {})
+
+
+def _default_space(spec: ServiceSpec, gpu: Gpu | None) -> Iterator[tuple[str, Knob]]:
+    """Yield vLLM's first tier, or the few knobs known of another engine.
+
+    Raises InvalidInput for an engine of which nothing is known.
+    """
+    if spec.engine.driver.flag_files is not None:
+        yield from _first_tier(spec, gpu)
+        return
+    found = OTHER_TIERS.get(spec.engine.kind)
+    if found is None:
+        raise InvalidInput(
+            f"tuning.space is empty, and no flag of {spec.engine.driver.title} is known to try",
+            allowed="tuning.space with at least one flag and its choices",
+        )
+    yield from found.items()
+    if not spec.gpus.is_cpu and "tensor-parallel-size" in spec.engine.driver.flags.names:
+        yield "tensor-parallel-size", Knob(choices=_tensor_parallel_sizes(None, spec.gpus.count))
 
 
 def _first_tier(spec: ServiceSpec, gpu: Gpu | None) -> Iterator[tuple[str, Knob]]:
@@ -88,8 +112,11 @@ def _first_tier(spec: ServiceSpec, gpu: Gpu | None) -> Iterator[tuple[str, Knob]
 def shape_of(spec: ServiceSpec) -> ModelShape | None:
     """Return the model's shape; None when there is no config.json to read it from (a hub name), or none the twin knows.
 
-    Then nothing is known of its size: the search goes on without forecasts and memory rules.
+    Then nothing is known of its size: the search goes on without forecasts and memory rules. The same for an engine
+    that the twin does not predict.
     """
+    if not spec.engine.driver.has_twin:
+        return None
     try:
         return load_shape(spec.model.path)
     except UnknownModel:

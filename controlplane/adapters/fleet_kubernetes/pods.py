@@ -99,6 +99,12 @@ def _program(engine: EngineSpec) -> Sequence[str]:
             return ("vllm", "serve", engine.model, *where)
         case EngineKind.EMULATOR:
             return ("fleetune-emulator", engine.model, *where)
+        case EngineKind.SGLANG | EngineKind.TENSORRT_LLM | EngineKind.TGI | EngineKind.LLAMA_CPP | EngineKind.COMMAND:
+            raise InvalidInput(
+                f"engines of kind {engine.kind.value} cannot be rendered for a cluster yet",
+                why="their images and probes are not described",
+                allowed="engine.kind vllm or emulator",
+            )
 
 
 def _environment(engine: EngineSpec, cluster: ClusterOptions) -> list[client.V1EnvVar]:

@@ -46,7 +46,7 @@ def is_healthy(url: str, *, timeout_s: float) -> bool:
 def in_flight(url: str, names: MetricNames) -> int | None:
     """Return the requests running or waiting by the engine's own metrics, None when it does not say."""
     try:
-        answer = httpx.get(f"{url}/metrics", timeout=_METRICS_TIMEOUT_S, trust_env=False)
+        answer = httpx.get(f"{url}{names.path}", timeout=_METRICS_TIMEOUT_S, trust_env=False)
     except httpx.HTTPError:
         return None
     return None if answer.status_code != 200 else parse_in_flight(answer.text, names)

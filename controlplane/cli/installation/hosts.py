@@ -19,14 +19,25 @@ def gpus_of(specs: Sequence[ServiceSpec], given: int | None) -> tuple[int, ...]:
     require_engines(specs)
     if given is not None:
         return tuple(range(given))
-    if all(spec.engine.kind is EngineKind.EMULATOR for spec in specs):
+    if not any(needs_gpus(spec) for spec in specs):
         return tuple(range(max(spec.gpus.count for spec in specs)))
     try:
         return wiring.host_gpus()
     except InvalidInput as error:
         raise InvalidInput(
-            "no GPU for engine kind vllm", why=str(error), allowed="engine.kind: emulator, or a host with GPUs"
+            f"no GPU for engine kind {_kinds(specs)}",
+            why=str(error),
+            allowed="engine.kind: emulator, gpus.type: CPU for an engine that needs none, or a host with GPUs",
         ) from error
+
+
+def needs_gpus(spec: ServiceSpec) -> bool:
+    """Say whether a service's engines hold real GPUs."""
+    return spec.engine.kind is not EngineKind.EMULATOR and not spec.gpus.is_cpu
+
+
+def _kinds(specs: Sequence[ServiceSpec]) -> str:
+    return ", ".join(sorted({spec.engine.kind.value for spec in specs if needs_gpus(spec)}))
 
 
 def require_engines(specs: Sequence[ServiceSpec]) -> None:

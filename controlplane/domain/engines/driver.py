@@ -58,6 +58,7 @@ class Readiness(Value):
 class MetricNames(Value):
     """Names on the engine's Prometheus page. What it does not tell is None: unknown, never zero."""
 
+    path: str = Field(default="/metrics", pattern="^/")
     running: str | None = Field(default=None, description="Gauge: requests in the batch.")
     waiting: str | None = Field(default=None, description="Gauge: requests queued.")
     ttft_s: str | None = Field(default=None, description="Histogram, seconds.")
@@ -111,6 +112,7 @@ class EngineDriver(Value):
     metrics: MetricNames = MetricNames()
     log: LogReading = LogReading()
     dialect: Dialect = Dialect()
+    flag_files: str | None = Field(default=None, description="Name of the flag files that ship for it.")
     has_twin: bool = Field(default=False, description="The twin predicts it. Without one the search does without.")
     start_s: float = Field(default=60.0, gt=0, description="A usual start, before any was seen.")
 

@@ -59,6 +59,7 @@ VLLM = EngineDriver(
     metrics=METRICS,
     log=LOG,
     dialect=Dialect(apis=(Api.COMPLETIONS, Api.CHAT, Api.EMBEDDINGS), prompt_logprobs=True),
+    flag_files="vllm",
     has_twin=True,
     start_s=120.0,  # 65 to 190 s on an H200
 )

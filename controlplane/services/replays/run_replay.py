@@ -243,6 +243,7 @@ def _request(service: Service, spec: ReplaySpec, target: _Target) -> LoadRequest
         time_lapse=service.spec.engine.time_lapse,
         seed=spec.seed,
         slos=service.spec.slos.latency,
+        dialect=service.spec.engine.driver.dialect,
     )
 
 

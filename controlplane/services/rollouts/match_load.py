@@ -279,4 +279,5 @@ def _request(plan: _Plan, url: str, *, seed: int) -> LoadRequest:
         seed=seed,
         slos=spec.slos.latency,
         api_key=spec.engine.api_key,
+        dialect=spec.engine.driver.dialect,
     )

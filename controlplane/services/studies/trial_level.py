@@ -135,4 +135,6 @@ def _request(spec: ServiceSpec, url: str, load: LevelLoad, plan: Pace) -> LoadRe
         time_lapse=spec.engine.time_lapse,
         seed=load.seed,
         slos=spec.slos.latency,
+        api_key=spec.engine.api_key,
+        dialect=spec.engine.driver.dialect,
     )

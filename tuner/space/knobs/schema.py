@@ -15,12 +15,13 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from controlplane.domain.base import Value
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engine import EngineConfig, EngineKind
 from controlplane.domain.errors import InvalidInput, unreadable
 from controlplane.domain.flags import FlagValue, canonical_flag
 from controlplane.domain.service import EngineOptions
 from controlplane.reading.problems import describe
 from tuner.space.knobs.removed import removed_flags
+from tuner.space.knobs.words import foreign_flags
 
 DEFAULT_VERSION = "0.26"
 UNKNOWN_VERSION = "0.0.0"  # of a help text that does not name its version
@@ -30,6 +31,10 @@ _OWNED = {
     "uds": "Fleetune speaks to engines over TCP",
     "served-model-name": "clients know the model as model.name",
     "model": "it is model.path",
+    "alias": "clients know the model as model.name",
+    "model-path": "it is model.path",
+    "model-id": "it is model.path",
+    "hostname": "Fleetune chooses where an engine listens",
     "headless": "an engine without a server cannot be reached",
     "root-path": "Fleetune asks an engine under /",
     "ssl-certfile": "Fleetune speaks to engines in plain HTTP on its own hosts",
@@ -89,6 +94,9 @@ class KnobSchema(Value):
         return matches[0] if matches else None
 
 
+_UNKNOWN_FLAGS = KnobSchema(version=UNKNOWN_VERSION, source="no flag file: the engine's start decides", flags={})
+
+
 def shipped_versions() -> tuple[str, ...]:
     """Return the versions (major.minor) whose schema ships with Fleetune, oldest first."""
     names = (entry.name for entry in resources.files("tuner.space.knobs").iterdir())
@@ -102,7 +110,7 @@ def knobs_of(engine: EngineOptions) -> KnobSchema:
     Raises InvalidInput when no file fits the version, or its own cannot be read or is of another version.
     """
     if engine.flag_file is None:
-        return load_knobs(engine.version)
+        return load_knobs(engine.version) if engine.driver.flag_files else _UNKNOWN_FLAGS
     schema = _read(Path(engine.flag_file))
     known = schema.version != UNKNOWN_VERSION
     if known and engine.version is not None and _release(engine.version) != _release(schema.version):
@@ -137,6 +145,8 @@ def check_flags(config: EngineConfig, engine: EngineOptions) -> None:
     Raises InvalidInput naming every wrong flag, with the nearest valid name or the allowed values.
     """
     schema = knobs_of(engine)
+    if schema is _UNKNOWN_FLAGS:
+        return _check_others(config, engine)
     problems = [problem for name, value in config.flags.items() if (problem := _problem(schema, name, value))]
     if problems:
         asked = engine.version or schema.version
@@ -148,6 +158,14 @@ def check_flags(config: EngineConfig, engine: EngineOptions) -> None:
             if stand_in
             else "",
         )
+
+
+def _check_others(config: EngineConfig, engine: EngineOptions) -> None:
+    """Refuse what is certainly wrong with the flags of an engine of which no flag file is there."""
+    owned = [f"--{name} is not yours to set: {why}" for name, why in _OWNED.items() if name in config.flags]
+    problems = [*owned, *foreign_flags(config, engine.kind)]
+    if problems:
+        raise InvalidInput(f"{engine.driver.title} cannot be started like this", why="; ".join(problems))
 
 
 def _read(path: Path) -> KnobSchema:
@@ -179,6 +197,9 @@ def _unknown(schema: KnobSchema, name: str) -> str:
     if removed is not None and _release(removed.lacks) <= _release(schema.version):
         return f"--{name} {removed}"
     elsewhere = [known for known in shipped_versions() if load_knobs(known).find(name) is not None]
+    foreign = foreign_flags(EngineConfig(flags={name: ""}), EngineKind.VLLM)
+    if foreign:
+        return foreign[0]
     nearest = schema.nearest(name)
     known_in = f" (known in {', '.join(elsewhere)})" if elsewhere else ""
     hint = f", did you mean --{nearest}?" if nearest else ""
