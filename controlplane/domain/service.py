@@ -18,6 +18,7 @@ from controlplane.domain.engines.drivers import check_mapping, driver_of, engine
 from controlplane.domain.flags import FlagValue
 from controlplane.domain.hardware import GpuPool
 from controlplane.domain.identity import Limits
+from controlplane.domain.privacy import PrivacyOptions
 from controlplane.domain.schedule import ScheduleSpec
 from controlplane.domain.slo import SloSet
 from controlplane.domain.workload import Workload
@@ -318,6 +319,7 @@ class GatewayOptions(Value):
         default_factory=dict, description="By tenant, instead of `tenant_limits`; `{}` is no limit."
     )
     cache: CacheOptions = CacheOptions()
+    privacy: PrivacyOptions = PrivacyOptions()
 
 
 class ServiceSpec(Value):

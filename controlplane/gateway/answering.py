@@ -96,5 +96,5 @@ def usage_of(body: bytes) -> Mapping[str, Any] | None:
         return None
     try:
         return token_counts(as_mapping(json.loads(body)).get("usage"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

@@ -40,6 +40,7 @@ from controlplane.gateway.stages.answer import Answer
 from controlplane.gateway.stages.cache import Caching
 from controlplane.gateway.stages.limits import Limiting
 from controlplane.gateway.stages.record import Recording
+from controlplane.gateway.stages.redact import Redacting
 from controlplane.gateway.tls import client_tls, server_tls
 from controlplane.gateway.trusting import trust
 from controlplane.gateway.upstream import open_session
@@ -171,7 +172,7 @@ async def _open(
     recording = Recording(keep, time.monotonic, drain.cutting, flights)
     caching = Caching(_answers(settings, stack), time.monotonic)
     answer = _answer(settings, routing, drain, keep, session)
-    pipeline = Pipeline([Limiting(routing, time.monotonic), recording, caching], answer)
+    pipeline = Pipeline([Limiting(routing, time.monotonic), recording, caching, Redacting()], answer)
     cards = Cards(routing, session, time.monotonic, Random(settings.seed))
     fingerprints = Fingerprints(installation_salt(salt_path(settings.data_dir)))
     tokens = trust(settings.issuers)

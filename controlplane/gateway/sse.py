@@ -146,7 +146,7 @@ def as_mapping(value: object) -> Mapping[str, Any]:
 def _parsed(payload: bytes) -> Mapping[str, Any]:
     try:
         return as_mapping(json.loads(payload))
-    except ValueError:  # not ours to judge: it is passed on as it came
+    except (ValueError, RecursionError):  # not ours to judge: it is passed on as it came
         return {}
 
 

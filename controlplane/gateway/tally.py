@@ -38,6 +38,7 @@ class Tally:
     watch: StreamWatch | None = None
     usage: Mapping[str, Any] | None = None
     cache: CacheResult | None = None
+    redacted: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)  # for the client, whoever answers
 
     def sent_to(self, replica: Replica) -> None:
@@ -71,6 +72,7 @@ class Tally:
             e2e_ms=self._e2e_ms(now),
             max_itl_ms=_ms(self.watch.max_gap_s) if self.watch else None,
             cache=self.cache,
+            redacted=self.redacted,
         )
 
     def failed_attempt(self, *, status: int, error: str, now: float) -> GatewayRecord:

@@ -1,0 +1,172 @@
+"""Finding personal data and secrets in text: e-mail addresses, phone and card numbers, IBANs, keys. Pure.
+
+Built in, so that redaction works without a model of any language; names and places need one (the extra `presidio`).
+What has a checksum is checked by it: cards by Luhn (ISO/IEC 7812-1), IBANs by their remainder (ISO 13616, mod 97).
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Callable, Collection, Mapping, Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Personal(StrEnum):
+    """What is recognised without a model."""
+
+    KEY = "key"  # API keys by their prefixes, JSON web tokens, private keys
+    EMAIL = "email"
+    IBAN = "iban"
+    CARD = "card"
+    PHONE = "phone"
+
+
+class Span(NamedTuple):
+    """Where something was found, `text[start:end]`, and what it is called."""
+
+    start: int
+    end: int
+    kind: str
+
+
+LONGEST_CHAIN = 64
+"""Numbers written in groups are at most so long, an IBAN of 34 characters and its spaces being the longest."""
+
+_BEFORE = r"(?<![A-Za-z0-9._%+@-])"
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_EMAIL = _BEFORE + rf"[A-Za-z0-9._%+-]{{1,64}}@(?:{_LABEL}\.){{1,8}}[A-Za-z]{{2,24}}(?![A-Za-z0-9@-])"
+_IBAN = r"(?<![A-Za-z0-9])[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?![A-Za-z0-9])"
+_CARD = r"(?<![A-Za-z0-9.+-])[2-6][0-9]{3}(?:[ -]?[0-9]{4}){2}[ -]?[0-9]{1,7}(?![A-Za-z0-9]|[.-][0-9])"
+_AMEX = r"(?<![A-Za-z0-9.+-])3[47][0-9]{2}[ -]?[0-9]{6}[ -]?[0-9]{5}(?![A-Za-z0-9]|[.-][0-9])"
+_PHONE_ABROAD = (
+    r"(?<![A-Za-z0-9+])(?:\+|00(?=[1-9][0-9]{0,2}[ ./-]))[1-9][0-9]{0,2}"
+    r"(?:[ ./-]?(?:\([0-9]{1,5}\)|[0-9]{1,12})){1,6}(?![A-Za-z0-9])"
+)
+_PHONE_HERE = (
+    r"(?<![A-Za-z0-9+./-])(?:\([0-9]{2,5}\) ?|0[0-9]{1,4}[ /-])[0-9]{2,8}(?:[ -][0-9]{2,4}){0,3}"
+    r"(?![A-Za-z0-9]|[./-][0-9])"
+    r"|(?<![A-Za-z0-9+./-])[2-9][0-9]{2}([ .-])[0-9]{3}\1[0-9]{4}(?![A-Za-z0-9]|[./-][0-9])"
+)
+_KEYS = (
+    r"sk-[A-Za-z0-9_-]{16,}",
+    r"gh[pousr]_[A-Za-z0-9]{30,}",
+    r"github_pat_[A-Za-z0-9_]{22,}",
+    r"glpat-[A-Za-z0-9_-]{20,}",
+    r"hf_[A-Za-z0-9]{30,}",
+    r"(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])",
+    r"AIza[A-Za-z0-9_-]{35}",
+    r"xox[abeprs]-[A-Za-z0-9-]{10,}",
+    r"(?:sk|pk|rk)_(?:live|test)_[A-Za-z0-9]{16,}",
+    r"eyJ[A-Za-z0-9_-]{20,}(?:\.[A-Za-z0-9_-]+){0,2}",
+)
+_KEY = r"(?<![A-Za-z0-9_-])(?:" + "|".join(_KEYS) + ")"
+_PEM_BEGINS = "-----BEGIN "
+_PEM = r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^\"]*?(?:-----END [A-Z ]{0,30}PRIVATE KEY-----|(?=\")|\Z)"
+
+_RUN = string.ascii_letters + string.digits + "._%+@/()-"
+_CHAIN = string.ascii_uppercase + string.digits + "()+./-"
+_SEPARATOR = re.compile(r"[ ./-](?=[^ ./-]*\Z)")
+_DATE = re.compile(r"[0-9]{2}[ /.-][0-9]{2}[ /.-][0-9]{4}")
+_PEM_END = r"-----END [A-Z ]{0,30}PRIVATE KEY-----"
+_PEM_UNENDED = re.compile(rf'-----BEGIN [A-Z ]{{0,30}}PRIVATE KEY-----(?:(?!{_PEM_END})[^"])*\Z')
+_PEM_OPEN = re.compile(r"-----BEGIN [A-Z ]{0,40}(?:PRIVATE KEY-{0,5})?\Z")
+
+
+class Recogniser(NamedTuple):
+    """Finds these kinds in texts, whole or growing."""
+
+    kinds: Collection[Personal] = tuple(Personal)
+
+    def find(self, text: str) -> Sequence[Span]:
+        return find(text, self.kinds)
+
+    def held_from(self, text: str) -> int:
+        return held_from(text)
+
+
+def find(text: str, kinds: Collection[Personal]) -> Sequence[Span]:
+    """Return what was found, in order and without overlaps; where kinds overlap, the one listed first in `Personal`."""
+    found: list[Span] = []
+    for kind in Personal:
+        for pattern, holds in _PATTERNS[kind] if kind in kinds else ():
+            spans = (_span(match, kind, holds) for match in pattern.finditer(text))
+            found += [span for span in spans if span and not any(_overlap(span, other) for other in found)]
+    return sorted(found)
+
+
+def _span(match: re.Match[str], kind: Personal, holds: Callable[[str], bool]) -> Span | None:
+    """Return what holds of a match: all of it, or without the last groups, which are something else behind it."""
+    said = match[0]
+    while not holds(said):
+        last = _SEPARATOR.search(said)
+        if last is None:
+            return None
+        said = said[: last.start()]
+    return Span(match.start(), match.start() + len(said), kind.value)
+
+
+def _overlap(one: Span, other: Span) -> bool:
+    return one.start < other.end and other.start < one.end
+
+
+def held_from(text: str) -> int:
+    """Return from where on a text may still become part of something, when more of it comes; its length: nowhere.
+
+    It is the last word, the groups of digits before it, or a private key that has not ended.
+    """
+    pem = text.rfind(_PEM_BEGINS)
+    if pem >= 0 and (_PEM_OPEN.match(text, pem) or _PEM_UNENDED.match(text, pem)):
+        return pem
+    ended = re.search(_PEM_END, text[pem:]) if pem >= 0 else None
+    floor = pem + ended.end() if ended else 0  # a key that has ended is over, whatever follows at once
+    start = max(floor, len(text.rstrip(_RUN)))
+    chain = _start_of_chain(text, start)
+    return max(floor, chain) if any(character.isdigit() for character in text[chain:]) else start
+
+
+def _start_of_chain(text: str, start: int) -> int:
+    """Go back over groups of digits and capitals with one space between each."""
+    while start and text[start - 1] == " " and len(text) - start < LONGEST_CHAIN:
+        if start < 2 or text[start - 2] not in _CHAIN:
+            break
+        start = len(text[: start - 1].rstrip(_RUN))  # never in the middle of a word
+    return start
+
+
+def _digits(text: str) -> str:
+    return "".join(character for character in text if character.isdigit())
+
+
+def is_card(text: str) -> bool:
+    """Say whether digits, with or without separators, are a card's number: 13 to 19 of them and Luhn's sum."""
+    digits = [int(digit) for digit in reversed(_digits(text))]
+    doubled = (2 * digit - 9 * (digit > 4) for digit in digits[1::2])
+    return 13 <= len(digits) <= 19 and (sum(digits[::2]) + sum(doubled)) % 10 == 0
+
+
+def is_iban(text: str) -> bool:
+    """Say whether a text is an IBAN: 15 to 34 characters whose remainder by 97 is 1."""
+    plain = text.replace(" ", "")
+    turned = plain[4:] + plain[:4]
+    return 15 <= len(plain) <= 34 and int("".join(str(int(character, 36)) for character in turned)) % 97 == 1
+
+
+def _is_phone(text: str) -> bool:
+    """E.164 has at most 15 digits; fewer than 7 reach nobody; a day with its month and year is none."""
+    return not _DATE.fullmatch(text) and 7 <= len(_digits(text).removeprefix("00")) <= 15
+
+
+def _any(text: str) -> bool:
+    return True
+
+
+_Check = tuple[re.Pattern[str], Callable[[str], bool]]
+_PATTERNS: Mapping[Personal, Sequence[_Check]] = {
+    Personal.KEY: ((re.compile(_PEM), _any), (re.compile(_KEY), _any)),
+    Personal.EMAIL: ((re.compile(_EMAIL), _any),),
+    Personal.IBAN: ((re.compile(_IBAN), is_iban),),
+    Personal.CARD: ((re.compile(_CARD), is_card), (re.compile(_AMEX), is_card)),
+    Personal.PHONE: ((re.compile(_PHONE_ABROAD), _is_phone), (re.compile(_PHONE_HERE), _is_phone)),
+}
