@@ -31,6 +31,7 @@ _SEEDS = (900_001,)  # of arrivals and lengths; studies count from their own see
 _FLEET_SEEDS = (900_011, 900_012)
 _PRECISION = 0.01
 _FIRST_S = 300.0  # of the runs that say where the long ones begin
+_HOPE = 1.5  # by which half an hour may sustain more than its first minutes
 _FORMAT = 1  # part of the cache's names: raise it when the meaning of the numbers changes
 
 
@@ -60,24 +61,17 @@ class Truth:
                 found.setdefault(config.content_hash(), config)
         return list(found.values())
 
-    def capacity_rps(self, config: EngineConfig, *, near_rps: float | None = None) -> float:
+    def capacity_rps(self, config: EngineConfig) -> float:
         """Return the highest rate that one replica sustains for half an hour; 0 for none."""
         known = self._remembered("capacity", config)
         if known is None:
-            known = self._remember("capacity", config, self._found_capacity(config, near_rps))
+            known = self._remember("capacity", config, self._found_capacity(config))
         return known
 
     def fleet(self, config: EngineConfig) -> Fleet | None:
         """Return the fleet a configuration truly needs; None when no number of replicas would do."""
-        spec, capacity = self._scenario.spec, self.capacity_rps(config)
-        if capacity <= 0:
-            return None
-        objective = spec.tuning.objective
-        replicas = replicas_for(
-            spec.slos.target_qps, capacity, headroom=objective.headroom, spare=objective.spare_replicas
-        )
-        size = fleet_size(replicas, config.gpus_per_replica, spec.gpus)
-        return Fleet(config, size, not shortfalls(spec, size))
+        capacity = self.capacity_rps(config)
+        return None if capacity <= 0 else self._sized(config, capacity)
 
     def holds(self, config: EngineConfig, replicas: int) -> bool:
         """Say whether so many replicas together truly meet every limit at the target, over an hour of arrivals."""
@@ -88,27 +82,56 @@ class Truth:
         return bool(known)
 
     def best(self) -> Fleet | None:
-        """Return the cheapest fleet that fits, of equals the roomiest; None when the target is out of reach."""
-        fleets = [fleet for config in self.configs() if (fleet := self.fleet(config)) is not None and fleet.fits]
-        return min(fleets, key=lambda f: (f.size.usd_per_hour, -self.capacity_rps(f.config)), default=None)
+        """Return a cheapest fleet that fits; None when the target is out of reach.
+
+        Half an hour is simulated only of configurations that a few minutes let hope for a cheaper fleet than those
+        before them, the most promising first.
+        """
+        hoped = sorted(((self._hoped_usd(config), config) for config in self.configs()), key=lambda pair: pair[0])
+        best, least_usd = None, math.inf
+        for hoped_usd, config in hoped:
+            if hoped_usd >= least_usd:
+                break
+            fleet = self.fleet(config)
+            if fleet is not None and fleet.fits and fleet.size.usd_per_hour < least_usd:
+                best, least_usd = fleet, fleet.size.usd_per_hour
+        return best
 
     def baseline(self) -> Fleet | None:
         """Return the fleet that the baseline needs, whether it fits or not; None when none would do."""
         return self.fleet(self._scenario.spec.baseline)
 
-    def _found_capacity(self, config: EngineConfig, near_rps: float | None) -> float:
-        setup, spec = self._scenario.nature.setup(config), self._scenario.spec
-        if setup is None:
-            return 0.0
-        start = near_rps or spec.slos.target_qps / spec.gpus.count
+    def _hoped_usd(self, config: EngineConfig) -> float:
+        """Return USD per hour of its fleet if it sustains `_HOPE` times its first minutes; infinite if none fits."""
+        rough = self._rough_rps(config)
+        hoped = None if rough == 0 else self._sized(config, rough * _HOPE)
+        return hoped.size.usd_per_hour if hoped is not None and hoped.fits else math.inf
 
-        def passes(rate_rps: float, span_s: float, seeds: Sequence[int]) -> bool:
-            return meets(self._scenario, [Lane(setup)], rate_rps, span_s, seeds)
+    def _sized(self, config: EngineConfig, capacity_rps: float) -> Fleet:
+        spec = self._scenario.spec
+        objective = spec.tuning.objective
+        replicas = replicas_for(
+            spec.slos.target_qps, capacity_rps, headroom=objective.headroom, spare=objective.spare_replicas
+        )
+        size = fleet_size(replicas, config.gpus_per_replica, spec.gpus)
+        return Fleet(config, size, not shortfalls(spec, size))
 
-        rough = highest_rate(lambda rate: passes(rate, _FIRST_S, _SEEDS[:1]), start_rps=start, precision=0.05)
-        if rough == 0:
-            return 0.0
-        return _narrowed(lambda rate: passes(rate, LONG_S, _SEEDS), rough)
+    def _rough_rps(self, config: EngineConfig) -> float:
+        known = self._remembered("rough", config)
+        return self._remember("rough", config, self._found_rough(config)) if known is None else known
+
+    def _found_rough(self, config: EngineConfig) -> float:
+        spec = self._scenario.spec
+        start = spec.slos.target_qps / spec.gpus.count
+        return highest_rate(self._passes(config, _FIRST_S), start_rps=start, precision=0.05)
+
+    def _found_capacity(self, config: EngineConfig) -> float:
+        rough = self._rough_rps(config)
+        return 0.0 if rough == 0 else _narrowed(self._passes(config, LONG_S), rough)
+
+    def _passes(self, config: EngineConfig, span_s: float) -> Callable[[float], bool]:
+        setup = self._scenario.nature.setup(config)
+        return lambda rate: setup is not None and meets(self._scenario, [Lane(setup)], rate, span_s, _SEEDS)
 
     def _holds(self, config: EngineConfig, replicas: int) -> bool:
         setup = self._scenario.nature.setup(config)

@@ -67,12 +67,12 @@ def _next(spec: ServiceSpec, trials: Sequence[Trial], standing: Standing) -> Nex
     again = rounds_of(trials, TrialKind.CONFIRM_WINNER, standing.measured.config.content_hash())
     before = sum(t.kind is TrialKind.CONFIRM_BASELINE for t in trials)
     if before < again and before < MOST_ROUNDS:
-        return Next(Proof.BASELINE, standing, 1)
+        return Next(Proof.BASELINE, standing, 1, kept=check)
     if again and (standing.cheaper >= spec.tuning.confidence or again >= MOST_ROUNDS):
         likely = standing.cheaper >= LIKELY or standing.could >= LIKELY
         return Next(Proof.FLEET, standing, check) if check and likely else None
     starts = 2 if before <= again else 1
-    return Next(Proof.WINNER, standing, starts, kept=check if again else 0)
+    return Next(Proof.WINNER, standing, starts, kept=check)
 
 
 def _check_broke(trials: Sequence[Trial], standing: Standing) -> bool:

@@ -16,7 +16,7 @@ from controlplane.domain.report import Validity
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import FleetCheck, Level, Trial, TrialKind, TrialState
 from tuner.answer.evidence import measured
-from tuner.answer.fleets import cheaper, exists, holds, sized
+from tuner.answer.fleets import cheaper, exists, holds, may_need, sized
 from tuner.answer.standing import LIKELY, Standing, baseline_of
 
 _MOST_LEVELS = 4  # at one number of replicas
@@ -66,14 +66,19 @@ def cannot_grow(spec: ServiceSpec, trials: Sequence[Trial], check: Trial) -> str
     return None
 
 
-def kept_replicas(spec: ServiceSpec, leader: Standing | None) -> int:
-    """Return how many engines the check may start, by what is believed so far: 1 before anything is."""
+def kept_replicas(spec: ServiceSpec, leader: Standing | None, *, room: int) -> int:
+    """Return for how many engines of the check starts are kept aside; `room` are all that may be.
+
+    As many as the leader's fleet takes if its capacity is not what it looks (the luckiest of many leads), fewer where
+    there is no room for so many; none where there is none for what it takes at best. 1 before anything is known.
+    """
     if not spec.tuning.confirm_fleet:
         return 0
     if leader is None:
-        return 1
+        return min(1, max(0, room))
     most = max(1, spec.gpus.count // leader.measured.config.gpus_per_replica)
-    return min(leader.fleet.replicas, most)
+    few, many = (min(replicas, most) for replicas in may_need(spec, leader.measured))
+    return min(many, room) if room >= few else 0
 
 
 def checked(trials: Sequence[Trial], standing: Standing, *, unchecked: str | None) -> FleetCheck:

@@ -45,6 +45,21 @@ def sized(spec: ServiceSpec, measured: Measured) -> FleetSize:
             return fleet_size(replicas, gpus, spec.gpus)
 
 
+def may_need(spec: ServiceSpec, measured: Measured) -> tuple[int, int]:
+    """Return how many replicas the target takes if the capacity is good and if it is not (its quartiles)."""
+    objective, belief = spec.tuning.objective, measured.belief
+    match objective.kind:
+        case ObjectiveKind.HIGHEST_GOODPUT:
+            replicas = sized(spec, measured).replicas
+            return replicas, replicas
+        case ObjectiveKind.LOWEST_COST:
+            few, many = (
+                min(replicas_for(spec.slos.target_qps, rps, headroom=objective.headroom), _MOST_REPLICAS)
+                for rps in (belief.quantile(0.75), belief.quantile(0.25))
+            )
+            return few + objective.spare_replicas, many + objective.spare_replicas
+
+
 def holds(spec: ServiceSpec, belief: Belief, replicas: int) -> float:
     """Return the probability that so many replicas, the spare ones idle, meet every limit at the rate they must carry.
 

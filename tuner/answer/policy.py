@@ -18,11 +18,12 @@ from controlplane.domain.start_failure import StartFailure
 from controlplane.domain.study import Study, Trial, TrialKind, TrialState
 from tuner.answer.confirm import Next, Proof, is_possible, next_proofs, rounds_of
 from tuner.answer.fleet_check import kept_replicas
-from tuner.answer.standing import Standing, standings
+from tuner.answer.standing import LIKELY, Standing, standings
 
 MAX_ATTEMPTS = 3
 MIN_STARTS = 4  # baseline, one candidate, and both again to confirm
 _ROUND = (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE)
+_FEWEST_SEARCHED = 2  # the baseline and one candidate
 _LARGE = 10  # engine starts that leave room for a second round
 _FEWEST_BROKEN = 6  # starts that the infrastructure may waste before a study gives up searching
 
@@ -116,19 +117,38 @@ def _proof(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, over: str | 
     wanted = next_proofs(spec, trials)
     if not wanted and over is None:
         return Step(Action.SEARCH, "nothing found so far may win, budget left")
-    affordable = (each for each in wanted if _fits(spec.tuning.budget, trials, used, starts=each.starts + each.kept))
-    chosen = next(affordable, None)
+    chosen = _affordable(spec, trials, used, wanted)
     if chosen is not None:
         return _step(chosen)
-    checks = [each for each in wanted if (each.proof is Proof.FLEET or each.kept) and each.standing.rounds]
-    for each in checks:  # another round does not fit beside the check: then the check decides
-        starts = each.standing.fleet.replicas
-        if _fits(spec.tuning.budget, trials, used, starts=starts):
-            return _step(each._replace(proof=Proof.FLEET, starts=starts))
     if over is not None and _is_broken(spec, used) and not _searched(trials):
         return Step(Action.GIVE_UP, f"no candidate could be measured: {over}")
     short = None if not wanted else f"the budget does not hold {_short(wanted[0])} more engine starts"
     return Step(Action.FINISH, over or short or "nothing is left to prove", unchecked=short)
+
+
+def _affordable(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, wanted: Sequence[Next]) -> Next | None:
+    """Return the first measurement that leaves what its candidate's proof takes after it.
+
+    Where there is none: the check of a candidate that was confirmed, rather than another round of it, or a first one of
+    another candidate that could not be checked any more. Where that fits neither: what fits.
+    """
+
+    def fit(starts: int) -> bool:
+        return _fits(spec.tuning.budget, trials, used, starts=starts)
+
+    whole = next((each for each in wanted if fit(each.starts + each.kept)), None)
+    if whole is not None:
+        return whole
+    for each in wanted:
+        starts = each.standing.fleet.replicas
+        if _may_be_checked(each) and fit(starts):
+            return each._replace(proof=Proof.FLEET, starts=starts, kept=0)
+    return next((each for each in wanted if each.proof is not Proof.FLEET and fit(each.starts)), None)
+
+
+def _may_be_checked(wanted: Next) -> bool:
+    """Say whether a check is what is left of its proof, rounds aside."""
+    return wanted.kept > 0 and wanted.standing.rounds > 0 and wanted.standing.cheaper >= LIKELY
 
 
 def _short(wanted: Next) -> int:
@@ -181,10 +201,11 @@ def reserved_rounds(budget: Budget) -> int:
 
 
 def reserved_replicas(spec: ServiceSpec, trials: Sequence[Trial]) -> int:
-    """Return for how many engines of the fleet check starts are kept aside: all, unless that leaves no search."""
+    """Return for how many engines of the fleet check starts are kept aside: none when that leaves no search."""
     leader = next((each for each in standings(spec, trials) if is_possible(spec, trials, each)), None)
-    budget, wanted = spec.tuning.budget, kept_replicas(spec, leader)
-    return wanted if budget.engine_starts >= 2 + len(_ROUND) * reserved_rounds(budget) + wanted else 0
+    budget = spec.tuning.budget
+    room = budget.engine_starts - _FEWEST_SEARCHED - len(_ROUND) * reserved_rounds(budget)
+    return kept_replicas(spec, leader, room=room)
 
 
 def fits(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, *, starts: int) -> bool:

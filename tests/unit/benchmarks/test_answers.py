@@ -228,3 +228,22 @@ def test_the_truth_is_found_once_and_kept(tmp_path: Path) -> None:
     kept[0].write_text("7.5")
     assert Truth(chosen, tmp_path).capacity_rps(chosen.spec.baseline) == 7.5
     assert truth.fleet(chosen.spec.baseline) != Truth(chosen, tmp_path / "other").fleet(chosen.spec.baseline)
+
+
+def test_only_configurations_that_may_be_the_cheapest_are_run_for_half_an_hour(tmp_path: Path) -> None:
+    chosen = next(each for each in scenarios() if "out-of-reach" in each.name)
+    truth = Truth(chosen, tmp_path)
+    configs = truth.configs()
+    truth.capacity_rps(configs[0])
+    (folder,) = tmp_path.iterdir()
+    rates = {config.content_hash(): 0.1 for config in configs}  # far from enough on these GPUs
+    good, luckier = configs[1].content_hash(), configs[2].content_hash()
+    rates[good], rates[luckier] = 40.0, 30.0
+    for name, rate in rates.items():
+        (folder / f"rough-{name}.json").write_text(str(rate))
+    for name, rate in ((good, 50.0), (luckier, 1.0)):
+        (folder / f"capacity-{name}.json").write_text(str(rate))
+    best = truth.best()
+    assert best is not None
+    assert best.config == configs[1]
+    assert len(list(folder.glob("capacity-*.json"))) == 3

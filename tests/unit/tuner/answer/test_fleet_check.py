@@ -137,13 +137,21 @@ def test_live_replicas_keep_their_gpus_and_the_check_says_what_it_lacks(tmp_path
 
 
 def test_without_engine_starts_left_the_check_is_not_made(tmp_path: Path) -> None:
-    world = World(tmp_path, spec=tuned(budget={"engine_starts": 5}))
+    world = World(tmp_path, spec=tuned(budget={"engine_starts": 4}))
     study = finished(world)
     check = check_of(study)
     assert check is not None
     assert check.held is None
     assert check.reason == "the budget does not hold 2 more engine starts"
-    assert study.engine_starts <= 5
+    assert study.engine_starts <= 4
+
+
+def test_the_last_starts_go_to_the_check_rather_than_to_another_round(tmp_path: Path) -> None:
+    study = finished(World(tmp_path, spec=tuned(budget={"engine_starts": 5})))
+    check = check_of(study)
+    assert check is not None
+    assert check.held
+    assert study.engine_starts == 5
 
 
 def test_switched_off_nothing_is_checked_and_nothing_claimed(tmp_path: Path) -> None:
