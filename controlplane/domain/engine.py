@@ -30,6 +30,7 @@ class EngineKind(StrEnum):
     TENSORRT_LLM = "tensorrt-llm"
     TGI = "tgi"
     LLAMA_CPP = "llama.cpp"
+    EMBED = "embed"  # our own, for embeddings
     COMMAND = "command"  # any other: `engine.mapping` says how it is driven
 
 

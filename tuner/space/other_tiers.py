@@ -21,6 +21,11 @@ OTHER_TIERS: Mapping[EngineKind, Mapping[str, Knob]] = {
         "max-batch-prefill-tokens": Knob(choices=(2048, 4096, 8192, 16384)),
         "cuda-memory-fraction": Knob(choices=(0.9, 0.95, 1.0)),
     },
+    EngineKind.EMBED: {
+        "max-batch-size": Knob(choices=(1, 4, 16, 64)),
+        "threads": Knob(choices=(1, 2)),
+        "max-wait-ms": Knob(choices=(0, 2)),
+    },
     EngineKind.LLAMA_CPP: {
         "parallel": Knob(choices=(1, 2, 4, 8, 16)),
         "ubatch-size": Knob(choices=(128, 256, 512, 1024)),

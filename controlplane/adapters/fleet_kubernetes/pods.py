@@ -99,7 +99,14 @@ def _program(engine: EngineSpec) -> Sequence[str]:
             return ("vllm", "serve", engine.model, *where)
         case EngineKind.EMULATOR:
             return ("fleetune-emulator", engine.model, *where)
-        case EngineKind.SGLANG | EngineKind.TENSORRT_LLM | EngineKind.TGI | EngineKind.LLAMA_CPP | EngineKind.COMMAND:
+        case (
+            EngineKind.SGLANG
+            | EngineKind.TENSORRT_LLM
+            | EngineKind.TGI
+            | EngineKind.LLAMA_CPP
+            | EngineKind.EMBED
+            | EngineKind.COMMAND
+        ):
             raise InvalidInput(
                 f"engines of kind {engine.kind.value} cannot be rendered for a cluster yet",
                 why="their images and probes are not described",

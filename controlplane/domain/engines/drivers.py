@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from controlplane.domain.engine import EngineKind
 from controlplane.domain.engines.driver import EngineDriver
+from controlplane.domain.engines.embed import EMBED
 from controlplane.domain.engines.emulator import EMULATOR
 from controlplane.domain.engines.llama_cpp import LLAMA_CPP
 from controlplane.domain.engines.sglang import SGLANG
@@ -21,6 +22,7 @@ _DRIVERS: Mapping[EngineKind, EngineDriver] = {
     EngineKind.TENSORRT_LLM: TENSORRT_LLM,
     EngineKind.TGI: TGI,
     EngineKind.LLAMA_CPP: LLAMA_CPP,
+    EngineKind.EMBED: EMBED,
     EngineKind.COMMAND: EngineDriver(title="an engine of one's own", command=("{python}", "-c", "{port}", "{args}")),
 }
 

@@ -12,7 +12,7 @@ from controlplane.domain.engine import EngineConfig, EngineKind
 from controlplane.domain.engines.drivers import driver_of
 
 _V, _S, _T = EngineKind.VLLM, EngineKind.SGLANG, EngineKind.TENSORRT_LLM
-_G, _L = EngineKind.TGI, EngineKind.LLAMA_CPP
+_G, _L, _E = EngineKind.TGI, EngineKind.LLAMA_CPP, EngineKind.EMBED
 
 Words = Mapping[EngineKind, Sequence[str]]
 
@@ -23,6 +23,7 @@ KNOBS: Mapping[str, Words] = {
         _T: ["max-batch-size"],
         _G: ["max-batch-size"],
         _L: ["parallel"],
+        _E: ["max-batch-size"],
     },
     "tokens of one step": {
         _V: ["max-num-batched-tokens"],
@@ -60,8 +61,9 @@ KNOBS: Mapping[str, Words] = {
     "chunked prefill": {_V: ["enable-chunked-prefill"], _T: ["enable-chunked-prefill"]},
     "speculation": {_V: ["speculative-config"], _S: ["speculative-algorithm"], _G: ["speculate"], _L: ["model-draft"]},
     "layers on the GPU": {_L: ["n-gpu-layers"]},
-    "processor threads": {_L: ["threads", "threads-batch"]},
-    "time to drain at SIGTERM": {_V: ["shutdown-timeout"]},
+    "processor threads": {_L: ["threads", "threads-batch"], _E: ["threads"]},
+    "wait for a batch to fill": {_E: ["max-wait-ms"]},
+    "time to drain at SIGTERM": {_V: ["shutdown-timeout"], _E: ["shutdown-timeout"]},
 }
 
 
