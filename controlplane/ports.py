@@ -103,11 +103,14 @@ class FlightView(Protocol):
         """
 
 
-class KeyUseView(Protocol):
-    """What the gateways know of keys that the store does not."""
+class GatewayNews(Protocol):
+    """What the gateways know that the store does not: uses of keys, and what people are to be told."""
 
     def key_uses(self) -> Mapping[str, datetime]:
         """Return the last request of each key, by its name, at the gateways that answer, since they started."""
+
+    def troubles(self) -> Mapping[str, Sequence[str]]:
+        """Return what is wrong beyond a request, a sentence each, by the name of each gateway that answers."""
 
 
 class GatewayOpener(Protocol):

@@ -110,7 +110,7 @@ def controller_pass(settings: Settings) -> Callable[[], bool]:
         fleet=open_fleet(settings),
         router=traffic,
         flights=traffic,
-        key_uses=traffic,
+        news=traffic,
         records=SpooledRecords(settings.data_dir),
         clock=installation_clock(settings),
         create_study=create_study,

@@ -39,9 +39,13 @@ def create(
     tenant: Annotated[str, typer.Option(help="Whom it speaks for.")] = DEFAULT_TENANT,
     model: Annotated[list[str], typer.Option(help="Only this model; give it again for more.")] = [],  # noqa: B006
     expires: Annotated[str | None, typer.Option(help="When it expires, ISO 8601 with a zone.")] = None,
-    requests_per_minute: Annotated[int | None, typer.Option(help="Of each gateway.")] = None,
-    tokens_per_minute: Annotated[int | None, typer.Option(help="Prompt and answer, of each gateway.")] = None,
-    concurrent: Annotated[int | None, typer.Option(help="Requests under way at once, of each gateway.")] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(help="At most.")] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(help="Prompt and answer.")] = None,
+    tokens_per_day: Annotated[int | None, typer.Option(help="Of a day of UTC.")] = None,
+    tokens_per_month: Annotated[int | None, typer.Option(help="Of a calendar month, UTC.")] = None,
+    usd_per_day: Annotated[float | None, typer.Option(help="By the models' prices.")] = None,
+    usd_per_month: Annotated[float | None, typer.Option(help="By the models' prices.")] = None,
+    concurrent: Annotated[int | None, typer.Option(help="Requests under way at once.")] = None,
     priority: Annotated[PriorityClass | None, typer.Option(help="Class in queues; default: its tenant's.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, even where it shuts clients out.")] = False,
 ) -> None:
@@ -51,6 +55,10 @@ def create(
     limits = {
         "requests_per_minute": requests_per_minute,
         "tokens_per_minute": tokens_per_minute,
+        "tokens_per_day": tokens_per_day,
+        "tokens_per_month": tokens_per_month,
+        "usd_per_day": usd_per_day,
+        "usd_per_month": usd_per_month,
         "concurrent": concurrent,
     }
     body = {"name": name, "scopes": scope, "tenant": tenant, "models": model, "expires_at": expires, "limits": limits}

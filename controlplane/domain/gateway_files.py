@@ -18,6 +18,11 @@ def table_path(data_dir: Path, gateway: str) -> Path:
     return data_dir / "gateways" / "tables" / f"{gateway}.json"
 
 
+def sums_path(data_dir: Path, gateway: str) -> Path:
+    """Return the file of what was used of the limits of days and months at one gateway that counts alone."""
+    return data_dir / "gateways" / "sums" / f"{gateway}.json"
+
+
 def salt_path(data_dir: Path) -> Path:
     """Return the file with the salt of the hashes in this installation's records."""
     return data_dir / "gateways" / "records.salt"

@@ -49,10 +49,19 @@ class Limits(Value):
 
     requests_per_minute: int | None = Field(default=None, ge=1)
     tokens_per_minute: int | None = Field(default=None, ge=1, description="Prompt and answer together.")
+    tokens_per_day: int | None = Field(default=None, ge=1, description="Of a day of UTC.")
+    tokens_per_month: int | None = Field(default=None, ge=1, description="Of a calendar month, UTC.")
+    usd_per_day: float | None = Field(default=None, gt=0, description="By the prices of the models.")
+    usd_per_month: float | None = Field(default=None, gt=0)
     concurrent: int | None = Field(default=None, ge=1, description="Requests under way at the same time.")
 
     def __bool__(self) -> bool:
         return self != Limits()
+
+    @property
+    def in_usd(self) -> bool:
+        """Say whether money is limited, for which a model needs a price."""
+        return self.usd_per_day is not None or self.usd_per_month is not None
 
 
 class Grant(Value):
@@ -62,7 +71,7 @@ class Grant(Value):
     scopes: tuple[Scope, ...] = Field(default=(Scope.INFER,), description="What it may do: by default ask models only.")
     models: tuple[str, ...] = Field(default=(), description="Models it may ask; empty: all.")
     expires_at: AwareDatetime | None = Field(default=None, description="None: it does not expire.")
-    limits: Limits = Field(default=Limits(), description="Counted by each gateway on its own.")
+    limits: Limits = Field(default=Limits(), description="What it may ask of all models together.")
     priority: PriorityClass | None = Field(default=None, description="Its class in queues; None: that of the tenant.")
 
 

@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
+from controlplane.domain.gateway_options import GatewayOptions
 from controlplane.domain.routing import GatewayRecord
-from controlplane.domain.service import GatewayOptions
 from controlplane.domain.slo import LatencyMetric, LatencySlo
 
 

@@ -7,9 +7,9 @@ from enum import StrEnum
 from pydantic import AwareDatetime, Field, model_validator
 
 from controlplane.domain.base import RevisionId, Value
+from controlplane.domain.gateway_options import GatewayOptions
 from controlplane.domain.identity import ApiKey
 from controlplane.domain.process import ProcessId
-from controlplane.domain.service import GatewayOptions
 
 
 class Backend(Value):

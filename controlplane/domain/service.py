@@ -10,15 +10,13 @@ from pydantic import Field, model_validator
 
 from controlplane.domain.autoscale_options import AutoscaleOptions
 from controlplane.domain.base import ServiceName, Value
-from controlplane.domain.caching import CacheOptions
 from controlplane.domain.cluster import ClusterOptions
 from controlplane.domain.engine import EngineConfig, EngineKind, Flags
 from controlplane.domain.engines.driver import EngineDriver
 from controlplane.domain.engines.drivers import check_mapping, driver_of, engine_key
 from controlplane.domain.flags import FlagValue
+from controlplane.domain.gateway_options import GatewayOptions
 from controlplane.domain.hardware import GpuPool
-from controlplane.domain.identity import Limits
-from controlplane.domain.privacy import PrivacyOptions
 from controlplane.domain.schedule import ScheduleSpec
 from controlplane.domain.slo import SloSet
 from controlplane.domain.workload import Workload
@@ -303,23 +301,6 @@ class RolloutOptions(Value):
     def false_abort_per_step(self) -> float:
         """Probability of aborting an equal canary, spent evenly: any step may abort it."""
         return (self.abort_equal or 1 - self.confidence) / len(self.steps)
-
-
-class GatewayOptions(Value):
-    """What the gateway does for this service beyond routing."""
-
-    max_retries: int = Field(default=2, ge=0, description="Other replicas tried before the first byte.")
-    connect_timeout_s: float = Field(default=2, gt=0)
-    first_token_timeout_s: float = Field(default=120, gt=0)
-    stall_timeout_s: float = Field(default=60, gt=0)
-    response_timeout_s: float = Field(default=600, gt=0, description="The whole of an answer that does not stream.")
-    limits: Limits = Field(default=Limits(), description="Of all requests for this model, counted by each gateway.")
-    tenant_limits: Limits = Field(default=Limits(), description="Of each tenant's requests for this model.")
-    limits_of: Mapping[str, Limits] = Field(
-        default_factory=dict, description="By tenant, instead of `tenant_limits`; `{}` is no limit."
-    )
-    cache: CacheOptions = CacheOptions()
-    privacy: PrivacyOptions = PrivacyOptions()
 
 
 class ServiceSpec(Value):

@@ -19,6 +19,7 @@ from controlplane.gateway.settings import EngineTls, Settings, TlsFiles
 from controlplane.reading.issuers_file import load_issuers
 from controlplane.reading.problems import describe
 
+LIMITS_REDIS_VARIABLE = "FLEETUNE_LIMITS_REDIS_URL"
 CACHE_REDIS_VARIABLE = "FLEETUNE_CACHE_REDIS_URL"
 """Not an option: everybody on a machine sees command lines, and the URL holds a password."""
 
@@ -86,6 +87,7 @@ def _settings(parsed: argparse.Namespace) -> Settings:
             **fields,
             admin_token=_token(token_file),
             cache_redis_url=_secret(CACHE_REDIS_VARIABLE),
+            limits_redis_url=_secret(LIMITS_REDIS_VARIABLE),
             issuers=load_issuers(issuers_file),
         )
     except ValidationError as error:

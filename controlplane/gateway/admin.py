@@ -14,6 +14,7 @@ from aiohttp import web
 
 from controlplane.domain.errors import Conflict, FleetuneError, InvalidInput, NotFound, Refused
 from controlplane.domain.routing import RoutingTable
+from controlplane.gateway.counts.lines import Counts
 from controlplane.gateway.drain import Drain
 from controlplane.gateway.flights import Flights
 from controlplane.gateway.last_table import read_table, save_table
@@ -40,6 +41,7 @@ class AdminPort:
     drain: Drain
     table_path: Path
     flights: Flights
+    counts: Counts
     problem: str | None = None
     _taking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -116,6 +118,11 @@ class AdminPort:
     async def _key_uses(self, request: web.Request) -> web.StreamResponse:
         return web.json_response({name: at.isoformat() for name, at in self.routing.key_uses.items()})
 
+    def _troubles(self) -> list[str]:
+        """What people are to know of, one sentence each."""
+        limits = "the Redis of the limits does not answer: this gateway keeps its share of each limit"
+        return [limits] if self.counts.lost else []
+
     async def _status(self, request: web.Request) -> web.StreamResponse:
         table = self.routing.table
         return web.json_response(
@@ -128,6 +135,7 @@ class AdminPort:
                 "replicas": [_replica(replica) for replica in self.routing.replicas()],
                 "records": {"written": self.spool.written, "dropped": self.spool.dropped},
                 "problem": self.problem,
+                "troubles": self._troubles(),
                 "refused": dict(self.routing.refused),
             }
         )

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from controlplane.domain.latency_buckets import BUCKETS_S
 from controlplane.domain.routing import GatewayRecord
 from controlplane.domain.slo import LatencyMetric
+from controlplane.gateway.counts.lines import Counts
 from controlplane.gateway.pools import Replica
 from controlplane.gateway.routing import Routing
 from controlplane.gateway.spool import RecordSpool
@@ -19,7 +20,7 @@ from controlplane.gateway.spool import RecordSpool
 class Metrics:
     """Counts finished requests; what is in flight and the table's version are looked up when scraped."""
 
-    def __init__(self, routing: Routing, spool: RecordSpool) -> None:
+    def __init__(self, routing: Routing, spool: RecordSpool, counts: Counts) -> None:
         self._registry = CollectorRegistry()
         by_revision = ("service", "revision")
         self._requests = self._counter("requests", "Requests, by the status sent.", (*by_revision, "status"))
@@ -37,7 +38,7 @@ class Metrics:
             "tpot_seconds", "Mean time per output token after the first.", BUCKETS_S[LatencyMetric.TPOT]
         )
         self._e2e = self._histogram("e2e_seconds", "Arrival to last token.", BUCKETS_S[LatencyMetric.E2E])
-        self._registry.register(_Present(routing, spool))
+        self._registry.register(_Present(routing, spool, counts))
 
     def text(self) -> bytes:
         """Return the exposition text."""
@@ -80,14 +81,18 @@ class Metrics:
 class _Present(Collector):
     """Gauges read at the moment of the scrape."""
 
-    def __init__(self, routing: Routing, spool: RecordSpool) -> None:
+    def __init__(self, routing: Routing, spool: RecordSpool, counts: Counts) -> None:
         self._routing = routing
+        self._counts = counts
         self._spool = spool
 
     def collect(self) -> Iterator[Metric]:
         version = self._routing.table.version if self._routing.table else -1
         yield GaugeMetricFamily("fleetune_gateway_routing_table_version", "Version in use; -1: none.", version)
         yield GaugeMetricFamily("fleetune_gateway_records_dropped", "Records lost to a full disk.", self._spool.dropped)
+        yield GaugeMetricFamily(
+            "fleetune_gateway_limits_alone", "1: limits are this gateway's share, Redis is lost.", self._counts.lost
+        )
         yield self._per_replica("in_flight", "Requests in flight.", lambda replica: replica.in_flight)
         yield self._per_replica("put_aside", "1: cannot be reached.", lambda replica: replica.breaker.failures > 0)
         yield self._per_replica("ejected", "1: its answers failed.", lambda replica: replica.breaker.ejections > 0)

@@ -9,21 +9,27 @@ import os
 import signal
 import sys
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from random import Random
 
 import aiohttp
 
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.gateway_files import addresses_dir, records_dir, salt_path, table_path
+from controlplane.domain.gateway_files import addresses_dir, records_dir, salt_path, sums_path, table_path
 from controlplane.domain.routing import GatewayAddress, GatewayRecord
 from controlplane.gateway.admin import AdminPort
 from controlplane.gateway.answers.entry import AnswerStore
 from controlplane.gateway.answers.memory import MemoryAnswers
 from controlplane.gateway.answers.shared import SharedAnswers, open_redis
 from controlplane.gateway.cards import Cards
+from controlplane.gateway.counts.kept import KeptSums
+from controlplane.gateway.counts.lines import Counts
+from controlplane.gateway.counts.local import LocalCounts
+from controlplane.gateway.counts.shared import SharedCounts
 from controlplane.gateway.drain import Drain
 from controlplane.gateway.fingerprint import Fingerprints, installation_salt
 from controlplane.gateway.flights import Flights
@@ -38,7 +44,7 @@ from controlplane.gateway.settings import Settings
 from controlplane.gateway.spool import RecordSpool
 from controlplane.gateway.stages.answer import Answer
 from controlplane.gateway.stages.cache import Caching
-from controlplane.gateway.stages.limits import Limiting
+from controlplane.gateway.stages.limits import Limiting, windows
 from controlplane.gateway.stages.record import Recording
 from controlplane.gateway.stages.redact import Redacting
 from controlplane.gateway.tls import client_tls, server_tls
@@ -165,21 +171,25 @@ async def _open(
     )
     stack.push_async_callback(spool.flush)
     await _in_background(spool.run, stack)
-    metrics = Metrics(routing, spool)
+    counts = await _counts(settings, stack, clock)
+    metrics = Metrics(routing, spool, counts)
     session = await stack.enter_async_context(open_session(client_tls(settings.engine_tls)))
     flights = Flights(time.monotonic)
     keep = _both(spool.keep, metrics.observe)
     recording = Recording(keep, time.monotonic, drain.cutting, flights)
     caching = Caching(_answers(settings, stack), time.monotonic)
     answer = _answer(settings, routing, drain, keep, session)
-    pipeline = Pipeline([Limiting(routing, time.monotonic), recording, caching, Redacting()], answer)
+    limiting = Limiting(routing, counts, clock)
+    pipeline = Pipeline([limiting, recording, caching, Redacting()], answer)
     cards = Cards(routing, session, time.monotonic, Random(settings.seed))
     fingerprints = Fingerprints(installation_salt(salt_path(settings.data_dir)))
     tokens = trust(settings.issuers)
     if tokens is not None:
         await _in_background(tokens.run, stack)
     data = DataPort(settings, routing, pipeline, cards, metrics, drain, fingerprints, time.monotonic, clock, tokens)
-    admin = AdminPort(settings, routing, spool, drain, table_path(settings.data_dir, settings.name), flights, problem)
+    admin = AdminPort(
+        settings, routing, spool, drain, table_path(settings.data_dir, settings.name), flights, counts, problem
+    )
     own, admin_tls = server_tls(settings.tls), server_tls(settings.admin_tls)
     admin_port = await listen(
         admin.app(), settings.admin_host, settings.admin_port, stack, admin_tls, before_close=None
@@ -209,6 +219,23 @@ def _answer(
         chance=Random(settings.seed),
         stopping=drain.cutting,
     )
+
+
+async def _counts(settings: Settings, stack: AsyncExitStack, clock: Callable[[], datetime]) -> Counts:
+    """Count limits here, with the sums of days and months in a file; or in the Redis of several gateways."""
+    if settings.limits_redis_url is None:
+        local = LocalCounts(time.monotonic)
+        kept = KeptSums(local, sums_path(settings.data_dir, settings.name))
+        kept.load(windows(clock()))
+        stack.push_async_callback(kept.save)
+        await _in_background(kept.run, stack)
+        return local
+    redis = open_redis(settings.limits_redis_url.get_secret_value(), settings.limits_answer_within_s, of="the limits")
+    shared = SharedCounts(redis, me=f"{settings.name}:{uuid.uuid4().hex}", monotonic=time.monotonic)
+    stack.push_async_callback(shared.close)
+    await shared.beat()
+    await _in_background(shared.run, stack)
+    return shared
 
 
 def _answers(settings: Settings, stack: AsyncExitStack) -> AnswerStore:

@@ -42,6 +42,8 @@ class Settings(Value):
     cache_bytes: int = Field(default=64 << 20, ge=0, description="Memory for answers that are kept; 0: none.")
     cache_redis_url: SecretStr | None = Field(default=None, description="Keep answers there, for several gateways.")
     cache_answer_within_s: float = Field(default=0.25, gt=0, description="A cache that takes longer counts as lost.")
+    limits_redis_url: SecretStr | None = Field(default=None, description="Count limits there, for several gateways.")
+    limits_answer_within_s: float = Field(default=0.25, gt=0, description="A Redis that takes longer counts as lost.")
     seed: int | None = None
     cors_origins: tuple[str, ...] = Field(
         default=(), description="Web origins whose pages may ask from a browser, `*` for all; empty: none."

@@ -83,18 +83,18 @@ class Tally:
         )
 
     @property
-    def used_tokens(self) -> int:
+    def used(self) -> tuple[int, int]:
         """Tokens of prompt and answer as far as they are known; of a prompt without a count what was expected.
 
         What the cache answered took none.
         """
         if self.cache is CacheResult.HIT:
-            return 0
+            return 0, 0
         prompt = self._prompt_tokens()
         output = self.watch.output_tokens if self.watch else self._count("completion_tokens")
         if not output and self.error is not None:
-            return 0  # nothing was generated
-        return (self.call.expected_prompt_tokens if prompt is None else prompt) + (output or 0)
+            return 0, 0  # nothing was generated
+        return (self.call.expected_prompt_tokens if prompt is None else prompt), output or 0
 
     def _identity(self, record_id: str) -> dict[str, Any]:
         return {

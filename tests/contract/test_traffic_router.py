@@ -21,7 +21,7 @@ from controlplane.domain.identity import ApiKey
 from controlplane.domain.routing import GatewayAddress, RevisionRoute, RoutingTable, ServiceRoute
 from controlplane.gateway.process import open_gateway
 from controlplane.gateway.settings import Settings
-from controlplane.ports import FlightView, KeyUseView, TrafficRouter
+from controlplane.ports import FlightView, GatewayNews, TrafficRouter
 from tests.fakes.traffic_router import FakeTrafficRouter
 
 
@@ -39,7 +39,7 @@ class Setup:
 
     router: TrafficRouter
     view: FlightView
-    uses: KeyUseView
+    uses: GatewayNews
     use: Callable[[int, str], None]
     take_down: Callable[[int], None]
 
@@ -187,3 +187,10 @@ def test_flights_are_those_of_gateways_that_answer(build: Callable[[int], Setup]
     setup.take_down(1)
     with pytest.raises(Unavailable):
         setup.view.flights()
+
+
+def test_gateways_that_answer_tell_their_troubles(build: Callable[[int], Setup]) -> None:
+    setup = build(2)
+    assert setup.uses.troubles() == {"gw-0": [], "gw-1": []}
+    setup.take_down(0)
+    assert setup.uses.troubles() == {"gw-1": []}

@@ -17,6 +17,7 @@ class FakeTrafficRouter:
         self.down: set[str] = set()
         self.applied: list[RoutingTable] = []
         self.in_flight: list[InFlight] = []
+        self.trouble: dict[str, list[str]] = {}
         self.uses: dict[str, datetime] = {}
 
     def apply(self, table: RoutingTable) -> None:
@@ -39,6 +40,9 @@ class FakeTrafficRouter:
 
     def key_uses(self) -> Mapping[str, datetime]:
         return dict(self.uses) if set(self.tables) - self.down else {}
+
+    def troubles(self) -> Mapping[str, Sequence[str]]:
+        return {name: self.trouble.get(name, []) for name in self.tables if name not in self.down}
 
     def _give(self, name: str, table: RoutingTable) -> Unavailable | StaleVersion | None:
         if name in self.down:

@@ -19,6 +19,7 @@ from controlplane.host.processes import is_alive
 
 T = TypeVar("T")
 _FLIGHTS = TypeAdapter(list[InFlight])
+_TROUBLES = TypeAdapter(list[str])
 _USES = TypeAdapter(dict[str, AwareDatetime])
 
 FindGateways = Callable[[], Sequence[GatewayAddress]]
@@ -83,11 +84,17 @@ class GatewayTraffic:
         return [each for part in parts for each in part]
 
     def key_uses(self) -> Mapping[str, datetime]:
-        """See `ports.KeyUseView.key_uses`."""
+        """See `ports.GatewayNews.key_uses`."""
         uses: dict[str, datetime] = {}
         for part in self._each(self._find(), self._read_uses):
             uses |= {name: max(at, uses.get(name, at)) for name, at in part.items()}
         return uses
+
+    def troubles(self) -> Mapping[str, Sequence[str]]:
+        """See `ports.GatewayNews.troubles`."""
+        gateways = self._find()
+        told = zip(gateways, self._each(gateways, self._read_troubles), strict=True)
+        return {gateway.name: found for gateway, found in told if found is not None}
 
     def _each(self, gateways: Sequence[GatewayAddress], ask: Callable[[GatewayAddress], T]) -> list[T]:
         if len(gateways) <= 1:
@@ -118,6 +125,13 @@ class GatewayTraffic:
             return _USES.validate_json(answer.content) if answer.is_success else {}
         except (httpx.HTTPError, ValidationError):
             return {}
+
+    def _read_troubles(self, gateway: GatewayAddress) -> Sequence[str] | None:
+        try:
+            answer = self._client.get(f"{gateway.admin_url}/admin/status")
+            return _TROUBLES.validate_python(answer.json()["troubles"]) if answer.is_success else None
+        except (httpx.HTTPError, ValueError, KeyError):
+            return None
 
     def _read(self, gateway: GatewayAddress) -> RoutingTable | None:
         try:

@@ -28,19 +28,22 @@ _decoder = msgspec.msgpack.Decoder(Entry)
 T = TypeVar("T")
 
 
-def open_redis(url: str, answer_within_s: float) -> Redis:
-    """Return a client; it connects when first used. Raises InvalidInput without the extra, or for no URL of a Redis."""
+def open_redis(url: str, answer_within_s: float, *, of: str = "the cache") -> Redis:
+    """Return a client, named in errors by what it is `of`; it connects when first used.
+
+    Raises InvalidInput without the extra, or for no URL of a Redis.
+    """
     try:
         from redis.asyncio import Redis
     except ImportError as error:
         raise InvalidInput(
-            "the cache's Redis cannot be used", why="redis is not installed", allowed="pip install fleetune[redis]"
+            f"the Redis of {of} cannot be used", why="redis is not installed", allowed="pip install fleetune[redis]"
         ) from error
     try:
         return Redis.from_url(url, socket_timeout=answer_within_s, socket_connect_timeout=answer_within_s, retry=None)
     except ValueError as error:  # its message quotes the URL, and the password in it
         raise InvalidInput(
-            "the URL of the cache's Redis cannot be used", allowed="redis://, rediss:// or unix:// URLs"
+            f"the URL of the Redis of {of} cannot be used", allowed="redis://, rediss:// or unix:// URLs"
         ) from error
 
 

@@ -1,96 +1,168 @@
 """How much a key, a tenant and all together may ask of a model: refused with 429 before anything is spent.
 
-Tokens are reserved on arrival, by the prompt's length and the longest answer asked for, and put right by what the
-engine counted. Each gateway counts for itself.
+Tokens and money are reserved on arrival, by the prompt's length and the longest answer asked for, and put right by what
+the engine counted. Days and months are those of UTC.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from aiohttp import web
 
+from controlplane.domain.gateway_options import TokenPrice
 from controlplane.domain.identity import DEFAULT_TENANT, Limits
-from controlplane.gateway.allowance import Allowance, Shortage
+from controlplane.gateway.counts.lines import Counts, Kind, Line, Standing, has_passed
 from controlplane.gateway.exchange import Exchange, Next
 from controlplane.gateway.openai_errors import RequestRefused
 from controlplane.gateway.pools import Route
 from controlplane.gateway.routing import Routing
 
-Subject = tuple[str, ...]
-"""Whose limit it is: ("key", name), ("tenant", service, name) or ("model", service)."""
+
+class Measure(NamedTuple):
+    """One field of `Limits`, and what is counted for it."""
+
+    field: str
+    kind: Kind
+    unit: str  # requests, tokens or usd
+    window: str = ""  # day or month
+
+    @property
+    def told(self) -> str:
+        """What it is called in a refusal."""
+        return {"concurrent": "concurrent requests"}.get(self.field, self.field.replace("_", " "))
+
+
+MEASURES = (
+    Measure("requests_per_minute", Kind.RATE, "requests"),
+    Measure("tokens_per_minute", Kind.RATE, "tokens"),
+    Measure("tokens_per_day", Kind.SUM, "tokens", "day"),
+    Measure("tokens_per_month", Kind.SUM, "tokens", "month"),
+    Measure("usd_per_day", Kind.SUM, "usd", "day"),
+    Measure("usd_per_month", Kind.SUM, "usd", "month"),
+    Measure("concurrent", Kind.PLACES, "requests"),
+)
+
+
+class Asked(NamedTuple):
+    """One limit on a request's way."""
+
+    subject: str
+    measure: Measure
+    line: Line
 
 
 @dataclass(frozen=True)
 class Limiting:
-    """Lets requests pass as far as every limit on their way allows. `monotonic` in seconds."""
+    """Lets requests pass as far as every limit on their way allows. `wall_clock` aware UTC."""
 
     routing: Routing
-    monotonic: Callable[[], float]
-    _allowances: dict[Subject, Allowance] = field(default_factory=dict)
+    counts: Counts
+    wall_clock: Callable[[], datetime]
 
     def is_on(self, route: Route) -> bool:
         options = route.options
         return bool(self.routing.keys.limited or options.limits or options.tenant_limits or options.limits_of)
 
     async def __call__(self, exchange: Exchange, rest: Next) -> web.StreamResponse:
-        now, tokens = self.monotonic(), exchange.call.reserved_tokens
-        allowances = [self._allowance(subject, limits, now) for subject, limits in _limits(exchange)]
-        _require_room(allowances, tokens, now)
-        for allowance in allowances:  # nothing waits between looking and taking: all of them or none
-            allowance.take(tokens, now)
-        if allowances:
-            exchange.tally.headers = _tightest(allowances, now).headers(now)
+        asked = tuple(_asked(exchange, self.wall_clock()))
+        if not asked:
+            return await rest(exchange)
+        lines = [each.line for each in asked]
+        standings = await self.counts.take(lines)
+        headers = _headers(asked, standings)
+        if not has_passed(standings):
+            raise _refusal(asked, standings, headers)
+        exchange.tally.headers = {**exchange.tally.headers, **headers}
         try:
             return await rest(exchange)
         finally:
-            now, used = self.monotonic(), exchange.tally.used_tokens
-            for allowance in allowances:
-                allowance.settle(tokens, used, now)
-
-    def _allowance(self, subject: Subject, limits: Limits, now: float) -> Allowance:
-        """Return what is left to whom; other limits than before begin anew, with what is under way still counted."""
-        present = self._allowances.get(subject)
-        if present is None or present.limits != limits:
-            fresh = Allowance(limits, now)
-            fresh.under_way = 0 if present is None else present.under_way
-            self._allowances[subject] = present = fresh
-        return present
+            self.counts.settle(lines, _used(asked, exchange))
 
 
-def _limits(exchange: Exchange) -> Iterator[tuple[Subject, Limits]]:
+def _asked(exchange: Exchange, now: datetime) -> Iterator[Asked]:
+    call, price = exchange.call, exchange.route.options.price
+    amounts = _amounts(call.expected_prompt_tokens, call.answer_tokens, price)
+    for subject, limits in _limits(exchange):
+        for measure in MEASURES:
+            limit = getattr(limits, measure.field)
+            if limit is not None:
+                yield Asked(subject, measure, _line(subject, measure, limit, amounts, now))
+
+
+def _limits(exchange: Exchange) -> Iterator[tuple[str, Limits]]:
+    """Whose limits are on the way: the key's, its tenant's, the model's."""
     key, route = exchange.call.key, exchange.route
     options, tenant = route.options, key.tenant if key else DEFAULT_TENANT
     if key is not None and key.limits:
-        yield ("key", key.name), key.limits
+        yield f"key/{key.name}", key.limits
     of_tenant = options.limits_of.get(tenant, options.tenant_limits)
     if of_tenant:
-        yield ("tenant", route.service, tenant), of_tenant
+        yield f"tenant/{route.service}/{tenant}", of_tenant
     if options.limits:
-        yield ("model", route.service), options.limits
+        yield f"model/{route.service}", options.limits
 
 
-def _require_room(allowances: list[Allowance], tokens: int, now: float) -> None:
-    """Raise RequestRefused (429) with the limit that takes longest to let the request pass."""
-    short = [(found, allowance) for allowance in allowances if (found := allowance.shortage(tokens, now))]
-    if short:
-        worst, allowance = max(short, key=lambda each: each[0].retry_after_s)
-        raise _refusal(worst, allowance, now)
+def _line(subject: str, measure: Measure, limit: float, amounts: dict[str, float | None], now: datetime) -> Line:
+    amount = amounts[measure.unit]
+    if amount is None:
+        raise RequestRefused(
+            403, "A limit in USD is on the way, and this model has no price.", code="price_unknown", param="model"
+        )
+    window, ends_in_s = _window(measure.window, now) if measure.window else ("", 0.0)
+    return Line(f"{subject}/{measure.field}/{window}".rstrip("/"), measure.kind, limit, amount, ends_in_s)
 
 
-def _refusal(short: Shortage, allowance: Allowance, now: float) -> RequestRefused:
-    headers = {"Retry-After": str(math.ceil(short.retry_after_s)), **allowance.headers(now)}
-    text = f"Too many requests: the limit of {short.of} is reached. Try again in {short.retry_after_s:.3g} s."
-    return RequestRefused(429, text, code="rate_limit_exceeded", headers=headers)
+def windows(now: datetime) -> frozenset[str]:
+    """Return how the names of the present day's and month's sums end."""
+    return frozenset(_window(kind, now)[0] for kind in ("day", "month"))
 
 
-def _tightest(allowances: list[Allowance], now: float) -> Allowance:
-    """Return the one of whose buckets the smallest share is left: that is what a client must heed."""
+def _window(kind: str, now: datetime) -> tuple[str, float]:
+    """Return the name of the day or month, and the seconds until it is over."""
+    begin = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    if kind == "day":
+        return begin.strftime("%Y-%m-%d"), (begin + timedelta(days=1) - now).total_seconds()
+    end = (begin.replace(day=1) + timedelta(days=32)).replace(day=1)
+    return begin.strftime("%Y-%m"), (end - now).total_seconds()
 
-    def share(allowance: Allowance) -> float:
-        buckets = [bucket for bucket in (allowance.requests, allowance.tokens) if bucket is not None]
-        return min((bucket.left(now) / bucket.per_minute for bucket in buckets), default=1.0)
 
-    return min(allowances, key=share)
+def _amounts(prompt_tokens: float, output_tokens: float, price: TokenPrice | None) -> dict[str, float | None]:
+    usd = None if price is None else price.usd(prompt_tokens, output_tokens)
+    return {"requests": 1.0, "tokens": prompt_tokens + output_tokens, "usd": usd}
+
+
+def _used(asked: Sequence[Asked], exchange: Exchange) -> list[float]:
+    """Return what the request used of each line: it was a request all the same when nothing was generated."""
+    amounts = _amounts(*exchange.tally.used, exchange.route.options.price)
+    return [amounts[each.measure.unit] or 0.0 for each in asked]
+
+
+def _refusal(asked: Sequence[Asked], standings: Sequence[Standing], headers: dict[str, str]) -> RequestRefused:
+    """Return a 429 with the limit that takes longest to let the request pass."""
+    worst, wait_s = max(
+        ((each, standing.wait_s) for each, standing in zip(asked, standings, strict=True)), key=lambda pair: pair[1]
+    )
+    code = "insufficient_quota" if worst.measure.kind is Kind.SUM else "rate_limit_exceeded"
+    text = f"Too many requests: the limit of {worst.measure.told} is reached. Try again in {wait_s:.3g} s."
+    return RequestRefused(429, text, code=code, headers={"Retry-After": str(math.ceil(wait_s)), **headers})
+
+
+def _headers(asked: Sequence[Asked], standings: Sequence[Standing]) -> dict[str, str]:
+    """Return what OpenAI's clients read of the subject of whose rates the smallest share is left."""
+    rates = [pair for pair in zip(asked, standings, strict=True) if pair[0].line.kind is Kind.RATE]
+    if not rates:
+        return {}
+    tightest = min(rates, key=lambda pair: pair[1].left / pair[0].line.limit)[0].subject
+    found: dict[str, str] = {}
+    for each, standing in rates:
+        if each.subject == tightest:
+            unit, limit = each.measure.unit, each.line.limit
+            found[f"x-ratelimit-limit-{unit}"] = f"{limit:g}" if limit != int(limit) else str(int(limit))
+            found[f"x-ratelimit-remaining-{unit}"] = str(max(0, int(standing.left)))
+            found[f"x-ratelimit-reset-{unit}"] = f"{(limit - standing.left) * 60 / limit:.3f}s"
+    return found

@@ -7,7 +7,6 @@ for traffic is made true in the same pass, so an abort takes effect at once.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -16,20 +15,20 @@ from controlplane.domain.base import RolloutId
 from controlplane.domain.errors import FleetuneError
 from controlplane.domain.event import Event
 from controlplane.domain.fleet import Engine, EngineState
+from controlplane.domain.gateway_options import GatewayOptions
 from controlplane.domain.rollout import Rollout, RolloutState
 from controlplane.domain.rollout_policy import advance, events_between
-from controlplane.domain.service import GatewayOptions
 from controlplane.domain.serving import Service
-from controlplane.ports import Clock, Fleet, FlightView, KeyUseView, RecordFeed, Store, TrafficRouter, Versioned
+from controlplane.ports import Clock, Fleet, FlightView, GatewayNews, RecordFeed, Store, TrafficRouter, Versioned
 from controlplane.services.controller.budget import PassBudget
 from controlplane.services.controller.claims import ClaimWatch
+from controlplane.services.controller.gateway_news import GatewayNewsKeeper
 from controlplane.services.controller.jobs import CreateStudy, apply_finished, fire_due, reap_shadows, reap_trials
 from controlplane.services.fleet.autoscale import Autoscaler
 from controlplane.services.fleet.engines import EngineKeeper, Trouble, drain_limit_s
 from controlplane.services.fleet.routing import TableKeeper
 from controlplane.services.fleet.serving import roll_out_described
 from controlplane.services.fleet.world import World, service_of
-from controlplane.services.keys import NOTED_EVERY, note_uses
 from controlplane.services.rollouts.facts import FactFinder
 from controlplane.services.rollouts.manage import active_rollout, promoted
 from controlplane.services.rollouts.outcomes import note_outcomes
@@ -51,7 +50,7 @@ class Controller:
         create_study: CreateStudy,
         monotonic: Callable[[], float] = time.monotonic,
         flights: FlightView | None = None,
-        key_uses: KeyUseView | None = None,
+        news: GatewayNews | None = None,
     ) -> None:
         self._store = store
         self._fleet = fleet
@@ -60,8 +59,7 @@ class Controller:
         self._tables = TableKeeper(store=store, router=router)
         self._keeper = EngineKeeper(store=store, fleet=fleet, may_stop=lambda: self._tables.may_stop(clock()))
         self._finder = FactFinder(store=store, records=records, flights=flights)
-        self._key_uses = key_uses
-        self._uses_asked_s = -math.inf
+        self._gateway_news = GatewayNewsKeeper(store=store, news=news, monotonic=monotonic)
         self._scaler = (
             None if flights is None else Autoscaler(store=store, fleet=fleet, records=records, flights=flights)
         )
@@ -97,16 +95,9 @@ class Controller:
             lambda: fire_due(self._store, create_study=self._create_study, now=now),
             lambda: apply_finished(self._store, now=now),
             lambda: note_outcomes(self._store, noted=self._noted, now=now),
-            self._note_key_uses,
+            lambda: self._gateway_news.keep(now),
         )
         return [problem for duty in duties for problem in self._tried(duty)]
-
-    def _note_key_uses(self) -> None:
-        """Ask the gateways once a minute: more often says nothing new."""
-        at = self._monotonic()
-        if self._key_uses is not None and at - self._uses_asked_s >= NOTED_EVERY.total_seconds():
-            self._uses_asked_s = at
-            note_uses(self._store, self._key_uses.key_uses())
 
     def _tried(self, act: Callable[[], Sequence[str] | None]) -> Sequence[str]:
         """One service's trouble must not stop the others."""

@@ -10,9 +10,9 @@ from controlplane.domain.base import EngineId, RevisionId
 from controlplane.domain.errors import InvalidInput, NotFound, Unavailable
 from controlplane.domain.event import Event
 from controlplane.domain.fleet import Engine, EngineState
+from controlplane.domain.gateway_options import GatewayOptions
 from controlplane.domain.launch import engine_spec
 from controlplane.domain.owner import ReplicaOwner
-from controlplane.domain.service import GatewayOptions
 from controlplane.domain.start_failure import StartFailure
 from controlplane.ports import Fleet, Store
 from controlplane.services.fleet.world import WANTED, Want, World, revision_served_by, wants

@@ -67,7 +67,7 @@ class Site:
             router=router or self.router,
             records=records or self.records,
             flights=self.router,
-            key_uses=self.router,
+            news=self.router,
             clock=self.clock,
             create_study=create_a_study,
             monotonic=self.clock.monotonic,

@@ -256,3 +256,16 @@ def test_what_gateways_saw_of_keys_is_kept_once_a_minute() -> None:
     assert list_keys(site.store)[0].last_used_at == used
     site.passes(40)
     assert list_keys(site.store)[0].last_used_at == used + timedelta(minutes=2)
+
+
+def test_a_gateways_trouble_is_an_event_when_it_comes_and_when_it_goes() -> None:
+    site = Site()
+    site.router.trouble = {"gw-1": ["Redis does not answer"]}
+    site.passes(20)
+    site.router.trouble = {}
+    site.passes(20)
+    told = [(event.action, event.subject, event.reason) for event in site.store.list_events(limit=10)]
+    assert told == [
+        ("gateway.recovered", "gateway/gw-1", "over: Redis does not answer"),
+        ("gateway.trouble", "gateway/gw-1", "Redis does not answer"),
+    ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.fleet import Engine, EngineState
-from controlplane.domain.service import GatewayOptions
+from controlplane.domain.gateway_options import GatewayOptions
 from controlplane.domain.study import STUDY_LEASE_S
 from controlplane.services.fleet.engines import drain_limit_s
 from controlplane.services.fleet.serving import stop_service

@@ -17,9 +17,9 @@ import aiohttp
 
 from controlplane.domain.base import RevisionId
 from controlplane.domain.gateway_files import records_dir
+from controlplane.domain.gateway_options import GatewayOptions
 from controlplane.domain.identity import ApiKey
 from controlplane.domain.routing import Backend, GatewayRecord, RevisionRoute, RoutingTable, ServiceRoute
-from controlplane.domain.service import GatewayOptions
 from controlplane.gateway.process import RunningGateway, open_gateway
 from controlplane.gateway.settings import Settings
 from tests.integration.gateway.upstream import Upstream

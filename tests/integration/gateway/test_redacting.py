@@ -8,9 +8,9 @@ from pathlib import Path
 import openai
 
 from controlplane.domain.caching import CacheMode, CacheOptions
+from controlplane.domain.gateway_options import GatewayOptions
 from controlplane.domain.personal import Personal
 from controlplane.domain.privacy import OutputPolicy, PresidioOptions, PrivacyOptions
-from controlplane.domain.service import GatewayOptions
 from tests.integration.gateway.harness import MODEL, chat, gateway, revision
 from tests.integration.gateway.upstream import DONE, FINISH, cut_after, pieces, stream_bytes, token_event, upstream
 
