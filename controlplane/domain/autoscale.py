@@ -23,6 +23,10 @@ KEEP_EVERY_S = 30.0
 LONGEST_GAP_S = 90.0
 """A longer silence within the window, and nobody knows that fewer replicas were enough."""
 _SURE_Z = 2.0
+DRAIN_QUEUE_S = 30.0
+"""Within so long after a start a queue is to be gone: replicas for the load alone would hardly shorten it."""
+UNKNOWN_STARTUP_S = 180.0
+"""No start was ever seen: what a large model takes on an H200."""
 
 
 class Load(Value):
@@ -54,6 +58,8 @@ class ScaleFacts(NamedTuple):
     capacity: ReplicaCapacity | None
     most: int
     most_why: str = ""
+    ready: int = 0
+    in_flight: float | None = None  # of all replicas, those that wait among them; None: nobody counted
     expected_rps: float | None = None  # the highest within a start-up, by the forecast
     problem: str = ""
     keep: str = ""  # why no replica may go now
@@ -107,7 +113,7 @@ def decide(
     if unknown or facts.load is None or facts.capacity is None:
         held = ScaleDecision(at=now, replicas=facts.replicas, held=True, reason=unknown, load=facts.load)
         return held, kept
-    wanted, why = _wanted(options, objective, facts.load, facts.capacity, facts.expected_rps)
+    wanted, why = _wanted(options, objective, facts, facts.load, facts.capacity)
     kept = _noted(kept, WantedAt(at=now, replicas=wanted))
     replicas, reason = _ceiled(*_settled(options, facts, wanted, why, kept, now), facts)
     decision = ScaleDecision(
@@ -129,16 +135,43 @@ def _unusable(facts: ScaleFacts) -> str:
     return "a replica sustains nothing by its studies" if facts.capacity.rate_rps.value <= 0 else ""
 
 
+def startup_s(capacity: ReplicaCapacity | None) -> float:
+    """Return how long a start may take: the longest seen."""
+    known = None if capacity is None else capacity.startup_s
+    return UNKNOWN_STARTUP_S if known is None else known.high
+
+
 def _wanted(
-    options: AutoscaleOptions, objective: Objective, load: Load, capacity: ReplicaCapacity, expected_rps: float | None
+    options: AutoscaleOptions, objective: Objective, facts: ScaleFacts, load: Load, capacity: ReplicaCapacity
 ) -> tuple[int, str]:
+    """Return the most that any of three reasons asks for: the load, the queue it leaves, the load expected shortly."""
     now, most = replicas_needed(load, capacity, options, objective)
-    why = f"{now} for {load.rate_rps:.3g} requests/s ({most} ask for most)"
-    if expected_rps is not None and load.rate_rps > 0 and expected_rps > load.rate_rps:
-        soon, _ = replicas_needed(load.times(expected_rps / load.rate_rps), capacity, options, objective)
-        if soon > now:
-            return max(options.min_replicas, soon), f"{soon} for {expected_rps:.3g} requests/s expected shortly"
-    return max(options.min_replicas, now), why
+    reasons = [(now, f"{now} for {load.rate_rps:.3g} requests/s ({most} ask for most)")]
+    queue = _queue(facts, load, capacity)
+    for more_rps, why in (
+        (queue / DRAIN_QUEUE_S, f"a queue of {queue:.0f} as well"),
+        ((facts.expected_rps or 0.0) - load.rate_rps, f"{facts.expected_rps or 0.0:.3g} expected shortly"),
+    ):
+        if load.rate_rps > 0 and more_rps > 0:
+            raised = load.times(1 + more_rps / load.rate_rps)
+            wanted, _ = replicas_needed(raised, capacity, options, objective)
+            reasons.append((wanted, f"{wanted} for {load.rate_rps:.3g} requests/s and {why}"))
+    wanted, why = max(reasons, key=lambda each: each[0])
+    return max(options.min_replicas, wanted), why
+
+
+def _queue(facts: ScaleFacts, load: Load, capacity: ReplicaCapacity) -> float:
+    """Return how many requests will wait when a replica started now is ready.
+
+    Those beyond the crowd that the ready replicas hold at their capacity; and, while nothing starts yet, what comes
+    beyond what they sustain until then. Once replicas start, what waits is only counted: it shows in the next looks.
+    """
+    if facts.in_flight is None or capacity.concurrent is None or facts.ready < 1:
+        return 0.0
+    waits = max(0.0, facts.in_flight - facts.ready * capacity.concurrent.high)
+    if facts.replicas > facts.ready:
+        return waits
+    return waits + max(0.0, load.rate_rps - facts.ready * capacity.rate_rps.high) * startup_s(capacity)
 
 
 def _settled(

@@ -7,7 +7,16 @@ from datetime import datetime, timedelta
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from controlplane.domain.autoscale import Load, ScaleDecision, ScaleFacts, WantedAt, decide, replicas_needed, sure
+from controlplane.domain.autoscale import (
+    Load,
+    ScaleDecision,
+    ScaleFacts,
+    WantedAt,
+    decide,
+    replicas_needed,
+    startup_s,
+    sure,
+)
 from controlplane.domain.base import RevisionId, ServiceName, Value
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.event import Event
@@ -29,7 +38,6 @@ KEEP_EVERY = timedelta(seconds=30)
 STARTUP_MARGIN_S = 60.0
 LIVE_S = 300.0
 LIVE_LASTS = timedelta(days=1)
-_UNKNOWN_STARTUP_S = 180.0  # no start was ever seen: what a large model takes on an H200
 _GROWING = frozenset({RolloutState.PENDING, RolloutState.PROGRESSING, RolloutState.PAUSED})
 
 
@@ -175,7 +183,7 @@ class Autoscaler:
         most, why = self._most(world)
         soon = None
         if options.forecast and load is not None:
-            soon = expected_rps(memory.arrivals, now, _startup_s(capacity) + STARTUP_MARGIN_S)
+            soon = expected_rps(memory.arrivals, now, startup_s(capacity) + STARTUP_MARGIN_S)
         keep, hold = _interlock(world.rollout)
         return ScaleFacts(
             replicas=service.stable_replicas,
@@ -183,6 +191,8 @@ class Autoscaler:
             capacity=capacity,
             most=most,
             most_why=why,
+            ready=len(world.ready(service.stable)),
+            in_flight=self._meters[service.name].in_flight,
             expected_rps=soon,
             problem=problem,
             keep=keep,
@@ -264,11 +274,6 @@ def known_capacity(store: Store, service: Service, revision: Revision) -> Replic
         startup = Estimate(value=options.startup_s, low=options.startup_s, high=options.startup_s)
         return found.evolve(startup_s=startup)
     return found
-
-
-def _startup_s(capacity: ReplicaCapacity | None) -> float:
-    known = None if capacity is None else capacity.startup_s
-    return _UNKNOWN_STARTUP_S if known is None else known.high
 
 
 def _interlock(rollout: Rollout | None) -> tuple[str, str]:

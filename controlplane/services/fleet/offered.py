@@ -63,6 +63,11 @@ class LoadMeter:
         while self._samples[0].at < now - KEPT:
             self._samples.popleft()
 
+    @property
+    def in_flight(self) -> int | None:
+        """Requests in flight at the last look; None when nobody has looked."""
+        return self._samples[-1].in_flight if self._samples else None
+
     def load(self, seconds: float, spec: ServiceSpec) -> Load:
         """Return the load of the last while, engine time. Raises Unavailable when it was not watched so long."""
         first, last = self._ends(seconds)

@@ -127,6 +127,23 @@ def test_what_is_expected_within_a_start_is_started_now_and_what_is_not_expected
     assert watched([(5, 40)], replicas=2, expected_rps=8.0)[-1].replicas == 5
 
 
+def test_the_queue_that_is_there_and_that_grows_until_a_start_is_to_go_as_well() -> None:
+    crowd = Estimate(value=20, low=20, high=20)
+    start = Estimate(value=90, low=90, high=90)
+    capacity = ReplicaCapacity(source=TEN.source, rate_rps=TEN.rate_rps, concurrent=crowd, startup_s=start)
+
+    def wanted(rate_rps: float, **more: float) -> int | None:
+        known = facts(rate_rps, 2, capacity=capacity, **more)
+        return decide(ON, PLAIN, known, (), NOW)[0].wanted
+
+    assert wanted(24, ready=2, in_flight=40) == 5  # 360 will wait: 24 and 360 / 30 a second
+    assert wanted(16, ready=2, in_flight=40) == 2
+    assert wanted(16, ready=2, in_flight=160) == 3
+    assert wanted(24, ready=1, in_flight=20) == 3  # one starts already: only what waits is counted
+    assert wanted(24, ready=0, in_flight=900) == 3
+    assert wanted(24, ready=2) == 3  # nobody counted what is in flight
+
+
 def test_of_a_short_while_only_what_is_certain_counts() -> None:
     assert sure(Load(rate_rps=4), 1.0).rate_rps == 0
     assert sure(Load(rate_rps=100), 100.0).rate_rps == pytest.approx(98)
