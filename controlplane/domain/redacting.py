@@ -33,6 +33,7 @@ class Change(NamedTuple):
     text: str
 
 
+_PIECE = 64 << 10  # characters looked at in one go: a search holds Python's lock, and others want it
 LARGEST_HOLD = 2048
 """Characters held back at most: an unbroken run of more, or a private key, is decided on as far as it came."""
 
@@ -203,6 +204,7 @@ def _unescaped(token: str) -> str | None:
 def redacted(text: str, finder: Finder, *, written_json: bool = False) -> str:
     """Return a whole text with everything found taken out; the very same text when there is nothing."""
     channel = Channel(finder, written_json=written_json)
-    channel.push(text)
+    for at in range(0, len(text), _PIECE):
+        channel.push(text[at : at + _PIECE])
     channel.finish()
     return channel.changed(0, text) if channel.changes else text

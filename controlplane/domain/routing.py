@@ -122,6 +122,7 @@ class GatewayRecord(Value):
         default=None,
         description="None: not looked up. A hit has no revision and no engine: it says nothing about either.",
     )
+    flags: tuple[str, ...] = Field(default=(), description="What the policy on requests found: `screening.Found`.")
     redacted: bool = Field(default=False, description="Something was taken out of the answer.")
     replayed: bool = Field(
         default=False, description="Sent by ourselves to prove a canary's load: nobody's request, never billed."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiohttp import web
@@ -37,6 +37,10 @@ class Exchange:
             return None
         fields: Mapping[str, Any] = json.loads(self.call.body)
         return fields
+
+    def replace_body(self, body: bytes) -> None:
+        """Send engines another body than the one that came."""
+        self.call = self.tally.call = replace(self.call, body=body)
 
 
 Next = Callable[[Exchange], Awaitable[web.StreamResponse]]

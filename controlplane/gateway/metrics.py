@@ -30,6 +30,7 @@ class Metrics:
         self._gone = self._counter("client_gone", "Requests whose client hung up first.", by_revision)
         self._refused = self._counter("refused", "Requests refused before routing.", ("status", "code"))
         self._cache = self._counter("cache", "Requests looked up in the cache, by what it had.", ("service", "result"))
+        self._flags = self._counter("flags", "Requests in which the policy found something.", ("service", "found"))
         self._tokens = self._counter("output_tokens", "Tokens passed on.", by_revision)
         self._ttft = self._histogram(
             "ttft_seconds", "Arrival to first token of a stream.", BUCKETS_S[LatencyMetric.TTFT]
@@ -58,6 +59,8 @@ class Metrics:
             self._errors.labels(*place, record.error).inc()
         self._truncated.labels(*place).inc(record.truncated)
         self._gone.labels(*place).inc(record.client_gone)
+        for found in record.flags:
+            self._flags.labels(record.service, found).inc()
         if record.cache is not None:
             self._cache.labels(record.service, record.cache.value).inc()
         self._tokens.labels(*place).inc(record.output_tokens or 0)

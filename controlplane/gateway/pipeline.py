@@ -3,8 +3,9 @@
     identity   who asks, by the headers alone                     `stages.identity`, before the body is read
     limits     how much may be asked, or 429                      `stages.limits`
     record     notes how it went, whatever happens                `stages.record`
+    screen     flags, strips or rejects what does not belong      `stages.screen`
     cache      gives an answer again, or keeps it                 `stages.cache`
-    redact     takes personal data out of the answer               `stages.redact`
+    redact     takes personal data out of the answer              `stages.redact`
     answer     chooses revision and replica, relays the answer    `stages.answer`
 
 A stage takes an exchange and the rest of the way, and may act before it, after it, or instead of it. The way of a

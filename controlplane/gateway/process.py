@@ -37,7 +37,7 @@ from controlplane.gateway.last_table import load_table
 from controlplane.gateway.listening import listen, url
 from controlplane.gateway.lock import alone
 from controlplane.gateway.metrics import Metrics
-from controlplane.gateway.pipeline import Pipeline
+from controlplane.gateway.pipeline import Pipeline, Stage
 from controlplane.gateway.routing import Routing
 from controlplane.gateway.server import DataPort
 from controlplane.gateway.settings import Settings
@@ -47,6 +47,7 @@ from controlplane.gateway.stages.cache import Caching
 from controlplane.gateway.stages.limits import Limiting, windows
 from controlplane.gateway.stages.record import Recording
 from controlplane.gateway.stages.redact import Redacting
+from controlplane.gateway.stages.screen import Screening
 from controlplane.gateway.tls import client_tls, server_tls
 from controlplane.gateway.trusting import trust
 from controlplane.gateway.upstream import open_session
@@ -180,7 +181,8 @@ async def _open(
     caching = Caching(_answers(settings, stack), time.monotonic)
     answer = _answer(settings, routing, drain, keep, session)
     limiting = Limiting(routing, counts, clock)
-    pipeline = Pipeline([limiting, recording, caching, Redacting()], answer)
+    stages: list[Stage] = [limiting, recording, Screening(session), caching, Redacting()]
+    pipeline = Pipeline(stages, answer)
     cards = Cards(routing, session, time.monotonic, Random(settings.seed))
     fingerprints = Fingerprints(installation_salt(salt_path(settings.data_dir)))
     tokens = trust(settings.issuers)

@@ -39,6 +39,7 @@ class Tally:
     usage: Mapping[str, Any] | None = None
     cache: CacheResult | None = None
     redacted: bool = False
+    flags: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)  # for the client, whoever answers
 
     def sent_to(self, replica: Replica) -> None:
@@ -73,6 +74,7 @@ class Tally:
             max_itl_ms=_ms(self.watch.max_gap_s) if self.watch else None,
             cache=self.cache,
             redacted=self.redacted,
+            flags=self.flags,
         )
 
     def failed_attempt(self, *, status: int, error: str, now: float) -> GatewayRecord:

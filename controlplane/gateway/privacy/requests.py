@@ -1,0 +1,70 @@
+"""Where a request's texts lie, and putting other texts there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+TEXT_FIELDS = frozenset(
+    {"messages", "prompt", "input", "system", "instructions", "suffix", "query", "documents", "text_1", "text_2"}
+    | {"queries", "data_1", "data_2", "tools", "functions"}
+)
+_NO_TEXTS = frozenset({"role", "type", "id", "tool_call_id", "tool_use_id", "media_type", "detail", "format"})
+_MEDIA = frozenset({"image_url", "input_audio", "video_url", "audio_url", "file", "source", "image", "file_data"})
+
+
+class Texts(NamedTuple):
+    """The texts of a request, and whether some of it is token ids."""
+
+    fields: dict[str, Any]
+    places: list[tuple[Any, Any]]  # holder and key
+    token_ids: bool
+
+
+def read_texts(body: bytes) -> Texts:
+    """Find them. Raises ValueError for a body that is no JSON object."""
+    fields = _decoded(body)
+    places: list[tuple[Any, Any]] = []
+    for name in TEXT_FIELDS & fields.keys():
+        places += _texts(fields, name)
+    given = (fields.get("prompt"), fields.get("input"))
+    return Texts(fields, places, any(_is_ids(each) for each in given))
+
+
+def written(fields: Mapping[str, Any]) -> bytes:
+    """Return the body with its texts as they are now."""
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+
+
+def _decoded(body: bytes) -> dict[str, Any]:
+    try:
+        fields = msgspec.json.decode(body)
+    except msgspec.DecodeError:  # it knows no lone surrogates
+        fields = json.loads(body)
+    if not isinstance(fields, dict):
+        raise ValueError("no object")
+    return fields
+
+
+def _texts(holder: Any, key: Any) -> Iterator[tuple[Any, Any]]:
+    value = holder[key]
+    if isinstance(value, str):
+        yield holder, key
+    elif isinstance(value, dict):
+        for name in value:
+            if name not in _NO_TEXTS and name not in _MEDIA:
+                yield from _texts(value, name)
+    elif isinstance(value, list) and not _is_ids(value):
+        for index in range(len(value)):
+            yield from _texts(value, index)
+
+
+def _is_ids(value: object) -> bool:
+    """Say whether a value is token ids, or several prompts of them."""
+    if not isinstance(value, list) or not value:
+        return False
+    first = value[0][0] if isinstance(value[0], list) and value[0] else value[0]
+    return isinstance(first, int) and not isinstance(first, bool)
