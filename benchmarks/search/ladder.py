@@ -27,7 +27,7 @@ from benchmarks.search.priors import perturbed, wrong_model
 from benchmarks.search.truth import Truth
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.service import LevelOptions, ServiceSpec
-from controlplane.services.studies.search import workload_at
+from controlplane.services.studies.forecast import workload_at
 from tuner.ladder.fitted_twin import FittedTwin, SeenLevel
 from tuner.ladder.ladder import Ladder, LadderOptions
 from tuner.ladder.level import LevelJudge, LevelOutcome, Looks, pressure, rung_of

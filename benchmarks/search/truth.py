@@ -19,7 +19,7 @@ from benchmarks.search.scenarios import Scenario, scenario_named
 from controlplane.domain.engine import EngineConfig, content_hash
 from controlplane.domain.errors import InvalidInput
 from controlplane.host.files import write_whole
-from controlplane.services.studies.search import workload_at
+from controlplane.services.studies.forecast import workload_at
 from tuner.search.surrogate import Array
 from tuner.space.feasibility import memory_plan, objections
 from tuner.space.first_tier import engine_defaults, shape_of

@@ -17,7 +17,7 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencyMetric
 from controlplane.domain.what_if import Expected, ExpectedPoint, Origin, WhatIf, WhatIfAnswer
 from controlplane.domain.workload import Lengths, SyntheticWorkload, TraceWorkload
-from controlplane.services.studies.search import workload_at
+from controlplane.services.studies.forecast import workload_at
 from tuner.space.first_tier import shape_of
 from tuner.space.knobs.schema import check_flags
 from tuner.twin.gpus import find_gpu, gpu_of

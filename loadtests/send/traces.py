@@ -65,16 +65,23 @@ def load_trace(name: str, columns: Columns | None = None) -> Trace:
     Broken rows are left out, counted, and the first one described. Raises InvalidInput when the file cannot be read,
     has no known columns, more than a tenth of its rows are broken, or none is left.
     """
-    path = _DATA / f"{name}.csv.gz" if name in SHIPPED else Path(name)
+    return _load(name, _path(name), columns, written_ns(name))
+
+
+def written_ns(name: str) -> int:
+    """Return when the trace's file was last written, ns: it is another trace afterwards. 0 where it cannot be read."""
     try:
-        written_ns = path.stat().st_mtime_ns
+        return _path(name).stat().st_mtime_ns
     except OSError:
-        written_ns = 0  # reading it says what is wrong
-    return _load(name, path, columns, written_ns)
+        return 0  # reading it says what is wrong
+
+
+def _path(name: str) -> Path:
+    return _DATA / f"{name}.csv.gz" if name in SHIPPED else Path(name)
 
 
 @functools.lru_cache(maxsize=16)
-def _load(name: str, path: Path, columns: Columns | None, written_ns: int) -> Trace:
+def _load(name: str, path: Path, columns: Columns | None, written_at: int) -> Trace:
     """Parse once as long as the file stays as it is."""
     parsed = parse_rows(_read(path, name), source=name, columns=columns)
     total = len(parsed.rows) + parsed.broken

@@ -13,22 +13,20 @@ from controlplane.domain.errors import InvalidInput
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.start_failure import StartFailure
 from controlplane.domain.study import Study, Trial, TrialState
-from controlplane.services.studies.trial_plan import requests_of
+from controlplane.services.studies.forecast import forecaster
 from tuner.answer.objective import log_cost, objective_name, smooth_cost, told_log_cost
 from tuner.answer.policy import is_unfinished
 from tuner.answer.winner import trial_log_cost
 from tuner.search.advisor import BEYOND_BOUND
 from tuner.search.candidates import Candidates, Tried, candidates, point_key
-from tuner.search.prior import CapacityOf, CostOf, screen, twin_capacity
+from tuner.search.prior import CapacityOf, CostOf, screen
 from tuner.search.search import Finished, Search
 from tuner.space.feasibility import contradictions, memory_plan, objections
 from tuner.space.first_tier import engine_defaults, shape_of, space_for
 from tuner.space.knobs.schema import knobs_of
 from tuner.space.space import Point, Space
 from tuner.twin.gpus import gpu_of
-from tuner.twin.predict import RequestsAt
 from tuner.twin.shapes import ModelShape
-from tuner.twin.simulate import RequestArrays
 
 WORTHWHILE = 0.006
 """Expected improvement below which another start is not worth it: a fifth of what one capacity is uncertain by."""
@@ -36,8 +34,6 @@ WORTHWHILE = 0.006
 _USELESS_SHARE = 1 / 64
 _MOST_POINTS = 20_000
 SIMULATED = 240  # configurations, some seconds on one core
-_FORECAST_S = 60.0
-_FEWEST_REQUESTS = 200
 
 
 @dataclass(frozen=True)
@@ -148,28 +144,6 @@ def check_baseline(spec: ServiceSpec, baseline: EngineConfig, shape: ModelShape 
         raise InvalidInput("the baseline cannot run, so nothing can be compared with it", why="; ".join(found))
 
 
-def forecaster(spec: ServiceSpec, shape: ModelShape | None) -> CapacityOf | None:
-    """Return the twin's capacity of a configuration under the service's workload and limits.
-
-    None when the twin knows not the model or not the GPU.
-    """
-    gpu = gpu_of(spec.gpus)
-    if shape is None or gpu is None:
-        return None
-    requests_at = workload_at(spec, seed=spec.tuning.seed)
-    return twin_capacity(shape, gpu, requests_at, spec.slos.latency, start_rps=_guess_rps(spec))
-
-
-def workload_at(spec: ServiceSpec, *, seed: int, duration_s: float = _FORECAST_S) -> RequestsAt:
-    """Return the workload at any rate, as one level would offer it: long enough for a queue to show."""
-
-    def requests_at(rate_rps: float) -> RequestArrays:
-        span_s = max(duration_s, _FEWEST_REQUESTS / rate_rps)
-        return requests_of(spec.workload, rate_rps=rate_rps, duration_s=span_s, seed=seed)
-
-    return requests_at
-
-
 def taught(spec: ServiceSpec, trial: Trial) -> Finished | None:
     """Return what a finished trial tells the search; None when its experiment broke (nothing)."""
     if trial.state is TrialState.FAILED:
@@ -239,10 +213,6 @@ def reconcile(spec: ServiceSpec, search: Search, trials: Sequence[Trial], *, sha
 def _room_gib(spec: ServiceSpec, config: EngineConfig, shape: ModelShape) -> float:
     plan = memory_plan(config, pool=spec.gpus, shape=shape)
     return math.nan if plan is None else plan.kv_gib
-
-
-def _guess_rps(spec: ServiceSpec) -> float:
-    return max(0.5, spec.slos.target_qps / spec.gpus.count)
 
 
 def _some(space: Space, seed: int) -> list[Point]:

@@ -67,43 +67,41 @@ def trials(world: World) -> list[Trial]:
     return [row.value for row in world.store.list_trials(STUDY)]
 
 
-def test_the_storm_is_as_bad_as_it_is_said_to_be(tmp_path: Path) -> None:
-    """A quarter of the space bursts, and over the studies below something did burst and something did die."""
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[World, Study | None]]:
+    """Studies in three storms, each with what came of it."""
+    worlds = [stormy(tmp_path_factory.mktemp(f"storm{seed}"), deaths=0.03, seed=seed) for seed in (1, 2, 3)]
+    return [(world, world.runner().run_next()) for world in worlds]
+
+
+def test_the_storm_is_as_bad_as_it_is_said_to_be(ran: list[tuple[World, Study | None]]) -> None:
+    """A quarter of the space bursts, and over the studies something did burst and something did die."""
     sizes = SPACE["max-num-seqs"]["choices"]
     assert sizes.count(256) / len(sizes) == 0.25
-    found = []
-    for seed in (1, 2, 3):
-        folder = tmp_path / str(seed)
-        folder.mkdir()
-        world = stormy(folder, deaths=0.03, seed=seed)
-        world.runner().run_next()
-        found += trials(world)
+    found = [trial for world, _ in ran for trial in trials(world)]
     assert any(t.start_failure is StartFailure.OUT_OF_MEMORY for t in found)
     assert any(t.start_failure is StartFailure.CRASHED for t in found)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_the_study_ends_with_a_configuration_that_runs(tmp_path: Path, seed: int) -> None:
-    world = stormy(tmp_path, deaths=0.01, seed=seed)
-    study = world.runner().run_next()
-    assert study is not None
-    assert study.state is StudyState.DONE
-    assert study.recommendation is not None
-    assert study.recommendation.config.flags.get("max-num-seqs") != 256
-    assert not world.fleet.list()
+def test_the_study_ends_with_a_configuration_that_runs(ran: list[tuple[World, Study | None]]) -> None:
+    for world, study in ran:
+        assert study is not None
+        assert study.state is StudyState.DONE
+        assert study.recommendation is not None
+        assert study.recommendation.config.flags.get("max-num-seqs") != 256
+        assert not world.fleet.list()
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_a_start_out_of_memory_is_never_tried_twice_and_a_death_is_retried(tmp_path: Path, seed: int) -> None:
-    world = stormy(tmp_path, deaths=0.03, seed=seed)
-    world.runner().run_next()
-    found = trials(world)
-    burst = [t for t in found if t.start_failure is StartFailure.OUT_OF_MEMORY]
-    assert all(t.state is TrialState.INFEASIBLE and t.attempt == 1 for t in burst)
-    assert len({t.config.content_hash() for t in burst}) == len(burst)
-    died = [t for t in found if t.start_failure is StartFailure.CRASHED]
-    assert all(t.attempt == MAX_ATTEMPTS and t.state is TrialState.INFEASIBLE for t in died)  # then it is a result
-    searched = [
-        t.config.content_hash() for t in found if t.kind is TrialKind.SEARCH and t.state is not TrialState.FAILED
-    ]
-    assert len(searched) == len(set(searched))
+def test_a_start_out_of_memory_is_never_tried_twice_and_a_death_is_retried(
+    ran: list[tuple[World, Study | None]],
+) -> None:
+    for world, _ in ran:
+        found = trials(world)
+        burst = [t for t in found if t.start_failure is StartFailure.OUT_OF_MEMORY]
+        assert all(t.state is TrialState.INFEASIBLE and t.attempt == 1 for t in burst)
+        assert len({t.config.content_hash() for t in burst}) == len(burst)
+        died = [t for t in found if t.start_failure is StartFailure.CRASHED]
+        assert all(t.attempt == MAX_ATTEMPTS and t.state is TrialState.INFEASIBLE for t in died)  # then it is a result
+        kept = [t for t in found if t.kind is TrialKind.SEARCH and t.state is not TrialState.FAILED]
+        searched = [t.config.content_hash() for t in kept]
+        assert len(searched) == len(set(searched))

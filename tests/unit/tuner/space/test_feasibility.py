@@ -14,7 +14,8 @@ from controlplane.domain.flags import FlagValue
 from controlplane.domain.hardware import GpuPool
 from controlplane.domain.service import EngineOptions, ServiceSpec
 from controlplane.domain.what_if import WhatIf
-from controlplane.services.studies.search import feasible_points, forecaster
+from controlplane.services.studies.forecast import forecaster
+from controlplane.services.studies.search import feasible_points
 from controlplane.services.studies.trial_twin import trial_twin
 from controlplane.services.what_if import what_if
 from tests.unit.tuner.twin.builders import a_public_model, public_models
