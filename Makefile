@@ -9,7 +9,7 @@ demo: install            ## the whole loop on emulated GPUs; leaves the dashboar
 	$(BIN)/fleetune demo --stay
 
 test: install-test       ## all tests; whole loops measure engines, so nothing runs beside them; the browser's event loop is its own
-	$(BIN)/pytest -n 2 --ignore=tests/e2e
+	$(BIN)/pytest -n 2 --dist worksteal --ignore=tests/e2e
 	$(BIN)/pytest tests/e2e/loop
 	$(BIN)/pytest tests/e2e/dashboard
 

@@ -13,7 +13,7 @@ from controlplane.domain.replica_capacity import ReplicaCapacity, foretold
 from controlplane.domain.service import EngineOptions, ModelSpec, ServiceSpec
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
 from controlplane.domain.workload import TraceWorkload
-from controlplane.services.studies.search import workload_at
+from controlplane.services.studies.forecast import workload_at
 from tuner.twin.predict import capacity, latencies_s
 from tuner.twin.setup import EngineSetup, resolve
 from tuner.twin.shapes import load_shape

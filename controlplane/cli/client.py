@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from controlplane.domain.errors import Conflict, FleetuneError, InvalidInput, NotFound, Refused, Unavailable
-from controlplane.host.addresses import is_loopback
+from controlplane.host.addresses import is_loopback, is_tls
 
 TIMEOUT_S = 30.0
 Sender = Callable[[str, str, Mapping[str, Any]], httpx.Response]
@@ -47,7 +47,7 @@ class ApiClient:
 
 def _over_http(method: str, url: str, options: Mapping[str, Any]) -> httpx.Response:
     """Send; a proxy of the environment is only asked for servers that are not on this machine."""
-    return httpx.request(method, url, trust_env=not is_loopback(httpx.URL(url).host), **options)
+    return httpx.request(method, url, trust_env=not is_loopback(httpx.URL(url).host), verify=is_tls(url), **options)
 
 
 def _in_process(data_dir: Path) -> Sender:

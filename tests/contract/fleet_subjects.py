@@ -24,7 +24,7 @@ from controlplane.ports import Fleet
 from tests.fakes.fleet import FakeFleet
 
 GPUS = 4
-_PATIENCE_S = 60.0
+_PATIENCE_S = 240.0  # only an engine that is dead keeps a test waiting for so long
 
 
 class FleetSubject(Protocol):
@@ -123,7 +123,9 @@ def stop_all(fleet: Fleet, wait: Callable[[Callable[[], bool]], None]) -> None:
     wait(lambda: all(engine.state.is_over for engine in fleet.list()))
 
 
-def a_spec(engine_id: str = "e-1", *, gpus: int = 1, start_timeout_s: float = 60, **flags: FlagValue) -> EngineSpec:
+def a_spec(
+    engine_id: str = "e-1", *, gpus: int = 1, start_timeout_s: float = _PATIENCE_S, **flags: FlagValue
+) -> EngineSpec:
     """An emulated engine that starts at once unless its flags say otherwise (`a_flag=1` is `--a-flag=1`)."""
     quick: dict[str, FlagValue] = {"max-model-len": 8192, "emulator-startup-s": 0}
     given = {name.replace("_", "-"): value for name, value in flags.items()}
@@ -154,7 +156,7 @@ def observe_until(subject: FleetSubject, engine_id: EngineId, state: EngineState
 def _stream(url: str, over: threading.Event) -> None:
     body = {"prompt": [1, 2, 3], "max_tokens": 8000, "stream": True, "ignore_eos": True}
     try:
-        with httpx.stream("POST", url, json=body, timeout=60, trust_env=False) as answer:
+        with httpx.stream("POST", url, json=body, timeout=_PATIENCE_S, trust_env=False) as answer:
             for _ in answer.iter_lines():
                 if over.is_set():
                     return

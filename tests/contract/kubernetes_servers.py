@@ -21,7 +21,7 @@ from tests.fakes.kubernetes.schemas import Object
 VARIABLE = "FLEETUNE_TEST_KUBECONFIG"
 STAND_IN, REAL = "stand-in", "real-server"
 KINDS = [STAND_IN] + ([REAL] if os.environ.get(VARIABLE) else [])
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0
 
 
 class Server:

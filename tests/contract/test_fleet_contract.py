@@ -179,7 +179,7 @@ def test_a_ready_engine_that_hangs_is_seen_to_and_one_that_wakes_is_well_again(s
     def answering() -> list[bool]:
         return [engine.answers for engine in subject.fleet.list() if engine.state is EngineState.READY]
 
-    assert answering() == [True, True]
+    subject.wait(lambda: answering() == [True, True])
     subject.hang(ID)
     subject.wait(lambda: answering() == [False, True])
     subject.wake(ID)

@@ -42,7 +42,7 @@ def state_dir(tmp_path: Path) -> Iterator[Path]:
 
 
 def wait(done: Callable[[], bool]) -> None:
-    give_up_s = time.monotonic() + 30
+    give_up_s = time.monotonic() + 240
     while not done():
         assert time.monotonic() < give_up_s, "never came about"
         time.sleep(0.02)

@@ -129,7 +129,7 @@ def test_a_gateway_ends_with_a_killed_owner_and_the_next_one_opens_beside_its_fi
         assert owner.stdout.readline() == "open\n"
         (gateway,) = psutil.Process(owner.pid).children()
         owner.kill()
-    psutil.wait_procs([gateway], timeout=20)
+    psutil.wait_procs([gateway], timeout=240)
     assert not gateway.is_running()
     with GatewayProcesses().open(route([]), folder=tmp_path) as url:
         assert httpx.get(f"{url}/health", trust_env=False).status_code in (200, 503)

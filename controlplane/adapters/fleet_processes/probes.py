@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from controlplane.domain.engines.driver import MetricNames, Readiness
+from controlplane.host.addresses import is_tls
 from loadtests.measure.engine_lag import LagHistogram
 
 T = TypeVar("T")
@@ -24,7 +25,8 @@ _LAG = "fleetune:emulator_lag_seconds"
 def is_ready(url: str, model: str, key: str | None, readiness: Readiness) -> bool:
     """Say whether an engine is healthy and answers one small real request."""
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-    with httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=_HEALTH_TIMEOUT_S) as client:
+    verify, timeout = is_tls(url), _HEALTH_TIMEOUT_S
+    with httpx.Client(base_url=url, headers=headers, trust_env=False, verify=verify, timeout=timeout) as client:
         try:
             if client.get(readiness.health_path).status_code != 200:
                 return False
@@ -38,7 +40,7 @@ def is_ready(url: str, model: str, key: str | None, readiness: Readiness) -> boo
 def is_healthy(url: str, *, timeout_s: float) -> bool:
     """Say whether the health check at `url` is answered. A stuck process takes connections and says nothing."""
     try:
-        return httpx.get(url, timeout=timeout_s, trust_env=False).status_code == 200
+        return httpx.get(url, timeout=timeout_s, trust_env=False, verify=is_tls(url)).status_code == 200
     except httpx.HTTPError:
         return False
 
@@ -46,7 +48,7 @@ def is_healthy(url: str, *, timeout_s: float) -> bool:
 def in_flight(url: str, names: MetricNames) -> int | None:
     """Return the requests running or waiting by the engine's own metrics, None when it does not say."""
     try:
-        answer = httpx.get(f"{url}{names.path}", timeout=_METRICS_TIMEOUT_S, trust_env=False)
+        answer = httpx.get(f"{url}{names.path}", timeout=_METRICS_TIMEOUT_S, trust_env=False, verify=is_tls(url))
     except httpx.HTTPError:
         return None
     return None if answer.status_code != 200 else parse_in_flight(answer.text, names)
@@ -63,7 +65,7 @@ def parse_in_flight(text: str, names: MetricNames) -> int | None:
 def emulator_lag(url: str) -> LagHistogram | None:
     """Return how late an emulated engine delivered since its start; None for a real one, or when it does not say."""
     try:
-        answer = httpx.get(f"{url}/metrics", timeout=_METRICS_TIMEOUT_S, trust_env=False)
+        answer = httpx.get(f"{url}/metrics", timeout=_METRICS_TIMEOUT_S, trust_env=False, verify=is_tls(url))
     except httpx.HTTPError:
         return None
     return None if answer.status_code != 200 else parse_emulator_lag(answer.text)

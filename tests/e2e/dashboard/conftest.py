@@ -29,7 +29,7 @@ ARGUMENTS = (
 )
 PATHS = [path for _, path, _ in PAGES]
 ROOT = Path(__file__).parents[3]
-TIMEOUT_MS = 60_000
+TIMEOUT_MS = 240_000
 DEAD_API = "http://127.0.0.1:9"  # the discard port: nothing answers
 
 
@@ -104,17 +104,18 @@ def a_dashboard(api_url: str, cwd: Path) -> Iterator[Site]:
         log,
     ):
         url = f"http://127.0.0.1:{port}"
-        _wait_until_up(f"{url}/_stcore/health")
+        _wait_until_up(f"{url}/_stcore/health", process)
         yield Site(url, api_url)
         process.terminate()
 
 
-def _wait_until_up(url: str) -> None:
-    for _ in range(600):
-        try:
-            if httpx.get(url, trust_env=False).is_success:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    raise TimeoutError(f"{url} does not answer")
+def _wait_until_up(url: str, process: subprocess.Popen[bytes]) -> None:
+    with httpx.Client(trust_env=False) as client:
+        while process.poll() is None:  # however long a busy machine takes
+            try:
+                if client.get(url).is_success:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.1)
+    raise TimeoutError(f"{url} does not answer: the dashboard ended with {process.returncode}")

@@ -1,4 +1,4 @@
-"""A study on real processes in a storm: a quarter of the space bursts, engines die, no two are equally fast."""
+"""A study on real processes in a storm: a part of the space bursts, engines die, no two are equally fast."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 import yaml
 
 from controlplane.adapters.fleet_processes.host import MARK
@@ -17,13 +16,12 @@ from tests.e2e.loop import stormy_engine
 from tests.e2e.loop.installation import SERVICE
 
 
-@pytest.mark.timeout(600)  # on a busy machine with two cores
 def test_a_study_ends_right_though_engines_burst_die_and_differ(tmp_path: Path) -> None:
     found = _tune(tmp_path)
     study, trials = found["study"], found["trials"]
     assert study["state"] == "done", study["reason"]
     assert study["recommendation"]["improvement"], study["recommendation"]["summary"]
-    assert study["recommendation"]["config"]["flags"]["max-num-seqs"] in (8, 16)
+    assert study["recommendation"]["config"]["flags"]["max-num-seqs"] == 8
 
     burst = [trial for trial in trials if trial["start_failure"] == "out_of_memory"]
     assert [(t["state"], t["attempt"], t["config"]["flags"]["max-num-seqs"]) for t in burst] == [("infeasible", 1, 32)]
@@ -49,10 +47,10 @@ def _tune(folder: Path) -> dict[str, Any]:
 
 def _service(storm: Path) -> dict[str, Any]:
     command = [sys.executable, stormy_engine.__file__, "{model}", "--host", "{host}", "--port", "{port}"]
-    emulator = {"startup_s": 0.1, "time_lapse": 8}
+    emulator = {"startup_s": 0.1, "time_lapse": 4}
     engine = SERVICE["engine"] | {"command": [*command, "{args}"], "env": {"STORM": str(storm)}, "emulator": emulator}
     tuning = {
-        "space": {"max-num-seqs": {"choices": [2, 8, 16, int(stormy_engine.BURSTS.partition("=")[2])]}},
+        "space": {"max-num-seqs": {"choices": [2, 8, int(stormy_engine.BURSTS.partition("=")[2])]}},
         "budget": {"engine_starts": 6},
         "levels": {"min_s": 4, "max_s": 8, "warmup_s": 0, "precision": 0.8},
         "confirm_fleet": False,

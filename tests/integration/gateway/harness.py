@@ -95,7 +95,7 @@ class Gateway:
     async def records(self, at_least: int = 1) -> Sequence[GatewayRecord]:
         """Wait until so many records are on disk, then return them all."""
         found: Sequence[GatewayRecord] = ()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(240):
             while len(found) < at_least:
                 await asyncio.sleep(0.02)
                 found = read_records(self.data_dir)
@@ -103,7 +103,7 @@ class Gateway:
 
     async def until(self, holds: Callable[[dict[str, Any]], bool]) -> None:
         """Wait until the gateway's status is as wanted."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(240):
             while not holds(await self.status()):  # noqa: ASYNC110  # the gateway may be another process
                 await asyncio.sleep(0.01)
 

@@ -34,7 +34,7 @@ def test_killed_parent_takes_its_generator_along(tmp_path: Path, processes: int)
             assert parent.stdout.readline()
             children = psutil.Process(parent.pid).children(recursive=True)
             parent.send_signal(signal.SIGKILL)
-        _, alive = psutil.wait_procs(children, timeout=30)
+        _, alive = psutil.wait_procs(children, timeout=240)
     for process in alive:
         process.kill()
     assert children

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.domain.errors import InvalidInput
-from controlplane.host.addresses import is_loopback
+from controlplane.host.addresses import is_loopback, is_tls
 from controlplane.host.ports import free_port, is_free
 
 
@@ -25,6 +25,13 @@ def test_this_machine_itself_is_loopback(host: str) -> None:
 )
 def test_anything_others_may_reach_or_name_is_not(host: str) -> None:
     assert not is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    ("url", "tls"), [("http://127.0.0.1:8000", False), ("https://[::1]:8000", True), ("HTTPS://a", True), ("a", False)]
+)
+def test_only_what_is_asked_over_tls_needs_to_know_whom_to_trust(url: str, tls: bool) -> None:
+    assert is_tls(url) is tls
 
 
 @given(st.ip_addresses(v=4, network="127.0.0.0/8"))

@@ -64,6 +64,12 @@ def test_every_call_and_client_says_whether_it_trusts_the_environment() -> None:
     assert silent == []
 
 
+def test_what_asks_engines_again_and_again_reads_no_certificates_for_a_plain_address() -> None:
+    for path in (ROOT / "controlplane/adapters/fleet_processes").rglob("*.py"):
+        for call in _calls(ast.parse(path.read_text())):
+            assert "verify" in {word.arg for word in call.keywords}, f"{path.name}:{call.lineno}"
+
+
 @pytest.mark.parametrize("environment", ODD, ids=str)
 def test_a_load_test_asks_its_target_itself(
     url: str, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch

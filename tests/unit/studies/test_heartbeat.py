@@ -19,7 +19,7 @@ from controlplane.services.studies.session import StudySession
 from controlplane.services.studies.trial_engine import Interrupted, engine_ids, owner
 from tests.unit.studies.study_world import STUDY, World, pending, service_spec
 
-PATIENCE_S = 20.0
+PATIENCE_S = 240.0
 
 
 def a_session(world: World) -> StudySession:
