@@ -120,8 +120,8 @@ def _proof(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, over: str | 
     chosen = _affordable(spec, trials, used, wanted)
     if chosen is not None:
         return _step(chosen)
-    if over is not None and _is_broken(spec, used) and not _searched(trials):
-        return Step(Action.GIVE_UP, f"no candidate could be measured: {over}")
+    if over is not None and not wanted and (why := _unmeasured(trials)) is not None:
+        return Step(Action.GIVE_UP, f"no candidate could be measured ({over}): {why}")
     short = None if not wanted else f"the budget does not hold {_short(wanted[0])} more engine starts"
     return Step(Action.FINISH, over or short or "nothing is left to prove", unchecked=short)
 
@@ -191,8 +191,12 @@ def _is_broken(spec: ServiceSpec, used: Spent) -> bool:
     return used.wasted_starts > max(_FEWEST_BROKEN, spec.tuning.budget.engine_starts)
 
 
-def _searched(trials: Sequence[Trial]) -> bool:
-    return any(t.kind is TrialKind.SEARCH and t.state is not TrialState.FAILED for t in trials)
+def _unmeasured(trials: Sequence[Trial]) -> str | None:
+    """Say why no candidate was measured, when there were some; None otherwise. Nothing is known of any, then."""
+    searched = [t for t in trials if t.kind is TrialKind.SEARCH]
+    if not searched or any(t.state is not TrialState.FAILED for t in searched):
+        return None
+    return searched[-1].reason or "every experiment broke"
 
 
 def reserved_rounds(budget: Budget) -> int:

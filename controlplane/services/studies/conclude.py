@@ -48,7 +48,7 @@ def conclusion(
     check = None
     if found.winner is not None and spec.tuning.confirm_fleet:
         check = checked(trials, found.winner, unchecked=unchecked)
-    told = Told(config, fleet, check, *_numbers(spec, found, config, fleet), stopped_because)
+    told = Told(config, fleet, check, *_numbers(spec, found, config, fleet), _ended(trials, stopped_because))
     return Recommendation(
         study_id=study.study_id,
         service=study.service,
@@ -62,6 +62,14 @@ def conclusion(
         evidence=_evidence(study, trials, config, told),
         created_at=now,
     )
+
+
+def _ended(trials: Sequence[Trial], why: str) -> str:
+    """Return why the search ended, and of how many candidates nothing is known because their experiments broke."""
+    known = {t.config.content_hash() for t in trials if t.state is not TrialState.FAILED}
+    lost = {t.config.content_hash(): t.reason for t in trials if t.kind is TrialKind.SEARCH}
+    reasons = [reason for config, reason in lost.items() if config not in known]
+    return f"{why}; {len(reasons)} more could not be measured: {reasons[0]}" if reasons else why
 
 
 def closest(spec: ServiceSpec, trials: Sequence[Trial]) -> str:

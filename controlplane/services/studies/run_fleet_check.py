@@ -17,7 +17,7 @@ from controlplane.domain.study import Trial, TrialState
 from controlplane.ports import GatewayOpener
 from controlplane.services.studies.run_trial import url_of
 from controlplane.services.studies.trial_engine import TrialEngines, TrialProgress
-from controlplane.services.studies.trial_level import LevelLoad, LevelRunner
+from controlplane.services.studies.trial_level import LevelLoad, LevelRunner, broken
 from tuner.answer.fleet_check import Move
 
 
@@ -72,14 +72,13 @@ class FleetCheckRunner:
         return trial
 
     def _one_more(self, trial: Trial, engines: Sequence[Engine], spec: ServiceSpec, url: str, plan: FleetPlan) -> Trial:
-        level, outcome = self.levels.run(trial, spec, url, plan.load(trial))
+        level, _ = self.levels.run(trial, spec, url, plan.load(trial))
         trial = trial.evolve(levels=(*trial.levels, level))
         self.engines.save(trial)
         if (died := self.engines.died(trial, engines)) is not None:
             return died
-        if level.report.validity is Validity.INVALID:
-            why = level.report.invalid_reason or outcome.reason
-            return self.engines.ended(trial, TrialState.FAILED, f"load test invalid: {why}")
+        if (why := broken(trial)) is not None:
+            return self.engines.ended(trial, TrialState.FAILED, why)
         for engine in engines:
             self.engines.settle(engine)
         return trial
@@ -87,7 +86,8 @@ class FleetCheckRunner:
 
 def _missed(trial: Trial) -> str:
     """Say where the last level that missed did."""
-    level = next((each for each in reversed(trial.levels) if not each.passed), trial.levels[-1])
+    valid = [level for level in trial.levels if level.report.validity is Validity.VALID]
+    level = next((each for each in reversed(valid) if not each.passed), valid[-1])
     return f"at {level.rate_rps:.3g} requests/s {level.reason}"
 
 

@@ -17,7 +17,7 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import Trial, TrialState
 from controlplane.domain.workload import Workload
 from controlplane.services.studies.trial_engine import TrialEngines, TrialProgress
-from controlplane.services.studies.trial_level import LevelLoad, LevelRunner
+from controlplane.services.studies.trial_level import LevelLoad, LevelRunner, broken
 from controlplane.services.studies.trial_twin import TrialTwin
 from tuner.ladder.ladder import Ladder
 from tuner.ladder.level import rung_of
@@ -59,11 +59,11 @@ class TrialRunner:
             self.engines.save(trial)
             if (died := self.engines.died(trial, [engine])) is not None:
                 return died
-            if level.report.validity is Validity.INVALID:
-                why = level.report.invalid_reason or outcome.reason
-                return self.engines.ended(trial, TrialState.FAILED, f"load test invalid: {why}")
-            fitted = None if climb.twin is None else climb.twin.see(level)
-            ladder = ladder.climbed(rung_of(rate, outcome), fitted_rps=fitted)
+            if (why := broken(trial)) is not None:
+                return self.engines.ended(trial, TrialState.FAILED, why)
+            if level.report.validity is Validity.VALID:
+                fitted = None if climb.twin is None else climb.twin.see(level)
+                ladder = ladder.climbed(rung_of(rate, outcome), fitted_rps=fitted)
             self._settle(engine, url)
         judged = self._judged(trial, ladder)
         if self.examine is None:

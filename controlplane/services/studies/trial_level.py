@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from controlplane.domain.engine import EngineConfig
+from controlplane.domain.report import Validity
 from controlplane.domain.service import LevelOptions, ServiceSpec
 from controlplane.domain.study import Level, Trial, TrialKind
 from controlplane.domain.workload import Workload
@@ -20,6 +21,7 @@ from tuner.ladder.pace import Pace, pace
 
 _STAY = 90.0  # percentile of E2E latency: how long most requests stay in the engine
 _LEVELS_PER_START = 5  # about as many share the wall clock of a start
+_MOST_BROKEN = 3  # levels of one engine's life: one loaded again costs less than a start
 
 
 class LevelLoad(NamedTuple):
@@ -87,6 +89,18 @@ class LevelRunner:
     def folder(self, trial: Trial) -> Path:
         """Return where this attempt's files lie."""
         return self.out_dir / f"trial-{trial.number}-{trial.attempt}"
+
+
+def broken(trial: Trial) -> str | None:
+    """Say why a trial whose last level was invalid broke: too many of them. None while it may be loaded again.
+
+    What spoils a level (a generator or an emulated engine held up by its host) is mostly over with the next.
+    """
+    spoilt = [level for level in trial.levels if level.report.validity is Validity.INVALID]
+    if len(spoilt) < _MOST_BROKEN:
+        return None
+    last = spoilt[-1]
+    return f"load test invalid {len(spoilt)} times, last: {last.report.invalid_reason or last.reason}"
 
 
 def _worst_ms(before: Mapping[str, LagHistogram], after: Mapping[str, LagHistogram]) -> float:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
 import pytest
 
 from controlplane.domain.answer import Answer
+from controlplane.domain.report import Validity
 from controlplane.domain.study import Study, StudyState, TrialKind, TrialState
 from controlplane.domain.workload import TracePart, TraceWorkload
-from controlplane.services.studies.run_study import StudyProgress
+from controlplane.services.studies.conclude import conclusion
+from controlplane.services.studies.run_study import StudyProgress, StudyRunner
+from loadtests.measure.engine_lag import LagHistogram
 from tests.unit.studies.study_world import STUDY, Killed, World, pending, service_spec, trials
+
+FEW = {
+    "space": {"quantization": {"choices": [None, "fp8"]}, "max-num-seqs": {"choices": [64, 256]}},
+    "levels": {"min_s": 10, "max_s": 30, "warmup_s": 2, "precision": 0.1},
+}
 
 
 def finished(world: World) -> Study:
@@ -100,6 +112,58 @@ def test_a_killed_worker_loses_and_repeats_no_finished_trial(tmp_path: Path, at_
     searched = [t.config.content_hash() for t in after.values() if t.kind is TrialKind.SEARCH]
     assert len(searched) == len(set(searched))
     assert not world.fleet.list()
+
+
+def _held_up(world: World, held_up: Callable[[], bool]) -> StudyRunner:
+    """A worker whose emulated engines deliver every token half a second late while the host is held up."""
+    delivered = {"punctual": 0.0, "late": 0.0}
+
+    def lag(_: str) -> LagHistogram:
+        delivered["late" if held_up() else "punctual"] += 1000
+        both = delivered["punctual"] + delivered["late"]
+        return LagHistogram((0.01, 0.5, math.inf), (delivered["punctual"], both, both))
+
+    return dataclasses.replace(world.runner(), engine_lag=lag)
+
+
+def test_a_spoilt_level_is_loaded_again_in_the_same_engine(tmp_path: Path) -> None:
+    world = World(tmp_path, spec=service_spec(tuning=FEW))
+    pending(world)
+    looks = itertools.count()
+    study = _held_up(world, lambda: next(looks) in (5, 12, 13)).run_next()
+    assert study is not None
+    assert study.recommendation is not None
+    assert study.recommendation.answer is Answer.IMPROVEMENT
+    assert study.wasted_starts == 0
+    assert {trial.attempt for trial in trials(world)} == {1}
+    assert any(level.report.validity is Validity.INVALID for trial in trials(world) for level in trial.levels)
+
+
+def test_nothing_is_said_of_candidates_that_could_not_be_measured(tmp_path: Path) -> None:
+    space = {"max-num-seqs": {"choices": [512, 1024]}}
+    world = World(tmp_path, spec=service_spec(tuning={"space": space, "levels": {"min_s": 10, "max_s": 30}}))
+    pending(world)
+    study = _held_up(world, lambda: len(trials(world)) > 1).run_next()
+    assert study is not None
+    assert study.state is StudyState.FAILED
+    assert study.recommendation is None
+    assert study.reason is not None
+    assert "no candidate could be measured" in study.reason
+    assert "load test invalid 3 times" in study.reason
+
+
+def test_an_answer_names_the_candidates_that_could_not_be_measured(tmp_path: Path) -> None:
+    world = World(tmp_path, spec=service_spec(tuning=FEW))
+    pending(world)
+    study = _held_up(world, lambda: trials(world)[-1].number == 1).run_next()
+    assert study is not None
+    assert study.recommendation is not None
+    assert trials(world)[1].state is TrialState.FAILED
+    told = service_spec(slos=dict(world.spec.slos.model_dump(mode="json"), target_qps=2))
+    kept = conclusion(study.evolve(spec=told), trials(world), stopped_because="budget", now=world.clock())
+    assert not isinstance(kept, str)
+    assert kept.answer is Answer.NO_IMPROVEMENT
+    assert "budget; 1 more could not be measured: load test invalid 3 times" in kept.summary
 
 
 def test_broken_load_generators_are_retried_and_never_learnt_from(tmp_path: Path) -> None:
