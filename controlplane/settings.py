@@ -28,6 +28,7 @@ class Settings(Value):
     issuers_file: Path | None = Field(default=None, description="YAML naming the issuers whose tokens are taken.")
     tls_cert: Path | None = Field(default=None, description="PEM certificate of the gateway's port; None: http.")
     tls_key: Path | None = None
+    audit_days: float | None = Field(default=None, gt=0, description="The gateway keeps an audit log for so long.")
     workers: int = Field(default=1, ge=0, description="Tuner workers.")
 
     @property

@@ -27,6 +27,7 @@ COMMANDS = (
     Lazy("schedule", f"{_HERE}.schedule:app", "Jobs at times, e.g. 're-tune every Sunday 02:00'."),
     Lazy("replay", f"{_HERE}.replay:app", "Scheduled replays: one load test again and again."),
     Lazy("event", f"{_HERE}.event:app", "The audit: who did what, why and when."),
+    Lazy("audit", f"{_HERE}.audit:app", "The audit log of requests: who, when, which model, what was decided."),
     Lazy("key", f"{_HERE}.key:app", "API keys."),
     Lazy("load", f"{_HERE}.load:app", "Load-test any OpenAI-compatible endpoint."),
     Lazy("twin", f"{_HERE}.twin:app", "The digital twin: fit it, and hold it against measurements."),

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 _HOUR = "%Y%m%dT%H"
+_DAY = "%Y%m%d"
 
 
 def addresses_dir(data_dir: Path) -> Path:
@@ -47,3 +48,37 @@ def records_hour(name: str) -> datetime | None:
         return datetime.strptime(stem.rpartition("-")[2], _HOUR).replace(tzinfo=UTC)
     except ValueError:
         return None
+
+
+def audit_dir(data_dir: Path) -> Path:
+    """Folder of the audit logs, one file per gateway and day."""
+    return data_dir / "audit"
+
+
+def audit_name(gateway: str, at: datetime) -> str:
+    """Name of the file that takes the entries written at `at`."""
+    return f"{gateway}-{at.astimezone(UTC).strftime(_DAY)}.jsonl"
+
+
+def audit_day(name: str) -> datetime | None:
+    """Return the UTC day an audit file is for; None when the name is not one of an audit file."""
+    stem, _, suffix = name.rpartition(".")
+    try:
+        return datetime.strptime(stem.rpartition("-")[2], _DAY).replace(tzinfo=UTC) if suffix == "jsonl" else None
+    except ValueError:
+        return None
+
+
+def audit_files(folder: Path, gateway: str) -> list[Path]:
+    """Return a gateway's audit files, oldest first."""
+    found = [path for path in folder.glob("*.jsonl") if audit_day(path.name) and _gateway_of(path) == gateway]
+    return sorted(found)
+
+
+def audited_gateways(folder: Path) -> list[str]:
+    """Return the gateways that have audit files, in order."""
+    return sorted({_gateway_of(path) for path in folder.glob("*.jsonl") if audit_day(path.name)})
+
+
+def _gateway_of(path: Path) -> str:
+    return path.stem.rpartition("-")[0]

@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--require-keys", action="store_true", help="ask for a key on loopback too, even while none exists")
     add("--drain-s", type=float, default=_DEFAULTS["drain_s"], help="time for requests in flight after SIGTERM")
     add("--max-body-bytes", type=int, default=_DEFAULTS["max_body_bytes"], help="largest request body")
+    add("--audit-days", type=float, help="days for which an audit log of requests is kept; without it there is none")
     add("--cache-bytes", type=int, default=_DEFAULTS["cache_bytes"], help="memory for kept answers")
     add("--retention-h", type=float, default=_DEFAULTS["retention_h"], help="hours for which records are kept")
     add("--tls-cert", type=Path, help="PEM certificate: serve https; with --tls-key")

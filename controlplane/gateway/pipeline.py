@@ -1,6 +1,7 @@
 """A request's way through the gateway, in its one order.
 
     identity   who asks, by the headers alone                     `stages.identity`, before the body is read
+    audit      notes for the audit log what became of it          `stages.audit`
     limits     how much may be asked, or 429                      `stages.limits`
     record     notes how it went, whatever happens                `stages.record`
     screen     flags, strips or rejects what does not belong      `stages.screen`

@@ -19,12 +19,13 @@ from random import Random
 import aiohttp
 
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.gateway_files import addresses_dir, records_dir, salt_path, sums_path, table_path
+from controlplane.domain.gateway_files import addresses_dir, audit_dir, records_dir, salt_path, sums_path, table_path
 from controlplane.domain.routing import GatewayAddress, GatewayRecord
 from controlplane.gateway.admin import AdminPort
 from controlplane.gateway.answers.entry import AnswerStore
 from controlplane.gateway.answers.memory import MemoryAnswers
 from controlplane.gateway.answers.shared import SharedAnswers, open_redis
+from controlplane.gateway.auditing.log import AuditLog
 from controlplane.gateway.cards import Cards
 from controlplane.gateway.counts.kept import KeptSums
 from controlplane.gateway.counts.lines import Counts
@@ -43,6 +44,7 @@ from controlplane.gateway.server import DataPort
 from controlplane.gateway.settings import Settings
 from controlplane.gateway.spool import RecordSpool
 from controlplane.gateway.stages.answer import Answer
+from controlplane.gateway.stages.audit import Auditing
 from controlplane.gateway.stages.cache import Caching
 from controlplane.gateway.stages.limits import Limiting, windows
 from controlplane.gateway.stages.record import Recording
@@ -181,14 +183,16 @@ async def _open(
     caching = Caching(_answers(settings, stack), time.monotonic)
     answer = _answer(settings, routing, drain, keep, session)
     limiting = Limiting(routing, counts, clock)
-    stages: list[Stage] = [limiting, recording, Screening(session), caching, Redacting()]
+    audit = await _audit(settings, stack, clock)
+    stages: list[Stage] = [Auditing(audit), limiting, recording, Screening(session), caching, Redacting()]
     pipeline = Pipeline(stages, answer)
     cards = Cards(routing, session, time.monotonic, Random(settings.seed))
     fingerprints = Fingerprints(installation_salt(salt_path(settings.data_dir)))
     tokens = trust(settings.issuers)
     if tokens is not None:
         await _in_background(tokens.run, stack)
-    data = DataPort(settings, routing, pipeline, cards, metrics, drain, fingerprints, time.monotonic, clock, tokens)
+    times = (time.monotonic, clock)
+    data = DataPort(settings, routing, pipeline, cards, metrics, drain, fingerprints, *times, tokens, audit)
     admin = AdminPort(
         settings, routing, spool, drain, table_path(settings.data_dir, settings.name), flights, counts, problem
     )
@@ -204,6 +208,15 @@ async def _open(
         admin_url=url(settings.admin_host, admin_port, admin_tls),
         process=this_process(),
     )
+
+
+async def _audit(settings: Settings, stack: AsyncExitStack, clock: Callable[[], datetime]) -> AuditLog | None:
+    if settings.audit_days is None:
+        return None
+    log = AuditLog(audit_dir(settings.data_dir), settings.name, clock=clock, retention_days=settings.audit_days)
+    stack.push_async_callback(log.flush)
+    await _in_background(log.run, stack)
+    return log
 
 
 def _answer(

@@ -9,6 +9,8 @@ from datetime import datetime
 from aiohttp import web
 
 from controlplane.domain.identity import ApiKey, Principal
+from controlplane.gateway.auditing.log import AuditLog
+from controlplane.gateway.auditing.noting import turned_away
 from controlplane.gateway.call import Call, read_call
 from controlplane.gateway.cards import Card, Cards
 from controlplane.gateway.drain import Drain
@@ -41,6 +43,7 @@ class DataPort:
     monotonic: Callable[[], float]
     wall_clock: Callable[[], datetime]
     tokens: FindsTokens | None = None
+    audit: AuditLog | None = None
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=self.settings.max_body_bytes, middlewares=[self._edge])
@@ -74,19 +77,30 @@ class DataPort:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         at, arrived = self.wall_clock(), self.monotonic()
-        key = await self._key(request)
+        key: Principal | None = None
         with self.drain.busy():
-            call = await read_call(
-                request,
-                path=request.path.rstrip("/"),
-                key=key,
-                max_body_bytes=self.settings.max_body_bytes,
-                fingerprints=self.fingerprints,
-                only_model=self._only_model(),
-            )
-            route = await self._route(call)
-            tally = Tally(call=call, gateway=self.settings.name, service=route.service, at=at, arrived=arrived)
-            return await self.pipeline(Exchange(request, call, route, tally))
+            try:
+                key = await self._key(request)
+                exchange = await self._understood(request, key, at, arrived)
+            except RequestRefused as refusal:
+                if self.audit is not None:
+                    self.audit.keep(turned_away(self.settings.name, at, key, request.path, refusal))
+                raise
+            return await self.pipeline(exchange)
+
+    async def _understood(self, request: web.Request, key: Principal | None, at: datetime, arrived: float) -> Exchange:
+        """Read a request and find its route. Raises RequestRefused."""
+        call = await read_call(
+            request,
+            path=request.path.rstrip("/"),
+            key=key,
+            max_body_bytes=self.settings.max_body_bytes,
+            fingerprints=self.fingerprints,
+            only_model=self._only_model(),
+        )
+        route = await self._route(call)
+        tally = Tally(call=call, gateway=self.settings.name, service=route.service, at=at, arrived=arrived)
+        return Exchange(request, call, route, tally)
 
     def _only_model(self) -> str | None:
         models = list(self.routing.models())

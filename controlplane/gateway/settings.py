@@ -44,6 +44,7 @@ class Settings(Value):
     cache_answer_within_s: float = Field(default=0.25, gt=0, description="A cache that takes longer counts as lost.")
     limits_redis_url: SecretStr | None = Field(default=None, description="Count limits there, for several gateways.")
     limits_answer_within_s: float = Field(default=0.25, gt=0, description="A Redis that takes longer counts as lost.")
+    audit_days: float | None = Field(default=None, gt=0, description="Keep an audit log for so long; None: none.")
     seed: int | None = None
     cors_origins: tuple[str, ...] = Field(
         default=(), description="Web origins whose pages may ask from a browser, `*` for all; empty: none."

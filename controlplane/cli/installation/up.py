@@ -52,6 +52,9 @@ def up(
     issuers: Annotated[Path | None, typer.Option(help="YAML naming the issuers (OIDC) whose tokens are taken.")] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate: the gateway serves https.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its key.")] = None,
+    audit_days: Annotated[
+        float | None, typer.Option(help="Keep an audit log of requests for so many days; without it there is none.")
+    ] = None,
     dashboard: bool = True,
 ) -> None:
     """Run the control plane: api, controller, tuner workers, gateway and dashboard. Ctrl-C stops all of it cleanly."""
@@ -72,6 +75,7 @@ def up(
         tls_cert=None if tls_cert is None else tls_cert.resolve(),
         tls_key=None if tls_key is None else tls_key.resolve(),
         issuers_file=None if issuers is None else issuers.resolve(),
+        audit_days=audit_days,
         gpus=gpus_of(specs, gpus),
     )
     with alone(settings.data_dir / "up.lock", what=f"the installation in {data_dir} is up already", allowed=_ALLOWED):

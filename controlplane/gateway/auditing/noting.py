@@ -1,0 +1,60 @@
+"""What the audit log is told of a request."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from controlplane.domain.audit import Decision, Happened
+from controlplane.domain.identity import Principal
+from controlplane.domain.routing import CacheResult
+from controlplane.gateway.answering import REJECTED
+from controlplane.gateway.openai_errors import RequestRefused
+from controlplane.gateway.tally import CLIENT_GONE_STATUS, Tally
+
+
+def happened(tally: Tally, refusal: RequestRefused | None = None) -> Happened:
+    """Return what became of a request; `refusal` is what ended it on its way, if anything did."""
+    prompt, output = tally.used
+    key, call = tally.call.key, tally.call
+    return Happened(
+        at=tally.at,
+        gateway=tally.gateway,
+        request_id=call.request_id,
+        tenant=key.tenant if key else None,
+        key=key.name if key else None,
+        service=tally.service,
+        model=call.model,
+        revision=tally.revision,
+        path=call.path,
+        decision=_decision(tally) if refusal is None else Decision.REFUSED,
+        reason=tally.error if refusal is None else refusal.code,
+        status=refusal.status if refusal else tally.status or CLIENT_GONE_STATUS,
+        prompt_tokens=prompt if refusal is None else 0,
+        output_tokens=output if refusal is None else 0,
+        flags=tally.flags,
+        redacted=tally.redacted,
+    )
+
+
+def turned_away(gateway: str, at: datetime, key: Principal | None, path: str, refusal: RequestRefused) -> Happened:
+    """Return what became of a request that was refused before its model was known."""
+    return Happened(
+        at=at,
+        gateway=gateway,
+        tenant=key.tenant if key else None,
+        key=key.name if key else None,
+        path=path,
+        decision=Decision.REFUSED,
+        reason=refusal.code,
+        status=refusal.status,
+    )
+
+
+def _decision(tally: Tally) -> Decision:
+    if tally.client_gone:
+        return Decision.LEFT
+    if tally.error == REJECTED:
+        return Decision.REJECTED
+    if tally.error is not None:
+        return Decision.FAILED
+    return Decision.FROM_CACHE if tally.cache is CacheResult.HIT else Decision.ANSWERED
