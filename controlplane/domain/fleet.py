@@ -75,6 +75,9 @@ class Engine(Value):
     failure: StartFailure | None = None
     failure_detail: str | None = Field(default=None, description="The telling log lines, never prompt text.")
     log_path: str | None = None
+    pod: str | None = Field(default=None, description="On a cluster: the pod it runs in.")
+    node: str | None = Field(default=None, description="On a cluster: the node of its pod.")
+    waits_for: str | None = Field(default=None, description="On a cluster: what holds up its start.")
 
     @property
     def startup_s(self) -> float | None:

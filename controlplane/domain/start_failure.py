@@ -13,9 +13,23 @@ class StartFailure(StrEnum):
     PORT = "port"
     TIMEOUT = "timeout"
     CRASHED = "crashed"  # was ready once, then exited
+    UNSCHEDULABLE = "unschedulable"  # a cluster found no place for it
+    IMAGE_PULL = "image_pull"
+    NODE_LOST = "node_lost"  # or the cluster took it away
     OTHER = "other"
 
     @property
     def is_infeasible(self) -> bool:
         """True when trying the same configuration again must fail again."""
         return self in (StartFailure.OUT_OF_MEMORY, StartFailure.REFUSED_FLAG)
+
+    @property
+    def is_of_the_world(self) -> bool:
+        """True when the place it was to run in failed, not the engine: it says nothing of its revision."""
+        match self:
+            case StartFailure.PORT | StartFailure.UNSCHEDULABLE | StartFailure.IMAGE_PULL | StartFailure.NODE_LOST:
+                return True
+            case StartFailure.OUT_OF_MEMORY | StartFailure.REFUSED_FLAG | StartFailure.TIMEOUT:
+                return False
+            case StartFailure.CRASHED | StartFailure.OTHER:
+                return False

@@ -49,11 +49,14 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
 
 
 @pytest.fixture(params=KINDS)
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Server:
     """A namespace of its own on each API server there is."""
-    running = request.getfixturevalue("stand_in") if request.param == STAND_IN else None
-    made = Server(tmp_path, stand_in=running)
-    yield made
-    made.close()
-    if made.stand_in is not None:
-        made.stand_in.faults.clear()
+    return open_server(request, request.param, tmp_path)
+
+
+def open_server(request: pytest.FixtureRequest, kind: str, folder: Path) -> Server:
+    """Return a namespace of its own on one kind of API server; it is gone with the test."""
+    running = request.getfixturevalue("stand_in") if kind == STAND_IN else None
+    made = Server(folder, stand_in=running)
+    request.addfinalizer(made.close)
+    return made

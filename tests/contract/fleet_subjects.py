@@ -70,25 +70,10 @@ class FakeSubject:
         pass
 
 
-class ProcessSubject:
-    """Real emulators, started as the fleet starts them."""
+class LiveSubject:
+    """Engines that answer over HTTP, in real time."""
 
-    def __init__(self, state_dir: Path, *, hung_s: float = 60.0) -> None:
-        self.fleet = FleetProcesses(state_dir, gpus=GPUS, pace=Pace(every_s=0.1, timeout_s=0.5, hung_s=hung_s))
-
-    def crash(self, engine_id: EngineId) -> None:
-        self._signal(engine_id, signal.SIGKILL)
-
-    def hang(self, engine_id: EngineId) -> None:
-        self._signal(engine_id, signal.SIGSTOP)
-
-    def wake(self, engine_id: EngineId) -> None:
-        self._signal(engine_id, signal.SIGCONT)
-
-    def _signal(self, engine_id: EngineId, number: signal.Signals) -> None:
-        pid = self.fleet.observe(engine_id).pid
-        assert pid is not None
-        os.kill(pid, number)
+    fleet: Fleet
 
     @contextmanager
     def busy(self, engine_id: EngineId) -> Iterator[None]:
@@ -108,6 +93,29 @@ class ProcessSubject:
             if time.monotonic() > give_up_s:
                 raise AssertionError("never came about")
             time.sleep(0.02)
+
+
+class ProcessSubject(LiveSubject):
+    """Real emulators, started as the fleet starts them."""
+
+    def __init__(self, state_dir: Path, *, hung_s: float = 60.0) -> None:
+        self.fleet: FleetProcesses = FleetProcesses(
+            state_dir, gpus=GPUS, pace=Pace(every_s=0.1, timeout_s=0.5, hung_s=hung_s)
+        )
+
+    def crash(self, engine_id: EngineId) -> None:
+        self._signal(engine_id, signal.SIGKILL)
+
+    def hang(self, engine_id: EngineId) -> None:
+        self._signal(engine_id, signal.SIGSTOP)
+
+    def wake(self, engine_id: EngineId) -> None:
+        self._signal(engine_id, signal.SIGCONT)
+
+    def _signal(self, engine_id: EngineId, number: signal.Signals) -> None:
+        pid = self.fleet.observe(engine_id).pid
+        assert pid is not None
+        os.kill(pid, number)
 
     def close(self) -> None:
         """Stop every engine; a test that leaves one running would leave it for ever."""

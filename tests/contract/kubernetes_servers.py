@@ -74,6 +74,8 @@ class Server:
         wait(lambda: not self.core.list_namespaced_pod(self.namespace).items)
         for node in self._nodes:
             node.stop()
+        if self.stand_in is not None:
+            self.stand_in.faults.clear()
 
     def _client(self) -> client.ApiClient:
         if self.stand_in is not None:

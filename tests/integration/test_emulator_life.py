@@ -10,7 +10,7 @@ import time
 import httpx
 import pytest
 
-from controlplane.adapters.fleet_processes.failures import diagnose
+from controlplane.domain.engine_failures import diagnose
 from controlplane.domain.engines.vllm import VLLM
 from controlplane.domain.start_failure import StartFailure
 from tests.integration.emulators import MODEL, Emulator, emulator, launch

@@ -8,12 +8,14 @@ from typing import Any
 import yaml
 from kubernetes import client
 
+from controlplane.adapters.fleet_kubernetes.groups import group_name, labels_of
 from controlplane.adapters.fleet_kubernetes.pods import PORT, pod_template
 from controlplane.domain.base import EngineId
 from controlplane.domain.cluster import ClusterOptions
 from controlplane.domain.engine import EngineConfig
+from controlplane.domain.fleet import EngineSpec
 from controlplane.domain.launch import engine_spec
-from controlplane.domain.owner import ReplicaOwner
+from controlplane.domain.owner import Owner, ReplicaOwner
 from controlplane.domain.revision import revision_id
 from controlplane.domain.service import ServiceSpec
 
@@ -27,15 +29,22 @@ def manifests(spec: ServiceSpec, cluster: ClusterOptions, config: EngineConfig, 
     Roles (stable, canary) are nowhere in it: a promotion changes no pod template.
     """
     revision = revision_id(spec.service, spec.model, spec.engine, config)
-    name, labels = f"{spec.name}-{revision}", _labels(spec, revision)
     owner = ReplicaOwner(spec.service, revision)
-    engine = engine_spec(EngineId(name), owner, model=spec.model, engine=spec.engine, gpus=spec.gpus, config=config)
-    meta = client.V1ObjectMeta(name=name, namespace=cluster.namespace, labels=labels)
+    name = EngineId(group_name(owner))
+    engine = engine_spec(name, owner, model=spec.model, engine=spec.engine, gpus=spec.gpus, config=config)
+    return [deployment(engine, cluster, replicas=replicas), service(engine, cluster), budget(engine, cluster)]
+
+
+def deployment(
+    engine: EngineSpec, cluster: ClusterOptions, *, replicas: int, annotations: Mapping[str, str] | None = None
+) -> Manifest:
+    """Return the Deployment of all engines that run this. Raises InvalidInput when a cluster cannot run it."""
+    labels = labels_of(engine.owner)
     selector = client.V1LabelSelector(match_labels=labels)
-    deployment = client.V1Deployment(
+    made = client.V1Deployment(
         api_version="apps/v1",
         kind="Deployment",
-        metadata=meta,
+        metadata=_meta(engine.owner, cluster, annotations),
         spec=client.V1DeploymentSpec(
             replicas=replicas,
             selector=selector,
@@ -43,21 +52,32 @@ def manifests(spec: ServiceSpec, cluster: ClusterOptions, config: EngineConfig, 
             template=pod_template(engine, cluster, labels),
         ),
     )
-    service = client.V1Service(
+    return _plain(made)
+
+
+def service(engine: EngineSpec, cluster: ClusterOptions) -> Manifest:
+    """Return the Service of one revision's pods."""
+    port = client.V1ServicePort(name="http", port=PORT, target_port="http", protocol="TCP")
+    made = client.V1Service(
         api_version="v1",
         kind="Service",
-        metadata=meta,
-        spec=client.V1ServiceSpec(
-            selector=labels, ports=[client.V1ServicePort(name="http", port=PORT, target_port="http")]
-        ),
+        metadata=_meta(engine.owner, cluster),
+        spec=client.V1ServiceSpec(selector=labels_of(engine.owner), ports=[port]),
     )
-    budget = client.V1PodDisruptionBudget(
+    return _plain(made)
+
+
+def budget(engine: EngineSpec, cluster: ClusterOptions) -> Manifest:
+    """Return what keeps a drain of nodes from taking more than one replica at a time."""
+    made = client.V1PodDisruptionBudget(
         api_version="policy/v1",
         kind="PodDisruptionBudget",
-        metadata=meta,
-        spec=client.V1PodDisruptionBudgetSpec(max_unavailable=1, selector=selector),
+        metadata=_meta(engine.owner, cluster),
+        spec=client.V1PodDisruptionBudgetSpec(
+            max_unavailable=1, selector=client.V1LabelSelector(match_labels=labels_of(engine.owner))
+        ),
     )
-    return [_plain(each) for each in (deployment, service, budget)]
+    return _plain(made)
 
 
 def as_yaml(found: list[Manifest]) -> str:
@@ -65,14 +85,11 @@ def as_yaml(found: list[Manifest]) -> str:
     return yaml.safe_dump_all(found, sort_keys=True, default_flow_style=False, width=120)
 
 
-def _labels(spec: ServiceSpec, revision: str) -> Mapping[str, str]:
-    return {
-        "app.kubernetes.io/name": spec.name,
-        "app.kubernetes.io/component": "engine",
-        "app.kubernetes.io/managed-by": "fleetune",
-        "fleetune.dev/service": spec.name,
-        "fleetune.dev/revision": revision,
-    }
+def _meta(owner: Owner, cluster: ClusterOptions, annotations: Mapping[str, str] | None = None) -> client.V1ObjectMeta:
+    said = None if annotations is None else dict(annotations)
+    return client.V1ObjectMeta(
+        name=group_name(owner), namespace=cluster.namespace, labels=labels_of(owner), annotations=said
+    )
 
 
 def _plain(model: object) -> Manifest:

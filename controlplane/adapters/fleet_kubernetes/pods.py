@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from kubernetes import client
@@ -15,6 +16,7 @@ from controlplane.domain.launch import serve_arguments, shutdown_timeout_s
 PORT = 8000
 _USER = 2000
 _PROBE_EVERY_S = 5
+_START_SLACK = 6  # probes more than the time-out needs: who looks gives up first and says why
 _SLACK_S = 30  # between the engine's own shutdown time-out and the cluster's SIGKILL
 _WRITABLE = "/scratch"
 
@@ -49,7 +51,7 @@ def pod_template(engine: EngineSpec, cluster: ClusterOptions, labels: Mapping[st
             topology_spread_constraints=[_spread(labels)],
             priority_class_name=cluster.priority_class,
             automount_service_account_token=False,
-            termination_grace_period_seconds=cluster.drain_s + shutdown_timeout_s(engine) + _SLACK_S,
+            termination_grace_period_seconds=grace_s(engine, cluster),
             security_context=client.V1PodSecurityContext(
                 run_as_non_root=True,
                 run_as_user=_USER,
@@ -59,6 +61,11 @@ def pod_template(engine: EngineSpec, cluster: ClusterOptions, labels: Mapping[st
             ),
         ),
     )
+
+
+def grace_s(engine: EngineSpec, cluster: ClusterOptions) -> int:
+    """Return how long a pod may take to end: its hook, then the engine's own time-out, then some."""
+    return cluster.drain_s + shutdown_timeout_s(engine) + _SLACK_S
 
 
 def _container(engine: EngineSpec, cluster: ClusterOptions) -> client.V1Container:
@@ -73,9 +80,10 @@ def _container(engine: EngineSpec, cluster: ClusterOptions) -> client.V1Containe
         env=_environment(engine, cluster),
         resources=client.V1ResourceRequirements(limits=gpus, requests=gpus),
         volume_mounts=_mounts(cluster),
-        startup_probe=_probe(failures=max(1, round(engine.start_timeout_s / _PROBE_EVERY_S))),
+        startup_probe=_probe(failures=math.ceil(engine.start_timeout_s / _PROBE_EVERY_S) + _START_SLACK),
         readiness_probe=_probe(failures=2),
         liveness_probe=_probe(failures=12),  # a long step is no death: a minute of silence is
+        termination_message_policy="FallbackToLogsOnError",  # why it died is known without the right to read logs
         lifecycle=client.V1Lifecycle(pre_stop=_wait(cluster.drain_s)),
         security_context=client.V1SecurityContext(
             allow_privilege_escalation=False,

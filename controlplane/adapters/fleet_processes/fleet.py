@@ -17,13 +17,13 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
+from controlplane.adapters.engine_counts import in_flight
 from controlplane.adapters.fleet_processes import host as host_processes
 from controlplane.adapters.fleet_processes.commands import command_line, environment
-from controlplane.adapters.fleet_processes.failures import diagnose, diagnose_timeout
 from controlplane.adapters.fleet_processes.looks import Look, Looks, Pace
-from controlplane.adapters.fleet_processes.probes import in_flight
 from controlplane.adapters.fleet_processes.records import Record, RecordFolder
 from controlplane.domain.base import EngineId
+from controlplane.domain.engine_failures import diagnose, diagnose_timeout
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound, Unavailable
 from controlplane.domain.fleet import Engine, EngineSpec, EngineState
 from controlplane.domain.start_failure import StartFailure

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from controlplane.adapters.fleet_processes.probes import Asking, in_flight, is_healthy, is_ready
+from controlplane.adapters.engine_counts import in_flight
+from controlplane.adapters.fleet_processes.probes import Asking, is_healthy, is_ready
 from controlplane.adapters.fleet_processes.records import Record
 from controlplane.domain.base import EngineId
 from controlplane.domain.fleet import EngineState

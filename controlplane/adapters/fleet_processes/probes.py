@@ -7,10 +7,9 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import httpx
-from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.samples import Sample
 
-from controlplane.domain.engines.driver import MetricNames, Readiness
+from controlplane.adapters.engine_counts import samples_of
+from controlplane.domain.engines.driver import Readiness
 from controlplane.host.addresses import is_tls
 from loadtests.measure.engine_lag import LagHistogram
 
@@ -45,23 +44,6 @@ def is_healthy(url: str, *, timeout_s: float) -> bool:
         return False
 
 
-def in_flight(url: str, names: MetricNames) -> int | None:
-    """Return the requests running or waiting by the engine's own metrics, None when it does not say."""
-    try:
-        answer = httpx.get(f"{url}{names.path}", timeout=_METRICS_TIMEOUT_S, trust_env=False, verify=is_tls(url))
-    except httpx.HTTPError:
-        return None
-    return None if answer.status_code != 200 else parse_in_flight(answer.text, names)
-
-
-def parse_in_flight(text: str, names: MetricNames) -> int | None:
-    """Read the gauges of running and waiting requests, summed over an engine's parts; None when one is missing."""
-    samples = _samples(text)
-    running = [each.value for each in samples if each.name == names.running]
-    waiting = [each.value for each in samples if each.name == names.waiting]
-    return round(sum(running) + sum(waiting)) if running and waiting else None
-
-
 def emulator_lag(url: str) -> LagHistogram | None:
     """Return how late an emulated engine delivered since its start; None for a real one, or when it does not say."""
     try:
@@ -73,20 +55,12 @@ def emulator_lag(url: str) -> LagHistogram | None:
 
 def parse_emulator_lag(text: str) -> LagHistogram | None:
     """Read the emulator's histogram of how late tokens went out; None when it is not there."""
-    buckets = [each for each in _samples(text) if each.name == f"{_LAG}_bucket"]
+    buckets = [each for each in samples_of(text) if each.name == f"{_LAG}_bucket"]
     rows = [(each.labels["le"], each.value) for each in buckets if "le" in each.labels]
     if not rows:
         return None
     found = sorted((float(bound), float(count)) for bound, count in rows)
     return LagHistogram(tuple(bound for bound, _ in found), tuple(count for _, count in found))
-
-
-def _samples(text: str) -> list[Sample]:
-    """Return every sample of a page in Prometheus's text format; none of a page that is not."""
-    try:
-        return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    except ValueError:
-        return []
 
 
 class Asking(Generic[T]):

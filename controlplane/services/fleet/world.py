@@ -12,7 +12,6 @@ from controlplane.domain.owner import ReplicaOwner
 from controlplane.domain.rollout import Rollout, RolloutState
 from controlplane.domain.routing import Backend, RevisionRoute, ServiceRoute
 from controlplane.domain.serving import Service
-from controlplane.domain.start_failure import StartFailure
 from controlplane.ports import Versioned
 
 PRESENT = frozenset({EngineState.STARTING, EngineState.READY, EngineState.DRAINING})
@@ -131,5 +130,5 @@ def _backends(world: World, revision: RevisionId) -> tuple[Backend, ...]:
 
 
 def exits(engines: Iterable[Engine]) -> Sequence[Engine]:
-    """Return the engines whose end counts against their revision: a taken port is not the revision's fault."""
-    return [e for e in engines if e.state is EngineState.FAILED and e.failure is not StartFailure.PORT]
+    """Return the engines whose end counts against their revision: a taken port or a lost node is not its fault."""
+    return [e for e in engines if e.state is EngineState.FAILED and not (e.failure and e.failure.is_of_the_world)]

@@ -153,13 +153,14 @@ class Objects:
             return self._kept(resource, live, _taken(resource, live, merged, by), by, fields=fields_of(value, schema))
 
     def delete(
-        self, resource: Resource, namespace: str, name: str, *, grace_s: int | None = None, uid: str | None = None
+        self, resource: Resource, namespace: str, name: str, *, grace_s: int | None = None, only: Object | None = None
     ) -> Object:
         """Delete at once, or mark for deletion: while finalizers are left, or a pod's node has not let it go."""
         with self.changed:
             live = self.get(resource, namespace, name)
-            if uid is not None and live["metadata"]["uid"] != uid:
-                raise ApiError(409, f"Precondition failed: UID in precondition: {uid}")
+            for field, wanted in (only or {}).items():
+                if live["metadata"][field] != wanted:
+                    raise ApiError(409, f"Precondition failed: {field} in precondition: {wanted}")
             grace = _grace_s(resource, live, grace_s)
             before = live["metadata"].get("deletionGracePeriodSeconds")
             if live["metadata"].get("finalizers") or grace > 0:

@@ -178,14 +178,14 @@ class ApiServer:
 
     def _deleted(self, target: Target, options: Object, query: Mapping[str, str]) -> Object:
         grace = options.get("gracePeriodSeconds", query.get("gracePeriodSeconds"))
-        uid = options.get("preconditions", {}).get("uid")
         grace_s = None if grace is None else int(grace)
+        only = options.get("preconditions", {})
         if not target.name:
             found = [e for e in self.objects.list(target.resource, target.namespace) if matches(e, query)]
             for each in found:
                 self.objects.delete(target.resource, target.namespace, each["metadata"]["name"], grace_s=grace_s)
             return {"kind": "Status", "apiVersion": "v1", "status": "Success"}
-        return self.objects.delete(target.resource, target.namespace, target.name, grace_s=grace_s, uid=uid)
+        return self.objects.delete(target.resource, target.namespace, target.name, grace_s=grace_s, only=only)
 
 
 def _verb(method: str, target: Target) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.adapters.engine_counts import parse_in_flight
 from controlplane.adapters.fleet_processes.commands import command_line, environment
 from controlplane.adapters.fleet_processes.devices import nvidia_gpus
-from controlplane.adapters.fleet_processes.probes import parse_in_flight
 from controlplane.domain.base import EngineId
 from controlplane.domain.engine import EngineConfig, EngineKind
 from controlplane.domain.engines.vllm import VLLM

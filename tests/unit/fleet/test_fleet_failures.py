@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.adapters.fleet_processes.failures import diagnose, diagnose_timeout
+from controlplane.domain.engine_failures import diagnose, diagnose_timeout
 from controlplane.domain.engines.vllm import VLLM
 from controlplane.domain.start_failure import StartFailure
 

@@ -1,0 +1,290 @@
+"""The API server behind plain verbs on paths: objects are JSON as they come, refusals are errors of the domain.
+
+Plain JSON rather than the client's models: a pass over thousands of pods would spend its second on validating them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import urllib3
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from kubernetes.config.config_exception import ConfigException
+
+from controlplane.domain.errors import (
+    Conflict,
+    FleetuneError,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    Refused,
+    StaleVersion,
+    Unavailable,
+)
+
+MANAGER = "fleetune"
+"""The field manager of everything Fleetune applies."""
+_TIMEOUT_S = 15.0
+_MANAGER = re.compile(r'conflict with "([^"]+)"')
+Json = dict[str, Any]
+
+
+class Place(NamedTuple):
+    """A kind of object in a namespace, or in none."""
+
+    prefix: str  # api/v1, apis/apps/v1
+    plural: str
+    namespace: str | None = None
+
+    def path(self, name: str = "") -> str:
+        within = f"/namespaces/{self.namespace}" if self.namespace else ""
+        return f"/{self.prefix}{within}/{self.plural}{f'/{name}' if name else ''}"
+
+    def named(self, name: str = "") -> str:
+        within = f"{self.namespace}/" if self.namespace else ""
+        return f"{self.plural} {within}{name}".strip()
+
+
+class Expired(Exception):
+    """The version to watch from is not remembered any more."""
+
+
+class Door:
+    """One API server. Every method raises Unavailable when it does not answer, Forbidden when a right is missing."""
+
+    def __init__(self, api: client.ApiClient) -> None:
+        self._api = api
+
+    @property
+    def host(self) -> str:
+        return str(self._api.configuration.host)
+
+    def get(self, place: Place, name: str) -> Json | None:
+        """Return an object, None when there is none."""
+        try:
+            return self._asked("GET", place, name)
+        except NotFound:
+            return None
+
+    def list(self, place: Place, **query: str) -> Json:
+        """Return a list with its resource version. Raises NotFound when the kind is unknown."""
+        return self._asked("GET", place, query=query)
+
+    def apply(self, place: Place, value: Mapping[str, Any]) -> Json:
+        """Make an object what it says, as `fleetune`.
+
+        Raises StaleVersion, InvalidInput, and Conflict naming who else set one of these fields to another value:
+        nothing is ever taken over by force.
+        """
+        query = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
+        kind = "application/apply-patch+yaml"
+        return self._asked("PATCH", place, str(value["metadata"]["name"]), value, query=query, kind=kind)
+
+    def merge(self, place: Place, name: str, patch: Mapping[str, Any]) -> Json | None:
+        """Change single fields of an object; None when it is gone."""
+        query = {"fieldManager": MANAGER}
+        try:
+            return self._asked("PATCH", place, name, patch, query=query, kind="application/merge-patch+json")
+        except NotFound:
+            return None
+
+    def create(self, place: Place, value: Mapping[str, Any]) -> Json:
+        """Raises Conflict when there is one of this name."""
+        return self._asked("POST", place, "", value, query={"fieldManager": MANAGER})
+
+    def replace(self, place: Place, name: str, value: Mapping[str, Any]) -> Json:
+        """Raises StaleVersion when somebody else wrote since."""
+        return self._asked("PUT", place, name, value, query={"fieldManager": MANAGER})
+
+    def delete(self, place: Place, name: str, *, grace_s: int | None = None, version: str | None = None) -> None:
+        """Ask for an object to go; one that is gone is fine. Raises StaleVersion when `version` is another."""
+        options: Json = {"propagationPolicy": "Background"}
+        if grace_s is not None:
+            options["gracePeriodSeconds"] = grace_s
+        if version is not None:
+            options["preconditions"] = {"resourceVersion": version}
+        try:
+            self._asked("DELETE", place, name, options)
+        except NotFound:
+            return
+
+    def log(self, place: Place, name: str, *, previous: bool, limit_bytes: int) -> str:
+        """Return the end of a pod's log. Raises NotFound, InvalidInput when there is none."""
+        query = {"previous": str(previous).lower(), "limitBytes": str(limit_bytes), "tailLines": "500"}
+        with self._refusals("get", place, f"{name}/log"):
+            return self._sent("GET", f"{place.path(name)}/log", query=query).decode(errors="replace")
+
+    def watch(self, place: Place, version: str, *, seconds: int, **query: str) -> Iterator[tuple[str, Json]]:
+        """Yield what happens after a version, bookmarks among it, for so many seconds. Raises Expired."""
+        asked = {**query, "watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
+        asked["timeoutSeconds"] = str(seconds)
+        with self._refusals("watch", place):
+            raw = self._called("GET", place.path(), query=asked, timeout_s=seconds + _TIMEOUT_S)
+            try:
+                if not 200 <= raw.status <= 299:
+                    raise ApiException(status=raw.status, reason=raw.reason, body=raw.read().decode())
+                for event in map(json.loads, _lines(raw)):
+                    if event["type"] == "ERROR":
+                        _refuse_watch(event["object"])
+                    yield event["type"], event["object"]
+            finally:
+                raw.close()  # an answer half read cannot be used again
+                raw.release_conn()
+
+    def _asked(
+        self,
+        method: str,
+        place: Place,
+        name: str = "",
+        body: Mapping[str, Any] | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        kind: str = "application/json",
+    ) -> Json:
+        verb = {"GET": "get" if name else "list", "POST": "create", "PUT": "update"}.get(method, method.lower())
+        with self._refusals(verb, place, name):
+            found: Json = json.loads(self._sent(method, place.path(name), body, query=query, kind=kind))
+            return found
+
+    def _sent(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        kind: str = "application/json",
+    ) -> bytes:
+        raw = self._called(method, path, body, query=query, kind=kind)
+        content: bytes = raw.read() if not raw.data else raw.data
+        if not 200 <= raw.status <= 299:
+            raise ApiException(status=raw.status, reason=raw.reason, body=content.decode(errors="replace"))
+        return content
+
+    def _called(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        kind: str = "application/json",
+        timeout_s: float = _TIMEOUT_S,
+    ) -> Any:
+        verb, url, headers, content, parts = self._api.param_serialize(
+            method,
+            path,
+            query_params=list((query or {}).items()),
+            header_params={"Accept": "application/json", "Content-Type": kind},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        waits = (_TIMEOUT_S, timeout_s)
+        return self._api.call_api(verb, url, headers, content, parts, _request_timeout=waits).response
+
+    @contextmanager
+    def _refusals(self, verb: str, place: Place, name: str = "") -> Iterator[None]:
+        try:
+            yield
+        except ApiException as error:
+            raise _translated(error, verb, place, name) from error
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise Unavailable(f"the API server {self.host} does not answer", why=_short(error)) from error
+        except ValueError as error:
+            raise Unavailable(f"the API server {self.host} answers what is no JSON", why=_short(error)) from error
+
+
+def open_door(kubeconfig: Path | None = None, context: str | None = None) -> Door:
+    """Return the server of a kubeconfig; of the pod this runs in when none is given and none is at its usual place.
+
+    Raises InvalidInput when there is none, or it has no such context.
+    """
+    try:
+        if kubeconfig is None and context is None and _in_cluster():
+            settings = client.Configuration()
+            config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+            return Door(client.ApiClient(settings))
+        path = None if kubeconfig is None else str(kubeconfig)
+        return Door(config.new_client_from_config(path, context=context))  # type: ignore[no-untyped-call]
+    except (ConfigException, OSError, TypeError) as error:
+        where = "the usual place (KUBECONFIG, ~/.kube/config)" if kubeconfig is None else str(kubeconfig)
+        raise InvalidInput(
+            f"no cluster in {where}", why=_short(error), allowed="--kubeconfig FILE, and --context one of its contexts"
+        ) from error
+
+
+def context_namespace(kubeconfig: Path | None, context: str | None) -> str | None:
+    """Return the namespace that a context of a kubeconfig names, None when it names none."""
+    try:
+        path = None if kubeconfig is None else str(kubeconfig)
+        contexts, active = config.list_kube_config_contexts(path)  # type: ignore[no-untyped-call]
+    except (ConfigException, OSError):
+        return None
+    chosen = active if context is None else next((each for each in contexts if each["name"] == context), active)
+    found: str | None = chosen["context"].get("namespace")
+    return found
+
+
+def _in_cluster() -> bool:
+    return Path("/var/run/secrets/kubernetes.io/serviceaccount/token").exists()
+
+
+def _lines(raw: Any) -> Iterator[bytes]:
+    left = b""
+    for part in raw.stream(amt=None):
+        *whole, left = (left + part).split(b"\n")
+        yield from (line for line in whole if line.strip())
+
+
+def _refuse_watch(status: Json) -> None:
+    if status.get("code") == 410:
+        raise Expired(status.get("message", ""))
+    raise ApiException(status=status.get("code"), reason=status.get("reason"), body=json.dumps(status))
+
+
+def _translated(error: ApiException, verb: str, place: Place, name: str) -> FleetuneError:
+    status, said = _status(error)
+    what = f"cannot {verb} {place.named(name)}"
+    if error.status == 409:
+        return _conflict(what, status, said)
+    if error.status == 401:
+        return Refused(what, why="the cluster refuses these credentials", allowed="a kubeconfig that is valid")
+    if error.status == 403 and "exceeded quota" in said:
+        return Unavailable(what, why=said, allowed="a larger ResourceQuota, or fewer GPUs")
+    if error.status == 403:
+        return Forbidden(what, why=said, allowed=f"a Role with verb {verb} on {place.plural}")
+    if error.status == 404:
+        return NotFound(what, why=said)
+    is_invalid = error.status in (400, 422) or "failed to create typed patch object" in said
+    return InvalidInput(what, why=said) if is_invalid else Unavailable(what, why=said)
+
+
+def _conflict(what: str, status: Json, said: str) -> FleetuneError:
+    causes = [c for c in status.get("details", {}).get("causes", []) if c.get("reason") == "FieldManagerConflict"]
+    if not causes:
+        return StaleVersion(what, why=said)
+    found = [f"{cause.get('field')} is set by {_by(cause.get('message', ''))}" for cause in causes]
+    return Conflict(what, why="; ".join(found), allowed="let one of the two set it: nothing is taken over by force")
+
+
+def _by(message: str) -> str:
+    found = _MANAGER.search(message)
+    return message if found is None else found[1]
+
+
+def _status(error: ApiException) -> tuple[Json, str]:
+    try:
+        status: Json = json.loads(error.body or "")
+    except ValueError:
+        return {}, f"{error.status} {error.reason}"
+    return status, str(status.get("message") or error.reason)
+
+
+def _short(error: Exception) -> str:
+    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__

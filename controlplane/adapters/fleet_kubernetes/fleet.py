@@ -1,0 +1,345 @@
+"""The Fleet port on a Kubernetes cluster: one Deployment per owner, whose ledger says which engines its pods are.
+
+The cluster places, starts and restarts pods; here is decided how many there are, and which engine id each is. Every
+change is one server-side apply of the Deployment, guarded by its resource version: of two processes that change the
+same at once, the later one looks again. (Two that *create* the same Deployment at once would not notice each other;
+each owner has one process that starts its engines.)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import NamedTuple
+
+from controlplane.adapters.engine_counts import in_flight
+from controlplane.adapters.fleet_kubernetes.door import Door, Json, Place
+from controlplane.adapters.fleet_kubernetes.groups import GROUP, SELECTOR, group_name
+from controlplane.adapters.fleet_kubernetes.ledger import Entry, Ledger, noted, read_ledger, read_spec, replicas
+from controlplane.adapters.fleet_kubernetes.manifests import budget, deployment, service
+from controlplane.adapters.fleet_kubernetes.nodes import Gpus, ready_nodes
+from controlplane.adapters.fleet_kubernetes.pods import PORT, grace_s, pod_template
+from controlplane.adapters.fleet_kubernetes.sight import PodSight, sight_of
+from controlplane.adapters.fleet_kubernetes.steps import Around, Patience, moved_on, to_delete, waits_for
+from controlplane.adapters.fleet_kubernetes.watched import Watched, by_label
+from controlplane.domain.base import EngineId
+from controlplane.domain.cluster import ClusterOptions
+from controlplane.domain.errors import Conflict, FleetuneError, InvalidInput, NotFound, StaleVersion, Unavailable
+from controlplane.domain.fleet import Engine, EngineSpec
+from controlplane.domain.owner import Owner, ReplicaOwner
+from controlplane.host.clock import utc_now
+from controlplane.ports import Clock
+
+_TRIES = 5
+_LOG_BYTES = 256 * 1024
+_FIRST_TO_GO = "-2147483648"
+COST = "controller.kubernetes.io/pod-deletion-cost"
+
+Change = Callable[[Ledger], Ledger]
+
+
+class Group(NamedTuple):
+    """One Deployment with what is known around it."""
+
+    deployment: Json
+    spec: EngineSpec
+    ledger: Ledger
+    pods: Mapping[str, PodSight]
+
+    @property
+    def name(self) -> str:
+        return str(self.deployment["metadata"]["name"])
+
+    @property
+    def refused_pods(self) -> str:
+        """Why the cluster makes no pod, "" when it does: a quota, a missing account."""
+        conditions = self.deployment.get("status", {}).get("conditions", [])
+        return next((c.get("message", "") for c in conditions if c["type"] == "ReplicaFailure"), "")
+
+
+class FleetKubernetes:
+    """Engines in one namespace. `options` says where engines of an owner run; its namespace is this one's.
+
+    Holds three watches from its first look on, until `close`.
+    """
+
+    def __init__(
+        self,
+        door: Door,
+        *,
+        namespace: str,
+        options: Callable[[Owner], ClusterOptions],
+        gpu_resource: str = "nvidia.com/gpu",
+        node_selector: Mapping[str, str] | None = None,
+        clock: Clock = utc_now,
+        patience: Patience = Patience(),  # noqa: B008 - immutable
+    ) -> None:
+        self._door, self._namespace, self._options = door, namespace, options
+        self._gpu_resource, self._node_selector = gpu_resource, node_selector or {}
+        self._clock, self._patience = clock, patience
+        self._deployments_at = Place("apis/apps/v1", "deployments", namespace)
+        self._pods_at = Place("api/v1", "pods", namespace)
+        self._services_at = Place("api/v1", "services", namespace)
+        self._budgets_at = Place("apis/policy/v1", "poddisruptionbudgets", namespace)
+        self._deployments = Watched(door, self._deployments_at, selector=SELECTOR)
+        self._pods = Watched(door, self._pods_at, selector=SELECTOR)
+        self._nodes = Watched(door, Place("api/v1", "nodes"))
+
+    def close(self) -> None:
+        for watched in (self._deployments, self._pods, self._nodes):
+            watched.stop()
+
+    def start(self, spec: EngineSpec) -> Engine:
+        """Start an engine, or return the one that already has this id."""
+        cluster = self._options(spec.owner)
+        self._check(spec, cluster)
+        for _ in range(_TRIES):
+            try:
+                return self._started(spec, cluster)
+            except StaleVersion:
+                continue
+        raise Unavailable(f"engine {spec.engine_id} is not started", why="its deployment changes all the time")
+
+    def observe(self, engine_id: EngineId) -> Engine:
+        """Look at one engine now and move it on by a step."""
+        group = self._moved_on(self._find(engine_id))
+        if engine_id not in group.ledger:
+            raise NotFound(f"no engine {engine_id}")
+        return self._shown(group, engine_id)
+
+    def list(self) -> Sequence[Engine]:
+        """Look at every engine not yet forgotten, oldest first. Asks the server nothing: watches told it."""
+        known = self._groups()
+        for group in known:
+            if not group.ledger:
+                self._remove(group)
+        engines = [engine for group in known if group.ledger for engine in self._looked_at(group)]
+        return sorted(engines, key=lambda engine: engine.started_at)
+
+    def _looked_at(self, group: Group) -> Sequence[Engine]:
+        """One owner's trouble must not stop the others: its engines are shown as they were, with what is wrong."""
+        try:
+            moved, trouble = self._moved_on(group), None
+        except FleetuneError as error:
+            moved, trouble = group, str(error)
+        shown = [self._shown(moved, name) for name in moved.ledger]
+        return shown if trouble is None else [engine.evolve(waits_for=trouble) for engine in shown]
+
+    def in_flight(self, engine_id: EngineId) -> int | None:
+        """Requests running or waiting in the engine by its own metrics; None when it does not say."""
+        group = self._find(engine_id)
+        entry = group.ledger[engine_id]
+        sight = group.pods.get(entry.pod or "")
+        if entry.ready_at is None or entry.state.is_over or sight is None or sight.address is None:
+            return None
+        return in_flight(_url(sight.address), group.spec.driver.metrics)
+
+    def stop(self, engine_id: EngineId, *, drain_s: float) -> Engine:
+        """Ask an engine to stop, at the latest `drain_s` from now. Its pod's own hook waits for its requests."""
+        until = self._clock() + timedelta(seconds=drain_s)
+
+        def drained(ledger: Ledger) -> Ledger:
+            if engine_id not in ledger:
+                raise NotFound(f"no engine {engine_id}")
+            entry = ledger[engine_id]
+            return ledger if entry.state.is_over else {**ledger, engine_id: entry.drained_by(until)}
+
+        self._changed(self._find(engine_id), drained)
+        return self.observe(engine_id)
+
+    def forget(self, engine_id: EngineId) -> None:
+        """Remove the memory of an engine that ended; the last one's Deployment goes with it. Raises Conflict."""
+        group = next((each for each in self._groups() if engine_id in each.ledger), None)
+        if group is None:
+            return
+
+        def forgotten(ledger: Ledger) -> Ledger:
+            entry = ledger.get(engine_id)
+            if entry is not None and not entry.state.is_over:
+                raise Conflict(f"engine {engine_id} is {entry.state}", allowed="forget it when stopped or failed")
+            return {name: each for name, each in ledger.items() if name != engine_id}
+
+        try:
+            left = self._changed(group, forgotten)
+        except NotFound:  # somebody deleted the whole Deployment
+            left = group._replace(ledger={})
+        if not left.ledger:
+            self._remove(left)
+
+    def free_gpus(self) -> int:
+        """GPUs of ready nodes that no engine holds. Other people's pods are not counted: they show as `waits_for`."""
+        return self._free_on(self._node_selector, self._gpu_resource)
+
+    def _free_on(self, selector: Mapping[str, str], resource: str) -> int:
+        held = sum(
+            group.spec.gpus for group in self._groups() for entry in group.ledger.values() if not entry.state.is_over
+        )
+        return max(0, Gpus(self._nodes.items(), resource).all(selector) - held)
+
+    def _check(self, spec: EngineSpec, cluster: ClusterOptions) -> None:
+        if not re.fullmatch(r"[a-z0-9-]+", spec.engine_id):
+            raise InvalidInput(f"engine id {spec.engine_id!r}", allowed="a-z, 0-9 and -")
+        if spec.config.gpus_per_replica > spec.gpus:
+            why = f"its flags ask for {spec.config.gpus_per_replica}"
+            raise InvalidInput(f"engine {spec.engine_id} is given {spec.gpus} GPUs", why=why)
+        if cluster.namespace != self._namespace:
+            raise InvalidInput(
+                f"{spec.owner} is described for namespace {cluster.namespace}", allowed=f"namespace {self._namespace}"
+            )
+        if spec.api_key is not None:
+            raise InvalidInput(
+                f"engine {spec.engine_id} asks for a key",
+                why="on a cluster keys lie in Secrets, which the control plane does not read",
+                allowed="no key: a NetworkPolicy keeps strangers from engines",
+            )
+        pod_template(spec, cluster, {})
+        Gpus(self._nodes.items(), cluster.gpu_resource).require(spec.gpus, cluster.node_selector)
+
+    def _started(self, spec: EngineSpec, cluster: ClusterOptions) -> Engine:
+        name = group_name(spec.owner)
+        present = self._door.get(self._deployments_at, name)
+        if present is not None:
+            self._deployments.heard(present)
+        ledger = {} if present is None else read_ledger(present)
+        if spec.engine_id in ledger:
+            return self.observe(spec.engine_id)
+        free = self._free_on(cluster.node_selector, cluster.gpu_resource)
+        if free < spec.gpus:
+            raise Unavailable(f"no {spec.gpus} GPUs for engine {spec.engine_id}", why=f"{free} are free on the cluster")
+        if present is None and isinstance(spec.owner, ReplicaOwner):
+            self._door.apply(self._services_at, service(spec, cluster))
+            self._door.apply(self._budgets_at, budget(spec, cluster))
+        grown = {**ledger, spec.engine_id: Entry(started_at=self._clock())}
+        group = self._group(self._applied(present, spec, cluster, grown), {})
+        return self._shown(group, spec.engine_id)
+
+    def _applied(self, present: Json | None, spec: EngineSpec, cluster: ClusterOptions, ledger: Ledger) -> Json:
+        """Write a Deployment with its ledger. Raises StaleVersion when it changed since `present` was read."""
+        value = deployment(spec, cluster, replicas=replicas(ledger), annotations=noted(spec, ledger))
+        if present is not None:
+            value["metadata"]["resourceVersion"] = present["metadata"]["resourceVersion"]
+        written = self._door.apply(self._deployments_at, value)
+        self._deployments.heard(written)
+        return written
+
+    def _changed(self, group: Group, change: Change) -> Group:
+        """Write what a change makes of the ledger, looking again when somebody else was faster."""
+        for _ in range(_TRIES):
+            ledger = change(group.ledger)
+            if ledger == group.ledger:
+                return group
+            try:
+                return self._kept(group, ledger)
+            except StaleVersion:
+                fresh = self._door.get(self._deployments_at, group.name)
+                if fresh is None:
+                    raise NotFound(f"no deployment {group.name}", why="somebody deleted it") from None
+                self._deployments.heard(fresh)
+                group = self._group(fresh, group.pods)
+        raise Unavailable(f"deployment {group.name} is not changed", why="somebody else changes it all the time")
+
+    def _kept(self, group: Group, ledger: Ledger) -> Group:
+        for name, entry in ledger.items():
+            if not entry.is_wanted and group.ledger[name].is_wanted:
+                self._price(group.pods.get(entry.pod or ""))
+        written = self._applied(group.deployment, group.spec, self._options(group.spec.owner), ledger)
+        return self._group(written, group.pods)
+
+    def _price(self, sight: PodSight | None) -> None:
+        """Let the pod of an engine that goes be the one that the cluster takes away, should it be faster than we."""
+        if sight is not None and sight.deleting_grace_s is None:
+            self._door.merge(self._pods_at, sight.name, {"metadata": {"annotations": {COST: _FIRST_TO_GO}}})
+
+    def _moved_on(self, group: Group) -> Group:
+        around = Around(
+            now=self._clock(),
+            patience=self._patience,
+            start_timeout_s=group.spec.start_timeout_s,
+            lost_nodes=self._lost_nodes(),
+            refused_pods=group.refused_pods,
+            log=group.spec.driver.log,
+            tail=self._tail,
+        )
+        try:
+            moved = self._changed(group, lambda ledger: moved_on(ledger, group.pods, around))
+        except NotFound:
+            return group._replace(ledger={})
+        cluster = self._options(group.spec.owner)
+        for name, seconds in to_delete(
+            moved.ledger, moved.pods, grace_s=grace_s(group.spec, cluster), lost=around.lost_nodes, now=around.now
+        ):
+            self._door.delete(self._pods_at, name, grace_s=seconds)
+        return moved
+
+    def _remove(self, group: Group) -> None:
+        """Delete what an owner has on the cluster, unless an engine of it was started meanwhile."""
+        for _ in range(_TRIES):
+            present = self._door.get(self._deployments_at, group.name)
+            if present is not None and read_ledger(present):
+                return
+            try:
+                if present is not None:
+                    version = str(present["metadata"]["resourceVersion"])
+                    self._door.delete(self._deployments_at, group.name, version=version)
+                break
+            except StaleVersion:  # its status changed: what is left is removed when it is looked at next
+                continue
+        if isinstance(group.spec.owner, ReplicaOwner):
+            self._door.delete(self._services_at, group.name)
+            self._door.delete(self._budgets_at, group.name)
+
+    def _tail(self, sight: PodSight) -> str:
+        """Return the end of a container's log; of its status, which holds the last 2 KiB, where no log can be read."""
+        try:
+            return self._door.log(
+                self._pods_at, sight.name, previous=sight.running_since is not None, limit_bytes=_LOG_BYTES
+            )
+        except FleetuneError:
+            return sight.exit_message
+
+    def _groups(self) -> Sequence[Group]:
+        pods = by_label(self._pods.items(), GROUP)
+        found = self._deployments.items()
+        mine = [each for each in found if not each["metadata"].get("deletionTimestamp")]
+        return [self._group(each, _seen(pods.get(each["metadata"]["name"], []))) for each in mine]
+
+    def _group(self, value: Json, pods: Mapping[str, PodSight]) -> Group:
+        return Group(value, read_spec(value), read_ledger(value), pods)
+
+    def _find(self, engine_id: EngineId) -> Group:
+        found = next((each for each in self._groups() if engine_id in each.ledger), None)
+        if found is None:
+            raise NotFound(f"no engine {engine_id}")
+        return found
+
+    def _lost_nodes(self) -> frozenset[str]:
+        nodes = self._nodes.items()
+        return frozenset(each["metadata"]["name"] for each in nodes) - ready_nodes(nodes)
+
+    def _shown(self, group: Group, engine_id: EngineId) -> Engine:
+        entry = group.ledger[engine_id]
+        sight = group.pods.get(entry.pod or "")
+        address = None if sight is None else sight.address
+        return Engine(
+            spec=group.spec.evolve(engine_id=engine_id),
+            state=entry.state,
+            url=None if address is None else _url(address),
+            started_at=entry.started_at,
+            ready_at=entry.ready_at,
+            answers=entry.ready_at is None or (sight is not None and sight.is_ready and entry.failure is None),
+            failure=entry.failure if entry.ended_at is not None else None,
+            failure_detail=entry.detail if entry.ended_at is not None else None,
+            pod=entry.pod,
+            node=None if sight is None else sight.node,
+            waits_for=waits_for(entry, sight, group.refused_pods),
+        )
+
+
+def _seen(pods: Sequence[Json]) -> Mapping[str, PodSight]:
+    oldest_first = sorted(pods, key=lambda pod: (pod["metadata"].get("creationTimestamp", ""), pod["metadata"]["name"]))
+    return {pod["metadata"]["name"]: sight_of(pod) for pod in oldest_first}
+
+
+def _url(address: str) -> str:
+    return f"http://[{address}]:{PORT}" if ":" in address else f"http://{address}:{PORT}"

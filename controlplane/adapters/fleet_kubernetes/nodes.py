@@ -1,0 +1,57 @@
+"""The GPUs of a cluster, as its nodes offer them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from controlplane.adapters.fleet_kubernetes.door import Json
+from controlplane.adapters.fleet_kubernetes.sight import is_ready_node
+from controlplane.domain.errors import InvalidInput, Unavailable
+
+
+class Gpus:
+    """What nodes offer of one extended resource, e.g. `nvidia.com/gpu`."""
+
+    def __init__(self, nodes: Sequence[Json], resource: str) -> None:
+        self._nodes, self._resource = nodes, resource
+
+    def all(self, selector: Mapping[str, str]) -> int:
+        """Return how many GPUs the ready nodes with these labels have."""
+        return sum(self._of(node) for node in self._matching(selector) if _takes_pods(node))
+
+    def require(self, gpus: int, selector: Mapping[str, str]) -> None:
+        """Raise Unavailable when no node has such GPUs (one may be on its way), InvalidInput when none has enough."""
+        nodes = [node for node in self._matching(selector) if self._of(node)]
+        if not nodes:
+            labels = ", ".join(f"{name}={value}" for name, value in selector.items()) or "any label"
+            kinds = sorted(
+                {f"{k}={v}" for n in self._nodes for k, v in _labels(n).items() if "gpu" in k and self._of(n)}
+            )
+            raise Unavailable(
+                f"no node has {self._resource} and {labels}",
+                why=f"{len(self._nodes)} nodes are there",
+                allowed=f"kubernetes.node_selector with one of: {', '.join(kinds) or 'no node has such a GPU'}",
+            )
+        largest = max(self._of(node) for node in nodes)
+        if gpus > largest:
+            raise InvalidInput(f"an engine on {gpus} GPUs cannot run here", why=f"the largest node has {largest}")
+
+    def _matching(self, selector: Mapping[str, str]) -> Sequence[Json]:
+        return [n for n in self._nodes if all(_labels(n).get(name) == value for name, value in selector.items())]
+
+    def _of(self, node: Json) -> int:
+        return int(node.get("status", {}).get("allocatable", {}).get(self._resource, 0))
+
+
+def ready_nodes(nodes: Sequence[Json]) -> frozenset[str]:
+    """Return the names of nodes that are there."""
+    return frozenset(node["metadata"]["name"] for node in nodes if is_ready_node(node))
+
+
+def _takes_pods(node: Json) -> bool:
+    return is_ready_node(node) and not node.get("spec", {}).get("unschedulable")
+
+
+def _labels(node: Json) -> Mapping[str, str]:
+    found: Mapping[str, str] = node["metadata"].get("labels", {})
+    return found

@@ -1,0 +1,128 @@
+"""One kind of object, kept up to date by a watch: listed once, then told what changed, listed again only on 410."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+
+from controlplane.adapters.fleet_kubernetes.door import Door, Expired, Json, Place
+from controlplane.domain.errors import FleetuneError, Unavailable
+
+_WATCH_S = 240
+_AGAIN_S = 1.0
+_FIRST_S = 20.0
+_GONE = 1000  # names remembered, so that an answer that comes late brings nothing back
+
+
+class Watched:
+    """Starts with the first look. `stale_s` is how long the server may be silent before what is known counts as old."""
+
+    def __init__(self, door: Door, place: Place, *, selector: str = "", stale_s: float = 10.0) -> None:
+        self._door, self._place, self._stale_s = door, place, stale_s
+        self._query = {"labelSelector": selector} if selector else {}
+        self._lock = threading.Lock()
+        self._items: dict[str, Json] = {}
+        self._gone: dict[str, int] = {}
+        self._answered, self._stopping = threading.Event(), threading.Event()
+        self._is_listed = False
+        self._broken_since: float | None = None
+        self._problem: FleetuneError | None = None
+        self._thread: threading.Thread | None = None
+        self.listings = 0
+
+    def items(self) -> Sequence[Json]:
+        """Return every object as last heard of. Raises what keeps it from being known: Unavailable, Forbidden, ...."""
+        self._start()
+        self._answered.wait(_FIRST_S)
+        broken = self._broken_since
+        if not self._is_listed or (broken is not None and time.monotonic() - broken >= self._stale_s):
+            raise self._problem or Unavailable(f"no answer yet about {self._place.named()}")
+        with self._lock:
+            return list(self._items.values())
+
+    def heard(self, value: Json) -> None:
+        """Take in an object just written, unless a newer one is known."""
+        name, version = value["metadata"]["name"], _version(value)
+        with self._lock:
+            known = self._items.get(name)
+            if version > max(self._gone.get(name, 0), 0 if known is None else _version(known)):
+                self._items[name] = value
+
+    def stop(self) -> None:
+        """End the watch; it is gone for good within its time-out."""
+        self._stopping.set()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=f"watch {self._place.plural}", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        version: str | None = None
+        while not self._stopping.is_set():
+            try:
+                version = self._listed() if version is None else version
+                self._well()
+                version = self._watched(version)
+            except Expired:
+                version = None
+            except FleetuneError as error:
+                self._broken(error)
+                self._stopping.wait(_AGAIN_S)
+
+    def _listed(self) -> str:
+        found = self._door.list(self._place, **self._query)
+        self.listings += 1
+        version = str(found["metadata"]["resourceVersion"])
+        with self._lock:
+            fresh = {each["metadata"]["name"]: each for each in found["items"]}
+            # What was written and heard of after this list was made stays.
+            newer = {name: each for name, each in self._items.items() if _version(each) > int(version)}
+            self._items = {**fresh, **newer}
+        return version
+
+    def _watched(self, version: str) -> str:
+        for kind, value in self._door.watch(self._place, version, seconds=_WATCH_S, **self._query):
+            if self._stopping.is_set():
+                break
+            version = str(value["metadata"]["resourceVersion"])
+            if kind == "DELETED":
+                self._drop(value)
+            elif kind != "BOOKMARK":
+                self.heard(value)
+            self._well()
+        return version
+
+    def _drop(self, value: Json) -> None:
+        name = value["metadata"]["name"]
+        with self._lock:
+            self._items.pop(name, None)
+            self._gone[name] = max(self._gone.pop(name, 0), _version(value))
+            if len(self._gone) > _GONE:
+                del self._gone[next(iter(self._gone))]  # the oldest
+
+    def _well(self) -> None:
+        self._broken_since = self._problem = None
+        self._is_listed = True
+        self._answered.set()
+
+    def _broken(self, error: FleetuneError) -> None:
+        self._problem = error
+        if self._broken_since is None:
+            self._broken_since = time.monotonic()
+        self._answered.set()
+
+
+def by_label(values: Sequence[Json], label: str) -> Mapping[str, list[Json]]:
+    """Return objects under the value of one of their labels."""
+    found: dict[str, list[Json]] = {}
+    for value in values:
+        found.setdefault(value["metadata"].get("labels", {}).get(label, ""), []).append(value)
+    return found
+
+
+def _version(value: Json) -> int:
+    """Versions of one server are numbers that grow (KEP-5504)."""
+    return int(value["metadata"]["resourceVersion"])

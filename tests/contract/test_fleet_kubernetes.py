@@ -1,0 +1,301 @@
+"""What only a fleet on a cluster does: what others change, what the cluster takes away, and what it cannot give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes import client
+
+from controlplane.adapters.fleet_kubernetes.door import open_door
+from controlplane.adapters.fleet_kubernetes.fleet import FleetKubernetes
+from controlplane.adapters.fleet_kubernetes.steps import Patience
+from controlplane.domain.base import EngineId
+from controlplane.domain.errors import Conflict, Forbidden, InvalidInput, Unavailable
+from controlplane.domain.fleet import EngineSpec, EngineState
+from controlplane.domain.start_failure import StartFailure
+from tests.contract.fleet_on_cluster import IMAGE, ClusterSubject, cluster_fleet, cluster_options
+from tests.contract.fleet_subjects import a_spec, observe_until
+from tests.contract.kubernetes_servers import Server
+from tests.fakes.kubernetes.cluster import StandIn
+
+ID = EngineId("e-1")
+REVISION = "rollout/chat/rev-1"
+MERGE = "application/merge-patch+json"
+
+
+@pytest.fixture
+def subject(server: Server) -> Iterator[ClusterSubject]:
+    made = ClusterSubject(server)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[ClusterSubject]:
+    """A stand-in of its own, for faults that would reach other tests."""
+    running = StandIn(tmp_path)
+    made = ClusterSubject(Server(tmp_path, stand_in=running), patience=Patience(place_s=0.5, image_s=0.2))
+    yield made
+    running.faults.clear()
+    made.fleet.close()
+    running.stop()
+
+
+def faults(subject: ClusterSubject) -> Any:
+    assert subject.server.stand_in is not None
+    return subject.server.stand_in.faults
+
+
+def replica(number: int, **more: Any) -> EngineSpec:
+    return a_spec(f"chat-rev-1-{number}", **more).evolve(owner=REVISION)
+
+
+def ready(subject: ClusterSubject, *ids: str) -> None:
+    for name in ids:
+        observe_until(subject, EngineId(name), EngineState.READY)
+
+
+def test_replicas_of_a_revision_share_a_deployment_a_service_and_a_budget(subject: ClusterSubject) -> None:
+    for number in (1, 2):
+        subject.fleet.start(replica(number))
+    ready(subject, "chat-rev-1-1", "chat-rev-1-2")
+    server = subject.server
+    (found,) = server.apps.list_namespaced_deployment(server.namespace).items
+    assert found.spec is not None
+    assert (found.metadata and found.metadata.name, found.spec.replicas) == ("chat-rev-1", 2)
+    assert server.core.read_namespaced_service("chat-rev-1", server.namespace).spec is not None
+    budgets = client.PolicyV1Api(server.api)
+    assert budgets.read_namespaced_pod_disruption_budget("chat-rev-1", server.namespace).spec is not None
+    pods = {engine.pod for engine in subject.fleet.list()}
+    assert len(pods) == 2
+    assert all(engine.node == subject.node.name for engine in subject.fleet.list())
+
+
+def test_what_is_forgotten_leaves_nothing_on_the_cluster(subject: ClusterSubject) -> None:
+    subject.fleet.start(replica(1))
+    subject.fleet.stop(EngineId("chat-rev-1-1"), drain_s=0)
+    observe_until(subject, EngineId("chat-rev-1-1"), EngineState.STOPPED)
+    subject.fleet.forget(EngineId("chat-rev-1-1"))
+    server = subject.server
+    subject.wait(lambda: not server.apps.list_namespaced_deployment(server.namespace).items)
+    assert server.core.list_namespaced_service(server.namespace).items == []
+    assert list(subject.fleet.list()) == []
+
+
+def test_the_engine_that_is_stopped_is_the_one_that_goes(subject: ClusterSubject) -> None:
+    for number in (1, 2, 3):
+        subject.fleet.start(replica(number))
+    ready(subject, "chat-rev-1-1", "chat-rev-1-2", "chat-rev-1-3")
+    before = {engine.spec.engine_id: engine.pod for engine in subject.fleet.list()}
+    subject.fleet.stop(EngineId("chat-rev-1-2"), drain_s=0)
+    observe_until(subject, EngineId("chat-rev-1-2"), EngineState.STOPPED)
+    left = {e.spec.engine_id: e.pod for e in subject.fleet.list() if e.state is EngineState.READY}
+    assert left == {name: before[name] for name in left}
+    assert len(left) == 2
+
+
+def test_a_pod_template_never_changes_whatever_starts_and_stops(subject: ClusterSubject) -> None:
+    subject.fleet.start(replica(1))
+    ready(subject, "chat-rev-1-1")
+    subject.fleet.start(replica(2))
+    ready(subject, "chat-rev-1-2")
+    subject.fleet.stop(EngineId("chat-rev-1-1"), drain_s=0)
+    observe_until(subject, EngineId("chat-rev-1-1"), EngineState.STOPPED)
+    server = subject.server
+    assert len(server.apps.list_namespaced_replica_set(server.namespace).items) == 1
+
+
+def test_two_fleets_on_one_namespace_see_and_move_the_same_engines(subject: ClusterSubject) -> None:
+    subject.fleet.start(replica(1))
+    other = cluster_fleet(subject.server)
+    ready(subject, "chat-rev-1-1")
+    subject.wait(lambda: [engine.state for engine in other.list()] == [EngineState.READY])
+    other.start(replica(2))
+    subject.wait(lambda: len(subject.fleet.list()) == 2)
+    other.stop(EngineId("chat-rev-1-1"), drain_s=0)
+    observe_until(subject, EngineId("chat-rev-1-1"), EngineState.STOPPED)
+    other.close()
+
+
+def test_who_else_sets_the_replicas_is_named_and_keeps_them(subject: ClusterSubject) -> None:
+    subject.fleet.start(replica(1))
+    ready(subject, "chat-rev-1-1")
+    server = subject.server
+    server.apps.patch_namespaced_deployment_scale(
+        "chat-rev-1", server.namespace, {"spec": {"replicas": 3}}, field_manager="autoscaler", _content_type=MERGE
+    )
+    with pytest.raises(Conflict, match=r"\.spec\.replicas is set by autoscaler"):
+        subject.fleet.start(replica(2))
+    found = server.apps.read_namespaced_deployment("chat-rev-1", server.namespace)
+    assert found.spec is not None
+    assert found.spec.replicas == 3
+    (engine,) = subject.fleet.list()
+    assert engine.state is EngineState.READY
+    server.apps.delete_namespaced_deployment("chat-rev-1", server.namespace)
+    subject.wait(lambda: not subject.fleet.list())
+
+
+def test_what_somebody_else_changes_holds_up_no_other_revision(subject: ClusterSubject) -> None:
+    subject.fleet.start(replica(1))
+    subject.fleet.start(a_spec())
+    ready(subject, "chat-rev-1-1", "e-1")
+    server = subject.server
+    server.apps.patch_namespaced_deployment_scale(
+        "chat-rev-1", server.namespace, {"spec": {"replicas": 2}}, field_manager="autoscaler", _content_type=MERGE
+    )
+    subject.crash(EngineId("chat-rev-1-1"))
+    subject.wait(lambda: any("set by autoscaler" in str(engine.waits_for) for engine in subject.fleet.list()))
+    subject.crash(ID)
+    observe_until(subject, ID, EngineState.FAILED)
+    server.apps.delete_namespaced_deployment("chat-rev-1", server.namespace)
+
+
+def test_a_pod_that_somebody_deletes_is_an_engine_that_crashed(subject: ClusterSubject) -> None:
+    subject.fleet.start(replica(1))
+    ready(subject, "chat-rev-1-1")
+    pod = subject.fleet.observe(EngineId("chat-rev-1-1")).pod
+    subject.server.core.delete_namespaced_pod(str(pod), subject.server.namespace, grace_period_seconds=1)
+    failed = observe_until(subject, EngineId("chat-rev-1-1"), EngineState.FAILED)
+    assert failed.failure is StartFailure.CRASHED
+    assert str(pod) in str(failed.failure_detail)
+
+
+def test_a_container_killed_for_memory_says_so(subject: ClusterSubject) -> None:
+    subject.fleet.start(a_spec())
+    observe_until(subject, ID, EngineState.READY)
+    subject.node.life(str(subject.fleet.observe(ID).pod)).kill(reason="OOMKilled")
+    failed = observe_until(subject, ID, EngineState.FAILED)
+    assert failed.failure is StartFailure.OUT_OF_MEMORY
+    assert "host memory" in str(failed.failure_detail)
+
+
+def test_a_missing_gpu_shows_while_it_is_waited_for_and_is_named_in_the_end(own: ClusterSubject) -> None:
+    stranger = {"metadata": {"name": "stranger"}, "spec": {"containers": [{"name": "a", "image": "a"}]}}
+    stranger["spec"]["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": "4"}}  # type: ignore[index]
+    stranger["spec"]["tolerations"] = [{"operator": "Exists"}]  # type: ignore[index]
+    code, said = own.server.post(f"/api/v1/namespaces/{own.server.namespace}/pods", stranger)
+    assert code == 201, said
+
+    def is_placed() -> bool:
+        spec = own.server.core.read_namespaced_pod("stranger", own.server.namespace).spec
+        return spec is not None and spec.node_name is not None
+
+    own.wait(is_placed)
+    own.fleet.start(a_spec())
+    own.wait(lambda: "not enough nvidia.com/gpu" in str(own.fleet.list()[0].waits_for or own.fleet.list()[0].failure))
+    failed = observe_until(own, ID, EngineState.FAILED)
+    assert failed.failure is StartFailure.UNSCHEDULABLE
+    assert "not enough nvidia.com/gpu" in str(failed.failure_detail)
+
+
+def test_an_image_that_cannot_be_pulled_is_named(own: ClusterSubject) -> None:
+    own.node.missing_images.add(IMAGE)
+    own.fleet.start(a_spec())
+    failed = observe_until(own, ID, EngineState.FAILED)
+    assert failed.failure is StartFailure.IMAGE_PULL
+    assert "ImagePullBackOff" in str(failed.failure_detail)
+
+
+def test_a_quota_that_is_used_up_is_named(own: ClusterSubject) -> None:
+    hard = {"requests.nvidia.com/gpu": "0"}
+    quota = client.V1ResourceQuota(metadata=client.V1ObjectMeta(name="few"), spec=client.V1ResourceQuotaSpec(hard=hard))
+    own.server.core.create_namespaced_resource_quota(own.server.namespace, quota)
+    own.fleet.start(a_spec())
+    failed = observe_until(own, ID, EngineState.FAILED)
+    assert failed.failure is StartFailure.UNSCHEDULABLE
+    assert "exceeded quota: few" in str(failed.failure_detail)
+
+
+def test_an_engine_on_a_lost_node_gets_no_traffic_and_fails_by_no_fault_of_its_own(own: ClusterSubject) -> None:
+    own.fleet.start(a_spec())
+    observe_until(own, ID, EngineState.READY)
+    assert own.server.stand_in is not None
+    own.server.stand_in.lose_node(own.node.name)
+    failed = observe_until(own, ID, EngineState.FAILED)
+    assert failed.failure is StartFailure.NODE_LOST
+    assert failed.failure is not None
+    assert failed.failure.is_of_the_world
+    assert own.fleet.free_gpus() == 0  # of a node that is not there
+
+
+def test_watches_that_break_or_expire_lose_nothing(own: ClusterSubject) -> None:
+    own.fleet.start(a_spec("e-1"))
+    observe_until(own, ID, EngineState.READY)
+    assert own.server.stand_in is not None
+    for harm in (faults(own).drop_watches, own.server.stand_in.objects.compact):
+        harm()
+        faults(own).drop_watches()
+        own.crash(ID)
+        observe_until(own, ID, EngineState.FAILED)
+        own.fleet.forget(ID)
+        own.wait(lambda: not own.fleet.list())
+        own.fleet.start(a_spec("e-1"))
+        observe_until(own, ID, EngineState.READY)
+
+
+def test_a_pass_over_what_did_not_change_asks_the_server_nothing(own: ClusterSubject) -> None:
+    for number in (1, 2):
+        own.fleet.start(replica(number))
+    ready(own, "chat-rev-1-1", "chat-rev-1-2")
+    before = [call for call in faults(own).calls if call.verb not in ("watch", "list")]
+    kubelets = {"nodes", "pods"}
+    for _ in range(5):
+        own.fleet.list()
+    after = [call for call in faults(own).calls if call.verb not in ("watch", "list")]
+    assert [call for call in after[len(before) :] if call.resource not in kubelets] == []
+
+
+@pytest.mark.parametrize("code", [429, 500])
+def test_an_overloaded_server_is_unavailable_and_the_next_pass_goes_on(own: ClusterSubject, code: int) -> None:
+    own.fleet.list()
+    own.node.stop()  # it would take the answer
+    faults(own).answer_next(code)
+    with pytest.raises(Unavailable):
+        own.fleet.start(a_spec())
+
+
+def test_a_missing_right_names_the_verb_and_what_it_is_missing_on(own: ClusterSubject) -> None:
+    own.fleet.list()
+    faults(own).forbid("patch", "deployments")
+    with pytest.raises(Forbidden, match="Role with verb patch on deployments"):
+        own.fleet.start(a_spec())
+    assert list(own.fleet.list()) == []
+
+
+def test_nodes_that_may_not_be_seen_are_named(own: ClusterSubject) -> None:
+    faults(own).forbid("list", "nodes")
+    blind = cluster_fleet(own.server)
+    with pytest.raises(Forbidden, match="verb list on nodes"):
+        blind.free_gpus()
+    blind.close()
+
+
+def test_labels_that_no_gpu_node_has_are_named_with_those_there_are(own: ClusterSubject) -> None:
+    wrong = cluster_options(own.server).evolve(node_selector={"nvidia.com/gpu.product": "NVIDIA-H900"})
+    fleet = FleetKubernetes(open_door(own.server.kubeconfig()), namespace=own.server.namespace, options=lambda _: wrong)
+    with pytest.raises(Unavailable, match=r"no node has nvidia\.com/gpu and nvidia\.com/gpu\.product=NVIDIA-H900"):
+        fleet.start(a_spec())
+    fleet.close()
+
+
+def test_an_engine_with_a_key_of_its_own_is_refused_and_the_key_written_nowhere(own: ClusterSubject) -> None:
+    spec = a_spec().evolve(env={"VLLM_API_KEY": "planted-secret"}, kind="vllm")
+    with pytest.raises(InvalidInput, match="asks for a key") as error:
+        own.fleet.start(spec)
+    assert "planted-secret" not in str(error.value)
+    assert own.server.apps.list_namespaced_deployment(own.server.namespace).items == []
+
+
+def test_a_server_that_is_away_is_unavailable_once_what_is_known_is_old(own: ClusterSubject) -> None:
+    own.fleet.start(a_spec())
+    observe_until(own, ID, EngineState.READY)
+    assert own.server.stand_in is not None
+    own.server.stand_in.server.is_out = True
+    assert [engine.state for engine in own.fleet.list()] == [EngineState.READY]  # known, for a while
+    with pytest.raises(Unavailable, match="does not answer"):
+        own.fleet.stop(ID, drain_s=0)
+    own.server.stand_in.server.is_out = False
+    observe_until(own, ID, EngineState.READY)
