@@ -1,4 +1,4 @@
-"""What a gateway does for one service beyond routing: patience, limits and their prices, answers that are kept."""
+"""What a gateway does for one service beyond routing: patience, limits, prices, kept answers, queues."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from controlplane.domain.base import Value
 from controlplane.domain.caching import CacheOptions
 from controlplane.domain.identity import Limits
 from controlplane.domain.privacy import PrivacyOptions
+from controlplane.domain.queue_options import QueueOptions
 
 
 class TokenPrice(Value):
@@ -40,6 +41,7 @@ class GatewayOptions(Value):
     price: TokenPrice | None = Field(default=None, description="Needed where a limit is in USD.")
     cache: CacheOptions = CacheOptions()
     privacy: PrivacyOptions = PrivacyOptions()
+    queue: QueueOptions = QueueOptions()
 
     @model_validator(mode="after")
     def _priced(self) -> GatewayOptions:

@@ -50,7 +50,7 @@ class Reading(NamedTuple):
 ANSWERED = frozenset({Outcome.SERVED, Outcome.MISSED, Outcome.UNKNOWN})
 REFUSED = frozenset({Outcome.REFUSED_BY_ENGINE, Outcome.REFUSED_BY_US})
 
-OURS = frozenset({"gateway_stopped", "no_replica", "internal"})
+OURS = frozenset({"gateway_stopped", "no_replica", "internal", "queue_full", "queue_timeout"})
 """Failure classes of records that say nothing about any engine."""
 _ENGINE_REFUSED = "upstream_4xx"
 

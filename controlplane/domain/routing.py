@@ -18,12 +18,16 @@ class Backend(Value):
     engine_id: str
     url: str
     api_key: str | None = Field(default=None, repr=False, description="What the engine asks its clients for.")
+    by_priority: bool = Field(default=False, description="The engine schedules by a request's `priority`.")
 
 
 class RevisionRoute(Value):
     revision: RevisionId
     weight_percent: int = Field(ge=0, le=100)
     backends: tuple[Backend, ...] = ()
+    concurrency_limit: int | None = Field(
+        default=None, ge=1, description="Requests one replica is given at once where the service queues; None: unknown."
+    )
 
 
 class ServiceRoute(Value):

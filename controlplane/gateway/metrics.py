@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from controlplane.domain.identity import PriorityClass
 from controlplane.domain.latency_buckets import BUCKETS_S
 from controlplane.domain.routing import GatewayRecord
 from controlplane.domain.slo import LatencyMetric
 from controlplane.gateway.counts.lines import Counts
+from controlplane.gateway.gate import Gate
 from controlplane.gateway.pools import Replica
 from controlplane.gateway.routing import Routing
 from controlplane.gateway.spool import RecordSpool
@@ -20,7 +22,7 @@ from controlplane.gateway.spool import RecordSpool
 class Metrics:
     """Counts finished requests; what is in flight and the table's version are looked up when scraped."""
 
-    def __init__(self, routing: Routing, spool: RecordSpool, counts: Counts) -> None:
+    def __init__(self, routing: Routing, spool: RecordSpool, counts: Counts, gates: Mapping[str, Gate]) -> None:
         self._registry = CollectorRegistry()
         by_revision = ("service", "revision")
         self._requests = self._counter("requests", "Requests, by the status sent.", (*by_revision, "status"))
@@ -39,7 +41,7 @@ class Metrics:
             "tpot_seconds", "Mean time per output token after the first.", BUCKETS_S[LatencyMetric.TPOT]
         )
         self._e2e = self._histogram("e2e_seconds", "Arrival to last token.", BUCKETS_S[LatencyMetric.E2E])
-        self._registry.register(_Present(routing, spool, counts))
+        self._registry.register(_Present(routing, spool, counts, gates))
 
     def text(self) -> bytes:
         """Return the exposition text."""
@@ -84,7 +86,8 @@ class Metrics:
 class _Present(Collector):
     """Gauges read at the moment of the scrape."""
 
-    def __init__(self, routing: Routing, spool: RecordSpool, counts: Counts) -> None:
+    def __init__(self, routing: Routing, spool: RecordSpool, counts: Counts, gates: Mapping[str, Gate]) -> None:
+        self._gates = gates
         self._routing = routing
         self._counts = counts
         self._spool = spool
@@ -100,11 +103,21 @@ class _Present(Collector):
         yield self._per_replica("put_aside", "1: cannot be reached.", lambda replica: replica.breaker.failures > 0)
         yield self._per_replica("ejected", "1: its answers failed.", lambda replica: replica.breaker.ejections > 0)
         yield self._weights()
+        yield self._waiting()
 
     def _per_replica(self, name: str, text: str, value: Callable[[Replica], float]) -> GaugeMetricFamily:
         family = GaugeMetricFamily(f"fleetune_gateway_{name}", text, labels=("revision", "engine"))
         for replica in self._routing.replicas():
             family.add_metric((replica.revision, replica.backend.engine_id), value(replica))
+        return family
+
+    def _waiting(self) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(
+            "fleetune_gateway_waiting", "Requests that wait for a place.", labels=("service", "class")
+        )
+        for service, gate in self._gates.items():
+            for priority in PriorityClass:
+                family.add_metric((service, priority), gate.queue.waiting(priority))
         return family
 
     def _weights(self) -> GaugeMetricFamily:

@@ -7,6 +7,7 @@
     screen     flags, strips or rejects what does not belong      `stages.screen`
     cache      gives an answer again, or keeps it                 `stages.cache`
     redact     takes personal data out of the answer              `stages.redact`
+    queue      waits for a place at a replica, or 503             `stages.queue`
     answer     chooses revision and replica, relays the answer    `stages.answer`
 
 A stage takes an exchange and the rest of the way, and may act before it, after it, or instead of it. The way of a

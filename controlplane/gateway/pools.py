@@ -40,6 +40,7 @@ class Pool:
     revision: RevisionId
     weight_percent: int
     replicas: tuple[Replica, ...] = ()
+    concurrency_limit: int | None = None
 
     def usable(self, now: float) -> list[Replica]:
         """Return the replicas that may be asked: those that can be reached, at most half of all left out as ejected.

@@ -47,6 +47,7 @@ from controlplane.gateway.stages.answer import Answer
 from controlplane.gateway.stages.audit import Auditing
 from controlplane.gateway.stages.cache import Caching
 from controlplane.gateway.stages.limits import Limiting, windows
+from controlplane.gateway.stages.queue import Queueing
 from controlplane.gateway.stages.record import Recording
 from controlplane.gateway.stages.redact import Redacting
 from controlplane.gateway.stages.screen import Screening
@@ -175,7 +176,8 @@ async def _open(
     stack.push_async_callback(spool.flush)
     await _in_background(spool.run, stack)
     counts = await _counts(settings, stack, clock)
-    metrics = Metrics(routing, spool, counts)
+    queueing = Queueing(routing, time.monotonic, lambda: counts.gateways)
+    metrics = Metrics(routing, spool, counts, queueing.gates)
     session = await stack.enter_async_context(open_session(client_tls(settings.engine_tls)))
     flights = Flights(time.monotonic)
     keep = _both(spool.keep, metrics.observe)
@@ -184,7 +186,7 @@ async def _open(
     answer = _answer(settings, routing, drain, keep, session)
     limiting = Limiting(routing, counts, clock)
     audit = await _audit(settings, stack, clock)
-    stages: list[Stage] = [Auditing(audit), limiting, recording, Screening(session), caching, Redacting()]
+    stages: list[Stage] = [Auditing(audit), limiting, recording, Screening(session), caching, Redacting(), queueing]
     pipeline = Pipeline(stages, answer)
     cards = Cards(routing, session, time.monotonic, Random(settings.seed))
     fingerprints = Fingerprints(installation_salt(salt_path(settings.data_dir)))

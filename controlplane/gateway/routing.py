@@ -129,4 +129,4 @@ def _pool(
         key = (revision.revision, backend)
         used[key] = known.get(key) or used.get(key) or Replica(backend, revision.revision)
         replicas.append(used[key])
-    return Pool(revision.revision, revision.weight_percent, tuple(replicas))
+    return Pool(revision.revision, revision.weight_percent, tuple(replicas), revision.concurrency_limit)

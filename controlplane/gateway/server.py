@@ -13,6 +13,7 @@ from controlplane.gateway.auditing.log import AuditLog
 from controlplane.gateway.auditing.noting import turned_away
 from controlplane.gateway.call import Call, read_call
 from controlplane.gateway.cards import Card, Cards
+from controlplane.gateway.classes import wished
 from controlplane.gateway.drain import Drain
 from controlplane.gateway.exchange import Exchange
 from controlplane.gateway.fingerprint import Fingerprints
@@ -90,6 +91,7 @@ class DataPort:
 
     async def _understood(self, request: web.Request, key: Principal | None, at: datetime, arrived: float) -> Exchange:
         """Read a request and find its route. Raises RequestRefused."""
+        wished(request.headers)
         call = await read_call(
             request,
             path=request.path.rstrip("/"),

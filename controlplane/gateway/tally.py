@@ -34,6 +34,7 @@ class Tally:
     truncated: bool = False
     client_gone: bool = False
     retries: int = 0
+    queue_ms: float = 0.0
     ended: float | None = None
     watch: StreamWatch | None = None
     usage: Mapping[str, Any] | None = None
@@ -63,6 +64,7 @@ class Tally:
             truncated=self.truncated,
             client_gone=self.client_gone,
             retries=self.retries,
+            queue_ms=round(self.queue_ms, 3),
             prompt_tokens=prompt_tokens,
             prompt_bytes=prompt.text_bytes,
             prefix_blocks=prompt.blocks,

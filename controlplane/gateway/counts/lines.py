@@ -39,7 +39,13 @@ class Standing(NamedTuple):
 
 
 class Counts(Protocol):
-    """Where it is counted. `lost`: where it should be counted cannot be reached, a share is kept here instead."""
+    """Where it is counted. `lost`: where it should be counted cannot be reached, a share is kept here instead.
+
+    `gateways` is how many count there, as last seen.
+    """
+
+    @property
+    def gateways(self) -> int: ...
 
     @property
     def lost(self) -> bool: ...

@@ -28,6 +28,7 @@ class LocalCounts:
 
     monotonic: Callable[[], float]
     lost: bool = False
+    gateways: int = 1
     sums: dict[str, float] = field(default_factory=dict)
     places: dict[str, int] = field(default_factory=dict)
     _buckets: dict[str, _Bucket] = field(default_factory=dict)

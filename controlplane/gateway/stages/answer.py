@@ -14,6 +14,7 @@ from controlplane.domain.routing import GatewayRecord
 from controlplane.gateway.answering import BROKEN, REPORTED, Answering
 from controlplane.gateway.call import REQUEST_ID_HEADER, Call
 from controlplane.gateway.choice import choose
+from controlplane.gateway.classes import for_engine
 from controlplane.gateway.exchange import Exchange
 from controlplane.gateway.openai_errors import error_response
 from controlplane.gateway.pools import Replica, Route
@@ -90,7 +91,8 @@ class Answer:
     async def _attempt(self, exchange: Exchange, replica: Replica, route: Route) -> web.StreamResponse | AttemptFailed:
         request, tally = exchange.request, exchange.tally
         with replica.serving() as probe:
-            opened = await open_upstream(self.session, replica, tally.call, route.options)
+            call = for_engine(exchange) if replica.backend.by_priority else exchange.call
+            opened = await open_upstream(self.session, replica, call, route.options)
             if isinstance(opened, AttemptFailed):
                 self._note_failure(replica, opened, probe=probe)
                 return opened

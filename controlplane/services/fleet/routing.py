@@ -11,6 +11,7 @@ from controlplane.domain.errors import InvalidInput, StaleVersion, Unavailable
 from controlplane.domain.routing import RoutingTable, ServiceRoute
 from controlplane.ports import Store, TrafficRouter, Versioned
 from controlplane.reading.problems import describe
+from controlplane.services.fleet.limits import MeasuredLimits
 from controlplane.services.fleet.world import World, route
 from controlplane.services.keys import gateway_keys
 
@@ -25,13 +26,14 @@ class TableKeeper:
     def __init__(self, *, store: Store, router: TrafficRouter) -> None:
         self._store = store
         self._router = router
+        self._limits = MeasuredLimits(store)
         self._unrouted_since: datetime | None = None
         self.problem: str | None = None
 
     def push(self, worlds: Sequence[World], now: datetime) -> None:
         """Make the gateways' tables right. What they really use is read each time; `problem` says what went wrong."""
         try:
-            services, bad = self._routes(worlds)
+            services, bad = self._routes(worlds, now)
             self._give(services)
             self.problem, self._unrouted_since = bad, (self._unrouted_since or now) if bad else None
         except (Unavailable, StaleVersion) as error:
@@ -43,13 +45,13 @@ class TableKeeper:
         waited_s = 0.0 if self._unrouted_since is None else (now - self._unrouted_since).total_seconds()
         return self.problem is None or waited_s >= UNROUTED_GRACE_S
 
-    def _routes(self, worlds: Sequence[World]) -> tuple[tuple[ServiceRoute, ...], str | None]:
+    def _routes(self, worlds: Sequence[World], now: datetime) -> tuple[tuple[ServiceRoute, ...], str | None]:
         """Return every service's route, and what is wrong with one that keeps the route it had."""
         routes: list[ServiceRoute] = []
         problem = None
         for world in worlds:
             try:
-                routes.append(route(world))
+                routes.append(route(world, self._limits.of(world, now)))
             except ValidationError as error:
                 name = world.service.name
                 problem = str(

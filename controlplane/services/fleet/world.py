@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from controlplane.domain.base import RevisionId, ServiceName
+from controlplane.domain.flags import canonical_flag
 from controlplane.domain.fleet import Engine, EngineState
 from controlplane.domain.owner import ReplicaOwner
 from controlplane.domain.rollout import Rollout, RolloutState
@@ -88,12 +89,20 @@ def _leaving(world: World, rollout: Rollout) -> Mapping[RevisionId, Want]:
     return {former: Want(world.service.stable_replicas, may_start=False)}
 
 
-def route(world: World) -> ServiceRoute:
-    """Return how the service's traffic is split now. A revision without a ready replica gets none if the other has."""
+def route(world: World, measured: Mapping[RevisionId, int] | None = None) -> ServiceRoute:
+    """Return how the service's traffic is split now. A revision without a ready replica gets none if the other has.
+
+    `measured` is how many requests a replica takes at once, for services that queue and do not say so themselves.
+    """
     service = world.service
     weights = {} if service.stopped else _weights(world)
     routes = tuple(
-        RevisionRoute(revision=revision, weight_percent=weight, backends=_backends(world, revision))
+        RevisionRoute(
+            revision=revision,
+            weight_percent=weight,
+            backends=_backends(world, revision),
+            concurrency_limit=_concurrency_limit(world, revision, measured or {}),
+        )
         for revision, weight in weights.items()
         if weight
     )
@@ -125,8 +134,20 @@ def _canary_weight(world: World, rollout: Rollout) -> int:
 def _backends(world: World, revision: RevisionId) -> tuple[Backend, ...]:
     ready = world.ready(revision)
     return tuple(
-        Backend(engine_id=e.spec.engine_id, url=e.url, api_key=e.spec.api_key) for e in ready if e.url is not None
+        Backend(engine_id=e.spec.engine_id, url=e.url, api_key=e.spec.api_key, by_priority=_by_priority(e))
+        for e in ready
+        if e.url is not None
     )
+
+
+def _by_priority(engine: Engine) -> bool:
+    flags = {canonical_flag(name): value for name, value in engine.spec.config.flags.items()}
+    return flags.get("scheduling-policy") == "priority"
+
+
+def _concurrency_limit(world: World, revision: RevisionId, measured: Mapping[RevisionId, int]) -> int | None:
+    queue = world.service.spec.gateway.queue
+    return (queue.concurrency_limit or measured.get(revision)) if queue.enabled else None
 
 
 def exits(engines: Iterable[Engine]) -> Sequence[Engine]:

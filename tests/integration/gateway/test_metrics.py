@@ -14,6 +14,8 @@ DOCS = Path(__file__).parents[3] / "docs" / "gateway.md"
 NOT_SEEN_WITHOUT_TROUBLE = {
     ("fleetune_gateway_errors_total", "counter"),
     ("fleetune_gateway_retries_total", "counter"),
+    ("fleetune_gateway_cache_total", "counter"),
+    ("fleetune_gateway_waiting", "gauge"),
 }
 
 

@@ -1,0 +1,121 @@
+"""The gate of one service: as many requests pass as its replicas take at once, the others wait in fair order."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from enum import StrEnum
+from typing import NamedTuple
+
+from controlplane.domain.fair_queue import FairQueue, Waiting
+from controlplane.domain.identity import PriorityClass
+from controlplane.domain.queue_options import QueueOptions
+
+LOOKED_EVERY_S = 0.2
+"""Places that a new table or an engine that recovered brings are noticed after so long, by those who wait."""
+LONGEST_RETRY_S = 60
+
+
+class Refused(StrEnum):
+    """Why a request did not pass; also the record's `error`."""
+
+    FULL = "queue_full"
+    TIMEOUT = "queue_timeout"
+
+
+class Turned(NamedTuple):
+    """A request that did not pass, and after how many seconds asking again makes sense."""
+
+    why: Refused
+    retry_after_s: int
+
+
+class Gate:
+    """Belongs to one event loop. `places` says how many requests may be beyond it now; `monotonic` in seconds."""
+
+    def __init__(self, options: QueueOptions, places: Callable[[], int], monotonic: Callable[[], float]) -> None:
+        self.options = options
+        self.in_flight = 0
+        self.queue = FairQueue(options.weights, most=options.most_waiting)
+        self._places = places
+        self._monotonic = monotonic
+        self._waiters: dict[Waiting, asyncio.Future[Refused | None]] = {}
+        self._vip_seen = False
+        self._left_at: float | None = None
+        self._gap_s = 1.0  # between requests that leave, lately
+        self._looking: asyncio.Task[None] | None = None
+
+    def use(self, options: QueueOptions) -> None:
+        """Go on by other options, with whom is beyond the gate and who waits."""
+        self.options, self.queue.weights, self.queue.most = options, options.weights, options.most_waiting
+        self._admit()
+
+    async def enter(self, one: Waiting) -> Turned | None:
+        """Wait for a place. None: it was given one, which `leave` gives back."""
+        self._vip_seen = self._vip_seen or one.priority is PriorityClass.VIP
+        waiter: asyncio.Future[Refused | None] = asyncio.get_running_loop().create_future()
+        self._waiters[one] = waiter
+        self._turn_away(self.queue.offer(one))
+        self._admit()
+        if not waiter.done():
+            self._keep_looking()
+        try:
+            async with asyncio.timeout(self.options.wait_s(one.priority)):
+                refused = await waiter
+        except TimeoutError:
+            refused = self._withdrawn(one, waiter)
+        except asyncio.CancelledError:
+            if self._withdrawn(one, waiter) is None:
+                self.leave()
+            raise
+        return None if refused is None else Turned(refused, self._retry_after_s())
+
+    def leave(self) -> None:
+        """Give a place back."""
+        now = self._monotonic()
+        if self._left_at is not None:
+            self._gap_s += 0.1 * (now - self._left_at - self._gap_s)
+        self._left_at = now
+        self.in_flight -= 1
+        self._admit()
+
+    def _admit(self) -> None:
+        while (one := self._next()) is not None:
+            waiter = self._waiters.pop(one)
+            if not waiter.cancelled():  # its client left, or its time was over, in this very moment
+                self.in_flight += 1
+                waiter.set_result(None)
+
+    def _next(self) -> Waiting | None:
+        places = self._places()
+        if self.in_flight >= places:
+            return None
+        reserve = math.floor(places * self.options.vip_reserve_percent / 100) if self._vip_seen else 0
+        among = PriorityClass if self.in_flight < places - reserve else (PriorityClass.VIP,)
+        return self.queue.take(tuple(among))
+
+    def _turn_away(self, one: Waiting | None) -> None:
+        waiter = None if one is None else self._waiters.pop(one)
+        if waiter is not None and not waiter.cancelled():
+            waiter.set_result(Refused.FULL)
+
+    def _withdrawn(self, one: Waiting, waiter: asyncio.Future[Refused | None]) -> Refused | None:
+        """Return how it ended for a request that waits no more; in the same moment it may have been given its place."""
+        if waiter.done() and not waiter.cancelled():
+            return waiter.result()
+        if self._waiters.pop(one, None) is not None:
+            self.queue.withdraw(one)
+        return Refused.TIMEOUT
+
+    def _retry_after_s(self) -> int:
+        return max(1, min(LONGEST_RETRY_S, math.ceil(len(self.queue) * self._gap_s)))
+
+    def _keep_looking(self) -> None:
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.ensure_future(self._look())
+
+    async def _look(self) -> None:
+        while len(self.queue):
+            await asyncio.sleep(LOOKED_EVERY_S)
+            self._admit()

@@ -1,0 +1,79 @@
+"""Waiting for a place at a replica, by class and fairly between tenants, where the service says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from controlplane.domain.fair_queue import Waiting
+from controlplane.domain.identity import DEFAULT_TENANT
+from controlplane.gateway.call import REQUEST_ID_HEADER
+from controlplane.gateway.classes import class_of
+from controlplane.gateway.exchange import Exchange, Next
+from controlplane.gateway.gate import Gate, Refused, Turned
+from controlplane.gateway.openai_errors import error_response
+from controlplane.gateway.pools import Route
+from controlplane.gateway.routing import Routing
+
+_TOLD = {
+    Refused.FULL: "Too many requests wait already.",
+    Refused.TIMEOUT: "No replica had a place for this request in time.",
+}
+
+
+@dataclass(frozen=True)
+class Queueing:
+    """Holds requests back. `monotonic` in seconds; `gateways` is how many share the replicas, this one among them."""
+
+    routing: Routing
+    monotonic: Callable[[], float]
+    gateways: Callable[[], int]
+    gates: dict[str, Gate] = field(default_factory=dict)  # by service
+
+    def is_on(self, route: Route) -> bool:
+        return route.options.queue.enabled and any(pool.concurrency_limit for pool in route.pools)
+
+    async def __call__(self, exchange: Exchange, rest: Next) -> web.StreamResponse:
+        gate, tally = self._gate(exchange.route), exchange.tally
+        call, began = exchange.call, self.monotonic()
+        tenant = call.key.tenant if call.key else DEFAULT_TENANT
+        turned = await gate.enter(Waiting(tenant, class_of(exchange), max(1, call.reserved_tokens)))
+        tally.queue_ms = (self.monotonic() - began) * 1000
+        if turned is not None:
+            return _turned_away(turned, exchange)
+        try:
+            return await rest(exchange)
+        finally:
+            gate.leave()
+
+    def _gate(self, route: Route) -> Gate:
+        found = self.gates.get(route.service)
+        if found is None:
+            found = Gate(route.options.queue, lambda: self._places(route.model), self.monotonic)
+            self.gates[route.service] = found
+        elif found.options != route.options.queue:
+            found.use(route.options.queue)
+        return found
+
+    def _places(self, model: str) -> int:
+        """Return how many requests all replicas that get traffic take at once, this gateway's share of them.
+
+        Without a replica, or where a limit is unknown, nobody is held back: waiting would not help.
+        """
+        route = self.routing.route(model)
+        pools = [pool for pool in route.pools if pool.weight_percent and pool.replicas] if route else []
+        limits = [pool.concurrency_limit for pool in pools]
+        if not pools or None in limits:
+            return 1 << 30
+        now = self.monotonic()
+        places = sum((pool.concurrency_limit or 0) * len(pool.usable(now) or pool.replicas) for pool in pools)
+        return max(1, places // max(1, self.gateways()))
+
+
+def _turned_away(turned: Turned, exchange: Exchange) -> web.Response:
+    tally = exchange.tally
+    tally.status, tally.error = 503, turned.why
+    told = {REQUEST_ID_HEADER: exchange.call.request_id, "Retry-After": str(turned.retry_after_s)}
+    return error_response(503, _TOLD[turned.why], code=turned.why, headers={**tally.headers, **told})

@@ -1,0 +1,120 @@
+"""The gate: so many pass, the others wait in order, leave when they like, and are told when there is no room."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from controlplane.domain.fair_queue import Waiting
+from controlplane.domain.identity import PriorityClass
+from controlplane.domain.queue_options import QueueOptions
+from controlplane.gateway.gate import Gate, Refused, Turned
+
+VIP, NORMAL, BATCH = PriorityClass.VIP, PriorityClass.NORMAL, PriorityClass.BATCH
+
+
+class Door:
+    """A gate with so many places, and who passed it in their order."""
+
+    def __init__(self, places: int, **options: Any) -> None:
+        self.places = places
+        self.gate = Gate(QueueOptions(enabled=True, **options), lambda: self.places, lambda: 0.0)
+        self.passed: list[str] = []
+        self.asking: dict[str, asyncio.Task[Turned | None]] = {}
+
+    async def ask(self, *names: str, priority: PriorityClass = NORMAL) -> None:
+        for name in names:
+            self.asking[name] = asyncio.create_task(self._enter(name, priority))
+            await asyncio.sleep(0)
+
+    async def _enter(self, name: str, priority: PriorityClass) -> Turned | None:
+        turned = await self.gate.enter(Waiting(name[0], priority, 10))
+        if turned is None:
+            self.passed.append(name)
+        return turned
+
+    async def leave(self, times: int = 1) -> Sequence[str]:
+        for _ in range(times):
+            self.gate.leave()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        return self.passed
+
+
+async def test_as_many_pass_as_there_are_places_and_tenants_take_turns() -> None:
+    door = Door(2)
+    await door.ask("a1", "a2", "a3", "a4", "b1")
+    assert door.passed == ["a1", "a2"]
+    assert await door.leave(3) == ["a1", "a2", "a3", "b1", "a4"]
+
+
+async def test_vips_come_first_and_find_places_kept_for_them() -> None:
+    door = Door(10, vip_reserve_percent=20)
+    await door.ask("v1", priority=VIP)
+    await door.ask(*(f"a{number}" for number in range(9)))
+    assert len(door.passed) == 8  # the first vip and seven others
+    await door.ask("v2", "v3", priority=VIP)
+    assert door.passed[-2:] == ["v2", "v3"]
+    await door.ask("v4", priority=VIP)
+    await door.leave()
+    assert door.passed[-1] == "v4"
+    for each in door.asking.values():
+        each.cancel()
+
+
+async def test_who_leaves_while_waiting_takes_no_place() -> None:
+    door = Door(1)
+    await door.ask("a1", "b1", "c1")
+    door.asking["b1"].cancel()
+    await asyncio.sleep(0)
+    assert await door.leave() == ["a1", "c1"]
+    await door.leave()
+    assert (door.gate.in_flight, len(door.gate.queue)) == (0, 0)
+
+
+async def test_who_leaves_in_the_moment_of_its_turn_gives_the_place_on() -> None:
+    for order in (("cancel", "leave"), ("leave", "cancel")):
+        door = Door(1)
+        await door.ask("a1", "b1", "c1")
+        for step in order:
+            if step == "cancel":
+                door.asking["b1"].cancel()
+            else:
+                door.gate.leave()
+        for _ in range(4):
+            await asyncio.sleep(0)
+        assert door.passed == ["a1", "c1"]
+        assert door.gate.in_flight == 1
+
+
+async def test_a_full_queue_turns_the_least_away() -> None:
+    door = Door(1, most_waiting=2)
+    await door.ask("a1", "a2")
+    await door.ask("n1", priority=BATCH)
+    await door.ask("v1", priority=VIP)
+    turned = await door.asking["n1"]
+    assert turned is not None
+    assert (turned.why, turned.retry_after_s >= 1) == (Refused.FULL, True)
+    assert await door.leave(2) == ["a1", "v1", "a2"]
+
+
+async def test_waiting_has_an_end() -> None:
+    door = Door(1, max_wait_s=0.01)
+    await door.ask("a1", "b1")
+    turned = await door.asking["b1"]
+    assert turned is not None
+    assert turned.why is Refused.TIMEOUT
+    await door.leave()
+    assert (door.passed, door.gate.in_flight, len(door.gate.queue)) == (["a1"], 0, 0)
+
+
+async def test_new_places_are_noticed_by_those_who_wait() -> None:
+    door = Door(1)
+    await door.ask("a1", "b1")
+    door.places = 2
+    assert await door.asking["b1"] is None  # nobody left
+    door.gate.use(door.gate.options.evolve(most_waiting=1))
+    await door.ask("c1", "d1")
+    assert await door.asking["d1"] is not None
+    door.asking["c1"].cancel()
