@@ -16,8 +16,9 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from controlplane.adapters.store_sql import SqlStore, open_store, schema
-from controlplane.adapters.store_sql.schema import newest
+from controlplane.adapters.store_sql import SqlStore, migrate, open_store
+from controlplane.adapters.store_sql.migrate import newest
+from controlplane.adapters.store_sql.schema import NEWEST
 from controlplane.adapters.store_sql.tables import METADATA, VERSION_TABLE
 from controlplane.domain.base import ServiceName
 from controlplane.domain.errors import Conflict, InvalidInput, Unavailable
@@ -47,7 +48,7 @@ def test_opening_again_keeps_what_is_there(tmp_path: Path) -> None:
     first.close()
     second = open_store(url_of(tmp_path / "deep" / "folder" / "s.db"))
     assert second.get_service(CHAT).value == a_service()
-    assert second.upgrade() == newest()
+    assert second.upgrade() == newest() == NEWEST
     second.close()
 
 
@@ -164,7 +165,7 @@ def test_processes_that_open_a_new_store_at_once_share_it(tmp_path: Path) -> Non
 
 def test_keys_of_before_become_rows_that_may_do_what_they_could(tmp_path: Path) -> None:
     store = SqlStore(url_of(tmp_path / "s.db"))
-    migrate(store, "0002")
+    bring_to(store, "0002")
     digests = {name: digest(f"secret of {name}") for name in ("ana", "ben")}
     value = json.dumps([{"name": name, "sha256": sha256} for name, sha256 in digests.items()])
     raw(tmp_path, "INSERT INTO fleetune_settings (name, value) VALUES ('api_keys', ?)", value)
@@ -175,7 +176,7 @@ def test_keys_of_before_become_rows_that_may_do_what_they_could(tmp_path: Path) 
         assert key is not None
         assert (key.name, set(key.scopes)) == (name, set(Scope))
     assert store.read_setting("api_keys") is None
-    migrate(store, "0002", down=True)
+    bring_to(store, "0002", down=True)
     (kept,) = raw(tmp_path, "SELECT value FROM fleetune_settings WHERE name = 'api_keys'")
     assert json.loads(kept[0]) == json.loads(value)
     store.upgrade()
@@ -185,7 +186,7 @@ def test_keys_of_before_become_rows_that_may_do_what_they_could(tmp_path: Path) 
 
 def test_what_was_only_checked_before_is_sorted_out_when_the_tables_begin_to_promise_it(tmp_path: Path) -> None:
     store = SqlStore(url_of(tmp_path / "s.db"))
-    migrate(store, "0003")
+    bring_to(store, "0003")
     for name, day in (("first", 25), ("second", 30)):
         spec = a_spec(name=name, schedules=(ScheduleSpec(name="weekly", cron="0 2 * * SUN"),))
         document = a_service(name=name, spec=spec).model_dump_json().replace("0 2 * * SUN", f"0 2 {day} 2 *")
@@ -206,7 +207,7 @@ def test_what_was_only_checked_before_is_sorted_out_when_the_tables_begin_to_pro
     second, version = store.get_service(ServiceName("second"))
     with pytest.raises(Conflict, match="by first"):
         store.save_service(second, version)
-    migrate(store, "0003", down=True)
+    bring_to(store, "0003", down=True)
     assert store.upgrade() == newest()
     store.close()
 
@@ -217,9 +218,9 @@ def raw(folder: Path, statement: str, *values: object) -> list[tuple[Any, ...]]:
         return connection.execute(statement, values).fetchall()
 
 
-def migrate(store: SqlStore, to: str, *, down: bool = False) -> None:
+def bring_to(store: SqlStore, to: str, *, down: bool = False) -> None:
     """Bring a store's tables to an earlier revision."""
-    config = schema._config()
+    config = migrate._config()
     with store._database.write() as connection:
         config.attributes["connection"] = connection
         (command.downgrade if down else command.upgrade)(config, to)
