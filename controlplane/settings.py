@@ -44,6 +44,11 @@ class Settings(Value):
         return self.data_dir / "logs"
 
     @property
+    def metrics_file(self) -> Path:
+        """What engines said of themselves within the last day; may be deleted at any time."""
+        return self.data_dir / "metrics.db"
+
+    @property
     def reports_dir(self) -> Path:
         return self.data_dir / "load"
 

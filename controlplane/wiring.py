@@ -19,6 +19,9 @@ from controlplane.adapters.fleet_processes.devices import nvidia_gpus
 from controlplane.adapters.fleet_processes.fleet import FleetProcesses
 from controlplane.adapters.gateway.records_spool import SpooledRecords
 from controlplane.adapters.gateway.traffic import GatewayTraffic, running_gateways
+from controlplane.adapters.metrics_scrape.samples import SampleStore
+from controlplane.adapters.metrics_scrape.scrape import Scraper
+from controlplane.adapters.metrics_scrape.source import ScrapedMetrics
 from controlplane.adapters.store_sql.store import SqlStore
 from controlplane.adapters.store_sql.store import open_store as open_sql
 from controlplane.domain.base import StudyId
@@ -85,6 +88,7 @@ def build_app(settings: Settings, *, caller: str | None = None) -> FastAPI:
         dashboard_key=_secret(settings.dashboard_key_file),
         gpus=settings.gpus,
         tokens=None if caller else _tokens(settings),
+        metrics=ScrapedMetrics(SampleStore(settings.metrics_file), clock=installation_clock(settings)),
     )
 
 
@@ -122,6 +126,14 @@ def controller_pass(settings: Settings) -> Callable[[], bool]:
         return False
 
     return one
+
+
+def scraper_pass(settings: Settings) -> Callable[[], bool]:
+    """Return one round over the pages of all serving engines; the controller's process runs it beside."""
+    scraper = Scraper(
+        fleet=open_fleet(settings), samples=SampleStore(settings.metrics_file), clock=installation_clock(settings)
+    )
+    return scraper.run
 
 
 def load_matcher_pass(settings: Settings, stop: threading.Event) -> Callable[[], bool]:

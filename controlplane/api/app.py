@@ -24,7 +24,7 @@ from controlplane.api import (
 )
 from controlplane.api.context import ChecksTokens, Context
 from controlplane.api.masking import MaskedJson
-from controlplane.ports import Clock, FleetView, RecordSource, Store
+from controlplane.ports import Clock, FleetView, MetricsSource, RecordSource, Store
 
 PREFIX = "/api/v1"
 
@@ -60,6 +60,7 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
     dashboard_key: str | None = None,
     gpus: tuple[int, ...] = (),
     tokens: ChecksTokens | None = None,
+    metrics: MetricsSource | None = None,
 ) -> FastAPI:
     """Make the API over its collaborators.
 
@@ -68,6 +69,7 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
     the actor: only for an app called in-process, never for one behind a socket. `dashboard_key` is the secret of the
     installation's own dashboard: it may operate, whatever keys there are. `gpus` are the numbers of the host's GPUs.
     `tokens` knows the tokens of trusted issuers: then somebody must be proven even while no key was made.
+    `metrics` is what engines say of themselves, None where nobody collects it.
     """
     app = FastAPI(
         title="Fleetune",
@@ -88,6 +90,7 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
         dashboard_key=dashboard_key,
         gpus=gpus,
         tokens=tokens,
+        metrics=metrics,
     )
     problems.install(app)
     for router in _ROUTERS:

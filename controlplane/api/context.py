@@ -17,7 +17,7 @@ from controlplane.domain.base import Value
 from controlplane.domain.errors import Forbidden, Refused, StaleVersion
 from controlplane.domain.identity import DEFAULT_TENANT, Principal, Scope, may
 from controlplane.host.addresses import is_loopback
-from controlplane.ports import Clock, FleetView, RecordSource, Store
+from controlplane.ports import Clock, FleetView, MetricsSource, RecordSource, Store
 from controlplane.services.keys import key_for, note_use
 
 T = TypeVar("T")
@@ -46,6 +46,7 @@ class Context:
     dashboard_key: str | None = field(default=None, repr=False)
     gpus: tuple[int, ...] = ()
     tokens: ChecksTokens | None = None
+    metrics: MetricsSource | None = None
 
     def is_dashboard(self, given: HTTPAuthorizationCredentials | None) -> bool:
         """Say whether the installation's own dashboard asks."""

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Annotated
+
 import httpx
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import Field
 
-from controlplane.api.context import Ctx, Reader, problems
+from controlplane.api.context import Context, Ctx, Reader, problems
 from controlplane.domain.base import Value
+from controlplane.domain.engine_metrics import EngineNumber, EngineNumbers, NumberAt
+from controlplane.domain.errors import NotFound
 from controlplane.domain.fleet import Engine, EngineState
 from controlplane.domain.owner import ReplicaOwner
+from controlplane.ports import MetricsSource
 
 router = APIRouter(prefix="/fleet", tags=["fleet"])
 
@@ -33,6 +39,32 @@ def metrics_targets(ctx: Ctx, _: Reader) -> tuple[Targets, ...]:
     serving = (EngineState.READY, EngineState.DRAINING)
     engines = [engine for engine in ctx.fleet_view.list() if engine.state in serving and engine.url is not None]
     return tuple(found for engine in engines if (found := _targets(engine)) is not None)
+
+
+@router.get("/metrics", summary="Show what a model's engines say of themselves", responses=problems(404, 422, 503))
+def show_metrics(ctx: Ctx, _: Reader, model: str) -> EngineNumbers:
+    """All engines together, as scraped last. What nobody told, or not within a minute, is null and never zero."""
+    return _metrics(ctx).read(model)
+
+
+@router.get("/metrics/series", summary="Show one number over time", responses=problems(404, 422, 503))
+def show_series(
+    ctx: Ctx,
+    _: Reader,
+    model: str,
+    number: EngineNumber,
+    hours: Annotated[float, Query(gt=0, le=24)] = 1.0,
+    step_s: Annotated[int, Query(ge=15, le=3600)] = 60,
+) -> tuple[NumberAt, ...]:
+    """One point per step up to now; null where nothing was known."""
+    until = ctx.clock()
+    return tuple(_metrics(ctx).series(model, number, since=until - timedelta(hours=hours), until=until, step_s=step_s))
+
+
+def _metrics(ctx: Context) -> MetricsSource:
+    if ctx.metrics is None:
+        raise NotFound("nobody collects metrics here")
+    return ctx.metrics
 
 
 def _targets(engine: Engine) -> Targets | None:

@@ -23,7 +23,7 @@ from controlplane.domain.serving import Service
 from controlplane.domain.what_if import WhatIf
 from controlplane.reading.service_file import parse_service
 from controlplane.services.fleet import serving
-from controlplane.services.fleet.autoscale import known_capacity, read_memory
+from controlplane.services.fleet.scaling import known_capacity, read_memory
 from controlplane.services.rollouts import manage as rollouts
 
 router = APIRouter(prefix="/services", tags=["services"])

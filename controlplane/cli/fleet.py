@@ -7,11 +7,8 @@ from typing import Annotated
 
 import typer
 
-from controlplane.cli.asking import Ask, Noun, Out, asks, show_one
-from controlplane.cli.errors import plain_errors
+from controlplane.cli.asking import Ask, Noun, asks
 from controlplane.cli.tables.show import Column, Output, field
-from controlplane.domain.engine import EngineKind
-from controlplane.domain.engines.drivers import driver_of
 
 ENGINE = Noun(
     "/fleet",
@@ -59,15 +56,19 @@ NUMBERS = Noun(
 
 
 @app.command("metrics")
-@plain_errors
+@asks
 def metrics(
+    ask: Ask,
     model: Annotated[str, typer.Argument(help="The name clients use in `model`.")],
-    prometheus: Annotated[str, typer.Option(envvar="FLEETUNE_PROMETHEUS_URL", help="URL of the Prometheus.")],
-    kind: Annotated[EngineKind, typer.Option(help="What kind of engines serve it.")] = EngineKind.VLLM,
-    output: Out = Output.TABLE,
+    prometheus: Annotated[
+        str | None, typer.Option(envvar="FLEETUNE_PROMETHEUS_URL", help="Ask this Prometheus, not the installation.")
+    ] = None,
 ) -> None:
-    """Show what a Prometheus knows of a model's engines: a dash where it knows nothing, or nothing new."""
+    """Show what a model's engines say of themselves: a dash where nobody told, or nothing new."""
+    if prometheus is None:
+        ask.show_one(NUMBERS, ask.client.get("/fleet/metrics", model=model))
+        return
     from controlplane.adapters.metrics_prometheus import PrometheusMetrics
 
-    found = PrometheusMetrics(prometheus, clock=lambda: datetime.now(UTC), names=driver_of(kind).metrics).read(model)
-    show_one(output, NUMBERS, found.model_dump(mode="json"))
+    found = PrometheusMetrics(prometheus, clock=lambda: datetime.now(UTC)).read(model)
+    ask.show_one(NUMBERS, found.model_dump(mode="json"))

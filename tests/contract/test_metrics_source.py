@@ -8,13 +8,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from threading import Thread
 
 import httpx
 import pytest
 
 from controlplane.adapters.metrics_prometheus import PrometheusMetrics
+from controlplane.adapters.metrics_scrape.page import read_page
+from controlplane.adapters.metrics_scrape.samples import SampleStore
+from controlplane.adapters.metrics_scrape.source import ScrapedMetrics
 from controlplane.domain.engine_metrics import EngineNumber, EngineNumbers
+from controlplane.domain.engines.vllm import VLLM
 from controlplane.domain.errors import Unavailable
 from controlplane.ports import MetricsSource
 from tests.fakes.metrics_source import FakeMetricsSource
@@ -65,9 +70,12 @@ def _histogram() -> Iterator[str]:
             yield f'{name}{{model_name="busy",engine="0",le="{bound}"}} {count} {at}'
 
 
+def _quoted(model: str) -> str:
+    return model.replace("\\", "\\\\").replace('"', '\\"')
+
+
 def _line(name: str, each: EngineNumbers, engine: int, value: float) -> str:
-    model = each.model.replace("\\", "\\\\").replace('"', '\\"')
-    return f'vllm:{name}{{model_name="{model}",engine="{engine}"}} {value} {each.at.timestamp()}'
+    return f'vllm:{name}{{model_name="{_quoted(each.model)}",engine="{engine}"}} {value} {each.at.timestamp()}'
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +118,27 @@ def _fake() -> MetricsSource:
     return fake
 
 
-@pytest.fixture(params=["fake", "prometheus"])
-def source(request: pytest.FixtureRequest) -> MetricsSource:
+def _scraped(path: Path) -> MetricsSource:
+    """The local store after the same pages, one per engine and moment."""
+    samples = SampleStore(path)
+    pages: dict[tuple[float, str, str], list[str]] = {}
+    for line in _openmetrics(SCRAPED).splitlines():
+        if not line.startswith("#"):
+            text, told_at = line.rsplit(" ", 1)
+            model = next(each.model for each in SCRAPED if f'model_name="{_quoted(each.model)}"' in text)
+            pages.setdefault((float(told_at), model, text.split('engine="')[1][0]), []).append(text)
+    for (at_s, model, engine), lines in sorted(pages.items()):
+        page = read_page("\n".join([*lines, ""]), VLLM.metrics)
+        samples.keep([(model, engine, page)], at=datetime.fromtimestamp(at_s, UTC))
+    return ScrapedMetrics(samples, clock=lambda: NOW, stale_after_s=STALE_AFTER_S)
+
+
+@pytest.fixture(params=["fake", "scraped", "prometheus"])
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> MetricsSource:
     if request.param == "fake":
         return _fake()
+    if request.param == "scraped":
+        return _scraped(tmp_path / "metrics.db")
     url: str = request.getfixturevalue("prometheus")
     return PrometheusMetrics(url, clock=lambda: NOW, stale_after_s=STALE_AFTER_S)
 

@@ -24,6 +24,7 @@ from controlplane.worker import repeat
 CONTROLLER_EVERY_S = 0.5
 WORKER_EVERY_S = 1.0
 MATCHER_EVERY_S = 1.0
+SCRAPE_EVERY_S = 15.0
 WAIT_FOR_OTHER_S = 1.0
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,10 @@ def _control(settings: Settings, stop: threading.Event) -> None:
     matching = {"every_s": MATCHER_EVERY_S, "stop": stop}
     threading.Thread(
         target=repeat, args=[wiring.load_matcher_pass(settings, stop)], kwargs=matching, name="load", daemon=True
+    ).start()
+    scraping = {"every_s": SCRAPE_EVERY_S, "stop": stop}
+    threading.Thread(
+        target=repeat, args=[wiring.scraper_pass(settings)], kwargs=scraping, name="metrics", daemon=True
     ).start()
     repeat(wiring.controller_pass(settings), every_s=CONTROLLER_EVERY_S, stop=stop)
 

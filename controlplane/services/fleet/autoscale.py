@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import math
 from datetime import datetime, timedelta
-
-from pydantic import AwareDatetime, Field, ValidationError
 
 from controlplane.domain.autoscale import (
     Load,
     ScaleDecision,
     ScaleFacts,
-    WantedAt,
     decide,
     replicas_needed,
     startup_s,
     sure,
 )
-from controlplane.domain.base import RevisionId, ServiceName, Value
+from controlplane.domain.base import ServiceName
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.event import Event
-from controlplane.domain.forecast import BIN_S, Arrivals, bin_of, expected_rps, mean_error, with_bin
-from controlplane.domain.replica_capacity import Estimate, Live, ReplicaCapacity, corrected, declared, seen
-from controlplane.domain.revision import Revision
-from controlplane.domain.rollout import Rollout, RolloutState
+from controlplane.domain.forecast import BIN_S, bin_of, expected_rps, mean_error, with_bin
+from controlplane.domain.replica_capacity import Live, ReplicaCapacity, corrected, seen
 from controlplane.domain.serving import Service
-from controlplane.ports import FleetView, FlightView, RecordFeed, Store, Versioned
-from controlplane.services.capacities import measured_capacity
+from controlplane.ports import FleetView, FlightView, RecordFeed, Store
 from controlplane.services.fleet.offered import LoadMeter
+from controlplane.services.fleet.scaling import (
+    GROWING,
+    ScaleMemory,
+    ceilings,
+    interlock,
+    known_capacity,
+    memory_setting,
+    read_memory,
+)
 from controlplane.services.fleet.world import World
 
 ACTOR = "autoscaler"
@@ -38,37 +40,6 @@ KEEP_EVERY = timedelta(seconds=30)
 STARTUP_MARGIN_S = 60.0
 LIVE_S = 300.0
 LIVE_LASTS = timedelta(days=1)
-_GROWING = frozenset({RolloutState.PENDING, RolloutState.PROGRESSING, RolloutState.PAUSED})
-
-
-class ScaleMemory(Value):
-    """What the autoscaler of one service must not forget when the controller dies."""
-
-    past: tuple[WantedAt, ...] = ()
-    arrivals: Arrivals = Arrivals()
-    decision: ScaleDecision | None = None
-    capacity: ReplicaCapacity | None = Field(default=None, description="As it was read last.")
-    live: Live = Live()
-    live_of: RevisionId | None = None
-    live_since: AwareDatetime | None = None
-    told_held: bool = False
-    forecast_error: float | None = Field(default=None, description="Mean error over the last day, as a share.")
-    saved_at: AwareDatetime | None = None
-
-
-def read_memory(store: Store, name: ServiceName) -> Versioned[ScaleMemory]:
-    """Return what is remembered of a service; nothing at version 0, or when this version cannot read it."""
-    saved = store.read_setting(_setting(name))
-    if saved is None:
-        return Versioned(ScaleMemory(), 0)
-    try:
-        return Versioned(ScaleMemory.model_validate_json(saved.value), saved.version)
-    except ValidationError:
-        return Versioned(ScaleMemory(), saved.version)
-
-
-def _setting(name: ServiceName) -> str:
-    return f"autoscale/{name}"
 
 
 class Autoscaler:
@@ -184,7 +155,7 @@ class Autoscaler:
         soon = None
         if options.forecast and load is not None:
             soon = expected_rps(memory.arrivals, now, startup_s(capacity) + STARTUP_MARGIN_S)
-        keep, hold = _interlock(world.rollout)
+        keep, hold = interlock(world.rollout)
         return ScaleFacts(
             replicas=service.stable_replicas,
             load=load,
@@ -201,19 +172,12 @@ class Autoscaler:
 
     def _most(self, world: World) -> tuple[int, str]:
         """Return how many replicas there may be, and what sets the limit."""
-        spec, stable = world.service.spec, world.service.stable
+        stable = world.service.stable
         assert stable is not None, "only what serves is scaled"
         gpus = self._store.get_revision(stable).config.gpus_per_replica
         reached = max(len(world.present(stable)), world.service.stable_replicas)
-        limits = [
-            (spec.gpus.count // gpus, f"the service has {spec.gpus.count} GPUs"),
-            (reached + self._fleet.free_gpus() // gpus, "no GPU is free"),
-        ]
-        if spec.autoscale.max_replicas is not None:
-            limits.append((spec.autoscale.max_replicas, "max_replicas"))
-        price, ceiling = spec.gpus.price_usd_per_gpu_hour * gpus, spec.slos.max_usd_per_hour
-        if ceiling is not None and price > 0:
-            limits.append((math.floor(ceiling / price + 1e-9), f"max_usd_per_hour is {ceiling:g}"))
+        free = (reached + self._fleet.free_gpus() // gpus, "no GPU is free")
+        limits = [*ceilings(world.service, gpus), free]
         most, why = min(limits)
         return max(1, most), why
 
@@ -228,7 +192,9 @@ class Autoscaler:
         if not is_news and before.saved_at is not None and timedelta(0) <= now - before.saved_at < KEEP_EVERY:
             return
         # What was decided is kept before it is done: a crash in between decides the same again.
-        self._store.write_setting(_setting(world.service.name), after.evolve(saved_at=now).model_dump_json(), version)
+        self._store.write_setting(
+            memory_setting(world.service.name), after.evolve(saved_at=now).model_dump_json(), version
+        )
         if scales:
             self._scale(world, decision, now)
         elif is_news:
@@ -249,7 +215,7 @@ class Autoscaler:
             return
         # Read anew: this very pass may have saved what it thought of the rollout.
         rollout, version = self._store.get_rollout(world.rollout.rollout_id)
-        if rollout.state not in _GROWING:
+        if rollout.state not in GROWING:
             return
         canary = self._store.get_revision(rollout.canary)
         capacity = known_capacity(self._store, world.service, canary)
@@ -261,28 +227,6 @@ class Autoscaler:
         replicas = min(needed, room)
         if replicas > rollout.canary_replicas:
             self._store.save_rollout(rollout.evolve(canary_replicas=replicas, updated_at=now), version)
-
-
-def known_capacity(store: Store, service: Service, revision: Revision) -> ReplicaCapacity | None:
-    """Return what a replica of a revision sustains: as declared, else as studies measured it; None: nobody knows."""
-    options = service.spec.autoscale
-    found = measured_capacity(store, revision)
-    if options.capacity_rps is not None:
-        said = declared(options.capacity_rps, startup_s=options.startup_s).evolve(revision=revision.revision_id)
-        return said if found is None or options.startup_s is not None else said.evolve(startup_s=found.startup_s)
-    if found is not None and options.startup_s is not None:
-        startup = Estimate(value=options.startup_s, low=options.startup_s, high=options.startup_s)
-        return found.evolve(startup_s=startup)
-    return found
-
-
-def _interlock(rollout: Rollout | None) -> tuple[str, str]:
-    """Return why no replica may go, and why nothing may change: a canary is judged, or a promotion replaces all."""
-    if rollout is None:
-        return "", ""
-    if rollout.state in _GROWING:
-        return f"rollout {rollout.rollout_id} is judged", ""
-    return "", f"rollout {rollout.rollout_id} is {rollout.state}"
 
 
 def _event(name: ServiceName, decision: ScaleDecision, action: str) -> Event:

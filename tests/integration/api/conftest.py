@@ -13,7 +13,7 @@ from controlplane.api.context import ChecksTokens
 from controlplane.domain.base import EngineId
 from controlplane.domain.engine import EngineConfig, EngineKind
 from controlplane.domain.fleet import Engine, EngineSpec, EngineState
-from controlplane.ports import Clock, Store
+from controlplane.ports import Clock, MetricsSource, Store
 from tests.builders_serving import NOW
 from tests.fakes.record_source import FakeRecordSource
 from tests.fakes.store import FakeStore
@@ -47,6 +47,7 @@ def an_api(
     dashboard_key: str | None = None,
     gpus: tuple[int, ...] = (),
     clock: Clock = lambda: NOW,
+    metrics: MetricsSource | None = None,
     tokens: ChecksTokens | None = None,
 ) -> TestClient:
     """Return a client of an API over `store`, as a caller on this machine sees it."""
@@ -59,6 +60,7 @@ def an_api(
         trusted_as=trusted_as,
         dashboard_key=dashboard_key,
         gpus=gpus,
+        metrics=metrics,
         tokens=tokens,
     )
     return TestClient(app, base_url="http://127.0.0.1:8700/api/v1", raise_server_exceptions=False)

@@ -12,6 +12,7 @@ from controlplane.domain.autoscale_options import AutoscaleOptions
 from controlplane.domain.base import RolloutId, ServiceName
 from controlplane.domain.capacity import Capacity
 from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engine_metrics import EngineNumbers
 from controlplane.domain.event import Event
 from controlplane.domain.importance import Importance
 from controlplane.domain.replica_capacity import ReplicaCapacity
@@ -19,7 +20,7 @@ from controlplane.domain.rollout import RolloutState
 from controlplane.domain.schedule import Schedule, ScheduleSpec
 from controlplane.domain.service import ModelSpec
 from controlplane.domain.study import Recommendation, Study, Trial
-from controlplane.services.fleet.autoscale import ScaleMemory
+from controlplane.services.fleet.scaling import ScaleMemory
 from tests.builders_reports import a_load_report
 from tests.builders_serving import (
     CHAT,
@@ -33,6 +34,7 @@ from tests.builders_serving import (
     a_trial,
     an_applicable_study,
 )
+from tests.fakes.metrics_source import FakeMetricsSource
 from tests.fakes.store import FakeStore
 from tests.integration.api.conftest import an_api, problem
 
@@ -199,3 +201,15 @@ def test_what_the_autoscaler_decided_is_shown_while_it_is_on(api: TestClient, st
     assert api.get("/services/chat/scaling").json()["decision"] is None
     store.save_service(a_service(spec=a_spec(autoscale=AutoscaleOptions(enabled=True))), 1)
     assert api.get("/services/chat/scaling").json()["decision"]["reason"] == "3 for 5 requests/s"
+
+
+def test_what_engines_say_is_shown_and_where_nobody_collects_it_that_is_said(store: FakeStore) -> None:
+    source = FakeMetricsSource(lambda: NOW, stale_after_s=60)
+    source.scrape(EngineNumbers(model="llama-8b", at=NOW, waiting=0, running=5))
+    api = an_api(store, metrics=source)
+    found = EngineNumbers.model_validate(api.get("/fleet/metrics", params={"model": "llama-8b"}).json())
+    assert (found.waiting, found.running, found.ttft_p99_ms) == (0, 5, None)
+    asked: dict[str, str | float] = {"model": "llama-8b", "number": "running", "hours": 0.1, "step_s": 60}
+    series = api.get("/fleet/metrics/series", params=asked).json()
+    assert (len(series), series[0][1], series[-1][1]) == (7, None, 5)
+    assert "nobody collects" in problem(an_api(store).get("/fleet/metrics", params={"model": "x"}), 404)["detail"]

@@ -10,7 +10,7 @@ from controlplane.domain.autoscale_options import AutoscaleOptions
 from controlplane.domain.errors import Conflict
 from controlplane.domain.fleet import EngineState
 from controlplane.domain.routing import InFlight
-from controlplane.services.fleet.autoscale import read_memory
+from controlplane.services.fleet.scaling import read_memory
 from controlplane.services.fleet.serving import scale_service
 from tests.builders_serving import CHAT
 from tests.integration.controller.site import Site

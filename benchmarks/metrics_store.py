@@ -1,0 +1,118 @@
+"""What a day of built-in metrics costs: 20 replicas, every 15 s, 24 h and an hour more, in simulated time.
+
+    python -m benchmarks.metrics_store --json docs/results/metrics-store.json
+
+Pages are those of the emulator's own metrics, with counts that grow as at 6 requests/s a replica. Size of the store
+with all its files, the process's peak memory while it writes and while it reads the day, seconds of one round's keeping
+(no HTTP) and of reading a day of P99.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+import tracemalloc
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+
+from controlplane.adapters.metrics_scrape.page import Buckets, Page, read_page
+from controlplane.adapters.metrics_scrape.samples import SampleStore
+from controlplane.adapters.metrics_scrape.source import ScrapedMetrics
+from controlplane.domain.engine_metrics import EngineNumber
+from controlplane.domain.engines.vllm import VLLM
+from controlplane.emulator.metrics import EngineMetrics
+
+MODEL, EVERY_S, RATE_RPS = "llama-8b", 15, 6.0
+BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def day(folder: Path, *, replicas: int, hours: float, seed: int = 0) -> dict[str, float]:
+    """Keep so many hours of pages and return what they cost."""
+    store, chance = SampleStore(folder / "metrics.db"), Random(seed)
+    engines = [EngineMetrics(MODEL, 8192, {}, {}) for _ in range(replicas)]
+    rounds = int(hours * 3600 / EVERY_S)
+    sizes: list[int] = []
+    tracemalloc.start()
+    began_s = time.perf_counter()
+    for number in range(rounds):
+        for engine in engines:
+            _serve(engine, chance)
+        rows = [(MODEL, f"chat-{index}", page_of(engine)) for index, engine in enumerate(engines)]
+        store.keep(rows, at=BEGIN + timedelta(seconds=EVERY_S * number))
+        if number % 240 == 239:
+            sizes.append(_bytes(folder))
+    took_s, (_, wrote) = time.perf_counter() - began_s, tracemalloc.get_traced_memory()
+    tracemalloc.reset_peak()
+    now = BEGIN + timedelta(seconds=EVERY_S * (rounds - 1))
+    began_s = time.perf_counter()
+    source = ScrapedMetrics(store, clock=lambda: now)
+    source.series(MODEL, EngineNumber.TTFT_P99_MS, since=now - timedelta(hours=24), until=now, step_s=300)
+    read_s, (_, read) = time.perf_counter() - began_s, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return {
+        "replicas": replicas,
+        "hours": hours,
+        "store_mib": sizes[-1] / 2**20,
+        "store_mib_an_hour_before": sizes[-2] / 2**20,
+        "writing_peak_mib": wrote / 2**20,
+        "reading_a_day_peak_mib": read / 2**20,
+        "round_s": took_s / rounds,
+        "reading_a_day_of_p99_s": read_s,
+    }
+
+
+def _serve(engine: EngineMetrics, chance: Random) -> None:
+    engine.running, engine.waiting, engine.kv_usage = chance.randint(0, 64), chance.randint(0, 4), chance.random()
+    for _ in range(int(RATE_RPS * EVERY_S / 10)):
+        engine.ttft_s.observe(chance.lognormvariate(-2, 0.8), 10)
+        engine.tpot_s.observe(chance.lognormvariate(-3.5, 0.4), 10)
+
+
+def page_of(engine: EngineMetrics) -> Page:
+    """Return what the page says, without writing and parsing it 115,000 times; a test holds the two together."""
+    return Page(
+        running=engine.running,
+        waiting=engine.waiting,
+        kv_usage=engine.kv_usage,
+        ttft_s=_told(engine.ttft_s.buckets()),
+        tpot_s=_told(engine.tpot_s.buckets()),
+    )
+
+
+def _told(buckets: list[tuple[str, float]]) -> Buckets:
+    return Buckets(tuple(float(bound) for bound, _ in buckets), tuple(int(count) for _, count in buckets))
+
+
+def parse_s(rounds: int = 20) -> float:
+    """Return the seconds that reading one real page takes."""
+    text = EngineMetrics(MODEL, 8192, {}, {}).text().decode()
+    began_s = time.perf_counter()
+    for _ in range(rounds):
+        read_page(text, VLLM.metrics)
+    return (time.perf_counter() - began_s) / rounds
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def main() -> None:
+    """Run and keep the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--replicas", type=int, default=20)
+    parser.add_argument("--hours", type=float, default=25)
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = day(Path(folder), replicas=asked.replicas, hours=asked.hours) | {"parsing_a_page_s": parse_s()}
+    text = json.dumps({name: float(f"{value:.3g}") for name, value in found.items()}, indent=1)
+    print(text)
+    if asked.json is not None:
+        asked.json.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Look at every serving engine's page and keep what it says. An engine that does not answer leaves a gap, no zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+
+from controlplane.adapters.metrics_scrape.page import Page, read_page
+from controlplane.adapters.metrics_scrape.samples import SampleStore
+from controlplane.domain.fleet import Engine, EngineState
+from controlplane.domain.owner import ReplicaOwner
+from controlplane.ports import Clock, FleetView
+
+_TIMEOUT_S = 2.0
+_AT_ONCE = 16
+_LARGEST_PAGE_BYTES = 4 << 20
+
+Fetch = Callable[[Engine], str | None]
+"""Return an engine's page; None when it does not answer."""
+
+
+class Scraper:
+    """One per installation. `run` is one round; it takes as long as the slowest engine lets it, 2 s at most each."""
+
+    def __init__(self, *, fleet: FleetView, samples: SampleStore, clock: Clock, fetch: Fetch | None = None) -> None:
+        self._fleet = fleet
+        self._samples = samples
+        self._clock = clock
+        self._fetch = fetch or fetch_page
+
+    def run(self) -> bool:
+        """Keep one sample of every engine that answers. Raises Unavailable."""
+        engines = [each for each in self._fleet.list() if _serves(each)]
+        at = self._clock()
+        with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+            pages = list(pool.map(self._page, engines))
+        told = zip(engines, pages, strict=True)
+        rows = [(each.spec.served_name, each.spec.engine_id, page) for each, page in told if page is not None]
+        self._samples.keep(rows, at=at)
+        return False
+
+    def _page(self, engine: Engine) -> Page | None:
+        text = self._fetch(engine)
+        try:
+            return None if text is None else read_page(text, engine.spec.driver.metrics)
+        except ValueError:  # no page of metrics: a gap, as for one that says nothing
+            return None
+
+
+def fetch_page(engine: Engine) -> str | None:
+    """Return what an engine answers to GET /metrics; None when it does not, or with too much."""
+    headers = {} if engine.spec.api_key is None else {"Authorization": f"Bearer {engine.spec.api_key}"}
+    try:
+        answer = httpx.get(f"{engine.url}/metrics", headers=headers, timeout=_TIMEOUT_S, trust_env=False)
+    except httpx.HTTPError:
+        return None
+    return answer.text if answer.status_code == 200 and len(answer.content) <= _LARGEST_PAGE_BYTES else None
+
+
+def _serves(engine: Engine) -> bool:
+    serving = engine.state in (EngineState.READY, EngineState.DRAINING)
+    return serving and engine.url is not None and isinstance(engine.spec.owner, ReplicaOwner)
