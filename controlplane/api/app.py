@@ -7,6 +7,7 @@ from fastapi.responses import RedirectResponse
 
 from controlplane.api import (
     about,
+    alerts,
     events,
     fleet,
     keys,
@@ -43,6 +44,7 @@ _ROUTERS: tuple[APIRouter, ...] = tuple(
         replays,
         schedules,
         events,
+        alerts,
         keys,
         predictions,
     )

@@ -24,16 +24,17 @@ def _observability() -> None:
 def write(
     folder: Annotated[Path, typer.Argument(help="Where to write; files of these names are replaced.")],
     file: Annotated[list[Path], typer.Option("--file", "-f", help="service.yaml; several may be given.")],
-    api_url: Annotated[str, typer.Option("--api", help="Where Prometheus finds the API.")] = "http://127.0.0.1:8400",
+    api_url: Annotated[str, typer.Option("--api", help="Where Prometheus finds the API.")] = "http://127.0.0.1:8700",
     gateway: Annotated[list[str] | None, typer.Option(help="host:port of a gateway; several may be given.")] = None,
     key_file: Annotated[str | None, typer.Option(help="File on Prometheus's host with an API key.")] = None,
+    alertmanager: Annotated[str | None, typer.Option(help="host:port of the Alertmanager that alerts go to.")] = None,
 ) -> None:
     """Write scrape configuration, recording and alert rules, and Grafana dashboards for the services named."""
     specs = [load_service(each) for each in file]
     names = [spec.name for spec in specs]
     if len(set(names)) != len(names):
         raise InvalidInput(f"two of the files describe the same service: {', '.join(sorted(names))}")
-    texts = files(specs, Where(api_url, gateway or ["127.0.0.1:8000"], key_file))
+    texts = files(specs, Where(api_url, gateway or ["127.0.0.1:8000"], key_file, alertmanager=alertmanager))
     try:
         for name, text in texts.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

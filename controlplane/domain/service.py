@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from controlplane.domain.alerts import AlertOptions
 from controlplane.domain.autoscale_options import AutoscaleOptions
 from controlplane.domain.base import ServiceName, Value
 from controlplane.domain.cluster import ClusterOptions
@@ -317,6 +318,7 @@ class ServiceSpec(Value):
     rollout: RolloutOptions = RolloutOptions()
     gateway: GatewayOptions = GatewayOptions()
     autoscale: AutoscaleOptions = AutoscaleOptions()
+    alerts: AlertOptions = AlertOptions()
     kubernetes: ClusterOptions | None = Field(default=None, description="Only for `fleetune render`.")
     schedules: tuple[ScheduleSpec, ...] = ()
     initial_replicas: int = Field(default=1, ge=0, description="Replicas of the base flags when nothing serves yet.")

@@ -14,6 +14,7 @@ from dashboards.observability.rules import rule_file
 
 RULES = "rules.yml"
 SCRAPE = "prometheus.yml"
+ALERTS = "alertmanager.yml"
 
 
 class Where(NamedTuple):
@@ -23,11 +24,12 @@ class Where(NamedTuple):
     gateways: Sequence[str]
     key_file: str | None = None  # holds an API key that may read
     interval: str = "15s"
+    alertmanager: str | None = None  # host:port
 
 
 def files(specs: Sequence[ServiceSpec], where: Where) -> Mapping[str, str]:
     """Return every file's text by its name."""
-    found = {SCRAPE: _yaml(_scraping(where)), RULES: _yaml(rule_file(specs))}
+    found = {SCRAPE: _yaml(_scraping(where)), RULES: _yaml(rule_file(specs)), ALERTS: _yaml(_routing(where))}
     return found | {f"grafana/{board.uid}.json": as_json(board) for board in boards(specs)}
 
 
@@ -38,13 +40,32 @@ def _scraping(where: Where) -> dict[str, Any]:
     }
     if where.key_file is not None:
         discovery["authorization"] = {"type": "Bearer", "credentials_file": where.key_file}
+    alerting = {"alertmanagers": [{"static_configs": [{"targets": [where.alertmanager]}]}]}
     return {
         "global": {"scrape_interval": where.interval, "evaluation_interval": where.interval},
         "rule_files": [RULES],
+        **({} if where.alertmanager is None else {"alerting": alerting}),
         "scrape_configs": [
             {"job_name": GATEWAYS, "static_configs": [{"targets": list(where.gateways)}]},
             {"job_name": ENGINES, "http_sd_configs": [discovery]},
         ],
+    }
+
+
+def _routing(where: Where) -> dict[str, Any]:
+    """Alertmanager's configuration: every alert goes to the API, which tells it and does what its service declared."""
+    webhook: dict[str, Any] = {"url": f"{where.api_url.rstrip('/')}/api/v1/alerts", "send_resolved": False}
+    if where.key_file is not None:
+        webhook["http_config"] = {"authorization": {"type": "Bearer", "credentials_file": where.key_file}}
+    return {
+        "route": {
+            "receiver": "fleetune",
+            "group_by": ["service"],
+            "group_wait": where.interval,
+            "group_interval": "1m",
+            "repeat_interval": "4h",
+        },
+        "receivers": [{"name": "fleetune", "webhook_configs": [webhook]}],
     }
 
 

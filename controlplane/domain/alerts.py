@@ -1,0 +1,96 @@
+"""From an alert to what is done about it: once per firing, with a pause in between and so many a day. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from pydantic import AwareDatetime, Field
+
+from controlplane.domain.base import Value
+
+DAY = timedelta(days=1)
+_LONGEST_TEXT = 300
+
+
+class AlertAction(StrEnum):
+    """What an alert may lead to. To tell is an event; the others are events too."""
+
+    TELL = "tell"
+    SCALE_OUT = "scale_out"  # one replica more of stable, within its ceilings
+    STUDY = "study"  # a pending study; nothing is applied by itself
+    ABORT_ROLLOUT = "abort_rollout"  # of the one under way, unless its promotion has begun
+
+
+class AlertOptions(Value):
+    """What the alerts of a service lead to. Without a word here every alert is told and nothing else."""
+
+    actions: Mapping[str, AlertAction] = Field(
+        default_factory=dict, description="Alert name → action.", examples=[{"FleetuneQueueGrows": "scale_out"}]
+    )
+    dry_run: bool = Field(default=False, description="Say what would be done, do nothing.")
+    pause_s: float = Field(default=1800, ge=0, description="Between two of the same action.")
+    most_a_day: int = Field(default=6, ge=0, description="Actions of all kinds within 24 hours, telling not counted.")
+
+
+class Alert(Value):
+    """One alert as it fires or ends. Texts come from outside: kept short and in one line."""
+
+    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")
+    key: str = Field(max_length=200, description="The same for every word about one firing.")
+    service: str | None = Field(default=None, max_length=100)
+    firing: bool
+    severity: str = Field(default="", max_length=40)
+    summary: str = Field(default="", max_length=_LONGEST_TEXT)
+
+
+class Acted(Value):
+    """What was done, so that it is not done again."""
+
+    at: AwareDatetime
+    key: str
+    action: AlertAction
+
+
+class Reaction(Value):
+    """What an alert leads to now. `acts` False: only told, `reason` says why."""
+
+    action: AlertAction
+    acts: bool
+    reason: str = ""
+
+
+def one_line(text: str) -> str:
+    """Return a text from outside as one short line without control characters."""
+    printable = "".join(each if each.isprintable() else " " for each in text)
+    return " ".join(printable.split())[:_LONGEST_TEXT]
+
+
+def reaction(options: AlertOptions, alert: Alert, past: Sequence[Acted], now: datetime) -> Reaction | None:
+    """Return what to do about one word of an alert; None when nobody need hear of it again."""
+    if not alert.firing or any(each.key == alert.key for each in past):
+        return None
+    action = options.actions.get(alert.name, AlertAction.TELL)
+    if action is AlertAction.TELL:
+        return Reaction(action=action, acts=False)
+    reason = _held_back(options, action, past, now)
+    if not reason and options.dry_run:
+        reason = "dry run"
+    return Reaction(action=action, acts=not reason, reason=reason)
+
+
+def _held_back(options: AlertOptions, action: AlertAction, past: Sequence[Acted], now: datetime) -> str:
+    done = [each for each in past if each.action is not AlertAction.TELL and each.at > now - DAY]
+    if len(done) >= options.most_a_day:
+        return f"{len(done)} actions within a day are enough"
+    latest = max((each.at for each in done if each.action is action), default=None)
+    if latest is not None and now - latest < timedelta(seconds=options.pause_s):
+        return f"the last one was at {latest:%H:%M:%S} UTC, {options.pause_s:g} s lie between two"
+    return ""
+
+
+def remembered(past: Sequence[Acted], latest: Acted, now: datetime, *, most: int = 200) -> tuple[Acted, ...]:
+    """Return the past with one more, without what is older than a week, the newest `most` of it."""
+    kept = [each for each in past if each.at > now - timedelta(days=7)]
+    return (*kept[-(most - 1) :], latest)

@@ -1,0 +1,120 @@
+"""Take alerts in: tell them as events, and do what the service declared. Remembered first, then done.
+
+A crash in between leaves an alert that was remembered and not acted on: too little, never twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from pydantic import TypeAdapter, ValidationError
+
+from controlplane.domain.alerts import Acted, Alert, AlertAction, AlertOptions, Reaction, reaction, remembered
+from controlplane.domain.base import ServiceName, Value
+from controlplane.domain.errors import FleetuneError, NotFound, Unavailable
+from controlplane.domain.event import Event
+from controlplane.ports import Store
+from controlplane.services.fleet.scaling import nudge
+from controlplane.services.rollouts.manage import abort_rollout, active_rollout
+from controlplane.services.studies.manage import create_study
+
+_PAST = TypeAdapter(tuple[Acted, ...])
+NOBODY = "-"
+"""Stands for the service of an alert that names none, or one that is not known."""
+
+
+class Taken(Value):
+    """What came of one alert."""
+
+    alert: str
+    service: str | None
+    action: AlertAction | None
+    done: bool
+    reason: str = ""
+
+
+def take_alerts(store: Store, alerts: Sequence[Alert], *, actor: str, now: datetime) -> tuple[Taken, ...]:
+    """Tell each alert once, act where that is declared. Raises Unavailable, StaleVersion: send them again."""
+    return tuple(_take(store, alert, actor=actor, now=now) for alert in alerts)
+
+
+def _take(store: Store, alert: Alert, *, actor: str, now: datetime) -> Taken:
+    service, options = _service_of(store, alert)
+    setting = f"alerts/{service or NOBODY}"
+    saved = store.read_setting(setting)
+    past = () if saved is None else _read(saved.value)
+    found = reaction(options, alert, past, now)
+    if found is None:
+        return Taken(alert=alert.name, service=service, action=None, done=False, reason="told before, or over")
+    acted = Acted(at=now, key=alert.key, action=found.action if found.acts else AlertAction.TELL)
+    text = _PAST.dump_json(remembered(past, acted, now)).decode()
+    store.write_setting(setting, text, 0 if saved is None else saved.version)
+    store.add_event(_event(alert, service, "alert.fired", alert.summary, actor=actor, now=now))
+    if found.action is AlertAction.TELL or service is None:
+        return Taken(alert=alert.name, service=service, action=found.action, done=False, reason=found.reason)
+    return _acted(store, alert, service, found, actor=actor, now=now)
+
+
+def _acted(store: Store, alert: Alert, service: ServiceName, found: Reaction, *, actor: str, now: datetime) -> Taken:
+    done, reason = False, found.reason
+    if found.acts:
+        try:
+            reason, done = _do(store, service, found.action, alert, now), True
+        except Unavailable:
+            raise
+        except FleetuneError as error:  # the state does not allow it: that is said, and not tried again
+            reason = str(error)
+    action = "alert.acted" if done else "alert.not_acted"
+    said = f"{alert.name}: {found.action.value}: {reason}"
+    store.add_event(_event(alert, service, action, said, actor=actor, now=now))
+    return Taken(alert=alert.name, service=service, action=found.action, done=done, reason=reason)
+
+
+def _do(store: Store, service: ServiceName, action: AlertAction, alert: Alert, now: datetime) -> str:
+    """Do it and say what was done. Raises what the use case raises."""
+    actor = f"alert/{alert.name}"
+    match action:
+        case AlertAction.TELL:
+            return ""
+        case AlertAction.SCALE_OUT:
+            replicas = nudge(store, service, actor=actor, reason=alert.name, now=now)
+            return f"{replicas} replicas are wanted"
+        case AlertAction.STUDY:
+            study = create_study(store, service=service, actor=actor, now=now)
+            return f"study {study.study_id} waits for a worker"
+        case AlertAction.ABORT_ROLLOUT:
+            active = active_rollout(store, service)
+            if active is None:
+                raise NotFound(f"{service} has no rollout under way")
+            rollout = abort_rollout(store, active.value.rollout_id, actor=actor, reason=alert.name, now=now)
+            return f"rollout {rollout.rollout_id} is given up"
+
+
+def _service_of(store: Store, alert: Alert) -> tuple[ServiceName | None, AlertOptions]:
+    if alert.service is None:
+        return None, AlertOptions()
+    try:
+        found = store.get_service(ServiceName(alert.service)).value
+    except NotFound:
+        return None, AlertOptions()
+    return found.name, found.spec.alerts
+
+
+def _read(text: str) -> tuple[Acted, ...]:
+    try:
+        return _PAST.validate_json(text)
+    except ValidationError:  # of another version: what it did is told by the events
+        return ()
+
+
+def _event(alert: Alert, service: str | None, action: str, reason: str, *, actor: str, now: datetime) -> Event:
+    return Event(
+        at=now,
+        actor=actor,
+        action=action,
+        subject=f"alert/{alert.name}",
+        service=service,
+        reason=reason,
+        details={"severity": alert.severity, "key": alert.key},
+    )
