@@ -33,6 +33,9 @@ class GatewayOptions(Value):
     first_token_timeout_s: float = Field(default=120, gt=0)
     stall_timeout_s: float = Field(default=60, gt=0)
     response_timeout_s: float = Field(default=600, gt=0, description="The whole of an answer that does not stream.")
+    prefix_affinity: bool = Field(
+        default=True, description="Prefer the replica that has a prompt's beginning in its cache, by what that saves."
+    )
     limits: Limits = Field(default=Limits(), description="Of all requests for this model.")
     tenant_limits: Limits = Field(default=Limits(), description="Of each tenant's requests for this model.")
     limits_of: Mapping[str, Limits] = Field(

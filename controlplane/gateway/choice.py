@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from controlplane.domain.base import RevisionId
 from controlplane.gateway.pools import Pool, Replica, Route
+from controlplane.gateway.prefixes import BLOCK_TOKENS
 
 _HASH_SPACE = float(1 << 64)
 
@@ -27,23 +28,37 @@ def choose(  # the arguments are everything the choice depends on
     prefer: RevisionId | None,
     now: float,
     chance: Random,
+    blocks: Sequence[int] = (),
 ) -> Replica | None:
     """Return the replica for the next attempt, or None when no untried one is left.
 
     A revision without usable replicas gets nothing: its share falls to the others. When every replica is put aside they
-    are tried nevertheless, as nothing else could answer. `prefer` is the revision of the attempt that just failed.
+    are tried nevertheless, as nothing else could answer. `prefer` is the revision of the attempt that just failed,
+    `blocks` the hashes of the prompt's beginning, where prefixes are to be heeded.
     """
     candidates = _candidates(route, tried, now) or _candidates(route, tried, None)
     if not candidates:
         return None
     candidate = _preferred(candidates, prefer) or _by_weight(candidates, session, chance)
-    return least_loaded(candidate.replicas, chance)
+    return soonest(candidate.replicas, blocks, chance)
 
 
-def least_loaded(replicas: Sequence[Replica], chance: Random) -> Replica:
-    """Return the replica with the fewest requests in flight, ties at random."""
-    fewest = min(replica.in_flight for replica in replicas)
-    return chance.choice([replica for replica in replicas if replica.in_flight == fewest])
+def soonest(replicas: Sequence[Replica], blocks: Sequence[int], chance: Random) -> Replica:
+    """Return the replica with the fewest tokens in flight, less those of the prompt that it probably has in its cache.
+
+    So a prefix draws a request to a replica that is busier only by less than what the prefix saves. Ties go to fewer
+    requests, then at random.
+    """
+    if len(replicas) == 1:
+        return replicas[0]
+    costs = [(_tokens_before(replica, blocks), replica.in_flight) for replica in replicas]
+    least = min(costs)
+    return chance.choice([replica for replica, cost in zip(replicas, costs, strict=True) if cost == least])
+
+
+def _tokens_before(replica: Replica, blocks: Sequence[int]) -> int:
+    saved = BLOCK_TOKENS * replica.prefixes.matched(blocks) if blocks else 0
+    return replica.tokens - saved
 
 
 def session_score(session: str, revision: RevisionId, weight: int) -> float:

@@ -10,6 +10,7 @@ from controlplane.domain.base import RevisionId
 from controlplane.domain.gateway_options import GatewayOptions
 from controlplane.domain.routing import Backend
 from controlplane.gateway.breaker import Breaker
+from controlplane.gateway.prefixes import Prefixes
 
 
 @dataclass(eq=False)
@@ -19,17 +20,21 @@ class Replica:
     backend: Backend
     revision: RevisionId
     in_flight: int = 0
+    tokens: int = 0  # what the requests in flight may use, prompt and answer
+    prefixes: Prefixes = field(default_factory=Prefixes)
     breaker: Breaker = field(default_factory=Breaker)
 
     @contextmanager
-    def serving(self) -> Iterator[bool]:
+    def serving(self, tokens: int = 0) -> Iterator[bool]:
         """Count one request as in flight for as long as its answer is being passed on; True for the breaker's probe."""
         probe = self.breaker.begin()
         self.in_flight += 1
+        self.tokens += tokens
         try:
             yield probe
         finally:
             self.in_flight -= 1
+            self.tokens -= tokens
             self.breaker.end(probe)
 
 
@@ -63,6 +68,11 @@ class Route:
     model: str
     pools: tuple[Pool, ...] = ()
     options: GatewayOptions = field(default_factory=GatewayOptions)
+
+    @property
+    def heeds_prefixes(self) -> bool:
+        """Say whether what a replica has in its cache matters: only where there is a choice."""
+        return self.options.prefix_affinity and any(len(pool.replicas) > 1 for pool in self.pools)
 
     @property
     def served(self) -> bool:

@@ -86,17 +86,20 @@ class Answer:
             prefer=tally.revision,
             now=self.monotonic(),
             chance=self.chance,
+            blocks=tally.call.prompt.blocks if route.heeds_prefixes else (),
         )
 
     async def _attempt(self, exchange: Exchange, replica: Replica, route: Route) -> web.StreamResponse | AttemptFailed:
         request, tally = exchange.request, exchange.tally
-        with replica.serving() as probe:
+        with replica.serving(exchange.call.reserved_tokens) as probe:
             call = for_engine(exchange) if replica.backend.by_priority else exchange.call
             opened = await open_upstream(self.session, replica, call, route.options)
             if isinstance(opened, AttemptFailed):
                 self._note_failure(replica, opened, probe=probe)
                 return opened
             replica.breaker.connected()
+            if route.heeds_prefixes:  # the prompt is in its cache from now on
+                replica.prefixes.learn(tally.call.prompt.blocks)
             answering = Answering(monotonic=self.monotonic, stopping=self.stopping)
             try:
                 answer = await answering.pass_on(
