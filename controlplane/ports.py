@@ -17,6 +17,7 @@ from controlplane.domain.event import Event
 from controlplane.domain.fleet import Engine, EngineSpec
 from controlplane.domain.greedy_answer import GreedyAnswer
 from controlplane.domain.identity import Credential
+from controlplane.domain.models import RegisteredModel
 from controlplane.domain.replay import ReplayPoint
 from controlplane.domain.report import LoadTestReport, RequestRecord
 from controlplane.domain.revision import Revision
@@ -299,6 +300,10 @@ class Store(Protocol):
         """API keys, oldest first, the revoked among them."""
 
     def save_credential(self, credential: Credential, version: int, *, events: Sequence[Event] = ()) -> int: ...
+
+    def get_model(self, name: str) -> Versioned[RegisteredModel]: ...
+    def list_models(self) -> Sequence[Versioned[RegisteredModel]]: ...
+    def save_model(self, model: RegisteredModel, version: int, *, events: Sequence[Event] = ()) -> int: ...
 
     def add_event(self, event: Event) -> None: ...
     def list_events(

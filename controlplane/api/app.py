@@ -13,6 +13,7 @@ from controlplane.api import (
     keys,
     live,
     load_reports,
+    models,
     predictions,
     problems,
     recommendations,
@@ -46,6 +47,7 @@ _ROUTERS: tuple[APIRouter, ...] = tuple(
         events,
         alerts,
         keys,
+        models,
         predictions,
     )
 )

@@ -79,7 +79,7 @@ class Replicas(Value):
 
 
 class RollBack(Value):
-    revision: RevisionId
+    revision: RevisionId | None = Field(default=None, description="None: the one that served before.")
     replicas: int | None = Field(default=None, ge=1, description="None: as many as it last had.")
 
 

@@ -24,6 +24,7 @@ from controlplane.domain.what_if import WhatIf
 from controlplane.reading.service_file import parse_service
 from controlplane.services.fleet import serving
 from controlplane.services.fleet.scaling import known_capacity, read_memory
+from controlplane.services.models import last_good
 from controlplane.services.rollouts import manage as rollouts
 
 router = APIRouter(prefix="/services", tags=["services"])
@@ -157,12 +158,12 @@ def _foretold(spec: ServiceSpec, revision: Revision) -> ReplicaCapacity | None:
     responses=problems(404, 409, 422),
 )
 def roll_back(service: ServiceName, body: RollBack, ctx: Ctx, actor: Actor) -> Rollout:
-    """The way out of a halted promotion, and back from one that is done."""
+    """To the revision that served before, or a named one: out of a halted promotion, and back from one that is done."""
     return retry_stale(
         lambda: rollouts.roll_back(
             ctx.store,
             service=service,
-            revision=body.revision,
+            revision=body.revision or last_good(ctx.store, service).revision_id,
             replicas=body.replicas,
             actor=actor,
             now=ctx.clock(),

@@ -12,6 +12,7 @@ from controlplane.domain.base import RevisionId, RolloutId, ServiceName, StudyId
 from controlplane.domain.errors import Conflict, NotFound, StaleVersion
 from controlplane.domain.event import Event
 from controlplane.domain.identity import Credential
+from controlplane.domain.models import RegisteredModel
 from controlplane.domain.replay import ReplayPoint
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.revision import Revision
@@ -61,6 +62,7 @@ class FakeStore:
         self._rollouts: _Shelf[Rollout] = _Shelf("rollout", lambda r: (r.rollout_id,))
         self._schedules: _Shelf[Schedule] = _Shelf("schedule", lambda s: (s.service, s.spec.name))
         self._credentials: _Shelf[Credential] = _Shelf("credential", lambda c: (c.key.name,))
+        self._models: _Shelf[RegisteredModel] = _Shelf("model", lambda m: (m.name,))
         self._claims: dict[tuple[StudyId, str], StudyClaim] = {}
         self._revisions: dict[RevisionId, Revision] = {}
         self._events: list[Event] = []
@@ -178,6 +180,15 @@ class FakeStore:
     def delete_schedule(self, service: ServiceName, name: str) -> None:
         with self._lock:
             self._schedules.rows.pop((service, name), None)
+
+    def get_model(self, name: str) -> Versioned[RegisteredModel]:
+        return self._models.get(name)
+
+    def list_models(self) -> Sequence[Versioned[RegisteredModel]]:
+        return self._models.newest()
+
+    def save_model(self, model: RegisteredModel, version: int, *, events: Sequence[Event] = ()) -> int:
+        return self._save(self._models, model, version, events)
 
     def add_event(self, event: Event) -> None:
         with self._lock:

@@ -26,14 +26,21 @@ class Documents(Generic[V]):
     """All values of one type. `key` names the columns that identify one."""
 
     def __init__(
-        self, database: Database, table: sa.Table, model: type[V], *, key: tuple[str, ...], columns: Columns
+        self,
+        database: Database,
+        table: sa.Table,
+        model: type[V],
+        *,
+        key: tuple[str, ...],
+        columns: Columns,
+        noun: str | None = None,
     ) -> None:
         self._database = database
         self._table = table
         self._model = model
         self._key = key
         self._columns = columns
-        self._noun = model.__name__.lower()
+        self._noun = noun or model.__name__.lower()
 
     def get(self, *key: str) -> Versioned[V]:
         """Raises NotFound."""

@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from controlplane.adapters.store_sql import schema
 from controlplane.adapters.store_sql.database import Database
 from controlplane.adapters.store_sql.documents import Documents, add_events, decode
+from controlplane.adapters.store_sql.registry import SqlModels
 from controlplane.adapters.store_sql.studies import Studies
 from controlplane.adapters.store_sql.tables import (
     API_KEYS,
@@ -51,12 +52,12 @@ def open_store(url: str) -> SqlStore:
     return store
 
 
-class SqlStore:
+class SqlStore(SqlModels):
     """Implements `ports.Store`. Safe from several threads and processes; call `upgrade` once before anything else."""
 
     def __init__(self, url: str) -> None:
-        self._database = Database(url)
-        d = self._database
+        self._database = d = Database(url)
+        super().__init__(d)
         self._services = Documents(
             d, SERVICES, Service, key=("name",), columns=lambda s: {"name": s.name, "model": s.spec.model.name}
         )

@@ -115,6 +115,10 @@ API_KEYS = sa.Table(
     "fleetune_api_keys", METADATA, _seq(), sa.Column("name", sa.Text, nullable=False, unique=True), *_document()
 )
 
+MODELS = sa.Table(
+    "fleetune_models", METADATA, _seq(), sa.Column("name", sa.Text, nullable=False, unique=True), *_document()
+)
+
 EVENTS = sa.Table(
     "fleetune_events",
     METADATA,

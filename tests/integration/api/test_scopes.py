@@ -53,7 +53,7 @@ def ask(api: TestClient, method: str, path: str, headers: dict[str, str] | None 
 
 def test_all_operations_are_looked_at() -> None:
     assert len(OPERATIONS) > 45
-    assert {method for method, _ in OPERATIONS} == {"GET", "POST", "DELETE"}
+    assert {method for method, _ in OPERATIONS} == {"GET", "POST", "PUT", "DELETE"}
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)

@@ -1,0 +1,167 @@
+"""`fleetune model …`: the registry of models, their versions and aliases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from controlplane.cli.asking import Ask, Noun, asks
+from controlplane.cli.tables.show import Column, field
+from controlplane.domain.errors import InvalidInput, unreadable
+
+Name = Annotated[str, typer.Argument(help="The model's name in the registry.")]
+
+
+def _aliases(model: Any) -> list[str]:
+    return [f"{name} → {alias['version']}" for name, alias in sorted(model["aliases"].items())]
+
+
+def _versions(model: Any) -> list[str]:
+    return [_version(each) for each in model["versions"]]
+
+
+def _version(version: Any) -> str:
+    scores = ", ".join(f"{name} {value:g}" for name, value in version["quality"].items())
+    forms = ", ".join(each["name"] for each in version["variants"])
+    digest = (version["digest"] or "no digest")[:19]
+    extra = "; ".join(filter(None, [scores, f"also {forms}" if forms else "", version["note"]]))
+    return f"{version['number']}: {version['source']} ({digest}){f'; {extra}' if extra else ''}"
+
+
+MODEL = Noun(
+    "/models",
+    columns=[
+        Column("model", field("name")),
+        Column("versions", lambda m: len(m["versions"])),
+        Column("aliases", _aliases, text=True),
+    ],
+    details=[
+        Column("model", field("name")),
+        Column("aliases", _aliases),
+        Column("versions", _versions),
+    ],
+    empty="no model registered; `fleetune model register NAME SOURCE`",
+)
+
+app = typer.Typer(help="Models, their versions and aliases.", no_args_is_help=True)
+
+
+@app.command("list")
+@asks
+def list_(ask: Ask) -> None:
+    """List registered models."""
+    ask.show_list(MODEL, ask.client.get("/models")["items"])
+
+
+@app.command("show")
+@asks
+def show(ask: Ask, name: Name) -> None:
+    """Show one: versions, aliases, and what became of each version."""
+    found = ask.client.get(f"/models/{name}")
+    became = [_outcome(each) for each in ask.client.get(f"/models/{name}/lineage")["items"]]
+    ask.show_one(MODEL, found, details=[Column("lineage", lambda _: became)])
+
+
+@app.command("register")
+@asks
+def register(
+    ask: Ask,
+    name: Name,
+    source: Annotated[str, typer.Argument(help="A folder, a hub name or a URL: what the engine is given.")],
+    digest: Annotated[str | None, typer.Option(help="What the folder's files must be; computed when left out.")] = None,
+    variant: Annotated[list[str], typer.Option(help="name=source of another form, e.g. fp8=/models/x-fp8.")] = [],  # noqa: B006 - typer copies it
+    score: Annotated[list[str], typer.Option(help="name=number, a quality score.")] = [],  # noqa: B006
+    note: Annotated[str, typer.Option(help="Kept with it.")] = "",
+) -> None:
+    """Register a version. A folder on this machine is read whole, so that it can be known again."""
+    body = {
+        "source": source,
+        "digest": _digest(source, digest),
+        "variants": [{"name": key, "source": value, "digest": _digest(value, None)} for key, value in _pairs(variant)],
+        "quality": {key: _number(key, value) for key, value in _pairs(score)},
+        "note": note,
+    }
+    made = ask.client.post(f"/models/{name}/versions", body)
+    typer.echo(f"{name} version {_version(made)}")
+
+
+@app.command("verify")
+@asks
+def verify(
+    ask: Ask, name: Name, version: Annotated[str, typer.Argument(help="A number, an alias, or latest.")]
+) -> None:
+    """Say whether a version's folder still holds the files that were registered."""
+    from controlplane.domain.models import RegisteredModel
+
+    found = RegisteredModel.model_validate(ask.client.get(f"/models/{name}")).find(version)
+    if found.digest is None:
+        raise InvalidInput(f"{name} version {found.number} has no digest", why="it was no folder when registered")
+    _digest(found.source, found.digest)
+    typer.echo(f"{name} version {found.number}: {found.source} is what was registered")
+
+
+@app.command("alias")
+@asks
+def alias(
+    ask: Ask,
+    name: Name,
+    alias: Annotated[str, typer.Argument(help="stable, candidate, or a name of your own.")],
+    version: Annotated[str, typer.Argument(help="A number, another alias, or latest.")],
+) -> None:
+    """Point an alias to a version. Of two people who move it at once, one is told."""
+    present = ask.client.get(f"/models/{name}")["aliases"].get(alias)
+    body = {"version": version, "seen": None if present is None else present["version"]}
+    ask.show_one(MODEL, ask.client.put(f"/models/{name}/aliases/{alias}", body))
+
+
+@app.command("serve")
+@asks
+def serve(
+    ask: Ask,
+    name: Name,
+    version: Annotated[str, typer.Argument(help="A number, an alias, or latest.")],
+    service: Annotated[str, typer.Option(help="The service that is to serve it.")],
+    variant: Annotated[str | None, typer.Option(help="One of its other forms.")] = None,
+) -> None:
+    """Let a service serve a version: it goes out as a canary, and the alias stable follows its promotion."""
+    found = ask.client.post(f"/models/{name}/serve", {"service": service, "version": version, "variant": variant})
+    typer.echo(f"{service}: {found['spec']['model']['path']} goes out as a canary; `fleetune rollout list`")
+
+
+def _outcome(row: Any) -> str:
+    study = f", from study {row['study']}" if row["study"] else ""
+    ended = f"{row['rollout']} {row['state']}: {row['reason']}" if row["rollout"] else "no rollout"
+    return f"version {row['version']} → {row['revision']} of {row['service']}{study} → {ended}"
+
+
+def _digest(source: str, wanted: str | None) -> str | None:
+    """Return a local folder's digest, `wanted` for what is not here. Raises InvalidInput when it is another."""
+    from controlplane.host.digests import folder_digest
+
+    folder = Path(source)
+    if not folder.is_dir():
+        return wanted
+    try:
+        found = folder_digest(folder)
+    except OSError as error:
+        raise InvalidInput(f"cannot read {folder}", why=unreadable(error)) from error
+    if wanted is not None and wanted != found:
+        raise InvalidInput(f"{folder} is not what it should be", why=f"its digest is {found}", allowed=wanted)
+    return found
+
+
+def _pairs(given: list[str]) -> list[tuple[str, str]]:
+    pairs = [each.partition("=") for each in given]
+    wrong = [name for name, equals, value in pairs if not (name and equals and value)]
+    if wrong:
+        raise InvalidInput(f"'{wrong[0]}' is no pair", allowed="name=value")
+    return [(name, value) for name, _, value in pairs]
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InvalidInput(f"the score {name} is no number", why=f"it is '{text}'") from error

@@ -1,0 +1,126 @@
+"""The registry: models, their versions and the aliases that point to them. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import AwareDatetime, Field, model_validator
+
+from controlplane.domain.base import RevisionId, RolloutId, ServiceName, StudyId, Value
+from controlplane.domain.errors import Conflict, InvalidInput, NotFound
+from controlplane.domain.rollout import RolloutState
+
+ModelName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$")]
+AliasName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+STABLE, CANDIDATE = "stable", "candidate"
+"""What was promoted last, and what is to be next. `stable` follows promotions; people may name others."""
+
+
+class Variant(Value):
+    """The same weights in another form, e.g. quantized: an alternative to the version's own source."""
+
+    name: AliasName = Field(examples=["fp8", "awq"])
+    source: str = Field(min_length=1)
+    digest: Digest | None = None
+    quality: Mapping[str, float] = Field(default_factory=dict)
+
+
+class ModelVersion(Value):
+    """One immutable source of weights."""
+
+    number: int = Field(ge=1)
+    source: str = Field(min_length=1, description="A folder, a hub name or a URL: what the engine is given.")
+    digest: Digest | None = Field(default=None, description="Of a folder's files; None: nobody has looked.")
+    variants: tuple[Variant, ...] = ()
+    quality: Mapping[str, float] = Field(default_factory=dict, description="Scores by their names; higher is better.")
+    note: str = Field(default="", max_length=500)
+    registered_at: AwareDatetime
+    registered_by: str
+
+    @model_validator(mode="after")
+    def _different_variants(self) -> ModelVersion:
+        names = [variant.name for variant in self.variants]
+        if len(names) != len(set(names)):
+            raise ValueError(f"two variants of one name among {', '.join(names)}")
+        return self
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Every source that is this version, its own first."""
+        return (self.source, *(variant.source for variant in self.variants))
+
+    def source_of(self, variant: str | None) -> str:
+        """Return the version's own source, or a variant's. Raises NotFound."""
+        if variant is None:
+            return self.source
+        for each in self.variants:
+            if each.name == variant:
+                return each.source
+        known = ", ".join(each.name for each in self.variants) or "it has none"
+        raise NotFound(f"version {self.number} has no variant '{variant}'", allowed=known)
+
+
+class Alias(Value):
+    """A movable name for a version."""
+
+    version: int = Field(ge=1)
+    moved_at: AwareDatetime
+    moved_by: str
+
+
+class RegisteredModel(Value):
+    """A model with all its versions, oldest first."""
+
+    name: ModelName
+    versions: tuple[ModelVersion, ...] = ()
+    aliases: Mapping[AliasName, Alias] = Field(default_factory=dict)
+
+    def find(self, reference: str) -> ModelVersion:
+        """Return the version of a number, an alias, or `latest`. Raises NotFound with what there is."""
+        number = self._number(reference)
+        for version in self.versions:
+            if version.number == number:
+                return version
+        names = [*(str(version.number) for version in self.versions), *self.aliases]
+        raise NotFound(f"{self.name} has no version '{reference}'", allowed=", ".join(names) or "none yet")
+
+    def with_version(self, version: ModelVersion) -> RegisteredModel:
+        """Return the model with one more version. Raises Conflict when its source is another version already."""
+        for known in self.versions:
+            if (version.source, version.digest) == (known.source, known.digest):
+                raise Conflict(f"{version.source} is version {known.number} of {self.name} already")
+        return self.evolve(versions=(*self.versions, version))
+
+    def moved(self, alias: str, version: int, *, by: str, at: AwareDatetime) -> RegisteredModel:
+        """Return the model with an alias on a version. Raises NotFound for an unknown one, InvalidInput for a name."""
+        self.find(str(version))
+        if re.fullmatch(r"[a-z][a-z0-9-]{0,30}", alias) is None or alias == "latest":
+            raise InvalidInput(f"'{alias}' is no alias", allowed="a-z, 0-9 and -, a letter first; not latest")
+        return self.evolve(aliases={**self.aliases, alias: Alias(version=version, moved_at=at, moved_by=by)})
+
+    def of_source(self, source: str) -> ModelVersion | None:
+        """Return the newest version that a source belongs to."""
+        return next((version for version in reversed(self.versions) if source in version.sources), None)
+
+    def _number(self, reference: str) -> int | None:
+        if reference == "latest" and self.versions:
+            return self.versions[-1].number
+        if reference in self.aliases:
+            return self.aliases[reference].version
+        return int(reference) if re.fullmatch(r"[0-9]{1,9}", reference) else None
+
+
+class Outcome(Value):
+    """What became of one revision of a version: a rollout, or none yet."""
+
+    version: int
+    service: ServiceName
+    revision: RevisionId
+    study: StudyId | None
+    rollout: RolloutId | None
+    state: RolloutState | None
+    reason: str | None

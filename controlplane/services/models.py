@@ -1,0 +1,176 @@
+"""What people and the controller do with the registry: versions, aliases, and what became of each version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from controlplane.domain.base import RolloutId, ServiceName
+from controlplane.domain.errors import Conflict, NotFound, StaleVersion
+from controlplane.domain.event import Event
+from controlplane.domain.models import STABLE, ModelVersion, Outcome, RegisteredModel, Variant
+from controlplane.domain.revision import Revision
+from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout, RolloutState
+from controlplane.domain.serving import Service
+from controlplane.ports import Store, Versioned
+from controlplane.services.fleet.serving import register_service
+
+_LOOK_AT = 3  # rollouts per service: one at a time is under way, so the last few hold all that just ended
+
+
+class NewVersion(NamedTuple):
+    """What a version is made of."""
+
+    source: str
+    digest: str | None = None
+    variants: tuple[Variant, ...] = ()
+    quality: Mapping[str, float] = {}
+    note: str = ""
+
+
+def register_version(store: Store, name: str, new: NewVersion, *, actor: str, now: datetime) -> ModelVersion:
+    """Add a version to a model, which is made by its first.
+
+    Raises Conflict when the source is a version already, or (StaleVersion) when somebody else saved in between.
+    """
+    found = _or_new(store, name)
+    version = ModelVersion(
+        number=max((known.number for known in found.value.versions), default=0) + 1,
+        registered_at=now,
+        registered_by=actor,
+        **new._asdict(),
+    )
+    after = found.value.with_version(version)
+    event = _event(after, "model.registered", f"version {version.number}: {version.source}", actor=actor, now=now)
+    store.save_model(after, found.version, events=[event])
+    return version
+
+
+def move_alias(
+    store: Store, name: str, alias: str, reference: str, *, seen: int | None, actor: str, now: datetime
+) -> RegisteredModel:
+    """Point an alias to a version. `seen` is where its mover saw it point, None for nowhere.
+
+    Raises NotFound for an unknown model or version, Conflict when it points elsewhere by now: of two people who move
+    it at once one is told.
+    """
+    model, guard = store.get_model(name)
+    present = model.aliases.get(alias)
+    version = model.find(reference).number
+    if (None if present is None else present.version) != seen:
+        raise _moved(model, alias)
+    after = model.moved(alias, version, by=actor, at=now)
+    event = _event(after, "model.alias_moved", f"{alias}: {seen or 'nowhere'} → {version}", actor=actor, now=now)
+    try:
+        store.save_model(after, guard, events=[event])
+    except StaleVersion as lost:
+        raise _moved(store.get_model(name).value, alias) from lost
+    return after
+
+
+def serve_version(
+    store: Store,
+    service: ServiceName,
+    name: str,
+    reference: str,
+    *,
+    variant: str | None,
+    actor: str,
+    now: datetime,
+) -> Service:
+    """Give a service a registered version to serve: its canary starts as for any changed description.
+
+    Raises NotFound for an unknown service, model, version or variant, Conflict during a rollout.
+    """
+    source = store.get_model(name).value.find(reference).source_of(variant)
+    spec = store.get_service(service).value.spec
+    return register_service(store, spec.evolve(model=spec.model.evolve(path=source)), actor=actor, now=now)
+
+
+def last_good(store: Store, service: ServiceName) -> Revision:
+    """Return the revision that served before the present one. Raises NotFound when none did."""
+    stable = store.get_service(service).value.stable
+    for rollout, _ in store.list_rollouts(service):
+        if rollout.canary == stable and rollout.state is RolloutState.PROMOTED and rollout.stable is not None:
+            return store.get_revision(rollout.stable)
+    raise NotFound(f"{service} has no earlier revision to go back to", why="nothing was promoted over another")
+
+
+def lineage(store: Store, name: str) -> Sequence[Outcome]:
+    """Return what became of every version: its revisions, the study they came from, their rollouts; newest first.
+
+    Raises NotFound.
+    """
+    model = store.get_model(name).value
+    found: list[Outcome] = []
+    for service, _ in store.list_services():
+        rollouts = [row.value for row in store.list_rollouts(service.name, limit=1000)]
+        for revision in store.list_revisions(service.name):
+            version = model.of_source(revision.model.path)
+            if version is not None:
+                mine = [each for each in rollouts if each.canary == revision.revision_id]
+                found += _outcomes(version, revision, mine or [None])
+    return found
+
+
+def note_promotions(store: Store, *, noted: set[RolloutId], now: datetime) -> None:
+    """Let `stable` follow what was promoted, and say of what was not why. `noted` spares asking again and again.
+
+    An alias that somebody moved after the promotion stays where it is.
+    """
+    for service, _ in store.list_services():
+        for rollout, _ in store.list_rollouts(service.name, limit=_LOOK_AT):
+            if rollout.state in ROLLOUT_FINAL and rollout.rollout_id not in noted:
+                _note(store, rollout, now)
+                noted.add(rollout.rollout_id)
+
+
+def _note(store: Store, rollout: Rollout, now: datetime) -> None:
+    try:
+        source = store.get_revision(rollout.canary).model.path
+    except NotFound:
+        return
+    for model, guard in store.list_models():
+        version = model.of_source(source)
+        if version is None or rollout.state is not RolloutState.PROMOTED:
+            continue
+        alias, ended_at = model.aliases.get(STABLE), rollout.finished_at or rollout.updated_at
+        if alias is not None and (alias.version == version.number or alias.moved_at > ended_at):
+            continue
+        reason = f"{STABLE}: {'nowhere' if alias is None else alias.version} → {version.number}, {rollout.rollout_id}"
+        after = model.moved(STABLE, version.number, by="controller", at=now)
+        event = _event(after, "model.alias_moved", reason, actor="controller", now=now)
+        store.save_model(after, guard, events=[event])
+
+
+def _or_new(store: Store, name: str) -> Versioned[RegisteredModel]:
+    try:
+        return store.get_model(name)
+    except NotFound:
+        return Versioned(RegisteredModel(name=name), 0)
+
+
+def _outcomes(version: ModelVersion, revision: Revision, rollouts: Sequence[Rollout | None]) -> list[Outcome]:
+    return [
+        Outcome(
+            version=version.number,
+            service=revision.service,
+            revision=revision.revision_id,
+            study=revision.study_id,
+            rollout=None if rollout is None else rollout.rollout_id,
+            state=None if rollout is None else rollout.state,
+            reason=None if rollout is None else rollout.reason,
+        )
+        for rollout in rollouts
+    ]
+
+
+def _moved(model: RegisteredModel, alias: str) -> Conflict:
+    present = model.aliases.get(alias)
+    where = "points nowhere" if present is None else f"was moved to version {present.version} by {present.moved_by}"
+    return Conflict(f"the alias {alias} of {model.name} is not where you saw it", why=where, allowed="look again")
+
+
+def _event(model: RegisteredModel, action: str, reason: str, *, actor: str, now: datetime) -> Event:
+    return Event(at=now, actor=actor, action=action, subject=f"model/{model.name}", reason=reason)
