@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 from pydantic import Field
 
 from controlplane.domain.base import Value
+from controlplane.domain.similar import SemanticOptions
 
-CACHED_PATHS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
+CHAT_PATH = "/v1/chat/completions"
+CACHED_PATHS = frozenset({CHAT_PATH, "/v1/completions", "/v1/embeddings"})
 
 _EMBEDDINGS = "/v1/embeddings"
 _SEVERAL = ("n", "best_of")
@@ -48,6 +50,9 @@ class CacheOptions(Value):
         "temperature 0; all: and of sampled ones.",
     )
     ttl_s: float = Field(default=3600, gt=0, description="How long an answer is given again.")
+    semantic: SemanticOptions | None = Field(
+        default=None, description="Find answers of questions that sound alike too. None: only of equal ones."
+    )
     largest_answer_bytes: int = Field(default=1 << 20, ge=1, description="Larger ones are not kept.")
 
 

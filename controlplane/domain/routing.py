@@ -80,7 +80,14 @@ class CacheResult(StrEnum):
     """What the cache had for a request that it was asked for."""
 
     HIT = "hit"  # answered without an engine
+    SIMILAR = "similar"  # the same, by a question that sounds alike
+    CHECKED_SAME = "checked_same"  # a similar one was there; the engine was asked nevertheless, and said the same
+    CHECKED_DIFFERENT = "checked_different"  # and said something else: it would have been a false hit
     MISS = "miss"
+
+
+ENGINE_SPARED = frozenset({CacheResult.HIT, CacheResult.SIMILAR})
+"""Results with which no engine was asked."""
 
 
 class GatewayRecord(Value):

@@ -14,7 +14,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from random import Random
+from typing import TYPE_CHECKING
 
 import aiohttp
 
@@ -58,6 +60,9 @@ from controlplane.host.addresses import is_loopback
 from controlplane.host.clock import steady_clock
 from controlplane.host.files import write_whole
 from controlplane.host.processes import this_process
+
+if TYPE_CHECKING:
+    from controlplane.gateway.answers.alike import Alike
 
 _log = logging.getLogger(__name__)
 
@@ -182,7 +187,7 @@ async def _open(
     flights = Flights(time.monotonic)
     keep = _both(spool.keep, metrics.observe)
     recording = Recording(keep, time.monotonic, drain.cutting, flights)
-    caching = Caching(_answers(settings, stack), time.monotonic)
+    caching = Caching(_answers(settings, stack), time.monotonic, _alike(settings, session))
     answer = _answer(settings, routing, drain, keep, session)
     limiting = Limiting(routing, counts, clock)
     audit = await _audit(settings, stack, clock)
@@ -253,6 +258,17 @@ async def _counts(settings: Settings, stack: AsyncExitStack, clock: Callable[[],
     await shared.beat()
     await _in_background(shared.run, stack)
     return shared
+
+
+def _alike(settings: Settings, session: aiohttp.ClientSession) -> Callable[[], Alike]:
+    @cache
+    def made() -> Alike:
+        from controlplane.gateway.answers.alike import Alike
+        from controlplane.gateway.answers.embedding import embedder
+
+        return Alike(lambda options: embedder(options, session), Random(settings.seed))
+
+    return made
 
 
 def _answers(settings: Settings, stack: AsyncExitStack) -> AnswerStore:

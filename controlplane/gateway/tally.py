@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from controlplane.domain.base import RevisionId
-from controlplane.domain.routing import CacheResult, GatewayRecord
+from controlplane.domain.routing import ENGINE_SPARED, CacheResult, GatewayRecord
 from controlplane.gateway.call import Call
 from controlplane.gateway.pools import Replica
 from controlplane.gateway.relay import Cut
@@ -92,7 +92,7 @@ class Tally:
 
         What the cache answered took none.
         """
-        if self.cache is CacheResult.HIT:
+        if self.cache in ENGINE_SPARED:
             return 0, 0
         prompt = self._prompt_tokens()
         output = self.watch.output_tokens if self.watch else self._count("completion_tokens")

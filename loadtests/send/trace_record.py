@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.routing import CacheResult, GatewayRecord
+from controlplane.domain.routing import ENGINE_SPARED, GatewayRecord
 from controlplane.host.files import whole_file
 from loadtests.send.trace_rows import OWN_FORMAT
 from loadtests.send.traces import Trace
@@ -29,7 +29,7 @@ class Recorded(NamedTuple):
 
 def record_trace(records: Iterable[GatewayRecord], path: Path) -> Recorded:
     """Write the finished requests as a trace. Raises InvalidInput when none can be used."""
-    given = [record for record in records if not record.retried and record.cache is not CacheResult.HIT]
+    given = [record for record in records if not record.retried and record.cache not in ENGINE_SPARED]
     seen = _estimated(given)
     usable = sorted((record for record in seen if _is_usable(record)), key=lambda record: record.at)
     if not usable:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from controlplane.domain.audit import Decision, Happened
 from controlplane.domain.identity import Principal
-from controlplane.domain.routing import CacheResult
+from controlplane.domain.routing import ENGINE_SPARED
 from controlplane.gateway.answering import REJECTED
 from controlplane.gateway.openai_errors import RequestRefused
 from controlplane.gateway.tally import CLIENT_GONE_STATUS, Tally
@@ -57,4 +57,4 @@ def _decision(tally: Tally) -> Decision:
         return Decision.REJECTED
     if tally.error is not None:
         return Decision.FAILED
-    return Decision.FROM_CACHE if tally.cache is CacheResult.HIT else Decision.ANSWERED
+    return Decision.FROM_CACHE if tally.cache in ENGINE_SPARED else Decision.ANSWERED

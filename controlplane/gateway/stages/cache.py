@@ -6,14 +6,17 @@ revision leads, by promotion or roll-back, the former one's answers are not foun
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiohttp import web
 
-from controlplane.domain.caching import CacheMode, CacheWish, Partition, cache_key, may_be_cached
+from controlplane.domain.caching import CHAT_PATH, CacheMode, CacheWish, Partition, cache_key, may_be_cached
 from controlplane.domain.identity import DEFAULT_TENANT
 from controlplane.domain.routing import CacheResult
+from controlplane.domain.similar import SemanticOptions
 from controlplane.gateway.answers.collecting import Collector
 from controlplane.gateway.answers.entry import AnswerStore, Entry
 from controlplane.gateway.answers.replaying import CACHE_HEADER, replay
@@ -22,29 +25,67 @@ from controlplane.gateway.openai_errors import RequestRefused
 from controlplane.gateway.pools import Route
 from controlplane.gateway.tally import Tally
 
+if TYPE_CHECKING:
+    from controlplane.gateway.answers.alike import Alike
+    from controlplane.gateway.answers.questions import Question
+
+
+class Plan(NamedTuple):
+    """A request whose answer may be looked up and kept."""
+
+    partition: Partition
+    key: bytes
+    fields: Mapping[str, Any]
+    wish: CacheWish | None
+
 
 @dataclass(frozen=True)
 class Caching:
-    """Answers from the store where it can. `monotonic` in seconds."""
+    """Answers from the store where it can. `monotonic` in seconds; `alike` gives what finds questions that sound alike.
+
+    It is loaded when a service first wants it: it brings numpy into the process.
+    """
 
     store: AnswerStore
     monotonic: Callable[[], float]
+    alike: Callable[[], Alike]
 
     def is_on(self, route: Route) -> bool:
         return route.options.cache.mode is not CacheMode.OFF
 
     async def __call__(self, exchange: Exchange, rest: Next) -> web.StreamResponse:
-        wish = _wish(exchange.request)
-        partition = _partition(exchange)
-        key = _key(exchange, partition, wish)
-        if key is None:
+        plan = _plan(exchange)
+        if plan is None:
             return await rest(exchange)
-        entry = None if wish is CacheWish.REFRESH else await self.store.get(key)
+        entry = None if plan.wish is CacheWish.REFRESH else await self.store.get(plan.key)
         if entry is not None:
             return await replay(exchange, entry, CacheResult.HIT, self.monotonic)
-        return await self._ask(exchange, rest, key, partition)
+        semantic = exchange.route.options.cache.semantic
+        if semantic is None or exchange.call.path != CHAT_PATH:
+            return (await self._ask(exchange, rest, plan))[0]
+        return await self._sounding_alike(exchange, rest, plan, semantic)
 
-    async def _ask(self, exchange: Exchange, rest: Next, key: bytes, partition: Partition) -> web.StreamResponse:
+    async def _sounding_alike(
+        self, exchange: Exchange, rest: Next, plan: Plan, semantic: SemanticOptions
+    ) -> web.StreamResponse:
+        """Look for a question that sounds alike; a share of those found is asked nevertheless, to see what it says."""
+        alike = await asyncio.to_thread(self.alike)
+        question = await alike.read(plan.partition, exchange.call.query, plan.fields, plan.key, semantic)
+        found = None
+        if question is not None and plan.wish is not CacheWish.REFRESH:
+            found = alike.find(question, semantic)
+        kept = await self.store.get(found.key) if found else None
+        if kept is not None and not alike.is_checked(semantic):
+            return await replay(exchange, kept, CacheResult.SIMILAR, self.monotonic)
+        response, entry = await self._ask(exchange, rest, plan)
+        if question is not None and entry is not None:
+            alike.remember(question, semantic)
+            if found is not None and kept is not None:
+                await _compare(exchange, alike, found, kept, entry)
+        return response
+
+    async def _ask(self, exchange: Exchange, rest: Next, plan: Plan) -> tuple[web.StreamResponse, Entry | None]:
+        """Let an engine answer, and keep what it says where it is whole."""
         options, tally = exchange.route.options.cache, exchange.tally
         tally.cache = CacheResult.MISS
         tally.headers = {**tally.headers, CACHE_HEADER: CacheResult.MISS}
@@ -52,10 +93,22 @@ class Caching:
         exchange.passages.append(collector)
         response = await rest(exchange)
         body = collector.body
-        if body and _is_good(tally) and tally.revision == partition.revision:
-            entry = Entry(body, response.headers["Content-Type"], partition.revision)
-            await self.store.put(key, entry, options.ttl_s)
-        return response
+        if not body or not _is_good(tally) or tally.revision != plan.partition.revision:
+            return response, None
+        entry = Entry(body, response.headers["Content-Type"], plan.partition.revision)
+        await self.store.put(plan.key, entry, options.ttl_s)
+        return response, entry
+
+
+async def _compare(exchange: Exchange, alike: Alike, found: Question, kept: Entry, entry: Entry) -> None:
+    """Note whether what would have been given is what the engine said; forget it where it is not."""
+    semantic = exchange.route.options.cache.semantic
+    same = None if semantic is None else await alike.say_the_same(kept, entry, semantic)
+    if same is None:
+        return
+    exchange.tally.cache = CacheResult.CHECKED_SAME if same else CacheResult.CHECKED_DIFFERENT
+    if not same:
+        alike.forget(found)
 
 
 def _is_good(tally: Tally) -> bool:
@@ -69,13 +122,14 @@ def _partition(exchange: Exchange) -> Partition:
     return Partition(key.tenant if key else DEFAULT_TENANT, route.service, leading.revision if leading else "")
 
 
-def _key(exchange: Exchange, partition: Partition, wish: CacheWish | None) -> bytes | None:
-    """Return the request's key; None when its answer may not be kept."""
+def _plan(exchange: Exchange) -> Plan | None:
+    """Return how to look a request up; None when its answer may not be kept. Raises RequestRefused (400)."""
+    wish, partition = _wish(exchange.request), _partition(exchange)
     call, options = exchange.call, exchange.route.options.cache
     fields = None if exchange.sensitive or not partition.revision else exchange.small_fields()
     if fields is None or not may_be_cached(options, call.path, fields, wish):
         return None
-    return cache_key(partition, call.path, call.query, fields)
+    return Plan(partition, cache_key(partition, call.path, call.query, fields), fields, wish)
 
 
 def _wish(request: web.Request) -> CacheWish | None:
