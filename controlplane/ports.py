@@ -19,7 +19,7 @@ from controlplane.domain.greedy_answer import GreedyAnswer
 from controlplane.domain.identity import Credential
 from controlplane.domain.models import RegisteredModel
 from controlplane.domain.replay import ReplayPoint
-from controlplane.domain.report import LoadTestReport, RequestRecord
+from controlplane.domain.report import MAX_LAG_MS, LoadTestReport, RequestRecord
 from controlplane.domain.revision import Revision
 from controlplane.domain.rollout import Rollout
 from controlplane.domain.routing import GatewayRecord, InFlight, RoutingTable, ServiceRoute
@@ -165,6 +165,7 @@ class LoadRequest(Value):
     duration_s: float
     warmup_s: float = 0.0
     time_lapse: float = 1.0
+    max_lag_ms: float = MAX_LAG_MS  # wall clock
     seed: int = 0
     slos: tuple[LatencySlo, ...] = ()
     api_key: str | None = None

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.report import LoadTestReport
+from controlplane.domain.report import MAX_LAG_MS, LoadTestReport
 from controlplane.domain.slo import LatencySlo
 from controlplane.domain.workload import Workload
 from controlplane.host.files import write_whole
@@ -35,6 +35,7 @@ class LoadTest:
     duration_s: float
     warmup_s: float = 0.0
     time_lapse: float = 1.0
+    max_lag_ms: float = MAX_LAG_MS  # wall clock; more makes a run valid whose figures are the host's
     seed: int = 0
     slos: tuple[LatencySlo, ...] = ()
     api_key: str | None = field(default=None, repr=False)
@@ -152,6 +153,7 @@ def _measured(test: LoadTest, plan: Plan, finished: Finished) -> Measured:
         duration_s=min(test.duration_s, max(0.0, ran_s)) if finished.stopped else test.duration_s,
         warmup_s=test.warmup_s,
         time_lapse=test.time_lapse,
+        max_lag_ms=test.max_lag_ms,
         seed=test.seed,
         slos=test.slos,
         stopped_early=finished.stopped,

@@ -62,6 +62,7 @@ def _test(request: LoadRequest, processes: int) -> LoadTest:
         duration_s=request.duration_s,
         warmup_s=request.warmup_s,
         time_lapse=request.time_lapse,
+        max_lag_ms=request.max_lag_ms,
         seed=request.seed,
         slos=request.slos,
         api_key=request.api_key,

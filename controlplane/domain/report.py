@@ -13,6 +13,9 @@ from pydantic import Field
 from controlplane.domain.base import Value
 from controlplane.domain.slo import LatencySlo
 
+MAX_LAG_MS = 10.0
+"""Wall-clock P99 lag of a load generator that is always accepted: a general-purpose kernel promises no better."""
+
 
 class RequestRecord(Value):
     """One request as the client saw it. Seconds and milliseconds count from the *scheduled* instant. Never any text."""

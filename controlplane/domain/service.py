@@ -18,6 +18,7 @@ from controlplane.domain.engines.drivers import check_mapping, driver_of, engine
 from controlplane.domain.flags import FlagValue
 from controlplane.domain.gateway_options import GatewayOptions
 from controlplane.domain.hardware import GpuPool
+from controlplane.domain.report import MAX_LAG_MS
 from controlplane.domain.schedule import ScheduleSpec
 from controlplane.domain.slo import SloSet
 from controlplane.domain.workload import Workload
@@ -42,6 +43,12 @@ class EmulatorOptions(Value):
     profile: str | None = Field(default=None, description="Twin profile; None picks by model and GPU.")
     startup_s: float = Field(default=2.0, ge=0, description="Emulated start-up, shortened.")
     time_lapse: float = Field(default=1.0, ge=0.1, le=50, description="Emulated seconds per wall-clock second.")
+    max_lag_ms: float = Field(
+        default=MAX_LAG_MS,
+        ge=MAX_LAG_MS,
+        le=1000,
+        description="Wall clock. More lets figures count that are the host's.",
+    )
 
 
 class EngineOptions(Value):
@@ -80,6 +87,11 @@ class EngineOptions(Value):
     def time_lapse(self) -> float:
         """Emulated seconds per wall-clock second: 1 for real engines."""
         return self.emulator.time_lapse if self.kind is EngineKind.EMULATOR else 1.0
+
+    @property
+    def max_lag_ms(self) -> float:
+        """How late a load generator may be for its figures to be believed, ms of wall clock (P99)."""
+        return self.emulator.max_lag_ms if self.kind is EngineKind.EMULATOR else MAX_LAG_MS
 
 
 class ObjectiveKind(StrEnum):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from controlplane.domain.report import Distribution, LoadTestReport, SloCheck, Validity
+from controlplane.domain.report import MAX_LAG_MS, Distribution, LoadTestReport, SloCheck, Validity
 from controlplane.domain.slo import LatencyMetric, LatencySlo
 from loadtests.measure.intervals import distribution, missing_for_claim, ratio_interval
 from loadtests.measure.records import RecordTable
@@ -16,8 +16,6 @@ from loadtests.measure.records import RecordTable
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-MAX_LAG_MS = 10.0
-"""Wall-clock P99 lag that is always accepted: a general-purpose kernel promises no better."""
 MAX_LAG_SHARE = 0.1
 """Above the floor, what is the generator's own may be this share of P99 TTFT, which contains it."""
 MAX_CPU_PERCENT = 95.0
@@ -40,6 +38,7 @@ class Measured:
     not_sent: int = 0
     coalesced: int = 0
     lost: str | None = None  # what of the generator went missing
+    max_lag_ms: float = MAX_LAG_MS  # wall clock
     prompt_salt: int = 0
 
 
@@ -148,7 +147,7 @@ def _lag_reason(run: Measured, records: RecordTable) -> str | None:
     lag = _p99(distribution(records.lag_ms))
     ttft = _p99(distribution(records.ttft_ms[records.ok]))
     blurred = ttft - _p99(distribution((records.ttft_ms - records.own_ms)[records.ok]))
-    limit = max(MAX_LAG_MS * run.time_lapse, MAX_LAG_SHARE * ttft)
+    limit = max(run.max_lag_ms * run.time_lapse, MAX_LAG_SHARE * ttft)
     if lag > limit:
         return f"requests left late: P99 lag {lag:.1f} ms (limit {limit:.1f} ms)"
     if blurred > limit:
@@ -170,13 +169,13 @@ def _flipped(records: RecordTable, checks: tuple[SloCheck, ...]) -> str | None:
     return None
 
 
-def with_engine_lag(report: LoadTestReport, p99_ms: float) -> LoadTestReport:
+def with_engine_lag(report: LoadTestReport, p99_ms: float, *, max_lag_ms: float = MAX_LAG_MS) -> LoadTestReport:
     """Return the report, invalid when an emulated engine delivered so late that its latencies are the host's.
 
     `p99_ms` is wall clock. What is allowed is what the generator's own lag is allowed.
     """
     late_ms, ttft = p99_ms * report.time_lapse, _p99(report.ttft_ms)
-    limit = max(MAX_LAG_MS * report.time_lapse, MAX_LAG_SHARE * ttft)
+    limit = max(max_lag_ms * report.time_lapse, MAX_LAG_SHARE * ttft)
     if report.validity is Validity.INVALID or late_ms <= limit:
         return report
     reason = f"the emulated engine could not keep its own time: P99 lag {late_ms:.1f} ms (limit {limit:.1f} ms)"

@@ -72,7 +72,7 @@ class LevelRunner:
         folder = self.folder(trial) / f"level-{len(trial.levels)}"
         before = self.lags(trial)
         result = self.load_tester.run(_request(spec, url, load, plan), out_dir=folder, watch=watch)
-        report = with_engine_lag(result.report, _worst_ms(before, self.lags(trial)))
+        report = with_engine_lag(result.report, _worst_ms(before, self.lags(trial)), max_lag_ms=spec.engine.max_lag_ms)
         outcome = judge.conclude(report)
         level = Level(
             rate_rps=rate,
@@ -147,6 +147,7 @@ def _request(spec: ServiceSpec, url: str, load: LevelLoad, plan: Pace) -> LoadRe
         duration_s=plan.duration_s,
         warmup_s=plan.warmup_s,
         time_lapse=spec.engine.time_lapse,
+        max_lag_ms=spec.engine.max_lag_ms,
         seed=load.seed,
         slos=spec.slos.latency,
         api_key=spec.engine.api_key,

@@ -38,7 +38,7 @@ SERVICE: dict[str, Any] = {
         # Two sequences at once are far too few: any study must find better. Few pieces of an answer and a limit far
         # above what an emulator is late by keep that true on a machine that is busy with other things.
         "flags": {"max-model-len": 8192, "quantization": "fp8", "max-num-seqs": 2, "stream-interval": 8},
-        "emulator": {"startup_s": 0.3, "time_lapse": 4},
+        "emulator": {"startup_s": 0.3, "time_lapse": 4, "max_lag_ms": 1000},
     },
     "gpus": {"type": "H200", "count": 4, "price_usd_per_gpu_hour": 3.5},
     "workload": {

@@ -14,7 +14,7 @@ from tests.e2e.loop.installation import SERVICE, Installation, installation
 STEPS = [step | {"max_s": 900, "on_ceiling": "pause"} for step in SERVICE["rollout"]["steps"]]
 CAREFUL = SERVICE["rollout"] | {"steps": STEPS, "miss_ratio_margin": 0.1, "error_ratio_margin": 0.1}
 FLAGS = SERVICE["engine"]["flags"] | {"max-num-seqs": 32}
-SLOS = SERVICE["slos"] | {"latency": [{"metric": "tpot_ms", "percentile": 90, "limit_ms": 300}]}
+SLOS = SERVICE["slos"] | {"latency": [{"metric": "tpot_ms", "percentile": 90, "limit_ms": 200}]}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def traffic(fleet: Installation) -> Iterator[LiveTraffic]:
 
 
 def test_a_slower_canary_is_rolled_back_by_its_verdict(fleet: Installation, traffic: LiveTraffic) -> None:
-    rollout = _roll_out(fleet, {"emulator-fault": "slow-factor=40"})
+    rollout = _roll_out(fleet, {"emulator-fault": "slow-factor=20"})
     assert rollout["state"] == "aborted"
     analysis = rollout["steps"][-1]["analysis"]
     assert (analysis["verdict"], analysis["guard"]) == ("fail", None)

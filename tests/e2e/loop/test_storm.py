@@ -47,7 +47,7 @@ def _tune(folder: Path) -> dict[str, Any]:
 
 def _service(storm: Path) -> dict[str, Any]:
     command = [sys.executable, stormy_engine.__file__, "{model}", "--host", "{host}", "--port", "{port}"]
-    emulator = {"startup_s": 0.1, "time_lapse": 4}
+    emulator = {"startup_s": 0.1, "time_lapse": 4, "max_lag_ms": 1000}
     engine = SERVICE["engine"] | {"command": [*command, "{args}"], "env": {"STORM": str(storm)}, "emulator": emulator}
     tuning = {
         "space": {"max-num-seqs": {"choices": [2, 8, int(stormy_engine.BURSTS.partition("=")[2])]}},

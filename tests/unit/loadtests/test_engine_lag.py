@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from controlplane.adapters.fleet_processes.probes import parse_emulator_lag
 from controlplane.domain.report import Validity
+from controlplane.domain.service import EngineOptions
 from loadtests.measure.engine_lag import LagHistogram
 from loadtests.report.report import with_engine_lag
 from tests.unit.tuner.ladder.test_level import record, report
@@ -48,6 +49,19 @@ def test_a_level_on_an_engine_that_lagged_is_invalid_whatever_it_measured() -> N
     assert late.validity is Validity.INVALID
     assert "emulated engine" in (late.invalid_reason or "")
     assert "60.0 ms (limit 50.0 ms)" in (late.invalid_reason or "")
+
+
+def test_more_may_be_late_where_the_figures_do_not_matter() -> None:
+    """A loop that is drilled on a busy machine is not about its figures."""
+    measured = report([record(index, 200.0) for index in range(100)], time_lapse=5.0)
+    assert with_engine_lag(measured, 900.0, max_lag_ms=1000.0) == measured
+    assert with_engine_lag(measured, 1100.0, max_lag_ms=1000.0).validity is Validity.INVALID
+
+
+@pytest.mark.parametrize(("kind", "limit_ms"), [("emulator", 500.0), ("vllm", 10.0)])
+def test_only_emulated_engines_may_be_believed_though_they_are_late(kind: str, limit_ms: float) -> None:
+    engine = EngineOptions.model_validate({"kind": kind, "emulator": {"max_lag_ms": 500}})
+    assert engine.max_lag_ms == limit_ms
 
 
 def test_a_tenth_of_a_long_first_token_may_be_lag() -> None:

@@ -95,6 +95,12 @@ def test_one_token_answers_have_no_tpot_and_pass() -> None:
     assert result.tpot_ms.count == 0
 
 
+def test_a_generator_may_be_later_where_the_figures_do_not_matter() -> None:
+    late_ones = table(lag_ms=40.0, ttft_ms=90.0)
+    assert report(late_ones).validity is Validity.INVALID
+    assert report(late_ones, max_lag_ms=50.0).validity is Validity.VALID
+
+
 @pytest.mark.parametrize(
     ("columns", "changes", "reason"),
     [
