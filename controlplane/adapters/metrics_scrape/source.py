@@ -16,6 +16,7 @@ from controlplane.ports import Clock
 STALE_AFTER_S = 60.0
 """Four looks. An engine that has not answered for so long is not what it last said."""
 WINDOW_S = 60.0
+_TOGETHER_S = 900.0
 
 
 class ScrapedMetrics:
@@ -38,11 +39,17 @@ class ScrapedMetrics:
     ) -> Sequence[NumberAt]:
         """See `ports.MetricsSource.series`."""
         histograms = number in (EngineNumber.TTFT_P99_MS, EngineNumber.TPOT_P99_MS)
-        kept = self._samples.between(model, since - self._reach, until, histograms=histograms)
-        samples = _by_engine(kept)
         steps = int((until - since).total_seconds() / step_s) + 1
-        moments = (since + timedelta(seconds=step_s * each) for each in range(steps))
-        return [NumberAt(at, self._at(samples, number, at)) for at in moments]
+        moments = [since + timedelta(seconds=step_s * each) for each in range(steps)]
+        # A part at a time: a day of twenty engines' histograms is a quarter of a GiB once it is unpacked.
+        together = max(1, int(_TOGETHER_S / step_s)) if step_s < self._reach.total_seconds() else 1
+        found: list[NumberAt] = []
+        for first in range(0, steps, together):
+            part = moments[first : first + together]
+            kept = self._samples.between(model, part[0] - self._reach, part[-1], histograms=histograms)
+            samples = _by_engine(kept)
+            found += [NumberAt(at, self._at(samples, number, at)) for at in part]
+        return found
 
     @property
     def _reach(self) -> timedelta:
