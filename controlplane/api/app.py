@@ -10,6 +10,7 @@ from controlplane.api import (
     alerts,
     events,
     fleet,
+    health,
     keys,
     live,
     load_reports,
@@ -34,6 +35,7 @@ _ROUTERS: tuple[APIRouter, ...] = tuple(
     module.router
     for module in (
         about,
+        health,
         services,
         studies,
         trials,

@@ -11,6 +11,8 @@ COMMANDS = (
     Lazy("init", f"{_HERE}.init:init", "Write a first service.yaml from four answers."),
     Lazy("up", f"{_HERE}.installation.up:up", "Run the control plane until Ctrl-C."),
     Lazy("down", f"{_HERE}.installation.down:down", "Stop the control plane and its engines."),
+    Lazy("status", f"{_HERE}.status:status", "Say in one screen whether everything is all right."),
+    Lazy("doctor", f"{_HERE}.doctor:doctor", "Look for what is wrong with this host, and say what to do."),
     Lazy("tune", f"{_HERE}.tune:tune", "Search the cheapest configuration that meets the SLOs, and prove it."),
     Lazy("demo", f"{_HERE}.demo:demo", "The whole loop on emulated GPUs. No GPU needed."),
     Lazy("report", f"{_HERE}.report:report", "Write a study as one self-contained HTML page."),

@@ -1,0 +1,209 @@
+"""What `fleetune doctor` looks at, one function a thing. Each says what it found and, where it is wrong, what to do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+
+from controlplane.domain.errors import FleetuneError
+from controlplane.host.clock import FILE as CLOCK_FILE
+from controlplane.reading.issuers_file import load_issuers
+from controlplane.settings import Settings
+
+_GIB = 2**30
+LEAST_GIB, FEW_GIB = 1.0, 5.0
+CLOCKS_APART_S = 5.0
+TIMEOUT_S = 5.0
+
+
+class Outcome(StrEnum):
+    """What a check came to."""
+
+    WELL = "well"
+    DOUBTFUL = "doubtful"  # works, or is not needed by everybody
+    BROKEN = "broken"
+    LEFT_OUT = "left out"  # nothing of the kind is set up
+
+
+class Check(NamedTuple):
+    """One thing that was looked at."""
+
+    name: str
+    outcome: Outcome
+    found: str
+    do: str = ""
+
+
+def driver(run: Callable[[Sequence[str]], str] | None = None) -> Check:
+    """Ask nvidia-smi for the driver and the GPUs."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        rows = [line.split(",") for line in (run or _output)(query).splitlines() if line.strip()]
+    except (OSError, subprocess.SubprocessError) as error:
+        return Check(
+            "GPU driver",
+            Outcome.DOUBTFUL,
+            f"nvidia-smi: {_short(error)}",
+            "install the driver; emulated engines need none",
+        )
+    if not rows:
+        return Check("GPU driver", Outcome.BROKEN, "no GPU", "see `nvidia-smi` and CUDA_VISIBLE_DEVICES")
+    names = sorted({row[0].strip() for row in rows})
+    return Check("GPU driver", Outcome.WELL, f"{len(rows)} x {', '.join(names)}, driver {rows[0][-1].strip()}")
+
+
+def vllm(version_of: Callable[[str], str] = version) -> Check:
+    """Look for vLLM in this environment."""
+    try:
+        return Check("vLLM", Outcome.WELL, f"version {version_of('vllm')}")
+    except PackageNotFoundError:
+        do = "pip install 'fleetune[vllm]', or engine.command of another environment's; emulated engines need none"
+        return Check("vLLM", Outcome.DOUBTFUL, "not in this environment", do)
+
+
+def disk(folder: Path, usage: Callable[[Path], tuple[int, int, int]] = shutil.disk_usage) -> Check:
+    """See whether the data folder can be written and has room."""
+    place = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    free_gib = usage(place)[2] / _GIB
+    told = f"{free_gib:.1f} GiB free at {place}"
+    if not _is_writable(place):
+        return Check("disk", Outcome.BROKEN, f"{place} cannot be written", "choose another --data-dir, or its owner")
+    if free_gib < LEAST_GIB:
+        return Check("disk", Outcome.BROKEN, told, "make room: records, reports and logs are lost on a full disk")
+    if free_gib < FEW_GIB:
+        return Check("disk", Outcome.DOUBTFUL, told, f"less than {FEW_GIB:g} GiB fill within days")
+    return Check("disk", Outcome.WELL, told)
+
+
+def clock(data_dir: Path, installed: Callable[[], datetime], wall: Callable[[], datetime]) -> Check:
+    """Compare the installation's steady clock with the wall clock, which somebody may have set since."""
+    if not (data_dir / CLOCK_FILE).exists():
+        return Check("clock", Outcome.LEFT_OUT, "never brought up")
+    apart_s = (wall() - installed()).total_seconds()
+    told = f"the wall clock is {apart_s:+.1f} s from the installation's"
+    if abs(apart_s) <= CLOCKS_APART_S:
+        return Check("clock", Outcome.WELL, told)
+    return Check("clock", Outcome.DOUBTFUL, told, "`fleetune down` and `up`: schedules follow the installation's clock")
+
+
+def ports(settings: Settings, answers: Callable[[str, int], bool] | None = None) -> Check:
+    """See which of the installation's ports answer: all while it is up, none while it is down."""
+    named = {
+        "api": settings.api_port,
+        "gateway": settings.gateway_port,
+        "gateway admin": settings.gateway_admin_port,
+    }
+    asks = answers or _answers
+    open_ = {name: port for name, port in named.items() if asks(settings.host, port)}
+    if len(open_) == len(named):
+        return Check("ports", Outcome.WELL, f"all answer: {_ports(open_)}")
+    if not open_:
+        return Check("ports", Outcome.WELL, f"all free: {_ports(named)}")
+    closed = {name: port for name, port in named.items() if name not in open_}
+    do = "while it is up: see logs/ of the data folder; while it is down: somebody else has the others"
+    return Check("ports", Outcome.BROKEN, f"no answer at {_ports(closed)}, but at {_ports(open_)}", do)
+
+
+def store(open_store: Callable[[], object], url: str) -> Check:
+    """Open the database as the processes do."""
+    kind = url.partition(":")[0].partition("+")[0]
+    name = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}.get(kind, kind)
+    try:
+        open_store()
+    except FleetuneError as error:
+        return Check("store", Outcome.BROKEN, f"{name}: {_short(error)}", "is it running, and --store-url right?")
+    return Check("store", Outcome.WELL, f"{name} answers")
+
+
+def issuers(path: Path | None, fetch: Callable[[str], bytes]) -> Check:
+    """Fetch the keys of every trusted issuer of tokens."""
+    if path is None:
+        return Check("OIDC", Outcome.LEFT_OUT, "no issuer is trusted")
+    try:
+        named = load_issuers(path)
+        for each in named:
+            keys = json.loads(fetch(each.jwks_url)).get("keys")
+            if not keys:
+                return Check("OIDC", Outcome.BROKEN, f"{each.name} has no keys", f"is {each.jwks_url} right?")
+    except (FleetuneError, ValueError, AttributeError) as error:
+        return Check("OIDC", Outcome.BROKEN, _short(error), f"see {path}; tokens are refused until keys were read")
+    return Check("OIDC", Outcome.WELL, f"keys of {', '.join(each.name for each in named) or 'nobody'}")
+
+
+def prometheus(url: str | None, get: Callable[[str], int] | None = None) -> Check:
+    """Ask a Prometheus whether it is ready."""
+    if url is None:
+        return Check("Prometheus", Outcome.LEFT_OUT, "none is named; --prometheus URL")
+    try:
+        status = (get or _status)(f"{url.rstrip('/')}/-/ready")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return Check("Prometheus", Outcome.BROKEN, f"{url}: {_short(error)}", "is it running, and the URL right?")
+    if status == 200:
+        return Check("Prometheus", Outcome.WELL, f"{url} is ready")
+    return Check("Prometheus", Outcome.BROKEN, f"{url} answers {status}", "it starts, or something else is there")
+
+
+def redis(address: str | None, ask: Callable[[str, int], bytes] | None = None) -> Check:
+    """Say PING to a Redis at host:port. One that wants a password is there too."""
+    if address is None:
+        return Check("Redis", Outcome.LEFT_OUT, "none is named; --redis HOST:PORT")
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        return Check("Redis", Outcome.BROKEN, f"'{address}' is no address", "--redis HOST:PORT")
+    try:
+        said = (ask or _ping)(host, int(port))
+    except OSError as error:
+        return Check("Redis", Outcome.BROKEN, f"{address}: {_short(error)}", "is it running? Gateways do without it")
+    if said.startswith((b"+PONG", b"-NOAUTH")):
+        return Check("Redis", Outcome.WELL, f"{address} answers")
+    return Check("Redis", Outcome.BROKEN, f"what answers at {address} is no Redis", "--redis HOST:PORT")
+
+
+def _output(command: Sequence[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout=TIMEOUT_S):
+            return True
+    except OSError:
+        return False
+
+
+def _ping(host: str, port: int) -> bytes:
+    with socket.create_connection((host, port), timeout=TIMEOUT_S) as connection:
+        connection.sendall(b"PING\r\n")
+        return connection.recv(64)
+
+
+def _status(url: str) -> int:
+    return httpx.get(url, timeout=TIMEOUT_S, trust_env=False).status_code
+
+
+def _is_writable(folder: Path) -> bool:
+    probe = folder / ".fleetune-doctor"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError:
+        return False
+    return True
+
+
+def _ports(named: Mapping[str, int]) -> str:
+    return ", ".join(f"{port} ({name})" for name, port in named.items())
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,58 @@
+"""`fleetune status`: one screen, is everything all right?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import typer
+
+from controlplane.cli.asking import Ask, Noun, asks
+from controlplane.cli.tables.show import Column, Output, field
+
+EXIT_WRONG = 1
+
+_WORDS = {
+    "right": "everything is all right",
+    "watch": "nobody suffers yet; watch what is said above",
+    "wrong": "not all right",
+}
+
+SERVICES = Noun(
+    "/status",
+    columns=[
+        Column("service", field("service")),
+        Column("stands", field("standing")),
+        Column("ready", lambda row: f"{row['ready']}/{row['wanted']}"),
+        Column("requests/s", lambda row: _number(row["rps"], ".3g")),
+        Column("within the limits", lambda row: _number(row["attainment"], ".1%")),
+        Column("rollout", field("rollout")),
+    ],
+    details=[],
+    empty="no service; `fleetune service register -f service.yaml` adds one",
+)
+
+
+@asks
+def status(ask: Ask) -> None:
+    """Say in one screen whether everything is all right; exit code 1 when a promise is broken or a person must act."""
+    found = ask.client.get("/status")
+    ask.show_list(SERVICES, found["services"], raw=found)
+    if ask.output in (Output.TABLE, Output.WIDE):
+        _say_rest(found)
+    if found["standing"] == "wrong":
+        raise typer.Exit(EXIT_WRONG)
+
+
+def _say_rest(found: Mapping[str, Any]) -> None:
+    typer.echo(f"free GPUs: {found['free_gpus']}; studies running: {found['studies_running']}")
+    for service in found["services"]:
+        for each in service["findings"]:
+            typer.echo(f"{service['service']}: {each['text']}")
+    for each in found["findings"]:
+        typer.echo(each["text"])
+    typer.echo(_WORDS[found["standing"]])
+
+
+def _number(value: float | None, form: str) -> str | None:
+    return None if value is None else format(value, form)

@@ -1,0 +1,67 @@
+"""Look at everything once and say how it stands."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from controlplane.domain.errors import Unavailable
+from controlplane.domain.fleet import EngineState
+from controlplane.domain.health import Finding, InstallationHealth, ServiceHealth, Standing, service_health, worst
+from controlplane.domain.live import Live, live, reach
+from controlplane.domain.serving import Service
+from controlplane.domain.study import StudyState
+from controlplane.ports import FleetView, RecordSource, Store
+from controlplane.services.fleet.scaling import read_memory
+from controlplane.services.fleet.serving import service_status
+
+WINDOW_S = 300.0
+RECENT = timedelta(hours=1)
+_STUDIES = 50
+
+
+def installation_health(store: Store, fleet: FleetView, records: RecordSource, *, now: datetime) -> InstallationHealth:
+    """Return how every service stands. Raises Unavailable when the store or the fleet cannot be asked."""
+    services = tuple(_service(store, fleet, records, row.value, now) for row in store.list_services())
+    studies = [study for study, _ in store.list_studies(limit=_STUDIES)]
+    failed = [s for s in studies if s.state is StudyState.FAILED and s.finished_at and now - s.finished_at < RECENT]
+    findings = tuple(Finding(standing=Standing.WATCH, text=f"study {s.study_id} failed: {s.reason}") for s in failed)
+    everything = [*findings, *(found for each in services for found in each.findings)]
+    return InstallationHealth(
+        at=now,
+        standing=worst(everything),
+        services=services,
+        free_gpus=fleet.free_gpus(),
+        studies_running=sum(study.state is StudyState.RUNNING for study in studies),
+        findings=findings,
+    )
+
+
+def _service(store: Store, fleet: FleetView, records: RecordSource, service: Service, now: datetime) -> ServiceHealth:
+    status = service_status(store, fleet, service.name)
+    ready = [e for e in status.engines if e.state is EngineState.READY]
+    scaling = read_memory(store, service.name).value.decision if service.spec.autoscale.enabled else None
+    return service_health(
+        service,
+        ready=sum(status.ready_replicas.values()),
+        wanted=sum(status.desired_replicas.values()),
+        hanging=sum(not engine.answers for engine in ready),
+        live=_live(records, service, now),
+        rollout=status.rollout,
+        scaling=scaling,
+        alerts=_alerts(store, service, now),
+    )
+
+
+def _live(records: RecordSource, service: Service, now: datetime) -> Live | None:
+    try:
+        since = now - timedelta(seconds=WINDOW_S) - reach(service.spec)
+        found = records.read(service.name, since=since)
+    except Unavailable:
+        return None
+    return live(service.spec, found, now=now, window_s=WINDOW_S, bucket_s=WINDOW_S)
+
+
+def _alerts(store: Store, service: Service, now: datetime) -> tuple[str, ...]:
+    """Return the names of alerts that were told within the hour, each once."""
+    fired = [e for e in store.list_events(service=service.name) if e.action == "alert.fired" and now - e.at < RECENT]
+    return tuple(sorted({event.subject.removeprefix("alert/") for event in fired}))

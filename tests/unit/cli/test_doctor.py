@@ -1,0 +1,129 @@
+"""What the doctor finds, one thing at a time: well, broken with what to do, or not set up."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Sequence
+from datetime import timedelta
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import httpx
+import pytest
+
+from controlplane.cli.installation import checks
+from controlplane.cli.installation.checks import Check, Outcome
+from controlplane.domain.errors import Unavailable
+from controlplane.host.clock import FILE
+from controlplane.settings import Settings
+from tests.builders_serving import NOW
+
+GIB = 2**30
+ISSUERS = """issuers:
+  - {name: corp, issuer: "https://id.example", audience: fleetune, jwks_url: "https://id.example/keys"}
+"""
+
+
+def refused(*_: object) -> bytes:
+    raise ConnectionRefusedError("Connection refused")
+
+
+def test_the_driver_and_its_gpus_are_named_and_without_one_it_is_said_what_works() -> None:
+    def smi(command: Sequence[str]) -> str:
+        assert command[0] == "nvidia-smi"
+        return "NVIDIA H200, 570.12\nNVIDIA H200, 570.12\n"
+
+    def missing(command: Sequence[str]) -> str:
+        raise subprocess.CalledProcessError(9, list(command))
+
+    assert checks.driver(smi).found == "2 x NVIDIA H200, driver 570.12"
+    assert checks.driver(lambda _: "").outcome is Outcome.BROKEN
+    without = checks.driver(missing)
+    assert without.outcome is Outcome.DOUBTFUL
+    assert "emulated" in without.do
+
+
+def test_vllm_is_named_with_its_version() -> None:
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    assert checks.vllm(lambda _: "0.26.0") == Check("vLLM", Outcome.WELL, "version 0.26.0")
+    assert "fleetune[vllm]" in checks.vllm(missing).do
+
+
+@pytest.mark.parametrize(("free", "outcome"), [(0.5, "broken"), (2, "doubtful"), (50, "well")])
+def test_a_disk_that_fills_up_is_told_before_it_is_full(tmp_path: Path, free: float, outcome: str) -> None:
+    found = checks.disk(tmp_path / "not" / "there" / "yet", usage=lambda _: (0, 0, int(free * GIB)))
+    assert found.outcome == outcome
+
+
+@pytest.mark.parametrize(("apart_s", "outcome"), [(0.2, "well"), (-90, "doubtful"), (3600, "doubtful")])
+def test_a_wall_clock_that_was_set_is_told(tmp_path: Path, apart_s: float, outcome: str) -> None:
+    wall = NOW + timedelta(seconds=apart_s)
+    assert checks.clock(tmp_path, lambda: NOW, lambda: wall).outcome is Outcome.LEFT_OUT
+    (tmp_path / FILE).touch()
+    assert checks.clock(tmp_path, lambda: NOW, lambda: wall).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("open_", "outcome"), [((), "well"), ((8700, 8000, 8001), "well"), ((8000,), "broken"), ((8700, 8001), "broken")]
+)
+def test_ports_answer_all_or_none(tmp_path: Path, open_: tuple[int, ...], outcome: str) -> None:
+    found = checks.ports(Settings(data_dir=tmp_path), answers=lambda _, port: port in open_)
+    assert found.outcome == outcome
+    assert bool(found.do) == (outcome == "broken")
+
+
+def test_a_store_that_does_not_answer_is_named_without_its_password() -> None:
+    def down() -> object:
+        raise Unavailable("the store does not answer", why="connection refused")
+
+    found = checks.store(down, "postgresql+psycopg://user:secret@db/fleetune")
+    assert (found.outcome, found.found.startswith("PostgreSQL: the store")) == (Outcome.BROKEN, True)
+    assert "secret" not in str(found)
+    assert checks.store(lambda: None, "sqlite:///x").found == "SQLite answers"
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [(b'{"keys": [{}]}', "well"), (b'{"keys": []}', "broken"), (b"<html>", "broken"), (b"[]", "broken")],
+)
+def test_issuers_have_keys(tmp_path: Path, answer: bytes, outcome: str) -> None:
+    path = tmp_path / "issuers.yaml"
+    path.write_text(ISSUERS)
+    assert checks.issuers(path, lambda _: answer).outcome == outcome
+    assert checks.issuers(None, lambda _: answer).outcome is Outcome.LEFT_OUT
+    path.write_text("issuers: 7")
+    assert checks.issuers(path, lambda _: answer).outcome is Outcome.BROKEN
+
+
+def test_a_prometheus_is_asked_whether_it_is_ready() -> None:
+    def no_answer(url: str) -> int:
+        raise httpx.ConnectError("Connection refused")
+
+    def ready(url: str) -> int:
+        return 200 if url == "http://p:9090/-/ready" else 404
+
+    assert checks.prometheus("http://p:9090/", ready).outcome is Outcome.WELL
+    assert checks.prometheus("http://p", lambda _: 503).outcome is Outcome.BROKEN
+    assert checks.prometheus("http://p", no_answer).outcome is Outcome.BROKEN
+    assert checks.prometheus(None).outcome is Outcome.LEFT_OUT
+
+
+@pytest.mark.parametrize(("said", "outcome"), [(b"+PONG\r\n", "well"), (b"-NOAUTH x", "well"), (b"HTTP/1.1", "broken")])
+def test_a_redis_answers_a_ping(said: bytes, outcome: str) -> None:
+    assert checks.redis("r:6379", lambda host, port: said).outcome == outcome
+
+
+@pytest.mark.parametrize("address", ["r", "r:x", ":6379"])
+def test_what_is_no_address_of_a_redis_is_said(address: str) -> None:
+    assert checks.redis(address).outcome is Outcome.BROKEN
+    assert checks.redis("r:6379", refused).outcome is Outcome.BROKEN
+
+
+def test_a_real_port_is_seen_to_answer(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        settings = Settings(data_dir=tmp_path, api_port=port, gateway_port=port, gateway_admin_port=port)
+        assert "all answer" in checks.ports(settings).found

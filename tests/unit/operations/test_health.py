@@ -1,0 +1,85 @@
+"""Is everything all right? The worst reason decides, and every reason is said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from controlplane.domain.autoscale import ScaleDecision
+from controlplane.domain.health import ServiceHealth, Standing, service_health
+from controlplane.domain.live import live
+from controlplane.domain.rollout import RolloutState
+from controlplane.services.operations.health import installation_health
+from tests.builders_serving import CHAT, NOW, a_rollout, a_service, a_spec
+from tests.integration.controller.site import Site
+
+
+def judged(**changes: Any) -> ServiceHealth:
+    """A service that is all right, but for `changes`."""
+    service = a_service(stable="rev-stable", stable_replicas=2)
+    given: dict[str, Any] = {
+        "ready": 2,
+        "wanted": 2,
+        "hanging": 0,
+        "live": live(a_spec(), (), now=NOW, window_s=300, bucket_s=300),
+        "rollout": None,
+        "scaling": None,
+        "alerts": (),
+    }
+    return service_health(service, **(given | changes))
+
+
+HELD = ScaleDecision(at=NOW, replicas=2, held=True, reason="no gateway answers")
+
+
+def test_a_service_with_nothing_to_say_of_it_is_right() -> None:
+    assert (judged().standing, judged().findings) == (Standing.RIGHT, ())
+    assert judged(rollout=a_rollout(state=RolloutState.PROGRESSING)).standing is Standing.RIGHT
+
+
+@pytest.mark.parametrize(
+    ("changes", "standing", "says"),
+    [
+        ({"ready": 0}, Standing.WRONG, "none of 2"),
+        ({"ready": 1}, Standing.WATCH, "1 of 2"),
+        ({"hanging": 1}, Standing.WATCH, "hang"),
+        ({"live": None}, Standing.WATCH, "cannot be read"),
+        ({"rollout": a_rollout(state=RolloutState.HALTED)}, Standing.WRONG, "person must act"),
+        ({"rollout": a_rollout(state=RolloutState.PAUSED)}, Standing.WATCH, "paused"),
+        ({"scaling": HELD}, Standing.WATCH, "no gateway answers"),
+        ({"alerts": ("FleetuneQueueGrows",)}, Standing.WATCH, "FleetuneQueueGrows"),
+    ],
+)
+def test_each_reason_is_said(changes: dict[str, Any], standing: Standing, says: str) -> None:
+    found = judged(**changes)
+    assert found.standing is standing
+    assert says in found.findings[0].text
+
+
+def test_the_worst_reason_comes_first_and_decides() -> None:
+    found = judged(ready=1, rollout=a_rollout(state=RolloutState.HALTED), alerts=("A",))
+    assert found.standing is Standing.WRONG
+    assert "halted" in found.findings[0].text
+    assert len(found.findings) == 3
+
+
+def test_a_broken_promise_of_live_traffic_is_wrong_and_a_stopped_service_is_right() -> None:
+    site = Site()
+    site.serving()
+    site.passes(5, requests=20)
+    assert installation_health(site.store, site.fleet, site.records, now=site.clock()).standing is Standing.RIGHT
+    assert site.service.stable is not None
+    site.slow.add(site.service.stable)
+    site.passes(5, requests=20)
+    found = installation_health(site.store, site.fleet, site.records, now=site.clock())
+    assert found.standing is Standing.WRONG
+    assert "P95 TTFT ≤ 500 ms is missed by" in found.services[0].findings[0].text
+    site.records.broken = True
+    assert installation_health(site.store, site.fleet, site.records, now=site.clock()).standing is Standing.WATCH
+    site.records.broken = False
+    service, version = site.store.get_service(CHAT)
+    site.store.save_service(service.evolve(stopped=True), version)
+    site.clock.go_on(2000)
+    found = installation_health(site.store, site.fleet, site.records, now=site.clock())
+    assert (found.standing, found.services[0].wanted) == (Standing.RIGHT, 0)
