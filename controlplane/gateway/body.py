@@ -33,6 +33,9 @@ _SHOWN_BYTES = BLOCK_IDS * MOST_BLOCKS * _MOST_ID_BYTES
 _LONGEST_FIELD_BYTES = 4096  # of a form, with its headers
 _FIELD_NAME = re.compile(rb'\bname="([^"]*)"')
 
+_MOST_MEMBERS = 100
+_MOST_PARTS = 1000
+
 _ENCODINGS = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 # Two at a time: what is understood here waits for Python's lock anyway, and writing records must not wait behind it.
@@ -67,8 +70,10 @@ class _Skimmed(msgspec.Struct):
 _skim = msgspec.json.Decoder(_Skimmed)
 
 
-async def read_body(request: web.Request, max_bytes: int) -> bytes:
-    """Return the body, decompressed. Raises RequestRefused when it is larger than `max_bytes` (413) or odd (400, 415).
+async def read_body(request: web.Request, max_bytes: int, within_s: float) -> bytes:
+    """Return the body, decompressed.
+
+    Raises RequestRefused when it is larger than `max_bytes` (413), odd (400, 415) or has not come `within_s` (408).
 
     The limit holds for what is sent and for what comes out of it, so that a decompression bomb ends at the limit.
     """
@@ -76,9 +81,13 @@ async def read_body(request: web.Request, max_bytes: int) -> bytes:
     if (request.content_length or 0) > max_bytes:
         raise refusal
     try:
-        body = await request.read()
+        async with asyncio.timeout(within_s):
+            body = await request.read()
     except web.HTTPRequestEntityTooLarge as error:
         raise refusal from error
+    except TimeoutError as error:
+        text = f"The body did not come within {within_s:g} s."
+        raise RequestRefused(408, text, code="body_too_slow", headers={"Connection": "close"}) from error
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding == "identity":
         return body
@@ -103,7 +112,10 @@ def form_fields(body: bytes, content_type: str) -> Mapping[str, Any]:
     if message.get_content_type() != "multipart/form-data" or boundary is None:
         raise RequestRefused(400, "The body must be multipart/form-data.", code="invalid_form")
     fields: dict[str, Any] = {}
-    for part in body.split(b"--" + boundary.encode("utf-8", "surrogateescape")):
+    parts = body.split(b"--" + boundary.encode("utf-8", "surrogateescape"), _MOST_PARTS)
+    if len(parts) > _MOST_PARTS:  # of a boundary of one letter there may be millions
+        raise RequestRefused(400, f"The form has more than {_MOST_PARTS} parts.", code="invalid_form")
+    for part in parts:
         head, _, value = part[: _LONGEST_FIELD_BYTES + 1].partition(b"\r\n\r\n")
         named = _FIELD_NAME.search(head)
         if named and b"filename=" not in head and len(part) <= _LONGEST_FIELD_BYTES:
@@ -117,9 +129,12 @@ async def _on_thread(work: Callable[[*A], T], *arguments: *A) -> T:
 
 def _unpacked(packed: bytes, window_bits: int, max_bytes: int) -> bytes:
     """Decompress every member of a body, at most up to the limit; zlib lets go of Python's lock meanwhile."""
-    found, rest = b"", packed
+    found, rest, members = b"", packed, 0
     try:
         while rest:
+            members += 1
+            if members > _MOST_MEMBERS:  # each copies what follows it: a megabyte of empty ones would take minutes
+                raise RequestRefused(400, f"The body has more than {_MOST_MEMBERS} members.", code="bad_encoding")
             unpacker = zlib.decompressobj(window_bits)
             found += unpacker.decompress(rest, max_bytes + 1 - len(found))
             if len(found) > max_bytes:

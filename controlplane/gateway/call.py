@@ -73,16 +73,17 @@ async def read_call(
     path: str,
     key: Principal | None,
     max_body_bytes: int,
+    body_within_s: float,
     fingerprints: Fingerprints,
     only_model: str | None,
 ) -> Call:
     """Read a request to `path`, which is `request.path` without a slash at its end.
 
-    `only_model` is what is asked where vLLM needs no `model`. Raises RequestRefused when the body is too large (413) or
-    cannot be understood (400).
+    `only_model` is what is asked where vLLM needs no `model`. Raises RequestRefused when the body is too large (413),
+    too slow (408) or cannot be understood (400).
     """
     passed = PASSED_ON[path]
-    body = await read_body(request, max_body_bytes)
+    body = await read_body(request, max_body_bytes, body_within_s)
     if passed.shape is Shape.FORM:
         fields, prompt = form_fields(body, request.headers.get("Content-Type", "")), Prompt()
     else:

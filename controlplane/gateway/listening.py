@@ -13,15 +13,19 @@ from aiohttp import web
 from controlplane.domain.errors import InvalidInput
 from controlplane.gateway.wire import LARGEST_HEADER_BYTES, DiscreetRunner
 
+LINGERING_S = 2.0
+"""For so long what still comes of a refused body is read, so that its client gets to read the answer."""
+
 
 async def listen(
     app: web.Application,
     host: str,
     port: int,
+    *,
     stack: AsyncExitStack,
     tls: ssl.SSLContext | None,
-    *,
     before_close: Callable[[], Awaitable[None]] | None,
+    head_within_s: float,
 ) -> int:
     """Open a port and return its number. On leaving: stop accepting, `before_close`, close what is left.
 
@@ -30,9 +34,11 @@ async def listen(
     runner = DiscreetRunner(
         app,
         access_log=None,
+        head_within_s=head_within_s,
         handler_cancellation=True,
         keepalive_timeout=75,
         shutdown_timeout=1,
+        lingering_time=LINGERING_S,
         max_line_size=LARGEST_HEADER_BYTES,
         max_field_size=LARGEST_HEADER_BYTES,
         auto_decompress=False,  # `body` does it, bounded and off the event loop

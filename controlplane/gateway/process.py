@@ -9,30 +9,27 @@ import os
 import signal
 import sys
 import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from random import Random
 from typing import TYPE_CHECKING
 
 import aiohttp
 
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.gateway_files import addresses_dir, audit_dir, records_dir, salt_path, sums_path, table_path
+from controlplane.domain.gateway_files import addresses_dir, audit_dir, records_dir, salt_path, table_path
 from controlplane.domain.routing import GatewayAddress, GatewayRecord
 from controlplane.gateway.admin import AdminPort
 from controlplane.gateway.answers.entry import AnswerStore
 from controlplane.gateway.answers.memory import MemoryAnswers
 from controlplane.gateway.answers.shared import SharedAnswers, open_redis
 from controlplane.gateway.auditing.log import AuditLog
+from controlplane.gateway.background import in_background
 from controlplane.gateway.cards import Cards
-from controlplane.gateway.counts.kept import KeptSums
-from controlplane.gateway.counts.lines import Counts
-from controlplane.gateway.counts.local import LocalCounts
-from controlplane.gateway.counts.shared import SharedCounts
+from controlplane.gateway.counts.opening import open_counts
 from controlplane.gateway.drain import Drain
 from controlplane.gateway.fingerprint import Fingerprints, installation_salt
 from controlplane.gateway.flights import Flights
@@ -48,7 +45,7 @@ from controlplane.gateway.spool import RecordSpool
 from controlplane.gateway.stages.answer import Answer
 from controlplane.gateway.stages.audit import Auditing
 from controlplane.gateway.stages.cache import Caching
-from controlplane.gateway.stages.limits import Limiting, windows
+from controlplane.gateway.stages.limits import Limiting
 from controlplane.gateway.stages.queue import Queueing
 from controlplane.gateway.stages.record import Recording
 from controlplane.gateway.stages.redact import Redacting
@@ -179,8 +176,8 @@ async def _open(
         retention_h=settings.retention_h,
     )
     stack.push_async_callback(spool.flush)
-    await _in_background(spool.run, stack)
-    counts = await _counts(settings, stack, clock)
+    await in_background(spool.run, stack)
+    counts = await open_counts(settings, stack, clock)
     queueing = Queueing(routing, time.monotonic, lambda: counts.gateways)
     metrics = Metrics(routing, spool, counts, queueing.gates)
     session = await stack.enter_async_context(open_session(client_tls(settings.engine_tls)))
@@ -197,18 +194,19 @@ async def _open(
     fingerprints = Fingerprints(installation_salt(salt_path(settings.data_dir)))
     tokens = trust(settings.issuers)
     if tokens is not None:
-        await _in_background(tokens.run, stack)
+        await in_background(tokens.run, stack)
     times = (time.monotonic, clock)
     data = DataPort(settings, routing, pipeline, cards, metrics, drain, fingerprints, *times, tokens, audit)
     admin = AdminPort(
         settings, routing, spool, drain, table_path(settings.data_dir, settings.name), flights, counts, problem
     )
     own, admin_tls = server_tls(settings.tls), server_tls(settings.admin_tls)
-    admin_port = await listen(
-        admin.app(), settings.admin_host, settings.admin_port, stack, admin_tls, before_close=None
+    open_port = partial(listen, stack=stack, head_within_s=settings.head_within_s)
+    admin_port = await open_port(
+        admin.app(), settings.admin_host, settings.admin_port, tls=admin_tls, before_close=None
     )
     before_close = _drained(drain, settings.drain_s)
-    port = await listen(data.app(), settings.host, settings.port, stack, own, before_close=before_close)
+    port = await open_port(data.app(), settings.host, settings.port, tls=own, before_close=before_close)
     return GatewayAddress(
         name=settings.name,
         url=url(settings.host, port, own),
@@ -222,7 +220,7 @@ async def _audit(settings: Settings, stack: AsyncExitStack, clock: Callable[[], 
         return None
     log = AuditLog(audit_dir(settings.data_dir), settings.name, clock=clock, retention_days=settings.audit_days)
     stack.push_async_callback(log.flush)
-    await _in_background(log.run, stack)
+    await in_background(log.run, stack)
     return log
 
 
@@ -241,23 +239,6 @@ def _answer(
         chance=Random(settings.seed),
         stopping=drain.cutting,
     )
-
-
-async def _counts(settings: Settings, stack: AsyncExitStack, clock: Callable[[], datetime]) -> Counts:
-    """Count limits here, with the sums of days and months in a file; or in the Redis of several gateways."""
-    if settings.limits_redis_url is None:
-        local = LocalCounts(time.monotonic)
-        kept = KeptSums(local, sums_path(settings.data_dir, settings.name))
-        kept.load(windows(clock()))
-        stack.push_async_callback(kept.save)
-        await _in_background(kept.run, stack)
-        return local
-    redis = open_redis(settings.limits_redis_url.get_secret_value(), settings.limits_answer_within_s, of="the limits")
-    shared = SharedCounts(redis, me=f"{settings.name}:{uuid.uuid4().hex}", monotonic=time.monotonic)
-    stack.push_async_callback(shared.close)
-    await shared.beat()
-    await _in_background(shared.run, stack)
-    return shared
 
 
 def _alike(settings: Settings, session: aiohttp.ClientSession) -> Callable[[], Alike]:
@@ -289,17 +270,6 @@ def _drained(drain: Drain, limit_s: float) -> Callable[[], Awaitable[None]]:
             _log.warning("%d requests were cut: still in flight after %g s of draining", cut, limit_s)
 
     return finish
-
-
-async def _in_background(work: Callable[[], Awaitable[None]], stack: AsyncExitStack) -> None:
-    task = asyncio.ensure_future(work())
-
-    async def stop() -> None:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-    stack.push_async_callback(stop)
 
 
 def _both(

@@ -97,6 +97,7 @@ class DataPort:
             path=request.path.rstrip("/"),
             key=key,
             max_body_bytes=self.settings.max_body_bytes,
+            body_within_s=self.settings.body_within_s,
             fingerprints=self.fingerprints,
             only_model=self._only_model(),
         )

@@ -38,6 +38,8 @@ class Settings(Value):
     )
     drain_s: float = Field(default=30, ge=0)
     max_body_bytes: int = Field(default=32 << 20, ge=1)
+    head_within_s: float = Field(default=15, gt=0, description="A request's head that takes longer is refused.")
+    body_within_s: float = Field(default=120, gt=0, description="A body that takes longer is refused.")
     retention_h: float = Field(default=48, gt=0)
     cache_bytes: int = Field(default=64 << 20, ge=0, description="Memory for answers that are kept; 0: none.")
     cache_redis_url: SecretStr | None = Field(default=None, description="Keep answers there, for several gateways.")

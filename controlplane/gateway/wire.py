@@ -5,6 +5,7 @@ aiohttp's own server puts the offending bytes, which may be a prompt or a key, i
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import traceback
 from typing import Any
@@ -17,13 +18,45 @@ from controlplane.gateway.openai_errors import error_response
 LARGEST_HEADER_BYTES = 64 << 10
 """Of one header, and of the request line; beyond it 431. A request has at most 128 headers, aiohttp's own limit."""
 
+HEAD_WITHIN_S = 15.0
+_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
 _log = logging.getLogger(__name__)
 
 
 class DiscreetProtocol(web.RequestHandler):
     """One connection. Says *that* a request was malformed, or where our code broke, never with what content."""
 
-    __slots__ = ()
+    __slots__ = ("_head_timer", "_head_within_s")
+
+    def __init__(self, *args: Any, head_within_s: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._head_within_s = head_within_s
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came. A head that began must end soon: thousands of half ones cost an attacker nothing."""
+        count = self._request_count
+        super().data_received(data)
+        if self._request_count != count:
+            self._stop_waiting()
+        elif self._head_timer is None and self._current_request is None and not self._messages:
+            self._head_timer = self._loop.call_later(self._head_within_s, self._head_is_late)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget the connection."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _stop_waiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        if self.transport is not None:
+            self.transport.write(_TOO_SLOW)
+            self.transport.close()
 
     def handle_error(
         self,
@@ -53,14 +86,19 @@ class DiscreetProtocol(web.RequestHandler):
 
 
 class DiscreetRunner(web.AppRunner):
-    """Runs an application on `DiscreetProtocol`s."""
+    """Runs an application on `DiscreetProtocol`s; a head that takes longer than `head_within_s` is not waited for."""
+
+    def __init__(self, app: web.Application, *, head_within_s: float = HEAD_WITHIN_S, **kwargs: Any) -> None:
+        super().__init__(app, **kwargs)
+        self._head_within_s = head_within_s
 
     async def _make_server(self) -> web.Server:
-        return _DiscreetServer(await super()._make_server())
+        return _DiscreetServer(await super()._make_server(), self._head_within_s)
 
 
 class _DiscreetServer(web.Server):
-    def __init__(self, made: web.Server) -> None:
+    def __init__(self, made: web.Server, head_within_s: float) -> None:
+        self._head_within_s = head_within_s
         super().__init__(
             made.request_handler,
             request_factory=made.request_factory,
@@ -70,7 +108,7 @@ class _DiscreetServer(web.Server):
         )
 
     def __call__(self) -> web.RequestHandler:
-        return DiscreetProtocol(self, loop=self._loop, **self._kwargs)
+        return DiscreetProtocol(self, loop=self._loop, head_within_s=self._head_within_s, **self._kwargs)
 
 
 def places(error: BaseException) -> str:

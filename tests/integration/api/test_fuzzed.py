@@ -1,0 +1,42 @@
+"""Whatever is sent to the API's door, by its own description and beside it: no 5xx, no traceback, no hang."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import schemathesis
+from hypothesis import HealthCheck, Phase, settings
+from schemathesis.checks import not_a_server_error
+
+from controlplane.api.app import PREFIX, create_app
+from tests.builders_serving import NOW, a_service
+from tests.fakes.record_source import FakeRecordSource
+from tests.fakes.store import FakeStore
+from tests.integration.api.conftest import OneEngine
+
+
+def _served() -> FakeStore:
+    store = FakeStore()
+    store.save_service(a_service(), 0)
+    return store
+
+
+APP = create_app(
+    store=_served(), records=FakeRecordSource(), fleet_view=OneEngine(), clock=lambda: NOW, trusted_as="tester"
+)
+schema = schemathesis.openapi.from_asgi(f"{PREFIX}/openapi.json", APP)
+
+
+@schema.parametrize()
+@settings(
+    max_examples=3,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+def test_nothing_breaks_the_api(case: schemathesis.Case[Any]) -> None:
+    response = case.call()
+    case.validate_response(response, checks=[not_a_server_error])
+    assert "Traceback" not in response.text

@@ -1,0 +1,140 @@
+"""Who wants to hurt the neighbours is refused: slow senders, bombs, and requests that two servers would read apart."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import zlib
+from pathlib import Path
+
+import pytest
+
+from controlplane.gateway.body import form_fields
+from controlplane.gateway.openai_errors import RequestRefused
+from tests.integration.gateway.harness import CHAT, chat, gateway, revision
+from tests.integration.gateway.upstream import upstream
+
+BODY = json.dumps(chat(stream=False)).encode()
+SMUGGLED = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 17\r\n\r\n" + b'{"model":"llama"}'
+
+
+async def connected(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+
+
+async def rest(reader: asyncio.StreamReader) -> bytes:
+    """Everything until the server closes."""
+    async with asyncio.timeout(60):
+        try:
+            return await reader.read()
+        except ConnectionError:
+            return b""
+
+
+@pytest.mark.parametrize("before", [b"", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["first", "kept alive"])
+async def test_a_head_that_does_not_end_is_not_waited_for(tmp_path: Path, before: bytes) -> None:
+    async with gateway(tmp_path, head_within_s=0.2) as gw:
+        loris = [await connected(gw.url) for _ in range(50)]
+        for reader, writer in loris:
+            writer.write(before)
+            if before:
+                await reader.readuntil(b'"ok"}')
+            writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nX-A: ")
+        async with gw.session.get(gw.url + "/health") as response:  # whoever is quick is served meanwhile
+            assert response.status == 200
+        answers = [await rest(reader) for reader, _ in loris]
+        for _, writer in loris:
+            writer.close()
+    assert {answer[:12] for answer in answers} == {b"HTTP/1.1 408"}
+
+
+async def test_a_head_in_pieces_is_fine_as_long_as_it_ends(tmp_path: Path) -> None:
+    async with gateway(tmp_path, head_within_s=60) as gw:
+        reader, writer = await connected(gw.url)
+        for piece in (b"GET /hea", b"lth HTTP/1.1\r\nHo", b"st: x\r\nConnection: close\r\n", b"\r\n"):
+            writer.write(piece)
+            await asyncio.sleep(0)
+        assert (await rest(reader)).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path) -> None:
+    async with gateway(tmp_path, body_within_s=0.2) as gw, upstream("e1") as engine:
+        await gw.route(revision("rev-a", 100, engine))
+        reader, writer = await connected(gw.url)
+        writer.write(f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n".encode() + b"{")
+        answer = await rest(reader)
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"body_too_slow" in answer
+    assert engine.seen == []
+
+
+HEAD = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(
+            HEAD + b"Content-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" % len(SMUGGLED) + SMUGGLED,
+            id="CL.TE",
+        ),
+        pytest.param(
+            HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n5c\r\n" + SMUGGLED + b"\r\n0\r\n\r\n",
+            id="TE.CL",
+        ),
+        pytest.param(HEAD + b"Content-Length: 0\r\nContent-Length: 44\r\n\r\n" + SMUGGLED, id="two lengths"),
+        pytest.param(HEAD + b"Content-Length: +%d\r\n\r\n" % len(BODY) + BODY + SMUGGLED, id="signed length"),
+        pytest.param(HEAD + b"Content-Length : 0\r\n\r\n" + SMUGGLED, id="space before colon"),
+        pytest.param(HEAD + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n" + SMUGGLED, id="two codings"),
+        pytest.param(HEAD + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n" + SMUGGLED, id="odd space"),
+        pytest.param(HEAD + b"X: y\r\n Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED, id="folded header"),
+        pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\n0x5\r\nabcde\r\n0\r\n\r\n" + SMUGGLED, id="hex prefix"),
+        pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n\r\n" + SMUGGLED, id="negative chunk"),
+    ],
+)
+async def test_what_two_servers_would_read_apart_reaches_no_engine(tmp_path: Path, sent: bytes) -> None:
+    async with gateway(tmp_path) as gw, upstream("e1") as engine:
+        await gw.route(revision("rev-a", 100, engine))
+        reader, writer = await connected(gw.url)
+        writer.write(sent)
+        writer.write_eof()
+        answer = await rest(reader)
+        writer.close()
+    assert not [request for request in engine.seen if request.path == "/v1/completions"]
+    assert b" 200 " not in answer
+    assert b" 50" not in answer.partition(b"\r\n")[0]
+
+
+async def test_a_thousand_headers_and_their_bytes_are_bounded(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gw:
+        reader, writer = await connected(gw.url)
+        writer.write(HEAD + b"".join(b"X-%d: %s\r\n" % (number, b"a" * 8000) for number in range(1000)) + b"\r\n")
+        answer = await rest(reader)
+        writer.close()
+    assert answer[:10] in (b"HTTP/1.1 4", b"")
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "code"),
+    [
+        pytest.param(gzip.compress(b"") * 50_000, "gzip", "bad_encoding", id="empty members"),
+        pytest.param(zlib.compress(zlib.compress(b" " * 10_000_000)), "deflate", "invalid_json", id="packed twice"),
+        pytest.param(b'{"a":' * 100_000, "identity", "invalid_json", id="deep"),
+        pytest.param(b'{"model": ' + b"9" * 5_000 + b"}", "identity", "missing_model", id="huge number"),
+    ],
+)
+async def test_bombs_are_refused(tmp_path: Path, body: bytes, encoding: str, code: str) -> None:
+    async with gateway(tmp_path) as gw, upstream("e1") as engine:
+        await gw.route(revision("rev-a", 100, engine))
+        status, answer, _ = await gw.post(body, **{"Content-Encoding": encoding})
+    assert 400 <= status < 500
+    assert json.loads(answer)["error"]["code"] in (code, "invalid_json")
+    assert engine.seen == []
+
+
+def test_a_form_of_a_million_parts_is_refused_and_not_taken_apart() -> None:
+    with pytest.raises(RequestRefused, match="parts"):
+        form_fields(b"--x" * 1_000_000, "multipart/form-data; boundary=x")
