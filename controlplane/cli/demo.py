@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import yaml
 
 from controlplane.cli.client import ApiClient
 from controlplane.cli.errors import plain_errors
@@ -33,6 +34,7 @@ READY_S = 120.0
 STUDY_S = 900.0
 ROLLOUT_S = 600.0
 SETTLE_S = 5.0
+SEEDED = "service.yaml"  # in the data folder: what was served, with its seed
 
 
 @plain_errors
@@ -41,6 +43,9 @@ def demo(
     data_dir: Annotated[Path, typer.Option(help="Emptied at the start.")] = Path(".fleetune/demo"),
     json_: Annotated[Path | None, typer.Option("--json", help="Write the facts of the summary as JSON.")] = None,
     stay: Annotated[bool, typer.Option(help="Leave the control plane and the dashboard up.")] = False,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of arrivals, lengths and search; default: those of the file.")
+    ] = None,
 ) -> None:
     """Serve live traffic, tune, roll the winner out, and show baseline and winner side by side. No GPU needed."""
     spec = load_service(file)
@@ -50,6 +55,9 @@ def demo(
         _say(f"Emulated time runs {spec.engine.time_lapse:g} × the wall clock's speed; figures are in emulated time.")
     compile_twin(_say)
     ports = _fresh(data_dir)
+    if seed is not None:
+        file, spec = data_dir / SEEDED, seeded(spec, seed)
+        file.write_text(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
     process = _up(file, data_dir, ports)
     stayed = False
     try:
@@ -68,6 +76,11 @@ def demo(
             process.wait()
     if stayed:
         _say(f"stop it with: fleetune down --data-dir {data_dir}")
+
+
+def seeded(spec: ServiceSpec, seed: int) -> ServiceSpec:
+    """Return the service with other arrivals, other lengths and another search."""
+    return spec.evolve(workload=spec.workload.evolve(seed=seed), tuning=spec.tuning.evolve(seed=seed))
 
 
 class Loop:

@@ -59,6 +59,11 @@ class Spent(NamedTuple):
     wasted_starts: int = 0
 
 
+def least_starts(spec: ServiceSpec) -> int:
+    """Return the fewest engine starts that hold a conclusion: the check of a fleet starts an engine of its own."""
+    return MIN_STARTS + (1 if spec.tuning.confirm_fleet else 0)
+
+
 def spent(study: Study, trials: Sequence[Trial], *, now: datetime) -> Spent:
     """Return what a study used so far. Starts are counted in the trials: one is there before its engine is."""
     wall_s = 0.0 if study.started_at is None else (now - study.started_at).total_seconds() - study.idle_s
@@ -122,8 +127,19 @@ def _proof(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, over: str | 
         return _step(chosen)
     if over is not None and not wanted and (why := _unmeasured(trials)) is not None:
         return Step(Action.GIVE_UP, f"no candidate could be measured ({over}): {why}")
-    short = None if not wanted else f"the budget does not hold {_short(wanted[0])} more engine starts"
-    return Step(Action.FINISH, over or short or "nothing is left to prove", unchecked=short)
+    if not wanted:
+        return Step(Action.FINISH, _all_proved(spec, used, over))
+    short = f"the budget does not hold {_short(wanted[0])} more engine starts"
+    return Step(Action.FINISH, over or short, unchecked=short)
+
+
+def _all_proved(spec: ServiceSpec, used: Spent, over: str | None) -> str:
+    """Say why a study ends with nothing left to prove, and what of its budget that saved."""
+    ended = over or "nothing is left to prove"
+    saved = spec.tuning.budget.engine_starts - used.engine_starts
+    if saved <= 0:
+        return ended
+    return f"{ended}; {saved} of {spec.tuning.budget.engine_starts} engine starts saved: they could prove nothing more"
 
 
 def _affordable(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, wanted: Sequence[Next]) -> Next | None:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from controlplane.domain.answer import Answer, Chances
 from controlplane.domain.capacity import Capacity, FleetSize, fleet_size
-from controlplane.domain.service import ServiceSpec
+from controlplane.domain.service import ObjectiveKind, ServiceSpec
 from controlplane.domain.study import (
     Confirmed,
     Evidence,
@@ -114,6 +114,7 @@ def _numbers(spec: ServiceSpec, found: Decision, kept: Measured, fleet: FleetSiz
         saved = cost_ratio(spec, fleet, kept, found.baseline, found.baseline_fleet)
     chances = Chances(
         holds=holds(spec, kept.belief, fleet.replicas),
+        fewer_hold=_fewer_hold(spec, kept, fleet),
         cheaper=0.0 if found.winner is None else found.winner.cheaper,
         capacity_ratio=gained.value,
         capacity_ratio_low=gained.low,
@@ -122,6 +123,14 @@ def _numbers(spec: ServiceSpec, found: Decision, kept: Measured, fleet: FleetSiz
         gpus_needed=sized(spec, kept).gpus if found.answer is Answer.OUT_OF_REACH else None,
     )
     return saved, chances
+
+
+def _fewer_hold(spec: ServiceSpec, kept: Measured, fleet: FleetSize) -> float | None:
+    """Return the probability that one replica fewer holds the target; None where there is none to do without."""
+    needed = fleet.replicas - spec.tuning.objective.spare_replicas
+    if needed < 2 or spec.tuning.objective.kind is ObjectiveKind.HIGHEST_GOODPUT:
+        return None
+    return holds(spec, kept.belief, fleet.replicas - 1)
 
 
 def _evidence(study: Study, trials: Sequence[Trial], kept: Measured, told: Told) -> Evidence:

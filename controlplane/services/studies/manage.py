@@ -95,15 +95,16 @@ def check_study(spec: ServiceSpec, baseline: EngineConfig) -> None:
 
 def _check_budget(spec: ServiceSpec, baseline: EngineConfig) -> None:
     """Refuse a budget that cannot hold baseline, one candidate and the confirmation, however short they turn out."""
-    from tuner.answer.policy import MIN_STARTS  # brings the search along
+    from tuner.answer.policy import MIN_STARTS, least_starts  # brings the search along
 
-    budget, levels = spec.tuning.budget, spec.tuning.levels
+    budget, levels, least = spec.tuning.budget, spec.tuning.levels, least_starts(spec)
     needed = "baseline, one candidate, and both again to confirm what was found"
-    if budget.engine_starts < MIN_STARTS:
+    if budget.engine_starts < least:
+        checks = spec.tuning.confirm_fleet
         raise InvalidInput(
             f"a budget of {budget.engine_starts} engine starts is too small",
-            why=needed,
-            allowed=f"{MIN_STARTS} or more",
+            why=f"{needed}, and the fleet's check" if checks else needed,
+            allowed=f"{least} or more" + (f"; {MIN_STARTS} with `tuning.confirm_fleet: false`" if checks else ""),
         )
     trial_s = (levels.warmup_s + levels.min_s) / spec.engine.time_lapse
     at_least = f"{needed}, each at least one level of {trial_s:g} s"

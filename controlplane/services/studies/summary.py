@@ -106,7 +106,9 @@ def _holds(spec: ServiceSpec, told: Told) -> str:
         if spec.tuning.objective.kind is ObjectiveKind.HIGHEST_GOODPUT
         else (f"{spec.slos.target_qps:g} requests/s")
     )
-    return f"it holds {what} with probability {_chance(told.chances.holds)}"
+    fewer = told.chances.fewer_hold
+    room = "" if fewer is None else f" (one replica fewer with {_chance(fewer)})"
+    return f"it holds {what} with probability {_chance(told.chances.holds)}{room}"
 
 
 def _chance(probability: float) -> str:

@@ -61,7 +61,11 @@ def test_an_unknown_service_is_not_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tuning": {"space": SPACE, "budget": {"engine_starts": 3}}}, "engine starts is too small"),
+        ({"tuning": {"space": SPACE, "budget": {"engine_starts": 4}}}, "the fleet's check.*5 or more; 4 with"),
+        (
+            {"tuning": {"space": SPACE, "budget": {"engine_starts": 3}, "confirm_fleet": False}},
+            "engine starts is too small.*allowed: 4 or more\\)$",
+        ),
         ({"tuning": {"space": SPACE, "budget": {"gpu_hours": 0.0001}}}, "GPU-hours is too small"),
         ({"tuning": {"space": SPACE, "budget": {"wall_clock_s": 5}}}, "a budget of 5 s is too small"),
         (

@@ -18,9 +18,12 @@ from controlplane.services.studies.conclude import conclusion
 from tests.unit.studies.study_world import service_spec
 from tests.unit.tuner.answer.measured_trials import NOW, a_level, a_study, a_trial, used
 from tuner.answer.evidence import measured
+from tuner.answer.fleet_check import kept_replicas
+from tuner.answer.fleets import may_need
 from tuner.answer.plan import plan_of
 from tuner.answer.policy import Action, Spent, Step, next_step
 from tuner.answer.posterior import Seen, Subject, believe
+from tuner.answer.standing import standings
 
 QUICK = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 Capacities = st.floats(0.5, 40)
@@ -193,6 +196,12 @@ def test_the_words_of_an_answer_are_its_numbers(
         assert found.evidence.confirmed_baseline is not None
         assert float(instead[1]) == pytest.approx(found.evidence.confirmed_baseline.fleet.usd_per_hour, abs=0.01)
         assert int(instead[2]) == pytest.approx(100 * (1 - found.evidence.cost_ratio), abs=1)
+    assert found.chances is not None
+    sure = re.search(r"with probability (\d+)%( \(one replica fewer with (\d+)%\))?", found.summary)
+    if sure is not None:
+        assert int(sure[1]) == pytest.approx(100 * found.chances.holds, abs=1.5)
+        assert (sure[3] is None) == (found.chances.fewer_hold is None) == (found.fleet.replicas == 1)
+        assert found.chances.fewer_hold is None or found.chances.fewer_hold <= found.chances.holds
     assert found.evidence.cost_ratio_low <= found.evidence.cost_ratio <= found.evidence.cost_ratio_high
 
 
@@ -271,3 +280,35 @@ def test_what_is_believed_does_not_depend_on_the_order_of_the_trials() -> None:
     forward, backward = measured(trials), measured(trials[::-1])
     for key, found in forward.items():
         assert backward[key].belief.median_rps == pytest.approx(found.belief.median_rps)
+
+
+def test_starts_that_could_prove_nothing_more_are_said_to_be_saved() -> None:
+    spec = spec_of(2, budget={"engine_starts": 12})
+    proved = checked(spec, study_of(spec, (4, 8.8), (2, 3.2), rounds=1), 1)
+    step = step_after(spec, proved, over="budget of 12 engine starts")
+    assert step.action is Action.FINISH
+    assert f"{12 - used(proved).engine_starts} of 12 engine starts saved" in step.reason
+    exact = spec_of(2, budget={"engine_starts": used(proved).engine_starts})
+    assert "saved" not in step_after(exact, proved).reason
+
+
+def test_starts_for_the_check_are_those_that_the_leader_takes_when_it_was_lucky() -> None:
+    spec = spec_of(10, budget={"engine_starts": 8})
+    trials = study_of(spec, (1, 2.0), (1, 13.0))  # one replica by what it measured, two by a little less
+    leader = standings(spec, trials)[0]
+    few, many = may_need(spec, leader.measured)
+    assert (few, many) == (1, 2)
+    assert kept_replicas(spec, leader, room=9) == many
+    assert kept_replicas(spec, leader, room=few) == few
+    assert kept_replicas(spec, leader, room=0) == 0
+
+
+def test_a_second_candidate_is_not_confirmed_with_the_starts_that_the_first_one_s_check_takes() -> None:
+    spec = spec_of(10, budget={"engine_starts": 7})
+    trials = study_of(spec, (1, 2.0), (1, 14.0), (1, 13.9))
+    again = a_trial(spec, 3, TrialKind.CONFIRM_WINNER, trials[1].config, 8.0)
+    base = a_trial(spec, 4, TrialKind.CONFIRM_BASELINE, trials[0].config, 2.0)
+    step = step_after(spec, (*trials, again, base))
+    assert step.action is Action.CHECK_FLEET
+    assert step.candidate is not None
+    assert step.candidate.measured.config == trials[1].config
