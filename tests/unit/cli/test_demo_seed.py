@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.cli.demo import EXAMPLE, seeded
@@ -11,6 +11,7 @@ from controlplane.reading.service_file import load_service, parse_service
 from loadtests.send.schedule import build_schedule
 
 
+@settings(deadline=None, max_examples=10)
 @given(st.integers(0, 10**6))
 def test_what_a_seeded_demo_writes_is_read_as_it_was(seed: int) -> None:
     spec = seeded(load_service(EXAMPLE), seed)
