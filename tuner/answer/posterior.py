@@ -4,11 +4,15 @@ A run is one engine life under one seed of arrivals. The rate it sustains differ
 arrivals and lengths of a few hundred requests differ from the average: the variance of its logarithm is
 `dispersion / requests`, the dispersion is learned from repeats over all configurations of the study. A typical run
 sustains more than the long run, whose misses are mostly those of its few bad stretches (`_lift`). A level that ended
-after few requests differs from its own run in the same way, so a burst in its first seconds proves little.
+after few requests differs from its own run in the same way, so a burst in its first seconds proves little (by a fixed
+dispersion: levels of one run that contradict each other say nothing of how runs differ).
 
 At a rate `r` a run that sustains `k` misses its tightest limit in a share `allowed * (r / k) ** steepness` of requests.
 The steepness is unknown (a queue that builds up is a cliff, a batch that grows a slope) and averaged over. Misses come
 in clusters, so a few requests count as one.
+
+No run is certain: one that contradicts all others by far counts as odd rather than as proof, and of two that contradict
+each other either may be.
 
 The luckiest of many is pulled back by a prior that all configurations share: what the twin expected of each, or GPUs,
 times a factor that lies around the study's own.
@@ -30,9 +34,11 @@ _STEP = 0.0125  # of the grid, in the logarithm of the rate
 _BEYOND = 1.6  # how far the grid reaches beyond the rates measured: a factor of five
 _DISPERSIONS = (1.0, 2.5, 6.0, 15.0)
 _DISPERSION_PRIOR = (0.15, 0.3, 0.35, 0.2)
+_WITHIN = 6.0  # dispersion of a level within its run: what is learned from repeats is how whole runs differ
 _STEEPNESSES = (5.0, 10.0, 20.0, 40.0)
 _STEEPNESS_PRIOR = (0.2, 0.3, 0.3, 0.2)
 _ENGINE_SD = 0.03  # between two starts of one engine under the same arrivals
+_ODD_RUN = math.log(1e-3)  # odds that a run was of something else: a sick host, a stall of the gateway
 _CLUSTER = 2.0  # requests that miss together within a burst shorter than the level, on average
 _EARLY = 2.0  # a pass before its time counts as this much less: a queue that grows slowly shows late
 _FAILED_EARLY = 0.25
@@ -182,12 +188,12 @@ def _of_runs(runs: tuple[Run, ...], grid: Array, dispersion: float, steepness: f
         most = max(level.arrived for level in run)
         within = np.zeros_like(grid)
         for level in run:
-            extra = dispersion * _own(level) * (1 / max(level.arrived, 1.0) - 1 / max(most, 1.0))
+            extra = _WITHIN * _own(level) * (1 / max(level.arrived, 1.0) - 1 / max(most, 1.0))
             within += _blurred(_of_level(level, grid, steepness), math.sqrt(max(extra, 0.0)))
         chance = math.sqrt(dispersion / max(most, 1.0))
         lift = _lift(run[-1].allowed, steepness, round(chance, 3))
         seen = _blurred(within, math.hypot(_ENGINE_SD, chance))
-        total += np.interp(grid + lift, grid, seen)
+        total += np.interp(grid + lift, grid, np.logaddexp(seen, seen.max() + _ODD_RUN))
     return total
 
 
