@@ -35,22 +35,33 @@ def run(
     processes: int,
     cache: Path,
     say: Callable[[str], None],
+    keep: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
-    """Return the report. `aside`: the scenarios held aside, and only those. Raises InvalidInput for an unknown name."""
+    """Return the report. `aside`: the scenarios held aside, and only those. Raises InvalidInput for an unknown name.
+
+    `keep` gets what the report would be after every few studies: a run of hours that is cut leaves what it has.
+    """
     played, begun = chosen(names, held_out() if aside else scenarios()), time.time()
     jobs = [Job(each.name, budget, seed) for each in played for budget in budgets for seed in seeds]
     with ProcessPoolExecutor(processes, initializer=remember_simulations) as pool:
         list(pool.map(_found, [each.name for each in played], [cache] * len(played)))
         say(f"the truth of {len(played)} scenarios is there after {time.time() - begun:.0f} s")
+        truths = {each.name: Truth(each, cache) for each in played}
         scores: dict[Job, Score] = {}
         alike = [(each.name, tuple(budgets), seed) for seed in seeds for each in played]
         for found in pool.map(_played, alike, [cache] * len(alike)):
             scores |= found
+            keep(_report(scores, truths, begun))
             if len(scores) * 20 // len(jobs) > (len(scores) - len(found)) * 20 // len(jobs):
                 say(f"{len(scores)} of {len(jobs)} studies after {time.time() - begun:.0f} s")
-    report = report_of(scores, {each.name: Truth(each, cache) for each in played})
+    return _report(scores, truths, begun)
+
+
+def _report(scores: Mapping[Job, Score], truths: Mapping[str, Truth], begun: float) -> dict[str, Any]:
+    """Return the report of the studies that were run, and where. `seeds` are those of any of them."""
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-    return report | {"seeds": list(seeds), "took_s": round(time.time() - begun), "machine": machine}
+    run = {"studies": len(scores), "seeds": sorted({job.seed for job in scores}), "machine": machine}
+    return report_of(scores, truths) | run | {"took_s": round(time.time() - begun)}
 
 
 def report_of(scores: Mapping[Job, Score], truths: Mapping[str, Truth]) -> dict[str, Any]:

@@ -69,6 +69,10 @@ def answers(
     """Run whole studies in virtual time and judge their answers by what would truly have been cheapest."""
     require_writable(out)
     module = _from_checkout("benchmarks.answers.main")
+
+    def keep(report: dict[str, Any]) -> None:
+        out.write_text(json.dumps(report, indent=1) + "\n")
+
     report: dict[str, Any] = module.run(
         seeds=range(first_seed, first_seed + seeds),
         budgets=_starts(budgets),
@@ -77,8 +81,9 @@ def answers(
         processes=processes,
         cache=_cache(cache),
         say=typer.echo,
+        keep=keep,
     )
-    out.write_text(json.dumps(report, indent=1) + "\n")
+    keep(report)
     for line in module.summary(report):
         typer.echo(line)
     if check and not all(target["met"] for target in report["summary"].values()):

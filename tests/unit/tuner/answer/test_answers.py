@@ -197,7 +197,9 @@ def test_the_words_of_an_answer_are_its_numbers(
         assert float(instead[1]) == pytest.approx(found.evidence.confirmed_baseline.fleet.usd_per_hour, abs=0.01)
         assert int(instead[2]) == pytest.approx(100 * (1 - found.evidence.cost_ratio), abs=1)
     assert found.chances is not None
-    sure = re.search(r"it holds [\d.]+ requests/s with probability (\d+)%( \(one replica fewer with (\d+)%\))?", found.summary)
+    sure = re.search(
+        r"it holds [\d.]+ requests/s with probability (\d+)%( \(one replica fewer with (\d+)%\))?", found.summary
+    )
     if sure is not None:
         assert int(sure[1]) == pytest.approx(100 * found.chances.holds, abs=1.5)
         assert (sure[3] is None) == (found.chances.fewer_hold is None) == (found.fleet.replicas == 1)
