@@ -8,7 +8,7 @@ from controlplane.domain.engine import EngineKind
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import Trial, TrialKind
 from controlplane.domain.study_plan import PlanStage, StudyPlan
-from tuner.answer.policy import reserved_replicas, reserved_rounds
+from tuner.answer.policy import reserved_replicas, reserved_rounds, wanted_replicas
 
 _LEVELS = 4  # of a ladder
 _CHECK_LEVELS = 2
@@ -30,7 +30,8 @@ def plan_of(spec: ServiceSpec, trials: Sequence[Trial] = ()) -> StudyPlan:
         PlanStage(name="confirmation", engine_starts=confirming, expected_s=confirming * trial_s),
         PlanStage(name="fleet check", engine_starts=check, expected_s=check_s),
     )
-    notes = [_no_twin(spec), _note(spec, stages, has_check=check > 0)]
+    unheld = 0 if check else wanted_replicas(spec, trials)
+    notes = [_no_twin(spec), _note(spec, stages, unheld)]
     return StudyPlan(stages=stages, note="; ".join(filter(None, notes)) or None)
 
 
@@ -39,10 +40,11 @@ def _no_twin(spec: ServiceSpec) -> str | None:
     return None if driver.has_twin else f"{driver.title} has no twin: the search goes by its trials alone"
 
 
-def _note(spec: ServiceSpec, stages: Sequence[PlanStage], *, has_check: bool) -> str | None:
+def _note(spec: ServiceSpec, stages: Sequence[PlanStage], unheld: int) -> str | None:
+    """Say what the budget does not hold: a check of so many replicas, or the time."""
     budget, expected_s = spec.tuning.budget, sum(stage.expected_s for stage in stages)
-    if spec.tuning.confirm_fleet and not has_check:
-        least = 2 + 2 * reserved_rounds(budget) + 1
+    if unheld:
+        least = 2 + 2 * reserved_rounds(budget) + unheld
         return (
             f"the fleet check does not fit: an improvement would stay unproved; {least} engine starts or more hold it"
         )

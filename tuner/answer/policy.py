@@ -222,10 +222,18 @@ def reserved_rounds(budget: Budget) -> int:
 
 def reserved_replicas(spec: ServiceSpec, trials: Sequence[Trial]) -> int:
     """Return for how many engines of the fleet check starts are kept aside: none when that leaves no search."""
-    leader = next((each for each in standings(spec, trials) if is_possible(spec, trials, each)), None)
     budget = spec.tuning.budget
     room = budget.engine_starts - _FEWEST_SEARCHED - len(_ROUND) * reserved_rounds(budget)
-    return kept_replicas(spec, leader, room=room)
+    return kept_replicas(spec, _leader(spec, trials), room=room)
+
+
+def wanted_replicas(spec: ServiceSpec, trials: Sequence[Trial]) -> int:
+    """Return how many engines the fleet check may take, whether or not the budget has room for them."""
+    return kept_replicas(spec, _leader(spec, trials), room=spec.gpus.count)
+
+
+def _leader(spec: ServiceSpec, trials: Sequence[Trial]) -> Standing | None:
+    return next((each for each in standings(spec, trials) if is_possible(spec, trials, each)), None)
 
 
 def fits(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, *, starts: int) -> bool:

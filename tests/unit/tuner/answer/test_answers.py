@@ -326,3 +326,13 @@ def test_a_second_candidate_is_not_confirmed_with_the_starts_that_the_first_one_
     assert step.action is Action.CHECK_FLEET
     assert step.candidate is not None
     assert step.candidate.measured.config == trials[1].config
+
+
+def test_a_plan_without_a_check_names_the_budget_that_holds_it() -> None:
+    spec = spec_of(30, budget={"engine_starts": 6})
+    trials = study_of(spec, (1, 4.0), (1, 13.0))
+    few, many = may_need(spec, standings(spec, trials)[0].measured)
+    assert few >= 3
+    note = plan_of(spec, trials).note
+    assert note is not None
+    assert f"{4 + many} engine starts or more hold it" in note
