@@ -29,6 +29,7 @@ class Settings(Value):
     tls_cert: Path | None = Field(default=None, description="PEM certificate of the gateway's port; None: http.")
     tls_key: Path | None = None
     audit_days: float | None = Field(default=None, gt=0, description="The gateway keeps an audit log for so long.")
+    cors_origins: tuple[str, ...] = Field(default=(), description="Web origins whose pages may ask the gateway.")
     workers: int = Field(default=1, ge=0, description="Tuner workers.")
 
     @property

@@ -39,6 +39,7 @@ def _gateway(settings: Settings) -> Program:
     command += [f"--admin-port={settings.gateway_admin_port}", f"--admin-token-file={settings.admin_token_file}"]
     command += [] if settings.issuers_file is None else [f"--issuers-file={settings.issuers_file}"]
     command += [] if settings.tls_cert is None else [f"--tls-cert={settings.tls_cert}", f"--tls-key={settings.tls_key}"]
+    command += [f"--cors-origin={origin}" for origin in settings.cors_origins]
     command += [] if settings.audit_days is None else [f"--audit-days={settings.audit_days:g}"]
     return Program("gateway", [*command, f"--drain-s={DRAIN_S:g}"], _environment(), stop_s=DRAIN_S + 5)
 

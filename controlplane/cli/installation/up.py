@@ -52,6 +52,9 @@ def up(
     issuers: Annotated[Path | None, typer.Option(help="YAML naming the issuers (OIDC) whose tokens are taken.")] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate: the gateway serves https.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its key.")] = None,
+    cors_origin: Annotated[
+        list[str] | None, typer.Option(help="Web origin whose pages may ask the gateway, * for all; default: none.")
+    ] = None,
     audit_days: Annotated[
         float | None, typer.Option(help="Keep an audit log of requests for so many days; without it there is none.")
     ] = None,
@@ -75,6 +78,7 @@ def up(
         tls_cert=None if tls_cert is None else tls_cert.resolve(),
         tls_key=None if tls_key is None else tls_key.resolve(),
         issuers_file=None if issuers is None else issuers.resolve(),
+        cors_origins=tuple(cors_origin or ()),
         audit_days=audit_days,
         gpus=gpus_of(specs, gpus),
     )
