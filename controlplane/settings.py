@@ -14,6 +14,14 @@ from controlplane.reading.problems import describe
 FILE = "installation.json"
 
 
+class ClusterAccess(Value):
+    """Where a fleet on Kubernetes lives. Without a file: the usual place, or the pod that Fleetune runs in."""
+
+    namespace: str
+    kubeconfig: Path | None = None
+    context: str | None = None
+
+
 class Settings(Value):
     """One installation. Everything it keeps lies under `data_dir`, the store too unless `store_url` says otherwise."""
 
@@ -31,6 +39,7 @@ class Settings(Value):
     audit_days: float | None = Field(default=None, gt=0, description="The gateway keeps an audit log for so long.")
     cors_origins: tuple[str, ...] = Field(default=(), description="Web origins whose pages may ask the gateway.")
     workers: int = Field(default=1, ge=0, description="Tuner workers.")
+    cluster: ClusterAccess | None = Field(default=None, description="Engines are pods of it; None: of this host.")
 
     @property
     def database(self) -> str:

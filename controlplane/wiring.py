@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,14 +24,17 @@ from controlplane.adapters.metrics_scrape.scrape import Scraper
 from controlplane.adapters.metrics_scrape.source import ScrapedMetrics
 from controlplane.adapters.store_sql.store import SqlStore
 from controlplane.adapters.store_sql.store import open_store as open_sql
-from controlplane.domain.base import StudyId
+from controlplane.domain.base import ServiceName, StudyId
+from controlplane.domain.cluster import ClusterOptions
 from controlplane.domain.errors import Unavailable
+from controlplane.domain.owner import Owner, ReplayOwner, ReplicaOwner, TrialOwner
+from controlplane.domain.service import ServiceSpec
 from controlplane.host.addresses import is_loopback
 from controlplane.host.clock import steady_clock
 from controlplane.ports import Clock, Fleet, LoadTester, Store
 from controlplane.reading.issuers_file import load_issuers
 from controlplane.services.keys import list_keys
-from controlplane.settings import Settings
+from controlplane.settings import ClusterAccess, Settings
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -59,9 +62,54 @@ def open_store(settings: Settings) -> SqlStore:
     return open_sql(settings.database)
 
 
-def open_fleet(settings: Settings) -> FleetProcesses:
-    """Return the engines of this host."""
+def open_fleet(settings: Settings) -> Fleet:
+    """Return the engines of this host, or of the installation's cluster. Raises InvalidInput when there is no such."""
+    if settings.cluster is not None:
+        return _open_cluster(settings, settings.cluster)
     return FleetProcesses(settings.engines_dir, gpus=settings.gpus, clock=installation_clock(settings))
+
+
+def _open_cluster(settings: Settings, cluster: ClusterAccess) -> Fleet:
+    from controlplane.adapters.fleet_kubernetes.door import open_door
+    from controlplane.adapters.fleet_kubernetes.fleet import FleetKubernetes
+    from controlplane.adapters.fleet_kubernetes.preflight import described_for
+
+    store = open_store(settings)
+
+    def options(owner: Owner) -> ClusterOptions:
+        return described_for(store.get_service(_service_of(store, owner)).value.spec, cluster.namespace)
+
+    return FleetKubernetes(
+        open_door(cluster.kubeconfig, cluster.context),
+        namespace=cluster.namespace,
+        options=options,
+        clock=installation_clock(settings),
+    )
+
+
+def _service_of(store: Store, owner: Owner) -> ServiceName:
+    match owner:
+        case ReplicaOwner() | ReplayOwner():
+            return owner.service
+        case TrialOwner():
+            return store.get_study(owner.study_id).value.spec.service
+
+
+def reach_cluster(
+    kubeconfig: Path | None, context: str | None, namespace: str | None, specs: Sequence[ServiceSpec]
+) -> ClusterAccess:
+    """Return a cluster that was asked whether these services can run there; its namespace is the context's by default.
+
+    Raises what `check_cluster` raises, and InvalidInput when no cluster is known.
+    """
+    from controlplane.adapters.fleet_kubernetes.door import context_namespace, open_door
+    from controlplane.adapters.fleet_kubernetes.preflight import check_cluster
+
+    chosen = namespace or context_namespace(kubeconfig, context) or "default"
+    check_cluster(open_door(kubeconfig, context), chosen, specs)
+    return ClusterAccess(
+        namespace=chosen, kubeconfig=None if kubeconfig is None else kubeconfig.resolve(), context=context
+    )
 
 
 def host_gpus() -> tuple[int, ...]:

@@ -84,9 +84,11 @@ def _resume(store: Store, study_id: StudyId, spec: ServiceSpec, budget: str | No
 
 
 def _settings(data_dir: Path, spec: ServiceSpec, gpus: int | None) -> Settings:
-    require_engines([spec])
     known = (data_dir / installation.FILE).exists()
     settings = installation.load(data_dir)
+    if settings.cluster is not None:
+        return settings  # the cluster has the engines and the GPUs
+    require_engines([spec])
     if known and gpus is None and settings.gpus:
         if needs_gpus(spec):
             gpus_of([spec], None)  # an installation of emulated GPUs has numbers, and no GPU

@@ -1,4 +1,4 @@
-"""`kubernetes:` of service.yaml: where on a cluster the replicas of one service live; read by `fleetune render`."""
+"""`kubernetes:` of service.yaml: where on a cluster the replicas of one service live."""
 
 from __future__ import annotations
 
@@ -38,6 +38,9 @@ class ClusterOptions(Value):
         default_factory=dict, description="Labels of nodes with the service's GPU, e.g. nvidia.com/gpu.product."
     )
     priority_class: DnsLabel | None = None
+    trial_priority_class: DnsLabel | None = Field(
+        default=None, description="Of trials and replays; a lower one than that of replicas, so that they never evict."
+    )
     env_from_secret: DnsLabel | None = Field(
         default=None, description="A Secret whose entries are the variables named by engine.env; never its values."
     )

@@ -331,7 +331,7 @@ class ServiceSpec(Value):
     gateway: GatewayOptions = GatewayOptions()
     autoscale: AutoscaleOptions = AutoscaleOptions()
     alerts: AlertOptions = AlertOptions()
-    kubernetes: ClusterOptions | None = Field(default=None, description="Only for `fleetune render`.")
+    kubernetes: ClusterOptions | None = Field(default=None, description="For a fleet on a cluster, and `render`.")
     schedules: tuple[ScheduleSpec, ...] = ()
     initial_replicas: int = Field(default=1, ge=0, description="Replicas of the base flags when nothing serves yet.")
 

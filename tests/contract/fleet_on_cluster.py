@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+from datetime import timedelta
 
 from controlplane.adapters.fleet_kubernetes.door import open_door
 from controlplane.adapters.fleet_kubernetes.fleet import FleetKubernetes
-from controlplane.adapters.fleet_kubernetes.steps import Patience
 from controlplane.domain.base import EngineId
 from controlplane.domain.cluster import ClusterOptions
+from controlplane.host.clock import utc_now
+from controlplane.ports import Clock
 from tests.contract.fleet_subjects import GPUS, LiveSubject, stop_all
 from tests.contract.kubernetes_servers import Server
 from tests.fakes.kubernetes.pod_life import PodLife
@@ -23,7 +25,7 @@ def cluster_options(server: Server) -> ClusterOptions:
     )
 
 
-def cluster_fleet(server: Server, *, patience: Patience = Patience()) -> FleetKubernetes:  # noqa: B008 - immutable
+def cluster_fleet(server: Server, *, clock: Clock = utc_now) -> FleetKubernetes:
     """Return a fleet in the namespace of a test."""
     options = cluster_options(server)
     return FleetKubernetes(
@@ -31,17 +33,18 @@ def cluster_fleet(server: Server, *, patience: Patience = Patience()) -> FleetKu
         namespace=server.namespace,
         options=lambda _: options,
         node_selector=options.node_selector,
-        patience=patience,
+        clock=clock,
     )
 
 
 class ClusterSubject(LiveSubject):
     """Pods that a kubelet runs as processes of the stub."""
 
-    def __init__(self, server: Server, *, patience: Patience = Patience()) -> None:  # noqa: B008 - immutable
+    def __init__(self, server: Server) -> None:
         self.server = server
+        self._ahead = timedelta()
         self.node = server.add_node(gpus=GPUS)
-        self.fleet: FleetKubernetes = cluster_fleet(server, patience=patience)
+        self.fleet: FleetKubernetes = cluster_fleet(server, clock=lambda: utc_now() + self._ahead)
 
     def crash(self, engine_id: EngineId) -> None:
         self._life(engine_id).signal(signal.SIGKILL)
@@ -51,6 +54,14 @@ class ClusterSubject(LiveSubject):
 
     def wake(self, engine_id: EngineId) -> None:
         self._life(engine_id).signal(signal.SIGCONT)
+
+    def wait_until_it_waits_for(self, what: str) -> None:
+        """Return once an engine says that this holds it up."""
+        self.wait(lambda: any(what in str(engine.waits_for) for engine in self.fleet.list()))
+
+    def let_pass(self, seconds: float) -> None:
+        """Let the fleet's clock jump."""
+        self._ahead += timedelta(seconds=seconds)
 
     def close(self) -> None:
         stop_all(self.fleet, self.wait)

@@ -11,7 +11,6 @@ from kubernetes import client
 
 from controlplane.adapters.fleet_kubernetes.door import open_door
 from controlplane.adapters.fleet_kubernetes.fleet import FleetKubernetes
-from controlplane.adapters.fleet_kubernetes.steps import Patience
 from controlplane.domain.base import EngineId
 from controlplane.domain.errors import Conflict, Forbidden, InvalidInput, Unavailable
 from controlplane.domain.fleet import EngineSpec, EngineState
@@ -37,7 +36,7 @@ def subject(server: Server) -> Iterator[ClusterSubject]:
 def own(tmp_path: Path) -> Iterator[ClusterSubject]:
     """A stand-in of its own, for faults that would reach other tests."""
     running = StandIn(tmp_path)
-    made = ClusterSubject(Server(tmp_path, stand_in=running), patience=Patience(place_s=0.5, image_s=0.2))
+    made = ClusterSubject(Server(tmp_path, stand_in=running))
     yield made
     running.faults.clear()
     made.fleet.close()
@@ -106,6 +105,20 @@ def test_a_pod_template_never_changes_whatever_starts_and_stops(subject: Cluster
     observe_until(subject, EngineId("chat-rev-1-1"), EngineState.STOPPED)
     server = subject.server
     assert len(server.apps.list_namespaced_replica_set(server.namespace).items) == 1
+
+
+def test_another_description_of_the_cluster_replaces_no_running_pod(subject: ClusterSubject) -> None:
+    subject.fleet.start(replica(1))
+    ready(subject, "chat-rev-1-1")
+    before = subject.fleet.observe(EngineId("chat-rev-1-1")).pod
+    server = subject.server
+    other = cluster_options(server).evolve(drain_s=7, shared_memory_gib=3)
+    later = FleetKubernetes(open_door(server.kubeconfig()), namespace=server.namespace, options=lambda _: other)
+    later.start(replica(2))
+    ready(subject, "chat-rev-1-2")
+    assert subject.fleet.observe(EngineId("chat-rev-1-1")).pod == before
+    assert len(server.apps.list_namespaced_replica_set(server.namespace).items) == 1
+    later.close()
 
 
 def test_two_fleets_on_one_namespace_see_and_move_the_same_engines(subject: ClusterSubject) -> None:
@@ -185,7 +198,8 @@ def test_a_missing_gpu_shows_while_it_is_waited_for_and_is_named_in_the_end(own:
 
     own.wait(is_placed)
     own.fleet.start(a_spec())
-    own.wait(lambda: "not enough nvidia.com/gpu" in str(own.fleet.list()[0].waits_for or own.fleet.list()[0].failure))
+    own.wait_until_it_waits_for("not enough nvidia.com/gpu")
+    own.let_pass(600)
     failed = observe_until(own, ID, EngineState.FAILED)
     assert failed.failure is StartFailure.UNSCHEDULABLE
     assert "not enough nvidia.com/gpu" in str(failed.failure_detail)
@@ -194,6 +208,8 @@ def test_a_missing_gpu_shows_while_it_is_waited_for_and_is_named_in_the_end(own:
 def test_an_image_that_cannot_be_pulled_is_named(own: ClusterSubject) -> None:
     own.node.missing_images.add(IMAGE)
     own.fleet.start(a_spec())
+    own.wait_until_it_waits_for("ImagePullBackOff")
+    own.let_pass(180)
     failed = observe_until(own, ID, EngineState.FAILED)
     assert failed.failure is StartFailure.IMAGE_PULL
     assert "ImagePullBackOff" in str(failed.failure_detail)
@@ -204,6 +220,8 @@ def test_a_quota_that_is_used_up_is_named(own: ClusterSubject) -> None:
     quota = client.V1ResourceQuota(metadata=client.V1ObjectMeta(name="few"), spec=client.V1ResourceQuotaSpec(hard=hard))
     own.server.core.create_namespaced_resource_quota(own.server.namespace, quota)
     own.fleet.start(a_spec())
+    own.wait_until_it_waits_for("exceeded quota: few")
+    own.let_pass(600)
     failed = observe_until(own, ID, EngineState.FAILED)
     assert failed.failure is StartFailure.UNSCHEDULABLE
     assert "exceeded quota: few" in str(failed.failure_detail)

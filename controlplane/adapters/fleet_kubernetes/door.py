@@ -30,6 +30,8 @@ from controlplane.domain.errors import (
 
 MANAGER = "fleetune"
 """The field manager of everything Fleetune applies."""
+OPENED = "OPENED"
+"""The first event of a watch that the server has taken."""
 _TIMEOUT_S = 15.0
 _MANAGER = re.compile(r'conflict with "([^"]+)"')
 Json = dict[str, Any]
@@ -76,13 +78,13 @@ class Door:
         """Return a list with its resource version. Raises NotFound when the kind is unknown."""
         return self._asked("GET", place, query=query)
 
-    def apply(self, place: Place, value: Mapping[str, Any]) -> Json:
-        """Make an object what it says, as `fleetune`.
+    def apply(self, place: Place, value: Mapping[str, Any], *, dry_run: bool = False) -> Json:
+        """Make an object what it says, as `fleetune`; with `dry_run` only ask whether the server would.
 
         Raises StaleVersion, InvalidInput, and Conflict naming who else set one of these fields to another value:
         nothing is ever taken over by force.
         """
-        query = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
+        query = {"fieldManager": MANAGER, "fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})}
         kind = "application/apply-patch+yaml"
         return self._asked("PATCH", place, str(value["metadata"]["name"]), value, query=query, kind=kind)
 
@@ -121,7 +123,7 @@ class Door:
             return self._sent("GET", f"{place.path(name)}/log", query=query).decode(errors="replace")
 
     def watch(self, place: Place, version: str, *, seconds: int, **query: str) -> Iterator[tuple[str, Json]]:
-        """Yield what happens after a version, bookmarks among it, for so many seconds. Raises Expired."""
+        """Yield OPENED, then what happens after a version, bookmarks among it, for so many seconds. Raises Expired."""
         asked = {**query, "watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
         asked["timeoutSeconds"] = str(seconds)
         with self._refusals("watch", place):
@@ -129,6 +131,7 @@ class Door:
             try:
                 if not 200 <= raw.status <= 299:
                     raise ApiException(status=raw.status, reason=raw.reason, body=raw.read().decode())
+                yield OPENED, {}
                 for event in map(json.loads, _lines(raw)):
                     if event["type"] == "ERROR":
                         _refuse_watch(event["object"])
@@ -205,18 +208,20 @@ def open_door(kubeconfig: Path | None = None, context: str | None = None) -> Doo
 
     Raises InvalidInput when there is none, or it has no such context.
     """
+    settings = client.Configuration()
+    settings.retries = urllib3.Retry(total=1, redirect=0)  # a pass comes back by itself
     try:
         if kubeconfig is None and context is None and _in_cluster():
-            settings = client.Configuration()
             config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
-            return Door(client.ApiClient(settings))
-        path = None if kubeconfig is None else str(kubeconfig)
-        return Door(config.new_client_from_config(path, context=context))  # type: ignore[no-untyped-call]
+        else:
+            path = None if kubeconfig is None else str(kubeconfig)
+            config.load_kube_config(path, context, settings)  # type: ignore[no-untyped-call]
     except (ConfigException, OSError, TypeError) as error:
         where = "the usual place (KUBECONFIG, ~/.kube/config)" if kubeconfig is None else str(kubeconfig)
         raise InvalidInput(
             f"no cluster in {where}", why=_short(error), allowed="--kubeconfig FILE, and --context one of its contexts"
         ) from error
+    return Door(client.ApiClient(settings))
 
 
 def context_namespace(kubeconfig: Path | None, context: str | None) -> str | None:

@@ -17,9 +17,9 @@ from controlplane.adapters.engine_counts import in_flight
 from controlplane.adapters.fleet_kubernetes.door import Door, Json, Place
 from controlplane.adapters.fleet_kubernetes.groups import GROUP, SELECTOR, group_name
 from controlplane.adapters.fleet_kubernetes.ledger import Entry, Ledger, noted, read_ledger, read_spec, replicas
-from controlplane.adapters.fleet_kubernetes.manifests import budget, deployment, service
+from controlplane.adapters.fleet_kubernetes.manifests import budget, deployment, same_deployment, service
 from controlplane.adapters.fleet_kubernetes.nodes import Gpus, ready_nodes
-from controlplane.adapters.fleet_kubernetes.pods import PORT, grace_s, pod_template
+from controlplane.adapters.fleet_kubernetes.pods import PORT, pod_template
 from controlplane.adapters.fleet_kubernetes.sight import PodSight, sight_of
 from controlplane.adapters.fleet_kubernetes.steps import Around, Patience, moved_on, to_delete, waits_for
 from controlplane.adapters.fleet_kubernetes.watched import Watched, by_label
@@ -150,7 +150,7 @@ class FleetKubernetes:
 
     def forget(self, engine_id: EngineId) -> None:
         """Remove the memory of an engine that ended; the last one's Deployment goes with it. Raises Conflict."""
-        group = next((each for each in self._groups() if engine_id in each.ledger), None)
+        group = self._known(engine_id)
         if group is None:
             return
 
@@ -194,31 +194,39 @@ class FleetKubernetes:
                 allowed="no key: a NetworkPolicy keeps strangers from engines",
             )
         pod_template(spec, cluster, {})
-        Gpus(self._nodes.items(), cluster.gpu_resource).require(spec.gpus, cluster.node_selector)
+        if spec.gpus:
+            Gpus(self._nodes.items(), cluster.gpu_resource).require(spec.gpus, cluster.node_selector)
 
     def _started(self, spec: EngineSpec, cluster: ClusterOptions) -> Engine:
         name = group_name(spec.owner)
         present = self._door.get(self._deployments_at, name)
-        if present is not None:
-            self._deployments.heard(present)
-        ledger = {} if present is None else read_ledger(present)
-        if spec.engine_id in ledger:
-            return self.observe(spec.engine_id)
+        known = None if present is None else self._group(present, {})
+        if known is not None:
+            self._deployments.heard(known.deployment)
+            if spec.engine_id in known.ledger:
+                return self.observe(spec.engine_id)
+            _require_same(spec, known)
         free = self._free_on(cluster.node_selector, cluster.gpu_resource)
         if free < spec.gpus:
             raise Unavailable(f"no {spec.gpus} GPUs for engine {spec.engine_id}", why=f"{free} are free on the cluster")
-        if present is None and isinstance(spec.owner, ReplicaOwner):
+        new = {spec.engine_id: Entry(started_at=self._clock())}
+        written = self._created(spec, cluster, new) if known is None else self._updated(known, {**known.ledger, **new})
+        return self._shown(self._group(written, {}), spec.engine_id)
+
+    def _created(self, spec: EngineSpec, cluster: ClusterOptions, ledger: Ledger) -> Json:
+        if isinstance(spec.owner, ReplicaOwner):
             self._door.apply(self._services_at, service(spec, cluster))
             self._door.apply(self._budgets_at, budget(spec, cluster))
-        grown = {**ledger, spec.engine_id: Entry(started_at=self._clock())}
-        group = self._group(self._applied(present, spec, cluster, grown), {})
-        return self._shown(group, spec.engine_id)
+        notes = noted(spec, ledger)
+        value = deployment(spec, cluster, replicas=replicas(ledger), annotations=notes)
+        return self._written(value)
 
-    def _applied(self, present: Json | None, spec: EngineSpec, cluster: ClusterOptions, ledger: Ledger) -> Json:
-        """Write a Deployment with its ledger. Raises StaleVersion when it changed since `present` was read."""
-        value = deployment(spec, cluster, replicas=replicas(ledger), annotations=noted(spec, ledger))
-        if present is not None:
-            value["metadata"]["resourceVersion"] = present["metadata"]["resourceVersion"]
+    def _updated(self, group: Group, ledger: Ledger) -> Json:
+        """Write the ledger of a Deployment. Raises StaleVersion when it changed since it was read."""
+        notes = noted(group.spec, ledger)
+        return self._written(same_deployment(group.deployment, replicas=replicas(ledger), annotations=notes))
+
+    def _written(self, value: Json) -> Json:
         written = self._door.apply(self._deployments_at, value)
         self._deployments.heard(written)
         return written
@@ -243,8 +251,7 @@ class FleetKubernetes:
         for name, entry in ledger.items():
             if not entry.is_wanted and group.ledger[name].is_wanted:
                 self._price(group.pods.get(entry.pod or ""))
-        written = self._applied(group.deployment, group.spec, self._options(group.spec.owner), ledger)
-        return self._group(written, group.pods)
+        return self._group(self._updated(group, ledger), group.pods)
 
     def _price(self, sight: PodSight | None) -> None:
         """Let the pod of an engine that goes be the one that the cluster takes away, should it be faster than we."""
@@ -265,10 +272,9 @@ class FleetKubernetes:
             moved = self._changed(group, lambda ledger: moved_on(ledger, group.pods, around))
         except NotFound:
             return group._replace(ledger={})
-        cluster = self._options(group.spec.owner)
-        for name, seconds in to_delete(
-            moved.ledger, moved.pods, grace_s=grace_s(group.spec, cluster), lost=around.lost_nodes, now=around.now
-        ):
+        grace = int(moved.deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"])
+        lost = around.lost_nodes
+        for name, seconds in to_delete(moved.ledger, moved.pods, grace_s=grace, lost=lost, now=around.now):
             self._door.delete(self._pods_at, name, grace_s=seconds)
         return moved
 
@@ -305,13 +311,20 @@ class FleetKubernetes:
         return [self._group(each, _seen(pods.get(each["metadata"]["name"], []))) for each in mine]
 
     def _group(self, value: Json, pods: Mapping[str, PodSight]) -> Group:
-        return Group(value, read_spec(value), read_ledger(value), pods)
+        name = EngineId(value["metadata"]["name"])
+        return Group(value, read_spec(value).evolve(engine_id=name), read_ledger(value), pods)
 
     def _find(self, engine_id: EngineId) -> Group:
-        found = next((each for each in self._groups() if engine_id in each.ledger), None)
+        found = self._known(engine_id)
+        if found is None:
+            self._deployments.ask()
+            found = self._known(engine_id)
         if found is None:
             raise NotFound(f"no engine {engine_id}")
         return found
+
+    def _known(self, engine_id: EngineId) -> Group | None:
+        return next((each for each in self._groups() if engine_id in each.ledger), None)
 
     def _lost_nodes(self) -> frozenset[str]:
         nodes = self._nodes.items()
@@ -333,6 +346,14 @@ class FleetKubernetes:
             pod=entry.pod,
             node=None if sight is None else sight.node,
             waits_for=waits_for(entry, sight, group.refused_pods),
+        )
+
+
+def _require_same(spec: EngineSpec, group: Group) -> None:
+    """Raise Unavailable when an owner's present engines run something else: they are to go first."""
+    if spec.evolve(engine_id=group.spec.engine_id, env={}) != group.spec.evolve(env={}):
+        raise Unavailable(
+            f"engine {spec.engine_id} is not started", why=f"deployment {group.name} runs other flags of {spec.owner}"
         )
 
 

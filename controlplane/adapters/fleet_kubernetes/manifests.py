@@ -55,6 +55,27 @@ def deployment(
     return _plain(made)
 
 
+def same_deployment(present: Mapping[str, Any], *, replicas: int, annotations: Mapping[str, str]) -> Manifest:
+    """Return a Deployment as it is, but for its replicas and what is noted on it, at the version it was read at.
+
+    Its pod template is what the server has: a later Fleetune, or another description, would replace running pods.
+    """
+    metadata, spec = present["metadata"], present["spec"]
+    template = {**spec["template"], "metadata": {"labels": spec["template"]["metadata"]["labels"]}}
+    kept = {name: metadata[name] for name in ("name", "namespace", "labels", "resourceVersion")}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {**kept, "annotations": dict(annotations)},
+        "spec": {
+            "replicas": replicas,
+            "selector": spec["selector"],
+            "strategy": spec["strategy"],
+            "template": template,
+        },
+    }
+
+
 def service(engine: EngineSpec, cluster: ClusterOptions) -> Manifest:
     """Return the Service of one revision's pods."""
     port = client.V1ServicePort(name="http", port=PORT, target_port="http", protocol="TCP")

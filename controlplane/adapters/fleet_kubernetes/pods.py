@@ -12,6 +12,7 @@ from controlplane.domain.engine import EngineKind
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.fleet import EngineSpec
 from controlplane.domain.launch import serve_arguments, shutdown_timeout_s
+from controlplane.domain.owner import Owner, ReplayOwner, ReplicaOwner, TrialOwner
 
 PORT = 8000
 _USER = 2000
@@ -49,7 +50,7 @@ def pod_template(engine: EngineSpec, cluster: ClusterOptions, labels: Mapping[st
             node_selector=dict(cluster.node_selector) or None,
             tolerations=[client.V1Toleration(key=cluster.gpu_resource, operator="Exists", effect="NoSchedule")],
             topology_spread_constraints=[_spread(labels)],
-            priority_class_name=cluster.priority_class,
+            priority_class_name=_priority_class(engine.owner, cluster),
             automount_service_account_token=False,
             termination_grace_period_seconds=grace_s(engine, cluster),
             security_context=client.V1PodSecurityContext(
@@ -61,6 +62,14 @@ def pod_template(engine: EngineSpec, cluster: ClusterOptions, labels: Mapping[st
             ),
         ),
     )
+
+
+def _priority_class(owner: Owner, cluster: ClusterOptions) -> str | None:
+    match owner:
+        case ReplicaOwner():
+            return cluster.priority_class
+        case TrialOwner() | ReplayOwner():
+            return cluster.trial_priority_class
 
 
 def grace_s(engine: EngineSpec, cluster: ClusterOptions) -> int:

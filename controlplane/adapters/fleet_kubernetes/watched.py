@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from controlplane.adapters.fleet_kubernetes.door import Door, Expired, Json, Place
+from controlplane.adapters.fleet_kubernetes.door import OPENED, Door, Expired, Json, Place
 from controlplane.domain.errors import FleetuneError, Unavailable
 
 _WATCH_S = 240
-_AGAIN_S = 1.0
+_AGAIN_S = 0.5
+_LONGEST_PAUSE_S = 5.0
 _FIRST_S = 20.0
 _GONE = 1000  # names remembered, so that an answer that comes late brings nothing back
 
@@ -18,9 +19,18 @@ _GONE = 1000  # names remembered, so that an answer that comes late brings nothi
 class Watched:
     """Starts with the first look. `stale_s` is how long the server may be silent before what is known counts as old."""
 
-    def __init__(self, door: Door, place: Place, *, selector: str = "", stale_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        door: Door,
+        place: Place,
+        *,
+        selector: str = "",
+        stale_s: float = 10.0,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._door, self._place, self._stale_s = door, place, stale_s
         self._query = {"labelSelector": selector} if selector else {}
+        self._steady = steady
         self._lock = threading.Lock()
         self._items: dict[str, Json] = {}
         self._gone: dict[str, int] = {}
@@ -36,10 +46,14 @@ class Watched:
         self._start()
         self._answered.wait(_FIRST_S)
         broken = self._broken_since
-        if not self._is_listed or (broken is not None and time.monotonic() - broken >= self._stale_s):
+        if not self._is_listed or (broken is not None and self._steady() - broken >= self._stale_s):
             raise self._problem or Unavailable(f"no answer yet about {self._place.named()}")
         with self._lock:
             return list(self._items.values())
+
+    def ask(self) -> None:
+        """List now: what another process wrote a moment ago may not have been told yet."""
+        self._listed()
 
     def heard(self, value: Json) -> None:
         """Take in an object just written, unless a newer one is known."""
@@ -61,38 +75,43 @@ class Watched:
 
     def _run(self) -> None:
         version: str | None = None
+        pause_s = _AGAIN_S
         while not self._stopping.is_set():
             try:
                 version = self._listed() if version is None else version
-                self._well()
-                version = self._watched(version)
+                version, pause_s = self._watched(version), _AGAIN_S
             except Expired:
                 version = None
             except FleetuneError as error:
                 self._broken(error)
-                self._stopping.wait(_AGAIN_S)
+                self._stopping.wait(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def _listed(self) -> str:
         found = self._door.list(self._place, **self._query)
         self.listings += 1
         version = str(found["metadata"]["resourceVersion"])
         with self._lock:
-            fresh = {each["metadata"]["name"]: each for each in found["items"]}
+            listed = {each["metadata"]["name"]: each for each in found["items"]}
+            fresh = {name: each for name, each in listed.items() if _version(each) > self._gone.get(name, 0)}
             # What was written and heard of after this list was made stays.
             newer = {name: each for name, each in self._items.items() if _version(each) > int(version)}
             self._items = {**fresh, **newer}
+        self._well()
         return version
 
     def _watched(self, version: str) -> str:
         for kind, value in self._door.watch(self._place, version, seconds=_WATCH_S, **self._query):
             if self._stopping.is_set():
                 break
+            self._well()
+            if kind == OPENED:
+                continue
             version = str(value["metadata"]["resourceVersion"])
             if kind == "DELETED":
                 self._drop(value)
             elif kind != "BOOKMARK":
                 self.heard(value)
-            self._well()
         return version
 
     def _drop(self, value: Json) -> None:
@@ -111,7 +130,7 @@ class Watched:
     def _broken(self, error: FleetuneError) -> None:
         self._problem = error
         if self._broken_since is None:
-            self._broken_since = time.monotonic()
+            self._broken_since = self._steady()
         self._answered.set()
 
 

@@ -1,14 +1,43 @@
-"""The GPUs of this host, as the services need them."""
+"""The GPUs of this host, or the cluster in its stead, as the services need them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
 
 from controlplane import wiring
 from controlplane.adapters.fleet_processes.commands import require_program
 from controlplane.domain.engine import EngineKind
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.service import ServiceSpec
+from controlplane.settings import ClusterAccess
+
+
+class FleetKind(StrEnum):
+    """Where engines run."""
+
+    PROCESSES = "processes"
+    KUBERNETES = "kubernetes"
+
+
+def cluster_of(
+    fleet: FleetKind,
+    specs: Sequence[ServiceSpec],
+    *,
+    kubeconfig: Path | None,
+    context: str | None,
+    namespace: str | None,
+) -> ClusterAccess | None:
+    """Return the cluster to run engines on, None for this host. Raises what is wrong with the cluster, if anything."""
+    match fleet:
+        case FleetKind.KUBERNETES:
+            return wiring.reach_cluster(kubeconfig, context, namespace, specs)
+        case FleetKind.PROCESSES:
+            given = {"--kubeconfig": kubeconfig, "--context": context, "--namespace": namespace}
+            if unused := [name for name, value in given.items() if value is not None]:
+                raise InvalidInput(f"{', '.join(unused)} without a cluster", allowed="with --fleet kubernetes")
+            return None
 
 
 def gpus_of(specs: Sequence[ServiceSpec], given: int | None) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from controlplane import wiring
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.installation.compiling import compile_twin
 from controlplane.cli.installation.down import supervisor_pid
-from controlplane.cli.installation.hosts import gpus_of
+from controlplane.cli.installation.hosts import FleetKind, cluster_of, gpus_of
 from controlplane.cli.installation.ports import require_free
 from controlplane.cli.installation.programs import programs
 from controlplane.cli.installation.supervisor import Supervisor
@@ -32,6 +32,7 @@ from controlplane.services.fleet.serving import register_service
 from controlplane.services.schedules import list_schedules, upcoming
 from controlplane.settings import Settings
 
+_PROCESSES = FleetKind.PROCESSES
 _ALLOWED = "`fleetune service register -f service.yaml` adds or changes a service, `fleetune down` stops it"
 
 
@@ -58,6 +59,10 @@ def up(
     audit_days: Annotated[
         float | None, typer.Option(help="Keep an audit log of requests for so many days; without it there is none.")
     ] = None,
+    fleet: Annotated[FleetKind, typer.Option(help="Where engines run: processes of this host, or pods.")] = _PROCESSES,
+    kubeconfig: Annotated[Path | None, typer.Option(help="With --fleet kubernetes; default: KUBECONFIG.")] = None,
+    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: its current one.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="Namespace of the engines; default: the context's.")] = None,
     dashboard: bool = True,
 ) -> None:
     """Run the control plane: api, controller, tuner workers, gateway and dashboard. Ctrl-C stops all of it cleanly."""
@@ -65,6 +70,7 @@ def up(
     if (tls_cert is None) != (tls_key is None):
         raise InvalidInput("--tls-cert and --tls-key belong together", why="only one of them was given")
     specs = [load_service(path) for path in file]
+    cluster = cluster_of(fleet, specs, kubeconfig=kubeconfig, context=context, namespace=namespace)
     load_issuers(issuers)  # a file that cannot be read is said now, not in a log
     settings = Settings(
         data_dir=data_dir.resolve(),
@@ -80,7 +86,8 @@ def up(
         issuers_file=None if issuers is None else issuers.resolve(),
         cors_origins=tuple(cors_origin or ()),
         audit_days=audit_days,
-        gpus=gpus_of(specs, gpus),
+        gpus=gpus_of(specs, gpus) if cluster is None else (),
+        cluster=cluster,
     )
     with alone(settings.data_dir / "up.lock", what=f"the installation in {data_dir} is up already", allowed=_ALLOWED):
         set_steady_clock(settings.data_dir)

@@ -201,7 +201,7 @@ class Objects:
         found: Sequence[Flaw] = [*broken_rules(value, resource), *semantic_flaws(resource, live, value)]
         if found:
             raise invalid(resource, name, found)
-        if live is not None and _told(live) != _told(value):
+        if live is not None and _told(resource, live) != _told(resource, value):
             value["metadata"]["generation"] = live["metadata"].get("generation", 1) + 1
         entry: Object = {"manager": by.manager, "operation": "Update" if fields is None else "Apply", "time": _now()}
         entry |= {"apiVersion": resource.api_version, **({"subresource": by.subresource} if by.subresource else {})}
@@ -284,9 +284,11 @@ def _may_go(resource: Resource, metadata: Object) -> bool:
     )
 
 
-def _told(value: Object) -> Object:
-    """What counts for the generation: everything but metadata and status."""
-    return {name: each for name, each in value.items() if name not in ("metadata", "status")}
+def _told(resource: Resource, value: Object) -> Object:
+    """What counts for the generation: everything but metadata and status; of a Deployment its annotations too."""
+    told = {name: each for name, each in value.items() if name not in ("metadata", "status")}
+    noted = value["metadata"].get("annotations", {}) if resource.kind == "Deployment" else {}
+    return {**told, "annotations": noted}
 
 
 def _without_times(value: Object) -> Object:

@@ -1,0 +1,64 @@
+"""What can be wrong with a cluster, asked before anything is started: each a message that says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from controlplane.adapters.fleet_kubernetes.door import Door, Place
+from controlplane.adapters.fleet_kubernetes.groups import SELECTOR
+from controlplane.adapters.fleet_kubernetes.manifests import manifests
+from controlplane.adapters.fleet_kubernetes.nodes import Gpus
+from controlplane.domain.cluster import ClusterOptions
+from controlplane.domain.errors import Forbidden, InvalidInput, NotFound
+from controlplane.domain.service import ServiceSpec
+
+_PLACES = {
+    "Deployment": ("apis/apps/v1", "deployments"),
+    "Service": ("api/v1", "services"),
+    "PodDisruptionBudget": ("apis/policy/v1", "poddisruptionbudgets"),
+}
+
+
+def check_cluster(door: Door, namespace: str, specs: Sequence[ServiceSpec]) -> None:
+    """Ask a cluster whether these services could run there; nothing is stored.
+
+    Raises NotFound for a namespace that is not there, Forbidden naming the verb and resource of a missing right,
+    Unavailable when no node has the GPUs, InvalidInput when a service is not described for this namespace or the server
+    would refuse its objects.
+    """
+    _require_namespace(door, namespace)
+    for plural, prefix in (("deployments", "apis/apps/v1"), ("pods", "api/v1")):
+        door.list(Place(prefix, plural, namespace), labelSelector=SELECTOR, limit="1")
+    nodes = door.list(Place("api/v1", "nodes"))["items"]
+    for spec in specs:
+        cluster = described_for(spec, namespace)
+        if gpus := spec.baseline.gpus_per_replica:
+            Gpus(nodes, cluster.gpu_resource).require(gpus, cluster.node_selector)
+        for manifest in manifests(spec, cluster, spec.baseline, replicas=0):
+            prefix, plural = _PLACES[manifest["kind"]]
+            door.apply(Place(prefix, plural, namespace), manifest, dry_run=True)
+
+
+def described_for(spec: ServiceSpec, namespace: str) -> ClusterOptions:
+    """Return where a service's pods run. Raises InvalidInput when it does not say, or names another namespace."""
+    if spec.kubernetes is None:
+        raise InvalidInput(
+            f"service {spec.name} does not say how it runs on a cluster",
+            why="it has no `kubernetes:` section",
+            allowed="kubernetes: {image: registry/name@sha256:..., namespace: ...}",
+        )
+    if spec.kubernetes.namespace != namespace:
+        raise InvalidInput(
+            f"service {spec.name} is described for namespace {spec.kubernetes.namespace}",
+            allowed=f"one installation serves one namespace: {namespace}",
+        )
+    return spec.kubernetes
+
+
+def _require_namespace(door: Door, namespace: str) -> None:
+    try:
+        found = door.get(Place("api/v1", "namespaces"), namespace)
+    except Forbidden:  # few may look at namespaces; what is asked next would fail too
+        return
+    if found is None:
+        raise NotFound(f"namespace {namespace} does not exist", allowed=f"kubectl create namespace {namespace}")

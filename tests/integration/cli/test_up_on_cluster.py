@@ -1,0 +1,145 @@
+"""`fleetune up --fleet kubernetes`: what is wrong with a cluster is one message, and replicas run as pods."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from controlplane import settings as installation
+from controlplane import wiring
+from controlplane.cli.main import app
+from controlplane.domain.fleet import EngineState
+from controlplane.host.clock import utc_now
+from controlplane.reading.service_file import load_service
+from controlplane.services.fleet.serving import register_service
+from controlplane.settings import ClusterAccess, Settings
+from tests.fakes.kubernetes.cluster import StandIn
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "kubernetes.yaml"
+LABELS = {"nvidia.com/gpu.product": "NVIDIA-H200"}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
+    running = StandIn(tmp_path_factory.mktemp("cluster"))
+    running.add_namespace("inference")
+    running.add_node("gpu-1", gpus=4, labels=LABELS)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def whole(cluster: StandIn) -> Iterator[StandIn]:
+    yield cluster
+    cluster.faults.clear()
+    cluster.server.is_out = False
+
+
+def up(folder: Path, file: Path, *words: str) -> Result:
+    base = ["up", "-f", str(file), "--data-dir", str(folder / "data")]
+    return CliRunner().invoke(app, [*base, *words])
+
+
+def said(result: Result) -> str:
+    return f"{result.output} {result.exception}"
+
+
+def service_file(folder: Path, change: Callable[[dict[str, dict[str, object]]], None]) -> Path:
+    described = yaml.safe_load(EXAMPLE.read_text())
+    change(described)
+    path = folder / "service.yaml"
+    path.write_text(yaml.safe_dump(described))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--kubeconfig", "/nowhere"], "no cluster in /nowhere"),
+        (["--kubeconfig", "KUBECONFIG", "--context", "other"], "no cluster in"),
+        (["--kubeconfig", "KUBECONFIG", "--namespace", "absent"], "namespace absent does not exist"),
+        (["--kubeconfig", "KUBECONFIG", "--namespace", "default"], "service chat is described for namespace inference"),
+    ],
+)
+def test_a_cluster_that_cannot_be_found_is_one_message(
+    whole: StandIn, tmp_path: Path, words: list[str], says: str
+) -> None:
+    given = [str(whole.kubeconfig("inference")) if word == "KUBECONFIG" else word for word in words]
+    done = up(tmp_path, EXAMPLE, "--fleet", "kubernetes", *given)
+    assert done.exit_code != 0
+    assert says in said(done)
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource"),
+    [("list", "deployments"), ("list", "pods"), ("list", "nodes"), ("patch", "deployments"), ("patch", "services")],
+)
+def test_a_missing_right_is_named(whole: StandIn, tmp_path: Path, verb: str, resource: str) -> None:
+    whole.faults.forbid(verb, resource)
+    done = up(tmp_path, EXAMPLE, "--fleet", "kubernetes", "--kubeconfig", str(whole.kubeconfig("inference")))
+    assert done.exit_code != 0
+    assert f"a Role with verb {verb} on {resource}" in said(done)
+
+
+def test_gpus_that_no_node_has_are_named_with_those_there_are(whole: StandIn, tmp_path: Path) -> None:
+    def other(described: dict[str, dict[str, object]]) -> None:
+        described["kubernetes"]["node_selector"] = {"nvidia.com/gpu.product": "NVIDIA-H900"}
+
+    file = service_file(tmp_path, other)
+    done = up(tmp_path, file, "--fleet", "kubernetes", "--kubeconfig", str(whole.kubeconfig("inference")))
+    assert done.exit_code != 0
+    assert "nvidia.com/gpu.product=NVIDIA-H900" in said(done)
+    assert "nvidia.com/gpu.product=NVIDIA-H200" in said(done)
+
+
+def _on_no_cluster(described: dict[str, dict[str, object]]) -> None:
+    del described["kubernetes"]
+
+
+def test_a_service_that_does_not_say_how_it_runs_there_is_refused(whole: StandIn, tmp_path: Path) -> None:
+    file = service_file(tmp_path, _on_no_cluster)
+    done = up(tmp_path, file, "--fleet", "kubernetes", "--kubeconfig", str(whole.kubeconfig("inference")))
+    assert "has no `kubernetes:` section" in said(done)
+
+
+def test_a_server_that_is_away_is_one_message(whole: StandIn, tmp_path: Path) -> None:
+    whole.server.is_out = True
+    done = up(tmp_path, EXAMPLE, "--fleet", "kubernetes", "--kubeconfig", str(whole.kubeconfig("inference")))
+    assert "does not answer" in said(done)
+
+
+def test_where_a_cluster_is_says_nothing_without_one(tmp_path: Path) -> None:
+    done = up(tmp_path, EXAMPLE, "--namespace", "inference")
+    assert "--namespace without a cluster" in said(done)
+
+
+def test_a_check_of_a_cluster_stores_nothing(whole: StandIn) -> None:
+    wiring.reach_cluster(whole.kubeconfig("inference"), None, None, [load_service(EXAMPLE)])
+    writes = [call for call in whole.faults.calls if call.verb == "patch" and call.resource == "deployments"]
+    assert writes
+    names = {value["kind"] for _, value in whole.objects.everything()}
+    assert "Deployment" not in names
+
+
+def test_replicas_of_a_registered_service_become_pods_and_are_listed_with_them(whole: StandIn, tmp_path: Path) -> None:
+    access = ClusterAccess(namespace="inference", kubeconfig=whole.kubeconfig("inference"))
+    settings = Settings(data_dir=tmp_path, cluster=access)
+    installation.save(settings)
+    register_service(wiring.open_store(settings), load_service(EXAMPLE), actor="test", now=utc_now())
+    one_pass, fleet = wiring.controller_pass(settings), wiring.open_fleet(settings)
+    give_up_s = time.monotonic() + 60
+    while [engine.state for engine in fleet.list()] != [EngineState.READY] * 2:
+        assert time.monotonic() < give_up_s, fleet.list()
+        one_pass()
+        time.sleep(0.05)
+    listed = CliRunner().invoke(app, ["fleet", "list", "-o", "wide", "--data-dir", str(tmp_path)])
+    for engine in fleet.list():
+        assert engine.pod is not None
+        assert engine.pod in listed.output
+    assert "gpu-1" in listed.output
+    wiring.stop_all_engines(settings)

@@ -1,0 +1,87 @@
+"""What a watch knows while its server is away: the last it heard, for a while, and then nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from controlplane.adapters.fleet_kubernetes.door import OPENED, Door, Expired, Json, Place
+from controlplane.adapters.fleet_kubernetes.watched import Watched
+from controlplane.domain.errors import Forbidden, Unavailable
+
+PODS = Place("api/v1", "pods", "default")
+
+
+def pod(name: str, version: int) -> Json:
+    return {"metadata": {"name": name, "resourceVersion": str(version)}}
+
+
+class ScriptedDoor(Door):
+    """Lists what it is told, and lets every watch end as it is told; what comes after the script waits for ever."""
+
+    def __init__(self, listed: list[list[Json]], watches: list[list[tuple[str, Json]] | Exception]) -> None:
+        self.listed, self.watches = iter(listed), iter(watches)
+        self.played = threading.Event()
+
+    def list(self, place: Place, **query: str) -> Json:
+        return {"metadata": {"resourceVersion": "10"}, "items": next(self.listed)}
+
+    def watch(self, place: Place, version: str, *, seconds: int, **query: str) -> Iterator[tuple[str, Json]]:
+        script = next(self.watches, None)
+        if script is None:
+            self.played.set()
+            threading.Event().wait()
+        elif isinstance(script, Exception):
+            raise script
+        else:
+            yield from script
+
+
+def names(watched: Watched) -> list[str]:
+    return sorted(each["metadata"]["name"] for each in watched.items())
+
+
+def play(door: ScriptedDoor, watched: Watched) -> None:
+    watched.items()
+    assert door.played.wait(60)
+
+
+def test_what_changes_is_heard_and_what_goes_is_gone_for_good() -> None:
+    events = [(OPENED, {}), ("ADDED", pod("b", 11)), ("DELETED", pod("a", 12)), ("BOOKMARK", pod("", 13))]
+    door = ScriptedDoor([[pod("a", 5)]], [events])
+    watched = Watched(door, PODS)
+    play(door, watched)
+    assert names(watched) == ["b"]
+    watched.heard(pod("a", 9))  # an answer that comes late
+    watched.heard(pod("b", 8))
+    assert [each["metadata"]["resourceVersion"] for each in watched.items()] == ["11"]
+
+
+def test_a_watch_that_expired_lists_again_and_keeps_what_was_written_since() -> None:
+    door = ScriptedDoor([[pod("a", 5)], [pod("c", 9)]], [[(OPENED, {})], Expired("too old")])
+    watched = Watched(door, PODS)
+    watched.heard(pod("mine", 12))
+    play(door, watched)
+    assert (names(watched), watched.listings) == (["c", "mine"], 2)
+
+
+def test_what_is_known_counts_as_old_once_the_server_was_silent_for_so_long() -> None:
+    now_s = [0.0]
+    door = ScriptedDoor([[pod("a", 5)]], [Unavailable("away"), Unavailable("away")])
+    watched = Watched(door, PODS, stale_s=10, steady=lambda: now_s[0])
+    play(door, watched)
+    assert names(watched) == ["a"]
+    now_s[0] = 10.0
+    with pytest.raises(Unavailable, match="away"):
+        watched.items()
+
+
+def test_a_right_that_is_missing_is_said_at_once() -> None:
+    class Closed(ScriptedDoor):
+        def list(self, place: Place, **query: str) -> Json:
+            raise Forbidden("cannot list pods")
+
+    with pytest.raises(Forbidden, match="cannot list pods"):
+        Watched(Closed([], []), PODS).items()
