@@ -19,7 +19,7 @@ class Moment(StrEnum):
 
 
 class Killer:
-    """Counts the calls of every port it wraps and kills at number `at` (1 is the first)."""
+    """Counts the calls of every port it wraps and kills at number `at` (1 is the first, 0 is never)."""
 
     def __init__(self, *, at: int, moment: Moment) -> None:
         self._at = at
@@ -32,7 +32,7 @@ class Killer:
 
     def call(self, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         self.calls += 1
-        if self.calls > self._at:  # of a dead process not even the clearing up reaches the world
+        if 0 < self._at < self.calls:  # of a dead process not even the clearing up reaches the world
             raise Killed
         fatal = self.calls == self._at
         if fatal and self._moment is Moment.BEFORE:
