@@ -333,6 +333,12 @@ class ServiceSpec(Value):
     alerts: AlertOptions = AlertOptions()
     kubernetes: ClusterOptions | None = Field(default=None, description="For a fleet on a cluster, and `render`.")
     schedules: tuple[ScheduleSpec, ...] = ()
+    follows: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9][a-z0-9._-]{0,63}@[a-z][a-z0-9-]{0,30}$",
+        examples=["llama@candidate"],
+        description="model@alias of the registry: where the alias moves, that version goes out as a canary.",
+    )
     initial_replicas: int = Field(default=1, ge=0, description="Replicas of the base flags when nothing serves yet.")
 
     @property

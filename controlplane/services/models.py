@@ -7,14 +7,16 @@ from datetime import datetime
 from typing import NamedTuple
 
 from controlplane.domain.base import RolloutId, ServiceName
-from controlplane.domain.errors import Conflict, NotFound, StaleVersion
+from controlplane.domain.errors import Conflict, InvalidInput, NotFound, StaleVersion, Unavailable
 from controlplane.domain.event import Event
 from controlplane.domain.models import STABLE, ModelVersion, Outcome, RegisteredModel, Variant
 from controlplane.domain.revision import Revision
 from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout, RolloutState
+from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.ports import Store, Versioned
-from controlplane.services.fleet.serving import register_service
+from controlplane.services.fleet.serving import describe_service
+from controlplane.services.rollouts.manage import active_rollout
 
 _LOOK_AT = 3  # rollouts per service: one at a time is under way, so the last few hold all that just ended
 
@@ -81,11 +83,43 @@ def serve_version(
 ) -> Service:
     """Give a service a registered version to serve: its canary starts as for any changed description.
 
-    Raises NotFound for an unknown service, model, version or variant, Conflict during a rollout.
+    Raises NotFound for an unknown service, model, version or variant, Conflict during a rollout and for a service that
+    follows an alias.
     """
     source = store.get_model(name).value.find(reference).source_of(variant)
     spec = store.get_service(service).value.spec
-    return register_service(store, spec.evolve(model=spec.model.evolve(path=source)), actor=actor, now=now)
+    if spec.follows is not None:
+        raise Conflict(f"{service} follows {spec.follows}", allowed="move the alias, or take `follows` away")
+    return _serve(store, spec, source, actor=actor, now=now)
+
+
+def follow_aliases(store: Store, *, now: datetime) -> None:
+    """Let every service that follows an alias serve the version it points to, once its last rollout is over.
+
+    A version is tried once: one that was rolled back stays what the description says, so nothing starts it again.
+    Raises Unavailable with what kept services from it; the others were served all the same.
+    """
+    problems = [problem for row in store.list_services() if (problem := _followed(store, row.value, now)) is not None]
+    if problems:
+        raise Unavailable("a service cannot follow its alias", why="; ".join(problems))
+
+
+def _followed(store: Store, service: Service, now: datetime) -> str | None:
+    """Make one service follow its alias; return what kept it from that."""
+    if service.spec.follows is None or service.stopped or active_rollout(store, service.name) is not None:
+        return None
+    name, _, alias = service.spec.follows.partition("@")
+    try:
+        version = store.get_model(name).value.find(alias)
+        if service.spec.model.path not in version.sources:
+            _serve(store, service.spec, version.source, actor="controller", now=now)
+    except (Conflict, InvalidInput, NotFound) as error:
+        return f"{service.name}: {error}"
+    return None
+
+
+def _serve(store: Store, spec: ServiceSpec, source: str, *, actor: str, now: datetime) -> Service:
+    return describe_service(store, spec.evolve(model=spec.model.evolve(path=source)), actor=actor, now=now)
 
 
 def last_good(store: Store, service: ServiceName) -> Revision:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from controlplane.domain.base import RevisionId, RolloutId, StudyId
-from controlplane.domain.errors import Conflict, InvalidInput, NotFound, StaleVersion
+from controlplane.domain.errors import Conflict, InvalidInput, NotFound, StaleVersion, Unavailable
 from controlplane.domain.models import CANDIDATE, STABLE, RegisteredModel, Variant
 from controlplane.domain.rollout import RolloutState
 from controlplane.ports import Store
 from controlplane.services.fleet.serving import register_service
 from controlplane.services.models import (
     NewVersion,
+    follow_aliases,
     last_good,
     lineage,
     move_alias,
@@ -118,6 +119,33 @@ def test_a_served_version_goes_out_as_a_canary_and_stable_follows_its_promotion(
     found = [(each.version, each.rollout, each.state) for each in lineage(store, "llama")]
     assert (2, done.rollout_id, RolloutState.PROMOTED) in found
     assert (1, None, None) in found
+
+
+def test_a_moved_alias_starts_one_canary_and_a_version_rolled_back_is_not_tried_again(store: Store) -> None:
+    registered(store, a_spec().model.path, "/models/b", "/models/c")
+    register_service(store, a_spec(follows="llama@candidate"), actor="ann", now=NOW)
+    with pytest.raises(Unavailable, match="chat: llama has no version 'candidate'"):
+        follow_aliases(store, now=NOW)
+
+    move_alias(store, "llama", CANDIDATE, "2", seen=None, actor="ann", now=NOW)
+    follow_aliases(store, now=NOW)
+    follow_aliases(store, now=NOW)
+    (started,) = store.list_rollouts(CHAT)
+    assert store.get_revision(started.value.canary).model.path == "/models/b"
+
+    store.save_rollout(started.value.evolve(state=RolloutState.ABORTED, finished_at=after(60)), started.version)
+    follow_aliases(store, now=after(61))
+    assert len(store.list_rollouts(CHAT)) == 1
+
+    register_service(store, a_spec(follows="llama@candidate", initial_replicas=2), actor="ann", now=after(62))
+    follow_aliases(store, now=after(62))
+    assert len(store.list_rollouts(CHAT)) == 1  # a description given again is no new version
+    with pytest.raises(Conflict, match="chat follows llama@candidate"):
+        serve_version(store, CHAT, "llama", "1", variant=None, actor="ann", now=after(62))
+
+    move_alias(store, "llama", CANDIDATE, "3", seen=2, actor="ann", now=after(62))
+    follow_aliases(store, now=after(63))
+    assert len(store.list_rollouts(CHAT)) == 2
 
 
 def ended(store: Store, state: RolloutState) -> None:

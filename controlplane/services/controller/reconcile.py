@@ -29,7 +29,7 @@ from controlplane.services.fleet.engines import EngineKeeper, Trouble, drain_lim
 from controlplane.services.fleet.routing import TableKeeper
 from controlplane.services.fleet.serving import roll_out_described
 from controlplane.services.fleet.world import World, service_of
-from controlplane.services.models import note_promotions
+from controlplane.services.models import follow_aliases, note_promotions
 from controlplane.services.rollouts.facts import FactFinder
 from controlplane.services.rollouts.manage import active_rollout, promoted
 from controlplane.services.rollouts.outcomes import note_outcomes
@@ -99,6 +99,7 @@ class Controller:
             lambda: note_outcomes(self._store, noted=self._noted, now=now),
             lambda: self._gateway_news.keep(now),
             lambda: note_promotions(self._store, noted=self._aliased, now=now),
+            lambda: follow_aliases(self._store, now=now),
         )
         return [problem for duty in duties for problem in self._tried(duty)]
 

@@ -40,9 +40,18 @@ def register_service(store: Store, spec: ServiceSpec, *, actor: str, now: dateti
     steps and schedules change in place; a change of model path, engine or base flags starts a rollout of the stable
     revision with just these changes. Raises InvalidInput for unknown flags, an unreadable trace and when the name that
     clients use changes; Conflict when it belongs to another service or such a rollout is needed and one is under way.
+    The path of a service that follows an alias is the alias's: a description given again does not change it.
     """
     saved = _saved(store, spec.service)
     spec = revealed(spec, None if saved is None else saved.value.spec)
+    if saved is not None and spec.follows is not None and spec.follows == saved.value.spec.follows:
+        spec = spec.evolve(model=spec.model.evolve(path=saved.value.spec.model.path))
+    return describe_service(store, spec, actor=actor, now=now)
+
+
+def describe_service(store: Store, spec: ServiceSpec, *, actor: str, now: datetime) -> Service:
+    """Do as `register_service` with exactly this description."""
+    saved = _saved(store, spec.service)
     check_service(spec)
     if saved is None:
         service = _first(store, spec, actor=actor, now=now)
