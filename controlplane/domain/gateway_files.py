@@ -55,6 +55,11 @@ def audit_dir(data_dir: Path) -> Path:
     return data_dir / "audit"
 
 
+def batches_dir(data_dir: Path) -> Path:
+    """Folder of the files and batches that the gateways of a data folder share."""
+    return data_dir / "batches"
+
+
 def audit_name(gateway: str, at: datetime) -> str:
     """Name of the file that takes the entries written at `at`."""
     return f"{gateway}-{at.astimezone(UTC).strftime(_DAY)}.jsonl"

@@ -43,4 +43,4 @@ PASSED_ON: Mapping[str, Passed] = {
     "/v1/audio/speech": Passed(),
 }
 """Not among them: what changes an engine (`/v1/load_lora_adapter`, `/sleep`), what only one replica could answer
-(`/v1/responses/{id}`), and what has a state of its own (`/v1/files`, `/v1/batches`)."""
+(`/v1/responses/{id}`), and what has a state of its own: `/v1/files` and `/v1/batches` are `gateway.batches`'."""

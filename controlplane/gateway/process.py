@@ -28,6 +28,8 @@ from controlplane.gateway.answers.memory import MemoryAnswers
 from controlplane.gateway.answers.shared import SharedAnswers, open_redis
 from controlplane.gateway.auditing.log import AuditLog
 from controlplane.gateway.background import in_background
+from controlplane.gateway.batches.inside import Inside
+from controlplane.gateway.batches.opening import batch_port, run_batches
 from controlplane.gateway.cards import Cards
 from controlplane.gateway.counts.opening import open_counts
 from controlplane.gateway.drain import Drain
@@ -196,7 +198,10 @@ async def _open(
     if tokens is not None:
         await in_background(tokens.run, stack)
     times = (time.monotonic, clock)
-    data = DataPort(settings, routing, pipeline, cards, metrics, drain, fingerprints, *times, tokens, audit)
+    inside, batches = Inside(routing, lambda: data.asks_for_keys, clock), batch_port(settings, clock)
+    data = DataPort(
+        settings, routing, pipeline, cards, metrics, drain, fingerprints, *times, tokens, audit, batches, inside
+    )
     admin = AdminPort(
         settings, routing, spool, drain, table_path(settings.data_dir, settings.name), flights, counts, problem
     )
@@ -207,6 +212,8 @@ async def _open(
     )
     before_close = _drained(drain, settings.drain_s)
     port = await open_port(data.app(), settings.host, settings.port, tls=own, before_close=before_close)
+    if batches is not None:
+        await run_batches(settings, batches, data.app(), inside, stack)
     return GatewayAddress(
         name=settings.name,
         url=url(settings.host, port, own),

@@ -11,6 +11,8 @@ from aiohttp import web
 from controlplane.domain.identity import ApiKey, Principal
 from controlplane.gateway.auditing.log import AuditLog
 from controlplane.gateway.auditing.noting import turned_away
+from controlplane.gateway.batches.inside import Inside
+from controlplane.gateway.batches.port import BatchPort
 from controlplane.gateway.call import Call, read_call
 from controlplane.gateway.cards import Card, Cards
 from controlplane.gateway.classes import wished
@@ -45,6 +47,8 @@ class DataPort:
     wall_clock: Callable[[], datetime]
     tokens: FindsTokens | None = None
     audit: AuditLog | None = None
+    batches: BatchPort | None = None
+    inside: Inside | None = None
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=self.settings.max_body_bytes, middlewares=[self._edge])
@@ -57,6 +61,8 @@ class DataPort:
             for path in PASSED_ON:
                 app.router.add_post(path + slash, self._serve)
         app.router.add_get("/v1/models/{name:.+}", self._model)
+        if self.batches is not None:
+            self.batches.add_to(app.router, self._key)
         if self.settings.cors_origins:
             app.on_response_prepare.append(self._allow_origin)
         return app
@@ -166,8 +172,16 @@ class DataPort:
             body=self.metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         )
 
+    @property
+    def asks_for_keys(self) -> bool:
+        """Say whether a request needs a key or a token now."""
+        return self.settings.asks_for_keys or self.routing.keys_required or self.tokens is not None
+
     async def _key(self, request: web.Request) -> Principal | None:
-        required = self.settings.asks_for_keys or self.routing.keys_required or self.tokens is not None
+        word = request.headers.get("Authorization", "")
+        if self.inside is not None and word in self.inside.asking:
+            return self.inside.asking[word]
+        required = self.asks_for_keys
         now, ring = self.wall_clock(), self.routing.keys
         found = await identify(request.headers, ring, required=required, now=now, tokens=self.tokens)
         if isinstance(found, ApiKey):

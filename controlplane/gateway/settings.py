@@ -47,6 +47,11 @@ class Settings(Value):
     limits_redis_url: SecretStr | None = Field(default=None, description="Count limits there, for several gateways.")
     limits_answer_within_s: float = Field(default=0.25, gt=0, description="A Redis that takes longer counts as lost.")
     audit_days: float | None = Field(default=None, gt=0, description="Keep an audit log for so long; None: none.")
+    batch_days: float | None = Field(
+        default=None, gt=0, description="Offer files and batches, kept for so long; None: not."
+    )
+    batch_file_bytes: int = Field(default=200 << 20, ge=1, description="The largest file that may be uploaded.")
+    batch_at_once: int = Field(default=8, ge=1, description="Lines of all batches under way at the same time.")
     seed: int | None = None
     cors_origins: tuple[str, ...] = Field(
         default=(), description="Web origins whose pages may ask from a browser, `*` for all; empty: none."

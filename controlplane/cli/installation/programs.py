@@ -41,6 +41,7 @@ def _gateway(settings: Settings) -> Program:
     command += [] if settings.tls_cert is None else [f"--tls-cert={settings.tls_cert}", f"--tls-key={settings.tls_key}"]
     command += [f"--cors-origin={origin}" for origin in settings.cors_origins]
     command += [] if settings.audit_days is None else [f"--audit-days={settings.audit_days:g}"]
+    command += [] if settings.batch_days is None else [f"--batch-days={settings.batch_days:g}"]
     return Program("gateway", [*command, f"--drain-s={DRAIN_S:g}"], _environment(), stop_s=DRAIN_S + 5)
 
 

@@ -1,0 +1,62 @@
+"""Sending a batch's lines through this gateway's own pipeline, in the name of who gave the batch.
+
+They come in by a socket in a folder of this process and carry a word that is made for each request and known to this
+process only: so they are identified, limited, queued, looked at, answered and recorded as everybody's requests are.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import aiohttp
+
+from controlplane.domain.batch import Batch
+from controlplane.domain.identity import Principal, PriorityClass, Scope, may
+from controlplane.gateway.batches.runner import Reply
+from controlplane.gateway.call import REQUEST_ID_HEADER
+from controlplane.gateway.classes import PRIORITY_HEADER
+from controlplane.gateway.routing import Routing
+
+
+@dataclass
+class Inside:
+    """Who asks by which word at this moment. `required` says whether anybody needs a key."""
+
+    routing: Routing
+    required: Callable[[], bool]
+    wall_clock: Callable[[], datetime]
+    asking: dict[str, Principal | None] = field(default_factory=dict)  # by the Authorization header's value
+
+    def may_ask(self, batch: Batch) -> bool:
+        """Say whether who gave a batch may still ask: a key that was revoked or has expired may not."""
+        if batch.principal is None:
+            return not self.required()
+        return not batch.by_key or self._key(batch) is not None
+
+    async def send(self, session: aiohttp.ClientSession, batch: Batch, body: bytes) -> Reply:
+        """Send one line. Raises OSError when the gateway does not answer."""
+        word = f"Bearer inside-{secrets.token_hex(32)}"
+        self.asking[word] = self._key(batch) if batch.by_key else batch.principal
+        headers = {"Authorization": word, PRIORITY_HEADER: PriorityClass.BATCH, "Content-Type": "application/json"}
+        try:
+            async with session.post(f"http://inside{batch.endpoint}", data=body, headers=headers) as response:
+                answer = await response.read()
+                request_id = response.headers.get(REQUEST_ID_HEADER, "")
+                return Reply(response.status, answer, request_id, _wait_s(response.headers.get("Retry-After")))
+        except aiohttp.ClientError as error:
+            raise ConnectionError("the gateway does not answer") from error
+        finally:
+            del self.asking[word]
+
+    def _key(self, batch: Batch) -> Principal | None:
+        """Return the key as it is now: what it may do may have changed since."""
+        table, now = self.routing.table, self.wall_clock()
+        known = [key for key in table.api_keys if batch.principal and key.name == batch.principal.name] if table else []
+        return next((key for key in known if key.is_valid(now) and may(key.scopes, Scope.INFER)), None)
+
+
+def _wait_s(given: str | None) -> float:
+    return float(given) if given and given.isascii() and given.isdigit() else 1.0

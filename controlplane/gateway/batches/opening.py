@@ -1,0 +1,55 @@
+"""Putting batches to work in a gateway process, where it offers them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import aiohttp
+from aiohttp import web
+
+from controlplane.domain.gateway_files import batches_dir
+from controlplane.gateway.background import in_background
+from controlplane.gateway.batches.inside import Inside
+from controlplane.gateway.batches.port import BatchPort
+from controlplane.gateway.batches.runner import Runner
+from controlplane.gateway.batches.shelf import Shelf
+from controlplane.gateway.settings import Settings
+from controlplane.gateway.wire import DiscreetRunner
+
+_DAY_S = 24 * 3600
+
+
+def batch_port(settings: Settings, wall_clock: Callable[[], datetime]) -> BatchPort | None:
+    """Return the door of files and batches; None where there are none."""
+    if settings.batch_days is None:
+        return None
+    return BatchPort(Shelf(batches_dir(settings.data_dir)), settings.batch_file_bytes, wall_clock)
+
+
+async def run_batches(
+    settings: Settings, port: BatchPort, app: web.Application, inside: Inside, stack: AsyncExitStack
+) -> None:
+    """Run batches until the stack is left: then lines under way are given up, and made again by who comes next."""
+    folder = stack.enter_context(TemporaryDirectory(prefix="fleetune-"))
+    path = str(Path(folder) / "inside.sock")
+    runner = DiscreetRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1, auto_decompress=False)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.UnixSite(runner, path).start()
+    connector, never = aiohttp.UnixConnector(path, limit=0), aiohttp.ClientTimeout(total=None)
+    session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector, timeout=never))
+    lines = Runner(
+        shelf=port.shelf,
+        send=partial(inside.send, session),
+        may=inside.may_ask,
+        wall_clock=port.wall_clock,
+        given=port.given,
+        at_once=settings.batch_at_once,
+        retention_s=(settings.batch_days or 0) * _DAY_S,
+    )
+    await in_background(lines.run, stack)

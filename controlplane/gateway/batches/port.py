@@ -1,0 +1,232 @@
+"""OpenAI's `/v1/files` and `/v1/batches` on the data port. Everybody sees their own tenant's only."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from controlplane.domain.batch import ENDPOINTS, MOST_METADATA, WINDOW, Batch, StoredFile
+from controlplane.domain.identity import DEFAULT_TENANT, ApiKey, Principal
+from controlplane.gateway.batches.shelf import Shelf, private_opener
+from controlplane.gateway.openai_errors import RequestRefused
+
+Identify = Callable[[web.Request], Awaitable[Principal | None]]
+
+_PURPOSE = "batch"
+_LARGEST_FIELD = 1024
+_PAGE = 20
+_LONGEST_PAGE = 100
+
+
+@dataclass(frozen=True)
+class BatchPort:
+    """The handlers. `wall_clock` gives aware UTC."""
+
+    shelf: Shelf
+    largest_file_bytes: int
+    wall_clock: Callable[[], datetime]
+    given: asyncio.Event = field(default_factory=asyncio.Event)  # a batch came: whoever runs them looks at once
+
+    def add_to(self, router: web.UrlDispatcher, identify: Identify) -> None:
+        """Add the paths; whoever asks is identified first."""
+        paths = (
+            ("POST", "/v1/files", self._upload),
+            ("GET", "/v1/files", self._files),
+            ("GET", "/v1/files/{id}", self._file),
+            ("GET", "/v1/files/{id}/content", self._content),
+            ("DELETE", "/v1/files/{id}", self._delete),
+            ("POST", "/v1/batches", self._create),
+            ("GET", "/v1/batches", self._batches),
+            ("GET", "/v1/batches/{id}", self._batch),
+            ("POST", "/v1/batches/{id}/cancel", self._cancel),
+        )
+        for method, path, handle in paths:
+            router.add_route(method, path, _identified(identify, handle))
+
+    async def _upload(self, request: web.Request, who: Principal | None) -> web.StreamResponse:
+        if request.content_type != "multipart/form-data":
+            raise RequestRefused(400, "The body must be multipart/form-data.", code="invalid_form")
+        file_id = self.shelf.new_id("file")
+        try:
+            filename, purpose, size = await self._received(request, file_id)
+            if filename is None or purpose != _PURPOSE:
+                text = f"Give a `file`, and `{_PURPOSE}` as its `purpose`."
+                raise RequestRefused(400, text, code="invalid_form", param="purpose")
+        except BaseException:
+            self.shelf.content_path(file_id).unlink(missing_ok=True)
+            raise
+        stored = StoredFile(
+            file_id=file_id,
+            tenant=_tenant(who),
+            filename=filename,
+            purpose=_PURPOSE,
+            size=size,
+            created_at=self._now(),
+        )
+        await asyncio.to_thread(self.shelf.put_file, stored)
+        return web.json_response(stored.shown())
+
+    async def _received(self, request: web.Request, file_id: str) -> tuple[str | None, str, int]:
+        """Write the form's file to its place; return its name, the purpose and its size."""
+        filename, purpose, size = None, "", 0
+        try:
+            async for part in await request.multipart():
+                if not isinstance(part, aiohttp.BodyPartReader):
+                    continue
+                if part.name == "purpose":
+                    purpose = (await part.read_chunk(_LARGEST_FIELD)).decode(errors="replace").strip()
+                elif part.name == "file":
+                    filename, size = part.filename or "file.jsonl", await self._written(part, file_id)
+        except ValueError as error:
+            raise RequestRefused(400, "The form is not well-formed.", code="invalid_form") from error
+        return filename, purpose, size
+
+    async def _written(self, part: aiohttp.BodyPartReader, file_id: str) -> int:
+        size = 0
+        with open(self.shelf.content_path(file_id), "wb", opener=private_opener) as file:  # noqa: ASYNC230
+            while chunk := await part.read_chunk(1 << 18):
+                size += len(chunk)
+                if size > self.largest_file_bytes:
+                    text = f"The file is larger than {self.largest_file_bytes} bytes."
+                    raise RequestRefused(413, text, code="request_too_large", param="file")
+                await asyncio.to_thread(file.write, chunk)
+        return size
+
+    async def _files(self, request: web.Request, who: Principal | None) -> web.StreamResponse:
+        found = await asyncio.to_thread(self.shelf.files, _tenant(who))
+        return _page(request, [(each.file_id, each.shown()) for each in found])
+
+    async def _file(self, request: web.Request, who: Principal | None) -> web.StreamResponse:
+        return web.json_response(self._own_file(request, who).shown())
+
+    async def _content(self, request: web.Request, who: Principal | None) -> web.StreamResponse:
+        stored = self._own_file(request, who)
+        headers = {"Content-Type": "application/octet-stream"}
+        return web.FileResponse(self.shelf.content_path(stored.file_id), headers=headers)
+
+    async def _delete(self, request: web.Request, who: Principal | None) -> web.StreamResponse:
+        stored = self._own_file(request, who)
+        await asyncio.to_thread(self.shelf.delete_file, stored.file_id)
+        return web.json_response({"id": stored.file_id, "object": "file", "deleted": True})
+
+    async def _create(self, request: web.Request, who: Principal | None) -> web.StreamResponse:
+        given = await _fields(request)
+        if given.get("endpoint") not in ENDPOINTS:
+            raise _invalid("endpoint", f"one of {', '.join(sorted(ENDPOINTS))}")
+        if given.get("completion_window") != WINDOW:
+            raise _invalid("completion_window", WINDOW)
+        if not _is_metadata(given.get("metadata")):
+            raise _invalid("metadata", f"at most {MOST_METADATA} texts by name")
+        file_id = given.get("input_file_id")
+        if not isinstance(file_id, str) or self.shelf.file(file_id, _tenant(who)) is None:
+            raise _invalid("input_file_id", "the id of a file of yours")
+        batch = Batch(
+            batch_id=self.shelf.new_id("batch"),
+            principal=_without_secret(who),
+            by_key=isinstance(who, ApiKey),
+            endpoint=given["endpoint"],
+            input_file_id=file_id,
+            metadata=given.get("metadata") or {},
+            created_at=self._now(),
+        )
+        await asyncio.to_thread(self.shelf.put_batch, batch)
+        self.given.set()
+        return web.json_response(batch.shown())
+
+    async def _batches(self, request: web.Request, who: Principal | None) -> web.StreamResponse:
+        found = [batch for batch in await asyncio.to_thread(self.shelf.batches) if batch.tenant == _tenant(who)]
+        return _page(request, [(each.batch_id, self._shown(each)) for each in reversed(found)])
+
+    async def _batch(self, request: web.Request, who: Principal | None) -> web.StreamResponse:
+        return web.json_response(self._shown(self._own_batch(request, who)))
+
+    async def _cancel(self, request: web.Request, who: Principal | None) -> web.StreamResponse:
+        batch = self._own_batch(request, who)
+        if batch.has_ended:
+            raise RequestRefused(409, f"The batch has ended: it is {batch.status}.", code="batch_ended")
+        self.shelf.ask_to_cancel(batch.batch_id)
+        return web.json_response(self._shown(batch))
+
+    def _shown(self, batch: Batch) -> dict[str, Any]:
+        return batch.shown(cancelling=self.shelf.is_cancelled(batch.batch_id))
+
+    def _own_file(self, request: web.Request, who: Principal | None) -> StoredFile:
+        found = self.shelf.file(request.match_info["id"], _tenant(who))
+        if found is None:
+            raise RequestRefused(404, "There is no such file.", code="file_not_found", param="file_id")
+        return found
+
+    def _own_batch(self, request: web.Request, who: Principal | None) -> Batch:
+        found = self.shelf.batch(request.match_info["id"])
+        if found is None or found.tenant != _tenant(who):
+            raise RequestRefused(404, "There is no such batch.", code="batch_not_found", param="batch_id")
+        return found
+
+    def _now(self) -> int:
+        return int(self.wall_clock().timestamp())
+
+
+def _identified(
+    identify: Identify, handle: Callable[[web.Request, Principal | None], Awaitable[web.StreamResponse]]
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await handle(request, await identify(request))
+
+    return handler
+
+
+async def _fields(request: web.Request) -> dict[str, Any]:
+    try:
+        given = json.loads(await request.read())
+    except (ValueError, RecursionError) as error:
+        raise RequestRefused(400, "The body is not valid JSON.", code="invalid_json") from error
+    if not isinstance(given, dict):
+        raise RequestRefused(400, "The body must be a JSON object.", code="invalid_json")
+    return given
+
+
+def _page(request: web.Request, items: Sequence[tuple[str, dict[str, Any]]]) -> web.Response:
+    """Return a list as OpenAI pages it: `limit` items behind the one named `after`."""
+    asked = request.query.get("limit", str(_PAGE))
+    limit = max(1, min(_LONGEST_PAGE, int(asked))) if asked.isascii() and asked.isdigit() else _PAGE
+    after = request.query.get("after")
+    names = [name for name, _ in items]
+    start = names.index(after) + 1 if after in names else 0
+    page = items[start : start + limit]
+    return web.json_response(
+        {
+            "object": "list",
+            "data": [shown for _, shown in page],
+            "first_id": page[0][0] if page else None,
+            "last_id": page[-1][0] if page else None,
+            "has_more": start + limit < len(items),
+        }
+    )
+
+
+def _is_metadata(given: object) -> bool:
+    if given is None:
+        return True
+    if not isinstance(given, dict) or len(given) > MOST_METADATA:
+        return False
+    return all(isinstance(value, str) and len(value) <= 512 and len(name) <= 64 for name, value in given.items())
+
+
+def _invalid(field: str, allowed: str) -> RequestRefused:
+    return RequestRefused(400, f"`{field}` must be {allowed}.", code="invalid_request", param=field)
+
+
+def _without_secret(who: Principal | None) -> Principal | None:
+    """Return who asks without what a key has beside: not even a hash of a secret is kept with a batch."""
+    return None if who is None else Principal(**{name: getattr(who, name) for name in Principal.model_fields})
+
+
+def _tenant(who: Principal | None) -> str:
+    return who.tenant if who else DEFAULT_TENANT

@@ -1,0 +1,249 @@
+"""Running batches: their lines go through the gateway's own pipeline, in the class batch, a few at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from controlplane.domain.batch import (
+    MOST_ERRORS,
+    MOST_LINES,
+    Batch,
+    BatchStatus,
+    Line,
+    LineError,
+    StoredFile,
+    failure_line,
+    read_line,
+    result_line,
+)
+from controlplane.domain.errors import Conflict
+from controlplane.gateway.batches.journal import Done, Journal
+from controlplane.gateway.batches.shelf import Shelf, lines_of
+from controlplane.host.locks import alone
+
+_log = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 1.0
+TRIED_AGAIN = frozenset({429, 502, 503, 504})
+"""What passes: no place, no replica, a limit of this minute."""
+BROKEN = frozenset({502, 504})
+MOST_TRIES = 3
+"""A line at which engines break is given up: it may be what breaks them."""
+LONGEST_WAIT_S = 60.0
+
+_PRUNE_EVERY = 600
+
+
+class Reply(NamedTuple):
+    """What the gateway answered to a line."""
+
+    status: int
+    body: bytes
+    request_id: str
+    retry_after_s: float = 1.0
+
+
+Send = Callable[[Batch, bytes], Awaitable[Reply]]
+"""Sends a body to a batch's endpoint in its owner's name. Raises OSError."""
+
+
+@dataclass
+class Runner:
+    """Runs whatever waits. `wall_clock` gives aware UTC; `may` says whether a batch's owner still may ask."""
+
+    shelf: Shelf
+    send: Send
+    may: Callable[[Batch], bool]
+    wall_clock: Callable[[], datetime]
+    at_once: int
+    retention_s: float
+    given: asyncio.Event
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    _running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Look for batches and run them until cancelled."""
+        places, looks = asyncio.Semaphore(self.at_once), 0
+        try:
+            while True:
+                if looks % _PRUNE_EVERY == 0:
+                    await asyncio.to_thread(self.shelf.prune, int(self._now() - self.retention_s))
+                looks += 1
+                await self._start(places)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_EVERY_S):
+                        await self.given.wait()
+                self.given.clear()
+        finally:
+            for task in self._running.values():
+                task.cancel()
+            await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    async def _start(self, places: asyncio.Semaphore) -> None:
+        for batch in await asyncio.to_thread(self.shelf.waiting):
+            if batch.batch_id not in self._running:
+                task = asyncio.create_task(self._one(batch.batch_id, places))
+                self._running[batch.batch_id] = task
+                task.add_done_callback(partial(self._forget, batch.batch_id))
+
+    def _forget(self, batch_id: str, task: asyncio.Task[None]) -> None:
+        self._running.pop(batch_id, None)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("batch %s is put off: %s", batch_id, type(task.exception()).__name__)
+
+    async def _one(self, batch_id: str, places: asyncio.Semaphore) -> None:
+        try:
+            with alone(self.shelf.folder_of(batch_id) / "lock", what="another gateway runs it"):
+                batch = self.shelf.batch(batch_id)
+                if batch is not None and not batch.has_ended:
+                    await self._through(batch, places)
+        except Conflict:
+            return
+        except OSError as error:
+            _log.error("batch %s is put off: %s", batch_id, error.strerror)
+
+    async def _through(self, batch: Batch, places: asyncio.Semaphore) -> None:
+        checked = await asyncio.to_thread(_checked, self.shelf.content_path(batch.input_file_id), batch.endpoint)
+        if isinstance(checked, list):
+            ended = {"status": BatchStatus.FAILED, "ended_at": int(self._now()), "errors": tuple(checked)}
+            return await asyncio.to_thread(self.shelf.put_batch, batch.evolve(**ended))
+        began = batch.began_at or int(self._now())
+        batch = batch.evolve(status=BatchStatus.IN_PROGRESS, began_at=began, total=checked)
+        async with self._journal(batch) as journal:
+            await asyncio.to_thread(self._note, batch, journal)
+            status = await self._lines(batch, journal, places)
+            if status is not None:
+                await asyncio.to_thread(self._finish, batch, journal, status)
+
+    @asynccontextmanager
+    async def _journal(self, batch: Batch) -> AsyncIterator[Journal]:
+        journal = await asyncio.to_thread(Journal, self.shelf.folder_of(batch.batch_id) / "journal")
+        try:
+            yield journal
+        finally:
+            journal.close()
+
+    async def _lines(self, batch: Batch, journal: Journal, places: asyncio.Semaphore) -> BatchStatus | None:
+        """Run what is not done; return how the batch ended."""
+        under_way: set[asyncio.Task[None]] = set()
+        try:
+            for number, raw in lines_of(self.shelf.content_path(batch.input_file_id)):
+                if number in journal.done:
+                    continue
+                await places.acquire()
+                if self._stops(batch):
+                    places.release()
+                    break
+                task = asyncio.create_task(self._line(batch, number, raw, journal))
+                under_way.add(task)
+                task.add_done_callback(under_way.discard)
+                task.add_done_callback(lambda _: places.release())
+            await asyncio.gather(*under_way)
+        finally:
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+        return self._stops(batch) if len(journal.done) < batch.total else BatchStatus.COMPLETED
+
+    def _stops(self, batch: Batch) -> BatchStatus | None:
+        if self.shelf.is_cancelled(batch.batch_id):
+            return BatchStatus.CANCELLED
+        return BatchStatus.EXPIRED if self._now() >= batch.expires_at else None
+
+    async def _line(self, batch: Batch, number: int, raw: bytes, journal: Journal) -> None:
+        line = read_line(raw, number, batch.endpoint)
+        assert isinstance(line, Line)  # all were looked at before the first was run
+        done = await self._answered(batch, number, line)
+        if done is not None:
+            await asyncio.to_thread(self._keep, batch, journal, done)
+
+    async def _answered(self, batch: Batch, number: int, line: Line) -> Done | None:
+        """Ask until there is an answer that stays; None when the batch stops first."""
+        body, tries = json.dumps(line.body).encode(), 0
+        while self._stops(batch) is None:
+            if not self.may(batch):
+                text = "The key that gave this batch is not valid any more."
+                return Done(number, False, failure_line(batch.batch_id, number, line, "invalid_api_key", text))
+            try:
+                reply = await self.send(batch, body)
+            except OSError:
+                reply = Reply(503, b"", "")
+            tries += 1
+            if reply.status not in TRIED_AGAIN or (reply.status in BROKEN and tries >= MOST_TRIES):
+                said = result_line(batch.batch_id, number, line, reply.status, reply.request_id, _answer(reply.body))
+                return Done(number, reply.status < 400, said)
+            await self.sleep(min(LONGEST_WAIT_S, reply.retry_after_s * 2 ** min(tries, 10)))
+        return None
+
+    def _keep(self, batch: Batch, journal: Journal, done: Done) -> None:
+        with journal.lock:
+            journal.add(done)
+            self._note(batch, journal)
+
+    def _note(self, batch: Batch, journal: Journal) -> None:
+        self.shelf.put_batch(batch.evolve(completed=journal.completed, failed=journal.failed))
+
+    def _finish(self, batch: Batch, journal: Journal, status: BatchStatus) -> None:
+        """Write the files of results, then that it ended: done again it gives the same."""
+        ended = {"status": status, "ended_at": int(self._now())}
+        counts = {"completed": journal.completed, "failed": journal.failed}
+        outputs = self._give_out(batch, journal, ok=True) if journal.completed else None
+        errors = self._give_out(batch, journal, ok=False) if journal.failed else None
+        self.shelf.put_batch(batch.evolve(**ended, **counts, output_file_id=outputs, error_file_id=errors))
+
+    def _give_out(self, batch: Batch, journal: Journal, *, ok: bool) -> str:
+        kind = "output" if ok else "errors"
+        file_id = f"{batch.batch_id.replace('batch', 'file', 1)}-{kind}"
+        lines = [done.line + b"\n" for done in journal.entries() if done.ok is ok]
+        self.shelf.write_content(file_id, lines)
+        stored = StoredFile(
+            file_id=file_id,
+            tenant=batch.tenant,
+            filename=f"{batch.batch_id}_{kind}.jsonl",
+            purpose="batch_output",
+            size=sum(map(len, lines)),
+            created_at=int(self._now()),
+        )
+        self.shelf.put_file(stored)
+        return file_id
+
+    def _now(self) -> float:
+        return self.wall_clock().timestamp()
+
+
+def _checked(path: Path, endpoint: str) -> int | list[LineError]:
+    """Return how many lines a file has, or what is wrong with it: then none is run."""
+    errors: list[LineError] = []
+    seen: set[str] = set()
+    try:
+        for number, raw in lines_of(path):
+            line = read_line(raw, number, endpoint)
+            if isinstance(line, Line) and line.custom_id in seen:
+                line = LineError(line=number, code="duplicate_custom_id", message="This `custom_id` stood before.")
+            if isinstance(line, Line):
+                seen.add(line.custom_id)
+            elif len(errors) < MOST_ERRORS:
+                errors.append(line)
+    except FileNotFoundError:
+        return [LineError(line=None, code="file_not_found", message="The input file was deleted.")]
+    if not seen and not errors:
+        return [LineError(line=None, code="empty_file", message="The input file has no requests.")]
+    if len(seen) > MOST_LINES:
+        return [LineError(line=None, code="too_many_tasks", message=f"At most {MOST_LINES} requests.")]
+    return errors or len(seen)
+
+
+def _answer(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None

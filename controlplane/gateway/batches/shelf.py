@@ -1,0 +1,139 @@
+"""Where files and batches lie: folders that the gateways of one data folder share, readable by their owner only.
+
+It is the queue too: a batch that has not ended waits to be run. Prompts and answers lie here, as their owners gave them
+to be kept; nothing of them goes anywhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from controlplane.domain.batch import Batch, StoredFile
+from controlplane.host.files import whole_file, write_whole
+
+_ID = re.compile(r"(file|batch)-[0-9a-f]{24}(-(output|errors))?")
+
+
+class Shelf:
+    """Files and batches under one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._ended: set[str] = set()
+        for folder in (self._files, self._batches):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    @property
+    def _files(self) -> Path:
+        return self.root / "files"
+
+    @property
+    def _batches(self) -> Path:
+        return self.root / "batches"
+
+    def new_id(self, kind: str) -> str:
+        return f"{kind}-{secrets.token_hex(12)}"
+
+    def content_path(self, file_id: str) -> Path:
+        return self._files / f"{file_id}.jsonl"
+
+    def folder_of(self, batch_id: str) -> Path:
+        return self._batches / batch_id
+
+    def put_file(self, stored: StoredFile) -> None:
+        """Make a file known whose content is there already."""
+        write_whole(self._files / f"{stored.file_id}.json", stored.model_dump_json())
+
+    def write_content(self, file_id: str, lines: Iterable[bytes]) -> None:
+        """Write a file's content; it is there whole or not at all."""
+        with whole_file(self.content_path(file_id)) as file:
+            file.writelines(lines)
+
+    def file(self, file_id: str, tenant: str) -> StoredFile | None:
+        """Return a tenant's file; another's is as good as none."""
+        found = _read_file(self._files / f"{file_id}.json") if _ID.fullmatch(file_id) else None
+        return found if found is not None and found.tenant == tenant else None
+
+    def files(self, tenant: str) -> list[StoredFile]:
+        """Return a tenant's files, the newest first."""
+        found = (_read_file(path) for path in self._files.glob("*.json"))
+        mine = [each for each in found if each is not None and each.tenant == tenant]
+        return sorted(mine, key=lambda each: (each.created_at, each.file_id), reverse=True)
+
+    def delete_file(self, file_id: str) -> None:
+        for path in (self._files / f"{file_id}.json", self.content_path(file_id)):
+            path.unlink(missing_ok=True)
+
+    def put_batch(self, batch: Batch) -> None:
+        self.folder_of(batch.batch_id).mkdir(exist_ok=True, mode=0o700)
+        write_whole(self.folder_of(batch.batch_id) / "batch.json", batch.model_dump_json())
+
+    def batch(self, batch_id: str) -> Batch | None:
+        if not _ID.fullmatch(batch_id):
+            return None
+        try:
+            return Batch.model_validate_json((self.folder_of(batch_id) / "batch.json").read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+
+    def batches(self) -> list[Batch]:
+        """Return all batches, the oldest first."""
+        found = (self.batch(path.name) for path in self._batches.iterdir())
+        return sorted((each for each in found if each), key=lambda each: (each.created_at, each.batch_id))
+
+    def waiting(self) -> list[Batch]:
+        """Return the batches that have not ended, the oldest first. Those that have are not read again."""
+        names = {path.name for path in self._batches.iterdir()} - self._ended
+        found = [batch for batch in map(self.batch, names) if batch]
+        self._ended |= {batch.batch_id for batch in found if batch.has_ended}
+        waiting = (batch for batch in found if not batch.has_ended)
+        return sorted(waiting, key=lambda each: (each.created_at, each.batch_id))
+
+    def ask_to_cancel(self, batch_id: str) -> None:
+        """Note that its end is wanted: whoever runs it sees it."""
+        (self.folder_of(batch_id) / "cancel").touch(mode=0o600)
+
+    def is_cancelled(self, batch_id: str) -> bool:
+        return (self.folder_of(batch_id) / "cancel").exists()
+
+    def prune(self, before: int) -> None:
+        """Remove files made and batches ended before a moment (Unix seconds); what a waiting batch reads stays."""
+        wanted = set()
+        for batch in self.batches():
+            if batch.has_ended and (batch.ended_at or batch.created_at) < before:
+                shutil.rmtree(self.folder_of(batch.batch_id), ignore_errors=True)
+            elif not batch.has_ended:
+                wanted.add(batch.input_file_id)
+        for path in list(self._files.glob("*.json")):
+            stored = _read_file(path)
+            if stored is not None and stored.created_at < before and stored.file_id not in wanted:
+                self.delete_file(stored.file_id)
+        for path in list(self._files.glob("*.jsonl")):  # an upload that a killed gateway left
+            if not path.with_suffix(".json").exists() and path.stat().st_mtime < before:
+                path.unlink(missing_ok=True)
+
+
+def private_opener(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield a file's lines that say something, numbered from 1."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield number, line.strip()
+
+
+def _read_file(path: Path) -> StoredFile | None:
+    try:
+        return StoredFile.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
