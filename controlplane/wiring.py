@@ -11,6 +11,7 @@ import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from controlplane.adapters.gateway.traffic import GatewayTraffic, running_gatewa
 from controlplane.adapters.metrics_scrape.samples import SampleStore
 from controlplane.adapters.metrics_scrape.scrape import Scraper
 from controlplane.adapters.metrics_scrape.source import ScrapedMetrics
+from controlplane.adapters.store_sql.fence import LEADER
 from controlplane.adapters.store_sql.store import SqlStore
 from controlplane.adapters.store_sql.store import open_store as open_sql
 from controlplane.domain.base import ServiceName, StudyId
@@ -39,6 +41,7 @@ from controlplane.settings import ClusterAccess, Settings
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from controlplane.adapters.fleet_kubernetes.lease import LeaseElection
     from controlplane.services.replays.run_replay import ReplayRunner
     from controlplane.services.rollouts.match_load import LoadMatcher
     from controlplane.services.studies.run_study import StudyProgress, StudyRunner
@@ -57,9 +60,12 @@ def installation_clock(settings: Settings) -> Clock:
         raise Unavailable(f"cannot write to {settings.data_dir}", why=error.strerror or str(error)) from error
 
 
-def open_store(settings: Settings) -> SqlStore:
-    """Return the installation's store at its newest schema. Raises Unavailable when it cannot be used."""
-    return open_sql(settings.database)
+def open_store(settings: Settings, *, leader: int | None = None) -> SqlStore:
+    """Return the installation's store at its newest schema. Raises Unavailable when it cannot be used.
+
+    With `leader`, the number drawn when a controller took the lead, it refuses to write once another leads.
+    """
+    return open_sql(settings.database, leader=leader)
 
 
 def open_fleet(settings: Settings) -> Fleet:
@@ -151,14 +157,37 @@ def _tokens(settings: Settings) -> TokenDoor | None:
     return TokenDoor(issuers, fetch_keys, time.monotonic)
 
 
-def controller_pass(settings: Settings) -> Callable[[], bool]:
+def leader_election(settings: Settings, cluster: ClusterAccess, *, on_end: Callable[[str], None]) -> LeaseElection:
+    """Return this process's candidacy for the lead of the installation on a cluster."""
+    from controlplane.adapters.fleet_kubernetes.door import open_door
+    from controlplane.adapters.fleet_kubernetes.lease import LeaseElection
+
+    return LeaseElection(
+        open_door(cluster.kubeconfig, cluster.context),
+        namespace=cluster.namespace,
+        name="fleetune-controller",
+        identity=f"{socket.gethostname()}_{uuid.uuid4()}",
+        on_end=on_end,
+    )
+
+
+def leader_number(settings: Settings) -> int:
+    """Return a number larger than that of every controller before: the store refuses theirs from now on."""
+    store = open_store(settings)
+    try:
+        return store.next_number(LEADER)
+    finally:
+        store.close()
+
+
+def controller_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
     """Return one pass of the controller; it always waits for the next tick."""
     from controlplane.services.controller.reconcile import Controller
     from controlplane.services.studies.manage import create_study
 
     traffic = GatewayTraffic(running_gateways(settings.data_dir), admin_token=_secret(settings.admin_token_file))
     controller = Controller(
-        store=open_store(settings),
+        store=open_store(settings, leader=leader),
         fleet=open_fleet(settings),
         router=traffic,
         flights=traffic,
@@ -184,12 +213,12 @@ def scraper_pass(settings: Settings) -> Callable[[], bool]:
     return scraper.run
 
 
-def load_matcher_pass(settings: Settings, stop: threading.Event) -> Callable[[], bool]:
+def load_matcher_pass(settings: Settings, stop: threading.Event, *, leader: int | None = None) -> Callable[[], bool]:
     """Return one pass that makes up the load of a canary under judgement; the controller's process runs it beside.
 
     The load generator is built with the first rollout: an installation without one does without its memory.
     """
-    store = open_store(settings)
+    store = open_store(settings, leader=leader)
     built: list[LoadMatcher] = []
 
     def one() -> bool:

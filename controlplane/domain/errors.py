@@ -4,7 +4,8 @@
     ├── InvalidInput            what the user gave cannot be used        CLI exit 2, HTTP 422
     ├── NotFound                no such study, rollout, revision, ...    CLI exit 2, HTTP 404
     ├── Conflict                the state does not allow it              CLI exit 2, HTTP 409
-    │   └── StaleVersion        somebody else saved first                retried by the caller
+    │   ├── StaleVersion        somebody else saved first                retried by the caller
+    │   └── Deposed             another controller leads                 the process ends
     ├── Refused                 key missing or wrong                     CLI exit 2, HTTP 401
     │   └── Forbidden           the key is right and may not do this     CLI exit 2, HTTP 403
     └── Unavailable             something outside did not answer         CLI exit 2, HTTP 503
@@ -53,6 +54,10 @@ class Conflict(FleetuneError):
 
 class StaleVersion(Conflict):
     """A guarded write lost against another writer; load again and decide anew."""
+
+
+class Deposed(Conflict):
+    """A write of a controller that does not lead any more: another has taken over."""
 
 
 class Refused(FleetuneError):

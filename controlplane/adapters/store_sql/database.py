@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
+from controlplane.adapters.store_sql.fence import refuse_deposed
 from controlplane.domain.errors import InvalidInput, Unavailable
 
 ALLOWED_URLS = "sqlite:///FILE or postgresql://USER@HOST/NAME"
@@ -21,9 +22,13 @@ _DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": 
 
 
 class Database:
-    """Connections to one SQLite file or PostgreSQL database; safe from several threads and processes."""
+    """Connections to one SQLite file or PostgreSQL database; safe from several threads and processes.
 
-    def __init__(self, url: str) -> None:
+    `leader` is the number of the controller that writes; None writes whoever leads.
+    """
+
+    def __init__(self, url: str, *, leader: int | None = None) -> None:
+        self._leader = leader
         self._url = _parse(url)
         self.name = self._url.render_as_string(hide_password=True)
         _make_file(self._url)
@@ -48,8 +53,10 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """Open a transaction that writes, all or nothing. Raises Unavailable; lets IntegrityError pass."""
+        """Open a transaction that writes, all or nothing. Raises Unavailable, Deposed; lets IntegrityError pass."""
         with self._in_our_words("written"), self._writer.begin() as connection:
+            if self._leader is not None:
+                refuse_deposed(connection, self._leader)
             yield connection
 
     def close(self) -> None:

@@ -42,12 +42,13 @@ from controlplane.domain.taken import model_is_taken, report_is_taken, setting_i
 from controlplane.ports import StoredReplay, StudyClaim, Versioned
 
 
-def open_store(url: str) -> SqlStore:
+def open_store(url: str, *, leader: int | None = None) -> SqlStore:
     """Return the store at `url` (`sqlite:///FILE` or `postgresql://...`) with its tables at the newest schema.
 
     Raises InvalidInput for a URL that names no database, Unavailable when it cannot be reached, written or is too new.
+    With `leader`, the number that a controller drew when it took the lead, a write raises Deposed once another did.
     """
-    store = SqlStore(url)
+    store = SqlStore(url, leader=leader)
     store.upgrade()
     return store
 
@@ -55,8 +56,8 @@ def open_store(url: str) -> SqlStore:
 class SqlStore(SqlModels):
     """Implements `ports.Store`. Safe from several threads and processes; call `upgrade` once before anything else."""
 
-    def __init__(self, url: str) -> None:
-        self._database = d = Database(url)
+    def __init__(self, url: str, *, leader: int | None = None) -> None:
+        self._database = d = Database(url, leader=leader)
         super().__init__(d)
         self._services = Documents(
             d, SERVICES, Service, key=("name",), columns=lambda s: {"name": s.name, "model": s.spec.model.name}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +18,7 @@ from controlplane import wiring
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.installation.stopping import stop_event
 from controlplane.domain.base import StudyId
-from controlplane.domain.errors import Conflict
+from controlplane.domain.errors import Conflict, Deposed
 from controlplane.host.locks import alone
 from controlplane.settings import Settings
 from controlplane.worker import repeat
@@ -26,6 +28,9 @@ WORKER_EVERY_S = 1.0
 MATCHER_EVERY_S = 1.0
 SCRAPE_EVERY_S = 15.0
 WAIT_FOR_OTHER_S = 1.0
+LEAD_LOOK_S = 1.0
+LOST_LEAD = 3
+"""The exit code of a controller that another one took over from."""
 
 log = logging.getLogger(__name__)
 
@@ -59,16 +64,52 @@ def controller(data_dir: DataDir) -> None:
 
 
 def _control(settings: Settings, stop: threading.Event) -> None:
-    # A daemon: were it stuck in a load test, the process could end nevertheless, and the generator ends with it.
-    matching = {"every_s": MATCHER_EVERY_S, "stop": stop}
-    threading.Thread(
-        target=repeat, args=[wiring.load_matcher_pass(settings, stop)], kwargs=matching, name="load", daemon=True
-    ).start()
-    scraping = {"every_s": SCRAPE_EVERY_S, "stop": stop}
-    threading.Thread(
-        target=repeat, args=[wiring.scraper_pass(settings)], kwargs=scraping, name="metrics", daemon=True
-    ).start()
-    repeat(wiring.controller_pass(settings), every_s=CONTROLLER_EVERY_S, stop=stop)
+    with leading(settings, stop, end=_end) as leader:
+        if stop.is_set():
+            return
+        # A daemon: were it stuck in a load test, the process could end nevertheless, and the generator ends with it.
+        matching = {"every_s": MATCHER_EVERY_S, "stop": stop}
+        match_load = _or_end(wiring.load_matcher_pass(settings, stop, leader=leader))
+        threading.Thread(target=repeat, args=[match_load], kwargs=matching, name="load", daemon=True).start()
+        repeat(_or_end(wiring.controller_pass(settings, leader=leader)), every_s=CONTROLLER_EVERY_S, stop=stop)
+
+
+@contextmanager
+def leading(settings: Settings, stop: threading.Event, *, end: Callable[[str], None]) -> Iterator[int | None]:
+    """Wait for the lead of an installation on a cluster, or for `stop`; gives its number, None on one host.
+
+    The lead is given back at the end. When it is lost meanwhile, `end` is called.
+    """
+    if settings.cluster is None:
+        yield None
+        return
+    election = wiring.leader_election(settings, settings.cluster, on_end=end)
+    threading.Thread(target=election.run, name="lease", daemon=True).start()
+    try:
+        while not stop.is_set() and not election.wait(LEAD_LOOK_S):
+            if election.problem is not None:
+                log.warning("no lead yet: %s", election.problem)
+        yield None if stop.is_set() else wiring.leader_number(settings)
+    finally:
+        election.stop()
+
+
+def _or_end(one_pass: Callable[[], bool]) -> Callable[[], bool]:
+    def one() -> bool:
+        try:
+            return one_pass()
+        except Deposed as error:
+            _end(str(error))
+            return False
+
+    return one
+
+
+def _end(why: str) -> None:
+    """End at once: what any thread of it still did would be done beside the next controller."""
+    log.error("the lead is lost: %s; this process ends", why)
+    logging.shutdown()
+    os._exit(LOST_LEAD)
 
 
 @app.command()

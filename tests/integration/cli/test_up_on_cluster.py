@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,6 +14,8 @@ from typer.testing import CliRunner, Result
 
 from controlplane import settings as installation
 from controlplane import wiring
+from controlplane.cli.installation.processes import LOST_LEAD
+from controlplane.cli.installation.programs import process_command
 from controlplane.cli.main import app
 from controlplane.domain.fleet import EngineState
 from controlplane.host.clock import utc_now
@@ -19,8 +23,10 @@ from controlplane.reading.service_file import load_service
 from controlplane.services.fleet.serving import register_service
 from controlplane.settings import ClusterAccess, Settings
 from tests.fakes.kubernetes.cluster import StandIn
+from tests.fakes.kubernetes.schemas import resource_of
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "kubernetes.yaml"
+LEASE = resource_of("coordination.k8s.io/v1", "Lease")
 LABELS = {"nvidia.com/gpu.product": "NVIDIA-H200"}
 
 
@@ -143,3 +149,27 @@ def test_replicas_of_a_registered_service_become_pods_and_are_listed_with_them(w
         assert engine.pod in listed.output
     assert "gpu-1" in listed.output
     wiring.stop_all_engines(settings)
+
+
+def test_a_controller_that_loses_the_lease_ends_itself(whole: StandIn, tmp_path: Path) -> None:
+    access = ClusterAccess(namespace="inference", kubeconfig=whole.kubeconfig("inference"))
+    settings = Settings(data_dir=tmp_path, cluster=access)
+    installation.save(settings)
+    with subprocess.Popen(process_command(settings, "controller")) as process:
+        try:
+            _await(lambda: bool(whole.objects.list(LEASE, "inference")))
+            whole.objects.change(LEASE, "inference", "fleetune-controller", _of_another)
+            assert process.wait(120) == LOST_LEAD
+        finally:
+            process.kill()
+
+
+def _of_another(lease: dict[str, Any]) -> dict[str, Any]:
+    return {**lease, "spec": {**lease["spec"], "holderIdentity": "another"}}
+
+
+def _await(done: Callable[[], bool]) -> None:
+    give_up_s = time.monotonic() + 120
+    while not done():
+        assert time.monotonic() < give_up_s
+        time.sleep(0.05)
