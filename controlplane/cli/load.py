@@ -19,7 +19,7 @@ from controlplane.cli.load_plan import plan
 from controlplane.cli.load_target import as_told, require_listener
 from controlplane.cli.load_upload import upload
 from controlplane.cli.tables.load import print_comparison, print_report, print_selfcheck
-from controlplane.cli.tables.show import as_json
+from controlplane.cli.tables.show import Output, as_json, as_programs_read
 from controlplane.cli.top_up import top_up
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.report import LoadTestReport, Validity
@@ -40,6 +40,8 @@ from loadtests.send.schedule import Schedule
 from loadtests.send.traces import load_trace
 
 app = typer.Typer(help="Load-test any OpenAI-compatible endpoint.", invoke_without_command=True)
+
+Out = Annotated[Output, typer.Option("--output", "-o", help="How to print the answer.")]
 
 MISSED, INVALID = 1, 3
 """Exit codes: errors or a missed limit; a run whose generator could not keep up. 0 is a good run, 2 bad input."""
@@ -70,6 +72,7 @@ def load(
     ] = None,
     html_path: Annotated[Path | None, typer.Option("--html", help="Write a page with plots here.")] = None,
     records_path: Annotated[Path | None, typer.Option("--records", help="Write all records, .csv or .parquet.")] = None,
+    output: Out = Output.TABLE,
     out: Annotated[Path | None, typer.Option(help="Keep the raw records in this folder.")] = None,
 ) -> None:
     """Run a profile against a target and report what it measured.
@@ -94,6 +97,7 @@ def load(
     with tempfile.TemporaryDirectory(prefix="fleetune-load-") as scratch:
         verdict = VerdictWatch(chosen.slos) if stop_early else None
         result = _run(test, chosen.name, schedule, out or Path(scratch), verdict)
+        _print(result.report, Output.JSON if str(json_path) == "-" else output, chosen.name)
         _write(result, chosen, json_path, html_path, records_path)
     raise typer.Exit(_exit_code(result.report))
 
@@ -106,7 +110,8 @@ def selfcheck_command(
     ] = "50,150,300,600,1000",
     seconds: Annotated[float, typer.Option(min=1, help="Seconds per rate.")] = 8.0,
     processes: Annotated[int, typer.Option(min=1, help="Generator processes.")] = 1,
-    as_json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    output: Out = Output.TABLE,
+    as_json_: Annotated[bool, typer.Option("--json", hidden=True, help="The same as -o json.")] = False,
 ) -> None:
     """Measure how exact the generator is on this machine, and up to which rate, against a server of known latency."""
     try:
@@ -114,9 +119,8 @@ def selfcheck_command(
     except ValueError as error:
         raise InvalidInput(f"rates '{rates}' are not numbers", allowed="e.g. 50,300") from error
     found = selfcheck(wanted, seconds=seconds, processes=processes)
-    if as_json_:
-        as_json([row._asdict() for row in found])
-    else:
+    told = Output.JSON if as_json_ else output
+    if not as_programs_read(told, [row._asdict() for row in found], names=[f"{row.rate_rps:g}" for row in found]):
         print_selfcheck(found)
 
 
@@ -195,14 +199,15 @@ def _run(test: LoadTest, name: str, schedule: Schedule, out_dir: Path, verdict: 
         return run_load_test(test, generator, out_dir=out_dir, watch=look, schedule=schedule)
 
 
+def _print(report: LoadTestReport, output: Output, name: str) -> None:
+    if not as_programs_read(output, report.model_dump(mode="json"), names=[name]):
+        print_report(report)
+
+
 def _write(
     result: LoadTestResult, profile: Profile, json_path: Path | None, html_path: Path | None, records_path: Path | None
 ) -> None:
     report = result.report
-    if json_path is not None and str(json_path) == "-":
-        typer.echo(report.model_dump_json(indent=1))
-    else:
-        print_report(report)
     if json_path is not None and str(json_path) != "-":
         json_path.write_text(report.model_dump_json(indent=1) + "\n")
     if html_path is not None:

@@ -12,7 +12,7 @@ from rich.table import Table
 from controlplane.adapters.gateway.records_spool import SpooledRecords
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.files import require_writable
-from controlplane.cli.tables.show import as_json, console
+from controlplane.cli.tables.show import Output, as_programs_read, console
 from controlplane.domain.base import ServiceName
 from controlplane.domain.errors import InvalidInput
 from loadtests.report.describe import Drift, TraceStats, compare_traces, describe_trace
@@ -23,6 +23,7 @@ from loadtests.send.traces import SHIPPED, Trace, load_trace
 
 app = typer.Typer(help="Traces: recorded arrivals and lengths, never text.", no_args_is_help=True)
 
+Out = Annotated[Output, typer.Option("--output", "-o", help="How to print the answer.")]
 DataDir = Annotated[Path, typer.Option("--data", help="Data folder of the installation.")]
 ColumnMap = Annotated[
     str | None, typer.Option("--columns", help="arrival,prompt,output[,unit]: column names and s, ms, us or iso.")
@@ -51,12 +52,13 @@ def record(
 
 @app.command("list")
 @plain_errors
-def list_traces(data: DataDir = Path(".fleetune")) -> None:
+def list_traces(output: Out = Output.TABLE, data: DataDir = Path(".fleetune")) -> None:
     """List the shipped traces and those recorded here."""
-    for name, what in SHIPPED.items():
-        typer.echo(f"{name}  {what}")
-    for path in sorted((data / _FOLDER).glob("*.jsonl")):
-        typer.echo(f"{path.stem}  {path}")
+    recorded = {path.stem: str(path) for path in sorted((data / _FOLDER).glob("*.jsonl"))}
+    rows = [{"trace": name, "what": what} for name, what in (dict(SHIPPED) | recorded).items()]
+    if not as_programs_read(output, rows, names=[row["trace"] for row in rows]):
+        for row in rows:
+            typer.echo(f"{row['trace']}  {row['what']}")
 
 
 @app.command("describe")
@@ -66,7 +68,8 @@ def describe(
     against: Annotated[str | None, typer.Option(help="Another trace: show what differs (drift).")] = None,
     columns: ColumnMap = None,
     html_path: Annotated[Path | None, typer.Option("--html", help="Write plots here.")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    output: Out = Output.TABLE,
+    json_: Annotated[bool, typer.Option("--json", hidden=True, help="The same as -o json.")] = False,
     data: DataDir = Path(".fleetune"),
 ) -> None:
     """Show lengths, rate, burstiness, shared prefixes and sessions; with --against also what changed."""
@@ -74,9 +77,8 @@ def describe(
     traces = [_load(name, columns, data) for name in (trace, against) if name is not None]
     stats = [describe_trace(each) for each in traces]
     drift = compare_traces(traces[0], traces[1]) if len(traces) == 2 else []
-    if json_:
-        as_json({"traces": [each.model_dump() for each in stats], "drift": [each.model_dump() for each in drift]})
-    else:
+    told = {"traces": [each.model_dump() for each in stats], "drift": [each.model_dump() for each in drift]}
+    if not as_programs_read(Output.JSON if json_ else output, told, names=[each.name for each in traces]):
         _print_stats(stats)
         _print_drift(drift)
         _print_broken(traces)

@@ -13,7 +13,7 @@ from controlplane.cli.flags import parse_flags
 from controlplane.cli.installation.compiling import COMPILING
 from controlplane.cli.tables import twin as twin_tables
 from controlplane.cli.tables.patience import working
-from controlplane.cli.tables.show import as_json, console
+from controlplane.cli.tables.show import Output, as_programs_read, console
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.what_if import WhatIf
@@ -37,7 +37,8 @@ Flags = Annotated[
 ]
 ProfileName = Annotated[str | None, typer.Option(help="A profile by name; default: the nearest shipped one.")]
 ProfileFolder = Annotated[Path, typer.Option(help="Where your own profiles are kept.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", hidden=True, help="The same as -o json.")]
+Out = Annotated[Output, typer.Option("--output", "-o", help="How to print the answer.")]
 
 
 @plain_errors
@@ -54,6 +55,7 @@ def predict(
     curve: Annotated[bool, typer.Option(help="Draw latency against rate.")] = False,
     profile: ProfileName = None,
     profiles: ProfileFolder = OWN_PROFILES,
+    output: Out = Output.TABLE,
     json_out: AsJson = False,
 ) -> None:
     """Print what the twin expects: latencies, KV use, capacity, replicas and cost, with 90 % intervals."""
@@ -76,10 +78,9 @@ def predict(
         answer = what_if(spec, question, chosen)
         if answer.capacity is not None and answer.point is None and answer.capacity.rps > 0:
             answer = what_if(spec, question.evolve(rate_rps=answer.capacity.rps), chosen)
-    if json_out:
-        as_json(answer.model_dump(mode="json"))
-        return
-    twin_tables.print_answer(answer)
+    told = Output.JSON if json_out else output
+    if not as_programs_read(told, answer.model_dump(mode="json"), names=[spec.name]):
+        twin_tables.print_answer(answer)
 
 
 @plain_errors

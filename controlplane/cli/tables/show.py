@@ -67,6 +67,21 @@ def as_yaml(answer: Any) -> None:
     _say(yaml.safe_dump(answer, sort_keys=False, allow_unicode=True, width=10**6).rstrip("\n"))
 
 
+def as_programs_read(output: Output, answer: Any, *, names: Sequence[str]) -> bool:
+    """Print an answer as JSON, YAML or its names; say False for what people read, which only its command can print."""
+    match output:
+        case Output.JSON:
+            as_json(answer)
+        case Output.YAML:
+            as_yaml(answer)
+        case Output.NAME:
+            for name in names:
+                _say(name)
+        case Output.TABLE | Output.WIDE:
+            return False
+    return True
+
+
 def as_table(rows: Sequence[Row], columns: Sequence[Column], *, empty: str, wide: bool = False) -> None:
     """Print rows as a table, or `empty` when there are none.
 

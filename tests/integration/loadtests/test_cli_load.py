@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner, Result
 
 from controlplane.cli.load import app as load_app
@@ -155,7 +156,13 @@ def test_two_runs_are_compared(profile: str, tmp_path: Path) -> None:
 
 def test_profiles_and_their_schema_are_shown() -> None:
     assert "agentic" in run("profiles").output
-    assert json.loads(run("schema").output)["title"] == "Profile"
+    assert json.loads(run("schema").stdout)["title"] == "Profile"
+
+
+def test_a_report_is_printed_in_the_form_that_is_asked_for(profile: str, tmp_path: Path) -> None:
+    with faulty.faulty_server(faulty.good) as url:
+        done = run("-f", profile, "--target", url, "-o", "yaml", "--json", str(tmp_path / "report.json"))
+    assert yaml.safe_load(done.stdout) == json.loads((tmp_path / "report.json").read_text())
 
 
 def test_traces_are_listed_described_and_exported(tmp_path: Path) -> None:
@@ -163,7 +170,9 @@ def test_traces_are_listed_described_and_exported(tmp_path: Path) -> None:
         return CliRunner().invoke(trace_app, [*arguments])
 
     assert "azure-llm-2023/conv" in trace("list", "--data", str(tmp_path)).output
-    shown = json.loads(trace("describe", "azure-llm-2023/conv", "--against", "azure-llm-2023/code", "--json").output)
+    assert "azure-llm-2023/conv" in trace("list", "-o", "name", "--data", str(tmp_path)).stdout.splitlines()
+    assert trace("describe", "azure-llm-2023/code", "-o", "name").stdout == "azure-llm-2023/code\n"
+    shown = json.loads(trace("describe", "azure-llm-2023/conv", "--against", "azure-llm-2023/code", "--json").stdout)
     assert shown["traces"][0]["requests"] == 19366
     assert all(each["drifted"] for each in shown["drift"])
     exported = trace("export", "azure-llm-2023/code", str(tmp_path / "code.csv"))

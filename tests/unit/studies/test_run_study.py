@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import optuna
 import pytest
@@ -32,10 +33,23 @@ def finished(world: World) -> Study:
     return study
 
 
-def test_a_study_measures_the_baseline_first_and_confirms_its_winner_in_turn(tmp_path: Path) -> None:
-    world = World(tmp_path)
+class Ran(NamedTuple):
+    world: World
+    study: Study
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """A whole study, for what is only looked at."""
+    folder = tmp_path_factory.mktemp("study")
+    world = World(folder)
     pending(world)
-    study = finished(world)
+    return Ran(world, finished(world), folder)
+
+
+def test_a_study_measures_the_baseline_first_and_confirms_its_winner_in_turn(ran: Ran) -> None:
+    world, study, _ = ran
     kinds = [trial.kind for trial in trials(world)]
     assert study.state is StudyState.DONE
     assert kinds[0] is TrialKind.BASELINE
@@ -46,22 +60,18 @@ def test_a_study_measures_the_baseline_first_and_confirms_its_winner_in_turn(tmp
     assert study.recommendation.config.flags["quantization"] == "fp8"
 
 
-def test_a_study_stays_within_its_engine_starts_and_leaves_no_engine(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    pending(world)
-    study = finished(world)
-    _check_kept_times(world, tmp_path)
+def test_a_study_stays_within_its_engine_starts_and_leaves_no_engine(ran: Ran) -> None:
+    world, study, folder = ran
+    _check_kept_times(world, folder)
     assert study.engine_starts <= world.spec.tuning.budget.engine_starts
     assert study.engine_starts == sum(trial.replicas for trial in trials(world))
     assert study.gpu_seconds > 0
     assert not world.fleet.list()
-    _check_told_alike(world, tmp_path)
+    _check_told_alike(world, folder)
 
 
-def test_confirmations_use_arrivals_the_search_never_saw(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    pending(world)
-    finished(world)
+def test_confirmations_use_arrivals_the_search_never_saw(ran: Ran) -> None:
+    world = ran.world
     parts = {level.workload.part for level in world.load.levels if isinstance(level.workload, TraceWorkload)}
     assert len({level.seed for level in world.load.levels}) == 3  # the search, a round, the fleet check
     assert parts == {TracePart.SEARCH, TracePart.HELD_OUT}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
+import yaml
 from typer.testing import CliRunner
 
 from controlplane.cli import twin
@@ -35,7 +38,7 @@ def run(*words: str) -> tuple[int, str]:
     app.command("calibrate")(twin.calibrate)
     app.add_typer(twin.app, name="twin")
     result = CliRunner().invoke(app, list(words))
-    return result.exit_code, result.output
+    return result.exit_code, result.output if result.exit_code else result.stdout  # stderr may say that it takes long
 
 
 @pytest.fixture
@@ -59,6 +62,19 @@ def test_predict_gives_json_to_programs(service: str) -> None:
     assert answer["config"]["flags"]["max-num-seqs"] == 64
     assert answer["capacity"]["rps"] > 0
     assert answer["point"]["latency"]["ttft_ms_p99"]["value"] > 0
+
+
+@pytest.mark.parametrize(("form", "read"), [("json", json.loads), ("yaml", yaml.safe_load)])
+def test_predict_answers_in_the_form_that_is_asked_for(
+    service: str, form: str, read: Callable[[str], dict[str, Any]]
+) -> None:
+    code, text = run("predict", "-f", service, "-o", form)
+    assert code == 0
+    assert read(text)["capacity"]["rps"] > 0
+
+
+def test_predict_names_what_it_was_asked_about(service: str) -> None:
+    assert run("predict", "-f", service, "-o", "name") == (0, "chat\n")
 
 
 @pytest.mark.parametrize(
