@@ -38,6 +38,7 @@ class Settings(Value):
     tls_key: Path | None = None
     audit_days: float | None = Field(default=None, gt=0, description="The gateway keeps an audit log for so long.")
     cors_origins: tuple[str, ...] = Field(default=(), description="Web origins whose pages may ask the gateway.")
+    websocket: bool = Field(default=False, description="The gateway answers chats over WebSockets too.")
     batch_days: float | None = Field(default=None, gt=0, description="The gateway offers batches, kept for so long.")
     workers: int = Field(default=1, ge=0, description="Tuner workers.")
     cluster: ClusterAccess | None = Field(default=None, description="Engines are pods of it; None: of this host.")

@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--drain-s", type=float, default=_DEFAULTS["drain_s"], help="time for requests in flight after SIGTERM")
     add("--max-body-bytes", type=int, default=_DEFAULTS["max_body_bytes"], help="largest request body")
     add("--audit-days", type=float, help="days for which an audit log of requests is kept; without it there is none")
+    add("--websocket", action="store_true", help="answer chats over WebSockets too")
     add("--batch-days", type=float, help="offer files and batches, kept for so many days; without it there are none")
     add("--batch-at-once", type=int, default=_DEFAULTS["batch_at_once"], help="lines of batches at the same time")
     add("--cache-bytes", type=int, default=_DEFAULTS["cache_bytes"], help="memory for kept answers")

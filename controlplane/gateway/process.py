@@ -13,9 +13,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache, partial
+from functools import partial
 from random import Random
-from typing import TYPE_CHECKING
 
 import aiohttp
 
@@ -23,13 +22,11 @@ from controlplane.domain.errors import InvalidInput
 from controlplane.domain.gateway_files import addresses_dir, audit_dir, records_dir, salt_path, table_path
 from controlplane.domain.routing import GatewayAddress, GatewayRecord
 from controlplane.gateway.admin import AdminPort
-from controlplane.gateway.answers.entry import AnswerStore
-from controlplane.gateway.answers.memory import MemoryAnswers
-from controlplane.gateway.answers.shared import SharedAnswers, open_redis
+from controlplane.gateway.answers.opening import alike, answer_store
 from controlplane.gateway.auditing.log import AuditLog
 from controlplane.gateway.background import in_background
 from controlplane.gateway.batches.inside import Inside
-from controlplane.gateway.batches.opening import batch_port, run_batches
+from controlplane.gateway.batches.opening import batch_port, open_inside, run_batches
 from controlplane.gateway.cards import Cards
 from controlplane.gateway.counts.opening import open_counts
 from controlplane.gateway.drain import Drain
@@ -43,6 +40,7 @@ from controlplane.gateway.pipeline import Pipeline, Stage
 from controlplane.gateway.routing import Routing
 from controlplane.gateway.server import DataPort
 from controlplane.gateway.settings import Settings
+from controlplane.gateway.sockets import Sockets
 from controlplane.gateway.spool import RecordSpool
 from controlplane.gateway.stages.answer import Answer
 from controlplane.gateway.stages.audit import Auditing
@@ -59,9 +57,6 @@ from controlplane.host.addresses import is_loopback
 from controlplane.host.clock import steady_clock
 from controlplane.host.files import write_whole
 from controlplane.host.processes import this_process
-
-if TYPE_CHECKING:
-    from controlplane.gateway.answers.alike import Alike
 
 _log = logging.getLogger(__name__)
 
@@ -186,7 +181,7 @@ async def _open(
     flights = Flights(time.monotonic)
     keep = _both(spool.keep, metrics.observe)
     recording = Recording(keep, time.monotonic, drain.cutting, flights)
-    caching = Caching(_answers(settings, stack), time.monotonic, _alike(settings, session))
+    caching = Caching(answer_store(settings, stack), time.monotonic, alike(settings, session))
     answer = _answer(settings, routing, drain, keep, session)
     limiting = Limiting(routing, counts, clock)
     audit = await _audit(settings, stack, clock)
@@ -197,11 +192,10 @@ async def _open(
     tokens = trust(settings.issuers)
     if tokens is not None:
         await in_background(tokens.run, stack)
-    times = (time.monotonic, clock)
     inside, batches = Inside(routing, lambda: data.asks_for_keys, clock), batch_port(settings, clock)
-    data = DataPort(
-        settings, routing, pipeline, cards, metrics, drain, fingerprints, *times, tokens, audit, batches, inside
-    )
+    sockets = Sockets(inside, drain, settings.cors_origins, settings.max_body_bytes) if settings.websocket else None
+    port_of = partial(DataPort, settings, routing, pipeline, cards, metrics, drain, fingerprints)
+    data = port_of(time.monotonic, clock, tokens, audit, batches, inside, sockets)
     admin = AdminPort(
         settings, routing, spool, drain, table_path(settings.data_dir, settings.name), flights, counts, problem
     )
@@ -211,9 +205,13 @@ async def _open(
         admin.app(), settings.admin_host, settings.admin_port, tls=admin_tls, before_close=None
     )
     before_close = _drained(drain, settings.drain_s)
+    if batches is not None or sockets is not None:
+        session = await open_inside(data.app(), stack)
+    if sockets is not None:
+        sockets.session = session
     port = await open_port(data.app(), settings.host, settings.port, tls=own, before_close=before_close)
     if batches is not None:
-        await run_batches(settings, batches, data.app(), inside, stack)
+        await run_batches(settings, batches, session, inside, stack)
     return GatewayAddress(
         name=settings.name,
         url=url(settings.host, port, own),
@@ -246,27 +244,6 @@ def _answer(
         chance=Random(settings.seed),
         stopping=drain.cutting,
     )
-
-
-def _alike(settings: Settings, session: aiohttp.ClientSession) -> Callable[[], Alike]:
-    @cache
-    def made() -> Alike:
-        from controlplane.gateway.answers.alike import Alike
-        from controlplane.gateway.answers.embedding import embedder
-
-        return Alike(lambda options: embedder(options, session), Random(settings.seed))
-
-    return made
-
-
-def _answers(settings: Settings, stack: AsyncExitStack) -> AnswerStore:
-    if settings.cache_redis_url is None:
-        return MemoryAnswers(settings.cache_bytes, time.monotonic)
-    shared = SharedAnswers(
-        open_redis(settings.cache_redis_url.get_secret_value(), settings.cache_answer_within_s), time.monotonic
-    )
-    stack.push_async_callback(shared.close)
-    return shared
 
 
 def _drained(drain: Drain, limit_s: float) -> Callable[[], Awaitable[None]]:

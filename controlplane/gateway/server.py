@@ -26,6 +26,7 @@ from controlplane.gateway.pipeline import Pipeline
 from controlplane.gateway.pools import Route
 from controlplane.gateway.routing import Routing
 from controlplane.gateway.settings import Settings
+from controlplane.gateway.sockets import Sockets
 from controlplane.gateway.stages.identity import FindsTokens, identify, require_model
 from controlplane.gateway.tally import Tally
 
@@ -49,6 +50,7 @@ class DataPort:
     audit: AuditLog | None = None
     batches: BatchPort | None = None
     inside: Inside | None = None
+    sockets: Sockets | None = None
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=self.settings.max_body_bytes, middlewares=[self._edge])
@@ -63,6 +65,8 @@ class DataPort:
         app.router.add_get("/v1/models/{name:.+}", self._model)
         if self.batches is not None:
             self.batches.add_to(app.router, self._key)
+        if self.sockets is not None:
+            self.sockets.add_to(app.router, self._key)
         if self.settings.cors_origins:
             app.on_response_prepare.append(self._allow_origin)
         return app

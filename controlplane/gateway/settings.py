@@ -47,6 +47,7 @@ class Settings(Value):
     limits_redis_url: SecretStr | None = Field(default=None, description="Count limits there, for several gateways.")
     limits_answer_within_s: float = Field(default=0.25, gt=0, description="A Redis that takes longer counts as lost.")
     audit_days: float | None = Field(default=None, gt=0, description="Keep an audit log for so long; None: none.")
+    websocket: bool = Field(default=False, description="Answer chats over WebSockets too.")
     batch_days: float | None = Field(
         default=None, gt=0, description="Offer files and batches, kept for so long; None: not."
     )

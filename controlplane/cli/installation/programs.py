@@ -42,6 +42,7 @@ def _gateway(settings: Settings) -> Program:
     command += [f"--cors-origin={origin}" for origin in settings.cors_origins]
     command += [] if settings.audit_days is None else [f"--audit-days={settings.audit_days:g}"]
     command += [] if settings.batch_days is None else [f"--batch-days={settings.batch_days:g}"]
+    command += ["--websocket"] if settings.websocket else []
     return Program("gateway", [*command, f"--drain-s={DRAIN_S:g}"], _environment(), stop_s=DRAIN_S + 5)
 
 

@@ -63,6 +63,7 @@ def up(
     kubeconfig: Annotated[Path | None, typer.Option(help="With --fleet kubernetes; default: KUBECONFIG.")] = None,
     context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: its current one.")] = None,
     namespace: Annotated[str | None, typer.Option(help="Namespace of the engines; default: the context's.")] = None,
+    websocket: Annotated[bool, typer.Option(help="Answer chats over WebSockets too.")] = False,
     batch_days: Annotated[
         float | None, typer.Option(help="Offer files and batches, kept for so many days; without it there are none.")
     ] = None,
@@ -92,6 +93,7 @@ def up(
         gpus=gpus_of(specs, gpus) if cluster is None else (),
         cluster=cluster,
         batch_days=batch_days,
+        websocket=websocket,
     )
     with alone(settings.data_dir / "up.lock", what=f"the installation in {data_dir} is up already", allowed=_ALLOWED):
         set_steady_clock(settings.data_dir)

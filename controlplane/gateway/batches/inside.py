@@ -1,4 +1,4 @@
-"""Sending a batch's lines through this gateway's own pipeline, in the name of who gave the batch.
+"""Asking this gateway's own pipeline in somebody's name: lines of batches, messages of WebSockets.
 
 They come in by a socket in a folder of this process and carry a word that is made for each request and known to this
 process only: so they are identified, limited, queued, looked at, answered and recorded as everybody's requests are.
@@ -7,7 +7,8 @@ process only: so they are identified, limited, queued, looked at, answered and r
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -38,16 +39,24 @@ class Inside:
 
     async def send(self, session: aiohttp.ClientSession, batch: Batch, body: bytes) -> Reply:
         """Send one line. Raises OSError when the gateway does not answer."""
+        who = self._key(batch) if batch.by_key else batch.principal
+        with self.word_of(who) as word:
+            headers = {"Authorization": word, PRIORITY_HEADER: PriorityClass.BATCH, "Content-Type": "application/json"}
+            try:
+                async with session.post(f"http://inside{batch.endpoint}", data=body, headers=headers) as response:
+                    answer = await response.read()
+            except aiohttp.ClientError as error:
+                raise ConnectionError("the gateway does not answer") from error
+        request_id = response.headers.get(REQUEST_ID_HEADER, "")
+        return Reply(response.status, answer, request_id, _wait_s(response.headers.get("Retry-After")))
+
+    @contextmanager
+    def word_of(self, who: Principal | None) -> Iterator[str]:
+        """Make an Authorization by which one asks in somebody's name while inside."""
         word = f"Bearer inside-{secrets.token_hex(32)}"
-        self.asking[word] = self._key(batch) if batch.by_key else batch.principal
-        headers = {"Authorization": word, PRIORITY_HEADER: PriorityClass.BATCH, "Content-Type": "application/json"}
+        self.asking[word] = who
         try:
-            async with session.post(f"http://inside{batch.endpoint}", data=body, headers=headers) as response:
-                answer = await response.read()
-                request_id = response.headers.get(REQUEST_ID_HEADER, "")
-                return Reply(response.status, answer, request_id, _wait_s(response.headers.get("Retry-After")))
-        except aiohttp.ClientError as error:
-            raise ConnectionError("the gateway does not answer") from error
+            yield word
         finally:
             del self.asking[word]
 

@@ -31,10 +31,8 @@ def batch_port(settings: Settings, wall_clock: Callable[[], datetime]) -> BatchP
     return BatchPort(Shelf(batches_dir(settings.data_dir)), settings.batch_file_bytes, wall_clock)
 
 
-async def run_batches(
-    settings: Settings, port: BatchPort, app: web.Application, inside: Inside, stack: AsyncExitStack
-) -> None:
-    """Run batches until the stack is left: then lines under way are given up, and made again by who comes next."""
+async def open_inside(app: web.Application, stack: AsyncExitStack) -> aiohttp.ClientSession:
+    """Serve the data port on a socket of this process alone, and return a client of it."""
     folder = stack.enter_context(TemporaryDirectory(prefix="fleetune-"))
     path = str(Path(folder) / "inside.sock")
     runner = DiscreetRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1, auto_decompress=False)
@@ -42,7 +40,13 @@ async def run_batches(
     stack.push_async_callback(runner.cleanup)
     await web.UnixSite(runner, path).start()
     connector, never = aiohttp.UnixConnector(path, limit=0), aiohttp.ClientTimeout(total=None)
-    session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector, timeout=never))
+    return await stack.enter_async_context(aiohttp.ClientSession(connector=connector, timeout=never))
+
+
+async def run_batches(
+    settings: Settings, port: BatchPort, session: aiohttp.ClientSession, inside: Inside, stack: AsyncExitStack
+) -> None:
+    """Run batches until the stack is left: then lines under way are given up, and made again by who comes next."""
     lines = Runner(
         shelf=port.shelf,
         send=partial(inside.send, session),
