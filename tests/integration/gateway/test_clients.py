@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import openai
 import pytest
 
 from tests.integration.gateway.harness import MODEL, Gateway, gateway, revision
-from tests.integration.gateway.upstream import Script, Upstream, pieces, status, token_event, upstream
+from tests.integration.gateway.upstream import DONE, Script, Upstream, pieces, status, token_event, upstream
 
 QUESTION: Any = [{"role": "user", "content": "hi"}]
 TOOL: Any = {
@@ -299,3 +300,20 @@ def _without_the_users_own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         "ANTHROPIC_AUTH_TOKEN",
     ):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_curl_as_in_everybodys_first_example(tmp_path: Path, stream: bool) -> None:
+    program = shutil.which("curl")
+    if program is None:
+        pytest.skip("no curl on this machine")
+    script = pieces(token_event("Hi"), DONE) if stream else answer(completion({"content": "Hi"}))
+    async with serving(tmp_path, script) as (gw, engine):
+        body = json.dumps({"model": MODEL, "messages": QUESTION, "stream": stream})
+        headers = ("-H", "Content-Type: application/json", "-H", "Authorization: Bearer s3cret")
+        command = (program, "-sS", "--fail", "--max-time", "60", f"{gw.url}/v1/chat/completions", *headers, "-d", body)
+        curl = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        said, _ = await curl.communicate()
+    assert curl.returncode == 0
+    assert said.endswith(DONE) if stream else json.loads(said)["choices"][0]["message"]["content"] == "Hi"
+    assert engine.bodies == [body.encode()]

@@ -1,0 +1,142 @@
+"""The load of the comparison, and what is measured of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import aiohttp
+
+from benchmarks.doors.contestants import SECRET, Door
+
+_HEADERS = {"Authorization": f"Bearer {SECRET}", "Content-Type": "application/json"}
+_MARK = b'"sent_ns": '
+_MESSAGES = [{"role": "user", "content": "Say one token."}]
+
+SHAPES: Mapping[str, bytes] = {
+    "short": json.dumps({"model": "stub", "messages": _MESSAGES, "max_tokens": 1}).encode(),
+    "stream32": json.dumps({"model": "stub", "messages": _MESSAGES, "max_tokens": 32, "stream": True}).encode(),
+    "body100k": json.dumps(
+        {"model": "stub", "messages": [{"role": "user", "content": "word " * 100_000}], "max_tokens": 1}
+    ).encode(),
+}
+
+
+class Cost(NamedTuple):
+    """What requests of one shape cost a door, many at once."""
+
+    requests: int
+    wall_s: float
+    cpu_s: float
+
+    @property
+    def cpu_us(self) -> float:
+        """CPU microseconds a request."""
+        return self.cpu_s / self.requests * 1e6
+
+    @property
+    def per_core_s(self) -> float:
+        """Requests a second that one busy core carries."""
+        return self.requests / self.cpu_s
+
+
+class Delay(NamedTuple):
+    """Times from sending to the end of the answer, milliseconds."""
+
+    p50_ms: float
+    p99_ms: float
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Many streams that last: memory at the beginning and at the end, and how late tokens came."""
+
+    streams: int
+    tokens: int
+    rss_first_mib: float
+    rss_last_mib: float
+    token_p99_ms: float
+
+
+def client() -> aiohttp.ClientSession:
+    """Return a client without limits of its own."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=_HEADERS)
+
+
+async def cost(session: aiohttp.ClientSession, door: Door, shape: str, *, requests: int, at_once: int) -> Cost:
+    """Send so many requests, `at_once` at any time, and read the door's CPU time."""
+    left, before, began = iter(range(requests)), door.cpu_s(), time.monotonic()
+
+    async def one_after_the_other() -> None:
+        for _ in left:
+            await ask(session, door.url, SHAPES[shape])
+
+    await asyncio.gather(*(one_after_the_other() for _ in range(at_once)))
+    return Cost(requests, time.monotonic() - began, door.cpu_s() - before)
+
+
+async def paced(session: aiohttp.ClientSession, url: str, shape: str, *, requests: int, rate: float | None) -> Delay:
+    """Send requests at a rate per second, whatever the answers; None: one after the other."""
+    took: list[float] = []
+
+    async def one(due: float) -> None:
+        await asyncio.sleep(due - time.monotonic())
+        await ask(session, url, SHAPES[shape])
+        took.append((time.monotonic() - due) * 1000)
+
+    began = time.monotonic()
+    if rate is None:
+        for _ in range(requests):
+            await one(time.monotonic())
+    else:
+        await asyncio.gather(*(one(began + number / rate) for number in range(requests)))
+    return _delay(took)
+
+
+async def ask(session: aiohttp.ClientSession, url: str, body: bytes) -> None:
+    """Ask once, and read the answer to its end."""
+    async with session.post(f"{url}/v1/chat/completions", data=body) as response:
+        if response.status != 200:
+            raise RuntimeError(f"{url} answered {response.status}: {(await response.text())[:200]}")
+        await response.read()
+
+
+async def crowd(session: aiohttp.ClientSession, door: Door, *, streams: int, tokens: int, per_s: int) -> Crowd:
+    """Hold so many streams open, each of `tokens` at `per_s`; memory is looked at when all run, and near the end."""
+    body = json.dumps({"model": "stub", "messages": _MESSAGES, "max_tokens": tokens, "stream": True}).encode()
+    late: list[float] = []
+
+    async def one(number: int) -> None:
+        await asyncio.sleep(number / streams)
+        headers = {"X-Per-S": str(per_s)}
+        async with session.post(f"{door.url}/v1/chat/completions", data=body, headers=headers) as response:
+            async for line in response.content:
+                place = line.find(_MARK)
+                if place >= 0:
+                    late.append((time.monotonic_ns() - int(line[place + len(_MARK) : line.index(b"}", place)])) / 1e6)
+
+    flying = asyncio.gather(*(one(number) for number in range(streams)))
+    lasts_s = tokens / per_s
+    await asyncio.sleep(min(3.0, lasts_s / 4) + 1)
+    first = door.rss_mib()
+    await asyncio.sleep(max(0.0, lasts_s * 0.9 - 4))
+    last = door.rss_mib()
+    await flying
+    return Crowd(streams, len(late), first, last, _delay(late).p99_ms)
+
+
+def _delay(took_ms: Sequence[float]) -> Delay:
+    cuts = statistics.quantiles(took_ms, n=100)
+    return Delay(cuts[49], cuts[98])
+
+
+def told(value: Any) -> Any:
+    """Return a measurement as JSON has it, derived figures included."""
+    if isinstance(value, Cost):
+        return {**value._asdict(), "cpu_us": value.cpu_us, "per_core_s": value.per_core_s}
+    return value._asdict() if isinstance(value, Delay) else vars(value)

@@ -1,0 +1,192 @@
+"""Our gateway, LiteLLM's proxy and Envoy side by side before the same stub engine, in one run.
+
+    python -m benchmarks.gateway [--requests 2000] [--rounds 3] [--litellm PATH] [--envoy PATH] [--core 1]
+        [--crowd 5000 --crowd-s 60] [--stages] [--only ours,litellm,envoy] [--json PATH]
+
+A contestant runs on `--core`, the stub and this client on the others. What a request costs is the contestant's CPU
+time, all its processes together, so its requests a second and core need no saturation. Rounds go through the
+contestants in turn, forwards and backwards; medians are compared. `added` is the time to the whole answer beyond asking
+the stub directly: one request after the other (idle), and at half of what the core carries. `--stages` turns our stages
+on one by one. LiteLLM (`pip install 'litellm[proxy]'`, in an environment of its own) and Envoy are taken from the path,
+and said to be missing otherwise. Shapes: one-token answers, streams of 32 tokens, bodies of 100,000 words. No chance is
+involved. The figures are worth something on an otherwise idle machine only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import resource
+import statistics
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.doors import contestants
+from benchmarks.doors.contestants import STAGES, Door, Place
+from benchmarks.doors.load import SHAPES, Cost, client, cost, crowd, paced, told
+from controlplane.domain.gateway_options import GatewayOptions
+
+Start = Callable[[Place], AbstractAsyncContextManager[Door]]
+
+
+def doors(args: argparse.Namespace) -> dict[str, Start]:
+    """Return the contestants that are there; say which are not."""
+    wanted = args.only.split(",")
+    found: dict[str, Start] = {}
+    if "ours" in wanted:
+        found["ours, stages off"] = _ours("ours, stages off", GatewayOptions(prefix_affinity=False), keyed=False)
+        found["ours, stages on"] = _ours("ours, stages on", _all_on(), keyed=True)
+    if args.stages:
+        found |= {f"+ {name}": _ours(f"+ {name}", options, keyed=False) for name, options in STAGES.items()}
+        found["+ key"] = _ours("+ key", GatewayOptions(), keyed=True)
+    if "litellm" in wanted and (command := contestants.found("litellm", args.litellm)):
+        found["litellm"] = lambda place: contestants.litellm(place, command)
+    if "envoy" in wanted and (binary := contestants.found("envoy", args.envoy)):
+        found["envoy"] = lambda place: contestants.envoy(place, binary)
+    for name in set(wanted) - {each.split(",")[0] for each in found}:
+        print(f"{name} is not on this machine: left out")
+    return found
+
+
+def _ours(name: str, options: GatewayOptions, *, keyed: bool) -> Start:
+    return lambda place: contestants.ours(place, name.replace("+ ", "with "), options, keyed=keyed)
+
+
+def _all_on() -> GatewayOptions:
+    changes = [options.model_dump(exclude_defaults=True) for options in STAGES.values()]
+    return GatewayOptions.model_validate({name: value for change in changes for name, value in change.items()})
+
+
+async def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Run everything and return the figures with what is needed to judge and repeat them."""
+    _leave_core(args.core)
+    async with _stub() as stub_url:
+        place = Place(args.core, stub_url, folder)
+        found = doors(args)
+        costs: dict[str, dict[str, list[Cost]]] = defaultdict(lambda: defaultdict(list))
+        more: dict[str, Any] = {}
+        for number in range(args.rounds):
+            for name in sorted(found, key=list(found).index, reverse=number % 2 == 1):
+                async with found[name](place) as door:
+                    print(f"round {number + 1}: {name}", file=sys.stderr)
+                    await _round(args, door, costs[name])
+                    if number == 0:
+                        more[name] = await _once(args, door, stub_url, costs[name])
+        return report(args, costs, more)
+
+
+async def _round(args: argparse.Namespace, door: Door, costs: dict[str, list[Cost]]) -> None:
+    async with client() as session:
+        await cost(session, door, "short", requests=max(20, args.requests // 10), at_once=8)  # warm
+        for shape in SHAPES:
+            requests = args.requests if shape == "short" else max(8, args.requests // 10)
+            costs[shape].append(await cost(session, door, shape, requests=requests, at_once=min(32, requests)))
+
+
+async def _once(args: argparse.Namespace, door: Door, stub_url: str, costs: dict[str, list[Cost]]) -> dict[str, Any]:
+    count = max(100, args.requests // 4)
+    half = costs["short"][0].per_core_s / 2
+    async with client() as session:
+        found: dict[str, Any] = {}
+        for case, rate in (("idle", None), ("half load", half)):
+            direct = await paced(session, stub_url, "short", requests=count, rate=rate)
+            through = await paced(session, door.url, "short", requests=count, rate=rate)
+            found[case] = {
+                "p50_ms": through.p50_ms - direct.p50_ms,
+                "p99_ms": through.p99_ms - direct.p99_ms,
+            }
+        if args.crowd:
+            found["crowd"] = told(await crowd(session, door, streams=args.crowd, tokens=args.crowd_s, per_s=1))
+        return found
+
+
+def report(args: argparse.Namespace, costs: dict[str, dict[str, list[Cost]]], more: dict[str, Any]) -> dict[str, Any]:
+    """Return medians over the rounds."""
+    middle = {
+        name: {
+            shape: {
+                "per_core_s": statistics.median(each.per_core_s for each in rounds),
+                "cpu_us": statistics.median(each.cpu_us for each in rounds),
+            }
+            for shape, rounds in shapes.items()
+        }
+        for name, shapes in costs.items()
+    }
+    return {
+        "command": " ".join(sys.argv),
+        "machine": f"{platform.processor() or platform.machine()}, {psutil.cpu_count()} CPUs, {platform.platform()}",
+        "load_average": psutil.getloadavg(),
+        "doors": {name: {**shapes, **more[name]} for name, shapes in middle.items()},
+        "rounds": {n: {s: [told(each) for each in r] for s, r in shapes.items()} for n, shapes in costs.items()},
+    }
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print a table: requests a second and core, CPU a request, and what is added."""
+    print(f"{found['machine']}; load average {found['load_average'][0]:.1f}")
+    print(f"{'':18}" + "".join(f"{shape + ' /s/core':>18}{'µs CPU':>9}" for shape in SHAPES), end="")
+    print(f"{'idle +P50':>11}{'+P99 ms':>9}{'half +P50':>11}{'+P99 ms':>9}")
+    for name, door in found["doors"].items():
+        row = "".join(f"{door[shape]['per_core_s']:18.0f}{door[shape]['cpu_us']:9.0f}" for shape in SHAPES)
+        added = "".join(f"{door[c]['p50_ms']:11.2f}{door[c]['p99_ms']:9.2f}" for c in ("idle", "half load"))
+        print(f"{name:18}{row}{added}")
+        if "crowd" in door:
+            many = door["crowd"]
+            memory = f"{many['rss_first_mib']:.0f} MiB, then {many['rss_last_mib']:.0f} MiB"
+            print(f"{'':18}{many['streams']} streams: {memory}, token delay P99 {many['token_p99_ms']:.1f} ms")
+
+
+def _leave_core(core: int) -> None:
+    """Keep this process, and the stub that it starts, off the contestants' core; allow many connections."""
+    others = sorted(os.sched_getaffinity(0) - {core})
+    if others:
+        os.sched_setaffinity(0, others)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@asynccontextmanager
+async def _stub() -> AsyncIterator[str]:
+    command: Sequence[str] = (sys.executable, "-m", "benchmarks.doors.stub")
+    child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    assert child.stdout is not None
+    try:
+        yield f"http://127.0.0.1:{int(await child.stdout.readline())}"
+    finally:
+        child.kill()
+        await child.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--requests", type=int, default=2000, help="short answers a round; a tenth of the other shapes")
+    add("--rounds", type=int, default=3)
+    add("--litellm", help="its command")
+    add("--envoy", help="its binary")
+    add("--core", type=int, default=max(os.sched_getaffinity(0)), help="core of the contestants")
+    add("--crowd", type=int, default=0, help="streams at once, of one token a second")
+    add("--crowd-s", type=int, default=60, help="seconds that they last")
+    add("--stages", action="store_true", help="our stages one by one too")
+    add("--only", default="ours,litellm,envoy")
+    add("--json", type=Path)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = asyncio.run(measure(args, Path(folder)))
+    show(found)
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

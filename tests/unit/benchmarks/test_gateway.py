@@ -1,0 +1,49 @@
+"""The comparison of doors: what is computed of it, and what Envoy is told."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+
+import pytest
+
+from benchmarks.doors.contestants import STAGES, envoy_config
+from benchmarks.doors.load import SHAPES, Cost
+from benchmarks.gateway import doors, report
+
+
+def test_requests_a_core_come_from_cpu_time_not_from_the_wall() -> None:
+    found = Cost(requests=500, wall_s=10.0, cpu_s=0.25)
+    assert (found.per_core_s, found.cpu_us) == (2000, 500)
+
+
+def test_medians_are_taken_over_the_rounds_of_each_door() -> None:
+    rounds = [Cost(100, 1.0, cpu_s) for cpu_s in (0.1, 0.5, 0.2)]
+    found = report(Namespace(), {"ours": {"short": rounds}}, {"ours": {"idle": {"p50_ms": 1.0, "p99_ms": 2.0}}})
+    assert found["doors"]["ours"]["short"] == pytest.approx({"per_core_s": 500, "cpu_us": 2000})
+    assert found["doors"]["ours"]["idle"]["p99_ms"] == 2.0
+    json.dumps(found)
+
+
+def test_every_stage_has_a_door_and_the_missing_are_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    found = doors(Namespace(only="ours,litellm,envoy", stages=True, litellm=None, envoy=None))
+    assert set(found) == {"ours, stages off", "ours, stages on", "+ key", *(f"+ {name}" for name in STAGES)}
+    said = capsys.readouterr().out
+    assert "litellm is not on this machine" in said
+    assert "envoy is not on this machine" in said
+    assert set(doors(Namespace(only="litellm", stages=False, litellm="/x/litellm", envoy=None))) == {"litellm"}
+
+
+def test_envoy_listens_on_one_port_and_asks_the_other() -> None:
+    listener, cluster = json.loads(json.dumps(envoy_config(1111, 2222)))["static_resources"].values()
+    assert '"port_value": 1111' in json.dumps(listener)
+    assert '"port_value": 2222' in json.dumps(cluster)
+
+
+def test_shapes_are_what_they_say() -> None:
+    assert set(SHAPES) == {"short", "stream32", "body100k"}
+    assert json.loads(SHAPES["stream32"])["max_tokens"] == 32
+    assert len(json.loads(SHAPES["body100k"])["messages"][0]["content"].split()) == 100_000
