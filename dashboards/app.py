@@ -13,7 +13,7 @@ from dashboards import theme
 from dashboards.client import Address, ApiClient
 from dashboards.page import guarded
 from dashboards.run import KEY_VARIABLE, URL_VARIABLE
-from dashboards.views import events, fleet, load_report, overview, replays, rollout, schedules, study, what_if
+from dashboards.views import events, fleet, load_report, models, overview, replays, rollout, schedules, study, what_if
 
 DEFAULT_URL = "http://127.0.0.1:8400"
 
@@ -24,6 +24,7 @@ PAGES: tuple[tuple[str, str, View], ...] = (
     ("Fleet", "fleet", fleet.show),
     ("Study", "study", study.show),
     ("Rollout", "rollout", rollout.show),
+    ("Models", "models", models.show),
     ("Load report", "load-report", load_report.show),
     ("Replays", "replays", replays.show),
     ("What if", "what-if", what_if.show),

@@ -12,6 +12,7 @@ from controlplane.domain.event import Event
 from controlplane.domain.fleet import Engine
 from controlplane.domain.importance import Importance
 from controlplane.domain.live import Live
+from controlplane.domain.models import Outcome, RegisteredModel
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.revision import Revision
 from controlplane.domain.rollout import Rollout
@@ -131,6 +132,16 @@ class ApiClient:
 
     def roll_back(self, service: str, revision: str) -> Rollout:
         return self._read(Rollout, "POST", f"/services/{service}/roll-back", json={"revision": revision})
+
+    def models(self) -> Sequence[RegisteredModel]:
+        return self._items(RegisteredModel, "/models")
+
+    def lineage(self, model: str) -> Sequence[Outcome]:
+        return self._items(Outcome, f"/models/{model}/lineage")
+
+    def move_alias(self, model: str, alias: str, version: int, *, seen: int | None) -> None:
+        body = {"version": str(version), "seen": seen}
+        self._send("PUT", f"/models/{model}/aliases/{alias}", json=body)
 
     def add_schedule(
         self, service: str, name: str, cron: str, action: ScheduledAction, *, replay_rps: float | None = None

@@ -12,6 +12,7 @@ from controlplane.domain.engine import EngineConfig, EngineKind
 from controlplane.domain.event import Event
 from controlplane.domain.fleet import Engine, EngineSpec, EngineState
 from controlplane.domain.hardware import GpuPool
+from controlplane.domain.models import CANDIDATE, STABLE
 from controlplane.domain.replay import ReplayPoint
 from controlplane.domain.revision import Revision, revision_id
 from controlplane.domain.rollout import Rollout, RolloutState, StepRecord
@@ -34,6 +35,7 @@ from controlplane.domain.study import (
 )
 from controlplane.domain.workload import TraceWorkload
 from controlplane.ports import Store
+from controlplane.services.models import NewVersion, move_alias, register_version
 from tests.e2e.dashboard.seed_reports import a_report, levels, outcome
 from tests.e2e.dashboard.seed_traffic import Traffic
 
@@ -107,6 +109,7 @@ def fill(store: Store, now: datetime) -> dict[str, Traffic]:
     store.save_service(Service(name=CODE, spec=code, stable=code_stable, stable_replicas=1, updated_at=now), 0)
     _running_study(store, code, now)
     _schedule(store, now)
+    _models(store, chat, now)
     _replays(store, chat, now)
     _reports(store, chat, now)
     _events(store, study, rollout, now)
@@ -291,6 +294,14 @@ def _analysis(verdict: Verdict, requests: int, at: datetime) -> Analysis:
     return Analysis(
         verdict=verdict, reason=reason, at=at, canary=canary, stable=stable, comparisons=(misses, errors, refusals)
     )
+
+
+def _models(store: Store, spec: ServiceSpec, now: datetime) -> None:
+    """The model that chat serves, and a newer version of it."""
+    for source in (spec.model.path, "/models/llama-ft-2"):
+        register_version(store, "llama", NewVersion(source, quality={"mmlu": 0.71}), actor="ann", now=now)
+    for alias, version in ((STABLE, "1"), (CANDIDATE, "1")):
+        move_alias(store, "llama", alias, version, seen=None, actor="ann", now=now)
 
 
 def _schedule(store: Store, now: datetime) -> None:

@@ -151,3 +151,11 @@ def _schedules(site: Site) -> dict[str, Any]:
 def _choose(page: Page, schedule: str) -> None:
     page.get_by_label("Schedule", exact=True).click()
     page.get_by_role("option", name=schedule).click()
+
+
+def test_an_alias_is_moved_after_a_question(page: Page, site: Site) -> None:
+    site.open(page, "models")
+    confirm(page, "Move candidate to 2")
+    expect(page.get_by_text("candidate points to version 2").first).to_be_visible()
+    aliases = ask(site, "/models/llama")["aliases"]
+    assert (aliases["candidate"]["version"], aliases["stable"]["version"]) == (2, 1)

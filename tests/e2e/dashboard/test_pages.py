@@ -28,6 +28,7 @@ _FOUND = {
         "What each knob is worth",
     ],
     "rollout": ["Rollout ro-1", "so far inconclusive", "Canary against stable", "within all margins", "Timeline"],
+    "models": ["Model llama", "candidate", "/models/llama-ft-2", "What became of each version", "ro-1"],
     "load-report": ["Load report load-2", "Goodput", "P99 TTFT ≤ 1500 ms", "valid"],
     "replays": ["Replays nightly", "regressed", "Time to first token", "baseline P99", "replay.chat.nightly.14"],
     "what-if": ["Capacity of one replica", "Predicted", "P99 TTFT"],
@@ -55,7 +56,7 @@ def test_with_data_the_page_shows_it(page: Page, full: Site, path: str) -> None:
     no_traceback(page)
 
 
-@pytest.mark.parametrize("path", [path for path in PATHS if path not in ("schedules", "events", "what-if")])
+@pytest.mark.parametrize("path", [path for path in PATHS if path not in ("schedules", "events", "what-if", "models")])
 def test_emulated_figures_are_marked_with_their_time_lapse(page: Page, full: Site, path: str) -> None:
     full.open(page, path)
     expect(page.get_by_text("Time-lapse ×3").first).to_be_visible()

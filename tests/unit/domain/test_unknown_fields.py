@@ -57,6 +57,6 @@ def test_a_letter_too_many_is_recognised_wherever_it_stands(place: tuple[str | i
 
 def test_a_field_like_no_other_is_answered_with_those_there_are() -> None:
     text = yaml.safe_dump({**SERVICE, "colour": "red"})
-    with pytest.raises(InvalidInput, match=r"colour: unknown field, allowed: engine, gateway, gpus") as refused:
+    with pytest.raises(InvalidInput, match="colour: unknown field, allowed: ") as refused:
         parse_service(text, source="service.yaml")
     assert all(name in refused.value.why for name in ServiceSpec.model_fields)
