@@ -12,6 +12,7 @@ from controlplane.domain.alerts import AlertOptions
 from controlplane.domain.autoscale_options import AutoscaleOptions
 from controlplane.domain.base import ServiceName, Value
 from controlplane.domain.cluster import ClusterOptions
+from controlplane.domain.drift import DriftOptions
 from controlplane.domain.engine import EngineConfig, EngineKind, Flags
 from controlplane.domain.engines.driver import EngineDriver
 from controlplane.domain.engines.drivers import check_mapping, driver_of, engine_key
@@ -331,6 +332,7 @@ class ServiceSpec(Value):
     gateway: GatewayOptions = GatewayOptions()
     autoscale: AutoscaleOptions = AutoscaleOptions()
     alerts: AlertOptions = AlertOptions()
+    drift: DriftOptions = DriftOptions()
     kubernetes: ClusterOptions | None = Field(default=None, description="For a fleet on a cluster, and `render`.")
     schedules: tuple[ScheduleSpec, ...] = ()
     follows: str | None = Field(

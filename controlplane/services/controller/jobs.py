@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
 
-from controlplane.domain.base import RevisionId, ServiceName, StudyId
+from controlplane.domain.base import RevisionId, StudyId
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound
 from controlplane.domain.event import Event
 from controlplane.domain.fleet import Engine
@@ -15,14 +14,9 @@ from controlplane.domain.schedule import ReplayRun, Schedule, ScheduledAction
 from controlplane.domain.study import STUDY_FINAL, Study, TrialState
 from controlplane.ports import Fleet, Store, Versioned
 from controlplane.services.controller.claims import ClaimWatch
+from controlplane.services.operations.drift import CreateStudy
 from controlplane.services.rollouts.manage import active_rollout, revision_of, start_rollout
 from controlplane.services.studies.trial_engine import engine_ids, owner
-
-
-class CreateStudy(Protocol):
-    def __call__(
-        self, store: Store, *, service: ServiceName, actor: str, now: datetime, apply_when_done: bool
-    ) -> Study: ...
 
 
 def fire_due(store: Store, *, create_study: CreateStudy, now: datetime) -> None:

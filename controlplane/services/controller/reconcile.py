@@ -23,13 +23,14 @@ from controlplane.ports import Clock, Fleet, FlightView, GatewayNews, RecordFeed
 from controlplane.services.controller.budget import PassBudget
 from controlplane.services.controller.claims import ClaimWatch
 from controlplane.services.controller.gateway_news import GatewayNewsKeeper
-from controlplane.services.controller.jobs import CreateStudy, apply_finished, fire_due, reap_shadows, reap_trials
+from controlplane.services.controller.jobs import apply_finished, fire_due, reap_shadows, reap_trials
 from controlplane.services.fleet.autoscale import Autoscaler
 from controlplane.services.fleet.engines import EngineKeeper, Trouble, drain_limit_s
 from controlplane.services.fleet.routing import TableKeeper
 from controlplane.services.fleet.serving import roll_out_described
 from controlplane.services.fleet.world import World, service_of
 from controlplane.services.models import follow_aliases, note_promotions
+from controlplane.services.operations.drift import CreateStudy, DriftWatcher
 from controlplane.services.rollouts.facts import FactFinder
 from controlplane.services.rollouts.manage import active_rollout, promoted
 from controlplane.services.rollouts.outcomes import note_outcomes
@@ -64,6 +65,7 @@ class Controller:
         self._scaler = (
             None if flights is None else Autoscaler(store=store, fleet=fleet, records=records, flights=flights)
         )
+        self._drift = DriftWatcher(store=store, records=records, create_study=create_study)
         self._monotonic = monotonic
         self._claims = ClaimWatch(monotonic)
         self._told: set[str] = set()
@@ -98,6 +100,7 @@ class Controller:
             lambda: apply_finished(self._store, now=now),
             lambda: note_outcomes(self._store, noted=self._noted, now=now),
             lambda: self._gateway_news.keep(now),
+            lambda: self._drift.watch(now),
             lambda: note_promotions(self._store, noted=self._aliased, now=now),
             lambda: follow_aliases(self._store, now=now),
         )

@@ -16,6 +16,7 @@ from controlplane.domain.rollout import Rollout
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.domain.study import STUDY_FINAL, EarlierCapacity, Study, StudyState, TrialState, WarmStart
+from controlplane.domain.workload import Workload
 from controlplane.ports import Store
 from controlplane.reading.problems import describe
 from controlplane.services.rollouts.manage import start_rollout
@@ -38,16 +39,19 @@ def create_study(
     apply_when_done: bool = False,
     overrides: Mapping[str, Any] | None = None,
     warm_start: StudyId | None = None,
+    workload: Workload | None = None,
 ) -> Study:
     """Save and return a pending study of a service; a tuner worker takes it up.
 
     `warm_start` names an earlier study of the service whose capacities are a prior of the search.
     `overrides` are fields of the service's tuning options for this study only, e.g. `{"budget": {"engine_starts": 6}}`.
+    `workload` is the traffic it tunes for, instead of the service's.
     Raises NotFound for an unknown service, InvalidInput for unknown flags, a contradictory space, a limit no request
     can meet or a budget too small to compare anything.
     """
     found = store.get_service(service).value
     spec = _overridden(found.spec, overrides or {})
+    spec = spec if workload is None else spec.evolve(workload=workload)
     baseline = _serving(store, found)
     from tuner.answer.plan import plan_of  # brings numpy: only where a study is made
 

@@ -13,6 +13,7 @@ from controlplane.domain.rollout import Rollout, RolloutState
 from controlplane.domain.routing import GatewayRecord, RoutingTable
 from controlplane.domain.serving import Service
 from controlplane.domain.study import Study
+from controlplane.domain.workload import Workload
 from controlplane.ports import Fleet, RecordFeed, Store, TrafficRouter
 from controlplane.services.controller.reconcile import Controller
 from controlplane.services.fleet.serving import register_service
@@ -27,11 +28,21 @@ BETTER = EngineConfig(flags={"max-num-seqs": 64})
 PASSES_FOR_A_ROLLOUT = 60
 
 
-def create_a_study(store: Store, *, service: str, actor: str, now: object, apply_when_done: bool) -> Study:
+def create_a_study(
+    store: Store,
+    *,
+    service: str,
+    actor: str,
+    now: object,
+    apply_when_done: bool,
+    workload: Workload | None = None,
+) -> Study:
     """Save a pending study without looking at its sense."""
     study = a_study(
         f"{service}-{store.next_number('study')}", created_by=actor, created_at=now, apply_when_done=apply_when_done
     )
+    if workload is not None:
+        study = study.evolve(spec=study.spec.evolve(workload=workload))
     store.save_study(study, 0)
     return study
 

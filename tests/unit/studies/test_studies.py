@@ -12,6 +12,7 @@ from controlplane.domain.errors import Conflict, InvalidInput, NotFound
 from controlplane.domain.rollout import RolloutState
 from controlplane.domain.service import Strategy
 from controlplane.domain.study import Study, StudyState
+from controlplane.domain.workload import Lengths, SyntheticWorkload
 from controlplane.services.studies.manage import (
     abort_study,
     apply_recommendation,
@@ -45,6 +46,13 @@ def test_overrides_hold_for_this_study_only(tmp_path: Path) -> None:
     assert study.spec.tuning.budget.engine_starts == 5
     assert study.spec.tuning.levels == world.spec.tuning.levels
     assert world.store.get_service(world.spec.service).value.spec == world.spec
+
+
+def test_a_study_may_tune_for_other_traffic_than_the_services(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    other = SyntheticWorkload(prompt_tokens=Lengths(mean=300, cv=0.5), output_tokens=Lengths(mean=40))
+    assert created(world, workload=other).spec.workload == other
+    assert world.store.get_service(world.spec.service).value.spec.workload == world.spec.workload != other
 
 
 def test_an_unknown_override_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,183 @@
+"""Watch the lengths of live requests against those a recommendation rests on, and do what the service declared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from pydantic import ValidationError
+
+from controlplane.domain.base import ServiceName
+from controlplane.domain.drift import Drift, DriftPolicy, Length, Watch, added, is_whole, judged
+from controlplane.domain.errors import Conflict, InvalidInput, NotFound
+from controlplane.domain.event import Event
+from controlplane.domain.routing import GatewayRecord
+from controlplane.domain.service import ServiceSpec
+from controlplane.domain.serving import Service
+from controlplane.domain.study import STUDY_FINAL, Study
+from controlplane.domain.workload import Lengths, SyntheticWorkload, Workload
+from controlplane.ports import Position, RecordFeed, Store, Versioned
+from controlplane.services.capacities import measured_capacity
+
+ACTOR = "drift"
+LOOK_EVERY = timedelta(seconds=20)
+_TRACE_CV = 1.0  # of a length of a trace that did not drift: Azure's conversations have about that
+
+
+class CreateStudy(Protocol):
+    def __call__(
+        self,
+        store: Store,
+        *,
+        service: ServiceName,
+        actor: str,
+        now: datetime,
+        apply_when_done: bool,
+        workload: Workload | None = None,
+    ) -> Study: ...
+
+
+class DriftWatcher:
+    """One per controller. What a batch has so far lives here; what was summed up lives in the store."""
+
+    def __init__(self, *, store: Store, records: RecordFeed, create_study: CreateStudy) -> None:
+        self._store = store
+        self._records = records
+        self._create_study = create_study
+        self._positions: dict[ServiceName, tuple[datetime, Position]] = {}
+        self._looked: dict[ServiceName, datetime] = {}
+        self._filling: dict[ServiceName, Watch] = {}
+
+    def watch(self, now: datetime) -> None:
+        """Look at every service that wants it. Raises Unavailable, StaleVersion."""
+        for saved in self._store.list_services():
+            service = saved.value
+            if service.spec.drift.policy is DriftPolicy.OFF or service.stable is None or service.rollout is not None:
+                self._filling.pop(service.name, None)
+                self._positions.pop(service.name, None)
+            elif self._is_due(service.name, now):
+                self._look(service, now)
+
+    def _is_due(self, name: ServiceName, now: datetime) -> bool:
+        last = self._looked.get(name)
+        return last is None or not timedelta(0) <= now - last < LOOK_EVERY
+
+    def _look(self, service: Service, now: datetime) -> None:
+        self._looked[service.name] = now
+        since, position = self._positions.get(service.name, (now, {}))
+        news = self._records.follow(service.spec.service, since=since, position=position)
+        self._positions[service.name] = (since, news.position)
+        saved = read_watch(self._store, service.name)
+        watch = self._filled(service, saved.value, news.records, now)
+        began = watch.began_at or now
+        if not is_whole(watch, (now - began).total_seconds()):
+            self._filling[service.name] = watch
+            return
+        self._filling.pop(service.name, None)
+        self._judge(service, watch, saved.version, now)
+
+    def _filled(self, service: Service, saved: Watch, records: Sequence[GatewayRecord], now: datetime) -> Watch:
+        """Return the batch that fills with the new requests; it begins anew with the controller and the revision."""
+        watch = self._filling.get(service.name)
+        if watch is None or watch.revision != service.stable:
+            kept = saved if saved.revision == service.stable else Watch(found_at=saved.found_at)
+            watch = kept.evolve(revision=service.stable, began_at=now)
+        mine = [r for r in records if r.revision == service.stable and r.ok and not r.replayed and not r.retried]
+        lengths = {each: [n for r in mine if (n := getattr(r, each.value)) is not None] for each in Length}
+        return added(watch, lengths)
+
+    def _judge(self, service: Service, watch: Watch, version: int, now: datetime) -> None:
+        was = self._measured(service)
+        after, found = judged(watch, was)
+        cool = after.found_at is not None and now - after.found_at < timedelta(seconds=service.spec.drift.cool_down_s)
+        if found:  # acted on or not, the sums begin anew: what they know is said
+            after = Watch(revision=after.revision, found_at=after.found_at if cool else now)
+        text = after.evolve(began_at=None).model_dump_json()
+        self._store.write_setting(_setting(service.name), text, version)
+        if found and not cool:
+            self._act(service, found, now)
+
+    def _measured(self, service: Service) -> Mapping[Length, float]:
+        """Return the mean lengths that the capacity of stable was measured with; none where no study measured it."""
+        assert service.stable is not None, "only what serves is watched"
+        model = measured_capacity(self._store, self._store.get_revision(service.stable))
+        if model is None or model.rate_rps.value <= 0:
+            return {}
+        rates = {Length.PROMPT: model.prompt_tps, Length.OUTPUT: model.output_tps}
+        return {each: tps.value / model.rate_rps.value for each, tps in rates.items() if tps is not None}
+
+    def _act(self, service: Service, found: Sequence[Drift], now: datetime) -> None:
+        said = "; ".join(str(each) for each in found)
+        self._store.add_event(_event(service.name, "drift.found", said, now))
+        match service.spec.drift.policy:
+            case DriftPolicy.OFF | DriftPolicy.TELL:
+                return
+            case DriftPolicy.TUNE:
+                self._tune(service, found, now, apply=False)
+            case DriftPolicy.TUNE_AND_APPLY:
+                self._tune(service, found, now, apply=True)
+
+    def _tune(self, service: Service, found: Sequence[Drift], now: datetime, *, apply: bool) -> None:
+        """Create a study of the traffic as it is now, unless one of the service is under way."""
+        running = [s for s, _ in self._store.list_studies(service.name) if s.state not in STUDY_FINAL]
+        try:
+            if running:
+                raise Conflict(f"study {running[0].study_id} is {running[0].state}")
+            study = self._create_study(
+                self._store,
+                service=service.name,
+                actor=ACTOR,
+                now=now,
+                apply_when_done=apply,
+                workload=workload_now(service.spec, found, self._measured(service)),
+            )
+            action, reason = "drift.study", f"study {study.study_id} tunes for the traffic as it is now"
+        except (Conflict, InvalidInput, NotFound) as error:
+            action, reason = "drift.no_study", str(error)
+        self._store.add_event(_event(service.name, action, reason, now))
+
+
+def workload_now(spec: ServiceSpec, found: Sequence[Drift], was: Mapping[Length, float]) -> Workload:
+    """Return the service's workload with the lengths that drifted: lognormal, of live mean and spread.
+
+    Of a trace the other length is lognormal too, of the measured mean. Raises InvalidInput where nobody measured it.
+    """
+    drifted = {each.length: Lengths(mean=each.now, cv=each.cv, max=int(8 * each.now) + 1) for each in found}
+    kept = _lengths(spec.workload, was)
+    return SyntheticWorkload(
+        prompt_tokens=drifted.get(Length.PROMPT) or kept[Length.PROMPT],
+        output_tokens=drifted.get(Length.OUTPUT) or kept[Length.OUTPUT],
+        arrivals=spec.workload.arrivals,
+        rate_rps=spec.workload.rate_rps,
+        seed=spec.workload.seed,
+    )
+
+
+def _lengths(workload: Workload, was: Mapping[Length, float]) -> Mapping[Length, Lengths]:
+    if isinstance(workload, SyntheticWorkload):
+        return {Length.PROMPT: workload.prompt_tokens, Length.OUTPUT: workload.output_tokens}
+    most = {Length.PROMPT: workload.max_prompt_tokens, Length.OUTPUT: workload.max_output_tokens}
+    missing = [each.value for each in Length if each not in was]
+    if missing:
+        raise InvalidInput("the traffic as it is now cannot be tuned for", why=f"nobody measured {missing[0]}")
+    return {each: Lengths(mean=was[each], cv=_TRACE_CV, max=most[each]) for each in Length}
+
+
+def read_watch(store: Store, name: ServiceName) -> Versioned[Watch]:
+    """Return what is remembered of a service; nothing at version 0, or when this version cannot read it."""
+    saved = store.read_setting(_setting(name))
+    if saved is None:
+        return Versioned(Watch(), 0)
+    try:
+        return Versioned(Watch.model_validate_json(saved.value), saved.version)
+    except ValidationError:
+        return Versioned(Watch(), saved.version)
+
+
+def _setting(name: ServiceName) -> str:
+    return f"drift/{name}"
+
+
+def _event(name: ServiceName, action: str, reason: str, now: datetime) -> Event:
+    return Event(at=now, actor=ACTOR, action=action, subject=f"service/{name}", service=name, reason=reason)
