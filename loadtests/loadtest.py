@@ -14,6 +14,7 @@ from controlplane.domain.report import MAX_LAG_MS, LoadTestReport
 from controlplane.domain.slo import LatencySlo
 from controlplane.domain.workload import Workload
 from controlplane.host.files import write_whole
+from loadtests.measure.host import Host, HostWatch
 from loadtests.measure.records import read_gaps_ms, read_records
 from loadtests.report.report import Measured, build_report
 from loadtests.send.arrivals import RateShape
@@ -79,8 +80,9 @@ def run_load_test(
     _clear(out_dir)
     plan = _plan(test, schedule, out_dir)
     limit_s = (total_s + test.timeouts.total_s) / test.time_lapse
-    finished = generator.run(plan, warmup_s=test.warmup_s, limit_s=limit_s, watch=watch)
-    return _result(test, plan, schedule, finished)
+    with HostWatch() as host:
+        finished = generator.run(plan, warmup_s=test.warmup_s, limit_s=limit_s, watch=watch)
+    return _result(test, plan, schedule, finished, host.seen())
 
 
 def write_plan(test: LoadTest, schedule: Schedule, out_dir: Path) -> Path:
@@ -130,7 +132,7 @@ def _plan(test: LoadTest, schedule: Schedule, out_dir: Path) -> Plan:
     )
 
 
-def _result(test: LoadTest, plan: Plan, schedule: Schedule, finished: Finished) -> LoadTestResult:
+def _result(test: LoadTest, plan: Plan, schedule: Schedule, finished: Finished, host: Host) -> LoadTestResult:
     out = Path(plan.out_dir)
     parts = [out / f"records-{worker}.jsonl" for worker in range(plan.workers)]
     records = read_records(parts)
@@ -138,11 +140,11 @@ def _result(test: LoadTest, plan: Plan, schedule: Schedule, finished: Finished) 
     gaps = read_gaps_ms(
         [out / f"gaps-{worker}.u32" for worker in range(plan.workers)], time_lapse=test.time_lapse, first_index=first
     )
-    report = build_report(_measured(test, plan, finished), records, gaps)
+    report = build_report(_measured(test, plan, finished, host), records, gaps)
     return LoadTestResult(report, _merged(parts, out / "records.jsonl"))
 
 
-def _measured(test: LoadTest, plan: Plan, finished: Finished) -> Measured:
+def _measured(test: LoadTest, plan: Plan, finished: Finished, host: Host) -> Measured:
     summaries = finished.summaries
     broken = next((each["broken"] for each in summaries if "broken" in each), None)
     whole = [each for each in summaries if "broken" not in each]
@@ -154,6 +156,7 @@ def _measured(test: LoadTest, plan: Plan, finished: Finished) -> Measured:
         warmup_s=test.warmup_s,
         time_lapse=test.time_lapse,
         max_lag_ms=test.max_lag_ms,
+        host=host,
         seed=test.seed,
         slos=test.slos,
         stopped_early=finished.stopped,

@@ -46,6 +46,8 @@ class CheckRow(NamedTuple):
     e2e_error: float
     lag_p99_ms: float
     cpu_percent: float
+    timer_late_ms: float  # P99 of an idle thread's timer: the host's own part of the lag
+    steal_percent: float
     holds: bool
     reason: str
 
@@ -105,7 +107,8 @@ def _check(
     )
     reason = _reason(report.invalid_reason if report.validity is Validity.INVALID else None, report.errors, errors)
     cpu = report.generator_cpu_percent or 0.0
-    return CheckRow(rate, rate * TOKENS, *errors, _p99(report.lag_ms), cpu, not reason, reason)
+    host = (report.timer_late_ms or 0.0, report.steal_percent or 0.0)
+    return CheckRow(rate, rate * TOKENS, *errors, _p99(report.lag_ms), cpu, *host, not reason, reason)
 
 
 def _reason(invalid: str | None, failed: int, errors: tuple[float, ...]) -> str:

@@ -105,6 +105,10 @@ class LoadTestReport(Value):
     invalid_reason: str | None = None
     stopped_early: str | None = Field(default=None, description="Why the level ended before its schedule, if it did.")
     generator_cpu_percent: float | None = None
+    timer_late_ms: float | None = Field(
+        default=None, description="P99 of what a timer of an idle thread was late by, wall clock: the host's own part."
+    )
+    steal_percent: float | None = Field(default=None, description="CPU time of the host that other guests took.")
     unfinished: int = Field(
         default=0, description="In flight when the level ended early; neither completed nor errors."
     )

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from controlplane.domain.report import MAX_LAG_MS, Distribution, LoadTestReport, SloCheck, Validity
 from controlplane.domain.slo import LatencyMetric, LatencySlo
+from loadtests.measure.host import Host
 from loadtests.measure.intervals import distribution, missing_for_claim, ratio_interval
 from loadtests.measure.records import RecordTable
 
@@ -39,6 +40,7 @@ class Measured:
     coalesced: int = 0
     lost: str | None = None  # what of the generator went missing
     max_lag_ms: float = MAX_LAG_MS  # wall clock
+    host: Host | None = None
     prompt_salt: int = 0
 
 
@@ -77,6 +79,8 @@ def build_report(run: Measured, records: RecordTable, gaps_ms: Floats) -> LoadTe
         invalid_reason=reason,
         stopped_early=run.stopped_early,
         generator_cpu_percent=run.cpu_percent,
+        timer_late_ms=None if run.host is None else run.host.timer_late_ms,
+        steal_percent=None if run.host is None else run.host.steal_percent,
         unfinished=run.unfinished,
         cancelled=int(measured.cancelled.sum()),
         coalesced=run.coalesced,
@@ -148,11 +152,13 @@ def _lag_reason(run: Measured, records: RecordTable) -> str | None:
     ttft = _p99(distribution(records.ttft_ms[records.ok]))
     blurred = ttft - _p99(distribution((records.ttft_ms - records.own_ms)[records.ok]))
     limit = max(run.max_lag_ms * run.time_lapse, MAX_LAG_SHARE * ttft)
+    host = "" if run.host is None else run.host.blame(limit / run.time_lapse)
     if lag > limit:
-        return f"requests left late: P99 lag {lag:.1f} ms (limit {limit:.1f} ms)"
+        return f"requests left late: P99 lag {lag:.1f} ms (limit {limit:.1f} ms){host}"
     if blurred > limit:
         return (
             f"the generator was late to send or read: {blurred:.1f} ms of P99 TTFT may be its own ({limit:.1f} ms may)"
+            f"{host}"
         )
     return None
 
