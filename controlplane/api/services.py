@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, status
+from fastapi import APIRouter, Depends, Query, Request, status
 from pydantic import Field
 
 from controlplane.api.context import Actor, Caller, CallerOf, Context, Ctx, Page, Reader, problems, retry_stale
@@ -12,8 +13,10 @@ from controlplane.api.requests import Replicas, RollBack
 from controlplane.domain.authority import changed_code
 from controlplane.domain.autoscale import ScaleDecision
 from controlplane.domain.base import ServiceName, Value
+from controlplane.domain.cost import Cost, cost
 from controlplane.domain.errors import InvalidInput, NotFound
 from controlplane.domain.identity import Scope
+from controlplane.domain.live import reach
 from controlplane.domain.masking import revealed
 from controlplane.domain.replica_capacity import ReplicaCapacity, corrected
 from controlplane.domain.revision import Revision
@@ -24,6 +27,7 @@ from controlplane.domain.what_if import WhatIf
 from controlplane.reading.service_file import parse_service
 from controlplane.services.fleet import serving
 from controlplane.services.fleet.scaling import known_capacity, read_memory
+from controlplane.services.fleet.world import service_of
 from controlplane.services.models import last_good
 from controlplane.services.rollouts import manage as rollouts
 
@@ -120,6 +124,20 @@ def show_capacity(service: ServiceName, ctx: Ctx, _: Reader) -> ReplicaCapacity:
     if known is None:
         raise NotFound(f"no capacity of {revision.revision_id} is known", why="no study measured it, nor can the twin")
     return corrected(known, memory.live) if memory.live_of == revision.revision_id else known
+
+
+@router.get("/{service}/cost", summary="Show what a service costs, by tenant", responses=problems(404, 422, 503))
+def show_cost(
+    service: ServiceName,
+    ctx: Ctx,
+    _: Reader,
+    hours: Annotated[float, Query(gt=0, le=24, description="Whose tokens are counted, up to now.")] = 1.0,
+) -> Cost:
+    """Money is of the GPUs held now, tokens are those of requests that ended in the window."""
+    spec, now, window_s = ctx.store.get_service(service).value.spec, ctx.clock(), 3600 * hours
+    engines = [engine for engine in ctx.fleet_view.list() if service_of(engine) == service]
+    records = ctx.records.read(service, since=now - timedelta(seconds=window_s) - reach(spec))
+    return cost(spec, engines, records, now=now, window_s=window_s)
 
 
 class Scaling(Value):

@@ -10,7 +10,7 @@ import typer
 
 from controlplane.cli.asking import Ask, Noun, add_show, asks
 from controlplane.cli.rollout import ROLLOUT
-from controlplane.cli.tables.show import Column, field
+from controlplane.cli.tables.show import Column, Output, field
 
 Name = Annotated[str, typer.Argument(help="The service.")]
 
@@ -137,6 +137,47 @@ CAPACITY = Noun(
 def capacity(ask: Ask, name: Name) -> None:
     """Show what one replica of stable sustains, each number with its 95 % interval."""
     ask.show_one(CAPACITY, ask.client.get(f"/services/{name}/capacity"))
+
+
+COST = Noun(
+    "/cost",
+    columns=[
+        Column("tenant", field("tenant")),
+        Column("USD/h", lambda row: f"{row['usd_per_hour']:.2f}"),
+        Column("requests", field("requests")),
+        Column("prompt tokens", field("prompt_tokens")),
+        Column("output tokens", field("output_tokens")),
+    ],
+    details=[],
+    empty="no request in the window",
+)
+
+
+@app.command("cost")
+@asks
+def cost(
+    ask: Ask,
+    name: Name,
+    hours: Annotated[float, typer.Option(min=0.01, max=24, help="Whose tokens are counted, up to now.")] = 1.0,
+) -> None:
+    """Show what a service costs: USD per hour and per million tokens, and by tenant."""
+    found = ask.client.get(f"/services/{name}/cost", hours=hours)
+    ask.show_list(COST, found["tenants"], raw=found)
+    if ask.output in (Output.TABLE, Output.WIDE):
+        _say_cost(found)
+
+
+def _say_cost(found: dict[str, Any]) -> None:
+    per_million = found["usd_per_million_tokens"]
+    tokens = "no token in the window" if per_million is None else f"{per_million:.3g} USD per million tokens"
+    typer.echo(f"{found['gpus']} GPUs: {found['usd_per_hour']:.2f} USD/h, {tokens}")
+    ceiling, since_s = found["max_usd_per_hour"], found["since_s"]
+    if ceiling is not None and found["usd_per_hour"] > ceiling:
+        typer.echo(f"beyond max_usd_per_hour {ceiling:g}")
+    if since_s is not None and since_s < found["window_s"]:
+        typer.echo(f"the fleet changed {since_s:.0f} s ago; it is priced as it is now")
+    if found["untold"]:
+        typer.echo(f"{found['untold']} requests without a count of tokens are not in it")
 
 
 SCALING = Noun(

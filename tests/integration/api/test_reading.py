@@ -213,3 +213,11 @@ def test_what_engines_say_is_shown_and_where_nobody_collects_it_that_is_said(sto
     series = api.get("/fleet/metrics/series", params=asked).json()
     assert (len(series), series[0][1], series[-1][1]) == (7, None, 5)
     assert "nobody collects" in problem(an_api(store).get("/fleet/metrics", params={"model": "x"}), 404)["detail"]
+
+
+def test_what_a_service_costs_is_of_its_own_engines(api: TestClient, store: FakeStore) -> None:
+    store.save_service(a_service(), 0)
+    found = api.get("/services/chat/cost", params={"hours": 2}).json()
+    assert (found["gpus"], found["usd_per_hour"], found["window_s"]) == (1, 3.0, 7200)
+    assert found["usd_per_million_tokens"] is None
+    problem(api.get("/services/chat/cost", params={"hours": 25}), 422)
