@@ -81,7 +81,7 @@ def test_a_dropped_watch_ends_without_a_word(fresh: Server) -> None:
     version = config_map(fresh, "one")
     assert fresh.stand_in is not None
     url = f"/api/v1/namespaces/{fresh.namespace}/configmaps?watch=true&resourceVersion={version}"
-    stream = fresh.stand_in.server.watch(url)
+    stream = fresh.stand_in.server.watch(url, {})
     fresh.stand_in.faults.drop_watches()
     assert list(stream) == []
 

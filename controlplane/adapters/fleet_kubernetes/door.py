@@ -62,6 +62,7 @@ class Door:
 
     def __init__(self, api: client.ApiClient) -> None:
         self._api = api
+        api.user_agent = MANAGER  # so that a server's audit log tells who asked
 
     @property
     def host(self) -> str:

@@ -19,6 +19,7 @@ class Call(NamedTuple):
     resource: str
     subresource: str
     namespace: str
+    agent: str = ""  # who asks, by its User-Agent
 
 
 class Faults:

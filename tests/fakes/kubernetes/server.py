@@ -64,7 +64,7 @@ class ApiServer:
         """Answer one request that is no watch. Raises ApiError."""
         target, query = self._target(url)
         verb = _verb(method, target)
-        self._check(verb, target)
+        self._check(verb, target, headers)
         if method == "GET":
             return 200, self._read(target, query)
         by = _writer(query, headers, target.sub)
@@ -93,10 +93,10 @@ class ApiServer:
                 return self._deleted(target, _parsed(body) if body else {}, query)
         raise ApiError(405, f"{method} is not allowed")
 
-    def watch(self, url: str) -> Iterator[Object]:
+    def watch(self, url: str, headers: Mapping[str, str]) -> Iterator[Object]:
         """Return the events of a watch until it is dropped or its time is over. Raises ApiError when it may not be."""
         target, query = self._target(url)
-        self._check("watch", target)
+        self._check("watch", target, headers)
         return self._events(target, query, self.faults.watch_epoch)
 
     def _events(self, target: Target, query: Mapping[str, str], epoch: int) -> Iterator[Object]:
@@ -135,9 +135,10 @@ class ApiServer:
                 return Target(each, found["namespace"] or "", found["name"] or "", found["sub"] or ""), query
         raise ApiError(404, "404 page not found")
 
-    def _check(self, verb: str, target: Target) -> None:
+    def _check(self, verb: str, target: Target, headers: Mapping[str, str]) -> None:
         resource = target.resource
-        self.faults.before(Call(verb, resource.group, resource.plural, target.sub, target.namespace), resource)
+        call = Call(verb, resource.group, resource.plural, target.sub, target.namespace, _agent(headers))
+        self.faults.before(call, resource)
         if target.sub and target.sub not in resource.subresources:
             raise ApiError(404, "the server could not find the requested resource")
 
@@ -196,11 +197,14 @@ def _verb(method: str, target: Target) -> str:
     return _VERBS.get(method, method.lower())
 
 
+def _agent(headers: Mapping[str, str]) -> str:
+    return headers.get("User-Agent", "unknown").split("/")[0]
+
+
 def _writer(query: Mapping[str, str], headers: Mapping[str, str], sub: str) -> Writer:
-    agent = headers.get("User-Agent", "unknown").split("/")[0]
     is_apply = "apply-patch" in headers.get("Content-Type", "")
     return Writer(
-        manager=query.get("fieldManager") or ("" if is_apply else agent),
+        manager=query.get("fieldManager") or ("" if is_apply else _agent(headers)),
         subresource=sub,
         strict=query.get("fieldValidation") == "Strict",
         dry_run="dryRun" in query,

@@ -17,7 +17,7 @@ class Api(Protocol):
     is_out: bool
 
     def answer(self, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, Object | str]: ...
-    def watch(self, url: str) -> Iterator[Object]: ...
+    def watch(self, url: str, headers: Mapping[str, str]) -> Iterator[Object]: ...
 
 
 class Wire(ThreadingHTTPServer):
@@ -49,7 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             if self.command == "GET" and "watch=true" in self.path.lower():
-                self._stream(self.server.api.watch(self.path))
+                self._stream(self.server.api.watch(self.path, dict(self.headers.items())))
             else:
                 self._say(*self.server.api.answer(self.command, self.path, body, dict(self.headers.items())))
         except ApiError as error:

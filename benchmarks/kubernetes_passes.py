@@ -1,0 +1,146 @@
+"""A pass over many replicas: `python -m benchmarks.kubernetes_passes [--revisions 200 --replicas 10]`.
+
+Deployments and ready pods are put into the stand-in's API server as they would be, without nodes or processes. Measured
+is `FleetKubernetes.list`, with which a pass of the controller begins: its seconds, the requests the server saw, and the
+memory of the process before and after. Nothing is random.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from kubernetes import client
+
+from controlplane.adapters.fleet_kubernetes.door import Door
+from controlplane.adapters.fleet_kubernetes.fleet import FleetKubernetes
+from controlplane.adapters.fleet_kubernetes.ledger import Entry, noted
+from controlplane.adapters.fleet_kubernetes.manifests import deployment
+from controlplane.domain.base import EngineId, RevisionId, ServiceName
+from controlplane.domain.cluster import ClusterOptions
+from controlplane.domain.engine import EngineConfig, EngineKind
+from controlplane.domain.fleet import EngineSpec
+from controlplane.domain.owner import ReplicaOwner
+from tests.fakes.kubernetes.faults import Faults
+from tests.fakes.kubernetes.objects import Objects, Writer
+from tests.fakes.kubernetes.schemas import resource_of
+from tests.fakes.kubernetes.server import ApiServer
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+STATUS = Writer(manager="kubelet", subresource="status")
+CLUSTER = ClusterOptions(image=f"registry.example/engine@sha256:{0:064}")
+
+
+class Passes(NamedTuple):
+    revisions: int
+    replicas: int
+    engines: int
+    first_s: float  # lists everything once
+    median_s: float
+    longest_s: float
+    median_cpu_s: float  # of this process, the waiting server's threads included
+    longest_cpu_s: float
+    requests: int  # in all passes after the first
+    memory_grown_mib: float  # of the largest resident set, over all passes after the first
+
+
+def fill(objects: Objects, *, revisions: int, replicas: int) -> None:
+    """Put ready replicas into a server."""
+    objects.create(resource_of("v1", "Namespace"), "", {"metadata": {"name": CLUSTER.namespace}})
+    objects.create(resource_of("v1", "Node"), "", {"metadata": {"name": "n-1"}})
+    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    objects.change(resource_of("v1", "Node"), "", "n-1", lambda node: {**node, "status": ready}, STATUS)
+    for number in range(revisions):
+        _revision(objects, number, replicas)
+
+
+def _revision(objects: Objects, number: int, replicas: int) -> None:
+    spec = EngineSpec(
+        engine_id=EngineId("any"),
+        owner=ReplicaOwner(ServiceName("chat"), RevisionId(f"rev-{number}")),
+        kind=EngineKind.VLLM,
+        model="/models/llama-8b",
+        served_name="llama-8b",
+        config=EngineConfig(flags={"max-model-len": 8192}),
+        gpus=1,
+    )
+    pods = [f"chat-rev-{number}-{place}" for place in range(replicas)]
+    ledger = {EngineId(pod): Entry(started_at=START, pod=pod, ready_at=START) for pod in pods}
+    made = deployment(spec, CLUSTER, replicas=replicas, annotations=noted(spec, ledger))
+    objects.create(resource_of("apps/v1", "Deployment"), CLUSTER.namespace, made)
+    template = made["spec"]["template"]
+    for name in pods:
+        pod = {"metadata": {"name": name, **template["metadata"]}, "spec": {**template["spec"], "nodeName": "n-1"}}
+        objects.create(resource_of("v1", "Pod"), CLUSTER.namespace, pod)
+        objects.change(resource_of("v1", "Pod"), CLUSTER.namespace, name, _made_ready, STATUS)
+
+
+def _made_ready(pod: dict[str, object]) -> dict[str, object]:
+    status = {"phase": "Running", "podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}
+    return {**pod, "status": status}
+
+
+def measure(*, revisions: int, replicas: int, passes: int) -> Passes:
+    """Return what so many passes cost."""
+    objects, faults = Objects(), Faults()
+    fill(objects, revisions=revisions, replicas=replicas)
+    server = ApiServer(objects, faults, logs=lambda *_: "")
+    door = Door(client.ApiClient(client.Configuration(host=server.url)))
+    fleet = FleetKubernetes(door, namespace=CLUSTER.namespace, options=lambda _: CLUSTER)
+    first, engines = _timed(fleet)
+    before, memory = _requests(faults), _memory_mib()
+    spent = [_timed(fleet)[0] for _ in range(passes)]
+    found = Passes(
+        revisions=revisions,
+        replicas=replicas,
+        engines=engines,
+        first_s=first.wall_s,
+        median_s=round(statistics.median(each.wall_s for each in spent), 3),
+        longest_s=max(each.wall_s for each in spent),
+        median_cpu_s=round(statistics.median(each.cpu_s for each in spent), 3),
+        longest_cpu_s=max(each.cpu_s for each in spent),
+        requests=_requests(faults) - before,
+        memory_grown_mib=round(_memory_mib() - memory, 1),
+    )
+    fleet.close()
+    server.stop()
+    return found
+
+
+def _requests(faults: Faults) -> int:
+    """Without the three watches, which stay open from the first pass on."""
+    return sum(call.verb != "watch" for call in faults.calls)
+
+
+class Spent(NamedTuple):
+    wall_s: float
+    cpu_s: float
+
+
+def _timed(fleet: FleetKubernetes) -> tuple[Spent, int]:
+    begun, cpu = time.perf_counter(), time.process_time()
+    engines = fleet.list()
+    return Spent(round(time.perf_counter() - begun, 3), round(time.process_time() - cpu, 3)), len(engines)
+
+
+def _memory_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser()
+    for name, default in (("revisions", 200), ("replicas", 10), ("passes", 100)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    given = parser.parse_args(words)
+    found = measure(revisions=given.revisions, replicas=given.replicas, passes=given.passes)
+    print(json.dumps(found._asdict(), indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""The rights that a fleet on a cluster is given are exactly those it uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from controlplane.adapters.fleet_kubernetes.door import open_door
+from controlplane.adapters.fleet_kubernetes.lease import LeaseElection
+from controlplane.adapters.fleet_kubernetes.preflight import check_cluster
+from controlplane.domain.base import EngineId
+from controlplane.domain.fleet import EngineState
+from controlplane.reading.service_file import load_service
+from tests.contract.fleet_on_cluster import ClusterSubject, cluster_options
+from tests.contract.fleet_subjects import a_spec, observe_until
+from tests.contract.kubernetes_servers import Server
+from tests.fakes.kubernetes.cluster import StandIn
+from tests.fakes.kubernetes.faults import Call
+from tests.fakes.kubernetes.objects import Writer
+from tests.fakes.kubernetes.schemas import resource_of
+
+ROOT = Path(__file__).parents[2]
+RIGHTS = ROOT / "deploy" / "kubernetes" / "rights.yaml"
+EXAMPLE = ROOT / "examples" / "kubernetes.yaml"
+
+STRICT = Writer(manager="kubectl", strict=True)
+
+Right = tuple[str, str, str]
+"""Verb, API group, resource with its subresource."""
+
+
+def granted() -> set[Right]:
+    roles = [each for each in yaml.safe_load_all(RIGHTS.read_text()) if each["kind"] in ("Role", "ClusterRole")]
+    return {right for role in roles for rule in role["rules"] for right in _rights(rule)}
+
+
+def _rights(rule: dict[str, Any]) -> Iterable[Right]:
+    return ((v, g, r) for v in rule["verbs"] for g in rule["apiGroups"] for r in rule["resources"])
+
+
+def used(calls: Iterable[Call]) -> set[Right]:
+    def named(call: Call) -> str:
+        return f"{call.resource}/{call.subresource}" if call.subresource else call.resource
+
+    return {(call.verb, call.group, named(call)) for call in calls}
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Server]:
+    running = StandIn(tmp_path)
+    yield Server(tmp_path, stand_in=running)
+    running.stop()
+
+
+def test_a_life_of_a_fleet_uses_every_right_it_is_given_and_no_other(own: Server) -> None:
+    subject = ClusterSubject(own)
+    assert own.stand_in is not None
+    spec = load_service(EXAMPLE)
+    described = spec.evolve(kubernetes=cluster_options(own).evolve(env_from_secret="chat-env"))
+    check_cluster(open_door(own.kubeconfig()), own.namespace, [described])
+    _live(subject)
+    _lead(own)
+    subject.close()
+    # Nodes and tests speak as themselves: what Fleetune asks is told apart by who asks.
+    assert used(call for call in own.stand_in.faults.calls if call.agent == "fleetune") == granted()
+
+
+def _live(subject: ClusterSubject) -> None:
+    subject.fleet.start(a_spec("chat-1").evolve(owner="rollout/chat/rev-1"))
+    observe_until(subject, EngineId("chat-1"), EngineState.READY)
+    subject.crash(EngineId("chat-1"))
+    observe_until(subject, EngineId("chat-1"), EngineState.FAILED)
+    subject.fleet.forget(EngineId("chat-1"))
+
+
+def _lead(server: Server) -> None:
+    lease = LeaseElection(
+        open_door(server.kubeconfig()),
+        namespace=server.namespace,
+        name="fleetune-controller",
+        identity="a",
+        on_end=lambda _: None,
+    )
+    lease.step()
+    lease.step()
+
+
+def test_the_rights_are_valid_objects_that_a_server_takes(own: Server) -> None:
+    assert own.stand_in is not None
+    for value in yaml.safe_load_all(RIGHTS.read_text()):
+        resource = resource_of(value["apiVersion"], value["kind"])
+        made = own.stand_in.objects.create(resource, own.namespace if resource.namespaced else "", value, STRICT)
+        assert made["metadata"]["uid"]
