@@ -76,7 +76,8 @@ class TestIssuer:
 
     def described(self, **changes: Any) -> Issuer:
         """Return how the issuer is made known to an installation."""
-        return Issuer(**({"name": "corp", "issuer": ISS, "audience": AUDIENCE, "jwks_url": self.url} | changes))
+        usual = {"name": "corp", "issuer": ISS, "audience": AUDIENCE, "jwks_url": self.url, "answer_within_s": 240}
+        return Issuer(**(usual | changes))
 
 
 def jwk(name: str, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> dict[str, Any]:

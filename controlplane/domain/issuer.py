@@ -54,6 +54,7 @@ class Issuer(Value):
     clock_skew_s: float = Field(default=30, ge=0, le=300)
     refresh_s: float = Field(default=300, ge=10, description="Keys are fetched again so often: a withdrawn one ends.")
     max_age_s: float = Field(default=3600, ge=60, description="Keys last confirmed longer ago are not trusted.")
+    answer_within_s: float = Field(default=5, gt=0, description="It is away when its keys take longer.")
     tenant: str = Field(default=DEFAULT_TENANT, pattern=f"^{_TENANT.pattern}$", description="Whose its tokens are.")
     tenant_claim: str | None = Field(default=None, description="Then a token without this claim is refused.")
     tenants: Mapping[str, str] = Field(default_factory=dict, description="Claimed value → tenant; others as claimed.")

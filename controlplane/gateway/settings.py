@@ -45,6 +45,9 @@ class Settings(Value):
     cache_redis_url: SecretStr | None = Field(default=None, description="Keep answers there, for several gateways.")
     cache_answer_within_s: float = Field(default=0.25, gt=0, description="A cache that takes longer counts as lost.")
     limits_redis_url: SecretStr | None = Field(default=None, description="Count limits there, for several gateways.")
+    limits_gone_after_s: float = Field(
+        default=10, gt=4, description="A gateway that Redis has not heard of for so long holds no places there."
+    )
     limits_answer_within_s: float = Field(default=0.25, gt=0, description="A Redis that takes longer counts as lost.")
     audit_days: float | None = Field(default=None, gt=0, description="Keep an audit log for so long; None: none.")
     websocket: bool = Field(default=False, description="Answer chats over WebSockets too.")

@@ -8,19 +8,18 @@ import httpx
 
 from controlplane.domain.errors import Unavailable
 
-TIMEOUT_S = 5.0
 LARGEST_BYTES = 1 << 20
 
 
-def fetch_keys(url: str) -> bytes:
+def fetch_keys(url: str, within_s: float = 5.0) -> bytes:
     """Return what is at the URL. Raises Unavailable: no answer, a status other than 200, redirected, or too large."""
-    deadline = time.monotonic() + TIMEOUT_S
+    deadline = time.monotonic() + within_s
     try:
-        with httpx.stream("GET", url, timeout=TIMEOUT_S, follow_redirects=False, trust_env=False) as answer:
+        with httpx.stream("GET", url, timeout=within_s, follow_redirects=False, trust_env=False) as answer:
             if answer.status_code != 200:
                 raise _unavailable(f"it answered {answer.status_code}")
             return _bounded(answer, deadline)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise _unavailable(str(error) or type(error).__name__) from error
 
 

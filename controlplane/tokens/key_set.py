@@ -16,8 +16,8 @@ from controlplane.domain.issuer import Issuer, TokenAlgorithm
 ASKED_AT_MOST_EVERY_S = 10.0
 """Anybody can send tokens that name a key nobody has: they make one question in ten seconds, whatever their number."""
 
-Fetch = Callable[[str], bytes]
-"""Returns what is at a URL. Raises Unavailable."""
+Fetch = Callable[[str, float], bytes]
+"""Returns what is at a URL within so many seconds. Raises Unavailable."""
 
 _MOST_KEYS = 100
 
@@ -73,7 +73,7 @@ class KeySet:
             if not self.may_ask:
                 return
             try:
-                self._take(_public_keys(self._fetch(self.issuer.jwks_url)))
+                self._take(_public_keys(self._fetch(self.issuer.jwks_url, self.issuer.answer_within_s)))
             except Unavailable as error:
                 self.problem = str(error)
             finally:  # not before: who comes meanwhile is to wait for the answer

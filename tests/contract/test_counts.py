@@ -44,7 +44,7 @@ async def counts(request: pytest.FixtureRequest, time: FakeTime) -> AsyncIterato
     if request.param == "local":
         yield LocalCounts(time)
         return
-    client = open_redis(request.getfixturevalue("redis").url, 60)
+    client = open_redis(request.getfixturevalue("redis").url, 240)
     await client.flushall()
     shared = SharedCounts(client, me="gw", monotonic=time, now=time)
     yield shared
@@ -180,11 +180,11 @@ Open = Callable[[str], Awaitable[SharedCounts]]
 async def a_gateway(redis: OwnRedis, time: FakeTime) -> AsyncIterator[Open]:
     """Return a builder of one gateway's counts in the common Redis."""
     opened: list[SharedCounts] = []
-    async with open_redis(redis.url, 60) as client:
+    async with open_redis(redis.url, 240) as client:
         await client.flushall()
 
     async def build(name: str) -> SharedCounts:
-        counts = SharedCounts(open_redis(redis.url, 60), me=name, monotonic=time, now=time)
+        counts = SharedCounts(open_redis(redis.url, 240), me=name, monotonic=time, now=time)
         opened.append(counts)
         await counts.beat()
         return counts
@@ -216,7 +216,7 @@ async def test_the_places_of_a_killed_gateway_come_back(a_gateway: Open, time: F
 
 async def test_a_lost_redis_leaves_each_gateway_its_share(time: FakeTime) -> None:
     with TemporaryDirectory() as folder, own_redis(Path(folder)) as redis:
-        gateways = [SharedCounts(open_redis(redis.url, 60), me=f"gw-{n}", monotonic=time, now=time) for n in range(4)]
+        gateways = [SharedCounts(open_redis(redis.url, 240), me=f"gw-{n}", monotonic=time, now=time) for n in range(4)]
         for each in gateways:
             await each.beat()
         for each in gateways:
@@ -237,7 +237,7 @@ async def test_a_lost_redis_leaves_each_gateway_its_share(time: FakeTime) -> Non
 async def test_a_redis_that_returns_is_told_what_was_used_and_is_under_way(time: FakeTime) -> None:
     with TemporaryDirectory() as folder:
         with own_redis(Path(folder)) as redis:
-            counts = SharedCounts(open_redis(redis.url, 60), me="gw", monotonic=time, now=time)
+            counts = SharedCounts(open_redis(redis.url, 240), me="gw", monotonic=time, now=time)
             await counts.beat()
             assert await passes(counts, places(3))
         assert await passes(counts, places(3), total(100, 40))

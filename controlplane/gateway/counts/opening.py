@@ -29,7 +29,8 @@ async def open_counts(settings: Settings, stack: AsyncExitStack, clock: Callable
         await in_background(kept.run, stack)
         return local
     redis = open_redis(settings.limits_redis_url.get_secret_value(), settings.limits_answer_within_s, of="the limits")
-    shared = SharedCounts(redis, me=f"{settings.name}:{uuid.uuid4().hex}", monotonic=time.monotonic)
+    me, gone_after_s = f"{settings.name}:{uuid.uuid4().hex}", settings.limits_gone_after_s
+    shared = SharedCounts(redis, me=me, monotonic=time.monotonic, gone_after_s=gone_after_s)
     stack.push_async_callback(shared.close)
     await shared.beat()
     await in_background(shared.run, stack)

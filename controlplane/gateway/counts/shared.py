@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 BEATS_EVERY_S = 2.0
-GONE_AFTER_S = 10.0
-"""A gateway that was killed holds its places for so long."""
 
 MOST_REMEMBERED = 10_000
 
@@ -34,11 +32,18 @@ class SharedCounts:
     """See `Counts`. `me` names this life of this gateway; `now`, in seconds, is Redis' own clock unless it is given."""
 
     def __init__(
-        self, redis: Redis, *, me: str, monotonic: Callable[[], float], now: Callable[[], float] | None = None
+        self,
+        redis: Redis,
+        *,
+        me: str,
+        monotonic: Callable[[], float],
+        now: Callable[[], float] | None = None,
+        gone_after_s: float = 10.0,
     ) -> None:
         self._redis = redis
         self._me = me
         self._now = now
+        self._gone_after_s = gone_after_s
         self._script = redis.register_script(SCRIPT)
         self._mine = LocalCounts(monotonic)  # while Redis is lost; its places are always ours
         self._left: dict[str, float] = {}  # of sums, as Redis last said
@@ -129,7 +134,7 @@ class SharedCounts:
         from redis.exceptions import RedisError
 
         now = -1.0 if self._now is None else self._now()
-        arguments: list[Any] = [what, self._me, repr(now), _GATEWAYS, GONE_AFTER_S]
+        arguments: list[Any] = [what, self._me, repr(now), _GATEWAYS, self._gone_after_s]
         for line, amount in zip(lines, amounts, strict=True):
             arguments += [line.kind, repr(float(line.limit)), repr(float(amount)), int(line.ends_in_s) + 1]
         try:

@@ -27,7 +27,7 @@ KEYS = tuple(
 
 
 def queued(engine: Upstream, limit: int, **options: Any) -> RoutingTable:
-    queue = QueueOptions(enabled=True, **options)
+    queue = QueueOptions(**({"enabled": True, "max_wait_s": 3600, "batch_max_wait_s": 3600} | options))
     route = revision("rev-a", 100, engine).evolve(concurrency_limit=limit)
     return table(route, options=GatewayOptions(queue=queue)).evolve(api_keys=KEYS)
 

@@ -19,7 +19,8 @@ class Door:
 
     def __init__(self, places: int, **options: Any) -> None:
         self.places = places
-        self.gate = Gate(QueueOptions(enabled=True, **options), lambda: self.places, lambda: 0.0)
+        patient = {"max_wait_s": 3600, "batch_max_wait_s": 3600}
+        self.gate = Gate(QueueOptions(**(patient | options)), lambda: self.places, lambda: 0.0)
         self.passed: list[str] = []
         self.asking: dict[str, asyncio.Task[Turned | None]] = {}
 

@@ -32,7 +32,7 @@ class Setting:
         self.at = 0.0
         self.door = TokenDoor([self.issuer.described(**changes)], self.fetch, lambda: self.at)
 
-    def fetch(self, url: str) -> bytes:
+    def fetch(self, url: str, within_s: float) -> bytes:
         self.issuer.fetched += 1
         if self.issuer.down:
             raise Unavailable("no answer")
@@ -194,7 +194,7 @@ def test_without_keys_nothing_is_said_but_that_they_are_needed() -> None:
 @pytest.mark.parametrize("answer", [b"", b"[]", b'{"keys": 5}', b"{" * 5000, b'{"keys": [1, {}, {"kty": "EC"}]}'])
 def test_what_is_no_jwks_opens_nothing(answer: bytes) -> None:
     issuer = TestIssuer()
-    door = TokenDoor([issuer.described()], lambda url: answer, lambda: 0.0)
+    door = TokenDoor([issuer.described()], lambda url, within_s: answer, lambda: 0.0)
     with pytest.raises((Refused, Unavailable)):
         door.check(issuer.token(NOW), NOW)
 
