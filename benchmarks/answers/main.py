@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.answers.held_out import held_out
+from benchmarks.answers.intervals import coverage, stated
 from benchmarks.answers.remembered import remember_simulations
 from benchmarks.answers.scenarios import Scenario, chosen, scenarios
 from benchmarks.answers.score import Score, Verdict, regret_percent, row, score
@@ -73,7 +74,8 @@ def report_of(scores: Mapping[Job, Score], truths: Mapping[str, Truth]) -> dict[
         row(name, budget, truths[name], [s for job, s in scores.items() if job[:2] == (name, budget)])
         for name, budget in pairs
     ]
-    return {"scenarios": rows, "summary": targets(scores)}
+    told = [each for found in scores.values() for each in found.stated]
+    return {"scenarios": rows, "summary": targets(scores), "intervals": coverage(told)}
 
 
 def targets(scores: Mapping[Job, Score]) -> dict[str, Any]:
@@ -108,6 +110,8 @@ def summary(report: Mapping[str, Any]) -> Iterator[str]:
     for name, target in report["summary"].items():
         met = "met   " if target["met"] else "MISSED"
         yield f"{met} {name}: {_shown(target['value'])} (target ≤ {target['at_most']})"
+    for what, held in report["intervals"].items():
+        yield f"95 % intervals of {what} hold {held['held_percent']:g} % of {held['stated']}"
 
 
 def _found(name: str, cache: Path) -> None:
@@ -121,7 +125,8 @@ def _played(alike: tuple[str, tuple[int, ...], int], cache: Path) -> dict[Job, S
     name, budgets, seed = alike
     found = _scenario(name)
     truth = Truth(found, cache)
-    return {Job(name, b, seed): score(truth, run_study(found, budget=b, seed=seed).study) for b in budgets}
+    ended = {Job(name, b, seed): run_study(found, budget=b, seed=seed).study for b in budgets}
+    return {job: score(truth, study)._replace(stated=stated(truth, study)) for job, study in ended.items()}
 
 
 def _scenario(name: str) -> Scenario:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from benchmarks.answers.intervals import Stated
 from benchmarks.answers.truth import Fleet, Truth
 from controlplane.domain.study import Recommendation, Study
 
@@ -41,6 +42,7 @@ class Score(NamedTuple):
     recommended: bool
     slo_missed: bool
     gpu_seconds: float
+    stated: tuple[Stated, ...] = ()
 
 
 def verdict_of(study: Study) -> Verdict:

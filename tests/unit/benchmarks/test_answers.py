@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks.answers.held_out import held_out
+from benchmarks.answers.intervals import coverage, stated
 from benchmarks.answers.main import Job, report_of, summary, targets
 from benchmarks.answers.remembered import Remembered
 from benchmarks.answers.routing import Lane, serve
@@ -133,6 +134,25 @@ def test_the_report_has_a_row_per_scenario_and_budget() -> None:
     }
     assert all(target["met"] for target in found["summary"].values())
     assert len(list(summary(found))) == 1 + 2 + 6
+
+
+@pytest.mark.parametrize(("true_rps", "holds"), [(10.0, True), (13.0, False)])
+def test_an_interval_that_an_answer_states_holds_the_truth_or_not(true_rps: float, holds: bool) -> None:
+    base, tuned = EngineConfig(), TUNED
+    truth = cast(Truth, SimpleNamespace(capacity_rps=lambda config: 5.0 if config == base else true_rps))
+    side = {5.0: (4.0, 6.0), 10.0: (9.0, 11.0)}
+    sides = {
+        at: SimpleNamespace(capacity=SimpleNamespace(low_rps=low, high_rps=high)) for at, (low, high) in side.items()
+    }
+    found = SimpleNamespace(
+        config=tuned,
+        evidence=SimpleNamespace(confirmed_baseline=sides[5.0], confirmed_winner=sides[10.0]),
+        chances=SimpleNamespace(capacity_ratio_low=1.7, capacity_ratio_high=2.3),
+    )
+    told = stated(truth, cast(Study, SimpleNamespace(recommendation=found, baseline=base)))
+    held = {each.what: each.holds for each in told}
+    assert held == {"baseline capacity": True, "winner capacity": holds, "gain": holds}
+    assert coverage([*told, *told])["gain"] == {"stated": 2, "held_percent": 100.0 * holds}
 
 
 def test_scenarios_differ_in_what_matters_and_those_held_aside_are_apart() -> None:
