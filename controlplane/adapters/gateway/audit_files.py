@@ -24,13 +24,10 @@ def audit_lines(data_dir: Path, gateway: str) -> Iterator[tuple[str, bytes]]:
     """Yield the lines of a gateway's log, oldest first, each with its place. Raises Unavailable."""
     for path in audit_files(audit_dir(data_dir), gateway):
         try:
-            lines = path.read_bytes().split(b"\n")
+            with path.open("rb") as file:
+                yield from ((f"{path.name}:{number}", line.rstrip(b"\n")) for number, line in enumerate(file, 1))
         except OSError as error:
             raise Unavailable(f"the audit log {path} cannot be read", why=str(error.strerror)) from error
-        rest = lines.pop()
-        yield from ((f"{path.name}:{number}", line) for number, line in enumerate(lines, 1))
-        if rest:
-            yield f"{path.name}:{len(lines) + 1}", rest
 
 
 def verified(data_dir: Path, gateway: str) -> Verified | Broken:

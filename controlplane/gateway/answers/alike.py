@@ -91,5 +91,6 @@ def _said(body: bytes, where: str) -> str:
         choices = as_mapping(json.loads(body)).get("choices")
     except (ValueError, RecursionError):
         return ""
-    given = [as_mapping(as_mapping(choice).get(where)).get("content") for choice in choices or ()]
+    several = choices if isinstance(choices, list) else ()
+    given = [as_mapping(as_mapping(choice).get(where)).get("content") for choice in several]
     return "".join(text for text in given if isinstance(text, str))

@@ -20,6 +20,7 @@ _log = logging.getLogger(__name__)
 LARGEST_BACKLOG = 100_000
 BATCH = 1_000
 FLUSH_S = 0.2
+_LONGEST_LINE_BYTES = 1 << 20
 _PRUNE_EVERY_S = 600.0
 
 
@@ -113,10 +114,14 @@ def _write_whole(file: FileIO, data: bytes) -> None:
 def _last_head(folder: Path, gateway: str) -> Head:
     """Return the end of the chain on the disk. What a killed gateway left of its last line is taken away."""
     for path in reversed(audit_files(folder, gateway)):
-        data = path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        if whole != data:
-            os.truncate(path, len(whole))
+        size = path.stat().st_size
+        start = max(0, size - _LONGEST_LINE_BYTES)
+        with path.open("rb") as file:
+            file.seek(start)
+            tail = file.read()
+        whole = tail[: tail.rfind(b"\n") + 1]
+        if whole != tail:
+            os.truncate(path, start + len(whole))
         if whole:
             return _head_of(whole.splitlines()[-1])
     return Head()

@@ -69,16 +69,14 @@ class Runner:
     given: asyncio.Event
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     _running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _looks: int = 0
 
     async def run(self) -> None:
         """Look for batches and run them until cancelled."""
-        places, looks = asyncio.Semaphore(self.at_once), 0
+        places = asyncio.Semaphore(self.at_once)
         try:
             while True:
-                if looks % _PRUNE_EVERY == 0:
-                    await asyncio.to_thread(self.shelf.prune, int(self._now() - self.retention_s))
-                looks += 1
-                await self._start(places)
+                await self._look(places)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_EVERY_S):
                         await self.given.wait()
@@ -87,6 +85,16 @@ class Runner:
             for task in self._running.values():
                 task.cancel()
             await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    async def _look(self, places: asyncio.Semaphore) -> None:
+        """Start what waits, and now and then throw old things away; a disk that fails is asked again the next time."""
+        try:
+            if self._looks % _PRUNE_EVERY == 0:
+                await asyncio.to_thread(self.shelf.prune, int(self._now() - self.retention_s))
+            self._looks += 1
+            await self._start(places)
+        except OSError as error:
+            _log.error("batches cannot be looked at: %s", error.strerror)
 
     async def _start(self, places: asyncio.Semaphore) -> None:
         for batch in await asyncio.to_thread(self.shelf.waiting):

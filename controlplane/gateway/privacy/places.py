@@ -49,12 +49,12 @@ def places_of_event(event: Mapping[str, Any]) -> Iterator[Place]:
             yield from _of_choice(choice)
     kind, delta = event.get("type"), event.get("delta")
     if isinstance(kind, str) and isinstance(delta, str):
-        name = (kind, event.get("item_id"), event.get("output_index"), event.get("content_index"))
+        name = (kind, *(_plain(event.get(each)) for each in ("item_id", "output_index", "content_index")))
         yield Place(name, event, "delta", "arguments" in kind, around=event)
     elif kind == "content_block_delta" and isinstance(delta, dict):
         for key in ("text", "thinking", "partial_json"):
             if isinstance(delta.get(key), str):
-                yield Place((event.get("index"), key), delta, key, key in _WRITTEN_JSON)
+                yield Place((_plain(event.get("index")), key), delta, key, key in _WRITTEN_JSON)
 
 
 def texts_within(value: Any, key: Any = None) -> Iterator[Place]:
@@ -96,11 +96,16 @@ def ended_choices(event: Mapping[str, Any]) -> list[Any]:
     """Return the numbers of the answers that an event ends."""
     choices = event.get("choices")
     given = [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
-    return [choice.get("index") for choice in given if choice.get("finish_reason") is not None]
+    return [_plain(choice.get("index")) for choice in given if choice.get("finish_reason") is not None]
+
+
+def _plain(value: object) -> Any:
+    """Return what may be part of a name: an engine may write anything."""
+    return value if isinstance(value, str | int | None) else repr(value)
 
 
 def _of_choice(choice: dict[str, Any]) -> Iterator[Place]:
-    index, delta = choice.get("index"), choice.get("delta")
+    index, delta = _plain(choice.get("index")), choice.get("delta")
     if isinstance(choice.get("text"), str):
         yield Place((index, "text"), choice, "text", False, index, choice)
     if not isinstance(delta, dict):
@@ -109,7 +114,8 @@ def _of_choice(choice: dict[str, Any]) -> Iterator[Place]:
         if isinstance(delta.get(key), str):
             yield Place((index, key), delta, key, False, index, choice)
     calls = delta.get("tool_calls")
-    called = [(call.get("index"), call.get("function")) for call in calls or () if isinstance(call, dict)]
+    given = [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+    called = [(_plain(call.get("index")), call.get("function")) for call in given]
     for number, function in [*called, ("old", delta.get("function_call"))]:
         if isinstance(function, dict) and isinstance(function.get("arguments"), str):
             yield Place((index, "tool", number), function, "arguments", True, index, choice)

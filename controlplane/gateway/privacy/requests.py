@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -14,6 +15,10 @@ TEXT_FIELDS = frozenset(
 )
 _NO_TEXTS = frozenset({"role", "type", "id", "tool_call_id", "tool_use_id", "media_type", "detail", "format"})
 _MEDIA = frozenset({"image_url", "input_audio", "video_url", "audio_url", "file", "source", "image", "file_data"})
+
+
+_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_IDS = re.compile(rb"\s*\[\s*(?:\[\s*)?[0-9]")
 
 
 class Texts(NamedTuple):
@@ -31,22 +36,29 @@ def read_texts(body: bytes) -> Texts:
     for name in TEXT_FIELDS & fields.keys():
         places += _texts(fields, name)
     given = (fields.get("prompt"), fields.get("input"))
-    return Texts(fields, places, any(_is_ids(each) for each in given))
+    return Texts(fields, places, any(isinstance(each, msgspec.Raw) or _is_ids(each) for each in given))
 
 
 def written(fields: Mapping[str, Any]) -> bytes:
     """Return the body with its texts as they are now."""
+    if any(isinstance(each, msgspec.Raw) for each in fields.values()):
+        return msgspec.json.encode(fields)
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
 
 def _decoded(body: bytes) -> dict[str, Any]:
+    """Parse a body; what holds no texts stays as it is written: millions of token ids take long to build."""
     try:
-        fields = msgspec.json.decode(body)
-    except msgspec.DecodeError:  # it knows no lone surrogates
+        fields = {name: _field(name, raw) for name, raw in _raw_fields.decode(body).items()}
+    except (msgspec.DecodeError, UnicodeError):  # it knows no lone surrogates
         fields = json.loads(body)
     if not isinstance(fields, dict):
         raise ValueError("no object")
     return fields
+
+
+def _field(name: str, raw: msgspec.Raw) -> Any:
+    return raw if name not in TEXT_FIELDS or _IDS.match(bytes(memoryview(raw)[:64])) else msgspec.json.decode(raw)
 
 
 def _texts(holder: Any, key: Any) -> Iterator[tuple[Any, Any]]:

@@ -84,6 +84,16 @@ async def test_what_is_clean_is_passed_on_byte_for_byte_and_what_is_flagged_is_n
     assert 'fleetune_gateway_flags_total{found="personal",service="chat"} 2.0' in text
 
 
+async def test_millions_of_token_ids_are_not_built_to_look_for_texts(tmp_path: Path) -> None:
+    ids = ",".join(["12345"] * 300_000)
+    body = b'{"suffix": "%s", "model":"%s","stream":true,"prompt":[%s]}' % (BAD.encode(), MODEL.encode(), ids.encode())
+    async with gateway(tmp_path) as gw, upstream("e1") as engine:
+        await gw.route(revision("rev-a", 100, engine), options=options(special_tokens=Action.STRIP))
+        code, _, headers = await gw.post(body, path="/v1/completions")
+    assert (code, headers["X-Fleetune-Flagged"]) == (200, "special_token")
+    assert json.loads(engine.bodies[0]) == json.loads(body) | {"suffix": "hello "}
+
+
 async def test_what_is_nested_too_deeply_is_the_clients_fault(tmp_path: Path) -> None:
     nested = b'{"model":"%s","messages":%s}' % (MODEL.encode(), b"[" * 900 + b"]" * 900)
     async with gateway(tmp_path) as gw, upstream("e1") as engine:

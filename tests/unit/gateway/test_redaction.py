@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from controlplane.domain.personal import Recogniser
 from controlplane.gateway.privacy.redaction import Finders, Redaction
@@ -206,3 +209,28 @@ async def test_several_finders_hold_back_as_far_as_any_needs() -> None:
     text = "I met Alice Smith. Her mail is alice@example.com today"
     out = await passed([chat(content=word) for word in words(text)] + [finish(), DONE], Redaction(finder))
     assert said(out) == "I met [PERSON]. Her mail is [EMAIL] today"
+
+
+PARTS = ("choices", "delta", "index", "content", "text", "tool_calls", "function", "arguments", "type", "item_id")
+KEYS = st.sampled_from((*PARTS, "finish_reason", "logprobs"))
+KINDS = st.sampled_from(
+    ["content_block_delta", "response.output_text.delta", "message_stop", "x.done", "a@example.com"]
+)
+PLAIN = st.none() | st.booleans() | st.integers(-2, 2) | KINDS
+ANYTHING = st.recursive(
+    PLAIN, lambda each: st.lists(each, max_size=3) | st.dictionaries(KEYS, each, max_size=4), max_leaves=12
+)
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.dictionaries(KEYS, ANYTHING, max_size=4), max_size=4))
+def test_whatever_an_engine_writes_comes_out_as_whole_events(written: list[Any]) -> None:
+    out = asyncio.run(passed([event(each) for each in written]))
+    assert len(events_of(out)) == len(written)
+    whole = asyncio.run(Redaction(Recogniser()).whole(json.dumps({"choices": written}).encode()))
+    assert isinstance(json.loads(whole), dict)
+
+
+async def test_a_secret_said_in_half_a_character_or_beside_one_does_not_stop_the_stream() -> None:
+    stream = event({"choices": [{"index": 0, "delta": {"content": "\ud800 alice@example.com \ud800"}}]})
+    assert b"alice" not in await passed([stream + finish() + DONE])
