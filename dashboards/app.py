@@ -13,7 +13,19 @@ from dashboards import theme
 from dashboards.client import Address, ApiClient
 from dashboards.page import guarded
 from dashboards.run import KEY_VARIABLE, URL_VARIABLE
-from dashboards.views import events, fleet, load_report, models, overview, replays, rollout, schedules, study, what_if
+from dashboards.views import (
+    events,
+    fleet,
+    load_report,
+    models,
+    operations,
+    overview,
+    replays,
+    rollout,
+    schedules,
+    study,
+    what_if,
+)
 
 DEFAULT_URL = "http://127.0.0.1:8400"
 
@@ -21,6 +33,7 @@ View = Callable[[ApiClient], None]
 
 PAGES: tuple[tuple[str, str, View], ...] = (
     ("SLO overview", "overview", overview.show),
+    ("Operations", "operations", operations.show),
     ("Fleet", "fleet", fleet.show),
     ("Study", "study", study.show),
     ("Rollout", "rollout", rollout.show),

@@ -8,8 +8,11 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import httpx
 from pydantic import AwareDatetime, BaseModel, TypeAdapter, ValidationError
 
+from controlplane.domain.autoscale import ScaleDecision
+from controlplane.domain.cost import Cost
 from controlplane.domain.event import Event
 from controlplane.domain.fleet import Engine
+from controlplane.domain.health import InstallationHealth
 from controlplane.domain.importance import Importance
 from controlplane.domain.live import Live
 from controlplane.domain.models import Outcome, RegisteredModel
@@ -57,6 +60,13 @@ class Replay(BaseModel):
     report: LoadTestReport
 
 
+class Scaling(BaseModel):
+    """What the autoscaler of a service decided last; `decision` None: it is off, or has not looked yet."""
+
+    decision: ScaleDecision | None = None
+    forecast_error: float | None = None
+
+
 class _Page(BaseModel, Generic[T]):
     items: tuple[T, ...]
 
@@ -100,6 +110,15 @@ class ApiClient:
 
     def fleet(self) -> FleetState:
         return self._read(FleetState, "GET", "/fleet")
+
+    def health(self) -> InstallationHealth:
+        return self._read(InstallationHealth, "GET", "/status")
+
+    def scaling(self, service: str) -> Scaling:
+        return self._read(Scaling, "GET", f"/services/{service}/scaling")
+
+    def cost(self, service: str, *, hours: float) -> Cost:
+        return self._read(Cost, "GET", f"/services/{service}/cost", params={"hours": hours})
 
     def live(self, service: str, *, window_s: float, bucket_s: float) -> Live:
         return self._read(Live, "GET", f"/live/{service}", params={"window_s": window_s, "bucket_s": bucket_s})
