@@ -269,10 +269,12 @@ def test_a_pass_over_what_did_not_change_asks_the_server_nothing(own: ClusterSub
 @pytest.mark.parametrize("code", [429, 500])
 def test_an_overloaded_server_is_unavailable_and_the_next_pass_goes_on(own: ClusterSubject, code: int) -> None:
     own.fleet.list()
-    own.node.stop()  # it would take the answer
-    faults(own).answer_next(code)
-    with pytest.raises(Unavailable):
+    faults(own).answer_next(code, agent="fleetune", verb="patch")
+    with pytest.raises(Unavailable, match="is asked to say so"):
         own.fleet.start(a_spec())
+    assert list(own.fleet.list()) == []
+    own.fleet.start(a_spec())
+    observe_until(own, ID, EngineState.READY)
 
 
 def test_a_missing_right_names_the_verb_and_what_it_is_missing_on(own: ClusterSubject) -> None:

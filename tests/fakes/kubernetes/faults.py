@@ -29,7 +29,7 @@ class Faults:
         self.calls: deque[Call] = deque(maxlen=100_000)
         self.delay_s = 0.0
         self.watch_epoch = 0  # a watch ends when it has changed since
-        self._answers: deque[int] = deque()
+        self._answers: deque[tuple[int, str, str]] = deque()
         self._forbidden: set[tuple[str, str]] = set()
         self._missing: set[str] = set()
         self._lock = threading.Lock()
@@ -42,10 +42,10 @@ class Faults:
         """Let a group of custom kinds be unknown: its definitions are not installed."""
         self._missing.add(group)
 
-    def answer_next(self, *codes: int) -> None:
-        """Answer the next requests with these codes: 429 or 5xx."""
+    def answer_next(self, *codes: int, agent: str = "", verb: str = "") -> None:
+        """Answer the next requests (of one user agent and with one verb, if given) with these codes: 429 or 5xx."""
         with self._lock:
-            self._answers.extend(codes)
+            self._answers.extend((code, agent, verb) for code in codes)
 
     def drop_watches(self) -> None:
         """End every running watch, without a word."""
@@ -63,7 +63,7 @@ class Faults:
         if self.delay_s:
             time.sleep(self.delay_s)
         with self._lock:
-            code = self._answers.popleft() if self._answers else None
+            code = self._answers.popleft()[0] if self._answers and _is_meant(self._answers[0], call) else None
         if code is not None:
             raise ApiError(code, "the server is asked to say so", headers={"Retry-After": "1"} if code == 429 else {})
         if resource.group in self._missing:
@@ -71,6 +71,11 @@ class Faults:
         named = call.resource + (f"/{call.subresource}" if call.subresource else "")
         if (call.verb, named) in self._forbidden:
             raise _forbidden(call, named)
+
+
+def _is_meant(answer: tuple[int, str, str], call: Call) -> bool:
+    _, agent, verb = answer
+    return agent in ("", call.agent) and verb in ("", call.verb)
 
 
 def _forbidden(call: Call, named: str) -> ApiError:

@@ -15,7 +15,7 @@ import httpx
 
 _ENGINE = Path(__file__).parent / "engine.py"
 _BACK_OFF_S = 10.0
-_PROBE_TIMEOUT_S = 1.0
+_PROBE_TIMEOUT_S = 2.0
 _MESSAGE_BYTES = 2048
 _probes = ThreadPoolExecutor(max_workers=16, thread_name_prefix="probe")
 

@@ -15,9 +15,10 @@ from controlplane.domain.launch import engine_spec
 from controlplane.domain.owner import ReplicaOwner
 from controlplane.domain.rollout import Rollout, RolloutState
 from controlplane.domain.routing import RoutingTable
+from controlplane.domain.start_failure import StartFailure
 from controlplane.ports import Versioned
 from controlplane.services.fleet.routing import TableKeeper
-from controlplane.services.fleet.world import World, route, wants
+from controlplane.services.fleet.world import World, exits, route, wants
 from controlplane.services.keys import create_key, note_use, revoke_key
 from tests.builders_serving import CHAT, NOW, a_rollout, a_service, a_spec, after
 from tests.fakes.store import FakeStore
@@ -107,6 +108,13 @@ def test_the_state_says_how_many_replicas_of_which_revision(world: World, replic
 def test_during_a_promotion_no_new_stable_engine_is_started() -> None:
     wanted = wants(a_world(stepping(5, S.PROMOTING), canary=1))
     assert (wanted[STABLE].may_start, wanted[CANARY].may_start) == (False, True)
+
+
+@pytest.mark.parametrize("failure", list(StartFailure))
+def test_an_end_that_the_world_brought_about_is_no_exit_of_its_revision(failure: StartFailure) -> None:
+    failed = an_engine(RevisionId("rev-1"), 1).evolve(state=EngineState.FAILED, failure=failure)
+    of_the_world = {"port", "unschedulable", "image_pull", "node_lost"}
+    assert (exits([failed]) == [failed]) == (failure.value not in of_the_world)
 
 
 def keeper(router: FakeTrafficRouter, store: FakeStore | None = None) -> TableKeeper:
