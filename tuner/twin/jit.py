@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from numba import njit
+
+from tuner.twin.kept import sources, stamp_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -17,9 +20,25 @@ _OPTIONS: dict[str, Any] = {"cache": True, "_nrt": False}
 
 def compiled(function: F) -> F:
     """Compile on first call."""
-    return cast(F, njit(**_OPTIONS)(function))
+    return cast(F, _stamped(njit(**_OPTIONS)(function)))
 
 
 def inlined(function: F) -> F:
     """Compile into the callers: for what runs once per sequence of every step."""
-    return cast(F, njit(inline="always", **_OPTIONS)(function))
+    return cast(F, _stamped(njit(inline="always", **_OPTIONS)(function)))
+
+
+@functools.cache
+def _stamp() -> str:
+    return stamp_of(sources())
+
+
+def _stamped(dispatcher: Any) -> Any:
+    """Let kept code be code of all of the twin's sources.
+
+    numba asks the file of a function alone, and would go on with a scheduler into which an earlier step time was
+    compiled. It has no public way to say otherwise.
+    """
+    kept = dispatcher._cache._cache_file
+    kept._source_stamp = (kept._source_stamp, _stamp())
+    return dispatcher

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tuner.twin.kept import sources
+
 HERE = Path(__file__).parent
 _COMPILED = "compiled.run-*.nbi"
-"""numba's index of the outermost compiled function: written last, when everything it calls is there. numba believes it
-as long as the file of that function, `compiled.py`, did not change."""
+"""numba's index of the outermost compiled function: written last, when everything it calls is there. It is believed
+as long as no source of what is compiled did change."""
 
 
 def is_compiled(folder: Path = HERE / "__pycache__") -> bool:
@@ -15,7 +17,7 @@ def is_compiled(folder: Path = HERE / "__pycache__") -> bool:
 
     False where numba had to keep its files elsewhere, because the sources' folder cannot be written.
     """
-    written = (HERE / "compiled.py").stat().st_mtime
+    written = max(source.stat().st_mtime for source in sources())
     return any(index.stat().st_mtime >= written for index in folder.glob(_COMPILED))
 
 
