@@ -163,7 +163,7 @@ def test_a_window_of_replicas_must_not_be_empty() -> None:
 rates = st.none() | st.floats(min_value=0, max_value=2000)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(steps=st.lists(st.tuples(st.sampled_from([5, 30, 120, 700]), rates), max_size=8), start=st.integers(1, 20))
 def test_whatever_happens_replicas_stay_within_their_bounds_and_go_only_when_all_is_known(
     steps: list[tuple[float, float | None]], start: int

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.domain.cost import NOBODY, Cost, cost
@@ -90,6 +90,7 @@ def test_a_ceiling_that_is_exceeded_is_said() -> None:
     assert not of().is_beyond
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", None]), st.integers(0, 5000), st.integers(0, 900)), max_size=30))
 def test_the_parts_of_all_tenants_are_the_whole(requests: list[tuple[str | None, int, int]]) -> None:
     found = of(*(a_record(prompt, output, tenant=tenant) for tenant, prompt, output in requests))

@@ -44,7 +44,7 @@ def test_a_batch_is_whole_after_its_time_with_its_requests() -> None:
     assert not is_whole(Watch(), BATCH_S)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(parts=st.lists(st.lists(st.integers(1, 9000), max_size=30), min_size=1, max_size=6))
 def test_a_batch_is_the_same_in_one_piece_or_in_several(parts: list[list[int]]) -> None:
     pieces = Watch()

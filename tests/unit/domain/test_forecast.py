@@ -6,7 +6,7 @@ import math
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.domain.forecast import BIN_S, KEPT_BINS, Arrivals, bin_of, expected_rps, mean_error, with_bin
@@ -69,6 +69,7 @@ def test_gaps_stay_unknown_and_old_bins_go() -> None:
     assert with_bin(found, 104 + KEPT_BINS, 3.0).rates_rps == (3.0,)
 
 
+@settings(deadline=None)
 @given(steps=st.lists(st.tuples(st.integers(1, 3000), st.floats(0, 1e4)), min_size=1, max_size=20))
 def test_what_is_kept_is_bounded_and_reads_back(steps: list[tuple[int, float]]) -> None:
     found, number = Arrivals(), 0

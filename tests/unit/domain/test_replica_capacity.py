@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.domain.capacity import Capacity
@@ -107,6 +107,7 @@ def test_what_hangs_on_the_rate_moves_with_it_and_the_start_does_not() -> None:
 rates = st.floats(min_value=0.01, max_value=1000)
 
 
+@settings(deadline=None)
 @given(rps=rates, wide=st.floats(min_value=1.0, max_value=4.0), held=st.none() | rates, missed=st.none() | rates)
 def test_an_interval_contains_its_value_whatever_was_seen(
     rps: float, wide: float, held: float | None, missed: float | None
@@ -116,6 +117,7 @@ def test_an_interval_contains_its_value_whatever_was_seen(
     assert 0 < after.low <= after.value <= after.high
 
 
+@settings(deadline=None)
 @given(held=rates)
 def test_what_held_never_lowers_a_capacity_and_what_missed_never_raises_it(held: float) -> None:
     model = measured(Capacity(rps=10, low_rps=5, high_rps=20), [], source=Source.TRIAL)

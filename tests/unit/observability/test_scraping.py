@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.metrics_store import day, page_of
@@ -138,6 +138,7 @@ def test_a_series_of_a_percentile_has_gaps_where_nobody_asked(tmp_path: Path) ->
     assert [None if each.value is None else round(each.value) for each in found] == [None, 199, None, None, None]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=8), st.floats(0.01, 0.999))
 def test_a_quantile_lies_in_the_bucket_that_holds_it(added: list[int], rank: float) -> None:
     bounds = [*(0.1 * (index + 1) for index in range(len(added))), INF]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.domain.alerts import Acted, Alert, AlertAction, AlertOptions, one_line, reaction, remembered
@@ -53,6 +53,7 @@ def test_a_dry_run_says_what_it_would_do() -> None:
     assert (found.action, found.acts, found.reason) == (AlertAction.SCALE_OUT, False, "dry run")
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 120), st.sampled_from(["QueueGrows", "Other"])), max_size=40))
 def test_whatever_fires_no_day_has_more_actions_than_declared_and_none_comes_within_its_pause(
     firings: list[tuple[int, str]],
