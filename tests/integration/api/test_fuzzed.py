@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
 
 from controlplane.api.app import PREFIX, create_app
 from tests.builders_serving import NOW, a_service
@@ -27,8 +29,8 @@ APP = create_app(
 schema = schemathesis.openapi.from_asgi(f"{PREFIX}/openapi.json", APP)
 
 
-@schema.parametrize()
-@settings(
+OPERATIONS: list[Any] = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
+LIMITS = settings(
     max_examples=3,
     deadline=None,
     derandomize=True,
@@ -36,7 +38,19 @@ schema = schemathesis.openapi.from_asgi(f"{PREFIX}/openapi.json", APP)
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-def test_nothing_breaks_the_api(case: schemathesis.Case[Any]) -> None:
-    response = case.call()
-    case.validate_response(response, checks=[not_a_server_error])
-    assert "Traceback" not in response.text
+
+
+def test_all_operations_are_fuzzed() -> None:
+    assert len(OPERATIONS) > 45
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=[operation.label for operation in OPERATIONS])
+def test_nothing_breaks_the_api(operation: Any) -> None:
+    @LIMITS
+    @given(operation.as_strategy())
+    def sent(case: schemathesis.Case[Any]) -> None:
+        response = case.call()
+        case.validate_response(response, checks=[not_a_server_error])
+        assert "Traceback" not in response.text
+
+    sent()
