@@ -1,4 +1,4 @@
-"""The dashboard. `streamlit run dashboards/app.py -- http://127.0.0.1:8400`; the URL may also be FLEETUNE_API_URL."""
+"""The dashboard. `streamlit run dashboards/app.py -- http://127.0.0.1:8700`; the URL may also be FLEETUNE_API_URL."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from dashboards.views import (
     what_if,
 )
 
-DEFAULT_URL = "http://127.0.0.1:8400"
+DEFAULT_URL = "http://127.0.0.1:8700"
 
 View = Callable[[ApiClient], None]
 
