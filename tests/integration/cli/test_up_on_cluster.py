@@ -138,7 +138,7 @@ def test_replicas_of_a_registered_service_become_pods_and_are_listed_with_them(w
     installation.save(settings)
     register_service(wiring.open_store(settings), load_service(EXAMPLE), actor="test", now=utc_now())
     one_pass, fleet = wiring.controller_pass(settings), wiring.open_fleet(settings)
-    give_up_s = time.monotonic() + 60
+    give_up_s = time.monotonic() + 240
     while [engine.state for engine in fleet.list()] != [EngineState.READY] * 2:
         assert time.monotonic() < give_up_s, fleet.list()
         one_pass()
@@ -169,7 +169,7 @@ def _of_another(lease: dict[str, Any]) -> dict[str, Any]:
 
 
 def _await(done: Callable[[], bool]) -> None:
-    give_up_s = time.monotonic() + 120
+    give_up_s = time.monotonic() + 240
     while not done():
         assert time.monotonic() < give_up_s
         time.sleep(0.05)

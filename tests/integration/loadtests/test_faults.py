@@ -23,6 +23,10 @@ WORKLOAD = SyntheticWorkload(
     prompt_tokens=Lengths(mean=20), output_tokens=Lengths(mean=3), arrivals=Arrivals(process=ArrivalProcess.CONSTANT)
 )
 SHORT = Timeouts(connect_s=1, first_token_s=1, stall_s=1, total_s=3)
+LONG_S = 100.0  # what a test is not about is not cut off on a slow machine
+LONG = Timeouts(connect_s=LONG_S, first_token_s=LONG_S, stall_s=LONG_S, total_s=LONG_S)
+FIRST = LONG.evolve(first_token_s=1)
+STALL = LONG.evolve(stall_s=1)
 
 
 @pytest.fixture(scope="module")
@@ -45,22 +49,22 @@ def run(generator: Generator, behaviour: faulty.Behaviour, out_dir: Path, **more
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "errors"),
+    ("behaviour", "errors", "timeouts"),
     [
-        (faulty.good, {}),
-        (faulty.storm, {"http_429": 10, "http_503": 10}),
-        (faulty.slow_loris, {"timeout_first_token": 30}),
-        (faulty.half_open, {"timeout_first_token": 30}),
-        (faulty.stall, {"timeout_stall": 30}),
-        (faulty.cut, {"truncated": 30}),
-        (faulty.reset, {"reset": 30}),
-        (faulty.redirect, {"redirect": 30}),
+        (faulty.good, {}, LONG),
+        (faulty.storm, {"http_429": 10, "http_503": 10}, LONG),
+        (faulty.slow_loris, {"timeout_first_token": 30}, FIRST),
+        (faulty.half_open, {"timeout_first_token": 30}, FIRST),
+        (faulty.stall, {"timeout_stall": 30}, STALL),
+        (faulty.cut, {"truncated": 30}, LONG),
+        (faulty.reset, {"reset": 30}, LONG),
+        (faulty.redirect, {"redirect": 30}, LONG),
     ],
 )
 def test_every_request_ends_in_its_class(
-    generator: Generator, tmp_path: Path, behaviour: faulty.Behaviour, errors: dict[str, int]
+    generator: Generator, tmp_path: Path, behaviour: faulty.Behaviour, errors: dict[str, int], timeouts: Timeouts
 ) -> None:
-    report = run(generator, behaviour, tmp_path)
+    report = run(generator, behaviour, tmp_path, timeouts=timeouts)
     assert report.error_counts == errors
     assert (report.requests, report.unfinished) == (30, 0)
     assert report.completed == 30 - sum(errors.values())
