@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import AwareDatetime
 
 from controlplane.domain.base import RevisionId, ServiceName, StudyId, Value
@@ -21,9 +23,13 @@ class Revision(Value):
 
 def revision_id(service: ServiceName, model: ModelSpec, engine: EngineOptions, config: EngineConfig) -> RevisionId:
     """Return the name of a revision: equal content, equal name."""
-    left_out = {"flags", "flag_file"}  # neither changes what starts
+    left_out: dict[str, Any] = {
+        "flags": True,
+        "flag_file": True,
+        "emulator": {"max_lag_ms"},
+    }  # none changes what starts
     if engine.mapping is None:
-        left_out.add("mapping")  # revisions named before there were mappings keep their names
+        left_out["mapping"] = True  # revisions named before there were mappings keep their names
     content = {
         "service": service,
         "model": model.model_dump(mode="json"),

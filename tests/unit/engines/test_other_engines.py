@@ -151,7 +151,7 @@ def test_a_mapping_is_read_beside_the_service_and_kept_in_it(tmp_path: Path) -> 
         load_service(tmp_path / "service.yaml")
 
 
-def test_a_mapping_is_part_of_what_a_revision_is_and_its_lack_renames_none() -> None:
+def test_a_mapping_is_part_of_what_a_revision_is_and_new_options_rename_none() -> None:
     spec = a_service()
     name = ServiceName("s")
 
