@@ -147,6 +147,11 @@ class LevelOptions(Value):
         gt=0,
         description="A level whose percentiles need more requests goes on so long, then claims less. None: 5 × max_s.",
     )
+    bursts_s: float = Field(
+        default=1800,
+        ge=0,
+        description="The fleet check under a trace's own arrivals, at least: in minutes their bursts do not show.",
+    )
     warmup_s: float = Field(default=2, ge=0, description="At least; longer while the engine fills up.")
     precision: float = Field(default=0.05, gt=0, lt=1, description="Bisection ends at this relative width.")
 

@@ -74,3 +74,8 @@ class SyntheticWorkload(Value):
 
 
 Workload = Annotated[TraceWorkload | SyntheticWorkload, Field(discriminator="kind")]
+
+
+def has_own_arrivals(workload: Workload) -> bool:
+    """Say whether requests come as they do in the trace, with its bursts."""
+    return isinstance(workload, TraceWorkload) and workload.arrivals.process is ArrivalProcess.TRACE

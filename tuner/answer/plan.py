@@ -8,6 +8,7 @@ from controlplane.domain.engine import EngineKind
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import Trial, TrialKind
 from controlplane.domain.study_plan import PlanStage, StudyPlan
+from controlplane.domain.workload import has_own_arrivals
 from tuner.answer.policy import reserved_replicas, reserved_rounds, wanted_replicas
 
 _LEVELS = 4  # of a ladder
@@ -23,7 +24,7 @@ def plan_of(spec: ServiceSpec, trials: Sequence[Trial] = ()) -> StudyPlan:
     kept = reserved_replicas(spec, trials)
     check = max(kept, _started(trials, TrialKind.CONFIRM_FLEET))
     search = max(0, spec.tuning.budget.engine_starts - 1 - confirming - check)
-    check_s = start_s + _CHECK_LEVELS * level_s if check else 0.0
+    check_s = start_s + _CHECK_LEVELS * _check_level_s(spec) if check else 0.0
     stages = (
         PlanStage(name="baseline", engine_starts=1, expected_s=trial_s),
         PlanStage(name="search", engine_starts=search, expected_s=search * trial_s),
@@ -67,3 +68,8 @@ def _start_s(spec: ServiceSpec, trials: Sequence[Trial]) -> float:
 def _level_s(spec: ServiceSpec) -> float:
     levels = spec.tuning.levels
     return (levels.warmup_s + levels.max_s) / spec.engine.time_lapse
+
+
+def _check_level_s(spec: ServiceSpec) -> float:
+    bursts_s = spec.tuning.levels.bursts_s if has_own_arrivals(spec.workload) else 0.0
+    return max(_level_s(spec), bursts_s / spec.engine.time_lapse)

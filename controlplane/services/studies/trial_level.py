@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from controlplane.domain.engine import EngineConfig
 from controlplane.domain.report import Validity
 from controlplane.domain.service import LevelOptions, ServiceSpec
 from controlplane.domain.study import Level, Trial, TrialKind
-from controlplane.domain.workload import Workload
+from controlplane.domain.workload import Workload, has_own_arrivals
 from controlplane.ports import LoadProgress, LoadRequest, LoadTester
 from controlplane.services.studies.trial_engine import TrialProgress
 from loadtests.measure.engine_lag import LagHistogram
@@ -21,6 +22,7 @@ from tuner.ladder.pace import Pace, pace
 
 _STAY = 90.0  # percentile of E2E latency: how long most requests stay in the engine
 _LEVELS_PER_START = 5  # about as many share the wall clock of a start
+_BURSTS_SHARE = 0.25
 _MOST_BROKEN = 3  # levels of one engine's life: one loaded again costs less than a start
 
 
@@ -109,9 +111,16 @@ def _worst_ms(before: Mapping[str, LagHistogram], after: Mapping[str, LagHistogr
 
 
 def pace_of(spec: ServiceSpec, kind: TrialKind, rate_rps: float, *, residence_s: float | None) -> Pace:
-    """Return how long a level of a trial lasts: longest where the study's answer hangs on it."""
+    """Return how long a level of a trial lasts: longest where the study's answer hangs on it.
+
+    A fleet is checked under a trace's own arrivals for as long as it takes to see how they burst: a section of a few
+    minutes is stretched to its rate, and what the whole trace brings in its worst ones is not in it.
+    """
     deciding = kind in (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE, TrialKind.CONFIRM_FLEET)
-    return pace(spec.slos, _affordable(spec), rate_rps, deciding=deciding, residence_s=residence_s)
+    planned = pace(spec.slos, _affordable(spec), rate_rps, deciding=deciding, residence_s=residence_s)
+    if kind is TrialKind.CONFIRM_FLEET and has_own_arrivals(spec.workload):
+        return planned._replace(duration_s=max(planned.duration_s, _bursts_s(spec)))
+    return planned
 
 
 def residence_s(levels: Sequence[Level]) -> float | None:
@@ -127,6 +136,13 @@ def stay_of(trials: Sequence[Trial], config: EngineConfig) -> float | None:
     """Return how long most requests stayed in engines of a configuration when last measured; None when none was."""
     found = (residence_s(trial.levels) for trial in reversed(trials) if trial.config == config)
     return next((stay for stay in found if stay is not None), None)
+
+
+def _bursts_s(spec: ServiceSpec) -> float:
+    """Return how long bursts are waited for, a quarter of the study's wall clock at most."""
+    wall_s = spec.tuning.budget.wall_clock_s
+    share_s = math.inf if wall_s is None else _BURSTS_SHARE * wall_s * spec.engine.time_lapse
+    return min(spec.tuning.levels.bursts_s, share_s)
 
 
 def _affordable(spec: ServiceSpec) -> LevelOptions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from controlplane.domain.capacity import Capacity, FleetSize, fleet_size, usd_per_million_tokens
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import Trial, TrialKind, TrialState
-from controlplane.domain.workload import TracePart, TraceWorkload, Workload
+from controlplane.domain.workload import TracePart, TraceWorkload, Workload, has_own_arrivals
 from loadtests.send.schedule import build_schedule
 from tuner.answer.objective import fleet_for, rate_to_beat
 from tuner.answer.winner import incumbent
@@ -53,7 +53,12 @@ def _with_fleet_cost(spec: ServiceSpec, trial: Trial) -> Trial:
 
 
 def workload_of(spec: ServiceSpec, trial: Trial) -> Workload:
-    """Return what the trial is loaded with: rows of the trace that the search never saw when it confirms."""
+    """Return what the trial is loaded with: rows of the trace that the search never saw when it confirms.
+
+    A fleet is checked under a trace's own arrivals as a whole: the bursts of a quarter of them are not those of all.
+    """
+    if trial.kind is TrialKind.CONFIRM_FLEET and has_own_arrivals(spec.workload):
+        return spec.workload
     if not isinstance(spec.workload, TraceWorkload) or spec.workload.part is not TracePart.ALL:
         return spec.workload
     return spec.workload.evolve(part=TracePart.HELD_OUT if trial.kind in _CONFIRMING else TracePart.SEARCH)

@@ -14,8 +14,9 @@ from controlplane.domain.base import StudyId, TrialId
 from controlplane.domain.report import Validity
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import Trial, TrialKind, TrialState
-from controlplane.domain.workload import SyntheticWorkload
+from controlplane.domain.workload import ArrivalProcess, Arrivals, SyntheticWorkload, TracePart, TraceWorkload
 from controlplane.services.studies.trial_level import LevelLoad, LevelRunner, pace_of, residence_s, stay_of
+from controlplane.services.studies.trial_plan import workload_of
 from loadtests.measure.engine_lag import LagHistogram
 from tests.fakes.load_tester import FakeLoadTester, steady
 from tests.unit.studies.study_world import service_spec
@@ -80,6 +81,18 @@ def test_levels_are_no_longer_than_the_wall_clock_of_the_study_allows(
 ) -> None:
     spec = spec_of(budget={"engine_starts": 10, "wall_clock_s": wall_clock_s})
     assert pace_of(spec, TrialKind.CONFIRM_WINNER, 0.5, residence_s=None).duration_s == longest_s
+
+
+@pytest.mark.parametrize(("wall_clock_s", "checked_s"), [(None, 1800), (6000, 1500)])
+def test_a_fleet_is_checked_for_as_long_as_a_trace_takes_to_burst(wall_clock_s: float | None, checked_s: float) -> None:
+    bursting = TraceWorkload(trace="azure-llm-2023/code", arrivals=Arrivals(process=ArrivalProcess.TRACE))
+    spec = spec_of(budget={"engine_starts": 10, "wall_clock_s": wall_clock_s}).evolve(workload=bursting)
+    smooth = spec.evolve(workload=TraceWorkload(trace="azure-llm-2023/code"))
+    assert pace_of(spec, TrialKind.CONFIRM_FLEET, 8.0, residence_s=None).duration_s == checked_s
+    assert pace_of(spec, TrialKind.CONFIRM_WINNER, 8.0, residence_s=None).duration_s < 300
+    assert pace_of(smooth, TrialKind.CONFIRM_FLEET, 8.0, residence_s=None).duration_s < 300
+    parts = [workload_of(each, trial_of(TrialKind.CONFIRM_FLEET)) for each in (spec, smooth)]
+    assert [part.part for part in parts if isinstance(part, TraceWorkload)] == [TracePart.ALL, TracePart.HELD_OUT]
 
 
 def test_how_long_requests_stay_is_learned_from_the_level_before(tmp_path: Path) -> None:
