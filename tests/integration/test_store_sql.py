@@ -52,6 +52,15 @@ def test_opening_again_keeps_what_is_there(tmp_path: Path) -> None:
     second.close()
 
 
+def test_a_store_of_the_version_before_is_upgraded_when_it_is_opened(tmp_path: Path) -> None:
+    open_store(url_of(tmp_path / "s.db")).close()
+    with closing(sqlite3.connect(tmp_path / "s.db")) as connection, connection:
+        connection.execute("DROP TABLE fleetune_models")
+        connection.execute("UPDATE fleetune_schema SET version_num = '0004'")
+    with closing(open_store(url_of(tmp_path / "s.db"))) as store:
+        assert store.list_models() == []
+
+
 def test_a_new_store_is_for_its_owner_s_eyes_only(tmp_path: Path) -> None:
     store = open_store(url_of(tmp_path / "s.db"))
     store.save_service(a_service(), 0)
