@@ -17,8 +17,8 @@ from controlplane.domain.base import RevisionId, ServiceName
 from controlplane.domain.comparing import Control, Evidence
 from controlplane.domain.gateway_files import records_dir, records_name
 from controlplane.domain.judge import judge
+from controlplane.domain.rollout_options import RolloutOptions, StepSpec
 from controlplane.domain.routing import GatewayRecord
-from controlplane.domain.service import RolloutOptions, StepSpec
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
 from controlplane.ports import Position
 

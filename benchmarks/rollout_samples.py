@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from controlplane.domain.analysis import Counts
 from controlplane.domain.comparing import Control, Evidence, compare
-from controlplane.domain.service import RolloutOptions
+from controlplane.domain.rollout_options import RolloutOptions
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
 
 SLOS = SloSet(latency=(LatencySlo(metric=LatencyMetric.TTFT, percentile=99, limit_ms=500),), target_qps=1)

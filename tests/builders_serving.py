@@ -11,7 +11,8 @@ from controlplane.domain.engine import EngineConfig, EngineKind
 from controlplane.domain.hardware import GpuPool
 from controlplane.domain.revision import Revision, revision_id
 from controlplane.domain.rollout import Rollout, RolloutState
-from controlplane.domain.service import EmulatorOptions, EngineOptions, ModelSpec, RolloutOptions, ServiceSpec, StepSpec
+from controlplane.domain.rollout_options import RolloutOptions, StepSpec
+from controlplane.domain.service import EmulatorOptions, EngineOptions, ModelSpec, ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
 from controlplane.domain.study import Evidence, Recommendation, Study, StudyState, Trial, TrialKind, TrialState

@@ -20,7 +20,7 @@ from controlplane.domain.analysis import Analysis, Counts, LoadProof, Verdict
 from controlplane.domain.comparing import Control, Evidence, Flights, add
 from controlplane.domain.guards import guard
 from controlplane.domain.judge import judge
-from controlplane.domain.service import RolloutOptions, StepSpec
+from controlplane.domain.rollout_options import RolloutOptions, StepSpec
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
 
 OPTIONS = RolloutOptions()

@@ -14,7 +14,7 @@ from controlplane.domain.autoscale import Load, ScaleFacts, WantedAt, decide, su
 from controlplane.domain.autoscale_options import AutoscaleOptions
 from controlplane.domain.forecast import BIN_S, Arrivals, bin_of, expected_rps, with_bin
 from controlplane.domain.replica_capacity import Estimate
-from controlplane.domain.service import Objective
+from controlplane.domain.tuning_options import Objective
 
 BEGIN = datetime(2026, 3, 1, tzinfo=UTC)  # a Sunday
 _HORIZON_S = STARTUP_S + 60.0

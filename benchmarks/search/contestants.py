@@ -13,7 +13,7 @@ from benchmarks.search.priors import believed_room, forecast, perturbed, wrong_m
 from benchmarks.search.trial import LEVEL_S, OOM_START_S, Laboratory, Outcome
 from benchmarks.search.truth import ProfileOf, Truth, true_profile
 from controlplane.domain.engine import EngineConfig
-from controlplane.domain.service import Strategy
+from controlplane.domain.tuning_options import Strategy
 from controlplane.services.studies.search import WORTHWHILE
 from tuner.search.advisor import BEYOND_BOUND
 from tuner.search.candidates import Outlook, candidates, point_key

@@ -26,7 +26,8 @@ import numpy as np
 from benchmarks.search.priors import perturbed, wrong_model
 from benchmarks.search.truth import Truth
 from controlplane.domain.engine import EngineConfig
-from controlplane.domain.service import LevelOptions, ServiceSpec
+from controlplane.domain.service import ServiceSpec
+from controlplane.domain.tuning_options import LevelOptions
 from controlplane.services.studies.forecast import workload_at
 from tuner.ladder.fitted_twin import FittedTwin, SeenLevel
 from tuner.ladder.ladder import Ladder, LadderOptions

@@ -11,8 +11,10 @@ from controlplane.domain.base import RevisionId, ServiceName, StudyId, Value
 from controlplane.domain.flags import FlagValue
 from controlplane.domain.identity import Grant
 from controlplane.domain.report import LoadTestReport
+from controlplane.domain.rollout_options import RolloutOptions
 from controlplane.domain.schedule import ScheduleSpec
-from controlplane.domain.service import Budget, Name, RolloutOptions
+from controlplane.domain.service import Name
+from controlplane.domain.tuning_options import Budget
 from controlplane.domain.what_if import WhatIf
 
 

@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, Field
 from controlplane.domain.autoscale_options import AutoscaleOptions
 from controlplane.domain.base import Value
 from controlplane.domain.replica_capacity import ReplicaCapacity
-from controlplane.domain.service import Objective
+from controlplane.domain.tuning_options import Objective
 
 KEEP_EVERY_S = 30.0
 """Wants are kept as the highest of each half minute: ten minutes are twenty numbers."""

@@ -16,7 +16,7 @@ from controlplane.domain.analysis import Comparison, Counts, LoadProof
 from controlplane.domain.anytime import miss_ratio_bounds
 from controlplane.domain.base import Value
 from controlplane.domain.bursts import Runs, Series, expected_end, least, most, series
-from controlplane.domain.service import RolloutOptions
+from controlplane.domain.rollout_options import RolloutOptions
 from controlplane.domain.slo import SloSet
 
 _CANARY_SHARE = 0.8  # of alpha: the canary has fewer requests, so its bound is the wider one

@@ -15,8 +15,8 @@ from controlplane.domain.comparing import Evidence, Flights
 from controlplane.domain.flights import HANGS_AT
 from controlplane.domain.judge import describe_load
 from controlplane.domain.outcomes import ANSWERED, REFUSED, Outcome
+from controlplane.domain.rollout_options import RolloutOptions
 from controlplane.domain.routing import GatewayRecord
-from controlplane.domain.service import RolloutOptions
 
 BURST_MIN_REQUESTS = 5
 """Fewer finished requests than this in the guard's window are no burst, whatever their share."""

@@ -21,7 +21,7 @@ from datetime import datetime
 
 from controlplane.domain.analysis import Analysis, Comparison, Counts, LoadProof, Verdict
 from controlplane.domain.comparing import Control, Evidence, compare, split_problem
-from controlplane.domain.service import RolloutOptions, StepSpec
+from controlplane.domain.rollout_options import RolloutOptions, StepSpec
 from controlplane.domain.slo import SloSet
 
 

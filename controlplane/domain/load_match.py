@@ -12,8 +12,8 @@ from controlplane.domain.analysis import LoadProof
 from controlplane.domain.base import Value
 from controlplane.domain.outcomes import Outcome
 from controlplane.domain.rollout import Rollout, RolloutState, StepRecord
+from controlplane.domain.rollout_options import RolloutOptions, StepSpec
 from controlplane.domain.routing import GatewayRecord
-from controlplane.domain.service import RolloutOptions, StepSpec
 from controlplane.domain.slo import LatencyMetric, SloSet
 
 WINDOW_S = 30.0  # engine time over which the load reached is measured

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, Field
 
 from controlplane.domain.analysis import Analysis
 from controlplane.domain.base import RevisionId, RolloutId, ServiceName, StudyId, Value
-from controlplane.domain.service import RolloutOptions
+from controlplane.domain.rollout_options import RolloutOptions
 
 
 class RolloutState(StrEnum):

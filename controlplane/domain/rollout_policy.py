@@ -16,7 +16,7 @@ from controlplane.domain.errors import Conflict
 from controlplane.domain.event import Event
 from controlplane.domain.judge import describe_load
 from controlplane.domain.rollout import ROLLOUT_FINAL, TRANSITIONS, Rollout, RolloutState, StepRecord
-from controlplane.domain.service import CeilingPolicy, StepSpec
+from controlplane.domain.rollout_options import CeilingPolicy, StepSpec
 
 
 class Facts(Value):

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from controlplane.domain.capacity import FleetSize, fleet_size, replicas_for
-from controlplane.domain.service import ObjectiveKind, ServiceSpec
+from controlplane.domain.service import ServiceSpec
+from controlplane.domain.tuning_options import ObjectiveKind
 from tuner.answer.evidence import Measured
 from tuner.answer.objective import shortfalls
 from tuner.answer.posterior import Array, Belief

@@ -12,7 +12,8 @@ import math
 
 from controlplane.domain.capacity import FleetSize, fleet_size, replicas_for
 from controlplane.domain.hardware import GpuPool
-from controlplane.domain.service import ObjectiveKind, ServiceSpec
+from controlplane.domain.service import ServiceSpec
+from controlplane.domain.tuning_options import ObjectiveKind
 
 _ROOM_WORTH = 0.1  # of a doubled capacity beyond one replica's target, against one that halves the replicas
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pydantic import TypeAdapter
 
 from controlplane.domain.greedy_answer import GreedyAnswer
-from controlplane.domain.service import QualityOptions
 from controlplane.domain.study import QualityCheck
+from controlplane.domain.tuning_options import QualityOptions
 
 ANSWERS = TypeAdapter(tuple[GreedyAnswer, ...])
 

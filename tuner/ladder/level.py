@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 from controlplane.domain.anytime import miss_ratio_bounds
 from controlplane.domain.report import LoadTestReport, Validity
-from controlplane.domain.service import LevelOptions
 from controlplane.domain.slo import LatencyMetric, RequestOutcome, SloSet, misses
+from controlplane.domain.tuning_options import LevelOptions
 from tuner.ladder.ladder import Rung
 
 _ALPHA = 0.05

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from controlplane.domain.engine import EngineKind
-from controlplane.domain.service import Knob
+from controlplane.domain.tuning_options import Knob
 
 OTHER_TIERS: Mapping[EngineKind, Mapping[str, Knob]] = {
     EngineKind.SGLANG: {

@@ -16,7 +16,7 @@ from controlplane.domain.base import Value
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.flags import FlagValue, canonical_flag
-from controlplane.domain.service import Knob
+from controlplane.domain.tuning_options import Knob
 
 Point = Mapping[str, FlagValue | None]
 """A value for every dimension, by flag name. None leaves the flag out."""

@@ -10,7 +10,7 @@ from controlplane.domain.engine import EngineConfig
 from controlplane.domain.flag_changes import laid_over
 from controlplane.domain.flags import FlagValue
 from controlplane.domain.rollout import Rollout
-from controlplane.domain.service import RolloutOptions
+from controlplane.domain.rollout_options import RolloutOptions
 from controlplane.domain.serving import Service
 from controlplane.ports import Store
 from controlplane.services.rollouts.manage import start_rollout

@@ -14,8 +14,9 @@ from controlplane.domain.errors import Conflict, InvalidInput
 from controlplane.domain.launch import without_emulator_flags
 from controlplane.domain.revision import Revision, revision_id
 from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout, RolloutState, StepRecord
+from controlplane.domain.rollout_options import RolloutOptions
 from controlplane.domain.rollout_policy import events_between, move
-from controlplane.domain.service import RolloutOptions, ServiceSpec
+from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.ports import Store, Versioned
 from tuner.space.knobs.schema import check_flags

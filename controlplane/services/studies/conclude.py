@@ -7,7 +7,7 @@ from datetime import datetime
 
 from controlplane.domain.answer import Answer, Chances
 from controlplane.domain.capacity import Capacity, FleetSize, fleet_size
-from controlplane.domain.service import ObjectiveKind, ServiceSpec
+from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import (
     Confirmed,
     Evidence,
@@ -18,6 +18,7 @@ from controlplane.domain.study import (
     TrialKind,
     TrialState,
 )
+from controlplane.domain.tuning_options import ObjectiveKind
 from controlplane.services.studies.summary import Told, go_on, summary
 from controlplane.services.studies.trial_plan import token_cost
 from tuner.answer.evidence import Measured, measured

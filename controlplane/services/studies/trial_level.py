@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.report import Validity
-from controlplane.domain.service import LevelOptions, ServiceSpec
+from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import Level, Trial, TrialKind
+from controlplane.domain.tuning_options import LevelOptions
 from controlplane.domain.workload import Workload, has_own_arrivals
 from controlplane.ports import LoadProgress, LoadRequest, LoadTester
 from controlplane.services.studies.trial_engine import TrialProgress

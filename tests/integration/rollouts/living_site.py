@@ -15,8 +15,9 @@ from controlplane.domain.launch import without_emulator_flags
 from controlplane.domain.outcomes import Outcome, read_outcome
 from controlplane.domain.report import RequestRecord
 from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout
+from controlplane.domain.rollout_options import RolloutOptions
 from controlplane.domain.routing import GatewayRecord, InFlight
-from controlplane.domain.service import EmulatorOptions, EngineOptions, ModelSpec, RolloutOptions, ServiceSpec
+from controlplane.domain.service import EmulatorOptions, EngineOptions, ModelSpec, ServiceSpec
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
 from controlplane.domain.workload import TraceWorkload
 from controlplane.ports import LoadProgress, LoadRequest, LoadResult, Watch

@@ -5,7 +5,8 @@ from __future__ import annotations
 from controlplane.cli.demo import EXAMPLE
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.rollout import RolloutState
-from controlplane.domain.service import EmulatorOptions, RolloutOptions, StepSpec
+from controlplane.domain.rollout_options import RolloutOptions, StepSpec
+from controlplane.domain.service import EmulatorOptions
 from controlplane.reading.service_file import load_service
 from tests.integration.rollouts.living_site import BF16, LivingSite
 

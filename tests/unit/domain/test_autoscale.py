@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from controlplane.domain.autoscale import Load, ScaleDecision, ScaleFacts, WantedAt, decide, replicas_needed, sure
 from controlplane.domain.autoscale_options import AutoscaleOptions
 from controlplane.domain.replica_capacity import Estimate, ReplicaCapacity, declared
-from controlplane.domain.service import Objective
+from controlplane.domain.tuning_options import Objective
 from tests.builders_serving import NOW, after
 
 TEN = declared(10.0)

@@ -11,8 +11,8 @@ from controlplane.domain.arm import Arm
 from controlplane.domain.comparing import Control, Evidence, Flights, add
 from controlplane.domain.guards import guard
 from controlplane.domain.judge import judge
+from controlplane.domain.rollout_options import RolloutOptions, StepSpec
 from controlplane.domain.routing import GatewayRecord
-from controlplane.domain.service import RolloutOptions, StepSpec
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
 from tests.builders_serving import CHAT, NOW, after
 

@@ -21,7 +21,7 @@ from controlplane.domain.outcomes import Outcome, read_outcome
 from controlplane.domain.replayed import Origin, finished, given_up
 from controlplane.domain.report import RequestRecord
 from controlplane.domain.rollout import RolloutState, StepRecord
-from controlplane.domain.service import RolloutOptions, StepSpec
+from controlplane.domain.rollout_options import RolloutOptions, StepSpec
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
 from tests.builders_serving import CHAT, NOW, a_rollout
 from tests.unit.domain.test_outcomes import record

@@ -12,7 +12,7 @@ import pytest
 
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput, Unavailable
-from controlplane.domain.service import Strategy
+from controlplane.domain.tuning_options import Strategy
 from tuner.search.advisor import advise, measurements
 from tuner.search.candidates import Candidates, Outlook, Tried, candidates, point_key
 from tuner.search.prior import screen

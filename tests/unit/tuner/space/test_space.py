@@ -6,7 +6,7 @@ import pytest
 
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.service import Knob
+from controlplane.domain.tuning_options import Knob
 from tests.unit.studies.study_world import service_spec
 from tuner.space.first_tier import is_lossy, space_for
 from tuner.space.space import Dimension, Requirement, Space, dimension_of

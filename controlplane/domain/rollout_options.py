@@ -1,0 +1,111 @@
+"""How a service's rollouts go on: the steps, how each is judged, what happens without an answer."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from controlplane.domain.base import Value
+
+
+class CeilingPolicy(StrEnum):
+    """What happens when a step's time is over and the verdict is still inconclusive."""
+
+    ABORT = "abort"
+    PROCEED = "proceed"
+    PAUSE = "pause"
+
+
+class StepSpec(Value):
+    """One step of a rollout: a weight to reach and how to judge it."""
+
+    weight_percent: int = Field(ge=1, le=100)
+    min_samples: int = Field(default=50, ge=1, description="Finished canary requests before any pass.")
+    min_s: float = Field(default=10, ge=0)
+    max_s: float = Field(default=600, gt=0)
+    on_ceiling: CeilingPolicy = CeilingPolicy.PAUSE
+    load_rps: float | None = Field(
+        default=None,
+        ge=0,
+        description="Requests per second a canary replica is to be judged at, engine time. None: what it will carry "
+        "once promoted at the target rate; 0: no load is to be proven.",
+    )
+
+
+class RolloutOptions(Value):
+    steps: tuple[StepSpec, ...] = (
+        StepSpec(weight_percent=5),
+        StepSpec(weight_percent=20),
+        StepSpec(weight_percent=100),
+    )
+    miss_ratio_margin: float = Field(default=0.05, gt=0, lt=1, description="How much more the canary may miss.")
+    error_ratio_margin: float = Field(default=0.02, gt=0, lt=1)
+    refusal_ratio_margin: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="How much more the canary may answer with 4xx. None: the wider of the two.",
+    )
+    confidence: float = Field(
+        default=0.95, gt=0.5, lt=1, description="1 − each of the two error rates below, where they are not declared."
+    )
+    promote_worse: float | None = Field(
+        default=None, gt=0, lt=0.5, description="Probability of promoting a canary worse by a margin. Whole rollout."
+    )
+    abort_equal: float | None = Field(
+        default=None, gt=0, lt=0.5, description="Probability of aborting a canary equal to stable. Whole rollout."
+    )
+    miss_run: float = Field(
+        default=2.0, ge=1, le=1000, description="Mean run of misses to reckon with before stable has shown any."
+    )
+    longest_run: float = Field(
+        default=10.0, ge=1, le=1000, description="The same before aborting: a single run as long says nothing yet."
+    )
+    match_load: bool = Field(
+        default=True, description="Make up a step's load by replayed requests to the canary's replicas alone."
+    )
+    load_share: float = Field(default=0.8, gt=0, le=1, description="Share of the declared load that proves it.")
+    on_unproven_load: Literal[CeilingPolicy.PAUSE, CeilingPolicy.PROCEED] = Field(
+        default=CeilingPolicy.PAUSE, description="Before 100 %, when the declared load was not reached."
+    )
+    guard_crashes: int = Field(default=1, ge=1, description="Canary engine exits that abort at once.")
+    guard_5xx_ratio: float = Field(default=0.2, gt=0, le=1, description="5xx share over the last seconds that aborts.")
+    guard_truncated: int = Field(
+        default=3, ge=1, description="Canary streams broken off by the engine that abort at once."
+    )
+    guard_hanging: int = Field(
+        default=3, ge=1, description="Canary requests in flight far beyond a limit that abort at once."
+    )
+    guard_empty_ratio: float = Field(
+        default=0.5, gt=0, le=1, description="Share of streams without a token over the last seconds that aborts."
+    )
+    guard_collapses: int = Field(
+        default=3, ge=1, description="Attempts in a row at the declared load that the canary cannot keep up with."
+    )
+    guard_window_s: float = Field(default=5, gt=0)
+    capacity_wait_s: float = Field(default=600, ge=0, description="Wait this long for missing GPUs, then abort.")
+
+    @model_validator(mode="after")
+    def _rising_to_100(self) -> RolloutOptions:
+        weights = [step.weight_percent for step in self.steps]
+        if not weights or weights[-1] != 100 or weights != sorted(set(weights)):
+            raise ValueError(f"step weights must rise and end at 100, got {weights}")
+        return self
+
+    @model_validator(mode="after")
+    def _cautious_to_abort(self) -> RolloutOptions:
+        if self.longest_run < self.miss_run:
+            raise ValueError(f"longest_run {self.longest_run:g} is below miss_run {self.miss_run:g}")
+        return self
+
+    @property
+    def false_promotion(self) -> float:
+        """Probability with which a canary worse by a margin may be promoted."""
+        return self.promote_worse or 1 - self.confidence
+
+    @property
+    def false_abort_per_step(self) -> float:
+        """Probability of aborting an equal canary, spent evenly: any step may abort it."""
+        return (self.abort_equal or 1 - self.confidence) / len(self.steps)
