@@ -20,7 +20,7 @@ from controlplane.domain.judge import judge
 from controlplane.domain.rollout_options import RolloutOptions, StepSpec
 from controlplane.domain.routing import GatewayRecord
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
-from controlplane.ports import Position
+from controlplane.ports.gateways import Position
 
 CHAT = ServiceName("chat")
 SLOS = SloSet(latency=(LatencySlo(metric=LatencyMetric.TTFT, percentile=99, limit_ms=500),), target_qps=1000)

@@ -33,7 +33,10 @@ from controlplane.domain.owner import Owner, ReplayOwner, ReplicaOwner, TrialOwn
 from controlplane.domain.service import ServiceSpec
 from controlplane.host.addresses import is_loopback
 from controlplane.host.clock import steady_clock
-from controlplane.ports import Clock, Fleet, LoadTester, Store
+from controlplane.ports import Clock
+from controlplane.ports.fleet import Fleet
+from controlplane.ports.load import LoadTester
+from controlplane.ports.store import Store
 from controlplane.reading.issuers_file import load_issuers
 from controlplane.services.keys import list_keys
 from controlplane.settings import ClusterAccess, Settings

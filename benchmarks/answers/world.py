@@ -23,7 +23,7 @@ from controlplane.domain.fleet import Engine, EngineSpec, EngineState
 from controlplane.domain.launch import without_emulator_flags
 from controlplane.domain.report import RequestRecord
 from controlplane.domain.start_failure import StartFailure
-from controlplane.ports import LoadProgress, LoadRequest, LoadResult, Watch
+from controlplane.ports.load import LoadProgress, LoadRequest, LoadResult, Watch
 from loadtests.measure.records import RecordTable
 from loadtests.report.report import Measured, build_report
 from loadtests.send.schedule import build_schedule

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from controlplane.ports import LoadProgress, LoadRequest, LoadResult, Watch
+from controlplane.ports.load import LoadProgress, LoadRequest, LoadResult, Watch
 from loadtests.loadtest import LoadTest, run_load_test
 from loadtests.send.plan import Api, Timeouts
 from loadtests.send.runner import Generator, Progress

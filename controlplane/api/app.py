@@ -27,7 +27,11 @@ from controlplane.api import (
 )
 from controlplane.api.context import ChecksTokens, Context
 from controlplane.api.masking import MaskedJson
-from controlplane.ports import Clock, FleetView, MetricsSource, RecordSource, Store
+from controlplane.ports import Clock
+from controlplane.ports.fleet import FleetView
+from controlplane.ports.gateways import RecordSource
+from controlplane.ports.metrics import MetricsSource
+from controlplane.ports.store import Store
 
 PREFIX = "/api/v1"
 

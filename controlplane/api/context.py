@@ -17,7 +17,11 @@ from controlplane.domain.base import Value
 from controlplane.domain.errors import Forbidden, Refused, StaleVersion
 from controlplane.domain.identity import DEFAULT_TENANT, Principal, Scope, may
 from controlplane.host.addresses import is_loopback
-from controlplane.ports import Clock, FleetView, MetricsSource, RecordSource, Store
+from controlplane.ports import Clock
+from controlplane.ports.fleet import FleetView
+from controlplane.ports.gateways import RecordSource
+from controlplane.ports.metrics import MetricsSource
+from controlplane.ports.store import Store
 from controlplane.services.keys import key_for, note_use
 
 T = TypeVar("T")

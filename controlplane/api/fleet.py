@@ -15,7 +15,7 @@ from controlplane.domain.engine_metrics import EngineNumber, EngineNumbers, Numb
 from controlplane.domain.errors import NotFound
 from controlplane.domain.fleet import Engine, EngineState
 from controlplane.domain.owner import ReplicaOwner
-from controlplane.ports import MetricsSource
+from controlplane.ports.metrics import MetricsSource
 
 router = APIRouter(prefix="/fleet", tags=["fleet"])
 

@@ -15,7 +15,7 @@ from controlplane.domain.engine import EngineConfig
 from controlplane.domain.identity import Scope
 from controlplane.domain.rollout import Rollout
 from controlplane.domain.rollout_report import RolloutReport
-from controlplane.ports import Store
+from controlplane.ports.store import Store
 from controlplane.services.rollouts import manage as rollouts
 from controlplane.services.rollouts.by_hand import served_replicas, start_by_hand
 from controlplane.services.rollouts.report import rollout_report

@@ -11,7 +11,7 @@ from controlplane.api.context import Actor, Context, Ctx, Page, Reader, problems
 from controlplane.api.requests import NewSchedule, service_name
 from controlplane.domain.base import ServiceName
 from controlplane.domain.schedule import Schedule
-from controlplane.ports import Store
+from controlplane.ports.store import Store
 from controlplane.services import schedules
 
 router = APIRouter(prefix="/schedules", tags=["schedules"])

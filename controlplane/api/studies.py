@@ -14,7 +14,7 @@ from controlplane.domain.base import ServiceName, StudyId
 from controlplane.domain.identity import Scope
 from controlplane.domain.importance import Importance
 from controlplane.domain.study import Study, Trial
-from controlplane.ports import Store
+from controlplane.ports.store import Store
 from controlplane.services.studies import manage as studies
 from controlplane.services.studies.extend import extend_study
 

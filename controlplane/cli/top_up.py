@@ -18,7 +18,8 @@ from controlplane.cli.installation.stopping import stop_event
 from controlplane.cli.tables.show import console
 from controlplane.domain.base import ServiceName
 from controlplane.domain.errors import InvalidInput
-from controlplane.ports import LoadRequest, Store
+from controlplane.ports.load import LoadRequest
+from controlplane.ports.store import Store
 from controlplane.services.replays.top_up import OtherTraffic, hold_rate
 from controlplane.services.rollouts.manage import active_rollout
 

@@ -26,7 +26,7 @@ from controlplane.domain.errors import ExperimentFailed, InvalidInput
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import STUDY_FINAL, Study, StudyState, TrialState
 from controlplane.domain.workload import TraceWorkload
-from controlplane.ports import Store
+from controlplane.ports.store import Store
 from controlplane.reading.service_file import load_service
 from controlplane.services.fleet.serving import register_service
 from controlplane.services.studies.extend import extend_study, parse_budget

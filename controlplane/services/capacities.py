@@ -8,7 +8,7 @@ from controlplane.domain.engine import EngineConfig
 from controlplane.domain.replica_capacity import ReplicaCapacity, Source, measured
 from controlplane.domain.revision import Revision
 from controlplane.domain.study import Confirmed, Study, Trial
-from controlplane.ports import Store
+from controlplane.ports.store import Store
 
 _STUDIES = 20
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound, StaleVersion
 from controlplane.domain.event import Event
 from controlplane.domain.identity import ApiKey, Credential, Grant, Scope
-from controlplane.ports import Store, Versioned
+from controlplane.ports.store import Store, Versioned
 
 PREFIX = "flt_"
 NOTED_EVERY = timedelta(minutes=1)

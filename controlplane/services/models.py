@@ -14,7 +14,7 @@ from controlplane.domain.revision import Revision
 from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout, RolloutState
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
-from controlplane.ports import Store, Versioned
+from controlplane.ports.store import Store, Versioned
 from controlplane.services.fleet.serving import describe_service
 from controlplane.services.rollouts.manage import active_rollout
 

@@ -10,7 +10,7 @@ from controlplane.domain.errors import Conflict, NotFound
 from controlplane.domain.event import Event
 from controlplane.domain.schedule import Schedule, ScheduleSpec
 from controlplane.domain.service import ServiceSpec
-from controlplane.ports import Store, Versioned
+from controlplane.ports.store import Store, Versioned
 
 
 def list_schedules(store: Store, service: ServiceName | None = None) -> Sequence[Schedule]:

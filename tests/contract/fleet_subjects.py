@@ -20,7 +20,7 @@ from controlplane.domain.engine import EngineConfig, EngineKind
 from controlplane.domain.errors import NotFound
 from controlplane.domain.flags import FlagValue
 from controlplane.domain.fleet import Engine, EngineSpec, EngineState
-from controlplane.ports import Fleet
+from controlplane.ports.fleet import Fleet
 from tests.fakes.fleet import FakeFleet
 
 GPUS = 4

@@ -15,7 +15,7 @@ from controlplane.domain.fleet import EngineSpec, EngineState
 from controlplane.domain.slo import LatencyMetric, LatencySlo
 from controlplane.domain.start_failure import StartFailure
 from controlplane.domain.workload import Lengths, SyntheticWorkload
-from controlplane.ports import LoadRequest
+from controlplane.ports.load import LoadRequest
 from tests.contract.fleet_subjects import ProcessSubject
 
 ID = EngineId("embed-1")

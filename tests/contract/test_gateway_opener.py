@@ -23,7 +23,8 @@ from controlplane.domain.errors import Unavailable
 from controlplane.domain.fleet import EngineSpec
 from controlplane.domain.routing import Backend, RevisionRoute, ServiceRoute
 from controlplane.domain.workload import Lengths, SyntheticWorkload
-from controlplane.ports import GatewayOpener, LoadRequest, LoadTester
+from controlplane.ports.gateways import GatewayOpener
+from controlplane.ports.load import LoadRequest, LoadTester
 from tests.fakes.fleet import FakeFleet
 from tests.fakes.gateways import FakeGateways
 from tests.fakes.twin_load import TwinLoadTester

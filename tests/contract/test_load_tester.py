@@ -16,7 +16,7 @@ from controlplane.domain.errors import InvalidInput
 from controlplane.domain.report import LoadTestReport, RequestRecord, Validity
 from controlplane.domain.slo import LatencyMetric, LatencySlo
 from controlplane.domain.workload import Lengths, SyntheticWorkload
-from controlplane.ports import LoadProgress, LoadRequest, LoadTester
+from controlplane.ports.load import LoadProgress, LoadRequest, LoadTester
 from tests.fakes.load_tester import FakeLoadTester, down, steady
 
 WORKLOAD = SyntheticWorkload(prompt_tokens=Lengths(mean=50, cv=0.3), output_tokens=Lengths(mean=8))

@@ -21,7 +21,7 @@ from controlplane.adapters.metrics_scrape.source import ScrapedMetrics
 from controlplane.domain.engine_metrics import EngineNumber, EngineNumbers
 from controlplane.domain.engines.vllm import VLLM
 from controlplane.domain.errors import Unavailable
-from controlplane.ports import MetricsSource
+from controlplane.ports.metrics import MetricsSource
 from tests.fakes.metrics_source import FakeMetricsSource
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

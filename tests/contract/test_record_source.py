@@ -14,7 +14,7 @@ from controlplane.domain.base import RevisionId, ServiceName
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.gateway_files import records_dir, records_name
 from controlplane.domain.routing import GatewayRecord
-from controlplane.ports import Position, RecordFeed, RecordSource
+from controlplane.ports.gateways import Position, RecordFeed, RecordSource
 from tests.fakes.record_source import FakeRecordSource
 
 START = datetime(2026, 3, 1, 10, 59, 0, tzinfo=UTC)

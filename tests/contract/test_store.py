@@ -15,7 +15,7 @@ from controlplane.domain.identity import Grant
 from controlplane.domain.replay import ReplayPoint
 from controlplane.domain.rollout import RolloutState
 from controlplane.domain.schedule import Schedule, ScheduleSpec
-from controlplane.ports import Store
+from controlplane.ports.store import Store
 from controlplane.services.keys import create_key, gateway_keys, key_for, list_keys, revoke_key, rotate_key
 from tests.builders_reports import a_load_report
 from tests.builders_serving import (

@@ -8,7 +8,7 @@ import pytest
 
 from controlplane.domain.errors import StaleVersion
 from controlplane.domain.study import StudyState
-from controlplane.ports import Store
+from controlplane.ports.store import Store
 from tests.builders_serving import (
     NOW,
     a_study,

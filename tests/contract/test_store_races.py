@@ -11,7 +11,7 @@ import pytest
 from controlplane.domain.base import ServiceName
 from controlplane.domain.errors import Conflict, FleetuneError, StaleVersion
 from controlplane.domain.event import Event
-from controlplane.ports import Store
+from controlplane.ports.store import Store
 from controlplane.services.fleet.serving import register_service
 from tests.builders_reports import a_load_report
 from tests.builders_serving import CHAT, NOW, a_service, a_spec

@@ -21,7 +21,7 @@ from controlplane.domain.identity import ApiKey
 from controlplane.domain.routing import GatewayAddress, RevisionRoute, RoutingTable, ServiceRoute
 from controlplane.gateway.process import open_gateway
 from controlplane.gateway.settings import Settings
-from controlplane.ports import FlightView, GatewayNews, TrafficRouter
+from controlplane.ports.gateways import FlightView, GatewayNews, TrafficRouter
 from tests.fakes.traffic_router import FakeTrafficRouter
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from controlplane.domain.report import RequestRecord
-from controlplane.ports import LoadProgress, LoadRequest, LoadResult, Watch
+from controlplane.ports.load import LoadProgress, LoadRequest, LoadResult, Watch
 from loadtests.measure.records import read_records
 from loadtests.report.report import Measured, build_report
 from loadtests.send.plan import parse_target

@@ -8,7 +8,7 @@ from datetime import datetime
 from controlplane.domain.base import RevisionId, ServiceName
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.routing import GatewayRecord
-from controlplane.ports import News, Position
+from controlplane.ports.gateways import News, Position
 
 
 class FakeRecordSource:

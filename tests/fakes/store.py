@@ -21,7 +21,7 @@ from controlplane.domain.schedule import Schedule
 from controlplane.domain.serving import Service
 from controlplane.domain.study import Study, StudyState, Trial
 from controlplane.domain.taken import model_is_taken, report_is_taken, setting_is_stale
-from controlplane.ports import StoredReplay, StudyClaim, Versioned
+from controlplane.ports.store import StoredReplay, StudyClaim, Versioned
 
 V = TypeVar("V", bound=Value)
 Key = tuple[str, ...]

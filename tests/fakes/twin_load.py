@@ -17,7 +17,7 @@ from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.launch import without_emulator_flags
 from controlplane.domain.report import RequestRecord
-from controlplane.ports import LoadProgress, LoadRequest, LoadResult, Watch
+from controlplane.ports.load import LoadProgress, LoadRequest, LoadResult, Watch
 from loadtests.measure.records import RecordTable
 from loadtests.report.report import Measured, build_report
 from loadtests.send.schedule import build_schedule

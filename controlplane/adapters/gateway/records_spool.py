@@ -16,7 +16,7 @@ from controlplane.domain.base import RevisionId, ServiceName
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.gateway_files import records_dir, records_hour
 from controlplane.domain.routing import GatewayRecord
-from controlplane.ports import News, Position
+from controlplane.ports.gateways import News, Position
 
 _log = logging.getLogger(__name__)
 

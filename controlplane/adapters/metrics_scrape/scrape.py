@@ -11,7 +11,8 @@ from controlplane.adapters.metrics_scrape.page import Page, read_page
 from controlplane.adapters.metrics_scrape.samples import SampleStore
 from controlplane.domain.fleet import Engine, EngineState
 from controlplane.domain.owner import ReplicaOwner
-from controlplane.ports import Clock, FleetView
+from controlplane.ports import Clock
+from controlplane.ports.fleet import FleetView
 
 _TIMEOUT_S = 2.0
 _AT_ONCE = 16

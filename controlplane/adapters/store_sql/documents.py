@@ -14,7 +14,7 @@ from controlplane.adapters.store_sql.tables import EVENTS
 from controlplane.domain.base import Value
 from controlplane.domain.errors import NotFound, StaleVersion, Unavailable
 from controlplane.domain.event import Event
-from controlplane.ports import Versioned
+from controlplane.ports.store import Versioned
 
 V = TypeVar("V", bound=Value)
 

@@ -9,7 +9,7 @@ from controlplane.adapters.store_sql.documents import Documents
 from controlplane.adapters.store_sql.tables import MODELS
 from controlplane.domain.event import Event
 from controlplane.domain.models import RegisteredModel
-from controlplane.ports import Versioned
+from controlplane.ports.store import Versioned
 
 
 class SqlModels:

@@ -13,7 +13,7 @@ from controlplane.adapters.store_sql.documents import Documents, decode
 from controlplane.adapters.store_sql.tables import CLAIMS, STUDIES
 from controlplane.domain.base import StudyId
 from controlplane.domain.study import Study, StudyState
-from controlplane.ports import StudyClaim, Versioned
+from controlplane.ports.store import StudyClaim, Versioned
 
 
 def study_columns(study: Study) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from controlplane.domain.base import StudyId
 from controlplane.domain.study import STUDY_LEASE_S
-from controlplane.ports import StudyClaim
+from controlplane.ports.store import StudyClaim
 
 
 class _Seen(NamedTuple):

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from controlplane.domain.event import Event
-from controlplane.ports import GatewayNews, Store
+from controlplane.ports.gateways import GatewayNews
+from controlplane.ports.store import Store
 from controlplane.services.keys import NOTED_EVERY, note_uses
 
 TROUBLES_EVERY_S = 5.0

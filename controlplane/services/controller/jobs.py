@@ -12,7 +12,8 @@ from controlplane.domain.fleet import Engine
 from controlplane.domain.owner import ReplayOwner, TrialOwner
 from controlplane.domain.schedule import ReplayRun, Schedule, ScheduledAction
 from controlplane.domain.study import STUDY_FINAL, Study, TrialState
-from controlplane.ports import Fleet, Store, Versioned
+from controlplane.ports.fleet import Fleet
+from controlplane.ports.store import Store, Versioned
 from controlplane.services.controller.claims import ClaimWatch
 from controlplane.services.operations.drift import CreateStudy
 from controlplane.services.rollouts.manage import active_rollout, revision_of, start_rollout

@@ -19,7 +19,10 @@ from controlplane.domain.gateway_options import GatewayOptions
 from controlplane.domain.rollout import Rollout, RolloutState
 from controlplane.domain.rollout_policy import advance, events_between
 from controlplane.domain.serving import Service
-from controlplane.ports import Clock, Fleet, FlightView, GatewayNews, RecordFeed, Store, TrafficRouter, Versioned
+from controlplane.ports import Clock
+from controlplane.ports.fleet import Fleet
+from controlplane.ports.gateways import FlightView, GatewayNews, RecordFeed, TrafficRouter
+from controlplane.ports.store import Store, Versioned
 from controlplane.services.controller.budget import PassBudget
 from controlplane.services.controller.claims import ClaimWatch
 from controlplane.services.controller.gateway_news import GatewayNewsKeeper

@@ -19,7 +19,9 @@ from controlplane.domain.event import Event
 from controlplane.domain.forecast import BIN_S, bin_of, expected_rps, mean_error, with_bin
 from controlplane.domain.replica_capacity import Live, ReplicaCapacity, corrected, seen
 from controlplane.domain.serving import Service
-from controlplane.ports import FleetView, FlightView, RecordFeed, Store
+from controlplane.ports.fleet import FleetView
+from controlplane.ports.gateways import FlightView, RecordFeed
+from controlplane.ports.store import Store
 from controlplane.services.fleet.offered import LoadMeter
 from controlplane.services.fleet.scaling import (
     GROWING,

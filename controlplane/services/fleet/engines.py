@@ -14,7 +14,8 @@ from controlplane.domain.gateway_options import GatewayOptions
 from controlplane.domain.launch import engine_spec
 from controlplane.domain.owner import ReplicaOwner
 from controlplane.domain.start_failure import StartFailure
-from controlplane.ports import Fleet, Store
+from controlplane.ports.fleet import Fleet
+from controlplane.ports.store import Store
 from controlplane.services.fleet.world import WANTED, Want, World, revision_served_by, wants
 
 SETTLED_S = 60.0

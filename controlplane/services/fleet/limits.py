@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from controlplane.domain.base import RevisionId
 from controlplane.domain.errors import NotFound
-from controlplane.ports import Store
+from controlplane.ports.store import Store
 from controlplane.services.capacities import measured_capacity
 from controlplane.services.fleet.world import World
 

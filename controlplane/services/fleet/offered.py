@@ -16,7 +16,7 @@ from controlplane.domain.errors import Unavailable
 from controlplane.domain.outcomes import Outcome, read_outcome, slowest_s
 from controlplane.domain.routing import GatewayRecord
 from controlplane.domain.service import ServiceSpec
-from controlplane.ports import FlightView, Position, RecordFeed
+from controlplane.ports.gateways import FlightView, Position, RecordFeed
 
 KEPT = timedelta(minutes=20)
 _LATE_S = 15.0

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from controlplane.domain.errors import InvalidInput, StaleVersion, Unavailable
 from controlplane.domain.routing import RoutingTable, ServiceRoute
-from controlplane.ports import Store, TrafficRouter, Versioned
+from controlplane.ports.gateways import TrafficRouter
+from controlplane.ports.store import Store, Versioned
 from controlplane.reading.problems import describe
 from controlplane.services.fleet.limits import MeasuredLimits
 from controlplane.services.fleet.world import World, route

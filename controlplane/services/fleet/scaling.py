@@ -16,7 +16,7 @@ from controlplane.domain.replica_capacity import Estimate, Live, ReplicaCapacity
 from controlplane.domain.revision import Revision
 from controlplane.domain.rollout import Rollout, RolloutState
 from controlplane.domain.serving import Service
-from controlplane.ports import Store, Versioned
+from controlplane.ports.store import Store, Versioned
 from controlplane.services.capacities import measured_capacity
 from controlplane.services.rollouts.manage import active_rollout
 

@@ -15,7 +15,8 @@ from controlplane.domain.rollout import Rollout
 from controlplane.domain.routing import ServiceRoute
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
-from controlplane.ports import FleetView, Store, Versioned
+from controlplane.ports.fleet import FleetView
+from controlplane.ports.store import Store, Versioned
 from controlplane.services.check_service import check_service
 from controlplane.services.fleet.world import World, route, service_of, wants
 from controlplane.services.rollouts.manage import active_rollout, revision_of, start

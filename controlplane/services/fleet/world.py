@@ -13,7 +13,7 @@ from controlplane.domain.owner import ReplicaOwner
 from controlplane.domain.rollout import Rollout, RolloutState
 from controlplane.domain.routing import Backend, RevisionRoute, ServiceRoute
 from controlplane.domain.serving import Service
-from controlplane.ports import Versioned
+from controlplane.ports.store import Versioned
 
 PRESENT = frozenset({EngineState.STARTING, EngineState.READY, EngineState.DRAINING})
 WANTED = frozenset({EngineState.STARTING, EngineState.READY})

@@ -14,7 +14,7 @@ from controlplane.domain.alerts import Acted, Alert, AlertAction, AlertOptions, 
 from controlplane.domain.base import ServiceName, Value
 from controlplane.domain.errors import FleetuneError, NotFound, Unavailable
 from controlplane.domain.event import Event
-from controlplane.ports import Store
+from controlplane.ports.store import Store
 from controlplane.services.fleet.scaling import nudge
 from controlplane.services.rollouts.manage import abort_rollout, active_rollout
 from controlplane.services.studies.manage import create_study

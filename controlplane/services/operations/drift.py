@@ -17,7 +17,8 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.domain.study import STUDY_FINAL, Study
 from controlplane.domain.workload import Lengths, SyntheticWorkload, Workload
-from controlplane.ports import Position, RecordFeed, Store, Versioned
+from controlplane.ports.gateways import Position, RecordFeed
+from controlplane.ports.store import Store, Versioned
 from controlplane.services.capacities import measured_capacity
 
 ACTOR = "drift"

@@ -10,7 +10,9 @@ from controlplane.domain.health import Finding, InstallationHealth, ServiceHealt
 from controlplane.domain.live import Live, live, reach
 from controlplane.domain.serving import Service
 from controlplane.domain.study import StudyState
-from controlplane.ports import FleetView, RecordSource, Store
+from controlplane.ports.fleet import FleetView
+from controlplane.ports.gateways import RecordSource
+from controlplane.ports.store import Store
 from controlplane.services.fleet.scaling import read_memory
 from controlplane.services.fleet.serving import service_status
 

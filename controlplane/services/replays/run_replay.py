@@ -20,7 +20,11 @@ from controlplane.domain.launch import engine_spec
 from controlplane.domain.owner import ReplayOwner, ReplicaOwner
 from controlplane.domain.schedule import ReplayRun, ReplaySpec, ReplayTarget, Schedule
 from controlplane.domain.serving import Service
-from controlplane.ports import Clock, Fleet, LoadProgress, LoadRequest, LoadTester, RecordSource, Store
+from controlplane.ports import Clock
+from controlplane.ports.fleet import Fleet
+from controlplane.ports.gateways import RecordSource
+from controlplane.ports.load import LoadProgress, LoadRequest, LoadTester
+from controlplane.ports.store import Store
 from controlplane.services.replays.series import Point, ReplayLimits, allowed_rate, is_quiet, live_rate, run_replay
 from controlplane.services.studies.trial_engine import Interrupted, remove_engine
 

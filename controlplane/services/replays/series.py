@@ -14,7 +14,10 @@ from controlplane.domain.event import Event
 from controlplane.domain.replay import ReplayPoint
 from controlplane.domain.report import Distribution, LoadTestReport, Percentile, Validity
 from controlplane.domain.schedule import within_hours
-from controlplane.ports import Clock, LoadRequest, LoadTester, RecordSource, Store, StoredReplay, Watch
+from controlplane.ports import Clock
+from controlplane.ports.gateways import RecordSource
+from controlplane.ports.load import LoadRequest, LoadTester, Watch
+from controlplane.ports.store import Store, StoredReplay
 
 PREFIX = "replay."
 """Reports that replays keep are named so; no other report may be."""

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from controlplane.domain.base import ServiceName
-from controlplane.ports import Clock, LoadRequest, LoadTester, RecordSource
+from controlplane.ports import Clock
+from controlplane.ports.gateways import RecordSource
+from controlplane.ports.load import LoadRequest, LoadTester
 from controlplane.services.replays.series import live_rate
 
 

@@ -12,7 +12,7 @@ from controlplane.domain.flags import FlagValue
 from controlplane.domain.rollout import Rollout
 from controlplane.domain.rollout_options import RolloutOptions
 from controlplane.domain.serving import Service
-from controlplane.ports import Store
+from controlplane.ports.store import Store
 from controlplane.services.rollouts.manage import start_rollout
 
 

@@ -19,7 +19,8 @@ from controlplane.domain.rollout import Rollout, StepRecord
 from controlplane.domain.rollout_policy import Facts
 from controlplane.domain.routing import GatewayRecord
 from controlplane.domain.slo import SloSet
-from controlplane.ports import FlightView, Position, RecordFeed, Store
+from controlplane.ports.gateways import FlightView, Position, RecordFeed
+from controlplane.ports.store import Store
 from controlplane.services.fleet.engines import Trouble
 from controlplane.services.fleet.world import World, exits
 from controlplane.services.rollouts.match_load import read_attempts

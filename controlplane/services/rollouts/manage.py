@@ -18,7 +18,7 @@ from controlplane.domain.rollout_options import RolloutOptions
 from controlplane.domain.rollout_policy import events_between, move
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
-from controlplane.ports import Store, Versioned
+from controlplane.ports.store import Store, Versioned
 from tuner.space.knobs.schema import check_flags
 
 

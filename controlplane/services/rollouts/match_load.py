@@ -35,17 +35,11 @@ from controlplane.domain.rollout import Rollout
 from controlplane.domain.routing import Backend, GatewayRecord, RevisionRoute, ServiceRoute
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
-from controlplane.ports import (
-    Clock,
-    FleetView,
-    GatewayOpener,
-    LoadProgress,
-    LoadRequest,
-    LoadTester,
-    Position,
-    RecordFeed,
-    Store,
-)
+from controlplane.ports import Clock
+from controlplane.ports.fleet import FleetView
+from controlplane.ports.gateways import GatewayOpener, Position, RecordFeed
+from controlplane.ports.load import LoadProgress, LoadRequest, LoadTester
+from controlplane.ports.store import Store
 from controlplane.services.rollouts.manage import active_rollout
 
 LEAST_SHARE = 0.1  # of the wanted load: less is not worth a generator

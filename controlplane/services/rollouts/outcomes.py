@@ -9,7 +9,7 @@ from controlplane.domain.errors import NotFound
 from controlplane.domain.event import Event
 from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout, RolloutState
 from controlplane.domain.study import LiveOutcome
-from controlplane.ports import Store
+from controlplane.ports.store import Store
 
 _LOOK_AT = 3  # rollouts per service: one at a time is under way, so the last few hold all that just ended
 

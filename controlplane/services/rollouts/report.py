@@ -7,7 +7,7 @@ from controlplane.domain.errors import NotFound
 from controlplane.domain.flag_changes import flag_changes
 from controlplane.domain.rollout import Rollout
 from controlplane.domain.rollout_report import Promise, RolloutReport
-from controlplane.ports import Store
+from controlplane.ports.store import Store
 
 _EVENTS = 500
 

@@ -13,7 +13,7 @@ from controlplane.domain.errors import Conflict, InvalidInput
 from controlplane.domain.event import Event
 from controlplane.domain.study import Study, StudyState
 from controlplane.domain.tuning_options import Budget
-from controlplane.ports import Store
+from controlplane.ports.store import Store
 from controlplane.reading.problems import describe
 
 

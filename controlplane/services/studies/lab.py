@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from controlplane.domain.study import Trial, TrialKind
-from controlplane.ports import Clock, Fleet, GatewayOpener, LoadTester, QualityProbe, Store
+from controlplane.ports import Clock
+from controlplane.ports.fleet import Fleet
+from controlplane.ports.gateways import GatewayOpener
+from controlplane.ports.load import LoadTester, QualityProbe
+from controlplane.ports.store import Store
 from controlplane.services.studies.quality_gate import QualityGate
 from controlplane.services.studies.run_fleet_check import FleetCheckRunner, FleetPlan
 from controlplane.services.studies.run_trial import Climb, TrialRunner

@@ -17,7 +17,7 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.domain.study import STUDY_FINAL, EarlierCapacity, Study, StudyState, TrialState, WarmStart
 from controlplane.domain.workload import Workload
-from controlplane.ports import Store
+from controlplane.ports.store import Store
 from controlplane.reading.problems import describe
 from controlplane.services.rollouts.manage import start_rollout
 from controlplane.services.studies.quality_gate import prompts_of

@@ -11,7 +11,8 @@ from controlplane.domain.errors import InvalidInput, unreadable
 from controlplane.domain.greedy_answer import GreedyAnswer
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import QualityCheck, Trial, TrialKind, TrialState
-from controlplane.ports import QualityProbe, Store
+from controlplane.ports.load import QualityProbe
+from controlplane.ports.store import Store
 from tuner.answer.quality import ANSWERS, PROMPTS, compare, scored, unchecked
 from tuner.space.first_tier import is_lossy
 

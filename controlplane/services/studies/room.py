@@ -8,7 +8,7 @@ from controlplane.domain.base import StudyId
 from controlplane.domain.fleet import Engine
 from controlplane.domain.owner import Owner, TrialOwner
 from controlplane.domain.study import Study, TrialState
-from controlplane.ports import Fleet
+from controlplane.ports.fleet import Fleet
 from controlplane.services.studies.session import StudySession
 from controlplane.services.studies.trial_engine import owner, remove_engine
 from tuner.answer.policy import Action, Step

@@ -14,7 +14,7 @@ from controlplane.domain.report import Validity
 from controlplane.domain.routing import Backend, RevisionRoute, ServiceRoute
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import Trial, TrialState
-from controlplane.ports import GatewayOpener
+from controlplane.ports.gateways import GatewayOpener
 from controlplane.services.studies.run_trial import url_of
 from controlplane.services.studies.trial_engine import TrialEngines, TrialProgress
 from controlplane.services.studies.trial_level import LevelLoad, LevelRunner, broken

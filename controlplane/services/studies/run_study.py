@@ -13,7 +13,11 @@ from controlplane.domain.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput, StaleVersion
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import STUDY_FINAL, STUDY_LEASE_S, Study, StudyState, Trial, TrialKind, TrialState
-from controlplane.ports import Clock, Fleet, GatewayOpener, LoadTester, QualityProbe, Store
+from controlplane.ports import Clock
+from controlplane.ports.fleet import Fleet
+from controlplane.ports.gateways import GatewayOpener
+from controlplane.ports.load import LoadTester, QualityProbe
+from controlplane.ports.store import Store
 from controlplane.services.studies.conclude import conclusion
 from controlplane.services.studies.heartbeat import BEAT_EVERY_S
 from controlplane.services.studies.lab import Lab

@@ -11,7 +11,8 @@ from controlplane.domain.errors import StaleVersion
 from controlplane.domain.event import Event
 from controlplane.domain.report import Validity
 from controlplane.domain.study import STUDY_FINAL, STUDY_LEASE_S, Level, Study, StudyState, Trial, TrialKind, TrialState
-from controlplane.ports import Clock, Store, StudyClaim
+from controlplane.ports import Clock
+from controlplane.ports.store import Store, StudyClaim
 from controlplane.services.studies.heartbeat import BEAT_EVERY_S, Heartbeat
 from controlplane.services.studies.trial_engine import Interrupted
 

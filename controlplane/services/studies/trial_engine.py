@@ -14,7 +14,8 @@ from controlplane.domain.owner import TrialOwner
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.start_failure import StartFailure
 from controlplane.domain.study import Trial, TrialKind, TrialState
-from controlplane.ports import Clock, Fleet
+from controlplane.ports import Clock
+from controlplane.ports.fleet import Fleet
 
 _POLL_S = 0.2
 _STOP_WAIT_S = 60.0

@@ -14,7 +14,7 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.domain.study import Level, Trial, TrialKind
 from controlplane.domain.tuning_options import LevelOptions
 from controlplane.domain.workload import Workload, has_own_arrivals
-from controlplane.ports import LoadProgress, LoadRequest, LoadTester
+from controlplane.ports.load import LoadProgress, LoadRequest, LoadTester
 from controlplane.services.studies.trial_engine import TrialProgress
 from loadtests.measure.engine_lag import LagHistogram
 from loadtests.report.report import with_engine_lag

@@ -34,7 +34,7 @@ from controlplane.domain.study import (
     WarmStart,
 )
 from controlplane.domain.workload import TraceWorkload
-from controlplane.ports import Store
+from controlplane.ports.store import Store
 from controlplane.services.models import NewVersion, move_alias, register_version
 from tests.e2e.dashboard.seed_reports import a_report, levels, outcome
 from tests.e2e.dashboard.seed_traffic import Traffic

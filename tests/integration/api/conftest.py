@@ -13,7 +13,9 @@ from controlplane.api.context import ChecksTokens
 from controlplane.domain.base import EngineId
 from controlplane.domain.engine import EngineConfig, EngineKind
 from controlplane.domain.fleet import Engine, EngineSpec, EngineState
-from controlplane.ports import Clock, MetricsSource, Store
+from controlplane.ports import Clock
+from controlplane.ports.metrics import MetricsSource
+from controlplane.ports.store import Store
 from tests.builders_serving import NOW
 from tests.fakes.record_source import FakeRecordSource
 from tests.fakes.store import FakeStore

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from controlplane.domain.errors import StaleVersion, Unavailable
 from controlplane.domain.event import Event
 from controlplane.domain.study import Study
-from controlplane.ports import Versioned
+from controlplane.ports.store import Versioned
 from tests.builders_serving import a_service, a_study
 from tests.fakes.store import FakeStore
 from tests.integration.api.conftest import an_api, problem

@@ -14,7 +14,9 @@ from controlplane.domain.routing import GatewayRecord, RoutingTable
 from controlplane.domain.serving import Service
 from controlplane.domain.study import Study
 from controlplane.domain.workload import Workload
-from controlplane.ports import Fleet, RecordFeed, Store, TrafficRouter
+from controlplane.ports.fleet import Fleet
+from controlplane.ports.gateways import RecordFeed, TrafficRouter
+from controlplane.ports.store import Store
 from controlplane.services.controller.reconcile import Controller
 from controlplane.services.fleet.serving import register_service
 from controlplane.services.rollouts.manage import start_rollout

@@ -20,7 +20,7 @@ from controlplane.domain.routing import GatewayRecord, InFlight
 from controlplane.domain.service import EmulatorOptions, EngineOptions, ModelSpec, ServiceSpec
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
 from controlplane.domain.workload import TraceWorkload
-from controlplane.ports import LoadProgress, LoadRequest, LoadResult, Watch
+from controlplane.ports.load import LoadProgress, LoadRequest, LoadResult, Watch
 from controlplane.services.controller.reconcile import Controller
 from controlplane.services.fleet.serving import register_service
 from controlplane.services.rollouts.manage import start_rollout

@@ -20,7 +20,7 @@ from controlplane.domain.launch import serve_arguments
 from controlplane.domain.revision import revision_id
 from controlplane.domain.service import EngineOptions, ServiceSpec
 from controlplane.domain.what_if import WhatIf
-from controlplane.ports import LoadRequest
+from controlplane.ports.load import LoadRequest
 from controlplane.reading.service_file import load_service
 from controlplane.services.what_if import what_if
 from loadtests.send.plan import Api

@@ -9,7 +9,7 @@ import pytest
 from controlplane.domain.engine import EngineConfig
 from controlplane.domain.gateway_options import GatewayOptions
 from controlplane.domain.queue_options import QueueOptions
-from controlplane.ports import Versioned
+from controlplane.ports.store import Versioned
 from controlplane.services.fleet.limits import MeasuredLimits
 from controlplane.services.fleet.world import World, route
 from tests.builders_serving import NOW, a_revision, a_spec, a_study, a_trial, after

@@ -16,7 +16,7 @@ from controlplane.domain.owner import ReplicaOwner
 from controlplane.domain.rollout import Rollout, RolloutState
 from controlplane.domain.routing import RoutingTable
 from controlplane.domain.start_failure import StartFailure
-from controlplane.ports import Versioned
+from controlplane.ports.store import Versioned
 from controlplane.services.fleet.routing import TableKeeper
 from controlplane.services.fleet.world import World, exits, route, wants
 from controlplane.services.keys import create_key, note_use, revoke_key

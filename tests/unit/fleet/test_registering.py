@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from controlplane.domain.errors import Conflict, InvalidInput
 from controlplane.domain.schedule import ScheduleSpec
 from controlplane.domain.service import ServiceSpec
-from controlplane.ports import Store
+from controlplane.ports.store import Store
 from controlplane.services.fleet.serving import register_service, stop_service
 from tests.builders_serving import CHAT, a_spec
 from tests.fakes.killing import Killed, Killer, Moment

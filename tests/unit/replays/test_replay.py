@@ -10,7 +10,7 @@ import pytest
 from controlplane.domain.base import ServiceName
 from controlplane.domain.routing import GatewayRecord
 from controlplane.domain.workload import Lengths, SyntheticWorkload
-from controlplane.ports import LoadRequest
+from controlplane.ports.load import LoadRequest
 from controlplane.services.replays.series import (
     Point,
     ReplayLimits,

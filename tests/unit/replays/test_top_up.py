@@ -9,7 +9,7 @@ import pytest
 
 from controlplane.domain.base import ServiceName
 from controlplane.domain.workload import Lengths, SyntheticWorkload
-from controlplane.ports import LoadRequest, LoadResult, Watch
+from controlplane.ports.load import LoadRequest, LoadResult, Watch
 from controlplane.services.replays.top_up import OtherTraffic, hold_rate, top_up_rate
 from tests.builders_serving import NOW
 from tests.fakes.load_tester import FakeLoadTester, steady

@@ -1,0 +1,83 @@
+"""Live traffic: split, watched, recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from controlplane.domain.base import RevisionId, ServiceName
+from controlplane.domain.routing import GatewayRecord, InFlight, RoutingTable, ServiceRoute
+
+
+class TrafficRouter(Protocol):
+    """Splits live traffic. Gateways keep the last table they were given."""
+
+    def apply(self, table: RoutingTable) -> None:
+        """Give the table to every gateway. Raises Unavailable when one did not take it (the others still have it)."""
+
+    def actual(self) -> Sequence[RoutingTable | None]:
+        """Return the table each running gateway now uses, None for one that does not answer.
+
+        Raises Unavailable when none answers.
+        """
+
+
+class FlightView(Protocol):
+    """What the gateways are serving at this moment."""
+
+    def flights(self) -> Sequence[InFlight]:
+        """Return requests in flight at every gateway that answers, one part per gateway and revision.
+
+        Raises Unavailable when no gateway answers.
+        """
+
+
+class GatewayNews(Protocol):
+    """What the gateways know that the store does not: uses of keys, and what people are to be told."""
+
+    def key_uses(self) -> Mapping[str, datetime]:
+        """Return the last request of each key, by its name, at the gateways that answer, since they started."""
+
+    def troubles(self) -> Mapping[str, Sequence[str]]:
+        """Return what is wrong beyond a request, a sentence each, by the name of each gateway that answers."""
+
+
+class GatewayOpener(Protocol):
+    def open(self, route: ServiceRoute, *, folder: Path) -> AbstractContextManager[str]:
+        """Run a gateway of one's own with this one route while inside; gives its URL, for this host only.
+
+        Its files go to `folder`. Raises Unavailable when it does not come up. It ends with the process that opened it.
+        """
+
+
+Position = Mapping[str, int]
+"""How far a reader of records has come; only the source that gave it understands it. Empty: nothing read yet."""
+
+
+class News(NamedTuple):
+    """Records not given before, in an order that is the same for everybody, and where to go on."""
+
+    records: Sequence[GatewayRecord]
+    position: Position
+
+
+class RecordFeed(Protocol):
+    """Live request records as they come."""
+
+    def follow(self, service: ServiceName, *, since: datetime, position: Position) -> News:
+        """Return what was finished since `position` of requests that arrived at or after `since`, replayed ones too.
+
+        Costs what is new. Records of one gateway come in the order in which its requests finished. Raises Unavailable.
+        """
+
+
+class RecordSource(Protocol):
+    """Live request records of the gateways."""
+
+    def read(
+        self, service: ServiceName, *, since: datetime, revision: RevisionId | None = None
+    ) -> Sequence[GatewayRecord]:
+        """Return finished requests of users that *arrived* at or after `since`, oldest first. Raises Unavailable."""
