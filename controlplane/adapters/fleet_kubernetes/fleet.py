@@ -8,24 +8,23 @@ each owner has one process that starts its engines.)
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import NamedTuple
 
 from controlplane.adapters.engine_counts import in_flight
 from controlplane.adapters.fleet_kubernetes.door import Door, Json, Place
-from controlplane.adapters.fleet_kubernetes.groups import GROUP, SELECTOR, group_name
+from controlplane.adapters.fleet_kubernetes.group import Group, require_runnable, require_same, seen, shown, url_of
 from controlplane.adapters.fleet_kubernetes.ledger import Entry, Ledger, noted, read_ledger, read_spec, replicas
 from controlplane.adapters.fleet_kubernetes.manifests import budget, deployment, same_deployment, service
+from controlplane.adapters.fleet_kubernetes.names import GROUP, SELECTOR, group_name
 from controlplane.adapters.fleet_kubernetes.nodes import Gpus, ready_nodes
-from controlplane.adapters.fleet_kubernetes.pods import PORT, pod_template
-from controlplane.adapters.fleet_kubernetes.sight import PodSight, sight_of
-from controlplane.adapters.fleet_kubernetes.steps import Around, Patience, moved_on, to_delete, waits_for
+from controlplane.adapters.fleet_kubernetes.pods import pod_template
+from controlplane.adapters.fleet_kubernetes.sight import PodSight
+from controlplane.adapters.fleet_kubernetes.steps import Around, Patience, moved_on, to_delete
 from controlplane.adapters.fleet_kubernetes.watched import Watched, by_label
 from controlplane.domain.base import EngineId
 from controlplane.domain.cluster import ClusterOptions
-from controlplane.domain.errors import Conflict, FleetuneError, InvalidInput, NotFound, StaleVersion, Unavailable
+from controlplane.domain.errors import Conflict, FleetuneError, NotFound, StaleVersion, Unavailable
 from controlplane.domain.fleet import Engine, EngineSpec
 from controlplane.domain.owner import Owner, ReplicaOwner
 from controlplane.host.clock import utc_now
@@ -37,25 +36,6 @@ _FIRST_TO_GO = "-2147483648"
 COST = "controller.kubernetes.io/pod-deletion-cost"
 
 Change = Callable[[Ledger], Ledger]
-
-
-class Group(NamedTuple):
-    """One Deployment with what is known around it."""
-
-    deployment: Json
-    spec: EngineSpec
-    ledger: Ledger
-    pods: Mapping[str, PodSight]
-
-    @property
-    def name(self) -> str:
-        return str(self.deployment["metadata"]["name"])
-
-    @property
-    def refused_pods(self) -> str:
-        """Why the cluster makes no pod, "" when it does: a quota, a missing account."""
-        conditions = self.deployment.get("status", {}).get("conditions", [])
-        return next((c.get("message", "") for c in conditions if c["type"] == "ReplicaFailure"), "")
 
 
 class FleetKubernetes:
@@ -106,7 +86,7 @@ class FleetKubernetes:
         group = self._moved_on(self._find(engine_id))
         if engine_id not in group.ledger:
             raise NotFound(f"no engine {engine_id}")
-        return self._shown(group, engine_id)
+        return shown(group, engine_id)
 
     def list(self) -> Sequence[Engine]:
         """Look at every engine not yet forgotten, oldest first. Asks the server nothing: watches told it."""
@@ -123,7 +103,7 @@ class FleetKubernetes:
             moved, trouble = self._moved_on(group), None
         except FleetuneError as error:
             moved, trouble = group, str(error)
-        shown = [self._shown(moved, name) for name in moved.ledger]
+        shown = [shown(moved, name) for name in moved.ledger]
         return shown if trouble is None else [engine.evolve(waits_for=trouble) for engine in shown]
 
     def in_flight(self, engine_id: EngineId) -> int | None:
@@ -133,7 +113,7 @@ class FleetKubernetes:
         sight = group.pods.get(entry.pod or "")
         if entry.ready_at is None or entry.state.is_over or sight is None or sight.address is None:
             return None
-        return in_flight(_url(sight.address), group.spec.driver.metrics)
+        return in_flight(url_of(sight.address), group.spec.driver.metrics)
 
     def stop(self, engine_id: EngineId, *, drain_s: float) -> Engine:
         """Ask an engine to stop, at the latest `drain_s` from now. Its pod's own hook waits for its requests."""
@@ -178,21 +158,7 @@ class FleetKubernetes:
         return max(0, Gpus(self._nodes.items(), resource).all(selector) - held)
 
     def _check(self, spec: EngineSpec, cluster: ClusterOptions) -> None:
-        if not re.fullmatch(r"[a-z0-9-]+", spec.engine_id):
-            raise InvalidInput(f"engine id {spec.engine_id!r}", allowed="a-z, 0-9 and -")
-        if spec.config.gpus_per_replica > spec.gpus:
-            why = f"its flags ask for {spec.config.gpus_per_replica}"
-            raise InvalidInput(f"engine {spec.engine_id} is given {spec.gpus} GPUs", why=why)
-        if cluster.namespace != self._namespace:
-            raise InvalidInput(
-                f"{spec.owner} is described for namespace {cluster.namespace}", allowed=f"namespace {self._namespace}"
-            )
-        if spec.api_key is not None:
-            raise InvalidInput(
-                f"engine {spec.engine_id} asks for a key",
-                why="on a cluster keys lie in Secrets, which the control plane does not read",
-                allowed="no key: a NetworkPolicy keeps strangers from engines",
-            )
+        require_runnable(spec, cluster, self._namespace)
         pod_template(spec, cluster, {})
         if spec.gpus:
             Gpus(self._nodes.items(), cluster.gpu_resource).require(spec.gpus, cluster.node_selector)
@@ -205,13 +171,13 @@ class FleetKubernetes:
             self._deployments.heard(known.deployment)
             if spec.engine_id in known.ledger:
                 return self.observe(spec.engine_id)
-            _require_same(spec, known)
+            require_same(spec, known)
         free = self._free_on(cluster.node_selector, cluster.gpu_resource)
         if free < spec.gpus:
             raise Unavailable(f"no {spec.gpus} GPUs for engine {spec.engine_id}", why=f"{free} are free on the cluster")
         new = {spec.engine_id: Entry(started_at=self._clock())}
         written = self._created(spec, cluster, new) if known is None else self._updated(known, {**known.ledger, **new})
-        return self._shown(self._group(written, {}), spec.engine_id)
+        return shown(self._group(written, {}), spec.engine_id)
 
     def _created(self, spec: EngineSpec, cluster: ClusterOptions, ledger: Ledger) -> Json:
         if isinstance(spec.owner, ReplicaOwner):
@@ -308,7 +274,7 @@ class FleetKubernetes:
         pods = by_label(self._pods.items(), GROUP)
         found = self._deployments.items()
         mine = [each for each in found if not each["metadata"].get("deletionTimestamp")]
-        return [self._group(each, _seen(pods.get(each["metadata"]["name"], []))) for each in mine]
+        return [self._group(each, seen(pods.get(each["metadata"]["name"], []))) for each in mine]
 
     def _group(self, value: Json, pods: Mapping[str, PodSight]) -> Group:
         name = EngineId(value["metadata"]["name"])
@@ -329,38 +295,3 @@ class FleetKubernetes:
     def _lost_nodes(self) -> frozenset[str]:
         nodes = self._nodes.items()
         return frozenset(each["metadata"]["name"] for each in nodes) - ready_nodes(nodes)
-
-    def _shown(self, group: Group, engine_id: EngineId) -> Engine:
-        entry = group.ledger[engine_id]
-        sight = group.pods.get(entry.pod or "")
-        address = None if sight is None else sight.address
-        return Engine(
-            spec=group.spec.evolve(engine_id=engine_id),
-            state=entry.state,
-            url=None if address is None else _url(address),
-            started_at=entry.started_at,
-            ready_at=entry.ready_at,
-            answers=entry.ready_at is None or (sight is not None and sight.is_ready and entry.failure is None),
-            failure=entry.failure if entry.ended_at is not None else None,
-            failure_detail=entry.detail if entry.ended_at is not None else None,
-            pod=entry.pod,
-            node=None if sight is None else sight.node,
-            waits_for=waits_for(entry, sight, group.refused_pods),
-        )
-
-
-def _require_same(spec: EngineSpec, group: Group) -> None:
-    """Raise Unavailable when an owner's present engines run something else: they are to go first."""
-    if spec.evolve(engine_id=group.spec.engine_id, env={}) != group.spec.evolve(env={}):
-        raise Unavailable(
-            f"engine {spec.engine_id} is not started", why=f"deployment {group.name} runs other flags of {spec.owner}"
-        )
-
-
-def _seen(pods: Sequence[Json]) -> Mapping[str, PodSight]:
-    oldest_first = sorted(pods, key=lambda pod: (pod["metadata"].get("creationTimestamp", ""), pod["metadata"]["name"]))
-    return {pod["metadata"]["name"]: sight_of(pod) for pod in oldest_first}
-
-
-def _url(address: str) -> str:
-    return f"http://[{address}]:{PORT}" if ":" in address else f"http://{address}:{PORT}"

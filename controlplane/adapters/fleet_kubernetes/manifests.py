@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from kubernetes import client
 
-from controlplane.adapters.fleet_kubernetes.groups import group_name, labels_of
+from controlplane.adapters.fleet_kubernetes.names import group_name, labels_of
 from controlplane.adapters.fleet_kubernetes.pods import PORT, pod_template
 from controlplane.domain.base import EngineId
 from controlplane.domain.cluster import ClusterOptions

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from controlplane.adapters.fleet_kubernetes.door import Door, Place
-from controlplane.adapters.fleet_kubernetes.groups import SELECTOR
 from controlplane.adapters.fleet_kubernetes.manifests import manifests
+from controlplane.adapters.fleet_kubernetes.names import SELECTOR
 from controlplane.adapters.fleet_kubernetes.nodes import Gpus
 from controlplane.domain.cluster import ClusterOptions
 from controlplane.domain.errors import Forbidden, InvalidInput, NotFound
