@@ -47,10 +47,12 @@ def next_proofs(spec: ServiceSpec, trials: Sequence[Trial]) -> list[Next]:
 
 
 def is_possible(spec: ServiceSpec, trials: Sequence[Trial], standing: Standing) -> bool:
-    """Say whether a candidate may yet be the answer."""
+    """Say whether a candidate may yet be the answer, be it that only a lucky estimate of it fits the GPUs."""
     baseline = baseline_of(measured(trials))
     lost = baseline is None or not exists(spec, sized(spec, baseline))
-    return standing.exists and (standing.could >= POSSIBLE or standing.cheaper >= LIKELY or lost)
+    if not standing.exists:
+        return standing.could >= POSSIBLE
+    return standing.could >= POSSIBLE or standing.cheaper >= LIKELY or lost
 
 
 def rounds_of(trials: Sequence[Trial], kind: TrialKind, config_hash: str) -> int:
@@ -61,9 +63,9 @@ def rounds_of(trials: Sequence[Trial], kind: TrialKind, config_hash: str) -> int
 def _next(spec: ServiceSpec, trials: Sequence[Trial], standing: Standing) -> Next | None:
     if standing.is_held or _check_broke(trials, standing):
         return None
-    check = standing.fleet.replicas if spec.tuning.confirm_fleet else 0
+    check = standing.fleet.replicas if spec.tuning.confirm_fleet and standing.exists else 0
     if standing.check is not None:  # it missed with fewer, and could not grow then
-        return Next(Proof.FLEET, standing, check) if standing.cheaper >= LIKELY else None
+        return Next(Proof.FLEET, standing, check) if check and standing.cheaper >= LIKELY else None
     again = rounds_of(trials, TrialKind.CONFIRM_WINNER, standing.measured.config.content_hash())
     before = sum(t.kind is TrialKind.CONFIRM_BASELINE for t in trials)
     if before < again and before < MOST_ROUNDS:

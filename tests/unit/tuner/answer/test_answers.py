@@ -131,6 +131,16 @@ def test_a_target_beyond_all_gpus_says_how_many_would_do() -> None:
     assert f"{found.chances.gpus_needed} GPUs" in found.summary
 
 
+@pytest.mark.parametrize(("candidate_rps", "action"), [(11.3, Action.CONFIRM_WINNER), (4.0, Action.FINISH)])
+def test_what_may_fit_is_measured_again_before_the_target_is_called_out_of_reach(
+    candidate_rps: float, action: Action
+) -> None:
+    spec = spec_of(40, gpus=4, budget={"engine_starts": 12})
+    trials = study_of(spec, (1, 3.0), (1, candidate_rps))
+    assert answer(spec, trials).answer is Answer.OUT_OF_REACH  # by the best estimate, headroom included
+    assert step_after(spec, trials).action is action
+
+
 def test_a_runner_up_is_next_when_the_winner_fails_its_confirmation() -> None:
     spec = spec_of(10, budget={"engine_starts": 20})
     trials = study_of(spec, (1, 4.0), (1, 18.0), (1, 17.0))
