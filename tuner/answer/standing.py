@@ -24,6 +24,15 @@ POSSIBLE = 0.1
 
 _MORE_ROOM = 1.02  # capacity per GPU over the baseline's, for certain, that makes the same fleet worth a rollout
 _UNLIKELY = 0.05
+_UNDER_THE_SAME = (TrialKind.BASELINE, TrialKind.SEARCH)  # arrivals
+_ALIKE = 1.1  # up to so much more per GPU is within what levels of minutes tell apart
+
+
+class Missed(NamedTuple):
+    """A fleet that missed the target together, and what each of its GPUs was believed to carry by the search alone."""
+
+    gpus: int
+    rps_per_gpu: float
 
 
 class Standing(NamedTuple):
@@ -60,7 +69,35 @@ def standings(spec: ServiceSpec, trials: Sequence[Trial]) -> list[Standing]:
     found = measured(trials)
     baseline = baseline_of(found)
     able = [each for each in found.values() if each is not baseline and _may_win(each)]
-    return sorted((_standing(spec, each, baseline) for each in able), key=lambda each: _rank(spec, each))
+    before = measured([trial for trial in trials if trial.kind in _UNDER_THE_SAME])
+    missed = _missed_checks(trials, before)
+    placed = (_standing(spec, each, baseline, _more_than(each, before, missed)) for each in able)
+    return sorted(placed, key=lambda each: _rank(spec, each))
+
+
+def _missed_checks(trials: Sequence[Trial], before: dict[str, Measured]) -> list[Missed]:
+    checks = [t for t in trials if t.kind is TrialKind.CONFIRM_FLEET and t.state is TrialState.INFEASIBLE]
+    found = ((check, before.get(check.config.content_hash())) for check in checks)
+    return [
+        Missed(check.replicas * check.config.gpus_per_replica, _rps_per_gpu(was))
+        for check, was in found
+        if was is not None
+    ]
+
+
+def _more_than(candidate: Measured, before: dict[str, Measured], missed: Sequence[Missed]) -> int:
+    """Return how many GPUs are too few for a candidate, as those of one as good in the search missed together.
+
+    What a check brings that levels of minutes did not (the traffic's worst stretches, a gateway's share) meets all
+    configurations alike, and the search's arrivals were the same for all.
+    """
+    mine = before.get(candidate.config.content_hash())
+    alike = [each for each in missed if mine is not None and _rps_per_gpu(mine) <= _ALIKE * each.rps_per_gpu]
+    return max((each.gpus for each in alike), default=0)
+
+
+def _rps_per_gpu(found: Measured) -> float:
+    return found.belief.median_rps / found.config.gpus_per_replica
 
 
 def baseline_of(found: dict[str, Measured]) -> Measured | None:
@@ -99,10 +136,10 @@ def is_proved(spec: ServiceSpec, standing: Standing) -> bool:
     return sure and standing.rounds > 0 and (standing.is_held or not spec.tuning.confirm_fleet)
 
 
-def _standing(spec: ServiceSpec, candidate: Measured, baseline: Measured | None) -> Standing:
+def _standing(spec: ServiceSpec, candidate: Measured, baseline: Measured | None, too_few: int) -> Standing:
     checks = candidate.of(TrialKind.CONFIRM_FLEET)
     last = checks[-1] if checks else None
-    fleet = _fleet(spec, candidate, last)
+    fleet = _fleet(spec, candidate, last, too_few)
     return Standing(
         measured=candidate,
         fleet=fleet,
@@ -115,12 +152,13 @@ def _standing(spec: ServiceSpec, candidate: Measured, baseline: Measured | None)
     )
 
 
-def _fleet(spec: ServiceSpec, candidate: Measured, check: Trial | None) -> FleetSize:
-    """Return what it needs: as many as held together; more than missed together."""
-    size = sized(spec, candidate)
-    if check is None or check.state is TrialState.RUNNING:
+def _fleet(spec: ServiceSpec, candidate: Measured, check: Trial | None, too_few: int) -> FleetSize:
+    """Return what it needs: as many as held together; more than missed together, `too_few` GPUs of others included."""
+    size, gpus = sized(spec, candidate), candidate.config.gpus_per_replica
+    if check is None:
+        return fleet_size(max(size.replicas, too_few // gpus + 1 if too_few else 1), gpus, spec.gpus)
+    if check.state is TrialState.RUNNING:
         return size
-    gpus = candidate.config.gpus_per_replica
     if check.state is TrialState.FEASIBLE:
         return fleet_size(check.replicas, gpus, spec.gpus)
     return fleet_size(max(size.replicas, check.replicas + 1), gpus, spec.gpus)
@@ -168,8 +206,18 @@ def _missed(spec: ServiceSpec, ranked: Sequence[Standing], kept: FleetSize | Non
 
 
 def largest_reach(spec: ServiceSpec, trials: Sequence[Trial]) -> Measured | None:
-    """Return the configuration whose largest fleet here carries most; None when no fleet is affordable."""
+    """Return the configuration whose largest fleet here carries most; None when no fleet is affordable.
+
+    Of those checked as a whole, else of those measured more than once, where there are some: the luckiest of many is
+    believed too much.
+    """
     most, found = most_gpus(spec), measured(trials)
     able = [m for m in found.values() if m is baseline_of(found) or _may_win(m)]
     fitting = [m for m in able if m.config.gpus_per_replica <= most]
-    return max(fitting, key=lambda m: m.belief.median_rps * (most // m.config.gpus_per_replica), default=None)
+    checked = [m for m in fitting if m.of(TrialKind.CONFIRM_FLEET)]
+    again = [m for m in fitting if any(t.kind not in _UNDER_THE_SAME for t in m.trials)]
+    return max(
+        checked or again or fitting,
+        key=lambda m: m.belief.median_rps * (most // m.config.gpus_per_replica),
+        default=None,
+    )

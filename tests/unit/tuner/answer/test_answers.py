@@ -141,6 +141,32 @@ def test_what_may_fit_is_measured_again_before_the_target_is_called_out_of_reach
     assert step_after(spec, trials).action is action
 
 
+def test_what_missed_together_is_not_recommended_in_the_guise_of_another_as_good() -> None:
+    spec = spec_of(40, gpus=4, budget={"engine_starts": 12})
+    trials = study_of(spec, (1, 3.0), (1, 13.0), (1, 13.2), (1, 20.0), rounds=1)
+    misses = a_level(spec, 40, passed=False, replicas=4)
+    missed = a_trial(
+        spec,
+        len(trials),
+        TrialKind.CONFIRM_FLEET,
+        trials[1].config,
+        None,
+        state=TrialState.INFEASIBLE,
+        replicas=4,
+        levels=(misses,),
+    )
+    fleets = {each.measured.trials[0].number: each for each in standings(spec, (*trials, missed))}
+    assert not fleets[1].exists
+    assert not fleets[2].exists  # as good in the search: four of it would miss as well
+    assert fleets[3].exists  # far better in the search: another matter
+    alone = study_of(spec, (1, 3.0), (1, 13.0), rounds=1)
+    found = answer(spec, (*alone, missed.evolve(number=len(alone))))
+    assert found.answer is Answer.OUT_OF_REACH
+    assert found.chances is not None
+    assert found.chances.gpus_needed is not None
+    assert found.chances.gpus_needed > 4
+
+
 def test_a_runner_up_is_next_when_the_winner_fails_its_confirmation() -> None:
     spec = spec_of(10, budget={"engine_starts": 20})
     trials = study_of(spec, (1, 4.0), (1, 18.0), (1, 17.0))
