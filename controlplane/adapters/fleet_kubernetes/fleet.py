@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from controlplane.adapters.engine_counts import in_flight
 from controlplane.adapters.fleet_kubernetes.door import Door, Json, Place
-from controlplane.adapters.fleet_kubernetes.group import Group, require_runnable, require_same, seen, shown, url_of
+from controlplane.adapters.fleet_kubernetes.group import Group, engine_of, require_runnable, require_same, seen, url_of
 from controlplane.adapters.fleet_kubernetes.ledger import Entry, Ledger, noted, read_ledger, read_spec, replicas
 from controlplane.adapters.fleet_kubernetes.manifests import budget, deployment, same_deployment, service
 from controlplane.adapters.fleet_kubernetes.names import GROUP, SELECTOR, group_name
@@ -86,7 +86,7 @@ class FleetKubernetes:
         group = self._moved_on(self._find(engine_id))
         if engine_id not in group.ledger:
             raise NotFound(f"no engine {engine_id}")
-        return shown(group, engine_id)
+        return engine_of(group, engine_id)
 
     def list(self) -> Sequence[Engine]:
         """Look at every engine not yet forgotten, oldest first. Asks the server nothing: watches told it."""
@@ -103,7 +103,7 @@ class FleetKubernetes:
             moved, trouble = self._moved_on(group), None
         except FleetuneError as error:
             moved, trouble = group, str(error)
-        shown = [shown(moved, name) for name in moved.ledger]
+        shown = [engine_of(moved, name) for name in moved.ledger]
         return shown if trouble is None else [engine.evolve(waits_for=trouble) for engine in shown]
 
     def in_flight(self, engine_id: EngineId) -> int | None:
@@ -177,7 +177,7 @@ class FleetKubernetes:
             raise Unavailable(f"no {spec.gpus} GPUs for engine {spec.engine_id}", why=f"{free} are free on the cluster")
         new = {spec.engine_id: Entry(started_at=self._clock())}
         written = self._created(spec, cluster, new) if known is None else self._updated(known, {**known.ledger, **new})
-        return shown(self._group(written, {}), spec.engine_id)
+        return engine_of(self._group(written, {}), spec.engine_id)
 
     def _created(self, spec: EngineSpec, cluster: ClusterOptions, ledger: Ledger) -> Json:
         if isinstance(spec.owner, ReplicaOwner):

@@ -36,7 +36,7 @@ class Group(NamedTuple):
         return next((c.get("message", "") for c in conditions if c["type"] == "ReplicaFailure"), "")
 
 
-def shown(group: Group, engine_id: EngineId) -> Engine:
+def engine_of(group: Group, engine_id: EngineId) -> Engine:
     """Return an engine as its ledger and its pod say it is."""
     entry = group.ledger[engine_id]
     sight = group.pods.get(entry.pod or "")

@@ -1,0 +1,84 @@
+"""What is believed of a capacity: more evidence never hurts, contradictions are not certainty."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.tuner.answer.made_studies import (
+    QUICK,
+    Capacities,
+    spec_of,
+    study_of,
+)
+from tuner.answer.evidence import measured
+from tuner.answer.posterior import Seen, Subject, believe
+
+
+@QUICK
+@given(Capacities, st.floats(1.05, 2), st.integers(30, 600), st.booleans())
+def test_a_higher_pass_and_a_higher_failure_never_lower_the_belief(
+    rate: float, factor: float, requests: int, early: bool
+) -> None:
+    def median(at: float) -> float:
+        low = Seen(at / 1.05, requests, 0, 0.05, requests, passed=True)
+        high = Seen(at * 1.05, requests, 0.2 * requests, 0.05, requests, passed=False, whole=not early)
+        return believe({"it": Subject(((low, high),), 1)})["it"].median_rps
+
+    assert median(rate * factor) >= median(rate)
+
+
+@QUICK
+@given(Capacities, st.sampled_from([0.01, 0.05, 0.1]), st.integers(100, 400))
+def test_the_long_run_is_never_believed_to_sustain_more_than_the_runs_did(
+    rate: float, allowed: float, requests: int
+) -> None:
+    missed = math.ceil(3 * allowed * requests)
+    run = (
+        Seen(rate / 1.05, requests, 0, allowed, requests, passed=True),
+        Seen(rate * 1.05, requests, missed, allowed, requests, passed=False),
+    )
+    assert believe({"it": Subject((run,) * 4, 1)})["it"].median_rps < rate * 1.05
+
+
+@QUICK
+@given(Capacities, st.integers(20, 200))
+def test_more_runs_that_agree_never_widen_the_interval(rate: float, requests: int) -> None:
+    run = (
+        Seen(rate / 1.05, requests, 0, 0.05, requests, passed=True),
+        Seen(rate * 1.05, requests, 0.2 * requests, 0.05, requests, passed=False),
+    )
+    once, thrice = (believe({"it": Subject((run,) * n, 1)})["it"] for n in (1, 3))
+    assert thrice.quantile(0.975) / thrice.quantile(0.025) < once.quantile(0.975) / once.quantile(0.025)
+
+
+@QUICK
+@given(Capacities, st.integers(500, 1500))
+def test_levels_of_a_run_that_contradict_each_other_do_not_make_runs_look_different(rate: float, requests: int) -> None:
+    whole = (
+        Seen(rate * 0.96, requests, 0.03 * requests, 0.05, requests, passed=True),
+        Seen(rate, requests, 0.2 * requests, 0.05, requests, passed=False),
+    )
+    early = Seen(rate, requests / 8, 0, 0.05, requests / 8, passed=True, whole=False)
+    plain, torn = (believe({"it": Subject((run,) * 6, 1)})["it"] for run in (whole, (early, *whole)))
+    widths = [found.quantile(0.975) / found.quantile(0.025) - 1 for found in (plain, torn)]
+    assert widths[1] < 1.2 * widths[0]
+
+
+def test_a_failure_after_a_few_requests_is_weaker_than_one_of_a_whole_level() -> None:
+    rate, passes = 10.0, Seen(10.0, 600, 0, 0.01, 600, passed=True)
+    burst = Seen(rate, 42, 8, 0.01, 48, passed=False, whole=False)
+    whole = Seen(rate, 600, 60, 0.01, 600, passed=False)
+    after = [believe({"it": Subject(((passes,), (level,)), 1)})["it"].at_least(rate) for level in (burst, whole)]
+    assert after[0] > after[1]
+
+
+def test_what_is_believed_does_not_depend_on_the_order_of_the_trials() -> None:
+    spec = spec_of(10)
+    trials = study_of(spec, (1, 4.0), (1, 10.0), (2, 18.0), rounds=2)
+    forward, backward = measured(trials), measured(trials[::-1])
+    for key, found in forward.items():
+        assert backward[key].belief.median_rps == pytest.approx(found.belief.median_rps)

@@ -1,0 +1,117 @@
+"""What a study measures next, and when there is nothing left to prove."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.domain.answer import Answer
+from controlplane.domain.study import TrialKind, TrialState
+from tests.unit.tuner.answer.made_studies import (
+    QUICK,
+    answer,
+    checked,
+    spec_of,
+    step_after,
+    study_of,
+)
+from tests.unit.tuner.answer.measured_trials import a_trial, used
+from tuner.answer.fleet_check import kept_replicas
+from tuner.answer.fleets import may_need
+from tuner.answer.plan import plan_of
+from tuner.answer.policy import Action, Spent, next_step
+from tuner.answer.standing import standings
+
+
+@pytest.mark.parametrize(("candidate_rps", "action"), [(11.3, Action.CONFIRM_WINNER), (4.0, Action.FINISH)])
+def test_what_may_fit_is_measured_again_before_the_target_is_called_out_of_reach(
+    candidate_rps: float, action: Action
+) -> None:
+    spec = spec_of(40, gpus=4, budget={"engine_starts": 12})
+    trials = study_of(spec, (1, 3.0), (1, candidate_rps))
+    assert answer(spec, trials).answer is Answer.OUT_OF_REACH  # by the best estimate, headroom included
+    assert step_after(spec, trials).action is action
+
+
+def test_a_runner_up_is_next_when_the_winner_fails_its_confirmation() -> None:
+    spec = spec_of(10, budget={"engine_starts": 20})
+    trials = study_of(spec, (1, 4.0), (1, 18.0), (1, 17.0))
+    first = step_after(spec, trials)
+    assert first.action is Action.CONFIRM_WINNER
+    assert first.candidate is not None
+    winner = first.candidate.measured.config
+    failed = a_trial(spec, len(trials), TrialKind.CONFIRM_WINNER, winner, 4.0)
+    again = a_trial(spec, len(trials) + 1, TrialKind.CONFIRM_BASELINE, trials[0].config, 4.0)
+    second = step_after(spec, (*trials, failed, again))
+    assert second.action is Action.CONFIRM_WINNER
+    assert second.candidate is not None
+    assert second.candidate.measured.config != winner
+
+
+def test_starts_that_the_infrastructure_wasted_do_not_use_up_the_search() -> None:
+    spec = spec_of(10, budget={"engine_starts": 8})
+    trials = study_of(spec, (1, 4.0), (1, 14.0))
+    retried = tuple(trial.evolve(attempt=3) for trial in trials)
+    assert step_after(spec, retried, over=None).action is Action.SEARCH
+
+
+def test_a_broken_world_is_no_reason_to_say_that_nothing_is_better() -> None:
+    spec = spec_of(10, budget={"engine_starts": 8})
+    trials = study_of(spec, (1, 4.0), (1, 14.0), (1, 13.0), (1, 12.0))
+    broken = (trials[0], *(t.evolve(state=TrialState.FAILED, attempt=3, levels=(), capacity=None) for t in trials[1:]))
+    wasted = Spent(1, 0.0, 0.0, wasted_starts=9)
+    assert next_step(spec, broken, wasted, search_over=None).action is Action.GIVE_UP
+    assert next_step(spec, trials, wasted, search_over=None).action is not Action.GIVE_UP
+
+
+@QUICK
+@given(st.integers(4, 40), st.integers(0, 3))
+def test_a_plan_never_starts_more_than_the_budget(starts: int, searched: int) -> None:
+    spec = spec_of(10, budget={"engine_starts": starts})
+    trials = study_of(spec, (1, 4.0), *[(1, 10.0)] * searched)
+    plan = plan_of(spec, trials)
+    assert plan.engine_starts <= starts
+    assert [stage.name for stage in plan.stages] == ["baseline", "search", "confirmation", "fleet check"]
+    assert plan.expected_s > 0
+
+
+def test_starts_that_could_prove_nothing_more_are_said_to_be_saved() -> None:
+    spec = spec_of(2, budget={"engine_starts": 12})
+    proved = checked(spec, study_of(spec, (4, 8.8), (2, 3.2), rounds=1), 1)
+    step = step_after(spec, proved, over="budget of 12 engine starts")
+    assert step.action is Action.FINISH
+    assert f"{12 - used(proved).engine_starts} of 12 engine starts saved" in step.reason
+    exact = spec_of(2, budget={"engine_starts": used(proved).engine_starts})
+    assert "saved" not in step_after(exact, proved).reason
+
+
+def test_starts_for_the_check_are_those_that_the_leader_takes_when_it_was_lucky() -> None:
+    spec = spec_of(10, budget={"engine_starts": 8})
+    trials = study_of(spec, (1, 2.0), (1, 13.0))  # one replica by what it measured, two by a little less
+    leader = standings(spec, trials)[0]
+    few, many = may_need(spec, leader.measured)
+    assert (few, many) == (1, 2)
+    assert kept_replicas(spec, leader, room=9) == many
+    assert kept_replicas(spec, leader, room=few) == few
+    assert kept_replicas(spec, leader, room=0) == 0
+
+
+def test_a_second_candidate_is_not_confirmed_with_the_starts_that_the_first_one_s_check_takes() -> None:
+    spec = spec_of(10, budget={"engine_starts": 6})
+    trials = study_of(spec, (1, 2.0), (1, 14.0), (1, 13.9))
+    again = a_trial(spec, 3, TrialKind.CONFIRM_WINNER, trials[1].config, 8.0)
+    step = step_after(spec, (*trials, again))
+    assert step.action is Action.CHECK_FLEET
+    assert step.candidate is not None
+    assert step.candidate.measured.config == trials[1].config
+
+
+def test_a_plan_without_a_check_names_the_budget_that_holds_it() -> None:
+    spec = spec_of(30, budget={"engine_starts": 6})
+    trials = study_of(spec, (1, 4.0), (1, 13.0))
+    few, many = may_need(spec, standings(spec, trials)[0].measured)
+    assert few >= 3
+    note = plan_of(spec, trials).note
+    assert note is not None
+    assert f"{4 + many} engine starts or more hold it" in note
