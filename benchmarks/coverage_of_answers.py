@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.search.scenarios import Scenario, scenarios
-from controlplane.domain.engine import EngineConfig
-from controlplane.domain.tuning_options import LevelOptions
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.studies.tuning_options import LevelOptions
 from controlplane.domain.workload import TracePart, TraceWorkload
 from controlplane.services.studies.trial_plan import requests_of
 from tuner.answer.fleets import Interval, ratio

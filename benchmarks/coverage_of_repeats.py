@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from controlplane.domain.study import Trial, TrialKind, TrialState
+from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from tuner.answer.evidence import measured
 from tuner.answer.fleets import Interval, ratio
 

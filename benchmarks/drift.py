@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from controlplane.domain.drift import BATCH_REQUESTS, BATCH_S, Length, Watch, added, judged
+from controlplane.domain.operations.drift import BATCH_REQUESTS, BATCH_S, Length, Watch, added, judged
 
 RATES_RPS = (0.2, 0.5, 2.0)
 MONTH_S = 30 * 86_400.0

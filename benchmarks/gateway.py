@@ -34,7 +34,7 @@ import psutil
 from benchmarks.doors import contestants
 from benchmarks.doors.contestants import STAGES, Door, Place
 from benchmarks.doors.load import SHAPES, Cost, client, cost, crowd, paced, told
-from controlplane.domain.gateway_options import GatewayOptions
+from controlplane.domain.door.gateway_options import GatewayOptions
 
 Start = Callable[[Place], AbstractAsyncContextManager[Door]]
 

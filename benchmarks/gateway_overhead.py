@@ -28,8 +28,8 @@ import aiohttp
 import psutil
 
 from controlplane.domain.base import RevisionId
-from controlplane.domain.gateway_files import addresses_dir
-from controlplane.domain.routing import Backend, GatewayAddress, RevisionRoute, RoutingTable, ServiceRoute
+from controlplane.domain.door.gateway_files import addresses_dir
+from controlplane.domain.door.routing import Backend, GatewayAddress, RevisionRoute, RoutingTable, ServiceRoute
 
 TOKENS_PER_S = 20
 _MARK = b'"sent_ns": '

@@ -12,13 +12,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from controlplane.adapters.gateway.records_spool import SpooledRecords
-from controlplane.domain.arm import Arm
 from controlplane.domain.base import RevisionId, ServiceName
-from controlplane.domain.comparing import Control, Evidence
-from controlplane.domain.gateway_files import records_dir, records_name
-from controlplane.domain.judge import judge
-from controlplane.domain.rollout_options import RolloutOptions, StepSpec
-from controlplane.domain.routing import GatewayRecord
+from controlplane.domain.door.gateway_files import records_dir, records_name
+from controlplane.domain.door.routing import GatewayRecord
+from controlplane.domain.rollouts.arm import Arm
+from controlplane.domain.rollouts.comparing import Control, Evidence
+from controlplane.domain.rollouts.judge import judge
+from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
 from controlplane.ports.gateways import Position
 

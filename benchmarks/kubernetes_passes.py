@@ -24,8 +24,8 @@ from controlplane.adapters.fleet_kubernetes.ledger import Entry, noted
 from controlplane.adapters.fleet_kubernetes.manifests import deployment
 from controlplane.domain.base import EngineId, RevisionId, ServiceName
 from controlplane.domain.cluster import ClusterOptions
-from controlplane.domain.engine import EngineConfig, EngineKind
-from controlplane.domain.fleet import EngineSpec
+from controlplane.domain.engines.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.fleet import EngineSpec
 from controlplane.domain.owner import ReplicaOwner
 from tests.fakes.kubernetes.faults import Faults
 from tests.fakes.kubernetes.objects import Objects, Writer

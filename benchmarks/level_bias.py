@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from controlplane.domain.engine import EngineConfig
-from controlplane.domain.flags import FlagValue
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.flags import FlagValue
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
-from controlplane.domain.tuning_options import LevelOptions
+from controlplane.domain.studies.tuning_options import LevelOptions
 from controlplane.domain.workload import TraceWorkload
 from controlplane.services.studies.trial_plan import requests_of
 from tuner.ladder.pace import Pace, pace

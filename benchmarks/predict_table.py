@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.slo import LatencyMetric, LatencySlo
 from controlplane.domain.workload import Lengths, SyntheticWorkload

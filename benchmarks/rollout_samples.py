@@ -5,9 +5,9 @@ Deterministic: the counts are the expected ones, looked at each time the canary 
 
 from __future__ import annotations
 
-from controlplane.domain.analysis import Counts
-from controlplane.domain.comparing import Control, Evidence, compare
-from controlplane.domain.rollout_options import RolloutOptions
+from controlplane.domain.rollouts.analysis import Counts
+from controlplane.domain.rollouts.comparing import Control, Evidence, compare
+from controlplane.domain.rollouts.rollout_options import RolloutOptions
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
 
 SLOS = SloSet(latency=(LatencySlo(metric=LatencyMetric.TTFT, percentile=99, limit_ms=500),), target_qps=1)

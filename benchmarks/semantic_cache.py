@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.semantic_pairs import Pair, pairs
-from controlplane.domain.similar import differs
+from controlplane.domain.door.similar import differs
 
 THRESHOLDS = (0.85, 0.9, 0.95, 0.98)
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from loadtests.send.traces import load_trace
 from tuner.twin.setup import resolve
 from tuner.twin.shapes import load_shape

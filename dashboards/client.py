@@ -8,21 +8,21 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import httpx
 from pydantic import AwareDatetime, BaseModel, TypeAdapter, ValidationError
 
-from controlplane.domain.autoscale import ScaleDecision
-from controlplane.domain.cost import Cost
+from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.event import Event
-from controlplane.domain.fleet import Engine
-from controlplane.domain.health import InstallationHealth
-from controlplane.domain.importance import Importance
-from controlplane.domain.live import Live
 from controlplane.domain.models import Outcome, RegisteredModel
+from controlplane.domain.operations.autoscale import ScaleDecision
+from controlplane.domain.operations.cost import Cost
+from controlplane.domain.operations.health import InstallationHealth
+from controlplane.domain.operations.live import Live
+from controlplane.domain.operations.what_if import WhatIf, WhatIfAnswer
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.revision import Revision
-from controlplane.domain.rollout import Rollout
+from controlplane.domain.rollouts.rollout import Rollout
 from controlplane.domain.schedule import Schedule, ScheduledAction
 from controlplane.domain.serving import Service
-from controlplane.domain.study import Study, Trial
-from controlplane.domain.what_if import WhatIf, WhatIfAnswer
+from controlplane.domain.studies.importance import Importance
+from controlplane.domain.studies.study import Study, Trial
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 import streamlit as st
 
-from controlplane.domain.engine import EngineKind
+from controlplane.domain.engines.engine import EngineKind
 from dashboards import markup, theme
 from dashboards.markup import NO_BADGE, Card, Column, Html
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-from controlplane.domain.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.engine import EngineConfig, EngineKind
 
 
 class Card(NamedTuple):

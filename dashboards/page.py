@@ -9,7 +9,7 @@ import streamlit as st
 
 from controlplane.domain.schedule import Schedule
 from controlplane.domain.serving import Service
-from controlplane.domain.study import StudyState
+from controlplane.domain.studies.study import StudyState
 from dashboards import components
 from dashboards.client import ApiClient, ApiDown, ApiProblem
 

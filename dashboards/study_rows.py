@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from controlplane.domain.analysis import Analysis
-from controlplane.domain.capacity import FleetSize
 from controlplane.domain.report import Distribution, LoadTestReport
+from controlplane.domain.rollouts.analysis import Analysis
 from controlplane.domain.slo import LatencySlo
-from controlplane.domain.study import Evidence, FleetCheck, LiveOutcome, Study, Trial, TrialKind
+from controlplane.domain.studies.capacity import FleetSize
+from controlplane.domain.studies.study import Evidence, FleetCheck, LiveOutcome, Study, Trial, TrialKind
 from dashboards import markup, words
 from dashboards.charts import study as charts_study
 from dashboards.markup import Column, Html

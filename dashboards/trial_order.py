@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
-from controlplane.domain.study import Trial
+from controlplane.domain.studies.study import Trial
 
 
 class TrialOrder(StrEnum):

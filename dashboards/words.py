@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from controlplane.domain.analysis import Verdict
-from controlplane.domain.capacity import Capacity
-from controlplane.domain.engine import EngineConfig
-from controlplane.domain.fleet import EngineState
-from controlplane.domain.rollout import RolloutState
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.fleet import EngineState
+from controlplane.domain.rollouts.analysis import Verdict
+from controlplane.domain.rollouts.rollout import RolloutState
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencySlo
-from controlplane.domain.study import LiveOutcome, StudyState, TrialKind, TrialState
+from controlplane.domain.studies.capacity import Capacity
+from controlplane.domain.studies.study import LiveOutcome, StudyState, TrialKind, TrialState
 from dashboards import theme
 
 NONE = "–"

@@ -6,16 +6,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from controlplane.domain.base import RevisionId, RolloutId, ServiceName, StudyId, TrialId
-from controlplane.domain.capacity import FleetSize
-from controlplane.domain.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.engine import EngineConfig, EngineKind
 from controlplane.domain.hardware import GpuPool
 from controlplane.domain.revision import Revision, revision_id
-from controlplane.domain.rollout import Rollout, RolloutState
-from controlplane.domain.rollout_options import RolloutOptions, StepSpec
+from controlplane.domain.rollouts.rollout import Rollout, RolloutState
+from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
 from controlplane.domain.service import EmulatorOptions, EngineOptions, ModelSpec, ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
-from controlplane.domain.study import Evidence, Recommendation, Study, StudyState, Trial, TrialKind, TrialState
+from controlplane.domain.studies.capacity import FleetSize
+from controlplane.domain.studies.study import Evidence, Recommendation, Study, StudyState, Trial, TrialKind, TrialState
 from controlplane.domain.workload import Lengths, SyntheticWorkload
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

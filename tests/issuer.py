@@ -16,7 +16,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from controlplane.domain.issuer import Issuer
+from controlplane.domain.door.issuer import Issuer
 
 ISS = "https://login.example"
 AUDIENCE = "fleetune"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from benchmarks.answers.truth import Truth
-from controlplane.domain.study import Study
+from controlplane.domain.studies.study import Study
 
 
 class Stated(NamedTuple):

@@ -12,7 +12,7 @@ import math
 import random
 from dataclasses import dataclass, field
 
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from tuner.twin.gpus import find_gpu
 from tuner.twin.profile import Parameters, Profile
 from tuner.twin.setup import DoesNotFit, EngineSetup, resolve, weight_bits

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.answers.intervals import Stated
 from benchmarks.answers.truth import Fleet, Truth
-from controlplane.domain.study import Recommendation, Study
+from controlplane.domain.studies.study import Recommendation, Study
 
 WORTHWHILE = 0.2  # a fleet cheaper by this share must not be missed
 

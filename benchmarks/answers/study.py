@@ -12,7 +12,7 @@ from benchmarks.answers.scenarios import Scenario
 from benchmarks.answers.world import VirtualFleet, VirtualLoadTester
 from controlplane.domain.base import StudyId
 from controlplane.domain.serving import Service
-from controlplane.domain.study import Study, StudyState, Trial
+from controlplane.domain.studies.study import Study, StudyState, Trial
 from controlplane.services.studies.run_study import StudyRunner
 from tests.fakes.fleet import FakeClock
 from tests.fakes.gateways import FakeGateways

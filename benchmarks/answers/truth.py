@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from benchmarks.answers.routing import Lane, Served, serve
 from benchmarks.answers.scenarios import Scenario
-from controlplane.domain.capacity import FleetSize, fleet_size, replicas_for
-from controlplane.domain.engine import EngineConfig, content_hash
+from controlplane.domain.engines.engine import EngineConfig, content_hash
 from controlplane.domain.slo import LatencyMetric, LatencySlo
+from controlplane.domain.studies.capacity import FleetSize, fleet_size, replicas_for
 from controlplane.services.studies.trial_plan import requests_of
 from tuner.answer.objective import shortfalls
 from tuner.space.feasibility import objections

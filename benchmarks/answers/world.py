@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from benchmarks.answers.nature import Nature
 from benchmarks.answers.routing import Lane, Served, serve
 from controlplane.domain.base import EngineId
+from controlplane.domain.engines.fleet import Engine, EngineSpec, EngineState
+from controlplane.domain.engines.start_failure import StartFailure
 from controlplane.domain.errors import Unavailable
-from controlplane.domain.fleet import Engine, EngineSpec, EngineState
 from controlplane.domain.launch import without_emulator_flags
 from controlplane.domain.report import RequestRecord
-from controlplane.domain.start_failure import StartFailure
 from controlplane.ports.load import LoadProgress, LoadRequest, LoadResult, Watch
 from loadtests.measure.records import RecordTable
 from loadtests.report.report import Measured, build_report

@@ -16,11 +16,11 @@ from typing import NamedTuple
 from scipy.stats import mannwhitneyu
 
 from benchmarks.canary_errors.traffic import BASE, STEP_S, Canary, Series, Step
-from controlplane.domain.analysis import Analysis, Counts, LoadProof, Verdict
-from controlplane.domain.comparing import Control, Evidence, Flights, add
-from controlplane.domain.guards import guard
-from controlplane.domain.judge import judge
-from controlplane.domain.rollout_options import RolloutOptions, StepSpec
+from controlplane.domain.rollouts.analysis import Analysis, Counts, LoadProof, Verdict
+from controlplane.domain.rollouts.comparing import Control, Evidence, Flights, add
+from controlplane.domain.rollouts.guards import guard
+from controlplane.domain.rollouts.judge import judge
+from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
 
 OPTIONS = RolloutOptions()

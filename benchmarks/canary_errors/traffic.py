@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from controlplane.domain.analysis import Counts
-from controlplane.domain.bursts import Runs
+from controlplane.domain.rollouts.analysis import Counts
+from controlplane.domain.rollouts.bursts import Runs
 
 BASE = 0.03  # stable's share of requests that miss a limit
 STEP_S = 600.0

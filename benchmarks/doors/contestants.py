@@ -19,13 +19,13 @@ import aiohttp
 import psutil
 
 from controlplane.domain.base import RevisionId
-from controlplane.domain.caching import CacheMode, CacheOptions
-from controlplane.domain.gateway_files import addresses_dir
-from controlplane.domain.gateway_options import GatewayOptions
-from controlplane.domain.identity import ApiKey, Limits
-from controlplane.domain.privacy import Action, InputPolicy, PrivacyOptions
-from controlplane.domain.queue_options import QueueOptions
-from controlplane.domain.routing import Backend, GatewayAddress, RevisionRoute, RoutingTable, ServiceRoute
+from controlplane.domain.door.caching import CacheMode, CacheOptions
+from controlplane.domain.door.gateway_files import addresses_dir
+from controlplane.domain.door.gateway_options import GatewayOptions
+from controlplane.domain.door.identity import ApiKey, Limits
+from controlplane.domain.door.privacy import Action, InputPolicy, PrivacyOptions
+from controlplane.domain.door.queue_options import QueueOptions
+from controlplane.domain.door.routing import Backend, GatewayAddress, RevisionRoute, RoutingTable, ServiceRoute
 
 SECRET = "sk-" + "benchmark" * 8  # LiteLLM wants a long one
 _START_S = 180.0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.report import LoadTestReport
 from loadtests.send.profiles import load_profile as load_traffic
 from loadtests.send.schedule import build_schedule

@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 from benchmarks.scaling.fleet import Policy, Seen, needed
 from benchmarks.scaling.replica import STARTUP_S, Replica
 from benchmarks.scaling.traffic import TICK_S, Floats
-from controlplane.domain.autoscale import Load, ScaleFacts, WantedAt, decide, sure
-from controlplane.domain.autoscale_options import AutoscaleOptions
-from controlplane.domain.forecast import BIN_S, Arrivals, bin_of, expected_rps, with_bin
-from controlplane.domain.replica_capacity import Estimate
-from controlplane.domain.tuning_options import Objective
+from controlplane.domain.operations.autoscale import Load, ScaleFacts, WantedAt, decide, sure
+from controlplane.domain.operations.autoscale_options import AutoscaleOptions
+from controlplane.domain.operations.forecast import BIN_S, Arrivals, bin_of, expected_rps, with_bin
+from controlplane.domain.operations.replica_capacity import Estimate
+from controlplane.domain.studies.tuning_options import Objective
 
 BEGIN = datetime(2026, 3, 1, tzinfo=UTC)  # a Sunday
 _HORIZON_S = STARTUP_S + 60.0

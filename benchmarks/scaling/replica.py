@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from controlplane.domain.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.engine import EngineConfig, EngineKind
 from controlplane.domain.hardware import GpuPool
-from controlplane.domain.replica_capacity import ReplicaCapacity, foretold
+from controlplane.domain.operations.replica_capacity import ReplicaCapacity, foretold
 from controlplane.domain.service import EngineOptions, ModelSpec, ServiceSpec
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
 from controlplane.domain.workload import TraceWorkload

@@ -12,8 +12,8 @@ import numpy as np
 from benchmarks.search.priors import believed_room, forecast, perturbed, wrong_model
 from benchmarks.search.trial import LEVEL_S, OOM_START_S, Laboratory, Outcome
 from benchmarks.search.truth import ProfileOf, Truth, true_profile
-from controlplane.domain.engine import EngineConfig
-from controlplane.domain.tuning_options import Strategy
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.studies.tuning_options import Strategy
 from controlplane.services.studies.search import WORTHWHILE
 from tuner.search.advisor import BEYOND_BOUND
 from tuner.search.candidates import Outlook, candidates, point_key

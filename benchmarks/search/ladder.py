@@ -25,9 +25,9 @@ import numpy as np
 
 from benchmarks.search.priors import perturbed, wrong_model
 from benchmarks.search.truth import Truth
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.tuning_options import LevelOptions
+from controlplane.domain.studies.tuning_options import LevelOptions
 from controlplane.services.studies.forecast import workload_at
 from tuner.ladder.fitted_twin import FittedTwin, SeenLevel
 from tuner.ladder.ladder import Ladder, LadderOptions

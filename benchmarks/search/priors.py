@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.search.scenarios import Scenario
 from benchmarks.search.truth import Bench, ProfileOf, Truth
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.services.studies.search import SIMULATED
 from tuner.search.candidates import Outlook
 from tuner.search.prior import screen

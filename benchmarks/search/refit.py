@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from controlplane.domain.capacity import Capacity
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.study import Trial, TrialKind
+from controlplane.domain.studies.capacity import Capacity
+from controlplane.domain.studies.study import Trial, TrialKind
 from controlplane.services.studies.trial_plan import seed_of, workload_of
 from controlplane.services.studies.trial_twin import trial_twin
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.search.scenarios import Scenario, scenario_named
-from controlplane.domain.engine import EngineConfig, content_hash
+from controlplane.domain.engines.engine import EngineConfig, content_hash
 from controlplane.domain.errors import InvalidInput
 from controlplane.host.files import write_whole
 from controlplane.services.studies.forecast import workload_at

@@ -13,8 +13,8 @@ from requests import Session
 from requests.adapters import HTTPAdapter
 from requests.exceptions import RequestException
 
-from controlplane.domain.engine_metrics import EngineNumber, EngineNumbers, NumberAt
 from controlplane.domain.engines.driver import MetricNames
+from controlplane.domain.engines.engine_metrics import EngineNumber, EngineNumbers, NumberAt
 from controlplane.domain.engines.vllm import VLLM
 from controlplane.domain.errors import Unavailable
 from controlplane.ports import Clock

@@ -8,9 +8,9 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from controlplane.api.context import Actor, Ctx, problems, retry_stale
-from controlplane.domain.alerts import Alert, one_line
 from controlplane.domain.base import Value
 from controlplane.domain.errors import InvalidInput
+from controlplane.domain.operations.alerts import Alert, one_line
 from controlplane.services.operations.alerts import Taken, take_alerts
 
 router = APIRouter(prefix="/alerts", tags=["alerts"])

@@ -14,8 +14,8 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 
 from controlplane.domain.base import Value
+from controlplane.domain.door.identity import DEFAULT_TENANT, Principal, Scope, may
 from controlplane.domain.errors import Forbidden, Refused, StaleVersion
-from controlplane.domain.identity import DEFAULT_TENANT, Principal, Scope, may
 from controlplane.host.addresses import is_loopback
 from controlplane.ports import Clock
 from controlplane.ports.fleet import FleetView

@@ -11,9 +11,9 @@ from pydantic import Field
 
 from controlplane.api.context import Context, Ctx, Reader, problems
 from controlplane.domain.base import Value
-from controlplane.domain.engine_metrics import EngineNumber, EngineNumbers, NumberAt
+from controlplane.domain.engines.engine_metrics import EngineNumber, EngineNumbers, NumberAt
+from controlplane.domain.engines.fleet import Engine, EngineState
 from controlplane.domain.errors import NotFound
-from controlplane.domain.fleet import Engine, EngineState
 from controlplane.domain.owner import ReplicaOwner
 from controlplane.ports.metrics import MetricsSource
 

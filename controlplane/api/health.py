@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from controlplane.api.context import Ctx, Reader, problems
-from controlplane.domain.health import InstallationHealth
+from controlplane.domain.operations.health import InstallationHealth
 from controlplane.services.operations.health import installation_health
 
 router = APIRouter(prefix="/status", tags=["status"])

@@ -9,7 +9,7 @@ from pydantic import AwareDatetime
 
 from controlplane.api.context import Admin, Ctx, Page, problems
 from controlplane.api.requests import NewKeyName, Overlap
-from controlplane.domain.identity import ApiKey, Credential, Grant
+from controlplane.domain.door.identity import ApiKey, Credential, Grant
 from controlplane.services.keys import create_key, list_keys, revoke_key, rotate_key
 
 router = APIRouter(prefix="/keys", tags=["keys"])

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 from controlplane.api.context import Ctx, Reader, problems
 from controlplane.domain.base import ServiceName
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.live import Live, live, reach
+from controlplane.domain.operations.live import Live, live, reach
 
 router = APIRouter(prefix="/live", tags=["live"])
 

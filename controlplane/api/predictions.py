@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from controlplane.api.context import Ctx, Reader, problems
 from controlplane.api.requests import Question
 from controlplane.domain.base import ServiceName
-from controlplane.domain.what_if import WhatIfAnswer
+from controlplane.domain.operations.what_if import WhatIfAnswer
 
 router = APIRouter(prefix="/predict", tags=["what if"])
 

@@ -8,8 +8,8 @@ from controlplane.api.context import Actor, Context, Ctx, Limit, Page, Reader, p
 from controlplane.api.requests import service_name
 from controlplane.domain.base import StudyId
 from controlplane.domain.errors import NotFound
-from controlplane.domain.rollout import Rollout
-from controlplane.domain.study import Recommendation
+from controlplane.domain.rollouts.rollout import Rollout
+from controlplane.domain.studies.study import Recommendation
 from controlplane.services.studies import manage as studies
 
 router = APIRouter(prefix="/recommendations", tags=["recommendations"])

@@ -8,14 +8,14 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from controlplane.domain.base import RevisionId, ServiceName, StudyId, Value
-from controlplane.domain.flags import FlagValue
-from controlplane.domain.identity import Grant
+from controlplane.domain.door.identity import Grant
+from controlplane.domain.engines.flags import FlagValue
+from controlplane.domain.operations.what_if import WhatIf
 from controlplane.domain.report import LoadTestReport
-from controlplane.domain.rollout_options import RolloutOptions
+from controlplane.domain.rollouts.rollout_options import RolloutOptions
 from controlplane.domain.schedule import ScheduleSpec
 from controlplane.domain.service import Name
-from controlplane.domain.tuning_options import Budget
-from controlplane.domain.what_if import WhatIf
+from controlplane.domain.studies.tuning_options import Budget
 
 
 class Reason(Value):

@@ -11,10 +11,10 @@ from controlplane.api.context import Actor, CallerOf, Context, Ctx, Limit, Page,
 from controlplane.api.requests import NewRollout, Reason, service_name
 from controlplane.domain.authority import code_flags
 from controlplane.domain.base import RolloutId, ServiceName
-from controlplane.domain.engine import EngineConfig
-from controlplane.domain.identity import Scope
-from controlplane.domain.rollout import Rollout
-from controlplane.domain.rollout_report import RolloutReport
+from controlplane.domain.door.identity import Scope
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.rollouts.rollout import Rollout
+from controlplane.domain.rollouts.rollout_report import RolloutReport
 from controlplane.ports.store import Store
 from controlplane.services.rollouts import manage as rollouts
 from controlplane.services.rollouts.by_hand import served_replicas, start_by_hand

@@ -11,19 +11,19 @@ from pydantic import Field
 from controlplane.api.context import Actor, Caller, CallerOf, Context, Ctx, Page, Reader, problems, retry_stale
 from controlplane.api.requests import Replicas, RollBack
 from controlplane.domain.authority import changed_code
-from controlplane.domain.autoscale import ScaleDecision
 from controlplane.domain.base import ServiceName, Value
-from controlplane.domain.cost import Cost, cost
+from controlplane.domain.door.identity import Scope
 from controlplane.domain.errors import InvalidInput, NotFound
-from controlplane.domain.identity import Scope
-from controlplane.domain.live import reach
 from controlplane.domain.masking import revealed
-from controlplane.domain.replica_capacity import ReplicaCapacity, corrected
+from controlplane.domain.operations.autoscale import ScaleDecision
+from controlplane.domain.operations.cost import Cost, cost
+from controlplane.domain.operations.live import reach
+from controlplane.domain.operations.replica_capacity import ReplicaCapacity, corrected
+from controlplane.domain.operations.what_if import WhatIf
 from controlplane.domain.revision import Revision
-from controlplane.domain.rollout import Rollout
+from controlplane.domain.rollouts.rollout import Rollout
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
-from controlplane.domain.what_if import WhatIf
 from controlplane.reading.service_file import parse_service
 from controlplane.services.fleet import serving
 from controlplane.services.fleet.scaling import known_capacity, read_memory

@@ -11,9 +11,9 @@ from controlplane.api.context import Actor, CallerOf, Context, Ctx, Limit, Page,
 from controlplane.api.requests import NewStudy, Reason, Resumption, service_name
 from controlplane.domain.authority import code_in_overrides
 from controlplane.domain.base import ServiceName, StudyId
-from controlplane.domain.identity import Scope
-from controlplane.domain.importance import Importance
-from controlplane.domain.study import Study, Trial
+from controlplane.domain.door.identity import Scope
+from controlplane.domain.studies.importance import Importance
+from controlplane.domain.studies.study import Study, Trial
 from controlplane.ports.store import Store
 from controlplane.services.studies import manage as studies
 from controlplane.services.studies.extend import extend_study

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from controlplane.api.context import Ctx, Reader, problems
 from controlplane.domain.base import TrialId
-from controlplane.domain.study import Trial
+from controlplane.domain.studies.study import Trial
 
 router = APIRouter(prefix="/trials", tags=["trials"])
 

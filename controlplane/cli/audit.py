@@ -10,7 +10,7 @@ import typer
 
 from controlplane.adapters.gateway.audit_files import audit_lines, audited, verified
 from controlplane.cli.errors import plain_errors
-from controlplane.domain.audit import Broken, Entry
+from controlplane.domain.door.audit import Broken, Entry
 from controlplane.domain.errors import InvalidInput
 
 app = typer.Typer(help="The audit log of requests: who, when, which model, what was decided.", no_args_is_help=True)

@@ -24,7 +24,7 @@ from controlplane.cli.tables.show import console
 from controlplane.cli.traffic import LiveTraffic, Traffic
 from controlplane.domain.errors import ExperimentFailed, Unavailable
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.study import Trial
+from controlplane.domain.studies.study import Trial
 from controlplane.host.ports import free_port, is_free
 from controlplane.reading.service_file import load_service
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from controlplane.domain.engines.flags import FlagValue
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.flags import FlagValue
 
 
 def parse_flags(texts: list[str]) -> dict[str, FlagValue]:

@@ -95,7 +95,7 @@ def _flags(model: str, gpu: str, count: int, *, real: bool) -> str:
         if not real:
             raise  # the emulator has nothing but the shape
         return "{max-model-len: 8192}   # add tensor-parallel-size when one GPU is too small"
-    from controlplane.domain.engine import EngineConfig
+    from controlplane.domain.engines.engine import EngineConfig
     from tuner.twin.setup import DoesNotFit, resolve
 
     refusal: DoesNotFit | None = None

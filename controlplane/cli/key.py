@@ -10,7 +10,7 @@ import typer
 
 from controlplane.cli.asking import Ask, Noun, asks
 from controlplane.cli.tables.show import Column, field
-from controlplane.domain.identity import DEFAULT_TENANT, PriorityClass, Scope
+from controlplane.domain.door.identity import DEFAULT_TENANT, PriorityClass, Scope
 
 Name = Annotated[str, typer.Argument(help="Its name.")]
 KEY = Noun(

@@ -12,7 +12,7 @@ from controlplane.cli.asking import HERE, Api, DataDir, Key, client
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.flags import parse_flags
 from controlplane.domain.cluster import ClusterOptions
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput, NotFound
 from controlplane.domain.service import ServiceSpec
 from controlplane.reading.service_file import load_service

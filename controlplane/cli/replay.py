@@ -67,7 +67,7 @@ def show(ask: Ask, replay: Annotated[str, typer.Argument(help="Its name in the l
 
 def _due(client: ApiClient, service: str | None) -> list[str]:
     from controlplane.domain.schedule import Schedule
-    from controlplane.domain.study import StudyState
+    from controlplane.domain.studies.study import StudyState
 
     schedules = [Schedule.model_validate(each) for each in client.get("/schedules", service=service)["items"]]
     if not any(schedule.replay_run for schedule in schedules):

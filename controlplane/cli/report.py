@@ -11,7 +11,7 @@ from controlplane.cli.asking import HERE, Api, DataDir, Key, client
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.files import require_writable
 from controlplane.cli.tables.report_html import study_page
-from controlplane.domain.study import Study, Trial
+from controlplane.domain.studies.study import Study, Trial
 
 
 @plain_errors

@@ -72,7 +72,7 @@ def report(
         typer.echo(json.dumps(found, indent=1))
         return
     from controlplane.cli.tables.rollout_html import rollout_page
-    from controlplane.domain.rollout_report import RolloutReport
+    from controlplane.domain.rollouts.rollout_report import RolloutReport
 
     require_writable(html)
     html.write_text(rollout_page(RolloutReport.model_validate(found), datetime.now(UTC)))
@@ -119,7 +119,7 @@ add_actions(
 
 def _ask_first(client: ApiClient, service: str, changes: dict[str, Any], replicas: int | None) -> None:
     """Show what would change and ask. Raises typer.Abort for a no, and where nobody can answer."""
-    from controlplane.domain.flag_changes import flag_changes, laid_over
+    from controlplane.domain.engines.flag_changes import flag_changes, laid_over
 
     found = client.get(f"/services/{service}")
     before = _flags(client, service, found["stable"]) if found["stable"] else found["spec"]["engine"]["flags"]
@@ -132,7 +132,7 @@ def _ask_first(client: ApiClient, service: str, changes: dict[str, Any], replica
 
 def _changes(client: ApiClient, rollout: Any) -> list[str] | None:
     """Return what the canary has different from stable; None where a revision is not known any more."""
-    from controlplane.domain.flag_changes import flag_changes
+    from controlplane.domain.engines.flag_changes import flag_changes
 
     if rollout["stable"] is None:
         return ["the first revision that serves"]

@@ -24,7 +24,7 @@ from controlplane.cli.tables.show import as_lines, console
 from controlplane.domain.base import StudyId
 from controlplane.domain.errors import ExperimentFailed, InvalidInput
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.study import STUDY_FINAL, Study, StudyState, TrialState
+from controlplane.domain.studies.study import STUDY_FINAL, Study, StudyState, TrialState
 from controlplane.domain.workload import TraceWorkload
 from controlplane.ports.store import Store
 from controlplane.reading.service_file import load_service

@@ -14,9 +14,9 @@ from controlplane.cli.installation.compiling import COMPILING
 from controlplane.cli.tables import twin as twin_tables
 from controlplane.cli.tables.patience import working
 from controlplane.cli.tables.show import Output, as_programs_read, console
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.what_if import WhatIf
+from controlplane.domain.operations.what_if import WhatIf
 from controlplane.reading.service_file import load_service
 from controlplane.services.what_if import what_if
 from tuner.twin.calibrate import Target, check_replaces, fit_measured, measure

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from controlplane.domain.flags import canonical_flag
+from controlplane.domain.engines.flags import canonical_flag
 from controlplane.domain.service import ServiceSpec
 
 CODE_FLAGS = frozenset(

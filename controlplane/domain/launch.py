@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from controlplane.domain.base import EngineId
-from controlplane.domain.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.flags import FlagValue
+from controlplane.domain.engines.fleet import EngineSpec
 from controlplane.domain.engines.spelling import spelled, spelled_text
-from controlplane.domain.flags import FlagValue
-from controlplane.domain.fleet import EngineSpec
 from controlplane.domain.hardware import GpuPool
 from controlplane.domain.owner import Owner
 from controlplane.domain.service import EngineOptions, ModelSpec

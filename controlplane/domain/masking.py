@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from controlplane.domain.engines.flags import FlagValue, canonical_flag
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.flags import FlagValue, canonical_flag
 from controlplane.domain.service import EngineOptions, ServiceSpec
 
 HIDDEN = "(hidden)"

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from controlplane.domain.base import RevisionId, RolloutId, ServiceName, StudyId, Value
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound
-from controlplane.domain.rollout import RolloutState
+from controlplane.domain.rollouts.rollout import RolloutState
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$")]
 AliasName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]

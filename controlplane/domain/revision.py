@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import AwareDatetime
 
 from controlplane.domain.base import RevisionId, ServiceName, StudyId, Value
-from controlplane.domain.engine import EngineConfig, content_hash
+from controlplane.domain.engines.engine import EngineConfig, content_hash
 from controlplane.domain.service import EngineOptions, ModelSpec
 
 

@@ -7,21 +7,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from controlplane.domain.alerts import AlertOptions
-from controlplane.domain.autoscale_options import AutoscaleOptions
 from controlplane.domain.base import ServiceName, Value
 from controlplane.domain.cluster import ClusterOptions
-from controlplane.domain.drift import DriftOptions
-from controlplane.domain.engine import EngineConfig, EngineKind, Flags
+from controlplane.domain.door.gateway_options import GatewayOptions
 from controlplane.domain.engines.driver import EngineDriver
 from controlplane.domain.engines.drivers import check_mapping, driver_of, engine_key
-from controlplane.domain.gateway_options import GatewayOptions
+from controlplane.domain.engines.engine import EngineConfig, EngineKind, Flags
 from controlplane.domain.hardware import GpuPool
+from controlplane.domain.operations.alerts import AlertOptions
+from controlplane.domain.operations.autoscale_options import AutoscaleOptions
+from controlplane.domain.operations.drift import DriftOptions
 from controlplane.domain.report import MAX_LAG_MS
-from controlplane.domain.rollout_options import RolloutOptions
+from controlplane.domain.rollouts.rollout_options import RolloutOptions
 from controlplane.domain.schedule import ScheduleSpec
 from controlplane.domain.slo import SloSet
-from controlplane.domain.tuning_options import TuningOptions
+from controlplane.domain.studies.tuning_options import TuningOptions
 from controlplane.domain.workload import Workload
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
 from controlplane.emulator.settings import EmulatorSettings
 from tuner.twin.gpus import find_gpu

@@ -10,8 +10,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from controlplane.domain.engine import EngineConfig
-from controlplane.domain.flags import FlagValue, dashed, human_int, joined
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.flags import FlagValue, dashed, human_int, joined
 from controlplane.emulator.faults import FAULT_HELP, Faults, parse_faults
 from controlplane.emulator.settings import EmulatorSettings
 from tuner.space.knobs.schema import KnobFlag, KnobType, load_knobs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from controlplane.domain.base import Value
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.emulator.faults import Faults
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from aiohttp import web
 
+from controlplane.domain.door.routing import RoutingTable
 from controlplane.domain.errors import Conflict, FleetuneError, InvalidInput, NotFound, Refused
-from controlplane.domain.routing import RoutingTable
 from controlplane.gateway.counts.lines import Counts
 from controlplane.gateway.drain import Drain
 from controlplane.gateway.flights import Flights

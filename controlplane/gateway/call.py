@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from controlplane.domain.identity import Principal
+from controlplane.domain.door.identity import Principal
 from controlplane.gateway.body import form_fields, read_body, understand
 from controlplane.gateway.fingerprint import Fingerprints, Prompt
 from controlplane.gateway.openai_errors import RequestRefused

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from controlplane.domain.identity import DEFAULT_TENANT, PriorityClass
+from controlplane.domain.door.identity import DEFAULT_TENANT, PriorityClass
 from controlplane.gateway.call import Call
 from controlplane.gateway.exchange import Exchange
 from controlplane.gateway.openai_errors import RequestRefused

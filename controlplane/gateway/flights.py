@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from controlplane.domain.base import RevisionId
-from controlplane.domain.routing import InFlight
+from controlplane.domain.door.routing import InFlight
 from controlplane.gateway.tally import Tally
 
 MOST_TOLD = 100

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import NamedTuple
 
-from controlplane.domain.fair_queue import FairQueue, Waiting
-from controlplane.domain.identity import PriorityClass
-from controlplane.domain.queue_options import QueueOptions
+from controlplane.domain.door.fair_queue import FairQueue, Waiting
+from controlplane.domain.door.identity import PriorityClass
+from controlplane.domain.door.queue_options import QueueOptions
 
 LOOKED_EVERY_S = 0.2
 """Places that a new table or an engine that recovered brings are noticed after so long, by those who wait."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from controlplane.domain.door.routing import RoutingTable, ServiceRoute
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.routing import RoutingTable, ServiceRoute
 from controlplane.host.files import write_whole
 from controlplane.reading.problems import describe
 

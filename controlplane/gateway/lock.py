@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from controlplane.domain.door.gateway_files import addresses_dir
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.gateway_files import addresses_dir
 
 
 @contextmanager

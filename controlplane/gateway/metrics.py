@@ -8,9 +8,9 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from controlplane.domain.identity import PriorityClass
-from controlplane.domain.latency_buckets import BUCKETS_S
-from controlplane.domain.routing import GatewayRecord
+from controlplane.domain.door.identity import PriorityClass
+from controlplane.domain.door.latency_buckets import BUCKETS_S
+from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.slo import LatencyMetric
 from controlplane.gateway.counts.lines import Counts
 from controlplane.gateway.gate import Gate

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from controlplane.domain.base import RevisionId
-from controlplane.domain.gateway_options import GatewayOptions
-from controlplane.domain.routing import Backend
+from controlplane.domain.door.gateway_options import GatewayOptions
+from controlplane.domain.door.routing import Backend
 from controlplane.gateway.breaker import Breaker
 from controlplane.gateway.prefixes import Prefixes
 

@@ -18,9 +18,9 @@ from random import Random
 
 import aiohttp
 
+from controlplane.domain.door.gateway_files import addresses_dir, audit_dir, records_dir, salt_path, table_path
+from controlplane.domain.door.routing import GatewayAddress, GatewayRecord
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.gateway_files import addresses_dir, audit_dir, records_dir, salt_path, table_path
-from controlplane.domain.routing import GatewayAddress, GatewayRecord
 from controlplane.gateway.admin import AdminPort
 from controlplane.gateway.answers.opening import alike, answer_store
 from controlplane.gateway.auditing.log import AuditLog

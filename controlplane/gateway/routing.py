@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from controlplane.domain.door.routing import Backend, RevisionRoute, RoutingTable, ServiceRoute
 from controlplane.domain.errors import StaleVersion
-from controlplane.domain.routing import Backend, RevisionRoute, RoutingTable, ServiceRoute
 from controlplane.gateway.pools import Pool, Replica, Route
 from controlplane.gateway.stages.identity import KeyRing
 

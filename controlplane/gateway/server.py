@@ -8,7 +8,7 @@ from datetime import datetime
 
 from aiohttp import web
 
-from controlplane.domain.identity import ApiKey, Principal
+from controlplane.domain.door.identity import ApiKey, Principal
 from controlplane.gateway.auditing.log import AuditLog
 from controlplane.gateway.auditing.noting import turned_away
 from controlplane.gateway.batches.inside import Inside

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 
 from controlplane.domain.base import Value
-from controlplane.domain.issuer import Issuer
+from controlplane.domain.door.issuer import Issuer
 from controlplane.host.addresses import is_loopback
 
 

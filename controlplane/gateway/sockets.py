@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import aiohttp
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from controlplane.domain.identity import Principal
+from controlplane.domain.door.identity import Principal
 from controlplane.gateway.batches.inside import Inside
 from controlplane.gateway.drain import Drain
 from controlplane.gateway.openai_errors import RequestRefused, error_body

@@ -13,8 +13,8 @@ from io import FileIO
 from itertools import accumulate
 from pathlib import Path
 
-from controlplane.domain.gateway_files import records_hour, records_name
-from controlplane.domain.routing import GatewayRecord
+from controlplane.domain.door.gateway_files import records_hour, records_name
+from controlplane.domain.door.routing import GatewayRecord
 
 _log = logging.getLogger(__name__)
 

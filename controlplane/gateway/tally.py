@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from controlplane.domain.base import RevisionId
-from controlplane.domain.routing import ENGINE_SPARED, CacheResult, GatewayRecord
+from controlplane.domain.door.routing import ENGINE_SPARED, CacheResult, GatewayRecord
 from controlplane.gateway.call import Call
 from controlplane.gateway.pools import Replica
 from controlplane.gateway.relay import Cut

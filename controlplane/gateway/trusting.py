@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from controlplane.domain.issuer import Issuer
+from controlplane.domain.door.issuer import Issuer
 
 if TYPE_CHECKING:
     from controlplane.gateway.stages.tokens import Tokens

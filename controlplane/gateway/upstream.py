@@ -11,7 +11,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from controlplane.domain.gateway_options import GatewayOptions
+from controlplane.domain.door.gateway_options import GatewayOptions
 from controlplane.gateway.call import Call
 from controlplane.gateway.pools import Replica
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from controlplane.domain.base import EngineId
-from controlplane.domain.fleet import Engine, EngineSpec
+from controlplane.domain.engines.fleet import Engine, EngineSpec
 
 
 class FleetView(Protocol):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from controlplane.domain.base import RevisionId, ServiceName
-from controlplane.domain.routing import GatewayRecord, InFlight, RoutingTable, ServiceRoute
+from controlplane.domain.door.routing import GatewayRecord, InFlight, RoutingTable, ServiceRoute
 
 
 class TrafficRouter(Protocol):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from controlplane.domain.engine_metrics import EngineNumber, EngineNumbers, NumberAt
+from controlplane.domain.engines.engine_metrics import EngineNumber, EngineNumbers, NumberAt
 
 
 class MetricsSource(Protocol):

@@ -7,16 +7,16 @@ from datetime import datetime
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from controlplane.domain.base import RevisionId, RolloutId, ServiceName, StudyId, TrialId
+from controlplane.domain.door.identity import Credential
 from controlplane.domain.event import Event
-from controlplane.domain.identity import Credential
 from controlplane.domain.models import RegisteredModel
 from controlplane.domain.replay import ReplayPoint
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.revision import Revision
-from controlplane.domain.rollout import Rollout
+from controlplane.domain.rollouts.rollout import Rollout
 from controlplane.domain.schedule import Schedule
 from controlplane.domain.serving import Service
-from controlplane.domain.study import Study, Trial
+from controlplane.domain.studies.study import Study, Trial
 
 T = TypeVar("T")
 

@@ -8,8 +8,8 @@ import yaml
 from pydantic import ValidationError, field_validator
 
 from controlplane.domain.base import Value
+from controlplane.domain.door.issuer import Issuer
 from controlplane.domain.errors import InvalidInput, unreadable
-from controlplane.domain.issuer import Issuer
 from controlplane.reading.problems import describe
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from controlplane.domain.engine import EngineConfig
-from controlplane.domain.replica_capacity import ReplicaCapacity, Source, measured
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.operations.replica_capacity import ReplicaCapacity, Source, measured
 from controlplane.domain.revision import Revision
-from controlplane.domain.study import Confirmed, Study, Trial
+from controlplane.domain.studies.study import Confirmed, Study, Trial
 from controlplane.ports.store import Store
 
 _STUDIES = 20

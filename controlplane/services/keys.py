@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from controlplane.domain.door.identity import ApiKey, Credential, Grant, Scope
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound, StaleVersion
 from controlplane.domain.event import Event
-from controlplane.domain.identity import ApiKey, Credential, Grant, Scope
 from controlplane.ports.store import Store, Versioned
 
 PREFIX = "flt_"

@@ -11,7 +11,7 @@ from controlplane.domain.errors import Conflict, InvalidInput, NotFound, StaleVe
 from controlplane.domain.event import Event
 from controlplane.domain.models import STABLE, ModelVersion, Outcome, RegisteredModel, Variant
 from controlplane.domain.revision import Revision
-from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout, RolloutState
+from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL, Rollout, RolloutState
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.ports.store import Store, Versioned

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from controlplane.domain.capacity import Capacity, FleetSize, fleet_size, replicas_for, usd_per_million_tokens
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.launch import without_emulator_flags
-from controlplane.domain.replica_capacity import ReplicaCapacity, foretold
+from controlplane.domain.operations.replica_capacity import ReplicaCapacity, foretold
+from controlplane.domain.operations.what_if import Expected, ExpectedPoint, Origin, WhatIf, WhatIfAnswer
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencyMetric
-from controlplane.domain.what_if import Expected, ExpectedPoint, Origin, WhatIf, WhatIfAnswer
+from controlplane.domain.studies.capacity import Capacity, FleetSize, fleet_size, replicas_for, usd_per_million_tokens
 from controlplane.domain.workload import Lengths, SyntheticWorkload, TraceWorkload
 from controlplane.services.studies.forecast import workload_at
 from tuner.space.first_tier import shape_of

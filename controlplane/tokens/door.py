@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import jwt
 from jwt.exceptions import PyJWTError
 
+from controlplane.domain.door.identity import Principal
+from controlplane.domain.door.issuer import Issuer, TokenAlgorithm, principal_of
 from controlplane.domain.errors import Refused, Unavailable
-from controlplane.domain.identity import Principal
-from controlplane.domain.issuer import Issuer, TokenAlgorithm, principal_of
 from controlplane.tokens.key_set import Fetch, KeySet
 
 LARGEST_TOKEN_BYTES = 16 << 10

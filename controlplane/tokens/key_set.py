@@ -10,8 +10,8 @@ from typing import Any
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
+from controlplane.domain.door.issuer import Issuer, TokenAlgorithm
 from controlplane.domain.errors import Unavailable
-from controlplane.domain.issuer import Issuer, TokenAlgorithm
 
 ASKED_AT_MOST_EVERY_S = 10.0
 """Anybody can send tokens that name a key nobody has: they make one question in ten seconds, whatever their number."""

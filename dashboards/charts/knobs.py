@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from controlplane.domain.flags import FlagValue
-from controlplane.domain.importance import Importance
-from controlplane.domain.study import Study, Trial, TrialKind, TrialState
+from controlplane.domain.engines.flags import FlagValue
+from controlplane.domain.studies.importance import Importance
+from controlplane.domain.studies.study import Study, Trial, TrialKind, TrialState
 from dashboards import theme
 from dashboards.charts.study import role
 

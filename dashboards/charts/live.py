@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go
 
-from controlplane.domain.live import RANKS, Figures, Live, Quantiles
+from controlplane.domain.operations.live import RANKS, Figures, Live, Quantiles
 from controlplane.domain.slo import LatencyMetric, SloSet
 from dashboards import theme
 

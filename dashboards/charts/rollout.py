@@ -6,8 +6,8 @@ from datetime import datetime
 
 import plotly.graph_objects as go
 
-from controlplane.domain.analysis import Analysis, Comparison, Verdict
-from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout, RolloutState
+from controlplane.domain.rollouts.analysis import Analysis, Comparison, Verdict
+from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL, Rollout, RolloutState
 from dashboards import theme
 
 _NAMES = {"slo_miss_ratio": "SLO misses", "error_ratio": "errors", "refusal_ratio": "refusals (4xx)"}

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from controlplane.domain.report import Distribution
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencyMetric, LatencySlo
-from controlplane.domain.study import Study, Trial, TrialKind
+from controlplane.domain.studies.study import Study, Trial, TrialKind
 from dashboards import theme, words
 
 CURVES_HELP = "hollow: level missed a limit; pale: other trials"

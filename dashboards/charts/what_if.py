@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from controlplane.domain.operations.what_if import WhatIfAnswer
 from controlplane.domain.slo import LatencySlo
-from controlplane.domain.study import Trial
-from controlplane.domain.what_if import WhatIfAnswer
+from controlplane.domain.studies.study import Trial
 from dashboards import theme
 from dashboards.charts import study as charts_study
 

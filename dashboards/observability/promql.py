@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane.domain.latency_buckets import bucket_within
+from controlplane.domain.door.latency_buckets import bucket_within
 from controlplane.domain.slo import LatencyMetric, LatencySlo
 
 ENGINES = "fleetune-engines"

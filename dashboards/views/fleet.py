@@ -7,8 +7,8 @@ from html import escape
 
 import streamlit as st
 
-from controlplane.domain.engine import EngineKind
-from controlplane.domain.fleet import Engine, EngineState
+from controlplane.domain.engines.engine import EngineKind
+from controlplane.domain.engines.fleet import Engine, EngineState
 from controlplane.domain.owner import ReplayOwner, ReplicaOwner, TrialOwner
 from controlplane.domain.serving import Service
 from dashboards import components, markup, theme, words

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from controlplane.domain.models import CANDIDATE, STABLE, Outcome, RegisteredModel
-from controlplane.domain.rollout import RolloutState
+from controlplane.domain.rollouts.rollout import RolloutState
 from dashboards import components, markup, theme, words
 from dashboards.client import ApiClient
 from dashboards.components import confirmed

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from controlplane.domain.cost import Cost
-from controlplane.domain.engine import EngineKind
-from controlplane.domain.health import InstallationHealth, ServiceHealth, Standing
+from controlplane.domain.engines.engine import EngineKind
+from controlplane.domain.operations.cost import Cost
+from controlplane.domain.operations.health import InstallationHealth, ServiceHealth, Standing
 from dashboards import components, markup, theme, words
 from dashboards.client import ApiClient, Scaling
 from dashboards.markup import Card, Column, Html

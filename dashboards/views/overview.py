@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from controlplane.domain.live import CheckState, Live, LiveCheck
-from controlplane.domain.rollout import ROLLOUT_FINAL
+from controlplane.domain.operations.live import CheckState, Live, LiveCheck
+from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL
 from controlplane.domain.serving import Service
 from controlplane.domain.slo import LatencyMetric
 from dashboards import components, markup, theme, words

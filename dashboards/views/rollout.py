@@ -8,11 +8,11 @@ from html import escape
 
 import streamlit as st
 
-from controlplane.domain.analysis import Analysis, Counts
-from controlplane.domain.flag_changes import flag_changes
-from controlplane.domain.judge import describe_load
+from controlplane.domain.engines.flag_changes import flag_changes
 from controlplane.domain.revision import Revision
-from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout, RolloutState, StepRecord
+from controlplane.domain.rollouts.analysis import Analysis, Counts
+from controlplane.domain.rollouts.judge import describe_load
+from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL, Rollout, RolloutState, StepRecord
 from dashboards import components, markup, theme, words
 from dashboards.charts import rollout as charts_rollout
 from dashboards.client import ApiClient

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from controlplane.domain.slo import LatencySlo
-from controlplane.domain.study import STUDY_FINAL, Recommendation, Study, StudyState, Trial, TrialState
+from controlplane.domain.studies.study import STUDY_FINAL, Recommendation, Study, StudyState, Trial, TrialState
 from dashboards import components, markup, study_rows, theme, words
 from dashboards.charts import knobs as charts_knobs
 from dashboards.charts import study as charts_study

@@ -7,11 +7,11 @@ from html import escape
 
 import streamlit as st
 
-from controlplane.domain.capacity import Capacity, FleetSize
-from controlplane.domain.flags import FlagValue
+from controlplane.domain.engines.flags import FlagValue
+from controlplane.domain.operations.what_if import WhatIf, WhatIfAnswer
 from controlplane.domain.serving import Service
-from controlplane.domain.study import Trial
-from controlplane.domain.what_if import WhatIf, WhatIfAnswer
+from controlplane.domain.studies.capacity import Capacity, FleetSize
+from controlplane.domain.studies.study import Trial
 from dashboards import components, theme, words
 from dashboards.charts import study as charts_study
 from dashboards.charts import what_if as charts_what_if

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import pairwise
 
-from controlplane.domain.anytime import miss_ratio_bounds
 from controlplane.domain.report import RequestRecord
+from controlplane.domain.rollouts.anytime import miss_ratio_bounds
 from controlplane.domain.slo import LatencySlo, misses
 from loadtests.send.runner import Progress
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from controlplane.domain.door.routing import ENGINE_SPARED, GatewayRecord
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.routing import ENGINE_SPARED, GatewayRecord
 from controlplane.host.files import whole_file
 from loadtests.send.trace_rows import OWN_FORMAT
 from loadtests.send.traces import Trace

@@ -16,10 +16,10 @@ import httpx
 from controlplane.adapters.fleet_processes.fleet import FleetProcesses
 from controlplane.adapters.fleet_processes.looks import Pace
 from controlplane.domain.base import EngineId
-from controlplane.domain.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.flags import FlagValue
+from controlplane.domain.engines.fleet import Engine, EngineSpec, EngineState
 from controlplane.domain.errors import NotFound
-from controlplane.domain.flags import FlagValue
-from controlplane.domain.fleet import Engine, EngineSpec, EngineState
 from controlplane.ports.fleet import Fleet
 from tests.fakes.fleet import FakeFleet
 

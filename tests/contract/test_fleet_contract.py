@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.base import EngineId
+from controlplane.domain.engines.fleet import EngineState
+from controlplane.domain.engines.start_failure import StartFailure
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound, Unavailable
-from controlplane.domain.fleet import EngineState
-from controlplane.domain.start_failure import StartFailure
 from tests.contract.conftest import open_server
 from tests.contract.fleet_on_cluster import ClusterSubject
 from tests.contract.fleet_subjects import (

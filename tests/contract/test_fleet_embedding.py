@@ -10,10 +10,10 @@ import pytest
 
 from controlplane.adapters.loadtester_locust import LocustLoadTester
 from controlplane.domain.base import EngineId
-from controlplane.domain.engine import EngineConfig, EngineKind
-from controlplane.domain.fleet import EngineSpec, EngineState
+from controlplane.domain.engines.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.fleet import EngineSpec, EngineState
+from controlplane.domain.engines.start_failure import StartFailure
 from controlplane.domain.slo import LatencyMetric, LatencySlo
-from controlplane.domain.start_failure import StartFailure
 from controlplane.domain.workload import Lengths, SyntheticWorkload
 from controlplane.ports.load import LoadRequest
 from tests.contract.fleet_subjects import ProcessSubject

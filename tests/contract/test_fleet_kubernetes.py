@@ -12,9 +12,9 @@ from kubernetes import client
 from controlplane.adapters.fleet_kubernetes.door import open_door
 from controlplane.adapters.fleet_kubernetes.fleet import FleetKubernetes
 from controlplane.domain.base import EngineId
+from controlplane.domain.engines.fleet import EngineSpec, EngineState
+from controlplane.domain.engines.start_failure import StartFailure
 from controlplane.domain.errors import Conflict, Forbidden, InvalidInput, Unavailable
-from controlplane.domain.fleet import EngineSpec, EngineState
-from controlplane.domain.start_failure import StartFailure
 from tests.contract.fleet_on_cluster import IMAGE, ClusterSubject, cluster_fleet, cluster_options
 from tests.contract.fleet_subjects import a_spec, observe_until
 from tests.contract.kubernetes_servers import Server

@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from controlplane.domain.base import EngineId
-from controlplane.domain.engine import EngineConfig, EngineKind
 from controlplane.domain.engines.driver import EngineDriver
-from controlplane.domain.flags import FlagValue
-from controlplane.domain.fleet import EngineSpec, EngineState
-from controlplane.domain.start_failure import StartFailure
+from controlplane.domain.engines.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.flags import FlagValue
+from controlplane.domain.engines.fleet import EngineSpec, EngineState
+from controlplane.domain.engines.start_failure import StartFailure
 from tests.contract.fleet_subjects import ProcessSubject
 
 ID = EngineId("own-1")

@@ -17,10 +17,10 @@ from controlplane.adapters.fleet_processes import host as host_processes
 from controlplane.adapters.fleet_processes.fleet import FleetProcesses
 from controlplane.adapters.fleet_processes.records import Record, RecordFolder
 from controlplane.domain.base import EngineId
+from controlplane.domain.engines.fleet import EngineSpec, EngineState
+from controlplane.domain.engines.start_failure import StartFailure
 from controlplane.domain.errors import Unavailable
-from controlplane.domain.fleet import EngineSpec, EngineState
 from controlplane.domain.process import ProcessId
-from controlplane.domain.start_failure import StartFailure
 from controlplane.host.processes import identify, is_alive
 from tests.contract.fleet_subjects import GPUS, a_spec, stop_all
 

@@ -12,9 +12,9 @@ import pytest
 from controlplane.adapters.fleet_processes.looks import Look, Looks, Pace
 from controlplane.adapters.fleet_processes.records import Record
 from controlplane.domain.base import EngineId
+from controlplane.domain.engines.fleet import EngineState
+from controlplane.domain.engines.start_failure import StartFailure
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.fleet import EngineState
-from controlplane.domain.start_failure import StartFailure
 from tests.contract.fleet_subjects import ProcessSubject, a_spec, observe_until
 
 ID = EngineId("e-1")

@@ -18,10 +18,10 @@ import pytest
 from controlplane.adapters.gateway.opener import GatewayProcesses
 from controlplane.adapters.loadtester_locust import LocustLoadTester
 from controlplane.domain.base import EngineId, RevisionId
-from controlplane.domain.engine import EngineConfig, EngineKind
+from controlplane.domain.door.routing import Backend, RevisionRoute, ServiceRoute
+from controlplane.domain.engines.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.fleet import EngineSpec
 from controlplane.domain.errors import Unavailable
-from controlplane.domain.fleet import EngineSpec
-from controlplane.domain.routing import Backend, RevisionRoute, ServiceRoute
 from controlplane.domain.workload import Lengths, SyntheticWorkload
 from controlplane.ports.gateways import GatewayOpener
 from controlplane.ports.load import LoadRequest, LoadTester

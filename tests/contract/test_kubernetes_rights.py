@@ -13,7 +13,7 @@ from controlplane.adapters.fleet_kubernetes.door import open_door
 from controlplane.adapters.fleet_kubernetes.lease import LeaseElection
 from controlplane.adapters.fleet_kubernetes.preflight import check_cluster
 from controlplane.domain.base import EngineId
-from controlplane.domain.fleet import EngineState
+from controlplane.domain.engines.fleet import EngineState
 from controlplane.reading.service_file import load_service
 from tests.contract.fleet_on_cluster import ClusterSubject, cluster_options
 from tests.contract.fleet_subjects import a_spec, observe_until

@@ -18,7 +18,7 @@ from controlplane.adapters.metrics_prometheus import PrometheusMetrics
 from controlplane.adapters.metrics_scrape.page import read_page
 from controlplane.adapters.metrics_scrape.samples import SampleStore
 from controlplane.adapters.metrics_scrape.source import ScrapedMetrics
-from controlplane.domain.engine_metrics import EngineNumber, EngineNumbers
+from controlplane.domain.engines.engine_metrics import EngineNumber, EngineNumbers
 from controlplane.domain.engines.vllm import VLLM
 from controlplane.domain.errors import Unavailable
 from controlplane.ports.metrics import MetricsSource

@@ -11,9 +11,9 @@ import pytest
 
 from controlplane.adapters.gateway.records_spool import SpooledRecords
 from controlplane.domain.base import RevisionId, ServiceName
+from controlplane.domain.door.gateway_files import records_dir, records_name
+from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.errors import Unavailable
-from controlplane.domain.gateway_files import records_dir, records_name
-from controlplane.domain.routing import GatewayRecord
 from controlplane.ports.gateways import Position, RecordFeed, RecordSource
 from tests.fakes.record_source import FakeRecordSource
 

@@ -7,7 +7,7 @@ import pytest
 from controlplane.domain.base import RevisionId, RolloutId, StudyId
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound, StaleVersion, Unavailable
 from controlplane.domain.models import CANDIDATE, STABLE, RegisteredModel, Variant
-from controlplane.domain.rollout import RolloutState
+from controlplane.domain.rollouts.rollout import RolloutState
 from controlplane.ports.store import Store
 from controlplane.services.fleet.serving import register_service
 from controlplane.services.models import (

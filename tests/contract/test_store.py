@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from controlplane.domain.base import RolloutId, ServiceName
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.door.identity import Grant
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import Conflict, NotFound, StaleVersion
 from controlplane.domain.event import Event
-from controlplane.domain.identity import Grant
 from controlplane.domain.replay import ReplayPoint
-from controlplane.domain.rollout import RolloutState
+from controlplane.domain.rollouts.rollout import RolloutState
 from controlplane.domain.schedule import Schedule, ScheduleSpec
 from controlplane.ports.store import Store
 from controlplane.services.keys import create_key, gateway_keys, key_for, list_keys, revoke_key, rotate_key

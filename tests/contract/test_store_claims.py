@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from controlplane.domain.errors import StaleVersion
-from controlplane.domain.study import StudyState
+from controlplane.domain.studies.study import StudyState
 from controlplane.ports.store import Store
 from tests.builders_serving import (
     NOW,

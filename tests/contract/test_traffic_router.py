@@ -16,9 +16,9 @@ import pytest
 
 from controlplane.adapters.gateway.traffic import GatewayTraffic
 from controlplane.domain.base import RevisionId
+from controlplane.domain.door.identity import ApiKey
+from controlplane.domain.door.routing import GatewayAddress, RevisionRoute, RoutingTable, ServiceRoute
 from controlplane.domain.errors import StaleVersion, Unavailable
-from controlplane.domain.identity import ApiKey
-from controlplane.domain.routing import GatewayAddress, RevisionRoute, RoutingTable, ServiceRoute
 from controlplane.gateway.process import open_gateway
 from controlplane.gateway.settings import Settings
 from controlplane.ports.gateways import FlightView, GatewayNews, TrafficRouter

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from controlplane.domain.base import EngineId
+from controlplane.domain.engines.fleet import Engine, EngineSpec, EngineState
+from controlplane.domain.engines.start_failure import StartFailure
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound, Unavailable
-from controlplane.domain.fleet import Engine, EngineSpec, EngineState
-from controlplane.domain.start_failure import StartFailure
 from tuner.space.knobs.schema import load_knobs
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from controlplane.domain.door.routing import ServiceRoute
 from controlplane.domain.errors import Unavailable
-from controlplane.domain.routing import ServiceRoute
 
 
 class FakeGateways:

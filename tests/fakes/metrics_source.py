@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from controlplane.domain.engine_metrics import EngineNumber, EngineNumbers, NumberAt
+from controlplane.domain.engines.engine_metrics import EngineNumber, EngineNumbers, NumberAt
 from controlplane.ports import Clock
 
 

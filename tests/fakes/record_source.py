@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from controlplane.domain.base import RevisionId, ServiceName
+from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.errors import Unavailable
-from controlplane.domain.routing import GatewayRecord
 from controlplane.ports.gateways import News, Position
 
 

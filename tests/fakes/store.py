@@ -9,17 +9,17 @@ from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 from controlplane.domain.base import RevisionId, RolloutId, ServiceName, StudyId, TrialId, Value
+from controlplane.domain.door.identity import Credential
 from controlplane.domain.errors import Conflict, NotFound, StaleVersion
 from controlplane.domain.event import Event
-from controlplane.domain.identity import Credential
 from controlplane.domain.models import RegisteredModel
 from controlplane.domain.replay import ReplayPoint
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.revision import Revision
-from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout
+from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL, Rollout
 from controlplane.domain.schedule import Schedule
 from controlplane.domain.serving import Service
-from controlplane.domain.study import Study, StudyState, Trial
+from controlplane.domain.studies.study import Study, StudyState, Trial
 from controlplane.domain.taken import model_is_taken, report_is_taken, setting_is_stale
 from controlplane.ports.store import StoredReplay, StudyClaim, Versioned
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
+from controlplane.domain.door.routing import InFlight, RoutingTable
 from controlplane.domain.errors import StaleVersion, Unavailable
-from controlplane.domain.routing import InFlight, RoutingTable
 
 
 class FakeTrafficRouter:

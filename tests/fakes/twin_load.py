@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.launch import without_emulator_flags
 from controlplane.domain.report import RequestRecord

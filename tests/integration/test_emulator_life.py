@@ -10,9 +10,9 @@ import time
 import httpx
 import pytest
 
-from controlplane.domain.engine_failures import diagnose
+from controlplane.domain.engines.engine_failures import diagnose
+from controlplane.domain.engines.start_failure import StartFailure
 from controlplane.domain.engines.vllm import VLLM
-from controlplane.domain.start_failure import StartFailure
 from tests.integration.emulators import MODEL, Emulator, emulator, launch
 
 

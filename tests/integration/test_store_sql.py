@@ -21,8 +21,8 @@ from controlplane.adapters.store_sql.migrate import newest
 from controlplane.adapters.store_sql.schema import NEWEST
 from controlplane.adapters.store_sql.tables import METADATA, VERSION_TABLE
 from controlplane.domain.base import ServiceName
+from controlplane.domain.door.identity import Scope
 from controlplane.domain.errors import Conflict, InvalidInput, Unavailable
-from controlplane.domain.identity import Scope
 from controlplane.domain.schedule import ScheduleSpec
 from controlplane.services.keys import digest, key_for, list_keys
 from tests.builders_reports import a_load_report

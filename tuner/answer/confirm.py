@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.study import Trial, TrialKind, TrialState
+from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from tuner.answer.evidence import measured
 from tuner.answer.fleets import exists, sized
 from tuner.answer.standing import LIKELY, POSSIBLE, Standing, baseline_of, is_proved, standings

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.report import SloCheck, Validity
-from controlplane.domain.study import Level, Trial, TrialKind, TrialState
+from controlplane.domain.studies.study import Level, Trial, TrialKind, TrialState
 from tuner.answer.posterior import Belief, Run, Seen, Subject, believe
 
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
-from controlplane.domain.capacity import fleet_size
 from controlplane.domain.report import Validity
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.study import FleetCheck, Level, Trial, TrialKind, TrialState
+from controlplane.domain.studies.capacity import fleet_size
+from controlplane.domain.studies.study import FleetCheck, Level, Trial, TrialKind, TrialState
 from tuner.answer.evidence import measured
 from tuner.answer.fleets import cheaper, exists, holds, may_need, sized
 from tuner.answer.standing import LIKELY, Standing, baseline_of

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from controlplane.domain.capacity import FleetSize, fleet_size, replicas_for
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.tuning_options import ObjectiveKind
+from controlplane.domain.studies.capacity import FleetSize, fleet_size, replicas_for
+from controlplane.domain.studies.tuning_options import ObjectiveKind
 from tuner.answer.evidence import Measured
 from tuner.answer.objective import shortfalls
 from tuner.answer.posterior import Array, Belief

@@ -15,11 +15,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from controlplane.domain.engine import EngineConfig
-from controlplane.domain.flags import FlagValue
-from controlplane.domain.importance import Importance
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.flags import FlagValue
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.study import Trial
+from controlplane.domain.studies.importance import Importance
+from controlplane.domain.studies.study import Trial
 from tuner.answer.winner import trial_log_cost
 
 _SHIFT_SD = 0.6  # of one value, before any trial: about what the search's hypotheses expect (`surrogate.HYPOTHESES`)

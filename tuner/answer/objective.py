@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 
-from controlplane.domain.capacity import FleetSize, fleet_size, replicas_for
 from controlplane.domain.hardware import GpuPool
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.tuning_options import ObjectiveKind
+from controlplane.domain.studies.capacity import FleetSize, fleet_size, replicas_for
+from controlplane.domain.studies.tuning_options import ObjectiveKind
 
 _ROOM_WORTH = 0.1  # of a doubled capacity beyond one replica's target, against one that halves the replicas
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from controlplane.domain.engine import EngineKind
+from controlplane.domain.engines.engine import EngineKind
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.study import Trial, TrialKind
-from controlplane.domain.study_plan import PlanStage, StudyPlan
+from controlplane.domain.studies.study import Trial, TrialKind
+from controlplane.domain.studies.study_plan import PlanStage, StudyPlan
 from controlplane.domain.workload import has_own_arrivals
 from tuner.answer.policy import reserved_replicas, reserved_rounds, wanted_replicas
 

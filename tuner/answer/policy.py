@@ -13,10 +13,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from controlplane.domain.engines.start_failure import StartFailure
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.start_failure import StartFailure
-from controlplane.domain.study import Study, Trial, TrialKind, TrialState
-from controlplane.domain.tuning_options import Budget
+from controlplane.domain.studies.study import Study, Trial, TrialKind, TrialState
+from controlplane.domain.studies.tuning_options import Budget
 from tuner.answer.confirm import Next, Proof, is_possible, next_proofs, rounds_of
 from tuner.answer.fleet_check import kept_replicas
 from tuner.answer.standing import LIKELY, Standing, standings

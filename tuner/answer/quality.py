@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 from pydantic import TypeAdapter
 
-from controlplane.domain.greedy_answer import GreedyAnswer
-from controlplane.domain.study import QualityCheck
-from controlplane.domain.tuning_options import QualityOptions
+from controlplane.domain.studies.greedy_answer import GreedyAnswer
+from controlplane.domain.studies.study import QualityCheck
+from controlplane.domain.studies.tuning_options import QualityOptions
 
 ANSWERS = TypeAdapter(tuple[GreedyAnswer, ...])
 

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from controlplane.domain.answer import Answer
-from controlplane.domain.capacity import FleetSize, fleet_size
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.study import Trial, TrialKind, TrialState
-from controlplane.domain.tuning_options import ObjectiveKind
+from controlplane.domain.studies.answer import Answer
+from controlplane.domain.studies.capacity import FleetSize, fleet_size
+from controlplane.domain.studies.study import Trial, TrialKind, TrialState
+from controlplane.domain.studies.tuning_options import ObjectiveKind
 from tuner.answer.evidence import Measured, measured
 from tuner.answer.fleets import Interval, below, cheaper, costs, exists, holds, most_gpus, needed, ratio, sized
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.study import Trial, TrialKind, TrialState
+from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from tuner.answer.objective import fleet_for, log_cost
 
 

@@ -25,7 +25,7 @@ import math
 from pydantic import Field
 
 from controlplane.domain.base import Value
-from controlplane.domain.capacity import Capacity
+from controlplane.domain.studies.capacity import Capacity
 
 _STEEPNESS = 3.0  # least power of the rate with which miss ratios were seen to grow near their limit
 _MIN_STEP, _MAX_STEP = 1.12, 1.3

@@ -1,9 +1,9 @@
 """Judging one rate level while it runs: it ends early once failing is certain, or passing is likely enough to go on.
 
-Three tests run side by side. A sequential one bounds the miss ratio of every limit at every look (`domain.anytime`), at
-a joint confidence; a level then fails when what is yet to come will hardly bring the ratio back either. A plain count
-sees when more requests missed than the whole level allows: no later one can make up for them. The third looks for
-over-saturation: a queue that keeps growing will break any TTFT limit, but tells so in latencies only much later.
+Three tests run side by side. A sequential one bounds the miss ratio of every limit at every look, at a joint confidence
+(`domain.rollouts.anytime`); a level then fails when what is yet to come will hardly bring the ratio back either. A
+plain count sees when more requests missed than the whole level allows: no later one can make up for them. The third
+looks for over-saturation: a queue that keeps growing will break any TTFT limit, but tells so in latencies much later.
 Requests in flight, counted at every look, are cut in blocks after the ramp-up; a level is over-saturated when their
 trend over the level is larger than its noise and than what the limits leave, and first tokens take longer and longer.
 
@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
 
-from controlplane.domain.anytime import miss_ratio_bounds
 from controlplane.domain.report import LoadTestReport, Validity
+from controlplane.domain.rollouts.anytime import miss_ratio_bounds
 from controlplane.domain.slo import LatencyMetric, RequestOutcome, SloSet, misses
-from controlplane.domain.tuning_options import LevelOptions
+from controlplane.domain.studies.tuning_options import LevelOptions
 from tuner.ladder.ladder import Rung
 
 _ALPHA = 0.05

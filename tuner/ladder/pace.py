@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from controlplane.domain.slo import SloSet
-from controlplane.domain.tuning_options import LevelOptions
+from controlplane.domain.studies.tuning_options import LevelOptions
 
 _SEEN = 0.05  # with fewer requests than `fewest_requests` the percentile is unseen with more than this probability
 _DECIDING = 3.5  # times as many requests where a decision hangs on the level: ten beyond the percentile

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from controlplane.domain.errors import InvalidInput, Unavailable
-from controlplane.domain.tuning_options import Strategy
+from controlplane.domain.studies.tuning_options import Strategy
 from tuner.search.candidates import Candidates, point_key
 from tuner.search.sampler import (
     AT_LEAST,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.flags import FlagValue
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.flags import FlagValue
 from controlplane.domain.hardware import GpuPool
 from tuner.twin.flags import FlagReader
 from tuner.twin.gpus import gpu_of

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.flags import FlagValue, canonical_flag
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.flags import FlagValue, canonical_flag
 from controlplane.domain.launch import without_emulator_flags
 from controlplane.domain.service import EngineOptions, ServiceSpec
-from controlplane.domain.tuning_options import Knob
+from controlplane.domain.studies.tuning_options import Knob
 from controlplane.domain.workload import SyntheticWorkload
 from tuner.space.knobs.schema import KnobSchema, check_flags, knobs_of
 from tuner.space.other_tiers import OTHER_TIERS

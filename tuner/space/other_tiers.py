@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from controlplane.domain.engine import EngineKind
-from controlplane.domain.tuning_options import Knob
+from controlplane.domain.engines.engine import EngineKind
+from controlplane.domain.studies.tuning_options import Knob
 
 OTHER_TIERS: Mapping[EngineKind, Mapping[str, Knob]] = {
     EngineKind.SGLANG: {

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pydantic import Field
 
 from controlplane.domain.base import Value
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.flags import FlagValue, canonical_flag
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.flags import FlagValue, canonical_flag
-from controlplane.domain.tuning_options import Knob
+from controlplane.domain.studies.tuning_options import Knob
 
 Point = Mapping[str, FlagValue | None]
 """A value for every dimension, by flag name. None leaves the flag out."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import httpx
 import numpy as np
 
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import Conflict, InvalidInput, Unavailable
 from tuner.twin.fit import fit_profile
 from tuner.twin.gpus import find_gpu

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
 from tuner.twin.compiled_state import Floats
 from tuner.twin.shapes import SHIPPED_SHAPES, ModelShape, load_shape, parse_shape

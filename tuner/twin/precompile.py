@@ -25,7 +25,7 @@ def precompile() -> None:
     """Compile what is not compiled yet, by simulating one request."""
     import numpy as np
 
-    from controlplane.domain.engine import EngineConfig
+    from controlplane.domain.engines.engine import EngineConfig
     from tuner.twin.setup import resolve
     from tuner.twin.shapes import load_shape
     from tuner.twin.simulate import RequestArrays, simulate

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from controlplane.domain.base import Value
-from controlplane.domain.capacity import Capacity
 from controlplane.domain.slo import LatencyMetric, LatencySlo
+from controlplane.domain.studies.capacity import Capacity
 from tuner.twin.compiled_state import Floats
 from tuner.twin.setup import EngineSetup
 from tuner.twin.simulate import RequestArrays, ResultArrays

@@ -24,8 +24,8 @@ from controlplane.adapters.fleet_kubernetes.steps import Around, Patience, moved
 from controlplane.adapters.fleet_kubernetes.watched import Watched, by_label
 from controlplane.domain.base import EngineId
 from controlplane.domain.cluster import ClusterOptions
+from controlplane.domain.engines.fleet import Engine, EngineSpec
 from controlplane.domain.errors import Conflict, FleetuneError, NotFound, StaleVersion, Unavailable
-from controlplane.domain.fleet import Engine, EngineSpec
 from controlplane.domain.owner import Owner, ReplicaOwner
 from controlplane.host.clock import utc_now
 from controlplane.ports import Clock

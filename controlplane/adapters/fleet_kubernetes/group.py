@@ -13,8 +13,8 @@ from controlplane.adapters.fleet_kubernetes.sight import PodSight, sight_of
 from controlplane.adapters.fleet_kubernetes.steps import waits_for
 from controlplane.domain.base import EngineId
 from controlplane.domain.cluster import ClusterOptions
+from controlplane.domain.engines.fleet import Engine, EngineSpec
 from controlplane.domain.errors import InvalidInput, Unavailable
-from controlplane.domain.fleet import Engine, EngineSpec
 
 
 class Group(NamedTuple):

@@ -13,9 +13,9 @@ from typing import Any
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from controlplane.domain.base import EngineId, Value
+from controlplane.domain.engines.fleet import EngineSpec, EngineState
+from controlplane.domain.engines.start_failure import StartFailure
 from controlplane.domain.errors import Unavailable
-from controlplane.domain.fleet import EngineSpec, EngineState
-from controlplane.domain.start_failure import StartFailure
 
 LEDGER = "fleetune.dev/engines"
 SPEC = "fleetune.dev/spec"

@@ -12,8 +12,8 @@ from controlplane.adapters.fleet_kubernetes.names import group_name, labels_of
 from controlplane.adapters.fleet_kubernetes.pods import PORT, pod_template
 from controlplane.domain.base import EngineId
 from controlplane.domain.cluster import ClusterOptions
-from controlplane.domain.engine import EngineConfig
-from controlplane.domain.fleet import EngineSpec
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.fleet import EngineSpec
 from controlplane.domain.launch import engine_spec
 from controlplane.domain.owner import Owner, ReplicaOwner
 from controlplane.domain.revision import revision_id

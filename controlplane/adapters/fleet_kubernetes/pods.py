@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from kubernetes import client
 
 from controlplane.domain.cluster import ClusterOptions, ModelCache
-from controlplane.domain.engine import EngineKind
+from controlplane.domain.engines.engine import EngineKind
+from controlplane.domain.engines.fleet import EngineSpec
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.fleet import EngineSpec
 from controlplane.domain.launch import serve_arguments, shutdown_timeout_s
 from controlplane.domain.owner import Owner, ReplayOwner, ReplicaOwner, TrialOwner
 

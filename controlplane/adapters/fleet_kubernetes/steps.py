@@ -9,9 +9,9 @@ from typing import NamedTuple
 from controlplane.adapters.fleet_kubernetes.ledger import Entry, Ledger
 from controlplane.adapters.fleet_kubernetes.sight import PodSight, what_is_short
 from controlplane.domain.base import EngineId
-from controlplane.domain.engine_failures import diagnose
 from controlplane.domain.engines.driver import LogReading
-from controlplane.domain.start_failure import StartFailure
+from controlplane.domain.engines.engine_failures import diagnose
+from controlplane.domain.engines.start_failure import StartFailure
 
 _NEVER_PULLED = frozenset({"InvalidImageName", "ErrImageNeverPull"})
 _NOT_PULLED = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError"})

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from controlplane.adapters.fleet_processes.host import MARK
 from controlplane.domain.engines.driver import EngineDriver
+from controlplane.domain.engines.fleet import EngineSpec
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.fleet import EngineSpec
 from controlplane.domain.launch import serve_arguments
 
 

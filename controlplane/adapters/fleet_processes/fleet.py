@@ -23,10 +23,10 @@ from controlplane.adapters.fleet_processes.commands import command_line, environ
 from controlplane.adapters.fleet_processes.looks import Look, Looks, Pace
 from controlplane.adapters.fleet_processes.records import Record, RecordFolder
 from controlplane.domain.base import EngineId
-from controlplane.domain.engine_failures import diagnose, diagnose_timeout
+from controlplane.domain.engines.engine_failures import diagnose, diagnose_timeout
+from controlplane.domain.engines.fleet import Engine, EngineSpec, EngineState
+from controlplane.domain.engines.start_failure import StartFailure
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound, Unavailable
-from controlplane.domain.fleet import Engine, EngineSpec, EngineState
-from controlplane.domain.start_failure import StartFailure
 from controlplane.host.clock import utc_now
 from controlplane.host.ports import free_port
 from controlplane.host.processes import is_alive

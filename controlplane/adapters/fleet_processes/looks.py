@@ -10,7 +10,7 @@ from controlplane.adapters.engine_counts import in_flight
 from controlplane.adapters.fleet_processes.probes import Asking, is_healthy, is_ready
 from controlplane.adapters.fleet_processes.records import Record
 from controlplane.domain.base import EngineId
-from controlplane.domain.fleet import EngineState
+from controlplane.domain.engines.fleet import EngineState
 
 _WAIT_S = 0.1  # for all engines together: what answers at once is known at once
 

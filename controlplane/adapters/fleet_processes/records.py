@@ -13,10 +13,10 @@ from pathlib import Path
 from pydantic import AwareDatetime, ValidationError
 
 from controlplane.domain.base import EngineId, Value
+from controlplane.domain.engines.fleet import Engine, EngineSpec, EngineState
+from controlplane.domain.engines.start_failure import StartFailure
 from controlplane.domain.errors import InvalidInput, Unavailable
-from controlplane.domain.fleet import Engine, EngineSpec, EngineState
 from controlplane.domain.process import ProcessId
-from controlplane.domain.start_failure import StartFailure
 from controlplane.host.files import write_whole
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from controlplane.domain.audit import Broken, Verified, verify
+from controlplane.domain.door.audit import Broken, Verified, verify
+from controlplane.domain.door.gateway_files import audit_dir, audit_files, audited_gateways
 from controlplane.domain.errors import NotFound, Unavailable
-from controlplane.domain.gateway_files import audit_dir, audit_files, audited_gateways
 
 
 def audited(data_dir: Path) -> list[str]:

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from controlplane.adapters.gateway.traffic import GatewayTraffic
+from controlplane.domain.door.gateway_files import addresses_dir
+from controlplane.domain.door.routing import GatewayAddress, RoutingTable, ServiceRoute
 from controlplane.domain.errors import Unavailable
-from controlplane.domain.gateway_files import addresses_dir
-from controlplane.domain.routing import GatewayAddress, RoutingTable, ServiceRoute
 
 _NAME = "fleet-check"
 _START_S = 60.0  # importing the gateway on a loaded machine

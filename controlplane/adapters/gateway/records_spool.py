@@ -13,9 +13,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from controlplane.domain.base import RevisionId, ServiceName
+from controlplane.domain.door.gateway_files import records_dir, records_hour
+from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.errors import Unavailable
-from controlplane.domain.gateway_files import records_dir, records_hour
-from controlplane.domain.routing import GatewayRecord
 from controlplane.ports.gateways import News, Position
 
 _log = logging.getLogger(__name__)

@@ -7,10 +7,10 @@ from datetime import datetime
 from pathlib import Path
 
 from controlplane.domain.base import ServiceName
+from controlplane.domain.door.gateway_files import records_dir, records_name
+from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.errors import Unavailable
-from controlplane.domain.gateway_files import records_dir, records_name
-from controlplane.domain.replayed import GATEWAY
-from controlplane.domain.routing import GatewayRecord
+from controlplane.domain.rollouts.replayed import GATEWAY
 from controlplane.ports import Clock
 
 

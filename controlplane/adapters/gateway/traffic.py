@@ -12,9 +12,9 @@ from typing import TypeVar
 import httpx
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
+from controlplane.domain.door.gateway_files import addresses_dir
+from controlplane.domain.door.routing import GatewayAddress, InFlight, RoutingTable
 from controlplane.domain.errors import StaleVersion, Unavailable
-from controlplane.domain.gateway_files import addresses_dir
-from controlplane.domain.routing import GatewayAddress, InFlight, RoutingTable
 from controlplane.host.processes import is_alive
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ import httpx
 
 from controlplane.adapters.metrics_scrape.page import Page, read_page
 from controlplane.adapters.metrics_scrape.samples import SampleStore
-from controlplane.domain.fleet import Engine, EngineState
+from controlplane.domain.engines.fleet import Engine, EngineState
 from controlplane.domain.owner import ReplicaOwner
 from controlplane.ports import Clock
 from controlplane.ports.fleet import FleetView

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from controlplane.adapters.metrics_scrape.page import Buckets
 from controlplane.adapters.metrics_scrape.samples import Sample, SampleStore
-from controlplane.domain.engine_metrics import EngineNumber, EngineNumbers, NumberAt
+from controlplane.domain.engines.engine_metrics import EngineNumber, EngineNumbers, NumberAt
 from controlplane.ports import Clock
 
 STALE_AFTER_S = 60.0

@@ -12,7 +12,7 @@ from controlplane.adapters.store_sql.database import Database
 from controlplane.adapters.store_sql.documents import Documents, decode
 from controlplane.adapters.store_sql.tables import CLAIMS, STUDIES
 from controlplane.domain.base import StudyId
-from controlplane.domain.study import Study, StudyState
+from controlplane.domain.studies.study import Study, StudyState
 from controlplane.ports.store import StudyClaim, Versioned
 
 

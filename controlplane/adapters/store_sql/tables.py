@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from controlplane.domain.rollout import ROLLOUT_FINAL
+from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL
 
 METADATA = sa.MetaData()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from controlplane import wiring
 from controlplane.adapters.fleet_processes.commands import require_program
-from controlplane.domain.engine import EngineKind
+from controlplane.domain.engines.engine import EngineKind
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.service import ServiceSpec
 from controlplane.settings import ClusterAccess

@@ -10,7 +10,7 @@ from controlplane.cli.tables.show import cell, console
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencyMetric
-from controlplane.domain.study import Evidence, Side
+from controlplane.domain.studies.study import Evidence, Side
 
 Facts = dict[str, Any]
 

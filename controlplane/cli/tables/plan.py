@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from controlplane.domain.study_plan import StudyPlan
+from controlplane.domain.studies.study_plan import StudyPlan
 
 
 def plan_lines(plan: StudyPlan) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from controlplane.domain.study import Trial, TrialKind, TrialState
+from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from controlplane.services.studies.run_study import StudyProgress
 
 

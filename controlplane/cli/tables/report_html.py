@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import plotly.graph_objects as go
 import plotly.io as pio
 
-from controlplane.domain.study import Recommendation, Study, Trial
+from controlplane.domain.studies.study import Recommendation, Study, Trial
 from dashboards import markup, study_rows, theme, words
 from dashboards.charts import knobs as charts_knobs
 from dashboards.charts import study as charts_study

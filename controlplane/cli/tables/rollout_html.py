@@ -9,10 +9,10 @@ from datetime import datetime
 import plotly.io as pio
 
 from controlplane.cli.tables.report_html import STYLE
-from controlplane.domain.analysis import Analysis, Counts
-from controlplane.domain.judge import describe_load
-from controlplane.domain.rollout import StepRecord
-from controlplane.domain.rollout_report import Promise, RolloutReport
+from controlplane.domain.rollouts.analysis import Analysis, Counts
+from controlplane.domain.rollouts.judge import describe_load
+from controlplane.domain.rollouts.rollout import StepRecord
+from controlplane.domain.rollouts.rollout_report import Promise, RolloutReport
 from dashboards import markup, theme, words
 from dashboards.charts import rollout as charts_rollout
 from dashboards.markup import Column

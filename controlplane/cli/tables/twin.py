@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from controlplane.cli.tables.show import console
-from controlplane.domain.what_if import Expected, ExpectedPoint, WhatIfAnswer
+from controlplane.domain.operations.what_if import Expected, ExpectedPoint, WhatIfAnswer
 from tuner.twin.profile import Profile
 from tuner.twin.validate import ValidationReport
 

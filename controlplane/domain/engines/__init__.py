@@ -1,4 +1,5 @@
-"""Kinds of engines: how each is launched, known to be ready, read, diagnosed and spoken to, as plain values.
+"""Engines as values: their flags, why one failed, and how each kind is launched, known to be ready, read and spoken to.
 
-Here: `driver.py` (the words), a file for each kind, `drivers.py` (which kind has which). Not here: processes, HTTP.
+Here: `engine.py`, `flags.py`, `fleet.py`; `driver.py` (the words of a kind), a file for each kind, `drivers.py` (all of
+them). Not here: processes, HTTP.
 """

@@ -10,8 +10,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from controlplane.domain.base import Value
-from controlplane.domain.flags import FlagValue
-from controlplane.domain.start_failure import StartFailure
+from controlplane.domain.engines.flags import FlagValue
+from controlplane.domain.engines.start_failure import StartFailure
 
 
 def _compiled(pattern: str) -> str:

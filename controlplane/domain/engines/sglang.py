@@ -11,7 +11,7 @@ from controlplane.domain.engines.driver import (
     LogReading,
     MetricNames,
 )
-from controlplane.domain.start_failure import StartFailure
+from controlplane.domain.engines.start_failure import StartFailure
 
 SGLANG = EngineDriver(
     title="SGLang",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from controlplane.domain.engines.driver import FlagStyle
-from controlplane.domain.flags import FlagValue, argument
+from controlplane.domain.engines.flags import FlagValue, argument
 
 
 def spelled(name: str, value: FlagValue, style: FlagStyle) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ It tells no gauge of running or waiting requests, so a drain waits out its time;
 from __future__ import annotations
 
 from controlplane.domain.engines.driver import EngineDriver, FailurePattern, FlagStyle, LogReading, MetricNames
-from controlplane.domain.start_failure import StartFailure
+from controlplane.domain.engines.start_failure import StartFailure
 
 TENSORRT_LLM = EngineDriver(
     title="TensorRT-LLM",

@@ -14,7 +14,7 @@ from controlplane.domain.engines.driver import (
     MetricNames,
     Readiness,
 )
-from controlplane.domain.start_failure import StartFailure
+from controlplane.domain.engines.start_failure import StartFailure
 
 TGI = EngineDriver(
     title="TGI",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from controlplane.domain.engines.driver import Api, Dialect, EngineDriver, FailurePattern, LogReading, MetricNames
-from controlplane.domain.start_failure import StartFailure
+from controlplane.domain.engines.start_failure import StartFailure
 
 DRAIN_ON_TERM_S = 30
 """vLLM's `--shutdown-timeout` is 0 by default, which cuts streams at SIGTERM; engines here get this unless they say."""

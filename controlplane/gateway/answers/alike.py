@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from controlplane.domain.caching import CHAT_PATH, Partition, cache_key
-from controlplane.domain.similar import EmbedderOptions, SemanticOptions, differs
+from controlplane.domain.door.caching import CHAT_PATH, Partition, cache_key
+from controlplane.domain.door.similar import EmbedderOptions, SemanticOptions, differs
 from controlplane.gateway.answers.embedding import Embed
 from controlplane.gateway.answers.entry import Entry
 from controlplane.gateway.answers.questions import Question, Questions

@@ -12,7 +12,7 @@ import aiohttp
 import numpy as np
 from numpy.typing import NDArray
 
-from controlplane.domain.similar import EmbedderOptions
+from controlplane.domain.door.similar import EmbedderOptions
 
 _log = logging.getLogger(__name__)
 

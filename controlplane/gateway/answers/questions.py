@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from controlplane.domain.similar import differs
+from controlplane.domain.door.similar import differs
 from controlplane.gateway.answers.embedding import Vectors
 
 MOST_PER_CONTEXT = 1_000

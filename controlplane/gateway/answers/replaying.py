@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from controlplane.domain.routing import CacheResult
+from controlplane.domain.door.routing import CacheResult
 from controlplane.gateway.answering import usage_of
 from controlplane.gateway.answers.entry import Entry
 from controlplane.gateway.call import REQUEST_ID_HEADER

@@ -12,8 +12,8 @@ from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
-from controlplane.domain.audit import Entry, Happened, Head, chained
-from controlplane.domain.gateway_files import audit_day, audit_files, audit_name
+from controlplane.domain.door.audit import Entry, Happened, Head, chained
+from controlplane.domain.door.gateway_files import audit_day, audit_files, audit_name
 
 _log = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from controlplane.domain.audit import Decision, Happened
-from controlplane.domain.identity import Principal
-from controlplane.domain.routing import ENGINE_SPARED
+from controlplane.domain.door.audit import Decision, Happened
+from controlplane.domain.door.identity import Principal
+from controlplane.domain.door.routing import ENGINE_SPARED
 from controlplane.gateway.answering import REJECTED
 from controlplane.gateway.openai_errors import RequestRefused
 from controlplane.gateway.tally import CLIENT_GONE_STATUS, Tally

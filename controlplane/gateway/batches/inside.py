@@ -14,8 +14,8 @@ from datetime import datetime
 
 import aiohttp
 
-from controlplane.domain.batch import Batch
-from controlplane.domain.identity import Principal, PriorityClass, Scope, may
+from controlplane.domain.door.batch import Batch
+from controlplane.domain.door.identity import Principal, PriorityClass, Scope, may
 from controlplane.gateway.batches.runner import Reply
 from controlplane.gateway.call import REQUEST_ID_HEADER
 from controlplane.gateway.classes import PRIORITY_HEADER

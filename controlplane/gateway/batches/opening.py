@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import aiohttp
 from aiohttp import web
 
-from controlplane.domain.gateway_files import batches_dir
+from controlplane.domain.door.gateway_files import batches_dir
 from controlplane.gateway.background import in_background
 from controlplane.gateway.batches.inside import Inside
 from controlplane.gateway.batches.port import BatchPort

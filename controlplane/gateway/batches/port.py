@@ -12,8 +12,8 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from controlplane.domain.batch import ENDPOINTS, MOST_METADATA, WINDOW, Batch, StoredFile
-from controlplane.domain.identity import DEFAULT_TENANT, ApiKey, Principal
+from controlplane.domain.door.batch import ENDPOINTS, MOST_METADATA, WINDOW, Batch, StoredFile
+from controlplane.domain.door.identity import DEFAULT_TENANT, ApiKey, Principal
 from controlplane.gateway.batches.shelf import Shelf, private_opener
 from controlplane.gateway.openai_errors import RequestRefused
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from controlplane.domain.batch import (
+from controlplane.domain.door.batch import (
     MOST_ERRORS,
     MOST_LINES,
     Batch,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from controlplane.domain.batch import Batch, StoredFile
+from controlplane.domain.door.batch import Batch, StoredFile
 from controlplane.host.files import whole_file, write_whole
 
 _ID = re.compile(r"(file|batch)-[0-9a-f]{24}(-(output|errors))?")

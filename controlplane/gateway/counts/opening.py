@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import datetime
 
-from controlplane.domain.gateway_files import sums_path
+from controlplane.domain.door.gateway_files import sums_path
 from controlplane.gateway.answers.shared import open_redis
 from controlplane.gateway.background import in_background
 from controlplane.gateway.counts.kept import KeptSums

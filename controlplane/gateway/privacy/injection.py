@@ -8,8 +8,8 @@ from typing import Any
 
 import aiohttp
 
-from controlplane.domain.privacy import InjectionOptions
-from controlplane.domain.screening import Found, holds_known_phrase
+from controlplane.domain.door.privacy import InjectionOptions
+from controlplane.domain.door.screening import Found, holds_known_phrase
 
 
 async def look_for_injection(

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+from controlplane.domain.door.personal import Span
+from controlplane.domain.door.privacy import PresidioOptions
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.personal import Span
-from controlplane.domain.privacy import PresidioOptions
 
 LONGEST_SENTENCE = 1000
 """Characters held back until a sentence ends, in which a name is told from a word."""

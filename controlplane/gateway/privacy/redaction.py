@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from controlplane.domain.personal import Span
-from controlplane.domain.redacting import Channel, Finder, redacted
+from controlplane.domain.door.personal import Span
+from controlplane.domain.door.redacting import Channel, Finder, redacted
 from controlplane.gateway.privacy.places import (
     Name,
     Place,

@@ -10,7 +10,7 @@ from random import Random
 import aiohttp
 from aiohttp import web
 
-from controlplane.domain.routing import GatewayRecord
+from controlplane.domain.door.routing import GatewayRecord
 from controlplane.gateway.answering import BROKEN, REPORTED, Answering
 from controlplane.gateway.call import REQUEST_ID_HEADER, Call
 from controlplane.gateway.choice import choose

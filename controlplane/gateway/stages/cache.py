@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiohttp import web
 
-from controlplane.domain.caching import CHAT_PATH, CacheMode, CacheWish, Partition, cache_key, may_be_cached
-from controlplane.domain.identity import DEFAULT_TENANT
-from controlplane.domain.routing import CacheResult
-from controlplane.domain.similar import SemanticOptions
+from controlplane.domain.door.caching import CHAT_PATH, CacheMode, CacheWish, Partition, cache_key, may_be_cached
+from controlplane.domain.door.identity import DEFAULT_TENANT
+from controlplane.domain.door.routing import CacheResult
+from controlplane.domain.door.similar import SemanticOptions
 from controlplane.gateway.answers.collecting import Collector
 from controlplane.gateway.answers.entry import AnswerStore, Entry
 from controlplane.gateway.answers.replaying import CACHE_HEADER, replay

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Iterable, Mapping
 from datetime import datetime
 from typing import Protocol
 
-from controlplane.domain.identity import ApiKey, Principal, Scope, may
+from controlplane.domain.door.identity import ApiKey, Principal, Scope, may
 from controlplane.gateway.openai_errors import RequestRefused
 
 _PLAIN_HEADERS = ("X-Api-Key", "Api-Key")  # Anthropic's clients, Azure's

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from controlplane.domain.gateway_options import TokenPrice
-from controlplane.domain.identity import DEFAULT_TENANT, Limits
+from controlplane.domain.door.gateway_options import TokenPrice
+from controlplane.domain.door.identity import DEFAULT_TENANT, Limits
 from controlplane.gateway.counts.lines import Counts, Kind, Line, Standing, has_passed
 from controlplane.gateway.exchange import Exchange, Next
 from controlplane.gateway.openai_errors import RequestRefused

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from controlplane.domain.fair_queue import Waiting
-from controlplane.domain.identity import DEFAULT_TENANT
+from controlplane.domain.door.fair_queue import Waiting
+from controlplane.domain.door.identity import DEFAULT_TENANT
 from controlplane.gateway.call import REQUEST_ID_HEADER
 from controlplane.gateway.classes import class_of
 from controlplane.gateway.exchange import Exchange, Next

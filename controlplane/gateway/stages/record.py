@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from controlplane.domain.routing import GatewayRecord
+from controlplane.domain.door.routing import GatewayRecord
 from controlplane.gateway.exchange import Exchange, Next
 from controlplane.gateway.flights import Flights
 from controlplane.gateway.openai_errors import RequestRefused

@@ -6,10 +6,10 @@ import asyncio
 
 from aiohttp import web
 
+from controlplane.domain.door.personal import Recogniser
+from controlplane.domain.door.privacy import OutputPolicy
+from controlplane.domain.door.redacting import Finder
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.personal import Recogniser
-from controlplane.domain.privacy import OutputPolicy
-from controlplane.domain.redacting import Finder
 from controlplane.gateway.exchange import Exchange, Next
 from controlplane.gateway.openai_errors import RequestRefused
 from controlplane.gateway.pools import Route

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import aiohttp
 from aiohttp import web
 
-from controlplane.domain.privacy import Action, InputPolicy
-from controlplane.domain.screening import Found, Screened, rejected, screened
+from controlplane.domain.door.privacy import Action, InputPolicy
+from controlplane.domain.door.screening import Found, Screened, rejected, screened
 from controlplane.gateway.body import SMALL_BYTES
 from controlplane.gateway.exchange import Exchange, Next
 from controlplane.gateway.openai_errors import RequestRefused

@@ -6,8 +6,8 @@ import asyncio
 import logging
 from datetime import datetime
 
+from controlplane.domain.door.identity import Principal
 from controlplane.domain.errors import FleetuneError, Forbidden, Unavailable
-from controlplane.domain.identity import Principal
 from controlplane.gateway.openai_errors import RequestRefused
 from controlplane.tokens.door import KeysNeeded, TokenDoor, looks_like_token
 from controlplane.tokens.key_set import ASKED_AT_MOST_EVERY_S, KeySet

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from controlplane.domain.base import StudyId
-from controlplane.domain.study import STUDY_LEASE_S
+from controlplane.domain.studies.study import STUDY_LEASE_S
 from controlplane.ports.store import StudyClaim
 
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from controlplane.domain.base import RevisionId, StudyId
+from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound
 from controlplane.domain.event import Event
-from controlplane.domain.fleet import Engine
 from controlplane.domain.owner import ReplayOwner, TrialOwner
 from controlplane.domain.schedule import ReplayRun, Schedule, ScheduledAction
-from controlplane.domain.study import STUDY_FINAL, Study, TrialState
+from controlplane.domain.studies.study import STUDY_FINAL, Study, TrialState
 from controlplane.ports.fleet import Fleet
 from controlplane.ports.store import Store, Versioned
 from controlplane.services.controller.claims import ClaimWatch

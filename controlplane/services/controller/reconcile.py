@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from controlplane.domain.base import RolloutId
+from controlplane.domain.door.gateway_options import GatewayOptions
+from controlplane.domain.engines.fleet import Engine, EngineState
 from controlplane.domain.errors import FleetuneError
 from controlplane.domain.event import Event
-from controlplane.domain.fleet import Engine, EngineState
-from controlplane.domain.gateway_options import GatewayOptions
-from controlplane.domain.rollout import Rollout, RolloutState
-from controlplane.domain.rollout_policy import advance, events_between
+from controlplane.domain.rollouts.rollout import Rollout, RolloutState
+from controlplane.domain.rollouts.rollout_policy import advance, events_between
 from controlplane.domain.serving import Service
 from controlplane.ports import Clock
 from controlplane.ports.fleet import Fleet

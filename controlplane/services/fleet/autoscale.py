@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from controlplane.domain.autoscale import (
+from controlplane.domain.base import ServiceName
+from controlplane.domain.errors import Unavailable
+from controlplane.domain.event import Event
+from controlplane.domain.operations.autoscale import (
     Load,
     ScaleDecision,
     ScaleFacts,
@@ -13,11 +16,8 @@ from controlplane.domain.autoscale import (
     startup_s,
     sure,
 )
-from controlplane.domain.base import ServiceName
-from controlplane.domain.errors import Unavailable
-from controlplane.domain.event import Event
-from controlplane.domain.forecast import BIN_S, bin_of, expected_rps, mean_error, with_bin
-from controlplane.domain.replica_capacity import Live, ReplicaCapacity, corrected, seen
+from controlplane.domain.operations.forecast import BIN_S, bin_of, expected_rps, mean_error, with_bin
+from controlplane.domain.operations.replica_capacity import Live, ReplicaCapacity, corrected, seen
 from controlplane.domain.serving import Service
 from controlplane.ports.fleet import FleetView
 from controlplane.ports.gateways import FlightView, RecordFeed

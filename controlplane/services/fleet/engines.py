@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from controlplane.domain.base import EngineId, RevisionId
+from controlplane.domain.door.gateway_options import GatewayOptions
+from controlplane.domain.engines.fleet import Engine, EngineState
+from controlplane.domain.engines.start_failure import StartFailure
 from controlplane.domain.errors import InvalidInput, NotFound, Unavailable
 from controlplane.domain.event import Event
-from controlplane.domain.fleet import Engine, EngineState
-from controlplane.domain.gateway_options import GatewayOptions
 from controlplane.domain.launch import engine_spec
 from controlplane.domain.owner import ReplicaOwner
-from controlplane.domain.start_failure import StartFailure
 from controlplane.ports.fleet import Fleet
 from controlplane.ports.store import Store
 from controlplane.services.fleet.world import WANTED, Want, World, revision_served_by, wants

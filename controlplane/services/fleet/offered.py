@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from controlplane.domain.autoscale import Load
+from controlplane.domain.door.outcomes import Outcome, read_outcome, slowest_s
+from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.errors import Unavailable
-from controlplane.domain.outcomes import Outcome, read_outcome, slowest_s
-from controlplane.domain.routing import GatewayRecord
+from controlplane.domain.operations.autoscale import Load
 from controlplane.domain.service import ServiceSpec
 from controlplane.ports.gateways import FlightView, Position, RecordFeed
 

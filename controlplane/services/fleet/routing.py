@@ -7,8 +7,8 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
+from controlplane.domain.door.routing import RoutingTable, ServiceRoute
 from controlplane.domain.errors import InvalidInput, StaleVersion, Unavailable
-from controlplane.domain.routing import RoutingTable, ServiceRoute
 from controlplane.ports.gateways import TrafficRouter
 from controlplane.ports.store import Store, Versioned
 from controlplane.reading.problems import describe

@@ -7,14 +7,14 @@ from datetime import datetime
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from controlplane.domain.autoscale import ScaleDecision, WantedAt
 from controlplane.domain.base import RevisionId, ServiceName, Value
 from controlplane.domain.errors import Conflict, InvalidInput
 from controlplane.domain.event import Event
-from controlplane.domain.forecast import Arrivals
-from controlplane.domain.replica_capacity import Estimate, Live, ReplicaCapacity, declared
+from controlplane.domain.operations.autoscale import ScaleDecision, WantedAt
+from controlplane.domain.operations.forecast import Arrivals
+from controlplane.domain.operations.replica_capacity import Estimate, Live, ReplicaCapacity, declared
 from controlplane.domain.revision import Revision
-from controlplane.domain.rollout import Rollout, RolloutState
+from controlplane.domain.rollouts.rollout import Rollout, RolloutState
 from controlplane.domain.serving import Service
 from controlplane.ports.store import Store, Versioned
 from controlplane.services.capacities import measured_capacity

@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 
 from controlplane.domain.base import RevisionId, ServiceName, Value
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.door.routing import ServiceRoute
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound
 from controlplane.domain.event import Event
-from controlplane.domain.fleet import Engine
 from controlplane.domain.masking import revealed
 from controlplane.domain.revision import Revision
-from controlplane.domain.rollout import Rollout
-from controlplane.domain.routing import ServiceRoute
+from controlplane.domain.rollouts.rollout import Rollout
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.ports.fleet import FleetView

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from controlplane.domain.base import RevisionId, ServiceName
-from controlplane.domain.flags import canonical_flag
-from controlplane.domain.fleet import Engine, EngineState
+from controlplane.domain.door.routing import Backend, RevisionRoute, ServiceRoute
+from controlplane.domain.engines.flags import canonical_flag
+from controlplane.domain.engines.fleet import Engine, EngineState
 from controlplane.domain.owner import ReplicaOwner
-from controlplane.domain.rollout import Rollout, RolloutState
-from controlplane.domain.routing import Backend, RevisionRoute, ServiceRoute
+from controlplane.domain.rollouts.rollout import Rollout, RolloutState
 from controlplane.domain.serving import Service
 from controlplane.ports.store import Versioned
 

@@ -10,10 +10,18 @@ from datetime import datetime
 
 from pydantic import TypeAdapter, ValidationError
 
-from controlplane.domain.alerts import Acted, Alert, AlertAction, AlertOptions, Reaction, reaction, remembered
 from controlplane.domain.base import ServiceName, Value
 from controlplane.domain.errors import FleetuneError, NotFound, Unavailable
 from controlplane.domain.event import Event
+from controlplane.domain.operations.alerts import (
+    Acted,
+    Alert,
+    AlertAction,
+    AlertOptions,
+    Reaction,
+    reaction,
+    remembered,
+)
 from controlplane.ports.store import Store
 from controlplane.services.fleet.scaling import nudge
 from controlplane.services.rollouts.manage import abort_rollout, active_rollout

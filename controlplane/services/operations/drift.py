@@ -9,13 +9,13 @@ from typing import Protocol
 from pydantic import ValidationError
 
 from controlplane.domain.base import ServiceName
-from controlplane.domain.drift import Drift, DriftPolicy, Length, Watch, added, is_whole, judged
+from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound
 from controlplane.domain.event import Event
-from controlplane.domain.routing import GatewayRecord
+from controlplane.domain.operations.drift import Drift, DriftPolicy, Length, Watch, added, is_whole, judged
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
-from controlplane.domain.study import STUDY_FINAL, Study
+from controlplane.domain.studies.study import STUDY_FINAL, Study
 from controlplane.domain.workload import Lengths, SyntheticWorkload, Workload
 from controlplane.ports.gateways import Position, RecordFeed
 from controlplane.ports.store import Store, Versioned

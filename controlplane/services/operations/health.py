@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from controlplane.domain.engines.fleet import EngineState
 from controlplane.domain.errors import Unavailable
-from controlplane.domain.fleet import EngineState
-from controlplane.domain.health import Finding, InstallationHealth, ServiceHealth, Standing, service_health, worst
-from controlplane.domain.live import Live, live, reach
+from controlplane.domain.operations.health import (
+    Finding,
+    InstallationHealth,
+    ServiceHealth,
+    Standing,
+    service_health,
+    worst,
+)
+from controlplane.domain.operations.live import Live, live, reach
 from controlplane.domain.serving import Service
-from controlplane.domain.study import StudyState
+from controlplane.domain.studies.study import StudyState
 from controlplane.ports.fleet import FleetView
 from controlplane.ports.gateways import RecordSource
 from controlplane.ports.store import Store

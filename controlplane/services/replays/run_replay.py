@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from controlplane.domain.base import EngineId, RevisionId
+from controlplane.domain.engines.fleet import EngineState
 from controlplane.domain.errors import FleetuneError, NotFound, StaleVersion, Unavailable
 from controlplane.domain.event import Event
-from controlplane.domain.fleet import EngineState
 from controlplane.domain.launch import engine_spec
 from controlplane.domain.owner import ReplayOwner, ReplicaOwner
 from controlplane.domain.schedule import ReplayRun, ReplaySpec, ReplayTarget, Schedule

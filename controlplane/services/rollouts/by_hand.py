@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from controlplane.domain.base import ServiceName
-from controlplane.domain.engine import EngineConfig
-from controlplane.domain.flag_changes import laid_over
-from controlplane.domain.flags import FlagValue
-from controlplane.domain.rollout import Rollout
-from controlplane.domain.rollout_options import RolloutOptions
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.flag_changes import laid_over
+from controlplane.domain.engines.flags import FlagValue
+from controlplane.domain.rollouts.rollout import Rollout
+from controlplane.domain.rollouts.rollout_options import RolloutOptions
 from controlplane.domain.serving import Service
 from controlplane.ports.store import Store
 from controlplane.services.rollouts.manage import start_rollout

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from controlplane.domain.analysis import Analysis, LoadProof
-from controlplane.domain.arm import NO_REQUESTS, Arm
 from controlplane.domain.base import ServiceName
-from controlplane.domain.comparing import Control, Evidence, Flights, add
+from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.errors import Unavailable
-from controlplane.domain.flights import flights_of
-from controlplane.domain.guards import guard
-from controlplane.domain.judge import could_not_measure, judge
-from controlplane.domain.load_match import Attempts, proof, wanted_rps, window_s
 from controlplane.domain.revision import Revision
-from controlplane.domain.rollout import Rollout, StepRecord
-from controlplane.domain.rollout_policy import Facts
-from controlplane.domain.routing import GatewayRecord
+from controlplane.domain.rollouts.analysis import Analysis, LoadProof
+from controlplane.domain.rollouts.arm import NO_REQUESTS, Arm
+from controlplane.domain.rollouts.comparing import Control, Evidence, Flights, add
+from controlplane.domain.rollouts.flights import flights_of
+from controlplane.domain.rollouts.guards import guard
+from controlplane.domain.rollouts.judge import could_not_measure, judge
+from controlplane.domain.rollouts.load_match import Attempts, proof, wanted_rps, window_s
+from controlplane.domain.rollouts.rollout import Rollout, StepRecord
+from controlplane.domain.rollouts.rollout_policy import Facts
 from controlplane.domain.slo import SloSet
 from controlplane.ports.gateways import FlightView, Position, RecordFeed
 from controlplane.ports.store import Store

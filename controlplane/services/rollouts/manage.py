@@ -9,13 +9,13 @@ from datetime import datetime
 from typing import Any
 
 from controlplane.domain.base import RevisionId, RolloutId, ServiceName, StudyId
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import Conflict, InvalidInput
 from controlplane.domain.launch import without_emulator_flags
 from controlplane.domain.revision import Revision, revision_id
-from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout, RolloutState, StepRecord
-from controlplane.domain.rollout_options import RolloutOptions
-from controlplane.domain.rollout_policy import events_between, move
+from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL, Rollout, RolloutState, StepRecord
+from controlplane.domain.rollouts.rollout_options import RolloutOptions
+from controlplane.domain.rollouts.rollout_policy import events_between, move
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.ports.store import Store, Versioned

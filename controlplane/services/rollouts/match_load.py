@@ -14,10 +14,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from controlplane.domain.arm import Arm
 from controlplane.domain.base import RevisionId, RolloutId, ServiceName
-from controlplane.domain.fleet import Engine, EngineState
-from controlplane.domain.load_match import (
+from controlplane.domain.door.routing import Backend, GatewayRecord, RevisionRoute, ServiceRoute
+from controlplane.domain.engines.fleet import Engine, EngineState
+from controlplane.domain.owner import ReplicaOwner
+from controlplane.domain.rollouts.arm import Arm
+from controlplane.domain.rollouts.load_match import (
     LATELY_S,
     STANDS_S,
     Attempts,
@@ -29,10 +31,8 @@ from controlplane.domain.load_match import (
     wanted_rps,
     window_s,
 )
-from controlplane.domain.owner import ReplicaOwner
-from controlplane.domain.replayed import Origin, finished, given_up
-from controlplane.domain.rollout import Rollout
-from controlplane.domain.routing import Backend, GatewayRecord, RevisionRoute, ServiceRoute
+from controlplane.domain.rollouts.replayed import Origin, finished, given_up
+from controlplane.domain.rollouts.rollout import Rollout
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.ports import Clock

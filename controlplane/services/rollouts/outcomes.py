@@ -7,8 +7,8 @@ from datetime import datetime
 from controlplane.domain.base import RolloutId
 from controlplane.domain.errors import NotFound
 from controlplane.domain.event import Event
-from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout, RolloutState
-from controlplane.domain.study import LiveOutcome
+from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL, Rollout, RolloutState
+from controlplane.domain.studies.study import LiveOutcome
 from controlplane.ports.store import Store
 
 _LOOK_AT = 3  # rollouts per service: one at a time is under way, so the last few hold all that just ended

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from controlplane.domain.base import RolloutId
+from controlplane.domain.engines.flag_changes import flag_changes
 from controlplane.domain.errors import NotFound
-from controlplane.domain.flag_changes import flag_changes
-from controlplane.domain.rollout import Rollout
-from controlplane.domain.rollout_report import Promise, RolloutReport
+from controlplane.domain.rollouts.rollout import Rollout
+from controlplane.domain.rollouts.rollout_report import Promise, RolloutReport
 from controlplane.ports.store import Store
 
 _EVENTS = 500

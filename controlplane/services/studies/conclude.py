@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from controlplane.domain.answer import Answer, Chances
-from controlplane.domain.capacity import Capacity, FleetSize, fleet_size
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.study import (
+from controlplane.domain.studies.answer import Answer, Chances
+from controlplane.domain.studies.capacity import Capacity, FleetSize, fleet_size
+from controlplane.domain.studies.study import (
     Confirmed,
     Evidence,
     Level,
@@ -18,7 +18,7 @@ from controlplane.domain.study import (
     TrialKind,
     TrialState,
 )
-from controlplane.domain.tuning_options import ObjectiveKind
+from controlplane.domain.studies.tuning_options import ObjectiveKind
 from controlplane.services.studies.summary import Told, go_on, summary
 from controlplane.services.studies.trial_plan import token_cost
 from tuner.answer.evidence import Measured, measured

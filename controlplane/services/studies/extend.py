@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from controlplane.domain.base import StudyId
 from controlplane.domain.errors import Conflict, InvalidInput
 from controlplane.domain.event import Event
-from controlplane.domain.study import Study, StudyState
-from controlplane.domain.tuning_options import Budget
+from controlplane.domain.studies.study import Study, StudyState
+from controlplane.domain.studies.tuning_options import Budget
 from controlplane.ports.store import Store
 from controlplane.reading.problems import describe
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencySlo
 from controlplane.domain.workload import TraceWorkload, Workload

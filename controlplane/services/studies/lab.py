@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from controlplane.domain.study import Trial, TrialKind
+from controlplane.domain.studies.study import Trial, TrialKind
 from controlplane.ports import Clock
 from controlplane.ports.fleet import Fleet
 from controlplane.ports.gateways import GatewayOpener

@@ -9,13 +9,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from controlplane.domain.base import RevisionId, ServiceName, StudyId
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import Conflict, InvalidInput
 from controlplane.domain.event import Event
-from controlplane.domain.rollout import Rollout
+from controlplane.domain.rollouts.rollout import Rollout
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
-from controlplane.domain.study import STUDY_FINAL, EarlierCapacity, Study, StudyState, TrialState, WarmStart
+from controlplane.domain.studies.study import STUDY_FINAL, EarlierCapacity, Study, StudyState, TrialState, WarmStart
 from controlplane.domain.workload import Workload
 from controlplane.ports.store import Store
 from controlplane.reading.problems import describe

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from controlplane.domain.base import StudyId
-from controlplane.domain.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.engine import EngineConfig, EngineKind
 from controlplane.domain.errors import InvalidInput, unreadable
-from controlplane.domain.greedy_answer import GreedyAnswer
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.study import QualityCheck, Trial, TrialKind, TrialState
+from controlplane.domain.studies.greedy_answer import GreedyAnswer
+from controlplane.domain.studies.study import QualityCheck, Trial, TrialKind, TrialState
 from controlplane.ports.load import QualityProbe
 from controlplane.ports.store import Store
 from tuner.answer.quality import ANSWERS, PROMPTS, compare, scored, unchecked

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from controlplane.domain.base import StudyId
-from controlplane.domain.fleet import Engine
+from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.owner import Owner, TrialOwner
-from controlplane.domain.study import Study, TrialState
+from controlplane.domain.studies.study import Study, TrialState
 from controlplane.ports.fleet import Fleet
 from controlplane.services.studies.session import StudySession
 from controlplane.services.studies.trial_engine import owner, remove_engine

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from controlplane.domain.base import RevisionId
-from controlplane.domain.fleet import Engine
+from controlplane.domain.door.routing import Backend, RevisionRoute, ServiceRoute
+from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.report import Validity
-from controlplane.domain.routing import Backend, RevisionRoute, ServiceRoute
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.study import Trial, TrialState
+from controlplane.domain.studies.study import Trial, TrialState
 from controlplane.ports.gateways import GatewayOpener
 from controlplane.services.studies.run_trial import url_of
 from controlplane.services.studies.trial_engine import TrialEngines, TrialProgress

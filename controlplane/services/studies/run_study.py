@@ -9,10 +9,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from controlplane.domain.base import StudyId
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput, StaleVersion
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.study import STUDY_FINAL, STUDY_LEASE_S, Study, StudyState, Trial, TrialKind, TrialState
+from controlplane.domain.studies.study import (
+    STUDY_FINAL,
+    STUDY_LEASE_S,
+    Study,
+    StudyState,
+    Trial,
+    TrialKind,
+    TrialState,
+)
 from controlplane.ports import Clock
 from controlplane.ports.fleet import Fleet
 from controlplane.ports.gateways import GatewayOpener

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.errors import Unavailable
-from controlplane.domain.fleet import Engine
 from controlplane.domain.report import Validity
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.study import Trial, TrialState
+from controlplane.domain.studies.study import Trial, TrialState
 from controlplane.domain.workload import Workload
 from controlplane.services.studies.trial_engine import TrialEngines, TrialProgress
 from controlplane.services.studies.trial_level import LevelLoad, LevelRunner, broken

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.start_failure import StartFailure
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.start_failure import StartFailure
-from controlplane.domain.study import Study, Trial, TrialState
+from controlplane.domain.studies.study import Study, Trial, TrialState
 from controlplane.services.studies.forecast import forecaster
 from tuner.answer.objective import log_cost, objective_name, smooth_cost, told_log_cost
 from tuner.answer.policy import is_unfinished

@@ -6,11 +6,20 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 
 from controlplane.domain.base import StudyId, TrialId
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import StaleVersion
 from controlplane.domain.event import Event
 from controlplane.domain.report import Validity
-from controlplane.domain.study import STUDY_FINAL, STUDY_LEASE_S, Level, Study, StudyState, Trial, TrialKind, TrialState
+from controlplane.domain.studies.study import (
+    STUDY_FINAL,
+    STUDY_LEASE_S,
+    Level,
+    Study,
+    StudyState,
+    Trial,
+    TrialKind,
+    TrialState,
+)
 from controlplane.ports import Clock
 from controlplane.ports.store import Store, StudyClaim
 from controlplane.services.studies.heartbeat import BEAT_EVERY_S, Heartbeat

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from controlplane.domain.answer import Answer, Chances
-from controlplane.domain.capacity import FleetSize
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.study import FleetCheck, Study
-from controlplane.domain.tuning_options import ObjectiveKind
+from controlplane.domain.studies.answer import Answer, Chances
+from controlplane.domain.studies.capacity import FleetSize
+from controlplane.domain.studies.study import FleetCheck, Study
+from controlplane.domain.studies.tuning_options import ObjectiveKind
 from tuner.answer.evidence import Measured
 from tuner.answer.fleets import Interval, exists, most_gpus, sized
 from tuner.answer.standing import Decision

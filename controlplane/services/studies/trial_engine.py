@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from controlplane.domain.base import EngineId
+from controlplane.domain.engines.fleet import Engine, EngineSpec, EngineState
+from controlplane.domain.engines.start_failure import StartFailure
 from controlplane.domain.errors import InvalidInput, NotFound, Unavailable
-from controlplane.domain.fleet import Engine, EngineSpec, EngineState
 from controlplane.domain.launch import engine_spec
 from controlplane.domain.owner import TrialOwner
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.start_failure import StartFailure
-from controlplane.domain.study import Trial, TrialKind, TrialState
+from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from controlplane.ports import Clock
 from controlplane.ports.fleet import Fleet
 

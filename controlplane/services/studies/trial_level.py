@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.report import Validity
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.study import Level, Trial, TrialKind
-from controlplane.domain.tuning_options import LevelOptions
+from controlplane.domain.studies.study import Level, Trial, TrialKind
+from controlplane.domain.studies.tuning_options import LevelOptions
 from controlplane.domain.workload import Workload, has_own_arrivals
 from controlplane.ports.load import LoadProgress, LoadRequest, LoadTester
 from controlplane.services.studies.trial_engine import TrialProgress

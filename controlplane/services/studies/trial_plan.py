@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from controlplane.domain.capacity import Capacity, FleetSize, fleet_size, usd_per_million_tokens
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.study import Trial, TrialKind, TrialState
+from controlplane.domain.studies.capacity import Capacity, FleetSize, fleet_size, usd_per_million_tokens
+from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from controlplane.domain.workload import TracePart, TraceWorkload, Workload, has_own_arrivals
 from loadtests.send.schedule import build_schedule
 from tuner.answer.objective import fleet_for, rate_to_beat

@@ -7,10 +7,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.study import Level, TrialKind
+from controlplane.domain.studies.study import Level, TrialKind
 from controlplane.domain.workload import Workload
 from controlplane.services.studies.trial_level import pace_of
 from controlplane.services.studies.trial_plan import requests_of

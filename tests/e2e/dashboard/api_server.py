@@ -12,7 +12,7 @@ import uvicorn
 
 from controlplane.adapters.store_sql.store import open_store
 from controlplane.api.app import create_app
-from controlplane.domain.fleet import Engine
+from controlplane.domain.engines.fleet import Engine
 from tests.e2e.dashboard import seed
 from tests.e2e.dashboard.seed_traffic import SeededTraffic
 

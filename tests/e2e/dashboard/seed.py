@@ -6,22 +6,22 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from controlplane.domain.analysis import Analysis, Comparison, Counts, Verdict
 from controlplane.domain.base import EngineId, RevisionId, RolloutId, ServiceName, StudyId, TrialId
-from controlplane.domain.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.fleet import Engine, EngineSpec, EngineState
+from controlplane.domain.engines.start_failure import StartFailure
 from controlplane.domain.event import Event
-from controlplane.domain.fleet import Engine, EngineSpec, EngineState
 from controlplane.domain.hardware import GpuPool
 from controlplane.domain.models import CANDIDATE, STABLE
 from controlplane.domain.replay import ReplayPoint
 from controlplane.domain.revision import Revision, revision_id
-from controlplane.domain.rollout import Rollout, RolloutState, StepRecord
+from controlplane.domain.rollouts.analysis import Analysis, Comparison, Counts, Verdict
+from controlplane.domain.rollouts.rollout import Rollout, RolloutState, StepRecord
 from controlplane.domain.schedule import ReplaySpec, Schedule, ScheduledAction, ScheduleSpec
 from controlplane.domain.service import EmulatorOptions, EngineOptions, ModelSpec, ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
-from controlplane.domain.start_failure import StartFailure
-from controlplane.domain.study import (
+from controlplane.domain.studies.study import (
     EarlierCapacity,
     Evidence,
     LiveOutcome,

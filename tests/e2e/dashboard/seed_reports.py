@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from controlplane.domain.capacity import Capacity, fleet_size, replicas_for, usd_per_million_tokens
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.report import Distribution, LoadTestReport, Percentile, SloCheck, Validity
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencySlo
-from controlplane.domain.study import Level
+from controlplane.domain.studies.capacity import Capacity, fleet_size, replicas_for, usd_per_million_tokens
+from controlplane.domain.studies.study import Level
 
 # P50 to P99.9 of a latency as multiples of its median, of the measured kind: a long tail on first tokens.
 _SPREADS = {"ttft_ms": (1, 1.8, 2.1, 2.8), "tpot_ms": (1, 1.15, 1.22, 1.4), "e2e_ms": (1, 2.2, 2.7, 3.6)}

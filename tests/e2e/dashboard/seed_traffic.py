@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from controlplane.domain.base import RevisionId, ServiceName
-from controlplane.domain.routing import GatewayRecord
+from controlplane.domain.door.routing import GatewayRecord
 from controlplane.ports import Clock
 
 

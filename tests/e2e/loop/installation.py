@@ -23,8 +23,8 @@ from controlplane.adapters.gateway.records_spool import SpooledRecords
 from controlplane.cli.client import ApiClient
 from controlplane.cli.traffic import LiveTraffic, Traffic
 from controlplane.domain.base import RevisionId
+from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.errors import Unavailable
-from controlplane.domain.routing import GatewayRecord
 from controlplane.host.ports import free_port
 from controlplane.reading.service_file import parse_service
 from tests.e2e.loop.conftest import HANGS_S

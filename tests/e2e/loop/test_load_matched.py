@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from controlplane.domain.gateway_files import records_dir
-from controlplane.domain.routing import GatewayRecord
+from controlplane.domain.door.gateway_files import records_dir
+from controlplane.domain.door.routing import GatewayRecord
 from tests.e2e.loop.installation import SERVICE, installation
 
 ENGINE = SERVICE["engine"] | {"flags": SERVICE["engine"]["flags"] | {"max-num-seqs": 32}}

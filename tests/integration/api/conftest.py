@@ -11,8 +11,8 @@ from fastapi.testclient import TestClient
 from controlplane.api.app import create_app
 from controlplane.api.context import ChecksTokens
 from controlplane.domain.base import EngineId
-from controlplane.domain.engine import EngineConfig, EngineKind
-from controlplane.domain.fleet import Engine, EngineSpec, EngineState
+from controlplane.domain.engines.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.fleet import Engine, EngineSpec, EngineState
 from controlplane.ports import Clock
 from controlplane.ports.metrics import MetricsSource
 from controlplane.ports.store import Store

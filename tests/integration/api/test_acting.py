@@ -6,10 +6,10 @@ import pytest
 import yaml
 from fastapi.testclient import TestClient
 
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.replay import ReplayPoint
-from controlplane.domain.rollout import RolloutState, StepRecord
-from controlplane.domain.study import StudyState
+from controlplane.domain.rollouts.rollout import RolloutState, StepRecord
+from controlplane.domain.studies.study import StudyState
 from tests.builders_serving import (
     CHAT,
     NOW,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from controlplane.domain.identity import Grant, Scope
+from controlplane.domain.door.identity import Grant, Scope
 from controlplane.services.keys import create_key
 from tests.builders_serving import NOW, a_service
 from tests.fakes.store import FakeStore

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 
 from controlplane.domain.errors import StaleVersion, Unavailable
 from controlplane.domain.event import Event
-from controlplane.domain.study import Study
+from controlplane.domain.studies.study import Study
 from controlplane.ports.store import Versioned
 from tests.builders_serving import a_service, a_study
 from tests.fakes.store import FakeStore

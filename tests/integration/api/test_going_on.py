@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from controlplane.cli.tune import _resume
-from controlplane.domain.answer import Answer
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.study import Recommendation, Study, StudyState, TrialKind, TrialState
+from controlplane.domain.studies.answer import Answer
+from controlplane.domain.studies.study import Recommendation, Study, StudyState, TrialKind, TrialState
 from controlplane.services.studies.run_study import StudyProgress
 from tests.fakes.store import FakeStore
 from tests.integration.api.conftest import an_api

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from controlplane.domain.base import ServiceName
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.masking import HIDDEN, is_secret, masked
 from controlplane.domain.service import EngineOptions, ServiceSpec
 from tests.builders_serving import a_revision, a_service, a_spec, a_study, a_trial

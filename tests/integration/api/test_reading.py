@@ -7,19 +7,19 @@ from datetime import timedelta
 import pytest
 from fastapi.testclient import TestClient
 
-from controlplane.domain.autoscale import ScaleDecision
-from controlplane.domain.autoscale_options import AutoscaleOptions
 from controlplane.domain.base import RolloutId, ServiceName
-from controlplane.domain.capacity import Capacity
-from controlplane.domain.engine import EngineConfig
-from controlplane.domain.engine_metrics import EngineNumbers
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.engine_metrics import EngineNumbers
 from controlplane.domain.event import Event
-from controlplane.domain.importance import Importance
-from controlplane.domain.replica_capacity import ReplicaCapacity
-from controlplane.domain.rollout import RolloutState
+from controlplane.domain.operations.autoscale import ScaleDecision
+from controlplane.domain.operations.autoscale_options import AutoscaleOptions
+from controlplane.domain.operations.replica_capacity import ReplicaCapacity
+from controlplane.domain.rollouts.rollout import RolloutState
 from controlplane.domain.schedule import Schedule, ScheduleSpec
 from controlplane.domain.service import ModelSpec
-from controlplane.domain.study import Recommendation, Study, Trial
+from controlplane.domain.studies.capacity import Capacity
+from controlplane.domain.studies.importance import Importance
+from controlplane.domain.studies.study import Recommendation, Study, Trial
 from controlplane.services.fleet.scaling import ScaleMemory
 from tests.builders_reports import a_load_report
 from tests.builders_serving import (

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from fastapi.testclient import TestClient
 
-from controlplane.domain.identity import GRANTS, Grant, Scope
+from controlplane.domain.door.identity import GRANTS, Grant, Scope
 from controlplane.services.keys import create_key
 from tests.builders_serving import NOW, a_service, a_spec
 from tests.fakes.store import FakeStore

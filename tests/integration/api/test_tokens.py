@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from controlplane.domain.door.identity import Scope
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.identity import Scope
 from controlplane.reading.issuers_file import load_issuers
 from controlplane.tokens.door import TokenDoor
 from controlplane.tokens.fetch import fetch_keys

@@ -17,7 +17,7 @@ from controlplane import wiring
 from controlplane.cli.installation.processes import LOST_LEAD
 from controlplane.cli.installation.programs import process_command
 from controlplane.cli.main import app
-from controlplane.domain.fleet import EngineState
+from controlplane.domain.engines.fleet import EngineState
 from controlplane.host.clock import utc_now
 from controlplane.reading.service_file import load_service
 from controlplane.services.fleet.serving import register_service

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from controlplane.domain.base import RevisionId, StudyId
-from controlplane.domain.engine import EngineConfig
-from controlplane.domain.fleet import Engine
-from controlplane.domain.rollout import Rollout, RolloutState
-from controlplane.domain.routing import GatewayRecord, RoutingTable
+from controlplane.domain.door.routing import GatewayRecord, RoutingTable
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.fleet import Engine
+from controlplane.domain.rollouts.rollout import Rollout, RolloutState
 from controlplane.domain.serving import Service
-from controlplane.domain.study import Study
+from controlplane.domain.studies.study import Study
 from controlplane.domain.workload import Workload
 from controlplane.ports.fleet import Fleet
 from controlplane.ports.gateways import RecordFeed, TrafficRouter

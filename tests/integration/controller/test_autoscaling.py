@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from controlplane.domain.autoscale_options import AutoscaleOptions
+from controlplane.domain.door.routing import InFlight
+from controlplane.domain.engines.fleet import EngineState
 from controlplane.domain.errors import Conflict
-from controlplane.domain.fleet import EngineState
-from controlplane.domain.routing import InFlight
+from controlplane.domain.operations.autoscale_options import AutoscaleOptions
 from controlplane.services.fleet.scaling import read_memory
 from controlplane.services.fleet.serving import scale_service
 from tests.builders_serving import CHAT

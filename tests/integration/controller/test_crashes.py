@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout, RolloutState
+from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL, Rollout, RolloutState
 from tests.builders_serving import CHAT, an_applicable_study, some_options
 from tests.fakes.killing import Killed, Killer, Moment
 from tests.integration.controller.site import Site

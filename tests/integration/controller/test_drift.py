@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from controlplane.domain.capacity import Capacity
-from controlplane.domain.drift import DriftOptions, DriftPolicy
-from controlplane.domain.routing import GatewayRecord
-from controlplane.domain.study import Level, Study, StudyState
+from controlplane.domain.door.routing import GatewayRecord
+from controlplane.domain.operations.drift import DriftOptions, DriftPolicy
+from controlplane.domain.studies.capacity import Capacity
+from controlplane.domain.studies.study import Level, Study, StudyState
 from controlplane.domain.workload import SyntheticWorkload
 from tests.builders_reports import a_load_report
 from tests.builders_serving import CHAT, a_study, a_trial

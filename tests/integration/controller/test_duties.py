@@ -7,14 +7,14 @@ from datetime import timedelta
 import pytest
 
 from controlplane.domain.base import ServiceName, StudyId
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.door.identity import Grant
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.fleet import EngineState
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound
-from controlplane.domain.fleet import EngineState
-from controlplane.domain.identity import Grant
-from controlplane.domain.rollout import RolloutState
+from controlplane.domain.rollouts.rollout import RolloutState
 from controlplane.domain.schedule import ScheduledAction, ScheduleSpec
 from controlplane.domain.service import ModelSpec, ServiceSpec
-from controlplane.domain.study import StudyState
+from controlplane.domain.studies.study import StudyState
 from controlplane.services.controller.jobs import fire_due
 from controlplane.services.fleet.serving import register_service, scale_service, service_status, stop_service
 from controlplane.services.keys import create_key, list_keys

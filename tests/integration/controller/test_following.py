@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from controlplane.domain.models import CANDIDATE, STABLE
-from controlplane.domain.rollout import Rollout, RolloutState
+from controlplane.domain.rollouts.rollout import Rollout, RolloutState
 from controlplane.services.models import NewVersion, last_good, move_alias, register_version
 from controlplane.services.rollouts.manage import roll_back
 from tests.builders_serving import CHAT, a_spec, some_options

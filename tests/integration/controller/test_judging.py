@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from controlplane.domain.analysis import Analysis, Counts
 from controlplane.domain.base import RevisionId
-from controlplane.domain.rollout import RolloutState
-from controlplane.domain.rollout_options import RolloutOptions, StepSpec
-from controlplane.domain.routing import GatewayRecord, InFlight
+from controlplane.domain.door.routing import GatewayRecord, InFlight
+from controlplane.domain.rollouts.analysis import Analysis, Counts
+from controlplane.domain.rollouts.rollout import RolloutState
+from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
 from tests.builders_serving import CHAT
 from tests.integration.controller.site import Site
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from controlplane.domain.engine import EngineConfig
-from controlplane.domain.fleet import Engine, EngineState
-from controlplane.domain.gateway_options import GatewayOptions
-from controlplane.domain.study import STUDY_LEASE_S
+from controlplane.domain.door.gateway_options import GatewayOptions
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.fleet import Engine, EngineState
+from controlplane.domain.studies.study import STUDY_LEASE_S
 from controlplane.services.fleet.engines import drain_limit_s
 from controlplane.services.fleet.serving import stop_service
 from tests.builders_serving import CHAT, a_revision, a_service, a_study

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from controlplane.cli.tables.report_html import study_page
-from controlplane.domain.analysis import Verdict
 from controlplane.domain.base import StudyId
-from controlplane.domain.rollout import RolloutState
-from controlplane.domain.study import LiveOutcome
+from controlplane.domain.rollouts.analysis import Verdict
+from controlplane.domain.rollouts.rollout import RolloutState
+from controlplane.domain.studies.study import LiveOutcome
 from controlplane.services.rollouts.manage import start_rollout
 from tests.builders_serving import CHAT, a_study, an_applicable_study
 from tests.integration.controller.site import BETTER, Site

@@ -9,8 +9,8 @@ import pytest
 from controlplane.cli.tables.rollout_html import rollout_page
 from controlplane.domain.base import RolloutId, StudyId
 from controlplane.domain.errors import NotFound
-from controlplane.domain.rollout import RolloutState
-from controlplane.domain.rollout_report import RolloutReport
+from controlplane.domain.rollouts.rollout import RolloutState
+from controlplane.domain.rollouts.rollout_report import RolloutReport
 from controlplane.services.rollouts.report import rollout_report
 from tests.builders_serving import an_applicable_study
 from tests.integration.controller.site import Site

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from controlplane.adapters.store_sql import open_store
-from controlplane.domain.analysis import Verdict
-from controlplane.domain.fleet import EngineState
-from controlplane.domain.rollout import RolloutState
-from controlplane.domain.rollout_options import CeilingPolicy, RolloutOptions, StepSpec
+from controlplane.domain.engines.fleet import EngineState
+from controlplane.domain.rollouts.analysis import Verdict
+from controlplane.domain.rollouts.rollout import RolloutState
+from controlplane.domain.rollouts.rollout_options import CeilingPolicy, RolloutOptions, StepSpec
 from controlplane.services.rollouts.manage import (
     abort_rollout,
     halt_rollout,

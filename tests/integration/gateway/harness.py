@@ -16,10 +16,10 @@ from typing import Any
 import aiohttp
 
 from controlplane.domain.base import RevisionId
-from controlplane.domain.gateway_files import records_dir
-from controlplane.domain.gateway_options import GatewayOptions
-from controlplane.domain.identity import ApiKey
-from controlplane.domain.routing import Backend, GatewayRecord, RevisionRoute, RoutingTable, ServiceRoute
+from controlplane.domain.door.gateway_files import records_dir
+from controlplane.domain.door.gateway_options import GatewayOptions
+from controlplane.domain.door.identity import ApiKey
+from controlplane.domain.door.routing import Backend, GatewayRecord, RevisionRoute, RoutingTable, ServiceRoute
 from controlplane.gateway.process import RunningGateway, open_gateway
 from controlplane.gateway.settings import Settings
 from tests.integration.gateway.upstream import Upstream

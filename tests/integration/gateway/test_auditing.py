@@ -13,13 +13,13 @@ from typer.testing import CliRunner
 
 from controlplane.adapters.gateway.audit_files import audit_lines
 from controlplane.cli.audit import app
-from controlplane.domain.audit import Decision, Entry
-from controlplane.domain.caching import CacheMode, CacheOptions
-from controlplane.domain.gateway_files import audit_dir
-from controlplane.domain.gateway_options import GatewayOptions
-from controlplane.domain.identity import Limits
-from controlplane.domain.personal import Personal
-from controlplane.domain.privacy import Action, InputPolicy, OutputPolicy, PrivacyOptions
+from controlplane.domain.door.audit import Decision, Entry
+from controlplane.domain.door.caching import CacheMode, CacheOptions
+from controlplane.domain.door.gateway_files import audit_dir
+from controlplane.domain.door.gateway_options import GatewayOptions
+from controlplane.domain.door.identity import Limits
+from controlplane.domain.door.personal import Personal
+from controlplane.domain.door.privacy import Action, InputPolicy, OutputPolicy, PrivacyOptions
 from tests.integration.gateway.harness import Gateway, chat, gateway, revision, table
 from tests.integration.gateway.test_limits import key
 from tests.integration.gateway.upstream import DONE, FINISH, USAGE, held, pieces, slam, status, token_event, upstream

@@ -14,8 +14,8 @@ import openai
 import pytest
 from aiohttp import web
 
-from controlplane.domain.gateway_files import batches_dir
-from controlplane.domain.routing import RoutingTable
+from controlplane.domain.door.gateway_files import batches_dir
+from controlplane.domain.door.routing import RoutingTable
 from controlplane.gateway.batches import runner
 from tests.integration.gateway.harness import MODEL, Gateway, gateway, revision, table
 from tests.integration.gateway.test_limits import key

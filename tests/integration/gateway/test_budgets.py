@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from controlplane.domain.gateway_options import GatewayOptions, TokenPrice
-from controlplane.domain.identity import ApiKey, Limits
+from controlplane.domain.door.gateway_options import GatewayOptions, TokenPrice
+from controlplane.domain.door.identity import ApiKey, Limits
 from controlplane.host.clock import steady_clock
 from tests.integration.gateway.harness import chat, gateway, revision, table
 from tests.integration.gateway.upstream import DONE, FINISH, held, pieces, token_event, upstream

@@ -13,9 +13,9 @@ import openai
 import pytest
 
 from controlplane.domain.base import ServiceName
-from controlplane.domain.caching import CacheMode, CacheOptions
-from controlplane.domain.gateway_options import GatewayOptions
-from controlplane.domain.routing import CacheResult
+from controlplane.domain.door.caching import CacheMode, CacheOptions
+from controlplane.domain.door.gateway_options import GatewayOptions
+from controlplane.domain.door.routing import CacheResult
 from loadtests.send.trace_record import record_trace
 from tests.integration.gateway.harness import MODEL, Gateway, chat, gateway, revision, table
 from tests.integration.gateway.test_limits import key

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from controlplane.domain.base import RevisionId
-from controlplane.domain.identity import ApiKey, Scope
-from controlplane.domain.routing import Backend, RevisionRoute, RoutingTable
+from controlplane.domain.door.identity import ApiKey, Scope
+from controlplane.domain.door.routing import Backend, RevisionRoute, RoutingTable
 from tests.integration.gateway.harness import MODEL, chat, gateway, revision, table
 from tests.integration.gateway.upstream import status, upstream
 

@@ -17,7 +17,7 @@ import openai
 import pytest
 
 from controlplane.domain.base import RevisionId
-from controlplane.domain.routing import Backend, RevisionRoute
+from controlplane.domain.door.routing import Backend, RevisionRoute
 from tests.integration.gateway.harness import CHAT, MODEL, Gateway, chat, gateway
 
 pytestmark = pytest.mark.slow

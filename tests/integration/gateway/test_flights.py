@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from controlplane.domain.routing import InFlight
+from controlplane.domain.door.routing import InFlight
 from tests.integration.gateway.harness import Gateway, chat, gateway, revision
 from tests.integration.gateway.upstream import held, token_event, upstream
 

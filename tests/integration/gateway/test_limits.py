@@ -11,9 +11,9 @@ from typing import Any
 import openai
 import pytest
 
-from controlplane.domain.gateway_options import GatewayOptions
-from controlplane.domain.identity import ApiKey, Limits
-from controlplane.domain.routing import RoutingTable
+from controlplane.domain.door.gateway_options import GatewayOptions
+from controlplane.domain.door.identity import ApiKey, Limits
+from controlplane.domain.door.routing import RoutingTable
 from tests.integration.gateway.harness import MODEL, Gateway, chat, gateway, revision, table
 from tests.integration.gateway.upstream import DONE, FINISH, Upstream, held, pieces, status, token_event, upstream
 

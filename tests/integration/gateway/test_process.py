@@ -15,9 +15,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from controlplane.domain.door.gateway_files import addresses_dir, table_path
+from controlplane.domain.door.routing import GatewayAddress, RoutingTable
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.gateway_files import addresses_dir, table_path
-from controlplane.domain.routing import GatewayAddress, RoutingTable
 from tests.integration.gateway.harness import CHAT, chat, gateway, read_records, revision, table
 from tests.integration.gateway.upstream import DONE, FINISH, held, stream_bytes, token_event, upstream
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.domain.gateway_options import GatewayOptions
-from controlplane.domain.identity import ApiKey, PriorityClass
-from controlplane.domain.queue_options import QueueOptions
-from controlplane.domain.routing import RoutingTable
+from controlplane.domain.door.gateway_options import GatewayOptions
+from controlplane.domain.door.identity import ApiKey, PriorityClass
+from controlplane.domain.door.queue_options import QueueOptions
+from controlplane.domain.door.routing import RoutingTable
 from controlplane.gateway.classes import with_priority
 from tests.integration.gateway.harness import Gateway, chat, gateway, revision, table
 from tests.integration.gateway.upstream import Upstream, held, token_event, upstream

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import openai
 
-from controlplane.domain.caching import CacheMode, CacheOptions
-from controlplane.domain.gateway_options import GatewayOptions
-from controlplane.domain.personal import Personal
-from controlplane.domain.privacy import OutputPolicy, PresidioOptions, PrivacyOptions
+from controlplane.domain.door.caching import CacheMode, CacheOptions
+from controlplane.domain.door.gateway_options import GatewayOptions
+from controlplane.domain.door.personal import Personal
+from controlplane.domain.door.privacy import OutputPolicy, PresidioOptions, PrivacyOptions
 from tests.integration.gateway.harness import MODEL, chat, gateway, revision
 from tests.integration.gateway.upstream import DONE, FINISH, cut_after, pieces, stream_bytes, token_event, upstream
 

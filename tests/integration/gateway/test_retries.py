@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from controlplane.domain.gateway_options import GatewayOptions
-from controlplane.domain.routing import Backend, RevisionRoute
+from controlplane.domain.door.gateway_options import GatewayOptions
+from controlplane.domain.door.routing import Backend, RevisionRoute
 from tests.integration.gateway.harness import chat, gateway, revision
 from tests.integration.gateway.upstream import (
     DONE,

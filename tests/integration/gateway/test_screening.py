@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from controlplane.domain.caching import CacheMode, CacheOptions
-from controlplane.domain.gateway_options import GatewayOptions
-from controlplane.domain.privacy import Action, InjectionOptions, InputPolicy, PrivacyOptions
+from controlplane.domain.door.caching import CacheMode, CacheOptions
+from controlplane.domain.door.gateway_options import GatewayOptions
+from controlplane.domain.door.privacy import Action, InjectionOptions, InputPolicy, PrivacyOptions
 from tests.integration.gateway.harness import MODEL, chat, gateway, revision
 from tests.integration.gateway.upstream import upstream
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from controlplane.domain.caching import CacheMode, CacheOptions
-from controlplane.domain.gateway_options import GatewayOptions
-from controlplane.domain.privacy import Action, InputPolicy, PrivacyOptions
-from controlplane.domain.routing import CacheResult
-from controlplane.domain.similar import EmbedderOptions, SemanticOptions
+from controlplane.domain.door.caching import CacheMode, CacheOptions
+from controlplane.domain.door.gateway_options import GatewayOptions
+from controlplane.domain.door.privacy import Action, InputPolicy, PrivacyOptions
+from controlplane.domain.door.routing import CacheResult
+from controlplane.domain.door.similar import EmbedderOptions, SemanticOptions
 from tests.integration.gateway.harness import MODEL, Gateway, gateway, revision, table
 from tests.integration.gateway.test_limits import key
 from tests.integration.gateway.upstream import DONE, FINISH, Script, Upstream, pieces, status, token_event, upstream

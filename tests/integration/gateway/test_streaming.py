@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from controlplane.domain.gateway_options import GatewayOptions
+from controlplane.domain.door.gateway_options import GatewayOptions
 from tests.integration.gateway.harness import CHAT, Gateway, chat, gateway, revision
 from tests.integration.gateway.upstream import (
     DONE,

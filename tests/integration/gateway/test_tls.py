@@ -15,8 +15,8 @@ import trustme
 from aiohttp import web
 
 from controlplane.adapters.gateway.traffic import GatewayTraffic
+from controlplane.domain.door.routing import Backend
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.routing import Backend
 from controlplane.gateway.__main__ import main
 from controlplane.gateway.settings import EngineTls, TlsFiles
 from tests.integration.gateway.harness import CHAT, chat, gateway, revision, table

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from controlplane.domain.gateway_options import GatewayOptions
-from controlplane.domain.identity import Limits
+from controlplane.domain.door.gateway_options import GatewayOptions
+from controlplane.domain.door.identity import Limits
 from tests.integration.gateway.harness import Gateway, chat, gateway, revision
 from tests.integration.gateway.upstream import upstream
 from tests.issuer import TestIssuer, serving_keys

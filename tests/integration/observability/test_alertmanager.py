@@ -13,8 +13,8 @@ import pytest
 import uvicorn
 
 from controlplane.api.app import create_app
-from controlplane.domain.alerts import AlertAction, AlertOptions
-from controlplane.domain.identity import Grant, Scope
+from controlplane.domain.door.identity import Grant, Scope
+from controlplane.domain.operations.alerts import AlertAction, AlertOptions
 from controlplane.domain.service import ServiceSpec
 from controlplane.services.keys import create_key
 from dashboards.observability.files import ALERTS, RULES, SCRAPE, Where, files

@@ -16,8 +16,8 @@ import uvicorn
 
 from controlplane.api.app import create_app
 from controlplane.domain.base import EngineId
-from controlplane.domain.engine import EngineConfig, EngineKind
-from controlplane.domain.fleet import Engine, EngineSpec, EngineState
+from controlplane.domain.engines.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.fleet import Engine, EngineSpec, EngineState
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencyMetric, LatencySlo
 from dashboards.observability.files import SCRAPE, Where, files

@@ -9,14 +9,14 @@ from datetime import timedelta
 from pathlib import Path
 
 from controlplane.domain.base import EngineId, RevisionId
-from controlplane.domain.engine import EngineConfig, EngineKind
+from controlplane.domain.door.outcomes import Outcome, read_outcome
+from controlplane.domain.door.routing import GatewayRecord, InFlight
+from controlplane.domain.engines.engine import EngineConfig, EngineKind
 from controlplane.domain.hardware import GpuPool
 from controlplane.domain.launch import without_emulator_flags
-from controlplane.domain.outcomes import Outcome, read_outcome
 from controlplane.domain.report import RequestRecord
-from controlplane.domain.rollout import ROLLOUT_FINAL, Rollout
-from controlplane.domain.rollout_options import RolloutOptions
-from controlplane.domain.routing import GatewayRecord, InFlight
+from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL, Rollout
+from controlplane.domain.rollouts.rollout_options import RolloutOptions
 from controlplane.domain.service import EmulatorOptions, EngineOptions, ModelSpec, ServiceSpec
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
 from controlplane.domain.workload import TraceWorkload

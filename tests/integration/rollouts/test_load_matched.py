@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from controlplane.cli.demo import EXAMPLE
-from controlplane.domain.engine import EngineConfig
-from controlplane.domain.rollout import RolloutState
-from controlplane.domain.rollout_options import RolloutOptions, StepSpec
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.rollouts.rollout import RolloutState
+from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
 from controlplane.domain.service import EmulatorOptions
 from controlplane.reading.service_file import load_service
 from tests.integration.rollouts.living_site import BF16, LivingSite

@@ -19,9 +19,9 @@ from benchmarks.answers.scenarios import Scenario, scenarios
 from benchmarks.answers.score import Score, Verdict, score, verdict_of
 from benchmarks.answers.study import run_study
 from benchmarks.answers.truth import Fleet, Truth
-from controlplane.domain.capacity import FleetSize
-from controlplane.domain.engine import EngineConfig
-from controlplane.domain.study import Study, StudyState
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.studies.capacity import FleetSize
+from controlplane.domain.studies.study import Study, StudyState
 from controlplane.services.studies.trial_plan import requests_of
 from tuner.twin.setup import EngineSetup, resolve
 from tuner.twin.simulate import RequestArrays, ResultArrays, simulate

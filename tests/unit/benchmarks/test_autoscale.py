@@ -12,8 +12,8 @@ from benchmarks.scaling.contestants import Hpa, Knative, Ours
 from benchmarks.scaling.fleet import Seen, Week, run
 from benchmarks.scaling.replica import STARTUP_S, Replica
 from benchmarks.scaling.traffic import DAY_TICKS, TICK_S, arrivals
-from controlplane.domain.capacity import Capacity
-from controlplane.domain.replica_capacity import foretold
+from controlplane.domain.operations.replica_capacity import foretold
+from controlplane.domain.studies.capacity import Capacity
 
 RATES = np.array([0.0, 5.0, 10.0, 12.0])
 ONE = Replica(

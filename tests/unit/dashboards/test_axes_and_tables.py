@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.domain.base import RevisionId
-from controlplane.domain.capacity import Capacity
-from controlplane.domain.engine import EngineConfig
-from controlplane.domain.study import TrialState
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.studies.capacity import Capacity
+from controlplane.domain.studies.study import TrialState
 from dashboards.charts.live import where_it_matters
 from dashboards.charts.study import steps_of_one_two_five
 from dashboards.trial_order import TrialOrder, arranged

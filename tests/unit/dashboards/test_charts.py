@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import pytest
 
-from controlplane.domain.engine import EngineConfig
-from controlplane.domain.flags import FlagValue
-from controlplane.domain.live import live
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.flags import FlagValue
+from controlplane.domain.operations.live import live
 from controlplane.domain.slo import LatencyMetric, LatencySlo
-from controlplane.domain.study import Level, Trial, TrialKind, TrialState
+from controlplane.domain.studies.study import Level, Trial, TrialKind, TrialState
 from dashboards.charts import knobs as charts_knobs
 from dashboards.charts import live as charts_live
 from dashboards.charts import report as charts_report

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.domain.analysis import Analysis, Comparison, Counts, Verdict
 from controlplane.domain.base import ServiceName
-from controlplane.domain.capacity import Capacity
-from controlplane.domain.engine import EngineConfig
-from controlplane.domain.rollout import RolloutState, StepRecord
-from controlplane.domain.what_if import Expected, ExpectedPoint, WhatIfAnswer
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.operations.what_if import Expected, ExpectedPoint, WhatIfAnswer
+from controlplane.domain.rollouts.analysis import Analysis, Comparison, Counts, Verdict
+from controlplane.domain.rollouts.rollout import RolloutState, StepRecord
+from controlplane.domain.studies.capacity import Capacity
 from dashboards import theme
 from dashboards.charts import rollout as charts_rollout
 from dashboards.charts import what_if as charts_what_if

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from controlplane.domain.base import ServiceName
-from controlplane.domain.engine import EngineConfig
-from controlplane.domain.what_if import Expected, ExpectedPoint, WhatIfAnswer
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.operations.what_if import Expected, ExpectedPoint, WhatIfAnswer
 from dashboards.charts import what_if as charts_what_if
 from tests.e2e.dashboard.seed import a_chat_spec
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from controlplane.domain.analysis import Analysis, Comparison, Counts, Verdict
 from controlplane.domain.base import RolloutId, StudyId
-from controlplane.domain.capacity import Capacity
-from controlplane.domain.engine import EngineConfig
-from controlplane.domain.study import EarlierCapacity, LiveOutcome, Study, TrialKind, TrialState, WarmStart
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.rollouts.analysis import Analysis, Comparison, Counts, Verdict
+from controlplane.domain.studies.capacity import Capacity
+from controlplane.domain.studies.study import EarlierCapacity, LiveOutcome, Study, TrialKind, TrialState, WarmStart
 from dashboards import study_rows
 from dashboards.charts import study as charts_study
 from tests.builders_serving import NOW, a_study, a_trial

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.domain.capacity import Capacity
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.service import EmulatorOptions
+from controlplane.domain.studies.capacity import Capacity
 from dashboards import words
 from tests.builders_serving import a_spec
 

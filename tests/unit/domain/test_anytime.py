@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.domain.anytime import difference_bounds, miss_ratio_bounds
+from controlplane.domain.rollouts.anytime import difference_bounds, miss_ratio_bounds
 
 RUNS = 300
 LOOKS = 400

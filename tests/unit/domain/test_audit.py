@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controlplane.domain.audit import FIRST, Broken, Decision, Entry, Happened, Head, Verified, chained, verify
+from controlplane.domain.door.audit import FIRST, Broken, Decision, Entry, Happened, Head, Verified, chained, verify
 from tests.builders_serving import NOW
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

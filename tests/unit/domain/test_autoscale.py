@@ -10,10 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from controlplane.domain.autoscale import Load, ScaleDecision, ScaleFacts, WantedAt, decide, replicas_needed, sure
-from controlplane.domain.autoscale_options import AutoscaleOptions
-from controlplane.domain.replica_capacity import Estimate, ReplicaCapacity, declared
-from controlplane.domain.tuning_options import Objective
+from controlplane.domain.operations.autoscale import (
+    Load,
+    ScaleDecision,
+    ScaleFacts,
+    WantedAt,
+    decide,
+    replicas_needed,
+    sure,
+)
+from controlplane.domain.operations.autoscale_options import AutoscaleOptions
+from controlplane.domain.operations.replica_capacity import Estimate, ReplicaCapacity, declared
+from controlplane.domain.studies.tuning_options import Objective
 from tests.builders_serving import NOW, after
 
 TEN = declared(10.0)

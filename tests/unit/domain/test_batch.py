@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controlplane.domain.batch import (
+from controlplane.domain.door.batch import (
     Batch,
     BatchStatus,
     Line,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.domain.bursts import Runs, Series, expected_end, least, most, series
+from controlplane.domain.rollouts.bursts import Runs, Series, expected_end, least, most, series
 
 
 @st.composite

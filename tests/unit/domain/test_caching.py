@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controlplane.domain.caching import CacheMode, CacheOptions, CacheWish, Partition, cache_key, may_be_cached
+from controlplane.domain.door.caching import CacheMode, CacheOptions, CacheWish, Partition, cache_key, may_be_cached
 
 QUICK = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 CHAT = "/v1/chat/completions"

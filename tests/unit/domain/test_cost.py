@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controlplane.domain.cost import NOBODY, Cost, cost
-from controlplane.domain.engine import EngineConfig, EngineKind
-from controlplane.domain.fleet import Engine, EngineSpec, EngineState
-from controlplane.domain.routing import GatewayRecord
+from controlplane.domain.door.routing import GatewayRecord
+from controlplane.domain.engines.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.fleet import Engine, EngineSpec, EngineState
+from controlplane.domain.operations.cost import NOBODY, Cost, cost
 from tests.builders_serving import CHAT, NOW, a_spec
 
 HOUR_S = 3600.0

@@ -7,7 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.drift import false_alarms, found_after_s, lengths
-from controlplane.domain.drift import BATCH_REQUESTS, BATCH_S, THRESHOLD, Length, Watch, added, is_whole, judged
+from controlplane.domain.operations.drift import (
+    BATCH_REQUESTS,
+    BATCH_S,
+    THRESHOLD,
+    Length,
+    Watch,
+    added,
+    is_whole,
+    judged,
+)
 
 WAS = {Length.PROMPT: 1000.0, Length.OUTPUT: 200.0}
 

@@ -11,9 +11,9 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.domain.fair_queue import FairQueue, Waiting
-from controlplane.domain.identity import PriorityClass
-from controlplane.domain.queue_options import QueueOptions
+from controlplane.domain.door.fair_queue import FairQueue, Waiting
+from controlplane.domain.door.identity import PriorityClass
+from controlplane.domain.door.queue_options import QueueOptions
 
 VIP, NORMAL, BATCH = PriorityClass.VIP, PriorityClass.NORMAL, PriorityClass.BATCH
 WEIGHTS = QueueOptions().weights

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.domain.flag_changes import FlagChange, flag_changes, laid_over
+from controlplane.domain.engines.flag_changes import FlagChange, flag_changes, laid_over
 
 names = st.sampled_from(["max-num-seqs", "kv-cache-dtype", "enforce-eager", "tensor-parallel-size"])
 values = st.one_of(st.booleans(), st.integers(1, 9), st.sampled_from(["fp8", "auto"]))

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from controlplane.domain.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.flags import ALIASES, HUMAN, SEVERAL, canonical_flags
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.flags import ALIASES, HUMAN, SEVERAL, canonical_flags
 from controlplane.domain.service import EngineOptions
 from controlplane.emulator.flags import parse_command_line
 from tuner.space.knobs.schema import KnobType, check_flags, load_knobs, shipped_versions

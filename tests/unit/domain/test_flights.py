@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from controlplane.domain.base import RevisionId
-from controlplane.domain.comparing import Flights
-from controlplane.domain.flights import flights_of
-from controlplane.domain.routing import InFlight
+from controlplane.domain.door.routing import InFlight
+from controlplane.domain.rollouts.comparing import Flights
+from controlplane.domain.rollouts.flights import flights_of
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
 
 REV = RevisionId("rev")

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controlplane.domain.forecast import BIN_S, KEPT_BINS, Arrivals, bin_of, expected_rps, mean_error, with_bin
+from controlplane.domain.operations.forecast import (
+    BIN_S,
+    KEPT_BINS,
+    Arrivals,
+    bin_of,
+    expected_rps,
+    mean_error,
+    with_bin,
+)
 
 MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)
 DAY = 86_400 // BIN_S

@@ -6,13 +6,13 @@ import random
 
 import pytest
 
-from controlplane.domain.analysis import Analysis, Counts, Verdict
-from controlplane.domain.arm import Arm
-from controlplane.domain.comparing import Control, Evidence, Flights, add
-from controlplane.domain.guards import guard
-from controlplane.domain.judge import judge
-from controlplane.domain.rollout_options import RolloutOptions, StepSpec
-from controlplane.domain.routing import GatewayRecord
+from controlplane.domain.door.routing import GatewayRecord
+from controlplane.domain.rollouts.analysis import Analysis, Counts, Verdict
+from controlplane.domain.rollouts.arm import Arm
+from controlplane.domain.rollouts.comparing import Control, Evidence, Flights, add
+from controlplane.domain.rollouts.guards import guard
+from controlplane.domain.rollouts.judge import judge
+from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
 from tests.builders_serving import CHAT, NOW, after
 

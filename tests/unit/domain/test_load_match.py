@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from controlplane.domain.base import RevisionId, RolloutId
-from controlplane.domain.load_match import (
+from controlplane.domain.door.outcomes import Outcome, read_outcome
+from controlplane.domain.report import RequestRecord
+from controlplane.domain.rollouts.load_match import (
     Attempts,
     Finished,
     collapses,
@@ -17,11 +19,9 @@ from controlplane.domain.load_match import (
     suffers,
     wanted_rps,
 )
-from controlplane.domain.outcomes import Outcome, read_outcome
-from controlplane.domain.replayed import Origin, finished, given_up
-from controlplane.domain.report import RequestRecord
-from controlplane.domain.rollout import RolloutState, StepRecord
-from controlplane.domain.rollout_options import RolloutOptions, StepSpec
+from controlplane.domain.rollouts.replayed import Origin, finished, given_up
+from controlplane.domain.rollouts.rollout import RolloutState, StepRecord
+from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
 from tests.builders_serving import CHAT, NOW, a_rollout
 from tests.unit.domain.test_outcomes import record

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.domain.base import RevisionId
-from controlplane.domain.gateway_options import GatewayOptions
-from controlplane.domain.outcomes import Outcome, read_outcome, slowest_s
-from controlplane.domain.routing import GatewayRecord
+from controlplane.domain.door.gateway_options import GatewayOptions
+from controlplane.domain.door.outcomes import Outcome, read_outcome, slowest_s
+from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.slo import LatencyMetric, LatencySlo
 from tests.builders_serving import NOW
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from controlplane.domain.base import EngineId, RevisionId, ServiceName, StudyId
-from controlplane.domain.engine import EngineConfig, EngineKind
-from controlplane.domain.fleet import EngineSpec, EngineState
+from controlplane.domain.engines.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.fleet import EngineSpec, EngineState
 from controlplane.domain.owner import Owner, ReplayOwner, ReplicaOwner, TrialOwner, parse_owner
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}", fullmatch=True)

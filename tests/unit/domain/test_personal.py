@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controlplane.domain.personal import Personal, Recogniser, find, is_card, is_iban
-from controlplane.domain.redacting import LARGEST_HOLD, Channel, placeholder, redacted
+from controlplane.domain.door.personal import Personal, Recogniser, find, is_card, is_iban
+from controlplane.domain.door.redacting import LARGEST_HOLD, Channel, placeholder, redacted
 from tests.unit.domain.labelled_personal import WITH, WITHOUT, Labelled
 
 ALL = Recogniser()

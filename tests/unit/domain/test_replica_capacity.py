@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controlplane.domain.capacity import Capacity
-from controlplane.domain.replica_capacity import (
+from controlplane.domain.operations.replica_capacity import (
     Estimate,
     Live,
     ReplicaCapacity,
@@ -20,7 +19,8 @@ from controlplane.domain.replica_capacity import (
     measured,
 )
 from controlplane.domain.report import Distribution, Validity
-from controlplane.domain.study import Level
+from controlplane.domain.studies.capacity import Capacity
+from controlplane.domain.studies.study import Level
 from tests.builders_reports import a_load_report
 
 TEN = Capacity(rps=10, low_rps=9, high_rps=11)

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controlplane.domain.analysis import Analysis, Counts, Verdict
 from controlplane.domain.errors import Conflict
-from controlplane.domain.rollout import ROLLOUT_FINAL, TRANSITIONS, Rollout, RolloutState
-from controlplane.domain.rollout_options import CeilingPolicy, RolloutOptions, StepSpec
-from controlplane.domain.rollout_policy import Facts, advance, events_between, move
+from controlplane.domain.rollouts.analysis import Analysis, Counts, Verdict
+from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL, TRANSITIONS, Rollout, RolloutState
+from controlplane.domain.rollouts.rollout_options import CeilingPolicy, RolloutOptions, StepSpec
+from controlplane.domain.rollouts.rollout_policy import Facts, advance, events_between, move
 from tests.builders_serving import NOW, a_rollout, after, some_options
 
 S = RolloutState

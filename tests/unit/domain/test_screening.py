@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controlplane.domain.privacy import Action, InjectionOptions, InputPolicy
-from controlplane.domain.screening import Found, action_on, holds_known_phrase, rejected, screened
+from controlplane.domain.door.privacy import Action, InjectionOptions, InputPolicy
+from controlplane.domain.door.screening import Found, action_on, holds_known_phrase, rejected, screened
 
 QUICK = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 FIELDS = {"invisible": Found.INVISIBLE, "scripts": Found.SCRIPT, "special_tokens": Found.SPECIAL_TOKEN}

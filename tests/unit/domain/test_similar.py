@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.semantic_pairs import pairs
-from controlplane.domain.similar import Differs, EmbedderOptions, differs, language
+from controlplane.domain.door.similar import Differs, EmbedderOptions, differs, language
 
 LABELLED = pairs(600)
 

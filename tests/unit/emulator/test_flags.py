@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.domain.engine import EngineConfig
-from controlplane.domain.flags import human_int
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.flags import human_int
 from controlplane.emulator.faults import Faults
 from controlplane.emulator.flags import parse_command_line
 from controlplane.emulator.settings import EmulatorSettings

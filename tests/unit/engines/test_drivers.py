@@ -7,14 +7,14 @@ from pydantic import ValidationError
 
 from controlplane.adapters.metrics_prometheus import queries_of
 from controlplane.domain.base import EngineId
-from controlplane.domain.engine import EngineConfig, EngineKind
-from controlplane.domain.engine_metrics import EngineNumber
 from controlplane.domain.engines.driver import EngineDriver, FlagStyle, MetricNames
 from controlplane.domain.engines.drivers import driver_of, engine_key
+from controlplane.domain.engines.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.engine_metrics import EngineNumber
+from controlplane.domain.engines.flags import FlagValue
+from controlplane.domain.engines.fleet import EngineSpec
 from controlplane.domain.engines.spelling import spelled, spelled_text
 from controlplane.domain.engines.vllm import VLLM
-from controlplane.domain.flags import FlagValue
-from controlplane.domain.fleet import EngineSpec
 from controlplane.domain.launch import serve_arguments, shutdown_timeout_s
 
 WORDS = FlagStyle(joined=False, negated=False)

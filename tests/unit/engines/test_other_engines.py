@@ -12,14 +12,14 @@ from pydantic import ValidationError
 from controlplane.adapters.fleet_processes.commands import command_line
 from controlplane.adapters.loadtester_locust import _test
 from controlplane.domain.base import EngineId, ServiceName
-from controlplane.domain.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.fleet import EngineSpec
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.fleet import EngineSpec
 from controlplane.domain.hardware import GpuPool
 from controlplane.domain.launch import serve_arguments
+from controlplane.domain.operations.what_if import WhatIf
 from controlplane.domain.revision import revision_id
 from controlplane.domain.service import EngineOptions, ServiceSpec
-from controlplane.domain.what_if import WhatIf
 from controlplane.ports.load import LoadRequest
 from controlplane.reading.service_file import load_service
 from controlplane.services.what_if import what_if

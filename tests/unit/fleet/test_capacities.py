@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from controlplane.domain.capacity import Capacity, FleetSize
-from controlplane.domain.engine import EngineConfig
-from controlplane.domain.replica_capacity import Source
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.operations.replica_capacity import Source
 from controlplane.domain.service import ModelSpec
-from controlplane.domain.study import Confirmed
+from controlplane.domain.studies.capacity import Capacity, FleetSize
+from controlplane.domain.studies.study import Confirmed
 from controlplane.services.capacities import measured_capacity
 from tests.builders_serving import NOW, a_recommendation, a_revision, a_spec, a_study, a_trial
 from tests.fakes.store import FakeStore

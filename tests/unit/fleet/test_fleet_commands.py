@@ -12,11 +12,11 @@ from controlplane.adapters.engine_counts import parse_in_flight
 from controlplane.adapters.fleet_processes.commands import command_line, environment
 from controlplane.adapters.fleet_processes.devices import nvidia_gpus
 from controlplane.domain.base import EngineId
-from controlplane.domain.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.flags import FlagValue
+from controlplane.domain.engines.fleet import EngineSpec
 from controlplane.domain.engines.vllm import VLLM
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.flags import FlagValue
-from controlplane.domain.fleet import EngineSpec
 
 
 def a_spec(

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from controlplane.domain.engine import EngineConfig
-from controlplane.domain.gateway_options import GatewayOptions
-from controlplane.domain.queue_options import QueueOptions
+from controlplane.domain.door.gateway_options import GatewayOptions
+from controlplane.domain.door.queue_options import QueueOptions
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.ports.store import Versioned
 from controlplane.services.fleet.limits import MeasuredLimits
 from controlplane.services.fleet.world import World, route

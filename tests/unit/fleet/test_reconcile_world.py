@@ -8,14 +8,14 @@ from datetime import timedelta
 import pytest
 
 from controlplane.domain.base import EngineId, RevisionId
-from controlplane.domain.engine import EngineConfig
-from controlplane.domain.fleet import Engine, EngineState
-from controlplane.domain.identity import Grant, Scope
+from controlplane.domain.door.identity import Grant, Scope
+from controlplane.domain.door.routing import RoutingTable
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.fleet import Engine, EngineState
+from controlplane.domain.engines.start_failure import StartFailure
 from controlplane.domain.launch import engine_spec
 from controlplane.domain.owner import ReplicaOwner
-from controlplane.domain.rollout import Rollout, RolloutState
-from controlplane.domain.routing import RoutingTable
-from controlplane.domain.start_failure import StartFailure
+from controlplane.domain.rollouts.rollout import Rollout, RolloutState
 from controlplane.ports.store import Versioned
 from controlplane.services.fleet.routing import TableKeeper
 from controlplane.services.fleet.world import World, exits, route, wants

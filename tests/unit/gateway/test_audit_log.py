@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from controlplane.adapters.gateway.audit_files import audit_lines, audited, verified
-from controlplane.domain.audit import Broken, Entry, Verified
+from controlplane.domain.door.audit import Broken, Entry, Verified
+from controlplane.domain.door.gateway_files import audit_dir
 from controlplane.domain.errors import NotFound
-from controlplane.domain.gateway_files import audit_dir
 from controlplane.gateway.auditing.log import AuditLog
 from tests.builders_serving import NOW
 from tests.unit.domain.test_audit import happened

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.domain.base import RevisionId
-from controlplane.domain.routing import Backend
+from controlplane.domain.door.routing import Backend
 from controlplane.gateway.breaker import FAILED
 from controlplane.gateway.choice import choose, session_score
 from controlplane.gateway.pools import Pool, Replica, Route

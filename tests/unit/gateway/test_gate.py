@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from controlplane.domain.fair_queue import Waiting
-from controlplane.domain.identity import PriorityClass
-from controlplane.domain.queue_options import QueueOptions
+from controlplane.domain.door.fair_queue import Waiting
+from controlplane.domain.door.identity import PriorityClass
+from controlplane.domain.door.queue_options import QueueOptions
 from controlplane.gateway.gate import Gate, Refused, Turned
 
 VIP, NORMAL, BATCH = PriorityClass.VIP, PriorityClass.NORMAL, PriorityClass.BATCH

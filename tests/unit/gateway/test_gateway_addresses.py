@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from controlplane.adapters.gateway.traffic import running_gateways
-from controlplane.domain.gateway_files import addresses_dir
+from controlplane.domain.door.gateway_files import addresses_dir
+from controlplane.domain.door.routing import GatewayAddress
 from controlplane.domain.process import ProcessId
-from controlplane.domain.routing import GatewayAddress
 from controlplane.host.processes import this_process
 
 HERE = this_process()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from controlplane.domain.base import RevisionId
-from controlplane.domain.routing import Backend
+from controlplane.domain.door.routing import Backend
 from controlplane.gateway.pools import Replica
 
 

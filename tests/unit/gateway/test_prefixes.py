@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.domain.base import RevisionId
-from controlplane.domain.routing import Backend
+from controlplane.domain.door.routing import Backend
 from controlplane.gateway.choice import soonest
 from controlplane.gateway.pools import Replica
 from controlplane.gateway.prefixes import BLOCK_TOKENS, Prefixes

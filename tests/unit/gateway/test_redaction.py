@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controlplane.domain.personal import Recogniser
+from controlplane.domain.door.personal import Recogniser
 from controlplane.gateway.privacy.redaction import Finders, Redaction
 from controlplane.gateway.sse import StreamWatch
 from tests.unit.domain.labelled_personal import WITH, WITHOUT
@@ -195,7 +195,7 @@ class Names:
     """A finder that needs sentences, as Presidio does."""
 
     def find(self, text: str) -> list[Any]:
-        from controlplane.domain.personal import Span
+        from controlplane.domain.door.personal import Span
 
         at = text.find("Alice Smith")
         return [Span(at, at + 11, "person")] if at >= 0 else []

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from controlplane.adapters.gateway.records_spool import SpooledRecords
 from controlplane.domain.base import RevisionId, ServiceName
-from controlplane.domain.gateway_files import records_dir, records_hour, records_name
-from controlplane.domain.routing import GatewayRecord
+from controlplane.domain.door.gateway_files import records_dir, records_hour, records_name
+from controlplane.domain.door.routing import GatewayRecord
 from controlplane.gateway.spool import BATCH, RecordSpool, append_lines
 
 START = datetime(2026, 3, 1, 10, 30, tzinfo=UTC)

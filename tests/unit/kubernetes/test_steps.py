@@ -15,7 +15,7 @@ from controlplane.adapters.fleet_kubernetes.sight import PodSight, sight_of, wha
 from controlplane.adapters.fleet_kubernetes.steps import Around, Patience, moved_on, to_delete, waits_for
 from controlplane.domain.base import EngineId
 from controlplane.domain.engines.driver import LogReading
-from controlplane.domain.start_failure import StartFailure
+from controlplane.domain.engines.start_failure import StartFailure
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ONE = EngineId("e-1")

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.routing import GatewayRecord
 from loadtests.report.describe import compare_traces, describe_trace, kolmogorov_distance
 from loadtests.report.describe_html import trace_page
 from loadtests.send.trace_record import export_trace, record_trace

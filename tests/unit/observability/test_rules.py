@@ -12,7 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 from controlplane.cli.main import app
-from controlplane.domain.latency_buckets import BUCKETS_S, bucket_within
+from controlplane.domain.door.latency_buckets import BUCKETS_S, bucket_within
 from controlplane.domain.slo import LatencyMetric, LatencySlo
 from dashboards.observability.files import RULES, SCRAPE, Where, files
 from dashboards.observability.rules import promises_of, rule_file

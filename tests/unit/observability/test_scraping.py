@@ -16,11 +16,11 @@ from controlplane.adapters.metrics_scrape.samples import KEPT, MOST_ENGINES, Sam
 from controlplane.adapters.metrics_scrape.scrape import Scraper, fetch_page
 from controlplane.adapters.metrics_scrape.source import ScrapedMetrics, increase, quantile
 from controlplane.domain.base import EngineId
-from controlplane.domain.engine import EngineConfig, EngineKind
-from controlplane.domain.engine_metrics import EngineNumber, EngineNumbers
+from controlplane.domain.engines.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.engine_metrics import EngineNumber, EngineNumbers
+from controlplane.domain.engines.fleet import Engine, EngineSpec, EngineState
 from controlplane.domain.engines.vllm import VLLM
 from controlplane.domain.errors import Unavailable
-from controlplane.domain.fleet import Engine, EngineSpec, EngineState
 from controlplane.emulator.metrics import EngineMetrics
 from tests.builders_serving import NOW, after
 from tests.fakes.fleet import FakeClock

@@ -8,9 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controlplane.domain.alerts import Acted, Alert, AlertAction, AlertOptions, one_line, reaction, remembered
-from controlplane.domain.autoscale_options import AutoscaleOptions
-from controlplane.domain.rollout import RolloutState
+from controlplane.domain.operations.alerts import (
+    Acted,
+    Alert,
+    AlertAction,
+    AlertOptions,
+    one_line,
+    reaction,
+    remembered,
+)
+from controlplane.domain.operations.autoscale_options import AutoscaleOptions
+from controlplane.domain.rollouts.rollout import RolloutState
 from controlplane.services.operations.alerts import Taken, take_alerts
 from tests.builders_serving import CHAT, NOW
 from tests.integration.controller.site import Site

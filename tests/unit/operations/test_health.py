@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from controlplane.domain.autoscale import ScaleDecision
-from controlplane.domain.health import ServiceHealth, Standing, service_health
-from controlplane.domain.live import live
-from controlplane.domain.rollout import RolloutState
+from controlplane.domain.operations.autoscale import ScaleDecision
+from controlplane.domain.operations.health import ServiceHealth, Standing, service_health
+from controlplane.domain.operations.live import live
+from controlplane.domain.rollouts.rollout import RolloutState
 from controlplane.services.operations.health import installation_health
 from tests.builders_serving import CHAT, NOW, a_rollout, a_service, a_spec
 from tests.integration.controller.site import Site

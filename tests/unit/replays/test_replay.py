@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.base import ServiceName
-from controlplane.domain.routing import GatewayRecord
+from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.workload import Lengths, SyntheticWorkload
 from controlplane.ports.load import LoadRequest
 from controlplane.services.replays.series import (

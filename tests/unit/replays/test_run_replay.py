@@ -13,8 +13,8 @@ import pytest
 
 from controlplane import wiring
 from controlplane.domain.base import EngineId, StudyId
-from controlplane.domain.engine import EngineConfig
-from controlplane.domain.fleet import Engine
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.launch import engine_spec
 from controlplane.domain.owner import ReplicaOwner
 from controlplane.domain.schedule import (

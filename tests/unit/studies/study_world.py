@@ -9,7 +9,7 @@ from typing import Any
 from controlplane.domain.base import StudyId
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
-from controlplane.domain.study import Study, StudyState, Trial
+from controlplane.domain.studies.study import Study, StudyState, Trial
 from controlplane.services.studies.run_study import StudyProgress, StudyRunner
 from tests.fakes.fleet import FakeClock, FakeFleet
 from tests.fakes.gateways import FakeGateways

@@ -10,7 +10,7 @@ import pytest
 from controlplane.domain.base import ServiceName, StudyId
 from controlplane.domain.errors import Conflict, InvalidInput
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.study import Study, StudyState, TrialKind
+from controlplane.domain.studies.study import Study, StudyState, TrialKind
 from controlplane.services.studies.manage import check_resumable, create_study, resume_study
 from controlplane.services.studies.search import open_search
 from tests.unit.studies.study_world import World, service_spec

@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from controlplane.domain.answer import Answer
 from controlplane.domain.base import RevisionId
 from controlplane.domain.errors import Conflict, InvalidInput
-from controlplane.domain.study import Recommendation, Study, StudyState
+from controlplane.domain.studies.answer import Answer
+from controlplane.domain.studies.study import Recommendation, Study, StudyState
 from controlplane.services.studies.conclude import conclusion
 from controlplane.services.studies.extend import extend_study, parse_budget
 from tests.fakes.store import FakeStore

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.services.studies.forecast import forecaster
 from tests.unit.studies.study_world import service_spec
 from tuner.space.first_tier import shape_of

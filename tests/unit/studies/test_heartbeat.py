@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.fleet import EngineState
 from controlplane.domain.errors import Unavailable
-from controlplane.domain.fleet import EngineState
 from controlplane.domain.launch import engine_spec
-from controlplane.domain.study import STUDY_LEASE_S, StudyState, TrialKind
+from controlplane.domain.studies.study import STUDY_LEASE_S, StudyState, TrialKind
 from controlplane.services.controller.claims import ClaimWatch
 from controlplane.services.controller.jobs import reap_trials
 from controlplane.services.studies.heartbeat import Heartbeat

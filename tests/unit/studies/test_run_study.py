@@ -12,9 +12,9 @@ from typing import NamedTuple
 import optuna
 import pytest
 
-from controlplane.domain.answer import Answer
 from controlplane.domain.report import Validity
-from controlplane.domain.study import Study, StudyState, TrialKind, TrialState
+from controlplane.domain.studies.answer import Answer
+from controlplane.domain.studies.study import Study, StudyState, TrialKind, TrialState
 from controlplane.domain.workload import TracePart, TraceWorkload
 from controlplane.services.studies.conclude import conclusion
 from controlplane.services.studies.run_study import StudyProgress, StudyRunner

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.base import TrialId
-from controlplane.domain.study import STUDY_LEASE_S, StudyState, Trial, TrialKind, TrialState
+from controlplane.domain.studies.study import STUDY_LEASE_S, StudyState, Trial, TrialKind, TrialState
 from controlplane.services.studies.run_study import StudyProgress, StudyRunner
 from controlplane.services.studies.trial_engine import Interrupted
 from tests.unit.studies.study_world import STUDY, Killed, World, pending, service_spec, trials

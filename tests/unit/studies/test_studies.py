@@ -9,9 +9,9 @@ import pytest
 
 from controlplane.domain.base import ServiceName, StudyId
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound
-from controlplane.domain.rollout import RolloutState
-from controlplane.domain.study import Study, StudyState
-from controlplane.domain.tuning_options import Strategy
+from controlplane.domain.rollouts.rollout import RolloutState
+from controlplane.domain.studies.study import Study, StudyState
+from controlplane.domain.studies.tuning_options import Strategy
 from controlplane.domain.workload import Lengths, SyntheticWorkload
 from controlplane.services.studies.manage import (
     abort_study,

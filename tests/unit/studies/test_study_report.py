@@ -11,10 +11,10 @@ import numpy as np
 
 from controlplane.cli.tables.report_html import study_page
 from controlplane.domain.base import StudyId, TrialId
-from controlplane.domain.capacity import Capacity
-from controlplane.domain.engine import EngineConfig
-from controlplane.domain.flags import FlagValue
-from controlplane.domain.study import Study, StudyState, Trial, TrialKind, TrialState
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.flags import FlagValue
+from controlplane.domain.studies.capacity import Capacity
+from controlplane.domain.studies.study import Study, StudyState, Trial, TrialKind, TrialState
 from dashboards.charts.study import trial_label
 from tests.unit.studies.study_world import World, service_spec
 from tuner.answer.importance import importances

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.base import EngineId, StudyId
-from controlplane.domain.fleet import Engine, EngineState
-from controlplane.domain.start_failure import StartFailure
-from controlplane.domain.study import Study, StudyState, Trial, TrialKind, TrialState
+from controlplane.domain.engines.fleet import Engine, EngineState
+from controlplane.domain.engines.start_failure import StartFailure
+from controlplane.domain.studies.study import Study, StudyState, Trial, TrialKind, TrialState
 from tests.fakes.fleet import FakeClock, FakeFleet
 from tests.fakes.twin_load import TwinLoadTester
 from tests.unit.studies.study_world import World, service_spec

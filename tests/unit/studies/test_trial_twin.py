@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.domain.engine import EngineConfig
-from controlplane.domain.study import Trial, TrialKind
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.studies.study import Trial, TrialKind
 from controlplane.services.studies.trial_plan import seed_of, workload_of
 from controlplane.services.studies.trial_twin import TrialTwin, trial_twin
 from tests.unit.studies.study_world import World, pending, service_spec, trials

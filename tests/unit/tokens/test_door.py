@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from controlplane.domain.door.identity import PriorityClass, Scope
+from controlplane.domain.door.issuer import Issuer, TokenAlgorithm
 from controlplane.domain.errors import FleetuneError, Forbidden, Refused, Unavailable
-from controlplane.domain.identity import PriorityClass, Scope
-from controlplane.domain.issuer import Issuer, TokenAlgorithm
 from controlplane.tokens.door import KeysNeeded, TokenDoor
 from controlplane.tokens.key_set import ASKED_AT_MOST_EVERY_S
 from tests.builders_serving import NOW

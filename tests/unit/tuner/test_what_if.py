@@ -6,10 +6,10 @@ import pytest
 
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.hardware import GpuPool
-from controlplane.domain.replica_capacity import Source
+from controlplane.domain.operations.replica_capacity import Source
+from controlplane.domain.operations.what_if import WhatIf
 from controlplane.domain.service import ModelSpec, ServiceSpec
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
-from controlplane.domain.what_if import WhatIf
 from controlplane.services.what_if import what_if
 from tests.builders_serving import a_spec
 

@@ -15,9 +15,9 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from controlplane.domain.base import Value
-from controlplane.domain.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.flags import FlagValue, canonical_flag
 from controlplane.domain.errors import InvalidInput, unreadable
-from controlplane.domain.flags import FlagValue, canonical_flag
 from controlplane.domain.service import EngineOptions
 from controlplane.reading.problems import describe
 from tuner.space.knobs.removed import removed_flags

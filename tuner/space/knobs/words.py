@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from controlplane.domain.engine import EngineConfig, EngineKind
 from controlplane.domain.engines.drivers import driver_of
+from controlplane.domain.engines.engine import EngineConfig, EngineKind
 
 _V, _S, _T = EngineKind.VLLM, EngineKind.SGLANG, EngineKind.TENSORRT_LLM
 _G, _L, _E = EngineKind.TGI, EngineKind.LLAMA_CPP, EngineKind.EMBED

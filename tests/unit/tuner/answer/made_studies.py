@@ -7,9 +7,9 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.study import Recommendation, Trial, TrialKind, TrialState
+from controlplane.domain.studies.study import Recommendation, Trial, TrialKind, TrialState
 from controlplane.services.studies.conclude import conclusion
 from tests.unit.studies.study_world import service_spec
 from tests.unit.tuner.answer.measured_trials import NOW, a_level, a_study, a_trial, used

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from controlplane.domain.base import StudyId, TrialId
-from controlplane.domain.capacity import Capacity
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.report import Distribution, LoadTestReport, SloCheck, Validity
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.study import Level, Study, StudyState, Trial, TrialKind, TrialState
+from controlplane.domain.studies.capacity import Capacity
+from controlplane.domain.studies.study import Level, Study, StudyState, Trial, TrialKind, TrialState
 from tuner.answer.policy import Spent
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)

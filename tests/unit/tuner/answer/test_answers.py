@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.domain.answer import Answer
-from controlplane.domain.study import TrialKind, TrialState
+from controlplane.domain.studies.answer import Answer
+from controlplane.domain.studies.study import TrialKind, TrialState
 from tests.unit.tuner.answer.made_studies import (
     QUICK,
     Capacities,

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from controlplane.domain.answer import Answer
 from controlplane.domain.base import EngineId
-from controlplane.domain.engine import EngineConfig, EngineKind
-from controlplane.domain.fleet import EngineSpec
+from controlplane.domain.engines.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.fleet import EngineSpec
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.study import FleetCheck, Study, StudyState, Trial, TrialKind, TrialState
+from controlplane.domain.studies.answer import Answer
+from controlplane.domain.studies.study import FleetCheck, Study, StudyState, Trial, TrialKind, TrialState
 from controlplane.services.studies.run_study import StudyProgress
 from tests.unit.studies.study_world import Killed, World, pending, service_spec, trials
 

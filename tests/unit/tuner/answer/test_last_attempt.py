@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from controlplane.domain.base import StudyId, TrialId
-from controlplane.domain.engine import EngineConfig
-from controlplane.domain.start_failure import StartFailure
-from controlplane.domain.study import Trial, TrialKind, TrialState
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.start_failure import StartFailure
+from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from controlplane.services.studies.search import taught
 from tests.fakes.fleet import FakeClock
 from tests.unit.studies.study_world import service_spec

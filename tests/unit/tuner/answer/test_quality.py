@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.base import StudyId, TrialId
-from controlplane.domain.capacity import Capacity
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.greedy_answer import GreedyAnswer
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.study import Trial, TrialKind, TrialState
-from controlplane.domain.tuning_options import QualityOptions
+from controlplane.domain.studies.capacity import Capacity
+from controlplane.domain.studies.greedy_answer import GreedyAnswer
+from controlplane.domain.studies.study import Trial, TrialKind, TrialState
+from controlplane.domain.studies.tuning_options import QualityOptions
 from controlplane.services.studies.quality_gate import QualityGate, prompts_of
 from tests.fakes.store import FakeStore
 from tests.unit.studies.study_world import service_spec

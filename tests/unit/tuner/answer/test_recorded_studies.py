@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.domain.answer import Answer
-from controlplane.domain.study import Recommendation, Trial, TrialKind
+from controlplane.domain.studies.answer import Answer
+from controlplane.domain.studies.study import Recommendation, Trial, TrialKind
 from controlplane.services.studies.conclude import conclusion
 from tests.unit.tuner.answer.measured_trials import NOW, Recording, a_study, recording, used
 from tuner.answer.policy import Action, next_step

@@ -6,7 +6,7 @@ import numpy as np
 
 from controlplane.domain.report import LoadTestReport, RequestRecord
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
-from controlplane.domain.tuning_options import LevelOptions
+from controlplane.domain.studies.tuning_options import LevelOptions
 from loadtests.measure.records import RecordTable
 from loadtests.report.report import Measured, build_report
 from tuner.ladder.level import LevelJudge, Looks

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from tuner.search.bends import bends
 from tuner.search.surrogate import Array, Measured, believe, column_groups, encode
 from tuner.space.space import Dimension, Point, Space

@@ -10,9 +10,9 @@ import numpy as np
 import optuna
 import pytest
 
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput, Unavailable
-from controlplane.domain.tuning_options import Strategy
+from controlplane.domain.studies.tuning_options import Strategy
 from tuner.search.advisor import advise, measurements
 from tuner.search.candidates import Candidates, Outlook, Tried, candidates, point_key
 from tuner.search.prior import screen

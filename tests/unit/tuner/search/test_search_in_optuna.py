@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controlplane.domain.tuning_options import Strategy
+from controlplane.domain.studies.tuning_options import Strategy
 from tests.unit.studies.study_world import service_spec
 from tests.unit.tuner.search.test_search import BEST, POINTS, SPACE, among, cost, opened
 from tuner.answer.objective import log_cost, objective_name, smooth_cost, told_log_cost

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from tuner.search.advisor import advise
 from tuner.search.candidates import Candidates, Tried, candidates
 from tuner.search.trial_time import Start, TrialTime, compile_class, trial_time

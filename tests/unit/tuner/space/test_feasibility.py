@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.flags import FlagValue
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.flags import FlagValue
 from controlplane.domain.hardware import GpuPool
+from controlplane.domain.operations.what_if import WhatIf
 from controlplane.domain.service import EngineOptions, ServiceSpec
-from controlplane.domain.what_if import WhatIf
 from controlplane.services.studies.forecast import forecaster
 from controlplane.services.studies.search import feasible_points
 from controlplane.services.studies.trial_twin import trial_twin

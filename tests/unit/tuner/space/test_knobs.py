@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.domain.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.flags import FlagValue
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.flags import FlagValue
 from controlplane.domain.service import EngineOptions
 from tuner.space.knobs.extract import as_json, extract, from_help
 from tuner.space.knobs.removed import removed_flags

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.tuning_options import Knob
+from controlplane.domain.studies.tuning_options import Knob
 from tests.unit.studies.study_world import service_spec
 from tuner.space.first_tier import is_lossy, space_for
 from tuner.space.space import Dimension, Requirement, Space, dimension_of

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from controlplane.domain.engine import EngineConfig
-from controlplane.domain.flags import FlagValue
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.flags import FlagValue
 from tuner.twin.engine import Step, TwinEngine
 from tuner.twin.profile import Parameters, Profile
 from tuner.twin.setup import EngineSetup, resolve

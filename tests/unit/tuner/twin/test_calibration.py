@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import Conflict, InvalidInput, Unavailable
 from tests.unit.tuner.twin.builders import a_profile
 from tests.unit.tuner.twin.test_validation_and_fit import a_file

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controlplane.domain.flags import FlagValue
+from controlplane.domain.engines.flags import FlagValue
 from tests.unit.tuner.twin.builders import a_setup, all_steps, an_engine_with, some_requests
 from tuner.twin.setup import EngineSetup
 from tuner.twin.simulate import RequestArrays, simulate

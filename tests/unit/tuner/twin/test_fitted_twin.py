@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.slo import LatencyMetric, LatencySlo
 from tests.unit.tuner.twin.builders import a_profile
 from tuner.ladder.fitted_twin import FittedTwin, SeenLevel

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.flags import FlagValue
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.flags import FlagValue
 from tests.unit.tuner.twin.builders import a_profile, a_public_model
 from tuner.twin.gpus import find_gpu
 from tuner.twin.memory import plan_memory, weights_gib

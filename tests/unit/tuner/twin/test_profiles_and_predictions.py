@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.slo import LatencyMetric, LatencySlo
 from tests.unit.tuner.twin.builders import a_profile, a_setup, some_requests

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from controlplane.domain.operations.what_if import Origin, WhatIf
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencyMetric, LatencySlo
-from controlplane.domain.what_if import Origin, WhatIf
 from controlplane.services.what_if import what_if
 from tests.unit.tuner.twin.builders import a_public_model, a_setup, some_requests
 from tuner.twin.gpus import find_gpu

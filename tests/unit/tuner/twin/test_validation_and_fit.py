@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from controlplane.domain.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
 from tests.unit.tuner.twin.builders import a_profile
 from tuner.twin.fit import fit_profile

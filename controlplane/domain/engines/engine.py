@@ -1,0 +1,75 @@
+"""What an engine is started with: its kind, its model and the flags of one replica."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from controlplane.domain.base import Value
+from controlplane.domain.engines.flags import FlagValue, argument, canonical_flags
+
+
+def _canonical(flags: Any) -> Any:
+    return canonical_flags(flags) if isinstance(flags, Mapping) else flags
+
+
+Flags = Annotated[Mapping[str, FlagValue], BeforeValidator(_canonical)]
+"""Flags however a person wrote them; kept in one form (`domain/engines/flags.py`)."""
+
+
+class EngineKind(StrEnum):
+    VLLM = "vllm"
+    EMULATOR = "emulator"
+    SGLANG = "sglang"
+    TENSORRT_LLM = "tensorrt-llm"
+    TGI = "tgi"
+    LLAMA_CPP = "llama.cpp"
+    EMBED = "embed"  # our own, for embeddings
+    COMMAND = "command"  # any other: `engine.mapping` says how it is driven
+
+
+class EngineConfig(Value):
+    """The flags of one replica, by their long names without dashes, e.g. `{"max-num-seqs": 256}`.
+
+    Two configs with the same flags are equal and have the same hash, however the flags were written
+    (`max_num_seqs` and `--max-num-seqs` become `max-num-seqs`).
+    """
+
+    flags: Flags = Field(default_factory=dict)
+
+    @property
+    def tensor_parallel_size(self) -> int:
+        return int(self.flags.get("tensor-parallel-size", 1))
+
+    @property
+    def pipeline_parallel_size(self) -> int:
+        return int(self.flags.get("pipeline-parallel-size", 1))
+
+    @property
+    def gpus_per_replica(self) -> int:
+        """GPUs of one engine process: every kind of parallelism that has GPUs of its own, data parallelism too."""
+        sizes = (int(self.flags.get(f"{kind}-parallel-size", 1)) for kind in ("data", "prefill-context"))
+        return self.tensor_parallel_size * self.pipeline_parallel_size * math.prod(sizes)
+
+    def with_flags(self, changes: Mapping[str, FlagValue]) -> EngineConfig:
+        """Return a config with `changes` laid over the present flags."""
+        return EngineConfig(flags={**self.flags, **canonical_flags(changes)})
+
+    def to_args(self) -> tuple[str, ...]:
+        """Return the flags as command-line arguments, in a fixed order."""
+        return tuple(word for name, value in self.flags.items() for word in argument(name, value))
+
+    def content_hash(self) -> str:
+        """Return 12 hex digits that name these flags."""
+        return content_hash(dict(self.flags))
+
+
+def content_hash(content: object) -> str:
+    """Return the first 12 hex digits of the SHA-256 of `content` as canonical JSON."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:12]

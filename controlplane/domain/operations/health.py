@@ -1,0 +1,136 @@
+"""Is everything all right? One word per service, and why it is not a better one. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+
+from pydantic import AwareDatetime, Field
+
+from controlplane.domain.base import Value
+from controlplane.domain.operations.autoscale import ScaleDecision
+from controlplane.domain.operations.live import CheckState, Live
+from controlplane.domain.rollouts.rollout import Rollout, RolloutState
+from controlplane.domain.serving import Service
+
+
+class Standing(StrEnum):
+    """From the best to the worst; a service stands as its worst reason does."""
+
+    RIGHT = "right"
+    WATCH = "watch"  # nobody suffers yet
+    WRONG = "wrong"  # a promise is broken, or a person must act
+
+
+class Finding(Value):
+    standing: Standing
+    text: str
+
+
+class ServiceHealth(Value):
+    """One service on one line."""
+
+    service: str
+    standing: Standing
+    findings: tuple[Finding, ...] = Field(default=(), description="The worst first; none: nothing to say.")
+    ready: int
+    wanted: int
+    rps: float | None = Field(default=None, description="Finished requests per second, engine time; None: not known.")
+    attainment: float | None = None
+    rollout: str | None = None
+
+
+class InstallationHealth(Value):
+    at: AwareDatetime
+    standing: Standing
+    services: tuple[ServiceHealth, ...]
+    free_gpus: int
+    studies_running: int
+    findings: tuple[Finding, ...] = Field(default=(), description="Of no one service.")
+
+
+_ORDER = tuple(Standing)
+
+
+def worst(findings: Sequence[Finding]) -> Standing:
+    """Return how a thing with these findings stands."""
+    return max((each.standing for each in findings), key=_ORDER.index, default=Standing.RIGHT)
+
+
+def service_health(
+    service: Service,
+    *,
+    ready: int,
+    wanted: int,
+    hanging: int,
+    live: Live | None,
+    rollout: Rollout | None,
+    scaling: ScaleDecision | None,
+    alerts: Sequence[str],
+) -> ServiceHealth:
+    """Judge one service. `live` None: the gateways' records cannot be read. `alerts` fired within the last hour."""
+    found = [
+        *_replicas(service, ready, wanted, hanging),
+        *([Finding(standing=Standing.WATCH, text="live records cannot be read")] if live is None else _promises(live)),
+        *_rollout(rollout),
+        *_scaling(scaling),
+        *(Finding(standing=Standing.WATCH, text=f"alert {name}") for name in alerts),
+    ]
+    found.sort(key=lambda each: -_ORDER.index(each.standing))
+    overall = None if live is None else live.overall
+    return ServiceHealth(
+        service=service.name,
+        standing=worst(found),
+        findings=tuple(found),
+        ready=ready,
+        wanted=wanted,
+        rps=None if overall is None else overall.rps,
+        attainment=None if overall is None else overall.attainment,
+        rollout=None if rollout is None else f"{rollout.rollout_id} {rollout.state} {rollout.weight_percent} %",
+    )
+
+
+def _replicas(service: Service, ready: int, wanted: int, hanging: int) -> Iterator[Finding]:
+    if service.stopped:
+        return
+    if wanted and not ready:
+        yield Finding(standing=Standing.WRONG, text=f"none of {wanted} replicas is ready")
+    elif ready < wanted:
+        yield Finding(standing=Standing.WATCH, text=f"{ready} of {wanted} replicas are ready")
+    if hanging:
+        yield Finding(standing=Standing.WATCH, text=f"{hanging} replicas hang and get no traffic")
+    if service.stable is None:
+        yield Finding(standing=Standing.WATCH, text="nothing serves yet")
+
+
+def _promises(live: Live) -> Iterator[Finding]:
+    for check in live.checks:
+        if check.state is CheckState.MISSED and check.miss_ratio is not None:
+            text = f"{check.slo} is missed by {check.miss_ratio:.1%} of {check.samples} requests"
+            yield Finding(standing=Standing.WRONG, text=text)
+    errors = live.overall.error_ratio
+    if errors is not None and errors > live.slos.max_error_ratio:
+        yield Finding(standing=Standing.WRONG, text=f"{errors:.1%} of {live.overall.requests} requests failed")
+
+
+def _rollout(rollout: Rollout | None) -> Iterator[Finding]:
+    if rollout is None:
+        return
+    match rollout.state:
+        case RolloutState.HALTED:
+            yield Finding(standing=Standing.WRONG, text=f"rollout {rollout.rollout_id} is halted: a person must act")
+        case RolloutState.PAUSED | RolloutState.ABORTING:
+            yield Finding(standing=Standing.WATCH, text=f"rollout {rollout.rollout_id} is {rollout.state}")
+        case (
+            RolloutState.PENDING
+            | RolloutState.PROGRESSING
+            | RolloutState.PROMOTING
+            | RolloutState.PROMOTED
+            | RolloutState.ABORTED
+        ):
+            return
+
+
+def _scaling(decision: ScaleDecision | None) -> Iterator[Finding]:
+    if decision is not None and decision.held:
+        yield Finding(standing=Standing.WATCH, text=f"the autoscaler holds: {decision.reason}")

@@ -1,0 +1,73 @@
+"""Judging one rollout step: what was counted, and the verdict."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import AwareDatetime, Field
+
+from controlplane.domain.base import Value
+from controlplane.domain.rollouts.bursts import Runs
+
+
+class Verdict(StrEnum):
+    PASS = "pass"
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+    ERROR = "error"  # could not measure: neither promotes nor rolls back
+
+
+class Counts(Value):
+    """What `outcomes` says of one revision's finished requests within the step.
+
+    Left out: clients that hung up while every limit could still be met, and what we cut ourselves.
+    """
+
+    requests: int = Field(ge=0)
+    slo_misses: int = Field(ge=0, description="Missed at least one latency limit (errors count as misses).")
+    errors: int = Field(ge=0)
+    truncated: int = Field(default=0, ge=0, description="Streams the engine broke off.")
+    refused: int = Field(default=0, ge=0, description="Answered with 4xx by the engine; not among `requests`.")
+    untold: int = Field(default=0, ge=0, description="Of `requests`: no limit missed, but one that cannot be told.")
+    left_early: int = Field(default=0, ge=0, description="Clients that hung up in time; not among `requests`.")
+    infrastructure: int = Field(default=0, ge=0, description="Cut by ourselves; not among `requests`.")
+    asked: int = Field(default=0, ge=0, description="Arrivals, of a session the first only: what the split is held to.")
+    miss_runs: Runs | None = Field(default=None, description="How misses followed each other. None: independent.")
+    error_runs: Runs | None = None
+    refusal_runs: Runs | None = None
+
+
+class Comparison(Value):
+    """Canary's ratio minus stable's with an anytime-valid interval at the rollout's confidence."""
+
+    name: str = Field(examples=["slo_miss_ratio", "error_ratio", "refusal_ratio"])
+    replayed: bool = Field(default=False, description="Of requests we sent ourselves, not of users'.")
+    canary_ratio: float
+    stable_ratio: float | None
+    difference: float
+    low: float
+    high: float
+    margin: float
+
+
+class LoadProof(Value):
+    """Which load per canary replica the step was to prove, and which it was judged at. Engine time."""
+
+    wanted_rps: float = Field(gt=0, description="What a replica will carry once promoted, unless declared otherwise.")
+    reached_rps: float = Field(ge=0, description="Users' and replayed requests a replica finished per second, lately.")
+    replayed_share: float = Field(default=0, ge=0, le=1)
+    proven: bool
+    collapses: int = Field(default=0, ge=0, description="Attempts in a row at which the canary did not keep up.")
+    note: str = Field(default="", description="Why no more was sent, if so.")
+
+
+class Analysis(Value):
+    verdict: Verdict
+    reason: str
+    at: AwareDatetime
+    canary: Counts
+    stable: Counts | None = None
+    replayed: Counts | None = Field(default=None, description="Requests we sent to the canary; never users'.")
+    load: LoadProof | None = Field(default=None, description="None: no load was to be proven.")
+    comparisons: tuple[Comparison, ...] = ()
+    guard: str | None = Field(default=None, description="The guard rail that fired, e.g. crash_loop.")

@@ -1,0 +1,99 @@
+"""Counts of one revision's requests, kept up request by request: a look costs what came since the last one."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Sequence
+from datetime import datetime, timedelta
+
+from controlplane.domain.door.outcomes import Outcome, finished_at, read_outcome
+from controlplane.domain.door.routing import GatewayRecord
+from controlplane.domain.rollouts.analysis import Counts
+from controlplane.domain.rollouts.bursts import Runs
+from controlplane.domain.slo import LatencySlo
+
+MOST_SESSIONS = 100_000
+"""Sessions told apart; further ones are not counted as arrivals, so the split is then held to the first ones."""
+_LATELY = 20_000  # finished requests remembered for the guard rails' window and the present rate
+
+
+class Arm:
+    """One revision's requests of one kind, users' or replayed. Feed records in the order of their files."""
+
+    def __init__(self, slos: Sequence[LatencySlo], *, time_lapse: float) -> None:
+        self._slos = slos
+        self._time_lapse = time_lapse
+        self._counted = dict.fromkeys(Outcome, 0)
+        self._truncated = self._asked = 0
+        self._misses, self._errors, self._refusals = _Hits(), _Hits(), _Hits()
+        self._sessions: set[str] = set()
+        self._lately: deque[tuple[datetime, GatewayRecord, Outcome]] = deque(maxlen=_LATELY)
+
+    def add(self, record: GatewayRecord) -> None:
+        reading = read_outcome(record, self._slos, time_lapse=self._time_lapse)
+        self._counted[reading.outcome] += 1
+        self._ask(record)
+        match reading.outcome:
+            case Outcome.SERVED | Outcome.MISSED | Outcome.UNKNOWN | Outcome.FAILED | Outcome.LEFT_LATE:
+                failed = reading.outcome is Outcome.FAILED
+                if reading.outcome is not Outcome.UNKNOWN:
+                    self._misses.see(record.gateway, failed or bool(reading.missed))
+                self._errors.see(record.gateway, failed)
+                self._refusals.see(record.gateway, hit=False)
+                self._truncated += record.truncated
+            case Outcome.REFUSED_BY_ENGINE:
+                self._refusals.see(record.gateway, hit=True)
+            case Outcome.REFUSED_BY_US | Outcome.INFRASTRUCTURE | Outcome.LEFT_EARLY:
+                pass
+        self._lately.append((finished_at(record), record, reading.outcome))
+
+    def counts(self) -> Counts:
+        """Return what was counted so far."""
+        return Counts(
+            requests=self._errors.n,
+            slo_misses=self._misses.hits,
+            errors=self._errors.hits,
+            truncated=self._truncated,
+            refused=self._refusals.hits,
+            untold=self._counted[Outcome.UNKNOWN],
+            left_early=self._counted[Outcome.LEFT_EARLY],
+            infrastructure=self._counted[Outcome.INFRASTRUCTURE],
+            asked=self._asked,
+            miss_runs=self._misses.runs(),
+            error_runs=self._errors.runs(),
+            refusal_runs=self._refusals.runs(),
+        )
+
+    def lately(self, now: datetime, window_s: float) -> Sequence[tuple[GatewayRecord, Outcome]]:
+        """Return what finished within the last wall-clock seconds, at most the newest 20,000."""
+        since = now - timedelta(seconds=window_s)
+        return [(record, outcome) for at, record, outcome in self._lately if at >= since]
+
+    def _ask(self, record: GatewayRecord) -> None:
+        if record.retried:  # its request is counted where it was answered
+            return
+        if record.session is None:
+            self._asked += 1
+        elif record.session not in self._sessions and len(self._sessions) < MOST_SESSIONS:
+            self._sessions.add(record.session)
+            self._asked += 1
+
+
+class _Hits:
+    """One kind of hit along its chains."""
+
+    def __init__(self) -> None:
+        self.n = self.hits = self._runs = 0
+        self._in_run: dict[Hashable, bool] = {}
+
+    def see(self, chain: Hashable, hit: bool) -> None:
+        self.n += 1
+        self.hits += hit
+        self._runs += hit and not self._in_run.get(chain, False)
+        self._in_run[chain] = hit
+
+    def runs(self) -> Runs:
+        return Runs(runs=self._runs, open=sum(self._in_run.values()))
+
+
+NO_REQUESTS = Arm((), time_lapse=1.0).counts()

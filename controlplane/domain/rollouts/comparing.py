@@ -1,0 +1,205 @@
+"""What a step is judged on, and canary minus control with bounds, ratio by ratio. Pure.
+
+The declared error rates are the whole rollout's. Any step and any comparison may abort, so that rate is divided by both
+(Bonferroni). A pass needs every ratio at every step, so each may use the whole rate (intersection-union test, Berger
+1982); halved where users' and replayed requests each may decide. The upper bound is the canary's at 0.8 of it less the
+control's at 0.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from controlplane.domain.base import Value
+from controlplane.domain.rollouts.analysis import Comparison, Counts, LoadProof
+from controlplane.domain.rollouts.anytime import miss_ratio_bounds
+from controlplane.domain.rollouts.bursts import Runs, Series, expected_end, least, most, series
+from controlplane.domain.rollouts.rollout_options import RolloutOptions
+from controlplane.domain.slo import SloSet
+
+_CANARY_SHARE = 0.8  # of alpha: the canary has fewer requests, so its bound is the wider one
+SPLIT_ALPHA = 0.001
+"""How often a step is held although its traffic is split as asked, at most."""
+
+
+class Control(StrEnum):
+    """What the canary is compared with."""
+
+    CONCURRENT = "concurrent"  # stable requests that arrived in the same step
+    EARLIER_STEPS = "earlier_steps"  # at 100 % stable gets nothing: what it did in the earlier steps, another hour
+    LIMITS = "limits"  # no stable request at all: the promised limits themselves
+
+
+class Flights(Value):
+    """Requests of one arm that have not finished: all, those beyond a limit, those far beyond it."""
+
+    in_flight: int = 0
+    overdue: int = 0
+    hanging: int = 0
+
+
+class Evidence(Value):
+    """What a step is judged on."""
+
+    canary: Counts
+    stable: Counts | None
+    control: Control
+    replayed: Counts | None = None
+    load: LoadProof | None = None
+    before: Counts | None = None  # what stable did before the step: how its hits follow each other
+    weight_percent: int | None = None  # what the split is held to; None where it says nothing
+    canary_flights: Flights = Flights()
+    stable_flights: Flights = Flights()
+
+
+class _Ratio(NamedTuple):
+    """One kind of hit to compare, and what is promised where there is no stable request."""
+
+    name: str
+    canary: Series
+    stable: Series | None
+    before: Series | None  # stable's of an earlier time: only how hits follow each other is taken from it
+    limit: float
+    margin: float
+    replayed: bool = False
+
+
+class _Alphas(NamedTuple):
+    """What one bound may be wrong with, to fail and to pass."""
+
+    fail: float
+    passing: float
+
+
+def add(counts: Iterable[Counts]) -> Counts:
+    """Pool several counts into one; runs are pooled where every part knows them."""
+    each = list(counts)
+    plain = {name: sum(getattr(c, name) for c in each) for name in _PLAIN}
+    return Counts(**plain, **{name: _pooled([getattr(c, name) for c in each]) for name in _RUNS})
+
+
+_RUNS = ("miss_runs", "error_runs", "refusal_runs")
+_PLAIN = tuple(name for name in Counts.model_fields if name not in _RUNS)
+
+
+def _pooled(parts: Sequence[Runs | None]) -> Runs | None:
+    known = [part for part in parts if part is not None]
+    if not known or len(known) < len(parts):
+        return None
+    return Runs(runs=sum(part.runs for part in known), open=sum(part.open for part in known))
+
+
+def compare(evidence: Evidence, slos: SloSet, options: RolloutOptions) -> tuple[Comparison, ...]:
+    """Return canary minus control for misses, errors and refusals, users' and replayed, each with its bounds.
+
+    Without a stable request there is nothing to compare refusals with: nothing is promised about what clients ask.
+    """
+    ratios = [*_ratios(_Arms(evidence.canary, evidence.canary_flights), evidence, slos, options)]
+    if evidence.replayed is not None and evidence.replayed.requests + evidence.replayed.refused:
+        again = _ratios(_Arms(evidence.replayed, Flights()), evidence, slos, options)
+        ratios += [each._replace(replayed=True) for each in again]
+    parts = 2 if evidence.replayed is not None else 1
+    alphas = _Alphas(options.false_abort_per_step / (3 * parts), options.false_promotion / parts)
+    return tuple(_comparison(ratio, alphas, options) for ratio in ratios)
+
+
+def split_problem(evidence: Evidence) -> str | None:
+    """Say why the traffic is certainly not split by the step's weight; None while it may be.
+
+    Counted are arrivals, of a session only the first, and what is still in flight.
+    """
+    if evidence.weight_percent is None or evidence.stable is None:
+        return None
+    mine = evidence.canary.asked + evidence.canary_flights.in_flight
+    total = mine + evidence.stable.asked + evidence.stable_flights.in_flight
+    low, high = miss_ratio_bounds(mine, total, SPLIT_ALPHA)
+    if low <= evidence.weight_percent / 100 <= high:
+        return None
+    got = f"{mine} of {total} arrivals, {100 * mine / total:.1f} %"
+    return f"the canary got {got} where its weight is {evidence.weight_percent} %: the arms cannot be compared"
+
+
+class _Arms(NamedTuple):
+    canary: Counts
+    flights: Flights
+
+
+def _ratios(mine: _Arms, evidence: Evidence, slos: SloSet, options: RolloutOptions) -> Iterator[_Ratio]:
+    stable, before = evidence.stable, evidence.before
+    yield _Ratio(
+        name="slo_miss_ratio",
+        canary=_misses(*mine),
+        stable=None if stable is None else _misses(stable, evidence.stable_flights),
+        before=None if before is None else _misses(before, Flights()),
+        limit=min(1.0, sum(slo.allowed_miss_ratio for slo in slos.latency)),
+        margin=options.miss_ratio_margin,
+    )
+    yield _Ratio(
+        name="error_ratio",
+        canary=_errors(mine.canary),
+        stable=None if stable is None else _errors(stable),
+        before=None if before is None else _errors(before),
+        limit=slos.max_error_ratio,
+        margin=options.error_ratio_margin,
+    )
+    if stable is not None:
+        yield _Ratio(
+            name="refusal_ratio",
+            canary=_refusals(mine.canary),
+            stable=_refusals(stable),
+            before=None if before is None else _refusals(before),
+            limit=0.0,
+            margin=options.refusal_ratio_margin or max(options.miss_ratio_margin, options.error_ratio_margin),
+        )
+
+
+def _errors(counts: Counts) -> Series:
+    return series(counts.requests, counts.errors, counts.error_runs)
+
+
+def _misses(counts: Counts, flights: Flights) -> Series:
+    """What is in flight beyond a limit has missed it; it ends no run that is open."""
+    seen = series(counts.requests - counts.untold, counts.slo_misses, counts.miss_runs)
+    late = flights.overdue
+    if not late:
+        return seen
+    begun = 0 if seen.open else 1
+    return Series(seen.n + late, seen.hits + late, seen.runs + begun, seen.open + begun)
+
+
+def _refusals(counts: Counts) -> Series:
+    return series(counts.requests + counts.refused, counts.refused, counts.refusal_runs)
+
+
+def _comparison(ratio: _Ratio, alphas: _Alphas, options: RolloutOptions) -> Comparison:
+    reference = ratio.limit if ratio.stable is None else ratio.stable.ratio
+    low, high = _bounds(ratio, alphas, options)
+    return Comparison(
+        name=ratio.name,
+        replayed=ratio.replayed,
+        canary_ratio=ratio.canary.ratio,
+        stable_ratio=None if ratio.stable is None else reference,
+        difference=ratio.canary.ratio - reference,
+        low=low,
+        high=high,
+        margin=ratio.margin,
+    )
+
+
+def _bounds(ratio: _Ratio, alphas: _Alphas, options: RolloutOptions) -> tuple[float, float]:
+    """Return what the difference is at least (to fail) and at most (to pass), each at its own confidence.
+
+    A canary equal to stable has runs as stable has them, so these are what the canary's are held to.
+    """
+    known = [each for each in (ratio.stable, ratio.before) if each is not None]
+    to_fail, to_pass = (expected_end(known, run) for run in (options.longest_run, options.miss_run))
+    if ratio.stable is None:
+        low = least(ratio.canary, alphas.fail, least_end=to_fail)
+        return low - ratio.limit, most(ratio.canary, alphas.passing, least_end=to_pass) - ratio.limit
+    mine, others = _CANARY_SHARE, 1 - _CANARY_SHARE
+    low = least(ratio.canary, mine * alphas.fail, least_end=to_fail)
+    low -= most(ratio.stable, others * alphas.fail, least_end=to_pass)
+    high = most(ratio.canary, mine * alphas.passing, least_end=to_pass)
+    return low, high - least(ratio.stable, others * alphas.passing, least_end=to_pass)

@@ -1,0 +1,94 @@
+"""Guard rails: what ends a rollout in seconds, without statistics, because no wait could be justified. Pure.
+
+They look at the canary's own failures only. What we cut ourselves (a gateway that was restarted) is no failure of it,
+and what stable shows at the same time (hangs, empty answers) is not the canary's doing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from controlplane.domain.door.outcomes import ANSWERED, REFUSED, Outcome
+from controlplane.domain.door.routing import GatewayRecord
+from controlplane.domain.rollouts.analysis import Analysis, Verdict
+from controlplane.domain.rollouts.arm import Arm
+from controlplane.domain.rollouts.comparing import Evidence, Flights
+from controlplane.domain.rollouts.flights import HANGS_AT
+from controlplane.domain.rollouts.judge import describe_load
+from controlplane.domain.rollouts.rollout_options import RolloutOptions
+
+BURST_MIN_REQUESTS = 5
+"""Fewer finished requests than this in the guard's window are no burst, whatever their share."""
+
+_HANGING_SHARE = 0.1  # of what is in flight
+
+Finished = Sequence[tuple[GatewayRecord, Outcome]]
+
+
+def guard(arms: Sequence[Arm], evidence: Evidence, options: RolloutOptions, now: datetime) -> Analysis | None:
+    """Return a FAIL when the canary (users' and replayed requests: `arms`) hits a guard rail, None otherwise."""
+    recent = [each for arm in arms for each in arm.lately(now, options.guard_window_s)]
+    rails = (
+        ("truncated", _truncated(evidence, options)),
+        ("5xx_burst", _burst(recent, options)),
+        ("hanging", _hanging(evidence, options)),
+        ("empty_answers", _empty(recent, options)),
+        ("load_collapse", _collapse(evidence, options)),
+    )
+    hit = next(((rail, reason) for rail, reason in rails if reason is not None), None)
+    if hit is None:
+        return None
+    return Analysis(
+        verdict=Verdict.FAIL,
+        reason=hit[1],
+        at=now,
+        canary=evidence.canary,
+        stable=evidence.stable,
+        replayed=evidence.replayed,
+        load=evidence.load,
+        guard=hit[0],
+    )
+
+
+def _truncated(evidence: Evidence, options: RolloutOptions) -> str | None:
+    cut = evidence.canary.truncated + (evidence.replayed.truncated if evidence.replayed else 0)
+    if cut < options.guard_truncated:
+        return None
+    return f"{cut} canary streams were truncated by the engine (limit {options.guard_truncated})"
+
+
+def _burst(recent: Finished, options: RolloutOptions) -> str | None:
+    counted = [record for record, outcome in recent if outcome in ANSWERED or outcome is Outcome.FAILED]
+    bad = sum(record.status >= 500 for record in counted)
+    if len(counted) < BURST_MIN_REQUESTS or bad < options.guard_5xx_ratio * len(counted):
+        return None
+    return f"{bad} of {len(counted)} canary requests ended in 5xx within {options.guard_window_s:g} s"
+
+
+def _hanging(evidence: Evidence, options: RolloutOptions) -> str | None:
+    mine, others = evidence.canary_flights, evidence.stable_flights
+    if mine.hanging < options.guard_hanging or _share(mine) < max(_HANGING_SHARE, 2 * _share(others)):
+        return None
+    return f"{mine.hanging} of {mine.in_flight} canary requests in flight hang: no first token in {HANGS_AT:g} limits"
+
+
+def _collapse(evidence: Evidence, options: RolloutOptions) -> str | None:
+    """Whatever stable would do at that load: it is what the canary is to carry, and it cannot."""
+    load = evidence.load
+    if load is None or load.proven or load.collapses < options.guard_collapses:
+        return None
+    return f"the canary collapses under the load it is to carry, {load.collapses} times in a row: {describe_load(load)}"
+
+
+def _share(flights: Flights) -> float:
+    return flights.hanging / flights.in_flight if flights.in_flight else 0.0
+
+
+def _empty(recent: Finished, options: RolloutOptions) -> str | None:
+    """Streams that ended well without a single token. A stable that does so too would be known by now."""
+    streams = [(r, o) for r, o in recent if r.stream and o not in REFUSED]
+    empty = sum(o in ANSWERED and r.ttft_ms is None for r, o in streams)
+    if len(streams) < BURST_MIN_REQUESTS or empty < options.guard_empty_ratio * len(streams):
+        return None
+    return f"{empty} of {len(streams)} canary streams ended without a token within {options.guard_window_s:g} s"

@@ -1,0 +1,132 @@
+"""The judge: is the canary worse than the stable control by more than the declared margin? Pure.
+
+Three ratios are compared, latency-limit misses, errors and refusals (4xx: a canary with a shorter context refuses what
+stable accepts), each as canary − control with bounds that hold at every look and however misses follow each other
+(`bursts`), so judging twice a second until something is certain keeps the declared error rates. Requests we sent
+ourselves to prove the canary's load are compared with the same control, apart from users':
+
+- FAIL when one of them is certainly above its margin (lower bound > margin),
+- PASS when each ratio is certainly not (upper bound ≤ margin), by users' requests or by replayed ones, the declared
+  load was reached, and the step has its samples and its time,
+- ERROR when the split of the traffic is certainly not the step's weight: then the arms are not comparable,
+- INCONCLUSIVE otherwise.
+
+The margin is what the user declared to accept, so a difference inside it never fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from controlplane.domain.rollouts.analysis import Analysis, Comparison, Counts, LoadProof, Verdict
+from controlplane.domain.rollouts.comparing import Control, Evidence, compare, split_problem
+from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
+from controlplane.domain.slo import SloSet
+
+
+def judge(
+    evidence: Evidence, slos: SloSet, options: RolloutOptions, step: StepSpec, *, started_at: datetime, now: datetime
+) -> Analysis:
+    """Judge one step on what it has counted so far; `started_at` is the step's, wall-clock."""
+    comparisons = compare(evidence, slos, options)
+    elapsed_s = (now - started_at).total_seconds()
+    verdict, reason = _verdict(comparisons, evidence, step, elapsed_s, waits_for_load=options.match_load)
+    return Analysis(
+        verdict=verdict,
+        reason=f"{reason} [{_against(evidence.control)}]",
+        at=now,
+        canary=evidence.canary,
+        stable=evidence.stable,
+        replayed=evidence.replayed,
+        load=evidence.load,
+        comparisons=comparisons,
+    )
+
+
+def could_not_measure(reason: str, now: datetime, last: Analysis | None) -> Analysis:
+    """Return the ERROR verdict, with what had been counted before."""
+    if last is None:
+        return Analysis(verdict=Verdict.ERROR, reason=reason, at=now, canary=NOTHING)
+    return last.evolve(verdict=Verdict.ERROR, reason=reason, at=now, guard=None)
+
+
+NOTHING = Counts(requests=0, slo_misses=0, errors=0)
+
+
+def _verdict(
+    comparisons: Sequence[Comparison], evidence: Evidence, step: StepSpec, elapsed_s: float, *, waits_for_load: bool
+) -> tuple[Verdict, str]:
+    worse = [c for c in comparisons if c.low > c.margin]
+    if worse:
+        return Verdict.FAIL, f"certainly worse: {_describe(worse[0])}"
+    problem = split_problem(evidence)
+    if problem is not None:
+        return Verdict.ERROR, problem
+    waits = _too_early(evidence, step, elapsed_s) or _undecided(comparisons)
+    if waits is None and waits_for_load and elapsed_s < step.max_s:
+        waits = _unproven(evidence)
+    if waits is not None:
+        return Verdict.INCONCLUSIVE, waits
+    return Verdict.PASS, f"certainly within the margins after {_samples(evidence)}: {_describe(comparisons[0])}"
+
+
+def _too_early(evidence: Evidence, step: StepSpec, elapsed_s: float) -> str | None:
+    samples = evidence.canary.requests + (evidence.replayed.requests if evidence.replayed else 0)
+    if samples < step.min_samples:
+        return f"{samples} of at least {step.min_samples} canary requests"
+    if elapsed_s < step.min_s:
+        return f"{elapsed_s:.0f} s of at least {step.min_s:g} s"
+    if evidence.canary_flights.overdue:
+        return f"{evidence.canary_flights.overdue} canary requests in flight beyond a limit"
+    return None
+
+
+def _undecided(comparisons: Sequence[Comparison]) -> str | None:
+    """A ratio is decided by users' requests or by replayed ones; the first that neither decides."""
+    for name in dict.fromkeys(c.name for c in comparisons):
+        alike = [c for c in comparisons if c.name == name]
+        if all(c.high > c.margin for c in alike):
+            return f"not certain yet: {_describe(min(alike, key=lambda c: c.high))}"
+    return None
+
+
+def _unproven(evidence: Evidence) -> str | None:
+    """While requests are still sent to reach the load the step waits for it; `rollout_policy` acts on the end of it."""
+    if evidence.load is None or evidence.load.proven:
+        return None
+    return f"load not proven: {describe_load(evidence.load)}"
+
+
+def describe_load(load: LoadProof) -> str:
+    """Return how far the load a canary replica carried is from what it is to carry."""
+    said = f"{load.reached_rps:.2f} of {load.wanted_rps:.2f} requests/s a replica"
+    if load.replayed_share:
+        said += f", {100 * load.replayed_share:.0f} % of them replayed"
+    return f"{said}; {load.note}" if load.note else said
+
+
+def _samples(evidence: Evidence) -> str:
+    users = f"{evidence.canary.requests} requests"
+    if evidence.replayed is not None and evidence.replayed.requests:
+        users += f" of users and {evidence.replayed.requests} replayed"
+    return users if evidence.load is None else f"{users} ({describe_load(evidence.load)})"
+
+
+_SAID = {"slo_miss_ratio": "SLO misses", "error_ratio": "errors", "refusal_ratio": "refusals"}
+
+
+def _describe(c: Comparison) -> str:
+    points = f"{100 * c.difference:+.1f} in [{100 * c.low:+.1f}, {100 * c.high:+.1f}]"
+    of = "replayed " if c.replayed else ""
+    return f"{of}{_SAID[c.name]} {points} percentage points, margin {100 * c.margin:g}"
+
+
+def _against(control: Control) -> str:
+    match control:
+        case Control.CONCURRENT:
+            return "against stable in the same step"
+        case Control.EARLIER_STEPS:
+            return "against stable in the earlier steps, as none serves beside this one"
+        case Control.LIMITS:
+            return "against the promised limits: no stable requests"

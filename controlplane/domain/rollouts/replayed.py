@@ -1,0 +1,84 @@
+"""A request we sent to prove a canary's load, as a gateway would have recorded it. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from controlplane.domain.base import RevisionId, RolloutId, ServiceName
+from controlplane.domain.door.routing import GatewayRecord
+from controlplane.domain.report import RequestRecord
+
+GATEWAY = "replay"
+"""What stands for the gateway in such records, and begins the name of their files."""
+
+_CLASSES = {"connect": "upstream_connect", "timeout": "upstream_timeout", "truncated": "truncated"}
+
+
+class Origin(NamedTuple):
+    """What all requests of one run share. `began` is wall-clock; seconds counted from it are engine time."""
+
+    rollout_id: RolloutId
+    service: ServiceName
+    model: str
+    revision: RevisionId
+    engine_id: str | None  # None: one of several behind a gateway
+    began: datetime
+    time_lapse: float
+
+    def record(self, name: str, at_s: float, **fields: Any) -> GatewayRecord:
+        """Return the record of a request that was due `at_s` after the start."""
+        return GatewayRecord(
+            id=f"{self.rollout_id}-{self.began.timestamp():.3f}-{name}",
+            at=self.began + timedelta(seconds=at_s / self.time_lapse),
+            gateway=GATEWAY,
+            service=self.service,
+            model=self.model,
+            revision=self.revision,
+            engine_id=self.engine_id,
+            path="/v1/completions",
+            stream=True,
+            replayed=True,
+            **fields,
+        )
+
+
+def finished(record: RequestRecord, origin: Origin) -> GatewayRecord:
+    """Return the record of a request that came to its end, wall-clock milliseconds."""
+    error = _error(record)
+    return origin.record(
+        str(record.index),
+        record.scheduled_s,
+        status=record.status or (200 if error is None else 502),
+        error=error,
+        truncated=record.error == "truncated",
+        prompt_tokens=record.prompt_tokens,
+        output_tokens=record.output_tokens,
+        ttft_ms=_wall(record.ttft_ms, origin.time_lapse),
+        tpot_ms=_wall(record.tpot_ms, origin.time_lapse),
+        e2e_ms=_wall(record.e2e_ms, origin.time_lapse),
+        max_itl_ms=_wall(record.max_itl_ms, origin.time_lapse),
+    )
+
+
+def given_up(waited_s: float, now_s: float, number: int, origin: Origin) -> GatewayRecord:
+    """Return the record of a request that we no longer wait for: a client that left after so long. Engine time."""
+    return origin.record(
+        f"left-{number}",
+        now_s - waited_s,
+        status=499,
+        client_gone=True,
+        e2e_ms=_wall(1e3 * waited_s, origin.time_lapse),
+    )
+
+
+def _error(record: RequestRecord) -> str | None:
+    if record.error is None:
+        return None
+    if 400 <= record.status < 500:
+        return "upstream_4xx"
+    return _CLASSES.get(record.error, "upstream_5xx" if record.status >= 500 else "upstream_disconnected")
+
+
+def _wall(engine_ms: float | None, time_lapse: float) -> float | None:
+    return None if engine_ms is None else engine_ms / time_lapse

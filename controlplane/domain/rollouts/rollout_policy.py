@@ -1,0 +1,251 @@
+"""What a rollout does next. Pure: a rollout, the facts of this moment and the time in; the next rollout out.
+
+PENDING starts canary replicas beside stable; each step of PROGRESSING gets its replicas first, then its weight, then
+its verdict; PROMOTING waits for the full canary and for the last stable replica to go. Guard rails act in every state
+that gives the canary traffic. Nothing here acts on the world: the controller makes the saved state true.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from controlplane.domain.base import Value
+from controlplane.domain.errors import Conflict
+from controlplane.domain.event import Event
+from controlplane.domain.rollouts.analysis import Analysis, Counts, Verdict
+from controlplane.domain.rollouts.judge import describe_load
+from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL, TRANSITIONS, Rollout, RolloutState, StepRecord
+from controlplane.domain.rollouts.rollout_options import CeilingPolicy, StepSpec
+
+
+class Facts(Value):
+    """What the controller saw in this pass."""
+
+    canary_ready: int = 0
+    canary_present: int = 0  # engines of the canary not yet gone, in whatever state
+    stable_present: int = 0  # engines of the former stable not yet gone
+    exits: int = 0  # canary engines that exited or never became ready, since the rollout began
+    exit_reason: str = ""
+    refused: str | None = None  # why a canary engine can never be started here
+    shortage: str | None = None  # why canary replicas cannot be started now
+    analysis: Analysis | None = None  # of the step under way; None: nothing to judge
+
+
+def advance(rollout: Rollout, facts: Facts, now: datetime) -> Rollout:
+    """Return what the rollout becomes; the same value when nothing changed."""
+    seen = _with(rollout, canary_crashes=max(rollout.canary_crashes, facts.exits))
+    match seen.state:
+        case RolloutState.PENDING | RolloutState.PROGRESSING:
+            return _guarded(seen, facts, now) or _on_its_way(seen, facts, now)
+        case RolloutState.PAUSED:
+            return _guarded(seen, facts, now) or seen
+        case RolloutState.PROMOTING:
+            return _promoting(seen, facts, now)
+        case RolloutState.ABORTING:
+            return seen if facts.canary_present else move(seen, RolloutState.ABORTED, reason=seen.reason, now=now)
+        case RolloutState.HALTED | RolloutState.PROMOTED | RolloutState.ABORTED:
+            return seen
+
+
+def move(rollout: Rollout, state: RolloutState, *, reason: str, now: datetime, **changes: Any) -> Rollout:
+    """Return the rollout in `state`. Raises Conflict when the table of transitions does not allow it."""
+    followers = TRANSITIONS[rollout.state]
+    if not followers:
+        raise Conflict(f"{rollout.rollout_id} is over", why=f"it is {rollout.state.value}")
+    if state not in followers:
+        raise Conflict(
+            f"{rollout.rollout_id} cannot become {state.value}",
+            why=f"it is {rollout.state.value}",
+            allowed=", ".join(sorted(follower.value for follower in followers)),
+        )
+    finished_at = now if state in ROLLOUT_FINAL else None
+    return rollout.evolve(state=state, reason=reason, updated_at=now, finished_at=finished_at, **changes)
+
+
+def events_between(before: Rollout | None, after: Rollout, *, actor: str, now: datetime) -> tuple[Event, ...]:
+    """Return what the audit says of a change: the new state, a step begun, a step's verdict."""
+    happened: list[tuple[str, str]] = []
+    for index, step in enumerate(after.steps):
+        former = before.steps[index] if before and index < len(before.steps) else None
+        if former is None:
+            happened.append(("rollout.step", f"step {step.index + 1}: {step.weight_percent} % of the traffic"))
+        if step.finished_at and not (former and former.finished_at):
+            happened.append(("rollout.verdict", _verdict_of(step)))
+    if before is None or before.state is not after.state:
+        happened.append((f"rollout.{after.state.value}", after.reason))
+    return tuple(
+        Event(
+            at=now,
+            actor=actor,
+            action=action,
+            subject=f"rollout/{after.rollout_id}",
+            service=after.service,
+            reason=reason,
+            details={"canary": after.canary, "weight_percent": after.weight_percent},
+        )
+        for action, reason in happened
+    )
+
+
+def _verdict_of(step: StepRecord) -> str:
+    judged = f"{step.analysis.verdict.value}: {step.analysis.reason}" if step.analysis else "not judged"
+    return f"step {step.index + 1} at {step.weight_percent} %: {judged}"
+
+
+def _guarded(rollout: Rollout, facts: Facts, now: datetime) -> Rollout | None:
+    """Return the rollout on its way back when a guard rail is hit, None otherwise."""
+    analysis = _crash_loop(rollout, facts, now) or facts.analysis
+    if analysis is None or analysis.guard is None:
+        return None
+    return _abort(_judged(rollout, analysis, finished_at=now), analysis.reason, now)
+
+
+def _crash_loop(rollout: Rollout, facts: Facts, now: datetime) -> Analysis | None:
+    refused = facts.refused is not None
+    if not refused and facts.exits - rollout.tolerated_crashes < rollout.options.guard_crashes:
+        return None
+    last = facts.analysis or (rollout.steps[-1].analysis if rollout.steps else None)
+    return Analysis(
+        verdict=Verdict.FAIL,
+        reason=facts.refused or f"canary engine exited ({facts.exits} time(s)): {facts.exit_reason}",
+        at=now,
+        canary=last.canary if last else Counts(requests=0, slo_misses=0, errors=0),
+        stable=last.stable if last else None,
+        guard="cannot_start" if refused else "crash_loop",
+    )
+
+
+def _on_its_way(rollout: Rollout, facts: Facts, now: datetime) -> Rollout:
+    if rollout.waits_for_replicas:
+        return _begin_when_ready(rollout, facts, now)
+    if facts.analysis is None:
+        return rollout
+    judged = _judged(rollout, facts.analysis)
+    match facts.analysis.verdict:
+        case Verdict.PASS:
+            return _next_step(_judged(rollout, facts.analysis, finished_at=now), facts, now, facts.analysis.reason)
+        case Verdict.FAIL:
+            return _abort(_judged(rollout, facts.analysis, finished_at=now), facts.analysis.reason, now)
+        case Verdict.INCONCLUSIVE | Verdict.ERROR:
+            return _within_ceiling(judged, facts, now)
+
+
+def _begin_when_ready(rollout: Rollout, facts: Facts, now: datetime) -> Rollout:
+    needed = rollout.replicas_needed
+    if facts.canary_ready >= needed:
+        return _begin_step(rollout, now)
+    if facts.shortage is None:
+        return _noted(rollout, f"{facts.canary_ready} of {needed} canary replicas are ready", now, short_since=None)
+    short_since = rollout.short_since or now
+    if (now - short_since).total_seconds() >= rollout.options.capacity_wait_s:
+        reason = f"no capacity for the canary beside stable within {rollout.options.capacity_wait_s:g} s"
+        return _abort(rollout, f"{reason}: {facts.shortage}", now)
+    return _noted(rollout, f"waits for capacity beside stable: {facts.shortage}", now, short_since=short_since)
+
+
+def _begin_step(rollout: Rollout, now: datetime) -> Rollout:
+    if rollout.stable is None:
+        reason = "nothing served before: every canary replica is ready"
+        return move(rollout, RolloutState.PROMOTING, reason=reason, now=now, short_since=None)
+    weight = _step(rollout).weight_percent
+    begun = StepRecord(index=rollout.step_index, weight_percent=weight, started_at=now)
+    steps, reason = (*rollout.steps, begun), f"judging at {weight} %"
+    if rollout.state is RolloutState.PENDING:
+        return move(rollout, RolloutState.PROGRESSING, reason=reason, now=now, steps=steps, short_since=None)
+    return rollout.evolve(steps=steps, reason=reason, updated_at=now, short_since=None)
+
+
+def _next_step(rollout: Rollout, facts: Facts, now: datetime, reason: str) -> Rollout:
+    if rollout.step_index + 1 == len(rollout.options.steps):
+        return move(rollout, RolloutState.PROMOTING, reason=reason, now=now)
+    unproven = _unproven_before_all(rollout)
+    if unproven is not None:
+        return move(_reopened(rollout), RolloutState.PAUSED, reason=unproven, now=now)
+    ahead = rollout.evolve(step_index=rollout.step_index + 1, reason=reason, updated_at=now)
+    return _begin_step(ahead, now) if facts.canary_ready >= ahead.replicas_needed else ahead
+
+
+def _within_ceiling(rollout: Rollout, facts: Facts, now: datetime) -> Rollout:
+    step, begun = _step(rollout), rollout.steps[-1]
+    if (now - begun.started_at).total_seconds() < step.max_s:
+        return rollout
+    judged = f"{begun.analysis.verdict.value}, {begun.analysis.reason}" if begun.analysis else "not judged"
+    reason = f"time ceiling of {step.max_s:g} s at {step.weight_percent} % ({judged}): declared policy"
+    match step.on_ceiling:
+        case CeilingPolicy.ABORT:
+            return _abort(_finished(rollout, now), f"{reason} abort", now)
+        case CeilingPolicy.PAUSE:
+            return move(rollout, RolloutState.PAUSED, reason=f"{reason} pause", now=now)
+        case CeilingPolicy.PROCEED if _samples(begun) < step.min_samples:
+            few = f"{_samples(begun)} of {step.min_samples} requests are too few to proceed on"
+            return move(rollout, RolloutState.PAUSED, reason=f"{reason} proceed, but {few}: paused", now=now)
+        case CeilingPolicy.PROCEED:
+            return _next_step(_finished(rollout, now), facts, now, f"{reason} proceed")
+
+
+def _samples(step: StepRecord) -> int:
+    """Canary requests the step was judged on, users' and replayed."""
+    if step.analysis is None:
+        return 0
+    return step.analysis.canary.requests + (step.analysis.replayed.requests if step.analysis.replayed else 0)
+
+
+def _unproven_before_all(rollout: Rollout) -> str | None:
+    """Say why the canary may not get all the traffic yet: nobody has seen it carry the load it would have then."""
+    following = rollout.options.steps[rollout.step_index + 1]
+    analysis = rollout.steps[-1].analysis
+    if following.weight_percent < 100 or rollout.options.on_unproven_load is CeilingPolicy.PROCEED:
+        return None
+    if analysis is None or analysis.load is None or analysis.load.proven:
+        return None
+    return f"paused before 100 %: load not proven, {describe_load(analysis.load)}"
+
+
+def _reopened(rollout: Rollout) -> Rollout:
+    """The step is not over: resumed, it is judged anew."""
+    return rollout.evolve(steps=(*rollout.steps[:-1], rollout.steps[-1].evolve(finished_at=None)))
+
+
+def _promoting(rollout: Rollout, facts: Facts, now: datetime) -> Rollout:
+    crashed = _crash_loop(rollout, facts, now)
+    if crashed is not None:
+        return move(rollout, RolloutState.HALTED, reason=f"halted mid-promotion: {crashed.reason}", now=now)
+    if facts.canary_ready >= rollout.canary_replicas and not facts.stable_present:
+        return move(rollout, RolloutState.PROMOTED, reason=f"promoted: {rollout.reason}", now=now)
+    return rollout
+
+
+def _abort(rollout: Rollout, reason: str, now: datetime) -> Rollout:
+    return move(rollout, RolloutState.ABORTING, reason=reason, now=now)
+
+
+def _judged(rollout: Rollout, analysis: Analysis, *, finished_at: datetime | None = None) -> Rollout:
+    """Write the analysis into the step under way; without one (still starting) there is nowhere to write."""
+    if rollout.waits_for_replicas:
+        return rollout
+    step = rollout.steps[-1].evolve(analysis=analysis, finished_at=finished_at)
+    return rollout.evolve(steps=(*rollout.steps[:-1], step))
+
+
+def _finished(rollout: Rollout, now: datetime) -> Rollout:
+    step = rollout.steps[-1].evolve(finished_at=now)
+    return rollout.evolve(steps=(*rollout.steps[:-1], step))
+
+
+def _noted(rollout: Rollout, reason: str, now: datetime, **changes: Any) -> Rollout:
+    noted = _with(rollout, reason=reason, **changes)
+    return noted if noted is rollout else noted.evolve(updated_at=now)
+
+
+def _with(rollout: Rollout, **changes: Any) -> Rollout:
+    """Evolve only when something differs, so that an unchanged rollout is not saved again."""
+    return (
+        rollout.evolve(**changes)
+        if any(getattr(rollout, name) != value for name, value in changes.items())
+        else rollout
+    )
+
+
+def _step(rollout: Rollout) -> StepSpec:
+    return rollout.options.steps[rollout.step_index]

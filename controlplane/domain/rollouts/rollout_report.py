@@ -1,0 +1,32 @@
+"""Everything about one rollout in one value: for somebody who was asleep."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from controlplane.domain.base import StudyId, Value
+from controlplane.domain.engines.engine import EngineKind
+from controlplane.domain.event import Event
+from controlplane.domain.rollouts.rollout import Rollout
+from controlplane.domain.slo import SloSet
+
+
+class Promise(Value):
+    """What the study that recommended the canary promised of one replica."""
+
+    study_id: StudyId
+    predicted_rps: float | None = Field(description="The twin's forecast of the capacity, before anything ran.")
+    confirmed_rps: float | None = Field(description="The capacity as measured again, with its interval.")
+    confirmed_low_rps: float | None = None
+    confirmed_high_rps: float | None = None
+
+
+class RolloutReport(Value):
+    rollout: Rollout
+    engine: EngineKind
+    gpu: str
+    time_lapse: float
+    slos: SloSet
+    changes: tuple[str, ...] = Field(description="Flags that the canary has different from stable.")
+    promise: Promise | None = Field(default=None, description="None: not from a study, or it is gone.")
+    events: tuple[Event, ...] = Field(description="What happened, oldest first, who did it and why.")
