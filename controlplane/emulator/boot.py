@@ -30,6 +30,7 @@ def engine_setup(settings: EmulatorSettings) -> tuple[ModelShape, EngineSetup]:
         config = _with_auto_length(settings.config)
         _check_devices(settings, config)
         _check_shape(shape, config)
+        _check_adapters(config)
         _check_memory(shape, settings.gpu, config)
         profile = None if settings.profile is None else load_profile(settings.profile)
         return shape, resolve(shape, settings.gpu, config, profile)
@@ -70,6 +71,16 @@ def _check_shape(shape: ModelShape, config: EngineConfig) -> None:
             f"User-specified max_model_len ({length}) is greater than the derived "
             f"max_model_len (max_position_embeddings={shape.max_position_embeddings} or "
             "model_max_length=None in model's config.json)."
+        )
+
+
+def _check_adapters(config: EngineConfig) -> None:
+    loras = int(config.flags.get("max-loras", 1))
+    on_host = int(config.flags.get("max-cpu-loras", loras))
+    if config.flags.get("enable-lora") is True and on_host < loras:
+        raise StartRefused(
+            "pydantic_core._pydantic_core.ValidationError: 1 validation error for LoRAConfig\n  Value error, "
+            f"max_cpu_loras ({on_host}) must be >= max_loras ({loras})."
         )
 
 

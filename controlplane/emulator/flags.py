@@ -10,8 +10,11 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.engines.flags import FlagValue, dashed, human_int, joined
+from controlplane.emulator.adapters import AdapterSpec
 from controlplane.emulator.faults import FAULT_HELP, Faults, parse_faults
 from controlplane.emulator.settings import EmulatorSettings
 from tuner.space.knobs.schema import KnobFlag, KnobType, load_knobs
@@ -40,6 +43,7 @@ def parse_command_line(arguments: Sequence[str], *, visible_devices: int | None)
         port=given.get("port", 8000),
         api_keys=tuple(given.get("api-key", ())),
         shutdown_timeout_s=given.get("shutdown-timeout", 0),
+        adapters=_adapters(given.get("lora-modules", ()), parser),
         config=EngineConfig(flags={n: _plain(v) for n, v in given.items() if n not in _NOT_FLAGS}),
         gpu=own["emulator-gpu"],
         profile=own["emulator-profile"],
@@ -132,6 +136,24 @@ def _time_lapse(text: str) -> float:
     if not 0.1 <= factor <= 50:
         raise argparse.ArgumentTypeError(f"must be between 0.1 and 50, got {text}")
     return factor
+
+
+def _adapters(words: Sequence[str], parser: argparse.ArgumentParser) -> tuple[AdapterSpec, ...]:
+    """Read `--lora-modules`: each `name=path` or a JSON object (vLLM's LoRAParserAction)."""
+    return tuple(_adapter(word, parser) for word in words if word)
+
+
+def _adapter(word: str, parser: argparse.ArgumentParser) -> AdapterSpec:
+    if "=" in word and "," not in word:
+        name, _, path = word.partition("=")
+        return AdapterSpec(name=name, path=path)
+    try:
+        return AdapterSpec.model_validate(json.loads(word))
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors(include_url=False))
+        parser.error(f"Invalid fields for --lora-modules: {word} - {problems}")
+    except ValueError:
+        parser.error(f"Invalid JSON format for --lora-modules: {word}")
 
 
 def _faults(text: str) -> Faults:

@@ -15,6 +15,8 @@ from controlplane.emulator.flags import parse_command_line
 from controlplane.emulator.process import EmulatorProcess
 from controlplane.emulator.settings import EmulatorSettings
 
+_SWITCHES = {"runtime_adapters": "VLLM_ALLOW_RUNTIME_LORA_UPDATING"}
+
 
 def main() -> None:
     """Run one emulated engine until it is told to stop; exits as vLLM would."""
@@ -24,6 +26,7 @@ def main() -> None:
 def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Return the exit code: 0 after a stop, 1 when the engine could not start; 2 (by argparse) for a refused flag."""
     settings = parse_command_line(arguments, visible_devices=_visible_devices(environment))
+    settings = settings.evolve(**switches(environment))
     log(f"fleetune emulator: {settings.model} on emulated {settings.gpu}, time lapse {settings.time_lapse:g}")
     try:
         with _bind(settings) as listener:
@@ -46,6 +49,11 @@ def log(line: str) -> None:
     sys.stderr.flush()
 
 
+def switches(environment: Mapping[str, str]) -> dict[str, bool]:
+    """Return the settings that vLLM takes from variables, not from flags."""
+    return {name: _is_set(environment, variable) for name, variable in _SWITCHES.items()}
+
+
 def _live(process: EmulatorProcess) -> int:
     gc.collect()
     gc.freeze()  # a full collection would stop the clockwork for milliseconds
@@ -64,6 +72,10 @@ def _bind(settings: EmulatorSettings) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _is_set(environment: Mapping[str, str], variable: str) -> bool:
+    return environment.get(variable, "").strip().lower() in ("1", "true")
 
 
 def _visible_devices(environment: Mapping[str, str]) -> int | None:

@@ -7,20 +7,16 @@ import contextlib
 import os
 import signal
 import socket
-import time
 from collections.abc import Callable
 
 from aiohttp import web
 
+from controlplane.emulator.assembly import assemble
 from controlplane.emulator.boot import DEFAULT_STARTUP_S
-from controlplane.emulator.clock import LapsedClock
 from controlplane.emulator.faults import Faults
-from controlplane.emulator.live import LiveEngine
-from controlplane.emulator.metrics import EngineMetrics
-from controlplane.emulator.server import Routes, admin_app
-from controlplane.emulator.service import Conversation, Model
+from controlplane.emulator.server import admin_app
+from controlplane.emulator.service import Conversation
 from controlplane.emulator.settings import EmulatorSettings
-from controlplane.emulator.tokens import OutputWords, load_tokenizer
 from tuner.space.knobs.schema import load_knobs
 from tuner.twin.engine import TwinEngine
 from tuner.twin.setup import EngineSetup
@@ -92,37 +88,23 @@ class EmulatorProcess:
                 await server.cleanup()
 
     def _assemble(self) -> tuple[Conversation, web.AppRunner]:
-        settings, setup = self._settings, self._setup
-        wall = asyncio.get_running_loop().time
-        metrics = EngineMetrics(settings.served_names[0], setup.max_model_len, self._info(), self._cache_info())
-        engine = LiveEngine(
-            TwinEngine(setup, settings.seed),
-            wall=wall,
-            own=LapsedClock(wall, settings.time_lapse),
-            outside=LapsedClock(wall, settings.time_lapse),
-            metrics=metrics,
-        )
-        tokenizer = load_tokenizer(settings.model, self._vocabulary_size)
-        words = OutputWords(tokenizer, settings.seed)
-        model = Model(settings.served_names, settings.model, int(time.time()), setup, tokenizer, words)
-        conversation = Conversation(model, engine, seed=settings.seed)
-        routes = Routes(
-            conversation,
-            metrics,
+        server = assemble(
+            self._settings,
+            self._setup,
+            vocabulary_size=self._vocabulary_size,
             version=self._version,
-            time_lapse=settings.time_lapse,
-            api_keys=settings.api_keys,
-            on_request=lambda: self._count_request(conversation),
+            on_request=self._count_request,
+            log=self._log,
         )
         runner = web.AppRunner(
-            routes.app(),
+            server.app,
             handler_cancellation=True,
             access_log=None,
             shutdown_timeout=_CLOSING_S,
             keepalive_timeout=_KEEPALIVE_S,
             handle_signals=False,
         )
-        return conversation, runner
+        return server.conversation, runner
 
     async def _open_admin(self, conversation: Conversation) -> web.AppRunner | None:
         if self._settings.admin_port is None:
@@ -180,21 +162,6 @@ class EmulatorProcess:
         engine.submit(1, prompt_tokens=1, max_tokens=2, now_s=0.0)
         while (event_s := engine.next_event_s) is not None:
             engine.next_step(event_s)
-
-    def _info(self) -> dict[str, str]:
-        settings = self._settings
-        lapse = f"{settings.time_lapse:g}"
-        return {"gpu": settings.gpu, "profile": self._setup.profile.name, "time_lapse": lapse}
-
-    def _cache_info(self) -> dict[str, str]:
-        setup, flags = self._setup, self._settings.config.flags
-        return {
-            "block_size": str(setup.block_size),
-            "num_gpu_blocks": str(setup.kv_blocks),
-            "cache_dtype": str(flags.get("kv-cache-dtype", "auto")),
-            "gpu_memory_utilization": str(flags.get("gpu-memory-utilization", 0.92)),
-            "enable_prefix_caching": str(setup.prefix_caching),
-        }
 
     def _version(self) -> dict[str, object]:
         settings = self._settings

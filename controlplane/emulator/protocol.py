@@ -41,6 +41,7 @@ class _Body(BaseModel):
     ignore_eos: bool = False
     min_tokens: int = Field(default=0, ge=0)
     priority: int = 0
+    cache_salt: str | None = None
 
     def limit(self) -> int | None:
         raise NotImplementedError

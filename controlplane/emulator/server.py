@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from aiohttp import HttpVersion11, web
 from pydantic import ValidationError
 
+from controlplane.emulator.adapters import model_card
 from controlplane.emulator.answers import StreamAnswer
 from controlplane.emulator.faults import Faults, MetricsFault
 from controlplane.emulator.metrics import EngineMetrics
@@ -32,7 +33,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Routes:
-    """Every route of the public port. `on_request` counts requests for the crash fault."""
+    """Every route of the public port, and `more` of them. `on_request` counts requests for the crash fault."""
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class Routes:
         time_lapse: float,
         api_keys: tuple[str, ...],
         on_request: Callable[[], None],
+        more: Iterable[web.RouteDef] = (),
     ) -> None:
         self._conversation = conversation
         self._metrics = metrics
@@ -50,6 +52,7 @@ class Routes:
         self._lapse = f"{time_lapse:g}"
         self._api_keys = api_keys
         self._on_request = on_request
+        self._more = tuple(more)
 
     def app(self) -> web.Application:
         """Return the application of the public port."""
@@ -66,6 +69,7 @@ class Routes:
                 web.post("/ping", _empty),
                 web.get("/metrics", self._scrape),
                 web.get("/version", self._show_version),
+                *self._more,
             ]
         )
         app.on_response_prepare.append(self._sign)
@@ -129,19 +133,13 @@ class Routes:
 
     async def _models(self, request: web.Request) -> web.StreamResponse:
         model = self._conversation.model
-        cards: list[dict[str, Any]] = [
-            {
-                "id": name,
-                "object": "model",
-                "created": model.created,
-                "owned_by": "vllm",
-                "root": model.root,
-                "parent": None,
-                "max_model_len": model.setup.max_model_len,
-                "permission": [],
-            }
+        own = [
+            model_card(
+                name, created=model.created, root=model.root, parent=None, max_model_len=model.setup.max_model_len
+            )
             for name in model.names
         ]
+        cards = [*own, *self._conversation.adapters.cards()]
         return _json({"object": "list", "data": cards})
 
     async def _tokenize(self, request: web.Request) -> web.StreamResponse:

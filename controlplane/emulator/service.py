@@ -9,6 +9,7 @@ from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 from controlplane.domain.errors import InvalidInput
+from controlplane.emulator.adapters import Adapters
 from controlplane.emulator.answers import Choice, Doom, Mishap, StreamAnswer, ToChoice, WholeAnswer
 from controlplane.emulator.chunks import ChatShape, CompletionShape, Shape
 from controlplane.emulator.faults import Faults
@@ -41,8 +42,9 @@ class Model(NamedTuple):
 class Conversation:
     """Takes requests in, one after another; holds the seeded chance that decides lengths and faults."""
 
-    def __init__(self, model: Model, engine: LiveEngine, *, seed: int) -> None:
+    def __init__(self, model: Model, adapters: Adapters, engine: LiveEngine, *, seed: int) -> None:
         self.model = model
+        self.adapters = adapters
         self.engine = engine
         self.faults = Faults()
         self.open_answers: set[StreamAnswer | WholeAnswer] = set()
@@ -83,7 +85,7 @@ class Conversation:
 
     def check_model(self, name: str | None) -> None:
         """Raise ApiError 404 for a model that is not served here."""
-        if name is not None and name not in self.model.names:
+        if name is not None and name not in self.model.names and name not in self.adapters:
             raise ApiError(404, f"The model `{name}` does not exist.", "NotFoundError", "model")
 
     def _refuse(self, body: ChatBody | CompletionBody) -> None:
@@ -135,8 +137,9 @@ class Conversation:
         received_wall_s: float,
     ) -> list[int]:
         setup, numbers = self.model.setup, list[int]()
+        salt = (body.model if body.model in self.adapters else None, body.cache_salt)
         for prompt, choice in zip(prompts, choices, strict=True):
-            hashes = block_hashes(prompt, setup.block_size) if setup.prefix_caching else ()
+            hashes = block_hashes(prompt, setup.block_size, salt) if setup.prefix_caching else ()
             ask = Ask(len(prompt), choice.output.tokens, hashes, body.priority)
             listener = ToChoice(answer.deliver, choice.index)
             try:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from controlplane.domain.base import Value
 from controlplane.domain.engines.engine import EngineConfig
+from controlplane.emulator.adapters import AdapterSpec
 from controlplane.emulator.faults import Faults
 
 
@@ -19,6 +20,7 @@ class EmulatorSettings(Value):
     api_keys: tuple[str, ...] = Field(default=(), repr=False)
     shutdown_timeout_s: int = Field(ge=0, description="Seconds SIGTERM waits for running requests; 0 cuts them.")
     config: EngineConfig
+    adapters: tuple[AdapterSpec, ...] = Field(default=(), description="--lora-modules: loaded at the start.")
     gpu: str
     profile: str | None
     startup_s: float | None = Field(default=None, description="Emulated start-up; None: what was measured on an H200.")
@@ -26,4 +28,5 @@ class EmulatorSettings(Value):
     admin_port: int | None = None
     seed: int = 0
     faults: Faults = Faults()
+    runtime_adapters: bool = Field(default=False, description="VLLM_ALLOW_RUNTIME_LORA_UPDATING.")
     visible_devices: int | None = Field(default=None, description="GPUs in CUDA_VISIBLE_DEVICES; None: unset.")

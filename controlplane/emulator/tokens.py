@@ -107,10 +107,13 @@ class OutputWords:
         return self._ids[position % self._size]
 
 
-def block_hashes(tokens: Sequence[Hashable], block_size: int) -> tuple[int, ...]:
-    """Return one hash per full block, each covering everything before it (as vLLM's prefix cache keys are)."""
+def block_hashes(tokens: Sequence[Hashable], block_size: int, salt: Hashable = None) -> tuple[int, ...]:
+    """Return one hash per full block, each covering everything before it (as vLLM's prefix cache keys are).
+
+    Requests with another `salt` share nothing: vLLM salts by adapter and by what a client asks for.
+    """
     hashes: list[int] = []
-    parent = 0
+    parent = hash(salt)
     for start in range(0, len(tokens) - block_size + 1, block_size):
         parent = hash((parent, *tokens[start : start + block_size]))
         hashes.append(parent)

@@ -1,0 +1,103 @@
+"""One emulated engine put together: twin, clocks, tokens, adapters, metrics and the routes in front of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from aiohttp import web
+
+from controlplane.emulator.adapter_routes import adapter_routes
+from controlplane.emulator.adapters import Adapters, LoraOptions
+from controlplane.emulator.boot import StartRefused
+from controlplane.emulator.clock import LapsedClock
+from controlplane.emulator.live import LiveEngine
+from controlplane.emulator.metrics import EngineMetrics
+from controlplane.emulator.protocol import ApiError
+from controlplane.emulator.server import Routes
+from controlplane.emulator.service import Conversation, Model
+from controlplane.emulator.settings import EmulatorSettings
+from controlplane.emulator.tokens import OutputWords, load_tokenizer
+from tuner.twin.engine import TwinEngine
+from tuner.twin.setup import EngineSetup
+
+
+class Server(NamedTuple):
+    """`app` answers on the public port; somebody has to run `conversation.engine`."""
+
+    conversation: Conversation
+    app: web.Application
+
+
+def assemble(
+    settings: EmulatorSettings,
+    setup: EngineSetup,
+    *,
+    vocabulary_size: int,
+    version: Callable[[], dict[str, Any]],
+    on_request: Callable[[Conversation], None],
+    log: Callable[[str], None],
+) -> Server:
+    """Put an engine together, within the event loop that is to run it. Raises StartRefused for a bad adapter."""
+    metrics = EngineMetrics(
+        settings.served_names[0], setup.max_model_len, _info(settings, setup), _cache(settings, setup)
+    )
+    adapters = _adapters(settings)
+    conversation = Conversation(
+        _model(settings, setup, vocabulary_size), adapters, _engine(settings, setup, metrics), seed=settings.seed
+    )
+    routes = Routes(
+        conversation,
+        metrics,
+        version=version,
+        time_lapse=settings.time_lapse,
+        api_keys=settings.api_keys,
+        on_request=lambda: on_request(conversation),
+        more=adapter_routes(adapters, log) if settings.runtime_adapters else (),
+    )
+    return Server(conversation, routes.app())
+
+
+def _engine(settings: EmulatorSettings, setup: EngineSetup, metrics: EngineMetrics) -> LiveEngine:
+    wall = asyncio.get_running_loop().time
+    return LiveEngine(
+        TwinEngine(setup, settings.seed),
+        wall=wall,
+        own=LapsedClock(wall, settings.time_lapse),
+        outside=LapsedClock(wall, settings.time_lapse),
+        metrics=metrics,
+    )
+
+
+def _model(settings: EmulatorSettings, setup: EngineSetup, vocabulary_size: int) -> Model:
+    tokenizer = load_tokenizer(settings.model, vocabulary_size)
+    words = OutputWords(tokenizer, settings.seed)
+    return Model(settings.served_names, settings.model, int(time.time()), setup, tokenizer, words)
+
+
+def _adapters(settings: EmulatorSettings) -> Adapters:
+    """Load `--lora-modules`; what keeps one from being loaded keeps vLLM from starting."""
+    adapters = Adapters(settings.served_names, LoraOptions.from_flags(settings.config.flags))
+    for spec in settings.adapters:
+        try:
+            adapters.load(spec)
+        except ApiError as error:
+            raise StartRefused(f"ValueError: {error}") from error
+    return adapters
+
+
+def _info(settings: EmulatorSettings, setup: EngineSetup) -> dict[str, str]:
+    return {"gpu": settings.gpu, "profile": setup.profile.name, "time_lapse": f"{settings.time_lapse:g}"}
+
+
+def _cache(settings: EmulatorSettings, setup: EngineSetup) -> dict[str, str]:
+    flags = settings.config.flags
+    return {
+        "block_size": str(setup.block_size),
+        "num_gpu_blocks": str(setup.kv_blocks),
+        "cache_dtype": str(flags.get("kv-cache-dtype", "auto")),
+        "gpu_memory_utilization": str(flags.get("gpu-memory-utilization", 0.92)),
+        "enable_prefix_caching": str(setup.prefix_caching),
+    }
