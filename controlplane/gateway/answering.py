@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 from multidict import CIMultiDict
 
+from controlplane.gateway.answer_notes import AnswerNotes, notes_of
 from controlplane.gateway.call import response_headers
 from controlplane.gateway.passage import Passage, whole
 from controlplane.gateway.relay import ClientGone, Cut, Relay
@@ -54,7 +55,7 @@ class Answering:
     ) -> web.Response:
         status = opened.response.status
         tally.ended = self.monotonic()
-        tally.usage = usage_of(opened.first)
+        tally.usage, tally.notes = read_answer(opened.first)
         tally.error = None if status < 400 else REJECTED if status < 500 else BROKEN
         body = await whole(passages, opened.first) if passages else opened.first
         return web.Response(status=status, body=body, headers=headers)
@@ -92,9 +93,15 @@ async def _prepare(downstream: web.StreamResponse, request: web.Request) -> None
 
 def usage_of(body: bytes) -> Mapping[str, Any] | None:
     """Return an answer's token counts; None when it has none, or is too large to look."""
+    return read_answer(body)[0]
+
+
+def read_answer(body: bytes) -> tuple[Mapping[str, Any] | None, AnswerNotes]:
+    """Return an answer's token counts, as `usage_of`, and what is noted of it."""
     if len(body) > _LARGEST_PARSED_BYTES:
-        return None
+        return None, AnswerNotes()
     try:
-        return token_counts(as_mapping(json.loads(body)).get("usage"))
+        answer = as_mapping(json.loads(body))
+        return token_counts(answer.get("usage")), notes_of(answer)
     except (ValueError, RecursionError):
-        return None
+        return None, AnswerNotes()

@@ -12,6 +12,7 @@ from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from controlplane.domain.door.identity import Principal
+from controlplane.gateway.answer_notes import tool_names
 from controlplane.gateway.body import form_fields, read_body, understand
 from controlplane.gateway.fingerprint import Fingerprints, Prompt
 from controlplane.gateway.openai_errors import RequestRefused
@@ -50,6 +51,7 @@ class Call:
     session_hash: str | None
     prompt: Prompt
     answer_tokens: int  # the longest answer asked for
+    tools: frozenset[str] = frozenset()  # functions that the model may call
 
     @property
     def expected_prompt_tokens(self) -> int:
@@ -106,6 +108,7 @@ async def read_call(
         session_hash=fingerprints.session(session),
         prompt=prompt,
         answer_tokens=_answer_tokens(path, fields),
+        tools=tool_names(fields),
     )
 
 

@@ -39,7 +39,7 @@ def choose(  # the arguments are everything the choice depends on
     candidates = _candidates(route, tried, now) or _candidates(route, tried, None)
     if not candidates:
         return None
-    candidate = _preferred(candidates, prefer) or _by_weight(candidates, session, chance)
+    candidate = _preferred(candidates, prefer) or _by_weight(candidates, session, route.split_by or "", chance)
     return soonest(candidate.replicas, blocks, chance)
 
 
@@ -61,13 +61,15 @@ def _tokens_before(replica: Replica, blocks: Sequence[int]) -> int:
     return replica.tokens - saved
 
 
-def session_score(session: str, revision: RevisionId, weight: int) -> float:
+def session_score(session: str, revision: RevisionId, weight: int, split_by: str = "") -> float:
     """Score of weighted rendezvous hashing: the revision with the highest score gets the session.
 
     A revision wins with probability weight / sum of weights, and a growing weight only ever draws sessions *to* it
     (Schindelhauer & Schomaker 2005, "Weighted distributed hash tables": score = -weight / ln(uniform hash)).
+    Each `split_by` shuffles sessions anew.
     """
-    digest = hashlib.blake2b(f"{revision}\0{session}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    named = f"{revision}\0{session}\0{split_by}" if split_by else f"{revision}\0{session}"
+    digest = hashlib.blake2b(named.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     uniform = (int.from_bytes(digest) + 0.5) / _HASH_SPACE
     return -weight / math.log(uniform)
 
@@ -88,9 +90,11 @@ def _preferred(candidates: Sequence[_Candidate], revision: RevisionId | None) ->
     return next((candidate for candidate in candidates if candidate.pool.revision == revision), None)
 
 
-def _by_weight(candidates: Sequence[_Candidate], session: str | None, chance: Random) -> _Candidate:
+def _by_weight(candidates: Sequence[_Candidate], session: str | None, split_by: str, chance: Random) -> _Candidate:
     if len(candidates) == 1:
         return candidates[0]
     if session is None:
         return chance.choices(candidates, weights=[candidate.pool.weight_percent for candidate in candidates])[0]
-    return max(candidates, key=lambda found: session_score(session, found.pool.revision, found.pool.weight_percent))
+    return max(
+        candidates, key=lambda found: session_score(session, found.pool.revision, found.pool.weight_percent, split_by)
+    )

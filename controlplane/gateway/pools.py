@@ -68,6 +68,7 @@ class Route:
     model: str
     pools: tuple[Pool, ...] = ()
     options: GatewayOptions = field(default_factory=GatewayOptions)
+    split_by: str | None = None  # an A/B test: users are shuffled anew, and each stays with one arm
 
     @property
     def heeds_prefixes(self) -> bool:

@@ -18,7 +18,14 @@ from random import Random
 
 import aiohttp
 
-from controlplane.domain.door.gateway_files import addresses_dir, audit_dir, records_dir, salt_path, table_path
+from controlplane.domain.door.gateway_files import (
+    addresses_dir,
+    audit_dir,
+    records_dir,
+    salt_path,
+    scores_dir,
+    table_path,
+)
 from controlplane.domain.door.routing import GatewayAddress, GatewayRecord
 from controlplane.domain.errors import InvalidInput
 from controlplane.gateway.admin import AdminPort
@@ -41,7 +48,7 @@ from controlplane.gateway.routing import Routing
 from controlplane.gateway.server import DataPort
 from controlplane.gateway.settings import Settings
 from controlplane.gateway.sockets import Sockets
-from controlplane.gateway.spool import RecordSpool
+from controlplane.gateway.spool import RecordSpool, ScoreSpool
 from controlplane.gateway.stages.answer import Answer
 from controlplane.gateway.stages.audit import Auditing
 from controlplane.gateway.stages.cache import Caching
@@ -166,14 +173,12 @@ async def _open(
 ) -> GatewayAddress:
     """Open both ports. On leaving the stack: accept nothing new, drain, close, write the last records."""
     clock = steady_clock(settings.data_dir)
-    spool = RecordSpool(
-        records_dir(settings.data_dir),
-        settings.name,
-        clock=clock,
-        retention_h=settings.retention_h,
-    )
-    stack.push_async_callback(spool.flush)
-    await in_background(spool.run, stack)
+    retention_h = settings.retention_h
+    spool = RecordSpool(records_dir(settings.data_dir), settings.name, clock=clock, retention_h=retention_h)
+    scores = ScoreSpool(scores_dir(settings.data_dir), settings.name, clock=clock, retention_h=retention_h)
+    for flush, run in ((spool.flush, spool.run), (scores.flush, scores.run)):
+        stack.push_async_callback(flush)
+        await in_background(run, stack)
     counts = await open_counts(settings, stack, clock)
     queueing = Queueing(routing, time.monotonic, lambda: counts.gateways)
     metrics = Metrics(routing, spool, counts, queueing.gates)
@@ -195,7 +200,7 @@ async def _open(
     inside, batches = Inside(routing, lambda: data.asks_for_keys, clock), batch_port(settings, clock)
     sockets = Sockets(inside, drain, settings.cors_origins, settings.max_body_bytes) if settings.websocket else None
     port_of = partial(DataPort, settings, routing, pipeline, cards, metrics, drain, fingerprints)
-    data = port_of(time.monotonic, clock, tokens, audit, batches, inside, sockets)
+    data = port_of(time.monotonic, clock, tokens, audit, batches, inside, sockets, scores.keep)
     admin = AdminPort(
         settings, routing, spool, drain, table_path(settings.data_dir, settings.name), flights, counts, problem
     )

@@ -118,7 +118,9 @@ def _route(
     service: ServiceRoute, known: Mapping[tuple[str, Backend], Replica], used: dict[tuple[str, Backend], Replica]
 ) -> Route:
     pools = tuple(_pool(revision, known, used) for revision in service.revisions)
-    return Route(service=service.service, model=service.model, pools=pools, options=service.options)
+    return Route(
+        service=service.service, model=service.model, pools=pools, options=service.options, split_by=service.split_by
+    )
 
 
 def _pool(

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from aiohttp import web
 
+from controlplane.domain.door.feedback import Feedback
 from controlplane.domain.door.identity import ApiKey, Principal
 from controlplane.gateway.auditing.log import AuditLog
 from controlplane.gateway.auditing.noting import turned_away
@@ -18,6 +19,8 @@ from controlplane.gateway.cards import Card, Cards
 from controlplane.gateway.classes import wished
 from controlplane.gateway.drain import Drain
 from controlplane.gateway.exchange import Exchange
+from controlplane.gateway.feedback import PATH as FEEDBACK_PATH
+from controlplane.gateway.feedback import FeedbackPort
 from controlplane.gateway.fingerprint import Fingerprints
 from controlplane.gateway.metrics import Metrics
 from controlplane.gateway.openai_errors import RequestRefused, error_response
@@ -51,6 +54,7 @@ class DataPort:
     batches: BatchPort | None = None
     inside: Inside | None = None
     sockets: Sockets | None = None
+    keep_score: Callable[[Feedback], None] | None = None
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=self.settings.max_body_bytes, middlewares=[self._edge])
@@ -63,6 +67,8 @@ class DataPort:
             for path in PASSED_ON:
                 app.router.add_post(path + slash, self._serve)
         app.router.add_get("/v1/models/{name:.+}", self._model)
+        if self.keep_score is not None:
+            app.router.add_post(FEEDBACK_PATH, self._feedback(self.keep_score).take)
         if self.batches is not None:
             self.batches.add_to(app.router, self._key)
         if self.sockets is not None:
@@ -70,6 +76,9 @@ class DataPort:
         if self.settings.cors_origins:
             app.on_response_prepare.append(self._allow_origin)
         return app
+
+    def _feedback(self, keep: Callable[[Feedback], None]) -> FeedbackPort:
+        return FeedbackPort(self.settings.name, keep, self.fingerprints, self.wall_clock, self._key)
 
     @web.middleware
     async def _edge(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""The spool of request records: JSON lines, one file per gateway and UTC hour, appended in the background."""
+"""The spool of request records and of scores: JSON lines, one file per gateway and UTC hour, appended behind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from datetime import datetime, timedelta
 from io import FileIO
 from itertools import accumulate
 from pathlib import Path
+from typing import Generic, TypeVar
 
+from pydantic import BaseModel
+
+from controlplane.domain.door.feedback import Feedback
 from controlplane.domain.door.gateway_files import records_hour, records_name
 from controlplane.domain.door.routing import GatewayRecord
 
@@ -25,7 +29,10 @@ BATCH = 1_000
 _PRUNE_EVERY_S = 600.0
 
 
-class RecordSpool:
+R = TypeVar("R", bound=BaseModel)
+
+
+class Spool(Generic[R]):
     """Keeps records in memory for at most `flush_s`, then appends them; what a full disk refuses is kept and retried.
 
     A backlog beyond 100,000 records loses its oldest, which `dropped` counts.
@@ -39,12 +46,12 @@ class RecordSpool:
         self._clock = clock
         self._retention = timedelta(hours=retention_h)
         self._flush_s = flush_s
-        self._backlog: deque[GatewayRecord] = deque(maxlen=LARGEST_BACKLOG)
+        self._backlog: deque[R] = deque(maxlen=LARGEST_BACKLOG)
         self._failing = False
         self.written = 0
         self.dropped = 0
 
-    def keep(self, record: GatewayRecord) -> None:
+    def keep(self, record: R) -> None:
         self.dropped += len(self._backlog) == LARGEST_BACKLOG
         self._backlog.append(record)
 
@@ -70,7 +77,7 @@ class RecordSpool:
                 return
             self._failing = False
 
-    def _put_back(self, batch: Sequence[GatewayRecord], error: OSError) -> None:
+    def _put_back(self, batch: Sequence[R], error: OSError) -> None:
         room = LARGEST_BACKLOG - len(self._backlog)
         kept = batch[-room:] if room else ()
         self.dropped += len(batch) - len(kept)
@@ -79,7 +86,7 @@ class RecordSpool:
             _log.error("request records cannot be written to %s: %s; kept in memory", self._folder, error.strerror)
         self._failing = True
 
-    def _append(self, batch: Sequence[GatewayRecord]) -> tuple[int, OSError | None]:
+    def _append(self, batch: Sequence[R]) -> tuple[int, OSError | None]:
         """Append lines; return how many records are on the disk, whole, and what kept the others from it."""
         path = self._folder / records_name(self._gateway, self._clock())
         try:
@@ -99,7 +106,11 @@ class RecordSpool:
                 path.unlink(missing_ok=True)
 
 
-def append_lines(file: FileIO, batch: Sequence[GatewayRecord], before: bytes) -> tuple[int, OSError | None]:
+RecordSpool = Spool[GatewayRecord]
+ScoreSpool = Spool[Feedback]
+
+
+def append_lines(file: FileIO, batch: Sequence[BaseModel], before: bytes) -> tuple[int, OSError | None]:
     """Append one line per record, `before` in front; return how many are there whole, and what kept the others away.
 
     What a full disk took of a line is taken back, so that no line is ever there in part or twice.

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from controlplane.gateway.answer_notes import AnswerNotes
+
 LARGEST_EVENT_BYTES = 8 << 20
 
 _LAST_EVENTS = frozenset({"message_stop", "response.completed", "response.incomplete", "response.failed"})
@@ -27,6 +29,7 @@ class StreamWatch:
         self.finished = False  # a finish_reason came
         self.failed = False  # the engine itself reported an error in the stream
         self.usage: Mapping[str, Any] = {}
+        self.notes = AnswerNotes()
         self._rest = b""
 
     def feed(self, chunk: bytes, now: float) -> bytes:
@@ -97,12 +100,20 @@ class StreamWatch:
             self._token(now)
         elif kind == "message_start":
             self.usage = token_counts(as_mapping(event.get("message")).get("usage"))
+        elif kind == "message_delta":
+            self.notes.stopped(as_mapping(event.get("delta")).get("stop_reason"))
         elif kind in _LAST_EVENTS:
             self.done = True
+            self._response_stopped(as_mapping(event.get("response")))
             self.usage = {**self.usage, **token_counts(as_mapping(event.get("response")).get("usage"))}
             self.failed = self.failed or kind == "response.failed"
 
+    def _response_stopped(self, response: Mapping[str, Any]) -> None:
+        incomplete = as_mapping(response.get("incomplete_details")).get("reason")
+        self.notes.stopped(incomplete or response.get("status"))
+
     def _choice(self, choice: Mapping[str, Any], now: float) -> None:
+        self.notes.choice(choice)
         if choice.get("finish_reason") is not None:
             self.finished = True
         if carries_tokens(choice):

@@ -9,6 +9,7 @@ from typing import Any
 
 from controlplane.domain.base import RevisionId
 from controlplane.domain.door.routing import ENGINE_SPARED, CacheResult, GatewayRecord
+from controlplane.gateway.answer_notes import AnswerNotes
 from controlplane.gateway.call import Call
 from controlplane.gateway.pools import Replica
 from controlplane.gateway.relay import Cut
@@ -38,6 +39,7 @@ class Tally:
     ended: float | None = None
     watch: StreamWatch | None = None
     usage: Mapping[str, Any] | None = None
+    notes: AnswerNotes | None = None  # of an answer in one piece; those of a stream are its watch's
     cache: CacheResult | None = None
     redacted: bool = False
     flags: tuple[str, ...] = ()
@@ -70,6 +72,7 @@ class Tally:
             prefix_blocks=prompt.blocks,
             prefix_block_tokens=prompt.block_tokens(prompt_tokens),
             output_tokens=self.watch.output_tokens if self.watch else self._count("completion_tokens"),
+            **self._of_answer(),
             ttft_ms=self._ttft_ms(),
             tpot_ms=self._tpot_ms(),
             e2e_ms=self._e2e_ms(now),
@@ -115,6 +118,15 @@ class Tally:
             "tenant": self.call.key.tenant if self.call.key else None,
             "session": self.call.session_hash,
         }
+
+    def _of_answer(self) -> dict[str, Any]:
+        notes = self.watch.notes if self.watch else self.notes
+        if notes is None:
+            return {}
+        found: dict[str, Any] = {"stop": notes.stop, "declined": notes.declined}
+        if notes.tool_calls:
+            found |= {"tool_calls": notes.tool_calls, "bad_tool_calls": notes.bad_tool_calls(self.call.tools)}
+        return found
 
     def _prompt_tokens(self) -> int | None:
         """The engine's count where the client asked for it; token ids count themselves."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from controlplane.domain.base import RevisionId, ServiceName
+from controlplane.domain.door.feedback import Feedback
 from controlplane.domain.door.routing import GatewayRecord, InFlight, RoutingTable, ServiceRoute
 
 
@@ -72,6 +73,20 @@ class RecordFeed(Protocol):
 
         Costs what is new. Records of one gateway come in the order in which its requests finished. Raises Unavailable.
         """
+
+
+class Scores(NamedTuple):
+    """People's scores not given before, and where to go on."""
+
+    scores: Sequence[Feedback]
+    position: Position
+
+
+class ScoreFeed(Protocol):
+    """What people thought of answers, as it comes."""
+
+    def scores(self, *, since: datetime, position: Position) -> Scores:
+        """Return what was given since `position`, at or after `since`, of all services. Raises Unavailable."""
 
 
 class RecordSource(Protocol):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import bisect
 import logging
-import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from controlplane.adapters.gateway.hourly_files import hour_of, new_lines
 from controlplane.domain.base import RevisionId, ServiceName
-from controlplane.domain.door.gateway_files import records_dir, records_hour
+from controlplane.domain.door.gateway_files import records_dir
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.errors import Unavailable
 from controlplane.ports.gateways import News, Position
@@ -59,7 +59,7 @@ class SpooledRecords:
         """See `ports.RecordFeed.follow`. Files by name: gateway after gateway, each hour by hour."""
         reached, found = dict(position), []
         try:
-            for name, lines in self._files(since, reached):
+            for name, lines in new_lines(self._folder, since, reached):
                 reached[name] = reached.get(name, 0) + len(lines)
                 found += [r for r in self._parse(lines) if r.service == service and r.at >= since]
         except OSError as error:
@@ -68,18 +68,18 @@ class SpooledRecords:
 
     def _since(self, since: datetime) -> Sequence[GatewayRecord]:
         if self._complete_from is None or (since < self._complete_from and len(self._kept) < self._window):
-            self._complete_from = _hour_of(since)
+            self._complete_from = hour_of(since)
             self._offsets, self._kept = {}, []
         self._take_in()
         if since < self._complete_from:
-            found = (record for _, lines in self._files(since, {}) for record in self._parse(lines))
+            found = (record for _, lines in new_lines(self._folder, since, {}) for record in self._parse(lines))
             return sorted((r for r in found if r.at >= since and not r.replayed), key=_arrival)
         return self._kept[bisect.bisect_left(self._kept, since, key=_arrival) :]
 
     def _take_in(self) -> None:
         """Read what the gateways have appended, then forget the oldest beyond the window."""
         assert self._complete_from is not None
-        for name, lines in self._files(self._complete_from, self._offsets):
+        for name, lines in new_lines(self._folder, self._complete_from, self._offsets):
             self._offsets[name] = self._offsets.get(name, 0) + len(lines)
             for record in self._parse(lines):
                 if record.at >= self._complete_from and not record.replayed:
@@ -101,43 +101,6 @@ class SpooledRecords:
                 continue
             # An empty tuple needs no validation, and this runs for every request.
             yield record if self._with_blocks else record.model_copy(update={"prefix_blocks": ()})
-
-    def _files(self, since: datetime, offsets: dict[str, int]) -> Iterator[tuple[str, bytes]]:
-        """Whole lines behind `offsets`, per file that may hold requests that arrived at or after `since`.
-
-        A request is written when it is finished, so its file's hour is never before that of its arrival.
-        """
-        if not self._folder.is_dir():
-            return
-        with os.scandir(self._folder) as entries:
-            files = sorted((e.name, e.stat().st_size) for e in entries if _may_hold(e.name, since))
-        for name in set(offsets) - {name for name, _ in files}:
-            del offsets[name]
-        for name, size in files:
-            if size < offsets.get(name, 0):  # replaced by hand: read anew
-                offsets[name] = 0
-            if size > offsets.get(name, 0):
-                yield name, _whole_lines(self._folder / name, offsets.get(name, 0))
-
-
-def _may_hold(name: str, since: datetime) -> bool:
-    hour = records_hour(name)
-    return hour is not None and hour >= _hour_of(since)
-
-
-def _hour_of(at: datetime) -> datetime:
-    return at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-
-
-def _whole_lines(path: Path, offset: int) -> bytes:
-    """Return what stands behind `offset`, up to the last line end: the rest is still being written."""
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            text = file.read()
-    except FileNotFoundError:  # its retention was over between listing and opening
-        return b""
-    return text[: text.rfind(b"\n") + 1]
 
 
 def _arrival(record: GatewayRecord) -> datetime:

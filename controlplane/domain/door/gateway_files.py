@@ -34,6 +34,11 @@ def records_dir(data_dir: Path) -> Path:
     return data_dir / "records"
 
 
+def scores_dir(data_dir: Path) -> Path:
+    """Folder of people's scores of answers, its files named as those of the records."""
+    return data_dir / "feedback"
+
+
 def records_name(gateway: str, at: datetime) -> str:
     """Name of the file that takes the records of requests *finished* at `at`."""
     return f"{gateway}-{at.astimezone(UTC).strftime(_HOUR)}.jsonl"

@@ -37,6 +37,10 @@ class ServiceRoute(Value):
     model: str = Field(description="The name clients use; also what the engine serves it as.")
     revisions: tuple[RevisionRoute, ...] = ()
     options: GatewayOptions = GatewayOptions()
+    split_by: str | None = Field(
+        default=None,
+        description="The A/B test whose arms these are: it shuffles users anew, and no user is ever in two arms.",
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> ServiceRoute:
@@ -109,6 +113,14 @@ class GatewayRecord(Value):
     retries: int = 0
     prompt_tokens: int | None = None
     output_tokens: int | None = None
+    stop: str | None = Field(default=None, description="Why the answer stopped, in the words of chat completions.")
+    declined: bool = Field(default=False, description="The model refused to answer, as the engine marks it.")
+    tool_calls: int = Field(default=0, ge=0, description="Calls of tools in the answer.")
+    bad_tool_calls: int = Field(
+        default=0,
+        ge=0,
+        description="Of these, to a tool that was not given, or with arguments that are no JSON object.",
+    )
     ttft_ms: float | None = None
     tpot_ms: float | None = None
     e2e_ms: float | None = None

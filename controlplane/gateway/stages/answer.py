@@ -62,9 +62,14 @@ class Answer:
             failure = answer
 
     def _session(self, route: Route, call: Call) -> str | None:
-        """Return what keeps the request with a revision: None when there is one only, or the session is too large."""
+        """Return what keeps the request with a revision: None when there is one only, or the session is too large.
+
+        In an A/B test no session is too large: a user in two arms would say nothing of either.
+        """
         if call.session is None or len(route.pools) < 2:
             return None
+        if route.split_by is not None:
+            return call.session
         sessions = self.sessions.setdefault(route.service, Sessions())
         sessions.note(call.session)
         return None if sessions.dominates(call.session, route.pools) else call.session
