@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -137,8 +138,7 @@ def _run(truth: Truth, config: EngineConfig, seed: int) -> Run:
     twin = _fitted(truth, config, seed, wrong, start)
     bench = _Bench(truth.scenario.spec, _setup(truth, config), seed=seed)
     long_run = twin_capacity(
-        truth.shape,
-        truth.scenario.spec.gpus.type,
+        lambda config: _setup(truth, config),
         workload_at(truth.scenario.spec, seed=_LONG_SEED, duration_s=_LONG_S),
         truth.scenario.spec.slos.latency,
         start_rps=start,
@@ -285,7 +285,6 @@ def _capacity(truth: Truth, config: EngineConfig, seed: int, profile: Profile | 
     """Return what a twin with this profile expects of whole levels with this seed of arrivals."""
     spec = truth.scenario.spec
     requests_at = workload_at(spec, seed=seed, duration_s=_WHOLE_S)
-    capacity_of = twin_capacity(
-        truth.shape, spec.gpus.type, requests_at, spec.slos.latency, start_rps=5.0, profile=profile, precision=0.01
-    )
+    setup_of = partial(resolve, truth.shape, spec.gpus.type, profile=profile)
+    capacity_of = twin_capacity(setup_of, requests_at, spec.slos.latency, start_rps=5.0, precision=0.01)
     return capacity_of(config) or float(truth.capacity_rps[truth.configs.index(config)])

@@ -8,12 +8,19 @@ import typer
 
 from controlplane.cli.asking import Ask, Noun, add_actions, add_list, add_show, asks
 from controlplane.cli.tables.show import Column, field
+from controlplane.domain.studies.calibration import Calibration
 
 
 def _outcomes(study: Any) -> str:
     """What the rollouts of its recommendation came to."""
     ends = (("promoted" if o["promoted"] else "taken back", o["rollout_id"], o["reason"]) for o in study["outcomes"])
     return "; ".join(f"{end} by {rollout}: {reason}" for end, rollout, reason in ends)
+
+
+def _twin(study: Any) -> str | None:
+    """What the baseline made of the twin, where no profile fitted."""
+    known = study.get("calibration")
+    return None if known is None else Calibration.model_validate(known).summary
 
 
 STUDY = Noun(
@@ -39,6 +46,7 @@ STUDY = Noun(
         Column("baseline", field("baseline.flags")),
         Column("result", field("recommendation.summary")),
         Column("recommended", field("recommendation.config.flags")),
+        Column("twin", _twin),
         Column("began with", field("warm_start.study_id")),
         Column("live traffic", _outcomes),
     ],

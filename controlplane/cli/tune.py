@@ -36,6 +36,7 @@ from controlplane.settings import Settings
 from loadtests.send.cutting import cut_rows
 from loadtests.send.traces import load_trace
 
+_CALIBRATED = -1  # among the numbers of trials shown: what no trial is
 FOLLOW_EVERY_S = 1.0
 
 
@@ -138,10 +139,15 @@ def _run(settings: Settings, store: Store, study_id: StudyId, workers: int) -> S
 
 
 def _keep_finished(store: Store, study_id: StudyId, bar: StudyBar, shown: set[int]) -> None:
+    """Print trials that ended since, and once what the baseline's levels made of the twin."""
     for trial, _ in store.list_trials(study_id):
         if trial.state is not TrialState.RUNNING and trial.number not in shown:
             shown.add(trial.number)
             bar.keep(trial)
+    calibration = store.get_study(study_id).value.calibration
+    if calibration is not None and _CALIBRATED not in shown:
+        shown.add(_CALIBRATED)
+        bar.say(calibration.summary)
 
 
 def _conclude(study: Study) -> None:

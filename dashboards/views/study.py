@@ -82,7 +82,8 @@ def _choose(studies: Sequence[Study]) -> Study:
 def _heading(study: Study) -> None:
     state = markup.pill(study.state.value, words.STUDY_COLOUR[study.state])
     by = f"{study.service} · created {words.moment(study.created_at)} UTC by {study.created_by}"
-    components.headline(f"Study {study.study_id}", f"{by}{f' · {study.reason}' if study.reason else ''}", state)
+    rest = [study.reason, None if study.calibration is None else study.calibration.summary]
+    components.headline(f"Study {study.study_id}", " · ".join(filter(None, [by, *rest])), state)
 
 
 def _actions(client: ApiClient, study: Study) -> None:

@@ -16,8 +16,11 @@ _CHECK_LEVELS = 2
 _CONFIRMING = (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE)
 
 
-def plan_of(spec: ServiceSpec, trials: Sequence[Trial] = ()) -> StudyPlan:
-    """Return the stages of a study: what was started and what is still to be, in real seconds."""
+def plan_of(spec: ServiceSpec, trials: Sequence[Trial] = (), *, twin: str | None = None) -> StudyPlan:
+    """Return the stages of a study: what was started and what is still to be, in real seconds.
+
+    `twin` is what is to be said of the twin that the search goes by.
+    """
     start_s, level_s = _start_s(spec, trials), _level_s(spec)
     trial_s = start_s + _LEVELS * level_s
     confirming = max(2 * reserved_rounds(spec.tuning.budget), _started(trials, *_CONFIRMING))
@@ -32,7 +35,7 @@ def plan_of(spec: ServiceSpec, trials: Sequence[Trial] = ()) -> StudyPlan:
         PlanStage(name="fleet check", engine_starts=check, expected_s=check_s),
     )
     unheld = 0 if check else wanted_replicas(spec, trials)
-    notes = [_no_twin(spec), _note(spec, stages, unheld)]
+    notes = [twin, _no_twin(spec), _note(spec, stages, unheld)]
     return StudyPlan(stages=stages, note="; ".join(filter(None, notes)) or None)
 
 

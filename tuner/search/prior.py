@@ -20,11 +20,8 @@ from controlplane.domain.slo import LatencySlo
 from tuner.search.candidates import KINDS, Mask, Outlook
 from tuner.search.surrogate import Array, encode, interpolate
 from tuner.space.space import Point, Space
-from tuner.twin.gpu_sheet import Gpu
 from tuner.twin.predict import RequestsAt, capacity
-from tuner.twin.profile import Profile
-from tuner.twin.setup import DoesNotFit, resolve
-from tuner.twin.shapes import ModelShape
+from tuner.twin.setup import DoesNotFit, EngineSetup
 
 CapacityOf = Callable[[EngineConfig], float | None]
 """Returns the expected capacity of one replica, requests/s: 0 when it meets the limits nowhere, None when unknown."""
@@ -39,14 +36,16 @@ _PRECISION = 0.05
 _HOPELESS = 1.5  # log cost of a candidate without capacity: this much above the worst that has one
 
 
+SetupOf = Callable[[EngineConfig], EngineSetup]
+"""Returns the engine a configuration makes; raises DoesNotFit, or InvalidInput where the twin does not know."""
+
+
 def twin_capacity(
-    shape: ModelShape,
-    gpu: str | Gpu,
+    setup_of: SetupOf,
     requests_at: RequestsAt,
     slos: tuple[LatencySlo, ...],
     *,
     start_rps: float,
-    profile: Profile | None = None,
     precision: float = _PRECISION,
 ) -> CapacityOf:
     """Return a function that simulates one configuration's capacity.
@@ -56,8 +55,7 @@ def twin_capacity(
 
     def capacity_of(config: EngineConfig) -> float | None:
         try:
-            setup = resolve(shape, gpu, config, profile)
-            return capacity(setup, requests_at, slos, start_rps=start_rps, precision=precision).rps
+            return capacity(setup_of(config), requests_at, slos, start_rps=start_rps, precision=precision).rps
         except DoesNotFit:
             return 0.0
         except InvalidInput:

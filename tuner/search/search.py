@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from collections.abc import Iterable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -93,13 +94,19 @@ class Search:
         check_strategy(strategy)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._among = among
-        self._sampler = _sampler(strategy, among, seed=seed, worthwhile=worthwhile, host=host)
+        self._sampler_of = partial(_sampler, strategy, seed=seed, worthwhile=worthwhile, host=host)
+        self._sampler = self._sampler_of(among)
         try:
             self._study = optuna.create_study(
                 study_name=name, storage=storage_url, sampler=self._sampler, direction="minimize", load_if_exists=True
             )
         except (OSError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             raise Unavailable("the search's record cannot be opened", why=str(error)) from error
+
+    def look_again(self, among: Candidates) -> None:
+        """Go on with what is expected of the candidates now; what was told stays."""
+        self._among = among
+        self._sampler = self._study.sampler = self._sampler_of(among)
 
     def describe(self, objective: str, facts: Mapping[str, str]) -> None:
         """Name the number that is lowered, with its unit, and say what it is for: any Optuna tool shows both."""

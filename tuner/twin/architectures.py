@@ -132,3 +132,13 @@ def find_architecture(raw: Mapping[str, Any]) -> Architecture | None:
     if isinstance(names, list | tuple) and names:
         return next((ARCHITECTURES[name] for name in names if name in ARCHITECTURES), None)
     return ARCHITECTURES.get(_MODEL_TYPES.get(str(raw.get("model_type")), ""))
+
+
+def nearest_kind(raw: Mapping[str, Any]) -> Architecture:
+    """Return the row whose sizes a configuration of an unknown architecture gives, by the keys it has."""
+    text = raw.get("text_config") or raw
+    if "kv_lora_rank" in text:
+        return ARCHITECTURES["DeepseekV3ForCausalLM"]
+    if any(text.get(key) for key in ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")):
+        return ARCHITECTURES["MixtralForCausalLM"]
+    return ARCHITECTURES["LlamaForCausalLM"]

@@ -33,6 +33,11 @@ class Gpu(Value):
         """vLLM's default batch limits are larger on GPUs with 70 GiB or more, A100 excepted."""
         return self.memory_gib >= 70 and not self.name.upper().replace("NVIDIA ", "").startswith("A100")
 
+    @property
+    def has_speed(self) -> bool:
+        """True when enough is known to predict anything."""
+        return self.bandwidth_gb_s is not None and self.bf16_tflops is not None
+
     def tflops(self, bits: int) -> float:
         """Return the dense matrix rate for operands of `bits` (8 and 4 only help where there are such units).
 

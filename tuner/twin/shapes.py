@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 from controlplane.domain.base import Value
 from controlplane.domain.errors import InvalidInput
 from controlplane.reading.problems import describe
-from tuner.twin.architectures import find_architecture
+from tuner.twin.architectures import Architecture, find_architecture, nearest_kind
 from tuner.twin.checkpoints import SIXTEEN_BITS, Checkpoint, read_checkpoint
 from tuner.twin.layers import LayerGroup, Trait
 
@@ -167,6 +167,21 @@ def parse_shape(raw: Any, *, name: str) -> ModelShape:
         given = raw.get("architectures") or raw.get("model_type") or "no architecture"
         why = f"{given} is not in the twin's table of architectures"
         raise UnknownModel(f"config of {name!r} is no model the twin knows", why=why)
+    return _read(found, raw, name)
+
+
+def guess_shape(raw: Any, *, name: str) -> ModelShape:
+    """Return the shape that a configuration's sizes make of the nearest kind of architecture, whatever it is called.
+
+    Only for a twin that was corrected by measurements of this very model: a guess of a size is worse than none.
+    Raises UnknownModel where sizes are missing.
+    """
+    if not isinstance(raw, dict):
+        raise UnknownModel(f"config of {name!r} is no JSON object")
+    return _read(nearest_kind(raw), {**raw, "quantization_config": None}, name)
+
+
+def _read(found: Architecture, raw: dict[str, Any], name: str) -> ModelShape:
     text = raw.get("text_config") or raw.get("llm_config") or raw.get("language_config") or raw
     try:
         fields = found.read(text, raw)

@@ -95,9 +95,9 @@ def _carried_over(wanted: Profile, sources: Sequence[Profile]) -> Profile:
     )
 
 
-def _uncertainty(source: Profile, wanted: Profile) -> float:
+def distance(source: Profile, wanted: Profile) -> float:
+    """Return what the steps from one kind of engine to another add to the 1-sigma relative error of its speed."""
     parts = (
-        source.uncertainty,
         _other_gpu(source.gpu, wanted.gpu),
         _OTHER_PRECISION * (source.weight_bits != wanted.weight_bits),
         _FOUR_BITS * (wanted.weight_bits == 4 != source.weight_bits),
@@ -107,6 +107,10 @@ def _uncertainty(source: Profile, wanted: Profile) -> float:
         _strange(source.traits, wanted.traits) / 2,
     )
     return float(np.sqrt(np.sum(np.square(parts))))
+
+
+def _uncertainty(source: Profile, wanted: Profile) -> float:
+    return float(np.hypot(source.uncertainty, distance(source, wanted)))
 
 
 def _other_gpu(source: str, wanted: str) -> float:

@@ -40,6 +40,10 @@ class StudyBar:
         text = f"{progress.used.engine_starts} of {budget.engine_starts} engine starts"
         self._bar.update(self._task, description=_describe(progress), completed=min(done, 1.0), budget=text)
 
+    def say(self, text: str) -> None:
+        """Print a sentence above the moving line."""
+        self._console.print(f"  {text}", highlight=False)
+
     def keep(self, trial: Trial) -> None:
         """Print a finished trial above the moving line."""
         self._console.print(describe_trial(trial), highlight=False)

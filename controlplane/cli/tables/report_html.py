@@ -50,6 +50,7 @@ def _head(study: Study, trials: Sequence[Trial]) -> Iterator[str]:
         [
             ["Promised", f"{limits} at {spec.slos.target_qps:g} requests/s"],
             ["Engine", f"{spec.engine.kind.value}, vLLM {study.engine_version or 'unknown'}, seed {spec.tuning.seed}"],
+            *([["Twin", study.calibration.summary]] if study.calibration is not None else []),
             ["Ended because", study.reason or "it has not ended"],
         ],
     )

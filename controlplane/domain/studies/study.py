@@ -19,6 +19,7 @@ from controlplane.domain.report import LoadTestReport
 from controlplane.domain.rollouts.analysis import Analysis, Verdict
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.answer import Answer, Chances
+from controlplane.domain.studies.calibration import Calibration
 from controlplane.domain.studies.capacity import Capacity, FleetSize
 from controlplane.domain.studies.study_plan import StudyPlan
 
@@ -250,4 +251,5 @@ class Study(Value):
     engine_starts: int = Field(default=0, description="That count against the budget.")
     wasted_starts: int = Field(default=0, description="Lost to interruptions and broken experiments; not counted.")
     plan: StudyPlan | None = Field(default=None, description="How the budget is divided, kept up to date.")
+    calibration: Calibration | None = Field(default=None, description="Of the twin, by the baseline's own levels.")
     idle_s: float = Field(default=0.0, ge=0, description="Between an end and going on with a larger budget.")

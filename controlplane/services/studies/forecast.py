@@ -8,13 +8,13 @@ from typing import NamedTuple
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencySlo
+from controlplane.domain.studies.calibration import Calibration
 from controlplane.domain.workload import TraceWorkload, Workload
+from controlplane.services.studies.calibrate_here import Stand, stand_of
 from controlplane.services.studies.trial_plan import requests_of
 from loadtests.send.traces import written_ns
 from tuner.search.prior import CapacityOf, twin_capacity
-from tuner.twin.gpus import Gpu, gpu_of
 from tuner.twin.predict import RequestsAt
-from tuner.twin.shapes import ModelShape
 from tuner.twin.simulate import RequestArrays
 
 _FORECAST_S = 60.0
@@ -25,8 +25,7 @@ _QUESTIONS = 16  # services and versions of theirs that a worker meets in turn
 class _Question(NamedTuple):
     """All that a forecast depends on beside the configuration."""
 
-    shape: ModelShape
-    gpu: Gpu
+    stand: Stand
     workload: Workload
     slos: tuple[LatencySlo, ...]
     seed: int
@@ -34,20 +33,20 @@ class _Question(NamedTuple):
     trace_written_ns: int  # a trace file that was written anew is another one
 
 
-def forecaster(spec: ServiceSpec, shape: ModelShape | None) -> CapacityOf | None:
+def forecaster(spec: ServiceSpec, calibration: Calibration | None = None) -> CapacityOf | None:
     """Return the twin's capacity of a configuration under the service's workload and limits.
 
-    None when the twin knows not the model or not the GPU. What was simulated for an earlier study of this process that
-    asked the same is remembered: a worker that tunes a service every night simulates its prior once.
+    None when the twin knows not the model or not the GPU, and no calibration made here stands in. What was simulated
+    for an earlier study of this process that asked the same is remembered: a worker that tunes a service every night
+    simulates its prior once.
     """
-    gpu = gpu_of(spec.gpus)
-    if shape is None or gpu is None:
+    stand = stand_of(spec, calibration)
+    if stand is None:
         return None
     trace = spec.workload.trace if isinstance(spec.workload, TraceWorkload) else None
     return _remembering(
         _Question(
-            shape=shape,
-            gpu=gpu,
+            stand=stand,
             workload=spec.workload,
             slos=spec.slos.latency,
             seed=spec.tuning.seed,
@@ -74,7 +73,7 @@ def _at(workload: Workload, *, seed: int, duration_s: float) -> RequestsAt:
 def _remembering(question: _Question) -> CapacityOf:
     """Return a forecaster that simulates each configuration once."""
     requests_at = _at(question.workload, seed=question.seed, duration_s=_FORECAST_S)
-    simulated = twin_capacity(question.shape, question.gpu, requests_at, question.slos, start_rps=question.guess_rps)
+    simulated = twin_capacity(question.stand.setup, requests_at, question.slos, start_rps=question.guess_rps)
     known: dict[str, float | None] = {}
 
     def capacity_of(config: EngineConfig) -> float | None:

@@ -74,13 +74,16 @@ class Lab:
         return {url: lag for url, lag in found if lag is not None}
 
     def _climb(self, session: StudySession, trial: Trial, engines: TrialEngines, levels: LevelRunner) -> Trial:
-        study, spec = session.study, session.study.spec
+        study = session.study
+        spec = study.spec
         gate = QualityGate(self.store, study.study_id, spec, study.baseline, self.quality)
         runner = TrialRunner(engines, levels, reset_prefix_cache=self.reset_prefix_cache, examine=gate)
         ladder, workload = ladder_of(spec, trial, session.trials), workload_of(spec, trial)
         seed = seed_of(spec, trial, session.trials)
         start = ladder.forecast_rps or ladder.start_rps
-        twin = trial_twin(spec, trial.config, workload, seed=seed, start_rps=start, kind=trial.kind)
+        twin = trial_twin(
+            spec, trial.config, workload, seed=seed, start_rps=start, kind=trial.kind, calibration=study.calibration
+        )
         return runner.run(trial, spec, Climb(ladder, workload, seed, twin))
 
     def _check_fleet(self, session: StudySession, trial: Trial, runner: FleetCheckRunner) -> Trial:

@@ -53,7 +53,9 @@ def create_study(
     spec = _overridden(found.spec, overrides or {})
     spec = spec if workload is None else spec.evolve(workload=workload)
     baseline = _serving(store, found)
-    from tuner.answer.plan import plan_of  # brings numpy: only where a study is made
+    # numpy and the compiled twin: only where a study is made
+    from controlplane.services.studies.calibrate_here import twin_note
+    from tuner.answer.plan import plan_of
 
     check_study(spec, baseline)
     earlier = None if warm_start is None else _earlier(store, warm_start, service)
@@ -68,7 +70,7 @@ def create_study(
         created_by=actor,
         engine_version=spec.engine.version,
         warm_start=earlier,
-        plan=plan_of(spec),
+        plan=plan_of(spec, twin=twin_note(spec)),
     )
     store.save_study(study, 0, events=(_event(study, "study.created", actor, now),))
     return study

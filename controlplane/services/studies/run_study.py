@@ -26,11 +26,12 @@ from controlplane.ports.fleet import Fleet
 from controlplane.ports.gateways import GatewayOpener
 from controlplane.ports.load import LoadTester, QualityProbe
 from controlplane.ports.store import Store
+from controlplane.services.studies.calibrate_here import calibrate, twin_note
 from controlplane.services.studies.conclude import conclusion
 from controlplane.services.studies.heartbeat import BEAT_EVERY_S
 from controlplane.services.studies.lab import Lab
 from controlplane.services.studies.room import has_room, lacks_gpus, remove_engines, remove_leftovers
-from controlplane.services.studies.search import StudySearch, open_search, reconcile, taught
+from controlplane.services.studies.search import StudySearch, look_again, open_search, reconcile, taught
 from controlplane.services.studies.session import StudySession
 from controlplane.services.studies.trial_engine import Interrupted, TrialProgress, owner
 from controlplane.services.studies.trial_plan import with_cost
@@ -115,12 +116,14 @@ class StudyRunner:
     def _work(self, session: StudySession, search: StudySearch) -> None:
         """Do one step after the other. All that decides the next one is in the study's trials."""
         reconcile(session.study.spec, search.search, session.trials, shared=bool(session.others()))
+        calibrate(session)
         over = _NOT_OVER
         while True:
             session.check()
             if session.is_paused():
                 return
             session.refresh()
+            search = look_again(session.study, search)
             over = over if over.finished == _finished(session.trials) else _NOT_OVER
             step = self._step(session, over.reason)
             if step.action in (Action.FINISH, Action.GIVE_UP):
@@ -217,11 +220,14 @@ class StudyRunner:
             session.event("trial.finished", priced.reason or "", number=trial.number, state=priced.state.value),
         )
         self._teach(spec, search, priced)
+        if trial.kind is TrialKind.BASELINE:
+            calibrate(session)
 
     def _count_starts(self, session: StudySession) -> None:
-        used = spent(session.study, session.trials, now=self.clock())
+        study = session.study
+        used = spent(study, session.trials, now=self.clock())
         counts = {"engine_starts": used.engine_starts, "wasted_starts": used.wasted_starts}
-        plan = plan_of(session.study.spec, session.trials)
+        plan = plan_of(study.spec, session.trials, twin=twin_note(study.spec, study.calibration))
         session.change_study(lambda study: study.evolve(**counts, plan=plan))
 
     def _teach(self, spec: ServiceSpec, search: StudySearch, trial: Trial) -> None:

@@ -12,6 +12,7 @@ from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.engines.start_failure import StartFailure
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.service import ServiceSpec
+from controlplane.domain.studies.calibration import Calibration
 from controlplane.domain.studies.study import Study, Trial, TrialState
 from controlplane.services.studies.forecast import forecaster
 from tuner.answer.objective import log_cost, objective_name, smooth_cost, told_log_cost
@@ -43,6 +44,7 @@ class StudySearch:
     search: Search
     among: Candidates
     capacity_of: CapacityOf | None
+    calibration: Calibration | None = None
 
     def forecast_rps(self, config: EngineConfig) -> float | None:
         """Return the twin's capacity for one configuration, None when it has no opinion."""
@@ -56,19 +58,7 @@ def open_search(study: Study, *, storage_url: str | None, host: str | None = Non
     record cannot be opened.
     """
     spec = study.spec
-    space = space_for(spec, study.baseline)
-    shape = shape_of(spec)
-    points = feasible_points(spec, space, shape)
-    configs = [space.config(point) for point in points]
-    capacity_of = forecaster(spec, shape)
-    outlook = None
-    if capacity_of is not None:
-        outlook = screen(space, points, capacity_of, effort=SIMULATED, seed=spec.tuning.seed, cost_of=_coster(spec))
-    rooms = None if shape is None else np.array([_room_gib(spec, config, shape) for config in configs])
-    levels = spec.tuning.levels
-    level_s = (levels.warmup_s + levels.max_s) / spec.engine.time_lapse
-    among = candidates(space, points, outlook=outlook, room_gib=rooms, level_s=level_s)
-    among = among._replace(earlier=_earlier(study, space), log_cost_of=_reader(spec, space))
+    among, capacity_of = _expected(study)
     search = Search(
         study.study_id,
         among,
@@ -79,7 +69,35 @@ def open_search(study: Study, *, storage_url: str | None, host: str | None = Non
         host=host,
     )
     search.describe(objective_name(spec), _facts(spec))
-    return StudySearch(search, among, capacity_of if outlook is not None else None)
+    return StudySearch(search, among, capacity_of, study.calibration)
+
+
+def look_again(study: Study, found: StudySearch) -> StudySearch:
+    """Return the search with what the study's own calibration expects; as it is while that is the one it knows."""
+    if study.calibration == found.calibration:
+        return found
+    among, capacity_of = _expected(study)
+    found.search.look_again(among)
+    return StudySearch(found.search, among, capacity_of, study.calibration)
+
+
+def _expected(study: Study) -> tuple[Candidates, CapacityOf | None]:
+    """Return what may be started with what the twin expects of it, and what asks the twin of one configuration."""
+    spec = study.spec
+    space = space_for(spec, study.baseline)
+    shape = shape_of(spec)
+    points = feasible_points(spec, space, shape)
+    configs = [space.config(point) for point in points]
+    capacity_of = forecaster(spec, study.calibration)
+    outlook = None
+    if capacity_of is not None:
+        outlook = screen(space, points, capacity_of, effort=SIMULATED, seed=spec.tuning.seed, cost_of=_coster(spec))
+    rooms = None if shape is None else np.array([_room_gib(spec, config, shape) for config in configs])
+    levels = spec.tuning.levels
+    level_s = (levels.warmup_s + levels.max_s) / spec.engine.time_lapse
+    among = candidates(space, points, outlook=outlook, room_gib=rooms, level_s=level_s)
+    among = among._replace(earlier=_earlier(study, space), log_cost_of=_reader(spec, space))
+    return among, capacity_of if outlook is not None else None
 
 
 def _coster(spec: ServiceSpec) -> CostOf:

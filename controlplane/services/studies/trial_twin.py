@@ -10,14 +10,14 @@ import numpy as np
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.service import ServiceSpec
+from controlplane.domain.studies.calibration import Calibration
 from controlplane.domain.studies.study import Level, TrialKind
 from controlplane.domain.workload import Workload
+from controlplane.services.studies.calibrate_here import stand_of
 from controlplane.services.studies.trial_level import pace_of
 from controlplane.services.studies.trial_plan import requests_of
 from tuner.ladder.fitted_twin import FittedTwin, SeenLevel
-from tuner.space.first_tier import shape_of
-from tuner.twin.gpus import gpu_of
-from tuner.twin.setup import EngineSetup, resolve
+from tuner.twin.setup import EngineSetup
 from tuner.twin.simulate import RequestArrays, simulate
 
 _EASY_SHARE = 0.5  # of the rate a ladder starts at: no queue makes requests stay there
@@ -57,13 +57,14 @@ def trial_twin(
     seed: int,
     start_rps: float,
     kind: TrialKind = TrialKind.SEARCH,
+    calibration: Calibration | None = None,
 ) -> TrialTwin | None:
     """Return the twin of `config` under a trial's own arrivals; None when no profile fits the engine."""
-    shape, gpu = shape_of(spec), gpu_of(spec.gpus)
-    if shape is None or gpu is None:
+    stand = stand_of(spec, calibration)
+    if stand is None:
         return None
     try:
-        setup = resolve(shape, gpu, config)
+        setup = stand.setup(config)
     except InvalidInput:
         return None
     stays_s = _residence_s(setup, workload, start_rps * _EASY_SHARE, seed)

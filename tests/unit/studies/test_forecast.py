@@ -8,7 +8,6 @@ from pathlib import Path
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.services.studies.forecast import forecaster
 from tests.unit.studies.study_world import service_spec
-from tuner.space.first_tier import shape_of
 
 TRACE = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
 
@@ -20,14 +19,14 @@ def trace(path: Path, output_tokens: int) -> None:
 
 def rps(path: Path, seqs: int = 8) -> float | None:
     spec = service_spec(workload={"kind": "trace", "trace": str(path)})
-    asked = forecaster(spec, shape_of(spec))
+    asked = forecaster(spec)
     assert asked is not None
     return asked(EngineConfig(flags={"max-num-seqs": seqs, "max-model-len": 8192}))
 
 
 def test_an_equal_question_is_simulated_once() -> None:
     spec, again = service_spec(), service_spec()
-    assert forecaster(spec, shape_of(spec)) is forecaster(again, shape_of(again))
+    assert forecaster(spec) is forecaster(again)
 
 
 def test_another_seed_rate_limit_or_gpu_is_another_question() -> None:
@@ -38,7 +37,7 @@ def test_another_seed_rate_limit_or_gpu_is_another_question() -> None:
         service_spec(slos=spec.model_dump()["slos"] | {"target_qps": 4}),
         service_spec(gpus={"type": "H100", "count": 4, "price_usd_per_gpu_hour": 4}),
     ]
-    asked = [forecaster(each, shape_of(each)) for each in (spec, *others)]
+    asked = [forecaster(each) for each in (spec, *others)]
     assert len({id(each) for each in asked}) == len(asked)
 
 

@@ -103,7 +103,7 @@ def test_an_unknown_model_or_gpu_is_searched_without_a_twin(tmp_path: Path, chan
     spec = a_spec(a_model(tmp_path, **changes), gpu)
     space, shape = space_for(spec, spec.baseline), shape_of(spec)
     assert len(feasible_points(spec, space, shape)) > 100
-    assert forecaster(spec, shape) is None
+    assert forecaster(spec) is None
     assert trial_twin(spec, spec.baseline, spec.workload, seed=1, start_rps=1.0) is None
     with pytest.raises(InvalidInput, match=r"NobodyKnows|wonder|GPU"):
         what_if(spec, WhatIf())
@@ -116,5 +116,5 @@ def test_memory_alone_is_enough_for_what_fits_and_nothing_is_forecast(tmp_path: 
     plan = memory_plan(spec.baseline, pool=spec.gpus, shape=shape)
     assert plan is not None
     assert plan.weights_gib < 20
-    capacity_of = forecaster(spec, shape)
+    capacity_of = forecaster(spec)
     assert capacity_of is None or capacity_of(spec.baseline) is None

@@ -1,0 +1,63 @@
+"""What a study's own baseline told of the speed of its engines, where no profile of the twin's fits them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from controlplane.domain.base import Value
+
+
+class Misfit(StrEnum):
+    """Why the twin's own profiles do not do."""
+
+    GPU = "unknown GPU"
+    MODEL = "unknown model"
+    CONTRADICTED = "contradicted"  # the baseline's levels lie outside what was forecast
+
+
+class Factors(Value):
+    """How many times as long each part of an engine takes as the profile that was carried over says."""
+
+    memory: float = Field(default=1.0, gt=0, description="Reading weights, keys and values.")
+    compute: float = Field(default=1.0, gt=0, description="Matrix products and prompt attention.")
+    launch: float = Field(default=1.0, gt=0, description="The host: scheduling and launching a step.")
+    server: float = Field(default=1.0, gt=0, description="The API server and the wire.")
+
+
+class Calibration(Value):
+    """A profile made here: factors over what was carried over, with what they were found from."""
+
+    misfits: tuple[Misfit, ...] = Field(min_length=1)
+    factors: Factors
+    trial: int = Field(ge=0, description="The number of the trial whose levels it is from.")
+    levels: int = Field(ge=1)
+    error_before: float = Field(ge=0, description="Median |predicted / measured - 1| of the levels' percentiles.")
+    error_after: float = Field(ge=0)
+    uncertainty: float = Field(gt=0, description="1-sigma relative error of the engine's speed, of its own kind.")
+    weight_bits: int = Field(description="Of the engine it was measured on.")
+    tensor_parallel_size: int = Field(ge=1)
+    memory_gib: float = Field(gt=0, description="Of one GPU; assumed where nobody knows it.")
+
+    @property
+    def summary(self) -> str:
+        """One line for plans, progress and reports."""
+        why = " and ".join(_WHY[each] for each in self.misfits)
+        better = f"error {_percent(self.error_before)} before, {_percent(self.error_after)} after"
+        return f"calibrated here by the {_levels(self.levels)} of trial {self.trial}, as {why}: {better}"
+
+
+_WHY = {
+    Misfit.GPU: "the twin does not know this GPU's speed",
+    Misfit.MODEL: "the model is not in the twin's table",
+    Misfit.CONTRADICTED: "they contradicted what was forecast",
+}
+
+
+def _levels(count: int) -> str:
+    return "level" if count == 1 else f"{count} levels"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.1 else f"{share:.1%}"

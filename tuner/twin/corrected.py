@@ -1,0 +1,115 @@
+"""An engine as a study's own calibration has it: the carried-over profile, each part as much slower as was measured.
+
+A GPU or a model that no table holds gets a stand-in first: a data sheet and an arithmetic to hang the factors on. What
+a stand-in says is never used without factors that were measured on the very engine.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.errors import InvalidInput
+from controlplane.domain.hardware import GpuPool
+from controlplane.domain.studies.calibration import Calibration, Factors
+from tuner.twin.gpu_sheet import GPUS, Gpu
+from tuner.twin.gpus import gpu_of
+from tuner.twin.memory import plan_memory
+from tuner.twin.profile import Parameters, Profile
+from tuner.twin.setup import EngineSetup, memory_demand, resolve, weight_bits
+from tuner.twin.shapes import ModelShape, UnknownModel, guess_shape, load_shape
+from tuner.twin.transfer import distance, profile_for
+
+NAME = "calibrated-here"
+_SHEET = GPUS["H100"]
+"""Whose data sheet an unknown GPU's factors are over: the shipped profiles are of Hopper GPUs."""
+_SIZES_GIB = tuple(sorted({gpu.memory_gib for gpu in GPUS.values() if gpu.memory_gib >= _SHEET.memory_gib}))
+_LAUNCH = ("launch_graph_ms", "launch_piecewise_ms", "launch_eager_ms", "step_fixed_ms", "sequence_us")
+_CORE = ("prompt_ms", "schedule_ms", "schedule_sequence_us")
+_SERVER = ("intake_ms", "intake_token_us", "output_us", "wire_ms", "wire_token_us")
+
+
+def stand_in_shape(path: str) -> ModelShape | None:
+    """Return the model's shape; of an architecture outside the table what its sizes make of the nearest kind.
+
+    None where there is no config.json, or its sizes are not all there.
+    """
+    try:
+        return load_shape(path)
+    except UnknownModel:
+        pass
+    file = Path(path) / "config.json" if Path(path).is_dir() else Path(path)
+    try:
+        return guess_shape(json.loads(file.read_text()), name=Path(path).name)
+    except (OSError, UnicodeDecodeError, ValueError, InvalidInput):
+        return None
+
+
+def stand_in_gpu(pool: GpuPool, shape: ModelShape, started: EngineConfig) -> Gpu:
+    """Return the pool's GPU; where its speed is not known, one of a known speed and of the pool's memory.
+
+    Where that is not known either, it is the least of the sheet's from 80 GB on that holds `started`, which ran.
+    """
+    found = gpu_of(pool)
+    if found is not None and found.has_speed:
+        return found
+    known = {} if found is None else {k: v for k, v in found if v is not None and k != "link_gb_s"}
+    gpu = _SHEET.evolve(**{**known, "name": pool.type})
+    return gpu if found is not None else _that_holds(gpu, shape, started)
+
+
+def setup_here(
+    shape: ModelShape, gpu: Gpu, config: EngineConfig, calibration: Calibration, base: Profile | None = None
+) -> EngineSetup:
+    """Return the engine `config` makes by the calibration. `base` is what the factors are over, else what is carried
+    over. Raises as `resolve` does.
+    """
+    bits, tensor = weight_bits(shape, config), config.tensor_parallel_size
+    carried = base or profile_for(shape, gpu, bits, tensor)
+    measured = carried.evolve(
+        weight_bits=calibration.weight_bits, tensor_parallel_size=calibration.tensor_parallel_size
+    )
+    uncertainty = math.hypot(calibration.uncertainty, distance(measured, carried))
+    profile = carried.evolve(
+        name=NAME,
+        parameters=_slower(carried.parameters, calibration.factors),
+        uncertainty=uncertainty,
+        transferred_from=None,
+    )
+    return resolve(shape, _slower_gpu(gpu, calibration.factors), config, profile)
+
+
+def factored(
+    shape: ModelShape, gpu: Gpu, config: EngineConfig, factors: Factors, base: Profile | None = None
+) -> EngineSetup:
+    """Return the engine `config` makes with factors that are only tried. Raises as `resolve` does."""
+    carried = base or profile_for(shape, gpu, weight_bits(shape, config), config.tensor_parallel_size)
+    profile = carried.evolve(parameters=_slower(carried.parameters, factors))
+    return resolve(shape, _slower_gpu(gpu, factors), config, profile)
+
+
+def _that_holds(gpu: Gpu, shape: ModelShape, started: EngineConfig) -> Gpu:
+    sized = (gpu.evolve(memory_gib=size) for size in _SIZES_GIB)
+    return next((each for each in sized if plan_memory(shape, each, memory_demand(shape, each, started)).fits), gpu)
+
+
+def _slower_gpu(gpu: Gpu, factors: Factors) -> Gpu:
+    """Efficiencies end at the data sheet's figure, which of a stand-in says nothing: the sheet itself is moved."""
+
+    def by(rate: float | None, factor: float) -> float | None:
+        return None if rate is None else rate / factor
+
+    return gpu.evolve(
+        bandwidth_gb_s=by(gpu.bandwidth_gb_s, factors.memory),
+        bf16_tflops=by(gpu.bf16_tflops, factors.compute),
+        fp8_tflops=by(gpu.fp8_tflops, factors.compute),
+        fp4_tflops=by(gpu.fp4_tflops, factors.compute),
+    )
+
+
+def _slower(parameters: Parameters, factors: Factors) -> Parameters:
+    launch = {name: getattr(parameters, name) * factors.launch for name in (*_LAUNCH, *_CORE)}
+    server = {name: getattr(parameters, name) * factors.server for name in _SERVER}
+    return parameters.evolve(**launch, **server)
