@@ -37,6 +37,10 @@ class ClusterOptions(Value):
     node_selector: Mapping[str, str] = Field(
         default_factory=dict, description="Labels of nodes with the service's GPU, e.g. nvidia.com/gpu.product."
     )
+    tolerations: Mapping[str, str] = Field(
+        default_factory=dict,
+        description="Taints of those nodes beside the GPU's, e.g. of spot nodes: key and value, an empty one for any.",
+    )
     priority_class: DnsLabel | None = None
     trial_priority_class: DnsLabel | None = Field(
         default=None, description="Of trials and replays; a lower one than that of replicas, so that they never evict."

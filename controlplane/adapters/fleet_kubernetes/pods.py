@@ -48,10 +48,11 @@ def pod_template(engine: EngineSpec, cluster: ClusterOptions, labels: Mapping[st
             containers=[_container(engine, cluster)],
             volumes=_volumes(cluster),
             node_selector=dict(cluster.node_selector) or None,
-            tolerations=[client.V1Toleration(key=cluster.gpu_resource, operator="Exists", effect="NoSchedule")],
+            tolerations=_tolerations(cluster),
             topology_spread_constraints=[_spread(labels)],
             priority_class_name=_priority_class(engine.owner, cluster),
             automount_service_account_token=False,
+            enable_service_links=False,  # a Service named `vllm` would set VLLM_PORT, and vLLM reads it
             termination_grace_period_seconds=grace_s(engine, cluster),
             security_context=client.V1PodSecurityContext(
                 run_as_non_root=True,
@@ -62,6 +63,15 @@ def pod_template(engine: EngineSpec, cluster: ClusterOptions, labels: Mapping[st
             ),
         ),
     )
+
+
+def _tolerations(cluster: ClusterOptions) -> list[client.V1Toleration]:
+    of_gpus = client.V1Toleration(key=cluster.gpu_resource, operator="Exists", effect="NoSchedule")
+    named = [
+        client.V1Toleration(key=key, operator="Equal" if value else "Exists", value=value or None, effect="NoSchedule")
+        for key, value in sorted(cluster.tolerations.items())
+    ]
+    return [of_gpus, *named]
 
 
 def _priority_class(owner: Owner, cluster: ClusterOptions) -> str | None:
