@@ -1,7 +1,12 @@
-"""Where one installation lives and on which ports it listens. Written by `fleetune up`, read by every process of it."""
+"""Where one installation lives and on which ports it listens. Written by `fleetune up`, read by every process of it.
+
+A chart writes the file instead; it lies where `FLEETUNE_INSTALLATION` says then, and the store's URL, which holds a
+password, comes by `FLEETUNE_STORE_URL`.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -12,6 +17,8 @@ from controlplane.host.files import write_whole
 from controlplane.reading.problems import describe
 
 FILE = "installation.json"
+FILE_VARIABLE = "FLEETUNE_INSTALLATION"
+STORE_VARIABLE = "FLEETUNE_STORE_URL"
 
 
 class ClusterAccess(Value):
@@ -20,6 +27,7 @@ class ClusterAccess(Value):
     namespace: str
     kubeconfig: Path | None = None
     context: str | None = None
+    gateways: bool = Field(default=False, description="Gateways are pods of it too; False: processes of this host.")
 
 
 class Settings(Value):
@@ -42,6 +50,7 @@ class Settings(Value):
     batch_days: float | None = Field(default=None, gt=0, description="The gateway offers batches, kept for so long.")
     workers: int = Field(default=1, ge=0, description="Tuner workers.")
     cluster: ClusterAccess | None = Field(default=None, description="Engines are pods of it; None: of this host.")
+    secrets_dir: Path | None = Field(default=None, description="A folder of mounted secrets; None: the data folder.")
 
     @property
     def database(self) -> str:
@@ -67,12 +76,12 @@ class Settings(Value):
     @property
     def admin_token_file(self) -> Path:
         """Shared by the controller and the gateways of this installation, readable by the owner only."""
-        return self.data_dir / "admin-token"
+        return (self.secrets_dir or self.data_dir) / "admin-token"
 
     @property
     def dashboard_key_file(self) -> Path:
         """The key of this installation's own dashboard, which goes on when API keys are made; owner only."""
-        return self.data_dir / "dashboard-key"
+        return (self.secrets_dir or self.data_dir) / "dashboard-key"
 
     @property
     def api_url(self) -> str:
@@ -99,11 +108,14 @@ def save(settings: Settings) -> None:
 
 def load(data_dir: Path) -> Settings:
     """Read the installation in `data_dir`; defaults when there is none yet. Raises InvalidInput for a broken file."""
-    path = data_dir / FILE
+    path = Path(os.environ.get(FILE_VARIABLE) or data_dir / FILE)
+    own: dict[str, object] = {"data_dir": data_dir}
+    if store_url := os.environ.get(STORE_VARIABLE):
+        own["store_url"] = store_url
     if not path.exists():
-        return Settings(data_dir=data_dir)
+        return Settings.model_validate(own)
     try:
-        return Settings.model_validate_json(path.read_text()).evolve(data_dir=data_dir)
+        return Settings.model_validate_json(path.read_text()).evolve(**own)
     except ValidationError as error:
         raise InvalidInput(f"{path} is broken", why=describe(error)) from error
     except OSError as error:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from controlplane.adapters.fleet_processes.devices import nvidia_gpus
 from controlplane.adapters.fleet_processes.fleet import FleetProcesses
 from controlplane.adapters.gateway.records_spool import SpooledRecords
-from controlplane.adapters.gateway.traffic import GatewayTraffic, running_gateways
+from controlplane.adapters.gateway.traffic import FindGateways, GatewayTraffic, running_gateways
 from controlplane.adapters.metrics_scrape.samples import SampleStore
 from controlplane.adapters.metrics_scrape.scrape import Scraper
 from controlplane.adapters.metrics_scrape.source import ScrapedMetrics
@@ -188,7 +188,7 @@ def controller_pass(settings: Settings, *, leader: int | None = None) -> Callabl
     from controlplane.services.controller.reconcile import Controller
     from controlplane.services.studies.manage import create_study
 
-    traffic = GatewayTraffic(running_gateways(settings.data_dir), admin_token=_secret(settings.admin_token_file))
+    traffic = GatewayTraffic(_gateways(settings), admin_token=_secret(settings.admin_token_file))
     controller = Controller(
         store=open_store(settings, leader=leader),
         fleet=open_fleet(settings),
@@ -206,6 +206,16 @@ def controller_pass(settings: Settings, *, leader: int | None = None) -> Callabl
         return False
 
     return one
+
+
+def _gateways(settings: Settings) -> FindGateways:
+    cluster = settings.cluster
+    if cluster is None or not cluster.gateways:
+        return running_gateways(settings.data_dir)
+    from controlplane.adapters.fleet_kubernetes.door import open_door
+    from controlplane.adapters.fleet_kubernetes.gateways import GatewayPods
+
+    return GatewayPods(open_door(cluster.kubeconfig, cluster.context), cluster.namespace).find
 
 
 def scraper_pass(settings: Settings) -> Callable[[], bool]:

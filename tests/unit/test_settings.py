@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from controlplane.settings import FILE, Settings, load, save
+import pytest
+
+from controlplane.settings import FILE, FILE_VARIABLE, STORE_VARIABLE, Settings, load, save
 
 
 def test_the_installations_file_is_for_its_owner_only(tmp_path: Path) -> None:
@@ -14,3 +16,19 @@ def test_the_installations_file_is_for_its_owner_only(tmp_path: Path) -> None:
     save(settings)
     assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
     assert load(tmp_path) == settings
+
+
+def test_a_chart_gives_the_file_elsewhere_the_secrets_in_a_folder_and_the_stores_url_by_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = tmp_path / "given.json"
+    given.write_text('{"data_dir": "/elsewhere", "secrets_dir": "/secrets", "api_port": 9000}')
+    monkeypatch.setenv(FILE_VARIABLE, str(given))
+    monkeypatch.setenv(STORE_VARIABLE, "postgresql://fleetune:hunter2@db/fleetune")
+    settings = load(tmp_path)
+    assert (settings.data_dir, settings.api_port) == (tmp_path, 9000)
+    assert (str(settings.admin_token_file), str(settings.dashboard_key_file)) == (
+        "/secrets/admin-token",
+        "/secrets/dashboard-key",
+    )
+    assert settings.database == "postgresql://fleetune:hunter2@db/fleetune"

@@ -1,5 +1,6 @@
-"""Engines on a Kubernetes cluster: the manifests of one revision, as built from the client's own models.
+"""Engines on a Kubernetes cluster, and what else of an installation lives there: gateways as pods, the lead by a Lease.
 
-Here: the only door to the `kubernetes` package; today it renders (`fleetune render`), it does not apply. Not here:
-which revision serves, and anything that a cluster does by itself (scheduling, restarting, spreading).
+Here: the only door to the `kubernetes` package, the manifests of revisions as built from the client's own models, the
+fleet that applies them. Not here: which revision serves, and anything that a cluster does by itself (scheduling,
+restarting, spreading).
 """

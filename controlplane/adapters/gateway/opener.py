@@ -70,7 +70,7 @@ def _address(child: subprocess.Popen[bytes], folder: Path) -> GatewayAddress:
     while child.poll() is None and time.monotonic() < deadline:
         if path.exists():
             address = GatewayAddress.model_validate_json(path.read_bytes())
-            if address.process.pid == child.pid:  # else what a killed one left behind
+            if address.process is not None and address.process.pid == child.pid:  # else what a killed one left behind
                 return address
         time.sleep(_POLL_S)
     raise Unavailable("a gateway for the fleet did not start", why=_last_words(folder))

@@ -152,7 +152,8 @@ def running_gateways(data_dir: Path) -> FindGateways:
 
     def find() -> Sequence[GatewayAddress]:
         paths = sorted(addresses_dir(data_dir).glob("*.json"))
-        return [address for path in paths if (address := _address(path)) is not None and is_alive(address.process)]
+        found = [address for path in paths if (address := _address(path)) is not None]
+        return [each for each in found if each.process is not None and is_alive(each.process)]
 
     return find
 

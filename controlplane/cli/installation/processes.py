@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +16,7 @@ import uvicorn
 from controlplane import settings as installation
 from controlplane import wiring
 from controlplane.cli.errors import plain_errors
+from controlplane.cli.installation import pods
 from controlplane.cli.installation.stopping import stop_event
 from controlplane.domain.base import StudyId
 from controlplane.domain.errors import Conflict, Deposed
@@ -35,6 +36,7 @@ LOST_LEAD = 3
 log = logging.getLogger(__name__)
 
 app = typer.Typer(hidden=True, help="Entry points of the supervised processes.")
+app.add_typer(pods.app)
 DataDir = Annotated[Path, typer.Option(help="Where the installation lives.")]
 
 
@@ -56,22 +58,33 @@ def controller(data_dir: DataDir) -> None:
     stop, settings = stop_event(), installation.load(data_dir)
     while not stop.is_set():
         try:
-            with alone(settings.data_dir / "controller.lock", what="another controller acts on this folder"):
+            with _the_only_one(settings):
                 _control(settings, stop)
         except Conflict as error:  # of a supervisor that was killed: it ends on its own
             log.warning("%s; waiting for its end", error)
             stop.wait(WAIT_FOR_OTHER_S)
 
 
+def _the_only_one(settings: Settings) -> AbstractContextManager[None]:
+    """On a cluster a Lease says who acts; a folder that pods of several nodes share could not."""
+    if settings.cluster is not None:
+        return nullcontext()
+    return alone(settings.data_dir / "controller.lock", what="another controller acts on this folder")
+
+
 def _control(settings: Settings, stop: threading.Event) -> None:
     with leading(settings, stop, end=_end) as leader:
         if stop.is_set():
             return
-        # A daemon: were it stuck in a load test, the process could end nevertheless, and the generator ends with it.
-        matching = {"every_s": MATCHER_EVERY_S, "stop": stop}
-        match_load = _or_end(wiring.load_matcher_pass(settings, stop, leader=leader))
-        threading.Thread(target=repeat, args=[match_load], kwargs=matching, name="load", daemon=True).start()
+        _beside("load", _or_end(wiring.load_matcher_pass(settings, stop, leader=leader)), MATCHER_EVERY_S, stop)
+        _beside("metrics", wiring.scraper_pass(settings), SCRAPE_EVERY_S, stop)
         repeat(_or_end(wiring.controller_pass(settings, leader=leader)), every_s=CONTROLLER_EVERY_S, stop=stop)
+
+
+def _beside(name: str, one_pass: Callable[[], bool], every_s: float, stop: threading.Event) -> None:
+    """Repeat a pass in a daemon: were it stuck in a load test, the process could end nevertheless."""
+    loop = {"every_s": every_s, "stop": stop}
+    threading.Thread(target=repeat, args=[one_pass], kwargs=loop, name=name, daemon=True).start()
 
 
 @contextmanager

@@ -67,7 +67,7 @@ class GatewayAddress(Value):
     name: str
     url: str
     admin_url: str
-    process: ProcessId
+    process: ProcessId | None = Field(default=None, description="Of this host; None: it runs in a pod.")
 
 
 class InFlight(Value):

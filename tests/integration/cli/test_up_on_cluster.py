@@ -18,9 +18,7 @@ from controlplane.cli.installation.processes import LOST_LEAD
 from controlplane.cli.installation.programs import process_command
 from controlplane.cli.main import app
 from controlplane.domain.engines.fleet import EngineState
-from controlplane.host.clock import utc_now
 from controlplane.reading.service_file import load_service
-from controlplane.services.fleet.serving import register_service
 from controlplane.settings import ClusterAccess, Settings
 from tests.fakes.kubernetes.cluster import StandIn
 from tests.fakes.kubernetes.schemas import resource_of
@@ -132,11 +130,15 @@ def test_a_check_of_a_cluster_stores_nothing(whole: StandIn) -> None:
     assert "Deployment" not in names
 
 
-def test_replicas_of_a_registered_service_become_pods_and_are_listed_with_them(whole: StandIn, tmp_path: Path) -> None:
+def test_what_a_chart_registers_becomes_pods_that_are_listed_and_nothing_is_left_when_it_stops(
+    whole: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     access = ClusterAccess(namespace="inference", kubeconfig=whole.kubeconfig("inference"))
-    settings = Settings(data_dir=tmp_path, cluster=access)
-    installation.save(settings)
-    register_service(wiring.open_store(settings), load_service(EXAMPLE), actor="test", now=utc_now())
+    settings = Settings(data_dir=tmp_path, cluster=access, store_url=f"sqlite:///{tmp_path}/s.db")
+    monkeypatch.setenv(installation.FILE_VARIABLE, str(tmp_path / "given.json"))
+    monkeypatch.setenv(installation.STORE_VARIABLE, settings.database)
+    (tmp_path / "given.json").write_text(settings.evolve(store_url=None).model_dump_json())
+    assert "registered chat" in process(tmp_path, "prepare", "-f", str(EXAMPLE)).output
     one_pass, fleet = wiring.controller_pass(settings), wiring.open_fleet(settings)
     give_up_s = time.monotonic() + 240
     while [engine.state for engine in fleet.list()] != [EngineState.READY] * 2:
@@ -148,7 +150,13 @@ def test_replicas_of_a_registered_service_become_pods_and_are_listed_with_them(w
         assert engine.pod is not None
         assert engine.pod in listed.output
     assert "gpu-1" in listed.output
-    wiring.stop_all_engines(settings)
+    stopped = process(tmp_path, "stop-engines")
+    assert (stopped.exit_code, stopped.output) == (0, "every engine is gone\n")
+    _await(lambda: "Deployment" not in {value["kind"] for _, value in whole.objects.everything()})
+
+
+def process(data_dir: Path, *words: str) -> Result:
+    return CliRunner().invoke(app, ["process", *words, "--data-dir", str(data_dir)])
 
 
 def test_a_controller_that_loses_the_lease_ends_itself(whole: StandIn, tmp_path: Path) -> None:
