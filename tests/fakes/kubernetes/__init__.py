@@ -6,11 +6,12 @@ selectors, watches with bookmarks and 410, the `status` and `scale` subresources
 owner references with background deletion, resource quotas of GPUs; controllers for Deployments and ReplicaSets (with
 the order in which pods are chosen to go), a scheduler that knows node selectors, taints and extended resources, lost
 nodes. Pods run as processes on loopback by `kubelet`, which is a plain client of the API and serves a real server too.
+What clients ask first is answered too: version, groups, kinds.
 On request: delays, dropped watches, 429 and 500, an outage, rights taken away, add-ons that are not installed.
 
 Not modelled: authentication and admission (rights are only taken away by name), defaults beyond those in the schemas
 and the few a Deployment needs, strategic merge patches (treated as merge patches), CEL rules, rolling updates
 (a changed template replaces all pods), affinity, topology spread, CPU and memory, volumes, images (every image is there
-unless a node is told otherwise), networks and their policies, disruption budgets and evictions, `exec`, `proxy`,
-protobuf, pagination, the growth of a crashed container's back-off.
+unless a node is told otherwise), Jobs (they are said to be done and never run), networks and their policies, disruption
+budgets and evictions, `exec`, `proxy`, protobuf, pagination, the growth of a crashed container's back-off.
 """

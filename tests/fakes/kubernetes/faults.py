@@ -42,6 +42,11 @@ class Faults:
         """Let a group of custom kinds be unknown: its definitions are not installed."""
         self._missing.add(group)
 
+    @property
+    def missing(self) -> frozenset[str]:
+        """Groups that are not installed."""
+        return frozenset(self._missing)
+
     def answer_next(self, *codes: int, agent: str = "", verb: str = "") -> None:
         """Answer the next requests (of one user agent and with one verb, if given) with these codes: 429 or 5xx."""
         with self._lock:

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import yaml
 
+from tests.fakes.kubernetes.discovery import discovered
 from tests.fakes.kubernetes.errors import ApiError
 from tests.fakes.kubernetes.faults import Call, Faults
 from tests.fakes.kubernetes.objects import Change, Objects, Writer
@@ -62,6 +63,9 @@ class ApiServer:
 
     def answer(self, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, Object | str]:
         """Answer one request that is no watch. Raises ApiError."""
+        said = discovered(urlsplit(url).path, missing=self.faults.missing)
+        if said is not None:
+            return 200, said
         target, query = self._target(url)
         verb = _verb(method, target)
         self._check(verb, target, headers)
@@ -101,10 +105,13 @@ class ApiServer:
 
     def _events(self, target: Target, query: Mapping[str, str], epoch: int) -> Iterator[Object]:
         version = int(query.get("resourceVersion") or 0)
-        if not version:
+        is_list = query.get("sendInitialEvents") == "true"  # a list as a watch (KEP-3157)
+        if not version or is_list:
             listed = self._listed(target, query)
             version = int(listed["metadata"]["resourceVersion"])
             yield from ({"type": "ADDED", "object": each} for each in listed["items"])
+        if is_list:
+            yield _bookmark(target.resource, version, ends_list=True)
         until_s = time.monotonic() + float(query.get("timeoutSeconds", 3600))
         bookmark_s = time.monotonic() + _BOOKMARK_S
         while time.monotonic() < until_s and epoch == self.faults.watch_epoch and not self._is_over:
@@ -228,9 +235,10 @@ def _event(change: Change, target: Target, query: Mapping[str, str]) -> Object |
     return {"type": change.kind, "object": change.value}
 
 
-def _bookmark(resource: Resource, version: int) -> Object:
+def _bookmark(resource: Resource, version: int, *, ends_list: bool = False) -> Object:
     shown = {"kind": resource.kind, "apiVersion": resource.api_version}
-    return {"type": "BOOKMARK", "object": {**shown, "metadata": {"resourceVersion": str(version)}}}
+    noted = {"annotations": {"k8s.io/initial-events-end": "true"}} if ends_list else {}
+    return {"type": "BOOKMARK", "object": {**shown, "metadata": {"resourceVersion": str(version), **noted}}}
 
 
 def _scale_of(value: Object) -> Object:

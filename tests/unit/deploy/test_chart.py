@@ -1,0 +1,162 @@
+"""The Helm chart: every object of every example is valid to the letter, and says what the control plane needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import pytest
+import yaml
+from helm_python import HelmError
+
+from controlplane.adapters.fleet_kubernetes.gateways import ADMIN_PORT, PORT, SELECTOR
+from controlplane.gateway.__main__ import _parser
+from controlplane.reading.service_file import load_service
+from controlplane.settings import Settings
+from dashboards.observability.rules import rule_file
+from tests.fakes.kubernetes.schemas import broken_rules, flaws, resource_of
+from tests.unit.deploy.charts import CHART, EXAMPLES, ROOT, Object, named, of_example, rendered, values_of
+
+RIGHTS = ROOT / "deploy" / "kubernetes" / "rights.yaml"
+IDS = [example.stem for example in EXAMPLES]
+
+
+def pods(objects: Any) -> Iterator[tuple[str, Object]]:
+    for each in objects:
+        if each["kind"] in ("Deployment", "Job"):
+            yield each["metadata"]["name"], each["spec"]["template"]
+
+
+def container(objects: Any, name: str) -> Object:
+    found: Object = dict(pods(objects))[name]["spec"]["containers"][0]
+    return found
+
+
+def test_there_is_an_example_for_each_kind_of_cluster() -> None:
+    assert IDS == ["aks", "eks", "gke", "kubeadm"]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=IDS)
+def test_helm_finds_nothing_wrong_with_the_chart(example: Path) -> None:
+    found = helm_python.lint(CHART, values_of(example), strict=True)
+    assert found["errors"] == []
+    assert [each["error"] for each in found["messages"]] == ["icon is recommended"]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=IDS)
+def test_every_object_is_valid_to_the_letter(example: Path) -> None:
+    for each in of_example(example):
+        resource = resource_of(each["apiVersion"], each["kind"])
+        wrong = [*flaws(each, resource), *broken_rules(each, resource)]
+        assert wrong == [], f"{each['kind']} {each['metadata']['name']}"
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=IDS)
+def test_the_services_of_an_example_are_services(example: Path, tmp_path: Path) -> None:
+    told = named(of_example(example), "ConfigMap", "fleetune-prepare")["data"]
+    path = tmp_path / "chat.yaml"
+    path.write_text(told["chat.yaml"])
+    cluster = load_service(path).kubernetes
+    assert cluster is not None
+    given = values_of(example)
+    assert (cluster.namespace, cluster.trial_priority_class) == ("inference", "fleetune-trials")
+    assert dict(cluster.node_selector) == given["pools"][given["services"]["chat"]["pool"]]["nodeSelector"]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=IDS)
+def test_no_pod_has_a_right_it_does_not_need(example: Path) -> None:
+    for name, pod in pods(of_example(example)):
+        guard = pod["spec"]["containers"][0]["securityContext"]
+        assert (guard["readOnlyRootFilesystem"], guard["allowPrivilegeEscalation"]) == (True, False), name
+        assert pod["spec"]["securityContext"]["runAsNonRoot"] is True, name
+        assert pod["spec"]["enableServiceLinks"] is False, name
+        asks_the_cluster = name.rsplit("-", 1)[1] in ("api", "controller", "worker", "uninstall")
+        assert asks_the_cluster == (pod["spec"].get("automountServiceAccountToken", True)), name
+
+
+def test_the_rights_are_those_that_every_call_was_held_against() -> None:
+    objects = of_example(EXAMPLES[0])
+    tested = {each["kind"]: each["rules"] for each in yaml.safe_load_all(RIGHTS.read_text()) if "rules" in each}
+    for name in ("fleetune", "fleetune-uninstall"):
+        assert named(objects, "Role", name)["rules"] == tested["Role"]
+        assert named(objects, "ClusterRole", f"inference-{name}")["rules"] == tested["ClusterRole"]
+
+
+def test_the_installation_is_one_that_processes_read() -> None:
+    objects = of_example(EXAMPLES[IDS.index("aks")])
+    data = named(objects, "ConfigMap", "fleetune")["data"]
+    settings = Settings.model_validate_json(data["installation.json"])
+    assert settings.cluster is not None
+    assert (settings.cluster.namespace, settings.cluster.gateways, settings.host) == ("inference", True, "0.0.0.0")
+    mounts = {each["mountPath"] for each in container(objects, "fleetune-api")["volumeMounts"]}
+    assert {str(settings.data_dir), str(settings.secrets_dir), str(settings.issuers_file and "/etc/fleetune")} <= mounts
+    assert "password" not in yaml.safe_dump_all(objects)  # the store's URL comes from a Secret
+
+
+def test_a_gateway_understands_its_options_and_is_found_by_its_label_and_ports() -> None:
+    values = values_of(EXAMPLES[0]) | {"gateway": {"auditDays": 3, "websocket": True, "corsOrigins": ["https://a"]}}
+    objects = rendered(values)
+    gateway = container(objects, "fleetune-gateway")
+    told = _parser().parse_args(gateway["command"][3:])
+    assert (told.host, told.admin_host, told.audit_days, told.cors_origins) == ("0.0.0.0", "0.0.0.0", 3, ["https://a"])
+    ports = {each["name"]: each["containerPort"] for each in gateway["ports"]}
+    assert ports == {PORT: told.port, ADMIN_PORT: told.admin_port}
+    labels = dict(pods(objects))["fleetune-gateway"]["metadata"]["labels"]
+    assert all(labels[word.split("=")[0]] == word.split("=")[1] for word in SELECTOR.split(","))
+
+
+def test_a_gateway_has_time_to_finish_what_it_began() -> None:
+    objects = rendered(values_of(EXAMPLES[0]) | {"gateway": {"drainSeconds": 300}})
+    pod = dict(pods(objects))["fleetune-gateway"]["spec"]
+    waits = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pod["terminationGracePeriodSeconds"] > waits + 300
+    assert "--drain-s=300" in pod["containers"][0]["command"]
+
+
+def test_engines_are_reached_by_gateways_controllers_workers_and_prometheus_only() -> None:
+    policy = named(of_example(EXAMPLES[0]), "NetworkPolicy", "fleetune-engines")["spec"]
+    assert policy["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "engine"
+    ours, prometheus = policy["ingress"][0]["from"]
+    assert ours["podSelector"]["matchExpressions"][0]["values"] == ["gateway", "controller", "worker"]
+    assert prometheus == {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+
+
+def test_the_admin_port_is_reached_by_the_controller_only() -> None:
+    rules = named(of_example(EXAMPLES[0]), "NetworkPolicy", "fleetune-gateway")["spec"]["ingress"]
+    (admin,) = [rule for rule in rules if rule["ports"] == [{"protocol": "TCP", "port": "admin"}]]
+    (only,) = admin["from"]
+    assert only["podSelector"]["matchExpressions"][0]["values"] == ["controller"]
+
+
+def test_the_alerts_are_those_of_the_command_and_labels_those_the_alerts_ask_for() -> None:
+    objects = of_example(EXAMPLES[IDS.index("eks")])
+    groups = named(objects, "PrometheusRule", "fleetune")["spec"]["groups"]
+    assert groups == [group for group in rule_file([])["groups"] if group["rules"]]
+    jobs = {
+        rule["replacement"]
+        for each in objects
+        if each["kind"] == "PodMonitor"
+        for rule in each["spec"]["podMetricsEndpoints"][0]["relabelings"]
+        if rule["targetLabel"] == "job"
+    }
+    assert all(f'job="{job}"' in yaml.safe_dump(groups, width=1000) for job in jobs)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"gatway": {}}, "gatway"),
+        ({"gateway": {"replicas": -1}}, "replicas"),
+        ({"image": {"digest": "latest"}}, "digest"),
+        ({"services": {"chat": {"pool": "a100", "spec": {"version": 1, "name": "chat"}}}}, "there is no pool a100"),
+        ({"services": {"chat": {"spec": {"version": 1, "name": "talk"}}}}, "its spec is named talk"),
+        ({"entry": {"kind": "ingress"}}, "entry.host"),
+        ({"entry": {"kind": "httproute", "host": "a.example"}}, "entry.gateway.name"),
+        ({"store": {"urlSecret": {"name": ""}}}, "urlSecret"),
+    ],
+)
+def test_bad_values_are_refused_with_a_word_on_what_is_wrong(change: Object, says: str) -> None:
+    with pytest.raises(HelmError, match=says):
+        rendered(change)
