@@ -35,7 +35,12 @@ class Choice:
         self.sent = 0
         self._words = words
         self._start = start
+        self.is_over = False
         self._left = output.characters
+
+    def end_early(self) -> None:
+        """Say no more: the answer ends here, aborted."""
+        self.output = self.output._replace(finish_reason="abort", stop_reason=None)
 
     @property
     def usage(self) -> dict[str, int]:
@@ -103,7 +108,15 @@ class StreamAnswer:
             return
         self._transport.write(opening + self._event(choice, text, finished))
         if finished:
+            choice.is_over = True
             self._finish()
+
+    def abort(self) -> None:
+        """End every choice that is not over where it is."""
+        for choice in self._choices:
+            if not choice.is_over:
+                choice.end_early()
+                self.deliver(choice.index, 0, finished=True)
 
     def cut(self) -> None:
         """Break the connection: what a stream sees when its engine ends."""
@@ -159,9 +172,17 @@ class WholeAnswer:
             if self._doom.mishap is Mishap.CUT:
                 self._transport.abort()
             return
+        choice.is_over = finished
         self._unfinished -= finished
         if self._unfinished == 0 and not self.done.done():
             self.done.set_result(None)
+
+    def abort(self) -> None:
+        """End every choice that is not over where it is."""
+        for choice in self._choices:
+            if not choice.is_over:
+                choice.end_early()
+                self.deliver(choice.index, 0, finished=True)
 
     def cut(self) -> None:
         """Break the connection."""

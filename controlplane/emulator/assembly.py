@@ -19,6 +19,7 @@ from controlplane.emulator.protocol import ApiError
 from controlplane.emulator.server import Routes
 from controlplane.emulator.service import Conversation, Model
 from controlplane.emulator.settings import EmulatorSettings
+from controlplane.emulator.sleeping import COPY_GIB_PER_S, Sleeper, sleep_routes
 from controlplane.emulator.tokens import OutputWords, load_tokenizer
 from tuner.twin.engine import TwinEngine
 from tuner.twin.setup import EngineSetup
@@ -55,7 +56,10 @@ def assemble(
         time_lapse=settings.time_lapse,
         api_keys=settings.api_keys,
         on_request=lambda: on_request(conversation),
-        more=adapter_routes(adapters, log) if settings.runtime_adapters else (),
+        more=[
+            *(adapter_routes(adapters, log) if settings.runtime_adapters else ()),
+            *(sleep_routes(_sleeper(settings, setup, conversation, log)) if settings.dev_mode else ()),
+        ],
     )
     return Server(conversation, routes.app())
 
@@ -86,6 +90,17 @@ def _adapters(settings: EmulatorSettings) -> Adapters:
         except ApiError as error:
             raise StartRefused(f"ValueError: {error}") from error
     return adapters
+
+
+def _sleeper(
+    settings: EmulatorSettings, setup: EngineSetup, conversation: Conversation, log: Callable[[str], None]
+) -> Sleeper:
+    """Without `--enable-sleep-mode` the engine pauses, but its memory stays where it is."""
+    moves = settings.config.flags.get("enable-sleep-mode") is True
+    copy_s = setup.memory.weights_gib / COPY_GIB_PER_S if moves else 0.0
+    return Sleeper(
+        conversation, copy_s=copy_s, log=log, wait=lambda seconds: asyncio.sleep(seconds / settings.time_lapse)
+    )
 
 
 def _info(settings: EmulatorSettings, setup: EngineSetup) -> dict[str, str]:

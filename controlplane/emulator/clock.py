@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import select
 import selectors
 from collections.abc import Callable
@@ -19,17 +20,18 @@ class LapsedClock:
         self._speed = speed
         self._base_wall = wall()
         self._base = 0.0
+        self._stopped = False
 
     def now(self) -> float:
         return self.at(self._wall())
 
     def at(self, wall_s: float) -> float:
         """Return the emulated moment of a wall-clock moment."""
-        return self._base + (wall_s - self._base_wall) * self._speed
+        return self._base if self._stopped else self._base + (wall_s - self._base_wall) * self._speed
 
     def wall_at(self, emulated_s: float) -> float:
-        """Return the wall-clock moment of an emulated moment."""
-        return self._base_wall + (emulated_s - self._base) / self._speed
+        """Return the wall-clock moment of an emulated moment; infinity while the clock stands."""
+        return math.inf if self._stopped else self._base_wall + (emulated_s - self._base) / self._speed
 
     def span(self, wall_s: float) -> float:
         """Return how much emulated time passes in a span of wall-clock time."""
@@ -38,6 +40,14 @@ class LapsedClock:
     def change_speed(self, speed: float) -> None:
         wall = self._wall()
         self._base, self._base_wall, self._speed = self.at(wall), wall, speed
+
+    def stop(self) -> None:
+        """Let no time pass until `go`."""
+        self.change_speed(self._speed)
+        self._stopped = True
+
+    def go(self) -> None:
+        self._stopped, self._base_wall = False, self._wall()
 
 
 class _PreciseSelector(selectors.EpollSelector):

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from controlplane.emulator.clock import LapsedClock
 from controlplane.emulator.metrics import EngineMetrics
-from tuner.twin.engine import Emission, TwinEngine
+from tuner.twin.engine import Emission, TwinEngine, check_length
 
 _TOGETHER_S = 0.0001
 """Tokens due within this wall-clock time are written in one go; an early write by so little is within the timers'
@@ -71,7 +71,10 @@ class LiveEngine:
         self._open: dict[int, _Open] = {}
         self._outbox: deque[Emission] = deque()
         self._changed = asyncio.Event()
+        self._ended = asyncio.Event()
         self._numbers = 0
+        self._held: dict[int, None] = {}
+        self.is_paused = False
 
     @property
     def in_flight(self) -> int:
@@ -82,16 +85,12 @@ class LiveEngine:
 
         Raises InvalidInput when the engine can never run it.
         """
-        number = self._numbers + 1
-        self._engine.submit(
-            number,
-            prompt_tokens=ask.prompt_tokens,
-            max_tokens=ask.max_tokens,
-            now_s=self._own.at(received_wall_s),
-            block_hashes=ask.block_hashes,
-            priority=ask.priority,
-        )
-        self._numbers = number
+        check_length(self._engine.setup, ask.prompt_tokens, ask.max_tokens)
+        number = self._numbers = self._numbers + 1
+        if self.is_paused:
+            self._held[number] = None
+        else:
+            self._hand_over(number, ask, self._own.at(received_wall_s))
         self._open[number] = _Open(listener, ask, finish_reason, self._outside.at(received_wall_s))
         self._changed.set()
         return number
@@ -100,6 +99,8 @@ class LiveEngine:
         """Take back a request whose client is gone. Finished ones are ignored."""
         if self._open.pop(number, None) is None:
             return
+        self._held.pop(number, None)
+        self._ended.set()
         self._engine.cancel(number, self._own.now())
         self._metrics.finished["abort"] += 1
         self._changed.set()
@@ -108,6 +109,31 @@ class LiveEngine:
         """Let the engine's own time run at another speed from now on."""
         self._own.change_speed(own_speed)
         self._changed.set()
+
+    def pause(self, *, keep: bool) -> None:
+        """Hold requests back from now on; those inside stand still (`keep`) or go on to their end."""
+        self.is_paused = True
+        if keep:
+            self._own.stop()
+
+    def resume(self) -> None:
+        """Let everything run that was held back, in the order in which it came."""
+        self._own.go()
+        self.is_paused = False
+        for number in tuple(self._held):
+            self._hand_over(number, self._open[number].ask, self._own.now())
+        self._held.clear()
+        self._changed.set()
+
+    async def drained(self) -> None:
+        """Wait until nothing is inside; what is held back does not count."""
+        while self._open.keys() - self._held.keys():
+            self._ended.clear()
+            await self._ended.wait()
+
+    def show_sleep(self, level: int) -> None:
+        """Say in the metrics how deep the engine sleeps: 0 is awake."""
+        self._metrics.sleep_level = level
 
     async def run(self) -> None:
         """Live until cancelled."""
@@ -120,10 +146,20 @@ class LiveEngine:
     def refresh_metrics(self) -> None:
         """Bring gauges and counters to this moment (a scrape asks for them)."""
         counters, metrics = self._engine.counters, self._metrics
-        metrics.running, metrics.waiting = self._engine.running, self._engine.waiting
+        metrics.running, metrics.waiting = self._engine.running, self._engine.waiting + len(self._held)
         metrics.kv_usage = self._engine.kv_usage
         metrics.preemptions = counters.preemptions
         metrics.prefix_queries, metrics.prefix_hits = counters.prefix_cache_queries, counters.prefix_cache_hits
+
+    def _hand_over(self, number: int, ask: Ask, now_s: float) -> None:
+        self._engine.submit(
+            number,
+            prompt_tokens=ask.prompt_tokens,
+            max_tokens=ask.max_tokens,
+            now_s=now_s,
+            block_hashes=ask.block_hashes,
+            priority=ask.priority,
+        )
 
     def _turn(self) -> bool:
         """Do a little of what is due now; return whether there may be more.
@@ -174,6 +210,7 @@ class LiveEngine:
         self._measure(request, emission.tokens, now_s)
         if emission.finished:
             del self._open[emission.request_id]
+            self._ended.set()
             self._measure_finished(request)
         request.listener.deliver(emission.tokens, emission.finished)
 

@@ -15,7 +15,7 @@ from controlplane.emulator.flags import parse_command_line
 from controlplane.emulator.process import EmulatorProcess
 from controlplane.emulator.settings import EmulatorSettings
 
-_SWITCHES = {"runtime_adapters": "VLLM_ALLOW_RUNTIME_LORA_UPDATING"}
+_SWITCHES = {"dev_mode": "VLLM_SERVER_DEV_MODE", "runtime_adapters": "VLLM_ALLOW_RUNTIME_LORA_UPDATING"}
 
 
 def main() -> None:

@@ -57,6 +57,7 @@ class EngineMetrics(Collector):
         self._max_model_len, self._info, self._cache = max_model_len, info, cache
         self.running = 0
         self.waiting = 0
+        self.sleep_level = 0
         self.kv_usage = 0.0
         self.preemptions = 0
         self.prefix_queries = 0
@@ -95,8 +96,16 @@ class EngineMetrics(Collector):
         yield self._gauge("num_requests_running", "Number of requests in model execution batches.", self.running)
         yield self._gauge("num_requests_waiting", "Number of requests waiting to be processed.", self.waiting)
         yield self._gauge("kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.", self.kv_usage)
+        yield self._sleep_state()
         yield self._info_gauge("vllm:cache_config_info", "Information of the LLMEngine CacheConfig", self._cache)
         yield self._info_gauge("fleetune:emulator_info", "This engine is emulated; what it stands for.", self._info)
+
+    def _sleep_state(self) -> Metric:
+        text = "Engine sleep state: awake, weights_offloaded (level 1) or discard_all (level 2)."
+        family = GaugeMetricFamily("vllm:engine_sleep_state", text, labels=[*self._labels, "sleep_state"])
+        for level, state in enumerate(("awake", "weights_offloaded", "discard_all")):
+            family.add_metric([*self._labels.values(), state], float(self.sleep_level == level))
+        return family
 
     def _counters(self) -> Iterable[Metric]:
         yield self._counter("num_preemptions", "Cumulative number of preemptions.", self.preemptions)

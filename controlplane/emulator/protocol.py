@@ -103,7 +103,7 @@ class Output(NamedTuple):
     """How one answer ends: after `tokens` tokens, for this reason."""
 
     tokens: int
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "abort"]
     stop_reason: str | int | None = None
     characters: int | None = None
     """Length of the text when a stop string cuts it, None when all of it is said."""

@@ -47,9 +47,10 @@ class Conversation:
         self.adapters = adapters
         self.engine = engine
         self.faults = Faults()
-        self.open_answers: set[StreamAnswer | WholeAnswer] = set()
+        self.open_answers: dict[StreamAnswer | WholeAnswer, list[int]] = {}
         self._draw = random.Random(seed)
         self._numbers = 0
+        self._epoch = 0
 
     def begin(
         self, body: ChatBody | CompletionBody, transport: asyncio.Transport, *, received_wall_s: float
@@ -74,14 +75,24 @@ class Conversation:
         ]
         answer = self._answer(body, shape, choices, transport)
         numbers = self._submit(prompts, choices, answer, body, received_wall_s)
-        self.open_answers.add(answer)
+        self.open_answers[answer] = numbers
         return answer, numbers
 
     def end(self, answer: StreamAnswer | WholeAnswer, numbers: list[int]) -> None:
         """Take back what is still running of an answer (nothing, when it is complete)."""
-        self.open_answers.discard(answer)
+        self.open_answers.pop(answer, None)
         for number in numbers:
             self.engine.cancel(number)
+
+    def abort_all(self) -> None:
+        """End everything that runs, with the reason `abort`."""
+        for answer, numbers in tuple(self.open_answers.items()):
+            self.end(answer, numbers)
+            answer.abort()
+
+    def forget_prefixes(self) -> None:
+        """Let no later request find a prefix of an earlier one."""
+        self._epoch += 1
 
     def check_model(self, name: str | None) -> None:
         """Raise ApiError 404 for a model that is not served here."""
@@ -137,7 +148,7 @@ class Conversation:
         received_wall_s: float,
     ) -> list[int]:
         setup, numbers = self.model.setup, list[int]()
-        salt = (body.model if body.model in self.adapters else None, body.cache_salt)
+        salt = (body.model if body.model in self.adapters else None, body.cache_salt, self._epoch)
         for prompt, choice in zip(prompts, choices, strict=True):
             hashes = block_hashes(prompt, setup.block_size, salt) if setup.prefix_caching else ()
             ask = Ask(len(prompt), choice.output.tokens, hashes, body.priority)

@@ -29,4 +29,5 @@ class EmulatorSettings(Value):
     seed: int = 0
     faults: Faults = Faults()
     runtime_adapters: bool = Field(default=False, description="VLLM_ALLOW_RUNTIME_LORA_UPDATING.")
+    dev_mode: bool = Field(default=False, description="VLLM_SERVER_DEV_MODE: routes that nobody else may reach.")
     visible_devices: int | None = Field(default=None, description="GPUs in CUDA_VISIBLE_DEVICES; None: unset.")
