@@ -226,6 +226,17 @@ def scraper_pass(settings: Settings) -> Callable[[], bool]:
     return scraper.run
 
 
+def answers_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
+    """Return one pass that compares a canary's answers with stable's; the controller's process runs it beside."""
+    from controlplane.adapters.quality_openai import OpenAiQualityProbe
+    from controlplane.services.rollouts.answers import AnswerComparer
+
+    comparer = AnswerComparer(
+        store=open_store(settings, leader=leader), fleet=open_fleet(settings), probe=OpenAiQualityProbe()
+    )
+    return comparer.run_next
+
+
 def load_matcher_pass(settings: Settings, stop: threading.Event, *, leader: int | None = None) -> Callable[[], bool]:
     """Return one pass that makes up the load of a canary under judgement; the controller's process runs it beside.
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from controlplane.domain.errors import InvalidInput, Unavailable
-from controlplane.domain.studies.greedy_answer import GreedyAnswer
+from controlplane.domain.quality import GreedyAnswer
 
 _ANSWER_TOKENS = 48
 _TIMEOUT_S = 120.0

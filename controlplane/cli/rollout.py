@@ -43,6 +43,7 @@ ROLLOUT = Noun(
         Column("created", field("created_at")),
         Column("finished", field("finished_at")),
         Column("steps", lambda r: [_step(step) for step in r["steps"]]),
+        Column("answers", field("answers.reason")),
         Column("last verdict", lambda r: field("analysis.reason")(r["steps"][-1]) if r["steps"] else None),
     ],
     empty="no rollout yet; apply a recommendation with `fleetune recommendation apply STUDY`",

@@ -8,9 +8,9 @@ from typing import NamedTuple, Protocol
 
 from controlplane.domain.base import Value
 from controlplane.domain.engines.driver import Dialect
+from controlplane.domain.quality import GreedyAnswer
 from controlplane.domain.report import MAX_LAG_MS, LoadTestReport, RequestRecord
 from controlplane.domain.slo import LatencySlo
-from controlplane.domain.studies.greedy_answer import GreedyAnswer
 from controlplane.domain.workload import Workload
 
 

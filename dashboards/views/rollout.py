@@ -11,7 +11,9 @@ import streamlit as st
 from controlplane.domain.engines.flag_changes import flag_changes
 from controlplane.domain.revision import Revision
 from controlplane.domain.rollouts.analysis import Analysis, Counts
+from controlplane.domain.rollouts.answers import describe_answers
 from controlplane.domain.rollouts.judge import describe_load
+from controlplane.domain.rollouts.promise import describe_shown
 from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL, Rollout, RolloutState, StepRecord
 from dashboards import components, markup, theme, words
 from dashboards.charts import rollout as charts_rollout
@@ -66,6 +68,8 @@ def show(client: ApiClient) -> None:
         st.html(f'<div style="padding:2px">{escape(rollout.reason)}</div>')
     if found := changes(rollout, client.revisions(rollout.service)):
         components.line(f"The canary has different · {' · '.join(found)}")
+    if rollout.answers is not None:
+        components.line(f"Before any traffic · {describe_answers(rollout.answers)}")
     _actions(client, rollout, newest=rollout is rollouts[0])
     _waiting(rollout)
     _split(rollout)
@@ -189,6 +193,8 @@ def _evidence(rollout: Rollout) -> None:
     if analysis.load is not None:
         said = "proven" if analysis.load.proven else "not proven"
         st.html(f'<div class="ft-sub">Load {said}: {escape(describe_load(analysis.load))}</div>')
+    if analysis.shown is not None:
+        st.html(f'<div class="ft-sub">Shown: {escape(describe_shown(analysis.shown))}</div>')
     left, right = st.columns((6, 5))
     with left:
         _counts(analysis)

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 
 from pydantic import TypeAdapter
 
-from controlplane.domain.studies.greedy_answer import GreedyAnswer
-from controlplane.domain.studies.study import QualityCheck
+from controlplane.domain.quality import GreedyAnswer, QualityCheck
 from controlplane.domain.studies.tuning_options import QualityOptions
 
 ANSWERS = TypeAdapter(tuple[GreedyAnswer, ...])

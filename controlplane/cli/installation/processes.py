@@ -26,7 +26,7 @@ from controlplane.worker import repeat
 
 CONTROLLER_EVERY_S = 0.5
 WORKER_EVERY_S = 1.0
-MATCHER_EVERY_S = 1.0
+ANSWERS_EVERY_S = MATCHER_EVERY_S = 1.0
 SCRAPE_EVERY_S = 15.0
 WAIT_FOR_OTHER_S = 1.0
 LEAD_LOOK_S = 1.0
@@ -53,7 +53,7 @@ def api(data_dir: DataDir) -> None:
 @app.command()
 @plain_errors
 def controller(data_dir: DataDir) -> None:
-    """Reconcile fleets, rollouts and schedules, a pass every half second; beside it make up the load of a canary."""
+    """Reconcile fleets, rollouts and schedules, a pass every half second; beside it load a canary and let it answer."""
     _log()
     stop, settings = stop_event(), installation.load(data_dir)
     while not stop.is_set():
@@ -77,6 +77,7 @@ def _control(settings: Settings, stop: threading.Event) -> None:
         if stop.is_set():
             return
         _beside("load", _or_end(wiring.load_matcher_pass(settings, stop, leader=leader)), MATCHER_EVERY_S, stop)
+        _beside("answers", _or_end(wiring.answers_pass(settings, leader=leader)), ANSWERS_EVERY_S, stop)
         _beside("metrics", wiring.scraper_pass(settings), SCRAPE_EVERY_S, stop)
         repeat(_or_end(wiring.controller_pass(settings, leader=leader)), every_s=CONTROLLER_EVERY_S, stop=stop)
 

@@ -10,9 +10,11 @@ import plotly.io as pio
 
 from controlplane.cli.tables.report_html import STYLE
 from controlplane.domain.rollouts.analysis import Analysis, Counts
+from controlplane.domain.rollouts.answers import describe_answers
 from controlplane.domain.rollouts.judge import describe_load
-from controlplane.domain.rollouts.rollout import StepRecord
-from controlplane.domain.rollouts.rollout_report import Promise, RolloutReport
+from controlplane.domain.rollouts.promise import describe_promise, describe_shown
+from controlplane.domain.rollouts.rollout import Rollout, StepRecord
+from controlplane.domain.rollouts.rollout_report import RolloutReport
 from dashboards import markup, theme, words
 from dashboards.charts import rollout as charts_rollout
 from dashboards.markup import Column
@@ -47,7 +49,8 @@ def _head(report: RolloutReport) -> Iterator[str]:
         ["Against", str(rollout.stable or "nothing served before")],
         ["Different", "; ".join(report.changes)],
         ["Promised", f"{limits} at {report.slos.target_qps:g} requests/s"],
-        ["By its study", _promised(report.promise)],
+        ["By its study", describe_promise(report.promise) if report.promise else "started without one"],
+        ["Before any traffic", _answers(rollout)],
         [
             "May err",
             f"promote a worse one {_percent(options.false_promotion)}, abort an equal one "
@@ -57,15 +60,11 @@ def _head(report: RolloutReport) -> Iterator[str]:
     yield markup.table([Column(""), Column("")], [[html.escape(cell) for cell in row] for row in rows])
 
 
-def _promised(promise: Promise | None) -> str:
-    if promise is None:
-        return "started without one"
-    measured = "not measured again"
-    if promise.confirmed_rps is not None:
-        measured = f"{promise.confirmed_rps:.2f} requests/s a replica"
-        measured += f" ({promise.confirmed_low_rps:.2f} to {promise.confirmed_high_rps:.2f}), measured again"
-    guess = "" if promise.predicted_rps is None else f"; the twin had expected {promise.predicted_rps:.2f}"
-    return f"{promise.study_id}: {measured}{guess}"
+def _answers(rollout: Rollout) -> str:
+    if rollout.answers is None:
+        return "answers not compared: nothing they depend on changed"
+    accepted = "; a person went on nevertheless" if rollout.answers_accepted else ""
+    return describe_answers(rollout.answers) + accepted
 
 
 def _timeline(report: RolloutReport, now: datetime) -> Iterator[str]:
@@ -88,6 +87,8 @@ def _step(step: StepRecord) -> Iterator[str]:
     if analysis.load is not None:
         said = "proven" if analysis.load.proven else "not proven"
         yield markup.line(f"load {said}: {describe_load(analysis.load)}")
+    if analysis.shown is not None:
+        yield markup.line(f"shown: {describe_shown(analysis.shown)}")
     yield markup.table(_SIDES, _sides(analysis))
     if analysis.comparisons:
         drawn = pio.to_html(

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import AwareDatetime, Field
 
-from controlplane.domain.base import Value
+from controlplane.domain.base import StudyId, Value
 from controlplane.domain.rollouts.bursts import Runs
 
 
@@ -61,6 +61,26 @@ class LoadProof(Value):
     note: str = Field(default="", description="Why no more was sent, if so.")
 
 
+class Promise(Value):
+    """What the study that recommended the canary promised of one replica, requests per second of engine time."""
+
+    study_id: StudyId
+    predicted_rps: float | None = Field(description="The twin's forecast of the capacity, before anything ran.")
+    confirmed_rps: float | None = Field(description="The capacity as measured again, with its interval.")
+    confirmed_low_rps: float | None = None
+    confirmed_high_rps: float | None = None
+
+
+class Shown(Value):
+    """What live traffic shows of a promise so far."""
+
+    promise: Promise
+    carried_rps: float = Field(ge=0, description="Requests per second a replica finished lately, engine time.")
+    miss_ratio: float = Field(ge=0, le=1, description="Of users' and replayed requests together.")
+    allowed_ratio: float = Field(ge=0, le=1, description="Misses that the limits allow, and up to which it promised.")
+    contradiction: str | None = Field(default=None, description="Why the step is held: both cannot be true.")
+
+
 class Analysis(Value):
     verdict: Verdict
     reason: str
@@ -69,5 +89,6 @@ class Analysis(Value):
     stable: Counts | None = None
     replayed: Counts | None = Field(default=None, description="Requests we sent to the canary; never users'.")
     load: LoadProof | None = Field(default=None, description="None: no load was to be proven.")
+    shown: Shown | None = Field(default=None, description="None: not from a study.")
     comparisons: tuple[Comparison, ...] = ()
     guard: str | None = Field(default=None, description="The guard rail that fired, e.g. crash_loop.")

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from controlplane.domain.base import Value
-from controlplane.domain.rollouts.analysis import Comparison, Counts, LoadProof
+from controlplane.domain.rollouts.analysis import Comparison, Counts, LoadProof, Promise
 from controlplane.domain.rollouts.anytime import miss_ratio_bounds
 from controlplane.domain.rollouts.bursts import Runs, Series, expected_end, least, most, series
 from controlplane.domain.rollouts.rollout_options import RolloutOptions
@@ -48,6 +48,8 @@ class Evidence(Value):
     control: Control
     replayed: Counts | None = None
     load: LoadProof | None = None
+    carried_rps: float = 0.0  # requests a canary replica finished per second lately, engine time
+    promise: Promise | None = None
     before: Counts | None = None  # what stable did before the step: how its hits follow each other
     weight_percent: int | None = None  # what the split is held to; None where it says nothing
     canary_flights: Flights = Flights()
@@ -119,6 +121,15 @@ def split_problem(evidence: Evidence) -> str | None:
         return None
     got = f"{mine} of {total} arrivals, {100 * mine / total:.1f} %"
     return f"the canary got {got} where its weight is {evidence.weight_percent} %: the arms cannot be compared"
+
+
+def missed_at_least(evidence: Evidence, options: RolloutOptions) -> float:
+    """Return the ratio of misses that the canary has for certain, by users' requests or by replayed ones."""
+    known = [_misses(each, Flights()) for each in (evidence.stable, evidence.before) if each is not None]
+    to_fail = expected_end(known, options.longest_run)
+    arms = [part for part in (evidence.canary, evidence.replayed) if part is not None]
+    alpha = options.false_abort_per_step / len(arms)
+    return max(least(_misses(arm, Flights()), alpha, least_end=to_fail) for arm in arms)
 
 
 class _Arms(NamedTuple):

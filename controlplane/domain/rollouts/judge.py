@@ -8,6 +8,7 @@ ourselves to prove the canary's load are compared with the same control, apart f
 - FAIL when one of them is certainly above its margin (lower bound > margin),
 - PASS when each ratio is certainly not (upper bound ≤ margin), by users' requests or by replayed ones, the declared
   load was reached, and the step has its samples and its time,
+- INCONCLUSIVE too where live traffic contradicts what the canary's study promised (`promise`),
 - ERROR when the split of the traffic is certainly not the step's weight: then the arms are not comparable,
 - INCONCLUSIVE otherwise.
 
@@ -19,8 +20,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from controlplane.domain.rollouts.analysis import Analysis, Comparison, Counts, LoadProof, Verdict
+from controlplane.domain.rollouts.analysis import Analysis, Comparison, Counts, LoadProof, Shown, Verdict
 from controlplane.domain.rollouts.comparing import Control, Evidence, compare, split_problem
+from controlplane.domain.rollouts.promise import shown
 from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
 from controlplane.domain.slo import SloSet
 
@@ -31,7 +33,9 @@ def judge(
     """Judge one step on what it has counted so far; `started_at` is the step's, wall-clock."""
     comparisons = compare(evidence, slos, options)
     elapsed_s = (now - started_at).total_seconds()
-    verdict, reason = _verdict(comparisons, evidence, step, elapsed_s, waits_for_load=options.match_load)
+    seen = None if evidence.promise is None else shown(evidence.promise, evidence, slos, options)
+    said = _verdict(comparisons, evidence, step, elapsed_s, waits_for_load=options.match_load)
+    verdict, reason = _held_to_promise(said, seen)
     return Analysis(
         verdict=verdict,
         reason=f"{reason} [{_against(evidence.control)}]",
@@ -40,6 +44,7 @@ def judge(
         stable=evidence.stable,
         replayed=evidence.replayed,
         load=evidence.load,
+        shown=seen,
         comparisons=comparisons,
     )
 
@@ -69,6 +74,13 @@ def _verdict(
     if waits is not None:
         return Verdict.INCONCLUSIVE, waits
     return Verdict.PASS, f"certainly within the margins after {_samples(evidence)}: {_describe(comparisons[0])}"
+
+
+def _held_to_promise(said: tuple[Verdict, str], seen: Shown | None) -> tuple[Verdict, str]:
+    """What is no worse than stable, yet not what was promised, waits for a person."""
+    if said[0] is not Verdict.PASS or seen is None or seen.contradiction is None:
+        return said
+    return Verdict.INCONCLUSIVE, f"no worse than stable, but not what was promised: {seen.contradiction}"
 
 
 def _too_early(evidence: Evidence, step: StepSpec, elapsed_s: float) -> str | None:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from pydantic import AwareDatetime, Field
 
 from controlplane.domain.base import RevisionId, RolloutId, ServiceName, StudyId, Value
+from controlplane.domain.quality import QualityCheck
 from controlplane.domain.rollouts.analysis import Analysis
 from controlplane.domain.rollouts.rollout_options import RolloutOptions
 
@@ -72,6 +73,11 @@ class Rollout(Value):
     finished_at: AwareDatetime | None = None
     canary_crashes: int = Field(default=0, ge=0, description="Canary engine exits seen so far.")
     tolerated_crashes: int = Field(default=0, ge=0, description="Of these, exits a person accepted by resuming.")
+    answers: QualityCheck | None = Field(
+        default=None,
+        description="Its answers beside stable's, before any traffic. None: nothing they depend on changed.",
+    )
+    answers_accepted: bool = Field(default=False, description="A person went on although they differ.")
     short_since: AwareDatetime | None = Field(default=None, description="Since when GPUs for the canary are missing.")
 
     @property

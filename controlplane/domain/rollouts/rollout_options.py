@@ -70,6 +70,11 @@ class RolloutOptions(Value):
     on_unproven_load: Literal[CeilingPolicy.PAUSE, CeilingPolicy.PROCEED] = Field(
         default=CeilingPolicy.PAUSE, description="Before 100 %, when the declared load was not reached."
     )
+    on_other_answers: CeilingPolicy | None = Field(
+        default=None,
+        description="Before any traffic, when the canary does not answer the fixed prompts as stable does. None: abort "
+        "for quantization and KV precision; pause for other weights, and where nothing could be compared.",
+    )
     guard_crashes: int = Field(default=1, ge=1, description="Canary engine exits that abort at once.")
     guard_5xx_ratio: float = Field(default=0.2, gt=0, le=1, description="5xx share over the last seconds that aborts.")
     guard_truncated: int = Field(

@@ -13,7 +13,9 @@ from typing import Any
 from controlplane.domain.base import Value
 from controlplane.domain.errors import Conflict
 from controlplane.domain.event import Event
+from controlplane.domain.quality import QualityCheck
 from controlplane.domain.rollouts.analysis import Analysis, Counts, Verdict
+from controlplane.domain.rollouts.answers import AnswerRisk, describe_answers, follows
 from controlplane.domain.rollouts.judge import describe_load
 from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL, TRANSITIONS, Rollout, RolloutState, StepRecord
 from controlplane.domain.rollouts.rollout_options import CeilingPolicy, StepSpec
@@ -30,6 +32,8 @@ class Facts(Value):
     refused: str | None = None  # why a canary engine can never be started here
     shortage: str | None = None  # why canary replicas cannot be started now
     analysis: Analysis | None = None  # of the step under way; None: nothing to judge
+    answer_risk: AnswerRisk | None = None  # why the canary, seen by no user yet, may answer otherwise than stable
+    answers: QualityCheck | None = None  # what came of comparing them; None: not yet
 
 
 def advance(rollout: Rollout, facts: Facts, now: datetime) -> Rollout:
@@ -66,6 +70,8 @@ def move(rollout: Rollout, state: RolloutState, *, reason: str, now: datetime, *
 def events_between(before: Rollout | None, after: Rollout, *, actor: str, now: datetime) -> tuple[Event, ...]:
     """Return what the audit says of a change: the new state, a step begun, a step's verdict."""
     happened: list[tuple[str, str]] = []
+    if after.answers is not None and (before is None or before.answers is None):
+        happened.append(("rollout.answers", describe_answers(after.answers)))
     for index, step in enumerate(after.steps):
         former = before.steps[index] if before and index < len(before.steps) else None
         if former is None:
@@ -134,7 +140,7 @@ def _on_its_way(rollout: Rollout, facts: Facts, now: datetime) -> Rollout:
 def _begin_when_ready(rollout: Rollout, facts: Facts, now: datetime) -> Rollout:
     needed = rollout.replicas_needed
     if facts.canary_ready >= needed:
-        return _begin_step(rollout, now)
+        return _held_by_answers(rollout, facts, now) or _begin_step(_answered(rollout, facts), now)
     if facts.shortage is None:
         return _noted(rollout, f"{facts.canary_ready} of {needed} canary replicas are ready", now, short_since=None)
     short_since = rollout.short_since or now
@@ -142,6 +148,26 @@ def _begin_when_ready(rollout: Rollout, facts: Facts, now: datetime) -> Rollout:
         reason = f"no capacity for the canary beside stable within {rollout.options.capacity_wait_s:g} s"
         return _abort(rollout, f"{reason}: {facts.shortage}", now)
     return _noted(rollout, f"waits for capacity beside stable: {facts.shortage}", now, short_since=short_since)
+
+
+def _answered(rollout: Rollout, facts: Facts) -> Rollout:
+    return rollout if facts.answer_risk is None else _with(rollout, answers=facts.answers)
+
+
+def _held_by_answers(rollout: Rollout, facts: Facts, now: datetime) -> Rollout | None:
+    """Return a rollout that may not have users yet; None when its answers hold nothing back."""
+    if facts.answer_risk is None or rollout.answers_accepted:
+        return None
+    if facts.answers is None:
+        return _noted(rollout, "compares the canary's answers with stable's before any user", now)
+    known, said = _answered(rollout, facts), describe_answers(facts.answers)
+    match follows(facts.answers, facts.answer_risk, rollout.options):
+        case CeilingPolicy.PROCEED:
+            return None
+        case CeilingPolicy.PAUSE:
+            return move(known, RolloutState.PAUSED, reason=f"paused before any traffic: {said}", now=now)
+        case CeilingPolicy.ABORT:
+            return _abort(known, f"before any traffic: {said}", now)
 
 
 def _begin_step(rollout: Rollout, now: datetime) -> Rollout:
@@ -180,8 +206,14 @@ def _within_ceiling(rollout: Rollout, facts: Facts, now: datetime) -> Rollout:
         case CeilingPolicy.PROCEED if _samples(begun) < step.min_samples:
             few = f"{_samples(begun)} of {step.min_samples} requests are too few to proceed on"
             return move(rollout, RolloutState.PAUSED, reason=f"{reason} proceed, but {few}: paused", now=now)
+        case CeilingPolicy.PROCEED if (broken := _broken_promise(begun)) is not None:
+            return move(rollout, RolloutState.PAUSED, reason=f"{reason} proceed, but paused: {broken}", now=now)
         case CeilingPolicy.PROCEED:
             return _next_step(_finished(rollout, now), facts, now, f"{reason} proceed")
+
+
+def _broken_promise(step: StepRecord) -> str | None:
+    return step.analysis.shown.contradiction if step.analysis and step.analysis.shown else None
 
 
 def _samples(step: StepRecord) -> int:

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from controlplane.domain.base import StudyId, Value
+from controlplane.domain.base import Value
 from controlplane.domain.engines.engine import EngineKind
 from controlplane.domain.event import Event
+from controlplane.domain.rollouts.analysis import Promise
 from controlplane.domain.rollouts.rollout import Rollout
 from controlplane.domain.slo import SloSet
-
-
-class Promise(Value):
-    """What the study that recommended the canary promised of one replica."""
-
-    study_id: StudyId
-    predicted_rps: float | None = Field(description="The twin's forecast of the capacity, before anything ran.")
-    confirmed_rps: float | None = Field(description="The capacity as measured again, with its interval.")
-    confirmed_low_rps: float | None = None
-    confirmed_high_rps: float | None = None
 
 
 class RolloutReport(Value):

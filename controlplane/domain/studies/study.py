@@ -15,6 +15,7 @@ from pydantic import AwareDatetime, Field, model_validator
 from controlplane.domain.base import RevisionId, RolloutId, ServiceName, StudyId, TrialId, Value
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.engines.start_failure import StartFailure
+from controlplane.domain.quality import QualityCheck
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.rollouts.analysis import Analysis, Verdict
 from controlplane.domain.service import ServiceSpec
@@ -66,17 +67,6 @@ class Level(Value):
     records_path: str | None = None
     warmup_s: float | None = Field(default=None, description="Not measured, emulated; None: the service's option.")
     replicas: int | None = Field(default=None, ge=1, description="Of a fleet check: how many carried it together.")
-
-
-class QualityCheck(Value):
-    """A lossy configuration's answers beside the baseline's. Numbers only, never text."""
-
-    passed: bool
-    reason: str = Field(description="What was compared with which limits, or why nothing could be.")
-    prompts: int = 0
-    token_agreement: float | None = None
-    logprob_drift: float | None = None
-    score: float | None = None
 
 
 class Trial(Value):

@@ -9,13 +9,13 @@ from controlplane.domain.base import ServiceName
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.revision import Revision
-from controlplane.domain.rollouts.analysis import Analysis, LoadProof
+from controlplane.domain.rollouts.analysis import Analysis, LoadProof, Promise
 from controlplane.domain.rollouts.arm import NO_REQUESTS, Arm
 from controlplane.domain.rollouts.comparing import Control, Evidence, Flights, add
 from controlplane.domain.rollouts.flights import flights_of
 from controlplane.domain.rollouts.guards import guard
 from controlplane.domain.rollouts.judge import could_not_measure, judge
-from controlplane.domain.rollouts.load_match import Attempts, proof, wanted_rps, window_s
+from controlplane.domain.rollouts.load_match import Attempts, proof, rate_rps, wanted_rps, window_s
 from controlplane.domain.rollouts.rollout import Rollout, StepRecord
 from controlplane.domain.rollouts.rollout_policy import Facts
 from controlplane.domain.slo import SloSet
@@ -23,7 +23,9 @@ from controlplane.ports.gateways import FlightView, Position, RecordFeed
 from controlplane.ports.store import Store
 from controlplane.services.fleet.engines import Trouble
 from controlplane.services.fleet.world import World, exits
+from controlplane.services.rollouts.answers import read_answers, risk_before_users
 from controlplane.services.rollouts.match_load import read_attempts
+from controlplane.services.rollouts.promise import promise_of
 
 BEFORE = timedelta(minutes=10)
 """How long before a step stable's requests are looked at, to learn how its misses follow each other."""
@@ -53,6 +55,8 @@ class FactFinder:
             refused=next((trouble.reason for trouble in mine if trouble.for_good), None),
             shortage=next((trouble.reason for trouble in mine if not trouble.for_good), None),
             analysis=self._analysis(world, rollout, unrouted, now),
+            answer_risk=(risk := risk_before_users(self._store, rollout)),
+            answers=None if risk is None else read_answers(self._store, rollout.rollout_id, world.service.spec),
         )
 
     def _analysis(self, world: World, rollout: Rollout, unrouted: str | None, now: datetime) -> Analysis | None:
@@ -93,6 +97,7 @@ class FactFinder:
             assert rollout.stable is not None, "only what can be compared is judged"
             canary, stable = (self._store.get_revision(each) for each in (rollout.canary, rollout.stable))
             known = _Watched(rollout, step, canary=canary, stable=stable, slos=slos)
+            known.promise = promise_of(self._store, rollout)
             self._watched[rollout.service] = known
         return known
 
@@ -110,6 +115,7 @@ class _Watched:
         self.replayed = Arm(slos.latency, time_lapse=canary.engine.time_lapse)
         self.stable = Arm(slos.latency, time_lapse=stable.engine.time_lapse)
         self.names = (canary.revision_id, stable.revision_id)
+        self.promise: Promise | None = None
         self._position: Position = {}
 
     def catch_up(self, records: RecordFeed) -> None:
@@ -139,6 +145,8 @@ def _evidence(
         "replayed": replayed if replayed != NO_REQUESTS else None,
         "before": seen.before.counts(),
         "load": _load(world, rollout, step, seen, attempts, now),
+        "carried_rps": _carried_rps(world, rollout, seen, now),
+        "promise": seen.promise,
     }
     if step.weight_percent < 100:
         stable = seen.stable.counts()
@@ -166,6 +174,12 @@ def _load(
         options=rollout.options,
         attempts=attempts,
     )
+
+
+def _carried_rps(world: World, rollout: Rollout, seen: _Watched, now: datetime) -> float:
+    wall_s = window_s(seen.time_lapse)
+    finished = [*seen.canary.lately(now, wall_s), *seen.replayed.lately(now, wall_s)]
+    return rate_rps(finished, wall_s, seen.time_lapse) / max(1, len(world.ready(rollout.canary)))
 
 
 def _held_to(world: World, step: StepRecord) -> int | None:

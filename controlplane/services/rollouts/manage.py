@@ -84,7 +84,10 @@ def pause_rollout(store: Store, rollout_id: RolloutId, *, actor: str, reason: st
 
 
 def resume_rollout(store: Store, rollout_id: RolloutId, *, actor: str, reason: str = "", now: datetime) -> Rollout:
-    """Go on with a paused rollout (its step begins anew) or a halted promotion. Raises NotFound, Conflict."""
+    """Go on with a paused rollout (its step begins anew) or a halted promotion. Raises NotFound, Conflict.
+
+    One that was paused because its canary answers otherwise than stable goes on with that accepted.
+    """
     rollout = store.get_rollout(rollout_id).value
     if rollout.state not in (RolloutState.PAUSED, RolloutState.HALTED):
         raise Conflict(f"{rollout_id} cannot be resumed", why=f"it is {rollout.state}", allowed="paused or halted")
@@ -93,7 +96,8 @@ def resume_rollout(store: Store, rollout_id: RolloutId, *, actor: str, reason: s
         tolerated = {"tolerated_crashes": rollout.canary_crashes}
         return _act(store, rollout_id, RolloutState.PROMOTING, actor=actor, reason=said, now=now, **tolerated)
     state = RolloutState.PROGRESSING if rollout.steps else RolloutState.PENDING
-    again = {"steps": _step_anew(rollout, now), "short_since": None}
+    accepted = rollout.answers_accepted or (rollout.answers is not None and not rollout.answers.passed)
+    again = {"steps": _step_anew(rollout, now), "short_since": None, "answers_accepted": accepted}
     return _act(store, rollout_id, state, actor=actor, reason=said, now=now, **again)
 
 
@@ -101,9 +105,7 @@ def promote_rollout(store: Store, rollout_id: RolloutId, *, actor: str, reason: 
     """Promote without waiting for further verdicts: a person's decision. Raises NotFound, Conflict."""
     rollout = store.get_rollout(rollout_id).value
     if rollout.state in (RolloutState.PENDING, RolloutState.PAUSED) and not rollout.steps:
-        raise Conflict(
-            f"{rollout_id} cannot be promoted", why="its canary was never ready", allowed="after step 1 began"
-        )
+        raise Conflict(f"{rollout_id} cannot be promoted", why="no step has begun", allowed="after step 1 began")
     if rollout.state is RolloutState.HALTED:
         raise Conflict(f"{rollout_id} cannot be promoted", why="its promotion is halted", allowed="resume")
     return _act(store, rollout_id, RolloutState.PROMOTING, actor=actor, reason=reason or "promoted by hand", now=now)

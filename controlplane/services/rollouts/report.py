@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from controlplane.domain.base import RolloutId
 from controlplane.domain.engines.flag_changes import flag_changes
-from controlplane.domain.errors import NotFound
 from controlplane.domain.rollouts.rollout import Rollout
-from controlplane.domain.rollouts.rollout_report import Promise, RolloutReport
+from controlplane.domain.rollouts.rollout_report import RolloutReport
 from controlplane.ports.store import Store
+from controlplane.services.rollouts.promise import promise_of
 
 _EVENTS = 500
 
@@ -24,7 +24,7 @@ def rollout_report(store: Store, rollout_id: RolloutId) -> RolloutReport:
         time_lapse=store.get_revision(rollout.canary).engine.time_lapse,
         slos=spec.slos,
         changes=_changes(store, rollout),
-        promise=_promise(store, rollout),
+        promise=promise_of(store, rollout),
         events=tuple(reversed(events)),
     )
 
@@ -34,23 +34,3 @@ def _changes(store: Store, rollout: Rollout) -> tuple[str, ...]:
         return ("the first revision that serves",)
     stable, canary = (store.get_revision(each).config.flags for each in (rollout.stable, rollout.canary))
     return tuple(str(each) for each in flag_changes(stable, canary)) or ("the same flags: another model or engine",)
-
-
-def _promise(store: Store, rollout: Rollout) -> Promise | None:
-    if rollout.study_id is None:
-        return None
-    try:
-        found = store.get_study(rollout.study_id).value.recommendation
-    except NotFound:  # nobody is left to say what it promised
-        return None
-    if found is None:
-        return None
-    confirmed = found.evidence.confirmed_winner
-    capacity = None if confirmed is None else confirmed.capacity
-    return Promise(
-        study_id=rollout.study_id,
-        predicted_rps=found.evidence.winner.predicted.get("capacity_rps"),
-        confirmed_rps=None if capacity is None else capacity.rps,
-        confirmed_low_rps=None if capacity is None else capacity.low_rps,
-        confirmed_high_rps=None if capacity is None else capacity.high_rps,
-    )

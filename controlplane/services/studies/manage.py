@@ -19,8 +19,8 @@ from controlplane.domain.studies.study import STUDY_FINAL, EarlierCapacity, Stud
 from controlplane.domain.workload import Workload
 from controlplane.ports.store import Store
 from controlplane.reading.problems import describe
+from controlplane.services.answers import prompts_of
 from controlplane.services.rollouts.manage import start_rollout
-from controlplane.services.studies.quality_gate import prompts_of
 
 _ACTIONS = {
     StudyState.PAUSED: "study.paused",

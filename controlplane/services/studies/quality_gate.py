@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from controlplane.domain.base import StudyId
-from controlplane.domain.engines.engine import EngineConfig, EngineKind
-from controlplane.domain.errors import InvalidInput, unreadable
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.quality import GreedyAnswer, QualityCheck
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.studies.greedy_answer import GreedyAnswer
-from controlplane.domain.studies.study import QualityCheck, Trial, TrialKind, TrialState
+from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from controlplane.ports.load import QualityProbe
 from controlplane.ports.store import Store
-from tuner.answer.quality import ANSWERS, PROMPTS, compare, scored, unchecked
+from controlplane.services.answers import answers_of, can_answer, score_of, without_asking
+from tuner.answer.quality import ANSWERS, compare, unchecked
 from tuner.space.first_tier import is_lossy
 
 
@@ -43,28 +42,24 @@ class QualityGate:
 
     def _asks(self) -> bool:
         options = self.spec.tuning.quality
-        return options.enabled and options.command is None and self.spec.engine.driver.dialect.prompt_logprobs
+        return options.enabled and options.command is None and can_answer(self.spec)
 
     def _check(self, url: str) -> QualityCheck:
-        options = self.spec.tuning.quality
-        if not options.enabled:
-            return unchecked("not checked: switched off in service.yaml", passed=True)
-        if self.spec.engine.kind is EngineKind.EMULATOR:
-            return unchecked("not checked: an emulated engine has no real answers", passed=True)
+        known = without_asking(self.spec)
+        if known is not None:
+            return known
         if self.probe is None:
             return unchecked("nothing here can ask the engine", passed=False)
-        if options.command is not None:
-            return scored(self.probe.score(options.command, url, self.spec.model.name), options)
+        score = score_of(self.probe, self.spec, url)
+        if score is not None:
+            return score
         reference = self.store.read_setting(self._setting)
         if reference is None:
             return unchecked("the baseline gave no answers to compare with", passed=False)
-        return compare(ANSWERS.validate_json(reference.value), self._answers(url), options)
+        return compare(ANSWERS.validate_json(reference.value), self._answers(url), self.spec.tuning.quality)
 
     def _answers(self, url: str) -> tuple[GreedyAnswer, ...]:
-        if self.probe is None:
-            return ()
-        key = self.spec.engine.api_key
-        return self.probe.answers(url, self.spec.model.name, prompts_of(self.spec), api_key=key)
+        return () if self.probe is None else answers_of(self.probe, self.spec, url)
 
     def _keep(self, answers: tuple[GreedyAnswer, ...]) -> None:
         if answers:
@@ -75,17 +70,3 @@ class QualityGate:
     @property
     def _setting(self) -> str:
         return f"quality/{self.study_id}"
-
-
-def prompts_of(spec: ServiceSpec) -> tuple[str, ...]:
-    """Return the prompts to compare on. Raises InvalidInput when the user's file cannot be read or is empty."""
-    path = spec.tuning.quality.prompts
-    if path is None:
-        return PROMPTS
-    try:
-        found = tuple(line for line in Path(path).read_text().splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"cannot read the quality prompts {path}", why=unreadable(error)) from error
-    if not found:
-        raise InvalidInput(f"the quality prompts {path} are empty", allowed="one prompt a line")
-    return found

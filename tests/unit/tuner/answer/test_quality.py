@@ -10,12 +10,13 @@ import pytest
 from controlplane.domain.base import StudyId, TrialId
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
+from controlplane.domain.quality import GreedyAnswer
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.capacity import Capacity
-from controlplane.domain.studies.greedy_answer import GreedyAnswer
 from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from controlplane.domain.studies.tuning_options import QualityOptions
-from controlplane.services.studies.quality_gate import QualityGate, prompts_of
+from controlplane.services.answers import prompts_of
+from controlplane.services.studies.quality_gate import QualityGate
 from tests.fakes.store import FakeStore
 from tests.unit.studies.study_world import service_spec
 from tuner.answer.quality import compare
