@@ -201,7 +201,7 @@ def test_a_rollout_is_refused_when_it_makes_no_sense() -> None:
     rollout = site.roll_out()
     with pytest.raises(Conflict, match=rollout.rollout_id):
         site.roll_out(EngineConfig(flags={"max-num-seqs": 8}))
-    with pytest.raises(Conflict, match="never ready"):
+    with pytest.raises(Conflict, match="no step has begun"):
         promote_rollout(site.store, rollout.rollout_id, actor="ops", now=now)
     with pytest.raises(Conflict, match="paused or halted"):
         resume_rollout(site.store, rollout.rollout_id, actor="ops", now=now)
