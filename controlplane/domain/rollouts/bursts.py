@@ -26,6 +26,8 @@ from controlplane.domain.base import Value
 _PRIOR = 0.5  # Jeffreys, for both coins
 _HALVINGS = 40
 _EDGE = 1e-12
+_ROUNDING = 1e-9
+"""Where all requests so far missed, the likeliest chain lies on the edge of what is possible: not beyond it."""
 _DECLARED_WEIGHT = 2.0
 """A declared mean run counts as much as so many hits seen: a few runs are enough to correct it."""
 _SLACK = 0.8
@@ -135,14 +137,14 @@ class _Chain:
             return self._at(0.0, max(floor, _mode(self.ends, self.goes_on)))
         k = ratio / (1 - ratio) if ratio < 1 else math.inf
         highest = min(1.0, 1 / k)
-        if floor > highest:
+        if floor > highest * (1 + _ROUNDING):
             return math.inf
         events = self.starts + self.ends
         square = k * (events + self.stays + self.goes_on)
         linear = events * (1 + k) + self.stays * k + self.goes_on
         best = highest if square == 0 else _lesser_root(square, linear, events)
         b = min(max(best, floor), highest)
-        return self._at(k * b, b)
+        return self._at(min(1.0, k * b), b)
 
     def _at(self, a: float, b: float) -> float:
         return (
