@@ -3,7 +3,8 @@
     python -m benchmarks.command_line --json docs/results/command-line.json
 
 CPU seconds (user and system, of the process and what it waits for) of commands that only ask or print, the smallest of
-several runs: what else runs on the machine adds, nothing subtracts. Resident memory of the api and the controller of
+several runs: what else runs on the machine adds, nothing subtracts. They are asked on the data folder of an
+installation that is up, as people ask them; once also of one that is down. Resident memory of the api and the controller of
 an installation without services, some seconds after they answer.
 """
 
@@ -13,7 +14,6 @@ import argparse
 import json
 import os
 import platform
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +24,10 @@ from pathlib import Path
 
 import httpx
 import psutil
+
+from controlplane.host.ports import free_port
+from controlplane.host.processes import this_process
+from controlplane.settings import Settings, save
 
 FLEETUNE = [sys.executable, "-m", "controlplane.cli.main"]
 TARGET_CPU_S = 0.4
@@ -38,6 +42,8 @@ ASKING = (
     ("rollout", "list"),
     ("event", "list"),
     ("schedule", "list"),
+    ("fleet", "list"),
+    ("status",),
 )
 
 
@@ -75,18 +81,21 @@ def measure(repeats: int) -> dict[str, object]:
                 memory = {name: _mib(each) for name, each in (("api", api), ("controller", controller))}
             commands: dict[str, float] = {}
             for asked in ASKING:
-                at = [] if asked[-1] == "--help" else ["--api", url]
+                at = [] if asked[-1] == "--help" else ["--data-dir", str(data_dir)]
                 commands[" ".join(asked)] = min(cpu_s([*FLEETUNE, *asked, *at]) for _ in range(repeats))
+        (data_dir / "processes.json").unlink()
         own = min(cpu_s([*FLEETUNE, "study", "list", "--data-dir", str(data_dir)]) for _ in range(repeats))
     return {"cpu_s": commands, "cpu_s_without_a_server": {"study list": own}, "resident_mib": memory}
 
 
 def _installation(folder: Path) -> tuple[Path, str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    (folder / "installation.json").write_text(json.dumps({"data_dir": str(folder), "api_port": port}))
-    return folder, f"http://127.0.0.1:{port}"
+    port = free_port()
+    settings = Settings(data_dir=folder, api_port=port)
+    save(settings)
+    settings.operator_key_file.write_text("measured")
+    # As `fleetune up` says that it runs: the command line then asks its api and reads no store itself.
+    (folder / "processes.json").write_text(json.dumps({"supervisor": this_process().model_dump()}))
+    return folder, settings.api_url
 
 
 def _await(url: str) -> None:

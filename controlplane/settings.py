@@ -13,12 +13,14 @@ from pydantic import Field, ValidationError
 
 from controlplane.domain.base import Value
 from controlplane.domain.errors import InvalidInput, Unavailable
+from controlplane.host.addresses import url_of
 from controlplane.host.files import write_whole
 from controlplane.reading.problems import describe
 
 FILE = "installation.json"
 FILE_VARIABLE = "FLEETUNE_INSTALLATION"
 STORE_VARIABLE = "FLEETUNE_STORE_URL"
+DATABASE = "fleetune.db"
 
 
 class ClusterAccess(Value):
@@ -54,7 +56,7 @@ class Settings(Value):
 
     @property
     def database(self) -> str:
-        return self.store_url or f"sqlite:///{self.data_dir / 'fleetune.db'}"
+        return self.store_url or f"sqlite:///{self.data_dir / DATABASE}"
 
     @property
     def engines_dir(self) -> Path:
@@ -84,17 +86,22 @@ class Settings(Value):
         return (self.secrets_dir or self.data_dir) / "dashboard-key"
 
     @property
+    def operator_key_file(self) -> Path:
+        """The key of the command line on this host: who reads the data folder may do everything; owner only."""
+        return self.data_dir / "operator-key"
+
+    @property
     def api_url(self) -> str:
-        return f"http://{self.host}:{self.api_port}"
+        return url_of(self.host, self.api_port)
 
     @property
     def gateway_url(self) -> str:
-        scheme = "http" if self.tls_cert is None else "https"
-        return f"{scheme}://{self.host}:{self.gateway_port}"
+        return url_of(self.host, self.gateway_port, tls=self.tls_cert is not None)
 
     @property
-    def gateway_admin_url(self) -> str:
-        return f"http://127.0.0.1:{self.gateway_admin_port}"
+    def gateway_admin_host(self) -> str:
+        """Loopback, in the family of `host`: the controller of this host asks it, nobody else."""
+        return "::1" if ":" in self.host else "127.0.0.1"
 
 
 def save(settings: Settings) -> None:
@@ -104,6 +111,12 @@ def save(settings: Settings) -> None:
         write_whole(target, settings.model_dump_json(indent=1))
     except OSError as error:
         raise Unavailable(f"cannot write to {settings.data_dir}", why=error.strerror or str(error)) from error
+
+
+def is_there(data_dir: Path) -> bool:
+    """Say whether a folder holds an installation; `key create` before the first `up` makes the store alone."""
+    told = any(os.environ.get(variable) for variable in (FILE_VARIABLE, STORE_VARIABLE))
+    return told or any((data_dir / name).exists() for name in (FILE, DATABASE))
 
 
 def load(data_dir: Path) -> Settings:

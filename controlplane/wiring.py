@@ -142,7 +142,7 @@ def build_app(settings: Settings, *, caller: str | None = None) -> FastAPI:
         clock=installation_clock(settings),
         open_without_keys=is_loopback(settings.host),
         trusted_as=caller,
-        dashboard_key=_secret(settings.dashboard_key_file),
+        own_secrets=_own_secrets(settings),
         gpus=settings.gpus,
         tokens=None if caller else _tokens(settings),
         metrics=ScrapedMetrics(SampleStore(settings.metrics_file), clock=installation_clock(settings)),
@@ -373,6 +373,11 @@ def _stop_until_gone(fleet: Fleet, *, drain_s: float, within_s: float) -> None:
         for engine in engines:
             fleet.stop(engine.spec.engine_id, drain_s=drain_s)
         time.sleep(0.2)
+
+
+def _own_secrets(settings: Settings) -> dict[str, str]:
+    found = {"dashboard": _secret(settings.dashboard_key_file), "cli": _secret(settings.operator_key_file)}
+    return {actor: secret for actor, secret in found.items() if secret}
 
 
 def _secret(path: Path) -> str | None:

@@ -10,8 +10,10 @@ from dashboards.theme import STREAMLIT_OPTIONS
 URL_VARIABLE = "FLEETUNE_API_URL"
 KEY_VARIABLE = "FLEETUNE_API_KEY"
 
+HOST = "127.0.0.1"
+
 _OPTIONS = {
-    "server.address": "127.0.0.1",
+    "server.address": HOST,
     "server.headless": "true",
     "server.fileWatcherType": "none",
     "server.showEmailPrompt": "false",

@@ -17,6 +17,8 @@ import numpy.typing as npt
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.report import Distribution, Validity
 from controlplane.domain.workload import Lengths, SyntheticWorkload
+from controlplane.host.addresses import url_of
+from controlplane.host.ports import loopback
 from loadtests.loadtest import LoadTest, run_load_test
 from loadtests.send.runner import Generator
 
@@ -60,7 +62,8 @@ def truth_server(truth_path: Path, *, core: int | None = None, port: int = 0, sh
     """
     command = [sys.executable, "-m", "loadtests.measure.ground_truth", "--truth", str(truth_path)]
     command += ["--first-ms", str(FIRST_MS), "--gap-ms", str(GAP_MS)]
-    command += ["--port", str(port), *(["--shared"] if shared else [])]
+    host = loopback()
+    command += ["--host", host, "--port", str(port), *(["--shared"] if shared else [])]
     command += [] if core is None else ["--core", str(core)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]) as server:
         assert server.stdout is not None
@@ -68,7 +71,7 @@ def truth_server(truth_path: Path, *, core: int | None = None, port: int = 0, sh
         if not listening:
             raise Unavailable("the ground-truth server did not start")
         try:
-            yield f"http://127.0.0.1:{listening}"
+            yield url_of(host, int(listening))
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(30)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import RedirectResponse
 
@@ -67,7 +69,7 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
     clock: Clock,
     open_without_keys: bool = False,
     trusted_as: str | None = None,
-    dashboard_key: str | None = None,
+    own_secrets: Mapping[str, str] | None = None,
     gpus: tuple[int, ...] = (),
     tokens: ChecksTokens | None = None,
     metrics: MetricsSource | None = None,
@@ -76,8 +78,9 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
 
     `open_without_keys` lets this machine act as long as no API key was ever made: pass True only for a server bound to
     loopback. Revoking the last key does not open it again. `trusted_as` asks nobody for a key and names
-    the actor: only for an app called in-process, never for one behind a socket. `dashboard_key` is the secret of the
-    installation's own dashboard: it may operate, whatever keys there are. `gpus` are the numbers of the host's GPUs.
+    the actor: only for an app called in-process, never for one behind a socket. `own_secrets` are those of the
+    installation's own `dashboard`, which may operate, and of the `cli` on its host, which may do everything, whatever
+    keys there are. `gpus` are the numbers of the host's GPUs.
     `tokens` knows the tokens of trusted issuers: then somebody must be proven even while no key was made.
     `metrics` is what engines say of themselves, None where nobody collects it.
     """
@@ -97,7 +100,7 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
         clock=clock,
         open_without_keys=open_without_keys,
         trusted_as=trusted_as,
-        dashboard_key=dashboard_key,
+        own_secrets=own_secrets or {},
         gpus=gpus,
         tokens=tokens,
         metrics=metrics,

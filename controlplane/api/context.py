@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Generic, Protocol, TypeVar, cast
@@ -26,7 +26,8 @@ from controlplane.services.keys import key_for, note_use
 
 T = TypeVar("T")
 OPEN_ACTOR = "local"
-DASHBOARD_ACTOR = "dashboard"
+_OWN_SCOPES: Mapping[str, tuple[Scope, ...]] = {"dashboard": (Scope.OPERATE,), "cli": tuple(Scope)}
+"""What the installation's own parts may do, whatever keys there are: actor → scopes."""
 STALE_ATTEMPTS = 3
 
 
@@ -47,16 +48,16 @@ class Context:
     clock: Clock
     open_without_keys: bool
     trusted_as: str | None
-    dashboard_key: str | None = field(default=None, repr=False)
+    own_secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     gpus: tuple[int, ...] = ()
     tokens: ChecksTokens | None = None
     metrics: MetricsSource | None = None
 
-    def is_dashboard(self, given: HTTPAuthorizationCredentials | None) -> bool:
-        """Say whether the installation's own dashboard asks."""
-        if given is None or self.dashboard_key is None:
-            return False
-        return hmac.compare_digest(given.credentials.encode(), self.dashboard_key.encode())
+    def own_part(self, given: HTTPAuthorizationCredentials | None) -> str | None:
+        """Return which of the installation's own parts asks, None when somebody else does."""
+        said = b"" if given is None else given.credentials.encode()
+        parts = self.own_secrets.items() if said else ()
+        return next((actor for actor, secret in parts if hmac.compare_digest(said, secret.encode())), None)
 
 
 class Page(Value, Generic[T]):
@@ -129,8 +130,9 @@ def _caller(
     """Return whose key it is, `local` while none was ever made. Raises Refused."""
     if ctx.trusted_as is not None:
         return Caller(ctx.trusted_as, DEFAULT_TENANT, tuple(Scope))
-    if ctx.is_dashboard(given):
-        return Caller(DASHBOARD_ACTOR, DEFAULT_TENANT, (Scope.OPERATE,))
+    own = ctx.own_part(given)
+    if own is not None:
+        return Caller(own, DEFAULT_TENANT, _OWN_SCOPES[own])
     keys = ctx.store.list_credentials()
     if not keys and ctx.tokens is None:
         _refuse_strangers(request, ctx)

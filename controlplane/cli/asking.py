@@ -13,8 +13,8 @@ import typer
 
 from controlplane.cli.client import ApiClient
 from controlplane.cli.errors import plain_errors
+from controlplane.cli.reaching import client
 from controlplane.cli.tables.show import Column, Output, as_json, as_lines, as_table, as_yaml
-from controlplane.domain.errors import InvalidInput
 
 P = ParamSpec("P")
 
@@ -103,9 +103,8 @@ def asks(command: Callable[Concatenate[Ask, P], None], *, of_a_new_one: bool = F
     @plain_errors
     def asked(**given: Any) -> None:
         output, json, api, key, data_dir = (given.pop(name) for name, _, _ in _OPTIONS)
-        if of_a_new_one and api is None:
-            data_dir.mkdir(parents=True, exist_ok=True)
-        ask = Ask(client(api, key, data_dir), Output.JSON if json else output)
+        asked_of = client(api, key, data_dir, make=of_a_new_one)
+        ask = Ask(asked_of, Output.JSON if json else output)
         command(ask, **given)  # type: ignore[call-arg]  # typer gives by name what the signature below lists
 
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
@@ -117,17 +116,6 @@ def asks(command: Callable[Concatenate[Ask, P], None], *, of_a_new_one: bool = F
     asked.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
     asked.__annotations__ = {each.name: each.annotation for each in named}
     return asked
-
-
-def client(api: str | None, key: str | None, data_dir: Path) -> ApiClient:
-    """Return the client the options ask for. Raises InvalidInput when there is no installation to look into."""
-    if api is None and not data_dir.exists():
-        raise InvalidInput(
-            f"no installation in {data_dir}",
-            why="the folder does not exist",
-            allowed="--data-dir of one, --api URL, or start one with `fleetune up -f service.yaml`",
-        )
-    return ApiClient(url=api, key=key, data_dir=data_dir)
 
 
 def add_list(app: typer.Typer, noun: Noun) -> None:

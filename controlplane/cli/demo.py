@@ -17,7 +17,8 @@ import yaml
 from controlplane.cli.client import ApiClient
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.installation.compiling import compile_twin
-from controlplane.cli.installation.down import stop, supervisor_pid
+from controlplane.cli.installation.down import stop
+from controlplane.cli.installation.running import supervisor_pid
 from controlplane.cli.tables.demo_summary import facts, print_summary
 from controlplane.cli.tables.progress import describe_trial
 from controlplane.cli.tables.show import console

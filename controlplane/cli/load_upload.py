@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from controlplane.cli.asking import HERE, Api, DataDir, Key, client
+from controlplane.cli.asking import HERE, Api, DataDir, Key
 from controlplane.cli.errors import plain_errors
+from controlplane.cli.reaching import client
 from controlplane.cli.tables.show import console
 from controlplane.domain.errors import InvalidInput, unreadable
 from controlplane.domain.report import LoadTestReport

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from controlplane.adapters.fleet_kubernetes.manifests import as_yaml, manifests
-from controlplane.cli.asking import HERE, Api, DataDir, Key, client
+from controlplane.cli.asking import HERE, Api, DataDir, Key
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.flags import parse_flags
+from controlplane.cli.reaching import client
 from controlplane.domain.cluster import ClusterOptions
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput, NotFound

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from controlplane.cli.asking import HERE, Api, DataDir, Key, client
+from controlplane.cli.asking import HERE, Api, DataDir, Key
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.files import require_writable
+from controlplane.cli.reaching import client
 from controlplane.cli.tables.report_html import study_page
 from controlplane.domain.studies.study import Study, Trial
 

@@ -15,6 +15,7 @@ from controlplane.adapters.gateway.records_spool import SpooledRecords
 from controlplane.adapters.loadtester_locust import LocustLoadTester
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.installation.stopping import stop_event
+from controlplane.cli.reaching import require_installation
 from controlplane.cli.tables.show import console
 from controlplane.domain.base import ServiceName
 from controlplane.domain.errors import InvalidInput
@@ -38,6 +39,7 @@ def top_up(
     data_dir: Annotated[Path, typer.Option(help="Where the installation lives.")] = Path(".fleetune"),
 ) -> None:
     """Send what live traffic leaves to a total rate, through the gateway, so that a canary is judged under load."""
+    require_installation(data_dir)
     settings = installation.load(data_dir.resolve())
     store, clock = wiring.open_store(settings), wiring.installation_clock(settings)
     name = ServiceName(service)

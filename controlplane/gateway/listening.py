@@ -68,10 +68,3 @@ def _cannot_listen(host: str, port: int, error: OSError) -> InvalidInput:
         why="the port is in use" if used else os.strerror(error.errno or 0),
         allowed="another port, or 0 for any free one",
     )
-
-
-def url(host: str, port: int, tls: ssl.SSLContext | None) -> str:
-    """Return where a port is reached from this host."""
-    wildcard = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
-    reachable = wildcard.get(host, f"[{host}]" if ":" in host else host)
-    return f"{'http' if tls is None else 'https'}://{reachable}:{port}"

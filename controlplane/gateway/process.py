@@ -40,7 +40,7 @@ from controlplane.gateway.drain import Drain
 from controlplane.gateway.fingerprint import Fingerprints, installation_salt
 from controlplane.gateway.flights import Flights
 from controlplane.gateway.last_table import load_table
-from controlplane.gateway.listening import listen, url
+from controlplane.gateway.listening import listen
 from controlplane.gateway.lock import alone
 from controlplane.gateway.metrics import Metrics
 from controlplane.gateway.pipeline import Pipeline, Stage
@@ -60,7 +60,7 @@ from controlplane.gateway.stages.screen import Screening
 from controlplane.gateway.tls import client_tls, server_tls
 from controlplane.gateway.trusting import trust
 from controlplane.gateway.upstream import open_session
-from controlplane.host.addresses import is_loopback
+from controlplane.host.addresses import is_loopback, url_of
 from controlplane.host.clock import steady_clock
 from controlplane.host.files import write_whole
 from controlplane.host.processes import this_process
@@ -219,8 +219,8 @@ async def _open(
         await run_batches(settings, batches, session, inside, stack)
     return GatewayAddress(
         name=settings.name,
-        url=url(settings.host, port, own),
-        admin_url=url(settings.admin_host, admin_port, admin_tls),
+        url=url_of(settings.host, port, tls=own is not None),
+        admin_url=url_of(settings.admin_host, admin_port, tls=admin_tls is not None),
         process=this_process(),
     )
 

@@ -1,8 +1,11 @@
-"""Which addresses only this machine can reach, and which are asked over TLS."""
+"""Which addresses only this machine can reach, where its own ports are asked, and what is asked over TLS."""
 
 from __future__ import annotations
 
 import ipaddress
+
+_EVERY = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""What listens on all addresses → where this machine asks it."""
 
 
 def is_loopback(host: str) -> bool:
@@ -16,6 +19,17 @@ def is_loopback(host: str) -> bool:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_loopback
+
+
+def reachable(host: str) -> str:
+    """Return the address at which this machine asks what listens on `host`."""
+    return _EVERY.get(host, host)
+
+
+def url_of(host: str, port: int, *, tls: bool = False) -> str:
+    """Return the URL at which this machine asks what listens there."""
+    at = reachable(host)
+    return f"{'https' if tls else 'http'}://{f'[{at}]' if ':' in at else at}:{port}"
 
 
 def is_tls(url: str) -> bool:

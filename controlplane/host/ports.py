@@ -26,6 +26,14 @@ def free_port(host: str = "127.0.0.1", *, taken: Collection[int] = ()) -> int:
     raise Unavailable(f"no port is free on {host}", why=f"those from {_PORTS.start} to {_PORTS.stop - 1} are in use")
 
 
+def loopback() -> str:
+    """Return the loopback address of this machine: 127.0.0.1, or ::1 where there is no IPv4."""
+    try:
+        return "127.0.0.1" if is_free("127.0.0.1", 0) else "::1"
+    except InvalidInput:
+        return "::1"
+
+
 def is_free(host: str, port: int) -> bool:
     """Say whether `port` can be listened on now. Raises InvalidInput when the host is not this machine's."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -37,7 +45,7 @@ def is_free(host: str, port: int) -> bool:
         except socket.gaierror as error:
             raise InvalidInput(f"nothing can listen on {host}", why=error.strerror or str(error)) from error
         except OSError as error:
-            if error.errno in (errno.EADDRNOTAVAIL, errno.EACCES):
+            if error.errno in (errno.EADDRNOTAVAIL, errno.EACCES, errno.EAFNOSUPPORT):
                 raise InvalidInput(f"nothing can listen on {host}", why=error.strerror or str(error)) from error
             return False
     return True

@@ -19,6 +19,7 @@ import time
 from array import array
 from pathlib import Path
 
+from controlplane.host.ports import loopback
 from loadtests.send.client.connection import arrival
 from loadtests.send.client.timer import Alarm
 
@@ -50,9 +51,10 @@ class _Peer:
 class TruthServer:
     """Serves until `stopping` is set. Latencies in seconds; `rows` has (arrival, first, last, tokens) per request."""
 
-    def __init__(self, *, first_s: float = 0.05, gap_s: float = 0.01, port: int = 0, shared: bool = False) -> None:
+    def __init__(self, *, first_s: float, gap_s: float, host: str, port: int, shared: bool) -> None:
         self._first_ns, self._gap_ns = int(first_s * 1e9), int(gap_s * 1e9)
-        self._listener = socket.create_server(("127.0.0.1", port), backlog=4096, reuse_port=shared)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, port), family=family, backlog=4096, reuse_port=shared)
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
         self._poller = select.epoll()
@@ -190,6 +192,7 @@ def _tail(tokens: int) -> bytes:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--host", default=loopback())
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--shared", action="store_true", help="let other such servers listen on the same port")
     parser.add_argument("--first-ms", type=float, default=50.0)
@@ -200,7 +203,11 @@ def main() -> None:
     if options.core is not None:
         os.sched_setaffinity(0, {options.core})
     server = TruthServer(
-        first_s=options.first_ms / 1e3, gap_s=options.gap_ms / 1e3, port=options.port, shared=options.shared
+        first_s=options.first_ms / 1e3,
+        gap_s=options.gap_ms / 1e3,
+        host=options.host,
+        port=options.port,
+        shared=options.shared,
     )
 
     def stop(*_: object) -> None:

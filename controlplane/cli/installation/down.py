@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -12,8 +11,8 @@ from typing import Annotated
 import typer
 
 from controlplane.cli.errors import plain_errors
+from controlplane.cli.installation.running import supervisor_pid
 from controlplane.domain.errors import NotFound, Unavailable
-from controlplane.domain.process import ProcessId
 from controlplane.host.processes import identify, is_alive
 
 STOP_S = 120.0
@@ -27,18 +26,6 @@ def down(data_dir: Annotated[Path, typer.Option(help="The installation to stop."
         raise NotFound(f"nothing is up in {data_dir}")
     stop(pid)
     typer.echo("stopped")
-
-
-def supervisor_pid(data_dir: Path) -> int | None:
-    """Return the process that runs the installation, None when none does."""
-    path = data_dir / "processes.json"
-    if not path.exists():
-        return None
-    try:
-        supervisor = ProcessId.model_validate(json.loads(path.read_text())["supervisor"])
-    except (ValueError, KeyError):  # of an earlier version, or damaged: nothing of this one runs
-        return None
-    return supervisor.pid if is_alive(supervisor) else None
 
 
 def stop(pid: int) -> None:

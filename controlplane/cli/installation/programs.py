@@ -36,7 +36,8 @@ def _worker(settings: Settings, number: int) -> Program:
 def _gateway(settings: Settings) -> Program:
     command = [sys.executable, "-m", "controlplane.gateway", "--name=gw-1", f"--data-dir={settings.data_dir}"]
     command += [f"--host={settings.host}", f"--port={settings.gateway_port}"]
-    command += [f"--admin-port={settings.gateway_admin_port}", f"--admin-token-file={settings.admin_token_file}"]
+    command += [f"--admin-host={settings.gateway_admin_host}", f"--admin-port={settings.gateway_admin_port}"]
+    command += [f"--admin-token-file={settings.admin_token_file}"]
     command += [] if settings.issuers_file is None else [f"--issuers-file={settings.issuers_file}"]
     command += [] if settings.tls_cert is None else [f"--tls-cert={settings.tls_cert}", f"--tls-key={settings.tls_key}"]
     command += [f"--cors-origin={origin}" for origin in settings.cors_origins]

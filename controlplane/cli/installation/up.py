@@ -15,14 +15,14 @@ from controlplane import settings as installation
 from controlplane import wiring
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.installation.compiling import compile_twin
-from controlplane.cli.installation.down import supervisor_pid
 from controlplane.cli.installation.hosts import FleetKind, cluster_of, gpus_of
 from controlplane.cli.installation.ports import require_free
 from controlplane.cli.installation.programs import programs
+from controlplane.cli.installation.running import supervisor_pid
 from controlplane.cli.installation.supervisor import Supervisor
 from controlplane.domain.errors import Conflict, InvalidInput
 from controlplane.domain.service import ServiceSpec
-from controlplane.host.addresses import is_loopback
+from controlplane.host.addresses import is_loopback, url_of
 from controlplane.host.clock import set_steady_clock
 from controlplane.host.files import write_whole
 from controlplane.host.locks import alone
@@ -31,6 +31,7 @@ from controlplane.reading.service_file import load_service
 from controlplane.services.fleet.serving import register_service
 from controlplane.services.schedules import list_schedules, upcoming
 from controlplane.settings import Settings
+from dashboards.run import HOST as DASHBOARD_HOST
 
 _PROCESSES = FleetKind.PROCESSES
 _ALLOWED = "`fleetune service register -f service.yaml` adds or changes a service, `fleetune down` stops it"
@@ -159,7 +160,7 @@ def run(settings: Settings, *, dashboard: bool) -> None:
 
 
 def _write_secrets(settings: Settings) -> None:
-    for path in (settings.admin_token_file, settings.dashboard_key_file):
+    for path in (settings.admin_token_file, settings.dashboard_key_file, settings.operator_key_file):
         if not path.exists():
             write_whole(path, secrets.token_urlsafe(32))
 
@@ -168,5 +169,5 @@ def _announce(settings: Settings, *, dashboard: bool) -> None:
     typer.echo(f"gateway    {settings.gateway_url}/v1   (OpenAI-compatible)")
     typer.echo(f"api        {settings.api_url}/docs")
     if dashboard:
-        typer.echo(f"dashboard  http://{settings.host}:{settings.dashboard_port}")
+        typer.echo(f"dashboard  {url_of(DASHBOARD_HOST, settings.dashboard_port)}")
     typer.echo(f"logs       {settings.logs_dir}     Ctrl-C stops everything, engines included")

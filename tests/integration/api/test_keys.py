@@ -162,7 +162,7 @@ def test_a_revoked_name_may_be_used_again_with_another_secret(store: FakeStore) 
 def test_the_installations_own_dashboard_goes_on_when_keys_are_made_and_may_operate_but_not_make_keys(
     store: FakeStore,
 ) -> None:
-    api = an_api(store, dashboard_key="its-own")
+    api = an_api(store, own_secrets={"dashboard": "its-own"})
     store.save_study(a_study(), 0)
     a_key(api)
     assert api.get("/studies", headers=bearer("its-own")).status_code == 200
@@ -170,6 +170,13 @@ def test_the_installations_own_dashboard_goes_on_when_keys_are_made_and_may_oper
     assert store.list_events()[0].actor == "dashboard"
     problem(api.post("/keys", json={"name": "more"}, headers=bearer("its-own")), 403)
     problem(api.get("/studies", headers=bearer("its-owm")), 401)
+
+
+def test_the_command_line_of_the_host_may_do_everything_with_the_key_of_the_data_folder(store: FakeStore) -> None:
+    api = an_api(store, own_secrets={"dashboard": "shown", "cli": "of-the-folder"})
+    a_key(api)
+    assert api.post("/keys", json={"name": "more"}, headers=bearer("of-the-folder")).status_code == 201
+    assert store.list_events()[0].actor == "cli"
 
 
 @pytest.mark.parametrize("given", ["", "None", "null"])

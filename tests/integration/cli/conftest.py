@@ -1,4 +1,4 @@
-"""The command line on a data folder of its own, without a server."""
+"""The command line on a data folder of its own, without a server: everything happens in this process."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from controlplane.cli.main import app
+from controlplane.settings import Settings, save
 from tests.builders_serving import a_spec
 
 Fleetune = Callable[..., tuple[int, str]]
@@ -19,7 +20,7 @@ Fleetune = Callable[..., tuple[int, str]]
 @pytest.fixture
 def fleetune(tmp_path: Path) -> Fleetune:
     """Run `fleetune ARGS --data-dir …` and return its exit code and everything it printed."""
-    (tmp_path / "data").mkdir()
+    save(Settings(data_dir=tmp_path / "data"))
 
     def run(*args: str, answer: str = "") -> tuple[int, str]:
         done = CliRunner().invoke(app, [*args, "--data-dir", str(tmp_path / "data")], input=answer)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from controlplane.cli.installation.programs import programs
 from controlplane.settings import Settings
 
@@ -20,3 +22,17 @@ def test_web_origins_are_allowed_only_when_they_are_named(tmp_path: Path) -> Non
         "--cors-origin=http://localhost:3000",
     ]
     assert not [word for word in gateway_of(tmp_path) if "cors" in word]
+
+
+@pytest.mark.parametrize(
+    ("host", "admin", "url"),
+    [
+        ("127.0.0.1", "--admin-host=127.0.0.1", "http://127.0.0.1:8700"),
+        ("0.0.0.0", "--admin-host=127.0.0.1", "http://127.0.0.1:8700"),
+        ("::1", "--admin-host=::1", "http://[::1]:8700"),
+        ("::", "--admin-host=::1", "http://[::1]:8700"),
+    ],
+)
+def test_an_installation_on_ipv6_is_on_ipv6_altogether(tmp_path: Path, host: str, admin: str, url: str) -> None:
+    assert admin in gateway_of(tmp_path, host=host)
+    assert Settings(data_dir=tmp_path, host=host).api_url == url
