@@ -3,8 +3,8 @@
     python -m benchmarks.command_line --json docs/results/command-line.json
 
 CPU seconds (user and system, of the process and what it waits for) of commands that only ask or print, the smallest of
-several runs: what else runs on the machine adds, nothing subtracts. They are asked on the data folder of an
-installation that is up, as people ask them; once also of one that is down. Resident memory of the api and the controller of
+several runs: what else runs on the machine adds, nothing subtracts. Asked on the data folder of an installation
+that is up, as people do, and once of one that is down. Resident memory of the api and the controller of
 an installation without services, some seconds after they answer.
 """
 
