@@ -50,6 +50,8 @@ class Settings(Value):
     cors_origins: tuple[str, ...] = Field(default=(), description="Web origins whose pages may ask the gateway.")
     websocket: bool = Field(default=False, description="The gateway answers chats over WebSockets too.")
     batch_days: float | None = Field(default=None, gt=0, description="The gateway offers batches, kept for so long.")
+    otlp_endpoint: str | None = Field(default=None, description="Collector of traces, OTLP over HTTP; None: none.")
+    trace_share: float = Field(default=0.05, ge=0, le=1, description="Share of the common traces that are kept.")
     workers: int = Field(default=1, ge=0, description="Tuner workers.")
     cluster: ClusterAccess | None = Field(default=None, description="Engines are pods of it; None: of this host.")
     secrets_dir: Path | None = Field(default=None, description="A folder of mounted secrets; None: the data folder.")
@@ -65,6 +67,10 @@ class Settings(Value):
     @property
     def logs_dir(self) -> Path:
         return self.data_dir / "logs"
+
+    def log_file(self, process: str) -> Path:
+        """What this process logs: JSON lines, rotated."""
+        return self.logs_dir / f"{process}.log"
 
     @property
     def metrics_file(self) -> Path:

@@ -9,6 +9,8 @@ from dashboards.theme import STREAMLIT_OPTIONS
 
 URL_VARIABLE = "FLEETUNE_API_URL"
 KEY_VARIABLE = "FLEETUNE_API_KEY"
+LOG_VARIABLE = "FLEETUNE_DASHBOARD_LOG"
+"""File that the dashboard logs to; without it to stderr."""
 
 HOST = "127.0.0.1"
 
@@ -31,4 +33,4 @@ def dashboard_command(port: int, api_url: str) -> list[str]:
     """
     app = Path(__file__).with_name("app.py")
     options = [f"--{name}={value}" for name, value in {**_OPTIONS, "server.port": port}.items()]
-    return [sys.executable, "-m", "streamlit", "run", str(app), *options, "--", api_url]
+    return [sys.executable, "-m", "dashboards.serve", "run", str(app), *options, "--", api_url]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from controlplane.gateway.process import run_gateway
 from controlplane.gateway.settings import EngineTls, Settings, TlsFiles
 from controlplane.reading.issuers_file import load_issuers
 from controlplane.reading.problems import describe
+from controlplane.telemetry import logs, tracing
 
 LIMITS_REDIS_VARIABLE = "FLEETUNE_LIMITS_REDIS_URL"
 CACHE_REDIS_VARIABLE = "FLEETUNE_CACHE_REDIS_URL"
@@ -28,12 +28,16 @@ _DEFAULTS = {name: field.default for name, field in Settings.model_fields.items(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until drained; returns 0, or 2 with one message when it cannot start."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    parsed = _parser().parse_args(arguments)
+    logs.begin("gateway", parsed.__dict__.pop("log_file"))
     try:
-        asyncio.run(run_gateway(_settings(_parser().parse_args(arguments))))
+        tracing.begin("gateway")
+        asyncio.run(run_gateway(_settings(parsed)))
     except FleetuneError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
+    finally:
+        tracing.end()
     return 0
 
 
@@ -47,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--admin-host", default=_DEFAULTS["admin_host"], help="beyond loopback only with a token")
     add("--admin-port", type=int, default=_DEFAULTS["admin_port"], help="0 takes any free one")
     add("--admin-token-file", type=Path, help="file holding the secret that the admin port asks for")
+    add("--log-file", type=Path, help="write the log there, rotated; without it to stderr")
     add("--require-keys", action="store_true", help="ask for a key on loopback too, even while none exists")
     add("--drain-s", type=float, default=_DEFAULTS["drain_s"], help="time for requests in flight after SIGTERM")
     add("--max-body-bytes", type=int, default=_DEFAULTS["max_body_bytes"], help="largest request body")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -15,6 +15,9 @@ from controlplane.gateway.passage import Passage
 from controlplane.gateway.paths import PASSED_ON, Shape
 from controlplane.gateway.pools import Route
 from controlplane.gateway.tally import Tally
+
+if TYPE_CHECKING:
+    from controlplane.telemetry.requests import RequestTrace
 
 
 @dataclass
@@ -27,6 +30,7 @@ class Exchange:
     tally: Tally
     passages: list[Passage] = field(default_factory=list)  # in the order in which the answer passes them
     sensitive: bool = False  # nothing of it may be kept
+    trace: RequestTrace | None = None  # where somebody collects traces
 
     def small_fields(self) -> Mapping[str, Any] | None:
         """Return the fields of a small JSON body, parsed again for the few that ask; None for any other body.

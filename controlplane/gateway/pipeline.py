@@ -2,6 +2,7 @@
 
     identity   who asks, by the headers alone                     `stages.identity`, before the body is read
     audit      notes for the audit log what became of it          `stages.audit`
+    trace      makes its spans, where traces are collected        `stages.trace`
     limits     how much may be asked, or 429                      `stages.limits`
     record     notes how it went, whatever happens                `stages.record`
     screen     flags, strips or rejects what does not belong      `stages.screen`

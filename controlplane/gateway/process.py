@@ -57,6 +57,7 @@ from controlplane.gateway.stages.queue import Queueing
 from controlplane.gateway.stages.record import Recording
 from controlplane.gateway.stages.redact import Redacting
 from controlplane.gateway.stages.screen import Screening
+from controlplane.gateway.stages.trace import Tracing
 from controlplane.gateway.tls import client_tls, server_tls
 from controlplane.gateway.trusting import trust
 from controlplane.gateway.upstream import open_session
@@ -64,6 +65,7 @@ from controlplane.host.addresses import is_loopback, url_of
 from controlplane.host.clock import steady_clock
 from controlplane.host.files import write_whole
 from controlplane.host.processes import this_process
+from controlplane.telemetry.tracing import request_tracing
 
 _log = logging.getLogger(__name__)
 
@@ -190,8 +192,8 @@ async def _open(
     answer = _answer(settings, routing, drain, keep, session)
     limiting = Limiting(routing, counts, clock)
     audit = await _audit(settings, stack, clock)
-    stages: list[Stage] = [Auditing(audit), limiting, recording, Screening(session), caching, Redacting(), queueing]
-    pipeline = Pipeline(stages, answer)
+    first: list[Stage] = [Auditing(audit), Tracing(request_tracing(), time.monotonic), limiting, recording]
+    pipeline = Pipeline([*first, Screening(session), caching, Redacting(), queueing], answer)
     cards = Cards(routing, session, time.monotonic, Random(settings.seed))
     fingerprints = Fingerprints(installation_salt(salt_path(settings.data_dir)))
     tokens = trust(settings.issuers)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import traceback
 from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 from controlplane.gateway.openai_errors import error_response
+from controlplane.telemetry.logs import places
 
 LARGEST_HEADER_BYTES = 64 << 10
 """Of one header, and of the request line; beyond it 431. A request has at most 128 headers, aiohttp's own limit."""
@@ -80,7 +80,7 @@ class DiscreetProtocol(web.RequestHandler):
         """Log where an exception came from, without its message: that may quote what the client sent."""
         error = kw.get("exc_info")
         if isinstance(error, BaseException):
-            _log.error("%s: %s at %s", args[0] % args[1:], type(error).__name__, places(error))
+            _log.error("%s: %s at %s", args[0] % args[1:], type(error).__name__, " > ".join(places(error)))
         else:
             _log.error(*args)
 
@@ -109,12 +109,6 @@ class _DiscreetServer(web.Server):
 
     def __call__(self) -> web.RequestHandler:
         return DiscreetProtocol(self, loop=self._loop, head_within_s=self._head_within_s, **self._kwargs)
-
-
-def places(error: BaseException) -> str:
-    """Return the last lines of code an exception came through, innermost last."""
-    frames = traceback.extract_tb(error.__traceback__)[-4:]
-    return " > ".join(f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames)
 
 
 def _refusal(status: int, exc: BaseException | None) -> web.Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -15,6 +16,9 @@ from controlplane.domain.base import Value
 from controlplane.domain.errors import NotFound, StaleVersion, Unavailable
 from controlplane.domain.event import Event
 from controlplane.ports.store import Versioned
+from controlplane.telemetry.logs import ids
+
+_log = logging.getLogger(__name__)
 
 V = TypeVar("V", bound=Value)
 
@@ -110,6 +114,9 @@ def add_events(connection: sa.Connection, events: Sequence[Event]) -> None:
     if events:
         rows = [{"service": e.service, "subject": e.subject, "document": e.model_dump_json()} for e in events]
         connection.execute(EVENTS.insert(), rows)
+    for e in events:
+        told = {"actor": e.actor, "subject": e.subject, "service": e.service}
+        _log.info("%s: %s", e.action, e.reason, extra=ids(**told))
 
 
 def decode(model: type[V], document: str) -> V:

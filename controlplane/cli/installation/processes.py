@@ -22,6 +22,7 @@ from controlplane.domain.base import StudyId
 from controlplane.domain.errors import Conflict, Deposed
 from controlplane.host.locks import alone
 from controlplane.settings import Settings
+from controlplane.telemetry import logs, tracing
 from controlplane.worker import repeat
 
 CONTROLLER_EVERY_S = 0.5
@@ -45,24 +46,24 @@ DataDir = Annotated[Path, typer.Option(help="Where the installation lives.")]
 def api(data_dir: DataDir) -> None:
     """Serve the API."""
     settings = installation.load(data_dir)
-    uvicorn.run(
-        wiring.build_app(settings), host=settings.host, port=settings.api_port, log_level="warning", access_log=False
-    )
+    with _telling(settings, "api"):
+        app, listen = wiring.build_app(settings), (settings.host, settings.api_port)
+        uvicorn.run(app, host=listen[0], port=listen[1], log_config=None, log_level="warning", access_log=False)
 
 
 @app.command()
 @plain_errors
 def controller(data_dir: DataDir) -> None:
     """Reconcile fleets, rollouts and schedules, a pass every half second; beside it load a canary and let it answer."""
-    _log()
     stop, settings = stop_event(), installation.load(data_dir)
-    while not stop.is_set():
-        try:
-            with _the_only_one(settings):
-                _control(settings, stop)
-        except Conflict as error:  # of a supervisor that was killed: it ends on its own
-            log.warning("%s; waiting for its end", error)
-            stop.wait(WAIT_FOR_OTHER_S)
+    with _telling(settings, "controller"):
+        while not stop.is_set():
+            try:
+                with _the_only_one(settings):
+                    _control(settings, stop)
+            except Conflict as error:  # of a supervisor that was killed: it ends on its own
+                log.warning("%s; waiting for its end", error)
+                stop.wait(WAIT_FOR_OTHER_S)
 
 
 def _the_only_one(settings: Settings) -> AbstractContextManager[None]:
@@ -130,21 +131,27 @@ def _end(why: str) -> None:
 @plain_errors
 def worker(data_dir: DataDir, name: str = "worker", study: str | None = None) -> None:
     """Claim studies and run their trials; with --study help with that one, as long as the process that asked lives."""
-    _log()
-    stop = stop_event()
-    if study is not None:
+    stop, settings = stop_event(), installation.load(data_dir)
+    with _telling(settings, name):
+        if study is None:
+            repeat(wiring.worker_pass(settings, name, stop), every_s=WORKER_EVERY_S, stop=stop)
+            return
         parent = os.getppid()
-        wiring.help_study(
-            installation.load(data_dir),
-            name,
-            StudyId(study),
-            should_stop=lambda: stop.is_set() or os.getppid() != parent,
-        )
-        return
-    repeat(wiring.worker_pass(installation.load(data_dir), name, stop), every_s=WORKER_EVERY_S, stop=stop)
+
+        def should_stop() -> bool:
+            return stop.is_set() or os.getppid() != parent
+
+        wiring.help_study(settings, name, StudyId(study), should_stop=should_stop)
 
 
-def _log() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    for chatty in ("alembic", "httpx"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+@contextmanager
+def _telling(settings: Settings, name: str) -> Iterator[None]:
+    """Log to the installation's file of this name, and send traces where the environment names a collector."""
+    logs.begin(name, settings.log_file(name))
+    tracing.begin(name)
+    log.info("%s begins", name)
+    try:
+        yield
+    finally:
+        log.info("%s ends", name)
+        tracing.end()

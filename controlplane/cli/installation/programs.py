@@ -7,7 +7,8 @@ import sys
 
 from controlplane.cli.installation.supervisor import Program
 from controlplane.settings import Settings
-from dashboards.run import KEY_VARIABLE, URL_VARIABLE, dashboard_command
+from controlplane.telemetry.tracing import ENDPOINT_VARIABLE, SHARE_VARIABLE
+from dashboards.run import KEY_VARIABLE, LOG_VARIABLE, URL_VARIABLE, dashboard_command
 
 DRAIN_S = 30.0
 
@@ -20,17 +21,16 @@ def programs(settings: Settings, *, dashboard: bool = True) -> list[Program]:
 
 
 def _api(settings: Settings) -> Program:
-    return Program("api", process_command(settings, "api"), _environment())
+    return Program("api", process_command(settings, "api"), _environment(settings))
 
 
 def _controller(settings: Settings) -> Program:
-    return Program("controller", process_command(settings, "controller"), _environment())
+    return Program("controller", process_command(settings, "controller"), _environment(settings))
 
 
 def _worker(settings: Settings, number: int) -> Program:
-    return Program(
-        f"worker-{number}", process_command(settings, "worker", f"--name=worker-{number}"), _environment(), stop_s=20
-    )
+    name = f"worker-{number}"
+    return Program(name, process_command(settings, "worker", f"--name={name}"), _environment(settings), stop_s=20)
 
 
 def _gateway(settings: Settings) -> Program:
@@ -43,13 +43,15 @@ def _gateway(settings: Settings) -> Program:
     command += [f"--cors-origin={origin}" for origin in settings.cors_origins]
     command += [] if settings.audit_days is None else [f"--audit-days={settings.audit_days:g}"]
     command += [] if settings.batch_days is None else [f"--batch-days={settings.batch_days:g}"]
+    command += [f"--log-file={settings.log_file('gateway')}"]
     command += ["--websocket"] if settings.websocket else []
-    return Program("gateway", [*command, f"--drain-s={DRAIN_S:g}"], _environment(), stop_s=DRAIN_S + 5)
+    return Program("gateway", [*command, f"--drain-s={DRAIN_S:g}"], _environment(settings), stop_s=DRAIN_S + 5)
 
 
 def _dashboard(settings: Settings) -> Program:
     key = settings.dashboard_key_file.read_text().strip()
-    environment = _environment() | {URL_VARIABLE: settings.api_url, KEY_VARIABLE: key}
+    environment = _environment(settings) | {URL_VARIABLE: settings.api_url, KEY_VARIABLE: key}
+    environment[LOG_VARIABLE] = str(settings.log_file("dashboard"))
     return Program("dashboard", dashboard_command(settings.dashboard_port, settings.api_url), environment)
 
 
@@ -57,5 +59,8 @@ def process_command(settings: Settings, name: str, *options: str) -> list[str]:
     return [sys.executable, "-m", "controlplane.cli.main", "process", name, f"--data-dir={settings.data_dir}", *options]
 
 
-def _environment() -> dict[str, str]:
-    return dict(os.environ) | {"PYTHONUNBUFFERED": "1"}
+def _environment(settings: Settings) -> dict[str, str]:
+    """The installation's collector goes before one that the terminal's environment names."""
+    collector = {ENDPOINT_VARIABLE: settings.otlp_endpoint, SHARE_VARIABLE: f"{settings.trace_share:g}"}
+    told = {} if settings.otlp_endpoint is None else {name: str(value) for name, value in collector.items()}
+    return dict(os.environ) | {"PYTHONUNBUFFERED": "1"} | told

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -31,6 +31,8 @@ from controlplane.reading.service_file import load_service
 from controlplane.services.fleet.serving import register_service
 from controlplane.services.schedules import list_schedules, upcoming
 from controlplane.settings import Settings
+from controlplane.telemetry import logs
+from controlplane.telemetry.tracing import require_installed
 from dashboards.run import HOST as DASHBOARD_HOST
 
 _PROCESSES = FleetKind.PROCESSES
@@ -68,6 +70,10 @@ def up(
     batch_days: Annotated[
         float | None, typer.Option(help="Offer files and batches, kept for so many days; without it there are none.")
     ] = None,
+    otlp_endpoint: Annotated[
+        str | None, typer.Option(help="Collector of traces, OTLP over HTTP, as http://127.0.0.1:4318; default: none.")
+    ] = None,
+    trace_share: Annotated[float, typer.Option(min=0, max=1, help="Share of requests that are traced.")] = 0.05,
     dashboard: bool = True,
 ) -> None:
     """Run the control plane: api, controller, tuner workers, gateway and dashboard. Ctrl-C stops all of it cleanly."""
@@ -76,6 +82,8 @@ def up(
         raise InvalidInput("--tls-cert and --tls-key belong together", why="only one of them was given")
     specs = [load_service(path) for path in file]
     cluster = cluster_of(fleet, specs, kubeconfig=kubeconfig, context=context, namespace=namespace)
+    if otlp_endpoint is not None:
+        require_installed()
     load_issuers(issuers)  # a file that cannot be read is said now, not in a log
     settings = Settings(
         data_dir=data_dir.resolve(),
@@ -95,6 +103,8 @@ def up(
         cluster=cluster,
         batch_days=batch_days,
         websocket=websocket,
+        otlp_endpoint=otlp_endpoint,
+        trace_share=trace_share,
     )
     with alone(settings.data_dir / "up.lock", what=f"the installation in {data_dir} is up already", allowed=_ALLOWED):
         set_steady_clock(settings.data_dir)
@@ -140,7 +150,7 @@ def prepare(settings: Settings, specs: Sequence[ServiceSpec], *, dashboard: bool
 
 def run(settings: Settings, *, dashboard: bool) -> None:
     """Supervise the installation until SIGINT or SIGTERM, then stop its processes and its engines."""
-    supervisor = Supervisor(programs(settings, dashboard=dashboard), settings.data_dir, typer.echo)
+    supervisor = Supervisor(programs(settings, dashboard=dashboard), settings.data_dir, _said_and_logged(settings))
     asked: list[int] = []
 
     def ask(number: int, _frame: FrameType | None) -> None:
@@ -157,6 +167,17 @@ def run(settings: Settings, *, dashboard: bool) -> None:
         supervisor.stop()
         wiring.stop_all_engines(settings)
         typer.echo("stopped")
+
+
+def _said_and_logged(settings: Settings) -> Callable[[str], None]:
+    """Return what tells the terminal and the supervisor's log, which a terminal that is closed does not take along."""
+    note = logs.file_log("supervisor", settings.log_file("supervisor"))
+
+    def say(text: str) -> None:
+        typer.echo(text)
+        note.warning("%s", text)
+
+    return say
 
 
 def _write_secrets(settings: Settings) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 import aiohttp
@@ -97,9 +97,11 @@ class Answer:
     async def _attempt(self, exchange: Exchange, replica: Replica, route: Route) -> web.StreamResponse | AttemptFailed:
         request, tally = exchange.request, exchange.tally
         with replica.serving(exchange.call.reserved_tokens) as probe:
-            call = for_engine(exchange) if replica.backend.by_priority else exchange.call
+            call = self._traced(exchange, replica)
             opened = await open_upstream(self.session, replica, call, route.options)
             if isinstance(opened, AttemptFailed):
+                if exchange.trace is not None:
+                    exchange.trace.attempt_failed(opened.kind, now=self.monotonic())
                 self._note_failure(replica, opened, probe=probe)
                 return opened
             replica.breaker.connected()
@@ -114,6 +116,16 @@ class Answer:
                 opened.close()
             self._note_end(replica, tally.error, probe=probe)
             return answer
+
+    def _traced(self, exchange: Exchange, replica: Replica) -> Call:
+        """Return what the engine is sent: with the trace it is to go on with, where there is one."""
+        call = for_engine(exchange) if replica.backend.by_priority else exchange.call
+        if exchange.trace is None:
+            return call
+        headers = call.headers.copy()
+        engine = replica.backend.engine_id
+        headers.update(exchange.trace.attempt(now=self.monotonic(), engine=engine, revision=replica.revision))
+        return replace(call, headers=headers)
 
     def _note_failure(self, replica: Replica, failure: AttemptFailed, *, probe: bool) -> None:
         if failure.kind is FailureKind.CONNECT:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from controlplane.telemetry.tracing import span
+
 PASS_BUDGET_S = 2.0
 """An abort has to move its traffic within seconds of the verdict: a pass that is longer comes too late."""
 
@@ -22,7 +24,8 @@ class PassBudget:
         """Count what happens inside as this part of the pass."""
         began_s = self._monotonic()
         try:
-            yield
+            with span("controller.part", part=name):
+                yield
         finally:
             self._parts_s[name] = self._parts_s.get(name, 0.0) + self._monotonic() - began_s
 

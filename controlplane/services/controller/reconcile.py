@@ -37,6 +37,7 @@ from controlplane.services.operations.drift import CreateStudy, DriftWatcher
 from controlplane.services.rollouts.facts import FactFinder
 from controlplane.services.rollouts.manage import active_rollout, promoted
 from controlplane.services.rollouts.outcomes import note_outcomes
+from controlplane.telemetry.tracing import span
 
 ACTOR = "controller"
 
@@ -76,10 +77,14 @@ class Controller:
         self._aliased: set[RolloutId] = set()
 
     def run_pass(self) -> Sequence[str]:
-        """Do one pass; returns what could not be done, one message each: the next pass tries again.
+        """Do one pass, traced; returns what could not be done, one message each: the next pass tries again.
 
         Raises Unavailable when the store or the fleet cannot be asked at all: nothing was changed then.
         """
+        with span("controller.pass"):
+            return self._pass()
+
+    def _pass(self) -> Sequence[str]:
         now, budget = self._clock(), PassBudget(self._monotonic)
         with budget.part("looking at the engines"):
             engines = self._fleet.list()
@@ -145,10 +150,12 @@ class Controller:
         after = advance(before, facts, now)
         if after == before:
             return before
-        if after.state is RolloutState.PROMOTED:
-            self._make_stable(world, after, now)
-        events = events_between(before, after, actor=ACTOR, now=now)
-        self._store.save_rollout(after, active.version, events=events)
+        told = {"rollout_id": after.rollout_id, "state": after.state.value, "weight_percent": after.weight_percent}
+        with span("rollout.step", apart=True, service=world.service.name, **told):
+            if after.state is RolloutState.PROMOTED:
+                self._make_stable(world, after, now)
+            events = events_between(before, after, actor=ACTOR, now=now)
+            self._store.save_rollout(after, active.version, events=events)
         return after
 
     def _make_stable(self, world: World, rollout: Rollout, now: datetime) -> None:

@@ -35,6 +35,7 @@ from controlplane.services.studies.search import StudySearch, look_again, open_s
 from controlplane.services.studies.session import StudySession
 from controlplane.services.studies.trial_engine import Interrupted, TrialProgress, owner
 from controlplane.services.studies.trial_plan import with_cost
+from controlplane.telemetry.tracing import span
 from loadtests.measure.engine_lag import LagHistogram
 from tuner.answer.plan import plan_of
 from tuner.answer.policy import MAX_ATTEMPTS, Action, Spent, Step, after_last_attempt, next_step, spent
@@ -99,6 +100,10 @@ class StudyRunner:
 
         Raises Unavailable when the store or the search's record cannot be reached.
         """
+        with span("study", study_id=study_id, worker=self.worker_name):
+            return self._run(study_id)
+
+    def _run(self, study_id: StudyId) -> Study:
         session = StudySession(self.store, study_id, worker=self.worker_name, host=self.host, clock=self.clock)
         try:
             session.check()

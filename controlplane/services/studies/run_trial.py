@@ -19,6 +19,7 @@ from controlplane.domain.workload import Workload
 from controlplane.services.studies.trial_engine import TrialEngines, TrialProgress
 from controlplane.services.studies.trial_level import LevelLoad, LevelRunner, broken
 from controlplane.services.studies.trial_twin import TrialTwin
+from controlplane.telemetry.tracing import span
 from tuner.ladder.ladder import Ladder
 from tuner.ladder.level import rung_of
 
@@ -47,7 +48,8 @@ class TrialRunner:
         def measure(ready: Trial, engines: Sequence[Engine]) -> Trial:
             return self._climb(ready, engines[0], spec, climb)
 
-        return self.engines.run(trial, spec, measure)
+        with span("trial", study_id=trial.study_id, trial_id=trial.trial_id, kind=trial.kind.value):
+            return self.engines.run(trial, spec, measure)
 
     def _climb(self, trial: Trial, engine: Engine, spec: ServiceSpec, climb: Climb) -> Trial:
         ladder, url = climb.ladder, url_of(engine)

@@ -16,6 +16,7 @@ from controlplane.domain.studies.tuning_options import LevelOptions
 from controlplane.domain.workload import Workload, has_own_arrivals
 from controlplane.ports.load import LoadProgress, LoadRequest, LoadTester
 from controlplane.services.studies.trial_engine import TrialProgress
+from controlplane.telemetry.tracing import span
 from loadtests.measure.engine_lag import LagHistogram
 from loadtests.report.report import with_engine_lag
 from tuner.ladder.level import LevelJudge, LevelOutcome, Looks
@@ -74,7 +75,8 @@ class LevelRunner:
 
         folder = self.folder(trial) / f"level-{len(trial.levels)}"
         before = self.lags(trial)
-        result = self.load_tester.run(_request(spec, url, load, plan), out_dir=folder, watch=watch)
+        with span("level", trial_id=trial.trial_id, rate_rps=rate):
+            result = self.load_tester.run(_request(spec, url, load, plan), out_dir=folder, watch=watch)
         report = with_engine_lag(result.report, _worst_ms(before, self.lags(trial)), max_lag_ms=spec.engine.max_lag_ms)
         outcome = judge.conclude(report)
         level = Level(
