@@ -40,8 +40,8 @@ class Door(NamedTuple):
     process: psutil.Process
 
     def cpu_s(self) -> float:
-        times = self.process.cpu_times()
-        return times.user + times.system
+        user, system, *_ = self.process.cpu_times()
+        return user + system
 
 
 @asynccontextmanager
@@ -87,7 +87,7 @@ async def _round(door: Door, args: argparse.Namespace) -> float:
     before = door.cpu_s()
     await run_streams(door.url, args.requests, args.tokens)
     await asyncio.sleep(_EXPORT_S)
-    return (door.cpu_s() - before) / args.requests * 1e6
+    return 1e6 * (door.cpu_s() - before) / int(args.requests)
 
 
 def report(spent: Mapping[str, Sequence[float]], spans: int, args: argparse.Namespace) -> dict[str, Any]:

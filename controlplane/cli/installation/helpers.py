@@ -25,7 +25,7 @@ def helping_workers(settings: Settings, study_id: StudyId, count: int) -> Iterat
 
 @contextmanager
 def _helper(settings: Settings, study_id: StudyId, name: str) -> Iterator[None]:
-    command = process_command(settings, "worker", f"--name={name}", f"--study={study_id}")
+    command = process_command(settings, "worker", f"--name={name}", f"--study={study_id}", name=name)
     with (settings.logs_dir / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     try:

@@ -39,24 +39,25 @@ log = logging.getLogger(__name__)
 app = typer.Typer(hidden=True, help="Entry points of the supervised processes.")
 app.add_typer(pods.app)
 DataDir = Annotated[Path, typer.Option(help="Where the installation lives.")]
+LogFile = Annotated[Path | None, typer.Option(help="Log there, rotated; without it to stderr.")]
 
 
 @app.command()
 @plain_errors
-def api(data_dir: DataDir) -> None:
+def api(data_dir: DataDir, log_file: LogFile = None) -> None:
     """Serve the API."""
     settings = installation.load(data_dir)
-    with _telling(settings, "api"):
+    with _telling("api", log_file):
         app, listen = wiring.build_app(settings), (settings.host, settings.api_port)
         uvicorn.run(app, host=listen[0], port=listen[1], log_config=None, log_level="warning", access_log=False)
 
 
 @app.command()
 @plain_errors
-def controller(data_dir: DataDir) -> None:
+def controller(data_dir: DataDir, log_file: LogFile = None) -> None:
     """Reconcile fleets, rollouts and schedules, a pass every half second; beside it load a canary and let it answer."""
     stop, settings = stop_event(), installation.load(data_dir)
-    with _telling(settings, "controller"):
+    with _telling("controller", log_file):
         while not stop.is_set():
             try:
                 with _the_only_one(settings):
@@ -129,10 +130,10 @@ def _end(why: str) -> None:
 
 @app.command()
 @plain_errors
-def worker(data_dir: DataDir, name: str = "worker", study: str | None = None) -> None:
+def worker(data_dir: DataDir, name: str = "worker", study: str | None = None, log_file: LogFile = None) -> None:
     """Claim studies and run their trials; with --study help with that one, as long as the process that asked lives."""
     stop, settings = stop_event(), installation.load(data_dir)
-    with _telling(settings, name):
+    with _telling(name, log_file):
         if study is None:
             repeat(wiring.worker_pass(settings, name, stop), every_s=WORKER_EVERY_S, stop=stop)
             return
@@ -145,9 +146,9 @@ def worker(data_dir: DataDir, name: str = "worker", study: str | None = None) ->
 
 
 @contextmanager
-def _telling(settings: Settings, name: str) -> Iterator[None]:
-    """Log to the installation's file of this name, and send traces where the environment names a collector."""
-    logs.begin(name, settings.log_file(name))
+def _telling(name: str, log_file: Path | None) -> Iterator[None]:
+    """Log as this process, and send traces where the environment names a collector."""
+    logs.begin(name, log_file)
     tracing.begin(name)
     log.info("%s begins", name)
     try:

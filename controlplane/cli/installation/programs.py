@@ -30,7 +30,9 @@ def _controller(settings: Settings) -> Program:
 
 def _worker(settings: Settings, number: int) -> Program:
     name = f"worker-{number}"
-    return Program(name, process_command(settings, "worker", f"--name={name}"), _environment(settings), stop_s=20)
+    return Program(
+        name, process_command(settings, "worker", f"--name={name}", name=name), _environment(settings), stop_s=20
+    )
 
 
 def _gateway(settings: Settings) -> Program:
@@ -55,8 +57,10 @@ def _dashboard(settings: Settings) -> Program:
     return Program("dashboard", dashboard_command(settings.dashboard_port, settings.api_url), environment)
 
 
-def process_command(settings: Settings, name: str, *options: str) -> list[str]:
-    return [sys.executable, "-m", "controlplane.cli.main", "process", name, f"--data-dir={settings.data_dir}", *options]
+def process_command(settings: Settings, kind: str, *options: str, name: str | None = None) -> list[str]:
+    """Return what runs a process of the installation; its log has its name, or its kind where it has none."""
+    program = [sys.executable, "-m", "controlplane.cli.main", "process", kind]
+    return [*program, f"--data-dir={settings.data_dir}", f"--log-file={settings.log_file(name or kind)}", *options]
 
 
 def _environment(settings: Settings) -> dict[str, str]:
