@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from controlplane.adapters.fleet_processes.devices import nvidia_gpus
 from controlplane.adapters.fleet_processes.fleet import FleetProcesses
 from controlplane.adapters.gateway.records_spool import SpooledRecords
+from controlplane.adapters.gateway.scores_spool import SpooledScores
 from controlplane.adapters.gateway.traffic import FindGateways, GatewayTraffic, running_gateways
 from controlplane.adapters.metrics_scrape.samples import SampleStore
 from controlplane.adapters.metrics_scrape.scrape import Scraper
@@ -138,6 +139,7 @@ def build_app(settings: Settings, *, caller: str | None = None) -> FastAPI:
     return create_app(
         store=open_store(settings),
         records=SpooledRecords(settings.data_dir),
+        scores=SpooledScores(settings.data_dir),
         fleet_view=open_fleet(settings),
         clock=installation_clock(settings),
         open_without_keys=is_loopback(settings.host),
@@ -196,6 +198,7 @@ def controller_pass(settings: Settings, *, leader: int | None = None) -> Callabl
         flights=traffic,
         news=traffic,
         records=SpooledRecords(settings.data_dir),
+        scores=SpooledScores(settings.data_dir),
         clock=installation_clock(settings),
         create_study=create_study,
     )

@@ -14,6 +14,7 @@ from dashboards.client import Address, ApiClient
 from dashboards.page import guarded
 from dashboards.run import KEY_VARIABLE, URL_VARIABLE
 from dashboards.views import (
+    ab_tests,
     events,
     fleet,
     load_report,
@@ -38,6 +39,7 @@ PAGES: tuple[tuple[str, str, View], ...] = (
     ("Study", "study", study.show),
     ("Rollout", "rollout", rollout.show),
     ("Models", "models", models.show),
+    ("A/B tests", "ab-tests", ab_tests.show),
     ("Load report", "load-report", load_report.show),
     ("Replays", "replays", replays.show),
     ("What if", "what-if", what_if.show),

@@ -8,6 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import httpx
 from pydantic import AwareDatetime, BaseModel, TypeAdapter, ValidationError
 
+from controlplane.domain.ab_tests.ab_test import AbTest
 from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.event import Event
 from controlplane.domain.models import Outcome, RegisteredModel
@@ -157,6 +158,9 @@ class ApiClient:
 
     def lineage(self, model: str) -> Sequence[Outcome]:
         return self._items(Outcome, f"/models/{model}/lineage")
+
+    def ab_tests(self, service: str) -> Sequence[AbTest]:
+        return self._items(AbTest, "/ab-tests", service=service)
 
     def move_alias(self, model: str, alias: str, version: int, *, seen: int | None) -> None:
         body = {"version": str(version), "seen": seen}

@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import RedirectResponse
 
 from controlplane.api import (
+    ab_tests,
     about,
     alerts,
     events,
@@ -31,7 +32,7 @@ from controlplane.api.context import ChecksTokens, Context
 from controlplane.api.masking import MaskedJson
 from controlplane.ports import Clock
 from controlplane.ports.fleet import FleetView
-from controlplane.ports.gateways import RecordSource
+from controlplane.ports.gateways import RecordSource, ScoreFeed
 from controlplane.ports.metrics import MetricsSource
 from controlplane.ports.store import Store
 
@@ -56,6 +57,7 @@ _ROUTERS: tuple[APIRouter, ...] = tuple(
         alerts,
         keys,
         models,
+        ab_tests,
         predictions,
     )
 )
@@ -73,6 +75,7 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
     gpus: tuple[int, ...] = (),
     tokens: ChecksTokens | None = None,
     metrics: MetricsSource | None = None,
+    scores: ScoreFeed | None = None,
 ) -> FastAPI:
     """Make the API over its collaborators.
 
@@ -83,6 +86,7 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
     keys there are. `gpus` are the numbers of the host's GPUs.
     `tokens` knows the tokens of trusted issuers: then somebody must be proven even while no key was made.
     `metrics` is what engines say of themselves, None where nobody collects it.
+    `scores` is what people thought of answers.
     """
     app = FastAPI(
         title="Fleetune",
@@ -104,6 +108,7 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
         gpus=gpus,
         tokens=tokens,
         metrics=metrics,
+        scores=scores,
     )
     problems.install(app)
     for router in _ROUTERS:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from controlplane.domain.ab_tests.ab_test import AbTest
 from controlplane.domain.base import ServiceName
 from controlplane.domain.errors import Conflict, StaleVersion
 
 
 def model_is_taken(model: str, *, by: ServiceName) -> Conflict:
     return Conflict(f"'{model}' is served already", why=f"by {by}", allowed="another model name")
+
+
+def ab_test_is_under_way(other: AbTest) -> Conflict:
+    why, allowed = f"{other.test_id} is {other.state.value}", "wait for it, or `fleetune ab stop` it"
+    return Conflict(f"{other.service} already has an A/B test under way", why=why, allowed=allowed)
 
 
 def report_is_taken(report_id: str) -> Conflict:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from controlplane.domain.ab_tests.ab_test import AbTest, AbTestId
 from controlplane.domain.base import RevisionId, RolloutId, ServiceName, StudyId, TrialId
 from controlplane.domain.door.identity import Credential
 from controlplane.domain.event import Event
@@ -98,6 +99,11 @@ class Store(Protocol):
     ) -> Sequence[Versioned[Rollout]]: ...
     def save_rollout(self, rollout: Rollout, version: int, *, events: Sequence[Event] = ()) -> int:
         """Raises Conflict when the service already has another rollout that is not final."""
+
+    def get_ab_test(self, test_id: AbTestId) -> Versioned[AbTest]: ...
+    def list_ab_tests(self, service: ServiceName | None = None, *, limit: int = 100) -> Sequence[Versioned[AbTest]]: ...
+    def save_ab_test(self, test: AbTest, version: int, *, events: Sequence[Event] = ()) -> int:
+        """Raises Conflict when the service already has another test that is not over."""
 
     def list_schedules(self, service: ServiceName | None = None) -> Sequence[Versioned[Schedule]]: ...
     def save_schedule(self, schedule: Schedule, version: int, *, events: Sequence[Event] = ()) -> int: ...

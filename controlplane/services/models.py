@@ -17,6 +17,7 @@ from controlplane.domain.serving import Service
 from controlplane.ports.store import Store, Versioned
 from controlplane.services.fleet.serving import describe_service
 from controlplane.services.rollouts.manage import active_rollout
+from controlplane.services.rollouts.shares import active_ab_test
 
 _LOOK_AT = 3  # rollouts per service: one at a time is under way, so the last few hold all that just ended
 
@@ -106,7 +107,9 @@ def follow_aliases(store: Store, *, now: datetime) -> None:
 
 def _followed(store: Store, service: Service, now: datetime) -> str | None:
     """Make one service follow its alias; return what kept it from that."""
-    if service.spec.follows is None or service.stopped or active_rollout(store, service.name) is not None:
+    if service.spec.follows is None or service.stopped:
+        return None
+    if active_rollout(store, service.name) is not None or active_ab_test(store, service.name) is not None:
         return None
     name, _, alias = service.spec.follows.partition("@")
     try:

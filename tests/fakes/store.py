@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
+from controlplane.domain.ab_tests.ab_test import AbTest, AbTestId
 from controlplane.domain.base import RevisionId, RolloutId, ServiceName, StudyId, TrialId, Value
 from controlplane.domain.door.identity import Credential
 from controlplane.domain.errors import Conflict, NotFound, StaleVersion
@@ -20,7 +21,7 @@ from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL, Rollout
 from controlplane.domain.schedule import Schedule
 from controlplane.domain.serving import Service
 from controlplane.domain.studies.study import Study, StudyState, Trial
-from controlplane.domain.taken import model_is_taken, report_is_taken, setting_is_stale
+from controlplane.domain.taken import ab_test_is_under_way, model_is_taken, report_is_taken, setting_is_stale
 from controlplane.ports.store import StoredReplay, StudyClaim, Versioned
 
 V = TypeVar("V", bound=Value)
@@ -62,6 +63,7 @@ class FakeStore:
         self._rollouts: _Shelf[Rollout] = _Shelf("rollout", lambda r: (r.rollout_id,))
         self._schedules: _Shelf[Schedule] = _Shelf("schedule", lambda s: (s.service, s.spec.name))
         self._credentials: _Shelf[Credential] = _Shelf("credential", lambda c: (c.key.name,))
+        self._ab_tests: _Shelf[AbTest] = _Shelf("A/B test", lambda t: (t.test_id,))
         self._models: _Shelf[RegisteredModel] = _Shelf("model", lambda m: (m.name,))
         self._claims: dict[tuple[StudyId, str], StudyClaim] = {}
         self._revisions: dict[RevisionId, Revision] = {}
@@ -170,6 +172,19 @@ class FakeStore:
             if version == 0 and any(other.rollout_id != rollout.rollout_id for other in others):
                 raise Conflict(f"{rollout.service} already has a rollout under way", why=others[0].rollout_id)
             return self._save(self._rollouts, rollout, version, events)
+
+    def get_ab_test(self, test_id: AbTestId) -> Versioned[AbTest]:
+        return self._ab_tests.get(test_id)
+
+    def list_ab_tests(self, service: ServiceName | None = None, *, limit: int = 100) -> Sequence[Versioned[AbTest]]:
+        return self._ab_tests.newest(lambda t: service in (None, t.service), limit)
+
+    def save_ab_test(self, test: AbTest, version: int, *, events: Sequence[Event] = ()) -> int:
+        with self._lock:
+            others = [row.value for row in self.list_ab_tests(test.service) if not row.value.is_over]
+            if version == 0 and any(other.test_id != test.test_id for other in others):
+                raise ab_test_is_under_way(others[0])
+            return self._save(self._ab_tests, test, version, events)
 
     def list_schedules(self, service: ServiceName | None = None) -> Sequence[Versioned[Schedule]]:
         return self._schedules.newest(lambda s: service in (None, s.service))

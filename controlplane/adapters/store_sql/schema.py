@@ -8,7 +8,7 @@ from controlplane.adapters.store_sql.database import Database
 from controlplane.adapters.store_sql.tables import VERSION_TABLE
 from controlplane.domain.errors import Unavailable
 
-NEWEST = "0005"  # the last of migrations/versions
+NEWEST = "0006"  # the last of migrations/versions
 
 
 def upgrade(database: Database) -> str:

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from controlplane.adapters.store_sql import schema
+from controlplane.adapters.store_sql.ab_tests import SqlAbTests
 from controlplane.adapters.store_sql.database import Database
 from controlplane.adapters.store_sql.documents import Documents, add_events, decode
-from controlplane.adapters.store_sql.registry import SqlModels
 from controlplane.adapters.store_sql.studies import Studies
 from controlplane.adapters.store_sql.tables import (
     API_KEYS,
@@ -53,7 +53,7 @@ def open_store(url: str, *, leader: int | None = None) -> SqlStore:
     return store
 
 
-class SqlStore(SqlModels):
+class SqlStore(SqlAbTests):
     """Implements `ports.Store`. Safe from several threads and processes; call `upgrade` once before anything else."""
 
     def __init__(self, url: str, *, leader: int | None = None) -> None:

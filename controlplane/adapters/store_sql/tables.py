@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
+from controlplane.domain.ab_tests.ab_test import AB_FINAL
 from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL
 
 METADATA = sa.MetaData()
@@ -99,6 +100,21 @@ ROLLOUTS = sa.Table(
 _UNFINISHED = ROLLOUTS.c.state.not_in(sorted(state.value for state in ROLLOUT_FINAL))
 ONE_ROLLOUT = sa.Index(
     "one_rollout_per_service", ROLLOUTS.c.service, unique=True, sqlite_where=_UNFINISHED, postgresql_where=_UNFINISHED
+)
+
+AB_TESTS = sa.Table(
+    "fleetune_ab_tests",
+    METADATA,
+    _seq(),
+    sa.Column("test_id", sa.Text, nullable=False, unique=True),
+    sa.Column("service", sa.Text, nullable=False, index=True),
+    sa.Column("state", sa.Text, nullable=False),
+    *_document(),
+)
+
+_NOT_OVER = AB_TESTS.c.state.not_in(sorted(state.value for state in AB_FINAL))
+ONE_AB_TEST = sa.Index(
+    "one_ab_test_per_service", AB_TESTS.c.service, unique=True, sqlite_where=_NOT_OVER, postgresql_where=_NOT_OVER
 )
 
 SCHEDULES = sa.Table(

@@ -65,6 +65,10 @@ class AbOptions(Value):
     guard_crashes: int = Field(default=3, ge=1)
     capacity_wait_s: float = Field(default=600, ge=0, description="Wait this long for missing GPUs, then stop.")
 
+    def alpha(self, arms: int) -> float:
+        """Return what one pair of arms may be wrong with in the deciding metric (Bonferroni over the pairs)."""
+        return (1 - self.confidence) / (arms * (arms - 1) // 2)
+
 
 class AbPlan(Value):
     """How many users the answer takes, said beforehand and from what."""
@@ -169,8 +173,8 @@ class AbTest(Value):
 
     @property
     def alpha(self) -> float:
-        """What one pair of arms may be wrong with in the deciding metric (Bonferroni over the pairs)."""
-        return (1 - self.options.confidence) / (len(self.arms) * (len(self.arms) - 1) // 2)
+        """See `AbOptions.alpha`."""
+        return self.options.alpha(len(self.arms))
 
     def named(self, revision: RevisionId) -> str:
         """Return what a person called an arm, its revision otherwise."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import combinations
 
@@ -20,8 +20,10 @@ SPLIT_ALPHA = 0.001
 _GUARDS = (AbMetric.ERRORS, AbMetric.SLO_MISSES)
 
 
-def judge(test: AbTest, users: Users, *, now: datetime, usd_per_hour: float = 0.0) -> AbAnalysis:
-    """Judge what was counted so far; `usd_per_hour` is what one replica costs."""
+def judge(
+    test: AbTest, users: Users, *, now: datetime, usd_per_hour: Mapping[RevisionId, float] | None = None
+) -> AbAnalysis:
+    """Judge what was counted so far; `usd_per_hour` is what the replicas of each arm cost."""
     names = [arm.revision for arm in test.arms]
     metric = test.options.metric
     pairs = [(later, earlier) for earlier, later in combinations(names, 2)]
@@ -29,7 +31,9 @@ def judge(test: AbTest, users: Users, *, now: datetime, usd_per_hour: float = 0.
     problem = split_problem(test, users)
     return AbAnalysis(
         at=now,
-        arms=tuple(_counts(test, users, arm.revision, now, usd_per_hour * arm.replicas) for arm in test.arms),
+        arms=tuple(
+            _counts(test, users, arm.revision, now, (usd_per_hour or {}).get(arm.revision, 0.0)) for arm in test.arms
+        ),
         deciding=deciding,
         others=_others(test, users),
         crossed=users.crossed,

@@ -21,8 +21,9 @@ from controlplane.domain.rollouts.rollout_policy import advance, events_between
 from controlplane.domain.serving import Service
 from controlplane.ports import Clock
 from controlplane.ports.fleet import Fleet
-from controlplane.ports.gateways import FlightView, GatewayNews, RecordFeed, TrafficRouter
+from controlplane.ports.gateways import FlightView, GatewayNews, RecordFeed, ScoreFeed, TrafficRouter
 from controlplane.ports.store import Store, Versioned
+from controlplane.services.ab_tests.watch import AbWatcher
 from controlplane.services.controller.budget import PassBudget
 from controlplane.services.controller.claims import ClaimWatch
 from controlplane.services.controller.gateway_news import GatewayNewsKeeper
@@ -37,6 +38,7 @@ from controlplane.services.operations.drift import CreateStudy, DriftWatcher
 from controlplane.services.rollouts.facts import FactFinder
 from controlplane.services.rollouts.manage import active_rollout, promoted
 from controlplane.services.rollouts.outcomes import note_outcomes
+from controlplane.services.rollouts.shares import active_ab_test
 from controlplane.telemetry.tracing import span
 
 ACTOR = "controller"
@@ -57,6 +59,7 @@ class Controller:
         monotonic: Callable[[], float] = time.monotonic,
         flights: FlightView | None = None,
         news: GatewayNews | None = None,
+        scores: ScoreFeed | None = None,
     ) -> None:
         self._store = store
         self._fleet = fleet
@@ -64,6 +67,7 @@ class Controller:
         self._create_study = create_study
         self._tables = TableKeeper(store=store, router=router)
         self._keeper = EngineKeeper(store=store, fleet=fleet, may_stop=lambda: self._tables.may_stop(clock()))
+        self._ab_tests = AbWatcher(store=store, records=records, scores=scores)
         self._finder = FactFinder(store=store, records=records, flights=flights)
         self._gateway_news = GatewayNewsKeeper(store=store, news=news, monotonic=monotonic)
         self._scaler = (
@@ -124,7 +128,8 @@ class Controller:
     def _world(self, saved: Versioned[Service], engines: Sequence[Engine]) -> World:
         name = saved.value.name
         mine = [engine for engine in engines if service_of(engine) == name]
-        return World(saved=saved, active=active_rollout(self._store, name), engines=mine)
+        active, testing = active_rollout(self._store, name), active_ab_test(self._store, name)
+        return World(saved=saved, active=active, engines=mine, testing=testing)
 
     def _reconcile(self, world: World, engines: Sequence[Engine], now: datetime) -> Sequence[str]:
         troubles: list[Trouble] = []
@@ -134,10 +139,19 @@ class Controller:
             if decided.weight_percent != world.active.value.weight_percent:
                 # With the engines as seen at the start: looking again may take as long as a hung engine lets it.
                 self._push(engines, now)
+        problems = [*problems, *self._tried(lambda: self._test(world, engines, troubles, now))]
         problems = [*problems, *self._tried(lambda: self._scale(world, now))]
         self._tried(lambda: self._roll_out_described(world, now))
         self._point_to_active(world, now)
         return [*problems, *(trouble.reason for trouble in troubles)]
+
+    def _test(self, world: World, engines: Sequence[Engine], troubles: Sequence[Trouble], now: datetime) -> None:
+        if world.testing is None:
+            return
+        before = world.testing.value
+        after = self._ab_tests.step(world, world.testing, troubles, unrouted=self._tables.problem, now=now)
+        if after.state is not before.state:
+            self._push(engines, now)
 
     def _scale(self, world: World, now: datetime) -> None:
         """After the rollout was thought about: what it saved just now is newer than this world, so it waits a pass."""

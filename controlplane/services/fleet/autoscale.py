@@ -157,7 +157,7 @@ class Autoscaler:
         soon = None
         if options.forecast and load is not None:
             soon = expected_rps(memory.arrivals, now, startup_s(capacity) + STARTUP_MARGIN_S)
-        keep, hold = interlock(world.rollout)
+        keep, hold = interlock(world.rollout, world.ab_test)
         return ScaleFacts(
             replicas=service.stable_replicas,
             load=load,

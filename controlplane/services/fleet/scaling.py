@@ -7,6 +7,7 @@ from datetime import datetime
 
 from pydantic import AwareDatetime, Field, ValidationError
 
+from controlplane.domain.ab_tests.ab_test import AbTest
 from controlplane.domain.base import RevisionId, ServiceName, Value
 from controlplane.domain.errors import Conflict, InvalidInput
 from controlplane.domain.event import Event
@@ -19,6 +20,7 @@ from controlplane.domain.serving import Service
 from controlplane.ports.store import Store, Versioned
 from controlplane.services.capacities import measured_capacity
 from controlplane.services.rollouts.manage import active_rollout
+from controlplane.services.rollouts.shares import active_ab_test
 
 GROWING = frozenset({RolloutState.PENDING, RolloutState.PROGRESSING, RolloutState.PAUSED})
 """States of a rollout in which the canary's fleet may still grow."""
@@ -65,7 +67,8 @@ def nudge(store: Store, name: ServiceName, *, actor: str, reason: str, now: date
     replicas = service.stable_replicas + 1
     if service.stable is None or service.stopped or service.stable_replicas < 1:
         raise Conflict(f"{name} cannot get a replica more", why="it does not serve")
-    _, hold = interlock(None if (active := active_rollout(store, name)) is None else active.value)
+    active, testing = active_rollout(store, name), active_ab_test(store, name)
+    _, hold = interlock(None if active is None else active.value, None if testing is None else testing.value)
     if hold:
         raise Conflict(f"{name} cannot get a replica more now", why=hold)
     most, why = min(ceilings(service, store.get_revision(service.stable).config.gpus_per_replica))
@@ -104,8 +107,13 @@ def known_capacity(store: Store, service: Service, revision: Revision) -> Replic
     return found
 
 
-def interlock(rollout: Rollout | None) -> tuple[str, str]:
-    """Return why no replica may go, and why nothing may change: a canary is judged, or a promotion replaces all."""
+def interlock(rollout: Rollout | None, test: AbTest | None) -> tuple[str, str]:
+    """Return why no replica may go, and why nothing may change: a canary is judged, or a promotion replaces all.
+
+    In an A/B test nothing may: an arm that grew would not be the one that was asked about.
+    """
+    if test is not None:
+        return "", f"A/B test {test.test_id} is {test.state}"
     if rollout is None:
         return "", ""
     if rollout.state in GROWING:

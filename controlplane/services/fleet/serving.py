@@ -20,6 +20,7 @@ from controlplane.ports.store import Store, Versioned
 from controlplane.services.check_service import check_service
 from controlplane.services.fleet.world import World, route, service_of, wants
 from controlplane.services.rollouts.manage import active_rollout, revision_of, start
+from controlplane.services.rollouts.shares import active_ab_test, refuse_during_ab_test
 from controlplane.services.schedules import save_schedules
 
 
@@ -70,9 +71,10 @@ def _saved(store: Store, name: ServiceName) -> Versioned[Service] | None:
 
 
 def scale_service(store: Store, name: ServiceName, *, replicas: int, actor: str, now: datetime) -> Service:
-    """Run the stable revision with so many replicas. Raises NotFound, InvalidInput, Conflict during a rollout."""
+    """Run the stable revision with so many replicas. Raises NotFound, InvalidInput, Conflict when others change it."""
     service, version = store.get_service(name)
     _refuse_during_rollout(store, name, "scaled")
+    refuse_during_ab_test(store, name, "scaled")
     if replicas < 0 or service.stable is None:
         raise InvalidInput(f"{name} cannot run {replicas} replicas", allowed="0 or more of a stable revision")
     options = service.spec.autoscale
@@ -98,7 +100,12 @@ def stop_service(store: Store, name: ServiceName, *, stopped: bool, actor: str, 
 def service_status(store: Store, fleet: FleetView, name: ServiceName) -> ServiceStatus:
     """Return what a service wants and what is there. Raises NotFound, Unavailable."""
     mine = [engine for engine in fleet.list() if service_of(engine) == name]
-    world = World(saved=store.get_service(name), active=active_rollout(store, name), engines=mine)
+    world = World(
+        saved=store.get_service(name),
+        active=active_rollout(store, name),
+        engines=mine,
+        testing=active_ab_test(store, name),
+    )
     desired = {revision: want.replicas for revision, want in wants(world).items()}
     table: ServiceRoute = route(world)
     return ServiceStatus(
@@ -139,6 +146,7 @@ def _changed(store: Store, saved: Versioned[Service], spec: ServiceSpec, *, acto
     engine_changes = (spec.model, spec.engine) != (before.spec.model, before.spec.engine)
     if engine_changes:
         _refuse_during_rollout(store, before.name, "given another model, engine or flags")
+        refuse_during_ab_test(store, before.name, "given another model, engine or flags")
         _refuse_impossible(store, before, spec)
     after = before.evolve(spec=spec, updated_at=now)
     if engine_changes and before.stable is not None:

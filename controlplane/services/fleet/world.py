@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from controlplane.domain.ab_tests.ab_test import AbState, AbTest
 from controlplane.domain.base import RevisionId, ServiceName
 from controlplane.domain.door.routing import Backend, RevisionRoute, ServiceRoute
 from controlplane.domain.engines.flags import canonical_flag
@@ -21,11 +22,12 @@ WANTED = frozenset({EngineState.STARTING, EngineState.READY})
 
 @dataclass(frozen=True)
 class World:
-    """One service, its rollout under way and its engines as just observed."""
+    """One service, its rollout or A/B test under way and its engines as just observed."""
 
     saved: Versioned[Service]
     active: Versioned[Rollout] | None
     engines: Sequence[Engine]
+    testing: Versioned[AbTest] | None = None
 
     @property
     def service(self) -> Service:
@@ -34,6 +36,13 @@ class World:
     @property
     def rollout(self) -> Rollout | None:
         return None if self.active is None else self.active.value
+
+    @property
+    def ab_test(self) -> AbTest | None:
+        """The test whose arms are to have engines: none beside a rollout, which always goes first."""
+        test = None if self.testing is None or self.active is not None else self.testing.value
+        against_stable = test is not None and test.control.revision == self.service.stable
+        return test if test is not None and against_stable and not test.is_over else None
 
     def of(self, revision: RevisionId | None) -> Sequence[Engine]:
         """Engines of one revision, oldest first."""
@@ -73,6 +82,8 @@ def wants(world: World) -> Mapping[RevisionId, Want]:
     if service.stopped:
         return {}
     stable = {service.stable: Want(service.stable_replicas)} if service.stable else {}
+    if world.ab_test is not None:
+        return {**stable, **{arm.revision: Want(arm.replicas) for arm in world.ab_test.challengers}}
     if rollout is None or rollout.state in (RolloutState.ABORTING, RolloutState.ABORTED):
         return stable
     canary = {rollout.canary: Want(rollout.replicas_needed)}
@@ -107,11 +118,24 @@ def route(world: World, measured: Mapping[RevisionId, int] | None = None) -> Ser
         if weight
     )
     return ServiceRoute(
-        service=service.name, model=service.spec.model.name, revisions=routes, options=service.spec.gateway
+        service=service.name,
+        model=service.spec.model.name,
+        revisions=routes,
+        options=service.spec.gateway,
+        split_by=None if (test := _split(world)) is None else test.test_id,
     )
 
 
+def _split(world: World) -> AbTest | None:
+    """Return the test that splits the traffic now."""
+    test = world.ab_test
+    return test if test is not None and test.state is AbState.RUNNING and not world.service.stopped else None
+
+
 def _weights(world: World) -> Mapping[RevisionId, int]:
+    test = _split(world)
+    if test is not None:
+        return {arm.revision: arm.share_percent for arm in test.arms}
     stable, rollout = world.service.stable, world.rollout
     weight = 0 if rollout is None else _canary_weight(world, rollout)
     canary = {rollout.canary: weight} if rollout is not None else {}

@@ -19,6 +19,7 @@ from controlplane.domain.rollouts.rollout_policy import events_between, move
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.ports.store import Store, Versioned
+from controlplane.services.rollouts.shares import active_ab_test, refuse_during_ab_test, stop_ab_test
 from tuner.space.knobs.schema import check_flags
 
 
@@ -140,12 +141,16 @@ def roll_back(
 ) -> Rollout:
     """Start a new rollout to an earlier revision; `replicas` default to what it was last promoted with.
 
-    A halted promotion is counted as done first: its canary serves. Raises NotFound, InvalidInput, Conflict.
+    A halted promotion is counted as done first: its canary serves. An A/B test is stopped first.
+    Raises NotFound, InvalidInput, Conflict.
     """
     earlier = store.get_revision(revision)
     if earlier.service != service:
         raise InvalidInput(f"{revision} is no revision of {service}", why=f"it belongs to {earlier.service}")
     _leave_halted(store, service, actor=actor, now=now)
+    testing = active_ab_test(store, service)
+    if testing is not None:
+        stop_ab_test(store, testing.value.test_id, actor=actor, reason="left by a roll back", now=now)
     found = store.get_service(service).value
     wanted = replicas or _last_replicas(store, found, revision)
     return start(store, found, earlier, replicas=wanted, options=options, actor=actor, now=now)
@@ -182,6 +187,7 @@ def _check_start(store: Store, service: Service, revision: Revision, replicas: i
     if active is not None:
         why = f"{active.value.rollout_id} is {active.value.state}"
         raise Conflict(f"{service.name} has a rollout under way", why=why, allowed="wait for it, or abort it")
+    refuse_during_ab_test(store, service.name, "rolled out to")
     if service.stopped:
         raise Conflict(f"{service.name} is stopped", allowed="start it first")
     if service.stable == revision.revision_id:

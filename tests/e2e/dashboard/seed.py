@@ -36,6 +36,7 @@ from controlplane.domain.studies.study import (
 from controlplane.domain.workload import TraceWorkload
 from controlplane.ports.store import Store
 from controlplane.services.models import NewVersion, move_alias, register_version
+from tests.builders_ab import a_judged_test
 from tests.e2e.dashboard.seed_reports import a_report, levels, outcome
 from tests.e2e.dashboard.seed_traffic import Traffic
 
@@ -110,6 +111,7 @@ def fill(store: Store, now: datetime) -> dict[str, Traffic]:
     _running_study(store, code, now)
     _schedule(store, now)
     _models(store, chat, now)
+    _ab_test(store, now)
     _replays(store, chat, now)
     _reports(store, chat, now)
     _events(store, study, rollout, now)
@@ -302,6 +304,12 @@ def _models(store: Store, spec: ServiceSpec, now: datetime) -> None:
         register_version(store, "llama", NewVersion(source, quality={"mmlu": 0.71}), actor="ann", now=now)
     for alias, version in ((STABLE, "1"), (CANDIDATE, "1")):
         move_alias(store, "llama", alias, version, seen=None, actor="ann", now=now)
+
+
+def _ab_test(store: Store, now: datetime) -> None:
+    """One that is over: which of two revisions keeps its users waiting less."""
+    test = a_judged_test(now)
+    store.save_ab_test(test, 0)
 
 
 def _schedule(store: Store, now: datetime) -> None:

@@ -30,12 +30,20 @@ _FOUND = {
     ],
     "rollout": ["Rollout ro-1", "so far inconclusive", "Canary against stable", "within all margins", "Timeline"],
     "models": ["Model llama", "candidate", "/models/llama-ft-2", "What became of each version", "ro-1"],
+    "ab-tests": [
+        "Does the fine-tune answer sooner?",
+        "llama@2 is better",
+        "Beside it, against the control",
+        "undecided",
+    ],
     "load-report": ["Load report load-2", "Goodput", "P99 TTFT ≤ 1500 ms", "valid"],
     "replays": ["Replays nightly", "regressed", "Time to first token", "baseline P99", "replay.chat.nightly.14"],
     "what-if": ["Capacity of one replica", "Predicted", "P99 TTFT"],
     "schedules": ["weekly", "0 2 * * SUN", "tune, then roll out the winner"],
     "events": ["Who did what"],
 }
+
+_WITHOUT_FIGURES_OF_ENGINES = ("schedules", "events", "what-if", "models", "ab-tests")
 
 _NEXT = {
     "fleet": "fleetune up -f service.yaml",
@@ -57,7 +65,9 @@ def test_with_data_the_page_shows_it(page: Page, full: Site, path: str) -> None:
     no_traceback(page)
 
 
-@pytest.mark.parametrize("path", [path for path in PATHS if path not in ("schedules", "events", "what-if", "models")])
+@pytest.mark.parametrize(
+    "path", [path for path in PATHS if path not in ("schedules", "events", "what-if", "models", "ab-tests")]
+)
 def test_emulated_figures_are_marked_with_their_time_lapse(page: Page, full: Site, path: str) -> None:
     full.open(page, path)
     expect(page.get_by_text("Time-lapse ×3").first).to_be_visible()

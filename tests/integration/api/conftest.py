@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 from fastapi.testclient import TestClient
+from typer.testing import CliRunner
 
 from controlplane.api.app import create_app
 from controlplane.api.context import ChecksTokens
+from controlplane.cli import asking
+from controlplane.cli.client import ApiClient
+from controlplane.cli.main import app
 from controlplane.domain.base import EngineId
 from controlplane.domain.engines.engine import EngineConfig, EngineKind
 from controlplane.domain.engines.fleet import Engine, EngineSpec, EngineState
@@ -99,3 +104,25 @@ def problem(response: Answer, status: int) -> dict[str, Any]:
     assert {"type", "title", "detail", "what"} <= body.keys()
     assert "Traceback" not in response.text
     return body
+
+
+@pytest.fixture
+def run(api: TestClient, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return what runs a command against the API of the test, and its exit code and text."""
+
+    def send(method: str, url: str, options: Mapping[str, Any]) -> Any:
+        wanted = {name: value for name, value in options.items() if name in ("json", "params")}
+        return api.request(method, url.split("/api/v1", 1)[1], **wanted)
+
+    def client(*_: Any) -> ApiClient:
+        found = ApiClient(url="http://api", key=None, data_dir=Path())
+        found._send = send
+        return found
+
+    monkeypatch.setattr(asking, "client", client)
+
+    def invoked(*words: str) -> tuple[int, str]:
+        done = CliRunner().invoke(app, words)
+        return done.exit_code, " ".join(done.output.split())
+
+    return invoked

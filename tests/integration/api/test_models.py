@@ -8,11 +8,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from typer.testing import CliRunner
 
-from controlplane.cli import asking
-from controlplane.cli.client import ApiClient
-from controlplane.cli.main import app
 from controlplane.host.digests import folder_digest
 from tests.fakes.store import FakeStore
 from tests.integration.api.conftest import an_api
@@ -53,28 +49,6 @@ def test_what_cannot_be_done_is_one_problem_that_says_why(
     answered = api.request(method, path, json=body)
     assert answered.status_code == status
     assert says in answered.text
-
-
-@pytest.fixture
-def run(api: TestClient, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return what runs a command against the API of the test, and its exit code and text."""
-
-    def send(method: str, url: str, options: Mapping[str, Any]) -> Any:
-        wanted = {name: value for name, value in options.items() if name in ("json", "params")}
-        return api.request(method, url.split("/api/v1", 1)[1], **wanted)
-
-    def client(*_: Any) -> ApiClient:
-        found = ApiClient(url="http://api", key=None, data_dir=Path())
-        found._send = send
-        return found
-
-    monkeypatch.setattr(asking, "client", client)
-
-    def invoked(*words: str) -> tuple[int, str]:
-        done = CliRunner().invoke(app, words)
-        return done.exit_code, " ".join(done.output.split())
-
-    return invoked
 
 
 def test_a_folder_is_read_when_it_is_registered_and_known_again(run: Any, tmp_path: Path) -> None:
