@@ -114,7 +114,7 @@ def run(api: TestClient, monkeypatch: pytest.MonkeyPatch) -> Any:
         wanted = {name: value for name, value in options.items() if name in ("json", "params")}
         return api.request(method, url.split("/api/v1", 1)[1], **wanted)
 
-    def client(*_: Any) -> ApiClient:
+    def client(*_: Any, **__: Any) -> ApiClient:
         found = ApiClient(url="http://api", key=None, data_dir=Path())
         found._send = send
         return found
