@@ -16,7 +16,7 @@ from pydantic import Field
 
 from controlplane.domain.base import Value
 from controlplane.domain.engines.flags import FlagValue
-from controlplane.emulator.protocol import ApiError
+from controlplane.emulator.errors import ApiError
 
 _DEFAULT_RANK = 16
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin", "adapter_model.pt")

@@ -13,9 +13,9 @@ from controlplane.emulator.adapter_routes import adapter_routes
 from controlplane.emulator.adapters import Adapters, LoraOptions
 from controlplane.emulator.boot import StartRefused
 from controlplane.emulator.clock import LapsedClock
+from controlplane.emulator.errors import ApiError
 from controlplane.emulator.live import LiveEngine
 from controlplane.emulator.metrics import EngineMetrics
-from controlplane.emulator.protocol import ApiError
 from controlplane.emulator.server import Routes
 from controlplane.emulator.service import Conversation, Model
 from controlplane.emulator.settings import EmulatorSettings
@@ -60,6 +60,7 @@ def assemble(
             *(adapter_routes(adapters, log) if settings.runtime_adapters else ()),
             *(sleep_routes(_sleeper(settings, setup, conversation, log)) if settings.dev_mode else ()),
         ],
+        cors=settings.cors,
     )
     return Server(conversation, routes.app())
 
@@ -78,7 +79,17 @@ def _engine(settings: EmulatorSettings, setup: EngineSetup, metrics: EngineMetri
 def _model(settings: EmulatorSettings, setup: EngineSetup, vocabulary_size: int) -> Model:
     tokenizer = load_tokenizer(settings.model, vocabulary_size)
     words = OutputWords(tokenizer, settings.seed)
-    return Model(settings.served_names, settings.model, int(time.time()), setup, tokenizer, words)
+    flags = settings.config.flags
+    return Model(
+        settings.served_names,
+        settings.model,
+        int(time.time()),
+        setup,
+        tokenizer,
+        words,
+        calls_tools=flags.get("enable-auto-tool-choice") is True,
+        most_logprobs=int(flags.get("max-logprobs", 20)),
+    )
 
 
 def _adapters(settings: EmulatorSettings) -> Adapters:

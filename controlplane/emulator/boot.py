@@ -31,6 +31,7 @@ def engine_setup(settings: EmulatorSettings) -> tuple[ModelShape, EngineSetup]:
         _check_devices(settings, config)
         _check_shape(shape, config)
         _check_adapters(config)
+        _check_api(config)
         _check_memory(shape, settings.gpu, config)
         profile = None if settings.profile is None else load_profile(settings.profile)
         return shape, resolve(shape, settings.gpu, config, profile)
@@ -81,6 +82,17 @@ def _check_adapters(config: EngineConfig) -> None:
         raise StartRefused(
             "pydantic_core._pydantic_core.ValidationError: 1 validation error for LoRAConfig\n  Value error, "
             f"max_cpu_loras ({on_host}) must be >= max_loras ({loras})."
+        )
+
+
+def _check_api(config: EngineConfig) -> None:
+    if config.flags.get("enable-auto-tool-choice") is True and not config.flags.get("tool-call-parser"):
+        raise StartRefused("TypeError: Error: --enable-auto-tool-choice requires --tool-call-parser")
+    runner = config.flags.get("runner", "auto")
+    if runner not in ("auto", "generate"):
+        raise StartRefused(
+            "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig\n  Value error, "
+            f"This model does not support `--runner {runner}`."
         )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,11 +15,13 @@ from pydantic import ValidationError
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.engines.flags import FlagValue, dashed, human_int, joined
 from controlplane.emulator.adapters import AdapterSpec
+from controlplane.emulator.cors import Cors
 from controlplane.emulator.faults import FAULT_HELP, Faults, parse_faults
 from controlplane.emulator.settings import EmulatorSettings
 from tuner.space.knobs.schema import KnobFlag, KnobType, load_knobs
 
-_NOT_FLAGS = {"host", "port", "api-key", "served-model-name", "shutdown-timeout"}
+_LISTS_IN_JSON = {"allowed-origins", "allowed-methods", "allowed-headers"}
+_NOT_FLAGS = {*_LISTS_IN_JSON, "allow-credentials", "host", "port", "api-key", "served-model-name", "shutdown-timeout"}
 
 
 def parse_command_line(arguments: Sequence[str], *, visible_devices: int | None) -> EmulatorSettings:
@@ -43,6 +45,7 @@ def parse_command_line(arguments: Sequence[str], *, visible_devices: int | None)
         port=given.get("port", 8000),
         api_keys=tuple(given.get("api-key", ())),
         shutdown_timeout_s=given.get("shutdown-timeout", 0),
+        cors=_cors(given),
         adapters=_adapters(given.get("lora-modules", ()), parser),
         config=EngineConfig(flags={n: _plain(v) for n, v in given.items() if n not in _NOT_FLAGS}),
         gpu=own["emulator-gpu"],
@@ -94,13 +97,15 @@ def _add(parser: argparse.ArgumentParser, name: str, flag: KnobFlag) -> None:
         parser.add_argument(*names, dest=name, action="store_true", default=None)
         return
     choices = list(flag.choices) if flag.choices is not None else None
-    many = "+" if flag.many or name in ("api-key", "served-model-name") else None
+    many = "+" if (flag.many and name not in _LISTS_IN_JSON) or name in ("api-key", "served-model-name") else None
     parser.add_argument(*names, dest=name, type=_reader(name, flag), choices=choices, nargs=many, default=None)
 
 
 def _reader(name: str, flag: KnobFlag) -> Callable[[str], Any]:
     if name == "max-model-len":
         return model_length
+    if name in _LISTS_IN_JSON:
+        return _words_in_json
     if flag.type is KnobType.INT:
         return human_int if flag.human_int else int
     if flag.type is KnobType.FLOAT:
@@ -116,6 +121,19 @@ def _json_text(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"Value {text} cannot be converted to {json.loads}.") from error
     return text
+
+
+def _words_in_json(text: str) -> tuple[str, ...]:
+    words = json.loads(text)  # argparse says what is wrong with other text
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise argparse.ArgumentTypeError(f"not a JSON list of strings: {text}")
+    return tuple(words)
+
+
+def _cors(given: Mapping[str, Any]) -> Cors:
+    names = {"origins": "allowed-origins", "methods": "allowed-methods", "headers": "allowed-headers"}
+    lists = {field: given[flag] for field, flag in names.items() if flag in given}
+    return Cors(**lists, credentials=bool(given.get("allow-credentials", False)))
 
 
 def _truth(text: str) -> bool:

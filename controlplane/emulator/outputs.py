@@ -3,11 +3,39 @@
 from __future__ import annotations
 
 import random
+from typing import NamedTuple
 
-from controlplane.emulator.protocol import ChatBody, CompletionBody, Output
+from controlplane.emulator.endings import Output
+from controlplane.emulator.protocol import ChatBody, CompletionBody
+from controlplane.emulator.speech import Murmur, Script, Speech
 from controlplane.emulator.tokens import OutputWords
 
 _MEAN_CHAT_TOKENS = 200
+
+
+class Plan(NamedTuple):
+    """One answer before its first token is out: how it ends and what it says."""
+
+    output: Output
+    speech: Speech
+
+
+def plan_answer(
+    body: ChatBody | CompletionBody,
+    script: str | None,
+    *,
+    room: int,
+    words: OutputWords,
+    start: int,
+    draw: random.Random,
+) -> Plan:
+    """Return what an answer is: `script` when its shape was asked for, else words of the pool from `start` on."""
+    if script is None:
+        return Plan(plan_output(body, room=room, words=words, start=start, draw=draw), Murmur(words, start))
+    speech = Script(script)
+    most = min(room, body.limit() or room)
+    output = Output(len(speech), "stop") if len(speech) <= most else Output(most, "length")
+    return Plan(output, speech)
 
 
 def plan_output(

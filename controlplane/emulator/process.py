@@ -23,6 +23,7 @@ from tuner.twin.setup import EngineSetup
 from tuner.twin.shapes import ModelShape
 
 _CLOSING_S = 1.0
+_LARGEST_HEAD = 4 * 2**20  # vLLM's --h11-max-incomplete-event-size
 _KEEPALIVE_S = 5.0  # vLLM's VLLM_HTTP_TIMEOUT_KEEP_ALIVE: clients must cope with it
 
 
@@ -103,6 +104,8 @@ class EmulatorProcess:
             shutdown_timeout=_CLOSING_S,
             keepalive_timeout=_KEEPALIVE_S,
             handle_signals=False,
+            max_line_size=_LARGEST_HEAD,
+            max_field_size=_LARGEST_HEAD,
         )
         return server.conversation, runner
 

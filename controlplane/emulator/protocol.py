@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from controlplane.emulator.errors import bad_request
+from controlplane.emulator.structured import ResponseFormat, StructuredOutputs
+from controlplane.emulator.tools import Tool, ToolChoice
+
 Body = TypeVar("Body", bound=BaseModel)
-
-
-class ApiError(Exception):
-    """A request that is refused. `kind` is vLLM's error type, e.g. BadRequestError."""
-
-    def __init__(self, status: int, message: str, kind: str, param: str | None = None) -> None:
-        self.status = status
-        self.body = {"error": {"message": message, "type": kind, "param": param, "code": status}}
-        super().__init__(message)
-
-
-def bad_request(message: str, param: str | None = None) -> ApiError:
-    return ApiError(400, message, "BadRequestError", param)
 
 
 class StreamOptions(BaseModel):
@@ -35,15 +26,22 @@ class _Body(BaseModel):
     model: str | None = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
-    n: int = 1
+    n: int | None = 1
     stop: str | list[str] | None = None
     stop_token_ids: list[int] | None = None
     ignore_eos: bool = False
     min_tokens: int = Field(default=0, ge=0)
     priority: int = 0
     cache_salt: str | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    use_beam_search: bool = False
 
     def limit(self) -> int | None:
+        raise NotImplementedError
+
+    def top_logprobs_wanted(self) -> int | None:
+        """Return how many alternatives each token is to come with, None when no logprobs are asked for."""
         raise NotImplementedError
 
     @property
@@ -69,6 +67,9 @@ class CompletionBody(_Body):
     def limit(self) -> int | None:
         return self.max_tokens
 
+    def top_logprobs_wanted(self) -> int | None:
+        return self.logprobs
+
 
 class Message(BaseModel):
     model_config = ConfigDict(extra="allow")
@@ -81,9 +82,15 @@ class ChatBody(_Body):
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     logprobs: bool | None = False
+    top_logprobs: int | None = None
+    tools: list[Tool] | None = None
+    tool_choice: ToolChoice | None = None
 
     def limit(self) -> int | None:
         return self.max_completion_tokens or self.max_tokens
+
+    def top_logprobs_wanted(self) -> int | None:
+        return (self.top_logprobs or 0) if self.logprobs else None
 
 
 class TokenizeBody(BaseModel):
@@ -91,22 +98,13 @@ class TokenizeBody(BaseModel):
     model: str | None = None
     prompt: str | None = None
     messages: list[Message] | None = None
+    return_token_strs: bool | None = False
 
 
 class DetokenizeBody(BaseModel):
     model_config = ConfigDict(extra="allow")
     model: str | None = None
     tokens: list[int]
-
-
-class Output(NamedTuple):
-    """How one answer ends: after `tokens` tokens, for this reason."""
-
-    tokens: int
-    finish_reason: Literal["stop", "length", "abort"]
-    stop_reason: str | int | None = None
-    characters: int | None = None
-    """Length of the text when a stop string cuts it, None when all of it is said."""
 
 
 def read_body(kind: type[Body], raw: bytes) -> Body:
@@ -118,14 +116,21 @@ def read_body(kind: type[Body], raw: bytes) -> Body:
         raise bad_request("; ".join(problems[:5])) from None
 
 
-def refuse_unsupported(body: CompletionBody | ChatBody) -> None:
-    """Say plainly what is not emulated instead of answering something else."""
-    if body.n != 1:
-        raise bad_request("only n=1 is emulated", "n")
-    if body.logprobs:
-        raise bad_request("logprobs are not emulated", "logprobs")
+def refuse_wrong(body: CompletionBody | ChatBody) -> None:
+    """Refuse what vLLM refuses, in its words, and say plainly what is not emulated."""
+    if body.n is not None and body.n < 1:
+        raise bad_request(f"n must be at least 1, got {body.n}.", "n")
+    if body.stream_options is not None and not body.stream:
+        raise bad_request("Stream options can only be defined when `stream=True`.", "stream_options")
+    if (top := body.top_logprobs_wanted()) is not None and top < 0:
+        field = "top_logprobs" if isinstance(body, ChatBody) else "logprobs"
+        raise bad_request(f"`{field}` must be a positive value or -1.", field)
+    if isinstance(body, ChatBody) and body.top_logprobs and not body.logprobs:
+        raise bad_request("when using `top_logprobs`, `logprobs` must be set to true.", "top_logprobs")
     if isinstance(body, CompletionBody) and body.echo:
         raise bad_request("echo is not emulated", "echo")
+    if body.use_beam_search:
+        raise bad_request("beam search is not emulated", "use_beam_search")
 
 
 def check_context(prompt_tokens: int, max_model_len: int, wanted: int | None) -> None:

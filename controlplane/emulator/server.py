@@ -13,17 +13,11 @@ from pydantic import ValidationError
 
 from controlplane.emulator.adapters import model_card
 from controlplane.emulator.answers import StreamAnswer
+from controlplane.emulator.cors import Cors, is_preflight
+from controlplane.emulator.errors import ApiError, bad_request
 from controlplane.emulator.faults import Faults, MetricsFault
 from controlplane.emulator.metrics import EngineMetrics
-from controlplane.emulator.protocol import (
-    ApiError,
-    ChatBody,
-    CompletionBody,
-    DetokenizeBody,
-    TokenizeBody,
-    bad_request,
-    read_body,
-)
+from controlplane.emulator.protocol import ChatBody, CompletionBody, DetokenizeBody, TokenizeBody, read_body
 from controlplane.emulator.service import Conversation, chat_text
 
 LAPSE_HEADER = "X-Fleetune-Time-Lapse"
@@ -45,6 +39,7 @@ class Routes:
         api_keys: tuple[str, ...],
         on_request: Callable[[], None],
         more: Iterable[web.RouteDef] = (),
+        cors: Cors | None = None,
     ) -> None:
         self._conversation = conversation
         self._metrics = metrics
@@ -53,6 +48,7 @@ class Routes:
         self._api_keys = api_keys
         self._on_request = on_request
         self._more = tuple(more)
+        self._cors = cors or Cors()
 
     def app(self) -> web.Application:
         """Return the application of the public port."""
@@ -77,6 +73,8 @@ class Routes:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if is_preflight(request):
+            return self._cors.of_preflight(request.headers)
         if request.path.startswith("/v1") and not self._admits(request):
             return _json({"error": "Unauthorized"}, status=401)
         try:
@@ -85,6 +83,8 @@ class Routes:
             return _json(error.body, status=error.status)
         except web.HTTPRequestEntityTooLarge:
             return _json(bad_request("the request body is too large").body, status=413)
+        except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
+            return _json({"detail": error.reason}, status=error.status)
 
     def _admits(self, request: web.Request) -> bool:
         if not self._api_keys:
@@ -94,6 +94,7 @@ class Routes:
 
     async def _sign(self, request: web.Request, response: web.StreamResponse) -> None:
         response.headers[LAPSE_HEADER] = self._lapse
+        response.headers.update(self._cors.of_answer(request.headers))
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         return await self._answer(request, ChatBody)
@@ -150,7 +151,8 @@ class Routes:
             raise bad_request("give either prompt or messages", "prompt")
         tokens = self._conversation.model.tokenizer.encode(text)
         longest = self._conversation.model.setup.max_model_len
-        shown = {"count": len(tokens), "max_model_len": longest, "tokens": tokens, "token_strs": None}
+        texts = [self._conversation.model.tokenizer.decode([one]) for one in tokens] if body.return_token_strs else None
+        shown = {"count": len(tokens), "max_model_len": longest, "tokens": tokens, "token_strs": texts}
         return _json(shown)
 
     async def _detokenize(self, request: web.Request) -> web.StreamResponse:

@@ -6,25 +6,22 @@ import asyncio
 import random
 import time
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from controlplane.domain.errors import InvalidInput
 from controlplane.emulator.adapters import Adapters
-from controlplane.emulator.answers import Choice, Doom, Mishap, StreamAnswer, ToChoice, WholeAnswer
-from controlplane.emulator.chunks import ChatShape, CompletionShape, Shape
+from controlplane.emulator.answers import Choice, Doom, Mishap, StreamAnswer, Tell, ToChoice, WholeAnswer
+from controlplane.emulator.chunks import ChatShape, CompletionShape, Shape, ToolCallShape
+from controlplane.emulator.errors import ApiError, bad_request
 from controlplane.emulator.faults import Faults
 from controlplane.emulator.live import Ask, LiveEngine
-from controlplane.emulator.outputs import plan_output
-from controlplane.emulator.protocol import (
-    ApiError,
-    ChatBody,
-    CompletionBody,
-    Message,
-    bad_request,
-    check_context,
-    refuse_unsupported,
-)
+from controlplane.emulator.logprobs import candidates, chat_logprobs, check_top, completion_logprobs
+from controlplane.emulator.outputs import plan_answer
+from controlplane.emulator.protocol import ChatBody, CompletionBody, Message, check_context, refuse_wrong
+from controlplane.emulator.speech import Speech
+from controlplane.emulator.structured import shaped_text
 from controlplane.emulator.tokens import OutputWords, Tokenizer, block_hashes
+from controlplane.emulator.tools import ToolCall, ends_as, tool_call
 from tuner.twin.setup import EngineSetup
 
 
@@ -37,6 +34,8 @@ class Model(NamedTuple):
     setup: EngineSetup
     tokenizer: Tokenizer
     words: OutputWords
+    calls_tools: bool = False
+    most_logprobs: int = 20
 
 
 class Conversation:
@@ -60,21 +59,12 @@ class Conversation:
         Raises ApiError when it is refused.
         """
         self._refuse(body)
+        call = self._call(body)
         prompts = self._prompts(body)
-        room = [self._room(len(prompt), body) for prompt in prompts]
-        self._numbers += 1
-        shape = self._shape(body)
-        start = self._numbers * 97
-        outputs = [
-            plan_output(body, room=room_, words=self.model.words, start=start + i, draw=self._draw)
-            for i, room_ in enumerate(room)
-        ]
-        choices = [
-            Choice(i, len(prompt), output, self.model.words, start + i)
-            for i, (prompt, output) in enumerate(zip(prompts, outputs, strict=True))
-        ]
+        choices = self._choices(body, call, prompts)
+        shape = self._shape(body, call)
         answer = self._answer(body, shape, choices, transport)
-        numbers = self._submit(prompts, choices, answer, body, received_wall_s)
+        numbers = self._submit(_each(prompts, body), choices, answer, body, received_wall_s)
         self.open_answers[answer] = numbers
         return answer, numbers
 
@@ -101,27 +91,63 @@ class Conversation:
 
     def _refuse(self, body: ChatBody | CompletionBody) -> None:
         self.check_model(body.model)
-        refuse_unsupported(body)
+        refuse_wrong(body)
         if self._draw.random() < self.faults.error_ratio:
             raise ApiError(500, "Internal server error (emulated fault)", "InternalServerError")
+
+    def _call(self, body: ChatBody | CompletionBody) -> ToolCall | None:
+        if not isinstance(body, ChatBody):
+            return None
+        last_role = body.messages[-1].role
+        return tool_call(body.tools, body.tool_choice, last_role=last_role, auto_allowed=self.model.calls_tools)
+
+    def _choices(
+        self, body: ChatBody | CompletionBody, call: ToolCall | None, prompts: list[Sequence[Hashable]]
+    ) -> list[Choice]:
+        self._numbers += 1
+        script = call.arguments if call else shaped_text(body.response_format, body.structured_outputs)
+        choices, words = list[Choice](), self.model.words
+        for index, prompt in enumerate(_each(prompts, body)):
+            room, start = self._room(len(prompt), body), self._numbers * 97 + index
+            plan = plan_answer(body, script, room=room, words=words, start=start, draw=self._draw)
+            output = plan.output if call is None else ends_as(plan.output, call)
+            choices.append(Choice(index, len(prompt), output, plan.speech, self._tell(body, plan.speech)))
+        return choices
+
+    def _tell(self, body: ChatBody | CompletionBody, speech: Speech) -> Tell | None:
+        """Return what makes the logprobs of an answer, None when nobody asked for any."""
+        top, words = body.top_logprobs_wanted(), self.model.words
+        if top is None:
+            return None
+        check_top(top, self.model.most_logprobs)
+
+        def tell(start: int, count: int, offset: int) -> dict[str, Any]:
+            places = range(start, start + count)
+            tokens = [candidates(speech.text(place, 1), place, top, words) for place in places]
+            return chat_logprobs(tokens, top) if isinstance(body, ChatBody) else completion_logprobs(tokens, offset)
+
+        return tell
 
     def _room(self, prompt_tokens: int, body: ChatBody | CompletionBody) -> int:
         longest = self.model.setup.max_model_len
         check_context(prompt_tokens, longest, body.limit())
         return longest - prompt_tokens
 
-    def _shape(self, body: ChatBody | CompletionBody) -> Shape:
-        name = body.model or self.model.names[0]
+    def _shape(self, body: ChatBody | CompletionBody, call: ToolCall | None) -> Shape:
+        name, now = body.model or self.model.names[0], int(time.time())
         code = f"{self._draw.getrandbits(128):032x}"
+        if call is not None:
+            call_id, content = f"chatcmpl-tool-{code}", "" if call.ends_as == "stop" else None
+            return ToolCallShape(f"chatcmpl-{code}", name, now, call_id=call_id, name=call.name, content=content)
         if isinstance(body, ChatBody):
-            return ChatShape(f"chatcmpl-{code}", name, int(time.time()))
-        return CompletionShape(f"cmpl-{code}", name, int(time.time()))
+            return ChatShape(f"chatcmpl-{code}", name, now)
+        return CompletionShape(f"cmpl-{code}", name, now)
 
     def _answer(
         self, body: ChatBody | CompletionBody, shape: Shape, choices: list[Choice], transport: asyncio.Transport
     ) -> StreamAnswer | WholeAnswer:
         if not body.stream:
-            return WholeAnswer(shape, choices, transport, doom=self._doom())
+            return WholeAnswer(shape, choices, transport, doom=self._doom(), per_prompt=body.n or 1)
         return StreamAnswer(
             shape,
             choices,
@@ -129,6 +155,7 @@ class Conversation:
             include_usage=body.include_usage,
             continuous_usage=body.continuous_usage,
             doom=self._doom(),
+            per_prompt=body.n or 1,
         )
 
     def _doom(self) -> Doom:
@@ -156,7 +183,10 @@ class Conversation:
             try:
                 numbers.append(
                     self.engine.submit(
-                        ask, listener, received_wall_s=received_wall_s, finish_reason=choice.output.finish_reason
+                        ask,
+                        listener,
+                        received_wall_s=received_wall_s,
+                        finish_reason=_counted(choice.output.finish_reason),
                     )
                 )
             except InvalidInput as error:
@@ -184,6 +214,16 @@ class Conversation:
         if worst >= self.model.tokenizer.vocabulary_size or min(ids, default=0) < 0:
             raise bad_request(f"Token id {worst} is out of vocabulary", "prompt")
         return ids
+
+
+def _each(prompts: list[Sequence[Hashable]], body: ChatBody | CompletionBody) -> list[Sequence[Hashable]]:
+    """Return every prompt as often as answers to it are wanted."""
+    return [prompt for prompt in prompts for _ in range(body.n or 1)]
+
+
+def _counted(finish_reason: str) -> str:
+    """Return the reason the engine counts: to it a call is an ordinary end."""
+    return "stop" if finish_reason == "tool_calls" else finish_reason
 
 
 def chat_text(messages: list[Message]) -> str:

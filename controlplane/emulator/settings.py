@@ -7,6 +7,7 @@ from pydantic import Field
 from controlplane.domain.base import Value
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.emulator.adapters import AdapterSpec
+from controlplane.emulator.cors import Cors
 from controlplane.emulator.faults import Faults
 
 
@@ -19,6 +20,7 @@ class EmulatorSettings(Value):
     port: int = Field(ge=0, le=65535)
     api_keys: tuple[str, ...] = Field(default=(), repr=False)
     shutdown_timeout_s: int = Field(ge=0, description="Seconds SIGTERM waits for running requests; 0 cuts them.")
+    cors: Cors = Cors()
     config: EngineConfig
     adapters: tuple[AdapterSpec, ...] = Field(default=(), description="--lora-modules: loaded at the start.")
     gpu: str

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from aiohttp import web
 
-from controlplane.emulator.protocol import ApiError
+from controlplane.emulator.errors import ApiError
 from controlplane.emulator.service import Conversation
 
 COPY_GIB_PER_S = 20.0

@@ -112,7 +112,7 @@ def test_prompts_may_be_text_or_token_ids_or_lists_of_either(
         ("/v1/completions", {**COMPLETION, "max_tokens": 0}, 400, "BadRequestError", "max_tokens"),
         ("/v1/completions", {"model": MODEL}, 400, "BadRequestError", "prompt"),
         ("/v1/chat/completions", {**CHAT, "messages": []}, 400, "BadRequestError", "messages"),
-        ("/v1/chat/completions", {**CHAT, "n": 2}, 400, "BadRequestError", "n=1"),
+        ("/v1/chat/completions", {**CHAT, "n": 0}, 400, "BadRequestError", "n must be at least 1"),
     ],
 )
 def test_a_refused_request_gets_an_openai_error(

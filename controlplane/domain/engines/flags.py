@@ -52,10 +52,7 @@ _ELSEWHERE = {
 
 SEVERAL = frozenset(
     {
-        "allowed-headers",
         "allowed-media-domains",
-        "allowed-methods",
-        "allowed-origins",
         "api-key",
         "collect-detailed-traces",
         "cpu-offload-params",

@@ -28,6 +28,7 @@ _FAILURES = (
     (StartFailure.REFUSED_FLAG, r"kv[_-]cache[_-]dtype.* (not supported|invalid|unsupported)"),
     (StartFailure.REFUSED_FLAG, r"max_num_batched_tokens .* (smaller than|greater than or equal to)"),
     (StartFailure.REFUSED_FLAG, r"User-specified max_model_len .* is greater than the derived"),
+    (StartFailure.REFUSED_FLAG, r"--enable-auto-tool-choice requires --tool-call-parser"),
     (StartFailure.REFUSED_FLAG, r"LoRA rank \d+ is greater than max_lora_rank|LoRA is not enabled"),
     (StartFailure.REFUSED_FLAG, r"Loading lora .* failed|No adapter found for|doesn't contain tensors"),
     (StartFailure.REFUSED_FLAG, r"World size \(\d+\) is larger than the number of available GPUs"),

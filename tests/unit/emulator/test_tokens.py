@@ -8,8 +8,9 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controlplane.emulator.endings import Output
 from controlplane.emulator.outputs import plan_output
-from controlplane.emulator.protocol import ChatBody, CompletionBody, Output
+from controlplane.emulator.protocol import ChatBody, CompletionBody
 from controlplane.emulator.tokens import InventedTokenizer, OutputWords, block_hashes, escaped
 
 TOKENIZER = InventedTokenizer()
