@@ -28,7 +28,7 @@ from controlplane.adapters.store_sql.fence import LEADER
 from controlplane.adapters.store_sql.store import SqlStore
 from controlplane.adapters.store_sql.store import open_store as open_sql
 from controlplane.domain.base import ServiceName, StudyId
-from controlplane.domain.cluster import ClusterOptions
+from controlplane.domain.cluster import ClusterOptions, RouteOptions
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.owner import Owner, ReplayOwner, ReplicaOwner, TrialOwner
 from controlplane.domain.service import ServiceSpec
@@ -36,6 +36,7 @@ from controlplane.host.addresses import is_loopback
 from controlplane.host.clock import steady_clock
 from controlplane.ports import Clock
 from controlplane.ports.fleet import Fleet
+from controlplane.ports.gateways import TrafficRouter
 from controlplane.ports.load import LoadTester
 from controlplane.ports.store import Store
 from controlplane.reading.issuers_file import load_issuers
@@ -194,7 +195,7 @@ def controller_pass(settings: Settings, *, leader: int | None = None) -> Callabl
     controller = Controller(
         store=open_store(settings, leader=leader),
         fleet=open_fleet(settings),
-        router=traffic,
+        router=_router(settings, traffic),
         flights=traffic,
         news=traffic,
         records=SpooledRecords(settings.data_dir),
@@ -209,6 +210,25 @@ def controller_pass(settings: Settings, *, leader: int | None = None) -> Callabl
         return False
 
     return one
+
+
+def _router(settings: Settings, gateways: GatewayTraffic) -> TrafficRouter:
+    """Return what splits traffic: the gateways and, on a cluster, its own one for services that ask for a route."""
+    cluster = settings.cluster
+    if cluster is None:
+        return gateways
+    from controlplane.adapters.every_router import EveryRouter
+    from controlplane.adapters.fleet_kubernetes.door import open_door
+    from controlplane.adapters.fleet_kubernetes.routes import RouteTraffic
+
+    store = open_store(settings)
+
+    def options(service: ServiceName) -> RouteOptions | None:
+        described = store.get_service(service).value.spec.kubernetes
+        return None if described is None else described.route
+
+    door = open_door(cluster.kubeconfig, cluster.context)
+    return EveryRouter([gateways, RouteTraffic(door, cluster.namespace, options=options)])
 
 
 def _gateways(settings: Settings) -> FindGateways:

@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 from controlplane.domain.base import Value
 
 DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+_DNS = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+HostName = Annotated[str, Field(max_length=253, pattern=rf"^{_DNS}(\.{_DNS})*$")]
 PinnedImage = Annotated[str, Field(pattern=r"^[a-z0-9][a-zA-Z0-9._:/-]*@sha256:[0-9a-f]{64}$")]
 
 
@@ -25,6 +27,15 @@ class ModelCache(Value):
         if (self.claim is None) == (self.host_path is None):
             raise ValueError("give either claim or host_path")
         return self
+
+
+class RouteOptions(Value):
+    """A route of the cluster's own gateway (Gateway API) that splits a host's traffic over the revisions."""
+
+    gateway: DnsLabel
+    gateway_namespace: DnsLabel | None = Field(default=None, description="None: that of the engines.")
+    section: DnsLabel | None = Field(default=None, description="One listener of the gateway; None: all that fit.")
+    hostname: HostName
 
 
 class ClusterOptions(Value):
@@ -50,4 +61,7 @@ class ClusterOptions(Value):
     )
     model_cache: ModelCache | None = None
     shared_memory_gib: int = Field(default=16, ge=1, description="/dev/shm, which tensor parallelism uses.")
+    route: RouteOptions | None = Field(
+        default=None, description="Let the cluster's gateway split traffic too. What it sends leaves no records."
+    )
     drain_s: int = Field(default=120, ge=1, description="How long a pod may finish what it has begun.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,16 @@ import yaml
 from controlplane.adapters.fleet_kubernetes.door import open_door
 from controlplane.adapters.fleet_kubernetes.lease import LeaseElection
 from controlplane.adapters.fleet_kubernetes.preflight import check_cluster
+from controlplane.adapters.fleet_kubernetes.routes import RouteTraffic
 from controlplane.domain.base import EngineId
+from controlplane.domain.door.routing import RoutingTable, ServiceRoute
 from controlplane.domain.engines.fleet import EngineState
+from controlplane.domain.errors import Unavailable
 from controlplane.reading.service_file import load_service
 from tests.contract.fleet_on_cluster import ClusterSubject, cluster_options
 from tests.contract.fleet_subjects import a_spec, observe_until
 from tests.contract.kubernetes_servers import Server
+from tests.contract.routes import ROUTE
 from tests.fakes.kubernetes.cluster import StandIn
 from tests.fakes.kubernetes.faults import Call
 from tests.fakes.kubernetes.objects import Writer
@@ -60,10 +65,11 @@ def test_a_life_of_a_fleet_uses_every_right_it_is_given_and_no_other(own: Server
     subject = ClusterSubject(own)
     assert own.stand_in is not None
     spec = load_service(EXAMPLE)
-    described = spec.evolve(kubernetes=cluster_options(own).evolve(env_from_secret="chat-env"))
+    described = spec.evolve(kubernetes=cluster_options(own).evolve(env_from_secret="chat-env", route=ROUTE))
     check_cluster(open_door(own.kubeconfig()), own.namespace, [described])
     _live(subject)
     _lead(own)
+    _route(own)
     subject.close()
     # Nodes and tests speak as themselves: what Fleetune asks is told apart by who asks.
     assert used(call for call in own.stand_in.faults.calls if call.agent == "fleetune") == granted()
@@ -87,6 +93,14 @@ def _lead(server: Server) -> None:
     )
     lease.step()
     lease.step()
+
+
+def _route(server: Server) -> None:
+    router = RouteTraffic(open_door(server.kubeconfig()), server.namespace, options=lambda _: ROUTE, settle_s=0)
+    with suppress(Unavailable):  # no gateway is there
+        router.apply(RoutingTable(version=1, services=(ServiceRoute(service="chat", model="m"),)))
+    router.apply(RoutingTable(version=2))
+    router.close()
 
 
 def test_the_rights_are_valid_objects_that_a_server_takes(own: Server) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,11 +15,10 @@ import pytest
 from controlplane.adapters.gateway.traffic import GatewayTraffic
 from controlplane.domain.base import RevisionId
 from controlplane.domain.door.identity import ApiKey
-from controlplane.domain.door.routing import GatewayAddress, RevisionRoute, RoutingTable, ServiceRoute
+from controlplane.domain.door.routing import RevisionRoute, RoutingTable, ServiceRoute
 from controlplane.domain.errors import StaleVersion, Unavailable
-from controlplane.gateway.process import open_gateway
-from controlplane.gateway.settings import Settings
 from controlplane.ports.gateways import FlightView, GatewayNews, TrafficRouter
+from tests.contract.gateways import gateway
 from tests.fakes.traffic_router import FakeTrafficRouter
 
 
@@ -61,7 +58,7 @@ def _fake(count: int) -> Setup:
 
 
 def _real(count: int, data_dir: Path, stack: ExitStack) -> Setup:
-    addresses = [stack.enter_context(_gateway(data_dir, f"gw-{number}")) for number in range(count)]
+    addresses = [stack.enter_context(gateway(data_dir, f"gw-{number}")) for number in range(count)]
 
     def take_down(number: int) -> None:
         # Port 1: nothing listens there, as after a crash.
@@ -74,31 +71,6 @@ def _real(count: int, data_dir: Path, stack: ExitStack) -> Setup:
         httpx.get(f"{addresses[number].url}/v1/models", headers={"X-Api-Key": name}, timeout=60).raise_for_status()
 
     return Setup(router, router, router, use, take_down)
-
-
-@contextmanager
-def _gateway(data_dir: Path, name: str) -> Iterator[GatewayAddress]:
-    """Run a gateway on a thread of its own: the router under test blocks."""
-    settings = Settings.model_validate(
-        {"data_dir": data_dir, "name": name, "port": 0, "admin_port": 0, "admin_token": "adm1n", "drain_s": 1}
-    )
-    opened: list[tuple[GatewayAddress, Callable[[], object]]] = []
-    is_open = threading.Event()
-
-    async def serve() -> None:
-        async with open_gateway(settings) as running:
-            loop = asyncio.get_running_loop()
-            opened.append((running.address, lambda: loop.call_soon_threadsafe(running.drain.request)))
-            is_open.set()
-            await running.drain.requested.wait()
-
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
-    thread.start()
-    assert is_open.wait(30)
-    address, close = opened[0]
-    yield address
-    close()
-    thread.join(30)
 
 
 Build = Callable[[int], Setup]
@@ -172,7 +144,7 @@ def test_the_last_use_of_a_key_is_the_latest_of_all_gateways(build: Callable[[in
 
 
 def test_a_wrong_admin_token_is_told_and_changes_nothing(tmp_path: Path) -> None:
-    with _gateway(tmp_path, "gw-1") as address:
+    with gateway(tmp_path, "gw-1") as address:
         stranger = GatewayTraffic(lambda: [address], admin_token="wrong", timeout_s=10)
         with pytest.raises(Unavailable, match="admin token"):
             stranger.apply(table(1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
+from controlplane.domain.base import ServiceName
 from controlplane.domain.owner import Owner, ReplayOwner, ReplicaOwner, TrialOwner
 
 GROUP = "app.kubernetes.io/instance"
@@ -22,6 +23,11 @@ def group_name(owner: Owner) -> str:
             return _short(f"trial-{owner.study_id}-{owner.number}")
         case ReplayOwner():
             return _short(f"replay-{owner.service}-{owner.number}")
+
+
+def route_name(service: ServiceName) -> str:
+    """Return the name of a service's HTTPRoute."""
+    return _short(service)
 
 
 def labels_of(owner: Owner) -> dict[str, str]:

@@ -8,6 +8,7 @@ from controlplane.adapters.fleet_kubernetes.door import Door, Place
 from controlplane.adapters.fleet_kubernetes.manifests import manifests
 from controlplane.adapters.fleet_kubernetes.names import SELECTOR
 from controlplane.adapters.fleet_kubernetes.nodes import Gpus
+from controlplane.adapters.fleet_kubernetes.routes import PREFIX as ROUTES
 from controlplane.domain.cluster import ClusterOptions
 from controlplane.domain.errors import Forbidden, InvalidInput, NotFound
 from controlplane.domain.service import ServiceSpec
@@ -23,8 +24,8 @@ def check_cluster(door: Door, namespace: str, specs: Sequence[ServiceSpec]) -> N
     """Ask a cluster whether these services could run there; nothing is stored.
 
     Raises NotFound for a namespace that is not there, Forbidden naming the verb and resource of a missing right,
-    Unavailable when no node has the GPUs, InvalidInput when a service is not described for this namespace or the server
-    would refuse its objects.
+    Unavailable when no node has the GPUs, InvalidInput when a service is not described for this namespace, asks for an
+    add-on that is not installed, or the server would refuse its objects.
     """
     _require_namespace(door, namespace)
     for plural, prefix in (("deployments", "apis/apps/v1"), ("pods", "api/v1")):
@@ -34,6 +35,8 @@ def check_cluster(door: Door, namespace: str, specs: Sequence[ServiceSpec]) -> N
         cluster = described_for(spec, namespace)
         if gpus := spec.baseline.gpus_per_replica:
             Gpus(nodes, cluster.gpu_resource).require(gpus, cluster.node_selector)
+        if cluster.route is not None:
+            _require_gateway_api(door, namespace, spec)
         for manifest in manifests(spec, cluster, spec.baseline, replicas=0):
             prefix, plural = _PLACES[manifest["kind"]]
             door.apply(Place(prefix, plural, namespace), manifest, dry_run=True)
@@ -53,6 +56,17 @@ def described_for(spec: ServiceSpec, namespace: str) -> ClusterOptions:
             allowed=f"one installation serves one namespace: {namespace}",
         )
     return spec.kubernetes
+
+
+def _require_gateway_api(door: Door, namespace: str, spec: ServiceSpec) -> None:
+    try:
+        door.list(Place(ROUTES, "httproutes", namespace), limit="1")
+    except NotFound as error:
+        raise InvalidInput(
+            f"service {spec.name} asks for a route of the cluster's gateway",
+            why="the cluster has no Gateway API (gateway.networking.k8s.io/v1)",
+            allowed="its custom resource definitions, or no kubernetes.route: Fleetune's own gateway splits without",
+        ) from error
 
 
 def _require_namespace(door: Door, namespace: str) -> None:

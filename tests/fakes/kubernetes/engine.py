@@ -66,7 +66,8 @@ class _Handler(BaseHTTPRequestHandler):
             if asked.get("stream"):
                 self._stream(asked["max_tokens"])
             else:
-                self._say(json.dumps({"choices": [{"text": "a"}]}).encode())
+                own = self.server.server_address[0]  # tells who answered
+                self._say(json.dumps({"choices": [{"text": "a"}], "system_fingerprint": own}).encode())
         finally:
             with self.server.lock:
                 self.server.running -= 1

@@ -111,6 +111,18 @@ def test_a_service_that_does_not_say_how_it_runs_there_is_refused(whole: StandIn
     assert "has no `kubernetes:` section" in said(done)
 
 
+def _routed(described: dict[str, dict[str, object]]) -> None:
+    described["kubernetes"]["route"] = {"gateway": "public", "hostname": "chat.example.com"}
+
+
+def test_an_add_on_that_is_not_installed_is_named_with_what_is_off(whole: StandIn, tmp_path: Path) -> None:
+    whole.faults.uninstall("gateway.networking.k8s.io")
+    file = service_file(tmp_path, _routed)
+    done = up(tmp_path, file, "--fleet", "kubernetes", "--kubeconfig", str(whole.kubeconfig("inference")))
+    assert done.exit_code != 0
+    assert "the cluster has no Gateway API" in said(done)
+
+
 def test_a_server_that_is_away_is_one_message(whole: StandIn, tmp_path: Path) -> None:
     whole.server.is_out = True
     done = up(tmp_path, EXAMPLE, "--fleet", "kubernetes", "--kubeconfig", str(whole.kubeconfig("inference")))

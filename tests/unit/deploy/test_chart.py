@@ -77,11 +77,13 @@ def test_no_pod_has_a_right_it_does_not_need(example: Path) -> None:
 
 
 def test_the_rights_are_those_that_every_call_was_held_against() -> None:
-    objects = of_example(EXAMPLES[0])
-    tested = {each["kind"]: each["rules"] for each in yaml.safe_load_all(RIGHTS.read_text()) if "rules" in each}
+    plain, routed = of_example(EXAMPLES[0]), rendered(values_of(EXAMPLES[0]) | {"routes": {"enabled": True}})
+    roles = [each for each in yaml.safe_load_all(RIGHTS.read_text()) if "rules" in each]
+    tested = {each["metadata"]["name"]: each["rules"] for each in roles}
     for name in ("fleetune", "fleetune-uninstall"):
-        assert named(objects, "Role", name)["rules"] == tested["Role"]
-        assert named(objects, "ClusterRole", f"inference-{name}")["rules"] == tested["ClusterRole"]
+        assert named(plain, "Role", name)["rules"] == tested["fleetune"]
+        assert named(routed, "Role", name)["rules"] == tested["fleetune"] + tested["fleetune-routes"]
+        assert named(plain, "ClusterRole", f"inference-{name}")["rules"] == tested["fleetune-nodes"]
 
 
 def test_the_installation_is_one_that_processes_read() -> None:

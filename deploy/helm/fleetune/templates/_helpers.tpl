@@ -158,7 +158,8 @@ metadata:
   name: {{ .name }}
   {{- toYaml $head | nindent 2 }}
 rules:
-  {{- range (fromYaml (.root.Files.Get "files/rights.yaml")).namespace }}
+  {{- $rights := fromYaml (.root.Files.Get "files/rights.yaml") }}
+  {{- range concat $rights.namespace (ternary $rights.routes list .root.Values.routes.enabled) }}
   - {{ toJson . }}
   {{- end }}
 ---
@@ -176,7 +177,7 @@ metadata:
   name: {{ $everywhere }}
   {{- toYaml $head | nindent 2 }}
 rules:
-  {{- range (fromYaml (.root.Files.Get "files/rights.yaml")).cluster }}
+  {{- range $rights.cluster }}
   - {{ toJson . }}
   {{- end }}
 ---

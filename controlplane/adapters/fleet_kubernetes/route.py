@@ -1,0 +1,97 @@
+"""One HTTPRoute: how a service's weights are written into it, and what its gateway says of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from controlplane.adapters.fleet_kubernetes.door import Json
+from controlplane.adapters.fleet_kubernetes.names import group_name, route_name
+from controlplane.adapters.fleet_kubernetes.pods import PORT
+from controlplane.domain.base import ServiceName
+from controlplane.domain.cluster import RouteOptions
+from controlplane.domain.door.routing import RevisionRoute, ServiceRoute
+from controlplane.domain.owner import ReplicaOwner
+
+SERVICE = "fleetune.dev/service"
+VERSION = "fleetune.dev/routing-table"
+"""The annotation with the version of the table that a route was last written from."""
+SELECTOR = "app.kubernetes.io/managed-by=fleetune,app.kubernetes.io/component=route"
+_GROUP = "gateway.networking.k8s.io"
+_WANTED = {"Accepted": "did not accept it", "ResolvedRefs": "cannot send to a Service it names"}
+
+
+def httproute(service: ServiceRoute, how: RouteOptions, *, version: int, namespace: str) -> Json:
+    """Return the route of one service, every default written out: what is read back is what was written.
+
+    A revision without a ready replica gets nothing, as at Fleetune's own gateway: the Service behind it answers nobody.
+    """
+    labels = {"app.kubernetes.io/managed-by": "fleetune", "app.kubernetes.io/component": "route"}
+    return {
+        "apiVersion": f"{_GROUP}/v1",
+        "kind": "HTTPRoute",
+        "metadata": {
+            "name": route_name(ServiceName(service.service)),
+            "namespace": namespace,
+            "labels": {**labels, SERVICE: service.service},
+            "annotations": {VERSION: str(version)},
+        },
+        "spec": {
+            "parentRefs": [_parent(how)],
+            "hostnames": [how.hostname],
+            "rules": [
+                {
+                    "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
+                    "backendRefs": [_backend(service, each) for each in service.revisions],
+                    "timeouts": {"request": "0s"},  # streams last for minutes
+                }
+            ],
+        },
+    }
+
+
+def weights_of(route: Json) -> Mapping[str, int]:
+    """Return the weights of a route by the name of the Service, those of weight 0 too."""
+    refs = [ref for rule in route["spec"].get("rules", []) for ref in rule.get("backendRefs", [])]
+    return {ref["name"]: ref.get("weight", 1) for ref in refs}
+
+
+def splits_alike(route: Json, other: Json) -> bool:
+    """Say whether two routes send the same hosts to the same Services by the same weights."""
+    return weights_of(route) == weights_of(other) and route["spec"].get("hostnames") == other["spec"].get("hostnames")
+
+
+def objection(route: Json) -> str | None:
+    """Return why a route is not in force as written, None when its gateway says that it is."""
+    generation = route["metadata"].get("generation", 0)
+    parents = [each for each in route.get("status", {}).get("parents", []) if _is_of(each, route)]
+    if not parents:
+        return "no gateway has looked at it"
+    for parent in parents:
+        conditions = {each["type"]: each for each in parent.get("conditions", [])}
+        for kind, meaning in _WANTED.items():
+            found = conditions.get(kind, {})
+            if found.get("observedGeneration", 0) < generation:
+                return f"its gateway has not seen generation {generation}"
+            if found.get("status") != "True":
+                return f"its gateway {meaning}: {found.get('reason')}: {found.get('message')}"
+    return None
+
+
+def _parent(how: RouteOptions) -> Json:
+    found: Json = {"group": _GROUP, "kind": "Gateway", "name": how.gateway}
+    if how.gateway_namespace is not None:
+        found["namespace"] = how.gateway_namespace
+    if how.section is not None:
+        found["sectionName"] = how.section
+    return found
+
+
+def _backend(service: ServiceRoute, revision: RevisionRoute) -> Json:
+    name = group_name(ReplicaOwner(ServiceName(service.service), revision.revision))
+    weight = revision.weight_percent if revision.backends else 0
+    return {"group": "", "kind": "Service", "name": name, "port": PORT, "weight": weight}
+
+
+def _is_of(parent: Json, route: Json) -> bool:
+    refs = [ref["name"] for ref in route["spec"].get("parentRefs", [])]
+    return parent.get("parentRef", {}).get("name") in refs

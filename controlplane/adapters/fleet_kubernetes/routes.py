@@ -1,0 +1,152 @@
+"""TrafficRouter by HTTPRoutes of the Gateway API: the cluster's own gateway splits over one Service per revision.
+
+A route carries weights only: no keys, no limits, no queue, and no record is written of what it sends. Which weights
+are in force is read from the routes themselves each time, and a route counts only once its gateway says that it took
+this very generation of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from controlplane.adapters.fleet_kubernetes.door import Door, Json, Place
+from controlplane.adapters.fleet_kubernetes.route import (
+    SELECTOR,
+    SERVICE,
+    VERSION,
+    httproute,
+    objection,
+    splits_alike,
+    weights_of,
+)
+from controlplane.adapters.fleet_kubernetes.watched import Watched
+from controlplane.domain.base import ServiceName
+from controlplane.domain.cluster import RouteOptions
+from controlplane.domain.door.routing import RoutingTable
+from controlplane.domain.errors import Conflict, NotFound, StaleVersion, Unavailable
+
+PREFIX = "apis/gateway.networking.k8s.io/v1"
+_LOOK_S = 0.05
+_SETTLE_S = 1.0
+"""A gateway usually takes a route within this; one that takes longer is looked at again in the next pass."""
+
+Options = Callable[[ServiceName], RouteOptions | None]
+"""How a service is routed; None: not by the cluster's gateway."""
+
+
+class RouteTraffic:
+    """Routes of the services that ask for one. Holds one watch from the first such service on, until `close`."""
+
+    def __init__(
+        self,
+        door: Door,
+        namespace: str,
+        *,
+        options: Options,
+        settle_s: float = _SETTLE_S,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._door, self._options, self._settle_s, self._steady = door, options, settle_s, steady
+        self._place = Place(PREFIX, "httproutes", namespace)
+        self._routes = Watched(door, self._place, selector=SELECTOR)
+        self._given: RoutingTable | None = None
+        self._is_used = False
+
+    def close(self) -> None:
+        self._routes.stop()
+
+    def apply(self, table: RoutingTable) -> None:
+        """Write every route of the table, and delete those of services that are not in it.
+
+        Raises StaleVersion when a newer table was written, Unavailable when a route is not in force: somebody else set
+        it, the cluster has no Gateway API, or the gateway did not take it yet.
+        """
+        wanted = self._wanted(table)
+        self._is_used = self._is_used or bool(wanted)
+        written = self._write_all(wanted, table.version) if self._is_used else []
+        self._given = table
+        self._settle(written)
+
+    def actual(self) -> Sequence[RoutingTable | None]:
+        """Return the table in force: nothing where no service is routed, None while a gateway has not taken a route.
+
+        Before the first table of this process nothing is known: None.
+        """
+        given = self._given
+        if given is None or not self._is_used:
+            return [None] if given is None else []
+        present, wanted = self._present(), self._wanted(given)
+        if any(objection(route) for route in present.values()):
+            return [None]
+        if present.keys() == wanted.keys() and all(splits_alike(present[name], wanted[name]) for name in wanted):
+            return [given]
+        return [RoutingTable(version=max(map(_version, present.values()), default=0))]
+
+    def _wanted(self, table: RoutingTable) -> Mapping[ServiceName, Json]:
+        found: dict[ServiceName, Json] = {}
+        for service in table.services:
+            how = self._options(ServiceName(service.service))
+            if how is not None:
+                value = httproute(service, how, version=table.version, namespace=str(self._place.namespace))
+                found[ServiceName(service.service)] = value
+        return found
+
+    def weights(self) -> Mapping[ServiceName, Mapping[str, int]]:
+        """Return the weights of each service's route as they are, by the name of the revision's Service."""
+        return {service: weights_of(route) for service, route in self._present().items()}
+
+    def _present(self) -> dict[ServiceName, Json]:
+        try:
+            found = self._routes.items()
+        except NotFound as error:
+            raise Unavailable(
+                "routes of the cluster's gateway are off",
+                why="the cluster has no Gateway API (gateway.networking.k8s.io/v1)",
+                allowed="its custom resource definitions, or services without kubernetes.route",
+            ) from error
+        return {ServiceName(each["metadata"]["labels"][SERVICE]): each for each in found}
+
+    def _write_all(self, wanted: Mapping[ServiceName, Json], version: int) -> Sequence[Json]:
+        present = self._present()
+        written = [self._write(service, value, version, present) for service, value in wanted.items()]
+        for service in present.keys() - wanted.keys():
+            self._door.delete(self._place, present[service]["metadata"]["name"])
+        return written
+
+    def _write(self, service: ServiceName, value: Json, version: int, present: Mapping[ServiceName, Json]) -> Json:
+        before = present.get(service)
+        if before is not None:
+            _refuse_stale(before, value, version)
+            value["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"]
+        try:
+            written = self._door.apply(self._place, value)
+        except StaleVersion:
+            raise
+        except Conflict as error:
+            raise Unavailable(f"the route of {service} is not as asked", why=str(error)) from error
+        self._routes.heard(written)
+        return written
+
+    def _settle(self, written: Sequence[Json]) -> None:
+        """Wait a moment for the gateway to take what was written. Raises Unavailable."""
+        names, give_up_s = {each["metadata"]["name"] for each in written}, self._steady() + self._settle_s
+        while names:
+            mine = [each for each in self._present().values() if each["metadata"]["name"] in names]
+            objections = [f"{each['metadata']['name']}: {why}" for each in mine if (why := objection(each))]
+            if not objections:
+                return
+            if self._steady() >= give_up_s:
+                raise Unavailable("the cluster's gateway did not take every route", why="; ".join(objections))
+            time.sleep(_LOOK_S)
+
+
+def _version(route: Json) -> int:
+    said = route["metadata"].get("annotations", {}).get(VERSION, "0")
+    return int(said) if said.isdigit() else 0
+
+
+def _refuse_stale(present: Json, wanted: Json, version: int) -> None:
+    newest = _version(present)
+    if newest > version or (newest == version and not splits_alike(present, wanted)):
+        raise StaleVersion(f"route {present['metadata']['name']} is not changed", why=f"it is of table {newest}")

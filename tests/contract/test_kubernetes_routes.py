@@ -1,0 +1,161 @@
+"""What only a router by HTTPRoutes meets: a gateway that does not take them, hands of others, no Gateway API at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kubernetes import client
+
+from controlplane.adapters.fleet_kubernetes.door import open_door
+from controlplane.adapters.fleet_kubernetes.routes import RouteTraffic
+from controlplane.domain.base import RevisionId
+from controlplane.domain.cluster import RouteOptions
+from controlplane.domain.door.routing import Backend, RevisionRoute, RoutingTable, ServiceRoute
+from controlplane.domain.errors import StaleVersion, Unavailable
+from tests.contract.kubernetes_servers import Server, wait
+from tests.contract.routes import ROUTE, data_plane
+from tests.fakes.kubernetes.data_plane import DataPlane
+
+GROUP, VERSION, PLURAL = "gateway.networking.k8s.io", "v1", "httproutes"
+MERGE = "application/merge-patch+json"
+BACKEND = Backend(engine_id="e", url="http://127.0.0.1:1")
+
+
+def table(version: int, *, canary: int = 0, service: str = "chat") -> RoutingTable:
+    weights = {"rev-1": 100 - canary, "rev-2": canary}
+    routes = tuple(
+        RevisionRoute(revision=RevisionId(name), weight_percent=weight, backends=(BACKEND,))
+        for name, weight in weights.items()
+    )
+    return RoutingTable(version=version, services=(ServiceRoute(service=service, model="m", revisions=routes),))
+
+
+@pytest.fixture
+def plane(server: Server) -> Iterator[DataPlane]:
+    with data_plane(server) as running:
+        for name in ("chat-rev-1", "chat-rev-2"):
+            spec = client.V1ServiceSpec(selector={"a": name}, ports=[client.V1ServicePort(port=8000)])
+            meta = client.V1ObjectMeta(name=name)
+            server.core.create_namespaced_service(server.namespace, client.V1Service(metadata=meta, spec=spec))
+        yield running
+
+
+@pytest.fixture
+def routed() -> dict[str, RouteOptions]:
+    return {"chat": ROUTE}
+
+
+@pytest.fixture
+def router(server: Server, plane: DataPlane, routed: dict[str, RouteOptions]) -> Iterator[RouteTraffic]:
+    made = RouteTraffic(open_door(server.kubeconfig()), server.namespace, options=routed.get, settle_s=20)
+    yield made
+    made.close()
+
+
+def routes(server: Server) -> list[Any]:
+    answer: Any = client.CustomObjectsApi(server.api).list_namespaced_custom_object(
+        GROUP, VERSION, server.namespace, PLURAL
+    )
+    found: list[Any] = answer["items"]
+    return found
+
+
+def test_weights_of_revisions_without_a_replica_are_nothing(server: Server, router: RouteTraffic) -> None:
+    given = table(1, canary=20)
+    stable, canary = given.services[0].revisions
+    service = given.services[0].evolve(revisions=(stable, canary.evolve(backends=())))
+    router.apply(given.evolve(services=(service,)))
+    assert router.weights() == {"chat": {"chat-rev-1": 80, "chat-rev-2": 0}}
+
+
+def test_nothing_is_known_before_the_first_table_and_nothing_asked_where_no_service_has_a_route(
+    server: Server, router: RouteTraffic
+) -> None:
+    assert list(router.actual()) == [None]
+    router.apply(table(1, service="other"))
+    assert list(router.actual()) == []
+    assert routes(server) == []
+
+
+def test_a_route_that_its_gateway_did_not_take_is_told_and_counts_once_it_does(
+    server: Server, plane: DataPlane, routed: dict[str, RouteOptions]
+) -> None:
+    hasty = RouteTraffic(open_door(server.kubeconfig()), server.namespace, options=routed.get, settle_s=0)
+    plane.is_asleep = True
+    with pytest.raises(Unavailable, match="no gateway has looked at it"):
+        hasty.apply(table(1))
+    assert list(hasty.actual()) == [None]
+    plane.is_asleep = False
+    wait(lambda: list(hasty.actual()) == [table(1)])
+    plane.is_asleep = True
+    with pytest.raises(Unavailable, match="has not seen generation 2"):
+        hasty.apply(table(2, canary=20))
+    plane.is_asleep = False
+    wait(lambda: list(hasty.actual()) == [table(2, canary=20)])
+    hasty.close()
+
+
+def test_a_service_that_is_not_there_is_named(
+    server: Server, plane: DataPlane, routed: dict[str, RouteOptions]
+) -> None:
+    router = RouteTraffic(open_door(server.kubeconfig()), server.namespace, options=routed.get, settle_s=2)
+    server.core.delete_namespaced_service("chat-rev-2", server.namespace)
+    with pytest.raises(Unavailable, match="BackendNotFound: no Service chat-rev-2"):
+        router.apply(table(1, canary=20))
+    router.close()
+
+
+def test_weights_set_by_somebody_else_are_seen_and_named_and_not_taken_back_by_force(
+    server: Server, router: RouteTraffic
+) -> None:
+    router.apply(table(1))
+    (route,) = routes(server)
+    rules = route["spec"]["rules"]
+    rules[0]["backendRefs"][1]["weight"] = 50
+    client.CustomObjectsApi(server.api).patch_namespaced_custom_object(
+        GROUP,
+        VERSION,
+        server.namespace,
+        PLURAL,
+        "chat",
+        {"spec": {"rules": rules}},
+        field_manager="kubectl-edit",
+        _content_type=MERGE,
+    )
+    wait(lambda: list(router.actual()) not in ([table(1)], [None]))
+    with pytest.raises(Unavailable, match=r"spec\.rules is set by kubectl-edit"):
+        router.apply(table(2, canary=5))
+
+
+def test_an_older_table_is_stale_even_for_a_controller_that_just_started(
+    server: Server, plane: DataPlane, router: RouteTraffic, routed: dict[str, RouteOptions]
+) -> None:
+    router.apply(table(5, canary=20))
+    other = RouteTraffic(open_door(server.kubeconfig()), server.namespace, options=routed.get, settle_s=20)
+    for late in (table(4), table(5)):
+        with pytest.raises(StaleVersion):
+            other.apply(late)
+    other.apply(table(5, canary=20))
+    assert list(other.actual()) == [table(5, canary=20)]
+    other.close()
+
+
+def test_the_route_of_a_service_that_wants_none_any_more_goes(
+    server: Server, router: RouteTraffic, routed: dict[str, RouteOptions]
+) -> None:
+    router.apply(table(1))
+    del routed["chat"]
+    router.apply(table(2))
+    assert routes(server) == []
+
+
+def test_a_cluster_without_the_gateway_api_is_one_message(server: Server) -> None:
+    if server.stand_in is None:
+        pytest.skip("definitions of a real server are not taken away")
+    server.stand_in.faults.uninstall(GROUP)
+    router = RouteTraffic(open_door(server.kubeconfig()), server.namespace, options=lambda _: ROUTE)
+    with pytest.raises(Unavailable, match="the cluster has no Gateway API"):
+        router.apply(table(1))
+    router.close()
