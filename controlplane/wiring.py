@@ -249,6 +249,31 @@ def scraper_pass(settings: Settings) -> Callable[[], bool]:
     return scraper.run
 
 
+def watch_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
+    """Return one look for alerts where no Prometheus does; the controller's process runs it beside."""
+    from controlplane.services.operations.watch import AlertWatcher
+
+    clock = installation_clock(settings)
+    watcher = AlertWatcher(
+        store=open_store(settings, leader=leader),
+        fleet=open_fleet(settings),
+        records=SpooledRecords(settings.data_dir),
+        metrics=ScrapedMetrics(SampleStore(settings.metrics_file), clock=clock),
+        router=GatewayTraffic(_gateways(settings), admin_token=_secret(settings.admin_token_file)),
+        clock=clock,
+    )
+    return watcher.run
+
+
+def notify_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
+    """Return one round of telling people; the controller's process runs it beside."""
+    from controlplane.adapters.notifier import PlainNotifier
+    from controlplane.services.operations.notifying import NotifyRunner
+
+    store = open_store(settings, leader=leader)
+    return NotifyRunner(store=store, notifier=PlainNotifier(), clock=installation_clock(settings)).run
+
+
 def answers_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
     """Return one pass that compares a canary's answers with stable's; the controller's process runs it beside."""
     from controlplane.adapters.quality_openai import OpenAiQualityProbe

@@ -1,15 +1,11 @@
-"""Recording and alert rules of services. Pure: specs in, the rule file as plain values out.
-
-Burn rates and windows are the SRE Workbook's (chapter 5, "Alerting on SLOs"): 14.4 times the budget over 1 h and 5 min
-pages, 6 times over 6 h and 30 min makes a ticket. A limit that allows many misses (a P50) cannot be missed 14.4 times
-as often; then half way between what it allows and everything is the threshold.
-"""
+"""Recording and alert rules of services. Pure: specs in, the rule file as plain values out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from controlplane.domain.operations.burning import BURNS, Burn
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencyMetric
 from dashboards.observability.promql import ENGINES, GATEWAYS, error_ratio, miss_ratio, percentile, requests
@@ -59,25 +55,27 @@ def _recorded(promise: Promise) -> list[Rule]:
 
 
 def _burning(promise: Promise) -> list[Rule]:
-    fast = _burn(promise, "FleetuneErrorBudgetBurnsFast", 14.4, ("1h", "5m"), "page")
-    slow = _burn(promise, "FleetuneErrorBudgetBurnsSlowly", 6, ("6h", "30m"), "ticket")
-    return [fast, slow]
+    return [_burn(promise, burn) for burn in BURNS]
 
 
-def _burn(promise: Promise, name: str, times: float, windows: tuple[str, str], severity: str) -> Rule:
-    threshold = min(times * promise.allowed, (1 + promise.allowed) / 2)
+def _burn(promise: Promise, burn: Burn) -> Rule:
+    threshold, windows = burn.threshold(promise.allowed), [_window(each) for each in (burn.long_s, burn.short_s)]
     where = f'{{service="{promise.service}",slo="{promise.name}"}}'
     over = [f"fleetune:slo_miss:ratio_rate{window}{where} > {threshold:.6g}" for window in windows]
     return {
-        "alert": name,
+        "alert": burn.alert,
         "expr": " and ".join(over),
-        "labels": {"severity": severity, "service": promise.service, "slo": promise.name},
+        "labels": {"severity": burn.severity, "service": promise.service, "slo": promise.name},
         "annotations": {
             "summary": f"{promise.service}: {promise.name} is missed too often",
             "description": f"{{{{ $value | humanizePercentage }}}} of the requests of the last {windows[0]} missed it, "
             f"{promise.allowed:.3%} may.",
         },
     }
+
+
+def _window(seconds: int) -> str:
+    return f"{seconds // 3600}h" if seconds >= 3600 else f"{seconds // 60}m"
 
 
 def _jump(spec: ServiceSpec) -> Rule:

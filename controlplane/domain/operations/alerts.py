@@ -9,6 +9,7 @@ from enum import StrEnum
 from pydantic import AwareDatetime, Field
 
 from controlplane.domain.base import Value
+from controlplane.domain.operations.notify import NotifyTarget
 
 DAY = timedelta(days=1)
 _LONGEST_TEXT = 300
@@ -29,6 +30,9 @@ class AlertOptions(Value):
     actions: Mapping[str, AlertAction] = Field(
         default_factory=dict, description="Alert name → action.", examples=[{"FleetuneQueueGrows": "scale_out"}]
     )
+    built_in: bool = Field(default=True, description="Look for alerts without a Prometheus; False where one does.")
+    usd_per_day: float | None = Field(default=None, gt=0, description="What runs may cost before it is told.")
+    notify: tuple[NotifyTarget, ...] = Field(default=(), description="Who is told of alerts and of what followed.")
     dry_run: bool = Field(default=False, description="Say what would be done, do nothing.")
     pause_s: float = Field(default=1800, ge=0, description="Between two of the same action.")
     most_a_day: int = Field(default=6, ge=0, description="Actions of all kinds within 24 hours, telling not counted.")

@@ -1,0 +1,140 @@
+"""The alerts that need no Prometheus: what is wrong now, and whether it lasted long enough to be told. Pure.
+
+Names, thresholds and patience are those of the Prometheus rules (docs/observability.md), so that the same acts follow.
+What nobody knows is no alert: a number that is missing is never taken for zero, nor for too much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from pydantic import AwareDatetime
+
+from controlplane.domain.base import Value
+from controlplane.domain.operations.burning import BURNS
+from controlplane.domain.operations.minutes import Minutes, promises
+from controlplane.domain.service import ServiceSpec
+
+FEWEST = 10
+"""Requests within the short window of a burning budget: one failed request of three is no fire."""
+JUMPED_TIMES, JUMPED_REQUESTS, JUMPED_WINDOW_S = 2.0, 100, 600
+KV_FULL_PERCENT = 95.0
+FLAPPING = 3
+
+
+class Facts(NamedTuple):
+    """What is known of one service. `waiting` are the newest five minutes, the oldest first; None is not known."""
+
+    spec: ServiceSpec
+    minutes: Minutes
+    waiting: Sequence[float | None] = ()
+    running: float | None = None
+    kv_usage_percent: float | None = None
+    hanging: Sequence[str] = ()
+    gone: int = 0  # engines that served within half an hour and are not there any more
+    halted: str | None = None  # its rollout
+    usd_per_hour: float | None = None
+
+
+class Trouble(NamedTuple):
+    """Something that is wrong at this moment; an alert once it was so for `for_s` without a gap."""
+
+    alert: str
+    about: str  # of several of the same name
+    severity: str
+    for_s: float
+    summary: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.alert}/{self.about}"
+
+
+class Pending(Value):
+    """A trouble that lasts: since when, and whether it was told."""
+
+    since: AwareDatetime
+    told: bool = False
+
+
+class Ripe(NamedTuple):
+    """A trouble that is to be told now, and since when it lasts."""
+
+    trouble: Trouble
+    since: datetime
+
+
+def troubles(facts: Facts, now: datetime) -> list[Trouble]:
+    """Return everything that is wrong with one service now."""
+    return [*_burning(facts, now), *_jumped(facts, now), *_load(facts), *_replicas(facts), *_others(facts)]
+
+
+def ripened(
+    found: Sequence[Trouble], before: Mapping[str, Pending], now: datetime
+) -> tuple[Mapping[str, Pending], Sequence[Ripe]]:
+    """Return what lasts, and what is to be told now: each trouble once, until it was over."""
+    after = {each.key: before.get(each.key, Pending(since=now)) for each in found}
+    ripe = [
+        Ripe(each, after[each.key].since)
+        for each in found
+        if not after[each.key].told and now - after[each.key].since >= timedelta(seconds=each.for_s)
+    ]
+    told = {each.trouble.key for each in ripe}
+    return {key: one.evolve(told=True) if key in told else one for key, one in after.items()}, ripe
+
+
+def _burning(facts: Facts, now: datetime) -> Iterator[Trouble]:
+    for promise, allowed in promises(facts.spec).items():
+        for burn in BURNS:
+            long, short = (facts.minutes.kept(promise, window_s, now) for window_s in (burn.long_s, burn.short_s))
+            beyond = [each.ratio is not None and each.ratio > burn.threshold(allowed) for each in (long, short)]
+            if all(beyond) and short.asked >= FEWEST:
+                summary = (
+                    f"{promise} is missed by {long.missed} of {long.asked} requests within {burn.long_s / 3600:g} h"
+                )
+                yield Trouble(burn.alert, promise, burn.severity, 0, summary)
+
+
+def _jumped(facts: Facts, now: datetime) -> Iterator[Trouble]:
+    is_p99, asked = facts.minutes.ttft(0.99, JUMPED_WINDOW_S, now)
+    was_p99, _ = facts.minutes.ttft(0.99, JUMPED_WINDOW_S, now - timedelta(hours=1))
+    if is_p99 is not None and was_p99 is not None and asked > JUMPED_REQUESTS and is_p99 > JUMPED_TIMES * was_p99:
+        summary = f"P99 time to first token is {is_p99:.3g} s, was {was_p99:.3g} s an hour ago"
+        yield Trouble("FleetuneP99Jumped", "", "ticket", 300, summary)
+
+
+def _load(facts: Facts) -> Iterator[Trouble]:
+    waiting = facts.waiting[-1] if facts.waiting else None
+    if waiting is not None and facts.running is not None and waiting > facts.running and _grows(facts.waiting):
+        summary = f"{waiting:g} requests wait, {facts.running:g} run, and more wait every minute"
+        yield Trouble("FleetuneQueueGrows", "", "page", 120, summary)
+    if facts.kv_usage_percent is not None and facts.kv_usage_percent > KV_FULL_PERCENT:
+        summary = f"a KV cache is {facts.kv_usage_percent:.0f} % full: preemptions follow"
+        yield Trouble("FleetuneKvCacheFull", "", "ticket", 300, summary)
+
+
+def _replicas(facts: Facts) -> Iterator[Trouble]:
+    for engine in facts.hanging:
+        yield Trouble("FleetuneEngineDown", engine, "ticket", 60, f"{engine} does not answer")
+    if facts.gone >= FLAPPING:
+        yield Trouble("FleetuneReplicasFlap", "", "ticket", 0, f"{facts.gone} engines of the last half hour are gone")
+
+
+def _others(facts: Facts) -> Iterator[Trouble]:
+    if facts.halted is not None:
+        yield Trouble("FleetuneRolloutHalted", facts.halted, "page", 0, f"rollout {facts.halted}: a person must act")
+    budget = facts.spec.alerts.usd_per_day
+    if budget is not None and facts.usd_per_hour is not None and 24 * facts.usd_per_hour > budget:
+        summary = f"what runs costs {24 * facts.usd_per_hour:.2f} USD a day, {budget:g} are declared"
+        yield Trouble("FleetuneBudgetExceeded", "", "ticket", 900, summary)
+
+
+def _grows(values: Sequence[float | None]) -> bool:
+    """Say whether known values rise, by the slope of their least squares line."""
+    known = [(place, value) for place, value in enumerate(values) if value is not None]
+    if len(known) < 3:
+        return False
+    middle = sum(place for place, _ in known) / len(known)
+    return sum((place - middle) * value for place, value in known) > 0

@@ -1,0 +1,118 @@
+"""Tell people of alerts and of what followed: what became an event is sent to every target its service names.
+
+At least once: a target is asked again until it took a notice, for ten minutes; then that is an event, and it goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from pydantic import AwareDatetime, ValidationError
+
+from controlplane.domain.base import ServiceName, Value
+from controlplane.domain.errors import FleetuneError
+from controlplane.domain.event import Event
+from controlplane.domain.operations.notify import Notice, NotifyTarget
+from controlplane.ports import Clock
+from controlplane.ports.notify import Notifier
+from controlplane.ports.store import Store, Versioned
+
+ACTOR = "notifier"
+TOLD = frozenset({"alert.fired", "alert.acted", "alert.not_acted"})
+GIVE_UP = timedelta(minutes=10)
+
+
+class Sent(Value):
+    """How far a target has come: the moment of the newest event it was told of, and which of that moment."""
+
+    at: AwareDatetime
+    marks: tuple[str, ...] = ()
+
+    def of(self, moment: datetime) -> tuple[str, ...]:
+        """Return what of this moment was told."""
+        return self.marks if self.at == moment else ()
+
+
+class NotifyRunner:
+    """One per controller; `run` every few seconds."""
+
+    def __init__(self, *, store: Store, notifier: Notifier, clock: Clock) -> None:
+        self._store = store
+        self._notifier = notifier
+        self._clock = clock
+
+    def run(self) -> bool:
+        """Send what is new. Raises Unavailable, StaleVersion of the store: the next run goes on."""
+        services = [saved.value for saved in self._store.list_services()]
+        if not any(service.spec.alerts.notify for service in services):
+            return False
+        events = [event for event in reversed(self._store.list_events()) if event.action in TOLD]
+        for service in services:
+            mine = [event for event in events if event.service in (service.name, None)]
+            for target in service.spec.alerts.notify:
+                self._tell(service.name, target, mine)
+        return False
+
+    def _tell(self, service: ServiceName, target: NotifyTarget, events: Sequence[Event]) -> None:
+        """Send one target what it was not told yet, the oldest first."""
+        setting = f"notified/{service}/{target.name}"
+        sent = self._read(setting)
+        for event in events:
+            if event.at < sent.value.at or _mark(event) in sent.value.of(event.at):
+                continue
+            if not self._told(service, target, event):
+                return
+            after = Sent(at=event.at, marks=(*sent.value.of(event.at), _mark(event)))
+            sent = Versioned(after, self._store.write_setting(setting, after.model_dump_json(), sent.version))
+
+    def _told(self, service: ServiceName, target: NotifyTarget, event: Event) -> bool:
+        """Send one; say whether to go on with the next."""
+        notice = _notice(event)
+        if not target.wants(notice.severity):
+            return True
+        try:
+            self._notifier.send(target, notice)
+        except FleetuneError as error:
+            now = self._clock()
+            if now - event.at < GIVE_UP:
+                return False
+            self._store.add_event(_lost(service, target, notice, error, now))
+        return True
+
+    def _read(self, setting: str) -> Versioned[Sent]:
+        """A target that is new hears of what comes, not of what was."""
+        saved = self._store.read_setting(setting)
+        if saved is not None:
+            try:
+                return Versioned(Sent.model_validate_json(saved.value), saved.version)
+            except ValidationError:  # of another version
+                pass
+        begins, version = Sent(at=self._clock()), 0 if saved is None else saved.version
+        return Versioned(begins, self._store.write_setting(setting, begins.model_dump_json(), version))
+
+
+def _notice(event: Event) -> Notice:
+    return Notice(
+        at=event.at,
+        action=event.action,
+        alert=event.subject.removeprefix("alert/"),
+        service=event.service,
+        severity=str(event.details.get("severity") or ""),
+        text=event.reason,
+    )
+
+
+def _lost(service: ServiceName, target: NotifyTarget, notice: Notice, error: FleetuneError, now: datetime) -> Event:
+    return Event(
+        at=now,
+        actor=ACTOR,
+        action="notice.lost",
+        subject=f"notify/{target.name}",
+        service=service,
+        reason=f"{notice.alert} could not be told: {error}",
+    )
+
+
+def _mark(event: Event) -> str:
+    return f"{event.action} {event.subject} {event.details.get('key', '')}"

@@ -1,0 +1,165 @@
+"""Look for alerts where no Prometheus does, and take them in as those of an Alertmanager are: told, then acted on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from pydantic import TypeAdapter, ValidationError
+
+from controlplane.domain.base import EngineId, ServiceName
+from controlplane.domain.engines.engine_metrics import EngineNumber
+from controlplane.domain.engines.fleet import Engine, EngineState
+from controlplane.domain.errors import Unavailable
+from controlplane.domain.hardware import usd_per_hour
+from controlplane.domain.operations.alerts import Alert, one_line
+from controlplane.domain.operations.minutes import KEPT_S, Minutes
+from controlplane.domain.operations.watching import Facts, Pending, Ripe, Trouble, ripened, troubles
+from controlplane.domain.rollouts.rollout import Rollout, RolloutState
+from controlplane.domain.serving import Service
+from controlplane.ports import Clock
+from controlplane.ports.fleet import FleetView
+from controlplane.ports.gateways import Position, RecordFeed, TrafficRouter
+from controlplane.ports.metrics import MetricsSource
+from controlplane.ports.store import Store, Versioned
+from controlplane.services.fleet.world import service_of
+from controlplane.services.operations.alerts import take_alerts
+from controlplane.services.rollouts.manage import active_rollout
+
+ACTOR = "watch"
+GATEWAYS = "-gateways"
+"""Stands for what is of no service."""
+QUEUE_S, QUEUE_STEP_S = 300, 30
+GONE_S = 1800
+_PENDING = TypeAdapter(dict[str, Pending])
+_Kept = Versioned[Mapping[str, Pending]]
+
+
+class AlertWatcher:
+    """One per controller; `run` every quarter of a minute. What lasts is kept in the store, the rest is found again."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        fleet: FleetView,
+        records: RecordFeed,
+        metrics: MetricsSource,
+        router: TrafficRouter,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._fleet = fleet
+        self._records = records
+        self._metrics = metrics
+        self._router = router
+        self._clock = clock
+        self._minutes: dict[ServiceName, tuple[Minutes, datetime, Position]] = {}
+        self._seen: dict[ServiceName, dict[EngineId, datetime]] = {}
+
+    def run(self) -> bool:
+        """Look once at every service that wants it. Raises Unavailable, StaleVersion: the next look tries again."""
+        now = self._clock()
+        services = [saved.value for saved in self._store.list_services()]
+        watched = [each for each in services if each.spec.alerts.built_in]
+        engines = self._fleet.list() if watched else ()
+        for service in watched:
+            self._take(service.name, troubles(self._facts(service, engines, now), now), now)
+        if watched:
+            self._take(None, self._gateways(), now)
+        return False
+
+    def _facts(self, service: Service, engines: Sequence[Engine], now: datetime) -> Facts:
+        mine = [each for each in engines if service_of(each) == service.name]
+        queue, running, usage = self._queue(service, now)
+        return Facts(
+            spec=service.spec,
+            minutes=self._counted(service, now),
+            waiting=queue,
+            running=running,
+            kv_usage_percent=usage,
+            hanging=[e.spec.engine_id for e in mine if e.state is EngineState.READY and not e.answers],
+            gone=self._gone(service.name, mine, now),
+            halted=_halted(active_rollout(self._store, service.name)),
+            usd_per_hour=usd_per_hour(service.spec.gpus, sum(e.spec.gpus for e in mine if not e.state.is_over)),
+        )
+
+    def _counted(self, service: Service, now: datetime) -> Minutes:
+        """Return the last six hours of a service; of a description that changed they are counted anew."""
+        minutes, since, position = self._minutes.get(service.name, (None, now, {}))
+        if minutes is None or minutes.spec != service.spec:
+            minutes, since, position = Minutes(service.spec), now - timedelta(seconds=KEPT_S), {}
+        news = self._records.follow(service.name, since=since, position=position)
+        minutes.add(news.records)
+        minutes.forget(now)
+        self._minutes[service.name] = (minutes, since, news.position)
+        return minutes
+
+    def _queue(self, service: Service, now: datetime) -> tuple[Sequence[float | None], float | None, float | None]:
+        """Return what waited for five minutes, what runs, and how full the fullest cache is; nothing where unknown."""
+        model, since = service.spec.model.name, now - timedelta(seconds=QUEUE_S)
+        try:
+            read = self._metrics.read(model)
+            waiting = self._metrics.series(model, EngineNumber.WAITING, since=since, until=now, step_s=QUEUE_STEP_S)
+        except Unavailable:
+            return (), None, None
+        return [each.value for each in waiting], read.running, read.kv_usage_percent
+
+    def _gone(self, name: ServiceName, engines: Sequence[Engine], now: datetime) -> int:
+        seen = self._seen.setdefault(name, {})
+        present = {each.spec.engine_id for each in engines if not each.state.is_over}
+        seen.update(dict.fromkeys(present, now))
+        for engine in [each for each, at in seen.items() if now - at > timedelta(seconds=GONE_S)]:
+            del seen[engine]
+        return len(seen.keys() - present)
+
+    def _gateways(self) -> Sequence[Trouble]:
+        try:
+            silent = sum(table is None for table in self._router.actual())
+        except Unavailable as error:
+            return [Trouble("FleetuneGatewayDown", "", "page", 60, str(error))]
+        if not silent:
+            return ()
+        return [Trouble("FleetuneGatewayDown", "", "page", 60, f"{silent} gateways do not answer")]
+
+    def _take(self, name: ServiceName | None, found: Sequence[Trouble], now: datetime) -> None:
+        """Remember since when it lasts, tell it, remember that: after a crash in between its key is known."""
+        setting = f"watching/{name or GATEWAYS}"
+        before = self._read(setting)
+        after, ripe = ripened(found, before.value, now)
+        fresh = {each.trouble.key for each in ripe}
+        untold = {key: one.evolve(told=False) if key in fresh else one for key, one in after.items()}
+        saved = self._saved(setting, before, untold)
+        take_alerts(self._store, [_alert(each, name) for each in ripe], actor=ACTOR, now=now)
+        self._saved(setting, saved, after)
+
+    def _saved(self, setting: str, before: _Kept, after: Mapping[str, Pending]) -> _Kept:
+        if after == before.value:
+            return before
+        text = _PENDING.dump_json(dict(after)).decode()
+        return Versioned(after, self._store.write_setting(setting, text, before.version))
+
+    def _read(self, setting: str) -> _Kept:
+        saved = self._store.read_setting(setting)
+        if saved is None:
+            return Versioned({}, 0)
+        try:
+            return Versioned(_PENDING.validate_json(saved.value), saved.version)
+        except ValidationError:  # of another version: what lasts is told again
+            return Versioned({}, saved.version)
+
+
+def _halted(active: Versioned[Rollout] | None) -> str | None:
+    halted = active is not None and active.value.state is RolloutState.HALTED
+    return active.value.rollout_id if active is not None and halted else None
+
+
+def _alert(ripe: Ripe, name: ServiceName | None) -> Alert:
+    return Alert(
+        name=ripe.trouble.alert,
+        key=f"{ripe.trouble.key}@{ripe.since.isoformat()}"[-200:],
+        service=name,
+        firing=True,
+        severity=ripe.trouble.severity,
+        summary=one_line(ripe.trouble.summary),
+    )
