@@ -14,6 +14,7 @@ SLOS = SloSet(latency=(LatencySlo(metric=LatencyMetric.TTFT, percentile=99, limi
 WEIGHTS = (5, 20, 50)
 MARGINS = (0.02, 0.05, 0.1, 0.2)
 GIVEN_UP = 200_000
+BEFORE = 1000  # stable's requests in the ten minutes before the step
 
 
 def expected(requests: int, miss_ratio: float) -> Counts:
@@ -25,7 +26,8 @@ def requests_needed(canary: float, stable: float, *, weight: int, margin: float)
     options, seen = RolloutOptions(miss_ratio_margin=margin), 1
     while seen < GIVEN_UP:
         control = expected(seen * (100 - weight) // weight, stable)
-        evidence = Evidence(canary=expected(seen, canary), stable=control, control=Control.CONCURRENT)
+        before = expected(BEFORE, stable)
+        evidence = Evidence(canary=expected(seen, canary), stable=control, control=Control.CONCURRENT, before=before)
         misses, *_ = compare(evidence, SLOS, options)
         if misses.low > margin:
             return "fail", seen

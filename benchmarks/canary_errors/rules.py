@@ -1,10 +1,11 @@
-"""Rules that decide a step: ours, and those of Kayenta, Flagger and Argo Rollouts as their documentation has them.
+"""Rules that decide a step, on many rollouts at once: ours, ours of before, Kayenta's, Flagger's and Argo Rollouts'.
 
-Each gets the same requests. Kayenta compares the arms' per-minute values with a Mann-Whitney U test at the end of the
-step and calls a metric worse when p < 0.01 in its direction (`mannwhitney`, tolerance 0.25); Flagger checks the
-canary's share of good requests every minute against a fixed threshold and rolls back at the fifth failure; Argo
-measures every minute and fails at more than two failures. The fixed thresholds are stable's true share plus the
-margin: better informed than anybody who has to guess it.
+Each gets the same requests. `before` judged a canary by its share of the traffic alone, took misses for independent,
+looked at finished requests only and declared its error rates a step. Kayenta compares the arms' per-minute values with
+a Mann-Whitney U test at the end of the step and calls a metric worse when p < 0.01 in its direction (`mannwhitney`,
+tolerance 0.25); Flagger checks the canary's share of good requests every minute against a fixed threshold and rolls
+back at the fifth failure; Argo measures every minute and fails at more than two failures. The fixed thresholds are
+stable's true share plus the margin: better informed than anybody who has to guess it.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+import numpy as np
 from scipy.stats import mannwhitneyu
 
-from benchmarks.canary_errors.traffic import BASE, STEP_S, Canary, Series, Step
+from benchmarks.canary_errors.bounds import Array, Bools, Many, expected_end, least, most
+from benchmarks.canary_errors.independent import beyond_margin
+from benchmarks.canary_errors.traffic import BASE, MINUTES, TIMES, Step
 from controlplane.domain.rollouts.analysis import Analysis, Counts, LoadProof, Verdict
-from controlplane.domain.rollouts.comparing import Control, Evidence, Flights, add
+from controlplane.domain.rollouts.comparing import Control, Evidence, Flights
 from controlplane.domain.rollouts.guards import guard
 from controlplane.domain.rollouts.judge import judge
 from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
@@ -25,94 +29,149 @@ from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
 
 OPTIONS = RolloutOptions()
 SLOS = SloSet(latency=(LatencySlo(metric=LatencyMetric.TTFT, percentile=95, limit_ms=500),), target_qps=1)
-MINUTE_S = 60.0
-LOOK_AGAIN = 1.05  # looks are so much further apart each time: every half second would say the same, slowly
+_MARGIN = OPTIONS.miss_ratio_margin
 _START = datetime(2026, 1, 1, tzinfo=UTC)
+NEVER = len(TIMES)
 
 
 class Decided(NamedTuple):
-    """What a rule said of a step and when; None: it never said anything."""
+    """What a rule said of a step of each rollout, and at which moment; not `known`: it never said anything."""
 
-    passed: bool | None
-    at_s: float
-
-
-Rule = Callable[[Canary, Step, Sequence[Step]], Decided]
+    passed: Bools
+    known: Bools
+    at: Array  # index of the moment; the last one where nothing was known
 
 
-def ours(canary: Canary, step: Step, earlier: Sequence[Step]) -> Decided:
-    """The judge as the controller asks it, guard rails included."""
-    spec, at_s = StepSpec(weight_percent=step.weight), 1.0
-    while at_s < STEP_S:
-        found = _look(canary, step, earlier, spec, at_s)
-        if found.verdict in (Verdict.PASS, Verdict.FAIL):
-            return Decided(found.verdict is Verdict.PASS, at_s)
-        at_s = max(at_s + 0.5, at_s * LOOK_AGAIN)
-    return Decided(None, STEP_S)
+Rule = Callable[[Step, Sequence[Step]], Decided]
 
 
-def kayenta(canary: Canary, step: Step, earlier: Sequence[Step]) -> Decided:
-    mine, others = _minutes(step.users), _minutes(_stable(step, earlier))
-    if not mine or not others or mine == others or len(set(mine) | set(others)) == 1:
-        return Decided(True, STEP_S)
-    worse = mannwhitneyu(mine, others, alternative="greater").pvalue < 0.01
-    beyond = sum(mine) / len(mine) > 1.25 * sum(others) / len(others)
-    return Decided(not (worse and beyond), STEP_S)
+def ours(step: Step, earlier: Sequence[Step]) -> Decided:
+    """The judge as the controller asks it, guard rails included.
+
+    What does not depend on which requests missed (errors, refusals, samples, guards) is asked of the judge itself.
+    """
+    stable = _stable(step, earlier)
+    plain = [_asked(step, stable, moment) for moment in range(len(TIMES))]
+    aborts = np.array([found.verdict is Verdict.FAIL for found in plain])
+    allows = np.array([found.verdict is Verdict.PASS for found in plain])
+    parts = [_with_flights(step.users, step.hanging), *([step.replayed] if step.replayed else [])]
+    bounds = [_bounds(part, stable, step.before, parts=len(parts)) for part in parts]
+    fails = np.any([low > _MARGIN for low, _ in bounds], axis=0) | aborts[None, :]
+    passes = np.any([high <= _MARGIN for _, high in bounds], axis=0) & allows[None, :]
+    return _first(fails, passes)
 
 
-def flagger(canary: Canary, step: Step, earlier: Sequence[Step]) -> Decided:
+def before(step: Step, earlier: Sequence[Step]) -> Decided:
+    users, stable = step.users_alone, _stable(step, earlier)
+    enough = (users.n >= 50) & (TIMES >= 10)
+    alpha = 1 - OPTIONS.confidence
+    fails = beyond_margin(users, stable, _MARGIN, alpha / 3, above=True)
+    passes = beyond_margin(users, stable, _MARGIN, alpha, above=False) & enough
+    return _first(fails, passes)
+
+
+def kayenta(step: Step, earlier: Sequence[Step]) -> Decided:
+    latest = next(each.stable for each in [step, *reversed(earlier)] if each.stable is not None)
+    mine, others = _minutes(step.users_alone), _minutes(latest)
+    return _at_end(np.array([not _kayenta_worse(a, b) for a, b in zip(mine, others, strict=True)]))
+
+
+def flagger(step: Step, earlier: Sequence[Step]) -> Decided:
     return _fixed(step, failures=5)
 
 
-def argo(canary: Canary, step: Step, earlier: Sequence[Step]) -> Decided:
+def argo(step: Step, earlier: Sequence[Step]) -> Decided:
     return _fixed(step, failures=3)
 
 
-RULES: dict[str, Rule] = {"ours": ours, "kayenta": kayenta, "flagger": flagger, "argo": argo}
+RULES: dict[str, Rule] = {"ours": ours, "before": before, "kayenta": kayenta, "flagger": flagger, "argo": argo}
 
 
-def _look(canary: Canary, step: Step, earlier: Sequence[Step], spec: StepSpec, at_s: float) -> Analysis:
-    stable = step.stable.counts(at_s) if step.stable else add(_last(past) for past in earlier if past.stable)
-    wanted = (step.users.rate_rps + (step.replayed.rate_rps if step.replayed else 0.0)) or 1.0
-    load = LoadProof(wanted_rps=wanted, reached_rps=wanted, proven=True) if step.replayed else None
-    hanging = step.hanging(at_s, canary)
+def _bounds(part: Many, stable: Many, earlier: Many, *, parts: int) -> tuple[Array, Array]:
+    """As `comparing._bounds` for misses."""
+    fail, passing = OPTIONS.false_abort_per_step / (3 * parts), OPTIONS.false_promotion / parts
+    to_fail, to_pass = (expected_end([stable, earlier], run) for run in (OPTIONS.longest_run, OPTIONS.miss_run))
+    low = least(part, 0.8 * fail, to_fail, earlier) - most(stable, 0.2 * fail, to_pass, earlier)
+    high = most(part, 0.8 * passing, to_pass, earlier) - least(stable, 0.2 * passing, to_pass, earlier)
+    return low, high
+
+
+def _asked(step: Step, stable: Many, moment: int) -> Analysis:
+    """Ask the judge about a canary and a stable without a miss."""
+    now = _START + timedelta(seconds=float(TIMES[moment]))
+    hanging = int(step.hanging[moment])
+    collapses = int(step.collapses[moment])
     evidence = Evidence(
-        canary=step.users.counts(at_s),
-        stable=stable,
+        canary=_without_misses(step.users, moment),
+        stable=_without_misses(stable, moment),
         control=Control.CONCURRENT if step.stable else Control.EARLIER_STEPS,
-        replayed=step.replayed.counts(at_s) if step.replayed else None,
-        load=load,
-        before=step.before.counts(STEP_S),
+        replayed=_without_misses(step.replayed, moment) if step.replayed else None,
+        before=_without_misses(step.before, moment),
+        load=None if step.weight == 100 else _load(collapses, fell=bool(step.collapses.any())),
         canary_flights=Flights(in_flight=hanging, overdue=hanging, hanging=hanging),
     )
-    now = _START + timedelta(seconds=at_s)
+    spec = StepSpec(weight_percent=step.weight)
     hit = guard([], evidence, OPTIONS, now)
     return hit or judge(evidence, SLOS, OPTIONS, spec, started_at=_START, now=now)
 
 
-def _last(step: Step) -> Counts:
-    assert step.stable is not None, "asked of steps with a stable beside"
-    return step.stable.counts(STEP_S)
+def _load(collapses: int, *, fell: bool) -> LoadProof:
+    return LoadProof(wanted_rps=1.0, reached_rps=0.0 if fell else 1.0, proven=not fell, collapses=collapses)
 
 
-def _stable(step: Step, earlier: Sequence[Step]) -> Series:
-    return next(each.stable for each in [step, *reversed(earlier)] if each.stable is not None)
+def _without_misses(part: Many, moment: int) -> Counts:
+    n = int(part.n[0, min(moment, part.n.shape[1] - 1)])
+    return Counts(requests=n, slo_misses=0, errors=0)
 
 
-def _minutes(series: Series) -> list[float]:
-    seen = [series.misses_between(at, at + MINUTE_S) for at in _starts()]
-    return [misses / requests for requests, misses in seen if requests]
+def _with_flights(users: Many, hanging: Array) -> Many:
+    """As `comparing._misses`: what is in flight beyond a limit has missed it."""
+    late = hanging[None, :]
+    begun = np.where((late > 0) & (users.open == 0), 1.0, 0.0)
+    return Many(users.n + late, users.hits + late, users.runs + begun, users.open + begun)
+
+
+def _stable(step: Step, earlier: Sequence[Step]) -> Many:
+    """At 100 %: what stable did in all the earlier steps."""
+    if step.stable is not None:
+        return step.stable
+    past = [each.stable for each in earlier if each.stable is not None]
+    ends = [[np.broadcast_to(field, part.hits.shape)[:, -1:] for field in part] for part in past]
+    return Many(*(sum(fields[1:], fields[0]) for fields in zip(*ends, strict=True)))
+
+
+def _first(fails: Bools, passes: Bools) -> Decided:
+    """The first moment decides; where both hold, the failure does."""
+    either = fails | passes
+    known = either.any(axis=1)
+    at = np.where(known, either.argmax(axis=1), NEVER - 1)
+    failed = fails[np.arange(len(fails)), at]
+    return Decided(known & ~failed, known, at)
+
+
+def _at_end(passed: Bools) -> Decided:
+    return Decided(passed, np.ones_like(passed), np.full(len(passed), NEVER - 1))
+
+
+def _minutes(part: Many) -> Array:
+    """Return the share of misses minute by minute; not a number where nothing was asked."""
+    n, hits = (np.broadcast_to(field, part.hits.shape) for field in (part.n, part.hits))
+    requests, misses = (np.diff(each[:, MINUTES], axis=1, prepend=0) for each in (n, hits))
+    with np.errstate(invalid="ignore"):
+        return misses / requests
+
+
+def _kayenta_worse(mine: Array, others: Array) -> bool:
+    mine, others = mine[~np.isnan(mine)], others[~np.isnan(others)]
+    if not len(mine) or not len(others) or len({*mine, *others}) == 1:
+        return False
+    worse = mannwhitneyu(mine, others, alternative="greater", method="asymptotic").pvalue < 0.01
+    return bool(worse and mine.mean() > 1.25 * others.mean())
 
 
 def _fixed(step: Step, *, failures: int) -> Decided:
-    failed = 0
-    for at in _starts():
-        requests, misses = step.users.misses_between(at, at + MINUTE_S)
-        failed += bool(requests) and misses > (BASE + OPTIONS.miss_ratio_margin) * requests
-        if failed >= failures:
-            return Decided(False, at + MINUTE_S)
-    return Decided(True, STEP_S)
-
-
-def _starts() -> list[float]:
-    return [MINUTE_S * number for number in range(int(STEP_S / MINUTE_S))]
+    with np.errstate(invalid="ignore"):
+        failed = np.cumsum(_minutes(step.users_alone) > BASE + _MARGIN, axis=1) >= failures
+    known = failed.any(axis=1)
+    at = np.where(known, MINUTES[failed.argmax(axis=1)], NEVER - 1)
+    return Decided(~known, np.ones_like(known), at)

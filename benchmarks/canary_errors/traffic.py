@@ -1,7 +1,8 @@
-"""Requests of one simulated rollout step: misses in runs (a Gilbert chain), users' and replayed, canary's and stable's.
+"""Requests of many simulated rollouts at once: misses in runs (a Gilbert chain, or a twin's queue), arm by arm.
 
-Rates are constant: what differs from one rollout to the next is chance. Queueing of a real engine is not in here; the
-collapse under load is `tests/integration/rollouts`, on twins.
+Rates are constant: what differs from one rollout to the next is which requests miss. Only what the rules look at is
+kept: counts at the moments of `TIMES`. The collapse under load follows the drill on twins in
+`tests/integration/rollouts`: a replica given nearly its later load grows a queue, which soon ends our sending.
 """
 
 from __future__ import annotations
@@ -12,26 +13,42 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from controlplane.domain.rollouts.analysis import Counts
-from controlplane.domain.rollouts.bursts import Runs
+from benchmarks.canary_errors.bounds import Array, Bools, Many
+from benchmarks.canary_errors.queueing import queue_hits
 
 BASE = 0.03  # stable's share of requests that miss a limit
 STEP_S = 600.0
 WEIGHTS = (5, 20, 100)
+TWIN = 0.0  # as a burst: misses follow each other as in a twin's queue
+COLLAPSES_AT = 0.9  # of the later load of a replica
+COLLAPSED = 0.95  # misses from then on
+GROWS_S = 10.0  # until a growing queue ends our sending
+RESTS_S = (20.0, 40.0)  # after the first and the second time
+PATIENCE_S = 20.0  # clients leave a hanging request after so long
 _SIGMA = 0.6  # of the logarithm of latencies, to turn a longer tail into misses
-_TIME_OUT_S = 120.0  # the gateway's for a first token
-_PATIENCE_S = 20.0  # clients leave a hanging request after so long
+_LOOK_AGAIN = 1.1  # looks are so much further apart each time: every half second would say the same, slowly
 
-Array = npt.NDArray[np.int64]
+
+def _times() -> Array:
+    looks, at_s = [], 1.0
+    while at_s < STEP_S:
+        looks.append(at_s)
+        at_s = max(at_s + 0.5, at_s * _LOOK_AGAIN)
+    return np.unique([*looks, *np.arange(60.0, STEP_S + 1, 60.0)])
+
+
+TIMES = _times()
+MINUTES = np.searchsorted(TIMES, np.arange(60.0, STEP_S + 1, 60.0))
 
 
 class Canary(NamedTuple):
-    """What is wrong with it: more misses, a longer tail (factor on P99), or requests that hang."""
+    """What is wrong with it: more misses, a longer tail (factor on P99), requests that hang, or a load too much."""
 
     name: str
     more: float = 0.0
     tail: float = 1.0
     hangs: float = 0.0
+    collapses: bool = False
 
     @property
     def miss_ratio(self) -> float:
@@ -45,91 +62,130 @@ CANARIES = (
     Canary("misses +10", more=0.10),
     Canary("P99 +30 %", tail=1.3),
     Canary("hangs 2 %", hangs=0.02),
+    Canary("collapse", collapses=True),
 )
 
 
 class Cell(NamedTuple):
     canary: Canary
     rps: float  # of all users; also the target rate
-    burst: float  # mean run of misses; 1: independent
+    burst: float  # mean run of misses; 1: independent; TWIN: as in its queue
     replicas: int
 
-
-class Series(NamedTuple):
-    """Cumulative counts of one arm: element n is after n requests."""
-
-    rate_rps: float
-    hits: Array
-    runs: Array
-    open: Array
-
-    def seen(self, at_s: float) -> int:
-        return min(int(self.rate_rps * at_s), len(self.hits) - 1)
-
-    def counts(self, at_s: float) -> Counts:
-        n = self.seen(at_s)
-        runs = Runs(runs=int(self.runs[n]), open=int(self.open[n]))
-        return Counts(requests=n, slo_misses=int(self.hits[n]), errors=0, asked=n, miss_runs=runs)
-
-    def misses_between(self, start_s: float, end_s: float) -> tuple[int, int]:
-        """Return requests and misses of an interval."""
-        first, last = self.seen(start_s), self.seen(end_s)
-        return last - first, int(self.hits[last] - self.hits[first])
+    def load_share(self, weight: int) -> float:
+        """Return what users bring to a canary replica, of its later load."""
+        return weight / 100 * self.replicas / math.ceil(self.replicas * weight / 100)
 
 
 class Step(NamedTuple):
+    """One step of many rollouts. `users_alone`: the canary's users where nothing is replayed to it."""
+
     weight: int
-    users: Series
-    replayed: Series | None
-    stable: Series | None
-    before: Series  # stable's requests in the ten minutes before
-
-    def hanging(self, at_s: float, canary: Canary) -> int:
-        """Requests of users in flight that hang for longer than a limit: their clients have not left yet."""
-        return int(canary.hangs * self.users.rate_rps * min(at_s, _PATIENCE_S))
-
-
-def steps(cell: Cell, rng: np.random.Generator) -> list[Step]:
-    """Draw what would happen at each step if the rollout got that far."""
-    return [_step(cell, weight, rng) for weight in WEIGHTS]
+    users: Many
+    users_alone: Many
+    replayed: Many | None
+    stable: Many | None
+    before: Many  # stable's requests in the ten minutes before, of which only the end counts
+    collapses: Array  # how often the canary did not keep up so far, at each moment
+    hanging: Array  # users' requests in flight that hang, at each moment
 
 
-def _step(cell: Cell, weight: int, rng: np.random.Generator) -> Step:
-    mine = cell.canary.miss_ratio
-    users_rps = cell.rps * weight / 100
+def of_rows(step: Step, rows: Bools) -> Step:
+    """Return the step of some of the rollouts."""
+
+    def some(part: Many | None) -> Many | None:
+        return None if part is None else Many(*(field[rows] if len(field) == len(rows) else field for field in part))
+
+    arms = ("users", "users_alone", "replayed", "stable", "before")
+    return step._replace(**{name: some(getattr(step, name)) for name in arms})
+
+
+def draw(cell: Cell, weight: int, rollouts: int, rng: np.random.Generator) -> Step:
+    """Draw what happens at a step if rollouts get that far."""
+    ratio, users_rps = cell.canary.miss_ratio, cell.rps * weight / 100
     load_rps = cell.rps / cell.replicas * math.ceil(cell.replicas * weight / 100)
     replayed_rps = load_rps - users_rps if weight < 100 else 0.0
+    users = _counted(cell, users_rps, ratio, rollouts, rng)
+    falls = cell.canary.collapses and weight < 100 and cell.load_share(weight) < COLLAPSES_AT
+    if cell.canary.collapses and not falls:
+        users = users_alone = _counted(cell, users_rps, COLLAPSED, rollouts, rng)
+    else:
+        users_alone = users
+    replayed = _counted(cell, replayed_rps, ratio, rollouts, rng) if replayed_rps > 0 else None
+    if falls:
+        users, replayed = _falling(users, users_rps), None
     return Step(
         weight=weight,
-        users=_series(users_rps, mine, cell.burst, rng),
-        replayed=_series(replayed_rps, mine, cell.burst, rng) if replayed_rps > 0 else None,
-        stable=_series(cell.rps - users_rps, BASE, cell.burst, rng) if weight < 100 else None,
-        before=_series(cell.rps, BASE, cell.burst, rng),
+        users=users,
+        users_alone=users_alone,
+        replayed=replayed,
+        stable=_counted(cell, cell.rps - users_rps, BASE, rollouts, rng) if weight < 100 else None,
+        before=_last(_counted(cell, cell.rps, BASE, rollouts, rng)),
+        collapses=_collapses() if falls else np.zeros_like(TIMES),
+        hanging=np.floor(cell.canary.hangs * users_rps * np.minimum(TIMES, PATIENCE_S)),
     )
 
 
-def _series(rate_rps: float, ratio: float, burst: float, rng: np.random.Generator) -> Series:
-    hit = _chain(int(rate_rps * STEP_S), ratio, burst, rng)
-    before = np.concatenate(([False], hit[:-1]))
-    return Series(rate_rps, _cumulative(hit), _cumulative(hit & ~before), np.concatenate(([0], hit)).astype(np.int64))
+def _collapses() -> Array:
+    ends = np.cumsum([GROWS_S, RESTS_S[0] + GROWS_S, RESTS_S[1] + GROWS_S])
+    return (TIMES[:, None] >= ends[None, :]).sum(axis=1).astype(float)
 
 
-def _chain(n: int, ratio: float, burst: float, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """Draw a stationary chain: runs of hits and gaps between them, both geometric."""
-    if burst <= 1:
-        return rng.random(n) < ratio
-    end = 1 / burst
+def _falling(users: Many, rps: float) -> Many:
+    """Users stand in the queue that our sending grows: those of its second half miss, three times."""
+    starts = np.cumsum([GROWS_S / 2, RESTS_S[0] + GROWS_S, RESTS_S[1] + GROWS_S])
+    late_s = np.clip(TIMES[:, None] - starts[None, :], 0, GROWS_S / 2).sum(axis=1)
+    late = np.floor(rps * late_s)[None, :]
+    hits = np.minimum(users.n, users.hits + late)
+    most = np.minimum(hits, users.n - hits + 1)
+    return Many(users.n, hits, np.minimum(users.runs + (late > 0), most), users.open * 0)
+
+
+def _last(counted: Many) -> Many:
+    return Many(*(np.broadcast_to(part, counted.hits.shape)[:, -1:] for part in counted))
+
+
+def _counted(cell: Cell, rate_rps: float, ratio: float, rollouts: int, rng: np.random.Generator) -> Many:
+    ns = np.floor(rate_rps * TIMES).astype(np.int64)
+    if cell.burst == TWIN:
+        return _of_queue(ns, ratio, rollouts, rng)
+    return chain(ns, ratio, cell.burst, rollouts, rng)
+
+
+def chain(ns: npt.NDArray[np.int64], ratio: float, burst: float, rollouts: int, rng: np.random.Generator) -> Many:
+    """Draw stationary chains: runs of hits and gaps between them, both geometric; counts after `ns` requests each."""
+    end = 1 / burst if burst > 1 else 1 - ratio
     start = end * ratio / (1 - ratio)
-    number = int(2 * n * start) + 50
-    runs, gaps = rng.geometric(end, number), rng.geometric(start, number)
-    lengths = np.empty(2 * number, np.int64)
-    first_hit = rng.random() < ratio
-    lengths[0::2], lengths[1::2] = (runs, gaps) if first_hit else (gaps, runs)
-    return np.repeat(np.tile([first_hit, not first_hit], number), lengths)[:n]
+    cycles = ns[-1] / (1 / end + 1 / start)
+    number = int(cycles + 8 * math.sqrt(2 * cycles + 1)) + 10
+    runs, gaps = (rng.geometric(p, (rollouts, number)) for p in (end, start))
+    gaps[rng.random(rollouts) < ratio, 0] = 0  # begins within a run
+    before = np.cumsum(runs, axis=1) - runs
+    starts = np.cumsum(gaps, axis=1) + before
+    return _at(ns, starts, runs, before)
 
 
-def _cumulative(hit: npt.NDArray[np.bool_]) -> Array:
-    return np.concatenate(([0], np.cumsum(hit))).astype(np.int64)
+def _at(ns: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], runs: Array, before: Array) -> Many:
+    rollouts, number = starts.shape
+    apart = int(starts.max()) + int(ns[-1]) + 2
+    rows = np.arange(rollouts)[:, None]
+    begun = np.searchsorted((starts + rows * apart).ravel(), (ns[None, :] + rows * apart).ravel())
+    begun = begun.reshape(rollouts, -1) - rows * number
+    last = np.maximum(begun - 1, 0)
+    over = np.take_along_axis(starts + runs, last, axis=1) - ns[None, :]
+    open_ = (begun > 0) & (over >= 0)
+    hits = np.take_along_axis(before + runs, last, axis=1) - np.maximum(over, 0)
+    hits = np.where(begun > 0, hits, 0)
+    return Many(ns[None, :].astype(float), hits.astype(float), begun.astype(float), open_.astype(float))
+
+
+def _of_queue(ns: npt.NDArray[np.int64], ratio: float, rollouts: int, rng: np.random.Generator) -> Many:
+    hit = queue_hits(ratio, int(ns[-1]), rollouts, rng)
+    begins = hit.copy()
+    begins[:, 1:] &= ~hit[:, :-1]
+    at = [np.concatenate([np.zeros((rollouts, 1)), np.cumsum(part, axis=1)], axis=1)[:, ns] for part in (hit, begins)]
+    padded = np.concatenate([np.zeros((rollouts, 1), bool), hit], axis=1)
+    return Many(ns[None, :].astype(float), at[0], at[1], padded[:, ns].astype(float))
 
 
 def _normal_tail(z: float) -> float:

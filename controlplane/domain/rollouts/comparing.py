@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
+from functools import partial
 from typing import NamedTuple
 
 from controlplane.domain.base import Value
@@ -62,7 +63,7 @@ class _Ratio(NamedTuple):
     name: str
     canary: Series
     stable: Series | None
-    before: Series | None  # stable's of an earlier time: only how hits follow each other is taken from it
+    before: Series | None  # stable's of an earlier time: how hits follow each other, and what to bet on
     limit: float
     margin: float
     replayed: bool = False
@@ -206,11 +207,12 @@ def _bounds(ratio: _Ratio, alphas: _Alphas, options: RolloutOptions) -> tuple[fl
     """
     known = [each for each in (ratio.stable, ratio.before) if each is not None]
     to_fail, to_pass = (expected_end(known, run) for run in (options.longest_run, options.miss_run))
+    at_least, at_most = (partial(bound, expected=ratio.before) for bound in (least, most))
     if ratio.stable is None:
-        low = least(ratio.canary, alphas.fail, least_end=to_fail)
-        return low - ratio.limit, most(ratio.canary, alphas.passing, least_end=to_pass) - ratio.limit
+        low = at_least(ratio.canary, alphas.fail, least_end=to_fail)
+        return low - ratio.limit, at_most(ratio.canary, alphas.passing, least_end=to_pass) - ratio.limit
     mine, others = _CANARY_SHARE, 1 - _CANARY_SHARE
-    low = least(ratio.canary, mine * alphas.fail, least_end=to_fail)
-    low -= most(ratio.stable, others * alphas.fail, least_end=to_pass)
-    high = most(ratio.canary, mine * alphas.passing, least_end=to_pass)
-    return low, high - least(ratio.stable, others * alphas.passing, least_end=to_pass)
+    low = at_least(ratio.canary, mine * alphas.fail, least_end=to_fail)
+    low -= at_most(ratio.stable, others * alphas.fail, least_end=to_pass)
+    high = at_most(ratio.canary, mine * alphas.passing, least_end=to_pass)
+    return low, high - at_least(ratio.stable, others * alphas.passing, least_end=to_pass)
