@@ -104,9 +104,9 @@ def main() -> None:
         lines += found
         for line in found:
             print(line.row(), flush=True)
+        if asked.json:  # cell by cell: a run that is cut short has said something
+            asked.json.write_text(json.dumps([line._asdict() for line in lines], indent=1) + "\n")
     print(f"\n{summary(lines)}\n({time.monotonic() - began:.0f} s, {NEVER} looks a step up to {TIMES[-1]:g} s)")
-    if asked.json:
-        asked.json.write_text(json.dumps([line._asdict() for line in lines], indent=1) + "\n")
 
 
 def _cells(asked: argparse.Namespace) -> list[Cell]:

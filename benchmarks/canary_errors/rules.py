@@ -10,6 +10,7 @@ stable's true share plus the margin: better informed than anybody who has to gue
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from scipy.stats import mannwhitneyu
 from benchmarks.canary_errors.bounds import Array, Bools, Many, expected_end, least, most
 from benchmarks.canary_errors.independent import beyond_margin
 from benchmarks.canary_errors.traffic import BASE, MINUTES, TIMES, Step
-from controlplane.domain.rollouts.analysis import Analysis, Counts, LoadProof, Verdict
+from controlplane.domain.rollouts.analysis import Counts, LoadProof, Verdict
 from controlplane.domain.rollouts.comparing import Control, Evidence, Flights
 from controlplane.domain.rollouts.guards import guard
 from controlplane.domain.rollouts.judge import judge
@@ -51,9 +52,8 @@ def ours(step: Step, earlier: Sequence[Step]) -> Decided:
     What does not depend on which requests missed (errors, refusals, samples, guards) is asked of the judge itself.
     """
     stable = _stable(step, earlier)
-    plain = [_asked(step, stable, moment) for moment in range(len(TIMES))]
-    aborts = np.array([found.verdict is Verdict.FAIL for found in plain])
-    allows = np.array([found.verdict is Verdict.PASS for found in plain])
+    plain = [_asked(_plain(step, stable, moment)) for moment in range(len(TIMES))]
+    aborts, allows = (np.array([found is said for found in plain]) for said in (Verdict.FAIL, Verdict.PASS))
     parts = [_with_flights(step.users, step.hanging), *([step.replayed] if step.replayed else [])]
     bounds = [_bounds(part, stable, step.before, parts=len(parts)) for part in parts]
     fails = np.any([low > _MARGIN for low, _ in bounds], axis=0) | aborts[None, :]
@@ -73,7 +73,8 @@ def before(step: Step, earlier: Sequence[Step]) -> Decided:
 def kayenta(step: Step, earlier: Sequence[Step]) -> Decided:
     latest = next(each.stable for each in [step, *reversed(earlier)] if each.stable is not None)
     mine, others = _minutes(step.users_alone), _minutes(latest)
-    return _at_end(np.array([not _kayenta_worse(a, b) for a, b in zip(mine, others, strict=True)]))
+    worse = mannwhitneyu(mine, others, alternative="greater", axis=1, method="asymptotic").pvalue < 0.01
+    return _at_end(~(worse & (mine.mean(axis=1) > 1.25 * others.mean(axis=1))))
 
 
 def flagger(step: Step, earlier: Sequence[Step]) -> Decided:
@@ -96,32 +97,58 @@ def _bounds(part: Many, stable: Many, earlier: Many, *, parts: int) -> tuple[Arr
     return low, high
 
 
-def _asked(step: Step, stable: Many, moment: int) -> Analysis:
-    """Ask the judge about a canary and a stable without a miss."""
-    now = _START + timedelta(seconds=float(TIMES[moment]))
-    hanging = int(step.hanging[moment])
-    collapses = int(step.collapses[moment])
-    evidence = Evidence(
-        canary=_without_misses(step.users, moment),
-        stable=_without_misses(stable, moment),
-        control=Control.CONCURRENT if step.stable else Control.EARLIER_STEPS,
-        replayed=_without_misses(step.replayed, moment) if step.replayed else None,
-        before=_without_misses(step.before, moment),
-        load=None if step.weight == 100 else _load(collapses, fell=bool(step.collapses.any())),
-        canary_flights=Flights(in_flight=hanging, overdue=hanging, hanging=hanging),
+class _Plain(NamedTuple):
+    """What of a look does not depend on which requests missed: the same in every rollout."""
+
+    weight: int
+    at_s: float
+    users: int
+    stable: int
+    replayed: int | None
+    before: int
+    hanging: int
+    collapses: int
+    falls: bool
+
+
+def _plain(step: Step, stable: Many, moment: int) -> _Plain:
+    def n(part: Many) -> int:
+        return int(part.n[0, min(moment, part.n.shape[1] - 1)])
+
+    return _Plain(
+        weight=step.weight,
+        at_s=float(TIMES[moment]),
+        users=n(step.users),
+        stable=n(stable),
+        replayed=None if step.replayed is None else n(step.replayed),
+        before=n(step.before),
+        hanging=int(step.hanging[moment]),
+        collapses=int(step.collapses[moment]),
+        falls=bool(step.collapses.any()),
     )
-    spec = StepSpec(weight_percent=step.weight)
+
+
+@functools.lru_cache(maxsize=1024)
+def _asked(look: _Plain) -> Verdict:
+    """Ask guard rails and judge about a canary and a stable without a miss."""
+    now = _START + timedelta(seconds=look.at_s)
+    proof = LoadProof(wanted_rps=1, reached_rps=0 if look.falls else 1, proven=not look.falls, collapses=look.collapses)
+    evidence = Evidence(
+        canary=_without_misses(look.users),
+        stable=_without_misses(look.stable),
+        control=Control.CONCURRENT if look.weight < 100 else Control.EARLIER_STEPS,
+        replayed=None if look.replayed is None else _without_misses(look.replayed),
+        before=_without_misses(look.before),
+        load=proof if look.weight < 100 else None,
+        canary_flights=Flights(in_flight=look.hanging, overdue=look.hanging, hanging=look.hanging),
+    )
+    spec = StepSpec(weight_percent=look.weight)
     hit = guard([], evidence, OPTIONS, now)
-    return hit or judge(evidence, SLOS, OPTIONS, spec, started_at=_START, now=now)
+    return (hit or judge(evidence, SLOS, OPTIONS, spec, started_at=_START, now=now)).verdict
 
 
-def _load(collapses: int, *, fell: bool) -> LoadProof:
-    return LoadProof(wanted_rps=1.0, reached_rps=0.0 if fell else 1.0, proven=not fell, collapses=collapses)
-
-
-def _without_misses(part: Many, moment: int) -> Counts:
-    n = int(part.n[0, min(moment, part.n.shape[1] - 1)])
-    return Counts(requests=n, slo_misses=0, errors=0)
+def _without_misses(requests: int) -> Counts:
+    return Counts(requests=requests, slo_misses=0, errors=0)
 
 
 def _with_flights(users: Many, hanging: Array) -> Many:
@@ -154,24 +181,14 @@ def _at_end(passed: Bools) -> Decided:
 
 
 def _minutes(part: Many) -> Array:
-    """Return the share of misses minute by minute; not a number where nothing was asked."""
+    """Return the share of misses minute by minute."""
     n, hits = (np.broadcast_to(field, part.hits.shape) for field in (part.n, part.hits))
     requests, misses = (np.diff(each[:, MINUTES], axis=1, prepend=0) for each in (n, hits))
-    with np.errstate(invalid="ignore"):
-        return misses / requests
-
-
-def _kayenta_worse(mine: Array, others: Array) -> bool:
-    mine, others = mine[~np.isnan(mine)], others[~np.isnan(others)]
-    if not len(mine) or not len(others) or len({*mine, *others}) == 1:
-        return False
-    worse = mannwhitneyu(mine, others, alternative="greater", method="asymptotic").pvalue < 0.01
-    return bool(worse and mine.mean() > 1.25 * others.mean())
+    return np.asarray(misses / np.maximum(1, requests))
 
 
 def _fixed(step: Step, *, failures: int) -> Decided:
-    with np.errstate(invalid="ignore"):
-        failed = np.cumsum(_minutes(step.users_alone) > BASE + _MARGIN, axis=1) >= failures
+    failed = np.cumsum(_minutes(step.users_alone) > BASE + _MARGIN, axis=1) >= failures
     known = failed.any(axis=1)
     at = np.where(known, MINUTES[failed.argmax(axis=1)], NEVER - 1)
     return Decided(~known, np.ones_like(known), at)

@@ -29,12 +29,18 @@ class Counts(Value):
     truncated: int = Field(default=0, ge=0, description="Streams the engine broke off.")
     refused: int = Field(default=0, ge=0, description="Answered with 4xx by the engine; not among `requests`.")
     untold: int = Field(default=0, ge=0, description="Of `requests`: no limit missed, but one that cannot be told.")
+    warming: int = Field(default=0, ge=0, description="Of `requests`: a replica's first, whose misses do not count.")
     left_early: int = Field(default=0, ge=0, description="Clients that hung up in time; not among `requests`.")
     infrastructure: int = Field(default=0, ge=0, description="Cut by ourselves; not among `requests`.")
     asked: int = Field(default=0, ge=0, description="Arrivals, of a session the first only: what the split is held to.")
     miss_runs: Runs | None = Field(default=None, description="How misses followed each other. None: independent.")
     error_runs: Runs | None = None
     refusal_runs: Runs | None = None
+
+    @property
+    def told(self) -> int:
+        """Requests of which it is known whether they missed a limit, and which count."""
+        return self.requests - self.untold - self.warming
 
 
 class Comparison(Value):

@@ -10,6 +10,7 @@ from controlplane.domain.door.outcomes import Outcome, finished_at, read_outcome
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.rollouts.analysis import Counts
 from controlplane.domain.rollouts.bursts import Runs
+from controlplane.domain.rollouts.warm_up import WarmUp
 from controlplane.domain.slo import LatencySlo
 
 MOST_SESSIONS = 100_000
@@ -20,11 +21,13 @@ _LATELY = 20_000  # finished requests remembered for the guard rails' window and
 class Arm:
     """One revision's requests of one kind, users' or replayed. Feed records in the order of their files."""
 
-    def __init__(self, slos: Sequence[LatencySlo], *, time_lapse: float) -> None:
+    def __init__(self, slos: Sequence[LatencySlo], *, time_lapse: float, warm_up: WarmUp | None = None) -> None:
+        """`warm_up` tells a replica's first requests, users' and replayed: arms of the same replicas share one."""
         self._slos = slos
         self._time_lapse = time_lapse
         self._counted = dict.fromkeys(Outcome, 0)
-        self._truncated = self._asked = 0
+        self._warm_up = warm_up
+        self._truncated = self._asked = self._warming = 0
         self._misses, self._errors, self._refusals = _Hits(), _Hits(), _Hits()
         self._sessions: set[str] = set()
         self._lately: deque[tuple[datetime, GatewayRecord, Outcome]] = deque(maxlen=_LATELY)
@@ -33,10 +36,13 @@ class Arm:
         reading = read_outcome(record, self._slos, time_lapse=self._time_lapse)
         self._counted[reading.outcome] += 1
         self._ask(record)
+        warming = self._warm_up is not None and self._warm_up.covers(record, reading.outcome)
         match reading.outcome:
             case Outcome.SERVED | Outcome.MISSED | Outcome.UNKNOWN | Outcome.FAILED | Outcome.LEFT_LATE:
                 failed = reading.outcome is Outcome.FAILED
-                if reading.outcome is not Outcome.UNKNOWN:
+                if warming:
+                    self._warming += 1
+                elif reading.outcome is not Outcome.UNKNOWN:
                     self._misses.see(record.gateway, failed or bool(reading.missed))
                 self._errors.see(record.gateway, failed)
                 self._refusals.see(record.gateway, hit=False)
@@ -55,7 +61,8 @@ class Arm:
             errors=self._errors.hits,
             truncated=self._truncated,
             refused=self._refusals.hits,
-            untold=self._counted[Outcome.UNKNOWN],
+            untold=self._errors.n - self._misses.n - self._warming,
+            warming=self._warming,
             left_early=self._counted[Outcome.LEFT_EARLY],
             infrastructure=self._counted[Outcome.INFRASTRUCTURE],
             asked=self._asked,

@@ -29,6 +29,7 @@ class Control(StrEnum):
     """What the canary is compared with."""
 
     CONCURRENT = "concurrent"  # stable requests that arrived in the same step
+    REPLICA = "replica"  # of these, the ones of a stable replica as old as the canary's
     EARLIER_STEPS = "earlier_steps"  # at 100 % stable gets nothing: what it did in the earlier steps, another hour
     LIMITS = "limits"  # no stable request at all: the promised limits themselves
 
@@ -52,6 +53,7 @@ class Evidence(Value):
     carried_rps: float = 0.0  # requests a canary replica finished per second lately, engine time
     promise: Promise | None = None
     before: Counts | None = None  # what stable did before the step: how its hits follow each other
+    stable_asked: int | None = None  # arrivals at all of stable, where `stable` is a part of it
     weight_percent: int | None = None  # what the split is held to; None where it says nothing
     canary_flights: Flights = Flights()
     stable_flights: Flights = Flights()
@@ -116,7 +118,8 @@ def split_problem(evidence: Evidence) -> str | None:
     if evidence.weight_percent is None or evidence.stable is None:
         return None
     mine = evidence.canary.asked + evidence.canary_flights.in_flight
-    total = mine + evidence.stable.asked + evidence.stable_flights.in_flight
+    theirs = evidence.stable.asked if evidence.stable_asked is None else evidence.stable_asked
+    total = mine + theirs + evidence.stable_flights.in_flight
     low, high = miss_ratio_bounds(mine, total, SPLIT_ALPHA)
     if low <= evidence.weight_percent / 100 <= high:
         return None
@@ -173,7 +176,7 @@ def _errors(counts: Counts) -> Series:
 
 def _misses(counts: Counts, flights: Flights) -> Series:
     """What is in flight beyond a limit has missed it; it ends no run that is open."""
-    seen = series(counts.requests - counts.untold, counts.slo_misses, counts.miss_runs)
+    seen = series(counts.told, counts.slo_misses, counts.miss_runs)
     late = flights.overdue
     if not late:
         return seen

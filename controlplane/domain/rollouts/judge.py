@@ -138,6 +138,8 @@ def _against(control: Control) -> str:
     match control:
         case Control.CONCURRENT:
             return "against stable in the same step"
+        case Control.REPLICA:
+            return "against a stable replica as old as the canary's, in the same step"
         case Control.EARLIER_STEPS:
             return "against stable in the earlier steps, as none serves beside this one"
         case Control.LIMITS:

@@ -15,7 +15,7 @@ from controlplane.domain.slo import SloSet
 def shown(promise: Promise, evidence: Evidence, slos: SloSet, options: RolloutOptions) -> Shown:
     """Return the promise beside what was seen so far."""
     arms = [evidence.canary, *([evidence.replayed] if evidence.replayed else [])]
-    told, missed = (sum(part) for part in zip(*((a.requests - a.untold, a.slo_misses) for a in arms), strict=True))
+    told, missed = (sum(part) for part in zip(*((a.told, a.slo_misses) for a in arms), strict=True))
     allowed = min(1.0, sum(slo.allowed_miss_ratio for slo in slos.latency))
     return Shown(
         promise=promise,

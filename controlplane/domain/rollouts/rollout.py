@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from pydantic import AwareDatetime, Field
 
-from controlplane.domain.base import RevisionId, RolloutId, ServiceName, StudyId, Value
+from controlplane.domain.base import EngineId, RevisionId, RolloutId, ServiceName, StudyId, Value
 from controlplane.domain.quality import QualityCheck
 from controlplane.domain.rollouts.analysis import Analysis
 from controlplane.domain.rollouts.rollout_options import RolloutOptions
@@ -73,12 +73,22 @@ class Rollout(Value):
     finished_at: AwareDatetime | None = None
     canary_crashes: int = Field(default=0, ge=0, description="Canary engine exits seen so far.")
     tolerated_crashes: int = Field(default=0, ge=0, description="Of these, exits a person accepted by resuming.")
+    control: tuple[EngineId, ...] = Field(
+        default=(),
+        description="Stable replicas as old as the canary's, which it is compared with. None: all of stable.",
+    )
     answers: QualityCheck | None = Field(
         default=None,
         description="Its answers beside stable's, before any traffic. None: nothing they depend on changed.",
     )
     answers_accepted: bool = Field(default=False, description="A person went on although they differ.")
     short_since: AwareDatetime | None = Field(default=None, description="Since when GPUs for the canary are missing.")
+
+    @property
+    def wants_control(self) -> bool:
+        """True while one stable replica more than serve is asked for, to compare with."""
+        judged = (RolloutState.PENDING, RolloutState.PROGRESSING, RolloutState.PAUSED)
+        return self.options.control_replica and self.stable is not None and self.state in judged
 
     @property
     def waits_for_replicas(self) -> bool:

@@ -63,6 +63,16 @@ class RolloutOptions(Value):
     longest_run: float = Field(
         default=10.0, ge=1, le=1000, description="The same before aborting: a single run as long says nothing yet."
     )
+    warm_up_requests: int = Field(
+        default=10,
+        ge=0,
+        le=1000,
+        description="A canary replica's first answers, whose misses say nothing: cold caches.",
+    )
+    control_replica: bool = Field(
+        default=False,
+        description="Start one more stable replica with the canary's, and compare with its requests alone.",
+    )
     match_load: bool = Field(
         default=True, description="Make up a step's load by replayed requests to the canary's replicas alone."
     )

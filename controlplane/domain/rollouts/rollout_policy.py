@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from controlplane.domain.base import Value
+from controlplane.domain.base import EngineId, Value
 from controlplane.domain.errors import Conflict
 from controlplane.domain.event import Event
 from controlplane.domain.quality import QualityCheck
@@ -27,6 +27,7 @@ class Facts(Value):
     canary_ready: int = 0
     canary_present: int = 0  # engines of the canary not yet gone, in whatever state
     stable_present: int = 0  # engines of the former stable not yet gone
+    control_ready: tuple[EngineId, ...] = ()  # stable replicas as old as the canary's
     exits: int = 0  # canary engines that exited or never became ready, since the rollout began
     exit_reason: str = ""
     refused: str | None = None  # why a canary engine can never be started here
@@ -139,15 +140,24 @@ def _on_its_way(rollout: Rollout, facts: Facts, now: datetime) -> Rollout:
 
 def _begin_when_ready(rollout: Rollout, facts: Facts, now: datetime) -> Rollout:
     needed = rollout.replicas_needed
-    if facts.canary_ready >= needed:
-        return _held_by_answers(rollout, facts, now) or _begin_step(_answered(rollout, facts), now)
+    lacks_control = rollout.wants_control and not rollout.control and not facts.control_ready
+    if facts.canary_ready >= needed and not lacks_control:
+        return _held_by_answers(rollout, facts, now) or _begin_step(
+            _answered(rollout, facts), now, _control(rollout, facts)
+        )
     if facts.shortage is None:
-        return _noted(rollout, f"{facts.canary_ready} of {needed} canary replicas are ready", now, short_since=None)
+        said = f"{facts.canary_ready} of {needed} canary replicas are ready"
+        said += ", their control is not" if lacks_control else ""
+        return _noted(rollout, said, now, short_since=None)
     short_since = rollout.short_since or now
     if (now - short_since).total_seconds() >= rollout.options.capacity_wait_s:
         reason = f"no capacity for the canary beside stable within {rollout.options.capacity_wait_s:g} s"
         return _abort(rollout, f"{reason}: {facts.shortage}", now)
     return _noted(rollout, f"waits for capacity beside stable: {facts.shortage}", now, short_since=short_since)
+
+
+def _control(rollout: Rollout, facts: Facts) -> tuple[EngineId, ...]:
+    return facts.control_ready if rollout.wants_control else ()
 
 
 def _answered(rollout: Rollout, facts: Facts) -> Rollout:
@@ -170,16 +180,17 @@ def _held_by_answers(rollout: Rollout, facts: Facts, now: datetime) -> Rollout |
             return _abort(known, f"before any traffic: {said}", now)
 
 
-def _begin_step(rollout: Rollout, now: datetime) -> Rollout:
+def _begin_step(rollout: Rollout, now: datetime, control: tuple[EngineId, ...] = ()) -> Rollout:
     if rollout.stable is None:
         reason = "nothing served before: every canary replica is ready"
         return move(rollout, RolloutState.PROMOTING, reason=reason, now=now, short_since=None)
     weight = _step(rollout).weight_percent
     begun = StepRecord(index=rollout.step_index, weight_percent=weight, started_at=now)
-    steps, reason = (*rollout.steps, begun), f"judging at {weight} %"
+    changes = {"steps": (*rollout.steps, begun), "short_since": None, "control": rollout.control or control}
+    reason = f"judging at {weight} %"
     if rollout.state is RolloutState.PENDING:
-        return move(rollout, RolloutState.PROGRESSING, reason=reason, now=now, steps=steps, short_since=None)
-    return rollout.evolve(steps=steps, reason=reason, updated_at=now, short_since=None)
+        return move(rollout, RolloutState.PROGRESSING, reason=reason, now=now, **changes)
+    return rollout.evolve(reason=reason, updated_at=now, **changes)
 
 
 def _next_step(rollout: Rollout, facts: Facts, now: datetime, reason: str) -> Rollout:

@@ -87,6 +87,8 @@ def wants(world: World) -> Mapping[RevisionId, Want]:
     if rollout is None or rollout.state in (RolloutState.ABORTING, RolloutState.ABORTED):
         return stable
     canary = {rollout.canary: Want(rollout.replicas_needed)}
+    if rollout.wants_control and service.stable:
+        stable = {service.stable: Want(service.stable_replicas + 1)}
     if rollout.state in (RolloutState.PROMOTING, RolloutState.HALTED):
         return {**_leaving(world, rollout), **canary}
     return {**stable, **canary}

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from controlplane.domain.base import ServiceName
 from controlplane.domain.door.routing import GatewayRecord
+from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.revision import Revision
 from controlplane.domain.rollouts.analysis import Analysis, LoadProof, Promise
@@ -18,6 +19,7 @@ from controlplane.domain.rollouts.judge import could_not_measure, judge
 from controlplane.domain.rollouts.load_match import Attempts, proof, rate_rps, wanted_rps, window_s
 from controlplane.domain.rollouts.rollout import Rollout, StepRecord
 from controlplane.domain.rollouts.rollout_policy import Facts
+from controlplane.domain.rollouts.warm_up import WarmUp
 from controlplane.domain.slo import SloSet
 from controlplane.ports.gateways import FlightView, Position, RecordFeed
 from controlplane.ports.store import Store
@@ -45,14 +47,16 @@ class FactFinder:
         rollout = world.rollout
         assert rollout is not None, "facts are about a rollout"
         ended = exits(world.of(rollout.canary))
-        mine = [trouble for trouble in troubles if trouble.revision == rollout.canary]
+        needed = {rollout.canary, rollout.stable} if rollout.wants_control else {rollout.canary}
+        mine = [trouble for trouble in troubles if trouble.revision in needed]
         return Facts(
             canary_ready=len(world.ready(rollout.canary)),
             canary_present=len(world.present(rollout.canary)),
             stable_present=0 if rollout.stable == rollout.canary else len(world.present(rollout.stable)),
+            control_ready=tuple(e.spec.engine_id for e in _as_old(world, rollout)),
             exits=len(ended),
             exit_reason=_reason(ended[-1].failure, ended[-1].failure_detail) if ended else "",
-            refused=next((trouble.reason for trouble in mine if trouble.for_good), None),
+            refused=next((t.reason for t in mine if t.for_good and t.revision == rollout.canary), None),
             shortage=next((trouble.reason for trouble in mine if not trouble.for_good), None),
             analysis=self._analysis(world, rollout, unrouted, now),
             answer_risk=(risk := risk_before_users(self._store, rollout)),
@@ -110,10 +114,15 @@ class _Watched:
         self.slos = slos
         self.time_lapse = canary.engine.time_lapse
         self._service, self._since = rollout.service, step.started_at
+        self._control = frozenset(rollout.control)
+        self._warm_up = WarmUp(rollout.options.warm_up_requests)
+        cold = {"warm_up": self._warm_up}
         self.before = Arm(slos.latency, time_lapse=stable.engine.time_lapse)
-        self.canary = Arm(slos.latency, time_lapse=canary.engine.time_lapse)
-        self.replayed = Arm(slos.latency, time_lapse=canary.engine.time_lapse)
+        self.canary = Arm(slos.latency, time_lapse=canary.engine.time_lapse, **cold)
+        self.replayed = Arm(slos.latency, time_lapse=canary.engine.time_lapse, **cold)
         self.stable = Arm(slos.latency, time_lapse=stable.engine.time_lapse)
+        self.control = Arm(slos.latency, time_lapse=stable.engine.time_lapse, **cold)
+        self._earlier = Arm(slos.latency, time_lapse=canary.engine.time_lapse, **cold)  # it is warm by now
         self.names = (canary.revision_id, stable.revision_id)
         self.promise: Promise | None = None
         self._position: Position = {}
@@ -122,18 +131,21 @@ class _Watched:
         """Count what came since the last time. Raises Unavailable."""
         news = records.follow(self._service, since=self._since - BEFORE, position=self._position)
         for record in news.records:
-            arm = self._arm(record)
-            if arm is not None:
+            for arm in self._arms(record):
                 arm.add(record)
         self._position = news.position
 
-    def _arm(self, record: GatewayRecord) -> Arm | None:
+    def _arms(self, record: GatewayRecord) -> Sequence[Arm]:
         canary, stable = self.names
-        if record.at < self._since:
-            return self.before if record.revision == stable and not record.replayed else None
         if record.revision == canary:
-            return self.replayed if record.replayed else self.canary
-        return self.stable if record.revision == stable and not record.replayed else None
+            if record.at < self._since:
+                return [self._earlier]
+            return [self.replayed if record.replayed else self.canary]
+        if record.revision != stable or record.replayed:
+            return []
+        if record.at < self._since:
+            return [self.before]
+        return [self.stable, self.control] if record.engine_id in self._control else [self.stable]
 
 
 def _evidence(
@@ -149,8 +161,11 @@ def _evidence(
         "promise": seen.promise,
     }
     if step.weight_percent < 100:
-        stable = seen.stable.counts()
-        return Evidence(**common, stable=stable, control=Control.CONCURRENT, weight_percent=_held_to(world, step))
+        stable, weight = seen.stable.counts(), _held_to(world, step)
+        if rollout.control:
+            asked = {"stable_asked": stable.asked, "weight_percent": weight}
+            return Evidence(**common, stable=seen.control.counts(), control=Control.REPLICA, **asked)
+        return Evidence(**common, stable=stable, control=Control.CONCURRENT, weight_percent=weight)
     pooled = add(past.analysis.stable for past in _concurrent_steps(rollout) if past.analysis and past.analysis.stable)
     if pooled.requests == 0:
         return Evidence(**common, stable=None, control=Control.LIMITS)
@@ -180,6 +195,13 @@ def _carried_rps(world: World, rollout: Rollout, seen: _Watched, now: datetime) 
     wall_s = window_s(seen.time_lapse)
     finished = [*seen.canary.lately(now, wall_s), *seen.replayed.lately(now, wall_s)]
     return rate_rps(finished, wall_s, seen.time_lapse) / max(1, len(world.ready(rollout.canary)))
+
+
+def _as_old(world: World, rollout: Rollout) -> Sequence[Engine]:
+    """Return the stable replicas that were started with the canary's, to be compared with."""
+    if not rollout.wants_control:
+        return []
+    return [e for e in world.ready(rollout.stable) if e.started_at >= rollout.created_at]
 
 
 def _held_to(world: World, step: StepRecord) -> int | None:
