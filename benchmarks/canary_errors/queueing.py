@@ -19,7 +19,7 @@ from tuner.twin.setup import resolve
 from tuner.twin.shapes import load_shape
 
 RATE_RPS = 2.4  # of the conversation trace: some 3 % of first tokens come seconds late
-REQUESTS = 12_000
+REQUESTS = 6_000
 PIECE = 1000
 
 
@@ -29,7 +29,7 @@ def queue_hits(ratio: float, requests: int, rollouts: int, rng: np.random.Genera
     late = waits > np.quantile(waits, 1 - ratio)
     pieces = -(-max(1, requests) // PIECE)
     begins = rng.integers(0, len(late) - PIECE, (rollouts, pieces))
-    return late[(begins[:, :, None] + np.arange(PIECE)).reshape(rollouts, -1)[:, : max(1, requests)]]
+    return np.asarray(late[(begins[:, :, None] + np.arange(PIECE)).reshape(rollouts, -1)[:, : max(1, requests)]])
 
 
 @functools.cache

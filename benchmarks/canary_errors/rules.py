@@ -74,7 +74,7 @@ def kayenta(step: Step, earlier: Sequence[Step]) -> Decided:
     latest = next(each.stable for each in [step, *reversed(earlier)] if each.stable is not None)
     mine, others = _minutes(step.users_alone), _minutes(latest)
     worse = mannwhitneyu(mine, others, alternative="greater", axis=1, method="asymptotic").pvalue < 0.01
-    return _at_end(~(worse & (mine.mean(axis=1) > 1.25 * others.mean(axis=1))))
+    return _at_end(np.asarray(~(worse & (mine.mean(axis=1) > 1.25 * others.mean(axis=1)))))
 
 
 def flagger(step: Step, earlier: Sequence[Step]) -> Decided:
@@ -173,7 +173,7 @@ def _first(fails: Bools, passes: Bools) -> Decided:
     known = either.any(axis=1)
     at = np.where(known, either.argmax(axis=1), NEVER - 1)
     failed = fails[np.arange(len(fails)), at]
-    return Decided(known & ~failed, known, at)
+    return Decided(np.asarray(known & ~failed), known, at)
 
 
 def _at_end(passed: Bools) -> Decided:
@@ -191,4 +191,4 @@ def _fixed(step: Step, *, failures: int) -> Decided:
     failed = np.cumsum(_minutes(step.users_alone) > BASE + _MARGIN, axis=1) >= failures
     known = failed.any(axis=1)
     at = np.where(known, MINUTES[failed.argmax(axis=1)], NEVER - 1)
-    return Decided(~known, np.ones_like(known), at)
+    return Decided(np.asarray(~known), np.ones_like(known), at)

@@ -41,6 +41,9 @@ TIMES = _times()
 MINUTES = np.searchsorted(TIMES, np.arange(60.0, STEP_S + 1, 60.0))
 
 
+_Ints = npt.NDArray[np.int64]
+
+
 class Canary(NamedTuple):
     """What is wrong with it: more misses, a longer tail (factor on P99), requests that hang, or a load too much."""
 
@@ -93,11 +96,16 @@ class Step(NamedTuple):
 def of_rows(step: Step, rows: Bools) -> Step:
     """Return the step of some of the rollouts."""
 
-    def some(part: Many | None) -> Many | None:
-        return None if part is None else Many(*(field[rows] if len(field) == len(rows) else field for field in part))
+    def some(part: Many) -> Many:
+        return Many(*(field[rows] if len(field) == len(rows) else field for field in part))
 
-    arms = ("users", "users_alone", "replayed", "stable", "before")
-    return step._replace(**{name: some(getattr(step, name)) for name in arms})
+    return step._replace(
+        users=some(step.users),
+        users_alone=some(step.users_alone),
+        replayed=some(step.replayed) if step.replayed else None,
+        stable=some(step.stable) if step.stable else None,
+        before=some(step.before),
+    )
 
 
 def draw(cell: Cell, weight: int, rollouts: int, rng: np.random.Generator) -> Step:
@@ -128,7 +136,7 @@ def draw(cell: Cell, weight: int, rollouts: int, rng: np.random.Generator) -> St
 
 def _collapses() -> Array:
     ends = np.cumsum([GROWS_S, RESTS_S[0] + GROWS_S, RESTS_S[1] + GROWS_S])
-    return (TIMES[:, None] >= ends[None, :]).sum(axis=1).astype(float)
+    return np.asarray((TIMES[:, None] >= ends[None, :]).sum(axis=1), dtype=float)
 
 
 def _falling(users: Many, rps: float) -> Many:
@@ -165,7 +173,7 @@ def chain(ns: npt.NDArray[np.int64], ratio: float, burst: float, rollouts: int, 
     return _at(ns, starts, runs, before)
 
 
-def _at(ns: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], runs: Array, before: Array) -> Many:
+def _at(ns: _Ints, starts: _Ints, runs: _Ints, before: _Ints) -> Many:
     rollouts, number = starts.shape
     apart = int(starts.max()) + int(ns[-1]) + 2
     rows = np.arange(rollouts)[:, None]
