@@ -170,10 +170,10 @@ def _stable(step: Step, earlier: Sequence[Step]) -> Many:
 def _first(fails: Bools, passes: Bools) -> Decided:
     """The first moment decides; where both hold, the failure does."""
     either = fails | passes
-    known = either.any(axis=1)
+    known = np.asarray(either.any(axis=1))
     at = np.where(known, either.argmax(axis=1), NEVER - 1)
     failed = fails[np.arange(len(fails)), at]
-    return Decided(np.asarray(known & ~failed), known, at)
+    return Decided(known & ~failed, known, at)
 
 
 def _at_end(passed: Bools) -> Decided:
