@@ -32,7 +32,7 @@ from typing import Any
 import psutil
 
 from benchmarks.doors import contestants
-from benchmarks.doors.contestants import STAGES, Door, Place
+from benchmarks.doors.contestants import ALL_STAGES, STAGES, Door, Place
 from benchmarks.doors.load import SHAPES, Cost, client, cost, crowd, paced, told
 from controlplane.domain.door.gateway_options import GatewayOptions
 
@@ -44,11 +44,12 @@ def doors(args: argparse.Namespace) -> dict[str, Start]:
     wanted = args.only.split(",")
     found: dict[str, Start] = {}
     if "ours" in wanted:
-        found["ours, stages off"] = _ours("ours, stages off", GatewayOptions(prefix_affinity=False), keyed=False)
-        found["ours, stages on"] = _ours("ours, stages on", _all_on(), keyed=True)
+        found["ours, stages off"] = _ours("ours, stages off", GatewayOptions(prefix_affinity=False))
+        found["ours, stages on"] = _ours("ours, stages on", ALL_STAGES, keyed=True, audited=True)
     if args.stages:
-        found |= {f"+ {name}": _ours(f"+ {name}", options, keyed=False) for name, options in STAGES.items()}
+        found |= {f"+ {name}": _ours(f"+ {name}", options) for name, options in STAGES.items()}
         found["+ key"] = _ours("+ key", GatewayOptions(), keyed=True)
+        found["+ audit"] = _ours("+ audit", GatewayOptions(), audited=True)
     if "litellm" in wanted and (command := contestants.found("litellm", args.litellm)):
         found["litellm"] = lambda place: contestants.litellm(place, command)
     if "envoy" in wanted and (binary := contestants.found("envoy", args.envoy)):
@@ -58,13 +59,9 @@ def doors(args: argparse.Namespace) -> dict[str, Start]:
     return found
 
 
-def _ours(name: str, options: GatewayOptions, *, keyed: bool) -> Start:
-    return lambda place: contestants.ours(place, name.replace("+ ", "with "), options, keyed=keyed)
-
-
-def _all_on() -> GatewayOptions:
-    changes = [options.model_dump(exclude_defaults=True) for options in STAGES.values()]
-    return GatewayOptions.model_validate({name: value for change in changes for name, value in change.items()})
+def _ours(name: str, options: GatewayOptions, *, keyed: bool = False, audited: bool = False) -> Start:
+    folder = name.replace("+ ", "with ")
+    return lambda place: contestants.ours(place, folder, options, keyed=keyed, audited=audited)
 
 
 async def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from controlplane.domain.door.caching import CacheMode, CacheOptions
 from controlplane.domain.door.gateway_files import addresses_dir
 from controlplane.domain.door.gateway_options import GatewayOptions
 from controlplane.domain.door.identity import ApiKey, Limits
-from controlplane.domain.door.privacy import Action, InputPolicy, PrivacyOptions
+from controlplane.domain.door.personal import Personal
+from controlplane.domain.door.privacy import Action, InputPolicy, OutputPolicy, PrivacyOptions
 from controlplane.domain.door.queue_options import QueueOptions
 from controlplane.domain.door.routing import Backend, GatewayAddress, RevisionRoute, RoutingTable, ServiceRoute
 
@@ -34,10 +35,18 @@ _PLENTY = 1_000_000_000
 STAGES: Mapping[str, GatewayOptions] = {
     "limits": GatewayOptions(limits=Limits(requests_per_minute=_PLENTY, tokens_per_day=_PLENTY, concurrent=_PLENTY)),
     "screen": GatewayOptions(privacy=PrivacyOptions(input=InputPolicy(scripts=Action.FLAG, invisible=Action.FLAG))),
-    "cache": GatewayOptions(cache=CacheOptions(mode=CacheMode.ON_REQUEST)),
+    "cache": GatewayOptions(cache=CacheOptions(mode=CacheMode.ALL)),  # no two requests are equal: looked up, then kept
+    "redact": GatewayOptions(privacy=PrivacyOptions(output=OutputPolicy(redact=tuple(Personal)))),
     "queue": GatewayOptions(queue=QueueOptions(enabled=True)),
 }
 """Our stages that can be turned on one by one, without a service of somebody else's behind them."""
+
+ALL_STAGES = GatewayOptions(
+    limits=STAGES["limits"].limits,
+    privacy=PrivacyOptions(input=STAGES["screen"].privacy.input, output=STAGES["redact"].privacy.output),
+    cache=STAGES["cache"].cache,
+    queue=STAGES["queue"].queue,
+)
 
 
 class Door(NamedTuple):
@@ -73,10 +82,13 @@ class Place:
 
 
 @asynccontextmanager
-async def ours(place: Place, name: str, options: GatewayOptions, *, keyed: bool) -> AsyncIterator[Door]:
-    """Run our gateway with these stages on."""
+async def ours(
+    place: Place, name: str, options: GatewayOptions, *, keyed: bool = False, audited: bool = False
+) -> AsyncIterator[Door]:
+    """Run our gateway with these stages on, with a key that is asked for, with an audit log."""
     data_dir = place.folder / name.replace(" ", "-")
     command = [sys.executable, "-m", "controlplane.gateway", f"--data-dir={data_dir}", "--port=0", "--admin-port=0"]
+    command += ["--audit-days=1"] if audited else []
     async with _child(command, place, {}) as process:
         path = addresses_dir(data_dir) / "gw-1.json"
         await _until(path.exists, process, place.log)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import statistics
 import time
@@ -15,6 +16,7 @@ import aiohttp
 from benchmarks.doors.contestants import SECRET, Door
 
 _HEADERS = {"Authorization": f"Bearer {SECRET}", "Content-Type": "application/json"}
+_asked = itertools.count()
 _MARK = b'"sent_ns": '
 _MESSAGES = [{"role": "user", "content": "Say one token."}]
 
@@ -99,8 +101,9 @@ async def paced(session: aiohttp.ClientSession, url: str, shape: str, *, request
 
 
 async def ask(session: aiohttp.ClientSession, url: str, body: bytes) -> None:
-    """Ask once, and read the answer to its end."""
-    async with session.post(f"{url}/v1/chat/completions", data=body) as response:
+    """Ask once what was never asked before, and read the answer to its end."""
+    fresh = b'{"seed": %d, %b' % (next(_asked), body[1:])
+    async with session.post(f"{url}/v1/chat/completions", data=fresh) as response:
         if response.status != 200:
             raise RuntimeError(f"{url} answered {response.status}: {(await response.text())[:200]}")
         await response.read()

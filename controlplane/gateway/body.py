@@ -43,10 +43,14 @@ _readers = ThreadPoolExecutor(2, thread_name_prefix="body")
 
 
 class Understood(NamedTuple):
-    """What a body says: its fields (of a large one only those that the gateway looks at) and its prompt's prints."""
+    """What a body says: its fields (of a large one only those that the gateway looks at) and its prompt's prints.
+
+    `whole` are all fields of a small JSON body.
+    """
 
     fields: Mapping[str, Any]
     prompt: Prompt
+    whole: dict[str, Any] | None = None
 
 
 class _Skimmed(msgspec.Struct):
@@ -81,8 +85,11 @@ async def read_body(request: web.Request, max_bytes: int, within_s: float) -> by
     if (request.content_length or 0) > max_bytes:
         raise refusal
     try:
-        async with asyncio.timeout(within_s):
+        if request.content.is_eof():  # all of it came with the head
             body = await request.read()
+        else:
+            async with asyncio.timeout(within_s):
+                body = await request.read()
     except web.HTTPRequestEntityTooLarge as error:
         raise refusal from error
     except TimeoutError as error:
@@ -100,7 +107,7 @@ async def understand(body: bytes, fingerprints: Fingerprints) -> Understood:
     """Find what the gateway needs. Raises RequestRefused (400) when the body is no JSON object."""
     if len(body) <= SMALL_BYTES:
         fields = _parse(body)
-        return Understood(fields, fingerprints.prompt(fields))
+        return Understood(fields, fingerprints.prompt(fields), fields)
     return await _on_thread(_skimmed, body, fingerprints)
 
 
@@ -149,7 +156,7 @@ def _unpacked(packed: bytes, window_bits: int, max_bytes: int) -> bytes:
     return found
 
 
-def _parse(body: bytes) -> Mapping[str, Any]:
+def _parse(body: bytes) -> dict[str, Any]:
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError) as error:

@@ -6,14 +6,14 @@ import io
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from controlplane.domain.door.identity import Principal
 from controlplane.gateway.answer_notes import tool_names
-from controlplane.gateway.body import form_fields, read_body, understand
+from controlplane.gateway.body import Understood, form_fields, read_body, understand
 from controlplane.gateway.fingerprint import Fingerprints, Prompt
 from controlplane.gateway.openai_errors import RequestRefused
 from controlplane.gateway.paths import PASSED_ON, Shape
@@ -30,6 +30,7 @@ _HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
     | {"proxy-authenticate", "proxy-authorization"}
 )
+_OF_ONE_HOP = _HOP_BY_HOP | {"content-length"}
 # Credentials are the gateway's business; lengths and encodings are those of the body as the gateway sends it.
 _KEPT_BACK = _HOP_BY_HOP | {"host", "authorization", "cookie", "api-key", "x-api-key", "expect"}
 _KEPT_BACK |= {"content-length", "content-encoding", "accept-encoding", "x-fleetune-cache"}
@@ -69,6 +70,13 @@ class Call:
         return self.body if len(self.body) <= _LARGE_BODY_BYTES else io.BytesIO(self.body)
 
 
+class Read(NamedTuple):
+    """A request that was read. `fields` are those of a small JSON body, None those of any other."""
+
+    call: Call
+    fields: dict[str, Any] | None
+
+
 async def read_call(
     request: web.Request,
     *,
@@ -78,7 +86,7 @@ async def read_call(
     body_within_s: float,
     fingerprints: Fingerprints,
     only_model: str | None,
-) -> Call:
+) -> Read:
     """Read a request to `path`, which is `request.path` without a slash at its end.
 
     `only_model` is what is asked where vLLM needs no `model`. Raises RequestRefused when the body is too large (413),
@@ -87,15 +95,16 @@ async def read_call(
     passed = PASSED_ON[path]
     body = await read_body(request, max_body_bytes, body_within_s)
     if passed.shape is Shape.FORM:
-        fields, prompt = form_fields(body, request.headers.get("Content-Type", "")), Prompt()
+        understood = Understood(form_fields(body, request.headers.get("Content-Type", "")), Prompt())
     else:
-        fields, prompt = await understand(body, fingerprints)
+        understood = await understand(body, fingerprints)
+    fields = understood.fields
     model = fields.get("model", None if passed.needs_model else only_model)
     if not isinstance(model, str) or not model:
         raise RequestRefused(400, "`model` is missing or not a string.", code="missing_model", param="model")
     request_id = uuid.uuid4().hex
     session = session_of(request.headers, fields)
-    return Call(
+    call = Call(
         request_id=request_id,
         path=path,
         query=request.rel_url.raw_query_string,
@@ -106,10 +115,11 @@ async def read_call(
         session=session,
         key=key,
         session_hash=fingerprints.session(session),
-        prompt=prompt,
+        prompt=understood.prompt,
         answer_tokens=_answer_tokens(path, fields),
         tools=tool_names(fields),
     )
+    return Read(call, understood.whole)
 
 
 def _answer_tokens(path: str, fields: Mapping[str, Any]) -> int:
@@ -134,22 +144,23 @@ def session_of(headers: Mapping[str, str], fields: Mapping[str, Any]) -> str | N
 
 def response_headers(headers: CIMultiDictProxy[str], request_id: str, revision: str) -> CIMultiDict[str]:
     """Return an upstream answer's headers as the client may see them, with the revision that answered."""
-    dropped = _hop_by_hop(headers) | {"content-length"}
-    kept = CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in dropped)
+    kept = _without(headers, _OF_ONE_HOP)
     kept[REQUEST_ID_HEADER] = request_id
     kept["X-Fleetune-Revision"] = revision
     return kept
 
 
 def _upstream_headers(headers: CIMultiDictProxy[str], request_id: str) -> CIMultiDict[str]:
-    dropped = _KEPT_BACK | _hop_by_hop(headers)
-    kept = CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in dropped)
+    kept = _without(headers, _KEPT_BACK)
     kept["Accept-Encoding"] = "identity"  # a compressed stream could be neither watched nor ended with an error event
     kept.setdefault("Content-Type", "application/json")
     kept.setdefault(REQUEST_ID_HEADER, request_id)
     return kept
 
 
-def _hop_by_hop(headers: CIMultiDictProxy[str]) -> frozenset[str]:
-    named = ",".join(headers.getall("Connection", ()))
-    return _HOP_BY_HOP | {name.strip().lower() for name in named.split(",") if name.strip()}
+def _without(headers: CIMultiDictProxy[str], dropped: frozenset[str]) -> CIMultiDict[str]:
+    """Return the headers without some, and without those that `Connection` names."""
+    if "Connection" in headers:
+        named = ",".join(headers.getall("Connection"))
+        dropped = dropped | {name.strip().lower() for name in named.split(",")}
+    return CIMultiDict([each for each in headers.items() if each[0].lower() not in dropped])

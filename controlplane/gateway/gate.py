@@ -54,6 +54,9 @@ class Gate:
     async def enter(self, one: Waiting) -> Turned | None:
         """Wait for a place. None: it was given one, which `leave` gives back."""
         self._vip_seen = self._vip_seen or one.priority is PriorityClass.VIP
+        if not len(self.queue) and self._has_room(one.priority, self._places()):
+            self.in_flight += 1  # nobody waits, so there is no order to keep
+            return None
         waiter: asyncio.Future[Refused | None] = asyncio.get_running_loop().create_future()
         self._waiters[one] = waiter
         self._turn_away(self.queue.offer(one))
@@ -88,12 +91,16 @@ class Gate:
                 waiter.set_result(None)
 
     def _next(self) -> Waiting | None:
-        places = self._places()
-        if self.in_flight >= places:
+        if not len(self.queue):
             return None
-        reserve = math.floor(places * self.options.vip_reserve_percent / 100) if self._vip_seen else 0
-        among = PriorityClass if self.in_flight < places - reserve else (PriorityClass.VIP,)
-        return self.queue.take(tuple(among))
+        places = self._places()
+        return self.queue.take(tuple(each for each in PriorityClass if self._has_room(each, places)))
+
+    def _has_room(self, priority: PriorityClass, places: int) -> bool:
+        """Say whether one of this class may pass: once a vip came, some places are kept from the others."""
+        if priority is PriorityClass.VIP or not self._vip_seen:
+            return self.in_flight < places
+        return self.in_flight < places - math.floor(places * self.options.vip_reserve_percent / 100)
 
     def _turn_away(self, one: Waiting | None) -> None:
         waiter = None if one is None else self._waiters.pop(one)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -19,11 +20,21 @@ from controlplane.gateway.routing import Routing
 from controlplane.gateway.spool import RecordSpool
 
 
+class _Revision(NamedTuple):
+    truncated: Counter
+    gone: Counter
+    tokens: Counter
+    ttft: Histogram
+    tpot: Histogram
+    e2e: Histogram
+
+
 class Metrics:
     """Counts finished requests; what is in flight and the table's version are looked up when scraped."""
 
     def __init__(self, routing: Routing, spool: RecordSpool, counts: Counts, gates: Mapping[str, Gate]) -> None:
         self._registry = CollectorRegistry()
+        self._revisions: dict[tuple[str, str], _Revision] = {}
         by_revision = ("service", "revision")
         self._requests = self._counter("requests", "Requests, by the status sent.", (*by_revision, "status"))
         self._errors = self._counter("errors", "Requests that failed, by failure class.", (*by_revision, "error"))
@@ -59,21 +70,38 @@ class Metrics:
         self._requests.labels(*place, str(record.status)).inc()
         if record.error is not None:
             self._errors.labels(*place, record.error).inc()
-        self._truncated.labels(*place).inc(record.truncated)
-        self._gone.labels(*place).inc(record.client_gone)
+        self._sum(record, self._of(place))
         for found in record.flags:
             self._flags.labels(record.service, found).inc()
         if record.cache is not None:
             self._cache.labels(record.service, record.cache.value).inc()
-        self._tokens.labels(*place).inc(record.output_tokens or 0)
-        self._observe_latencies(record, place)
 
-    def _observe_latencies(self, record: GatewayRecord, place: tuple[str, str]) -> None:
-        for histogram, value_ms in ((self._ttft, record.ttft_ms), (self._tpot, record.tpot_ms)):
+    def _of(self, place: tuple[str, str]) -> _Revision:
+        """Return the metrics of a revision. Looking them up by labels takes longer than counting."""
+        found = self._revisions.get(place)
+        if found is None:
+            found = self._revisions[place] = _Revision(
+                truncated=self._truncated.labels(*place),
+                gone=self._gone.labels(*place),
+                tokens=self._tokens.labels(*place),
+                ttft=self._ttft.labels(*place),
+                tpot=self._tpot.labels(*place),
+                e2e=self._e2e.labels(*place),
+            )
+        return found
+
+    def _sum(self, record: GatewayRecord, revision: _Revision) -> None:
+        if record.truncated:
+            revision.truncated.inc()
+        if record.client_gone:
+            revision.gone.inc()
+        if record.output_tokens:
+            revision.tokens.inc(record.output_tokens)
+        for histogram, value_ms in ((revision.ttft, record.ttft_ms), (revision.tpot, record.tpot_ms)):
             if value_ms is not None:
-                histogram.labels(*place).observe(value_ms / 1000)
+                histogram.observe(value_ms / 1000)
         if record.ok and not record.client_gone and record.e2e_ms is not None:
-            self._e2e.labels(*place).observe(record.e2e_ms / 1000)
+            revision.e2e.observe(record.e2e_ms / 1000)
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
         return Counter(f"fleetune_gateway_{name}", text, labels, registry=self._registry)

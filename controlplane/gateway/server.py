@@ -111,7 +111,7 @@ class DataPort:
     async def _understood(self, request: web.Request, key: Principal | None, at: datetime, arrived: float) -> Exchange:
         """Read a request and find its route. Raises RequestRefused."""
         wished(request.headers)
-        call = await read_call(
+        call, fields = await read_call(
             request,
             path=request.path.rstrip("/"),
             key=key,
@@ -122,7 +122,7 @@ class DataPort:
         )
         route = await self._route(call)
         tally = Tally(call=call, gateway=self.settings.name, service=route.service, at=at, arrived=arrived)
-        return Exchange(request, call, route, tally)
+        return Exchange(request, call, route, tally, fields)
 
     def _only_model(self) -> str | None:
         models = list(self.routing.models())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 from pydantic import Field, SecretStr
@@ -66,7 +67,7 @@ class Settings(Value):
     issuers: tuple[Issuer, ...] = Field(default=(), description="Whose tokens are taken; then nobody asks unproven.")
     until_stdin_ends: bool = Field(default=False, description="Drain when stdin, a pipe, ends: with who started it.")
 
-    @property
+    @cached_property
     def asks_for_keys(self) -> bool:
         """Say whether a request needs a key even when none exists: revoking the last one must not open the door."""
         return self.require_keys or not is_loopback(self.host)

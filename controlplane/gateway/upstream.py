@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 import aiohttp
 from multidict import CIMultiDict
@@ -101,13 +102,18 @@ async def _begin(
         data=call.payload(),
         headers=_headers(replica, call),
         allow_redirects=False,
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=options.connect_timeout_s),
+        timeout=_patience(options.connect_timeout_s),
     )
     try:
         return await _first_piece(response)
     except BaseException:  # cancelled or broken: the engine must learn at once that nobody listens
         response.close()
         raise
+
+
+@lru_cache(maxsize=64)
+def _patience(connect_s: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, sock_connect=connect_s)
 
 
 async def _first_piece(response: aiohttp.ClientResponse) -> Opened | AttemptFailed:

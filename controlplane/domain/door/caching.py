@@ -108,9 +108,9 @@ def _is_greedy(fields: Mapping[str, Any]) -> bool:
 
 
 def _is_plain_message(message: object) -> bool:
-    if not isinstance(message, Mapping) or any(message.get(name) for name in _OF_TOOLS):
+    if not isinstance(message, dict) or any(message.get(name) for name in _OF_TOOLS):
         return False
     content = message.get("content")
     if isinstance(content, list):
-        return all(isinstance(part, Mapping) and part.get("type") == "text" for part in content)
+        return all(isinstance(part, dict) and part.get("type") == "text" for part in content)
     return message.get("role") not in ("tool", "function") and (content is None or isinstance(content, str))

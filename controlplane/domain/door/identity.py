@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 
 from pydantic import AwareDatetime, Field
 
@@ -56,7 +57,13 @@ class Limits(Value):
     concurrent: int | None = Field(default=None, ge=1, description="Requests under way at the same time.")
 
     def __bool__(self) -> bool:
-        return self != Limits()
+        return bool(self.set_ones)
+
+    @cached_property
+    def set_ones(self) -> Sequence[tuple[str, float]]:
+        """The limits that there are, by their fields' names: looked at with every request."""
+        given = ((name, getattr(self, name)) for name in type(self).model_fields)
+        return tuple((name, limit) for name, limit in given if limit is not None)
 
     @property
     def in_usd(self) -> bool:

@@ -203,6 +203,8 @@ def _unescaped(token: str) -> str | None:
 
 def redacted(text: str, finder: Finder, *, written_json: bool = False) -> str:
     """Return a whole text with everything found taken out; the very same text when there is nothing."""
+    if not written_json and len(text) <= _PIECE and not finder.find(text):
+        return text
     channel = Channel(finder, written_json=written_json)
     for at in range(0, len(text), _PIECE):
         channel.push(text[at : at + _PIECE])

@@ -69,6 +69,21 @@ _PHRASES = re.compile(
     re.IGNORECASE,
 )
 
+# What those hold at least, in small letters: quickly looked for, where the patterns above try every place of a text.
+_OF_SCRIPTS = (
+    re.compile(r"<\s{0,9}/?\s{0,9}(?:script|iframe|object|embed|svg)"),
+    re.compile(r"script\s{0,9}:"),
+    re.compile(r"text/html"),
+    re.compile(r"on[a-z]{3,20}\s{0,9}="),
+)
+_OF_PHRASES = tuple(
+    re.compile(words)
+    for words in (
+        *("ignore", "disregard", "forget", "override", "bypass"),
+        *("system prompt", "hidden prompt", "initial instructions", "you are now"),
+    )
+)
+
 _PIECE = 64 << 10
 """Characters looked at in one go: a search holds Python's lock, and others want it."""
 
@@ -84,10 +99,10 @@ def screened(text: str, policy: InputPolicy) -> Screened:
     text = _personal(text, policy, found)
     for _ in range(_ROUNDS):
         before = text
-        for what, pattern, action in _patterns(policy):
-            if _search(pattern, text):
+        for what, sought, action in _sought(policy):
+            if sought.is_in(text):
                 found.add(what)
-                text = pattern.sub("", text) if action is Action.STRIP else text
+                text = sought.pattern.sub("", text) if action is Action.STRIP else text
         if text == before:
             return Screened(text, frozenset(found))
     return Screened(text, frozenset(found | {Found.NESTED}))
@@ -116,25 +131,42 @@ def action_on(what: Found, policy: InputPolicy) -> Action:
 
 def holds_known_phrase(text: str) -> bool:
     """Say whether a text holds one of the phrases that everybody tries first. No more than that."""
-    return _search(_PHRASES, text)
+    return _Sought(_PHRASES, _OF_PHRASES).is_in(text)
 
 
-def _patterns(policy: InputPolicy) -> Iterator[tuple[Found, re.Pattern[str], Action]]:
+class _Sought(NamedTuple):
+    """A pattern, and what of it a text holds in small letters where it holds the pattern; nothing: not known."""
+
+    pattern: re.Pattern[str]
+    signs: Sequence[re.Pattern[str]] = ()
+
+    def is_in(self, text: str) -> bool:
+        if self.signs:
+            small = _small(text)
+            if not any(sign.search(small) for sign in self.signs):
+                return False
+        return any(self.pattern.search(text, at, at + _PIECE + _OVERLAP) for at in range(0, len(text), _PIECE))
+
+
+def _small(text: str) -> str:
+    """Return a text in small letters, those too that a pattern without case takes for ASCII's."""
+    if text.isascii():
+        return text.lower()
+    return text.replace("\u0130", "i").replace("\u0131", "i").replace("\u017f", "s").lower()
+
+
+def _sought(policy: InputPolicy) -> Iterator[tuple[Found, _Sought, Action]]:
     given = (
-        (Found.INVISIBLE, _INVISIBLE, policy.invisible),
-        (Found.SCRIPT, _SCRIPT, policy.scripts),
+        (Found.INVISIBLE, _Sought(_INVISIBLE), policy.invisible),
+        (Found.SCRIPT, _Sought(_SCRIPT, _OF_SCRIPTS), policy.scripts),
         (Found.SPECIAL_TOKEN, _special(policy.more_special_tokens), policy.special_tokens),
     )
     return (each for each in given if each[2] is not Action.OFF)
 
 
 @lru_cache(maxsize=64)
-def _special(more: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join([*_TOKENS, *map(re.escape, more)]))
-
-
-def _search(pattern: re.Pattern[str], text: str) -> bool:
-    return any(pattern.search(text, at, at + _PIECE + _OVERLAP) for at in range(0, len(text), _PIECE))
+def _special(more: tuple[str, ...]) -> _Sought:
+    return _Sought(re.compile("|".join([*_TOKENS, *map(re.escape, more)])))
 
 
 def _cut(text: str, policy: InputPolicy, found: set[Found]) -> str:

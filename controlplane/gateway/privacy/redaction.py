@@ -183,6 +183,8 @@ def _split(events: bytes) -> Iterator[bytes]:
 
 
 def _payload(raw: bytes) -> bytes:
+    if raw.startswith(b"data:") and raw.find(b"\n") == len(raw) - 2 and b"\r" not in raw:
+        return raw[5:].strip()  # as engines write them
     lines = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
     return b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
 

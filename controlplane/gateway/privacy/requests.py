@@ -30,8 +30,12 @@ class Texts(NamedTuple):
 
 
 def read_texts(body: bytes) -> Texts:
-    """Find them. Raises ValueError for a body that is no JSON object."""
-    fields = _decoded(body)
+    """Find them in a body, whose token ids are not built. Raises ValueError for one that is no JSON object."""
+    return texts_of(_decoded(body))
+
+
+def texts_of(fields: dict[str, Any]) -> Texts:
+    """Find them in a parsed body."""
     places: list[tuple[Any, Any]] = []
     for name in TEXT_FIELDS & fields.keys():
         places += _texts(fields, name)

@@ -43,6 +43,7 @@ class Answer:
     async def __call__(self, exchange: Exchange) -> web.StreamResponse:
         """Try replicas until one begins to answer. Every attempt looks at the table of its own moment."""
         route, tally = exchange.route, exchange.tally
+        exchange.fields = None  # nobody asks any more, and streams last
         tally.session = self._session(route, exchange.call)
         tried: set[Replica] = set()
         failure: AttemptFailed | None = None

@@ -124,9 +124,11 @@ def _partition(exchange: Exchange) -> Partition:
 
 def _plan(exchange: Exchange) -> Plan | None:
     """Return how to look a request up; None when its answer may not be kept. Raises RequestRefused (400)."""
-    wish, partition = _wish(exchange.request), _partition(exchange)
-    call, options = exchange.call, exchange.route.options.cache
-    fields = None if exchange.sensitive or not partition.revision else exchange.small_fields()
+    wish, call, options = _wish(exchange.request), exchange.call, exchange.route.options.cache
+    if wish is None and options.mode is CacheMode.ON_REQUEST:
+        return None
+    partition = _partition(exchange)
+    fields = None if exchange.sensitive or not partition.revision else exchange.fields
     if fields is None or not may_be_cached(options, call.path, fields, wish):
         return None
     return Plan(partition, cache_key(partition, call.path, call.query, fields), fields, wish)

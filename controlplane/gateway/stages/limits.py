@@ -7,9 +7,10 @@ the engine counted. Days and months are those of UTC.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 from aiohttp import web
@@ -37,7 +38,7 @@ class Measure(NamedTuple):
         return {"concurrent": "concurrent requests"}.get(self.field, self.field.replace("_", " "))
 
 
-MEASURES = (
+_MEASURES = (
     Measure("requests_per_minute", Kind.RATE, "requests"),
     Measure("tokens_per_minute", Kind.RATE, "tokens"),
     Measure("tokens_per_day", Kind.SUM, "tokens", "day"),
@@ -46,6 +47,7 @@ MEASURES = (
     Measure("usd_per_month", Kind.SUM, "usd", "month"),
     Measure("concurrent", Kind.PLACES, "requests"),
 )
+MEASURES: Mapping[str, Measure] = {each.field: each for each in _MEASURES}
 
 
 class Asked(NamedTuple):
@@ -88,10 +90,9 @@ def _asked(exchange: Exchange, now: datetime) -> Iterator[Asked]:
     call, price = exchange.call, exchange.route.options.price
     amounts = _amounts(call.expected_prompt_tokens, call.answer_tokens, price)
     for subject, limits in _limits(exchange):
-        for measure in MEASURES:
-            limit = getattr(limits, measure.field)
-            if limit is not None:
-                yield Asked(subject, measure, _line(subject, measure, limit, amounts, now))
+        for name, limit in limits.set_ones:
+            measure = MEASURES[name]
+            yield Asked(subject, measure, _line(subject, measure, limit, amounts, now))
 
 
 def _limits(exchange: Exchange) -> Iterator[tuple[str, Limits]]:
@@ -124,11 +125,17 @@ def windows(now: datetime) -> frozenset[str]:
 
 def _window(kind: str, now: datetime) -> tuple[str, float]:
     """Return the name of the day or month, and the seconds until it is over."""
-    begin = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    name, end = _named(kind, now.astimezone(UTC).date())
+    return name, (end - now).total_seconds()
+
+
+@lru_cache(maxsize=16)
+def _named(kind: str, today: date) -> tuple[str, datetime]:
+    """Return the name of the day or month that a day of UTC belongs to, and when it is over."""
+    begin = datetime(today.year, today.month, today.day, tzinfo=UTC)
     if kind == "day":
-        return begin.strftime("%Y-%m-%d"), (begin + timedelta(days=1) - now).total_seconds()
-    end = (begin.replace(day=1) + timedelta(days=32)).replace(day=1)
-    return begin.strftime("%Y-%m"), (end - now).total_seconds()
+        return begin.strftime("%Y-%m-%d"), begin + timedelta(days=1)
+    return begin.strftime("%Y-%m"), (begin.replace(day=1) + timedelta(days=32)).replace(day=1)
 
 
 def _amounts(prompt_tokens: float, output_tokens: float, price: TokenPrice | None) -> dict[str, float | None]:

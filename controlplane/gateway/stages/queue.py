@@ -53,7 +53,7 @@ class Queueing:
         if found is None:
             found = Gate(route.options.queue, lambda: self._places(route.model), self.monotonic)
             self.gates[route.service] = found
-        elif found.options != route.options.queue:
+        elif found.options is not route.options.queue:  # of a newer table
             found.use(route.options.queue)
         return found
 

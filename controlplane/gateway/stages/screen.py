@@ -10,13 +10,12 @@ from aiohttp import web
 
 from controlplane.domain.door.privacy import Action, InputPolicy
 from controlplane.domain.door.screening import Found, Screened, rejected, screened
-from controlplane.gateway.body import SMALL_BYTES
 from controlplane.gateway.exchange import Exchange, Next
 from controlplane.gateway.openai_errors import RequestRefused
 from controlplane.gateway.paths import PASSED_ON, Shape
 from controlplane.gateway.pools import Route
 from controlplane.gateway.privacy.injection import look_for_injection
-from controlplane.gateway.privacy.requests import Texts, read_texts, written
+from controlplane.gateway.privacy.requests import Texts, read_texts, texts_of, written
 
 FLAGGED_HEADER = "X-Fleetune-Flagged"
 
@@ -34,7 +33,7 @@ class Screening:
         if PASSED_ON[exchange.call.path].shape is not Shape.JSON:
             return await rest(exchange)
         policy = exchange.route.options.privacy.input
-        texts, found, body = await _looked_at(exchange.call.body, policy)
+        texts, found, body = await _looked_at(exchange, policy)
         if policy.injection.action is not Action.OFF and not rejected(found, policy):
             said = [holder[key] for holder, key in texts.places]
             found |= await look_for_injection(said, policy.injection, self.session) if said else frozenset()
@@ -44,16 +43,17 @@ class Screening:
         return await rest(exchange)
 
 
-async def _looked_at(body: bytes, policy: InputPolicy) -> tuple[Texts, frozenset[Found], bytes | None]:
+async def _looked_at(exchange: Exchange, policy: InputPolicy) -> tuple[Texts, frozenset[Found], bytes | None]:
     try:
-        return _look(body, policy) if len(body) <= SMALL_BYTES else await asyncio.to_thread(_look, body, policy)
+        if exchange.fields is not None:
+            return _look(texts_of(exchange.fields), policy)
+        return await asyncio.to_thread(lambda: _look(read_texts(exchange.call.body), policy))
     except (ValueError, RecursionError) as error:
         raise RequestRefused(400, "The body is not valid JSON, or nested too deeply.", code="invalid_json") from error
 
 
-def _look(body: bytes, policy: InputPolicy) -> tuple[Texts, frozenset[Found], bytes | None]:
+def _look(texts: Texts, policy: InputPolicy) -> tuple[Texts, frozenset[Found], bytes | None]:
     """Return the texts, what was found in them, and the body without what is to be stripped, None for as it was."""
-    texts = read_texts(body)
     found: set[Found] = {Found.TOKEN_IDS} if texts.token_ids and policy.token_ids is not Action.OFF else set()
     changed = False
     for holder, key in texts.places:

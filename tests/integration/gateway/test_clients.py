@@ -13,6 +13,7 @@ from typing import Any
 import anthropic
 import openai
 import pytest
+from pydantic import BaseModel
 
 from tests.integration.gateway.harness import MODEL, Gateway, gateway, revision
 from tests.integration.gateway.upstream import DONE, Script, Upstream, pieces, status, token_event, upstream
@@ -88,6 +89,22 @@ async def test_streamed_tool_calls_of_openai_arrive_in_their_pieces(tmp_path: Pa
             if call.function is not None
         ]
     assert got == parts
+
+
+class City(BaseModel):
+    """What an answer is to look like."""
+
+    name: str
+    people: int
+
+
+async def test_structured_output_of_openai_is_asked_for_and_parsed(tmp_path: Path) -> None:
+    script = answer(completion({"content": '{"name": "Köln", "people": 1087000}'}))
+    async with serving(tmp_path, script) as (gw, engine), of_openai(gw) as client:
+        found = await client.chat.completions.parse(model=MODEL, messages=QUESTION, response_format=City)
+    assert found.choices[0].message.parsed == City(name="Köln", people=1_087_000)
+    wanted = json.loads(engine.bodies[0])["response_format"]
+    assert (wanted["type"], set(wanted["json_schema"]["schema"]["properties"])) == ("json_schema", {"name", "people"})
 
 
 async def test_the_synchronous_client_streams_too(tmp_path: Path) -> None:

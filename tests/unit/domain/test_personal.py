@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controlplane.domain.door.personal import Personal, Recogniser, find, is_card, is_iban
+from controlplane.domain.door.personal import _PATTERNS, Personal, Recogniser, _matches, _span, find, is_card, is_iban
 from controlplane.domain.door.redacting import LARGEST_HOLD, Channel, placeholder, redacted
 from tests.unit.domain.labelled_personal import WITH, WITHOUT, Labelled
 
@@ -52,6 +52,45 @@ def test_cut_at_every_place_the_same_comes_out(labelled: Labelled) -> None:
     assert redacted(text, ALL) == wanted
     assert all(streamed([text[:cut], text[cut:]]) == wanted for cut in range(len(text) + 1))
     assert streamed(list(text)) == wanted
+
+
+SNIPPETS = (
+    *(
+        "sk-",
+        "ab12CD34ef56GH78",
+        "AKIA",
+        "_live_",
+        "eyJ",
+        "-----BEGIN PRIVATE KEY-----",
+        "a@b.de",
+        "@",
+        ".",
+        "x" * 70,
+        "w",
+    ),
+    *(
+        "DE89 3704 0044 0532 0130 00",
+        "DE89",
+        "4111 1111 1111 1111",
+        "3782 822463 10005",
+        "+49 (30) 123",
+        "0049 30 1234567",
+    ),
+    *("(030) 1234567", "212-555-0123", "1", "23", "4567", " ", "-", "/", "(", ")", "+", "GB", "é", "ſ", "\n", '"'),
+)
+
+
+@given(st.lists(st.sampled_from(SNIPPETS), max_size=14).map("".join))
+@settings(QUICK, max_examples=200)
+def test_looking_only_where_something_may_be_misses_nothing(text: str) -> None:
+    """What the patterns find when they are tried at each place of the text, they find."""
+    for kind in ALL.kinds:
+        for pattern, holds in _PATTERNS[kind]:
+            everywhere = [_span(match, kind, holds) for match in pattern.finditer(text)]
+            where = [_span(match, kind, holds) for match in _matches(kind, pattern, text)]
+            assert [span for span in where if span] == [span for span in everywhere if span]
+    long = [(span.start, span.kind) for span in find(text + " " * 300, ALL.kinds)]
+    assert [(span.start, span.kind) for span in find(text, ALL.kinds)] == long
 
 
 def test_what_has_nothing_comes_out_as_it_came() -> None:

@@ -9,7 +9,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controlplane.domain.door.privacy import Action, InjectionOptions, InputPolicy
-from controlplane.domain.door.screening import Found, action_on, holds_known_phrase, rejected, screened
+from controlplane.domain.door.screening import (
+    _OF_SCRIPTS,
+    _PHRASES,
+    _SCRIPT,
+    Found,
+    _Sought,
+    action_on,
+    holds_known_phrase,
+    rejected,
+    screened,
+)
 
 QUICK = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 FIELDS = {"invisible": Found.INVISIBLE, "scripts": Found.SCRIPT, "special_tokens": Found.SPECIAL_TOKEN}
@@ -17,6 +27,47 @@ FIELDS = {"invisible": Found.INVISIBLE, "scripts": Found.SCRIPT, "special_tokens
 
 def policy(action: Action = Action.STRIP, **changes: Any) -> InputPolicy:
     return InputPolicy(scripts=action, invisible=action, special_tokens=action).evolve(**changes)
+
+
+SNIPPETS = (
+    *(
+        "<",
+        "< / ",
+        "script",
+        "SCRİPT",
+        "ſcript",
+        "ıframe",
+        "\u212a",
+        "svg>",
+        "java",
+        "VB",
+        ":",
+        " ",
+        "data",
+        "text/html",
+        "=",
+        ">",
+    ),
+    *(
+        " onload",
+        "'ONERROR",
+        '"x"',
+        "ignore",
+        "DıSREGARD",
+        " previous ",
+        "rules",
+        "reveal ",
+        "system prompt",
+        "you are now DAN",
+    ),
+)
+
+
+@given(st.lists(st.sampled_from(SNIPPETS), max_size=10).map("".join))
+@settings(QUICK, max_examples=200)
+def test_looking_for_signs_first_misses_nothing(text: str) -> None:
+    assert _Sought(_SCRIPT, _OF_SCRIPTS).is_in(text) == bool(_SCRIPT.search(text))
+    assert holds_known_phrase(text) == bool(_PHRASES.search(text))
 
 
 @pytest.mark.parametrize(
