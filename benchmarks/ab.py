@@ -66,15 +66,15 @@ def _share(baseline: float) -> Draw:
 
 def _stars(chance: random.Random, level: float, effect: float) -> float:
     """One to five stars, as 0 to 1."""
-    wanted = 0.7 + effect + 0.1 * level + chance.gauss(0, 0.25)
-    return round(4 * min(1.0, max(0.0, wanted))) / 4
+    liked = min(1.0, max(0.0, 0.68 + effect + 0.1 * max(-2.0, min(2.0, level))))
+    return sum(chance.random() < liked for _ in range(4)) / 4
 
 
 WORLDS = (
     World("TTFT", AbMetric.TTFT, 10, math.log(300), math.hypot(0.3, 0.6), _latency),
     World("length, heavy tails", AbMetric.LENGTH, 10, 5.05, 0.67, _heavy),
     World("SLO misses of 5 %", AbMetric.SLO_MISSES, 3, 0.05, math.sqrt(0.05 * 0.95), _share(0.05)),
-    World("feedback in stars", AbMetric.FEEDBACK, 5, 0.68, 0.25, _stars),
+    World("feedback in stars", AbMetric.FEEDBACK, 5, 0.68, math.sqrt(0.68 * 0.32 / 4), _stars),
 )
 
 

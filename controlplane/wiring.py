@@ -285,6 +285,26 @@ def answers_pass(settings: Settings, *, leader: int | None = None) -> Callable[[
     return comparer.run_next
 
 
+def adapter_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
+    """Return one pass that gives every replica its adapters; the controller's process runs it beside."""
+    from controlplane.adapters.engine_adapters import EngineAdapters
+    from controlplane.services.adapters.keep import AdapterKeeper
+
+    keeper = AdapterKeeper(
+        store=open_store(settings, leader=leader),
+        fleet=open_fleet(settings),
+        loader=EngineAdapters(),
+        monotonic=time.monotonic,
+    )
+
+    def one() -> bool:
+        for problem in keeper.run():
+            log.warning("%s", problem)
+        return False
+
+    return one
+
+
 def load_matcher_pass(settings: Settings, stop: threading.Event, *, leader: int | None = None) -> Callable[[], bool]:
     """Return one pass that makes up the load of a canary under judgement; the controller's process runs it beside.
 

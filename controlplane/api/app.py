@@ -10,6 +10,7 @@ from fastapi.responses import RedirectResponse
 from controlplane.api import (
     ab_tests,
     about,
+    adapters,
     alerts,
     events,
     fleet,
@@ -58,6 +59,7 @@ _ROUTERS: tuple[APIRouter, ...] = tuple(
         keys,
         models,
         ab_tests,
+        adapters,
         predictions,
     )
 )

@@ -28,6 +28,7 @@ COMMANDS = (
     Lazy("fleet", f"{_HERE}.fleet:app", "Engines and GPUs."),
     Lazy("roll-back", f"{_HERE}.roll_back:roll_back", "Back to what served before, or to an earlier revision."),
     Lazy("model", f"{_HERE}.model:app", "Models, their versions and aliases."),
+    Lazy("adapter", f"{_HERE}.adapter:app", "LoRA adapters on running replicas."),
     Lazy("ab", f"{_HERE}.ab:app", "A/B tests: which of several revisions is better."),
     Lazy("schedule", f"{_HERE}.schedule:app", "Jobs at times, e.g. 're-tune every Sunday 02:00'."),
     Lazy("replay", f"{_HERE}.replay:app", "Scheduled replays: one load test again and again."),

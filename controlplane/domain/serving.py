@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import AwareDatetime
 
+from controlplane.domain.adapters import ServedAdapter
 from controlplane.domain.base import RevisionId, RolloutId, ServiceName, Value
 from controlplane.domain.service import ServiceSpec
 
@@ -18,4 +19,9 @@ class Service(Value):
     rollout: RolloutId | None = None  # the one not final, if any
     stopped: bool = False  # scale to nothing, keep the record
     described: RevisionId | None = None  # what a new description asks for and no rollout was started of yet
+    adapters: tuple[ServedAdapter, ...] = ()
     updated_at: AwareDatetime
+
+    def adapter(self, name: str) -> ServedAdapter | None:
+        """Return the adapter that clients ask for by a name."""
+        return next((each for each in self.adapters if each.name == name), None)

@@ -52,6 +52,7 @@ class Call:
     session_hash: str | None
     prompt: Prompt
     answer_tokens: int  # the longest answer asked for
+    adapter: str | None = None  # the version of an adapter that it gets, as engines call it
     tools: frozenset[str] = frozenset()  # functions that the model may call
 
     @property

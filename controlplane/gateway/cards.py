@@ -43,7 +43,10 @@ class Cards:
         for route in self.routing.routes():
             known = self._known.get(route.service, {})
             found.append(_card(route.model, known.get(route.model, {}), parent=None))
-            found += [_card(name, card, parent=route.model) for name, card in known.items() if name != route.model]
+            found += [_card(name, {}, parent=route.model) for name in route.adapters]
+            hidden = {part.loaded_as for adapter in route.adapters.values() for part in adapter.parts}
+            others = known.keys() - hidden - {route.model}
+            found += [_card(name, known[name], parent=route.model) for name in sorted(others)]
         return found
 
     async def route_of(self, name: str) -> Route | None:

@@ -29,14 +29,16 @@ def choose(  # the arguments are everything the choice depends on
     now: float,
     chance: Random,
     blocks: Sequence[int] = (),
+    only: Collection[str] | None = None,
 ) -> Replica | None:
     """Return the replica for the next attempt, or None when no untried one is left.
 
     A revision without usable replicas gets nothing: its share falls to the others. When every replica is put aside they
     are tried nevertheless, as nothing else could answer. `prefer` is the revision of the attempt that just failed,
-    `blocks` the hashes of the prompt's beginning, where prefixes are to be heeded.
+    `blocks` the hashes of the prompt's beginning, where prefixes are to be heeded, `only`
+    the engines that have what is asked for; None: all have.
     """
-    candidates = _candidates(route, tried, now) or _candidates(route, tried, None)
+    candidates = _candidates(route, tried, now, only) or _candidates(route, tried, None, only)
     if not candidates:
         return None
     candidate = _preferred(candidates, prefer) or _by_weight(candidates, session, route.split_by or "", chance)
@@ -74,13 +76,17 @@ def session_score(session: str, revision: RevisionId, weight: int, split_by: str
     return -weight / math.log(uniform)
 
 
-def _candidates(route: Route, tried: Collection[Replica], now: float | None) -> list[_Candidate]:
+def _candidates(
+    route: Route, tried: Collection[Replica], now: float | None, only: Collection[str] | None
+) -> list[_Candidate]:
     """Pools with weight and an untried replica; `now` None takes those put aside or ejected as well."""
     found = []
     for pool in route.pools:
         if pool.weight_percent == 0:
             continue
         fit = [replica for replica in (pool.replicas if now is None else pool.usable(now)) if replica not in tried]
+        if only is not None:
+            fit = [replica for replica in fit if replica.backend.engine_id in only]
         if fit:
             found.append(_Candidate(pool, fit))
     return found

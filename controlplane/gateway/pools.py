@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from controlplane.domain.base import RevisionId
 from controlplane.domain.door.gateway_options import GatewayOptions
-from controlplane.domain.door.routing import Backend
+from controlplane.domain.door.routing import AdapterRoute, Backend
 from controlplane.gateway.breaker import Breaker
 from controlplane.gateway.prefixes import Prefixes
 
@@ -68,6 +68,7 @@ class Route:
     model: str
     pools: tuple[Pool, ...] = ()
     options: GatewayOptions = field(default_factory=GatewayOptions)
+    adapters: Mapping[str, AdapterRoute] = field(default_factory=dict)  # by the names clients use
     split_by: str | None = None  # an A/B test: users are shuffled anew, and each stays with one arm
 
     @property

@@ -18,6 +18,7 @@ class Routing:
     def __init__(self) -> None:
         self.table: RoutingTable | None = None
         self._routes: Mapping[str, Route] = {}
+        self._adapters: Mapping[str, Route] = {}
         self._replicas: dict[tuple[str, Backend], Replica] = {}
         self._leaving: list[Replica] = []
         self.keys = KeyRing()
@@ -36,6 +37,10 @@ class Routing:
 
     def route(self, model: str) -> Route | None:
         return self._routes.get(model)
+
+    def with_adapter(self, name: str) -> Route | None:
+        """Return who serves the adapter of a name."""
+        return self._adapters.get(name)
 
     def models(self) -> Iterator[str]:
         return iter(self._routes)
@@ -68,6 +73,7 @@ class Routing:
         self._keep(routes, replicas, refused | dict(unreadable or {}))
         self._leaving = [r for key, r in known.items() if key not in replicas and r.in_flight]
         self.table, self._routes, self._replicas = table, routes, replicas
+        self._adapters = {name: route for route in routes.values() for name in route.adapters}
         self.keys = KeyRing(table.api_keys)
         self.refused = refused | dict(unreadable or {})
         return True
@@ -119,7 +125,12 @@ def _route(
 ) -> Route:
     pools = tuple(_pool(revision, known, used) for revision in service.revisions)
     return Route(
-        service=service.service, model=service.model, pools=pools, options=service.options, split_by=service.split_by
+        service=service.service,
+        model=service.model,
+        pools=pools,
+        options=service.options,
+        adapters={adapter.name: adapter for adapter in service.adapters},
+        split_by=service.split_by,
     )
 
 

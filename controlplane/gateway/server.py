@@ -10,6 +10,7 @@ from aiohttp import web
 
 from controlplane.domain.door.feedback import Feedback
 from controlplane.domain.door.identity import ApiKey, Principal
+from controlplane.gateway.adapters import adapted
 from controlplane.gateway.auditing.log import AuditLog
 from controlplane.gateway.auditing.noting import turned_away
 from controlplane.gateway.batches.inside import Inside
@@ -121,6 +122,7 @@ class DataPort:
             only_model=self._only_model(),
         )
         route = await self._route(call)
+        call = adapted(call, route, self.cards.chance)
         tally = Tally(call=call, gateway=self.settings.name, service=route.service, at=at, arrived=arrived)
         return Exchange(request, call, route, tally, fields)
 
@@ -129,7 +131,11 @@ class DataPort:
         return models[0] if len(models) == 1 else None
 
     async def _route(self, call: Call) -> Route:
-        route = self.routing.route(call.model) or await self.cards.route_of(call.model)
+        route = (
+            self.routing.route(call.model)
+            or self.routing.with_adapter(call.model)
+            or await self.cards.route_of(call.model)
+        )
         if route is None:
             raise _no_such_model(call.model)
         require_model(call.key, call.model, route.model)

@@ -112,6 +112,7 @@ class Tally:
             "model": self.call.model,
             "revision": self.revision,
             "engine_id": self.engine_id,
+            "adapter": self.call.adapter,
             "path": self.call.path,
             "stream": self.call.stream,
             "key": self.call.key.name if self.call.key else None,

@@ -28,6 +28,7 @@ from controlplane.worker import repeat
 CONTROLLER_EVERY_S = 0.5
 WORKER_EVERY_S = 1.0
 ANSWERS_EVERY_S = MATCHER_EVERY_S = 1.0
+ADAPTERS_EVERY_S = 5.0
 SCRAPE_EVERY_S = 15.0
 NOTIFY_EVERY_S = 5.0
 WAIT_FOR_OTHER_S = 1.0
@@ -83,6 +84,7 @@ def _control(settings: Settings, stop: threading.Event) -> None:
         _beside("answers", _or_end(wiring.answers_pass(settings, leader=leader)), ANSWERS_EVERY_S, stop)
         _beside("watch", _or_end(wiring.watch_pass(settings, leader=leader)), SCRAPE_EVERY_S, stop)
         _beside("notify", _or_end(wiring.notify_pass(settings, leader=leader)), NOTIFY_EVERY_S, stop)
+        _beside("adapters", _or_end(wiring.adapter_pass(settings, leader=leader)), ADAPTERS_EVERY_S, stop)
         _beside("metrics", wiring.scraper_pass(settings), SCRAPE_EVERY_S, stop)
         repeat(_or_end(wiring.controller_pass(settings, leader=leader)), every_s=CONTROLLER_EVERY_S, stop=stop)
 

@@ -30,6 +30,21 @@ class RevisionRoute(Value):
     )
 
 
+class AdapterPart(Value):
+    """One version of an adapter, and the engines that have loaded it."""
+
+    loaded_as: str = Field(description="What engines call it.")
+    share_percent: int = Field(ge=1, le=100)
+    engines: tuple[str, ...] = ()
+
+
+class AdapterRoute(Value):
+    """How requests for an adapter are split between its versions."""
+
+    name: str = Field(description="What clients ask for.")
+    parts: tuple[AdapterPart, ...] = Field(min_length=1)
+
+
 class ServiceRoute(Value):
     """How requests for one served model are split. Weights sum to 100, or there are none."""
 
@@ -37,6 +52,7 @@ class ServiceRoute(Value):
     model: str = Field(description="The name clients use; also what the engine serves it as.")
     revisions: tuple[RevisionRoute, ...] = ()
     options: GatewayOptions = GatewayOptions()
+    adapters: tuple[AdapterRoute, ...] = ()
     split_by: str | None = Field(
         default=None,
         description="The A/B test whose arms these are: it shuffles users anew, and no user is ever in two arms.",
@@ -104,6 +120,7 @@ class GatewayRecord(Value):
     model: str
     revision: RevisionId | None
     engine_id: str | None
+    adapter: str | None = Field(default=None, description="The version of a LoRA adapter that served it.")
     path: str
     stream: bool
     status: int = Field(description="Status sent to the client.")

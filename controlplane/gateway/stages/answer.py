@@ -11,6 +11,7 @@ import aiohttp
 from aiohttp import web
 
 from controlplane.domain.door.routing import GatewayRecord
+from controlplane.gateway.adapters import engines_of
 from controlplane.gateway.answering import BROKEN, REPORTED, Answering
 from controlplane.gateway.call import REQUEST_ID_HEADER, Call
 from controlplane.gateway.choice import choose
@@ -93,6 +94,7 @@ class Answer:
             now=self.monotonic(),
             chance=self.chance,
             blocks=tally.call.prompt.blocks if route.heeds_prefixes else (),
+            only=engines_of(tally.call, route),
         )
 
     async def _attempt(self, exchange: Exchange, replica: Replica, route: Route) -> web.StreamResponse | AttemptFailed:

@@ -30,6 +30,7 @@ from controlplane.services.controller.gateway_news import GatewayNewsKeeper
 from controlplane.services.controller.jobs import apply_finished, fire_due, reap_shadows, reap_trials
 from controlplane.services.fleet.autoscale import Autoscaler
 from controlplane.services.fleet.engines import EngineKeeper, Trouble, drain_limit_s
+from controlplane.services.fleet.loaded import read_loaded
 from controlplane.services.fleet.routing import TableKeeper
 from controlplane.services.fleet.serving import roll_out_described
 from controlplane.services.fleet.world import World, service_of
@@ -129,7 +130,8 @@ class Controller:
         name = saved.value.name
         mine = [engine for engine in engines if service_of(engine) == name]
         active, testing = active_rollout(self._store, name), active_ab_test(self._store, name)
-        return World(saved=saved, active=active, engines=mine, testing=testing)
+        loaded = read_loaded(self._store, name).engines if saved.value.adapters else {}
+        return World(saved=saved, active=active, engines=mine, testing=testing, loaded=loaded)
 
     def _reconcile(self, world: World, engines: Sequence[Engine], now: datetime) -> Sequence[str]:
         troubles: list[Trouble] = []

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from controlplane.domain.ab_tests.ab_test import AbState, AbTest
-from controlplane.domain.base import RevisionId, ServiceName
-from controlplane.domain.door.routing import Backend, RevisionRoute, ServiceRoute
+from controlplane.domain.adapters import ServedAdapter
+from controlplane.domain.base import EngineId, RevisionId, ServiceName
+from controlplane.domain.door.routing import AdapterPart, AdapterRoute, Backend, RevisionRoute, ServiceRoute
 from controlplane.domain.engines.flags import canonical_flag
 from controlplane.domain.engines.fleet import Engine, EngineState
 from controlplane.domain.owner import ReplicaOwner
@@ -28,6 +29,7 @@ class World:
     active: Versioned[Rollout] | None
     engines: Sequence[Engine]
     testing: Versioned[AbTest] | None = None
+    loaded: Mapping[EngineId, tuple[str, ...]] = field(default_factory=dict)  # adapters, by engine
 
     @property
     def service(self) -> Service:
@@ -124,8 +126,31 @@ def route(world: World, measured: Mapping[RevisionId, int] | None = None) -> Ser
         model=service.spec.model.name,
         revisions=routes,
         options=service.spec.gateway,
+        adapters=_adapters(world),
         split_by=None if (test := _split(world)) is None else test.test_id,
     )
+
+
+def _adapters(world: World) -> tuple[AdapterRoute, ...]:
+    """Return the adapters that some replica has loaded."""
+    found = ((each.name, _parts(world, each)) for each in world.service.adapters)
+    return tuple(AdapterRoute(name=name, parts=parts) for name, parts in found if parts)
+
+
+def _parts(world: World, adapter: ServedAdapter) -> tuple[AdapterPart, ...]:
+    """Return an adapter's versions that some replica has; one that none has yet leaves its share to the other."""
+    named = [(adapter.loaded_as(number), share) for number, share in adapter.shares]
+    there = [(name, share) for name, share in named if _engines_with(world, name)]
+    alone = len(there) == 1
+    return tuple(
+        AdapterPart(loaded_as=name, share_percent=100 if alone else share, engines=_engines_with(world, name))
+        for name, share in there
+    )
+
+
+def _engines_with(world: World, name: str) -> tuple[str, ...]:
+    there = (each for each in world.engines if each.state is EngineState.READY and each.url and each.answers)
+    return tuple(sorted(e.spec.engine_id for e in there if name in world.loaded.get(e.spec.engine_id, ())))
 
 
 def _split(world: World) -> AbTest | None:

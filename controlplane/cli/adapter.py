@@ -1,0 +1,114 @@
+"""`fleetune adapter ...`: LoRA adapters on running replicas."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from controlplane.cli.asking import Ask, Noun, asks
+from controlplane.cli.tables.show import Column, field
+from controlplane.domain.errors import InvalidInput, unreadable
+
+Service = Annotated[str, typer.Argument(help="The service.")]
+Name = Annotated[str, typer.Argument(help="What clients ask for in `model`.")]
+
+
+def _served(row: Any) -> str:
+    adapter = row["adapter"]
+    stable = "none" if adapter["stable"] is None else f"version {adapter['stable']}"
+    if adapter["canary"] is None:
+        return stable
+    return f"{stable}, canary version {adapter['canary']} with {adapter['share_percent']} %"
+
+
+def _loaded(row: Any) -> list[str]:
+    return [f"{engine}: {', '.join(map(str, has)) or 'none'}" for engine, has in sorted(row["loaded"].items())]
+
+
+ADAPTER = Noun(
+    "/adapters",
+    columns=[
+        Column("adapter", field("adapter.name")),
+        Column("serves", _served),
+        Column("path", lambda r: r["adapter"]["versions"][-1]["path"], text=True),
+        Column("loaded on", _loaded, text=True),
+        Column("problems", lambda r: list(r["problems"].values()), text=True),
+    ],
+    details=[
+        Column("adapter", field("name")),
+        Column("stable", field("stable")),
+        Column("canary", field("canary")),
+        Column("share of the canary", lambda a: f"{a['share_percent']} %" if a["canary"] else None),
+        Column("versions", lambda a: [f"{each['number']}: {each['path']}" for each in a["versions"]]),
+    ],
+    empty="no adapter; `fleetune adapter load SERVICE NAME PATH`",
+)
+
+app = typer.Typer(help="LoRA adapters on running replicas.", no_args_is_help=True)
+
+
+@app.command("list")
+@asks
+def list_(ask: Ask, service: Service) -> None:
+    """List a service's adapters, and which replicas have them."""
+    ask.show_list(ADAPTER, ask.client.get(f"/services/{service}/adapters")["items"])
+
+
+@app.command("load")
+@asks
+def load(
+    ask: Ask,
+    service: Service,
+    name: Name,
+    path: Annotated[str, typer.Argument(help="Its folder, as replicas see it, or a hub name.")],
+    share: Annotated[int, typer.Option(min=1, max=99, help="Of requests, for a new version of a known one.")] = 5,
+) -> None:
+    """Load an adapter on every replica; a new version of a known one gets a share of its requests."""
+    body = {"name": name, "path": path, "share_percent": share, **_described(path)}
+    ask.show_one(ADAPTER, ask.client.post(f"/services/{service}/adapters", body))
+
+
+@app.command("promote")
+@asks
+def promote(ask: Ask, service: Service, name: Name) -> None:
+    """Give an adapter's canary all its requests."""
+    ask.show_one(ADAPTER, ask.client.post(f"/services/{service}/adapters/{name}/promote"))
+
+
+@app.command("roll-back")
+@asks
+def roll_back(
+    ask: Ask,
+    service: Service,
+    name: Name,
+    to: Annotated[int | None, typer.Option(help="An earlier version; default: take the canary back.")] = None,
+) -> None:
+    """Take an adapter's canary back, or serve an earlier version again."""
+    ask.show_one(ADAPTER, ask.client.post(f"/services/{service}/adapters/{name}/roll-back", {"version": to}))
+
+
+@app.command("unload")
+@asks
+def unload(ask: Ask, service: Service, name: Name) -> None:
+    """Serve an adapter no more."""
+    ask.client.delete(f"/services/{service}/adapters/{name}")
+    typer.echo(f"{name} is unloaded from every replica of {service}")
+
+
+def _described(path: str) -> dict[str, Any]:
+    """Return what a local folder says of its adapter; nothing of what is not here. Raises InvalidInput."""
+    described = Path(path) / "adapter_config.json"
+    if not Path(path).is_dir():
+        return {}
+    try:
+        config = json.loads(described.read_text())
+    except OSError as error:
+        raise InvalidInput(f"{path} holds no adapter", why=f"{described.name}: {unreadable(error)}") from error
+    except ValueError as error:
+        raise InvalidInput(f"{described} is no JSON", why=str(error)) from error
+    if not isinstance(config, dict) or not isinstance(config.get("r"), int):
+        raise InvalidInput(f"{described} describes no LoRA adapter", why="it says no rank `r`")
+    return {"rank": config["r"], "base": config.get("base_model_name_or_path")}

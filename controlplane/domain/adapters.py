@@ -1,0 +1,111 @@
+"""LoRA adapters of a served model: small weights that replicas load while they run. Pure.
+
+Clients ask for an adapter by its name as for a model. Each version is loaded under a name of its own, so that an old
+and a new one can serve side by side: the gateway says which of them a request gets.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AwareDatetime, Field, model_validator
+
+from controlplane.domain.base import Value
+from controlplane.domain.errors import Conflict, InvalidInput, NotFound
+
+AdapterName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,46}[a-z0-9])?$")]
+DEFAULT_MAX_RANK = 16
+"""vLLM's `max-lora-rank` where nobody says."""
+
+_LOADED_AS = re.compile(r"[a-z0-9][a-z0-9._-]*--[0-9]+")
+
+
+class AdapterVersion(Value):
+    """One folder or hub name of an adapter."""
+
+    number: int = Field(ge=1)
+    path: str = Field(min_length=1, max_length=1000)
+    rank: int | None = Field(default=None, ge=1, description="None: nobody has looked, as for a hub name.")
+    added_at: AwareDatetime
+    added_by: str
+
+
+class ServedAdapter(Value):
+    """One adapter of a service. A canary gets its share of the requests; stable the rest."""
+
+    name: AdapterName
+    versions: tuple[AdapterVersion, ...] = Field(min_length=1)
+    stable: int | None = Field(default=None, description="The version that serves; None: only a canary so far.")
+    canary: int | None = None
+    share_percent: int = Field(default=0, ge=0, le=100, description="Of requests, for the canary.")
+
+    @model_validator(mode="after")
+    def _known(self) -> ServedAdapter:
+        numbers = {version.number for version in self.versions}
+        if not {self.stable, self.canary} - {None} <= numbers:
+            raise ValueError(f"{self.name} serves a version that it does not have")
+        if self.stable is None and self.canary is None:
+            raise ValueError(f"{self.name} serves no version")
+        return self
+
+    @property
+    def served(self) -> tuple[AdapterVersion, ...]:
+        """The versions that replicas are to have loaded."""
+        return tuple(version for version in self.versions if version.number in (self.stable, self.canary))
+
+    @property
+    def shares(self) -> tuple[tuple[int, int], ...]:
+        """The versions that get requests with their shares, percent."""
+        if self.canary is None or self.stable is None:
+            return ((self.stable or self.canary or 0, 100),)
+        parts = ((self.stable, 100 - self.share_percent), (self.canary, self.share_percent))
+        return tuple((number, share) for number, share in parts if share)
+
+    def loaded_as(self, number: int) -> str:
+        """Return the name under which replicas load a version."""
+        return f"{self.name}--{number}"
+
+    def with_canary(self, version: AdapterVersion, share_percent: int) -> ServedAdapter:
+        """Return it with a new version as its canary. Raises Conflict while another is one."""
+        if self.canary is not None:
+            raise Conflict(
+                f"version {self.canary} of {self.name} is a canary already", allowed="promote it, or take it back"
+            )
+        return self.evolve(versions=(*self.versions, version), canary=version.number, share_percent=share_percent)
+
+    def promoted(self) -> ServedAdapter:
+        """Return it with its canary as stable. Raises Conflict without one."""
+        return self.evolve(stable=self._canary(), canary=None, share_percent=0)
+
+    def taken_back(self) -> ServedAdapter:
+        """Return it without its canary. Raises Conflict without one, or where nothing else serves."""
+        self._canary()
+        if self.stable is None:
+            raise Conflict(f"{self.name} has nothing to go back to", why="it has one version", allowed="unload it")
+        return self.evolve(canary=None, share_percent=0)
+
+    def back_to(self, number: int) -> ServedAdapter:
+        """Return it with an earlier version as stable. Raises NotFound."""
+        if number not in {version.number for version in self.versions}:
+            known = ", ".join(str(version.number) for version in self.versions)
+            raise NotFound(f"{self.name} has no version {number}", allowed=known)
+        return self.evolve(stable=number, canary=None, share_percent=0)
+
+    def _canary(self) -> int:
+        if self.canary is None:
+            raise Conflict(f"{self.name} has no canary", why=f"version {self.stable} serves alone")
+        return self.canary
+
+
+def is_ours(loaded: str) -> bool:
+    """Say whether a replica has loaded something under a name that we give."""
+    return _LOADED_AS.fullmatch(loaded) is not None
+
+
+def check_rank(path: str, rank: int | None, highest: int) -> None:
+    """Raise InvalidInput for an adapter whose rank replicas do not take."""
+    if rank is not None and rank > highest:
+        raise InvalidInput(
+            f"the adapter {path} is too large", why=f"its rank is {rank}", allowed=f"max-lora-rank of stable, {highest}"
+        )

@@ -1,0 +1,89 @@
+"""Makes every running replica have the adapters that are wanted, whenever it was started; beside the controller.
+
+Loading takes seconds, so it happens in a pass of its own. What replicas have is written down for the controller, whose
+routing table sends requests for an adapter only to replicas that have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from controlplane.domain.adapters import is_ours
+from controlplane.domain.base import EngineId, ServiceName
+from controlplane.domain.engines.fleet import Engine, EngineState
+from controlplane.domain.errors import FleetuneError, StaleVersion
+from controlplane.domain.serving import Service
+from controlplane.ports.adapters import AdapterLoader
+from controlplane.ports.fleet import FleetView
+from controlplane.ports.store import Store
+from controlplane.services.fleet.loaded import LoadedAdapters, read_loaded, write_loaded
+from controlplane.services.fleet.world import service_of
+
+GRACE_S = 10.0
+"""An adapter that is wanted no more stays loaded for so long: gateways may still be told of it."""
+
+
+class AdapterKeeper:
+    """One pass over all services. `monotonic` in seconds."""
+
+    def __init__(
+        self, *, store: Store, fleet: FleetView, loader: AdapterLoader, monotonic: Callable[[], float]
+    ) -> None:
+        self._store = store
+        self._fleet = fleet
+        self._loader = loader
+        self._monotonic = monotonic
+        self._unwanted_since: dict[tuple[EngineId, str], float] = {}
+
+    def run(self) -> Sequence[str]:
+        """Load what is missing and unload what is not wanted any more; returns what could not be done."""
+        services = [row.value for row in self._store.list_services()]
+        if not any(service.adapters or read_loaded(self._store, service.name).engines for service in services):
+            return ()
+        engines = [each for each in self._fleet.list() if each.state is EngineState.READY and each.url and each.answers]
+        return [problem for service in services for problem in self._keep(service, engines)]
+
+    def _keep(self, service: Service, engines: Sequence[Engine]) -> Sequence[str]:
+        mine = [engine for engine in engines if service_of(engine) == service.name]
+        wanted = {a.loaded_as(v.number): v.path for a in service.adapters for v in a.served}
+        found, problems = dict[EngineId, tuple[str, ...]](), dict[str, str]()
+        for engine in mine:
+            found[engine.spec.engine_id] = self._made_true(engine, wanted, problems)
+        self._write(service.name, LoadedAdapters(engines=found, problems=problems))
+        return tuple(problems.values())
+
+    def _made_true(self, engine: Engine, wanted: Mapping[str, str], problems: dict[str, str]) -> tuple[str, ...]:
+        """Return what an engine has loaded now."""
+        try:
+            loaded = set(self._loader.loaded(engine))
+        except FleetuneError as error:
+            problems[engine.spec.engine_id] = str(error)
+            return ()
+        for name in sorted(wanted.keys() - loaded):
+            try:
+                self._loader.load(engine, name, wanted[name])
+                loaded.add(name)
+            except FleetuneError as error:  # one bad adapter does not keep the others away
+                problems[name] = str(error)
+        loaded -= self._unload(engine, {name for name in loaded if is_ours(name)} - wanted.keys(), problems)
+        return tuple(sorted(loaded & wanted.keys()))
+
+    def _unload(self, engine: Engine, unwanted: set[str], problems: dict[str, str]) -> set[str]:
+        gone, now = set[str](), self._monotonic()
+        for name in unwanted:
+            since = self._unwanted_since.setdefault((engine.spec.engine_id, name), now)
+            if now - since < GRACE_S:
+                continue
+            try:
+                self._loader.unload(engine, name)
+                gone.add(name)
+                del self._unwanted_since[engine.spec.engine_id, name]
+            except FleetuneError as error:
+                problems[name] = str(error)
+        return gone
+
+    def _write(self, service: ServiceName, found: LoadedAdapters) -> None:
+        try:
+            write_loaded(self._store, service, found)
+        except StaleVersion:  # another controller took over: the next pass looks again
+            return

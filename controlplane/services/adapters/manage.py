@@ -1,0 +1,139 @@
+"""What people do with adapters. Each function saves what is wanted; the adapter pass makes it true."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+from controlplane.domain.adapters import DEFAULT_MAX_RANK, AdapterVersion, ServedAdapter, check_rank
+from controlplane.domain.base import ServiceName
+from controlplane.domain.engines.flags import FlagValue, canonical_flag
+from controlplane.domain.errors import Conflict, InvalidInput, NotFound
+from controlplane.domain.event import Event
+from controlplane.domain.serving import Service
+from controlplane.ports.store import Store
+
+RUNTIME_LOADING = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
+"""Without it vLLM has no routes for adapters; whoever reaches an engine could load one, so engines stay on loopback."""
+
+
+class NewAdapter(NamedTuple):
+    """What is to be loaded. `base` is the model that the adapter was made for, by its own account."""
+
+    name: str
+    path: str
+    rank: int | None = None
+    base: str | None = None
+
+
+def load_adapter(
+    store: Store, service: ServiceName, new: NewAdapter, *, share_percent: int, actor: str, now: datetime
+) -> ServedAdapter:
+    """Serve a new adapter at once, or a new version of a known one as its canary, with a share of its requests.
+
+    Raises NotFound for an unknown service, Conflict for a name that a model has or while another version is a canary,
+    InvalidInput for an adapter of another model, a rank that replicas do not take, or engines without adapters.
+    """
+    found = store.get_service(service).value
+    _check(store, found, new)
+    known = found.adapter(new.name)
+    number = 1 if known is None else max(version.number for version in known.versions) + 1
+    version = AdapterVersion(number=number, path=new.path, rank=new.rank, added_at=now, added_by=actor)
+    if known is None:
+        after = ServedAdapter(name=new.name, versions=(version,), stable=number)
+    else:
+        after = known.with_canary(version, share_percent)
+    reason = f"version {number}, {new.path}" + ("" if known is None else f", {share_percent} % of requests")
+    return _save(store, service, after, "loaded", reason, actor=actor, now=now)
+
+
+def promote_adapter(store: Store, service: ServiceName, name: str, *, actor: str, now: datetime) -> ServedAdapter:
+    """Give an adapter's canary all its requests. Raises NotFound, Conflict without a canary."""
+    after = _adapter(store, service, name).promoted()
+    return _save(store, service, after, "promoted", f"version {after.stable}", actor=actor, now=now)
+
+
+def roll_back_adapter(
+    store: Store, service: ServiceName, name: str, *, to: int | None, actor: str, now: datetime
+) -> ServedAdapter:
+    """Take an adapter's canary back, or serve an earlier version again. Raises NotFound, Conflict."""
+    present = _adapter(store, service, name)
+    after = present.taken_back() if to is None else present.back_to(to)
+    return _save(store, service, after, "rolled_back", f"version {after.stable}", actor=actor, now=now)
+
+
+def unload_adapter(store: Store, service: ServiceName, name: str, *, actor: str, now: datetime) -> None:
+    """Serve an adapter no more. Raises NotFound."""
+    _adapter(store, service, name)
+    saved, version = store.get_service(service)
+    kept = tuple(each for each in saved.adapters if each.name != name)
+    event = _event(service, name, "unloaded", "", actor=actor, now=now)
+    store.save_service(saved.evolve(adapters=kept, updated_at=now), version, events=[event])
+
+
+def _check(store: Store, service: Service, new: NewAdapter) -> None:
+    taken = next((each.name for each, _ in store.list_services() if _uses(each, new.name, service.name)), None)
+    if taken is not None:
+        raise Conflict(f"'{new.name}' is served already", why=f"by {taken}", allowed="another name")
+    check_engines(store, service)
+    check_rank(new.path, new.rank, highest_rank(store, service))
+    if new.base is not None and not _same_model(new.base, service.spec.model.path):
+        made_for, allowed = f"it was made for {new.base}", f"one made for {service.spec.model.path}"
+        raise InvalidInput(f"the adapter {new.path} is of another model", why=made_for, allowed=allowed)
+
+
+def check_engines(store: Store, service: Service) -> None:
+    """Raise InvalidInput for a service whose engines load no adapters."""
+    problem = None
+    if _flags(store, service).get("enable-lora") is not True:
+        problem = "stable runs without the flag enable-lora"
+    elif service.spec.engine.env.get(RUNTIME_LOADING, "").lower() not in ("1", "true"):
+        problem = f"its engines run without {RUNTIME_LOADING}"
+    if problem is not None:
+        allowed = f"engine.flags with enable-lora: true and engine.env with {RUNTIME_LOADING}: 'True'"
+        raise InvalidInput(f"{service.name} serves no adapters", why=problem, allowed=allowed)
+
+
+def highest_rank(store: Store, service: Service) -> int:
+    """Return the largest rank that stable's replicas take."""
+    given = _flags(store, service).get("max-lora-rank")
+    return given if isinstance(given, int) else DEFAULT_MAX_RANK
+
+
+def _uses(other: Service, name: str, mine: ServiceName) -> bool:
+    return other.spec.model.name == name or (other.name != mine and other.adapter(name) is not None)
+
+
+def _flags(store: Store, service: Service) -> Mapping[str, FlagValue]:
+    config = store.get_revision(service.stable).config if service.stable else service.spec.baseline
+    return {canonical_flag(name): value for name, value in config.flags.items()}
+
+
+def _same_model(base: str, path: str) -> bool:
+    """A hub name and a folder that was downloaded from it end alike."""
+    return base == path or base.rstrip("/").rpartition("/")[2] == path.rstrip("/").rpartition("/")[2]
+
+
+def _adapter(store: Store, service: ServiceName, name: str) -> ServedAdapter:
+    saved = store.get_service(service).value
+    found = saved.adapter(name)
+    if found is None:
+        known = ", ".join(each.name for each in saved.adapters) or "it has none"
+        raise NotFound(f"{service} has no adapter '{name}'", allowed=known)
+    return found
+
+
+def _save(
+    store: Store, service: ServiceName, after: ServedAdapter, verb: str, reason: str, *, actor: str, now: datetime
+) -> ServedAdapter:
+    saved, version = store.get_service(service)
+    others = tuple(each for each in saved.adapters if each.name != after.name)
+    event = _event(service, after.name, verb, reason, actor=actor, now=now)
+    store.save_service(saved.evolve(adapters=(*others, after), updated_at=now), version, events=[event])
+    return after
+
+
+def _event(service: ServiceName, name: str, verb: str, reason: str, *, actor: str, now: datetime) -> Event:
+    action, subject = f"adapter.{verb}", f"adapter/{service}/{name}"
+    return Event(at=now, actor=actor, action=action, subject=subject, service=service, reason=reason)

@@ -1,0 +1,40 @@
+"""Which adapters replicas have loaded, as the adapter pass last saw: kept in the store for who routes and who asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import Field, ValidationError
+
+from controlplane.domain.base import EngineId, ServiceName, Value
+from controlplane.ports.store import Store
+
+
+class LoadedAdapters(Value):
+    """Of one service."""
+
+    engines: Mapping[EngineId, tuple[str, ...]] = Field(default_factory=dict)
+    problems: Mapping[str, str] = Field(default_factory=dict, description="By adapter or engine: what went wrong.")
+
+
+def read_loaded(store: Store, service: ServiceName) -> LoadedAdapters:
+    """Return what was seen last."""
+    saved = store.read_setting(_setting(service))
+    try:
+        return LoadedAdapters() if saved is None else LoadedAdapters.model_validate_json(saved.value)
+    except ValidationError:  # of another version: the next pass writes it anew
+        return LoadedAdapters()
+
+
+def write_loaded(store: Store, service: ServiceName, found: LoadedAdapters) -> None:
+    """Keep what was seen, where it is news. Raises StaleVersion when somebody else wrote in between."""
+    saved = store.read_setting(_setting(service))
+    value = found.model_dump_json()
+    if saved is None and found == LoadedAdapters():
+        return
+    if saved is None or saved.value != value:
+        store.write_setting(_setting(service), value, 0 if saved is None else saved.version)
+
+
+def _setting(service: ServiceName) -> str:
+    return f"adapters/{service}"

@@ -1,0 +1,67 @@
+"""Adapters are models to clients: named at the gateway, split by share, sent to replicas that have them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from controlplane.domain.door.routing import AdapterPart, AdapterRoute, RoutingTable
+from tests.integration.gateway.harness import chat, gateway, revision, table
+from tests.integration.gateway.upstream import Upstream, upstream
+
+
+def routed(with_it: Upstream, without: Upstream, *shares: int, version: int = 1) -> RoutingTable:
+    plain = table(revision("stable", 100, with_it, without), version=version)
+    parts = tuple(
+        AdapterPart(loaded_as=f"support--{number}", share_percent=share, engines=(with_it.name,))
+        for number, share in enumerate(shares, start=1)
+    )
+    service = plain.services[0].evolve(adapters=(AdapterRoute(name="support", parts=parts),))
+    return plain.evolve(services=(service,))
+
+
+async def test_requests_for_an_adapter_go_where_it_is_loaded_under_the_name_of_their_version(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gw, upstream("e1") as first, upstream("e2") as second:
+        await gw.push(routed(first, second, 70, 30))
+        for number in range(40):
+            body = chat(model="support", user=f"user-{number % 20}", temperature=0.5)
+            assert (await gw.post(body))[0] == 200
+        assert not second.bodies
+        sent = [json.loads(body) for body in first.bodies]
+        asked = Counter(each["model"] for each in sent)
+        assert set(asked) == {"support--1", "support--2"}
+        assert asked["support--1"] > asked["support--2"]
+        assert {each["temperature"] for each in sent} == {0.5}
+        by_user = {(each["user"], each["model"]) for each in sent}
+        assert len(by_user) == 20  # who asks again gets the same version
+        records = await gw.records(40)
+        assert {(each.model, each.adapter) for each in records} == {("support", name) for name in asked}
+
+
+async def test_adapters_are_listed_by_the_names_clients_use(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gw, upstream("e1") as first, upstream("e2") as second:
+        first.cards = second.cards = [{"id": "llama"}, {"id": "support--1", "parent": "llama"}, {"id": "own"}]
+        await gw.push(routed(first, second, 100))
+        async with gw.session.get(gw.url + "/v1/models") as answer:
+            cards = (await answer.json())["data"]
+        assert [(card["id"], card["parent"]) for card in cards] == [
+            ("llama", None),
+            ("support", "llama"),
+            ("own", "llama"),
+        ]
+
+
+async def test_an_adapter_that_no_replica_has_any_more_is_503_and_a_form_for_one_400(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gw, upstream("e1") as first, upstream("e2") as second:
+        await gw.push(routed(first, second, 100))
+        form = b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nsupport\r\n--x--\r\n'
+        kind = {"Content-Type": "multipart/form-data; boundary=x"}
+        status, answer, _ = await gw.post(form, path="/v1/audio/transcriptions", **kind)
+        assert (status, json.loads(answer)["error"]["code"]) == (400, "adapter_not_here")
+        gone = routed(first, second, 100, version=2).services[0].adapters[0]
+        lost = gone.evolve(parts=(gone.parts[0].evolve(engines=("e9",)),))
+        plain = routed(first, second, 100, version=2)
+        await gw.push(plain.evolve(services=(plain.services[0].evolve(adapters=(lost,)),)))
+        assert (await gw.post(chat(model="support")))[0] == 503
+        assert (await gw.post(chat()))[0] == 200
