@@ -2,16 +2,17 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Processes that are started many times compile their modules once, also where the environment says otherwise.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test check install install-test lint types imports clean
 
 demo: install            ## the whole loop on emulated GPUs; leaves the dashboard up
 	$(BIN)/fleetune demo --stay
 
-test: install-test       ## all tests; whole loops measure engines, so nothing runs beside them; the browser's event loop is its own
-	$(BIN)/pytest -n 2 --dist worksteal --ignore=tests/e2e
-	$(BIN)/pytest tests/e2e/loop
-	$(BIN)/pytest tests/e2e/dashboard
+test: install-test       ## all tests, with one process more than two cores: many wait for engines and disks
+	$(BIN)/pytest -n 3 --dist worksteal --ignore=tests/e2e
+	$(BIN)/pytest -n 3 --dist loadfile tests/e2e
 
 check: lint types imports test   ## what CI runs
 

@@ -24,6 +24,11 @@ SPACE: Mapping[str, Any] = {
 }
 
 
+SHORT: Mapping[str, Any] = {"min_s": 5, "max_s": 10, "warmup_s": 1, "precision": 0.1}
+LONG: Mapping[str, Any] = {"min_s": 10, "max_s": 30, "warmup_s": 2, "precision": 0.1}
+"""Levels: what is simulated grows with them. Long ones are for tests in which a check of the fleet has to hold."""
+
+
 def service_spec(**changes: Any) -> ServiceSpec:
     """Return an 8B model on four H200s with a space of 18 points."""
     raw: dict[str, Any] = {
@@ -42,7 +47,7 @@ def service_spec(**changes: Any) -> ServiceSpec:
         "tuning": {
             "space": SPACE,
             "budget": {"engine_starts": 10},
-            "levels": {"min_s": 10, "max_s": 30, "warmup_s": 2, "precision": 0.1},
+            "levels": SHORT,
         },
     }
     return ServiceSpec.model_validate(raw | changes)

@@ -19,11 +19,11 @@ from controlplane.domain.workload import TracePart, TraceWorkload
 from controlplane.services.studies.conclude import conclusion
 from controlplane.services.studies.run_study import StudyProgress, StudyRunner
 from loadtests.measure.engine_lag import LagHistogram
-from tests.unit.studies.study_world import STUDY, Killed, World, pending, service_spec, trials
+from tests.unit.studies.study_world import LONG, SHORT, SPACE, STUDY, Killed, World, pending, service_spec, trials
 
 FEW = {
     "space": {"quantization": {"choices": [None, "fp8"]}, "max-num-seqs": {"choices": [64, 256]}},
-    "levels": {"min_s": 10, "max_s": 30, "warmup_s": 2, "precision": 0.1},
+    "levels": SHORT,
 }
 
 
@@ -43,7 +43,7 @@ class Ran(NamedTuple):
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """A whole study, for what is only looked at."""
     folder = tmp_path_factory.mktemp("study")
-    world = World(folder)
+    world = World(folder, spec=service_spec(tuning={"space": SPACE, "budget": {"engine_starts": 10}, "levels": LONG}))
     pending(world)
     return Ran(world, finished(world), folder)
 
@@ -137,7 +137,7 @@ def _held_up(world: World, held_up: Callable[[], bool]) -> StudyRunner:
 
 
 def test_a_spoilt_level_is_loaded_again_in_the_same_engine(tmp_path: Path) -> None:
-    world = World(tmp_path, spec=service_spec(tuning=FEW))
+    world = World(tmp_path, spec=service_spec(tuning=FEW | {"levels": LONG}))
     pending(world)
     looks = itertools.count()
     study = _held_up(world, lambda: next(looks) in (5, 12, 13)).run_next()
