@@ -107,7 +107,11 @@ class Store(Protocol):
 
     def list_schedules(self, service: ServiceName | None = None) -> Sequence[Versioned[Schedule]]: ...
     def save_schedule(self, schedule: Schedule, version: int, *, events: Sequence[Event] = ()) -> int: ...
-    def delete_schedule(self, service: ServiceName, name: str) -> None: ...
+    def save_schedules(self, rows: Sequence[Versioned[Schedule]], *, events: Sequence[Event] = ()) -> None:
+        """Save several, each guarded by its version, or none of them."""
+
+    def delete_schedule(self, service: ServiceName, name: str, *, events: Sequence[Event] = ()) -> None:
+        """Forget it; the events are kept if there was such a one."""
 
     def list_credentials(self) -> Sequence[Versioned[Credential]]:
         """API keys, oldest first, the revoked among them."""

@@ -80,8 +80,7 @@ def upcoming(schedule: Schedule, now: datetime) -> str:
 def delete_schedule(store: Store, service: ServiceName, name: str, *, actor: str, now: datetime) -> None:
     """Forget a schedule. Raises NotFound."""
     schedule, _ = find_schedule(store, service, name)
-    store.delete_schedule(service, name)
-    store.add_event(_event(schedule, "schedule.deleted", actor=actor, now=now))
+    store.delete_schedule(service, name, events=[_event(schedule, "schedule.deleted", actor=actor, now=now)])
 
 
 def find_schedule(store: Store, service: ServiceName, name: str) -> Versioned[Schedule]:
@@ -95,16 +94,26 @@ def find_schedule(store: Store, service: ServiceName, name: str) -> Versioned[Sc
 def save_schedules(store: Store, spec: ServiceSpec, *, now: datetime) -> None:
     """Bring the schedules of a service's description into the store. Others of the service stay as they are.
 
-    One whose time did not change keeps its memory, so a firing missed while everything was down still happens.
+    All of them or, when somebody else saves one meanwhile (StaleVersion), none. One whose time did not change keeps its
+    memory, so a firing missed while everything was down still happens.
     """
     present = {row.value.spec.name: row for row in store.list_schedules(spec.service)}
-    for wanted in spec.schedules:
-        row = present.get(wanted.name)
-        if row is None:
-            store.save_schedule(Schedule(service=spec.service, spec=wanted, next_at=wanted.next_after(now)), 0)
-        elif row.value.spec != wanted:
-            next_at = row.value.next_at if row.value.spec.cron == wanted.cron else wanted.next_after(now)
-            store.save_schedule(row.value.evolve(spec=wanted, next_at=next_at), row.version)
+    changed = [_described(spec.service, wanted, present.get(wanted.name), now) for wanted in spec.schedules]
+    rows = [row for row in changed if row is not None]
+    if rows:
+        store.save_schedules(rows)
+
+
+def _described(
+    service: ServiceName, wanted: ScheduleSpec, row: Versioned[Schedule] | None, now: datetime
+) -> Versioned[Schedule] | None:
+    """Return a schedule as it is to be saved, beside the version it replaces; None when it is described so already."""
+    if row is None:
+        return Versioned(Schedule(service=service, spec=wanted, next_at=wanted.next_after(now)), 0)
+    if row.value.spec == wanted:
+        return None
+    next_at = row.value.next_at if row.value.spec.cron == wanted.cron else wanted.next_after(now)
+    return Versioned(row.value.evolve(spec=wanted, next_at=next_at), row.version)
 
 
 def _set_paused(store: Store, service: ServiceName, name: str, *, paused: bool, actor: str, now: datetime) -> Schedule:

@@ -119,7 +119,11 @@ def test_a_ready_engine_that_dies_has_crashed(subject: FleetSubject) -> None:
     subject.fleet.start(a_spec())
     observe_until(subject, ID, EngineState.READY)
     subject.crash(ID)
-    assert observe_until(subject, ID, EngineState.FAILED).failure is StartFailure.CRASHED
+    crashed = observe_until(subject, ID, EngineState.FAILED)
+    assert crashed.failure is StartFailure.CRASHED
+    assert crashed.ready_at is not None
+    assert crashed.ended_at is not None
+    assert crashed.ended_at >= crashed.ready_at
     assert subject.fleet.free_gpus() == GPUS
 
 

@@ -15,7 +15,7 @@ from controlplane.domain.event import Event
 from controlplane.domain.replay import ReplayPoint
 from controlplane.domain.rollouts.rollout import RolloutState
 from controlplane.domain.schedule import Schedule, ScheduleSpec
-from controlplane.ports.store import Store
+from controlplane.ports.store import Store, Versioned
 from controlplane.services.keys import create_key, gateway_keys, key_for, list_keys, revoke_key, rotate_key
 from tests.builders_reports import a_load_report
 from tests.builders_serving import (
@@ -146,9 +146,25 @@ def test_schedules_are_kept_per_service_and_deleted_by_name(store: Store) -> Non
     store.save_schedule(schedule, 0)
     assert [row.value for row in store.list_schedules(CHAT)] == [schedule]
     assert not store.list_schedules(ServiceName("other"))
-    store.delete_schedule(CHAT, "weekly")
-    store.delete_schedule(CHAT, "weekly")
+    store.delete_schedule(CHAT, "weekly", events=[_event("schedule.deleted")])
+    store.delete_schedule(CHAT, "weekly", events=[_event("schedule.deleted")])
     assert not store.list_schedules()
+    assert [event.action for event in store.list_events()] == ["schedule.deleted"]
+
+
+def test_of_several_schedules_all_are_saved_or_none(store: Store) -> None:
+    first, second = (
+        Schedule(service=CHAT, spec=ScheduleSpec(name=name, cron="0 2 * * SUN"), next_at=after(60))
+        for name in ("first", "second")
+    )
+    store.save_schedules([Versioned(first, 0)], events=[_event("one")])
+    moved = first.evolve(next_at=after(120))
+    with pytest.raises(StaleVersion):
+        store.save_schedules([Versioned(moved, 1), Versioned(second, 7)], events=[_event("two")])
+    assert list(store.list_schedules()) == [(first, 1)]
+    store.save_schedules([Versioned(moved, 1), Versioned(second, 0)], events=[_event("three")])
+    assert {(row.value, row.version) for row in store.list_schedules()} == {(moved, 2), (second, 1)}
+    assert [event.action for event in store.list_events()] == ["three", "one"]
 
 
 def test_load_reports_read_back_with_their_moment(store: Store) -> None:

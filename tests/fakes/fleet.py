@@ -120,7 +120,7 @@ class FakeFleet:
         if not engine.state.is_over:
             was_ready = engine.ready_at is not None
             failure = StartFailure.CRASHED if was_ready else StartFailure.OTHER
-            self._keep(_failed(engine, failure, "killed by signal 9"))
+            self._keep(_failed(engine, failure, "killed by signal 9", self.clock()))
 
     def hang(self, engine_id: EngineId) -> None:
         """Let an engine's process stand still."""
@@ -142,16 +142,17 @@ class FakeFleet:
         since = self._hung_since.get(engine.spec.engine_id)
         silent_s = 0.0 if since is None else (self.clock() - since).total_seconds()
         if silent_s >= HUNG_S:
-            return _failed(engine, StartFailure.CRASHED, "hangs: no answer to its health checks")
+            return _failed(engine, StartFailure.CRASHED, "hangs: no answer to its health checks", self.clock())
         return engine.evolve(answers=silent_s < SILENT_S)
 
     def _started(self, engine: Engine) -> Engine:
         refusal = _refusal(engine.spec)
         if refusal is not None:
-            return _failed(engine, refusal, f"refused: {refusal.value}")
+            return _failed(engine, refusal, f"refused: {refusal.value}", self.clock())
         waited_s = (self.clock() - engine.started_at).total_seconds()
         if waited_s >= engine.spec.start_timeout_s:
-            return _failed(engine, StartFailure.TIMEOUT, f"not ready within {engine.spec.start_timeout_s:g} s")
+            why = f"not ready within {engine.spec.start_timeout_s:g} s"
+            return _failed(engine, StartFailure.TIMEOUT, why, self.clock())
         if waited_s < float(engine.spec.config.flags.get("emulator-startup-s", 0)):
             return engine
         return engine.evolve(state=EngineState.READY, ready_at=self.clock())
@@ -159,7 +160,7 @@ class FakeFleet:
     def _drained(self, engine: Engine) -> Engine:
         over = self.clock() >= self._drain_until[engine.spec.engine_id]
         if over or not self._busy.get(engine.spec.engine_id):
-            return engine.evolve(state=EngineState.STOPPED)
+            return engine.evolve(state=EngineState.STOPPED, ended_at=self.clock())
         return engine
 
     def _check(self, spec: EngineSpec) -> None:
@@ -193,5 +194,5 @@ def _refusal(spec: EngineSpec) -> StartFailure | None:
     return StartFailure.OUT_OF_MEMORY if "out-of-memory" in str(flags.get("emulator-fault", "")) else None
 
 
-def _failed(engine: Engine, failure: StartFailure, detail: str) -> Engine:
-    return engine.evolve(state=EngineState.FAILED, failure=failure, failure_detail=detail)
+def _failed(engine: Engine, failure: StartFailure, detail: str, at: datetime) -> Engine:
+    return engine.evolve(state=EngineState.FAILED, failure=failure, failure_detail=detail, ended_at=at)

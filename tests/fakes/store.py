@@ -192,9 +192,21 @@ class FakeStore:
     def save_schedule(self, schedule: Schedule, version: int, *, events: Sequence[Event] = ()) -> int:
         return self._save(self._schedules, schedule, version, events)
 
-    def delete_schedule(self, service: ServiceName, name: str) -> None:
+    def save_schedules(self, rows: Sequence[Versioned[Schedule]], *, events: Sequence[Event] = ()) -> None:
         with self._lock:
-            self._schedules.rows.pop((service, name), None)
+            before = dict(self._schedules.rows)
+            try:
+                for schedule, version in rows:
+                    self._schedules.save(schedule, version)
+            except StaleVersion:
+                self._schedules.rows = before
+                raise
+            self._events.extend(events)
+
+    def delete_schedule(self, service: ServiceName, name: str, *, events: Sequence[Event] = ()) -> None:
+        with self._lock:
+            if self._schedules.rows.pop((service, name), None) is not None:
+                self._events.extend(events)
 
     def get_model(self, name: str) -> Versioned[RegisteredModel]:
         return self._models.get(name)

@@ -47,6 +47,7 @@ def engine_of(group: Group, engine_id: EngineId) -> Engine:
         url=None if address is None else url_of(address),
         started_at=entry.started_at,
         ready_at=entry.ready_at,
+        ended_at=entry.ended_at,
         answers=entry.ready_at is None or (sight is not None and sight.is_ready and entry.failure is None),
         failure=entry.failure if entry.ended_at is not None else None,
         failure_detail=entry.detail if entry.ended_at is not None else None,

@@ -60,6 +60,7 @@ class Record(Value):
             gpu_indices=self.gpu_indices,
             started_at=self.started_at,
             ready_at=self.ready_at,
+            ended_at=self.ended_at,
             answers=self.answers,
             failure=self.failure if self.ended_at is not None else None,
             failure_detail=self.failure_detail if self.ended_at is not None else None,

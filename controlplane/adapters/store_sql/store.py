@@ -198,8 +198,11 @@ class SqlStore(SqlAbTests):
     def save_schedule(self, schedule: Schedule, version: int, *, events: Sequence[Event] = ()) -> int:
         return self._schedules.save(schedule, version, events)
 
-    def delete_schedule(self, service: ServiceName, name: str) -> None:
-        self._schedules.delete(service, name)
+    def save_schedules(self, rows: Sequence[Versioned[Schedule]], *, events: Sequence[Event] = ()) -> None:
+        self._schedules.save_all(rows, events)
+
+    def delete_schedule(self, service: ServiceName, name: str, *, events: Sequence[Event] = ()) -> None:
+        self._schedules.delete(service, name, events=events)
 
     def list_credentials(self) -> Sequence[Versioned[Credential]]:
         return self._credentials.find(oldest_first=True)

@@ -71,6 +71,7 @@ class Engine(Value):
     gpu_indices: tuple[int, ...] = ()
     started_at: AwareDatetime
     ready_at: AwareDatetime | None = None
+    ended_at: AwareDatetime | None = Field(default=None, description="Since when it is stopped or failed.")
     answers: bool = Field(default=True, description="False: ready once, but it hangs now. It gets no traffic.")
     failure: StartFailure | None = None
     failure_detail: str | None = Field(default=None, description="The telling log lines, never prompt text.")

@@ -166,12 +166,12 @@ def _least_useful_last(engine: Engine) -> tuple[bool, bool, datetime]:
 
 
 def _not_before(engines: Sequence[Engine]) -> datetime | None:
-    """The first replacement at once (None), then after 5 s, 10 s, ... counted from the last failed start."""
+    """The first replacement at once (None), then after 5 s, 10 s, ... from the last failure, not from its start."""
     failed = [engine for engine in engines if engine.state is EngineState.FAILED]
     if len(failed) < 2:
         return None
     wait_s = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2 ** (len(failed) - 2))
-    return max(engine.started_at for engine in failed) + timedelta(seconds=wait_s)
+    return max(engine.ended_at or engine.started_at for engine in failed) + timedelta(seconds=wait_s)
 
 
 def _is_past(engine: Engine, world: World, now: datetime) -> bool:

@@ -82,6 +82,18 @@ def test_engines_that_fail_for_another_reason_are_started_again_later_each_time_
     assert site.engines()[0].state is EngineState.READY
 
 
+def test_an_engine_that_fails_after_a_long_start_is_not_started_again_at_once() -> None:
+    site = Site()
+    site.serving()
+    for _ in range(2):
+        site.clock.go_on(600)  # longer than any back-off, were it counted from the start
+        site.fleet.crash(site.engines()[0].spec.engine_id)
+        site.passes(1)
+    assert not site.engines()
+    site.passes(10)
+    assert site.engines()[0].state is EngineState.READY
+
+
 def test_a_drained_engine_may_take_as_long_as_the_gateway_waits_for_an_answer() -> None:
     options = GatewayOptions(first_token_timeout_s=700, stall_timeout_s=200, response_timeout_s=800)
     assert drain_limit_s(options) == 900
