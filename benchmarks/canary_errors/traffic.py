@@ -162,7 +162,8 @@ def _counted(cell: Cell, rate_rps: float, ratio: float, rollouts: int, rng: np.r
 
 def chain(ns: npt.NDArray[np.int64], ratio: float, burst: float, rollouts: int, rng: np.random.Generator) -> Many:
     """Draw stationary chains: runs of hits and gaps between them, both geometric; counts after `ns` requests each."""
-    end = 1 / burst if burst > 1 else 1 - ratio
+    shortest = ratio / (1 - ratio)  # mean run of a chain whose gaps are one request long
+    end = 1 / max(burst, shortest) if burst > 1 else 1 - ratio
     start = end * ratio / (1 - ratio)
     cycles = ns[-1] / (1 / end + 1 / start)
     number = int(cycles + 8 * math.sqrt(2 * cycles + 1)) + 10

@@ -37,6 +37,7 @@ class AnswerNotes:
     def __init__(self) -> None:
         self.stop: str | None = None
         self.declined = False
+        self.model: str | None = None  # whose answer it says it is
         self._calls: dict[object, _ToolCall] = {}
 
     def stopped(self, reason: object) -> None:
@@ -44,6 +45,11 @@ class AnswerNotes:
         if isinstance(reason, str):
             self.stop = _STOPS.get(reason, "other")
             self.declined = self.declined or self.stop == _DECLINED
+
+    def named(self, model: object) -> None:
+        """Note whose answer it says it is; the first to say so counts."""
+        if self.model is None and isinstance(model, str) and model:
+            self.model = model
 
     def choice(self, choice: Mapping[str, Any]) -> None:
         """Note what a choice of chat completions says, a whole one or a piece."""
@@ -94,6 +100,7 @@ class _ToolCall:
 def notes_of(answer: Mapping[str, Any]) -> AnswerNotes:
     """Return what a whole answer says."""
     notes = AnswerNotes()
+    notes.named(answer.get("model"))
     for choice in _objects(answer.get("choices")):
         notes.choice(choice)
     notes.stopped(answer.get("stop_reason"))

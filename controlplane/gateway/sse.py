@@ -83,6 +83,7 @@ class StreamWatch:
         event = _parsed(payload)
         if not event:
             return
+        self.notes.named(event.get("model"))
         kind = event.get("type")
         if isinstance(kind, str):
             self._typed(kind, event, now)

@@ -125,6 +125,8 @@ class Tally:
         if notes is None:
             return {}
         found: dict[str, Any] = {"stop": notes.stop, "declined": notes.declined}
+        if notes.model is not None:
+            found["other_model"] = notes.model != self.call.model
         if notes.tool_calls:
             found |= {"tool_calls": notes.tool_calls, "bad_tool_calls": notes.bad_tool_calls(self.call.tools)}
         return found

@@ -131,6 +131,9 @@ class GatewayRecord(Value):
     prompt_tokens: int | None = None
     output_tokens: int | None = None
     stop: str | None = Field(default=None, description="Why the answer stopped, in the words of chat completions.")
+    other_model: bool | None = Field(
+        default=None, description="The answer names another model than was asked for. None: it names none."
+    )
     declined: bool = Field(default=False, description="The model refused to answer, as the engine marks it.")
     tool_calls: int = Field(default=0, ge=0, description="Calls of tools in the answer.")
     bad_tool_calls: int = Field(

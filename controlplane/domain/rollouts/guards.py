@@ -6,7 +6,7 @@ and what stable shows at the same time (hangs, empty answers) is not the canary'
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from controlplane.domain.door.outcomes import ANSWERED, REFUSED, Outcome
@@ -21,19 +21,28 @@ from controlplane.domain.rollouts.rollout_options import RolloutOptions
 BURST_MIN_REQUESTS = 5
 """Fewer finished requests than this in the guard's window are no burst, whatever their share."""
 
+ANSWER_WINDOWS = 12
+"""What answers are like is looked at over so many of the guard's windows."""
+ODD_MIN_ANSWERS = 10
 _HANGING_SHARE = 0.1  # of what is in flight
 
 Finished = Sequence[tuple[GatewayRecord, Outcome]]
 
 
-def guard(arms: Sequence[Arm], evidence: Evidence, options: RolloutOptions, now: datetime) -> Analysis | None:
-    """Return a FAIL when the canary (users' and replayed requests: `arms`) hits a guard rail, None otherwise."""
+def guard(
+    arms: Sequence[Arm], evidence: Evidence, options: RolloutOptions, now: datetime, *, beside: Arm | None = None
+) -> Analysis | None:
+    """Return a FAIL when the canary (users' and replayed requests: `arms`) hits a guard rail, None otherwise.
+
+    `beside` is stable's arm at the same time: what it shows too is not the canary's doing.
+    """
     recent = [each for arm in arms for each in arm.lately(now, options.guard_window_s)]
     rails = (
         ("truncated", _truncated(evidence, options)),
         ("5xx_burst", _burst(recent, options)),
         ("hanging", _hanging(evidence, options)),
         ("empty_answers", _empty(recent, options)),
+        *_answers(arms, beside, options, now),
         ("load_collapse", _collapse(evidence, options)),
     )
     hit = next(((rail, reason) for rail, reason in rails if reason is not None), None)
@@ -83,6 +92,44 @@ def _collapse(evidence: Evidence, options: RolloutOptions) -> str | None:
 
 def _share(flights: Flights) -> float:
     return flights.hanging / flights.in_flight if flights.in_flight else 0.0
+
+
+def _answers(
+    arms: Sequence[Arm], beside: Arm | None, options: RolloutOptions, now: datetime
+) -> Iterator[tuple[str, str | None]]:
+    """What an answer says of the model that gave it, over a longer window: answers come more slowly than failures."""
+    if beside is None:
+        return
+    window_s = ANSWER_WINDOWS * options.guard_window_s
+    mine = [record for arm in arms for record, outcome in arm.lately(now, window_s) if outcome in ANSWERED]
+    theirs = [record for record, outcome in beside.lately(now, window_s) if outcome in ANSWERED]
+    for rail, said, odd in _ODD:
+        yield rail, _odder(said, [odd(r) for r in mine], [odd(r) for r in theirs], options.guard_odd_ratio)
+
+
+def _odder(said: str, mine: Sequence[bool | None], theirs: Sequence[bool | None], limit: float) -> str | None:
+    """Compare the shares among answers of which it is known; too few on either side say nothing."""
+    here, there = ([each for each in part if each is not None] for part in (mine, theirs))
+    if min(len(here), len(there)) < ODD_MIN_ANSWERS or sum(here) / len(here) - sum(there) / len(there) < limit:
+        return None
+    return f"{sum(here)} of {len(here)} canary answers {said}, {sum(there)} of {len(there)} of stable's"
+
+
+def _endless(record: GatewayRecord) -> bool | None:
+    return None if record.stop is None else record.stop == "length"
+
+
+def _over_at_once(record: GatewayRecord) -> bool | None:
+    if record.stop is None or record.output_tokens is None:
+        return None
+    return record.stop == "stop" and record.output_tokens <= 1
+
+
+_ODD = (
+    ("endless_answers", "run on until their limit", _endless),  # a model that repeats itself never stops
+    ("degenerate_answers", "are over after a token", _over_at_once),
+    ("wrong_model", "name another model than was asked for", lambda record: record.other_model),
+)
 
 
 def _empty(recent: Finished, options: RolloutOptions) -> str | None:

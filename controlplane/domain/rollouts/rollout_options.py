@@ -96,6 +96,13 @@ class RolloutOptions(Value):
     guard_empty_ratio: float = Field(
         default=0.5, gt=0, le=1, description="Share of streams without a token over the last seconds that aborts."
     )
+    guard_odd_ratio: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="How much larger than stable's the share of odd answers may be, over twelve windows: answers that "
+        "run on until their limit, that are over after one token, or that name another model.",
+    )
     guard_collapses: int = Field(
         default=3, ge=1, description="Attempts in a row at the declared load that the canary cannot keep up with."
     )

@@ -76,7 +76,7 @@ class FactFinder:
         attempts = read_attempts(self._store, rollout.rollout_id)
         flying = self._flying(seen, slos)
         evidence = _evidence(world, rollout, step, seen, attempts, now).evolve(**flying)
-        hit = guard((seen.canary, seen.replayed), evidence, options, now)
+        hit = guard((seen.canary, seen.replayed), evidence, options, now, beside=seen.stable)
         if hit is not None:
             return hit
         if unrouted is not None:

@@ -1,0 +1,80 @@
+"""Guard rails on what answers are like: endless, over at once, by another model; stable's own oddities are left out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from controlplane.domain.door.routing import GatewayRecord
+from controlplane.domain.rollouts.analysis import Analysis
+from controlplane.domain.rollouts.arm import Arm
+from controlplane.domain.rollouts.comparing import Control, Evidence
+from controlplane.domain.rollouts.guards import guard
+from controlplane.domain.rollouts.rollout_options import RolloutOptions
+from tests.builders_serving import CHAT, NOW, after
+
+PLAIN: dict[str, Any] = {"stop": "stop", "output_tokens": 40, "other_model": False}
+
+
+def arm(*answers: dict[str, Any]) -> Arm:
+    seen = Arm((), time_lapse=1.0)
+    for number, fields in enumerate(answers):
+        seen.add(
+            GatewayRecord(
+                id=f"r{number}",
+                at=NOW,
+                gateway="gw-1",
+                service=CHAT,
+                model="llama-8b",
+                revision=None,
+                engine_id="e",
+                path="/v1/chat/completions",
+                stream=True,
+                status=200,
+                ttft_ms=100,
+                e2e_ms=200,
+                **(PLAIN | fields),
+            )
+        )
+    return seen
+
+
+def hit(canary: Arm, stable: Arm) -> Analysis | None:
+    evidence = Evidence(canary=canary.counts(), stable=stable.counts(), control=Control.CONCURRENT)
+    return guard([canary], evidence, RolloutOptions(), after(30), beside=stable)
+
+
+@pytest.mark.parametrize(
+    ("odd", "rail", "said"),
+    [
+        (
+            {"stop": "length"},
+            "endless_answers",
+            "12 of 15 canary answers run on until their limit",
+        ),
+        ({"output_tokens": 1}, "degenerate_answers", "are over after a token"),
+        ({"other_model": True}, "wrong_model", "name another model"),
+    ],
+)
+def test_odd_answers_abort_within_a_minute_unless_stable_gives_them_too(
+    odd: dict[str, Any], rail: str, said: str
+) -> None:
+    canary = arm(*[odd] * 12, *[{}] * 3)
+    found = hit(canary, arm(*[{}] * 20))
+    assert found is not None
+    assert (found.guard, said in found.reason) == (rail, True)
+    assert hit(canary, arm(*[odd] * 12, *[{}] * 8)) is None
+    assert hit(arm(*[odd] * 4, *[{}] * 11), arm(*[{}] * 20)) is None, "a quarter is no breakdown"
+
+
+def test_too_few_answers_on_either_side_say_nothing() -> None:
+    odd = {"stop": "length"}
+    assert hit(arm(*[odd] * 9), arm(*[{}] * 20)) is None
+    assert hit(arm(*[odd] * 20), arm(*[{}] * 9)) is None
+
+
+def test_requests_of_which_nothing_is_known_say_nothing() -> None:
+    """Replayed ones are cut by their length on purpose, and carry no reason."""
+    unknown = {"stop": None, "other_model": None}
+    assert hit(arm(*[unknown | {"output_tokens": 1}] * 30), arm(*[{}] * 30)) is None
