@@ -8,7 +8,6 @@ step) is no error of either kind.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.canary_errors.bounds import Array, Bools
-from benchmarks.canary_errors.lines import Line, fixed_size, summary
+from benchmarks.canary_errors.lines import Line, as_json, fixed_size, summary
 from benchmarks.canary_errors.rules import NEVER, RULES, Rule
 from benchmarks.canary_errors.traffic import BASE, CANARIES, TIMES, TWIN, WEIGHTS, Cell, Step, draw, of_rows
 
@@ -105,7 +104,7 @@ def main() -> None:
         for line in found:
             print(line.row(), flush=True)
         if asked.json:  # cell by cell: a run that is cut short has said something
-            asked.json.write_text(json.dumps([line._asdict() for line in lines], indent=1) + "\n")
+            asked.json.write_text(as_json(lines))
     print(f"\n{summary(lines)}\n({time.monotonic() - began:.0f} s, {NEVER} looks a step up to {TIMES[-1]:g} s)")
 
 

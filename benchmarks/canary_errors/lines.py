@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -44,9 +45,18 @@ class Line(NamedTuple):
             return self.aborted
         return self.promoted if worse >= OPTIONS.miss_ratio_margin - 1e-9 else None
 
+    def rounded(self) -> dict[str, object]:
+        """Return it by name, to four digits."""
+        return {name: round(value, 4) if isinstance(value, float) else value for name, value in self._asdict().items()}
+
     def row(self) -> str:
         """Return it as a row of a table."""
         return "| " + " | ".join(_cell(value) for value in self) + " |"
+
+
+def as_json(lines: Sequence[Line]) -> str:
+    """Return a list with one line of text per cell and rule."""
+    return "[\n" + ",\n".join(json.dumps(line.rounded()) for line in lines) + "\n]\n"
 
 
 def fixed_size(cell: Cell) -> float:

@@ -57,7 +57,7 @@ def _head(report: RolloutReport) -> Iterator[str]:
             f"{_percent(options.false_abort_per_step * len(options.steps))}",
         ],
     ]
-    yield markup.table([Column(""), Column("")], [[html.escape(cell) for cell in row] for row in rows])
+    yield markup.table([Column(""), Column("")], rows)
 
 
 def _answers(rollout: Rollout) -> str:
@@ -119,7 +119,7 @@ def _numbers(counts: Counts) -> list[str]:
 def _events(report: RolloutReport) -> Iterator[str]:
     yield markup.section("What happened")
     columns = [Column("When, UTC"), Column("Who"), Column("What"), Column("Why")]
-    rows = [[words.moment(e.at), html.escape(e.actor), e.action, html.escape(e.reason)] for e in report.events]
+    rows = [[words.moment(e.at), e.actor, e.action, e.reason] for e in report.events]
     yield markup.table(columns, rows)
 
 

@@ -82,6 +82,8 @@ class LivingSite:
     options: RolloutOptions = field(default_factory=RolloutOptions)
     seed: int = 1
     spec: ServiceSpec = SPEC
+    leaks: EngineConfig | None = None  # engines with these flags run out of memory
+    leaks_after: int = 0  # requests
 
     def __post_init__(self) -> None:
         self.clock, self.store, self.router = FakeClock(), FakeStore(), FakeTrafficRouter()
@@ -112,6 +114,7 @@ class LivingSite:
         self._chance = random.Random(self.seed)
         self._twins: dict[EngineId, TwinEngine] = {}
         self._flying: dict[int, _Request] = {}
+        self._served: dict[EngineId, int] = {}
         self._sent = self._ticks = 0
         schedule = build_schedule(self.spec.workload, rate_rps=self.users_rps, duration_s=LONGEST_S, seed=self.seed)
         self._users = _arrivals(schedule)
@@ -191,11 +194,26 @@ class LivingSite:
 
     def submit(self, engine_id: EngineId, request: _Request) -> int:
         self._sent += 1
+        self._leak(engine_id)
         self._flying[self._sent] = request
         self._twin(engine_id).submit(
             self._sent, prompt_tokens=request.prompt, max_tokens=request.wanted, now_s=request.at_s
         )
         return self._sent
+
+    def _leak(self, engine_id: EngineId) -> None:
+        """Let an engine whose memory grows with each request die when it is full; whatever it serves is broken off."""
+        config = without_emulator_flags(self.fleet.observe(engine_id).spec.config)
+        self._served[engine_id] = self._served.get(engine_id, 0) + 1
+        if config != self.leaks or self._served[engine_id] <= self.leaks_after:
+            return
+        self.fleet.crash(engine_id)
+        for number, flying in list(self._flying.items()):
+            if flying.engine_id == engine_id and flying.revision is not None:
+                broken = self._as_gateway_record(number, engine_id, flying, self.now_s)
+                self.records.add(broken.evolve(status=502, error="upstream_disconnected"))
+            if flying.engine_id == engine_id:
+                del self._flying[number]
 
     def cancel(self, number: int) -> None:
         request = self._flying.pop(number, None)

@@ -25,6 +25,17 @@ def test_a_canary_that_collapses_at_its_later_load_is_aborted_before_users_notic
     assert site.users_hurt(rollout.canary) <= 5
 
 
+def test_a_canary_whose_memory_grows_with_every_request_dies_of_replayed_ones() -> None:
+    """At its share of the traffic it would have lived for a quarter of an hour, through 5 and 20 %."""
+    leaking = BF16.with_flags({"max-num-seqs": 200})
+    site = LivingSite(users_rps=6, seed=4, leaks=leaking, leaks_after=150)
+    rollout = site.roll_out(leaking, within_s=600)
+    assert rollout.state is RolloutState.ABORTED
+    assert rollout.steps[-1].weight_percent == 5
+    assert "canary engine exited" in rollout.reason
+    assert site.users_hurt(rollout.canary) <= 5
+
+
 def test_where_nothing_may_be_sent_the_load_not_proven_holds_the_rollout_before_all_of_the_traffic() -> None:
     """5 and 20 % of the traffic find nothing wrong with it: at 100 % it missed 107 of 161 requests in a row."""
     steps = (StepSpec(weight_percent=20), StepSpec(weight_percent=100))
