@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from controlplane.adapters.fleet_kubernetes.manifests import as_yaml, manifests
+from controlplane.adapters.fleet_kubernetes.autoscaler import Autoscaler, Scaling, pod_autoscaler, scaled_object
+from controlplane.adapters.fleet_kubernetes.manifests import as_yaml, manifests, owner_of
 from controlplane.cli.asking import HERE, Api, DataDir, Key
+from controlplane.cli.client import ApiClient
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.flags import parse_flags
 from controlplane.cli.reaching import client
 from controlplane.domain.cluster import ClusterOptions
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput, NotFound
+from controlplane.domain.operations.replica_capacity import ReplicaCapacity, declared
 from controlplane.domain.service import ServiceSpec
 from controlplane.reading.service_file import load_service
 
@@ -25,6 +29,11 @@ def render(
     revision: Annotated[str | None, typer.Option(help="A revision that Fleetune knows; default: base flags.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="flag=value, laid over the base flags.")] = None,
     replicas: Annotated[int | None, typer.Option(min=0, help="Default: the service's initial_replicas.")] = None,
+    autoscale: Annotated[Autoscaler | None, typer.Option(help="Let the cluster scale the replicas, by this.")] = None,
+    prometheus: Annotated[
+        str, typer.Option(help="Where KEDA asks for the load.")
+    ] = "http://prometheus-operated.monitoring:9090",
+    in_rollout: Annotated[bool, typer.Option(help="A rollout is under way: no replica goes.")] = False,
     api: Api = None,
     key: Key = None,
     data_dir: DataDir = HERE,
@@ -37,8 +46,41 @@ def render(
     config = spec.baseline.with_flags(parse_flags(set_ or []))
     if revision is not None:
         config = _known(client(api, key, data_dir).get(f"/services/{spec.name}/revisions"), spec, revision)
-    count = spec.initial_replicas if replicas is None else replicas
-    typer.echo(as_yaml(manifests(spec, cluster, config, replicas=count)), nl=False)
+    if autoscale is None:
+        count = spec.initial_replicas if replicas is None else replicas
+        typer.echo(as_yaml(manifests(spec, cluster, config, replicas=count)), nl=False)
+        return
+    capacity = _capacity(spec, lambda: client(api, key, data_dir))
+    scaling = _scaling(spec, capacity, prometheus, in_rollout=in_rollout)
+    made = scaled_object if autoscale is Autoscaler.KEDA else pod_autoscaler
+    scaler = made(spec, owner_of(spec, config), cluster, scaling)
+    typer.echo(as_yaml([*manifests(spec, cluster, config, replicas=None), scaler]), nl=False)
+
+
+def _capacity(spec: ServiceSpec, asked: Callable[[], ApiClient]) -> ReplicaCapacity:
+    """Return what a replica sustains: as service.yaml declares it, else as the installation knows it."""
+    options = spec.autoscale
+    if options.capacity_rps is not None:
+        return declared(options.capacity_rps, startup_s=options.startup_s)
+    try:
+        return ReplicaCapacity.model_validate(asked().get(f"/services/{spec.name}/capacity"))
+    except NotFound as error:
+        raise InvalidInput(
+            f"nobody knows what one replica of {spec.name} sustains",
+            why=str(error),
+            allowed="a study of it, or autoscale.capacity_rps in service.yaml",
+        ) from error
+
+
+def _scaling(spec: ServiceSpec, capacity: ReplicaCapacity, prometheus: str, *, in_rollout: bool) -> Scaling:
+    options, gpus = spec.autoscale, max(1, spec.baseline.gpus_per_replica)
+    return Scaling(
+        capacity=capacity,
+        headroom=spec.tuning.objective.headroom if options.headroom is None else options.headroom,
+        max_replicas=options.max_replicas or max(options.min_replicas, spec.gpus.count // gpus),
+        prometheus_url=prometheus,
+        in_rollout=in_rollout,
+    )
 
 
 def _cluster(spec: ServiceSpec, file: Path) -> ClusterOptions:

@@ -17,11 +17,12 @@ from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.launch import without_emulator_flags
 from controlplane.domain.report import RequestRecord
+from controlplane.ports.fleet import FleetView
 from controlplane.ports.load import LoadProgress, LoadRequest, LoadResult, Watch
 from loadtests.measure.records import RecordTable
 from loadtests.report.report import Measured, build_report
 from loadtests.send.schedule import build_schedule
-from tests.fakes.fleet import FakeClock, FakeFleet
+from tests.fakes.fleet import FakeClock
 from tests.fakes.gateways import FakeGateways
 from tuner.twin.setup import resolve
 from tuner.twin.shapes import load_shape
@@ -40,7 +41,7 @@ class Latencies(NamedTuple):
 
 
 class TwinLoadTester:
-    """Implements `ports.LoadTester` for engines of a FakeFleet, told apart by their URL, also behind FakeGateways.
+    """Implements `ports.LoadTester` for engines of a fleet, told apart by their URL, also behind FakeGateways.
 
     `noise` is the standard deviation of the logarithm of each level's speed; `breaks` the share of levels that end with
     a broken generator. Both are seeded.
@@ -48,7 +49,7 @@ class TwinLoadTester:
 
     def __init__(
         self,
-        fleet: FakeFleet,
+        fleet: FleetView,
         clock: FakeClock,
         *,
         gpu: str,

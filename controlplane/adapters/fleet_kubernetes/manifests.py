@@ -23,20 +23,27 @@ Manifest = dict[str, Any]
 """One object as the API server takes it: plain JSON values."""
 
 
-def manifests(spec: ServiceSpec, cluster: ClusterOptions, config: EngineConfig, *, replicas: int) -> list[Manifest]:
+def manifests(
+    spec: ServiceSpec, cluster: ClusterOptions, config: EngineConfig, *, replicas: int | None
+) -> list[Manifest]:
     """Return what makes one revision run, in the order to apply it. Raises InvalidInput when a cluster cannot run it.
 
-    Roles (stable, canary) are nowhere in it: a promotion changes no pod template.
+    Roles (stable, canary) are nowhere in it: a promotion changes no pod template. `replicas` None leaves their number
+    to an autoscaler of the cluster.
     """
-    revision = revision_id(spec.service, spec.model, spec.engine, config)
-    owner = ReplicaOwner(spec.service, revision)
+    owner = owner_of(spec, config)
     name = EngineId(group_name(owner))
     engine = engine_spec(name, owner, model=spec.model, engine=spec.engine, gpus=spec.gpus, config=config)
     return [deployment(engine, cluster, replicas=replicas), service(engine, cluster), budget(engine, cluster)]
 
 
+def owner_of(spec: ServiceSpec, config: EngineConfig) -> ReplicaOwner:
+    """Return whose the replicas of a service with these flags are."""
+    return ReplicaOwner(spec.service, revision_id(spec.service, spec.model, spec.engine, config))
+
+
 def deployment(
-    engine: EngineSpec, cluster: ClusterOptions, *, replicas: int, annotations: Mapping[str, str] | None = None
+    engine: EngineSpec, cluster: ClusterOptions, *, replicas: int | None, annotations: Mapping[str, str] | None = None
 ) -> Manifest:
     """Return the Deployment of all engines that run this. Raises InvalidInput when a cluster cannot run it."""
     labels = labels_of(engine.owner)

@@ -169,9 +169,12 @@ class Controllers:
 
     def _check_quota(self, namespace: str, pod: Object) -> None:
         for quota in self._objects.list(_QUOTA, namespace, shared=True):
+            if not _is_counted(quota, pod):
+                continue
+            pods = [p["spec"] for p in self._objects.list(_POD, namespace, shared=True) if _is_active(p)]
+            live = [each for each in pods if _is_counted(quota, each)]
             for name, limit in quota["spec"].get("hard", {}).items():
                 resource = name.removeprefix("requests.")
-                live = [p["spec"] for p in self._objects.list(_POD, namespace, shared=True) if _is_active(p)]
                 used, asked = sum(requested(each, resource) for each in live), requested(pod, resource)
                 if used + asked > int(limit):
                     said = f"exceeded quota: {quota['metadata']['name']}, requested: {name}={asked}"
@@ -207,6 +210,12 @@ def requested(pod: Object, resource: str) -> int:
     """Return how much of an extended resource a pod asks for."""
     amounts = (each.get("resources", {}).get("limits", {}).get(resource, 0) for each in pod["containers"])
     return sum(int(amount) for amount in amounts)
+
+
+def _is_counted(quota: Object, pod: Object) -> bool:
+    """Say whether a quota is about pods like this: by priority class, the only scope known here."""
+    scopes = quota["spec"].get("scopeSelector", {}).get("matchExpressions", [])
+    return all(pod.get("priorityClassName") in each.get("values", []) for each in scopes)
 
 
 def _is_active(pod: Object) -> bool:

@@ -40,7 +40,7 @@ class _Engine(ThreadingHTTPServer):
     daemon_threads = True
     running = 0
     lock = threading.Lock()
-    is_closing = False
+    token_s = 0.02
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that left is no error."""
@@ -77,7 +77,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         for _ in range(tokens):
             self.wfile.write(b'data: {"choices": [{"text": "a"}]}\n\n')
-            time.sleep(0.02)
+            time.sleep(self.server.token_s)
         self.wfile.write(b"data: [DONE]\n\n")
 
     def _say(self, content: bytes) -> None:
@@ -102,6 +102,8 @@ def main() -> None:
         sys.exit("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.")
     time.sleep(given.emulator_startup_s)
     server = _Engine((given.host, given.port), _Handler)
+    if given.emulator_fault.startswith("slow-factor="):
+        server.token_s *= float(given.emulator_fault.partition("=")[2])
 
     def finish(*_: object) -> None:
         def wait() -> None:

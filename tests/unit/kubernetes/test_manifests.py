@@ -165,7 +165,7 @@ def test_the_command_prints_the_manifests(tmp_path: Path) -> None:
     ("words", "says"),
     [
         (["--revision", "rev-1", "--set", "a=1"], "a revision's flags are fixed"),
-        (["--revision", "rev-none"], "has no|no service"),
+        (["--revision", "rev-none"], "has no|no service|no installation"),
     ],
 )
 def test_bad_input_of_the_command_is_one_message(tmp_path: Path, words: list[str], says: str) -> None:
