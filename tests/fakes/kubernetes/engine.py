@@ -74,6 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _stream(self, tokens: int) -> None:
         self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
         for _ in range(tokens):
             self.wfile.write(b'data: {"choices": [{"text": "a"}]}\n\n')
