@@ -121,6 +121,12 @@ class ServiceSpec(Value):
     )
     initial_replicas: int = Field(default=1, ge=0, description="Replicas of the base flags when nothing serves yet.")
 
+    @model_validator(mode="after")
+    def _falls_back_elsewhere(self) -> ServiceSpec:
+        if self.gateway.fallback == self.model.name:
+            raise ValueError(f"gateway.fallback is {self.model.name}, the model itself")
+        return self
+
     @property
     def service(self) -> ServiceName:
         return ServiceName(self.name)

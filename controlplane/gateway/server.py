@@ -20,6 +20,7 @@ from controlplane.gateway.cards import Card, Cards
 from controlplane.gateway.classes import wished
 from controlplane.gateway.drain import Drain
 from controlplane.gateway.exchange import Exchange
+from controlplane.gateway.fallback import fallen_back
 from controlplane.gateway.feedback import PATH as FEEDBACK_PATH
 from controlplane.gateway.feedback import FeedbackPort
 from controlplane.gateway.fingerprint import Fingerprints
@@ -107,7 +108,9 @@ class DataPort:
                 if self.audit is not None:
                     self.audit.keep(turned_away(self.settings.name, at, key, request.path, refusal))
                 raise
-            return await self.pipeline(exchange)
+            answer = await self.pipeline(exchange)
+            instead = fallen_back(exchange, answer, self.routing)
+            return answer if instead is None else await self.pipeline(instead)
 
     async def _understood(self, request: web.Request, key: Principal | None, at: datetime, arrived: float) -> Exchange:
         """Read a request and find its route. Raises RequestRefused."""
@@ -123,6 +126,8 @@ class DataPort:
         )
         route = await self._route(call)
         call = adapted(call, route, self.cards.chance)
+        if call.adapter is not None and fields is not None:
+            fields = {**fields, "model": call.adapter}  # what stages write or compare is what engines are asked
         tally = Tally(call=call, gateway=self.settings.name, service=route.service, at=at, arrived=arrived)
         return Exchange(request, call, route, tally, fields)
 

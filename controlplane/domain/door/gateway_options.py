@@ -42,6 +42,9 @@ class GatewayOptions(Value):
         default_factory=dict, description="By tenant, instead of `tenant_limits`; `{}` is no limit."
     )
     price: TokenPrice | None = Field(default=None, description="Needed where a limit is in USD.")
+    fallback: str | None = Field(
+        default=None, description="A model served here that answers when this one is overloaded, instead of a 503."
+    )
     cache: CacheOptions = CacheOptions()
     privacy: PrivacyOptions = PrivacyOptions()
     queue: QueueOptions = QueueOptions()

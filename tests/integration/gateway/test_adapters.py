@@ -6,6 +6,8 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from controlplane.domain.door.gateway_options import GatewayOptions
+from controlplane.domain.door.privacy import Action, InputPolicy, PrivacyOptions
 from controlplane.domain.door.routing import AdapterPart, AdapterRoute, RoutingTable
 from tests.integration.gateway.harness import chat, gateway, revision, table
 from tests.integration.gateway.upstream import Upstream, upstream
@@ -65,3 +67,15 @@ async def test_an_adapter_that_no_replica_has_any_more_is_503_and_a_form_for_one
         await gw.push(plain.evolve(services=(plain.services[0].evolve(adapters=(lost,)),)))
         assert (await gw.post(chat(model="support")))[0] == 503
         assert (await gw.post(chat()))[0] == 200
+
+
+async def test_a_policy_that_writes_the_body_anew_still_asks_for_the_version(tmp_path: Path) -> None:
+    policy = PrivacyOptions(input=InputPolicy(invisible=Action.STRIP))
+    async with gateway(tmp_path) as gw, upstream("e1") as first, upstream("e2") as second:
+        plain = routed(first, second, 100)
+        service = plain.services[0].evolve(options=GatewayOptions(privacy=policy))
+        await gw.push(plain.evolve(services=(service,)))
+        hidden = [{"role": "user", "content": "one\u200btwo"}]
+        assert (await gw.post({"model": "support", "messages": hidden}))[0] == 200
+        (sent,) = map(json.loads, first.bodies)
+        assert (sent["model"], sent["messages"][0]["content"]) == ("support--1", "onetwo")
