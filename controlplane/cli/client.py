@@ -19,9 +19,10 @@ ERRORS: dict[int, type[FleetuneError]] = {401: Refused, 403: Refused, 404: NotFo
 class ApiClient:
     """Calls `/api/v1`. Every refusal is raised as the domain's error with the server's what, why and allowed."""
 
-    def __init__(self, *, url: str | None, key: str | None, data_dir: Path) -> None:
+    def __init__(self, *, url: str | None, key: str | None, data_dir: Path, timeout_s: float = TIMEOUT_S) -> None:
         self._base = url.rstrip("/") if url else "http://in-process"
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._timeout_s = timeout_s
         self._send: Sender = _over_http if url else _in_process(data_dir)
 
     def get(self, path: str, **params: Any) -> Any:
@@ -38,7 +39,7 @@ class ApiClient:
         return self._call("DELETE", path)
 
     def _call(self, method: str, path: str, **options: Any) -> Any:
-        asked = options | {"headers": self._headers, "timeout": TIMEOUT_S}
+        asked = options | {"headers": self._headers, "timeout": self._timeout_s}
         try:
             response = self._send(method, f"{self._base}/api/v1{path}", asked)
         except httpx.HTTPError as error:

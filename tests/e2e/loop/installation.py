@@ -80,7 +80,8 @@ class Installation:
         self.data_dir = folder / "data"
         self.spec = parse_service(yaml.safe_dump(service), source="the test's service")
         self.ports = {name: free_port() for name in ("api", "gateway", "gateway-admin", "dashboard")}
-        self.api = ApiClient(url=f"http://127.0.0.1:{self.ports['api']}", key=None, data_dir=self.data_dir)
+        api_url = f"http://127.0.0.1:{self.ports['api']}"
+        self.api = ApiClient(url=api_url, key=None, data_dir=self.data_dir, timeout_s=HANGS_S / 3)
         self._workers = workers
         self._file = folder / "service.yaml"
         self._file.write_text(yaml.safe_dump(service))
