@@ -11,7 +11,7 @@ from controlplane.domain.report import Distribution, LoadTestReport
 from controlplane.domain.rollouts.analysis import Analysis
 from controlplane.domain.slo import LatencySlo
 from controlplane.domain.studies.capacity import FleetSize
-from controlplane.domain.studies.study import Evidence, FleetCheck, LiveOutcome, Study, Trial, TrialKind
+from controlplane.domain.studies.study import FleetCheck, LiveOutcome, Study, StudyEvidence, Trial, TrialKind
 from dashboards import markup, words
 from dashboards.charts import study as charts_study
 from dashboards.markup import Column, Html
@@ -48,7 +48,7 @@ def trial_rows(study: Study, trials: Sequence[Trial]) -> Rows:
     return [_trial_row(study, trial) for trial in trials]
 
 
-def side_rows(study: Study, evidence: Evidence) -> Rows:
+def side_rows(study: Study, evidence: StudyEvidence) -> Rows:
     """Return baseline and winner beside each other, as measured again: flags, size, latency at capacity, money."""
     worth = evidence.sides()
     pair = [side.trial for side in worth]
@@ -69,7 +69,7 @@ def side_rows(study: Study, evidence: Evidence) -> Rows:
     return rows
 
 
-def provenance(evidence: Evidence) -> str:
+def provenance(evidence: StudyEvidence) -> str:
     """Return what a recommendation rests on."""
     parts = [f"engine {evidence.engine_version}", f"on {evidence.gpu}", f"seed {evidence.seed}"]
     parts.append(f"{len(evidence.trial_ids)} trials, {len(evidence.confirmations)} of them confirmations")

@@ -15,7 +15,15 @@ from controlplane.domain.service import EmulatorOptions, EngineOptions, ModelSpe
 from controlplane.domain.serving import Service
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
 from controlplane.domain.studies.capacity import FleetSize
-from controlplane.domain.studies.study import Evidence, Recommendation, Study, StudyState, Trial, TrialKind, TrialState
+from controlplane.domain.studies.study import (
+    Recommendation,
+    Study,
+    StudyEvidence,
+    StudyState,
+    Trial,
+    TrialKind,
+    TrialState,
+)
 from controlplane.domain.workload import Lengths, SyntheticWorkload
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -101,7 +109,7 @@ def a_trial(study_id: str = "st-1", number: int = 0, **changes: Any) -> Trial:
 
 def a_recommendation(study_id: str = "st-1", **changes: Any) -> Recommendation:
     baseline, winner = a_trial(study_id, 0), a_trial(study_id, 1, config=EngineConfig(flags={"max-num-seqs": 64}))
-    evidence = Evidence(
+    evidence = StudyEvidence(
         trial_ids=(baseline.trial_id, winner.trial_id),
         baseline=baseline,
         winner=winner,

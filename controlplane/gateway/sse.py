@@ -1,4 +1,8 @@
-"""Watching a server-sent event stream while it is passed on: when tokens came, how many, and whether it ended well."""
+"""Watching a server-sent event stream while it is passed on: when tokens came, how many, and whether it ended well.
+
+Not the parser of load tests (`loadtests/measure/sse.py`), which decodes all of a stream: here bytes are passed on
+unchanged, and only what a record says of them is read.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""An incremental parser of server-sent events (WHATWG HTML, section 9.2), whatever the chunking. Pure."""
+"""An incremental parser of server-sent events (WHATWG HTML, section 9.2), whatever the chunking. Pure.
+
+The gateway reads such streams too (`controlplane/gateway/sse.py`) and shares nothing with this: it passes bytes on as
+they came and holds back half an event; here all is decoded as the standard says, a byte order mark and lone CRs too.
+"""
 
 from __future__ import annotations
 

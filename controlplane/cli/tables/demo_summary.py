@@ -10,7 +10,7 @@ from controlplane.cli.tables.show import cell, console
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencyMetric
-from controlplane.domain.studies.study import Evidence, Side
+from controlplane.domain.studies.study import Side, StudyEvidence
 
 Facts = dict[str, Any]
 
@@ -18,7 +18,7 @@ Facts = dict[str, Any]
 def facts(study: Facts, trials: list[Facts], rollout: Facts | None, traffic: LoadTestReport) -> Facts:
     """Return the run's facts as JSON-ready values: `{"baseline", "winner", "rollout", "requests", ...}`."""
     found = study["recommendation"]
-    evidence = Evidence.model_validate(found["evidence"])
+    evidence = StudyEvidence.model_validate(found["evidence"])
     baseline, winner = evidence.sides()
     return {
         "study": study["study_id"],

@@ -23,7 +23,7 @@ class Backend(Value):
 
 class RevisionRoute(Value):
     revision: RevisionId
-    weight_percent: int = Field(ge=0, le=100)
+    weight_percent: int = Field(ge=0, le=100, description="Of requests; of sessions where clients name them.")
     backends: tuple[Backend, ...] = ()
     concurrency_limit: int | None = Field(
         default=None, ge=1, description="Requests one replica is given at once where the service queues; None: unknown."

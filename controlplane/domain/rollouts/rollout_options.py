@@ -21,7 +21,7 @@ class CeilingPolicy(StrEnum):
 class StepSpec(Value):
     """One step of a rollout: a weight to reach and how to judge it."""
 
-    weight_percent: int = Field(ge=1, le=100)
+    weight_percent: int = Field(ge=1, le=100, description="Of requests; of sessions where clients name them.")
     min_samples: int = Field(default=50, ge=1, description="Finished canary requests before any pass.")
     min_s: float = Field(default=10, ge=0)
     max_s: float = Field(default=600, gt=0)

@@ -129,7 +129,7 @@ class Side(NamedTuple):
     usd_per_million_tokens: float | None
 
 
-class Evidence(Value):
+class StudyEvidence(Value):
     """What a recommendation rests on."""
 
     trial_ids: tuple[TrialId, ...]
@@ -174,7 +174,7 @@ class Recommendation(Value):
     summary: str
     config: EngineConfig
     fleet: FleetSize
-    evidence: Evidence
+    evidence: StudyEvidence
     created_at: AwareDatetime
     applied_revision: RevisionId | None = None
 

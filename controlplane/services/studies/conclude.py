@@ -10,10 +10,10 @@ from controlplane.domain.studies.answer import Answer, Chances
 from controlplane.domain.studies.capacity import Capacity, FleetSize, fleet_size
 from controlplane.domain.studies.study import (
     Confirmed,
-    Evidence,
     Level,
     Recommendation,
     Study,
+    StudyEvidence,
     Trial,
     TrialKind,
     TrialState,
@@ -134,11 +134,11 @@ def _fewer_hold(spec: ServiceSpec, kept: Measured, fleet: FleetSize) -> float | 
     return holds(spec, kept.belief, fleet.replicas - 1)
 
 
-def _evidence(study: Study, trials: Sequence[Trial], kept: Measured, told: Told) -> Evidence:
+def _evidence(study: Study, trials: Sequence[Trial], kept: Measured, told: Told) -> StudyEvidence:
     baseline = next(t for t in trials if t.kind is TrialKind.BASELINE)
     winner = _shown(kept) or baseline
     before = next((m for m in measured(trials).values() if baseline in m.trials), None)
-    return Evidence(
+    return StudyEvidence(
         trial_ids=tuple(t.trial_id for t in trials if t.state is not TrialState.FAILED),
         baseline=baseline,
         winner=winner,

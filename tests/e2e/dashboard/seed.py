@@ -23,10 +23,10 @@ from controlplane.domain.serving import Service
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
 from controlplane.domain.studies.study import (
     EarlierCapacity,
-    Evidence,
     LiveOutcome,
     Recommendation,
     Study,
+    StudyEvidence,
     StudyState,
     Trial,
     TrialKind,
@@ -178,7 +178,7 @@ def _chat_study(store: Store, spec: ServiceSpec, now: datetime) -> Study:
         summary=f"fp8 weights and cache on one GPU carry the target for {1 - ratio:.0%} less than the baseline.",
         config=winner.config,
         fleet=winner.fleet,
-        evidence=Evidence(
+        evidence=StudyEvidence(
             trial_ids=tuple(trial.trial_id for trial in trials),
             baseline=baseline,
             winner=winner,
