@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.search.contestants import Episode, contestants
+from benchmarks.search.held_out import scenario_named
 from benchmarks.search.scenarios import scenarios
 from benchmarks.search.truth import Truth, ground_truth
 
@@ -39,11 +40,20 @@ class Score(NamedTuple):
 
 
 def compare(
-    seeds: Sequence[int], *, cache: Path, workers: int, chosen: Sequence[str], say: Callable[[str], None]
+    seeds: Sequence[int],
+    *,
+    cache: Path,
+    workers: int,
+    chosen: Sequence[str],
+    say: Callable[[str], None],
+    playing: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return the report: per scenario and contestant, medians over the seeds, and whether the targets were met."""
-    names = [s.name for s in scenarios() if not chosen or s.name in chosen]
-    jobs = [(name, contestant, seed) for name in names for contestant in contestants() for seed in seeds]
+    """Return the report: per scenario and contestant, medians over the seeds, and whether the targets were met.
+
+    `playing` are the contestants, all of them when empty.
+    """
+    names = chosen or [scenario.name for scenario in scenarios()]
+    jobs = [(name, contestant, seed) for name in names for contestant in playing or contestants() for seed in seeds]
     with ProcessPoolExecutor(workers) as pool:
         for name in pool.map(_prepare, names, [cache] * len(names)):
             say(f"ground truth of {name} is there")
@@ -67,7 +77,9 @@ def report(by_job: Mapping[Job, Score], truths: Mapping[str, Truth], seeds: Sequ
         _scenario_report(name, {c: [by_job[name, c, seed] for seed in seeds] for c in played}, truth)
         for name, truth in truths.items()
     ]
-    targets = _targets(by_job, list(truths), seeds)
+    needed = {"ours", "ours_wrong_model", "optuna_tpe", "random"}
+    targets = _targets(by_job, list(truths), seeds) if needed <= set(played) else {}
+    targets |= per_scenario_targets(rows)
     return {"scenarios": rows, "seeds": list(seeds), "max_starts": MAX_STARTS, "targets": targets}
 
 
@@ -108,7 +120,7 @@ def _misses(truth: Truth, row: int, measured_rps: float | None) -> bool:
 
 @remember
 def _truth(name: str, cache: Path) -> Truth:
-    return ground_truth(next(s for s in scenarios() if s.name == name), cache)
+    return ground_truth(scenario_named(name), cache)
 
 
 def _prepare(name: str, cache: Path) -> str:
@@ -176,6 +188,36 @@ def _targets(by_job: Mapping[Job, Score], names: Sequence[str], seeds: Sequence[
         "share_keeping_slos": _target("≥ 0.99", kept, lambda x: x >= 0.99),
         "median_oom_starts": _target("0", statistics.median(s.oom_starts for s in ours), lambda x: x == 0),
     }
+
+
+def per_scenario_targets(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Say what is asked of the search that nobody calibrated for, in every scenario by itself."""
+    found: dict[str, Any] = {}
+    for row in rows:
+        by_name = {each["name"]: each for each in row["contestants"]}
+        for mine in ("ours_calibrated", "ours_without_twin"):
+            if mine in by_name and "random" in by_name:
+                found |= _against(row["name"], mine, by_name)
+    return found
+
+
+def _against(scenario: str, mine: str, by_name: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    ours, chance, tpe = by_name[mine], by_name["random"], by_name.get("optuna_tpe")
+    gaps = ours["median_gap_after"], chance["median_gap_after"]
+    worse = sum(_or_never(gaps[0][k]) > _or_never(gaps[1][k]) + 1e-9 for k in gaps[0])
+    found = {f"{scenario}: budgets at which {mine} is worse than random": _target("0", worse, lambda x: x == 0)}
+    if mine == "ours_calibrated":
+        starts = _or_never(ours["starts_to_5_percent"]["median"])
+        found[f"{scenario}: median starts of {mine}"] = _target("≤ 4", starts, lambda x: x <= 4)
+    if mine == "ours_calibrated" and tpe is not None:
+        seconds = [_or_never(each["gpu_seconds_to_5_percent"]["median"]) for each in (tpe, ours)]
+        ratio = seconds[0] / seconds[1] if math.isfinite(seconds[1]) else 0.0
+        found[f"{scenario}: GPU-seconds of TPE over {mine}"] = _target("≥ 3", ratio, lambda x: x >= 3)
+    return found
+
+
+def _or_never(value: float | None) -> float:
+    return math.inf if value is None else value
 
 
 def _target(asked: str, value: float, met: Callable[[float], bool]) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from typing import Any
 
 from scipy import stats
 
+from benchmarks.search.held_out import scenario_named
 from benchmarks.search.ladder import compare_ladders
-from benchmarks.search.scenarios import scenario_named, scenarios
+from benchmarks.search.scenarios import scenarios
 from benchmarks.search.truth import ground_truth
 
 _SHARES = (

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.search.compare import compare
+from benchmarks.search.held_out import all_scenarios, scenario_named
 from benchmarks.search.ladder import compare_ladders
-from benchmarks.search.scenarios import scenario_named, scenarios
+from benchmarks.search.scenarios import scenarios
 from benchmarks.search.truth import ground_truth
 from controlplane.domain.errors import InvalidInput
 from tuner.search.search import gp_available
@@ -23,24 +24,24 @@ _NEEDS_TORCH = "Optuna's GPSampler needs torch, which is not installed (pip inst
 
 def run(
     *,
-    seeds: int,
-    first_seed: int,
+    seeds: Sequence[int],
     cache: Path,
     workers: int,
     chosen: Sequence[str],
     ladders: int,
     ladder_seed: int,
     say: Callable[[str], None],
+    playing: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the report. Raises InvalidInput for an unknown scenario."""
-    known = [scenario.name for scenario in scenarios()]
+    known = [scenario.name for scenario in all_scenarios()]
     unknown = [name for name in chosen if name not in known]
     if unknown:
         raise InvalidInput(f"no scenario {', '.join(unknown)}", allowed=", ".join(known))
     begun = time.time()
-    report = compare(range(first_seed, first_seed + seeds), cache=cache, workers=workers, chosen=chosen, say=say)
+    report = compare(seeds, cache=cache, workers=workers, chosen=chosen, say=say, playing=playing)
     if ladders:
-        names = [name for name in known if not chosen or name in chosen]
+        names = list(chosen) or [scenario.name for scenario in scenarios()]
         with ProcessPoolExecutor(workers) as pool:
             climb = partial(_ladders, cache=cache, count=ladders, seed=ladder_seed)
             report["ladders"] = list(pool.map(climb, names))

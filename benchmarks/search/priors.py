@@ -9,21 +9,32 @@ from typing import Any
 import numpy as np
 
 from benchmarks.search.scenarios import Scenario
-from benchmarks.search.truth import Bench, ProfileOf, Truth
+from benchmarks.search.trial import Outcome
+from benchmarks.search.truth import LEVEL_S, Bench, ProfileOf, Truth, setup_by, true_setup
 from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.hardware import GpuPool
+from controlplane.domain.slo import LatencyMetric
+from controlplane.services.studies.forecast import workload_at
 from controlplane.services.studies.search import SIMULATED
+from loadtests.measure.intervals import PERCENTILES
 from tuner.search.candidates import Outlook
 from tuner.search.prior import screen
 from tuner.search.surrogate import Array
 from tuner.space.space import Space
+from tuner.twin.corrected import factored, stand_in_gpu
+from tuner.twin.factors import SeenLoad, fit_factors, tellable
+from tuner.twin.gpu_sheet import Gpu
 from tuner.twin.gpus import find_gpu
-from tuner.twin.profile import Parameters, Profile
-from tuner.twin.setup import weight_bits
+from tuner.twin.predict import latencies_s
+from tuner.twin.profile import Parameters, Profile, shipped_profiles
+from tuner.twin.setup import EngineSetup, weight_bits
 from tuner.twin.shapes import ModelShape, load_shape
+from tuner.twin.simulate import ResultArrays, simulate
 from tuner.twin.transfer import profile_for
 
 PRIOR_LEVEL_S = 30.0
 _MEMORY_SD_GIB = 1.5
+_LEVELS, _LEVEL_NOISE = 4, 0.02
 
 
 def perturbed(truth: Truth, *, seed: int) -> ProfileOf:
@@ -49,13 +60,68 @@ def wrong_model(truth: Truth) -> ProfileOf:
 
 def forecast(truth: Truth, space: Space, rows: list[int], profile_of: ProfileOf, *, seed: int) -> Outlook | None:
     """Return what a wrong twin expects of the rows, screened as a study would."""
-    bench = Bench(truth.shape, truth.scenario, profile_of, PRIOR_LEVEL_S)
+    bench = Bench(truth.shape, truth.scenario, setup_by(truth.shape, truth.scenario, profile_of), PRIOR_LEVEL_S)
     near = truth.scenario.spec.slos.target_qps / truth.scenario.spec.gpus.count
 
     def capacity_of(config: EngineConfig) -> float | None:
         return bench.capacity_rps(config, near * config.gpus_per_replica)
 
     return screen(space, [truth.points[row] for row in rows], capacity_of, effort=SIMULATED, seed=seed)
+
+
+def calibrated_forecast(truth: Truth, space: Space, rows: list[int], baseline: Outcome, *, seed: int) -> Outlook | None:
+    """Return what a twin expects that knows the baseline's levels and nothing else of GPU and model: its GPU is taken
+    for unknown, and no profile of that GPU or of that model is there to be carried over.
+    """
+    spec = truth.scenario.spec
+    gpu = stand_in_gpu(GpuPool(type="unknown", count=1, price_usd_per_gpu_hour=0), truth.shape, spec.baseline)
+    gpu = gpu.evolve(memory_gib=find_gpu(spec.gpus.type).memory_gib)  # what fits is `believed_room`'s business
+    start = truth.configs[baseline.row]
+    found = fit_factors(
+        lambda factors: factored(truth.shape, gpu, start, factors, _of_others(truth, start)),
+        _levels(truth, baseline, seed),
+        known=False,
+    )
+    near = spec.slos.target_qps / spec.gpus.count
+
+    def capacity_of(config: EngineConfig) -> float | None:
+        def setup_of(_: EngineConfig) -> EngineSetup:
+            return factored(truth.shape, gpu, config, found.factors, _of_others(truth, config))
+
+        return Bench(truth.shape, truth.scenario, setup_of, PRIOR_LEVEL_S).capacity_rps(
+            config, near * config.gpus_per_replica
+        )
+
+    return screen(space, [truth.points[row] for row in rows], capacity_of, effort=SIMULATED // 2, seed=seed)
+
+
+def _of_others(truth: Truth, config: EngineConfig) -> Profile:
+    """Return the profile carried over from engines of other GPUs and other models."""
+    spec = truth.scenario.spec
+    others = [p for p in shipped_profiles() if p.gpu != spec.gpus.type and p.model != truth.shape.name]
+    bits = weight_bits(truth.shape, config)
+    return profile_for(truth.shape, Gpu(name="unknown", memory_gib=1), bits, config.tensor_parallel_size, others)
+
+
+def _levels(truth: Truth, baseline: Outcome, seed: int) -> list[SeenLoad]:
+    """Return what the baseline's levels measured on the true engine, with the noise of measurements."""
+    chance, config = np.random.default_rng(seed), truth.configs[baseline.row]
+    bench = Bench(truth.shape, truth.scenario, true_setup(truth), LEVEL_S)
+    found = []
+    for rate in baseline.rates_rps[-_LEVELS:]:
+        requests = workload_at(truth.scenario.spec, seed=0, duration_s=LEVEL_S)(rate)
+        slower = float(np.exp(chance.normal(0, _LEVEL_NOISE)))
+        found.append(SeenLoad(requests, _percentiles_s(simulate(bench.setup_of(config), requests), slower)))
+    return found
+
+
+def _percentiles_s(result: ResultArrays, slower: float) -> dict[tuple[LatencyMetric, float], float]:
+    found: dict[tuple[LatencyMetric, float], float] = {}
+    for metric, values in latencies_s(result).items():
+        known = values[~np.isnan(values)]
+        ranks = [rank for rank in PERCENTILES if tellable(rank, len(known))]
+        found |= {(metric, rank): float(np.percentile(known, rank)) * slower for rank in ranks}
+    return found
 
 
 def believed_room(truth: Truth, *, seed: int) -> Array:

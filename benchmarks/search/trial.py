@@ -16,9 +16,9 @@ from benchmarks.search.truth import Truth
 from tuner.ladder.ladder import Ladder, LadderOptions, Rung
 from tuner.search.trial_time import compile_class
 
-_START_S = {"llama-8b": 80.0, "llama-70b": 97.0}
+_START_S = {"llama-8b": 80.0, "llama-70b": 97.0, "qwen3-14b": 85.0, "qwen3-30b-a3b": 90.0}
 """On one GPU when its compile class was started before. 8B: real vLLM (docs/results/h200-2026-11-25.md); 70B: as much
-longer as its starts were among the shipped profiles' measurements."""
+longer as its starts were among the shipped profiles' measurements. The two Qwen shapes: assumed between."""
 _FRESH_FACTOR = 1.46  # by the same study: 118 s when its class was not started before
 _DOUBLING_FACTOR = 1.13  # per doubling of the GPUs, by the measurements' pairs
 _START_NOISE = 0.08
@@ -41,6 +41,7 @@ class Outcome(NamedTuple):
     gpu_seconds: float
     start_s: float | None = None
     levels_s: float | None = None
+    rates_rps: tuple[float, ...] = ()
 
 
 class Laboratory:
@@ -67,7 +68,8 @@ class Laboratory:
         found = None if ladder.is_dropped else ladder.capacity()
         failed = None if math.isinf(ladder.high_rps) else ladder.high_rps
         rps = found.rps if found else None
-        return Outcome(row, rps, failed, False, (start_s + load_s) * gpus, start_s, load_s)
+        rates = tuple(rung.rate_rps for rung in ladder.rungs)
+        return Outcome(row, rps, failed, False, (start_s + load_s) * gpus, start_s, load_s, rates)
 
     def start_s(self, row: int) -> float:
         """Return what starting the configuration of a row takes, and keep what it compiled."""

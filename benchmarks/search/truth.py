@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.search.scenarios import Scenario, scenario_named
+from benchmarks.search.held_out import scenario_named
+from benchmarks.search.scenarios import Scenario, as_it_is
 from controlplane.domain.engines.engine import EngineConfig, content_hash
 from controlplane.domain.errors import InvalidInput
 from controlplane.host.files import write_whole
@@ -94,13 +95,13 @@ class Bench(NamedTuple):
 
     shape: ModelShape
     scenario: Scenario
-    profile_of: ProfileOf
+    setup_of: Callable[[EngineConfig], EngineSetup]
     level_s: float
 
     def capacity_rps(self, config: EngineConfig, near_rps: float) -> float | None:
         """Return the capacity, searched from `near_rps`; 0 when it fits not or meets the limits nowhere."""
         try:
-            setup = resolve(self.shape, self.scenario.spec.gpus.type, config, self.profile_of(config))
+            setup = self.setup_of(config)
         except DoesNotFit:
             return 0.0
         except InvalidInput:
@@ -130,6 +131,21 @@ class Bench(NamedTuple):
         return float(GRID**low)
 
 
+def setup_by(shape: ModelShape, scenario: Scenario, profile_of: ProfileOf) -> Callable[[EngineConfig], EngineSetup]:
+    """Return what makes engines by the profiles of a twin."""
+    return lambda config: resolve(shape, scenario.spec.gpus.type, config, profile_of(config))
+
+
+def true_setup(truth: Truth) -> Callable[[EngineConfig], EngineSetup]:
+    """Return what makes the true engines of a scenario, its oddity included."""
+    return _true_setup(truth.shape, truth.scenario)
+
+
+def _true_setup(shape: ModelShape, scenario: Scenario) -> Callable[[EngineConfig], EngineSetup]:
+    plain = setup_by(shape, scenario, true_profile)
+    return lambda config: scenario.oddity(plain(config), config)
+
+
 def requests(scenario: Scenario, index: int, level_s: float) -> RequestArrays:
     """Return one level's requests at a rate of the grid."""
     return _requests(scenario.name, index, level_s)
@@ -152,11 +168,12 @@ def _cached(scenario: Scenario, shape: ModelShape, configs: Sequence[EngineConfi
         "spec": scenario.spec.model_dump(mode="json", exclude_defaults=True),
         "configs": [config.content_hash() for config in configs],
         "profile": setup.profile.model_dump(mode="json"),
+        **_odd(scenario, setup),
     }
     path = cache / f"search-truth-{scenario.name}-{content_hash(question)}.json"
     if path.exists():
         return np.array(json.loads(path.read_text()))
-    bench = Bench(shape, scenario, true_profile, LEVEL_S)
+    bench = Bench(shape, scenario, _true_setup(shape, scenario), LEVEL_S)
     found: list[float] = []
     near = 5.0
     for config in configs:
@@ -165,3 +182,11 @@ def _cached(scenario: Scenario, shape: ModelShape, configs: Sequence[EngineConfi
         found.append(capacity)
     write_whole(path, json.dumps(found), private=False)
     return np.array(found)
+
+
+def _odd(scenario: Scenario, setup: EngineSetup) -> dict[str, object]:
+    """Return what tells one oddity from another; nothing where there is none."""
+    if scenario.oddity is as_it_is:
+        return {}
+    flags = EngineConfig(flags={"quantization": "fp8", "kv-cache-dtype": "fp8", "tensor-parallel-size": 2})
+    return {"oddity": scenario.oddity(setup, flags).cost._asdict()}

@@ -29,7 +29,8 @@ def search(
     out: Annotated[Path, typer.Option("--json", help="File for the report.")],
     seeds: Annotated[int, typer.Option(min=1, help="Runs of every contestant on every scenario.")] = 20,
     first_seed: Annotated[int, typer.Option(min=0, help="Number of the first seed.")] = 100,
-    scenario: Annotated[list[str] | None, typer.Option(help="Only these scenarios.")] = None,
+    scenario: Annotated[list[str] | None, typer.Option(help="Only these scenarios, held-out ones too.")] = None,
+    contestant: Annotated[list[str] | None, typer.Option(help="Only these contestants.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
     ladders: Annotated[int, typer.Option(min=0, help="Rate ladders per scenario; 0 leaves them out.")] = 40,
     ladder_seed: Annotated[int, typer.Option(min=0, help="Draws the ladders' configurations and noise.")] = 1,
@@ -39,11 +40,11 @@ def search(
     require_writable(out)
     module = _from_checkout("benchmarks.search.main")
     report: dict[str, Any] = module.run(
-        seeds=seeds,
-        first_seed=first_seed,
+        seeds=range(first_seed, first_seed + seeds),
         cache=_cache(cache),
         workers=workers,
         chosen=tuple(scenario or ()),
+        playing=tuple(contestant or ()),
         ladders=ladders,
         ladder_seed=ladder_seed,
         say=typer.echo,

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from tuner.search.alone import spread_row, unseen_value
 from tuner.search.candidates import MEASUREMENT_SD, Advice, Candidates, Mask, Tried, point_key
 from tuner.search.kernels import disappointing_precision, last_look, unseen_kind
-from tuner.search.surrogate import Array, Belief, Measured, believe, column_groups
+from tuner.search.surrogate import Array, Belief, Measured, believe, column_groups, relevances
 from tuner.search.trial_time import Start
 from tuner.space.space import Point
 
@@ -33,11 +34,13 @@ def advise(
     pending: Sequence[Point] = (),
     worthwhile: float,
     host: str | None = None,
+    seed: int = 0,
 ) -> Advice:
     """Return the next candidate.
 
     `pending` runs elsewhere and is not started twice. `worthwhile` is the expected improvement (share of the cost)
     below which another start is not worth it, `host` where it would run: what was compiled there starts sooner.
+    `seed` spreads the first starts of a search without a twin.
     """
     index = among.row_of
     open_rows = _open_rows(among, tried, pending, index)
@@ -45,6 +48,10 @@ def advise(
         return Advice(None, "every feasible candidate was tried")
     measured = measurements(tried, index)
     if among.forecast is None:
+        begun = len(tried) + len(pending)
+        spread = None if among.earlier else spread_row(among, open_rows, begun, seed=seed)
+        if spread is not None:
+            return Advice(spread, "nothing is known yet: the first starts are spread over the space", best_row=spread)
         measured = _without_twin(measured, tried, index)
     here = measured.rows
     measured = _with_earlier(measured, among.earlier, index)
@@ -68,11 +75,16 @@ def advise(
     advice = _most_improving(belief, np.where(open_rows, gain, -np.inf), trial_gpu_s, worthwhile)
     if advice.row is None:
         advice = last_look(among, belief, open_rows, best, seen) or advice
+    if advice.row is None and among.forecast is None:
+        matters = relevances(among.features, column_groups(among.space), measured)
+        advice = unseen_value(among, open_rows, tried, matters) or advice
     return advice
 
 
 def _belief(among: Candidates, measured: Measured) -> Belief:
-    return believe(among.features, column_groups(among.space), among.forecast, measured, bent=among.bent)
+    groups = column_groups(among.space)
+    relevance = relevances(among.features, groups, measured) if among.forecast is None else None
+    return believe(among.features, groups, among.forecast, measured, bent=among.bent, relevance=relevance)
 
 
 def measurements(tried: Sequence[Tried], index: Mapping[tuple[tuple[str, object], ...], int]) -> Measured:

@@ -89,10 +89,11 @@ class TwinSampler(BaseSampler):
     `advice` before starting what it sampled.
     """
 
-    def __init__(self, among: Candidates, *, worthwhile: float, host: str | None = None) -> None:
+    def __init__(self, among: Candidates, *, worthwhile: float, host: str | None = None, seed: int = 0) -> None:
         self._among = among
         self._worthwhile = worthwhile
         self._host = host
+        self._seed = seed
         self.advice: Advice | None = None
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -120,7 +121,9 @@ class TwinSampler(BaseSampler):
         return found
 
     def _advise(self, known: Sequence[Tried], pending: Sequence[Point]) -> Advice:
-        return advise(self._among, known, pending=pending, worthwhile=self._worthwhile, host=self._host)
+        return advise(
+            self._among, known, pending=pending, worthwhile=self._worthwhile, host=self._host, seed=self._seed
+        )
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

@@ -255,7 +255,7 @@ def _sampler(
 ) -> TwinSampler | GridSnapper:
     match strategy:
         case Strategy.TWIN:
-            return TwinSampler(among, worthwhile=worthwhile, host=host)
+            return TwinSampler(among, worthwhile=worthwhile, host=host, seed=seed)
         case Strategy.TPE:
             return GridSnapper(_quiet_tpe(seed), among, redraws=_REDRAWS)
         case Strategy.GP:

@@ -51,6 +51,9 @@ HYPOTHESES = (
 BENT = Hypothesis(True, 0.3, 0.3, 0.2, 0.06, 0.2)
 """Beside these: the twin errs in where a flag begins or ceases to bind. The weight is for all such together."""
 
+_RELEVANCE = {0.1: -0.7, 0.35: -0.3, 1.0: 0.0}
+"""How much a dimension may matter beside the others, and the logarithm of how likely that is beforehand."""
+_SWEEPS = 2
 _LENGTH = 0.6
 _TEMPER = 0.5
 _DOUBT = 0.1
@@ -112,15 +115,22 @@ def encode(space: Space, points: Sequence[Point]) -> Array:
 
 
 def believe(
-    features: Array, groups: Sequence[int], forecast: Array | None, measured: Measured, *, bent: Sequence[Array] = ()
+    features: Array,
+    groups: Sequence[int],
+    forecast: Array | None,
+    measured: Measured,
+    *,
+    bent: Sequence[Array] = (),
+    relevance: Sequence[float] | None = None,
 ) -> Belief:
     """Return what to believe of every row of `features` after the trials in `measured`.
 
     `groups` says of each column which dimension it belongs to; `forecast` is the twin's log cost per row, None when
-    there is no twin for this engine, `bent` the same with its bends elsewhere (`tuner.search.bends`).
+    there is no twin for this engine, `bent` the same with its bends elsewhere (`tuner.search.bends`). `relevance` says
+    of each dimension how much it matters beside the others; left out, all alike.
     """
     usable = _hypotheses(forecast, bent)
-    kernels = _kernels(features, np.array(measured.all_rows, dtype=int), groups)
+    kernels = _kernels(features, np.array(measured.all_rows, dtype=int), groups, relevance)
     fits = [_fit(hypothesis, kernels, len(features), base, measured) for hypothesis, base in usable]
     evidence = np.array([np.log(h.weight) / _TEMPER + fit.evidence for (h, _), fit in zip(usable, fits, strict=True)])
     weights = np.exp(_TEMPER * (evidence - evidence.max()))
@@ -166,10 +176,42 @@ class _Kernels(NamedTuple):
     interaction: Array
 
 
-def _kernels(features: Array, rows: NDArray[np.int64], groups: Sequence[int]) -> _Kernels:
-    of = np.array(groups, dtype=int)
-    single = [_matern(features[:, of == d], features[rows][:, of == d], _LENGTH) for d in sorted(set(groups))]
-    return _Kernels(np.mean(single, axis=0), _matern(features, features[rows], _LENGTH))
+def _kernels(
+    features: Array, rows: NDArray[np.int64], groups: Sequence[int], relevance: Sequence[float] | None = None
+) -> _Kernels:
+    of, dimensions = np.array(groups, dtype=int), sorted(set(groups))
+    single = [_matern(features[:, of == d], features[rows][:, of == d], _LENGTH) for d in dimensions]
+    if relevance is None:
+        return _Kernels(np.mean(single, axis=0), _matern(features, features[rows], _LENGTH))
+    scaled = features * np.array(relevance)[of]
+    main = np.average(single, axis=0, weights=np.square(relevance))
+    return _Kernels(main, _matern(scaled, scaled[rows], _LENGTH))
+
+
+def relevances(features: Array, groups: Sequence[int], measured: Measured) -> tuple[float, ...]:
+    """Return how much each dimension matters beside the others, by what was measured (automatic relevance
+    determination: Rasmussen & Williams, section 5.1), a few values each; all alike while nothing tells them apart.
+    """
+    at = features[list(measured.all_rows)]
+    local = measured._replace(
+        rows=range(len(measured.rows)),
+        floors=[(len(measured.rows) + n, floor) for n, (_, floor) in enumerate(measured.floors)],
+    )
+
+    def evidence(chosen: Sequence[float]) -> float:
+        kernels = _kernels(at, np.arange(len(at)), groups, chosen)
+        usable = _hypotheses(None, ())
+        fits = [_fit(h, kernels, len(at), base, local).evidence + np.log(h.weight) for h, base in usable]
+        return float(np.logaddexp.reduce(fits)) + sum(_RELEVANCE[each] for each in chosen)
+
+    found = [1.0] * (max(groups) + 1)
+    best = evidence(found) if len(at) else 0.0
+    for dimension in list(range(len(found))) * (_SWEEPS if len(at) else 0):
+        for value in _RELEVANCE:
+            changed = [*found[:dimension], value, *found[dimension + 1 :]]
+            if (told := evidence(changed)) > best + 1e-9:
+                found, best = changed, told
+    return tuple(found)
 
 
 def _columns(dimension: Dimension, points: Sequence[Point]) -> list[list[float]]:
