@@ -23,7 +23,7 @@ from controlplane.gateway.routing import Routing
 from controlplane.gateway.settings import Settings
 from controlplane.gateway.spool import RecordSpool
 from controlplane.gateway.stages.identity import same_secret
-from controlplane.host.addresses import is_loopback
+from controlplane.host.addresses import is_loopback, without_port
 
 _log = logging.getLogger(__name__)
 _LARGEST_TABLE_BYTES = 16 << 20
@@ -76,7 +76,7 @@ class AdminPort:
 
     def _is_here(self, host: str) -> bool:
         """Say whether a Host header names this port by an address, or by the name it was bound to."""
-        name = _without_port(host)
+        name = without_port(host)
         if name in (self.settings.admin_host, "localhost"):
             return True
         try:
@@ -149,11 +149,6 @@ def _replica(replica: Replica) -> dict[str, Any]:
         "put_aside": replica.breaker.failures > 0,
         "ejected": replica.breaker.ejections > 0,
     }
-
-
-def _without_port(host: str) -> str:
-    """Return the name or address in a Host header, without an IPv6 address's brackets."""
-    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
 
 
 def _status_of(error: FleetuneError) -> int:

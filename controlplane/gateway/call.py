@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ REQUEST_ID_HEADER = "X-Request-Id"
 
 _BYTES_PER_TOKEN = 4
 _USUAL_ANSWER_TOKENS = 256
+_MOST_TOKENS = 10**9
+"""More is no answer's length: a number of a thousand digits is none that could be counted with."""
+_LONGEST_NUMBER = 20
 _GENERATING = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"})
 
 _LARGE_BODY_BYTES = 512 << 10
@@ -129,12 +133,22 @@ def _answer_tokens(path: str, fields: Mapping[str, Any]) -> int:
         return 0
     given = map(_count, (fields.get(name) for name in ("max_completion_tokens", "max_tokens", "max_output_tokens")))
     longest = next((count for count in given if count), _USUAL_ANSWER_TOKENS)
-    return longest * (_count(fields.get("n")) or 1)
+    return min(_MOST_TOKENS, longest * (_count(fields.get("n")) or 1) * _prompts(fields.get("prompt")))
+
+
+def _prompts(given: object) -> int:
+    """Return how many prompts a completion has, each of which is answered."""
+    several = isinstance(given, list) and bool(given) and isinstance(given[0], str | list)
+    return len(given) if several and isinstance(given, list) else 1
 
 
 def _count(value: object) -> int:
-    """Return a number of tokens or answers, 0 for what is none."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    """Return a number of tokens or answers, 0 for what is none. Engines take `"16"` and `16.0` for 16 too."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _LONGEST_NUMBER:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        return 0
+    return min(_MOST_TOKENS, int(value))
 
 
 def session_of(headers: Mapping[str, str], fields: Mapping[str, Any]) -> str | None:

@@ -32,8 +32,10 @@ from controlplane.gateway.pools import Route
 from controlplane.gateway.routing import Routing
 from controlplane.gateway.settings import Settings
 from controlplane.gateway.sockets import Sockets
-from controlplane.gateway.stages.identity import FindsTokens, identify, require_model
+from controlplane.gateway.stages.identity import FindsTokens, identify, require_model, require_neighbour
 from controlplane.gateway.tally import Tally
+
+_LONGEST_NAME_TOLD = 200
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -207,6 +209,8 @@ class DataPort:
             return self.inside.asking[word]
         required = self.asks_for_keys
         now, ring = self.wall_clock(), self.routing.keys
+        if not required and not ring:
+            require_neighbour(request.headers.get("Host"), request.headers.get("Origin"), self.settings.cors_origins)
         found = await identify(request.headers, ring, required=required, now=now, tokens=self.tokens)
         if isinstance(found, ApiKey):
             self.routing.key_uses[found.name] = now
@@ -214,7 +218,9 @@ class DataPort:
 
 
 def _no_such_model(name: str) -> RequestRefused:
-    return RequestRefused(404, f"The model `{name}` is not served here.", code="model_not_found", param="model")
+    return RequestRefused(
+        404, f"The model `{name[:_LONGEST_NAME_TOLD]}` is not served here.", code="model_not_found", param="model"
+    )
 
 
 def _no_such_path(request: web.Request, error: web.HTTPException) -> web.Response:

@@ -21,6 +21,11 @@ def is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
+def without_port(host: str) -> str:
+    """Return the name or address in a Host header, without an IPv6 address's brackets."""
+    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+
+
 def reachable(host: str) -> str:
     """Return the address at which this machine asks what listens on `host`."""
     return _EVERY.get(host, host)

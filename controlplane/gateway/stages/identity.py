@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Protocol
 
 from controlplane.domain.door.identity import ApiKey, Principal, Scope, may
 from controlplane.gateway.openai_errors import RequestRefused
+from controlplane.host.addresses import is_loopback, without_port
 
 _PLAIN_HEADERS = ("X-Api-Key", "Api-Key")  # Anthropic's clients, Azure's
 
@@ -63,6 +64,20 @@ async def identify(
     if not may(found.scopes, Scope.INFER):
         raise RequestRefused(403, "This API key may not ask models: it lacks the scope `infer`.", code="wrong_scope")
     return found
+
+
+def require_neighbour(host: str | None, origin: str | None, allowed_origins: Collection[str]) -> None:
+    """Raise RequestRefused (403) for a web page where nobody needs a key: any page that is open here could ask else.
+
+    A page's own name may be made to resolve to this machine, and then a browser sends no `Origin` with a GET: so the
+    request must name this machine itself.
+    """
+    allowed = origin in allowed_origins or "*" in allowed_origins
+    if origin is not None and not allowed:
+        raise RequestRefused(403, "Pages of this origin may not ask here.", code="origin_not_allowed")
+    if host is not None and not is_loopback(without_port(host)) and not allowed:
+        text = "Without keys only this machine is answered: name it by localhost or a loopback address."
+        raise RequestRefused(403, text, code="host_not_allowed")
 
 
 def require_model(key: Principal | None, name: str, model: str) -> None:

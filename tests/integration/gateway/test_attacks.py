@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.domain.door.gateway_options import GatewayOptions
+from controlplane.domain.door.identity import Limits
+from controlplane.domain.door.queue_options import QueueOptions
 from controlplane.gateway.body import form_fields
 from controlplane.gateway.openai_errors import RequestRefused
 from tests.integration.gateway.harness import CHAT, chat, gateway, revision
 from tests.integration.gateway.upstream import upstream
 
 BODY = json.dumps(chat(stream=False)).encode()
-SMUGGLED = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 17\r\n\r\n" + b'{"model":"llama"}'
+SMUGGLED = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 17\r\n\r\n" + b'{"model":"llama"}'
 
 
 async def connected(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -32,7 +35,10 @@ async def rest(reader: asyncio.StreamReader) -> bytes:
             return b""
 
 
-@pytest.mark.parametrize("before", [b"", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["first", "kept alive"])
+HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.mark.parametrize("before", [b"", HEALTH], ids=["first", "kept alive"])
 async def test_a_head_that_does_not_end_is_not_waited_for(tmp_path: Path, before: bytes) -> None:
     async with gateway(tmp_path, head_within_s=0.2) as gw:
         loris = [await connected(gw.url) for _ in range(50)]
@@ -63,7 +69,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path) -> No
     async with gateway(tmp_path, body_within_s=0.2) as gw, upstream("e1") as engine:
         await gw.route(revision("rev-a", 100, engine))
         reader, writer = await connected(gw.url)
-        writer.write(f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n".encode() + b"{")
+        writer.write(f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n".encode() + b"{")
         answer = await rest(reader)
         writer.close()
     assert answer.startswith(b"HTTP/1.1 408")
@@ -71,7 +77,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path) -> No
     assert engine.seen == []
 
 
-HEAD = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n".encode()
+HEAD = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n".encode()
 
 
 @pytest.mark.parametrize(
@@ -138,3 +144,38 @@ async def test_bombs_are_refused(tmp_path: Path, body: bytes, encoding: str, cod
 def test_a_form_of_a_million_parts_is_refused_and_not_taken_apart() -> None:
     with pytest.raises(RequestRefused, match="parts"):
         form_fields(b"--x" * 1_000_000, "multipart/form-data; boundary=x")
+
+
+PAGES = (
+    ({"Host": "evil.example"}, "host_not_allowed"),  # a page whose name was made to resolve to this machine
+    ({"Host": "evil.example:8000"}, "host_not_allowed"),
+    ({"Host": "127.0.0.1.evil.example"}, "host_not_allowed"),
+    ({"Origin": "https://evil.example"}, "origin_not_allowed"),
+    ({"Origin": "null"}, "origin_not_allowed"),
+)
+
+
+@pytest.mark.parametrize(("headers", "code"), PAGES)
+async def test_without_keys_no_page_of_a_browser_may_ask(tmp_path: Path, headers: dict[str, str], code: str) -> None:
+    async with gateway(tmp_path, batch_days=1) as gw, upstream("e1") as engine:
+        await gw.route(revision("rev-a", 100, engine))
+        status, body, _ = await gw.post(chat(stream=False), **headers)
+        assert (status, json.loads(body)["error"]["code"]) == (403, code)
+        for path in ("/v1/models", "/v1/files", "/v1/batches"):
+            async with gw.session.get(gw.url + path, headers=headers) as response:
+                assert response.status == 403
+        for host in ("localhost:8000", "127.0.0.1", "[::1]:8000"):
+            assert (await gw.post(chat(stream=False), Host=host))[0] == 200
+        await gw.route(revision("rev-a", 100, engine), version=2, keys={"a": "s3cret"})
+        assert (await gw.post(chat(stream=False), Authorization="Bearer s3cret", **headers))[0] == 200
+    assert len(engine.seen) == 4
+
+
+async def test_a_number_beyond_all_bounds_stops_neither_limits_nor_the_queue(tmp_path: Path) -> None:
+    options = GatewayOptions(limits=Limits(tokens_per_day=10), queue=QueueOptions(enabled=True))
+    async with gateway(tmp_path) as gw, upstream("e1") as engine:
+        await gw.route(revision("rev-a", 100, engine).evolve(concurrency_limit=1), options=options)
+        asked = [gw.post(chat(stream=False, max_tokens=10**400, n=10**400)) for _ in range(3)]
+        asked += [gw.post(chat(stream=False, max_tokens=given)) for given in (-1, 0, 1e308, "9" * 4000, True)]
+        assert {status for status, _, _ in await asyncio.gather(*asked)} <= {200, 429}
+        assert (await gw.status())["in_flight"] == 0

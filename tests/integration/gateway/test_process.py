@@ -13,12 +13,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import openai
 import pytest
 
-from controlplane.domain.door.gateway_files import addresses_dir, table_path
+from controlplane.domain.door.gateway_files import addresses_dir, batches_dir, table_path
 from controlplane.domain.door.routing import GatewayAddress, RoutingTable
 from controlplane.domain.errors import InvalidInput
 from tests.integration.gateway.harness import CHAT, chat, gateway, read_records, revision, table
+from tests.integration.gateway.test_batches import answering, ended, given, lines, results, until
 from tests.integration.gateway.upstream import DONE, FINISH, held, stream_bytes, token_event, upstream
 
 ROOT = Path(__file__).parents[3]
@@ -191,3 +193,27 @@ async def _refuses_connections(address: GatewayAddress) -> None:
                 return
             writer.close()
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.slow
+async def test_kill_9_in_the_middle_of_a_batch_loses_no_line_and_repeats_none(tmp_path: Path) -> None:
+    late = {"q3", "q5"}
+    async with upstream("e1", answering(lambda question: question in late)) as engine:
+        async with process(tmp_path, "--batch-days=1") as first:
+            address = await serving(first, tmp_path)
+            await give(address, table(revision("rev-a", 100, engine)))
+            async with openai.AsyncOpenAI(base_url=f"{address.url}/v1", api_key="none") as made:
+                batch = await given(made, lines(12))
+            state = batches_dir(tmp_path) / "batches" / batch.id / "batch.json"
+            await until(lambda: json.loads(state.read_bytes())["completed"] == 10)
+            first.kill()
+            await first.wait()
+        late.clear()
+        async with process(tmp_path, "--batch-days=1") as second:
+            address = await serving(second, tmp_path)
+            async with openai.AsyncOpenAI(base_url=f"{address.url}/v1", api_key="none") as made:
+                batch = await ended(made, batch.id)
+                found = await results(made, batch.output_file_id)
+    assert batch.request_counts.model_dump() == {"total": 12, "completed": 12, "failed": 0}
+    said = {each["custom_id"]: each["response"]["body"]["choices"][0]["message"]["content"] for each in found}
+    assert (len(found), said) == (12, {f"c{number}": f"a-q{number}" for number in range(12)})

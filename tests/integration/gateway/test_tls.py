@@ -69,7 +69,7 @@ async def test_plain_http_is_not_served_on_a_tls_port(tmp_path: Path, files: Fil
     async with gateway(tmp_path, tls=files.server) as gw:
         port = int(gw.url.rpartition(":")[2])
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"200" not in await _rest(reader)
         writer.close()
 

@@ -18,7 +18,7 @@ from tests.integration.gateway.harness import CHAT, Gateway, chat, gateway, revi
 from tests.integration.gateway.upstream import upstream
 
 PLANTED = "PLANTED-s3cret"
-HEAD = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n".encode()
+HEAD = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n".encode()
 SECRET = PLANTED.encode()
 CUT_OFF = b"Content-Length: 40\r\n\r\n" + SECRET
 
