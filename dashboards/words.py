@@ -77,14 +77,16 @@ def moment(at: datetime | None) -> str:
 
 
 def span(seconds: float | None) -> str:
-    """Return a duration: 12 s, 3 min 20 s, 2 h 05 min."""
+    """Return a duration: 12 s, 3 min 20 s, 41 min, 2 h 05 min."""
     if seconds is None:
         return NONE
     whole = timedelta(seconds=round(seconds))
     minutes, rest = divmod(int(whole.total_seconds()), 60)
     if minutes < 1:
         return f"{rest} s"
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+    if minutes < 10:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def ending(outcome: LiveOutcome) -> tuple[str, str]:

@@ -30,7 +30,6 @@ from loadtests.measure.records import RecordTable, read_records
 from loadtests.measure.stopping import VerdictWatch
 from loadtests.report.export import export_records, require_format
 from loadtests.report.html import report_page
-from loadtests.report.report import is_shown
 from loadtests.selfcheck import selfcheck
 from loadtests.send.cutting import cut_rows
 from loadtests.send.profiles import Profile, load_profile, shipped_profiles
@@ -220,6 +219,6 @@ def _write(
 def _exit_code(report: LoadTestReport) -> int:
     if report.validity is Validity.INVALID:
         return INVALID
-    if report.errors or not all(is_shown(check, report.requests) for check in report.slo_checks):
+    if report.errors or not all(check.is_shown(report.requests) for check in report.slo_checks):
         return MISSED
     return 0

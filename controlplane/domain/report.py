@@ -11,6 +11,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from controlplane.domain.base import Value
+from controlplane.domain.enough import samples_needed
 from controlplane.domain.slo import LatencySlo
 
 MAX_LAG_MS = 10.0
@@ -70,6 +71,14 @@ class SloCheck(Value):
     miss_ratio: float
     miss_ratio_low: float
     miss_ratio_high: float
+
+    def needed(self, requests: int) -> int:
+        """Return how many requests with as many misses as these had would show for 95 % certain that it is met."""
+        return samples_needed(self.slo.percentile, round(self.miss_ratio * requests))
+
+    def is_shown(self, requests: int) -> bool:
+        """Say whether it is met, and so many requests are enough to say so."""
+        return self.met and requests >= self.needed(requests)
 
 
 class Validity(StrEnum):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pandas as pd
 import streamlit as st
 
 from controlplane.domain.event import Event
 from dashboards import components
 from dashboards.client import ApiClient
+from dashboards.markup import Column
 
 EVERY_SERVICE = "all services"
-_WIDTHS_PX = {"when, UTC": 145, "who": 90, "what": 125, "to": 150, "why": 350}  # all in sight at 1280 px
+_SHOWN = 200
+"""So many lines are read without `Find`; they are a table that wraps, so that no reason is cut."""
 
 
 def show(client: ApiClient) -> None:
@@ -32,12 +33,9 @@ def show(client: ApiClient) -> None:
     if not found:
         components.note("No such event", f"None of the newest {len(events)} events holds “{text}”.")
         return
-    st.dataframe(
-        event_frame(found),
-        hide_index=True,
-        height=min(640, 38 + 35 * len(found)),
-        column_config={name: st.column_config.TextColumn(width=width) for name, width in _WIDTHS_PX.items()},
-    )
+    if len(found) > _SHOWN:
+        components.line(f"The newest {_SHOWN} of {len(found)}; Find narrows them down.")
+    components.table([Column(title) for title in ("When, UTC", "Who", "What", "To", "Why")], rows(found[:_SHOWN]))
 
 
 def matching(events: Sequence[Event], text: str) -> list[Event]:
@@ -46,20 +44,18 @@ def matching(events: Sequence[Event], text: str) -> list[Event]:
     return [e for e in events if wanted in f"{e.actor} {e.action} {e.subject} {e.service} {e.reason}".casefold()]
 
 
-def event_frame(events: Sequence[Event]) -> pd.DataFrame:
+def rows(events: Sequence[Event]) -> list[list[str]]:
     """Return one row per event."""
-    return pd.DataFrame(
+    return [
         [
-            {
-                "when, UTC": event.at.strftime("%Y-%m-%d %H:%M:%S"),
-                "who": event.actor,
-                "what": event.action,
-                "to": event.subject,
-                "why": " · ".join([event.reason, *_details(event)] if event.reason else _details(event)),
-            }
-            for event in events
+            event.at.strftime("%Y-%m-%d %H:%M:%S"),
+            event.actor,
+            event.action,
+            event.subject,
+            " · ".join(filter(None, [event.reason, *_details(event)])),
         ]
-    )
+        for event in events
+    ]
 
 
 def _details(event: Event) -> list[str]:

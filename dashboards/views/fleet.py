@@ -85,7 +85,7 @@ def _engines(engines: Sequence[Engine]) -> None:
             ", ".join(map(str, engine.gpu_indices)) or words.NONE,
             words.span(engine.startup_s),
             markup.flag_lines(engine.spec.config),
-            " · ".join(filter(None, (engine.failure, engine.failure_detail))),
+            ": ".join(filter(None, (engine.failure and engine.failure.in_words, engine.failure_detail))),
         ]
         for engine in engines
     ]

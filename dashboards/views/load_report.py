@@ -49,7 +49,7 @@ def show(client: ApiClient) -> None:
         components.note("The generator could not keep its schedule", text)
     components.cards(_cards(report))
     _plots(report)
-    _limits(report.slo_checks)
+    _limits(report.slo_checks, report.requests)
     components.section("Latencies, milliseconds, with 95 % intervals")
     st.dataframe(latency_frame(report), hide_index=True)
 
@@ -115,7 +115,7 @@ def _plots(report: LoadTestReport) -> None:
         components.chart(figure, key="report-e2e", title="End to end")
 
 
-def _limits(checks: Sequence[SloCheck]) -> None:
+def _limits(checks: Sequence[SloCheck], requests: int) -> None:
     if not checks:
         return
     components.section("Limits")
@@ -129,7 +129,7 @@ def _limits(checks: Sequence[SloCheck]) -> None:
     rows = [
         [
             str(check.slo),
-            markup.pill("met" if check.met else "missed", theme.GOOD if check.met else theme.BAD),
+            _verdict(check, requests),
             words.NONE if check.measured is None else f"{words.number(check.measured.value)} ms",
             words.percent(check.miss_ratio, 2),
             f"{words.percent(check.miss_ratio_low, 2)} to {words.percent(check.miss_ratio_high, 2)}",
@@ -137,6 +137,15 @@ def _limits(checks: Sequence[SloCheck]) -> None:
         for check in checks
     ]
     components.table(columns, rows)
+
+
+def _verdict(check: SloCheck, requests: int) -> markup.Html:
+    """Return the same as everywhere: met only by enough requests."""
+    if not check.met:
+        return markup.pill("missed", theme.BAD)
+    if check.is_shown(requests):
+        return markup.pill("met", theme.GOOD)
+    return markup.pill(f"{requests:,} of {check.needed(requests):,} needed", theme.WARN)
 
 
 def latency_frame(report: LoadTestReport) -> pd.DataFrame:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 from scipy.special import betainc, betaincinv, ndtri, stdtrit  # scipy.stats has them too, and takes 0.4 s to import
 
+from controlplane.domain.enough import samples_needed
 from controlplane.domain.report import Distribution, Percentile
 
 Floats = npt.NDArray[np.float64]
@@ -140,14 +139,6 @@ def _rank(n: float, p: float, probability: float) -> float:
 def _at_rank(ordered: Floats, rank: float) -> float:
     """Interpolate between the order statistics, ranks from 1."""
     return float(np.interp(rank - 1, np.arange(len(ordered)), ordered))
-
-
-def samples_needed(percentile: float, confidence: float = CONFIDENCE) -> int:
-    """Return how many requests bound a percentile from above: the largest of n exceeds it with that confidence.
-
-    p^n ≤ 1 − confidence: 299 for a P99 at 95 % (Wilks 1941, one-sided).
-    """
-    return math.ceil(math.log(1 - confidence) / math.log(percentile / 100))
 
 
 def missing_for_claim(percentile: float, count: int) -> str | None:

@@ -30,7 +30,9 @@ class TraceStats(Value):
     requests: int
     duration_s: float
     mean_rps: float
-    peak_rps: float = Field(description="Highest rate over any 10 seconds, counted from the start in steps of 10.")
+    peak_rps: float = Field(
+        description="Highest rate over 10 seconds, counted from the start in steps of 10; over all of a shorter trace."
+    )
     gap_variation: float = Field(description="Coefficient of variation of the gaps between arrivals: 1 for Poisson.")
     dispersion_10s: float = Field(
         description="Variance over mean of arrivals per 10 s: 1 for Poisson, more is burstier."
@@ -65,7 +67,7 @@ def describe_trace(trace: Trace) -> TraceStats:
         requests=len(trace),
         duration_s=trace.duration_s,
         mean_rps=trace.rate_rps,
-        peak_rps=float(per_10s.max()) / 10,
+        peak_rps=float(per_10s.max()) / min(10.0, trace.duration_s) if trace.duration_s > 0 else trace.rate_rps,
         gap_variation=float(gaps.std() / gaps.mean()) if len(gaps) and gaps.mean() > 0 else 0.0,
         dispersion_10s=float(per_10s.var() / per_10s.mean()),
         prompt_tokens=_lengths(trace.prompt_tokens),

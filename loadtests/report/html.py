@@ -9,11 +9,11 @@ import numpy as np
 import plotly.graph_objects as go
 import plotly.io as pio
 
+from controlplane.domain.enough import samples_needed
 from controlplane.domain.report import Distribution, LoadTestReport, Percentile, SloCheck
-from loadtests.measure.intervals import missing_for_claim, samples_needed
+from loadtests.measure.intervals import missing_for_claim
 from loadtests.measure.records import RecordTable
 from loadtests.report.plots import log_axis
-from loadtests.report.report import is_shown
 
 _METRICS = (("ttft_ms", "TTFT"), ("tpot_ms", "TPOT"), ("itl_ms", "ITL"), ("e2e_ms", "E2E"), ("lag_ms", "schedule lag"))
 _COLOURS = {"ttft_ms": "#3c6e9f", "tpot_ms": "#2e8b6f", "e2e_ms": "#d98a2b"}
@@ -122,7 +122,7 @@ def _limits(report: LoadTestReport) -> str:
 def _verdict(check: SloCheck, requests: int) -> str:
     if not check.met:
         return "<span class=missed>missed</span>"
-    return "met" if is_shown(check, requests) else "not shown: too few requests"
+    return "met" if check.is_shown(requests) else f"not shown: {check.needed(requests):,} requests are needed"
 
 
 def _count(report: LoadTestReport, check: SloCheck) -> int:

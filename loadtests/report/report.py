@@ -11,7 +11,7 @@ import numpy.typing as npt
 from controlplane.domain.report import MAX_LAG_MS, Distribution, LoadTestReport, SloCheck, Validity
 from controlplane.domain.slo import LatencyMetric, LatencySlo
 from loadtests.measure.host import Host
-from loadtests.measure.intervals import distribution, missing_for_claim, ratio_interval
+from loadtests.measure.intervals import distribution, ratio_interval
 from loadtests.measure.records import RecordTable
 
 Floats = npt.NDArray[np.float64]
@@ -109,11 +109,6 @@ def check_slo(records: RecordTable, slo: LatencySlo) -> SloCheck:
         miss_ratio_low=low,
         miss_ratio_high=high,
     )
-
-
-def is_shown(check: SloCheck, requests: int) -> bool:
-    """Say whether so many requests show a limit to be met: too few cannot bound its percentile, however fast."""
-    return check.met and missing_for_claim(check.slo.percentile, requests) is None
 
 
 def _missed(records: RecordTable, slo: LatencySlo, less_ms: Floats | float = 0.0) -> Mask:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from controlplane.cli.tables.show import console
+from controlplane.domain.enough import samples_needed
 from controlplane.domain.report import Distribution, LoadTestReport, Percentile, SloCheck
 from loadtests.measure.compare import Comparison
-from loadtests.measure.intervals import missing_for_claim, samples_needed
-from loadtests.report.report import is_shown
+from loadtests.measure.intervals import missing_for_claim
 from loadtests.selfcheck import CheckRow
 
 _METRICS = (("ttft_ms", "TTFT"), ("tpot_ms", "TPOT"), ("itl_ms", "ITL"), ("e2e_ms", "E2E"), ("lag_ms", "lag"))
@@ -50,9 +50,9 @@ def print_report(report: LoadTestReport) -> None:
 def _verdict(check: SloCheck, requests: int) -> str:
     if not check.met:
         return "[red]missed[/]"
-    if is_shown(check, requests):
+    if check.is_shown(requests):
         return "[green]met[/]"
-    return f"[yellow]not shown by {requests} requests, {samples_needed(check.slo.percentile)} are needed[/]"
+    return f"[yellow]not shown by {requests} requests, {check.needed(requests)} are needed[/]"
 
 
 def _unclaimed(report: LoadTestReport) -> list[str]:

@@ -19,6 +19,10 @@ class StartFailure(StrEnum):
     OTHER = "other"
 
     @property
+    def in_words(self) -> str:
+        return self.value.replace("_", " ")
+
+    @property
     def is_infeasible(self) -> bool:
         """True when trying the same configuration again must fail again."""
         return self in (StartFailure.OUT_OF_MEMORY, StartFailure.REFUSED_FLAG)

@@ -142,7 +142,7 @@ class TrialEngines:
     def _broken(self, trial: Trial, engine: Engine, failure: StartFailure, what: str) -> Trial:
         state = TrialState.INFEASIBLE if failure.is_infeasible else TrialState.FAILED
         detail = engine.failure_detail or "no reason in the log"
-        return self.ended(trial.evolve(start_failure=failure), state, f"{what} ({failure}): {detail}")
+        return self.ended(trial.evolve(start_failure=failure), state, f"{what} ({failure.in_words}): {detail}")
 
 
 def engine_ids(trial: Trial) -> tuple[EngineId, ...]:

@@ -45,7 +45,9 @@ def test_changes_name_what_was_set_and_what_was_left_out() -> None:
     assert words.changes(baseline, baseline) == "–"
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(12, "12 s"), (200, "3 min 20 s"), (7500, "2 h 05 min"), (None, "–")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(12, "12 s"), (200, "3 min 20 s"), (2470, "41 min"), (7500, "2 h 05 min"), (None, "–")]
+)
 def test_spans_are_read_at_a_glance(seconds: float | None, text: str) -> None:
     assert words.span(seconds) == text
 

@@ -10,7 +10,8 @@ import pytest
 from controlplane.domain.base import RevisionId
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.engines.engine import EngineKind
-from controlplane.domain.operations.live import CheckState, Live, live, reach, samples_needed
+from controlplane.domain.enough import samples_needed
+from controlplane.domain.operations.live import CheckState, Live, live, reach
 from controlplane.domain.service import EmulatorOptions, EngineOptions
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
 from tests.builders_serving import NOW, a_spec

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks.interval_coverage import Scenario, autoregressive, coverage, lognormal, queued
-from loadtests.measure.intervals import distribution, missing_for_claim, percentile_of, ratio_interval, samples_needed
+from controlplane.domain.enough import samples_needed
+from loadtests.measure.intervals import distribution, missing_for_claim, percentile_of, ratio_interval
 
 RUNS = 500
 NOISE = (0.95 * 0.05 / RUNS) ** 0.5  # one standard error of a simulated coverage

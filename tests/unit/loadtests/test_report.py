@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from controlplane.domain.enough import samples_needed
 from controlplane.domain.report import LoadTestReport, Validity
 from controlplane.domain.slo import LatencyMetric, LatencySlo
-from loadtests.measure.intervals import distribution, percentile_of, samples_needed
+from loadtests.measure.intervals import distribution, percentile_of
 from loadtests.measure.records import RecordTable
 from loadtests.report.report import Measured, build_report
 

@@ -101,6 +101,11 @@ def test_burstiness_of_poisson_and_of_clockwork() -> None:
     assert clockwork.gap_variation == pytest.approx(0, abs=1e-6)
 
 
+def test_the_peak_of_a_trace_shorter_than_its_window_is_no_less_than_the_mean() -> None:
+    short = describe_trace(trace((np.arange(60) / 10).tolist()))
+    assert short.peak_rps >= short.mean_rps == pytest.approx(10, rel=0.05)
+
+
 def test_prefix_share_counts_only_unbroken_prefixes_seen_before() -> None:
     blocks = ((1, 2, 3), (1, 2, 4), (9, 2, 3))
     found = describe_trace(trace([0, 1, 2], [30, 30, 30], blocks=blocks, block_tokens=10))
