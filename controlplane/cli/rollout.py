@@ -14,6 +14,7 @@ from controlplane.cli.client import ApiClient
 from controlplane.cli.files import require_writable
 from controlplane.cli.tables.show import Column, field
 from controlplane.domain.errors import InvalidInput, NotFound
+from controlplane.domain.words import counted
 
 
 def _step(step: Any) -> str:
@@ -125,7 +126,7 @@ def _ask_first(client: ApiClient, service: str, changes: dict[str, Any], replica
     found = client.get(f"/services/{service}")
     before = _flags(client, service, found["stable"]) if found["stable"] else found["spec"]["engine"]["flags"]
     wanted = found["stable_replicas"] if replicas is None else replicas
-    typer.echo(f"{service}, {wanted} replica(s) once promoted ({found['stable_replicas']} serve now):", err=True)
+    typer.echo(f"{service}, {counted(wanted, 'replica')} once promoted ({found['stable_replicas']} now):", err=True)
     for change in flag_changes(before, laid_over(before, changes)):
         typer.echo(f"  {change}", err=True)
     typer.confirm("start the rollout?", abort=True, err=True)

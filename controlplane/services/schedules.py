@@ -85,10 +85,12 @@ def delete_schedule(store: Store, service: ServiceName, name: str, *, actor: str
 
 def find_schedule(store: Store, service: ServiceName, name: str) -> Versioned[Schedule]:
     """Return one schedule with its version. Raises NotFound."""
-    for row in store.list_schedules(service):
+    rows = store.list_schedules(service)
+    for row in rows:
         if row.value.spec.name == name:
             return row
-    raise NotFound(f"{service} has no schedule '{name}'")
+    names = ", ".join(sorted(row.value.spec.name for row in rows))
+    raise NotFound(f"{service} has no schedule '{name}'", allowed=names or "none: `fleetune schedule create` makes one")
 
 
 def save_schedules(store: Store, spec: ServiceSpec, *, now: datetime) -> None:

@@ -16,6 +16,7 @@ from controlplane.domain.operations.what_if import Expected, ExpectedPoint, Orig
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencyMetric
 from controlplane.domain.studies.capacity import Capacity, FleetSize, fleet_size, replicas_for, usd_per_million_tokens
+from controlplane.domain.words import counted
 from controlplane.domain.workload import Lengths, SyntheticWorkload, TraceWorkload
 from controlplane.services.studies.forecast import workload_at
 from tuner.space.first_tier import shape_of
@@ -131,9 +132,10 @@ def _beyond(size: FleetSize | None, spec: ServiceSpec, capacity_rps: float) -> I
     if size is not None and ceiling is not None and size.usd_per_hour > ceiling:
         replicas = math.floor(ceiling * size.replicas / size.usd_per_hour)
         held = replicas * capacity_rps * (1 - spec.tuning.objective.headroom)
+        buys = f"it pays for {counted(replicas, 'replica')}, good for {held:.3g} requests/s"
         yield (
             f"this fleet costs {size.usd_per_hour:.2f} USD/h, max_usd_per_hour is {ceiling:g}: "
-            f"the {replicas} replicas it pays for hold {held:.3g} requests/s"
+            f"{buys if replicas else 'it does not pay for one replica'}"
         )
 
 

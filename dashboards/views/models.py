@@ -8,6 +8,7 @@ import streamlit as st
 
 from controlplane.domain.models import CANDIDATE, STABLE, Outcome, RegisteredModel
 from controlplane.domain.rollouts.rollout import RolloutState
+from controlplane.domain.words import counted
 from dashboards import components, markup, theme, words
 from dashboards.client import ApiClient
 from dashboards.components import confirmed
@@ -34,7 +35,7 @@ def show(client: ApiClient) -> None:
         return
     by_name = {model.name: model for model in models}
     model = choose_one("Model", by_name, str, key="model")
-    components.headline(f"Model {model.name}", f"{len(model.versions)} version(s) · all times UTC")
+    components.headline(f"Model {model.name}", f"{counted(len(model.versions), 'version')} · all times UTC")
     _versions(model)
     _move(client, model)
     _lineage(client.lineage(model.name))

@@ -15,6 +15,7 @@ from controlplane.domain.rollouts.answers import describe_answers
 from controlplane.domain.rollouts.judge import describe_load
 from controlplane.domain.rollouts.promise import describe_shown
 from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL, Rollout, RolloutState, StepRecord
+from controlplane.domain.words import counted
 from dashboards import components, markup, theme, words
 from dashboards.charts import rollout as charts_rollout
 from dashboards.client import ApiClient
@@ -123,7 +124,8 @@ def _waiting(rollout: Rollout) -> None:
         since = words.moment(rollout.short_since)
         components.note("The canary waits for GPUs", f"None are free since {since} UTC. A running study may hold them.")
     elif rollout.waits_for_replicas:
-        st.html(f'<div class="ft-sub">Starting {rollout.replicas_needed} canary replica(s) for the next step …</div>')
+        missing = counted(rollout.replicas_needed, "canary replica")
+        st.html(f'<div class="ft-sub">Starting {missing} for the next step …</div>')
 
 
 def _do(client: ApiClient, rollout: Rollout, verb: str, reason: str) -> None:

@@ -15,6 +15,7 @@ from controlplane.domain.rollouts.judge import describe_load
 from controlplane.domain.rollouts.promise import describe_promise, describe_shown
 from controlplane.domain.rollouts.rollout import Rollout, StepRecord
 from controlplane.domain.rollouts.rollout_report import RolloutReport
+from controlplane.domain.words import counted
 from dashboards import markup, theme, words
 from dashboards.charts import rollout as charts_rollout
 from dashboards.markup import Column
@@ -45,7 +46,7 @@ def _head(report: RolloutReport) -> Iterator[str]:
     options = rollout.options
     rows = [
         ["Ended because", rollout.reason or "it has not ended"],
-        ["Canary", f"{rollout.canary}, {rollout.canary_replicas} replica(s) once promoted"],
+        ["Canary", f"{rollout.canary}, {counted(rollout.canary_replicas, 'replica')} once promoted"],
         ["Against", str(rollout.stable or "nothing served before")],
         ["Different", "; ".join(report.changes)],
         ["Promised", f"{limits} at {report.slos.target_qps:g} requests/s"],

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from controlplane.cli.tables.show import console
 from controlplane.domain.operations.what_if import Expected, ExpectedPoint, WhatIfAnswer
+from controlplane.domain.words import counted
 from tuner.twin.profile import Profile
 from tuner.twin.validate import ValidationReport
 
@@ -106,7 +107,7 @@ def _print_size(answer: WhatIfAnswer) -> None:
     if answer.fleet is not None and answer.usd_per_million_tokens is not None:
         fleet = answer.fleet
         console.print(
-            f"{fleet.replicas} replicas, {fleet.gpus} GPUs, {fleet.usd_per_hour:.2f} USD/h, "
+            f"{counted(fleet.replicas, 'replica')}, {counted(fleet.gpus, 'GPU')}, {fleet.usd_per_hour:.2f} USD/h, "
             f"{answer.usd_per_million_tokens:.3f} USD per million tokens",
             highlight=False,
             soft_wrap=True,

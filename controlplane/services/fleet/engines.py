@@ -14,6 +14,7 @@ from controlplane.domain.errors import InvalidInput, NotFound, Unavailable
 from controlplane.domain.event import Event
 from controlplane.domain.launch import engine_spec
 from controlplane.domain.owner import ReplicaOwner
+from controlplane.domain.words import counted
 from controlplane.ports.fleet import Fleet
 from controlplane.ports.store import Store
 from controlplane.services.fleet.world import WANTED, Want, World, revision_served_by, wants
@@ -109,7 +110,7 @@ class EngineKeeper:
         wanted, service = self._store.get_revision(revision), world.service
         gpus, free = wanted.config.gpus_per_replica, self._fleet.free_gpus()
         if free < gpus:
-            raise Unavailable(f"a replica of {revision} needs {gpus} GPU(s)", why=f"{free} free")
+            raise Unavailable(f"a replica of {revision} needs {counted(gpus, 'GPU')}", why=f"{free} free")
         number = self._store.next_number(f"engine/{service.name}/{revision}")
         spec = engine_spec(
             EngineId(f"{service.name}-{revision}-{number}"),

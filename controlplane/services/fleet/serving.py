@@ -15,6 +15,7 @@ from controlplane.domain.revision import Revision
 from controlplane.domain.rollouts.rollout import Rollout
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
+from controlplane.domain.words import counted
 from controlplane.ports.fleet import FleetView
 from controlplane.ports.store import Store, Versioned
 from controlplane.services.check_service import check_service
@@ -128,7 +129,7 @@ def _first(store: Store, spec: ServiceSpec, *, actor: str, now: datetime) -> Ser
         stable_replicas=spec.initial_replicas,
         updated_at=now,
     )
-    reason = f"{base.revision_id} serves with {spec.initial_replicas} replica(s)"
+    reason = f"{base.revision_id} serves with {counted(spec.initial_replicas, 'replica')}"
     store.save_service(service, 0, events=[_event(service, "service.registered", actor=actor, reason=reason, now=now)])
     return service
 

@@ -57,7 +57,9 @@ def test_a_fleet_beyond_what_may_be_spent_is_said_to_be_so_and_what_the_money_ho
     spec = free.evolve(slos=free.slos.evolve(max_usd_per_hour=per_replica * 1.5))
     found = what_if(spec, WhatIf(target_qps=400)).notes
     held = wanted.capacity.rps * (1 - spec.tuning.objective.headroom)
-    assert any(f"the 1 replicas it pays for hold {held:.3g} requests/s" in note for note in found)
+    assert any(f"it pays for 1 replica, good for {held:.3g} requests/s" in note for note in found)
+    poor = free.evolve(slos=free.slos.evolve(max_usd_per_hour=per_replica / 2))
+    assert any("it does not pay for one replica" in note for note in what_if(poor, WhatIf(target_qps=400)).notes)
     roomy = free.evolve(slos=free.slos.evolve(max_usd_per_hour=wanted.fleet.usd_per_hour))
     assert not any("max_usd_per_hour" in note for note in what_if(roomy, WhatIf(target_qps=400)).notes)
 
