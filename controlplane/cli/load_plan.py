@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -33,4 +34,10 @@ def plan(
     chosen, test = as_told(chosen, test)
     written = write_plan(test, chosen.schedule(), out)
     typer.echo(f"wrote {written}; run it once, watched at http://127.0.0.1:8089:", err=True)
-    typer.echo(f"locust -f {LOCUSTFILE} --fleetune-plan {written} --users 1 --autostart")
+    typer.echo(locust_command(written))
+
+
+def locust_command(plan: Path) -> str:
+    """Return the words of a shell that run a plan under Locust's web UI, which only this machine reaches."""
+    words = ["locust", "-f", LOCUSTFILE, "--fleetune-plan", plan, "--users", 1, "--autostart"]
+    return shlex.join(map(str, [*words, "--web-host", "127.0.0.1"]))  # Locust's own default is every address
