@@ -120,7 +120,7 @@ def run_of(lab: Lab, setup: EngineSetup, *, seed: int, start_rps: float, chance:
         seen.append(level)
         twin.see(told)
         ladder = ladder.climbed(rung_of(rate, outcome), fitted_rps=twin.capacity_rps())
-    return tuple(seen)
+    return Run(tuple(seen))
 
 
 def _level(

@@ -15,7 +15,7 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from tuner.answer.evidence import measured
 from tuner.answer.fleets import exists, sized
-from tuner.answer.standing import LIKELY, POSSIBLE, Standing, baseline_of, is_proved, standings
+from tuner.answer.standing import LIKELY, POSSIBLE, UNLIKELY, Standing, baseline_of, is_proved, standings
 
 MOST_ROUNDS = 3
 
@@ -38,21 +38,28 @@ class Next(NamedTuple):
 
 
 def next_proofs(spec: ServiceSpec, trials: Sequence[Trial]) -> list[Next]:
-    """Return what each candidate worth it needs next, the most promising first; nothing when nothing is to gain."""
+    """Return what each candidate worth it needs next, the most promising first; nothing when nothing is to gain.
+
+    While none is promising and nothing is proved, the hardly possible ones are: a start saved proves nothing.
+    """
     ranked = standings(spec, trials)
     proved = min((each.fleet.gpus for each in ranked if each.exists and is_proved(spec, each)), default=None)
     open_ = [each for each in ranked if proved is None or each.fleet.gpus < proved]
-    found = [_next(spec, trials, each) for each in open_ if is_possible(spec, trials, each)]
-    return [each for each in found if each is not None]
+    for least in (POSSIBLE, UNLIKELY):
+        wanted = (_next(spec, trials, each) for each in open_ if is_possible(spec, trials, each, least=least))
+        found = [each for each in wanted if each is not None]
+        if found or proved is not None:
+            break
+    return found
 
 
-def is_possible(spec: ServiceSpec, trials: Sequence[Trial], standing: Standing) -> bool:
+def is_possible(spec: ServiceSpec, trials: Sequence[Trial], standing: Standing, *, least: float = POSSIBLE) -> bool:
     """Say whether a candidate may yet be the answer, be it that only a lucky estimate of it fits the GPUs."""
     baseline = baseline_of(measured(trials))
     lost = baseline is None or not exists(spec, sized(spec, baseline))
     if not standing.exists:
-        return standing.could >= POSSIBLE
-    return standing.could >= POSSIBLE or standing.cheaper >= LIKELY or lost
+        return standing.could >= least
+    return standing.could >= least or standing.cheaper >= LIKELY or lost
 
 
 def rounds_of(trials: Sequence[Trial], kind: TrialKind, config_hash: str) -> int:

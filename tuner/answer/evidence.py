@@ -6,6 +6,7 @@ its share of the rate). An experiment that broke tells nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,6 +14,9 @@ from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.report import SloCheck, Validity
 from controlplane.domain.studies.study import Level, Trial, TrialKind, TrialState
 from tuner.answer.posterior import Belief, Run, Seen, Subject, believe
+
+THESE_ARRIVALS, LONG_RUN = "these_arrivals_rps", "long_run_rps"
+"""What the twin says a replica sustains under a trial's very arrivals, and in the long run; in `Trial.predicted`."""
 
 
 class Measured(NamedTuple):
@@ -46,17 +50,27 @@ def _counts(trial: Trial) -> bool:
 
 
 def _subject(trials: Sequence[Trial]) -> Subject:
-    expected = next((rps for t in trials if (rps := t.predicted.get("capacity_rps"))), None)
+    expected = next((rps for t in trials if (rps := _expected_rps(t))), None)
     runs = tuple(run for trial in trials for run in _runs(trial))
     return Subject(runs, trials[0].config.gpus_per_replica, expected)
+
+
+def _expected_rps(trial: Trial) -> float | None:
+    """Return what the twin expected of one replica, in the long run where it said so."""
+    return trial.predicted.get(LONG_RUN) or trial.predicted.get("capacity_rps")
 
 
 def _runs(trial: Trial) -> list[Run]:
     """Return the levels that share arrivals: all of a ladder, each of a fleet check alone."""
     seen = [each for level in trial.levels if (each := _seen(trial, level)) is not None]
     if trial.kind is TrialKind.CONFIRM_FLEET:
-        return [(each,) for each in seen]
-    return [tuple(seen)] if seen else []
+        return [Run((each,)) for each in seen]
+    return [Run(tuple(seen), _luck(trial))] if seen else []
+
+
+def _luck(trial: Trial) -> float | None:
+    these, long_run = trial.predicted.get(THESE_ARRIVALS), trial.predicted.get(LONG_RUN)
+    return math.log(these / long_run) if these and long_run else None
 
 
 def _seen(trial: Trial, level: Level) -> Seen | None:

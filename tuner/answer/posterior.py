@@ -1,11 +1,14 @@
 """What one replica sustains, as a posterior over the logarithm of its capacity, from all levels of all its runs. Pure.
 
 A run is one engine life under one seed of arrivals. The rate it sustains differs from the long-run capacity, because
-arrivals and lengths of a few hundred requests differ from the average: the variance of its logarithm is
-`dispersion / requests`, the dispersion is learned from repeats over all configurations of the study. A typical run
-sustains more than the long run, whose misses are mostly those of its few bad stretches (`_lift`). A level that ended
-after few requests differs from its own run in the same way, so a burst in its first seconds proves little (by a fixed
-dispersion: levels of one run that contradict each other say nothing of how runs differ).
+arrivals and lengths of a few hundred requests differ from the average. Where the twin can simulate a run's very
+arrivals and the long run, the ratio of its two capacities is the run's `luck`, and taken out: that is most of what
+differs, and what all runs of one search share. What is left (all of it where the twin has no opinion) has a logarithm
+of variance `dispersion / requests`; the dispersion is learned from configurations measured under several arrivals.
+A typical run without a known luck sustains more than the long run, whose misses are mostly those of its few bad
+stretches (`_lift`). A level that ended after few requests differs from its own run in the same way, so a burst in its
+first seconds proves little (by a fixed dispersion: levels of one run that contradict each other say nothing of how runs
+differ).
 
 At a rate `r` a run that sustains `k` misses its tightest limit in a share `allowed * (r / k) ** steepness` of requests.
 The steepness is unknown (a queue that builds up is a cliff, a batch that grows a slope) and averaged over. Misses come
@@ -21,7 +24,7 @@ times a factor that lies around the study's own.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -32,8 +35,10 @@ Array = NDArray[np.float64]
 
 _STEP = 0.0125  # of the grid, in the logarithm of the rate
 _BEYOND = 1.6  # how far the grid reaches beyond the rates measured: a factor of five
-_DISPERSIONS = (1.0, 2.5, 6.0, 15.0)
-_DISPERSION_PRIOR = (0.15, 0.3, 0.35, 0.2)
+_DISPERSIONS = (1.0, 2.5, 6.0, 15.0, 40.0)
+_DISPERSION_PRIOR = (0.08, 0.25, 0.37, 0.2, 0.1)
+_WITHOUT_LUCK = 1.5  # as much more dispersed is a run whose arrivals the twin did not simulate
+_LUCK_SD = 0.25  # of the logarithm of a run's luck: the engine's limits are not quite where the twin's are
 _WITHIN = 6.0  # dispersion of a level within its run: what is learned from repeats is how whole runs differ
 _STEEPNESSES = (5.0, 10.0, 20.0, 40.0)
 _STEEPNESS_PRIOR = (0.2, 0.3, 0.3, 0.2)
@@ -62,12 +67,19 @@ class Seen(NamedTuple):
     whole: bool = True
 
 
-Run = tuple[Seen, ...]
-"""The levels of one engine life: they share arrivals and lengths."""
+class Run(NamedTuple):
+    """The levels of one engine life: they share arrivals and lengths.
+
+    `luck` is the logarithm of how much more a replica sustains under these arrivals than in the long run, by the twin;
+    None where it has no opinion.
+    """
+
+    levels: tuple[Seen, ...]
+    luck: float | None = None
 
 
 class Subject(NamedTuple):
-    """A configuration's runs, with what was expected of it (None: nothing) and its GPUs per replica."""
+    """A configuration's runs, with what was expected of it in the long run (None: nothing) and its GPUs per replica."""
 
     runs: tuple[Run, ...]
     gpus: int
@@ -103,7 +115,7 @@ class Belief:
 
 def believe(subjects: Mapping[str, Subject]) -> dict[str, Belief]:
     """Return the posterior of every configuration that was loaded at all, by the key it came with."""
-    loaded = {key: subject for key, subject in subjects.items() if any(subject.runs)}
+    loaded = {key: kept for key, subject in subjects.items() if (kept := _loaded(subject)).runs}
     if not loaded:
         return {}
     grids = {key: _grid(subject.runs) for key, subject in loaded.items()}
@@ -113,7 +125,8 @@ def believe(subjects: Mapping[str, Subject]) -> dict[str, Belief]:
     if (shared := _shared_prior(loaded, grids, first)) is not None:
         centres, spreads = shared
     priors = {key: _normal(grids[key] - centres[key], spreads[key]) for key in loaded}
-    dispersion = _dispersion_weights(likely, priors)
+    repeated = [key for key, subject in loaded.items() if len(subject.runs) > 1]
+    dispersion = _dispersion_weights(repeated, likely, priors)
     found = {}
     for key in loaded:
         weight = np.tensordot(dispersion, np.exp(likely[key] - likely[key].max()), axes=(0, 0)) * priors[key]
@@ -121,17 +134,25 @@ def believe(subjects: Mapping[str, Subject]) -> dict[str, Belief]:
     return found
 
 
+def _loaded(subject: Subject) -> Subject:
+    return subject._replace(runs=tuple(run for run in subject.runs if run.levels))
+
+
 def _posterior(grid: Array, likely: Array, centre: float, spread: float) -> Array:
     mixed = np.tensordot(np.array(_DISPERSION_PRIOR), np.exp(likely - likely.max()), axes=(0, 0))
     return _summed_to_one(mixed * _normal(grid - centre, spread))
 
 
-def _dispersion_weights(likely: Mapping[str, Array], priors: Mapping[str, Array]) -> Array:
-    """Return how likely each dispersion is, by how well the repeats of all configurations agree under it."""
+def _dispersion_weights(repeated: Sequence[str], likely: Mapping[str, Array], priors: Mapping[str, Array]) -> Array:
+    """Return how likely each dispersion is, by how well the repeats of the configurations that have any agree under it.
+
+    Configurations measured once say nothing of it: that they are as good as was expected, all under the same arrivals,
+    may be the luck of those.
+    """
     evidence = np.log(np.array(_DISPERSION_PRIOR))
-    for key, found in likely.items():
-        top = found.max()
-        evidence = evidence + np.log(np.exp(found - top) @ priors[key] + 1e-300)
+    for key in repeated:
+        top = likely[key].max()
+        evidence = evidence + np.log(np.exp(likely[key] - top) @ priors[key] + 1e-300)
     return _summed_to_one(np.exp(evidence - evidence.max()))
 
 
@@ -155,7 +176,7 @@ def _shared_prior(
 
 
 def _log_rates(runs: tuple[Run, ...]) -> list[float]:
-    return [math.log(level.rate_rps) for run in runs for level in run]
+    return [math.log(level.rate_rps) - (run.luck or 0.0) for run in runs for level in run.levels]
 
 
 def _grid(runs: tuple[Run, ...]) -> Array:
@@ -183,18 +204,28 @@ def _log_mean(logs: list[Array]) -> Array:
 def _of_runs(runs: tuple[Run, ...], grid: Array, dispersion: float, steepness: float) -> Array:
     total = np.zeros_like(grid)
     for run in runs:
-        if not run:
-            continue
-        most = max(level.arrived for level in run)
-        within = np.zeros_like(grid)
-        for level in run:
-            extra = _WITHIN * _own(level) * (1 / max(level.arrived, 1.0) - 1 / max(most, 1.0))
-            within += _blurred(_of_level(level, grid, steepness), math.sqrt(max(extra, 0.0)))
-        chance = math.sqrt(dispersion / max(most, 1.0))
-        lift = _lift(run[-1].allowed, steepness, round(chance, 3))
-        seen = _blurred(within, math.hypot(_ENGINE_SD, chance))
-        total += np.interp(grid + lift, grid, np.logaddexp(seen, seen.max() + _ODD_RUN))
+        most = max(level.arrived for level in run.levels)
+        shift, chance = _off(run, most, dispersion, steepness)
+        seen = _blurred(_within(run, grid + (run.luck or 0.0), most, steepness), math.hypot(_ENGINE_SD, chance))
+        total += np.interp(grid + shift, grid, np.logaddexp(seen, seen.max() + _ODD_RUN))
     return total
+
+
+def _off(run: Run, most: float, dispersion: float, steepness: float) -> tuple[float, float]:
+    """Return by how much a run's log capacity lies above the long run's, its known luck aside, and the chance of it."""
+    if run.luck is not None:
+        return 0.0, math.hypot(math.sqrt(dispersion / max(most, 1.0)), _LUCK_SD * run.luck)
+    chance = math.sqrt(_WITHOUT_LUCK * dispersion / max(most, 1.0))
+    return _lift(run.levels[-1].allowed, steepness, round(chance, 3)), chance
+
+
+def _within(run: Run, log_rps: Array, most: float, steepness: float) -> Array:
+    """Return the log likelihood of a run's levels at each log capacity of the run itself."""
+    found = np.zeros_like(log_rps)
+    for level in run.levels:
+        extra = _WITHIN * _own(level) * (1 / max(level.arrived, 1.0) - 1 / max(most, 1.0))
+        found += _blurred(_of_level(level, log_rps, steepness), math.sqrt(max(extra, 0.0)))
+    return found
 
 
 @lru_cache(maxsize=4096)

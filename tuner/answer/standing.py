@@ -20,10 +20,12 @@ LIKELY = 0.5
 """From this probability of a cheaper fleet on, one is recommended, unproved."""
 
 POSSIBLE = 0.1
-"""Below this probability of a cheaper fleet, a configuration is not worth another engine start."""
+"""Below this probability of a cheaper fleet, a configuration is not worth an engine start that others are."""
+
+UNLIKELY = 0.05
+"""Below this one, it is worth none at all, and no longer counts among what could have been missed."""
 
 _MORE_ROOM = 1.02  # capacity per GPU over the baseline's, for certain, that makes the same fleet worth a rollout
-_UNLIKELY = 0.05
 _UNDER_THE_SAME = (TrialKind.BASELINE, TrialKind.SEARCH)  # arrivals
 _ALIKE = 1.1  # up to so much more per GPU is within what levels of minutes tell apart
 
@@ -200,7 +202,7 @@ def _missed(spec: ServiceSpec, ranked: Sequence[Standing], kept: FleetSize | Non
     """Return the largest saving over the baseline's fleet that is not less likely than 5 %."""
     if kept is None or spec.tuning.objective.kind is ObjectiveKind.HIGHEST_GOODPUT:
         return 0.0
-    least = [float(np.quantile(needed(spec, each.measured), _UNLIKELY)) for each in ranked]
+    least = [float(np.quantile(needed(spec, each.measured), UNLIKELY)) for each in ranked]
     best = min((math.floor(gpus) for gpus in least), default=kept.gpus)
     return max(0.0, 1 - best / kept.gpus)
 

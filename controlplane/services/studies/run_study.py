@@ -26,6 +26,7 @@ from controlplane.ports.fleet import Fleet
 from controlplane.ports.gateways import GatewayOpener
 from controlplane.ports.load import LoadTester, QualityProbe
 from controlplane.ports.store import Store
+from controlplane.services.studies.arrivals import with_arrivals
 from controlplane.services.studies.calibrate_here import calibrate, twin_note
 from controlplane.services.studies.conclude import conclusion
 from controlplane.services.studies.heartbeat import BEAT_EVERY_S
@@ -215,8 +216,8 @@ class StudyRunner:
         spec = session.study.spec
         self._count_starts(session)
         begun = self.clock()
-        finished = self._lab.measure(session, trial, self._show(session))
-        priced = with_cost(spec, after_last_attempt(finished))
+        ended = after_last_attempt(self._lab.measure(session, trial, self._show(session)))
+        priced = with_arrivals(spec, with_cost(spec, ended), session.trials, search.calibration)
         session.save_trial(priced)
         used_s = (self.clock() - begun).total_seconds() * trial.gpus
         self._count_starts(session)

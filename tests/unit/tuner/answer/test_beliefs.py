@@ -15,7 +15,7 @@ from tests.unit.tuner.answer.made_studies import (
     study_of,
 )
 from tuner.answer.evidence import measured
-from tuner.answer.posterior import Seen, Subject, believe
+from tuner.answer.posterior import Run, Seen, Subject, believe
 
 
 @QUICK
@@ -26,7 +26,7 @@ def test_a_higher_pass_and_a_higher_failure_never_lower_the_belief(
     def median(at: float) -> float:
         low = Seen(at / 1.05, requests, 0, 0.05, requests, passed=True)
         high = Seen(at * 1.05, requests, 0.2 * requests, 0.05, requests, passed=False, whole=not early)
-        return believe({"it": Subject(((low, high),), 1)})["it"].median_rps
+        return believe({"it": Subject((Run((low, high)),), 1)})["it"].median_rps
 
     assert median(rate * factor) >= median(rate)
 
@@ -37,9 +37,11 @@ def test_the_long_run_is_never_believed_to_sustain_more_than_the_runs_did(
     rate: float, allowed: float, requests: int
 ) -> None:
     missed = math.ceil(3 * allowed * requests)
-    run = (
-        Seen(rate / 1.05, requests, 0, allowed, requests, passed=True),
-        Seen(rate * 1.05, requests, missed, allowed, requests, passed=False),
+    run = Run(
+        (
+            Seen(rate / 1.05, requests, 0, allowed, requests, passed=True),
+            Seen(rate * 1.05, requests, missed, allowed, requests, passed=False),
+        )
     )
     assert believe({"it": Subject((run,) * 4, 1)})["it"].median_rps < rate * 1.05
 
@@ -47,9 +49,11 @@ def test_the_long_run_is_never_believed_to_sustain_more_than_the_runs_did(
 @QUICK
 @given(Capacities, st.integers(20, 200))
 def test_more_runs_that_agree_never_widen_the_interval(rate: float, requests: int) -> None:
-    run = (
-        Seen(rate / 1.05, requests, 0, 0.05, requests, passed=True),
-        Seen(rate * 1.05, requests, 0.2 * requests, 0.05, requests, passed=False),
+    run = Run(
+        (
+            Seen(rate / 1.05, requests, 0, 0.05, requests, passed=True),
+            Seen(rate * 1.05, requests, 0.2 * requests, 0.05, requests, passed=False),
+        )
     )
     once, thrice = (believe({"it": Subject((run,) * n, 1)})["it"] for n in (1, 3))
     assert thrice.quantile(0.975) / thrice.quantile(0.025) < once.quantile(0.975) / once.quantile(0.025)
@@ -63,7 +67,7 @@ def test_levels_of_a_run_that_contradict_each_other_do_not_make_runs_look_differ
         Seen(rate, requests, 0.2 * requests, 0.05, requests, passed=False),
     )
     early = Seen(rate, requests / 8, 0, 0.05, requests / 8, passed=True, whole=False)
-    plain, torn = (believe({"it": Subject((run,) * 6, 1)})["it"] for run in (whole, (early, *whole)))
+    plain, torn = (believe({"it": Subject((run,) * 6, 1)})["it"] for run in (Run(whole), Run((early, *whole))))
     widths = [found.quantile(0.975) / found.quantile(0.025) - 1 for found in (plain, torn)]
     assert widths[1] < 1.2 * widths[0]
 
@@ -72,8 +76,31 @@ def test_a_failure_after_a_few_requests_is_weaker_than_one_of_a_whole_level() ->
     rate, passes = 10.0, Seen(10.0, 600, 0, 0.01, 600, passed=True)
     burst = Seen(rate, 42, 8, 0.01, 48, passed=False, whole=False)
     whole = Seen(rate, 600, 60, 0.01, 600, passed=False)
-    after = [believe({"it": Subject(((passes,), (level,)), 1)})["it"].at_least(rate) for level in (burst, whole)]
+    after = [
+        believe({"it": Subject((Run((passes,)), Run((level,))), 1)})["it"].at_least(rate) for level in (burst, whole)
+    ]
     assert after[0] > after[1]
+
+
+@QUICK
+@given(Capacities, st.floats(0.5, 2), st.integers(60, 600))
+def test_what_the_twin_says_of_the_arrivals_is_taken_out_of_what_was_measured(
+    rate: float, heavier: float, requests: int
+) -> None:
+    seen = (
+        Seen(rate / 1.05, requests, 0, 0.05, requests, passed=True),
+        Seen(rate * 1.05, requests, 0.2 * requests, 0.05, requests, passed=False),
+    )
+    usual, luck = (believe({"it": Subject((Run(seen, luck),), 1)})["it"] for luck in (0.0, math.log(1 / heavier)))
+    assert luck.median_rps == pytest.approx(usual.median_rps * heavier, rel=0.03)
+    assert luck.quantile(0.975) / luck.quantile(0.025) >= 0.99 * usual.quantile(0.975) / usual.quantile(0.025)
+
+
+def test_alike_configurations_under_the_same_arrivals_do_not_make_those_certain() -> None:
+    seen = Run((Seen(2.0, 100, 1, 0.05, 100, passed=True), Seen(2.2, 100, 20, 0.05, 100, passed=False)))
+    alone = believe({"one": Subject((seen,), 2)})["one"]
+    among = believe({name: Subject((seen,), 2) for name in ("one", "two", "three", "four")})["one"]
+    assert among.at_least(2.6) > 0.25 * alone.at_least(2.6) > 0
 
 
 def test_what_is_believed_does_not_depend_on_the_order_of_the_trials() -> None:

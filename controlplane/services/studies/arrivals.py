@@ -1,0 +1,113 @@
+"""What a trial's arrivals are worth: how far they let a replica go beside the long run, by the twin.
+
+A level of some hundred requests is light or heavy by chance, and the same for every configuration of a search. The twin
+knows which: it simulates the very requests of the trial's levels, and many more, and the ratio of its two capacities is
+taken out of what was measured (`tuner.answer.posterior`). A twin that is wrong in speed is wrong in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.errors import InvalidInput
+from controlplane.domain.service import ServiceSpec
+from controlplane.domain.slo import LatencySlo
+from controlplane.domain.studies.calibration import Calibration
+from controlplane.domain.studies.study import Trial, TrialKind
+from controlplane.domain.workload import TracePart, TraceWorkload, Workload, has_own_arrivals
+from controlplane.services.studies.calibrate_here import Stand, stand_of
+from controlplane.services.studies.trial_level import pace_of, residence_s
+from controlplane.services.studies.trial_plan import requests_of, seed_of, workload_of
+from loadtests.send.traces import written_ns
+from tuner.answer.evidence import LONG_RUN, THESE_ARRIVALS
+from tuner.twin.predict import RequestsAt, highest_rate, meets
+from tuner.twin.setup import DoesNotFit
+from tuner.twin.simulate import RequestArrays
+from tuner.twin.spread import slowed
+
+_LONG_REQUESTS = 4000.0
+_SHORTEST_S, _LONGEST_S = 300.0, 1800.0  # of the long run
+_LONG_SEED = 15_485_863  # added to the study's: arrivals that no trial has
+_PRECISION, _STEP = 0.03, 1.5
+_QUESTIONS = 16  # services and versions of theirs that a worker meets in turn
+
+
+class _Limits(NamedTuple):
+    """What the twin goes by and what must hold."""
+
+    stand: Stand
+    slos: tuple[LatencySlo, ...]
+
+    def sustains(self, config: EngineConfig, requests_at: RequestsAt, start_rps: float) -> float | None:
+        """Return the highest rate within the limits, requests/s; None where the twin has no opinion or sees none."""
+        try:
+            setup = self.stand.setup(config)
+        except (DoesNotFit, InvalidInput):
+            return None
+
+        def passes(rate_rps: float) -> bool:
+            return meets(self.slos, slowed(setup, requests_at(rate_rps))(1.0))
+
+        return highest_rate(passes, start_rps=start_rps, precision=_PRECISION, step=_STEP) or None
+
+
+def with_arrivals(spec: ServiceSpec, trial: Trial, trials: tuple[Trial, ...], calibration: Calibration | None) -> Trial:
+    """Return an ended trial with what the twin says of its arrivals, as it is where that says nothing.
+
+    A fleet's check has a rate that is given and no ladder; nothing is said of it.
+    """
+    stand, expected_rps = stand_of(spec, calibration), trial.predicted.get("capacity_rps")
+    if stand is None or not expected_rps or not trial.levels or trial.kind is TrialKind.CONFIRM_FLEET:
+        return trial
+    limits = _Limits(stand, spec.slos.latency)
+    these = limits.sustains(trial.config, _like_its_levels(spec, trial, trials), expected_rps)
+    long_run = _long_runs(limits, *_whole(spec.workload), spec.tuning.seed + _LONG_SEED)(trial.config, expected_rps)
+    if these is None or long_run is None:
+        return trial
+    return trial.evolve(predicted={**trial.predicted, THESE_ARRIVALS: these, LONG_RUN: long_run})
+
+
+def _like_its_levels(spec: ServiceSpec, trial: Trial, trials: tuple[Trial, ...]) -> RequestsAt:
+    """Return what a level of the trial sends at any rate."""
+    workload, seed, stay_s = workload_of(spec, trial), seed_of(spec, trial, trials), residence_s(trial.levels)
+
+    def requests_at(rate_rps: float) -> RequestArrays:
+        span_s = pace_of(spec, trial.kind, rate_rps, residence_s=stay_s).duration_s
+        return requests_of(workload, rate_rps=rate_rps, duration_s=span_s, seed=seed)
+
+    return requests_at
+
+
+@lru_cache(maxsize=_QUESTIONS)
+def _long_runs(
+    limits: _Limits, workload: Workload, _written_ns: int, seed: int
+) -> Callable[[EngineConfig, float], float | None]:
+    """Return what finds capacities under thousands of other requests, each once.
+
+    Where a trace brings its own arrivals these are half an hour of it, with its bursts.
+    """
+    known: dict[str, float | None] = {}
+
+    def requests_at(rate_rps: float) -> RequestArrays:
+        span_s = _LONGEST_S
+        if not has_own_arrivals(workload):
+            span_s = min(_LONGEST_S, max(_SHORTEST_S, _LONG_REQUESTS / rate_rps))
+        return requests_of(workload, rate_rps=rate_rps, duration_s=span_s, seed=seed)
+
+    def long_run(config: EngineConfig, start_rps: float) -> float | None:
+        key = config.content_hash()
+        if key not in known:
+            known[key] = limits.sustains(config, requests_at, start_rps)
+        return known[key]
+
+    return long_run
+
+
+def _whole(workload: Workload) -> tuple[Workload, int]:
+    """Return the workload with all rows of its trace, and when that file was written (anew it is another)."""
+    if not isinstance(workload, TraceWorkload):
+        return workload, 0
+    return workload.evolve(part=TracePart.ALL), written_ns(workload.trace)
