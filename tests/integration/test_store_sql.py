@@ -56,6 +56,7 @@ def test_a_store_of_the_version_before_is_upgraded_when_it_is_opened(tmp_path: P
     open_store(url_of(tmp_path / "s.db")).close()
     with closing(sqlite3.connect(tmp_path / "s.db")) as connection, connection:
         connection.execute("DROP TABLE fleetune_models")
+        connection.execute("DROP TABLE fleetune_ab_tests")
         connection.execute("UPDATE fleetune_schema SET version_num = '0004'")
     with closing(open_store(url_of(tmp_path / "s.db"))) as store:
         assert store.list_models() == []

@@ -53,7 +53,7 @@ def test_the_demo_finds_its_example_and_a_store_is_made(unpacked: Path, tmp_path
         [sys.executable, "-c", where], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     ).stdout
     assert said.split() == [str(unpacked / "controlplane" / "cli" / "demo.py"), "chat"]
-    (tmp_path / ".fleetune").mkdir()
+    run(unpacked, tmp_path, "key", "create", "ops", "--scope", "read")
     assert "no study yet" in run(unpacked, tmp_path, "study", "list")
 
 

@@ -22,6 +22,7 @@ from controlplane.domain.cluster import ClusterOptions, ModelCache
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.service import ServiceSpec
 from controlplane.reading.service_file import load_service
+from controlplane.settings import Settings, save
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "kubernetes.yaml"
 GOLDEN = Path(__file__).parent / "golden.yaml"
@@ -169,6 +170,7 @@ def test_the_command_prints_the_manifests(tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_of_the_command_is_one_message(tmp_path: Path, words: list[str], says: str) -> None:
+    save(Settings(data_dir=tmp_path))
     done = CliRunner().invoke(app, ["render", "-f", str(EXAMPLE), "--data-dir", str(tmp_path), *words])
     assert done.exit_code != 0
     assert re.search(says, str(done.exception) + done.output)
