@@ -204,9 +204,14 @@ def controller_pass(settings: Settings, *, leader: int | None = None) -> Callabl
         create_study=create_study,
     )
 
+    told: set[str] = set()
+
     def one() -> bool:
-        for problem in controller.run_pass():
+        problems = set(controller.run_pass())
+        for problem in sorted(problems - told):  # what lasts is said once, not twice a second
             log.warning("%s", problem)
+        told.clear()
+        told.update(problems)
         return False
 
     return one

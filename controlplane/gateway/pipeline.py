@@ -8,6 +8,7 @@
     screen     flags, strips or rejects what does not belong      `stages.screen`
     cache      gives an answer again, or keeps it                 `stages.cache`
     redact     takes personal data out of the answer              `stages.redact`
+    hold       waits for the first replica, or 503                `stages.hold`
     queue      waits for a place at a replica, or 503             `stages.queue`
     answer     chooses revision and replica, relays the answer    `stages.answer`
 

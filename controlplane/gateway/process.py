@@ -52,6 +52,7 @@ from controlplane.gateway.spool import RecordSpool, ScoreSpool
 from controlplane.gateway.stages.answer import Answer
 from controlplane.gateway.stages.audit import Auditing
 from controlplane.gateway.stages.cache import Caching
+from controlplane.gateway.stages.hold import Holding
 from controlplane.gateway.stages.limits import Limiting
 from controlplane.gateway.stages.queue import Queueing
 from controlplane.gateway.stages.record import Recording
@@ -193,7 +194,8 @@ async def _open(
     limiting = Limiting(routing, counts, clock)
     audit = await _audit(settings, stack, clock)
     first: list[Stage] = [Auditing(audit), Tracing(request_tracing(), time.monotonic), limiting, recording]
-    pipeline = Pipeline([*first, Screening(session), caching, Redacting(), queueing], answer)
+    last: list[Stage] = [caching, Redacting(), Holding(routing, time.monotonic), queueing]
+    pipeline = Pipeline([*first, Screening(session), *last], answer)
     cards = Cards(routing, session, time.monotonic, Random(settings.seed))
     fingerprints = Fingerprints(installation_salt(salt_path(settings.data_dir)))
     tokens = trust(settings.issuers)

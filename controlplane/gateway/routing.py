@@ -130,6 +130,7 @@ def _route(
         pools=pools,
         options=service.options,
         adapters={adapter.name: adapter for adapter in service.adapters},
+        hold=service.hold,
         split_by=service.split_by,
     )
 

@@ -50,7 +50,8 @@ class Reading(NamedTuple):
 ANSWERED = frozenset({Outcome.SERVED, Outcome.MISSED, Outcome.UNKNOWN})
 REFUSED = frozenset({Outcome.REFUSED_BY_ENGINE, Outcome.REFUSED_BY_US})
 
-OURS = frozenset({"gateway_stopped", "no_replica", "internal", "queue_full", "queue_timeout"})
+_TURNED_AWAY = frozenset({"queue_full", "queue_timeout", "start_full", "start_timeout"})
+OURS = frozenset({"gateway_stopped", "no_replica", "internal"}) | _TURNED_AWAY
 """Failure classes of records that say nothing about any engine."""
 _ENGINE_REFUSED = "upstream_4xx"
 

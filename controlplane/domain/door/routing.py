@@ -8,6 +8,7 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from controlplane.domain.base import RevisionId, Value
 from controlplane.domain.door.gateway_options import GatewayOptions
+from controlplane.domain.door.hold_options import HoldOptions
 from controlplane.domain.door.identity import ApiKey
 from controlplane.domain.process import ProcessId
 
@@ -53,6 +54,7 @@ class ServiceRoute(Value):
     revisions: tuple[RevisionRoute, ...] = ()
     options: GatewayOptions = GatewayOptions()
     adapters: tuple[AdapterRoute, ...] = ()
+    hold: HoldOptions | None = Field(default=None, description="Hold requests while none is ready; None: 503 at once.")
     split_by: str | None = Field(
         default=None,
         description="The A/B test whose arms these are: it shuffles users anew, and no user is ever in two arms.",

@@ -127,6 +127,20 @@ def decide(
     return decision, kept
 
 
+def to_zero(
+    options: AutoscaleOptions, decision: ScaleDecision, facts: ScaleFacts, asked_at: datetime, now: datetime
+) -> ScaleDecision:
+    """Return the decision, or none at all to run where nobody asked for so long. `asked_at`: the last that anybody did.
+
+    What one replica sustains need not be known for that; that nobody asks must be.
+    """
+    idle_s = (now - asked_at).total_seconds()
+    stays = not options.scales_to_zero or idle_s < options.zero_after_s
+    if stays or facts.load is None or facts.keep or facts.hold:
+        return decision
+    return ScaleDecision(at=now, replicas=0, wanted=0, load=facts.load, reason=f"nobody asked for {idle_s:.0f} s")
+
+
 def _unusable(facts: ScaleFacts) -> str:
     if facts.load is None:
         return "the offered load is not known"

@@ -12,7 +12,12 @@ class AutoscaleOptions(Value):
 
     enabled: bool = False
     dry_run: bool = Field(default=False, description="Decide and say so, change nothing.")
-    min_replicas: int = Field(default=1, ge=1)
+    min_replicas: int = Field(
+        default=1, ge=0, description="0: none runs after zero_after_s without a request; the next one starts one."
+    )
+    zero_after_s: float = Field(default=900, ge=60, description="With min_replicas 0. Wall clock.")
+    hold_s: float = Field(default=300, gt=0, description="A request held for the first replica gets 503 after so long.")
+    most_held: int = Field(default=100, ge=0, description="Requests held by one gateway; beyond it 503.")
     max_replicas: int | None = Field(default=None, ge=1, description="None: what the GPUs and max_usd_per_hour allow.")
     headroom: float | None = Field(
         default=None, ge=0, lt=1, description="Share of each replica's capacity kept free. None: the objective's."
@@ -27,6 +32,11 @@ class AutoscaleOptions(Value):
     )
     startup_s: float | None = Field(default=None, gt=0, description="Of one replica. None: as studies saw it.")
     forecast: bool = Field(default=True, description="Start replicas before the load of yesterday's hour comes back.")
+
+    @property
+    def scales_to_zero(self) -> bool:
+        """Say whether a service may be without a replica on purpose."""
+        return self.enabled and not self.dry_run and self.min_replicas == 0
 
     @model_validator(mode="after")
     def _ordered(self) -> AutoscaleOptions:

@@ -40,7 +40,7 @@ class Queueing:
         call, began = exchange.call, self.monotonic()
         tenant = call.key.tenant if call.key else DEFAULT_TENANT
         turned = await gate.enter(Waiting(tenant, class_of(exchange), max(1, call.reserved_tokens)))
-        tally.queue_ms = (self.monotonic() - began) * 1000
+        tally.queue_ms += (self.monotonic() - began) * 1000
         if turned is not None:
             return _turned_away(turned, exchange)
         try:

@@ -15,6 +15,7 @@ from controlplane.domain.operations.autoscale import (
     replicas_needed,
     startup_s,
     sure,
+    to_zero,
 )
 from controlplane.domain.operations.forecast import BIN_S, bin_of, expected_rps, mean_error, with_bin
 from controlplane.domain.operations.replica_capacity import Live, ReplicaCapacity, corrected, seen
@@ -64,23 +65,36 @@ class Autoscaler:
             self._meters.pop(service.name, None)
             self._began.pop(service.name, None)
             return
-        if service.stable_replicas == 0 or not self._is_due(service.name, now):
-            return  # a person scaled it to nothing: it stays so until they scale it up
+        if service.stable_replicas == 0:
+            self._wake(world, now)
+            return
+        if not self._is_due(service.name, now):
+            return
         self._looked[service.name] = now
         self._began.setdefault(service.name, now)
         memory, version = read_memory(self._store, service.name)
         load, problem = self._load(world, now)
-        memory = self._with_arrivals(service, memory, now)
+        memory = self._with_arrivals(service, _with_requests(memory, load, self._meters[service.name], now), now)
         capacity = self._capacity(service, now)
         memory = self._with_live(world, memory, load, capacity, now)
         capacity = None if capacity is None else corrected(capacity, memory.live)
         facts = self._facts(world, memory, load, problem, capacity, now)
         decision, past = decide(service.spec.autoscale, service.spec.tuning.objective, facts, memory.past, now)
+        decision = to_zero(service.spec.autoscale, decision, facts, memory.asked_at or now, now)
         told = decision.held and (memory.told_held or self._has_looked_long(service, now))
         after = memory.evolve(past=past, decision=decision, capacity=capacity, told_held=told)
         self._save(world, memory, after, version, now)
         if load is not None and not service.spec.autoscale.dry_run:
             self._grow_canary(world, load, now)
+
+    def _wake(self, world: World, now: datetime) -> None:
+        """Start the first replica where a request is held for it; what a person scaled to nothing stays so."""
+        service = world.service
+        if not service.spec.autoscale.scales_to_zero:
+            return
+        held = sum(each.requests for each in self._flights.flights() if each.service == service.name)
+        if held:
+            self._scale(world, ScaleDecision(at=now, replicas=1, reason=f"{held} requests wait for the first"), now)
 
     def _is_due(self, name: ServiceName, now: datetime) -> bool:
         last = self._looked.get(name)
@@ -229,6 +243,12 @@ class Autoscaler:
         replicas = min(needed, room)
         if replicas > rollout.canary_replicas:
             self._store.save_rollout(rollout.evolve(canary_replicas=replicas, updated_at=now), version)
+
+
+def _with_requests(memory: ScaleMemory, load: Load | None, meter: LoadMeter, now: datetime) -> ScaleMemory:
+    """Remember when anybody asked last. What was not watched may have been a request."""
+    silent = load is not None and load.rate_rps == 0 and not meter.in_flight
+    return memory if silent and memory.asked_at is not None else memory.evolve(asked_at=now)
 
 
 def _event(name: ServiceName, decision: ScaleDecision, action: str) -> Event:

@@ -37,6 +37,7 @@ class ScaleMemory(Value):
     live_of: RevisionId | None = None
     live_since: AwareDatetime | None = None
     told_held: bool = False
+    asked_at: AwareDatetime | None = Field(default=None, description="When a request was there, or may have been.")
     forecast_error: float | None = Field(default=None, description="Mean error over the last day, as a share.")
     saved_at: AwareDatetime | None = None
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from controlplane.domain.ab_tests.ab_test import AbState, AbTest
 from controlplane.domain.adapters import ServedAdapter
 from controlplane.domain.base import EngineId, RevisionId, ServiceName
+from controlplane.domain.door.hold_options import HoldOptions
 from controlplane.domain.door.routing import AdapterPart, AdapterRoute, Backend, RevisionRoute, ServiceRoute
 from controlplane.domain.engines.flags import canonical_flag
 from controlplane.domain.engines.fleet import Engine, EngineState
@@ -127,6 +128,7 @@ def route(world: World, measured: Mapping[RevisionId, int] | None = None) -> Ser
         revisions=routes,
         options=service.spec.gateway,
         adapters=_adapters(world),
+        hold=_hold(service),
         split_by=None if (test := _split(world)) is None else test.test_id,
     )
 
@@ -151,6 +153,14 @@ def _parts(world: World, adapter: ServedAdapter) -> tuple[AdapterPart, ...]:
 def _engines_with(world: World, name: str) -> tuple[str, ...]:
     there = (each for each in world.engines if each.state is EngineState.READY and each.url and each.answers)
     return tuple(sorted(e.spec.engine_id for e in there if name in world.loaded.get(e.spec.engine_id, ())))
+
+
+def _hold(service: Service) -> HoldOptions | None:
+    """Return how requests are held while none of the replicas is ready, where that may be on purpose."""
+    scale = service.spec.autoscale
+    if not scale.scales_to_zero or service.stopped:
+        return None
+    return HoldOptions(wait_s=scale.hold_s, most=scale.most_held)
 
 
 def _split(world: World) -> AbTest | None:

@@ -163,3 +163,70 @@ def test_whole_bins_are_kept_for_the_forecast() -> None:
     arrivals = read_memory(site.store, CHAT).value.arrivals
     assert len(arrivals.rates_rps) in (2, 3)
     assert all(rate == pytest.approx(1, rel=0.05) for rate in arrivals.rates_rps)
+
+
+ZERO_AFTER_S = 60
+IDLE = WINDOW_S + ZERO_AFTER_S + 15
+
+
+def sleeping(**changes: Any) -> Site:
+    """A service that went to zero because nobody asked."""
+    site = scaling(min_replicas=0, zero_after_s=ZERO_AFTER_S, **changes)
+    site.passes(IDLE)
+    return site
+
+
+def test_where_nobody_asks_nothing_runs_and_requests_are_held() -> None:
+    site = sleeping()
+    assert site.service.stable_replicas == 0
+    assert not [each for each in site.engines() if each.state is not EngineState.DRAINING]
+    (route,) = site.table.services
+    assert route.hold is not None
+    assert "nobody asked" in told(site, "autoscale.scaled")[0]
+
+
+def test_a_held_request_starts_the_first_replica_at_once() -> None:
+    site = sleeping()
+    site.router.in_flight = [InFlight(service=CHAT, revision=None, requests=2)]
+    site.passes(3)
+    assert site.service.stable_replicas == 1
+    assert site.table.services[0].revisions[0].backends
+    site.router.in_flight = []
+    site.passes(IDLE // 2)
+    assert site.service.stable_replicas == 1
+    site.passes(IDLE)
+    assert site.service.stable_replicas == 0
+
+
+def test_one_request_now_and_then_keeps_it_up() -> None:
+    site = scaling(min_replicas=0, zero_after_s=ZERO_AFTER_S)
+    for _ in range(8):
+        site.passes(ZERO_AFTER_S // 2)
+        site.passes(1, requests=1)
+    assert site.service.stable_replicas == 1
+
+
+@pytest.mark.parametrize("lie", ["gateways are down", "records cannot be read"])
+def test_what_nobody_could_watch_is_not_called_idle(lie: str) -> None:
+    site = scaling(min_replicas=0, zero_after_s=ZERO_AFTER_S)
+    site.router.down = {"gw-1"} if lie == "gateways are down" else set()
+    site.records.broken = lie == "records cannot be read"
+    site.passes(2 * IDLE)
+    assert site.service.stable_replicas == 1
+
+
+def test_to_zero_needs_no_known_capacity_and_a_new_controller_remembers_who_asked() -> None:
+    site = scaling(min_replicas=0, zero_after_s=ZERO_AFTER_S, capacity_rps=None)
+    site.passes(IDLE // 2)
+    site.restart()
+    site.passes(IDLE)
+    assert site.service.stable_replicas == 0
+
+
+def test_what_a_person_scaled_to_nothing_stays_so() -> None:
+    site = scaling()
+    scale_service(site.store, CHAT, replicas=0, actor="cli", now=site.clock())
+    site.router.in_flight = [InFlight(service=CHAT, revision=None, requests=2)]
+    site.passes(5)
+    assert site.service.stable_replicas == 0
+    assert site.table.services[0].hold is None

@@ -1,0 +1,98 @@
+"""How long the first answer of a service that scaled to zero takes, beyond the start of its engine.
+
+    python -m benchmarks.from_zero [--rounds 5] [--startup-s 5] [--json PATH]
+
+A whole installation on an emulated engine; each round waits until nothing runs, sends three requests at once, and takes
+the time to the first token of each less what the engine itself took from its process to ready.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import psutil
+
+from tests.e2e.loop.installation import SERVICE, Installation
+
+AT_ONCE = 3
+ZERO_AFTER_S = 60
+
+
+class Round(NamedTuple):
+    first_token_s: float  # of the slowest
+    startup_s: float  # of the engine, from its process to ready
+    answered: int
+
+
+def service(startup_s: float) -> dict[str, Any]:
+    emulator = {"startup_s": startup_s, "time_lapse": 1, "max_lag_ms": 1000}
+    scale = {"enabled": True, "min_replicas": 0, "zero_after_s": ZERO_AFTER_S, "window_s": 15, "capacity_rps": 2}
+    return SERVICE | {
+        "engine": SERVICE["engine"] | {"emulator": emulator},
+        "autoscale": scale,
+        "initial_replicas": 0,
+    }
+
+
+def first_token_s(url: str) -> float:
+    """Return seconds from asking to the first piece of the answer. Raises what httpx raises."""
+    body = {"model": "llama-70b", "stream": True, "max_tokens": 8, "messages": [{"role": "user", "content": "hello"}]}
+    began = time.monotonic()
+    with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=300) as answer:
+        answer.raise_for_status()
+        next(answer.iter_bytes())
+        return time.monotonic() - began
+
+
+def one(installation: Installation) -> Round:
+    installation.until("nothing runs", lambda: installation.ready_engines() == 0, within_s=4 * ZERO_AFTER_S)
+    time.sleep(2)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        took = list(pool.map(first_token_s, [installation.gateway_url] * AT_ONCE))
+    (engine,) = (each for each in installation.engines() if each["state"] == "ready")
+    began, ready = (datetime.fromisoformat(engine[name]) for name in ("started_at", "ready_at"))
+    return Round(max(took), (ready - began).total_seconds(), len(took))
+
+
+def measure(args: argparse.Namespace, folder: Path) -> list[Round]:
+    installation = Installation(folder, service(args.startup_s))
+    try:
+        installation.up()
+        return [one(installation) for _ in range(args.rounds)]
+    finally:
+        installation.down()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--startup-s", type=float, default=5.0)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        rounds = measure(args, Path(folder))
+    beyond = [each.first_token_s - each.startup_s for each in rounds]
+    found = {
+        "command": " ".join(["python -m benchmarks.from_zero", *sys.argv[1:]]),
+        "at": time.strftime("%Y-%m-%d"),
+        "load_average": psutil.getloadavg(),
+        "beyond_startup_s": {"median": statistics.median(beyond), "longest": max(beyond)},
+        "rounds": [each._asdict() for each in rounds],
+    }
+    print(json.dumps(found, indent=1))
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
