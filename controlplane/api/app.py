@@ -29,6 +29,9 @@ from controlplane.api import (
     studies,
     trials,
 )
+from controlplane.api import (
+    metrics as control_metrics,
+)
 from controlplane.api.context import ChecksTokens, Context
 from controlplane.api.masking import MaskedJson
 from controlplane.ports import Clock
@@ -51,6 +54,7 @@ _ROUTERS: tuple[APIRouter, ...] = tuple(
         rollouts,
         fleet,
         live,
+        control_metrics,
         load_reports,
         replays,
         schedules,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import yaml
 
 from controlplane.domain.service import ServiceSpec
 from dashboards.observability.grafana import as_json, boards
-from dashboards.observability.promql import ENGINES, GATEWAYS
+from dashboards.observability.promql import CONTROL, ENGINES, GATEWAYS
 from dashboards.observability.rules import rule_file
 
 RULES = "rules.yml"
@@ -47,9 +48,23 @@ def _scraping(where: Where) -> dict[str, Any]:
         **({} if where.alertmanager is None else {"alerting": alerting}),
         "scrape_configs": [
             {"job_name": GATEWAYS, "static_configs": [{"targets": list(where.gateways)}]},
+            _control_plane(where),
             {"job_name": ENGINES, "http_sd_configs": [discovery]},
         ],
     }
+
+
+def _control_plane(where: Where) -> dict[str, Any]:
+    api = urlsplit(where.api_url)
+    job: dict[str, Any] = {
+        "job_name": CONTROL,
+        "scheme": api.scheme,
+        "metrics_path": f"{api.path.rstrip('/')}/api/v1/metrics",
+        "static_configs": [{"targets": [api.netloc]}],
+    }
+    if where.key_file is not None:
+        job["authorization"] = {"type": "Bearer", "credentials_file": where.key_file}
+    return job
 
 
 def _routing(where: Where) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class Board(NamedTuple):
 
 def boards(specs: Sequence[ServiceSpec]) -> list[Board]:
     """Return what the dashboards show."""
-    return [_slo(specs), _GATEWAY, _ENGINES]
+    return [_slo(specs), _GATEWAY, _ENGINES, _CONTROL]
 
 
 def as_json(board: Board) -> str:
@@ -103,6 +103,26 @@ _GATEWAY = Board(
                 {f"P{of * 100:g} {{{{revision}}}}": percentile(metric, of, "5m", by=_BY) for of in (0.5, 0.95, 0.99)},
             )
             for metric in LatencyMetric
+        ],
+    },
+)
+_CONTROL = Board(
+    "fleetune-control",
+    "Fleetune: control plane",
+    {
+        "Fleet": [
+            Chart(
+                "Replicas",
+                "short",
+                {"{{service}} wanted": "fleetune_replicas_wanted", "{{service}} ready": "fleetune_replicas_ready"},
+            ),
+            Chart("Free GPUs", "short", {"free": "fleetune_gpus_free"}),
+            Chart("The autoscaler holds", "short", {"{{service}}": "fleetune_autoscale_held"}),
+            Chart("Cost per hour", "currencyUSD", {"{{service}}": "fleetune_usd_per_hour"}),
+        ],
+        "Changes": [
+            Chart("Rollouts under way", "short", {"{{service}} {{state}}": "fleetune_rollout"}),
+            Chart("Studies", "short", {"{{state}}": "fleetune_studies"}),
         ],
     },
 )

@@ -7,6 +7,7 @@ from controlplane.domain.slo import LatencyMetric, LatencySlo
 
 ENGINES = "fleetune-engines"
 GATEWAYS = "fleetune-gateways"
+CONTROL = "fleetune-control"
 HISTOGRAMS = {
     LatencyMetric.TTFT: "fleetune_gateway_ttft_seconds",
     LatencyMetric.TPOT: "fleetune_gateway_tpot_seconds",

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from controlplane.domain.operations.burning import BURNS, Burn
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencyMetric
-from dashboards.observability.promql import ENGINES, GATEWAYS, error_ratio, miss_ratio, percentile, requests
+from dashboards.observability.promql import CONTROL, ENGINES, GATEWAYS, error_ratio, miss_ratio, percentile, requests
 
 WINDOWS = ("5m", "30m", "1h", "6h")
 Rule = dict[str, Any]
@@ -30,7 +30,7 @@ def rule_file(specs: Sequence[ServiceSpec]) -> dict[str, Any]:
         "groups": [
             {"name": "fleetune-recording", "rules": [rule for each in promises for rule in _recorded(each)]},
             {"name": "fleetune-slo", "rules": [rule for each in promises for rule in _burning(each)]},
-            {"name": "fleetune-services", "rules": [_jump(spec) for spec in specs]},
+            {"name": "fleetune-services", "rules": [rule for spec in specs for rule in (_jump(spec), *_budget(spec))]},
             {"name": "fleetune-fleet", "rules": list(_FLEET)},
         ]
     }
@@ -94,6 +94,21 @@ def _jump(spec: ServiceSpec) -> Rule:
     }
 
 
+def _budget(spec: ServiceSpec) -> list[Rule]:
+    if spec.alerts.usd_per_day is None:
+        return []
+    return [
+        _alert(
+            "FleetuneBudgetExceeded",
+            f'24 * fleetune_usd_per_hour{{service="{spec.name}"}} > {spec.alerts.usd_per_day:g}',
+            "15m",
+            "ticket",
+            f"{spec.name}: what runs costs more than its budget",
+            f"{{{{ $value | humanize }}}} USD a day, {spec.alerts.usd_per_day:g} are declared.",
+        )
+    ]
+
+
 def _alert(name: str, expr: str, for_: str, severity: str, summary: str, description: str) -> Rule:
     told = {"summary": summary, "description": description}
     return {"alert": name, "expr": expr, "for": for_, "labels": {"severity": severity}, "annotations": told}
@@ -101,6 +116,38 @@ def _alert(name: str, expr: str, for_: str, severity: str, summary: str, descrip
 
 _WAITING = "sum by (service) (vllm:num_requests_waiting)"
 _FLEET: tuple[Rule, ...] = (
+    _alert(
+        "FleetuneRolloutHalted",
+        'fleetune_rollout{state="halted"} == 1',
+        "0m",
+        "page",
+        "{{ $labels.service }}: a promotion stopped half way",
+        "A person must act: see `fleetune rollout list` and its reason.",
+    ),
+    _alert(
+        "FleetuneReplicasMissing",
+        "fleetune_replicas_ready < fleetune_replicas_wanted",
+        "15m",
+        "ticket",
+        "{{ $labels.service }}: {{ $value }} replicas are ready, more are wanted",
+        "They do not start, or no GPU is free: see `fleetune fleet list` and `fleetune event list`.",
+    ),
+    _alert(
+        "FleetuneAutoscalerHolds",
+        "fleetune_autoscale_held == 1",
+        "10m",
+        "ticket",
+        "{{ $labels.service }}: the autoscaler keeps the last safe number of replicas",
+        "It does not know the load or the capacity: `fleetune service scaling` says why.",
+    ),
+    _alert(
+        "FleetuneControlPlaneDown",
+        f'up{{job="{CONTROL}"}} == 0',
+        "2m",
+        "page",
+        "the API at {{ $labels.instance }} does not answer",
+        "Gateways serve on by their last table; nothing is scaled, tuned or rolled out meanwhile.",
+    ),
     _alert(
         "FleetuneQueueGrows",
         f"{_WAITING} > sum by (service) (vllm:num_requests_running) and deriv({_WAITING}[5m:30s]) > 0",

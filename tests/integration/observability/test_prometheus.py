@@ -18,11 +18,14 @@ from controlplane.api.app import create_app
 from controlplane.domain.base import EngineId
 from controlplane.domain.engines.engine import EngineConfig, EngineKind
 from controlplane.domain.engines.fleet import Engine, EngineSpec, EngineState
+from controlplane.domain.operations.autoscale import ScaleDecision
+from controlplane.domain.operations.autoscale_options import AutoscaleOptions
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencyMetric, LatencySlo
+from controlplane.services.fleet.scaling import ScaleMemory, memory_setting
 from dashboards.observability.files import SCRAPE, Where, files
 from dashboards.observability.grafana import boards
-from tests.builders_serving import NOW, a_spec
+from tests.builders_serving import CHAT, NOW, a_rollout, a_service, a_spec
 from tests.fakes.record_source import FakeRecordSource
 from tests.fakes.store import FakeStore
 from tests.integration.gateway.harness import Gateway, gateway
@@ -60,9 +63,9 @@ def an_engine(name: str, owner: str, url: str | None, state: EngineState = Engin
 
 
 @asynccontextmanager
-async def an_api(*engines: Engine) -> AsyncIterator[str]:
+async def an_api(*engines: Engine, store: FakeStore | None = None) -> AsyncIterator[str]:
     app = create_app(
-        store=FakeStore(),
+        store=store or FakeStore(),
         records=FakeRecordSource(),
         fleet_view=Engines(*engines),
         clock=lambda: NOW,
@@ -124,6 +127,16 @@ async def until_answered(client: httpx.AsyncClient, queries: Sequence[str]) -> N
         raise AssertionError(f"no data for {left}") from None
 
 
+def under_way(spec: ServiceSpec) -> FakeStore:
+    """Return a store in which a service scales by itself and has a rollout: every panel has something to show."""
+    store = FakeStore()
+    store.save_service(a_service(spec=spec.evolve(autoscale=AutoscaleOptions(enabled=True))), 0)
+    store.save_rollout(a_rollout(), 0)
+    memory = ScaleMemory(decision=ScaleDecision(at=NOW, replicas=1, reason="1 for 1 requests/s"))
+    store.write_setting(memory_setting(CHAT), memory.model_dump_json(), 0)
+    return store
+
+
 async def keep_asking(gw: Gateway) -> None:
     while True:
         await gw.post(asked(8))
@@ -147,7 +160,7 @@ async def test_every_panel_of_every_dashboard_has_data(tmp_path: Path) -> None:
         ]
         await gw.route(backend(engine))
         traffic = asyncio.create_task(keep_asking(gw))
-        async with an_api(serving, *others) as api:
+        async with an_api(serving, *others, store=under_way(spec)) as api:
             where = Where(api, [gw.url.removeprefix("http://")], interval="1s")
             async with prometheus(tmp_path, spec, where) as client:
                 await until_answered(client, queries)

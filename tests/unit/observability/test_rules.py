@@ -13,13 +13,14 @@ from typer.testing import CliRunner
 
 from controlplane.cli.main import app
 from controlplane.domain.door.latency_buckets import BUCKETS_S, bucket_within
+from controlplane.domain.operations.alerts import AlertOptions
 from controlplane.domain.slo import LatencyMetric, LatencySlo
 from dashboards.observability.files import RULES, SCRAPE, Where, files
 from dashboards.observability.rules import promises_of, rule_file
 from tests.builders_serving import a_spec
 
 SERVICE = str(Path(__file__).parents[3] / "examples" / "kubernetes.yaml")
-SPEC = a_spec(name="chat")  # P95 TTFT ≤ 500 ms, errors ≤ 0.1 %
+SPEC = a_spec(name="chat", alerts=AlertOptions(usd_per_day=100))  # P95 TTFT ≤ 500 ms, errors ≤ 0.1 %
 
 
 class Case(NamedTuple):
@@ -103,6 +104,35 @@ CASES = {
     "records are lost": Case(
         {'fleetune_gateway_records_dropped{instance="gw:8000"}': "0x20 0+9x40"}, "30m", {"FleetuneRecordsLost"}
     ),
+    "a rollout is halted": Case(
+        {'fleetune_rollout{service="chat",state="halted"}': "0x20 1x40"}, "30m", {"FleetuneRolloutHalted"}
+    ),
+    "a rollout goes on": Case(
+        {'fleetune_rollout{service="chat",state="halted"}': "0x60"}
+        | {'fleetune_rollout{service="chat",state="progressing"}': "1x60"},
+        "30m",
+        set(),
+    ),
+    "a replica does not come": Case(
+        {'fleetune_replicas_wanted{service="chat"}': "3x60", 'fleetune_replicas_ready{service="chat"}': "2x60"},
+        "30m",
+        {"FleetuneReplicasMissing"},
+    ),
+    "a replica comes late": Case(
+        {'fleetune_replicas_wanted{service="chat"}': "3x60", 'fleetune_replicas_ready{service="chat"}': "2x10 3x50"},
+        "14m",
+        set(),
+    ),
+    "the autoscaler holds": Case(
+        {'fleetune_autoscale_held{service="chat"}': "1x60"}, "30m", {"FleetuneAutoscalerHolds"}
+    ),
+    "the control plane is gone": Case(
+        {'up{job="fleetune-control",instance="api:8700"}': "0x60"}, "30m", {"FleetuneControlPlaneDown"}
+    ),
+    "a service costs more than its budget": Case(
+        {'fleetune_usd_per_hour{service="chat"}': "5x60"}, "30m", {"FleetuneBudgetExceeded"}
+    ),
+    "a service keeps to its budget": Case({'fleetune_usd_per_hour{service="chat"}': "4x60"}, "30m", set()),
     "the P99 jumped": Case(
         {
             'fleetune_gateway_ttft_seconds_bucket{service="chat",revision="r",le="0.1"}': "0+100x90 9000+0x60",

@@ -1,0 +1,97 @@
+"""What the control plane knows, as a Prometheus page: replicas, rollouts, studies, money. Labels are bounded by names.
+
+What cannot be read now is left out of the page, and never a zero.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from fastapi import APIRouter
+from fastapi.responses import PlainTextResponse, Response
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from controlplane.api.context import Context, Ctx, Reader, problems
+from controlplane.domain.hardware import usd_per_hour
+from controlplane.domain.rollouts.rollout import RolloutState
+from controlplane.domain.studies.study import StudyState
+from controlplane.services.fleet.scaling import read_memory
+from controlplane.services.fleet.serving import ServiceStatus, service_status
+
+router = APIRouter(prefix="/metrics", tags=["health"])
+
+CONTENT = "text/plain; version=0.0.4; charset=utf-8"
+_STUDIES = 200
+
+
+@router.get(
+    "",
+    summary="Show the control plane's numbers to a Prometheus",
+    response_class=PlainTextResponse,
+    responses=problems(503),
+)
+def show_metrics(ctx: Ctx, _: Reader) -> Response:
+    """In Prometheus's text format. Names are listed in docs/observability.md."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Numbers(ctx))
+    return Response(generate_latest(registry), media_type=CONTENT)
+
+
+class _Numbers(Collector):
+    """Read at the moment of the scrape. Raises Unavailable when the store or the fleet cannot be asked."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+
+    def collect(self) -> Iterator[Metric]:
+        store, fleet = self._ctx.store, self._ctx.fleet_view
+        services = [service_status(store, fleet, saved.value.name) for saved in store.list_services()]
+        yield from _replicas(services)
+        yield _rollouts(services)
+        yield self._held(services)
+        yield self._studies()
+        yield GaugeMetricFamily("fleetune_gpus_free", "GPUs that no engine holds.", fleet.free_gpus())
+
+    def _held(self, services: Sequence[ServiceStatus]) -> Metric:
+        text = "1: the autoscaler keeps the last safe number of replicas, for want of numbers."
+        family = GaugeMetricFamily("fleetune_autoscale_held", text, labels=["service"])
+        for each in services:
+            if each.service.spec.autoscale.enabled:
+                decision = read_memory(self._ctx.store, each.service.name).value.decision
+                if decision is not None:
+                    family.add_metric([each.service.name], float(decision.held))
+        return family
+
+    def _studies(self) -> Metric:
+        counts = Counter(study.state for study, _ in self._ctx.store.list_studies(limit=_STUDIES))
+        text = f"Of the newest {_STUDIES} studies, by state."
+        family = GaugeMetricFamily("fleetune_studies", text, labels=["state"])
+        for state in StudyState:
+            family.add_metric([state.value], counts[state])
+        return family
+
+
+def _replicas(services: Sequence[ServiceStatus]) -> Iterator[Metric]:
+    wanted = GaugeMetricFamily("fleetune_replicas_wanted", "Replicas that are to run.", labels=["service"])
+    ready = GaugeMetricFamily("fleetune_replicas_ready", "Replicas that can be given traffic.", labels=["service"])
+    money = GaugeMetricFamily("fleetune_usd_per_hour", "What the GPUs held now cost.", labels=["service"])
+    for each in services:
+        held = sum(engine.spec.gpus for engine in each.engines if not engine.state.is_over)
+        name = [each.service.name]
+        wanted.add_metric(name, sum(each.desired_replicas.values()))
+        ready.add_metric(name, sum(each.ready_replicas.values()))
+        money.add_metric(name, usd_per_hour(each.service.spec.gpus, held))
+    yield from (wanted, ready, money)
+
+
+def _rollouts(services: Sequence[ServiceStatus]) -> Metric:
+    text = "1 for the state of the rollout under way; a service without one has none."
+    family = GaugeMetricFamily("fleetune_rollout", text, labels=["service", "state"])
+    for each in services:
+        if each.rollout is not None:
+            for state in RolloutState:
+                family.add_metric([each.service.name, state.value], float(each.rollout.state is state))
+    return family
