@@ -62,13 +62,13 @@ def scaled_object(spec: ServiceSpec, owner: ReplicaOwner, cluster: ClusterOption
         "metadata": {**_head(owner, cluster), **({"annotations": annotations} if annotations else {})},
         "spec": {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": group_name(owner)},
-            "minReplicaCount": options.min_replicas,
+            "minReplicaCount": max(1, options.min_replicas),  # what a gateway holds is no metric that could wake it
             "maxReplicaCount": scaling.max_replicas,
             "pollingInterval": _EVERY_S,
             "cooldownPeriod": math.ceil(options.scale_in_after_s),
             "fallback": {
                 "failureThreshold": _FAILURES,
-                "replicas": max(spec.initial_replicas, options.min_replicas),
+                "replicas": max(1, spec.initial_replicas, options.min_replicas),
                 "behavior": "currentReplicasIfHigher",
             },
             "advanced": {"horizontalPodAutoscalerConfig": {"behavior": {"scaleDown": _slowly(spec)}}},
@@ -98,7 +98,7 @@ def pod_autoscaler(spec: ServiceSpec, owner: ReplicaOwner, cluster: ClusterOptio
         "metadata": _head(owner, cluster),
         "spec": {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": group_name(owner)},
-            "minReplicas": spec.autoscale.min_replicas,
+            "minReplicas": max(1, spec.autoscale.min_replicas),
             "maxReplicas": scaling.max_replicas,
             "metrics": [{"type": "Pods", "pods": metric}],
             "behavior": {"scaleDown": slowly},
