@@ -7,6 +7,7 @@ import pytest
 
 from controlplane.domain.engines.engine import EngineConfig
 from tuner.search.advisor import advise
+from tuner.search.alone import FIRST
 from tuner.search.candidates import Candidates, Tried, candidates
 from tuner.search.trial_time import Start, TrialTime, compile_class, trial_time
 from tuner.space.space import Dimension, Space
@@ -77,6 +78,7 @@ def test_before_any_start_a_trial_costs_what_real_ones_took_times_its_gpus() -> 
 def test_of_two_as_promising_the_one_already_compiled_is_tried_first() -> None:
     among: Candidates = candidates(SPACE, POINTS, outlook=None, room_gib=None, level_s=LEVEL_S)
     among = among._replace(features=np.zeros_like(among.features))  # nothing tells one from the other
-    known = [Tried(POINTS[row(128, 4096)], log_cost=-1.0, start_s=130.0, levels_s=60.0)]
+    once = Tried(POINTS[row(128, 4096)], log_cost=-1.0, start_s=130.0, levels_s=60.0)
+    known = [once] * (FIRST + 1)  # so that no start is spread any more
     advice = advise(among, known, worthwhile=1e-9)
     assert advice.row == row(64, 4096)
