@@ -59,9 +59,9 @@ def _in_process(data_dir: Path) -> Sender:
     import asyncio
 
     from controlplane import settings as installation
-    from controlplane import wiring
+    from controlplane.wiring import http_api
 
-    app = wiring.build_app(installation.load(data_dir.resolve()), caller="cli")
+    app = http_api.build_app(installation.load(data_dir.resolve()), caller="cli")
 
     async def ask(method: str, url: str, options: Mapping[str, Any]) -> httpx.Response:
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)

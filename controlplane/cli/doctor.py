@@ -54,15 +54,15 @@ def doctor(
 def examined(data_dir: Path, *, prometheus: str | None, redis: str | None) -> list[Check]:
     """Return every check of an installation; of one that is not there yet, those of the host."""
     from controlplane import settings as installation
-    from controlplane import wiring
     from controlplane.host.clock import FILE, utc_now
     from controlplane.tokens.fetch import fetch_keys
+    from controlplane.wiring import machine
 
     settings = installation.load(data_dir.absolute())
     found = [checks.driver(), checks.vllm(), checks.disk(settings.data_dir), checks.ports(settings)]
     if settings.data_dir.exists():
-        clock = wiring.installation_clock(settings) if (settings.data_dir / FILE).exists() else utc_now
+        clock = machine.installation_clock(settings) if (settings.data_dir / FILE).exists() else utc_now
         found.append(checks.clock(settings.data_dir, clock, utc_now))
-        found.append(checks.store(lambda: wiring.open_store(settings), settings.database))
+        found.append(checks.store(lambda: machine.open_store(settings), settings.database))
     found.append(checks.issuers(settings.issuers_file, fetch_keys))
     return [*found, checks.prometheus(prometheus), checks.redis(redis)]

@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from controlplane import settings as installation
-from controlplane import wiring
 from controlplane.adapters.gateway.records_spool import SpooledRecords
 from controlplane.adapters.loadtester_locust import LocustLoadTester
 from controlplane.cli.errors import plain_errors
@@ -23,6 +22,7 @@ from controlplane.ports.load import LoadRequest
 from controlplane.ports.store import Store
 from controlplane.services.replays.top_up import OtherTraffic, hold_rate
 from controlplane.services.rollouts.manage import active_rollout
+from controlplane.wiring import machine
 
 SLICE_S = 10.0
 WINDOW_S = 60.0
@@ -41,7 +41,7 @@ def top_up(
     """Send what live traffic leaves to a total rate, through the gateway, so that a canary is judged under load."""
     require_installation(data_dir)
     settings = installation.load(data_dir.resolve())
-    store, clock = wiring.open_store(settings), wiring.installation_clock(settings)
+    store, clock = machine.open_store(settings), machine.installation_clock(settings)
     name = ServiceName(service)
     spec = store.get_service(name).value.spec
     if minutes is None and active_rollout(store, name) is None:

@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from controlplane import settings as installation
-from controlplane import wiring
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.installation.compiling import compile_twin
 from controlplane.cli.installation.helpers import helping_workers
@@ -33,6 +32,7 @@ from controlplane.services.studies.extend import extend_study, parse_budget
 from controlplane.services.studies.manage import check_resumable, create_study
 from controlplane.services.studies.run_study import StudyProgress
 from controlplane.settings import Settings
+from controlplane.wiring import machine, work
 from loadtests.send.cutting import cut_rows
 from loadtests.send.traces import load_trace
 
@@ -62,8 +62,8 @@ def tune(
     spec = load_service(file)
     settings = _settings(data_dir.resolve(), spec, gpus)
     compile_twin(console.print)
-    store = wiring.open_store(settings)
-    began = wiring.installation_clock(settings)()
+    store = machine.open_store(settings)
+    began = machine.installation_clock(settings)()
     if resume:
         study_id = StudyId(resume)
         _resume(store, study_id, spec, budget, now=began)
@@ -130,7 +130,7 @@ def _run(settings: Settings, store: Store, study_id: StudyId, workers: int) -> S
             bar.show(progress)
             _keep_finished(store, study_id, bar, shown)
 
-        wiring.study_runner(settings, "cli", should_stop=stop.is_set, on_progress=show).join(study_id)
+        work.study_runner(settings, "cli", should_stop=stop.is_set, on_progress=show).join(study_id)
         while store.get_study(study_id).value.state not in STUDY_FINAL and not stop.is_set():
             _keep_finished(store, study_id, bar, shown)
             time.sleep(FOLLOW_EVERY_S)

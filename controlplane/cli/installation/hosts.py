@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 
-from controlplane import wiring
 from controlplane.adapters.fleet_processes.commands import require_program
 from controlplane.domain.engines.engine import EngineKind
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.service import ServiceSpec
 from controlplane.settings import ClusterAccess
+from controlplane.wiring import machine
 
 
 class FleetKind(StrEnum):
@@ -32,7 +32,7 @@ def cluster_of(
     """Return the cluster to run engines on, None for this host. Raises what is wrong with the cluster, if anything."""
     match fleet:
         case FleetKind.KUBERNETES:
-            return wiring.reach_cluster(kubeconfig, context, namespace, specs)
+            return machine.reach_cluster(kubeconfig, context, namespace, specs)
         case FleetKind.PROCESSES:
             given = {"--kubeconfig": kubeconfig, "--context": context, "--namespace": namespace}
             if unused := [name for name, value in given.items() if value is not None]:
@@ -51,7 +51,7 @@ def gpus_of(specs: Sequence[ServiceSpec], given: int | None) -> tuple[int, ...]:
     if not any(needs_gpus(spec) for spec in specs):
         return tuple(range(max(spec.gpus.count for spec in specs)))
     try:
-        return wiring.host_gpus()
+        return machine.host_gpus()
     except InvalidInput as error:
         raise InvalidInput(
             f"no GPU for engine kind {_kinds(specs)}",

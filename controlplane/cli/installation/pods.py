@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from controlplane import settings as installation
-from controlplane import wiring
 from controlplane.cli.errors import plain_errors
 from controlplane.reading.service_file import load_service
 from controlplane.services.fleet.serving import register_service
+from controlplane.wiring import machine
 from dashboards.run import URL_VARIABLE, dashboard_command
 
 app = typer.Typer(hidden=True)
@@ -28,7 +28,7 @@ def prepare(
     """Bring the store to its newest schema and register services, before any other process looks at it."""
     settings = installation.load(data_dir)
     specs = [load_service(path) for path in file or []]
-    store, clock = wiring.open_store(settings), wiring.installation_clock(settings)
+    store, clock = machine.open_store(settings), machine.installation_clock(settings)
     for spec in specs:
         register_service(store, spec, actor="chart", now=clock())
         typer.echo(f"registered {spec.name}")
@@ -40,8 +40,8 @@ def prepare(
 def stop_engines(data_dir: DataDir) -> None:
     """Drain, stop and forget every engine, once no controller runs any more: nothing of the fleet is left."""
     settings = installation.load(data_dir)
-    wiring.stop_all_engines(settings)
-    fleet = wiring.open_fleet(settings)
+    machine.stop_all_engines(settings)
+    fleet = machine.open_fleet(settings)
     for engine in fleet.list():
         if engine.state.is_over:
             fleet.forget(engine.spec.engine_id)

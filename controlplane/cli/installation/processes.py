@@ -14,7 +14,6 @@ import typer
 import uvicorn
 
 from controlplane import settings as installation
-from controlplane import wiring
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.installation import pods
 from controlplane.cli.installation.stopping import stop_event
@@ -23,6 +22,7 @@ from controlplane.domain.errors import Conflict, Deposed
 from controlplane.host.locks import alone
 from controlplane.settings import Settings
 from controlplane.telemetry import logs, tracing
+from controlplane.wiring import beside, control, http_api, work
 from controlplane.worker import repeat
 
 CONTROLLER_EVERY_S = 0.5
@@ -50,7 +50,7 @@ def api(data_dir: DataDir, log_file: LogFile = None) -> None:
     """Serve the API."""
     settings = installation.load(data_dir)
     with _telling("api", log_file):
-        app, listen = wiring.build_app(settings), (settings.host, settings.api_port)
+        app, listen = http_api.build_app(settings), (settings.host, settings.api_port)
         uvicorn.run(app, host=listen[0], port=listen[1], log_config=None, log_level="warning", access_log=False)
 
 
@@ -80,13 +80,13 @@ def _control(settings: Settings, stop: threading.Event) -> None:
     with leading(settings, stop, end=_end) as leader:
         if stop.is_set():
             return
-        _beside("load", _or_end(wiring.load_matcher_pass(settings, stop, leader=leader)), MATCHER_EVERY_S, stop)
-        _beside("answers", _or_end(wiring.answers_pass(settings, leader=leader)), ANSWERS_EVERY_S, stop)
-        _beside("watch", _or_end(wiring.watch_pass(settings, leader=leader)), SCRAPE_EVERY_S, stop)
-        _beside("notify", _or_end(wiring.notify_pass(settings, leader=leader)), NOTIFY_EVERY_S, stop)
-        _beside("adapters", _or_end(wiring.adapter_pass(settings, leader=leader)), ADAPTERS_EVERY_S, stop)
-        _beside("metrics", wiring.scraper_pass(settings), SCRAPE_EVERY_S, stop)
-        repeat(_or_end(wiring.controller_pass(settings, leader=leader)), every_s=CONTROLLER_EVERY_S, stop=stop)
+        _beside("load", _or_end(beside.load_matcher_pass(settings, stop, leader=leader)), MATCHER_EVERY_S, stop)
+        _beside("answers", _or_end(beside.answers_pass(settings, leader=leader)), ANSWERS_EVERY_S, stop)
+        _beside("watch", _or_end(beside.watch_pass(settings, leader=leader)), SCRAPE_EVERY_S, stop)
+        _beside("notify", _or_end(beside.notify_pass(settings, leader=leader)), NOTIFY_EVERY_S, stop)
+        _beside("adapters", _or_end(beside.adapter_pass(settings, leader=leader)), ADAPTERS_EVERY_S, stop)
+        _beside("metrics", beside.scraper_pass(settings), SCRAPE_EVERY_S, stop)
+        repeat(_or_end(control.controller_pass(settings, leader=leader)), every_s=CONTROLLER_EVERY_S, stop=stop)
 
 
 def _beside(name: str, one_pass: Callable[[], bool], every_s: float, stop: threading.Event) -> None:
@@ -104,13 +104,13 @@ def leading(settings: Settings, stop: threading.Event, *, end: Callable[[str], N
     if settings.cluster is None:
         yield None
         return
-    election = wiring.leader_election(settings, settings.cluster, on_end=end)
+    election = control.leader_election(settings, settings.cluster, on_end=end)
     threading.Thread(target=election.run, name="lease", daemon=True).start()
     try:
         while not stop.is_set() and not election.wait(LEAD_LOOK_S):
             if election.problem is not None:
                 log.warning("no lead yet: %s", election.problem)
-        yield None if stop.is_set() else wiring.leader_number(settings)
+        yield None if stop.is_set() else control.leader_number(settings)
     finally:
         election.stop()
 
@@ -140,14 +140,14 @@ def worker(data_dir: DataDir, name: str = "worker", study: str | None = None, lo
     stop, settings = stop_event(), installation.load(data_dir)
     with _telling(name, log_file):
         if study is None:
-            repeat(wiring.worker_pass(settings, name, stop), every_s=WORKER_EVERY_S, stop=stop)
+            repeat(work.worker_pass(settings, name, stop), every_s=WORKER_EVERY_S, stop=stop)
             return
         parent = os.getppid()
 
         def should_stop() -> bool:
             return stop.is_set() or os.getppid() != parent
 
-        wiring.help_study(settings, name, StudyId(study), should_stop=should_stop)
+        work.help_study(settings, name, StudyId(study), should_stop=should_stop)
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 
 from controlplane import settings as installation
-from controlplane import wiring
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.installation.compiling import compile_twin
 from controlplane.cli.installation.hosts import FleetKind, cluster_of, gpus_of
@@ -33,6 +32,7 @@ from controlplane.services.schedules import list_schedules, upcoming
 from controlplane.settings import Settings
 from controlplane.telemetry import logs
 from controlplane.telemetry.tracing import require_installed
+from controlplane.wiring import machine
 from dashboards.run import HOST as DASHBOARD_HOST
 
 _PROCESSES = FleetKind.PROCESSES
@@ -133,15 +133,15 @@ def prepare(settings: Settings, specs: Sequence[ServiceSpec], *, dashboard: bool
     }
     require_free(ports | ({"--dashboard-port": settings.dashboard_port} if dashboard else {}), host=settings.host)
     installation.save(settings)
-    store = wiring.open_store(settings)
-    if not is_loopback(settings.host) and settings.issuers_file is None and not wiring.has_keys(store):
+    store = machine.open_store(settings)
+    if not is_loopback(settings.host) and settings.issuers_file is None and not machine.has_keys(store):
         raise InvalidInput(
             f"will not listen on {settings.host} without an API key",
             why="anybody who reaches the port could use the fleet",
             allowed="127.0.0.1, --issuers FILE, or `fleetune key create NAME --scope admin` first",
         )
     _write_secrets(settings)
-    clock = wiring.installation_clock(settings)
+    clock = machine.installation_clock(settings)
     for spec in specs:
         register_service(store, spec, actor="cli", now=clock())
     for schedule in list_schedules(store):
@@ -165,7 +165,7 @@ def run(settings: Settings, *, dashboard: bool) -> None:
     finally:
         typer.echo("stopping ...")
         supervisor.stop()
-        wiring.stop_all_engines(settings)
+        machine.stop_all_engines(settings)
         typer.echo("stopped")
 
 

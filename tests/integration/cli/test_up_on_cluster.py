@@ -13,13 +13,13 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from controlplane import settings as installation
-from controlplane import wiring
 from controlplane.cli.installation.processes import LOST_LEAD
 from controlplane.cli.installation.programs import process_command
 from controlplane.cli.main import app
 from controlplane.domain.engines.fleet import EngineState
 from controlplane.reading.service_file import load_service
 from controlplane.settings import ClusterAccess, Settings
+from controlplane.wiring import control, machine
 from tests.fakes.kubernetes.cluster import StandIn
 from tests.fakes.kubernetes.schemas import resource_of
 
@@ -135,7 +135,7 @@ def test_where_a_cluster_is_says_nothing_without_one(tmp_path: Path) -> None:
 
 
 def test_a_check_of_a_cluster_stores_nothing(whole: StandIn) -> None:
-    wiring.reach_cluster(whole.kubeconfig("inference"), None, None, [load_service(EXAMPLE)])
+    machine.reach_cluster(whole.kubeconfig("inference"), None, None, [load_service(EXAMPLE)])
     writes = [call for call in whole.faults.calls if call.verb == "patch" and call.resource == "deployments"]
     assert writes
     names = {value["kind"] for _, value in whole.objects.everything()}
@@ -151,7 +151,7 @@ def test_what_a_chart_registers_becomes_pods_that_are_listed_and_nothing_is_left
     monkeypatch.setenv(installation.STORE_VARIABLE, settings.database)
     (tmp_path / "given.json").write_text(settings.evolve(store_url=None).model_dump_json())
     assert "registered chat" in process(tmp_path, "prepare", "-f", str(EXAMPLE)).output
-    one_pass, fleet = wiring.controller_pass(settings), wiring.open_fleet(settings)
+    one_pass, fleet = control.controller_pass(settings), machine.open_fleet(settings)
     give_up_s = time.monotonic() + 240
     while [engine.state for engine in fleet.list()] != [EngineState.READY] * 2:
         assert time.monotonic() < give_up_s, fleet.list()

@@ -31,17 +31,17 @@ except SystemExit as ended:
 API = f"""
 import sys
 from pathlib import Path
-from controlplane import wiring
+from controlplane.wiring import http_api
 from controlplane.settings import Settings
-wiring.build_app(Settings(data_dir=Path(sys.argv[1])))
+http_api.build_app(Settings(data_dir=Path(sys.argv[1])))
 {SAY_MODULES}
 """
 CONTROLLER = f"""
 import sys
 from pathlib import Path
-from controlplane import wiring
+from controlplane.wiring import control
 from controlplane.settings import Settings
-wiring.controller_pass(Settings(data_dir=Path(sys.argv[1])))()
+control.controller_pass(Settings(data_dir=Path(sys.argv[1])))()
 {SAY_MODULES}
 """
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from controlplane import wiring
 from controlplane.domain.base import EngineId, StudyId
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.engines.fleet import Engine
@@ -30,6 +29,7 @@ from controlplane.services.replays.run_replay import ReplayRunner
 from controlplane.services.replays.series import list_replays
 from controlplane.services.studies.manage import create_study
 from controlplane.settings import Settings
+from controlplane.wiring import work
 from tests.builders_serving import CHAT, NOW, a_revision, a_service, a_spec
 from tests.fakes.fleet import FakeClock, FakeFleet
 from tests.fakes.killing import Killed, Killer, Moment
@@ -205,7 +205,7 @@ def test_what_a_due_replay_does_or_waits_for_is_told(tmp_path: Path) -> None:
 
 def test_workers_called_alike_on_two_hosts_are_two(tmp_path: Path) -> None:
     """Their claims carry host and process, as those of studies do."""
-    made = wiring.replay_runner(
+    made = work.replay_runner(
         Settings(data_dir=tmp_path), "worker-1", FakeLoadTester(steady(50, 10)), should_stop=lambda: False
     )
     assert made.worker_name == f"worker-1@{socket.gethostname()}:{os.getpid()}"

@@ -1,0 +1,125 @@
+"""The passes that run beside the controller's, in its process: metrics, alerts, answers, adapters, load."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from controlplane.adapters.gateway.records_spool import SpooledRecords
+from controlplane.adapters.gateway.traffic import GatewayTraffic
+from controlplane.adapters.metrics_scrape.samples import SampleStore
+from controlplane.adapters.metrics_scrape.scrape import Scraper
+from controlplane.adapters.metrics_scrape.source import ScrapedMetrics
+from controlplane.ports.store import Store
+from controlplane.settings import Settings
+from controlplane.wiring.control import gateways_of
+from controlplane.wiring.machine import installation_clock, open_fleet, open_store, secret_in
+
+if TYPE_CHECKING:
+    from controlplane.services.rollouts.match_load import LoadMatcher
+
+log = logging.getLogger(__name__)
+
+
+def scraper_pass(settings: Settings) -> Callable[[], bool]:
+    """Return one round over the pages of all serving engines; the controller's process runs it beside."""
+    scraper = Scraper(
+        fleet=open_fleet(settings), samples=SampleStore(settings.metrics_file), clock=installation_clock(settings)
+    )
+    return scraper.run
+
+
+def watch_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
+    """Return one look for alerts where no Prometheus does; the controller's process runs it beside."""
+    from controlplane.services.operations.watch import AlertWatcher
+
+    clock = installation_clock(settings)
+    watcher = AlertWatcher(
+        store=open_store(settings, leader=leader),
+        fleet=open_fleet(settings),
+        records=SpooledRecords(settings.data_dir),
+        metrics=ScrapedMetrics(SampleStore(settings.metrics_file), clock=clock),
+        router=GatewayTraffic(gateways_of(settings), admin_token=secret_in(settings.admin_token_file)),
+        clock=clock,
+    )
+    return watcher.run
+
+
+def notify_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
+    """Return one round of telling people; the controller's process runs it beside."""
+    from controlplane.adapters.notifier import PlainNotifier
+    from controlplane.services.operations.notifying import NotifyRunner
+
+    store = open_store(settings, leader=leader)
+    return NotifyRunner(store=store, notifier=PlainNotifier(), clock=installation_clock(settings)).run
+
+
+def answers_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
+    """Return one pass that compares a canary's answers with stable's; the controller's process runs it beside."""
+    from controlplane.adapters.quality_openai import OpenAiQualityProbe
+    from controlplane.services.rollouts.answers import AnswerComparer
+
+    comparer = AnswerComparer(
+        store=open_store(settings, leader=leader), fleet=open_fleet(settings), probe=OpenAiQualityProbe()
+    )
+    return comparer.run_next
+
+
+def adapter_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
+    """Return one pass that gives every replica its adapters; the controller's process runs it beside."""
+    from controlplane.adapters.engine_adapters import EngineAdapters
+    from controlplane.services.adapters.keep import AdapterKeeper
+
+    keeper = AdapterKeeper(
+        store=open_store(settings, leader=leader),
+        fleet=open_fleet(settings),
+        loader=EngineAdapters(),
+        monotonic=time.monotonic,
+    )
+
+    def one() -> bool:
+        for problem in keeper.run():
+            log.warning("%s", problem)
+        return False
+
+    return one
+
+
+def load_matcher_pass(settings: Settings, stop: threading.Event, *, leader: int | None = None) -> Callable[[], bool]:
+    """Return one pass that makes up the load of a canary under judgement; the controller's process runs it beside.
+
+    The load generator is built with the first rollout: an installation without one does without its memory.
+    """
+    store = open_store(settings, leader=leader)
+    built: list[LoadMatcher] = []
+
+    def one() -> bool:
+        if not built and all(service.rollout is None for service, _ in store.list_services()):
+            return False
+        if not built:
+            built.append(_load_matcher(settings, store, stop))
+        return built[0].run_next()
+
+    return one
+
+
+def _load_matcher(settings: Settings, store: Store, stop: threading.Event) -> LoadMatcher:
+    from controlplane.adapters.gateway.opener import GatewayProcesses
+    from controlplane.adapters.gateway.replay_records import ReplayRecords
+    from controlplane.adapters.loadtester_locust import LocustLoadTester
+    from controlplane.services.rollouts.match_load import LoadMatcher
+
+    return LoadMatcher(
+        store=store,
+        fleet=open_fleet(settings),
+        load_tester=LocustLoadTester(),
+        gateways=GatewayProcesses(),
+        feed=SpooledRecords(settings.data_dir),
+        keep=ReplayRecords(settings.data_dir, clock=installation_clock(settings)).keep,
+        clock=installation_clock(settings),
+        out_dir=settings.reports_dir,
+        should_stop=stop.is_set,
+    )

@@ -1,0 +1,107 @@
+"""The controller: who leads, and its pass over all services."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from controlplane.adapters.gateway.records_spool import SpooledRecords
+from controlplane.adapters.gateway.scores_spool import SpooledScores
+from controlplane.adapters.gateway.traffic import FindGateways, GatewayTraffic, running_gateways
+from controlplane.adapters.store_sql.fence import LEADER
+from controlplane.domain.base import ServiceName
+from controlplane.domain.cluster import RouteOptions
+from controlplane.ports.gateways import TrafficRouter
+from controlplane.settings import ClusterAccess, Settings
+from controlplane.wiring.machine import installation_clock, open_fleet, open_store, secret_in
+
+if TYPE_CHECKING:
+    from controlplane.adapters.fleet_kubernetes.lease import LeaseElection
+
+log = logging.getLogger(__name__)
+
+
+def leader_election(settings: Settings, cluster: ClusterAccess, *, on_end: Callable[[str], None]) -> LeaseElection:
+    """Return this process's candidacy for the lead of the installation on a cluster."""
+    from controlplane.adapters.fleet_kubernetes.door import open_door
+    from controlplane.adapters.fleet_kubernetes.lease import LeaseElection
+
+    return LeaseElection(
+        open_door(cluster.kubeconfig, cluster.context),
+        namespace=cluster.namespace,
+        name="fleetune-controller",
+        identity=f"{socket.gethostname()}_{uuid.uuid4()}",
+        on_end=on_end,
+    )
+
+
+def leader_number(settings: Settings) -> int:
+    """Return a number larger than that of every controller before: the store refuses theirs from now on."""
+    store = open_store(settings)
+    try:
+        return store.next_number(LEADER)
+    finally:
+        store.close()
+
+
+def controller_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
+    """Return one pass of the controller; it always waits for the next tick."""
+    from controlplane.services.controller.reconcile import Controller
+    from controlplane.services.studies.manage import create_study
+
+    traffic = GatewayTraffic(gateways_of(settings), admin_token=secret_in(settings.admin_token_file))
+    controller = Controller(
+        store=open_store(settings, leader=leader),
+        fleet=open_fleet(settings),
+        router=_router(settings, traffic),
+        flights=traffic,
+        news=traffic,
+        records=SpooledRecords(settings.data_dir),
+        scores=SpooledScores(settings.data_dir),
+        clock=installation_clock(settings),
+        create_study=create_study,
+    )
+
+    told: set[str] = set()
+
+    def one() -> bool:
+        problems = set(controller.run_pass())
+        for problem in sorted(problems - told):  # what lasts is said once, not twice a second
+            log.warning("%s", problem)
+        told.clear()
+        told.update(problems)
+        return False
+
+    return one
+
+
+def _router(settings: Settings, gateways: GatewayTraffic) -> TrafficRouter:
+    """Return what splits traffic: the gateways and, on a cluster, its own one for services that ask for a route."""
+    cluster = settings.cluster
+    if cluster is None:
+        return gateways
+    from controlplane.adapters.every_router import EveryRouter
+    from controlplane.adapters.fleet_kubernetes.door import open_door
+    from controlplane.adapters.fleet_kubernetes.routes import RouteTraffic
+
+    store = open_store(settings)
+
+    def options(service: ServiceName) -> RouteOptions | None:
+        described = store.get_service(service).value.spec.kubernetes
+        return None if described is None else described.route
+
+    door = open_door(cluster.kubeconfig, cluster.context)
+    return EveryRouter([gateways, RouteTraffic(door, cluster.namespace, options=options)])
+
+
+def gateways_of(settings: Settings) -> FindGateways:
+    cluster = settings.cluster
+    if cluster is None or not cluster.gateways:
+        return running_gateways(settings.data_dir)
+    from controlplane.adapters.fleet_kubernetes.door import open_door
+    from controlplane.adapters.fleet_kubernetes.gateways import GatewayPods
+
+    return GatewayPods(open_door(cluster.kubeconfig, cluster.context), cluster.namespace).find

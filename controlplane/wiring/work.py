@@ -1,0 +1,103 @@
+"""Workers: studies and replays on this host's engines."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from controlplane.adapters.gateway.records_spool import SpooledRecords
+from controlplane.domain.base import StudyId
+from controlplane.ports.load import LoadTester
+from controlplane.settings import Settings
+from controlplane.wiring.machine import installation_clock, open_fleet, open_store
+
+if TYPE_CHECKING:
+    from controlplane.services.replays.run_replay import ReplayRunner
+    from controlplane.services.studies.run_study import StudyProgress, StudyRunner
+
+
+def worker_identity(name: str) -> str:
+    """Return what a claim carries: `up` calls its first worker worker-1 on every host that shares a store."""
+    return f"{name}@{socket.gethostname()}:{os.getpid()}"
+
+
+def worker_pass(settings: Settings, name: str, stop: threading.Event) -> Callable[[], bool]:
+    """Return one pass of a tuner worker: run the next replay, else run or help a study, until `stop` is set."""
+    from controlplane.adapters.loadtester_locust import LocustLoadTester
+
+    tester = LocustLoadTester()
+    replays = replay_runner(settings, name, tester, should_stop=stop.is_set)
+    studies = study_runner(settings, name, should_stop=stop.is_set, load_tester=tester)
+    return lambda: replays.run_next() is not None or studies.run_next() is not None
+
+
+def replay_runner(
+    settings: Settings, name: str, load_tester: LoadTester, *, should_stop: Callable[[], bool]
+) -> ReplayRunner:
+    """Return a runner of due replays on this host's engines."""
+    from controlplane.services.replays.run_replay import ReplayRunner
+
+    return ReplayRunner(
+        store=open_store(settings),
+        fleet=open_fleet(settings),
+        load_tester=load_tester,
+        records=SpooledRecords(settings.data_dir),
+        clock=installation_clock(settings),
+        sleep=time.sleep,
+        worker_name=worker_identity(name),
+        out_dir=settings.reports_dir,
+        should_stop=should_stop,
+    )
+
+
+def help_study(settings: Settings, name: str, study_id: StudyId, *, should_stop: Callable[[], bool]) -> None:
+    """Work on one study beside the worker that started it, until it is over, paused or `should_stop` says so."""
+    study_runner(settings, name, should_stop=should_stop).join(study_id)
+
+
+def study_runner(
+    settings: Settings,
+    name: str,
+    *,
+    should_stop: Callable[[], bool],
+    on_progress: Callable[[StudyProgress], None] = lambda _: None,
+    load_tester: LoadTester | None = None,
+) -> StudyRunner:
+    """Return a runner of studies on this host's engines."""
+    from controlplane.adapters.fleet_processes.probes import emulator_lag
+    from controlplane.adapters.gateway.opener import GatewayProcesses
+    from controlplane.adapters.loadtester_locust import LocustLoadTester
+    from controlplane.adapters.quality_openai import OpenAiQualityProbe
+    from controlplane.services.studies.run_study import StudyRunner
+
+    store = open_store(settings)
+    return StudyRunner(
+        store=store,
+        fleet=open_fleet(settings),
+        load_tester=load_tester or LocustLoadTester(),
+        gateways=GatewayProcesses(),
+        clock=installation_clock(settings),
+        worker_name=worker_identity(name),
+        host=socket.gethostname(),
+        data_dir=settings.reports_dir,
+        optuna_url=store.sqlalchemy_url,
+        quality=OpenAiQualityProbe(),
+        engine_lag=emulator_lag,
+        on_progress=_until(should_stop, on_progress),
+    )
+
+
+def _until(should_stop: Callable[[], bool], show: Callable[[StudyProgress], None]) -> Callable[[StudyProgress], None]:
+    """Return `show` that lets go of the study when asked to stop: progress is told several times a second."""
+    from controlplane.services.studies.trial_engine import Interrupted
+
+    def told(progress: StudyProgress) -> None:
+        if should_stop():
+            raise Interrupted
+        show(progress)
+
+    return told
