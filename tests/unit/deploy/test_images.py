@@ -12,7 +12,12 @@ import pytest
 ROOT = Path(__file__).parents[3]
 IMAGES = sorted((ROOT / "deploy" / "images").glob("*.Containerfile"))
 GATEWAY = ROOT / "deploy" / "images" / "gateway.Containerfile"
-DISTRIBUTIONS = {"yaml": "pyyaml", "jwt": "pyjwt", "prometheus_client": "prometheus-client"}
+DISTRIBUTIONS = {
+    "yaml": "pyyaml",
+    "jwt": "pyjwt",
+    "prometheus_client": "prometheus-client",
+    "opentelemetry": "opentelemetry-exporter-otlp-proto-http",  # which needs the SDK, and that the API
+}
 LOADED_WHERE_A_SERVICE_ASKS_FOR_IT = {"presidio_analyzer", "sentence_transformers", "tldextract", "spacy"}
 
 
