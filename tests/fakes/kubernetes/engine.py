@@ -38,6 +38,7 @@ def _arguments() -> argparse.Namespace:
 
 class _Engine(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128
     running = 0
     lock = threading.Lock()
     token_s = 0.02
