@@ -73,7 +73,8 @@ def _verdict(
         waits = _unproven(evidence)
     if waits is not None:
         return Verdict.INCONCLUSIVE, waits
-    return Verdict.PASS, f"certainly within the margins after {_samples(evidence)}: {_describe(comparisons[0])}"
+    misses = [c for c in comparisons if c.name == comparisons[0].name]
+    return Verdict.PASS, f"certainly within the margins after {_samples(evidence)}: {_describe(_surest(misses))}"
 
 
 def _held_to_promise(said: tuple[Verdict, str], seen: Shown | None) -> tuple[Verdict, str]:
@@ -99,8 +100,13 @@ def _undecided(comparisons: Sequence[Comparison]) -> str | None:
     for name in dict.fromkeys(c.name for c in comparisons):
         alike = [c for c in comparisons if c.name == name]
         if all(c.high > c.margin for c in alike):
-            return f"not certain yet: {_describe(min(alike, key=lambda c: c.high))}"
+            return f"not certain yet: {_describe(_surest(alike))}"
     return None
+
+
+def _surest(alike: Sequence[Comparison]) -> Comparison:
+    """Return that of users' requests or that of replayed ones, whichever decides."""
+    return min(alike, key=lambda c: c.high)
 
 
 def _unproven(evidence: Evidence) -> str | None:

@@ -55,6 +55,15 @@ def test_a_canary_without_misses_passes_once_there_are_enough_requests() -> None
     assert verdict(counts(700), counts(13300)).verdict is Verdict.PASS
 
 
+def test_a_pass_names_the_bounds_it_rests_on() -> None:
+    evidence = Evidence(canary=counts(18), stable=counts(4000), control=Control.CONCURRENT, replayed=counts(2000))
+    passed = judge(evidence, SLOS, OPTIONS, STEP, started_at=NOW, now=after(60))
+    assert passed.verdict is Verdict.PASS
+    decisive = next(c for c in passed.comparisons if c.replayed and c.name == "slo_miss_ratio")
+    assert decisive.high <= decisive.margin
+    assert f"replayed SLO misses +0.0 in [{100 * decisive.low:+.1f}, {100 * decisive.high:+.1f}]" in passed.reason
+
+
 def test_few_good_requests_are_no_pass() -> None:
     few = verdict(counts(50), counts(950))
     assert few.verdict is Verdict.INCONCLUSIVE
