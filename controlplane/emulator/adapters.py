@@ -14,11 +14,11 @@ from typing import Any
 
 from pydantic import Field
 
+from controlplane.domain.adapters import DEFAULT_MAX_RANK
 from controlplane.domain.base import Value
 from controlplane.domain.engines.flags import FlagValue
 from controlplane.emulator.errors import ApiError
 
-_DEFAULT_RANK = 16
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin", "adapter_model.pt")
 _NEEDED = ("r", "lora_alpha", "target_modules")
 _ENGINE_SAID = "Call to add_lora method failed: "
@@ -37,13 +37,13 @@ class LoraOptions(Value):
     """What `--enable-lora` and its limits say."""
 
     enabled: bool = False
-    highest_rank: int = Field(default=_DEFAULT_RANK, ge=1)
+    highest_rank: int = Field(default=DEFAULT_MAX_RANK, ge=1)
 
     @classmethod
     def from_flags(cls, flags: Mapping[str, FlagValue]) -> LoraOptions:
         return cls(
             enabled=flags.get("enable-lora", False) is True,
-            highest_rank=int(flags.get("max-lora-rank", _DEFAULT_RANK)),
+            highest_rank=int(flags.get("max-lora-rank", DEFAULT_MAX_RANK)),
         )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from controlplane.domain.operations.burning import BURNS, Burn
+from controlplane.domain.operations.minutes import error_promise
+from controlplane.domain.operations.watching import JUMPED_REQUESTS, JUMPED_TIMES, JUMPED_WINDOW_S
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencyMetric
 from dashboards.observability.promql import CONTROL, ENGINES, GATEWAYS, error_ratio, miss_ratio, percentile, requests
@@ -44,7 +46,7 @@ def promises_of(spec: ServiceSpec) -> list[Promise]:
         if (ratios := {w: r for w in WINDOWS if (r := miss_ratio(spec.name, slo, w)) is not None})
     ]
     errors = {window: error_ratio(spec.name, window) for window in WINDOWS}
-    return [*found, Promise(spec.name, f"errors ≤ {spec.slos.max_error_ratio:g}", spec.slos.max_error_ratio, errors)]
+    return [*found, Promise(spec.name, error_promise(spec), spec.slos.max_error_ratio, errors)]
 
 
 def _recorded(promise: Promise) -> list[Rule]:
@@ -80,11 +82,13 @@ def _window(seconds: int) -> str:
 
 def _jump(spec: ServiceSpec) -> Rule:
     where = f'service="{spec.name}"'
-    now = percentile(LatencyMetric.TTFT, 0.99, "10m", where=where)
-    before = percentile(LatencyMetric.TTFT, 0.99, "10m", where=where, offset=" offset 1h")
+    window = _window(JUMPED_WINDOW_S)
+    now = percentile(LatencyMetric.TTFT, 0.99, window, where=where)
+    before = percentile(LatencyMetric.TTFT, 0.99, window, where=where, offset=" offset 1h")
+    asked = f"{requests(spec.name, window)} * {JUMPED_WINDOW_S} > {JUMPED_REQUESTS}"
     return {
         "alert": "FleetuneP99Jumped",
-        "expr": f"{now} > 2 * {before} and {requests(spec.name, '10m')} * 600 > 100",
+        "expr": f"{now} > {JUMPED_TIMES:g} * {before} and {asked}",
         "for": "5m",
         "labels": {"severity": "ticket"},
         "annotations": {

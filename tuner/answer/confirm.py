@@ -45,18 +45,23 @@ def next_proofs(spec: ServiceSpec, trials: Sequence[Trial]) -> list[Next]:
     ranked = standings(spec, trials)
     proved = min((each.fleet.gpus for each in ranked if each.exists and is_proved(spec, each)), default=None)
     open_ = [each for each in ranked if proved is None or each.fleet.gpus < proved]
+    lost = is_lost(spec, trials)
     for least in (POSSIBLE, UNLIKELY):
-        wanted = (_next(spec, trials, each) for each in open_ if is_possible(spec, trials, each, least=least))
+        wanted = (_next(spec, trials, each) for each in open_ if is_possible(each, lost=lost, least=least))
         found = [each for each in wanted if each is not None]
         if found or proved is not None:
             break
     return found
 
 
-def is_possible(spec: ServiceSpec, trials: Sequence[Trial], standing: Standing, *, least: float = POSSIBLE) -> bool:
-    """Say whether a candidate may yet be the answer, be it that only a lucky estimate of it fits the GPUs."""
+def is_lost(spec: ServiceSpec, trials: Sequence[Trial]) -> bool:
+    """Say whether the baseline's fleet cannot be had on these GPUs: then anything that can is better."""
     baseline = baseline_of(measured(trials))
-    lost = baseline is None or not exists(spec, sized(spec, baseline))
+    return baseline is None or not exists(spec, sized(spec, baseline))
+
+
+def is_possible(standing: Standing, *, lost: bool, least: float = POSSIBLE) -> bool:
+    """Say whether a candidate may yet be the answer, be it that only a lucky estimate of it fits the GPUs."""
     if not standing.exists:
         return standing.could >= least
     return standing.could >= least or standing.cheaper >= LIKELY or lost

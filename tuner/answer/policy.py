@@ -17,7 +17,7 @@ from controlplane.domain.engines.start_failure import StartFailure
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.study import Study, Trial, TrialKind, TrialState
 from controlplane.domain.studies.tuning_options import Budget
-from tuner.answer.confirm import Next, Proof, is_possible, next_proofs, rounds_of
+from tuner.answer.confirm import Next, Proof, is_lost, is_possible, next_proofs, rounds_of
 from tuner.answer.fleet_check import kept_replicas
 from tuner.answer.standing import LIKELY, Standing, standings
 
@@ -234,7 +234,8 @@ def wanted_replicas(spec: ServiceSpec, trials: Sequence[Trial]) -> int:
 
 
 def _leader(spec: ServiceSpec, trials: Sequence[Trial]) -> Standing | None:
-    return next((each for each in standings(spec, trials) if is_possible(spec, trials, each)), None)
+    lost = is_lost(spec, trials)
+    return next((each for each in standings(spec, trials) if is_possible(each, lost=lost)), None)
 
 
 def fits(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, *, starts: int) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from controlplane.domain.enough import samples_needed
 from controlplane.domain.slo import SloSet
 from controlplane.domain.studies.tuning_options import LevelOptions
 
-_SEEN = 0.05  # with fewer requests than `fewest_requests` the percentile is unseen with more than this probability
 _DECIDING = 3.5  # times as many requests where a decision hangs on the level: ten beyond the percentile
 _RESIDENCES = 3.0  # a level lasts as many times as long as a request stays
 _MOST_WARMUP = 0.25  # of `max_s`
@@ -32,7 +32,7 @@ def fewest_requests(percentile: float) -> int:
 
     (Nonparametric bound on a quantile by the largest of n: 1 - p^n; Wilks 1941.)
     """
-    return math.ceil(math.log(_SEEN) / math.log(percentile / 100) - 1e-9)
+    return samples_needed(percentile)
 
 
 def pace(

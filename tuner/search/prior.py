@@ -47,6 +47,7 @@ def twin_capacity(
     *,
     start_rps: float,
     precision: float = _PRECISION,
+    step: float = 2.0,
 ) -> CapacityOf:
     """Return a function that simulates one configuration's capacity.
 
@@ -55,7 +56,8 @@ def twin_capacity(
 
     def capacity_of(config: EngineConfig) -> float | None:
         try:
-            return capacity(setup_of(config), requests_at, slos, start_rps=start_rps, precision=precision).rps
+            setup = setup_of(config)
+            return capacity(setup, requests_at, slos, start_rps=start_rps, precision=precision, step=step).rps
         except DoesNotFit:
             return 0.0
         except InvalidInput:

@@ -149,9 +149,10 @@ def capacity(
     start_rps: float = 1.0,
     highest_rps: float = 1000.0,
     precision: float = 0.02,
+    step: float = 2.0,
     bounds: bool = False,
 ) -> Capacity:
-    """Return the highest rate within every SLO: doubling (or halving) to a bracket, then bisection to `precision`.
+    """Return the highest rate within every SLO: steps up (or down) to a bracket, then bisection to `precision`.
 
     0 when even 1/64 request per second misses; `censored` when `highest_rps` still passes. With `bounds`, `low_rps` and
     `high_rps` are the capacities of an engine as slow and as fast as the profile's 90 % interval allows (three searches
@@ -162,7 +163,7 @@ def capacity(
         def passes(rate: float) -> bool:
             return meets(slos, slowed(setup, requests_at(rate))(slower))
 
-        return highest_rate(passes, start_rps=start, highest_rps=highest_rps, precision=precision)
+        return highest_rate(passes, start_rps=start, highest_rps=highest_rps, precision=precision, step=step)
 
     found = of(1.0, start_rps)
     spread = interval(setup, found)

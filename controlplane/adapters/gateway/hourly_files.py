@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from controlplane.domain.door.gateway_files import records_hour
+
+R = TypeVar("R", bound=BaseModel)
+_log = logging.getLogger(__name__)
 
 
 def new_lines(folder: Path, since: datetime, offsets: dict[str, int]) -> Iterator[tuple[str, bytes]]:
@@ -26,6 +33,15 @@ def new_lines(folder: Path, since: datetime, offsets: dict[str, int]) -> Iterato
             offsets[name] = 0
         if size > offsets.get(name, 0):
             yield name, _whole_lines(folder / name, offsets.get(name, 0))
+
+
+def parsed(lines: bytes, kind: type[R], *, where: str) -> Iterator[R]:
+    """Read whole lines; of what a killed gateway left of its last one it is said that it is skipped `where`."""
+    for line in filter(None, lines.splitlines()):
+        try:
+            yield kind.model_validate_json(line)
+        except ValidationError:
+            _log.warning("a broken line of %d bytes %s is skipped", len(line), where)
 
 
 def hour_of(at: datetime) -> datetime:

@@ -9,9 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from controlplane.adapters.gateway.hourly_files import hour_of, new_lines
+from controlplane.adapters.gateway.hourly_files import hour_of, new_lines, parsed
 from controlplane.domain.base import RevisionId, ServiceName
 from controlplane.domain.door.gateway_files import records_dir
 from controlplane.domain.door.routing import GatewayRecord
@@ -91,14 +89,7 @@ class SpooledRecords:
             del self._kept[:surplus]
 
     def _parse(self, lines: bytes) -> Iterable[GatewayRecord]:
-        for line in lines.splitlines():
-            if not line:
-                continue
-            try:
-                record = GatewayRecord.model_validate_json(line)
-            except ValidationError:  # what a killed gateway left of its last line
-                _log.warning("a broken line of %d bytes in the request records is skipped", len(line))
-                continue
+        for record in parsed(lines, GatewayRecord, where="in the request records"):
             # An empty tuple needs no validation, and this runs for every request.
             yield record if self._with_blocks else record.model_copy(update={"prefix_blocks": ()})
 

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from controlplane.adapters.gateway.hourly_files import new_lines
+from controlplane.adapters.gateway.hourly_files import new_lines, parsed
 from controlplane.domain.door.feedback import Feedback
 from controlplane.domain.door.gateway_files import scores_dir
 from controlplane.domain.errors import Unavailable
 from controlplane.ports.gateways import Position, Scores
-
-_log = logging.getLogger(__name__)
 
 
 class SpooledScores:
@@ -30,15 +24,7 @@ class SpooledScores:
         try:
             for name, lines in new_lines(self._folder, since, reached):
                 reached[name] = reached.get(name, 0) + len(lines)
-                found += [each for each in _parse(lines) if each.at >= since]
+                found += [each for each in parsed(lines, Feedback, where="among the scores") if each.at >= since]
         except OSError as error:
             raise Unavailable("people's scores cannot be read", why=str(error)) from error
         return Scores(found, reached)
-
-
-def _parse(lines: bytes) -> Iterator[Feedback]:
-    for line in filter(None, lines.splitlines()):
-        try:
-            yield Feedback.model_validate_json(line)
-        except ValidationError:  # what a killed gateway left of its last line
-            _log.warning("a broken line of %d bytes among the scores is skipped", len(line))

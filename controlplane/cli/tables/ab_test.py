@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_RELATIVE = frozenset({"ttft", "tpot", "e2e", "length"})
-_UNITS = {"ttft": " ms", "tpot": " ms", "e2e": " ms", "length": " tokens"}
+from controlplane.domain.ab_tests.metrics import AbMetric
 
 
 def arms_of(test: Any) -> list[str]:
@@ -34,7 +33,7 @@ def named(arm: Any) -> str:
 def plan_of(test: Any) -> str:
     """Return what was said beforehand."""
     plan, options = test["plan"], test["options"]
-    unit = "%" if options["metric"] in _RELATIVE else "points"
+    unit = _unit(options["metric"])
     said = (
         f"{plan['users_per_arm']} users of the smallest arm find {options['minimum_effect_percent']:g} {unit} of "
         f"{options['metric']} with power {options['power']:g} at {options['confidence']:.0%} confidence"
@@ -54,7 +53,7 @@ def compared(test: Any, which: str) -> list[str]:
 
 def _compared(each: Any, labels: dict[str, str]) -> str:
     metric = each["metric"]
-    unit = "%" if metric in _RELATIVE else "points"
+    unit = _unit(metric)
     bounds = "too few users yet" if each["low"] is None else f"in [{each['low']:+.1f}, {each['high']:+.1f}]"
     means = f"{_mean(metric, each['mean'])} against {_mean(metric, each['mean_against'])}"
     pair = f"{labels[each['arm']]} against {labels[each['against']]}"
@@ -62,5 +61,11 @@ def _compared(each: Any, labels: dict[str, str]) -> str:
     return f"{name}, {pair}: {each['grade']}, {each['difference']:+.1f} {unit} {bounds} ({means})"
 
 
+def _unit(metric: str) -> str:
+    return "%" if AbMetric(metric).is_relative else "points"
+
+
 def _mean(metric: str, mean: float) -> str:
-    return f"{mean:.4g}{_UNITS[metric]}" if metric in _UNITS else f"{100 * mean:.1f} %"
+    if not AbMetric(metric).is_relative:
+        return f"{100 * mean:.1f} %"
+    return f"{mean:.4g} {'tokens' if metric == AbMetric.LENGTH else 'ms'}"

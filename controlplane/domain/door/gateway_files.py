@@ -46,13 +46,7 @@ def records_name(gateway: str, at: datetime) -> str:
 
 def records_hour(name: str) -> datetime | None:
     """Return the UTC hour a records file is for; None when the name is not one of a records file."""
-    stem, _, suffix = name.rpartition(".")
-    if suffix != "jsonl":
-        return None
-    try:
-        return datetime.strptime(stem.rpartition("-")[2], _HOUR).replace(tzinfo=UTC)
-    except ValueError:
-        return None
+    return _written(name, _HOUR)
 
 
 def audit_dir(data_dir: Path) -> Path:
@@ -72,9 +66,15 @@ def audit_name(gateway: str, at: datetime) -> str:
 
 def audit_day(name: str) -> datetime | None:
     """Return the UTC day an audit file is for; None when the name is not one of an audit file."""
+    return _written(name, _DAY)
+
+
+def _written(name: str, form: str) -> datetime | None:
     stem, _, suffix = name.rpartition(".")
+    if suffix != "jsonl":
+        return None
     try:
-        return datetime.strptime(stem.rpartition("-")[2], _DAY).replace(tzinfo=UTC) if suffix == "jsonl" else None
+        return datetime.strptime(stem.rpartition("-")[2], form).replace(tzinfo=UTC)
     except ValueError:
         return None
 

@@ -81,6 +81,11 @@ class Engine(Value):
     waits_for: str | None = Field(default=None, description="On a cluster: what holds up its start.")
 
     @property
+    def takes_traffic(self) -> bool:
+        """True when it is ready, its address is known, and it answers."""
+        return self.state is EngineState.READY and bool(self.url) and self.answers
+
+    @property
     def startup_s(self) -> float | None:
         """Seconds from process start to readiness, None while unknown."""
         return None if self.ready_at is None else (self.ready_at - self.started_at).total_seconds()

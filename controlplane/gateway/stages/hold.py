@@ -14,11 +14,10 @@ from enum import StrEnum
 from aiohttp import web
 
 from controlplane.domain.door.hold_options import HoldOptions
-from controlplane.gateway.call import REQUEST_ID_HEADER
 from controlplane.gateway.exchange import Exchange, Next
-from controlplane.gateway.openai_errors import error_response
 from controlplane.gateway.pools import Route
 from controlplane.gateway.routing import Routing
+from controlplane.gateway.stages.turning_away import turned_away
 
 LOOK_EVERY_S = 0.1
 RETRY_AFTER_S = 10
@@ -50,7 +49,9 @@ class Holding:
 
     async def __call__(self, exchange: Exchange, rest: Next) -> web.StreamResponse:
         refused = None if self._served(exchange.route.model) else await self._wait(exchange)
-        return await rest(exchange) if refused is None else _turned_away(refused, exchange)
+        if refused is None:
+            return await rest(exchange)
+        return turned_away(exchange, refused.value, _TOLD[refused], retry_after_s=RETRY_AFTER_S)
 
     async def _wait(self, exchange: Exchange) -> NotHeld | None:
         """Return None once a replica can take it."""
@@ -76,10 +77,3 @@ class Holding:
     def _served(self, model: str) -> bool:
         route = self.routing.route(model)
         return route is not None and route.served
-
-
-def _turned_away(why: NotHeld, exchange: Exchange) -> web.Response:
-    tally = exchange.tally
-    tally.status, tally.error = 503, why.value
-    told = {REQUEST_ID_HEADER: exchange.call.request_id, "Retry-After": str(RETRY_AFTER_S)}
-    return error_response(503, _TOLD[why], code=why.value, headers={**tally.headers, **told})

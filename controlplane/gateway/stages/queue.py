@@ -9,13 +9,12 @@ from aiohttp import web
 
 from controlplane.domain.door.fair_queue import Waiting
 from controlplane.domain.door.identity import DEFAULT_TENANT
-from controlplane.gateway.call import REQUEST_ID_HEADER
 from controlplane.gateway.classes import class_of
 from controlplane.gateway.exchange import Exchange, Next
-from controlplane.gateway.gate import Gate, Refused, Turned
-from controlplane.gateway.openai_errors import error_response
+from controlplane.gateway.gate import Gate, Refused
 from controlplane.gateway.pools import Route
 from controlplane.gateway.routing import Routing
+from controlplane.gateway.stages.turning_away import turned_away
 
 _TOLD = {
     Refused.FULL: "Too many requests wait already.",
@@ -42,7 +41,7 @@ class Queueing:
         turned = await gate.enter(Waiting(tenant, class_of(exchange), max(1, call.reserved_tokens)))
         tally.queue_ms += (self.monotonic() - began) * 1000
         if turned is not None:
-            return _turned_away(turned, exchange)
+            return turned_away(exchange, turned.why.value, _TOLD[turned.why], retry_after_s=turned.retry_after_s)
         try:
             return await rest(exchange)
         finally:
@@ -70,10 +69,3 @@ class Queueing:
         now = self.monotonic()
         places = sum((pool.concurrency_limit or 0) * len(pool.usable(now) or pool.replicas) for pool in pools)
         return max(1, places // max(1, self.gateways()))
-
-
-def _turned_away(turned: Turned, exchange: Exchange) -> web.Response:
-    tally = exchange.tally
-    tally.status, tally.error = 503, turned.why
-    told = {REQUEST_ID_HEADER: exchange.call.request_id, "Retry-After": str(turned.retry_after_s)}
-    return error_response(503, _TOLD[turned.why], code=turned.why, headers={**tally.headers, **told})

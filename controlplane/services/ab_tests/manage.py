@@ -13,12 +13,11 @@ from controlplane.domain.ab_tests.policy import event_of
 from controlplane.domain.base import RevisionId, ServiceName, Value
 from controlplane.domain.errors import Conflict, InvalidInput
 from controlplane.domain.revision import Revision
-from controlplane.domain.rollouts.rollout import Rollout
 from controlplane.domain.serving import Service
 from controlplane.ports.gateways import RecordSource, ScoreFeed
-from controlplane.ports.store import Store, Versioned
+from controlplane.ports.store import Store
 from controlplane.services.ab_tests.planned import Expected, last_day, plan
-from controlplane.services.rollouts.manage import active_rollout, revision_of
+from controlplane.services.rollouts.manage import refuse_beside_rollout, revision_of
 from controlplane.services.rollouts.shares import refuse_during_ab_test
 
 CONTROL = "stable"
@@ -60,7 +59,8 @@ def start_ab_test(
     nothing serves, InvalidInput for arms that cannot be or do not fit the GPUs, and where too little is known to plan.
     """
     found = store.get_service(service).value
-    _check_free(found, active_rollout(store, service))
+    refuse_beside_rollout(store, service)
+    _check_serves(found)
     refuse_during_ab_test(store, service, "tested")
     revisions = [_revision(store, found, wish.what, now) for wish in asked.arms]
     arms = _arms(found, asked.arms, revisions)
@@ -81,10 +81,7 @@ def start_ab_test(
     return test
 
 
-def _check_free(service: Service, active: Versioned[Rollout] | None) -> None:
-    if active is not None:
-        why = f"{active.value.rollout_id} is {active.value.state}"
-        raise Conflict(f"{service.name} has a rollout under way", why=why, allowed="wait for it, or abort it")
+def _check_serves(service: Service) -> None:
     if service.stopped or service.stable is None or not service.stable_replicas:
         raise Conflict(f"{service.name} serves nothing to test against", allowed="start it first")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from controlplane.domain.adapters import is_ours
 from controlplane.domain.base import EngineId, ServiceName
-from controlplane.domain.engines.fleet import Engine, EngineState
+from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.errors import FleetuneError, StaleVersion
 from controlplane.domain.serving import Service
 from controlplane.ports.adapters import AdapterLoader
@@ -40,7 +40,7 @@ class AdapterKeeper:
         services = [row.value for row in self._store.list_services()]
         if not any(service.adapters or read_loaded(self._store, service.name).engines for service in services):
             return ()
-        engines = [each for each in self._fleet.list() if each.state is EngineState.READY and each.url and each.answers]
+        engines = [each for each in self._fleet.list() if each.takes_traffic]
         return [problem for service in services for problem in self._keep(service, engines)]
 
     def _keep(self, service: Service, engines: Sequence[Engine]) -> Sequence[str]:

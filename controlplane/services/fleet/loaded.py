@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from controlplane.domain.base import EngineId, ServiceName, Value
 from controlplane.ports.store import Store
+from controlplane.services.kept import read_kept
 
 
 class LoadedAdapters(Value):
@@ -18,12 +19,8 @@ class LoadedAdapters(Value):
 
 
 def read_loaded(store: Store, service: ServiceName) -> LoadedAdapters:
-    """Return what was seen last."""
-    saved = store.read_setting(_setting(service))
-    try:
-        return LoadedAdapters() if saved is None else LoadedAdapters.model_validate_json(saved.value)
-    except ValidationError:  # of another version: the next pass writes it anew
-        return LoadedAdapters()
+    """Return what was seen last; nothing where another version wrote it, until the next pass writes it anew."""
+    return read_kept(store, _setting(service), LoadedAdapters.model_validate_json, LoadedAdapters()).value
 
 
 def write_loaded(store: Store, service: ServiceName, found: LoadedAdapters) -> None:

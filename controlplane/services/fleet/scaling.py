@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import datetime
 
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import AwareDatetime, Field
 
 from controlplane.domain.ab_tests.ab_test import AbTest
 from controlplane.domain.base import RevisionId, ServiceName, Value
@@ -19,6 +19,7 @@ from controlplane.domain.rollouts.rollout import Rollout, RolloutState
 from controlplane.domain.serving import Service
 from controlplane.ports.store import Store, Versioned
 from controlplane.services.capacities import measured_capacity
+from controlplane.services.kept import read_kept
 from controlplane.services.rollouts.manage import active_rollout
 from controlplane.services.rollouts.shares import active_ab_test
 
@@ -44,13 +45,7 @@ class ScaleMemory(Value):
 
 def read_memory(store: Store, name: ServiceName) -> Versioned[ScaleMemory]:
     """Return what is remembered of a service; nothing at version 0, or when this version cannot read it."""
-    saved = store.read_setting(memory_setting(name))
-    if saved is None:
-        return Versioned(ScaleMemory(), 0)
-    try:
-        return Versioned(ScaleMemory.model_validate_json(saved.value), saved.version)
-    except ValidationError:
-        return Versioned(ScaleMemory(), saved.version)
+    return read_kept(store, memory_setting(name), ScaleMemory.model_validate_json, ScaleMemory())
 
 
 def memory_setting(name: ServiceName) -> str:

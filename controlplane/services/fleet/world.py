@@ -13,9 +13,10 @@ from controlplane.domain.door.hold_options import HoldOptions
 from controlplane.domain.door.routing import AdapterPart, AdapterRoute, Backend, RevisionRoute, ServiceRoute
 from controlplane.domain.engines.flags import canonical_flag
 from controlplane.domain.engines.fleet import Engine, EngineState
-from controlplane.domain.owner import ReplicaOwner
+from controlplane.domain.owner import Owner, ReplicaOwner
 from controlplane.domain.rollouts.rollout import Rollout, RolloutState
 from controlplane.domain.serving import Service
+from controlplane.ports.fleet import FleetView
 from controlplane.ports.store import Versioned
 
 PRESENT = frozenset({EngineState.STARTING, EngineState.READY, EngineState.DRAINING})
@@ -54,7 +55,7 @@ class World:
 
     def ready(self, revision: RevisionId | None) -> Sequence[Engine]:
         """Those that can be given traffic: ready, and not hanging."""
-        return [e for e in self.of(revision) if e.state is EngineState.READY and e.url and e.answers]
+        return [engine for engine in self.of(revision) if engine.takes_traffic]
 
     def present(self, revision: RevisionId | None) -> Sequence[Engine]:
         return [engine for engine in self.of(revision) if engine.state in PRESENT]
@@ -71,6 +72,11 @@ def service_of(engine: Engine) -> ServiceName | None:
     """Return the service an engine serves, None for a trial's or a shadow."""
     owner = engine.spec.owner
     return owner.service if isinstance(owner, ReplicaOwner) else None
+
+
+def ready_engines(fleet: FleetView, owner: Owner) -> list[Engine]:
+    """Return the engines of an owner that can be asked. Raises Unavailable."""
+    return [each for each in fleet.list() if each.spec.owner == owner and each.state is EngineState.READY and each.url]
 
 
 def revision_served_by(engine: Engine) -> RevisionId | None:
@@ -151,8 +157,8 @@ def _parts(world: World, adapter: ServedAdapter) -> tuple[AdapterPart, ...]:
 
 
 def _engines_with(world: World, name: str) -> tuple[str, ...]:
-    there = (each for each in world.engines if each.state is EngineState.READY and each.url and each.answers)
-    return tuple(sorted(e.spec.engine_id for e in there if name in world.loaded.get(e.spec.engine_id, ())))
+    there = (each.spec.engine_id for each in world.engines if each.takes_traffic)
+    return tuple(sorted(engine for engine in there if name in world.loaded.get(engine, ())))
 
 
 def _hold(service: Service) -> HoldOptions | None:

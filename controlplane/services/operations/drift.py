@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from pydantic import ValidationError
-
 from controlplane.domain.base import ServiceName
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound
@@ -20,6 +18,7 @@ from controlplane.domain.workload import Lengths, SyntheticWorkload, Workload
 from controlplane.ports.gateways import Position, RecordFeed
 from controlplane.ports.store import Store, Versioned
 from controlplane.services.capacities import measured_capacity
+from controlplane.services.kept import read_kept
 
 ACTOR = "drift"
 LOOK_EVERY = timedelta(seconds=20)
@@ -167,13 +166,7 @@ def _lengths(workload: Workload, was: Mapping[Length, float]) -> Mapping[Length,
 
 def read_watch(store: Store, name: ServiceName) -> Versioned[Watch]:
     """Return what is remembered of a service; nothing at version 0, or when this version cannot read it."""
-    saved = store.read_setting(_setting(name))
-    if saved is None:
-        return Versioned(Watch(), 0)
-    try:
-        return Versioned(Watch.model_validate_json(saved.value), saved.version)
-    except ValidationError:
-        return Versioned(Watch(), saved.version)
+    return read_kept(store, _setting(name), Watch.model_validate_json, Watch())
 
 
 def _setting(name: ServiceName) -> str:

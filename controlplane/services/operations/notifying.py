@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from pydantic import AwareDatetime, ValidationError
+from pydantic import AwareDatetime
 
 from controlplane.domain.base import ServiceName, Value
 from controlplane.domain.errors import FleetuneError
@@ -17,6 +17,7 @@ from controlplane.domain.operations.notify import Notice, NotifyTarget
 from controlplane.ports import Clock
 from controlplane.ports.notify import Notifier
 from controlplane.ports.store import Store, Versioned
+from controlplane.services.kept import read_kept
 
 ACTOR = "notifier"
 TOLD = frozenset({"alert.fired", "alert.acted", "alert.not_acted"})
@@ -82,14 +83,15 @@ class NotifyRunner:
 
     def _read(self, setting: str) -> Versioned[Sent]:
         """A target that is new hears of what comes, not of what was."""
-        saved = self._store.read_setting(setting)
-        if saved is not None:
-            try:
-                return Versioned(Sent.model_validate_json(saved.value), saved.version)
-            except ValidationError:  # of another version
-                pass
-        begins, version = Sent(at=self._clock()), 0 if saved is None else saved.version
+        found, version = read_kept(self._store, setting, _sent, None)
+        if found is not None:
+            return Versioned(found, version)
+        begins = Sent(at=self._clock())
         return Versioned(begins, self._store.write_setting(setting, begins.model_dump_json(), version))
+
+
+def _sent(text: str) -> Sent | None:
+    return Sent.model_validate_json(text)
 
 
 def _notice(event: Event) -> Notice:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from controlplane.domain.base import EngineId, ServiceName
 from controlplane.domain.engines.engine_metrics import EngineNumber
@@ -23,6 +23,7 @@ from controlplane.ports.gateways import Position, RecordFeed, TrafficRouter
 from controlplane.ports.metrics import MetricsSource
 from controlplane.ports.store import Store, Versioned
 from controlplane.services.fleet.world import service_of
+from controlplane.services.kept import read_kept
 from controlplane.services.operations.alerts import take_alerts
 from controlplane.services.rollouts.manage import active_rollout
 
@@ -140,13 +141,12 @@ class AlertWatcher:
         return Versioned(after, self._store.write_setting(setting, text, before.version))
 
     def _read(self, setting: str) -> _Kept:
-        saved = self._store.read_setting(setting)
-        if saved is None:
-            return Versioned({}, 0)
-        try:
-            return Versioned(_PENDING.validate_json(saved.value), saved.version)
-        except ValidationError:  # of another version: what lasts is told again
-            return Versioned({}, saved.version)
+        """What another version wrote is as nothing: what lasts is told again."""
+        return read_kept(self._store, setting, _pending, {})
+
+
+def _pending(text: str) -> Mapping[str, Pending]:
+    return _PENDING.validate_json(text)
 
 
 def _halted(active: Versioned[Rollout] | None) -> str | None:

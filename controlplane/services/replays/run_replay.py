@@ -25,6 +25,7 @@ from controlplane.ports.fleet import Fleet
 from controlplane.ports.gateways import RecordSource
 from controlplane.ports.load import LoadProgress, LoadRequest, LoadTester
 from controlplane.ports.store import Store
+from controlplane.services.fleet.world import ready_engines
 from controlplane.services.replays.series import Point, ReplayLimits, allowed_rate, is_quiet, live_rate, run_replay
 from controlplane.services.studies.trial_engine import Interrupted, remove_engine
 
@@ -135,8 +136,7 @@ class ReplayRunner:
         return _Target(engine.url, spec.rate_rps)
 
     def _stable(self, service: Service, spec: ReplaySpec, limits: ReplayLimits) -> _Target:
-        owner = ReplicaOwner(service.name, _stable_of(service))
-        ready = [e for e in self.fleet.list() if e.spec.owner == owner and e.state is EngineState.READY and e.url]
+        ready = ready_engines(self.fleet, ReplicaOwner(service.name, _stable_of(service)))
         if not ready:
             raise _Skipped("no replica of stable is ready")
         rate = allowed_rate(spec.rate_rps, self.live_rps(service, len(ready)), limits, self.clock())

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from controlplane.domain.base import RevisionId, RolloutId
-from controlplane.domain.engines.fleet import Engine, EngineState
+from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.errors import InvalidInput, Unavailable
 from controlplane.domain.owner import ReplicaOwner
 from controlplane.domain.quality import QualityCheck
@@ -21,6 +21,7 @@ from controlplane.ports.fleet import FleetView
 from controlplane.ports.load import QualityProbe
 from controlplane.ports.store import Store
 from controlplane.services.answers import answers_of, can_answer, score_of, without_asking
+from controlplane.services.fleet.world import ready_engines
 from controlplane.services.rollouts.manage import active_rollout
 from tuner.answer.quality import compare, unchecked
 from tuner.space.first_tier import is_lossy
@@ -103,6 +104,4 @@ class AnswerComparer:
         return compare(others, mine, spec.tuning.quality)
 
     def _ready(self, rollout: Rollout, revision: RevisionId) -> Engine | None:
-        owner = ReplicaOwner(rollout.service, revision)
-        mine = [e for e in self.fleet.list() if e.spec.owner == owner and e.state is EngineState.READY]
-        return next((engine for engine in mine if engine.url), None)
+        return next(iter(ready_engines(self.fleet, ReplicaOwner(rollout.service, revision))), None)

@@ -182,11 +182,16 @@ def promoted(service: Service, rollout: Rollout, now: datetime) -> Service:
     return service.evolve(**changes, updated_at=now)
 
 
-def _check_start(store: Store, service: Service, revision: Revision, replicas: int) -> None:
-    active = active_rollout(store, service.name)
+def refuse_beside_rollout(store: Store, service: ServiceName) -> None:
+    """Raise Conflict while a rollout of the service is under way."""
+    active = active_rollout(store, service)
     if active is not None:
         why = f"{active.value.rollout_id} is {active.value.state}"
-        raise Conflict(f"{service.name} has a rollout under way", why=why, allowed="wait for it, or abort it")
+        raise Conflict(f"{service} has a rollout under way", why=why, allowed="wait for it, or abort it")
+
+
+def _check_start(store: Store, service: Service, revision: Revision, replicas: int) -> None:
+    refuse_beside_rollout(store, service.name)
     refuse_during_ab_test(store, service.name, "rolled out to")
     if service.stopped:
         raise Conflict(f"{service.name} is stopped", allowed="start it first")

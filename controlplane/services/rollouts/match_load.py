@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from controlplane.domain.base import RevisionId, RolloutId, ServiceName
 from controlplane.domain.door.routing import Backend, GatewayRecord, RevisionRoute, ServiceRoute
-from controlplane.domain.engines.fleet import Engine, EngineState
+from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.owner import ReplicaOwner
 from controlplane.domain.rollouts.arm import Arm
 from controlplane.domain.rollouts.load_match import (
@@ -40,6 +40,7 @@ from controlplane.ports.fleet import FleetView
 from controlplane.ports.gateways import GatewayOpener, Position, RecordFeed
 from controlplane.ports.load import LoadProgress, LoadRequest, LoadTester
 from controlplane.ports.store import Store
+from controlplane.services.fleet.world import ready_engines
 from controlplane.services.rollouts.manage import active_rollout
 
 LEAST_SHARE = 0.1  # of the wanted load: less is not worth a generator
@@ -175,8 +176,7 @@ class LoadMatcher:
         return rollout_id in self._rests and self.clock() < self._rests[rollout_id][0]
 
     def _ready(self, service: ServiceName, revision: RevisionId) -> Sequence[Engine]:
-        owner = ReplicaOwner(service, revision)
-        return [e for e in self.fleet.list() if e.spec.owner == owner and e.state is EngineState.READY and e.url]
+        return ready_engines(self.fleet, ReplicaOwner(service, revision))
 
     def _watched(self, service: Service, rollout: Rollout) -> _Users:
         known = self._users.get(rollout.rollout_id)

@@ -12,7 +12,6 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from controlplane.domain.engines.engine import EngineConfig
-from controlplane.domain.errors import InvalidInput
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencySlo
 from controlplane.domain.studies.calibration import Calibration
@@ -23,10 +22,9 @@ from controlplane.services.studies.trial_level import pace_of, residence_s
 from controlplane.services.studies.trial_plan import requests_of, seed_of, workload_of
 from loadtests.send.traces import written_ns
 from tuner.answer.evidence import LONG_RUN, THESE_ARRIVALS
-from tuner.twin.predict import RequestsAt, highest_rate, meets
-from tuner.twin.setup import DoesNotFit
+from tuner.search.prior import twin_capacity
+from tuner.twin.predict import RequestsAt
 from tuner.twin.simulate import RequestArrays
-from tuner.twin.spread import slowed
 
 _LONG_REQUESTS = 4000.0
 _SHORTEST_S, _LONGEST_S = 300.0, 1800.0  # of the long run
@@ -43,15 +41,10 @@ class _Limits(NamedTuple):
 
     def sustains(self, config: EngineConfig, requests_at: RequestsAt, start_rps: float) -> float | None:
         """Return the highest rate within the limits, requests/s; None where the twin has no opinion or sees none."""
-        try:
-            setup = self.stand.setup(config)
-        except (DoesNotFit, InvalidInput):
-            return None
-
-        def passes(rate_rps: float) -> bool:
-            return meets(self.slos, slowed(setup, requests_at(rate_rps))(1.0))
-
-        return highest_rate(passes, start_rps=start_rps, precision=_PRECISION, step=_STEP) or None
+        simulated = twin_capacity(
+            self.stand.setup, requests_at, self.slos, start_rps=start_rps, precision=_PRECISION, step=_STEP
+        )
+        return simulated(config) or None
 
 
 def with_arrivals(spec: ServiceSpec, trial: Trial, trials: tuple[Trial, ...], calibration: Calibration | None) -> Trial:

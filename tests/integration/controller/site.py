@@ -148,8 +148,12 @@ class Site:
         return self.fleet.start(spec)
 
     def _record(self, revision: RevisionId, engine_id: str) -> GatewayRecord:
+        ttft_ms, e2e_ms = (900, 950) if revision in self.slow else (90, 140)
+        return self.record(revision, engine_id, ttft_ms=ttft_ms, e2e_ms=e2e_ms)
+
+    def record(self, revision: RevisionId | None, engine_id: str, *, ttft_ms: float, e2e_ms: float) -> GatewayRecord:
+        """Make the record of a stream that an engine answered a millisecond from now."""
         self._sent += 1
-        slow = revision in self.slow
         return GatewayRecord(
             id=f"r{self._sent}",
             at=self.clock() + timedelta(milliseconds=1),
@@ -161,6 +165,6 @@ class Site:
             path="/v1/chat/completions",
             stream=True,
             status=200,
-            ttft_ms=900 if slow else 90,
-            e2e_ms=950 if slow else 140,
+            ttft_ms=ttft_ms,
+            e2e_ms=e2e_ms,
         )

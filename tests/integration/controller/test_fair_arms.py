@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
-from controlplane.domain.door.routing import GatewayRecord
+from controlplane.domain.base import RevisionId
 from controlplane.domain.rollouts.analysis import Analysis
 from controlplane.domain.rollouts.rollout import RolloutState
 from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
-from tests.builders_serving import CHAT
 from tests.integration.controller.site import Site
 
 S = RolloutState
@@ -23,23 +20,9 @@ def progressing(**options: object) -> Site:
     return site
 
 
-def answered(site: Site, revision: str | None, engine_id: str, *, ttft_ms: float, times: int = 1) -> None:
+def answered(site: Site, revision: RevisionId | None, engine_id: str, *, ttft_ms: float, times: int = 1) -> None:
     for _ in range(times):
-        record = GatewayRecord(
-            id=f"x{len(site.records.records)}",
-            at=site.clock() + timedelta(milliseconds=1),
-            gateway="gw-1",
-            service=CHAT,
-            model="llama-8b",
-            revision=revision,
-            engine_id=engine_id,
-            path="/v1/chat/completions",
-            stream=True,
-            status=200,
-            ttft_ms=ttft_ms,
-            e2e_ms=ttft_ms + 10,
-        )
-        site.records.add(record)
+        site.records.add(site.record(revision, engine_id, ttft_ms=ttft_ms, e2e_ms=ttft_ms + 10))
 
 
 def analysis(site: Site) -> Analysis:
