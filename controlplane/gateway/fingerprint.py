@@ -61,7 +61,7 @@ class Fingerprints:
     def prompt(self, fields: Mapping[str, Any]) -> Prompt:
         """Return the fingerprint of a request body's prompt. Several prompts in one request have none."""
         scope = _scope(fields)
-        given = _only(fields.get("prompt", fields.get("input")))
+        given = _only(_given(fields))
         if isinstance(given, list) and given:
             return self._ids(given, scope)
         text = _text(given, fields.get("messages"), fields.get("tools"))
@@ -106,6 +106,12 @@ def _scope(fields: Mapping[str, Any]) -> bytes:
     """vLLM shares no cache between requests of different `cache_salt`."""
     scope = fields.get("cache_salt")
     return scope.encode("utf-8", "surrogatepass") if isinstance(scope, str) else b""
+
+
+def _given(fields: Mapping[str, Any]) -> object:
+    """Return what is asked, of whichever interface; a `null` is as good as nothing given."""
+    prompt = fields.get("prompt")
+    return fields.get("input") if prompt is None else prompt
 
 
 def _only(given: object) -> object:

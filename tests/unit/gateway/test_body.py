@@ -44,6 +44,7 @@ async def understood(body: bytes) -> Understood:
         {"model": "m", "prompt": ["one of one " * 9_000]},
         {"model": "m", "prompt": list(range(5_000)), "cache_salt": "x"},
         {"model": "m", "input": ["a", "b"]},
+        {"model": "m", "prompt": None, "input": [7, 8]},
         {"model": "m", "prompt": [[1, 2], [3, 4]]},
         {"model": "m", "messages": [{"role": "user", "content": [{"type": "text", "text": "é" * 99}]}], "tools": [{}]},
     ],
