@@ -36,7 +36,7 @@ LONGEST_CHAIN = 64
 
 _BEFORE = r"(?<![A-Za-z0-9._%+@-])"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_EMAIL = _BEFORE + rf"[A-Za-z0-9._%+-]{{1,64}}@(?:{_LABEL}\.){{1,8}}[A-Za-z]{{2,24}}(?![A-Za-z0-9@-])"
+_EMAIL = _BEFORE + rf"[A-Za-z0-9._%+-]{{1,64}}@(?:{_LABEL}\.){{1,8}}[A-Za-z]{{2,24}}(?![A-Za-z0-9@]|-(?!----BEGIN ))"
 _IBAN = r"(?<![A-Za-z0-9])[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?![A-Za-z0-9])"
 _CARD = r"(?<![A-Za-z0-9.+-])[2-6][0-9]{3}(?:[ -]?[0-9]{4}){2}[ -]?[0-9]{1,7}(?![A-Za-z0-9]|[.-][0-9])"
 _AMEX = r"(?<![A-Za-z0-9.+-])3[47][0-9]{2}[ -]?[0-9]{6}[ -]?[0-9]{5}(?![A-Za-z0-9]|[.-][0-9])"
@@ -75,13 +75,14 @@ _SHORT = 256
 _IN_SHORT = re.compile(r"[0-9@]|[A-Za-z_-]{15}|-----BEGIN ")
 """One of these is in every text of ours; of the words of a stream, looked at one by one, few have any."""
 
+_CHAINED = (Personal.IBAN, Personal.CARD, Personal.PHONE)
 _LOCAL = string.ascii_letters + string.digits + "._%+-"
 _RUN = string.ascii_letters + string.digits + "._%+@/()-"
 _CHAIN = string.ascii_uppercase + string.digits + "()+./-"
 _SEPARATOR = re.compile(r"[ ./-](?=[^ ./-]*\Z)")
 _DATE = re.compile(r"[0-9]{2}[ /.-][0-9]{2}[ /.-][0-9]{4}")
-_PEM_END = r"-----END [A-Z ]{0,30}PRIVATE KEY-----"
-_PEM_UNENDED = re.compile(rf'-----BEGIN [A-Z ]{{0,30}}PRIVATE KEY-----(?:(?!{_PEM_END})[^"])*\Z')
+_PEM_HEAD = re.compile(r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----")
+_PEM_OVER = re.compile(r"-----END [A-Z ]{0,30}PRIVATE KEY-----|\"")
 _PEM_OPEN = re.compile(r"-----BEGIN [A-Z ]{0,40}(?:PRIVATE KEY-{0,5})?\Z")
 
 
@@ -150,14 +151,18 @@ def held_from(text: str) -> int:
 
     It is the last word, the groups of digits before it, or a private key that has not ended.
     """
-    pem = text.rfind(_PEM_BEGINS)
-    if pem >= 0 and (_PEM_OPEN.match(text, pem) or _PEM_UNENDED.match(text, pem)):
-        return pem
-    ended = re.search(_PEM_END, text[pem:]) if pem >= 0 else None
-    floor = pem + ended.end() if ended else 0  # a key that has ended is over, whatever follows at once
+    begun = text.find(_PEM_BEGINS)
+    ends = [end.end() for end in _PEM_OVER.finditer(text, begun)] if begun >= 0 else []
+    floor = ends[-1] if ends else 0  # a key that has ended is over, whatever follows at once
+    grows = (_PEM_HEAD.search(text, floor) or _PEM_OPEN.search(text, floor)) if begun >= 0 else None
+    if grows:
+        return grows.start()
     start = max(floor, len(text.rstrip(_RUN)))
     chain = _start_of_chain(text, start)
-    return max(floor, chain) if any(character.isdigit() for character in text[chain:]) else start
+    if not any(character.isdigit() for character in text[chain:]):
+        return start
+    cut = [span.start for span in find(text, _CHAINED) if span.start < chain < span.end]
+    return min(cut, default=max(floor, chain))  # what is found already stays whole, however long the last word is
 
 
 def _start_of_chain(text: str, start: int) -> int:

@@ -6,7 +6,7 @@ import json
 import random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from controlplane.domain.door.personal import _PATTERNS, Personal, Recogniser, _matches, _span, find, is_card, is_iban
@@ -52,6 +52,12 @@ def test_cut_at_every_place_the_same_comes_out(labelled: Labelled) -> None:
     assert redacted(text, ALL) == wanted
     assert all(streamed([text[:cut], text[cut:]]) == wanted for cut in range(len(text) + 1))
     assert streamed(list(text)) == wanted
+
+
+def test_a_key_in_a_key_is_one_and_ends_the_address_before_it() -> None:
+    begun = "-----BEGIN PRIVATE KEY-----"
+    text = f"to bob@example.com{begun}ab{begun}cd"
+    assert streamed(list(text)) == redacted(text, ALL) == "to [EMAIL][KEY]"
 
 
 SNIPPETS = (
@@ -104,6 +110,7 @@ PARTS = st.lists(st.sampled_from([each.text for each in WITH] + WITHOUT), min_si
 
 @QUICK
 @given(PARTS, st.sampled_from([" ", "\n", ", ", ". "]), st.integers(0, 2**32))
+@example(["IBAN GB82 WEST 1234 5698 7654 32 THE BANK", "bob.smith+news@mail.example.co.uk, or call."], " ", 3)
 def test_any_text_in_any_pieces_comes_out_as_in_one(parts: list[str], glue: str, seed: int) -> None:
     text, chance = glue.join(parts), random.Random(seed)
     cuts = sorted(chance.randrange(len(text) + 1) for _ in range(chance.randrange(12)))
