@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+ROUNDS ?= 5
 # Processes that are started many times compile their modules once, also where the environment says otherwise.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check install install-test lint types imports clean
+.PHONY: demo test explore check install install-test lint types imports clean
 
 demo: install            ## the whole loop on emulated GPUs; leaves the dashboard up
 	$(BIN)/fleetune demo --stay
@@ -13,6 +14,10 @@ demo: install            ## the whole loop on emulated GPUs; leaves the dashboar
 test: install-test       ## all tests, with one process more than two cores: many wait for engines and disks
 	$(BIN)/pytest -n 3 --dist worksteal --ignore=tests/e2e
 	$(BIN)/pytest -n 3 --dist loadfile tests/e2e
+
+explore: install-test    ## properties on new examples, a few minutes a round; `make test` repeats known ones
+	for round in $$(seq $(ROUNDS)); do $(BIN)/pytest -n 3 -m hypothesis --hypothesis-profile exploring --ignore=tests/e2e \
+	  || exit 1; done
 
 check: lint types imports test   ## what CI runs
 

@@ -1,4 +1,8 @@
-"""Says at the end of a run how many tests of a contract ran on each thing that fulfils it."""
+"""Sets how properties are tried, and says at a run's end how many tests of a contract ran on each thing fulfilling it.
+
+The same examples at every run: whether a commit lands must not be a matter of luck. New ones are looked for by
+`make explore`; what it finds becomes an `@example` or a test of its own.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,11 @@ import re
 from collections import Counter
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("repeated", derandomize=True)
+settings.register_profile("exploring", derandomize=False)
+settings.load_profile("repeated")
 
 _SUITE = re.compile(r"(?:tests/)?contract/(test_(?:fleet|kubernetes|traffic)\w*)\.py::")
 _SUBJECT = re.compile(r"[\[-](stand-in|real-server|fake|processes)\b")
