@@ -53,8 +53,18 @@ class Store(Protocol):
 
     def get_service(self, name: ServiceName) -> Versioned[Service]: ...
     def list_services(self) -> Sequence[Versioned[Service]]: ...
-    def save_service(self, service: Service, version: int, *, events: Sequence[Event] = ()) -> int:
-        """Raises Conflict when another service has this model name."""
+    def save_service(
+        self,
+        service: Service,
+        version: int,
+        *,
+        schedules: Sequence[Versioned[Schedule]] = (),
+        events: Sequence[Event] = (),
+    ) -> int:
+        """Save it and, in the same transaction, schedules of it, each guarded by its own version: all or nothing.
+
+        Raises Conflict when another service has this model name.
+        """
 
     def get_study(self, study_id: StudyId) -> Versioned[Study]: ...
     def list_studies(self, service: ServiceName | None = None, *, limit: int = 100) -> Sequence[Versioned[Study]]: ...
@@ -107,9 +117,6 @@ class Store(Protocol):
 
     def list_schedules(self, service: ServiceName | None = None) -> Sequence[Versioned[Schedule]]: ...
     def save_schedule(self, schedule: Schedule, version: int, *, events: Sequence[Event] = ()) -> int: ...
-    def save_schedules(self, rows: Sequence[Versioned[Schedule]], *, events: Sequence[Event] = ()) -> None:
-        """Save several, each guarded by its version, or none of them."""
-
     def delete_schedule(self, service: ServiceName, name: str, *, events: Sequence[Event] = ()) -> None:
         """Forget it; the events are kept if there was such a one."""
 

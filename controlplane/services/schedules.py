@@ -93,17 +93,14 @@ def find_schedule(store: Store, service: ServiceName, name: str) -> Versioned[Sc
     raise NotFound(f"{service} has no schedule '{name}'", allowed=names or "none: `fleetune schedule create` makes one")
 
 
-def save_schedules(store: Store, spec: ServiceSpec, *, now: datetime) -> None:
-    """Bring the schedules of a service's description into the store. Others of the service stay as they are.
+def described_schedules(store: Store, spec: ServiceSpec, *, now: datetime) -> Sequence[Versioned[Schedule]]:
+    """Return what is to be saved, with the description, of its schedules. Others of the service stay as they are.
 
-    All of them or, when somebody else saves one meanwhile (StaleVersion), none. One whose time did not change keeps its
-    memory, so a firing missed while everything was down still happens.
+    One whose time did not change keeps its memory, so a firing missed while everything was down still happens.
     """
     present = {row.value.spec.name: row for row in store.list_schedules(spec.service)}
     changed = [_described(spec.service, wanted, present.get(wanted.name), now) for wanted in spec.schedules]
-    rows = [row for row in changed if row is not None]
-    if rows:
-        store.save_schedules(rows)
+    return [row for row in changed if row is not None]
 
 
 def _described(

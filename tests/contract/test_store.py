@@ -152,17 +152,21 @@ def test_schedules_are_kept_per_service_and_deleted_by_name(store: Store) -> Non
     assert [event.action for event in store.list_events()] == ["schedule.deleted"]
 
 
-def test_of_several_schedules_all_are_saved_or_none(store: Store) -> None:
+def test_a_service_and_its_schedules_are_saved_together_or_not_at_all(store: Store) -> None:
     first, second = (
         Schedule(service=CHAT, spec=ScheduleSpec(name=name, cron="0 2 * * SUN"), next_at=after(60))
         for name in ("first", "second")
     )
-    store.save_schedules([Versioned(first, 0)], events=[_event("one")])
-    moved = first.evolve(next_at=after(120))
-    with pytest.raises(StaleVersion):
-        store.save_schedules([Versioned(moved, 1), Versioned(second, 7)], events=[_event("two")])
+    store.save_service(a_service(), 0, schedules=[Versioned(first, 0)], events=[_event("one")])
+    moved, larger = first.evolve(next_at=after(120)), a_service(stable_replicas=3)
+    for version, of_second in ((1, 7), (9, 0)):
+        rows = [Versioned(moved, 1), Versioned(second, of_second)]
+        with pytest.raises(StaleVersion):
+            store.save_service(larger, version, schedules=rows, events=[_event("two")])
+    assert store.get_service(CHAT) == (a_service(), 1)
     assert list(store.list_schedules()) == [(first, 1)]
-    store.save_schedules([Versioned(moved, 1), Versioned(second, 0)], events=[_event("three")])
+    store.save_service(larger, 1, schedules=[Versioned(moved, 1), Versioned(second, 0)], events=[_event("three")])
+    assert store.get_service(CHAT) == (larger, 2)
     assert {(row.value, row.version) for row in store.list_schedules()} == {(moved, 2), (second, 1)}
     assert [event.action for event in store.list_events()] == ["three", "one"]
 

@@ -79,12 +79,26 @@ class FakeStore:
     def list_services(self) -> Sequence[Versioned[Service]]:
         return self._services.newest()
 
-    def save_service(self, service: Service, version: int, *, events: Sequence[Event] = ()) -> int:
+    def save_service(
+        self,
+        service: Service,
+        version: int,
+        *,
+        schedules: Sequence[Versioned[Schedule]] = (),
+        events: Sequence[Event] = (),
+    ) -> int:
         with self._lock:
             for other, _ in self.list_services():
                 if other.name != service.name and other.spec.model.name == service.spec.model.name:
                     raise model_is_taken(service.spec.model.name, by=other.name)
-            return self._save(self._services, service, version, events)
+            before = dict(self._schedules.rows)
+            try:
+                for schedule, of in schedules:
+                    self._schedules.save(schedule, of)
+                return self._save(self._services, service, version, events)
+            except StaleVersion:
+                self._schedules.rows = before
+                raise
 
     def get_study(self, study_id: StudyId) -> Versioned[Study]:
         return self._studies.get(study_id)
@@ -191,17 +205,6 @@ class FakeStore:
 
     def save_schedule(self, schedule: Schedule, version: int, *, events: Sequence[Event] = ()) -> int:
         return self._save(self._schedules, schedule, version, events)
-
-    def save_schedules(self, rows: Sequence[Versioned[Schedule]], *, events: Sequence[Event] = ()) -> None:
-        with self._lock:
-            before = dict(self._schedules.rows)
-            try:
-                for schedule, version in rows:
-                    self._schedules.save(schedule, version)
-            except StaleVersion:
-                self._schedules.rows = before
-                raise
-            self._events.extend(events)
 
     def delete_schedule(self, service: ServiceName, name: str, *, events: Sequence[Event] = ()) -> None:
         with self._lock:

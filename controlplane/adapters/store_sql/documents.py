@@ -66,29 +66,30 @@ class Documents(Generic[V]):
 
     def save(self, value: V, version: int, events: Sequence[Event] = ()) -> int:
         """Insert (version 0) or replace exactly `version`; returns the new version. Raises StaleVersion."""
-        self.save_all([Versioned(value, version)], events)
+        with self._database.write() as connection:
+            self.put(connection, value, version)
+            add_events(connection, events)
         return version + 1
 
-    def save_all(self, rows: Sequence[Versioned[V]], events: Sequence[Event] = ()) -> None:
-        """Insert or replace each of these in one transaction: all or, raising StaleVersion, none."""
-        with self._database.write() as connection:
-            for value, version in rows:
-                self._put(connection, value, version)
-            add_events(connection, events)
+    def put_all(self, connection: sa.Connection, rows: Sequence[Versioned[V]]) -> None:
+        """Do `put` for each of these."""
+        for value, version in rows:
+            self.put(connection, value, version)
 
-    def delete(self, *key: str, events: Sequence[Event] = ()) -> None:
-        """Delete one; with it, if it was there, the events are kept."""
-        with self._database.write() as connection:
-            gone = connection.execute(self._table.delete().where(*self._is(key)))
-            add_events(connection, events if gone.rowcount else ())
-
-    def _put(self, connection: sa.Connection, value: V, version: int) -> None:
+    def put(self, connection: sa.Connection, value: V, version: int) -> None:
+        """Do as `save` inside the caller's transaction, which must end when StaleVersion is raised."""
         try:
             kept = self._insert(connection, value) if version == 0 else self._replace(connection, value, version)
         except IntegrityError as error:
             raise self._stale(value, version) from error
         if not kept:
             raise self._stale(value, version)
+
+    def delete(self, *key: str, events: Sequence[Event] = ()) -> None:
+        """Delete one; with it, if it was there, the events are kept."""
+        with self._database.write() as connection:
+            gone = connection.execute(self._table.delete().where(*self._is(key)))
+            add_events(connection, events if gone.rowcount else ())
 
     def _insert(self, connection: sa.Connection, value: V) -> bool:
         connection.execute(self._table.insert().values(version=1, **self._row(value)))

@@ -102,12 +102,23 @@ class SqlStore(SqlAbTests):
     def list_services(self) -> Sequence[Versioned[Service]]:
         return self._services.find()
 
-    def save_service(self, service: Service, version: int, *, events: Sequence[Event] = ()) -> int:
+    def save_service(
+        self,
+        service: Service,
+        version: int,
+        *,
+        schedules: Sequence[Versioned[Schedule]] = (),
+        events: Sequence[Event] = (),
+    ) -> int:
         try:
-            return self._services.save(service, version, events)
+            with self._database.write() as connection:
+                self._services.put(connection, service, version)
+                self._schedules.put_all(connection, schedules)
+                add_events(connection, events)
         except StaleVersion as lost:
             self._refuse_taken_model(service, lost)
             raise
+        return version + 1
 
     def _refuse_taken_model(self, service: Service, lost: StaleVersion) -> None:
         for other, _ in self._services.find(SERVICES.c.model == service.spec.model.name):
@@ -197,9 +208,6 @@ class SqlStore(SqlAbTests):
 
     def save_schedule(self, schedule: Schedule, version: int, *, events: Sequence[Event] = ()) -> int:
         return self._schedules.save(schedule, version, events)
-
-    def save_schedules(self, rows: Sequence[Versioned[Schedule]], *, events: Sequence[Event] = ()) -> None:
-        self._schedules.save_all(rows, events)
 
     def delete_schedule(self, service: ServiceName, name: str, *, events: Sequence[Event] = ()) -> None:
         self._schedules.delete(service, name, events=events)

@@ -22,7 +22,7 @@ from controlplane.services.check_service import check_service
 from controlplane.services.fleet.world import World, route, service_of, wants
 from controlplane.services.rollouts.manage import active_rollout, revision_of, start
 from controlplane.services.rollouts.shares import active_ab_test, refuse_during_ab_test
-from controlplane.services.schedules import save_schedules
+from controlplane.services.schedules import described_schedules
 
 
 class ServiceStatus(Value):
@@ -57,11 +57,8 @@ def describe_service(store: Store, spec: ServiceSpec, *, actor: str, now: dateti
     saved = _saved(store, spec.service)
     check_service(spec)
     if saved is None:
-        service = _first(store, spec, actor=actor, now=now)
-    else:
-        service = _changed(store, saved, spec, actor=actor, now=now)
-    save_schedules(store, spec, now=now)
-    return service
+        return _first(store, spec, actor=actor, now=now)
+    return _changed(store, saved, spec, actor=actor, now=now)
 
 
 def _saved(store: Store, name: ServiceName) -> Versioned[Service] | None:
@@ -130,13 +127,17 @@ def _first(store: Store, spec: ServiceSpec, *, actor: str, now: datetime) -> Ser
         updated_at=now,
     )
     reason = f"{base.revision_id} serves with {counted(spec.initial_replicas, 'replica')}"
-    store.save_service(service, 0, events=[_event(service, "service.registered", actor=actor, reason=reason, now=now)])
+    event = _event(service, "service.registered", actor=actor, reason=reason, now=now)
+    store.save_service(service, 0, schedules=described_schedules(store, spec, now=now), events=[event])
     return service
 
 
 def _changed(store: Store, saved: Versioned[Service], spec: ServiceSpec, *, actor: str, now: datetime) -> Service:
     before = saved.value
+    schedules = described_schedules(store, spec, now=now)
     if spec == before.spec:
+        if schedules:  # somebody changed one by hand meanwhile
+            store.save_service(before, saved.version, schedules=schedules)
         return before
     if spec.model.name != before.spec.model.name:
         raise InvalidInput(
@@ -153,7 +154,7 @@ def _changed(store: Store, saved: Versioned[Service], spec: ServiceSpec, *, acto
     if engine_changes and before.stable is not None:
         after = after.evolve(described=_described(store, before, after, now).revision_id)
     event = _event(after, "service.changed", actor=actor, reason="a new description", now=now)
-    store.save_service(after, saved.version, events=[event])
+    store.save_service(after, saved.version, schedules=schedules, events=[event])
     # From here on the change is promised: should this process die, the controller's next pass goes on.
     return roll_out_described(store, store.get_service(before.name), actor=actor, now=now)
 

@@ -10,6 +10,7 @@ from controlplane.domain.schedule import ScheduleSpec
 from controlplane.domain.service import ServiceSpec
 from controlplane.ports.store import Store
 from controlplane.services.fleet.serving import register_service, stop_service
+from controlplane.services.schedules import pause_schedule
 from tests.builders_serving import CHAT, a_spec
 from tests.fakes.killing import Killed, Killer, Moment
 from tests.integration.controller.site import Site
@@ -68,6 +69,37 @@ def test_killed_at_any_call_of_registering_what_was_saved_is_rolled_out_once(mom
         assert len(site.store.list_rollouts(CHAT)) == saved, f"killed {moment} call {at}"
         assert site.service.described is None
     assert at > 4
+
+
+@pytest.mark.parametrize("moment", list(Moment))
+@pytest.mark.parametrize("known", [False, True])
+def test_killed_at_any_call_of_registering_a_service_has_the_schedules_it_describes(
+    known: bool, moment: Moment
+) -> None:
+    nightly = ScheduleSpec(name="nightly", cron="0 2 * * *")
+    described, at, survived = a_spec(schedules=(nightly,), initial_replicas=1), 0, False
+    while not survived:
+        at += 1
+        site = Site()
+        if known:
+            site.serving()
+        try:
+            register(site, described, Killer(at=at, moment=moment).wrap(site.store))
+            survived = True
+        except Killed:
+            pass
+        saved = any(row.value.spec == described for row in site.store.list_services())
+        assert [row.value.spec for row in site.store.list_schedules(CHAT)] == [nightly] * saved, f"killed at call {at}"
+    assert at > 3
+
+
+def test_a_schedule_paused_by_hand_goes_on_with_the_description_given_again() -> None:
+    site = Site()
+    spec = a_spec(schedules=(ScheduleSpec(name="nightly", cron="0 2 * * *"),))
+    register(site, spec)
+    pause_schedule(site.store, CHAT, "nightly", actor="ops", now=site.clock())
+    register(site, spec)
+    assert [row.value.spec for row in site.store.list_schedules(CHAT)] == list(spec.schedules)
 
 
 def test_a_model_name_that_is_taken_is_refused_by_the_store() -> None:
