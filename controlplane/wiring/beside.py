@@ -17,6 +17,7 @@ from controlplane.ports.store import Store
 from controlplane.settings import Settings
 from controlplane.wiring.control import gateways_of
 from controlplane.wiring.machine import installation_clock, open_fleet, open_store, secret_in
+from controlplane.worker import telling
 
 if TYPE_CHECKING:
     from controlplane.services.rollouts.match_load import LoadMatcher
@@ -80,12 +81,7 @@ def adapter_pass(settings: Settings, *, leader: int | None = None) -> Callable[[
         monotonic=time.monotonic,
     )
 
-    def one() -> bool:
-        for problem in keeper.run():
-            log.warning("%s", problem)
-        return False
-
-    return one
+    return telling(keeper.run, log)
 
 
 def load_matcher_pass(settings: Settings, stop: threading.Event, *, leader: int | None = None) -> Callable[[], bool]:

@@ -17,6 +17,7 @@ from controlplane.domain.cluster import RouteOptions
 from controlplane.ports.gateways import TrafficRouter
 from controlplane.settings import ClusterAccess, Settings
 from controlplane.wiring.machine import installation_clock, open_fleet, open_store, secret_in
+from controlplane.worker import telling
 
 if TYPE_CHECKING:
     from controlplane.adapters.fleet_kubernetes.lease import LeaseElection
@@ -65,17 +66,7 @@ def controller_pass(settings: Settings, *, leader: int | None = None) -> Callabl
         create_study=create_study,
     )
 
-    told: set[str] = set()
-
-    def one() -> bool:
-        problems = set(controller.run_pass())
-        for problem in sorted(problems - told):  # what lasts is said once, not twice a second
-            log.warning("%s", problem)
-        told.clear()
-        told.update(problems)
-        return False
-
-    return one
+    return telling(controller.run_pass, log)
 
 
 def _router(settings: Settings, gateways: GatewayTraffic) -> TrafficRouter:

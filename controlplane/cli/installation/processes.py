@@ -22,6 +22,7 @@ from controlplane.domain.errors import Conflict, Deposed
 from controlplane.host.locks import alone
 from controlplane.settings import Settings
 from controlplane.telemetry import logs, tracing
+from controlplane.telemetry.lasting import Lasting
 from controlplane.wiring import beside, control, http_api, work
 from controlplane.worker import repeat
 
@@ -60,12 +61,13 @@ def controller(data_dir: DataDir, log_file: LogFile = None) -> None:
     """Reconcile fleets, rollouts and schedules, a pass every half second; beside it load a canary and let it answer."""
     stop, settings = stop_event(), installation.load(data_dir)
     with _telling("controller", log_file):
+        lasting = Lasting(log)
         while not stop.is_set():
             try:
                 with _the_only_one(settings):
                     _control(settings, stop)
             except Conflict as error:  # of a supervisor that was killed: it ends on its own
-                log.warning("%s; waiting for its end", error)
+                lasting.tell([f"{error}; waiting for its end"])
                 stop.wait(WAIT_FOR_OTHER_S)
 
 
@@ -106,10 +108,10 @@ def leading(settings: Settings, stop: threading.Event, *, end: Callable[[str], N
         return
     election = control.leader_election(settings, settings.cluster, on_end=end)
     threading.Thread(target=election.run, name="lease", daemon=True).start()
+    lasting = Lasting(log)
     try:
         while not stop.is_set() and not election.wait(LEAD_LOOK_S):
-            if election.problem is not None:
-                log.warning("no lead yet: %s", election.problem)
+            lasting.tell([] if election.problem is None else [f"no lead yet: {election.problem}"])
         yield None if stop.is_set() else control.leader_number(settings)
     finally:
         election.stop()

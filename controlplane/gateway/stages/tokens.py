@@ -9,6 +9,7 @@ from datetime import datetime
 from controlplane.domain.door.identity import Principal
 from controlplane.domain.errors import FleetuneError, Forbidden, Unavailable
 from controlplane.gateway.openai_errors import RequestRefused
+from controlplane.telemetry.lasting import Lasting
 from controlplane.tokens.door import KeysNeeded, TokenDoor, looks_like_token
 from controlplane.tokens.key_set import ASKED_AT_MOST_EVERY_S, KeySet
 
@@ -37,12 +38,12 @@ class Tokens:
 
     async def run(self) -> None:
         """Keep the issuers' keys fresh until cancelled, so that few requests ever wait for them."""
+        lasting = Lasting(_log)
         while True:
             for keys in self._door.key_sets:
                 if keys.due:
                     await self._ask(keys)
-                    if keys.problem:
-                        _log.warning("issuer %s: %s", keys.issuer.name, keys.problem)
+            lasting.tell(f"issuer {keys.issuer.name}: {keys.problem}" for keys in self._door.key_sets if keys.problem)
             await asyncio.sleep(ASKED_AT_MOST_EVERY_S)
 
     def _ask(self, keys: KeySet) -> asyncio.Task[None]:

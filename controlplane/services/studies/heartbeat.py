@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from controlplane.domain.errors import FleetuneError
+from controlplane.telemetry.lasting import Lasting
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +37,10 @@ class Heartbeat:
         self._thread.join()
 
     def _go_on(self) -> None:
+        lasting = Lasting(log)
         while self.told is None and not self._over.wait(self._every_s):
             try:
                 self.told = self._beat()
+                lasting.tell(())
             except FleetuneError as error:
-                log.warning("no sign of life could be given: %s", error)
+                lasting.tell([f"no sign of life could be given: {error}"])
