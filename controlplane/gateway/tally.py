@@ -32,6 +32,7 @@ class Tally:
     session: str | None = None  # what keeps it with a revision
     status: int | None = None  # until something is sent
     error: str | None = "internal"  # until it is known how it went
+    refused: bool = False  # by a stage on its way, before any engine was asked
     truncated: bool = False
     client_gone: bool = False
     retries: int = 0
@@ -48,6 +49,9 @@ class Tally:
     def sent_to(self, replica: Replica) -> None:
         self.revision, self.engine_id = replica.revision, replica.backend.engine_id
 
+    def turned_away(self, status: int, code: str | None) -> None:
+        self.refused, self.status, self.error = True, status, code
+
     def client_left(self) -> None:
         self.client_gone, self.error = True, None
         self.status = self.status or CLIENT_GONE_STATUS
@@ -61,7 +65,7 @@ class Tally:
         prompt, prompt_tokens = self.call.prompt, self._prompt_tokens()
         return GatewayRecord(
             **self._identity(self.call.request_id),
-            status=500 if self.status is None else self.status,
+            status=self.final_status,
             error=self.error,
             truncated=self.truncated,
             client_gone=self.client_gone,
@@ -88,6 +92,11 @@ class Tally:
         return GatewayRecord(
             **identity, status=status, error=error, retries=self.retries, e2e_ms=_ms(now - self.arrived), retried=True
         )
+
+    @property
+    def final_status(self) -> int:
+        """Return what the client got, of a request that is over; 499 where it did not wait for anything."""
+        return 500 if self.status is None else self.status
 
     @property
     def used(self) -> tuple[int, int]:

@@ -9,11 +9,11 @@ from controlplane.domain.door.identity import Principal
 from controlplane.domain.door.routing import ENGINE_SPARED
 from controlplane.gateway.answering import REJECTED
 from controlplane.gateway.openai_errors import RequestRefused
-from controlplane.gateway.tally import CLIENT_GONE_STATUS, Tally
+from controlplane.gateway.tally import Tally
 
 
-def happened(tally: Tally, refusal: RequestRefused | None = None) -> Happened:
-    """Return what became of a request; `refusal` is what ended it on its way, if anything did."""
+def happened(tally: Tally) -> Happened:
+    """Return what became of a request that is over."""
     prompt, output = tally.used
     key, call = tally.call.key, tally.call
     return Happened(
@@ -26,11 +26,11 @@ def happened(tally: Tally, refusal: RequestRefused | None = None) -> Happened:
         model=call.model,
         revision=tally.revision,
         path=call.path,
-        decision=_decision(tally) if refusal is None else Decision.REFUSED,
-        reason=tally.error if refusal is None else refusal.code,
-        status=refusal.status if refusal else tally.status or CLIENT_GONE_STATUS,
-        prompt_tokens=prompt if refusal is None else 0,
-        output_tokens=output if refusal is None else 0,
+        decision=_decision(tally),
+        reason=tally.error,
+        status=tally.final_status,
+        prompt_tokens=prompt,
+        output_tokens=output,
         flags=tally.flags,
         redacted=tally.redacted,
     )
@@ -51,6 +51,8 @@ def turned_away(gateway: str, at: datetime, key: Principal | None, path: str, re
 
 
 def _decision(tally: Tally) -> Decision:
+    if tally.refused:
+        return Decision.REFUSED
     if tally.client_gone:
         return Decision.LEFT
     if tally.error == REJECTED:

@@ -8,8 +8,8 @@ from aiohttp import web
 
 from controlplane.gateway.auditing.log import AuditLog
 from controlplane.gateway.auditing.noting import happened
+from controlplane.gateway.ending import noting_end
 from controlplane.gateway.exchange import Exchange, Next
-from controlplane.gateway.openai_errors import RequestRefused
 from controlplane.gateway.pools import Route
 
 
@@ -24,11 +24,8 @@ class Auditing:
 
     async def __call__(self, exchange: Exchange, rest: Next) -> web.StreamResponse:
         assert self.log is not None
-        refusal: RequestRefused | None = None
         try:
-            return await rest(exchange)
-        except RequestRefused as error:
-            refusal = error
-            raise
+            with noting_end(exchange.tally):
+                return await rest(exchange)
         finally:
-            self.log.keep(happened(exchange.tally, refusal))
+            self.log.keep(happened(exchange.tally))

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from controlplane.domain.door.routing import GatewayRecord
+from controlplane.gateway.ending import noting_end
 from controlplane.gateway.exchange import Exchange, Next
 from controlplane.gateway.flights import Flights
-from controlplane.gateway.openai_errors import RequestRefused
 from controlplane.gateway.pools import Route
 from controlplane.gateway.relay import ClientGone
 from controlplane.gateway.stages.answer import give_up
@@ -36,18 +36,18 @@ class Recording:
     async def __call__(self, exchange: Exchange, rest: Next) -> web.StreamResponse:
         tally = exchange.tally
         try:
-            with self.flights.flying(tally):
-                return await rest(exchange)
-        except asyncio.CancelledError:
-            if not self.stopping.is_set():
-                tally.client_left()
-                raise
-            return give_up(_STOPPED, tally)
-        except RequestRefused as refusal:  # by a stage behind this one
-            tally.status, tally.error = refusal.status, refusal.code
-            raise
+            with noting_end(tally):
+                return await self._flown(exchange, rest)
         except ClientGone:
-            tally.client_left()
             return web.Response(status=CLIENT_GONE_STATUS)  # nobody is there to read it
         finally:
             self.keep(tally.record(self.monotonic()))
+
+    async def _flown(self, exchange: Exchange, rest: Next) -> web.StreamResponse:
+        try:
+            with self.flights.flying(exchange.tally):
+                return await rest(exchange)
+        except asyncio.CancelledError:
+            if not self.stopping.is_set():
+                raise
+            return give_up(_STOPPED, exchange.tally)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from controlplane.gateway.ending import noting_end
 from controlplane.gateway.exchange import Exchange, Next
-from controlplane.gateway.openai_errors import RequestRefused
 from controlplane.gateway.pools import Route
 from controlplane.gateway.tally import Tally
 from controlplane.telemetry.tracing import Ended
@@ -32,22 +32,18 @@ class Tracing:
         assert self.begin is not None
         tally = exchange.tally
         exchange.trace = self.begin(exchange.request.headers, at=tally.at, arrived=tally.arrived)
-        refusal: RequestRefused | None = None
         try:
-            return await rest(exchange)
-        except RequestRefused as error:
-            refusal = error
-            raise
+            with noting_end(tally):
+                return await rest(exchange)
         finally:
-            exchange.trace.end(_ended(tally, refusal, self.monotonic()))
+            exchange.trace.end(_ended(tally, self.monotonic()))
 
 
-def _ended(tally: Tally, refusal: RequestRefused | None, now: float) -> Ended:
-    status, error = (tally.status, tally.error) if refusal is None else (refusal.status, refusal.code)
+def _ended(tally: Tally, now: float) -> Ended:
     prompt_tokens, output_tokens = tally.used
     return Ended(
         at=now,
-        error=error,
+        error=tally.error,
         queued_s=tally.queue_ms / 1000,
         first_token_at=tally.watch.first_token_at if tally.watch else None,
         told={
@@ -56,7 +52,7 @@ def _ended(tally: Tally, refusal: RequestRefused | None, now: float) -> Ended:
             "revision": tally.revision,
             "engine": tally.engine_id,
             "path": tally.call.path,
-            "status": status,
+            "status": tally.final_status,
             "stream": tally.call.stream,
             "retries": tally.retries,
             "client_gone": tally.client_gone,
