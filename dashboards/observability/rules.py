@@ -6,8 +6,26 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from controlplane.domain.operations.burning import BURNS, Burn
+from controlplane.domain.operations.known_alerts import (
+    BUDGET_EXCEEDED,
+    ENGINE_DOWN,
+    FLAPPING,
+    GATEWAY_DOWN,
+    GONE_S,
+    JUMPED,
+    JUMPED_REQUESTS,
+    JUMPED_TIMES,
+    JUMPED_WINDOW_S,
+    KV_CACHE_FULL,
+    KV_FULL_PERCENT,
+    QUEUE_GROWS,
+    QUEUE_S,
+    QUEUE_STEP_S,
+    REPLICAS_FLAP,
+    ROLLOUT_HALTED,
+    KnownAlert,
+)
 from controlplane.domain.operations.minutes import error_promise
-from controlplane.domain.operations.watching import JUMPED_REQUESTS, JUMPED_TIMES, JUMPED_WINDOW_S
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencyMetric
 from dashboards.observability.promql import CONTROL, ENGINES, GATEWAYS, error_ratio, miss_ratio, percentile, requests
@@ -86,31 +104,29 @@ def _jump(spec: ServiceSpec) -> Rule:
     now = percentile(LatencyMetric.TTFT, 0.99, window, where=where)
     before = percentile(LatencyMetric.TTFT, 0.99, window, where=where, offset=" offset 1h")
     asked = f"{requests(spec.name, window)} * {JUMPED_WINDOW_S} > {JUMPED_REQUESTS}"
-    return {
-        "alert": "FleetuneP99Jumped",
-        "expr": f"{now} > {JUMPED_TIMES:g} * {before} and {asked}",
-        "for": "5m",
-        "labels": {"severity": "ticket"},
-        "annotations": {
-            "summary": f"{spec.name}: the P99 time to first token more than doubled within an hour",
-            "description": "Now {{ $value | humanizeDuration }}. Look at the rollout page and at the queue.",
-        },
-    }
+    return _known(
+        JUMPED,
+        f"{now} > {JUMPED_TIMES:g} * {before} and {asked}",
+        f"{spec.name}: the P99 time to first token is more than {JUMPED_TIMES:g} times that of an hour ago",
+        "Now {{ $value | humanizeDuration }}. Look at the rollout page and at the queue.",
+    )
 
 
 def _budget(spec: ServiceSpec) -> list[Rule]:
     if spec.alerts.usd_per_day is None:
         return []
     return [
-        _alert(
-            "FleetuneBudgetExceeded",
+        _known(
+            BUDGET_EXCEEDED,
             f'24 * fleetune_usd_per_hour{{service="{spec.name}"}} > {spec.alerts.usd_per_day:g}',
-            "15m",
-            "ticket",
             f"{spec.name}: what runs costs more than its budget",
             f"{{{{ $value | humanize }}}} USD a day, {spec.alerts.usd_per_day:g} are declared.",
         )
     ]
+
+
+def _known(alert: KnownAlert, expr: str, summary: str, description: str) -> Rule:
+    return _alert(alert.name, expr, f"{alert.for_s // 60}m", alert.severity, summary, description)
 
 
 def _alert(name: str, expr: str, for_: str, severity: str, summary: str, description: str) -> Rule:
@@ -120,11 +136,9 @@ def _alert(name: str, expr: str, for_: str, severity: str, summary: str, descrip
 
 _WAITING = "sum by (service) (vllm:num_requests_waiting)"
 _FLEET: tuple[Rule, ...] = (
-    _alert(
-        "FleetuneRolloutHalted",
+    _known(
+        ROLLOUT_HALTED,
         'fleetune_rollout{state="halted"} == 1',
-        "0m",
-        "page",
         "{{ $labels.service }}: a promotion stopped half way",
         "A person must act: see `fleetune rollout list` and its reason.",
     ),
@@ -152,11 +166,10 @@ _FLEET: tuple[Rule, ...] = (
         "the API at {{ $labels.instance }} does not answer",
         "Gateways serve on by their last table; nothing is scaled, tuned or rolled out meanwhile.",
     ),
-    _alert(
-        "FleetuneQueueGrows",
-        f"{_WAITING} > sum by (service) (vllm:num_requests_running) and deriv({_WAITING}[5m:30s]) > 0",
-        "2m",
-        "page",
+    _known(
+        QUEUE_GROWS,
+        f"{_WAITING} > sum by (service) (vllm:num_requests_running)"
+        f" and deriv({_WAITING}[{_window(QUEUE_S)}:{QUEUE_STEP_S}s]) > 0",
         "{{ $labels.service }}: more requests wait than run, and more every minute",
         "The offered load is above what the replicas sustain: add replicas, or shed load.",
     ),
@@ -168,11 +181,9 @@ _FLEET: tuple[Rule, ...] = (
         "{{ $labels.service }}: engines throw work away for lack of KV cache",
         "{{ $value | humanize }} preemptions a second: lower max-num-seqs, or give the cache more memory.",
     ),
-    _alert(
-        "FleetuneKvCacheFull",
-        "max by (service, engine) (vllm:kv_cache_usage_perc) > 0.95",
-        "5m",
-        "ticket",
+    _known(
+        KV_CACHE_FULL,
+        f"max by (service, engine) (vllm:kv_cache_usage_perc) > {KV_FULL_PERCENT / 100:g}",
         "{{ $labels.engine }}: its KV cache is nearly full",
         "Preemptions follow. Lower max-num-seqs, add replicas, or use an fp8 KV cache.",
     ),
@@ -184,28 +195,22 @@ _FLEET: tuple[Rule, ...] = (
         "GPUs are busy and requests wait",
         "A GPU above 90 % is what is paid for; only with waiting requests does it ask for more replicas.",
     ),
-    _alert(
-        "FleetuneEngineDown",
+    _known(
+        ENGINE_DOWN,
         f'up{{job="{ENGINES}"}} == 0',
-        "1m",
-        "ticket",
         "{{ $labels.engine }} does not answer",
         "The controller replaces a replica that failed; look at `fleetune fleet list`.",
     ),
-    _alert(
-        "FleetuneGatewayDown",
+    _known(
+        GATEWAY_DOWN,
         f'up{{job="{GATEWAYS}"}} == 0',
-        "1m",
-        "page",
         "the gateway at {{ $labels.instance }} does not answer",
         "Clients get nothing from it. `fleetune up` starts it again; see gateway.log.",
     ),
-    _alert(
-        "FleetuneReplicasFlap",
-        f'count by (service) (count_over_time(up{{job="{ENGINES}"}}[30m]))'
-        f' - count by (service) (up{{job="{ENGINES}"}}) >= 3',
-        "0m",
-        "ticket",
+    _known(
+        REPLICAS_FLAP,
+        f'count by (service) (count_over_time(up{{job="{ENGINES}"}}[{_window(GONE_S)}]))'
+        f' - count by (service) (up{{job="{ENGINES}"}}) >= {FLAPPING}',
         "{{ $labels.service }}: replicas come and go",
         "{{ $value }} engines of the last half hour are gone: see `fleetune event list`.",
     ),

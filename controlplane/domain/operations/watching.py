@@ -1,6 +1,6 @@
 """The alerts that need no Prometheus: what is wrong now, and whether it lasted long enough to be told. Pure.
 
-Names, thresholds and patience are those of the Prometheus rules (docs/observability.md), so that the same acts follow.
+Names, thresholds and patience are those of the Prometheus rules (`known_alerts`), so that the same acts follow.
 What nobody knows is no alert: a number that is missing is never taken for zero, nor for too much.
 """
 
@@ -14,14 +14,26 @@ from pydantic import AwareDatetime
 
 from controlplane.domain.base import Value
 from controlplane.domain.operations.burning import BURNS
+from controlplane.domain.operations.known_alerts import (
+    BUDGET_EXCEEDED,
+    ENGINE_DOWN,
+    FLAPPING,
+    JUMPED,
+    JUMPED_REQUESTS,
+    JUMPED_TIMES,
+    JUMPED_WINDOW_S,
+    KV_CACHE_FULL,
+    KV_FULL_PERCENT,
+    QUEUE_GROWS,
+    REPLICAS_FLAP,
+    ROLLOUT_HALTED,
+    KnownAlert,
+)
 from controlplane.domain.operations.minutes import Minutes, promises
 from controlplane.domain.service import ServiceSpec
 
 FEWEST = 10
 """Requests within the short window of a burning budget: one failed request of three is no fire."""
-JUMPED_TIMES, JUMPED_REQUESTS, JUMPED_WINDOW_S = 2.0, 100, 600
-KV_FULL_PERCENT = 95.0
-FLAPPING = 3
 
 
 class Facts(NamedTuple):
@@ -46,6 +58,10 @@ class Trouble(NamedTuple):
     severity: str
     for_s: float
     summary: str
+
+    @classmethod
+    def of(cls, known: KnownAlert, summary: str, *, about: str = "") -> Trouble:
+        return cls(known.name, about, known.severity, known.for_s, summary)
 
     @property
     def key(self) -> str:
@@ -102,33 +118,33 @@ def _jumped(facts: Facts, now: datetime) -> Iterator[Trouble]:
     was_p99, _ = facts.minutes.ttft(0.99, JUMPED_WINDOW_S, now - timedelta(hours=1))
     if is_p99 is not None and was_p99 is not None and asked > JUMPED_REQUESTS and is_p99 > JUMPED_TIMES * was_p99:
         summary = f"P99 time to first token is {is_p99:.3g} s, was {was_p99:.3g} s an hour ago"
-        yield Trouble("FleetuneP99Jumped", "", "ticket", 300, summary)
+        yield Trouble.of(JUMPED, summary)
 
 
 def _load(facts: Facts) -> Iterator[Trouble]:
     waiting = facts.waiting[-1] if facts.waiting else None
     if waiting is not None and facts.running is not None and waiting > facts.running and _grows(facts.waiting):
         summary = f"{waiting:g} requests wait, {facts.running:g} run, and more wait every minute"
-        yield Trouble("FleetuneQueueGrows", "", "page", 120, summary)
+        yield Trouble.of(QUEUE_GROWS, summary)
     if facts.kv_usage_percent is not None and facts.kv_usage_percent > KV_FULL_PERCENT:
         summary = f"a KV cache is {facts.kv_usage_percent:.0f} % full: preemptions follow"
-        yield Trouble("FleetuneKvCacheFull", "", "ticket", 300, summary)
+        yield Trouble.of(KV_CACHE_FULL, summary)
 
 
 def _replicas(facts: Facts) -> Iterator[Trouble]:
     for engine in facts.hanging:
-        yield Trouble("FleetuneEngineDown", engine, "ticket", 60, f"{engine} does not answer")
+        yield Trouble.of(ENGINE_DOWN, f"{engine} does not answer", about=engine)
     if facts.gone >= FLAPPING:
-        yield Trouble("FleetuneReplicasFlap", "", "ticket", 0, f"{facts.gone} engines of the last half hour are gone")
+        yield Trouble.of(REPLICAS_FLAP, f"{facts.gone} engines of the last half hour are gone")
 
 
 def _others(facts: Facts) -> Iterator[Trouble]:
     if facts.halted is not None:
-        yield Trouble("FleetuneRolloutHalted", facts.halted, "page", 0, f"rollout {facts.halted}: a person must act")
+        yield Trouble.of(ROLLOUT_HALTED, f"rollout {facts.halted}: a person must act", about=facts.halted)
     budget = facts.spec.alerts.usd_per_day
     if budget is not None and facts.usd_per_hour is not None and 24 * facts.usd_per_hour > budget:
         summary = f"what runs costs {24 * facts.usd_per_hour:.2f} USD a day, {budget:g} are declared"
-        yield Trouble("FleetuneBudgetExceeded", "", "ticket", 900, summary)
+        yield Trouble.of(BUDGET_EXCEEDED, summary)
 
 
 def _grows(values: Sequence[float | None]) -> bool:

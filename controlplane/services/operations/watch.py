@@ -13,6 +13,7 @@ from controlplane.domain.engines.fleet import Engine, EngineState
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.hardware import usd_per_hour
 from controlplane.domain.operations.alerts import Alert, one_line
+from controlplane.domain.operations.known_alerts import GATEWAY_DOWN, GONE_S, QUEUE_S, QUEUE_STEP_S
 from controlplane.domain.operations.minutes import KEPT_S, Minutes
 from controlplane.domain.operations.watching import Facts, Pending, Ripe, Trouble, ripened, troubles
 from controlplane.domain.rollouts.rollout import Rollout, RolloutState
@@ -30,8 +31,6 @@ from controlplane.services.rollouts.manage import active_rollout
 ACTOR = "watch"
 GATEWAYS = "-gateways"
 """Stands for what is of no service."""
-QUEUE_S, QUEUE_STEP_S = 300, 30
-GONE_S = 1800
 _PENDING = TypeAdapter(dict[str, Pending])
 _Kept = Versioned[Mapping[str, Pending]]
 
@@ -118,10 +117,10 @@ class AlertWatcher:
         try:
             silent = sum(table is None for table in self._router.actual())
         except Unavailable as error:
-            return [Trouble("FleetuneGatewayDown", "", "page", 60, str(error))]
+            return [Trouble.of(GATEWAY_DOWN, str(error))]
         if not silent:
             return ()
-        return [Trouble("FleetuneGatewayDown", "", "page", 60, f"{silent} gateways do not answer")]
+        return [Trouble.of(GATEWAY_DOWN, f"{silent} gateways do not answer")]
 
     def _take(self, name: ServiceName | None, found: Sequence[Trouble], now: datetime) -> None:
         """Remember since when it lasts, tell it, remember that: after a crash in between its key is known."""

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from controlplane.cli.main import app
 from controlplane.domain.door.latency_buckets import BUCKETS_S, bucket_within
+from controlplane.domain.operations import known_alerts
 from controlplane.domain.operations.alerts import AlertOptions
 from controlplane.domain.slo import LatencyMetric, LatencySlo
 from dashboards.observability.files import RULES, SCRAPE, Where, files
@@ -202,6 +203,15 @@ def test_a_limit_below_every_bucket_is_not_watched_and_the_others_are() -> None:
     )
     names = [promise.name for promise in promises_of(a_spec(slos=SPEC.slos.evolve(latency=latency)))]
     assert names == ["P99 TTFT ≤ 500 ms", "errors ≤ 0.001"]
+
+
+def test_what_the_built_in_watch_knows_is_a_rule_of_the_same_severity_and_patience() -> None:
+    rules = {rule["alert"]: rule for group in rule_file([SPEC])["groups"] for rule in group["rules"] if "alert" in rule}
+    known = [each for each in vars(known_alerts).values() if isinstance(each, known_alerts.KnownAlert)]
+    assert len(known) > 5
+    for each in known:
+        rule = rules[each.name]
+        assert (rule["labels"]["severity"], rule["for"]) == (each.severity, f"{each.for_s // 60}m")
 
 
 def test_no_service_can_write_into_a_query() -> None:

@@ -1,0 +1,38 @@
+"""The alerts that the built-in watch and the Prometheus rules both raise: names, thresholds, patience. Pure.
+
+Each is found in two ways, by our own numbers and by PromQL; what it is found beyond is said here, once.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class KnownAlert(NamedTuple):
+    """An alert once it was so for `for_s` seconds without a gap."""
+
+    name: str
+    severity: str
+    for_s: int
+
+
+JUMPED = KnownAlert("FleetuneP99Jumped", "ticket", 300)
+JUMPED_TIMES, JUMPED_REQUESTS, JUMPED_WINDOW_S = 2.0, 100, 600
+"""So many times the P99 of an hour ago, of more than so many requests within the window."""
+
+QUEUE_GROWS = KnownAlert("FleetuneQueueGrows", "page", 120)
+QUEUE_S, QUEUE_STEP_S = 300, 30
+"""More wait than run, and the slope over so long, looked at in such steps, points up."""
+
+KV_CACHE_FULL = KnownAlert("FleetuneKvCacheFull", "ticket", 300)
+KV_FULL_PERCENT = 95.0
+
+ENGINE_DOWN = KnownAlert("FleetuneEngineDown", "ticket", 60)
+GATEWAY_DOWN = KnownAlert("FleetuneGatewayDown", "page", 60)
+
+REPLICAS_FLAP = KnownAlert("FleetuneReplicasFlap", "ticket", 0)
+FLAPPING, GONE_S = 3, 1800
+"""At least so many engines that served within so long are not there any more."""
+
+ROLLOUT_HALTED = KnownAlert("FleetuneRolloutHalted", "page", 0)
+BUDGET_EXCEEDED = KnownAlert("FleetuneBudgetExceeded", "ticket", 900)
