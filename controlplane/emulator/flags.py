@@ -18,10 +18,9 @@ from controlplane.emulator.adapters import AdapterSpec
 from controlplane.emulator.cors import Cors
 from controlplane.emulator.faults import FAULT_HELP, Faults, parse_faults
 from controlplane.emulator.settings import EmulatorSettings
-from tuner.space.knobs.schema import KnobFlag, KnobType, load_knobs
+from tuner.space.knobs.schema import LISTS_IN_JSON, KnobFlag, KnobType, load_knobs
 
-_LISTS_IN_JSON = {"allowed-origins", "allowed-methods", "allowed-headers"}
-_NOT_FLAGS = {*_LISTS_IN_JSON, "allow-credentials", "host", "port", "api-key", "served-model-name", "shutdown-timeout"}
+_NOT_FLAGS = {*LISTS_IN_JSON, "allow-credentials", "host", "port", "api-key", "served-model-name", "shutdown-timeout"}
 
 
 def parse_command_line(arguments: Sequence[str], *, visible_devices: int | None) -> EmulatorSettings:
@@ -97,14 +96,14 @@ def _add(parser: argparse.ArgumentParser, name: str, flag: KnobFlag) -> None:
         parser.add_argument(*names, dest=name, action="store_true", default=None)
         return
     choices = list(flag.choices) if flag.choices is not None else None
-    many = "+" if (flag.many and name not in _LISTS_IN_JSON) or name in ("api-key", "served-model-name") else None
+    many = "+" if flag.many or name in ("api-key", "served-model-name") else None
     parser.add_argument(*names, dest=name, type=_reader(name, flag), choices=choices, nargs=many, default=None)
 
 
 def _reader(name: str, flag: KnobFlag) -> Callable[[str], Any]:
     if name == "max-model-len":
         return model_length
-    if name in _LISTS_IN_JSON:
+    if name in LISTS_IN_JSON:
         return _words_in_json
     if flag.type is KnobType.INT:
         return human_int if flag.human_int else int

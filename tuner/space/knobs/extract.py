@@ -17,7 +17,7 @@ from typing import Any
 
 from controlplane.domain.errors import InvalidInput
 from tuner.space.knobs.annotations import Symbols, flag_from_field, read_symbols
-from tuner.space.knobs.schema import UNKNOWN_VERSION, KnobFlag, KnobSchema, KnobType
+from tuner.space.knobs.schema import LISTS_IN_JSON, UNKNOWN_VERSION, KnobFlag, KnobSchema, KnobType
 
 _ARG_UTILS = "vllm/engine/arg_utils.py"
 _CLI_ARGS = ("vllm/entrypoints/openai/cli_args.py", "vllm/entrypoints/common/cli_args.py")  # up to 0.26 / by 0.33
@@ -27,8 +27,6 @@ _SYMBOL_FILES = re.compile(
     r"\.py"
 )
 _NOT_TUNABLE = frozenset({"model", "help"})
-_IN_JSON = ("allowed-headers", "allowed-methods", "allowed-origins")
-"""Lists that vLLM's parser takes as one word of JSON (`FrontendArgs._customize_cli_kwargs`), not as several words."""
 
 
 def extract(source: Path) -> KnobSchema:
@@ -105,7 +103,7 @@ def _from_sources(files: Mapping[str, str], version: str) -> KnobSchema:
     symbols = read_symbols(files.values())
     flags = dict(_registered(files[_ARG_UTILS], symbols))
     flags |= dict(_front_end(symbols))
-    flags |= {name: flags[name].evolve(type=KnobType.JSON, many=False) for name in _IN_JSON if name in flags}
+    flags |= {name: flags[name].evolve(type=KnobType.JSON, many=False) for name in LISTS_IN_JSON if name in flags}
     flags |= dict(_registered(cli_args, symbols))
     kept = {name: flag for name, flag in sorted(flags.items()) if name not in _NOT_TUNABLE}
     return KnobSchema(version=version, source="vllm/engine/arg_utils.py, vllm/config, cli_args.py", flags=kept)

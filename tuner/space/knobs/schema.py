@@ -44,6 +44,9 @@ _OWNED = {
 }
 """Flags that would take an engine out of Fleetune's reach, and why."""
 
+LISTS_IN_JSON = ("allowed-headers", "allowed-methods", "allowed-origins")
+"""Lists that vLLM's parser takes as one word of JSON (`FrontendArgs._customize_cli_kwargs`), not as several words."""
+
 _EXTRACT = "`fleetune knobs extract` makes a flag file of any vLLM; engine.flag_file points to it"
 
 
