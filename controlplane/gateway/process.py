@@ -41,7 +41,6 @@ from controlplane.gateway.fingerprint import Fingerprints, installation_salt
 from controlplane.gateway.flights import Flights
 from controlplane.gateway.last_table import load_table
 from controlplane.gateway.listening import listen
-from controlplane.gateway.lock import alone
 from controlplane.gateway.metrics import Metrics
 from controlplane.gateway.pipeline import Pipeline, Stage
 from controlplane.gateway.routing import Routing
@@ -65,6 +64,7 @@ from controlplane.gateway.upstream import open_session
 from controlplane.host.addresses import is_loopback, url_of
 from controlplane.host.clock import steady_clock
 from controlplane.host.files import write_whole
+from controlplane.host.locks import alone
 from controlplane.host.processes import this_process
 from controlplane.telemetry.tracing import request_tracing
 
@@ -82,7 +82,7 @@ class RunningGateway:
 async def run_gateway(settings: Settings) -> None:
     """Serve until SIGTERM, SIGINT, POST /admin/drain or (if set) the end of stdin, then drain.
 
-    Raises InvalidInput when it cannot start.
+    Raises InvalidInput, Conflict when it cannot start.
     """
     async with open_gateway(settings) as gateway:
         _drain_on_signals(gateway.drain)
@@ -98,9 +98,14 @@ async def run_gateway(settings: Settings) -> None:
 
 @asynccontextmanager
 async def open_gateway(settings: Settings) -> AsyncIterator[RunningGateway]:
-    """Open both ports and write the gateway's address; on leaving drain and close. Raises InvalidInput."""
+    """Open both ports and write the gateway's address; on leaving drain and close. Raises InvalidInput, Conflict.
+
+    Two of one name and data folder would overwrite each other's table and address.
+    """
     _make_folders(settings)
-    with alone(settings.data_dir, settings.name):
+    what = f"a gateway named {settings.name} already runs on {settings.data_dir}"
+    lock = addresses_dir(settings.data_dir) / f"{settings.name}.lock"
+    with alone(lock, what=what, allowed="another --name, or that one's end first"):
         async with _serving(settings) as gateway:
             yield gateway
 

@@ -18,7 +18,7 @@ import pytest
 
 from controlplane.domain.door.gateway_files import addresses_dir, batches_dir, table_path
 from controlplane.domain.door.routing import GatewayAddress, RoutingTable
-from controlplane.domain.errors import InvalidInput
+from controlplane.domain.errors import Conflict
 from tests.integration.gateway.harness import CHAT, chat, gateway, read_records, revision, table
 from tests.integration.gateway.test_batches import answering, ended, given, lines, results, until
 from tests.integration.gateway.upstream import DONE, FINISH, held, stream_bytes, token_event, upstream
@@ -159,7 +159,7 @@ async def test_a_broken_saved_table_is_reported_and_ignored(tmp_path: Path) -> N
 
 async def test_a_second_gateway_of_the_same_name_is_refused(tmp_path: Path) -> None:
     async with gateway(tmp_path), gateway(tmp_path, name="gw-2"):
-        with pytest.raises(InvalidInput, match="a gateway named gw-1 already runs"):
+        with pytest.raises(Conflict, match="a gateway named gw-1 already runs"):
             async with gateway(tmp_path):
                 pass
     async with gateway(tmp_path):
