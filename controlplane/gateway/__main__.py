@@ -14,7 +14,7 @@ from pydantic import SecretStr, ValidationError
 
 from controlplane.domain.errors import FleetuneError, InvalidInput
 from controlplane.gateway.process import run_gateway
-from controlplane.gateway.settings import EngineTls, Settings, TlsFiles
+from controlplane.gateway.settings import EngineTls, GatewaySettings, TlsFiles
 from controlplane.reading.issuers_file import load_issuers
 from controlplane.reading.problems import describe
 from controlplane.telemetry import logs, tracing
@@ -23,7 +23,7 @@ LIMITS_REDIS_VARIABLE = "FLEETUNE_LIMITS_REDIS_URL"
 CACHE_REDIS_VARIABLE = "FLEETUNE_CACHE_REDIS_URL"
 """Not an option: everybody on a machine sees command lines, and the URL holds a password."""
 
-_DEFAULTS = {name: field.default for name, field in Settings.model_fields.items()}
+_DEFAULTS = {name: field.default for name, field in GatewaySettings.model_fields.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,14 +85,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _settings(parsed: argparse.Namespace) -> Settings:
+def _settings(parsed: argparse.Namespace) -> GatewaySettings:
     fields = vars(parsed)
     token_file, issuers_file = fields.pop("admin_token_file"), fields.pop("issuers_file")
     try:
         fields["tls"] = _tls("tls", fields)
         fields["admin_tls"] = _tls("admin-tls", fields)
         fields["engine_tls"] = EngineTls(ca=fields.pop("engine_ca"), own=_tls("engine", fields))
-        return Settings(
+        return GatewaySettings(
             **fields,
             admin_token=_token(token_file),
             cache_redis_url=_secret(CACHE_REDIS_VARIABLE),

@@ -20,7 +20,7 @@ from controlplane.gateway.flights import Flights
 from controlplane.gateway.last_table import read_table, save_table
 from controlplane.gateway.pools import Replica
 from controlplane.gateway.routing import Routing
-from controlplane.gateway.settings import Settings
+from controlplane.gateway.settings import GatewaySettings
 from controlplane.gateway.spool import RecordSpool
 from controlplane.gateway.stages.identity import same_secret
 from controlplane.host.addresses import is_loopback, without_port
@@ -35,7 +35,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class AdminPort:
     """Request handlers of the admin port. `problem` is the last trouble with the saved table, for the status."""
 
-    settings: Settings
+    settings: GatewaySettings
     routing: Routing
     spool: RecordSpool
     drain: Drain

@@ -45,7 +45,7 @@ from controlplane.gateway.metrics import Metrics
 from controlplane.gateway.pipeline import Pipeline, Stage
 from controlplane.gateway.routing import Routing
 from controlplane.gateway.server import DataPort
-from controlplane.gateway.settings import Settings
+from controlplane.gateway.settings import GatewaySettings
 from controlplane.gateway.sockets import Sockets
 from controlplane.gateway.spool import RecordSpool, ScoreSpool
 from controlplane.gateway.stages.answer import Answer
@@ -79,7 +79,7 @@ class RunningGateway:
     drain: Drain
 
 
-async def run_gateway(settings: Settings) -> None:
+async def run_gateway(settings: GatewaySettings) -> None:
     """Serve until SIGTERM, SIGINT, POST /admin/drain or (if set) the end of stdin, then drain.
 
     Raises InvalidInput, Conflict when it cannot start.
@@ -97,7 +97,7 @@ async def run_gateway(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def open_gateway(settings: Settings) -> AsyncIterator[RunningGateway]:
+async def open_gateway(settings: GatewaySettings) -> AsyncIterator[RunningGateway]:
     """Open both ports and write the gateway's address; on leaving drain and close. Raises InvalidInput, Conflict.
 
     Two of one name and data folder would overwrite each other's table and address.
@@ -111,7 +111,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[RunningGateway]:
 
 
 @asynccontextmanager
-async def _serving(settings: Settings) -> AsyncIterator[RunningGateway]:
+async def _serving(settings: GatewaySettings) -> AsyncIterator[RunningGateway]:
     routing = Routing()
     problem = _take_last_table(routing, settings)
     _check_exposure(settings)
@@ -124,7 +124,7 @@ async def _serving(settings: Settings) -> AsyncIterator[RunningGateway]:
         yield RunningGateway(address, drain)
 
 
-def _take_last_table(routing: Routing, settings: Settings) -> str | None:
+def _take_last_table(routing: Routing, settings: GatewaySettings) -> str | None:
     """Serve by the saved table until a newer one comes; return what is wrong with it, if anything."""
     try:
         table = load_table(table_path(settings.data_dir, settings.name))
@@ -136,7 +136,7 @@ def _take_last_table(routing: Routing, settings: Settings) -> str | None:
     return None
 
 
-def _check_exposure(settings: Settings) -> None:
+def _check_exposure(settings: GatewaySettings) -> None:
     if not is_loopback(settings.admin_host) and settings.admin_token is None:
         raise InvalidInput(
             f"refusing to open the admin port on {settings.admin_host} without a token",
@@ -145,7 +145,7 @@ def _check_exposure(settings: Settings) -> None:
         )
 
 
-def _make_folders(settings: Settings) -> None:
+def _make_folders(settings: GatewaySettings) -> None:
     folders = (addresses_dir(settings.data_dir), records_dir(settings.data_dir))
     try:
         for folder in folders:
@@ -177,7 +177,7 @@ def _drain_with(pipe: int, drain: Drain) -> None:
 
 
 async def _open(
-    settings: Settings, routing: Routing, drain: Drain, problem: str | None, stack: AsyncExitStack
+    settings: GatewaySettings, routing: Routing, drain: Drain, problem: str | None, stack: AsyncExitStack
 ) -> GatewayAddress:
     """Open both ports. On leaving the stack: accept nothing new, drain, close, write the last records."""
     clock = steady_clock(settings.data_dir)
@@ -234,7 +234,7 @@ async def _open(
     )
 
 
-async def _audit(settings: Settings, stack: AsyncExitStack, clock: Callable[[], datetime]) -> AuditLog | None:
+async def _audit(settings: GatewaySettings, stack: AsyncExitStack, clock: Callable[[], datetime]) -> AuditLog | None:
     if settings.audit_days is None:
         return None
     log = AuditLog(audit_dir(settings.data_dir), settings.name, clock=clock, retention_days=settings.audit_days)
@@ -244,7 +244,7 @@ async def _audit(settings: Settings, stack: AsyncExitStack, clock: Callable[[], 
 
 
 def _answer(
-    settings: Settings,
+    settings: GatewaySettings,
     routing: Routing,
     drain: Drain,
     keep: Callable[[GatewayRecord], None],

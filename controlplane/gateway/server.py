@@ -30,7 +30,7 @@ from controlplane.gateway.paths import PASSED_ON
 from controlplane.gateway.pipeline import Pipeline
 from controlplane.gateway.pools import Route
 from controlplane.gateway.routing import Routing
-from controlplane.gateway.settings import Settings
+from controlplane.gateway.settings import GatewaySettings
 from controlplane.gateway.sockets import Sockets
 from controlplane.gateway.stages.identity import FindsTokens, identify, require_model, require_neighbour
 from controlplane.gateway.tally import Tally
@@ -44,7 +44,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class DataPort:
     """Request handlers of the data port. `monotonic` is in seconds, `wall_clock` aware UTC."""
 
-    settings: Settings
+    settings: GatewaySettings
     routing: Routing
     pipeline: Pipeline
     cards: Cards

@@ -26,7 +26,7 @@ class EngineTls(Value):
     own: TlsFiles | None = None
 
 
-class Settings(Value):
+class GatewaySettings(Value):
     data_dir: Path
     name: str = Field(default="gw-1", pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62})$")
     host: str = "127.0.0.1"

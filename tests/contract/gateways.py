@@ -10,13 +10,13 @@ from pathlib import Path
 
 from controlplane.domain.door.routing import GatewayAddress
 from controlplane.gateway.process import open_gateway
-from controlplane.gateway.settings import Settings
+from controlplane.gateway.settings import GatewaySettings
 
 
 @contextmanager
 def gateway(data_dir: Path, name: str, **more: object) -> Iterator[GatewayAddress]:
     """Run a gateway on a thread of its own: the router under test blocks."""
-    settings = Settings.model_validate(
+    settings = GatewaySettings.model_validate(
         {"data_dir": data_dir, "name": name, "port": 0, "admin_port": 0, "admin_token": "adm1n", "drain_s": 1} | more
     )
     opened: list[tuple[GatewayAddress, Callable[[], object]]] = []

@@ -14,13 +14,13 @@ import aiohttp
 from controlplane.gateway.answers.entry import AnswerStore
 from controlplane.gateway.answers.memory import MemoryAnswers
 from controlplane.gateway.answers.shared import SharedAnswers, open_redis
-from controlplane.gateway.settings import Settings
+from controlplane.gateway.settings import GatewaySettings
 
 if TYPE_CHECKING:
     from controlplane.gateway.answers.alike import Alike
 
 
-def alike(settings: Settings, session: aiohttp.ClientSession) -> Callable[[], Alike]:
+def alike(settings: GatewaySettings, session: aiohttp.ClientSession) -> Callable[[], Alike]:
     """Return what makes the finder when it is first wanted: it brings numpy into the process."""
 
     @cache
@@ -33,7 +33,7 @@ def alike(settings: Settings, session: aiohttp.ClientSession) -> Callable[[], Al
     return made
 
 
-def answer_store(settings: Settings, stack: AsyncExitStack) -> AnswerStore:
+def answer_store(settings: GatewaySettings, stack: AsyncExitStack) -> AnswerStore:
     """Return the store, closed when the stack is left. Raises InvalidInput."""
     if settings.cache_redis_url is None:
         return MemoryAnswers(settings.cache_bytes, time.monotonic)

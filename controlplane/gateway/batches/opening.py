@@ -18,13 +18,13 @@ from controlplane.gateway.batches.inside import Inside
 from controlplane.gateway.batches.port import BatchPort
 from controlplane.gateway.batches.runner import Runner
 from controlplane.gateway.batches.shelf import Shelf
-from controlplane.gateway.settings import Settings
+from controlplane.gateway.settings import GatewaySettings
 from controlplane.gateway.wire import DiscreetRunner
 
 _DAY_S = 24 * 3600
 
 
-def batch_port(settings: Settings, wall_clock: Callable[[], datetime]) -> BatchPort | None:
+def batch_port(settings: GatewaySettings, wall_clock: Callable[[], datetime]) -> BatchPort | None:
     """Return the door of files and batches; None where there are none."""
     if settings.batch_days is None:
         return None
@@ -44,7 +44,7 @@ async def open_inside(app: web.Application, stack: AsyncExitStack) -> aiohttp.Cl
 
 
 async def run_batches(
-    settings: Settings, port: BatchPort, session: aiohttp.ClientSession, inside: Inside, stack: AsyncExitStack
+    settings: GatewaySettings, port: BatchPort, session: aiohttp.ClientSession, inside: Inside, stack: AsyncExitStack
 ) -> None:
     """Run batches until the stack is left: then lines under way are given up, and made again by who comes next."""
     lines = Runner(

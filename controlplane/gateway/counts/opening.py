@@ -15,11 +15,11 @@ from controlplane.gateway.counts.kept import KeptSums
 from controlplane.gateway.counts.lines import Counts
 from controlplane.gateway.counts.local import LocalCounts
 from controlplane.gateway.counts.shared import SharedCounts
-from controlplane.gateway.settings import Settings
+from controlplane.gateway.settings import GatewaySettings
 from controlplane.gateway.stages.limits import windows
 
 
-async def open_counts(settings: Settings, stack: AsyncExitStack, clock: Callable[[], datetime]) -> Counts:
+async def open_counts(settings: GatewaySettings, stack: AsyncExitStack, clock: Callable[[], datetime]) -> Counts:
     """Count limits here, with the sums of days and months in a file; or in the Redis of several gateways."""
     if settings.limits_redis_url is None:
         local = LocalCounts(time.monotonic)

@@ -21,7 +21,7 @@ from controlplane.domain.door.gateway_options import GatewayOptions
 from controlplane.domain.door.identity import ApiKey
 from controlplane.domain.door.routing import Backend, GatewayRecord, RevisionRoute, RoutingTable, ServiceRoute
 from controlplane.gateway.process import RunningGateway, open_gateway
-from controlplane.gateway.settings import Settings
+from controlplane.gateway.settings import GatewaySettings
 from tests.integration.gateway.upstream import Upstream
 
 MODEL = "llama"
@@ -117,5 +117,5 @@ def read_records(data_dir: Path) -> Sequence[GatewayRecord]:
 async def gateway(data_dir: Path, **settings: Any) -> AsyncIterator[Gateway]:
     """Run a gateway in this process."""
     defaults = {"data_dir": data_dir, "port": 0, "admin_port": 0, "drain_s": 5, "seed": 1}
-    async with open_gateway(Settings(**(defaults | settings))) as running, aiohttp.ClientSession() as session:
+    async with open_gateway(GatewaySettings(**(defaults | settings))) as running, aiohttp.ClientSession() as session:
         yield Gateway(running, session, data_dir)
