@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from controlplane.cli.asking import Ask, Noun, asks
 from controlplane.cli.tables.show import Column, Output, field
+from controlplane.host.clock import utc_now
 
 ENGINE = Noun(
     "/fleet",
@@ -72,5 +72,5 @@ def metrics(
         return
     from controlplane.adapters.metrics_prometheus import PrometheusMetrics
 
-    found = PrometheusMetrics(prometheus, clock=lambda: datetime.now(UTC)).read(model)
+    found = PrometheusMetrics(prometheus, clock=utc_now).read(model)
     ask.show_one(NUMBERS, found.model_dump(mode="json"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +14,7 @@ from controlplane.cli.files import require_writable
 from controlplane.cli.tables.show import Column, field
 from controlplane.domain.errors import InvalidInput, NotFound
 from controlplane.domain.words import counted
+from controlplane.host.clock import utc_now
 
 
 def _step(step: Any) -> str:
@@ -77,7 +77,7 @@ def report(
     from controlplane.domain.rollouts.rollout_report import RolloutReport
 
     require_writable(html)
-    html.write_text(rollout_page(RolloutReport.model_validate(found), datetime.now(UTC)))
+    html.write_text(rollout_page(RolloutReport.model_validate(found), utc_now()))
     typer.echo(f"wrote {html}")
 
 

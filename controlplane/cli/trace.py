@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +15,7 @@ from controlplane.cli.files import require_writable
 from controlplane.cli.tables.show import Output, as_programs_read, console
 from controlplane.domain.base import ServiceName
 from controlplane.domain.errors import InvalidInput
+from controlplane.host.clock import utc_now
 from loadtests.report.describe import Drift, TraceStats, compare_traces, describe_trace
 from loadtests.report.describe_html import trace_page
 from loadtests.send.trace_record import export_trace, record_trace
@@ -40,7 +41,7 @@ def record(
     data: DataDir = Path(".fleetune"),
 ) -> None:
     """Make a trace of the requests that the gateways answered in the last hours: arrivals and lengths, never text."""
-    now = datetime.now(UTC)
+    now = utc_now()
     records = SpooledRecords(data, with_blocks=True).read(ServiceName(service), since=now - timedelta(hours=hours))
     path = data / _FOLDER / f"{_plain(name or f'{service}-{now:%Y%m%d-%H%M}')}.jsonl"
     recorded = record_trace(records, path)

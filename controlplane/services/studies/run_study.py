@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from controlplane.domain.base import StudyId
-from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput, StaleVersion
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.study import (
@@ -31,10 +30,11 @@ from controlplane.services.studies.calibrate_here import calibrate, twin_note
 from controlplane.services.studies.conclude import conclusion
 from controlplane.services.studies.heartbeat import BEAT_EVERY_S
 from controlplane.services.studies.lab import Lab
-from controlplane.services.studies.room import has_room, lacks_gpus, remove_engines, remove_leftovers
+from controlplane.services.studies.next_trial import next_trial
+from controlplane.services.studies.room import has_room, lacks_gpus, remove_leftovers
 from controlplane.services.studies.search import StudySearch, look_again, open_search, reconcile, taught
 from controlplane.services.studies.session import StudySession
-from controlplane.services.studies.trial_engine import Interrupted, TrialProgress, owner
+from controlplane.services.studies.trial_engine import Interrupted, TrialProgress
 from controlplane.services.studies.trial_plan import with_cost
 from controlplane.telemetry.tracing import span
 from loadtests.measure.engine_lag import LagHistogram
@@ -150,7 +150,7 @@ class StudyRunner:
     def _do(self, session: StudySession, search: StudySearch, step: Step) -> _SearchOver | None:
         """Run a step's trial; return why the search proposes none when it does not."""
         try:
-            trial = self._prepared(session, search, step)
+            trial = next_trial(self.fleet, session, search, step, sleep=self.sleep)
         except StaleVersion:  # another worker was faster; decide again
             return None
         if isinstance(trial, str):
@@ -164,52 +164,6 @@ class StudyRunner:
         used = spent(study, session.trials, now=self.clock())
         self.on_progress(StudyProgress(study.study_id, message, used, study.spec))
         self.sleep(_WAIT_S)
-
-    def _prepared(self, session: StudySession, search: StudySearch, step: Step) -> Trial | str:
-        """Return the trial to run now, saved as running; or why the search proposes none."""
-        study = session.study
-        match step.action:
-            case Action.RETRY:
-                assert step.trial is not None
-                again = session.again(step.trial)
-                remove_engines(self.fleet, owner(again), sleep=self.sleep)  # those of the lost attempt
-                return again
-            case Action.BASELINE:
-                number = search.search.add(search.among.space.point(study.baseline))
-                return self._begun(session, search, TrialKind.BASELINE, study.baseline, number)
-            case Action.SEARCH:
-                return self._proposed(session, search)
-            case Action.CONFIRM_WINNER:
-                assert step.candidate is not None
-                config = step.candidate.measured.config
-                return self._begun(session, search, TrialKind.CONFIRM_WINNER, config, None)
-            case Action.CONFIRM_BASELINE:
-                return self._begun(session, search, TrialKind.CONFIRM_BASELINE, study.baseline, None)
-            case Action.CHECK_FLEET:
-                assert step.candidate is not None
-                config, replicas = step.candidate.measured.config, step.candidate.fleet.replicas
-                return session.new_trial(TrialKind.CONFIRM_FLEET, config, replicas=replicas)
-            case Action.WAIT | Action.FINISH | Action.GIVE_UP:
-                raise ValueError(f"nothing is measured to {step.action.value}")
-
-    def _proposed(self, session: StudySession, search: StudySearch) -> Trial | str:
-        proposal = search.search.ask()
-        if isinstance(proposal, str):
-            return proposal
-        config = search.among.space.config(proposal.point)
-        return self._begun(session, search, TrialKind.SEARCH, config, proposal.number)
-
-    def _begun(
-        self, session: StudySession, search: StudySearch, kind: TrialKind, config: EngineConfig, number: int | None
-    ) -> Trial:
-        expected = search.forecast_rps(config)
-        predicted = {} if expected is None else {"capacity_rps": expected}
-        try:
-            return session.new_trial(kind, config, optuna_number=number, predicted=predicted)
-        except StaleVersion:
-            if number is not None:
-                search.search.fail(number)
-            raise
 
     def _measure(self, session: StudySession, search: StudySearch, trial: Trial) -> None:
         """Run one trial and keep its result: in our store first, then in the search's record."""
