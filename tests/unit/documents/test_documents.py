@@ -21,9 +21,11 @@ FOLDERS = ("controlplane", "tuner", "loadtests", "dashboards", "tests", "benchma
 
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
 PATH = re.compile(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]+)`")
+IN_CODE = re.compile(rf"(?<![\w./{{}}<>*…-])(?:{'|'.join(FOLDERS)})/[\w./{{}}<>*…-]+")
 COMMAND = re.compile(r"(?m)(?:^|`|\s)(?:\./)?(?:[\w./-]*bin/)?fleetune ([a-z][^`#\n]*)")
 MAKE = re.compile(r"(?m)(?:^|`)make ([a-z-]+)")
 MODULE = re.compile(r"python3? -m ([a-z_]+(?:\.[\w.]+)+)")
+PROGRAM = re.compile(r"python3? -m ((?:benchmarks|loadtests|tuner|controlplane)\.[\w.]+)([^\n`#]*)")
 
 
 def code(text: str) -> str:
@@ -66,8 +68,37 @@ def wrong_with(words: list[str]) -> str | None:
 def test_every_link_and_every_path_leads_somewhere(document: Path) -> None:
     text = document.read_text()
     links = [link for link in LINK.findall(text) if not (document.parent / link).exists()]
-    paths = [path for path in PATH.findall(text) if not (ROOT / path).exists()]
+    paths = [path for path in [*PATH.findall(text), *_in_code(text)] if not (ROOT / path).exists()]
     assert (links, paths) == ([], [])
+
+
+def _in_code(text: str) -> list[str]:
+    """Return the paths of this repository that commands are given; patterns and placeholders are none."""
+    return [path for path in IN_CODE.findall(code(text)) if not re.search(r"[{}<>*…]", path)]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=NAMES)
+def test_every_program_that_is_run_as_a_module_has_the_options_it_is_given(document: Path) -> None:
+    missing = []
+    for name, rest in PROGRAM.findall(code(document.read_text())):
+        source = _sources_of(name)
+        missing += [f"{name} {word}" for word in re.findall(r"--[a-z][a-z-]*", rest) if not _reads(source, word)]
+    assert missing == []
+
+
+def _reads(source: str, option: str) -> bool:
+    """Say whether a program adds this option, by its name or out of a list of names."""
+    return f'"{option}"' in source or (
+        'f"--{' in source and re.search(rf"\b{option.removeprefix('--')}\b", source) is not None
+    )
+
+
+def _sources_of(module: str) -> str:
+    """Return the text of a module, and of its neighbours: options are read beside it where there are several."""
+    found = importlib.util.find_spec(module)
+    assert found is not None, module
+    assert found.origin is not None, module
+    return "".join(path.read_text() for path in sorted(Path(found.origin).parent.glob("*.py")))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=NAMES)
@@ -89,3 +120,14 @@ def test_every_target_of_make_and_every_module_exists(document: Path) -> None:
 )
 def test_what_does_not_exist_is_noticed(words: str) -> None:
     assert wrong_with(words.split())
+
+
+def test_a_path_that_a_command_is_given_is_seen_and_a_pattern_is_none() -> None:
+    text = "```\nfleetune up -f examples/gone.yaml   # docs/*.md\n```\nor `ls docs/results/{a,b}.json`"
+    assert _in_code(text) == ["examples/gone.yaml"]
+
+
+@pytest.mark.parametrize(("option", "read"), [("--json", True), ("--passes", True), ("--pass", False)])
+def test_an_option_that_no_program_reads_is_seen(option: str, read: bool) -> None:
+    source = 'add("--json"); [add(f"--{name}") for name in ("passes",)]'
+    assert _reads(source, option) is read
