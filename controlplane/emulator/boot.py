@@ -24,7 +24,7 @@ class StartRefused(Exception):
 def engine_setup(settings: EmulatorSettings) -> tuple[ModelShape, EngineSetup]:
     """Return the model and the engine the settings make of it. Raises StartRefused where vLLM would not start."""
     if settings.faults.out_of_memory:
-        raise StartRefused(_cuda_out_of_memory(settings.gpu, needed_gib=2.0))
+        raise StartRefused(cuda_out_of_memory(settings.gpu, needed_gib=2.0))
     try:
         shape = load_shape(settings.model)
         config = _with_auto_length(settings.config)
@@ -103,7 +103,7 @@ def _check_memory(shape: ModelShape, gpu_name: str, config: EngineConfig) -> Non
     if plan.fits:
         return
     if plan.weights_gib > gpu.memory_gib:
-        raise StartRefused(_cuda_out_of_memory(gpu.name, needed_gib=plan.weights_gib - gpu.memory_gib))
+        raise StartRefused(cuda_out_of_memory(gpu.name, needed_gib=plan.weights_gib - gpu.memory_gib))
     if plan.kv_gib <= 0:
         raise StartRefused(
             "ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization` when "
@@ -123,7 +123,8 @@ def _cache_too_small(plan: MemoryPlan, max_model_len: int) -> str:
     )
 
 
-def _cuda_out_of_memory(gpu: str, *, needed_gib: float) -> str:
+def cuda_out_of_memory(gpu: str, *, needed_gib: float) -> str:
+    """Return what torch says when a GPU is full."""
     return (
         f"torch.OutOfMemoryError: CUDA out of memory. Tried to allocate {needed_gib:.2f} GiB. GPU 0 ({gpu}, emulated) "
         "has a total capacity that is already in use."

@@ -15,6 +15,14 @@ class MetricsFault(StrEnum):
     MISSING = "missing"  # /metrics answers 404
 
 
+class Crash(StrEnum):
+    """What a crash looks like to whoever started the engine."""
+
+    ERROR = "error"  # of the GPU, exit code 1
+    GPU_MEMORY = "gpu-memory"  # no room for a step's tensors beside the KV cache, exit code 1
+    HOST_MEMORY = "host-memory"  # the kernel kills it, without a last word
+
+
 class Faults(Value):
     """Seconds are wall-clock seconds; `*_ratio` is the share of requests a fault hits, drawn by the emulator's seed."""
 
@@ -22,6 +30,7 @@ class Faults(Value):
     out_of_memory: bool = Field(default=False, description="Refuse to start as if the GPU were full. Only at start.")
     crash_after_requests: int | None = Field(default=None, ge=1, description="Exit when so many requests came.")
     crash_after_s: float | None = Field(default=None, ge=0, description="Exit so long after this was set.")
+    crash_as: Crash = Crash.ERROR
     stall_ratio: float = Field(default=0, ge=0, le=1, description="Streams that stop giving tokens and stay open.")
     stall_after_tokens: int = Field(default=5, ge=0)
     cut_ratio: float = Field(default=0, ge=0, le=1, description="Streams whose connection is cut.")

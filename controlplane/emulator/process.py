@@ -12,8 +12,8 @@ from collections.abc import Callable
 from aiohttp import web
 
 from controlplane.emulator.assembly import assemble
-from controlplane.emulator.boot import DEFAULT_STARTUP_S
-from controlplane.emulator.faults import Faults
+from controlplane.emulator.boot import DEFAULT_STARTUP_S, cuda_out_of_memory
+from controlplane.emulator.faults import Crash, Faults
 from controlplane.emulator.server import admin_app
 from controlplane.emulator.service import Conversation
 from controlplane.emulator.settings import EmulatorSettings
@@ -25,6 +25,7 @@ from tuner.twin.shapes import ModelShape
 _CLOSING_S = 1.0
 _LARGEST_HEAD = 4 * 2**20  # vLLM's --h11-max-incomplete-event-size
 _KEEPALIVE_S = 5.0  # vLLM's VLLM_HTTP_TIMEOUT_KEEP_ALIVE: clients must cope with it
+_GPU_ERROR = "RuntimeError: CUDA error: an illegal memory access was encountered (emulated fault)"
 
 
 class EmulatorProcess:
@@ -134,17 +135,19 @@ class EmulatorProcess:
             slow = lapse / faults.slow_factor
             self._timers.append(loop.call_later(faults.slow_from_s, conversation.engine.change_speed, slow))
         if faults.crash_after_s is not None:
-            self._timers.append(loop.call_later(faults.crash_after_s, self._crash))
+            self._timers.append(loop.call_later(faults.crash_after_s, self._crash, faults.crash_as))
 
     def _count_request(self, conversation: Conversation) -> None:
         self._requests += 1
         limit = conversation.faults.crash_after_requests
         if limit is not None and self._requests >= limit:
-            self._crash()
+            self._crash(conversation.faults.crash_as)
 
-    def _crash(self) -> None:
+    def _crash(self, kind: Crash) -> None:
+        if kind is Crash.HOST_MEMORY:
+            os.kill(os.getpid(), signal.SIGKILL)
         self._log("EngineCore encountered a fatal error.\nTraceback (most recent call last):")
-        self._log("RuntimeError: CUDA error: an illegal memory access was encountered (emulated fault)")
+        self._log(cuda_out_of_memory(self._settings.gpu, needed_gib=1.5) if kind is Crash.GPU_MEMORY else _GPU_ERROR)
         os._exit(1)
 
     async def _shut_down(self, conversation: Conversation, site: web.SockSite) -> None:
