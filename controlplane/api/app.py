@@ -3,35 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
-from controlplane.api import (
-    ab_tests,
-    about,
-    adapters,
-    alerts,
-    events,
-    fleet,
-    health,
-    keys,
-    live,
-    load_reports,
-    models,
-    predictions,
-    problems,
-    recommendations,
-    replays,
-    rollouts,
-    schedules,
-    services,
-    studies,
-    trials,
-)
-from controlplane.api import (
-    metrics as control_metrics,
-)
+from controlplane.api import problems
 from controlplane.api.context import ChecksTokens, Context
 from controlplane.api.masking import MaskedJson
 from controlplane.ports import Clock
@@ -42,31 +19,29 @@ from controlplane.ports.store import Store
 
 PREFIX = "/api/v1"
 
-_ROUTERS: tuple[APIRouter, ...] = tuple(
-    module.router
-    for module in (
-        about,
-        health,
-        services,
-        studies,
-        trials,
-        recommendations,
-        rollouts,
-        fleet,
-        live,
-        control_metrics,
-        load_reports,
-        replays,
-        schedules,
-        events,
-        alerts,
-        keys,
-        models,
-        ab_tests,
-        adapters,
-        predictions,
-    )
-)
+_MODULES: Mapping[str, tuple[str, ...]] = {
+    "about": ("docs", "health", "schema"),
+    "health": ("status",),
+    "services": ("services",),
+    "studies": ("studies",),
+    "trials": ("trials",),
+    "recommendations": ("recommendations",),
+    "rollouts": ("rollouts",),
+    "fleet": ("fleet",),
+    "live": ("live",),
+    "metrics": ("metrics",),
+    "load_reports": ("load-reports",),
+    "replays": ("replays",),
+    "schedules": ("schedules",),
+    "events": ("events",),
+    "alerts": ("alerts",),
+    "keys": ("keys",),
+    "models": ("models",),
+    "ab_tests": ("ab-tests",),
+    "adapters": ("services",),
+    "predictions": ("predict",),
+}
+"""The router of each module of this package, and with which words the paths begin that it answers."""
 
 
 def create_app(  # noqa: PLR0913 - what an app is made with, each by name
@@ -82,6 +57,7 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
     tokens: ChecksTokens | None = None,
     metrics: MetricsSource | None = None,
     scores: ScoreFeed | None = None,
+    bare: bool = False,
 ) -> FastAPI:
     """Make the API over its collaborators.
 
@@ -92,7 +68,7 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
     keys there are. `gpus` are the numbers of the host's GPUs.
     `tokens` knows the tokens of trusted issuers: then somebody must be proven even while no key was made.
     `metrics` is what engines say of themselves, None where nobody collects it.
-    `scores` is what people thought of answers.
+    `scores` is what people thought of answers. `bare` leaves the routers to `answer_for`.
     """
     app = FastAPI(
         title="Fleetune",
@@ -117,11 +93,26 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
         scores=scores,
     )
     problems.install(app)
-    for router in _ROUTERS:
-        app.include_router(router, prefix=PREFIX)
+    app.state.answered = set()
+    for module in () if bare else _MODULES:
+        _include(app, module)
     for path in ("/", "/docs"):
         app.add_api_route(path, _to_docs, include_in_schema=False)
     return app
+
+
+def answer_for(app: FastAPI, path: str) -> None:
+    """Let a bare app answer a path under the prefix: only what is asked is loaded, the rest costs a second of CPU."""
+    word = path.strip("/").split("/")[0]
+    for module, words in _MODULES.items():
+        if word in words:
+            _include(app, module)
+
+
+def _include(app: FastAPI, module: str) -> None:
+    if module not in app.state.answered:
+        app.state.answered.add(module)
+        app.include_router(import_module(f"{__package__}.{module}").router, prefix=PREFIX)
 
 
 def _to_docs() -> RedirectResponse:

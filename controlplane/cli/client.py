@@ -59,11 +59,13 @@ def _in_process(data_dir: Path) -> Sender:
     import asyncio
 
     from controlplane import settings as installation
+    from controlplane.api.app import answer_for
     from controlplane.wiring import http_api
 
     app = http_api.build_app(installation.load(data_dir.resolve()), caller="cli")
 
     async def ask(method: str, url: str, options: Mapping[str, Any]) -> httpx.Response:
+        answer_for(app, url.partition("/api/v1")[2])
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport) as client:
             return await client.request(method, url, **options)

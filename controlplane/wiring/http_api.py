@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 def build_app(settings: Settings, *, caller: str | None = None) -> FastAPI:
-    """Return the API. With `caller` every request is that trusted actor's: for calls from inside this process."""
+    """Return the API. With `caller` every request is that trusted actor's: for calls from inside this process, which
+    say by `answer_for` what they ask.
+    """
     from controlplane.api.app import create_app
 
     return create_app(
@@ -36,6 +38,7 @@ def build_app(settings: Settings, *, caller: str | None = None) -> FastAPI:
         gpus=settings.gpus,
         tokens=None if caller else _tokens(settings),
         metrics=ScrapedMetrics(SampleStore(settings.metrics_file), clock=installation_clock(settings)),
+        bare=caller is not None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
@@ -34,6 +35,8 @@ SCRAPE_EVERY_S = 15.0
 NOTIFY_EVERY_S = 5.0
 WAIT_FOR_OTHER_S = 1.0
 LEAD_LOOK_S = 1.0
+_COLLECT_AFTER = (700, 10, 10)
+"""Python's own: what lives for days must not pile garbage up, as a short command may."""
 LOST_LEAD = 3
 """The exit code of a controller that another one took over from."""
 
@@ -155,6 +158,7 @@ def worker(data_dir: DataDir, name: str = "worker", study: str | None = None, lo
 @contextmanager
 def _telling(name: str, log_file: Path | None) -> Iterator[None]:
     """Log as this process, and send traces where the environment names a collector."""
+    gc.set_threshold(*_COLLECT_AFTER)
     logs.begin(name, log_file)
     tracing.begin(name)
     log.info("%s begins", name)

@@ -12,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from controlplane import settings as installation
 from controlplane.cli.lazy import Lazy, load
 from controlplane.cli.main import COMMANDS
+from controlplane.settings import Settings
 
 HEAVY = {"scipy", "pandas", "plotly", "optuna", "sqlalchemy", "numba", "streamlit", "locust", "fastapi", "alembic"}
+HEAVY_WITHOUT_SERVER = HEAVY - {"sqlalchemy", "alembic", "fastapi"} | {"numpy", "kubernetes"}
 HEAVY_FOR_SERVERS = HEAVY - {"sqlalchemy", "alembic", "fastapi"} | {"tokenizers", "kubernetes"}
 
 SAY_MODULES = "print('MODULES', *sorted({name.partition('.')[0] for name in sys.modules}))"
@@ -83,6 +86,12 @@ def test_help_imports_nothing_heavy(asked: str) -> None:
 @pytest.mark.parametrize("noun", ["study", "service", "rollout", "fleet", "schedule", "event"])
 def test_a_list_from_a_server_imports_nothing_heavy(noun: str, server: str) -> None:
     assert not imported(COMMAND, noun, "list", "--api", server) & HEAVY
+
+
+@pytest.mark.parametrize("noun", ["study", "rollout", "schedule", "event"])
+def test_a_list_without_a_server_imports_only_what_answers_it(noun: str, tmp_path: Path) -> None:
+    installation.save(Settings(data_dir=tmp_path))
+    assert not imported(COMMAND, noun, "list", "--data-dir", str(tmp_path)) & HEAVY_WITHOUT_SERVER
 
 
 @pytest.mark.parametrize("script", [API, CONTROLLER], ids=["api", "controller"])
