@@ -30,9 +30,10 @@ from locust.env import Environment
 from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
 from loadtests.send.client.connection import resolve, trust
-from loadtests.send.client.dispatcher import Dispatcher, Share
+from loadtests.send.client.dispatcher import Dispatcher
 from loadtests.send.client.exchange import Exchange
 from loadtests.send.client.recorder import Recorder
+from loadtests.send.client.share import Share
 from loadtests.send.client.waiter import Waiter
 from loadtests.send.client.wire import RequestWriter
 from loadtests.send.plan import Plan, parse_target

@@ -8,35 +8,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from ssl import SSLError
-
-import numpy as np
-import numpy.typing as npt
 
 from loadtests.send.client.connection import Address, Connection
 from loadtests.send.client.exchange import Exchange
 from loadtests.send.client.gathering import Gathering
 from loadtests.send.client.pool import ERR, HUP, IN, OUT, GeneratorFull, Poller, Pool
 from loadtests.send.client.recorder import Recorder
+from loadtests.send.client.share import Share
 from loadtests.send.client.timer import Alarm
 from loadtests.send.client.wire import RequestWriter, compact
-from loadtests.send.plan import Plan
-from loadtests.send.schedule import Schedule
 
 _NEVER = 1 << 62
 _SECOND_NS = 1_000_000_000
 _SWEEP_NS = 50_000_000
 _STATUS_NS = 100_000_000
-
-
-@dataclass(frozen=True)
-class Share:
-    """What one worker sends of a plan's schedule."""
-
-    plan: Plan
-    schedule: Schedule
-    indices: npt.NDArray[np.int64]
 
 
 class Dispatcher:

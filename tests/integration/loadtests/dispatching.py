@@ -11,9 +11,10 @@ import numpy as np
 
 from controlplane.domain.workload import Workload
 from loadtests.send.client.connection import resolve
-from loadtests.send.client.dispatcher import Dispatcher, Share
+from loadtests.send.client.dispatcher import Dispatcher
 from loadtests.send.client.exchange import Exchange
 from loadtests.send.client.recorder import Recorder
+from loadtests.send.client.share import Share
 from loadtests.send.client.wire import RequestWriter
 from loadtests.send.plan import Plan, parse_target
 from loadtests.send.schedule import build_schedule

@@ -182,22 +182,6 @@ def test_a_failed_experiment_is_never_learnt_from(tmp_path: Path) -> None:
     assert again.point == proposal.point
 
 
-def test_two_workers_do_not_get_the_same_candidate() -> None:
-    known = [Tried(POINTS[0], log_cost=cost(POINTS[0]))]
-    first = advise(among(), known, worthwhile=0.01).row
-    assert first is not None
-    assert advise(among(), known, pending=[POINTS[first]], worthwhile=0.01).row != first
-
-
-def test_workers_that_ask_at_the_same_time_all_get_different_candidates(tmp_path: Path) -> None:
-    search = opened(tmp_path)
-    run(search, 1)
-    asked = [search.ask() for _ in range(6)]
-    found = [point_key(proposal.point) for proposal in asked if isinstance(proposal, Proposal)]
-    assert len(found) == 6
-    assert len(set(found)) == 6
-
-
 def test_every_precision_within_reach_is_tried_before_the_search_believes_a_forecast_against_it() -> None:
     # The forecast sees no gain in fp8, and everything measured agreed with it, without fp8.
     forecast = np.array([cost({**point, "quantization": "fp8"}) for point in POINTS])
@@ -207,23 +191,6 @@ def test_every_precision_within_reach_is_tried_before_the_search_believes_a_fore
     advice = advise(among(forecast), known, worthwhile=0.5)
     assert advice.row is not None
     assert POINTS[advice.row]["quantization"] == "fp8"
-
-
-def test_as_many_workers_as_ask_get_candidates_of_their_own() -> None:
-    known = [Tried(POINTS[0], log_cost=cost(POINTS[0]))]
-    pending: list[Point] = []
-    for _ in range(8):
-        row = advise(among(), known, pending=pending, worthwhile=1e-6).row
-        assert row is not None
-        pending.append(POINTS[row])
-    assert len({point_key(point) for point in pending}) == 8
-
-
-def test_asks_without_a_tell_between_them_give_different_candidates(tmp_path: Path) -> None:
-    first, second = opened(tmp_path), opened(tmp_path)
-    asked = [search.ask() for search in (first, second, first, second)]
-    points = [proposal.point for proposal in asked if isinstance(proposal, Proposal)]
-    assert len({point_key(point) for point in points}) == 4
 
 
 def test_a_candidate_dropped_where_the_twin_saw_it_worse_leaves_the_twin_its_word() -> None:
