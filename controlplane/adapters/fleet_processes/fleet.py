@@ -33,7 +33,6 @@ from controlplane.host.processes import is_alive
 from controlplane.ports import Clock
 
 _KILL_WAIT_S = 1.0
-_LOG_TAIL_BYTES = 256 * 1024
 
 
 class FleetProcesses:
@@ -240,7 +239,9 @@ class FleetProcesses:
         timeout_s = record.spec.start_timeout_s
         if self._clock() - record.started_at < timedelta(seconds=timeout_s):
             return record
-        diagnosis = diagnose_timeout(self._log_tail(record), record.spec.driver.log, timeout_s=timeout_s)
+        diagnosis = diagnose_timeout(
+            self._folder.log_tail(record.spec.engine_id), record.spec.driver.log, timeout_s=timeout_s
+        )
         return self._ended_by_force(self._keep(record, failure=diagnosis.failure, failure_detail=diagnosis.detail))
 
     def _drained(self, record: Record, *, idle: bool) -> Record:
@@ -271,7 +272,10 @@ class FleetProcesses:
         if record.failure is None and record.drain_until is None:
             log = record.spec.driver.log
             diagnosis = diagnose(
-                self._log_tail(record), log, exit_code=exit_code, was_ready=record.ready_at is not None
+                self._folder.log_tail(record.spec.engine_id),
+                log,
+                exit_code=exit_code,
+                was_ready=record.ready_at is not None,
             )
             ended |= {"failure": diagnosis.failure, "failure_detail": diagnosis.detail}
         return self._keep(record, **ended)
@@ -291,11 +295,3 @@ class FleetProcesses:
         changed = record.evolve(**changes)
         self._folder.write(changed)
         return changed
-
-    def _log_tail(self, record: Record) -> str:
-        try:
-            with self._folder.log(record.spec.engine_id).open("rb") as log:
-                log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
-                return log.read().decode(errors="replace")
-        except OSError:
-            return ""

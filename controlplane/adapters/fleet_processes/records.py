@@ -19,6 +19,8 @@ from controlplane.domain.errors import InvalidInput, Unavailable
 from controlplane.domain.process import ProcessId
 from controlplane.host.files import write_whole
 
+_LOG_TAIL_BYTES = 256 * 1024
+
 
 class Record(Value):
     """One engine. Written before it is spawned (`process` None), so that a crash at any instant can be repaired."""
@@ -104,6 +106,15 @@ class RecordFolder:
 
     def log(self, engine_id: EngineId) -> Path:
         return self.root / "logs" / f"{engine_id}.log"
+
+    def log_tail(self, engine_id: EngineId) -> str:
+        """Return the end of an engine's log; nothing where it cannot be read."""
+        try:
+            with self.log(engine_id).open("rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
+                return log.read().decode(errors="replace")
+        except OSError:
+            return ""
 
     def read(self, engine_id: EngineId) -> Record | None:
         """Return what is remembered of an engine. Raises Unavailable when the file is damaged."""
