@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
 from controlplane.adapters.store_sql.fence import refuse_deposed
@@ -44,6 +45,15 @@ class Database:
     @property
     def is_sqlite(self) -> bool:
         return self._engine.dialect.name == "sqlite"
+
+    def insert(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+        """Return an insert that can be told what to do on a conflict."""
+        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
+
+    def scalar(self, query: sa.Select[tuple[Any]]) -> Any:
+        """Return the one value that a query finds; None when it finds no row."""
+        with self.read() as connection:
+            return connection.execute(query).scalar_one_or_none()
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from controlplane.adapters.store_sql import schema
 from controlplane.adapters.store_sql.ab_tests import SqlAbTests
@@ -59,6 +58,7 @@ class SqlStore(SqlAbTests):
     def __init__(self, url: str, *, leader: int | None = None) -> None:
         self._database = d = Database(url, leader=leader)
         super().__init__(d)
+        self._insert, self._scalar = d.insert, d.scalar
         self._services = Documents(
             d, SERVICES, Service, key=("name",), columns=lambda s: {"name": s.name, "model": s.spec.model.name}
         )
@@ -293,13 +293,6 @@ class SqlStore(SqlAbTests):
             if connection.execute(guarded.returning(SETTINGS.c.version)).one_or_none() is None:
                 raise setting_is_stale(name)
         return version + 1
-
-    def _insert(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
-        return sqlite.insert(table) if self._database.is_sqlite else postgresql.insert(table)
-
-    def _scalar(self, query: sa.Select[tuple[Any]]) -> Any:
-        with self._database.read() as connection:
-            return connection.execute(query).scalar_one_or_none()
 
 
 def _of(column: sa.ColumnElement[Any], wanted: str | None) -> list[sa.ColumnElement[bool]]:
