@@ -15,8 +15,9 @@ from controlplane.domain.report import SloCheck, Validity
 from controlplane.domain.studies.study import Level, Trial, TrialKind, TrialState
 from tuner.answer.posterior import Belief, Run, Seen, Subject, believe
 
-THESE_ARRIVALS, LONG_RUN = "these_arrivals_rps", "long_run_rps"
-"""What the twin says a replica sustains under a trial's very arrivals, and in the long run; in `Trial.predicted`."""
+THESE_ARRIVALS, LONG_RUN, LONG_RUN_SD = "these_arrivals_rps", "long_run_rps", "long_run_sd"
+"""What the twin says a replica sustains under a trial's very arrivals, in the long run, and by how much (sd of the
+logarithm) one half hour to come differs from another; in `Trial.predicted`."""
 
 
 class Measured(NamedTuple):
@@ -52,7 +53,8 @@ def _counts(trial: Trial) -> bool:
 def _subject(trials: Sequence[Trial]) -> Subject:
     expected = next((rps for t in trials if (rps := _expected_rps(t))), None)
     runs = tuple(run for trial in trials for run in _runs(trial))
-    return Subject(runs, trials[0].config.gpus_per_replica, expected)
+    to_come = max((trial.predicted.get(LONG_RUN_SD, 0.0) for trial in trials), default=0.0)
+    return Subject(runs, trials[0].config.gpus_per_replica, expected, to_come)
 
 
 def _expected_rps(trial: Trial) -> float | None:

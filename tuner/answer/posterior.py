@@ -79,11 +79,16 @@ class Run(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """A configuration's runs, with what was expected of it in the long run (None: nothing) and its GPUs per replica."""
+    """A configuration's runs, with what was expected of it in the long run (None: nothing) and its GPUs per replica.
+
+    `to_come_sd` is of the logarithm: by how much the half hour that an answer has to hold in differs from the mean of
+    all, as a trace with its own bursts has it.
+    """
 
     runs: tuple[Run, ...]
     gpus: int
     expected_rps: float | None = None
+    to_come_sd: float = 0.0
 
 
 class Belief:
@@ -128,9 +133,9 @@ def believe(subjects: Mapping[str, Subject]) -> dict[str, Belief]:
     repeated = [key for key, subject in loaded.items() if len(subject.runs) > 1]
     dispersion = _dispersion_weights(repeated, likely, priors)
     found = {}
-    for key in loaded:
+    for key, subject in loaded.items():
         weight = np.tensordot(dispersion, np.exp(likely[key] - likely[key].max()), axes=(0, 0)) * priors[key]
-        found[key] = Belief(grids[key], _summed_to_one(weight))
+        found[key] = Belief(grids[key], _summed_to_one(_to_come(weight, subject.to_come_sd)))
     return found
 
 
@@ -273,6 +278,12 @@ def _blurred(logs: Array, sd: float) -> Array:
     padded = np.pad(np.exp(logs - top), reach, mode="edge")
     blurred: Array = np.log(np.convolve(padded, kernel, mode="valid") + 1e-300) + top
     return blurred
+
+
+def _to_come(weight: Array, sd: float) -> Array:
+    """Return the distribution of what a half hour to come sustains, given that of the long run."""
+    spread: Array = np.exp(_blurred(np.log(weight + 1e-300), sd))
+    return spread
 
 
 def _normal(distance: Array, sd: float) -> Array:

@@ -3,10 +3,15 @@
 A level of some hundred requests is light or heavy by chance, and the same for every configuration of a search. The twin
 knows which: it simulates the very requests of the trial's levels, and many more, and the ratio of its two capacities is
 taken out of what was measured (`tuner.answer.posterior`). A twin that is wrong in speed is wrong in both.
+
+Where a trace brings its own arrivals, one half hour of it differs from another by more than any level knows: the long
+run is the mean over several, and how far they lie apart is what any half hour to come may differ by.
 """
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
@@ -21,7 +26,7 @@ from controlplane.services.studies.calibrate_here import Stand, stand_of
 from controlplane.services.studies.trial_level import pace_of, residence_s
 from controlplane.services.studies.trial_plan import requests_of, seed_of, workload_of
 from loadtests.send.traces import written_ns
-from tuner.answer.evidence import LONG_RUN, THESE_ARRIVALS
+from tuner.answer.evidence import LONG_RUN, LONG_RUN_SD, THESE_ARRIVALS
 from tuner.search.prior import twin_capacity
 from tuner.twin.predict import RequestsAt
 from tuner.twin.simulate import RequestArrays
@@ -29,8 +34,16 @@ from tuner.twin.simulate import RequestArrays
 _LONG_REQUESTS = 4000.0
 _SHORTEST_S, _LONGEST_S = 300.0, 1800.0  # of the long run
 _LONG_SEED = 15_485_863  # added to the study's: arrivals that no trial has
+_HALF_HOURS = 4  # of a trace with its own arrivals
 _PRECISION, _STEP = 0.03, 1.5
 _QUESTIONS = 16  # services and versions of theirs that a worker meets in turn
+
+
+class LongRun(NamedTuple):
+    """What a replica sustains in the long run, requests/s, and the sd of its logarithm between two half hours."""
+
+    rps: float
+    sd: float
 
 
 class _Limits(NamedTuple):
@@ -60,7 +73,8 @@ def with_arrivals(spec: ServiceSpec, trial: Trial, trials: tuple[Trial, ...], ca
     long_run = _long_runs(limits, *_whole(spec.workload), spec.tuning.seed + _LONG_SEED)(trial.config, expected_rps)
     if these is None or long_run is None:
         return trial
-    return trial.evolve(predicted={**trial.predicted, THESE_ARRIVALS: these, LONG_RUN: long_run})
+    told = {THESE_ARRIVALS: these, LONG_RUN: long_run.rps, LONG_RUN_SD: long_run.sd}
+    return trial.evolve(predicted={**trial.predicted, **told})
 
 
 def _like_its_levels(spec: ServiceSpec, trial: Trial, trials: tuple[Trial, ...]) -> RequestsAt:
@@ -77,12 +91,25 @@ def _like_its_levels(spec: ServiceSpec, trial: Trial, trials: tuple[Trial, ...])
 @lru_cache(maxsize=_QUESTIONS)
 def _long_runs(
     limits: _Limits, workload: Workload, _written_ns: int, seed: int
-) -> Callable[[EngineConfig, float], float | None]:
+) -> Callable[[EngineConfig, float], LongRun | None]:
     """Return what finds capacities under thousands of other requests, each once.
 
-    Where a trace brings its own arrivals these are half an hour of it, with its bursts.
+    Where a trace brings its own arrivals these are several half hours of it, with its bursts.
     """
-    known: dict[str, float | None] = {}
+    known: dict[str, LongRun | None] = {}
+    spans = [_span(workload, seed + part) for part in range(_HALF_HOURS if has_own_arrivals(workload) else 1)]
+
+    def long_run(config: EngineConfig, start_rps: float) -> LongRun | None:
+        key = config.content_hash()
+        if key not in known:
+            known[key] = _mean([limits.sustains(config, requests_at, start_rps) for requests_at in spans])
+        return known[key]
+
+    return long_run
+
+
+def _span(workload: Workload, seed: int) -> RequestsAt:
+    """Return half an hour of a trace's own arrivals, or some thousand requests, at any rate."""
 
     def requests_at(rate_rps: float) -> RequestArrays:
         span_s = _LONGEST_S
@@ -90,13 +117,15 @@ def _long_runs(
             span_s = min(_LONGEST_S, max(_SHORTEST_S, _LONG_REQUESTS / rate_rps))
         return requests_of(workload, rate_rps=rate_rps, duration_s=span_s, seed=seed)
 
-    def long_run(config: EngineConfig, start_rps: float) -> float | None:
-        key = config.content_hash()
-        if key not in known:
-            known[key] = limits.sustains(config, requests_at, start_rps)
-        return known[key]
+    return requests_at
 
-    return long_run
+
+def _mean(capacities: list[float | None]) -> LongRun | None:
+    """Return the geometric mean; None where any half hour has no rate that holds."""
+    logs = [math.log(each) for each in capacities if each is not None]
+    if len(logs) < len(capacities):
+        return None
+    return LongRun(math.exp(statistics.fmean(logs)), statistics.stdev(logs) if len(logs) > 1 else 0.0)
 
 
 def _whole(workload: Workload) -> tuple[Workload, int]:

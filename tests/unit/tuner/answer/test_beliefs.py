@@ -60,6 +60,18 @@ def test_more_runs_that_agree_never_widen_the_interval(rate: float, requests: in
 
 
 @QUICK
+@given(Capacities, st.floats(0.02, 0.3))
+def test_what_half_hours_differ_by_widens_what_is_believed_of_the_next_and_leaves_its_middle(
+    rate: float, sd: float
+) -> None:
+    run = Run((Seen(rate, 300, 3, 0.05, 300, passed=True), Seen(rate * 1.1, 300, 60, 0.05, 300, passed=False)))
+    mean, next_one = (believe({"it": Subject((run,), 1, None, each)})["it"] for each in (0.0, sd))
+    assert next_one.quantile(0.025) < mean.quantile(0.025)
+    assert next_one.quantile(0.975) > mean.quantile(0.975)
+    assert next_one.median_rps == pytest.approx(mean.median_rps, rel=0.03)
+
+
+@QUICK
 @given(Capacities, st.integers(500, 1500))
 def test_levels_of_a_run_that_contradict_each_other_do_not_make_runs_look_different(rate: float, requests: int) -> None:
     whole = (
