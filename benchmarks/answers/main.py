@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.answers.drawn import drawn, drawn_by_name
 from benchmarks.answers.held_out import held_out
 from benchmarks.answers.intervals import coverage, stated
 from benchmarks.answers.remembered import remember_simulations
@@ -31,18 +32,17 @@ def run(
     *,
     seeds: Sequence[int],
     budgets: Sequence[int],
-    names: Sequence[str],
-    aside: bool,
+    played: Sequence[Scenario],
     processes: int,
     cache: Path,
     say: Callable[[str], None],
     keep: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
-    """Return the report. `aside`: the scenarios held aside, and only those. Raises InvalidInput for an unknown name.
+    """Return the report of these scenarios.
 
     `keep` gets what the report would be after every few studies: a run of hours that is cut leaves what it has.
     """
-    played, begun = chosen(names, held_out() if aside else scenarios()), time.time()
+    begun = time.time()
     jobs = [Job(each.name, budget, seed) for each in played for budget in budgets for seed in seeds]
     with ProcessPoolExecutor(processes, initializer=remember_simulations) as pool:
         list(pool.map(_found, [each.name for each in played], [cache] * len(played)))
@@ -58,6 +58,14 @@ def run(
     return _report(scores, truths, begun)
 
 
+def asked(names: Sequence[str], *, aside: bool, drawn_count: int, draw: int) -> list[Scenario]:
+    """Return the scenarios to play: those held aside, those of a draw, or else those that rules may be made by.
+
+    Raises InvalidInput for an unknown name.
+    """
+    return chosen(names, drawn(drawn_count, draw) if drawn_count else held_out() if aside else scenarios())
+
+
 def _report(scores: Mapping[Job, Score], truths: Mapping[str, Truth], begun: float) -> dict[str, Any]:
     """Return the report of the studies that were run, and where. `seeds` are those of any of them."""
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
@@ -70,9 +78,10 @@ def report_of(scores: Mapping[Job, Score], truths: Mapping[str, Truth]) -> dict[
     pairs = sorted(
         {(job.scenario, job.budget) for job in scores}, key=lambda pair: (list(truths).index(pair[0]), pair[1])
     )
+    of = {pair: [found for job, found in scores.items() if job[:2] == pair] for pair in pairs}
     rows = [
-        row(name, budget, truths[name], [s for job, s in scores.items() if job[:2] == (name, budget)])
-        for name, budget in pairs
+        row(name, budget, truths[name], found) | {"intervals": coverage(told for each in found for told in each.stated)}
+        for (name, budget), found in of.items()
     ]
     told = [each for found in scores.values() for each in found.stated]
     return {"scenarios": rows, "summary": targets(scores), "intervals": coverage(told)}
@@ -130,7 +139,7 @@ def _played(alike: tuple[str, tuple[int, ...], int], cache: Path) -> dict[Job, S
 
 
 def _scenario(name: str) -> Scenario:
-    return next(each for each in (*scenarios(), *held_out()) if each.name == name)
+    return drawn_by_name(name) or next(each for each in (*scenarios(), *held_out()) if each.name == name)
 
 
 def _share(hits: Sequence[bool]) -> float | None:

@@ -63,6 +63,8 @@ def answers(
     budgets: Annotated[str, typer.Option(help="Engine starts, with commas between.")] = "6,8,12,20",
     scenarios: Annotated[str, typer.Option(help="Only these, with commas between.")] = "",
     held_out: Annotated[bool, typer.Option("--held-out", help="The scenarios held aside instead.")] = False,
+    drawn: Annotated[int, typer.Option(min=0, help="So many scenarios drawn by chance instead.")] = 0,
+    draw: Annotated[int, typer.Option(min=0, help="Number of the draw.")] = 1,
     processes: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
     check: Annotated[bool, typer.Option("--check", help="Exit 1 unless every target is met.")] = False,
     cache: Annotated[Path | None, typer.Option(help="Folder for the ground truth; default: the user's cache.")] = None,
@@ -71,14 +73,15 @@ def answers(
     require_writable(out)
     module = _from_checkout("benchmarks.answers.main")
 
+    names = [name.strip() for name in scenarios.split(",") if name.strip()]
+
     def keep(report: dict[str, Any]) -> None:
         out.write_text(json.dumps(report, indent=1) + "\n")
 
     report: dict[str, Any] = module.run(
         seeds=range(first_seed, first_seed + seeds),
         budgets=_starts(budgets),
-        names=[name.strip() for name in scenarios.split(",") if name.strip()],
-        aside=held_out,
+        played=module.asked(names, aside=held_out, drawn_count=drawn, draw=draw),
         processes=processes,
         cache=_cache(cache),
         say=typer.echo,

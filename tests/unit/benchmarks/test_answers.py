@@ -10,6 +10,7 @@ from typing import cast
 import numpy as np
 import pytest
 
+from benchmarks.answers.drawn import drawn, drawn_by_name
 from benchmarks.answers.held_out import held_out
 from benchmarks.answers.intervals import coverage, stated
 from benchmarks.answers.main import Job, report_of, summary, targets
@@ -164,7 +165,20 @@ def test_scenarios_differ_in_what_matters_and_those_held_aside_are_apart() -> No
     assert {min(each.spec.gpus.count for each in known), max(each.spec.gpus.count for each in known)} == {1, 8}
 
 
-@pytest.mark.parametrize("chosen", [*scenarios(), *held_out()], ids=lambda each: each.name)
+def test_a_draw_is_the_same_every_time_and_another_draw_is_another() -> None:
+    first = drawn(6, 1)
+    assert [each.spec for each in first] == [each.spec for each in drawn(6, 1)]
+    assert all(drawn_by_name(each.name) == each for each in first)
+    assert drawn_by_name(held_out()[0].name) is None
+    others = drawn(6, 2)
+    assert all(
+        one.spec != other.spec and one.nature_seed != other.nature_seed
+        for one, other in zip(first, others, strict=True)
+    )
+    assert len({each.spec.workload.kind for each in drawn(12, 1)}) == 2
+
+
+@pytest.mark.parametrize("chosen", [*scenarios(), *held_out(), *drawn(8, 1)], ids=lambda each: each.name)
 def test_the_world_is_not_what_the_product_believes(chosen: Scenario) -> None:
     config = chosen.spec.baseline
     true, believed = chosen.nature.setup(config), resolve(chosen.nature.shape, chosen.spec.gpus.type, config)
