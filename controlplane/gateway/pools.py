@@ -78,6 +78,10 @@ class Route:
         """Say whether what a replica has in its cache matters: only where there is a choice."""
         return self.options.prefix_affinity and any(len(pool.replicas) > 1 for pool in self.pools)
 
+    def weight_percent(self, revision: RevisionId) -> int | None:
+        """Return a revision's share of the traffic; None of one that has no pool here."""
+        return next((pool.weight_percent for pool in self.pools if pool.revision == revision), None)
+
     @property
     def served(self) -> bool:
         """Say whether some replica may get traffic."""

@@ -29,6 +29,7 @@ class Tally:
     arrived: float
     revision: RevisionId | None = None
     engine_id: str | None = None
+    weight_percent: int | None = None  # of its revision, as it was chosen
     session: str | None = None  # what keeps it with a revision
     status: int | None = None  # until something is sent
     error: str | None = "internal"  # until it is known how it went
@@ -46,8 +47,9 @@ class Tally:
     flags: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)  # for the client, whoever answers
 
-    def sent_to(self, replica: Replica) -> None:
+    def sent_to(self, replica: Replica, weight_percent: int | None = None) -> None:
         self.revision, self.engine_id = replica.revision, replica.backend.engine_id
+        self.weight_percent = weight_percent
 
     def turned_away(self, status: int, code: str | None) -> None:
         self.refused, self.status, self.error = True, status, code
@@ -121,6 +123,7 @@ class Tally:
             "model": self.call.model,
             "revision": self.revision,
             "engine_id": self.engine_id,
+            "weight_percent": self.weight_percent,
             "adapter": self.call.adapter,
             "path": self.call.path,
             "stream": self.call.stream,

@@ -122,6 +122,9 @@ class GatewayRecord(Value):
     model: str
     revision: RevisionId | None
     engine_id: str | None
+    weight_percent: int | None = Field(
+        default=None, description="Of its revision, in the table that the gateway had when it chose."
+    )
     adapter: str | None = Field(default=None, description="The version of a LoRA adapter that served it.")
     path: str
     stream: bool

@@ -21,12 +21,24 @@ _LATELY = 20_000  # finished requests remembered for the guard rails' window and
 class Arm:
     """One revision's requests of one kind, users' or replayed. Feed records in the order of their files."""
 
-    def __init__(self, slos: Sequence[LatencySlo], *, time_lapse: float, warm_up: WarmUp | None = None) -> None:
-        """`warm_up` tells a replica's first requests, users' and replayed: arms of the same replicas share one."""
+    def __init__(
+        self,
+        slos: Sequence[LatencySlo],
+        *,
+        time_lapse: float,
+        warm_up: WarmUp | None = None,
+        weight_percent: int | None = None,
+    ) -> None:
+        """`warm_up` tells a replica's first requests, users' and replayed: arms of the same replicas share one.
+
+        `weight_percent` is what the revision's share is held to: what a gateway chose under another weight (it has
+        the step's table later than the step began, after a crash of the controller much later) was not asked by it.
+        """
         self._slos = slos
         self._time_lapse = time_lapse
         self._counted = dict.fromkeys(Outcome, 0)
         self._warm_up = warm_up
+        self._weight_percent = weight_percent
         self._truncated = self._asked = self._warming = 0
         self._misses, self._errors, self._refusals = _Hits(), _Hits(), _Hits()
         self._sessions: set[str] = set()
@@ -78,6 +90,8 @@ class Arm:
 
     def _ask(self, record: GatewayRecord) -> None:
         if record.retried:  # its request is counted where it was answered
+            return
+        if None not in (record.weight_percent, self._weight_percent) and record.weight_percent != self._weight_percent:
             return
         if record.session is None:
             self._asked += 1

@@ -56,7 +56,7 @@ class Answer:
             if failure is not None:
                 self.keep(tally.failed_attempt(status=failure.status, error=failure.kind, now=self.monotonic()))
                 tally.retries += 1
-            tally.sent_to(replica)
+            tally.sent_to(replica, route.weight_percent(replica.revision))
             tried.add(replica)
             answer = await self._attempt(exchange, replica, route)
             if not isinstance(answer, AttemptFailed):

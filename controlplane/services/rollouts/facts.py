@@ -118,9 +118,10 @@ class _Watched:
         self._warm_up = WarmUp(rollout.options.warm_up_requests)
         cold = {"warm_up": self._warm_up}
         self.before = Arm(slos.latency, time_lapse=stable.engine.time_lapse)
-        self.canary = Arm(slos.latency, time_lapse=canary.engine.time_lapse, **cold)
+        held = step.weight_percent
+        self.canary = Arm(slos.latency, time_lapse=canary.engine.time_lapse, weight_percent=held, **cold)
         self.replayed = Arm(slos.latency, time_lapse=canary.engine.time_lapse, **cold)
-        self.stable = Arm(slos.latency, time_lapse=stable.engine.time_lapse)
+        self.stable = Arm(slos.latency, time_lapse=stable.engine.time_lapse, weight_percent=100 - held)
         self.control = Arm(slos.latency, time_lapse=stable.engine.time_lapse, **cold)
         self._earlier = Arm(slos.latency, time_lapse=canary.engine.time_lapse, **cold)  # it is warm by now
         self.names = (canary.revision_id, stable.revision_id)

@@ -59,6 +59,24 @@ def test_a_replica_that_answered_before_the_step_is_warm_in_it_after_a_restart_t
     assert (analysis(site).canary.warming, analysis(site).canary.slo_misses) == (0, 2)
 
 
+def test_what_gateways_chose_before_they_had_the_step_s_table_is_no_share_of_it() -> None:
+    """The controller dies between beginning a step and telling the gateways of it: for seconds the old table holds."""
+    site = progressing()
+    step, canary, stable = site.rollout.steps[-1].weight_percent, site.rollout.canary, site.rollout.stable
+    answered(site, stable, "old", ttft_ms=90, times=60)
+    site.passes(1)
+    assert "the arms cannot be compared" in analysis(site).reason
+    site = progressing()
+    answered(site, stable, "old", ttft_ms=90, times=60)
+    site.records.records = [record.evolve(weight_percent=100) for record in site.records.records]
+    for revision, weight, times in ((canary, step, step), (stable, 100 - step, 100 - step)):
+        answered(site, revision, "new", ttft_ms=90, times=times)
+        site.records.records[-times:] = [r.evolve(weight_percent=weight) for r in site.records.records[-times:]]
+    site.passes(1)
+    assert "the arms cannot be compared" not in analysis(site).reason
+    assert (analysis(site).canary.asked, analysis(site).canary.requests) == (step, step)
+
+
 def test_errors_of_a_cold_replica_count() -> None:
     site = progressing(warm_up_requests=10)
     answered(site, site.rollout.canary, "one", ttft_ms=90)
