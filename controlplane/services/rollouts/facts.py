@@ -116,14 +116,14 @@ class _Watched:
         self._service, self._since = rollout.service, step.started_at
         self._control = frozenset(rollout.control)
         self._warm_up = WarmUp(rollout.options.warm_up_requests)
-        cold = {"warm_up": self._warm_up}
+        warm_up = self._warm_up
         self.before = Arm(slos.latency, time_lapse=stable.engine.time_lapse)
         held = step.weight_percent
-        self.canary = Arm(slos.latency, time_lapse=canary.engine.time_lapse, weight_percent=held, **cold)
-        self.replayed = Arm(slos.latency, time_lapse=canary.engine.time_lapse, **cold)
+        self.canary = Arm(slos.latency, time_lapse=canary.engine.time_lapse, warm_up=warm_up, weight_percent=held)
+        self.replayed = Arm(slos.latency, time_lapse=canary.engine.time_lapse, warm_up=warm_up)
         self.stable = Arm(slos.latency, time_lapse=stable.engine.time_lapse, weight_percent=100 - held)
-        self.control = Arm(slos.latency, time_lapse=stable.engine.time_lapse, **cold)
-        self._earlier = Arm(slos.latency, time_lapse=canary.engine.time_lapse, **cold)  # it is warm by now
+        self.control = Arm(slos.latency, time_lapse=stable.engine.time_lapse, warm_up=warm_up)
+        self._earlier = Arm(slos.latency, time_lapse=canary.engine.time_lapse, warm_up=warm_up)  # it is warm by now
         self.names = (canary.revision_id, stable.revision_id)
         self.promise: Promise | None = None
         self._position: Position = {}
