@@ -62,7 +62,6 @@ class Decision(NamedTuple):
     winner: Standing | None
     baseline: Measured | None  # None: it took no load at all
     baseline_fleet: FleetSize | None
-    capacity_ratio: Interval | None  # winner's requests per second and GPU over the baseline's
     missed_saving: float
 
 
@@ -120,8 +119,7 @@ def decide(spec: ServiceSpec, trials: Sequence[Trial]) -> Decision:
     missed = _missed(spec, ranked, fleet) if kept else 0.0
 
     def answered(answer: Answer, winner: Standing | None) -> Decision:
-        gained = None if winner is None or baseline is None else _per_gpu(winner.measured, baseline)
-        return Decision(answer, winner, baseline, fleet, gained, missed)
+        return Decision(answer, winner, baseline, fleet, missed)
 
     if proved is not None:
         return answered(Answer.IMPROVEMENT, proved)
@@ -186,11 +184,12 @@ def _rank(spec: ServiceSpec, standing: Standing) -> tuple[float, ...]:
 def _has_more_room(spec: ServiceSpec, standing: Standing, baseline: Measured | None, fleet: FleetSize | None) -> bool:
     if baseline is None or fleet is None or standing.fleet.gpus != fleet.gpus or standing.rounds == 0:
         return False
-    gained = _per_gpu(standing.measured, baseline)
+    gained = gain_per_gpu(standing.measured, baseline)
     return standing.holds >= spec.tuning.confidence and gained.low >= _MORE_ROOM
 
 
-def _per_gpu(ours: Measured, theirs: Measured) -> Interval:
+def gain_per_gpu(ours: Measured, theirs: Measured) -> Interval:
+    """Return how many times the requests per second and GPU of the one those of the other are (95 %)."""
     return ratio(_each(ours), _each(theirs))
 
 

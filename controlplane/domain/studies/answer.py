@@ -49,7 +49,7 @@ class Chances(Value):
         default=None, ge=0, le=1, description="That one replica fewer does; None of a single replica. How much room is."
     )
     cheaper: float = Field(ge=0, le=1, description="That it costs less than what the baseline needs; 0 for itself.")
-    capacity_ratio: float = Field(gt=0, description="Winner's requests per second and GPU over the baseline's.")
+    capacity_ratio: float = Field(gt=0, description="Its requests per second and GPU over the baseline's.")
     capacity_ratio_low: float = Field(gt=0, description="Low end of its 95 % interval.")
     capacity_ratio_high: float
     missed_saving: float = Field(

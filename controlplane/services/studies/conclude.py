@@ -24,7 +24,7 @@ from controlplane.services.studies.trial_plan import token_cost
 from tuner.answer.evidence import Measured, measured
 from tuner.answer.fleet_check import checked
 from tuner.answer.fleets import Interval, cost_ratio, holds, most_gpus, sized
-from tuner.answer.standing import Decision, decide, largest_reach
+from tuner.answer.standing import Decision, decide, gain_per_gpu, largest_reach
 from tuner.answer.winner import incumbent
 
 _SAME = Interval(1.0, 1.0, 1.0)
@@ -109,7 +109,7 @@ def _kept(spec: ServiceSpec, trials: Sequence[Trial], found: Decision) -> tuple[
 
 def _numbers(spec: ServiceSpec, found: Decision, kept: Measured, fleet: FleetSize) -> tuple[Interval, Chances]:
     """Return the fleet's cost over the baseline's, and how sure the answer is."""
-    gained = found.capacity_ratio or _SAME
+    gained = _gained(found, kept)
     saved = _SAME
     if found.winner is not None and found.baseline is not None and found.baseline_fleet is not None:
         saved = cost_ratio(spec, fleet, kept, found.baseline, found.baseline_fleet)
@@ -124,6 +124,13 @@ def _numbers(spec: ServiceSpec, found: Decision, kept: Measured, fleet: FleetSiz
         gpus_needed=sized(spec, kept).gpus if found.answer is Answer.OUT_OF_REACH else None,
     )
     return saved, chances
+
+
+def _gained(found: Decision, kept: Measured) -> Interval:
+    """Return the gain over the baseline of what is recommended, also of a fleet out of reach; the baseline has none."""
+    if found.baseline is None or kept.config == found.baseline.config:
+        return _SAME
+    return gain_per_gpu(kept, found.baseline)
 
 
 def _fewer_hold(spec: ServiceSpec, kept: Measured, fleet: FleetSize) -> float | None:

@@ -63,6 +63,7 @@ def test_a_target_beyond_all_gpus_says_how_many_would_do() -> None:
     assert found.chances is not None
     assert found.chances.gpus_needed is not None
     assert 11 <= found.chances.gpus_needed <= 14
+    assert found.chances.capacity_ratio_low < 2.5 < found.chances.capacity_ratio_high  # of what carries most here
     assert f"{found.chances.gpus_needed} GPUs" in found.summary
 
 
