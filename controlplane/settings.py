@@ -50,6 +50,10 @@ class Settings(Value):
     cors_origins: tuple[str, ...] = Field(default=(), description="Web origins whose pages may ask the gateway.")
     websocket: bool = Field(default=False, description="The gateway answers chats over WebSockets too.")
     batch_days: float | None = Field(default=None, gt=0, description="The gateway offers batches, kept for so long.")
+    batch_tenant_bytes: int | None = Field(
+        default=None, ge=0, description="Kept for a tenant; None: as the gateway has it."
+    )
+    batch_all_bytes: int | None = Field(default=None, ge=0, description="Kept for all tenants.")
     otlp_endpoint: str | None = Field(default=None, description="Collector of traces, OTLP over HTTP; None: none.")
     trace_share: float = Field(default=0.05, ge=0, le=1, description="Share of the common traces that are kept.")
     workers: int = Field(default=1, ge=0, description="Tuner workers.")

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import SecretStr, ValidationError
 
+from controlplane.domain.door.batch_quota import BatchQuota
 from controlplane.domain.errors import FleetuneError, InvalidInput
 from controlplane.gateway.process import run_gateway
 from controlplane.gateway.settings import EngineTls, GatewaySettings, TlsFiles
@@ -23,6 +24,7 @@ LIMITS_REDIS_VARIABLE = "FLEETUNE_LIMITS_REDIS_URL"
 CACHE_REDIS_VARIABLE = "FLEETUNE_CACHE_REDIS_URL"
 """Not an option: everybody on a machine sees command lines, and the URL holds a password."""
 
+_QUOTA = BatchQuota()
 _DEFAULTS = {name: field.default for name, field in GatewaySettings.model_fields.items()}
 
 
@@ -59,6 +61,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--websocket", action="store_true", help="answer chats over WebSockets too")
     add("--batch-days", type=float, help="offer files and batches, kept for so many days; without it there are none")
     add("--batch-at-once", type=int, default=_DEFAULTS["batch_at_once"], help="lines of batches at the same time")
+    add(
+        "--batch-tenant-bytes",
+        type=int,
+        default=_QUOTA.tenant_bytes,
+        help="files and results of a tenant that are kept",
+    )
+    add("--batch-all-bytes", type=int, default=_QUOTA.all_bytes, help="the same of all tenants")
+    add("--batch-tenant-files", type=int, default=_QUOTA.tenant_files, help="files of a tenant that are kept")
+    add("--batch-tenant-open-batches", type=int, default=_QUOTA.tenant_open_batches, help="its batches under way")
+    add("--batch-tenant-batches", type=int, default=_QUOTA.tenant_batches, help="its batches, ended ones too")
+    add("--batch-free-disk-bytes", type=int, default=_QUOTA.free_disk_bytes, help="left free on the disk by batches")
     add("--cache-bytes", type=int, default=_DEFAULTS["cache_bytes"], help="memory for kept answers")
     add("--retention-h", type=float, default=_DEFAULTS["retention_h"], help="hours for which records are kept")
     add("--tls-cert", type=Path, help="PEM certificate: serve https; with --tls-key")
@@ -88,12 +101,14 @@ def _parser() -> argparse.ArgumentParser:
 def _settings(parsed: argparse.Namespace) -> GatewaySettings:
     fields = vars(parsed)
     token_file, issuers_file = fields.pop("admin_token_file"), fields.pop("issuers_file")
+    quota = {name: fields.pop(f"batch_{name}") for name in BatchQuota.model_fields}
     try:
         fields["tls"] = _tls("tls", fields)
         fields["admin_tls"] = _tls("admin-tls", fields)
         fields["engine_tls"] = EngineTls(ca=fields.pop("engine_ca"), own=_tls("engine", fields))
         return GatewaySettings(
             **fields,
+            batch_quota=BatchQuota(**quota),
             admin_token=_token(token_file),
             cache_redis_url=_secret(CACHE_REDIS_VARIABLE),
             limits_redis_url=_secret(LIMITS_REDIS_VARIABLE),

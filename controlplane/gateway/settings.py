@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 
 from controlplane.domain.base import Value
+from controlplane.domain.door.batch_quota import BatchQuota
 from controlplane.domain.door.issuer import Issuer
 from controlplane.host.addresses import is_loopback
 
@@ -57,6 +58,7 @@ class GatewaySettings(Value):
     )
     batch_file_bytes: int = Field(default=200 << 20, ge=1, description="The largest file that may be uploaded.")
     batch_at_once: int = Field(default=8, ge=1, description="Lines of all batches under way at the same time.")
+    batch_quota: BatchQuota = BatchQuota()
     seed: int | None = None
     cors_origins: tuple[str, ...] = Field(
         default=(), description="Web origins whose pages may ask from a browser, `*` for all; empty: none."

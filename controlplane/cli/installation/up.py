@@ -70,6 +70,10 @@ def up(
     batch_days: Annotated[
         float | None, typer.Option(help="Offer files and batches, kept for so many days; without it there are none.")
     ] = None,
+    batch_tenant_bytes: Annotated[
+        int | None, typer.Option(min=0, help="Files and results kept for a tenant; default: 2 GiB.")
+    ] = None,
+    batch_all_bytes: Annotated[int | None, typer.Option(min=0, help="The same for all; default: 20 GiB.")] = None,
     otlp_endpoint: Annotated[
         str | None, typer.Option(help="Collector of traces, OTLP over HTTP, as http://127.0.0.1:4318; default: none.")
     ] = None,
@@ -102,6 +106,8 @@ def up(
         gpus=gpus_of(specs, gpus) if cluster is None else (),
         cluster=cluster,
         batch_days=batch_days,
+        batch_tenant_bytes=batch_tenant_bytes,
+        batch_all_bytes=batch_all_bytes,
         websocket=websocket,
         otlp_endpoint=otlp_endpoint,
         trace_share=trace_share,

@@ -15,6 +15,7 @@ from aiohttp import web
 from controlplane.domain.door.gateway_files import batches_dir
 from controlplane.gateway.background import in_background
 from controlplane.gateway.batches.inside import Inside
+from controlplane.gateway.batches.ledger import Ledger
 from controlplane.gateway.batches.port import BatchPort
 from controlplane.gateway.batches.runner import Runner
 from controlplane.gateway.batches.shelf import Shelf
@@ -28,7 +29,8 @@ def batch_port(settings: GatewaySettings, wall_clock: Callable[[], datetime]) ->
     """Return the door of files and batches; None where there are none."""
     if settings.batch_days is None:
         return None
-    return BatchPort(Shelf(batches_dir(settings.data_dir)), settings.batch_file_bytes, wall_clock)
+    shelf = Shelf(batches_dir(settings.data_dir))
+    return BatchPort(shelf, Ledger(shelf, settings.batch_quota, wall_clock), settings.batch_file_bytes, wall_clock)
 
 
 async def open_inside(app: web.Application, stack: AsyncExitStack) -> aiohttp.ClientSession:
@@ -51,6 +53,7 @@ async def run_batches(
         shelf=port.shelf,
         send=partial(inside.send, session),
         may=inside.may_ask,
+        has_room=port.ledger.has_room,
         wall_clock=port.wall_clock,
         given=port.given,
         at_once=settings.batch_at_once,

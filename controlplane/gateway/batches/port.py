@@ -14,6 +14,7 @@ from aiohttp import web
 
 from controlplane.domain.door.batch import ENDPOINTS, MOST_METADATA, WINDOW, Batch, StoredFile
 from controlplane.domain.door.identity import DEFAULT_TENANT, ApiKey, Principal
+from controlplane.gateway.batches.ledger import UPLOAD_WITHIN_S, Ledger
 from controlplane.gateway.batches.shelf import Shelf, private_opener
 from controlplane.gateway.openai_errors import RequestRefused
 
@@ -21,6 +22,7 @@ Identify = Callable[[web.Request], Awaitable[Principal | None]]
 
 _PURPOSE = "batch"
 _LARGEST_FIELD = 1024
+_LARGEST_FRAME_BYTES = 64 << 10  # of a form, beside its file
 _PAGE = 20
 _LONGEST_PAGE = 100
 
@@ -30,6 +32,7 @@ class BatchPort:
     """The handlers. `wall_clock` gives aware UTC."""
 
     shelf: Shelf
+    ledger: Ledger
     largest_file_bytes: int
     wall_clock: Callable[[], datetime]
     given: asyncio.Event = field(default_factory=asyncio.Event)  # a batch came: whoever runs them looks at once
@@ -53,25 +56,44 @@ class BatchPort:
     async def _upload(self, request: web.Request, who: Principal | None) -> web.StreamResponse:
         if request.content_type != "multipart/form-data":
             raise RequestRefused(400, "The body must be multipart/form-data.", code="invalid_form")
-        file_id = self.shelf.new_id("file")
+        file_id, tenant = self.shelf.new_id("file"), _tenant(who)
+        await asyncio.to_thread(self.ledger.take_place, file_id, tenant, self._most_bytes(request))
         try:
-            filename, purpose, size = await self._received(request, file_id)
-            if filename is None or purpose != _PURPOSE:
-                text = f"Give a `file`, and `{_PURPOSE}` as its `purpose`."
-                raise RequestRefused(400, text, code="invalid_form", param="purpose")
+            stored = await self._stored(request, file_id, tenant)
         except BaseException:
             self.shelf.content_path(file_id).unlink(missing_ok=True)
             raise
+        finally:
+            self.ledger.give_back(file_id)
+        return web.json_response(stored.shown())
+
+    def _most_bytes(self, request: web.Request) -> int:
+        """Return how large the file can be, by what the head says. Raises RequestRefused (413)."""
+        length = request.content_length
+        if length is not None and length > self.largest_file_bytes + _LARGEST_FRAME_BYTES:
+            raise self._too_large()
+        return self.largest_file_bytes if length is None else min(length, self.largest_file_bytes)
+
+    async def _stored(self, request: web.Request, file_id: str, tenant: str) -> StoredFile:
+        try:
+            async with asyncio.timeout(UPLOAD_WITHIN_S):
+                filename, purpose, size = await self._received(request, file_id)
+        except TimeoutError as error:
+            text = f"The file did not come within {UPLOAD_WITHIN_S:g} s."
+            raise RequestRefused(408, text, code="request_timeout") from error
+        if filename is None or purpose != _PURPOSE:
+            text = f"Give a `file`, and `{_PURPOSE}` as its `purpose`."
+            raise RequestRefused(400, text, code="invalid_form", param="purpose")
         stored = StoredFile(
             file_id=file_id,
-            tenant=_tenant(who),
+            tenant=tenant,
             filename=filename,
             purpose=_PURPOSE,
             size=size,
             created_at=self._now(),
         )
         await asyncio.to_thread(self.shelf.put_file, stored)
-        return web.json_response(stored.shown())
+        return stored
 
     async def _received(self, request: web.Request, file_id: str) -> tuple[str | None, str, int]:
         """Write the form's file to its place; return its name, the purpose and its size."""
@@ -94,10 +116,13 @@ class BatchPort:
             while chunk := await part.read_chunk(1 << 18):
                 size += len(chunk)
                 if size > self.largest_file_bytes:
-                    text = f"The file is larger than {self.largest_file_bytes} bytes."
-                    raise RequestRefused(413, text, code="request_too_large", param="file")
+                    raise self._too_large()
                 await asyncio.to_thread(file.write, chunk)
         return size
+
+    def _too_large(self) -> RequestRefused:
+        text = f"The file is larger than {self.largest_file_bytes} bytes."
+        return RequestRefused(413, text, code="request_too_large", param="file")
 
     async def _files(self, request: web.Request, who: Principal | None) -> web.StreamResponse:
         found = await asyncio.to_thread(self.shelf.files, _tenant(who))
@@ -136,9 +161,13 @@ class BatchPort:
             metadata=given.get("metadata") or {},
             created_at=self._now(),
         )
-        await asyncio.to_thread(self.shelf.put_batch, batch)
+        await asyncio.to_thread(self._admit, batch)
         self.given.set()
         return web.json_response(batch.shown())
+
+    def _admit(self, batch: Batch) -> None:
+        with self.ledger.admitting(batch.tenant):
+            self.shelf.put_batch(batch)
 
     async def _batches(self, request: web.Request, who: Principal | None) -> web.StreamResponse:
         found = [batch for batch in await asyncio.to_thread(self.shelf.batches) if batch.tenant == _tenant(who)]

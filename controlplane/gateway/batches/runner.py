@@ -27,6 +27,7 @@ from controlplane.domain.door.batch import (
 )
 from controlplane.domain.errors import Conflict
 from controlplane.gateway.batches.journal import Done, Journal
+from controlplane.gateway.batches.ledger import UPLOAD_WITHIN_S
 from controlplane.gateway.batches.shelf import Shelf, lines_of
 from controlplane.host.locks import alone
 
@@ -58,11 +59,15 @@ Send = Callable[[Batch, bytes], Awaitable[Reply]]
 
 @dataclass
 class Runner:
-    """Runs whatever waits. `wall_clock` gives aware UTC; `may` says whether a batch's owner still may ask."""
+    """Runs whatever waits. `wall_clock` gives aware UTC; `may` says whether a batch's owner still may ask.
+
+    `has_room` says whether the disk has a place for answers: while it has none nobody is asked for any.
+    """
 
     shelf: Shelf
     send: Send
     may: Callable[[Batch], bool]
+    has_room: Callable[[], bool]
     wall_clock: Callable[[], datetime]
     at_once: int
     retention_s: float
@@ -90,7 +95,7 @@ class Runner:
         """Start what waits, and now and then throw old things away; a disk that fails is asked again the next time."""
         try:
             if self._looks % _PRUNE_EVERY == 0:
-                await asyncio.to_thread(self.shelf.prune, int(self._now() - self.retention_s))
+                await asyncio.to_thread(self.shelf.prune, self._now() - self.retention_s, self._now() - UPLOAD_WITHIN_S)
             self._looks += 1
             await self._start(places)
         except OSError as error:
@@ -134,11 +139,12 @@ class Runner:
 
     @asynccontextmanager
     async def _journal(self, batch: Batch) -> AsyncIterator[Journal]:
-        journal = await asyncio.to_thread(Journal, self.shelf.folder_of(batch.batch_id) / "journal")
+        path = self.shelf.folder_of(batch.batch_id) / "journal"
+        opening = asyncio.create_task(asyncio.to_thread(Journal, path))
         try:
-            yield journal
+            yield await asyncio.shield(opening)
         finally:
-            journal.close()
+            (await opening).close()
 
     async def _lines(self, batch: Batch, journal: Journal, places: asyncio.Semaphore) -> BatchStatus | None:
         """Run what is not done; return how the batch ended."""
@@ -181,6 +187,9 @@ class Runner:
             if not self.may(batch):
                 text = "The key that gave this batch is not valid any more."
                 return Done(number, False, failure_line(batch.batch_id, number, line, "invalid_api_key", text))
+            if not self.has_room():
+                await self.sleep(LOOK_EVERY_S)
+                continue
             try:
                 reply = await self.send(batch, body)
             except OSError:
@@ -207,6 +216,7 @@ class Runner:
         outputs = self._give_out(batch, journal, ok=True) if journal.completed else None
         errors = self._give_out(batch, journal, ok=False) if journal.failed else None
         self.shelf.put_batch(batch.evolve(**ended, **counts, output_file_id=outputs, error_file_id=errors))
+        self.shelf.clear(batch.batch_id)
 
     def _give_out(self, batch: Batch, journal: Journal, *, ok: bool) -> str:
         kind = "output" if ok else "errors"

@@ -58,8 +58,18 @@ class Shelf:
 
     def file(self, file_id: str, tenant: str) -> StoredFile | None:
         """Return a tenant's file; another's is as good as none."""
-        found = _read_file(self._files / f"{file_id}.json") if _ID.fullmatch(file_id) else None
+        found = self.any_file(file_id)
         return found if found is not None and found.tenant == tenant else None
+
+    def any_file(self, file_id: str) -> StoredFile | None:
+        """Return a file, whoever's it is: for counting."""
+        return _read_file(self._files / f"{file_id}.json") if _ID.fullmatch(file_id) else None
+
+    def file_ids(self) -> set[str]:
+        return {path.stem for path in self._files.glob("*.json")}
+
+    def batch_ids(self) -> set[str]:
+        return {path.name for path in self._batches.iterdir()}
 
     def files(self, tenant: str) -> list[StoredFile]:
         """Return a tenant's files, the newest first."""
@@ -85,13 +95,12 @@ class Shelf:
 
     def batches(self) -> list[Batch]:
         """Return all batches, the oldest first."""
-        found = (self.batch(path.name) for path in self._batches.iterdir())
+        found = map(self.batch, self.batch_ids())
         return sorted((each for each in found if each), key=lambda each: (each.created_at, each.batch_id))
 
     def waiting(self) -> list[Batch]:
         """Return the batches that have not ended, the oldest first. Those that have are not read again."""
-        names = {path.name for path in self._batches.iterdir()} - self._ended
-        found = [batch for batch in map(self.batch, names) if batch]
+        found = [batch for batch in map(self.batch, self.batch_ids() - self._ended) if batch]
         self._ended |= {batch.batch_id for batch in found if batch.has_ended}
         waiting = (batch for batch in found if not batch.has_ended)
         return sorted(waiting, key=lambda each: (each.created_at, each.batch_id))
@@ -100,11 +109,18 @@ class Shelf:
         """Note that its end is wanted: whoever runs it sees it."""
         (self.folder_of(batch_id) / "cancel").touch(mode=0o600)
 
+    def clear(self, batch_id: str) -> None:
+        """Take away what a batch that ended was run by: its results are in files of their own."""
+        (self.folder_of(batch_id) / "journal").unlink(missing_ok=True)
+
     def is_cancelled(self, batch_id: str) -> bool:
         return (self.folder_of(batch_id) / "cancel").exists()
 
-    def prune(self, before: int) -> None:
-        """Remove files made and batches ended before a moment (Unix seconds); what a waiting batch reads stays."""
+    def prune(self, before: float, left_before: float) -> None:
+        """Remove files made and batches ended before a moment (Unix seconds); what a waiting batch reads stays.
+
+        So goes what an upload that was killed left, when nothing came for it since `left_before`.
+        """
         wanted = set()
         for batch in self.batches():
             if batch.has_ended and (batch.ended_at or batch.created_at) < before:
@@ -115,8 +131,8 @@ class Shelf:
             stored = _read_file(path)
             if stored is not None and stored.created_at < before and stored.file_id not in wanted:
                 self.delete_file(stored.file_id)
-        for path in list(self._files.glob("*.jsonl")):  # an upload that a killed gateway left
-            if not path.with_suffix(".json").exists() and path.stat().st_mtime < before:
+        for path in list(self._files.glob("*.jsonl")):
+            if not path.with_suffix(".json").exists() and path.stat().st_mtime < left_before:
                 path.unlink(missing_ok=True)
 
 

@@ -269,7 +269,7 @@ async def test_a_file_that_is_too_large_or_no_form_is_refused_and_leaves_nothing
                 await made.files.create(file=("in.jsonl", b"x"), purpose="fine-tune")
         code, _, _ = await gw.post(b"{}", path="/v1/files", Authorization="Bearer a")
         assert code == 400
-    assert [path for path in batches_dir(tmp_path).rglob("*") if path.is_file()] == []
+    assert [path.name for path in batches_dir(tmp_path).rglob("*") if path.is_file()] == ["lock"]
 
 
 async def test_without_batches_the_paths_are_unknown(tmp_path: Path) -> None:
