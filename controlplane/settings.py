@@ -49,6 +49,7 @@ class Settings(Value):
     audit_days: float | None = Field(default=None, gt=0, description="The gateway keeps an audit log for so long.")
     cors_origins: tuple[str, ...] = Field(default=(), description="Web origins whose pages may ask the gateway.")
     websocket: bool = Field(default=False, description="The gateway answers chats over WebSockets too.")
+    grpc_port: int | None = Field(default=None, ge=1, le=65535, description="The gateway speaks gRPC there too.")
     batch_days: float | None = Field(default=None, gt=0, description="The gateway offers batches, kept for so long.")
     batch_tenant_bytes: int | None = Field(
         default=None, ge=0, description="Kept for a tenant; None: as the gateway has it."

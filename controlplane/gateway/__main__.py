@@ -59,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-body-bytes", type=int, default=_DEFAULTS["max_body_bytes"], help="largest request body")
     add("--audit-days", type=float, help="days for which an audit log of requests is kept; without it there is none")
     add("--websocket", action="store_true", help="answer chats over WebSockets too")
+    add("--grpc-port", type=int, help="speak the Open Inference Protocol (gRPC) there too, 0 takes any free port")
+    add("--grpc-host", default=_DEFAULTS["grpc_host"], help="address for it; beyond loopback requests need a key")
     add("--batch-days", type=float, help="offer files and batches, kept for so many days; without it there are none")
     add("--batch-at-once", type=int, default=_DEFAULTS["batch_at_once"], help="lines of batches at the same time")
     add(

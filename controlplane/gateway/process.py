@@ -90,7 +90,8 @@ async def run_gateway(settings: GatewaySettings) -> None:
             _drain_with(sys.stdin.fileno(), gateway.drain)
         address = gateway.address
         gc.freeze()  # what lives as long as the process need not be looked at in the middle of a stream
-        sys.stdout.write(f"gateway {address.name} serves on {address.url}, admin on {address.admin_url}\n")
+        grpc = "" if address.grpc is None else f", gRPC on {address.grpc}"
+        sys.stdout.write(f"gateway {address.name} serves on {address.url}, admin on {address.admin_url}{grpc}\n")
         sys.stdout.flush()
         await gateway.drain.requested.wait()
         _log.info("draining: %d requests in flight", gateway.drain.in_flight)
@@ -219,10 +220,11 @@ async def _open(
         admin.app(), settings.admin_host, settings.admin_port, tls=admin_tls, before_close=None
     )
     before_close = _drained(drain, settings.drain_s)
-    if batches is not None or sockets is not None:
+    if batches is not None or sockets is not None or settings.grpc_port is not None:
         session = await open_inside(data.app(), stack)
     if sockets is not None:
         sockets.session = session
+    grpc = await _open_grpc(settings, routing, drain, session, stack)
     port = await open_port(data.app(), settings.host, settings.port, tls=own, before_close=before_close)
     if batches is not None:
         await run_batches(settings, batches, session, inside, stack)
@@ -230,8 +232,24 @@ async def _open(
         name=settings.name,
         url=url_of(settings.host, port, tls=own is not None),
         admin_url=url_of(settings.admin_host, admin_port, tls=admin_tls is not None),
+        grpc=grpc,
         process=this_process(),
     )
+
+
+async def _open_grpc(
+    settings: GatewaySettings, routing: Routing, drain: Drain, session: aiohttp.ClientSession, stack: AsyncExitStack
+) -> str | None:
+    """Open that port where there is one; what it needs is loaded only then. Raises InvalidInput without the extra."""
+    if settings.grpc_port is None:
+        return None
+    try:
+        from controlplane.gateway.kserve.opening import open_grpc
+    except ImportError as error:
+        raise InvalidInput(
+            "cannot speak gRPC", why="grpcio is not installed", allowed="pip install fleetune[grpc]"
+        ) from error
+    return await open_grpc(settings, routing, drain, session, stack)
 
 
 async def _audit(settings: GatewaySettings, stack: AsyncExitStack, clock: Callable[[], datetime]) -> AuditLog | None:

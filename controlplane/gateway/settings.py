@@ -53,6 +53,11 @@ class GatewaySettings(Value):
     limits_answer_within_s: float = Field(default=0.25, gt=0, description="A Redis that takes longer counts as lost.")
     audit_days: float | None = Field(default=None, gt=0, description="Keep an audit log for so long; None: none.")
     websocket: bool = Field(default=False, description="Answer chats over WebSockets too.")
+    grpc_port: int | None = Field(
+        default=None, ge=0, le=65535, description="Speak the Open Inference Protocol there; None: not."
+    )
+    grpc_host: str = "127.0.0.1"
+    grpc_within_s: float = Field(default=3600, gt=0, description="A gRPC call takes no longer.")
     batch_days: float | None = Field(
         default=None, gt=0, description="Offer files and batches, kept for so long; None: not."
     )
@@ -72,4 +77,5 @@ class GatewaySettings(Value):
     @cached_property
     def asks_for_keys(self) -> bool:
         """Say whether a request needs a key even when none exists: revoking the last one must not open the door."""
-        return self.require_keys or not is_loopback(self.host)
+        hosts = [self.host] if self.grpc_port is None else [self.host, self.grpc_host]
+        return self.require_keys or not all(map(is_loopback, hosts))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import aiohttp
@@ -16,6 +16,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from controlplane.domain.door.identity import Principal
 from controlplane.gateway.batches.inside import Inside
 from controlplane.gateway.drain import Drain
+from controlplane.gateway.events import data_of
 from controlplane.gateway.openai_errors import RequestRefused, error_body
 
 PATH = "/v1/chat/completions/ws"
@@ -111,20 +112,8 @@ async def _pass_on(response: aiohttp.ClientResponse, socket: web.WebSocketRespon
     if response.content_type != "text/event-stream":
         await socket.send_str((await response.read()).decode(errors="replace"))
         return
-    async for data in _data_of(response):
+    async for data in data_of(response):
         await socket.send_str(data)
-
-
-async def _data_of(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
-    """Yield the data of whole events: the gateway sends no others."""
-    rest = b""
-    async for chunk in response.content.iter_any():
-        rest += chunk.replace(b"\r\n", b"\n")
-        *events, rest = rest.split(b"\n\n")
-        for event in events:
-            lines = [line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:")]
-            if lines:
-                yield b"\n".join(lines).decode(errors="replace")
 
 
 def _with_key(request: web.Request) -> web.Request:

@@ -84,7 +84,7 @@ class StreamWatch:
         if payload == b"[DONE]":
             self.done = True
             return
-        event = _parsed(payload)
+        event = parsed_object(payload)
         if not event:
             return
         self.notes.named(event.get("model"))
@@ -159,7 +159,8 @@ def as_mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _parsed(payload: bytes) -> Mapping[str, Any]:
+def parsed_object(payload: bytes) -> Mapping[str, Any]:
+    """Return a JSON object; of anything else an empty one."""
     try:
         return as_mapping(json.loads(payload))
     except (ValueError, RecursionError):  # not ours to judge: it is passed on as it came
@@ -170,7 +171,7 @@ def _is_whole(event: bytes) -> bool:
     """Say whether an event without its blank line is complete: its last line says something a client understands."""
     line = event.rstrip(b"\r\n").replace(b"\r\n", b"\n").replace(b"\r", b"\n").rpartition(b"\n")[2]
     payload = line[5:].strip() if line.startswith(b"data:") else b""
-    return payload == b"[DONE]" or bool(_parsed(payload))
+    return payload == b"[DONE]" or bool(parsed_object(payload))
 
 
 _BLANK_LINES = (b"\n\n", b"\n\r\n", b"\r\r")

@@ -67,6 +67,9 @@ def up(
     context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: its current one.")] = None,
     namespace: Annotated[str | None, typer.Option(help="Namespace of the engines; default: the context's.")] = None,
     websocket: Annotated[bool, typer.Option(help="Answer chats over WebSockets too.")] = False,
+    grpc_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Speak the Open Inference Protocol (gRPC) there too.")
+    ] = None,
     batch_days: Annotated[
         float | None, typer.Option(help="Offer files and batches, kept for so many days; without it there are none.")
     ] = None,
@@ -105,6 +108,7 @@ def up(
         audit_days=audit_days,
         gpus=gpus_of(specs, gpus) if cluster is None else (),
         cluster=cluster,
+        grpc_port=grpc_port,
         batch_days=batch_days,
         batch_tenant_bytes=batch_tenant_bytes,
         batch_all_bytes=batch_all_bytes,
@@ -137,7 +141,9 @@ def prepare(settings: Settings, specs: Sequence[ServiceSpec], *, dashboard: bool
         "--gateway-port": settings.gateway_port,
         "--gateway-admin-port": settings.gateway_admin_port,
     }
-    require_free(ports | ({"--dashboard-port": settings.dashboard_port} if dashboard else {}), host=settings.host)
+    wanted = {"--dashboard-port": settings.dashboard_port if dashboard else None, "--grpc-port": settings.grpc_port}
+    ports |= {option: port for option, port in wanted.items() if port is not None}
+    require_free(ports, host=settings.host)
     installation.save(settings)
     store = machine.open_store(settings)
     if not is_loopback(settings.host) and settings.issuers_file is None and not machine.has_keys(store):

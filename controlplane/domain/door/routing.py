@@ -85,6 +85,7 @@ class GatewayAddress(Value):
     name: str
     url: str
     admin_url: str
+    grpc: str | None = Field(default=None, description="Host and port of its gRPC, where it speaks that.")
     process: ProcessId | None = Field(default=None, description="Of this host; None: it runs in a pod.")
 
 

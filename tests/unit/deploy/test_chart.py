@@ -109,6 +109,16 @@ def test_a_gateway_understands_its_options_and_is_found_by_its_label_and_ports()
     assert all(labels[word.split("=")[0]] == word.split("=")[1] for word in SELECTOR.split(","))
 
 
+def test_a_gateway_speaks_grpc_where_it_is_wanted() -> None:
+    objects = rendered(values_of(EXAMPLES[0]) | {"gateway": {"grpc": True}})
+    gateway = container(objects, "fleetune-gateway")
+    told = _parser().parse_args(gateway["command"][3:])
+    ports = {each["name"]: each["containerPort"] for each in gateway["ports"]}
+    assert (ports["grpc"], told.grpc_host) == (told.grpc_port, "0.0.0.0")
+    (service,) = [each for each in objects if each["kind"] == "Service" and "gateway" in each["metadata"]["name"]]
+    assert {each["targetPort"] for each in service["spec"]["ports"]} == {"http", "grpc"}
+
+
 def test_a_gateway_has_time_to_finish_what_it_began() -> None:
     objects = rendered(values_of(EXAMPLES[0]) | {"gateway": {"drainSeconds": 300}})
     pod = dict(pods(objects))["fleetune-gateway"]["spec"]

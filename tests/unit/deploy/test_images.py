@@ -16,6 +16,10 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
     "jwt": "pyjwt",
     "prometheus_client": "prometheus-client",
+    "grpc": "grpcio",
+    "grpc_health": "grpcio-health-checking",
+    "grpc_reflection": "grpcio-reflection",
+    "google": "protobuf",
     "opentelemetry": "opentelemetry-exporter-otlp-proto-http",  # which needs the SDK, and that the API
 }
 LOADED_WHERE_A_SERVICE_ASKS_FOR_IT = {"presidio_analyzer", "sentence_transformers", "tldextract", "spacy"}
