@@ -51,6 +51,7 @@ class Settings(Value):
     websocket: bool = Field(default=False, description="The gateway answers chats over WebSockets too.")
     grpc_port: int | None = Field(default=None, ge=1, le=65535, description="The gateway speaks gRPC there too.")
     batch_days: float | None = Field(default=None, gt=0, description="The gateway offers batches, kept for so long.")
+    batch_s3: str | None = Field(default=None, description="Bucket, with a prefix, for files of batches; None: none.")
     batch_tenant_bytes: int | None = Field(
         default=None, ge=0, description="Kept for a tenant; None: as the gateway has it."
     )

@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--grpc-host", default=_DEFAULTS["grpc_host"], help="address for it; beyond loopback requests need a key")
     add("--batch-days", type=float, help="offer files and batches, kept for so many days; without it there are none")
     add("--batch-at-once", type=int, default=_DEFAULTS["batch_at_once"], help="lines of batches at the same time")
+    add("--batch-s3", help="BUCKET[/PREFIX] that keeps contents of files; who and where we are by AWS_* variables")
     add(
         "--batch-tenant-bytes",
         type=int,

@@ -36,6 +36,14 @@ def write_first(path: Path, content: bytes) -> None:
     _sync_folder(path.parent)
 
 
+def move_whole(draft: Path, path: Path) -> None:
+    """Replace a file by one that was written beside it, on the same disk. Raises OSError, and the old file is there."""
+    with draft.open("rb") as file:
+        os.fsync(file.fileno())
+    draft.replace(path)
+    _sync_folder(path.parent)
+
+
 @contextmanager
 def whole_file(path: Path, *, private: bool = True) -> Iterator[IO[bytes]]:
     """Write a file piece by piece; it replaces `path` when the block ends, and is thrown away when it raises."""

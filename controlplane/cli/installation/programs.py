@@ -45,6 +45,7 @@ def _gateway(settings: Settings) -> Program:
     command += [f"--cors-origin={origin}" for origin in settings.cors_origins]
     command += [] if settings.audit_days is None else [f"--audit-days={settings.audit_days:g}"]
     command += [] if settings.batch_days is None else [f"--batch-days={settings.batch_days:g}"]
+    command += [] if settings.batch_s3 is None else [f"--batch-s3={settings.batch_s3}"]
     grpc = [f"--grpc-port={settings.grpc_port}", f"--grpc-host={settings.host}"]
     command += [] if settings.grpc_port is None else grpc
     quota = {"tenant": settings.batch_tenant_bytes, "all": settings.batch_all_bytes}

@@ -73,6 +73,9 @@ def up(
     batch_days: Annotated[
         float | None, typer.Option(help="Offer files and batches, kept for so many days; without it there are none.")
     ] = None,
+    batch_s3: Annotated[
+        str | None, typer.Option(help="BUCKET[/PREFIX] for files of batches, by AWS_* variables; default: the disk.")
+    ] = None,
     batch_tenant_bytes: Annotated[
         int | None, typer.Option(min=0, help="Files and results kept for a tenant; default: 2 GiB.")
     ] = None,
@@ -110,6 +113,7 @@ def up(
         cluster=cluster,
         grpc_port=grpc_port,
         batch_days=batch_days,
+        batch_s3=batch_s3,
         batch_tenant_bytes=batch_tenant_bytes,
         batch_all_bytes=batch_all_bytes,
         websocket=websocket,

@@ -127,7 +127,7 @@ class Ledger:
 
     def _places(self) -> Iterator[tuple[str, _Place]]:
         """Yield the uploads under way; a place whose time is over is taken away."""
-        for path in list((self.shelf.root / "uploads").glob("*.json")):
+        for path in list(self.shelf.uploads.glob("*.json")):
             with suppress(FileNotFoundError, ValidationError):
                 place = _Place.model_validate_json(path.read_bytes())
                 if place.until > self._now():
@@ -136,7 +136,7 @@ class Ledger:
             path.unlink(missing_ok=True)
 
     def _place_path(self, file_id: str) -> Path:
-        return self.shelf.root / "uploads" / f"{file_id}.json"
+        return self.shelf.uploads / f"{file_id}.json"
 
     def _now(self) -> float:
         return self.wall_clock().timestamp()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import datetime
@@ -14,6 +15,7 @@ from aiohttp import web
 
 from controlplane.domain.door.gateway_files import batches_dir
 from controlplane.gateway.background import in_background
+from controlplane.gateway.batches.contents import Contents
 from controlplane.gateway.batches.inside import Inside
 from controlplane.gateway.batches.ledger import Ledger
 from controlplane.gateway.batches.port import BatchPort
@@ -21,16 +23,32 @@ from controlplane.gateway.batches.runner import Runner
 from controlplane.gateway.batches.shelf import Shelf
 from controlplane.gateway.settings import GatewaySettings
 from controlplane.gateway.wire import DiscreetRunner
+from controlplane.host.files import write_first
 
 _DAY_S = 24 * 3600
 
 
 def batch_port(settings: GatewaySettings, wall_clock: Callable[[], datetime]) -> BatchPort | None:
-    """Return the door of files and batches; None where there are none."""
+    """Return the door of files and batches; None where there are none. Raises InvalidInput."""
     if settings.batch_days is None:
         return None
-    shelf = Shelf(batches_dir(settings.data_dir))
+    root = batches_dir(settings.data_dir)
+    shelf = Shelf(root, _contents(settings, root))
     return BatchPort(shelf, Ledger(shelf, settings.batch_quota, wall_clock), settings.batch_file_bytes, wall_clock)
+
+
+def _contents(settings: GatewaySettings, root: Path) -> Contents | None:
+    """Return where contents are kept, None for the disk.
+
+    In a bucket each data folder has a place of its own: what it does not know there is thrown away.
+    """
+    if settings.batch_s3 is None:
+        return None
+    from controlplane.gateway.batches.contents_s3 import open_s3
+
+    write_first(root / "id", secrets.token_hex(12).encode())
+    bucket, _, prefix = settings.batch_s3.partition("/")
+    return open_s3(bucket, "/".join(filter(None, [prefix.strip("/"), (root / "id").read_text()])))
 
 
 async def open_inside(app: web.Application, stack: AsyncExitStack) -> aiohttp.ClientSession:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -61,7 +62,7 @@ class BatchPort:
         try:
             stored = await self._stored(request, file_id, tenant)
         except BaseException:
-            self.shelf.content_path(file_id).unlink(missing_ok=True)
+            self.shelf.draft_path(file_id).unlink(missing_ok=True)
             raise
         finally:
             self.ledger.give_back(file_id)
@@ -92,8 +93,15 @@ class BatchPort:
             size=size,
             created_at=self._now(),
         )
-        await asyncio.to_thread(self.shelf.put_file, stored)
+        await asyncio.to_thread(self._keep, stored)
         return stored
+
+    def _keep(self, stored: StoredFile) -> None:
+        try:
+            self.shelf.keep_draft(stored.file_id)
+        except OSError as error:
+            raise _no_storage() from error
+        self.shelf.put_file(stored)
 
     async def _received(self, request: web.Request, file_id: str) -> tuple[str | None, str, int]:
         """Write the form's file to its place; return its name, the purpose and its size."""
@@ -112,7 +120,7 @@ class BatchPort:
 
     async def _written(self, part: aiohttp.BodyPartReader, file_id: str) -> int:
         size = 0
-        with open(self.shelf.content_path(file_id), "wb", opener=private_opener) as file:  # noqa: ASYNC230
+        with open(self.shelf.draft_path(file_id), "wb", opener=private_opener) as file:  # noqa: ASYNC230
             while chunk := await part.read_chunk(1 << 18):
                 size += len(chunk)
                 if size > self.largest_file_bytes:
@@ -134,11 +142,25 @@ class BatchPort:
     async def _content(self, request: web.Request, who: Principal | None) -> web.StreamResponse:
         stored = self._own_file(request, who)
         headers = {"Content-Type": "application/octet-stream"}
-        return web.FileResponse(self.shelf.content_path(stored.file_id), headers=headers)
+        here = self.shelf.contents.here(stored.file_id)
+        if here is not None:
+            return web.FileResponse(here, headers=headers)
+        pieces = self.shelf.contents.pieces(stored.file_id)
+        try:
+            piece = await asyncio.to_thread(next, pieces, b"")
+        except OSError as error:
+            raise _no_storage() from error
+        response = web.StreamResponse(headers=headers | {"Content-Length": str(stored.size)})
+        await response.prepare(request)
+        while piece:
+            await response.write(piece)
+            piece = await asyncio.to_thread(next, pieces, b"")
+        return response
 
     async def _delete(self, request: web.Request, who: Principal | None) -> web.StreamResponse:
         stored = self._own_file(request, who)
-        await asyncio.to_thread(self.shelf.delete_file, stored.file_id)
+        with suppress(OSError):  # it is not known any more; what is left of it goes later
+            await asyncio.to_thread(self.shelf.delete_file, stored.file_id)
         return web.json_response({"id": stored.file_id, "object": "file", "deleted": True})
 
     async def _create(self, request: web.Request, who: Principal | None) -> web.StreamResponse:
@@ -246,6 +268,11 @@ def _is_metadata(given: object) -> bool:
     if not isinstance(given, dict) or len(given) > MOST_METADATA:
         return False
     return all(isinstance(value, str) and len(value) <= 512 and len(name) <= 64 for name, value in given.items())
+
+
+def _no_storage() -> RequestRefused:
+    text = "The storage of files does not answer now."
+    return RequestRefused(503, text, code="storage_unavailable", headers={"Retry-After": "5"})
 
 
 def _invalid(field: str, allowed: str) -> RequestRefused:

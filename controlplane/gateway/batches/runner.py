@@ -94,9 +94,9 @@ class Runner:
     async def _look(self, places: asyncio.Semaphore) -> None:
         """Start what waits, and now and then throw old things away; a disk that fails is asked again the next time."""
         try:
-            if self._looks % _PRUNE_EVERY == 0:
-                await asyncio.to_thread(self.shelf.prune, self._now() - self.retention_s, self._now() - UPLOAD_WITHIN_S)
             self._looks += 1
+            if self._looks % _PRUNE_EVERY == 1:
+                await asyncio.to_thread(self.shelf.prune, self._now() - self.retention_s, self._now() - UPLOAD_WITHIN_S)
             await self._start(places)
         except OSError as error:
             _log.error("batches cannot be looked at: %s", error.strerror)
@@ -125,10 +125,11 @@ class Runner:
             _log.error("batch %s is put off: %s", batch_id, error.strerror)
 
     async def _through(self, batch: Batch, places: asyncio.Semaphore) -> None:
-        checked = await asyncio.to_thread(_checked, self.shelf.content_path(batch.input_file_id), batch.endpoint)
+        checked = await asyncio.to_thread(self._checked, batch)
         if isinstance(checked, list):
             ended = {"status": BatchStatus.FAILED, "ended_at": int(self._now()), "errors": tuple(checked)}
-            return await asyncio.to_thread(self.shelf.put_batch, batch.evolve(**ended))
+            await asyncio.to_thread(self.shelf.put_batch, batch.evolve(**ended))
+            return self.shelf.clear(batch.batch_id)
         began = batch.began_at or int(self._now())
         batch = batch.evolve(status=BatchStatus.IN_PROGRESS, began_at=began, total=checked)
         async with self._journal(batch) as journal:
@@ -150,7 +151,7 @@ class Runner:
         """Run what is not done; return how the batch ended."""
         under_way: set[asyncio.Task[None]] = set()
         try:
-            for number, raw in lines_of(self.shelf.content_path(batch.input_file_id)):
+            for number, raw in lines_of(await asyncio.to_thread(self.shelf.input_of, batch)):
                 if number in journal.done:
                     continue
                 await places.acquire()
@@ -234,25 +235,28 @@ class Runner:
         self.shelf.put_file(stored)
         return file_id
 
+    def _checked(self, batch: Batch) -> int | list[LineError]:
+        """Return how many lines a batch has, or what is wrong with its file: then none is run. Raises OSError."""
+        try:
+            return _checked(self.shelf.input_of(batch), batch.endpoint)
+        except FileNotFoundError:
+            return [LineError(line=None, code="file_not_found", message="The input file was deleted.")]
+
     def _now(self) -> float:
         return self.wall_clock().timestamp()
 
 
 def _checked(path: Path, endpoint: str) -> int | list[LineError]:
-    """Return how many lines a file has, or what is wrong with it: then none is run."""
     errors: list[LineError] = []
     seen: set[str] = set()
-    try:
-        for number, raw in lines_of(path):
-            line = read_line(raw, number, endpoint)
-            if isinstance(line, Line) and line.custom_id in seen:
-                line = LineError(line=number, code="duplicate_custom_id", message="This `custom_id` stood before.")
-            if isinstance(line, Line):
-                seen.add(line.custom_id)
-            elif len(errors) < MOST_ERRORS:
-                errors.append(line)
-    except FileNotFoundError:
-        return [LineError(line=None, code="file_not_found", message="The input file was deleted.")]
+    for number, raw in lines_of(path):
+        line = read_line(raw, number, endpoint)
+        if isinstance(line, Line) and line.custom_id in seen:
+            line = LineError(line=number, code="duplicate_custom_id", message="This `custom_id` stood before.")
+        if isinstance(line, Line):
+            seen.add(line.custom_id)
+        elif len(errors) < MOST_ERRORS:
+            errors.append(line)
     if not seen and not errors:
         return [LineError(line=None, code="empty_file", message="The input file has no requests.")]
     if len(seen) > MOST_LINES:

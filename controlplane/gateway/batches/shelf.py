@@ -1,7 +1,7 @@
 """Where files and batches lie: folders that the gateways of one data folder share, readable by their owner only.
 
-It is the queue too: a batch that has not ended waits to be run. Prompts and answers lie here, as their owners gave them
-to be kept; nothing of them goes anywhere else.
+Contents of files may be kept elsewhere (`contents`); what they are, and batches, are always here. Prompts and answers
+lie here, as their owners gave them to be kept; nothing of them goes anywhere else.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from controlplane.domain.door.batch import Batch, StoredFile
+from controlplane.gateway.batches.contents import Contents, DiskContents
 from controlplane.host.files import whole_file, write_whole
 
 _ID = re.compile(r"(file|batch)-[0-9a-f]{24}(-(output|errors))?")
@@ -24,15 +25,21 @@ _ID = re.compile(r"(file|batch)-[0-9a-f]{24}(-(output|errors))?")
 class Shelf:
     """Files and batches under one folder."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, contents: Contents | None = None) -> None:
         self.root = root
+        self.contents: Contents = contents or DiskContents(self._files)
         self._ended: set[str] = set()
-        for folder in (self._files, self._batches):
+        for folder in (self._files, self._batches, self.uploads):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     @property
     def _files(self) -> Path:
         return self.root / "files"
+
+    @property
+    def uploads(self) -> Path:
+        """What is on its way here."""
+        return self.root / "uploads"
 
     @property
     def _batches(self) -> Path:
@@ -41,8 +48,9 @@ class Shelf:
     def new_id(self, kind: str) -> str:
         return f"{kind}-{secrets.token_hex(12)}"
 
-    def content_path(self, file_id: str) -> Path:
-        return self._files / f"{file_id}.jsonl"
+    def draft_path(self, file_id: str) -> Path:
+        """Return where a content is written before it is kept."""
+        return self.uploads / f"{file_id}.jsonl"
 
     def folder_of(self, batch_id: str) -> Path:
         return self._batches / batch_id
@@ -51,10 +59,19 @@ class Shelf:
         """Make a file known whose content is there already."""
         write_whole(self._files / f"{stored.file_id}.json", stored.model_dump_json())
 
+    def keep_draft(self, file_id: str) -> None:
+        """Keep a content that was written to its draft. Raises OSError."""
+        self.contents.take(file_id, self.draft_path(file_id))
+
     def write_content(self, file_id: str, lines: Iterable[bytes]) -> None:
-        """Write a file's content; it is there whole or not at all."""
-        with whole_file(self.content_path(file_id)) as file:
+        """Write a file's content; it is there whole or not at all. Raises OSError."""
+        with whole_file(self.draft_path(file_id)) as file:
             file.writelines(lines)
+        self.contents.take(file_id, self.draft_path(file_id))
+
+    def input_of(self, batch: Batch) -> Path:
+        """Return where the lines of a batch are to be read. Raises OSError, FileNotFoundError for a deleted file."""
+        return self.contents.fetch(batch.input_file_id, self._input_path(batch.batch_id))
 
     def file(self, file_id: str, tenant: str) -> StoredFile | None:
         """Return a tenant's file; another's is as good as none."""
@@ -78,8 +95,9 @@ class Shelf:
         return sorted(mine, key=lambda each: (each.created_at, each.file_id), reverse=True)
 
     def delete_file(self, file_id: str) -> None:
-        for path in (self._files / f"{file_id}.json", self.content_path(file_id)):
-            path.unlink(missing_ok=True)
+        """Delete a file. Raises OSError when its content cannot be deleted now: then `prune` will."""
+        (self._files / f"{file_id}.json").unlink(missing_ok=True)
+        self.contents.delete(file_id)
 
     def put_batch(self, batch: Batch) -> None:
         self.folder_of(batch.batch_id).mkdir(exist_ok=True, mode=0o700)
@@ -111,7 +129,8 @@ class Shelf:
 
     def clear(self, batch_id: str) -> None:
         """Take away what a batch that ended was run by: its results are in files of their own."""
-        (self.folder_of(batch_id) / "journal").unlink(missing_ok=True)
+        for path in (self.folder_of(batch_id) / "journal", self._input_path(batch_id)):
+            path.unlink(missing_ok=True)
 
     def is_cancelled(self, batch_id: str) -> bool:
         return (self.folder_of(batch_id) / "cancel").exists()
@@ -131,9 +150,14 @@ class Shelf:
             stored = _read_file(path)
             if stored is not None and stored.created_at < before and stored.file_id not in wanted:
                 self.delete_file(stored.file_id)
-        for path in list(self._files.glob("*.jsonl")):
-            if not path.with_suffix(".json").exists() and path.stat().st_mtime < left_before:
+        for path in list(self.uploads.glob("*.jsonl")):
+            if path.stat().st_mtime < left_before:
                 path.unlink(missing_ok=True)
+        for file_id in self.contents.ids(left_before) - self.file_ids():
+            self.contents.delete(file_id)
+
+    def _input_path(self, batch_id: str) -> Path:
+        return self.folder_of(batch_id) / "input.jsonl"
 
 
 def private_opener(path: str, flags: int) -> int:

@@ -112,12 +112,15 @@ def test_the_place_of_a_killed_gateway_comes_back_and_so_does_what_it_wrote(tmp_
     moment = [START]
     book = ledger(tmp_path, now=lambda: moment[0], tenant_files=1)
     assert (asks(book, 1), asks(book, 1)) == (200, 429)
-    left = book.shelf.content_path(book.shelf.new_id("file"))
+    left = book.shelf.draft_path(book.shelf.new_id("file"))
     left.write_bytes(b"half")
+    unknown = book.shelf.new_id("file")
+    book.shelf.write_content(unknown, [b"of a finish that was killed"])
     moment[0] = START + timedelta(seconds=UPLOAD_WITHIN_S + 1)
     assert asks(book, 1) == 200
-    book.shelf.prune(0, left_before=left.stat().st_mtime + 1)
+    book.shelf.prune(0, left_before=left.stat().st_mtime + 60)
     assert not left.exists()
+    assert book.shelf.contents.ids(1e12) == set()
 
 
 def test_the_disk_keeps_what_must_stay_free_beside_the_uploads_under_way(tmp_path: Path) -> None:
@@ -151,7 +154,7 @@ def test_what_is_too_old_is_deleted_but_not_what_a_batch_still_reads(tmp_path: P
     ended = given(book, BatchStatus.COMPLETED)
     book.shelf.prune(START.timestamp() - 60, 0)
     assert book.shelf.file_ids() == {read.file_id, young.file_id}
-    assert not book.shelf.content_path(gone.file_id).exists()
+    assert gone.file_id not in book.shelf.contents.ids(1e12)
     book.shelf.prune(START.timestamp() + 60, 0)
     assert book.shelf.batch(ended.batch_id) is None
     assert book.shelf.file_ids() == {read.file_id}
@@ -160,6 +163,5 @@ def test_what_is_too_old_is_deleted_but_not_what_a_batch_still_reads(tmp_path: P
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff"])
 def test_a_place_that_cannot_be_read_is_none(tmp_path: Path, content: bytes) -> None:
     book = ledger(tmp_path, tenant_files=1)
-    (tmp_path / "uploads").mkdir()
     (tmp_path / "uploads" / "file-1.json").write_bytes(content)
     assert asks(book, 1) == 200
