@@ -22,6 +22,7 @@ from controlplane.telemetry import logs, tracing
 
 LIMITS_REDIS_VARIABLE = "FLEETUNE_LIMITS_REDIS_URL"
 CACHE_REDIS_VARIABLE = "FLEETUNE_CACHE_REDIS_URL"
+RABBITMQ_VARIABLE = "FLEETUNE_BATCH_RABBITMQ_URL"
 """Not an option: everybody on a machine sees command lines, and the URL holds a password."""
 
 _QUOTA = BatchQuota()
@@ -115,6 +116,7 @@ def _settings(parsed: argparse.Namespace) -> GatewaySettings:
             admin_token=_token(token_file),
             cache_redis_url=_secret(CACHE_REDIS_VARIABLE),
             limits_redis_url=_secret(LIMITS_REDIS_VARIABLE),
+            batch_rabbitmq_url=_secret(RABBITMQ_VARIABLE),
             issuers=load_issuers(issuers_file),
         )
     except ValidationError as error:

@@ -207,7 +207,7 @@ async def _open(
     tokens = trust(settings.issuers)
     if tokens is not None:
         await in_background(tokens.run, stack)
-    inside, batches = Inside(routing, lambda: data.asks_for_keys, clock), batch_port(settings, clock)
+    inside, batches = Inside(routing, lambda: data.asks_for_keys, clock), batch_port(settings, clock, stack)
     sockets = Sockets(inside, drain, settings.cors_origins, settings.max_body_bytes) if settings.websocket else None
     port_of = partial(DataPort, settings, routing, pipeline, cards, metrics, drain, fingerprints)
     data = port_of(time.monotonic, clock, tokens, audit, batches, inside, sockets, scores.keep)

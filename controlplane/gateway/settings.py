@@ -63,6 +63,7 @@ class GatewaySettings(Value):
     )
     batch_file_bytes: int = Field(default=200 << 20, ge=1, description="The largest file that may be uploaded.")
     batch_at_once: int = Field(default=8, ge=1, description="Lines of all batches under way at the same time.")
+    batch_rabbitmq_url: SecretStr | None = Field(default=None, description="Queue batches there; None: in the folder.")
     batch_s3: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,62}(/[A-Za-z0-9._/-]*)?$",

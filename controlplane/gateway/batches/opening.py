@@ -19,6 +19,7 @@ from controlplane.gateway.batches.contents import Contents
 from controlplane.gateway.batches.inside import Inside
 from controlplane.gateway.batches.ledger import Ledger
 from controlplane.gateway.batches.port import BatchPort
+from controlplane.gateway.batches.queue import BatchQueue, FolderQueue
 from controlplane.gateway.batches.runner import Runner
 from controlplane.gateway.batches.shelf import Shelf
 from controlplane.gateway.settings import GatewaySettings
@@ -28,13 +29,26 @@ from controlplane.host.files import write_first
 _DAY_S = 24 * 3600
 
 
-def batch_port(settings: GatewaySettings, wall_clock: Callable[[], datetime]) -> BatchPort | None:
+def batch_port(
+    settings: GatewaySettings, wall_clock: Callable[[], datetime], stack: AsyncExitStack
+) -> BatchPort | None:
     """Return the door of files and batches; None where there are none. Raises InvalidInput."""
     if settings.batch_days is None:
         return None
     root = batches_dir(settings.data_dir)
     shelf = Shelf(root, _contents(settings, root))
-    return BatchPort(shelf, Ledger(shelf, settings.batch_quota, wall_clock), settings.batch_file_bytes, wall_clock)
+    ledger = Ledger(shelf, settings.batch_quota, wall_clock)
+    return BatchPort(shelf, ledger, _queue(settings, shelf, stack), settings.batch_file_bytes, wall_clock)
+
+
+def _queue(settings: GatewaySettings, shelf: Shelf, stack: AsyncExitStack) -> BatchQueue:
+    if settings.batch_rabbitmq_url is None:
+        return FolderQueue(shelf)
+    from controlplane.gateway.batches.queue_rabbitmq import open_rabbitmq
+
+    queue = open_rabbitmq(shelf, settings.batch_rabbitmq_url.get_secret_value())
+    stack.push_async_callback(queue.close)
+    return queue
 
 
 def _contents(settings: GatewaySettings, root: Path) -> Contents | None:
@@ -73,7 +87,7 @@ async def run_batches(
         may=inside.may_ask,
         has_room=port.ledger.has_room,
         wall_clock=port.wall_clock,
-        given=port.given,
+        queue=port.queue,
         at_once=settings.batch_at_once,
         retention_s=(settings.batch_days or 0) * _DAY_S,
     )

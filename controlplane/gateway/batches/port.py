@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from aiohttp import web
 from controlplane.domain.door.batch import ENDPOINTS, MOST_METADATA, WINDOW, Batch, StoredFile
 from controlplane.domain.door.identity import DEFAULT_TENANT, ApiKey, Principal
 from controlplane.gateway.batches.ledger import UPLOAD_WITHIN_S, Ledger
+from controlplane.gateway.batches.queue import BatchQueue
 from controlplane.gateway.batches.shelf import Shelf, private_opener
 from controlplane.gateway.openai_errors import RequestRefused
 
@@ -34,9 +35,9 @@ class BatchPort:
 
     shelf: Shelf
     ledger: Ledger
+    queue: BatchQueue
     largest_file_bytes: int
     wall_clock: Callable[[], datetime]
-    given: asyncio.Event = field(default_factory=asyncio.Event)  # a batch came: whoever runs them looks at once
 
     def add_to(self, router: web.UrlDispatcher, identify: Identify) -> None:
         """Add the paths; whoever asks is identified first."""
@@ -184,7 +185,11 @@ class BatchPort:
             created_at=self._now(),
         )
         await asyncio.to_thread(self._admit, batch)
-        self.given.set()
+        try:
+            await self.queue.give(batch.batch_id)
+        except OSError as error:
+            await asyncio.to_thread(self.shelf.forget, batch.batch_id)
+            raise _no_storage("queue of batches") from error
         return web.json_response(batch.shown())
 
     def _admit(self, batch: Batch) -> None:
@@ -270,8 +275,8 @@ def _is_metadata(given: object) -> bool:
     return all(isinstance(value, str) and len(value) <= 512 and len(name) <= 64 for name, value in given.items())
 
 
-def _no_storage() -> RequestRefused:
-    text = "The storage of files does not answer now."
+def _no_storage(of: str = "storage of files") -> RequestRefused:
+    text = f"The {of} does not answer now."
     return RequestRefused(503, text, code="storage_unavailable", headers={"Retry-After": "5"})
 
 

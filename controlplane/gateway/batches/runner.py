@@ -6,10 +6,9 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,15 +24,13 @@ from controlplane.domain.door.batch import (
     read_line,
     result_line,
 )
-from controlplane.domain.errors import Conflict
 from controlplane.gateway.batches.journal import Done, Journal
 from controlplane.gateway.batches.ledger import UPLOAD_WITHIN_S
+from controlplane.gateway.batches.queue import LOOK_EVERY_S, BatchQueue, Turn
 from controlplane.gateway.batches.shelf import Shelf, lines_of
-from controlplane.host.locks import alone
 
 _log = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 1.0
 TRIED_AGAIN = frozenset({429, 502, 503, 504})
 """What passes: no place, no replica, a limit of this minute."""
 BROKEN = frozenset({502, 504})
@@ -41,7 +38,7 @@ MOST_TRIES = 3
 """A line at which engines break is given up: it may be what breaks them."""
 LONGEST_WAIT_S = 60.0
 
-_PRUNE_EVERY = 600
+_PRUNE_EVERY_S = 600.0
 
 
 class Reply(NamedTuple):
@@ -71,58 +68,55 @@ class Runner:
     wall_clock: Callable[[], datetime]
     at_once: int
     retention_s: float
-    given: asyncio.Event
+    queue: BatchQueue
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    _running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
-    _looks: int = 0
+    _running: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def run(self) -> None:
-        """Look for batches and run them until cancelled."""
+        """Run what the queue gives until cancelled: lines under way are then given up, and made by who is next."""
         places = asyncio.Semaphore(self.at_once)
+        self._running.add(asyncio.create_task(self._prune()))
         try:
             while True:
-                await self._look(places)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_EVERY_S):
-                        await self.given.wait()
-                self.given.clear()
+                await self._take_one(places)
         finally:
-            for task in self._running.values():
+            for task in self._running:
                 task.cancel()
-            await asyncio.gather(*self._running.values(), return_exceptions=True)
+            await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def _look(self, places: asyncio.Semaphore) -> None:
-        """Start what waits, and now and then throw old things away; a disk that fails is asked again the next time."""
+    async def _take_one(self, places: asyncio.Semaphore) -> None:
         try:
-            self._looks += 1
-            if self._looks % _PRUNE_EVERY == 1:
-                await asyncio.to_thread(self.shelf.prune, self._now() - self.retention_s, self._now() - UPLOAD_WITHIN_S)
-            await self._start(places)
+            turn = await self.queue.next()
         except OSError as error:
             _log.error("batches cannot be looked at: %s", error.strerror)
-
-    async def _start(self, places: asyncio.Semaphore) -> None:
-        for batch in await asyncio.to_thread(self.shelf.waiting):
-            if batch.batch_id not in self._running:
-                task = asyncio.create_task(self._one(batch.batch_id, places))
-                self._running[batch.batch_id] = task
-                task.add_done_callback(partial(self._forget, batch.batch_id))
-
-    def _forget(self, batch_id: str, task: asyncio.Task[None]) -> None:
-        self._running.pop(batch_id, None)
-        if not task.cancelled() and task.exception() is not None:
-            _log.error("batch %s is put off: %s", batch_id, type(task.exception()).__name__)
-
-    async def _one(self, batch_id: str, places: asyncio.Semaphore) -> None:
-        try:
-            with alone(self.shelf.folder_of(batch_id) / "lock", what="another gateway runs it"):
-                batch = self.shelf.batch(batch_id)
-                if batch is not None and not batch.has_ended:
-                    await self._through(batch, places)
-        except Conflict:
+            await asyncio.sleep(LOOK_EVERY_S)
             return
-        except OSError as error:
-            _log.error("batch %s is put off: %s", batch_id, error.strerror)
+        task = asyncio.create_task(self._one(turn, places))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _prune(self) -> None:
+        """Throw old things away now and then; a disk or a bucket that fails is asked again the next time."""
+        while True:
+            try:
+                await asyncio.to_thread(self.shelf.prune, self._now() - self.retention_s, self._now() - UPLOAD_WITHIN_S)
+            except OSError as error:
+                _log.error("old files and batches stay: %s", error.strerror)
+            await asyncio.sleep(_PRUNE_EVERY_S)
+
+    async def _one(self, turn: Turn, places: asyncio.Semaphore) -> None:
+        ended = False
+        try:
+            batch = self.shelf.batch(turn.batch_id)
+            if batch is not None and not batch.has_ended:
+                await self._through(batch, places)
+            batch = self.shelf.batch(turn.batch_id)
+            ended = batch is None or batch.has_ended
+        except Exception as error:  # noqa: BLE001  # whatever it is, its words may be of a line
+            said = error.strerror if isinstance(error, OSError) else type(error).__name__
+            _log.error("batch %s is put off: %s", turn.batch_id, said)
+        finally:
+            await turn.leave(ended)
 
     async def _through(self, batch: Batch, places: asyncio.Semaphore) -> None:
         checked = await asyncio.to_thread(self._checked, batch)

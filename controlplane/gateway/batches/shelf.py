@@ -103,6 +103,10 @@ class Shelf:
         self.folder_of(batch.batch_id).mkdir(exist_ok=True, mode=0o700)
         write_whole(self.folder_of(batch.batch_id) / "batch.json", batch.model_dump_json())
 
+    def forget(self, batch_id: str) -> None:
+        """Take a batch away that nobody was told of."""
+        shutil.rmtree(self.folder_of(batch_id), ignore_errors=True)
+
     def batch(self, batch_id: str) -> Batch | None:
         if not _ID.fullmatch(batch_id):
             return None
@@ -143,7 +147,7 @@ class Shelf:
         wanted = set()
         for batch in self.batches():
             if batch.has_ended and (batch.ended_at or batch.created_at) < before:
-                shutil.rmtree(self.folder_of(batch.batch_id), ignore_errors=True)
+                self.forget(batch.batch_id)
             elif not batch.has_ended:
                 wanted.add(batch.input_file_id)
         for path in list(self._files.glob("*.json")):

@@ -16,6 +16,7 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
     "jwt": "pyjwt",
     "prometheus_client": "prometheus-client",
+    "aio_pika": "aio-pika",
     "grpc": "grpcio",
     "grpc_health": "grpcio-health-checking",
     "grpc_reflection": "grpcio-reflection",
