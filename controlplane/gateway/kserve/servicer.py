@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 from urllib.parse import quote
 
@@ -44,7 +45,8 @@ class Servicer:
         return message("ServerReadyResponse")(ready=self.routing.ready and not self.asker.drain.began)
 
     async def server_metadata(self, request: Any, context: Any) -> Any:
-        return message("ServerMetadataResponse")(name="fleetune", version="2", extensions=["model_stream_infer"])
+        told = message("ServerMetadataResponse")
+        return told(name="fleetune", version=version("fleetune"), extensions=["model_stream_infer"])
 
     async def model_ready(self, request: Any, context: Any) -> Any:
         """Say whether a model has a replica; one that is not there, or not for who asks, is not found."""

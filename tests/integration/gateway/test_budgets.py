@@ -142,3 +142,31 @@ async def test_four_gateways_let_pass_what_the_limit_says_under_a_crowd(tmp_path
             asked = [gw.post(chat(max_tokens=26), Authorization="Bearer a") for gw in gateways * 60]
             answers = await asyncio.gather(*asked)
     assert sum(status == 200 for status, _, _ in answers) == 100
+
+
+async def test_a_redis_that_is_killed_under_a_crowd_fails_no_request_and_opens_no_gate(tmp_path: Path) -> None:
+    """Of 100 requests a day, whoever had one when Redis died keeps a quarter of what it last saw: at most 25 each."""
+    with TemporaryDirectory() as folder, own_redis(Path(folder)) as redis:
+        shared = patient(redis)
+        async with AsyncExitStack() as stack:
+            engine = await stack.enter_async_context(upstream("e1", USED_30))
+            routes = table(revision("rev-a", 100, engine)).evolve(api_keys=(key("a", tokens_per_day=3000),))
+            gateways = [
+                await stack.enter_async_context(gateway(at_noon(tmp_path / str(n)), **shared)) for n in range(4)
+            ]
+            for gw in gateways:
+                await gw.push(routes)
+                assert (await gw.post(chat(max_tokens=26), Authorization="Bearer a"))[0] == 200
+            asked = [
+                asyncio.create_task(gw.post(chat(max_tokens=26), Authorization="Bearer a")) for gw in gateways * 60
+            ]
+            while len(engine.seen) < 40:  # noqa: ASYNC110  # the engine tells nobody
+                await asyncio.sleep(0.001)
+            redis.kill()
+            answers = await asyncio.gather(*asked)
+            troubles = [(await gw.status())["troubles"] for gw in gateways]
+    statuses = [status for status, _, _ in answers]
+    assert set(statuses) == {200, 429}
+    assert 36 <= statuses.count(200) <= 100 + 4 * 25
+    assert len(engine.seen) == 4 + statuses.count(200)
+    assert all("Redis" in " ".join(each) for each in troubles)
