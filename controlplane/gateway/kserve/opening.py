@@ -64,8 +64,7 @@ def _options(settings: GatewaySettings) -> list[tuple[str, int]]:
 def _handlers(servicer: Servicer) -> Any:
     def unary(call: Call, request: str, response: str) -> Any:
         return grpc.unary_unary_rpc_method_handler(
-            discreet(call),
-            request_deserializer=message(request).FromString,
+            discreet(call, message(request)),
             response_serializer=message(response).SerializeToString,
         )
 
@@ -79,8 +78,7 @@ def _handlers(servicer: Servicer) -> Any:
     }
     handlers = {name: unary(call, f"{name}Request", f"{name}Response") for name, call in calls.items()}
     handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
-        discreet_stream(servicer.stream_infer),
-        request_deserializer=message("ModelInferRequest").FromString,
+        discreet_stream(servicer.stream_infer, message("ModelInferRequest")),
         response_serializer=message("ModelStreamInferResponse").SerializeToString,
     )
     return grpc.method_handlers_generic_handler(SERVICE, handlers)

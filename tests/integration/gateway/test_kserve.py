@@ -318,6 +318,20 @@ async def test_messages_are_bounded_and_never_unpacked(tmp_path: Path) -> None:
     assert engine.seen == []
 
 
+async def test_bytes_that_are_no_message_are_the_clients_fault(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with gateway(tmp_path, grpc_port=0) as gw, grpc.aio.insecure_channel(gw.running.address.grpc) as channel:
+        for sent in (b"\xff", b"planted-secret", b"\x0a\xff\xff\xff\xff\x0f", b"\x2a\x05\x0a\x03abc\xff"):
+            whole = channel.unary_unary(f"/{SERVICE}/ModelInfer")(sent)
+            assert (await refused(whole)).code() in {Code.INVALID_ARGUMENT, Code.NOT_FOUND}
+            stream = channel.stream_stream(f"/{SERVICE}/ModelStreamInfer")(iter([sent]))
+            assert (await refused(stream.read())).code() is Code.INVALID_ARGUMENT
+        unknown = channel.unary_unary(f"/{SERVICE}/ModelDelete")(b"")
+        assert (await refused(unknown)).code() is Code.UNIMPLEMENTED
+    assert "planted-secret" not in caplog.text
+
+
 async def test_nothing_of_a_prompt_is_logged_or_said_when_the_gateway_breaks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
