@@ -14,6 +14,7 @@ from aiohttp import web
 
 from controlplane.domain.door.routing import RoutingTable
 from controlplane.domain.errors import Conflict, FleetuneError, InvalidInput, NotFound, Refused
+from controlplane.gateway.batches.troubles import Troubles
 from controlplane.gateway.counts.lines import Counts
 from controlplane.gateway.drain import Drain
 from controlplane.gateway.flights import Flights
@@ -43,6 +44,7 @@ class AdminPort:
     flights: Flights
     counts: Counts
     problem: str | None = None
+    batches: Troubles | None = None
     _taking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def app(self) -> web.Application:
@@ -121,7 +123,8 @@ class AdminPort:
     def _troubles(self) -> list[str]:
         """What people are to know of, one sentence each."""
         limits = "the Redis of the limits does not answer: this gateway keeps its share of each limit"
-        return [limits] if self.counts.lost else []
+        of_batches = self.batches.told() if self.batches is not None else []
+        return [*([limits] if self.counts.lost else []), *of_batches]
 
     async def _status(self, request: web.Request) -> web.StreamResponse:
         table = self.routing.table

@@ -211,9 +211,8 @@ async def _open(
     sockets = Sockets(inside, drain, settings.cors_origins, settings.max_body_bytes) if settings.websocket else None
     port_of = partial(DataPort, settings, routing, pipeline, cards, metrics, drain, fingerprints)
     data = port_of(time.monotonic, clock, tokens, audit, batches, inside, sockets, scores.keep)
-    admin = AdminPort(
-        settings, routing, spool, drain, table_path(settings.data_dir, settings.name), flights, counts, problem
-    )
+    path, told = table_path(settings.data_dir, settings.name), batches.troubles if batches is not None else None
+    admin = AdminPort(settings, routing, spool, drain, path, flights, counts, problem, told)
     own, admin_tls = server_tls(settings.tls), server_tls(settings.admin_tls)
     open_port = partial(listen, stack=stack, head_within_s=settings.head_within_s)
     admin_port = await open_port(

@@ -88,6 +88,7 @@ async def run_batches(
         has_room=port.ledger.has_room,
         wall_clock=port.wall_clock,
         queue=port.queue,
+        troubles=port.troubles,
         at_once=settings.batch_at_once,
         retention_s=(settings.batch_days or 0) * _DAY_S,
     )

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from controlplane.domain.door.identity import DEFAULT_TENANT, ApiKey, Principal
 from controlplane.gateway.batches.ledger import UPLOAD_WITHIN_S, Ledger
 from controlplane.gateway.batches.queue import BatchQueue
 from controlplane.gateway.batches.shelf import Shelf, private_opener
+from controlplane.gateway.batches.troubles import Troubles
 from controlplane.gateway.openai_errors import RequestRefused
 
 Identify = Callable[[web.Request], Awaitable[Principal | None]]
@@ -38,6 +39,7 @@ class BatchPort:
     queue: BatchQueue
     largest_file_bytes: int
     wall_clock: Callable[[], datetime]
+    troubles: Troubles = field(default_factory=Troubles)
 
     def add_to(self, router: web.UrlDispatcher, identify: Identify) -> None:
         """Add the paths; whoever asks is identified first."""

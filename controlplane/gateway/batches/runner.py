@@ -28,6 +28,7 @@ from controlplane.gateway.batches.journal import Done, Journal
 from controlplane.gateway.batches.ledger import UPLOAD_WITHIN_S
 from controlplane.gateway.batches.queue import LOOK_EVERY_S, BatchQueue, Turn
 from controlplane.gateway.batches.shelf import Shelf, lines_of
+from controlplane.gateway.batches.troubles import Troubles
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class Runner:
     at_once: int
     retention_s: float
     queue: BatchQueue
+    troubles: Troubles
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     _running: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -88,9 +90,10 @@ class Runner:
         try:
             turn = await self.queue.next()
         except OSError as error:
-            _log.error("batches cannot be looked at: %s", error.strerror)
+            self.troubles.note("queue", f"batches wait: {error.strerror}")
             await asyncio.sleep(LOOK_EVERY_S)
             return
+        self.troubles.note("queue", None)
         task = asyncio.create_task(self._one(turn, places))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -100,8 +103,9 @@ class Runner:
         while True:
             try:
                 await asyncio.to_thread(self.shelf.prune, self._now() - self.retention_s, self._now() - UPLOAD_WITHIN_S)
+                self.troubles.note("prune", None)
             except OSError as error:
-                _log.error("old files and batches stay: %s", error.strerror)
+                self.troubles.note("prune", f"old files and batches stay: {error.strerror}")
             await asyncio.sleep(_PRUNE_EVERY_S)
 
     async def _one(self, turn: Turn, places: asyncio.Semaphore) -> None:
@@ -112,9 +116,11 @@ class Runner:
                 await self._through(batch, places)
             batch = self.shelf.batch(turn.batch_id)
             ended = batch is None or batch.has_ended
+            self.troubles.note("storage", None)
+        except OSError as error:
+            self.troubles.note("storage", f"batches are put off: {error.strerror}")
         except Exception as error:  # noqa: BLE001  # whatever it is, its words may be of a line
-            said = error.strerror if isinstance(error, OSError) else type(error).__name__
-            _log.error("batch %s is put off: %s", turn.batch_id, said)
+            _log.error("batch %s is put off: %s", turn.batch_id, type(error).__name__)
         finally:
             await turn.leave(ended)
 
@@ -182,7 +188,9 @@ class Runner:
             if not self.may(batch):
                 text = "The key that gave this batch is not valid any more."
                 return Done(number, False, failure_line(batch.batch_id, number, line, "invalid_api_key", text))
-            if not self.has_room():
+            room = self.has_room()
+            self.troubles.note("disk", None if room else "batches wait: the disk has less left than must stay free")
+            if not room:
                 await self.sleep(LOOK_EVERY_S)
                 continue
             try:

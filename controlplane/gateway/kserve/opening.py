@@ -46,7 +46,7 @@ async def open_grpc(
     await server.start()
     stack.push_async_callback(server.stop, LAST_WORDS_S)
     await in_background(lambda: _tell_health(told, routing, drain), stack)
-    return f"{settings.grpc_host}:{port}"
+    return _address(settings.grpc_host, port)
 
 
 def _options(settings: GatewaySettings) -> list[tuple[str, int]]:
@@ -87,7 +87,7 @@ def _handlers(servicer: Servicer) -> Any:
 def _listen(server: Any, settings: GatewaySettings) -> int:
     """Bind and return the port. Raises InvalidInput."""
     host, port = settings.grpc_host, settings.grpc_port
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    address = _address(host, port or 0)
     try:
         if settings.tls is None:
             return int(server.add_insecure_port(address))
@@ -98,6 +98,10 @@ def _listen(server: Any, settings: GatewaySettings) -> int:
             why="the port is in use, or the address is none of this machine",
             allowed="another --grpc-port, or 0 for any free one",
         ) from error
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _credentials(files: TlsFiles) -> Any:

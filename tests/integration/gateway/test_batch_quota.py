@@ -113,10 +113,12 @@ async def test_batches_under_way_are_bounded_and_the_next_may_come_when_one_has_
 
 
 async def test_no_engine_is_asked_while_the_disk_has_no_place_for_its_answer(tmp_path: Path) -> None:
-    settings = quota()
-    async with gateway(tmp_path, **settings) as gw, upstream("e1", answering()) as engine:
+    gate = asyncio.Event()
+    async with gateway(tmp_path, **quota(), drain_s=0) as gw, upstream("e1", gated(gate, "q0")) as engine:
         await gw.push(routed(engine, "a"))
         async with client(gw) as made:
+            batch = await given(made, lines(1))
+            await until(lambda: len(engine.seen) == 1)
             file = await made.files.create(file=("in.jsonl", lines(1)), purpose="batch")
     full = quota(free_disk_bytes=1 << 60)
     async with gateway(tmp_path, **full) as gw, upstream("e1", answering()) as engine:
@@ -127,7 +129,13 @@ async def test_no_engine_is_asked_while_the_disk_has_no_place_for_its_answer(tmp
                     input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
                 )
             assert raised.value.status_code == 507
+            await gw.until(lambda status: any("the disk" in each for each in status["troubles"]))
         assert engine.seen == []
+    async with gateway(tmp_path, **quota()) as gw, upstream("e1", answering()) as engine:
+        await gw.push(routed(engine, "a", version=3))
+        async with client(gw) as made:
+            assert (await ended(made, batch.id)).status == "completed"
+            await gw.until(lambda status: status["troubles"] == [])
 
 
 async def test_a_batch_that_ended_leaves_its_results_and_not_what_it_was_run_by(tmp_path: Path) -> None:

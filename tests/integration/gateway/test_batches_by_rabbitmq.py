@@ -65,6 +65,7 @@ async def test_without_its_queue_a_batch_is_refused_and_leaves_nothing(
                 )
             assert (raised.value.status_code, raised.value.code) == (503, "storage_unavailable")
             assert [each async for each in made.batches.list()] == []
+        await gw.until(lambda status: any("the queue of batches" in each for each in status["troubles"]))
     assert engine.seen == []
     assert "the queue of batches does not answer" in caplog.text
     assert "planted-word" not in caplog.text

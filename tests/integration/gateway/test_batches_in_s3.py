@@ -86,8 +86,10 @@ async def test_a_bucket_that_does_not_answer_refuses_uploads_and_holds_a_batch_u
             assert SECRET not in str(raised.value)
             with pytest.raises(openai.InternalServerError):
                 await made.files.content(batch.input_file_id)
+            await gw.until(lambda status: any("storage of files" in each for each in status["troubles"]))
             fake.breaks = False
             batch = await ended(made, batch.id)
+            await gw.until(lambda status: status["troubles"] == [])
             assert len(await results(made, batch.output_file_id)) == 2
     assert len(engine.seen) == 2  # answers were not asked for again
 

@@ -365,6 +365,11 @@ async def test_beyond_loopback_everybody_needs_a_key(tmp_path: Path) -> None:
             assert (await refused(Client(channel).call("ModelInfer", asking()))).code() is Code.UNAUTHENTICATED
 
 
+async def test_on_ipv6_its_address_is_one_that_clients_can_use(tmp_path: Path) -> None:
+    async with gateway(tmp_path, grpc_port=0, grpc_host="::1") as gw, client(gw) as made:
+        assert (await made.call("ServerLive")).live
+
+
 async def test_a_port_in_use_is_said(tmp_path: Path) -> None:
     async with gateway(tmp_path, grpc_port=0) as gw:
         port = int(str(gw.running.address.grpc).rpartition(":")[2])
