@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 from controlplane.gateway.batches.shelf import private_opener
 
+_BLOCK_BYTES = 1 << 20
+
 
 class Done(NamedTuple):
     """One finished request: the number of its input line, whether it was answered, and the line to give out."""
@@ -68,12 +70,21 @@ class Journal:
 
     def _mend(self) -> None:
         """Take away a last line that is not whole, then see what is done."""
-        data = self._path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        if whole != data:
-            self._file.truncate(len(whole))
+        self._file.truncate(self._end_of_lines())
         for done in self.entries():
             self._count(done)
+
+    def _end_of_lines(self) -> int:
+        """Return where the last whole line ends, looking from the end: a journal may be larger than memory."""
+        end = self._file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - _BLOCK_BYTES)
+            self._file.seek(start)
+            found = self._file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            end = start
+        return 0
 
     def _count(self, done: Done) -> None:
         self.done.add(done.number)

@@ -224,14 +224,14 @@ class Runner:
     def _give_out(self, batch: Batch, journal: Journal, *, ok: bool) -> str:
         kind = "output" if ok else "errors"
         file_id = f"{batch.batch_id.replace('batch', 'file', 1)}-{kind}"
-        lines = [done.line + b"\n" for done in journal.entries() if done.ok is ok]
-        self.shelf.write_content(file_id, lines)
+        lines = (done.line + b"\n" for done in journal.entries() if done.ok is ok)
+        size = self.shelf.write_content(file_id, lines)
         stored = StoredFile(
             file_id=file_id,
             tenant=batch.tenant,
             filename=f"{batch.batch_id}_{kind}.jsonl",
             purpose="batch_output",
-            size=sum(map(len, lines)),
+            size=size,
             created_at=int(self._now()),
         )
         self.shelf.put_file(stored)

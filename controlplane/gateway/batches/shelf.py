@@ -63,11 +63,13 @@ class Shelf:
         """Keep a content that was written to its draft. Raises OSError."""
         self.contents.take(file_id, self.draft_path(file_id))
 
-    def write_content(self, file_id: str, lines: Iterable[bytes]) -> None:
-        """Write a file's content; it is there whole or not at all. Raises OSError."""
+    def write_content(self, file_id: str, lines: Iterable[bytes]) -> int:
+        """Write a file's content, which is there whole or not at all, and return its bytes. Raises OSError."""
         with whole_file(self.draft_path(file_id)) as file:
             file.writelines(lines)
+            size = file.tell()
         self.contents.take(file_id, self.draft_path(file_id))
+        return size
 
     def input_of(self, batch: Batch) -> Path:
         """Return where the lines of a batch are to be read. Raises OSError, FileNotFoundError for a deleted file."""

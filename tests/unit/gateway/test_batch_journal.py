@@ -34,6 +34,16 @@ def test_cut_at_every_byte_it_holds_just_what_was_whole(tmp_path: Path) -> None:
         again.close()
 
 
+def test_half_a_line_longer_than_a_block_is_taken_away(tmp_path: Path) -> None:
+    path, whole = tmp_path / "journal", Done(1, True, b"x" * (3 << 20)).written()
+    for kept in (b"", whole):
+        path.write_bytes(kept + b"2 1 " + b"y" * (3 << 20))
+        journal = Journal(path)
+        assert journal.done == ({1} if kept else set())
+        journal.close()
+        assert path.read_bytes() == kept
+
+
 def test_what_a_full_disk_refused_is_not_there_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(tmp_path / "journal")
     journal.add(ENTRIES[0])

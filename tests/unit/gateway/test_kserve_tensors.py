@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from google.protobuf import descriptor_pb2
+from hypothesis import given
+from hypothesis import strategies as st
 
 from controlplane.gateway.kserve import tensors
 from controlplane.gateway.kserve.compiling import compiled
@@ -182,3 +184,33 @@ def test_what_cannot_be_asked_is_named(asked: Any, param: str) -> None:
     with pytest.raises(RequestRefused) as raised:
         tensors.read(asked)
     assert (raised.value.status, raised.value.param) == (400, param)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> Any:
+    """Requests that are well-formed as messages and odd in everything else."""
+    made = InferRequest(model_name=draw(st.sampled_from(["", "m"])))
+    for name in draw(st.lists(st.sampled_from([*tensors.INPUTS, "other", ""]), max_size=4)):
+        datatype = draw(st.sampled_from(["BYTES", "BOOL", "INT64", ""]))
+        tensor = made.inputs.add(name=name, datatype=datatype, shape=draw(st.lists(st.integers(-1, 2), max_size=2)))
+        tensor.contents.bytes_contents.extend(draw(st.lists(st.binary(max_size=9), max_size=2)))
+        tensor.contents.bool_contents.extend(draw(st.lists(st.booleans(), max_size=2)))
+    if draw(st.booleans()):
+        made.raw_input_contents.extend(draw(st.lists(st.binary(max_size=9), max_size=4)))
+    for name in draw(st.lists(st.sampled_from(["n", "stop", "triton_x", "prompt"]), max_size=2)):
+        made.parameters[name].double_param = draw(st.floats())
+    made.parameters["empty"].Clear()
+    return made
+
+
+@given(requests())
+def test_whatever_comes_is_read_or_refused(asked: Any) -> None:
+    assert outcome(asked) == 400 or isinstance(outcome(asked), str)
+
+
+def outcome(asked: Any) -> str | int:
+    """Return the prompt, or the status of what was refused."""
+    try:
+        return str(tensors.read(asked).fields["prompt"])
+    except RequestRefused as refusal:
+        return refusal.status
