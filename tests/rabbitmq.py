@@ -51,7 +51,7 @@ def own_rabbitmq(folder: Path) -> Iterator[OwnRabbitMQ]:
     command = next((found for each in _SERVERS if (found := shutil.which(each))), None)
     if command is None:
         pytest.skip("no rabbitmq-server on this machine")
-    port, spare = _free_port(), _free_port()
+    port, spare, names = _free_port(), _free_port(), _free_port()
     config = folder / "rabbitmq.conf"
     config.write_text(
         "loopback_users = none\nvm_memory_high_watermark.absolute = 1GB\ndisk_free_limit.absolute = 1MB\n"
@@ -68,14 +68,19 @@ def own_rabbitmq(folder: Path) -> Iterator[OwnRabbitMQ]:
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
         "RABBITMQ_PID_FILE": str(folder / "pid"),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "ERL_EPMD_PORT": str(names),
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none",
     }
+    registry = subprocess.Popen(["epmd", "-port", str(names)], env=environment)  # else one is left behind
     node = OwnRabbitMQ(f"amqp://guest:guest@127.0.0.1:{port}/", command, environment)
     try:
+        _until_it_answers(names, registry)
         node.start()
         yield node
     finally:
         node.kill()
+        registry.kill()
+        registry.wait()
 
 
 def _free_port() -> int:
@@ -90,6 +95,6 @@ def _until_it_answers(port: int, process: subprocess.Popen[bytes]) -> None:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
-        assert process.poll() is None, "rabbitmq-server ended"
+        assert process.poll() is None, "it ended"
         time.sleep(0.1)
-    raise AssertionError("rabbitmq-server does not listen")
+    raise AssertionError("it does not listen")
