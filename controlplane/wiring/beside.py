@@ -72,18 +72,17 @@ def answers_pass(settings: Settings, *, leader: int | None = None) -> Callable[[
 
 
 def adapter_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
-    """Return one pass that gives every replica its adapters; the controller's process runs it beside."""
+    """Return one pass that gives every replica its adapters and judges canaries; the controller's process runs it."""
     from controlplane.adapters.engine_adapters import EngineAdapters
     from controlplane.services.adapters.keep import AdapterKeeper
+    from controlplane.services.adapters.verdict import AdapterJudge
 
-    keeper = AdapterKeeper(
-        store=open_store(settings, leader=leader),
-        fleet=open_fleet(settings),
-        loader=EngineAdapters(),
-        monotonic=time.monotonic,
-    )
+    store = open_store(settings, leader=leader)
+    keeper = AdapterKeeper(store=store, fleet=open_fleet(settings), loader=EngineAdapters(), monotonic=time.monotonic)
+    records, clock = SpooledRecords(settings.data_dir), installation_clock(settings)
+    judge = AdapterJudge(store=store, records=records, clock=clock)
 
-    return telling(keeper.run, log)
+    return telling(lambda: (*keeper.run(), *judge.run()), log)
 
 
 def catalogue_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
@@ -100,12 +99,7 @@ def catalogue_pass(settings: Settings, *, leader: int | None = None) -> Callable
         monotonic=time.monotonic,
     )
 
-    def one() -> bool:
-        for problem in follower.run():
-            log.warning("%s", problem)
-        return False
-
-    return one
+    return telling(follower.run, log)
 
 
 def open_catalogue(settings: Settings) -> ModelCatalogue:
