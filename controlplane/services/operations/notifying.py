@@ -20,7 +20,7 @@ from controlplane.ports.store import Store, Versioned
 from controlplane.services.kept import read_kept
 
 ACTOR = "notifier"
-TOLD = frozenset({"alert.fired", "alert.acted", "alert.not_acted", "model.waits", "model.not_followed"})
+TOLD = frozenset({"alert.fired", "alert.acted", "alert.not_acted", "model.waits"})
 GIVE_UP = timedelta(minutes=10)
 
 
