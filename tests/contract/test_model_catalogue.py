@@ -11,6 +11,7 @@ import pytest
 from controlplane.adapters.catalogue_mlflow import MlflowCatalogue
 from controlplane.domain.errors import NotFound, Unavailable
 from controlplane.ports.catalogue import ModelCatalogue
+from tests.contract.test_store_races import at_once
 from tests.fakes.catalogue import FakeCatalogue
 from tests.mlflow_server import MlflowServer, mlflow_server
 
@@ -63,6 +64,15 @@ def test_an_alias_points_to_one_version_and_the_later_move_wins(site: Site) -> N
     for version in ("2", "3", "3"):
         site.catalogue.move_alias(site.model, "champion", version)
     assert site.catalogue.model(site.model).aliases == {"champion": "3", "other": "1"}
+
+
+def test_of_two_who_move_an_alias_at_once_one_has_it(site: Site) -> None:
+    for source in ("s3://models/a", "s3://models/b", "s3://models/c"):
+        site.team.add(site.model, source)
+    site.catalogue.move_alias(site.model, "champion", "1")
+    for _ in range(5):
+        at_once(lambda person: site.catalogue.move_alias(site.model, "champion", str(person + 2)), 2)
+        assert site.catalogue.model(site.model).aliases["champion"] in ("2", "3")
 
 
 def test_a_tag_is_set_again_and_others_stay(site: Site) -> None:
