@@ -43,14 +43,17 @@ class CatalogueFollower:
         self._monotonic = monotonic
         self._wait_s = LOOK_S
         self._next_at: float | None = None
+        self._problems: Sequence[str] = ()
 
     def run(self) -> Sequence[str]:
-        """Look at every followed model, when it is time; returns what could not be done."""
+        """Look at every followed model, when it is time; returns what could not be done, until the next look."""
         followed = _followed(self._store)
-        if not followed or (self._next_at is not None and self._monotonic() < self._next_at):
+        if not followed:
             return ()
+        if self._next_at is not None and self._monotonic() < self._next_at:
+            return self._problems
         found = {name: self._tried(name, links) for name, links in followed.items()}
-        problems = [f"{name}: {problem}" for name, problem in found.items() if problem is not None]
+        self._problems = problems = [f"{name}: {why}" for name, why in found.items() if why is not None]
         self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S) if problems else LOOK_S
         self._next_at = self._monotonic() + self._wait_s
         return problems

@@ -9,7 +9,8 @@ from controlplane.services.catalogue.follow import LONGEST_WAIT_S
 from controlplane.services.models import last_good, move_alias
 from controlplane.services.rollouts.manage import abort_rollout, roll_back, start_rollout
 from tests.builders_serving import CHAT
-from tests.integration.controller.mlflow_site import KNOWN_AS, NAME, NEW, OLD, REQUESTS, THIRD, on_fake
+from tests.fakes.catalogue import FakeCatalogue
+from tests.integration.controller.mlflow_site import KNOWN_AS, NAME, NEW, OLD, REQUESTS, THIRD, MlflowSite, on_fake
 from tests.integration.controller.site import BETTER
 
 
@@ -171,11 +172,19 @@ def test_a_silent_mlflow_is_asked_less_and_less_often() -> None:
     site.serving()
     site.act(lambda fake: setattr(fake, "silent", "nobody listens there"))
     site.look()
-    asked = []
+    asked, before = [], _times_asked(site)
     for second in range(0, 1000, 10):
         site.site.clock.go_on(10)
-        asked += [second + 10] if site.follower.run() else []
+        assert site.follower.run() == [f"{KNOWN_AS}: MLflow does not answer: nobody listens there"]
+        if _times_asked(site) != before:
+            asked.append(second + 10)
+        before = _times_asked(site)
     assert asked == [20, 60, 140, 300, 600, 900]
+
+
+def _times_asked(site: MlflowSite) -> int:
+    assert isinstance(site.team, FakeCatalogue)
+    return site.team.asked
 
 
 def test_two_promotions_while_mlflow_was_silent_move_the_alias_to_the_last_one() -> None:
