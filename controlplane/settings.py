@@ -58,6 +58,7 @@ class Settings(Value):
     batch_all_bytes: int | None = Field(default=None, ge=0, description="Kept for all tenants.")
     otlp_endpoint: str | None = Field(default=None, description="Collector of traces, OTLP over HTTP; None: none.")
     trace_share: float = Field(default=0.05, ge=0, le=1, description="Share of the common traces that are kept.")
+    mlflow_url: str | None = Field(default=None, description="The MLflow whose models services may follow; None: none.")
     workers: int = Field(default=1, ge=0, description="Tuner workers.")
     cluster: ClusterAccess | None = Field(default=None, description="Engines are pods of it; None: of this host.")
     secrets_dir: Path | None = Field(default=None, description="A folder of mounted secrets; None: the data folder.")

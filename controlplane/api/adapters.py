@@ -8,6 +8,7 @@ from pydantic import Field
 from controlplane.api.context import Actor, Ctx, Page, Reader, problems, retry_stale
 from controlplane.domain.adapters import AdapterName, ServedAdapter
 from controlplane.domain.base import EngineId, ServiceName, Value
+from controlplane.domain.rollouts.analysis import Analysis
 from controlplane.services.adapters.manage import (
     NewAdapter,
     load_adapter,
@@ -15,6 +16,7 @@ from controlplane.services.adapters.manage import (
     roll_back_adapter,
     unload_adapter,
 )
+from controlplane.services.adapters.verdict import read_judgements
 from controlplane.services.fleet.loaded import read_loaded
 
 router = APIRouter(prefix="/services/{service}/adapters", tags=["adapters"])
@@ -28,6 +30,7 @@ class AdapterToLoad(Value):
     rank: int | None = Field(default=None, ge=1, description="As adapter_config.json says (`r`).")
     base: str | None = Field(default=None, description="The model it was made for, as adapter_config.json says.")
     share_percent: int = Field(default=5, ge=1, le=99, description="Of requests, for a new version.")
+    judge: bool = Field(default=True, description="Live records promote it or take it back; false: a person does.")
 
 
 class BackTo(Value):
@@ -39,18 +42,21 @@ class AdapterStatus(Value):
 
     adapter: ServedAdapter
     loaded: dict[EngineId, tuple[int, ...]] = Field(description="Versions loaded, by engine.")
+    judgement: Analysis | None = Field(default=None, description="The latest look at its canary's live records.")
     problems: dict[str, str] = Field(description="Why a version is not loaded, by the name it is loaded under.")
 
 
 @router.get("", summary="List a service's adapters and where they are loaded", responses=problems(404))
 def list_adapters(service: ServiceName, ctx: Ctx, _: Reader) -> Page[AdapterStatus]:
     saved, seen = ctx.store.get_service(service).value, read_loaded(ctx.store, service)
+    judged = read_judgements(ctx.store, service)
     items = []
     for adapter in saved.adapters:
         names = {adapter.loaded_as(version.number): version.number for version in adapter.versions}
         loaded = {engine: tuple(names[each] for each in has if each in names) for engine, has in seen.engines.items()}
         said = {name: why for name, why in seen.problems.items() if name in names}
-        items.append(AdapterStatus(adapter=adapter, loaded=loaded, problems=said))
+        look = judged.get(adapter.name) if adapter.is_judged else None
+        items.append(AdapterStatus(adapter=adapter, loaded=loaded, problems=said, judgement=look))
     return Page(items=tuple(items), limit=len(items))
 
 
@@ -61,7 +67,7 @@ def list_adapters(service: ServiceName, ctx: Ctx, _: Reader) -> Page[AdapterStat
     responses=problems(404, 409, 422),
 )
 def load(service: ServiceName, body: AdapterToLoad, ctx: Ctx, actor: Actor) -> ServedAdapter:
-    new = NewAdapter(body.name, body.path, body.rank, body.base)
+    new = NewAdapter(body.name, body.path, body.rank, body.base, body.judge)
     return retry_stale(
         lambda: load_adapter(ctx.store, service, new, share_percent=body.share_percent, actor=actor, now=ctx.clock())
     )

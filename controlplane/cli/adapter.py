@@ -35,6 +35,7 @@ ADAPTER = Noun(
         Column("serves", _served),
         Column("path", lambda r: r["adapter"]["versions"][-1]["path"], text=True),
         Column("loaded on", _loaded, text=True),
+        Column("judged", lambda r: r["judgement"] and r["judgement"]["reason"], text=True),
         Column("problems", lambda r: list(r["problems"].values()), text=True),
     ],
     details=[
@@ -65,9 +66,12 @@ def load(
     name: Name,
     path: Annotated[str, typer.Argument(help="Its folder, as replicas see it, or a hub name.")],
     share: Annotated[int, typer.Option(min=1, max=99, help="Of requests, for a new version of a known one.")] = 5,
+    judge: Annotated[
+        bool, typer.Option("--judge/--by-hand", help="Live records promote it or take it back, or you do.")
+    ] = True,
 ) -> None:
     """Load an adapter on every replica; a new version of a known one gets a share of its requests."""
-    body = {"name": name, "path": path, "share_percent": share, **_described(path)}
+    body = {"name": name, "path": path, "share_percent": share, "judge": judge, **_described(path)}
     ask.show_one(ADAPTER, ask.client.post(f"/services/{service}/adapters", body))
 
 

@@ -65,4 +65,5 @@ def examined(data_dir: Path, *, prometheus: str | None, redis: str | None) -> li
         found.append(checks.clock(settings.data_dir, clock, utc_now))
         found.append(checks.store(lambda: machine.open_store(settings), settings.database))
     found.append(checks.issuers(settings.issuers_file, fetch_keys))
+    found.append(checks.mlflow(settings.mlflow_url))
     return [*found, checks.prometheus(prometheus), checks.redis(redis)]

@@ -27,7 +27,18 @@ def _version(version: Any) -> str:
     forms = ", ".join(each["name"] for each in version["variants"])
     digest = (version["digest"] or "no digest")[:19]
     extra = "; ".join(filter(None, [scores, f"also {forms}" if forms else "", version["note"]]))
-    return f"{version['number']}: {version['source']} ({digest}){f'; {extra}' if extra else ''}"
+    there = f", {version['origin']} in MLflow" if version["origin"] else ""
+    return f"{version['number']}: {version['source']} ({digest}{there}){f'; {extra}' if extra else ''}"
+
+
+def _origin(model: Any) -> list[str]:
+    """What a model has of MLflow: which of its models it follows, and what keeps it from that."""
+    origin = model["origin"]
+    if origin is None:
+        return ["nothing"]
+    there = [f"{alias} → {seen['version']}" for alias, seen in sorted(origin["aliases"].items())]
+    said = [f"{origin['model']} of MLflow; {', '.join(there) or 'no alias'} there"]
+    return [*said, *filter(None, [origin["problem"]]), *origin["refused"].values()]
 
 
 MODEL = Noun(
@@ -40,6 +51,7 @@ MODEL = Noun(
     details=[
         Column("model", field("name")),
         Column("aliases", _aliases),
+        Column("follows", _origin),
         Column("versions", _versions),
     ],
     empty="no model registered; `fleetune model register NAME SOURCE`",

@@ -39,6 +39,7 @@ class ServedAdapter(Value):
     stable: int | None = Field(default=None, description="The version that serves; None: only a canary so far.")
     canary: int | None = None
     share_percent: int = Field(default=0, ge=0, le=100, description="Of requests, for the canary.")
+    judged: bool = Field(default=False, description="Live records decide about the canary; False: a person does.")
 
     @model_validator(mode="after")
     def _known(self) -> ServedAdapter:
@@ -55,6 +56,11 @@ class ServedAdapter(Value):
         return tuple(version for version in self.versions if version.number in (self.stable, self.canary))
 
     @property
+    def is_judged(self) -> bool:
+        """Say whether there is a canary that live records decide about."""
+        return self.judged and self.canary is not None and self.stable is not None
+
+    @property
     def shares(self) -> tuple[tuple[int, int], ...]:
         """The versions that get requests with their shares, percent."""
         if self.canary is None or self.stable is None:
@@ -66,13 +72,14 @@ class ServedAdapter(Value):
         """Return the name under which replicas load a version."""
         return f"{self.name}--{number}"
 
-    def with_canary(self, version: AdapterVersion, share_percent: int) -> ServedAdapter:
+    def with_canary(self, version: AdapterVersion, share_percent: int, *, judged: bool) -> ServedAdapter:
         """Return it with a new version as its canary. Raises Conflict while another is one."""
         if self.canary is not None:
             raise Conflict(
                 f"version {self.canary} of {self.name} is a canary already", allowed="promote it, or take it back"
             )
-        return self.evolve(versions=(*self.versions, version), canary=version.number, share_percent=share_percent)
+        asked = {"canary": version.number, "share_percent": share_percent, "judged": judged}
+        return self.evolve(versions=(*self.versions, version), **asked)
 
     def promoted(self) -> ServedAdapter:
         """Return it with its canary as stable. Raises Conflict without one."""

@@ -18,6 +18,10 @@ Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 STABLE, CANDIDATE = "stable", "candidate"
 """What was promoted last, and what is to be next. `stable` follows promotions; people may name others."""
+LATEST = "latest"
+"""No alias: the newest version, whichever that is."""
+
+_ALIAS = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
 class Variant(Value):
@@ -38,6 +42,7 @@ class ModelVersion(Value):
     variants: tuple[Variant, ...] = ()
     quality: Mapping[str, float] = Field(default_factory=dict, description="Scores by their names; higher is better.")
     note: str = Field(default="", max_length=500)
+    origin: str | None = Field(default=None, description="Its version in the catalogue that it comes from.")
     registered_at: AwareDatetime
     registered_by: str
 
@@ -72,12 +77,31 @@ class Alias(Value):
     moved_by: str
 
 
+class SeenAlias(Value):
+    """Where an alias of the catalogue points, and since when it was seen there."""
+
+    version: str
+    since: AwareDatetime
+
+
+class Origin(Value):
+    """The catalogue's model that a model follows (docs/models.md), and how far that has come."""
+
+    model: str = Field(description="Its name in the catalogue.")
+    since: AwareDatetime = Field(description="Rollouts begun before are not told to the catalogue.")
+    aliases: Mapping[str, SeenAlias] = Field(default_factory=dict, description="As last seen there.")
+    refused: Mapping[str, str] = Field(default_factory=dict, description="Versions not registered here, and why.")
+    told: Mapping[ServiceName, RolloutId] = Field(default_factory=dict, description="The last rollout it was told of.")
+    problem: str | None = Field(default=None, description="Why it cannot be followed now.")
+
+
 class RegisteredModel(Value):
     """A model with all its versions, oldest first."""
 
     name: ModelName
     versions: tuple[ModelVersion, ...] = ()
     aliases: Mapping[AliasName, Alias] = Field(default_factory=dict)
+    origin: Origin | None = Field(default=None, description="None: nobody but people registers its versions.")
 
     def find(self, reference: str) -> ModelVersion:
         """Return the version of a number, an alias, or `latest`. Raises NotFound with what there is."""
@@ -98,20 +122,29 @@ class RegisteredModel(Value):
     def moved(self, alias: str, version: int, *, by: str, at: AwareDatetime) -> RegisteredModel:
         """Return the model with an alias on a version. Raises NotFound for an unknown one, InvalidInput for a name."""
         self.find(str(version))
-        if re.fullmatch(r"[a-z][a-z0-9-]{0,30}", alias) is None or alias == "latest":
+        if not is_alias(alias):
             raise InvalidInput(f"'{alias}' is no alias", allowed="a-z, 0-9 and -, a letter first; not latest")
         return self.evolve(aliases={**self.aliases, alias: Alias(version=version, moved_at=at, moved_by=by)})
+
+    def of_origin(self, version: str) -> ModelVersion | None:
+        """Return the version that is this one of the catalogue."""
+        return next((each for each in self.versions if each.origin == version), None)
 
     def of_source(self, source: str) -> ModelVersion | None:
         """Return the newest version that a source belongs to."""
         return next((version for version in reversed(self.versions) if source in version.sources), None)
 
     def _number(self, reference: str) -> int | None:
-        if reference == "latest" and self.versions:
+        if reference == LATEST and self.versions:
             return self.versions[-1].number
         if reference in self.aliases:
             return self.aliases[reference].version
         return int(reference) if re.fullmatch(r"[0-9]{1,9}", reference) else None
+
+
+def is_alias(name: str) -> bool:
+    """Say whether an alias may have this name."""
+    return _ALIAS.fullmatch(name) is not None and name != LATEST
 
 
 class Outcome(Value):

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from controlplane.domain.base import ServiceName, Value
+from controlplane.domain.catalogue import CatalogueLink, OnMove
 from controlplane.domain.cluster import ClusterOptions
 from controlplane.domain.door.gateway_options import GatewayOptions
 from controlplane.domain.engines.driver import EngineDriver
@@ -119,6 +120,7 @@ class ServiceSpec(Value):
         examples=["llama@candidate"],
         description="model@alias of the registry: where the alias moves, that version goes out as a canary.",
     )
+    mlflow: CatalogueLink | None = Field(default=None, description="Follow an alias of a registered model in MLflow.")
     initial_replicas: int = Field(default=1, ge=0, description="Replicas of the base flags when nothing serves yet.")
 
     @model_validator(mode="after")
@@ -126,6 +128,19 @@ class ServiceSpec(Value):
         if self.gateway.fallback == self.model.name:
             raise ValueError(f"gateway.fallback is {self.model.name}, the model itself")
         return self
+
+    @model_validator(mode="after")
+    def _follows_one(self) -> ServiceSpec:
+        if self.follows is not None and self.mlflow is not None:
+            raise ValueError("follows and mlflow: a service follows one alias")
+        return self
+
+    @property
+    def followed(self) -> str | None:
+        """The model@alias of the registry whose versions go out by themselves."""
+        if self.mlflow is not None:
+            return self.mlflow.reference if self.mlflow.then is OnMove.CANARY else None
+        return self.follows
 
     @property
     def service(self) -> ServiceName:

@@ -1,4 +1,4 @@
-"""Requests for an adapter: which of its versions they get, and the body that asks a replica for that version."""
+"""Requests for an adapter or a version by its name: which replicas they go to, and the body these are asked with."""
 
 from __future__ import annotations
 
@@ -21,19 +21,27 @@ _raw = msgspec.json.Decoder(dict[str, msgspec.Raw])
 def adapted(call: Call, route: Route, chance: Random) -> Call:
     """Return the call as replicas understand it: an adapter's name becomes that of the version it gets.
 
-    A session stays with its version. Raises RequestRefused (400) for a form, whose model cannot be renamed.
+    A session stays with its version. A version of the model itself is asked for by the model's own name. Raises
+    RequestRefused (400) for a form, whose model cannot be renamed.
     """
     found = route.adapters.get(call.model)
-    if found is None:
+    if found is None and call.model not in route.versions:
         return call
     if PASSED_ON[call.path].shape is not Shape.JSON:
-        raise RequestRefused(400, "Adapters are served for JSON requests only.", code="adapter_not_here", param="model")
+        text = "Adapters and versions are served for JSON requests only."
+        raise RequestRefused(400, text, code="adapter_not_here", param="model")
+    if found is None:
+        return replace(call, model=route.model, body=renamed(call.body, route.model), version=call.model)
     part = _part(found.parts, call.session_hash, chance)
     return replace(call, body=renamed(call.body, part.loaded_as), adapter=part.loaded_as)
 
 
 def engines_of(call: Call, route: Route) -> Collection[str] | None:
     """Return the engines that have what the call asks for; None: all of them."""
+    if call.version is not None:
+        named = route.versions.get(call.version)
+        revisions = () if named is None else named.revisions
+        return {each.backend.engine_id for pool in route.pools if pool.revision in revisions for each in pool.replicas}
     if call.adapter is None:
         return None
     parts = (part for adapter in route.adapters.values() for part in adapter.parts)

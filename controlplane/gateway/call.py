@@ -57,6 +57,7 @@ class Call:
     prompt: Prompt
     answer_tokens: int  # the longest answer asked for
     adapter: str | None = None  # the version of an adapter that it gets, as engines call it
+    version: str | None = None  # the version that the client asked for by name; `model` is the model's own
     tools: frozenset[str] = frozenset()  # functions that the model may call
 
     @property

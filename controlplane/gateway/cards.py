@@ -37,12 +37,14 @@ class Cards:
     _asked_at: dict[str, float] = field(default_factory=dict)
 
     async def all(self) -> list[Card]:
-        """Return a card for every model and adapter, as OpenAI's `/v1/models` lists them."""
+        """Return a card for every model, version, alias and adapter, as OpenAI's `/v1/models` lists them."""
         await self._refresh(FRESH_S)
         found: list[Card] = []
         for route in self.routing.routes():
             known = self._known.get(route.service, {})
             found.append(_card(route.model, known.get(route.model, {}), parent=None))
+            for name, version in route.versions.items():
+                found.append(_card(name, known.get(route.model, {}), parent=route.model, root=version.version))
             found += [_card(name, {}, parent=route.model) for name in route.adapters]
             hidden = {part.loaded_as for adapter in route.adapters.values() for part in adapter.parts}
             others = known.keys() - hidden - {route.model}
@@ -93,14 +95,14 @@ def _cards(body: bytes) -> Mapping[str, Card]:
     return {card["id"]: card for card in cards if isinstance(card.get("id"), str)}
 
 
-def _card(name: str, shown: Card, *, parent: str | None) -> Card:
+def _card(name: str, shown: Card, *, parent: str | None, root: str | None = None) -> Card:
     created, longest = shown.get("created"), shown.get("max_model_len")
     card = {
         "id": name,
         "object": "model",
         "created": created if isinstance(created, int) else 0,
         "owned_by": "fleetune",
-        "root": name,
+        "root": root or name,
         "parent": parent,
     }
     return card | ({"max_model_len": longest} if isinstance(longest, int) else {})

@@ -33,7 +33,7 @@ def fallen_back(exchange: Exchange, answer: web.StreamResponse, routing: Routing
         return None
     if call.key is not None and not call.key.may_ask(model):
         return None
-    other = replace(call, model=model, body=renamed(call.body, model), adapter=None)
+    other = replace(call, model=model, body=renamed(call.body, model), adapter=None, version=None)
     fields = json.loads(other.body) if len(other.body) <= SMALL_BYTES else None
     noted = Tally(call=other, gateway=tally.gateway, service=route.service, at=tally.at, arrived=tally.arrived)
     noted.headers = {HEADER: model}

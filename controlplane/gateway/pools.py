@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from controlplane.domain.base import RevisionId
 from controlplane.domain.door.gateway_options import GatewayOptions
 from controlplane.domain.door.hold_options import HoldOptions
-from controlplane.domain.door.routing import AdapterRoute, Backend
+from controlplane.domain.door.routing import AdapterRoute, Backend, VersionRoute
 from controlplane.gateway.breaker import Breaker
 from controlplane.gateway.prefixes import Prefixes
 
@@ -70,6 +70,7 @@ class Route:
     pools: tuple[Pool, ...] = ()
     options: GatewayOptions = field(default_factory=GatewayOptions)
     adapters: Mapping[str, AdapterRoute] = field(default_factory=dict)  # by the names clients use
+    versions: Mapping[str, VersionRoute] = field(default_factory=dict)  # by the names clients use
     hold: HoldOptions | None = None  # what is done while no replica is ready; None: 503 at once
     split_by: str | None = None  # an A/B test: users are shuffled anew, and each stays with one arm
 

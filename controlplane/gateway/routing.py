@@ -18,7 +18,7 @@ class Routing:
     def __init__(self) -> None:
         self.table: RoutingTable | None = None
         self._routes: Mapping[str, Route] = {}
-        self._adapters: Mapping[str, Route] = {}
+        self._named: Mapping[str, Route] = {}
         self._replicas: dict[tuple[str, Backend], Replica] = {}
         self._leaving: list[Replica] = []
         self.keys = KeyRing()
@@ -38,9 +38,9 @@ class Routing:
     def route(self, model: str) -> Route | None:
         return self._routes.get(model)
 
-    def with_adapter(self, name: str) -> Route | None:
-        """Return who serves the adapter of a name."""
-        return self._adapters.get(name)
+    def route_of(self, name: str) -> Route | None:
+        """Return who serves a model, or the adapter or version of a name."""
+        return self._routes.get(name) or self._named.get(name)
 
     def models(self) -> Iterator[str]:
         return iter(self._routes)
@@ -73,7 +73,7 @@ class Routing:
         self._keep(routes, replicas, refused | dict(unreadable or {}))
         self._leaving = [r for key, r in known.items() if key not in replicas and r.in_flight]
         self.table, self._routes, self._replicas = table, routes, replicas
-        self._adapters = {name: route for route in routes.values() for name in route.adapters}
+        self._named = {name: route for route in routes.values() for name in (*route.adapters, *route.versions)}
         self.keys = KeyRing(table.api_keys)
         self.refused = refused | dict(unreadable or {})
         return True
@@ -130,6 +130,7 @@ def _route(
         pools=pools,
         options=service.options,
         adapters={adapter.name: adapter for adapter in service.adapters},
+        versions={version.name: version for version in service.versions},
         hold=service.hold,
         split_by=service.split_by,
     )

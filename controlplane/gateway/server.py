@@ -128,8 +128,11 @@ class DataPort:
         )
         route = await self._route(call)
         call = adapted(call, route, self.cards.chance)
-        if call.adapter is not None and fields is not None:
-            fields = {**fields, "model": call.adapter}  # what stages write or compare is what engines are asked
+        if fields is not None and (call.adapter or call.version):
+            fields = {
+                **fields,
+                "model": call.adapter or call.model,
+            }  # what stages write or compare is what engines are asked
         tally = Tally(call=call, gateway=self.settings.name, service=route.service, at=at, arrived=arrived)
         return Exchange(request, call, route, tally, fields)
 
@@ -138,11 +141,7 @@ class DataPort:
         return models[0] if len(models) == 1 else None
 
     async def _route(self, call: Call) -> Route:
-        route = (
-            self.routing.route(call.model)
-            or self.routing.with_adapter(call.model)
-            or await self.cards.route_of(call.model)
-        )
+        route = self.routing.route_of(call.model) or await self.cards.route_of(call.model)
         if route is None:
             raise _no_such_model(call.model)
         require_model(call.key, call.model, route.model)

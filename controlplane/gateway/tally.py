@@ -125,6 +125,7 @@ class Tally:
             "engine_id": self.engine_id,
             "weight_percent": self.weight_percent,
             "adapter": self.call.adapter,
+            "version": self.call.version,
             "path": self.call.path,
             "stream": self.call.stream,
             "key": self.call.key.name if self.call.key else None,
@@ -138,7 +139,7 @@ class Tally:
             return {}
         found: dict[str, Any] = {"stop": notes.stop, "declined": notes.declined}
         if notes.model is not None:
-            found["other_model"] = notes.model != self.call.model
+            found["other_model"] = notes.model != (self.call.adapter or self.call.model)
         if notes.tool_calls:
             found |= {"tool_calls": notes.tool_calls, "bad_tool_calls": notes.bad_tool_calls(self.call.tools)}
         return found

@@ -89,8 +89,10 @@ def serve_version(
     """
     source = store.get_model(name).value.find(reference).source_of(variant)
     spec = store.get_service(service).value.spec
-    if spec.follows is not None:
-        raise Conflict(f"{service} follows {spec.follows}", allowed="move the alias, or take `follows` away")
+    if spec.followed is not None:
+        raise Conflict(
+            f"{service} follows {spec.followed}", allowed="move the alias, or take `follows` or `mlflow` away"
+        )
     return _serve(store, spec, source, actor=actor, now=now)
 
 
@@ -107,11 +109,11 @@ def follow_aliases(store: Store, *, now: datetime) -> None:
 
 def _followed(store: Store, service: Service, now: datetime) -> str | None:
     """Make one service follow its alias; return what kept it from that."""
-    if service.spec.follows is None or service.stopped:
+    if service.spec.followed is None or service.stopped:
         return None
     if active_rollout(store, service.name) is not None or active_ab_test(store, service.name) is not None:
         return None
-    name, _, alias = service.spec.follows.partition("@")
+    name, _, alias = service.spec.followed.partition("@")
     try:
         version = store.get_model(name).value.find(alias)
         if service.spec.model.path not in version.sources:

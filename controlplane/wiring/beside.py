@@ -1,4 +1,4 @@
-"""The passes that run beside the controller's, in its process: metrics, alerts, answers, adapters, load."""
+"""The passes that run beside the controller's, in its process: metrics, alerts, answers, adapters, catalogue, load."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from controlplane.adapters.gateway.traffic import GatewayTraffic
 from controlplane.adapters.metrics_scrape.samples import SampleStore
 from controlplane.adapters.metrics_scrape.scrape import Scraper
 from controlplane.adapters.metrics_scrape.source import ScrapedMetrics
+from controlplane.domain.errors import InvalidInput
+from controlplane.ports.catalogue import ModelCatalogue
 from controlplane.ports.store import Store
 from controlplane.settings import Settings
 from controlplane.wiring.control import gateways_of
@@ -70,18 +72,43 @@ def answers_pass(settings: Settings, *, leader: int | None = None) -> Callable[[
 
 
 def adapter_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
-    """Return one pass that gives every replica its adapters; the controller's process runs it beside."""
+    """Return one pass that gives every replica its adapters and judges canaries; the controller's process runs it."""
     from controlplane.adapters.engine_adapters import EngineAdapters
     from controlplane.services.adapters.keep import AdapterKeeper
+    from controlplane.services.adapters.verdict import AdapterJudge
 
-    keeper = AdapterKeeper(
+    store = open_store(settings, leader=leader)
+    keeper = AdapterKeeper(store=store, fleet=open_fleet(settings), loader=EngineAdapters(), monotonic=time.monotonic)
+    records, clock = SpooledRecords(settings.data_dir), installation_clock(settings)
+    judge = AdapterJudge(store=store, records=records, clock=clock)
+
+    return telling(lambda: (*keeper.run(), *judge.run()), log)
+
+
+def catalogue_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
+    """Return one look at the models that services follow in MLflow; the controller's process runs it beside.
+
+    MLflow's client is loaded with the first service that follows one: an installation without does without its memory.
+    """
+    from controlplane.services.catalogue.follow import CatalogueFollower
+
+    follower = CatalogueFollower(
         store=open_store(settings, leader=leader),
-        fleet=open_fleet(settings),
-        loader=EngineAdapters(),
+        open_catalogue=lambda: open_catalogue(settings),
+        clock=installation_clock(settings),
         monotonic=time.monotonic,
     )
 
-    return telling(keeper.run, log)
+    return telling(follower.run, log)
+
+
+def open_catalogue(settings: Settings) -> ModelCatalogue:
+    """Return the MLflow that the installation names. Raises InvalidInput when it names none, and without the extra."""
+    from controlplane.adapters.catalogue_mlflow import MlflowCatalogue
+
+    if settings.mlflow_url is None:
+        raise InvalidInput("MLflow cannot be asked", why="none is named", allowed="fleetune up --mlflow-url URL")
+    return MlflowCatalogue(settings.mlflow_url)
 
 
 def load_matcher_pass(settings: Settings, stop: threading.Event, *, leader: int | None = None) -> Callable[[], bool]:

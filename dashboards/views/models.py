@@ -36,17 +36,28 @@ def show(client: ApiClient) -> None:
     by_name = {model.name: model for model in models}
     model = choose_one("Model", by_name, str, key="model")
     components.headline(f"Model {model.name}", f"{counted(len(model.versions), 'version')} · all times UTC")
+    _origin(model)
     _versions(model)
     _move(client, model)
     _lineage(client.lineage(model.name))
 
 
+def _origin(model: RegisteredModel) -> None:
+    """Say which model of MLflow this one follows, and what keeps it from that."""
+    if model.origin is None:
+        return
+    components.line(f"Follows {model.origin.model} of MLflow.")
+    for problem in filter(None, [model.origin.problem, *model.origin.refused.values()]):
+        components.line(problem)
+
+
 def _versions(model: RegisteredModel) -> None:
-    titles = ("Version", "Aliases", "Source", "Digest", "Other forms", "Scores", "Registered", "By")
+    titles = ("Version", "Aliases", "In MLflow", "Source", "Digest", "Other forms", "Scores", "Registered", "By")
     rows = [
         [
             str(version.number),
             _aliases(model, version.number),
+            version.origin or words.NONE,
             version.source,
             (version.digest or words.NONE)[:19],
             ", ".join(variant.name for variant in version.variants) or words.NONE,

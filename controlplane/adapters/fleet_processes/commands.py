@@ -15,6 +15,9 @@ from controlplane.domain.engines.fleet import EngineSpec
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.launch import serve_arguments
 
+_OURS = ("FLEETUNE_", "MLFLOW_TRACKING_")
+"""Settings and credentials that no engine needs."""
+
 
 def command_line(spec: EngineSpec, *, host: str, port: int) -> tuple[str, ...]:
     """Return the words to run. Raises InvalidInput when a template is wrong or the program is not installed."""
@@ -34,8 +37,8 @@ def require_program(driver: EngineDriver, command: Sequence[str] | None) -> None
 
 
 def environment(spec: EngineSpec, *, base: Mapping[str, str], gpu_indices: Sequence[int], mark: str) -> dict[str, str]:
-    """Return an engine's environment: what this process has (without Fleetune's settings), its kind's, its own."""
-    inherited = {name: value for name, value in base.items() if not name.startswith("FLEETUNE_")}
+    """Return an engine's environment: what this process has (less what is the control plane's), its kind's, its own."""
+    inherited = {name: value for name, value in base.items() if not name.startswith(_OURS)}
     return {
         **inherited,
         "PYTHONUNBUFFERED": "1",

@@ -140,6 +140,25 @@ def issuers(path: Path | None, fetch: Callable[[str], bytes]) -> Check:
     return Check("OIDC", Outcome.WELL, f"keys of {', '.join(each.name for each in named) or 'nobody'}")
 
 
+def mlflow(
+    url: str | None, get: Callable[[str], int] | None = None, version_of: Callable[[str], str] = version
+) -> Check:
+    """Ask the installation's MLflow whether it is well, and look for what asks it."""
+    if url is None:
+        return Check("MLflow", Outcome.LEFT_OUT, "none is named; `fleetune up --mlflow-url URL`")
+    try:
+        version_of("mlflow-skinny")
+        status = (get or _status)(f"{url}/health")
+    except PackageNotFoundError:
+        return Check("MLflow", Outcome.BROKEN, "its client is not installed", "pip install 'fleetune[mlflow]'")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        do = "is it running, and the URL right? Serving goes on without it"
+        return Check("MLflow", Outcome.BROKEN, f"{url}: {_short(error)}", do)
+    if status == 200:
+        return Check("MLflow", Outcome.WELL, f"{url} is well")
+    return Check("MLflow", Outcome.BROKEN, f"{url} answers {status}", "it starts, or something else is there")
+
+
 def prometheus(url: str | None, get: Callable[[str], int] | None = None) -> Check:
     """Ask a Prometheus whether it is ready."""
     if url is None:

@@ -19,6 +19,7 @@ from controlplane.cli.installation.ports import require_free
 from controlplane.cli.installation.programs import programs
 from controlplane.cli.installation.running import supervisor_pid
 from controlplane.cli.installation.supervisor import Supervisor
+from controlplane.domain.catalogue import check_url
 from controlplane.domain.errors import Conflict, InvalidInput
 from controlplane.domain.service import ServiceSpec
 from controlplane.host.addresses import is_loopback, url_of
@@ -84,6 +85,9 @@ def up(
         str | None, typer.Option(help="Collector of traces, OTLP over HTTP, as http://127.0.0.1:4318; default: none.")
     ] = None,
     trace_share: Annotated[float, typer.Option(min=0, max=1, help="Share of requests that are traced.")] = 0.05,
+    mlflow_url: Annotated[
+        str | None, typer.Option(help="An MLflow server, as http://mlflow:5000: services may follow its models.")
+    ] = None,
     dashboard: bool = True,
 ) -> None:
     """Run the control plane: api, controller, tuner workers, gateway and dashboard. Ctrl-C stops all of it cleanly."""
@@ -119,6 +123,7 @@ def up(
         websocket=websocket,
         otlp_endpoint=otlp_endpoint,
         trace_share=trace_share,
+        mlflow_url=None if mlflow_url is None else check_url(mlflow_url),
     )
     with alone(settings.data_dir / "up.lock", what=f"the installation in {data_dir} is up already", allowed=_ALLOWED):
         set_steady_clock(settings.data_dir)

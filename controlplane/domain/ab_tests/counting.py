@@ -53,6 +53,8 @@ class Users:
         """Count one request, unless it says nothing of an arm."""
         if record.revision is None or record.revision not in self.arms or record.retried or record.replayed:
             return
+        if record.version is not None:  # asked for by name, not by the split
+            return
         user = record.session or (record.gateway, record.id)
         arm = self._assigned(user, record.revision)
         if arm is None:

@@ -46,6 +46,14 @@ class AdapterRoute(Value):
     parts: tuple[AdapterPart, ...] = Field(min_length=1)
 
 
+class VersionRoute(Value):
+    """A name for one version of the model that is served now."""
+
+    name: str = Field(description="What clients ask for.", examples=["llama@candidate"])
+    version: str = Field(description="The version that this is now.", examples=["llama@3"])
+    revisions: tuple[RevisionId, ...] = Field(min_length=1)
+
+
 class ServiceRoute(Value):
     """How requests for one served model are split. Weights sum to 100, or there are none."""
 
@@ -54,6 +62,7 @@ class ServiceRoute(Value):
     revisions: tuple[RevisionRoute, ...] = ()
     options: GatewayOptions = GatewayOptions()
     adapters: tuple[AdapterRoute, ...] = ()
+    versions: tuple[VersionRoute, ...] = ()
     hold: HoldOptions | None = Field(default=None, description="Hold requests while none is ready; None: 503 at once.")
     split_by: str | None = Field(
         default=None,
@@ -127,6 +136,9 @@ class GatewayRecord(Value):
         default=None, description="Of its revision, in the table that the gateway had when it chose."
     )
     adapter: str | None = Field(default=None, description="The version of a LoRA adapter that served it.")
+    version: str | None = Field(
+        default=None, description="The version that the client asked for by name: it says nothing of the split."
+    )
     path: str
     stream: bool
     status: int = Field(description="Status sent to the client.")

@@ -101,5 +101,5 @@ def slack_body(notice: Notice) -> Mapping[str, object]:
 def subject(notice: Notice) -> str:
     """Return one line: how bad, what, of whom."""
     of = "" if notice.service is None else f" {notice.service}:"
-    verb = notice.action.removeprefix("alert.").replace("_", " ")
+    verb = notice.action.rpartition(".")[2].replace("_", " ")
     return f"[{notice.severity or 'alert'}]{of} {notice.alert} {verb}"

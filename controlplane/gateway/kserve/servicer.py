@@ -51,7 +51,7 @@ class Servicer:
     async def model_ready(self, request: Any, context: Any) -> Any:
         """Say whether a model has a replica; one that is not there, or not for who asks, is not found."""
         await self._ended_well(context, self._find(request.name, context))
-        route = self.routing.route(request.name) or self.routing.with_adapter(request.name)
+        route = self.routing.route_of(request.name)
         return message("ModelReadyResponse")(ready=route is None or route.served)
 
     async def model_metadata(self, request: Any, context: Any) -> Any:

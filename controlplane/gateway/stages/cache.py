@@ -128,7 +128,8 @@ def _plan(exchange: Exchange) -> Plan | None:
     if wish is None and options.mode is CacheMode.ON_REQUEST:
         return None
     partition = _partition(exchange)
-    fields = None if exchange.sensitive or not partition.revision else exchange.fields
+    unkept = exchange.sensitive or not partition.revision or call.version is not None
+    fields = None if unkept else exchange.fields
     if fields is None or not may_be_cached(options, call.path, fields, wish):
         return None
     return Plan(partition, cache_key(partition, call.path, call.query, fields), fields, wish)

@@ -19,12 +19,16 @@ RUNTIME_LOADING = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 
 
 class NewAdapter(NamedTuple):
-    """What is to be loaded. `base` is the model that the adapter was made for, by its own account."""
+    """What is to be loaded. `base` is the model that the adapter was made for, by its own account.
+
+    `judged`: live records decide about it while it is a canary.
+    """
 
     name: str
     path: str
     rank: int | None = None
     base: str | None = None
+    judged: bool = True
 
 
 def load_adapter(
@@ -43,7 +47,7 @@ def load_adapter(
     if known is None:
         after = ServedAdapter(name=new.name, versions=(version,), stable=number)
     else:
-        after = known.with_canary(version, share_percent)
+        after = known.with_canary(version, share_percent, judged=new.judged)
     reason = f"version {number}, {new.path}" + ("" if known is None else f", {share_percent} % of requests")
     return _save(store, service, after, "loaded", reason, actor=actor, now=now)
 

@@ -16,6 +16,7 @@ from controlplane.domain.door.gateway_options import GatewayOptions
 from controlplane.domain.engines.fleet import Engine, EngineState
 from controlplane.domain.errors import FleetuneError
 from controlplane.domain.event import Event
+from controlplane.domain.models import RegisteredModel
 from controlplane.domain.rollouts.rollout import Rollout, RolloutState
 from controlplane.domain.rollouts.rollout_policy import advance, events_between
 from controlplane.domain.serving import Service
@@ -33,6 +34,7 @@ from controlplane.services.fleet.engines import EngineKeeper, Trouble, drain_lim
 from controlplane.services.fleet.loaded import read_loaded
 from controlplane.services.fleet.routing import TableKeeper
 from controlplane.services.fleet.serving import roll_out_described
+from controlplane.services.fleet.versions import VersionFinder
 from controlplane.services.fleet.world import World, service_of
 from controlplane.services.models import follow_aliases, note_promotions
 from controlplane.services.operations.drift import CreateStudy, DriftWatcher
@@ -66,6 +68,7 @@ class Controller:
         self._fleet = fleet
         self._clock = clock
         self._create_study = create_study
+        self._versions = VersionFinder(store)
         self._tables = TableKeeper(store=store, router=router)
         self._keeper = EngineKeeper(store=store, fleet=fleet, may_stop=lambda: self._tables.may_stop(clock()))
         self._ab_tests = AbWatcher(store=store, records=records, scores=scores)
@@ -126,12 +129,15 @@ class Controller:
         except FleetuneError as error:
             return (str(error),)
 
-    def _world(self, saved: Versioned[Service], engines: Sequence[Engine]) -> World:
+    def _world(self, saved: Versioned[Service], engines: Sequence[Engine], models: Sequence[RegisteredModel]) -> World:
         name = saved.value.name
         mine = [engine for engine in engines if service_of(engine) == name]
         active, testing = active_rollout(self._store, name), active_ab_test(self._store, name)
         loaded = read_loaded(self._store, name).engines if saved.value.adapters else {}
-        return World(saved=saved, active=active, engines=mine, testing=testing, loaded=loaded)
+        split = [saved.value.stable, *([] if active is None else [active.value.canary])]
+        split += [] if testing is None else [arm.revision for arm in testing.value.arms]
+        versions = self._versions.find(saved.value, split, models)
+        return World(saved=saved, active=active, engines=mine, testing=testing, loaded=loaded, versions=versions)
 
     def _reconcile(self, world: World, engines: Sequence[Engine], now: datetime) -> Sequence[str]:
         troubles: list[Trouble] = []
@@ -186,7 +192,8 @@ class Controller:
             roll_out_described(self._store, self._store.get_service(world.service.name), actor=ACTOR, now=now)
 
     def _push(self, engines: Sequence[Engine], now: datetime) -> Sequence[World]:
-        worlds = [self._world(saved, engines) for saved in self._store.list_services()]
+        models = [row.value for row in self._store.list_models()]
+        worlds = [self._world(saved, engines, models) for saved in self._store.list_services()]
         self._tables.push(worlds, now)
         return worlds
 

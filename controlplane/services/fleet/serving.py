@@ -47,7 +47,7 @@ def register_service(store: Store, spec: ServiceSpec, *, actor: str, now: dateti
     """
     saved = _saved(store, spec.service)
     spec = revealed(spec, None if saved is None else saved.value.spec)
-    if saved is not None and spec.follows is not None and spec.follows == saved.value.spec.follows:
+    if saved is not None and spec.followed is not None and spec.followed == saved.value.spec.followed:
         spec = spec.evolve(model=spec.model.evolve(path=saved.value.spec.model.path))
     return describe_service(store, spec, actor=actor, now=now)
 

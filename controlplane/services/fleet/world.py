@@ -18,6 +18,7 @@ from controlplane.domain.rollouts.rollout import Rollout, RolloutState
 from controlplane.domain.serving import Service
 from controlplane.ports.fleet import FleetView
 from controlplane.ports.store import Versioned
+from controlplane.services.fleet.versions import ServedVersions, version_routes
 
 PRESENT = frozenset({EngineState.STARTING, EngineState.READY, EngineState.DRAINING})
 WANTED = frozenset({EngineState.STARTING, EngineState.READY})
@@ -32,6 +33,7 @@ class World:
     engines: Sequence[Engine]
     testing: Versioned[AbTest] | None = None
     loaded: Mapping[EngineId, tuple[str, ...]] = field(default_factory=dict)  # adapters, by engine
+    versions: ServedVersions = field(default_factory=ServedVersions)
 
     @property
     def service(self) -> Service:
@@ -134,6 +136,7 @@ def route(world: World, measured: Mapping[RevisionId, int] | None = None) -> Ser
         revisions=routes,
         options=service.spec.gateway,
         adapters=_adapters(world),
+        versions=version_routes(service.spec.model.name, world.versions, routes),
         hold=_hold(service),
         split_by=None if (test := _split(world)) is None else test.test_id,
     )

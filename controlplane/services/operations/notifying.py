@@ -1,4 +1,4 @@
-"""Tell people of alerts and of what followed: what became an event is sent to every target its service names.
+"""Tell people of alerts, of what followed, and of models that wait: what became an event goes to a service's targets.
 
 At least once: a target is asked again until it took a notice, for ten minutes; then that is an event, and it goes on.
 """
@@ -20,7 +20,7 @@ from controlplane.ports.store import Store, Versioned
 from controlplane.services.kept import read_kept
 
 ACTOR = "notifier"
-TOLD = frozenset({"alert.fired", "alert.acted", "alert.not_acted"})
+TOLD = frozenset({"alert.fired", "alert.acted", "alert.not_acted", "model.waits"})
 GIVE_UP = timedelta(minutes=10)
 
 

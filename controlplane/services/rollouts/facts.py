@@ -138,6 +138,8 @@ class _Watched:
 
     def _arms(self, record: GatewayRecord) -> Sequence[Arm]:
         canary, stable = self.names
+        if record.version is not None:  # who asks for a version by name was not sent there by the split
+            return []
         if record.revision == canary:
             if record.at < self._since:
                 return [self._earlier]

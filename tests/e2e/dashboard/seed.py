@@ -10,7 +10,7 @@ from controlplane.domain.engines.fleet import Engine, EngineSpec, EngineState
 from controlplane.domain.engines.start_failure import StartFailure
 from controlplane.domain.event import Event
 from controlplane.domain.hardware import GpuPool
-from controlplane.domain.models import CANDIDATE, STABLE
+from controlplane.domain.models import CANDIDATE, STABLE, Origin
 from controlplane.domain.replay import ReplayPoint
 from controlplane.domain.revision import Revision, revision_id
 from controlplane.domain.rollouts.analysis import Verdict
@@ -155,6 +155,9 @@ def _models(store: Store, spec: ServiceSpec, now: datetime) -> None:
         register_version(store, "llama", NewVersion(source, quality={"mmlu": 0.71}), actor="ann", now=now)
     for alias, version in ((STABLE, "1"), (CANDIDATE, "1")):
         move_alias(store, "llama", alias, version, seen=None, actor="ann", now=now)
+    saved, version_read = store.get_model("llama")
+    problem = "MLflow at http://mlflow:5000 does not answer: nobody listens there"
+    store.save_model(saved.evolve(origin=Origin(model="Support Llama", since=now, problem=problem)), version_read)
 
 
 def _ab_test(store: Store, now: datetime) -> None:

@@ -29,7 +29,15 @@ _FOUND = {
         "What each knob is worth",
     ],
     "rollout": ["Rollout ro-1", "so far inconclusive", "Canary against stable", "within all margins", "Timeline"],
-    "models": ["Model llama", "candidate", "/models/llama-ft-2", "What became of each version", "ro-1"],
+    "models": [
+        "Model llama",
+        "candidate",
+        "/models/llama-ft-2",
+        "What became of each version",
+        "ro-1",
+        "Follows Support Llama of MLflow.",
+        "nobody listens there",
+    ],
     "ab-tests": [
         "Does the fine-tune answer sooner?",
         "llama@2 is better",

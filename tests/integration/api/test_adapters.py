@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 
+from controlplane.services.adapters.verdict import AdapterJudge
 from controlplane.services.fleet.loaded import LoadedAdapters, write_loaded
 from controlplane.services.fleet.serving import register_service
 from tests.builders_serving import CHAT, NOW, a_spec
+from tests.fakes.record_source import FakeRecordSource
 from tests.fakes.store import FakeStore
 from tests.unit.fleet.test_adapters import ENGINE
 
@@ -42,6 +45,38 @@ def test_an_adapter_goes_its_way_from_the_command_line(run: Any, store: FakeStor
     assert "stable 1" in run("adapter", "roll-back", "chat", "support", "--to", "1")[1]
     assert run("adapter", "unload", "chat", "support") == (0, "support is unloaded from every replica of chat")
     assert "no adapter; `fleetune adapter load" in run("adapter", "list", "chat")[1]
+
+
+def test_a_canary_is_judged_unless_a_person_wants_to_decide(run: Any, store: FakeStore, api: TestClient) -> None:
+    for path, how in (("/a", "--judge"), ("/b", "--judge"), ("/c", "--by-hand")):
+        if path == "/c":
+            assert run("adapter", "promote", "chat", "support")[0] == 0
+        assert run("adapter", "load", "chat", "support", path, how)[0] == 0
+        (status,) = api.get("/services/chat/adapters").json()["items"]
+        assert status["adapter"]["judged"] is (path == "/b")
+        assert status["judgement"] is None
+        if path == "/b":
+            AdapterJudge(store=store, records=FakeRecordSource(), clock=lambda: NOW).run()
+            (status,) = api.get("/services/chat/adapters").json()["items"]
+            assert "0 of at least 50 canary requests" in status["judgement"]["reason"]
+            assert "0 of at least 50" in " ".join(run("adapter", "list", "chat")[1].split())
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "says"),
+    [
+        ({"base": "org/mistral"}, 422, "it was made for org/mistral"),
+        ({"rank": 64}, 422, "its rank is 64"),
+        ({"name": "llama-8b"}, 409, "is served already"),
+        ({"share_percent": 100}, 422, "share_percent"),
+    ],
+)
+def test_an_adapter_that_cannot_serve_is_one_problem(
+    api: TestClient, change: dict[str, Any], status: int, says: str
+) -> None:
+    answered = api.post("/services/chat/adapters", json={"name": "support", "path": "/a"} | change)
+    assert answered.status_code == status
+    assert says in answered.text
 
 
 def test_bad_input_is_one_message(run: Any, tmp_path: Path) -> None:

@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from controlplane.domain.catalogue import CatalogueLink
 from controlplane.host.digests import folder_digest
+from controlplane.services.catalogue.follow import CatalogueFollower
+from controlplane.services.fleet.serving import register_service
+from tests.builders_serving import NOW, a_spec
+from tests.fakes.catalogue import FakeCatalogue
 from tests.fakes.store import FakeStore
 from tests.integration.api.conftest import an_api
 
@@ -86,6 +91,61 @@ def test_bad_input_is_one_message_and_exit_code_2(run: Any, words: tuple[str, ..
     code, said = run(*words)
     assert code == 2
     assert says in said
+
+
+def following(store: FakeStore, *, silent: bool) -> None:
+    """Have a service follow a model of MLflow, which answers or does not."""
+    link = CatalogueLink(model="Support Llama", alias="champion")
+    register_service(store, a_spec(mlflow=link), actor="ann", now=NOW)
+    catalogue = FakeCatalogue()
+    for source in ("llama-8b", "models:/m-1"):
+        catalogue.add("Support Llama", source)
+    catalogue.move_alias("Support Llama", "champion", "1")
+    catalogue.silent = "nobody listens there" if silent else None
+    follower = CatalogueFollower(
+        store=store, open_catalogue=lambda: catalogue, clock=lambda: NOW, monotonic=lambda: 0.0
+    )
+    follower.run()
+
+
+def test_what_a_model_follows_in_mlflow_is_shown(api: TestClient, store: FakeStore, run: Any) -> None:
+    following(store, silent=False)
+    model = api.get("/models/support-llama").json()
+    assert [(each["source"], each["origin"]) for each in model["versions"]] == [("llama-8b", "1")]
+    assert model["origin"]["aliases"]["champion"]["version"] == "1"
+    assert "no engine reads: models:/m-1" in model["origin"]["refused"]["2"]
+    code, shown = run("model", "show", "support-llama")
+    assert code == 0
+    assert "Support Llama of MLflow; champion → 1 there" in shown
+    assert "1: llama-8b (no digest, 1 in MLflow)" in shown
+
+
+def test_a_silent_mlflow_is_one_line_of_its_model_and_serving_is_described_as_ever(
+    api: TestClient, store: FakeStore, run: Any
+) -> None:
+    following(store, silent=True)
+    code, shown = run("model", "show", "support-llama")
+    assert code == 0
+    assert "MLflow does not answer: nobody listens there" in shown
+    assert api.get("/services/chat").status_code == 200
+    (event,) = api.get("/events", params={"subject": "model/support-llama"}).json()["items"]
+    assert event["action"] == "model.not_followed"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"follows": "llama@candidate"}, "a service follows one alias"),
+        ({"mlflow": {"model": "a/b", "alias": "champion"}}, "mlflow.model"),
+        ({"mlflow": {"model": "a", "alias": "champion", "then": "deploy"}}, "mlflow.then"),
+    ],
+)
+def test_a_service_that_cannot_follow_is_refused(api: TestClient, change: dict[str, Any], says: str) -> None:
+    link = CatalogueLink(model="Support Llama", alias="champion")
+    described = a_spec(mlflow=link).model_dump(mode="json") | change
+    answered = api.post("/services", json=described)
+    assert answered.status_code == 422
+    assert says in answered.text
 
 
 @pytest.mark.parametrize("change", ["content", "name", "moved", "more"])

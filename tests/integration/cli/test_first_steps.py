@@ -31,6 +31,22 @@ def test_what_init_writes_is_a_service_that_could_be_served(tmp_path: Path, mode
     assert [slo.limit_ms for slo in spec.slos.latency] == [2000, 80]
 
 
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [("http://ann:hunter2@mlflow:5000", "holds a password"), ("sqlite:///x.db", "is no URL of a server")],
+)
+def test_a_url_of_mlflow_that_cannot_be_used_is_said_before_anything_is_written(
+    tmp_path: Path, url: str, says: str
+) -> None:
+    file, folder = tmp_path / "service.yaml", tmp_path / "data"
+    run("init", "--model", "llama-1b", "--gpus", "2xL4", "--limits", "500,50", "--qps", "3", "-f", str(file))
+    done = run("up", "-f", str(file), "--data-dir", str(folder), "--mlflow-url", url)
+    assert done.exit_code == 2
+    assert says in done.output
+    assert "hunter2" not in done.output
+    assert not folder.exists()
+
+
 def test_init_asks_what_it_is_not_told(tmp_path: Path) -> None:
     file = tmp_path / "service.yaml"
     done = run("init", "-f", str(file), answers="llama-1b\n2xL4\n500,50\n3\n")

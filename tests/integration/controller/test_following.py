@@ -73,6 +73,41 @@ def test_a_version_that_is_rolled_back_leaves_stable_where_it_is_and_is_not_trie
     assert stable_version(site) == 1
 
 
+def test_clients_may_ask_for_what_is_served_by_version_and_alias() -> None:
+    site = following()
+    site.passes(1)
+    assert names(site) == {"llama-8b@1", "llama-8b@stable", "llama-8b@candidate"}
+    move_alias(site.store, "llama", CANDIDATE, "2", seen=1, actor="ann", now=site.clock())
+    site.passes(3)
+    assert names(site) == {"llama-8b@1", "llama-8b@stable", "llama-8b@2", "llama-8b@candidate"}
+    seen = list[str]()
+    while site.rollout.state is not RolloutState.PROMOTED:
+        site.passes(1, requests=REQUESTS)
+        seen.append(next(each.version for each in site.table.services[0].versions if each.name == "llama-8b@stable"))
+    site.passes(3)
+    assert seen == sorted(seen)  # never nowhere, and never back
+    assert names(site) == {"llama-8b@2", "llama-8b@stable", "llama-8b@candidate"}
+
+
+def test_who_asks_for_the_canary_by_name_does_not_judge_it() -> None:
+    site = following()
+    move_alias(site.store, "llama", CANDIDATE, "2", seen=1, actor="ann", now=site.clock())
+    site.passes(3)
+    engine = site.engines(site.rollout.canary)[0].spec.engine_id
+    for _ in range(20):
+        for _ in range(50):
+            missed = site.record(site.rollout.canary, engine, ttft_ms=900, e2e_ms=950)
+            site.records.add(missed.evolve(version="llama-8b@candidate"))
+        site.passes(1)
+    assert site.rollout.state is RolloutState.PROGRESSING
+    analysis = site.rollout.steps[-1].analysis
+    assert analysis is None or analysis.canary.requests == 0
+
+
+def names(site: Site) -> set[str]:
+    return {each.name for each in site.table.services[0].versions}
+
+
 def test_a_roll_back_moves_stable_back() -> None:
     site = following()
     moved(site, Killer(at=NEVER, moment=Moment.BEFORE))

@@ -10,7 +10,7 @@ from controlplane.domain.door.gateway_options import GatewayOptions
 from controlplane.domain.door.privacy import Action, InputPolicy, PrivacyOptions
 from controlplane.domain.door.routing import AdapterPart, AdapterRoute, RoutingTable
 from tests.integration.gateway.harness import chat, gateway, revision, table
-from tests.integration.gateway.upstream import Upstream, upstream
+from tests.integration.gateway.upstream import DONE, FINISH, Script, Upstream, pieces, upstream
 
 
 def routed(with_it: Upstream, without: Upstream, *shares: int, version: int = 1) -> RoutingTable:
@@ -39,6 +39,22 @@ async def test_requests_for_an_adapter_go_where_it_is_loaded_under_the_name_of_t
         assert len(by_user) == 20  # who asks again gets the same version
         records = await gw.records(40)
         assert {(each.model, each.adapter) for each in records} == {("support", name) for name in asked}
+
+
+async def test_who_answers_as_the_version_that_was_asked_is_no_other_model(tmp_path: Path) -> None:
+    def answers_as(name: str) -> Script:
+        return pieces(b'data: {"model":"%s","choices":[{"delta":{"content":"a"}}]}\n\n' % name.encode(), FINISH, DONE)
+
+    async with (
+        gateway(tmp_path) as gw,
+        upstream("e1", answers_as("support--1")) as right,
+        upstream("e2", answers_as("llama")) as wrong,
+    ):
+        for version, engine in enumerate((right, wrong), start=1):
+            await gw.push(routed(engine, engine, 100, version=version))
+            assert (await gw.post(chat(model="support")))[0] == 200
+        found = {each.engine_id: each.other_model for each in await gw.records(2)}
+        assert found == {"e1": False, "e2": True}
 
 
 async def test_adapters_are_listed_by_the_names_clients_use(tmp_path: Path) -> None:

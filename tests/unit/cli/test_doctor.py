@@ -111,6 +111,24 @@ def test_a_prometheus_is_asked_whether_it_is_ready() -> None:
     assert checks.prometheus(None).outcome is Outcome.LEFT_OUT
 
 
+def test_an_mlflow_that_is_named_is_asked_whether_it_is_well() -> None:
+    def no_answer(url: str) -> int:
+        raise httpx.ConnectError("Connection refused")
+
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    def well(url: str) -> int:
+        return 200 if url == "http://m:5000/health" else 404
+
+    assert checks.mlflow("http://m:5000", well, lambda _: "3").outcome is Outcome.WELL
+    assert checks.mlflow("http://m:5000", lambda _: 503, lambda _: "3").outcome is Outcome.BROKEN
+    down = checks.mlflow("http://m:5000", no_answer, lambda _: "3")
+    assert (down.outcome, down.found) == (Outcome.BROKEN, "http://m:5000: Connection refused")
+    assert checks.mlflow("http://m:5000", well, missing).do == "pip install 'fleetune[mlflow]'"
+    assert checks.mlflow(None).outcome is Outcome.LEFT_OUT
+
+
 @pytest.mark.parametrize(("said", "outcome"), [(b"+PONG\r\n", "well"), (b"-NOAUTH x", "well"), (b"HTTP/1.1", "broken")])
 def test_a_redis_answers_a_ping(said: bytes, outcome: str) -> None:
     assert checks.redis("r:6379", lambda host, port: said).outcome == outcome

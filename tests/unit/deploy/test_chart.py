@@ -97,6 +97,21 @@ def test_the_installation_is_one_that_processes_read() -> None:
     assert "password" not in yaml.safe_dump_all(objects)  # the store's URL comes from a Secret
 
 
+def test_an_mlflow_is_the_installations_and_its_token_the_controllers_alone() -> None:
+    secret = {"name": "mlflow", "key": "token"}
+    objects = rendered({"mlflow": {"url": "https://mlflow.example", "tokenSecret": secret}})
+    settings = Settings.model_validate_json(named(objects, "ConfigMap", "fleetune")["data"]["installation.json"])
+    assert settings.mlflow_url == "https://mlflow.example"
+    with_it = [
+        each["metadata"]["name"]
+        for each in objects
+        if each["kind"] == "Deployment" and "MLFLOW_TRACKING_TOKEN" in yaml.safe_dump(each)
+    ]
+    assert with_it == ["fleetune-controller"]
+    given = container(objects, "fleetune-controller")["env"]
+    assert {"name": "MLFLOW_TRACKING_TOKEN", "valueFrom": {"secretKeyRef": secret}} in given
+
+
 def test_a_gateway_understands_its_options_and_is_found_by_its_label_and_ports() -> None:
     values = values_of(EXAMPLES[0]) | {"gateway": {"auditDays": 3, "websocket": True, "corsOrigins": ["https://a"]}}
     objects = rendered(values)
@@ -167,6 +182,7 @@ def test_the_alerts_are_those_of_the_command_and_labels_those_the_alerts_ask_for
         ({"entry": {"kind": "ingress"}}, "entry.host"),
         ({"entry": {"kind": "httproute", "host": "a.example"}}, "entry.gateway.name"),
         ({"store": {"urlSecret": {"name": ""}}}, "urlSecret"),
+        ({"mlflow": {"url": "http://ann:secret@mlflow:5000"}}, "url"),
     ],
 )
 def test_bad_values_are_refused_with_a_word_on_what_is_wrong(change: Object, says: str) -> None:

@@ -20,11 +20,11 @@ def an_adapter(**changes: Any) -> ServedAdapter:
 
 
 def test_a_new_version_serves_beside_the_old_one_until_it_is_promoted_or_taken_back() -> None:
-    both = an_adapter().with_canary(a_version(2), 20)
+    both = an_adapter().with_canary(a_version(2), 20, judged=True)
     assert (both.shares, [each.number for each in both.served]) == (((1, 80), (2, 20)), [1, 2])
     assert {both.loaded_as(number) for number, _ in both.shares} == {"support--1", "support--2"}
     with pytest.raises(Conflict, match="version 2 of support is a canary already"):
-        both.with_canary(a_version(3), 5)
+        both.with_canary(a_version(3), 5, judged=True)
     assert both.promoted().shares == ((2, 100),)
     assert both.taken_back().shares == ((1, 100),)
     assert both.promoted().back_to(1).shares == ((1, 100),)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.event import Event
 from controlplane.domain.operations.alerts import AlertOptions
-from controlplane.domain.operations.notify import Notice, NotifyTarget, SecretRef, SmtpOptions, slack_body
+from controlplane.domain.operations.notify import Notice, NotifyTarget, SecretRef, SmtpOptions, slack_body, subject
 from controlplane.domain.serving import Service
 from controlplane.services.operations.notifying import NotifyRunner
 from tests.builders_serving import CHAT, a_service, a_spec
@@ -76,6 +76,16 @@ def test_a_new_target_hears_of_what_comes() -> None:
     watched.fires("After")
     watched.run()
     assert watched.told.notices == [("ops", "After")]
+
+
+def test_a_version_that_waits_for_a_person_is_told() -> None:
+    watched = Watched(OPS, OPS.evolve(name="pager", severities=("page",)))
+    waits = Event(at=watched.clock(), actor="mlflow", action="model.waits", subject="model/llama", service=CHAT)
+    watched.store.add_event(waits)
+    watched.run()
+    assert watched.told.notices == [("ops", "model/llama")]
+    notice = Notice(at=waits.at, action=waits.action, alert=waits.subject, service=CHAT, severity="", text="")
+    assert subject(notice) == "[alert] chat: model/llama waits"
 
 
 def test_other_services_and_other_events_are_not_told() -> None:

@@ -40,6 +40,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
   "secrets_dir" "/etc/fleetune-secrets"
   "cluster" (dict "namespace" .Release.Namespace "gateways" true) }}
 {{- if .Values.oidc.issuers }}{{ $_ := set $settings "issuers_file" "/etc/fleetune/issuers.yaml" }}{{ end }}
+{{- if .Values.mlflow.url }}{{ $_ := set $settings "mlflow_url" .Values.mlflow.url }}{{ end }}
 {{- toJson $settings }}
 {{- end }}
 
@@ -58,6 +59,14 @@ issuers.yaml: |
   valueFrom: {secretKeyRef: {{ toJson .Values.store.urlSecret }}}
 - {name: HOME, value: /tmp}
 - {name: PYTHONUNBUFFERED, value: "1"}
+{{- end }}
+
+{{/* What the controller alone asks with. */}}
+{{- define "fleetune.controller-environment" -}}
+{{- if .Values.mlflow.tokenSecret.name -}}
+- name: MLFLOW_TRACKING_TOKEN
+  valueFrom: {secretKeyRef: {{ toJson .Values.mlflow.tokenSecret }}}
+{{- end }}
 {{- end }}
 
 {{- define "fleetune.container-security" -}}
