@@ -43,8 +43,8 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/fleetune twin compile
 	@touch $@
 
-$(VENV)/.system: deploy/system-packages.sh   # a real browser, database and Prometheus, for the tests only
-	@sh deploy/system-packages.sh chromium postgresql prometheus
+$(VENV)/.system: deploy/system-packages.sh   # a real browser, database, Prometheus, Alertmanager and Redis, for the tests only
+	@sh deploy/system-packages.sh chromium postgresql prometheus prometheus-alertmanager redis-server
 	@touch $@
 
 clean:

@@ -56,7 +56,7 @@ class Servicer:
 
     async def model_metadata(self, request: Any, context: Any) -> Any:
         await self._ended_well(context, self._find(request.name, context))
-        route = self.routing.route(request.name)
+        route = self.routing.route_of(request.name)
         response = message("ModelMetadataResponse")(name=request.name, platform="vllm")
         response.versions.extend([pool.revision for pool in route.pools] if route else [])
         for name, datatype in tensors.INPUTS.items():
