@@ -28,9 +28,10 @@ from controlplane.domain.engines.engine import EngineConfig, EngineKind
 from controlplane.domain.engines.fleet import EngineSpec
 from controlplane.domain.owner import ReplicaOwner
 from tests.fakes.kubernetes.faults import Faults
-from tests.fakes.kubernetes.objects import Objects, Writer
+from tests.fakes.kubernetes.objects import Objects
 from tests.fakes.kubernetes.schemas import resource_of
 from tests.fakes.kubernetes.server import ApiServer
+from tests.fakes.kubernetes.writes import Writer
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 STATUS = Writer(manager="kubelet", subresource="status")

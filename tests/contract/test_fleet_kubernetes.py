@@ -266,13 +266,22 @@ def test_a_pass_over_what_did_not_change_asks_the_server_nothing(own: ClusterSub
     assert [call for call in after[len(before) :] if call.resource not in kubelets] == []
 
 
-@pytest.mark.parametrize("code", [429, 500])
-def test_an_overloaded_server_is_unavailable_and_the_next_pass_goes_on(own: ClusterSubject, code: int) -> None:
+@pytest.mark.parametrize("codes", [(429, 429), (500,)])
+def test_an_overloaded_server_is_unavailable_and_the_next_pass_goes_on(
+    own: ClusterSubject, codes: tuple[int, ...]
+) -> None:
     own.fleet.list()
-    faults(own).answer_next(code, agent="fleetune", verb="patch")
+    faults(own).answer_next(*codes, agent="fleetune", verb="patch")
     with pytest.raises(Unavailable, match="is asked to say so"):
         own.fleet.start(a_spec())
     assert list(own.fleet.list()) == []
+    own.fleet.start(a_spec())
+    observe_until(own, ID, EngineState.READY)
+
+
+def test_a_server_that_says_how_soon_to_ask_again_is_asked_again_then(own: ClusterSubject) -> None:
+    own.fleet.list()
+    faults(own).answer_next(429, agent="fleetune", verb="patch")
     own.fleet.start(a_spec())
     observe_until(own, ID, EngineState.READY)
 

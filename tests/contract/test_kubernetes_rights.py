@@ -25,8 +25,8 @@ from tests.contract.kubernetes_servers import Server
 from tests.contract.routes import ROUTE
 from tests.fakes.kubernetes.cluster import StandIn
 from tests.fakes.kubernetes.faults import Call
-from tests.fakes.kubernetes.objects import Writer
 from tests.fakes.kubernetes.schemas import resource_of
+from tests.fakes.kubernetes.writes import Writer
 
 ROOT = Path(__file__).parents[2]
 RIGHTS = ROOT / "deploy" / "kubernetes" / "rights.yaml"

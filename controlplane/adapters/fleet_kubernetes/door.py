@@ -6,8 +6,8 @@ Plain JSON rather than the client's models: a pass over thousands of pods would 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,23 +17,19 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 
-from controlplane.domain.errors import (
-    Conflict,
-    FleetuneError,
-    Forbidden,
-    InvalidInput,
-    NotFound,
-    Refused,
-    StaleVersion,
-    Unavailable,
-)
+from controlplane.adapters.fleet_kubernetes.refusals import Asked, Expired, refusal, refused_watch, short
+from controlplane.domain.errors import InvalidInput, NotFound, Unavailable
 
 MANAGER = "fleetune"
 """The field manager of everything Fleetune applies."""
 OPENED = "OPENED"
 """The first event of a watch that the server has taken."""
 _TIMEOUT_S = 15.0
-_MANAGER = re.compile(r'conflict with "([^"]+)"')
+_SILENCE_S = 150.0
+"""A watch that hears nothing for so long is dead: a server sends a bookmark every minute."""
+_LONGEST_PAUSE_S = 2.0
+"""What an overloaded server asks for is waited for up to this; a pass comes back by itself."""
+_PAGE = "500"
 Json = dict[str, Any]
 
 
@@ -53,15 +49,11 @@ class Place(NamedTuple):
         return f"{self.plural} {within}{name}".strip()
 
 
-class Expired(Exception):
-    """The version to watch from is not remembered any more."""
-
-
 class Door:
     """One API server. Every method raises Unavailable when it does not answer, Forbidden when a right is missing."""
 
-    def __init__(self, api: client.ApiClient) -> None:
-        self._api = api
+    def __init__(self, api: client.ApiClient, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._api, self._sleep = api, sleep
         api.user_agent = MANAGER  # so that a server's audit log tells who asked
 
     @property
@@ -76,8 +68,18 @@ class Door:
             return None
 
     def list(self, place: Place, **query: str) -> Json:
-        """Return a list with its resource version. Raises NotFound when the kind is unknown."""
-        return self._asked("GET", place, query=query)
+        """Return a list with its resource version, asked for in pages. Raises NotFound when the kind is unknown."""
+        try:
+            return self._paged(place, {"limit": _PAGE, **query}, is_whole="limit" not in query)
+        except Expired:  # the pages took longer than the server remembers the first
+            return self._asked("GET", place, query=query)
+
+    def _paged(self, place: Place, query: Mapping[str, str], *, is_whole: bool) -> Json:
+        found = page = self._asked("GET", place, query=query)
+        while is_whole and (token := page["metadata"].get("continue")):
+            page = self._asked("GET", place, query={**query, "continue": token})
+            found["items"] += page["items"]
+        return found
 
     def apply(self, place: Place, value: Mapping[str, Any], *, dry_run: bool = False) -> Json:
         """Make an object what it says, as `fleetune`; with `dry_run` only ask whether the server would.
@@ -128,14 +130,14 @@ class Door:
         asked = {**query, "watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
         asked["timeoutSeconds"] = str(seconds)
         with self._refusals("watch", place):
-            raw = self._called("GET", place.path(), query=asked, timeout_s=seconds + _TIMEOUT_S)
+            raw = self._called("GET", place.path(), query=asked, timeout_s=_SILENCE_S)
             try:
                 if not 200 <= raw.status <= 299:
                     raise ApiException(status=raw.status, reason=raw.reason, body=raw.read().decode())
                 yield OPENED, {}
                 for event in map(json.loads, _lines(raw)):
                     if event["type"] == "ERROR":
-                        _refuse_watch(event["object"])
+                        raise refused_watch(event["object"])
                     yield event["type"], event["object"]
             finally:
                 raw.close()  # an answer half read cannot be used again
@@ -181,6 +183,26 @@ class Door:
         kind: str = "application/json",
         timeout_s: float = _TIMEOUT_S,
     ) -> Any:
+        """Ask, and once more when an overloaded server says how soon: it did nothing then."""
+        answer = self._called_once(method, path, body, query=query, kind=kind, timeout_s=timeout_s)
+        pause_s = _pause_s(answer)
+        if pause_s is None:
+            return answer
+        answer.drain_conn()
+        answer.release_conn()
+        self._sleep(pause_s)
+        return self._called_once(method, path, body, query=query, kind=kind, timeout_s=timeout_s)
+
+    def _called_once(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        *,
+        query: Mapping[str, str] | None,
+        kind: str,
+        timeout_s: float,
+    ) -> Any:
         verb, url, headers, content, parts = self._api.param_serialize(
             method,
             path,
@@ -197,11 +219,11 @@ class Door:
         try:
             yield
         except ApiException as error:
-            raise _translated(error, verb, place, name) from error
+            raise refusal(error, Asked(verb, place.plural, place.named(name))) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Unavailable(f"the API server {self.host} does not answer", why=_short(error)) from error
+            raise Unavailable(f"the API server {self.host} does not answer", why=short(error)) from error
         except ValueError as error:
-            raise Unavailable(f"the API server {self.host} answers what is no JSON", why=_short(error)) from error
+            raise Unavailable(f"the API server {self.host} answers what is no JSON", why=short(error)) from error
 
 
 def open_door(kubeconfig: Path | None = None, context: str | None = None) -> Door:
@@ -210,7 +232,9 @@ def open_door(kubeconfig: Path | None = None, context: str | None = None) -> Doo
     Raises InvalidInput when there is none, or it has no such context.
     """
     settings = client.Configuration()
-    settings.retries = urllib3.Retry(total=1, redirect=0)  # a pass comes back by itself
+    settings.retries = urllib3.Retry(
+        total=1, redirect=0, respect_retry_after_header=False
+    )  # a pass comes back by itself
     try:
         if kubeconfig is None and context is None and _in_cluster():
             config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
@@ -220,7 +244,7 @@ def open_door(kubeconfig: Path | None = None, context: str | None = None) -> Doo
     except (ConfigException, OSError, TypeError) as error:
         where = "the usual place (KUBECONFIG, ~/.kube/config)" if kubeconfig is None else str(kubeconfig)
         raise InvalidInput(
-            f"no cluster in {where}", why=_short(error), allowed="--kubeconfig FILE, and --context one of its contexts"
+            f"no cluster in {where}", why=short(error), allowed="--kubeconfig FILE, and --context one of its contexts"
         ) from error
     return Door(client.ApiClient(settings))
 
@@ -241,56 +265,15 @@ def _in_cluster() -> bool:
     return Path("/var/run/secrets/kubernetes.io/serviceaccount/token").exists()
 
 
+def _pause_s(answer: Any) -> float | None:
+    """Return how soon an overloaded server may be asked again, None when it is not, or when that is too late."""
+    said = answer.headers.get("Retry-After", "")
+    wanted_s = float(said) if answer.status in (429, 503) and said.isdigit() else None
+    return None if wanted_s is None or wanted_s > _LONGEST_PAUSE_S else wanted_s
+
+
 def _lines(raw: Any) -> Iterator[bytes]:
     left = b""
     for part in raw.stream(amt=None):
         *whole, left = (left + part).split(b"\n")
         yield from (line for line in whole if line.strip())
-
-
-def _refuse_watch(status: Json) -> None:
-    if status.get("code") == 410:
-        raise Expired(status.get("message", ""))
-    raise ApiException(status=status.get("code"), reason=status.get("reason"), body=json.dumps(status))
-
-
-def _translated(error: ApiException, verb: str, place: Place, name: str) -> FleetuneError:
-    status, said = _status(error)
-    what = f"cannot {verb} {place.named(name)}"
-    if error.status == 409:
-        return _conflict(what, status, said)
-    if error.status == 401:
-        return Refused(what, why="the cluster refuses these credentials", allowed="a kubeconfig that is valid")
-    if error.status == 403 and "exceeded quota" in said:
-        return Unavailable(what, why=said, allowed="a larger ResourceQuota, or fewer GPUs")
-    if error.status == 403:
-        return Forbidden(what, why=said, allowed=f"a Role with verb {verb} on {place.plural}")
-    if error.status == 404:
-        return NotFound(what, why=said)
-    is_invalid = error.status in (400, 422) or "failed to create typed patch object" in said
-    return InvalidInput(what, why=said) if is_invalid else Unavailable(what, why=said)
-
-
-def _conflict(what: str, status: Json, said: str) -> FleetuneError:
-    causes = [c for c in status.get("details", {}).get("causes", []) if c.get("reason") == "FieldManagerConflict"]
-    if not causes:
-        return StaleVersion(what, why=said)
-    found = [f"{cause.get('field')} is set by {_by(cause.get('message', ''))}" for cause in causes]
-    return Conflict(what, why="; ".join(found), allowed="let one of the two set it: nothing is taken over by force")
-
-
-def _by(message: str) -> str:
-    found = _MANAGER.search(message)
-    return message if found is None else found[1]
-
-
-def _status(error: ApiException) -> tuple[Json, str]:
-    try:
-        status: Json = json.loads(error.body or "")
-    except ValueError:
-        return {}, f"{error.status} {error.reason}"
-    return status, str(status.get("message") or error.reason)
-
-
-def _short(error: Exception) -> str:
-    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__

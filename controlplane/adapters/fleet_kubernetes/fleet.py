@@ -8,20 +8,29 @@ each owner has one process that starts its engines.)
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
 from controlplane.adapters.engine_counts import in_flight
 from controlplane.adapters.fleet_kubernetes.door import Door, Json, Place
-from controlplane.adapters.fleet_kubernetes.group import Group, engine_of, require_runnable, require_same, seen, url_of
-from controlplane.adapters.fleet_kubernetes.ledger import Entry, Ledger, noted, read_ledger, read_spec, replicas
+from controlplane.adapters.fleet_kubernetes.group import (
+    Group,
+    engine_of,
+    group_of,
+    require_lasting,
+    require_runnable,
+    require_same,
+    url_of,
+)
+from controlplane.adapters.fleet_kubernetes.ledger import Entry, Ledger, noted, read_ledger, replicas
 from controlplane.adapters.fleet_kubernetes.manifests import budget, deployment, same_deployment, service
-from controlplane.adapters.fleet_kubernetes.names import GROUP, SELECTOR, group_name
-from controlplane.adapters.fleet_kubernetes.nodes import Gpus, ready_nodes
+from controlplane.adapters.fleet_kubernetes.names import group_name
+from controlplane.adapters.fleet_kubernetes.nodes import Gpus
 from controlplane.adapters.fleet_kubernetes.pods import pod_template
 from controlplane.adapters.fleet_kubernetes.sight import PodSight
 from controlplane.adapters.fleet_kubernetes.steps import Around, Patience, moved_on, to_delete
-from controlplane.adapters.fleet_kubernetes.watched import Watched, by_label
+from controlplane.adapters.fleet_kubernetes.view import ClusterView
 from controlplane.domain.base import EngineId
 from controlplane.domain.cluster import ClusterOptions
 from controlplane.domain.engines.fleet import Engine, EngineSpec
@@ -53,22 +62,18 @@ class FleetKubernetes:
         gpu_resource: str = "nvidia.com/gpu",
         node_selector: Mapping[str, str] | None = None,
         clock: Clock = utc_now,
+        steady: Callable[[], float] = time.monotonic,
         patience: Patience = Patience(),  # noqa: B008 - immutable
     ) -> None:
         self._door, self._namespace, self._options = door, namespace, options
         self._gpu_resource, self._node_selector = gpu_resource, node_selector or {}
         self._clock, self._patience = clock, patience
-        self._deployments_at = Place("apis/apps/v1", "deployments", namespace)
-        self._pods_at = Place("api/v1", "pods", namespace)
+        self._view = ClusterView(door, namespace, steady=steady)
         self._services_at = Place("api/v1", "services", namespace)
         self._budgets_at = Place("apis/policy/v1", "poddisruptionbudgets", namespace)
-        self._deployments = Watched(door, self._deployments_at, selector=SELECTOR)
-        self._pods = Watched(door, self._pods_at, selector=SELECTOR)
-        self._nodes = Watched(door, Place("api/v1", "nodes"))
 
     def close(self) -> None:
-        for watched in (self._deployments, self._pods, self._nodes):
-            watched.stop()
+        self._view.close()
 
     def start(self, spec: EngineSpec) -> Engine:
         """Start an engine, or return the one that already has this id."""
@@ -83,14 +88,14 @@ class FleetKubernetes:
 
     def observe(self, engine_id: EngineId) -> Engine:
         """Look at one engine now and move it on by a step."""
-        group = self._moved_on(self._find(engine_id))
+        group = self._moved_on(self._view.find(engine_id))
         if engine_id not in group.ledger:
             raise NotFound(f"no engine {engine_id}")
         return engine_of(group, engine_id)
 
     def list(self) -> Sequence[Engine]:
         """Look at every engine not yet forgotten, oldest first. Asks the server nothing: watches told it."""
-        known = self._groups()
+        known = self._view.groups()
         for group in known:
             if not group.ledger:
                 self._remove(group)
@@ -108,7 +113,7 @@ class FleetKubernetes:
 
     def in_flight(self, engine_id: EngineId) -> int | None:
         """Requests running or waiting in the engine by its own metrics; None when it does not say."""
-        group = self._find(engine_id)
+        group = self._view.find(engine_id)
         entry = group.ledger[engine_id]
         sight = group.pods.get(entry.pod or "")
         if entry.ready_at is None or entry.state.is_over or sight is None or sight.address is None:
@@ -125,12 +130,12 @@ class FleetKubernetes:
             entry = ledger[engine_id]
             return ledger if entry.state.is_over else {**ledger, engine_id: entry.drained_by(until)}
 
-        self._changed(self._find(engine_id), drained)
+        self._changed(self._view.find(engine_id), drained)
         return self.observe(engine_id)
 
     def forget(self, engine_id: EngineId) -> None:
         """Remove the memory of an engine that ended; the last one's Deployment goes with it. Raises Conflict."""
-        group = self._known(engine_id)
+        group = self._view.known(engine_id)
         if group is None:
             return
 
@@ -152,23 +157,22 @@ class FleetKubernetes:
         return self._free_on(self._node_selector, self._gpu_resource)
 
     def _free_on(self, selector: Mapping[str, str], resource: str) -> int:
-        held = sum(
-            group.spec.gpus for group in self._groups() for entry in group.ledger.values() if not entry.state.is_over
-        )
-        return max(0, Gpus(self._nodes.items(), resource).all(selector) - held)
+        held = sum(group.gpus_held for group in self._view.groups())
+        return max(0, Gpus(self._view.nodes(), resource).all(selector) - held)
 
     def _check(self, spec: EngineSpec, cluster: ClusterOptions) -> None:
         require_runnable(spec, cluster, self._namespace)
         pod_template(spec, cluster, {})
         if spec.gpus:
-            Gpus(self._nodes.items(), cluster.gpu_resource).require(spec.gpus, cluster.node_selector)
+            Gpus(self._view.nodes(), cluster.gpu_resource).require(spec.gpus, cluster.node_selector)
 
     def _started(self, spec: EngineSpec, cluster: ClusterOptions) -> Engine:
         name = group_name(spec.owner)
-        present = self._door.get(self._deployments_at, name)
-        known = None if present is None else self._group(present, {})
+        present = self._door.get(self._view.deployments_at, name)
+        require_lasting(present)
+        known = None if present is None else group_of(present, {})
         if known is not None:
-            self._deployments.heard(known.deployment)
+            self._view.heard(known.deployment)
             if spec.engine_id in known.ledger:
                 return self.observe(spec.engine_id)
             require_same(spec, known)
@@ -177,7 +181,7 @@ class FleetKubernetes:
             raise Unavailable(f"no {spec.gpus} GPUs for engine {spec.engine_id}", why=f"{free} are free on the cluster")
         new = {spec.engine_id: Entry(started_at=self._clock())}
         written = self._created(spec, cluster, new) if known is None else self._updated(known, {**known.ledger, **new})
-        return engine_of(self._group(written, {}), spec.engine_id)
+        return engine_of(group_of(written, {}), spec.engine_id)
 
     def _created(self, spec: EngineSpec, cluster: ClusterOptions, ledger: Ledger) -> Json:
         if isinstance(spec.owner, ReplicaOwner):
@@ -193,8 +197,8 @@ class FleetKubernetes:
         return self._written(same_deployment(group.deployment, replicas=replicas(ledger), annotations=notes))
 
     def _written(self, value: Json) -> Json:
-        written = self._door.apply(self._deployments_at, value)
-        self._deployments.heard(written)
+        written = self._door.apply(self._view.deployments_at, value)
+        self._view.heard(written)
         return written
 
     def _changed(self, group: Group, change: Change) -> Group:
@@ -206,30 +210,32 @@ class FleetKubernetes:
             try:
                 return self._kept(group, ledger)
             except StaleVersion:
-                fresh = self._door.get(self._deployments_at, group.name)
+                fresh = self._door.get(self._view.deployments_at, group.name)
                 if fresh is None:
                     raise NotFound(f"no deployment {group.name}", why="somebody deleted it") from None
-                self._deployments.heard(fresh)
-                group = self._group(fresh, group.pods)
+                self._view.heard(fresh)
+                group = group_of(fresh, group.pods)
         raise Unavailable(f"deployment {group.name} is not changed", why="somebody else changes it all the time")
 
     def _kept(self, group: Group, ledger: Ledger) -> Group:
         for name, entry in ledger.items():
             if not entry.is_wanted and group.ledger[name].is_wanted:
                 self._price(group.pods.get(entry.pod or ""))
-        return self._group(self._updated(group, ledger), group.pods)
+        return group_of(self._updated(group, ledger), group.pods)
 
     def _price(self, sight: PodSight | None) -> None:
         """Let the pod of an engine that goes be the one that the cluster takes away, should it be faster than we."""
         if sight is not None and sight.deleting_grace_s is None:
-            self._door.merge(self._pods_at, sight.name, {"metadata": {"annotations": {COST: _FIRST_TO_GO}}})
+            self._door.merge(self._view.pods_at, sight.name, {"metadata": {"annotations": {COST: _FIRST_TO_GO}}})
 
     def _moved_on(self, group: Group) -> Group:
+        nodes = self._view.node_names()
         around = Around(
             now=self._clock(),
             patience=self._patience,
             start_timeout_s=group.spec.start_timeout_s,
-            lost_nodes=self._lost_nodes(),
+            lost_nodes=nodes.lost,
+            ready_nodes=nodes.ready,
             refused_pods=group.refused_pods,
             log=group.spec.driver.log,
             tail=self._tail,
@@ -241,19 +247,19 @@ class FleetKubernetes:
         grace = int(moved.deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"])
         lost = around.lost_nodes
         for name, seconds in to_delete(moved.ledger, moved.pods, grace_s=grace, lost=lost, now=around.now):
-            self._door.delete(self._pods_at, name, grace_s=seconds)
+            self._door.delete(self._view.pods_at, name, grace_s=seconds)
         return moved
 
     def _remove(self, group: Group) -> None:
         """Delete what an owner has on the cluster, unless an engine of it was started meanwhile."""
         for _ in range(_TRIES):
-            present = self._door.get(self._deployments_at, group.name)
+            present = self._door.get(self._view.deployments_at, group.name)
             if present is not None and read_ledger(present):
                 return
             try:
                 if present is not None:
                     version = str(present["metadata"]["resourceVersion"])
-                    self._door.delete(self._deployments_at, group.name, version=version)
+                    self._door.delete(self._view.deployments_at, group.name, version=version)
                 break
             except StaleVersion:  # its status changed: what is left is removed when it is looked at next
                 continue
@@ -265,33 +271,7 @@ class FleetKubernetes:
         """Return the end of a container's log; of its status, which holds the last 2 KiB, where no log can be read."""
         try:
             return self._door.log(
-                self._pods_at, sight.name, previous=sight.running_since is not None, limit_bytes=_LOG_BYTES
+                self._view.pods_at, sight.name, previous=sight.running_since is not None, limit_bytes=_LOG_BYTES
             )
         except FleetuneError:
             return sight.exit_message
-
-    def _groups(self) -> Sequence[Group]:
-        pods = by_label(self._pods.items(), GROUP)
-        found = self._deployments.items()
-        mine = [each for each in found if not each["metadata"].get("deletionTimestamp")]
-        return [self._group(each, seen(pods.get(each["metadata"]["name"], []))) for each in mine]
-
-    def _group(self, value: Json, pods: Mapping[str, PodSight]) -> Group:
-        name = EngineId(value["metadata"]["name"])
-        return Group(value, read_spec(value).evolve(engine_id=name), read_ledger(value), pods)
-
-    def _find(self, engine_id: EngineId) -> Group:
-        found = self._known(engine_id)
-        if found is None:
-            self._deployments.ask()
-            found = self._known(engine_id)
-        if found is None:
-            raise NotFound(f"no engine {engine_id}")
-        return found
-
-    def _known(self, engine_id: EngineId) -> Group | None:
-        return next((each for each in self._groups() if engine_id in each.ledger), None)
-
-    def _lost_nodes(self) -> frozenset[str]:
-        nodes = self._nodes.items()
-        return frozenset(each["metadata"]["name"] for each in nodes) - ready_nodes(nodes)

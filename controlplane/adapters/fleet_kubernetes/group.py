@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from controlplane.adapters.fleet_kubernetes.door import Json
-from controlplane.adapters.fleet_kubernetes.ledger import Ledger
+from controlplane.adapters.fleet_kubernetes.ledger import Ledger, read_ledger, read_spec
 from controlplane.adapters.fleet_kubernetes.pods import PORT
 from controlplane.adapters.fleet_kubernetes.sight import PodSight, sight_of
 from controlplane.adapters.fleet_kubernetes.steps import waits_for
@@ -30,10 +30,20 @@ class Group(NamedTuple):
         return str(self.deployment["metadata"]["name"])
 
     @property
+    def gpus_held(self) -> int:
+        return self.spec.gpus * sum(not entry.state.is_over for entry in self.ledger.values())
+
+    @property
     def refused_pods(self) -> str:
         """Why the cluster makes no pod, "" when it does: a quota, a missing account."""
         conditions = self.deployment.get("status", {}).get("conditions", [])
         return next((c.get("message", "") for c in conditions if c["type"] == "ReplicaFailure"), "")
+
+
+def group_of(deployment: Json, pods: Mapping[str, PodSight]) -> Group:
+    """Read a Deployment. Raises Unavailable when somebody damaged what is noted on it."""
+    name = EngineId(deployment["metadata"]["name"])
+    return Group(deployment, read_spec(deployment).evolve(engine_id=name), read_ledger(deployment), pods)
 
 
 def engine_of(group: Group, engine_id: EngineId) -> Engine:
@@ -76,6 +86,14 @@ def require_runnable(spec: EngineSpec, cluster: ClusterOptions, namespace: str) 
         )
 
 
+def require_lasting(deployment: Json | None) -> None:
+    """Raise Unavailable while somebody's deletion of a Deployment is under way: what is written to it goes too."""
+    if deployment is not None and deployment["metadata"].get("deletionTimestamp"):
+        raise Unavailable(
+            f"no engine is started in deployment {deployment['metadata']['name']}", why="somebody is deleting it"
+        )
+
+
 def require_same(spec: EngineSpec, group: Group) -> None:
     """Raise Unavailable when an owner's present engines run something else: they are to go first."""
     if spec.evolve(engine_id=group.spec.engine_id, env={}) != group.spec.evolve(env={}):
@@ -84,9 +102,14 @@ def require_same(spec: EngineSpec, group: Group) -> None:
         )
 
 
-def seen(pods: Sequence[Json]) -> Mapping[str, PodSight]:
-    """Return pods by name, the oldest first."""
-    oldest_first = sorted(pods, key=lambda pod: (pod["metadata"].get("creationTimestamp", ""), pod["metadata"]["name"]))
+def pods_of(deployment: Json, pods: Mapping[str, Sequence[Json]]) -> Mapping[str, PodSight]:
+    """Return a Deployment's pods by name, the oldest first, out of pods by the label that names their Deployment.
+
+    Those from before it belong to one of that name that somebody deleted: they still run for a while.
+    """
+    since, named = deployment["metadata"]["creationTimestamp"], pods.get(deployment["metadata"]["name"], ())
+    mine = [pod for pod in named if pod["metadata"]["creationTimestamp"] >= since]
+    oldest_first = sorted(mine, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
     return {pod["metadata"]["name"]: sight_of(pod) for pod in oldest_first}
 
 

@@ -28,6 +28,7 @@ class Entry(Value):
     pod: str | None = None
     restarts: int = 0  # of the pod's container when this engine took it over
     ready_at: AwareDatetime | None = None
+    node: str | None = None  # where it became ready
     drain_until: AwareDatetime | None = None  # set: somebody asked it to stop
     failure: StartFailure | None = None
     detail: str | None = None

@@ -65,11 +65,12 @@ def deployment(
 def same_deployment(present: Mapping[str, Any], *, replicas: int, annotations: Mapping[str, str]) -> Manifest:
     """Return a Deployment as it is, but for its replicas and what is noted on it, at the version it was read at.
 
-    Its pod template is what the server has: a later Fleetune, or another description, would replace running pods.
+    Its pod template is what the server has: a later Fleetune, or another description, would replace running pods. Its
+    uid is named too: without it, applying to a Deployment that somebody deleted would make it again.
     """
     metadata, spec = present["metadata"], present["spec"]
     template = {**spec["template"], "metadata": {"labels": spec["template"]["metadata"]["labels"]}}
-    kept = {name: metadata[name] for name in ("name", "namespace", "labels", "resourceVersion")}
+    kept = {name: metadata[name] for name in ("name", "namespace", "labels", "uid", "resourceVersion")}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",

@@ -18,7 +18,7 @@ def group_name(owner: Owner) -> str:
     """Return the name of an owner's Deployment: the same each time, a DNS label, unlike any other owner's."""
     match owner:
         case ReplicaOwner():
-            return _short(f"{owner.service}-{owner.revision}")
+            return _short(_lettered(f"{owner.service}-{owner.revision}"))
         case TrialOwner():
             return _short(f"trial-{owner.study_id}-{owner.number}")
         case ReplayOwner():
@@ -45,6 +45,11 @@ def labels_of(owner: Owner) -> dict[str, str]:
             return {**shared, "fleetune.dev/study": _short(owner.study_id)}
         case ReplayOwner():
             return {**shared, "fleetune.dev/replay-of": owner.service}
+
+
+def _lettered(name: str) -> str:
+    """Return a name that begins with a letter, as that of a Service must; with its dot it is nobody's own."""
+    return name if name[:1].isalpha() else f"r.{name}"
 
 
 def _short(name: str) -> str:

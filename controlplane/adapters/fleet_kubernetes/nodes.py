@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from kubernetes.utils.quantity import parse_quantity
+
 from controlplane.adapters.fleet_kubernetes.door import Json
 from controlplane.adapters.fleet_kubernetes.sight import is_ready_node
 from controlplane.domain.errors import InvalidInput, Unavailable
@@ -40,7 +42,8 @@ class Gpus:
         return [n for n in self._nodes if all(_labels(n).get(name) == value for name, value in selector.items())]
 
     def _of(self, node: Json) -> int:
-        return int(node.get("status", {}).get("allocatable", {}).get(self._resource, 0))
+        amount = node.get("status", {}).get("allocatable", {}).get(self._resource, 0)
+        return int(parse_quantity(amount))  # type: ignore[no-untyped-call]  # a thousand is written `1k`
 
 
 def ready_nodes(nodes: Sequence[Json]) -> frozenset[str]:

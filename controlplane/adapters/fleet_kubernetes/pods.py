@@ -152,7 +152,8 @@ def _environment(engine: EngineSpec, cluster: ClusterOptions) -> list[client.V1E
     fixed = {"HOME": _WRITABLE, "XDG_CACHE_HOME": f"{_WRITABLE}/cache", "PYTHONUNBUFFERED": "1"}
     if cluster.model_cache is not None:
         fixed["HF_HOME"] = cluster.model_cache.mount_path
-    return [client.V1EnvVar(name=name, value=value) for name, value in sorted(fixed.items())] + [
+    ours = {name: value for name, value in fixed.items() if name not in engine.env}  # a name said twice is refused
+    return [client.V1EnvVar(name=name, value=value) for name, value in sorted(ours.items())] + [
         client.V1EnvVar(name=name, value_from=_of_secret(cluster.env_from_secret, name)) for name in sorted(engine.env)
     ]
 
@@ -207,5 +208,15 @@ def _models(cache: ModelCache) -> client.V1Volume:
 def _mounts(cluster: ClusterOptions) -> list[client.V1VolumeMount]:
     places = {"shm": "/dev/shm", "scratch": _WRITABLE, "tmp": "/tmp"}  # the container's, on a volume
     if cluster.model_cache is not None:
-        places["models"] = cluster.model_cache.mount_path
+        places["models"] = _free_place(cluster.model_cache.mount_path, places)
     return [client.V1VolumeMount(name=name, mount_path=path) for name, path in places.items()]
+
+
+def _free_place(path: str, taken: Mapping[str, str]) -> str:
+    if path.rstrip("/") in taken.values():
+        raise InvalidInput(
+            f"models cannot lie in {path}",
+            why="the pod has another volume there",
+            allowed=f"model_cache.mount_path: any but {', '.join(taken.values())}",
+        )
+    return path

@@ -10,7 +10,7 @@ from controlplane.adapters.fleet_kubernetes.names import SELECTOR
 from controlplane.adapters.fleet_kubernetes.nodes import Gpus
 from controlplane.adapters.fleet_kubernetes.routes import PREFIX as ROUTES
 from controlplane.domain.cluster import ClusterOptions
-from controlplane.domain.errors import Forbidden, InvalidInput, NotFound
+from controlplane.domain.errors import Forbidden, InvalidInput, NotFound, Unavailable
 from controlplane.domain.service import ServiceSpec
 
 _PLACES = {
@@ -76,3 +76,5 @@ def _require_namespace(door: Door, namespace: str) -> None:
         return
     if found is None:
         raise NotFound(f"namespace {namespace} does not exist", allowed=f"kubectl create namespace {namespace}")
+    if found["metadata"].get("deletionTimestamp"):
+        raise Unavailable(f"namespace {namespace} is being deleted", allowed="one that stays")

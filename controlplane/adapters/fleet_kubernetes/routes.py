@@ -118,7 +118,7 @@ class RouteTraffic:
         before = present.get(service)
         if before is not None:
             _refuse_stale(before, value, version)
-            value["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"]
+            value["metadata"] |= {name: before["metadata"][name] for name in ("uid", "resourceVersion")}
         try:
             written = self._door.apply(self._place, value)
         except StaleVersion:

@@ -31,7 +31,8 @@ class Around(NamedTuple):
     now: datetime
     patience: Patience
     start_timeout_s: float
-    lost_nodes: frozenset[str]
+    lost_nodes: frozenset[str]  # known, and not there
+    ready_nodes: frozenset[str]
     refused_pods: str  # why the cluster makes no pod for the Deployment: a quota, a right
     log: LogReading
     tail: Callable[[PodSight], str]
@@ -104,7 +105,7 @@ def _stepped(entry: Entry, sight: PodSight | None, around: Around) -> Entry:
         ended = {"ended_at": around.now} if sight is None else {}
         return entry.evolve(failure=fault.failure, detail=fault.detail, **ended)
     if sight is not None and sight.is_ready and entry.ready_at is None:
-        return entry.evolve(ready_at=around.now)
+        return entry.evolve(ready_at=around.now, node=sight.node)
     return entry
 
 
@@ -121,6 +122,8 @@ def _fault(entry: Entry, sight: PodSight | None, around: Around) -> Fault | None
 
 
 def _without_pod(entry: Entry, waited: timedelta, around: Around) -> Fault | None:
+    if entry.node is not None and entry.node not in around.ready_nodes:
+        return Fault(StartFailure.NODE_LOST, f"pod {entry.pod} is gone with node {entry.node}")
     if entry.pod is not None:  # one that had been ready: an unstarted one was replaced
         return Fault(StartFailure.CRASHED, f"pod {entry.pod} was deleted")
     if waited.total_seconds() < around.patience.place_s:

@@ -6,7 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from controlplane.adapters.fleet_kubernetes.door import OPENED, Door, Expired, Json, Place
+from controlplane.adapters.fleet_kubernetes.door import OPENED, Door, Json, Place
+from controlplane.adapters.fleet_kubernetes.refusals import Expired
 from controlplane.domain.errors import FleetuneError, Unavailable
 
 _WATCH_S = 240
@@ -36,6 +37,7 @@ class Watched:
         self._gone: dict[str, int] = {}
         self._answered, self._stopping = threading.Event(), threading.Event()
         self._is_listed = False
+        self._from = ""  # the version to watch from
         self._broken_since: float | None = None
         self._problem: FleetuneError | None = None
         self._thread: threading.Thread | None = None
@@ -74,14 +76,15 @@ class Watched:
                 self._thread.start()
 
     def _run(self) -> None:
-        version: str | None = None
         pause_s = _AGAIN_S
         while not self._stopping.is_set():
             try:
-                version = self._listed() if version is None else version
-                version, pause_s = self._watched(version), _AGAIN_S
+                self._from = self._from or self._listed()
+                if not self._watched(self._from):  # a watch that ends at once is not asked for all the time
+                    self._stopping.wait(_AGAIN_S)
+                pause_s = _AGAIN_S
             except Expired:
-                version = None
+                self._from = ""
             except FleetuneError as error:
                 self._broken(error)
                 self._stopping.wait(pause_s)
@@ -100,25 +103,30 @@ class Watched:
         self._well()
         return version
 
-    def _watched(self, version: str) -> str:
+    def _watched(self, version: str) -> bool:
+        """Take in what happens until the watch ends, and where to go on from; say whether anything did."""
+        has_heard = False
         for kind, value in self._door.watch(self._place, version, seconds=_WATCH_S, **self._query):
             if self._stopping.is_set():
                 break
             self._well()
             if kind == OPENED:
                 continue
-            version = str(value["metadata"]["resourceVersion"])
             if kind == "DELETED":
                 self._drop(value)
             elif kind != "BOOKMARK":
                 self.heard(value)
-        return version
+            self._from, has_heard = str(value["metadata"]["resourceVersion"]), True
+        return has_heard
 
     def _drop(self, value: Json) -> None:
-        name = value["metadata"]["name"]
+        """Forget an object, unless a later one of its name is known: a watch that broke tells some things twice."""
+        name, version = value["metadata"]["name"], _version(value)
         with self._lock:
-            self._items.pop(name, None)
-            self._gone[name] = max(self._gone.pop(name, 0), _version(value))
+            known = self._items.get(name)
+            if known is not None and _version(known) <= version:
+                del self._items[name]
+            self._gone[name] = max(self._gone.pop(name, 0), version)
             if len(self._gone) > _GONE:
                 del self._gone[next(iter(self._gone))]  # the oldest
 

@@ -13,10 +13,12 @@ from kubernetes import client
 from tests.fakes.kubernetes.controllers import Controllers
 from tests.fakes.kubernetes.errors import ApiError
 from tests.fakes.kubernetes.faults import Faults
+from tests.fakes.kubernetes.garbage import GarbageCollector
 from tests.fakes.kubernetes.kubelet import Kubelet
-from tests.fakes.kubernetes.objects import Objects, Writer
+from tests.fakes.kubernetes.objects import Objects
 from tests.fakes.kubernetes.schemas import Object, resource_of, resources
 from tests.fakes.kubernetes.server import ApiServer
+from tests.fakes.kubernetes.writes import Writer
 
 _NODE = resource_of("v1", "Node")
 _POD = resource_of("v1", "Pod")
@@ -69,6 +71,15 @@ class StandIn:
                 self.objects.change(
                     _POD, metadata["namespace"], metadata["name"], lambda v: _with_condition(v, not_ready), _STATUS
                 )
+
+    def remove_node(self, name: str) -> None:
+        """Let a node vanish and its object be deleted, as a cloud does; its pods are collected."""
+        self.nodes[name].lose()
+        self.objects.delete(_NODE, "", name)
+
+    @property
+    def garbage(self) -> GarbageCollector:
+        return self._controllers.garbage
 
     def remove_all(self, plural: str, namespace: str) -> None:
         """Delete everything of a kind in a namespace, as the controller of a deleted namespace does."""

@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.fakes.kubernetes.errors import ApiError
-from tests.fakes.kubernetes.objects import Objects, Writer
+from tests.fakes.kubernetes.garbage import GarbageCollector
+from tests.fakes.kubernetes.objects import Objects
 from tests.fakes.kubernetes.scheduler import Scheduler
 from tests.fakes.kubernetes.schemas import Object, resource_of
 from tests.fakes.kubernetes.selection import selected
+from tests.fakes.kubernetes.writes import Writer
 
 _DEPLOYMENT = resource_of("apps/v1", "Deployment")
 _REPLICA_SET = resource_of("apps/v1", "ReplicaSet")
@@ -32,7 +34,7 @@ class Controllers:
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
-        self._scheduler = Scheduler(objects)
+        self._scheduler, self.garbage = Scheduler(objects), GarbageCollector(objects)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -56,7 +58,7 @@ class Controllers:
 
     def run_pass(self) -> None:
         """Look at everything once. Another look is needed when this changed something."""
-        for act in (self._deployments, self._replica_sets, self._jobs, self._scheduler.run_pass, self._collect_garbage):
+        for act in (self._deployments, self._replica_sets, self._jobs, self._scheduler.run_pass, self.garbage.run_pass):
             act()
 
     def _jobs(self) -> None:
@@ -76,7 +78,9 @@ class Controllers:
 
     def _deployment(self, deployment: Object, mine: Sequence[Object]) -> None:
         template = deployment["spec"]["template"]
-        digest = hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:10]
+        # A real one counts collisions with replica sets of a Deployment of that name before it: the uid does here.
+        whole = json.dumps([template, deployment["metadata"]["uid"]], sort_keys=True)
+        digest = hashlib.sha256(whole.encode()).hexdigest()[:10]
         name, replicas = f"{deployment['metadata']['name']}-{digest}", deployment["spec"]["replicas"]
         old = [each for each in mine if each["metadata"]["name"] != name]
         current = next((each for each in mine if each["metadata"]["name"] == name), None)
@@ -117,8 +121,9 @@ class Controllers:
             "availableReplicas": ready,
             "conditions": failing,
         }
-        if status != deployment.get("status"):
-            self._write(_DEPLOYMENT, deployment, lambda value: {**value, "status": status}, _STATUS)
+        noted = {**deployment["metadata"].get("annotations", {}), "deployment.kubernetes.io/revision": "1"}
+        if status != deployment.get("status") or noted != deployment["metadata"].get("annotations"):
+            self._write(_DEPLOYMENT, deployment, lambda value: _reported(value, status), _STATUS)
 
     def _replica_sets(self) -> None:
         owned = _by_owner(self._objects.list(_POD, shared=True))
@@ -180,20 +185,6 @@ class Controllers:
                     said = f"exceeded quota: {quota['metadata']['name']}, requested: {name}={asked}"
                     raise ApiError(403, f"pods is forbidden: {said}, used: {name}={used}, limited: {name}={limit}")
 
-    def _collect_garbage(self) -> None:
-        with self._objects.changed:
-            uids = {value["metadata"]["uid"] for _, value in self._objects.everything()}
-            orphans = [
-                value
-                for _, value in self._objects.everything()
-                if (owners := value["metadata"].get("ownerReferences"))
-                and all(owner["uid"] not in uids for owner in owners)
-                and not value["metadata"].get("deletionTimestamp")
-            ]
-        for each in orphans:
-            resource, metadata = resource_of(each["apiVersion"], each["kind"]), each["metadata"]
-            self._try(lambda r=resource, m=metadata: self._objects.delete(r, m["namespace"], m["name"]))
-
     def _write(self, resource: Any, value: Object, change: Any, by: Writer) -> None:
         metadata = value["metadata"]
         self._try(lambda: self._objects.change(resource, metadata["namespace"], metadata["name"], change, by))
@@ -204,6 +195,13 @@ class Controllers:
             act()
         except ApiError:
             return
+
+
+def _reported(deployment: Object, status: Object) -> Object:
+    """Return a Deployment with its status, and with what its controller notes on it in the same write."""
+    metadata = deployment["metadata"]
+    noted = {**metadata.get("annotations", {}), "deployment.kubernetes.io/revision": "1"}
+    return {**deployment, "metadata": {**metadata, "annotations": noted}, "status": status}
 
 
 def requested(pod: Object, resource: str) -> int:

@@ -67,6 +67,12 @@ def stale(resource: Resource, name: str) -> ApiError:
     )
 
 
+def terminating(resource: Resource, namespace: str, name: str) -> ApiError:
+    why = f"unable to create new content in namespace {namespace} because it is being terminated"
+    causes = [{"reason": "NamespaceTerminating", "message": f"namespace {namespace} is being terminated", "field": ""}]
+    return ApiError(403, f'{resource.full_name} "{name}" is forbidden: {why}', causes=causes)
+
+
 def invalid(resource: Resource, name: str, found: Sequence[Flaw]) -> ApiError:
     said = ", ".join(f"{flaw.path.lstrip('.')}: {flaw.message}" for flaw in found[:5])
     causes = [{"reason": "FieldValueInvalid", "message": flaw.message, "field": flaw.path} for flaw in found]

@@ -20,6 +20,7 @@ class Call(NamedTuple):
     subresource: str
     namespace: str
     agent: str = ""  # who asks, by its User-Agent
+    name: str = ""
 
 
 class Faults:
@@ -86,8 +87,9 @@ def _is_meant(answer: tuple[int, str, str], call: Call) -> bool:
 def _forbidden(call: Call, named: str) -> ApiError:
     full = call.resource + (f".{call.group}" if call.group else "")
     where = f' in the namespace "{call.namespace}"' if call.namespace else " at the cluster scope"
+    what = f'{full} "{call.name}"' if call.name else full
     return ApiError(
         403,
-        f'{full} is forbidden: User "fleetune" cannot {call.verb} resource "{named}" '
+        f'{what} is forbidden: User "fleetune" cannot {call.verb} resource "{named}" '
         f'in API group "{call.group}"{where}',
     )

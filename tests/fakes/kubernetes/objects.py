@@ -7,26 +7,32 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from typing import NamedTuple
 
-from tests.fakes.kubernetes.errors import ApiError, invalid, not_found, stale
-from tests.fakes.kubernetes.ownership import applied_to, clashes, conflict, fields_of, owned
-from tests.fakes.kubernetes.rules import defaulted, semantic_flaws
+from tests.fakes.kubernetes.defaults import defaulted
+from tests.fakes.kubernetes.errors import ApiError, invalid, not_found, terminating
+from tests.fakes.kubernetes.ownership import applied_to, clashes, conflict, duplicates, fields_of, owned
+from tests.fakes.kubernetes.quantities import canonical
+from tests.fakes.kubernetes.rules import semantic_flaws
 from tests.fakes.kubernetes.schemas import Flaw, Object, Resource, broken_rules, flaws, pruned, schema_of
+from tests.fakes.kubernetes.writes import (
+    FOREGROUND,
+    Writer,
+    check_applied,
+    check_preconditions,
+    check_replaced,
+    check_uid,
+    check_version,
+    grace_of,
+    may_go,
+    now,
+    taken,
+    told,
+    without_times,
+)
 
 Key = tuple[str, str, str]
 """Full name of the resource, namespace ("" for none), name."""
-
-
-class Writer(NamedTuple):
-    """Who writes, and how strictly it wants to be read."""
-
-    manager: str = "controller"
-    subresource: str = ""
-    strict: bool = False
-    dry_run: bool = False
-    force: bool = False
 
 
 class Change(NamedTuple):
@@ -34,6 +40,7 @@ class Change(NamedTuple):
     kind: str  # ADDED, MODIFIED, DELETED
     resource: Resource
     value: Object
+    before: Object | None = None
 
 
 class Objects:
@@ -44,6 +51,7 @@ class Objects:
         self._items: dict[Key, Object] = {}
         self._log: deque[Change] = deque(maxlen=history)
         self._version = 100
+        self.denials: dict[str, str] = {}  # what a policy of the cluster says to every object of a kind
 
     @property
     def version(self) -> int:
@@ -92,15 +100,15 @@ class Objects:
     def create(self, resource: Resource, namespace: str, value: Object, by: Writer = Writer()) -> Object:  # noqa: B008
         value = {"apiVersion": resource.api_version, "kind": resource.kind, **self._decoded(resource, value, by)}
         metadata = value.setdefault("metadata", {})
-        name = metadata.get("name") or f"{metadata.get('generateName', '')}{uuid.uuid4().hex[:5]}"
+        name = metadata.get("name") or f"{metadata.get('generateName', '')[:58]}{uuid.uuid4().hex[:5]}"
         with self.changed:
             if (resource.full_name, namespace, name) in self._items:
                 message = f'{resource.full_name} "{name}" already exists'
                 raise ApiError(409, message, reason="AlreadyExists")
-            if resource.namespaced and not self._has_namespace(namespace):
-                raise ApiError(404, f'namespaces "{namespace}" not found')
+            if resource.namespaced:
+                self._require_namespace(resource, namespace, name)
             metadata |= {"name": name, **({"namespace": namespace} if resource.namespaced else {})}
-            metadata |= {"uid": str(uuid.uuid4()), "creationTimestamp": _now(), "generation": 1}
+            metadata |= {"uid": str(uuid.uuid4()), "creationTimestamp": now(), "generation": 1}
             for unset in ("managedFields", "resourceVersion", "deletionTimestamp"):
                 metadata.pop(unset, None)
             if "status" in resource.subresources and by.subresource != "status":
@@ -111,8 +119,9 @@ class Objects:
         value = self._decoded(resource, value, by)
         with self.changed:
             live = self.get(resource, namespace, name)
-            _check_version(resource, live, value)
-            return self._kept(resource, live, _taken(resource, live, value, by), by)
+            check_replaced(resource, value)
+            check_version(resource, live, value)
+            return self._kept(resource, live, taken(resource, live, value, by), by)
 
     def change(
         self,
@@ -126,8 +135,8 @@ class Objects:
         with self.changed:
             live = self.get(resource, namespace, name)
             value = self._decoded(resource, change(copy.deepcopy(live)), by)
-            _check_version(resource, live, value)
-            return self._kept(resource, live, _taken(resource, live, value, by), by)
+            check_version(resource, live, value)
+            return self._kept(resource, live, taken(resource, live, value, by), by)
 
     def apply(self, resource: Resource, namespace: str, name: str, value: Object, by: Writer) -> Object:
         """Apply an object on the server's side: create it, or change just what it names."""
@@ -137,35 +146,49 @@ class Objects:
             why = "field not declared in schema" if untyped[0].unknown else untyped[0].message
             raise ApiError(500, f"failed to create typed patch object ({said}): {untyped[0].path}: {why}")
         schema = schema_of(resource)
+        check_applied(resource, name, value)
+        for twice in duplicates(value, schema):
+            said = f"{namespace}/{name}; {resource.api_version}, Kind={resource.kind}"
+            raise ApiError(500, f"failed to create typed patch object ({said}): {twice}")
         value = copy.deepcopy(value)
         with self.changed:
             key = (resource.full_name, namespace, name)
             if key not in self._items:
-                if value.get("metadata", {}).get("resourceVersion"):
-                    raise stale(resource, name)
+                check_uid(resource, name, value)
                 return self._created_by_apply(resource, namespace, value, by)
             live = self.get(resource, namespace, name)
-            _check_version(resource, live, value)
+            check_version(resource, live, value)
             found = clashes(live, value, schema, manager=by.manager, subresource=by.subresource)
             if found and not by.force:
                 raise conflict(found)
             merged = applied_to(live, value, schema, manager=by.manager, subresource=by.subresource)
-            return self._kept(resource, live, _taken(resource, live, merged, by), by, fields=fields_of(value, schema))
+            merged = canonical(defaulted(resource, merged), schema)
+            return self._kept(resource, live, taken(resource, live, merged, by), by, fields=fields_of(value, schema))
 
     def delete(
-        self, resource: Resource, namespace: str, name: str, *, grace_s: int | None = None, only: Object | None = None
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        *,
+        grace_s: int | None = None,
+        only: Object | None = None,
+        policy: str | None = None,
     ) -> Object:
-        """Delete at once, or mark for deletion: while finalizers are left, or a pod's node has not let it go."""
+        """Delete at once, or mark for deletion: while finalizers are left, or a pod's node has not let it go.
+
+        With policy Foreground what it owns goes first.
+        """
         with self.changed:
             live = self.get(resource, namespace, name)
-            for field, wanted in (only or {}).items():
-                if live["metadata"][field] != wanted:
-                    raise ApiError(409, f"Precondition failed: {field} in precondition: {wanted}")
-            grace = _grace_s(resource, live, grace_s)
-            before = live["metadata"].get("deletionGracePeriodSeconds")
-            if live["metadata"].get("finalizers") or grace > 0:
-                live["metadata"].setdefault("deletionTimestamp", _now())
-                live["metadata"]["deletionGracePeriodSeconds"] = grace if before is None else min(before, grace)
+            check_preconditions(resource, live, only or {})
+            grace = grace_of(resource, live, grace_s)
+            metadata, before = live["metadata"], live["metadata"].get("deletionGracePeriodSeconds")
+            if policy == "Foreground" and FOREGROUND not in metadata.get("finalizers", []):
+                metadata["finalizers"] = [*metadata.get("finalizers", []), FOREGROUND]
+            if metadata.get("finalizers") or grace > 0:
+                metadata.setdefault("deletionTimestamp", now())
+                metadata["deletionGracePeriodSeconds"] = grace if before is None else min(before, grace)
                 return self._kept(resource, self.get(resource, namespace, name), live, Writer())
             return self._gone(resource, live)
 
@@ -177,7 +200,8 @@ class Objects:
     def _decoded(self, resource: Resource, value: Object, by: Writer) -> Object:
         self._refuse_flaws(resource, value, by)
         kept: Object = pruned(copy.deepcopy(value), schema_of(resource))
-        return defaulted(resource, kept)
+        found: Object = canonical(defaulted(resource, kept), schema_of(resource))
+        return found
 
     def _refuse_flaws(self, resource: Resource, value: Object, by: Writer) -> None:
         found = [flaw for flaw in flaws(value, resource) if by.strict or not flaw.unknown]
@@ -198,18 +222,21 @@ class Objects:
         fields: frozenset[tuple[str, ...]] | None = None,
     ) -> Object:
         name = value["metadata"]["name"]
+        if resource.kind in self.denials and by.subresource != "status":
+            said = f'{resource.full_name} "{name}" is forbidden: {self.denials[resource.kind]}'
+            raise ApiError(403, said)
         found: Sequence[Flaw] = [*broken_rules(value, resource), *semantic_flaws(resource, live, value)]
         if found:
             raise invalid(resource, name, found)
-        if live is not None and _told(resource, live) != _told(resource, value):
+        if live is not None and by.subresource != "status" and told(resource, live) != told(resource, value):
             value["metadata"]["generation"] = live["metadata"].get("generation", 1) + 1
-        entry: Object = {"manager": by.manager, "operation": "Update" if fields is None else "Apply", "time": _now()}
+        entry: Object = {"manager": by.manager, "operation": "Update" if fields is None else "Apply", "time": now()}
         entry |= {"apiVersion": resource.api_version, **({"subresource": by.subresource} if by.subresource else {})}
         if fields is not None:
             entry["fields"] = fields
         before = [] if live is None else live["metadata"].get("managedFields", [])
         value["metadata"]["managedFields"] = owned(live, value, before, schema_of(resource), entry)
-        if live is not None and _without_times(live) == _without_times(value):
+        if live is not None and without_times(live) == without_times(value):
             return live  # nothing changed: no new version
         if by.dry_run:
             return value
@@ -217,13 +244,14 @@ class Objects:
 
     def _written(self, resource: Resource, live: Object | None, value: Object) -> Object:
         metadata = value["metadata"]
-        if metadata.get("deletionTimestamp") and live is not None and _may_go(resource, metadata):
+        if metadata.get("deletionTimestamp") and live is not None and may_go(resource, metadata):
             return self._gone(resource, value)
         self._version += 1
         metadata["resourceVersion"] = str(self._version)
         key = (resource.full_name, metadata.get("namespace", ""), metadata["name"])
         self._items[key] = value
-        self._note("MODIFIED" if live is not None else "ADDED", resource, value)
+        self._log.append(Change(self._version, "MODIFIED" if live is not None else "ADDED", resource, value, live))
+        self.changed.notify_all()
         return copy.deepcopy(value)
 
     def _gone(self, resource: Resource, value: Object) -> Object:
@@ -231,70 +259,17 @@ class Objects:
         self._version += 1
         metadata["resourceVersion"] = str(self._version)
         self._items.pop((resource.full_name, metadata.get("namespace", ""), metadata["name"]), None)
-        self._note("DELETED", resource, value)
+        self._log.append(Change(self._version, "DELETED", resource, value, value))
+        self.changed.notify_all()
         return value
 
-    def _note(self, kind: str, resource: Resource, value: Object) -> None:
-        self._log.append(Change(self._version, kind, resource, value))
-        self.changed.notify_all()
-
-    def _has_namespace(self, namespace: str) -> bool:
-        return ("namespaces", "", namespace) in self._items
+    def _require_namespace(self, resource: Resource, namespace: str, name: str) -> None:
+        found = self._items.get(("namespaces", "", namespace))
+        if found is None:
+            raise ApiError(404, f'namespaces "{namespace}" not found')
+        if found["metadata"].get("deletionTimestamp"):
+            raise terminating(resource, namespace, name)
 
     def everything(self) -> Iterator[tuple[Key, Object]]:
         """All objects, not to be changed. Hold `changed` meanwhile."""
         yield from self._items.items()
-
-
-def _taken(resource: Resource, live: Object, value: Object, by: Writer) -> Object:
-    """Return what a write may change: all but the status, or the status alone."""
-    metadata = {**value.get("metadata", {})}
-    for fixed in ("uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds", "name"):
-        if fixed in live["metadata"]:
-            metadata[fixed] = live["metadata"][fixed]
-    metadata["resourceVersion"] = live["metadata"]["resourceVersion"]
-    metadata["managedFields"] = live["metadata"].get("managedFields", [])
-    if resource.namespaced:
-        metadata["namespace"] = live["metadata"]["namespace"]
-    if by.subresource == "status":
-        return {**live, "status": value.get("status", {})}
-    if "status" in resource.subresources:
-        kept = {name: each for name, each in value.items() if name != "status"}
-        return {**kept, "metadata": metadata, **({"status": live["status"]} if "status" in live else {})}
-    return {**value, "metadata": metadata}
-
-
-def _check_version(resource: Resource, live: Object, value: Object) -> None:
-    given = value.get("metadata", {}).get("resourceVersion")
-    if given and given != live["metadata"]["resourceVersion"]:
-        raise stale(resource, live["metadata"]["name"])
-
-
-def _grace_s(resource: Resource, live: Object, asked: int | None) -> int:
-    """How long a pod gets; one that no node has, or that ended, goes at once."""
-    ended = live.get("status", {}).get("phase") in ("Failed", "Succeeded")
-    if resource.kind != "Pod" or not live["spec"].get("nodeName") or ended:
-        return 0
-    return int(live["spec"].get("terminationGracePeriodSeconds", 30) if asked is None else asked)
-
-
-def _may_go(resource: Resource, metadata: Object) -> bool:
-    return not metadata.get("finalizers") and (
-        resource.kind != "Pod" or metadata.get("deletionGracePeriodSeconds", 0) == 0
-    )
-
-
-def _told(resource: Resource, value: Object) -> Object:
-    """What counts for the generation: everything but metadata and status; of a Deployment its annotations too."""
-    told = {name: each for name, each in value.items() if name not in ("metadata", "status")}
-    noted = value["metadata"].get("annotations", {}) if resource.kind == "Deployment" else {}
-    return {**told, "annotations": noted}
-
-
-def _without_times(value: Object) -> Object:
-    entries = [{k: v for k, v in e.items() if k != "time"} for e in value["metadata"].get("managedFields", [])]
-    return {**value, "metadata": {**value["metadata"], "managedFields": entries}}
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -79,6 +79,20 @@ def _step(item: Json, schema: Json) -> str:
     return "k:" + json.dumps({name: key for name, key in keys.items() if key is not None}, separators=(",", ":"))
 
 
+def duplicates(value: Json, schema: Json, here: str = "") -> Iterator[str]:
+    """Yield the items of lists with keys that are said twice, as a server names them."""
+    _, schema = resolved(schema)
+    if isinstance(value, dict):
+        for name, each in value.items():
+            yield from duplicates(each, _child(schema, name), f"{here}.{name}")
+    elif isinstance(value, list) and schema.get("x-kubernetes-list-type") in ("map", "set"):
+        steps = [_step(each, schema) for each in value]
+        for step in sorted({step for step in steps if steps.count(step) > 1}):
+            yield f"{here}: duplicate entries for key {spoken((step,))}"
+        for step, each in zip(steps, value, strict=True):
+            yield from duplicates(each, schema.get("items", {}), f"{here}{spoken((step,))}")
+
+
 def value_at(value: Json, schema: Json, path: Path) -> Json:
     """Return what is at a path, None when nothing is; an item's `.` is whether it is there."""
     _, schema = resolved(schema)

@@ -1,4 +1,4 @@
-"""What values mean, beyond their types: the few rules of validation and the few defaults that matter here."""
+"""What values mean, beyond their types: the few rules of validation that matter here."""
 
 from __future__ import annotations
 
@@ -6,27 +6,12 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from tests.fakes.kubernetes.defaults import pod_spec
 from tests.fakes.kubernetes.schemas import Flaw, Object, Resource
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _LABEL = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
 _SERVICE_NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
-
-
-def defaulted(resource: Resource, value: Object) -> Object:
-    """Return an object with the defaults that controllers and the kubelet here rely on."""
-    spec = value.get("spec")
-    if not isinstance(spec, dict):
-        return value
-    if resource.kind in ("Deployment", "ReplicaSet"):
-        spec.setdefault("replicas", 1)
-    if resource.kind == "Deployment":
-        spec.setdefault("strategy", {"type": "RollingUpdate"})
-    pod = _pod_spec(resource, spec)
-    if pod is not None:
-        pod.setdefault("terminationGracePeriodSeconds", 30)
-        pod.setdefault("restartPolicy", "Always")
-    return value
 
 
 def semantic_flaws(resource: Resource, live: Object | None, value: Object) -> Sequence[Flaw]:
@@ -35,9 +20,11 @@ def semantic_flaws(resource: Resource, live: Object | None, value: Object) -> Se
     assert spec is not None
     return [
         *_bad_names(resource, value["metadata"]),
+        *_bad_annotations(value["metadata"]),
+        *_bad_lease(resource, spec),
         *_bad_replicas(spec),
         *_bad_selector(resource, live, spec),
-        *_bad_pod(_pod_spec(resource, spec)),
+        *_bad_pod(pod_spec(resource, spec)),
     ]
 
 
@@ -49,6 +36,18 @@ def _bad_names(resource: Resource, metadata: Object) -> list[Flaw]:
         for label in metadata.get("labels", {}).values()
         if not _LABEL.fullmatch(label)
     ]
+
+
+def _bad_annotations(metadata: Object) -> list[Flaw]:
+    size = sum(len(name) + len(value) for name, value in metadata.get("annotations", {}).items())
+    most = 256 * 1024
+    return [Flaw("metadata.annotations", f"Too long: may not be more than {most} bytes")] if size > most else []
+
+
+def _bad_lease(resource: Resource, spec: Object) -> list[Flaw]:
+    if resource.kind != "Lease" or spec.get("leaseDurationSeconds", 1) > 0:
+        return []
+    return [Flaw("spec.leaseDurationSeconds", "Invalid value: must be greater than 0")]
 
 
 def _bad_replicas(spec: Object) -> list[Flaw]:
@@ -84,15 +83,10 @@ def _bad_pod(pod: Object | None) -> list[Flaw]:
 def _bad_container(container: Object) -> list[Flaw]:
     resources: dict[str, Any] = container.get("resources", {})
     limits, requests = resources.get("limits", {}), resources.get("requests", {})
-    return [
+    paths = [mount["mountPath"] for mount in container.get("volumeMounts", [])]
+    twice = sorted({path for path in paths if paths.count(path) > 1})
+    return [Flaw("spec.containers.volumeMounts.mountPath", f'Invalid value: "{p}": must be unique') for p in twice] + [
         Flaw("spec.containers.resources.requests", f"Invalid value: must equal the limit of {name}")
         for name in limits
         if "/" in name and name in requests and str(requests[name]) != str(limits[name])
     ]
-
-
-def _pod_spec(resource: Resource, spec: Object) -> Object | None:
-    if resource.kind == "Pod":
-        return spec
-    found = spec.get("template", {}).get("spec")
-    return found if resource.kind in ("Deployment", "ReplicaSet", "Job") and isinstance(found, dict) else None

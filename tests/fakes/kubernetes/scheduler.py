@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from tests.fakes.kubernetes.errors import ApiError
-from tests.fakes.kubernetes.objects import Objects, Writer
+from tests.fakes.kubernetes.objects import Objects
 from tests.fakes.kubernetes.schemas import Object, resource_of
+from tests.fakes.kubernetes.writes import Writer
 
 _POD = resource_of("v1", "Pod")
 _NODE = resource_of("v1", "Node")

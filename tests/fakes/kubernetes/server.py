@@ -15,11 +15,13 @@ import yaml
 from tests.fakes.kubernetes.discovery import discovered
 from tests.fakes.kubernetes.errors import ApiError
 from tests.fakes.kubernetes.faults import Call, Faults
-from tests.fakes.kubernetes.objects import Change, Objects, Writer
+from tests.fakes.kubernetes.objects import Change, Objects
+from tests.fakes.kubernetes.pages import Pages
 from tests.fakes.kubernetes.patches import json_patched, merge_patched
 from tests.fakes.kubernetes.schemas import Object, Resource, resources
 from tests.fakes.kubernetes.selection import matches
 from tests.fakes.kubernetes.wire import Wire
+from tests.fakes.kubernetes.writes import Writer
 
 _PATH = re.compile(
     r"/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+)/(?P<version>[^/]+))"
@@ -45,6 +47,7 @@ class ApiServer:
         self.objects, self.faults, self.logs = objects, faults, logs
         self.stopping = threading.Event()
         self.is_out = False
+        self._pages = Pages(objects)
         self._http = Wire(self)
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()
@@ -107,7 +110,7 @@ class ApiServer:
         version = int(query.get("resourceVersion") or 0)
         is_list = query.get("sendInitialEvents") == "true"  # a list as a watch (KEP-3157)
         if not version or is_list:
-            listed = self._listed(target, query)
+            listed = self._first(target, query, 0)
             version = int(listed["metadata"]["resourceVersion"])
             yield from ({"type": "ADDED", "object": each} for each in listed["items"])
         if is_list:
@@ -144,7 +147,8 @@ class ApiServer:
 
     def _check(self, verb: str, target: Target, headers: Mapping[str, str]) -> None:
         resource = target.resource
-        call = Call(verb, resource.group, resource.plural, target.sub, target.namespace, _agent(headers))
+        where, who = (resource.group, resource.plural, target.sub, target.namespace), _agent(headers)
+        call = Call(verb, *where, who, target.name)
         self.faults.before(call, resource)
         if target.sub and target.sub not in resource.subresources:
             raise ApiError(404, "the server could not find the requested resource")
@@ -155,15 +159,16 @@ class ApiServer:
         return self.logs(pod, query.get("previous") == "true", None if limit is None else int(limit))
 
     def _listed(self, target: Target, query: Mapping[str, str]) -> Object:
+        token, limit = query.get("continue"), int(query.get("limit") or 0)
+        page = self._pages.go_on(token, limit) if token else self._first(target, query, limit)
+        items = page["items"] if target.resource.custom else [_untyped(each) for each in page["items"]]
+        named = {"apiVersion": target.resource.api_version, "kind": f"{target.resource.kind}List"}
+        return {**named, **page, "items": items}
+
+    def _first(self, target: Target, query: Mapping[str, str], limit: int) -> Object:
         with self.objects.changed:
-            found = self.objects.list(target.resource, target.namespace)
-            version = self.objects.version
-        return {
-            "apiVersion": target.resource.api_version,
-            "kind": f"{target.resource.kind}List",
-            "metadata": {"resourceVersion": str(version)},
-            "items": [each for each in found if matches(each, query)],
-        }
+            found, version = self.objects.list(target.resource, target.namespace), self.objects.version
+        return self._pages.first([each for each in found if matches(each, query)], version, limit)
 
     def _patched(self, target: Target, body: bytes, kind: str, by: Writer) -> Object:
         resource, namespace, name = target.resource, target.namespace, target.name
@@ -187,13 +192,16 @@ class ApiServer:
     def _deleted(self, target: Target, options: Object, query: Mapping[str, str]) -> Object:
         grace = options.get("gracePeriodSeconds", query.get("gracePeriodSeconds"))
         grace_s = None if grace is None else int(grace)
+        policy = options.get("propagationPolicy", query.get("propagationPolicy"))
         only = options.get("preconditions", {})
         if not target.name:
             found = [e for e in self.objects.list(target.resource, target.namespace) if matches(e, query)]
             for each in found:
                 self.objects.delete(target.resource, target.namespace, each["metadata"]["name"], grace_s=grace_s)
             return {"kind": "Status", "apiVersion": "v1", "status": "Success"}
-        return self.objects.delete(target.resource, target.namespace, target.name, grace_s=grace_s, only=only)
+        return self.objects.delete(
+            target.resource, target.namespace, target.name, grace_s=grace_s, only=only, policy=policy
+        )
 
 
 def _verb(method: str, target: Target) -> str:
@@ -227,12 +235,21 @@ def _parsed(body: bytes) -> Any:
 
 
 def _event(change: Change, target: Target, query: Mapping[str, str]) -> Object | None:
-    """Return what a watch is told of a change. An object that leaves a selection is told as it was before: MODIFIED."""
+    """Return what a watch is told of a change: an object that leaves its selection is gone, one that enters is new."""
     mine = change.resource.full_name == target.resource.full_name
-    where = target.namespace in ("", change.value["metadata"].get("namespace", ""))
-    if not mine or not where or not matches(change.value, query):
+    if not mine or target.namespace not in ("", change.value["metadata"].get("namespace", "")):
         return None
-    return {"type": change.kind, "object": change.value}
+    was = change.before is not None and matches(change.before, query)
+    is_in = change.kind != "DELETED" and matches(change.value, query)
+    if not was and not is_in:
+        return None
+    kind = "MODIFIED" if was and is_in else "ADDED" if is_in else "DELETED"
+    return {"type": kind, "object": change.value}
+
+
+def _untyped(value: Object) -> Object:
+    """Return an object as it stands in a list of its kind, which says the kind once for all."""
+    return {name: each for name, each in value.items() if name not in ("apiVersion", "kind")}
 
 
 def _bookmark(resource: Resource, version: int, *, ends_list: bool = False) -> Object:

@@ -131,6 +131,25 @@ def test_values_of_variables_are_never_written_only_where_they_are(spec: Service
     assert named["HF_TOKEN"]["valueFrom"] == {"secretKeyRef": {"name": "chat-env", "key": "HF_TOKEN"}}
 
 
+def test_a_service_whose_name_begins_with_a_digit_has_objects_that_begin_with_a_letter(spec: ServiceSpec) -> None:
+    found = rendered(spec.evolve(name="7b-chat"))
+    assert {bool(re.fullmatch(r"r-7b-chat-[a-z0-9-]+", each["metadata"]["name"])) for each in found} == {True}
+
+
+def test_a_variable_of_the_service_s_own_stands_in_place_of_ours_and_is_said_once(spec: ServiceSpec) -> None:
+    own = spec.evolve(engine=spec.engine.evolve(env={"HOME": "/elsewhere"}))
+    names = [each["name"] for each in pod(rendered(own))["containers"][0]["env"]]
+    assert (names.count("HOME"), "valueFrom" in pod(rendered(own))["containers"][0]["env"][-1]) == (1, True)
+
+
+@pytest.mark.parametrize("path", ["/tmp", "/dev/shm/", "/scratch"])
+def test_models_where_the_pod_has_another_volume_are_refused(spec: ServiceSpec, path: str) -> None:
+    assert spec.kubernetes is not None
+    cache = ModelCache(claim="models", mount_path=path)
+    with pytest.raises(InvalidInput, match="another volume"):
+        rendered(spec.evolve(kubernetes=spec.kubernetes.evolve(model_cache=cache)))
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -32,6 +32,7 @@ def around(after_s: float = 1, **more: Any) -> Around:
         patience=Patience(place_s=600, image_s=180),
         start_timeout_s=900,
         lost_nodes=frozenset(),
+        ready_nodes=frozenset({"n-1"}),
         refused_pods="",
         log=LogReading(),
         tail=lambda _: "",
@@ -68,6 +69,13 @@ def bound(**more: Any) -> Entry:
 )
 def test_why_an_engine_is_given_up_and_when(sight: PodSight, after_s: float, failure: StartFailure | None) -> None:
     assert step(bound(), sight, after_s=after_s).failure is failure
+
+
+def test_a_pod_that_is_gone_with_its_node_is_the_world_s_doing() -> None:
+    was_ready = bound(ready_at=START, node="n-1")
+    assert step(was_ready).failure is StartFailure.CRASHED
+    gone = step(was_ready, ready_nodes=frozenset())
+    assert (gone.failure, gone.detail) == (StartFailure.NODE_LOST, "pod p-1 is gone with node n-1")
 
 
 def test_an_engine_without_a_pod_says_why_the_cluster_makes_none() -> None:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from controlplane.adapters.fleet_kubernetes.door import OPENED, Door, Expired, Json, Place
+from controlplane.adapters.fleet_kubernetes.door import OPENED, Door, Json, Place
+from controlplane.adapters.fleet_kubernetes.refusals import Expired
 from controlplane.adapters.fleet_kubernetes.watched import Watched
 from controlplane.domain.errors import Forbidden, Unavailable
 
@@ -85,3 +86,27 @@ def test_a_right_that_is_missing_is_said_at_once() -> None:
 
     with pytest.raises(Forbidden, match="cannot list pods"):
         Watched(Closed([], []), PODS).items()
+
+
+def test_what_a_broken_watch_tells_again_takes_nothing_away() -> None:
+    told = [(OPENED, {}), ("DELETED", pod("a", 11)), ("ADDED", pod("a", 12))]
+    door = ScriptedDoor([[pod("a", 5)]], [told, told[:2], Unavailable("away")])
+    watched = Watched(door, PODS)
+    play(door, watched)
+    assert [each["metadata"]["resourceVersion"] for each in watched.items()] == ["12"]
+
+
+def test_a_watch_that_breaks_goes_on_from_the_last_it_heard() -> None:
+    asked: list[str] = []
+
+    class Breaking(ScriptedDoor):
+        def watch(self, place: Place, version: str, *, seconds: int, **query: str) -> Iterator[tuple[str, Json]]:
+            asked.append(version)
+            yield from super().watch(place, version, seconds=seconds, **query)
+            if version == "10":
+                raise Unavailable("cut")
+
+    door = Breaking([[]], [[(OPENED, {}), ("ADDED", pod("a", 11)), ("BOOKMARK", pod("", 17))]])
+    watched = Watched(door, PODS)
+    play(door, watched)
+    assert asked == ["10", "17"]

@@ -1,0 +1,101 @@
+"""What a refusal of the server means: an error of the domain that says who refused, and what would help. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from kubernetes.client.exceptions import ApiException
+
+from controlplane.domain.errors import (
+    Conflict,
+    FleetuneError,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    Refused,
+    StaleVersion,
+    Unavailable,
+)
+
+_MANAGER = re.compile(r'conflict with "([^"]+)"')
+_NO_RIGHT = re.compile(r"\bcannot \w+ resource\b")
+_UNTYPED = "failed to create typed patch object"  # answered with 500, though it is the object that is wrong
+
+
+class Expired(Exception):
+    """The version to go on from is not remembered any more."""
+
+
+class Asked(NamedTuple):
+    """What was asked of the server: a verb on an object, or on all of a kind."""
+
+    verb: str
+    plural: str
+    named: str
+
+
+def refusal(error: ApiException, asked: Asked) -> FleetuneError:
+    """Return what a refusal means. Raises Expired for 410."""
+    status, said = _status(error)
+    what = f"cannot {asked.verb} {asked.named}"
+    if error.status == 410:
+        raise Expired(said) from error
+    if error.status == 409:
+        return _conflict(what, status, said)
+    if error.status == 401:
+        return Refused(what, why="the cluster refuses these credentials", allowed="a kubeconfig that is valid")
+    if error.status == 403:
+        return _forbidden(what, status, said, right=f"verb {asked.verb} on {asked.plural}")
+    if error.status == 404:
+        return NotFound(what, why=said)
+    is_invalid = error.status in (400, 413, 415, 422) or _UNTYPED in said
+    return InvalidInput(what, why=said) if is_invalid else Unavailable(what, why=said)
+
+
+def refused_watch(status: Mapping[str, Any]) -> ApiException:
+    """Return the refusal that a running watch was told."""
+    return ApiException(status=status.get("code"), reason=status.get("reason"), body=json.dumps(status))
+
+
+def short(error: Exception) -> str:
+    """Return the first line of an error, in a length fit for a message."""
+    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+
+
+def _conflict(what: str, status: Mapping[str, Any], said: str) -> FleetuneError:
+    causes = [cause for cause in _causes(status) if cause.get("reason") == "FieldManagerConflict"]
+    if not causes:
+        return StaleVersion(what, why=said)
+    found = [f"{cause.get('field')} is set by {_by(cause.get('message', ''))}" for cause in causes]
+    return Conflict(what, why="; ".join(found), allowed="let one of the two set it: nothing is taken over by force")
+
+
+def _forbidden(what: str, status: Mapping[str, Any], said: str, *, right: str) -> FleetuneError:
+    """A server says 403 of four different things: a quota, a namespace that goes, a missing right, a policy."""
+    if "exceeded quota" in said:
+        return Unavailable(what, why=said, allowed="a larger ResourceQuota, or fewer GPUs")
+    if any(cause.get("reason") == "NamespaceTerminating" for cause in _causes(status)):
+        return Unavailable(what, why=said, allowed="a namespace that is not being deleted")
+    if _NO_RIGHT.search(said):
+        return Forbidden(what, why=said, allowed=f"a Role with {right}")
+    return InvalidInput(what, why=said, allowed="what the policies of the cluster admit")
+
+
+def _causes(status: Mapping[str, Any]) -> list[Mapping[str, str]]:
+    return list((status.get("details") or {}).get("causes") or [])
+
+
+def _by(message: str) -> str:
+    found = _MANAGER.search(message)
+    return message if found is None else found[1]
+
+
+def _status(error: ApiException) -> tuple[Mapping[str, Any], str]:
+    try:
+        status: Mapping[str, Any] = json.loads(error.body or "")
+    except ValueError:
+        return {}, f"{error.status} {error.reason}"
+    return status, str(status.get("message") or error.reason)

@@ -1,0 +1,69 @@
+"""What watches know of a namespace: its engines in groups, with their pods, and the nodes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from controlplane.adapters.fleet_kubernetes.door import Door, Json, Place
+from controlplane.adapters.fleet_kubernetes.group import Group, group_of, pods_of
+from controlplane.adapters.fleet_kubernetes.names import GROUP, SELECTOR
+from controlplane.adapters.fleet_kubernetes.nodes import ready_nodes
+from controlplane.adapters.fleet_kubernetes.watched import Watched, by_label
+from controlplane.domain.base import EngineId
+from controlplane.domain.errors import NotFound
+
+
+class Nodes(NamedTuple):
+    """Names of nodes."""
+
+    ready: frozenset[str]
+    lost: frozenset[str]  # known, and not there
+
+
+class ClusterView:
+    """Holds its watches from the first look on, until `close`. Every look raises what keeps it from being known."""
+
+    def __init__(self, door: Door, namespace: str, *, steady: Callable[[], float] = time.monotonic) -> None:
+        self.deployments_at = Place("apis/apps/v1", "deployments", namespace)
+        self.pods_at = Place("api/v1", "pods", namespace)
+        self._deployments = Watched(door, self.deployments_at, selector=SELECTOR, steady=steady)
+        self._pods = Watched(door, self.pods_at, selector=SELECTOR, steady=steady)
+        self._nodes = Watched(door, Place("api/v1", "nodes"), steady=steady)
+
+    def close(self) -> None:
+        for watched in (self._deployments, self._pods, self._nodes):
+            watched.stop()
+
+    def heard(self, deployment: Json) -> None:
+        """Take in what was just written."""
+        self._deployments.heard(deployment)
+
+    def groups(self) -> Sequence[Group]:
+        """Return the engines there are, by Deployment; one that somebody is deleting has none any more."""
+        pods = by_label(self._pods.items(), GROUP)
+        found = self._deployments.items()
+        mine = [each for each in found if not each["metadata"].get("deletionTimestamp")]
+        return [group_of(each, pods_of(each, pods)) for each in mine]
+
+    def known(self, engine_id: EngineId) -> Group | None:
+        return next((each for each in self.groups() if engine_id in each.ledger), None)
+
+    def find(self, engine_id: EngineId) -> Group:
+        """Return an engine's group, asking the server when it is not known. Raises NotFound."""
+        found = self.known(engine_id)
+        if found is None:
+            self._deployments.ask()
+            found = self.known(engine_id)
+        if found is None:
+            raise NotFound(f"no engine {engine_id}")
+        return found
+
+    def nodes(self) -> Sequence[Json]:
+        return self._nodes.items()
+
+    def node_names(self) -> Nodes:
+        nodes = self.nodes()
+        ready = ready_nodes(nodes)
+        return Nodes(ready=ready, lost=frozenset(each["metadata"]["name"] for each in nodes) - ready)

@@ -1,0 +1,189 @@
+"""What the fleet makes of what a real server does: objects half gone, policies, nodes that vanish, expired answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes import client
+
+from controlplane.adapters.fleet_kubernetes.door import Door, Place, open_door
+from controlplane.adapters.fleet_kubernetes.manifests import same_deployment
+from controlplane.adapters.fleet_kubernetes.preflight import check_cluster
+from controlplane.adapters.fleet_kubernetes.refusals import Expired
+from controlplane.domain.base import EngineId
+from controlplane.domain.engines.fleet import EngineState
+from controlplane.domain.engines.start_failure import StartFailure
+from controlplane.domain.errors import Forbidden, InvalidInput, StaleVersion, Unavailable
+from tests.contract.fleet_on_cluster import ClusterSubject
+from tests.contract.fleet_subjects import a_spec, observe_until
+from tests.contract.kubernetes_servers import Server
+from tests.contract.test_kubernetes_server import MERGE
+from tests.fakes.kubernetes.cluster import StandIn
+from tests.fakes.kubernetes.schemas import Object
+
+ID = EngineId("e-1")
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[ClusterSubject]:
+    """A stand-in of its own, for faults that would reach other tests."""
+    running = StandIn(tmp_path)
+    made = ClusterSubject(Server(tmp_path, stand_in=running))
+    yield made
+    running.faults.clear()
+    running.objects.denials.clear()
+    running.server.is_out = False
+    made.fleet.close()
+    running.stop()
+
+
+def stand_in(subject: ClusterSubject) -> StandIn:
+    assert subject.server.stand_in is not None
+    return subject.server.stand_in
+
+
+def door(server: Server) -> Door:
+    return open_door(server.kubeconfig())
+
+
+def deployments(server: Server) -> Place:
+    return Place("apis/apps/v1", "deployments", server.namespace)
+
+
+def test_a_deployment_that_somebody_deletes_takes_no_new_engine(own: ClusterSubject) -> None:
+    own.fleet.start(a_spec())
+    observe_until(own, ID, EngineState.READY)
+    stand_in(own).garbage.is_asleep = True
+    name = "trial-test-1"
+    own.server.apps.delete_namespaced_deployment(name, own.server.namespace, propagation_policy="Foreground")
+    with pytest.raises(Unavailable, match="somebody is deleting it"):
+        own.fleet.start(a_spec("e-2"))
+    stand_in(own).garbage.is_asleep = False
+
+
+def test_pods_that_outlive_their_deployment_are_no_engines_of_the_next(own: ClusterSubject) -> None:
+    own.fleet.start(a_spec())
+    observe_until(own, ID, EngineState.READY)
+    old = own.fleet.observe(ID).pod
+    stand_in(own).garbage.is_asleep = True
+    own.server.apps.delete_namespaced_deployment("trial-test-1", own.server.namespace)
+    own.wait(lambda: not own.fleet.list())
+    _later_second(own)
+    own.fleet.start(a_spec("e-2"))
+    new = observe_until(own, EngineId("e-2"), EngineState.READY)
+    assert new.pod != old
+    stand_in(own).garbage.is_asleep = False
+    own.wait(lambda: str(old) not in _pods(own))
+    assert own.fleet.observe(EngineId("e-2")).state is EngineState.READY
+
+
+def _later_second(own: ClusterSubject) -> None:
+    """Times of objects are of whole seconds: wait for the next one by what the server itself writes."""
+
+    def second(name: str) -> str:
+        made = own.server.core.create_namespaced_config_map(
+            own.server.namespace, client.V1ConfigMap(metadata=client.V1ObjectMeta(generate_name=name))
+        )
+        assert made.metadata is not None
+        return str(made.metadata.creation_timestamp)
+
+    now = second("first-")
+    own.wait(lambda: second("next-") != now)
+
+
+def _pods(own: ClusterSubject) -> set[str | None]:
+    found = own.server.core.list_namespaced_pod(own.server.namespace).items
+    return {each.metadata.name for each in found if each.metadata is not None}
+
+
+def test_a_deployment_deleted_while_its_ledger_is_written_is_not_made_again(own: ClusterSubject) -> None:
+    own.fleet.start(a_spec())
+    observe_until(own, ID, EngineState.READY)
+    at, ours = deployments(own.server), door(own.server)
+    live = ours.get(at, "trial-test-1")
+    assert live is not None
+    own.server.apps.delete_namespaced_deployment("trial-test-1", own.server.namespace)
+    with pytest.raises(StaleVersion):
+        ours.apply(at, same_deployment(live, replicas=1, annotations=live["metadata"]["annotations"]))
+    own.wait(lambda: not own.fleet.list())
+    assert own.server.apps.list_namespaced_deployment(own.server.namespace).items == []
+
+
+def test_an_engine_whose_node_was_deleted_failed_by_no_fault_of_its_own(own: ClusterSubject) -> None:
+    own.fleet.start(a_spec())
+    observe_until(own, ID, EngineState.READY)
+    own.server.add_node(gpus=1)
+    stand_in(own).remove_node(own.node.name)
+    own.wait(lambda: not [pod for pod in _pods(own) if pod == own.fleet.list()[0].pod])
+    failed = observe_until(own, ID, EngineState.FAILED)
+    assert failed.failure is StartFailure.NODE_LOST
+    assert own.node.name in str(failed.failure_detail) or "DeletionByPodGC" in str(failed.failure_detail)
+
+
+def test_a_policy_that_denies_is_no_missing_right(own: ClusterSubject) -> None:
+    own.fleet.list()
+    stand_in(own).objects.denials["Deployment"] = 'ValidatingAdmissionPolicy "no-gpus" denied request: not here'
+    with pytest.raises(InvalidInput, match=r"no-gpus.*what the policies of the cluster admit"):
+        own.fleet.start(a_spec())
+    assert list(own.fleet.list()) == []
+
+
+def test_a_policy_that_denies_pods_is_what_an_engine_waits_for(own: ClusterSubject) -> None:
+    stand_in(own).objects.denials["Pod"] = 'violates PodSecurity "restricted:latest": privileged'
+    own.fleet.start(a_spec())
+    own.wait_until_it_waits_for("violates PodSecurity")
+    stand_in(own).objects.denials.clear()
+    observe_until(own, ID, EngineState.READY)
+
+
+def test_a_namespace_that_is_being_deleted_is_named_before_and_after_a_start(own: ClusterSubject) -> None:
+    own.fleet.list()
+    hold = {"metadata": {"finalizers": ["fleetune.dev/hold"]}}
+    own.server.core.patch_namespace(own.server.namespace, hold, _content_type=MERGE)
+    own.server.core.delete_namespace(own.server.namespace)
+    with pytest.raises(Unavailable, match="a namespace that is not being deleted"):
+        own.fleet.start(a_spec())
+    with pytest.raises(Unavailable, match="is being deleted"):
+        check_cluster(door(own.server), own.server.namespace, [])
+
+
+def test_a_missing_right_is_told_from_what_the_server_says(own: ClusterSubject) -> None:
+    own.fleet.list()
+    stand_in(own).faults.forbid("patch", "deployments")
+    with pytest.raises(Forbidden, match="a Role with verb patch on deployments"):
+        own.fleet.start(a_spec())
+
+
+def test_a_watch_that_is_refused_as_too_old_is_begun_anew(own: ClusterSubject) -> None:
+    stand_in(own).faults.answer_next(410, agent="fleetune", verb="watch")
+    with pytest.raises(Expired):
+        list(door(own.server).watch(deployments(own.server), "1", seconds=1))
+
+
+def test_a_list_whose_pages_expire_is_asked_for_whole(own: ClusterSubject) -> None:
+    for number in range(3):
+        body = client.V1ConfigMap(metadata=client.V1ObjectMeta(name=f"c-{number}"))
+        own.server.core.create_namespaced_config_map(own.server.namespace, body)
+    at, ours = Place("api/v1", "configmaps", own.server.namespace), SmallPages(own)
+    assert len(ours.list(at)["items"]) == 3
+    assert ours.asked == ["first", "next", "whole"]
+
+
+class SmallPages(Door):
+    """Asks for one object a page, and lets the server forget between the first page and the second."""
+
+    def __init__(self, subject: ClusterSubject) -> None:
+        super().__init__(subject.server.api)
+        self._subject = subject
+        self.asked: list[str] = []
+
+    def _asked(self, method: str, place: Place, *words: Any, **more: Any) -> Object:
+        query = dict(more.pop("query", {}))
+        paged = {**query, "limit": "1"} if "limit" in query else query
+        self.asked.append("next" if "continue" in query else "first" if "limit" in query else "whole")
+        if "continue" in query:
+            stand_in(self._subject).objects.compact()
+        return super()._asked(method, place, *words, query=paged, **more)
