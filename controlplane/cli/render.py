@@ -50,11 +50,15 @@ def render(
         count = spec.initial_replicas if replicas is None else replicas
         typer.echo(as_yaml(manifests(spec, cluster, config, replicas=count)), nl=False)
         return
-    capacity = _capacity(spec, lambda: client(api, key, data_dir))
-    scaling = _scaling(spec, capacity, prometheus, in_rollout=in_rollout)
+    capacity, found = (
+        _capacity(spec, lambda: client(api, key, data_dir)),
+        manifests(spec, cluster, config, replicas=None),
+    )
+    target = found[0]["apiVersion"], found[0]["kind"]
+    scaling = _scaling(spec, capacity, prometheus, in_rollout=in_rollout).evolve(target=target)
     made = scaled_object if autoscale is Autoscaler.KEDA else pod_autoscaler
     scaler = made(spec, owner_of(spec, config), cluster, scaling)
-    typer.echo(as_yaml([*manifests(spec, cluster, config, replicas=None), scaler]), nl=False)
+    typer.echo(as_yaml([*found, scaler]), nl=False)
 
 
 def _capacity(spec: ServiceSpec, asked: Callable[[], ApiClient]) -> ReplicaCapacity:

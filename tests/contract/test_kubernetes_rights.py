@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from controlplane.adapters.fleet_kubernetes.door import open_door
+from controlplane.adapters.fleet_kubernetes.fleet import FleetKubernetes
 from controlplane.adapters.fleet_kubernetes.lease import LeaseElection
 from controlplane.adapters.fleet_kubernetes.preflight import check_cluster
 from controlplane.adapters.fleet_kubernetes.routes import RouteTraffic
@@ -81,6 +82,21 @@ def _live(subject: ClusterSubject) -> None:
     subject.crash(EngineId("chat-1"))
     observe_until(subject, EngineId("chat-1"), EngineState.FAILED)
     subject.fleet.forget(EngineId("chat-1"))
+    _live_on_two_nodes(subject)
+
+
+def _live_on_two_nodes(subject: ClusterSubject) -> None:
+    options = cluster_options(subject.server).evolve(gpus_per_node=2)
+    fleet = FleetKubernetes(
+        open_door(subject.server.kubeconfig()), namespace=subject.server.namespace, options=lambda _: options
+    )
+    flags = {"max-model-len": 8192, "tensor-parallel-size": 4}
+    fleet.start(a_spec("chat-2", gpus=4).evolve(kind="vllm", config={"flags": flags}))
+    subject.wait(lambda: [each.state for each in fleet.list()] == [EngineState.READY])
+    fleet.stop(EngineId("chat-2"), drain_s=0)
+    subject.wait(lambda: [each.state for each in fleet.list()] == [EngineState.STOPPED])
+    fleet.forget(EngineId("chat-2"))
+    fleet.close()
 
 
 def _lead(server: Server) -> None:

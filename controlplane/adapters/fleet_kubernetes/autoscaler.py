@@ -38,6 +38,7 @@ class Scaling(Value):
     headroom: float
     max_replicas: int
     prometheus_url: str
+    target: tuple[str, str] = ("apps/v1", "Deployment")  # the version and kind of what is scaled
     in_rollout: bool = False
 
 
@@ -61,7 +62,7 @@ def scaled_object(spec: ServiceSpec, owner: ReplicaOwner, cluster: ClusterOption
         "kind": "ScaledObject",
         "metadata": {**_head(owner, cluster), **({"annotations": annotations} if annotations else {})},
         "spec": {
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": group_name(owner)},
+            "scaleTargetRef": _target(owner, scaling),
             "minReplicaCount": max(1, options.min_replicas),  # what a gateway holds is no metric that could wake it
             "maxReplicaCount": scaling.max_replicas,
             "pollingInterval": _EVERY_S,
@@ -97,7 +98,7 @@ def pod_autoscaler(spec: ServiceSpec, owner: ReplicaOwner, cluster: ClusterOptio
         "kind": "HorizontalPodAutoscaler",
         "metadata": _head(owner, cluster),
         "spec": {
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": group_name(owner)},
+            "scaleTargetRef": _target(owner, scaling),
             "minReplicas": max(1, spec.autoscale.min_replicas),
             "maxReplicas": scaling.max_replicas,
             "metrics": [{"type": "Pods", "pods": metric}],
@@ -114,6 +115,11 @@ def per_replica(scaling: Scaling) -> float:
 def _head(owner: ReplicaOwner, cluster: ClusterOptions) -> Manifest:
     labels = labels_of(owner)
     return {"name": labels[GROUP], "namespace": cluster.namespace, "labels": labels}
+
+
+def _target(owner: ReplicaOwner, scaling: Scaling) -> Manifest:
+    version, kind = scaling.target
+    return {"apiVersion": version, "kind": kind, "name": group_name(owner)}
 
 
 def _slowly(spec: ServiceSpec) -> Manifest:

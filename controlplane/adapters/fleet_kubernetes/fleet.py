@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
 from controlplane.adapters.engine_counts import in_flight
-from controlplane.adapters.fleet_kubernetes.door import Door, Json, Place
+from controlplane.adapters.fleet_kubernetes.door import Door
 from controlplane.adapters.fleet_kubernetes.group import (
     Group,
     engine_of,
@@ -23,26 +23,24 @@ from controlplane.adapters.fleet_kubernetes.group import (
     require_same,
     url_of,
 )
-from controlplane.adapters.fleet_kubernetes.ledger import Entry, Ledger, noted, read_ledger, replicas
-from controlplane.adapters.fleet_kubernetes.manifests import budget, deployment, same_deployment, service
-from controlplane.adapters.fleet_kubernetes.names import group_name
+from controlplane.adapters.fleet_kubernetes.ledger import Entry, Ledger
+from controlplane.adapters.fleet_kubernetes.names import group_name, set_name
 from controlplane.adapters.fleet_kubernetes.nodes import Gpus
-from controlplane.adapters.fleet_kubernetes.pods import pod_template
+from controlplane.adapters.fleet_kubernetes.pods import nodes_of, pod_template
 from controlplane.adapters.fleet_kubernetes.sight import PodSight
 from controlplane.adapters.fleet_kubernetes.steps import Around, Patience, moved_on, to_delete
 from controlplane.adapters.fleet_kubernetes.view import ClusterView
+from controlplane.adapters.fleet_kubernetes.writing import GroupWriter
 from controlplane.domain.base import EngineId
 from controlplane.domain.cluster import ClusterOptions
 from controlplane.domain.engines.fleet import Engine, EngineSpec
 from controlplane.domain.errors import Conflict, FleetuneError, NotFound, StaleVersion, Unavailable
-from controlplane.domain.owner import Owner, ReplicaOwner
+from controlplane.domain.owner import Owner
 from controlplane.host.clock import utc_now
 from controlplane.ports import Clock
 
 _TRIES = 5
 _LOG_BYTES = 256 * 1024
-_FIRST_TO_GO = "-2147483648"
-COST = "controller.kubernetes.io/pod-deletion-cost"
 
 Change = Callable[[Ledger], Ledger]
 
@@ -69,8 +67,7 @@ class FleetKubernetes:
         self._gpu_resource, self._node_selector = gpu_resource, node_selector or {}
         self._clock, self._patience = clock, patience
         self._view = ClusterView(door, namespace, steady=steady)
-        self._services_at = Place("api/v1", "services", namespace)
-        self._budgets_at = Place("apis/policy/v1", "poddisruptionbudgets", namespace)
+        self._writer = GroupWriter(door, namespace, self._view)
 
     def close(self) -> None:
         self._view.close()
@@ -98,7 +95,7 @@ class FleetKubernetes:
         known = self._view.groups()
         for group in known:
             if not group.ledger:
-                self._remove(group)
+                self._writer.remove(group)
         engines = [engine for group in known if group.ledger for engine in self._looked_at(group)]
         return sorted(engines, key=lambda engine: engine.started_at)
 
@@ -115,7 +112,7 @@ class FleetKubernetes:
         """Requests running or waiting in the engine by its own metrics; None when it does not say."""
         group = self._view.find(engine_id)
         entry = group.ledger[engine_id]
-        sight = group.pods.get(entry.pod or "")
+        sight = group.pod_of(entry)
         if entry.ready_at is None or entry.state.is_over or sight is None or sight.address is None:
             return None
         return in_flight(url_of(sight.address), group.spec.driver.metrics)
@@ -150,7 +147,7 @@ class FleetKubernetes:
         except NotFound:  # somebody deleted the whole Deployment
             left = group._replace(ledger={})
         if not left.ledger:
-            self._remove(left)
+            self._writer.remove(left)
 
     def free_gpus(self) -> int:
         """GPUs of ready nodes that no engine holds. Other people's pods are not counted: they show as `waits_for`."""
@@ -164,15 +161,12 @@ class FleetKubernetes:
         require_runnable(spec, cluster, self._namespace)
         pod_template(spec, cluster, {})
         if spec.gpus:
-            Gpus(self._view.nodes(), cluster.gpu_resource).require(spec.gpus, cluster.node_selector)
+            on_each = spec.gpus // nodes_of(spec, cluster)
+            Gpus(self._view.nodes(), cluster.gpu_resource).require(on_each, cluster.node_selector)
 
     def _started(self, spec: EngineSpec, cluster: ClusterOptions) -> Engine:
-        name = group_name(spec.owner)
-        present = self._door.get(self._view.deployments_at, name)
-        require_lasting(present)
-        known = None if present is None else group_of(present, {})
+        known = self._present(spec, cluster)
         if known is not None:
-            self._view.heard(known.deployment)
             if spec.engine_id in known.ledger:
                 return self.observe(spec.engine_id)
             require_same(spec, known)
@@ -180,26 +174,20 @@ class FleetKubernetes:
         if free < spec.gpus:
             raise Unavailable(f"no {spec.gpus} GPUs for engine {spec.engine_id}", why=f"{free} are free on the cluster")
         new = {spec.engine_id: Entry(started_at=self._clock())}
-        written = self._created(spec, cluster, new) if known is None else self._updated(known, {**known.ledger, **new})
-        return engine_of(group_of(written, {}), spec.engine_id)
+        if known is None:
+            return engine_of(self._writer.create(spec, cluster, new), spec.engine_id)
+        return engine_of(self._writer.update(known, {**known.ledger, **new})._replace(pods={}), spec.engine_id)
 
-    def _created(self, spec: EngineSpec, cluster: ClusterOptions, ledger: Ledger) -> Json:
-        if isinstance(spec.owner, ReplicaOwner):
-            self._door.apply(self._services_at, service(spec, cluster))
-            self._door.apply(self._budgets_at, budget(spec, cluster))
-        notes = noted(spec, ledger)
-        value = deployment(spec, cluster, replicas=replicas(ledger), annotations=notes)
-        return self._written(value)
-
-    def _updated(self, group: Group, ledger: Ledger) -> Json:
-        """Write the ledger of a Deployment. Raises StaleVersion when it changed since it was read."""
-        notes = noted(group.spec, ledger)
-        return self._written(same_deployment(group.deployment, replicas=replicas(ledger), annotations=notes))
-
-    def _written(self, value: Json) -> Json:
-        written = self._door.apply(self._view.deployments_at, value)
-        self._view.heard(written)
-        return written
+    def _present(self, spec: EngineSpec, cluster: ClusterOptions) -> Group | None:
+        """Return the group that an engine is to be in, as the server has it now, None when there is none yet."""
+        is_set = nodes_of(spec, cluster) > 1
+        place = self._view.sets_at if is_set else self._view.deployments_at
+        present = self._door.get(place, set_name(spec.engine_id) if is_set else group_name(spec.owner))
+        require_lasting(present)
+        if present is None:
+            return None
+        self._view.heard(present)
+        return group_of(present)
 
     def _changed(self, group: Group, change: Change) -> Group:
         """Write what a change makes of the ledger, looking again when somebody else was faster."""
@@ -208,25 +196,14 @@ class FleetKubernetes:
             if ledger == group.ledger:
                 return group
             try:
-                return self._kept(group, ledger)
+                return self._writer.update(group, ledger)
             except StaleVersion:
-                fresh = self._door.get(self._view.deployments_at, group.name)
+                fresh = self._door.get(self._view.place_of(group), group.name)
                 if fresh is None:
-                    raise NotFound(f"no deployment {group.name}", why="somebody deleted it") from None
+                    raise NotFound(f"{group.name} is gone", why="somebody deleted it") from None
                 self._view.heard(fresh)
-                group = group_of(fresh, group.pods)
-        raise Unavailable(f"deployment {group.name} is not changed", why="somebody else changes it all the time")
-
-    def _kept(self, group: Group, ledger: Ledger) -> Group:
-        for name, entry in ledger.items():
-            if not entry.is_wanted and group.ledger[name].is_wanted:
-                self._price(group.pods.get(entry.pod or ""))
-        return group_of(self._updated(group, ledger), group.pods)
-
-    def _price(self, sight: PodSight | None) -> None:
-        """Let the pod of an engine that goes be the one that the cluster takes away, should it be faster than we."""
-        if sight is not None and sight.deleting_grace_s is None:
-            self._door.merge(self._view.pods_at, sight.name, {"metadata": {"annotations": {COST: _FIRST_TO_GO}}})
+                group = group.as_written(fresh)
+        raise Unavailable(f"{group.name} is not changed", why="somebody else changes it all the time")
 
     def _moved_on(self, group: Group) -> Group:
         nodes = self._view.node_names()
@@ -239,33 +216,16 @@ class FleetKubernetes:
             refused_pods=group.refused_pods,
             log=group.spec.driver.log,
             tail=self._tail,
+            workers=group.workers,
         )
         try:
             moved = self._changed(group, lambda ledger: moved_on(ledger, group.pods, around))
         except NotFound:
             return group._replace(ledger={})
-        grace = int(moved.deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"])
-        lost = around.lost_nodes
-        for name, seconds in to_delete(moved.ledger, moved.pods, grace_s=grace, lost=lost, now=around.now):
-            self._door.delete(self._view.pods_at, name, grace_s=seconds)
+        going = to_delete(moved.ledger, moved.pods, around, grace_s=moved.grace_s)
+        for name, seconds in going:
+            self._writer.delete_pod(name, grace_s=seconds)
         return moved
-
-    def _remove(self, group: Group) -> None:
-        """Delete what an owner has on the cluster, unless an engine of it was started meanwhile."""
-        for _ in range(_TRIES):
-            present = self._door.get(self._view.deployments_at, group.name)
-            if present is not None and read_ledger(present):
-                return
-            try:
-                if present is not None:
-                    version = str(present["metadata"]["resourceVersion"])
-                    self._door.delete(self._view.deployments_at, group.name, version=version)
-                break
-            except StaleVersion:  # its status changed: what is left is removed when it is looked at next
-                continue
-        if isinstance(group.spec.owner, ReplicaOwner):
-            self._door.delete(self._services_at, group.name)
-            self._door.delete(self._budgets_at, group.name)
 
     def _tail(self, sight: PodSight) -> str:
         """Return the end of a container's log; of its status, which holds the last 2 KiB, where no log can be read."""

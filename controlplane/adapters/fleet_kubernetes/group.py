@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from controlplane.adapters.fleet_kubernetes.door import Json
-from controlplane.adapters.fleet_kubernetes.ledger import Ledger, read_ledger, read_spec
+from controlplane.adapters.fleet_kubernetes.ledger import Entry, Ledger, read_ledger, read_spec
 from controlplane.adapters.fleet_kubernetes.pods import PORT
+from controlplane.adapters.fleet_kubernetes.sets import LEADER, TEMPLATE
 from controlplane.adapters.fleet_kubernetes.sight import PodSight, sight_of
-from controlplane.adapters.fleet_kubernetes.steps import waits_for
+from controlplane.adapters.fleet_kubernetes.steps import pod_of, waits_for
 from controlplane.domain.base import EngineId
 from controlplane.domain.cluster import ClusterOptions
 from controlplane.domain.engines.fleet import Engine, EngineSpec
@@ -18,16 +19,35 @@ from controlplane.domain.errors import InvalidInput, Unavailable
 
 
 class Group(NamedTuple):
-    """One Deployment with what is known around it."""
+    """One Deployment, or one set of a replica that spans nodes, with what is known around it."""
 
-    deployment: Json
+    workload: Json
     spec: EngineSpec
     ledger: Ledger
-    pods: Mapping[str, PodSight]
+    pods: Mapping[str, PodSight]  # those that can be an engine's
+    workers: Sequence[PodSight] = ()  # the other parts of an engine that spans nodes
 
     @property
     def name(self) -> str:
-        return str(self.deployment["metadata"]["name"])
+        return str(self.workload["metadata"]["name"])
+
+    @property
+    def is_set(self) -> bool:
+        return TEMPLATE in self.workload["spec"]
+
+    @property
+    def grace_s(self) -> int:
+        """How long a pod that serves may take to end."""
+        spec = self.workload["spec"]
+        template = spec[TEMPLATE]["leaderTemplate"] if self.is_set else spec["template"]
+        return int(template["spec"]["terminationGracePeriodSeconds"])
+
+    def pod_of(self, entry: Entry) -> PodSight | None:
+        return pod_of(entry, self.pods)
+
+    def as_written(self, workload: Json) -> Group:
+        """Return the same pods under what was just written."""
+        return group_of(workload)._replace(pods=self.pods, workers=self.workers)
 
     @property
     def gpus_held(self) -> int:
@@ -36,20 +56,28 @@ class Group(NamedTuple):
     @property
     def refused_pods(self) -> str:
         """Why the cluster makes no pod, "" when it does: a quota, a missing account."""
-        conditions = self.deployment.get("status", {}).get("conditions", [])
+        conditions = self.workload.get("status", {}).get("conditions", [])
         return next((c.get("message", "") for c in conditions if c["type"] == "ReplicaFailure"), "")
 
 
-def group_of(deployment: Json, pods: Mapping[str, PodSight]) -> Group:
-    """Read a Deployment. Raises Unavailable when somebody damaged what is noted on it."""
-    name = EngineId(deployment["metadata"]["name"])
-    return Group(deployment, read_spec(deployment).evolve(engine_id=name), read_ledger(deployment), pods)
+def group_of(workload: Json, pods: Sequence[Json] = ()) -> Group:
+    """Read a Deployment or a set with its pods. Raises Unavailable when somebody damaged what is noted on it."""
+    name = EngineId(workload["metadata"]["name"])
+    sights = _sights(workload, pods)
+    leading = {pod["metadata"]["name"] for pod in pods if pod["metadata"]["labels"].get(LEADER, "0") == "0"}
+    return Group(
+        workload=workload,
+        spec=read_spec(workload).evolve(engine_id=name),
+        ledger=read_ledger(workload),
+        pods={each.name: each for each in sights if each.name in leading},
+        workers=tuple(each for each in sights if each.name not in leading),
+    )
 
 
 def engine_of(group: Group, engine_id: EngineId) -> Engine:
     """Return an engine as its ledger and its pod say it is."""
     entry = group.ledger[engine_id]
-    sight = group.pods.get(entry.pod or "")
+    sight = group.pod_of(entry)
     address = None if sight is None else sight.address
     return Engine(
         spec=group.spec.evolve(engine_id=engine_id),
@@ -63,7 +91,7 @@ def engine_of(group: Group, engine_id: EngineId) -> Engine:
         failure_detail=entry.detail if entry.ended_at is not None else None,
         pod=entry.pod,
         node=None if sight is None else sight.node,
-        waits_for=waits_for(entry, sight, group.refused_pods),
+        waits_for=waits_for(entry, sight, group.workers, group.refused_pods),
     )
 
 
@@ -86,12 +114,10 @@ def require_runnable(spec: EngineSpec, cluster: ClusterOptions, namespace: str) 
         )
 
 
-def require_lasting(deployment: Json | None) -> None:
-    """Raise Unavailable while somebody's deletion of a Deployment is under way: what is written to it goes too."""
-    if deployment is not None and deployment["metadata"].get("deletionTimestamp"):
-        raise Unavailable(
-            f"no engine is started in deployment {deployment['metadata']['name']}", why="somebody is deleting it"
-        )
+def require_lasting(workload: Json | None) -> None:
+    """Raise Unavailable while somebody's deletion of a workload is under way: what is written to it goes too."""
+    if workload is not None and workload["metadata"].get("deletionTimestamp"):
+        raise Unavailable(f"no engine is started in {workload['metadata']['name']}", why="somebody is deleting it")
 
 
 def require_same(spec: EngineSpec, group: Group) -> None:
@@ -102,15 +128,15 @@ def require_same(spec: EngineSpec, group: Group) -> None:
         )
 
 
-def pods_of(deployment: Json, pods: Mapping[str, Sequence[Json]]) -> Mapping[str, PodSight]:
-    """Return a Deployment's pods by name, the oldest first, out of pods by the label that names their Deployment.
+def _sights(workload: Json, pods: Sequence[Json]) -> Sequence[PodSight]:
+    """Return a workload's pods, the oldest first, out of those whose label names it.
 
-    Those from before it belong to one of that name that somebody deleted: they still run for a while.
+    Pods from before it belong to one of that name that somebody deleted: they still run for a while.
     """
-    since, named = deployment["metadata"]["creationTimestamp"], pods.get(deployment["metadata"]["name"], ())
-    mine = [pod for pod in named if pod["metadata"]["creationTimestamp"] >= since]
+    since = workload["metadata"].get("creationTimestamp", "")
+    mine = [pod for pod in pods if pod["metadata"]["creationTimestamp"] >= since]
     oldest_first = sorted(mine, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
-    return {pod["metadata"]["name"]: sight_of(pod) for pod in oldest_first}
+    return [sight_of(pod) for pod in oldest_first]
 
 
 def url_of(address: str) -> str:

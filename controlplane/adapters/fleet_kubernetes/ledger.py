@@ -26,6 +26,7 @@ class Entry(Value):
 
     started_at: AwareDatetime
     pod: str | None = None
+    uid: str | None = None  # of that pod: a set gives the name to another when it dies
     restarts: int = 0  # of the pod's container when this engine took it over
     ready_at: AwareDatetime | None = None
     node: str | None = None  # where it became ready

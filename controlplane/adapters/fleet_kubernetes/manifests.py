@@ -8,8 +8,9 @@ from typing import Any
 import yaml
 from kubernetes import client
 
-from controlplane.adapters.fleet_kubernetes.names import group_name, labels_of
-from controlplane.adapters.fleet_kubernetes.pods import PORT, pod_template
+from controlplane.adapters.fleet_kubernetes.names import GROUP, group_name, labels_of
+from controlplane.adapters.fleet_kubernetes.pods import PORT, nodes_of, pod_template
+from controlplane.adapters.fleet_kubernetes.sets import LEADER, leader_worker_set
 from controlplane.domain.base import EngineId
 from controlplane.domain.cluster import ClusterOptions
 from controlplane.domain.engines.engine import EngineConfig
@@ -34,7 +35,11 @@ def manifests(
     owner = owner_of(spec, config)
     name = EngineId(group_name(owner))
     engine = engine_spec(name, owner, model=spec.model, engine=spec.engine, gpus=spec.gpus, config=config)
-    return [deployment(engine, cluster, replicas=replicas), service(engine, cluster), budget(engine, cluster)]
+    if nodes_of(engine, cluster) == 1:
+        made = deployment(engine, cluster, replicas=replicas)
+    else:
+        made = leader_worker_set(engine, cluster, name=str(name), replicas=replicas)
+    return [made, service(engine, cluster), budget(engine, cluster)]
 
 
 def owner_of(spec: ServiceSpec, config: EngineConfig) -> ReplicaOwner:
@@ -91,7 +96,7 @@ def service(engine: EngineSpec, cluster: ClusterOptions) -> Manifest:
         api_version="v1",
         kind="Service",
         metadata=_meta(engine.owner, cluster),
-        spec=client.V1ServiceSpec(selector=labels_of(engine.owner), ports=[port]),
+        spec=client.V1ServiceSpec(selector=_serving(engine, cluster), ports=[port]),
     )
     return _plain(made)
 
@@ -103,10 +108,18 @@ def budget(engine: EngineSpec, cluster: ClusterOptions) -> Manifest:
         kind="PodDisruptionBudget",
         metadata=_meta(engine.owner, cluster),
         spec=client.V1PodDisruptionBudgetSpec(
-            max_unavailable=1, selector=client.V1LabelSelector(match_labels=labels_of(engine.owner))
+            max_unavailable=1, selector=client.V1LabelSelector(match_labels=_serving(engine, cluster))
         ),
     )
     return _plain(made)
+
+
+def _serving(engine: EngineSpec, cluster: ClusterOptions) -> dict[str, str]:
+    """Return the labels of the pods of a revision that answer: of a replica of several nodes its leader alone."""
+    labels = labels_of(engine.owner)
+    if nodes_of(engine, cluster) == 1:
+        return labels
+    return {**{name: value for name, value in labels.items() if name != GROUP}, LEADER: "0"}
 
 
 def as_yaml(found: list[Manifest]) -> str:

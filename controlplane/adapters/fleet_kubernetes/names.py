@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from controlplane.domain.base import ServiceName
+from controlplane.domain.base import EngineId, ServiceName
 from controlplane.domain.owner import Owner, ReplayOwner, ReplicaOwner, TrialOwner
 
 GROUP = "app.kubernetes.io/instance"
@@ -23,6 +23,11 @@ def group_name(owner: Owner) -> str:
             return _short(f"trial-{owner.study_id}-{owner.number}")
         case ReplayOwner():
             return _short(f"replay-{owner.service}-{owner.number}")
+
+
+def set_name(engine_id: EngineId) -> str:
+    """Return the name of the LeaderWorkerSet of one engine, unlike that of any Deployment."""
+    return _short(f"set-{engine_id}")
 
 
 def route_name(service: ServiceName) -> str:

@@ -34,22 +34,64 @@ while time.monotonic() < until:
 """Runs in the engine's image before SIGTERM: until nothing is in flight, or for so many seconds."""
 
 
-def pod_template(engine: EngineSpec, cluster: ClusterOptions, labels: Mapping[str, str]) -> client.V1PodTemplateSpec:
-    """Return the template of a replica's pods. Raises InvalidInput when one node cannot hold a replica."""
-    if engine.gpus > cluster.gpus_per_node:
+def nodes_of(engine: EngineSpec, cluster: ClusterOptions) -> int:
+    """Return how many nodes one replica spans. Raises InvalidInput when it would leave a part of one empty."""
+    if engine.gpus <= cluster.gpus_per_node:
+        return 1
+    nodes, left = divmod(engine.gpus, cluster.gpus_per_node)
+    if left:
         raise InvalidInput(
-            f"a replica on {engine.gpus} GPUs does not fit on a node of {cluster.gpus_per_node}",
-            why="a replica over several nodes needs a LeaderWorkerSet, which is not rendered",
-            allowed=f"tensor-parallel-size x pipeline-parallel-size up to {cluster.gpus_per_node}",
+            f"a replica on {engine.gpus} GPUs does not fill whole nodes of {cluster.gpus_per_node}",
+            why="a LeaderWorkerSet has the same pod on each of its nodes",
+            allowed=f"tensor-parallel-size x pipeline-parallel-size up to {cluster.gpus_per_node}, or a multiple of it",
         )
+    if engine.kind is not EngineKind.VLLM:
+        raise InvalidInput(
+            f"an engine of kind {engine.kind.value} cannot span {nodes} nodes",
+            allowed=f"engine.kind vllm, or up to {cluster.gpus_per_node} GPUs",
+        )
+    return nodes
+
+
+def pod_template(engine: EngineSpec, cluster: ClusterOptions, labels: Mapping[str, str]) -> client.V1PodTemplateSpec:
+    """Return the template of a replica's pods where one is enough."""
+    spread = client.V1TopologySpreadConstraint(
+        max_skew=1,
+        topology_key="kubernetes.io/hostname",
+        when_unsatisfiable="ScheduleAnyway",
+        label_selector=client.V1LabelSelector(match_labels=dict(labels)),
+    )
+    return _template(engine, cluster, labels, _container(engine, cluster), spread)
+
+
+def leader_template(engine: EngineSpec, cluster: ClusterOptions, labels: Mapping[str, str]) -> client.V1PodTemplateSpec:
+    """Return the template of the pod that serves, of a replica of several nodes."""
+    return _template(engine, cluster, labels, _container(engine, cluster))
+
+
+def worker_template(engine: EngineSpec, cluster: ClusterOptions, labels: Mapping[str, str]) -> client.V1PodTemplateSpec:
+    """Return the template of the other pods: they compute only, nobody asks them, and they end with the leader."""
+    silent = {"ports": None, "startup_probe": None, "readiness_probe": None, "liveness_probe": None, "lifecycle": None}
+    container = _container(engine, cluster)
+    args = [*(container.args or []), "--headless"]
+    return _template(engine, cluster, labels, container.model_copy(update={**silent, "args": args}))
+
+
+def _template(
+    engine: EngineSpec,
+    cluster: ClusterOptions,
+    labels: Mapping[str, str],
+    container: client.V1Container,
+    *spread: client.V1TopologySpreadConstraint,
+) -> client.V1PodTemplateSpec:
     return client.V1PodTemplateSpec(
         metadata=client.V1ObjectMeta(labels=dict(labels)),
         spec=client.V1PodSpec(
-            containers=[_container(engine, cluster)],
+            containers=[container],
             volumes=_volumes(cluster),
             node_selector=dict(cluster.node_selector) or None,
             tolerations=_tolerations(cluster),
-            topology_spread_constraints=[_spread(labels)],
+            topology_spread_constraints=list(spread) or None,
             priority_class_name=_priority_class(engine.owner, cluster),
             automount_service_account_token=False,
             enable_service_links=False,  # a Service named `vllm` would set VLLM_PORT, and vLLM reads it
@@ -88,15 +130,16 @@ def grace_s(engine: EngineSpec, cluster: ClusterOptions) -> int:
 
 
 def _container(engine: EngineSpec, cluster: ClusterOptions) -> client.V1Container:
-    gpus = {cluster.gpu_resource: str(engine.gpus)}
+    nodes = nodes_of(engine, cluster)
+    gpus = {cluster.gpu_resource: str(engine.gpus // nodes)}
     return client.V1Container(
         name="engine",
         image=cluster.image,
         image_pull_policy="IfNotPresent",
         command=list(_program(engine)),
-        args=list(serve_arguments(engine)),
+        args=[*serve_arguments(engine), *_among(nodes)],
         ports=[client.V1ContainerPort(name="http", container_port=PORT)],
-        env=_environment(engine, cluster),
+        env=[*_environment(engine, cluster), *_own_address(nodes)],
         resources=client.V1ResourceRequirements(limits=gpus, requests=gpus),
         volume_mounts=_mounts(cluster),
         startup_probe=_probe(failures=math.ceil(engine.start_timeout_s / _PROBE_EVERY_S) + _START_SLACK),
@@ -111,6 +154,21 @@ def _container(engine: EngineSpec, cluster: ClusterOptions) -> client.V1Containe
             capabilities=client.V1Capabilities(drop=["ALL"]),
         ),
     )
+
+
+def _among(nodes: int) -> Sequence[str]:
+    """Return how the parts of a replica find each other, by variables that the set gives to each of its pods."""
+    if nodes == 1:
+        return ()
+    rank, leader = "$(LWS_WORKER_INDEX)", "$(LWS_LEADER_ADDRESS)"
+    return ("--nnodes", str(nodes), "--node-rank", rank, "--master-addr", leader)
+
+
+def _own_address(nodes: int) -> Sequence[client.V1EnvVar]:
+    if nodes == 1:
+        return ()
+    found = client.V1EnvVarSource(field_ref=client.V1ObjectFieldSelector(field_path="status.podIP"))
+    return (client.V1EnvVar(name="VLLM_HOST_IP", value_from=found),)
 
 
 def _program(engine: EngineSpec) -> Sequence[str]:
@@ -175,15 +233,6 @@ def _wait(drain_s: int) -> client.V1LifecycleHandler:
     url = f"http://127.0.0.1:{PORT}/metrics"
     command = ["python3", "-c", _WAIT_FOR_REQUESTS, url, str(drain_s)]
     return client.V1LifecycleHandler.model_validate({"exec": {"command": command}})  # a reserved word, no keyword
-
-
-def _spread(labels: Mapping[str, str]) -> client.V1TopologySpreadConstraint:
-    return client.V1TopologySpreadConstraint(
-        max_skew=1,
-        topology_key="kubernetes.io/hostname",
-        when_unsatisfiable="ScheduleAnyway",
-        label_selector=client.V1LabelSelector(match_labels=dict(labels)),
-    )
 
 
 def _volumes(cluster: ClusterOptions) -> list[client.V1Volume]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from controlplane.adapters.fleet_kubernetes.door import Door, Place
-from controlplane.adapters.fleet_kubernetes.manifests import manifests
+from controlplane.adapters.fleet_kubernetes.manifests import Manifest, manifests
 from controlplane.adapters.fleet_kubernetes.names import SELECTOR
 from controlplane.adapters.fleet_kubernetes.nodes import Gpus
 from controlplane.adapters.fleet_kubernetes.routes import PREFIX as ROUTES
+from controlplane.adapters.fleet_kubernetes.sets import KIND as SET
+from controlplane.adapters.fleet_kubernetes.sets import PLURAL, no_sets
+from controlplane.adapters.fleet_kubernetes.sets import PREFIX as SETS
 from controlplane.domain.cluster import ClusterOptions
 from controlplane.domain.errors import Forbidden, InvalidInput, NotFound, Unavailable
 from controlplane.domain.service import ServiceSpec
@@ -17,6 +20,7 @@ _PLACES = {
     "Deployment": ("apis/apps/v1", "deployments"),
     "Service": ("api/v1", "services"),
     "PodDisruptionBudget": ("apis/policy/v1", "poddisruptionbudgets"),
+    SET: (SETS, PLURAL),
 }
 
 
@@ -34,12 +38,20 @@ def check_cluster(door: Door, namespace: str, specs: Sequence[ServiceSpec]) -> N
     for spec in specs:
         cluster = described_for(spec, namespace)
         if gpus := spec.baseline.gpus_per_replica:
-            Gpus(nodes, cluster.gpu_resource).require(gpus, cluster.node_selector)
+            Gpus(nodes, cluster.gpu_resource).require(min(gpus, cluster.gpus_per_node), cluster.node_selector)
         if cluster.route is not None:
             _require_gateway_api(door, namespace, spec)
         for manifest in manifests(spec, cluster, spec.baseline, replicas=0):
-            prefix, plural = _PLACES[manifest["kind"]]
-            door.apply(Place(prefix, plural, namespace), manifest, dry_run=True)
+            _ask(door, Place(*_PLACES[manifest["kind"]], namespace), manifest, spec)
+
+
+def _ask(door: Door, place: Place, manifest: Manifest, spec: ServiceSpec) -> None:
+    try:
+        door.apply(place, manifest, dry_run=True)
+    except NotFound as error:
+        if manifest["kind"] != SET:
+            raise
+        raise no_sets(f"a replica of service {spec.name} spans nodes") from error
 
 
 def described_for(spec: ServiceSpec, namespace: str) -> ClusterOptions:

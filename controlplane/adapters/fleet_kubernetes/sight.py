@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+COST = "controller.kubernetes.io/pod-deletion-cost"
+"""The annotation that says which of several pods a cluster takes away first: the cheapest."""
 _SHORT = re.compile(r"Insufficient ([\w/-]+(?:\.[\w/-]+)*)")
 
 
@@ -14,6 +16,7 @@ class PodSight(NamedTuple):
     """One pod as last heard of."""
 
     name: str
+    uid: str
     address: str | None
     node: str | None
     is_ready: bool
@@ -28,6 +31,7 @@ class PodSight(NamedTuple):
     exit_message: str
     deleting_grace_s: float | None  # set: it is being deleted
     unplaced: str  # why no node takes it, "" when one did
+    cost: str  # what it says it costs to take it away
     disruption: str  # why the cluster takes it away, "" when it does not
 
 
@@ -41,6 +45,7 @@ def sight_of(pod: Mapping[str, Any]) -> PodSight:
     scheduled = conditions.get("PodScheduled", {})
     return PodSight(
         name=metadata["name"],
+        uid=metadata.get("uid", ""),
         address=status.get("podIP"),
         node=pod["spec"].get("nodeName"),
         is_ready=conditions.get("Ready", {}).get("status") == "True",
@@ -55,6 +60,7 @@ def sight_of(pod: Mapping[str, Any]) -> PodSight:
         exit_message=ended.get("message") or status.get("message", ""),
         deleting_grace_s=metadata.get("deletionGracePeriodSeconds", 0) if metadata.get("deletionTimestamp") else None,
         unplaced=scheduled.get("message", "") if scheduled.get("status") == "False" else "",
+        cost=metadata.get("annotations", {}).get(COST, "0"),
         disruption=_said(conditions.get("DisruptionTarget", {})),
     )
 

@@ -36,6 +36,7 @@ class Around(NamedTuple):
     refused_pods: str  # why the cluster makes no pod for the Deployment: a quota, a right
     log: LogReading
     tail: Callable[[PodSight], str]
+    workers: Sequence[PodSight] = ()  # the other parts of an engine that spans nodes
 
 
 class Fault(NamedTuple):
@@ -46,11 +47,17 @@ class Fault(NamedTuple):
 def moved_on(ledger: Ledger, pods: Mapping[str, PodSight], around: Around) -> Ledger:
     """Return the ledger after one look: pods given to engines that have none, and each engine a step further."""
     bound = _bound(ledger, pods)
-    return {name: _stepped(entry, pods.get(entry.pod or ""), around) for name, entry in bound.items()}
+    return {name: _stepped(entry, pod_of(entry, pods), around) for name, entry in bound.items()}
+
+
+def pod_of(entry: Entry, pods: Mapping[str, PodSight]) -> PodSight | None:
+    """Return an engine's pod, None when it is gone, even if another has its name now."""
+    sight = pods.get(entry.pod or "")
+    return None if sight is None or (entry.uid is not None and sight.uid != entry.uid) else sight
 
 
 def to_delete(
-    ledger: Ledger, pods: Mapping[str, PodSight], *, grace_s: int, lost: frozenset[str], now: datetime
+    ledger: Ledger, pods: Mapping[str, PodSight], around: Around, *, grace_s: int
 ) -> Sequence[tuple[str, int]]:
     """Return pods that are to go now, each with its seconds of grace: those of engines that are not wanted any more.
 
@@ -59,39 +66,46 @@ def to_delete(
     """
     found = []
     for entry in ledger.values():
-        sight = pods.get(entry.pod or "")
-        if sight is None or entry.is_wanted or entry.ended_at is not None:
+        if entry.is_wanted or entry.ended_at is not None:
             continue
-        overdue = entry.failure is not None or (entry.drain_until is not None and now >= entry.drain_until)
-        wanted = (0 if sight.node in lost else 1) if overdue else grace_s
-        if sight.deleting_grace_s is None or sight.deleting_grace_s > wanted:
-            found.append((sight.name, wanted))
+        sight = pod_of(entry, pods)
+        overdue = entry.failure is not None or (entry.drain_until is not None and around.now >= entry.drain_until)
+        # The other parts of an engine that spans nodes end with their leader; here only once that is gone or overdue.
+        going = [*([] if sight is None else [sight]), *(around.workers if sight is None or overdue else ())]
+        for each in going:
+            wanted = (0 if each.node in around.lost_nodes else 1) if overdue or each is not sight else grace_s
+            if each.deleting_grace_s is None or each.deleting_grace_s > wanted:
+                found.append((each.name, wanted))
     return found
 
 
-def waits_for(entry: Entry, sight: PodSight | None, refused_pods: str) -> str | None:
+def waits_for(entry: Entry, sight: PodSight | None, workers: Sequence[PodSight], refused_pods: str) -> str | None:
     """Return in words what holds an engine up, None when nothing does."""
     if entry.ended_at is not None or entry.ready_at is not None:
         return None
     if sight is None:
         return refused_pods or "waits for a pod"
-    if sight.unplaced:
-        return f"{what_is_short(sight.unplaced)}: {sight.unplaced}"
-    return sight.waiting_for or None
+    found = (_held_up(each) for each in (sight, *workers))
+    return next(filter(None, found), None)
+
+
+def _held_up(sight: PodSight) -> str:
+    return f"{what_is_short(sight.unplaced)}: {sight.unplaced}" if sight.unplaced else sight.waiting_for
 
 
 def _bound(ledger: Ledger, pods: Mapping[str, PodSight]) -> Ledger:
     """Give every pod that no engine has to the engine that waits longest; a pod taken away unstarted is replaced."""
     entries: dict[EngineId, Entry] = {}
     for name, entry in ledger.items():
-        was_moved = entry.pod is not None and entry.pod not in pods and entry.is_wanted and entry.ready_at is None
-        entries[name] = entry.evolve(pod=None, restarts=0) if was_moved else entry
+        is_gone = entry.pod is not None and pod_of(entry, pods) is None
+        was_moved = is_gone and entry.is_wanted and entry.ready_at is None
+        entries[name] = entry.evolve(pod=None, uid=None, restarts=0) if was_moved else entry
     taken = {entry.pod for entry in entries.values()}
     free = [each for each in pods.values() if each.name not in taken and each.deleting_grace_s is None]
     for name, entry in entries.items():
         if free and entry.pod is None and entry.is_wanted:
             given = free.pop(0)
-            entries[name] = entry.evolve(pod=given.name, restarts=given.restarts)
+            entries[name] = entry.evolve(pod=given.name, uid=given.uid or None, restarts=given.restarts)
     return entries
 
 
@@ -99,10 +113,10 @@ def _stepped(entry: Entry, sight: PodSight | None, around: Around) -> Entry:
     if entry.ended_at is not None:
         return entry
     if not entry.is_wanted:
-        return entry.evolve(ended_at=around.now) if sight is None else entry
+        return entry.evolve(ended_at=around.now) if sight is None and not around.workers else entry
     fault = _fault(entry, sight, around)
     if fault is not None:
-        ended = {"ended_at": around.now} if sight is None else {}
+        ended = {"ended_at": around.now} if sight is None and not around.workers else {}
         return entry.evolve(failure=fault.failure, detail=fault.detail, **ended)
     if sight is not None and sight.is_ready and entry.ready_at is None:
         return entry.evolve(ready_at=around.now, node=sight.node)
@@ -110,10 +124,16 @@ def _stepped(entry: Entry, sight: PodSight | None, around: Around) -> Entry:
 
 
 def _fault(entry: Entry, sight: PodSight | None, around: Around) -> Fault | None:
-    """Return why an engine is given up, None while there is hope."""
+    """Return why an engine is given up, None while there is hope. A part that failed says more than the rest."""
     waited = around.now - entry.started_at
-    if sight is None:
-        return _without_pod(entry, waited, around)
+    parts = (_fault_of_pod(entry.evolve(restarts=0), each, waited, around) for each in around.workers)
+    of_a_part = next(filter(None, parts), None)
+    if of_a_part is not None:
+        return of_a_part
+    return _without_pod(entry, waited, around) if sight is None else _fault_of_pod(entry, sight, waited, around)
+
+
+def _fault_of_pod(entry: Entry, sight: PodSight, waited: timedelta, around: Around) -> Fault | None:
     if sight.node in around.lost_nodes:
         return Fault(StartFailure.NODE_LOST, f"node {sight.node} does not answer")
     if sight.is_over or sight.restarts > entry.restarts or sight.deleting_grace_s is not None:

@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from controlplane.adapters.fleet_kubernetes.door import Door, Json, Place
-from controlplane.adapters.fleet_kubernetes.group import Group, group_of, pods_of
+from controlplane.adapters.fleet_kubernetes.group import Group, group_of
 from controlplane.adapters.fleet_kubernetes.names import GROUP, SELECTOR
 from controlplane.adapters.fleet_kubernetes.nodes import ready_nodes
+from controlplane.adapters.fleet_kubernetes.sets import PLURAL, TEMPLATE
+from controlplane.adapters.fleet_kubernetes.sets import PREFIX as SETS
 from controlplane.adapters.fleet_kubernetes.watched import Watched, by_label
 from controlplane.domain.base import EngineId
-from controlplane.domain.errors import NotFound
+from controlplane.domain.errors import Forbidden, NotFound
 
 
 class Nodes(NamedTuple):
@@ -28,24 +30,44 @@ class ClusterView:
     def __init__(self, door: Door, namespace: str, *, steady: Callable[[], float] = time.monotonic) -> None:
         self.deployments_at = Place("apis/apps/v1", "deployments", namespace)
         self.pods_at = Place("api/v1", "pods", namespace)
+        self.sets_at = Place(SETS, PLURAL, namespace)
         self._deployments = Watched(door, self.deployments_at, selector=SELECTOR, steady=steady)
         self._pods = Watched(door, self.pods_at, selector=SELECTOR, steady=steady)
         self._nodes = Watched(door, Place("api/v1", "nodes"), steady=steady)
+        self._sets = Watched(door, self.sets_at, selector=SELECTOR, steady=steady)
+        self._door = door
+        self._has_sets: bool | None = None  # None: nobody asked yet
 
     def close(self) -> None:
-        for watched in (self._deployments, self._pods, self._nodes):
+        for watched in (self._deployments, self._pods, self._nodes, self._sets):
             watched.stop()
 
-    def heard(self, deployment: Json) -> None:
+    def place_of(self, group: Group) -> Place:
+        return self.sets_at if group.is_set else self.deployments_at
+
+    def heard(self, workload: Json) -> None:
         """Take in what was just written."""
-        self._deployments.heard(deployment)
+        if TEMPLATE in workload["spec"]:
+            self._has_sets = True
+            self._sets.heard(workload)
+        else:
+            self._deployments.heard(workload)
 
     def groups(self) -> Sequence[Group]:
-        """Return the engines there are, by Deployment; one that somebody is deleting has none any more."""
+        """Return the engines there are, by Deployment or set; one that somebody is deleting has none any more."""
         pods = by_label(self._pods.items(), GROUP)
-        found = self._deployments.items()
+        found = [*self._deployments.items(), *self._set_items()]
         mine = [each for each in found if not each["metadata"].get("deletionTimestamp")]
-        return [group_of(each, pods_of(each, pods)) for each in mine]
+        return [group_of(each, pods.get(each["metadata"]["name"], ())) for each in mine]
+
+    def _set_items(self) -> Sequence[Json]:
+        """Sets are watched once there is one: few clusters have them installed."""
+        if self._has_sets is None:
+            try:
+                self._has_sets = bool(self._door.list(self.sets_at, labelSelector=SELECTOR, limit="1")["items"])
+            except (NotFound, Forbidden):
+                self._has_sets = False
+        return self._sets.items() if self._has_sets else ()
 
     def known(self, engine_id: EngineId) -> Group | None:
         return next((each for each in self.groups() if engine_id in each.ledger), None)
@@ -54,7 +76,8 @@ class ClusterView:
         """Return an engine's group, asking the server when it is not known. Raises NotFound."""
         found = self.known(engine_id)
         if found is None:
-            self._deployments.ask()
+            for watched in (self._deployments, *([self._sets] if self._has_sets else [])):
+                watched.ask()
             found = self.known(engine_id)
         if found is None:
             raise NotFound(f"no engine {engine_id}")

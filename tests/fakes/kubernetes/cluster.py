@@ -64,6 +64,7 @@ class StandIn:
         self.nodes[name].lose()
         unknown = {"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}
         self.objects.change(_NODE, "", name, lambda v: _with_condition(v, unknown), _STATUS)
+        self.objects.change(_NODE, "", name, _unreachable, Writer(manager="kube-controller-manager"))
         not_ready = {"type": "Ready", "status": "False", "reason": "NodeNotReady"}
         for pod in self.objects.list(_POD):
             if pod["spec"].get("nodeName") == name:
@@ -105,6 +106,12 @@ class StandIn:
         if node is None or node.is_lost:
             raise ApiError(500, "the node does not answer")
         return node.log(pod["metadata"]["name"], previous=previous, limit=limit)
+
+
+def _unreachable(node: Object) -> Object:
+    """Return a node that takes no new pods."""
+    taint = {"key": "node.kubernetes.io/unreachable", "effect": "NoSchedule"}
+    return {**node, "spec": {**node["spec"], "taints": [*node["spec"].get("taints", []), taint]}}
 
 
 def _with_condition(value: Object, condition: Object) -> Object:

@@ -17,6 +17,7 @@ from tests.fakes.kubernetes.objects import Objects
 from tests.fakes.kubernetes.scheduler import Scheduler
 from tests.fakes.kubernetes.schemas import Object, resource_of
 from tests.fakes.kubernetes.selection import selected
+from tests.fakes.kubernetes.sets import SetController
 from tests.fakes.kubernetes.writes import Writer
 
 _DEPLOYMENT = resource_of("apps/v1", "Deployment")
@@ -34,6 +35,7 @@ class Controllers:
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
+        self._sets = SetController(objects)
         self._scheduler, self.garbage = Scheduler(objects), GarbageCollector(objects)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -58,7 +60,8 @@ class Controllers:
 
     def run_pass(self) -> None:
         """Look at everything once. Another look is needed when this changed something."""
-        for act in (self._deployments, self._replica_sets, self._jobs, self._scheduler.run_pass, self.garbage.run_pass):
+        around = (self._sets.run_pass, self._scheduler.run_pass, self.garbage.run_pass)
+        for act in (self._deployments, self._replica_sets, self._jobs, *around):
             act()
 
     def _jobs(self) -> None:

@@ -1,7 +1,8 @@
 """A quick stub of an engine for the pods of the stand-in: starts at once, needs the standard library only.
 
 It knows a few of vLLM's flags and refuses all others as vLLM does; `--emulator-startup-s` and `--emulator-fault` are
-those of the emulator. GET /health and /metrics, POST /v1/completions (a token every 20 ms when streamed).
+those of the emulator. With `--headless` it serves nobody.
+GET /health and /metrics, POST /v1/completions (a token every 20 ms when streamed).
 """
 
 from __future__ import annotations
@@ -31,8 +32,13 @@ def _arguments() -> argparse.Namespace:
         ("max-model-len", int, 0),
         ("max-num-seqs", int, 0),
         ("tensor-parallel-size", int, 1),
+        ("pipeline-parallel-size", int, 1),
+        ("nnodes", int, 1),
+        ("node-rank", int, 0),
+        ("master-addr", str, ""),
     ):
         parser.add_argument(f"--{name}", type=kind, default=default)
+    parser.add_argument("--headless", action="store_true")
     return parser.parse_args()
 
 
@@ -103,6 +109,8 @@ def main() -> None:
     if "out-of-memory" in given.emulator_fault:
         sys.exit("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.")
     time.sleep(given.emulator_startup_s)
+    if given.headless:  # a part of an engine: it computes, and serves nobody
+        threading.Event().wait()
     server = _Engine((given.host, given.port), _Handler)
     if given.emulator_fault.startswith("slow-factor="):
         server.token_s *= float(given.emulator_fault.partition("=")[2])

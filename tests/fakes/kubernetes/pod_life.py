@@ -104,6 +104,8 @@ class PodLife:
 
     def _here(self, word: str) -> str:
         """A pod has a network of its own: its wildcard and its loopback are its address here."""
+        for each in self._container.get("env", []):
+            word = word.replace(f"$({each['name']})", each.get("value", ""))
         return word.replace("0.0.0.0", self.address).replace("127.0.0.1", self.address)
 
     def _log(self, life: int) -> Path:

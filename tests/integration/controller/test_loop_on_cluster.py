@@ -42,8 +42,8 @@ from controlplane.wiring import control, machine
 from tests.fakes.fleet import FakeClock
 from tests.fakes.gateways import FakeGateways
 from tests.fakes.kubernetes.cluster import StandIn
-from tests.fakes.kubernetes.writes import Writer
 from tests.fakes.kubernetes.schemas import Object, resource_of
+from tests.fakes.kubernetes.writes import Writer
 from tests.fakes.twin_load import TwinLoadTester
 
 pytestmark = pytest.mark.skipif(

@@ -23,8 +23,10 @@ from controlplane.domain.errors import InvalidInput
 from controlplane.domain.service import ServiceSpec
 from controlplane.reading.service_file import load_service
 from controlplane.settings import Settings, save
+from tests.fakes.kubernetes.schemas import broken_rules, flaws, resource_of
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "kubernetes.yaml"
+GPUS = {"nvidia.com/gpu": "8"}
 GOLDEN = Path(__file__).parent / "golden.yaml"
 MODELS: dict[str, type[BaseModel]] = {
     "Deployment": client.V1Deployment,
@@ -154,14 +156,39 @@ def test_models_where_the_pod_has_another_volume_are_refused(spec: ServiceSpec, 
     ("change", "says"),
     [
         ({"env_from_secret": None}, "needs a Secret"),
-        ({"gpus_per_node": 1}, "LeaderWorkerSet"),
+        ({"gpus_per_node": 2}, "does not fill whole nodes of 2"),
     ],
 )
 def test_what_a_cluster_cannot_run_is_refused(spec: ServiceSpec, change: dict[str, Any], says: str) -> None:
     assert spec.kubernetes is not None
     changed = spec.evolve(kubernetes=spec.kubernetes.evolve(**change))
     with pytest.raises(InvalidInput, match=says):
-        rendered(changed, tensor_parallel_size=2)
+        rendered(changed, tensor_parallel_size=3)
+
+
+def test_an_emulator_spans_no_nodes(spec: ServiceSpec) -> None:
+    emulated = spec.evolve(engine=spec.engine.evolve(kind="emulator"))
+    with pytest.raises(InvalidInput, match="kind emulator cannot span 2 nodes"):
+        rendered(emulated, tensor_parallel_size=16)
+
+
+def test_a_replica_larger_than_a_node_is_a_set_valid_to_the_letter(spec: ServiceSpec) -> None:
+    made, service, budget = rendered(spec, tensor_parallel_size=8, pipeline_parallel_size=2)
+    resource = resource_of(made["apiVersion"], made["kind"])
+    assert (resource.kind, flaws(made, resource), broken_rules(made, resource)) == ("LeaderWorkerSet", [], [])
+    template = made["spec"]["leaderWorkerTemplate"]
+    assert (made["spec"]["replicas"], template["size"]) == (2, 2)
+    for part in ("leaderTemplate", "workerTemplate"):
+        client.V1PodTemplateSpec.model_validate(template[part])
+    leader, worker = (template[part]["spec"]["containers"][0] for part in ("leaderTemplate", "workerTemplate"))
+    assert leader["resources"] == worker["resources"] == {name: GPUS for name in ("limits", "requests")}
+    assert worker["args"] == [*leader["args"], "--headless"]
+    assert leader["args"][-6:] == [
+        *("--nnodes", "2", "--node-rank", "$(LWS_WORKER_INDEX)", "--master-addr", "$(LWS_LEADER_ADDRESS)")
+    ]
+    assert not {"ports", "readinessProbe", "livenessProbe", "lifecycle"} & set(worker)
+    for each in (service["spec"]["selector"], budget["spec"]["selector"]["matchLabels"]):
+        assert each["leaderworkerset.sigs.k8s.io/worker-index"] == "0"
 
 
 @pytest.mark.parametrize("image", ["vllm/vllm-openai:latest", "vllm/vllm-openai", "x@sha256:12", f"X Y@sha256:{0:064}"])

@@ -82,7 +82,7 @@ def test_an_engine_without_a_pod_says_why_the_cluster_makes_none() -> None:
     entry = step(Entry(started_at=START), after_s=600.0, refused_pods="exceeded quota: few")
     assert entry.failure is StartFailure.UNSCHEDULABLE
     assert "exceeded quota: few" in str(entry.detail)
-    assert waits_for(Entry(started_at=START), None, "exceeded quota: few") == "exceeded quota: few"
+    assert waits_for(Entry(started_at=START), None, (), "exceeded quota: few") == "exceeded quota: few"
 
 
 def test_a_pod_taken_away_before_it_was_ready_is_replaced_by_the_next() -> None:
@@ -98,7 +98,7 @@ def test_a_pod_on_a_lost_node_goes_without_grace_and_any_other_with_some() -> No
     ledger = {ONE: bound(failure=StartFailure.NODE_LOST)}
     pods = {"p-1": pod()}
     for lost, grace in ((frozenset({"n-1"}), 0), (frozenset[str](), 1)):
-        assert to_delete(ledger, pods, grace_s=180, lost=lost, now=START) == [("p-1", grace)]
+        assert to_delete(ledger, pods, around(0, lost_nodes=lost), grace_s=180) == [("p-1", grace)]
 
 
 def test_a_drained_pod_gets_its_grace_until_the_drain_is_over() -> None:
@@ -110,7 +110,7 @@ def test_a_drained_pod_gets_its_grace_until_the_drain_is_over() -> None:
         (pod(deleting_grace_s=1), 60, []),
     ):
         now = START + timedelta(seconds=after_s)
-        assert to_delete(ledger, {"p-1": sight}, grace_s=180, lost=frozenset(), now=now) == wanted
+        assert to_delete(ledger, {"p-1": sight}, around()._replace(now=now), grace_s=180) == wanted
 
 
 @pytest.mark.parametrize(
