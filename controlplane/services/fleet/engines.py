@@ -53,7 +53,7 @@ class EngineKeeper:
         ]
         for engine in world.engines:
             self._clear(engine, world, now)
-        for engine in _surplus(world):
+        for engine in _surplus(world, self._fleet.in_flight):
             self.send_away(engine, drain_s=drain_limit_s(world.service.spec.gateway))
         return troubles
 
@@ -151,19 +151,25 @@ def _refused(engines: Sequence[Engine]) -> Engine | None:
     return latest if is_refused and latest is not None and latest.failure is StartFailure.REFUSED_FLAG else None
 
 
-def _surplus(world: World) -> Sequence[Engine]:
-    """Return the engines to send away: of unwanted revisions all, else the least useful ones."""
+def _surplus(world: World, in_flight: Callable[[EngineId], int | None]) -> Sequence[Engine]:
+    """Return the engines to send away: of unwanted revisions all, else the least useful ones.
+
+    `in_flight` is asked of a revision's engines only where some of them stay.
+    """
     wanted, going = wants(world), []
     for revision in sorted({found for engine in world.engines if (found := revision_served_by(engine))}):
         replicas = wanted.get(revision, Want(0)).replicas
         live = [engine for engine in world.of(revision) if engine.state in WANTED]
-        ready_first = sorted(live, key=_least_useful_last)
-        going += ready_first[replicas:]
+        if 0 < replicas < len(live):
+            busy = {engine.spec.engine_id: in_flight(engine.spec.engine_id) or 0 for engine in live}
+            live.sort(key=lambda engine, busy=busy: _least_useful_last(engine, busy[engine.spec.engine_id]))  # type: ignore[misc]
+        going += live[replicas:]
     return going
 
 
-def _least_useful_last(engine: Engine) -> tuple[bool, bool, datetime]:
-    return engine.state is not EngineState.READY, not engine.answers, engine.started_at
+def _least_useful_last(engine: Engine, busy: int) -> tuple[bool, bool, int, datetime]:
+    """Those that answer first, the busiest of them first: the one with the least to finish goes."""
+    return engine.state is not EngineState.READY, not engine.answers, -busy, engine.started_at
 
 
 def _not_before(engines: Sequence[Engine]) -> datetime | None:
