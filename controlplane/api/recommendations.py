@@ -11,6 +11,7 @@ from controlplane.domain.errors import NotFound
 from controlplane.domain.rollouts.rollout import Rollout
 from controlplane.domain.studies.study import Recommendation
 from controlplane.services.studies import manage as studies
+from controlplane.services.studies.commit import ask_for_commit
 
 router = APIRouter(prefix="/recommendations", tags=["recommendations"])
 
@@ -36,6 +37,18 @@ def apply_recommendation(study_id: StudyId, ctx: Ctx, actor: Actor) -> Rollout:
     """Refused when the study found no improvement, or while another rollout of the service is under way."""
     _recommendation(ctx, study_id)
     return retry_stale(lambda: studies.apply_recommendation(ctx.store, study_id, actor=actor, now=ctx.clock()))
+
+
+@router.post(
+    "/{study_id}/commit",
+    summary="Commit the winner's manifests to the service's repository",
+    status_code=status.HTTP_202_ACCEPTED,
+    responses=problems(404, 409, 422),
+)
+def commit_recommendation(study_id: StudyId, ctx: Ctx, actor: Actor) -> Recommendation:
+    """A worker commits it within a minute; the events of the study say which commit it is, or why there is none."""
+    _recommendation(ctx, study_id)
+    return retry_stale(lambda: ask_for_commit(ctx.store, study_id, actor=actor, now=ctx.clock()))
 
 
 def _recommendation(ctx: Context, study_id: StudyId) -> Recommendation:

@@ -22,6 +22,7 @@ from controlplane.domain.operations.replica_capacity import ReplicaCapacity, cor
 from controlplane.domain.operations.what_if import WhatIf
 from controlplane.domain.revision import Revision
 from controlplane.domain.rollouts.rollout import Rollout
+from controlplane.domain.rollouts.told_verdict import ToldVerdict, told_verdict
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.reading.service_file import parse_service
@@ -187,6 +188,21 @@ def roll_back(service: ServiceName, body: RollBack, ctx: Ctx, actor: Actor) -> R
             now=ctx.clock(),
         )
     )
+
+
+@router.get(
+    "/{service}/verdict", summary="Say of its newest rollout: safe, harm or undecided", responses=problems(404, 422)
+)
+def verdict_of_service(
+    service: ServiceName,
+    ctx: Ctx,
+    _: Reader,
+    weight: Annotated[int | None, Query(ge=0, le=100, description="Undecided unless the step has this weight.")] = None,
+) -> ToldVerdict:
+    """For tools that move the traffic themselves, e.g. a web metric of Argo Rollouts."""
+    ctx.store.get_service(service)
+    newest = next((each.value for each in ctx.store.list_rollouts(service, limit=1)), None)
+    return told_verdict(newest, weight=weight)
 
 
 @router.post("/{service}/scale", summary="Run stable with so many replicas", responses=problems(404, 409, 422))

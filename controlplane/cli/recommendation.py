@@ -63,3 +63,10 @@ add_show(app, RECOMMENDATION)
 def apply(ask: Ask, study: Annotated[str, typer.Argument(help="The study.")]) -> None:
     """Start the canary of a recommendation."""
     ask.show_one(ROLLOUT, ask.client.post(f"/recommendations/{study}/apply"))
+
+
+@app.command("commit")
+@asks
+def commit(ask: Ask, study: Annotated[str, typer.Argument(help="The study.")]) -> None:
+    """Let a worker commit a recommendation to the service's repository (kubernetes.commit)."""
+    ask.show_one(RECOMMENDATION, ask.client.post(f"/recommendations/{study}/commit"))

@@ -38,13 +38,28 @@ class RouteOptions(Value):
     hostname: HostName
 
 
+class CommitOptions(Value):
+    """A branch that gets what is recommended as commits, for a tool that applies them. Credentials are git's own."""
+
+    repository: str = Field(
+        description="A URL (https, ssh) or a path, as git takes it; no password in it.",
+        pattern=r"^(https://[^@\s]+|ssh://[^:\s]+(:\d+)?/\S+|[\w.-]+@[\w.-]+:\S+|file:///\S+|/\S+)$",
+    )
+    branch: str = Field(default="main", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*([./][A-Za-z0-9_-]+)*$")
+    folder: str = Field(
+        default="fleetune",
+        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$",
+        description="Of the repository; it gets one file per service.",
+    )
+
+
 class ClusterOptions(Value):
     """What pods of this service need to know of the cluster."""
 
     image: PinnedImage = Field(description="Engine image, pinned: `registry/name@sha256:<64 hex digits>`.")
     namespace: DnsLabel = "default"
     gpu_resource: str = Field(default="nvidia.com/gpu", pattern=r"^[a-z0-9.-]+/[a-z0-9.-]+$")
-    gpus_per_node: int = Field(default=8, ge=1, description="A replica larger than a node cannot be one pod.")
+    gpus_per_node: int = Field(default=8, ge=1, description="A larger replica is a LeaderWorkerSet.")
     node_selector: Mapping[str, str] = Field(
         default_factory=dict, description="Labels of nodes with the service's GPU, e.g. nvidia.com/gpu.product."
     )
@@ -63,5 +78,8 @@ class ClusterOptions(Value):
     shared_memory_gib: int = Field(default=16, ge=1, description="/dev/shm, which tensor parallelism uses.")
     route: RouteOptions | None = Field(
         default=None, description="Let the cluster's gateway split traffic too. What it sends leaves no records."
+    )
+    commit: CommitOptions | None = Field(
+        default=None, description="Commit what is recommended to a repository instead of rolling it out here."
     )
     drain_s: int = Field(default=120, ge=1, description="How long a pod may finish what it has begun.")

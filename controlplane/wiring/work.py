@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING
 
 from controlplane.adapters.gateway.records_spool import SpooledRecords
 from controlplane.domain.base import StudyId
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.service import ServiceSpec
 from controlplane.ports.load import LoadTester
 from controlplane.settings import Settings
 from controlplane.wiring.machine import installation_clock, open_fleet, open_store
 
 if TYPE_CHECKING:
     from controlplane.services.replays.run_replay import ReplayRunner
+    from controlplane.services.studies.commit import CommitKeeper
     from controlplane.services.studies.run_study import StudyProgress, StudyRunner
 
 
@@ -26,13 +29,31 @@ def worker_identity(name: str) -> str:
 
 
 def worker_pass(settings: Settings, name: str, stop: threading.Event) -> Callable[[], bool]:
-    """Return one pass of a tuner worker: run the next replay, else run or help a study, until `stop` is set."""
+    """Return one pass of a tuner worker: a commit, the next replay, else run or help a study, until `stop` is set."""
     from controlplane.adapters.loadtester_locust import LocustLoadTester
 
     tester = LocustLoadTester()
     replays = replay_runner(settings, name, tester, should_stop=stop.is_set)
     studies = study_runner(settings, name, should_stop=stop.is_set, load_tester=tester)
-    return lambda: replays.run_next() is not None or studies.run_next() is not None
+    commits = commit_keeper(settings)
+    return lambda: commits.run_next() or replays.run_next() is not None or studies.run_next() is not None
+
+
+def commit_keeper(settings: Settings) -> CommitKeeper:
+    """Return who commits what is recommended for services whose manifests another tool applies."""
+    from controlplane.adapters.manifests_git import GitManifests
+    from controlplane.services.studies.commit import CommitKeeper
+
+    return CommitKeeper(
+        store=open_store(settings), open_repository=GitManifests, render=_rendered, clock=installation_clock(settings)
+    )
+
+
+def _rendered(spec: ServiceSpec, config: EngineConfig, replicas: int) -> str:
+    from controlplane.adapters.fleet_kubernetes.manifests import as_yaml, manifests
+
+    assert spec.kubernetes is not None, "its section names the repository"
+    return as_yaml(manifests(spec, spec.kubernetes, config, replicas=replicas))
 
 
 def replay_runner(

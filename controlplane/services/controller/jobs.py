@@ -18,6 +18,7 @@ from controlplane.services.controller.claims import ClaimWatch
 from controlplane.services.operations.drift import CreateStudy
 from controlplane.services.rollouts.manage import active_rollout, revision_of, start_rollout
 from controlplane.services.rollouts.shares import active_ab_test
+from controlplane.services.studies.commit import commits
 from controlplane.services.studies.trial_engine import engine_ids, owner
 
 
@@ -71,8 +72,13 @@ def _fired_before(store: Store, schedule: Schedule) -> Study | None:
 
 
 def apply_finished(store: Store, *, now: datetime) -> None:
-    """Start the rollout of every finished study that is to be applied, one at a time per service."""
+    """Start the rollout of every finished study that is to be applied, one at a time per service.
+
+    What is to be committed instead is a worker's to commit.
+    """
     for study, version in store.studies_to_apply():
+        if commits(store.get_service(study.service).value.spec) is not None:
+            continue
         if active_rollout(store, study.service) is None or _rollout_of(store, study) is not None:
             _apply(store, study, version, now)
 

@@ -21,6 +21,7 @@ from controlplane.ports.store import Store
 from controlplane.reading.problems import describe
 from controlplane.services.answers import prompts_of
 from controlplane.services.rollouts.manage import start_rollout
+from controlplane.services.studies.commit import commits
 
 _ACTIONS = {
     StudyState.PAUSED: "study.paused",
@@ -198,9 +199,16 @@ def abort_study(store: Store, study_id: StudyId, *, actor: str, reason: str = ""
 def apply_recommendation(store: Store, study_id: StudyId, *, actor: str, now: datetime) -> Rollout:
     """Start the rollout of what a study recommends.
 
-    Raises NotFound, Conflict when there is no improvement to apply, it was applied before, or a rollout is under way.
+    Raises NotFound, Conflict when there is no improvement to apply, it was applied before, a rollout is under way, or
+    the service's manifests are committed for somebody else to apply.
     """
     study, version = store.get_study(study_id)
+    if (where := commits(store.get_service(study.service).value.spec)) is not None:
+        raise Conflict(
+            f"service {study.service} is not rolled out here",
+            why=f"what is recommended for it goes to {where.branch} of {where.repository}",
+            allowed=f"fleetune recommendation commit {study_id}",
+        )
     found = study.recommendation
     if found is None or not found.improvement:
         why = "it found no improvement" if found else f"it is {study.state}"
