@@ -10,6 +10,7 @@ import pytest
 from kubernetes import client
 
 from controlplane.adapters.fleet_kubernetes.door import Door, Place, open_door
+from controlplane.adapters.fleet_kubernetes.fleet import FleetKubernetes
 from controlplane.adapters.fleet_kubernetes.manifests import same_deployment
 from controlplane.adapters.fleet_kubernetes.preflight import check_cluster
 from controlplane.adapters.fleet_kubernetes.refusals import Expired
@@ -17,7 +18,7 @@ from controlplane.domain.base import EngineId
 from controlplane.domain.engines.fleet import EngineState
 from controlplane.domain.engines.start_failure import StartFailure
 from controlplane.domain.errors import Forbidden, InvalidInput, StaleVersion, Unavailable
-from tests.contract.fleet_on_cluster import ClusterSubject
+from tests.contract.fleet_on_cluster import ClusterSubject, cluster_options
 from tests.contract.fleet_subjects import a_spec, observe_until
 from tests.contract.kubernetes_servers import Server
 from tests.contract.test_kubernetes_server import MERGE
@@ -137,6 +138,14 @@ def test_a_policy_that_denies_pods_is_what_an_engine_waits_for(own: ClusterSubje
     own.wait_until_it_waits_for("violates PodSecurity")
     stand_in(own).objects.denials.clear()
     observe_until(own, ID, EngineState.READY)
+
+
+def test_a_priority_class_that_is_not_there_is_what_an_engine_waits_for(own: ClusterSubject) -> None:
+    options = cluster_options(own.server).evolve(trial_priority_class="no-such-class")
+    own.fleet.close()
+    own.fleet = FleetKubernetes(door(own.server), namespace=own.server.namespace, options=lambda _: options)
+    own.fleet.start(a_spec())
+    own.wait_until_it_waits_for("no PriorityClass with name no-such-class")
 
 
 def test_a_namespace_that_is_being_deleted_is_named_before_and_after_a_start(own: ClusterSubject) -> None:

@@ -126,13 +126,14 @@ def test_a_lease_is_only_replaced_by_who_says_which_version(server: Server) -> N
 
 def test_a_status_changes_no_spec_and_a_spec_no_status(server: Server) -> None:
     apply(server, deployment())
-    both = {"spec": {"replicas": 5}, "status": {"readyReplicas": 7}}
+    both = {"spec": {"paused": True}, "status": {"replicas": 9}}
     found = server.apps.patch_namespaced_deployment_status("one", server.namespace, both, _content_type=MERGE)
     assert found.spec is not None
-    assert found.spec.replicas == 0
+    assert not found.spec.paused
+    both["status"] = {"replicas": 8}
     found = server.apps.patch_namespaced_deployment("one", server.namespace, both, _content_type=MERGE)
     assert found.status is not None
-    assert found.status.ready_replicas != 7
+    assert (found.spec is not None and found.spec.paused, found.status.replicas == 8) == (True, False)
 
 
 def test_a_list_in_pages_is_whole_and_of_one_moment(server: Server) -> None:

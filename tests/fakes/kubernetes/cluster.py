@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -77,6 +78,10 @@ class StandIn:
         """Let a node vanish and its object be deleted, as a cloud does; its pods are collected."""
         self.nodes[name].lose()
         self.objects.delete(_NODE, "", name)
+
+    def change_node(self, name: str, change: Callable[[Object], Object]) -> None:
+        """Write a node as somebody with kubectl would."""
+        self.objects.change(_NODE, "", name, change, Writer(manager="kubectl"))
 
     @property
     def garbage(self) -> GarbageCollector:

@@ -24,6 +24,7 @@ _DEPLOYMENT = resource_of("apps/v1", "Deployment")
 _REPLICA_SET = resource_of("apps/v1", "ReplicaSet")
 _POD = resource_of("v1", "Pod")
 _QUOTA = resource_of("v1", "ResourceQuota")
+_PRIORITY = resource_of("scheduling.k8s.io/v1", "PriorityClass")
 _JOB = resource_of("batch/v1", "Job")
 _STATUS = Writer(manager="kube-controller-manager", subresource="status")
 _SPEC = Writer(manager="kube-controller-manager")
@@ -168,12 +169,19 @@ class Controllers:
         }
         try:
             with self._objects.changed:
+                self._check_priority(template["spec"])
                 self._check_quota(namespace, template["spec"])
                 made = self._objects.create(_POD, namespace, value, _SPEC)
                 self._write(_POD, made, lambda v: {**v, "status": {"phase": "Pending"}}, _STATUS)
         except ApiError as error:
             return error.message
         return ""
+
+    def _check_priority(self, pod: Object) -> None:
+        name = pod.get("priorityClassName", "system-node-critical")
+        known = {each["metadata"]["name"] for each in self._objects.list(_PRIORITY, shared=True)}
+        if not name.startswith("system-") and name not in known:
+            raise ApiError(403, f"pods is forbidden: no PriorityClass with name {name} was found")
 
     def _check_quota(self, namespace: str, pod: Object) -> None:
         for quota in self._objects.list(_QUOTA, namespace, shared=True):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ import pytest
 
 from controlplane.adapters.fleet_kubernetes.door import open_door
 from controlplane.adapters.fleet_kubernetes.fleet import FleetKubernetes
+from controlplane.adapters.fleet_kubernetes.steps import Patience
 from controlplane.domain.base import EngineId
 from controlplane.domain.cluster import ClusterOptions
 from controlplane.domain.engines.fleet import Engine, EngineState
@@ -35,7 +36,8 @@ TOKENS = 12
 REQUESTS = 80
 _PATIENCE_S = 240.0
 _NAMESPACE = "default"
-_OPTIONS = ClusterOptions(namespace=_NAMESPACE, image=f"registry.example/fleetune/engine@sha256:{0:064}", drain_s=60)
+IMAGE = f"registry.example/fleetune/engine@sha256:{0:064}"
+_OPTIONS = ClusterOptions(namespace=_NAMESPACE, image=IMAGE, drain_s=60)
 _KINDS = ("Deployment", "Service", "PodDisruptionBudget", "Pod")
 
 
@@ -81,6 +83,7 @@ class ClusterSite:
         self.cluster = StandIn(folder)
         self.streams, self.killed = Streams(), set[EngineId]()
         self._nodes, self._is_quiet = 0, False
+        self.problems: Sequence[str] = ()  # of the last pass
         self.add_node()
         self.add_node()
         self.site = Site(gpus=2 * GPUS_PER_NODE, router=FakeTrafficRouter(("gw-1", "gw-2")))
@@ -119,7 +122,7 @@ class ClusterSite:
         """Let half a second go by, with a pass, live records and streams; a pass may find no API server."""
         self.site.clock.go_on(0.5)
         with suppress(Unavailable):
-            self.site.controller.run_pass()
+            self.problems = self.site.controller.run_pass()
         if self.site.router.tables["gw-1"] is not None:
             self.site.traffic(REQUESTS if self._is_split() else 0)
             self._stream()
@@ -182,4 +185,5 @@ class ClusterSite:
             options=lambda _: _OPTIONS,
             clock=self.site.clock,
             steady=self.site.clock.monotonic,
+            patience=Patience(place_s=30, image_s=10),
         )

@@ -221,6 +221,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     cluster = StandIn(tmp_path_factory.mktemp("cluster"))
     cluster.add_namespace(NAMESPACE)
     cluster.add_node("gpu-1", gpus=4, labels=LABELS)
+    for name, value in (("fleetune-serving", 1000), (TRIALS, 0)):
+        make(
+            cluster,
+            {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": value},
+        )
     trials = {"scopeName": "PriorityClass", "operator": "In", "values": [TRIALS]}
     quota: Object = {"hard": {"requests.nvidia.com/gpu": "1"}, "scopeSelector": {"matchExpressions": [trials]}}
     make(cluster, {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "trials"}, "spec": quota})
@@ -243,7 +248,8 @@ def is_ready(gateway_url: str) -> bool:
 
 
 def make(cluster: StandIn, value: Object) -> None:
-    cluster.objects.create(resource_of(value["apiVersion"], value["kind"]), NAMESPACE, value, Writer(strict=True))
+    resource = resource_of(value["apiVersion"], value["kind"])
+    cluster.objects.create(resource, NAMESPACE if resource.namespaced else "", value, Writer(strict=True))
 
 
 @pytest.fixture
