@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
 from kubernetes import client
 
 from controlplane.adapters.fleet_kubernetes.door import Door, Place, open_door
@@ -164,6 +165,24 @@ def test_a_missing_right_is_told_from_what_the_server_says(own: ClusterSubject) 
     stand_in(own).faults.forbid("patch", "deployments")
     with pytest.raises(Forbidden, match="a Role with verb patch on deployments"):
         own.fleet.start(a_spec())
+
+
+def test_a_server_that_asks_for_long_to_be_left_alone_is_not_asked_until_then(own: ClusterSubject) -> None:
+    now_s, faults = [0.0], stand_in(own).faults
+    settings = client.Configuration(host=stand_in(own).url)
+    settings.retries = urllib3.Retry(total=1, respect_retry_after_header=False)  # as `open_door` has it
+    ours, at = Door(client.ApiClient(settings), steady=lambda: now_s[0]), deployments(own.server)
+    faults.retry_after_s = 9
+    faults.answer_next(429, agent="fleetune", verb="list")
+    with pytest.raises(Unavailable, match="is asked to say so"):
+        ours.list(at)
+    calls = len([call for call in faults.calls if call.agent == "fleetune" and call.verb == "list"])
+    now_s[0] = 8.0
+    with pytest.raises(Unavailable, match="left alone for 1 s more"):
+        ours.list(at)
+    assert len([call for call in faults.calls if call.agent == "fleetune" and call.verb == "list"]) == calls
+    now_s[0] = 9.0
+    assert ours.list(at)["items"] == []
 
 
 def test_a_watch_that_is_refused_as_too_old_is_begun_anew(own: ClusterSubject) -> None:

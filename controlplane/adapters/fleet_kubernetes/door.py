@@ -28,7 +28,8 @@ _TIMEOUT_S = 15.0
 _SILENCE_S = 150.0
 """A watch that hears nothing for so long is dead: a server sends a bookmark every minute."""
 _LONGEST_PAUSE_S = 2.0
-"""What an overloaded server asks for is waited for up to this; a pass comes back by itself."""
+"""What an overloaded server asks for is waited for up to this; beyond it nothing is asked until then."""
+_LONGEST_QUIET_S = 30.0
 _PAGE = "500"
 Json = dict[str, Any]
 
@@ -52,8 +53,15 @@ class Place(NamedTuple):
 class Door:
     """One API server. Every method raises Unavailable when it does not answer, Forbidden when a right is missing."""
 
-    def __init__(self, api: client.ApiClient, *, sleep: Callable[[float], None] = time.sleep) -> None:
-        self._api, self._sleep = api, sleep
+    def __init__(
+        self,
+        api: client.ApiClient,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._api, self._sleep, self._steady = api, sleep, steady
+        self._quiet_until_s = steady()
         api.user_agent = MANAGER  # so that a server's audit log tells who asked
 
     @property
@@ -183,15 +191,25 @@ class Door:
         kind: str = "application/json",
         timeout_s: float = _TIMEOUT_S,
     ) -> Any:
-        """Ask, and once more when an overloaded server says how soon: it did nothing then."""
+        """Ask, and once more when an overloaded server says how soon: it did nothing then. Raises Unavailable."""
+        self._require_welcome()
         answer = self._called_once(method, path, body, query=query, kind=kind, timeout_s=timeout_s)
         pause_s = _pause_s(answer)
         if pause_s is None:
+            return answer
+        if pause_s > _LONGEST_PAUSE_S:
+            self._quiet_until_s = self._steady() + min(pause_s, _LONGEST_QUIET_S)
             return answer
         answer.drain_conn()
         answer.release_conn()
         self._sleep(pause_s)
         return self._called_once(method, path, body, query=query, kind=kind, timeout_s=timeout_s)
+
+    def _require_welcome(self) -> None:
+        left_s = self._quiet_until_s - self._steady()
+        if left_s > 0:
+            why = f"it asks to be left alone for {left_s:.0f} s more"
+            raise Unavailable(f"the API server {self.host} is overloaded", why=why)
 
     def _called_once(
         self,
@@ -266,10 +284,9 @@ def _in_cluster() -> bool:
 
 
 def _pause_s(answer: Any) -> float | None:
-    """Return how soon an overloaded server may be asked again, None when it is not, or when that is too late."""
+    """Return how soon an overloaded server may be asked again, None when it is not."""
     said = answer.headers.get("Retry-After", "")
-    wanted_s = float(said) if answer.status in (429, 503) and said.isdigit() else None
-    return None if wanted_s is None or wanted_s > _LONGEST_PAUSE_S else wanted_s
+    return float(said) if answer.status in (429, 503) and said.isdigit() else None
 
 
 def _lines(raw: Any) -> Iterator[bytes]:

@@ -29,6 +29,7 @@ class Faults:
     def __init__(self) -> None:
         self.calls: deque[Call] = deque(maxlen=100_000)
         self.delay_s = 0.0
+        self.retry_after_s = 1  # what goes with 429
         self.watch_epoch = 0  # a watch ends when it has changed since
         self._answers: deque[tuple[int, str, str]] = deque()
         self._forbidden: set[tuple[str, str]] = set()
@@ -71,12 +72,15 @@ class Faults:
         with self._lock:
             code = self._answers.popleft()[0] if self._answers and _is_meant(self._answers[0], call) else None
         if code is not None:
-            raise ApiError(code, "the server is asked to say so", headers={"Retry-After": "1"} if code == 429 else {})
+            raise ApiError(code, "the server is asked to say so", headers=self._headers(code))
         if resource.group in self._missing:
             raise ApiError(404, "404 page not found")
         named = call.resource + (f"/{call.subresource}" if call.subresource else "")
         if (call.verb, named) in self._forbidden:
             raise _forbidden(call, named)
+
+    def _headers(self, code: int) -> dict[str, str]:
+        return {"Retry-After": str(self.retry_after_s)} if code == 429 else {}
 
 
 def _is_meant(answer: tuple[int, str, str], call: Call) -> bool:

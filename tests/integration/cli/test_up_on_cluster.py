@@ -184,6 +184,32 @@ def test_a_controller_that_loses_the_lease_ends_itself(whole: StandIn, tmp_path:
             process.kill()
 
 
+@pytest.mark.slow
+def test_the_second_controller_leads_once_the_first_was_killed(whole: StandIn, tmp_path: Path) -> None:
+    access = ClusterAccess(namespace="inference", kubeconfig=whole.kubeconfig("inference"))
+    settings = Settings(data_dir=tmp_path, cluster=access)
+    installation.save(settings)
+    before = _holder(whole)
+    with subprocess.Popen(process_command(settings, "controller")) as first:
+        try:
+            _await(lambda: _holder(whole) not in (before, "another", ""))
+            killed = _holder(whole)
+            with subprocess.Popen(process_command(settings, "controller")) as second:
+                try:
+                    first.kill()
+                    _await(lambda: _holder(whole) not in (killed, ""))
+                    assert second.poll() is None
+                finally:
+                    second.terminate()
+        finally:
+            first.kill()
+
+
+def _holder(cluster: StandIn) -> str:
+    found = cluster.objects.list(LEASE, "inference")
+    return str(found[0]["spec"].get("holderIdentity", "")) if found else ""
+
+
 def _of_another(lease: dict[str, Any]) -> dict[str, Any]:
     return {**lease, "spec": {**lease["spec"], "holderIdentity": "another"}}
 

@@ -55,6 +55,21 @@ def test_both_are_valid_to_the_letter(spec: ServiceSpec, in_rollout: bool) -> No
     assert wrong(hpa(spec, in_rollout=in_rollout)) == []
 
 
+def test_of_a_replica_larger_than_a_node_it_scales_the_set(tmp_path: Path, spec: ServiceSpec) -> None:
+    file = tmp_path / "service.yaml"
+    described = yaml.safe_load(EXAMPLE.read_text())
+    described["autoscale"] = {**described.get("autoscale", {}), "capacity_rps": 5}
+    file.write_text(yaml.safe_dump(described))
+    words = ["--set", "tensor-parallel-size=16", "--autoscale", "keda"]
+    done = CliRunner().invoke(app, ["render", "-f", str(file), *words])
+    assert done.exit_code == 0, done.output
+    found = {each["kind"]: each for each in yaml.safe_load_all(done.output)}
+    target = found["ScaledObject"]["spec"]["scaleTargetRef"]
+    made = found["LeaderWorkerSet"]
+    assert target == {name: made[name] for name in ("apiVersion", "kind")} | {"name": made["metadata"]["name"]}
+    assert "replicas" not in made["spec"]
+
+
 def test_it_scales_the_deployment_that_is_rendered_whose_replicas_nobody_else_sets(spec: ServiceSpec) -> None:
     assert spec.kubernetes is not None
     deployment = manifests(spec, spec.kubernetes, spec.baseline, replicas=None)[0]
