@@ -1,5 +1,7 @@
 """The Fleet port on a Kubernetes cluster: one Deployment per owner, whose ledger says which engines its pods are.
 
+An engine that spans nodes has a LeaderWorkerSet of its own in place of the Deployment, with the same ledger.
+
 The cluster places, starts and restarts pods; here is decided how many there are, and which engine id each is. Every
 change is one server-side apply of the Deployment, guarded by its resource version: of two processes that change the
 same at once, the later one looks again. (Two that *create* the same Deployment at once would not notice each other;
@@ -48,7 +50,7 @@ Change = Callable[[Ledger], Ledger]
 class FleetKubernetes:
     """Engines in one namespace. `options` says where engines of an owner run; its namespace is this one's.
 
-    Holds three watches from its first look on, until `close`.
+    Holds watches from its first look on, until `close`.
     """
 
     def __init__(

@@ -139,7 +139,7 @@ def _container(engine: EngineSpec, cluster: ClusterOptions) -> client.V1Containe
         command=list(_program(engine)),
         args=[*serve_arguments(engine), *_among(nodes)],
         ports=[client.V1ContainerPort(name="http", container_port=PORT)],
-        env=[*_environment(engine, cluster), *_own_address(nodes)],
+        env=[*_environment(engine, cluster), *_own_address(engine, nodes)],
         resources=client.V1ResourceRequirements(limits=gpus, requests=gpus),
         volume_mounts=_mounts(cluster),
         startup_probe=_probe(failures=math.ceil(engine.start_timeout_s / _PROBE_EVERY_S) + _START_SLACK),
@@ -164,8 +164,8 @@ def _among(nodes: int) -> Sequence[str]:
     return ("--nnodes", str(nodes), "--node-rank", rank, "--master-addr", leader)
 
 
-def _own_address(nodes: int) -> Sequence[client.V1EnvVar]:
-    if nodes == 1:
+def _own_address(engine: EngineSpec, nodes: int) -> Sequence[client.V1EnvVar]:
+    if nodes == 1 or "VLLM_HOST_IP" in engine.env:
         return ()
     found = client.V1EnvVarSource(field_ref=client.V1ObjectFieldSelector(field_path="status.podIP"))
     return (client.V1EnvVar(name="VLLM_HOST_IP", value_from=found),)
