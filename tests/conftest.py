@@ -10,10 +10,11 @@ import re
 from collections import Counter
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("repeated", derandomize=True)
-settings.register_profile("exploring", derandomize=False)
+_HOWEVER_BUSY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("repeated", _HOWEVER_BUSY, derandomize=True)
+settings.register_profile("exploring", _HOWEVER_BUSY, derandomize=False)
 settings.load_profile("repeated")
 
 _SUITE = re.compile(r"(?:tests/)?contract/(test_(?:fleet|kubernetes|traffic)\w*)\.py::")
