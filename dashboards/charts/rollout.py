@@ -97,7 +97,7 @@ def comparison_colour(comparison: Comparison) -> str:
     """Green once certainly within the margin, red once certainly beyond it, amber between."""
     if comparison.high <= comparison.margin:
         return theme.GOOD
-    return theme.BAD if comparison.low > comparison.margin else theme.WARN
+    return theme.BAD if comparison.certainly_worse else theme.WARN
 
 
 def _verdict_colour(analysis: Analysis) -> str:

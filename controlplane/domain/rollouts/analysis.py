@@ -54,6 +54,12 @@ class Comparison(Value):
     low: float
     high: float
     margin: float
+    equal: bool = Field(default=False, description="The canary may still equal stable: nothing fails before.")
+
+    @property
+    def certainly_worse(self) -> bool:
+        """Beyond the margin, and not for having looked so often at an equal canary."""
+        return self.low > self.margin and not self.equal
 
 
 class LoadProof(Value):
@@ -64,6 +70,7 @@ class LoadProof(Value):
     replayed_share: float = Field(default=0, ge=0, le=1)
     proven: bool
     collapses: int = Field(default=0, ge=0, description="Attempts in a row at which the canary did not keep up.")
+    hanging: int = Field(default=0, ge=0, description="Replayed requests without a token, overtaken by later ones.")
     note: str = Field(default="", description="Why no more was sent, if so.")
 
 

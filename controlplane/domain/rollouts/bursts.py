@@ -10,7 +10,7 @@ of two Robbins mixtures (see `anytime`) is a martingale at the true pair however
 M < 1/alpha cover it at every look with probability 1 − alpha. Independent hits are the case a + b = 1. Without a run
 seen nothing is known of b, so a longest mean run is taken from elsewhere: from what stable shows, else declared.
 
-A martingale may bet on anything known beforehand. Half of the mixture bets that a series goes on as stable did before
+A martingale may bet on anything known beforehand. Most of each coin's mixture bets that it falls as stable's did before
 the step (`expected`): where it does, bounds need far fewer requests, and where it does not they are as valid.
 
 Everything here costs the same for ten requests and for ten million: four counts are all that is kept.
@@ -33,8 +33,10 @@ _ROUNDING = 1e-9
 """Where all requests so far missed, the likeliest chain lies on the edge of what is possible: not beyond it."""
 _DECLARED_WEIGHT = 2.0
 """A declared mean run counts as much as so many hits seen: a few runs are enough to correct it."""
-_EXPECTED_WEIGHT = 300.0
+_EXPECTED_WEIGHT = 1000.0
 """What is expected counts as much as so many requests at most: stable may have changed since."""
+_EXPECTED_SHARE = 0.85
+"""Of the mixture; the rest is Jeffreys' and pays at most log(1 / 0.15) more where nothing is as expected."""
 _SLACK = 0.8
 """Runs may be a quarter longer than those of stable: its mean run is an estimate too."""
 
@@ -84,7 +86,7 @@ def expected_end(known: Iterable[Series], declared_run: float) -> float:
 
 def most(seen: Series, alpha: float, *, least_end: float, expected: Series | None = None) -> float:
     """Return what the ratio of hits is at most. Runs end with `least_end` at least, or as seldom as these show."""
-    chain = _Chain(seen, expected)
+    chain = Chain(seen, expected)
     floor = min(least_end, expected_end([seen], 1 / least_end))
     budget = -math.log(alpha)
     inside, outside = chain.estimate(floor), 1.0
@@ -102,7 +104,7 @@ def least(seen: Series, alpha: float, *, least_end: float, expected: Series | No
 
     Runs so long that no such chain explains them leave only the ratio seen.
     """
-    chain = _Chain(seen, expected)
+    chain = Chain(seen, expected)
     budget = -math.log(alpha)
     start = chain.estimate(least_end)
     if chain.least_at(start, least_end) >= budget:
@@ -131,15 +133,13 @@ def _coins(seen: Series) -> _Coins:
     return _Coins(seen.runs, seen.n - seen.hits + seen.open - seen.runs, ends, seen.hits - seen.open - ends)
 
 
-class _Chain:
-    """The log martingale of one series, convex in both coins."""
+class Chain:
+    """The log martingale of one series, convex in both coins. Bounded alone here, with another one in `pairs`."""
 
     def __init__(self, seen: Series, expected: Series | None) -> None:
         coins = _coins(seen)
         self.starts, self.stays, self.ends, self.goes_on = coins
-        self._mixture = _log_mixture(coins, _NOTHING)
-        if expected is not None:
-            self._mixture = _half_of_each(self._mixture, _log_mixture(coins, _coins(expected)))
+        self._mixture = _log_mixture(coins, None if expected is None else _coins(expected))
 
     def estimate(self, floor: float) -> float:
         """The most likely ratio among chains whose runs end with `floor` at least."""
@@ -184,24 +184,27 @@ def _mode(hits: int, others: int) -> float:
     return hits / (hits + others) if hits + others else 1.0
 
 
-_NOTHING = _Coins(0, 0, 0, 0)
+def _log_mixture(seen: _Coins, expected: _Coins | None) -> float:
+    """Each coin has a mixture of its own: misses may come as often as expected, and yet in other runs."""
+    if expected is None:
+        return _log_coin(seen.starts, seen.stays) + _log_coin(seen.ends, seen.goes_on)
+    starts = _log_bets(seen.starts, seen.stays, expected.starts, expected.stays)
+    return starts + _log_bets(seen.ends, seen.goes_on, expected.ends, expected.goes_on)
 
 
-def _log_mixture(seen: _Coins, expected: _Coins) -> float:
-    starts = _log_coin(seen.starts, seen.stays, expected.starts, expected.stays)
-    return starts + _log_coin(seen.ends, seen.goes_on, expected.ends, expected.goes_on)
-
-
-def _log_coin(hits: int, others: int, expected_hits: int, expected_others: int) -> float:
-    """Over Jeffreys' prior, sharpened by what is expected as if so much of it had been seen."""
+def _log_bets(hits: int, others: int, expected_hits: int, expected_others: int) -> float:
+    """Jeffreys' prior beside the same sharpened by what is expected, as if so much of it had been seen."""
     weight = min(1.0, _EXPECTED_WEIGHT / max(1, expected_hits + expected_others))
-    a, b = _PRIOR + weight * expected_hits, _PRIOR + weight * expected_others
+    informed = _log_coin(hits, others, weight * expected_hits, weight * expected_others)
+    plain = _log_coin(hits, others)
+    larger = max(informed, plain)
+    shares = _EXPECTED_SHARE * math.exp(informed - larger) + (1 - _EXPECTED_SHARE) * math.exp(plain - larger)
+    return larger + math.log(shares)
+
+
+def _log_coin(hits: int, others: int, known_hits: float = 0.0, known_others: float = 0.0) -> float:
+    a, b = _PRIOR + known_hits, _PRIOR + known_others
     return _log_beta(a + hits, b + others) - _log_beta(a, b)
-
-
-def _half_of_each(one: float, other: float) -> float:
-    larger = max(one, other)
-    return larger + math.log((math.exp(one - larger) + math.exp(other - larger)) / 2)
 
 
 def _log_beta(a: float, b: float) -> float:

@@ -1,26 +1,26 @@
 """What a step is judged on, and canary minus control with bounds, ratio by ratio. Pure.
 
-The declared error rates are the whole rollout's. Any step and any comparison may abort, so that rate is divided by both
-(Bonferroni). A pass needs every ratio at every step, so each may use the whole rate (intersection-union test, Berger
-1982); halved where users' and replayed requests each may decide. The upper bound is the canary's at 0.8 of it less the
-control's at 0.2.
+The declared error rates are the whole rollout's. Any step and any comparison may abort an equal canary, so that rate is
+divided by both (Bonferroni): no ratio counts as worse before equality is excluded at so little. That it is beyond the
+margin has to be certain too, at `confidence`, which nothing needs to be divided for: of a canary at its margin an abort
+is no error. A pass needs every ratio at every step, so each may use the whole rate (intersection-union test, Berger
+1982); halved where users' and replayed requests each may decide.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
-from functools import partial
 from typing import NamedTuple
 
 from controlplane.domain.base import Value
 from controlplane.domain.rollouts.analysis import Comparison, Counts, LoadProof, Promise
 from controlplane.domain.rollouts.anytime import miss_ratio_bounds
 from controlplane.domain.rollouts.bursts import Runs, Series, expected_end, least, most, series
+from controlplane.domain.rollouts.pairs import Difference, Side
 from controlplane.domain.rollouts.rollout_options import RolloutOptions
 from controlplane.domain.slo import SloSet
 
-_CANARY_SHARE = 0.8  # of alpha: the canary has fewer requests, so its bound is the wider one
 SPLIT_ALPHA = 0.001
 """How often a step is held although its traffic is split as asked, at most."""
 
@@ -48,6 +48,7 @@ class Evidence(Value):
     canary: Counts
     stable: Counts | None
     control: Control
+    users: bool = True  # False: the step sends none to the canary, it is judged by replayed requests alone
     replayed: Counts | None = None
     load: LoadProof | None = None
     carried_rps: float = 0.0  # requests a canary replica finished per second lately, engine time
@@ -72,10 +73,11 @@ class _Ratio(NamedTuple):
 
 
 class _Alphas(NamedTuple):
-    """What one bound may be wrong with, to fail and to pass."""
+    """What one bound may be wrong with: that it is not equal, that it is beyond the margin, that it is within."""
 
-    fail: float
-    passing: float
+    equal: float
+    beyond: float
+    within: float
 
 
 def add(counts: Iterable[Counts]) -> Counts:
@@ -101,13 +103,21 @@ def compare(evidence: Evidence, slos: SloSet, options: RolloutOptions) -> tuple[
 
     Without a stable request there is nothing to compare refusals with: nothing is promised about what clients ask.
     """
-    ratios = [*_ratios(_Arms(evidence.canary, evidence.canary_flights), evidence, slos, options)]
-    if evidence.replayed is not None and evidence.replayed.requests + evidence.replayed.refused:
-        again = _ratios(_Arms(evidence.replayed, Flights()), evidence, slos, options)
-        ratios += [each._replace(replayed=True) for each in again]
-    parts = 2 if evidence.replayed is not None else 1
-    alphas = _Alphas(options.false_abort_per_step / (3 * parts), options.false_promotion / parts)
-    return tuple(_comparison(ratio, alphas, options) for ratio in ratios)
+    arms = [*_users(evidence), *_replayed(evidence)]
+    parts = len(arms)
+    beyond = 1 - options.confidence
+    alphas = _Alphas(options.false_abort_per_step / (3 * parts), beyond, options.false_promotion / parts)
+    return tuple(_comparison(ratio, alphas, options) for arm in arms for ratio in _ratios(arm, evidence, slos, options))
+
+
+def _users(evidence: Evidence) -> Iterator[_Arms]:
+    if evidence.users:
+        yield _Arms(evidence.canary, evidence.canary_flights)
+
+
+def _replayed(evidence: Evidence) -> Iterator[_Arms]:
+    if evidence.replayed is not None or not evidence.users:
+        yield _Arms(evidence.replayed or _NOTHING, Flights(), replayed=True)
 
 
 def split_problem(evidence: Evidence) -> str | None:
@@ -139,17 +149,22 @@ def missed_at_least(evidence: Evidence, options: RolloutOptions) -> float:
 class _Arms(NamedTuple):
     canary: Counts
     flights: Flights
+    replayed: bool = False
+
+
+_NOTHING = Counts(requests=0, slo_misses=0, errors=0)
 
 
 def _ratios(mine: _Arms, evidence: Evidence, slos: SloSet, options: RolloutOptions) -> Iterator[_Ratio]:
     stable, before = evidence.stable, evidence.before
     yield _Ratio(
         name="slo_miss_ratio",
-        canary=_misses(*mine),
+        canary=_misses(mine.canary, mine.flights),
         stable=None if stable is None else _misses(stable, evidence.stable_flights),
         before=None if before is None else _misses(before, Flights()),
         limit=min(1.0, sum(slo.allowed_miss_ratio for slo in slos.latency)),
         margin=options.miss_ratio_margin,
+        replayed=mine.replayed,
     )
     yield _Ratio(
         name="error_ratio",
@@ -158,6 +173,7 @@ def _ratios(mine: _Arms, evidence: Evidence, slos: SloSet, options: RolloutOptio
         before=None if before is None else _errors(before),
         limit=slos.max_error_ratio,
         margin=options.error_ratio_margin,
+        replayed=mine.replayed,
     )
     if stable is not None:
         yield _Ratio(
@@ -167,6 +183,7 @@ def _ratios(mine: _Arms, evidence: Evidence, slos: SloSet, options: RolloutOptio
             before=None if before is None else _refusals(before),
             limit=0.0,
             margin=options.refusal_ratio_margin or max(options.miss_ratio_margin, options.error_ratio_margin),
+            replayed=mine.replayed,
         )
 
 
@@ -190,32 +207,53 @@ def _refusals(counts: Counts) -> Series:
 
 def _comparison(ratio: _Ratio, alphas: _Alphas, options: RolloutOptions) -> Comparison:
     reference = ratio.limit if ratio.stable is None else ratio.stable.ratio
-    low, high = _bounds(ratio, alphas, options)
+    found = _bounds(ratio, alphas, options)
     return Comparison(
         name=ratio.name,
         replayed=ratio.replayed,
         canary_ratio=ratio.canary.ratio,
         stable_ratio=None if ratio.stable is None else reference,
         difference=ratio.canary.ratio - reference,
-        low=low,
-        high=high,
+        low=found.low,
+        high=found.high,
         margin=ratio.margin,
+        equal=found.equal,
     )
 
 
-def _bounds(ratio: _Ratio, alphas: _Alphas, options: RolloutOptions) -> tuple[float, float]:
+class _Bounds(NamedTuple):
+    low: float
+    high: float
+    equal: bool  # the canary may still equal stable
+
+
+def _bounds(ratio: _Ratio, alphas: _Alphas, options: RolloutOptions) -> _Bounds:
     """Return what the difference is at least (to fail) and at most (to pass), each at its own confidence.
 
     A canary equal to stable has runs as stable has them, so these are what the canary's are held to.
     """
     known = [each for each in (ratio.stable, ratio.before) if each is not None]
     to_fail, to_pass = (expected_end(known, run) for run in (options.longest_run, options.miss_run))
-    at_least, at_most = (partial(bound, expected=ratio.before) for bound in (least, most))
     if ratio.stable is None:
-        low = at_least(ratio.canary, alphas.fail, least_end=to_fail)
-        return low - ratio.limit, at_most(ratio.canary, alphas.passing, least_end=to_pass) - ratio.limit
-    mine, others = _CANARY_SHARE, 1 - _CANARY_SHARE
-    low = at_least(ratio.canary, mine * alphas.fail, least_end=to_fail)
-    low -= at_most(ratio.stable, others * alphas.fail, least_end=to_pass)
-    high = at_most(ratio.canary, mine * alphas.passing, least_end=to_pass)
-    return low, high - at_least(ratio.stable, others * alphas.passing, least_end=to_pass)
+        return _beside_limit(ratio, alphas, to_fail, to_pass)
+    others = Side(ratio.stable, _as_seldom(ratio.stable, to_pass), ratio.before)
+    failing = Difference(Side(ratio.canary, to_fail, ratio.before), others)
+    passing = Difference(Side(ratio.canary, _as_seldom(ratio.canary, to_pass), ratio.before), others)
+    high = passing.high(alphas.within)
+    if not failing.explained(alphas.equal):
+        at_most = most(ratio.stable, alphas.equal, least_end=to_pass, expected=ratio.before)
+        low = ratio.canary.ratio - at_most
+        return _Bounds(low, high, equal=low <= 0)
+    return _Bounds(failing.low(alphas.beyond), high, equal=not failing.above(0.0, alphas.equal))
+
+
+def _beside_limit(ratio: _Ratio, alphas: _Alphas, to_fail: float, to_pass: float) -> _Bounds:
+    """Where only the promised limit itself is there to compare with, all is certain at the divided rate."""
+    low = least(ratio.canary, alphas.equal, least_end=to_fail, expected=ratio.before) - ratio.limit
+    high = most(ratio.canary, alphas.within, least_end=to_pass, expected=ratio.before) - ratio.limit
+    return _Bounds(low, high, equal=low <= 0)
+
+
+def _as_seldom(seen: Series, least_end: float) -> float:
+    """Runs end with `least_end` at least, or as seldom as these show."""
+    return min(least_end, expected_end([seen], 1 / least_end))

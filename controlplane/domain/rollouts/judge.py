@@ -62,7 +62,7 @@ NOTHING = Counts(requests=0, slo_misses=0, errors=0)
 def _verdict(
     comparisons: Sequence[Comparison], evidence: Evidence, step: StepSpec, elapsed_s: float, *, waits_for_load: bool
 ) -> tuple[Verdict, str]:
-    worse = [c for c in comparisons if c.low > c.margin]
+    worse = [c for c in comparisons if c.certainly_worse]
     if worse:
         return Verdict.FAIL, f"certainly worse: {_describe(worse[0])}"
     problem = split_problem(evidence)

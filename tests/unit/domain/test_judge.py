@@ -52,7 +52,7 @@ def record(**changes: object) -> GatewayRecord:
 
 
 def test_a_canary_without_misses_passes_once_there_are_enough_requests() -> None:
-    assert verdict(counts(700), counts(13300)).verdict is Verdict.PASS
+    assert verdict(counts(800), counts(15200)).verdict is Verdict.PASS
 
 
 def test_a_pass_names_the_bounds_it_rests_on() -> None:
