@@ -170,7 +170,14 @@ def _step(rollout: Rollout, record: StepRecord | None, weight: int) -> str:
     end = record.finished_at or analysis.at
     took = words.span((end - record.started_at).total_seconds())
     text = f"so far {analysis.verdict}" if running else analysis.verdict.value
-    return _circle(f"{weight} %", colour, text, f"{analysis.canary.requests} requests · {took}")
+    return _circle(f"{weight} %", colour, text, f"{_judged_on(analysis)} · {took}")
+
+
+def _judged_on(analysis: Analysis) -> str:
+    """Users' requests; of a step that has none what was replayed."""
+    if analysis.canary.requests or analysis.replayed is None:
+        return f"{analysis.canary.requests} requests"
+    return f"{analysis.replayed.requests} replayed"
 
 
 def _circle(inside: str, colour: str, below: str, small: str) -> str:

@@ -75,7 +75,7 @@ def _timeline(report: RolloutReport, now: datetime) -> Iterator[str]:
 
 
 def _step(step: StepRecord) -> Iterator[str]:
-    yield markup.section(f"Step {step.index + 1}: {step.weight_percent} % of the traffic")
+    yield markup.section(f"Step {step.index + 1}: {step.whose}")
     analysis = step.analysis
     if analysis is None:
         yield markup.note("Not judged", "It ended, or has come so far, without a look.")

@@ -6,12 +6,15 @@ of it. The rest is made up by requests of the service's own workload, sent to th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from controlplane.domain.base import Value
 from controlplane.domain.door.outcomes import Outcome
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.rollouts.analysis import LoadProof
+from controlplane.domain.rollouts.flights import HANGS_AT
 from controlplane.domain.rollouts.rollout import Rollout, RolloutState, StepRecord
 from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
 from controlplane.domain.slo import LatencyMetric, SloSet
@@ -31,6 +34,7 @@ class Attempts(Value):
     """What came of making up the load of one rollout so far."""
 
     collapses: int = 0  # in a row
+    hanging: int = 0  # replayed requests that hung when sending ended: never taken back
     note: str = ""  # why nothing is sent at present
 
 
@@ -83,6 +87,7 @@ def proof(
         replayed_share=ours / (mine + ours) if ours else 0.0,
         proven=reached >= options.load_share * wanted,
         collapses=attempts.collapses,
+        hanging=attempts.hanging,
         note=attempts.note,
     )
 
@@ -99,8 +104,36 @@ def suffers(arm: str, users: Finished, slos: SloSet, options: RolloutOptions) ->
 
 def overdue_s(waiting_s: Sequence[float], slos: SloSet) -> Sequence[float]:
     """Return the waits for a first token, engine time, that are certain misses by now."""
-    limits = [slo.limit_ms / 1e3 for slo in slos.latency if slo.metric in (LatencyMetric.TTFT, LatencyMetric.E2E)]
-    return [each for each in waiting_s if limits and each > min(limits)]
+    limit_s = min(_first_token_limits_s(slos), default=math.inf)
+    return [each for each in waiting_s if each > limit_s]
+
+
+def _first_token_limits_s(slos: SloSet) -> Sequence[float]:
+    return [slo.limit_ms / 1e3 for slo in slos.latency if slo.metric in (LatencyMetric.TTFT, LatencyMetric.E2E)]
+
+
+class Waits(NamedTuple):
+    """Replayed requests without a first token, seconds of engine time: those passed over, and those in a queue."""
+
+    overtaken_s: Sequence[float]
+    queued_s: Sequence[float]
+
+
+def waits(waiting_s: Sequence[float], elapsed_s: float, answered_to_s: float, slos: SloSet) -> Waits:
+    """Tell hangs from a queue: a request sent a whole limit after one that still waits has been answered.
+
+    `answered_to_s` is when the latest of the answered was due, both counted from the start of sending.
+    """
+    limit_s = min(_first_token_limits_s(slos), default=math.inf)
+    since_s = elapsed_s - answered_to_s + limit_s
+    return Waits([each for each in waiting_s if each > since_s], [each for each in waiting_s if each <= since_s])
+
+
+def hanging(overtaken_s: Sequence[float], slos: SloSet, options: RolloutOptions) -> int:
+    """Return how many of them hang; 0 while they are fewer than the guard rail asks for."""
+    limit_s = min(_first_token_limits_s(slos), default=math.inf)
+    hung = sum(each > HANGS_AT * limit_s for each in overtaken_s)
+    return hung if hung >= options.guard_hanging else 0
 
 
 def collapses(waiting_s: Sequence[float], slos: SloSet) -> str | None:

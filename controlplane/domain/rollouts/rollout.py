@@ -55,6 +55,11 @@ class StepRecord(Value):
     finished_at: AwareDatetime | None = None
     analysis: Analysis | None = Field(default=None, description="The latest judgement; the deciding one once finished.")
 
+    @property
+    def whose(self) -> str:
+        """Say whose requests the canary gets."""
+        return f"{self.weight_percent} % of the traffic" if self.weight_percent else "replayed requests alone, no users"
+
 
 class Rollout(Value):
     rollout_id: RolloutId

@@ -21,7 +21,11 @@ class CeilingPolicy(StrEnum):
 class StepSpec(Value):
     """One step of a rollout: a weight to reach and how to judge it."""
 
-    weight_percent: int = Field(ge=1, le=100, description="Of requests; of sessions where clients name them.")
+    weight_percent: int = Field(
+        ge=0,
+        le=100,
+        description="Of requests; of sessions where clients name them. 0: of no user's, judged by replayed requests.",
+    )
     min_samples: int = Field(default=50, ge=1, description="Finished canary requests before any pass.")
     min_s: float = Field(default=10, ge=0)
     max_s: float = Field(default=600, gt=0)
@@ -33,9 +37,16 @@ class StepSpec(Value):
         "once promoted at the target rate; 0: no load is to be proven.",
     )
 
+    @model_validator(mode="after")
+    def _something_to_judge(self) -> StepSpec:
+        if self.weight_percent == 0 and self.load_rps == 0:
+            raise ValueError("a step without users needs replayed requests: load_rps must not be 0 at weight_percent 0")
+        return self
+
 
 class RolloutOptions(Value):
     steps: tuple[StepSpec, ...] = (
+        StepSpec(weight_percent=0),
         StepSpec(weight_percent=5),
         StepSpec(weight_percent=20),
         StepSpec(weight_percent=100),
@@ -78,7 +89,8 @@ class RolloutOptions(Value):
     )
     load_share: float = Field(default=0.8, gt=0, le=1, description="Share of the declared load that proves it.")
     on_unproven_load: Literal[CeilingPolicy.PAUSE, CeilingPolicy.PROCEED] = Field(
-        default=CeilingPolicy.PAUSE, description="Before 100 %, when the declared load was not reached."
+        default=CeilingPolicy.PAUSE,
+        description="Before the first user and before 100 %, where the load was not reached.",
     )
     on_other_answers: CeilingPolicy | None = Field(
         default=None,
@@ -121,6 +133,11 @@ class RolloutOptions(Value):
         if self.longest_run < self.miss_run:
             raise ValueError(f"longest_run {self.longest_run:g} is below miss_run {self.miss_run:g}")
         return self
+
+    def judgeable(self) -> RolloutOptions:
+        """Return them without the steps that nothing can be said at: no user, and nothing replayed either."""
+        kept = tuple(step for step in self.steps if step.weight_percent or self.match_load)
+        return self if kept == self.steps else self.evolve(steps=kept)
 
     @property
     def false_promotion(self) -> float:

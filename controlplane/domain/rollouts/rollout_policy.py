@@ -76,7 +76,7 @@ def events_between(before: Rollout | None, after: Rollout, *, actor: str, now: d
     for index, step in enumerate(after.steps):
         former = before.steps[index] if before and index < len(before.steps) else None
         if former is None:
-            happened.append(("rollout.step", f"step {step.index + 1}: {step.weight_percent} % of the traffic"))
+            happened.append(("rollout.step", f"step {step.index + 1}: {step.whose}"))
         if step.finished_at and not (former and former.finished_at):
             happened.append(("rollout.verdict", _verdict_of(step)))
     if before is None or before.state is not after.state:
@@ -187,7 +187,7 @@ def _begin_step(rollout: Rollout, now: datetime, control: tuple[EngineId, ...] =
     weight = _step(rollout).weight_percent
     begun = StepRecord(index=rollout.step_index, weight_percent=weight, started_at=now)
     changes = {"steps": (*rollout.steps, begun), "short_since": None, "control": rollout.control or control}
-    reason = f"judging at {weight} %"
+    reason = f"judging at {weight} %" if weight else "judging by replayed requests, before any user"
     if rollout.state is RolloutState.PENDING:
         return move(rollout, RolloutState.PROGRESSING, reason=reason, now=now, **changes)
     return rollout.evolve(reason=reason, updated_at=now, **changes)
@@ -196,7 +196,7 @@ def _begin_step(rollout: Rollout, now: datetime, control: tuple[EngineId, ...] =
 def _next_step(rollout: Rollout, facts: Facts, now: datetime, reason: str) -> Rollout:
     if rollout.step_index + 1 == len(rollout.options.steps):
         return move(rollout, RolloutState.PROMOTING, reason=reason, now=now)
-    unproven = _unproven_before_all(rollout)
+    unproven = _unproven(rollout)
     if unproven is not None:
         return move(_reopened(rollout), RolloutState.PAUSED, reason=unproven, now=now)
     ahead = rollout.evolve(step_index=rollout.step_index + 1, reason=reason, updated_at=now)
@@ -234,15 +234,18 @@ def _samples(step: StepRecord) -> int:
     return step.analysis.canary.requests + (step.analysis.replayed.requests if step.analysis.replayed else 0)
 
 
-def _unproven_before_all(rollout: Rollout) -> str | None:
-    """Say why the canary may not get all the traffic yet: nobody has seen it carry the load it would have then."""
-    following = rollout.options.steps[rollout.step_index + 1]
-    analysis = rollout.steps[-1].analysis
-    if following.weight_percent < 100 or rollout.options.on_unproven_load is CeilingPolicy.PROCEED:
+def _unproven(rollout: Rollout) -> str | None:
+    """Say why the canary may not get users, or all of them, yet: nobody has seen it carry the load it is to carry."""
+    present, following = rollout.steps[-1], rollout.options.steps[rollout.step_index + 1]
+    analysis = present.analysis
+    if present.weight_percent > 0 and following.weight_percent < 100:
+        return None
+    if rollout.options.on_unproven_load is CeilingPolicy.PROCEED:
         return None
     if analysis is None or analysis.load is None or analysis.load.proven:
         return None
-    return f"paused before 100 %: load not proven, {describe_load(analysis.load)}"
+    before = "any user" if present.weight_percent == 0 else "100 %"
+    return f"paused before {before}: load not proven, {describe_load(analysis.load)}"
 
 
 def _reopened(rollout: Rollout) -> Rollout:

@@ -17,7 +17,7 @@ from controlplane.domain.rollouts.flights import flights_of
 from controlplane.domain.rollouts.guards import guard
 from controlplane.domain.rollouts.judge import could_not_measure, judge
 from controlplane.domain.rollouts.load_match import Attempts, proof, rate_rps, wanted_rps, window_s
-from controlplane.domain.rollouts.rollout import Rollout, StepRecord
+from controlplane.domain.rollouts.rollout import Rollout, RolloutState, StepRecord
 from controlplane.domain.rollouts.rollout_policy import Facts
 from controlplane.domain.rollouts.warm_up import WarmUp
 from controlplane.domain.slo import SloSet
@@ -31,6 +31,9 @@ from controlplane.services.rollouts.promise import promise_of
 
 BEFORE = timedelta(minutes=10)
 """How long before a step stable's requests are looked at, to learn how its misses follow each other."""
+
+
+_NOT_JUDGED = frozenset({RolloutState.PENDING, RolloutState.ABORTING, RolloutState.ABORTED})
 
 
 class FactFinder:
@@ -64,7 +67,7 @@ class FactFinder:
         )
 
     def _analysis(self, world: World, rollout: Rollout, unrouted: str | None, now: datetime) -> Analysis | None:
-        if not rollout.steps or rollout.stable is None or rollout.weight_percent == 0:
+        if not rollout.steps or rollout.stable is None or rollout.state in _NOT_JUDGED:
             return None
         step = rollout.steps[-1]
         try:
@@ -157,6 +160,7 @@ def _evidence(
     replayed = seen.replayed.counts()
     common = {
         "canary": seen.canary.counts(),
+        "users": step.weight_percent > 0,
         "replayed": replayed if replayed != NO_REQUESTS else None,
         "before": seen.before.counts(),
         "load": _load(world, rollout, step, seen, attempts, now),
@@ -208,11 +212,14 @@ def _as_old(world: World, rollout: Rollout) -> Sequence[Engine]:
 
 
 def _held_to(world: World, step: StepRecord) -> int | None:
-    """A revision without a ready replica gets nothing while the other has one: the split then says nothing."""
+    """A revision without a ready replica gets nothing while the other has one: the split then says nothing.
+
+    Without a share there is none to hold it to either: what came all the same came while stable had no replica.
+    """
     rollout = world.rollout
     assert rollout is not None, "evidence is of a rollout"
     both = world.ready(rollout.canary) and world.ready(rollout.stable)
-    return step.weight_percent if both else None
+    return step.weight_percent or None if both else None
 
 
 def _concurrent_steps(rollout: Rollout) -> Sequence[StepRecord]:

@@ -67,7 +67,7 @@ def start(
         stable=service.stable if service.stable_replicas else None,  # what runs nowhere is nothing to compare with
         canary_replicas=replicas,
         state=RolloutState.PENDING,
-        options=options or service.spec.rollout,
+        options=(options or service.spec.rollout).judgeable(),
         study_id=revision.study_id,
         reason=reason or "canary replicas are to be started",
         created_at=now,

@@ -24,10 +24,12 @@ from controlplane.domain.rollouts.load_match import (
     STANDS_S,
     Attempts,
     collapses,
+    hanging,
     matched_step,
     overdue_s,
     rate_rps,
     suffers,
+    waits,
     wanted_rps,
     window_s,
 )
@@ -130,8 +132,8 @@ class LoadMatcher:
         with self.gateways.open(route, folder=folder / "gateway") as url:
             yield url
 
-    def still(self, plan: _Plan, elapsed_s: float, waiting_s: Sequence[float]) -> str | None:
-        """Say why sending must end now; None to go on."""
+    def still(self, plan: _Plan, progress: LoadProgress, answered_to_s: float) -> str | None:
+        """Say why sending must end now; None to go on. `answered_to_s`: when the latest of the answered was due."""
         if self.should_stop():
             return "told to stop"
         active = active_rollout(self.store, plan.service.name)
@@ -140,12 +142,16 @@ class LoadMatcher:
             return "the rollout is no longer at this step"
         users = self._watched(plan.service, plan.rollout)
         attempts = read_attempts(self.store, plan.rollout.rollout_id)
-        if elapsed_s >= STANDS_S and attempts.collapses:
-            attempts = self._note(plan.rollout.rollout_id, Attempts())
-        collapse = collapses(waiting_s, plan.service.spec.slos)
-        hurt = collapse or users.suffering(self.clock(), plan.service.spec, plan.rollout)
+        if progress.elapsed_s >= STANDS_S and attempts.collapses:
+            attempts = self._note(plan.rollout.rollout_id, attempts.evolve(collapses=0, note=""))
+        slos = plan.service.spec.slos
+        seen = waits(progress.waiting_s, progress.elapsed_s, answered_to_s, slos)
+        hung = hanging(seen.overtaken_s, slos, plan.rollout.options)
+        collapse = collapses(seen.queued_s, slos)
+        hurt = (f"{hung} hang" if hung else collapse) or users.suffering(self.clock(), plan.service.spec, plan.rollout)
         if hurt is not None:
-            self._rest(plan, hurt, attempts.collapses + (collapse is not None))
+            came = attempts.evolve(collapses=attempts.collapses + (collapse is not None), hanging=hung)
+            self._rest(plan, hurt, came)
             return hurt
         return self._changed(plan, users)
 
@@ -164,13 +170,13 @@ class LoadMatcher:
         self.store.write_setting(_setting(name), attempts.model_dump_json(), 0 if saved is None else saved.version)
         return attempts
 
-    def _rest(self, plan: _Plan, why: str, collapsed: int) -> None:
+    def _rest(self, plan: _Plan, why: str, came: Attempts) -> None:
         """Users come first: nothing is sent for a while, each time twice as long."""
         name = plan.rollout.rollout_id
         rest_s = 2 * self._rests[name][1] if name in self._rests else _FIRST_REST_S / plan.time_lapse
         self._rests[name] = (self.clock() + timedelta(seconds=rest_s), rest_s)
         said = f"stopped at {plan.rate_rps / len(plan.engines):.2f} replayed requests/s a replica: {why}"
-        self._note(name, Attempts(collapses=collapsed, note=said))
+        self._note(name, came.evolve(note=said))
 
     def _rests_still(self, rollout_id: RolloutId) -> bool:
         return rollout_id in self._rests and self.clock() < self._rests[rollout_id][0]
@@ -227,18 +233,22 @@ class _Watch:
         self._matcher = matcher
         self._plan = plan
         self._kept = 0
+        self._answered_to_s = 0.0
         self._looked_at: datetime | None = None
         self._origin: Origin | None = None
 
     def look(self, progress: LoadProgress) -> str | None:
         now = self._matcher.clock()
         origin = self._origin = self._origin or _origin(self._plan, now, progress.elapsed_s)
-        self._keep([finished(record, origin) for record in progress.records[self._kept :]])
+        new = progress.records[self._kept :]
+        self._keep([finished(record, origin) for record in new])
+        answered_s = [record.scheduled_s for record in new if record.ttft_ms is not None]
+        self._answered_to_s = max([self._answered_to_s, *answered_s])
         self._kept = len(progress.records)
         if self._looked_at is not None and (now - self._looked_at).total_seconds() < _LOOK_EVERY_S:
             return None
         self._looked_at = now
-        reason = self._matcher.still(self._plan, progress.elapsed_s, progress.waiting_s)
+        reason = self._matcher.still(self._plan, progress, self._answered_to_s)
         if reason is not None:  # what has waited too long by now has missed its limit, whenever it would have come
             late = overdue_s(progress.waiting_s, self._plan.service.spec.slos)
             self._keep([given_up(each, progress.elapsed_s, n, origin) for n, each in enumerate(late)])

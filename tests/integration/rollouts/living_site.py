@@ -84,6 +84,8 @@ class LivingSite:
     spec: ServiceSpec = SPEC
     leaks: EngineConfig | None = None  # engines with these flags run out of memory
     leaks_after: int = 0  # requests
+    hangs: EngineConfig | None = None  # engines with these flags leave one in so many requests lying
+    hang_every: int = 0
 
     def __post_init__(self) -> None:
         self.clock, self.store, self.router = FakeClock(), FakeStore(), FakeTrafficRouter()
@@ -196,10 +198,16 @@ class LivingSite:
         self._sent += 1
         self._leak(engine_id)
         self._flying[self._sent] = request
+        if self._hang(engine_id):
+            return self._sent
         self._twin(engine_id).submit(
             self._sent, prompt_tokens=request.prompt, max_tokens=request.wanted, now_s=request.at_s
         )
         return self._sent
+
+    def _hang(self, engine_id: EngineId) -> bool:
+        config = without_emulator_flags(self.fleet.observe(engine_id).spec.config)
+        return config == self.hangs and self._served[engine_id] % self.hang_every == 0
 
     def _leak(self, engine_id: EngineId) -> None:
         """Let an engine whose memory grows with each request die when it is full; whatever it serves is broken off."""

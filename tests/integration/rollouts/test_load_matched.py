@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from controlplane.cli.demo import EXAMPLE
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.rollouts.rollout import RolloutState
@@ -12,6 +14,8 @@ from tests.integration.rollouts.living_site import BF16, LivingSite
 
 TOO_FEW_SEQUENCES = BF16.with_flags({"max-num-seqs": 12})  # collapses at 3 requests/s; serves 0.3 and 1.2 well
 AS_GOOD = BF16.with_flags({"max-num-seqs": 200})
+AT_ONCE = tuple(StepSpec(weight_percent=each) for each in (5, 20, 100))
+Flags = dict[str, int | float]
 QUICK = RolloutOptions(miss_ratio_margin=0.1, error_ratio_margin=0.05)
 
 
@@ -19,10 +23,37 @@ def test_a_canary_that_collapses_at_its_later_load_is_aborted_before_users_notic
     site = LivingSite(users_rps=6, seed=4)
     rollout = site.roll_out(TOO_FEW_SEQUENCES, within_s=600)
     assert rollout.state is RolloutState.ABORTED
-    assert rollout.steps[-1].weight_percent in (5, 20)
+    assert rollout.steps[-1].weight_percent == 0
     assert "load it is to carry" in rollout.reason
+    assert site.users_of(rollout.canary) == 0
+
+
+def test_with_users_from_the_first_step_on_a_few_stand_in_its_queue() -> None:
+    site = LivingSite(users_rps=6, seed=4, options=RolloutOptions(steps=AT_ONCE))
+    rollout = site.roll_out(TOO_FEW_SEQUENCES, within_s=600)
+    assert rollout.state is RolloutState.ABORTED
+    assert rollout.steps[-1].weight_percent in (5, 20)
     assert site.users_of(rollout.canary) > 10
     assert site.users_hurt(rollout.canary) <= 5
+
+
+@pytest.mark.parametrize("seed", [11, 12])
+@pytest.mark.parametrize("flags", [{"max-num-batched-tokens": 96}, {"gpu-memory-utilization": 0.52}])
+def test_a_cliff_for_long_prompts_and_a_small_kv_cache_are_found_without_users(flags: Flags, seed: int) -> None:
+    site = LivingSite(users_rps=6, seed=seed)
+    rollout = site.roll_out(BF16.with_flags(flags), within_s=700)
+    assert rollout.state is RolloutState.ABORTED
+    assert rollout.steps[-1].weight_percent == 0
+    assert site.users_of(rollout.canary) == 0
+
+
+def test_a_canary_that_hangs_now_and_then_is_found_without_users() -> None:
+    """One in fifty: too few for a queue, and each of them a user who waits until the end of all patience."""
+    site = LivingSite(users_rps=6, hangs=AS_GOOD, hang_every=50)
+    rollout = site.roll_out(AS_GOOD, within_s=600)
+    assert rollout.state is RolloutState.ABORTED
+    assert "replayed requests to the canary hang" in rollout.reason
+    assert site.users_of(rollout.canary) == 0
 
 
 def test_a_canary_whose_memory_grows_with_every_request_dies_of_replayed_ones() -> None:
@@ -31,9 +62,9 @@ def test_a_canary_whose_memory_grows_with_every_request_dies_of_replayed_ones() 
     site = LivingSite(users_rps=6, seed=4, leaks=leaking, leaks_after=150)
     rollout = site.roll_out(leaking, within_s=600)
     assert rollout.state is RolloutState.ABORTED
-    assert rollout.steps[-1].weight_percent == 5
+    assert rollout.steps[-1].weight_percent == 0
     assert "canary engine exited" in rollout.reason
-    assert site.users_hurt(rollout.canary) <= 5
+    assert site.users_of(rollout.canary) == 0
 
 
 def test_where_nothing_may_be_sent_the_load_not_proven_holds_the_rollout_before_all_of_the_traffic() -> None:
@@ -50,7 +81,8 @@ def test_a_good_canary_proves_its_load_and_is_promoted() -> None:
     site = LivingSite(users_rps=6, options=QUICK)
     rollout = site.roll_out(AS_GOOD)
     assert rollout.state is RolloutState.PROMOTED
-    for step in rollout.steps[:2]:
+    assert [step.weight_percent for step in rollout.steps] == [0, 5, 20, 100]
+    for step in rollout.steps[:3]:
         assert step.analysis is not None
         assert step.analysis.load is not None
         assert step.analysis.load.proven
@@ -75,4 +107,4 @@ def test_the_demo_s_rollout_has_its_answers_within_five_minutes() -> None:
     rollout = site.roll_out(EngineConfig(flags=winner))
     assert rollout.state is RolloutState.PROMOTED
     assert site.now_s / lapse < 300
-    assert [step.analysis and step.analysis.verdict for step in rollout.steps] == ["pass"] * 3
+    assert [step.analysis and step.analysis.verdict for step in rollout.steps] == ["pass"] * 4

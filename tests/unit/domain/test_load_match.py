@@ -13,10 +13,12 @@ from controlplane.domain.rollouts.load_match import (
     Attempts,
     Finished,
     collapses,
+    hanging,
     matched_step,
     proof,
     rate_rps,
     suffers,
+    waits,
     wanted_rps,
 )
 from controlplane.domain.rollouts.replayed import Origin, finished, given_up
@@ -84,6 +86,19 @@ def test_a_queue_that_grows_is_a_collapse_and_a_few_late_ones_among_many_are_not
     assert collapses([0.1, 0.2, 0.6, 0.7, 0.8], SLOS) is not None
     assert collapses([0.1, 0.2, 0.6, 0.7], SLOS) is None
     assert collapses([0.1] * 20 + [0.6, 0.7, 0.8], SLOS) is None
+
+
+def test_a_request_that_later_ones_overtake_stands_in_no_queue() -> None:
+    found = waits([0.1, 0.6, 2.0, 9.0], elapsed_s=20, answered_to_s=19.0, slos=SLOS)
+    assert found == ([2.0, 9.0], [0.1, 0.6])
+    nobody_answered = waits([0.1, 0.6, 2.0, 9.0], elapsed_s=20, answered_to_s=0.0, slos=SLOS)
+    assert nobody_answered.overtaken_s == []
+
+
+def test_overtaken_requests_hang_from_five_limits_on_and_a_few_are_none() -> None:
+    assert hanging([2.4, 2.6, 9.0, 30.0], SLOS, OPTIONS) == 3
+    assert hanging([2.4, 2.6, 9.0], SLOS, OPTIONS) == 0
+    assert hanging([2.6], SLOS, OPTIONS.evolve(guard_hanging=1)) == 1
 
 
 def test_what_we_sent_is_recorded_as_a_gateway_would_in_wall_clock_time() -> None:
