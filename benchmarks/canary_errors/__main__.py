@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.canary_errors.bounds import Array, Bools
 from benchmarks.canary_errors.lines import Line, as_json, fixed_size, summary
 from benchmarks.canary_errors.rules import NEVER, RULES, Rule
-from benchmarks.canary_errors.traffic import BASE, CANARIES, TIMES, TWIN, WEIGHTS, Cell, Step, draw, of_rows
+from benchmarks.canary_errors.traffic import BASE, CANARIES, SHADOW, TIMES, TWIN, WEIGHTS, Cell, Step, draw, of_rows
 
 BATCH = 100  # rollouts drawn together: as much as memory takes at 100 requests/s
 
@@ -29,6 +29,7 @@ class Ended:
         self.state = np.full(rollouts, "promoted", dtype="<U8")
         self.users, self.replayed, self.missed = (np.zeros(rollouts) for _ in range(3))
         self.first = np.full(rollouts, np.nan)  # canary requests until the first step was decided
+        self.misses = np.full(rollouts, np.nan)  # ... until its misses alone were: errors and min_s left out
 
     def go(self, steps: Sequence[Step], rule: Rule, *, replays: bool) -> None:
         """Take all rollouts through their steps; those that ended are asked about no more."""
@@ -41,6 +42,7 @@ class Ended:
             self._count(asked[-1], decided.at, here, replays=replays)
             if index == 0:
                 self.first = np.where(decided.known, self.users + self.replayed, np.nan)
+                self.misses = _requests(asked[-1], decided.misses_at, replays=replays)
             self.state[here] = np.where(decided.known, np.where(decided.passed, "promoted", "aborted"), "paused")
 
     def _count(self, step: Step, at: Array, here: Bools, *, replays: bool) -> None:
@@ -52,6 +54,16 @@ class Ended:
             self.replayed[here] += step.replayed.n[0, at]
 
 
+def _requests(step: Step, at: Array | None, *, replays: bool) -> Array:
+    """Return canary requests at these moments, users' and replayed; NaN at none."""
+    users = step.users if replays else step.users_alone
+    if at is None:
+        return np.full(len(users.hits), np.nan)
+    moment = np.minimum(at, NEVER - 1).astype(int)
+    replayed = step.replayed.n[0, moment] if replays and step.replayed is not None else 0
+    return np.where(at < NEVER, users.n[0, moment] + replayed, np.nan)
+
+
 def measure(cell: Cell, rules: Sequence[str], rollouts: int, seed: int) -> list[Line]:
     """Run every rule on the same rollouts."""
     chance = [seed, CANARIES.index(cell.canary), int(10 * cell.rps), int(cell.burst), cell.replicas]
@@ -59,17 +71,18 @@ def measure(cell: Cell, rules: Sequence[str], rollouts: int, seed: int) -> list[
     ended: dict[str, list[Ended]] = {name: [] for name in rules}
     for first in range(0, rollouts, BATCH):
         number = min(BATCH, rollouts - first)
-        steps = [draw(cell, weight, number, rng) for weight in WEIGHTS]
+        steps = [draw(cell, weight, number, rng) for weight in (*WEIGHTS, SHADOW)]
         for name in rules:
+            ours = name == "ours"
             ended[name].append(Ended(number))
-            ended[name][-1].go(steps, RULES[name], replays=name == "ours")
+            ended[name][-1].go([steps[-1], *steps[:-1]] if ours else steps[:-1], RULES[name], replays=ours)
     return [_line(cell, name, found) for name, found in ended.items()]
 
 
 def _line(cell: Cell, rule: str, ended: Sequence[Ended]) -> Line:
-    state, users, replayed, missed, first = (
+    state, users, replayed, missed, first, misses = (
         np.concatenate([getattr(each, name) for each in ended])
-        for name in ("state", "users", "replayed", "missed", "first")
+        for name in ("state", "users", "replayed", "missed", "first", "misses")
     )
     ratio = cell.canary.miss_ratio
     because = 1.0 if cell.canary.collapses else (ratio - BASE) / ratio
@@ -89,6 +102,8 @@ def _line(cell: Cell, rule: str, ended: Sequence[Ended]) -> Line:
         users_hurt=float(np.mean(missed) * because),
         first_step_decided=float(len(known) / len(first)),
         first_step_requests=float(np.median(known)) if len(known) else None,
+        misses_decided=float(np.mean(~np.isnan(misses))),
+        misses_requests=float(np.nanmedian(misses)) if (~np.isnan(misses)).any() else None,
         fixed_size=fixed_size(cell),
     )
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from scipy.stats import binom, norm
 
 from benchmarks.canary_errors.rules import OPTIONS
-from benchmarks.canary_errors.traffic import BASE, CANARIES, TWIN, WEIGHTS, Cell
+from benchmarks.canary_errors.traffic import BASE, CANARIES, SHADOW, TWIN, Cell
 
 DECIDED = 0.5  # share of the rollouts from which on a median says how many requests a decision takes
 TWIN_RUN = 3.0  # mean run of misses in the twin's queue
@@ -32,7 +32,9 @@ class Line(NamedTuple):
     users_hurt: float  # mean, of misses because of the canary: what stable would have missed too is left out
     first_step_decided: float  # share of rollouts
     first_step_requests: float | None  # median of those decided, users' and replayed
-    fixed_size: float  # canary requests that a test of fixed size with the same error rates needs
+    misses_decided: float  # share of rollouts whose first step had its misses decided, whatever it waited for else
+    misses_requests: float | None  # median of those
+    fixed_size: float  # canary requests that a test of misses of fixed size with the same error rates needs
 
     @property
     def wrong(self) -> float | None:
@@ -60,13 +62,16 @@ def as_json(lines: Sequence[Line]) -> str:
 
 
 def fixed_size(cell: Cell) -> float:
-    """Return the canary requests of a one-sided z-test of two ratios for the margin at the first step.
+    """Return the canary requests of a one-sided z-test of misses, before any user: of one margin more or less.
 
-    Both errors as declared; misses in runs count as so many independent ones fewer, (2 run − 1) for a chain.
+    An equal canary is told from one at the margin, and one of twice the margin from it too. Both errors as declared
+    for this one look at this one ratio; misses in runs count as so many independent ones fewer, (2 run − 1) for a
+    chain, and the test is told how long they are.
     """
     z = 2 * norm.ppf(1 - DECLARED)
-    worse, run = BASE + OPTIONS.miss_ratio_margin, TWIN_RUN if cell.burst == TWIN else max(1.0, cell.burst)
-    stable_per_canary = (100 - WEIGHTS[0]) / WEIGHTS[0]
+    worse = max(BASE + OPTIONS.miss_ratio_margin, cell.canary.miss_ratio)
+    run = TWIN_RUN if cell.burst == TWIN else max(1.0, cell.burst)
+    stable_per_canary = cell.replicas / cell.canary_replicas(SHADOW)
     variance = worse * (1 - worse) + BASE * (1 - BASE) / stable_per_canary
     return math.ceil(z**2 * variance / OPTIONS.miss_ratio_margin**2 * (2 * run - 1))
 
@@ -93,9 +98,9 @@ def _kept(rule: str, lines: Sequence[Line]) -> str:
 
 def _costs(lines: Sequence[Line]) -> Iterator[str]:
     mine = {line[:4]: line for line in lines if line.rule == "ours"}
-    told = [(m.first_step_requests, m.fixed_size) for m in mine.values() if m.first_step_decided >= DECIDED]
+    told = [(m.misses_requests, m.fixed_size) for m in mine.values() if m.misses_decided >= DECIDED]
     fewer = sum(requests is not None and requests < fixed for requests, fixed in told)
-    yield f"ours: fewer requests than a test of fixed size in {fewer} of the {len(told)} cells mostly decided at 5 %"
+    yield f"ours: fewer requests than a test of misses of fixed size in {fewer} of the {len(told)} cells mostly decided"
     pairs = [(mine[line[:4]], line) for line in lines if line.rule == "before" and line[:4] in mine]
     hurt = [(a.users_hurt, b.users_hurt) for a, b in pairs if b.users_hurt >= 1]
     tenth = sum(now <= then / 10 for now, then in hurt)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import mannwhitneyu
 
-from benchmarks.canary_errors.bounds import Array, Bools, Many, expected_end, least, most
+from benchmarks.canary_errors.bounds import Array, Bools, Difference, Many, as_seldom, expected_end
 from benchmarks.canary_errors.independent import beyond_margin
 from benchmarks.canary_errors.traffic import BASE, MINUTES, TIMES, Step
 from controlplane.domain.rollouts.analysis import Counts, LoadProof, Verdict
@@ -41,6 +41,7 @@ class Decided(NamedTuple):
     passed: Bools
     known: Bools
     at: Array  # index of the moment; the last one where nothing was known
+    misses_at: Array | None = None  # the moment at which misses alone were certain; NEVER where they never were
 
 
 Rule = Callable[[Step, Sequence[Step]], Decided]
@@ -54,11 +55,14 @@ def ours(step: Step, earlier: Sequence[Step]) -> Decided:
     stable = _stable(step, earlier)
     plain = [_asked(_plain(step, stable, moment)) for moment in range(len(TIMES))]
     aborts, allows = (np.array([found is said for found in plain]) for said in (Verdict.FAIL, Verdict.PASS))
-    parts = [_with_flights(step.users, step.hanging), *([step.replayed] if step.replayed else [])]
-    bounds = [_bounds(part, stable, step.before, parts=len(parts)) for part in parts]
-    fails = np.any([low > _MARGIN for low, _ in bounds], axis=0) | aborts[None, :]
-    passes = np.any([high <= _MARGIN for _, high in bounds], axis=0) & allows[None, :]
-    return _first(fails, passes)
+    users = [_with_flights(step.users, step.hanging)] if step.weight else []
+    parts = [*users, *([step.replayed] if step.replayed else [])]
+    found = [_compared(part, stable, step.before, parts=len(parts)) for part in parts]
+    worse, within = (np.any(each, axis=0) for each in zip(*found, strict=True))
+    fails = worse | aborts[None, :]
+    certain = np.asarray(fails | within)
+    misses_at = np.where(certain.any(axis=1), certain.argmax(axis=1), NEVER)
+    return _first(fails, within & allows[None, :])._replace(misses_at=misses_at)
 
 
 def before(step: Step, earlier: Sequence[Step]) -> Decided:
@@ -88,13 +92,16 @@ def argo(step: Step, earlier: Sequence[Step]) -> Decided:
 RULES: dict[str, Rule] = {"ours": ours, "before": before, "kayenta": kayenta, "flagger": flagger, "argo": argo}
 
 
-def _bounds(part: Many, stable: Many, earlier: Many, *, parts: int) -> tuple[Array, Array]:
-    """As `comparing._bounds` for misses."""
-    fail, passing = OPTIONS.false_abort_per_step / (3 * parts), OPTIONS.false_promotion / parts
+def _compared(part: Many, stable: Many, earlier: Many, *, parts: int) -> tuple[Bools, Bools]:
+    """As `comparing._bounds` for misses: certainly worse, certainly within the margin."""
+    equal, within = OPTIONS.false_abort_per_step / (3 * parts), OPTIONS.false_promotion / parts
     to_fail, to_pass = (expected_end([stable, earlier], run) for run in (OPTIONS.longest_run, OPTIONS.miss_run))
-    low = least(part, 0.8 * fail, to_fail, earlier) - most(stable, 0.2 * fail, to_pass, earlier)
-    high = most(part, 0.8 * passing, to_pass, earlier) - least(stable, 0.2 * passing, to_pass, earlier)
-    return low, high
+    others = as_seldom(stable, to_pass)
+    failing = Difference(part, stable, (to_fail, others), earlier)
+    passing = Difference(part, stable, (as_seldom(part, to_pass), others), earlier)
+    worse = failing.above(_MARGIN, 1 - OPTIONS.confidence) & failing.above(0.0, equal)
+    unexplained = ~failing.explained(equal) & (part.hits > _MARGIN * part.n)
+    return worse | unexplained, passing.below(_MARGIN, within)
 
 
 class _Plain(NamedTuple):
@@ -107,6 +114,7 @@ class _Plain(NamedTuple):
     replayed: int | None
     before: int
     hanging: int
+    replays_hanging: int
     collapses: int
     falls: bool
 
@@ -123,6 +131,7 @@ def _plain(step: Step, stable: Many, moment: int) -> _Plain:
         replayed=None if step.replayed is None else n(step.replayed),
         before=n(step.before),
         hanging=int(step.hanging[moment]),
+        replays_hanging=int(step.replays_hanging[moment]),
         collapses=int(step.collapses[moment]),
         falls=bool(step.collapses.any()),
     )
@@ -132,10 +141,17 @@ def _plain(step: Step, stable: Many, moment: int) -> _Plain:
 def _asked(look: _Plain) -> Verdict:
     """Ask guard rails and judge about a canary and a stable without a miss."""
     now = _START + timedelta(seconds=look.at_s)
-    proof = LoadProof(wanted_rps=1, reached_rps=0 if look.falls else 1, proven=not look.falls, collapses=look.collapses)
+    proof = LoadProof(
+        wanted_rps=1,
+        reached_rps=0 if look.falls else 1,
+        proven=not look.falls,
+        collapses=look.collapses,
+        hanging=look.replays_hanging,
+    )
     evidence = Evidence(
         canary=_without_misses(look.users),
         stable=_without_misses(look.stable),
+        users=look.weight > 0,
         control=Control.CONCURRENT if look.weight < 100 else Control.EARLIER_STEPS,
         replayed=None if look.replayed is None else _without_misses(look.replayed),
         before=_without_misses(look.before),

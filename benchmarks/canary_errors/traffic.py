@@ -19,14 +19,16 @@ from benchmarks.canary_errors.queueing import queue_hits
 BASE = 0.03  # stable's share of requests that miss a limit
 STEP_S = 600.0
 WEIGHTS = (5, 20, 100)
+SHADOW = 0  # the weight of ours before them
 TWIN = 0.0  # as a burst: misses follow each other as in a twin's queue
 COLLAPSES_AT = 0.9  # of the later load of a replica
 COLLAPSED = 0.95  # misses from then on
 GROWS_S = 10.0  # until a growing queue ends our sending
 RESTS_S = (20.0, 40.0)  # after the first and the second time
-PATIENCE_S = 20.0  # clients leave a hanging request after so long
+PATIENCE_S = 20.0  # clients leave a hanging request after so long; we wait for ours
+HANGS_S = 2.5  # a request that waited so long hangs
 _SIGMA = 0.6  # of the logarithm of latencies, to turn a longer tail into misses
-_LOOK_AGAIN = 1.1  # looks are so much further apart each time: every half second would say the same, slowly
+_LOOK_AGAIN = 1.05  # looks are so much further apart each time: every half second would say the same, slowly
 
 
 def _times() -> Array:
@@ -77,7 +79,10 @@ class Cell(NamedTuple):
 
     def load_share(self, weight: int) -> float:
         """Return what users bring to a canary replica, of its later load."""
-        return weight / 100 * self.replicas / math.ceil(self.replicas * weight / 100)
+        return weight / 100 * self.replicas / self.canary_replicas(weight)
+
+    def canary_replicas(self, weight: int) -> int:
+        return max(1, math.ceil(self.replicas * weight / 100))
 
 
 class Step(NamedTuple):
@@ -91,6 +96,7 @@ class Step(NamedTuple):
     before: Many  # stable's requests in the ten minutes before, of which only the end counts
     collapses: Array  # how often the canary did not keep up so far, at each moment
     hanging: Array  # users' requests in flight that hang, at each moment
+    replays_hanging: Array
 
 
 def of_rows(step: Step, rows: Bools) -> Step:
@@ -111,7 +117,7 @@ def of_rows(step: Step, rows: Bools) -> Step:
 def draw(cell: Cell, weight: int, rollouts: int, rng: np.random.Generator) -> Step:
     """Draw what happens at a step if rollouts get that far."""
     ratio, users_rps = cell.canary.miss_ratio, cell.rps * weight / 100
-    load_rps = cell.rps / cell.replicas * math.ceil(cell.replicas * weight / 100)
+    load_rps = cell.rps / cell.replicas * cell.canary_replicas(weight)
     replayed_rps = load_rps - users_rps if weight < 100 else 0.0
     users = _counted(cell, users_rps, ratio, rollouts, rng)
     falls = cell.canary.collapses and weight < 100 and cell.load_share(weight) < COLLAPSES_AT
@@ -121,7 +127,7 @@ def draw(cell: Cell, weight: int, rollouts: int, rng: np.random.Generator) -> St
         users_alone = users
     replayed = _counted(cell, replayed_rps, ratio, rollouts, rng) if replayed_rps > 0 else None
     if falls:
-        users, replayed = _falling(users, users_rps), None
+        users, replayed = _falling(users, users_rps), _sent(load_rps, rollouts)
     return Step(
         weight=weight,
         users=users,
@@ -131,6 +137,7 @@ def draw(cell: Cell, weight: int, rollouts: int, rng: np.random.Generator) -> St
         before=_last(_counted(cell, cell.rps, BASE, rollouts, rng)),
         collapses=_collapses() if falls else np.zeros_like(TIMES),
         hanging=np.floor(cell.canary.hangs * users_rps * np.minimum(TIMES, PATIENCE_S)),
+        replays_hanging=np.floor(cell.canary.hangs * replayed_rps * np.maximum(0.0, TIMES - HANGS_S)),
     )
 
 
@@ -147,6 +154,15 @@ def _falling(users: Many, rps: float) -> Many:
     hits = np.minimum(users.n, users.hits + late)
     most = np.minimum(hits, users.n - hits + 1)
     return Many(users.n, hits, np.minimum(users.runs + (late > 0), most), users.open * 0)
+
+
+def _sent(rps: float, rollouts: int) -> Many:
+    """What was sent until a queue had grown, three times; its second half is late."""
+    starts = np.cumsum([0.0, GROWS_S + RESTS_S[0], GROWS_S + RESTS_S[1]])
+    sent = np.floor(rps * np.clip(TIMES[:, None] - starts[None, :], 0, GROWS_S).sum(axis=1))[None, :]
+    late = np.floor(rps * np.clip(TIMES[:, None] - starts[None, :] - GROWS_S / 2, 0, GROWS_S / 2).sum(axis=1))
+    hits = np.minimum(sent, np.broadcast_to(late, (rollouts, len(TIMES))))
+    return Many(sent, hits, np.minimum(hits, 3.0 * (hits > 0)), hits * 0)
 
 
 def _last(counted: Many) -> Many:

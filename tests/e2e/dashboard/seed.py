@@ -132,18 +132,22 @@ def _revision(store: Store, spec: ServiceSpec, config: EngineConfig, now: dateti
 def _rollout(store: Store, study: Study, stable: RevisionId, canary: RevisionId, now: datetime) -> Rollout:
     steps = (
         StepRecord(
-            index=0, weight_percent=5, started_at=now - timedelta(minutes=6), finished_at=now - timedelta(minutes=3),
+            index=0, weight_percent=0, started_at=now - timedelta(minutes=8), finished_at=now - timedelta(minutes=6),
+            analysis=analysis(Verdict.PASS, 120, now - timedelta(minutes=6)),
+        ),
+        StepRecord(
+            index=1, weight_percent=5, started_at=now - timedelta(minutes=6), finished_at=now - timedelta(minutes=3),
             analysis=analysis(Verdict.PASS, 160, now - timedelta(minutes=3)),
         ),
         StepRecord(
-            index=1, weight_percent=20, started_at=now - timedelta(minutes=3),
+            index=2, weight_percent=20, started_at=now - timedelta(minutes=3),
             analysis=analysis(Verdict.INCONCLUSIVE, 420, now),
         ),
     )  # fmt: skip
     rollout = Rollout(
         rollout_id=RolloutId("ro-1"), service=CHAT, canary=canary, stable=stable, canary_replicas=2,
-        state=RolloutState.PROGRESSING, options=study.spec.rollout, study_id=study.study_id, step_index=1, steps=steps,
-        created_at=now - timedelta(minutes=7), updated_at=now,
+        state=RolloutState.PROGRESSING, options=study.spec.rollout, study_id=study.study_id, step_index=2, steps=steps,
+        created_at=now - timedelta(minutes=9), updated_at=now,
     )  # fmt: skip
     store.save_rollout(rollout, 0)
     return rollout

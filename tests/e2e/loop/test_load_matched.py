@@ -11,6 +11,7 @@ from tests.e2e.loop.installation import SERVICE, installation
 ENGINE = SERVICE["engine"] | {"flags": SERVICE["engine"]["flags"] | {"max-num-seqs": 32}}
 LOADED = SERVICE["rollout"] | {
     "steps": [
+        {"weight_percent": 0, "min_samples": 40, "min_s": 4, "max_s": 900, "load_rps": 4},
         {"weight_percent": 25, "min_samples": 40, "min_s": 4, "max_s": 900, "load_rps": 4},
         {"weight_percent": 100, "min_samples": 5, "min_s": 2, "max_s": 900},
     ],
@@ -29,7 +30,10 @@ def test_a_canary_is_brought_to_its_load_and_promoted(tmp_path: Path) -> None:
         rollout = fleet.rollout()
         report = traffic.stop()
         assert rollout["state"] == "promoted", rollout["reason"]
-        analysis = rollout["steps"][0]["analysis"]
+        shadow, analysis = (step["analysis"] for step in rollout["steps"][:2])
+        assert shadow["load"]["proven"]
+        assert shadow["replayed"]["requests"] >= 40
+        assert shadow["canary"]["requests"] == 0  # nobody's: it was judged before any user
         assert analysis["load"]["proven"]
         assert analysis["replayed"]["requests"] > analysis["canary"]["requests"]
         users = {record.id for record in fleet.records(rollout["canary"])}

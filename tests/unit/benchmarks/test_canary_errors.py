@@ -12,8 +12,9 @@ from benchmarks.canary_errors.rules import OPTIONS, RULES
 from benchmarks.canary_errors.traffic import CANARIES, TIMES, Cell, Step, chain, draw
 from controlplane.domain.rollouts.analysis import Counts
 from controlplane.domain.rollouts.anytime import difference_bounds
-from controlplane.domain.rollouts.bursts import Runs, expected_end, least, most, series
+from controlplane.domain.rollouts.bursts import Runs, expected_end, series
 from controlplane.domain.rollouts.comparing import Control, Evidence, compare
+from controlplane.domain.rollouts.pairs import Difference, Side
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
 
 SLOS = SloSet(latency=(LatencySlo(metric=LatencyMetric.TTFT, percentile=95, limit_ms=500),), target_qps=1)
@@ -30,10 +31,12 @@ def one(many: Many, row: int, at: int) -> Counts:
 
 
 @pytest.mark.parametrize("burst", [1.0, 20.0])
-def test_bounds_on_arrays_are_those_of_the_judge(burst: float) -> None:
+@pytest.mark.parametrize("difference", [0.0, 0.05])
+def test_bounds_on_arrays_are_those_of_the_judge(burst: float, difference: float) -> None:
     mine, others = drawn(0.08, burst), drawn(0.03, burst, seed=4)
     end = bounds.expected_end([others], 2.0)
-    high, low = bounds.most(mine, 0.02, end, others), bounds.least(mine, 0.001, end, others)
+    found = bounds.Difference(mine, others, (end, end), others)
+    many = found.least_at(difference)
     for row in range(20):
         for at in range(1, len(NS)):
             seen, expected = (
@@ -41,8 +44,9 @@ def test_bounds_on_arrays_are_those_of_the_judge(burst: float) -> None:
             )
             floor = expected_end([expected], 2.0)
             assert end[row, at] == pytest.approx(floor)
-            assert high[row, at] == pytest.approx(most(seen, 0.02, least_end=floor, expected=expected), abs=1e-4)
-            assert low[row, at] == pytest.approx(least(seen, 0.001, least_end=floor, expected=expected), abs=1e-4)
+            single = Difference(Side(seen, floor, expected), Side(expected, floor, expected))
+            assert single.estimate == pytest.approx(found.estimate[row, at])
+            assert single.least_at(difference) == pytest.approx(many[row, at], abs=0.02)
 
 
 def test_a_simulated_look_says_what_the_judge_says() -> None:
@@ -59,7 +63,7 @@ def test_a_simulated_look_says_what_the_judge_says() -> None:
             control=Control.CONCURRENT,
         )
         found = [c for c in compare(evidence, SLOS, OPTIONS) if c.name == "slo_miss_ratio"]
-        failed = any(c.low > c.margin for c in found)
+        failed = any(c.certainly_worse for c in found)
         assert failed == bool(decided.known[row] and not decided.passed[row])
         assert (any(c.high <= c.margin for c in found) and not failed) == bool(decided.passed[row])
 
@@ -80,6 +84,14 @@ def test_chains_have_the_ratio_and_the_runs_they_were_asked_for(ratio: float, bu
     found = chain(np.array([4000]), ratio, burst, 400, np.random.default_rng(2))
     assert found.hits.mean() / 4000 == pytest.approx(ratio, rel=0.06)
     assert found.hits.sum() / found.runs.sum() == pytest.approx(max(burst, 1 / (1 - ratio)), rel=0.06)
+
+
+def test_a_canary_that_hangs_is_aborted_before_any_user() -> None:
+    step = draw(Cell(CANARIES[4], 20, 1.0, 4), 0, 5, np.random.default_rng(1))
+    decided = RULES["ours"](step, [])
+    assert decided.known.all()
+    assert not decided.passed.any()
+    assert all(TIMES[int(at)] < 60 for at in decided.at)
 
 
 def test_a_canary_that_collapses_is_aborted_by_its_third_collapse() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from controlplane.domain.errors import Conflict
-from controlplane.domain.rollouts.analysis import Analysis, Counts, Verdict
+from controlplane.domain.rollouts.analysis import Analysis, Counts, LoadProof, Verdict
 from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL, TRANSITIONS, Rollout, RolloutState
 from controlplane.domain.rollouts.rollout_options import CeilingPolicy, RolloutOptions, StepSpec
 from controlplane.domain.rollouts.rollout_policy import Facts, advance, events_between, move
@@ -42,6 +43,36 @@ def reachable(state: RolloutState) -> set[RolloutState]:
             seen.add(follower)
             ahead.append(follower)
     return seen
+
+
+SHADOW = RolloutOptions(steps=tuple(StepSpec(weight_percent=each) for each in (0, 5, 100)))
+
+
+def test_a_step_without_users_is_judged_while_stable_has_all_the_traffic() -> None:
+    begun = at_step(options=SHADOW)
+    assert (begun.state, begun.weight_percent, begun.steps[0].whose) == (
+        S.PROGRESSING,
+        0,
+        "replayed requests alone, no users",
+    )
+    assert advance(begun, facts(Verdict.PASS), NOW).weight_percent == 5
+    assert advance(begun, facts(Verdict.FAIL), NOW).state is S.ABORTING
+
+
+@pytest.mark.parametrize(("declared", "weight"), [(CeilingPolicy.PAUSE, 0), (CeilingPolicy.PROCEED, 5)])
+def test_no_user_is_let_in_while_the_load_is_not_proven(declared: CeilingPolicy, weight: int) -> None:
+    short = judged(Verdict.PASS).evolve(load=LoadProof(wanted_rps=3, reached_rps=1, proven=False))
+    begun = at_step(options=SHADOW.evolve(on_unproven_load=declared))
+    found = advance(begun, READY.evolve(analysis=short), NOW)
+    assert found.weight_percent == weight
+    assert ("paused before any user: load not proven, 1.00 of 3.00" in found.reason) is (weight == 0)
+
+
+def test_where_nothing_is_replayed_there_is_no_step_without_users() -> None:
+    assert [step.weight_percent for step in SHADOW.evolve(match_load=False).judgeable().steps] == [5, 100]
+    assert SHADOW.judgeable() is SHADOW
+    with pytest.raises(ValidationError, match="load_rps must not be 0 at weight_percent 0"):
+        StepSpec(weight_percent=0, load_rps=0)
 
 
 def test_a_promotion_that_began_never_leads_to_an_abort() -> None:
