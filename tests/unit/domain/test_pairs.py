@@ -26,8 +26,10 @@ def test_no_pair_of_ratios_is_likelier_than_the_one_found(
     found = Difference(Side(mine, end, before), Side(others, other_end, before)).least_at(difference)
     one, other = Chain(mine, before), Chain(others, before)
     for ratio in np.linspace(max(0.0, -difference), min(1.0, 1 - difference), 60):
-        joint = one.least_at(min(1.0, max(0.0, ratio + difference)), end) + other.least_at(float(ratio), other_end)
-        assert found <= max(joint, one.least_at(min(1.0, ratio + difference), end)) + math.log(20) + 0.05
+        a = one.least_at(min(1.0, max(0.0, float(ratio) + difference)), end)
+        b = other.least_at(float(ratio), other_end)
+        together = np.logaddexp(math.log(0.75) + a + b, math.log(0.2) + a)
+        assert found <= np.logaddexp(together, math.log(0.05) + b) + 0.05
 
 
 @given(possible, possible, st.floats(0.001, 0.2))
