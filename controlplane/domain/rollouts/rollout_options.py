@@ -140,6 +140,11 @@ class RolloutOptions(Value):
         return self if kept == self.steps else self.evolve(steps=kept)
 
     @property
+    def first_with_users(self) -> StepSpec:
+        """The first step that sends users to the canary; the last one does."""
+        return next(step for step in self.steps if step.weight_percent)
+
+    @property
     def false_promotion(self) -> float:
         """Probability with which a canary worse by a margin may be promoted."""
         return self.promote_worse or 1 - self.confidence

@@ -148,7 +148,7 @@ def ending_of(analysis: Analysis, options: RolloutOptions, elapsed_s: float) -> 
         return Ending.PROMOTED
     if analysis.verdict is Verdict.FAIL:
         return Ending.ROLLED_BACK
-    step = options.steps[0]
+    step = options.first_with_users
     if elapsed_s < step.max_s:
         return None
     match step.on_ceiling:
@@ -166,8 +166,8 @@ def read_judgements(store: Store, service: ServiceName) -> Mapping[str, Analysis
 
 
 def _alone(options: RolloutOptions) -> RolloutOptions:
-    """Return the options with the first step alone: a share has one, so its error rates are not divided."""
-    return options.evolve(steps=(options.steps[0].evolve(weight_percent=100),))
+    """Return the options with the first step of users alone: a share has one, so its error rates are not divided."""
+    return options.evolve(steps=(options.first_with_users.evolve(weight_percent=100),))
 
 
 def _setting(service: ServiceName) -> str:

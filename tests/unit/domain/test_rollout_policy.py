@@ -71,6 +71,7 @@ def test_no_user_is_let_in_while_the_load_is_not_proven(declared: CeilingPolicy,
 def test_where_nothing_is_replayed_there_is_no_step_without_users() -> None:
     assert [step.weight_percent for step in SHADOW.evolve(match_load=False).judgeable().steps] == [5, 100]
     assert SHADOW.judgeable() is SHADOW
+    assert SHADOW.first_with_users.weight_percent == 5
     with pytest.raises(ValidationError, match="load_rps must not be 0 at weight_percent 0"):
         StepSpec(weight_percent=0, load_rps=0)
 
