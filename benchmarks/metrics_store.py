@@ -23,16 +23,18 @@ from controlplane.adapters.metrics_scrape.samples import SampleStore
 from controlplane.adapters.metrics_scrape.source import ScrapedMetrics
 from controlplane.domain.engines.engine_metrics import EngineNumber
 from controlplane.domain.engines.vllm import VLLM
+from controlplane.emulator.card import Card
 from controlplane.emulator.metrics import EngineMetrics
 
 MODEL, EVERY_S, RATE_RPS = "llama-8b", 15, 6.0
+CARD = Card(gpus=1, total_gib=139.8, awake_gib=128.6, asleep_gib=4.0, limit_w=700.0)
 BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def day(folder: Path, *, replicas: int, hours: float, seed: int = 0) -> dict[str, float]:
     """Keep so many hours of pages and return what they cost."""
     store, chance = SampleStore(folder / "metrics.db"), Random(seed)
-    engines = [EngineMetrics(MODEL, 8192, {}, {}) for _ in range(replicas)]
+    engines = [EngineMetrics(MODEL, 8192, {}, {}, CARD) for _ in range(replicas)]
     rounds = int(hours * 3600 / EVERY_S)
     sizes: list[int] = []
     began_s = time.perf_counter()
@@ -69,6 +71,7 @@ def _read_day(source: ScrapedMetrics, now: datetime) -> None:
 
 
 def _serve(engine: EngineMetrics, chance: Random) -> None:
+    engine.busy_share = chance.random()
     engine.running, engine.waiting, engine.kv_usage = chance.randint(0, 64), chance.randint(0, 4), chance.random()
     for _ in range(int(RATE_RPS * EVERY_S / 10)):
         engine.ttft_s.observe(chance.lognormvariate(-2, 0.8), 10)
@@ -83,6 +86,7 @@ def page_of(engine: EngineMetrics) -> Page:
         kv_usage=engine.kv_usage,
         ttft_s=_told(engine.ttft_s.buckets()),
         tpot_s=_told(engine.tpot_s.buckets()),
+        gpus=CARD.readings(engine.busy_share, asleep=False),
     )
 
 

@@ -15,6 +15,7 @@ from requests.exceptions import RequestException
 
 from controlplane.domain.engines.driver import MetricNames
 from controlplane.domain.engines.engine_metrics import EngineNumber, EngineNumbers, NumberAt
+from controlplane.domain.engines.gpu import DcgmName, EngineGpu, from_dcgm
 from controlplane.domain.engines.vllm import VLLM
 from controlplane.domain.errors import Unavailable
 from controlplane.ports import Clock
@@ -35,6 +36,36 @@ def queries_of(names: MetricNames) -> Mapping[EngineNumber, str]:
         EngineNumber.KV_USAGE_PERCENT: _all("100 * max({})", names.kv_usage),
     }
     return {number: query for number, query in told.items() if query is not None}
+
+
+def gpus_query(name: DcgmName, running: str, stale_after_s: float) -> str:
+    """Return how one number of the GPUs of a model's engines is asked for; `{model}` is still to be filled in.
+
+    The page that tells it is an engine's (emulated ones) or the control plane's, labelled with the engine; or a DCGM
+    exporter's, labelled with the pod, as the engine's own page is.
+    """
+    of_engine, of_pod = (_fresh(name, where, stale_after_s) for where in ('engine!=""', 'engine="",pod!=""'))
+    by_engine = f"max by (engine, gpu) ({of_engine}) and on (engine) {running}{{model}}"
+    in_pods = f'group by (pod, engine) ({running}{{model}} unless {running}{{pod=""}})'
+    return f"({by_engine}) or (max by (pod, gpu) ({of_pod}) * on (pod) group_left (engine) {in_pods})"
+
+
+def gpu_queries(running: str, stale_after_s: float) -> Mapping[EngineNumber, str]:
+    """Return how the numbers of all GPUs of a model together are asked for; `{model}` is still to be filled in."""
+    busy, power, used, free = (
+        f"({gpus_query(name, running, stale_after_s)})"
+        for name in (DcgmName.UTILISATION_PERCENT, DcgmName.POWER_W, DcgmName.USED_MIB, DcgmName.FREE_MIB)
+    )
+    return {
+        EngineNumber.GPU_PERCENT: f"avg({busy})",
+        EngineNumber.GPU_POWER_W: f"sum({power})",
+        EngineNumber.GPU_MEMORY_PERCENT: f"100 * max({used} / ({used} + {free}))",
+    }
+
+
+def _fresh(name: DcgmName, where: str, stale_after_s: float) -> str:
+    asked = f"{name.value}{{{where}}}"
+    return f"{asked} and time() - timestamp({asked}) <= {stale_after_s:g}"
 
 
 def _p99_ms(histogram: str | None) -> str | None:
@@ -60,7 +91,10 @@ class PrometheusMetrics:
         self._clock = clock
         self._stale_after_s = stale_after_s
         self._label = names.model_label
-        self._queries = {} if names.model_label is None else queries_of(names)
+        self._queries: dict[EngineNumber, str] = {}
+        if names.model_label is not None and names.running is not None:
+            self._queries = {**queries_of(names), **gpu_queries(names.running, stale_after_s)}
+        self._running = names.running
         self._last_scrape = _all("max(timestamp({}))", names.running)
 
     def read(self, model: str) -> EngineNumbers:
@@ -71,6 +105,22 @@ class PrometheusMetrics:
             return EngineNumbers(model=model, at=now)
         found = {number.value: self._instant(query, model, now) for number, query in self._queries.items()}
         return EngineNumbers(model=model, at=now, **found)
+
+    def gpus(self, model: str) -> Sequence[EngineGpu]:
+        """See `ports.MetricsSource.gpus`. GPUs are found by the engine that tells of them, or by its pod."""
+        told: dict[tuple[str, str], dict[str, float]] = {}
+        for name in DcgmName:
+            for labels, value in self._of_gpus(name, model):
+                told.setdefault((labels.get("engine", labels.get("pod", "")), labels["gpu"]), {})[name] = value
+        return [EngineGpu(engine, from_dcgm(gpu, numbers)) for (engine, gpu), numbers in sorted(told.items())]
+
+    def _of_gpus(self, name: DcgmName, model: str) -> Sequence[tuple[Mapping[str, str], float]]:
+        now = self._clock()
+        template = None if self._running is None else gpus_query(name, self._running, self._stale_after_s)
+        query, at = self._query(template, model), {"time": now.timestamp()}
+        rows = [] if query is None else self._asked(lambda: self._prometheus.custom_query(query, params=at))
+        found = [(row["metric"], _number(row["value"][1])) for row in rows]
+        return [(labels, value) for labels, value in found if value is not None and "gpu" in labels]
 
     def series(
         self, model: str, number: EngineNumber, *, since: datetime, until: datetime, step_s: float

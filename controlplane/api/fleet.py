@@ -13,6 +13,7 @@ from controlplane.api.context import Context, Ctx, Reader, problems
 from controlplane.domain.base import Value
 from controlplane.domain.engines.engine_metrics import EngineNumber, EngineNumbers, NumberAt
 from controlplane.domain.engines.fleet import Engine, EngineState
+from controlplane.domain.engines.gpu import EngineGpu
 from controlplane.domain.errors import NotFound
 from controlplane.domain.owner import ReplicaOwner
 from controlplane.ports.metrics import MetricsSource
@@ -61,6 +62,12 @@ def show_series(
     return tuple(_metrics(ctx).series(model, number, since=until - timedelta(hours=hours), until=until, step_s=step_s))
 
 
+@router.get("/gpus", summary="Show what the GPUs of a model's engines say", responses=problems(404, 422, 503))
+def show_gpus(ctx: Ctx, _: Reader, model: str) -> tuple[EngineGpu, ...]:
+    """Each GPU as last told. What a card does not tell is null; one that told nothing within a minute is not there."""
+    return tuple(_metrics(ctx).gpus(model))
+
+
 def _metrics(ctx: Context) -> MetricsSource:
     if ctx.metrics is None:
         raise NotFound("nobody collects metrics here")
@@ -77,7 +84,7 @@ def _targets(engine: Engine) -> Targets | None:
         "revision": owner.revision,
         "engine": engine.spec.engine_id,
         "__scheme__": url.scheme,
-    }
+    } | ({} if engine.pod is None else {"pod": engine.pod})
     return Targets(targets=(url.netloc.decode(),), labels=labels)
 
 

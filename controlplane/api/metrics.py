@@ -15,6 +15,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from controlplane.api.context import Context, Ctx, Reader, problems
+from controlplane.domain.engines.gpu import DcgmName, EngineGpu, to_dcgm
+from controlplane.domain.errors import Unavailable
 from controlplane.domain.hardware import usd_per_hour
 from controlplane.domain.rollouts.rollout import RolloutState
 from controlplane.domain.studies.study import StudyState
@@ -54,6 +56,7 @@ class _Numbers(Collector):
         yield self._held(services)
         yield self._studies()
         yield GaugeMetricFamily("fleetune_gpus_free", "GPUs that no engine holds.", fleet.free_gpus())
+        yield from self._gpus(services)
 
     def _held(self, services: Sequence[ServiceStatus]) -> Metric:
         text = "1: the autoscaler keeps the last safe number of replicas, for want of numbers."
@@ -72,6 +75,25 @@ class _Numbers(Collector):
         for state in StudyState:
             family.add_metric([state.value], counts[state])
         return family
+
+    def _gpus(self, services: Sequence[ServiceStatus]) -> Iterator[Metric]:
+        """What engines' GPUs told last, by a DCGM exporter's names: where Prometheus has no other source of them."""
+        told = {each.service.name: self._gpus_of(each) for each in services}
+        for name in DcgmName:
+            family = GaugeMetricFamily(name.value, "As a DCGM exporter tells it.", labels=["service", "engine", "gpu"])
+            for service, gpus in told.items():
+                for each in gpus:
+                    value = to_dcgm(each.reading).get(name)
+                    if value is not None:
+                        family.add_metric([service, each.engine, each.reading.gpu], value)
+            if family.samples:
+                yield family
+
+    def _gpus_of(self, service: ServiceStatus) -> Sequence[EngineGpu]:
+        try:
+            return () if self._ctx.metrics is None else self._ctx.metrics.gpus(service.service.spec.model.name)
+        except Unavailable:  # the day's store is broken: the rest of the page is not
+            return ()
 
 
 def _replicas(services: Sequence[ServiceStatus]) -> Iterator[Metric]:

@@ -54,12 +54,19 @@ def doctor(
 def examined(data_dir: Path, *, prometheus: str | None, redis: str | None) -> list[Check]:
     """Return every check of an installation; of one that is not there yet, those of the host."""
     from controlplane import settings as installation
+    from controlplane.adapters.gpus_nvml import NvmlGpus
     from controlplane.host.clock import FILE, utc_now
     from controlplane.tokens.fetch import fetch_keys
     from controlplane.wiring import machine
 
     settings = installation.load(data_dir.absolute())
-    found = [checks.driver(), checks.vllm(), checks.disk(settings.data_dir), checks.ports(settings)]
+    found = [
+        checks.driver(),
+        checks.gpu_metrics(NvmlGpus().readings),
+        checks.vllm(),
+        checks.disk(settings.data_dir),
+        checks.ports(settings),
+    ]
     if settings.data_dir.exists():
         clock = machine.installation_clock(settings) if (settings.data_dir / FILE).exists() else utc_now
         found.append(checks.clock(settings.data_dir, clock, utc_now))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -52,20 +53,23 @@ NUMBERS = Noun(
         Column("waiting", field("waiting")),
         Column("running", field("running")),
         Column("KV cache %", field("kv_usage_percent")),
+        Column("GPUs busy %", field("gpu_percent")),
+        Column("fullest GPU %", field("gpu_memory_percent")),
+        Column("GPUs W", field("gpu_power_w")),
     ],
     empty="",
 )
 
 
+Model = Annotated[str, typer.Argument(help="The name clients use in `model`.")]
+FromPrometheus = Annotated[
+    str | None, typer.Option(envvar="FLEETUNE_PROMETHEUS_URL", help="Ask this Prometheus, not the installation.")
+]
+
+
 @app.command("metrics")
 @asks
-def metrics(
-    ask: Ask,
-    model: Annotated[str, typer.Argument(help="The name clients use in `model`.")],
-    prometheus: Annotated[
-        str | None, typer.Option(envvar="FLEETUNE_PROMETHEUS_URL", help="Ask this Prometheus, not the installation.")
-    ] = None,
-) -> None:
+def metrics(ask: Ask, model: Model, prometheus: FromPrometheus = None) -> None:
     """Show what a model's engines say of themselves: a dash where nobody told, or nothing new."""
     if prometheus is None:
         ask.show_one(NUMBERS, ask.client.get("/fleet/metrics", model=model))
@@ -74,3 +78,41 @@ def metrics(
 
     found = PrometheusMetrics(prometheus, clock=utc_now).read(model)
     ask.show_one(NUMBERS, found.model_dump(mode="json"))
+
+
+GPU = Noun(
+    "/fleet/gpus",
+    columns=[
+        Column("engine", field("engine")),
+        Column("GPU", field("reading.gpu")),
+        Column("GiB used", lambda row: _number(row, "memory_used_gib", ".1f")),
+        Column("GiB", lambda row: _number(row, "memory_total_gib", ".1f")),
+        Column("busy %", lambda row: _number(row, "utilisation_percent", ".0f")),
+        Column("W", lambda row: _number(row, "power_w", ".0f")),
+        Column("°C", lambda row: _number(row, "temperature_c", ".0f")),
+        Column("held back by", lambda row: ", ".join(row["reading"]["throttled"] or ()) or None),
+    ],
+    details=[],
+    empty="nobody tells of GPUs of that model within the last minute; see `fleetune doctor`",
+)
+
+
+@app.command("gpus")
+@asks
+def gpus(ask: Ask, model: Model, prometheus: FromPrometheus = None) -> None:
+    """Show what the GPUs of a model's engines say: a dash where a card does not tell."""
+    if prometheus is None:
+        ask.show_list(GPU, ask.client.get("/fleet/gpus", model=model))
+        return
+    from pydantic import TypeAdapter
+
+    from controlplane.adapters.metrics_prometheus import PrometheusMetrics
+    from controlplane.domain.engines.gpu import EngineGpu
+
+    found = PrometheusMetrics(prometheus, clock=utc_now).gpus(model)
+    ask.show_list(GPU, TypeAdapter(list[EngineGpu]).dump_python(list(found), mode="json"))
+
+
+def _number(row: Mapping[str, Any], name: str, form: str) -> str | None:
+    value = row["reading"][name]
+    return None if value is None else format(value, form)

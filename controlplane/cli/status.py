@@ -18,6 +18,18 @@ _WORDS = {
     "wrong": "not all right",
 }
 
+
+def _gpus(row: Mapping[str, Any], name: str, form: str) -> str | None:
+    """Return one number of every GPU, a dash for one that does not tell it; None when none is known."""
+    told = [each["reading"][name] for each in row["gpus"]]
+    return ", ".join("–" if value is None else form.format(value) for value in told) or None
+
+
+def _memory(row: Mapping[str, Any]) -> str | None:
+    used, total = (_gpus(row, name, "{:.1f}") for name in ("memory_used_gib", "memory_total_gib"))
+    return None if used is None or total is None else f"{used} of {total}"
+
+
 SERVICES = Noun(
     "/status",
     columns=[
@@ -27,6 +39,10 @@ SERVICES = Noun(
         Column("requests/s", lambda row: _number(row["rps"], ".3g")),
         Column("within the limits", lambda row: _number(row["attainment"], ".1%")),
         Column("rollout", field("rollout")),
+        Column("GPU busy", lambda row: _gpus(row, "utilisation_percent", "{:.0f} %"), wide=True),
+        Column("GPU GiB", _memory, wide=True),
+        Column("GPU W", lambda row: _gpus(row, "power_w", "{:.0f}"), wide=True),
+        Column("GPU °C", lambda row: _gpus(row, "temperature_c", "{:.0f}"), wide=True),
     ],
     details=[],
     empty="no service; `fleetune service register -f service.yaml` adds one",

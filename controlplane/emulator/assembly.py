@@ -12,6 +12,7 @@ from aiohttp import web
 from controlplane.emulator.adapter_routes import adapter_routes
 from controlplane.emulator.adapters import Adapters, LoraOptions
 from controlplane.emulator.boot import StartRefused
+from controlplane.emulator.card import card_of
 from controlplane.emulator.clock import LapsedClock
 from controlplane.emulator.errors import ApiError
 from controlplane.emulator.live import LiveEngine
@@ -43,7 +44,11 @@ def assemble(
 ) -> Server:
     """Put an engine together, within the event loop that is to run it. Raises StartRefused for a bad adapter."""
     metrics = EngineMetrics(
-        settings.served_names[0], setup.max_model_len, _info(settings, setup), _cache(settings, setup)
+        settings.served_names[0],
+        setup.max_model_len,
+        _info(settings, setup),
+        _cache(settings, setup),
+        card_of(settings.gpu, setup, sleeps=_moves(settings)),
     )
     adapters = _adapters(settings)
     conversation = Conversation(
@@ -107,11 +112,14 @@ def _sleeper(
     settings: EmulatorSettings, setup: EngineSetup, conversation: Conversation, log: Callable[[str], None]
 ) -> Sleeper:
     """Without `--enable-sleep-mode` the engine pauses, but its memory stays where it is."""
-    moves = settings.config.flags.get("enable-sleep-mode") is True
-    copy_s = setup.memory.weights_gib / COPY_GIB_PER_S if moves else 0.0
+    copy_s = setup.memory.weights_gib / COPY_GIB_PER_S if _moves(settings) else 0.0
     return Sleeper(
         conversation, copy_s=copy_s, log=log, wait=lambda seconds: asyncio.sleep(seconds / settings.time_lapse)
     )
+
+
+def _moves(settings: EmulatorSettings) -> bool:
+    return settings.config.flags.get("enable-sleep-mode") is True
 
 
 def _info(settings: EmulatorSettings, setup: EngineSetup) -> dict[str, str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from controlplane.emulator.card import BusyMeter
 from controlplane.emulator.clock import LapsedClock
 from controlplane.emulator.metrics import EngineMetrics
 from tuner.twin.engine import Emission, TwinEngine, check_length
@@ -74,6 +75,7 @@ class LiveEngine:
         self._ended = asyncio.Event()
         self._numbers = 0
         self._held: dict[int, None] = {}
+        self._busy = BusyMeter()
         self.is_paused = False
 
     @property
@@ -148,6 +150,7 @@ class LiveEngine:
         counters, metrics = self._engine.counters, self._metrics
         metrics.running, metrics.waiting = self._engine.running, self._engine.waiting + len(self._held)
         metrics.kv_usage = self._engine.kv_usage
+        metrics.busy_share = self._busy.share(self._own.now(), running=self._engine.running > 0)
         metrics.preemptions = counters.preemptions
         metrics.prefix_queries, metrics.prefix_hits = counters.prefix_cache_queries, counters.prefix_cache_hits
 
@@ -172,6 +175,7 @@ class LiveEngine:
         if step is None:
             return False
         self._metrics.iteration_tokens.observe(step.tokens)
+        self._busy.add(step.start_s, step.end_s)
         self._outbox.extend(step.emitted)
         return True
 

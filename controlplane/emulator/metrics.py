@@ -12,6 +12,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from controlplane.domain.engines.gpu import DcgmName, to_dcgm
+from controlplane.emulator.card import Card
+
 _TTFT = (
     *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0),
     *(160.0, 640.0, 2560.0),
@@ -52,13 +55,16 @@ class Histogram:
 class EngineMetrics(Collector):
     """All numbers of one emulated engine. Attributes are written by the live engine, read by a scrape."""
 
-    def __init__(self, model: str, max_model_len: int, info: dict[str, str], cache: dict[str, str]) -> None:
+    def __init__(
+        self, model: str, max_model_len: int, info: dict[str, str], cache: dict[str, str], card: Card | None = None
+    ) -> None:
         self._labels = {"model_name": model, "engine": "0"}
-        self._max_model_len, self._info, self._cache = max_model_len, info, cache
+        self._max_model_len, self._info, self._cache, self._card = max_model_len, info, cache, card
         self.running = 0
         self.waiting = 0
         self.sleep_level = 0
         self.kv_usage = 0.0
+        self.busy_share = 0.0
         self.preemptions = 0
         self.prefix_queries = 0
         self.prefix_hits = 0
@@ -91,6 +97,7 @@ class EngineMetrics(Collector):
         yield from self._gauges()
         yield from self._counters()
         yield from self._histograms()
+        yield from self._gpus()
 
     def _gauges(self) -> Iterable[Metric]:
         yield self._gauge("num_requests_running", "Number of requests in model execution batches.", self.running)
@@ -135,6 +142,17 @@ class EngineMetrics(Collector):
         yield self._histogram(
             "fleetune:emulator_lag_seconds", "How late steps were delivered, wall clock.", self.lag_wall_s
         )
+
+    def _gpus(self) -> Iterable[Metric]:
+        """A DCGM exporter's names. A broken page says nothing of GPUs rather than zero."""
+        readings = [] if self._card is None else self._card.readings(self.busy_share, asleep=self.sleep_level > 0)
+        told = {each.gpu: to_dcgm(each) for each in readings}
+        for name in DcgmName:
+            family = GaugeMetricFamily(name.value, "As the DCGM exporter tells it; emulated.", labels=["gpu"])
+            for gpu in [each for each, numbers in told.items() if name in numbers]:
+                family.add_metric([gpu], told[gpu][name])
+            if family.samples:
+                yield family
 
     def _gauge(self, name: str, text: str, value: float) -> Metric:
         family = GaugeMetricFamily(f"vllm:{name}", text, labels=list(self._labels))

@@ -1,12 +1,15 @@
-"""What engines say of themselves, now and before."""
+"""What engines and their GPUs say of themselves, now and before."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from controlplane.domain.base import EngineId
 from controlplane.domain.engines.engine_metrics import EngineNumber, EngineNumbers, NumberAt
+from controlplane.domain.engines.fleet import Engine
+from controlplane.domain.engines.gpu import EngineGpu, GpuReading
 
 
 class MetricsSource(Protocol):
@@ -19,3 +22,19 @@ class MetricsSource(Protocol):
         self, model: str, number: EngineNumber, *, since: datetime, until: datetime, step_s: float
     ) -> Sequence[NumberAt]:
         """Return one number at `since`, and every `step_s` (whole seconds) until `until`. Raises Unavailable."""
+
+    def gpus(self, model: str) -> Sequence[EngineGpu]:
+        """Return each GPU of a model's engines as last told, by engine and number; stale ones are left out.
+
+        Raises Unavailable.
+        """
+
+
+class GpuSource(Protocol):
+    """The GPUs of a host, asked directly."""
+
+    def read(self, engines: Sequence[Engine]) -> Mapping[EngineId, Sequence[GpuReading]]:
+        """Return what the GPUs of each engine say now; an engine of whose GPUs nothing is known is left out.
+
+        Raises Unavailable when no GPU can be asked.
+        """

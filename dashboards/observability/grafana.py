@@ -12,6 +12,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencyMetric
+from dashboards.observability.gpus import HARMFUL_BITS
 from dashboards.observability.promql import percentile, requests
 from dashboards.observability.rules import promises_of
 
@@ -32,7 +33,7 @@ class Board(NamedTuple):
 
 def boards(specs: Sequence[ServiceSpec]) -> list[Board]:
     """Return what the dashboards show."""
-    return [_slo(specs), _GATEWAY, _ENGINES, _CONTROL]
+    return [_slo(specs), _GATEWAY, _ENGINES, _GPUS, _CONTROL]
 
 
 def as_json(board: Board) -> str:
@@ -123,6 +124,32 @@ _CONTROL = Board(
         "Changes": [
             Chart("Rollouts under way", "short", {"{{service}} {{state}}": "fleetune_rollout"}),
             Chart("Studies", "short", {"{{state}}": "fleetune_studies"}),
+        ],
+    },
+)
+_GPU = "{{service}} {{engine}} {{gpu}}"
+_HELD_BACK = " + ".join(f"floor(fleetune:gpu:throttle_mask / {1 << bit}) % 2" for bit in HARMFUL_BITS)
+_GPUS = Board(
+    "fleetune-gpus",
+    "Fleetune: GPUs",
+    {
+        "Use": [
+            Chart("Busy", "percent", {_GPU: "fleetune:gpu:utilisation_percent"}),
+            Chart("Memory used", "percentunit", {_GPU: "fleetune:gpu:memory_ratio"}),
+            Chart("Memory used, MiB", "short", {_GPU: "fleetune:gpu:memory_used_mib"}),
+            Chart(
+                "Busy beside waiting requests",
+                "short",
+                {
+                    "{{service}} busy %": "avg by (service) (fleetune:gpu:utilisation_percent)",
+                    "{{service}} waiting": "sum by (service) (vllm:num_requests_waiting)",
+                },
+            ),
+        ],
+        "Board": [
+            Chart("Power", "watt", {_GPU: "fleetune:gpu:power_w"}),
+            Chart("Temperature", "celsius", {_GPU: "fleetune:gpu:temperature_c"}),
+            Chart("Reasons that hold it back, but for its power limit", "short", {_GPU: _HELD_BACK}),
         ],
     },
 )

@@ -12,6 +12,9 @@ from controlplane.domain.operations.known_alerts import (
     FLAPPING,
     GATEWAY_DOWN,
     GONE_S,
+    GPU_BUSY_PERCENT,
+    GPU_THROTTLED,
+    GPUS_BUSY,
     JUMPED,
     JUMPED_REQUESTS,
     JUMPED_TIMES,
@@ -28,6 +31,7 @@ from controlplane.domain.operations.known_alerts import (
 from controlplane.domain.operations.minutes import error_promise
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencyMetric
+from dashboards.observability.gpus import GPU_SERIES, HARMFUL_BITS
 from dashboards.observability.promql import CONTROL, ENGINES, GATEWAYS, error_ratio, miss_ratio, percentile, requests
 
 WINDOWS = ("5m", "30m", "1h", "6h")
@@ -49,6 +53,7 @@ def rule_file(specs: Sequence[ServiceSpec]) -> dict[str, Any]:
     return {
         "groups": [
             {"name": "fleetune-recording", "rules": [rule for each in promises for rule in _recorded(each)]},
+            {"name": "fleetune-gpus", "rules": [{"record": name, "expr": expr} for name, expr in GPU_SERIES.items()]},
             {"name": "fleetune-slo", "rules": [rule for each in promises for rule in _burning(each)]},
             {"name": "fleetune-services", "rules": [rule for spec in specs for rule in (_jump(spec), *_budget(spec))]},
             {"name": "fleetune-fleet", "rules": list(_FLEET)},
@@ -187,13 +192,17 @@ _FLEET: tuple[Rule, ...] = (
         "{{ $labels.engine }}: its KV cache is nearly full",
         "Preemptions follow. Lower max-num-seqs, add replicas, or use an fp8 KV cache.",
     ),
-    _alert(
-        "FleetuneGpusBusyAndQueued",
-        "avg(DCGM_FI_DEV_GPU_UTIL) > 90 and on () sum(vllm:num_requests_waiting) > 0",
-        "5m",
-        "page",
-        "GPUs are busy and requests wait",
+    _known(
+        GPUS_BUSY,
+        f"avg by (service) (fleetune:gpu:utilisation_percent) > {GPU_BUSY_PERCENT:g} and on (service) {_WAITING} > 0",
+        "{{ $labels.service }}: GPUs are busy and requests wait",
         "A GPU above 90 % is what is paid for; only with waiting requests does it ask for more replicas.",
+    ),
+    _known(
+        GPU_THROTTLED,
+        " or ".join(f"floor(fleetune:gpu:throttle_mask / {1 << bit}) % 2 == 1" for bit in HARMFUL_BITS),
+        "{{ $labels.service }}: GPU {{ $labels.gpu }} of {{ $labels.engine }} is held back",
+        "By heat, its supply or the board, not by its power limit: look at cooling and power of its host.",
     ),
     _known(
         ENGINE_DOWN,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from controlplane.domain.engines.engine import EngineKind
+from controlplane.domain.engines.gpu import EngineGpu
 from controlplane.domain.operations.cost import Cost
 from controlplane.domain.operations.health import InstallationHealth, ServiceHealth, Standing
 from dashboards import components, markup, theme, words
@@ -33,6 +34,7 @@ def show(client: ApiClient) -> None:
     components.cards(_cards(health, costs))
     components.section("Services")
     _services(health.services)
+    _gpus(health.services)
     components.section("Replicas")
     _replicas(health.services, [client.scaling(each.service) for each in health.services])
     components.section("Cost of the last five minutes")
@@ -68,6 +70,26 @@ def _services(services: Sequence[ServiceHealth]) -> None:
         for each in services
     ]
     components.table([Column(title, numeric=title in titles[2:5]) for title in titles], rows)
+
+
+def _gpus(services: Sequence[ServiceHealth]) -> None:
+    components.section("GPUs")
+    rows = [_gpu_row(service.service, each) for service in services for each in service.gpus]
+    if not rows:
+        components.line("Nobody tells of GPUs: `fleetune doctor` says why.")
+        return
+    titles = ("Service", "Engine", "GPU", "Memory GiB", "Busy", "Power W", "°C", "Held back by")
+    components.table([Column(title, numeric=title in titles[3:7]) for title in titles], rows)
+
+
+def _gpu_row(service: str, gpu: EngineGpu) -> list[str]:
+    told = gpu.reading
+    used, total, power, heat = (
+        words.number(each) for each in (told.memory_used_gib, told.memory_total_gib, told.power_w, told.temperature_c)
+    )
+    busy = None if told.utilisation_percent is None else told.utilisation_percent / 100
+    held = words.NONE if told.throttled is None else "; ".join(told.throttled) or "nothing"
+    return [service, gpu.engine, told.gpu, f"{used} of {total}", words.percent(busy), power, heat, held]
 
 
 def _replicas(services: Sequence[ServiceHealth], scalings: Sequence[Scaling]) -> None:

@@ -19,6 +19,7 @@ from controlplane.adapters.metrics_scrape.page import read_page
 from controlplane.adapters.metrics_scrape.samples import SampleStore
 from controlplane.adapters.metrics_scrape.source import ScrapedMetrics
 from controlplane.domain.engines.engine_metrics import EngineNumber, EngineNumbers
+from controlplane.domain.engines.gpu import EngineGpu, GpuReading, Throttle, to_dcgm
 from controlplane.domain.engines.vllm import VLLM
 from controlplane.domain.errors import Unavailable
 from controlplane.ports.metrics import MetricsSource
@@ -45,6 +46,17 @@ SCRAPED: Numbers = [
 ]
 
 
+FIRST = GpuReading("0", 132.0, 140.0, 96.0, 650.0, 71.0, (Throttle.POWER_CAP,))
+SECOND = GpuReading("1", 126.0, 140.0, 90.0, 600.0, 64.0, ())
+LITTLE = GpuReading("0", utilisation_percent=50.0)
+"""A card that tells nothing else."""
+GPUS = (("chat", "00", 5, FIRST), ("chat", "00", 5, SECOND), ("busy", "21", 5, LITTLE), ("gone", "10", 200, FIRST))
+"""Model, engine, seconds ago, reading."""
+
+
+MODELS = list(dict.fromkeys(each.model for each in SCRAPED))
+
+
 def _openmetrics(scraped: Numbers) -> str:
     """Two engines per model that share the counts, the second the fuller one; as Prometheus's own tool reads them."""
     lines: list[str] = []
@@ -57,7 +69,14 @@ def _openmetrics(scraped: Numbers) -> str:
         for each in scraped
         for engine in (0, 1)
     ]
-    return "\n".join([*lines, *_histogram(), "# EOF\n"])
+    return "\n".join([*lines, *_histogram(), *_gpu_lines(), "# EOF\n"])
+
+
+def _gpu_lines() -> Iterator[str]:
+    for model, engine, ago, reading in GPUS:
+        at = (NOW - timedelta(seconds=ago)).timestamp()
+        for name, value in to_dcgm(reading).items():
+            yield f'{name}{{model_name="{model}",engine="{engine}",gpu="{reading.gpu}"}} {value} {at}'
 
 
 def _histogram() -> Iterator[str]:
@@ -67,7 +86,7 @@ def _histogram() -> Iterator[str]:
         for bound, count in zip(("0.1", "0.5", "+Inf"), shares, strict=True):
             at = (NOW - timedelta(seconds=ago)).timestamp()
             name = "vllm:time_to_first_token_seconds_bucket"
-            yield f'{name}{{model_name="busy",engine="0",le="{bound}"}} {count} {at}'
+            yield f'{name}{{model_name="busy",engine="20",le="{bound}"}} {count} {at}'
 
 
 def _quoted(model: str) -> str:
@@ -75,7 +94,8 @@ def _quoted(model: str) -> str:
 
 
 def _line(name: str, each: EngineNumbers, engine: int, value: float) -> str:
-    return f'vllm:{name}{{model_name="{_quoted(each.model)}",engine="{engine}"}} {value} {each.at.timestamp()}'
+    who = f'model_name="{_quoted(each.model)}",engine="{MODELS.index(each.model)}{engine}"'
+    return f"vllm:{name}{{{who}}} {value} {each.at.timestamp()}"
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +135,8 @@ def _fake() -> MetricsSource:
     fake = FakeMetricsSource(lambda: NOW, stale_after_s=STALE_AFTER_S)
     for each in SCRAPED:
         fake.scrape(each)
+    for model, engine, ago, reading in GPUS:
+        fake.tell_gpus(model, engine, NOW - timedelta(seconds=ago), reading)
     return fake
 
 
@@ -126,7 +148,7 @@ def _scraped(path: Path) -> MetricsSource:
         if not line.startswith("#"):
             text, told_at = line.rsplit(" ", 1)
             model = next(each.model for each in SCRAPED if f'model_name="{_quoted(each.model)}"' in text)
-            pages.setdefault((float(told_at), model, text.split('engine="')[1][0]), []).append(text)
+            pages.setdefault((float(told_at), model, text.split('engine="')[1].split('"')[0]), []).append(text)
     for (at_s, model, engine), lines in sorted(pages.items()):
         page = read_page("\n".join([*lines, ""]), VLLM.metrics)
         samples.keep([(model, engine, page)], at=datetime.fromtimestamp(at_s, UTC))
@@ -172,6 +194,23 @@ def test_a_series_has_a_point_per_step_with_gaps_as_none(source: MetricsSource) 
     found = source.series("chat", EngineNumber.RUNNING, since=since, until=NOW, step_s=30)
     assert [(NOW - point.at).total_seconds() for point in found] == [120, 90, 60, 30, 0]
     assert [point.value for point in found] == [None, 40, 40, 40, 64]
+
+
+def test_each_gpu_is_told_as_its_card_told_it_and_a_stale_one_is_not_there(source: MetricsSource) -> None:
+    assert source.gpus("chat") == [EngineGpu("00", FIRST), EngineGpu("00", SECOND)]
+    assert source.gpus("busy") == [EngineGpu("21", LITTLE)]
+    assert [*source.gpus("gone"), *source.gpus("never-heard-of")] == []
+
+
+def test_gpus_together_are_the_mean_the_fullest_and_the_sum(source: MetricsSource) -> None:
+    found = source.read("chat")
+    assert (found.gpu_percent, found.gpu_power_w) == (93, 1250)
+    assert found.gpu_memory_percent == pytest.approx(100 * 132 / 140)
+
+
+def test_what_a_card_does_not_tell_is_none_and_not_zero(source: MetricsSource) -> None:
+    found = source.read("busy")
+    assert (found.gpu_percent, found.gpu_power_w, found.gpu_memory_percent) == (50, None, None)
 
 
 Answer = tuple[int, bytes]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from controlplane.domain.engines.engine_metrics import EngineNumber, EngineNumbers, NumberAt
+from controlplane.domain.engines.engine_metrics import GPU_NUMBERS, EngineNumber, EngineNumbers, NumberAt, gpu_number
+from controlplane.domain.engines.gpu import EngineGpu, GpuReading
 from controlplane.ports import Clock
 
 
@@ -16,17 +17,33 @@ class FakeMetricsSource:
         self._clock = clock
         self._stale_after_s = stale_after_s
         self._scraped: dict[str, list[EngineNumbers]] = {}
+        self._gpus: dict[tuple[str, str, str], tuple[datetime, GpuReading]] = {}
 
     def scrape(self, numbers: EngineNumbers) -> None:
         """Keep what all engines of a model said at one moment."""
         self._scraped.setdefault(numbers.model, []).append(numbers)
 
+    def tell_gpus(self, model: str, engine: str, at: datetime, *readings: GpuReading) -> None:
+        """Keep what the GPUs of one engine said at one moment."""
+        for each in readings:
+            self._gpus[model, engine, each.gpu] = (at, each)
+
+    def gpus(self, model: str) -> Sequence[EngineGpu]:
+        now = self._clock()
+        return [
+            EngineGpu(engine, reading)
+            for (of, engine, _), (at, reading) in sorted(self._gpus.items(), key=lambda each: each[0])
+            if of == model and (now - at).total_seconds() <= self._stale_after_s
+        ]
+
     def read(self, model: str) -> EngineNumbers:
         now = self._clock()
         last = self._last(model, now)
         if last is None or (now - last.at).total_seconds() > self._stale_after_s:
-            return EngineNumbers(model=model, at=now)
-        return last.evolve(at=now)
+            last = EngineNumbers(model=model, at=now)
+        readings = [each.reading for each in self.gpus(model)]
+        told = {each.value: gpu_number(each, readings) for each in GPU_NUMBERS} if readings else {}
+        return last.evolve(at=now, **told)
 
     def series(
         self, model: str, number: EngineNumber, *, since: datetime, until: datetime, step_s: float

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from controlplane.domain.engines.driver import MetricNames
+from controlplane.domain.engines.gpu import MOST_GPUS, DcgmName, GpuReading, from_dcgm
 
 MOST_BUCKETS = 64
 """More would be somebody else's histogram: what is kept of an engine has a limit."""
@@ -30,6 +31,7 @@ class Page(NamedTuple):
     kv_usage: float | None = None
     ttft_s: Buckets = Buckets()
     tpot_s: Buckets = Buckets()
+    gpus: tuple[GpuReading, ...] = ()
 
 
 def read_page(text: str, names: MetricNames) -> Page:
@@ -41,7 +43,17 @@ def read_page(text: str, names: MetricNames) -> Page:
         kv_usage=max(_values(samples, names.kv_usage), default=None),
         ttft_s=_buckets(samples, names.ttft_s),
         tpot_s=_buckets(samples, names.tpot_s),
+        gpus=_gpus(samples),
     )
+
+
+def _gpus(samples: Iterable[Sample]) -> tuple[GpuReading, ...]:
+    """Return the GPUs that a page tells of under a DCGM exporter's names; real engines tell of none."""
+    told: dict[str, dict[str, float]] = {}
+    for each in samples:
+        if each.name in set(DcgmName) and math.isfinite(each.value) and each.value >= 0:
+            told.setdefault(each.labels.get("gpu", ""), {})[each.name] = each.value
+    return tuple(from_dcgm(gpu, numbers) for gpu, numbers in sorted(told.items())[:MOST_GPUS])
 
 
 def _values(samples: Iterable[Sample], name: str | None) -> list[float]:

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from controlplane.adapters.metrics_scrape.page import Buckets, Page
+from controlplane.domain.engines.gpu import MOST_GPUS, GpuReading, throttle_mask, throttles
 from controlplane.domain.errors import Unavailable
 
 KEPT = timedelta(hours=24)
@@ -29,6 +30,12 @@ CREATE TABLE IF NOT EXISTS samples (
     PRIMARY KEY (model, at, engine)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS samples_at ON samples (at);
+CREATE TABLE IF NOT EXISTS gpus (
+    model TEXT NOT NULL, at REAL NOT NULL, engine TEXT NOT NULL, gpu TEXT NOT NULL,
+    used REAL, total REAL, busy REAL, power REAL, temperature REAL, throttled INTEGER,
+    PRIMARY KEY (model, at, engine, gpu)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS gpus_at ON gpus (at);
 """
 
 
@@ -38,6 +45,14 @@ class Sample(NamedTuple):
     engine: str
     at_s: float
     page: Page
+
+
+class GpuSample(NamedTuple):
+    """One GPU of one engine at one moment, seconds since the epoch."""
+
+    engine: str
+    at_s: float
+    reading: GpuReading
 
 
 class SampleStore:
@@ -53,7 +68,9 @@ class SampleStore:
                 histograms = [each for part in (page.ttft_s, page.tpot_s) for each in _packed(base, part)]
                 values = (model, at.timestamp(), engine, page.running, page.waiting, page.kv_usage, *histograms)
                 base.execute("INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
-            base.execute("DELETE FROM samples WHERE at < ?", ((at - KEPT).timestamp(),))
+                _keep_gpus(base, values[:3], page.gpus)
+            for table in ("samples", "gpus"):
+                base.execute(f"DELETE FROM {table} WHERE at < ?", ((at - KEPT).timestamp(),))
 
     def between(self, model: str, since: datetime, until: datetime, *, histograms: bool = True) -> Sequence[Sample]:
         """Return a model's samples after `since` and up to `until`, the oldest first."""
@@ -66,6 +83,16 @@ class SampleStore:
             bounds = {row[0]: tuple(json.loads(row[1])) for row in base.execute("SELECT id, text FROM bounds")}
             rows = base.execute(query, (model, since.timestamp(), until.timestamp())).fetchall()
         return [_sample(row, bounds) for row in rows]
+
+    def gpus_between(self, model: str, since: datetime, until: datetime) -> Sequence[GpuSample]:
+        """Return what the GPUs of a model's engines said after `since` and up to `until`, the oldest first."""
+        if not self._path.exists():
+            return ()
+        query = "SELECT engine, at, gpu, used, total, busy, power, temperature, throttled FROM gpus"
+        query += " WHERE model = ? AND at > ? AND at <= ? ORDER BY at, engine, gpu"
+        with self._open() as base:
+            rows = base.execute(query, (model, since.timestamp(), until.timestamp())).fetchall()
+        return [_gpu_sample(*row) for row in rows]
 
     def newest(self) -> datetime | None:
         """Return when anything was scraped last."""
@@ -85,6 +112,20 @@ class SampleStore:
                 yield base
         except sqlite3.Error as error:
             raise Unavailable(f"the metrics of {self._path.name} cannot be used", why=str(error)) from error
+
+
+def _keep_gpus(base: sqlite3.Connection, where: tuple[object, ...], readings: Sequence[GpuReading]) -> None:
+    for each in readings[:MOST_GPUS]:
+        mask = None if each.throttled is None else throttle_mask(each.throttled)
+        memory = (each.memory_used_gib, each.memory_total_gib)
+        values = (*where, each.gpu, *memory, each.utilisation_percent, each.power_w, each.temperature_c, mask)
+        base.execute("INSERT OR REPLACE INTO gpus VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+
+
+def _gpu_sample(engine: str, at_s: float, gpu: str, *told: Any) -> GpuSample:
+    used, total, busy, power, temperature, mask = told
+    reasons = None if mask is None else throttles(mask)
+    return GpuSample(engine, at_s, GpuReading(gpu, used, total, busy, power, temperature, reasons))
 
 
 def _packed(base: sqlite3.Connection, buckets: Buckets) -> tuple[int | None, bytes | None]:

@@ -8,9 +8,17 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
+from controlplane.adapters.metrics_scrape.gpus import gpu_series, newest_gpus
 from controlplane.adapters.metrics_scrape.page import Buckets
 from controlplane.adapters.metrics_scrape.samples import Sample, SampleStore
-from controlplane.domain.engines.engine_metrics import EngineNumber, EngineNumbers, NumberAt
+from controlplane.domain.engines.engine_metrics import (
+    GPU_NUMBERS,
+    EngineNumber,
+    EngineNumbers,
+    NumberAt,
+    gpu_number,
+)
+from controlplane.domain.engines.gpu import EngineGpu
 from controlplane.ports import Clock
 
 STALE_AFTER_S = 60.0
@@ -31,8 +39,14 @@ class ScrapedMetrics:
         """See `ports.MetricsSource.read`."""
         now = self._clock()
         samples = _by_engine(self._samples.between(model, now - self._reach, now))
-        found = {number.value: self._at(samples, number, now) for number in EngineNumber}
-        return EngineNumbers(model=model, at=now, **found)
+        found = {number.value: self._at(samples, number, now) for number in EngineNumber if number not in GPU_NUMBERS}
+        gpus = self.gpus(model)
+        of_gpus = {number.value: gpu_number(number, [each.reading for each in gpus]) for number in GPU_NUMBERS}
+        return EngineNumbers(model=model, at=now, **found, **of_gpus)
+
+    def gpus(self, model: str) -> Sequence[EngineGpu]:
+        """See `ports.MetricsSource.gpus`."""
+        return newest_gpus(self._samples, model, self._clock(), stale_after_s=self._stale_after_s)
 
     def series(
         self, model: str, number: EngineNumber, *, since: datetime, until: datetime, step_s: float
@@ -41,6 +55,8 @@ class ScrapedMetrics:
         histograms = number in (EngineNumber.TTFT_P99_MS, EngineNumber.TPOT_P99_MS)
         steps = int((until - since).total_seconds() / step_s) + 1
         moments = [since + timedelta(seconds=step_s * each) for each in range(steps)]
+        if number in GPU_NUMBERS:
+            return list(gpu_series(self._samples, model, number, moments, stale_after_s=self._stale_after_s))
         # A part at a time: a day of twenty engines' histograms is a quarter of a GiB once it is unpacked.
         together = max(1, int(_TOGETHER_S / step_s)) if step_s < self._reach.total_seconds() else 1
         found: list[NumberAt] = []
@@ -70,6 +86,8 @@ class ScrapedMetrics:
                 return _p99_ms([[each.page.ttft_s for each in _within(mine, at_s)] for mine in samples.values()])
             case EngineNumber.TPOT_P99_MS:
                 return _p99_ms([[each.page.tpot_s for each in _within(mine, at_s)] for mine in samples.values()])
+            case EngineNumber.GPU_PERCENT | EngineNumber.GPU_MEMORY_PERCENT | EngineNumber.GPU_POWER_W:
+                raise AssertionError(f"{number} is kept elsewhere")
 
     def _last(self, samples: Sequence[Sample], at_s: float) -> Sample | None:
         index = bisect_right(samples, at_s, key=_moment) - 1

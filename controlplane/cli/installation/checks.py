@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import httpx
 
+from controlplane.domain.engines.gpu import GpuReading
 from controlplane.domain.errors import FleetuneError
 from controlplane.host.clock import FILE as CLOCK_FILE
 from controlplane.reading.issuers_file import load_issuers
@@ -60,6 +61,23 @@ def driver(run: Callable[[Sequence[str]], str] | None = None) -> Check:
         return Check("GPU driver", Outcome.BROKEN, "no GPU", "see `nvidia-smi` and CUDA_VISIBLE_DEVICES")
     names = sorted({row[0].strip() for row in rows})
     return Check("GPU driver", Outcome.WELL, f"{len(rows)} x {', '.join(names)}, driver {rows[0][-1].strip()}")
+
+
+def gpu_metrics(read: Callable[[], Sequence[GpuReading]]) -> Check:
+    """Read the GPUs' memory, use and power as the controller does."""
+    try:
+        found = read()
+    except FleetuneError as error:
+        do = "install the driver and nvidia-ml-py; without them GPU numbers of real engines are missing, not zero"
+        return Check("GPU metrics", Outcome.DOUBTFUL, _short(error), do)
+    if not found:
+        return Check("GPU metrics", Outcome.DOUBTFUL, "NVML tells of no GPU", "see `nvidia-smi`")
+    silent = [each.gpu for each in found if each.utilisation_percent is None]
+    told = f"NVML tells of {len(found)} GPUs"
+    if silent:
+        do = "expected of MIG slices and of some virtual GPUs; their use stays unknown"
+        return Check("GPU metrics", Outcome.DOUBTFUL, f"{told}, but not how busy {', '.join(silent)} are", do)
+    return Check("GPU metrics", Outcome.WELL, told)
 
 
 def vllm(version_of: Callable[[str], str] = version) -> Check:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
 from pydantic import AwareDatetime, Field
 
 from controlplane.domain.base import Value
+from controlplane.domain.engines.gpu import GpuReading
 
 
 class EngineNumber(StrEnum):
@@ -18,6 +20,12 @@ class EngineNumber(StrEnum):
     WAITING = "waiting"
     RUNNING = "running"
     KV_USAGE_PERCENT = "kv_usage_percent"
+    GPU_PERCENT = "gpu_percent"
+    GPU_MEMORY_PERCENT = "gpu_memory_percent"
+    GPU_POWER_W = "gpu_power_w"
+
+
+GPU_NUMBERS = (EngineNumber.GPU_PERCENT, EngineNumber.GPU_MEMORY_PERCENT, EngineNumber.GPU_POWER_W)
 
 
 class EngineNumbers(Value):
@@ -30,6 +38,9 @@ class EngineNumbers(Value):
     waiting: float | None = Field(default=None, ge=0, description="Requests queued in all engines.")
     running: float | None = Field(default=None, ge=0, description="Requests in the batches of all engines.")
     kv_usage_percent: float | None = Field(default=None, ge=0, le=100, description="Of the fullest engine.")
+    gpu_percent: float | None = Field(default=None, ge=0, le=100, description="Utilisation, mean of all their GPUs.")
+    gpu_memory_percent: float | None = Field(default=None, ge=0, le=100, description="Of the fullest GPU.")
+    gpu_power_w: float | None = Field(default=None, ge=0, description="Drawn by all their GPUs.")
 
 
 class NumberAt(NamedTuple):
@@ -37,3 +48,14 @@ class NumberAt(NamedTuple):
 
     at: AwareDatetime
     value: float | None
+
+
+def gpu_number(number: EngineNumber, readings: Sequence[GpuReading]) -> float | None:
+    """Return one number of several GPUs together, None when none of them tells it. One of GPU_NUMBERS."""
+    if number is EngineNumber.GPU_MEMORY_PERCENT:
+        return max((each for reading in readings if (each := reading.memory_percent) is not None), default=None)
+    if number is EngineNumber.GPU_POWER_W:
+        drawn = [reading.power_w for reading in readings if reading.power_w is not None]
+        return sum(drawn) if drawn else None
+    busy = [each for reading in readings if (each := reading.utilisation_percent) is not None]
+    return min(100.0, sum(busy) / len(busy)) if busy else None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
+from typing import NamedTuple
 
 from pydantic import AwareDatetime, Field
 
 from controlplane.domain.base import Value
+from controlplane.domain.engines.gpu import EngineGpu
 from controlplane.domain.operations.autoscale import ScaleDecision
 from controlplane.domain.operations.live import CheckState, Live
 from controlplane.domain.rollouts.rollout import Rollout, RolloutState
@@ -38,6 +40,7 @@ class ServiceHealth(Value):
     rps: float | None = Field(default=None, description="Finished requests per second, engine time; None: not known.")
     attainment: float | None = None
     rollout: str | None = None
+    gpus: tuple[EngineGpu, ...] = Field(default=(), description="As last told; none: nobody tells.")
 
 
 class InstallationHealth(Value):
@@ -57,24 +60,32 @@ def worst(findings: Sequence[Finding]) -> Standing:
     return max((each.standing for each in findings), key=_ORDER.index, default=Standing.RIGHT)
 
 
+class Replicas(NamedTuple):
+    """How many of a service's engines can be given traffic, are wanted, and were ready but do not answer."""
+
+    ready: int
+    wanted: int
+    hanging: int = 0
+
+
 def service_health(
     service: Service,
     *,
-    ready: int,
-    wanted: int,
-    hanging: int,
+    replicas: Replicas,
     live: Live | None,
     rollout: Rollout | None,
     scaling: ScaleDecision | None,
     alerts: Sequence[str],
+    gpus: Sequence[EngineGpu] = (),
 ) -> ServiceHealth:
     """Judge one service. `live` None: the gateways' records cannot be read. `alerts` fired within the last hour."""
     found = [
-        *_replicas(service, ready, wanted, hanging),
+        *_replicas(service, replicas),
         *([Finding(standing=Standing.WATCH, text="live records cannot be read")] if live is None else _promises(live)),
         *_rollout(rollout),
         *_scaling(scaling),
         *(Finding(standing=Standing.WATCH, text=f"alert {name}") for name in alerts),
+        *_throttled(gpus),
     ]
     found.sort(key=lambda each: -_ORDER.index(each.standing))
     overall = None if live is None else live.overall
@@ -82,15 +93,17 @@ def service_health(
         service=service.name,
         standing=worst(found),
         findings=tuple(found),
-        ready=ready,
-        wanted=wanted,
+        ready=replicas.ready,
+        wanted=replicas.wanted,
         rps=None if overall is None else overall.rps,
         attainment=None if overall is None else overall.attainment,
         rollout=None if rollout is None else f"{rollout.rollout_id} {rollout.state} {rollout.weight_percent} %",
+        gpus=tuple(gpus),
     )
 
 
-def _replicas(service: Service, ready: int, wanted: int, hanging: int) -> Iterator[Finding]:
+def _replicas(service: Service, replicas: Replicas) -> Iterator[Finding]:
+    ready, wanted, hanging = replicas
     if service.stopped:
         return
     if wanted and not ready:
@@ -134,3 +147,10 @@ def _rollout(rollout: Rollout | None) -> Iterator[Finding]:
 def _scaling(decision: ScaleDecision | None) -> Iterator[Finding]:
     if decision is not None and decision.held:
         yield Finding(standing=Standing.WATCH, text=f"the autoscaler holds: {decision.reason}")
+
+
+def _throttled(gpus: Sequence[EngineGpu]) -> Iterator[Finding]:
+    for each in gpus:
+        if each.harm:
+            text = f"GPU {each.reading.gpu} of {each.engine} is held back: {'; '.join(each.harm)}"
+            yield Finding(standing=Standing.WATCH, text=text)

@@ -27,6 +27,12 @@ QUEUE_S, QUEUE_STEP_S = 300, 30
 KV_CACHE_FULL = KnownAlert("FleetuneKvCacheFull", "ticket", 300)
 KV_FULL_PERCENT = 95.0
 
+GPUS_BUSY = KnownAlert("FleetuneGpusBusyAndQueued", "page", 300)
+GPU_BUSY_PERCENT = 90.0
+"""Mean of a service's GPUs, and only while its requests wait: a busy GPU alone is what is paid for."""
+
+GPU_THROTTLED = KnownAlert("FleetuneGpuThrottled", "ticket", 300)
+
 ENGINE_DOWN = KnownAlert("FleetuneEngineDown", "ticket", 60)
 GATEWAY_DOWN = KnownAlert("FleetuneGatewayDown", "page", 60)
 

@@ -13,11 +13,15 @@ from typing import NamedTuple
 from pydantic import AwareDatetime
 
 from controlplane.domain.base import Value
+from controlplane.domain.engines.gpu import EngineGpu
 from controlplane.domain.operations.burning import BURNS
 from controlplane.domain.operations.known_alerts import (
     BUDGET_EXCEEDED,
     ENGINE_DOWN,
     FLAPPING,
+    GPU_BUSY_PERCENT,
+    GPU_THROTTLED,
+    GPUS_BUSY,
     JUMPED,
     JUMPED_REQUESTS,
     JUMPED_TIMES,
@@ -48,6 +52,8 @@ class Facts(NamedTuple):
     gone: int = 0  # engines that served within half an hour and are not there any more
     halted: str | None = None  # its rollout
     usd_per_hour: float | None = None
+    gpu_percent: float | None = None
+    gpus: Sequence[EngineGpu] = ()
 
 
 class Trouble(NamedTuple):
@@ -84,7 +90,8 @@ class Ripe(NamedTuple):
 
 def troubles(facts: Facts, now: datetime) -> list[Trouble]:
     """Return everything that is wrong with one service now."""
-    return [*_burning(facts, now), *_jumped(facts, now), *_load(facts), *_replicas(facts), *_others(facts)]
+    of_load = [*_load(facts), *_gpus(facts)]
+    return [*_burning(facts, now), *_jumped(facts, now), *of_load, *_replicas(facts), *_others(facts)]
 
 
 def ripened(
@@ -129,6 +136,19 @@ def _load(facts: Facts) -> Iterator[Trouble]:
     if facts.kv_usage_percent is not None and facts.kv_usage_percent > KV_FULL_PERCENT:
         summary = f"a KV cache is {facts.kv_usage_percent:.0f} % full: preemptions follow"
         yield Trouble.of(KV_CACHE_FULL, summary)
+
+
+def _gpus(facts: Facts) -> Iterator[Trouble]:
+    """A busy GPU is what is paid for: only with waiting requests does it ask for more replicas."""
+    waiting = facts.waiting[-1] if facts.waiting else None
+    if waiting and facts.gpu_percent is not None and facts.gpu_percent > GPU_BUSY_PERCENT:
+        summary = f"GPUs are {facts.gpu_percent:.0f} % busy and {waiting:g} requests wait"
+        yield Trouble.of(GPUS_BUSY, summary)
+    for each in facts.gpus:
+        if each.harm:
+            where = f"{each.engine}/{each.reading.gpu}"
+            summary = f"GPU {each.reading.gpu} of {each.engine} is held back: {', '.join(each.harm)}"
+            yield Trouble.of(GPU_THROTTLED, summary, about=where)
 
 
 def _replicas(facts: Facts) -> Iterator[Trouble]:

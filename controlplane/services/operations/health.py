@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from controlplane.domain.engines.fleet import EngineState
+from controlplane.domain.engines.gpu import EngineGpu
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.operations.health import (
     Finding,
     InstallationHealth,
+    Replicas,
     ServiceHealth,
     Standing,
     service_health,
@@ -19,6 +22,7 @@ from controlplane.domain.serving import Service
 from controlplane.domain.studies.study import StudyState
 from controlplane.ports.fleet import FleetView
 from controlplane.ports.gateways import RecordSource
+from controlplane.ports.metrics import MetricsSource
 from controlplane.ports.store import Store
 from controlplane.services.fleet.scaling import read_memory
 from controlplane.services.fleet.serving import service_status
@@ -28,9 +32,13 @@ RECENT = timedelta(hours=1)
 _STUDIES = 50
 
 
-def installation_health(store: Store, fleet: FleetView, records: RecordSource, *, now: datetime) -> InstallationHealth:
+def installation_health(
+    store: Store, fleet: FleetView, records: RecordSource, *, now: datetime, metrics: MetricsSource | None = None
+) -> InstallationHealth:
     """Return how every service stands. Raises Unavailable when the store or the fleet cannot be asked."""
-    services = tuple(_service(store, fleet, records, row.value, now) for row in store.list_services())
+    services = tuple(
+        _service(store, fleet, records, row.value, now, _gpus(metrics, row.value)) for row in store.list_services()
+    )
     studies = [study for study, _ in store.list_studies(limit=_STUDIES)]
     failed = [s for s in studies if s.state is StudyState.FAILED and s.finished_at and now - s.finished_at < RECENT]
     findings = tuple(Finding(standing=Standing.WATCH, text=f"study {s.study_id} failed: {s.reason}") for s in failed)
@@ -45,20 +53,38 @@ def installation_health(store: Store, fleet: FleetView, records: RecordSource, *
     )
 
 
-def _service(store: Store, fleet: FleetView, records: RecordSource, service: Service, now: datetime) -> ServiceHealth:
+def _service(
+    store: Store,
+    fleet: FleetView,
+    records: RecordSource,
+    service: Service,
+    now: datetime,
+    gpus: Sequence[EngineGpu],
+) -> ServiceHealth:
     status = service_status(store, fleet, service.name)
     ready = [e for e in status.engines if e.state is EngineState.READY]
     scaling = read_memory(store, service.name).value.decision if service.spec.autoscale.enabled else None
     return service_health(
         service,
-        ready=sum(status.ready_replicas.values()),
-        wanted=sum(status.desired_replicas.values()),
-        hanging=sum(not engine.answers for engine in ready),
+        replicas=Replicas(
+            ready=sum(status.ready_replicas.values()),
+            wanted=sum(status.desired_replicas.values()),
+            hanging=sum(not engine.answers for engine in ready),
+        ),
         live=_live(records, service, now),
         rollout=status.rollout,
         scaling=scaling,
         alerts=_alerts(store, service, now),
+        gpus=gpus,
     )
+
+
+def _gpus(metrics: MetricsSource | None, service: Service) -> Sequence[EngineGpu]:
+    """Return what is known of a service's GPUs: an answer about everything else does not wait for them."""
+    try:
+        return () if metrics is None else metrics.gpus(service.spec.model.name)
+    except Unavailable:
+        return ()
 
 
 def _live(records: RecordSource, service: Service, now: datetime) -> Live | None:

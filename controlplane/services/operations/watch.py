@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from pydantic import TypeAdapter
 
 from controlplane.domain.base import EngineId, ServiceName
-from controlplane.domain.engines.engine_metrics import EngineNumber
+from controlplane.domain.engines.engine_metrics import EngineNumber, EngineNumbers
 from controlplane.domain.engines.fleet import Engine, EngineState
+from controlplane.domain.engines.gpu import EngineGpu
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.hardware import usd_per_hour
 from controlplane.domain.operations.alerts import Alert, one_line
@@ -71,13 +72,15 @@ class AlertWatcher:
 
     def _facts(self, service: Service, engines: Sequence[Engine], now: datetime) -> Facts:
         mine = [each for each in engines if service_of(each) == service.name]
-        queue, running, usage = self._queue(service, now)
+        queue, read, gpus = self._told(service, now)
         return Facts(
             spec=service.spec,
             minutes=self._counted(service, now),
             waiting=queue,
-            running=running,
-            kv_usage_percent=usage,
+            running=read.running,
+            kv_usage_percent=read.kv_usage_percent,
+            gpu_percent=read.gpu_percent,
+            gpus=gpus,
             hanging=[e.spec.engine_id for e in mine if e.state is EngineState.READY and not e.answers],
             gone=self._gone(service.name, mine, now),
             halted=_halted(active_rollout(self._store, service.name)),
@@ -95,15 +98,18 @@ class AlertWatcher:
         self._minutes[service.name] = (minutes, since, news.position)
         return minutes
 
-    def _queue(self, service: Service, now: datetime) -> tuple[Sequence[float | None], float | None, float | None]:
-        """Return what waited for five minutes, what runs, and how full the fullest cache is; nothing where unknown."""
+    def _told(
+        self, service: Service, now: datetime
+    ) -> tuple[Sequence[float | None], EngineNumbers, Sequence[EngineGpu]]:
+        """Return what waited for five minutes, what engines say now, and their GPUs; nothing where unknown."""
         model, since = service.spec.model.name, now - timedelta(seconds=QUEUE_S)
         try:
             read = self._metrics.read(model)
             waiting = self._metrics.series(model, EngineNumber.WAITING, since=since, until=now, step_s=QUEUE_STEP_S)
+            gpus = self._metrics.gpus(model)
         except Unavailable:
-            return (), None, None
-        return [each.value for each in waiting], read.running, read.kv_usage_percent
+            return (), EngineNumbers(model=model, at=now), ()
+        return [each.value for each in waiting], read, gpus
 
     def _gone(self, name: ServiceName, engines: Sequence[Engine], now: datetime) -> int:
         seen = self._seen.setdefault(name, {})

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 # What a person must find on each page when there is data.
 _FOUND = {
     "overview": ["P99 TTFT", "limit 1500 ms", "Time to first token", "By revision", "canary"],
-    "operations": ["Stands", "chat", "autoscale is off", "Cost of the last five minutes", "per hour"],
+    "operations": ["Stands", "chat", "GPUs", "autoscale is off", "Cost of the last five minutes", "per hour"],
     "fleet": ["GPU 0", "chat-canary-1", "free", "No available memory for the cache blocks."],
     "study": [
         *("Study st-1", "−62", "Baseline", "Winner", "Latency against rate", "What each knob did", "Trials"),

@@ -10,9 +10,11 @@ from fastapi.testclient import TestClient
 from controlplane.domain.base import RolloutId, ServiceName
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.engines.engine_metrics import EngineNumbers
+from controlplane.domain.engines.gpu import EngineGpu, GpuReading, Throttle
 from controlplane.domain.event import Event
 from controlplane.domain.operations.autoscale import ScaleDecision
 from controlplane.domain.operations.autoscale_options import AutoscaleOptions
+from controlplane.domain.operations.health import InstallationHealth
 from controlplane.domain.operations.replica_capacity import ReplicaCapacity
 from controlplane.domain.rollouts.rollout import RolloutState
 from controlplane.domain.schedule import Schedule, ScheduleSpec
@@ -213,6 +215,27 @@ def test_what_engines_say_is_shown_and_where_nobody_collects_it_that_is_said(sto
     series = api.get("/fleet/metrics/series", params=asked).json()
     assert (len(series), series[0][1], series[-1][1]) == (7, None, 5)
     assert "nobody collects" in problem(an_api(store).get("/fleet/metrics", params={"model": "x"}), 404)["detail"]
+
+
+def test_gpus_are_shown_one_by_one_in_the_status_and_to_a_prometheus(store: FakeStore) -> None:
+    source = FakeMetricsSource(lambda: NOW, stale_after_s=60)
+    reading = GpuReading("3", 128.0, 140.0, 97.0, 650.0, None, (Throttle.HW_THERMAL,))
+    source.tell_gpus("llama-8b", "e1", NOW, reading)
+    store.save_service(a_service(), 0)
+    api = an_api(store, metrics=source)
+    [gpu] = api.get("/fleet/gpus", params={"model": "llama-8b"}).json()
+    assert (gpu["engine"], gpu["reading"]["temperature_c"], gpu["reading"]["throttled"]) == (
+        "e1",
+        None,
+        ["thermal, by the hardware"],
+    )
+    assert api.get("/fleet/gpus", params={"model": "other"}).json() == []
+    [service] = InstallationHealth.model_validate(api.get("/status").json()).services
+    assert service.gpus == (EngineGpu("e1", reading),)
+    assert "GPU 3 of e1 is held back" in " ".join(found.text for found in service.findings)
+    page = api.get("/metrics").text
+    assert 'DCGM_FI_DEV_GPU_UTIL{engine="e1",gpu="3",service="chat"} 97.0' in page
+    assert "DCGM_FI_DEV_GPU_TEMP" not in page, "what nobody tells is no zero"
 
 
 def test_what_a_service_costs_is_of_its_own_engines(api: TestClient, store: FakeStore) -> None:

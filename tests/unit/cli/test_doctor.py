@@ -14,6 +14,7 @@ import pytest
 
 from controlplane.cli.installation import checks
 from controlplane.cli.installation.checks import Check, Outcome
+from controlplane.domain.engines.gpu import GpuReading
 from controlplane.domain.errors import Unavailable
 from controlplane.host.clock import FILE
 from controlplane.settings import Settings
@@ -23,6 +24,21 @@ GIB = 2**30
 ISSUERS = """issuers:
   - {name: corp, issuer: "https://id.example", audience: fleetune, jwks_url: "https://id.example/keys"}
 """
+
+
+def test_gpus_that_cannot_be_read_are_said_to_be_missing_and_not_zero() -> None:
+    def missing() -> Sequence[GpuReading]:
+        raise Unavailable("GPUs cannot be read", why="NVML: NVML Shared Library Not Found")
+
+    found = checks.gpu_metrics(missing)
+    assert (found.outcome, found.found) == (
+        Outcome.DOUBTFUL,
+        "GPUs cannot be read: NVML: NVML Shared Library Not Found",
+    )
+    assert "missing, not zero" in found.do
+    assert checks.gpu_metrics(lambda: [GpuReading("0", utilisation_percent=3.0)]).outcome is Outcome.WELL
+    assert "not how busy 1" in checks.gpu_metrics(lambda: [GpuReading("1", memory_used_gib=3.0)]).found
+    assert checks.gpu_metrics(tuple).found == "NVML tells of no GPU"
 
 
 def refused(*_: object) -> bytes:

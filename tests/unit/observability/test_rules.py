@@ -51,6 +51,10 @@ def _engine(name: str, metric: str, values: str) -> dict[str, str]:
     return {f'vllm:{metric}{{service="chat",engine="{name}",job="fleetune-engines"}}': values}
 
 
+def _gpu(name: str, values: str) -> dict[str, str]:
+    return {f'DCGM_FI_DEV_{name}{{service="chat",engine="e1",gpu="0",job="fleetune-engines"}}': values}
+
+
 _UP = 'up{job="fleetune-engines",service="chat",engine="%s"}'
 CASES = {
     "all is well": Case(_ttft(99, 100) | _requests(100) | _engine("e1", "kv_cache_usage_perc", "0.5x400"), "6h", set()),
@@ -77,15 +81,44 @@ CASES = {
     "engines hardly preempt": Case(_engine("e1", "num_preemptions_total", "0+1x60"), "30m", set()),
     "the cache is full": Case(_engine("e1", "kv_cache_usage_perc", "0.99x60"), "30m", {"FleetuneKvCacheFull"}),
     "GPUs are busy and requests wait": Case(
-        {'DCGM_FI_DEV_GPU_UTIL{gpu="0"}': "97x60"}
+        _gpu("GPU_UTIL", "97x60")
         | _engine("e1", "num_requests_waiting", "3x60")
         | _engine("e1", "num_requests_running", "5x60"),
         "30m",
         {"FleetuneGpusBusyAndQueued"},
     ),
     "GPUs are busy and nothing waits": Case(
-        {'DCGM_FI_DEV_GPU_UTIL{gpu="0"}': "97x60"} | _engine("e1", "num_requests_waiting", "0x60"), "30m", set()
+        _gpu("GPU_UTIL", "97x60") | _engine("e1", "num_requests_waiting", "0x60"), "30m", set()
     ),
+    "GPUs of a pod are busy and requests wait, as a DCGM exporter tells it": Case(
+        {'DCGM_FI_DEV_GPU_UTIL{gpu="0",pod="chat-0",Hostname="n1",job="dcgm"}': "97x60"}
+        | {'up{job="fleetune-engines",service="chat",engine="e1",pod="chat-0"}': "1x60"}
+        | {'up{job="fleetune-engines",service="other",engine="e2",pod="other-0"}': "1x60"}
+        | _engine("e1", "num_requests_waiting", "3x60")
+        | _engine("e1", "num_requests_running", "5x60"),
+        "30m",
+        {"FleetuneGpusBusyAndQueued"},
+    ),
+    "another service's requests wait": Case(
+        {'DCGM_FI_DEV_GPU_UTIL{service="other",engine="e9",gpu="0"}': "97x60"}
+        | _engine("e1", "num_requests_waiting", "3x60")
+        | _engine("e1", "num_requests_running", "5x60"),
+        "30m",
+        set(),
+    ),
+    "GPUs were busy and requests waited for four minutes": Case(
+        _gpu("GPU_UTIL", "97x4 40x60")
+        | _engine("e1", "num_requests_waiting", "3x60")
+        | _engine("e1", "num_requests_running", "5x60"),
+        "6m",
+        set(),
+    ),
+    "a GPU is too hot": Case(_gpu("CLOCKS_EVENT_REASONS", f"{0x40 + 0x4}x60"), "30m", {"FleetuneGpuThrottled"}),
+    "a GPU is too hot, by the older name": Case(
+        _gpu("CLOCK_THROTTLE_REASONS", f"{0x20}x60"), "30m", {"FleetuneGpuThrottled"}
+    ),
+    "a GPU is at its power limit": Case(_gpu("CLOCKS_EVENT_REASONS", f"{0x4}x60"), "30m", set()),
+    "a GPU is idle": Case(_gpu("CLOCKS_EVENT_REASONS", "1x60"), "30m", set()),
     "an engine is gone": Case({_UP % "e1": "1x20 0x40", _UP % "e2": "1x60"}, "30m", {"FleetuneEngineDown"}),
     "replicas come and go": Case(
         {_UP % "e1": "1x60", _UP % "e2": "1x3 stale", _UP % "e3": "1x6 stale", _UP % "e4": "1x9 stale"},

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.metrics_store import day, page_of
+from benchmarks.metrics_store import CARD, day, page_of
 from controlplane.adapters.metrics_scrape.page import Buckets, Page, read_page
 from controlplane.adapters.metrics_scrape.samples import KEPT, MOST_ENGINES, SampleStore
 from controlplane.adapters.metrics_scrape.scrape import Scraper, fetch_page
@@ -153,8 +153,8 @@ def test_a_quantile_lies_in_the_bucket_that_holds_it(added: list[int], rank: flo
 
 
 def test_the_benchmark_of_the_store_keeps_what_a_page_says(tmp_path: Path) -> None:
-    engine = emulated()
-    engine.running, engine.kv_usage = 3, 0.25
+    engine = EngineMetrics(MODEL, 8192, {}, {}, CARD)
+    engine.running, engine.kv_usage, engine.busy_share = 3, 0.25, 0.25
     engine.tpot_s.observe(0.02, 7)
     assert page_of(engine) == read_page(engine.text().decode(), VLLM.metrics)
     found = day(tmp_path, replicas=1, hours=2)

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from controlplane.domain.engines.gpu import EngineGpu, GpuReading, Throttle
 from controlplane.domain.operations.autoscale import ScaleDecision
-from controlplane.domain.operations.health import ServiceHealth, Standing, service_health
+from controlplane.domain.operations.health import Replicas, ServiceHealth, Standing, service_health
 from controlplane.domain.operations.live import live
 from controlplane.domain.rollouts.rollout import RolloutState
 from controlplane.services.operations.health import installation_health
@@ -19,21 +20,25 @@ def judged(**changes: Any) -> ServiceHealth:
     """A service that is all right, but for `changes`."""
     service = a_service(stable="rev-stable", stable_replicas=2)
     given: dict[str, Any] = {
-        "ready": 2,
-        "wanted": 2,
-        "hanging": 0,
         "live": live(a_spec(), (), now=NOW, window_s=300, bucket_s=300),
         "rollout": None,
         "scaling": None,
         "alerts": (),
     }
-    return service_health(service, **(given | changes))
+    replicas = {"ready": 2, "wanted": 2, "hanging": 0}
+    found = Replicas(**{name: changes.pop(name, value) for name, value in replicas.items()})
+    return service_health(service, replicas=found, **(given | changes))
 
 
 HELD = ScaleDecision(at=NOW, replicas=2, held=True, reason="no gateway answers")
 
 
+HOT = EngineGpu("e1", GpuReading("3", throttled=(Throttle.POWER_CAP, Throttle.HW_THERMAL)))
+AT_ITS_LIMIT = EngineGpu("e1", GpuReading("3", utilisation_percent=100, throttled=(Throttle.POWER_CAP,)))
+
+
 def test_a_service_with_nothing_to_say_of_it_is_right() -> None:
+    assert judged(gpus=(AT_ITS_LIMIT, EngineGpu("e2", GpuReading("4")))).standing is Standing.RIGHT
     assert (judged().standing, judged().findings) == (Standing.RIGHT, ())
     assert judged(rollout=a_rollout(state=RolloutState.PROGRESSING)).standing is Standing.RIGHT
 
@@ -49,6 +54,7 @@ def test_a_service_with_nothing_to_say_of_it_is_right() -> None:
         ({"rollout": a_rollout(state=RolloutState.PAUSED)}, Standing.WATCH, "paused"),
         ({"scaling": HELD}, Standing.WATCH, "no gateway answers"),
         ({"alerts": ("FleetuneQueueGrows",)}, Standing.WATCH, "FleetuneQueueGrows"),
+        ({"gpus": (HOT,)}, Standing.WATCH, "GPU 3 of e1 is held back: thermal, by the hardware"),
     ],
 )
 def test_each_reason_is_said(changes: dict[str, Any], standing: Standing, says: str) -> None:

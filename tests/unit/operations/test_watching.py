@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from controlplane.domain.base import RevisionId
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.engines.engine_metrics import EngineNumbers
+from controlplane.domain.engines.gpu import EngineGpu, GpuReading, Throttle
 from controlplane.domain.operations.alerts import AlertAction, AlertOptions
 from controlplane.domain.operations.minutes import Minutes, error_promise
 from controlplane.domain.operations.watching import Facts, Pending, Trouble, ripened, troubles
@@ -111,6 +112,20 @@ def test_a_budget_of_money_is_told() -> None:
     spec = a_spec(alerts=AlertOptions(usd_per_day=100))
     assert names(Facts(spec, counted(), usd_per_hour=5)) == {"FleetuneBudgetExceeded"}
     assert not names(Facts(spec, counted(), usd_per_hour=4))
+
+
+def test_busy_gpus_are_told_with_waiting_requests_only() -> None:
+    def told(waiting: Sequence[float | None], percent: float | None) -> set[str]:
+        return names(Facts(a_spec(), counted(), waiting=waiting, running=50, gpu_percent=percent))
+
+    assert told([3], 97) == {"FleetuneGpusBusyAndQueued"}
+    assert not told([0], 97) | told([3], 90) | told([3], None) | told([None], 97) | told([], 97)
+
+
+def test_a_gpu_that_is_held_back_by_heat_is_told_and_one_at_its_power_limit_is_not() -> None:
+    hot, limited = (GpuReading("0", throttled=(each,)) for each in (Throttle.SW_THERMAL, Throttle.POWER_CAP))
+    found = troubles(Facts(a_spec(), counted(), gpus=(EngineGpu("e1", hot), EngineGpu("e2", limited))), NOW)
+    assert [(each.alert, each.about, each.for_s) for each in found] == [("FleetuneGpuThrottled", "e1/0", 300)]
 
 
 def test_a_trouble_is_told_when_it_lasted_and_once() -> None:
