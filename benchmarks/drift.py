@@ -1,40 +1,93 @@
-"""False alarms of stationary traffic, and how soon doubled prompts are found, in simulated time.
+"""False alarms of stationary traffic, and how soon what changed is found, in simulated time.
 
     python -m benchmarks.drift --months 12 --json docs/results/drift.json
 
-Lognormal lengths (cv 1.2) in sessions of three requests on average that share most of their length, so that requests
-are not independent; a batch as the product makes it (60 s and 100 requests at least). Without drift a month of batches,
-months times; with it, prompts twice as long from some batch on, 200 times, seconds of traffic until found.
+All signals together. Lognormal lengths (cv 1.2) and shares of known prefixes in sessions of three requests on average
+that have most of both in common; Poisson arrivals; misses in runs of three at just the ratio that is allowed: requests
+are not independent. A batch as the product makes it (60 s and 100 requests at least). Without drift a month of batches,
+months times; with it one change from some batch on, seconds of traffic until found.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from controlplane.domain.operations.drift import BATCH_REQUESTS, BATCH_S, Length, Watch, added, judged
+from controlplane.domain.operations.drift import BATCH_REQUESTS, BATCH_S, Signal, Watch, added, judged
 
 RATES_RPS = (0.2, 0.5, 2.0)
 MONTH_S = 30 * 86_400.0
-CV, SESSION, SHARED = 1.2, 3.0, 0.8
-_MEAN = {Length.PROMPT: 1000.0, Length.OUTPUT: 200.0}
-_LAST = 60 * 24  # batches watched for a doubling at most
+CV, SESSION, SHARED, RUN = 1.2, 3.0, 0.8, 3.0
+_LAST = 60 * 24  # batches watched for a change at most
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class Traffic(NamedTuple):
+    """Mean tokens, mean share of known prefixes, gamma shape of arrivals (1 is Poisson), share that misses."""
+
+    prompts: float = 1000.0
+    outputs: float = 200.0
+    prefix: float = 0.3
+    shape: float = 1.0
+    misses: float = 0.05
+
+
+MEASURED = Traffic()
+WAS = {
+    Signal.PROMPT: MEASURED.prompts,
+    Signal.OUTPUT: MEASURED.outputs,
+    Signal.PREFIX: MEASURED.prefix,
+    Signal.BURSTS: 1 / MEASURED.shape,
+    Signal.MISSES: MEASURED.misses,
+}
+CHANGES = {
+    "prompts twice as long": MEASURED._replace(prompts=2000.0),
+    "prefixes of 70 % instead of 30": MEASURED._replace(prefix=0.7),
+    "four times the squared cv of gaps": MEASURED._replace(shape=0.25),
+    "four times the misses": MEASURED._replace(misses=0.2),
+}
 
 
 def lengths(count: int, mean: float, chance: np.random.Generator) -> Ints:
     """Return lognormal lengths, those of one session alike."""
     sigma = float(np.sqrt(np.log1p(CV**2)))
-    sessions = np.cumsum(chance.random(count) < 1 / SESSION)
-    common = chance.normal(size=int(sessions[-1]) + 1)[sessions]
-    own = chance.normal(size=count)
-    logs = np.log(mean) - sigma**2 / 2 + sigma * (np.sqrt(SHARED) * common + np.sqrt(1 - SHARED) * own)
+    logs = np.log(mean) - sigma**2 / 2 + sigma * _in_sessions(count, chance)
     found: Ints = np.maximum(1, np.exp(logs)).astype(np.int64)
     return found
+
+
+def shares(count: int, mean: float, chance: np.random.Generator) -> Floats:
+    """Return shares: a prompt is known or not for the most part, those of one session alike."""
+    from scipy.special import ndtr
+
+    found: Floats = np.where(ndtr(_in_sessions(count, chance)) < mean, 0.9, 0.1)
+    return np.clip(found + mean - (0.1 + 0.8 * mean), 0, 1)
+
+
+def misses(count: int, ratio: float, chance: np.random.Generator) -> Floats:
+    """Return 1 for a miss, in runs of three on average."""
+    begins = ratio / (1 - ratio) / RUN
+    found, state = np.zeros(count), chance.random() < ratio
+    draws = chance.random(count)
+    for index in range(count):
+        state = draws[index] >= 1 / RUN if state else draws[index] < begins
+        found[index] = state
+    return found
+
+
+def _in_sessions(count: int, chance: np.random.Generator) -> Floats:
+    """Return standard normal numbers that requests of a session share for the most part."""
+    sessions = np.cumsum(chance.random(count) < 1 / SESSION)
+    common = chance.normal(size=int(sessions[-1]) + 1)[sessions]
+    mixed: Floats = np.sqrt(SHARED) * common + np.sqrt(1 - SHARED) * chance.normal(size=count)
+    return mixed
 
 
 def batch(rate_rps: float) -> tuple[float, int]:
@@ -43,59 +96,69 @@ def batch(rate_rps: float) -> tuple[float, int]:
     return seconds, int(rate_rps * seconds)
 
 
-def false_alarms(rate_rps: float, *, seconds: float, seed: int) -> int:
+def false_alarms(rate_rps: float, *, seconds: float, seed: int) -> list[Signal]:
     """Return the alarms of so much stationary traffic; after each the watch begins anew, without a cool-down."""
-    chance, watch, found = np.random.default_rng(seed), Watch(), 0
+    chance, watch = np.random.default_rng(seed), Watch()
+    found: list[Signal] = []
     each_s, count = batch(rate_rps)
     for _ in range(int(seconds / each_s)):
-        watch, drifts = _step(watch, count, _MEAN, chance)
+        watch, drifts = _step(watch, count, MEASURED, chance)
         if drifts:
-            watch, found = Watch(), found + 1
+            watch, found = Watch(), [*found, *drifts]
     return found
 
 
-def found_after_s(rate_rps: float, *, times: float, seed: int) -> float | None:
-    """Return the seconds of traffic until prompts that are `times` as long are found; None: not within a day."""
+def found_after_s(rate_rps: float, *, now: Traffic, seed: int) -> float | None:
+    """Return the seconds of changed traffic until it is found; None: not within a day."""
     chance, watch = np.random.default_rng(seed), Watch()
     each_s, count = batch(rate_rps)
     for _ in range(20):
-        watch, _ = _step(watch, count, _MEAN, chance)
-    longer = {**_MEAN, Length.PROMPT: times * _MEAN[Length.PROMPT]}
+        watch, _ = _step(watch, count, MEASURED, chance)
     for number in range(1, _LAST):
-        watch, drifts = _step(watch, count, longer, chance)
+        watch, drifts = _step(watch, count, now, chance)
         if drifts:
             return number * each_s
     return None
 
 
-def _step(watch: Watch, count: int, means: dict[Length, float], chance: np.random.Generator) -> tuple[Watch, bool]:
-    drawn = {each: lengths(count, means[each], chance).tolist() for each in Length}
-    watch, drifts = judged(added(watch, drawn), _MEAN)
-    return watch, bool(drifts)
+def _step(watch: Watch, count: int, traffic: Traffic, chance: np.random.Generator) -> tuple[Watch, list[Signal]]:
+    watch, drifts = judged(added(watch, _drawn(count, traffic, chance)), WAS)
+    return watch, [each.signal for each in drifts]
+
+
+def _drawn(count: int, traffic: Traffic, chance: np.random.Generator) -> Mapping[Signal, list[float]]:
+    return {
+        Signal.PROMPT: lengths(count, traffic.prompts, chance).tolist(),
+        Signal.OUTPUT: lengths(count, traffic.outputs, chance).tolist(),
+        Signal.PREFIX: shares(count, traffic.prefix, chance).tolist(),
+        Signal.BURSTS: chance.gamma(traffic.shape, size=count).tolist(),
+        Signal.MISSES: misses(count, traffic.misses, chance).tolist(),
+    }
+
+
+def row(rate_rps: float, *, months: int, changes: int) -> dict[str, Any]:
+    """Return what one rate came to."""
+    alarms = [each for seed in range(months) for each in false_alarms(rate_rps, seconds=MONTH_S, seed=seed)]
+    found: dict[str, Any] = {}
+    for name, now in CHANGES.items():
+        took = [found_after_s(rate_rps, now=now, seed=seed) for seed in range(changes)]
+        known = sorted(each for each in took if each is not None)
+        median_s, slowest_s = (known[len(known) // 2], known[-1]) if known else (None, None)
+        found[name] = {"found": len(known), "of": changes, "median_s": median_s, "slowest_s": slowest_s}
+    return {"rate_rps": rate_rps, "months": months, "false_alarms": len(alarms), "of": sorted(alarms), "changes": found}
 
 
 def main() -> None:
     """Run, print and keep the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--months", type=int, default=24)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--months", type=int, default=12)
+    parser.add_argument("--changes", type=int, default=200)
     parser.add_argument("--rates", type=float, nargs="+", default=RATES_RPS)
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     rows = []
     for rate in asked.rates:
-        alarms = sum(false_alarms(rate, seconds=MONTH_S, seed=seed) for seed in range(asked.months))
-        took = [found_after_s(rate, times=2.0, seed=seed) for seed in range(200)]
-        known = sorted(each for each in took if each is not None)
-        rows.append(
-            {
-                "rate_rps": rate,
-                "months": asked.months,
-                "false_alarms": alarms,
-                "doubling_found": len(known),
-                "doubling_median_s": known[len(known) // 2] if known else None,
-                "doubling_slowest_s": known[-1] if known else None,
-            }
-        )
+        rows.append(row(rate, months=asked.months, changes=asked.changes))
         print(rows[-1])
     if asked.json is not None:
         asked.json.write_text(json.dumps(rows, indent=1) + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.operations.replica_capacity import ReplicaCapacity, Source, measured
@@ -13,11 +14,24 @@ from controlplane.ports.store import Store
 _STUDIES = 20
 
 
+class Measured(NamedTuple):
+    """What a study says of one replica."""
+
+    study: Study
+    capacity: ReplicaCapacity
+
+
 def measured_capacity(store: Store, revision: Revision) -> ReplicaCapacity | None:
     """Return what the newest study that measured just this model, engine and config says; None when none did.
 
     A confirmation, which is made of all levels, goes before the trial with the highest rate. Raises Unavailable.
     """
+    found = measured_by(store, revision)
+    return None if found is None else found.capacity
+
+
+def measured_by(store: Store, revision: Revision) -> Measured | None:
+    """Return the same with the study that measured it. Raises Unavailable."""
     for study, _ in store.list_studies(revision.service, limit=_STUDIES):
         if (study.spec.model, study.spec.engine.kind) != (revision.model, revision.engine.kind):
             continue
@@ -25,7 +39,7 @@ def measured_capacity(store: Store, revision: Revision) -> ReplicaCapacity | Non
             continue
         trials = [trial for trial, _ in store.list_trials(study.study_id) if trial.config == revision.config]
         if (found := _of_study(study, trials, revision)) is not None:
-            return found
+            return Measured(study, found)
     return None
 
 

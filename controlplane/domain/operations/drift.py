@@ -1,14 +1,15 @@
-"""Has live traffic left what a recommendation rests on? Lengths of prompts and answers, batch by batch. Pure.
+"""Has live traffic left what a recommendation rests on? Signal by signal, batch by batch. Pure.
 
-A batch is at least 60 s and 100 requests. Its statistic is the logarithm of its mean length over the mean that the
-capacity was measured with, and its error what the batch's own spread says, times `INFLATION` for requests that come in
-sessions. One cumulative sum per direction (Page 1954) adds what goes beyond the slack: `TOLERANCE` (a change that no
-fleet notices) or one error, whichever is more. It alarms above `THRESHOLD` errors.
+A batch is at least 60 s and 100 requests. Each signal's statistic is how far its batch lies from what was measured, in
+errors of a batch: lengths and burstiness by the logarithm of their ratio, shares by their difference. The error is what
+the batch's own spread says, times `INFLATION` for requests that come in sessions. One cumulative sum per direction
+(Page 1954) adds what goes beyond the slack: a tolerance (a change that no fleet notices) or one error, whichever is
+more. It alarms above `THRESHOLD` errors.
 
 False alarms: for independent normal batches the mean run to a false alarm of one such sum is
-(exp(2kb) - 2kb - 1) / 2k^2 with k = 1 and b = THRESHOLD + 1.166 (Siegmund 1985, section 2.6): 2.3 million batches. Four
-sums over a month of a batch a minute are 172,800: one false alarm in a year of traffic that stays as it was measured.
-`benchmarks.drift` simulates it with skewed lengths in sessions.
+(exp(2kb) - 2kb - 1) / 2k^2 with k = 1 and b = THRESHOLD + 1.166 (Siegmund 1985, section 2.6): 2.3 million batches. Nine
+sums over a month of a batch a minute are 388,800: one false alarm in half a year of traffic that stays as it was
+measured. `benchmarks.drift` simulates all signals with skewed lengths, sessions and runs of misses.
 """
 
 from __future__ import annotations
@@ -23,10 +24,14 @@ from controlplane.domain.base import RevisionId, Value
 
 BATCH_S = 60.0
 BATCH_REQUESTS = 100
-TOLERANCE = math.log(1.2)
 THRESHOLD = 6.5
 INFLATION = 2.5
+TOLERANCE = math.log(1.2)
+BURST_TOLERANCE = math.log(2.0)
+PREFIX_TOLERANCE = 0.15
 _LEAST_ERROR = 0.01
+_EXPONENTIAL = 2.0
+"""Standard deviation of sqrt(n) x the logarithm of the squared coefficient of variation of n exponential gaps."""
 
 
 class DriftPolicy(StrEnum):
@@ -43,22 +48,29 @@ class DriftOptions(Value):
     cool_down_s: float = Field(default=86_400, ge=0, description="After drift was found nothing is found for so long.")
 
 
-class Length(StrEnum):
-    """What is watched."""
+class Signal(StrEnum):
+    """What is watched, and of each request what is summed up."""
 
     PROMPT = "prompt_tokens"
     OUTPUT = "output_tokens"
+    PREFIX = "prefix_share"  # of a prompt's blocks, those that an earlier prompt had
+    BURSTS = "arrival_gaps"  # seconds since the request before; judged is their squared coefficient of variation
+    MISSES = "misses"  # 1 for a request beyond a limit, at loads that a replica was measured to sustain
+
+    @property
+    def is_length(self) -> bool:
+        return self in (Signal.PROMPT, Signal.OUTPUT)
 
 
 class Sums(Value):
-    """Of one length, requests not yet in a batch and both cumulative sums, in errors."""
+    """Of one signal, requests not yet in a batch and both cumulative sums, in errors."""
 
     count: int = 0
     total: float = 0.0
     squares: float = 0.0
     up: float = 0.0
     down: float = 0.0
-    mean: float | None = Field(default=None, description="Of the last whole batch.")
+    mean: float | None = Field(default=None, description="Of the last whole batch; of gaps their squared cv.")
     cv: float | None = None
 
 
@@ -67,45 +79,53 @@ class Watch(Value):
 
     revision: RevisionId | None = None
     began_at: AwareDatetime | None = Field(default=None, description="Of the batch that fills.")
-    sums: Mapping[Length, Sums] = Field(default_factory=dict)
+    sums: Mapping[Signal, Sums] = Field(default_factory=dict)
     found_at: AwareDatetime | None = None
 
 
 class Drift(Value):
-    """A length that is no longer what it was."""
+    """A signal that is no longer what it was."""
 
-    length: Length
+    signal: Signal
     was: float
     now: float
     cv: float
 
     def __str__(self) -> str:
-        return f"{self.length.value} are {self.now:.0f} on average, measured was {self.was:.0f}"
+        match self.signal:
+            case Signal.PROMPT | Signal.OUTPUT:
+                return f"{self.signal.value} are {self.now:.0f} on average, measured was {self.was:.0f}"
+            case Signal.PREFIX:
+                return f"{self.now:.0%} of the prompts are shared prefixes, measured was {self.was:.0%}"
+            case Signal.BURSTS:
+                return f"gaps between requests have a squared cv of {self.now:.2g}, measured was {self.was:.2g}"
+            case Signal.MISSES:
+                return f"{self.now:.1%} miss a limit at a load that was measured to be sustained, {self.was:.1%} may"
 
 
-def added(watch: Watch, lengths: Mapping[Length, Sequence[int]]) -> Watch:
+def added(watch: Watch, values: Mapping[Signal, Sequence[float]]) -> Watch:
     """Return the watch with more requests in the batch that fills."""
-    return watch.evolve(sums={each: _more(watch.sums.get(each, Sums()), lengths.get(each, ())) for each in Length})
+    return watch.evolve(sums={each: _more(watch.sums.get(each, Sums()), values.get(each, ())) for each in Signal})
 
 
 def is_whole(watch: Watch, seconds: float) -> bool:
     """Say whether the batch that fills can be judged after so many seconds."""
-    counts = [watch.sums[each].count for each in Length if each in watch.sums]
+    counts = [sums.count for each, sums in watch.sums.items() if each.is_length]
     return seconds >= BATCH_S and bool(counts) and min(counts) >= BATCH_REQUESTS
 
 
-def judged(watch: Watch, was: Mapping[Length, float]) -> tuple[Watch, tuple[Drift, ...]]:
-    """Return the watch with an empty batch, and the lengths whose sums went beyond the threshold by this one."""
-    sums = {each: _judged(watch.sums.get(each, Sums()), was.get(each)) for each in Length}
+def judged(watch: Watch, was: Mapping[Signal, float]) -> tuple[Watch, tuple[Drift, ...]]:
+    """Return the watch with an empty batch, and the signals whose sums went beyond the threshold by this one."""
+    sums = {each: _judged(each, watch.sums.get(each, Sums()), was.get(each)) for each in Signal}
     found = [
-        Drift(length=each, was=was[each], now=one.mean, cv=one.cv or 0.0)
+        Drift(signal=each, was=was[each], now=one.mean, cv=one.cv or 0.0)
         for each, one in sums.items()
         if max(one.up, one.down) > THRESHOLD and one.mean is not None
     ]
     return watch.evolve(sums=sums), tuple(found)
 
 
-def _more(sums: Sums, values: Sequence[int]) -> Sums:
+def _more(sums: Sums, values: Sequence[float]) -> Sums:
     return sums.evolve(
         count=sums.count + len(values),
         total=sums.total + math.fsum(values),
@@ -113,11 +133,34 @@ def _more(sums: Sums, values: Sequence[int]) -> Sums:
     )
 
 
-def _judged(sums: Sums, was: float | None) -> Sums:
-    if was is None or was <= 0 or sums.count < 2 or sums.total <= 0:
-        return Sums(up=sums.up, down=sums.down, mean=sums.mean, cv=sums.cv)
+def _judged(signal: Signal, sums: Sums, was: float | None) -> Sums:
+    kept = Sums(up=sums.up, down=sums.down, mean=sums.mean, cv=sums.cv)
+    if was is None or sums.count < BATCH_REQUESTS - 1:
+        return kept
     mean = sums.total / sums.count
-    cv = math.sqrt(max(0.0, sums.squares / sums.count - mean**2)) / mean
-    error = max(_LEAST_ERROR, INFLATION * cv / math.sqrt(sums.count))
-    z, slack = math.log(mean / was) / error, max(1.0, TOLERANCE / error)
-    return Sums(up=max(0.0, sums.up + z - slack), down=max(0.0, sums.down - z - slack), mean=mean, cv=cv)
+    spread = math.sqrt(max(0.0, sums.squares / sums.count - mean**2))
+    match signal:
+        case Signal.PROMPT | Signal.OUTPUT:
+            return kept if was <= 0 or mean <= 0 else _length(sums, mean, spread / mean, was)
+        case Signal.BURSTS:
+            return kept if was <= 0 or mean <= 0 or spread <= 0 else _bursts(sums, (spread / mean) ** 2, was)
+        case Signal.PREFIX:
+            return _summed(sums, mean - was, spread, PREFIX_TOLERANCE).evolve(mean=mean)
+        case Signal.MISSES:  # fewer than may be are no drift
+            return _summed(sums, mean - was, math.sqrt(was * (1 - was)), was).evolve(mean=mean, down=0.0)
+
+
+def _length(sums: Sums, mean: float, cv: float, was: float) -> Sums:
+    return _summed(sums, math.log(mean / was), cv, TOLERANCE).evolve(mean=mean, cv=cv)
+
+
+def _bursts(sums: Sums, cv2: float, was: float) -> Sums:
+    spread = _EXPONENTIAL * max(1.0, math.sqrt(was))
+    return _summed(sums, math.log(cv2 / was), spread, BURST_TOLERANCE).evolve(mean=cv2)
+
+
+def _summed(sums: Sums, apart: float, spread: float, tolerance: float) -> Sums:
+    """Add one batch to both sums: how far it lies apart, and the spread of single requests."""
+    error = max(_LEAST_ERROR, INFLATION * spread / math.sqrt(sums.count))
+    z, slack = apart / error, max(1.0, tolerance / error)
+    return Sums(up=max(0.0, sums.up + z - slack), down=max(0.0, sums.down - z - slack))

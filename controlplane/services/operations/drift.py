@@ -1,4 +1,4 @@
-"""Watch the lengths of live requests against those a recommendation rests on, and do what the service declared."""
+"""Watch live requests against what a recommendation rests on, and do what the service declared."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from controlplane.domain.base import ServiceName
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound
 from controlplane.domain.event import Event
-from controlplane.domain.operations.drift import Drift, DriftPolicy, Length, Watch, added, is_whole, judged
+from controlplane.domain.operations.drift import Drift, DriftPolicy, Signal, Watch, added, is_whole, judged
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.domain.studies.study import STUDY_FINAL, Study
 from controlplane.domain.workload import Lengths, SyntheticWorkload, Workload
 from controlplane.ports.gateways import Position, RecordFeed
 from controlplane.ports.store import Store, Versioned
-from controlplane.services.capacities import measured_capacity
+from controlplane.services.capacities import Measured, measured_by
 from controlplane.services.kept import read_kept
+from controlplane.services.operations.drift_signals import SignalReader, measured_with, other_engine, with_signals
 
 ACTOR = "drift"
 LOOK_EVERY = timedelta(seconds=20)
@@ -48,6 +49,7 @@ class DriftWatcher:
         self._positions: dict[ServiceName, tuple[datetime, Position]] = {}
         self._looked: dict[ServiceName, datetime] = {}
         self._filling: dict[ServiceName, Watch] = {}
+        self._readers: dict[ServiceName, SignalReader] = {}
 
     def watch(self, now: datetime) -> None:
         """Look at every service that wants it. Raises Unavailable, StaleVersion."""
@@ -56,6 +58,7 @@ class DriftWatcher:
             if service.spec.drift.policy is DriftPolicy.OFF or service.stable is None or service.rollout is not None:
                 self._filling.pop(service.name, None)
                 self._positions.pop(service.name, None)
+                self._readers.pop(service.name, None)
             elif self._is_due(service.name, now):
                 self._look(service, now)
 
@@ -64,61 +67,68 @@ class DriftWatcher:
         return last is None or not timedelta(0) <= now - last < LOOK_EVERY
 
     def _look(self, service: Service, now: datetime) -> None:
+        seconds = (now - self._looked.get(service.name, now)).total_seconds()
         self._looked[service.name] = now
         since, position = self._positions.get(service.name, (now, {}))
         news = self._records.follow(service.spec.service, since=since, position=position)
         self._positions[service.name] = (since, news.position)
         saved = read_watch(self._store, service.name)
-        watch = self._filled(service, saved.value, news.records, now)
+        found = self._measured(service)
+        watch = self._begun(service, saved.value, now)
+        watch = added(watch, self._values(service, news.records, found, seconds))
         began = watch.began_at or now
         if not is_whole(watch, (now - began).total_seconds()):
             self._filling[service.name] = watch
             return
         self._filling.pop(service.name, None)
-        self._judge(service, watch, saved.version, now)
+        self._judge(service, watch, found, saved.version, now)
 
-    def _filled(self, service: Service, saved: Watch, records: Sequence[GatewayRecord], now: datetime) -> Watch:
-        """Return the batch that fills with the new requests; it begins anew with the controller and the revision."""
+    def _values(
+        self, service: Service, records: Sequence[GatewayRecord], found: Measured | None, seconds: float
+    ) -> Mapping[Signal, Sequence[float]]:
+        mine = [r for r in records if r.revision == service.stable and r.ok and not r.replayed and not r.retried]
+        reader = self._readers.setdefault(service.name, SignalReader())
+        sustained_rps = None if found is None else found.capacity.rate_rps.value
+        return reader.read(mine, service.spec, sustained_rps=sustained_rps, seconds=seconds)
+
+    def _begun(self, service: Service, saved: Watch, now: datetime) -> Watch:
+        """Return the batch that fills; it begins anew with the controller and the revision."""
         watch = self._filling.get(service.name)
         if watch is None or watch.revision != service.stable:
             kept = saved if saved.revision == service.stable else Watch(found_at=saved.found_at)
             watch = kept.evolve(revision=service.stable, began_at=now)
-        mine = [r for r in records if r.revision == service.stable and r.ok and not r.replayed and not r.retried]
-        lengths = {each: [n for r in mine if (n := getattr(r, each.value)) is not None] for each in Length}
-        return added(watch, lengths)
+        return watch
 
-    def _judge(self, service: Service, watch: Watch, version: int, now: datetime) -> None:
-        was = self._measured(service)
-        after, found = judged(watch, was)
+    def _judge(self, service: Service, watch: Watch, model: Measured | None, version: int, now: datetime) -> None:
+        after, found = judged(watch, measured_with(model))
+        engine = other_engine(model, self._store.get_revision(watch.revision).engine) if watch.revision else None
+        said = [*(str(each) for each in found), *([] if engine is None else [engine])]
         cool = after.found_at is not None and now - after.found_at < timedelta(seconds=service.spec.drift.cool_down_s)
-        if found:  # acted on or not, the sums begin anew: what they know is said
+        if said:  # acted on or not, the sums begin anew: what they know is said
             after = Watch(revision=after.revision, found_at=after.found_at if cool else now)
         text = after.evolve(began_at=None).model_dump_json()
         self._store.write_setting(_setting(service.name), text, version)
-        if found and not cool:
-            self._act(service, found, now)
+        if said and not cool:
+            self._store.add_event(_event(service.name, "drift.found", "; ".join(said), now))
+            self._act(service, found, model, now)
 
-    def _measured(self, service: Service) -> Mapping[Length, float]:
-        """Return the mean lengths that the capacity of stable was measured with; none where no study measured it."""
+    def _measured(self, service: Service) -> Measured | None:
+        """Return what the capacity of stable was measured with; None where no study measured it."""
         assert service.stable is not None, "only what serves is watched"
-        model = measured_capacity(self._store, self._store.get_revision(service.stable))
-        if model is None or model.rate_rps.value <= 0:
-            return {}
-        rates = {Length.PROMPT: model.prompt_tps, Length.OUTPUT: model.output_tps}
-        return {each: tps.value / model.rate_rps.value for each, tps in rates.items() if tps is not None}
+        return measured_by(self._store, self._store.get_revision(service.stable))
 
-    def _act(self, service: Service, found: Sequence[Drift], now: datetime) -> None:
-        said = "; ".join(str(each) for each in found)
-        self._store.add_event(_event(service.name, "drift.found", said, now))
+    def _act(self, service: Service, found: Sequence[Drift], model: Measured | None, now: datetime) -> None:
         match service.spec.drift.policy:
             case DriftPolicy.OFF | DriftPolicy.TELL:
                 return
             case DriftPolicy.TUNE:
-                self._tune(service, found, now, apply=False)
+                self._tune(service, found, model, now, apply=False)
             case DriftPolicy.TUNE_AND_APPLY:
-                self._tune(service, found, now, apply=True)
+                self._tune(service, found, model, now, apply=True)
 
-    def _tune(self, service: Service, found: Sequence[Drift], now: datetime, *, apply: bool) -> None:
+    def _tune(
+        self, service: Service, found: Sequence[Drift], model: Measured | None, now: datetime, *, apply: bool
+    ) -> None:
         """Create a study of the traffic as it is now, unless one of the service is under way."""
         running = [s for s, _ in self._store.list_studies(service.name) if s.state not in STUDY_FINAL]
         try:
@@ -130,7 +140,7 @@ class DriftWatcher:
                 actor=ACTOR,
                 now=now,
                 apply_when_done=apply,
-                workload=workload_now(service.spec, found, self._measured(service)),
+                workload=workload_now(service.spec, found, measured_with(model)),
             )
             action, reason = "drift.study", f"study {study.study_id} tunes for the traffic as it is now"
         except (Conflict, InvalidInput, NotFound) as error:
@@ -138,30 +148,34 @@ class DriftWatcher:
         self._store.add_event(_event(service.name, action, reason, now))
 
 
-def workload_now(spec: ServiceSpec, found: Sequence[Drift], was: Mapping[Length, float]) -> Workload:
-    """Return the service's workload with the lengths that drifted: lognormal, of live mean and spread.
+def workload_now(spec: ServiceSpec, found: Sequence[Drift], was: Mapping[Signal, float]) -> Workload:
+    """Return the service's workload with what drifted: lengths are lognormal, of live mean and spread.
 
     Of a trace the other length is lognormal too, of the measured mean. Raises InvalidInput where nobody measured it.
+    Where no load drifted, only what came of it, the workload stays.
     """
-    drifted = {each.length: Lengths(mean=each.now, cv=each.cv, max=int(8 * each.now) + 1) for each in found}
+    lengths = [each for each in found if each.signal.is_length]
+    if not any(each.signal is not Signal.MISSES for each in found):
+        return spec.workload
+    drifted = {each.signal: Lengths(mean=each.now, cv=each.cv, max=int(8 * each.now) + 1) for each in lengths}
     kept = _lengths(spec.workload, was)
     return SyntheticWorkload(
-        prompt_tokens=drifted.get(Length.PROMPT) or kept[Length.PROMPT],
-        output_tokens=drifted.get(Length.OUTPUT) or kept[Length.OUTPUT],
-        arrivals=spec.workload.arrivals,
+        prompt_tokens=drifted.get(Signal.PROMPT) or kept[Signal.PROMPT],
+        output_tokens=drifted.get(Signal.OUTPUT) or kept[Signal.OUTPUT],
+        **with_signals(spec.workload, found),
         rate_rps=spec.workload.rate_rps,
         seed=spec.workload.seed,
     )
 
 
-def _lengths(workload: Workload, was: Mapping[Length, float]) -> Mapping[Length, Lengths]:
+def _lengths(workload: Workload, was: Mapping[Signal, float]) -> Mapping[Signal, Lengths]:
     if isinstance(workload, SyntheticWorkload):
-        return {Length.PROMPT: workload.prompt_tokens, Length.OUTPUT: workload.output_tokens}
-    most = {Length.PROMPT: workload.max_prompt_tokens, Length.OUTPUT: workload.max_output_tokens}
-    missing = [each.value for each in Length if each not in was]
+        return {Signal.PROMPT: workload.prompt_tokens, Signal.OUTPUT: workload.output_tokens}
+    most = {Signal.PROMPT: workload.max_prompt_tokens, Signal.OUTPUT: workload.max_output_tokens}
+    missing = [each.value for each in most if each not in was]
     if missing:
         raise InvalidInput("the traffic as it is now cannot be tuned for", why=f"nobody measured {missing[0]}")
-    return {each: Lengths(mean=was[each], cv=_TRACE_CV, max=most[each]) for each in Length}
+    return {each: Lengths(mean=was[each], cv=_TRACE_CV, max=most[each]) for each in most}
 
 
 def read_watch(store: Store, name: ServiceName) -> Versioned[Watch]:

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from controlplane.domain.base import StudyId
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.operations.drift import DriftOptions, DriftPolicy
 from controlplane.domain.studies.capacity import Capacity
 from controlplane.domain.studies.study import Level, Study, StudyState
-from controlplane.domain.workload import SyntheticWorkload
+from controlplane.domain.workload import ArrivalProcess, SyntheticWorkload
 from tests.builders_reports import a_load_report
 from tests.builders_serving import CHAT, a_study, a_trial
 from tests.integration.controller.site import Site
@@ -30,13 +31,18 @@ def watching(policy: DriftPolicy, **options: Any) -> Site:
     return site
 
 
-def traffic(site: Site, prompts: int, *, seconds: int = 200) -> None:
+def traffic(site: Site, prompts: int, *, seconds: int = 200, **changes: Any) -> None:
     """Two requests a second of equal lengths, all answered."""
     for second in range(seconds):
         for number in range(2):
-            site.records.add(a_record(site, f"{site.clock()}-{number}", prompts))
+            site.records.add(a_record(site, f"{site.clock()}-{number}", prompts).evolve(**changes))
         site.passes(1)
         assert second >= 0
+
+
+def reason(site: Site) -> str:
+    [event] = [each for each in site.store.list_events(service=CHAT) if each.action == "drift.found"]
+    return event.reason or ""
 
 
 def a_record(site: Site, name: str, prompts: int) -> GatewayRecord:
@@ -120,3 +126,51 @@ def test_nothing_is_found_while_a_rollout_is_under_way_or_without_a_measurement(
     bare.serving(drift=DriftOptions(policy=DriftPolicy.TELL))
     traffic(bare, 200)
     assert told(bare) == []
+
+
+def test_prefixes_that_are_shared_now_are_found_and_tuned_for() -> None:
+    site = watching(DriftPolicy.TUNE)
+    traffic(site, 100, prefix_blocks=(1, 2, 3, 4), prefix_block_tokens=16)
+    assert "% of the prompts are shared prefixes, measured was 0%" in reason(site)
+    [study] = studies(site)
+    assert isinstance(study.spec.workload, SyntheticWorkload)
+    assert study.spec.workload.shared_prefix_share > 0.9
+    assert study.spec.workload.prompt_tokens.mean == 100
+
+
+def test_requests_in_bursts_are_found_and_tuned_for() -> None:
+    site = watching(DriftPolicy.TUNE)
+    for minute in range(40):
+        for number in range(100):
+            site.records.add(a_record(site, f"{minute}-{number}", 100))
+        site.passes(61)
+    assert "gaps between requests have a squared cv of" in reason(site)
+    [study] = studies(site)
+    assert study.spec.workload.arrivals.process is ArrivalProcess.GAMMA
+    assert study.spec.workload.arrivals.burstiness < 0.5
+
+
+def test_misses_at_a_load_that_was_measured_to_be_sustained_are_found_and_the_workload_stays() -> None:
+    site = watching(DriftPolicy.TUNE)
+    traffic(site, 100, ttft_ms=900)
+    assert "miss a limit at a load that was measured to be sustained" in reason(site)
+    [study] = studies(site)
+    assert study.spec.workload == site.service.spec.workload
+
+
+def test_misses_above_the_measured_load_are_the_autoscalers_business() -> None:
+    site = watching(DriftPolicy.TELL)
+    for second in range(200):
+        for number in range(12):  # measured were 5 requests/s
+            site.records.add(a_record(site, f"{second}-{number}", 100).evolve(ttft_ms=900))
+        site.passes(1)
+    assert "miss" not in "".join(event.reason or "" for event in site.store.list_events(service=CHAT))
+
+
+def test_an_engine_of_another_version_than_the_measured_one_is_told() -> None:
+    site = watching(DriftPolicy.TELL)
+    study, version = site.store.get_study(StudyId("st-0"))
+    older = study.spec.engine.evolve(version="0.25")
+    site.store.save_study(study.evolve(spec=study.spec.evolve(engine=older)), version)
+    traffic(site, 100)
+    assert reason(site) == "the engine is version 0.26, measured was 0.25"
