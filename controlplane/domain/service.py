@@ -14,6 +14,7 @@ from controlplane.domain.door.gateway_options import GatewayOptions
 from controlplane.domain.engines.driver import EngineDriver
 from controlplane.domain.engines.drivers import check_mapping, driver_of, engine_key
 from controlplane.domain.engines.engine import EngineConfig, EngineKind, Flags
+from controlplane.domain.engines.flags import canonical_flag
 from controlplane.domain.hardware import GpuPool
 from controlplane.domain.operations.alerts import AlertOptions
 from controlplane.domain.operations.autoscale_options import AutoscaleOptions
@@ -96,6 +97,10 @@ class EngineOptions(Value):
         return self.emulator.max_lag_ms if self.kind is EngineKind.EMULATOR else MAX_LAG_MS
 
 
+SLEEP_SWITCH = "VLLM_SERVER_DEV_MODE"
+"""The variable with which vLLM has /sleep, /wake_up and /is_sleeping."""
+
+
 class ServiceSpec(Value):
     """One served model: what it is, what it runs on, what it promises, and how it may be changed."""
 
@@ -127,6 +132,17 @@ class ServiceSpec(Value):
     def _falls_back_elsewhere(self) -> ServiceSpec:
         if self.gateway.fallback == self.model.name:
             raise ValueError(f"gateway.fallback is {self.model.name}, the model itself")
+        return self
+
+    @model_validator(mode="after")
+    def _can_sleep(self) -> ServiceSpec:
+        flags = {canonical_flag(name): value for name, value in self.engine.flags.items()}
+        missing = [
+            *([] if flags.get("enable-sleep-mode") is True else ["engine.flags enable-sleep-mode: true"]),
+            *([] if self.engine.env.get(SLEEP_SWITCH) == "1" else [f"engine.env {SLEEP_SWITCH}: '1'"]),
+        ]
+        if self.autoscale.warm_replicas and self.autoscale.warm_asleep and missing:
+            raise ValueError(f"autoscale.warm_asleep needs {' and '.join(missing)}")
         return self
 
     @model_validator(mode="after")

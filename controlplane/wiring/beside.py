@@ -133,6 +133,21 @@ def open_catalogue(settings: Settings) -> ModelCatalogue:
     return MlflowCatalogue(settings.mlflow_url)
 
 
+def warm_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
+    """Return one pass that puts engines to sleep and wakes them; the controller's process runs it beside."""
+    from controlplane.adapters.engine_sleep import HttpSleeper
+    from controlplane.services.fleet.warm import WarmKeeper
+
+    keeper = WarmKeeper(store=open_store(settings, leader=leader), fleet=open_fleet(settings), sleeper=HttpSleeper())
+
+    def one() -> bool:
+        for problem in keeper.run():
+            log.warning("%s", problem)
+        return False
+
+    return one
+
+
 def load_matcher_pass(settings: Settings, stop: threading.Event, *, leader: int | None = None) -> Callable[[], bool]:
     """Return one pass that makes up the load of a canary under judgement; the controller's process runs it beside.
 

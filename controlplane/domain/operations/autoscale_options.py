@@ -31,7 +31,20 @@ class AutoscaleOptions(Value):
         default=None, gt=0, description="What one replica sustains, where no study measured it. Engine time."
     )
     startup_s: float | None = Field(default=None, gt=0, description="Of one replica. None: as studies saw it.")
+    warm_replicas: int = Field(
+        default=0, ge=0, description="Engines of stable started beyond its replicas, without traffic: they come first."
+    )
+    warm_asleep: bool = Field(
+        default=False,
+        description="Warm engines sleep, their weights in host memory. Needs engine.flags enable-sleep-mode: true and "
+        "engine.env VLLM_SERVER_DEV_MODE: '1'.",
+    )
     forecast: bool = Field(default=True, description="Start replicas before the load of yesterday's hour comes back.")
+
+    @property
+    def keeps_warm(self) -> int:
+        """Return how many engines are kept warm beyond the replicas."""
+        return self.warm_replicas if self.enabled and not self.dry_run else 0
 
     @property
     def scales_to_zero(self) -> bool:

@@ -32,6 +32,7 @@ from controlplane.services.controller.jobs import apply_finished, fire_due, reap
 from controlplane.services.fleet.autoscale import Autoscaler
 from controlplane.services.fleet.engines import EngineKeeper, Trouble, drain_limit_s
 from controlplane.services.fleet.loaded import read_loaded
+from controlplane.services.fleet.resting import read_asleep, read_resting, write_resting
 from controlplane.services.fleet.routing import TableKeeper
 from controlplane.services.fleet.serving import roll_out_described
 from controlplane.services.fleet.versions import VersionFinder
@@ -137,11 +138,21 @@ class Controller:
         split = [saved.value.stable, *([] if active is None else [active.value.canary])]
         split += [] if testing is None else [arm.revision for arm in testing.value.arms]
         versions = self._versions.find(saved.value, split, models)
-        return World(saved=saved, active=active, engines=mine, testing=testing, loaded=loaded, versions=versions)
+        asleep = read_asleep(self._store, name)
+        return World(
+            saved=saved,
+            active=active,
+            engines=mine,
+            testing=testing,
+            loaded=loaded,
+            versions=versions,
+            asleep=asleep,
+        )
 
     def _reconcile(self, world: World, engines: Sequence[Engine], now: datetime) -> Sequence[str]:
         troubles: list[Trouble] = []
         problems = self._tried(lambda: troubles.extend(self._keeper.make_true(world, now)))
+        problems = [*problems, *self._tried(lambda: self._rest(world, now))]
         if world.active is not None:  # whatever is wrong with the fleet: a bad canary must lose its traffic
             decided = self._think(world, world.active, troubles, now)
             if decided.weight_percent != world.active.value.weight_percent:
@@ -160,6 +171,13 @@ class Controller:
         after = self._ab_tests.step(world, world.testing, troubles, unrouted=self._tables.problem, now=now)
         if after.state is not before.state:
             self._push(engines, now)
+
+    def _rest(self, world: World, now: datetime) -> None:
+        """Let engines of the warm pool rest once no gateway sends them anything; none that is to serve again."""
+        resting = world.resting
+        if not self._tables.may_stop(now):
+            resting &= read_resting(self._store, world.service.name)
+        write_resting(self._store, world.service.name, resting)
 
     def _scale(self, world: World, now: datetime) -> None:
         """After the rollout was thought about: what it saved just now is newer than this world, so it waits a pass."""

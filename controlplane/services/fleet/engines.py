@@ -17,6 +17,7 @@ from controlplane.domain.owner import ReplicaOwner
 from controlplane.domain.words import counted
 from controlplane.ports.fleet import Fleet
 from controlplane.ports.store import Store
+from controlplane.services.fleet.scaling import ceilings
 from controlplane.services.fleet.world import WANTED, Want, World, revision_served_by, wants
 
 SETTLED_S = 60.0
@@ -67,7 +68,10 @@ class EngineKeeper:
             return
 
     def _start_missing(self, world: World, revision: RevisionId, want: Want, now: datetime) -> Trouble | None:
-        missing = want.replicas - len([e for e in world.of(revision) if e.state in WANTED])
+        there = len([e for e in world.of(revision) if e.state in WANTED])
+        missing = want.replicas - there
+        if missing <= 0 and want.may_start:
+            self._start_warm(world, revision, min(want.warm, want.replicas + want.warm - there), now)
         if missing <= 0 or not want.may_start:
             return None
         if (refused := _refused(world.of(revision))) is not None:
@@ -84,6 +88,18 @@ class EngineKeeper:
         except InvalidInput as error:
             return Trouble(revision, str(error), for_good=True)
         return None
+
+    def _start_warm(self, world: World, revision: RevisionId, missing: int, now: datetime) -> None:
+        """Start what the warm pool misses, within the service's limits and free GPUs; lacking them is no trouble."""
+        if missing <= 0 or _refused(world.of(revision)) is not None:
+            return
+        not_before, gpus = _not_before(world.of(revision)), self._store.get_revision(revision).config.gpus_per_replica
+        if not_before is not None and now < not_before:
+            return
+        most, _ = min(ceilings(world.service, gpus))
+        room = most - len([e for e in world.of(revision) if e.state in WANTED])
+        for _ in range(min(missing, room, self._fleet.free_gpus() // gpus)):
+            self._start_one(world, revision, now, why="is kept warm")
 
     def _given_up(self, world: World, revision: RevisionId, refused: Engine, now: datetime) -> Trouble:
         """The same flags would be refused again: nothing is started until the service is stopped and started."""
@@ -106,7 +122,9 @@ class EngineKeeper:
             Event(at=now, actor="controller", action=action, subject=subject, service=name, reason=reason)
         )
 
-    def _start_one(self, world: World, revision: RevisionId, now: datetime) -> None:
+    def _start_one(
+        self, world: World, revision: RevisionId, now: datetime, *, why: str = "wants one more replica"
+    ) -> None:
         wanted, service = self._store.get_revision(revision), world.service
         gpus, free = wanted.config.gpus_per_replica, self._fleet.free_gpus()
         if free < gpus:
@@ -128,7 +146,7 @@ class EngineKeeper:
                 action="engine.started",
                 subject=f"engine/{spec.engine_id}",
                 service=service.name,
-                reason=f"{revision} wants one more replica",
+                reason=f"{revision} {why}",
             )
         )
 
@@ -158,13 +176,18 @@ def _surplus(world: World, in_flight: Callable[[EngineId], int | None]) -> Seque
     """
     wanted, going = wants(world), []
     for revision in sorted({found for engine in world.engines if (found := revision_served_by(engine))}):
-        replicas = wanted.get(revision, Want(0)).replicas
+        want = wanted.get(revision, Want(0))
         live = [engine for engine in world.of(revision) if engine.state in WANTED]
-        if 0 < replicas < len(live):
+        kept = want.replicas + want.warm
+        if 0 < kept < len(live):
             busy = {engine.spec.engine_id: in_flight(engine.spec.engine_id) or 0 for engine in live}
-            live.sort(key=lambda engine, busy=busy: _least_useful_last(engine, busy[engine.spec.engine_id]))  # type: ignore[misc]
-        going += live[replicas:]
+            live.sort(key=lambda each, busy=busy: _sleepers_last(world, each, busy[each.spec.engine_id]))  # type: ignore[misc]
+        going += live[kept:]
     return going
+
+
+def _sleepers_last(world: World, engine: Engine, busy: int) -> tuple[bool, bool, bool, int, datetime]:
+    return engine.spec.engine_id in world.asleep, *_least_useful_last(engine, busy)
 
 
 def _least_useful_last(engine: Engine, busy: int) -> tuple[bool, bool, int, datetime]:

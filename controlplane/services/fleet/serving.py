@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from controlplane.domain.base import RevisionId, ServiceName, Value
+from pydantic import Field
+
+from controlplane.domain.base import EngineId, RevisionId, ServiceName, Value
 from controlplane.domain.door.routing import ServiceRoute
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.engines.fleet import Engine
@@ -19,6 +21,7 @@ from controlplane.domain.words import counted
 from controlplane.ports.fleet import FleetView
 from controlplane.ports.store import Store, Versioned
 from controlplane.services.check_service import check_service
+from controlplane.services.fleet.resting import read_asleep
 from controlplane.services.fleet.world import World, route, service_of, wants
 from controlplane.services.rollouts.manage import active_rollout, revision_of, start
 from controlplane.services.rollouts.shares import active_ab_test, refuse_during_ab_test
@@ -34,6 +37,8 @@ class ServiceStatus(Value):
     ready_replicas: dict[RevisionId, int]
     weights_percent: dict[RevisionId, int]
     engines: tuple[Engine, ...]
+    warm: tuple[EngineId, ...] = Field(default=(), description="Started, without traffic.")
+    asleep: tuple[EngineId, ...] = Field(default=(), description="Of those kept warm.")
 
 
 def register_service(store: Store, spec: ServiceSpec, *, actor: str, now: datetime) -> Service:
@@ -103,6 +108,7 @@ def service_status(store: Store, fleet: FleetView, name: ServiceName) -> Service
         active=active_rollout(store, name),
         engines=mine,
         testing=active_ab_test(store, name),
+        asleep=read_asleep(store, name),
     )
     desired = {revision: want.replicas for revision, want in wants(world).items()}
     table: ServiceRoute = route(world)
@@ -113,6 +119,8 @@ def service_status(store: Store, fleet: FleetView, name: ServiceName) -> Service
         ready_replicas={revision: len(world.ready(revision)) for revision in desired},
         weights_percent={each.revision: each.weight_percent for each in table.revisions},
         engines=tuple(mine),
+        warm=tuple(sorted(world.resting)),
+        asleep=tuple(sorted(world.asleep)),
     )
 
 

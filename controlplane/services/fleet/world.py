@@ -34,6 +34,7 @@ class World:
     testing: Versioned[AbTest] | None = None
     loaded: Mapping[EngineId, tuple[str, ...]] = field(default_factory=dict)  # adapters, by engine
     versions: ServedVersions = field(default_factory=ServedVersions)
+    asleep: frozenset[EngineId] = frozenset()  # engines that may be
 
     @property
     def service(self) -> Service:
@@ -56,18 +57,35 @@ class World:
         return sorted(mine, key=lambda engine: engine.started_at)
 
     def ready(self, revision: RevisionId | None) -> Sequence[Engine]:
-        """Those that can be given traffic: ready, and not hanging."""
-        return [engine for engine in self.of(revision) if engine.takes_traffic]
+        """Those that can be given traffic: ready, not hanging, and neither resting nor asleep."""
+        apart = self.resting | self.asleep
+        return [each for each in self.of(revision) if each.takes_traffic and each.spec.engine_id not in apart]
+
+    @property
+    def keeps_warm(self) -> int:
+        """How many engines are kept warm: none beside a rollout or A/B test, which need the GPUs and equal arms."""
+        is_calm = self.rollout is None and self.ab_test is None and not self.service.stopped
+        return self.service.spec.autoscale.keeps_warm if is_calm and self.service.stable else 0
+
+    @property
+    def resting(self) -> frozenset[EngineId]:
+        """Engines of stable beyond its replicas that are kept without traffic: the sleepers, else the newest."""
+        if not self.keeps_warm:
+            return frozenset()
+        there = [each for each in self.of(self.service.stable) if each.takes_traffic]
+        awake_first = sorted(there, key=lambda each: (each.spec.engine_id in self.asleep, each.started_at))
+        return frozenset(each.spec.engine_id for each in awake_first[self.service.stable_replicas :])
 
     def present(self, revision: RevisionId | None) -> Sequence[Engine]:
         return [engine for engine in self.of(revision) if engine.state in PRESENT]
 
 
 class Want(NamedTuple):
-    """Replicas of one revision. `may_start` False keeps what runs, up to that many."""
+    """Replicas of one revision, and engines to keep warm beyond them. `may_start` False keeps what runs."""
 
     replicas: int
     may_start: bool = True
+    warm: int = 0
 
 
 def service_of(engine: Engine) -> ServiceName | None:
@@ -92,7 +110,7 @@ def wants(world: World) -> Mapping[RevisionId, Want]:
     service, rollout = world.service, world.rollout
     if service.stopped:
         return {}
-    stable = {service.stable: Want(service.stable_replicas)} if service.stable else {}
+    stable = {service.stable: Want(service.stable_replicas, warm=world.keeps_warm)} if service.stable else {}
     if world.ab_test is not None:
         return {**stable, **{arm.revision: Want(arm.replicas) for arm in world.ab_test.challengers}}
     if rollout is None or rollout.state in (RolloutState.ABORTING, RolloutState.ABORTED):
