@@ -81,11 +81,17 @@ class PrometheusMetrics:
     """Reads with instant and range queries at the clock's time. Asked directly, never through a proxy."""
 
     def __init__(
-        self, url: str, *, clock: Clock, names: MetricNames = VLLM.metrics, stale_after_s: float = STALE_AFTER_S
+        self,
+        url: str,
+        *,
+        clock: Clock,
+        names: MetricNames = VLLM.metrics,
+        stale_after_s: float = STALE_AFTER_S,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
         session = Session()
         session.trust_env = False
-        self._prometheus = PrometheusConnect(url.rstrip("/"), session=session, timeout=TIMEOUT_S)
+        self._prometheus = PrometheusConnect(url.rstrip("/"), session=session, timeout=timeout_s)
         session.mount(url.rstrip("/"), HTTPAdapter())  # no retries: whoever asks decides whether to ask again
         self._url = url
         self._clock = clock
@@ -103,8 +109,10 @@ class PrometheusMetrics:
         scraped_s = self._instant(self._last_scrape, model, now)
         if scraped_s is None or now.timestamp() - scraped_s > self._stale_after_s:
             return EngineNumbers(model=model, at=now)
-        found = {number.value: self._instant(query, model, now) for number, query in self._queries.items()}
-        return EngineNumbers(model=model, at=now, **found)
+        told = {number: self._instant(query, model, now) for number, query in self._queries.items()}
+        return EngineNumbers(
+            model=model, at=now, **{each.value: _possible(each, value) for each, value in told.items()}
+        )
 
     def gpus(self, model: str) -> Sequence[EngineGpu]:
         """See `ports.MetricsSource.gpus`. GPUs are found by the engine that tells of them, or by its pod."""
@@ -120,7 +128,7 @@ class PrometheusMetrics:
         query, at = self._query(template, model), {"time": now.timestamp()}
         rows = [] if query is None else self._asked(lambda: self._prometheus.custom_query(query, params=at))
         found = [(row["metric"], _number(row["value"][1])) for row in rows]
-        return [(labels, value) for labels, value in found if value is not None and "gpu" in labels]
+        return [(labels, value) for labels, value in found if value is not None and value >= 0 and "gpu" in labels]
 
     def series(
         self, model: str, number: EngineNumber, *, since: datetime, until: datetime, step_s: float
@@ -135,7 +143,7 @@ class PrometheusMetrics:
         known = {float(at): _number(value) for row in rows for at, value in row["values"]}
         steps = int((until - since).total_seconds() / step_s) + 1
         moments = (since + timedelta(seconds=step_s * each) for each in range(steps))
-        return [NumberAt(at, known.get(float(round(at.timestamp())))) for at in moments]
+        return [NumberAt(at, _possible(number, known.get(float(round(at.timestamp()))))) for at in moments]
 
     def _instant(self, template: str | None, model: str, now: datetime) -> float | None:
         query, at = self._query(template, model), {"time": now.timestamp()}
@@ -162,3 +170,10 @@ def _number(text: str) -> float | None:
     """Return a number of Prometheus; None for NaN (no request in the window) and for infinities."""
     value = float(text)
     return value if math.isfinite(value) else None
+
+
+def _possible(number: EngineNumber, value: float | None) -> float | None:
+    """Return a number that can be true: nobody waits in fewer than no engines, and what is full is full."""
+    if value is None or value < 0:
+        return None
+    return min(100.0, value) if number.value.endswith("_percent") else value

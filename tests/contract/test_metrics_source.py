@@ -42,6 +42,7 @@ SCRAPED: Numbers = [
     numbers(5, waiting=7, running=64, kv_usage_percent=80),
     EngineNumbers(model="gone", at=NOW - timedelta(seconds=200), waiting=9, running=9, kv_usage_percent=9),
     numbers(5, waiting=0, running=1, kv_usage_percent=1).evolve(model="busy", ttft_p99_ms=460),
+    numbers(5, waiting=0, running=1, kv_usage_percent=1).evolve(model="restarted", ttft_p99_ms=460),
     EngineNumbers(model=ODD, at=NOW - timedelta(seconds=5), waiting=1, running=1, kv_usage_percent=1),
 ]
 
@@ -69,7 +70,7 @@ def _openmetrics(scraped: Numbers) -> str:
         for each in scraped
         for engine in (0, 1)
     ]
-    return "\n".join([*lines, *_histogram(), *_gpu_lines(), "# EOF\n"])
+    return "\n".join([*lines, *_histogram(), *_restarted(), *_lies(), *_gpu_lines(), "# EOF\n"])
 
 
 def _gpu_lines() -> Iterator[str]:
@@ -87,6 +88,22 @@ def _histogram() -> Iterator[str]:
             at = (NOW - timedelta(seconds=ago)).timestamp()
             name = "vllm:time_to_first_token_seconds_bucket"
             yield f'{name}{{model_name="busy",engine="20",le="{bound}"}} {count} {at}'
+
+
+def _restarted() -> Iterator[str]:
+    """An engine that counted far more, all of it fast, was started again: only what came since is of the minute."""
+    for ago, shares in ((50, (9000, 9000, 9000)), (30, (0, 0, 0)), (5, (90, 100, 100))):
+        for bound, count in zip(("0.1", "0.5", "+Inf"), shares, strict=True):
+            at = (NOW - timedelta(seconds=ago)).timestamp()
+            name = "vllm:time_to_first_token_seconds_bucket"
+            yield f'{name}{{model_name="restarted",engine="30",le="{bound}"}} {count} {at}'
+
+
+def _lies() -> Iterator[str]:
+    """What cannot be true: less than nothing, no number at all."""
+    at = (NOW - timedelta(seconds=5)).timestamp()
+    for name, value in (("num_requests_waiting", "-3"), ("num_requests_running", "NaN"), ("kv_cache_usage_perc", "7")):
+        yield f'vllm:{name}{{model_name="liar",engine="90"}} {value} {at}'
 
 
 def _quoted(model: str) -> str:
@@ -133,6 +150,7 @@ def _await_ready(url: str) -> None:
 
 def _fake() -> MetricsSource:
     fake = FakeMetricsSource(lambda: NOW, stale_after_s=STALE_AFTER_S)
+    fake.scrape(EngineNumbers(model="liar", at=NOW, kv_usage_percent=100))
     for each in SCRAPED:
         fake.scrape(each)
     for model, engine, ago, reading in GPUS:
@@ -147,7 +165,8 @@ def _scraped(path: Path) -> MetricsSource:
     for line in _openmetrics(SCRAPED).splitlines():
         if not line.startswith("#"):
             text, told_at = line.rsplit(" ", 1)
-            model = next(each.model for each in SCRAPED if f'model_name="{_quoted(each.model)}"' in text)
+            named = (*(each.model for each in SCRAPED), "liar")
+            model = next(each for each in named if f'model_name="{_quoted(each)}"' in text)
             pages.setdefault((float(told_at), model, text.split('engine="')[1].split('"')[0]), []).append(text)
     for (at_s, model, engine), lines in sorted(pages.items()):
         page = read_page("\n".join([*lines, ""]), VLLM.metrics)
@@ -183,6 +202,15 @@ def test_a_percentile_is_of_the_requests_of_the_last_minute(source: MetricsSourc
 @pytest.mark.parametrize("model", ["gone", "never-heard-of"])
 def test_stale_or_missing_is_none_and_not_zero(source: MetricsSource, model: str) -> None:
     assert source.read(model) == EngineNumbers(model=model, at=NOW)
+
+
+def test_counters_that_were_reset_are_counted_from_their_reset(source: MetricsSource) -> None:
+    assert source.read("restarted").ttft_p99_ms == pytest.approx(460)
+
+
+def test_what_cannot_be_true_is_none_and_what_is_over_full_is_full(source: MetricsSource) -> None:
+    found = source.read("liar")
+    assert (found.waiting, found.running, found.kv_usage_percent) == (None, None, 100)
 
 
 def test_a_model_of_any_name_is_found(source: MetricsSource) -> None:
@@ -255,6 +283,13 @@ def test_what_is_no_prometheus_is_an_error_that_names_it(
     url = answering(status, body)
     with pytest.raises(Unavailable, match=f"no answer from Prometheus at {url}"):
         PrometheusMetrics(url, clock=lambda: NOW).read("chat")
+
+
+def test_a_prometheus_that_is_slow_is_an_error_within_its_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, says nothing
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(Unavailable, match="timed out"):
+            PrometheusMetrics(url, clock=lambda: NOW, timeout_s=0.2).read("chat")
 
 
 def test_a_prometheus_that_is_not_there_is_an_error_that_names_it() -> None:
