@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -90,7 +90,7 @@ GPU = Noun(
         Column("busy %", lambda row: _number(row, "utilisation_percent", ".0f")),
         Column("W", lambda row: _number(row, "power_w", ".0f")),
         Column("°C", lambda row: _number(row, "temperature_c", ".0f")),
-        Column("held back by", lambda row: ", ".join(row["reading"]["throttled"] or ()) or None),
+        Column("held back by", lambda row: _held(row["reading"]["throttled"])),
     ],
     details=[],
     empty="nobody tells of GPUs of that model within the last minute; see `fleetune doctor`",
@@ -111,6 +111,10 @@ def gpus(ask: Ask, model: Model, prometheus: FromPrometheus = None) -> None:
 
     found = PrometheusMetrics(prometheus, clock=utc_now).gpus(model)
     ask.show_list(GPU, TypeAdapter(list[EngineGpu]).dump_python(list(found), mode="json"))
+
+
+def _held(reasons: Sequence[str] | None) -> str | None:
+    return None if reasons is None else ", ".join(reasons) or "nothing"
 
 
 def _number(row: Mapping[str, Any], name: str, form: str) -> str | None:
