@@ -22,6 +22,7 @@ from controlplane.domain.rollouts.rollout import RolloutState
 from controlplane.domain.studies.study import StudyState
 from controlplane.services.fleet.scaling import read_memory
 from controlplane.services.fleet.serving import ServiceStatus, service_status
+from controlplane.services.operations.savings import read_saved
 
 router = APIRouter(prefix="/metrics", tags=["health"])
 
@@ -55,6 +56,7 @@ class _Numbers(Collector):
         yield _rollouts(services)
         yield self._held(services)
         yield self._studies()
+        yield self._saved(services)
         yield GaugeMetricFamily("fleetune_gpus_free", "GPUs that no engine holds.", fleet.free_gpus())
         yield from self._gpus(services)
 
@@ -66,6 +68,14 @@ class _Numbers(Collector):
                 decision = read_memory(self._ctx.store, each.service.name).value.decision
                 if decision is not None:
                     family.add_metric([each.service.name], float(decision.held))
+        return family
+
+    def _saved(self, services: Sequence[ServiceStatus]) -> Metric:
+        text = "What the recommendation that stable rests on saves against its baseline, since it was promoted."
+        family = GaugeMetricFamily("fleetune_saved_usd_per_hour", text, labels=["service"])
+        for each in services:
+            if (saved := read_saved(self._ctx.store, each.service)) is not None:
+                family.add_metric([each.service.name], saved.saved_usd_per_hour)
         return family
 
     def _studies(self) -> Metric:

@@ -30,6 +30,7 @@ from controlplane.services.fleet import serving
 from controlplane.services.fleet.scaling import known_capacity, read_memory
 from controlplane.services.fleet.world import service_of
 from controlplane.services.models import last_good
+from controlplane.services.operations.savings import read_saved
 from controlplane.services.rollouts import manage as rollouts
 
 router = APIRouter(prefix="/services", tags=["services"])
@@ -134,11 +135,16 @@ def show_cost(
     _: Reader,
     hours: Annotated[float, Query(gt=0, le=24, description="Whose tokens are counted, up to now.")] = 1.0,
 ) -> Cost:
-    """Money is of the GPUs held now, tokens are those of requests that ended in the window."""
-    spec, now, window_s = ctx.store.get_service(service).value.spec, ctx.clock(), 3600 * hours
+    """Money is of the GPUs held now, tokens are those of requests that ended in the window.
+
+    `saved` is against the baseline of the study that stable comes from, since it was promoted.
+    """
+    described, now, window_s = ctx.store.get_service(service).value, ctx.clock(), 3600 * hours
+    spec = described.spec
     engines = [engine for engine in ctx.fleet_view.list() if service_of(engine) == service]
     records = ctx.records.read(service, since=now - timedelta(seconds=window_s) - reach(spec))
-    return cost(spec, engines, records, now=now, window_s=window_s)
+    found = cost(spec, engines, records, now=now, window_s=window_s)
+    return found.evolve(saved=read_saved(ctx.store, described))
 
 
 class Scaling(Value):

@@ -171,6 +171,13 @@ def _say_cost(found: dict[str, Any]) -> None:
     per_million = found["usd_per_million_tokens"]
     tokens = "no token in the window" if per_million is None else f"{per_million:.3g} USD per million tokens"
     typer.echo(f"{found['gpus']} GPUs: {found['usd_per_hour']:.2f} USD/h, {tokens}")
+    if (saved := found["saved"]) is not None:
+        interval = f"{saved['low_usd_per_hour']:.2f} to {saved['high_usd_per_hour']:.2f}"
+        hourly, whole = f"{saved['saved_usd_per_hour']:.2f} USD/h", f"{saved['saved_usd']:.2f} USD"
+        typer.echo(
+            f"study {saved['study_id']} saves {hourly} against its baseline ({interval}): "
+            f"{whole} in {saved['watched_h']:.1f} h watched"
+        )
     ceiling, since_s = found["max_usd_per_hour"], found["since_s"]
     if ceiling is not None and found["usd_per_hour"] > ceiling:
         typer.echo(f"beyond max_usd_per_hour {ceiling:g}")

@@ -39,6 +39,7 @@ SERVICES = Noun(
         Column("requests/s", lambda row: _number(row["rps"], ".3g")),
         Column("within the limits", lambda row: _number(row["attainment"], ".1%")),
         Column("rollout", field("rollout")),
+        Column("saves USD/h", lambda row: _number(row["saved_usd_per_hour"], ".2f"), wide=True),
         Column("GPU busy", lambda row: _gpus(row, "utilisation_percent", "{:.0f} %"), wide=True),
         Column("GPU GiB", _memory, wide=True),
         Column("GPU W", lambda row: _gpus(row, "power_w", "{:.0f}"), wide=True),

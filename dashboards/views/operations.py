@@ -50,9 +50,16 @@ def _cards(health: InstallationHealth, costs: Sequence[Cost]) -> list[Card]:
     return [
         Card("Replicas ready", f"{ready} of {wanted}", "", "of all services", theme.STABLE),
         Card("Cost", words.usd(sum(each.usd_per_hour for each in costs)), "per hour", "of GPUs held now"),
+        _saved(health.services),
         Card("Free GPUs", str(health.free_gpus), "", "no engine holds them"),
         Card("Studies", str(health.studies_running), "", "running"),
     ]
+
+
+def _saved(services: Sequence[ServiceHealth]) -> Card:
+    known = [each.saved_usd_per_hour for each in services if each.saved_usd_per_hour is not None]
+    value = words.usd(sum(known)) if known else words.NONE
+    return Card("Saved", value, "per hour" if known else "", "against the baselines of what was recommended")
 
 
 def _services(services: Sequence[ServiceHealth]) -> None:

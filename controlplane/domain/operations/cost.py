@@ -16,6 +16,7 @@ from controlplane.domain.door.outcomes import finished_at
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.hardware import usd_per_hour
+from controlplane.domain.operations.savings import Saved
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.capacity import usd_per_million_tokens
 
@@ -47,6 +48,7 @@ class Cost(Value):
     usd_per_million_tokens: float | None = Field(default=None, description="None: no token in the window.")
     untold: int = Field(default=0, description="Requests whose tokens nobody counted: answered in one piece, or cut.")
     tenants: tuple[TenantCost, ...] = Field(default=(), description="The dearest first.")
+    saved: Saved | None = Field(default=None, description="None: stable rests on no recommendation.")
 
     @property
     def is_beyond(self) -> bool:

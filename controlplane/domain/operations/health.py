@@ -41,6 +41,7 @@ class ServiceHealth(Value):
     attainment: float | None = None
     rollout: str | None = None
     gpus: tuple[EngineGpu, ...] = Field(default=(), description="As last told; none: nobody tells.")
+    saved_usd_per_hour: float | None = Field(default=None, description="Against the baseline of what it rests on.")
 
 
 class InstallationHealth(Value):

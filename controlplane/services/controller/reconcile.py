@@ -39,6 +39,7 @@ from controlplane.services.fleet.versions import VersionFinder
 from controlplane.services.fleet.world import World, service_of
 from controlplane.services.models import follow_aliases, note_promotions
 from controlplane.services.operations.drift import CreateStudy, DriftWatcher
+from controlplane.services.operations.savings import SavingsMeter
 from controlplane.services.rollouts.facts import FactFinder
 from controlplane.services.rollouts.manage import active_rollout, promoted
 from controlplane.services.rollouts.outcomes import note_outcomes
@@ -78,6 +79,7 @@ class Controller:
         self._scaler = (
             None if flights is None else Autoscaler(store=store, fleet=fleet, records=records, flights=flights)
         )
+        self._savings = SavingsMeter(store)
         self._drift = DriftWatcher(store=store, records=records, create_study=create_study)
         self._monotonic = monotonic
         self._claims = ClaimWatch(monotonic)
@@ -118,6 +120,7 @@ class Controller:
             lambda: note_outcomes(self._store, noted=self._noted, now=now),
             lambda: self._gateway_news.keep(now),
             lambda: self._drift.watch(now),
+            lambda: self._savings.keep(worlds, now),
             lambda: note_promotions(self._store, noted=self._aliased, now=now),
             lambda: follow_aliases(self._store, now=now),
         )

@@ -26,6 +26,7 @@ from controlplane.ports.metrics import MetricsSource
 from controlplane.ports.store import Store
 from controlplane.services.fleet.scaling import read_memory
 from controlplane.services.fleet.serving import service_status
+from controlplane.services.operations.savings import read_saved
 
 WINDOW_S = 300.0
 RECENT = timedelta(hours=1)
@@ -64,7 +65,8 @@ def _service(
     status = service_status(store, fleet, service.name)
     ready = [e for e in status.engines if e.state is EngineState.READY]
     scaling = read_memory(store, service.name).value.decision if service.spec.autoscale.enabled else None
-    return service_health(
+    saved = read_saved(store, service)
+    found = service_health(
         service,
         replicas=Replicas(
             ready=sum(status.ready_replicas.values()),
@@ -77,6 +79,7 @@ def _service(
         alerts=_alerts(store, service, now),
         gpus=gpus,
     )
+    return found.evolve(saved_usd_per_hour=None if saved is None else saved.saved_usd_per_hour)
 
 
 def _gpus(metrics: MetricsSource | None, service: Service) -> Sequence[EngineGpu]:

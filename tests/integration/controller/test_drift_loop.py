@@ -16,6 +16,7 @@ from controlplane.domain.studies.study import Study, StudyState
 from controlplane.domain.workload import Lengths, SyntheticWorkload
 from controlplane.services.controller.reconcile import Controller
 from controlplane.services.fleet.serving import register_service
+from controlplane.services.operations.savings import read_saved
 from controlplane.services.studies.manage import create_study
 from tests.builders_serving import CHAT, some_options
 from tests.fakes.record_source import FakeRecordSource
@@ -135,3 +136,7 @@ def test_changed_traffic_is_tuned_for_and_what_is_found_is_promoted_with_nobody_
 
     loop.seconds(TEN_MINUTES_S, prompts=1500)
     assert loop.told("drift.") == ["drift.found", "drift.study"], "what is measured now is what the traffic is"
+    saved = read_saved(store, store.get_service(CHAT).value)
+    assert saved is not None
+    assert (saved.study_id, saved.revision) == (study.study_id, rollout.canary)
+    assert saved.saved_usd_per_hour > 0
