@@ -17,6 +17,7 @@ from controlplane.ports.adapters import AdapterLoader
 from controlplane.ports.fleet import FleetView
 from controlplane.ports.store import Store
 from controlplane.services.fleet.loaded import LoadedAdapters, read_loaded, write_loaded
+from controlplane.services.fleet.resting import read_asleep
 from controlplane.services.fleet.world import service_of
 
 GRACE_S = 10.0
@@ -44,7 +45,8 @@ class AdapterKeeper:
         return [problem for service in services for problem in self._keep(service, engines)]
 
     def _keep(self, service: Service, engines: Sequence[Engine]) -> Sequence[str]:
-        mine = [engine for engine in engines if service_of(engine) == service.name]
+        asleep = read_asleep(self._store, service.name)  # would load nothing before they wake
+        mine = [each for each in engines if service_of(each) == service.name and each.spec.engine_id not in asleep]
         wanted = {a.loaded_as(v.number): v.path for a in service.adapters for v in a.served}
         found, problems = dict[EngineId, tuple[str, ...]](), dict[str, str]()
         for engine in mine:

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from controlplane.api.fleet import _targets
 from controlplane.domain.engines.gpu import GpuReading, Throttle
 from tests.builders_serving import NOW, a_service
 from tests.fakes.metrics_source import FakeMetricsSource
 from tests.fakes.store import FakeStore
-from tests.integration.api.conftest import an_api
+from tests.integration.api.conftest import OneEngine, an_api
 
 
 @pytest.fixture
@@ -38,3 +39,10 @@ def test_the_status_shows_them_where_asked_for_more(run: Any, store: FakeStore) 
     assert "97 %, 3 %, –" in text
     assert "128.0, 8.0, – of 140.0, 140.0, –" in text
     assert "GPU 0 of e1 is held back: thermal, by the hardware" in text
+
+
+def test_an_engine_in_a_pod_is_scraped_with_its_pod_so_that_an_exporter_can_be_joined() -> None:
+    [engine] = OneEngine().list()
+    here = engine.evolve(url="http://10.0.0.7:8000")
+    found = [_targets(each) for each in (here, here.evolve(pod="chat-0"))]
+    assert [None if each is None else each.labels.get("pod") for each in found] == [None, "chat-0"]

@@ -20,6 +20,7 @@ from controlplane.services.adapters.manage import (
     unload_adapter,
 )
 from controlplane.services.fleet.loaded import read_loaded
+from controlplane.services.fleet.resting import note_asleep, note_awake
 from tests.builders_serving import CHAT
 from tests.integration.controller.site import Site
 
@@ -184,3 +185,15 @@ def test_engines_without_adapters_are_named(engine: EngineOptions, said: str) ->
     site.serving(engine=engine)
     with pytest.raises(InvalidInput, match=said):
         load_adapter(site.store, CHAT, SUPPORT, share_percent=5, actor="ann", now=site.clock())
+
+
+def test_an_engine_that_may_be_asleep_is_given_its_adapters_once_it_is_awake() -> None:
+    place = Place()
+    place.load()
+    sleeper = place.engines()[0].spec.engine_id
+    note_asleep(place.store, CHAT, sleeper)
+    place.keep()
+    assert SUPPORT.name not in str(place.loader.has.get(sleeper, {}))
+    note_awake(place.store, CHAT, sleeper)
+    place.keep()
+    assert any(SUPPORT.name in name for name in place.loader.has[sleeper])
