@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from controlplane.domain.base import RolloutId
+from controlplane.domain.base import EngineId, RolloutId, ServiceName
 from controlplane.domain.door.gateway_options import GatewayOptions
 from controlplane.domain.engines.fleet import Engine, EngineState
 from controlplane.domain.errors import FleetuneError
@@ -84,6 +84,7 @@ class Controller:
         self._monotonic = monotonic
         self._claims = ClaimWatch(monotonic)
         self._told: set[str] = set()
+        self._poolless: set[ServiceName] = set()
         self._noted: set[RolloutId] = set()
         self._aliased: set[RolloutId] = set()
 
@@ -141,7 +142,7 @@ class Controller:
         split = [saved.value.stable, *([] if active is None else [active.value.canary])]
         split += [] if testing is None else [arm.revision for arm in testing.value.arms]
         versions = self._versions.find(saved.value, split, models)
-        asleep = read_asleep(self._store, name)
+        asleep = self._asleep(saved.value)
         return World(
             saved=saved,
             active=active,
@@ -151,6 +152,18 @@ class Controller:
             versions=versions,
             asleep=asleep,
         )
+
+    def _asleep(self, service: Service) -> frozenset[EngineId]:
+        """Return the engines that may be asleep. A service that keeps none warm, nor did, is not asked about again."""
+        name, keeps = service.name, service.spec.autoscale.keeps_warm > 0
+        if not keeps and name in self._poolless:
+            return frozenset()
+        asleep = read_asleep(self._store, name)
+        if keeps or asleep or read_resting(self._store, name):
+            self._poolless.discard(name)
+        else:
+            self._poolless.add(name)
+        return asleep
 
     def _reconcile(self, world: World, engines: Sequence[Engine], now: datetime) -> Sequence[str]:
         troubles: list[Trouble] = []
@@ -178,6 +191,8 @@ class Controller:
     def _rest(self, world: World, now: datetime) -> None:
         """Let engines of the warm pool rest once no gateway sends them anything; none that is to serve again."""
         resting = world.resting
+        if world.service.name in self._poolless:
+            return
         if not self._tables.may_stop(now):
             resting &= read_resting(self._store, world.service.name)
         write_resting(self._store, world.service.name, resting)

@@ -27,11 +27,14 @@ class WarmKeeper:
         self._fleet = fleet
         self._sleeper = sleeper
         self._unable: set[EngineId] = set()
+        self._awake: set[ServiceName] = set()
 
     def run(self) -> Sequence[str]:
         """Make sleep what rests and wake what does not; returns what could not be done."""
         services = [row.value for row in self._store.list_services()]
-        states = [(each.name, read_asleep(self._store, each.name), self._sleepy(each)) for each in services]
+        asked = [each for each in services if each.spec.autoscale.warm_asleep or each.name not in self._awake]
+        states = [(each.name, read_asleep(self._store, each.name), self._sleepy(each)) for each in asked]
+        self._awake |= {name for name, asleep, _ in states if not asleep}  # only this pass lays anybody down
         states = [each for each in states if each[1] or each[2]]
         engines = self._fleet.list() if states else ()
         return [problem for state in states for problem in self._keep(*state, engines)]
@@ -56,6 +59,7 @@ class WarmKeeper:
         try:
             if self._sleeper.is_sleeping(engine) and who in read_asleep(self._store, name):
                 return
+            self._awake.discard(name)
             note_asleep(self._store, name, who)
             if who not in read_resting(self._store, name):  # wanted again meanwhile: the next pass wakes it
                 return

@@ -212,3 +212,16 @@ def test_what_cannot_sleep_is_refused_with_what_is_missing() -> None:
         a_spec(autoscale=scale)
     found: ServiceSpec = a_spec(autoscale=scale, engine=SLEEPY)
     assert found.autoscale.keeps_warm == 1
+
+
+@pytest.mark.parametrize("asleep", [True, False])
+def test_a_pool_that_is_switched_off_is_drained_and_nobody_is_left_resting(asleep: bool) -> None:
+    pool = Pool(warm_asleep=asleep)
+    pool.go_on()
+    service, version = pool.site.store.get_service(CHAT)
+    off = service.spec.autoscale.evolve(warm_replicas=0)
+    pool.site.store.save_service(service.evolve(spec=service.spec.evolve(autoscale=off)), version)
+    pool.go_on(8)
+    assert len(pool.site.engines()) == len(pool.routed) == 1
+    assert not read_resting(pool.site.store, CHAT)
+    assert not pool.asleep
