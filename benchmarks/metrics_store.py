@@ -22,7 +22,7 @@ from controlplane.adapters.metrics_scrape.page import Buckets, Page, read_page
 from controlplane.adapters.metrics_scrape.samples import SampleStore
 from controlplane.adapters.metrics_scrape.source import ScrapedMetrics
 from controlplane.domain.engines.engine_metrics import EngineNumber
-from controlplane.domain.engines.vllm import VLLM
+from controlplane.domain.engines.kinds.vllm import VLLM
 from controlplane.emulator.card import Card
 from controlplane.emulator.metrics import EngineMetrics
 

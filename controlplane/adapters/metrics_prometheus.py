@@ -16,7 +16,7 @@ from requests.exceptions import RequestException
 from controlplane.domain.engines.driver import MetricNames
 from controlplane.domain.engines.engine_metrics import EngineNumber, EngineNumbers, NumberAt
 from controlplane.domain.engines.gpu import DcgmName, EngineGpu, from_dcgm
-from controlplane.domain.engines.vllm import VLLM
+from controlplane.domain.engines.kinds.vllm import VLLM
 from controlplane.domain.errors import Unavailable
 from controlplane.ports import Clock
 

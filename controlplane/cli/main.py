@@ -39,7 +39,7 @@ COMMANDS = (
     Lazy("key", f"{_HERE}.key:app", "API keys."),
     Lazy("load", f"{_HERE}.load:app", "Load-test any OpenAI-compatible endpoint."),
     Lazy("twin", f"{_HERE}.twin:app", "The digital twin: fit it, and hold it against measurements."),
-    Lazy("knobs", f"{_HERE}.knobs:app", "The flags `vllm serve` knows, per version."),
+    Lazy("knobs", f"{_HERE}.knobs:app", "The flags an engine knows, per version."),
     Lazy("trace", f"{_HERE}.trace:app", "Traces: recorded arrivals and lengths, never text."),
     Lazy("bench", f"{_HERE}.bench:app", "Fleetune's own measurements, from a checkout."),
     Lazy("observability", f"{_HERE}.observability:app", "Prometheus rules and Grafana dashboards, as files."),

@@ -62,7 +62,10 @@ class EngineOptions(Value):
     mapping: EngineDriver | None = Field(
         default=None, description="Only for kind command: how such an engine is driven. In a file: its path."
     )
-    version: str | None = Field(default=None, description="vLLM version whose flags are allowed; None: 0.26.")
+    version: str | None = Field(
+        default=None,
+        description="Whose flags are allowed. None: vLLM 0.26; of other engines the one that ships.",
+    )
     flag_file: str | None = Field(
         default=None, description="Flags of a version that does not ship, as `fleetune knobs extract` writes them."
     )

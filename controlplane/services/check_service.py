@@ -7,7 +7,7 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.domain.workload import TraceWorkload
 from loadtests.send.cutting import cut_rows
 from loadtests.send.traces import load_trace
-from tuner.space.knobs.schema import check_flags
+from tuner.space.knobs.checks import check_flags
 
 
 def check_service(spec: ServiceSpec) -> None:

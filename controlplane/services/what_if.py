@@ -20,7 +20,7 @@ from controlplane.domain.words import counted
 from controlplane.domain.workload import Lengths, SyntheticWorkload, TraceWorkload
 from controlplane.services.studies.forecast import workload_at
 from tuner.space.first_tier import shape_of
-from tuner.space.knobs.schema import check_flags
+from tuner.space.knobs.checks import check_flags
 from tuner.twin.gpus import find_gpu, gpu_of
 from tuner.twin.predict import RequestsAt, capacity, is_saturated, notes
 from tuner.twin.profile import Profile

@@ -20,7 +20,7 @@ from controlplane.adapters.metrics_scrape.samples import SampleStore
 from controlplane.adapters.metrics_scrape.source import ScrapedMetrics
 from controlplane.domain.engines.engine_metrics import EngineNumber, EngineNumbers
 from controlplane.domain.engines.gpu import EngineGpu, GpuReading, Throttle, to_dcgm
-from controlplane.domain.engines.vllm import VLLM
+from controlplane.domain.engines.kinds.vllm import VLLM
 from controlplane.domain.errors import Unavailable
 from controlplane.ports.metrics import MetricsSource
 from tests.fakes.metrics_source import FakeMetricsSource

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from controlplane.domain.engines.engine_failures import diagnose
+from controlplane.domain.engines.kinds.vllm import VLLM
 from controlplane.domain.engines.start_failure import StartFailure
-from controlplane.domain.engines.vllm import VLLM
 from tests.integration.emulators import MODEL, Emulator, emulator, launch
 
 

@@ -15,7 +15,8 @@ from controlplane.domain.launch import without_emulator_flags
 from controlplane.domain.service import EngineOptions, ServiceSpec
 from controlplane.domain.studies.tuning_options import Knob
 from controlplane.domain.workload import SyntheticWorkload
-from tuner.space.knobs.schema import KnobSchema, check_flags, knobs_of
+from tuner.space.knobs.checks import check_flags
+from tuner.space.knobs.schema import KnobSchema, knobs_of
 from tuner.space.other_tiers import OTHER_TIERS
 from tuner.space.space import Dimension, Requirement, Space, dimension_of
 from tuner.twin.gpus import Gpu, gpu_of
@@ -82,7 +83,7 @@ def _default_space(spec: ServiceSpec, gpu: Gpu | None) -> Iterator[tuple[str, Kn
 
     Raises InvalidInput for an engine of which nothing is known.
     """
-    if spec.engine.driver.flag_files is not None:
+    if spec.engine.driver.has_twin:
         yield from _first_tier(spec, gpu)
         return
     found = OTHER_TIERS.get(spec.engine.kind)

@@ -64,6 +64,9 @@ class MetricNames(Value):
     ttft_s: str | None = Field(default=None, description="Histogram, seconds.")
     tpot_s: str | None = Field(default=None, description="Histogram, seconds.")
     kv_usage: str | None = Field(default=None, description="Gauge: share of the KV cache in use, 0 to 1.")
+    preemptions: str | None = Field(default=None, description="Counter: requests put back in the queue while they ran.")
+    prompt_tokens: str | None = Field(default=None, description="Counter: tokens of prompts.")
+    generation_tokens: str | None = Field(default=None, description="Counter: tokens of answers.")
     model_label: str | None = Field(default=None, description="The label that holds the served model's name.")
 
 
@@ -103,6 +106,7 @@ class EngineDriver(Value):
     install: str = Field(default="", description="How its program gets onto a host.")
     flags: FlagStyle = FlagStyle()
     name_flag: str | None = Field(default=None, description="The flag that says the name clients use.")
+    owned: Mapping[str, str] = Field(default_factory=dict, description="Flags that are not the user's, and why.")
     always: Mapping[str, FlagValue] = Field(default_factory=dict, description="Flags set unless the user sets them.")
     drain_flag: str | None = Field(default=None, description="The flag that says how long SIGTERM waits, seconds.")
     key_flag: str | None = Field(default=None, description="The flag that holds the key the engine asks for.")

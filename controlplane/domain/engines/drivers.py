@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from controlplane.domain.engines.driver import EngineDriver
-from controlplane.domain.engines.embed import EMBED
-from controlplane.domain.engines.emulator import EMULATOR
 from controlplane.domain.engines.engine import EngineKind
 from controlplane.domain.engines.flags import FlagValue
-from controlplane.domain.engines.llama_cpp import LLAMA_CPP
-from controlplane.domain.engines.sglang import SGLANG
-from controlplane.domain.engines.tensorrt_llm import TENSORRT_LLM
-from controlplane.domain.engines.tgi import TGI
-from controlplane.domain.engines.vllm import VLLM
+from controlplane.domain.engines.kinds.embed import EMBED
+from controlplane.domain.engines.kinds.emulator import EMULATOR
+from controlplane.domain.engines.kinds.llama_cpp import LLAMA_CPP
+from controlplane.domain.engines.kinds.sglang import SGLANG
+from controlplane.domain.engines.kinds.tensorrt_llm import TENSORRT_LLM
+from controlplane.domain.engines.kinds.tgi import TGI
+from controlplane.domain.engines.kinds.vllm import VLLM
 
 _DRIVERS: Mapping[EngineKind, EngineDriver] = {
     EngineKind.VLLM: VLLM,

@@ -53,9 +53,19 @@ class EngineConfig(Value):
 
     @property
     def gpus_per_replica(self) -> int:
-        """GPUs of one engine process: every kind of parallelism that has GPUs of its own, data parallelism too."""
-        sizes = (int(self.flags.get(f"{kind}-parallel-size", 1)) for kind in ("data", "prefill-context"))
-        return self.tensor_parallel_size * self.pipeline_parallel_size * math.prod(sizes)
+        """GPUs of one engine process: every kind of parallelism that has GPUs of its own, data parallelism too.
+
+        llama.cpp has no such sizes: it takes a GPU for each share of `tensor-split`.
+        """
+        shares = str(self.flags.get("tensor-split", "1")).count(",") + 1
+        sizes = (int(self.flags.get(f"{kind}-parallel-size", 1)) for kind in self._with_gpus_of_their_own)
+        return self.tensor_parallel_size * self.pipeline_parallel_size * shares * math.prod(sizes)
+
+    @property
+    def _with_gpus_of_their_own(self) -> tuple[str, ...]:
+        """SGLang's attention may be data-parallel within the tensor-parallel GPUs."""
+        others = ("prefill-context", "context")
+        return others if self.flags.get("enable-dp-attention") is True else ("data", *others)
 
     def with_flags(self, changes: Mapping[str, FlagValue]) -> EngineConfig:
         """Return a config with `changes` laid over the present flags."""

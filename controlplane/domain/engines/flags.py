@@ -44,13 +44,16 @@ ALIASES: Mapping[str, str] = {
     "tp": "tensor-parallel-size",
 }
 _ELSEWHERE = {
+    "cp-size": "context-parallel-size",
+    "dcp-size": "decode-context-parallel-size",
+    "dp-size": "data-parallel-size",
     "num-shard": "tensor-parallel-size",
     "pp-size": "pipeline-parallel-size",
     "tp-size": "tensor-parallel-size",
 }
 """What other engines call flags that decide how many GPUs a replica takes: one word for them here."""
 
-SEVERAL = frozenset(
+_SEVERAL_OF_VLLM = frozenset(
     {
         "allowed-media-domains",
         "api-key",
@@ -70,6 +73,31 @@ SEVERAL = frozenset(
         "sleep-preserve-parameter-names",
     }
 )
+_SEVERAL_OF_SGLANG = frozenset(
+    {
+        "bucket-e2e-request-latency",
+        "bucket-inter-token-latency",
+        "bucket-time-to-first-token",
+        "cuda-graph-bs-decode",
+        "cuda-graph-bs-prefill",
+        "custom-weight-loader",
+        "debug-tensor-dump-layers",
+        "encoder-register-urls",
+        "encoder-urls",
+        "flashinfer-autotune-skip-ops",
+        "gc-threshold",
+        "generation-tokens-buckets",
+        "log-requests-target",
+        "numa-node",
+        "prefill-delayer-forward-passes-buckets",
+        "prefill-delayer-wait-seconds-buckets",
+        "prompt-tokens-buckets",
+        "return-aux-hidden-state-layer-ids",
+        "tokenizer-metrics-allowed-custom-labels",
+        "uvicorn-access-log-exclude-prefixes",
+    }
+)
+SEVERAL = _SEVERAL_OF_VLLM | _SEVERAL_OF_SGLANG
 """Flags that take several values, each a word of its own (argparse's `nargs="+"`)."""
 
 HUMAN = frozenset(

@@ -20,7 +20,7 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.ports.store import Store, Versioned
 from controlplane.services.rollouts.shares import active_ab_test, refuse_during_ab_test, stop_ab_test
-from tuner.space.knobs.schema import check_flags
+from tuner.space.knobs.checks import check_flags
 
 
 def start_rollout(  # noqa: PLR0913 - all by keyword: what to roll out, who asks, and why

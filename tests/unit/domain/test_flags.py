@@ -15,7 +15,8 @@ from controlplane.domain.engines.flags import ALIASES, HUMAN, SEVERAL, canonical
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.service import EngineOptions
 from controlplane.emulator.flags import parse_command_line
-from tuner.space.knobs.schema import KnobType, check_flags, load_knobs, shipped_versions
+from tuner.space.knobs.checks import check_flags
+from tuner.space.knobs.schema import KnobType, load_knobs, shipped_versions
 
 SCHEMAS = [load_knobs(version) for version in shipped_versions()]
 FLAGS = {name: flag for schema in SCHEMAS for name, flag in schema.flags.items()}
@@ -36,7 +37,8 @@ def as_vllm_reads(found: EngineConfig) -> EngineConfig:
 
 
 def test_the_names_are_those_of_the_flag_files_that_ship() -> None:
-    assert {name for name, flag in FLAGS.items() if flag.many} == SEVERAL
+    sglang = load_knobs(engine="sglang").flags
+    assert {name for flags in (FLAGS, sglang) for name, flag in flags.items() if flag.many} == SEVERAL
     assert {name for name, flag in FLAGS.items() if flag.human_int} == HUMAN
     assert {short: name for name, flag in FLAGS.items() for short in flag.aliases} | {
         "O": "optimization-level"

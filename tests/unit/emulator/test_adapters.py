@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from controlplane.domain.engines.engine_failures import diagnose
+from controlplane.domain.engines.kinds.vllm import VLLM
 from controlplane.domain.engines.start_failure import StartFailure
-from controlplane.domain.engines.vllm import VLLM
 from controlplane.emulator.boot import StartRefused
 from controlplane.emulator.flags import parse_command_line
 from controlplane.emulator.tokens import block_hashes

@@ -13,8 +13,8 @@ from controlplane.domain.engines.engine import EngineConfig, EngineKind
 from controlplane.domain.engines.engine_metrics import EngineNumber
 from controlplane.domain.engines.flags import FlagValue
 from controlplane.domain.engines.fleet import EngineSpec
+from controlplane.domain.engines.kinds.vllm import VLLM
 from controlplane.domain.engines.spelling import spelled, spelled_text
-from controlplane.domain.engines.vllm import VLLM
 from controlplane.domain.launch import serve_arguments, shutdown_timeout_s
 
 WORDS = FlagStyle(joined=False, negated=False)

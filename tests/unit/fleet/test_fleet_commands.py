@@ -15,7 +15,7 @@ from controlplane.domain.base import EngineId
 from controlplane.domain.engines.engine import EngineConfig, EngineKind
 from controlplane.domain.engines.flags import FlagValue
 from controlplane.domain.engines.fleet import EngineSpec
-from controlplane.domain.engines.vllm import VLLM
+from controlplane.domain.engines.kinds.vllm import VLLM
 from controlplane.domain.errors import InvalidInput
 
 

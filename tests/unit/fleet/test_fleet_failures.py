@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from controlplane.domain.engines.engine_failures import diagnose, diagnose_timeout
+from controlplane.domain.engines.kinds.vllm import VLLM
 from controlplane.domain.engines.start_failure import StartFailure
-from controlplane.domain.engines.vllm import VLLM
 
 CORE = "(EngineCore pid=4711) ERROR 11-22 20:33:40 [core.py:880] "
 

@@ -30,7 +30,7 @@ from controlplane.domain.engines.gpu import (
     throttles,
     to_dcgm,
 )
-from controlplane.domain.engines.vllm import VLLM
+from controlplane.domain.engines.kinds.vllm import VLLM
 from controlplane.domain.errors import Unavailable
 from controlplane.emulator.card import WINDOW_S, BusyMeter, Card
 from controlplane.emulator.metrics import EngineMetrics

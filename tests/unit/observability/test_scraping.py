@@ -19,7 +19,7 @@ from controlplane.domain.base import EngineId
 from controlplane.domain.engines.engine import EngineConfig, EngineKind
 from controlplane.domain.engines.engine_metrics import EngineNumber, EngineNumbers
 from controlplane.domain.engines.fleet import Engine, EngineSpec, EngineState
-from controlplane.domain.engines.vllm import VLLM
+from controlplane.domain.engines.kinds.vllm import VLLM
 from controlplane.domain.errors import Unavailable
 from controlplane.emulator.metrics import EngineMetrics
 from tests.builders_serving import NOW, after

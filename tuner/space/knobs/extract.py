@@ -1,4 +1,4 @@
-"""Make a schema file from a vLLM wheel, an unpacked vLLM, or the text of `vllm serve --help=all`.
+"""Make a schema file from an engine's help text, or from the sources of a vLLM or an SGLang.
 
 vLLM builds its parser from the fields of its config classes. We read the same sources without importing them (vLLM
 needs CUDA to be imported), so the extraction runs anywhere: `vllm/engine/arg_utils.py` says which flags exist and
@@ -13,11 +13,13 @@ import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from controlplane.domain.errors import InvalidInput
 from tuner.space.knobs.annotations import Symbols, flag_from_field, read_symbols
-from tuner.space.knobs.schema import LISTS_IN_JSON, UNKNOWN_VERSION, KnobFlag, KnobSchema, KnobType
+from tuner.space.knobs.calls import explicit_flag
+from tuner.space.knobs.help_texts import from_help
+from tuner.space.knobs.schema import LISTS_IN_JSON, VLLM, KnobFlag, KnobSchema, KnobType
+from tuner.space.knobs.sglang import extract_sglang
 
 _ARG_UTILS = "vllm/engine/arg_utils.py"
 _CLI_ARGS = ("vllm/entrypoints/openai/cli_args.py", "vllm/entrypoints/common/cli_args.py")  # up to 0.26 / by 0.33
@@ -29,13 +31,37 @@ _SYMBOL_FILES = re.compile(
 _NOT_TUNABLE = frozenset({"model", "help"})
 
 
-def extract(source: Path) -> KnobSchema:
-    """Return the schema found in a wheel, a folder that holds `vllm/`, or a help text.
+_HELP = {
+    VLLM: "vllm serve --help=all",
+    "sglang": "python -m sglang.launch_server --help",
+    "tensorrt-llm": "trtllm-serve serve --help",
+    "tgi": "text-generation-launcher --help",
+    "llama.cpp": "llama-server --help",
+}
+ENGINES = tuple(_HELP)
+"""Engines whose flag files can be made, by the names that the files ship under."""
 
-    Raises InvalidInput when the source cannot be read or holds no vLLM.
+
+def extract(source: Path, engine: str = VLLM, *, version: str | None = None) -> KnobSchema:
+    """Return the schema found in a help text or, of vLLM and SGLang, in a wheel or a folder that holds its sources.
+
+    `version` is what a help text is of, where it does not say so itself. Raises InvalidInput when the source cannot be
+    read or holds no such engine.
     """
+    if engine not in _HELP:
+        raise InvalidInput(f"no flag file can be made of {engine}", allowed=", ".join(ENGINES))
     if not source.exists():
         raise InvalidInput(f"cannot read {source}", why="no such file or folder")
+    if engine == VLLM:
+        return _extract_vllm(source)
+    if engine == "sglang" and (source.is_dir() or zipfile.is_zipfile(source)):
+        return extract_sglang(source)
+    if source.is_dir():
+        raise InvalidInput(f"{source} is a folder", allowed=f"the saved output of `{_HELP[engine]}`")
+    return from_help(source.read_text(), source=_HELP[engine], version=version).evolve(engine=engine)
+
+
+def _extract_vllm(source: Path) -> KnobSchema:
     if source.is_dir():
         return _from_sources(dict(_folder_files(source)), _folder_version(source))
     if zipfile.is_zipfile(source):
@@ -44,22 +70,12 @@ def extract(source: Path) -> KnobSchema:
     return from_help(source.read_text())
 
 
-def from_help(text: str) -> KnobSchema:
-    """Return what `vllm serve --help=all` tells: names, choices and defaults; a type only where the default shows it.
-
-    Raises InvalidInput when the text names no flags.
-    """
-    flags = dict(_help_flags(text))
-    if not flags:
-        raise InvalidInput("no flags in the help text", allowed="the output of `vllm serve --help=all`")
-    match = re.search(r"vLLM(?: API server)? version:? v?(\d+\.\d+\.\d+)", text)
-    return KnobSchema(version=match.group(1) if match else UNKNOWN_VERSION, source="vllm serve --help=all", flags=flags)
-
-
 def as_json(schema: KnobSchema) -> str:
     """Return the text of a schema file: defaults left out, one field a line, so that versions diff well."""
     flags = {name: flag.model_dump(mode="json", exclude_defaults=True) for name, flag in schema.flags.items()}
-    return json.dumps({"version": schema.version, "source": schema.source, "flags": flags}, indent=1) + "\n"
+    head = {"version": schema.version, "source": schema.source}
+    whose = {} if schema.engine == VLLM else {"engine": schema.engine}
+    return json.dumps({**whose, **head, "flags": flags}, indent=1) + "\n"
 
 
 def _folder_files(folder: Path) -> Iterator[tuple[str, str]]:
@@ -140,7 +156,7 @@ def _flag_of(call: ast.Call, groups: Mapping[str, str], symbols: Symbols) -> Kno
             case ast.Subscript(value=ast.Name(id=kwargs), slice=ast.Constant(value=str(field))) if kwargs in groups:
                 flag = flag_from_field(symbols, groups[kwargs], field)
                 return flag.evolve(default=None) if _default_is_none(call) else flag
-    return _explicit_flag(call)
+    return explicit_flag(call)
 
 
 def _default_is_none(call: ast.Call) -> bool:
@@ -149,67 +165,7 @@ def _default_is_none(call: ast.Call) -> bool:
     return any(isinstance(key, ast.Constant) and key.value == "default" for d in dicts for key in d.keys)
 
 
-def _explicit_flag(call: ast.Call) -> KnobFlag:
-    options = {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
-    action = ast.unparse(options["action"]) if "action" in options else ""
-    return KnobFlag(
-        type=_explicit_type(action, ast.unparse(options["type"]) if "type" in options else "str"),
-        default=_constant(options.get("default")),
-        choices=_constant(options.get("choices")),
-        group="serve",
-        optional=_constant(options.get("default")) is None and "BooleanOptional" not in action,
-    )
-
-
-def _explicit_type(action: str, kind: str) -> KnobType:
-    if "BooleanOptionalAction" in action:
-        return KnobType.BOOL
-    if "store_true" in action:
-        return KnobType.SWITCH
-    return KnobType(kind) if kind in ("int", "float") else KnobType.STR
-
-
-def _constant(node: ast.expr | None) -> Any:
-    if node is None:
-        return None
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        return None
-
-
 def _front_end(symbols: Symbols) -> Iterator[tuple[str, KnobFlag]]:
     for name in ("BaseFrontendArgs", "FrontendArgs"):
         for field in symbols.fields.get(name, {}):
             yield field.replace("_", "-"), flag_from_field(symbols, name, field)
-
-
-def _help_flags(text: str) -> Iterator[tuple[str, KnobFlag]]:
-    group = "serve"
-    for block in re.split(r"\n(?=  -|\S)", text):
-        if title := re.match(r"(\w+):\s*\n?", block):
-            group = title.group(1)
-        head = re.match(r"  ((?:-\w+, )*--[\w-]+.*)", block)
-        if head and (name := re.search(r"--([\w-]+)", head.group(1))):
-            yield name.group(1), _help_flag(block, head.group(1), group)
-
-
-def _help_flag(block: str, head: str, group: str) -> KnobFlag:
-    default = re.search(r"\(default: (.*?)\)", " ".join(block.split()))
-    written = default.group(1) if default else "None"
-    choices = re.search(r"\{([^}]*)\}", head)
-    return KnobFlag(
-        type=_help_type(head, written),
-        default=None if written == "None" else written,
-        choices=tuple(choices.group(1).split(",")) if choices else None,
-        group=group,
-        optional=written == "None",
-    )
-
-
-def _help_type(head: str, written: str) -> KnobType:
-    if "--no-" in head:
-        return KnobType.BOOL
-    if re.fullmatch(r"-?\d+", written):
-        return KnobType.INT
-    return KnobType.FLOAT if re.fullmatch(r"-?\d+\.\d+", written) else KnobType.STR

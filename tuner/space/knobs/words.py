@@ -49,7 +49,6 @@ KNOBS: Mapping[str, Words] = {
     "precision of the KV cache": {
         _V: ["kv-cache-dtype"],
         _S: ["kv-cache-dtype"],
-        _T: ["kv-cache-dtype"],
         _G: ["kv-cache-dtype"],
         _L: ["cache-type-k", "cache-type-v"],
     },

@@ -11,9 +11,11 @@ from controlplane.domain.engines.engine import EngineConfig, EngineKind
 from controlplane.domain.engines.flags import FlagValue
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.service import EngineOptions
-from tuner.space.knobs.extract import as_json, extract, from_help
+from tuner.space.knobs.checks import check_flags
+from tuner.space.knobs.extract import as_json, extract
+from tuner.space.knobs.help_texts import from_help
 from tuner.space.knobs.removed import removed_flags
-from tuner.space.knobs.schema import KnobSchema, KnobType, check_flags, load_knobs, shipped_versions
+from tuner.space.knobs.schema import KnobSchema, KnobType, load_knobs, shipped_versions
 
 ARG_UTILS = """
 @dataclass

@@ -14,6 +14,9 @@ METRICS = MetricNames(
     ttft_s="vllm:time_to_first_token_seconds",
     tpot_s="vllm:request_time_per_output_token_seconds",
     kv_usage="vllm:kv_cache_usage_perc",
+    preemptions="vllm:num_preemptions_total",
+    prompt_tokens="vllm:prompt_tokens_total",
+    generation_tokens="vllm:generation_tokens_total",
     model_label="model_name",
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane.domain.engines.vllm import VLLM
+from controlplane.domain.engines.kinds.vllm import VLLM
 
 EMULATOR = VLLM.evolve(
     title="emulator",
