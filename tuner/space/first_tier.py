@@ -93,7 +93,7 @@ def _default_space(spec: ServiceSpec, gpu: Gpu | None) -> Iterator[tuple[str, Kn
             allowed="tuning.space with at least one flag and its choices",
         )
     yield from found.items()
-    if not spec.gpus.is_cpu and "tensor-parallel-size" in spec.engine.driver.flags.names:
+    if not spec.gpus.is_cpu and knobs_of(spec.engine).find("tensor-parallel-size") is not None:
         yield "tensor-parallel-size", Knob(choices=_tensor_parallel_sizes(None, spec.gpus.count))
 
 

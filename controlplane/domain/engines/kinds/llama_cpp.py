@@ -26,6 +26,7 @@ _FAILURES = (
     (StartFailure.REFUSED_FLAG, r"^error: invalid (argument|value)"),
     (StartFailure.REFUSED_FLAG, r"^error while handling (argument|environment variable)"),
     (StartFailure.PORT, r"couldn't bind HTTP server socket"),
+    (StartFailure.OTHER, r"failed to open GGUF file"),
 )
 
 LLAMA_CPP = EngineDriver(
