@@ -57,15 +57,13 @@ def assemble(
     routes = Routes(
         conversation,
         metrics,
+        settings,
         version=version,
-        time_lapse=settings.time_lapse,
-        api_keys=settings.api_keys,
         on_request=lambda: on_request(conversation),
         more=[
             *(adapter_routes(adapters, log) if settings.runtime_adapters else ()),
             *(sleep_routes(_sleeper(settings, setup, conversation, log)) if settings.dev_mode else ()),
         ],
-        cors=settings.cors,
     )
     return Server(conversation, routes.app())
 

@@ -7,7 +7,8 @@ import gc
 import os
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from controlplane.emulator.boot import StartRefused, engine_setup
 from controlplane.emulator.clock import precise_event_loop
@@ -18,6 +19,13 @@ from controlplane.emulator.settings import EmulatorSettings
 _SWITCHES = {"dev_mode": "VLLM_SERVER_DEV_MODE", "runtime_adapters": "VLLM_ALLOW_RUNTIME_LORA_UPDATING"}
 
 
+class Words(NamedTuple):
+    """How an engine says that it does not start: by what vLLM would say, and by the error of the port."""
+
+    refused: Callable[[str], str] = str
+    port: Callable[[OSError], str] = "OSError: {}".format
+
+
 def main() -> None:
     """Run one emulated engine until it is told to stop; exits as vLLM would."""
     sys.exit(run(sys.argv[1:], os.environ))
@@ -25,8 +33,13 @@ def main() -> None:
 
 def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Return the exit code: 0 after a stop, 1 when the engine could not start; 2 (by argparse) for a refused flag."""
-    settings = parse_command_line(arguments, visible_devices=_visible_devices(environment))
-    settings = settings.evolve(**switches(environment))
+    settings = parse_command_line(arguments, visible_devices=visible_devices(environment))
+    return serve(settings.evolve(**switches(environment)))
+
+
+def serve(settings: EmulatorSettings, words: Words | None = None) -> int:
+    """Run an engine and return its exit code: 0 after a stop, 1 when it could not start, said in `words`."""
+    said = words or Words()
     log(f"fleetune emulator: {settings.model} on emulated {settings.gpu}, time lapse {settings.time_lapse:g}")
     try:
         with _bind(settings) as listener:
@@ -36,10 +49,10 @@ def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
             return _live(process)
     except StartRefused as error:
         log("EngineCore failed to start.\nTraceback (most recent call last):")
-        log(str(error))
+        log(said.refused(str(error)))
         return 1
     except OSError as error:
-        log(f"Traceback (most recent call last):\nOSError: {error}")
+        log(f"Traceback (most recent call last):\n{said.port(error)}")
         return 1
 
 
@@ -78,7 +91,8 @@ def _is_set(environment: Mapping[str, str], variable: str) -> bool:
     return environment.get(variable, "").strip().lower() in ("1", "true")
 
 
-def _visible_devices(environment: Mapping[str, str]) -> int | None:
+def visible_devices(environment: Mapping[str, str]) -> int | None:
+    """Return how many GPUs an engine may use, None when nothing says so."""
     named = environment.get("CUDA_VISIBLE_DEVICES")
     return None if named is None else len([device for device in named.split(",") if device.strip()])
 

@@ -11,14 +11,19 @@ from typing import Any
 from aiohttp import HttpVersion11, web
 from pydantic import ValidationError
 
+from controlplane.domain.engines.driver import MetricNames
+from controlplane.domain.engines.kinds.emulator import EMULATOR
 from controlplane.emulator.adapters import model_card
 from controlplane.emulator.answers import StreamAnswer
-from controlplane.emulator.cors import Cors, is_preflight
+from controlplane.emulator.cors import is_preflight
+from controlplane.emulator.dialects.page import page
+from controlplane.emulator.dialects.requests import heard
 from controlplane.emulator.errors import ApiError, bad_request
 from controlplane.emulator.faults import Faults, MetricsFault
 from controlplane.emulator.metrics import EngineMetrics
 from controlplane.emulator.protocol import ChatBody, CompletionBody, DetokenizeBody, TokenizeBody, read_body
 from controlplane.emulator.service import Conversation, chat_text
+from controlplane.emulator.settings import EmulatorSettings
 
 LAPSE_HEADER = "X-Fleetune-Time-Lapse"
 _LARGEST_BODY = 64 * 2**20
@@ -33,43 +38,48 @@ class Routes:
         self,
         conversation: Conversation,
         metrics: EngineMetrics,
+        settings: EmulatorSettings,
         *,
         version: Callable[[], dict[str, Any]],
-        time_lapse: float,
-        api_keys: tuple[str, ...],
         on_request: Callable[[], None],
         more: Iterable[web.RouteDef] = (),
-        cors: Cors | None = None,
     ) -> None:
         self._conversation = conversation
         self._metrics = metrics
         self._version = version
-        self._lapse = f"{time_lapse:g}"
-        self._api_keys = api_keys
+        self._lapse = f"{settings.time_lapse:g}"
+        self._api_keys = settings.api_keys
         self._on_request = on_request
         self._more = tuple(more)
-        self._cors = cors or Cors()
+        self._cors = settings.cors
+        self._speaks = settings.speaks
 
     def app(self) -> web.Application:
         """Return the application of the public port."""
         app = web.Application(client_max_size=_LARGEST_BODY, middlewares=[self._guard])
-        app.add_routes(
-            [
-                web.post("/v1/chat/completions", self._chat),
-                web.post("/v1/completions", self._completions),
-                web.get("/v1/models", self._models),
-                web.post("/tokenize", self._tokenize),
-                web.post("/detokenize", self._detokenize),
-                web.get("/health", _empty),
-                web.get("/ping", _empty),
-                web.post("/ping", _empty),
-                web.get("/metrics", self._scrape),
-                web.get("/version", self._show_version),
-                *self._more,
-            ]
-        )
+        app.add_routes([*self._every_engines(), *(self._vllms() if self._speaks is None else ())])
         app.on_response_prepare.append(self._sign)
         return app
+
+    def _every_engines(self) -> list[web.RouteDef]:
+        speaks = self._speaks or EMULATOR
+        return [
+            web.post("/v1/chat/completions", self._chat),
+            web.post("/v1/completions", self._completions),
+            web.get("/v1/models", self._models),
+            web.get(speaks.readiness.health_path, _empty),
+            web.get(speaks.metrics.path, self._scrape),
+        ]
+
+    def _vllms(self) -> list[web.RouteDef]:
+        return [
+            web.post("/tokenize", self._tokenize),
+            web.post("/detokenize", self._detokenize),
+            web.get("/ping", _empty),
+            web.post("/ping", _empty),
+            web.get("/version", self._show_version),
+            *self._more,
+        ]
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -105,6 +115,8 @@ class Routes:
     async def _answer(self, request: web.Request, kind: type[ChatBody] | type[CompletionBody]) -> web.StreamResponse:
         received_wall_s = asyncio.get_running_loop().time()
         body = read_body(kind, await request.read())
+        if self._speaks is not None:
+            body = heard(body, self._speaks)
         self._on_request()
         if body.stream and request.version < HttpVersion11:
             raise bad_request("a stream needs HTTP/1.1", "stream")
@@ -165,8 +177,12 @@ class Routes:
         if fault is MetricsFault.MISSING:
             raise web.HTTPNotFound
         self._conversation.engine.refresh_metrics()
-        text = self._metrics.blank().text() if fault is MetricsFault.WRONG else self._metrics.text()
+        told = self._metrics.blank() if fault is MetricsFault.WRONG else self._metrics
+        text = told.text() if self._speaks is None else self._page_of(told, self._speaks.metrics)
         return web.Response(body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    def _page_of(self, told: EngineMetrics, names: MetricNames) -> bytes:
+        return page(told, names, self._conversation.model.names[0]).encode()
 
     async def _show_version(self, request: web.Request) -> web.StreamResponse:
         return _json(self._version())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from controlplane.domain.base import Value
+from controlplane.domain.engines.driver import EngineDriver
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.emulator.adapters import AdapterSpec
 from controlplane.emulator.cors import Cors
@@ -29,6 +30,7 @@ class EmulatorSettings(Value):
     time_lapse: float = Field(default=1.0, ge=0.1, le=50, description="Emulated seconds per wall-clock second.")
     admin_port: int | None = None
     seed: int = 0
+    speaks: EngineDriver | None = Field(default=None, description="Another engine's ways; None: vLLM's.")
     faults: Faults = Faults()
     runtime_adapters: bool = Field(default=False, description="VLLM_ALLOW_RUNTIME_LORA_UPDATING.")
     dev_mode: bool = Field(default=False, description="VLLM_SERVER_DEV_MODE: routes that nobody else may reach.")

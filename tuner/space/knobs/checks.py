@@ -92,7 +92,7 @@ def _problem(schema: KnobSchema, engine: EngineOptions, name: str, value: FlagVa
         return None  # vLLM reads a part as JSON, or else as text
     if flag.choices is not None and value not in flag.choices:
         return f"--{name}={value} is not one of {', '.join(map(str, flag.choices))}"
-    if not _fits(flag, value):
+    if not fits(flag, value):
         return f"--{name}={value} is not of type {flag.type.value}"
     return None
 
@@ -116,7 +116,8 @@ def _unknown(schema: KnobSchema, engine: EngineOptions, name: str) -> str:
     return f"there is no --{name}{known_in}{hint}"
 
 
-def _fits(flag: KnobFlag, value: FlagValue) -> bool:
+def fits(flag: KnobFlag, value: FlagValue) -> bool:
+    """Say whether a value is of a flag's type; whether it is one of its choices is another question."""
     match flag.type:
         case KnobType.BOOL:
             return isinstance(value, bool) or (flag.optional and isinstance(value, str))
