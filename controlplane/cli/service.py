@@ -30,6 +30,7 @@ SERVICE = Noun(
         Column("model", field("spec.model.path")),
         Column("engine", field("spec.engine.kind")),
         Column("base flags", field("spec.engine.flags")),
+        Column("alternatives", lambda s: list(s["spec"]["alternatives"])),
         Column(
             "limits",
             lambda s: [f"P{v['percentile']:g} {v['metric']} ≤ {v['limit_ms']:g}" for v in s["spec"]["slos"]["latency"]],

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from controlplane.domain.engines.flags import canonical_flag
-from controlplane.domain.service import ServiceSpec
+from controlplane.domain.service import Alternative, EngineOptions, ServiceSpec
 
 CODE_FLAGS = frozenset(
     {
@@ -20,9 +20,17 @@ CODE_FLAGS = frozenset(
         "tool-parser-plugin",
         "reasoning-parser-plugin",
         "io-processor-plugin",
+        "custom-module-dirs",  # TensorRT-LLM
+        "custom-tokenizer",
+        "custom-weight-loader",  # SGLang
+        "agent",  # llama.cpp: tools that run commands
+        "mcp-servers-config",
+        "mcp-servers-json",
+        "tools",
+        "tools-runtime",
     }
 )
-"""Flags of `vllm serve` that make it import code by name or from a file, vLLM 0.26."""
+"""Flags that make an engine import code by name or from a file, or run programs: vLLM 0.26's unless said otherwise."""
 
 
 def code_flags(flags: Iterable[str]) -> tuple[str, ...]:
@@ -47,17 +55,30 @@ def code_in_overrides(overrides: Mapping[str, Any] | None) -> tuple[str, ...]:
 
 
 def _code_of(spec: ServiceSpec) -> dict[str, Any]:
-    engine, quality = spec.engine, spec.tuning.quality
+    quality = spec.tuning.quality
     found: dict[str, Any] = {
-        "engine.command": engine.command,
-        "engine.flag_file": engine.flag_file,
-        "engine.mapping": engine.mapping,
+        **_code_of_engine(spec.engine),
         "kubernetes": spec.kubernetes,  # images, volumes, service accounts
         "tuning.quality.command": quality.command,
         "tuning.quality.prompts": quality.prompts,
     }
-    found |= {f"engine.env.{name}": value for name, value in engine.env.items()}  # LD_PRELOAD, PATH, ...
-    flags = {canonical_flag(name): value for name, value in engine.flags.items()}
-    found |= {f"engine.flags.{name}": flags[name] for name in code_flags(flags)}
     found |= {f"tuning.space.{name}": True for name in code_flags(spec.tuning.space)}
+    for name, other in spec.alternatives.items():
+        found |= {f"alternatives.{name}.{field}": value for field, value in _code_of_way(other).items()}
     return {field: value for field, value in found.items() if value}
+
+
+def _code_of_way(other: Alternative) -> dict[str, Any]:
+    in_space = {f"space.{name}": True for name in code_flags(other.space)}
+    return in_space | ({} if other.engine is None else _code_of_engine(other.engine))
+
+
+def _code_of_engine(engine: EngineOptions) -> dict[str, Any]:
+    flags = {canonical_flag(name): value for name, value in engine.flags.items()}
+    return {
+        "engine.command": engine.command,
+        "engine.flag_file": engine.flag_file,
+        "engine.mapping": engine.mapping,
+        **{f"engine.env.{name}": value for name, value in engine.env.items()},  # LD_PRELOAD, PATH, ...
+        **{f"engine.flags.{name}": flags[name] for name in code_flags(flags)},
+    }

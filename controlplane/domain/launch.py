@@ -33,7 +33,7 @@ def engine_spec(
         kind=engine.kind,
         model=model.path,
         served_name=model.name,
-        config=config.with_flags(_own_flags(engine, gpus, config)),
+        config=config.without_alternative().with_flags(_own_flags(engine, gpus, config)),
         gpus=config.gpus_per_replica,
         command=engine.command,
         mapping=engine.mapping,
@@ -58,8 +58,9 @@ def shutdown_timeout_s(spec: EngineSpec) -> int:
 
 
 def without_emulator_flags(config: EngineConfig) -> EngineConfig:
-    """Return the flags a vLLM would be given too."""
-    return EngineConfig(flags={n: v for n, v in config.flags.items() if not n.startswith(EMULATOR_PREFIX)})
+    """Return the flags a real engine would be given too."""
+    given = config.without_alternative().flags
+    return EngineConfig(flags={n: v for n, v in given.items() if not n.startswith(EMULATOR_PREFIX)})
 
 
 def _own_flags(engine: EngineOptions, gpus: GpuPool, config: EngineConfig) -> Mapping[str, FlagValue]:

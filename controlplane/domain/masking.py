@@ -7,7 +7,7 @@ from typing import Any
 
 from controlplane.domain.engines.flags import FlagValue, canonical_flag
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.service import EngineOptions, ServiceSpec
+from controlplane.domain.service import Alternative, EngineOptions, ServiceSpec
 
 HIDDEN = "(hidden)"
 
@@ -56,14 +56,27 @@ def revealed(spec: ServiceSpec, before: ServiceSpec | None) -> ServiceSpec:
 
     Raises InvalidInput when it hides something that has no value yet.
     """
-    old = None if before is None else before.engine
-    engine = spec.engine
-    env = _filled("engine.env", engine.env, {} if old is None else old.env)
-    flags = _filled("engine.flags", engine.flags, {} if old is None else old.flags)
-    command = _filled_words(engine.command, None if old is None else old.command)
+    engine = _filled_engine("engine", spec.engine, None if before is None else before.engine)
+    others = {} if before is None else before.alternatives
+    ways = {name: _filled_way(name, way, others.get(name)) for name, way in spec.alternatives.items()}
+    same = engine is spec.engine and all(way is spec.alternatives[name] for name, way in ways.items())
+    return spec if same else spec.evolve(engine=engine, alternatives=ways)
+
+
+def _filled_way(name: str, way: Alternative, old: Alternative | None) -> Alternative:
+    if way.engine is None:
+        return way
+    engine = _filled_engine(f"alternatives.{name}.engine", way.engine, None if old is None else old.engine)
+    return way if engine is way.engine else way.evolve(engine=engine)
+
+
+def _filled_engine(where: str, engine: EngineOptions, old: EngineOptions | None) -> EngineOptions:
+    env = _filled(f"{where}.env", engine.env, {} if old is None else old.env)
+    flags = _filled(f"{where}.flags", engine.flags, {} if old is None else old.flags)
+    command = _filled_words(where, engine.command, None if old is None else old.command)
     if (env, flags, command) == (dict(engine.env), dict(engine.flags), engine.command):
-        return spec
-    return spec.evolve(engine=EngineOptions(**{**dict(engine), "env": env, "flags": flags, "command": command}))
+        return engine
+    return EngineOptions(**{**dict(engine), "env": env, "flags": flags, "command": command})
 
 
 def _filled(where: str, given: Mapping[str, Any], old: Mapping[str, FlagValue]) -> dict[str, Any]:
@@ -72,11 +85,11 @@ def _filled(where: str, given: Mapping[str, Any], old: Mapping[str, FlagValue]) 
     return {name: old[name] if value == HIDDEN else value for name, value in given.items()}
 
 
-def _filled_words(given: tuple[str, ...] | None, old: tuple[str, ...] | None) -> tuple[str, ...] | None:
+def _filled_words(where: str, given: tuple[str, ...] | None, old: tuple[str, ...] | None) -> tuple[str, ...] | None:
     if given is None or not any(HIDDEN in word for word in given):
         return given
     if old is None or tuple(masked_words(old)) != given:
-        _refuse(["engine.command"])
+        _refuse([f"{where}.command"])
     return old
 
 

@@ -13,8 +13,9 @@ from controlplane.domain.cluster import ClusterOptions
 from controlplane.domain.door.gateway_options import GatewayOptions
 from controlplane.domain.engines.driver import EngineDriver
 from controlplane.domain.engines.drivers import check_mapping, driver_of, engine_key
-from controlplane.domain.engines.engine import EngineConfig, EngineKind, Flags
+from controlplane.domain.engines.engine import ENGINE, EngineConfig, EngineKind, Flags
 from controlplane.domain.engines.flags import canonical_flag
+from controlplane.domain.errors import InvalidInput
 from controlplane.domain.hardware import GpuPool
 from controlplane.domain.operations.alerts import AlertOptions
 from controlplane.domain.operations.autoscale_options import AutoscaleOptions
@@ -23,7 +24,7 @@ from controlplane.domain.report import MAX_LAG_MS
 from controlplane.domain.rollouts.rollout_options import RolloutOptions
 from controlplane.domain.schedule import ScheduleSpec
 from controlplane.domain.slo import SloSet
-from controlplane.domain.studies.tuning_options import TuningOptions
+from controlplane.domain.studies.tuning_options import Knob, TuningOptions
 from controlplane.domain.workload import Workload
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
@@ -104,6 +105,24 @@ SLEEP_SWITCH = "VLLM_SERVER_DEV_MODE"
 """The variable with which vLLM has /sleep, /wake_up and /is_sleeping."""
 
 
+class Alternative(Value):
+    """Another way to serve the same model, tried beside `engine`: another engine, another checkpoint, or both."""
+
+    engine: EngineOptions | None = Field(default=None, description="None: the service's own, with another checkpoint.")
+    path: str | None = Field(
+        default=None, description="The same model elsewhere, e.g. quantized (AWQ, GPTQ, FP8, GGUF). None: model.path."
+    )
+    space: Mapping[str, Knob] = Field(
+        default_factory=dict, description="Flag name → knob. Empty: the default space of that engine."
+    )
+
+    @model_validator(mode="after")
+    def _differs(self) -> Alternative:
+        if self.engine is None and self.path is None:
+            raise ValueError("give engine, path or both: it is the service itself otherwise")
+        return self
+
+
 class ServiceSpec(Value):
     """One served model: what it is, what it runs on, what it promises, and how it may be changed."""
 
@@ -115,6 +134,9 @@ class ServiceSpec(Value):
     workload: Workload
     slos: SloSet
     tuning: TuningOptions = TuningOptions()
+    alternatives: Mapping[Name, Alternative] = Field(
+        default_factory=dict, description="What a study tries beside `engine`, by names of one's own."
+    )
     rollout: RolloutOptions = RolloutOptions()
     gateway: GatewayOptions = GatewayOptions()
     autoscale: AutoscaleOptions = AutoscaleOptions()
@@ -160,6 +182,44 @@ class ServiceSpec(Value):
         if self.mlflow is not None:
             return self.mlflow.reference if self.mlflow.then is OnMove.CANARY else None
         return self.follows
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> ServiceSpec:
+        if ENGINE in self.engine.flags or any(ENGINE in each.flags for each in self._others()):
+            raise ValueError(f"engine.flags: {ENGINE} is no flag; alternatives names what is tried beside engine")
+        if self.engine.kind.value in self.alternatives:
+            raise ValueError(f"alternatives: {self.engine.kind.value} is what engine is called; give another name")
+        if any(each.time_lapse != self.engine.time_lapse for each in self._others()):
+            raise ValueError("alternatives: engines whose time runs at another speed cannot be compared")
+        return self
+
+    def _others(self) -> tuple[EngineOptions, ...]:
+        return tuple(each.engine for each in self.alternatives.values() if each.engine is not None)
+
+    @property
+    def ways(self) -> Mapping[str, ServiceSpec]:
+        """Every way to serve the model, by name: the service's own, named as its kind, and each alternative alone."""
+        own = self.evolve(alternatives={})
+        return {self.engine.kind.value: own} | {
+            name: own.evolve(
+                engine=each.engine or self.engine,
+                model=self.model.evolve(path=each.path or self.model.path),
+                tuning=self.tuning.evolve(space=each.space) if each.space or each.engine else self.tuning,
+            )
+            for name, each in self.alternatives.items()
+        }
+
+    def served_by(self, config: EngineConfig) -> ServiceSpec:
+        """Return the service as a configuration serves it. Raises InvalidInput for an alternative it does not name."""
+        name = config.alternative
+        if name is None:
+            return self
+        if name not in self.alternatives:
+            known = ", ".join(self.alternatives) or "none are named"
+            raise InvalidInput(
+                f"{self.name} has no alternative {name}", allowed=f"alternatives of service.yaml: {known}"
+            )
+        return self.ways[name]
 
     @property
     def service(self) -> ServiceName:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.operations.replica_capacity import ReplicaCapacity, Source, measured
 from controlplane.domain.revision import Revision
+from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.study import Confirmed, Study, Trial
 from controlplane.ports.store import Store
 
@@ -33,14 +34,21 @@ def measured_capacity(store: Store, revision: Revision) -> ReplicaCapacity | Non
 def measured_by(store: Store, revision: Revision) -> Measured | None:
     """Return the same with the study that measured it. Raises Unavailable."""
     for study, _ in store.list_studies(revision.service, limit=_STUDIES):
-        if (study.spec.model, study.spec.engine.kind) != (revision.model, revision.engine.kind):
-            continue
-        if study.spec.engine.time_lapse != revision.engine.time_lapse:
+        if not _is_same(study.spec, revision):
             continue
         trials = [trial for trial, _ in store.list_trials(study.study_id) if trial.config == revision.config]
         if (found := _of_study(study, trials, revision)) is not None:
             return Measured(study, found)
     return None
+
+
+def _is_same(spec: ServiceSpec, revision: Revision) -> bool:
+    """Say whether a study's engines of a revision's flags were what the revision starts."""
+    served = spec.ways.get(revision.config.alternative or spec.engine.kind.value)
+    if served is None:
+        return False
+    measured = (served.model, served.engine.kind, served.engine.time_lapse)
+    return measured == (revision.model, revision.engine.kind, revision.engine.time_lapse)
 
 
 def _of_study(study: Study, trials: Sequence[Trial], revision: Revision) -> ReplicaCapacity | None:

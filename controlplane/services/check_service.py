@@ -15,6 +15,7 @@ def check_service(spec: ServiceSpec) -> None:
 
     Raises InvalidInput.
     """
-    check_flags(without_emulator_flags(spec.baseline), spec.engine)
+    for way in spec.ways.values():
+        check_flags(without_emulator_flags(way.baseline), way.engine)
     if isinstance(spec.workload, TraceWorkload):
         cut_rows(spec.workload, load_trace(spec.workload.trace)).check(spec.workload)

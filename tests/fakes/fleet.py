@@ -188,8 +188,8 @@ class FakeFleet:
 
 def _refusal(spec: EngineSpec) -> StartFailure | None:
     """Read from the flags why this engine would not start."""
-    flags = spec.config.flags
-    if any(load_knobs().find(name) is None and not name.startswith("emulator-") for name in flags):
+    flags, known = spec.config.flags, load_knobs(engine=spec.driver.flag_files or "vllm")
+    if any(known.find(name) is None and not name.startswith("emulator-") for name in flags):
         return StartFailure.REFUSED_FLAG
     return StartFailure.OUT_OF_MEMORY if "out-of-memory" in str(flags.get("emulator-fault", "")) else None
 

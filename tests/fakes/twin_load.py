@@ -7,16 +7,19 @@ world: noise on every latency, and generators that break.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.fleet import EngineSpec
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.launch import without_emulator_flags
 from controlplane.domain.report import RequestRecord
+from controlplane.emulator.dialects.command_line import counted
 from controlplane.ports.fleet import FleetView
 from controlplane.ports.load import LoadProgress, LoadRequest, LoadResult, Watch
 from loadtests.measure.records import RecordTable
@@ -44,7 +47,7 @@ class TwinLoadTester:
     """Implements `ports.LoadTester` for engines of a fleet, told apart by their URL, also behind FakeGateways.
 
     `noise` is the standard deviation of the logarithm of each level's speed; `breaks` the share of levels that end with
-    a broken generator. Both are seeded.
+    a broken generator. Both are seeded. Engines of other kinds are the twin's too, `speeds` times as fast.
     """
 
     def __init__(
@@ -57,7 +60,9 @@ class TwinLoadTester:
         noise: float = 0.0,
         breaks: float = 0.0,
         seed: int = 0,
+        speeds: Mapping[EngineKind, float] | None = None,
     ) -> None:
+        self._speeds = speeds or {}
         self._gateways = gateways or FakeGateways()
         self._fleet = fleet
         self._clock = clock
@@ -98,14 +103,18 @@ class TwinLoadTester:
         for place, engine in enumerate(engines):
             mine = slice(place, None, len(engines))
             part = RequestArrays(arrays.scheduled_s[mine], arrays.prompt_tokens[mine], arrays.output_tokens[mine])
-            result = simulate(resolve(load_shape("llama-8b"), self._gpu, self._config(engine)), part)
+            spec = next(each.spec for each in self._fleet.list() if each.url == engine)
+            result = simulate(resolve(load_shape("llama-8b"), self._gpu, _as_vllm(spec)), part)
             for name in Latencies._fields:
-                getattr(served, name)[mine] = getattr(result, name)
+                getattr(served, name)[mine] = getattr(result, name) / self._speeds.get(spec.kind, 1.0)
         return served
 
-    def _config(self, url: str) -> EngineConfig:
-        engine = next(engine for engine in self._fleet.list() if engine.url == url)
-        return without_emulator_flags(engine.spec.config)
+
+def _as_vllm(spec: EngineSpec) -> EngineConfig:
+    """Return what of an engine's flags the twin knows."""
+    if spec.kind in (EngineKind.VLLM, EngineKind.EMULATOR):
+        return without_emulator_flags(spec.config)
+    return EngineConfig(flags={"max-model-len": 8192, **counted(spec.kind, spec.config.flags)})
 
 
 def _table(arrays: RequestArrays, result: Latencies, slower: float) -> RecordTable:

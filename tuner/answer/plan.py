@@ -40,8 +40,11 @@ def plan_of(spec: ServiceSpec, trials: Sequence[Trial] = (), *, twin: str | None
 
 
 def _no_twin(spec: ServiceSpec) -> str | None:
-    driver = spec.engine.driver
-    return None if driver.has_twin else f"{driver.title} has no twin: the search goes by its trials alone"
+    without = [way.engine.driver.title for way in spec.ways.values() if not way.engine.driver.has_twin]
+    if not without:
+        return None
+    verb = "has" if len(set(without)) == 1 else "have"
+    return f"{' and '.join(dict.fromkeys(without))} {verb} no twin: the search goes by its trials alone"
 
 
 def _note(spec: ServiceSpec, stages: Sequence[PlanStage], unheld: int) -> str | None:

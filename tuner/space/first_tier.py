@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.engine import ENGINE, EngineConfig
 from controlplane.domain.engines.flags import FlagValue, canonical_flag
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.launch import without_emulator_flags
 from controlplane.domain.service import EngineOptions, ServiceSpec
 from controlplane.domain.studies.tuning_options import Knob
 from controlplane.domain.workload import SyntheticWorkload
+from tuner.space.alternatives import space_across
 from tuner.space.knobs.checks import check_flags
 from tuner.space.knobs.schema import KnobSchema, knobs_of
 from tuner.space.other_tiers import OTHER_TIERS
@@ -43,20 +44,28 @@ def space_for(spec: ServiceSpec, baseline: EngineConfig) -> Space:
 
     Raises InvalidInput for a flag or value the vLLM version does not know.
     """
-    schema = knobs_of(spec.engine)
+    check_flags(without_emulator_flags(baseline), spec.served_by(baseline).engine)
+    if spec.alternatives:
+        return space_across(spec, baseline, dimensions_of)
+    return Space(base=baseline, dimensions=dimensions_of(spec, baseline)).including(baseline)
+
+
+def dimensions_of(spec: ServiceSpec, baseline: EngineConfig) -> tuple[Dimension, ...]:
+    """Return what varies of a service's own engine, the baseline's values among the choices. Raises InvalidInput."""
     gpu = gpu_of(spec.gpus)
-    defaults = engine_defaults(schema, gpu)
-    knobs = spec.tuning.space or dict(_default_space(spec, gpu))
-    dimensions = tuple(_dimension(flag, knob, defaults) for flag, knob in knobs.items())
-    space = Space(base=baseline, dimensions=dimensions).including(baseline)
-    check_flags(without_emulator_flags(baseline), spec.engine)
+    defaults = engine_defaults(knobs_of(spec.engine), gpu)
+    knobs = {flag: knob for flag, knob in spec.tuning.space.items() if flag != ENGINE} or dict(
+        _default_space(spec, gpu)
+    )
+    found = tuple(_dimension(flag, knob, defaults) for flag, knob in knobs.items())
+    space = Space(base=baseline, dimensions=found).including(baseline)
     _check_choices(space, spec.engine)
-    return space
+    return space.dimensions
 
 
 def is_lossy(config: EngineConfig, reference: EngineConfig) -> bool:
     """Say whether a config may answer differently from the reference (the baseline, taken as good)."""
-    return any(
+    return config.alternative != reference.alternative or any(
         config.flags.get(flag) not in (*lossless, reference.flags.get(flag)) for flag, lossless in LOSSLESS.items()
     )
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pydantic import Field
 
 from controlplane.domain.base import Value
-from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.engine import ENGINE, EngineConfig
 from controlplane.domain.engines.flags import FlagValue, canonical_flag
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.studies.tuning_options import Knob
@@ -32,12 +32,25 @@ class Requirement(Value):
 
 
 class Dimension(Value):
-    """One flag and the values tried for it, in order when they are numbers."""
+    """One flag and the values tried for it, in order when they are numbers.
+
+    Where several engines are tried, two of them may have flags of one name: `flag` is then `engine/name`.
+    """
 
     flag: str
     choices: tuple[FlagValue | None, ...] = Field(min_length=1)
     default: FlagValue | None = Field(default=None, description="What the engine does when the flag is left out.")
     requires: Requirement | None = None
+    engines: tuple[str, ...] = Field(default=(), description="Who has the flag; empty: every engine tried.")
+
+    @property
+    def written(self) -> str:
+        """The flag as the engine knows it."""
+        return self.flag.rpartition("/")[2]
+
+    def belongs_to(self, engine: FlagValue | None) -> bool:
+        """Say whether an engine has this flag; None where only one engine is tried."""
+        return engine is None or not self.engines or engine in self.engines
 
     @property
     def is_numeric(self) -> bool:
@@ -50,6 +63,9 @@ class Space(Value):
 
     base: EngineConfig
     dimensions: tuple[Dimension, ...]
+    bases: Mapping[str, EngineConfig] = Field(
+        default_factory=dict, description="Of each engine tried, where there are several."
+    )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -58,17 +74,30 @@ class Space(Value):
     @property
     def size(self) -> int:
         """Combinations before conditions and feasibility."""
-        return math.prod(len(dimension.choices) for dimension in self.dimensions)
+        return sum(math.prod(len(d.choices) for d in dimensions) for dimensions in self._by_engine())
 
     def points(self) -> Iterator[Point]:
         """Yield every distinct point once; values without effect (an unmet requirement) are left out."""
         seen: set[tuple[FlagValue | None, ...]] = set()
-        for values in itertools.product(*(dimension.choices for dimension in self.dimensions)):
-            point = self.canonical(dict(zip(self.names, values, strict=True)))
-            key = tuple(point.values())
-            if key not in seen:
-                seen.add(key)
-                yield point
+        absent: dict[str, FlagValue | None] = dict.fromkeys(self.names)
+        for dimensions in self._by_engine():
+            names = [dimension.flag for dimension in dimensions]
+            for values in itertools.product(*(dimension.choices for dimension in dimensions)):
+                point = self.canonical(absent | dict(zip(names, values, strict=True)))
+                key = tuple(point.values())
+                if key not in seen:
+                    seen.add(key)
+                    yield point
+
+    def _by_engine(self) -> Iterator[Sequence[Dimension]]:
+        """Yield what varies of each engine tried, the engine itself with its one value."""
+        chosen = next((d for d in self.dimensions if d.flag == ENGINE), None)
+        if chosen is None:
+            yield self.dimensions
+            return
+        for engine in chosen.choices:
+            theirs = (d for d in self.dimensions if d is not chosen and d.belongs_to(engine))
+            yield (chosen.evolve(choices=(engine,)), *theirs)
 
     def canonical(self, point: Point) -> Point:
         """Return the point with every value that has no effect replaced by None."""
@@ -76,13 +105,15 @@ class Space(Value):
 
     def config(self, point: Point) -> EngineConfig:
         """Return the engine's flags at a point. What the engine would do anyhow is not written out."""
-        flags = dict(self.base.flags)
-        for dimension in self.dimensions:
-            value = point[dimension.flag]
-            if value is None or (dimension.flag not in self.base.flags and value == dimension.default):
-                flags.pop(dimension.flag, None)
+        engine = point.get(ENGINE)
+        base = self.base if engine is None else self.bases.get(str(engine), self.base)
+        flags = dict(base.flags)
+        for dimension in (each for each in self.dimensions if each.belongs_to(engine)):
+            value, flag = point[dimension.flag], dimension.written
+            if value is None or (flag not in base.flags and value == dimension.default):
+                flags.pop(flag, None)
             else:
-                flags[dimension.flag] = value
+                flags[flag] = value
         return EngineConfig(flags=flags)
 
     def point(self, config: EngineConfig) -> Point:
@@ -90,20 +121,28 @@ class Space(Value):
 
         Raises InvalidInput when a value is no choice of its dimension.
         """
-        found = {d.flag: config.flags.get(d.flag, d.default) for d in self.dimensions}
-        for dimension in self.dimensions:
+        engine = self._engine_of(config)
+        found = {d.flag: config.flags.get(d.written, d.default) for d in self.dimensions}
+        for dimension in (each for each in self.dimensions if each.belongs_to(engine)):
             if found[dimension.flag] not in dimension.choices:
                 raise InvalidInput(
-                    f"--{dimension.flag}={found[dimension.flag]} is outside the search space",
+                    f"--{dimension.written}={found[dimension.flag]} is outside the search space",
                     allowed=", ".join(map(str, dimension.choices)),
                 )
         return self.canonical(found)
 
     def including(self, config: EngineConfig) -> Space:
         """Return the space with the config's values added to the choices: the baseline must be a point of it."""
+        engine = self._engine_of(config)
         return self.evolve(
-            dimensions=tuple(_with_choice(d, config.flags.get(d.flag, d.default)) for d in self.dimensions)
+            dimensions=tuple(
+                _with_choice(d, config.flags.get(d.written, d.default)) if d.belongs_to(engine) else d
+                for d in self.dimensions
+            )
         )
+
+    def _engine_of(self, config: EngineConfig) -> FlagValue | None:
+        return next((config.flags.get(ENGINE, d.default) for d in self.dimensions if d.flag == ENGINE), None)
 
 
 def dimension_of(flag: str, knob: Knob, *, default: FlagValue | None) -> Dimension:
@@ -140,6 +179,8 @@ def _sorted(values: Mapping[FlagValue | None, None]) -> tuple[FlagValue | None, 
 
 
 def _active(dimension: Dimension, point: Point) -> bool:
+    if not dimension.belongs_to(point.get(ENGINE)):
+        return False
     needed = dimension.requires
     return needed is None or needed.flag not in point or point[needed.flag] in needed.values
 

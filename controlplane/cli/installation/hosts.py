@@ -71,5 +71,5 @@ def _kinds(specs: Sequence[ServiceSpec]) -> str:
 
 def require_engines(specs: Sequence[ServiceSpec]) -> None:
     """Raise InvalidInput for a service whose engine's program is not on this host: known before anything starts."""
-    for spec in specs:
+    for spec in (way for each in specs for way in each.ways.values()):
         require_program(spec.engine.driver, spec.engine.command)

@@ -23,6 +23,10 @@ Flags = Annotated[Mapping[str, FlagValue], BeforeValidator(_canonical)]
 """Flags however a person wrote them; kept in one form (`domain/engines/flags.py`)."""
 
 
+ENGINE = "engine"
+"""Stands among the flags of a configuration that an alternative of the service serves: its name. No engine gets it."""
+
+
 class EngineKind(StrEnum):
     VLLM = "vllm"
     EMULATOR = "emulator"
@@ -42,6 +46,16 @@ class EngineConfig(Value):
     """
 
     flags: Flags = Field(default_factory=dict)
+
+    @property
+    def alternative(self) -> str | None:
+        """The alternative that serves these flags, None for the service's own engine."""
+        name = self.flags.get(ENGINE)
+        return None if name is None else str(name)
+
+    def without_alternative(self) -> EngineConfig:
+        """Return what an engine is given."""
+        return EngineConfig(flags={name: value for name, value in self.flags.items() if name != ENGINE})
 
     @property
     def tensor_parallel_size(self) -> int:

@@ -122,6 +122,9 @@ class TuningOptions(Value):
     space: Mapping[str, Knob] = Field(
         default_factory=dict, description="Flag name → knob. Empty: the default space for the model and GPUs."
     )
+    variants: bool = Field(
+        default=False, description="Try the registry's variants of the served version too (AWQ, GPTQ, FP8, GGUF)."
+    )
     budget: Budget = Budget()
     levels: LevelOptions = LevelOptions()
     quality: QualityOptions = QualityOptions()

@@ -16,7 +16,7 @@ from controlplane.ports.fleet import Fleet
 from controlplane.ports.store import Store, Versioned
 from controlplane.services.controller.claims import ClaimWatch
 from controlplane.services.operations.drift import CreateStudy
-from controlplane.services.rollouts.manage import active_rollout, revision_of, start_rollout
+from controlplane.services.rollouts.manage import active_rollout, revision_of, start_rollout, with_alternatives
 from controlplane.services.rollouts.shares import active_ab_test
 from controlplane.services.studies.commit import commits
 from controlplane.services.studies.trial_engine import engine_ids, owner
@@ -104,7 +104,8 @@ def _apply(store: Store, study: Study, version: int, now: datetime) -> None:
     except (Conflict, InvalidInput) as error:
         if active_rollout(store, study.service) is not None or active_ab_test(store, study.service) is not None:
             return  # wait for the end of what is under way
-        canary, reason = revision_of(spec, found.config, now=now).revision_id, f"not rolled out: {error}"
+        described = with_alternatives(store, spec, study.study_id)
+        canary, reason = revision_of(described, found.config, now=now).revision_id, f"not rolled out: {error}"
     applied = study.evolve(recommendation=found.evolve(applied_revision=canary))
     event = Event(
         at=now,

@@ -42,8 +42,9 @@ def start_rollout(  # noqa: PLR0913 - all by keyword: what to roll out, who asks
     already.
     """
     found = store.get_service(service).value
-    check_flags(without_emulator_flags(config), found.spec.engine)
-    revision = revision_of(found.spec, config, now=now, study_id=study_id)
+    spec = with_alternatives(store, found.spec, study_id)
+    check_flags(without_emulator_flags(config), spec.served_by(config).engine)
+    revision = revision_of(spec, config, now=now, study_id=study_id)
     return start(store, found, revision, replicas=replicas, options=options, actor=actor, reason=reason, now=now)
 
 
@@ -156,18 +157,26 @@ def roll_back(
     return start(store, found, earlier, replicas=wanted, options=options, actor=actor, now=now)
 
 
+def with_alternatives(store: Store, spec: ServiceSpec, study_id: StudyId | None) -> ServiceSpec:
+    """Return the service with the alternatives that its study tried, which may be the registry's variants."""
+    if study_id is None:
+        return spec
+    return spec.evolve(alternatives={**store.get_study(study_id).value.spec.alternatives, **spec.alternatives})
+
+
 def active_rollout(store: Store, service: ServiceName) -> Versioned[Rollout] | None:
     """Return the service's rollout under way. There is at most one, and it is among the newest."""
     return next((row for row in store.list_rollouts(service, limit=5) if row.value.state not in ROLLOUT_FINAL), None)
 
 
 def revision_of(spec: ServiceSpec, config: EngineConfig, *, now: datetime, study_id: StudyId | None = None) -> Revision:
-    """Return the revision that serves the spec's model with these flags."""
+    """Return the revision that serves the spec's model with these flags. Raises InvalidInput as `served_by`."""
+    served = spec.served_by(config)
     return Revision(
-        revision_id=revision_id(spec.service, spec.model, spec.engine, config),
+        revision_id=revision_id(spec.service, served.model, served.engine, config),
         service=spec.service,
-        model=spec.model,
-        engine=spec.engine,
+        model=served.model,
+        engine=served.engine,
         config=config,
         created_at=now,
         study_id=study_id,

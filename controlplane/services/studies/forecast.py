@@ -56,6 +56,23 @@ def forecaster(spec: ServiceSpec, calibration: Calibration | None = None) -> Cap
     )
 
 
+def forecaster_across(spec: ServiceSpec, calibration: Calibration | None = None) -> CapacityOf | None:
+    """Return the twin's capacity of a configuration of any alternative: None for those of an engine without a twin.
+
+    None when it has an opinion of none of them. A calibration is the service's own engine's, and counts for that alone.
+    """
+    own = spec.engine.kind.value
+    found = {name: forecaster(way, calibration if name == own else None) for name, way in spec.ways.items()}
+    if not any(found.values()):
+        return None
+
+    def capacity_of(config: EngineConfig) -> float | None:
+        of_way = found.get(config.alternative or own)
+        return None if of_way is None else of_way(config)
+
+    return capacity_of
+
+
 def workload_at(spec: ServiceSpec, *, seed: int, duration_s: float = _FORECAST_S) -> RequestsAt:
     """Return the workload at any rate, as one level would offer it: long enough for a queue to show."""
     return _at(spec.workload, seed=seed, duration_s=duration_s)

@@ -75,7 +75,7 @@ class Lab:
 
     def _climb(self, session: StudySession, trial: Trial, engines: TrialEngines, levels: LevelRunner) -> Trial:
         study = session.study
-        spec = study.spec
+        spec = study.spec.served_by(trial.config)
         gate = QualityGate(self.store, study.study_id, spec, study.baseline, self.quality)
         runner = TrialRunner(engines, levels, reset_prefix_cache=self.reset_prefix_cache, examine=gate)
         ladder, workload = ladder_of(spec, trial, session.trials), workload_of(spec, trial)
@@ -87,7 +87,7 @@ class Lab:
         return runner.run(trial, spec, Climb(ladder, workload, seed, twin))
 
     def _check_fleet(self, session: StudySession, trial: Trial, runner: FleetCheckRunner) -> Trial:
-        spec = session.study.spec
+        spec = session.study.spec.served_by(trial.config)
 
         def load(now: Trial) -> LevelLoad:
             others = [trial for trial in session.trials if trial.trial_id != now.trial_id]

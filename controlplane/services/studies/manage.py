@@ -22,6 +22,7 @@ from controlplane.reading.problems import describe
 from controlplane.services.answers import prompts_of
 from controlplane.services.rollouts.manage import start_rollout
 from controlplane.services.studies.commit import commits
+from controlplane.services.studies.variants import with_variants
 
 _ACTIONS = {
     StudyState.PAUSED: "study.paused",
@@ -53,6 +54,7 @@ def create_study(
     found = store.get_service(service).value
     spec = _overridden(found.spec, overrides or {})
     spec = spec if workload is None else spec.evolve(workload=workload)
+    spec = with_variants(store, spec)
     baseline = _serving(store, found)
     # numpy and the compiled twin: only where a study is made
     from controlplane.services.studies.calibrate_here import twin_note
@@ -82,7 +84,7 @@ def check_study(spec: ServiceSpec, baseline: EngineConfig) -> None:
     # Optuna, scipy and the compiled twin: where a study is made, not in every process that lists them
     from controlplane.services.studies.search import check_baseline, feasible_points
     from tuner.search.search import check_strategy
-    from tuner.space.first_tier import shape_of, space_for
+    from tuner.space.first_tier import space_for
 
     _check_budget(spec, baseline)
     ceiling = spec.slos.max_usd_per_hour
@@ -96,8 +98,8 @@ def check_study(spec: ServiceSpec, baseline: EngineConfig) -> None:
             raise InvalidInput(f"{slo} cannot be met", why="no engine answers within a millisecond")
     check_strategy(spec.tuning.strategy)
     prompts_of(spec)
-    check_baseline(spec, baseline, shape_of(spec))
-    feasible_points(spec, space_for(spec, baseline), shape_of(spec))
+    check_baseline(spec, baseline)
+    feasible_points(spec, space_for(spec, baseline))
 
 
 def _check_budget(spec: ServiceSpec, baseline: EngineConfig) -> None:

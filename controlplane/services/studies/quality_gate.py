@@ -53,6 +53,9 @@ class QualityGate:
         score = score_of(self.probe, self.spec, url)
         if score is not None:
             return score
+        if not can_answer(self.spec):
+            title = self.spec.engine.driver.title
+            return unchecked(f"{title} tells no log probabilities; tuning.quality.command can compare", passed=False)
         reference = self.store.read_setting(self._setting)
         if reference is None:
             return unchecked("the baseline gave no answers to compare with", passed=False)

@@ -7,14 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.flags import FlagValue
 from controlplane.domain.engines.start_failure import StartFailure
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.calibration import Calibration
 from controlplane.domain.studies.study import Study, Trial, TrialState
-from controlplane.services.studies.forecast import forecaster
+from controlplane.services.studies.forecast import forecaster_across
 from tuner.answer.objective import log_cost, objective_name, smooth_cost, told_log_cost
 from tuner.answer.policy import is_unfinished
 from tuner.answer.winner import trial_log_cost
@@ -85,19 +87,18 @@ def _expected(study: Study) -> tuple[Candidates, CapacityOf | None]:
     """Return what may be started with what the twin expects of it, and what asks the twin of one configuration."""
     spec = study.spec
     space = space_for(spec, study.baseline)
-    shape = shape_of(spec)
-    points = feasible_points(spec, space, shape)
+    points = feasible_points(spec, space)
     configs = [space.config(point) for point in points]
-    capacity_of = forecaster(spec, study.calibration)
+    capacity_of = forecaster_across(spec, study.calibration)
     outlook = None
-    if capacity_of is not None:
+    if capacity_of is not None and all(way.engine.driver.has_twin for way in spec.ways.values()):
         outlook = screen(space, points, capacity_of, effort=SIMULATED, seed=spec.tuning.seed, cost_of=_coster(spec))
-    rooms = None if shape is None else np.array([_room_gib(spec, config, shape) for config in configs])
+    rooms = _rooms(spec, configs)
     levels = spec.tuning.levels
     level_s = (levels.warmup_s + levels.max_s) / spec.engine.time_lapse
     among = candidates(space, points, outlook=outlook, room_gib=rooms, level_s=level_s)
     among = among._replace(earlier=_earlier(study, space), log_cost_of=_reader(spec, space))
-    return among, capacity_of if outlook is not None else None
+    return among, capacity_of if outlook is not None or spec.alternatives else None
 
 
 def _coster(spec: ServiceSpec) -> CostOf:
@@ -133,18 +134,20 @@ def _place(space: Space, config: EngineConfig) -> Point | None:
     return point if space.config(point) == config else None
 
 
-def feasible_points(spec: ServiceSpec, space: Space, shape: ModelShape | None) -> list[Point]:
+def feasible_points(spec: ServiceSpec, space: Space) -> list[Point]:
     """Return the points nothing is known against, the baseline among them whatever is known (it is always measured).
 
     Raises InvalidInput when there is no other.
     """
-    defaults = engine_defaults(knobs_of(spec.engine), gpu_of(spec.gpus))
+    known = _known(spec)
     baseline = space.point(space.base)
     points, complaints = [baseline], set[str]()
     for point in _some(space, spec.tuning.seed):
         if point_key(point) == point_key(baseline):
             continue
-        found = objections(space.config(point), pool=spec.gpus, shape=shape, defaults=defaults)
+        config = space.config(point)
+        shape, defaults = known[config.alternative]
+        found = objections(config, pool=spec.gpus, shape=shape, defaults=defaults)
         complaints.update(found)
         if not found:
             points.append(point)
@@ -154,9 +157,24 @@ def feasible_points(spec: ServiceSpec, space: Space, shape: ModelShape | None) -
     return points
 
 
-def check_baseline(spec: ServiceSpec, baseline: EngineConfig, shape: ModelShape | None) -> None:
+def _known(spec: ServiceSpec) -> Mapping[str | None, tuple[ModelShape | None, Mapping[str, FlagValue]]]:
+    """Return the model's shape and the engine's defaults by alternative; the service's own is None too."""
+    gpu = gpu_of(spec.gpus)
+    ways: list[tuple[str | None, ServiceSpec]] = [(None, spec), *spec.ways.items()]
+    return {name: (shape_of(way), engine_defaults(knobs_of(way.engine), gpu)) for name, way in ways}
+
+
+def _rooms(spec: ServiceSpec, configs: Sequence[EngineConfig]) -> NDArray[np.float64] | None:
+    """Return the memory each leaves for its KV cache, GiB: NaN where the twin does not know, None if it never does."""
+    shapes = {alternative: shape for alternative, (shape, _) in _known(spec).items()}
+    if all(shape is None for shape in shapes.values()):
+        return None
+    return np.array([_room_gib(spec, config, shapes[config.alternative]) for config in configs])
+
+
+def check_baseline(spec: ServiceSpec, baseline: EngineConfig) -> None:
     """Refuse a baseline that no engine could start with. Raises InvalidInput."""
-    defaults = engine_defaults(knobs_of(spec.engine), gpu_of(spec.gpus))
+    shape, defaults = _known(spec)[baseline.alternative]
     found = contradictions(baseline, pool=spec.gpus, shape=shape, defaults=defaults)
     if found:
         raise InvalidInput("the baseline cannot run, so nothing can be compared with it", why="; ".join(found))
@@ -228,8 +246,8 @@ def reconcile(spec: ServiceSpec, search: Search, trials: Sequence[Trial], *, sha
     search.reconcile(results, running, shared=shared)
 
 
-def _room_gib(spec: ServiceSpec, config: EngineConfig, shape: ModelShape) -> float:
-    plan = memory_plan(config, pool=spec.gpus, shape=shape)
+def _room_gib(spec: ServiceSpec, config: EngineConfig, shape: ModelShape | None) -> float:
+    plan = None if shape is None else memory_plan(config, pool=spec.gpus, shape=shape)
     return math.nan if plan is None else plan.kv_gib
 
 

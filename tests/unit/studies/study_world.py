@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from controlplane.domain.base import StudyId
+from controlplane.domain.engines.engine import EngineKind
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.domain.studies.study import Study, StudyState, Trial
@@ -61,7 +62,13 @@ class World:
     """A store, four emulated GPUs, a load tester and a worker, all on one fake clock."""
 
     def __init__(
-        self, folder: Path, *, spec: ServiceSpec | None = None, noise: float = 0.0, breaks: float = 0.0
+        self,
+        folder: Path,
+        *,
+        spec: ServiceSpec | None = None,
+        noise: float = 0.0,
+        breaks: float = 0.0,
+        speeds: Mapping[EngineKind, float] | None = None,
     ) -> None:
         self.clock = FakeClock()
         self.spec = spec or service_spec()
@@ -70,7 +77,14 @@ class World:
         self.fleet = FakeFleet(gpus=self.spec.gpus.count, clock=self.clock)
         self.gateways = FakeGateways()
         self.load = TwinLoadTester(
-            self.fleet, self.clock, gpu="H200", gateways=self.gateways, noise=noise, breaks=breaks, seed=1
+            self.fleet,
+            self.clock,
+            gpu="H200",
+            gateways=self.gateways,
+            noise=noise,
+            breaks=breaks,
+            seed=1,
+            speeds=speeds,
         )
         self.folder = folder
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.domain.engines.drivers import driver_of
-from controlplane.domain.engines.engine import EngineConfig, EngineKind
+from controlplane.domain.engines.engine import ENGINE, EngineConfig, EngineKind
 from controlplane.domain.engines.flags import FlagValue, canonical_flag
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.service import EngineOptions
@@ -89,6 +89,11 @@ def test_a_flag_file_ships_and_knows_what_the_driver_and_the_search_write(kind: 
     assert [name for words in KNOBS.values() for name in words.get(kind, ()) if schema.find(name) is None] == []
     assert all(canonical_flag(name) == name for name in schema.flags)
     assert schema.engine == driver.flag_files
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_no_engine_has_a_flag_that_names_an_alternative(engine: str) -> None:
+    assert all(load_knobs(version, engine).find(ENGINE) is None for version in shipped_versions(engine))
 
 
 @pytest.mark.parametrize("kind", OTHERS)
