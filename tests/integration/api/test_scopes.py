@@ -91,6 +91,8 @@ CODE = [
     {"engine__flags": {"trust_remote_code": True}},
     {"tuning__quality__command": ["/bin/sh", "-c", "id"], "tuning__quality__min_score": 1},
     {"tuning__quality__prompts": "/etc/passwd"},
+    {"alternatives": {"other": {"engine": {"kind": "sglang", "command": ["/bin/sh", "{port}", "{args}"]}}}},
+    {"alternatives": {"other": {"path": "/m", "space": {"middleware": {"choices": ["evil"]}}}}},
     {"tuning__space": {"--worker-cls": {"choices": ["evil.Worker"]}}},
 ]
 
