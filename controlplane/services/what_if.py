@@ -42,6 +42,7 @@ def what_if(spec: ServiceSpec, question: WhatIf, profile: Profile | None = None)
 
     Raises InvalidInput for a flag this engine version does not know, and for a model, GPU or value the twin does not.
     """
+    spec = spec.served_by(EngineConfig(flags=question.flags))
     if not spec.engine.driver.has_twin:
         raise InvalidInput(
             f"there is no twin of {spec.engine.driver.title}",

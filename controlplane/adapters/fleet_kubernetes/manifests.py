@@ -34,7 +34,8 @@ def manifests(
     """
     owner = owner_of(spec, config)
     name = EngineId(group_name(owner))
-    engine = engine_spec(name, owner, model=spec.model, engine=spec.engine, gpus=spec.gpus, config=config)
+    served = spec.served_by(config)
+    engine = engine_spec(name, owner, model=served.model, engine=served.engine, gpus=spec.gpus, config=config)
     if nodes_of(engine, cluster) == 1:
         made = deployment(engine, cluster, replicas=replicas)
     else:
@@ -44,7 +45,8 @@ def manifests(
 
 def owner_of(spec: ServiceSpec, config: EngineConfig) -> ReplicaOwner:
     """Return whose the replicas of a service with these flags are."""
-    return ReplicaOwner(spec.service, revision_id(spec.service, spec.model, spec.engine, config))
+    served = spec.served_by(config)
+    return ReplicaOwner(spec.service, revision_id(spec.service, served.model, served.engine, config))
 
 
 def deployment(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from controlplane.domain.base import EngineId, RevisionId
+from controlplane.domain.engines.driver import Dialect
 from controlplane.domain.engines.fleet import EngineState
 from controlplane.domain.errors import FleetuneError, NotFound, StaleVersion, Unavailable
 from controlplane.domain.event import Event
@@ -108,7 +109,7 @@ class ReplayRunner:
             self.store,
             self.load_tester,
             point=Point(schedule.service, schedule.spec.name, run.number),
-            request=_request(service, spec, target),
+            request=_request(service, spec, target, self.store.get_revision(_stable_of(service)).engine.driver.dialect),
             out_dir=self.out_dir / f"replay-{schedule.service}-{run.number}",
             clock=self.clock,
             watch=watch.during(target.rate_rps if spec.target is ReplayTarget.STABLE else None),
@@ -236,7 +237,7 @@ def _limits(spec: ReplaySpec) -> ReplayLimits:
     )
 
 
-def _request(service: Service, spec: ReplaySpec, target: _Target) -> LoadRequest:
+def _request(service: Service, spec: ReplaySpec, target: _Target, dialect: Dialect) -> LoadRequest:
     return LoadRequest(
         workload=spec.workload or service.spec.workload,
         rate_rps=target.rate_rps,
@@ -247,7 +248,7 @@ def _request(service: Service, spec: ReplaySpec, target: _Target) -> LoadRequest
         time_lapse=service.spec.engine.time_lapse,
         seed=spec.seed,
         slos=service.spec.slos.latency,
-        dialect=service.spec.engine.driver.dialect,
+        dialect=dialect,
     )
 
 

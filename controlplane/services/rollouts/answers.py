@@ -83,7 +83,7 @@ class AnswerComparer:
         if canary is None or stable is None:
             return False
         try:
-            check = self._checked(spec, str(canary.url), str(stable.url))
+            check = self._checked(rollout, spec, canary, stable)
         except InvalidInput as error:
             check = unchecked(str(error), passed=False)
         except Unavailable as error:
@@ -94,13 +94,17 @@ class AnswerComparer:
         self.store.write_setting(_setting(rollout.rollout_id), check.model_dump_json(), 0)
         return True
 
-    def _checked(self, spec: ServiceSpec, canary_url: str, stable_url: str) -> QualityCheck:
-        score = score_of(self.probe, spec, canary_url)
+    def _checked(self, rollout: Rollout, spec: ServiceSpec, canary: Engine, stable: Engine) -> QualityCheck:
+        score = score_of(self.probe, spec, str(canary.url))
         if score is not None:
             return score
-        if not can_answer(spec):
-            return unchecked(f"not compared: {spec.engine.kind.value} gives no log probabilities", passed=False)
-        mine, others = (answers_of(self.probe, spec, url) for url in (canary_url, stable_url))
+        assert rollout.stable is not None, "without a stable revision nothing waits"
+        arms = [spec.evolve(engine=self.store.get_revision(each).engine) for each in (rollout.canary, rollout.stable)]
+        mute = next((arm.engine.kind.value for arm in arms if not can_answer(arm)), None)
+        if mute is not None:
+            return unchecked(f"not compared: {mute} gives no log probabilities", passed=False)
+        asked = zip(arms, (canary, stable), strict=True)
+        mine, others = (answers_of(self.probe, arm, str(engine.url)) for arm, engine in asked)
         return compare(others, mine, spec.tuning.quality)
 
     def _ready(self, rollout: Rollout, revision: RevisionId) -> Engine | None:

@@ -273,6 +273,7 @@ def _origin(plan: _Plan, now: datetime, elapsed_s: float) -> Origin:
 
 def _request(plan: _Plan, url: str, *, seed: int) -> LoadRequest:
     spec, step = plan.service.spec, plan.rollout.options.steps[plan.rollout.step_index]
+    engine = plan.engines[0].spec  # an alternative's may be of another kind than the service's own
     return LoadRequest(
         workload=spec.workload,
         rate_rps=plan.rate_rps,
@@ -282,6 +283,6 @@ def _request(plan: _Plan, url: str, *, seed: int) -> LoadRequest:
         time_lapse=plan.time_lapse,
         seed=seed,
         slos=spec.slos.latency,
-        api_key=spec.engine.api_key,
-        dialect=spec.engine.driver.dialect,
+        api_key=engine.api_key,
+        dialect=engine.driver.dialect,
     )

@@ -16,12 +16,13 @@ def rollout_report(store: Store, rollout_id: RolloutId) -> RolloutReport:
     """Return the report of a rollout, over or not. Raises NotFound."""
     rollout = store.get_rollout(rollout_id).value
     spec = store.get_service(rollout.service).value.spec
+    canary = store.get_revision(rollout.canary).engine
     events = store.list_events(subject=f"rollout/{rollout_id}", limit=_EVENTS)
     return RolloutReport(
         rollout=rollout,
-        engine=spec.engine.kind,
+        engine=canary.kind,
         gpu=spec.gpus.type,
-        time_lapse=store.get_revision(rollout.canary).engine.time_lapse,
+        time_lapse=canary.time_lapse,
         slos=spec.slos,
         changes=_changes(store, rollout),
         promise=promise_of(store, rollout),
