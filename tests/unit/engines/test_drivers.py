@@ -10,7 +10,7 @@ from controlplane.domain.base import EngineId
 from controlplane.domain.engines.driver import EngineDriver, FlagStyle, MetricNames
 from controlplane.domain.engines.drivers import driver_of, engine_key
 from controlplane.domain.engines.engine import EngineConfig, EngineKind
-from controlplane.domain.engines.engine_metrics import EngineNumber
+from controlplane.domain.engines.engine_metrics import GPU_NUMBERS, EngineNumber
 from controlplane.domain.engines.flags import FlagValue
 from controlplane.domain.engines.fleet import EngineSpec
 from controlplane.domain.engines.kinds.vllm import VLLM
@@ -79,7 +79,7 @@ def test_an_engines_key_stands_in_its_flags_or_its_own_variable(
 
 def test_a_number_that_an_engine_does_not_tell_is_not_asked_for() -> None:
     assert queries_of(MetricNames(running="x:running")) == {EngineNumber.RUNNING: "sum(x:running{model})"}
-    assert set(queries_of(VLLM.metrics)) == set(EngineNumber)
+    assert set(queries_of(VLLM.metrics)) == set(EngineNumber) - set(GPU_NUMBERS)
 
 
 @pytest.mark.parametrize(
