@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 from controlplane.adapters.fleet_kubernetes.door import open_door
 from controlplane.adapters.fleet_kubernetes.fleet import FleetKubernetes
 from controlplane.domain.base import EngineId
 from controlplane.domain.cluster import ClusterOptions
+from controlplane.domain.engines.fleet import EngineSpec, EngineState
 from controlplane.host.clock import utc_now
 from controlplane.ports import Clock
-from tests.contract.fleet_subjects import GPUS, LiveSubject, stop_all
+from tests.contract.fleet_subjects import GPUS, LiveSubject, a_spec, observe_until, stop_all
 from tests.contract.kubernetes_servers import Server
+from tests.fakes.kubernetes.cluster import StandIn
 from tests.fakes.kubernetes.pod_life import PodLife
 
 IMAGE = f"registry.example/fleetune/engine@sha256:{0:064}"
+
+REVISION = "rollout/chat/rev-1"
 
 
 def cluster_options(server: Server) -> ClusterOptions:
@@ -71,3 +79,32 @@ class ClusterSubject(LiveSubject):
         pod = self.fleet.observe(engine_id).pod
         assert pod is not None
         return self.node.life(pod)
+
+
+@contextmanager
+def a_cluster_of_its_own(folder: Path) -> Iterator[ClusterSubject]:
+    """Run a fleet on a stand-in that no other test uses, for faults that would reach them."""
+    running = StandIn(folder)
+    made = ClusterSubject(Server(folder, stand_in=running))
+    yield made
+    running.faults.clear()
+    running.objects.denials.clear()
+    running.server.is_out = False
+    made.fleet.close()
+    running.stop()
+
+
+def faults(subject: ClusterSubject) -> Any:
+    """Return the faults of the stand-in that a subject runs on."""
+    assert subject.server.stand_in is not None
+    return subject.server.stand_in.faults
+
+
+def replica(number: int, **more: Any) -> EngineSpec:
+    """Return a replica of a revision that others share."""
+    return a_spec(f"chat-rev-1-{number}", **more).evolve(owner=REVISION)
+
+
+def ready(subject: ClusterSubject, *ids: str) -> None:
+    for name in ids:
+        observe_until(subject, EngineId(name), EngineState.READY)

@@ -19,7 +19,7 @@ from controlplane.domain.base import EngineId
 from controlplane.domain.engines.fleet import EngineState
 from controlplane.domain.engines.start_failure import StartFailure
 from controlplane.domain.errors import Forbidden, InvalidInput, StaleVersion, Unavailable
-from tests.contract.fleet_on_cluster import ClusterSubject, cluster_options
+from tests.contract.fleet_on_cluster import ClusterSubject, a_cluster_of_its_own, cluster_options
 from tests.contract.fleet_subjects import a_spec, observe_until
 from tests.contract.kubernetes_servers import Server
 from tests.contract.test_kubernetes_server import MERGE
@@ -31,15 +31,8 @@ ID = EngineId("e-1")
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[ClusterSubject]:
-    """A stand-in of its own, for faults that would reach other tests."""
-    running = StandIn(tmp_path)
-    made = ClusterSubject(Server(tmp_path, stand_in=running))
-    yield made
-    running.faults.clear()
-    running.objects.denials.clear()
-    running.server.is_out = False
-    made.fleet.close()
-    running.stop()
+    with a_cluster_of_its_own(tmp_path) as made:
+        yield made
 
 
 def stand_in(subject: ClusterSubject) -> StandIn:

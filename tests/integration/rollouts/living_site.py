@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -20,13 +19,11 @@ from controlplane.domain.rollouts.rollout_options import RolloutOptions
 from controlplane.domain.service import EmulatorOptions, EngineOptions, ModelSpec, ServiceSpec
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
 from controlplane.domain.workload import TraceWorkload
-from controlplane.ports.load import LoadProgress, LoadRequest, LoadResult, Watch
 from controlplane.services.controller.reconcile import Controller
 from controlplane.services.fleet.serving import register_service
 from controlplane.services.rollouts.manage import start_rollout
 from controlplane.services.rollouts.match_load import LoadMatcher
-from loadtests.send.schedule import Schedule, build_schedule
-from tests.builders_reports import a_load_report
+from loadtests.send.schedule import build_schedule
 from tests.builders_serving import CHAT
 from tests.fakes.fleet import FakeClock, FakeFleet
 from tests.fakes.gateways import FakeGateways
@@ -34,6 +31,7 @@ from tests.fakes.record_source import FakeRecordSource
 from tests.fakes.store import FakeStore
 from tests.fakes.traffic_router import FakeTrafficRouter
 from tests.integration.controller.site import create_a_study
+from tests.integration.rollouts.site_requests import Request, TwinGenerator, arrivals, as_record, latencies
 from tuner.twin.engine import TwinEngine
 from tuner.twin.setup import resolve
 from tuner.twin.shapes import load_shape
@@ -63,18 +61,6 @@ SPEC = ServiceSpec(
 
 
 @dataclass
-class _Request:
-    at_s: float
-    engine_id: EngineId
-    wanted: int
-    prompt: int
-    index: int = 0
-    revision: RevisionId | None = None  # None: replayed
-    first_s: float | None = None
-    tokens: int = 0
-
-
-@dataclass
 class LivingSite:
     """`users_rps` requests a second of the service's trace come through the gateway, in virtual time."""
 
@@ -100,7 +86,7 @@ class LivingSite:
             clock=self.clock,
             create_study=create_a_study,
         )
-        self.tester = _TwinGenerator(self)
+        self.tester = TwinGenerator(self)
         self.matcher = LoadMatcher(
             store=self.store,
             fleet=self.fleet,
@@ -115,11 +101,11 @@ class LivingSite:
         self.started = self.clock()
         self._chance = random.Random(self.seed)
         self._twins: dict[EngineId, TwinEngine] = {}
-        self._flying: dict[int, _Request] = {}
+        self._flying: dict[int, Request] = {}
         self._served: dict[EngineId, int] = {}
         self._sent = self._ticks = 0
         schedule = build_schedule(self.spec.workload, rate_rps=self.users_rps, duration_s=LONGEST_S, seed=self.seed)
-        self._users = _arrivals(schedule)
+        self._users = arrivals(schedule)
         self._next = next(self._users)
         self._origin = self.started
         self.answered: list[RequestRecord] = []  # replayed ones of the present run
@@ -194,7 +180,7 @@ class LivingSite:
             for revision in {each.revision for each in users}
         ]
 
-    def submit(self, engine_id: EngineId, request: _Request) -> int:
+    def submit(self, engine_id: EngineId, request: Request) -> int:
         self._sent += 1
         self._leak(engine_id)
         self._flying[self._sent] = request
@@ -239,7 +225,7 @@ class LivingSite:
             if flying.engine_id in counts:
                 counts[flying.engine_id] += 1
         chosen = EngineId(min(counts, key=lambda name: counts[name]))
-        self.submit(chosen, _Request(at_s, chosen, wanted, prompt, revision=route.revision))
+        self.submit(chosen, Request(at_s, chosen, wanted, prompt, revision=route.revision))
 
     def _twin(self, engine_id: EngineId) -> TwinEngine:
         if engine_id not in self._twins:
@@ -259,7 +245,7 @@ class LivingSite:
             return
         del self._flying[number]
         if request.revision is None:
-            self.answered.append(_as_record(request, at_s, self._run_began_s))
+            self.answered.append(as_record(request, at_s, self._run_began_s))
         else:
             self.records.add(self._as_gateway_record(number, engine_id, request, at_s))
 
@@ -271,8 +257,8 @@ class LivingSite:
     def run_begins(self) -> None:
         self.answered, self._run_began_s = [], self.now_s
 
-    def _as_gateway_record(self, number: int, engine_id: EngineId, request: _Request, at_s: float) -> GatewayRecord:
-        ttft_ms, tpot_ms, e2e_ms = _latencies(request, at_s)
+    def _as_gateway_record(self, number: int, engine_id: EngineId, request: Request, at_s: float) -> GatewayRecord:
+        ttft_ms, tpot_ms, e2e_ms = latencies(request, at_s)
         return GatewayRecord(
             id=f"r{number}",
             at=self.started + timedelta(seconds=request.at_s),
@@ -290,69 +276,3 @@ class LivingSite:
             tpot_ms=tpot_ms,
             e2e_ms=e2e_ms,
         )
-
-
-class _TwinGenerator:
-    """Implements `ports.LoadTester` on the site's twins: time goes by in the whole site while it sends."""
-
-    def __init__(self, site: LivingSite) -> None:
-        self._site = site
-        self.runs: list[LoadRequest] = []
-        self.stopped: list[str] = []
-
-    def run(self, request: LoadRequest, *, out_dir: Path, watch: Watch | None = None) -> LoadResult:
-        self.runs.append(request)
-        site = self._site
-        engine_id = next(e.spec.engine_id for e in site.fleet.list() if e.url == request.url)
-        schedule = build_schedule(
-            request.workload, rate_rps=request.rate_rps, duration_s=request.duration_s, seed=request.seed
-        )
-        began_s = site.now_s
-        numbers: list[int] = []
-        site.run_begins()
-        for index, (at_s, prompt, wanted) in enumerate(_arrivals(schedule)):
-            while began_s + at_s > site.now_s:
-                site.tick()
-                reason = watch(self._progress(began_s, len(numbers))) if watch else None
-                if reason is not None:
-                    self.stopped.append(reason)
-                    for number in numbers:
-                        site.cancel(number)
-                    return LoadResult(a_load_report(), out_dir / "records.jsonl")
-            numbers.append(site.submit(engine_id, _Request(began_s + at_s, engine_id, wanted, prompt, index)))
-        return LoadResult(a_load_report(), out_dir / "records.jsonl")
-
-    def _progress(self, began_s: float, sent: int) -> LoadProgress:
-        site = self._site
-        return LoadProgress(site.now_s - began_s, sent, sent - len(site.answered), site.answered, site.waits_s())
-
-
-def _arrivals(schedule: Schedule) -> Iterator[tuple[float, int, int]]:
-    for index in range(len(schedule)):
-        yield (
-            float(schedule.scheduled_s[index]),
-            int(schedule.prompt_tokens[index]),
-            int(schedule.output_tokens[index]),
-        )
-
-
-def _latencies(request: _Request, at_s: float) -> tuple[float, float | None, float]:
-    first_s = request.first_s if request.first_s is not None else at_s
-    tpot_ms = 1e3 * (at_s - first_s) / (request.tokens - 1) if request.tokens > 1 else None
-    return 1e3 * (first_s - request.at_s), tpot_ms, 1e3 * (at_s - request.at_s)
-
-
-def _as_record(request: _Request, at_s: float, began_s: float) -> RequestRecord:
-    ttft_ms, tpot_ms, e2e_ms = _latencies(request, at_s)
-    return RequestRecord(
-        index=request.index,
-        scheduled_s=request.at_s - began_s,
-        lag_ms=0,
-        prompt_tokens=request.prompt,
-        output_tokens=request.tokens,
-        wanted_tokens=request.wanted,
-        ttft_ms=ttft_ms,
-        tpot_ms=tpot_ms,
-        e2e_ms=e2e_ms,
-        status=200,
-    )

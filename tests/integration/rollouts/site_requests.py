@@ -1,0 +1,95 @@
+"""What a living site is sent: one request, the replays of its trace, and the records they become."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from controlplane.domain.base import EngineId, RevisionId
+from controlplane.domain.report import RequestRecord
+from controlplane.ports.load import LoadProgress, LoadRequest, LoadResult, Watch
+from loadtests.send.schedule import Schedule, build_schedule
+from tests.builders_reports import a_load_report
+
+if TYPE_CHECKING:
+    from tests.integration.rollouts.living_site import LivingSite
+
+
+@dataclass
+class Request:
+    at_s: float
+    engine_id: EngineId
+    wanted: int
+    prompt: int
+    index: int = 0
+    revision: RevisionId | None = None  # None: replayed
+    first_s: float | None = None
+    tokens: int = 0
+
+
+class TwinGenerator:
+    """Implements `ports.LoadTester` on the site's twins: time goes by in the whole site while it sends."""
+
+    def __init__(self, site: LivingSite) -> None:
+        self._site = site
+        self.runs: list[LoadRequest] = []
+        self.stopped: list[str] = []
+
+    def run(self, request: LoadRequest, *, out_dir: Path, watch: Watch | None = None) -> LoadResult:
+        self.runs.append(request)
+        site = self._site
+        engine_id = next(e.spec.engine_id for e in site.fleet.list() if e.url == request.url)
+        schedule = build_schedule(
+            request.workload, rate_rps=request.rate_rps, duration_s=request.duration_s, seed=request.seed
+        )
+        began_s = site.now_s
+        numbers: list[int] = []
+        site.run_begins()
+        for index, (at_s, prompt, wanted) in enumerate(arrivals(schedule)):
+            while began_s + at_s > site.now_s:
+                site.tick()
+                reason = watch(self._progress(began_s, len(numbers))) if watch else None
+                if reason is not None:
+                    self.stopped.append(reason)
+                    for number in numbers:
+                        site.cancel(number)
+                    return LoadResult(a_load_report(), out_dir / "records.jsonl")
+            numbers.append(site.submit(engine_id, Request(began_s + at_s, engine_id, wanted, prompt, index)))
+        return LoadResult(a_load_report(), out_dir / "records.jsonl")
+
+    def _progress(self, began_s: float, sent: int) -> LoadProgress:
+        site = self._site
+        return LoadProgress(site.now_s - began_s, sent, sent - len(site.answered), site.answered, site.waits_s())
+
+
+def arrivals(schedule: Schedule) -> Iterator[tuple[float, int, int]]:
+    for index in range(len(schedule)):
+        yield (
+            float(schedule.scheduled_s[index]),
+            int(schedule.prompt_tokens[index]),
+            int(schedule.output_tokens[index]),
+        )
+
+
+def latencies(request: Request, at_s: float) -> tuple[float, float | None, float]:
+    first_s = request.first_s if request.first_s is not None else at_s
+    tpot_ms = 1e3 * (at_s - first_s) / (request.tokens - 1) if request.tokens > 1 else None
+    return 1e3 * (first_s - request.at_s), tpot_ms, 1e3 * (at_s - request.at_s)
+
+
+def as_record(request: Request, at_s: float, began_s: float) -> RequestRecord:
+    ttft_ms, tpot_ms, e2e_ms = latencies(request, at_s)
+    return RequestRecord(
+        index=request.index,
+        scheduled_s=request.at_s - began_s,
+        lag_ms=0,
+        prompt_tokens=request.prompt,
+        output_tokens=request.tokens,
+        wanted_tokens=request.wanted,
+        ttft_ms=ttft_ms,
+        tpot_ms=tpot_ms,
+        e2e_ms=e2e_ms,
+        status=200,
+    )
