@@ -10,7 +10,7 @@ from typing import Any
 
 from controlplane.domain.base import RevisionId, RolloutId, ServiceName, StudyId
 from controlplane.domain.engines.engine import EngineConfig
-from controlplane.domain.errors import Conflict, InvalidInput
+from controlplane.domain.errors import Conflict, InvalidInput, NotFound
 from controlplane.domain.launch import without_emulator_flags
 from controlplane.domain.revision import Revision, revision_id
 from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL, Rollout, RolloutState, StepRecord
@@ -158,10 +158,17 @@ def roll_back(
 
 
 def with_alternatives(store: Store, spec: ServiceSpec, study_id: StudyId | None) -> ServiceSpec:
-    """Return the service with the alternatives that its study tried, which may be the registry's variants."""
+    """Return the service with the alternatives that its study tried, which may be the registry's variants.
+
+    Of a study that is not there any more only what the service itself says is known.
+    """
     if study_id is None:
         return spec
-    return spec.evolve(alternatives={**store.get_study(study_id).value.spec.alternatives, **spec.alternatives})
+    try:
+        tried = store.get_study(study_id).value.spec.alternatives
+    except NotFound:
+        return spec
+    return spec.evolve(alternatives={**tried, **spec.alternatives})
 
 
 def active_rollout(store: Store, service: ServiceName) -> Versioned[Rollout] | None:
