@@ -12,29 +12,21 @@ import argparse
 import json
 import os
 import statistics
-import tempfile
 import time
 from pathlib import Path
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
-from tests.e2e.dashboard.conftest import ARGUMENTS, CHROMIUM, PATHS, Site, a_dashboard, an_api
+from tests.e2e.dashboard.conftest import PATHS, Site, a_browser_before_the_dashboard
 
 TARGET_S = 2.0
 
 
 def measure(repeats: int) -> dict[str, object]:
     """Return seconds to the first page of all, and per page the median of several windows."""
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        an_api("full") as api_url,
-        a_dashboard(api_url, Path(scratch)) as site,
-        sync_playwright() as playwright,
-    ):
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+    with a_browser_before_the_dashboard() as (browser, site):
         first_s = seconds(browser, site, PATHS[0])
         pages = {path: statistics.median(seconds(browser, site, path) for _ in range(repeats)) for path in PATHS}
-        browser.close()
     return {"first_page_s": round(first_s, 2), "pages_s": {path: round(took_s, 2) for path, took_s in pages.items()}}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane.domain.engines.flags import FlagValue
+from controlplane.domain.engines.flags import FlagValue, number_or_text
 from controlplane.domain.errors import InvalidInput
 
 
@@ -20,9 +20,4 @@ def parse_flags(texts: list[str]) -> dict[str, FlagValue]:
 def _value(text: str) -> FlagValue:
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    return number_or_text(text)

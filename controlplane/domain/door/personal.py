@@ -161,6 +161,8 @@ def held_from(text: str) -> int:
     chain = _start_of_chain(text, start)
     if not any(character.isdigit() for character in text[chain:]):
         return start
+    if len(text) - chain < LONGEST_CHAIN:  # it ends by itself
+        return max(floor, chain)
     cut = [span.start for span in find(text, _CHAINED) if span.start < chain < span.end]
     return min(cut, default=max(floor, chain))  # what is found already stays whole, however long the last word is
 

@@ -77,6 +77,11 @@ class FailurePattern(Value):
     pattern: Pattern
 
 
+def patterns(*told: tuple[StartFailure, str]) -> tuple[FailurePattern, ...]:
+    """Return what lines tell, in the order in which they are looked for."""
+    return tuple(FailurePattern(failure=failure, pattern=pattern) for failure, pattern in told)
+
+
 class LogReading(Value):
     """How an engine's log is read."""
 

@@ -165,6 +165,16 @@ def human_int(text: str) -> int:
     return int(float(number) * _SCALES[scale]) if scale else int(number)
 
 
+def number_or_text(text: str) -> int | float | str:
+    """Return a whole or a decimal number where the text is one, else the text."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
 def argument(name: str, value: FlagValue) -> tuple[str, ...]:
     """Return one flag as words of a command line."""
     if "." in name:  # a part of a JSON flag is JSON itself

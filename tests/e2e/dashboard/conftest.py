@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,12 +47,30 @@ class Site:
         expect(page.locator("h1").first).to_be_visible()
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+@contextmanager
+def a_browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
         yield chromium
         chromium.close()
+
+
+@contextmanager
+def a_browser_before_the_dashboard() -> Iterator[tuple[Browser, Site]]:
+    """Run the dashboard over the seeded store, and what looks at it."""
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        an_api("full") as api_url,
+        a_dashboard(api_url, Path(scratch)) as site,
+        a_browser() as chromium,
+    ):
+        yield chromium, site
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with a_browser() as chromium:
+        yield chromium
 
 
 @pytest.fixture

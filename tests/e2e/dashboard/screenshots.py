@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
-from tests.e2e.dashboard.conftest import ARGUMENTS, CHROMIUM, PATHS, Site, a_dashboard, an_api
+from tests.e2e.dashboard.conftest import PATHS, Site, a_browser_before_the_dashboard
 
 WIDTH, HEIGHT, TALLEST = 1400, 900, 3200
 SETTLE_MS = 4000  # charts draw themselves after the page is there
@@ -18,17 +17,10 @@ SETTLE_MS = 4000  # charts draw themselves after the page is there
 def take(folder: Path, paths: Sequence[str]) -> None:
     """Write `<page>.png` for each of the pages, as tall as the page is."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        an_api("full") as api_url,
-        a_dashboard(api_url, Path(scratch)) as site,
-        sync_playwright() as playwright,
-    ):
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+    with a_browser_before_the_dashboard() as (browser, site):
         page = browser.new_page()
         for path in paths:
             _take(page, site, path, folder / f"{path}.png")
-        browser.close()
 
 
 def _take(page: Page, site: Site, path: str, target: Path) -> None:

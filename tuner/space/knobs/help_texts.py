@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from controlplane.domain.engines.flags import canonical_flag
+from controlplane.domain.engines.flags import canonical_flag, number_or_text
 from controlplane.domain.errors import InvalidInput
 from tuner.space.knobs.schema import UNKNOWN_VERSION, KnobFlag, KnobSchema, KnobType
 
@@ -89,10 +89,9 @@ def _flag(long: Sequence[str], value: str | None, told: str, group: str) -> Knob
     default = None if written is None or written[1].strip().lower() in _ABSENT else written[1].strip()
     kind = _type(long, value, default)
     choices = _choices(value, told)
-    numeric = kind in (KnobType.INT, KnobType.FLOAT) and default is not None
     return KnobFlag(
         type=KnobType.STR if choices and kind is not KnobType.INT else kind,
-        default=_number(default) if numeric and default is not None else default if kind is KnobType.STR else None,
+        default=_told_default(kind, default),
         choices=choices,
         group=group,
         optional=default is None and kind not in (KnobType.BOOL, KnobType.SWITCH),
@@ -111,21 +110,19 @@ def _type(long: Sequence[str], value: str | None, default: str | None) -> KnobTy
     return KnobType.FLOAT if default is not None and re.fullmatch(r"-?\d+\.\d+", default) else KnobType.STR
 
 
+def _told_default(kind: KnobType, default: str | None) -> str | int | float | None:
+    """Return the default of a number or a text; of nothing else a help text tells one that could be given."""
+    if default is None or kind is KnobType.STR:
+        return default
+    return number_or_text(default) if kind in (KnobType.INT, KnobType.FLOAT) else None
+
+
 def _choices(value: str | None, told: str) -> tuple[str | int | float, ...] | None:
     found = re.fullmatch(r"\{(.+)\}|\[(.+\|.+)\]|<(.+\|.+)>", value or "")
     if found is not None:
-        return tuple(map(_number, re.split(r"[,|]", next(filter(None, found.groups())))))
+        return tuple(map(number_or_text, re.split(r"[,|]", next(filter(None, found.groups())))))
     listed = re.search(r"\[possible values: ([^\]]+)\]", told)
     if listed is not None:
         return tuple(listed[1].split(", "))
     dashed = told.partition("Possible values: - ")[2]
     return tuple(re.findall(r"(?:^| - )([\w-]+):", dashed)) or None
-
-
-def _number(text: str) -> str | int | float:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

@@ -9,10 +9,10 @@ from controlplane.domain.engines.driver import (
     Api,
     Dialect,
     EngineDriver,
-    FailurePattern,
     FlagStyle,
     LogReading,
     MetricNames,
+    patterns,
 )
 from controlplane.domain.engines.start_failure import StartFailure
 
@@ -21,7 +21,7 @@ _ITS_LOG = "its log tells why a start failed"
 _PLAIN = "Fleetune speaks to engines in plain HTTP on its own hosts"
 _ROUTER = "one process serves one model here"
 
-_FAILURES = (
+_FAILURES = patterns(
     (StartFailure.OUT_OF_MEMORY, r"failed to allocate .*buffer|unable to allocate .*buffer"),
     (StartFailure.REFUSED_FLAG, r"^error: invalid (argument|value)"),
     (StartFailure.REFUSED_FLAG, r"^error while handling (argument|environment variable)"),
@@ -62,7 +62,7 @@ LLAMA_CPP = EngineDriver(
         # `0.00.038.703 E srv    load_model: …`
         prefix=r"^\d+\.\d\d\.\d{3}\.\d{3} [DIWE] ",
         survived=r"^\d+\.\d\d\.\d{3}\.\d{3} [DIW] ",
-        failures=tuple(FailurePattern(failure=failure, pattern=pattern) for failure, pattern in _FAILURES),
+        failures=_FAILURES,
     ),
     dialect=Dialect(apis=(Api.COMPLETIONS, Api.CHAT, Api.EMBEDDINGS)),
     flag_files="llama.cpp",

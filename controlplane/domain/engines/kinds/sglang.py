@@ -9,16 +9,16 @@ from controlplane.domain.engines.driver import (
     Api,
     Dialect,
     EngineDriver,
-    FailurePattern,
     FlagStyle,
     LogReading,
     MetricNames,
+    patterns,
 )
 from controlplane.domain.engines.start_failure import StartFailure
 
 _ONE_HOST = "a replica is one process group on one host"
 
-_FAILURES = (
+_FAILURES = patterns(
     (StartFailure.OUT_OF_MEMORY, r"Not enough memory"),
     (StartFailure.OUT_OF_MEMORY, r"(Prefill|Decode) out of memory"),
     (StartFailure.REFUSED_FLAG, r"invalid choice: "),
@@ -56,7 +56,7 @@ SGLANG = EngineDriver(
     log=LogReading(
         # `[2026-01-01 10:00:00 TP0] …`
         prefix=r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[^\]]*\]\s*",
-        failures=tuple(FailurePattern(failure=failure, pattern=pattern) for failure, pattern in _FAILURES),
+        failures=_FAILURES,
     ),
     dialect=Dialect(apis=(Api.COMPLETIONS, Api.CHAT, Api.EMBEDDINGS)),
     flag_files="sglang",

@@ -6,12 +6,12 @@ histograms when it says `return_perf_metrics: true`; without the gauges a drain 
 
 from __future__ import annotations
 
-from controlplane.domain.engines.driver import EngineDriver, FailurePattern, FlagStyle, LogReading, MetricNames
+from controlplane.domain.engines.driver import EngineDriver, FlagStyle, LogReading, MetricNames, patterns
 from controlplane.domain.engines.start_failure import StartFailure
 
 _DISAGGREGATED = "half an engine cannot be measured alone"
 
-_FAILURES = (
+_FAILURES = patterns(
     (StartFailure.REFUSED_FLAG, r"^Error: (No such option|Invalid value|Option '.*' (requires|does not take))"),
     (StartFailure.PORT, r"Failed to bind socket to "),
 )
@@ -50,7 +50,7 @@ TENSORRT_LLM = EngineDriver(
     log=LogReading(
         prefix=r"^(\[\d\d/\d\d/\d{4}-\d\d:\d\d:\d\d\]\s*)?(\[TRT-LLM\]\s*)?(\[[EWI]\]\s*)?",
         survived=r"^(\[[^\]]*\]\s*)*\[[WI]\]",
-        failures=tuple(FailurePattern(failure=failure, pattern=pattern) for failure, pattern in _FAILURES),
+        failures=_FAILURES,
     ),
     flag_files="tensorrt-llm",
     start_s=180.0,

@@ -9,15 +9,15 @@ from __future__ import annotations
 from controlplane.domain.engines.driver import (
     Dialect,
     EngineDriver,
-    FailurePattern,
     FlagStyle,
     LogReading,
     MetricNames,
     Readiness,
+    patterns,
 )
 from controlplane.domain.engines.start_failure import StartFailure
 
-_FAILURES = (
+_FAILURES = patterns(
     (StartFailure.OUT_OF_MEMORY, r"Not enough memory to handle"),
     (StartFailure.REFUSED_FLAG, r"^error: (unexpected argument|invalid value|the argument)"),
     (StartFailure.REFUSED_FLAG, r"`max_(input_tokens|total_tokens|batch_\w+)` must be"),
@@ -52,7 +52,7 @@ TGI = EngineDriver(
         prefix=r"^\d{4}-\d\d-\d\dT[\d:.]+Z\s+(ERROR|WARN|INFO|DEBUG)\s+[\w:]+(\{[^}]*\})?:\s*",
         survived=r"^\d{4}-\d\d-\d\dT[\d:.]+Z\s+(WARN|INFO|DEBUG)\b",
         consequence=r"Shard (process|\d+)|Webserver Crashed|ShardCannotStart|ShardFailed",
-        failures=tuple(FailurePattern(failure=failure, pattern=pattern) for failure, pattern in _FAILURES),
+        failures=_FAILURES,
     ),
     dialect=Dialect(token_ids=False, ignore_eos=False),
     flag_files="tgi",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane.domain.engines.driver import Api, Dialect, EngineDriver, FailurePattern, LogReading, MetricNames
+from controlplane.domain.engines.driver import Api, Dialect, EngineDriver, LogReading, MetricNames, patterns
 from controlplane.domain.engines.start_failure import StartFailure
 
 DRAIN_ON_TERM_S = 30
@@ -20,7 +20,7 @@ METRICS = MetricNames(
     model_label="model_name",
 )
 
-_FAILURES = (
+_FAILURES = patterns(
     (StartFailure.OUT_OF_MEMORY, r"No available memory for the cache blocks"),
     (StartFailure.OUT_OF_MEMORY, r"larger than the (maximum number of tokens|available KV cache memory)"),
     (StartFailure.OUT_OF_MEMORY, r"KV cache is needed, which is larger than"),
@@ -49,7 +49,7 @@ LOG = LogReading(
     r"|Connection (reset|closed|refused|aborted)|ConnectionResetError|Broken ?pipe|EOFError|ZMQError"
     r"|CancelledError|KeyboardInterrupt|SystemExit|cancelled",
     free_memory_gib=r"Free memory on device \S+ \(([\d.]+)/([\d.]+) GiB\)",
-    failures=tuple(FailurePattern(failure=failure, pattern=pattern) for failure, pattern in _FAILURES),
+    failures=_FAILURES,
 )
 
 VLLM = EngineDriver(
