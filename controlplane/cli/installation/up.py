@@ -75,7 +75,8 @@ def up(
         float | None, typer.Option(help="Offer files and batches, kept for so many days; without it there are none.")
     ] = None,
     batch_s3: Annotated[
-        str | None, typer.Option(help="BUCKET[/PREFIX] for files of batches, by AWS_* variables; default: the disk.")
+        str | None,
+        typer.Option(help="BUCKET or BUCKET/PREFIX for files of batches, by AWS_* variables; default: the disk."),
     ] = None,
     batch_tenant_bytes: Annotated[
         int | None, typer.Option(min=0, help="Files and results kept for a tenant; default: 2 GiB.")
