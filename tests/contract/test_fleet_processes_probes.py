@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -107,6 +108,21 @@ def test_questions_to_engines_are_asked_side_by_side() -> None:
     answers: set[EngineId] = set()
     while len(answers) < len(records):
         answers |= {name for name, look in looks.take(records).items() if look.well}
+
+
+def test_threads_that_look_side_by_side_have_the_same_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{Looks.__module__}._WAIT_S", 240.0)
+    records, answer = [_a_ready_record(1)], threading.Event()
+
+    def question(record: Record, timeout_s: float) -> Look:
+        answer.wait(240)
+        return Look(well=True)
+
+    looks = Looks(Pace(), ask=question)
+    with ThreadPoolExecutor(4) as pool:
+        taken = [pool.submit(looks.take, records) for _ in range(4)]
+        threading.Timer(0.3, answer.set).start()  # by then all of them wait for it
+        assert [each.result()[ID] for each in taken] == [Look(well=True)] * 4
 
 
 def _a_ready_record(number: int) -> Record:

@@ -50,7 +50,10 @@ def look(record: Record, timeout_s: float) -> Look:
 
 
 class Looks:
-    """One question at a time per engine. Engines that answered are asked again when it is time."""
+    """One question at a time per engine. Engines that answered are asked again when it is time.
+
+    Threads may take looks side by side: they wait for the same answer, and whoever has it first puts the question away.
+    """
 
     def __init__(self, pace: Pace, *, ask: Callable[[Record, float], Look] = look) -> None:
         self._pace = pace
@@ -80,8 +83,7 @@ class Looks:
         if asked is None:
             return Look()
         found = asked.answer(max(0.0, until_s - time.monotonic()))
-        if asked.is_over:
-            del self._asked[engine_id]
-            if record.state is EngineState.READY:
-                self._due_s[engine_id] = time.monotonic() + self._pace.every_s
+        first = asked.is_over and self._asked.pop(engine_id, None) is not None
+        if first and record.state is EngineState.READY:
+            self._due_s[engine_id] = time.monotonic() + self._pace.every_s
         return found or Look()
