@@ -47,7 +47,9 @@ class LapsedClock:
         self._stopped = True
 
     def go(self) -> None:
-        self._stopped, self._base_wall = False, self._wall()
+        """Let time pass again; a clock that was not stopped goes on as it did."""
+        if self._stopped:
+            self._stopped, self._base_wall = False, self._wall()
 
 
 class _PreciseSelector(selectors.EpollSelector):

@@ -40,6 +40,20 @@ def test_a_change_of_speed_makes_no_jump() -> None:
     assert clock.wall_at(6) == 108
 
 
+def test_a_stopped_clock_stands_until_it_goes_and_one_that_goes_never_jumps() -> None:
+    wall = Wall()
+    clock = LapsedClock(wall, 2)
+    wall.now_s += 3
+    clock.go()  # it was not stopped
+    assert clock.now() == 6
+    clock.stop()
+    wall.now_s += 5
+    assert clock.now() == 6
+    clock.go()
+    wall.now_s += 1
+    assert clock.now() == 8
+
+
 @given(st.floats(0.1, 50), st.floats(0, 1e4))
 def test_wall_and_emulated_moments_are_inverse(speed: float, emulated_s: float) -> None:
     clock = LapsedClock(Wall(), speed)
