@@ -1,55 +1,64 @@
-"""A canary between two revisions of a real vLLM under live traffic: start, judge at 5, 20 and 100 %, promote.
+"""Two canaries of a real vLLM under live traffic, load-matched: a good one, then one that collapses under load.
 
 Usage: python -m benchmarks.h200.canary --data-dir DIR --json OUT [--study conv.json]
-Two engines of one replica each. The new revision is the study's recommendation; without a study, fp8 weights.
+One replica each. The good revision is the study's recommendation; without a study, fp8 weights. The other takes four
+sequences at once: it answers one user as well as any, and holds a quarter of the load it is to carry.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.h200.installed import install
 from controlplane.cli.client import ApiClient
 from controlplane.cli.traffic import LiveTraffic, Traffic
 from controlplane.domain.errors import Unavailable
+from controlplane.domain.service import ServiceSpec
 from controlplane.reading.service_file import load_service
 
 SERVICE = Path("examples/h200/canary-8b.yaml")
-RATE_RPS = 16.0
+RATE_RPS = 6.0
+COLLAPSES = {"max-num-seqs": 4}
 
 
 def main() -> None:
     options = _options()
-    spec = load_service(SERVICE)
-    command = [sys.executable, "-m", "controlplane.cli.main", "up", "-f", str(SERVICE), "--no-dashboard", "--gpus", "2"]
-    up = subprocess.Popen([*command, "--data-dir", str(options.data_dir)])
-    api = ApiClient(url="http://127.0.0.1:8700", key=None, data_dir=options.data_dir)
+    spec = load_service(options.file)
+    up, ports = install(options.file, options.data_dir)
+    api = ApiClient(url=f"http://127.0.0.1:{ports['api']}", key=None, data_dir=options.data_dir)
     traffic = LiveTraffic(
-        Traffic(spec.workload, RATE_RPS, "http://127.0.0.1:8000", spec.model.name, time_lapse=1.0),
+        Traffic(spec.workload, RATE_RPS, f"http://127.0.0.1:{ports['gateway']}", spec.model.name, time_lapse=1.0),
         options.data_dir / "traffic",
     )
     try:
         _until(lambda: any(engine["state"] == "ready" for engine in api.get("/fleet")["engines"]), 400)
         print("stable serves", flush=True)
         traffic.start()
-        flags = dict(spec.engine.flags) | _winner(options.study)
-        api.post("/rollouts", {"service": spec.name, "flags": flags, "replicas": 1})
-        _until(lambda: _rollout(api)["state"] in ("promoted", "aborted", "halted"), 600)
+        ended = [_roll_out(api, spec, _winner(options.study)), _roll_out(api, spec, COLLAPSES)]
         time.sleep(5)
         report = traffic.stop()
-        facts = {"rollout": _rollout(api), "traffic": report.model_dump(mode="json"), "engines": api.get("/fleet")}
+        facts = {"rollouts": ended, "traffic": report.model_dump(mode="json"), "engines": api.get("/fleet")}
         facts["events"] = api.get("/events", limit=200)["items"]
         options.json.write_text(json.dumps(facts, indent=1))
-        print(f"{facts['rollout']['state']}: {report.requests} requests, {report.errors} errors", flush=True)
+        print(f"{report.requests} requests, {report.errors} errors", flush=True)
     finally:
         up.terminate()
         up.wait()
+
+
+def _roll_out(api: ApiClient, spec: ServiceSpec, flags: dict[str, Any]) -> dict[str, Any]:
+    """Lay flags over the service's, wait for the end and return the rollout with its steps."""
+    asked = {"service": spec.name, "flags": dict(spec.engine.flags) | flags, "replicas": 1}
+    number = api.post("/rollouts", asked)["rollout_id"]
+    _until(lambda: _rollout(api, number)["state"] in ("promoted", "aborted", "halted"), 600)
+    ended = _rollout(api, number)
+    print(f"{flags}: {ended['state']}, {ended['reason']}", flush=True)
+    return ended
 
 
 def _winner(study: Path | None) -> dict[str, Any]:
@@ -61,8 +70,8 @@ def _winner(study: Path | None) -> dict[str, Any]:
     return {"quantization": "fp8"}
 
 
-def _rollout(api: ApiClient) -> dict[str, Any]:
-    found: dict[str, Any] = api.get("/rollouts")["items"][0]
+def _rollout(api: ApiClient, number: str) -> dict[str, Any]:
+    found: dict[str, Any] = api.get(f"/rollouts/{number}")
     return found
 
 
@@ -86,6 +95,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--study", type=Path)
+    parser.add_argument("--file", type=Path, default=SERVICE)
     return parser.parse_args()
 
 
