@@ -1,0 +1,40 @@
+#!/bin/bash
+# Capacity with shared prefixes on a real vLLM against the twin's: six cells (nothing, half, nine tenths of every prompt
+# shared; caching on and off), one engine start for caching on and one for off. At most 8 minutes on one H200.
+# Usage: prefix.sh FOLDER (results) [GPU]; from the project's root, vLLM and the dependencies in $SITE. What it found:
+# FOLDER/prefix.txt, FOLDER/cells-on.json and -off.json; each level's report beside them.
+# With ENGINE="python3 -m controlplane.emulator.main serve" it runs on the emulator, without a GPU.
+set -u
+OUT=$1
+export CUDA_VISIBLE_DEVICES=${2:-0}
+LIMIT_S=${LIMIT_S:-225}  # of each of the two engines, its start included
+GPU_NAME=${GPU_NAME:-H200}
+ENGINE=${ENGINE:-vllm serve}
+SITE=${SITE:-}
+. benchmarks/h200/environment.sh
+URL=http://127.0.0.1:8100
+
+start() {  # FLAG NAME
+    # shellcheck disable=SC2086 # a command of several words
+    setsid $ENGINE models/llama-8b --served-model-name llama-8b --load-format dummy --port 8100 --max-model-len 8192 \
+        --max-num-seqs 256 --max-num-batched-tokens 8192 "$1" > "$OUT/engine-$2.log" 2>&1 &
+    PID=$!
+}
+
+stop() {
+    kill -TERM -- -"$PID" 2> /dev/null
+    wait "$PID"
+}
+
+trap stop EXIT
+say "begin"
+for caching in on off; do
+    [ $caching = on ] && flag=--enable-prefix-caching || flag=--no-enable-prefix-caching
+    start $flag $caching
+    python3 -m benchmarks.prefix_capacity --target $URL --model llama-8b --gpu "$GPU_NAME" --caching $caching --out "$OUT" \
+        --limit-s "$LIMIT_S" > "$OUT/caching-$caching.log" 2>&1
+    say "caching $caching measured: $?"
+    stop
+done
+python3 -m benchmarks.prefix_capacity --compare "$OUT" | tee "$OUT/prefix.txt"
+say "end"
