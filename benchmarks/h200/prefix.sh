@@ -3,11 +3,11 @@
 # shared; caching on and off), one engine start for caching on and one for off. At most 8 minutes on one H200.
 # Usage: prefix.sh FOLDER (results) [GPU]; from the project's root, vLLM and the dependencies in $SITE. What it found:
 # FOLDER/prefix.txt, FOLDER/cells-on.json and -off.json; each level's report beside them.
-# With ENGINE="python3 -m controlplane.emulator.main serve" it runs on the emulator, without a GPU.
+# With ENGINE="python3 -m controlplane.emulator.main serve --emulator-startup-s 5" it runs on the emulator, without a GPU.
 set -u
 OUT=$1
 export CUDA_VISIBLE_DEVICES=${2:-0}
-LIMIT_S=${LIMIT_S:-225}  # of each of the two engines, its start included
+ON_S=${ON_S:-245} OFF_S=${OFF_S:-210}  # of each engine, its start included (the second is the sooner one)
 GPU_NAME=${GPU_NAME:-H200}
 ENGINE=${ENGINE:-vllm serve}
 SITE=${SITE:-}
@@ -29,10 +29,10 @@ stop() {
 trap stop EXIT
 say "begin"
 for caching in on off; do
-    [ $caching = on ] && flag=--enable-prefix-caching || flag=--no-enable-prefix-caching
+    [ $caching = on ] && flag=--enable-prefix-caching limit_s=$ON_S || flag=--no-enable-prefix-caching limit_s=$OFF_S
     start $flag $caching
     python3 -m benchmarks.prefix_capacity --target $URL --model llama-8b --gpu "$GPU_NAME" --caching $caching --out "$OUT" \
-        --limit-s "$LIMIT_S" > "$OUT/caching-$caching.log" 2>&1
+        --limit-s "$limit_s" > "$OUT/caching-$caching.log" 2>&1
     say "caching $caching measured: $?"
     stop
 done

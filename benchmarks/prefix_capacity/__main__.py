@@ -28,7 +28,6 @@ from benchmarks.prefix_capacity.emulated import run_level
 from benchmarks.prefix_capacity.measured import load_level, measure, wait_for
 
 _EMULATED_LEVELS = 5
-_HEALTHY_S = 300.0
 
 Row = dict[str, Any]
 
@@ -63,7 +62,7 @@ def _measured(given: argparse.Namespace) -> list[Row]:
     ends_s = time.monotonic() + given.limit_s
     cells = cells_of(Engine(DENSE.name, DENSE.shape, given.gpu), caching=given.caching == "on")
     expected = {cell: predicted_rps(cell) for cell in cells}
-    wait_for(given.target, _HEALTHY_S)
+    wait_for(given.target, ends_s - time.monotonic())
     level_at = partial(load_level, url=given.target, model=given.model, out=given.out)
     measured = measure(expected, level_at, limit_s=ends_s - time.monotonic())
     rows = [row_of(cell, expected[cell], levels) for cell, levels in measured.items()]

@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.prefix_capacity.cells import Cell, Level
@@ -16,7 +16,7 @@ from benchmarks.prefix_capacity.climb import is_bracketed, next_rate
 from controlplane.domain.report import LoadTestReport, Validity
 
 _MOST_LEVELS = 5
-_LEVEL_S = 25.0  # of wall clock: warm-up, measured time, the last answers, a process's start
+_LEVEL_S = 22.0  # of wall clock: warm-up, measured time, the last answers, a process's start
 
 Levels = dict[Cell, list[Level]]
 
@@ -40,20 +40,19 @@ def measure(
     limit_s: float,
     now: Callable[[], float] = time.monotonic,
 ) -> Levels:
-    """Return the levels of every cell: first those that bracket it, then, while there is time, narrower ones."""
+    """Return the levels of every cell, one each in turn: until all are bracketed, then while there is time."""
     levels: Levels = {cell: [] for cell in expected}
     end_s = now() + limit_s
-    for narrow in (False, True, True):
-        for cell, expected_rps in expected.items():
-            while now() + _LEVEL_S < end_s and _wants_more(levels[cell], narrow=narrow):
-                levels[cell].append(level_at(cell, next_rate(levels[cell], expected_rps)))
-                if narrow:
-                    break
+    while now() + _LEVEL_S < end_s and (cell := _next(levels)) is not None:
+        levels[cell].append(level_at(cell, next_rate(levels[cell], expected[cell])))
     return levels
 
 
-def _wants_more(levels: Sequence[Level], *, narrow: bool) -> bool:
-    return len(levels) < _MOST_LEVELS and (narrow or not is_bracketed(levels))
+def _next(levels: Levels) -> Cell | None:
+    """Return whose turn it is: of those without a bracket the one with the fewest levels; None when all have many."""
+    more = [cell for cell, done in levels.items() if len(done) < _MOST_LEVELS]
+    unbracketed = [cell for cell in more if not is_bracketed(levels[cell])]
+    return min(unbracketed or more, key=lambda cell: len(levels[cell]), default=None)
 
 
 def load_level(cell: Cell, rate_rps: float, *, url: str, model: str, out: Path) -> Level:

@@ -65,7 +65,7 @@ def test_every_cell_is_bracketed_before_any_is_narrowed_and_nothing_runs_beyond_
         return engine_of(10.0)(rate)
 
     levels = measure(dict.fromkeys(cells, 10.0), level_at, limit_s=170.0, now=lambda: clock[0])
-    assert ran == ["00", "00", "50", "50", "90", "90", "00", "50"]
+    assert ran == ["00", "50", "90", "00", "50", "90", "00", "50"]
     assert all(is_bracketed(each) for each in levels.values())
 
 
