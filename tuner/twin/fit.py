@@ -23,6 +23,7 @@ from tuner.twin.profile import Parameters, Profile, Range, TermError
 from tuner.twin.replay import replay
 from tuner.twin.setup import EngineSetup, resolve, weight_bits
 from tuner.twin.steptime import StepLoad, gpu_s
+from tuner.twin.uncertainty import least_uncertainty
 from tuner.twin.validate import source_name
 
 _IDLE = "idle_ms"
@@ -102,6 +103,8 @@ def fit_profile(
     Raises InvalidInput when the engines differ in kind, hold no probe, or have no such cell.
     """
     first = _one_kind(engines)
+    tensor = first.config.tensor_parallel_size
+    least = least_uncertainty(first.shape.traits, tensor, live=known is not None)
     used = _training(engines, trace_cell)
     priors = _priors(first, known)
     names = list(priors)
@@ -124,14 +127,14 @@ def fit_profile(
         model=first.shape.name,
         linear_params=first.shape.linear_params,
         weight_bits=weight_bits(first.shape, first.config),
-        tensor_parallel_size=first.config.tensor_parallel_size,
+        tensor_parallel_size=tensor,
         traits=first.shape.traits,
         engine_version=first.engine_version,
         parameters=_rounded(parameters),
         sources=tuple(source_name(engine, cell) for engine, cells in used for cell in cells),
         fit=_errors(terms),
         calibrated=_range(used),
-        uncertainty=min(max_uncertainty, _uncertainty(terms)),
+        uncertainty=min(max_uncertainty, _uncertainty(terms, least)),
     )
 
 
@@ -274,10 +277,10 @@ def _errors(terms: Iterable[Term]) -> tuple[TermError, ...]:
     )
 
 
-def _uncertainty(terms: Iterable[Term]) -> float:
-    """One sigma of the relative error: what the fit misses, never less than two starts of one engine differ."""
+def _uncertainty(terms: Iterable[Term], least: float) -> float:
+    """One sigma of the relative error: what the fit misses, never less than recordings kept aside were missed by."""
     errors = np.concatenate([term.errors for term in terms if term.name not in ("burst", "long prompt")])
-    return round(max(0.06, 1.4826 * float(np.median(np.abs(errors)))), 4)
+    return round(max(least, 1.4826 * float(np.median(np.abs(errors)))), 4)
 
 
 def _range(used: Iterable[tuple[MeasuredEngine, list[Cell]]]) -> Range:

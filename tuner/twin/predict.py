@@ -96,7 +96,7 @@ def latencies_s(result: ResultArrays) -> dict[LatencyMetric, Floats]:
 
 def interval(setup: EngineSetup, value: float) -> Interval:
     """Return `value` with the profile's 90 % interval (log-normal, so that it stays positive)."""
-    factor = math.exp(_Z90 * setup.profile.uncertainty)
+    factor = math.exp(_Z90 * setup.uncertainty)
     return Interval(value=value, low=value / factor, high=value * factor)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from pydantic import Field
 
 from controlplane.domain.base import Value
@@ -16,6 +18,7 @@ from tuner.twin.profile import Profile
 from tuner.twin.shapes import ModelShape
 from tuner.twin.steptime import StepCost
 from tuner.twin.transfer import profile_for
+from tuner.twin.uncertainty import budget_step
 
 
 class DoesNotFit(InvalidInput):
@@ -44,6 +47,11 @@ class EngineSetup(Value):
     gpus: int = Field(default=1, ge=1)
     profile: Profile
     memory: MemoryPlan
+
+    @property
+    def uncertainty(self) -> float:
+        """1-sigma relative error of the engine's speed: the profile's, and what such a configuration adds to it."""
+        return math.hypot(self.profile.uncertainty, budget_step(self.max_num_batched_tokens))
 
 
 def resolve(shape: ModelShape, gpu: str | Gpu, config: EngineConfig, profile: Profile | None = None) -> EngineSetup:

@@ -41,7 +41,7 @@ class Outcomes(NamedTuple):
 
 def outcomes(setup: EngineSetup, run: Run) -> Outcomes:
     """Return what comes of the profile's 90 % interval of speed."""
-    factor = math.exp(_Z90 * setup.profile.uncertainty)
+    factor = math.exp(_Z90 * setup.uncertainty)
     return Outcomes(run(1.0), run(1 / factor), run(factor))
 
 

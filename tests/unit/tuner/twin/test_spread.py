@@ -11,11 +11,13 @@ from controlplane.domain.slo import LatencyMetric, LatencySlo
 from controlplane.services.what_if import what_if
 from tests.unit.tuner.twin.builders import a_public_model, a_setup, some_requests
 from tuner.twin.gpus import find_gpu
+from tuner.twin.layers import Trait
 from tuner.twin.predict import capacity
 from tuner.twin.profile import Profile, load_profile
 from tuner.twin.simulate import RequestArrays, simulate
 from tuner.twin.spread import outcomes, percentile_s, slowed
 from tuner.twin.transfer import profile_for
+from tuner.twin.uncertainty import least_uncertainty
 
 
 def at(rate: float) -> RequestArrays:
@@ -98,3 +100,20 @@ def test_an_answer_says_what_it_rests_on() -> None:
     assert what_if(a_spec("L40S"), WhatIf()).origin is Origin.CARRIED_OVER
     refused = what_if(a_spec("L4"), WhatIf(flags={"max-model-len": 131072}))
     assert (refused.origin, refused.refusal is None) == (Origin.UNKNOWN, False)
+
+
+def test_a_fitted_profile_is_no_surer_than_recordings_left_out_of_fits_allow() -> None:
+    one, several, mixture = (
+        load_profile(f"h{name}").uncertainty
+        for name in ("200-llama-8b-bf16-tp1", "200-llama-8b-bf16-tp2", "100-qwen3-30b-a3b-bf16-tp1")
+    )
+    assert one == least_uncertainty((), 1, live=False) < least_uncertainty((), 1, live=True)
+    assert several == least_uncertainty((), 2, live=False) > one
+    assert mixture == least_uncertainty((Trait.MIXTURE,), 1, live=False) > one
+
+
+@pytest.mark.parametrize("tokens", [512, 2048, 32768])
+def test_doubt_grows_as_the_budget_leaves_the_measured_one(tokens: int) -> None:
+    usual, other = a_setup({"max-num-batched-tokens": 8192}), a_setup({"max-num-batched-tokens": tokens})
+    assert usual.uncertainty == usual.profile.uncertainty
+    assert other.profile.uncertainty < other.uncertainty < 2.5 * usual.uncertainty
