@@ -76,6 +76,8 @@ def _shape_rules(config: EngineConfig, shape: ModelShape) -> list[str]:
         found.append(f"{shape.num_attention_heads} attention heads cannot be divided by tensor-parallel-size {tensor}")
     if pipeline > shape.num_hidden_layers:
         found.append(f"{shape.num_hidden_layers} layers cannot be cut into {pipeline} pipeline stages")
+    if shape.experts == 0 and config.flags.get("enable-expert-parallel") in (True, "true"):
+        found.append(f"enable-expert-parallel needs a mixture of experts, {shape.name} has none")
     length = _length(config)
     if length is not None and length > shape.max_position_embeddings:
         found.append(f"max-model-len {length} is above the model's {shape.max_position_embeddings}")

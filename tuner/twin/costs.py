@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from tuner.twin.gpu_sheet import Gpu
 from tuner.twin.memory import MemoryDemand
 from tuner.twin.profile import Parameters
@@ -37,6 +39,8 @@ def step_cost(
         expert_token_s=2 * shape.active_routed_params / split / (flops * parameters.expert_matmul_efficiency),
         expert_knee_tokens=parameters.expert_knee_rows * shape.experts / max(1, shape.experts_per_token),
         expert_share=shape.experts_per_token / max(1, shape.experts),
+        expert_gpus=float(_expert_gpus(demand)),
+        expert_spread=expert_spread(_expert_gpus(demand), shape.experts_per_token),
         kv_token_s=_kv_bytes(shape, demand, sliding=False) / kv_bandwidth,
         kv_window_token_s=_kv_bytes(shape, demand, sliding=True) / kv_bandwidth,
         window_tokens=float(shape.window or 0),
@@ -60,6 +64,23 @@ def step_cost(
         wire_s=parameters.wire_ms * _MILLI,
         wire_token_s=parameters.wire_token_us * _MICRO,
     )
+
+
+def expert_spread(gpus: int, experts_per_token: int) -> float:
+    """Return by what share more than its n-th part the busiest of n GPUs gets of one token's evenly picked experts.
+
+    Of T tokens each GPU gets a sum of T x k picks, each its own with chance 1 / n; the largest of n such sums is about
+    sqrt(2 ln n) standard deviations above their mean (Gumbel 1958). Bytes need no term: every tensor-parallel GPU has
+    every token, and the sum goes by the all-reduce that is there without expert parallelism too (vLLM uses all-to-all
+    kernels between data-parallel ranks only: `FusedMoEParallelConfig.use_all2all_kernels`).
+    """
+    if gpus == 1:
+        return 0.0
+    return math.sqrt(2 * math.log(gpus) * (gpus - 1) / max(1, experts_per_token))
+
+
+def _expert_gpus(demand: MemoryDemand) -> int:
+    return demand.tensor_parallel_size if demand.expert_parallel else 1
 
 
 def _dense_active(shape: ModelShape) -> int:

@@ -42,6 +42,7 @@ class MemoryDemand(Value):
     tensor_parallel_size: int = Field(default=1, ge=1)
     pipeline_parallel_size: int = Field(default=1, ge=1)
     data_parallel_size: int = Field(default=1, ge=1, description="Copies of everything but routed experts.")
+    expert_parallel: bool = Field(default=False, description="Each GPU holds whole experts, not a slice of all.")
     weights: Checkpoint = SIXTEEN_BITS
     kv_bytes: float = Field(default=2, gt=0)
     gpu_memory_utilization: float = Field(default=0.92, gt=0, le=1)
@@ -82,14 +83,24 @@ def plan_memory(shape: ModelShape, gpu: Gpu, demand: MemoryDemand) -> MemoryPlan
 def weights_gib(shape: ModelShape, demand: MemoryDemand) -> float:
     """Return the weights of one GPU, GiB: quantized layers as stored, embedding, head and towers in 16 bits.
 
-    Routed experts are spread over data-parallel ranks as well (vLLM: `FusedMoEParallelConfig`).
+    Routed experts are spread over data-parallel ranks as well (vLLM: `FusedMoEParallelConfig`); whole ones as evenly as
+    their number allows.
     """
     stored, tensor = demand.weights, demand.tensor_parallel_size
     attention = sum(group.count * group.attention for group in shape.layers) * stored.mean_bits(stored.plain_attention)
     mlp = sum(group.count * group.mlp for group in shape.layers) * stored.mean_bits(stored.plain_mlp)
     experts = shape.routed_params * stored.mean_bits(stored.plain_experts) / demand.data_parallel_size
+    experts *= _uneven(shape, demand)
     beside = shape.vocab_params * (1 if shape.tie_word_embeddings else 2) + shape.extra_params
     return ((attention + mlp + experts) / 8 + beside * 2) / (tensor * demand.pipeline_parallel_size) / GIB
+
+
+def _uneven(shape: ModelShape, demand: MemoryDemand) -> float:
+    """Return how many of an even share of the experts the fullest GPU holds."""
+    ranks = demand.tensor_parallel_size * demand.data_parallel_size
+    if not demand.expert_parallel or shape.experts == 0:
+        return 1.0
+    return -(-shape.experts // ranks) * ranks / shape.experts
 
 
 def _overhead_gib(shape: ModelShape, demand: MemoryDemand) -> float:

@@ -114,6 +114,8 @@ def notes(setup: EngineSetup, requests: RequestArrays, result: ResultArrays | No
         found.append(
             f"max-num-seqs {setup.max_num_seqs} allows more than the calibrated {known.max_sequences} sequences"
         )
+    if setup.expert_parallel:
+        found.append("expert parallelism was never measured")
     return tuple(found)
 
 

@@ -18,7 +18,7 @@ from tuner.twin.profile import Profile
 from tuner.twin.shapes import ModelShape
 from tuner.twin.steptime import StepCost
 from tuner.twin.transfer import profile_for
-from tuner.twin.uncertainty import budget_step
+from tuner.twin.uncertainty import EXPERT_PARALLEL, budget_step
 
 
 class DoesNotFit(InvalidInput):
@@ -45,13 +45,15 @@ class EngineSetup(Value):
     stream_interval: int = Field(default=1, ge=1)
     cost: StepCost
     gpus: int = Field(default=1, ge=1)
+    expert_parallel: bool = Field(default=False, description="GPUs hold whole experts each.")
     profile: Profile
     memory: MemoryPlan
 
     @property
     def uncertainty(self) -> float:
         """1-sigma relative error of the engine's speed: the profile's, and what such a configuration adds to it."""
-        return math.hypot(self.profile.uncertainty, budget_step(self.max_num_batched_tokens))
+        steps = (budget_step(self.max_num_batched_tokens), EXPERT_PARALLEL if self.expert_parallel else 0.0)
+        return math.hypot(self.profile.uncertainty, *steps)
 
 
 def resolve(shape: ModelShape, gpu: str | Gpu, config: EngineConfig, profile: Profile | None = None) -> EngineSetup:
@@ -89,6 +91,7 @@ def resolve(shape: ModelShape, gpu: str | Gpu, config: EngineConfig, profile: Pr
         stream_interval=flags.integer("stream-interval", default=1, low=1),
         cost=step_cost(shape, sheet, demand, used.parameters, graph_tokens=graph),
         gpus=config.gpus_per_replica,
+        expert_parallel=demand.expert_parallel and demand.tensor_parallel_size > 1,
         profile=used,
         memory=plan,
     )
@@ -107,6 +110,7 @@ def memory_demand(shape: ModelShape, gpu: Gpu, config: EngineConfig) -> MemoryDe
         tensor_parallel_size=flags.integer("tensor-parallel-size", default=1, low=1),
         pipeline_parallel_size=flags.integer("pipeline-parallel-size", default=1, low=1),
         data_parallel_size=flags.integer("data-parallel-size", default=1, low=1),
+        expert_parallel=flags.boolean("enable-expert-parallel", default=False),
         weights=stored_weights(shape, config),
         kv_bytes=1 if kv_dtype.startswith("fp8") else 2,
         gpu_memory_utilization=flags.number("gpu-memory-utilization", default=0.92, low=0.01, high=1.0),
@@ -152,6 +156,8 @@ def _check_split(shape: ModelShape, config: EngineConfig) -> None:
     if shape.num_attention_heads % tensor != 0:
         why = f"{shape.num_attention_heads} attention heads are not divisible by it"
         raise DoesNotFit(f"tensor-parallel-size {tensor} is impossible for {shape.name}", why=why)
+    if shape.experts == 0 and FlagReader(config).boolean("enable-expert-parallel", default=False):
+        raise DoesNotFit(f"enable-expert-parallel is impossible for {shape.name}", why="it has no experts")
 
 
 def _max_num_batched_tokens(gpu: Gpu, flags: FlagReader, max_len: int) -> int:

@@ -9,6 +9,7 @@ graph, a replay per piece plus attention for a captured mixed step, every kernel
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from tuner.twin.jit import compiled
@@ -42,6 +43,10 @@ class StepCost(NamedTuple):
     """Tokens by which grouped products lag: every expert that is touched computes whole tiles."""
     expert_share: float
     """Share of the experts one token is sent to."""
+    expert_gpus: float
+    """GPUs that hold whole experts each (expert parallelism); 1 where every GPU holds a slice of every expert."""
+    expert_spread: float
+    """By what share more than its part of a token's experts the busiest of them gets; less by the root of tokens."""
     kv_token_s: float
     """Reading one context token's keys and values for one decoding sequence, in layers that see everything."""
     kv_window_token_s: float
@@ -117,13 +122,16 @@ def gpu_s(cost: StepCost, load: StepLoad, heat: float) -> float:
 def experts_s(cost: StepCost, tokens: float, heat: float) -> float:
     """Return the time of the routed experts, seconds: the larger (norm) of reading those touched and multiplying.
 
-    A token picks k of E experts; of tokens that pick evenly, `tokens` leave (1 - k / E) ** tokens untouched.
+    A token picks k of E experts; of tokens that pick evenly, `tokens` leave (1 - k / E) ** tokens untouched. Where GPUs
+    hold whole experts, the step lasts as long as the busiest of them works.
     """
-    if cost.experts_s == 0.0:
+    if cost.experts_s == 0.0 or tokens <= 0.0:
         return 0.0
-    touched = 1.0 - (1.0 - cost.expert_share) ** tokens
+    busiest = min(cost.expert_gpus, 1.0 + cost.expert_spread / math.sqrt(tokens))
+    touched = min(1.0, (1.0 - (1.0 - cost.expert_share) ** tokens) * busiest)
     reading = cost.experts_s * touched
-    compute = cost.expert_token_s * (tokens + cost.expert_knee_tokens * touched) * (1.0 + cost.throttle * heat)
+    compute = cost.expert_token_s * (tokens * busiest + cost.expert_knee_tokens * touched)
+    compute *= 1.0 + cost.throttle * heat
     both: float = (reading**_SHARPNESS + compute**_SHARPNESS) ** (1.0 / _SHARPNESS)
     return both
 

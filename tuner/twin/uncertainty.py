@@ -20,6 +20,8 @@ _MIXTURE = 0.06
 _PER_HALVED_BUDGET, _MEASURED_BUDGET = 0.01, 8192
 """Of steps with fewer tokens the launch is a larger part, which varies more than kernels do: engines with 2,048 tokens,
 left out of the fit. Larger budgets than 8,192 were not measured: as much for each doubling."""
+EXPERT_PARALLEL = 0.2
+"""Whole experts on each of several GPUs: never measured, and no real router picks evenly. A judgement."""
 
 
 def least_uncertainty(traits: Sequence[Trait], tensor_parallel_size: int, *, live: bool) -> float:
