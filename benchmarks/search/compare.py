@@ -14,6 +14,7 @@ import numpy as np
 
 from benchmarks.search.contestants import Episode, contestants
 from benchmarks.search.held_out import scenario_named
+from benchmarks.search.long_run import keeps_slos
 from benchmarks.search.scenarios import scenarios
 from benchmarks.search.truth import Truth, ground_truth
 
@@ -26,7 +27,11 @@ Job = tuple[str, str, int]
 
 
 class Score(NamedTuple):
-    """One episode in figures. `starts` and `gpu_seconds` to 5 % are infinite when it never got there."""
+    """One episode in figures. `starts` and `gpu_seconds` to 5 % are infinite when it never got there.
+
+    `slo_missed`: the recommended load (capacity less headroom) missed a limit within 30 minutes of other arrivals;
+    `slo_missed_in_minute`: it is more than the capacity on the minute that was tuned on.
+    """
 
     contestant: str
     starts: float
@@ -35,6 +40,7 @@ class Score(NamedTuple):
     total_gpu_seconds: float
     final_gap: float
     slo_missed: bool
+    slo_missed_in_minute: bool
     oom_starts: int
     gaps: tuple[float, ...]
 
@@ -88,13 +94,13 @@ def score(truth: Truth, episode: Episode, name: str) -> Score:
     best, gap, spent = math.inf, math.inf, 0.0
     starts, seconds = math.inf, math.inf
     gaps = []
-    recommended = None
+    recommended, load_rps = None, 0.0
     for number, outcome in enumerate(episode.outcomes, start=1):
         spent += outcome.gpu_seconds
         if outcome.measured_rps is not None:
             measured = math.log(truth.configs[outcome.row].gpus_per_replica / outcome.measured_rps)
             if measured < best:
-                best, recommended = measured, outcome
+                best, recommended, load_rps = measured, outcome.row, _load_rps(truth, outcome.measured_rps)
                 gap = math.exp(float(truth.log_cost[outcome.row]) - truth.best) - 1
         gaps.append(gap)
         if gap <= WITHIN and math.isinf(starts):
@@ -106,16 +112,16 @@ def score(truth: Truth, episode: Episode, name: str) -> Score:
         len(episode.outcomes),
         spent,
         gap,
-        _misses(truth, recommended.row, recommended.measured_rps) if recommended else False,
+        recommended is not None and not keeps_slos(truth, recommended, load_rps),
+        recommended is not None and load_rps > float(truth.capacity_rps[recommended]),
         sum(outcome.oom for outcome in episode.outcomes),
         tuple(gaps),
     )
 
 
-def _misses(truth: Truth, row: int, measured_rps: float | None) -> bool:
-    """Say whether the recommended load (capacity less headroom) is more than the configuration truly sustains."""
-    headroom = truth.scenario.spec.tuning.objective.headroom
-    return (measured_rps or 0.0) * (1 - headroom) > float(truth.capacity_rps[row])
+def _load_rps(truth: Truth, measured_rps: float) -> float:
+    """Return the load that is recommended for a replica of a measured capacity."""
+    return measured_rps * (1 - truth.scenario.spec.tuning.objective.headroom)
 
 
 @remember
@@ -156,6 +162,7 @@ def _contestant_report(name: str, scores: Sequence[Score]) -> dict[str, Any]:
         "reached": sum(math.isfinite(s) for s in starts),
         "runs": len(scores),
         "slo_missed": sum(s.slo_missed for s in scores),
+        "slo_missed_in_minute": sum(s.slo_missed_in_minute for s in scores),
         "oom_starts": statistics.median(s.oom_starts for s in scores),
         "final_gap": {"median": _number(_quantile([s.final_gap for s in scores], 0.5))},
         "starts_until_stop": {"median": statistics.median(s.total_starts for s in scores)},
@@ -205,7 +212,9 @@ def _against(scenario: str, mine: str, by_name: Mapping[str, Mapping[str, Any]])
     ours, chance, tpe = by_name[mine], by_name["random"], by_name.get("optuna_tpe")
     gaps = ours["median_gap_after"], chance["median_gap_after"]
     worse = sum(_or_never(gaps[0][k]) > _or_never(gaps[1][k]) + 1e-9 for k in gaps[0])
+    kept = 1 - ours["slo_missed"] / ours["runs"]
     found = {f"{scenario}: budgets at which {mine} is worse than random": _target("0", worse, lambda x: x == 0)}
+    found[f"{scenario}: share of {mine} keeping its SLOs"] = _target("≥ 0.99", kept, lambda x: x >= 0.99)
     if mine == "ours_calibrated":
         starts = _or_never(ours["starts_to_5_percent"]["median"])
         found[f"{scenario}: median starts of {mine}"] = _target("≤ 4", starts, lambda x: x <= 4)

@@ -57,12 +57,14 @@ def summary(report: Mapping[str, Any]) -> Iterator[str]:
     """Yield the report as lines for a terminal."""
     for scenario in report["scenarios"]:
         yield f"\n{scenario['name']}: {scenario['configurations']} configurations"
-        yield f"  {'contestant':20} {'starts to 5 %':>14} {'p90':>6} {'GPU-s':>9} {'reached':>9} {'OOM':>5}"
+        head = f"{'starts to 5 %':>14} {'p90':>6} {'GPU-s':>9} {'reached':>9} {'OOM':>5} {'keeps SLOs':>10}"
+        yield f"  {'contestant':20} {head}"
         for row in scenario["contestants"]:
             starts, seconds = row["starts_to_5_percent"], row["gpu_seconds_to_5_percent"]["median"]
             yield (
                 f"  {row['name']:20} {_shown(starts['median']):>14} {_shown(starts['p90']):>6} {_shown(seconds):>9} "
-                f"{row['reached']:>4}/{row['runs']:<4} {row['oom_starts']:>5}"
+                f"{row['reached']:>4}/{row['runs']:<4} {row['oom_starts']:>5} "
+                f"{row['runs'] - row['slo_missed']:>5}/{row['runs']:<4}"
             )
     for name, why in report["skipped"].items():
         yield f"\nleft out: {name}: {why}"

@@ -189,4 +189,7 @@ def _odd(scenario: Scenario, setup: EngineSetup) -> dict[str, object]:
     if scenario.oddity is as_it_is:
         return {}
     flags = EngineConfig(flags={"quantization": "fp8", "kv-cache-dtype": "fp8", "tensor-parallel-size": 2})
-    return {"oddity": scenario.oddity(setup, flags).cost._asdict()}
+    odd = scenario.oddity(setup, flags)
+    beside = odd.model_dump(mode="json", exclude={"cost", "profile", "memory"})
+    same = beside == setup.model_dump(mode="json", exclude={"cost", "profile", "memory"})
+    return {"oddity": odd.cost._asdict(), **({} if same else {"beside": beside})}

@@ -111,5 +111,6 @@ def _slower_gpu(gpu: Gpu, factors: Factors) -> Gpu:
 
 def _slower(parameters: Parameters, factors: Factors) -> Parameters:
     launch = {name: getattr(parameters, name) * factors.launch for name in (*_LAUNCH, *_CORE)}
+    launch["launch_eager_ms"] *= factors.eager
     server = {name: getattr(parameters, name) * factors.server for name in _SERVER}
     return parameters.evolve(**launch, **server)

@@ -30,6 +30,9 @@ _KNOWN_SD, _UNKNOWN_SD, _HOST_SD = 0.25, 0.8, 0.3
 _TOLERANCE = 0.04
 _SCAN = np.linspace(-1.5, 1.5, 7)
 """Logarithms of one factor for all of the GPU's work, tried first: beyond saturation a level only says "slower"."""
+_EAGER = (0.0, 1.5)
+"""Logarithms of the factor for steps above the largest graph that a descent begins at: a mixture launches many more
+kernels, and which of the parts is slow is told by the one that explains the levels better."""
 _STEP = 0.06  # of the logarithm of a factor: one request a step later must not be taken for a slope
 _AWAY = 10.0
 _EVALUATIONS = 6
@@ -66,7 +69,7 @@ def fit_factors(setup_of: Callable[[Factors], EngineSetup], levels: Sequence[See
     if not any(level.measured_s for level in levels):
         raise InvalidInput("nothing to calibrate by", why="no level finished enough requests")
     gpu_sd = _KNOWN_SD if known else _UNKNOWN_SD
-    sds = np.array([gpu_sd, gpu_sd, _HOST_SD, _HOST_SD])
+    sds = np.array([gpu_sd, gpu_sd, _HOST_SD, gpu_sd, _HOST_SD])
 
     def errors(point: Floats) -> Floats:
         setup = setup_of(_factors(point))
@@ -75,8 +78,9 @@ def fit_factors(setup_of: Callable[[Factors], EngineSetup], levels: Sequence[See
     def residuals(point: Floats) -> Floats:
         return np.concatenate((_robust(errors(point) / _TOLERANCE), point / sds))
 
-    start = min((_together(log) for log in (_SCAN if not known else _SCAN / 2)), key=lambda p: _loss(residuals(p)))
-    ended = _descended(residuals, start, sds)
+    scan = _SCAN if not known else _SCAN / 2
+    starts = [min((_together(log, eager) for log in scan), key=lambda p: _loss(residuals(p))) for eager in _EAGER]
+    ended = min((_descended(residuals, start, sds) for start in starts), key=lambda p: _loss(residuals(p)))
     before, after = errors(np.zeros(len(_PARTS))), errors(ended)
     return Found(_factors(ended), _typical(before), _typical(after), max(_LEAST_UNCERTAINTY, 1.4826 * _typical(after)))
 
@@ -119,8 +123,8 @@ def _factors(point: Floats) -> Factors:
     return Factors(**{name: float(np.exp(value)) for name, value in zip(_PARTS, point, strict=True)})
 
 
-def _together(log: float) -> Floats:
-    return np.array([log, log, 0.0, 0.0])
+def _together(log: float, eager: float) -> Floats:
+    return np.array([log, log, 0.0, eager, 0.0])
 
 
 def _descended(residuals: Callable[[Floats], Floats], start: Floats, sds: Floats) -> Floats:

@@ -23,6 +23,7 @@ class Factors(Value):
     memory: float = Field(default=1.0, gt=0, description="Reading weights, keys and values.")
     compute: float = Field(default=1.0, gt=0, description="Matrix products and prompt attention.")
     launch: float = Field(default=1.0, gt=0, description="The host: scheduling and launching a step.")
+    eager: float = Field(default=1.0, gt=0, description="Launching a step above the largest graph, beside `launch`.")
     server: float = Field(default=1.0, gt=0, description="The API server and the wire.")
 
 
