@@ -30,7 +30,7 @@ _KNOWN_SD, _UNKNOWN_SD, _HOST_SD = 0.25, 0.8, 0.3
 _TOLERANCE = 0.04
 _SCAN = np.linspace(-1.5, 1.5, 7)
 """Logarithms of one factor for all of the GPU's work, tried first: beyond saturation a level only says "slower"."""
-_EAGER = (0.0, 1.5)
+_EAGER = (0.0, 1.1, 2.2)
 """Logarithms of the factor for steps above the largest graph that a descent begins at: a mixture launches many more
 kernels, and which of the parts is slow is told by the one that explains the levels better."""
 _STEP = 0.06  # of the logarithm of a factor: one request a step later must not be taken for a slope
