@@ -42,6 +42,7 @@ def start_test(body: NewAbTest, ctx: Ctx, actor: Actor) -> AbTest:
             ctx.store,
             ctx.records,
             ctx.scores,
+            ctx.judged,
             service=ServiceName(body.service),
             asked=asked,
             actor=actor,

@@ -13,7 +13,7 @@ from controlplane.api.context import ChecksTokens, Context
 from controlplane.api.masking import MaskedJson
 from controlplane.ports import Clock
 from controlplane.ports.fleet import FleetView
-from controlplane.ports.gateways import RecordSource, ScoreFeed
+from controlplane.ports.gateways import JudgedFeed, RecordSource, ScoreFeed
 from controlplane.ports.metrics import MetricsSource
 from controlplane.ports.store import Store
 
@@ -57,6 +57,7 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
     tokens: ChecksTokens | None = None,
     metrics: MetricsSource | None = None,
     scores: ScoreFeed | None = None,
+    judged: JudgedFeed | None = None,
     bare: bool = False,
 ) -> FastAPI:
     """Make the API over its collaborators.
@@ -68,7 +69,8 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
     keys there are. `gpus` are the numbers of the host's GPUs.
     `tokens` knows the tokens of trusted issuers: then somebody must be proven even while no key was made.
     `metrics` is what engines say of themselves, None where nobody collects it.
-    `scores` is what people thought of answers. `bare` leaves the routers to `answer_for`.
+    `scores` is what people thought of answers, `judged` what judge commands said.
+    `bare` leaves the routers to `answer_for`.
     """
     app = FastAPI(
         title="Fleetune",
@@ -91,6 +93,7 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
         tokens=tokens,
         metrics=metrics,
         scores=scores,
+        judged=judged,
     )
     problems.install(app)
     app.state.answered = set()

@@ -19,7 +19,7 @@ from controlplane.domain.errors import Forbidden, Refused, StaleVersion
 from controlplane.host.addresses import is_loopback
 from controlplane.ports import Clock
 from controlplane.ports.fleet import FleetView
-from controlplane.ports.gateways import RecordSource, ScoreFeed
+from controlplane.ports.gateways import JudgedFeed, RecordSource, ScoreFeed
 from controlplane.ports.metrics import MetricsSource
 from controlplane.ports.store import Store
 from controlplane.services.keys import key_for, note_use
@@ -53,6 +53,7 @@ class Context:
     tokens: ChecksTokens | None = None
     metrics: MetricsSource | None = None
     scores: ScoreFeed | None = None
+    judged: JudgedFeed | None = None
 
     def own_part(self, given: HTTPAuthorizationCredentials | None) -> str | None:
         """Return which of the installation's own parts asks, None when somebody else does."""

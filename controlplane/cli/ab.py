@@ -32,6 +32,7 @@ AB_TEST = Noun(
         Column("split since", field("started_at")),
         Column("finished", field("finished_at")),
         Column("problem", field("analysis.problem")),
+        Column("judge", field("analysis.judge_problem")),
         Column("decides", lambda t: compared(t, "deciding")),
         Column("beside", lambda t: compared(t, "others")),
     ],
@@ -60,7 +61,7 @@ def start(
             help="stable=SHARE first, then REVISION=SHARE or MODEL@VERSION=SHARE, percent; :N for N replicas."
         ),
     ],
-    metric: Annotated[str, typer.Option(help="What decides: ttft, slo_misses, feedback, ... (docs/models.md).")],
+    metric: Annotated[str, typer.Option(help="What decides: ttft, slo_misses, feedback, judge, ... (docs/models.md).")],
     effect: Annotated[float, typer.Option(help="The smallest difference that matters: percent, or points of shares.")],
     question: Annotated[str, typer.Option(help="What is to be found out, for those who read it later.")] = "",
     confidence: Annotated[float, typer.Option(help="How sure the answer is to be.")] = 0.95,

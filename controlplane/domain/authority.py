@@ -58,6 +58,7 @@ def _code_of(spec: ServiceSpec) -> dict[str, Any]:
     quality = spec.tuning.quality
     found: dict[str, Any] = {
         **_code_of_engine(spec.engine),
+        "ab_judge": spec.ab_judge,  # a command, and whose text it is given
         "kubernetes": spec.kubernetes,  # images, volumes, service accounts
         "tuning.quality.command": quality.command,
         "tuning.quality.prompts": quality.prompts,

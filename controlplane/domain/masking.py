@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from controlplane.domain.door.judging import JudgeOptions
 from controlplane.domain.engines.flags import FlagValue, canonical_flag
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.service import Alternative, EngineOptions, ServiceSpec
@@ -59,8 +60,17 @@ def revealed(spec: ServiceSpec, before: ServiceSpec | None) -> ServiceSpec:
     engine = _filled_engine("engine", spec.engine, None if before is None else before.engine)
     others = {} if before is None else before.alternatives
     ways = {name: _filled_way(name, way, others.get(name)) for name, way in spec.alternatives.items()}
+    judge = _filled_judge(spec.ab_judge, None if before is None else before.ab_judge)
     same = engine is spec.engine and all(way is spec.alternatives[name] for name, way in ways.items())
-    return spec if same else spec.evolve(engine=engine, alternatives=ways)
+    same = same and judge is spec.ab_judge
+    return spec if same else spec.evolve(engine=engine, alternatives=ways, ab_judge=judge)
+
+
+def _filled_judge(judge: JudgeOptions | None, old: JudgeOptions | None) -> JudgeOptions | None:
+    if judge is None:
+        return None
+    command = _filled_words("ab_judge", judge.command, None if old is None else old.command)
+    return judge if command is None or command == judge.command else judge.evolve(command=command)
 
 
 def _filled_way(name: str, way: Alternative, old: Alternative | None) -> Alternative:

@@ -11,6 +11,7 @@ from controlplane.domain.base import ServiceName, Value
 from controlplane.domain.catalogue import CatalogueLink, OnMove
 from controlplane.domain.cluster import ClusterOptions
 from controlplane.domain.door.gateway_options import GatewayOptions
+from controlplane.domain.door.judging import JudgeOptions
 from controlplane.domain.engines.driver import EngineDriver
 from controlplane.domain.engines.drivers import check_mapping, driver_of, engine_key
 from controlplane.domain.engines.engine import ENGINE, EngineConfig, EngineKind, Flags
@@ -139,6 +140,9 @@ class ServiceSpec(Value):
     )
     rollout: RolloutOptions = RolloutOptions()
     gateway: GatewayOptions = GatewayOptions()
+    ab_judge: JudgeOptions | None = Field(
+        default=None, description="A command of yours that scores answers in A/B tests."
+    )
     autoscale: AutoscaleOptions = AutoscaleOptions()
     alerts: AlertOptions = AlertOptions()
     drift: DriftOptions = DriftOptions()

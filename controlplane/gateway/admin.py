@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -21,6 +22,7 @@ from controlplane.gateway.flights import Flights
 from controlplane.gateway.last_table import read_table, save_table
 from controlplane.gateway.pools import Replica
 from controlplane.gateway.routing import Routing
+from controlplane.gateway.samples import MOST_KEPT, Samples
 from controlplane.gateway.settings import GatewaySettings
 from controlplane.gateway.spool import RecordSpool
 from controlplane.gateway.stages.identity import same_secret
@@ -43,6 +45,7 @@ class AdminPort:
     table_path: Path
     flights: Flights
     counts: Counts
+    samples: Samples
     problem: str | None = None
     batches: Troubles | None = None
     _taking: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -55,6 +58,7 @@ class AdminPort:
         app.router.add_get("/admin/status", self._status)
         app.router.add_get("/admin/flights", self._flights)
         app.router.add_get("/admin/key-uses", self._key_uses)
+        app.router.add_post("/admin/samples", self._take_samples)
         return app
 
     @web.middleware
@@ -120,6 +124,12 @@ class AdminPort:
     async def _key_uses(self, request: web.Request) -> web.StreamResponse:
         return web.json_response({name: at.isoformat() for name, at in self.routing.key_uses.items()})
 
+    async def _take_samples(self, request: web.Request) -> web.StreamResponse:
+        """Give away sampled answers of one A/B test: whoever takes them is the only one who has them."""
+        taken, dropped = self.samples.take(request.query.get("test", ""), _count(request.query.get("most", "")))
+        body = {"samples": [each.model_dump(mode="json") for each in taken], "dropped": dropped}
+        return web.json_response(body, headers={"Cache-Control": "no-store"})
+
     def _troubles(self) -> list[str]:
         """What people are to know of, one sentence each."""
         limits = "the Redis of the limits does not answer: this gateway keeps its share of each limit"
@@ -142,6 +152,13 @@ class AdminPort:
                 "refused": dict(self.routing.refused),
             }
         )
+
+
+def _count(given: str) -> int:
+    """Raises InvalidInput."""
+    if not re.fullmatch("[1-9][0-9]{0,2}", given) or int(given) > MOST_KEPT:
+        raise InvalidInput("`most` is no number of samples", allowed=f"1 to {MOST_KEPT}")
+    return int(given)
 
 
 def _replica(replica: Replica) -> dict[str, Any]:

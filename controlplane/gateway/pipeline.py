@@ -7,6 +7,7 @@
     record     notes how it went, whatever happens                `stages.record`
     screen     flags, strips or rejects what does not belong      `stages.screen`
     cache      gives an answer again, or keeps it                 `stages.cache`
+    sample     keeps an answer for the judge of an A/B test       `stages.sample`
     redact     takes personal data out of the answer              `stages.redact`
     hold       waits for the first replica, or 503                `stages.hold`
     queue      waits for a place at a replica, or 503             `stages.queue`

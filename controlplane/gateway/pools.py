@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from controlplane.domain.base import RevisionId
 from controlplane.domain.door.gateway_options import GatewayOptions
 from controlplane.domain.door.hold_options import HoldOptions
+from controlplane.domain.door.judging import Sampling
 from controlplane.domain.door.routing import AdapterRoute, Backend, VersionRoute
 from controlplane.gateway.breaker import Breaker
 from controlplane.gateway.prefixes import Prefixes
@@ -73,6 +74,7 @@ class Route:
     versions: Mapping[str, VersionRoute] = field(default_factory=dict)  # by the names clients use
     hold: HoldOptions | None = None  # what is done while no replica is ready; None: 503 at once
     split_by: str | None = None  # an A/B test: users are shuffled anew, and each stays with one arm
+    sampling: Sampling | None = None  # answers of it that are kept for a judge
 
     @property
     def heeds_prefixes(self) -> bool:

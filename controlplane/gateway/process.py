@@ -44,6 +44,7 @@ from controlplane.gateway.listening import listen
 from controlplane.gateway.metrics import Metrics
 from controlplane.gateway.pipeline import Pipeline, Stage
 from controlplane.gateway.routing import Routing
+from controlplane.gateway.samples import Samples
 from controlplane.gateway.server import DataPort
 from controlplane.gateway.settings import GatewaySettings
 from controlplane.gateway.sockets import Sockets
@@ -56,6 +57,7 @@ from controlplane.gateway.stages.limits import Limiting
 from controlplane.gateway.stages.queue import Queueing
 from controlplane.gateway.stages.record import Recording
 from controlplane.gateway.stages.redact import Redacting
+from controlplane.gateway.stages.sample import SamplingAnswers
 from controlplane.gateway.stages.screen import Screening
 from controlplane.gateway.stages.trace import Tracing
 from controlplane.gateway.tls import client_tls, server_tls
@@ -200,7 +202,8 @@ async def _open(
     limiting = Limiting(routing, counts, clock)
     audit = await _audit(settings, stack, clock)
     first: list[Stage] = [Auditing(audit), Tracing(request_tracing(), time.monotonic), limiting, recording]
-    last: list[Stage] = [caching, Redacting(), Holding(routing, time.monotonic), queueing]
+    samples = Samples()
+    last: list[Stage] = [caching, SamplingAnswers(samples), Redacting(), Holding(routing, time.monotonic), queueing]
     pipeline = Pipeline([*first, Screening(session), *last], answer)
     cards = Cards(routing, session, time.monotonic, Random(settings.seed))
     fingerprints = Fingerprints(installation_salt(salt_path(settings.data_dir)))
@@ -212,7 +215,7 @@ async def _open(
     port_of = partial(DataPort, settings, routing, pipeline, cards, metrics, drain, fingerprints)
     data = port_of(time.monotonic, clock, tokens, audit, batches, inside, sockets, scores.keep)
     path, told = table_path(settings.data_dir, settings.name), batches.troubles if batches is not None else None
-    admin = AdminPort(settings, routing, spool, drain, path, flights, counts, problem, told)
+    admin = AdminPort(settings, routing, spool, drain, path, flights, counts, samples, problem, told)
     own, admin_tls = server_tls(settings.tls), server_tls(settings.admin_tls)
     open_port = partial(listen, stack=stack, head_within_s=settings.head_within_s)
     admin_port = await open_port(

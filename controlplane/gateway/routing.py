@@ -133,6 +133,7 @@ def _route(
         versions={version.name: version for version in service.versions},
         hold=service.hold,
         split_by=service.split_by,
+        sampling=service.sampling,
     )
 
 

@@ -8,8 +8,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from controlplane.domain.ab_tests.ab_test import AbTestId
 from controlplane.domain.base import RevisionId, ServiceName
 from controlplane.domain.door.feedback import Feedback
+from controlplane.domain.door.judging import Judged, Sample
 from controlplane.domain.door.routing import GatewayRecord, InFlight, RoutingTable, ServiceRoute
 
 
@@ -87,6 +89,34 @@ class ScoreFeed(Protocol):
 
     def scores(self, *, since: datetime, position: Position) -> Scores:
         """Return what was given since `position`, at or after `since`, of all services. Raises Unavailable."""
+
+
+class Judgements(NamedTuple):
+    """What judge commands said that was not given before, and where to go on."""
+
+    judged: Sequence[Judged]
+    position: Position
+
+
+class JudgedFeed(Protocol):
+    """What judge commands said of sampled answers, as it comes."""
+
+    def judged(self, service: ServiceName, *, since: datetime, position: Position) -> Judgements:
+        """Return what was said since `position`, at or after `since`. Raises Unavailable."""
+
+
+class Taken(NamedTuple):
+    """Samples that the gateways had, which they have no longer, and how many they had no room for."""
+
+    samples: Sequence[Sample]
+    dropped: int
+
+
+class SampleSource(Protocol):
+    """Sampled answers at the gateways: text, given once and written nowhere."""
+
+    def take_samples(self, test: AbTestId, *, most: int) -> Taken:
+        """Take at most so many of one test's; gateways that do not answer are left out."""
 
 
 class RecordSource(Protocol):

@@ -107,6 +107,24 @@ def adapter_pass(settings: Settings, *, leader: int | None = None) -> Callable[[
     return telling(lambda: (*keeper.run(), *judge.run()), log)
 
 
+def judging_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
+    """Return one pass that has sampled answers of A/B tests judged; the controller's process runs it beside."""
+    from controlplane.adapters.gateway.judged_files import JudgedFiles
+    from controlplane.adapters.judge_command import CommandJudge
+    from controlplane.services.ab_tests.judging import AnswerJudging
+
+    clock = installation_clock(settings)
+    judging = AnswerJudging(
+        store=open_store(settings, leader=leader),
+        samples=GatewayTraffic(gateways_of(settings), admin_token=secret_in(settings.admin_token_file)),
+        judge=CommandJudge(),
+        log=JudgedFiles(settings.data_dir, clock=clock),
+        clock=clock,
+    )
+
+    return telling(judging.run, log)
+
+
 def catalogue_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
     """Return one look at the models that services follow in MLflow; the controller's process runs it beside.
 

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from controlplane.adapters.gateway.judged_files import JudgedFiles
 from controlplane.adapters.gateway.records_spool import SpooledRecords
 from controlplane.adapters.gateway.scores_spool import SpooledScores
 from controlplane.adapters.gateway.traffic import FindGateways, GatewayTraffic, running_gateways
@@ -62,6 +63,7 @@ def controller_pass(settings: Settings, *, leader: int | None = None) -> Callabl
         news=traffic,
         records=SpooledRecords(settings.data_dir),
         scores=SpooledScores(settings.data_dir),
+        judged=JudgedFiles(settings.data_dir, clock=installation_clock(settings)),
         clock=installation_clock(settings),
         create_study=create_study,
     )

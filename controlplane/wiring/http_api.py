@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from controlplane.adapters.gateway.judged_files import JudgedFiles
 from controlplane.adapters.gateway.records_spool import SpooledRecords
 from controlplane.adapters.gateway.scores_spool import SpooledScores
 from controlplane.adapters.metrics_scrape.samples import SampleStore
@@ -30,6 +31,7 @@ def build_app(settings: Settings, *, caller: str | None = None) -> FastAPI:
         store=open_store(settings),
         records=SpooledRecords(settings.data_dir),
         scores=SpooledScores(settings.data_dir),
+        judged=JudgedFiles(settings.data_dir, clock=installation_clock(settings)),
         fleet_view=open_fleet(settings),
         clock=installation_clock(settings),
         open_without_keys=is_loopback(settings.host),

@@ -80,6 +80,8 @@ def _answer(test: AbTest) -> None:
         return
     if found.problem is not None:
         components.note("The arms cannot be compared", found.problem)
+    if found.judge_problem is not None and found.judge_problem != found.problem:
+        components.note("The judge of answers", found.judge_problem)
     _arms(test)
     components.section(f"What decides: {words_of(test.options.metric)}")
     _compared(test, found.deciding)
@@ -91,7 +93,17 @@ def _answer(test: AbTest) -> None:
 def _arms(test: AbTest) -> None:
     assert test.analysis is not None, "shown only then"
     counted = {arm.revision: arm for arm in test.analysis.arms}
-    titles = ("Arm", "Revision", "Share", "Users", "Requests", "Scores", "USD per 1,000 requests", "Answers stopped by")
+    titles = (
+        "Arm",
+        "Revision",
+        "Share",
+        "Users",
+        "Requests",
+        "Scores",
+        "Judged",
+        "USD per 1,000 requests",
+        "Answers stopped by",
+    )
     rows = [
         [
             test.named(arm.revision),
@@ -100,6 +112,7 @@ def _arms(test: AbTest) -> None:
             words.count(counted[arm.revision].users),
             words.count(counted[arm.revision].requests),
             words.count(counted[arm.revision].scores),
+            words.count(counted[arm.revision].judged),
             words.usd(counted[arm.revision].usd_per_1000_requests),
             ", ".join(f"{reason} {number}" for reason, number in counted[arm.revision].stops.items()) or words.NONE,
         ]

@@ -14,9 +14,7 @@ from controlplane.domain.engines.driver import EngineDriver
 from controlplane.domain.engines.fleet import EngineSpec
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.launch import serve_arguments
-
-_OURS = ("FLEETUNE_", "MLFLOW_TRACKING_")
-"""Settings and credentials that no engine needs."""
+from controlplane.host.environment import for_others
 
 
 def command_line(spec: EngineSpec, *, host: str, port: int) -> tuple[str, ...]:
@@ -38,9 +36,8 @@ def require_program(driver: EngineDriver, command: Sequence[str] | None) -> None
 
 def environment(spec: EngineSpec, *, base: Mapping[str, str], gpu_indices: Sequence[int], mark: str) -> dict[str, str]:
     """Return an engine's environment: what this process has (less what is the control plane's), its kind's, its own."""
-    inherited = {name: value for name, value in base.items() if not name.startswith(_OURS)}
     return {
-        **inherited,
+        **for_others(base),
         "PYTHONUNBUFFERED": "1",
         **spec.driver.env,
         **spec.env,

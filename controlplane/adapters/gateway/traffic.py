@@ -12,14 +12,19 @@ from typing import TypeVar
 import httpx
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
+from controlplane.domain.ab_tests.ab_test import AbTestId
 from controlplane.domain.door.gateway_files import addresses_dir
+from controlplane.domain.door.judging import Sample
 from controlplane.domain.door.routing import GatewayAddress, InFlight, RoutingTable
 from controlplane.domain.errors import StaleVersion, Unavailable
 from controlplane.host.processes import is_alive
+from controlplane.ports.gateways import Taken
 
 T = TypeVar("T")
 _FLIGHTS = TypeAdapter(list[InFlight])
 _TROUBLES = TypeAdapter(list[str])
+_TAKEN = TypeAdapter(Taken)
+_NOTHING = Taken((), 0)
 _USES = TypeAdapter(dict[str, AwareDatetime])
 
 FindGateways = Callable[[], Sequence[GatewayAddress]]
@@ -95,6 +100,24 @@ class GatewayTraffic:
         gateways = self._find()
         told = zip(gateways, self._each(gateways, self._read_troubles), strict=True)
         return {gateway.name: found for gateway, found in told if found is not None}
+
+    def take_samples(self, test: AbTestId, *, most: int) -> Taken:
+        """See `ports.SampleSource.take_samples`."""
+        samples, dropped = list[Sample](), 0
+        for gateway in self._find():
+            if len(samples) < most:
+                found = self._take_samples(gateway, test, most - len(samples))
+                samples += found.samples
+                dropped += found.dropped
+        return Taken(samples, dropped)
+
+    def _take_samples(self, gateway: GatewayAddress, test: AbTestId, most: int) -> Taken:
+        try:
+            url, query = f"{gateway.admin_url}/admin/samples", {"test": test, "most": str(most)}
+            answer = self._client.post(url, params=query)
+            return _TAKEN.validate_json(answer.content) if answer.is_success else _NOTHING
+        except (httpx.HTTPError, ValidationError):
+            return _NOTHING
 
     def _each(self, gateways: Sequence[GatewayAddress], ask: Callable[[GatewayAddress], T]) -> list[T]:
         if len(gateways) <= 1:

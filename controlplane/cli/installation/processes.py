@@ -32,6 +32,7 @@ WORKER_EVERY_S = 1.0
 ANSWERS_EVERY_S = MATCHER_EVERY_S = 1.0
 ADAPTERS_EVERY_S = 5.0
 CATALOGUE_EVERY_S = 2.0
+JUDGING_EVERY_S = 1.0
 WARM_EVERY_S = 0.5  # a held request may wait for one to wake
 SCRAPE_EVERY_S = 15.0
 NOTIFY_EVERY_S = 5.0
@@ -92,6 +93,7 @@ def _control(settings: Settings, stop: threading.Event) -> None:
         _beside("watch", _or_end(beside.watch_pass(settings, leader=leader)), SCRAPE_EVERY_S, stop)
         _beside("notify", _or_end(beside.notify_pass(settings, leader=leader)), NOTIFY_EVERY_S, stop)
         _beside("adapters", _or_end(beside.adapter_pass(settings, leader=leader)), ADAPTERS_EVERY_S, stop)
+        _beside("judging", _or_end(beside.judging_pass(settings, leader=leader)), JUDGING_EVERY_S, stop)
         _beside("catalogue", _or_end(beside.catalogue_pass(settings, leader=leader)), CATALOGUE_EVERY_S, stop)
         _beside("warm", _or_end(beside.warm_pass(settings, leader=leader)), WARM_EVERY_S, stop)
         _beside("metrics", beside.scraper_pass(settings), SCRAPE_EVERY_S, stop)

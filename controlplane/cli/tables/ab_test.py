@@ -20,8 +20,10 @@ def _arm(arm: Any, counted: Any) -> str:
     usd = counted["usd_per_1000_requests"]
     stops = ", ".join(f"{reason} {count}" for reason, count in counted["stops"].items())
     cost = "" if usd is None else f", {usd:.2f} USD per 1,000"
+    judged = f", {counted['judged']} judged" if counted["judged"] else ""
     return (
-        f"{said}: {counted['users']} users, {counted['requests']} requests{cost}; stopped by {stops or 'nothing yet'}"
+        f"{said}: {counted['users']} users, {counted['requests']} requests{judged}{cost}; "
+        f"stopped by {stops or 'nothing yet'}"
     )
 
 

@@ -112,6 +112,8 @@ class ArmCounts(Value):
     requests: int = Field(ge=0)
     stops: dict[str, int] = Field(default_factory=dict, description="Answers by why they stopped.")
     scores: int = Field(default=0, ge=0, description="Scores of people.")
+    judged: int = Field(default=0, ge=0, description="Sampled answers that the judge command scored.")
+    unjudged: int = Field(default=0, ge=0, description="Sampled answers that it failed to score.")
     usd_per_1000_requests: float | None = Field(
         default=None, description="Of the arm's replicas while it was counted. Observed, not tested."
     )
@@ -131,6 +133,9 @@ class AbAnalysis(Value):
     winner: RevisionId | None = Field(default=None, description="Certainly better than every other arm.")
     alike: bool = Field(default=False, description="All arms certainly differ by less than the minimum effect.")
     harm: str | None = Field(default=None, description="The guard rail that fired.")
+    judge_problem: str | None = Field(
+        default=None, description="Why the judge's scores say nothing, or what last kept it from scoring."
+    )
 
 
 class AbTest(Value):
@@ -140,6 +145,7 @@ class AbTest(Value):
     arms: tuple[AbArm, ...] = Field(min_length=2, max_length=MOST_ARMS)
     options: AbOptions
     plan: AbPlan
+    judge: str | None = Field(default=None, description="Digest of the judge command it began with.")
     state: AbState = AbState.STARTING
     reason: str = ""
     analysis: AbAnalysis | None = None

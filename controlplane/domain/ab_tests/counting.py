@@ -15,6 +15,7 @@ from controlplane.domain.ab_tests.means import Means
 from controlplane.domain.ab_tests.metrics import AbMetric, measured
 from controlplane.domain.base import RevisionId
 from controlplane.domain.door.feedback import Feedback
+from controlplane.domain.door.judging import Judged
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.slo import LatencySlo
 
@@ -32,6 +33,8 @@ class ArmTally:
     users: int = 0
     requests: int = 0
     scores: int = 0
+    judged: int = 0
+    unjudged: int = 0
     stops: Counter[str] = field(default_factory=Counter)
     means: Mapping[AbMetric, Means] = field(default_factory=lambda: {metric: Means() for metric in AbMetric})
 
@@ -48,6 +51,8 @@ class Users:
         self._sums: dict[tuple[Hashable, AbMetric], tuple[float, int]] = {}
         self._asked: dict[_Request, Hashable] = {}
         self._scores: dict[_Request, dict[str, float]] = {}  # by who scored
+        self._judged: dict[_Request, Judged] = {}  # whose requests are not known yet
+        self.judge_problem: str | None = None  # the last one
 
     def add(self, record: GatewayRecord) -> None:
         """Count one request, unless it says nothing of an arm."""
@@ -80,6 +85,17 @@ class Users:
         else:
             self._take(user, AbMetric.FEEDBACK, given.score - former, again=True)
 
+    def judged(self, given: Judged) -> None:
+        """Count what the judge said of an answer; what it did not say anything of is counted too."""
+        name = (given.request_id, given.key)
+        self.judge_problem = given.problem or self.judge_problem
+        user = self._asked.get(name)
+        if user is None:
+            self._judged[name] = given
+            _forget_oldest(self._judged)
+        else:
+            self._take_judged(user, given)
+
     def _assigned(self, user: Hashable, revision: RevisionId) -> RevisionId | None:
         arm = self._arm_of.get(user)
         if arm is None and len(self._arm_of) < MOST_USERS:
@@ -96,6 +112,16 @@ class Users:
         _forget_oldest(self._asked)
         for score in self._scores.get(name, {}).values():
             self._take_score(user, score)
+        judged = self._judged.pop(name, None)
+        if judged is not None:
+            self._take_judged(user, judged)
+
+    def _take_judged(self, user: Hashable, given: Judged) -> None:
+        tally = self.arms[self._arm_of[user]]
+        tally.judged += given.score is not None
+        tally.unjudged += given.score is None
+        if given.score is not None:
+            self._take(user, AbMetric.JUDGE, given.score)
 
     def _take_score(self, user: Hashable, score: float) -> None:
         self.arms[self._arm_of[user]].scores += 1

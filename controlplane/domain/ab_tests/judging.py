@@ -28,30 +28,45 @@ def judge(
     metric = test.options.metric
     pairs = [(later, earlier) for earlier, later in combinations(names, 2)]
     deciding = tuple(_compared(test, users, metric, *pair, alpha=test.alpha) for pair in pairs)
-    problem = split_problem(test, users)
+    unsampled = judged_split_problem(test, users)
+    problem = split_problem(test, users) or (unsampled if metric is AbMetric.JUDGE else None)
     return AbAnalysis(
         at=now,
         arms=tuple(
             _counts(test, users, arm.revision, now, (usd_per_hour or {}).get(arm.revision, 0.0)) for arm in test.arms
         ),
         deciding=deciding,
-        others=_others(test, users),
+        others=tuple(_doubted(each, unsampled) for each in _others(test, users)),
         crossed=users.crossed,
         problem=problem,
         winner=None if problem else winner(names, deciding),
         alike=problem is None and all(each.grade is Grade.ALIKE for each in deciding),
         harm=_harm(test, users),
+        judge_problem=unsampled or _unjudged(users),
     )
 
 
 def split_problem(test: AbTest, users: Users) -> str | None:
     """Say why users are certainly not split by the shares; None while they may be. Each arm is held to its share."""
-    total = sum(tally.users for tally in users.arms.values())
+    return _split_problem(test, {name: tally.users for name, tally in users.arms.items()}, "users")
+
+
+def judged_split_problem(test: AbTest, users: Users) -> str | None:
+    """Say why the users with a judged answer are certainly not split by the shares: then the scores say nothing.
+
+    A judge that fails on one arm's answers, or answers of one arm that are too long to be sampled, is found by it.
+    """
+    judged = {name: tally.means[AbMetric.JUDGE].users for name, tally in users.arms.items()}
+    return _split_problem(test, judged, "users with a judged answer")
+
+
+def _split_problem(test: AbTest, counts: Mapping[RevisionId, int], of_what: str) -> str | None:
+    total = sum(counts.values())
     for arm in test.arms:
-        mine = users.arms[arm.revision].users
+        mine = counts[arm.revision]
         low, high = miss_ratio_bounds(mine, total, SPLIT_ALPHA / len(test.arms))
         if not low <= arm.share_percent / 100 <= high:
-            got = f"{mine} of {total} users, {100 * mine / total:.1f} %"
+            got = f"{mine} of {total} {of_what}, {100 * mine / total:.1f} %"
             return f"{test.named(arm.revision)} got {got}, where its share is {arm.share_percent} %"
     return None
 
@@ -96,6 +111,17 @@ def _compared(
     )
 
 
+def _doubted(found: Compared, unsampled: str | None) -> Compared:
+    """What the judge says is nobody's win when those it judged are no fair sample."""
+    return found.evolve(grade=Grade.UNDECIDED) if unsampled and found.metric is AbMetric.JUDGE else found
+
+
+def _unjudged(users: Users) -> str | None:
+    failed = sum(tally.unjudged for tally in users.arms.values())
+    total = failed + sum(tally.judged for tally in users.arms.values())
+    return f"{failed} of {total} sampled answers were not judged, the last: {users.judge_problem}" if failed else None
+
+
 def grade(metric: AbMetric, found: Bounds | None, effect: float | None) -> Grade:
     """Return what is certain. `effect`: less is alike; None where no minimum was stated."""
     if found is None:
@@ -131,6 +157,8 @@ def _counts(test: AbTest, users: Users, revision: RevisionId, now: datetime, usd
         requests=tally.requests,
         stops=dict(sorted(tally.stops.items())),
         scores=tally.scores,
+        judged=tally.judged,
+        unjudged=tally.unjudged,
         usd_per_1000_requests=usd,
     )
 

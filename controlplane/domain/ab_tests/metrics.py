@@ -24,6 +24,7 @@ class AbMetric(StrEnum):
     CUT_BY_LENGTH = "cut_by_length"  # stopped by max_tokens, not by itself
     TOOL_CALLS_VALID = "tool_calls_valid"  # of answers with tool calls: all name a given tool, with arguments in JSON
     FEEDBACK = "feedback"  # scores of people, 0 to 1
+    JUDGE = "judge"  # scores of the service's own judge command on sampled answers, 0 to 1
 
     @property
     def is_relative(self) -> bool:
@@ -48,6 +49,7 @@ _BETTER: Mapping[AbMetric, int] = {
     AbMetric.CUT_BY_LENGTH: -1,
     AbMetric.TOOL_CALLS_VALID: 1,
     AbMetric.FEEDBACK: 1,
+    AbMetric.JUDGE: 1,
 }
 
 _LEAST_MS = 0.01

@@ -39,6 +39,11 @@ def scores_dir(data_dir: Path) -> Path:
     return data_dir / "feedback"
 
 
+def judged_dir(data_dir: Path) -> Path:
+    """Folder of what judge commands said of sampled answers, its files named as those of the records, by service."""
+    return data_dir / "judged"
+
+
 def records_name(gateway: str, at: datetime) -> str:
     """Name of the file that takes the records of requests *finished* at `at`."""
     return f"{gateway}-{at.astimezone(UTC).strftime(_HOUR)}.jsonl"

@@ -10,6 +10,7 @@ from controlplane.domain.base import RevisionId, Value
 from controlplane.domain.door.gateway_options import GatewayOptions
 from controlplane.domain.door.hold_options import HoldOptions
 from controlplane.domain.door.identity import ApiKey
+from controlplane.domain.door.judging import Sampling
 from controlplane.domain.process import ProcessId
 
 
@@ -68,6 +69,7 @@ class ServiceRoute(Value):
         default=None,
         description="The A/B test whose arms these are: it shuffles users anew, and no user is ever in two arms.",
     )
+    sampling: Sampling | None = Field(default=None, description="Keep answers of that test for a judge; None: none.")
 
     @model_validator(mode="after")
     def _whole(self) -> ServiceRoute:

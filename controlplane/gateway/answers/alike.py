@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
@@ -14,7 +13,7 @@ from controlplane.domain.door.similar import EmbedderOptions, SemanticOptions, d
 from controlplane.gateway.answers.embedding import Embed
 from controlplane.gateway.answers.entry import Entry
 from controlplane.gateway.answers.questions import Question, Questions
-from controlplane.gateway.sse import as_mapping
+from controlplane.gateway.answers.said import text_of
 
 _PLACE = {"": "the question"}
 """Stands for the last message's text where all else is compared: no message is an object like it."""
@@ -76,21 +75,3 @@ class Alike:
         if made is None:
             made = self._made[options.embedder] = self._embedders(options.embedder)
         return made
-
-
-def text_of(entry: Entry) -> str:
-    """Return what a chat's answer says, streamed or not; empty when it says nothing."""
-    if not entry.events:
-        return _said(entry.body, "message")
-    lines = (line[5:].strip() for line in entry.body.splitlines() if line.startswith(b"data:"))
-    return "".join(_said(line, "delta") for line in lines if line != b"[DONE]")
-
-
-def _said(body: bytes, where: str) -> str:
-    try:
-        choices = as_mapping(json.loads(body)).get("choices")
-    except (ValueError, RecursionError):
-        return ""
-    several = choices if isinstance(choices, list) else ()
-    given = [as_mapping(as_mapping(choice).get(where)).get("content") for choice in several]
-    return "".join(text for text in given if isinstance(text, str))

@@ -9,12 +9,13 @@ from typing import NamedTuple
 from pydantic import Field
 
 from controlplane.domain.ab_tests.ab_test import MOST_ARMS, AbArm, AbOptions, AbTest, AbTestId
+from controlplane.domain.ab_tests.metrics import AbMetric
 from controlplane.domain.ab_tests.policy import event_of
 from controlplane.domain.base import RevisionId, ServiceName, Value
 from controlplane.domain.errors import Conflict, InvalidInput
 from controlplane.domain.revision import Revision
 from controlplane.domain.serving import Service
-from controlplane.ports.gateways import RecordSource, ScoreFeed
+from controlplane.ports.gateways import JudgedFeed, RecordSource, ScoreFeed
 from controlplane.ports.store import Store
 from controlplane.services.ab_tests.planned import Expected, last_day, plan
 from controlplane.services.rollouts.manage import refuse_beside_rollout, revision_of
@@ -47,6 +48,7 @@ def start_ab_test(
     store: Store,
     records: RecordSource,
     scores: ScoreFeed | None,
+    judged: JudgedFeed | None = None,
     *,
     service: ServiceName,
     asked: Asked,
@@ -62,6 +64,7 @@ def start_ab_test(
     refuse_beside_rollout(store, service)
     _check_serves(found)
     refuse_during_ab_test(store, service, "tested")
+    _check_judge(found, asked.options)
     revisions = [_revision(store, found, wish.what, now) for wish in asked.arms]
     arms = _arms(found, asked.arms, revisions)
     test = AbTest(
@@ -70,7 +73,8 @@ def start_ab_test(
         question=asked.question,
         arms=arms,
         options=asked.options,
-        plan=plan(last_day(records, scores, found, revisions[0], now), arms, asked.options, asked.expected),
+        judge=None if found.spec.ab_judge is None else found.spec.ab_judge.digest,
+        plan=plan(last_day(records, scores, judged, found, revisions[0], now), arms, asked.options, asked.expected),
         reason="challengers are to be started",
         created_at=now,
         created_by=actor,
@@ -84,6 +88,16 @@ def start_ab_test(
 def _check_serves(service: Service) -> None:
     if service.stopped or service.stable is None or not service.stable_replicas:
         raise Conflict(f"{service.name} serves nothing to test against", allowed="start it first")
+
+
+def _check_judge(service: Service, options: AbOptions) -> None:
+    """Raises InvalidInput when the judge is to decide and none can."""
+    judge = service.spec.ab_judge
+    if options.metric is not AbMetric.JUDGE or (judge is not None and judge.tenants):
+        return
+    why = "the service has no judge command" if judge is None else "no tenant allows it to be given what they ask"
+    allowed = "ab_judge of service.yaml with `command` and `tenants`, set by an admin; or another metric"
+    raise InvalidInput(f"no judge can decide a test of {service.name}", why=why, allowed=allowed)
 
 
 def _revision(store: Store, service: Service, what: str, now: datetime) -> Revision:

@@ -16,7 +16,7 @@ from controlplane.domain.base import Value
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.revision import Revision
 from controlplane.domain.serving import Service
-from controlplane.ports.gateways import RecordSource, ScoreFeed
+from controlplane.ports.gateways import JudgedFeed, RecordSource, ScoreFeed
 
 LOOK_BACK = timedelta(hours=24)
 LEAST_TO_PLAN = 100
@@ -31,7 +31,12 @@ class Expected(Value):
 
 
 def last_day(
-    records: RecordSource, scores: ScoreFeed | None, service: Service, control: Revision, now: datetime
+    records: RecordSource,
+    scores: ScoreFeed | None,
+    judged: JudgedFeed | None,
+    service: Service,
+    control: Revision,
+    now: datetime,
 ) -> ArmTally:
     """Return what the control's users had in the last day. Raises Unavailable."""
     since, name = now - LOOK_BACK, control.revision_id
@@ -40,6 +45,8 @@ def last_day(
         users.add(record)
     for score in scores.scores(since=since, position={}).scores if scores is not None else ():
         users.score(score)
+    for each in judged.judged(service.name, since=since, position={}).judged if judged is not None else ():
+        users.judged(each)
     return users.arms[name]
 
 

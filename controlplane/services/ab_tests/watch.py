@@ -12,9 +12,11 @@ from controlplane.domain.ab_tests.policy import AbFacts, advance, event_of
 from controlplane.domain.base import RevisionId
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.hardware import usd_per_hour
+from controlplane.domain.serving import Service
 from controlplane.domain.slo import SloSet
-from controlplane.ports.gateways import Position, RecordFeed, ScoreFeed
+from controlplane.ports.gateways import JudgedFeed, Position, RecordFeed, ScoreFeed
 from controlplane.ports.store import Store, Versioned
+from controlplane.services.ab_tests.judging import judge_of
 from controlplane.services.fleet.engines import Trouble
 from controlplane.services.fleet.world import World, exits
 
@@ -27,10 +29,13 @@ SETTLED = timedelta(seconds=5)
 class AbWatcher:
     """Looks at tests of all services; a new controller counts anew, to the same result."""
 
-    def __init__(self, *, store: Store, records: RecordFeed, scores: ScoreFeed | None) -> None:
+    def __init__(
+        self, *, store: Store, records: RecordFeed, scores: ScoreFeed | None, judged: JudgedFeed | None = None
+    ) -> None:
         self._store = store
         self._records = records
         self._scores = scores
+        self._judged = judged
         self._counted: dict[AbTestId, _Counted] = {}
 
     def step(
@@ -78,11 +83,14 @@ class AbWatcher:
         if counted is None or counted.slos != slos:
             counted = self._counted[test.test_id] = _Counted(test, slos, self._lapse(test))
         try:
-            counted.catch_up(self._records, self._scores)
+            counted.catch_up(self._records, self._scores, self._judged)
         except Unavailable:  # said elsewhere; what was counted is kept, and the next look goes on
             return None
         found = judge(test, counted.users, now=now, usd_per_hour=self._usd_per_hour(world, test))
-        return found.evolve(problem=found.problem or _lost(test, found), **_nobody(test, found))
+        judge_problem = found.judge_problem or _other_judge(world.service, test)
+        return found.evolve(
+            problem=found.problem or _lost(test, found), judge_problem=judge_problem, **_nobody(test, found)
+        )
 
     def _lapse(self, test: AbTest) -> float:
         return self._store.get_revision(test.control.revision).engine.time_lapse
@@ -103,8 +111,9 @@ class _Counted:
         self._service, self._since = test.service, test.started_at + SETTLED
         self._records_read: Position = {}
         self._scores_read: Position = {}
+        self._judged_read: Position = {}
 
-    def catch_up(self, records: RecordFeed, scores: ScoreFeed | None) -> None:
+    def catch_up(self, records: RecordFeed, scores: ScoreFeed | None, judged: JudgedFeed | None) -> None:
         news = records.follow(self._service, since=self._since, position=self._records_read)
         for record in news.records:
             self.users.add(record)
@@ -114,6 +123,11 @@ class _Counted:
             for score in given.scores:
                 self.users.score(score)
             self._scores_read = given.position
+        if judged is not None:
+            said = judged.judged(self._service, since=self._since, position=self._judged_read)
+            for each in said.judged:
+                self.users.judged(each)
+            self._judged_read = said.position
 
 
 def _ended(world: World, test: AbTest) -> str | None:
@@ -122,6 +136,12 @@ def _ended(world: World, test: AbTest) -> str | None:
     if world.service.stable != test.control.revision:
         return f"{world.service.stable} is stable now, the test was against {test.control.revision}"
     return None if world.rollout is None else f"rollout {world.rollout.rollout_id} began"
+
+
+def _other_judge(service: Service, test: AbTest) -> str | None:
+    if test.judge is None or judge_of(service, test) is not None:
+        return None
+    return "the service's judge is not the one that the test began with: nothing is judged any more"
 
 
 def _users(analysis: AbAnalysis) -> int:

@@ -22,7 +22,7 @@ from controlplane.domain.rollouts.rollout_policy import advance, events_between
 from controlplane.domain.serving import Service
 from controlplane.ports import Clock
 from controlplane.ports.fleet import Fleet
-from controlplane.ports.gateways import FlightView, GatewayNews, RecordFeed, ScoreFeed, TrafficRouter
+from controlplane.ports.gateways import FlightView, GatewayNews, JudgedFeed, RecordFeed, ScoreFeed, TrafficRouter
 from controlplane.ports.store import Store, Versioned
 from controlplane.services.ab_tests.watch import AbWatcher
 from controlplane.services.controller.budget import PassBudget
@@ -65,6 +65,7 @@ class Controller:
         flights: FlightView | None = None,
         news: GatewayNews | None = None,
         scores: ScoreFeed | None = None,
+        judged: JudgedFeed | None = None,
     ) -> None:
         self._store = store
         self._fleet = fleet
@@ -73,7 +74,7 @@ class Controller:
         self._versions = VersionFinder(store)
         self._tables = TableKeeper(store=store, router=router)
         self._keeper = EngineKeeper(store=store, fleet=fleet, may_stop=lambda: self._tables.may_stop(clock()))
-        self._ab_tests = AbWatcher(store=store, records=records, scores=scores)
+        self._ab_tests = AbWatcher(store=store, records=records, scores=scores, judged=judged)
         self._finder = FactFinder(store=store, records=records, flights=flights)
         self._gateway_news = GatewayNewsKeeper(store=store, news=news, monotonic=monotonic)
         self._scaler = (

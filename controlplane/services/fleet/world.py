@@ -10,6 +10,7 @@ from controlplane.domain.ab_tests.ab_test import AbState, AbTest
 from controlplane.domain.adapters import ServedAdapter
 from controlplane.domain.base import EngineId, RevisionId, ServiceName
 from controlplane.domain.door.hold_options import HoldOptions
+from controlplane.domain.door.judging import Sampling
 from controlplane.domain.door.routing import AdapterPart, AdapterRoute, Backend, RevisionRoute, ServiceRoute
 from controlplane.domain.engines.flags import canonical_flag
 from controlplane.domain.engines.fleet import Engine, EngineState
@@ -157,6 +158,7 @@ def route(world: World, measured: Mapping[RevisionId, int] | None = None) -> Ser
         versions=version_routes(service.spec.model.name, world.versions, routes),
         hold=_hold(service),
         split_by=None if (test := _split(world)) is None else test.test_id,
+        sampling=_sampling(world),
     )
 
 
@@ -194,6 +196,14 @@ def _split(world: World) -> AbTest | None:
     """Return the test that splits the traffic now."""
     test = world.ab_test
     return test if test is not None and test.state is AbState.RUNNING and not world.service.stopped else None
+
+
+def _sampling(world: World) -> Sampling | None:
+    """Return which answers gateways keep for the judge that the test began with."""
+    test, judge = _split(world), world.service.spec.ab_judge
+    if test is None or judge is None or judge.digest != test.judge or not judge.tenants:
+        return None
+    return Sampling(tenants=judge.tenants, sample_percent=judge.sample_percent, longest_bytes=judge.longest_bytes)
 
 
 def _weights(world: World) -> Mapping[RevisionId, int]:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from controlplane.domain.door.judging import JudgeOptions
 from controlplane.services.fleet.serving import register_service
 from controlplane.services.models import NewVersion, register_version
 from tests.builders_ab import a_judged_test
-from tests.builders_serving import NOW, a_spec
+from tests.builders_serving import CHAT, NOW, a_spec
 from tests.fakes.store import FakeStore
 
 ARMS = ("--arm", "stable=50", "--arm", "llama@1=50:1")
@@ -36,6 +37,19 @@ def test_a_test_is_started_with_its_plan_shown_and_stopped(run: Any) -> None:
     assert (code, "A/B test chat-ab1 is starting" in said) == (2, True)
     code, shown = run("ab", "stop", "chat-ab1", "--reason", "lunch")
     assert (code, "lunch" in shown) == (0, True)
+
+
+def test_a_judge_decides_only_where_there_is_one_that_somebody_allows(run: Any, store: FakeStore) -> None:
+    start = ("ab", "start", "chat", *ARMS, "--metric", "judge", "--effect", "5", "--baseline", "0.5", "--spread", "0.3")
+    code, said = run(*start)
+    assert (code, "the service has no judge command" in said) == (2, True)
+    saved = store.get_service(CHAT)
+    for tenants, says in (((), "no tenant allows it"), (("acme",), "points of judge with power 0.8")):
+        spec = saved.value.spec.evolve(ab_judge=JudgeOptions(command=("true",), tenants=tenants))
+        store.save_service(saved.value.evolve(spec=spec), store.get_service(CHAT).version)
+        code, said = run(*start)
+        assert says in " ".join(said.split())
+    assert code == 0
 
 
 def test_who_is_better_and_by_how_much_is_said_in_a_line(run: Any, store: FakeStore) -> None:

@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from controlplane.domain.base import ServiceName
+from controlplane.domain.door.judging import JudgeOptions
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.masking import HIDDEN, is_secret, masked
 from controlplane.domain.service import EngineOptions, ServiceSpec
@@ -77,6 +78,16 @@ def test_what_hides_nothing_known_is_refused(api: TestClient, store: FakeStore, 
     spec["engine"][place] = hidden[place]
     assert HIDDEN in problem(api.post("/services", content=json.dumps(spec)), 422)["detail"]
     assert not store.list_services()
+
+
+def test_a_judges_secret_is_hidden_and_kept_when_its_service_is_given_back(api: TestClient, store: FakeStore) -> None:
+    judge = JudgeOptions(command=("judge", f"--api-key={SECRET}"), tenants=("acme",))
+    store.save_service(a_service(spec=a_spec(ab_judge=judge)), 0)
+    shown = api.get("/services/chat").json()["spec"]
+    assert shown["ab_judge"]["command"] == ["judge", f"--api-key={HIDDEN}"]
+    answer = api.post("/services", content=json.dumps({**shown, "slos": {**shown["slos"], "target_qps": 9}}))
+    assert (answer.status_code, SECRET in answer.text) == (201, False)
+    assert store.get_service(ServiceName("chat")).value.spec.ab_judge == judge
 
 
 @pytest.mark.parametrize(

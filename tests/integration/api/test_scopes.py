@@ -93,6 +93,7 @@ CODE = [
     {"tuning__quality__prompts": "/etc/passwd"},
     {"alternatives": {"other": {"engine": {"kind": "sglang", "command": ["/bin/sh", "{port}", "{args}"]}}}},
     {"alternatives": {"other": {"path": "/m", "space": {"middleware": {"choices": ["evil"]}}}}},
+    {"ab_judge": {"command": ["/bin/sh", "-c", "id"]}},
     {"tuning__space": {"--worker-cls": {"choices": ["evil.Worker"]}}},
 ]
 

@@ -22,6 +22,7 @@ from controlplane.services.fleet.serving import register_service
 from controlplane.services.rollouts.manage import start_rollout
 from tests.builders_serving import CHAT, a_spec, a_study
 from tests.fakes.fleet import FakeClock, FakeFleet
+from tests.fakes.judge import FakeJudged
 from tests.fakes.record_source import FakeRecordSource
 from tests.fakes.store import FakeStore
 from tests.fakes.traffic_router import FakeTrafficRouter
@@ -58,6 +59,7 @@ class Site:
     store: Store = field(default_factory=FakeStore)
     router: FakeTrafficRouter = field(default_factory=FakeTrafficRouter)
     records: FakeRecordSource = field(default_factory=FakeRecordSource)
+    judged: FakeJudged = field(default_factory=FakeJudged)
 
     def __post_init__(self) -> None:
         self.fleet = FakeFleet(gpus=self.gpus, clock=self.clock)
@@ -79,6 +81,7 @@ class Site:
             fleet=fleet or self.fleet,
             router=router or self.router,
             records=records or self.records,
+            judged=self.judged,
             flights=self.router,
             news=self.router,
             clock=self.clock,
