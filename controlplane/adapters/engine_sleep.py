@@ -15,8 +15,8 @@ from controlplane.domain.errors import InvalidInput, Unavailable
 LOOK_S = 2.0
 MOVE_S = 120.0
 """What runs is waited for, then tens of GiB go to the host and back."""
-LEVEL = 1
-"""The weights lie in host memory. At 2 they would have to be read from disk again, which vLLM leaves to its user."""
+RELOAD_S = 900.0
+"""Weights that were dropped come from disk."""
 
 
 class HttpSleeper:
@@ -37,13 +37,18 @@ class HttpSleeper:
         except (ValueError, KeyError, TypeError) as error:
             raise Unavailable(f"{engine.spec.engine_id} does not say whether it sleeps") from error
 
-    def sleep(self, engine: Engine) -> None:
+    def sleep(self, engine: Engine, *, level: int = 1) -> None:
         """See `ports.EngineSleeper.sleep`."""
-        self._send("POST", engine, "/sleep", params={"level": LEVEL, "mode": "wait"}, timeout=MOVE_S)
+        self._send("POST", engine, "/sleep", params={"level": level, "mode": "wait"}, timeout=MOVE_S)
 
-    def wake(self, engine: Engine) -> None:
-        """See `ports.EngineSleeper.wake`."""
-        self._send("POST", engine, "/wake_up", timeout=MOVE_S)
+    def wake(self, engine: Engine, *, level: int = 1) -> None:
+        """See `ports.EngineSleeper.wake`. At level 2 in the three steps of vLLM's documentation."""
+        if level == 1:
+            self._send("POST", engine, "/wake_up", timeout=MOVE_S)
+            return
+        self._send("POST", engine, "/wake_up", params={"tags": "weights"}, timeout=MOVE_S)
+        self._send("POST", engine, "/collective_rpc", json={"method": "reload_weights"}, timeout=RELOAD_S)
+        self._send("POST", engine, "/wake_up", params={"tags": "kv_cache"}, timeout=MOVE_S)
 
     def _send(self, method: str, engine: Engine, path: str, **options: Any) -> httpx.Response:
         who, key = engine.spec.engine_id, engine.spec.api_key

@@ -38,6 +38,7 @@ SERVICE = Noun(
         Column("target QPS", field("spec.slos.target_qps")),
         Column("stable", field("stable")),
         Column("replicas", field("stable_replicas")),
+        Column("takes turns on", field("spec.shares.pool")),
         Column("rollout", field("rollout")),
     ],
     empty="no service; `fleetune service register -f service.yaml` adds one",

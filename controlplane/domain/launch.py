@@ -25,6 +25,7 @@ def engine_spec(
     engine: EngineOptions,
     gpus: GpuPool,
     config: EngineConfig,
+    shares_gpus: str | None = None,
 ) -> EngineSpec:
     """Return what to start. An emulator also gets its GPU, profile, start-up time and time lapse as flags."""
     return EngineSpec(
@@ -39,6 +40,7 @@ def engine_spec(
         mapping=engine.mapping,
         env=engine.env,
         start_timeout_s=engine.start_timeout_s,
+        shares_gpus=shares_gpus,
     )
 
 

@@ -21,6 +21,7 @@ from controlplane.domain.hardware import GpuPool
 from controlplane.domain.operations.alerts import AlertOptions
 from controlplane.domain.operations.autoscale_options import AutoscaleOptions
 from controlplane.domain.operations.drift import DriftOptions
+from controlplane.domain.operations.share_options import ShareOptions, check_shared
 from controlplane.domain.report import MAX_LAG_MS
 from controlplane.domain.rollouts.rollout_options import RolloutOptions
 from controlplane.domain.schedule import ScheduleSpec
@@ -144,6 +145,9 @@ class ServiceSpec(Value):
         default=None, description="A command of yours that scores answers in A/B tests."
     )
     autoscale: AutoscaleOptions = AutoscaleOptions()
+    shares: ShareOptions | None = Field(
+        default=None, description="GPUs that services take turns on, asleep in between. None: GPUs of its own."
+    )
     alerts: AlertOptions = AlertOptions()
     drift: DriftOptions = DriftOptions()
     kubernetes: ClusterOptions | None = Field(default=None, description="For a fleet on a cluster, and `render`.")
@@ -166,12 +170,18 @@ class ServiceSpec(Value):
     @model_validator(mode="after")
     def _can_sleep(self) -> ServiceSpec:
         flags = {canonical_flag(name): value for name, value in self.engine.flags.items()}
+        if self.shares is not None:
+            check_shared(
+                self.shares, self.autoscale, flags, self.initial_replicas, on_cluster=self.kubernetes is not None
+            )
         missing = [
             *([] if flags.get("enable-sleep-mode") is True else ["engine.flags enable-sleep-mode: true"]),
             *([] if self.engine.env.get(SLEEP_SWITCH) == "1" else [f"engine.env {SLEEP_SWITCH}: '1'"]),
         ]
         if self.autoscale.warm_replicas and self.autoscale.warm_asleep and missing:
             raise ValueError(f"autoscale.warm_asleep needs {' and '.join(missing)}")
+        if self.shares is not None and missing:
+            raise ValueError(f"shares needs {' and '.join(missing)}")
         return self
 
     @model_validator(mode="after")

@@ -25,6 +25,7 @@ class Fleet(FleetView, Protocol):
     def start(self, spec: EngineSpec) -> Engine:
         """Start an engine, or return the one that already has this id (whatever its state).
 
+        One that shares GPUs is given those of the engines it shares them with, then free ones.
         Returns at once, state STARTING. Raises Unavailable when no GPUs are free, InvalidInput when the spec can never
         run here.
         """

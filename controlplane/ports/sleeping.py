@@ -13,11 +13,14 @@ class EngineSleeper(Protocol):
     def is_sleeping(self, engine: Engine) -> bool:
         """Say whether an engine sleeps. Raises InvalidInput for one that cannot."""
 
-    def sleep(self, engine: Engine) -> None:
-        """Let what runs end, then put the weights into host memory; one that sleeps stays so.
+    def sleep(self, engine: Engine, *, level: int = 1) -> None:
+        """Let what runs end, then put the weights into host memory (1) or drop them (2); one that sleeps stays so.
 
         Returns when it sleeps. Raises InvalidInput for one that cannot.
         """
 
-    def wake(self, engine: Engine) -> None:
-        """Bring the weights back; returns when it can be given requests. One that is awake stays so."""
+    def wake(self, engine: Engine, *, level: int = 1) -> None:
+        """Bring back weights that were put away at a level, reading them anew at 2.
+
+        Returns when it can be given requests. One that is awake stays so.
+        """

@@ -166,6 +166,22 @@ def warm_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], 
     return one
 
 
+def turns_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
+    """Return one pass over GPUs that services take turns on; the controller's process runs it beside."""
+    from controlplane.adapters.engine_sleep import HttpSleeper
+    from controlplane.services.fleet.turns import TurnKeeper
+
+    keeper = TurnKeeper(
+        store=open_store(settings, leader=leader),
+        fleet=open_fleet(settings),
+        flights=GatewayTraffic(gateways_of(settings), admin_token=secret_in(settings.admin_token_file)),
+        sleeper=HttpSleeper(),
+        clock=installation_clock(settings),
+    )
+
+    return telling(keeper.run, log)
+
+
 def load_matcher_pass(settings: Settings, stop: threading.Event, *, leader: int | None = None) -> Callable[[], bool]:
     """Return one pass that makes up the load of a canary under judgement; the controller's process runs it beside.
 

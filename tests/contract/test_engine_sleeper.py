@@ -49,6 +49,16 @@ async def test_an_engine_sleeps_and_wakes_and_twice_is_once(kind: str, monkeypat
 
 
 @pytest.mark.parametrize("kind", ["fake", "emulator"])
+async def test_one_whose_weights_were_dropped_reads_them_again(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with subject(kind, monkeypatch) as (sleeper, engine):
+        await asyncio.to_thread(sleeper.sleep, engine, level=2)
+        assert await asyncio.to_thread(sleeper.is_sleeping, engine)
+        for _ in range(2):
+            await asyncio.to_thread(sleeper.wake, engine, level=2)
+            assert not await asyncio.to_thread(sleeper.is_sleeping, engine)
+
+
+@pytest.mark.parametrize("kind", ["fake", "emulator"])
 async def test_one_that_cannot_sleep_says_so(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with subject(kind, monkeypatch, able=False) as (sleeper, engine):
         with pytest.raises(InvalidInput, match="cannot sleep"):

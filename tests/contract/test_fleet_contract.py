@@ -67,6 +67,18 @@ def test_no_two_engines_share_a_gpu_or_a_url(subject: FleetSubject) -> None:
     assert subject.fleet.free_gpus() == 0
 
 
+def test_engines_that_share_gpus_are_given_the_same_ones_and_nobody_else_is(subject: FleetSubject) -> None:
+    if not isinstance(subject, FakeSubject | ProcessSubject):
+        return  # a pod has its GPUs for itself; a service that says otherwise is refused
+    for name in ("e-1", "e-2"):
+        subject.fleet.start(a_spec(name, gpus=3).evolve(shares_gpus="small"))
+    subject.fleet.start(a_spec("e-3", gpus=1))
+    assert [each.gpu_indices for each in subject.fleet.list()] == [(0, 1, 2), (0, 1, 2), (3,)]
+    assert subject.fleet.free_gpus() == 0
+    with pytest.raises(Unavailable):
+        subject.fleet.start(a_spec("e-4", gpus=4).evolve(shares_gpus="other"))
+
+
 def test_a_start_without_free_gpus_is_unavailable_and_leaves_nothing(subject: FleetSubject) -> None:
     subject.fleet.start(a_spec("e-1", gpus=3))
     with pytest.raises(Unavailable):

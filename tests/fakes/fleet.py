@@ -59,7 +59,7 @@ class FakeFleet:
         self._check(spec)
         if spec.engine_id in self._engines:
             return self.observe(spec.engine_id)
-        free = self._free()
+        free = [*self._shared(spec), *self._free()]
         if len(free) < spec.gpus:
             raise Unavailable(f"no {spec.gpus} GPUs for engine {spec.engine_id}", why=f"{len(free)} are free")
         self._next_port += 1
@@ -180,6 +180,11 @@ class FakeFleet:
         live = [engine for engine in self._engines.values() if not engine.state.is_over]
         held = {gpu for engine in live for gpu in engine.gpu_indices}
         return [gpu for gpu in self._gpus if gpu not in held]
+
+    def _shared(self, spec: EngineSpec) -> Sequence[int]:
+        live = [each for each in self._engines.values() if not each.state.is_over]
+        mates = [each for each in live if spec.shares_gpus and each.spec.shares_gpus == spec.shares_gpus]
+        return sorted({gpu for each in mates for gpu in each.gpu_indices})
 
     def _keep(self, engine: Engine) -> Engine:
         self._engines[engine.spec.engine_id] = engine

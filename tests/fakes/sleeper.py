@@ -27,13 +27,13 @@ class FakeSleeper:
         self._check(engine)
         return engine.spec.engine_id in self.asleep
 
-    def sleep(self, engine: Engine) -> None:
+    def sleep(self, engine: Engine, *, level: int = 1) -> None:
         self._check(engine)
         self.before_sleep(engine)
         self.told.append(("sleep", engine.spec.engine_id))
         self.asleep.add(engine.spec.engine_id)
 
-    def wake(self, engine: Engine) -> None:
+    def wake(self, engine: Engine, *, level: int = 1) -> None:
         self._check(engine)
         self.told.append(("wake", engine.spec.engine_id))
         self.asleep.discard(engine.spec.engine_id)

@@ -149,13 +149,16 @@ class FleetProcesses:
     def _shown(self, record: Record) -> Engine:
         return record.engine(self._folder.log(record.spec.engine_id))
 
-    def _free(self) -> Sequence[int]:
-        held = {gpu for record in self._folder.read_all() if record.ended_at is None for gpu in record.gpu_indices}
-        return [gpu for gpu in self._gpus if gpu not in held]
+    def _free(self, shared: str | None = None) -> Sequence[int]:
+        """GPUs no engine holds, behind those of the engines with which a new one shares its own."""
+        alive = [record for record in self._folder.read_all() if record.ended_at is None]
+        mates = {gpu for each in alive if shared and each.spec.shares_gpus == shared for gpu in each.gpu_indices}
+        held = {gpu for record in alive for gpu in record.gpu_indices}
+        return [*sorted(mates), *(gpu for gpu in self._gpus if gpu not in held)]
 
     def _intend(self, spec: EngineSpec) -> Record:
         """Write down what is about to be started. From here on the engine exists, whatever happens to this process."""
-        free = self._free()
+        free = self._free(spec.shares_gpus)
         if len(free) < spec.gpus:
             why = f"{len(free)} of {len(self._gpus)} are free"
             raise Unavailable(f"no {spec.gpus} GPUs for engine {spec.engine_id}", why=why)

@@ -49,6 +49,9 @@ class EngineSpec(Value):
     mapping: EngineDriver | None = Field(default=None, description="How an engine of kind command is driven.")
     env: Mapping[str, str] = Field(default_factory=dict)
     start_timeout_s: float = Field(default=900, gt=0)
+    shares_gpus: str | None = Field(
+        default=None, description="Engines that say the same name are given the same GPUs. None: GPUs of its own."
+    )
 
     @property
     def driver(self) -> EngineDriver:

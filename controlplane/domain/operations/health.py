@@ -62,11 +62,12 @@ def worst(findings: Sequence[Finding]) -> Standing:
 
 
 class Replicas(NamedTuple):
-    """How many of a service's engines can be given traffic, are wanted, and were ready but do not answer."""
+    """How many of a service's engines can be given traffic, are wanted, were ready but do not answer, and sleep."""
 
     ready: int
     wanted: int
     hanging: int = 0
+    asleep: int = 0
 
 
 def service_health(
@@ -104,10 +105,13 @@ def service_health(
 
 
 def _replicas(service: Service, replicas: Replicas) -> Iterator[Finding]:
-    ready, wanted, hanging = replicas
+    ready, wanted, hanging, asleep = replicas
     if service.stopped:
         return
-    if wanted and not ready:
+    if service.spec.shares is not None and asleep and not ready:
+        text = f"asleep until it is asked: it takes turns on the GPUs of {service.spec.shares.pool}"
+        yield Finding(standing=Standing.RIGHT, text=text)
+    elif wanted and not ready:
         yield Finding(standing=Standing.WRONG, text=f"none of {wanted} replicas is ready")
     elif ready < wanted:
         yield Finding(standing=Standing.WATCH, text=f"{ready} of {wanted} replicas are ready")

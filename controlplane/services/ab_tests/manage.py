@@ -19,7 +19,7 @@ from controlplane.ports.gateways import JudgedFeed, RecordSource, ScoreFeed
 from controlplane.ports.store import Store
 from controlplane.services.ab_tests.planned import Expected, last_day, plan
 from controlplane.services.rollouts.manage import refuse_beside_rollout, revision_of
-from controlplane.services.rollouts.shares import refuse_during_ab_test
+from controlplane.services.rollouts.shares import refuse_during_ab_test, refuse_on_shared_gpus
 
 CONTROL = "stable"
 
@@ -64,6 +64,7 @@ def start_ab_test(
     refuse_beside_rollout(store, service)
     _check_serves(found)
     refuse_during_ab_test(store, service, "tested")
+    refuse_on_shared_gpus(found, "tested")
     _check_judge(found, asked.options)
     revisions = [_revision(store, found, wish.what, now) for wish in asked.arms]
     arms = _arms(found, asked.arms, revisions)

@@ -32,7 +32,7 @@ from controlplane.services.controller.jobs import apply_finished, fire_due, reap
 from controlplane.services.fleet.autoscale import Autoscaler
 from controlplane.services.fleet.engines import EngineKeeper, Trouble, drain_limit_s
 from controlplane.services.fleet.loaded import read_loaded
-from controlplane.services.fleet.resting import read_asleep, read_resting, write_resting
+from controlplane.services.fleet.resting import read_asleep, read_resting, turns_of, write_resting
 from controlplane.services.fleet.routing import TableKeeper
 from controlplane.services.fleet.serving import roll_out_described
 from controlplane.services.fleet.versions import VersionFinder
@@ -152,11 +152,12 @@ class Controller:
             loaded=loaded,
             versions=versions,
             asleep=asleep,
+            turns=turns_of(self._store, saved.value),
         )
 
     def _asleep(self, service: Service) -> frozenset[EngineId]:
         """Return the engines that may be asleep. A service that keeps none warm, nor did, is not asked about again."""
-        name, keeps = service.name, service.spec.autoscale.keeps_warm > 0
+        name, keeps = service.name, service.spec.autoscale.keeps_warm > 0 or service.spec.shares is not None
         if not keeps and name in self._poolless:
             return frozenset()
         asleep = read_asleep(self._store, name)

@@ -127,7 +127,8 @@ class EngineKeeper:
     ) -> None:
         wanted, service = self._store.get_revision(revision), world.service
         gpus, free = wanted.config.gpus_per_replica, self._fleet.free_gpus()
-        if free < gpus:
+        shares = service.spec.shares
+        if free < gpus and shares is None:
             raise Unavailable(f"a replica of {revision} needs {counted(gpus, 'GPU')}", why=f"{free} free")
         number = self._store.next_number(f"engine/{service.name}/{revision}")
         spec = engine_spec(
@@ -137,6 +138,7 @@ class EngineKeeper:
             engine=wanted.engine,
             gpus=service.spec.gpus,
             config=wanted.config,
+            shares_gpus=None if shares is None else shares.pool,
         )
         self._fleet.start(spec)
         self._store.add_event(

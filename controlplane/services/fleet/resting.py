@@ -1,8 +1,8 @@
 """Which engines of a service are kept warm without traffic, and which of them may be asleep: in the store.
 
 The controller writes who rests, once no gateway sends them anything; the warm pool's pass writes who may be asleep
-before it puts one to sleep, and takes it back after it woke. So an engine that may be asleep is never routed to,
-whoever dies in between.
+before it puts one to sleep, and takes it back after it woke. Where services share GPUs, the pass that gives them their
+turns writes that, and whose turn it is. So an engine that may be asleep is never routed to, whoever dies in between.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from collections.abc import Callable
 from pydantic import Field
 
 from controlplane.domain.base import EngineId, ServiceName, Value
-from controlplane.ports.store import Store
+from controlplane.domain.operations.turns import Turns
+from controlplane.domain.serving import Service
+from controlplane.ports.store import Store, Versioned
 from controlplane.services.kept import read_kept
 
 
@@ -45,6 +47,22 @@ def note_asleep(store: Store, service: ServiceName, engine: EngineId) -> None:
 def note_awake(store: Store, service: ServiceName, *engines: EngineId) -> None:
     """Write down that engines are awake, or gone. Raises StaleVersion."""
     _change(store, f"asleep/{service}", lambda known: known - set(engines))
+
+
+def read_turns(store: Store, pool: str) -> Versioned[Turns]:
+    """Return whose turn it is on the GPUs that services of a pool share."""
+    return read_kept(store, f"turns/{pool}", Turns.model_validate_json, Turns())
+
+
+def write_turns(store: Store, pool: str, turns: Turns, version: int) -> int:
+    """Keep whose turn it is. Raises StaleVersion."""
+    return store.write_setting(f"turns/{pool}", turns.model_dump_json(), version)
+
+
+def turns_of(store: Store, service: Service) -> Turns | None:
+    """Return the turns of a service's pool, None where it shares its GPUs with nobody."""
+    shares = service.spec.shares
+    return None if shares is None else read_turns(store, shares.pool).value
 
 
 def _read(store: Store, setting: str) -> frozenset[EngineId]:

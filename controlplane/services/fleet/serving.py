@@ -21,10 +21,10 @@ from controlplane.domain.words import counted
 from controlplane.ports.fleet import FleetView
 from controlplane.ports.store import Store, Versioned
 from controlplane.services.check_service import check_service
-from controlplane.services.fleet.resting import read_asleep
+from controlplane.services.fleet.resting import read_asleep, turns_of
 from controlplane.services.fleet.world import World, route, service_of, wants
 from controlplane.services.rollouts.manage import active_rollout, revision_of, start
-from controlplane.services.rollouts.shares import active_ab_test, refuse_during_ab_test
+from controlplane.services.rollouts.shares import active_ab_test, refuse_during_ab_test, refuse_on_shared_gpus
 from controlplane.services.schedules import described_schedules
 
 
@@ -78,6 +78,8 @@ def scale_service(store: Store, name: ServiceName, *, replicas: int, actor: str,
     service, version = store.get_service(name)
     _refuse_during_rollout(store, name, "scaled")
     refuse_during_ab_test(store, name, "scaled")
+    if replicas > 1:
+        refuse_on_shared_gpus(service, "scaled")
     if replicas < 0 or service.stable is None:
         raise InvalidInput(f"{name} cannot run {replicas} replicas", allowed="0 or more of a stable revision")
     options = service.spec.autoscale
@@ -109,6 +111,7 @@ def service_status(store: Store, fleet: FleetView, name: ServiceName) -> Service
         engines=mine,
         testing=active_ab_test(store, name),
         asleep=read_asleep(store, name),
+        turns=turns_of(store, store.get_service(name).value),
     )
     desired = {revision: want.replicas for revision, want in wants(world).items()}
     table: ServiceRoute = route(world)
@@ -158,13 +161,26 @@ def _changed(store: Store, saved: Versioned[Service], spec: ServiceSpec, *, acto
         _refuse_during_rollout(store, before.name, "given another model, engine or flags")
         refuse_during_ab_test(store, before.name, "given another model, engine or flags")
         _refuse_impossible(store, before, spec)
+    _check_sharing(before, spec, engine_changes=engine_changes)
     after = before.evolve(spec=spec, updated_at=now)
     if engine_changes and before.stable is not None:
-        after = after.evolve(described=_described(store, before, after, now).revision_id)
+        described = _described(store, before, after, now).revision_id
+        # One that takes turns is stopped here: nobody would see a canary of it.
+        after = after.evolve(**{"described" if spec.shares is None else "stable": described})
     event = _event(after, "service.changed", actor=actor, reason="a new description", now=now)
     store.save_service(after, saved.version, schedules=schedules, events=[event])
     # From here on the change is promised: should this process die, the controller's next pass goes on.
     return roll_out_described(store, store.get_service(before.name), actor=actor, now=now)
+
+
+def _check_sharing(before: Service, spec: ServiceSpec, *, engine_changes: bool) -> None:
+    """What decides on which GPUs its engines are, and how one of a pool runs, changes while none runs."""
+    pools = [None if each.shares is None else each.shares.pool for each in (before.spec, spec)]
+    if before.stopped or (pools[0] == pools[1] and not (engine_changes and pools[1])):
+        return
+    what = "another pool of GPUs" if pools[0] != pools[1] else "another model, engine or flags"
+    why = "its engine would have to move" if pools[0] != pools[1] else f"it takes turns on the GPUs of {pools[1]}"
+    raise Conflict(f"{before.name} cannot be given {what} while it serves", why=why, allowed="stop it first")
 
 
 def roll_out_described(store: Store, saved: Versioned[Service], *, actor: str, now: datetime) -> Service:

@@ -31,7 +31,7 @@ class WarmKeeper:
 
     def run(self) -> Sequence[str]:
         """Make sleep what rests and wake what does not; returns what could not be done."""
-        services = [row.value for row in self._store.list_services()]
+        services = [row.value for row in self._store.list_services() if row.value.spec.shares is None]
         asked = [each for each in services if each.spec.autoscale.warm_asleep or each.name not in self._awake]
         states = [(each.name, read_asleep(self._store, each.name), self._sleepy(each)) for each in asked]
         self._awake |= {name for name, asleep, _ in states if not asleep}  # only this pass lays anybody down

@@ -14,6 +14,7 @@ from controlplane.domain.door.judging import Sampling
 from controlplane.domain.door.routing import AdapterPart, AdapterRoute, Backend, RevisionRoute, ServiceRoute
 from controlplane.domain.engines.flags import canonical_flag
 from controlplane.domain.engines.fleet import Engine, EngineState
+from controlplane.domain.operations.turns import Turns
 from controlplane.domain.owner import Owner, ReplicaOwner
 from controlplane.domain.rollouts.rollout import Rollout, RolloutState
 from controlplane.domain.serving import Service
@@ -36,6 +37,7 @@ class World:
     loaded: Mapping[EngineId, tuple[str, ...]] = field(default_factory=dict)  # adapters, by engine
     versions: ServedVersions = field(default_factory=ServedVersions)
     asleep: frozenset[EngineId] = frozenset()  # engines that may be
+    turns: Turns | None = None  # of the services with which this one shares its GPUs
 
     @property
     def service(self) -> Service:
@@ -70,12 +72,23 @@ class World:
 
     @property
     def resting(self) -> frozenset[EngineId]:
-        """Engines of stable beyond its replicas that are kept without traffic: the sleepers, else the newest."""
+        """Engines of stable beyond its replicas that are kept without traffic: the sleepers, else the newest.
+
+        Of a service that shares its GPUs all of them, while others have their turn.
+        """
+        if self.turns is not None:
+            all_of_them = frozenset(each.spec.engine_id for each in self.engines if each.takes_traffic)
+            return frozenset() if self.has_turn else all_of_them
         if not self.keeps_warm:
             return frozenset()
         there = [each for each in self.of(self.service.stable) if each.takes_traffic]
         awake_first = sorted(there, key=lambda each: (each.spec.engine_id in self.asleep, each.started_at))
         return frozenset(each.spec.engine_id for each in awake_first[self.service.stable_replicas :])
+
+    @property
+    def has_turn(self) -> bool:
+        """Say whether its engines may be awake: always, where it shares its GPUs with nobody."""
+        return self.turns is None or self.turns.has(self.service.name)
 
     def present(self, revision: RevisionId | None) -> Sequence[Engine]:
         return [engine for engine in self.of(revision) if engine.state in PRESENT]
@@ -111,7 +124,7 @@ def wants(world: World) -> Mapping[RevisionId, Want]:
     service, rollout = world.service, world.rollout
     if service.stopped:
         return {}
-    stable = {service.stable: Want(service.stable_replicas, warm=world.keeps_warm)} if service.stable else {}
+    stable = {service.stable: _stable(world)} if service.stable else {}
     if world.ab_test is not None:
         return {**stable, **{arm.revision: Want(arm.replicas) for arm in world.ab_test.challengers}}
     if rollout is None or rollout.state in (RolloutState.ABORTING, RolloutState.ABORTED):
@@ -122,6 +135,16 @@ def wants(world: World) -> Mapping[RevisionId, Want]:
     if rollout.state in (RolloutState.PROMOTING, RolloutState.HALTED):
         return {**_leaving(world, rollout), **canary}
     return {**stable, **canary}
+
+
+def _stable(world: World) -> Want:
+    """On shared GPUs an engine starts only in its turn, once the others sleep; what runs stays, asleep."""
+    replicas = world.service.stable_replicas
+    if world.turns is None:
+        return Want(replicas, warm=world.keeps_warm)
+    if not world.has_turn:
+        return Want(0, may_start=False, warm=replicas)
+    return Want(replicas, may_start=world.turns.clear)
 
 
 def _leaving(world: World, rollout: Rollout) -> Mapping[RevisionId, Want]:
@@ -186,7 +209,9 @@ def _engines_with(world: World, name: str) -> tuple[str, ...]:
 
 def _hold(service: Service) -> HoldOptions | None:
     """Return how requests are held while none of the replicas is ready, where that may be on purpose."""
-    scale = service.spec.autoscale
+    scale, shares = service.spec.autoscale, service.spec.shares
+    if shares is not None and not service.stopped and service.stable_replicas:
+        return HoldOptions(wait_s=shares.hold_s, most=shares.most_held)
     if not scale.scales_to_zero or service.stopped:
         return None
     return HoldOptions(wait_s=scale.hold_s, most=scale.most_held)

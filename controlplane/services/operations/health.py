@@ -72,6 +72,7 @@ def _service(
             ready=sum(status.ready_replicas.values()),
             wanted=sum(status.desired_replicas.values()),
             hanging=sum(not engine.answers for engine in ready),
+            asleep=len(status.asleep),
         ),
         live=_live(records, service, now),
         rollout=status.rollout,

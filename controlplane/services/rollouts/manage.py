@@ -19,7 +19,12 @@ from controlplane.domain.rollouts.rollout_policy import events_between, move
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.ports.store import Store, Versioned
-from controlplane.services.rollouts.shares import active_ab_test, refuse_during_ab_test, stop_ab_test
+from controlplane.services.rollouts.shares import (
+    active_ab_test,
+    refuse_during_ab_test,
+    refuse_on_shared_gpus,
+    stop_ab_test,
+)
 from tuner.space.knobs.checks import check_flags
 
 
@@ -209,6 +214,7 @@ def refuse_beside_rollout(store: Store, service: ServiceName) -> None:
 def _check_start(store: Store, service: Service, revision: Revision, replicas: int) -> None:
     refuse_beside_rollout(store, service.name)
     refuse_during_ab_test(store, service.name, "rolled out to")
+    refuse_on_shared_gpus(service, "rolled out to")
     if service.stopped:
         raise Conflict(f"{service.name} is stopped", allowed="start it first")
     if service.stable == revision.revision_id:

@@ -8,6 +8,7 @@ from controlplane.domain.ab_tests.ab_test import AbState, AbTest, AbTestId
 from controlplane.domain.ab_tests.policy import event_of, move
 from controlplane.domain.base import ServiceName
 from controlplane.domain.errors import Conflict
+from controlplane.domain.serving import Service
 from controlplane.ports.store import Store, Versioned
 
 
@@ -22,6 +23,14 @@ def refuse_during_ab_test(store: Store, service: ServiceName, verb: str) -> None
     if active is not None:
         why = f"A/B test {active.value.test_id} is {active.value.state}"
         raise Conflict(f"{service} cannot be {verb} now", why=why, allowed="wait for it, or `fleetune ab stop` it")
+
+
+def refuse_on_shared_gpus(service: Service, verb: str) -> None:
+    """Raise Conflict for a service that shares its GPUs: two revisions of it would need a turn each at once."""
+    if service.spec.shares is not None:
+        why = f"it takes turns on the GPUs of {service.spec.shares.pool}, one engine at a time"
+        allowed = "stop it, change it, start it; or take `shares` away while it is stopped"
+        raise Conflict(f"{service.name} cannot be {verb}", why=why, allowed=allowed)
 
 
 def stop_ab_test(store: Store, test_id: AbTestId, *, actor: str, reason: str = "", now: datetime) -> AbTest:

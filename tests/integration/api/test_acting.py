@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import yaml
 from fastapi.testclient import TestClient
@@ -231,3 +233,19 @@ def test_a_report_cannot_be_uploaded_under_the_name_of_a_replay(api: TestClient,
 def test_a_day_that_never_comes_is_a_422(api: TestClient, serving: FakeStore) -> None:
     body = {"service": "chat", "schedule": {"name": "never", "cron": "0 0 30 2 *"}}
     assert "never comes" in problem(api.post("/schedules", json=body), 422)["why"]
+
+
+def test_a_service_that_shares_gpus_is_registered_held_and_not_changed_while_it_serves(
+    api: TestClient, store: FakeStore
+) -> None:
+    engine = a_spec().engine.evolve(flags={"enable-sleep-mode": True}, env={"VLLM_SERVER_DEV_MODE": "1"})
+    spec = a_spec(engine=engine, shares={"pool": "small", "hold_s": 7}).model_dump(mode="json")
+    assert api.post("/services", content=json.dumps(spec)).status_code == 201
+    route = api.get("/services/chat/status").json()
+    assert set(route["desired_replicas"].values()) == {0}
+    scaled = problem(api.post("/services/chat/scale", json={"replicas": 2}), 409)
+    assert "takes turns on the GPUs of small" in scaled["detail"]
+    spec["shares"]["pool"] = "other"
+    assert "stop it first" in problem(api.post("/services", content=json.dumps(spec)), 409)["allowed"]
+    spec["shares"] = {"pool": "small", "level": 3}
+    assert "level" in problem(api.post("/services", content=json.dumps(spec)), 422)["detail"]

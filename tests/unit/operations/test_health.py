@@ -10,6 +10,7 @@ from controlplane.domain.engines.gpu import EngineGpu, GpuReading, Throttle
 from controlplane.domain.operations.autoscale import ScaleDecision
 from controlplane.domain.operations.health import Replicas, ServiceHealth, Standing, service_health
 from controlplane.domain.operations.live import live
+from controlplane.domain.operations.share_options import ShareOptions
 from controlplane.domain.rollouts.rollout import RolloutState
 from controlplane.services.operations.health import installation_health
 from tests.builders_serving import CHAT, NOW, a_rollout, a_service, a_spec
@@ -89,3 +90,14 @@ def test_a_broken_promise_of_live_traffic_is_wrong_and_a_stopped_service_is_righ
     site.clock.go_on(2000)
     found = installation_health(site.store, site.fleet, site.records, now=site.clock())
     assert (found.standing, found.services[0].wanted) == (Standing.RIGHT, 0)
+
+
+def test_one_that_sleeps_until_its_turn_is_right_and_one_without_an_engine_is_not() -> None:
+    flags, env = {"enable-sleep-mode": True}, {"VLLM_SERVER_DEV_MODE": "1"}
+    engine = a_spec().engine.evolve(flags=flags, env=env)
+    service = a_service(spec=a_spec(engine=engine, shares=ShareOptions(pool="small")), stable="rev-1")
+    for asleep, standing in ((1, Standing.RIGHT), (0, Standing.WRONG)):
+        replicas = Replicas(ready=0, wanted=1, asleep=asleep)
+        found = service_health(service, replicas=replicas, live=None, rollout=None, scaling=None, alerts=())
+        (said,) = [each for each in found.findings if "live records" not in each.text]
+        assert said.standing is standing
