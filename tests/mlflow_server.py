@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -41,8 +42,21 @@ class MlflowServer:
         """Add a version; returns its number."""
         if not self.client.search_registered_models(f"name = '{name}'"):
             self.create(name)
-        made = self.client.create_model_version(name, source, tags=dict(tags or {}), await_creation_for=0)
+        run = source.split("/")[1] if source.startswith("runs:/") else None
+        given = {"run_id": run, "tags": dict(tags or {}), "await_creation_for": 0}
+        made = self.client.create_model_version(name, source, **given)
         return str(made.version)
+
+    def keep(self, files: Mapping[str, bytes]) -> str:
+        """Log files with a run of their own; returns what to call them by."""
+        run = self.client.create_run("0").info
+        with TemporaryDirectory() as folder:
+            for path, content in files.items():
+                local = Path(folder) / path
+                local.parent.mkdir(parents=True, exist_ok=True)
+                local.write_bytes(content)
+                self.client.log_artifact(run.run_id, str(local), path.rpartition("/")[0] or None)
+        return f"runs:/{run.run_id}"
 
 
 @contextmanager

@@ -6,10 +6,11 @@ Credentials are what MLflow's client reads itself: MLFLOW_TRACKING_USERNAME and 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
-from controlplane.domain.catalogue import CatalogueModel, CatalogueVersion, check_url
+from controlplane.domain.catalogue import Artifact, CatalogueModel, CatalogueVersion, check_url
 from controlplane.domain.errors import InvalidInput, NotFound, Unavailable
 
 T = TypeVar("T")
@@ -20,6 +21,7 @@ NEWEST = 100
 _CLIENT_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds; the client's own is two minutes
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # our next pass is the retry
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",  # it reports to its makers otherwise
 }
 _UNKNOWN = 404
@@ -53,6 +55,32 @@ class MlflowCatalogue:
         for key, value in tags.items():
             self._asked(lambda k=key, v=value: self._client.set_model_version_tag(name, version, k, v))  # type: ignore[misc]
 
+    def artifacts(self, source: str) -> Sequence[Artifact]:
+        """See `ports.ArtifactSource.artifacts`."""
+        found = self._asked(lambda: list(self._files(self._kept(source), None)))
+        if not found:
+            raise NotFound(f"MLflow at {self._url} has no file at {source}")
+        return found
+
+    def fetch(self, source: str, path: str, folder: Path) -> Path:
+        """See `ports.ArtifactSource.fetch`."""
+        return Path(self._asked(lambda: self._kept(source).download_artifacts(path, str(folder))))
+
+    def _kept(self, source: str) -> Any:
+        import mlflow
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        mlflow.set_tracking_uri(self._url)  # `models:/` asks whom the process names: without, a database of its own
+        mlflow.set_registry_uri(self._url)
+        return get_artifact_repository(source, tracking_uri=self._url, registry_uri=self._url)
+
+    def _files(self, kept: Any, folder: str | None) -> Iterator[Artifact]:
+        for each in kept.list_artifacts(folder):
+            if each.is_dir:
+                yield from self._files(kept, each.path)
+            else:
+                yield Artifact(each.path, each.file_size)
+
     def _newest(self, name: str) -> list[Any]:
         wanted = f"name = '{name}'"
         return list(self._client.search_model_versions(wanted, max_results=NEWEST, order_by=["version_number DESC"]))
@@ -60,6 +88,8 @@ class MlflowCatalogue:
     def _asked(self, ask: Callable[[], T]) -> T:
         try:
             return ask()
+        except (OSError, RuntimeError) as error:  # of a download: the disk, or a connection that broke
+            raise Unavailable(f"MLflow at {self._url} does not give it", why=type(error).__name__) from error
         except self._error as error:
             if error.get_http_status_code() == _UNKNOWN:
                 raise NotFound(f"MLflow at {self._url} does not know it", why=_said(error)) from error

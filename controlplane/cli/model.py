@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from controlplane.cli.asking import Ask, Noun, asks
+from controlplane.cli.asking import HERE, Ask, DataDir, Noun, asks
+from controlplane.cli.errors import plain_errors
 from controlplane.cli.tables.show import Column, field
 from controlplane.domain.errors import InvalidInput, unreadable
 
@@ -140,6 +141,46 @@ def serve(
     """Let a service serve a version: it goes out as a canary, and the alias stable follows its promotion."""
     found = ask.client.post(f"/models/{name}/serve", {"service": service, "version": version, "variant": variant})
     typer.echo(f"{service}: {found['spec']['model']['path']} goes out as a canary; `fleetune rollout list`")
+
+
+@app.command("fetch")
+@plain_errors
+def fetch(
+    model: Annotated[str, typer.Argument(help="The registered model's name in MLflow.")],
+    version: Annotated[str, typer.Argument(help="A number or an alias there.")],
+    to: Annotated[Path, typer.Option(help="The folder that is to hold it, where engines read it.")],
+    mlflow_url: Annotated[str | None, typer.Option(help="Default: the installation's.")] = None,
+    data_dir: DataDir = HERE,
+    max_gib: Annotated[float | None, typer.Option(help="Refuse what is larger.")] = None,
+    keep_free_gib: Annotated[float, typer.Option(help="Leave so much of the disk free.")] = 10.0,
+) -> None:
+    """Bring the files of a version that MLflow keeps itself to this host, and tag it there with where they are.
+
+    Goes on where a former call was cut off. A service that follows the model serves it then.
+    """
+    from controlplane.services.catalogue.fetch import fetch_version
+    from controlplane.wiring.beside import open_mlflow
+
+    catalogue = open_mlflow(mlflow_url or _installed_url(data_dir))
+    found = fetch_version(
+        catalogue,
+        catalogue,
+        model=model,
+        reference=version,
+        folder=to.resolve(),
+        most_gib=max_gib,
+        keep_free_gib=keep_free_gib,
+        tell=typer.echo,
+    )
+    typer.echo(
+        f"version {found.version}: {found.folder} ({found.digest[:19]}), {found.fetched} of {found.files} fetched"
+    )
+
+
+def _installed_url(data_dir: Path) -> str | None:
+    from controlplane import settings as installation
+
+    return installation.load(data_dir.resolve()).mlflow_url
 
 
 def _outcome(row: Any) -> str:

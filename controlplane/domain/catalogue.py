@@ -11,11 +11,12 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import Field
 
 from controlplane.domain.base import Value
-from controlplane.domain.errors import InvalidInput
+from controlplane.domain.errors import InvalidInput, NotFound
 
 SOURCE_TAG, DIGEST_TAG = "fleetune.source", "fleetune.digest"
 """Tags of a catalogue's version: what engines are to be given instead of its source, and what its files are."""
 
+_KEPT_THERE = frozenset({"models", "runs", "mlflow-artifacts"})
 _ENGINES_TAKE = frozenset({"s3", "gs", "az"})
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _ALIAS = r"^[a-z][a-z0-9-]{0,30}$"
@@ -70,6 +71,28 @@ class CatalogueModel(NamedTuple):
     aliases: Mapping[str, str] = {}
 
 
+class Artifact(NamedTuple):
+    """A file that the catalogue keeps."""
+
+    path: str
+    bytes: int | None
+
+
+def is_kept_there(version: CatalogueVersion) -> bool:
+    """Say whether a version's files are the catalogue's own, which no engine reads."""
+    return version.source.partition(":")[0] in _KEPT_THERE
+
+
+def find_version(model: CatalogueModel, reference: str) -> CatalogueVersion:
+    """Return a version by its number or an alias. Raises NotFound."""
+    number = model.aliases.get(reference, reference)
+    for version in model.versions:
+        if version.version == number:
+            return version
+    known = ", ".join([*(each.version for each in model.versions), *model.aliases]) or "it has none"
+    raise NotFound(f"{model.name} has no version '{reference}' in MLflow", allowed=known)
+
+
 def source_of(version: CatalogueVersion) -> str:
     """Return what engines are given for a version. Raises InvalidInput for what no engine reads."""
     given = version.tags.get(SOURCE_TAG) or version.source
@@ -79,6 +102,13 @@ def source_of(version: CatalogueVersion) -> str:
     if scheme == "file" and rest.startswith("/"):
         return rest
     readable = scheme in _ENGINES_TAKE if found else ":" not in given
+    if is_kept_there(version) and given == version.source:
+        raise InvalidInput(
+            f"version {version.version} is kept in MLflow itself, where no engine reads it",
+            why=given,
+            allowed=f"`fleetune model fetch MODEL {version.version} --to FOLDER` where engines are, or the tag "
+            f"{SOURCE_TAG} with where its files lie",
+        )
     if not given or not readable:
         raise InvalidInput(
             f"version {version.version} has a source that no engine reads",

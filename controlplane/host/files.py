@@ -44,6 +44,12 @@ def move_whole(draft: Path, path: Path) -> None:
     _sync_folder(path.parent)
 
 
+def name_folder(draft: Path, folder: Path) -> None:
+    """Give a folder of whole files its name, which nothing has. Raises OSError."""
+    draft.rename(folder)
+    _sync_folder(folder.parent)
+
+
 @contextmanager
 def whole_file(path: Path, *, private: bool = True) -> Iterator[IO[bytes]]:
     """Write a file piece by piece; it replaces `path` when the block ends, and is thrown away when it raises."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
-from controlplane.domain.catalogue import CatalogueModel
+from controlplane.domain.catalogue import Artifact, CatalogueModel
 
 
 class ModelCatalogue(Protocol):
@@ -21,3 +22,13 @@ class ModelCatalogue(Protocol):
 
     def tag(self, name: str, version: str, tags: Mapping[str, str]) -> None:
         """Set tags of a version; its others stay."""
+
+
+class ArtifactSource(Protocol):
+    """Files that a catalogue keeps itself. Raises Unavailable when it gives none, NotFound for what is not there."""
+
+    def artifacts(self, source: str) -> Sequence[Artifact]:
+        """Return every file under a source of a version."""
+
+    def fetch(self, source: str, path: str, folder: Path) -> Path:
+        """Write one of them somewhere into an empty folder; returns where. What a killed one left is the caller's."""

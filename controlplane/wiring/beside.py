@@ -28,6 +28,7 @@ from controlplane.wiring.machine import installation_clock, open_fleet, open_sto
 from controlplane.worker import telling
 
 if TYPE_CHECKING:
+    from controlplane.adapters.catalogue_mlflow import MlflowCatalogue
     from controlplane.services.rollouts.match_load import LoadMatcher
 
 log = logging.getLogger(__name__)
@@ -143,12 +144,17 @@ def catalogue_pass(settings: Settings, *, leader: int | None = None) -> Callable
 
 
 def open_catalogue(settings: Settings) -> ModelCatalogue:
-    """Return the MLflow that the installation names. Raises InvalidInput when it names none, and without the extra."""
+    """Return the MLflow that the installation names. Raises as `open_mlflow`."""
+    return open_mlflow(settings.mlflow_url)
+
+
+def open_mlflow(url: str | None) -> MlflowCatalogue:
+    """Return the MLflow at a URL. Raises InvalidInput when there is none, and without the extra."""
     from controlplane.adapters.catalogue_mlflow import MlflowCatalogue
 
-    if settings.mlflow_url is None:
+    if url is None:
         raise InvalidInput("MLflow cannot be asked", why="none is named", allowed="fleetune up --mlflow-url URL")
-    return MlflowCatalogue(settings.mlflow_url)
+    return MlflowCatalogue(url)
 
 
 def warm_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:

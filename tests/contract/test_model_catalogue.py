@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -49,6 +50,22 @@ def test_versions_come_oldest_first_with_their_sources_and_tags(site: Site) -> N
     assert (found.name, found.aliases) == (site.model, {})
     assert [(each.version, each.source) for each in found.versions] == [("1", "s3://models/a"), ("2", "hf://meta/b")]
     assert found.versions[1].tags == {"fleetune.source": "/local/b"}
+
+
+def test_files_that_it_keeps_itself_are_listed_and_fetched_one_by_one(server: MlflowServer, tmp_path: Path) -> None:
+    """The fake is held to it by the tests of fetching; here is the real server, by each kind of source."""
+    source = server.keep({"model/config.json": b"{}", "model/weights/a.bin": b"a" * 1000})
+    name = "Kept There"
+    version = server.add(name, f"{source}/model")
+    catalogue = MlflowCatalogue(server.url)
+    for given in (f"{source}/model", f"models:/{name}/{version}"):
+        found = sorted(catalogue.artifacts(given))
+        assert found == [("config.json", 2), ("weights/a.bin", 1000)]
+        folder = tmp_path / f"one-{len(given)}"
+        folder.mkdir()
+        assert catalogue.fetch(given, "weights/a.bin", folder).read_bytes() == b"a" * 1000
+    with pytest.raises(NotFound):
+        catalogue.artifacts(f"{source}/nothing")
 
 
 def test_a_model_without_versions_is_empty(site: Site) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from controlplane.domain.catalogue import CatalogueModel, CatalogueVersion
+from controlplane.domain.catalogue import Artifact, CatalogueModel, CatalogueVersion
 from controlplane.domain.errors import NotFound, Unavailable
 
 
@@ -16,12 +17,15 @@ class _Kept:
 
 
 class FakeCatalogue:
-    """Implements `ports.ModelCatalogue`; `silent` says why it does not answer."""
+    """Implements `ports.ModelCatalogue` and `ports.ArtifactSource`; `silent` says why it does not answer."""
 
     def __init__(self) -> None:
         self._models: dict[str, _Kept] = {}
         self.silent: str | None = None
         self.asked = 0
+        self.given: list[str] = []
+        self.cut_at: int | None = None  # bytes after which a file that is fetched ends
+        self._files: dict[str, dict[str, bytes]] = {}
 
     def create(self, name: str) -> None:
         """Register a model without versions, as its team would."""
@@ -45,6 +49,21 @@ class FakeCatalogue:
         place = self._place(name, version)
         versions = self._models[name].versions
         versions[place] = versions[place]._replace(tags={**versions[place].tags, **tags})
+
+    def put(self, source: str, files: Mapping[str, bytes]) -> None:
+        """Keep files of a source itself, as its team's runs would."""
+        self._files[source] = dict(files)
+
+    def artifacts(self, source: str) -> Sequence[Artifact]:
+        if source not in self._files:
+            raise NotFound(f"the catalogue has no file at {source}")
+        return [Artifact(path, len(content)) for path, content in self._files[source].items()]
+
+    def fetch(self, source: str, path: str, folder: Path) -> Path:
+        self.given.append(path)
+        target = folder / path.rpartition("/")[2]
+        target.write_bytes(self._files[source][path][: self.cut_at])
+        return target
 
     def _place(self, name: str, version: str) -> int:
         for place, each in enumerate(self._found(name).versions):

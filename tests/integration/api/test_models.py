@@ -113,7 +113,7 @@ def test_what_a_model_follows_in_mlflow_is_shown(api: TestClient, store: FakeSto
     model = api.get("/models/support-llama").json()
     assert [(each["source"], each["origin"]) for each in model["versions"]] == [("llama-8b", "1")]
     assert model["origin"]["aliases"]["champion"]["version"] == "1"
-    assert "no engine reads: models:/m-1" in model["origin"]["refused"]["2"]
+    assert "no engine reads it: models:/m-1" in model["origin"]["refused"]["2"]
     code, shown = run("model", "show", "support-llama")
     assert code == 0
     assert "Support Llama of MLflow; champion → 1 there" in shown

@@ -220,8 +220,10 @@ def test_a_version_no_engine_can_read_is_refused_once_and_taken_when_its_tag_say
     for _ in range(3):
         site.look()
     assert site.said("model.refused") == [
-        "Support Llama in MLflow: version 2 has a source that no engine reads: mlflow-artifacts:/1/models/m-1/artifacts"
-        " (allowed: a folder, hf://NAME, s3://, gs:// or az://, there or as its tag fleetune.source)"
+        "Support Llama in MLflow: version 2 is kept in MLflow itself, where no engine reads it: "
+        "mlflow-artifacts:/1/models/m-1/artifacts"
+        " (allowed: `fleetune model fetch MODEL 2 --to FOLDER` where engines are, or the tag fleetune.source with where"
+        " its files lie)"
     ]
     assert site.model.aliases["candidate"].version == 1
     site.catalogue.tag(NAME, "2", {"fleetune.source": NEW})
