@@ -21,7 +21,15 @@ def _served(row: Any) -> str:
     stable = "none" if adapter["stable"] is None else f"version {adapter['stable']}"
     if adapter["canary"] is None:
         return stable
-    return f"{stable}, canary version {adapter['canary']} with {adapter['share_percent']} %"
+    share = "nobody yet" if adapter["waits_for_answers"] else f"{adapter['share_percent']} %"
+    return f"{stable}, canary version {adapter['canary']} with {share}"
+
+
+def _judged(row: Any) -> list[str]:
+    """What is known of the canary: its answers beside stable's, and the latest look at its users' requests."""
+    answers, look = row["adapter"]["answers"], row["judgement"]
+    waits = "its answers are not compared yet" if row["adapter"]["waits_for_answers"] and not answers else None
+    return [said for said in (waits, answers and answers["reason"], look and look["reason"]) if said]
 
 
 def _loaded(row: Any) -> list[str]:
@@ -35,7 +43,7 @@ ADAPTER = Noun(
         Column("serves", _served),
         Column("path", lambda r: r["adapter"]["versions"][-1]["path"], text=True),
         Column("loaded on", _loaded, text=True),
-        Column("judged", lambda r: r["judgement"] and r["judgement"]["reason"], text=True),
+        Column("judged", _judged, text=True),
         Column("problems", lambda r: list(r["problems"].values()), text=True),
     ],
     details=[

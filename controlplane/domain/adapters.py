@@ -7,17 +7,20 @@ and a new one can serve side by side: the gateway says which of them a request g
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import AwareDatetime, Field, model_validator
 
 from controlplane.domain.base import Value
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound
+from controlplane.domain.quality import QualityCheck
 
 AdapterName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,46}[a-z0-9])?$")]
 DEFAULT_MAX_RANK = 16
 """vLLM's `max-lora-rank` where nobody says."""
 
+_NO_CANARY: Mapping[str, Any] = {"canary": None, "share_percent": 0, "waits_for_answers": False, "answers": None}
 _LOADED_AS = re.compile(r"[a-z0-9][a-z0-9._-]*--[0-9]+")
 
 
@@ -40,6 +43,10 @@ class ServedAdapter(Value):
     canary: int | None = None
     share_percent: int = Field(default=0, ge=0, le=100, description="Of requests, for the canary.")
     judged: bool = Field(default=False, description="Live records decide about the canary; False: a person does.")
+    waits_for_answers: bool = Field(
+        default=False, description="The canary gets no user before its answers were held against stable's."
+    )
+    answers: QualityCheck | None = Field(default=None, description="What came of that; None: not compared yet.")
 
     @model_validator(mode="after")
     def _known(self) -> ServedAdapter:
@@ -58,46 +65,53 @@ class ServedAdapter(Value):
     @property
     def is_judged(self) -> bool:
         """Say whether there is a canary that live records decide about."""
-        return self.judged and self.canary is not None and self.stable is not None
+        compared = not self.waits_for_answers
+        return self.judged and compared and self.canary is not None and self.stable is not None
 
     @property
     def shares(self) -> tuple[tuple[int, int], ...]:
         """The versions that get requests with their shares, percent."""
         if self.canary is None or self.stable is None:
             return ((self.stable or self.canary or 0, 100),)
-        parts = ((self.stable, 100 - self.share_percent), (self.canary, self.share_percent))
+        share = 0 if self.waits_for_answers else self.share_percent
+        parts = ((self.stable, 100 - share), (self.canary, share))
         return tuple((number, share) for number, share in parts if share)
 
     def loaded_as(self, number: int) -> str:
         """Return the name under which replicas load a version."""
         return f"{self.name}--{number}"
 
-    def with_canary(self, version: AdapterVersion, share_percent: int, *, judged: bool) -> ServedAdapter:
-        """Return it with a new version as its canary. Raises Conflict while another is one."""
+    def with_canary(
+        self, version: AdapterVersion, share_percent: int, *, judged: bool, compared: bool = False
+    ) -> ServedAdapter:
+        """Return it with a new version as its canary. Raises Conflict while another is one.
+
+        `compared`: no user gets it before its answers were held against stable's.
+        """
         if self.canary is not None:
             raise Conflict(
                 f"version {self.canary} of {self.name} is a canary already", allowed="promote it, or take it back"
             )
-        asked = {"canary": version.number, "share_percent": share_percent, "judged": judged}
-        return self.evolve(versions=(*self.versions, version), **asked)
+        asked = {"share_percent": share_percent, "judged": judged, "waits_for_answers": compared}
+        return self.evolve(versions=(*self.versions, version), canary=version.number, answers=None, **asked)
 
     def promoted(self) -> ServedAdapter:
         """Return it with its canary as stable. Raises Conflict without one."""
-        return self.evolve(stable=self._canary(), canary=None, share_percent=0)
+        return self.evolve(stable=self._canary(), **_NO_CANARY)
 
     def taken_back(self) -> ServedAdapter:
         """Return it without its canary. Raises Conflict without one, or where nothing else serves."""
         self._canary()
         if self.stable is None:
             raise Conflict(f"{self.name} has nothing to go back to", why="it has one version", allowed="unload it")
-        return self.evolve(canary=None, share_percent=0)
+        return self.evolve(**_NO_CANARY)
 
     def back_to(self, number: int) -> ServedAdapter:
         """Return it with an earlier version as stable. Raises NotFound."""
         if number not in {version.number for version in self.versions}:
             known = ", ".join(str(version.number) for version in self.versions)
             raise NotFound(f"{self.name} has no version {number}", allowed=known)
-        return self.evolve(stable=number, canary=None, share_percent=0)
+        return self.evolve(stable=number, **_NO_CANARY)
 
     def _canary(self) -> int:
         if self.canary is None:

@@ -86,12 +86,13 @@ def notify_pass(settings: Settings, *, leader: int | None = None) -> Callable[[]
 def answers_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
     """Return one pass that compares a canary's answers with stable's; the controller's process runs it beside."""
     from controlplane.adapters.quality_openai import OpenAiQualityProbe
+    from controlplane.services.adapters.answers import AdapterAnswers
     from controlplane.services.rollouts.answers import AnswerComparer
 
-    comparer = AnswerComparer(
-        store=open_store(settings, leader=leader), fleet=open_fleet(settings), probe=OpenAiQualityProbe()
-    )
-    return comparer.run_next
+    store, fleet, probe = open_store(settings, leader=leader), open_fleet(settings), OpenAiQualityProbe()
+    comparer = AnswerComparer(store=store, fleet=fleet, probe=probe)
+    adapters = AdapterAnswers(store=store, fleet=fleet, probe=probe, clock=installation_clock(settings))
+    return lambda: comparer.run_next() or adapters.run_next()
 
 
 def adapter_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:

@@ -12,7 +12,8 @@ from controlplane.domain.engines.flags import FlagValue, canonical_flag
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound
 from controlplane.domain.event import Event
 from controlplane.domain.serving import Service
-from controlplane.ports.store import Store
+from controlplane.ports.store import Store, Versioned
+from controlplane.services.answers import without_asking
 
 RUNTIME_LOADING = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 """Without it vLLM has no routes for adapters; whoever reaches an engine could load one, so engines stay on loopback."""
@@ -39,7 +40,8 @@ def load_adapter(
     Raises NotFound for an unknown service, Conflict for a name that a model has or while another version is a canary,
     InvalidInput for an adapter of another model, a rank that replicas do not take, or engines without adapters.
     """
-    found = store.get_service(service).value
+    saved = store.get_service(service)
+    found = saved.value
     _check(store, found, new)
     known = found.adapter(new.name)
     number = 1 if known is None else max(version.number for version in known.versions) + 1
@@ -47,30 +49,31 @@ def load_adapter(
     if known is None:
         after = ServedAdapter(name=new.name, versions=(version,), stable=number)
     else:
-        after = known.with_canary(version, share_percent, judged=new.judged)
+        compared = new.judged and without_asking(found.spec) is None
+        after = known.with_canary(version, share_percent, judged=new.judged, compared=compared)
     reason = f"version {number}, {new.path}" + ("" if known is None else f", {share_percent} % of requests")
-    return _save(store, service, after, "loaded", reason, actor=actor, now=now)
+    return save_adapter(store, saved, after, "loaded", reason, actor=actor, now=now)
 
 
 def promote_adapter(store: Store, service: ServiceName, name: str, *, actor: str, now: datetime) -> ServedAdapter:
     """Give an adapter's canary all its requests. Raises NotFound, Conflict without a canary."""
-    after = _adapter(store, service, name).promoted()
-    return _save(store, service, after, "promoted", f"version {after.stable}", actor=actor, now=now)
+    saved, present = _adapter(store, service, name)
+    after = present.promoted()
+    return save_adapter(store, saved, after, "promoted", f"version {after.stable}", actor=actor, now=now)
 
 
 def roll_back_adapter(
     store: Store, service: ServiceName, name: str, *, to: int | None, actor: str, now: datetime
 ) -> ServedAdapter:
     """Take an adapter's canary back, or serve an earlier version again. Raises NotFound, Conflict."""
-    present = _adapter(store, service, name)
+    saved, present = _adapter(store, service, name)
     after = present.taken_back() if to is None else present.back_to(to)
-    return _save(store, service, after, "rolled_back", f"version {after.stable}", actor=actor, now=now)
+    return save_adapter(store, saved, after, "rolled_back", f"version {after.stable}", actor=actor, now=now)
 
 
 def unload_adapter(store: Store, service: ServiceName, name: str, *, actor: str, now: datetime) -> None:
     """Serve an adapter no more. Raises NotFound."""
-    _adapter(store, service, name)
-    saved, version = store.get_service(service)
+    (saved, version), _ = _adapter(store, service, name)
     kept = tuple(each for each in saved.adapters if each.name != name)
     event = _event(service, name, "unloaded", "", actor=actor, now=now)
     store.save_service(saved.evolve(adapters=kept, updated_at=now), version, events=[event])
@@ -119,22 +122,25 @@ def _same_model(base: str, path: str) -> bool:
     return base == path or base.rstrip("/").rpartition("/")[2] == path.rstrip("/").rpartition("/")[2]
 
 
-def _adapter(store: Store, service: ServiceName, name: str) -> ServedAdapter:
-    saved = store.get_service(service).value
-    found = saved.adapter(name)
+def _adapter(store: Store, service: ServiceName, name: str) -> tuple[Versioned[Service], ServedAdapter]:
+    """Return an adapter and the very service it was read from, whose version guards what is saved of it."""
+    saved = store.get_service(service)
+    found = saved.value.adapter(name)
     if found is None:
-        known = ", ".join(each.name for each in saved.adapters) or "it has none"
+        known = ", ".join(each.name for each in saved.value.adapters) or "it has none"
         raise NotFound(f"{service} has no adapter '{name}'", allowed=known)
-    return found
+    return saved, found
 
 
-def _save(
-    store: Store, service: ServiceName, after: ServedAdapter, verb: str, reason: str, *, actor: str, now: datetime
+def save_adapter(
+    store: Store, saved: Versioned[Service], after: ServedAdapter, verb: str, reason: str, *, actor: str, now: datetime
 ) -> ServedAdapter:
-    saved, version = store.get_service(service)
-    others = tuple(each for each in saved.adapters if each.name != after.name)
-    event = _event(service, after.name, verb, reason, actor=actor, now=now)
-    store.save_service(saved.evolve(adapters=(*others, after), updated_at=now), version, events=[event])
+    """Save an adapter of the service that was read, and tell it. Raises StaleVersion when somebody was faster."""
+    service = saved.value
+    others = tuple(each for each in service.adapters if each.name != after.name)
+    event = _event(service.name, after.name, verb, reason, actor=actor, now=now)
+    changed = service.evolve(adapters=(*others, after), updated_at=now)
+    store.save_service(changed, saved.version, events=[event])
     return after
 
 

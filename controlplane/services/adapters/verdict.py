@@ -16,7 +16,6 @@ from pydantic import Field
 from controlplane.domain.adapters import ServedAdapter
 from controlplane.domain.base import ServiceName, Value
 from controlplane.domain.errors import FleetuneError, StaleVersion
-from controlplane.domain.event import Event
 from controlplane.domain.rollouts.analysis import Analysis, Verdict
 from controlplane.domain.rollouts.arm import Arm
 from controlplane.domain.rollouts.comparing import Control, Evidence
@@ -29,6 +28,7 @@ from controlplane.domain.serving import Service
 from controlplane.ports import Clock
 from controlplane.ports.gateways import Position, RecordFeed
 from controlplane.ports.store import Store
+from controlplane.services.adapters.manage import save_adapter
 from controlplane.services.kept import read_kept
 
 
@@ -86,22 +86,13 @@ class AdapterJudge:
 
     def _end(self, name: ServiceName, judged: ServedAdapter, ending: Ending, reason: str) -> None:
         """Save what became of the very canary that was judged."""
-        saved, version = self._store.get_service(name)
-        adapter, now = saved.adapter(judged.name), self._clock()
+        saved, now = self._store.get_service(name), self._clock()
+        adapter = saved.value.adapter(judged.name)
         if adapter is None or (adapter.canary, adapter.stable) != (judged.canary, judged.stable):
             return
         after = adapter.promoted() if ending is Ending.PROMOTED else adapter.taken_back()
-        others = tuple(each for each in saved.adapters if each.name != judged.name)
         told = f"version {judged.canary}: {reason}"
-        event = Event(
-            at=now,
-            actor="controller",
-            action=f"adapter.{ending}",
-            subject=f"adapter/{name}/{judged.name}",
-            service=name,
-            reason=told,
-        )
-        self._store.save_service(saved.evolve(adapters=(*others, after), updated_at=now), version, events=[event])
+        save_adapter(self._store, saved, after, ending.value, told, actor="controller", now=now)
 
     def _keep(self, service: ServiceName, found: Judgements) -> None:
         saved = self._store.read_setting(_setting(service))
