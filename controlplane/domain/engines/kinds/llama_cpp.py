@@ -14,6 +14,7 @@ from controlplane.domain.engines.driver import (
     MetricNames,
     patterns,
 )
+from controlplane.domain.engines.owned import UNDER_THE_ROOT
 from controlplane.domain.engines.start_failure import StartFailure
 
 _MODEL = "it is model.path"
@@ -36,7 +37,7 @@ LLAMA_CPP = EngineDriver(
     flags=FlagStyle(joined=False),
     name_flag="alias",
     owned={
-        "api-prefix": "Fleetune asks an engine under /",
+        "api-prefix": UNDER_THE_ROOT,
         "docker-repo": _MODEL,
         "hf-file": _MODEL,
         "hf-repo": _MODEL,

@@ -14,6 +14,7 @@ from controlplane.domain.engines.driver import (
     MetricNames,
     patterns,
 )
+from controlplane.domain.engines.owned import HALF_AN_ENGINE, HTTP_ONLY, UNDER_THE_ROOT
 from controlplane.domain.engines.start_failure import StartFailure
 
 _ONE_HOST = "a replica is one process group on one host"
@@ -36,9 +37,9 @@ SGLANG = EngineDriver(
         "dist-init-addr": _ONE_HOST,
         "nnodes": _ONE_HOST,
         "node-rank": _ONE_HOST,
-        "disaggregation-mode": "half an engine cannot be measured alone",
-        "fastapi-root-path": "Fleetune asks an engine under /",
-        "grpc-mode": "Fleetune speaks to engines over HTTP",
+        "disaggregation-mode": HALF_AN_ENGINE,
+        "fastapi-root-path": UNDER_THE_ROOT,
+        "grpc-mode": HTTP_ONLY,
     },
     always={"enable-metrics": True},
     key_flag="api-key",

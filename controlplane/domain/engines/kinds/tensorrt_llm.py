@@ -7,9 +7,8 @@ histograms when it says `return_perf_metrics: true`; without the gauges a drain 
 from __future__ import annotations
 
 from controlplane.domain.engines.driver import EngineDriver, FlagStyle, LogReading, MetricNames, patterns
+from controlplane.domain.engines.owned import HALF_AN_ENGINE, HTTP_ONLY
 from controlplane.domain.engines.start_failure import StartFailure
-
-_DISAGGREGATED = "half an engine cannot be measured alone"
 
 _FAILURES = patterns(
     (StartFailure.REFUSED_FLAG, r"^Error: (No such option|Invalid value|Option '.*' (requires|does not take))"),
@@ -31,10 +30,10 @@ TENSORRT_LLM = EngineDriver(
     ),
     name_flag="served-model-name",
     owned={
-        "disagg-cluster-uri": _DISAGGREGATED,
-        "metadata-server-config-file": _DISAGGREGATED,
-        "server-role": _DISAGGREGATED,
-        "grpc": "Fleetune speaks to engines over HTTP",
+        "disagg-cluster-uri": HALF_AN_ENGINE,
+        "metadata-server-config-file": HALF_AN_ENGINE,
+        "server-role": HALF_AN_ENGINE,
+        "grpc": HTTP_ONLY,
     },
     metrics=MetricNames(
         path="/prometheus/metrics",
