@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from controlplane.adapters.gateway.records_spool import SpooledRecords
 from controlplane.adapters.gateway.traffic import GatewayTraffic, running_gateways
-from controlplane.adapters.store_sql import SqlStore
+from controlplane.adapters.store_sql.store import SqlStore
 from controlplane.domain.base import RevisionId
 from controlplane.domain.door.gateway_files import records_dir, records_name
 from controlplane.domain.door.routing import GatewayRecord

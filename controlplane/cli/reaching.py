@@ -1,7 +1,7 @@
 """Which server a question goes to: the one named, the installation's own while it is up, else an app in this process.
 
-An app of our own reads the store with SQLAlchemy and answers with FastAPI: two seconds of CPU for a list that a running
-api gives at once. Who reads the data folder may act, so the key of its api lies there.
+An app of our own reads the store with SQLAlchemy and answers with FastAPI: a second of CPU for what is computed, which
+a running api gives at once. Who reads the data folder may act, so the key of its api lies there.
 """
 
 from __future__ import annotations

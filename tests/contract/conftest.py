@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.adapters.store_sql import open_store
+from controlplane.adapters.store_sql.store import open_store
 from controlplane.ports.store import Store
 from tests.contract.kubernetes_servers import KINDS, STAND_IN, Server
 from tests.fakes.kubernetes.cluster import StandIn

@@ -16,10 +16,11 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from controlplane.adapters.store_sql import SqlStore, migrate, open_store
+from controlplane.adapters.store_sql import migrate
 from controlplane.adapters.store_sql.migrate import newest
-from controlplane.adapters.store_sql.schema import NEWEST
-from controlplane.adapters.store_sql.tables import METADATA, VERSION_TABLE
+from controlplane.adapters.store_sql.store import SqlStore, open_store
+from controlplane.adapters.store_sql.tables import METADATA
+from controlplane.adapters.store_sql.version import NEWEST, VERSION_TABLE
 from controlplane.domain.base import ServiceName
 from controlplane.domain.door.identity import Scope
 from controlplane.domain.errors import Conflict, InvalidInput, Unavailable
@@ -113,7 +114,7 @@ def test_a_store_in_a_place_that_takes_no_file_is_unavailable(tmp_path: Path) ->
 
 _FULL_DISK = """
 import resource, sys
-from controlplane.adapters.store_sql import open_store
+from controlplane.adapters.store_sql.store import open_store
 from controlplane.domain.errors import Unavailable
 store = open_store(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))  # no file may grow beyond a MiB: as good as a full disk
@@ -160,7 +161,7 @@ def test_an_unreachable_server_is_unavailable_and_its_password_is_not_told() -> 
 
 _CHILD = """
 import sys
-from controlplane.adapters.store_sql import open_store
+from controlplane.adapters.store_sql.store import open_store
 store = open_store(sys.argv[1])
 print(*(store.next_number("n") for _ in range(20)))
 """

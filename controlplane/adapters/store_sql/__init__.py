@@ -1,5 +1,4 @@
-"""The Store port on SQLite (WAL) and PostgreSQL: SQLAlchemy for the queries, Alembic for the schema's history."""
+"""The Store port on SQLite (WAL) and PostgreSQL: SQLAlchemy for the queries, Alembic for the schema's history.
 
-from controlplane.adapters.store_sql.store import SqlStore, open_store
-
-__all__ = ["SqlStore", "open_store"]
+Here: `store.py` is the port, `glance.py` what commands read of SQLite without SQLAlchemy. Nothing is imported here.
+"""

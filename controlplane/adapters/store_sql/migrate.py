@@ -13,7 +13,7 @@ from alembic.util.exc import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
 from controlplane.adapters.store_sql.database import Database
-from controlplane.adapters.store_sql.tables import VERSION_TABLE
+from controlplane.adapters.store_sql.version import VERSION_TABLE
 from controlplane.domain.errors import Unavailable
 
 _LOCK = 0x666C6565  # "flee": any number will do, all processes must name the same one

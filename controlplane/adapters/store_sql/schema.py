@@ -5,10 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from controlplane.adapters.store_sql.database import Database
-from controlplane.adapters.store_sql.tables import VERSION_TABLE
+from controlplane.adapters.store_sql.version import NEWEST, VERSION_TABLE
 from controlplane.domain.errors import Unavailable
-
-NEWEST = "0006"  # the last of migrations/versions
 
 
 def upgrade(database: Database) -> str:

@@ -14,9 +14,6 @@ from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL
 
 METADATA = sa.MetaData()
 
-VERSION_TABLE = "fleetune_schema"
-"""Our tables carry our name because Optuna keeps its own `studies`, `trials` and `alembic_version` beside them."""
-
 
 class Instant(sa.types.TypeDecorator[datetime]):
     """An aware moment, kept as seconds since the epoch (microseconds survive)."""

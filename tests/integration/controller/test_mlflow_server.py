@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.adapters.catalogue_mlflow import MlflowCatalogue
-from controlplane.adapters.store_sql import open_store
+from controlplane.adapters.store_sql.store import open_store
 from controlplane.domain.models import STABLE
 from controlplane.domain.rollouts.rollout import RolloutState
 from tests.integration.controller.mlflow_site import NEW, OLD, THIRD, MlflowSite

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.adapters.store_sql import open_store
+from controlplane.adapters.store_sql.store import open_store
 from controlplane.domain.engines.fleet import EngineState
 from controlplane.domain.rollouts.analysis import Verdict
 from controlplane.domain.rollouts.rollout import RolloutState

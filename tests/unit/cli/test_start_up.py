@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from controlplane import settings as installation
+from controlplane.adapters.store_sql.store import open_store
 from controlplane.cli.lazy import Lazy, load
 from controlplane.cli.main import COMMANDS
 from controlplane.settings import Settings
+from tests.builders_serving import a_service
 
 HEAVY = {"scipy", "pandas", "plotly", "optuna", "sqlalchemy", "numba", "streamlit", "locust", "fastapi", "alembic"}
 HEAVY_WITHOUT_SERVER = HEAVY - {"sqlalchemy", "alembic", "fastapi"} | {"numpy", "kubernetes"}
@@ -88,7 +90,17 @@ def test_a_list_from_a_server_imports_nothing_heavy(noun: str, server: str) -> N
     assert not imported(COMMAND, noun, "list", "--api", server) & HEAVY
 
 
-@pytest.mark.parametrize("noun", ["study", "rollout", "schedule", "event"])
+@pytest.mark.parametrize("asked", ["study list", "rollout list", "event list", "service show chat"])
+def test_what_is_as_stored_is_said_without_a_server_or_a_library_of_one(asked: str, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    installation.save(settings)
+    store = open_store(settings.database)
+    store.save_service(a_service(), 0)
+    store.close()
+    assert not imported(COMMAND, *asked.split(), "--data-dir", str(tmp_path)) & (HEAVY | {"httpx", "asyncio"})
+
+
+@pytest.mark.parametrize("noun", ["fleet", "replay", "key"])
 def test_a_list_without_a_server_imports_only_what_answers_it(noun: str, tmp_path: Path) -> None:
     installation.save(Settings(data_dir=tmp_path))
     assert not imported(COMMAND, noun, "list", "--data-dir", str(tmp_path)) & HEAVY_WITHOUT_SERVER

@@ -2,7 +2,8 @@
 
 from alembic import context
 
-from controlplane.adapters.store_sql.tables import METADATA, VERSION_TABLE
+from controlplane.adapters.store_sql.tables import METADATA
+from controlplane.adapters.store_sql.version import VERSION_TABLE
 
 context.configure(
     connection=context.config.attributes["connection"],
