@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +38,7 @@ except SystemExit as ended:
 API = f"""
 import sys
 from pathlib import Path
+from typing import Any
 from controlplane.wiring import http_api
 from controlplane.settings import Settings
 http_api.build_app(Settings(data_dir=Path(sys.argv[1])))
@@ -44,6 +47,7 @@ http_api.build_app(Settings(data_dir=Path(sys.argv[1])))
 CONTROLLER = f"""
 import sys
 from pathlib import Path
+from typing import Any
 from controlplane.wiring import control
 from controlplane.settings import Settings
 control.controller_pass(Settings(data_dir=Path(sys.argv[1])))()
@@ -117,3 +121,26 @@ def test_a_server_of_lists_and_passes_imports_no_search_no_twin_and_no_load_gene
 def test_every_listed_command_is_there_and_says_what_it_is_for(command: Lazy) -> None:
     found = load(command)
     assert (found.name, bool(found.help), bool(command.help)) == (command.name, True, True)
+
+
+def and_those_below(command: Any) -> Iterator[Any]:
+    yield command
+    for below in getattr(command, "commands", {}).values():
+        yield from and_those_below(below)
+
+
+def letters(text: str) -> str:
+    return re.sub(r"[\W_]+", "", text)
+
+
+@pytest.mark.parametrize("listed", COMMANDS, ids=[each.name for each in COMMANDS])
+def test_help_is_printed_with_every_word_of_it(
+    listed: Lazy, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")  # nothing is wrapped
+    for command in and_those_below(load(listed)):
+        command.main(["--help"], prog_name="fleetune", standalone_mode=False)
+        said = letters(capsys.readouterr().out)
+        shown = [each.help for each in command.params if getattr(each, "help", None) and not each.hidden]
+        lost = [text for text in shown if letters(text) not in said]
+        assert not lost, "what stands in brackets is markup to the library that prints it"
