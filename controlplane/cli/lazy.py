@@ -32,7 +32,7 @@ class LazyGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | None:
         """Return a name and a help text only: for lists and completion. `resolve_command` returns the real one."""
         found = next((each for each in self.lazy if each.name == cmd_name), None)
-        return None if found is None else TyperCommand(found.name, help=found.help, hidden=found.hidden)
+        return None if found is None else _listed(found)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Import what is called."""
@@ -42,7 +42,11 @@ class LazyGroup(TyperGroup):
 
 
 def load(command: Lazy) -> Any:
-    """Import a command's module and return the command itself."""
+    """Import a command's module and return the command itself, with its help as plain text."""
+    return _plain(_imported(command))
+
+
+def _imported(command: Lazy) -> Any:
     module, _, attribute = command.at.partition(":")
     found = getattr(importlib.import_module(module), attribute)
     if isinstance(found, typer.Typer):
@@ -52,3 +56,19 @@ def load(command: Lazy) -> Any:
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     alone.command(command.name)(found)
     return get_command(alone)
+
+
+def _listed(command: Lazy) -> TyperCommand:
+    return TyperCommand(command.name, help=command.help, short_help=command.help, hidden=command.hidden)
+
+
+def _plain(command: Any) -> Any:
+    """Take the panels away: at 80 columns they cut names of options, and what stands in brackets they take for markup.
+
+    A list says the whole first paragraph of each.
+    """
+    command.rich_markup_mode = None
+    command.short_help = command.short_help or (command.help or "").partition("\n\n")[0]
+    for below in getattr(command, "commands", {}).values():
+        _plain(below)
+    return command

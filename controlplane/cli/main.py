@@ -58,6 +58,7 @@ app = typer.Typer(
     cls=_Fleetune,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Benchmark-driven autotuning control plane for vLLM fleets.",
 )
 
