@@ -82,21 +82,23 @@ def as_programs_read(output: Output, answer: Any, *, names: Sequence[str]) -> bo
     return True
 
 
-def as_table(rows: Sequence[Row], columns: Sequence[Column], *, empty: str, wide: bool = False) -> None:
+def as_table(
+    rows: Sequence[Row], columns: Sequence[Column], *, empty: str, wide: bool = False, on: Console = console
+) -> None:
     """Print rows as a table, or `empty` when there are none.
 
     On a terminal it fits: names are whole, sentences are cut at its edge, and what has no room is left out and named.
     Piped, or `wide`, nothing is cut.
     """
     if not rows:
-        console.print(empty, soft_wrap=True)
+        on.print(empty, soft_wrap=True)
         return
     shown = [each for each in columns if wide or not each.wide]
-    if wide or not console.is_terminal:
+    if wide or not on.is_terminal:
         _say(_uncut(rows, shown))
         return
-    fitting = that_fit(rows, shown, console.width)
-    console.print(table_of(rows, fitting))
+    fitting = that_fit(rows, shown, on.width)
+    on.print(table_of(rows, fitting))
     if left_out := [each.title for each in shown if each not in fitting]:
         _aside.print(f"no room for: {', '.join(left_out)}; `-o wide` shows all", style="dim")
 

@@ -9,6 +9,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from controlplane.cli.main import app
+from controlplane.host.locks import alone
+from controlplane.host.ports import free_port
 from controlplane.host.processes import this_process
 from controlplane.reading.service_file import load_service
 from controlplane.services.check_service import check_service
@@ -122,3 +124,12 @@ def test_a_second_up_on_one_folder_says_how_to_add_a_service(tmp_path: Path) -> 
     (tmp_path / "processes.json").write_text(json.dumps({"supervisor": this_process().model_dump()}))
     done = run("up", "-f", str(file), "--data-dir", str(tmp_path))
     assert (done.exit_code, "fleetune service register -f" in done.output) == (2, True)
+
+
+def test_of_two_that_come_up_at_once_on_one_folder_one_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "service.yaml"
+    run("init", "--model", "llama-8b", "--gpus", "1xH200", "--limits", "500,50", "--qps", "1", "-f", str(file))
+    ports = [f"--{name}-port={free_port()}" for name in ("api", "gateway", "gateway-admin", "dashboard")]
+    with alone(tmp_path / "up.lock", what="the other"):  # which has not yet written that it runs
+        done = run("up", "-f", str(file), "--data-dir", str(tmp_path), *ports)
+    assert (done.exit_code, "is up already" in done.output) == (2, True)

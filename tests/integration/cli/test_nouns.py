@@ -60,6 +60,7 @@ def test_every_form_of_output_says_the_same(fleetune: Fleetune, chat: str) -> No
     assert yaml.safe_load(fleetune("service", "show", chat, "-o", "yaml")[1]) == as_json
     assert fleetune("service", "show", chat, "-o", "name")[1] == "chat\n"
     assert json.loads(fleetune("service", "list", "--json")[1]) == [as_json]
+    assert fleetune("service", "list", "-o", "name")[1] == "chat\n"
 
 
 def test_a_rollout_lays_flags_over_those_that_are_stable_and_keeps_the_replicas(fleetune: Fleetune, chat: str) -> None:

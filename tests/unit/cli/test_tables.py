@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from controlplane.cli.tables.show import Column, as_lines, as_table, field, table_of, that_fit
+from controlplane.cli.tables.show import Column, as_lines, as_table, field, that_fit
 
 ID = "summarise-long-documents-r12"
 ROW = {"id": ID, "state": "progressing", "canary": "0123456789ab", "reason": "latency of the canary " * 12}
@@ -23,8 +24,8 @@ COLUMNS = [
 
 def drawn(width: int) -> list[str]:
     page = io.StringIO()
-    Console(file=page, width=width).print(table_of([ROW], that_fit([ROW], COLUMNS, width)))
-    return page.getvalue().splitlines()
+    as_table([ROW], COLUMNS, empty="", on=Console(file=page, width=width, force_terminal=True, color_system=None))
+    return re.sub(r"\x1b\[[\d;]*m", "", page.getvalue()).splitlines()
 
 
 @given(width=st.integers(len(ID), 300))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.domain.errors import InvalidInput
+from controlplane.domain.errors import InvalidInput, Unavailable
 from controlplane.host.addresses import is_loopback, is_tls
 from controlplane.host.ports import free_port, is_free
 
@@ -46,6 +46,13 @@ def test_a_port_somebody_listens_on_is_not_free(host: str) -> None:
     with socket.create_server((host, port), family=family):
         assert not is_free(host, port)
     assert is_free(host, port)
+
+
+def test_a_port_somebody_listens_on_is_never_given() -> None:
+    port = free_port()
+    others = set(range(20000, 32000)) - {port}
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(Unavailable, match="no port is free"):
+        free_port(taken=others)
 
 
 def test_a_port_already_given_out_is_not_given_again() -> None:
