@@ -54,7 +54,7 @@ def demo(
     _say(f"[yellow]The {spec.gpus.count} {spec.gpus.type} GPUs are EMULATED[/]: latencies come from the digital twin.")
     if spec.engine.time_lapse != 1:
         _say(f"Emulated time runs {spec.engine.time_lapse:g} × the wall clock's speed; figures are in emulated time.")
-    compile_twin(_say)
+    compile_twin()
     ports = _fresh(data_dir)
     if seed is not None:
         file, spec = data_dir / SEEDED, seeded(spec, seed)

@@ -61,7 +61,7 @@ def tune(
         raise InvalidInput("--budget goes with --resume", allowed="a new study's budget stands in service.yaml")
     spec = load_service(file)
     settings = _settings(data_dir.resolve(), spec, gpus)
-    compile_twin(console.print)
+    compile_twin()
     store = machine.open_store(settings)
     began = machine.installation_clock(settings)()
     if resume:

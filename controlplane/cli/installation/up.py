@@ -129,7 +129,7 @@ def up(
     with alone(settings.data_dir / "up.lock", what=f"the installation in {data_dir} is up already", allowed=_ALLOWED):
         set_steady_clock(settings.data_dir)
         prepare(settings, specs, dashboard=dashboard)
-        compile_twin(typer.echo)
+        compile_twin()
         run(settings, dashboard=dashboard)
 
 
