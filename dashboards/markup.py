@@ -111,7 +111,7 @@ def _card(card: Card) -> str:
     dot = f'<span class="ft-dot" style="background:{card.colour}"></span>' if card.colour else ""
     return (
         f'<div class="ft-card"><div class="l">{dot}{escape(card.label)}</div>'
-        f'<div class="v"><b>{escape(card.value)}</b><span class="u">{escape(card.unit)}</span></div>'
+        f'<div class="v"><b>{escape(card.value)}</b><wbr><span class="u">{escape(card.unit)}</span></div>'
         f'<div class="s">{escape(card.sub) or "&nbsp;"}</div></div>'
     )
 

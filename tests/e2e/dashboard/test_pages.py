@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -13,43 +12,11 @@ from playwright.sync_api import Page, expect
 
 from controlplane.host.ports import free_port
 from tests.e2e.dashboard.conftest import PATHS, Site, a_dashboard, an_api
+from tests.e2e.dashboard.found import FOUND
 from tests.e2e.dashboard.seed import a_chat_spec
 from tests.e2e.dashboard.seed_reports import a_report
 
 pytestmark = pytest.mark.slow
-
-# What a person must find on each page when there is data.
-_FOUND = {
-    "overview": ["P99 TTFT", "limit 1500 ms", "Time to first token", "By revision", "canary"],
-    "operations": ["Stands", "chat", "GPUs", "autoscale is off", "Cost of the last five minutes", "per hour"],
-    "fleet": ["GPU 0", "chat-canary-1", "free", "No available memory for the cache blocks."],
-    "study": [
-        *("Study st-1", "−62", "Baseline", "Winner", "Latency against rate", "What each knob did", "Trials"),
-        *("What live traffic said", "taken back", "deploy freeze", "Warm start", "a prior only"),
-        "What each knob is worth",
-    ],
-    "rollout": ["Rollout ro-1", "so far inconclusive", "Canary against stable", "within all margins", "Timeline"],
-    "models": [
-        "Model llama",
-        "candidate",
-        "/models/llama-ft-2",
-        "What became of each version",
-        "ro-1",
-        "Follows Support Llama of MLflow.",
-        "nobody listens there",
-    ],
-    "ab-tests": [
-        "Does the fine-tune answer sooner?",
-        "llama@2 is better",
-        "Beside it, against the control",
-        "undecided",
-    ],
-    "load-report": ["Load report load-2", "Goodput", "P99 TTFT ≤ 1500 ms", "valid"],
-    "replays": ["Replays nightly", "regressed", "Time to first token", "baseline P99", "replay.chat.nightly.14"],
-    "what-if": ["Capacity of one replica", "Predicted", "P99 TTFT"],
-    "schedules": ["weekly", "0 2 * * SUN", "tune, then roll out the winner"],
-    "events": ["Who did what"],
-}
 
 _WITHOUT_FIGURES_OF_ENGINES = ("schedules", "events", "what-if", "models", "ab-tests")
 
@@ -68,7 +35,7 @@ def no_traceback(page: Page) -> None:
 @pytest.mark.parametrize("path", PATHS)
 def test_with_data_the_page_shows_it(page: Page, full: Site, path: str) -> None:
     full.open(page, path)
-    for text in _FOUND[path]:
+    for text in FOUND[path]:
         expect(page.get_by_text(text).first).to_be_visible()
     no_traceback(page)
 
@@ -123,11 +90,3 @@ def test_live_figures_move_without_a_click(page: Page, full: Site) -> None:
     requests = page.locator(".ft-card", has_text="truncated").locator(".v")
     before = requests.inner_text()
     expect(requests).not_to_have_text(before)
-
-
-def test_nothing_is_asked_of_another_host(page: Page, full: Site) -> None:
-    hosts: set[str | None] = set()
-    page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
-    for path in PATHS:
-        full.open(page, path)
-    assert hosts <= {"127.0.0.1", None}
