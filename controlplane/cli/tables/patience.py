@@ -13,16 +13,16 @@ SAID_AFTER_S = 2.0
 
 
 @contextmanager
-def working(what: str) -> Iterator[None]:
+def working(what: str, *, after_s: float = SAID_AFTER_S, on: Console | None = None) -> Iterator[None]:
     """Show on stderr that `what` is under way, until the block ends; without a terminal only when it takes longer."""
-    console = Console(stderr=True)
+    console = on or Console(stderr=True)
     if console.is_terminal:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         with Progress(*columns, console=console, transient=True) as bar:
             bar.add_task(what)
             yield
         return
-    timer = threading.Timer(SAID_AFTER_S, console.print, [f"{what} …"], {"soft_wrap": True})
+    timer = threading.Timer(after_s, console.print, [f"{what} …"], {"soft_wrap": True})
     timer.daemon = True
     timer.start()
     try:
