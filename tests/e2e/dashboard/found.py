@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 FOUND: Mapping[str, Sequence[str]] = {
     "overview": ["P99 TTFT", "limit 1500 ms", "Time to first token", "By revision", "canary"],
     "operations": ["Stands", "chat", "GPUs", "autoscale is off", "Cost of the last five minutes", "per hour"],
-    "fleet": ["GPU 0", "chat-canary-1", "free", "No available memory for the cache blocks."],
+    "fleet": ["GPU 0", "GPU 7", "chat-canary-1", "free", "No available memory for the cache blocks."],
     "study": [
         *("Study st-1", "−62", "Baseline", "Winner", "Latency against rate", "What each knob did", "Trials"),
         *("What live traffic said", "taken back", "deploy freeze", "Warm start", "a prior only"),

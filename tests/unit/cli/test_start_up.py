@@ -94,7 +94,7 @@ def test_a_list_from_a_server_imports_nothing_heavy(noun: str, server: str) -> N
     assert not imported(COMMAND, noun, "list", "--api", server) & HEAVY
 
 
-@pytest.mark.parametrize("asked", ["study list", "rollout list", "event list", "service show chat"])
+@pytest.mark.parametrize("asked", ["study list", "service show chat"])
 def test_what_is_as_stored_is_said_without_a_server_or_a_library_of_one(asked: str, tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     installation.save(settings)
@@ -104,7 +104,7 @@ def test_what_is_as_stored_is_said_without_a_server_or_a_library_of_one(asked: s
     assert not imported(COMMAND, *asked.split(), "--data-dir", str(tmp_path)) & (HEAVY | {"httpx", "asyncio"})
 
 
-@pytest.mark.parametrize("noun", ["fleet", "replay", "key"])
+@pytest.mark.parametrize("noun", ["fleet", "key"])
 def test_a_list_without_a_server_imports_only_what_answers_it(noun: str, tmp_path: Path) -> None:
     installation.save(Settings(data_dir=tmp_path))
     assert not imported(COMMAND, noun, "list", "--data-dir", str(tmp_path)) & HEAVY_WITHOUT_SERVER

@@ -36,6 +36,10 @@ def test_on_a_terminal_no_line_is_longer_than_it_and_the_name_is_whole(width: in
     assert len(lines) == 2, "a row is one line"
 
 
+def test_what_has_no_room_is_left_out_and_not_cut() -> None:
+    assert [line.strip() for line in drawn(len(ID) + 6)] == ["rollout", ID]
+
+
 def test_a_sentence_without_room_is_left_out_before_a_name_is() -> None:
     width = len(ID) + len("progressing") + 2
     assert [each.title for each in that_fit([ROW], COLUMNS[:2] + COLUMNS[3:], width)] == ["rollout", "state"]
