@@ -44,6 +44,13 @@ def test_levels_that_missed_a_limit_are_hollow() -> None:
     assert filled == [level.passed for level in trial.levels]
 
 
+def test_latencies_far_beyond_the_limit_are_drawn_on_a_labelled_logarithmic_axis() -> None:
+    strict = SLO.evolve(limit_ms=SLO.limit_ms / 100)
+    axis = charts_study.latency_throughput(a_study(spec=SPEC), [measured(0, 3)], strict).layout.yaxis
+    assert axis.type == "log"
+    assert len(axis.tickvals) == len(axis.ticktext) > 2
+
+
 def test_the_pareto_front_leaves_out_what_costs_more_and_is_slower() -> None:
     cheap, fast, beaten_twice = measured(0, 3), measured(1, 8, TP4), measured(2, 2.9, TP4)
     trials = [cheap, fast, beaten_twice]
