@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from controlplane.domain.base import RevisionId
 from controlplane.domain.engines.engine import EngineConfig
-from controlplane.domain.studies.capacity import Capacity
+from controlplane.domain.studies.capacity import Capacity, FleetSize
 from controlplane.domain.studies.study import TrialState
 from dashboards.charts.live import where_it_matters
 from dashboards.charts.study import steps_of_one_two_five
@@ -68,6 +68,9 @@ def test_trials_are_found_by_their_words(text: str, numbers: list[int]) -> None:
 
 def test_trials_without_a_number_come_last() -> None:
     assert [trial.number for trial in arranged(TRIALS, TrialOrder.CAPACITY, "")] == [2, 0, 1]
+    costs = {0: FleetSize(replicas=1, gpus=1, usd_per_hour=3.5), 2: FleetSize(replicas=1, gpus=2, usd_per_hour=7)}
+    priced = [trial.evolve(fleet=costs.get(trial.number)) for trial in reversed(TRIALS)]
+    assert [trial.number for trial in arranged(priced, TrialOrder.COST, "")] == [0, 2, 1]
 
 
 def test_a_rollout_page_says_what_the_canary_has_different() -> None:
