@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, time
 from enum import StrEnum
 
-from croniter import CroniterBadDateError, croniter
 from pydantic import AwareDatetime, Field, field_validator, model_validator
 
 from controlplane.domain.base import EngineId, ServiceName, StudyId, Value
@@ -81,6 +80,8 @@ class ScheduleSpec(Value):
     @field_validator("cron")
     @classmethod
     def _valid(cls, cron: str) -> str:
+        from croniter import CroniterBadDateError, croniter  # every service has room for a schedule, few have one
+
         if len(cron.split()) != 5 or not croniter.is_valid(cron):
             raise ValueError(f"'{cron}' is not five valid cron fields, e.g. '0 2 * * SUN'")
         try:
@@ -97,6 +98,8 @@ class ScheduleSpec(Value):
 
     def next_after(self, moment: datetime) -> datetime:
         """Return the first firing strictly after `moment` (aware, UTC)."""
+        from croniter import croniter
+
         upcoming: datetime = croniter(self.cron, moment).get_next(datetime)
         return upcoming
 
