@@ -80,10 +80,11 @@ def test_a_server_that_says_how_soon_to_ask_again_is_asked_again_then(own: Clust
     observe_until(own, ID, EngineState.READY)
 
 
-def test_a_missing_right_names_the_verb_and_what_it_is_missing_on(own: ClusterSubject) -> None:
+@pytest.mark.parametrize("verb", ["patch", "create"])  # an apply that makes an object needs both
+def test_a_missing_right_names_the_verb_and_what_it_is_missing_on(own: ClusterSubject, verb: str) -> None:
     own.fleet.list()
-    faults(own).forbid("patch", "deployments")
-    with pytest.raises(Forbidden, match="Role with verb patch on deployments"):
+    faults(own).forbid(verb, "deployments")
+    with pytest.raises(Forbidden, match=f"Role with verb {verb} on deployments"):
         own.fleet.start(a_spec())
     assert list(own.fleet.list()) == []
 

@@ -21,7 +21,7 @@ from controlplane.domain.errors import (
 )
 
 _MANAGER = re.compile(r'conflict with "([^"]+)"')
-_NO_RIGHT = re.compile(r"\bcannot \w+ resource\b")
+_NO_RIGHT = re.compile(r"\bcannot (\w+) resource\b")
 _UNTYPED = "failed to create typed patch object"  # answered with 500, though it is the object that is wrong
 
 
@@ -48,7 +48,7 @@ def refusal(error: ApiException, asked: Asked) -> FleetuneError:
     if error.status == 401:
         return Refused(what, why="the cluster refuses these credentials", allowed="a kubeconfig that is valid")
     if error.status == 403:
-        return _forbidden(what, status, said, right=f"verb {asked.verb} on {asked.plural}")
+        return _forbidden(what, status, said, plural=asked.plural)
     if error.status == 404:
         return NotFound(what, why=said)
     is_invalid = error.status in (400, 413, 415, 422) or _UNTYPED in said
@@ -73,14 +73,17 @@ def _conflict(what: str, status: Mapping[str, Any], said: str) -> FleetuneError:
     return Conflict(what, why="; ".join(found), allowed="let one of the two set it: nothing is taken over by force")
 
 
-def _forbidden(what: str, status: Mapping[str, Any], said: str, *, right: str) -> FleetuneError:
-    """A server says 403 of four different things: a quota, a namespace that goes, a missing right, a policy."""
+def _forbidden(what: str, status: Mapping[str, Any], said: str, *, plural: str) -> FleetuneError:
+    """A server says 403 of four different things: a quota, a namespace that goes, a missing right, a policy.
+
+    Which right is missing the server knows: an apply that makes an object needs `create` beside `patch`.
+    """
     if "exceeded quota" in said:
         return Unavailable(what, why=said, allowed="a larger ResourceQuota, or fewer GPUs")
     if any(cause.get("reason") == "NamespaceTerminating" for cause in _causes(status)):
         return Unavailable(what, why=said, allowed="a namespace that is not being deleted")
-    if _NO_RIGHT.search(said):
-        return Forbidden(what, why=said, allowed=f"a Role with {right}")
+    if (right := _NO_RIGHT.search(said)) is not None:
+        return Forbidden(what, why=said, allowed=f"a Role with verb {right[1]} on {plural}")
     return InvalidInput(what, why=said, allowed="what the policies of the cluster admit")
 
 

@@ -95,6 +95,7 @@ class ApiServer:
             case "PUT":
                 return self.objects.replace(resource, namespace, name, _parsed(body), by)
             case "PATCH":
+                self._require_create(target, headers)
                 return self._patched(target, body, headers.get("Content-Type", ""), by)
             case "DELETE":
                 return self._deleted(target, _parsed(body) if body else {}, query)
@@ -152,6 +153,17 @@ class ApiServer:
         self.faults.before(call, resource)
         if target.sub and target.sub not in resource.subresources:
             raise ApiError(404, "the server could not find the requested resource")
+
+    def _require_create(self, target: Target, headers: Mapping[str, str]) -> None:
+        """An apply that makes an object needs the right to create it beside the one to patch."""
+        if "apply-patch" in headers.get("Content-Type", "") and not self._is_there(target):
+            self._check("create", target._replace(sub=""), headers)
+
+    def _is_there(self, target: Target) -> bool:
+        try:
+            return bool(self.objects.get(target.resource, target.namespace, target.name))
+        except ApiError:
+            return False
 
     def _log(self, target: Target, query: Mapping[str, str]) -> str:
         pod = self.objects.get(target.resource, target.namespace, target.name)
