@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import Field, ValidationError
 
 from controlplane.domain.base import Value
 from controlplane.domain.errors import InvalidInput, Unavailable
+from controlplane.domain.load_pods import LoadPods
 from controlplane.host.addresses import url_of
 from controlplane.host.files import write_whole
 from controlplane.reading.problems import describe
@@ -20,6 +22,7 @@ from controlplane.reading.problems import describe
 FILE = "installation.json"
 FILE_VARIABLE = "FLEETUNE_INSTALLATION"
 STORE_VARIABLE = "FLEETUNE_STORE_URL"
+POD_VARIABLES = ("POD_NAME", "POD_UID", "POD_IP")
 DATABASE = "fleetune.db"
 
 
@@ -30,6 +33,7 @@ class ClusterAccess(Value):
     kubeconfig: Path | None = None
     context: str | None = None
     gateways: bool = Field(default=False, description="Gateways are pods of it too; False: processes of this host.")
+    load_pods: LoadPods | None = Field(default=None, description="What loads trials; None: the worker's own processes.")
 
 
 class Settings(Value):
@@ -115,6 +119,26 @@ class Settings(Value):
     def gateway_admin_host(self) -> str:
         """Loopback, in the family of `host`: the controller of this host asks it, nobody else."""
         return "::1" if ":" in self.host else "127.0.0.1"
+
+
+class OwnPod(NamedTuple):
+    """The pod that this process runs in."""
+
+    name: str
+    uid: str
+    address: str
+
+
+def own_pod() -> OwnPod:
+    """Return the pod of this process, as a chart tells it. Raises InvalidInput when it runs in none."""
+    told = [os.environ.get(variable, "") for variable in POD_VARIABLES]
+    if not all(told):
+        raise InvalidInput(
+            "load_pods is for workers that are pods",
+            why=f"the generators connect to the worker, and {', '.join(POD_VARIABLES)} do not say where it is",
+            allowed="the chart, or no load_pods: the worker's own processes then load trials",
+        )
+    return OwnPod(*told)
 
 
 def save(settings: Settings) -> None:

@@ -148,6 +148,7 @@ def _measured(test: LoadTest, plan: Plan, finished: Finished, host: Host) -> Mea
     summaries = finished.summaries
     broken = next((each["broken"] for each in summaries if "broken" in each), None)
     whole = [each for each in summaries if "broken" not in each]
+    elsewhere = [Host(**each["host"]) for each in whole if "host" in each]
     ran_s = max((each["wall_s"] for each in whole), default=0.0) * test.time_lapse - test.warmup_s
     return Measured(
         target=test.url,
@@ -156,7 +157,7 @@ def _measured(test: LoadTest, plan: Plan, finished: Finished, host: Host) -> Mea
         warmup_s=test.warmup_s,
         time_lapse=test.time_lapse,
         max_lag_ms=test.max_lag_ms,
-        host=host,
+        host=max(elsewhere, default=host, key=lambda each: each.timer_late_ms),
         seed=test.seed,
         slos=test.slos,
         stopped_early=finished.stopped,

@@ -14,9 +14,9 @@ import gc
 import json
 import logging
 import os
-import re
 import tempfile
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,13 @@ from locust import User, events, task
 from locust.env import Environment
 from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
+from loadtests.measure.host import HostProcess
 from loadtests.send.client.connection import resolve, trust
 from loadtests.send.client.dispatcher import Dispatcher
 from loadtests.send.client.exchange import Exchange
 from loadtests.send.client.recorder import Recorder
 from loadtests.send.client.share import Share
+from loadtests.send.client.shipping import keep, ship
 from loadtests.send.client.waiter import Waiter
 from loadtests.send.client.wire import RequestWriter
 from loadtests.send.plan import Plan, parse_target
@@ -42,6 +44,9 @@ from loadtests.send.schedule import Schedule
 CONTROL_FD = "FLEETUNE_LOAD_CONTROL_FD"
 _LEAD_S = 0.1  # to open the first connections
 _LEAD_WORKERS_S = 1.0  # for the word to reach every worker
+_LEAD_ELSEWHERE_S = 2.0  # for the schedule too, and a look at the host
+_BEGIN_S = 30.0  # within which a worker says that it sends
+_CLOCKS_S = 0.05  # how far a worker's clock may be behind its master's
 _log = logging.getLogger(__name__)
 
 
@@ -54,10 +59,12 @@ class Job:
 
     def __init__(self, plan: Plan, worker: int, start_at: float | None, schedule: bytes | None = None) -> None:
         self.plan, self.worker, self.start_at, self.schedule = plan, worker, start_at, schedule
+        self.told_at = time.time()
 
 
 _jobs: Queue[Job] = Queue()
 _running: list[Dispatcher] = []
+_shipped: deque[Path] = deque(maxlen=1)  # where what workers elsewhere send home is kept, in their master
 
 
 class OpenLoopUser(User):
@@ -77,14 +84,20 @@ class OpenLoopUser(User):
             path = Path(folder) / "schedule.npz"
             path.write_bytes(job.schedule)
             job.plan = job.plan.evolve(out_dir=folder, schedule_path=str(path))
-            shipping = gevent.spawn(_ship, self.environment.runner, Path(folder), job.worker)
-            self._run_here(job)
-            shipping.join()
+            shipping = gevent.spawn(ship, self.environment.runner, Path(folder), job.worker)
+            try:
+                with HostProcess() as host:
+                    self._run_here(job, host)
+            finally:
+                shipping.join()  # what broke is said at home too
 
-    def _run_here(self, job: Job) -> None:
+    def _run_here(self, job: Job, host: HostProcess | None = None) -> None:
         recorder = Recorder(Path(job.plan.out_dir), job.worker, job.plan.time_lapse)
         try:
+            _require_same_time(job)
             summary = self._measure(job, recorder)
+            if host is not None:
+                summary["host"] = host.seen()._asdict()
         except BaseException as error:
             recorder.close({"broken": f"{type(error).__name__}: {error}"})
             raise
@@ -138,6 +151,16 @@ def _spare(plan: Plan, schedule: Schedule) -> int:
     return int(min(128, max(8, rate / 10)))
 
 
+def _require_same_time(job: Job) -> None:
+    """Workers elsewhere begin at an instant of the wall clock: one whose clock differs would send out of turn."""
+    if job.schedule is None or job.start_at is None:
+        return
+    lead_s = job.start_at - job.told_at
+    if not 0 <= lead_s <= _LEAD_ELSEWHERE_S + _CLOCKS_S:
+        said = f"it was told to begin in {lead_s:.2f} s instead of {_LEAD_ELSEWHERE_S:g}"
+        raise RuntimeError(f"{said}: its clock or the network is off")
+
+
 def _start_ns(job: Job) -> int:
     if job.start_at is None:
         return time.monotonic_ns() + int(_LEAD_S * 1e9)
@@ -161,6 +184,8 @@ def _go_first() -> None:
 def _connect(environment: Environment, **_: Any) -> None:
     _go_first()
     runner = environment.runner
+    if isinstance(runner, MasterRunner):
+        runner.register_message("fleetune_file", _on_file)
     if isinstance(runner, WorkerRunner):
         runner.register_message("fleetune_run", _on_run)
         runner.register_message("fleetune_stop", _on_stop)
@@ -201,20 +226,24 @@ def _start(environment: Environment, plan: Plan) -> None:
     if not isinstance(runner, MasterRunner):
         _jobs.put(Job(plan, 0, None))
         return
-    while len(runner.clients.ready) + len(runner.clients.running) < plan.workers:
+    while len(there := _there(runner)) < plan.workers:
         gevent.sleep(0.05)
-    start_at = time.time() + _LEAD_WORKERS_S
+    start_at = time.time() + (_LEAD_ELSEWHERE_S if plan.ship else _LEAD_WORKERS_S)
     schedule = Path(plan.schedule_path).read_bytes() if plan.ship else None
-    runner.register_message("fleetune_file", lambda environment, msg, **_: _receive(plan, msg.data))
-    sharing = dict(enumerate(sorted(runner.clients)[: plan.workers]))
+    _shipped.append(Path(plan.out_dir))
+    sharing = dict(enumerate(there[: plan.workers]))
     for number, client_id in sharing.items():
         order = {"plan": plan.model_dump_json(), "worker": number, "start_at": start_at, "schedule": schedule}
         runner.send_message("fleetune_run", order, client_id=client_id)
-    gevent.spawn(_guard, environment, plan, sharing)
+    gevent.spawn(_guard, environment, plan, sharing, start_at + _BEGIN_S)
 
 
-def _guard(environment: Environment, plan: Plan, sharing: dict[int, str]) -> None:
-    """Watch that every worker ends its share. A lost one's share is said to be broken, and the others are stopped."""
+def _there(runner: MasterRunner) -> list[str]:
+    return sorted(each.id for each in runner.clients.all if each.state != STATE_MISSING)
+
+
+def _guard(environment: Environment, plan: Plan, sharing: dict[int, str], begun_by: float) -> None:
+    """Watch that every worker begins and ends its share. A lost one's is said to be broken, and the others stopped."""
     runner = environment.runner
     assert isinstance(runner, MasterRunner)
     waiting = dict(sharing)
@@ -224,34 +253,17 @@ def _guard(environment: Environment, plan: Plan, sharing: dict[int, str]) -> Non
             summary = Path(plan.out_dir) / f"summary-{number}.json"
             if summary.exists():
                 del waiting[number]
-            elif client_id not in runner.clients or runner.clients[client_id].state == STATE_MISSING:
+            elif client_id not in _there(runner) or (time.time() > begun_by and not _has_begun(plan, number)):
                 summary.write_text(json.dumps({"broken": f"worker {number} was lost"}))
                 _stop(environment, "a worker was lost")
 
 
-def _ship(runner: WorkerRunner, folder: Path, worker: int) -> None:
-    """Send what a worker's files grow by to the master, the summary last: it says the run is over."""
-    names = [f"records-{worker}.jsonl", f"gaps-{worker}.u32", f"status-{worker}.jsonl"]
-    sent = dict.fromkeys(names, 0)
-    summary = folder / f"summary-{worker}.json"
-    over = False
-    while not over:
-        gevent.sleep(0.3)
-        over = summary.exists()
-        for name in names:
-            with contextlib.suppress(FileNotFoundError), (folder / name).open("rb") as file:
-                file.seek(sent[name])
-                data = file.read()
-                sent[name] += len(data)
-                runner.send_message("fleetune_file", {"name": name, "data": data})
-    runner.send_message("fleetune_file", {"name": summary.name, "data": summary.read_bytes()})
+def _has_begun(plan: Plan, number: int) -> bool:
+    return (Path(plan.out_dir) / f"status-{number}.jsonl").exists()
 
 
-def _receive(plan: Plan, file: dict[str, Any]) -> None:
-    """Append what a worker sent; names are those of its own files and nothing else."""
-    if re.fullmatch(r"(records|status)-\d+\.jsonl|gaps-\d+\.u32|summary-\d+\.json", file["name"]):
-        with (Path(plan.out_dir) / file["name"]).open("ab") as whole:
-            whole.write(file["data"])
+def _on_file(environment: Environment, msg: Any, **_: Any) -> None:
+    keep(_shipped[-1], msg.data)
 
 
 def _stop(environment: Environment, reason: str) -> None:
@@ -263,7 +275,11 @@ def _stop(environment: Environment, reason: str) -> None:
 
 def _on_run(environment: Environment, msg: Any, **_: Any) -> None:
     order = msg.data
-    _jobs.put(Job(Plan.model_validate_json(order["plan"]), order["worker"], order["start_at"], order["schedule"]))
+    job = Job(Plan.model_validate_json(order["plan"]), order["worker"], order["start_at"], order["schedule"])
+    if job.schedule is None:
+        _jobs.put(job)
+    else:  # whether the master thinks that a user runs here depends on when it heard of us
+        gevent.spawn(OpenLoopUser(environment).run_job, job)
 
 
 def _on_stop(environment: Environment, msg: Any, **_: Any) -> None:

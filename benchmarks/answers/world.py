@@ -139,6 +139,9 @@ class VirtualLoadTester:
         self._clock = clock
         self._chance = random.Random(f"levels {seed}")
 
+    def rest(self) -> None:
+        """Nothing is held between levels."""
+
     def run(self, request: LoadRequest, *, out_dir: Path, watch: Watch | None = None) -> LoadResult:
         total_s = request.warmup_s + request.duration_s
         breaks_s = total_s * self._chance.random() if self._chance.random() < _CUT_SHARE else None

@@ -61,6 +61,26 @@ class LoadTester(Protocol):
         A target that is down yields a report full of errors; a generator that could not keep up an INVALID one.
         """
 
+    def rest(self) -> None:
+        """Give back what is held between levels and costs others something: hosts of generators. `run` takes it again.
+
+        Raises nothing: what cannot be given back now is ended by its own clock.
+        """
+
+
+class GeneratorHosts(Protocol):
+    """Other hosts, on which generator processes send a level's requests and send home what they saw."""
+
+    def hold(self, processes: int, *, port: int, check: Callable[[], None]) -> None:
+        """Let so many processes run, in place of those held before, that connect to a port of this process.
+
+        Returns once all run. `check` is called while they come up, and what it raises ends the wait. Raises Unavailable
+        with the reason when they do not come up.
+        """
+
+    def release(self) -> None:
+        """End all of them; none is fine. See `LoadTester.rest`."""
+
 
 class QualityProbe(Protocol):
     """Lets an engine answer, to see whether a lossy configuration still answers like the baseline."""

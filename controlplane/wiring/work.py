@@ -14,7 +14,7 @@ from controlplane.domain.base import StudyId
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.service import ServiceSpec
 from controlplane.ports.load import LoadTester
-from controlplane.settings import Settings
+from controlplane.settings import Settings, own_pod
 from controlplane.wiring.machine import installation_clock, open_fleet, open_store
 
 if TYPE_CHECKING:
@@ -30,13 +30,33 @@ def worker_identity(name: str) -> str:
 
 def worker_pass(settings: Settings, name: str, stop: threading.Event) -> Callable[[], bool]:
     """Return one pass of a tuner worker: a commit, the next replay, else run or help a study, until `stop` is set."""
-    from controlplane.adapters.loadtester_locust import LocustLoadTester
-
-    tester = LocustLoadTester()
+    tester = open_load_tester(settings)
     replays = replay_runner(settings, name, tester, should_stop=stop.is_set)
     studies = study_runner(settings, name, should_stop=stop.is_set, load_tester=tester)
     commits = commit_keeper(settings)
     return lambda: commits.run_next() or replays.run_next() is not None or studies.run_next() is not None
+
+
+def open_load_tester(settings: Settings) -> LoadTester:
+    """Return what loads trials: this process's own generators, or pods beside the engines where that is wanted.
+
+    Raises InvalidInput where they are to be pods and this process is none: they connect to it.
+    """
+    from controlplane.adapters.loadtester_locust import LoadTesterElsewhere, LocustLoadTester
+
+    here, cluster = LocustLoadTester(), settings.cluster
+    if cluster is None or cluster.load_pods is None:
+        return here
+    from controlplane.adapters.fleet_kubernetes.door import open_door
+    from controlplane.adapters.fleet_kubernetes.load_hosts import LoadHostsKubernetes
+    from controlplane.adapters.fleet_kubernetes.load_job import WorkerPod
+
+    pod = own_pod()
+    hosts = LoadHostsKubernetes(
+        open_door(cluster.kubeconfig, cluster.context), WorkerPod(*pod, cluster.namespace), cluster.load_pods
+    )
+    hosts.release()  # what a process of this pod before this one left behind
+    return LoadTesterElsewhere(hosts, needed=cluster.load_pods.needed, address=pod.address, here=here)
 
 
 def commit_keeper(settings: Settings) -> CommitKeeper:
@@ -91,7 +111,6 @@ def study_runner(
     """Return a runner of studies on this host's engines."""
     from controlplane.adapters.fleet_processes.probes import emulator_lag
     from controlplane.adapters.gateway.opener import GatewayProcesses
-    from controlplane.adapters.loadtester_locust import LocustLoadTester
     from controlplane.adapters.quality_openai import OpenAiQualityProbe
     from controlplane.services.studies.run_study import StudyRunner
 
@@ -99,7 +118,7 @@ def study_runner(
     return StudyRunner(
         store=store,
         fleet=open_fleet(settings),
-        load_tester=load_tester or LocustLoadTester(),
+        load_tester=load_tester or open_load_tester(settings),
         gateways=GatewayProcesses(),
         clock=installation_clock(settings),
         worker_name=worker_identity(name),

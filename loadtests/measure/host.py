@@ -6,6 +6,9 @@ nothing but sleep runs beside each run, in the parent process, which waits meanw
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -66,6 +69,24 @@ class HostWatch:
             self._late[int((time.monotonic() - due_s) * 1e3 / _STEP_MS)] += 1
 
 
+class HostProcess:
+    """A context in which the host is watched by a process of its own, for one whose own threads would be late too."""
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-m", "loadtests.measure.host"]
+        self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._child.poll() is None:
+            self._child.kill()
+            self._child.communicate()
+
+    def seen(self) -> Host:
+        """End the watch and return what was seen."""
+        return Host(**json.loads(self._child.communicate()[0]))
+
+
 def late_p99_ms(late: Counter[int]) -> float:
     """Return the P99 of counts per tenth of a millisecond, ms, to that; 0 of none."""
     left = late.total() / 100
@@ -90,3 +111,14 @@ def _times() -> str:
         return _STAT.read_text().partition("\n")[0]
     except OSError:  # no Linux
         return ""
+
+
+def main() -> None:
+    """Watch until the standard input ends, then print what was seen."""
+    with HostWatch() as watch:
+        sys.stdin.read()
+        sys.stdout.write(json.dumps(watch.seen()._asdict()))
+
+
+if __name__ == "__main__":
+    main()

@@ -13,12 +13,15 @@ import yaml
 from controlplane.adapters.fleet_kubernetes.door import open_door
 from controlplane.adapters.fleet_kubernetes.fleet import FleetKubernetes
 from controlplane.adapters.fleet_kubernetes.lease import LeaseElection
+from controlplane.adapters.fleet_kubernetes.load_hosts import LoadHostsKubernetes
+from controlplane.adapters.fleet_kubernetes.load_job import WorkerPod
 from controlplane.adapters.fleet_kubernetes.preflight import check_cluster
 from controlplane.adapters.fleet_kubernetes.routes import RouteTraffic
 from controlplane.domain.base import EngineId
 from controlplane.domain.door.routing import RoutingTable, ServiceRoute
 from controlplane.domain.engines.fleet import EngineState
 from controlplane.domain.errors import Unavailable
+from controlplane.domain.load_pods import LoadPods
 from controlplane.reading.service_file import load_service
 from tests.contract.fleet_on_cluster import ClusterSubject, cluster_options
 from tests.contract.fleet_subjects import a_spec, observe_until
@@ -71,6 +74,7 @@ def test_a_life_of_a_fleet_uses_every_right_it_is_given_and_no_other(own: Server
     _live(subject)
     _lead(own)
     _route(own)
+    _load(own)
     subject.close()
     # Nodes and tests speak as themselves: what Fleetune asks is told apart by who asks.
     assert used(call for call in own.stand_in.faults.calls if call.agent == "fleetune") == granted()
@@ -117,6 +121,15 @@ def _route(server: Server) -> None:
         router.apply(RoutingTable(version=1, services=(ServiceRoute(service="chat", model="m"),)))
     router.apply(RoutingTable(version=2))
     router.close()
+
+
+def _load(server: Server) -> None:
+    """Every right on Jobs and pods that generators need, whether or not one comes up."""
+    worker = WorkerPod("worker-0", "uid-0", "127.0.0.1", server.namespace)
+    hosts = LoadHostsKubernetes(open_door(server.kubeconfig()), worker, LoadPods(image="control"), patience_s=0)
+    with suppress(Unavailable):
+        hosts.hold(1, port=5557, check=lambda: None)
+    hosts.release()
 
 
 def test_the_rights_are_valid_objects_that_a_server_takes(own: Server) -> None:

@@ -1,25 +1,22 @@
-"""What every LoadTester does: the fake in virtual time, Locust against the ground-truth server."""
+"""What every LoadTester does: the fake in virtual time; Locust here, and as pods, against the ground-truth server."""
 
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from controlplane.adapters.loadtester_locust import LocustLoadTester
+from controlplane.adapters.loadtester_locust import LoadTesterElsewhere, LocustLoadTester
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.report import LoadTestReport, RequestRecord, Validity
 from controlplane.domain.slo import LatencyMetric, LatencySlo
-from controlplane.domain.workload import Lengths, SyntheticWorkload
-from controlplane.ports.load import LoadProgress, LoadRequest, LoadTester
+from controlplane.ports.load import LoadProgress, LoadTester
+from tests.contract.load_pods import HOST, ground_truth, level, load_of_pods
+from tests.fakes.kubernetes.cluster import StandIn
 from tests.fakes.load_tester import FakeLoadTester, down, steady
-
-WORKLOAD = SyntheticWorkload(prompt_tokens=Lengths(mean=50, cv=0.3), output_tokens=Lengths(mean=8))
 
 
 @dataclass(frozen=True)
@@ -30,18 +27,13 @@ class Subject:
     url: str
     dead: LoadTester
     dead_url: str
+    is_real: bool = True
 
 
 @pytest.fixture(scope="module")
 def truth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a ground-truth server: first token after 20 ms, then one every 2 ms."""
-    command = [sys.executable, "-m", "loadtests.measure.ground_truth", "--first-ms", "20", "--gap-ms", "2", "--truth"]
-    with subprocess.Popen(
-        [*command, str(tmp_path_factory.mktemp("truth") / "rows")], stdout=subprocess.PIPE, text=True
-    ) as server:
-        assert server.stdout is not None
-        yield f"http://127.0.0.1:{int(server.stdout.readline())}"
-        server.terminate()
+    with ground_truth(tmp_path_factory.mktemp("truth")) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -50,20 +42,22 @@ def locust() -> Iterator[LocustLoadTester]:
         yield tester
 
 
-@pytest.fixture(params=["fake", "locust"])
+@pytest.fixture(scope="module")
+def pods(stand_in: StandIn) -> Iterator[LoadTesterElsewhere]:
+    """Two generators as pods of the stand-in."""
+    with load_of_pods(stand_in, "worker-contract", processes=2) as tester:
+        yield tester
+
+
+@pytest.fixture(params=["fake", "locust", "pods"])
 def subject(request: pytest.FixtureRequest) -> Subject:
     if request.param == "fake":
-        return Subject(FakeLoadTester(steady(20, 2)), "http://fake", FakeLoadTester(down), "http://fake")
-    tester: LocustLoadTester = request.getfixturevalue("locust")
+        return Subject(FakeLoadTester(steady(20, 2)), "http://fake", FakeLoadTester(down), "http://fake", is_real=False)
+    tester: LoadTester = request.getfixturevalue(request.param)
     with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        dead_url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        closed.bind((HOST, 0))
+        dead_url = f"http://{HOST}:{closed.getsockname()[1]}"
     return Subject(tester, request.getfixturevalue("truth"), tester, dead_url)
-
-
-def level(url: str, *, rate: float = 40, seconds: float = 1.5, **more: object) -> LoadRequest:
-    fields = {"workload": WORKLOAD, "rate_rps": rate, "url": url, "model": "m", "duration_s": seconds, "warmup_s": 0.5}
-    return LoadRequest.model_validate(fields | more)
 
 
 def records_of(path: Path) -> list[RequestRecord]:
@@ -125,8 +119,15 @@ def test_time_lapse_stretches_what_is_reported(subject: Subject, tmp_path: Path)
     assert report.time_lapse == 10
     assert report.duration_s == 15
     assert report.ttft_ms.count > 0
-    if isinstance(subject.tester, LocustLoadTester):  # the fake's target answers in emulated time itself
+    if subject.is_real:  # the fake's target answers in emulated time itself
         assert (report.ttft_ms.mean or 0) >= 200
+
+
+def test_rest_between_levels_changes_nothing(subject: Subject, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        assert subject.tester.run(level(subject.url), out_dir=tmp_path / name).report.errors == 0
+        subject.tester.rest()
+        subject.tester.rest()
 
 
 def test_target_that_is_down_gives_a_report_of_errors(subject: Subject, tmp_path: Path) -> None:

@@ -45,6 +45,10 @@ class FakeLoadTester:
         self.target = target
         self.broken = broken
         self.requests: list[LoadRequest] = []
+        self.rests = 0
+
+    def rest(self) -> None:
+        self.rests += 1
 
     def run(self, request: LoadRequest, *, out_dir: Path, watch: Watch | None = None) -> LoadResult:
         self.requests.append(request)

@@ -71,6 +71,10 @@ class TwinLoadTester:
         self._breaks = breaks
         self._random = random.Random(seed)
         self.levels: list[LoadRequest] = []
+        self.rests = 0
+
+    def rest(self) -> None:
+        self.rests += 1
 
     def run(self, request: LoadRequest, *, out_dir: Path, watch: Watch | None = None) -> LoadResult:
         self.levels.append(request)

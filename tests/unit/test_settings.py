@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.settings import FILE, FILE_VARIABLE, STORE_VARIABLE, Settings, load, save
+from controlplane.domain.errors import InvalidInput
+from controlplane.settings import FILE, FILE_VARIABLE, POD_VARIABLES, STORE_VARIABLE, Settings, load, own_pod, save
 
 
 def test_the_installations_file_is_for_its_owner_only(tmp_path: Path) -> None:
@@ -32,3 +33,16 @@ def test_a_chart_gives_the_file_elsewhere_the_secrets_in_a_folder_and_the_stores
         "/secrets/dashboard-key",
     )
     assert settings.database == "postgresql://fleetune:hunter2@db/fleetune"
+
+
+def test_a_process_knows_its_pod_by_what_a_chart_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in zip(POD_VARIABLES, ("worker-0", "3f2c", "10.0.0.7"), strict=True):
+        monkeypatch.setenv(variable, value)
+    assert own_pod() == ("worker-0", "3f2c", "10.0.0.7")
+
+
+def test_pods_that_load_trials_need_a_worker_that_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in POD_VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(InvalidInput, match="POD_NAME, POD_UID, POD_IP do not say where it is"):
+        own_pod()

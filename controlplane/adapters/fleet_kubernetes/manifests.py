@@ -66,7 +66,7 @@ def deployment(
             template=pod_template(engine, cluster, labels),
         ),
     )
-    return _plain(made)
+    return plain(made)
 
 
 def same_deployment(present: Mapping[str, Any], *, replicas: int, annotations: Mapping[str, str]) -> Manifest:
@@ -100,7 +100,7 @@ def service(engine: EngineSpec, cluster: ClusterOptions) -> Manifest:
         metadata=_meta(engine.owner, cluster),
         spec=client.V1ServiceSpec(selector=_serving(engine, cluster), ports=[port]),
     )
-    return _plain(made)
+    return plain(made)
 
 
 def budget(engine: EngineSpec, cluster: ClusterOptions) -> Manifest:
@@ -113,7 +113,7 @@ def budget(engine: EngineSpec, cluster: ClusterOptions) -> Manifest:
             max_unavailable=1, selector=client.V1LabelSelector(match_labels=_serving(engine, cluster))
         ),
     )
-    return _plain(made)
+    return plain(made)
 
 
 def _serving(engine: EngineSpec, cluster: ClusterOptions) -> dict[str, str]:
@@ -136,6 +136,7 @@ def _meta(owner: Owner, cluster: ClusterOptions, annotations: Mapping[str, str] 
     )
 
 
-def _plain(model: object) -> Manifest:
+def plain(model: object) -> Manifest:
+    """Return an object of the client's models as the server takes it."""
     found: Manifest = client.ApiClient().sanitize_for_serialization(model)  # type: ignore[no-untyped-call]
     return found

@@ -18,21 +18,21 @@ def group_name(owner: Owner) -> str:
     """Return the name of an owner's Deployment: the same each time, a DNS label, unlike any other owner's."""
     match owner:
         case ReplicaOwner():
-            return _short(_lettered(f"{owner.service}-{owner.revision}"))
+            return short_name(_lettered(f"{owner.service}-{owner.revision}"))
         case TrialOwner():
-            return _short(f"trial-{owner.study_id}-{owner.number}")
+            return short_name(f"trial-{owner.study_id}-{owner.number}")
         case ReplayOwner():
-            return _short(f"replay-{owner.service}-{owner.number}")
+            return short_name(f"replay-{owner.service}-{owner.number}")
 
 
 def set_name(engine_id: EngineId) -> str:
     """Return the name of the LeaderWorkerSet of one engine, unlike that of any Deployment."""
-    return _short(f"set-{engine_id}")
+    return short_name(f"set-{engine_id}")
 
 
 def route_name(service: ServiceName) -> str:
     """Return the name of a service's HTTPRoute."""
-    return _short(service)
+    return short_name(service)
 
 
 def labels_of(owner: Owner) -> dict[str, str]:
@@ -47,7 +47,7 @@ def labels_of(owner: Owner) -> dict[str, str]:
             own = {"app.kubernetes.io/name": owner.service, "fleetune.dev/service": owner.service}
             return {**shared, **own, "fleetune.dev/revision": owner.revision}
         case TrialOwner():
-            return {**shared, "fleetune.dev/study": _short(owner.study_id)}
+            return {**shared, "fleetune.dev/study": short_name(owner.study_id)}
         case ReplayOwner():
             return {**shared, "fleetune.dev/replay-of": owner.service}
 
@@ -57,7 +57,7 @@ def _lettered(name: str) -> str:
     return name if name[:1].isalpha() else f"r.{name}"
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
     """Return a name as a DNS label. What had to be changed ends in a hash of the whole: no two become one."""
     plain = re.sub(r"[^a-z0-9-]", "-", name.lower()).strip("-")
     if plain == name and len(name) <= _LONGEST:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from kubernetes import client
 
+from controlplane.adapters.fleet_kubernetes.guarded import container_security, pod_security, tolerated
 from controlplane.domain.cluster import ClusterOptions, ModelCache
 from controlplane.domain.engines.engine import EngineKind
 from controlplane.domain.engines.fleet import EngineSpec
@@ -15,7 +16,6 @@ from controlplane.domain.launch import serve_arguments, shutdown_timeout_s
 from controlplane.domain.owner import Owner, ReplayOwner, ReplicaOwner, TrialOwner
 
 PORT = 8000
-_USER = 2000
 _PROBE_EVERY_S = 5
 _START_SLACK = 6  # probes more than the time-out needs: who looks gives up first and says why
 _SLACK_S = 30  # between the engine's own shutdown time-out and the cluster's SIGKILL
@@ -96,24 +96,14 @@ def _template(
             automount_service_account_token=False,
             enable_service_links=False,  # a Service named `vllm` would set VLLM_PORT, and vLLM reads it
             termination_grace_period_seconds=grace_s(engine, cluster),
-            security_context=client.V1PodSecurityContext(
-                run_as_non_root=True,
-                run_as_user=_USER,
-                run_as_group=_USER,
-                fs_group=_USER,
-                seccomp_profile=client.V1SeccompProfile(type="RuntimeDefault"),
-            ),
+            security_context=pod_security(),
         ),
     )
 
 
 def _tolerations(cluster: ClusterOptions) -> list[client.V1Toleration]:
     of_gpus = client.V1Toleration(key=cluster.gpu_resource, operator="Exists", effect="NoSchedule")
-    named = [
-        client.V1Toleration(key=key, operator="Equal" if value else "Exists", value=value or None, effect="NoSchedule")
-        for key, value in sorted(cluster.tolerations.items())
-    ]
-    return [of_gpus, *named]
+    return [of_gpus, *tolerated(cluster.tolerations)]
 
 
 def _priority_class(owner: Owner, cluster: ClusterOptions) -> str | None:
@@ -147,12 +137,7 @@ def _container(engine: EngineSpec, cluster: ClusterOptions) -> client.V1Containe
         liveness_probe=_probe(failures=12),  # a long step is no death: a minute of silence is
         termination_message_policy="FallbackToLogsOnError",  # why it died is known without the right to read logs
         lifecycle=client.V1Lifecycle(pre_stop=_wait(cluster.drain_s)),
-        security_context=client.V1SecurityContext(
-            allow_privilege_escalation=False,
-            privileged=False,
-            read_only_root_filesystem=True,
-            capabilities=client.V1Capabilities(drop=["ALL"]),
-        ),
+        security_context=container_security(),
     )
 
 

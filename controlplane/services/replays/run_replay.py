@@ -94,6 +94,7 @@ class ReplayRunner:
         except FleetuneError as error:
             action, reason = "replay.failed", str(error)
         finally:
+            self.load_tester.rest()
             if run.engine_id is not None:
                 remove_engine(self.fleet, run.engine_id, sleep=self.sleep)
             self._clear(schedule, action, reason)

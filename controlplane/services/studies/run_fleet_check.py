@@ -38,12 +38,18 @@ class FleetCheckRunner:
     gateways: GatewayOpener
 
     def run(self, trial: Trial, spec: ServiceSpec, plan: FleetPlan) -> Trial:
-        """Return the finished trial. Engines and gateway are gone when this returns or raises. Raises Interrupted."""
+        """Return the finished trial. Engines, gateway and what loads them are gone when this returns or raises.
+
+        Raises Interrupted.
+        """
 
         def measure(ready: Trial, engines: Sequence[Engine]) -> Trial:
             return self._check(ready, engines, spec, plan)
 
-        return self.engines.run(trial, spec, measure)
+        try:
+            return self.engines.run(trial, spec, measure)
+        finally:
+            self.levels.rest()
 
     def _check(self, trial: Trial, engines: Sequence[Engine], spec: ServiceSpec, plan: FleetPlan) -> Trial:
         running = list(engines)

@@ -43,13 +43,19 @@ class TrialRunner:
     examine: Callable[[Trial, str], Trial] | None = None
 
     def run(self, trial: Trial, spec: ServiceSpec, climb: Climb) -> Trial:
-        """Return the finished trial. The engine is gone when this returns or raises. Raises Interrupted."""
+        """Return the finished trial. The engine and what loads it are gone when this returns or raises.
+
+        Raises Interrupted.
+        """
 
         def measure(ready: Trial, engines: Sequence[Engine]) -> Trial:
             return self._climb(ready, engines[0], spec, climb)
 
         with span("trial", study_id=trial.study_id, trial_id=trial.trial_id, kind=trial.kind.value):
-            return self.engines.run(trial, spec, measure)
+            try:
+                return self.engines.run(trial, spec, measure)
+            finally:
+                self.levels.rest()
 
     def _climb(self, trial: Trial, engine: Engine, spec: ServiceSpec, climb: Climb) -> Trial:
         ladder, url = climb.ladder, url_of(engine)

@@ -91,6 +91,10 @@ class LevelRunner:
         )
         return level, outcome
 
+    def rest(self) -> None:
+        """Give back what sends the load: the trial has no more levels."""
+        self.load_tester.rest()
+
     def folder(self, trial: Trial) -> Path:
         """Return where this attempt's files lie."""
         return self.out_dir / f"trial-{trial.number}-{trial.attempt}"

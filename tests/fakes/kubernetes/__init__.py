@@ -12,8 +12,9 @@ delays, dropped watches, 429 and 500, an outage, rights taken away, policies tha
 add-ons that are not installed.
 
 Not modelled: authentication and admission (rights are taken away by name, kinds denied whole), defaults of kinds that
-Fleetune does not send, strategic merge patches (treated as merge patches), CEL rules, rolling updates
-(a changed template replaces all pods), affinity, topology spread, CPU and memory, volumes, images (every image is there
-unless a node is told otherwise), Jobs (they are said to be done and never run), networks and their policies, disruption
-budgets and evictions, `exec`, `proxy`, protobuf, the growth of a crashed container's back-off.
+Fleetune does not send, strategic merge patches (treated as merge patches), CEL rules, rolling updates (a changed
+template replaces all pods), affinity to pods, topology spread, CPU and memory, volumes, images (every image is there
+unless a node is told otherwise), Jobs other than those of our load generators (they are said to be done and never run),
+networks and their policies, disruption budgets and evictions (but of pods that bear a lost node for no time), `exec`,
+`proxy`, protobuf, the growth of a crashed container's back-off.
 """

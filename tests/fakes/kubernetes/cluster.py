@@ -24,6 +24,7 @@ from tests.fakes.kubernetes.writes import Writer
 _NODE = resource_of("v1", "Node")
 _POD = resource_of("v1", "Pod")
 _NAMESPACE = resource_of("v1", "Namespace")
+_UNREACHABLE = "node.kubernetes.io/unreachable"
 _STATUS = Writer(manager="kube-controller-manager", subresource="status")
 
 
@@ -73,6 +74,8 @@ class StandIn:
                 self.objects.change(
                     _POD, metadata["namespace"], metadata["name"], lambda v: _with_condition(v, not_ready), _STATUS
                 )
+                if _is_soon_gone(pod):
+                    self.objects.delete(_POD, metadata["namespace"], metadata["name"], grace_s=1)
 
     def remove_node(self, name: str) -> None:
         """Let a node vanish and its object be deleted, as a cloud does; its pods are collected."""
@@ -113,9 +116,15 @@ class StandIn:
         return node.log(pod["metadata"]["name"], previous=previous, limit=limit)
 
 
+def _is_soon_gone(pod: Object) -> bool:
+    """Say whether a pod bears a lost node for no time at all: it is taken away at once."""
+    bears = pod["spec"].get("tolerations", [])
+    return any(e.get("key") == _UNREACHABLE and e.get("tolerationSeconds") == 0 for e in bears)
+
+
 def _unreachable(node: Object) -> Object:
     """Return a node that takes no new pods."""
-    taint = {"key": "node.kubernetes.io/unreachable", "effect": "NoSchedule"}
+    taint = {"key": _UNREACHABLE, "effect": "NoSchedule"}
     return {**node, "spec": {**node["spec"], "taints": [*node["spec"].get("taints", []), taint]}}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.fakes.kubernetes.errors import ApiError
 from tests.fakes.kubernetes.garbage import GarbageCollector
+from tests.fakes.kubernetes.jobs import JobController
 from tests.fakes.kubernetes.objects import Objects
 from tests.fakes.kubernetes.scheduler import Scheduler
 from tests.fakes.kubernetes.schemas import Object, resource_of
@@ -25,7 +26,6 @@ _REPLICA_SET = resource_of("apps/v1", "ReplicaSet")
 _POD = resource_of("v1", "Pod")
 _QUOTA = resource_of("v1", "ResourceQuota")
 _PRIORITY = resource_of("scheduling.k8s.io/v1", "PriorityClass")
-_JOB = resource_of("batch/v1", "Job")
 _STATUS = Writer(manager="kube-controller-manager", subresource="status")
 _SPEC = Writer(manager="kube-controller-manager")
 _COST = "controller.kubernetes.io/pod-deletion-cost"
@@ -36,7 +36,7 @@ class Controllers:
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
-        self._sets = SetController(objects)
+        self._sets, self._jobs = SetController(objects), JobController(objects, self._create_pod)
         self._scheduler, self.garbage = Scheduler(objects), GarbageCollector(objects)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -62,17 +62,8 @@ class Controllers:
     def run_pass(self) -> None:
         """Look at everything once. Another look is needed when this changed something."""
         around = (self._sets.run_pass, self._scheduler.run_pass, self.garbage.run_pass)
-        for act in (self._deployments, self._replica_sets, self._jobs, *around):
+        for act in (self._deployments, self._replica_sets, self._jobs.run_pass, *around):
             act()
-
-    def _jobs(self) -> None:
-        """Say of every Job that it is done. Nothing was run: their images are not here."""
-        for job in self._objects.list(_JOB, shared=True):
-            if not job.get("status"):
-                done = [
-                    {"type": name, "status": "True", "reason": "NotRun"} for name in ("SuccessCriteriaMet", "Complete")
-                ]
-                self._write(_JOB, job, lambda v, c=done: {**v, "status": {"succeeded": 1, "conditions": c}}, _STATUS)
 
     def _deployments(self) -> None:
         owned = _by_owner(self._objects.list(_REPLICA_SET, shared=True))
@@ -154,16 +145,16 @@ class Controllers:
         if status != replica_set.get("status"):
             self._write(_REPLICA_SET, replica_set, lambda value: {**value, "status": status}, _STATUS)
 
-    def _create_pod(self, replica_set: Object) -> str:
+    def _create_pod(self, owner: Object) -> str:
         """Return why a pod may not be created, nothing when it was."""
-        namespace, template = replica_set["metadata"]["namespace"], replica_set["spec"]["template"]
+        namespace, template = owner["metadata"]["namespace"], owner["spec"]["template"]
         value = {
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {
                 **template["metadata"],
-                "generateName": f"{replica_set['metadata']['name']}-",
-                "ownerReferences": [_owner(replica_set)],
+                "generateName": f"{owner['metadata']['name']}-",
+                "ownerReferences": [_owner(owner)],
             },
             "spec": template["spec"],
         }

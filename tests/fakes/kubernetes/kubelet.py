@@ -46,7 +46,8 @@ class Kubelet:
         self.missing_images: set[str] = set()
         self._core = client.CoreV1Api(api)
         self._folder, self._pace, self._gpus = folder, pace, gpus
-        self._labels = {"kubernetes.io/hostname": name, **(labels or {})}
+        of_gpus = {"nvidia.com/gpu.present": "true"} if gpus else {}
+        self._labels = {"kubernetes.io/hostname": name, **of_gpus, **(labels or {})}
         self._news: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue()
         self._lives: dict[str, PodLife] = {}
         self._pods: dict[str, dict[str, Any]] = {}
@@ -81,8 +82,8 @@ class Kubelet:
             self._core.delete_node(self.name)
 
     def _register(self) -> None:
-        taint = {"key": "nvidia.com/gpu", "effect": "NoSchedule"}
-        node: dict[str, Any] = {"metadata": {"name": self.name, "labels": self._labels}, "spec": {"taints": [taint]}}
+        taints = [{"key": "nvidia.com/gpu", "effect": "NoSchedule"}] if self._gpus else []
+        node: dict[str, Any] = {"metadata": {"name": self.name, "labels": self._labels}, "spec": {"taints": taints}}
         self._core.create_node(client.V1Node.model_validate(node))
         self._say_ready()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +14,10 @@ from typing import Any
 
 import httpx
 
+from tests.fakes.kubernetes.jobs import is_run
+
 _ENGINE = Path(__file__).parent / "engine.py"
+_ROOT = Path(__file__).parents[3]
 _BACK_OFF_S = 10.0
 _PROBE_TIMEOUT_S = 2.0
 _MESSAGE_BYTES = 2048
@@ -27,6 +31,7 @@ class PodLife:
         self.name: str = pod["metadata"]["name"]
         self.address, self._pace, self._folder = address, pace, folder
         self._container = pod["spec"]["containers"][0]
+        self._policy, self._is_ours = pod["spec"].get("restartPolicy"), is_run(pod["spec"])
         self.restarts = 0
         self.process: subprocess.Popen[bytes] | None = None
         self._started, self._ready, self._silent = False, False, 0
@@ -45,10 +50,12 @@ class PodLife:
             return self._news(
                 {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image: not found"}}
             )
-        if self.process is None and time.monotonic() >= self._start_at:
-            self._start()
         if self.process is not None and self.process.poll() is not None:
             self._note_death(self.process)
+        if self._policy == "Never" and self._last is not None:
+            return self._news({"terminated": self._last["terminated"]})
+        if self.process is None and time.monotonic() >= self._start_at:
+            self._start()
         if self.process is None:
             back_off = {"reason": "CrashLoopBackOff", "message": "back-off restarting failed container"}
             return self._news({"waiting": back_off})
@@ -95,10 +102,18 @@ class PodLife:
         if self._last is not None:
             self.restarts += 1
         with self._log(self.restarts).open("wb") as log:
-            self.process = subprocess.Popen(self._command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen(
+                self._command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self._environment()
+            )
+
+    def _environment(self) -> Mapping[str, str] | None:
+        """Our own programs are found as in their image."""
+        return os.environ | {"PYTHONPATH": str(_ROOT)} if self._is_ours else None
 
     def _command(self) -> Sequence[str]:
         given = [*self._container.get("command", []), *self._container.get("args", [])]
+        if self._is_ours:
+            return [sys.executable, *given[1:]]
         arguments = given[2:] if given[:2] == ["vllm", "serve"] else given[1:]
         return [sys.executable, "-I", "-S", str(_ENGINE), *(self._here(each) for each in arguments)]
 
@@ -177,6 +192,8 @@ class PodLife:
             "lastState": self._last or {},
         }
         phase = "Running" if "running" in state or self._last is not None else "Pending"
+        if "terminated" in state:
+            phase = "Failed" if state["terminated"]["exitCode"] else "Succeeded"
         status: dict[str, Any] = {"phase": phase, "podIP": self.address, "containerStatuses": [shown]}
         status["podIPs"] = [{"ip": self.address}]
         if status == self._told:

@@ -1,4 +1,4 @@
-"""Finds nodes for pods: selectors, taints and extended resources; says what is short when none fits."""
+"""Finds nodes for pods: selectors, affinity, taints, extended resources; says what is short when none fits."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from tests.fakes.kubernetes.writes import Writer
 
 _POD = resource_of("v1", "Pod")
 _NODE = resource_of("v1", "Node")
+_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+_NO_MATCH = "node(s) didn't match Pod's node affinity/selector"
 
 
 class Scheduler:
@@ -66,7 +68,9 @@ def _why_not(pod: Object, node: Object, used: Counter[str]) -> str | None:
     if spec.get("unschedulable"):
         return "node(s) were unschedulable"
     if any(labels.get(name) != value for name, value in pod["spec"].get("nodeSelector", {}).items()):
-        return "node(s) didn't match Pod's node affinity/selector"
+        return _NO_MATCH
+    if not _has_affinity(pod, labels):
+        return _NO_MATCH
     for taint in spec.get("taints", []):
         if not _tolerates(pod, taint):
             return f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"
@@ -75,6 +79,26 @@ def _why_not(pod: Object, node: Object, used: Counter[str]) -> str | None:
         if used[name] + amount > int(allocatable.get(name, 0)):
             return f"Insufficient {name}"
     return None
+
+
+def _has_affinity(pod: Object, labels: Object) -> bool:
+    required = pod["spec"].get("affinity", {}).get("nodeAffinity", {}).get(_REQUIRED, {})
+    terms = required.get("nodeSelectorTerms", [])
+    return not terms or any(all(_matches(e, labels) for e in t.get("matchExpressions", [])) for t in terms)
+
+
+def _matches(expression: Object, labels: Object) -> bool:
+    value, values = labels.get(expression["key"]), expression.get("values", [])
+    match expression["operator"]:
+        case "In":
+            return value in values
+        case "NotIn":
+            return value not in values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+    raise ValueError(expression["operator"])
 
 
 def _tolerates(pod: Object, taint: Object) -> bool:

@@ -37,6 +37,9 @@ class TwinGenerator:
         self.runs: list[LoadRequest] = []
         self.stopped: list[str] = []
 
+    def rest(self) -> None:
+        """Nothing is held between levels."""
+
     def run(self, request: LoadRequest, *, out_dir: Path, watch: Watch | None = None) -> LoadResult:
         self.runs.append(request)
         site = self._site

@@ -12,9 +12,10 @@ import yaml
 from helm_python import HelmError
 
 from controlplane.adapters.fleet_kubernetes.gateways import ADMIN_PORT, PORT, SELECTOR
+from controlplane.adapters.fleet_kubernetes.load_job import WorkerPod, labels_of
 from controlplane.gateway.__main__ import _parser
 from controlplane.reading.service_file import load_service
-from controlplane.settings import Settings
+from controlplane.settings import POD_VARIABLES, Settings
 from dashboards.observability.rules import rule_file
 from tests.fakes.kubernetes.schemas import broken_rules, flaws, resource_of
 from tests.unit.deploy.charts import CHART, EXAMPLES, ROOT, Object, named, of_example, rendered, values_of
@@ -142,12 +143,39 @@ def test_a_gateway_has_time_to_finish_what_it_began() -> None:
     assert "--drain-s=300" in pod["containers"][0]["command"]
 
 
-def test_engines_are_reached_by_gateways_controllers_workers_and_prometheus_only() -> None:
+def test_engines_are_reached_by_gateways_controllers_workers_their_generators_and_prometheus_only() -> None:
     policy = named(of_example(EXAMPLES[0]), "NetworkPolicy", "fleetune-engines")["spec"]
     assert policy["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "engine"
-    ours, prometheus = policy["ingress"][0]["from"]
+    ours, generators, prometheus = policy["ingress"][0]["from"]
+    assert generators["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "load-generator"
     assert ours["podSelector"]["matchExpressions"][0]["values"] == ["gateway", "controller", "worker"]
     assert prometheus == {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+
+
+def test_load_pods_are_the_installations_and_reach_their_worker_and_nobody_them() -> None:
+    loaded = {"enabled": True, "nodeSelector": {"pool": "cpu"}, "most": 3}
+    objects = rendered(values_of(EXAMPLES[0]) | {"trials": {"loadPods": loaded}})
+    settings = Settings.model_validate_json(named(objects, "ConfigMap", "fleetune")["data"]["installation.json"])
+    assert settings.cluster is not None
+    pods = settings.cluster.load_pods
+    assert pods is not None
+    worker = container(objects, "fleetune-worker")
+    assert (pods.image, pods.priority_class, pods.most) == (worker["image"], "fleetune-trials", 3)
+    assert {each["name"] for each in worker["env"]} >= set(POD_VARIABLES)
+    (only,) = named(objects, "NetworkPolicy", "fleetune-worker")["spec"]["ingress"][0]["from"]
+    closed = named(objects, "NetworkPolicy", "fleetune-load-generators")["spec"]
+    assert only["podSelector"] == closed["podSelector"]
+    assert "ingress" not in closed
+    owner = WorkerPod("worker-0", "uid", "10.0.0.1", "inference")
+    assert only["podSelector"]["matchLabels"].items() <= labels_of(owner).items()
+
+
+def test_workers_load_trials_themselves_unless_told_otherwise() -> None:
+    objects = of_example(EXAMPLES[0])
+    settings = Settings.model_validate_json(named(objects, "ConfigMap", "fleetune")["data"]["installation.json"])
+    assert settings.cluster is not None
+    assert settings.cluster.load_pods is None
+    assert "ingress" not in named(objects, "NetworkPolicy", "fleetune-worker")["spec"]
 
 
 def test_the_admin_port_is_reached_by_the_controller_only() -> None:

@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from controlplane.adapters.fleet_processes.commands import command_line
-from controlplane.adapters.loadtester_locust import _test
+from controlplane.adapters.loadtester_locust.level import load_test_of
 from controlplane.domain.base import EngineId, ServiceName
 from controlplane.domain.engines.engine import EngineConfig, EngineKind
 from controlplane.domain.engines.fleet import EngineSpec
@@ -175,7 +175,7 @@ def test_a_load_is_sent_in_the_engines_dialect(kind: EngineKind, api: Api, has_w
     spec = a_service()
     dialect = EngineOptions(kind=kind).driver.dialect
     request = LoadRequest(workload=spec.workload, rate_rps=1, url="http://e", model="m", duration_s=1, dialect=dialect)
-    sent = _test(request, 1)
+    sent = load_test_of(request, processes=1)
     assert (sent.api, sent.words is not None, sent.force_length) == (api, has_words, force_length)
 
 

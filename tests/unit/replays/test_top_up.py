@@ -34,6 +34,9 @@ class Site:
         for _ in range(int(WINDOW_S / SLICE_S)):
             self.pass_time(SLICE_S)
 
+    def rest(self) -> None:
+        self.tester.rest()
+
     def run(self, request: LoadRequest, *, out_dir: Path, watch: Watch | None = None) -> LoadResult:
         result = self.tester.run(request, out_dir=out_dir, watch=watch)
         self._record(result.report.requests)

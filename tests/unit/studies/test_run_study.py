@@ -136,6 +136,10 @@ def _held_up(world: World, held_up: Callable[[], bool]) -> StudyRunner:
     return dataclasses.replace(world.runner(), engine_lag=lag)
 
 
+def test_what_sends_the_load_is_given_back_with_every_trial(ran: Ran) -> None:
+    assert ran.world.load.rests == sum(trial.attempt for trial in trials(ran.world))
+
+
 def test_a_spoilt_level_is_loaded_again_in_the_same_engine(tmp_path: Path) -> None:
     world = World(tmp_path, spec=service_spec(tuning=FEW | {"levels": LONG}))
     pending(world)

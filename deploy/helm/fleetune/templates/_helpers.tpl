@@ -32,13 +32,33 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{ .Values.secrets.existingSecret | default (printf "%s-secrets" (include "fleetune.name" .)) }}
 {{- end }}
 
+{{/* What loads trials when it is pods: this image, of the trials' priority. */}}
+{{- define "fleetune.load-pods" -}}
+image: {{ include "fleetune.image" (dict "root" . "image" .Values.image) }}
+image_pull_secrets: {{ toJson .Values.imagePullSecrets }}
+{{- if .Values.priorityClasses.create }}
+priority_class: {{ .Values.priorityClasses.trials }}
+{{- end }}
+{{- with .Values.trials.loadPods }}
+node_selector: {{ toJson .nodeSelector }}
+tolerations: {{ toJson .tolerations }}
+cpus: {{ .cpus }}
+memory_gib: {{ .memoryGib }}
+requests_per_s: {{ .requestsPerSecond }}
+tokens_per_s: {{ .tokensPerSecond }}
+most: {{ .most }}
+{{- end }}
+{{- end }}
+
 {{/* What `fleetune up` would write into its data folder. */}}
 {{- define "fleetune.installation" -}}
+{{- $cluster := dict "namespace" .Release.Namespace "gateways" true }}
+{{- with .Values.trials.loadPods }}{{ if .enabled }}{{ $_ := set $cluster "load_pods" (include "fleetune.load-pods" $ | fromYaml) }}{{ end }}{{ end }}
 {{- $settings := dict
   "data_dir" "/data"
   "host" "0.0.0.0"
   "secrets_dir" "/etc/fleetune-secrets"
-  "cluster" (dict "namespace" .Release.Namespace "gateways" true) }}
+  "cluster" $cluster }}
 {{- if .Values.oidc.issuers }}{{ $_ := set $settings "issuers_file" "/etc/fleetune/issuers.yaml" }}{{ end }}
 {{- if .Values.mlflow.url }}{{ $_ := set $settings "mlflow_url" .Values.mlflow.url }}{{ end }}
 {{- toJson $settings }}
