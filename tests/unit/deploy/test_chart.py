@@ -13,9 +13,10 @@ from helm_python import HelmError
 
 from controlplane.adapters.fleet_kubernetes.gateways import ADMIN_PORT, PORT, SELECTOR
 from controlplane.adapters.fleet_kubernetes.load_job import WorkerPod, labels_of
-from controlplane.gateway.__main__ import _parser
+from controlplane.gateway.__main__ import RABBITMQ_VARIABLE, _parser
 from controlplane.reading.service_file import load_service
 from controlplane.settings import POD_VARIABLES, Settings
+from controlplane.telemetry.tracing import ENDPOINT_VARIABLE, SHARE_VARIABLE
 from dashboards.observability.rules import rule_file
 from tests.fakes.kubernetes.schemas import broken_rules, flaws, resource_of
 from tests.unit.deploy.charts import CHART, EXAMPLES, ROOT, Object, named, of_example, rendered, values_of
@@ -123,6 +124,55 @@ def test_a_gateway_understands_its_options_and_is_found_by_its_label_and_ports()
     assert ports == {PORT: told.port, ADMIN_PORT: told.admin_port}
     labels = dict(pods(objects))["fleetune-gateway"]["metadata"]["labels"]
     assert all(labels[word.split("=")[0]] == word.split("=")[1] for word in SELECTOR.split(","))
+
+
+def test_batches_have_their_quota_their_bucket_and_their_queue() -> None:
+    quota = {"tenantBytes": 5_000_000_000, "tenantOpenBatches": 7}
+    s3, rabbitmq = {"bucket": "files/llm", "secret": "aws"}, {"urlSecret": {"name": "rabbitmq", "key": "url"}}
+    batches = {"days": 2.5, "quota": quota, "s3": s3, "rabbitmq": rabbitmq}
+    gateway = container(rendered({"gateway": {"batches": batches, "cacheBytes": 1_000_000_000}}), "fleetune-gateway")
+    told = _parser().parse_args(gateway["command"][3:])
+    plain = _parser().parse_args(container(rendered({}), "fleetune-gateway")["command"][3:])
+    assert (told.batch_days, told.batch_s3, told.cache_bytes) == (2.5, "files/llm", 1_000_000_000)
+    assert (told.batch_tenant_bytes, told.batch_tenant_open_batches) == (5_000_000_000, 7)
+    assert (told.batch_all_bytes, told.batch_at_once) == (plain.batch_all_bytes, plain.batch_at_once)
+    assert plain.batch_days is None
+    assert gateway["envFrom"] == [{"secretRef": {"name": "aws"}}]
+    assert {"name": RABBITMQ_VARIABLE, "valueFrom": {"secretKeyRef": rabbitmq["urlSecret"]}} in gateway["env"]
+
+
+def test_traces_of_every_process_go_to_the_collector_and_its_secret_by_reference() -> None:
+    headers = {"name": "collector", "key": "headers"}
+    tracing = {"endpoint": "http://collector:4318", "share": 0.2, "headersSecret": headers}
+    objects = rendered({"tracing": tracing})
+    for name in ("api", "controller", "worker", "gateway"):
+        given = {each["name"]: each for each in container(objects, f"fleetune-{name}")["env"]}
+        assert given[ENDPOINT_VARIABLE]["value"] == "http://collector:4318", name
+        assert given[SHARE_VARIABLE]["value"] == "0.2"
+        assert given["OTEL_EXPORTER_OTLP_HEADERS"]["valueFrom"] == {"secretKeyRef": headers}
+    assert ENDPOINT_VARIABLE not in yaml.safe_dump_all(rendered({}))
+
+
+def test_git_of_workers_has_its_settings_and_keys_from_a_secret() -> None:
+    objects = rendered({"commits": {"gitSecret": "fleet-repository"}})
+    worker = dict(pods(objects))["fleetune-worker"]["spec"]
+    env = {each["name"]: each.get("value") for each in worker["containers"][0]["env"]}
+    (mount,) = [each for each in worker["containers"][0]["volumeMounts"] if each["name"] == "git"]
+    (volume,) = [each for each in worker["volumes"] if each["name"] == "git"]
+    assert env["GIT_CONFIG_GLOBAL"] == f"{mount['mountPath']}/gitconfig"
+    assert volume["secret"]["secretName"] == "fleet-repository"
+    assert "fleetune-git" not in yaml.safe_dump(container(objects, "fleetune-controller"))
+
+
+def test_every_option_of_a_gateway_is_a_value_or_said_not_to_be() -> None:
+    """What the chart sets itself, and what a gateway in a cluster leaves to what stands before it."""
+    options = {word for action in _parser()._actions for word in action.option_strings if word.startswith("--")}
+    template = (CHART / "templates" / "gateway.yaml").read_text()
+    quota = {f"--batch-{name}" for name in ("tenant-bytes", "all-bytes", "tenant-files", "tenant-open-batches")}
+    by_name = quota | {"--batch-tenant-batches", "--batch-free-disk-bytes"}
+    lacking = {word for word in options - by_name if word[2:] not in template}
+    of_tls = {f"--{whose}-{what}" for whose in ("tls", "admin-tls", "engine") for what in ("cert", "key")}
+    assert lacking == of_tls | {"--engine-ca", "--help", "--log-file", "--require-keys", "--seed", "--until-stdin-ends"}
 
 
 def test_a_gateway_speaks_grpc_where_it_is_wanted() -> None:

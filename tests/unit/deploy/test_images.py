@@ -57,6 +57,11 @@ def test_the_gateways_image_names_all_that_a_gateway_imports() -> None:
     assert {DISTRIBUTIONS.get(each, each) for each in foreign} == named(GATEWAY.read_text())
 
 
+def test_the_control_planes_image_has_the_git_that_commits_manifests() -> None:
+    final = (GATEWAY.parent / "control.Containerfile").read_text().rpartition("FROM ")[2]
+    assert {"git", "openssh-client"} <= set(final.split())
+
+
 @pytest.mark.parametrize("path", IMAGES, ids=[each.stem for each in IMAGES])
 def test_an_image_is_not_roots_and_takes_the_locked_versions(path: Path) -> None:
     text = path.read_text()

@@ -79,6 +79,19 @@ issuers.yaml: |
   valueFrom: {secretKeyRef: {{ toJson .Values.store.urlSecret }}}
 - {name: HOME, value: /tmp}
 - {name: PYTHONUNBUFFERED, value: "1"}
+{{- include "fleetune.tracing" . }}
+{{- end }}
+
+{{/* OpenTelemetry's own variables. */}}
+{{- define "fleetune.tracing" -}}
+{{- with .Values.tracing }}{{ if .endpoint }}
+- {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ .endpoint | quote }}}
+- {name: OTEL_TRACES_SAMPLER_ARG, value: {{ .share | quote }}}
+{{- if .headersSecret.name }}
+- name: OTEL_EXPORTER_OTLP_HEADERS
+  valueFrom: {secretKeyRef: {{ toJson .headersSecret }}}
+{{- end }}
+{{- end }}{{ end }}
 {{- end }}
 
 {{/* What the controller alone asks with. */}}
@@ -137,7 +150,7 @@ tolerations: {{ toJson . }}
   emptyDir: {}
 {{- end }}
 
-{{/* A Deployment that runs `fleetune process NAME`. Takes root, component, replicas, resources, arguments, more. */}}
+{{/* A Deployment that runs `fleetune process NAME`. Takes root, component, replicas, resources, arguments, gitSecret, more. */}}
 {{- define "fleetune.process" -}}
 {{- $root := .root -}}
 apiVersion: apps/v1
@@ -173,7 +186,14 @@ spec:
           {{- . | nindent 10 }}
           {{- end }}
           volumeMounts: {{- include "fleetune.mounts" $root | nindent 12 }}
+            {{- with .gitSecret }}
+            - {name: git, mountPath: /etc/fleetune-git, readOnly: true}
+            {{- end }}
       volumes: {{- include "fleetune.volumes" $root | nindent 8 }}
+        {{- with .gitSecret }}
+        - name: git
+          secret: {secretName: {{ . }}, defaultMode: 0440}
+        {{- end }}
 {{- end }}
 
 {{/* What the control plane may do. Takes root, name (of the account too), labels, annotations. */}}
