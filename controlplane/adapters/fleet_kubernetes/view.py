@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from controlplane.adapters.fleet_kubernetes.door import Door, Json, Place
 from controlplane.adapters.fleet_kubernetes.group import Group, group_of
+from controlplane.adapters.fleet_kubernetes.kept import of_node, of_pod
 from controlplane.adapters.fleet_kubernetes.names import GROUP, SELECTOR
 from controlplane.adapters.fleet_kubernetes.nodes import ready_nodes
 from controlplane.adapters.fleet_kubernetes.sets import PLURAL, TEMPLATE
@@ -32,8 +33,8 @@ class ClusterView:
         self.pods_at = Place("api/v1", "pods", namespace)
         self.sets_at = Place(SETS, PLURAL, namespace)
         self._deployments = Watched(door, self.deployments_at, selector=SELECTOR, steady=steady)
-        self._pods = Watched(door, self.pods_at, selector=SELECTOR, steady=steady)
-        self._nodes = Watched(door, Place("api/v1", "nodes"), steady=steady)
+        self._pods = Watched(door, self.pods_at, selector=SELECTOR, keep=of_pod, steady=steady)
+        self._nodes = Watched(door, Place("api/v1", "nodes"), keep=of_node, steady=steady)
         self._sets = Watched(door, self.sets_at, selector=SELECTOR, steady=steady)
         self._door = door
         self._has_sets: bool | None = None  # None: nobody asked yet

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from controlplane.adapters.fleet_kubernetes.door import OPENED, Door, Json, Place
+from controlplane.adapters.fleet_kubernetes.kept import whole
 from controlplane.adapters.fleet_kubernetes.refusals import Expired
 from controlplane.domain.errors import FleetuneError, Unavailable
 
@@ -18,7 +19,9 @@ _GONE = 1000  # names remembered, so that an answer that comes late brings nothi
 
 
 class Watched:
-    """Starts with the first look. `stale_s` is how long the server may be silent before what is known counts as old."""
+    """Starts with the first look. Of each object is known what `keep` returns of it. `stale_s` is how long the server
+    may be silent before what is known counts as old.
+    """
 
     def __init__(
         self,
@@ -26,12 +29,13 @@ class Watched:
         place: Place,
         *,
         selector: str = "",
+        keep: Callable[[Json], Json] = whole,
         stale_s: float = 10.0,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._door, self._place, self._stale_s = door, place, stale_s
         self._query = {"labelSelector": selector} if selector else {}
-        self._steady = steady
+        self._steady, self._keep = steady, keep
         self._lock = threading.Lock()
         self._items: dict[str, Json] = {}
         self._gone: dict[str, int] = {}
@@ -63,7 +67,7 @@ class Watched:
         with self._lock:
             known = self._items.get(name)
             if version > max(self._gone.get(name, 0), 0 if known is None else _version(known)):
-                self._items[name] = value
+                self._items[name] = self._keep(value)
 
     def stop(self) -> None:
         """End the watch; it is gone for good within its time-out."""
@@ -95,7 +99,7 @@ class Watched:
         self.listings += 1
         version = str(found["metadata"]["resourceVersion"])
         with self._lock:
-            listed = {each["metadata"]["name"]: each for each in found["items"]}
+            listed = {each["metadata"]["name"]: self._keep(each) for each in found["items"]}
             fresh = {name: each for name, each in listed.items() if _version(each) > self._gone.get(name, 0)}
             # What was written and heard of after this list was made stays.
             newer = {name: each for name, each in self._items.items() if _version(each) > int(version)}

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from controlplane.adapters.fleet_kubernetes.door import OPENED, Door, Json, Place
+from controlplane.adapters.fleet_kubernetes.kept import of_pod
+from controlplane.adapters.fleet_kubernetes.manifests import manifests
 from controlplane.adapters.fleet_kubernetes.refusals import Expired
+from controlplane.adapters.fleet_kubernetes.sight import sight_of
 from controlplane.adapters.fleet_kubernetes.watched import Watched
 from controlplane.domain.errors import Forbidden, Unavailable
+from controlplane.reading.service_file import load_service
 
+EXAMPLE = Path(__file__).parents[3] / "examples" / "kubernetes.yaml"
+AT = "2026-01-01T00:00:00Z"
 PODS = Place("api/v1", "pods", "default")
 
 
@@ -58,6 +66,29 @@ def test_what_changes_is_heard_and_what_goes_is_gone_for_good() -> None:
     watched.heard(pod("a", 9))  # an answer that comes late
     watched.heard(pod("b", 8))
     assert [each["metadata"]["resourceVersion"] for each in watched.items()] == ["11"]
+
+
+def test_of_a_pod_is_kept_what_is_seen_of_it() -> None:
+    spec = load_service(EXAMPLE)
+    assert spec.kubernetes is not None
+    made = manifests(spec, spec.kubernetes, spec.baseline, replicas=1)[0]["spec"]["template"]
+    ended = {"exitCode": 137, "reason": "OOMKilled", "startedAt": AT, "finishedAt": AT, "message": "killed"}
+    container = {
+        "name": "engine",
+        "image": "a",
+        "restartCount": 2,
+        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+    }
+    ready = {"type": "Ready", "status": "False", "lastTransitionTime": AT}
+    status = {"phase": "Running", "podIP": "10.0.0.1", "conditions": [ready], "hostIP": "10.0.0.9"}
+    whole = {
+        "metadata": {**made["metadata"], "name": "a", "uid": "u", "managedFields": [{"manager": "kubelet"}]},
+        "spec": {**made["spec"], "nodeName": "n-1"},
+        "status": {**status, "containerStatuses": [{**container, "lastState": {"terminated": ended}}]},
+    }
+    assert sight_of(of_pod(whole)) == sight_of(whole)
+    assert (sight_of(whole).exit_reason, sight_of(whole).node) == ("OOMKilled", "n-1")
+    assert len(json.dumps(of_pod(whole))) < len(json.dumps(whole)) / 3
 
 
 def test_a_watch_that_expired_lists_again_and_keeps_what_was_written_since() -> None:
