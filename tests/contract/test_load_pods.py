@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.adapters.loadtester_locust import LoadTesterElsewhere
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.report import Validity
 from controlplane.ports.load import LoadProgress
+from controlplane.settings import POD_VARIABLES, ClusterAccess, Settings
+from controlplane.wiring.work import open_load_tester
 from tests.contract.kubernetes_servers import wait
 from tests.contract.load_pods import (
     NODE,
     POD,
+    PODS,
     generators,
     ground_truth,
     jobs,
@@ -81,6 +85,20 @@ def test_a_worker_that_comes_back_ends_what_it_left_behind(own: StandIn) -> None
     load_hosts(own, worker).hold(1, port=24_001, check=nothing)
     load_hosts(own, worker).release()  # as its next process does first
     wait(lambda: not jobs(own) and not generators(own))
+
+
+def test_a_worker_of_an_installation_with_load_pods_loads_from_them_once_the_last_ones_are_gone(
+    own: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = worker_pod(own, "w")
+    load_hosts(own, worker).hold(1, port=24_001, check=nothing)
+    for variable, value in zip(POD_VARIABLES, worker[:3], strict=True):
+        monkeypatch.setenv(variable, value)
+    cluster = ClusterAccess(namespace="default", kubeconfig=own.kubeconfig(), load_pods=PODS)
+    tester = open_load_tester(Settings(data_dir=tmp_path, cluster=cluster))
+    assert isinstance(tester, LoadTesterElsewhere)
+    tester.close()
+    assert jobs(own) == []
 
 
 def test_a_lost_node_spoils_its_level_breaks_the_next_and_is_made_up_for_by_another(
