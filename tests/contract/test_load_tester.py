@@ -49,11 +49,21 @@ def pods(stand_in: StandIn) -> Iterator[LoadTesterElsewhere]:
         yield tester
 
 
-@pytest.fixture(params=["fake", "locust", "pods"])
+@pytest.fixture(params=["fake", "locust"])
 def subject(request: pytest.FixtureRequest) -> Subject:
-    if request.param == "fake":
+    return made(request, request.param)
+
+
+@pytest.fixture(params=["fake", "locust", "pods"])
+def wherever(request: pytest.FixtureRequest) -> Subject:
+    """For what could break on the way to generators elsewhere and back."""
+    return made(request, request.param)
+
+
+def made(request: pytest.FixtureRequest, kind: str) -> Subject:
+    if kind == "fake":
         return Subject(FakeLoadTester(steady(20, 2)), "http://fake", FakeLoadTester(down), "http://fake", is_real=False)
-    tester: LoadTester = request.getfixturevalue(request.param)
+    tester: LoadTester = request.getfixturevalue(kind)
     with socket.socket() as closed:
         closed.bind((HOST, 0))
         dead_url = f"http://{HOST}:{closed.getsockname()[1]}"
@@ -64,8 +74,8 @@ def records_of(path: Path) -> list[RequestRecord]:
     return [RequestRecord.model_validate_json(line) for line in path.read_text().splitlines()]
 
 
-def test_every_request_is_answered_once_and_recorded(subject: Subject, tmp_path: Path) -> None:
-    report, path = subject.tester.run(level(subject.url), out_dir=tmp_path)
+def test_every_request_is_answered_once_and_recorded(wherever: Subject, tmp_path: Path) -> None:
+    report, path = wherever.tester.run(level(wherever.url), out_dir=tmp_path)
     records = records_of(path)
     assert sorted(record.index for record in records) == list(range(len(records)))
     assert report.requests == report.completed == sum(record.scheduled_s >= 0.5 for record in records)
@@ -73,8 +83,8 @@ def test_every_request_is_answered_once_and_recorded(subject: Subject, tmp_path:
     assert all(record.output_tokens == record.wanted_tokens == 8 for record in records)
 
 
-def test_latencies_count_from_the_scheduled_instant(subject: Subject, tmp_path: Path) -> None:
-    for record in records_of(subject.tester.run(level(subject.url), out_dir=tmp_path).records_path):
+def test_latencies_count_from_the_scheduled_instant(wherever: Subject, tmp_path: Path) -> None:
+    for record in records_of(wherever.tester.run(level(wherever.url), out_dir=tmp_path).records_path):
         assert record.ttft_ms is not None
         assert record.e2e_ms is not None
         assert record.ttft_ms >= 20 + record.lag_ms - 1e-3
@@ -99,14 +109,14 @@ def test_limits_are_checked(subject: Subject, tmp_path: Path) -> None:
     assert report.attainment == 0
 
 
-def test_watching_sees_progress_and_ends_the_run_early(subject: Subject, tmp_path: Path) -> None:
+def test_watching_sees_progress_and_ends_the_run_early(wherever: Subject, tmp_path: Path) -> None:
     seen: list[LoadProgress] = []
 
     def watch(progress: LoadProgress) -> str | None:
         seen.append(progress)
         return "seen enough" if len(progress.records) >= 10 else None
 
-    report = subject.tester.run(level(subject.url, seconds=600), out_dir=tmp_path, watch=watch).report
+    report = wherever.tester.run(level(wherever.url, seconds=600), out_dir=tmp_path, watch=watch).report
     assert report.stopped_early == "seen enough"
     assert report.requests >= 10
     assert report.errors == 0
@@ -123,11 +133,11 @@ def test_time_lapse_stretches_what_is_reported(subject: Subject, tmp_path: Path)
         assert (report.ttft_ms.mean or 0) >= 200
 
 
-def test_rest_between_levels_changes_nothing(subject: Subject, tmp_path: Path) -> None:
+def test_rest_between_levels_changes_nothing(wherever: Subject, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        assert subject.tester.run(level(subject.url), out_dir=tmp_path / name).report.errors == 0
-        subject.tester.rest()
-        subject.tester.rest()
+        assert wherever.tester.run(level(wherever.url), out_dir=tmp_path / name).report.errors == 0
+        wherever.tester.rest()
+        wherever.tester.rest()
 
 
 def test_target_that_is_down_gives_a_report_of_errors(subject: Subject, tmp_path: Path) -> None:
