@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -57,14 +58,19 @@ class Door(NamedTuple):
     process: psutil.Process
 
     def cpu_s(self) -> float:
-        """CPU seconds used so far, by its children too."""
+        """CPU seconds used so far, by its children too. Counted by the kernel in nanoseconds, not in ticks of 10 ms."""
         found = [self.process, *self.process.children(recursive=True)]
-        return sum(times.user + times.system for times in (each.cpu_times() for each in found))
+        return sum(time.clock_gettime(_cpu_clock(each.pid)) for each in found)
 
     def rss_mib(self) -> float:
         """Memory in use now, by its children too."""
         found = [self.process, *self.process.children(recursive=True)]
         return float(sum(each.memory_info().rss for each in found)) / (1 << 20)
+
+
+def _cpu_clock(pid: int) -> int:
+    """Return Linux's number of the clock that counts a process's CPU time (`clock_getcpuclockid`)."""
+    return ~pid << 3 | 2
 
 
 @dataclass(frozen=True)
