@@ -29,6 +29,7 @@ _STOPS: Mapping[str, str] = {
     "max_output_tokens": "length",
 }
 _DECLINED = "content_filter"
+_NO_TOOLS: frozenset[str] = frozenset()
 
 
 class AnswerNotes:
@@ -59,7 +60,9 @@ class AnswerNotes:
             return
         self.declined = self.declined or bool(said.get("refusal"))
         calls = said.get("tool_calls")
-        for place, call in enumerate(calls if isinstance(calls, list) else ()):
+        if not isinstance(calls, list):
+            return
+        for place, call in enumerate(calls):
             if isinstance(call, dict):
                 self._tool_call((choice.get("index"), call.get("index", place)), call.get("function"))
 
@@ -118,6 +121,8 @@ def _response_stop(answer: Mapping[str, Any]) -> object:
 
 def tool_names(fields: Mapping[str, Any]) -> frozenset[str]:
     """Return the names of the functions that a request of chat completions lets the model call."""
+    if not fields.get("tools"):
+        return _NO_TOOLS
     named = ((tool.get("function") or {}).get("name") for tool in _objects(fields.get("tools")) if _has_function(tool))
     return frozenset(name for name in named if isinstance(name, str))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from multidict import CIMultiDict
 
 from controlplane.gateway.answer_notes import AnswerNotes, notes_of
 from controlplane.gateway.call import response_headers
+from controlplane.gateway.parsing import parsed
 from controlplane.gateway.passage import Passage, whole
 from controlplane.gateway.relay import ClientGone, Cut, Relay
 from controlplane.gateway.sse import StreamWatch, as_mapping, token_counts
@@ -39,9 +39,9 @@ class Answering:
         self, request: web.Request, opened: Opened, tally: Tally, *, passages: Sequence[Passage], stall_s: float
     ) -> web.StreamResponse:
         """Send the client the answer. Raises ClientGone when it hangs up; the tally knows how far it came."""
-        headers = response_headers(opened.response.headers, tally.call.request_id, tally.revision or "")
+        headers = response_headers(opened.headers, tally.call.request_id, tally.revision or "")
         headers.update(tally.headers)
-        tally.status = opened.response.status
+        tally.status = opened.status
         if not opened.events:
             return await self._whole(opened, headers, tally, passages)
         tally.watch = StreamWatch()
@@ -53,7 +53,7 @@ class Answering:
     async def _whole(
         self, opened: Opened, headers: CIMultiDict[str], tally: Tally, passages: Sequence[Passage]
     ) -> web.Response:
-        status = opened.response.status
+        status = opened.status
         tally.ended = self.monotonic()
         tally.usage, tally.notes = read_answer(opened.first)
         tally.error = None if status < 400 else REJECTED if status < 500 else BROKEN
@@ -101,7 +101,7 @@ def read_answer(body: bytes) -> tuple[Mapping[str, Any] | None, AnswerNotes]:
     if len(body) > _LARGEST_PARSED_BYTES:
         return None, AnswerNotes()
     try:
-        answer = as_mapping(json.loads(body))
+        answer = as_mapping(parsed(body))
         return token_counts(answer.get("usage")), notes_of(answer)
     except (ValueError, RecursionError):
         return None, AnswerNotes()

@@ -7,7 +7,6 @@ moved. A large body is therefore skimmed on a thread of its own by msgspec, whic
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import zlib
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from aiohttp import web
 
 from controlplane.gateway.fingerprint import BLOCK_IDS, MOST_BLOCKS, Fingerprints, Prompt
 from controlplane.gateway.openai_errors import RequestRefused
+from controlplane.gateway.parsing import parsed
 
 T = TypeVar("T")
 A = TypeVarTuple("A")
@@ -158,7 +158,7 @@ def _unpacked(packed: bytes, window_bits: int, max_bytes: int) -> bytes:
 
 def _parse(body: bytes) -> dict[str, Any]:
     try:
-        fields = json.loads(body)
+        fields = parsed(body)
     except (ValueError, RecursionError) as error:
         raise _not_json() from error
     if not isinstance(fields, dict):

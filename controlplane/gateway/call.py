@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import uuid
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from aiohttp import web
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict, MultiMapping
 
 from controlplane.domain.door.identity import Principal
 from controlplane.gateway.answer_notes import tool_names
@@ -27,9 +26,9 @@ _USUAL_ANSWER_TOKENS = 256
 _MOST_TOKENS = 10**9
 """More is no answer's length: a number of a thousand digits is none that could be counted with."""
 _LONGEST_NUMBER = 20
+_LENGTHS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _GENERATING = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"})
 
-_LARGE_BODY_BYTES = 512 << 10
 _HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
     | {"proxy-authenticate", "proxy-authorization"}
@@ -70,10 +69,6 @@ class Call:
     def reserved_tokens(self) -> int:
         """What the request may use, prompt and answer."""
         return self.expected_prompt_tokens + self.answer_tokens
-
-    def payload(self) -> bytes | io.BytesIO:
-        """The body to send; large ones piecewise, so that writing them does not hold up other streams."""
-        return self.body if len(self.body) <= _LARGE_BODY_BYTES else io.BytesIO(self.body)
 
 
 class Read(NamedTuple):
@@ -132,9 +127,11 @@ def _answer_tokens(path: str, fields: Mapping[str, Any]) -> int:
     """Return the longest answer asked for; where none is named, what is usual: it is put right afterwards."""
     if path not in _GENERATING:
         return 0
-    given = map(_count, (fields.get(name) for name in ("max_completion_tokens", "max_tokens", "max_output_tokens")))
-    longest = next((count for count in given if count), _USUAL_ANSWER_TOKENS)
-    return min(_MOST_TOKENS, longest * (_count(fields.get("n")) or 1) * _prompts(fields.get("prompt")))
+    longest = 0
+    for name in _LENGTHS:
+        longest = longest or _count(fields.get(name))
+    several = (_count(fields.get("n")) or 1) * _prompts(fields.get("prompt"))
+    return min(_MOST_TOKENS, (longest or _USUAL_ANSWER_TOKENS) * several)
 
 
 def _prompts(given: object) -> int:
@@ -145,6 +142,8 @@ def _prompts(given: object) -> int:
 
 def _count(value: object) -> int:
     """Return a number of tokens or answers, 0 for what is none. Engines take `"16"` and `16.0` for 16 too."""
+    if value is None:
+        return 0
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _LONGEST_NUMBER:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
@@ -154,11 +153,13 @@ def _count(value: object) -> int:
 
 def session_of(headers: Mapping[str, str], fields: Mapping[str, Any]) -> str | None:
     """Return what names the client's session: the header, else `user`, else `prompt_cache_key`; None when none does."""
-    named = (headers.get(SESSION_HEADER), fields.get("user"), fields.get("prompt_cache_key"))
-    return next((name for name in named if isinstance(name, str) and name), None)
+    for name in (headers.get(SESSION_HEADER), fields.get("user"), fields.get("prompt_cache_key")):
+        if name and isinstance(name, str):
+            return name
+    return None
 
 
-def response_headers(headers: CIMultiDictProxy[str], request_id: str, revision: str) -> CIMultiDict[str]:
+def response_headers(headers: MultiMapping[str], request_id: str, revision: str) -> CIMultiDict[str]:
     """Return an upstream answer's headers as the client may see them, with the revision that answered."""
     kept = _without(headers, _OF_ONE_HOP)
     kept[REQUEST_ID_HEADER] = request_id
@@ -166,7 +167,7 @@ def response_headers(headers: CIMultiDictProxy[str], request_id: str, revision: 
     return kept
 
 
-def _upstream_headers(headers: CIMultiDictProxy[str], request_id: str) -> CIMultiDict[str]:
+def _upstream_headers(headers: MultiMapping[str], request_id: str) -> CIMultiDict[str]:
     kept = _without(headers, _KEPT_BACK)
     kept["Accept-Encoding"] = "identity"  # a compressed stream could be neither watched nor ended with an error event
     kept.setdefault("Content-Type", "application/json")
@@ -174,7 +175,7 @@ def _upstream_headers(headers: CIMultiDictProxy[str], request_id: str) -> CIMult
     return kept
 
 
-def _without(headers: CIMultiDictProxy[str], dropped: frozenset[str]) -> CIMultiDict[str]:
+def _without(headers: MultiMapping[str], dropped: frozenset[str]) -> CIMultiDict[str]:
     """Return the headers without some, and without those that `Connection` names."""
     if "Connection" in headers:
         named = ",".join(headers.getall("Connection"))

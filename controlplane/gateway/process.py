@@ -35,8 +35,10 @@ from controlplane.gateway.background import in_background
 from controlplane.gateway.batches.inside import Inside
 from controlplane.gateway.batches.opening import batch_port, open_inside, run_batches
 from controlplane.gateway.cards import Cards
+from controlplane.gateway.clients import open_clients
 from controlplane.gateway.counts.opening import open_counts
 from controlplane.gateway.drain import Drain
+from controlplane.gateway.engine_connections import EngineConnections
 from controlplane.gateway.fingerprint import Fingerprints, installation_salt
 from controlplane.gateway.flights import Flights
 from controlplane.gateway.last_table import load_table
@@ -46,7 +48,7 @@ from controlplane.gateway.pipeline import Pipeline, Stage
 from controlplane.gateway.routing import Routing
 from controlplane.gateway.samples import Samples
 from controlplane.gateway.server import DataPort
-from controlplane.gateway.settings import GatewaySettings
+from controlplane.gateway.settings import GC_THRESHOLDS, GatewaySettings
 from controlplane.gateway.sockets import Sockets
 from controlplane.gateway.spool import RecordSpool, ScoreSpool
 from controlplane.gateway.stages.answer import Answer
@@ -60,9 +62,8 @@ from controlplane.gateway.stages.redact import Redacting
 from controlplane.gateway.stages.sample import SamplingAnswers
 from controlplane.gateway.stages.screen import Screening
 from controlplane.gateway.stages.trace import Tracing
-from controlplane.gateway.tls import client_tls, server_tls
+from controlplane.gateway.tls import server_tls
 from controlplane.gateway.trusting import trust
-from controlplane.gateway.upstream import open_session
 from controlplane.host.addresses import is_loopback, url_of
 from controlplane.host.clock import steady_clock
 from controlplane.host.files import write_whole
@@ -92,6 +93,7 @@ async def run_gateway(settings: GatewaySettings) -> None:
             _drain_with(sys.stdin.fileno(), gateway.drain)
         address = gateway.address
         gc.freeze()  # what lives as long as the process need not be looked at in the middle of a stream
+        gc.set_threshold(*GC_THRESHOLDS)
         grpc = "" if address.grpc is None else f", gRPC on {address.grpc}"
         sys.stdout.write(f"gateway {address.name} serves on {address.url}, admin on {address.admin_url}{grpc}\n")
         sys.stdout.flush()
@@ -193,12 +195,12 @@ async def _open(
     counts = await open_counts(settings, stack, clock)
     queueing = Queueing(routing, time.monotonic, lambda: counts.gateways)
     metrics = Metrics(routing, spool, counts, queueing.gates)
-    session = await stack.enter_async_context(open_session(client_tls(settings.engine_tls)))
+    session, engines = await open_clients(settings.engine_tls, stack)
     flights = Flights(time.monotonic)
     keep = _both(spool.keep, metrics.observe)
     recording = Recording(keep, time.monotonic, drain.cutting, flights)
     caching = Caching(answer_store(settings, stack), time.monotonic, alike(settings, session))
-    answer = _answer(settings, routing, drain, keep, session)
+    answer = _answer(settings, routing, drain, keep, engines)
     limiting = Limiting(routing, counts, clock)
     audit = await _audit(settings, stack, clock)
     first: list[Stage] = [Auditing(audit), Tracing(request_tracing(), time.monotonic), limiting, recording]
@@ -214,7 +216,7 @@ async def _open(
     sockets = Sockets(inside, drain, settings.cors_origins, settings.max_body_bytes) if settings.websocket else None
     port_of = partial(DataPort, settings, routing, pipeline, cards, metrics, drain, fingerprints)
     data = port_of(time.monotonic, clock, tokens, audit, batches, inside, sockets, scores.keep)
-    path, told = table_path(settings.data_dir, settings.name), batches.troubles if batches is not None else None
+    path, told = table_path(settings.data_dir, settings.name), batches.troubles if batches else None
     admin = AdminPort(settings, routing, spool, drain, path, flights, counts, samples, problem, told)
     own, admin_tls = server_tls(settings.tls), server_tls(settings.admin_tls)
     open_port = partial(listen, stack=stack, head_within_s=settings.head_within_s)
@@ -268,11 +270,11 @@ def _answer(
     routing: Routing,
     drain: Drain,
     keep: Callable[[GatewayRecord], None],
-    session: aiohttp.ClientSession,
+    engines: EngineConnections,
 ) -> Answer:
     return Answer(
         routing=routing,
-        session=session,
+        engines=engines,
         keep=keep,
         monotonic=time.monotonic,
         chance=Random(settings.seed),

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 
-import aiohttp
 from aiohttp import web
 
+from controlplane.gateway.engine_connection import BrokenOff
 from controlplane.gateway.openai_errors import error_event
 from controlplane.gateway.passage import Passage, fed, finished
 from controlplane.gateway.sse import StreamWatch
@@ -64,7 +64,7 @@ class Relay:
             if self._writing:
                 raise ClientGone from None
             return Cut.STALLED
-        except (aiohttp.ClientError, ConnectionError):
+        except BrokenOff:
             return None if self._watch.done else Cut.TRUNCATED
         return None if self._watch.ended or self._watch.failed else Cut.TRUNCATED
 
@@ -82,7 +82,7 @@ class Relay:
 
     async def _copy(self, opened: Opened, stall: asyncio.Timeout) -> None:
         loop = asyncio.get_running_loop()
-        read, feed, clock = opened.response.content.readany, self._watch.feed, self._clock
+        read, feed, clock = opened.connection.read, self._watch.feed, self._clock
         chunk = opened.first
         while chunk:
             if whole := feed(chunk, clock()):

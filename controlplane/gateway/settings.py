@@ -12,6 +12,11 @@ from controlplane.domain.door.batch_quota import BatchQuota
 from controlplane.domain.door.issuer import Issuer
 from controlplane.host.addresses import is_loopback
 
+GC_THRESHOLDS = (20_000, 20, 20)
+"""A request makes some 200 objects that hold others: by Python's own 700 they are looked through every few requests,
+which was a tenth of all CPU time. Most go by themselves, without being looked for.
+"""
+
 
 class TlsFiles(Value):
     """PEM files: a certificate with its chain, and its key."""

@@ -6,11 +6,11 @@ unchanged, and only what a record says of them is read.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from controlplane.gateway.answer_notes import AnswerNotes
+from controlplane.gateway.parsing import parsed
 
 LARGEST_EVENT_BYTES = 8 << 20
 
@@ -145,13 +145,14 @@ def carries_tokens(choice: Mapping[str, Any]) -> bool:
 
     The opening event of a chat (role, empty content) carries none, nor does a closing one with an empty delta.
     """
-    if choice.get("text") is not None:
-        return True
-    delta = as_mapping(choice.get("delta"))
-    if delta.get("tool_calls") or delta.get("reasoning_content") or delta.get("reasoning"):
-        return True
+    delta = choice.get("delta")
+    if not isinstance(delta, dict):
+        return choice.get("text") is not None
     content = delta.get("content")
-    return bool(content) if "role" in delta else content is not None
+    if content or (content is not None and "role" not in delta):
+        return True
+    others = (delta.get("tool_calls"), delta.get("reasoning_content"), delta.get("reasoning"))
+    return any(others) or choice.get("text") is not None
 
 
 def as_mapping(value: object) -> Mapping[str, Any]:
@@ -162,7 +163,7 @@ def as_mapping(value: object) -> Mapping[str, Any]:
 def parsed_object(payload: bytes) -> Mapping[str, Any]:
     """Return a JSON object; of anything else an empty one."""
     try:
-        return as_mapping(json.loads(payload))
+        return as_mapping(parsed(payload))
     except (ValueError, RecursionError):  # not ours to judge: it is passed on as it came
         return {}
 

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
 
-import aiohttp
 from multidict import CIMultiDict
-from yarl import URL
 
 from controlplane.domain.door.gateway_options import GatewayOptions
 from controlplane.gateway.call import Call
+from controlplane.gateway.engine_connection import BrokenOff, EngineConnection
+from controlplane.gateway.engine_connections import EngineConnections, NotConnected
 from controlplane.gateway.pools import Replica
 
 UNAVAILABLE_STATUSES = frozenset({502, 503, 504})
-
-# Servers of the uvicorn kind close idle connections after 5 s; ours go first, so no request meets a closing one.
-KEEPALIVE_S = 3.0
 
 
 class FailureKind(StrEnum):
@@ -51,90 +46,64 @@ class AttemptFailed:
 class Opened:
     """An answer that began: its first piece for an event stream, all of it otherwise."""
 
-    response: aiohttp.ClientResponse
+    connection: EngineConnection
     first: bytes
     events: bool
 
-    def close(self) -> None:
-        """Let go of the connection: kept for the next request when the answer was read to its end, else closed."""
-        if not self.response.content.at_eof():
-            self.response.close()
-        self.response.release()
+    @property
+    def status(self) -> int:
+        return self.connection.status
 
-
-def open_session(tls: ssl.SSLContext | None = None) -> aiohttp.ClientSession:
-    """Return a client for long streams: no limits of its own, nothing decoded, no cookies, no proxies.
-
-    `tls` is for engines at https; None trusts whom the system trusts.
-    """
-    connector = aiohttp.TCPConnector(limit=0, limit_per_host=0, keepalive_timeout=KEEPALIVE_S, ssl=tls or True)
-    return aiohttp.ClientSession(
-        connector=connector,
-        auto_decompress=False,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None),
-        skip_auto_headers=("User-Agent",),
-        max_field_size=64 << 10,
-    )
+    @property
+    def headers(self) -> CIMultiDict[str]:
+        return self.connection.headers
 
 
 async def open_upstream(
-    session: aiohttp.ClientSession, replica: Replica, call: Call, options: GatewayOptions
+    engines: EngineConnections, replica: Replica, call: Call, options: GatewayOptions
 ) -> Opened | AttemptFailed:
-    """Send the request and wait for the answer to begin. The caller closes `Opened.response`."""
+    """Send the request and wait for the answer to begin. The caller gives `Opened.connection` back."""
     limit_s = options.first_token_timeout_s if call.stream else options.response_timeout_s
     try:
         async with asyncio.timeout(limit_s):
-            return await _begin(session, replica, call, options)
-    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+            return await _begin(engines, replica, call, options)
+    except NotConnected:
         return AttemptFailed(FailureKind.CONNECT, 502, "The engine could not be reached.")
     except TimeoutError:
         return AttemptFailed(FailureKind.TIMEOUT, 504, f"The engine did not answer within {limit_s:g} s.")
-    except (aiohttp.ClientError, ConnectionError):
+    except BrokenOff:
         return AttemptFailed(FailureKind.DISCONNECTED, 502, "The engine broke the connection before it answered.")
 
 
 async def _begin(
-    session: aiohttp.ClientSession, replica: Replica, call: Call, options: GatewayOptions
+    engines: EngineConnections, replica: Replica, call: Call, options: GatewayOptions
 ) -> Opened | AttemptFailed:
-    response = await session.post(
-        _url(replica, call),
-        data=call.payload(),
-        headers=_headers(replica, call),
-        allow_redirects=False,
-        timeout=_patience(options.connect_timeout_s),
+    target = f"{call.path}?{call.query}" if call.query else call.path
+    connection = await engines.ask(
+        replica.backend.url, target, _headers(replica, call), call.body, connect_s=options.connect_timeout_s
     )
     try:
-        return await _first_piece(response)
+        return await _first_piece(connection)
     except BaseException:  # cancelled or broken: the engine must learn at once that nobody listens
-        response.close()
+        connection.close()
         raise
 
 
-@lru_cache(maxsize=64)
-def _patience(connect_s: float) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=None, sock_connect=connect_s)
-
-
-async def _first_piece(response: aiohttp.ClientResponse) -> Opened | AttemptFailed:
-    if response.status in UNAVAILABLE_STATUSES:
-        response.close()
-        return AttemptFailed(FailureKind.STATUS, response.status, f"The engine answered {response.status}.")
-    events = response.status == 200 and response.content_type == "text/event-stream"
-    if not events:
-        return Opened(response, await response.read(), events=False)
-    first = await response.content.readany()
+async def _first_piece(connection: EngineConnection) -> Opened | AttemptFailed:
+    await connection.answered()
+    if connection.status in UNAVAILABLE_STATUSES:
+        connection.close()
+        return AttemptFailed(FailureKind.STATUS, connection.status, f"The engine answered {connection.status}.")
+    kind = connection.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if connection.status != 200 or kind != "text/event-stream":
+        return Opened(connection, await connection.read_all(), events=False)
+    first = await connection.read()
     if first:
-        return Opened(response, first, events=True)
-    response.close()
+        return Opened(connection, first, events=True)
+    connection.close()
     return AttemptFailed(FailureKind.DISCONNECTED, 502, "The engine ended the stream before its first byte.")
 
 
 def _headers(replica: Replica, call: Call) -> CIMultiDict[str]:
     key = replica.backend.api_key
     return call.headers if key is None else CIMultiDict(call.headers, Authorization=f"Bearer {key}")
-
-
-def _url(replica: Replica, call: Call) -> URL:
-    query = f"?{call.query}" if call.query else ""
-    return URL(f"{replica.backend.url.rstrip('/')}{call.path}{query}", encoded=True)

@@ -79,6 +79,7 @@ _CHAINED = (Personal.IBAN, Personal.CARD, Personal.PHONE)
 _LOCAL = string.ascii_letters + string.digits + "._%+-"
 _RUN = string.ascii_letters + string.digits + "._%+@/()-"
 _CHAIN = string.ascii_uppercase + string.digits + "()+./-"
+_DIGIT = re.compile(r"[0-9]")
 _SEPARATOR = re.compile(r"[ ./-](?=[^ ./-]*\Z)")
 _DATE = re.compile(r"[0-9]{2}[ /.-][0-9]{2}[ /.-][0-9]{4}")
 _PEM_HEAD = re.compile(r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----")
@@ -159,7 +160,7 @@ def held_from(text: str) -> int:
         return grows.start()
     start = max(floor, len(text.rstrip(_RUN)))
     chain = _start_of_chain(text, start)
-    if not any(character.isdigit() for character in text[chain:]):
+    if not _DIGIT.search(text, chain):
         return start
     if len(text) - chain < LONGEST_CHAIN:  # it ends by itself
         return max(floor, chain)

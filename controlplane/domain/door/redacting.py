@@ -97,7 +97,7 @@ class Channel:
 
     def touched(self, start: int, end: int) -> bool:
         """Say whether something in `[start, end)` was taken out."""
-        return any(change.start < end and start < change.end for change in self.changes)
+        return bool(self.changes) and any(change.start < end and start < change.end for change in self.changes)
 
     def _settle_all(self, *, swallow: bool) -> None:
         if self._swallows:
@@ -118,9 +118,11 @@ class Channel:
         if upto <= 0:
             return
         text = self._rest[:upto]
-        self.changes += [Change(self.settled + c.start, self.settled + c.end, c.text) for c in self._found(text)]
+        plain, starts = self._read(text)
+        for found in self._found(text, plain, starts):
+            self.changes.append(Change(self.settled + found.start, self.settled + found.end, found.text))
         self._in_string = self._in_string_after(text)
-        self._before, self._rest = self._read(text)[0][-1:], self._rest[upto:]
+        self._before, self._rest = plain[-1:], self._rest[upto:]
         self.settled += upto
 
     def _swallow(self, *, last: bool) -> None:
@@ -142,10 +144,11 @@ class Channel:
         self._rest, self.settled = self._rest[gone:], self.settled + gone
         self._swallows = self._swallows if goes_on and not last else None
 
-    def _found(self, text: str) -> list[Change]:
-        plain, starts = self._read(text)
+    def _found(self, text: str, plain: str, starts: Sequence[int]) -> Sequence[Change]:
         before = self._before
         spans = self._finder.find(before + plain)
+        if not spans:
+            return ()
         moved = [(span.start - len(before), span.end - len(before), span.kind) for span in spans]
         found = [(max(0, start), end, kind) for start, end, kind in moved if end > 0]
         changes: list[Change] = []

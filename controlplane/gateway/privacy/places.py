@@ -14,9 +14,12 @@ _NO_TEXTS = frozenset(
 )
 _WRITTEN_JSON = frozenset({"arguments", "partial_json"})
 _LONG_NUMBER = 10**12
-_DELTAS = ("content", "reasoning_content", "reasoning", "refusal")
+_DELTAS = frozenset({"content", "reasoning_content", "reasoning", "refusal"})
 _OF_TOKENS = ("logprobs", "token_ids", "prompt_logprobs", "prompt_token_ids")
 """They say the text once more, token by token."""
+
+_HOLDERS = (dict, list)
+_Plain = str | int | None
 
 
 class Place(NamedTuple):
@@ -41,14 +44,16 @@ class Place(NamedTuple):
                 self.around[name] = None
 
 
-def places_of_event(event: Mapping[str, Any]) -> Iterator[Place]:
+def places_of_event(event: Mapping[str, Any]) -> list[Place]:
     """Return the pieces that an event adds to its answer's texts: of OpenAI's and of Anthropic's protocols."""
-    choices = event.get("choices")
-    for choice in choices if isinstance(choices, list) else ():
-        if isinstance(choice, dict):
-            yield from _of_choice(choice)
-    kind, delta = event.get("type"), event.get("delta")
-    if isinstance(kind, str) and isinstance(delta, str):
+    found = [place for choice in _choices(event) for place in _of_choice(choice)]
+    kind = event.get("type")
+    return [*found, *_of_typed(kind, event)] if isinstance(kind, str) else found
+
+
+def _of_typed(kind: str, event: Mapping[str, Any]) -> Iterator[Place]:
+    delta = event.get("delta")
+    if isinstance(delta, str):
         name = (kind, *(_plain(event.get(each)) for each in ("item_id", "output_index", "content_index")))
         yield Place(name, event, "delta", "arguments" in kind, around=event)
     elif kind == "content_block_delta" and isinstance(delta, dict):
@@ -57,25 +62,25 @@ def places_of_event(event: Mapping[str, Any]) -> Iterator[Place]:
                 yield Place((_plain(event.get("index")), key), delta, key, key in _WRITTEN_JSON)
 
 
-def texts_within(value: Any, key: Any = None) -> Iterator[Place]:
-    """Return every text of a whole answer, or of an event that says one whole; keys and names of things are none."""
-    if isinstance(value, dict):
-        for name, each in value.items():
-            if _says(each):
-                if name not in _NO_TEXTS:
-                    yield Place((), value, name, name in _WRITTEN_JSON)
-            elif name not in _OF_TOKENS:
-                yield from texts_within(each, name)
-    elif isinstance(value, list):
-        for index, each in enumerate(value):
-            if _says(each):
-                yield Place((), value, index, key in _WRITTEN_JSON)
-            else:
-                yield from texts_within(each, key)
+def texts_within(answer: dict[str, Any]) -> list[Place]:
+    """Return every text of a whole answer, or of an event that says one whole; keys and names of things are none.
+
+    A number as long as a card's is one too: a tool may be given it.
+    """
+    found: list[Place] = []
+    holders: list[tuple[Any, Any]] = [(answer, None)]  # each with what it is called
+    for holder, called in holders:
+        for key, value in holder.items() if isinstance(holder, dict) else enumerate(holder):
+            name = key if isinstance(key, str) else called
+            if isinstance(value, _HOLDERS):
+                if key not in _OF_TOKENS:
+                    holders.append((value, name))
+            elif key not in _NO_TEXTS and _says(value):
+                found.append(Place((), holder, key, name in _WRITTEN_JSON))
+    return found
 
 
 def _says(value: object) -> bool:
-    """A text, or a number as long as a card's: a tool may be given one."""
     return isinstance(value, str) or (isinstance(value, int) and value >= _LONG_NUMBER)
 
 
@@ -94,14 +99,17 @@ def without_tokens(value: Any) -> None:
 
 def ended_choices(event: Mapping[str, Any]) -> list[Any]:
     """Return the numbers of the answers that an event ends."""
+    return [_plain(choice.get("index")) for choice in _choices(event) if choice.get("finish_reason") is not None]
+
+
+def _choices(event: Mapping[str, Any]) -> list[dict[str, Any]]:
     choices = event.get("choices")
-    given = [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
-    return [_plain(choice.get("index")) for choice in given if choice.get("finish_reason") is not None]
+    return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
 
 
 def _plain(value: object) -> Any:
     """Return what may be part of a name: an engine may write anything."""
-    return value if isinstance(value, str | int | None) else repr(value)
+    return value if isinstance(value, _Plain) else repr(value)
 
 
 def _of_choice(choice: dict[str, Any]) -> Iterator[Place]:
@@ -110,9 +118,14 @@ def _of_choice(choice: dict[str, Any]) -> Iterator[Place]:
         yield Place((index, "text"), choice, "text", False, index, choice)
     if not isinstance(delta, dict):
         return
-    for key in _DELTAS:
-        if isinstance(delta.get(key), str):
+    for key, text in delta.items():
+        if key in _DELTAS and isinstance(text, str):
             yield Place((index, key), delta, key, False, index, choice)
+    if "tool_calls" in delta or "function_call" in delta:
+        yield from _of_calls(index, delta, choice)
+
+
+def _of_calls(index: Any, delta: dict[str, Any], choice: dict[str, Any]) -> Iterator[Place]:
     calls = delta.get("tool_calls")
     given = [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
     called = [(_plain(call.get("index")), call.get("function")) for call in given]

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from random import Random
 
-import aiohttp
 from aiohttp import web
 
 from controlplane.domain.door.routing import GatewayRecord
@@ -16,6 +15,7 @@ from controlplane.gateway.answering import BROKEN, REPORTED, Answering
 from controlplane.gateway.call import REQUEST_ID_HEADER, Call
 from controlplane.gateway.choice import choose
 from controlplane.gateway.classes import for_engine
+from controlplane.gateway.engine_connections import EngineConnections
 from controlplane.gateway.exchange import Exchange
 from controlplane.gateway.openai_errors import error_response
 from controlplane.gateway.pools import Replica, Route
@@ -34,7 +34,7 @@ class Answer:
     """Gets an answer from some replica. `monotonic` in seconds; `keep` takes the records of failed attempts."""
 
     routing: Routing
-    session: aiohttp.ClientSession
+    engines: EngineConnections
     keep: Callable[[GatewayRecord], None]
     monotonic: Callable[[], float]
     chance: Random
@@ -101,7 +101,7 @@ class Answer:
         request, tally = exchange.request, exchange.tally
         with replica.serving(exchange.call.reserved_tokens) as probe:
             call = self._traced(exchange, replica)
-            opened = await open_upstream(self.session, replica, call, route.options)
+            opened = await open_upstream(self.engines, replica, call, route.options)
             if isinstance(opened, AttemptFailed):
                 if exchange.trace is not None:
                     exchange.trace.attempt_failed(opened.kind, now=self.monotonic())
@@ -116,7 +116,7 @@ class Answer:
                     request, opened, tally, passages=exchange.passages, stall_s=route.options.stall_timeout_s
                 )
             finally:
-                opened.close()
+                self.engines.give_back(replica.backend.url, opened.connection)
             self._note_end(replica, tally.error, probe=probe)
             return answer
 
