@@ -21,6 +21,7 @@ from controlplane.gateway.spool import RecordSpool
 
 
 class _Revision(NamedTuple):
+    requests: dict[int, Counter]  # by status
     truncated: Counter
     gone: Counter
     tokens: Counter
@@ -67,10 +68,13 @@ class Metrics:
         if record.retried:
             self._retries.labels(*place).inc()
             return
-        self._requests.labels(*place, str(record.status)).inc()
+        revision = self._of(place)
+        if record.status not in revision.requests:
+            revision.requests[record.status] = self._requests.labels(*place, str(record.status))
+        revision.requests[record.status].inc()
         if record.error is not None:
             self._errors.labels(*place, record.error).inc()
-        self._sum(record, self._of(place))
+        self._sum(record, revision)
         for found in record.flags:
             self._flags.labels(record.service, found).inc()
         if record.cache is not None:
@@ -81,6 +85,7 @@ class Metrics:
         found = self._revisions.get(place)
         if found is None:
             found = self._revisions[place] = _Revision(
+                requests={},
                 truncated=self._truncated.labels(*place),
                 gone=self._gone.labels(*place),
                 tokens=self._tokens.labels(*place),

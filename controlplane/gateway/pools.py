@@ -55,6 +55,8 @@ class Pool:
         When more than half fail it is hardly they: a bad request that comes again and again, or something all of them
         need. Then those ejected first are asked again.
         """
+        if not any(replica.breaker.is_open for replica in self.replicas):
+            return list(self.replicas)
         ejected = [replica for replica in self.replicas if replica.breaker.ejected(now)]
         if ejected:
             ejected.sort(key=lambda replica: replica.breaker.ejected_until, reverse=True)

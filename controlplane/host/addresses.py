@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 _EVERY = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """What listens on all addresses → where this machine asks it."""
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Say whether a host (a name or an address, brackets allowed) is this machine itself: all of 127.0.0.0/8, ::1."""
     bare = host.removeprefix("[").removesuffix("]")

@@ -17,6 +17,8 @@ from pydantic import AwareDatetime, Field
 
 from controlplane.domain.base import Value
 
+_encoded = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
 FIRST = "0" * 64
 """What the first entry of a chain has before it."""
 
@@ -120,5 +122,5 @@ def _wrong_by_itself(entry: Entry) -> str | None:
 
 
 def _hash(number: int, before: str, happened: Happened) -> str:
-    said = json.dumps([number, before, happened.model_dump(mode="json")], sort_keys=True, separators=(",", ":"))
+    said = _encoded([number, before, happened.model_dump(mode="json")])
     return hashlib.sha256(said.encode()).hexdigest()

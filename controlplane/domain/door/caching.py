@@ -17,9 +17,10 @@ CHAT_PATH = "/v1/chat/completions"
 CACHED_PATHS = frozenset({CHAT_PATH, "/v1/completions", "/v1/embeddings"})
 
 _EMBEDDINGS = "/v1/embeddings"
-_SEVERAL = ("n", "best_of")
-_TOOLS = ("tools", "functions")
-_OF_TOOLS = ("tool_calls", "function_call", "tool_call_id")
+_SEVERAL = frozenset({"n", "best_of"})
+_TOOLS = frozenset({"tools", "functions"})
+_OF_TOOLS = frozenset({"tool_calls", "function_call", "tool_call_id"})
+_encoded = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 _SAYS_NOTHING = frozenset({"user", "prompt_cache_key", "priority", "request_id", "metadata"})
 """Fields that change who asks or how soon, not what an engine answers. `cache_salt` is none of them: it separates."""
 
@@ -69,7 +70,7 @@ def may_be_cached(options: CacheOptions, path: str, fields: Mapping[str, Any], w
     if wish is CacheWish.NO or path not in CACHED_PATHS or not is_plain(fields):
         return False
     greedy = path == _EMBEDDINGS or _is_greedy(fields)
-    if not greedy and any(fields.get(name) not in (None, 1) for name in _SEVERAL):
+    if not greedy and any(fields[name] not in (None, 1) for name in _SEVERAL & fields.keys()):
         return False  # several samples are asked for because they differ
     match options.mode:
         case CacheMode.OFF:
@@ -84,7 +85,7 @@ def may_be_cached(options: CacheOptions, path: str, fields: Mapping[str, Any], w
 
 def is_plain(fields: Mapping[str, Any]) -> bool:
     """Say whether a request is text alone: no tools, no pictures or sounds, nothing kept at the engine."""
-    if any(fields.get(name) for name in _TOOLS) or fields.get("previous_response_id"):
+    if any(fields[name] for name in _TOOLS & fields.keys()) or fields.get("previous_response_id"):
         return False
     messages = fields.get("messages", ())
     return isinstance(messages, list | tuple) and all(_is_plain_message(message) for message in messages)
@@ -97,8 +98,7 @@ def cache_key(partition: Partition, path: str, query: str, fields: Mapping[str, 
     byte. The order of JSON's fields is not.
     """
     heeded = {name: value for name, value in fields.items() if name not in _SAYS_NOTHING}
-    said = json.dumps([*partition, path, query, heeded], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(said.encode()).digest()
+    return hashlib.sha256(_encoded([*partition, path, query, heeded]).encode()).digest()
 
 
 def _is_greedy(fields: Mapping[str, Any]) -> bool:
@@ -108,7 +108,7 @@ def _is_greedy(fields: Mapping[str, Any]) -> bool:
 
 
 def _is_plain_message(message: object) -> bool:
-    if not isinstance(message, dict) or any(message.get(name) for name in _OF_TOOLS):
+    if not isinstance(message, dict) or any(message[name] for name in _OF_TOOLS & message.keys()):
         return False
     content = message.get("content")
     if isinstance(content, list):

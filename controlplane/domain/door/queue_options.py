@@ -44,5 +44,4 @@ class QueueOptions(Value):
     def granted(self, tenant: str, own: PriorityClass | None, wished: PriorityClass | None) -> PriorityClass:
         """Return the class of a request: the caller's own, else its tenant's; a wish may only lower it."""
         best = own or self.classes.get(tenant, PriorityClass.NORMAL)
-        order = list(PriorityClass)
-        return best if wished is None else max(best, wished, key=order.index)
+        return best if wished is None else max(best, wished, key=list(PriorityClass).index)

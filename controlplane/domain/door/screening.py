@@ -7,7 +7,7 @@ left: what was stripped never holds what was looked for.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
@@ -97,9 +97,10 @@ def screened(text: str, policy: InputPolicy) -> Screened:
     found: set[Found] = set()
     text = _cut(text, policy, found)
     text = _personal(text, policy, found)
+    everything = _sought(policy)
     for _ in range(_ROUNDS):
         before = text
-        for what, sought, action in _sought(policy):
+        for what, sought, action in everything:
             if sought.is_in(text):
                 found.add(what)
                 text = sought.pattern.sub("", text) if action is Action.STRIP else text
@@ -145,6 +146,8 @@ class _Sought(NamedTuple):
             small = _small(text)
             if not any(sign.search(small) for sign in self.signs):
                 return False
+        if len(text) <= _PIECE:
+            return self.pattern.search(text) is not None
         return any(self.pattern.search(text, at, at + _PIECE + _OVERLAP) for at in range(0, len(text), _PIECE))
 
 
@@ -155,13 +158,20 @@ def _small(text: str) -> str:
     return text.replace("\u0130", "i").replace("\u0131", "i").replace("\u017f", "s").lower()
 
 
-def _sought(policy: InputPolicy) -> Iterator[tuple[Found, _Sought, Action]]:
+def _sought(policy: InputPolicy) -> Sequence[tuple[Found, _Sought, Action]]:
+    return _of_actions(policy.invisible, policy.scripts, policy.special_tokens, policy.more_special_tokens)
+
+
+@lru_cache(maxsize=64)
+def _of_actions(
+    invisible: Action, scripts: Action, special_tokens: Action, more: tuple[str, ...]
+) -> Sequence[tuple[Found, _Sought, Action]]:
     given = (
-        (Found.INVISIBLE, _Sought(_INVISIBLE), policy.invisible),
-        (Found.SCRIPT, _Sought(_SCRIPT, _OF_SCRIPTS), policy.scripts),
-        (Found.SPECIAL_TOKEN, _special(policy.more_special_tokens), policy.special_tokens),
+        (Found.INVISIBLE, _Sought(_INVISIBLE), invisible),
+        (Found.SCRIPT, _Sought(_SCRIPT, _OF_SCRIPTS), scripts),
+        (Found.SPECIAL_TOKEN, _special(more), special_tokens),
     )
-    return (each for each in given if each[2] is not Action.OFF)
+    return tuple(each for each in given if each[2] is not Action.OFF)
 
 
 @lru_cache(maxsize=64)

@@ -16,6 +16,7 @@ from controlplane.gateway.pools import Route
 from controlplane.gateway.routing import Routing
 from controlplane.gateway.stages.turning_away import turned_away
 
+_NO_LIMIT = 1 << 30
 _TOLD = {
     Refused.FULL: "Too many requests wait already.",
     Refused.TIMEOUT: "No replica had a place for this request in time.",
@@ -61,11 +62,10 @@ class Queueing:
 
         Without a replica, or where a limit is unknown, nobody is held back: waiting would not help.
         """
-        route = self.routing.route(model)
-        pools = [pool for pool in route.pools if pool.weight_percent and pool.replicas] if route else []
-        limits = [pool.concurrency_limit for pool in pools]
-        if not pools or None in limits:
-            return 1 << 30
-        now = self.monotonic()
-        places = sum((pool.concurrency_limit or 0) * len(pool.usable(now) or pool.replicas) for pool in pools)
-        return max(1, places // max(1, self.gateways()))
+        route, places, now = self.routing.route(model), 0, self.monotonic()
+        for pool in route.pools if route else ():
+            if pool.weight_percent and pool.replicas:
+                if pool.concurrency_limit is None:
+                    return _NO_LIMIT
+                places += pool.concurrency_limit * len(pool.usable(now) or pool.replicas)
+        return max(1, places // max(1, self.gateways())) if places else _NO_LIMIT
