@@ -27,7 +27,7 @@ _MOST_TOKENS = 10**9
 """More is no answer's length: a number of a thousand digits is none that could be counted with."""
 _LONGEST_NUMBER = 20
 _LENGTHS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-_GENERATING = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"})
+_GENERATING = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/invocations"})
 
 _HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
@@ -171,7 +171,7 @@ def _upstream_headers(headers: MultiMapping[str], request_id: str) -> CIMultiDic
     kept = _without(headers, _KEPT_BACK)
     kept["Accept-Encoding"] = "identity"  # a compressed stream could be neither watched nor ended with an error event
     kept.setdefault("Content-Type", "application/json")
-    kept.setdefault(REQUEST_ID_HEADER, request_id)
+    kept[REQUEST_ID_HEADER] = request_id  # engines tell requests apart by it: nobody may take another's
     return kept
 
 

@@ -12,8 +12,11 @@ from controlplane.gateway.openai_errors import RequestRefused
 
 PRIORITY_HEADER = "X-Priority"
 
-PRIORITY_PATHS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses"})
-"""Whose bodies have vLLM's field `priority`."""
+PRIORITY_PATHS = frozenset(
+    {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/pooling", "/classify"}
+    | {"/v1/score", "/score", "/v1/rerank", "/v2/rerank", "/rerank", "/invocations"}
+)
+"""Whose bodies have vLLM's field `priority`: what a client writes there must never count."""
 ENGINE_PRIORITY: Mapping[PriorityClass, int] = {
     PriorityClass.VIP: -10,
     PriorityClass.NORMAL: 0,

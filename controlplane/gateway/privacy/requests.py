@@ -11,7 +11,7 @@ import msgspec
 
 TEXT_FIELDS = frozenset(
     {"messages", "prompt", "input", "system", "instructions", "suffix", "query", "documents", "text_1", "text_2"}
-    | {"queries", "data_1", "data_2", "tools", "functions"}
+    | {"queries", "data_1", "data_2", "data", "tools", "functions", "chat_template", "chat_template_kwargs"}
 )
 _NO_TEXTS = frozenset({"role", "type", "id", "tool_call_id", "tool_use_id", "media_type", "detail", "format"})
 _MEDIA = frozenset({"image_url", "input_audio", "video_url", "audio_url", "file", "source", "image", "file_data"})

@@ -17,7 +17,7 @@ from controlplane.gateway.privacy.presidio import presidio
 from controlplane.gateway.privacy.redaction import Finders, Redaction
 
 REDACTED_PATHS = frozenset(
-    {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"}
+    {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/invocations"}
     | {"/v1/audio/transcriptions", "/v1/audio/translations"}
 )
 

@@ -179,3 +179,12 @@ async def test_a_number_beyond_all_bounds_stops_neither_limits_nor_the_queue(tmp
         asked += [gw.post(chat(stream=False, max_tokens=given)) for given in (-1, 0, 1e308, "9" * 4000, True)]
         assert {status for status, _, _ in await asyncio.gather(*asked)} <= {200, 429}
         assert (await gw.status())["in_flight"] == 0
+
+
+async def test_nobody_gives_a_request_the_name_of_anothers_at_the_engine(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gw, upstream("e1") as engine:
+        await gw.route(revision("rev-a", 100, engine))
+        answered = [(await gw.post(chat(), **{"X-Request-Id": "a-victim's"}))[2]["X-Request-Id"] for _ in range(2)]
+    asked = [request.headers["X-Request-Id"] for request in engine.seen]
+    assert asked == answered
+    assert len({*asked, "a-victim's"}) == 3

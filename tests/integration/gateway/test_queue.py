@@ -108,6 +108,18 @@ async def test_an_engine_that_schedules_by_priority_is_given_the_granted_class(
         assert (status, json.loads(body)["error"]["code"]) == (400, "invalid_priority")
 
 
+@pytest.mark.parametrize("path", ["/invocations", "/v1/embeddings", "/v1/score"])
+async def test_nobody_takes_a_better_place_at_the_engine_by_another_path(tmp_path: Path, path: str) -> None:
+    async with gateway(tmp_path) as gw, upstream("e1") as engine:
+        routes = table(revision("rev-a", 100, engine)).evolve(api_keys=KEYS)
+        (service,) = routes.services
+        (route,) = service.revisions
+        by_priority = route.evolve(backends=(route.backends[0].evolve(by_priority=True),))
+        await gw.push(routes.evolve(services=(service.evolve(revisions=(by_priority,)),)))
+        assert (await gw.post(chat(priority=-99), path=path, Authorization="Bearer a"))[0] == 200
+        assert json.loads(engine.bodies[0])["priority"] == 0
+
+
 @given(st.dictionaries(st.text(max_size=9), st.integers() | st.text() | st.lists(st.none())), st.sampled_from(" \n\t"))
 def test_the_priority_of_a_body_is_ours_and_nothing_else_changes(fields: dict[str, Any], space: str) -> None:
     body = (json.dumps(fields) + space).encode()

@@ -36,6 +36,14 @@ async def test_a_clients_stream_is_redacted_and_so_is_what_the_cache_keeps(tmp_p
     assert sorted(record.redacted for record in records) == [False, True]  # a hit is what was sent
 
 
+async def test_no_other_path_of_a_chat_goes_around_the_redaction(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gw, upstream("e1", SECRET) as engine:
+        await gw.route(revision("rev-a", 100, engine), options=OPTIONS)
+        _, body, _ = await gw.post(chat(), path="/invocations")
+    assert b"alice" not in body
+    assert b"[EMAIL]" in body
+
+
 async def test_without_anything_to_redact_the_bytes_are_the_engines(tmp_path: Path) -> None:
     async with gateway(tmp_path) as gw, upstream("e1") as engine:
         await gw.route(revision("rev-a", 100, engine), options=OPTIONS)

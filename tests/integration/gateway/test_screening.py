@@ -38,6 +38,8 @@ BODIES = [
     pytest.param("/v1/messages", {"model": MODEL, "system": BAD, "messages": []}, id="a system prompt"),
     pytest.param("/v1/responses", {"model": MODEL, "instructions": BAD, "input": "x"}, id="instructions"),
     pytest.param("/v1/rerank", {"model": MODEL, "query": "x", "documents": [BAD]}, id="a document"),
+    pytest.param("/v1/chat/completions", said("x", chat_template=BAD), id="a template of the caller's"),
+    pytest.param("/v1/chat/completions", said("x", chat_template_kwargs={"a": [BAD]}), id="what a template is given"),
     pytest.param("/v1/chat/completions", said(BAD + " " * 70_000), id="a large body"),
     pytest.param("/v1/chat/completions", said(BAD, user="\ud800"), id="half a character elsewhere"),
 ]
