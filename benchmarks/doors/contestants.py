@@ -56,6 +56,7 @@ class Door(NamedTuple):
     name: str
     url: str
     process: psutil.Process
+    grpc: str | None = None
 
     def cpu_s(self) -> float:
         """CPU seconds used so far, by its children too. Counted by the kernel in nanoseconds, not in ticks of 10 ms."""
@@ -89,18 +90,19 @@ class Place:
 
 @asynccontextmanager
 async def ours(
-    place: Place, name: str, options: GatewayOptions, *, keyed: bool = False, audited: bool = False
+    place: Place, name: str, options: GatewayOptions, *, keyed: bool = False, audited: bool = False, grpc: bool = False
 ) -> AsyncIterator[Door]:
-    """Run our gateway with these stages on, with a key that is asked for, with an audit log."""
+    """Run our gateway with these stages on, with a key that is asked for, with an audit log, with gRPC beside HTTP."""
     data_dir = place.folder / name.replace(" ", "-")
     command = [sys.executable, "-m", "controlplane.gateway", f"--data-dir={data_dir}", "--port=0", "--admin-port=0"]
     command += ["--audit-days=1"] if audited else []
+    command += ["--grpc-port=0"] if grpc else []
     async with _child(command, place, {}) as process:
         path = addresses_dir(data_dir) / "gw-1.json"
         await _until(path.exists, process, place.log)
         address = GatewayAddress.model_validate_json(path.read_bytes())
         await _give(address, _table(place.stub_url, options, keyed=keyed))
-        yield Door(name, address.url, process)
+        yield Door(name, address.url, process, address.grpc)
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
 """The stub engine of the comparison, as cheap as Python allows: `python -m benchmarks.doors.stub` prints its port.
 
-Answers of one piece hold one token. A stream has `max_tokens` events, sent at once, or `X-Per-S` of them a second, each
-with the instant of its sending (CLOCK_MONOTONIC, one for all processes of a host).
+Answers of one piece hold one token. A stream has `max_tokens` events, sent at once, or `X-Per-S` of them a second, the
+first after `X-First-Ms`, each with the instant of its sending (CLOCK_MONOTONIC, one for all processes of a host).
 """
 
 from __future__ import annotations
@@ -14,12 +14,19 @@ import time
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _PER_S = re.compile(rb"x-per-s: *(\d+)", re.IGNORECASE)
+_FIRST_MS = re.compile(rb"x-first-ms: *(\d+)", re.IGNORECASE)
 _USAGE = {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10}
-_CHOICE = {"index": 0, "message": {"role": "assistant", "content": "token"}, "finish_reason": "stop"}
-_ANSWER = json.dumps(
-    {"id": "c", "object": "chat.completion", "created": 1, "model": "stub", "choices": [_CHOICE], "usage": _USAGE}
-).encode()
-_WHOLE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(_ANSWER), _ANSWER)
+_ENDED = {"index": 0, "finish_reason": "stop"}
+
+
+def _whole(kind: str, **said: object) -> bytes:
+    answer = {"id": "c", "object": kind, "created": 1, "model": "stub", "choices": [_ENDED | said], "usage": _USAGE}
+    body = json.dumps(answer).encode()
+    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+_CHAT = _whole("chat.completion", message={"role": "assistant", "content": "token"})
+_COMPLETION = _whole("text_completion", text="token")
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 _EVENT = (
     b'data: {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "stub", "choices": [{"index": 0, '
@@ -43,10 +50,11 @@ async def _talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             length = _LENGTH.search(head)
             body = await reader.readexactly(int(length[1])) if length else b""
             if b'"stream":true' in body.replace(b" ", b""):
-                paced = _PER_S.search(head)
+                paced, first = _PER_S.search(head), _FIRST_MS.search(head)
+                await asyncio.sleep(int(first[1]) / 1000 if first else 0)
                 await _stream(writer, json.loads(body)["max_tokens"], int(paced[1]) if paced else 0)
             else:
-                writer.write(_WHOLE)
+                writer.write(_COMPLETION if b" /v1/completions" in head else _CHAT)
             await writer.drain()
     except (asyncio.IncompleteReadError, ConnectionError):
         writer.close()
