@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import gzip
 import json
+import re
 import statistics
 import sys
 import tempfile
@@ -33,6 +34,7 @@ KEY = "a"  # a tenant of the overload's table
 _POST = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n".encode()
 _SMUGGLED = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
 _CHUNKED = _POST + b"Transfer-Encoding: chunked\r\n"
+_STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 _MIB = 1 << 20
 _REST_S = 3.0
 _PATIENCE_S = 30.0
@@ -125,8 +127,7 @@ async def _rest(reader: asyncio.StreamReader) -> bytes:
 
 def _statuses(answer: bytes) -> str:
     """Return the status of each answer on a connection: one for one request, else it was read as two."""
-    found = [part[:3].decode() for part in answer.split(b"HTTP/1.1 ")[1:]]
-    return " and ".join(found) or "closed"
+    return " and ".join(each.decode() for each in _STATUS.findall(answer)) or "closed"
 
 
 @asynccontextmanager
@@ -135,7 +136,8 @@ async def probed(target: Target, took_ms: list[float]) -> AsyncIterator[None]:
     command = (sys.executable, "-m", "benchmarks.doors.probing", str(target.port))
     pipe = asyncio.subprocess.PIPE
     child = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
-    await asyncio.sleep(0.5)
+    assert child.stdout is not None
+    await child.stdout.readline()
     yield
     out, _ = await child.communicate(b"")
     took_ms += json.loads(out)

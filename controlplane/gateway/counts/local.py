@@ -17,6 +17,8 @@ class _Bucket:
     at: float
 
     def left(self, now: float) -> float:
+        if now == self.at:
+            return self.level
         self.level = min(self.limit, self.level + (now - self.at) * self.limit / 60)
         self.at = now
         return self.level
