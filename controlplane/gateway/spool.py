@@ -48,6 +48,7 @@ class Spool(Generic[R]):
         self._flush_s = flush_s
         self._backlog: deque[R] = deque(maxlen=LARGEST_BACKLOG)
         self._failing = False
+        self._flushing: asyncio.Future[None] | None = None
         self.written = 0
         self.dropped = 0
 
@@ -67,7 +68,15 @@ class Spool(Generic[R]):
                 prune_at = loop.time() + _PRUNE_EVERY_S
 
     async def flush(self) -> None:
-        """Append everything kept so far. A disk that refuses is reported once, and asked again the next time."""
+        """Append everything kept so far. A disk that refuses is reported once, and asked again the next time.
+
+        Who is cancelled meanwhile does not stop it: a thread writes on, and what it could not write is kept.
+        """
+        if self._flushing is None or self._flushing.done():
+            self._flushing = asyncio.ensure_future(self._write_backlog())
+        await asyncio.shield(self._flushing)
+
+    async def _write_backlog(self) -> None:
         while self._backlog:
             batch = [self._backlog.popleft() for _ in range(min(BATCH, len(self._backlog)))]
             kept, error = await asyncio.to_thread(self._append, batch)

@@ -44,6 +44,7 @@ class AuditLog:
         self._head = _last_head(folder, gateway)
         self._number = self._head.number
         self._failing = False
+        self._flushing: asyncio.Future[None] | None = None
 
     def keep(self, happened: Happened) -> None:
         self._number += 1
@@ -61,7 +62,15 @@ class AuditLog:
                 prune_at = loop.time() + _PRUNE_EVERY_S
 
     async def flush(self) -> None:
-        """Append everything kept so far. A disk that refuses is reported once, and asked again the next time."""
+        """Append everything kept so far. A disk that refuses is reported once, and asked again the next time.
+
+        Who is cancelled meanwhile does not stop it: a thread writes on, and two that wrote would break the chain.
+        """
+        if self._flushing is None or self._flushing.done():
+            self._flushing = asyncio.ensure_future(self._write_backlog())
+        await asyncio.shield(self._flushing)
+
+    async def _write_backlog(self) -> None:
         while self._backlog:
             batch = [self._backlog.popleft() for _ in range(min(BATCH, len(self._backlog)))]
             try:

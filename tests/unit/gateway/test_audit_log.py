@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+import threading
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -52,6 +54,28 @@ async def test_the_chain_goes_on_over_days_and_restarts(tmp_path: Path) -> None:
     assert (whole(tmp_path).first, whole(tmp_path).head.number) == (1, 4)
     assert len(list(audit_dir(tmp_path).iterdir())) == 2
     assert {path.stat().st_mode & 0o777 for path in audit_dir(tmp_path).iterdir()} == {0o600}
+
+
+async def test_who_is_cancelled_while_a_thread_writes_leaves_the_chain_whole(tmp_path: Path) -> None:
+    writes, may_write = threading.Event(), threading.Event()
+
+    def clock() -> datetime:  # asked by the thread that writes
+        writes.set()
+        may_write.wait(240)
+        return NOW
+
+    log = AuditLog(audit_dir(tmp_path), "gw-1", clock=clock, retention_days=10)
+    log.keep(happened(1))
+    flushing = asyncio.create_task(log.flush())
+    await asyncio.to_thread(writes.wait, 240)
+    flushing.cancel()
+    await asyncio.wait([flushing])
+    log.keep(happened(2))
+    last = asyncio.create_task(log.flush())
+    await asyncio.sleep(0)
+    may_write.set()
+    await last
+    assert (whole(tmp_path).first, whole(tmp_path).head.number) == (1, 2)
 
 
 async def test_gateways_have_chains_of_their_own(tmp_path: Path) -> None:
