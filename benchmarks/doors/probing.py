@@ -19,7 +19,7 @@ _EVERY_S = 0.01
 
 def probe(port: int) -> list[float]:
     """Return how long each answer took, milliseconds."""
-    took = []
+    took: list[float] = []
     with socket.create_connection(("127.0.0.1", port)) as connection:
         while not took or not select.select([sys.stdin], [], [], _EVERY_S)[0]:
             began = time.monotonic()
