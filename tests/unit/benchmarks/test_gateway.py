@@ -29,7 +29,7 @@ def test_every_stage_has_a_door_and_the_missing_are_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    found = doors(Namespace(only="ours,litellm,envoy", stages=True, litellm=None, envoy=None))
+    found = doors(Namespace(only="ours,litellm,envoy", stages=True, grpc=False, litellm=None, envoy=None))
     assert set(found) == {"ours, stages off", "ours, stages on", "+ key", "+ audit", *(f"+ {name}" for name in STAGES)}
     said = capsys.readouterr().out
     assert "litellm is not on this machine" in said
