@@ -292,11 +292,9 @@ def _drained(drain: Drain, limit_s: float) -> Callable[[], Awaitable[None]]:
     return finish
 
 
-def _both(
-    first: Callable[[GatewayRecord], None], second: Callable[[GatewayRecord], None]
-) -> Callable[[GatewayRecord], None]:
+def _both(*keeping: Callable[[GatewayRecord], None]) -> Callable[[GatewayRecord], None]:
     def keep(record: GatewayRecord) -> None:
-        first(record)
-        second(record)
+        for each in keeping:
+            each(record)
 
     return keep
