@@ -17,6 +17,7 @@ from controlplane.domain.door.gateway_files import records_dir, records_name
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.rollouts.arm import Arm
 from controlplane.domain.rollouts.comparing import Control, Evidence
+from controlplane.domain.rollouts.effects import Latencies, effects
 from controlplane.domain.rollouts.judge import judge
 from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
@@ -25,6 +26,7 @@ from controlplane.ports.gateways import Position
 CHAT = ServiceName("chat")
 SLOS = SloSet(latency=(LatencySlo(metric=LatencyMetric.TTFT, percentile=99, limit_ms=500),), target_qps=1000)
 PER_LOOK = 500  # half a second at 1,000 requests/s
+NOTHING = Arm((), time_lapse=1.0).curves()
 START = datetime(2026, 1, 1, 10, tzinfo=UTC)
 
 
@@ -59,7 +61,10 @@ def look(source: SpooledRecords, arms: dict[str, Arm], position: Position) -> tu
     for record in news.records:
         arms[str(record.revision)].add(record)
     counts = {name: arm.counts() for name, arm in arms.items()}
-    evidence = Evidence(canary=counts["canary"], stable=counts["stable"], control=Control.CONCURRENT)
+    curves = {name: arm.curves() for name, arm in arms.items()}
+    seen = Latencies(curves["canary"], NOTHING, curves["stable"], before=NOTHING)
+    slower = effects(seen, RolloutOptions())
+    evidence = Evidence(canary=counts["canary"], stable=counts["stable"], control=Control.CONCURRENT, effects=slower)
     judge(evidence, SLOS, RolloutOptions(), StepSpec(weight_percent=5), started_at=START, now=START)
     return news.position, time.perf_counter() - began
 

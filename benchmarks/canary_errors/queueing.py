@@ -32,6 +32,13 @@ def queue_hits(ratio: float, requests: int, rollouts: int, rng: np.random.Genera
     return np.asarray(late[(begins[:, :, None] + np.arange(PIECE)).reshape(rollouts, -1)[:, : max(1, requests)]])
 
 
+def queue_waits_ms(rng: np.random.Generator, requests: int) -> npt.NDArray[np.float64]:
+    """Return one rollout's first tokens, milliseconds."""
+    waits = _waits_s()
+    begins = rng.integers(0, len(waits) - PIECE, -(-max(1, requests) // PIECE))
+    return np.asarray(1e3 * waits[(begins[:, None] + np.arange(PIECE)).ravel()[:requests]])
+
+
 @functools.cache
 def _waits_s() -> npt.NDArray[np.float64]:
     """Return seconds until the first token, in the order of arrival."""

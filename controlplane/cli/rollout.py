@@ -22,6 +22,15 @@ def _step(step: Any) -> str:
     return f"{step['weight_percent']} % {verdict}"
 
 
+def _latencies(steps: Any) -> list[str] | None:
+    """Return how much slower the canary is by the last step that has it; None where none has."""
+    from controlplane.domain.rollouts.analysis import LatencyEffect
+    from controlplane.domain.rollouts.effects import describe_effect
+
+    told = [found for step in steps if (found := (step["analysis"] or {}).get("effects"))]
+    return [describe_effect(LatencyEffect.model_validate(each)) for each in told[-1]] if told else None
+
+
 ROLLOUT = Noun(
     "/rollouts",
     columns=[
@@ -45,6 +54,7 @@ ROLLOUT = Noun(
         Column("finished", field("finished_at")),
         Column("steps", lambda r: [_step(step) for step in r["steps"]]),
         Column("answers", field("answers.reason")),
+        Column("latency", lambda r: _latencies(r["steps"])),
         Column("last verdict", lambda r: field("analysis.reason")(r["steps"][-1]) if r["steps"] else None),
     ],
     empty="no rollout yet; apply a recommendation with `fleetune recommendation apply STUDY`",

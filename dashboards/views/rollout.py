@@ -12,6 +12,7 @@ from controlplane.domain.engines.flag_changes import flag_changes
 from controlplane.domain.revision import Revision
 from controlplane.domain.rollouts.analysis import Analysis, Counts
 from controlplane.domain.rollouts.answers import describe_answers
+from controlplane.domain.rollouts.effects import describe_effect
 from controlplane.domain.rollouts.judge import describe_load
 from controlplane.domain.rollouts.promise import describe_shown
 from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL, Rollout, RolloutState, StepRecord
@@ -204,6 +205,8 @@ def _evidence(rollout: Rollout) -> None:
         st.html(f'<div class="ft-sub">Load {said}: {escape(describe_load(analysis.load))}</div>')
     if analysis.shown is not None:
         st.html(f'<div class="ft-sub">Shown: {escape(describe_shown(analysis.shown))}</div>')
+    for effect in analysis.effects:
+        st.html(f'<div class="ft-sub">{escape(describe_effect(effect))}</div>')
     left, right = st.columns((6, 5))
     with left:
         _counts(analysis)

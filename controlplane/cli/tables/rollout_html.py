@@ -11,6 +11,7 @@ import plotly.io as pio
 from controlplane.cli.tables.report_html import STYLE
 from controlplane.domain.rollouts.analysis import Analysis, Counts
 from controlplane.domain.rollouts.answers import describe_answers
+from controlplane.domain.rollouts.effects import describe_effect
 from controlplane.domain.rollouts.judge import describe_load
 from controlplane.domain.rollouts.promise import describe_promise, describe_shown
 from controlplane.domain.rollouts.rollout import Rollout, StepRecord
@@ -91,6 +92,8 @@ def _step(step: StepRecord) -> Iterator[str]:
     if analysis.shown is not None:
         yield markup.line(f"shown: {describe_shown(analysis.shown)}")
     yield markup.table(_SIDES, _sides(analysis))
+    for effect in analysis.effects:
+        yield markup.line(describe_effect(effect))
     if analysis.comparisons:
         drawn = pio.to_html(
             charts_rollout.comparisons(analysis), full_html=False, include_plotlyjs=False, config=theme.CHART

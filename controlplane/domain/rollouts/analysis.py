@@ -8,6 +8,7 @@ from pydantic import AwareDatetime, Field
 
 from controlplane.domain.base import StudyId, Value
 from controlplane.domain.rollouts.bursts import Runs
+from controlplane.domain.slo import LatencyMetric
 
 
 class Verdict(StrEnum):
@@ -62,6 +63,25 @@ class Comparison(Value):
         return self.low > self.margin and not self.equal
 
 
+class LatencyEffect(Value):
+    """A percentile of the canary's latencies minus stable's, engine time, with an anytime-valid interval.
+
+    All intervals of a look hold together at the rollout's confidence. Resolved to 1.8 % of either percentile.
+    """
+
+    metric: LatencyMetric
+    percentile: float
+    replayed: bool = Field(default=False, description="Of requests we sent ourselves, not of users'.")
+    canary_ms: float
+    stable_ms: float
+    difference_ms: float
+    low_ms: float | None = Field(description="None: not known yet.")
+    high_ms: float | None
+    margin_ms: float | None = Field(default=None, description="None: shown only, it fails no step.")
+    certainly_worse: bool = Field(default=False, description="Beyond its margin, at the rollout's error rates.")
+    certainly_within: bool = Field(default=False, description="Within its margin, at the rollout's error rates.")
+
+
 class LoadProof(Value):
     """Which load per canary replica the step was to prove, and which it was judged at. Engine time."""
 
@@ -104,4 +124,5 @@ class Analysis(Value):
     load: LoadProof | None = Field(default=None, description="None: no load was to be proven.")
     shown: Shown | None = Field(default=None, description="None: not from a study.")
     comparisons: tuple[Comparison, ...] = ()
+    effects: tuple[LatencyEffect, ...] = Field(default=(), description="How much slower the canary is, or faster.")
     guard: str | None = Field(default=None, description="The guard rail that fired, e.g. crash_loop.")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from controlplane.domain.door.outcomes import Outcome, finished_at, read_outcome
+from controlplane.domain.door.outcomes import ANSWERED, Outcome, Reading, finished_at, read_outcome
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.rollouts.analysis import Counts
 from controlplane.domain.rollouts.bursts import Runs
+from controlplane.domain.rollouts.spread import Curve, Spread
 from controlplane.domain.rollouts.warm_up import WarmUp
-from controlplane.domain.slo import LatencySlo
+from controlplane.domain.slo import LatencyMetric, LatencySlo
 
 MOST_SESSIONS = 100_000
 """Sessions told apart; further ones are not counted as arrivals, so the split is then held to the first ones."""
+SPREAD = (LatencyMetric.TTFT, LatencyMetric.TPOT)
 _LATELY = 20_000  # finished requests remembered for the guard rails' window and the present rate
 
 
@@ -41,6 +43,7 @@ class Arm:
         self._weight_percent = weight_percent
         self._truncated = self._asked = self._warming = 0
         self._misses, self._errors, self._refusals = _Hits(), _Hits(), _Hits()
+        self._spreads = {metric: Spread() for metric in SPREAD}
         self._sessions: set[str] = set()
         self._lately: deque[tuple[datetime, GatewayRecord, Outcome]] = deque(maxlen=_LATELY)
 
@@ -63,6 +66,8 @@ class Arm:
                 self._refusals.see(record.gateway, hit=True)
             case Outcome.REFUSED_BY_US | Outcome.INFRASTRUCTURE | Outcome.LEFT_EARLY:
                 pass
+        if not warming:
+            self._spread(record, reading)
         self._lately.append((finished_at(record), record, reading.outcome))
 
     def counts(self) -> Counts:
@@ -83,10 +88,24 @@ class Arm:
             refusal_runs=self._refusals.runs(),
         )
 
+    def curves(self) -> Mapping[LatencyMetric, Curve]:
+        """Return how latencies spread so far, engine time. What failed has none, a client that left had so long."""
+        return {metric: spread.curve() for metric, spread in self._spreads.items()}
+
     def lately(self, now: datetime, window_s: float) -> Sequence[tuple[GatewayRecord, Outcome]]:
         """Return what finished within the last wall-clock seconds, at most the newest 20,000."""
         since = now - timedelta(seconds=window_s)
         return [(record, outcome) for at, record, outcome in self._lately if at >= since]
+
+    def _spread(self, record: GatewayRecord, reading: Reading) -> None:
+        late = reading.outcome is Outcome.LEFT_LATE
+        if reading.outcome not in ANSWERED and not late:
+            return
+        waited = reading.e2e_ms if late else None
+        first = waited if reading.ttft_ms is None else reading.ttft_ms
+        for metric, ms in ((LatencyMetric.TTFT, first), (LatencyMetric.TPOT, reading.tpot_ms)):
+            if ms is not None:
+                self._spreads[metric].see(record.gateway, ms)
 
     def _ask(self, record: GatewayRecord) -> None:
         if record.retried:  # its request is counted where it was answered

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from controlplane.domain.base import Value
-from controlplane.domain.rollouts.analysis import Comparison, Counts, LoadProof, Promise
+from controlplane.domain.rollouts.analysis import Comparison, Counts, LatencyEffect, LoadProof, Promise
 from controlplane.domain.rollouts.anytime import miss_ratio_bounds
 from controlplane.domain.rollouts.bursts import Runs, Series, expected_end, least, most, series
 from controlplane.domain.rollouts.pairs import Difference, Side
@@ -32,6 +32,10 @@ class Control(StrEnum):
     REPLICA = "replica"  # of these, the ones of a stable replica as old as the canary's
     EARLIER_STEPS = "earlier_steps"  # at 100 % stable gets nothing: what it did in the earlier steps, another hour
     LIMITS = "limits"  # no stable request at all: the promised limits themselves
+
+
+BESIDE = frozenset({Control.CONCURRENT, Control.REPLICA})
+"""Stable serves at the same time: only then do latencies say something of the canary alone."""
 
 
 class Flights(Value):
@@ -58,6 +62,7 @@ class Evidence(Value):
     weight_percent: int | None = None  # what the split is held to; None where it says nothing
     canary_flights: Flights = Flights()
     stable_flights: Flights = Flights()
+    effects: tuple[LatencyEffect, ...] = ()  # how much slower it is; none where no stable serves beside it
 
 
 class _Ratio(NamedTuple):
@@ -106,7 +111,7 @@ def compare(evidence: Evidence, slos: SloSet, options: RolloutOptions) -> tuple[
     arms = [*_users(evidence), *_replayed(evidence)]
     parts = len(arms)
     beyond = 1 - options.confidence
-    alphas = _Alphas(options.false_abort_per_step / (3 * parts), beyond, options.false_promotion / parts)
+    alphas = _Alphas(options.false_abort_per_step / (options.compared * parts), beyond, options.false_promotion / parts)
     return tuple(_comparison(ratio, alphas, options) for arm in arms for ratio in _ratios(arm, evidence, slos, options))
 
 

@@ -8,6 +8,7 @@ ourselves to prove the canary's load are compared with the same control, apart f
 - FAIL when one of them is certainly above its margin (lower bound > margin),
 - PASS when each ratio is certainly not (upper bound ≤ margin), by users' requests or by replayed ones, the declared
   load was reached, and the step has its samples and its time,
+- latencies with a declared margin are held to it the same way while stable serves beside the canary (`effects`),
 - INCONCLUSIVE too where live traffic contradicts what the canary's study promised (`promise`),
 - ERROR when the split of the traffic is certainly not the step's weight: then the arms are not comparable,
 - INCONCLUSIVE otherwise.
@@ -21,7 +22,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from controlplane.domain.rollouts.analysis import Analysis, Comparison, Counts, LoadProof, Shown, Verdict
-from controlplane.domain.rollouts.comparing import Control, Evidence, compare, split_problem
+from controlplane.domain.rollouts.comparing import BESIDE, Control, Evidence, compare, split_problem
+from controlplane.domain.rollouts.effects import describe_effect
 from controlplane.domain.rollouts.promise import shown
 from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
 from controlplane.domain.slo import SloSet
@@ -34,7 +36,7 @@ def judge(
     comparisons = compare(evidence, slos, options)
     elapsed_s = (now - started_at).total_seconds()
     seen = None if evidence.promise is None else shown(evidence.promise, evidence, slos, options)
-    said = _verdict(comparisons, evidence, step, elapsed_s, waits_for_load=options.match_load)
+    said = _verdict(comparisons, evidence, options, step, elapsed_s)
     verdict, reason = _held_to_promise(said, seen)
     return Analysis(
         verdict=verdict,
@@ -46,6 +48,7 @@ def judge(
         load=evidence.load,
         shown=seen,
         comparisons=comparisons,
+        effects=evidence.effects,
     )
 
 
@@ -60,16 +63,17 @@ NOTHING = Counts(requests=0, slo_misses=0, errors=0)
 
 
 def _verdict(
-    comparisons: Sequence[Comparison], evidence: Evidence, step: StepSpec, elapsed_s: float, *, waits_for_load: bool
+    comparisons: Sequence[Comparison], evidence: Evidence, options: RolloutOptions, step: StepSpec, elapsed_s: float
 ) -> tuple[Verdict, str]:
-    worse = [c for c in comparisons if c.certainly_worse]
+    worse = [_describe(c) for c in comparisons if c.certainly_worse]
+    worse += [describe_effect(each) for each in evidence.effects if each.certainly_worse]
     if worse:
-        return Verdict.FAIL, f"certainly worse: {_describe(worse[0])}"
+        return Verdict.FAIL, f"certainly worse: {worse[0]}"
     problem = split_problem(evidence)
     if problem is not None:
         return Verdict.ERROR, problem
-    waits = _too_early(evidence, step, elapsed_s) or _undecided(comparisons)
-    if waits is None and waits_for_load and elapsed_s < step.max_s:
+    waits = _too_early(evidence, step, elapsed_s) or _undecided(comparisons) or _maybe_slower(evidence, options)
+    if waits is None and options.match_load and elapsed_s < step.max_s:
         waits = _unproven(evidence)
     if waits is not None:
         return Verdict.INCONCLUSIVE, waits
@@ -101,6 +105,18 @@ def _undecided(comparisons: Sequence[Comparison]) -> str | None:
         alike = [c for c in comparisons if c.name == name]
         if all(c.high > c.margin for c in alike):
             return f"not certain yet: {_describe(_surest(alike))}"
+    return None
+
+
+def _maybe_slower(evidence: Evidence, options: RolloutOptions) -> str | None:
+    """Name the first latency that neither users' requests nor replayed ones show to be within its margin."""
+    if evidence.control not in BESIDE:
+        return None
+    for margin in options.latency_margins:
+        declared = (margin.metric, margin.percentile)
+        alike = [each for each in evidence.effects if (each.metric, each.percentile) == declared]
+        if not any(each.certainly_within for each in alike):
+            return f"not certain yet: {describe_effect(alike[0])}" if alike else f"nothing told of {margin}"
     return None
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from controlplane.domain.base import Value
+from controlplane.domain.slo import LatencyMetric
 
 
 class CeilingPolicy(StrEnum):
@@ -44,6 +45,17 @@ class StepSpec(Value):
         return self
 
 
+class LatencyMargin(Value):
+    """How much slower the canary may be at one percentile, also where it stays below the limit."""
+
+    metric: Literal[LatencyMetric.TTFT, LatencyMetric.TPOT]
+    percentile: Literal[50, 95, 99]
+    margin_ms: float = Field(gt=0, description="Engine time, as the limits are.")
+
+    def __str__(self) -> str:
+        return f"P{self.percentile} {self.metric.value.removesuffix('_ms').upper()}, margin {self.margin_ms:g} ms"
+
+
 class RolloutOptions(Value):
     steps: tuple[StepSpec, ...] = (
         StepSpec(weight_percent=0),
@@ -58,6 +70,10 @@ class RolloutOptions(Value):
         gt=0,
         lt=1,
         description="How much more the canary may answer with 4xx. None: the wider of the two.",
+    )
+    latency_margins: tuple[LatencyMargin, ...] = Field(
+        default=(),
+        description="How much slower the canary may be. None: differences of latency are shown, and fail no step.",
     )
     confidence: float = Field(
         default=0.95, gt=0.5, lt=1, description="1 − each of the two error rates below, where they are not declared."
@@ -134,6 +150,13 @@ class RolloutOptions(Value):
             raise ValueError(f"longest_run {self.longest_run:g} is below miss_run {self.miss_run:g}")
         return self
 
+    @model_validator(mode="after")
+    def _one_margin_per_percentile(self) -> RolloutOptions:
+        declared = [(each.metric, each.percentile) for each in self.latency_margins]
+        if len(declared) != len(set(declared)):
+            raise ValueError("two latency_margins on the same percentile of the same metric; keep one")
+        return self
+
     def judgeable(self) -> RolloutOptions:
         """Return them without the steps that nothing can be said at: no user, and nothing replayed either."""
         kept = tuple(step for step in self.steps if step.weight_percent or self.match_load)
@@ -153,3 +176,8 @@ class RolloutOptions(Value):
     def false_abort_per_step(self) -> float:
         """Probability of aborting an equal canary, spent evenly: any step may abort it."""
         return (self.abort_equal or 1 - self.confidence) / len(self.steps)
+
+    @property
+    def compared(self) -> int:
+        """How many comparisons of a step may abort: misses, errors, refusals, and latencies with a margin."""
+        return 3 + len(self.latency_margins)

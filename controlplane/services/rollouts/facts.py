@@ -10,9 +10,10 @@ from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.revision import Revision
-from controlplane.domain.rollouts.analysis import Analysis, LoadProof, Promise
+from controlplane.domain.rollouts.analysis import Analysis, LatencyEffect, LoadProof, Promise
 from controlplane.domain.rollouts.arm import NO_REQUESTS, Arm
 from controlplane.domain.rollouts.comparing import Control, Evidence, Flights, add
+from controlplane.domain.rollouts.effects import Latencies, effects
 from controlplane.domain.rollouts.flights import flights_of
 from controlplane.domain.rollouts.guards import guard
 from controlplane.domain.rollouts.judge import could_not_measure, judge
@@ -139,6 +140,19 @@ class _Watched:
                 arm.add(record)
         self._position = news.position
 
+    def effects(self, rollout: Rollout, *, users: bool) -> tuple[LatencyEffect, ...]:
+        """Return how much slower the canary is than what it is compared with."""
+        beside = self.control if rollout.control else self.stable
+        return effects(
+            Latencies(
+                users=self.canary.curves() if users else None,
+                replayed=self.replayed.curves(),
+                stable=beside.curves(),
+                before=self.before.curves(),
+            ),
+            rollout.options,
+        )
+
     def _arms(self, record: GatewayRecord) -> Sequence[Arm]:
         canary, stable = self.names
         if record.version is not None:  # who asks for a version by name was not sent there by the split
@@ -168,6 +182,7 @@ def _evidence(
         "promise": seen.promise,
     }
     if step.weight_percent < 100:
+        common["effects"] = seen.effects(rollout, users=step.weight_percent > 0)
         stable, weight = seen.stable.counts(), _held_to(world, step)
         if rollout.control:
             asked = {"stable_asked": stable.asked, "weight_percent": weight}

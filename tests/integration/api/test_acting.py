@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import yaml
@@ -203,6 +204,16 @@ def test_a_list_whose_item_is_wrong_is_one_mistake_not_two(api: TestClient) -> N
     spec = a_spec().model_dump(mode="json")
     spec["slos"]["latency"][0]["limit_ms"] = -5
     assert problem(api.post("/services", json=spec), 422)["why"].endswith("greater than 0")
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [({"percentile": 90}, "50, 95 or 99"), ({"margin_ms": 0}, "greater than 0"), ({"metric": "e2e_ms"}, "ttft_ms")],
+)
+def test_a_latency_margin_that_cannot_be_judged_is_refused(api: TestClient, bad: dict[str, Any], said: str) -> None:
+    spec = a_spec().model_dump(mode="json")
+    spec["rollout"]["latency_margins"] = [{"metric": "ttft_ms", "percentile": 99, "margin_ms": 100, **bad}]
+    assert said in problem(api.post("/services", json=spec), 422)["why"]
 
 
 def test_changes_are_laid_over_the_stable_flags_and_the_replicas_stay(api: TestClient, store: FakeStore) -> None:

@@ -41,7 +41,7 @@ def test_its_page_shows_verdicts_load_and_audit_and_stands_alone() -> None:
     site.slow.add(rollout.canary)
     site.passes_until(RolloutState.ABORTED, requests=BUSY)
     page = rollout_page(rollout_report(site.store, rollout.rollout_id), site.clock())
-    for said in ("certainly worse", "runs", "requests/s a replica", "max-num-seqs", "rollout.aborted"):
+    for said in ("certainly worse", "runs", "requests/s a replica", "max-num-seqs", "rollout.aborted", "P99 TTFT: "):
         assert said in page
     assert "http-equiv" not in page
     assert "<script src=" not in page
