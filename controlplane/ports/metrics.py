@@ -10,6 +10,7 @@ from controlplane.domain.base import EngineId
 from controlplane.domain.engines.engine_metrics import EngineNumber, EngineNumbers, NumberAt
 from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.engines.gpu import EngineGpu, GpuReading
+from controlplane.domain.rollouts.pressure import Pressure
 
 
 class MetricsSource(Protocol):
@@ -27,6 +28,16 @@ class MetricsSource(Protocol):
         """Return each GPU of a model's engines as last told, by engine and number; stale ones are left out.
 
         Raises Unavailable.
+        """
+
+
+class PressureView(Protocol):
+    """What single engines say of themselves now, for who looks twice a second."""
+
+    def read(self, engines: Sequence[Engine]) -> Mapping[EngineId, Pressure]:
+        """Return the newest of each engine, at most some seconds old; never waits for an engine.
+
+        One of which nothing is known yet, or that does not answer, is left out.
         """
 
 

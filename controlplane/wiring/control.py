@@ -51,6 +51,7 @@ def leader_number(settings: Settings) -> int:
 
 def controller_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
     """Return one pass of the controller; it always waits for the next tick."""
+    from controlplane.adapters.metrics_scrape.pressures import EnginePressures
     from controlplane.services.controller.reconcile import Controller
     from controlplane.services.studies.manage import create_study
 
@@ -66,6 +67,7 @@ def controller_pass(settings: Settings, *, leader: int | None = None) -> Callabl
         judged=JudgedFiles(settings.data_dir, clock=installation_clock(settings)),
         clock=installation_clock(settings),
         create_study=create_study,
+        pressures=EnginePressures(clock=installation_clock(settings)),
     )
 
     return telling(controller.run_pass, log)

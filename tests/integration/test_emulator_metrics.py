@@ -10,7 +10,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from controlplane.adapters.fleet_processes.probes import emulator_lag
+from controlplane.adapters.metrics_scrape.pressures import EnginePressures
+from controlplane.domain.base import EngineId
+from controlplane.host.clock import utc_now
 from tests.integration.emulators import MODEL, emulator
+from tests.unit.observability.test_scraping import an_engine
 
 VLLM_NAMES = {
     "vllm:num_requests_running": "gauge",
@@ -135,3 +139,11 @@ def test_how_late_it_delivers_is_read_as_studies_read_it(client: httpx.Client) -
     assert lag is not None
     assert lag.counts[-1] == samples(client)["fleetune:emulator_lag_seconds_count"] > 0
     assert lag.p99_ms >= 0
+
+
+def test_a_controller_reads_its_pressure_off_the_page(client: httpx.Client) -> None:
+    engine = an_engine("e").evolve(url=str(client.base_url).rstrip("/"))
+    reader = EnginePressures(clock=utc_now)
+    wait(lambda: bool(reader.read([engine])))
+    told = reader.read([engine])[EngineId("e")]
+    assert (told.preemptions, told.kv_usage, told.waiting) == (0, 0, 0)

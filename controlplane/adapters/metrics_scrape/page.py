@@ -32,6 +32,7 @@ class Page(NamedTuple):
     ttft_s: Buckets = Buckets()
     tpot_s: Buckets = Buckets()
     gpus: tuple[GpuReading, ...] = ()
+    preemptions: float | None = None
 
 
 def read_page(text: str, names: MetricNames) -> Page:
@@ -44,6 +45,7 @@ def read_page(text: str, names: MetricNames) -> Page:
         ttft_s=_buckets(samples, names.ttft_s),
         tpot_s=_buckets(samples, names.tpot_s),
         gpus=_gpus(samples),
+        preemptions=_sum(samples, names.preemptions),
     )
 
 

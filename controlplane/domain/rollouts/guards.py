@@ -27,14 +27,23 @@ ODD_MIN_ANSWERS = 10
 _HANGING_SHARE = 0.1  # of what is in flight
 
 Finished = Sequence[tuple[GatewayRecord, Outcome]]
+Rail = tuple[str, str | None]
+"""A guard rail's name, and why it was hit."""
 
 
 def guard(
-    arms: Sequence[Arm], evidence: Evidence, options: RolloutOptions, now: datetime, *, beside: Arm | None = None
+    arms: Sequence[Arm],
+    evidence: Evidence,
+    options: RolloutOptions,
+    now: datetime,
+    *,
+    beside: Arm | None = None,
+    engines: Sequence[Rail] = (),
 ) -> Analysis | None:
     """Return a FAIL when the canary (users' and replayed requests: `arms`) hits a guard rail, None otherwise.
 
-    `beside` is stable's arm at the same time: what it shows too is not the canary's doing.
+    `beside` is stable's arm at the same time: what it shows too is not the canary's doing. `engines` are rails that
+    the engines' own numbers were held to (`pressure`).
     """
     recent = [each for arm in arms for each in arm.lately(now, options.guard_window_s)]
     rails = (
@@ -43,6 +52,7 @@ def guard(
         ("hanging", _hanging(evidence, options)),
         ("empty_answers", _empty(recent, options)),
         *_answers(arms, beside, options, now),
+        *engines,
         ("load_collapse", _collapse(evidence, options)),
     )
     hit = next(((rail, reason) for rail, reason in rails if reason is not None), None)

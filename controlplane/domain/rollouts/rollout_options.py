@@ -134,6 +134,11 @@ class RolloutOptions(Value):
     guard_collapses: int = Field(
         default=3, ge=1, description="Attempts in a row at the declared load that the canary cannot keep up with."
     )
+    guard_preemptions_rps: float = Field(
+        default=1.0,
+        gt=0,
+        description="Requests a canary replica puts back per second, engine time, that abort where stable's do not.",
+    )
     guard_window_s: float = Field(default=5, gt=0)
     capacity_wait_s: float = Field(default=600, ge=0, description="Wait this long for missing GPUs, then abort.")
 

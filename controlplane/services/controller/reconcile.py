@@ -23,6 +23,7 @@ from controlplane.domain.serving import Service
 from controlplane.ports import Clock
 from controlplane.ports.fleet import Fleet
 from controlplane.ports.gateways import FlightView, GatewayNews, JudgedFeed, RecordFeed, ScoreFeed, TrafficRouter
+from controlplane.ports.metrics import PressureView
 from controlplane.ports.store import Store, Versioned
 from controlplane.services.ab_tests.watch import AbWatcher
 from controlplane.services.controller.budget import PassBudget
@@ -66,6 +67,7 @@ class Controller:
         news: GatewayNews | None = None,
         scores: ScoreFeed | None = None,
         judged: JudgedFeed | None = None,
+        pressures: PressureView | None = None,
     ) -> None:
         self._store = store
         self._fleet = fleet
@@ -75,7 +77,7 @@ class Controller:
         self._tables = TableKeeper(store=store, router=router)
         self._keeper = EngineKeeper(store=store, fleet=fleet, may_stop=lambda: self._tables.may_stop(clock()))
         self._ab_tests = AbWatcher(store=store, records=records, scores=scores, judged=judged)
-        self._finder = FactFinder(store=store, records=records, flights=flights)
+        self._finder = FactFinder(store=store, records=records, flights=flights, pressures=pressures)
         self._gateway_news = GatewayNewsKeeper(store=store, news=news, monotonic=monotonic)
         self._scaler = (
             None if flights is None else Autoscaler(store=store, fleet=fleet, records=records, flights=flights)

@@ -15,20 +15,23 @@ from controlplane.domain.rollouts.arm import NO_REQUESTS, Arm
 from controlplane.domain.rollouts.comparing import Control, Evidence, Flights, add
 from controlplane.domain.rollouts.effects import Latencies, effects
 from controlplane.domain.rollouts.flights import flights_of
-from controlplane.domain.rollouts.guards import guard
+from controlplane.domain.rollouts.guards import Rail, guard
 from controlplane.domain.rollouts.judge import could_not_measure, judge
 from controlplane.domain.rollouts.load_match import Attempts, proof, rate_rps, wanted_rps, window_s
+from controlplane.domain.rollouts.pressure import Loads
 from controlplane.domain.rollouts.rollout import Rollout, RolloutState, StepRecord
 from controlplane.domain.rollouts.rollout_policy import Facts
 from controlplane.domain.rollouts.warm_up import WarmUp
 from controlplane.domain.slo import SloSet
 from controlplane.ports.gateways import FlightView, Position, RecordFeed
+from controlplane.ports.metrics import PressureView
 from controlplane.ports.store import Store
 from controlplane.services.fleet.engines import Trouble
 from controlplane.services.fleet.world import World, exits
 from controlplane.services.rollouts.answers import read_answers, risk_before_users
 from controlplane.services.rollouts.match_load import read_attempts
 from controlplane.services.rollouts.promise import promise_of
+from controlplane.services.rollouts.strains import StrainWatch
 
 BEFORE = timedelta(minutes=10)
 """How long before a step stable's requests are looked at, to learn how its misses follow each other."""
@@ -40,8 +43,16 @@ _NOT_JUDGED = frozenset({RolloutState.PENDING, RolloutState.ABORTING, RolloutSta
 class FactFinder:
     """Looks at the world of one service whose rollout is under way."""
 
-    def __init__(self, *, store: Store, records: RecordFeed, flights: FlightView | None) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        records: RecordFeed,
+        flights: FlightView | None,
+        pressures: PressureView | None = None,
+    ) -> None:
         self._store = store
+        self._strains = None if pressures is None else StrainWatch(pressures)
         self._flights = flights
         self._records = records
         self._watched: dict[ServiceName, _Watched] = {}
@@ -80,12 +91,24 @@ class FactFinder:
         attempts = read_attempts(self._store, rollout.rollout_id)
         flying = self._flying(seen, slos)
         evidence = _evidence(world, rollout, step, seen, attempts, now).evolve(**flying)
-        hit = guard((seen.canary, seen.replayed), evidence, options, now, beside=seen.stable)
+        engines = self._engines(world, rollout, seen, evidence, now)
+        hit = guard((seen.canary, seen.replayed), evidence, options, now, beside=seen.stable, engines=engines)
         if hit is not None:
             return hit
         if unrouted is not None:
             return could_not_measure(f"the gateways do not route as asked: {unrouted}", now, step.analysis)
         return judge(evidence, slos, options, options.steps[step.index], started_at=step.started_at, now=now)
+
+    def _engines(
+        self, world: World, rollout: Rollout, seen: _Watched, evidence: Evidence, now: datetime
+    ) -> Sequence[Rail]:
+        """Return what the engines say of themselves; nothing where nobody asks them."""
+        if self._strains is None:
+            return ()
+        wanted = evidence.load.wanted_rps if evidence.load else 0.0
+        stable_rps = _rps(seen, [seen.stable], len(world.ready(rollout.stable)), now)
+        loads = Loads(max(evidence.carried_rps, wanted), stable_rps)
+        return self._strains.rails(world, rollout, loads, time_lapse=seen.time_lapse, now=now)
 
     def _flying(self, seen: _Watched, slos: SloSet) -> dict[str, Flights]:
         """Return what is in flight to both arms; nothing where nobody can tell."""
@@ -178,7 +201,7 @@ def _evidence(
         "replayed": replayed if replayed != NO_REQUESTS else None,
         "before": seen.before.counts(),
         "load": _load(world, rollout, step, seen, attempts, now),
-        "carried_rps": _carried_rps(world, rollout, seen, now),
+        "carried_rps": _rps(seen, [seen.canary, seen.replayed], len(world.ready(rollout.canary)), now),
         "promise": seen.promise,
     }
     if step.weight_percent < 100:
@@ -213,10 +236,11 @@ def _load(
     )
 
 
-def _carried_rps(world: World, rollout: Rollout, seen: _Watched, now: datetime) -> float:
+def _rps(seen: _Watched, arms: Sequence[Arm], replicas: int, now: datetime) -> float:
+    """Return what a replica finished per second lately, engine time."""
     wall_s = window_s(seen.time_lapse)
-    finished = [*seen.canary.lately(now, wall_s), *seen.replayed.lately(now, wall_s)]
-    return rate_rps(finished, wall_s, seen.time_lapse) / max(1, len(world.ready(rollout.canary)))
+    finished = [each for arm in arms for each in arm.lately(now, wall_s)]
+    return rate_rps(finished, wall_s, seen.time_lapse) / max(1, replicas)
 
 
 def _as_old(world: World, rollout: Rollout) -> Sequence[Engine]:

@@ -14,6 +14,7 @@ from controlplane.domain.engines.engine import EngineConfig, EngineKind
 from controlplane.domain.hardware import GpuPool
 from controlplane.domain.launch import without_emulator_flags
 from controlplane.domain.report import RequestRecord
+from controlplane.domain.rollouts.pressure import Pressure
 from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL, Rollout
 from controlplane.domain.rollouts.rollout_options import RolloutOptions
 from controlplane.domain.service import EmulatorOptions, EngineOptions, ModelSpec, ServiceSpec
@@ -27,6 +28,7 @@ from loadtests.send.schedule import build_schedule
 from tests.builders_serving import CHAT
 from tests.fakes.fleet import FakeClock, FakeFleet
 from tests.fakes.gateways import FakeGateways
+from tests.fakes.pressures import FakePressures
 from tests.fakes.record_source import FakeRecordSource
 from tests.fakes.store import FakeStore
 from tests.fakes.traffic_router import FakeTrafficRouter
@@ -75,7 +77,7 @@ class LivingSite:
 
     def __post_init__(self) -> None:
         self.clock, self.store, self.router = FakeClock(), FakeStore(), FakeTrafficRouter()
-        self.records = FakeRecordSource()
+        self.records, self.pressures = FakeRecordSource(), FakePressures()
         self.fleet = FakeFleet(gpus=self.spec.gpus.count, clock=self.clock)
         self.controller = Controller(
             store=self.store,
@@ -85,6 +87,7 @@ class LivingSite:
             flights=self.router,
             clock=self.clock,
             create_study=create_a_study,
+            pressures=self.pressures,
         )
         self.tester = TwinGenerator(self)
         self.matcher = LoadMatcher(
@@ -164,7 +167,11 @@ class LivingSite:
         self._ticks += 1
         if self._ticks % 2 == 0:
             self.router.in_flight = self._in_flight()
+            self.pressures.told = {name: self._pressure(twin) for name, twin in self._twins.items()}
             self.controller.run_pass()
+
+    def _pressure(self, twin: TwinEngine) -> Pressure:
+        return Pressure(self.clock(), twin.counters.preemptions, twin.kv_usage, twin.waiting)
 
     def _in_flight(self) -> list[InFlight]:
         users = [each for each in self._flying.values() if each.revision is not None]
