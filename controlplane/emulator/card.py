@@ -34,13 +34,15 @@ class Card(NamedTuple):
     asleep_gib: float
     limit_w: float | None
 
-    def readings(self, busy_share: float, *, asleep: bool) -> tuple[GpuReading, ...]:
-        """Return what the GPUs say, numbered within the engine."""
+    def readings(self, busy_share: float, *, asleep: bool, leaked: float = 0.0) -> tuple[GpuReading, ...]:
+        """Return what the GPUs say, numbered within the engine. `leaked` is the lost share of what was left free."""
+        used_gib = self.asleep_gib if asleep else self.awake_gib
+        used_gib += leaked * max(0.0, (self.total_gib or used_gib) - used_gib)
         drawn = IDLE_SHARE + (1 - IDLE_SHARE) * busy_share
         return tuple(
             GpuReading(
                 str(number),
-                memory_used_gib=self.asleep_gib if asleep else self.awake_gib,
+                memory_used_gib=used_gib,
                 memory_total_gib=self.total_gib,
                 utilisation_percent=100 * busy_share,
                 power_w=None if self.limit_w is None else self.limit_w * drawn,

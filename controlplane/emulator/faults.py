@@ -19,7 +19,7 @@ class Crash(StrEnum):
     """What a crash looks like to whoever started the engine."""
 
     ERROR = "error"  # of the GPU, exit code 1
-    GPU_MEMORY = "gpu-memory"  # no room for a step's tensors beside the KV cache, exit code 1
+    GPU_MEMORY = "gpu-memory"  # no room for a step's tensors beside the KV cache, exit code 1; after requests: a leak
     HOST_MEMORY = "host-memory"  # the kernel kills it, without a last word
 
 

@@ -145,6 +145,10 @@ class LiveEngine:
             else:
                 await self._sleep()
 
+    def leak(self, share: float) -> None:
+        """Say in the metrics that so much of the memory left free is lost."""
+        self._metrics.leaked = share
+
     def refresh_metrics(self) -> None:
         """Bring gauges and counters to this moment (a scrape asks for them)."""
         counters, metrics = self._engine.counters, self._metrics

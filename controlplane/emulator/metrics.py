@@ -64,7 +64,7 @@ class EngineMetrics(Collector):
         self.waiting = 0
         self.sleep_level = 0
         self.kv_usage = 0.0
-        self.busy_share = 0.0
+        self.busy_share = self.leaked = 0.0
         self.preemptions = 0
         self.prefix_queries = 0
         self.prefix_hits = 0
@@ -145,7 +145,8 @@ class EngineMetrics(Collector):
 
     def _gpus(self) -> Iterable[Metric]:
         """A DCGM exporter's names. A broken page says nothing of GPUs rather than zero."""
-        readings = [] if self._card is None else self._card.readings(self.busy_share, asleep=self.sleep_level > 0)
+        asleep = self.sleep_level > 0
+        readings = [] if self._card is None else self._card.readings(self.busy_share, asleep=asleep, leaked=self.leaked)
         told = {each.gpu: to_dcgm(each) for each in readings}
         for name in DcgmName:
             family = GaugeMetricFamily(name.value, "As the DCGM exporter tells it; emulated.", labels=["gpu"])

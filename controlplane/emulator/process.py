@@ -140,6 +140,8 @@ class EmulatorProcess:
     def _count_request(self, conversation: Conversation) -> None:
         self._requests += 1
         limit = conversation.faults.crash_after_requests
+        if limit is not None and conversation.faults.crash_as is Crash.GPU_MEMORY:
+            conversation.engine.leak(min(1.0, self._requests / limit))
         if limit is not None and self._requests >= limit:
             self._crash(conversation.faults.crash_as)
 

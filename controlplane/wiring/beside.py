@@ -5,25 +5,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from controlplane.adapters.gateway.records_spool import SpooledRecords
 from controlplane.adapters.gateway.traffic import GatewayTraffic
-from controlplane.adapters.gpus_nvml import NvmlGpus
 from controlplane.adapters.metrics_scrape.samples import SampleStore
 from controlplane.adapters.metrics_scrape.scrape import Scraper
 from controlplane.adapters.metrics_scrape.source import ScrapedMetrics
-from controlplane.domain.base import EngineId
-from controlplane.domain.engines.fleet import Engine
-from controlplane.domain.engines.gpu import GpuReading
 from controlplane.domain.errors import InvalidInput
 from controlplane.ports.catalogue import ModelCatalogue
-from controlplane.ports.metrics import GpuSource
 from controlplane.ports.store import Store
-from controlplane.services.fleet.world import service_of
 from controlplane.settings import Settings
 from controlplane.wiring.control import gateways_of
+from controlplane.wiring.gpus import gpus_of_host
 from controlplane.wiring.machine import installation_clock, open_fleet, open_store, secret_in
 from controlplane.worker import telling
 
@@ -40,22 +35,9 @@ def scraper_pass(settings: Settings) -> Callable[[], bool]:
         fleet=open_fleet(settings),
         samples=SampleStore(settings.metrics_file),
         clock=installation_clock(settings),
-        gpus=None if settings.cluster is not None else _GpuPlaces(open_store(settings), NvmlGpus()),
+        gpus=gpus_of_host(settings),
     )
     return scraper.run
-
-
-class _GpuPlaces:
-    """The GPUs of this host, for engines that hold any: a place of a CPU pool has a number too, and no GPU."""
-
-    def __init__(self, store: Store, gpus: GpuSource) -> None:
-        self._store = store
-        self._gpus = gpus
-
-    def read(self, engines: Sequence[Engine]) -> Mapping[EngineId, Sequence[GpuReading]]:
-        """See `ports.GpuSource.read`."""
-        without = {service.name for service, _ in self._store.list_services() if service.spec.gpus.is_cpu}
-        return self._gpus.read([each for each in engines if service_of(each) not in without])
 
 
 def watch_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:

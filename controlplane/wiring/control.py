@@ -17,6 +17,7 @@ from controlplane.domain.base import ServiceName
 from controlplane.domain.cluster import RouteOptions
 from controlplane.ports.gateways import TrafficRouter
 from controlplane.settings import ClusterAccess, Settings
+from controlplane.wiring.gpus import gpus_of_host
 from controlplane.wiring.machine import installation_clock, open_fleet, open_store, secret_in
 from controlplane.worker import telling
 
@@ -67,7 +68,7 @@ def controller_pass(settings: Settings, *, leader: int | None = None) -> Callabl
         judged=JudgedFiles(settings.data_dir, clock=installation_clock(settings)),
         clock=installation_clock(settings),
         create_study=create_study,
-        pressures=EnginePressures(clock=installation_clock(settings)),
+        pressures=EnginePressures(clock=installation_clock(settings), gpus=gpus_of_host(settings)),
     )
 
     return telling(controller.run_pass, log)

@@ -147,3 +147,14 @@ def test_a_controller_reads_its_pressure_off_the_page(client: httpx.Client) -> N
     wait(lambda: bool(reader.read([engine])))
     told = reader.read([engine])[EngineId("e")]
     assert (told.preemptions, told.kv_usage, told.waiting) == (0, 0, 0)
+
+
+def test_memory_that_leaks_with_every_request_is_told_before_it_is_full() -> None:
+    with emulator("--emulator-fault=crash-after-requests=9,crash-as=gpu-memory") as running:
+        engine, reader = an_engine("e").evolve(url=running.url), EnginePressures(clock=utc_now)
+        wait(lambda: bool(reader.read([engine])))
+        before = reader.read([engine])[EngineId("e")].gpu_memory
+        for _ in range(4):
+            httpx.post(f"{running.url}/v1/completions", json={"model": MODEL, "prompt": [1], "max_tokens": 1})
+        wait(lambda: (reader.read([engine])[EngineId("e")].gpu_memory or 0) > (before or 1) + 0.01)
+        assert before is not None

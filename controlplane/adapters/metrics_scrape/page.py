@@ -12,6 +12,8 @@ from prometheus_client.samples import Sample
 from controlplane.domain.engines.driver import MetricNames
 from controlplane.domain.engines.gpu import MOST_GPUS, DcgmName, GpuReading, from_dcgm
 
+RESIDENT = "process_resident_memory_bytes"
+"""As every official client library of Prometheus calls it."""
 MOST_BUCKETS = 64
 """More would be somebody else's histogram: what is kept of an engine has a limit."""
 
@@ -33,6 +35,7 @@ class Page(NamedTuple):
     tpot_s: Buckets = Buckets()
     gpus: tuple[GpuReading, ...] = ()
     preemptions: float | None = None
+    resident_gib: float | None = None
 
 
 def read_page(text: str, names: MetricNames) -> Page:
@@ -46,6 +49,7 @@ def read_page(text: str, names: MetricNames) -> Page:
         tpot_s=_buckets(samples, names.tpot_s),
         gpus=_gpus(samples),
         preemptions=_sum(samples, names.preemptions),
+        resident_gib=None if (held := _sum(samples, RESIDENT)) is None else held / 2**30,
     )
 
 

@@ -10,8 +10,11 @@ from controlplane.adapters.metrics_scrape.page import read_page
 from controlplane.adapters.metrics_scrape.scrape import Fetch, fetch_page
 from controlplane.domain.base import EngineId
 from controlplane.domain.engines.fleet import Engine
+from controlplane.domain.engines.gpu import GpuReading
+from controlplane.domain.errors import Unavailable
 from controlplane.domain.rollouts.pressure import Pressure
 from controlplane.ports import Clock
+from controlplane.ports.metrics import GpuSource
 
 EVERY = timedelta(seconds=0.8)
 STALE_AFTER = timedelta(seconds=5)
@@ -21,8 +24,10 @@ _AT_ONCE = 8
 class EnginePressures:
     """Implements `ports.PressureView` on the engines' pages."""
 
-    def __init__(self, *, clock: Clock, fetch: Fetch | None = None) -> None:
+    def __init__(self, *, clock: Clock, fetch: Fetch | None = None, gpus: GpuSource | None = None) -> None:
+        """`gpus` are asked where an engine's page does not tell of its own."""
         self._clock = clock
+        self._gpus = gpus
         self._fetch = fetch or fetch_page
         self._pool = ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="pressure")
         self._asked: dict[EngineId, Future[Pressure | None]] = {}
@@ -53,4 +58,19 @@ class EnginePressures:
             page = read_page(text, engine.spec.driver.metrics)
         except ValueError:  # no page of metrics: a gap, as for one that says nothing
             return None
-        return Pressure(at, page.preemptions, page.kv_usage, page.waiting)
+        memory = _fullest(page.gpus or self._of_host(engine))
+        return Pressure(at, page.preemptions, page.kv_usage, page.waiting, memory, page.resident_gib)
+
+    def _of_host(self, engine: Engine) -> Sequence[GpuReading]:
+        if self._gpus is None:
+            return ()
+        try:
+            return self._gpus.read([engine]).get(engine.spec.engine_id, ())
+        except Unavailable:  # a host without a driver: the scraper says so
+            return ()
+
+
+def _fullest(gpus: Sequence[GpuReading]) -> float | None:
+    """Return the share in use of the fullest GPU."""
+    used = [each.memory_percent / 100 for each in gpus if each.memory_percent is not None]
+    return max(used, default=None)

@@ -38,6 +38,10 @@ class Pressure(NamedTuple):
     """Share of the KV cache in use."""
     waiting: float | None = None
     """Requests that its scheduler has not admitted."""
+    gpu_memory: float | None = None
+    """Share in use of its fullest GPU."""
+    resident_gib: float | None = None
+    """What its process holds of the host's memory."""
 
 
 Readings = Sequence[Pressure]

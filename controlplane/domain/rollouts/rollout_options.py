@@ -139,6 +139,13 @@ class RolloutOptions(Value):
         gt=0,
         description="Requests a canary replica puts back per second, engine time, that abort where stable's do not.",
     )
+    guard_memory_growth: float = Field(
+        default=0.02,
+        gt=0,
+        lt=1,
+        description="Steady growth that aborts where stable's memory does not grow: of a GPU's memory; of what the "
+        "process held before, five times as much.",
+    )
     guard_window_s: float = Field(default=5, gt=0)
     capacity_wait_s: float = Field(default=600, ge=0, description="Wait this long for missing GPUs, then abort.")
 

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from controlplane.domain.base import ServiceName
 from controlplane.domain.rollouts.guards import Rail
+from controlplane.domain.rollouts.leaks import leak
 from controlplane.domain.rollouts.pressure import Loads, PressureLog, strain
 from controlplane.domain.rollouts.rollout import Rollout
 from controlplane.ports.metrics import PressureView
@@ -28,5 +29,8 @@ class StrainWatch:
         log = self._logs.setdefault(rollout.service, PressureLog())
         log.add(self._pressures.read([engine for arm in arms for engine in arm]))
         mine, theirs = (log.of([engine.spec.engine_id for engine in arm]) for arm in arms)
-        found = strain(mine, theirs, loads, rollout.options, now=now, time_lapse=time_lapse)
-        return [("engine_strain", found)]
+        options = rollout.options
+        return [
+            ("engine_strain", strain(mine, theirs, loads, options, now=now, time_lapse=time_lapse)),
+            ("memory_growth", leak(mine, theirs, loads, options)),
+        ]

@@ -41,6 +41,7 @@ from tuner.twin.shapes import load_shape
 TICK_S = 0.25
 BF16 = EngineConfig(flags={"tensor-parallel-size": 2, "max-model-len": 8192})
 LONGEST_S = 7200.0
+TAKEN = 0.92  # of a GPU's memory by an engine that has just started
 
 SPEC = ServiceSpec(
     name="chat",
@@ -72,6 +73,7 @@ class LivingSite:
     spec: ServiceSpec = SPEC
     leaks: EngineConfig | None = None  # engines with these flags run out of memory
     leaks_after: int = 0  # requests
+    tells: bool = True  # engines tell of their caches, queues and memory
     hangs: EngineConfig | None = None  # engines with these flags leave one in so many requests lying
     hang_every: int = 0
 
@@ -167,11 +169,17 @@ class LivingSite:
         self._ticks += 1
         if self._ticks % 2 == 0:
             self.router.in_flight = self._in_flight()
-            self.pressures.told = {name: self._pressure(twin) for name, twin in self._twins.items()}
+            if self.tells:
+                self.pressures.told = {name: self._pressure(name, twin) for name, twin in self._twins.items()}
             self.controller.run_pass()
 
-    def _pressure(self, twin: TwinEngine) -> Pressure:
-        return Pressure(self.clock(), twin.counters.preemptions, twin.kv_usage, twin.waiting)
+    def _pressure(self, engine_id: EngineId, twin: TwinEngine) -> Pressure:
+        lost = self._served[engine_id] / self.leaks_after if self._leaking(engine_id) else 0.0
+        memory = TAKEN + (1 - TAKEN) * min(1.0, lost)
+        return Pressure(self.clock(), twin.counters.preemptions, twin.kv_usage, twin.waiting, memory)
+
+    def _leaking(self, engine_id: EngineId) -> bool:
+        return without_emulator_flags(self.fleet.observe(engine_id).spec.config) == self.leaks
 
     def _in_flight(self) -> list[InFlight]:
         users = [each for each in self._flying.values() if each.revision is not None]
@@ -204,9 +212,8 @@ class LivingSite:
 
     def _leak(self, engine_id: EngineId) -> None:
         """Let an engine whose memory grows with each request die when it is full; whatever it serves is broken off."""
-        config = without_emulator_flags(self.fleet.observe(engine_id).spec.config)
         self._served[engine_id] = self._served.get(engine_id, 0) + 1
-        if config != self.leaks or self._served[engine_id] <= self.leaks_after:
+        if not self._leaking(engine_id) or self._served[engine_id] <= self.leaks_after:
             return
         self.fleet.crash(engine_id)
         for number, flying in list(self._flying.items()):

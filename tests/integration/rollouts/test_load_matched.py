@@ -57,9 +57,9 @@ def test_a_canary_that_hangs_now_and_then_is_found_without_users() -> None:
 
 
 def test_a_canary_whose_memory_grows_with_every_request_dies_of_replayed_ones() -> None:
-    """At its share of the traffic it would have lived for a quarter of an hour, through 5 and 20 %."""
+    """Nobody tells of its memory. At its share of the traffic it would have lived through 5 and 20 %."""
     leaking = BF16.with_flags({"max-num-seqs": 200})
-    site = LivingSite(users_rps=6, seed=4, leaks=leaking, leaks_after=150)
+    site = LivingSite(users_rps=6, seed=4, leaks=leaking, leaks_after=150, tells=False)
     rollout = site.roll_out(leaking, within_s=600)
     assert rollout.state is RolloutState.ABORTED
     assert rollout.steps[-1].weight_percent == 0

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from controlplane.adapters.metrics_scrape.pressures import EnginePressures
 from controlplane.domain.base import EngineId
 from controlplane.domain.engines.fleet import Engine
+from controlplane.domain.engines.gpu import GpuReading
 from controlplane.domain.rollouts.pressure import Pressure
 from controlplane.emulator.metrics import EngineMetrics
 from tests.fakes.fleet import FakeClock
 from tests.unit.observability.test_scraping import MODEL, an_engine
 
 GIVES_UP_S = 60.0
+RESIDENT_PAGE = f"process_resident_memory_bytes {2 * 2**30}\n"
 
 
 def page(preemptions: int) -> str:
@@ -78,3 +80,17 @@ def test_what_is_no_page_is_a_gap() -> None:
     reader.read([an_engine("a")])
     assert asked.wait(GIVES_UP_S)
     assert reader.read([an_engine("a")]) == {}
+
+
+def test_a_host_s_gpus_are_asked_where_the_page_tells_of_none() -> None:
+    class Host:
+        def read(self, engines: Sequence[Engine]) -> Mapping[EngineId, Sequence[GpuReading]]:
+            return {
+                each.spec.engine_id: [GpuReading("0", 120.0, 160.0), GpuReading("1", 40.0, 160.0)] for each in engines
+            }
+
+    reader = EnginePressures(clock=FakeClock(), fetch=lambda _: page(1) + RESIDENT_PAGE, gpus=Host())
+    engine = an_engine("a")
+    until(lambda: bool(reader.read([engine])))
+    told = reader.read([engine])[EngineId("a")]
+    assert (told.gpu_memory, told.resident_gib) == (0.75, 2.0)
