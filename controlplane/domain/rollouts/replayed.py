@@ -7,11 +7,17 @@ from typing import Any, NamedTuple
 
 from controlplane.domain.base import RevisionId, RolloutId, ServiceName
 from controlplane.domain.door.routing import GatewayRecord
+from controlplane.domain.engines.driver import Api
 from controlplane.domain.report import RequestRecord
 
 GATEWAY = "replay"
 """What stands for the gateway in such records, and begins the name of their files."""
 
+_PATHS = {
+    Api.COMPLETIONS: "/v1/completions",
+    Api.CHAT: "/v1/chat/completions",
+    Api.EMBEDDINGS: "/v1/embeddings",
+}
 _CLASSES = {"connect": "upstream_connect", "timeout": "upstream_timeout", "truncated": "truncated"}
 
 
@@ -25,6 +31,7 @@ class Origin(NamedTuple):
     engine_id: str | None  # None: one of several behind a gateway
     began: datetime
     time_lapse: float
+    api: Api = Api.COMPLETIONS
 
     def record(self, name: str, at_s: float, **fields: Any) -> GatewayRecord:
         """Return the record of a request that was due `at_s` after the start."""
@@ -36,8 +43,8 @@ class Origin(NamedTuple):
             model=self.model,
             revision=self.revision,
             engine_id=self.engine_id,
-            path="/v1/completions",
-            stream=True,
+            path=_PATHS[self.api],
+            stream=self.api is not Api.EMBEDDINGS,
             replayed=True,
             **fields,
         )

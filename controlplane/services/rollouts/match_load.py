@@ -268,6 +268,7 @@ def _origin(plan: _Plan, now: datetime, elapsed_s: float) -> Origin:
         engine_id=plan.engines[0].spec.engine_id if len(plan.engines) == 1 else None,
         began=now - timedelta(seconds=elapsed_s / plan.time_lapse),
         time_lapse=plan.time_lapse,
+        api=plan.engines[0].spec.driver.dialect.apis[0],
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from controlplane.domain.base import RevisionId, RolloutId
 from controlplane.domain.door.outcomes import Outcome, read_outcome
+from controlplane.domain.engines.driver import Api
 from controlplane.domain.report import RequestRecord
 from controlplane.domain.rollouts.load_match import (
     Attempts,
@@ -128,3 +129,12 @@ def test_what_we_no_longer_wait_for_is_a_client_that_left_late() -> None:
     found = given_up(0.8, 10.0, 0, ORIGIN)
     assert (found.at - NOW).total_seconds() == pytest.approx(2.3)
     assert read_outcome(found, SLOS.latency, time_lapse=4).outcome is Outcome.LEFT_LATE
+
+
+def test_a_replay_to_an_engine_that_embeds_is_no_stream_without_a_token() -> None:
+    answer = RequestRecord(
+        index=0, scheduled_s=0, lag_ms=0, prompt_tokens=9, output_tokens=0, wanted_tokens=0, e2e_ms=8
+    )
+    record = finished(answer.evolve(status=200), ORIGIN._replace(api=Api.EMBEDDINGS))
+    assert (record.stream, record.path, record.e2e_ms) == (False, "/v1/embeddings", 2)
+    assert finished(answer, ORIGIN).stream
