@@ -129,6 +129,12 @@ add_actions(
 )
 
 
+def _early_users(service: Any) -> str | None:
+    from controlplane.domain.rollouts.rollout_options import RolloutOptions
+
+    return RolloutOptions.model_validate(service["spec"]["rollout"]).early_users if service["stable"] else None
+
+
 def _ask_first(client: ApiClient, service: str, changes: dict[str, Any], replicas: int | None) -> None:
     """Show what would change and ask. Raises typer.Abort for a no, and where nobody can answer."""
     from controlplane.domain.engines.flag_changes import flag_changes, laid_over
@@ -139,6 +145,8 @@ def _ask_first(client: ApiClient, service: str, changes: dict[str, Any], replica
     typer.echo(f"{service}, {counted(wanted, 'replica')} once promoted ({found['stable_replicas']} now):", err=True)
     for change in flag_changes(before, laid_over(before, changes)):
         typer.echo(f"  {change}", err=True)
+    if (said := _early_users(found)) is not None:
+        typer.echo(f"note: {said}", err=True)
     typer.confirm("start the rollout?", abort=True, err=True)
 
 

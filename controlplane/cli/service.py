@@ -66,6 +66,9 @@ def register(
 
     specs = [load_service(path) for path in file]
     made = [ask.client.post("/services", spec.model_dump(mode="json")) for spec in specs]
+    for each in specs:
+        if (said := each.rollout.early_users) is not None:
+            typer.echo(f"note: {each.name}: {said}", err=True)
     ask.show_list(SERVICE, made)
 
 

@@ -180,6 +180,17 @@ class RolloutOptions(Value):
         return next(step for step in self.steps if step.weight_percent)
 
     @property
+    def early_users(self) -> str | None:
+        """Say that users get the canary before anything is proven; None where replays come first, or cannot come."""
+        first = self.steps[0].weight_percent
+        if first == 0 or not self.match_load:
+            return None
+        return (
+            f"step 1 gives {first} % of the users to a canary that has proven no load yet: "
+            "a step of weight_percent 0 before it would prove it by replayed requests alone"
+        )
+
+    @property
     def false_promotion(self) -> float:
         """Probability with which a canary worse by a margin may be promoted."""
         return self.promote_worse or 1 - self.confidence

@@ -12,7 +12,6 @@ from typing import Any
 
 from controlplane.domain.base import EngineId, Value
 from controlplane.domain.errors import Conflict
-from controlplane.domain.event import Event
 from controlplane.domain.quality import QualityCheck
 from controlplane.domain.rollouts.analysis import Analysis, Counts, Verdict
 from controlplane.domain.rollouts.answers import AnswerRisk, describe_answers, follows
@@ -66,38 +65,6 @@ def move(rollout: Rollout, state: RolloutState, *, reason: str, now: datetime, *
         )
     finished_at = now if state in ROLLOUT_FINAL else None
     return rollout.evolve(state=state, reason=reason, updated_at=now, finished_at=finished_at, **changes)
-
-
-def events_between(before: Rollout | None, after: Rollout, *, actor: str, now: datetime) -> tuple[Event, ...]:
-    """Return what the audit says of a change: the new state, a step begun, a step's verdict."""
-    happened: list[tuple[str, str]] = []
-    if after.answers is not None and (before is None or before.answers is None):
-        happened.append(("rollout.answers", describe_answers(after.answers)))
-    for index, step in enumerate(after.steps):
-        former = before.steps[index] if before and index < len(before.steps) else None
-        if former is None:
-            happened.append(("rollout.step", f"step {step.index + 1}: {step.whose}"))
-        if step.finished_at and not (former and former.finished_at):
-            happened.append(("rollout.verdict", _verdict_of(step)))
-    if before is None or before.state is not after.state:
-        happened.append((f"rollout.{after.state.value}", after.reason))
-    return tuple(
-        Event(
-            at=now,
-            actor=actor,
-            action=action,
-            subject=f"rollout/{after.rollout_id}",
-            service=after.service,
-            reason=reason,
-            details={"canary": after.canary, "weight_percent": after.weight_percent},
-        )
-        for action, reason in happened
-    )
-
-
-def _verdict_of(step: StepRecord) -> str:
-    judged = f"{step.analysis.verdict.value}: {step.analysis.reason}" if step.analysis else "not judged"
-    return f"step {step.index + 1} at {step.weight_percent} %: {judged}"
 
 
 def _guarded(rollout: Rollout, facts: Facts, now: datetime) -> Rollout | None:

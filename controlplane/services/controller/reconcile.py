@@ -18,7 +18,8 @@ from controlplane.domain.errors import FleetuneError
 from controlplane.domain.event import Event
 from controlplane.domain.models import RegisteredModel
 from controlplane.domain.rollouts.rollout import Rollout, RolloutState
-from controlplane.domain.rollouts.rollout_policy import advance, events_between
+from controlplane.domain.rollouts.rollout_events import events_between
+from controlplane.domain.rollouts.rollout_policy import advance
 from controlplane.domain.serving import Service
 from controlplane.ports import Clock
 from controlplane.ports.fleet import Fleet

@@ -14,8 +14,9 @@ from controlplane.domain.errors import Conflict, InvalidInput, NotFound
 from controlplane.domain.launch import without_emulator_flags
 from controlplane.domain.revision import Revision, revision_id
 from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL, Rollout, RolloutState, StepRecord
+from controlplane.domain.rollouts.rollout_events import early_users_events, events_between
 from controlplane.domain.rollouts.rollout_options import RolloutOptions
-from controlplane.domain.rollouts.rollout_policy import events_between, move
+from controlplane.domain.rollouts.rollout_policy import move
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.ports.store import Store, Versioned
@@ -81,7 +82,8 @@ def start(
     )
     store.add_revision(revision)
     # The store keeps a service from having two unfinished rollouts, so this save is the start, all of it.
-    store.save_rollout(rollout, 0, events=events_between(None, rollout, actor=actor, now=now))
+    events = [*events_between(None, rollout, actor=actor, now=now), *early_users_events(rollout, actor=actor, now=now)]
+    store.save_rollout(rollout, 0, events=events)
     return rollout
 
 

@@ -84,6 +84,23 @@ def test_what_a_rollout_changes_is_shown_and_asked(fleetune: Fleetune, chat: str
     assert "max-num-seqs: 256 → 128" in fleetune("rollout", "show", rollout)[1]
 
 
+def test_users_before_any_proof_are_said_at_registration_when_asked_and_in_the_audit(
+    fleetune: Fleetune, service_file: ServiceFile
+) -> None:
+    note = "step 1 gives 5 % of the users to a canary that has proven no load yet"
+    assert note in fleetune("service", "register", "-f", service_file(initial_replicas=1))[1]
+    asked = ("rollout", "start", "chat", "--set", "max-num-seqs=128")
+    assert note in fleetune(*asked, answer="y\n")[1]
+    rollout = fleetune("rollout", "list", "-o", "name")[1].strip()
+    events = json.loads(fleetune("rollout", "report", rollout)[1])["events"]
+    assert [event["action"] for event in events] == ["rollout.pending", "rollout.early_users"]
+
+
+def test_with_a_step_before_any_user_nothing_is_said(fleetune: Fleetune, service_file: ServiceFile) -> None:
+    steps = [{"weight_percent": each} for each in (0, 5, 100)]
+    assert "note:" not in fleetune("service", "register", "-f", service_file(rollout={"steps": steps}))[1]
+
+
 def test_a_rollout_of_nothing_is_refused(fleetune: Fleetune, chat: str) -> None:
     code, said = fleetune("rollout", "start", chat)
     assert (code, "--set flag=value" in said) == (2, True)

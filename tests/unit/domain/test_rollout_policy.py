@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from controlplane.domain.errors import Conflict
 from controlplane.domain.rollouts.analysis import Analysis, Counts, LoadProof, Verdict
 from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL, TRANSITIONS, Rollout, RolloutState
+from controlplane.domain.rollouts.rollout_events import events_between
 from controlplane.domain.rollouts.rollout_options import CeilingPolicy, RolloutOptions, StepSpec
-from controlplane.domain.rollouts.rollout_policy import Facts, advance, events_between, move
+from controlplane.domain.rollouts.rollout_policy import Facts, advance, move
 from tests.builders_serving import NOW, a_rollout, after, some_options
 
 S = RolloutState
