@@ -30,6 +30,8 @@ class Tally:
     revision: RevisionId | None = None
     engine_id: str | None = None
     weight_percent: int | None = None  # of its revision, as it was chosen
+    ahead: int | None = None  # requests in flight at the replica
+    cached_blocks: int | None = None  # of the prompt, where prefixes are heeded
     session: str | None = None  # what keeps it with a revision
     status: int | None = None  # until something is sent
     error: str | None = "internal"  # until it is known how it went
@@ -47,9 +49,10 @@ class Tally:
     flags: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)  # for the client, whoever answers
 
-    def sent_to(self, replica: Replica, weight_percent: int | None = None) -> None:
+    def sent_to(self, replica: Replica, weight_percent: int | None = None, *, heeds_prefixes: bool = False) -> None:
         self.revision, self.engine_id = replica.revision, replica.backend.engine_id
-        self.weight_percent = weight_percent
+        self.weight_percent, self.ahead = weight_percent, replica.in_flight
+        self.cached_blocks = replica.prefixes.matched(self.call.prompt.blocks) if heeds_prefixes else None
 
     def turned_away(self, status: int, code: str | None) -> None:
         self.refused, self.status, self.error = True, status, code
@@ -124,6 +127,8 @@ class Tally:
             "revision": self.revision,
             "engine_id": self.engine_id,
             "weight_percent": self.weight_percent,
+            "ahead": self.ahead,
+            "cached_blocks": self.cached_blocks,
             "adapter": self.call.adapter,
             "version": self.call.version,
             "path": self.call.path,

@@ -16,6 +16,7 @@ from controlplane.domain.rollouts.effects import describe_effect
 from controlplane.domain.rollouts.judge import describe_load
 from controlplane.domain.rollouts.promise import describe_shown
 from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL, Rollout, RolloutState, StepRecord
+from controlplane.domain.rollouts.strata import describe_strata
 from controlplane.domain.words import counted
 from dashboards import components, markup, theme, words
 from dashboards.charts import rollout as charts_rollout
@@ -205,6 +206,8 @@ def _evidence(rollout: Rollout) -> None:
         st.html(f'<div class="ft-sub">Load {said}: {escape(describe_load(analysis.load))}</div>')
     if analysis.shown is not None:
         st.html(f'<div class="ft-sub">Shown: {escape(describe_shown(analysis.shown))}</div>')
+    if analysis.strata is not None:
+        components.line(f"by strata: {describe_strata(analysis.strata)}")
     for effect in analysis.effects:
         st.html(f'<div class="ft-sub">{escape(describe_effect(effect))}</div>')
     left, right = st.columns((6, 5))

@@ -16,6 +16,7 @@ from controlplane.domain.rollouts.judge import describe_load
 from controlplane.domain.rollouts.promise import describe_promise, describe_shown
 from controlplane.domain.rollouts.rollout import Rollout, StepRecord
 from controlplane.domain.rollouts.rollout_report import RolloutReport
+from controlplane.domain.rollouts.strata import describe_strata
 from controlplane.domain.words import counted
 from dashboards import markup, theme, words
 from dashboards.charts import rollout as charts_rollout
@@ -92,6 +93,8 @@ def _step(step: StepRecord) -> Iterator[str]:
     if analysis.shown is not None:
         yield markup.line(f"shown: {describe_shown(analysis.shown)}")
     yield markup.table(_SIDES, _sides(analysis))
+    if analysis.strata is not None:
+        yield markup.line(f"by strata: {describe_strata(analysis.strata)}")
     for effect in analysis.effects:
         yield markup.line(describe_effect(effect))
     if analysis.comparisons:

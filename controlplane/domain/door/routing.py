@@ -137,6 +137,14 @@ class GatewayRecord(Value):
     weight_percent: int | None = Field(
         default=None, description="Of its revision, in the table that the gateway had when it chose."
     )
+    ahead: int | None = Field(
+        default=None, ge=0, description="Requests its gateway had in flight at the replica when it was chosen."
+    )
+    cached_blocks: int | None = Field(
+        default=None,
+        ge=0,
+        description="Leading `prefix_blocks` that the replica was sent before. None: not heeded.",
+    )
     adapter: str | None = Field(default=None, description="The version of a LoRA adapter that served it.")
     version: str | None = Field(
         default=None, description="The version that the client asked for by name: it says nothing of the split."

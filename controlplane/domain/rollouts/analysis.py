@@ -94,6 +94,15 @@ class LoadProof(Value):
     note: str = Field(default="", description="Why no more was sent, if so.")
 
 
+class Strata(Value):
+    """Users' requests of the canary beside like ones of stable's, and how far the canary's load falls short."""
+
+    canary: Counts = Field(description="Those that found a like.")
+    stable: Counts = Field(description="Their likes, three for each.")
+    unmatched: int = Field(ge=0, description="Of the canary's: no like of stable's came.")
+    busier: float = Field(ge=0, le=1, description="Share of stable's admitted with more in flight than any canary's.")
+
+
 class Promise(Value):
     """What the study that recommended the canary promised of one replica, requests per second of engine time."""
 
@@ -123,6 +132,7 @@ class Analysis(Value):
     replayed: Counts | None = Field(default=None, description="Requests we sent to the canary; never users'.")
     load: LoadProof | None = Field(default=None, description="None: no load was to be proven.")
     shown: Shown | None = Field(default=None, description="None: not from a study.")
+    strata: Strata | None = Field(default=None, description="None: no user's request, or nothing to match by.")
     comparisons: tuple[Comparison, ...] = ()
     effects: tuple[LatencyEffect, ...] = Field(default=(), description="How much slower the canary is, or faster.")
     guard: str | None = Field(default=None, description="The guard rail that fired, e.g. crash_loop.")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from controlplane.domain.door.outcomes import ANSWERED, Outcome, Reading, finished_at, read_outcome
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.rollouts.analysis import Counts
-from controlplane.domain.rollouts.bursts import Runs
+from controlplane.domain.rollouts.hits import Hits
 from controlplane.domain.rollouts.spread import Curve, Spread
 from controlplane.domain.rollouts.warm_up import WarmUp
 from controlplane.domain.slo import LatencyMetric, LatencySlo
@@ -42,23 +42,26 @@ class Arm:
         self._warm_up = warm_up
         self._weight_percent = weight_percent
         self._truncated = self._asked = self._warming = 0
-        self._misses, self._errors, self._refusals = _Hits(), _Hits(), _Hits()
+        self._misses, self._errors, self._refusals = Hits(), Hits(), Hits()
         self._spreads = {metric: Spread() for metric in SPREAD}
         self._sessions: set[str] = set()
         self._lately: deque[tuple[datetime, GatewayRecord, Outcome]] = deque(maxlen=_LATELY)
 
-    def add(self, record: GatewayRecord) -> None:
+    def add(self, record: GatewayRecord) -> bool | None:
+        """Count a record; return whether it missed a limit, None where it says nothing of that."""
         reading = read_outcome(record, self._slos, time_lapse=self._time_lapse)
         self._counted[reading.outcome] += 1
         self._ask(record)
         warming = self._warm_up is not None and self._warm_up.covers(record, reading.outcome)
+        missed: bool | None = None
         match reading.outcome:
             case Outcome.SERVED | Outcome.MISSED | Outcome.UNKNOWN | Outcome.FAILED | Outcome.LEFT_LATE:
                 failed = reading.outcome is Outcome.FAILED
                 if warming:
                     self._warming += 1
                 elif reading.outcome is not Outcome.UNKNOWN:
-                    self._misses.see(record.gateway, failed or bool(reading.missed))
+                    missed = failed or bool(reading.missed)
+                    self._misses.see(record.gateway, missed)
                 self._errors.see(record.gateway, failed)
                 self._refusals.see(record.gateway, hit=False)
                 self._truncated += record.truncated
@@ -69,6 +72,7 @@ class Arm:
         if not warming:
             self._spread(record, reading)
         self._lately.append((finished_at(record), record, reading.outcome))
+        return missed
 
     def counts(self) -> Counts:
         """Return what was counted so far."""
@@ -117,23 +121,6 @@ class Arm:
         elif record.session not in self._sessions and len(self._sessions) < MOST_SESSIONS:
             self._sessions.add(record.session)
             self._asked += 1
-
-
-class _Hits:
-    """One kind of hit along its chains."""
-
-    def __init__(self) -> None:
-        self.n = self.hits = self._runs = 0
-        self._in_run: dict[Hashable, bool] = {}
-
-    def see(self, chain: Hashable, hit: bool) -> None:
-        self.n += 1
-        self.hits += hit
-        self._runs += hit and not self._in_run.get(chain, False)
-        self._in_run[chain] = hit
-
-    def runs(self) -> Runs:
-        return Runs(runs=self._runs, open=sum(self._in_run.values()))
 
 
 NO_REQUESTS = Arm((), time_lapse=1.0).counts()

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from controlplane.domain.base import Value
-from controlplane.domain.rollouts.analysis import Comparison, Counts, LatencyEffect, LoadProof, Promise
+from controlplane.domain.rollouts.analysis import Comparison, Counts, LatencyEffect, LoadProof, Promise, Strata
 from controlplane.domain.rollouts.anytime import miss_ratio_bounds
 from controlplane.domain.rollouts.bursts import Runs, Series, expected_end, least, most, series
 from controlplane.domain.rollouts.pairs import Difference, Side
@@ -62,6 +62,7 @@ class Evidence(Value):
     weight_percent: int | None = None  # what the split is held to; None where it says nothing
     canary_flights: Flights = Flights()
     stable_flights: Flights = Flights()
+    strata: Strata | None = None  # users' requests beside like ones of stable's
     effects: tuple[LatencyEffect, ...] = ()  # how much slower it is; none where no stable serves beside it
 
 
@@ -162,10 +163,12 @@ _NOTHING = Counts(requests=0, slo_misses=0, errors=0)
 
 def _ratios(mine: _Arms, evidence: Evidence, slos: SloSet, options: RolloutOptions) -> Iterator[_Ratio]:
     stable, before = evidence.stable, evidence.before
+    like = None if options.match_load or mine.replayed else evidence.strata
+    beside = stable if like is None else like.stable
     yield _Ratio(
         name="slo_miss_ratio",
-        canary=_misses(mine.canary, mine.flights),
-        stable=None if stable is None else _misses(stable, evidence.stable_flights),
+        canary=_misses(mine.canary if like is None else like.canary, mine.flights),
+        stable=None if beside is None else _misses(beside, evidence.stable_flights),
         before=None if before is None else _misses(before, Flights()),
         limit=min(1.0, sum(slo.allowed_miss_ratio for slo in slos.latency)),
         margin=options.miss_ratio_margin,

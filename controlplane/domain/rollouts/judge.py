@@ -26,6 +26,7 @@ from controlplane.domain.rollouts.comparing import BESIDE, Control, Evidence, co
 from controlplane.domain.rollouts.effects import describe_effect
 from controlplane.domain.rollouts.promise import shown
 from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
+from controlplane.domain.rollouts.strata import describe_strata
 from controlplane.domain.slo import SloSet
 
 
@@ -40,7 +41,7 @@ def judge(
     verdict, reason = _held_to_promise(said, seen)
     return Analysis(
         verdict=verdict,
-        reason=f"{reason} [{_against(evidence.control)}]",
+        reason=f"{reason} [{_against(evidence.control)}{_by_strata(evidence, options)}]",
         at=now,
         canary=evidence.canary,
         stable=evidence.stable,
@@ -48,6 +49,7 @@ def judge(
         load=evidence.load,
         shown=seen,
         comparisons=comparisons,
+        strata=evidence.strata,
         effects=evidence.effects,
     )
 
@@ -154,6 +156,12 @@ def _describe(c: Comparison) -> str:
     points = f"{100 * c.difference:+.1f} in [{100 * c.low:+.1f}, {100 * c.high:+.1f}]"
     of = "replayed " if c.replayed else ""
     return f"{of}{_SAID[c.name]} {points} percentage points, margin {100 * c.margin:g}"
+
+
+def _by_strata(evidence: Evidence, options: RolloutOptions) -> str:
+    if options.match_load or evidence.strata is None:
+        return ""
+    return f"; misses matched by strata: {describe_strata(evidence.strata)}"
 
 
 def _against(control: Control) -> str:

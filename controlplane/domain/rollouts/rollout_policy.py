@@ -18,6 +18,7 @@ from controlplane.domain.rollouts.answers import AnswerRisk, describe_answers, f
 from controlplane.domain.rollouts.judge import describe_load
 from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL, TRANSITIONS, Rollout, RolloutState, StepRecord
 from controlplane.domain.rollouts.rollout_options import CeilingPolicy, StepSpec
+from controlplane.domain.rollouts.strata import describe_strata
 
 
 class Facts(Value):
@@ -212,7 +213,8 @@ def _unproven(rollout: Rollout) -> str | None:
     if analysis is None or analysis.load is None or analysis.load.proven:
         return None
     before = "any user" if present.weight_percent == 0 else "100 %"
-    return f"paused before {before}: load not proven, {describe_load(analysis.load)}"
+    like = "" if analysis.strata is None else f"; {describe_strata(analysis.strata)}"
+    return f"paused before {before}: load not proven, {describe_load(analysis.load)}{like}"
 
 
 def _reopened(rollout: Rollout) -> Rollout:

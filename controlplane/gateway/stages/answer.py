@@ -56,7 +56,8 @@ class Answer:
             if failure is not None:
                 self.keep(tally.failed_attempt(status=failure.status, error=failure.kind, now=self.monotonic()))
                 tally.retries += 1
-            tally.sent_to(replica, route.weight_percent(replica.revision))
+            heeds = route.heeds_prefixes
+            tally.sent_to(replica, route.weight_percent(replica.revision), heeds_prefixes=heeds)
             tried.add(replica)
             answer = await self._attempt(exchange, replica, route)
             if not isinstance(answer, AttemptFailed):

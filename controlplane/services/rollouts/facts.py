@@ -21,6 +21,7 @@ from controlplane.domain.rollouts.load_match import Attempts, proof, rate_rps, w
 from controlplane.domain.rollouts.pressure import Loads
 from controlplane.domain.rollouts.rollout import Rollout, RolloutState, StepRecord
 from controlplane.domain.rollouts.rollout_policy import Facts
+from controlplane.domain.rollouts.strata import Matching
 from controlplane.domain.rollouts.warm_up import WarmUp
 from controlplane.domain.slo import SloSet
 from controlplane.ports.gateways import FlightView, Position, RecordFeed
@@ -151,6 +152,7 @@ class _Watched:
         self.stable = Arm(slos.latency, time_lapse=stable.engine.time_lapse, weight_percent=100 - held)
         self.control = Arm(slos.latency, time_lapse=stable.engine.time_lapse, warm_up=warm_up)
         self._earlier = Arm(slos.latency, time_lapse=canary.engine.time_lapse, warm_up=warm_up)  # it is warm by now
+        self.matching = Matching()
         self.names = (canary.revision_id, stable.revision_id)
         self.promise: Promise | None = None
         self._position: Position = {}
@@ -159,8 +161,10 @@ class _Watched:
         """Count what came since the last time. Raises Unavailable."""
         news = records.follow(self._service, since=self._since - BEFORE, position=self._position)
         for record in news.records:
-            for arm in self._arms(record):
-                arm.add(record)
+            told = {arm: arm.add(record) for arm in self._arms(record)}
+            for arm, of_canary in ((self.canary, True), (self.stable, False)):
+                if (missed := told.get(arm)) is not None:
+                    self.matching.see(record, missed=missed, of_canary=of_canary)
         self._position = news.position
 
     def effects(self, rollout: Rollout, *, users: bool) -> tuple[LatencyEffect, ...]:
@@ -205,6 +209,7 @@ def _evidence(
         "promise": seen.promise,
     }
     if step.weight_percent < 100:
+        common["strata"] = seen.matching.strata()
         common["effects"] = seen.effects(rollout, users=step.weight_percent > 0)
         stable, weight = seen.stable.counts(), _held_to(world, step)
         if rollout.control:

@@ -68,6 +68,7 @@ async def test_the_record_tells_timings_and_counts_but_no_text(tmp_path: Path) -
     assert (record.prompt_tokens, record.output_tokens) == (7, 5)
     assert (record.service, record.model, record.revision, record.engine_id) == ("chat", "llama", "rev-a", "e1")
     assert record.weight_percent == 100
+    assert (record.ahead, record.cached_blocks) == (0, None)
     assert record.ok
     assert not record.truncated
     assert record.ttft_ms is not None

@@ -239,7 +239,8 @@ class LivingSite:
             if flying.engine_id in counts:
                 counts[flying.engine_id] += 1
         chosen = EngineId(min(counts, key=lambda name: counts[name]))
-        self.submit(chosen, Request(at_s, chosen, wanted, prompt, revision=route.revision))
+        ahead = counts[chosen]
+        self.submit(chosen, Request(at_s, chosen, wanted, prompt, revision=route.revision, ahead=ahead))
 
     def _twin(self, engine_id: EngineId) -> TwinEngine:
         if engine_id not in self._twins:
@@ -284,6 +285,7 @@ class LivingSite:
             path="/v1/chat/completions",
             stream=True,
             status=200,
+            ahead=request.ahead,
             prompt_tokens=request.prompt,
             output_tokens=request.tokens,
             ttft_ms=ttft_ms,

@@ -25,6 +25,7 @@ class Request:
     prompt: int
     index: int = 0
     revision: RevisionId | None = None  # None: replayed
+    ahead: int | None = None  # in flight at its engine before it
     first_s: float | None = None
     tokens: int = 0
 

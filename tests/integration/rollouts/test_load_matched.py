@@ -75,6 +75,8 @@ def test_where_nothing_may_be_sent_the_load_not_proven_holds_the_rollout_before_
     rollout = site.roll_out(TOO_FEW_SEQUENCES, within_s=600)
     assert rollout.state is RolloutState.PAUSED
     assert "before 100 %: load not proven, 1." in rollout.reason
+    assert "like ones of stable's" in rollout.reason
+    assert "of stable's came with more in flight than any of the canary's" in rollout.reason
 
 
 def test_a_good_canary_proves_its_load_and_is_promoted() -> None:

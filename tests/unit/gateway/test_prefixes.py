@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 
 from hypothesis import given
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 from controlplane.domain.base import RevisionId
 from controlplane.domain.door.routing import Backend
 from controlplane.gateway.choice import soonest
+from controlplane.gateway.fingerprint import Prompt
 from controlplane.gateway.pools import Replica
 from controlplane.gateway.prefixes import BLOCK_TOKENS, Prefixes
+from tests.unit.gateway.test_ending import an_exchange
 
 
 def replica(name: str, tokens: int = 0, *known: Sequence[int]) -> Replica:
@@ -95,3 +98,13 @@ def test_conversations_keep_their_replica_and_the_load_stays_even() -> None:
             worst[heed] = max(worst[heed], max(r.tokens for r in fleet) - min(r.tokens for r in fleet))
     assert hits[True] >= 1.2 * hits[False]
     assert worst[True] <= worst[False] + longest
+
+
+def test_a_record_tells_how_busy_its_replica_was_and_what_it_had_been_sent() -> None:
+    busy, tally = replica("e", 100, prompt(1, 2)), an_exchange().tally
+    tally.call = replace(tally.call, prompt=Prompt(blocks=prompt(1, 3)))
+    busy.in_flight = 4
+    tally.sent_to(busy, 20, heeds_prefixes=True)
+    assert (tally.ahead, tally.cached_blocks, tally.weight_percent) == (4, 8, 20)
+    tally.sent_to(busy)
+    assert (tally.ahead, tally.cached_blocks) == (4, None)
