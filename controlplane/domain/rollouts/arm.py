@@ -92,6 +92,11 @@ class Arm:
             refusal_runs=self._refusals.runs(),
         )
 
+    @property
+    def latencies(self) -> int:
+        """How many latencies `curves` know."""
+        return sum(spread.n for spread in self._spreads.values())
+
     def curves(self) -> Mapping[LatencyMetric, Curve]:
         """Return how latencies spread so far, engine time. What failed has none, a client that left had so long."""
         return {metric: spread.curve() for metric, spread in self._spreads.items()}

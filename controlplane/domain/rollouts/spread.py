@@ -30,14 +30,14 @@ class Spread:
     """Values of one latency, request by request along their chains (one per gateway)."""
 
     def __init__(self) -> None:
-        self._n = 0
+        self.n = 0
         self._hits: Counter[int] = Counter()
         self._starts: Counter[int] = Counter()  # of runs beyond an edge: how many more than beyond the edge before
         self._last: dict[Hashable, int] = {}
 
     def see(self, chain: Hashable, ms: float) -> None:
         found, before = _bucket(ms), self._last.get(chain, 0)
-        self._n += 1
+        self.n += 1
         self._hits[found] += 1
         if found > before:
             self._starts[before] += 1
@@ -48,8 +48,8 @@ class Spread:
         """Return what was seen so far, beyond every edge of the grid."""
         last = Counter(self._last.values())
         return Curve(
-            self._n,
-            hits=_beyond(self._n, self._hits),
+            self.n,
+            hits=_beyond(self.n, self._hits),
             runs=tuple(accumulate(self._starts[edge] for edge in range(_MOST + 1))),
             open=_beyond(len(self._last), last),
         )

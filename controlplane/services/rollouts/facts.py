@@ -34,6 +34,7 @@ from controlplane.services.rollouts.match_load import read_attempts
 from controlplane.services.rollouts.promise import promise_of
 from controlplane.services.rollouts.strains import StrainWatch
 
+_NEWS = 1.01  # of what was known: sooner, latencies would say the same as at the last look
 BEFORE = timedelta(minutes=10)
 """How long before a step stable's requests are looked at, to learn how its misses follow each other."""
 
@@ -153,6 +154,7 @@ class _Watched:
         self.control = Arm(slos.latency, time_lapse=stable.engine.time_lapse, warm_up=warm_up)
         self._earlier = Arm(slos.latency, time_lapse=canary.engine.time_lapse, warm_up=warm_up)  # it is warm by now
         self.matching = Matching()
+        self._slower: tuple[int, tuple[LatencyEffect, ...]] = (0, ())
         self.names = (canary.revision_id, stable.revision_id)
         self.promise: Promise | None = None
         self._position: Position = {}
@@ -168,8 +170,15 @@ class _Watched:
         self._position = news.position
 
     def effects(self, rollout: Rollout, *, users: bool) -> tuple[LatencyEffect, ...]:
-        """Return how much slower the canary is than what it is compared with."""
+        """Return how much slower the canary is than what it is compared with, as of a hundredth of requests ago."""
         beside = self.control if rollout.control else self.stable
+        known = self.canary.latencies + self.replayed.latencies + beside.latencies
+        if known < _NEWS * self._slower[0]:
+            return self._slower[1]
+        self._slower = (known, self._effects(beside, rollout, users=users))
+        return self._slower[1]
+
+    def _effects(self, beside: Arm, rollout: Rollout, *, users: bool) -> tuple[LatencyEffect, ...]:
         return effects(
             Latencies(
                 users=self.canary.curves() if users else None,
