@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 from controlplane.domain.base import Value
 from controlplane.domain.errors import InvalidInput, Unavailable
 from controlplane.domain.load_pods import LoadPods
+from controlplane.domain.operations.spot import Cloud
 from controlplane.host.addresses import url_of
 from controlplane.host.files import write_whole
 from controlplane.reading.problems import describe
@@ -47,6 +48,11 @@ class Settings(Value):
     gateway_admin_port: int = Field(default=8001, ge=1, le=65535)
     dashboard_port: int = Field(default=8501, ge=1, le=65535)
     gpus: tuple[int, ...] = Field(default=(), description="Indices of this host's GPUs, emulated or real.")
+    spot_gpus: tuple[int, ...] = Field(default=(), description="Of these, those that may be taken back at a notice.")
+    reclaims_from: Cloud | None = Field(
+        default=None, description="Ask this cloud's metadata service whether the host is taken back; None: nobody."
+    )
+    reclaims_url: str | None = Field(default=None, description="Where it answers; None: where that cloud has it.")
     issuers_file: Path | None = Field(default=None, description="YAML naming the issuers whose tokens are taken.")
     tls_cert: Path | None = Field(default=None, description="PEM certificate of the gateway's port; None: http.")
     tls_key: Path | None = None
@@ -74,6 +80,11 @@ class Settings(Value):
     @property
     def engines_dir(self) -> Path:
         return self.data_dir / "engines"
+
+    @property
+    def reclaims_dir(self) -> Path:
+        """Notices that GPUs of this host are taken back, a file each."""
+        return self.data_dir / "reclaims"
 
     @property
     def logs_dir(self) -> Path:

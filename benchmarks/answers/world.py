@@ -94,8 +94,8 @@ class VirtualFleet:
     def forget(self, engine_id: EngineId) -> None:
         self._inner.forget(engine_id)
 
-    def free_gpus(self) -> int:
-        return self._inner.free_gpus()
+    def free_gpus(self, *, spot: bool | None = None) -> int:
+        return self._inner.free_gpus(spot=spot)
 
     def lane_at(self, url: str) -> Lane:
         """Return the engine that serves at an address, as fast as this life of it is."""

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from controlplane.api.context import Context, Ctx, Reader, problems
 from controlplane.domain.engines.gpu import DcgmName, EngineGpu, to_dcgm
 from controlplane.domain.errors import Unavailable
-from controlplane.domain.hardware import usd_per_hour
+from controlplane.domain.operations.cost import engines_usd_per_hour
 from controlplane.domain.rollouts.rollout import RolloutState
 from controlplane.domain.studies.study import StudyState
 from controlplane.services.fleet.scaling import read_memory
@@ -51,7 +51,8 @@ class _Numbers(Collector):
 
     def collect(self) -> Iterator[Metric]:
         store, fleet = self._ctx.store, self._ctx.fleet_view
-        services = [service_status(store, fleet, saved.value.name) for saved in store.list_services()]
+        names, now = [saved.value.name for saved in store.list_services()], self._ctx.clock()
+        services = [service_status(store, fleet, name, now=now) for name in names]
         yield from _replicas(services)
         yield _rollouts(services)
         yield self._held(services)
@@ -111,11 +112,10 @@ def _replicas(services: Sequence[ServiceStatus]) -> Iterator[Metric]:
     ready = GaugeMetricFamily("fleetune_replicas_ready", "Replicas that can be given traffic.", labels=["service"])
     money = GaugeMetricFamily("fleetune_usd_per_hour", "What the GPUs held now cost.", labels=["service"])
     for each in services:
-        held = sum(engine.spec.gpus for engine in each.engines if not engine.state.is_over)
         name = [each.service.name]
         wanted.add_metric(name, sum(each.desired_replicas.values()))
         ready.add_metric(name, sum(each.ready_replicas.values()))
-        money.add_metric(name, usd_per_hour(each.service.spec.gpus, held))
+        money.add_metric(name, engines_usd_per_hour(each.service.spec, each.engines))
     yield from (wanted, ready, money)
 
 

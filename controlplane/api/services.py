@@ -102,7 +102,7 @@ def show_service(service: ServiceName, ctx: Ctx, _: Reader) -> Service:
 @router.get("/{service}/status", summary="Show what a service wants and what is there", responses=problems(404, 503))
 def show_status(service: ServiceName, ctx: Ctx, _: Reader) -> serving.ServiceStatus:
     """Replicas wanted and ready, weights and engines, per revision."""
-    status_ = serving.service_status(ctx.store, ctx.fleet_view, service)
+    status_ = serving.service_status(ctx.store, ctx.fleet_view, service, now=ctx.clock())
     engines = tuple(engine for engine in status_.engines)
     return status_.evolve(service=status_.service, engines=engines)
 

@@ -18,6 +18,7 @@ ENGINE = Noun(
         Column("owner", field("spec.owner")),
         Column("state", field("state")),
         Column("GPUs", field("gpu_indices")),
+        Column("spot", lambda row: "yes" if row["spec"]["spot"] else "no", wide=True),
         Column("url", field("url"), wide=True),
         Column("flags", field("spec.config.flags"), text=True),
         Column("pod", field("pod"), wide=True),

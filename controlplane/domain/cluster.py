@@ -53,6 +53,15 @@ class CommitOptions(Value):
     )
 
 
+class SpotNodes(Value):
+    """Nodes that may be taken back at a notice, where `spot:` of the service lets replicas run."""
+
+    node_selector: Mapping[str, str] = Field(
+        min_length=1, description="Labels that only they have, e.g. karpenter.sh/capacity-type: spot."
+    )
+    tolerations: Mapping[str, str] = Field(default_factory=dict, description="Their taints, as for the others.")
+
+
 class ClusterOptions(Value):
     """What pods of this service need to know of the cluster."""
 
@@ -67,6 +76,7 @@ class ClusterOptions(Value):
         default_factory=dict,
         description="Taints of those nodes beside the GPU's, e.g. of spot nodes: key and value, an empty one for any.",
     )
+    spot: SpotNodes | None = Field(default=None, description="Then node_selector names nodes on demand.")
     priority_class: DnsLabel | None = None
     trial_priority_class: DnsLabel | None = Field(
         default=None, description="Of trials and replays; a lower one than that of replicas, so that they never evict."
@@ -83,3 +93,17 @@ class ClusterOptions(Value):
         default=None, description="Commit what is recommended to a repository instead of rolling it out here."
     )
     drain_s: int = Field(default=120, ge=1, description="How long a pod may finish what it has begun.")
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Self:
+        if self.spot is not None and not self.node_selector:
+            raise ValueError("spot needs node_selector, which names the nodes on demand")
+        return self
+
+    def selector(self, *, spot: bool) -> Mapping[str, str]:
+        """Return the labels of the nodes that an engine runs on."""
+        return self.spot.node_selector if spot and self.spot is not None else self.node_selector
+
+    def tolerated(self, *, spot: bool) -> Mapping[str, str]:
+        """Return the taints of those nodes."""
+        return self.spot.tolerations if spot and self.spot is not None else self.tolerations

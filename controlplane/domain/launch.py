@@ -26,6 +26,7 @@ def engine_spec(
     gpus: GpuPool,
     config: EngineConfig,
     shares_gpus: str | None = None,
+    spot: bool = False,
 ) -> EngineSpec:
     """Return what to start. An emulator also gets its GPU, profile, start-up time and time lapse as flags."""
     return EngineSpec(
@@ -36,6 +37,7 @@ def engine_spec(
         served_name=model.name,
         config=config.without_alternative().with_flags(_own_flags(engine, gpus, config)),
         gpus=config.gpus_per_replica,
+        spot=spot,
         command=engine.command,
         mapping=engine.mapping,
         env=engine.env,

@@ -22,6 +22,7 @@ from controlplane.domain.operations.alerts import AlertOptions
 from controlplane.domain.operations.autoscale_options import AutoscaleOptions
 from controlplane.domain.operations.drift import DriftOptions
 from controlplane.domain.operations.share_options import ShareOptions, check_shared
+from controlplane.domain.operations.spot import SpotOptions
 from controlplane.domain.report import MAX_LAG_MS
 from controlplane.domain.rollouts.rollout_options import RolloutOptions
 from controlplane.domain.schedule import ScheduleSpec
@@ -150,6 +151,7 @@ class ServiceSpec(Value):
     )
     alerts: AlertOptions = AlertOptions()
     drift: DriftOptions = DriftOptions()
+    spot: SpotOptions | None = Field(default=None, description="None: every replica runs on demand.")
     kubernetes: ClusterOptions | None = Field(default=None, description="For a fleet on a cluster, and `render`.")
     schedules: tuple[ScheduleSpec, ...] = ()
     follows: str | None = Field(
@@ -165,6 +167,12 @@ class ServiceSpec(Value):
     def _falls_back_elsewhere(self) -> ServiceSpec:
         if self.gateway.fallback == self.model.name:
             raise ValueError(f"gateway.fallback is {self.model.name}, the model itself")
+        return self
+
+    @model_validator(mode="after")
+    def _spot_has_nodes(self) -> ServiceSpec:
+        if self.kubernetes is not None and (self.spot is None) != (self.kubernetes.spot is None):
+            raise ValueError("spot and kubernetes.spot belong together: how many, and on which nodes")
         return self
 
     @model_validator(mode="after")

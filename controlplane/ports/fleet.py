@@ -15,8 +15,8 @@ class FleetView(Protocol):
     def list(self) -> Sequence[Engine]:
         """Look at every engine not yet forgotten, those adopted from a crashed process included."""
 
-    def free_gpus(self) -> int:
-        """GPUs no engine holds."""
+    def free_gpus(self, *, spot: bool | None = None) -> int:
+        """GPUs no engine holds: all, or only those that are spot, or on demand. Those under notice are none."""
 
 
 class Fleet(FleetView, Protocol):
@@ -26,8 +26,8 @@ class Fleet(FleetView, Protocol):
         """Start an engine, or return the one that already has this id (whatever its state).
 
         One that shares GPUs is given those of the engines it shares them with, then free ones.
-        Returns at once, state STARTING. Raises Unavailable when no GPUs are free, InvalidInput when the spec can never
-        run here.
+        Returns at once, state STARTING. Raises Unavailable when no GPUs are free of the kind it asks for, InvalidInput
+        when the spec can never run here.
         """
 
     def observe(self, engine_id: EngineId) -> Engine:

@@ -19,7 +19,7 @@ from controlplane.ports.store import Store
 from controlplane.settings import Settings
 from controlplane.wiring.control import gateways_of
 from controlplane.wiring.gpus import gpus_of_host
-from controlplane.wiring.machine import installation_clock, open_fleet, open_store, secret_in
+from controlplane.wiring.machine import installation_clock, open_fleet, open_store, reclaim_notices, secret_in
 from controlplane.worker import telling
 
 if TYPE_CHECKING:
@@ -168,6 +168,19 @@ def turns_pass(settings: Settings, *, leader: int | None = None) -> Callable[[],
         clock=installation_clock(settings),
     )
 
+    return telling(keeper.run, log)
+
+
+def reclaims_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
+    """Return one look at notices of reclaim; the controller's process runs it beside."""
+    from controlplane.services.fleet.reclaims import ReclaimKeeper
+
+    keeper = ReclaimKeeper(
+        store=open_store(settings, leader=leader),
+        fleet=open_fleet(settings),
+        notices=reclaim_notices(settings),
+        clock=installation_clock(settings),
+    )
     return telling(keeper.run, log)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from controlplane.adapters.fleet_processes.devices import nvidia_gpus
+from controlplane.adapters.fleet_processes.devices import HostGpus, nvidia_gpus
 from controlplane.adapters.fleet_processes.fleet import FleetProcesses
+from controlplane.adapters.reclaims.files import AskCloud, ReclaimFolder
 from controlplane.adapters.store_sql.store import SqlStore
 from controlplane.adapters.store_sql.store import open_store as open_sql
 from controlplane.domain.base import ServiceName
@@ -18,6 +19,7 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.host.clock import steady_clock
 from controlplane.ports import Clock
 from controlplane.ports.fleet import Fleet
+from controlplane.ports.reclaims import ReclaimNotices
 from controlplane.ports.store import Store
 from controlplane.services.keys import list_keys
 from controlplane.settings import ClusterAccess, Settings
@@ -45,7 +47,36 @@ def open_fleet(settings: Settings) -> Fleet:
     """Return the engines of this host, or of the installation's cluster. Raises InvalidInput when there is no such."""
     if settings.cluster is not None:
         return _open_cluster(settings, settings.cluster)
-    return FleetProcesses(settings.engines_dir, gpus=settings.gpus, clock=installation_clock(settings))
+    return FleetProcesses(
+        settings.engines_dir,
+        gpus=HostGpus(settings.gpus, frozenset(settings.spot_gpus), reclaim_folder(settings).leaving),
+        clock=installation_clock(settings),
+    )
+
+
+def reclaim_notices(settings: Settings) -> ReclaimNotices:
+    """Return who says that what engines run on is taken back: nodes of the cluster, or this host's folder and cloud."""
+    if settings.cluster is not None:
+        from controlplane.adapters.fleet_kubernetes.door import open_door
+        from controlplane.adapters.fleet_kubernetes.reclaims import NodeNotices
+
+        return NodeNotices(
+            open_door(settings.cluster.kubeconfig, settings.cluster.context), clock=installation_clock(settings)
+        )
+    if settings.reclaims_from is None:
+        return reclaim_folder(settings)
+    from controlplane.adapters.reclaims.metadata import CloudMetadata
+
+    return reclaim_folder(
+        settings, ask_cloud=CloudMetadata(settings.reclaims_from, url=settings.reclaims_url).taken_back_at
+    )
+
+
+def reclaim_folder(settings: Settings, *, ask_cloud: AskCloud | None = None) -> ReclaimFolder:
+    """Return the notices that lie on this host."""
+    return ReclaimFolder(
+        settings.reclaims_dir, gpus=settings.gpus, clock=installation_clock(settings), ask_cloud=ask_cloud
+    )
 
 
 def _open_cluster(settings: Settings, cluster: ClusterAccess) -> Fleet:
@@ -62,8 +93,15 @@ def _open_cluster(settings: Settings, cluster: ClusterAccess) -> Fleet:
         open_door(cluster.kubeconfig, cluster.context),
         namespace=cluster.namespace,
         options=options,
+        spot_labels=lambda: _spot_labels(store),
         clock=installation_clock(settings),
     )
+
+
+def _spot_labels(store: Store) -> Sequence[Mapping[str, str]]:
+    """Return the labels by which services tell spot nodes from others."""
+    described = [service.spec.kubernetes for service, _ in store.list_services()]
+    return [each.spot.node_selector for each in described if each is not None and each.spot is not None]
 
 
 def _service_of(store: Store, owner: Owner) -> ServiceName:

@@ -12,7 +12,7 @@ from typing import Any
 from controlplane.adapters.fleet_kubernetes.door import open_door
 from controlplane.adapters.fleet_kubernetes.fleet import FleetKubernetes
 from controlplane.domain.base import EngineId
-from controlplane.domain.cluster import ClusterOptions
+from controlplane.domain.cluster import ClusterOptions, SpotNodes
 from controlplane.domain.engines.fleet import EngineSpec, EngineState
 from controlplane.host.clock import utc_now
 from controlplane.ports import Clock
@@ -33,14 +33,15 @@ def cluster_options(server: Server) -> ClusterOptions:
     )
 
 
-def cluster_fleet(server: Server, *, clock: Clock = utc_now) -> FleetKubernetes:
+def cluster_fleet(server: Server, *, clock: Clock = utc_now, spot: SpotNodes | None = None) -> FleetKubernetes:
     """Return a fleet in the namespace of a test."""
-    options = cluster_options(server)
+    options = cluster_options(server).evolve(spot=spot)
     return FleetKubernetes(
         open_door(server.kubeconfig()),
         namespace=server.namespace,
         options=lambda _: options,
         node_selector=options.node_selector,
+        spot_labels=lambda: [] if spot is None else [spot.node_selector],
         clock=clock,
     )
 

@@ -6,7 +6,7 @@ It reads the same specs as the real one, the emulator's own flags included, so o
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
 from controlplane.domain.base import EngineId
@@ -44,10 +44,15 @@ class FakeClock:
 
 
 class FakeFleet:
-    """The Fleet port in memory on `gpus` GPUs. `crash`, `occupy` and `release` play the outside world."""
+    """The Fleet port in memory on `gpus` GPUs. `crash`, `occupy` and `release` play the outside world.
 
-    def __init__(self, *, gpus: int, clock: FakeClock | None = None) -> None:
+    Of the GPUs those in `spot` may be taken back; those in `leaving` are under notice.
+    """
+
+    def __init__(self, *, gpus: int, clock: FakeClock | None = None, spot: Collection[int] = ()) -> None:
         self._gpus = range(gpus)
+        self._spot = frozenset(spot)
+        self.leaving: set[int] = set()
         self.clock = clock or FakeClock()
         self._engines: dict[EngineId, Engine] = {}
         self._busy: dict[EngineId, int] = {}
@@ -59,7 +64,7 @@ class FakeFleet:
         self._check(spec)
         if spec.engine_id in self._engines:
             return self.observe(spec.engine_id)
-        free = [*self._shared(spec), *self._free()]
+        free = [*self._shared(spec), *self._free(spec.spot)]
         if len(free) < spec.gpus:
             raise Unavailable(f"no {spec.gpus} GPUs for engine {spec.engine_id}", why=f"{len(free)} are free")
         self._next_port += 1
@@ -111,8 +116,8 @@ class FakeFleet:
             raise Conflict(f"engine {engine_id} is {engine.state}", allowed="forget it when stopped or failed")
         del self._engines[engine_id]
 
-    def free_gpus(self) -> int:
-        return len(self._free())
+    def free_gpus(self, *, spot: bool | None = None) -> int:
+        return len(self._free(spot))
 
     def crash(self, engine_id: EngineId) -> None:
         """Let an engine's process die."""
@@ -166,8 +171,9 @@ class FakeFleet:
     def _check(self, spec: EngineSpec) -> None:
         if not re.fullmatch(r"[a-z0-9-]+", spec.engine_id):
             raise InvalidInput(f"engine id {spec.engine_id!r}", allowed="a-z, 0-9 and -")
-        if spec.gpus > len(self._gpus):
-            raise InvalidInput(f"an engine on {spec.gpus} GPUs cannot run here", why=f"there are {len(self._gpus)}")
+        there = len([gpu for gpu in self._gpus if (gpu in self._spot) == spec.spot])
+        if spec.gpus > there:
+            raise InvalidInput(f"an engine on {spec.gpus} GPUs cannot run here", why=f"there are {there}")
         if spec.config.gpus_per_replica > spec.gpus:
             raise InvalidInput(f"engine {spec.engine_id} is given too few GPUs", why=f"{spec.gpus}")
 
@@ -176,10 +182,11 @@ class FakeFleet:
             raise NotFound(f"no engine {engine_id}")
         return self._engines[engine_id]
 
-    def _free(self) -> Sequence[int]:
+    def _free(self, spot: bool | None) -> Sequence[int]:
         live = [engine for engine in self._engines.values() if not engine.state.is_over]
         held = {gpu for engine in live for gpu in engine.gpu_indices}
-        return [gpu for gpu in self._gpus if gpu not in held]
+        there = [gpu for gpu in self._gpus if spot is None or (gpu in self._spot) == spot]
+        return [gpu for gpu in there if gpu not in held | self.leaving]
 
     def _shared(self, spec: EngineSpec) -> Sequence[int]:
         live = [each for each in self._engines.values() if not each.state.is_over]

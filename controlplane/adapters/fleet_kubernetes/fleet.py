@@ -27,7 +27,7 @@ from controlplane.adapters.fleet_kubernetes.group import (
 )
 from controlplane.adapters.fleet_kubernetes.ledger import Entry, Ledger
 from controlplane.adapters.fleet_kubernetes.names import group_name, set_name
-from controlplane.adapters.fleet_kubernetes.nodes import Gpus
+from controlplane.adapters.fleet_kubernetes.nodes import Gpus, of_kind
 from controlplane.adapters.fleet_kubernetes.pods import nodes_of, pod_template
 from controlplane.adapters.fleet_kubernetes.sight import PodSight
 from controlplane.adapters.fleet_kubernetes.steps import Around, Patience, moved_on, to_delete
@@ -41,6 +41,7 @@ from controlplane.domain.owner import Owner
 from controlplane.host.clock import utc_now
 from controlplane.ports import Clock
 
+_GPU = "nvidia.com/gpu"
 _TRIES = 5
 _LOG_BYTES = 256 * 1024
 
@@ -59,15 +60,15 @@ class FleetKubernetes:
         *,
         namespace: str,
         options: Callable[[Owner], ClusterOptions],
-        gpu_resource: str = "nvidia.com/gpu",
         node_selector: Mapping[str, str] | None = None,
+        spot_labels: Callable[[], Sequence[Mapping[str, str]]] = tuple,
         clock: Clock = utc_now,
         steady: Callable[[], float] = time.monotonic,
         patience: Patience = Patience(),  # noqa: B008 - immutable
     ) -> None:
         self._door, self._namespace, self._options = door, namespace, options
-        self._gpu_resource, self._node_selector = gpu_resource, node_selector or {}
-        self._clock, self._patience = clock, patience
+        self._node_selector = node_selector or {}
+        self._spot_labels, self._clock, self._patience = spot_labels, clock, patience
         self._view = ClusterView(door, namespace, steady=steady)
         self._writer = GroupWriter(door, namespace, self._view)
 
@@ -151,20 +152,20 @@ class FleetKubernetes:
         if not left.ledger:
             self._writer.remove(left)
 
-    def free_gpus(self) -> int:
+    def free_gpus(self, *, spot: bool | None = None) -> int:
         """GPUs of ready nodes that no engine holds. Other people's pods are not counted: they show as `waits_for`."""
-        return self._free_on(self._node_selector, self._gpu_resource)
+        nodes = of_kind(self._view.nodes(), spot, self._spot_labels())
+        return max(0, Gpus(nodes, _GPU).all(self._node_selector) - self._held(spot))
 
-    def _free_on(self, selector: Mapping[str, str], resource: str) -> int:
-        held = sum(group.gpus_held for group in self._view.groups())
-        return max(0, Gpus(self._view.nodes(), resource).all(selector) - held)
+    def _held(self, spot: bool | None) -> int:
+        return sum(group.gpus_held for group in self._view.groups() if spot is None or group.spec.spot == spot)
 
     def _check(self, spec: EngineSpec, cluster: ClusterOptions) -> None:
         require_runnable(spec, cluster, self._namespace)
         pod_template(spec, cluster, {})
         if spec.gpus:
             on_each = spec.gpus // nodes_of(spec, cluster)
-            Gpus(self._view.nodes(), cluster.gpu_resource).require(on_each, cluster.node_selector)
+            Gpus(self._view.nodes(), cluster.gpu_resource).require(on_each, cluster.selector(spot=spec.spot))
 
     def _started(self, spec: EngineSpec, cluster: ClusterOptions) -> Engine:
         known = self._present(spec, cluster)
@@ -172,7 +173,8 @@ class FleetKubernetes:
             if spec.engine_id in known.ledger:
                 return self.observe(spec.engine_id)
             require_same(spec, known)
-        free = self._free_on(cluster.node_selector, cluster.gpu_resource)
+        there = Gpus(self._view.nodes(), cluster.gpu_resource).all(cluster.selector(spot=spec.spot))
+        free = max(0, there - self._held(spec.spot))
         if free < spec.gpus:
             raise Unavailable(f"no {spec.gpus} GPUs for engine {spec.engine_id}", why=f"{free} are free on the cluster")
         new = {spec.engine_id: Entry(started_at=self._clock())}
@@ -184,7 +186,7 @@ class FleetKubernetes:
         """Return the group that an engine is to be in, as the server has it now, None when there is none yet."""
         is_set = nodes_of(spec, cluster) > 1
         place = self._view.sets_at if is_set else self._view.deployments_at
-        present = self._door.get(place, set_name(spec.engine_id) if is_set else group_name(spec.owner))
+        present = self._door.get(place, set_name(spec.engine_id) if is_set else group_name(spec.owner, spot=spec.spot))
         require_lasting(present)
         if present is None:
             return None

@@ -53,12 +53,12 @@ def deployment(
     engine: EngineSpec, cluster: ClusterOptions, *, replicas: int | None, annotations: Mapping[str, str] | None = None
 ) -> Manifest:
     """Return the Deployment of all engines that run this. Raises InvalidInput when a cluster cannot run it."""
-    labels = labels_of(engine.owner)
+    labels = labels_of(engine.owner, spot=engine.spot)
     selector = client.V1LabelSelector(match_labels=labels)
     made = client.V1Deployment(
         api_version="apps/v1",
         kind="Deployment",
-        metadata=_meta(engine.owner, cluster, annotations),
+        metadata=_meta(engine.owner, cluster, annotations, spot=engine.spot),
         spec=client.V1DeploymentSpec(
             replicas=replicas,
             selector=selector,
@@ -117,11 +117,12 @@ def budget(engine: EngineSpec, cluster: ClusterOptions) -> Manifest:
 
 
 def _serving(engine: EngineSpec, cluster: ClusterOptions) -> dict[str, str]:
-    """Return the labels of the pods of a revision that answer: of a replica of several nodes its leader alone."""
+    """Return the labels of the pods of a revision that answer, spot or not: of several nodes the leader alone."""
     labels = labels_of(engine.owner)
+    of_all = {name: value for name, value in labels.items() if name != GROUP}
     if nodes_of(engine, cluster) == 1:
-        return labels
-    return {**{name: value for name, value in labels.items() if name != GROUP}, LEADER: "0"}
+        return labels if cluster.spot is None else of_all
+    return {**of_all, LEADER: "0"}
 
 
 def as_yaml(found: list[Manifest]) -> str:
@@ -129,10 +130,14 @@ def as_yaml(found: list[Manifest]) -> str:
     return yaml.safe_dump_all(found, sort_keys=True, default_flow_style=False, width=120)
 
 
-def _meta(owner: Owner, cluster: ClusterOptions, annotations: Mapping[str, str] | None = None) -> client.V1ObjectMeta:
-    said = None if annotations is None else dict(annotations)
+def _meta(
+    owner: Owner, cluster: ClusterOptions, annotations: Mapping[str, str] | None = None, *, spot: bool = False
+) -> client.V1ObjectMeta:
     return client.V1ObjectMeta(
-        name=group_name(owner), namespace=cluster.namespace, labels=labels_of(owner), annotations=said
+        name=group_name(owner, spot=spot),
+        namespace=cluster.namespace,
+        labels=labels_of(owner, spot=spot),
+        annotations=None if annotations is None else dict(annotations),
     )
 
 

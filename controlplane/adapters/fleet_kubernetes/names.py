@@ -14,11 +14,14 @@ SELECTOR = "app.kubernetes.io/managed-by=fleetune,app.kubernetes.io/component=en
 _LONGEST = 50  # what a ReplicaSet and a pod add to it still fits a label of 63
 
 
-def group_name(owner: Owner) -> str:
-    """Return the name of an owner's Deployment: the same each time, a DNS label, unlike any other owner's."""
+def group_name(owner: Owner, *, spot: bool = False) -> str:
+    """Return the name of an owner's Deployment: the same each time, a DNS label, unlike any other owner's.
+
+    Replicas on spot nodes have one of their own: its pods ask for other nodes.
+    """
     match owner:
         case ReplicaOwner():
-            return short_name(_lettered(f"{owner.service}-{owner.revision}"))
+            return short_name(_lettered(f"{owner.service}-{owner.revision}{'-spot' if spot else ''}"))
         case TrialOwner():
             return short_name(f"trial-{owner.study_id}-{owner.number}")
         case ReplayOwner():
@@ -35,10 +38,10 @@ def route_name(service: ServiceName) -> str:
     return short_name(service)
 
 
-def labels_of(owner: Owner) -> dict[str, str]:
+def labels_of(owner: Owner, *, spot: bool = False) -> dict[str, str]:
     """Return the labels of an owner's objects and pods. Roles (stable, canary) are nowhere in them."""
     shared = {
-        GROUP: group_name(owner),
+        GROUP: group_name(owner, spot=spot),
         "app.kubernetes.io/component": "engine",
         "app.kubernetes.io/managed-by": "fleetune",
     }

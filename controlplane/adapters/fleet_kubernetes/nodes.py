@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from kubernetes.utils.quantity import parse_quantity
 
 from controlplane.adapters.fleet_kubernetes.door import Json
+from controlplane.adapters.fleet_kubernetes.reclaims import leaving_by
 from controlplane.adapters.fleet_kubernetes.sight import is_ready_node
 from controlplane.domain.errors import InvalidInput, Unavailable
 
@@ -46,13 +47,22 @@ class Gpus:
         return int(parse_quantity(amount))  # type: ignore[no-untyped-call]  # a thousand is written `1k`
 
 
+def of_kind(nodes: Sequence[Json], spot: bool | None, spot_labels: Sequence[Mapping[str, str]]) -> Sequence[Json]:
+    """Return the nodes that have the labels of spot nodes, or do not, or all."""
+    return [
+        node
+        for node in nodes
+        if spot is None or spot == any(labels.items() <= _labels(node).items() for labels in spot_labels)
+    ]
+
+
 def ready_nodes(nodes: Sequence[Json]) -> frozenset[str]:
     """Return the names of nodes that are there."""
     return frozenset(node["metadata"]["name"] for node in nodes if is_ready_node(node))
 
 
 def _takes_pods(node: Json) -> bool:
-    return is_ready_node(node) and not node.get("spec", {}).get("unschedulable")
+    return is_ready_node(node) and not node.get("spec", {}).get("unschedulable") and leaving_by(node) is None
 
 
 def _labels(node: Json) -> Mapping[str, str]:

@@ -89,8 +89,8 @@ def _template(
         spec=client.V1PodSpec(
             containers=[container],
             volumes=_volumes(cluster),
-            node_selector=dict(cluster.node_selector) or None,
-            tolerations=_tolerations(cluster),
+            node_selector=dict(cluster.selector(spot=engine.spot)) or None,
+            tolerations=_tolerations(cluster, spot=engine.spot),
             topology_spread_constraints=list(spread) or None,
             priority_class_name=_priority_class(engine.owner, cluster),
             automount_service_account_token=False,
@@ -101,9 +101,9 @@ def _template(
     )
 
 
-def _tolerations(cluster: ClusterOptions) -> list[client.V1Toleration]:
+def _tolerations(cluster: ClusterOptions, *, spot: bool) -> list[client.V1Toleration]:
     of_gpus = client.V1Toleration(key=cluster.gpu_resource, operator="Exists", effect="NoSchedule")
-    return [of_gpus, *tolerated(cluster.tolerations)]
+    return [of_gpus, *tolerated(cluster.tolerated(spot=spot))]
 
 
 def _priority_class(owner: Owner, cluster: ClusterOptions) -> str | None:

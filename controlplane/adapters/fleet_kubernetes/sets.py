@@ -36,7 +36,7 @@ def leader_worker_set(
 
     A pod that dies takes its whole group with it: the parts of an engine cannot go on without each other.
     """
-    labels = {**labels_of(engine.owner), GROUP: name}
+    labels = {**labels_of(engine.owner, spot=engine.spot), GROUP: name}
     plain: Callable[[object], Any] = client.ApiClient().sanitize_for_serialization
     metadata: dict[str, Any] = {"name": name, "namespace": cluster.namespace, "labels": labels}
     return {

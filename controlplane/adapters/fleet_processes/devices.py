@@ -4,9 +4,39 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
 
 from controlplane.domain.errors import InvalidInput
+
+
+class HostGpus(NamedTuple):
+    """Which GPUs engines may be given, by their indices. `leaving` says which are under notice now."""
+
+    all: tuple[int, ...]
+    spot: frozenset[int] = frozenset()
+    leaving: Callable[[], Collection[int]] = tuple
+
+    def of_kind(self, spot: bool | None) -> Sequence[int]:
+        """Return those that are spot, or on demand, or all."""
+        return [gpu for gpu in self.all if spot is None or (gpu in self.spot) == spot]
+
+    def free(self, spot: bool | None, *, held: Collection[int]) -> Sequence[int]:
+        taken = {*held, *self.leaving()}
+        return [gpu for gpu in self.of_kind(spot) if gpu not in taken]
+
+    def require(self, gpus: int, *, spot: bool) -> None:
+        """Raise InvalidInput when there are not so many of a kind, free or not."""
+        there, kind = len(self.of_kind(spot)), " spot" if spot else " on demand" if self.spot else ""
+        if gpus > there:
+            raise InvalidInput(f"an engine on {gpus} GPUs cannot run here", why=f"there are {there}{kind}")
+
+
+def host_gpus(gpus: int | Sequence[int] | HostGpus) -> HostGpus:
+    """Return so many GPUs, or those with these indices, all on demand; or what was said of them already."""
+    if isinstance(gpus, HostGpus):
+        return gpus
+    return HostGpus(tuple(range(gpus)) if isinstance(gpus, int) else tuple(gpus))
 
 
 def nvidia_gpus(base_env: Mapping[str, str] | None = None) -> tuple[int, ...]:

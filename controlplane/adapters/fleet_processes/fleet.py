@@ -20,6 +20,7 @@ from pathlib import Path
 from controlplane.adapters.engine_counts import in_flight
 from controlplane.adapters.fleet_processes import host as host_processes
 from controlplane.adapters.fleet_processes.commands import command_line, environment
+from controlplane.adapters.fleet_processes.devices import HostGpus, host_gpus
 from controlplane.adapters.fleet_processes.looks import Look, Looks, Pace
 from controlplane.adapters.fleet_processes.records import Record, RecordFolder
 from controlplane.domain.base import EngineId
@@ -36,8 +37,7 @@ _KILL_WAIT_S = 1.0
 
 
 class FleetProcesses:
-    """The Fleet port on one host. `gpus` is how many there are, or their indices (`nvidia_gpus` finds them).
-
+    """The Fleet port on one host. `gpus` is how many there are, or which (`nvidia_gpus` finds them).
     `term_grace_s` is how long an engine may take to exit after SIGTERM before it is killed. Raises InvalidInput when
     the state directory cannot be used.
     """
@@ -46,7 +46,7 @@ class FleetProcesses:
         self,
         state_dir: Path,
         *,
-        gpus: int | Sequence[int],
+        gpus: int | Sequence[int] | HostGpus,
         host: str = "127.0.0.1",
         base_env: Mapping[str, str] | None = None,
         clock: Clock = utc_now,
@@ -54,7 +54,7 @@ class FleetProcesses:
         pace: Pace = Pace(),  # noqa: B008 - immutable
     ) -> None:
         self._folder = RecordFolder(state_dir)
-        self._gpus = tuple(range(gpus)) if isinstance(gpus, int) else tuple(gpus)
+        self._gpus = host_gpus(gpus)
         self._host = host
         self._base_env = os.environ if base_env is None else base_env
         self._clock = clock
@@ -125,16 +125,15 @@ class FleetProcesses:
             self._folder.remove(engine_id)
         self._looks.forget(engine_id)
 
-    def free_gpus(self) -> int:
-        """GPUs no engine holds."""
+    def free_gpus(self, *, spot: bool | None = None) -> int:
+        """GPUs no engine holds, of a kind or of both; none of those under notice."""
         with self._folder.locked():
-            return len(self._free())
+            return len(self._unheld(spot))
 
     def _check(self, spec: EngineSpec) -> None:
         if not re.fullmatch(r"[a-z0-9-]+", spec.engine_id):
             raise InvalidInput(f"engine id {spec.engine_id!r}", allowed="a-z, 0-9 and -")
-        if spec.gpus > len(self._gpus):
-            raise InvalidInput(f"an engine on {spec.gpus} GPUs cannot run here", why=f"there are {len(self._gpus)}")
+        self._gpus.require(spec.gpus, spot=spec.spot)
         if spec.config.gpus_per_replica > spec.gpus:
             why = f"its flags ask for {spec.config.gpus_per_replica}"
             raise InvalidInput(f"engine {spec.engine_id} is given {spec.gpus} GPUs", why=why)
@@ -149,18 +148,23 @@ class FleetProcesses:
     def _shown(self, record: Record) -> Engine:
         return record.engine(self._folder.log(record.spec.engine_id))
 
-    def _free(self, shared: str | None = None) -> Sequence[int]:
-        """GPUs no engine holds, behind those of the engines with which a new one shares its own."""
-        alive = [record for record in self._folder.read_all() if record.ended_at is None]
+    def _free(self, spec: EngineSpec) -> Sequence[int]:
+        """GPUs for a new engine: those of the engines with which it shares its own, then those no engine holds."""
+        shared, alive = spec.shares_gpus, self._alive()
         mates = {gpu for each in alive if shared and each.spec.shares_gpus == shared for gpu in each.gpu_indices}
-        held = {gpu for record in alive for gpu in record.gpu_indices}
-        return [*sorted(mates), *(gpu for gpu in self._gpus if gpu not in held)]
+        return [*sorted(mates), *self._unheld(spec.spot)]
+
+    def _unheld(self, spot: bool | None) -> Sequence[int]:
+        return self._gpus.free(spot, held={gpu for record in self._alive() for gpu in record.gpu_indices})
+
+    def _alive(self) -> Sequence[Record]:
+        return [record for record in self._folder.read_all() if record.ended_at is None]
 
     def _intend(self, spec: EngineSpec) -> Record:
         """Write down what is about to be started. From here on the engine exists, whatever happens to this process."""
-        free = self._free(spec.shares_gpus)
+        free = self._free(spec)
         if len(free) < spec.gpus:
-            why = f"{len(free)} of {len(self._gpus)} are free"
+            why = f"{len(free)} of {len(self._gpus.of_kind(spec.spot))} are free"
             raise Unavailable(f"no {spec.gpus} GPUs for engine {spec.engine_id}", why=why)
         taken = {record.port for record in self._folder.read_all() if record.ended_at is None}
         record = Record(

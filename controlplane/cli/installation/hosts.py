@@ -60,6 +60,18 @@ def gpus_of(specs: Sequence[ServiceSpec], given: int | None) -> tuple[int, ...]:
         ) from error
 
 
+def spot_of(gpus: Sequence[int], spot: Sequence[int]) -> tuple[int, ...]:
+    """Return the GPUs that may be taken back. Raises InvalidInput for one that is not here."""
+    strange = sorted(set(spot) - set(gpus))
+    if strange:
+        raise InvalidInput(
+            f"--spot-gpu {strange[0]}",
+            why="this installation has no such GPU",
+            allowed=", ".join(str(each) for each in gpus) or "none: on a cluster kubernetes.spot names the nodes",
+        )
+    return tuple(sorted(set(spot)))
+
+
 def needs_gpus(spec: ServiceSpec) -> bool:
     """Say whether a service's engines hold real GPUs."""
     return spec.engine.kind is not EngineKind.EMULATOR and not spec.gpus.is_cpu

@@ -35,6 +35,7 @@ CATALOGUE_EVERY_S = 2.0
 JUDGING_EVERY_S = 1.0
 TURNS_EVERY_S = 0.25  # requests are held meanwhile
 WARM_EVERY_S = 0.5  # a held request may wait for one to wake
+RECLAIMS_EVERY_S = 1.0  # of thirty seconds that a cloud may give
 SCRAPE_EVERY_S = 15.0
 NOTIFY_EVERY_S = 5.0
 WAIT_FOR_OTHER_S = 1.0
@@ -98,6 +99,7 @@ def _control(settings: Settings, stop: threading.Event) -> None:
         _beside("catalogue", _or_end(beside.catalogue_pass(settings, leader=leader)), CATALOGUE_EVERY_S, stop)
         _beside("warm", _or_end(beside.warm_pass(settings, leader=leader)), WARM_EVERY_S, stop)
         _beside("turns", _or_end(beside.turns_pass(settings, leader=leader)), TURNS_EVERY_S, stop)
+        _beside("reclaims", _or_end(beside.reclaims_pass(settings, leader=leader)), RECLAIMS_EVERY_S, stop)
         _beside("metrics", beside.scraper_pass(settings), SCRAPE_EVERY_S, stop)
         repeat(_or_end(control.controller_pass(settings, leader=leader)), every_s=CONTROLLER_EVERY_S, stop=stop)
 

@@ -14,13 +14,14 @@ import typer
 from controlplane import settings as installation
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.installation.compiling import compile_twin
-from controlplane.cli.installation.hosts import FleetKind, cluster_of, gpus_of
+from controlplane.cli.installation.hosts import FleetKind, cluster_of, gpus_of, spot_of
 from controlplane.cli.installation.ports import require_free
 from controlplane.cli.installation.programs import programs
 from controlplane.cli.installation.running import supervisor_pid
 from controlplane.cli.installation.supervisor import Supervisor
 from controlplane.domain.catalogue import check_url
 from controlplane.domain.errors import Conflict, InvalidInput
+from controlplane.domain.operations.spot import Cloud
 from controlplane.domain.service import ServiceSpec
 from controlplane.host.addresses import is_loopback, url_of
 from controlplane.host.clock import set_steady_clock
@@ -54,6 +55,15 @@ def up(
     dashboard_port: int = 8501,
     workers: Annotated[int, typer.Option(help="Tuner workers.")] = 1,
     gpus: Annotated[int | None, typer.Option(help="GPUs of this host; default: asks nvidia-smi, or the spec.")] = None,
+    spot_gpu: Annotated[
+        list[int] | None, typer.Option(min=0, help="Index of a GPU that may be taken back; again for more.")
+    ] = None,
+    reclaims_from: Annotated[
+        Cloud | None, typer.Option(help="Ask this cloud's metadata service whether this host is taken back.")
+    ] = None,
+    reclaims_url: Annotated[
+        str | None, typer.Option(help="Where that service answers; default: where the cloud has it.")
+    ] = None,
     issuers: Annotated[Path | None, typer.Option(help="YAML naming the issuers (OIDC) whose tokens are taken.")] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate: the gateway serves https.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its key.")] = None,
@@ -100,6 +110,7 @@ def up(
     if otlp_endpoint is not None:
         require_installed()
     load_issuers(issuers)  # a file that cannot be read is said now, not in a log
+    here = gpus_of(specs, gpus) if cluster is None else ()
     settings = Settings(
         data_dir=data_dir.resolve(),
         store_url=store_url,
@@ -114,7 +125,10 @@ def up(
         issuers_file=None if issuers is None else issuers.resolve(),
         cors_origins=tuple(cors_origin or ()),
         audit_days=audit_days,
-        gpus=gpus_of(specs, gpus) if cluster is None else (),
+        gpus=here,
+        spot_gpus=spot_of(here, spot_gpu or ()),
+        reclaims_from=reclaims_from,
+        reclaims_url=reclaims_url,
         cluster=cluster,
         grpc_port=grpc_port,
         batch_days=batch_days,

@@ -42,6 +42,7 @@ class EngineSpec(Value):
     served_name: str
     config: EngineConfig
     gpus: int = Field(ge=1)
+    spot: bool = Field(default=False, description="On GPUs that may be taken back at a notice; else on demand.")
     command: tuple[str, ...] | None = Field(
         default=None,
         description="Command template; {model}, {port}, {host} and {args} are filled in. None: the kind's own command.",

@@ -56,13 +56,22 @@ class Cost(Value):
         return self.max_usd_per_hour is not None and self.usd_per_hour > self.max_usd_per_hour
 
 
+def engines_usd_per_hour(spec: ServiceSpec, engines: Sequence[Engine]) -> float:
+    """Return what a service's engines cost per hour by the GPUs they hold, spot ones at their own price, USD."""
+    held = [engine for engine in engines if not engine.state.is_over]
+    price = None if spec.spot is None else spec.spot.price_usd_per_gpu_hour
+    firm = sum(each.spec.gpus for each in held if price is None or not each.spec.spot)
+    taken = sum(each.spec.gpus for each in held) - firm
+    return usd_per_hour(spec.gpus, firm) + taken * (price or 0.0)
+
+
 def cost(
     spec: ServiceSpec, engines: Sequence[Engine], records: Sequence[GatewayRecord], *, now: datetime, window_s: float
 ) -> Cost:
     """Return what a service costs. `records` may reach further back than the window; `engines` are its own."""
     held = [engine for engine in engines if not engine.state.is_over]
     gpus = sum(engine.spec.gpus for engine in held)
-    usd = usd_per_hour(spec.gpus, gpus)
+    usd = engines_usd_per_hour(spec, held)
     ended = [r for r in records if 0 <= (now - finished_at(r)).total_seconds() < window_s]
     mine = [r for r in ended if not r.retried and not r.replayed]
     told = [r for r in mine if _tokens(r) is not None]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
 from pydantic import AwareDatetime, Field
 
-from controlplane.domain.base import Value
+from controlplane.domain.base import EngineId, Value
 from controlplane.domain.engines.gpu import EngineGpu
 from controlplane.domain.operations.autoscale import ScaleDecision
 from controlplane.domain.operations.live import CheckState, Live
+from controlplane.domain.operations.spot import Reclaim
 from controlplane.domain.rollouts.rollout import Rollout, RolloutState
 from controlplane.domain.serving import Service
 
@@ -79,6 +80,7 @@ def service_health(
     scaling: ScaleDecision | None,
     alerts: Sequence[str],
     gpus: Sequence[EngineGpu] = (),
+    reclaimed: Mapping[EngineId, Reclaim] | None = None,
 ) -> ServiceHealth:
     """Judge one service. `live` None: the gateways' records cannot be read. `alerts` fired within the last hour."""
     found = [
@@ -88,6 +90,7 @@ def service_health(
         *_scaling(scaling),
         *(Finding(standing=Standing.WATCH, text=f"alert {name}") for name in alerts),
         *_throttled(gpus),
+        *_reclaimed(reclaimed or {}),
     ]
     found.sort(key=lambda each: -_ORDER.index(each.standing))
     overall = None if live is None else live.overall
@@ -159,3 +162,9 @@ def _throttled(gpus: Sequence[EngineGpu]) -> Iterator[Finding]:
         if each.harm:
             text = f"GPU {each.reading.gpu} of {each.engine} is held back: {'; '.join(each.harm)}"
             yield Finding(standing=Standing.WATCH, text=text)
+
+
+def _reclaimed(reclaimed: Mapping[EngineId, Reclaim]) -> Iterator[Finding]:
+    for engine, each in reclaimed.items():
+        text = f"{engine} is taken away at {each.ends_at:%H:%M:%S} UTC: {each.why}"
+        yield Finding(standing=Standing.WATCH, text=text)

@@ -61,7 +61,7 @@ class AbWatcher:
         self, world: World, test: AbTest, troubles: Sequence[Trouble], unrouted: str | None, now: datetime
     ) -> AbFacts:
         challengers = {arm.revision: arm for arm in test.challengers}
-        ended = [engine for name in challengers for engine in exits(world.of(name))]
+        ended = [engine for name in challengers for engine in exits(world, name)]
         mine = [trouble for trouble in troubles if trouble.revision in challengers]
         return AbFacts(
             ready=all(len(world.ready(name)) >= arm.replicas for name, arm in challengers.items()),

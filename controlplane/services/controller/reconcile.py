@@ -8,7 +8,7 @@ for traffic is made true in the same pass, so an abort takes effect at once.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from controlplane.domain.base import EngineId, RolloutId, ServiceName
@@ -17,6 +17,7 @@ from controlplane.domain.engines.fleet import Engine, EngineState
 from controlplane.domain.errors import FleetuneError
 from controlplane.domain.event import Event
 from controlplane.domain.models import RegisteredModel
+from controlplane.domain.operations.spot import Reclaim
 from controlplane.domain.rollouts.rollout import Rollout, RolloutState
 from controlplane.domain.rollouts.rollout_events import events_between
 from controlplane.domain.rollouts.rollout_policy import advance
@@ -34,6 +35,7 @@ from controlplane.services.controller.jobs import apply_finished, fire_due, reap
 from controlplane.services.fleet.autoscale import Autoscaler
 from controlplane.services.fleet.engines import EngineKeeper, Trouble, drain_limit_s
 from controlplane.services.fleet.loaded import read_loaded
+from controlplane.services.fleet.reclaims import read_reclaims
 from controlplane.services.fleet.resting import read_asleep, read_resting, turns_of, write_resting
 from controlplane.services.fleet.routing import TableKeeper
 from controlplane.services.fleet.serving import roll_out_described
@@ -138,7 +140,14 @@ class Controller:
         except FleetuneError as error:
             return (str(error),)
 
-    def _world(self, saved: Versioned[Service], engines: Sequence[Engine], models: Sequence[RegisteredModel]) -> World:
+    def _world(
+        self,
+        saved: Versioned[Service],
+        engines: Sequence[Engine],
+        models: Sequence[RegisteredModel],
+        reclaimed: Mapping[EngineId, Reclaim],
+        now: datetime,
+    ) -> World:
         name = saved.value.name
         mine = [engine for engine in engines if service_of(engine) == name]
         active, testing = active_rollout(self._store, name), active_ab_test(self._store, name)
@@ -148,6 +157,7 @@ class Controller:
         versions = self._versions.find(saved.value, split, models)
         asleep = self._asleep(saved.value)
         return World(
+            at=now,
             saved=saved,
             active=active,
             engines=mine,
@@ -156,6 +166,7 @@ class Controller:
             versions=versions,
             asleep=asleep,
             turns=turns_of(self._store, saved.value),
+            reclaimed=reclaimed,
         )
 
     def _asleep(self, service: Service) -> frozenset[EngineId]:
@@ -234,7 +245,8 @@ class Controller:
 
     def _push(self, engines: Sequence[Engine], now: datetime) -> Sequence[World]:
         models = [row.value for row in self._store.list_models()]
-        worlds = [self._world(saved, engines, models) for saved in self._store.list_services()]
+        reclaimed = read_reclaims(self._store)
+        worlds = [self._world(saved, engines, models, reclaimed, now) for saved in self._store.list_services()]
         self._tables.push(worlds, now)
         return worlds
 

@@ -28,6 +28,7 @@ from controlplane.services.fleet.scaling import (
     GROWING,
     ScaleMemory,
     ceilings,
+    free_gpus,
     interlock,
     known_capacity,
     memory_setting,
@@ -192,7 +193,7 @@ class Autoscaler:
         assert stable is not None, "only what serves is scaled"
         gpus = self._store.get_revision(stable).config.gpus_per_replica
         reached = max(len(world.present(stable)), world.service.stable_replicas)
-        free = (reached + self._fleet.free_gpus() // gpus, "no GPU is free")
+        free = (reached + free_gpus(self._fleet, world.service) // gpus, "no GPU is free")
         limits = [*ceilings(world.service, gpus), free]
         most, why = min(limits)
         return max(1, most), why
@@ -239,7 +240,8 @@ class Autoscaler:
             return
         spec = world.service.spec
         needed, _ = replicas_needed(load, capacity, spec.autoscale, spec.tuning.objective)
-        room = len(world.present(rollout.canary)) + self._fleet.free_gpus() // canary.config.gpus_per_replica
+        free = free_gpus(self._fleet, world.service)
+        room = len(world.present(rollout.canary)) + free // canary.config.gpus_per_replica
         replicas = min(needed, room)
         if replicas > rollout.canary_replicas:
             self._store.save_rollout(rollout.evolve(canary_replicas=replicas, updated_at=now), version)

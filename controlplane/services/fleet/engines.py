@@ -18,7 +18,8 @@ from controlplane.domain.words import counted
 from controlplane.ports.fleet import Fleet
 from controlplane.ports.store import Store
 from controlplane.services.fleet.scaling import ceilings
-from controlplane.services.fleet.world import WANTED, Want, World, revision_served_by, wants
+from controlplane.services.fleet.surplus import reclaimed, surplus
+from controlplane.services.fleet.world import Want, World, revision_served_by, wants
 
 SETTLED_S = 60.0
 """A replacement that was ready for so long lets its failed predecessors be forgotten."""
@@ -54,13 +55,21 @@ class EngineKeeper:
         ]
         for engine in world.engines:
             self._clear(engine, world, now)
-        for engine in _surplus(world, self._fleet.in_flight):
-            self.send_away(engine, drain_s=drain_limit_s(world.service.spec.gateway))
+        limit_s = drain_limit_s(world.service.spec.gateway)
+        for engine in surplus(world, self._fleet.in_flight):
+            self.send_away(engine, drain_s=limit_s)
+        for engine in reclaimed(world):
+            left_s = world.reclaimed[engine.spec.engine_id].left_s(now)
+            self._stop(engine, drain_s=min(limit_s, left_s))  # again each pass: its drain may have begun longer ago
         return troubles
 
     def send_away(self, engine: Engine, *, drain_s: float) -> None:
         """Drain and stop an engine that no gateway sends requests to any more."""
-        if engine.state is EngineState.DRAINING or not self._may_stop():
+        if engine.state is not EngineState.DRAINING:
+            self._stop(engine, drain_s=drain_s)
+
+    def _stop(self, engine: Engine, *, drain_s: float) -> None:
+        if not self._may_stop():
             return
         try:
             self._fleet.stop(engine.spec.engine_id, drain_s=drain_s)
@@ -68,21 +77,23 @@ class EngineKeeper:
             return
 
     def _start_missing(self, world: World, revision: RevisionId, want: Want, now: datetime) -> Trouble | None:
-        there = len([e for e in world.of(revision) if e.state in WANTED])
-        missing = want.replicas - there
+        live = world.live(revision)
+        firm, there = sum(not engine.spec.spot for engine in live), len(live)
+        on_demand = max(0, world.floor(want.replicas) - firm)
+        missing = max(want.replicas - there, on_demand)
         if missing <= 0 and want.may_start:
             self._start_warm(world, revision, min(want.warm, want.replicas + want.warm - there), now)
         if missing <= 0 or not want.may_start:
             return None
         if (refused := _refused(world.of(revision))) is not None:
             return self._given_up(world, revision, refused, now)
-        not_before = _not_before(world.of(revision))
+        not_before = _not_before(world, revision)
         if not_before is not None and now < not_before:
             self._tell_waiting(world, revision, not_before, now)
             return None
         try:
-            for _ in range(missing):
-                self._start_one(world, revision, now)
+            for number in range(missing):
+                self._start_one(world, revision, now, spot=number >= on_demand)
         except Unavailable as error:
             return Trouble(revision, str(error), for_good=False)
         except InvalidInput as error:
@@ -93,12 +104,12 @@ class EngineKeeper:
         """Start what the warm pool misses, within the service's limits and free GPUs; lacking them is no trouble."""
         if missing <= 0 or _refused(world.of(revision)) is not None:
             return
-        not_before, gpus = _not_before(world.of(revision)), self._store.get_revision(revision).config.gpus_per_replica
+        not_before, gpus = _not_before(world, revision), self._store.get_revision(revision).config.gpus_per_replica
         if not_before is not None and now < not_before:
             return
         most, _ = min(ceilings(world.service, gpus))
-        room = most - len([e for e in world.of(revision) if e.state in WANTED])
-        for _ in range(min(missing, room, self._fleet.free_gpus() // gpus)):
+        room = most - len(world.live(revision))
+        for _ in range(min(missing, room, self._fleet.free_gpus(spot=False) // gpus)):
             self._start_one(world, revision, now, why="is kept warm")
 
     def _given_up(self, world: World, revision: RevisionId, refused: Engine, now: datetime) -> Trouble:
@@ -123,10 +134,19 @@ class EngineKeeper:
         )
 
     def _start_one(
-        self, world: World, revision: RevisionId, now: datetime, *, why: str = "wants one more replica"
+        self,
+        world: World,
+        revision: RevisionId,
+        now: datetime,
+        *,
+        spot: bool = False,
+        why: str = "wants one more replica",
     ) -> None:
+        """Start an engine, on spot GPUs where it may and such are free, else on demand."""
         wanted, service = self._store.get_revision(revision), world.service
-        gpus, free = wanted.config.gpus_per_replica, self._fleet.free_gpus()
+        gpus = wanted.config.gpus_per_replica
+        spot = spot and self._fleet.free_gpus(spot=True) >= gpus
+        free = self._fleet.free_gpus(spot=spot)
         shares = service.spec.shares
         if free < gpus and shares is None:
             raise Unavailable(f"a replica of {revision} needs {counted(gpus, 'GPU')}", why=f"{free} free")
@@ -139,6 +159,7 @@ class EngineKeeper:
             gpus=service.spec.gpus,
             config=wanted.config,
             shares_gpus=None if shares is None else shares.pool,
+            spot=spot,
         )
         self._fleet.start(spec)
         self._store.add_event(
@@ -148,7 +169,7 @@ class EngineKeeper:
                 action="engine.started",
                 subject=f"engine/{spec.engine_id}",
                 service=service.name,
-                reason=f"{revision} {why}",
+                reason=f"{revision} {why}{', on spot GPUs' if spot else ''}",
             )
         )
 
@@ -171,35 +192,12 @@ def _refused(engines: Sequence[Engine]) -> Engine | None:
     return latest if is_refused and latest is not None and latest.failure is StartFailure.REFUSED_FLAG else None
 
 
-def _surplus(world: World, in_flight: Callable[[EngineId], int | None]) -> Sequence[Engine]:
-    """Return the engines to send away: of unwanted revisions all, else the least useful ones.
+def _not_before(world: World, revision: RevisionId) -> datetime | None:
+    """The first replacement at once (None), then after 5 s, 10 s, ... from the last failure, not from its start.
 
-    `in_flight` is asked of a revision's engines only where some of them stay.
+    What was taken away is no failure.
     """
-    wanted, going = wants(world), []
-    for revision in sorted({found for engine in world.engines if (found := revision_served_by(engine))}):
-        want = wanted.get(revision, Want(0))
-        live = [engine for engine in world.of(revision) if engine.state in WANTED]
-        kept = want.replicas + want.warm
-        if 0 < kept < len(live):
-            busy = {engine.spec.engine_id: in_flight(engine.spec.engine_id) or 0 for engine in live}
-            live.sort(key=lambda each, busy=busy: _sleepers_last(world, each, busy[each.spec.engine_id]))  # type: ignore[misc]
-        going += live[kept:]
-    return going
-
-
-def _sleepers_last(world: World, engine: Engine, busy: int) -> tuple[bool, bool, bool, int, datetime]:
-    return engine.spec.engine_id in world.asleep, *_least_useful_last(engine, busy)
-
-
-def _least_useful_last(engine: Engine, busy: int) -> tuple[bool, bool, int, datetime]:
-    """Those that answer first, the busiest of them first: the one with the least to finish goes."""
-    return engine.state is not EngineState.READY, not engine.answers, -busy, engine.started_at
-
-
-def _not_before(engines: Sequence[Engine]) -> datetime | None:
-    """The first replacement at once (None), then after 5 s, 10 s, ... from the last failure, not from its start."""
-    failed = [engine for engine in engines if engine.state is EngineState.FAILED]
+    failed = [e for e in world.of(revision) if e.state is EngineState.FAILED and not world.is_reclaimed(e)]
     if len(failed) < 2:
         return None
     wait_s = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2 ** (len(failed) - 2))
@@ -208,6 +206,8 @@ def _not_before(engines: Sequence[Engine]) -> datetime | None:
 
 def _is_past(engine: Engine, world: World, now: datetime) -> bool:
     revision = revision_served_by(engine)
+    if world.is_reclaimed(engine):
+        return True
     if world.rollout is not None and world.rollout.canary == revision:
         return world.rollout.replicas_needed == 0  # while a rollout judges the canary, its exits are counted
     if revision not in wants(world):

@@ -17,6 +17,7 @@ from controlplane.domain.operations.replica_capacity import Estimate, Live, Repl
 from controlplane.domain.revision import Revision
 from controlplane.domain.rollouts.rollout import Rollout, RolloutState
 from controlplane.domain.serving import Service
+from controlplane.ports.fleet import FleetView
 from controlplane.ports.store import Store, Versioned
 from controlplane.services.capacities import measured_capacity
 from controlplane.services.kept import read_kept
@@ -88,6 +89,11 @@ def ceilings(service: Service, gpus: int) -> list[tuple[int, str]]:
     if ceiling is not None and price > 0:
         limits.append((math.floor(ceiling / price + 1e-9), f"max_usd_per_hour is {ceiling:g}"))
     return limits
+
+
+def free_gpus(fleet: FleetView, service: Service) -> int:
+    """Return the GPUs that replicas of a service may still get. Raises Unavailable."""
+    return fleet.free_gpus(spot=False if service.spec.spot is None else None)
 
 
 def known_capacity(store: Store, service: Service, revision: Revision) -> ReplicaCapacity | None:

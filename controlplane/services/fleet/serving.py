@@ -13,6 +13,7 @@ from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound
 from controlplane.domain.event import Event
 from controlplane.domain.masking import revealed
+from controlplane.domain.operations.spot import Reclaim
 from controlplane.domain.revision import Revision
 from controlplane.domain.rollouts.rollout import Rollout
 from controlplane.domain.service import ServiceSpec
@@ -21,6 +22,7 @@ from controlplane.domain.words import counted
 from controlplane.ports.fleet import FleetView
 from controlplane.ports.store import Store, Versioned
 from controlplane.services.check_service import check_service
+from controlplane.services.fleet.reclaims import read_reclaims
 from controlplane.services.fleet.resting import read_asleep, turns_of
 from controlplane.services.fleet.world import World, route, service_of, wants
 from controlplane.services.rollouts.manage import active_rollout, revision_of, start
@@ -39,6 +41,9 @@ class ServiceStatus(Value):
     engines: tuple[Engine, ...]
     warm: tuple[EngineId, ...] = Field(default=(), description="Started, without traffic.")
     asleep: tuple[EngineId, ...] = Field(default=(), description="Of those kept warm.")
+    reclaimed: dict[EngineId, Reclaim] = Field(
+        default_factory=dict, description="What they run on is taken away: they finish, others start elsewhere."
+    )
 
 
 def register_service(store: Store, spec: ServiceSpec, *, actor: str, now: datetime) -> Service:
@@ -102,16 +107,18 @@ def stop_service(store: Store, name: ServiceName, *, stopped: bool, actor: str, 
     return changed
 
 
-def service_status(store: Store, fleet: FleetView, name: ServiceName) -> ServiceStatus:
+def service_status(store: Store, fleet: FleetView, name: ServiceName, *, now: datetime) -> ServiceStatus:
     """Return what a service wants and what is there. Raises NotFound, Unavailable."""
     mine = [engine for engine in fleet.list() if service_of(engine) == name]
     world = World(
+        at=now,
         saved=store.get_service(name),
         active=active_rollout(store, name),
         engines=mine,
         testing=active_ab_test(store, name),
         asleep=read_asleep(store, name),
         turns=turns_of(store, store.get_service(name).value),
+        reclaimed=read_reclaims(store),
     )
     desired = {revision: want.replicas for revision, want in wants(world).items()}
     table: ServiceRoute = route(world)
@@ -124,6 +131,7 @@ def service_status(store: Store, fleet: FleetView, name: ServiceName) -> Service
         engines=tuple(mine),
         warm=tuple(sorted(world.resting)),
         asleep=tuple(sorted(world.asleep)),
+        reclaimed={e.spec.engine_id: world.reclaimed[e.spec.engine_id] for e in mine if world.is_reclaimed(e)},
     )
 
 

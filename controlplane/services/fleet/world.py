@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import NamedTuple
 
 from controlplane.domain.ab_tests.ab_test import AbState, AbTest
@@ -14,6 +15,7 @@ from controlplane.domain.door.judging import Sampling
 from controlplane.domain.door.routing import AdapterPart, AdapterRoute, Backend, RevisionRoute, ServiceRoute
 from controlplane.domain.engines.flags import canonical_flag
 from controlplane.domain.engines.fleet import Engine, EngineState
+from controlplane.domain.operations.spot import Reclaim
 from controlplane.domain.operations.turns import Turns
 from controlplane.domain.owner import Owner, ReplicaOwner
 from controlplane.domain.rollouts.rollout import Rollout, RolloutState
@@ -30,6 +32,7 @@ WANTED = frozenset({EngineState.STARTING, EngineState.READY})
 class World:
     """One service, its rollout or A/B test under way and its engines as just observed."""
 
+    at: datetime
     saved: Versioned[Service]
     active: Versioned[Rollout] | None
     engines: Sequence[Engine]
@@ -38,6 +41,7 @@ class World:
     versions: ServedVersions = field(default_factory=ServedVersions)
     asleep: frozenset[EngineId] = frozenset()  # engines that may be
     turns: Turns | None = None  # of the services with which this one shares its GPUs
+    reclaimed: Mapping[EngineId, Reclaim] = field(default_factory=dict)  # what they run on is taken back
 
     @property
     def service(self) -> Service:
@@ -60,9 +64,28 @@ class World:
         return sorted(mine, key=lambda engine: engine.started_at)
 
     def ready(self, revision: RevisionId | None) -> Sequence[Engine]:
-        """Those that can be given traffic: ready, not hanging, and neither resting nor asleep."""
+        """Those that can be given traffic: ready, not hanging, and neither resting nor asleep.
+
+        One that is reclaimed is given none, unless there is no other.
+        """
         apart = self.resting | self.asleep
-        return [each for each in self.of(revision) if each.takes_traffic and each.spec.engine_id not in apart]
+        there = [each for each in self.of(revision) if each.takes_traffic and each.spec.engine_id not in apart]
+        return [each for each in there if not self.is_reclaimed(each)] or [e for e in there if self._is_let_in(e)]
+
+    def is_reclaimed(self, engine: Engine) -> bool:
+        return engine.spec.engine_id in self.reclaimed
+
+    def _is_let_in(self, engine: Engine) -> bool:
+        return self.reclaimed[engine.spec.engine_id].is_let_in(self.at)
+
+    def live(self, revision: RevisionId | None) -> Sequence[Engine]:
+        """Those that count as replicas: they start or are ready, and stay."""
+        return [each for each in self.of(revision) if each.state in WANTED and not self.is_reclaimed(each)]
+
+    def floor(self, replicas: int) -> int:
+        """Return how many of so many replicas of a revision are to run on demand at least."""
+        options = self.service.spec.spot
+        return replicas if options is None else options.floor(replicas)
 
     @property
     def keeps_warm(self) -> int:
@@ -81,7 +104,7 @@ class World:
             return frozenset() if self.has_turn else all_of_them
         if not self.keeps_warm:
             return frozenset()
-        there = [each for each in self.of(self.service.stable) if each.takes_traffic]
+        there = [each for each in self.live(self.service.stable) if each.takes_traffic]
         awake_first = sorted(there, key=lambda each: (each.spec.engine_id in self.asleep, each.started_at))
         return frozenset(each.spec.engine_id for each in awake_first[self.service.stable_replicas :])
 
@@ -273,6 +296,7 @@ def _concurrency_limit(world: World, revision: RevisionId, measured: Mapping[Rev
     return (queue.concurrency_limit or measured.get(revision)) if queue.enabled else None
 
 
-def exits(engines: Iterable[Engine]) -> Sequence[Engine]:
-    """Return the engines whose end counts against their revision: a taken port or a lost node is not its fault."""
-    return [e for e in engines if e.state is EngineState.FAILED and not (e.failure and e.failure.is_of_the_world)]
+def exits(world: World, revision: RevisionId | None) -> Sequence[Engine]:
+    """Return the engines whose end counts against their revision: a taken port, node or GPU is not its fault."""
+    failed = (e for e in world.of(revision) if e.state is EngineState.FAILED and not world.is_reclaimed(e))
+    return [e for e in failed if not (e.failure and e.failure.is_of_the_world)]

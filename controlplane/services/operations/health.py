@@ -62,7 +62,7 @@ def _service(
     now: datetime,
     gpus: Sequence[EngineGpu],
 ) -> ServiceHealth:
-    status = service_status(store, fleet, service.name)
+    status = service_status(store, fleet, service.name, now=now)
     ready = [e for e in status.engines if e.state is EngineState.READY]
     scaling = read_memory(store, service.name).value.decision if service.spec.autoscale.enabled else None
     saved = read_saved(store, service)
@@ -79,6 +79,7 @@ def _service(
         scaling=scaling,
         alerts=_alerts(store, service, now),
         gpus=gpus,
+        reclaimed=status.reclaimed,
     )
     return found.evolve(saved_usd_per_hour=None if saved is None else saved.saved_usd_per_hour)
 

@@ -12,8 +12,8 @@ from controlplane.domain.engines.engine_metrics import EngineNumber, EngineNumbe
 from controlplane.domain.engines.fleet import Engine, EngineState
 from controlplane.domain.engines.gpu import EngineGpu
 from controlplane.domain.errors import Unavailable
-from controlplane.domain.hardware import usd_per_hour
 from controlplane.domain.operations.alerts import Alert, one_line
+from controlplane.domain.operations.cost import engines_usd_per_hour
 from controlplane.domain.operations.known_alerts import GATEWAY_DOWN, GONE_S, QUEUE_S, QUEUE_STEP_S
 from controlplane.domain.operations.minutes import KEPT_S, Minutes
 from controlplane.domain.operations.watching import Facts, Pending, Ripe, Trouble, ripened, troubles
@@ -84,7 +84,7 @@ class AlertWatcher:
             hanging=[e.spec.engine_id for e in mine if e.state is EngineState.READY and not e.answers],
             gone=self._gone(service.name, mine, now),
             halted=_halted(active_rollout(self._store, service.name)),
-            usd_per_hour=usd_per_hour(service.spec.gpus, sum(e.spec.gpus for e in mine if not e.state.is_over)),
+            usd_per_hour=engines_usd_per_hour(service.spec, mine),
         )
 
     def _counted(self, service: Service, now: datetime) -> Minutes:

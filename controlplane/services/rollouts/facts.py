@@ -63,7 +63,7 @@ class FactFinder:
         """Return the facts of this pass; `unrouted` says why gateways do not route as asked, if so."""
         rollout = world.rollout
         assert rollout is not None, "facts are about a rollout"
-        ended = exits(world.of(rollout.canary))
+        ended = exits(world, rollout.canary)
         needed = {rollout.canary, rollout.stable} if rollout.wants_control else {rollout.canary}
         mine = [trouble for trouble in troubles if trouble.revision in needed]
         return Facts(

@@ -107,5 +107,5 @@ class Lab:
         used = spent(session.study, session.trials, now=self.clock())
         if not fits(session.study.spec, session.trials, used, starts=1):
             return "the budget does not hold 1 more engine start"
-        needed, free = trial.config.gpus_per_replica, self.fleet.free_gpus()
+        needed, free = trial.config.gpus_per_replica, self.fleet.free_gpus(spot=False)
         return None if free >= needed else f"one more replica needs {needed} GPUs, {free} of this host are free"

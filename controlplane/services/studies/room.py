@@ -22,7 +22,7 @@ def has_room(fleet: Fleet, session: StudySession, step: Step, *, host: str) -> b
     if not reserved:
         return True  # whatever else holds GPUs here is none of ours: the trial itself waits for them a while
     held = sum(e.spec.gpus for e in fleet.list() if _is_of(e, study.study_id) and not e.state.is_over)
-    return reserved + _least_gpus(study, step) <= held + fleet.free_gpus()
+    return reserved + _least_gpus(study, step) <= held + fleet.free_gpus(spot=False)
 
 
 def lacks_gpus(fleet: Fleet, step: Step) -> str | None:
@@ -32,7 +32,7 @@ def lacks_gpus(fleet: Fleet, step: Step) -> str | None:
     """
     if step.action is not Action.CHECK_FLEET or step.candidate is None:
         return None
-    needed, free = step.candidate.fleet.gpus, fleet.free_gpus()
+    needed, free = step.candidate.fleet.gpus, fleet.free_gpus(spot=False)
     return f"it needs {needed} GPUs, {free} of this host are free" if free < needed else None
 
 

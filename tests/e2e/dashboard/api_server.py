@@ -27,7 +27,7 @@ class StillFleet:
     def list(self) -> Sequence[Engine]:
         return self._engines
 
-    def free_gpus(self) -> int:
+    def free_gpus(self, *, spot: bool | None = None) -> int:
         return self._free
 
 

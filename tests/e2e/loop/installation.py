@@ -75,14 +75,14 @@ SERVICE: dict[str, Any] = {
 class Installation:
     """Handles on a running installation."""
 
-    def __init__(self, folder: Path, service: dict[str, Any], *, workers: int = 1) -> None:
+    def __init__(self, folder: Path, service: dict[str, Any], *, workers: int = 1, options: Sequence[str] = ()) -> None:
         self.folder = folder
         self.data_dir = folder / "data"
         self.spec = parse_service(yaml.safe_dump(service), source="the test's service")
         self.ports = {name: free_port() for name in ("api", "gateway", "gateway-admin", "dashboard")}
         api_url = f"http://127.0.0.1:{self.ports['api']}"
         self.api = ApiClient(url=api_url, key=None, data_dir=self.data_dir, timeout_s=HANGS_S / 3)
-        self._workers = workers
+        self._workers, self._options = workers, options
         self._file = folder / "service.yaml"
         self._file.write_text(yaml.safe_dump(service))
         self.process: subprocess.Popen[bytes] | None = None
@@ -94,7 +94,7 @@ class Installation:
     def up(self) -> None:
         """Start, and wait until the first revision serves."""
         command = [sys.executable, "-m", "controlplane.cli.main", "up", "-f", str(self._file), "--no-dashboard"]
-        command.append(f"--workers={self._workers}")
+        command += [f"--workers={self._workers}", *self._options]
         command += ["--data-dir", str(self.data_dir), *(f"--{name}-port={port}" for name, port in self.ports.items())]
         with (self.folder / "up.log").open("wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)

@@ -42,7 +42,7 @@ class OneEngine:
         )
         return [Engine(spec=spec, state=EngineState.READY, gpu_indices=(0,), started_at=NOW, ready_at=NOW)]
 
-    def free_gpus(self) -> int:
+    def free_gpus(self, *, spot: bool | None = None) -> int:
         return 3
 
 

@@ -221,7 +221,7 @@ def test_the_status_says_what_is_wanted_and_what_is_there() -> None:
     site = Site()
     stable = site.serving(initial_replicas=2).stable
     site.fleet.crash(site.engines(stable)[0].spec.engine_id)
-    status = service_status(site.store, site.fleet, CHAT)
+    status = service_status(site.store, site.fleet, CHAT, now=site.clock())
     assert (status.desired_replicas, status.ready_replicas, status.weights_percent) == (
         {stable: 2},
         {stable: 1},

@@ -66,7 +66,7 @@ def test_one_more_engine_is_started_and_sleeps_without_traffic() -> None:
     assert len(pool.routed) == 1
     assert pool.sleeper.asleep == pool.asleep
     assert pool.asleep.isdisjoint(pool.routed)
-    status = service_status(pool.site.store, pool.site.fleet, CHAT)
+    status = service_status(pool.site.store, pool.site.fleet, CHAT, now=pool.site.clock())
     assert sum(status.ready_replicas.values()) == sum(status.desired_replicas.values()) == 1
     assert set(status.asleep) == set(status.warm) == pool.asleep
 

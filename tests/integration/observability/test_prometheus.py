@@ -45,7 +45,7 @@ class Engines:
     def list(self) -> Sequence[Engine]:
         return self._engines
 
-    def free_gpus(self) -> int:
+    def free_gpus(self, *, spot: bool | None = None) -> int:
         return 0
 
 

@@ -52,7 +52,7 @@ def a_world(
     """A service that `serves` a revision, with so many ready engines of both."""
     engines = [an_engine(STABLE, n) for n in range(stable)] + [an_engine(CANARY, 10 + n) for n in range(canary)]
     saved = Versioned(a_service(stable=serves, stable_replicas=1, stopped=stopped), 1)
-    return World(saved=saved, active=None if rollout is None else Versioned(rollout, 1), engines=engines)
+    return World(at=NOW, saved=saved, active=None if rollout is None else Versioned(rollout, 1), engines=engines)
 
 
 def stepping(weight: int, state: RolloutState = S.PROGRESSING, **changes: object) -> Rollout:
@@ -112,9 +112,10 @@ def test_during_a_promotion_no_new_stable_engine_is_started() -> None:
 
 @pytest.mark.parametrize("failure", list(StartFailure))
 def test_an_end_that_the_world_brought_about_is_no_exit_of_its_revision(failure: StartFailure) -> None:
-    failed = an_engine(RevisionId("rev-1"), 1).evolve(state=EngineState.FAILED, failure=failure)
+    failed = an_engine(STABLE, 1).evolve(state=EngineState.FAILED, failure=failure)
+    world = replace(a_world(), engines=[failed])
     of_the_world = {"port", "unschedulable", "image_pull", "node_lost"}
-    assert (exits([failed]) == [failed]) == (failure.value not in of_the_world)
+    assert (exits(world, STABLE) == [failed]) == (failure.value not in of_the_world)
 
 
 def keeper(router: FakeTrafficRouter, store: FakeStore | None = None) -> TableKeeper:

@@ -52,7 +52,7 @@ class Engines:
     def list(self) -> tuple[Engine, ...]:
         return self._engines
 
-    def free_gpus(self) -> int:
+    def free_gpus(self, *, spot: bool | None = None) -> int:
         return 0
 
     def fetch(self, engine: Engine) -> str | None:
