@@ -84,6 +84,7 @@ def page_of(engine: EngineMetrics) -> Page:
         running=engine.running,
         waiting=engine.waiting,
         kv_usage=engine.kv_usage,
+        preemptions=float(engine.preemptions),
         ttft_s=_told(engine.ttft_s.buckets()),
         tpot_s=_told(engine.tpot_s.buckets()),
         gpus=CARD.readings(engine.busy_share, asleep=False),

@@ -33,6 +33,7 @@ def queries_of(names: MetricNames) -> Mapping[EngineNumber, str]:
         EngineNumber.TPOT_P99_MS: _p99_ms(names.tpot_s),
         EngineNumber.WAITING: _all("sum({})", names.waiting),
         EngineNumber.RUNNING: _all("sum({})", names.running),
+        EngineNumber.PREEMPTIONS_PER_S: _all("sum(rate({}[1m]))", names.preemptions),
         EngineNumber.KV_USAGE_PERCENT: _all("100 * max({})", names.kv_usage),
     }
     return {number: query for number, query in told.items() if query is not None}

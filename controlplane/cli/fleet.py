@@ -54,6 +54,7 @@ NUMBERS = Noun(
         Column("waiting", field("waiting")),
         Column("running", field("running")),
         Column("KV cache %", field("kv_usage_percent")),
+        Column("preemptions/s", field("preemptions_per_s")),
         Column("GPUs busy %", field("gpu_percent")),
         Column("fullest GPU %", field("gpu_memory_percent")),
         Column("GPUs W", field("gpu_power_w")),

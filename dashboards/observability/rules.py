@@ -15,12 +15,15 @@ from controlplane.domain.operations.known_alerts import (
     GPU_BUSY_PERCENT,
     GPU_THROTTLED,
     GPUS_BUSY,
+    GPUS_BUSY_AND_QUEUED,
     JUMPED,
     JUMPED_REQUESTS,
     JUMPED_TIMES,
     JUMPED_WINDOW_S,
     KV_CACHE_FULL,
     KV_FULL_PERCENT,
+    PREEMPTIONS,
+    PREEMPTIONS_PER_S,
     QUEUE_GROWS,
     QUEUE_S,
     QUEUE_STEP_S,
@@ -140,6 +143,7 @@ def _alert(name: str, expr: str, for_: str, severity: str, summary: str, descrip
 
 
 _WAITING = "sum by (service) (vllm:num_requests_waiting)"
+_BUSY = f"avg by (service) (fleetune:gpu:utilisation_percent) > {GPU_BUSY_PERCENT:g}"
 _FLEET: tuple[Rule, ...] = (
     _known(
         ROLLOUT_HALTED,
@@ -178,11 +182,9 @@ _FLEET: tuple[Rule, ...] = (
         "{{ $labels.service }}: more requests wait than run, and more every minute",
         "The offered load is above what the replicas sustain: add replicas, or shed load.",
     ),
-    _alert(
-        "FleetunePreemptions",
-        "sum by (service) (rate(vllm:num_preemptions_total[5m])) > 0.1",
-        "5m",
-        "ticket",
+    _known(
+        PREEMPTIONS,
+        f"sum by (service) (rate(vllm:num_preemptions_total[5m])) > {PREEMPTIONS_PER_S:g}",
         "{{ $labels.service }}: engines throw work away for lack of KV cache",
         "{{ $value | humanize }} preemptions a second: lower max-num-seqs, or give the cache more memory.",
     ),
@@ -193,10 +195,16 @@ _FLEET: tuple[Rule, ...] = (
         "Preemptions follow. Lower max-num-seqs, add replicas, or use an fp8 KV cache.",
     ),
     _known(
-        GPUS_BUSY,
-        f"avg by (service) (fleetune:gpu:utilisation_percent) > {GPU_BUSY_PERCENT:g} and on (service) {_WAITING} > 0",
+        GPUS_BUSY_AND_QUEUED,
+        f"{_BUSY} and on (service) {_WAITING} > 0",
         "{{ $labels.service }}: GPUs are busy and requests wait",
         "A GPU above 90 % is what is paid for; only with waiting requests does it ask for more replicas.",
+    ),
+    _known(
+        GPUS_BUSY,
+        _BUSY,
+        "{{ $labels.service }}: GPUs are busy",
+        "They are used well: nothing is to be done while no request waits and no limit is missed.",
     ),
     _known(
         GPU_THROTTLED,

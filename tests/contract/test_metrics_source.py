@@ -42,6 +42,7 @@ SCRAPED: Numbers = [
     numbers(5, waiting=7, running=64, kv_usage_percent=80),
     EngineNumbers(model="gone", at=NOW - timedelta(seconds=200), waiting=9, running=9, kv_usage_percent=9),
     numbers(5, waiting=0, running=1, kv_usage_percent=1).evolve(model="busy", ttft_p99_ms=460),
+    numbers(5, waiting=0, running=1, kv_usage_percent=1).evolve(model="squeezed", preemptions_per_s=20 / 45),
     numbers(5, waiting=0, running=1, kv_usage_percent=1).evolve(model="restarted", ttft_p99_ms=460),
     EngineNumbers(model=ODD, at=NOW - timedelta(seconds=5), waiting=1, running=1, kv_usage_percent=1),
 ]
@@ -70,7 +71,7 @@ def _openmetrics(scraped: Numbers) -> str:
         for each in scraped
         for engine in (0, 1)
     ]
-    return "\n".join([*lines, *_histogram(), *_restarted(), *_lies(), *_gpu_lines(), "# EOF\n"])
+    return "\n".join([*lines, *_preempted(), *_histogram(), *_restarted(), *_lies(), *_gpu_lines(), "# EOF\n"])
 
 
 def _gpu_lines() -> Iterator[str]:
@@ -78,6 +79,15 @@ def _gpu_lines() -> Iterator[str]:
         at = (NOW - timedelta(seconds=ago)).timestamp()
         for name, value in to_dcgm(reading).items():
             yield f'{name}{{model_name="{model}",engine="{engine}",gpu="{reading.gpu}"}} {value} {at}'
+
+
+def _preempted() -> Iterator[str]:
+    """Two engines: one counts 10 in 45 s and was started again meanwhile, the other as many without."""
+    yield "# TYPE vllm:num_preemptions counter"
+    for engine, counts in (("70", (7, 0, 10)), ("71", (100, 105, 110))):
+        for ago, count in zip((50, 30, 5), counts, strict=True):
+            at = (NOW - timedelta(seconds=ago)).timestamp()
+            yield f'vllm:num_preemptions_total{{model_name="squeezed",engine="{engine}"}} {count} {at}'
 
 
 def _histogram() -> Iterator[str]:
@@ -206,6 +216,11 @@ def test_stale_or_missing_is_none_and_not_zero(source: MetricsSource, model: str
 
 def test_counters_that_were_reset_are_counted_from_their_reset(source: MetricsSource) -> None:
     assert source.read("restarted").ttft_p99_ms == pytest.approx(460)
+
+
+def test_preemptions_are_a_rate_of_all_engines_and_a_reset_counts_from_nothing(source: MetricsSource) -> None:
+    assert source.read("squeezed").preemptions_per_s == pytest.approx(20 / 45, rel=0.02)
+    assert source.read("chat").preemptions_per_s is None
 
 
 def test_what_cannot_be_true_is_none_and_what_is_over_full_is_full(source: MetricsSource) -> None:

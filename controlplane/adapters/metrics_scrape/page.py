@@ -31,6 +31,7 @@ class Page(NamedTuple):
     running: float | None = None
     waiting: float | None = None
     kv_usage: float | None = None
+    preemptions: float | None = None  # since the engine started
     ttft_s: Buckets = Buckets()
     tpot_s: Buckets = Buckets()
     gpus: tuple[GpuReading, ...] = ()
@@ -45,6 +46,7 @@ def read_page(text: str, names: MetricNames) -> Page:
         running=_sum(samples, names.running),
         waiting=_sum(samples, names.waiting),
         kv_usage=max(_values(samples, names.kv_usage), default=None),
+        preemptions=_sum(samples, names.preemptions),
         ttft_s=_buckets(samples, names.ttft_s),
         tpot_s=_buckets(samples, names.tpot_s),
         gpus=_gpus(samples),

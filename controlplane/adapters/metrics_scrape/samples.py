@@ -30,6 +30,11 @@ CREATE TABLE IF NOT EXISTS samples (
     PRIMARY KEY (model, at, engine)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS samples_at ON samples (at);
+CREATE TABLE IF NOT EXISTS counters (
+    model TEXT NOT NULL, at REAL NOT NULL, engine TEXT NOT NULL, preemptions REAL,
+    PRIMARY KEY (model, at, engine)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS counters_at ON counters (at);
 CREATE TABLE IF NOT EXISTS gpus (
     model TEXT NOT NULL, at REAL NOT NULL, engine TEXT NOT NULL, gpu TEXT NOT NULL,
     used REAL, total REAL, busy REAL, power REAL, temperature REAL, throttled INTEGER,
@@ -68,8 +73,9 @@ class SampleStore:
                 histograms = [each for part in (page.ttft_s, page.tpot_s) for each in _packed(base, part)]
                 values = (model, at.timestamp(), engine, page.running, page.waiting, page.kv_usage, *histograms)
                 base.execute("INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+                base.execute("INSERT OR REPLACE INTO counters VALUES (?, ?, ?, ?)", (*values[:3], page.preemptions))
                 _keep_gpus(base, values[:3], page.gpus)
-            for table in ("samples", "gpus"):
+            for table in ("samples", "counters", "gpus"):
                 base.execute(f"DELETE FROM {table} WHERE at < ?", ((at - KEPT).timestamp(),))
 
     def between(self, model: str, since: datetime, until: datetime, *, histograms: bool = True) -> Sequence[Sample]:
@@ -77,8 +83,8 @@ class SampleStore:
         if not self._path.exists():
             return ()
         columns = "ttft_bounds, ttft, tpot_bounds, tpot" if histograms else "NULL, NULL, NULL, NULL"
-        query = f"SELECT engine, at, running, waiting, kv_usage, {columns} FROM samples"
-        query += " WHERE model = ? AND at > ? AND at <= ? ORDER BY at"
+        query = f"SELECT engine, at, running, waiting, kv_usage, preemptions, {columns} FROM samples"
+        query += " LEFT JOIN counters USING (model, at, engine) WHERE model = ? AND at > ? AND at <= ? ORDER BY at"
         with self._open() as base:
             bounds = {row[0]: tuple(json.loads(row[1])) for row in base.execute("SELECT id, text FROM bounds")}
             rows = base.execute(query, (model, since.timestamp(), until.timestamp())).fetchall()
@@ -139,9 +145,9 @@ def _packed(base: sqlite3.Connection, buckets: Buckets) -> tuple[int | None, byt
 
 
 def _sample(row: tuple[object, ...], bounds: dict[int, tuple[float, ...]]) -> Sample:
-    engine, at_s, running, waiting, kv_usage, ttft_bounds, ttft, tpot_bounds, tpot = row
+    engine, at_s, running, waiting, kv_usage, preemptions, ttft_bounds, ttft, tpot_bounds, tpot = row
     page = Page(
-        *(running, waiting, kv_usage),  # type: ignore[arg-type]  # columns of the schema above
+        *(running, waiting, kv_usage, preemptions),  # type: ignore[arg-type]  # columns of the schema above
         ttft_s=_unpacked(ttft_bounds, ttft, bounds),
         tpot_s=_unpacked(tpot_bounds, tpot, bounds),
     )

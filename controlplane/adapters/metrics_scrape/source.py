@@ -82,6 +82,8 @@ class ScrapedMetrics:
             case EngineNumber.KV_USAGE_PERCENT:
                 usages = [each.page.kv_usage for each in last if each.page.kv_usage is not None]
                 return min(100.0, 100 * max(usages)) if usages else None
+            case EngineNumber.PREEMPTIONS_PER_S:
+                return _per_s([_within(mine, at_s) for mine in samples.values()])
             case EngineNumber.TTFT_P99_MS:
                 return _p99_ms([[each.page.ttft_s for each in _within(mine, at_s)] for mine in samples.values()])
             case EngineNumber.TPOT_P99_MS:
@@ -135,6 +137,17 @@ def _p99_ms(engines: Sequence[Sequence[Buckets]]) -> float | None:
     counts = [sum(column) for column in zip(*(each.counts for each in same), strict=True)]
     seconds = quantile(0.99, same[0].bounds, counts)
     return None if seconds is None else 1e3 * seconds
+
+
+def _per_s(engines: Sequence[Sequence[Sample]]) -> float | None:
+    """Return how fast preemptions are added in all engines; None where none was looked at twice. A reset is a 0."""
+    rates = []
+    for samples in engines:
+        told = [(each.at_s, each.page.preemptions) for each in samples if each.page.preemptions is not None]
+        if len(told) >= 2:
+            added = sum(now if now < was else now - was for (_, was), (_, now) in pairwise(told))
+            rates.append(added / (told[-1][0] - told[0][0]))
+    return sum(rates) if rates else None
 
 
 def _by_engine(samples: Sequence[Sample]) -> Mapping[str, list[Sample]]:

@@ -20,6 +20,7 @@ class EngineNumber(StrEnum):
     WAITING = "waiting"
     RUNNING = "running"
     KV_USAGE_PERCENT = "kv_usage_percent"
+    PREEMPTIONS_PER_S = "preemptions_per_s"
     GPU_PERCENT = "gpu_percent"
     GPU_MEMORY_PERCENT = "gpu_memory_percent"
     GPU_POWER_W = "gpu_power_w"
@@ -38,6 +39,9 @@ class EngineNumbers(Value):
     waiting: float | None = Field(default=None, ge=0, description="Requests queued in all engines.")
     running: float | None = Field(default=None, ge=0, description="Requests in the batches of all engines.")
     kv_usage_percent: float | None = Field(default=None, ge=0, le=100, description="Of the fullest engine.")
+    preemptions_per_s: float | None = Field(
+        default=None, ge=0, description="Requests of all engines put back for lack of KV cache, over the last minute."
+    )
     gpu_percent: float | None = Field(default=None, ge=0, le=100, description="Utilisation, mean of all their GPUs.")
     gpu_memory_percent: float | None = Field(default=None, ge=0, le=100, description="Of the fullest GPU.")
     gpu_power_w: float | None = Field(default=None, ge=0, description="Drawn by all their GPUs.")

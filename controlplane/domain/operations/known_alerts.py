@@ -27,9 +27,13 @@ QUEUE_S, QUEUE_STEP_S = 300, 30
 KV_CACHE_FULL = KnownAlert("FleetuneKvCacheFull", "ticket", 300)
 KV_FULL_PERCENT = 95.0
 
-GPUS_BUSY = KnownAlert("FleetuneGpusBusyAndQueued", "page", 300)
+GPUS_BUSY = KnownAlert("FleetuneGpusBusy", "info", 300)
+GPUS_BUSY_AND_QUEUED = KnownAlert("FleetuneGpusBusyAndQueued", "page", 300)
 GPU_BUSY_PERCENT = 90.0
-"""Mean of a service's GPUs, and only while its requests wait: a busy GPU alone is what is paid for."""
+"""Mean of a service's GPUs. Busy alone is what is paid for, and told; while requests wait too a replica is missing."""
+
+PREEMPTIONS = KnownAlert("FleetunePreemptions", "ticket", 300)
+PREEMPTIONS_PER_S = 0.1
 
 GPU_THROTTLED = KnownAlert("FleetuneGpuThrottled", "ticket", 300)
 

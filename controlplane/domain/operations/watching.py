@@ -22,12 +22,15 @@ from controlplane.domain.operations.known_alerts import (
     GPU_BUSY_PERCENT,
     GPU_THROTTLED,
     GPUS_BUSY,
+    GPUS_BUSY_AND_QUEUED,
     JUMPED,
     JUMPED_REQUESTS,
     JUMPED_TIMES,
     JUMPED_WINDOW_S,
     KV_CACHE_FULL,
     KV_FULL_PERCENT,
+    PREEMPTIONS,
+    PREEMPTIONS_PER_S,
     QUEUE_GROWS,
     REPLICAS_FLAP,
     ROLLOUT_HALTED,
@@ -48,6 +51,7 @@ class Facts(NamedTuple):
     waiting: Sequence[float | None] = ()
     running: float | None = None
     kv_usage_percent: float | None = None
+    preemptions_per_s: float | None = None
     hanging: Sequence[str] = ()
     gone: int = 0  # engines that served within half an hour and are not there any more
     halted: str | None = None  # its rollout
@@ -136,14 +140,19 @@ def _load(facts: Facts) -> Iterator[Trouble]:
     if facts.kv_usage_percent is not None and facts.kv_usage_percent > KV_FULL_PERCENT:
         summary = f"a KV cache is {facts.kv_usage_percent:.0f} % full: preemptions follow"
         yield Trouble.of(KV_CACHE_FULL, summary)
+    if facts.preemptions_per_s is not None and facts.preemptions_per_s > PREEMPTIONS_PER_S:
+        summary = f"{facts.preemptions_per_s:.2g} requests a second are put back for lack of KV cache"
+        yield Trouble.of(PREEMPTIONS, summary)
 
 
 def _gpus(facts: Facts) -> Iterator[Trouble]:
     """A busy GPU is what is paid for: only with waiting requests does it ask for more replicas."""
     waiting = facts.waiting[-1] if facts.waiting else None
-    if waiting and facts.gpu_percent is not None and facts.gpu_percent > GPU_BUSY_PERCENT:
-        summary = f"GPUs are {facts.gpu_percent:.0f} % busy and {waiting:g} requests wait"
+    if facts.gpu_percent is not None and facts.gpu_percent > GPU_BUSY_PERCENT:
+        summary = f"GPUs are {facts.gpu_percent:.0f} % busy"
         yield Trouble.of(GPUS_BUSY, summary)
+        if waiting:
+            yield Trouble.of(GPUS_BUSY_AND_QUEUED, f"{summary} and {waiting:g} requests wait")
     for each in facts.gpus:
         if each.harm:
             where = f"{each.engine}/{each.reading.gpu}"

@@ -79,6 +79,7 @@ class AlertWatcher:
             waiting=queue,
             running=read.running,
             kv_usage_percent=read.kv_usage_percent,
+            preemptions_per_s=read.preemptions_per_s,
             gpu_percent=read.gpu_percent,
             gpus=gpus,
             hanging=[e.spec.engine_id for e in mine if e.state is EngineState.READY and not e.answers],

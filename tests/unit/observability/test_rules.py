@@ -85,10 +85,10 @@ CASES = {
         | _engine("e1", "num_requests_waiting", "3x60")
         | _engine("e1", "num_requests_running", "5x60"),
         "30m",
-        {"FleetuneGpusBusyAndQueued"},
+        {"FleetuneGpusBusyAndQueued", "FleetuneGpusBusy"},
     ),
     "GPUs are busy and nothing waits": Case(
-        _gpu("GPU_UTIL", "97x60") | _engine("e1", "num_requests_waiting", "0x60"), "30m", set()
+        _gpu("GPU_UTIL", "97x60") | _engine("e1", "num_requests_waiting", "0x60"), "30m", {"FleetuneGpusBusy"}
     ),
     "GPUs of a pod are busy and requests wait, as a DCGM exporter tells it": Case(
         {'DCGM_FI_DEV_GPU_UTIL{gpu="0",pod="chat-0",Hostname="n1",job="dcgm"}': "97x60"}
@@ -97,14 +97,14 @@ CASES = {
         | _engine("e1", "num_requests_waiting", "3x60")
         | _engine("e1", "num_requests_running", "5x60"),
         "30m",
-        {"FleetuneGpusBusyAndQueued"},
+        {"FleetuneGpusBusyAndQueued", "FleetuneGpusBusy"},
     ),
     "another service's requests wait": Case(
         {'DCGM_FI_DEV_GPU_UTIL{service="other",engine="e9",gpu="0"}': "97x60"}
         | _engine("e1", "num_requests_waiting", "3x60")
         | _engine("e1", "num_requests_running", "5x60"),
         "30m",
-        set(),
+        {"FleetuneGpusBusy"},
     ),
     "GPUs were busy and requests waited for four minutes": Case(
         _gpu("GPU_UTIL", "97x4 40x60")

@@ -114,12 +114,21 @@ def test_a_budget_of_money_is_told() -> None:
     assert not names(Facts(spec, counted(), usd_per_hour=4))
 
 
-def test_busy_gpus_are_told_with_waiting_requests_only() -> None:
+def test_busy_gpus_ask_for_a_replica_with_waiting_requests_only() -> None:
     def told(waiting: Sequence[float | None], percent: float | None) -> set[str]:
         return names(Facts(a_spec(), counted(), waiting=waiting, running=50, gpu_percent=percent))
 
-    assert told([3], 97) == {"FleetuneGpusBusyAndQueued"}
-    assert not told([0], 97) | told([3], 90) | told([3], None) | told([None], 97) | told([], 97)
+    assert told([3], 97) == {"FleetuneGpusBusyAndQueued", "FleetuneGpusBusy"}
+    assert told([0], 97) == told([None], 97) == told([], 97) == {"FleetuneGpusBusy"}
+    assert not told([3], 90) | told([3], None)
+
+
+def test_preemptions_are_told_and_a_few_or_unknown_ones_are_not() -> None:
+    def told(per_s: float | None) -> set[str]:
+        return names(Facts(a_spec(), counted(), preemptions_per_s=per_s))
+
+    assert told(0.5) == {"FleetunePreemptions"}
+    assert not told(0.1) | told(None)
 
 
 def test_a_gpu_that_is_held_back_by_heat_is_told_and_one_at_its_power_limit_is_not() -> None:
