@@ -3,7 +3,8 @@
     python -m benchmarks.from_zero [--rounds 5] [--startup-s 5] [--json PATH]
 
 A whole installation on an emulated engine; each round waits until nothing runs, sends three requests at once, and takes
-the time to the first token of each less what the engine itself took from its process to ready.
+the time to the first token of each less what the engine itself took from its process to ready; its parts are the time
+from asking to the engine's process, and from ready to the first token of the slowest.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,8 @@ class Round(NamedTuple):
     first_token_s: float  # of the slowest
     startup_s: float  # of the engine, from its process to ready
     answered: int
+    to_start_s: float  # from the first request to the engine's process
+    to_token_s: float  # from ready to the first token of the slowest
 
 
 def service(startup_s: float) -> dict[str, Any]:
@@ -57,11 +60,13 @@ def first_token_s(url: str) -> float:
 def one(installation: Installation) -> Round:
     installation.until("nothing runs", lambda: installation.ready_engines() == 0, within_s=4 * ZERO_AFTER_S)
     time.sleep(2)
+    asked = datetime.now(UTC)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         took = list(pool.map(first_token_s, [installation.gateway_url] * AT_ONCE))
     (engine,) = (each for each in installation.engines() if each["state"] == "ready")
     began, ready = (datetime.fromisoformat(engine[name]) for name in ("started_at", "ready_at"))
-    return Round(max(took), (ready - began).total_seconds(), len(took))
+    to_start_s, startup_s = (began - asked).total_seconds(), (ready - began).total_seconds()
+    return Round(max(took), startup_s, len(took), to_start_s, max(took) - to_start_s - startup_s)
 
 
 def measure(args: argparse.Namespace, folder: Path) -> list[Round]:
@@ -86,6 +91,8 @@ def main() -> None:
         "command": " ".join(["python -m benchmarks.from_zero", *sys.argv[1:]]),
         "at": time.strftime("%Y-%m-%d"),
         "load_average": psutil.getloadavg(),
+        "to_start_s": statistics.median(each.to_start_s for each in rounds),
+        "to_token_s": statistics.median(each.to_token_s for each in rounds),
         "beyond_startup_s": {"median": statistics.median(beyond), "longest": max(beyond)},
         "rounds": [each._asdict() for each in rounds],
     }

@@ -12,16 +12,32 @@ from controlplane.telemetry.lasting import Lasting
 log = logging.getLogger(__name__)
 
 
-def repeat(one_pass: Callable[[], bool], *, every_s: float, stop: threading.Event) -> None:
-    """Call `one_pass` until `stop` is set; at once again when it returns True (it did something), else after `every_s`.
+class Bell:
+    """Ends the pause of a loop: rung from any thread, heard once."""
+
+    def __init__(self) -> None:
+        self._rung = threading.Event()
+
+    def ring(self) -> None:
+        self._rung.set()
+
+    def wait(self, seconds: float) -> None:
+        """Return when it was rung since the last time, or after so many seconds."""
+        self._rung.wait(seconds)
+        self._rung.clear()
+
+
+def repeat(one_pass: Callable[[], bool], *, every_s: float, stop: threading.Event, bell: Bell | None = None) -> None:
+    """Call `one_pass` until `stop` is set; at once again when it returns True (it did something), else after `every_s`
+    or when the bell rings. With a bell the end may come `every_s` after `stop`.
 
     An expected error is logged, once while it lasts, and the next pass tries again: the saved state is the truth, so
     nothing is lost.
     """
-    lasting = Lasting(log)
+    lasting, pause = Lasting(log), stop.wait if bell is None else bell.wait
     while not stop.is_set():
         if not _guarded(one_pass, lasting):
-            stop.wait(every_s)
+            pause(every_s)
 
 
 def telling(run: Callable[[], Iterable[str]], to: logging.Logger) -> Callable[[], bool]:

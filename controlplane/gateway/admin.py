@@ -25,10 +25,12 @@ from controlplane.gateway.routing import Routing
 from controlplane.gateway.samples import MOST_KEPT, Samples
 from controlplane.gateway.settings import GatewaySettings
 from controlplane.gateway.spool import RecordSpool
+from controlplane.gateway.stages.hold import Holding
 from controlplane.gateway.stages.identity import same_secret
 from controlplane.host.addresses import is_loopback, without_port
 
 _log = logging.getLogger(__name__)
+HELD_WAIT_S = 5.0
 _LARGEST_TABLE_BYTES = 16 << 20
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -46,6 +48,7 @@ class AdminPort:
     flights: Flights
     counts: Counts
     samples: Samples
+    holding: Holding
     problem: str | None = None
     batches: Troubles | None = None
     _taking: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -59,6 +62,7 @@ class AdminPort:
         app.router.add_get("/admin/flights", self._flights)
         app.router.add_get("/admin/key-uses", self._key_uses)
         app.router.add_post("/admin/samples", self._take_samples)
+        app.router.add_get("/admin/held", self._held)
         return app
 
     @web.middleware
@@ -120,6 +124,10 @@ class AdminPort:
 
     async def _flights(self, request: web.Request) -> web.StreamResponse:
         return web.json_response([each.model_dump(mode="json") for each in self.flights.told()])
+
+    async def _held(self, request: web.Request) -> web.StreamResponse:
+        """Say whether requests wait for a first replica; while none does the answer waits for one, a few seconds."""
+        return web.json_response({"held": await self.holding.any_held(HELD_WAIT_S)})
 
     async def _key_uses(self, request: web.Request) -> web.StreamResponse:
         return web.json_response({name: at.isoformat() for name, at in self.routing.key_uses.items()})

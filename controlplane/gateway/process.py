@@ -204,8 +204,8 @@ async def _open(
     limiting = Limiting(routing, counts, clock)
     audit = await _audit(settings, stack, clock)
     first: list[Stage] = [Auditing(audit), Tracing(request_tracing(), time.monotonic), limiting, recording]
-    samples = Samples()
-    last: list[Stage] = [caching, SamplingAnswers(samples), Redacting(), Holding(routing, time.monotonic), queueing]
+    samples, holding = Samples(), Holding(routing, time.monotonic)
+    last: list[Stage] = [caching, SamplingAnswers(samples), Redacting(), holding, queueing]
     pipeline = Pipeline([*first, Screening(session), *last], answer)
     cards = Cards(routing, session, time.monotonic, Random(settings.seed))
     fingerprints = Fingerprints(installation_salt(salt_path(settings.data_dir)))
@@ -217,7 +217,7 @@ async def _open(
     port_of = partial(DataPort, settings, routing, pipeline, cards, metrics, drain, fingerprints)
     data = port_of(time.monotonic, clock, tokens, audit, batches, inside, sockets, scores.keep)
     path, told = table_path(settings.data_dir, settings.name), batches.troubles if batches else None
-    admin = AdminPort(settings, routing, spool, drain, path, flights, counts, samples, problem, told)
+    admin = AdminPort(settings, routing, spool, drain, path, flights, counts, samples, holding, problem, told)
     own, admin_tls = server_tls(settings.tls), server_tls(settings.admin_tls)
     open_port = partial(listen, stack=stack, head_within_s=settings.head_within_s)
     admin_port = await open_port(

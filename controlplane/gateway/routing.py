@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -24,6 +26,7 @@ class Routing:
         self.keys = KeyRing()
         self.key_uses: dict[str, datetime] = {}  # by name: the last request of each key
         self.refused: Mapping[str, str] = {}  # by service: why its route in the present table is not used
+        self._waiting: asyncio.Event = asyncio.Event()
 
     @property
     def ready(self) -> bool:
@@ -76,7 +79,14 @@ class Routing:
         self._named = {name: route for route in routes.values() for name in (*route.adapters, *route.versions)}
         self.keys = KeyRing(table.api_keys)
         self.refused = refused | dict(unreadable or {})
+        self._waiting.set()
+        self._waiting = asyncio.Event()
         return True
+
+    async def changed(self, within_s: float) -> None:
+        """Return once another table is used, or after `within_s` seconds."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._waiting.wait(), within_s)
 
     def _keep(
         self, routes: dict[str, Route], replicas: dict[tuple[str, Backend], Replica], refused: Mapping[str, str]

@@ -38,6 +38,13 @@ class FlightView(Protocol):
         """
 
 
+class HeldRequests(Protocol):
+    """Requests that wait at gateways for the first replica of their service."""
+
+    def await_held(self) -> bool:
+        """Return True as soon as a request is held anywhere, False after some seconds without. Raises Unavailable."""
+
+
 class GatewayNews(Protocol):
     """What the gateways know that the store does not: uses of keys, and what people are to be told."""
 

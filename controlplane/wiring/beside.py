@@ -20,7 +20,7 @@ from controlplane.settings import Settings
 from controlplane.wiring.control import gateways_of
 from controlplane.wiring.gpus import gpus_of_host
 from controlplane.wiring.machine import installation_clock, open_fleet, open_store, reclaim_notices, secret_in
-from controlplane.worker import telling
+from controlplane.worker import Bell, telling
 
 if TYPE_CHECKING:
     from controlplane.adapters.catalogue_mlflow import MlflowCatalogue
@@ -169,6 +169,14 @@ def turns_pass(settings: Settings, *, leader: int | None = None) -> Callable[[],
     )
 
     return telling(keeper.run, log)
+
+
+def held_pass(settings: Settings, bell: Bell) -> Callable[[], bool]:
+    """Return one wait for a request that is held at a gateway, which rings for the controller; it runs beside."""
+    from controlplane.services.fleet.waking import HeldWatcher
+
+    gateways = GatewayTraffic(gateways_of(settings), admin_token=secret_in(settings.admin_token_file))
+    return HeldWatcher(store=open_store(settings), held=gateways, ring=bell.ring).run
 
 
 def reclaims_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:

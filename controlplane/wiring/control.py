@@ -19,7 +19,7 @@ from controlplane.ports.gateways import TrafficRouter
 from controlplane.settings import ClusterAccess, Settings
 from controlplane.wiring.gpus import gpus_of_host
 from controlplane.wiring.machine import installation_clock, open_fleet, open_store, secret_in
-from controlplane.worker import telling
+from controlplane.worker import Bell, telling
 
 if TYPE_CHECKING:
     from controlplane.adapters.fleet_kubernetes.lease import LeaseElection
@@ -50,8 +50,11 @@ def leader_number(settings: Settings) -> int:
         store.close()
 
 
-def controller_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
-    """Return one pass of the controller; it always waits for the next tick."""
+def controller_pass(settings: Settings, *, leader: int | None = None, bell: Bell | None = None) -> Callable[[], bool]:
+    """Return one pass of the controller; it waits for the next tick, unless somebody waits for what was decided.
+
+    The bell rings when an engine of this host has become ready.
+    """
     from controlplane.adapters.metrics_scrape.pressures import EnginePressures
     from controlplane.services.controller.reconcile import Controller
     from controlplane.services.studies.manage import create_study
@@ -59,7 +62,7 @@ def controller_pass(settings: Settings, *, leader: int | None = None) -> Callabl
     traffic = GatewayTraffic(gateways_of(settings), admin_token=secret_in(settings.admin_token_file))
     controller = Controller(
         store=open_store(settings, leader=leader),
-        fleet=open_fleet(settings),
+        fleet=open_fleet(settings, when_ready=None if bell is None else bell.ring),
         router=_router(settings, traffic),
         flights=traffic,
         news=traffic,
@@ -71,7 +74,8 @@ def controller_pass(settings: Settings, *, leader: int | None = None) -> Callabl
         pressures=EnginePressures(clock=installation_clock(settings), gpus=gpus_of_host(settings)),
     )
 
-    return telling(controller.run_pass, log)
+    tell = telling(controller.run_pass, log)
+    return lambda: tell() or controller.is_awaited
 
 
 def _router(settings: Settings, gateways: GatewayTraffic) -> TrafficRouter:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from controlplane.adapters.fleet_processes.devices import HostGpus, nvidia_gpus
 from controlplane.adapters.fleet_processes.fleet import FleetProcesses
+from controlplane.adapters.fleet_processes.looks import Pace
 from controlplane.adapters.reclaims.files import AskCloud, ReclaimFolder
 from controlplane.adapters.store_sql.store import SqlStore
 from controlplane.adapters.store_sql.store import open_store as open_sql
@@ -43,14 +44,18 @@ def open_store(settings: Settings, *, leader: int | None = None) -> SqlStore:
     return open_sql(settings.database, leader=leader)
 
 
-def open_fleet(settings: Settings) -> Fleet:
-    """Return the engines of this host, or of the installation's cluster. Raises InvalidInput when there is no such."""
+def open_fleet(settings: Settings, *, when_ready: Callable[[], None] | None = None) -> Fleet:
+    """Return the engines of this host, or of the installation's cluster. Raises InvalidInput when there is no such.
+
+    On a host `when_ready` is called as soon as an engine that is looked at has become ready.
+    """
     if settings.cluster is not None:
         return _open_cluster(settings, settings.cluster)
     return FleetProcesses(
         settings.engines_dir,
         gpus=HostGpus(settings.gpus, frozenset(settings.spot_gpus), reclaim_folder(settings).leaving),
         clock=installation_clock(settings),
+        pace=Pace() if when_ready is None else Pace(when_ready=when_ready),
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.adapters.fleet_processes.fleet import FleetProcesses
 from controlplane.adapters.fleet_processes.looks import Look, Looks, Pace
 from controlplane.adapters.fleet_processes.records import Record
 from controlplane.domain.base import EngineId
@@ -31,6 +32,16 @@ def subject(tmp_path: Path) -> Iterator[ProcessSubject]:
 def test_an_engine_that_asks_for_a_key_is_asked_with_it(subject: ProcessSubject) -> None:
     subject.fleet.start(a_spec(api_key="hush"))
     observe_until(subject, ID, EngineState.READY)
+
+
+def test_an_engine_that_became_ready_is_told_of_without_another_look(tmp_path: Path) -> None:
+    ready = threading.Event()
+    fleet = FleetProcesses(tmp_path, gpus=1, pace=Pace(when_ready=ready.set))
+    fleet.start(a_spec(emulator_startup_s=0.5))
+    while not ready.wait(1):
+        fleet.list()
+    assert fleet.observe(ID).state is EngineState.READY
+    fleet.stop(ID, drain_s=0)
 
 
 def test_a_healthy_engine_that_answers_no_request_is_not_ready(subject: ProcessSubject) -> None:
@@ -95,7 +106,7 @@ def test_questions_to_engines_are_asked_side_by_side() -> None:
     begun, together = threading.Semaphore(0), threading.Event()
     records = [_a_ready_record(number) for number in range(6)]
 
-    def question(record: Record, timeout_s: float) -> Look:
+    def question(record: Record, pace: Pace) -> Look:
         begun.release()
         together.wait(20)
         return Look(well=True)

@@ -12,18 +12,26 @@ from controlplane.adapters.fleet_processes.records import Record
 from controlplane.domain.base import EngineId
 from controlplane.domain.engines.fleet import EngineState
 
+_START_LOOK_S = 2.0
 _WAIT_S = 0.1  # for all engines together: what answers at once is known at once
+
+
+def _nobody_asks() -> None:
+    """Tell nobody."""
 
 
 class Pace(NamedTuple):
     """How often a ready engine's health is asked, how long it may take, and when one that stays silent is given up.
 
+    One that starts is asked every `start_every_s`; `when_ready` is told, in a thread of the look, when it is ready.
     Two silent checks in a row take an engine out of the routing table; a busy event loop misses one at most.
     """
 
     every_s: float = 2.0
     timeout_s: float = 5.0
     hung_s: float = 60.0
+    start_every_s: float = 0.2
+    when_ready: Callable[[], None] = _nobody_asks
 
 
 class Look(NamedTuple):
@@ -33,20 +41,31 @@ class Look(NamedTuple):
     idle: bool = False
 
 
-def look(record: Record, timeout_s: float) -> Look:
+def look(record: Record, pace: Pace) -> Look:
     """Ask one engine what its state calls for; waits until it says something or has had its time."""
     driver = record.spec.driver
     health = f"{record.url}{driver.readiness.health_path}"
     match record.state:
         case EngineState.STARTING:
-            return Look(well=is_ready(record.url, record.spec.served_name, record.spec.api_key, driver.readiness))
+            return Look(well=_has_started(record, pace))
         case EngineState.READY:
-            return Look(well=is_healthy(health, timeout_s=timeout_s))
+            return Look(well=is_healthy(health, timeout_s=pace.timeout_s))
         case EngineState.DRAINING:
             flight = in_flight(record.url, driver.metrics)
-            return Look(well=flight is not None or is_healthy(health, timeout_s=timeout_s), idle=flight == 0)
+            return Look(well=flight is not None or is_healthy(health, timeout_s=pace.timeout_s), idle=flight == 0)
         case EngineState.FAILED | EngineState.STOPPED:
             return Look()
+
+
+def _has_started(record: Record, pace: Pace) -> bool:
+    """Ask an engine for a while whether it is ready, and tell as soon as it is."""
+    spec, until_s = record.spec, time.monotonic() + _START_LOOK_S
+    while not (ready := is_ready(record.url, spec.served_name, spec.api_key, spec.driver.readiness)):
+        if time.monotonic() + pace.start_every_s > until_s:
+            return False
+        time.sleep(pace.start_every_s)
+    pace.when_ready()
+    return ready
 
 
 class Looks:
@@ -55,7 +74,7 @@ class Looks:
     Threads may take looks side by side: they wait for the same answer, and whoever has it first puts the question away.
     """
 
-    def __init__(self, pace: Pace, *, ask: Callable[[Record, float], Look] = look) -> None:
+    def __init__(self, pace: Pace, *, ask: Callable[[Record, Pace], Look] = look) -> None:
         self._pace = pace
         self._question = ask
         self._asked: dict[EngineId, Asking[Look]] = {}
@@ -75,7 +94,7 @@ class Looks:
     def _ask(self, record: Record) -> None:
         engine_id = record.spec.engine_id
         if engine_id not in self._asked and time.monotonic() >= self._due_s.get(engine_id, 0.0):
-            self._asked[engine_id] = Asking(lambda: self._question(record, self._pace.timeout_s))
+            self._asked[engine_id] = Asking(lambda: self._question(record, self._pace))
 
     def _answer(self, record: Record, until_s: float) -> Look:
         engine_id = record.spec.engine_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -31,6 +31,8 @@ FindGateways = Callable[[], Sequence[GatewayAddress]]
 
 # An abort must have moved all traffic within two seconds of the verdict, a gateway that hangs included.
 TIMEOUT_S = 1.0
+HELD_TIMEOUT_S = 10.0
+"""Beyond what a gateway waits with its answer."""
 _AT_ONCE = 8
 
 
@@ -88,6 +90,25 @@ class GatewayTraffic:
             raise Unavailable("no gateway answers", why="none runs, or none reads its admin port")
         return [each for part in parts for each in part]
 
+    def await_held(self) -> bool:
+        """See `ports.HeldRequests.await_held`. Raises Unavailable when no gateway answers."""
+        gateways = self._find()
+        if not gateways:
+            raise Unavailable("no gateway answers", why="none runs")
+        pool = ThreadPoolExecutor(len(gateways))
+        try:
+            asked = [pool.submit(self._read_held, gateway) for gateway in gateways]
+            told = []
+            for each in as_completed(asked):
+                told.append(each.result())
+                if told[-1]:  # the others need not be waited for
+                    return True
+            if all(each is None for each in told):
+                raise Unavailable("no gateway answers", why="none says whether it holds requests")
+            return False
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
     def key_uses(self) -> Mapping[str, datetime]:
         """See `ports.GatewayNews.key_uses`."""
         uses: dict[str, datetime] = {}
@@ -140,6 +161,13 @@ class GatewayTraffic:
             answer = self._client.get(f"{gateway.admin_url}/admin/flights")
             return _FLIGHTS.validate_json(answer.content) if answer.is_success else None
         except (httpx.HTTPError, ValidationError):
+            return None
+
+    def _read_held(self, gateway: GatewayAddress) -> bool | None:
+        try:
+            answer = self._client.get(f"{gateway.admin_url}/admin/held", timeout=HELD_TIMEOUT_S)
+            return bool(answer.json()["held"]) if answer.is_success else None
+        except (httpx.HTTPError, ValueError, KeyError, TypeError):
             return None
 
     def _read_uses(self, gateway: GatewayAddress) -> Mapping[str, datetime]:

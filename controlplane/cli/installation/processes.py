@@ -25,7 +25,7 @@ from controlplane.settings import Settings
 from controlplane.telemetry import logs, tracing
 from controlplane.telemetry.lasting import Lasting
 from controlplane.wiring import beside, control, http_api, work
-from controlplane.worker import repeat
+from controlplane.worker import Bell, repeat
 
 CONTROLLER_EVERY_S = 0.5
 WORKER_EVERY_S = 1.0
@@ -36,6 +36,7 @@ JUDGING_EVERY_S = 1.0
 TURNS_EVERY_S = 0.25  # requests are held meanwhile
 WARM_EVERY_S = 0.5  # a held request may wait for one to wake
 RECLAIMS_EVERY_S = 1.0  # of thirty seconds that a cloud may give
+HELD_EVERY_S = 0.5  # after one was held; else the gateways are asked all the time, and answer when there is one
 SCRAPE_EVERY_S = 15.0
 NOTIFY_EVERY_S = 5.0
 WAIT_FOR_OTHER_S = 1.0
@@ -100,8 +101,11 @@ def _control(settings: Settings, stop: threading.Event) -> None:
         _beside("warm", _or_end(beside.warm_pass(settings, leader=leader)), WARM_EVERY_S, stop)
         _beside("turns", _or_end(beside.turns_pass(settings, leader=leader)), TURNS_EVERY_S, stop)
         _beside("reclaims", _or_end(beside.reclaims_pass(settings, leader=leader)), RECLAIMS_EVERY_S, stop)
+        bell = Bell()
+        _beside("held", beside.held_pass(settings, bell), HELD_EVERY_S, stop)
         _beside("metrics", beside.scraper_pass(settings), SCRAPE_EVERY_S, stop)
-        repeat(_or_end(control.controller_pass(settings, leader=leader)), every_s=CONTROLLER_EVERY_S, stop=stop)
+        one_pass = _or_end(control.controller_pass(settings, leader=leader, bell=bell))
+        repeat(one_pass, every_s=CONTROLLER_EVERY_S, stop=stop, bell=bell)
 
 
 def _beside(name: str, one_pass: Callable[[], bool], every_s: float, stop: threading.Event) -> None:

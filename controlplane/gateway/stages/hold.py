@@ -6,6 +6,7 @@ It is in flight, and of no revision: that is how the controller learns of it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -43,6 +44,7 @@ class Holding:
     routing: Routing
     monotonic: Callable[[], float]
     held: Counter[str] = field(default_factory=Counter)  # by service
+    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
     def is_on(self, route: Route) -> bool:
         return route.hold is not None
@@ -61,6 +63,7 @@ class Holding:
         if self.held[route.service] >= hold.most:
             return NotHeld.FULL
         self.held[route.service] += 1
+        self._arrived.set()
         try:
             return await self._until_served(route.model, hold, began)
         finally:
@@ -71,8 +74,16 @@ class Holding:
         while not self._served(model):
             if self.monotonic() - began >= hold.wait_s:
                 return NotHeld.TIMEOUT
-            await asyncio.sleep(LOOK_EVERY_S)
+            await self.routing.changed(LOOK_EVERY_S)
         return None
+
+    async def any_held(self, within_s: float) -> bool:
+        """Return True once a request is held, False when none was within so many seconds."""
+        if not self.held.total():
+            self._arrived.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._arrived.wait(), within_s)
+        return self.held.total() > 0
 
     def _served(self, model: str) -> bool:
         route = self.routing.route(model)

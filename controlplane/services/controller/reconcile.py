@@ -88,6 +88,7 @@ class Controller:
         self._savings = SavingsMeter(store)
         self._drift = DriftWatcher(store=store, records=records, create_study=create_study)
         self._monotonic = monotonic
+        self.is_awaited = False  # somebody waits for what the last pass decided: the next one may come at once
         self._claims = ClaimWatch(monotonic)
         self._told: set[str] = set()
         self._poolless: set[ServiceName] = set()
@@ -103,7 +104,7 @@ class Controller:
             return self._pass()
 
     def _pass(self) -> Sequence[str]:
-        now, budget = self._clock(), PassBudget(self._monotonic)
+        now, budget, self.is_awaited = self._clock(), PassBudget(self._monotonic), False
         with budget.part("looking at the engines"):
             engines = self._fleet.list()
         with budget.part("telling the gateways"):
@@ -216,7 +217,7 @@ class Controller:
     def _scale(self, world: World, now: datetime) -> None:
         """After the rollout was thought about: what it saved just now is newer than this world, so it waits a pass."""
         if self._scaler is not None:
-            self._scaler.step(world, now)
+            self.is_awaited |= self._scaler.step(world, now)
 
     def _think(self, world: World, active: Versioned[Rollout], troubles: Sequence[Trouble], now: datetime) -> Rollout:
         facts = self._finder.facts(world, troubles, unrouted=self._tables.problem, now=now)

@@ -59,18 +59,20 @@ class Autoscaler:
         self._began: dict[ServiceName, datetime] = {}
         self._capacities: dict[ServiceName, tuple[datetime, ReplicaCapacity | None]] = {}
 
-    def step(self, world: World, now: datetime) -> None:
-        """Look at one service and change its replicas if that is to be. Raises Unavailable, StaleVersion."""
+    def step(self, world: World, now: datetime) -> bool:
+        """Look at one service and change its replicas if that is to be. Raises Unavailable, StaleVersion.
+
+        Returns whether somebody waits for what was changed: the first replica.
+        """
         service = world.service
         if not service.spec.autoscale.enabled or service.stopped or service.stable is None:
             self._meters.pop(service.name, None)
             self._began.pop(service.name, None)
-            return
+            return False
         if service.stable_replicas == 0:
-            self._wake(world, now)
-            return
+            return self._wake(world, now)
         if not self._is_due(service.name, now):
-            return
+            return False
         self._looked[service.name] = now
         self._began.setdefault(service.name, now)
         memory, version = read_memory(self._store, service.name)
@@ -87,15 +89,17 @@ class Autoscaler:
         self._save(world, memory, after, version, now)
         if load is not None and not service.spec.autoscale.dry_run:
             self._grow_canary(world, load, now)
+        return False
 
-    def _wake(self, world: World, now: datetime) -> None:
+    def _wake(self, world: World, now: datetime) -> bool:
         """Start the first replica where a request is held for it; what a person scaled to nothing stays so."""
         service = world.service
         if not service.spec.autoscale.scales_to_zero:
-            return
+            return False
         held = sum(each.requests for each in self._flights.flights() if each.service == service.name)
         if held:
             self._scale(world, ScaleDecision(at=now, replicas=1, reason=f"{held} requests wait for the first"), now)
+        return held > 0
 
     def _is_due(self, name: ServiceName, now: datetime) -> bool:
         last = self._looked.get(name)

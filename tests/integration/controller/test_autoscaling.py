@@ -198,6 +198,17 @@ def test_a_held_request_starts_the_first_replica_at_once() -> None:
     assert site.service.stable_replicas == 0
 
 
+def test_what_is_awaited_asks_for_the_next_pass_at_once_and_nothing_else_does() -> None:
+    site = sleeping()
+    assert not site.controller.is_awaited
+    site.router.in_flight = [InFlight(service=CHAT, revision=None, requests=2)]
+    site.controller.run_pass()
+    assert site.controller.is_awaited
+    site.controller.run_pass()
+    assert len(site.engines()) == 1
+    assert not site.controller.is_awaited
+
+
 def test_one_request_now_and_then_keeps_it_up() -> None:
     site = scaling(min_replicas=0, zero_after_s=ZERO_AFTER_S)
     for _ in range(8):

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
+from controlplane.adapters.gateway.traffic import GatewayTraffic
 from controlplane.domain.door.hold_options import HoldOptions
 from controlplane.domain.door.routing import RoutingTable
+from controlplane.domain.errors import Unavailable
 from tests.integration.gateway.harness import chat, gateway, revision, table
 from tests.integration.gateway.upstream import Upstream, upstream
 
@@ -65,3 +69,22 @@ async def test_a_client_that_left_gives_its_place_to_the_next(tmp_path: Path) ->
         await gw.push(holding(engine, version=2))
         assert (await stays)[0] == 200
         assert len(engine.seen) == 1
+
+
+async def test_who_waits_for_a_held_request_is_told_at_once(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gw, upstream("e1") as engine:
+        await gw.push(holding())
+        address = gw.running.address
+        traffic = GatewayTraffic(lambda: [address])
+        waits = asyncio.create_task(asyncio.to_thread(traffic.await_held))
+        asked = asyncio.create_task(gw.post(chat()))
+        assert await waits
+        assert await asyncio.to_thread(traffic.await_held), "it is held still"
+        await gw.push(holding(engine, version=2))
+        assert (await asked)[0] == 200
+        traffic.close()
+
+
+def test_without_a_gateway_nobody_can_say_whether_a_request_is_held() -> None:
+    with pytest.raises(Unavailable, match="no gateway answers"):
+        GatewayTraffic(lambda: []).await_held()
