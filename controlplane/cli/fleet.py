@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from controlplane.cli.asking import Ask, Noun, asks
 from controlplane.cli.tables.show import Column, Output, field
 from controlplane.host.clock import utc_now
+
+if TYPE_CHECKING:
+    from controlplane.ports.metrics import MetricsSource
 
 ENGINE = Noun(
     "/fleet",
@@ -75,11 +78,8 @@ def metrics(ask: Ask, model: Model, prometheus: FromPrometheus = None) -> None:
     """Show what a model's engines say of themselves: a dash where nobody told, or nothing new."""
     if prometheus is None:
         ask.show_one(NUMBERS, ask.client.get("/fleet/metrics", model=model))
-        return
-    from controlplane.adapters.metrics_prometheus import PrometheusMetrics
-
-    found = PrometheusMetrics(prometheus, clock=utc_now).read(model)
-    ask.show_one(NUMBERS, found.model_dump(mode="json"))
+    else:
+        ask.show_one(NUMBERS, _prometheus(prometheus).read(model).model_dump(mode="json"))
 
 
 GPU = Noun(
@@ -106,13 +106,16 @@ def gpus(ask: Ask, model: Model, prometheus: FromPrometheus = None) -> None:
     if prometheus is None:
         ask.show_list(GPU, ask.client.get("/fleet/gpus", model=model))
         return
-    from pydantic import TypeAdapter
+    from pydantic_core import to_jsonable_python
 
+    ask.show_list(GPU, [to_jsonable_python(each) for each in _prometheus(prometheus).gpus(model)])
+
+
+def _prometheus(url: str) -> MetricsSource:
+    """Return a Prometheus to be asked in the installation's stead; its client is loaded only then."""
     from controlplane.adapters.metrics_prometheus import PrometheusMetrics
-    from controlplane.domain.engines.gpu import EngineGpu
 
-    found = PrometheusMetrics(prometheus, clock=utc_now).gpus(model)
-    ask.show_list(GPU, TypeAdapter(list[EngineGpu]).dump_python(list(found), mode="json"))
+    return PrometheusMetrics(url, clock=utc_now)
 
 
 def _held(reasons: Sequence[str] | None) -> str | None:

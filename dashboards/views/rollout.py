@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from html import escape
 
 import streamlit as st
@@ -18,6 +17,7 @@ from controlplane.domain.rollouts.promise import describe_shown
 from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL, Rollout, RolloutState, StepRecord
 from controlplane.domain.rollouts.strata import describe_strata
 from controlplane.domain.words import counted
+from controlplane.host.clock import utc_now
 from dashboards import components, markup, theme, words
 from dashboards.charts import rollout as charts_rollout
 from dashboards.client import ApiClient
@@ -249,7 +249,7 @@ def _numbers(counts: Counts) -> list[str]:
 
 
 def _timeline(client: ApiClient, rollout: Rollout) -> None:
-    components.chart(charts_rollout.weights(rollout, datetime.now(UTC)), key="weights", title="Timeline")
+    components.chart(charts_rollout.weights(rollout, utc_now()), key="weights", title="Timeline")
     events = client.events(subject=f"rollout/{rollout.rollout_id}", limit=50)
     if events:
         rows = [[words.moment(e.at), e.actor, e.action, e.reason] for e in events]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import streamlit as st
 
 from controlplane.domain.slo import LatencySlo
 from controlplane.domain.studies.study import STUDY_FINAL, Recommendation, Study, StudyState, Trial, TrialState
+from controlplane.host.clock import utc_now
 from dashboards import components, markup, study_rows, theme, words
 from dashboards.charts import knobs as charts_knobs
 from dashboards.charts import study as charts_study
@@ -125,7 +125,7 @@ def _cards(study: Study, trials: Sequence[Trial]) -> list[Card]:
     infeasible = sum(t.state is TrialState.INFEASIBLE for t in trials)
     failed = sum(t.state is TrialState.FAILED for t in trials)
     hours = study.gpu_seconds / 3600
-    end = study.finished_at or datetime.now(UTC)
+    end = study.finished_at or utc_now()
     took = None if study.started_at is None else (end - study.started_at).total_seconds()
     return [
         Card("Trials finished", str(tried), "", f"{infeasible} infeasible · {failed} failed"),

@@ -11,6 +11,8 @@ from typing import Any
 from controlplane.adapters.fleet_kubernetes.door import Door, Json, Place
 from controlplane.domain.errors import Conflict, FleetuneError
 from controlplane.domain.leadership import Candidate, LeaseRecord, Move, Terms, next_move
+from controlplane.host.clock import utc_now
+from controlplane.ports import Clock
 
 
 class LeaseElection:
@@ -26,7 +28,7 @@ class LeaseElection:
         on_end: Callable[[str], None],
         terms: Terms = Terms(),  # noqa: B008 - immutable
         steady: Callable[[], float] = time.monotonic,
-        wall: Callable[[], datetime] = lambda: datetime.now(UTC),
+        wall: Clock = utc_now,
     ) -> None:
         self._door, self._place, self._name = door, Place("apis/coordination.k8s.io/v1", "leases", namespace), name
         self._terms, self._steady, self._wall, self._on_end = terms, steady, wall, on_end

@@ -53,7 +53,8 @@ def test_gateways_are_not_asked_while_nothing_can_be_held(service: Service) -> N
 
 
 def test_a_bell_ends_the_pause_of_a_loop_and_is_heard_once() -> None:
-    bell, stop, passes = Bell(), threading.Event(), []
+    bell, stop = Bell(), threading.Event()
+    passes: list[int] = []
 
     def one_pass() -> bool:
         passes.append(len(passes))
