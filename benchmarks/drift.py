@@ -102,7 +102,7 @@ def false_alarms(rate_rps: float, *, seconds: float, seed: int) -> list[Signal]:
     found: list[Signal] = []
     each_s, count = batch(rate_rps)
     for _ in range(int(seconds / each_s)):
-        watch, drifts = _step(watch, count, MEASURED, chance)
+        watch, drifts = _step(watch, each_s, count, MEASURED, chance)
         if drifts:
             watch, found = Watch(), [*found, *drifts]
     return found
@@ -113,16 +113,18 @@ def found_after_s(rate_rps: float, *, now: Traffic, seed: int) -> float | None:
     chance, watch = np.random.default_rng(seed), Watch()
     each_s, count = batch(rate_rps)
     for _ in range(20):
-        watch, _ = _step(watch, count, MEASURED, chance)
+        watch, _ = _step(watch, each_s, count, MEASURED, chance)
     for number in range(1, _LAST):
-        watch, drifts = _step(watch, count, now, chance)
+        watch, drifts = _step(watch, each_s, count, now, chance)
         if drifts:
             return number * each_s
     return None
 
 
-def _step(watch: Watch, count: int, traffic: Traffic, chance: np.random.Generator) -> tuple[Watch, list[Signal]]:
-    watch, drifts = judged(added(watch, _drawn(count, traffic, chance)), WAS)
+def _step(
+    watch: Watch, each_s: float, count: int, traffic: Traffic, chance: np.random.Generator
+) -> tuple[Watch, list[Signal]]:
+    watch, drifts = judged(added(watch, _drawn(count, traffic, chance)), WAS, each_s)
     return watch, [each.signal for each in drifts]
 
 
@@ -136,16 +138,24 @@ def _drawn(count: int, traffic: Traffic, chance: np.random.Generator) -> Mapping
     }
 
 
-def row(rate_rps: float, *, months: int, changes: int) -> dict[str, Any]:
+def row(rate_rps: float, *, months: int, changes: int, first_seed: int) -> dict[str, Any]:
     """Return what one rate came to."""
-    alarms = [each for seed in range(months) for each in false_alarms(rate_rps, seconds=MONTH_S, seed=seed)]
+    seeds = range(first_seed, first_seed + months)
+    alarms = [each for seed in seeds for each in false_alarms(rate_rps, seconds=MONTH_S, seed=seed)]
     found: dict[str, Any] = {}
     for name, now in CHANGES.items():
-        took = [found_after_s(rate_rps, now=now, seed=seed) for seed in range(changes)]
+        took = [found_after_s(rate_rps, now=now, seed=seed) for seed in range(first_seed, first_seed + changes)]
         known = sorted(each for each in took if each is not None)
         median_s, slowest_s = (known[len(known) // 2], known[-1]) if known else (None, None)
         found[name] = {"found": len(known), "of": changes, "median_s": median_s, "slowest_s": slowest_s}
-    return {"rate_rps": rate_rps, "months": months, "false_alarms": len(alarms), "of": sorted(alarms), "changes": found}
+    of = {
+        "rate_rps": rate_rps,
+        "first_seed": first_seed,
+        "months": months,
+        "false_alarms": len(alarms),
+        "of": sorted(alarms),
+    }
+    return of | {"changes": found}
 
 
 def main() -> None:
@@ -153,12 +163,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--months", type=int, default=12)
     parser.add_argument("--changes", type=int, default=200)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--rates", type=float, nargs="+", default=RATES_RPS)
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     rows = []
     for rate in asked.rates:
-        rows.append(row(rate, months=asked.months, changes=asked.changes))
+        rows.append(row(rate, months=asked.months, changes=asked.changes, first_seed=asked.first_seed))
         print(rows[-1])
     if asked.json is not None:
         asked.json.write_text(json.dumps(rows, indent=1) + "\n")

@@ -4,12 +4,13 @@ A batch is at least 60 s and 100 requests. Each signal's statistic is how far it
 errors of a batch: lengths and burstiness by the logarithm of their ratio, shares by their difference. The error is what
 the batch's own spread says, times `INFLATION` for requests that come in sessions. One cumulative sum per direction
 (Page 1954) adds what goes beyond the slack: a tolerance (a change that no fleet notices) or one error, whichever is
-more. It alarms above `THRESHOLD` errors.
+more. It alarms above `threshold` errors: `THRESHOLD` of batches of 60 s, less of longer ones.
 
 False alarms: for independent normal batches the mean run to a false alarm of one such sum is
 (exp(2kb) - 2kb - 1) / 2k^2 with k = 1 and b = THRESHOLD + 1.166 (Siegmund 1985, section 2.6): 2.3 million batches. Nine
 sums over a month of a batch a minute are 388,800: one false alarm in half a year of traffic that stays as it was
-measured. `benchmarks.drift` simulates all signals with skewed lengths, sessions and runs of misses.
+measured. A month of longer batches has fewer of them, so the same promise asks less of each: `threshold` falls to where
+`benchmarks.drift`, which simulates all signals with skewed lengths, sessions and runs of misses, finds as few.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from controlplane.domain.base import RevisionId, Value
 BATCH_S = 60.0
 BATCH_REQUESTS = 100
 THRESHOLD = 6.5
+_LONG_BATCH_S = 500.0
+_LONG_THRESHOLD, _LONG_THRESHOLD_OF_MISSES = 4.4, 5.8
+"""Of batches of so long and more. Misses are few in a batch, and few of them lie further out than many of anything."""
 INFLATION = 2.5
 TOLERANCE = math.log(1.2)
 BURST_TOLERANCE = math.log(2.0)
@@ -114,13 +118,23 @@ def is_whole(watch: Watch, seconds: float) -> bool:
     return seconds >= BATCH_S and bool(counts) and min(counts) >= BATCH_REQUESTS
 
 
-def judged(watch: Watch, was: Mapping[Signal, float]) -> tuple[Watch, tuple[Drift, ...]]:
-    """Return the watch with an empty batch, and the signals whose sums went beyond the threshold by this one."""
+def threshold(signal: Signal, batch_s: float) -> float:
+    """Return the errors above which a signal's sums of batches of so many seconds alarm."""
+    least = _LONG_THRESHOLD_OF_MISSES if signal is Signal.MISSES else _LONG_THRESHOLD
+    share = math.log(max(1.0, batch_s / BATCH_S)) / math.log(_LONG_BATCH_S / BATCH_S)
+    return THRESHOLD - min(1.0, share) * (THRESHOLD - least)
+
+
+def judged(watch: Watch, was: Mapping[Signal, float], batch_s: float) -> tuple[Watch, tuple[Drift, ...]]:
+    """Return the watch with an empty batch, and the signals whose sums went beyond the threshold by this one.
+
+    `batch_s` is how long it took to fill.
+    """
     sums = {each: _judged(each, watch.sums.get(each, Sums()), was.get(each)) for each in Signal}
     found = [
         Drift(signal=each, was=was[each], now=one.mean, cv=one.cv or 0.0)
         for each, one in sums.items()
-        if max(one.up, one.down) > THRESHOLD and one.mean is not None
+        if max(one.up, one.down) > threshold(each, batch_s) and one.mean is not None
     ]
     return watch.evolve(sums=sums), tuple(found)
 

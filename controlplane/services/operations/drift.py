@@ -76,12 +76,12 @@ class DriftWatcher:
         found = self._measured(service)
         watch = self._begun(service, saved.value, now)
         watch = added(watch, self._values(service, news.records, found, seconds))
-        began = watch.began_at or now
-        if not is_whole(watch, (now - began).total_seconds()):
+        batch_s = (now - (watch.began_at or now)).total_seconds()
+        if not is_whole(watch, batch_s):
             self._filling[service.name] = watch
             return
         self._filling.pop(service.name, None)
-        self._judge(service, watch, found, saved.version, now)
+        self._judge(service, watch, found, saved.version, batch_s=batch_s, now=now)
 
     def _values(
         self, service: Service, records: Sequence[GatewayRecord], found: Measured | None, seconds: float
@@ -99,8 +99,10 @@ class DriftWatcher:
             watch = kept.evolve(revision=service.stable, began_at=now)
         return watch
 
-    def _judge(self, service: Service, watch: Watch, model: Measured | None, version: int, now: datetime) -> None:
-        after, found = judged(watch, measured_with(model))
+    def _judge(
+        self, service: Service, watch: Watch, model: Measured | None, version: int, *, batch_s: float, now: datetime
+    ) -> None:
+        after, found = judged(watch, measured_with(model), batch_s)
         engine = other_engine(model, self._store.get_revision(watch.revision).engine) if watch.revision else None
         said = [*(str(each) for each in found), *([] if engine is None else [engine])]
         cool = after.found_at is not None and now - after.found_at < timedelta(seconds=service.spec.drift.cool_down_s)

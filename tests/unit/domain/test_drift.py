@@ -17,6 +17,7 @@ from controlplane.domain.operations.drift import (
     added,
     is_whole,
     judged,
+    threshold,
 )
 
 LENGTHS = (Signal.PROMPT, Signal.OUTPUT)
@@ -28,7 +29,7 @@ def batches(prompts: int, outputs: int, times: int) -> list[tuple[Signal, ...]]:
     watch, found = Watch(), []
     for _ in range(times):
         whole = added(watch, {Signal.PROMPT: [prompts] * 100, Signal.OUTPUT: [outputs] * 100})
-        watch, drifts = judged(whole, WAS)
+        watch, drifts = judged(whole, WAS, BATCH_S)
         found.append(tuple(each.signal for each in drifts))
     return found
 
@@ -44,7 +45,7 @@ def test_a_change_no_fleet_notices_is_never_found() -> None:
 
 def test_a_length_nobody_measured_is_not_watched() -> None:
     watch = added(Watch(), {Signal.PROMPT: [9000] * 100, Signal.OUTPUT: [200] * 100})
-    assert judged(watch, {Signal.OUTPUT: 200.0})[1] == ()
+    assert judged(watch, {Signal.OUTPUT: 200.0}, BATCH_S)[1] == ()
 
 
 def test_a_batch_is_whole_after_its_time_with_its_requests() -> None:
@@ -62,10 +63,24 @@ def test_a_batch_is_the_same_in_one_piece_or_in_several(parts: list[list[int]]) 
     for part in parts:
         pieces = added(pieces, {each: part for each in LENGTHS})
     whole = added(Watch(), {each: [n for part in parts for n in part] for each in LENGTHS})
-    first, second = (judged(each, WAS)[0].sums[Signal.PROMPT] for each in (pieces, whole))
+    first, second = (judged(each, WAS, BATCH_S)[0].sums[Signal.PROMPT] for each in (pieces, whole))
     assert first.up == pytest.approx(second.up)
     assert first.down == pytest.approx(second.down)
     assert first.count == 0
+
+
+@pytest.mark.parametrize("signal", Signal)
+def test_longer_batches_need_less_to_alarm_down_to_a_least(signal: Signal) -> None:
+    bounds = [threshold(signal, seconds) for seconds in (1, 60, 200, 500, 9000)]
+    assert bounds[0] == bounds[1] == THRESHOLD
+    assert bounds == sorted(bounds, reverse=True)
+    assert bounds[3] == bounds[4] > THRESHOLD / 2
+    assert threshold(Signal.MISSES, 500) >= threshold(signal, 500)
+
+
+def test_at_few_requests_doubled_prompts_are_found_within_half_an_hour_as_a_rule() -> None:
+    took = sorted(found_after_s(0.2, now=CHANGES["prompts twice as long"], seed=seed) or 1e9 for seed in range(70, 85))
+    assert took[len(took) // 2] <= 1800
 
 
 def test_traffic_that_stays_alarms_nobody_and_doubled_prompts_are_found_within_half_an_hour() -> None:
@@ -98,7 +113,7 @@ def one(signal: Signal, values: list[float], was: float, times: int = 20) -> boo
     """Say whether batches of these values are found to be no longer what was."""
     watch = Watch()
     for _ in range(times):
-        watch, drifts = judged(added(watch, {signal: values}), {signal: was})
+        watch, drifts = judged(added(watch, {signal: values}), {signal: was}, BATCH_S)
         if drifts:
             return True
     return False
