@@ -125,7 +125,7 @@ def test_threads_that_look_side_by_side_have_the_same_answer(monkeypatch: pytest
     monkeypatch.setattr(f"{Looks.__module__}._WAIT_S", 240.0)
     records, answer = [_a_ready_record(1)], threading.Event()
 
-    def question(record: Record, timeout_s: float) -> Look:
+    def question(record: Record, pace: Pace) -> Look:
         answer.wait(240)
         return Look(well=True)
 
