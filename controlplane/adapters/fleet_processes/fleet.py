@@ -150,15 +150,12 @@ class FleetProcesses:
 
     def _free(self, spec: EngineSpec) -> Sequence[int]:
         """GPUs for a new engine: those of the engines with which it shares its own, then those no engine holds."""
-        shared, alive = spec.shares_gpus, self._alive()
-        mates = {gpu for each in alive if shared and each.spec.shares_gpus == shared for gpu in each.gpu_indices}
+        shared = spec.shares_gpus
+        mates = {gpu for e in self._folder.alive() if shared and e.spec.shares_gpus == shared for gpu in e.gpu_indices}
         return [*sorted(mates), *self._unheld(spec.spot)]
 
     def _unheld(self, spot: bool | None) -> Sequence[int]:
-        return self._gpus.free(spot, held={gpu for record in self._alive() for gpu in record.gpu_indices})
-
-    def _alive(self) -> Sequence[Record]:
-        return [record for record in self._folder.read_all() if record.ended_at is None]
+        return self._gpus.free(spot, held={gpu for record in self._folder.alive() for gpu in record.gpu_indices})
 
     def _intend(self, spec: EngineSpec) -> Record:
         """Write down what is about to be started. From here on the engine exists, whatever happens to this process."""
@@ -166,7 +163,7 @@ class FleetProcesses:
         if len(free) < spec.gpus:
             why = f"{len(free)} of {len(self._gpus.of_kind(spec.spot))} are free"
             raise Unavailable(f"no {spec.gpus} GPUs for engine {spec.engine_id}", why=why)
-        taken = {record.port for record in self._folder.read_all() if record.ended_at is None}
+        taken = {record.port for record in self._folder.alive()}
         record = Record(
             spec=spec,
             host=self._host,

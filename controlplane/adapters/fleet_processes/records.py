@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -131,6 +131,10 @@ class RecordFolder:
         names = sorted(path.name for path in (self.root / "engines").iterdir())
         found = [record for name in names if (record := self.read(EngineId(name))) is not None]
         return sorted(found, key=lambda record: record.started_at)
+
+    def alive(self) -> Sequence[Record]:
+        """Return those of engines that may still have a process."""
+        return [record for record in self.read_all() if record.ended_at is None]
 
     def write(self, record: Record) -> None:
         """Remember a record, whole or not at all."""

@@ -70,13 +70,12 @@ class World:
         """
         apart = self.resting | self.asleep
         there = [each for each in self.of(revision) if each.takes_traffic and each.spec.engine_id not in apart]
-        return [each for each in there if not self.is_reclaimed(each)] or [e for e in there if self._is_let_in(e)]
+        return [each for each in there if not self.is_reclaimed(each)] or [
+            each for each in there if self.reclaimed[each.spec.engine_id].is_let_in(self.at)
+        ]
 
     def is_reclaimed(self, engine: Engine) -> bool:
         return engine.spec.engine_id in self.reclaimed
-
-    def _is_let_in(self, engine: Engine) -> bool:
-        return self.reclaimed[engine.spec.engine_id].is_let_in(self.at)
 
     def live(self, revision: RevisionId | None) -> Sequence[Engine]:
         """Those that count as replicas: they start or are ready, and stay."""

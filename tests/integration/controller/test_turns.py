@@ -216,7 +216,7 @@ def test_a_sleeping_service_is_not_missing_a_replica() -> None:
     shared = Shared()
     shared.go_on(20)
     (other,) = {"chat", "mail"} - shared.routed
-    status = service_status(shared.site.store, shared.site.fleet, ServiceName(other))
+    status = service_status(shared.site.store, shared.site.fleet, ServiceName(other), now=shared.site.clock())
     assert set(status.desired_replicas.values()) == {0}
     assert len(status.asleep) == len(status.warm) == 1
 
