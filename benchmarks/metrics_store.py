@@ -88,7 +88,6 @@ def page_of(engine: EngineMetrics) -> Page:
         ttft_s=_told(engine.ttft_s.buckets()),
         tpot_s=_told(engine.tpot_s.buckets()),
         gpus=CARD.readings(engine.busy_share, asleep=False),
-        preemptions=engine.preemptions,
     )
 
 

@@ -35,7 +35,6 @@ class Page(NamedTuple):
     ttft_s: Buckets = Buckets()
     tpot_s: Buckets = Buckets()
     gpus: tuple[GpuReading, ...] = ()
-    preemptions: float | None = None
     resident_gib: float | None = None
 
 
@@ -50,7 +49,6 @@ def read_page(text: str, names: MetricNames) -> Page:
         ttft_s=_buckets(samples, names.ttft_s),
         tpot_s=_buckets(samples, names.tpot_s),
         gpus=_gpus(samples),
-        preemptions=_sum(samples, names.preemptions),
         resident_gib=None if (held := _sum(samples, RESIDENT)) is None else held / 2**30,
     )
 
