@@ -5,11 +5,9 @@ from __future__ import annotations
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
 
 import httpx
 import pytest
@@ -21,7 +19,6 @@ from controlplane.adapters.metrics_scrape.source import ScrapedMetrics
 from controlplane.domain.engines.engine_metrics import EngineNumber, EngineNumbers
 from controlplane.domain.engines.gpu import EngineGpu, GpuReading, Throttle, to_dcgm
 from controlplane.domain.engines.kinds.vllm import VLLM
-from controlplane.domain.errors import Unavailable
 from controlplane.ports.metrics import MetricsSource
 from tests.fakes.metrics_source import FakeMetricsSource
 
@@ -257,58 +254,3 @@ def test_what_a_card_does_not_tell_is_none_and_not_zero(source: MetricsSource) -
 
 
 Answer = tuple[int, bytes]
-
-
-@pytest.fixture
-def answering() -> Iterator[Callable[[int, bytes], str]]:
-    """Start a server that answers everything alike, as a proxy before a dead Prometheus does."""
-    servers: list[tuple[HTTPServer, Thread]] = []
-
-    def start(status: int, body: bytes) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Say nothing."""
-
-        server = HTTPServer(("127.0.0.1", 0), Handler)
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        servers.append((server, thread))
-        return f"http://127.0.0.1:{server.server_port}"
-
-    yield start
-    for server, thread in servers:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-@pytest.mark.parametrize(
-    ("status", "body"),
-    [(400, b"bad"), (404, b"{}"), (200, b"<html>"), (200, b"{}"), (200, b'{"data": null}'), (200, b"[]")],
-)
-def test_what_is_no_prometheus_is_an_error_that_names_it(
-    answering: Callable[[int, bytes], str], status: int, body: bytes
-) -> None:
-    url = answering(status, body)
-    with pytest.raises(Unavailable, match=f"no answer from Prometheus at {url}"):
-        PrometheusMetrics(url, clock=lambda: NOW).read("chat")
-
-
-def test_a_prometheus_that_is_slow_is_an_error_within_its_time() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, says nothing
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        with pytest.raises(Unavailable, match="timed out"):
-            PrometheusMetrics(url, clock=lambda: NOW, timeout_s=0.2).read("chat")
-
-
-def test_a_prometheus_that_is_not_there_is_an_error_that_names_it() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with pytest.raises(Unavailable, match=f"127.0.0.1:{port}"):
-        PrometheusMetrics(f"http://127.0.0.1:{port}", clock=lambda: NOW).read("chat")

@@ -37,9 +37,8 @@ _KILL_WAIT_S = 1.0
 
 
 class FleetProcesses:
-    """The Fleet port on one host. `gpus` is how many there are, or which (`nvidia_gpus` finds them).
-    `term_grace_s` is how long an engine may take to exit after SIGTERM before it is killed. Raises InvalidInput when
-    the state directory cannot be used.
+    """The Fleet port on one host. `gpus` is how many there are, or which (`nvidia_gpus` finds them); `term_grace_s` how
+    long an engine may take to exit after SIGTERM before it is killed. Raises InvalidInput without a usable state directory.
     """
 
     def __init__(

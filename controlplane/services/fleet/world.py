@@ -70,9 +70,8 @@ class World:
         """
         apart = self.resting | self.asleep
         there = [each for each in self.of(revision) if each.takes_traffic and each.spec.engine_id not in apart]
-        return [each for each in there if not self.is_reclaimed(each)] or [
-            each for each in there if self.reclaimed[each.spec.engine_id].is_let_in(self.at)
-        ]
+        staying = [each for each in there if not self.is_reclaimed(each)]
+        return staying or [each for each in there if self.reclaimed[each.spec.engine_id].is_let_in(self.at)]
 
     def is_reclaimed(self, engine: Engine) -> bool:
         return engine.spec.engine_id in self.reclaimed
@@ -99,8 +98,8 @@ class World:
         Of a service that shares its GPUs all of them, while others have their turn.
         """
         if self.turns is not None:
-            all_of_them = frozenset(each.spec.engine_id for each in self.engines if each.takes_traffic)
-            return frozenset() if self.has_turn else all_of_them
+            apart = () if self.has_turn else self.engines
+            return frozenset(each.spec.engine_id for each in apart if each.takes_traffic)
         if not self.keeps_warm:
             return frozenset()
         there = [each for each in self.live(self.service.stable) if each.takes_traffic]
