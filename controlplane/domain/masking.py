@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from controlplane.domain.door.judging import JudgeOptions
+from controlplane.domain.engines.driver import EngineDriver
 from controlplane.domain.engines.flags import FlagValue, canonical_flag
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.service import Alternative, EngineOptions, ServiceSpec
+from controlplane.domain.studies.tuning_options import QualityOptions
 
 HIDDEN = "(hidden)"
+C = TypeVar("C", JudgeOptions | None, QualityOptions | None, EngineDriver | None)
 
 _SECRET_WORDS = frozenset({"key", "token", "secret", "password", "credential", "credentials"})
 
@@ -60,17 +63,21 @@ def revealed(spec: ServiceSpec, before: ServiceSpec | None) -> ServiceSpec:
     engine = _filled_engine("engine", spec.engine, None if before is None else before.engine)
     others = {} if before is None else before.alternatives
     ways = {name: _filled_way(name, way, others.get(name)) for name, way in spec.alternatives.items()}
-    judge = _filled_judge(spec.ab_judge, None if before is None else before.ab_judge)
+    judge = _with_command("ab_judge", spec.ab_judge, None if before is None else before.ab_judge)
+    quality = _with_command("tuning.quality", spec.tuning.quality, None if before is None else before.tuning.quality)
     same = engine is spec.engine and all(way is spec.alternatives[name] for name, way in ways.items())
-    same = same and judge is spec.ab_judge
-    return spec if same else spec.evolve(engine=engine, alternatives=ways, ab_judge=judge)
+    if same and judge is spec.ab_judge and quality is spec.tuning.quality:
+        return spec
+    tuning = spec.tuning.evolve(quality=quality)
+    return spec.evolve(engine=engine, alternatives=ways, ab_judge=judge, tuning=tuning)
 
 
-def _filled_judge(judge: JudgeOptions | None, old: JudgeOptions | None) -> JudgeOptions | None:
-    if judge is None:
-        return None
-    command = _filled_words("ab_judge", judge.command, None if old is None else old.command)
-    return judge if command is None or command == judge.command else judge.evolve(command=command)
+def _with_command(where: str, holder: C, old: C) -> C:
+    """Return what has a command with the command's hidden words as they were."""
+    if holder is None:
+        return holder
+    command = _filled_words(where, holder.command, None if old is None else old.command)
+    return holder if command == holder.command else holder.evolve(command=command)
 
 
 def _filled_way(name: str, way: Alternative, old: Alternative | None) -> Alternative:
@@ -84,9 +91,10 @@ def _filled_engine(where: str, engine: EngineOptions, old: EngineOptions | None)
     env = _filled(f"{where}.env", engine.env, {} if old is None else old.env)
     flags = _filled(f"{where}.flags", engine.flags, {} if old is None else old.flags)
     command = _filled_words(where, engine.command, None if old is None else old.command)
-    if (env, flags, command) == (dict(engine.env), dict(engine.flags), engine.command):
+    mapping = _with_command(f"{where}.mapping", engine.mapping, None if old is None else old.mapping)
+    if (env, flags, command, mapping) == (dict(engine.env), dict(engine.flags), engine.command, engine.mapping):
         return engine
-    return EngineOptions(**{**dict(engine), "env": env, "flags": flags, "command": command})
+    return EngineOptions(**{**dict(engine), "env": env, "flags": flags, "command": command, "mapping": mapping})
 
 
 def _filled(where: str, given: Mapping[str, Any], old: Mapping[str, FlagValue]) -> dict[str, Any]:

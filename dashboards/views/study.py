@@ -48,7 +48,10 @@ def show(client: ApiClient) -> None:
     _verdict(study)
     _outcomes(study)
     if not trials:
-        components.note("No trial yet", "A tuner worker takes the study up within seconds; the baseline comes first.")
+        components.note(
+            "No trial yet",
+            "A tuner worker takes the study up within seconds and prepares the baseline, which comes first: minutes.",
+        )
         _prior(study, trials)
         return
     _plots(client, study, trials)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.adapters.gateway.records_spool import SpooledRecords
+from controlplane.adapters.gateway.replay_records import ReplayRecords
 from controlplane.domain.base import RevisionId, ServiceName
 from controlplane.domain.door.gateway_files import records_dir, records_name
 from controlplane.domain.door.routing import GatewayRecord
@@ -185,3 +186,13 @@ def test_what_we_sent_ourselves_is_in_the_feed_but_no_user_s_request(setup: Setu
     setup.add(record(2, record_id="ours", gateway="replay").evolve(replayed=True))
     assert ids(setup) == ["user"]
     assert sorted(follow(setup, {})[0]) == ["ours", "user"]
+
+
+def test_a_replayed_record_after_a_line_that_a_kill_left_open_is_read(tmp_path: Path) -> None:
+    replays, at = ReplayRecords(tmp_path, clock=lambda: START), START - timedelta(seconds=1)
+    replays.keep(CHAT, [record(0, record_id="first")])
+    (file,) = records_dir(tmp_path).iterdir()
+    file.write_bytes(file.read_bytes() + b'{"id": "cut')
+    replays.keep(CHAT, [record(1, record_id="second")])
+    news = SpooledRecords(tmp_path, window=1000).follow(CHAT, since=at, position={})
+    assert [each.id for each in news.records] == ["first", "second"]

@@ -38,7 +38,7 @@ _KILL_WAIT_S = 1.0
 
 class FleetProcesses:
     """The Fleet port on one host. `gpus` is how many there are, or which (`nvidia_gpus` finds them); `term_grace_s` how
-    long an engine may take to exit after SIGTERM before it is killed. Raises InvalidInput without a usable state directory.
+    long an engine may take to exit after SIGTERM before it is killed. Raises InvalidInput: a folder of no use.
     """
 
     def __init__(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -42,6 +42,20 @@ def parsed(lines: bytes, kind: type[R], *, where: str) -> Iterator[R]:
             yield kind.model_validate_json(line)
         except ValidationError:
             _log.warning("a broken line of %d bytes %s is skipped", len(line), where)
+
+
+def append(path: Path, values: Iterable[BaseModel]) -> None:
+    """Write values as lines of their own: one that a killed writer left open swallows none of them. Raises OSError."""
+    with path.open("ab+") as file:
+        file.write(_line_end(file) + b"".join(each.model_dump_json().encode() + b"\n" for each in values))
+
+
+def _line_end(file: IO[bytes]) -> bytes:
+    """Return what ends a line that was left open."""
+    if file.seek(0, os.SEEK_END) == 0:
+        return b""
+    file.seek(-1, os.SEEK_END)
+    return b"" if file.read(1) == b"\n" else b"\n"
 
 
 def hour_of(at: datetime) -> datetime:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import IO
 
-from controlplane.adapters.gateway.hourly_files import new_lines, parsed
+from controlplane.adapters.gateway.hourly_files import append, new_lines, parsed
 from controlplane.domain.base import ServiceName
 from controlplane.domain.door.gateway_files import judged_dir, records_hour, records_name
 from controlplane.domain.door.judging import Judged
@@ -35,8 +33,7 @@ class JudgedFiles:
             self._folder.mkdir(parents=True, exist_ok=True)
             if not path.exists():
                 self._prune(now)
-            with path.open("ab+") as file:
-                file.write(_line_end(file) + b"".join(each.model_dump_json().encode() + b"\n" for each in judged))
+            append(path, judged)
         except OSError as error:
             raise Unavailable("what the judge said cannot be written", why=error.strerror or str(error)) from error
 
@@ -57,11 +54,3 @@ class JudgedFiles:
             hour = records_hour(path.name)
             if hour is not None and hour < now - KEPT:
                 path.unlink(missing_ok=True)
-
-
-def _line_end(file: IO[bytes]) -> bytes:
-    """Return what ends a line that a killed controller left open: it must not swallow the next one."""
-    if file.seek(0, os.SEEK_END) == 0:
-        return b""
-    file.seek(-1, os.SEEK_END)
-    return b"" if file.read(1) == b"\n" else b"\n"

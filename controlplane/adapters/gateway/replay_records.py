@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+from controlplane.adapters.gateway.hourly_files import append
 from controlplane.domain.base import ServiceName
 from controlplane.domain.door.gateway_files import records_dir, records_name
 from controlplane.domain.door.routing import GatewayRecord
@@ -23,11 +24,9 @@ class ReplayRecords:
 
     def keep(self, service: ServiceName, records: Sequence[GatewayRecord]) -> None:
         """Raises Unavailable when they cannot be written."""
-        lines = b"".join(record.model_dump_json().encode() + b"\n" for record in records)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with self._path(service, self._clock()).open("ab") as file:
-                file.write(lines)
+            append(self._path(service, self._clock()), records)
         except OSError as error:
             raise Unavailable("the records of replayed requests cannot be written", why=str(error)) from error
 

@@ -59,6 +59,24 @@ def test_secrets_of_an_alternative_are_hidden_and_come_back() -> None:
     assert HIDDEN in str(caught.value)
 
 
+def test_the_secrets_of_every_command_come_back() -> None:
+    words = ["run", "--api-key", "planted", "{model}", "{name}", "{port}", "{args}"]
+    mapping = {"title": "Own", "command": words, "readiness": {"health_path": "/health"}}
+    spec = ServiceSpec.model_validate(
+        spec_of().model_dump(mode="json")
+        | {
+            "engine": {"kind": "command", "command": words, "mapping": mapping, "env": {"TOKEN": "planted"}},
+            "tuning": {"quality": {"command": ["score", "--token=planted", "{url}", "{model}"], "min_score": 0.5}},
+            "ab_judge": {"command": ["judge", "HF_TOKEN=planted"], "tenants": ["red"]},
+        }
+    )
+    shown = masked(spec.model_dump(mode="json"))
+    assert "planted" not in str(shown)
+    assert revealed(ServiceSpec.model_validate(shown), spec) == spec
+    with pytest.raises(InvalidInput, match="cannot be"):
+        revealed(ServiceSpec.model_validate(shown), None)
+
+
 def test_a_revision_holds_the_engine_and_checkpoint_that_serve_it() -> None:
     spec = spec_of(path="/models/awq")
     revision = revision_of(spec, CONFIG, now=NOW)
