@@ -27,7 +27,8 @@ from controlplane.domain.studies.tuning_options import LevelOptions
 from controlplane.domain.workload import TracePart, TraceWorkload
 from controlplane.services.studies.trial_plan import requests_of
 from tuner.answer.fleets import Interval, ratio
-from tuner.answer.posterior import Belief, Run, Seen, Subject, believe
+from tuner.answer.likelihood import Run, Seen
+from tuner.answer.posterior import Belief, Subject, believe
 from tuner.ladder.fitted_twin import FittedTwin, SeenLevel
 from tuner.ladder.ladder import Ladder, LadderOptions
 from tuner.ladder.level import LevelJudge, LevelOutcome, Looks, pressure, rung_of

@@ -13,7 +13,8 @@ from typing import NamedTuple
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.report import SloCheck, Validity
 from controlplane.domain.studies.study import Level, Trial, TrialKind, TrialState
-from tuner.answer.posterior import Belief, Run, Seen, Subject, believe
+from tuner.answer.likelihood import Run, Seen
+from tuner.answer.posterior import Belief, Subject, believe
 
 THESE_ARRIVALS, LONG_RUN, LONG_RUN_SD = "these_arrivals_rps", "long_run_rps", "long_run_sd"
 """What the twin says a replica sustains under a trial's very arrivals, in the long run, and by how much (sd of the

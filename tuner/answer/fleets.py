@@ -13,8 +13,9 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.capacity import FleetSize, fleet_size, replicas_for
 from controlplane.domain.studies.tuning_options import ObjectiveKind
 from tuner.answer.evidence import Measured
+from tuner.answer.likelihood import Array
 from tuner.answer.objective import shortfalls
-from tuner.answer.posterior import Array, Belief
+from tuner.answer.posterior import Belief
 
 _MOST_REPLICAS = 1024
 

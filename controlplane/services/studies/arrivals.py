@@ -4,15 +4,16 @@ A level of some hundred requests is light or heavy by chance, and the same for e
 knows which: it simulates the very requests of the trial's levels, and many more, and the ratio of its two capacities is
 taken out of what was measured (`tuner.answer.posterior`). A twin that is wrong in speed is wrong in both.
 
-Where a trace brings its own arrivals, one half hour of it differs from another by more than any level knows: the long
-run is the mean over several, and how far they lie apart is what any half hour to come may differ by.
+One half hour differs from another by more than any level knows, most where hardly any rate meets the limits or a trace
+brings its own arrivals: the long run is the mean over several, and how far they lie apart is what any half hour to come
+may differ by.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -31,16 +32,16 @@ from tuner.search.prior import twin_capacity
 from tuner.twin.predict import RequestsAt
 from tuner.twin.simulate import RequestArrays
 
-_LONG_REQUESTS = 4000.0
-_SHORTEST_S, _LONGEST_S = 300.0, 1800.0  # of the long run
+_LONG_REQUESTS = 8000.0
+_SHORTEST_S, _HALF_HOUR_S = 900.0, 1800.0  # of the long run
 _LONG_SEED = 15_485_863  # added to the study's: arrivals that no trial has
-_HALF_HOURS = 4  # of a trace with its own arrivals
-_PRECISION, _STEP = 0.03, 1.5
+_HALF_HOURS = 4
+_PRECISION, _STEP, _NEAR_STEP = 0.03, 1.5, 1.1
 _QUESTIONS = 16  # services and versions of theirs that a worker meets in turn
 
 
 class LongRun(NamedTuple):
-    """What a replica sustains in the long run, requests/s, and the sd of its logarithm between two half hours."""
+    """What a replica sustains in the long run, requests/s, and the sd of its logarithm in a half hour to come."""
 
     rps: float
     sd: float
@@ -52,12 +53,28 @@ class _Limits(NamedTuple):
     stand: Stand
     slos: tuple[LatencySlo, ...]
 
-    def sustains(self, config: EngineConfig, requests_at: RequestsAt, start_rps: float) -> float | None:
+    def sustains(
+        self, config: EngineConfig, requests_at: RequestsAt, start_rps: float, step: float = _STEP
+    ) -> float | None:
         """Return the highest rate within the limits, requests/s; None where the twin has no opinion or sees none."""
         simulated = twin_capacity(
-            self.stand.setup, requests_at, self.slos, start_rps=start_rps, precision=_PRECISION, step=_STEP
+            self.stand.setup, requests_at, self.slos, start_rps=start_rps, precision=_PRECISION, step=step
         )
         return simulated(config) or None
+
+    def sustains_each(self, config: EngineConfig, spans: Sequence[RequestsAt], start_rps: float) -> list[float] | None:
+        """Return what each of several spans lets it sustain, requests/s; None where the twin sees none for one.
+
+        Each is looked for from the one before it.
+        """
+        found: list[float] = []
+        for requests_at in spans:
+            near = (found[-1], _NEAR_STEP) if found else (start_rps, _STEP)
+            rps = self.sustains(config, requests_at, *near)
+            if rps is None:
+                return None
+            found.append(rps)
+        return found
 
 
 def with_arrivals(spec: ServiceSpec, trial: Trial, trials: tuple[Trial, ...], calibration: Calibration | None) -> Trial:
@@ -97,35 +114,38 @@ def _long_runs(
     Where a trace brings its own arrivals these are several half hours of it, with its bursts.
     """
     known: dict[str, LongRun | None] = {}
-    spans = [_span(workload, seed + part) for part in range(_HALF_HOURS if has_own_arrivals(workload) else 1)]
+    spans = [_span(workload, seed + part) for part in range(_HALF_HOURS)]
 
     def long_run(config: EngineConfig, start_rps: float) -> LongRun | None:
         key = config.content_hash()
         if key not in known:
-            known[key] = _mean([limits.sustains(config, requests_at, start_rps) for requests_at in spans])
+            found = limits.sustains_each(config, spans, start_rps)
+            known[key] = None if found is None else _mean(found)
         return known[key]
 
     return long_run
 
 
 def _span(workload: Workload, seed: int) -> RequestsAt:
-    """Return half an hour of a trace's own arrivals, or some thousand requests, at any rate."""
+    """Return half an hour of arrivals at any rate: less where so many requests say the same, unless a trace bursts.
+
+    Minutes do not do, however many requests they bring: a queue that grows slowly has not yet cost anybody a limit.
+    """
 
     def requests_at(rate_rps: float) -> RequestArrays:
-        span_s = _LONGEST_S
+        span_s = _HALF_HOUR_S
         if not has_own_arrivals(workload):
-            span_s = min(_LONGEST_S, max(_SHORTEST_S, _LONG_REQUESTS / rate_rps))
+            span_s = min(_HALF_HOUR_S, max(_SHORTEST_S, _LONG_REQUESTS / rate_rps))
         return requests_of(workload, rate_rps=rate_rps, duration_s=span_s, seed=seed)
 
     return requests_at
 
 
-def _mean(capacities: list[float | None]) -> LongRun | None:
-    """Return the geometric mean; None where any half hour has no rate that holds."""
-    logs = [math.log(each) for each in capacities if each is not None]
-    if len(logs) < len(capacities):
-        return None
-    return LongRun(math.exp(statistics.fmean(logs)), statistics.stdev(logs) if len(logs) > 1 else 0.0)
+def _mean(capacities: Sequence[float]) -> LongRun:
+    """Return the geometric mean, and how far a further one is expected from it (their mean being off as well)."""
+    logs = [math.log(each) for each in capacities]
+    apart = statistics.stdev(logs) if len(logs) > 1 else 0.0
+    return LongRun(math.exp(statistics.fmean(logs)), apart * math.sqrt(1 + 1 / len(logs)))
 
 
 def _whole(workload: Workload) -> tuple[Workload, int]:

@@ -15,7 +15,8 @@ from tests.unit.tuner.answer.made_studies import (
     study_of,
 )
 from tuner.answer.evidence import measured
-from tuner.answer.posterior import Run, Seen, Subject, believe
+from tuner.answer.likelihood import Run, Seen
+from tuner.answer.posterior import Belief, Subject, believe
 
 
 @QUICK
@@ -69,6 +70,20 @@ def test_what_half_hours_differ_by_widens_what_is_believed_of_the_next_and_leave
     assert next_one.quantile(0.025) < mean.quantile(0.025)
     assert next_one.quantile(0.975) > mean.quantile(0.975)
     assert next_one.median_rps == pytest.approx(mean.median_rps, rel=0.03)
+
+
+@QUICK
+@given(Capacities, st.floats(0.2, 0.4))
+def test_where_half_hours_lie_far_apart_a_miss_just_above_a_pass_bounds_less_than_the_luck_to_come_explains(
+    rate: float, sd: float
+) -> None:
+    levels = (Seen(rate, 300, 2, 0.01, 300, passed=True), Seen(rate * 1.1, 300, 4, 0.01, 300, passed=False))
+    steep, flat = (believe({"it": Subject((Run(levels, 0.0),), 1, None, each)})["it"] for each in (0.0, sd))
+
+    def width(belief: Belief) -> float:
+        return math.log(belief.quantile(0.975) / belief.quantile(0.025)) / 2
+
+    assert width(flat) > math.hypot(width(steep), 1.96 * sd)
 
 
 @QUICK
