@@ -12,9 +12,10 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from controlplane.domain.service import ServiceSpec
+from controlplane.domain.studies.capacity import fleet_size
 from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from tuner.answer.evidence import measured
-from tuner.answer.fleets import exists, sized
+from tuner.answer.fleets import exists, most_gpus, sized
 from tuner.answer.standing import LIKELY, POSSIBLE, UNLIKELY, Standing, baseline_of, is_proved, standings
 
 MOST_ROUNDS = 3
@@ -47,7 +48,8 @@ def next_proofs(spec: ServiceSpec, trials: Sequence[Trial]) -> list[Next]:
     open_ = [each for each in ranked if proved is None or each.fleet.gpus < proved]
     lost = is_lost(spec, trials)
     for least in (POSSIBLE, UNLIKELY):
-        wanted = (_next(spec, trials, each) for each in open_ if is_possible(each, lost=lost, least=least))
+        possible = (each for each in open_ if is_possible(each, lost=lost, least=least))
+        wanted = (_next(spec, trials, _reaching(spec, each, lost=lost)) for each in possible)
         found = [each for each in wanted if each is not None]
         if found or proved is not None:
             break
@@ -72,11 +74,20 @@ def rounds_of(trials: Sequence[Trial], kind: TrialKind, config_hash: str) -> int
     return sum(t.kind is kind and t.config.content_hash() == config_hash for t in trials)
 
 
+def _reaching(spec: ServiceSpec, standing: Standing, *, lost: bool) -> Standing:
+    """Return a candidate with the fleet to check: the largest there can be, where only that tells what is in reach."""
+    replicas = most_gpus(spec) // standing.measured.config.gpus_per_replica
+    if standing.exists or not lost or not replicas or standing.could < POSSIBLE:
+        return standing
+    return standing._replace(fleet=fleet_size(replicas, standing.measured.config.gpus_per_replica, spec.gpus))
+
+
 def _next(spec: ServiceSpec, trials: Sequence[Trial], standing: Standing) -> Next | None:
     if standing.is_held or _check_broke(trials, standing):
         return None
-    check = standing.fleet.replicas if spec.tuning.confirm_fleet and standing.exists else 0
+    check = standing.fleet.replicas if spec.tuning.confirm_fleet and exists(spec, standing.fleet) else 0
     if standing.check is not None:  # it missed with fewer, and could not grow then
+        check = check if standing.exists else 0
         return Next(Proof.FLEET, standing, check) if check and standing.cheaper >= LIKELY else None
     again = rounds_of(trials, TrialKind.CONFIRM_WINNER, standing.measured.config.content_hash())
     before = sum(t.kind is TrialKind.CONFIRM_BASELINE for t in trials)

@@ -16,7 +16,7 @@ from tests.unit.tuner.answer.made_studies import (
     step_after,
     study_of,
 )
-from tests.unit.tuner.answer.measured_trials import a_trial, used
+from tests.unit.tuner.answer.measured_trials import a_level, a_trial, used
 from tuner.answer.fleet_check import kept_replicas
 from tuner.answer.fleets import may_need
 from tuner.answer.plan import plan_of
@@ -32,6 +32,28 @@ def test_what_may_fit_is_measured_again_before_the_target_is_called_out_of_reach
     trials = study_of(spec, (1, 3.0), (1, candidate_rps))
     assert answer(spec, trials).answer is Answer.OUT_OF_REACH  # by the best estimate, headroom included
     assert step_after(spec, trials).action is action
+
+
+@pytest.mark.parametrize(("held", "said"), [(True, Answer.IMPROVEMENT), (False, Answer.OUT_OF_REACH)])
+def test_the_largest_fleet_here_is_checked_before_the_target_is_called_out_of_reach(held: bool, said: Answer) -> None:
+    spec = spec_of(40, gpus=4, budget={"engine_starts": 12})
+    trials = study_of(spec, (1, 3.0), (1, 11.8), rounds=1)
+    step = step_after(spec, trials)
+    assert step.action is Action.CHECK_FLEET
+    assert step.candidate is not None
+    assert step.candidate.fleet.replicas == 4
+    state = TrialState.FEASIBLE if held else TrialState.INFEASIBLE
+    levels = tuple(a_level(spec, 40, passed=held, replicas=4) for _ in range(2))
+    config, number = step.candidate.measured.config, len(trials)
+    check = a_trial(spec, number, TrialKind.CONFIRM_FLEET, config, None, state=state, replicas=4, levels=levels)
+    after = (*trials, check)
+    assert step_after(spec, after).action is Action.FINISH
+    assert answer(spec, after).answer is said
+
+
+def test_a_fleet_that_hardly_fits_is_not_checked() -> None:
+    spec = spec_of(40, gpus=4, budget={"engine_starts": 12})
+    assert step_after(spec, study_of(spec, (1, 3.0), (1, 8.0), rounds=1)).action is Action.FINISH
 
 
 def test_a_runner_up_is_next_when_the_winner_fails_its_confirmation() -> None:
