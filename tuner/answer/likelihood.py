@@ -3,7 +3,8 @@
 A run is one engine life under one seed of arrivals. The rate it sustains differs from the long-run capacity, because
 arrivals and lengths of a few hundred requests differ from the average. Where the twin can simulate a run's very
 arrivals and the long run, the ratio of its two capacities is the run's `luck`, and taken out: that is most of what
-differs, and what all runs of one search share. What is left (all of it where the twin has no opinion) has a logarithm
+differs, and what all runs of one search share; it is hardly surer than it is large, because what limits the engine may
+not be what limits the twin. What is left (all of it where the twin has no opinion) has a logarithm
 of variance `dispersion / requests`; the dispersion is learned from configurations measured under several arrivals.
 A typical run without a known luck sustains more than the long run, whose misses are mostly those of its few bad
 stretches (`_lift`). A level that ended after few requests differs from its own run in the same way, so a burst in its
@@ -35,7 +36,7 @@ _BEYOND = 1.6  # how far the grid reaches beyond the rates measured: a factor of
 _DISPERSIONS = (1.0, 2.5, 6.0, 15.0, 40.0)
 DISPERSION_PRIOR = (0.08, 0.25, 0.37, 0.2, 0.1)
 _WITHOUT_LUCK = 1.5  # as much more dispersed is a run whose arrivals the twin did not simulate
-_LUCK_SD = 0.25  # of the logarithm of a run's luck: the engine's limits are not quite where the twin's are
+_LUCK_SD = 0.75  # of the logarithm of a run's luck: what limits the engine may not be what limits the twin
 _WITHIN = 6.0  # dispersion of a level within its run: what is learned from repeats is how whole runs differ
 _STEEPNESSES = (5.0, 10.0, 20.0, 40.0)
 _STEEPNESS_PRIOR = (0.2, 0.3, 0.3, 0.2)

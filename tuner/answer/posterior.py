@@ -29,7 +29,8 @@ from tuner.answer.likelihood import (
 _STEEP_SD = 0.025  # of the logarithm of what half hours sustain: where they lie farther apart, misses are flatter
 _WIDE_SD = 0.7
 _FEWEST_TO_LEARN = 3
-_LEAST_SPREAD, _LEAST_SPREAD_BLIND = 0.15, 0.4  # of the shared prior, with and without a forecast
+_FAR, _FARTHER = 0.2, 3.0  # share of configurations of which what was expected is wrong by so many times the spread
+_LEAST_SPREAD, _LEAST_SPREAD_BLIND = 0.25, 0.4  # of the shared prior, with and without a forecast
 
 
 class Subject(NamedTuple):
@@ -83,7 +84,7 @@ def believe(subjects: Mapping[str, Subject]) -> dict[str, Belief]:
     first = {key: _posterior(grids[key], likely[key], centres[key], spreads[key]) for key in loaded}
     if (shared := _shared_prior(loaded, grids, first)) is not None:
         centres, spreads = shared
-    priors = {key: normal(grids[key] - centres[key], spreads[key]) for key in loaded}
+    priors = {key: _prior(grids[key] - centres[key], spreads[key]) for key in loaded}
     repeated = [key for key, subject in loaded.items() if len(subject.runs) > 1]
     dispersion = _dispersion_weights(repeated, likely, priors)
     found = {}
@@ -132,6 +133,11 @@ def _shared_prior(
     least = _LEAST_SPREAD if known else _LEAST_SPREAD_BLIND
     spread, centre = max(least, float(np.std(offsets, ddof=1))), float(np.median(offsets))
     return {key: reference[key] + centre for key in subjects}, dict.fromkeys(subjects, spread)
+
+
+def _prior(distance: Array, spread: float) -> Array:
+    """Return a normal prior with a share of a wider one: of some configurations the twin is wrong by more."""
+    return (1 - _FAR) * normal(distance, spread) + _FAR * normal(distance, _FARTHER * spread)
 
 
 def _flatness(subject: Subject) -> float:

@@ -32,8 +32,8 @@ from tuner.search.prior import twin_capacity
 from tuner.twin.predict import RequestsAt
 from tuner.twin.simulate import RequestArrays
 
-_LONG_REQUESTS = 8000.0
-_SHORTEST_S, _HALF_HOUR_S = 900.0, 1800.0  # of the long run
+_LONG_REQUESTS = 6000.0
+_SHORTEST_S, _HALF_HOUR_S = 450.0, 1800.0  # of the long run
 _LONG_SEED = 15_485_863  # added to the study's: arrivals that no trial has
 _HALF_HOURS = 4
 _PRECISION, _STEP, _NEAR_STEP = 0.03, 1.5, 1.1

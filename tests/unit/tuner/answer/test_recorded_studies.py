@@ -1,4 +1,4 @@
-"""Three studies that were run, and answered wrongly: their measurements must lead to answers a user can act on."""
+"""Studies that were run, and answered wrongly: their measurements must lead to answers a user can act on."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from controlplane.domain.studies.answer import Answer
 from controlplane.domain.studies.study import Recommendation, Trial, TrialKind
 from controlplane.services.studies.conclude import conclusion
 from tests.unit.tuner.answer.measured_trials import NOW, Recording, a_study, recording, used
+from tuner.answer.evidence import measured
 from tuner.answer.policy import Action, next_step
+from tuner.answer.standing import decide
 
 H200, EMULATED, DEARER = "h200-qwen14b-code", "emulated-qwen32b-12-starts", "dearer-fleet"
+CUT = "h200-qwen7b-conv-cut"
 
 
 def answer_of(found: Recording, trials: tuple[Trial, ...] | None = None) -> Recommendation:
@@ -86,3 +89,12 @@ def test_a_winner_that_was_confirmed_is_never_given_up_before_its_check(name: st
     confirmed = before(found, TrialKind.CONFIRM_FLEET)
     step = next_step(found.spec, confirmed, used(confirmed), search_over="enough")
     assert step.action in (Action.CHECK_FLEET, Action.CONFIRM_WINNER)
+
+
+def test_what_certainly_missed_below_the_target_is_not_believed_to_hold_it_by_the_twin_s_word_alone() -> None:
+    found = recording(CUT)
+    target, missed = found.spec.slos.target_qps, found.trials[1]
+    assert [level.passed for level in missed.levels if level.rate_rps < target] == [False, True]
+    believed = measured(found.trials)[missed.config.content_hash()].belief
+    assert believed.at_least(target) < 0.98
+    assert decide(found.spec, found.trials).answer is not Answer.IMPROVEMENT
