@@ -76,6 +76,7 @@ class _Ratio(NamedTuple):
     limit: float
     margin: float
     replayed: bool = False
+    whole: tuple[Series, Series | None] | None = None  # all of both, where those above are what found a like
 
 
 class _Alphas(NamedTuple):
@@ -173,6 +174,7 @@ def _ratios(mine: _Arms, evidence: Evidence, slos: SloSet, options: RolloutOptio
         limit=min(1.0, sum(slo.allowed_miss_ratio for slo in slos.latency)),
         margin=options.miss_ratio_margin,
         replayed=mine.replayed,
+        whole=None if like is None else _whole(mine, evidence),
     )
     yield _Ratio(
         name="error_ratio",
@@ -195,6 +197,11 @@ def _ratios(mine: _Arms, evidence: Evidence, slos: SloSet, options: RolloutOptio
         )
 
 
+def _whole(mine: _Arms, evidence: Evidence) -> tuple[Series, Series | None]:
+    stable = evidence.stable
+    return _misses(mine.canary, mine.flights), None if stable is None else _misses(stable, evidence.stable_flights)
+
+
 def _errors(counts: Counts) -> Series:
     return series(counts.requests, counts.errors, counts.error_runs)
 
@@ -215,7 +222,7 @@ def _refusals(counts: Counts) -> Series:
 
 def _comparison(ratio: _Ratio, alphas: _Alphas, options: RolloutOptions) -> Comparison:
     reference = ratio.limit if ratio.stable is None else ratio.stable.ratio
-    found = _bounds(ratio, alphas, options)
+    found = _found(ratio, alphas, options)
     return Comparison(
         name=ratio.name,
         replayed=ratio.replayed,
@@ -233,6 +240,20 @@ class _Bounds(NamedTuple):
     low: float
     high: float
     equal: bool  # the canary may still equal stable
+
+
+def _found(ratio: _Ratio, alphas: _Alphas, options: RolloutOptions) -> _Bounds:
+    """Return what is known of a ratio. A canary may fail by all of its requests or by those that found a like.
+
+    A slow one is busier for being slow and finds none. It passes by those with a like alone.
+    """
+    if ratio.whole is None:
+        return _bounds(ratio, alphas, options)
+    half = alphas._replace(equal=alphas.equal / 2, beyond=alphas.beyond / 2)
+    canary, stable = ratio.whole
+    like, whole = (_bounds(each, half, options) for each in (ratio, ratio._replace(canary=canary, stable=stable)))
+    low = max(like.low, whole.low)
+    return _Bounds(low, max(low, like.high), equal=like.equal and whole.equal)
 
 
 def _bounds(ratio: _Ratio, alphas: _Alphas, options: RolloutOptions) -> _Bounds:

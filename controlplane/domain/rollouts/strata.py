@@ -3,7 +3,8 @@
 A canary replica that gets a tenth of its later load is quick whatever its flags. Where no replayed requests make up the
 load, its misses are compared with those of stable's requests that came under the same circumstances: each canary
 request is matched with `PER` of its stratum, whatever became of them, and what finds no like is left out. Both sides
-then have the same mix of strata, and the judge's bounds hold for the two samples as for any other.
+then have the same mix of strata, and the judge's bounds hold for the two samples as for any other. What is in flight is
+of the canary's own doing too: a slow one is busy and finds no like, so it may fail by all of its requests as well.
 """
 
 from __future__ import annotations

@@ -105,6 +105,20 @@ def test_a_worse_one_that_hides_behind_its_little_load_fails() -> None:
     assert "misses matched by strata" in failed.reason
 
 
+def test_one_that_is_busy_for_being_slow_and_finds_no_like_fails_all_the_same() -> None:
+    matching = Matching()
+    for _ in range(200):
+        matching.see(request(BUSY), missed=True, of_canary=True)
+        for _ in range(4):
+            matching.see(request(IDLE), missed=False, of_canary=False)
+    canary = Counts(requests=200, slo_misses=200, errors=0)
+    stable = Counts(requests=800, slo_misses=0, errors=0)
+    evidence = Evidence(canary=canary, stable=stable, control=Control.CONCURRENT, strata=matching.strata())
+    assert evidence.strata is not None
+    assert evidence.strata.unmatched == 200
+    assert judge(evidence, SLOS, BY_STRATA, STEP, started_at=NOW, now=after(60)).verdict is Verdict.FAIL
+
+
 def test_strata_say_how_far_the_load_falls_short() -> None:
     some = Counts(requests=40, slo_misses=1, errors=0)
     told = Strata(canary=some, stable=some.evolve(requests=120), unmatched=3, busier=0.62)
