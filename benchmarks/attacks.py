@@ -17,7 +17,6 @@ import json
 import re
 import statistics
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -27,6 +26,7 @@ from typing import Any
 
 import aiohttp
 
+from benchmarks.doors.publishing import publish
 from benchmarks.gateway import stub
 from benchmarks.overload import gateway, table
 
@@ -185,11 +185,7 @@ def main() -> None:
     parser.add_argument("--loris", type=int, default=500, help="half heads at once, each for the 15 s it is given")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        found = asyncio.run(measure(args, Path(folder)))
-    show(found)
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=2) + "\n")
+    publish(args, measure, show)
 
 
 if __name__ == "__main__":

@@ -47,9 +47,9 @@ def service(startup_s: float) -> dict[str, Any]:
     }
 
 
-def first_token_s(url: str) -> float:
+def first_token_s(url: str, model: str = "llama-70b") -> float:
     """Return seconds from asking to the first piece of the answer. Raises what httpx raises."""
-    body = {"model": "llama-70b", "stream": True, "max_tokens": 8, "messages": [{"role": "user", "content": "hello"}]}
+    body = {"model": model, "stream": True, "max_tokens": 8, "messages": [{"role": "user", "content": "hello"}]}
     began = time.monotonic()
     with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=300) as answer:
         answer.raise_for_status()

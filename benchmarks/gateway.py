@@ -17,13 +17,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import platform
 import resource
 import statistics
 import sys
-import tempfile
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -35,6 +33,7 @@ import psutil
 from benchmarks.doors import by_grpc, contestants
 from benchmarks.doors.contestants import ALL_STAGES, STAGES, Door, Place
 from benchmarks.doors.load import SHAPES, Cost, client, cost, crowd, paced, told
+from benchmarks.doors.publishing import publish
 from controlplane.domain.door.gateway_options import GatewayOptions
 
 BY_GRPC = "short by gRPC"
@@ -188,11 +187,7 @@ def main() -> None:
     add("--only", default="ours,litellm,envoy")
     add("--json", type=Path)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        found = asyncio.run(measure(args, Path(folder)))
-    show(found)
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=2) + "\n")
+    publish(args, measure, show)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import json
 import platform
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -27,6 +26,7 @@ from typing import Any, NamedTuple
 import aiohttp
 import psutil
 
+from benchmarks.doors.publishing import publish
 from controlplane.domain.base import RevisionId
 from controlplane.domain.door.gateway_files import addresses_dir
 from controlplane.domain.door.routing import Backend, GatewayAddress, RevisionRoute, RoutingTable, ServiceRoute
@@ -240,11 +240,7 @@ def main() -> None:
     if args.stub:
         asyncio.run(serve_stub())
         return
-    with tempfile.TemporaryDirectory() as folder:
-        found = asyncio.run(measure(args, Path(folder)))
-    show(found)
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=2) + "\n")
+    publish(args, measure, show)
 
 
 if __name__ == "__main__":

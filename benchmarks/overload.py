@@ -19,7 +19,6 @@ import hashlib
 import json
 import statistics
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ from typing import Any, NamedTuple
 
 import aiohttp
 
+from benchmarks.doors.publishing import publish
 from benchmarks.gateway import stub
 from controlplane.domain.base import RevisionId
 from controlplane.domain.door.gateway_files import addresses_dir, records_dir
@@ -224,11 +224,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        found = asyncio.run(measure(args, Path(folder)))
-    show(found)
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=2) + "\n")
+    publish(args, measure, show)
 
 
 if __name__ == "__main__":

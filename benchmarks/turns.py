@@ -18,9 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 
+from benchmarks.from_zero import first_token_s
 from tests.e2e.loop.installation import SERVICE, Installation
 
 MIN_AWAKE_S = 2.0
@@ -41,16 +41,6 @@ def service(name: str) -> dict[str, Any]:
         "gpus": SERVICE["gpus"] | {"count": 1},
         "shares": shares,
     }
-
-
-def first_token_s(url: str, model: str) -> float:
-    """Return seconds from asking to the first piece of the answer. Raises what httpx raises."""
-    body = {"model": model, "stream": True, "max_tokens": 8, "messages": [{"role": "user", "content": "hello"}]}
-    began = time.monotonic()
-    with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=300) as answer:
-        answer.raise_for_status()
-        next(answer.iter_bytes())
-        return time.monotonic() - began
 
 
 def measure(folder: Path, names: list[str], rounds: int) -> dict[str, list[float]]:

@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 import optuna
 
 from benchmarks.answers.remembered import remember_simulations
+from benchmarks.answers.study import Ended
 from benchmarks.answers.truth import Truth
-from benchmarks.study_speedup.study import STARTS, Ended, run, service
+from benchmarks.study_speedup.study import STARTS, run, service
 from controlplane.domain.studies.study import Trial, TrialKind
 from controlplane.domain.studies.tuning_options import Strategy
 

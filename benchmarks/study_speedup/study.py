@@ -7,15 +7,13 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from benchmarks.answers.scenarios import Scenario, limits, scenario
+from benchmarks.answers.study import Ended, ask
 from benchmarks.answers.world import VirtualFleet, VirtualLoadTester
 from benchmarks.study_speedup.turns import Turns
 from controlplane.domain.base import StudyId
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.serving import Service
-from controlplane.domain.studies.study import Study, StudyState, Trial
 from controlplane.domain.studies.tuning_options import Strategy
 from controlplane.services.studies.run_study import StudyRunner
 from tests.fakes.gateways import FakeGateways
@@ -23,13 +21,6 @@ from tests.fakes.store import FakeStore
 
 STUDY = StudyId("speedup-1")
 STARTS = 12
-
-
-class Ended(NamedTuple):
-    """A study that ended, and its trials."""
-
-    study: Study
-    trials: tuple[Trial, ...]
 
 
 def service() -> Scenario:
@@ -55,8 +46,7 @@ def run(played: Scenario, *, gpus: int, seed: int, strategy: Strategy) -> Ended:
     spec, store = _spec(played, seed, strategy), FakeStore()
     workers = [f"worker-{number}" for number in range(gpus)]
     clock = Turns(partial(_beat, store, workers))
-    store.save_service(Service(name=spec.service, spec=spec, updated_at=clock()), 0)
-    store.save_study(_pending(spec, clock), 0)
+    ask(store, spec, STUDY, now=clock())
     fleet = VirtualFleet(played.nature, gpus=gpus, clock=clock, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
         clock.run([_work(store, fleet, clock, name, Path(folder), seed) for name in workers])
@@ -67,18 +57,6 @@ def _spec(played: Scenario, seed: int, strategy: Strategy) -> ServiceSpec:
     """The check of a whole fleet is left out: it needs that many free GPUs at once, however many workers there are."""
     spec = played.study_spec(budget=STARTS, seed=seed)
     return spec.evolve(tuning=spec.tuning.evolve(confirm_fleet=False, strategy=strategy))
-
-
-def _pending(spec: ServiceSpec, clock: Turns) -> Study:
-    return Study(
-        study_id=STUDY,
-        service=spec.service,
-        spec=spec,
-        baseline=spec.baseline,
-        state=StudyState.PENDING,
-        created_at=clock(),
-        engine_version=spec.engine.version,
-    )
 
 
 def _beat(store: FakeStore, workers: list[str], now: datetime) -> None:

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from controlplane.domain.door.feedback import Feedback
 from controlplane.domain.door.gateway_files import records_hour, records_name
 from controlplane.domain.door.routing import GatewayRecord
+from controlplane.host.files import ends_torn
 
 _log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class Spool(Generic[R]):
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab+", buffering=0) as file:
                 # A crash in the middle of a line must not swallow the next record too.
-                return append_lines(file, batch, b"\n" if _torn(file) else b"")
+                return append_lines(file, batch, b"\n" if ends_torn(file) else b"")
         except OSError as error:
             return 0, error
 
@@ -144,10 +145,3 @@ def _write(file: FileIO, data: memoryview) -> tuple[int, OSError | None]:
     except OSError as error:
         return written, error
     return written, None
-
-
-def _torn(file: FileIO) -> bool:
-    if file.seek(0, os.SEEK_END) == 0:
-        return False
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) != b"\n"

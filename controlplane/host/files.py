@@ -50,6 +50,14 @@ def name_folder(draft: Path, folder: Path) -> None:
     _sync_folder(folder.parent)
 
 
+def ends_torn(file: IO[bytes]) -> bool:
+    """Say whether a killed writer left the last line of a file open. Raises OSError."""
+    if file.seek(0, os.SEEK_END) == 0:
+        return False
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) != b"\n"
+
+
 @contextmanager
 def whole_file(path: Path, *, private: bool = True) -> Iterator[IO[bytes]]:
     """Write a file piece by piece; it replaces `path` when the block ends, and is thrown away when it raises."""

@@ -7,11 +7,12 @@ import os
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from controlplane.domain.door.gateway_files import records_hour
+from controlplane.host.files import ends_torn
 
 R = TypeVar("R", bound=BaseModel)
 _log = logging.getLogger(__name__)
@@ -47,15 +48,9 @@ def parsed(lines: bytes, kind: type[R], *, where: str) -> Iterator[R]:
 def append(path: Path, values: Iterable[BaseModel]) -> None:
     """Write values as lines of their own: one that a killed writer left open swallows none of them. Raises OSError."""
     with path.open("ab+") as file:
-        file.write(_line_end(file) + b"".join(each.model_dump_json().encode() + b"\n" for each in values))
-
-
-def _line_end(file: IO[bytes]) -> bytes:
-    """Return what ends a line that was left open."""
-    if file.seek(0, os.SEEK_END) == 0:
-        return b""
-    file.seek(-1, os.SEEK_END)
-    return b"" if file.read(1) == b"\n" else b"\n"
+        file.write(
+            (b"\n" if ends_torn(file) else b"") + b"".join(each.model_dump_json().encode() + b"\n" for each in values)
+        )
 
 
 def hour_of(at: datetime) -> datetime:

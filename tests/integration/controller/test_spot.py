@@ -75,6 +75,15 @@ def the(engines: Sequence[Engine]) -> tuple[EngineId, int]:
     return engine.spec.engine_id, engine.gpu_indices[0]
 
 
+def taken_back_while_busy(within_s: float = 120) -> tuple[Spot, EngineId, int]:
+    """Return a place whose spot replica is to go while a stream runs on it, that replica and its GPU."""
+    place = Spot()
+    gone, gpu = the(place.on(spot=True))
+    place.site.fleet.occupy(gone)
+    place.take_back(gpu, within_s=within_s)
+    return place, gone, gpu
+
+
 def test_so_many_replicas_run_on_demand_and_the_others_where_they_may_be_taken_back() -> None:
     place = Spot(replicas=4, floor=2)
     assert (len(place.on(spot=False)), len(place.on(spot=True))) == (2, 2)
@@ -94,10 +103,7 @@ def test_where_no_spot_gpu_is_free_a_replica_runs_on_demand() -> None:
 
 
 def test_a_reclaimed_replica_gets_nothing_new_finishes_and_is_replaced_elsewhere_at_once() -> None:
-    place = Spot()
-    gone, gpu = the(place.on(spot=True))
-    place.site.fleet.occupy(gone)
-    place.take_back(gpu)
+    place, gone, gpu = taken_back_while_busy()
     place.go_on(2)
     assert gone not in place.routed
     assert place.site.fleet.observe(gone).state is EngineState.DRAINING, "a stream still runs"
@@ -111,10 +117,7 @@ def test_a_reclaimed_replica_gets_nothing_new_finishes_and_is_replaced_elsewhere
 
 
 def test_a_stream_that_outlasts_the_notice_is_cut_just_before_its_end() -> None:
-    place = Spot()
-    gone, gpu = the(place.on(spot=True))
-    place.site.fleet.occupy(gone)
-    place.take_back(gpu, within_s=30)
+    place, gone, _ = taken_back_while_busy(within_s=30)
     place.go_on(20)
     assert place.site.fleet.observe(gone).state is EngineState.DRAINING
     place.go_on(15)
@@ -124,10 +127,7 @@ def test_a_stream_that_outlasts_the_notice_is_cut_just_before_its_end() -> None:
 
 @pytest.mark.parametrize("dies_after", [0, 1, 2, 3])
 def test_a_notice_seen_twice_by_passes_that_died_in_between_is_one_reclaim(dies_after: int) -> None:
-    place = Spot()
-    gone, gpu = the(place.on(spot=True))
-    place.site.fleet.occupy(gone)
-    place.take_back(gpu)
+    place, gone, _ = taken_back_while_busy()
     place.keeper.run()
     for _ in range(dies_after):
         place.go_on(1)
@@ -139,10 +139,7 @@ def test_a_notice_seen_twice_by_passes_that_died_in_between_is_one_reclaim(dies_
 
 
 def test_a_notice_that_is_taken_back_or_cannot_be_asked_for_changes_nothing_any_more() -> None:
-    place = Spot()
-    gone, gpu = the(place.on(spot=True))
-    place.site.fleet.occupy(gone)
-    place.take_back(gpu)
+    place, gone, _ = taken_back_while_busy()
     place.go_on(2)
     place.notices.given.clear()
     place.restart()
@@ -194,10 +191,7 @@ def test_a_higher_floor_starts_one_on_demand_before_a_spot_one_goes() -> None:
 
 
 def test_status_and_health_say_who_is_taken_away_and_when() -> None:
-    place = Spot()
-    gone, gpu = the(place.on(spot=True))
-    place.site.fleet.occupy(gone)
-    place.take_back(gpu)
+    place, gone, _ = taken_back_while_busy()
     place.go_on(2)
     site = place.site
     assert list(service_status(site.store, site.fleet, CHAT, now=site.clock()).reclaimed) == [gone]

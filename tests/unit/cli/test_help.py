@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,9 +11,11 @@ from typer.testing import CliRunner
 from controlplane.cli.lazy import LazyGroup, load
 from controlplane.cli.main import app
 
+Path = tuple[str, ...]
 
-def _walk(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    yield path
+
+def _walk(command: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    yield path, command
     if isinstance(command, LazyGroup):
         for each in command.lazy:
             yield from _walk(load(each), (*path, each.name))
@@ -21,7 +24,11 @@ def _walk(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]
             yield from _walk(inner, (*path, name))
 
 
-COMMANDS = tuple(_walk(get_command(app)))
+COMMANDS = dict(_walk(get_command(app)))
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[\W_]+", "", text)
 
 
 def test_every_noun_is_walked() -> None:
@@ -29,9 +36,14 @@ def test_every_noun_is_walked() -> None:
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
-def test_every_command_explains_itself(path: tuple[str, ...]) -> None:
-    result = CliRunner().invoke(app, [*path, "--help"])
+def test_every_command_explains_itself_with_every_name_and_word(path: Path) -> None:
+    result = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "80"})
     assert result.exception is None
     assert result.exit_code == 0
     assert "Usage:" in result.output
     assert " ".join(path) in result.output
+    shown = [each for each in COMMANDS[path].params if not getattr(each, "hidden", False)]
+    names = {name for each in shown for name in each.opts if name.startswith("-")}
+    assert names <= set(re.split(r"[\s,]+", result.output))
+    texts = [each.help for each in shown if getattr(each, "help", None)]
+    assert not [text for text in texts if _letters(text) not in _letters(result.output)]

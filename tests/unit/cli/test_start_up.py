@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -121,28 +119,3 @@ def test_a_server_of_lists_and_passes_imports_no_search_no_twin_and_no_load_gene
 def test_every_listed_command_is_there_and_says_what_it_is_for(command: Lazy) -> None:
     found = load(command)
     assert (found.name, bool(found.help), bool(command.help)) == (command.name, True, True)
-
-
-def and_those_below(command: Any) -> Iterator[Any]:
-    yield command
-    for below in getattr(command, "commands", {}).values():
-        yield from and_those_below(below)
-
-
-def letters(text: str) -> str:
-    return re.sub(r"[\W_]+", "", text)
-
-
-@pytest.mark.parametrize("listed", COMMANDS, ids=[each.name for each in COMMANDS])
-def test_help_is_printed_with_every_name_and_word_of_it(
-    listed: Lazy, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    for command in and_those_below(load(listed)):
-        command.main(["--help"], prog_name="fleetune", standalone_mode=False)
-        said = capsys.readouterr().out
-        shown = [each for each in command.params if not getattr(each, "hidden", False)]
-        names = {name for each in shown for name in each.opts if name.startswith("-")}
-        assert names <= set(re.split(r"[\s,]+", said))
-        texts = [each.help for each in shown if getattr(each, "help", None)]
-        assert not [text for text in texts if letters(text) not in letters(said)]
