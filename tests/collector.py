@@ -32,7 +32,9 @@ def told(span: Span) -> dict[str, object]:
 
 
 @contextmanager
-def collector() -> Iterator[Collector]:
+def collector(port: int = 0) -> Iterator[Collector]:
+    """Listen on a port of loopback, a free one by default, until the block ends."""
+
     class Taking(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             found.received.append(self.rfile.read(int(self.headers["Content-Length"])))
@@ -42,7 +44,7 @@ def collector() -> Iterator[Collector]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Taking)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Taking)
     found = Collector(f"http://127.0.0.1:{server.server_port}")
     Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:

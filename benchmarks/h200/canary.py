@@ -1,6 +1,6 @@
 """Two canaries of a real vLLM under live traffic, load-matched: a good one, then one that collapses under load.
 
-Usage: python -m benchmarks.h200.canary --data-dir DIR --json OUT [--study conv.json]
+Usage: python -m benchmarks.h200.canary --data-dir DIR --json OUT [--study conv.json] [--only-bad]
 One replica each. The good revision is the study's recommendation; without a study, fp8 weights. The other takes four
 sequences at once: it answers one user as well as any, and holds a quarter of the load it is to carry.
 """
@@ -36,10 +36,11 @@ def main() -> None:
         options.data_dir / "traffic",
     )
     try:
-        _until(lambda: any(engine["state"] == "ready" for engine in api.get("/fleet")["engines"]), 400)
+        until(lambda: any(engine["state"] == "ready" for engine in api.get("/fleet")["engines"]), 400)
         print("stable serves", flush=True)
         traffic.start()
-        ended = [_roll_out(api, spec, _winner(options.study)), _roll_out(api, spec, COLLAPSES)]
+        asked = [COLLAPSES] if options.only_bad else [_winner(options.study), COLLAPSES]
+        ended = [_roll_out(api, spec, flags) for flags in asked]
         time.sleep(5)
         report = traffic.stop()
         facts = {"rollouts": ended, "traffic": report.model_dump(mode="json"), "engines": api.get("/fleet")}
@@ -55,7 +56,7 @@ def _roll_out(api: ApiClient, spec: ServiceSpec, flags: dict[str, Any]) -> dict[
     """Lay flags over the service's, wait for the end and return the rollout with its steps."""
     asked = {"service": spec.name, "flags": dict(spec.engine.flags) | flags, "replicas": 1}
     number = api.post("/rollouts", asked)["rollout_id"]
-    _until(lambda: _rollout(api, number)["state"] in ("promoted", "aborted", "halted"), 600)
+    until(lambda: _rollout(api, number)["state"] in ("promoted", "aborted", "halted"), 600)
     ended = _rollout(api, number)
     print(f"{flags}: {ended['state']}, {ended['reason']}", flush=True)
     return ended
@@ -75,7 +76,8 @@ def _rollout(api: ApiClient, number: str) -> dict[str, Any]:
     return found
 
 
-def _until(holds: Callable[[], bool], within_s: float) -> None:
+def until(holds: Callable[[], bool], within_s: float) -> None:
+    """Ask twice a second; an api that does not answer yet does not hold. Raises TimeoutError."""
     deadline = time.monotonic() + within_s
     while not _holds(holds):
         if time.monotonic() > deadline:
@@ -95,6 +97,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--study", type=Path)
+    parser.add_argument("--only-bad", action="store_true", help="Leave the good one out.")
     parser.add_argument("--file", type=Path, default=SERVICE)
     return parser.parse_args()
 

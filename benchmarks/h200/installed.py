@@ -11,9 +11,9 @@ from controlplane.host.ports import free_port
 GPUS = 2
 
 
-def install(file: Path, data_dir: Path) -> tuple[subprocess.Popen[bytes], dict[str, int]]:
-    """Start `fleetune up` of one service without dashboard and workers; return it and its ports by name."""
+def install(file: Path, data_dir: Path, *more: str) -> tuple[subprocess.Popen[bytes], dict[str, int]]:
+    """Start `fleetune up` of one service, without dashboard and workers; return it and its ports by name."""
     ports = {name: free_port() for name in ("api", "gateway", "gateway-admin")}
     command = [sys.executable, "-m", "controlplane.cli.main", "up", "-f", str(file), "--no-dashboard", "--workers=0"]
-    command += [f"--gpus={GPUS}", "--data-dir", str(data_dir)]
+    command += [f"--gpus={GPUS}", "--data-dir", str(data_dir), *more]
     return subprocess.Popen([*command, *(f"--{name}-port={port}" for name, port in ports.items())]), ports
