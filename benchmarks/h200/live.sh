@@ -1,6 +1,6 @@
 #!/bin/bash
-# What a running installation does with real engines: adapters loaded hot, sleep and waking on GPU 0 (hot.py), a good and a
-# bad canary under live traffic on GPU 1 (canary.py). About 7 minutes on two H200s.
+# What a running installation does with real engines: adapters loaded hot, sleep and waking (hot.py), a good and a bad
+# canary under live traffic (canary.py). Two installations at once on two H200s, one engine of each on either: 7 minutes.
 # Usage: live.sh FOLDER (results); from the project's root, vLLM and the dependencies in $SITE.
 set -u
 OUT=$1

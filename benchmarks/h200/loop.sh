@@ -1,12 +1,12 @@
 #!/bin/bash
-# A study on GPU 0 and a canary between two revisions of a real vLLM on GPU 1. About 15 minutes on two H200s.
+# A study, then a canary between two revisions of a real vLLM. About 25 minutes on two H200s.
 # Usage: loop.sh FOLDER (results); from the project's root, vLLM and the dependencies in $SITE.
 set -u
 OUT=$1
 . benchmarks/h200/environment.sh
 
 study() {
-    CUDA_VISIBLE_DEVICES=0 fleetune tune -f examples/h200/conv-8b.yaml --data-dir "$OUT/conv" --json "$OUT/conv.json" \
+    fleetune tune -f examples/h200/conv-8b.yaml --data-dir "$OUT/conv" --json "$OUT/conv.json" \
         > "$OUT/conv.log" 2>&1
     say "study of the conversation trace ended: $?"
 }
@@ -17,6 +17,5 @@ canary() {
 }
 
 say "begin"
-study &
-canary &
-wait
+study
+canary

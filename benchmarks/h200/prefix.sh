@@ -1,13 +1,13 @@
 #!/bin/bash
 # Capacity with shared prefixes on a real vLLM against the twin's: six cells (nothing, half, nine tenths of every prompt
-# shared; caching on and off), one engine start for caching on and one for off. At most 8 minutes on one H200.
+# shared; caching on and off), one engine start for caching on and one for off. About 10 minutes on one H200 with nobody else on it.
 # Usage: prefix.sh FOLDER (results) [GPU]; from the project's root, vLLM and the dependencies in $SITE. What it found:
 # FOLDER/prefix.txt, FOLDER/cells-on.json and -off.json; each level's report beside them.
 # With ENGINE="python3 -m controlplane.emulator.main serve --emulator-startup-s 5" it runs on the emulator, without a GPU.
 set -u
 OUT=$1
 export CUDA_VISIBLE_DEVICES=${2:-0}
-ON_S=${ON_S:-245} OFF_S=${OFF_S:-210}  # of each engine, its start included (the second is the sooner one)
+ON_S=${ON_S:-300} OFF_S=${OFF_S:-280}  # of each engine, its start included (the second is the sooner one)
 GPU_NAME=${GPU_NAME:-H200}
 ENGINE=${ENGINE:-vllm serve}
 SITE=${SITE:-}
@@ -24,6 +24,12 @@ start() {  # FLAG NAME
 stop() {
     kill -TERM -- -"$PID" 2> /dev/null
     wait "$PID"
+    command -v nvidia-smi > /dev/null || return
+    for _ in $(seq 60); do  # the next engine takes stock of the memory as it starts: this one's has to be free by then
+        used=$(nvidia-smi -i "$CUDA_VISIBLE_DEVICES" --query-gpu=memory.used --format=csv,noheader,nounits)
+        [ "$used" -lt 4096 ] && return
+        sleep 1
+    done
 }
 
 trap stop EXIT

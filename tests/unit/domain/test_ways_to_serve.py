@@ -107,6 +107,15 @@ def test_base_flags_of_an_alternative_are_checked_by_its_own_engine() -> None:
         check_service(spec_of({"flags": {"max-num-seqs": 8}}))
 
 
+@pytest.mark.parametrize("name", ["CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"])
+def test_no_way_to_serve_names_its_gpus(name: str) -> None:
+    engine = a_spec().engine
+    with pytest.raises(InvalidInput, match=f"engine.env {name} cannot be set"):
+        check_service(a_spec(engine=engine.evolve(env={name: "1"})))
+    with pytest.raises(InvalidInput, match=f"engine.env {name} cannot be set"):
+        check_service(spec_of({"env": {"PATH": "/bin", name: "1"}}))
+
+
 def test_the_program_of_an_alternative_has_to_be_here_too() -> None:
     with pytest.raises(InvalidInput, match="SGLang is not installed here"):
         require_engines([spec_of()])
