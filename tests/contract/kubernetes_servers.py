@@ -1,7 +1,8 @@
 """The API servers that suites run on: the stand-in, and the one that FLEETUNE_TEST_KUBECONFIG names, when it is set.
 
 On a real server every test has a namespace and a node of its own, whose kubelet is that of the stand-in: it needs the
-rights of an administrator, a controller manager and a scheduler, and leaves nothing behind.
+rights of an administrator, a controller manager and a scheduler, and leaves nothing behind. Where somebody else's fake
+kubelets let the pods of every node be ready, ours leaves pods to them; tests marked `engines` are skipped then.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from kubernetes import client, config
@@ -22,20 +24,20 @@ VARIABLE = "FLEETUNE_TEST_KUBECONFIG"
 STAND_IN, REAL = "stand-in", "real-server"
 KINDS = [STAND_IN] + ([REAL] if os.environ.get(VARIABLE) else [])
 PATIENCE_S = 240.0
+_LOOK_S = 20.0
 
 
 class Server:
-    """One namespace of an API server. `stand_in` is None on a real one."""
+    """One namespace of an API server. `stand_in` is None on a real one; `has_engines`: whether pods really run."""
 
-    def __init__(self, folder: Path, *, stand_in: StandIn | None) -> None:
-        self.stand_in, self._folder = stand_in, folder
+    def __init__(self, folder: Path, *, stand_in: StandIn | None, has_engines: bool = True) -> None:
+        self.stand_in, self._folder, self.has_engines = stand_in, folder, has_engines
         self.namespace = f"fleetune-test-{uuid.uuid4().hex[:8]}"
         self._nodes: list[Kubelet] = []
         self.api = self._client()
         self.core, self.apps = client.CoreV1Api(self.api), client.AppsV1Api(self.api)
         self.core.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=self.namespace)))
-        if stand_in is None:  # pods are refused before their account is there
-            wait(lambda: bool(self.core.list_namespaced_service_account(self.namespace).items))
+        wait(lambda: is_furnished(self.core, self.namespace))
 
     def kubeconfig(self) -> Path:
         """Return the path of a kubeconfig whose current context is this server and namespace."""
@@ -47,7 +49,8 @@ class Server:
         """Add a node that only pods which select its label `fleetune.dev/test` = the namespace go to."""
         name = f"{self.namespace}-{len(self._nodes)}"
         labels = {"fleetune.dev/test": self.namespace}
-        node = Kubelet(self._client(), self._folder, name=name, gpus=gpus, labels=labels)
+        is_idle = not self.has_engines
+        node = Kubelet(self._client(), self._folder, name=name, gpus=gpus, labels=labels, is_idle=is_idle)
         if self.stand_in is not None:
             self.stand_in.nodes[name] = node
         self._nodes.append(node)
@@ -68,20 +71,59 @@ class Server:
 
     def close(self) -> None:
         self.core.delete_namespace(self.namespace)
-        for kind in ("deployments", "services", "poddisruptionbudgets", "pods"):
+        try:
+            wait(lambda: not self.core.list_namespaced_pod(self.namespace).items)
+        finally:
+            for node in self._nodes:
+                node.stop()
             if self.stand_in is not None:
-                self.stand_in.remove_all(kind, self.namespace)
-        wait(lambda: not self.core.list_namespaced_pod(self.namespace).items)
-        for node in self._nodes:
-            node.stop()
-        if self.stand_in is not None:
-            self.stand_in.faults.clear()
+                self.stand_in.faults.clear()
 
     def _client(self) -> client.ApiClient:
-        if self.stand_in is not None:
-            return self.stand_in.api()
-        found: client.ApiClient = config.new_client_from_config(os.environ[VARIABLE])  # type: ignore[no-untyped-call]
-        return found
+        return real_client() if self.stand_in is None else self.stand_in.api()
+
+
+def real_client() -> client.ApiClient:
+    """Return a client of the real server."""
+    found: client.ApiClient = config.new_client_from_config(os.environ[VARIABLE])  # type: ignore[no-untyped-call]
+    return found
+
+
+def is_furnished(core: client.CoreV1Api, namespace: str) -> bool:
+    """Say whether a namespace has what controllers put into a new one: no pod is taken before its account is there."""
+    accounts = core.list_namespaced_service_account(namespace).items
+    return bool(accounts) and bool(core.list_namespaced_config_map(namespace).items)
+
+
+def runs_pods_of_others(core: client.CoreV1Api, node: Kubelet, *, patience_s: float) -> bool:
+    """Say whether somebody lets a pod run on a node whose own kubelet is idle."""
+    name = node.name
+    core.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=name)))
+    try:
+        wait(lambda: is_furnished(core, name))
+        container = {"name": "it", "image": "nothing"}
+        spec = {"nodeName": name, "containers": [container], "tolerations": [{"operator": "Exists"}]}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "it"}, "spec": spec}
+        core.create_namespaced_pod(name, client.V1Pod.model_validate(pod))
+        until_s = time.monotonic() + patience_s
+        while time.monotonic() < until_s:
+            status = core.read_namespaced_pod("it", name).status
+            if status is not None and status.phase == "Running":
+                return True
+            time.sleep(0.1)
+        return False
+    finally:
+        core.delete_namespaced_pod("it", name, grace_period_seconds=0)
+        core.delete_namespace(name)
+        node.stop()
+
+
+@cache
+def real_pods_run() -> bool:
+    """Say whether nodes of the tests are theirs on the real server. Asked once."""
+    api, name = real_client(), f"fleetune-test-{uuid.uuid4().hex[:8]}"
+    node = Kubelet(api, Path(), name=name, gpus=0, is_idle=True)
+    return not runs_pods_of_others(client.CoreV1Api(api), node, patience_s=_LOOK_S)
 
 
 def wait(done: Callable[[], bool], *, patience_s: float = PATIENCE_S) -> None:

@@ -104,6 +104,7 @@ def test_an_unknown_engine_is_not_found(subject: FleetSubject) -> None:
     subject.fleet.forget(ID)
 
 
+@pytest.mark.engines
 @pytest.mark.parametrize(
     ("flags", "failure"),
     [
@@ -121,12 +122,14 @@ def test_a_start_that_fails_says_why_and_frees_its_gpus(
     assert subject.fleet.free_gpus() == GPUS
 
 
+@pytest.mark.engines
 def test_an_engine_that_is_not_ready_in_time_fails_and_frees_its_gpus(subject: FleetSubject) -> None:
     subject.fleet.start(a_spec(start_timeout_s=1, emulator_startup_s=600))
     assert observe_until(subject, ID, EngineState.FAILED).failure is StartFailure.TIMEOUT
     assert subject.fleet.free_gpus() == GPUS
 
 
+@pytest.mark.engines
 def test_a_ready_engine_that_dies_has_crashed(subject: FleetSubject) -> None:
     subject.fleet.start(a_spec())
     observe_until(subject, ID, EngineState.READY)
@@ -139,12 +142,14 @@ def test_a_ready_engine_that_dies_has_crashed(subject: FleetSubject) -> None:
     assert subject.fleet.free_gpus() == GPUS
 
 
+@pytest.mark.engines
 def test_a_failed_engine_stays_failed_when_stopped(subject: FleetSubject) -> None:
     subject.fleet.start(a_spec(emulator_fault="out-of-memory"))
     observe_until(subject, ID, EngineState.FAILED)
     assert subject.fleet.stop(ID, drain_s=5).state is EngineState.FAILED
 
 
+@pytest.mark.engines
 def test_in_flight_is_none_until_ready_and_then_counts_requests(subject: FleetSubject) -> None:
     subject.fleet.start(a_spec(emulator_startup_s=1))
     assert subject.fleet.in_flight(ID) is None
@@ -162,6 +167,7 @@ def test_an_idle_engine_stops_without_waiting_for_the_drain_to_be_over(subject: 
     assert (stopped.failure, subject.fleet.free_gpus()) == (None, GPUS)
 
 
+@pytest.mark.engines
 def test_a_busy_engine_drains_until_its_requests_are_over(subject: FleetSubject) -> None:
     subject.fleet.start(a_spec())
     observe_until(subject, ID, EngineState.READY)
@@ -172,6 +178,7 @@ def test_a_busy_engine_drains_until_its_requests_are_over(subject: FleetSubject)
     observe_until(subject, ID, EngineState.STOPPED)
 
 
+@pytest.mark.engines
 def test_a_busy_engine_is_stopped_when_the_drain_is_over(subject: FleetSubject) -> None:
     subject.fleet.start(a_spec())
     observe_until(subject, ID, EngineState.READY)
@@ -199,6 +206,7 @@ def test_only_an_engine_that_ended_is_forgotten(subject: FleetSubject) -> None:
         subject.fleet.observe(ID)
 
 
+@pytest.mark.engines
 def test_a_ready_engine_that_hangs_is_seen_to_and_one_that_wakes_is_well_again(subject: FleetSubject) -> None:
     subject.fleet.start(a_spec("e-1"))
     subject.fleet.start(a_spec("e-2"))

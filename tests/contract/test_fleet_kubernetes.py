@@ -137,6 +137,7 @@ def test_who_else_sets_the_replicas_is_named_and_keeps_them(subject: ClusterSubj
     subject.wait(lambda: not subject.fleet.list())
 
 
+@pytest.mark.engines
 def test_what_somebody_else_changes_holds_up_no_other_revision(subject: ClusterSubject) -> None:
     subject.fleet.start(replica(1))
     subject.fleet.start(a_spec())
@@ -162,6 +163,7 @@ def test_a_pod_that_somebody_deletes_is_an_engine_that_crashed(subject: ClusterS
     assert str(pod) in str(failed.failure_detail)
 
 
+@pytest.mark.engines
 def test_a_container_killed_for_memory_says_so(subject: ClusterSubject) -> None:
     subject.fleet.start(a_spec())
     observe_until(subject, ID, EngineState.READY)

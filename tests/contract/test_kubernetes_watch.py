@@ -39,9 +39,9 @@ def config_map(server: Server, name: str, labels: Mapping[str, str] | None = Non
 
 def test_a_watch_tells_what_changed_after_its_version_in_order(server: Server) -> None:
     version = config_map(server, "one")
-    config_map(server, "two")
+    config_map(server, "two", {"app": "engine"})
     server.core.delete_namespaced_config_map("two", server.namespace)
-    found = events(server, version, enough=2)
+    found = events(server, version, enough=2, label_selector="app=engine")
     told = [(event["type"], event["raw_object"]["metadata"]["name"]) for event in found]
     assert told == [("ADDED", "two"), ("DELETED", "two")]
 

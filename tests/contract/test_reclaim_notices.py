@@ -17,7 +17,7 @@ from controlplane.domain.operations.spot import Notice
 from controlplane.ports.reclaims import ReclaimNotices
 from tests.contract.conftest import open_server
 from tests.contract.fleet_subjects import a_spec
-from tests.contract.kubernetes_servers import STAND_IN, Server, wait
+from tests.contract.kubernetes_servers import KINDS, Server, wait
 from tests.fakes.kubernetes.schemas import Object
 from tests.fakes.reclaims import FakeNotices
 
@@ -75,7 +75,7 @@ class FolderSubject(OnGpus):
 
 
 class NodeSubject:
-    """Nodes of the stand-in; a taint is written as a termination handler does."""
+    """Nodes of a cluster; a taint is written as a termination handler does."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -96,13 +96,11 @@ class NodeSubject:
         self.notices.close()
 
     def _write(self, place: int, taints: list[Object]) -> None:
-        assert self._server.stand_in is not None
-        self._server.stand_in.change_node(
-            self._names[place], lambda node: {**node, "spec": {**node["spec"], "taints": taints}}
-        )
+        kind = "application/merge-patch+json"
+        self._server.core.patch_node(self._names[place], {"spec": {"taints": taints}}, _content_type=kind)
 
 
-@pytest.fixture(params=["fake", "folder", "nodes"])
+@pytest.fixture(params=["fake", "folder", *KINDS])
 def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]:
     made: Subject
     match request.param:
@@ -110,8 +108,8 @@ def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]
             made = FakeSubject()
         case "folder":
             made = FolderSubject(tmp_path / "reclaims")
-        case _:
-            made = NodeSubject(open_server(request, STAND_IN, tmp_path))
+        case kind:
+            made = NodeSubject(open_server(request, kind, tmp_path))
     yield made
     made.close()
 

@@ -17,13 +17,14 @@ from controlplane.domain.base import EngineId, RevisionId
 from controlplane.domain.door.routing import Backend, RevisionRoute, RoutingTable, ServiceRoute
 from controlplane.domain.engines.fleet import Engine, EngineState
 from controlplane.ports.gateways import TrafficRouter
+from tests.contract.conftest import open_server
 from tests.contract.fleet_on_cluster import ClusterSubject
 from tests.contract.fleet_subjects import a_spec, observe_until
 from tests.contract.gateways import gateway
-from tests.contract.kubernetes_servers import KINDS, STAND_IN, Server
+from tests.contract.kubernetes_servers import KINDS, Server
 from tests.contract.routes import ROUTE, data_plane
-from tests.fakes.kubernetes.cluster import StandIn
 
+pytestmark = pytest.mark.engines
 STABLE, CANARY = RevisionId("rev-1"), RevisionId("rev-2")
 ASKED = {"model": "m", "prompt": "a", "max_tokens": 4}
 _SURE = 1e-6
@@ -69,8 +70,7 @@ def engines(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[ClusterSubject, Sequence[Engine]]]:
     folder = tmp_path_factory.mktemp("split")
-    stand_in: StandIn | None = request.getfixturevalue("stand_in") if request.param == STAND_IN else None
-    server = Server(folder, stand_in=stand_in)
+    server = open_server(request, request.param, folder)
     subject = ClusterSubject(server)
     ids = [EngineId("chat-rev-1-1"), EngineId("chat-rev-2-1")]
     for name, revision in zip(ids, (STABLE, CANARY), strict=True):
@@ -79,7 +79,6 @@ def engines(
         observe_until(subject, name, EngineState.READY)
     yield subject, [subject.fleet.observe(name) for name in ids]
     subject.close()
-    server.close()
 
 
 @pytest.fixture(params=["own-gateway", "httproute"])

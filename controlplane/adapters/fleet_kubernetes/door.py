@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,18 +19,16 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 
 from controlplane.adapters.fleet_kubernetes.refusals import Asked, Expired, refusal, refused_watch, short
+from controlplane.adapters.fleet_kubernetes.wire import AGENT, Reopen, Wire, lines, require_success
 from controlplane.domain.errors import InvalidInput, NotFound, Unavailable
 
-MANAGER = "fleetune"
+MANAGER = AGENT
 """The field manager of everything Fleetune applies."""
 OPENED = "OPENED"
 """The first event of a watch that the server has taken."""
-_TIMEOUT_S = 15.0
+_JSON = "application/json"
 _SILENCE_S = 150.0
 """A watch that hears nothing for so long is dead: a server sends a bookmark every minute."""
-_LONGEST_PAUSE_S = 2.0
-"""What an overloaded server asks for is waited for up to this; beyond it nothing is asked until then."""
-_LONGEST_QUIET_S = 30.0
 _PAGE = "500"
 Json = dict[str, Any]
 
@@ -57,16 +56,15 @@ class Door:
         self,
         api: client.ApiClient,
         *,
+        reopen: Reopen | None = None,
         sleep: Callable[[float], None] = time.sleep,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._api, self._sleep, self._steady = api, sleep, steady
-        self._quiet_until_s = steady()
-        api.user_agent = MANAGER  # so that a server's audit log tells who asked
+        self._wire = Wire(api, reopen=reopen, sleep=sleep, steady=steady)
 
     @property
     def host(self) -> str:
-        return str(self._api.configuration.host)
+        return self._wire.host
 
     def get(self, place: Place, name: str) -> Json | None:
         """Return an object, None when there is none."""
@@ -127,23 +125,27 @@ class Door:
         except NotFound:
             return
 
-    def log(self, place: Place, name: str, *, previous: bool, limit_bytes: int) -> str:
-        """Return the end of a pod's log. Raises NotFound, InvalidInput when there is none."""
-        query = {"previous": str(previous).lower(), "limitBytes": str(limit_bytes), "tailLines": "500"}
+    def log(self, place: Place, name: str, *, container: str, previous: bool, limit_bytes: int) -> str:
+        """Return the last lines of a container's log, of those at most so many bytes from their beginning.
+
+        Raises NotFound, InvalidInput when there is none.
+        """
+        query = {"container": container, "previous": str(previous).lower()}
+        query |= {"tailLines": "500", "limitBytes": str(limit_bytes)}
         with self._refusals("get", place, f"{name}/log"):
-            return self._sent("GET", f"{place.path(name)}/log", query=query).decode(errors="replace")
+            content = self._wire.content("GET", f"{place.path(name)}/log", None, query=query, kind=_JSON)
+            return content.decode(errors="replace")
 
     def watch(self, place: Place, version: str, *, seconds: int, **query: str) -> Iterator[tuple[str, Json]]:
         """Yield OPENED, then what happens after a version, bookmarks among it, for so many seconds. Raises Expired."""
         asked = {**query, "watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
         asked["timeoutSeconds"] = str(seconds)
         with self._refusals("watch", place):
-            raw = self._called("GET", place.path(), query=asked, timeout_s=_SILENCE_S)
+            raw = self._wire.called("GET", place.path(), None, query=asked, kind=_JSON, timeout_s=_SILENCE_S)
             try:
-                if not 200 <= raw.status <= 299:
-                    raise ApiException(status=raw.status, reason=raw.reason, body=raw.read().decode())
+                require_success(raw, b"" if raw.status == 200 else raw.read())
                 yield OPENED, {}
-                for event in map(json.loads, _lines(raw)):
+                for event in map(json.loads, lines(raw)):
                     if event["type"] == "ERROR":
                         raise refused_watch(event["object"])
                     yield event["type"], event["object"]
@@ -159,78 +161,13 @@ class Door:
         body: Mapping[str, Any] | None = None,
         *,
         query: Mapping[str, str] | None = None,
-        kind: str = "application/json",
+        kind: str = _JSON,
     ) -> Json:
         verb = {"GET": "get" if name else "list", "POST": "create", "PUT": "update"}.get(method, method.lower())
         with self._refusals(verb, place, name):
-            found: Json = json.loads(self._sent(method, place.path(name), body, query=query, kind=kind))
+            content = self._wire.content(method, place.path(name), body, query=query or {}, kind=kind)
+            found: Json = json.loads(content)
             return found
-
-    def _sent(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        *,
-        query: Mapping[str, str] | None = None,
-        kind: str = "application/json",
-    ) -> bytes:
-        raw = self._called(method, path, body, query=query, kind=kind)
-        content: bytes = raw.read() if not raw.data else raw.data
-        if not 200 <= raw.status <= 299:
-            raise ApiException(status=raw.status, reason=raw.reason, body=content.decode(errors="replace"))
-        return content
-
-    def _called(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        *,
-        query: Mapping[str, str] | None = None,
-        kind: str = "application/json",
-        timeout_s: float = _TIMEOUT_S,
-    ) -> Any:
-        """Ask, and once more when an overloaded server says how soon: it did nothing then. Raises Unavailable."""
-        self._require_welcome()
-        answer = self._called_once(method, path, body, query=query, kind=kind, timeout_s=timeout_s)
-        pause_s = _pause_s(answer)
-        if pause_s is None:
-            return answer
-        if pause_s > _LONGEST_PAUSE_S:
-            self._quiet_until_s = self._steady() + min(pause_s, _LONGEST_QUIET_S)
-            return answer
-        answer.drain_conn()
-        answer.release_conn()
-        self._sleep(pause_s)
-        return self._called_once(method, path, body, query=query, kind=kind, timeout_s=timeout_s)
-
-    def _require_welcome(self) -> None:
-        left_s = self._quiet_until_s - self._steady()
-        if left_s > 0:
-            why = f"it asks to be left alone for {left_s:.0f} s more"
-            raise Unavailable(f"the API server {self.host} is overloaded", why=why)
-
-    def _called_once(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None,
-        *,
-        query: Mapping[str, str] | None,
-        kind: str,
-        timeout_s: float,
-    ) -> Any:
-        verb, url, headers, content, parts = self._api.param_serialize(
-            method,
-            path,
-            query_params=list((query or {}).items()),
-            header_params={"Accept": "application/json", "Content-Type": kind},
-            body=body,
-            auth_settings=["BearerToken"],
-        )
-        waits = (_TIMEOUT_S, timeout_s)
-        return self._api.call_api(verb, url, headers, content, parts, _request_timeout=waits).response
 
     @contextmanager
     def _refusals(self, verb: str, place: Place, name: str = "") -> Iterator[None]:
@@ -238,6 +175,8 @@ class Door:
             yield
         except ApiException as error:
             raise refusal(error, Asked(verb, place.plural, place.named(name))) from error
+        except ConfigException as error:  # a plug-in that gives tokens does not
+            raise Unavailable(f"no credentials for the API server {self.host}", why=short(error)) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise Unavailable(f"the API server {self.host} does not answer", why=short(error)) from error
         except ValueError as error:
@@ -249,22 +188,15 @@ def open_door(kubeconfig: Path | None = None, context: str | None = None) -> Doo
 
     Raises InvalidInput when there is none, or it has no such context.
     """
-    settings = client.Configuration()
-    settings.retries = urllib3.Retry(
-        total=1, redirect=0, respect_retry_after_header=False
-    )  # a pass comes back by itself
+    open_api = partial(_opened, kubeconfig, context)
     try:
-        if kubeconfig is None and context is None and _in_cluster():
-            config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
-        else:
-            path = None if kubeconfig is None else str(kubeconfig)
-            config.load_kube_config(path, context, settings)  # type: ignore[no-untyped-call]
+        api = open_api()
     except (ConfigException, OSError, TypeError) as error:
         where = "the usual place (KUBECONFIG, ~/.kube/config)" if kubeconfig is None else str(kubeconfig)
         raise InvalidInput(
             f"no cluster in {where}", why=short(error), allowed="--kubeconfig FILE, and --context one of its contexts"
         ) from error
-    return Door(client.ApiClient(settings))
+    return Door(api, reopen=open_api)
 
 
 def context_namespace(kubeconfig: Path | None, context: str | None) -> str | None:
@@ -279,18 +211,18 @@ def context_namespace(kubeconfig: Path | None, context: str | None) -> str | Non
     return found
 
 
+def _opened(kubeconfig: Path | None, context: str | None) -> client.ApiClient:
+    settings = client.Configuration()
+    settings.retries = urllib3.Retry(
+        total=1, redirect=0, respect_retry_after_header=False
+    )  # a pass comes back by itself
+    if kubeconfig is None and context is None and _in_cluster():
+        config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+    else:
+        path = None if kubeconfig is None else str(kubeconfig)
+        config.load_kube_config(path, context, settings)  # type: ignore[no-untyped-call]
+    return client.ApiClient(settings)
+
+
 def _in_cluster() -> bool:
     return Path("/var/run/secrets/kubernetes.io/serviceaccount/token").exists()
-
-
-def _pause_s(answer: Any) -> float | None:
-    """Return how soon an overloaded server may be asked again, None when it is not."""
-    said = answer.headers.get("Retry-After", "")
-    return float(said) if answer.status in (429, 503) and said.isdigit() else None
-
-
-def _lines(raw: Any) -> Iterator[bytes]:
-    left = b""
-    for part in raw.stream(amt=None):
-        *whole, left = (left + part).split(b"\n")
-        yield from (line for line in whole if line.strip())

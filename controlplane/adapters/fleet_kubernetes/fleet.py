@@ -28,7 +28,7 @@ from controlplane.adapters.fleet_kubernetes.group import (
 from controlplane.adapters.fleet_kubernetes.ledger import Entry, Ledger
 from controlplane.adapters.fleet_kubernetes.names import group_name, set_name
 from controlplane.adapters.fleet_kubernetes.nodes import Gpus, of_kind
-from controlplane.adapters.fleet_kubernetes.pods import nodes_of, pod_template
+from controlplane.adapters.fleet_kubernetes.pods import CONTAINER, nodes_of, pod_template
 from controlplane.adapters.fleet_kubernetes.sight import PodSight
 from controlplane.adapters.fleet_kubernetes.steps import Around, Patience, moved_on, to_delete
 from controlplane.adapters.fleet_kubernetes.view import ClusterView
@@ -234,8 +234,13 @@ class FleetKubernetes:
     def _tail(self, sight: PodSight) -> str:
         """Return the end of a container's log; of its status, which holds the last 2 KiB, where no log can be read."""
         try:
-            return self._door.log(
-                self._view.pods_at, sight.name, previous=sight.running_since is not None, limit_bytes=_LOG_BYTES
+            said = self._door.log(
+                self._view.pods_at,
+                sight.name,
+                container=CONTAINER,
+                previous=sight.running_since is not None,
+                limit_bytes=_LOG_BYTES,
             )
         except FleetuneError:
             return sight.exit_message
+        return said if len(said) < _LOG_BYTES else f"{said}\n{sight.exit_message}"  # a server cuts the end off

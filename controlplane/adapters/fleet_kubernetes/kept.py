@@ -16,7 +16,7 @@ _OF_META = (
 )
 _OF_STATUS = ("phase", "reason", "message", "podIP", "conditions", "containerStatuses")
 _OF_CONDITION = ("type", "status", "reason", "message")
-_OF_CONTAINER = ("restartCount", "state", "lastState")
+_OF_CONTAINER = ("name", "restartCount", "state", "lastState")
 
 
 def whole(value: Json) -> Json:

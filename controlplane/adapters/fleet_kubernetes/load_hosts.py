@@ -67,7 +67,7 @@ class LoadHostsKubernetes:
     def _mine(self, port: int) -> Sequence[PodSight]:
         """Return the pods of the Job as it is now; those of the one before it may still be going."""
         found = self._door.list(self._pods_at, labelSelector=f"{WORKER}={job_name(self._worker)}")["items"]
-        mine = [pod for pod in found if str(port) in pod["spec"]["containers"][0].get("command", [])]
+        mine = [pod for pod in found if any(str(port) in each.get("command", []) for each in pod["spec"]["containers"])]
         return [sight for sight in map(sight_of, mine) if sight.deleting_grace_s is None]
 
 

@@ -16,6 +16,7 @@ from controlplane.domain.launch import serve_arguments, shutdown_timeout_s
 from controlplane.domain.owner import Owner, ReplayOwner, ReplicaOwner, TrialOwner
 
 PORT = 8000
+CONTAINER = "engine"
 _PROBE_EVERY_S = 5
 _START_SLACK = 6  # probes more than the time-out needs: who looks gives up first and says why
 _SLACK_S = 30  # between the engine's own shutdown time-out and the cluster's SIGKILL
@@ -123,7 +124,7 @@ def _container(engine: EngineSpec, cluster: ClusterOptions) -> client.V1Containe
     nodes = nodes_of(engine, cluster)
     gpus = {cluster.gpu_resource: str(engine.gpus // nodes)}
     return client.V1Container(
-        name="engine",
+        name=CONTAINER,
         image=cluster.image,
         image_pull_policy="IfNotPresent",
         command=list(_program(engine)),

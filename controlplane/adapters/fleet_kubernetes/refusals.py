@@ -23,10 +23,12 @@ from controlplane.domain.errors import (
 _MANAGER = re.compile(r'conflict with "([^"]+)"')
 _NO_RIGHT = re.compile(r"\bcannot (\w+) resource\b")
 _UNTYPED = "failed to create typed patch object"  # answered with 500, though it is the object that is wrong
+_AHEAD = "ResourceVersionTooLarge"
+_LONGEST_TEXT = 300
 
 
 class Expired(Exception):
-    """The version to go on from is not remembered any more."""
+    """The version to go on from is not remembered any more, or not yet: what is known is to be listed anew."""
 
 
 class Asked(NamedTuple):
@@ -38,10 +40,10 @@ class Asked(NamedTuple):
 
 
 def refusal(error: ApiException, asked: Asked) -> FleetuneError:
-    """Return what a refusal means. Raises Expired for 410."""
+    """Return what a refusal means. Raises Expired for 410, and for a version from before the store was put back."""
     status, said = _status(error)
     what = f"cannot {asked.verb} {asked.named}"
-    if error.status == 410:
+    if error.status == 410 or any(cause.get("reason") == _AHEAD for cause in _causes(status)):
         raise Expired(said) from error
     if error.status == 409:
         return _conflict(what, status, said)
@@ -76,9 +78,10 @@ def _conflict(what: str, status: Mapping[str, Any], said: str) -> FleetuneError:
 def _forbidden(what: str, status: Mapping[str, Any], said: str, *, plural: str) -> FleetuneError:
     """A server says 403 of four different things: a quota, a namespace that goes, a missing right, a policy.
 
-    Which right is missing the server knows: an apply that makes an object needs `create` beside `patch`.
+    Which right is missing the server knows: an apply that makes an object needs `create` beside `patch`. A quota that
+    was just made is not counted yet: its status is unknown for a moment.
     """
-    if "exceeded quota" in said:
+    if "exceeded quota" in said or "status unknown for quota" in said:
         return Unavailable(what, why=said, allowed="a larger ResourceQuota, or fewer GPUs")
     if any(cause.get("reason") == "NamespaceTerminating" for cause in _causes(status)):
         return Unavailable(what, why=said, allowed="a namespace that is not being deleted")
@@ -97,8 +100,13 @@ def _by(message: str) -> str:
 
 
 def _status(error: ApiException) -> tuple[Mapping[str, Any], str]:
+    """Return a refusal as an object and in words. An overloaded server and an unknown path answer in plain text."""
+    text = str(error.body or "").strip()
     try:
-        status: Mapping[str, Any] = json.loads(error.body or "")
+        status = json.loads(text)
     except ValueError:
-        return {}, f"{error.status} {error.reason}"
+        status = None
+    if not isinstance(status, dict):
+        is_short = text and "\n" not in text and len(text) <= _LONGEST_TEXT
+        return {}, text if is_short else f"{error.status} {error.reason}"
     return status, str(status.get("message") or error.reason)

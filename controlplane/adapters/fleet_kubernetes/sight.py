@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 COST = "controller.kubernetes.io/pod-deletion-cost"
 """The annotation that says which of several pods a cluster takes away first: the cheapest."""
+OURS = ("engine", "generator")
+"""Names of the containers that Fleetune starts."""
 _SHORT = re.compile(r"Insufficient ([\w/-]+(?:\.[\w/-]+)*)")
 
 
@@ -36,10 +38,10 @@ class PodSight(NamedTuple):
 
 
 def sight_of(pod: Mapping[str, Any]) -> PodSight:
-    """Read a pod with one container."""
+    """Read a pod with one container of ours. A mesh may have put others beside it, and statuses are by name."""
     metadata, status = pod["metadata"], pod.get("status", {})
     conditions = {each["type"]: each for each in status.get("conditions", [])}
-    container: Mapping[str, Any] = next(iter(status.get("containerStatuses", [])), {})
+    container = _ours(status.get("containerStatuses", []))
     state, ended = container.get("state", {}), _ended(container)
     waiting = state.get("waiting") or {}
     scheduled = conditions.get("PodScheduled", {})
@@ -79,6 +81,11 @@ def is_ready_node(node: Mapping[str, Any]) -> bool:
     """Say whether a node is there: what it last said of itself is that it is ready."""
     conditions = node.get("status", {}).get("conditions", [])
     return any((each["type"], each["status"]) == ("Ready", "True") for each in conditions)
+
+
+def _ours(statuses: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    mine = (each for each in statuses if each.get("name") in OURS)
+    return next(mine, next(iter(statuses), {}))
 
 
 def _ended(container: Mapping[str, Any]) -> Mapping[str, Any]:

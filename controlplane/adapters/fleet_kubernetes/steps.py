@@ -46,7 +46,7 @@ class Fault(NamedTuple):
 
 def moved_on(ledger: Ledger, pods: Mapping[str, PodSight], around: Around) -> Ledger:
     """Return the ledger after one look: pods given to engines that have none, and each engine a step further."""
-    bound = _bound(ledger, pods)
+    bound = _bound(ledger, pods, is_one_pod=not around.workers)
     return {name: _stepped(entry, pod_of(entry, pods), around) for name, entry in bound.items()}
 
 
@@ -93,12 +93,16 @@ def _held_up(sight: PodSight) -> str:
     return f"{what_is_short(sight.unplaced)}: {sight.unplaced}" if sight.unplaced else sight.waiting_for
 
 
-def _bound(ledger: Ledger, pods: Mapping[str, PodSight]) -> Ledger:
-    """Give every pod that no engine has to the engine that waits longest; a pod taken away unstarted is replaced."""
+def _bound(ledger: Ledger, pods: Mapping[str, PodSight], *, is_one_pod: bool) -> Ledger:
+    """Give every pod that no engine has to the engine that waits longest; a pod taken away unstarted is replaced.
+
+    When replicas are lowered, a cluster takes those away first that are not ready yet, whatever they cost: its own
+    engine still wants one then, and the pod that was meant to go is deleted by us. The parts of an engine that spans
+    nodes are all deleted when one of them fails: that is no such thing.
+    """
     entries: dict[EngineId, Entry] = {}
     for name, entry in ledger.items():
-        is_gone = entry.pod is not None and pod_of(entry, pods) is None
-        was_moved = is_gone and entry.is_wanted and entry.ready_at is None
+        was_moved = entry.is_wanted and entry.ready_at is None and _is_taken_away(entry, pods, is_one_pod=is_one_pod)
         entries[name] = entry.evolve(pod=None, uid=None, restarts=0) if was_moved else entry
     taken = {entry.pod for entry in entries.values()}
     free = [each for each in pods.values() if each.name not in taken and each.deleting_grace_s is None]
@@ -107,6 +111,15 @@ def _bound(ledger: Ledger, pods: Mapping[str, PodSight]) -> Ledger:
             given = free.pop(0)
             entries[name] = entry.evolve(pod=given.name, uid=given.uid or None, restarts=given.restarts)
     return entries
+
+
+def _is_taken_away(entry: Entry, pods: Mapping[str, PodSight], *, is_one_pod: bool) -> bool:
+    """Say whether a pod is gone or going, by no doing of its own or of its node's."""
+    sight = pod_of(entry, pods)
+    if sight is None:
+        return entry.pod is not None
+    has_failed = sight.is_over or sight.restarts > entry.restarts or sight.disruption
+    return is_one_pod and sight.deleting_grace_s is not None and not has_failed
 
 
 def _stepped(entry: Entry, sight: PodSight | None, around: Around) -> Entry:

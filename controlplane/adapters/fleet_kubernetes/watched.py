@@ -95,10 +95,14 @@ class Watched:
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def _listed(self) -> str:
+        with self._lock:
+            newest_before = self._newest()
         found = self._door.list(self._place, **self._query)
         self.listings += 1
         version = str(found["metadata"]["resourceVersion"])
         with self._lock:
+            if int(version) < newest_before:  # the server's store was put back to an earlier day
+                self._items, self._gone = {}, {}
             listed = {each["metadata"]["name"]: self._keep(each) for each in found["items"]}
             fresh = {name: each for name, each in listed.items() if _version(each) > self._gone.get(name, 0)}
             # What was written and heard of after this list was made stays.
@@ -106,6 +110,9 @@ class Watched:
             self._items = {**fresh, **newer}
         self._well()
         return version
+
+    def _newest(self) -> int:
+        return max([*map(_version, self._items.values()), *self._gone.values(), int(self._from or 0)], default=0)
 
     def _watched(self, version: str) -> bool:
         """Take in what happens until the watch ends, and where to go on from; say whether anything did."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from tests.fakes.kubernetes.faults import Faults
 from tests.fakes.kubernetes.garbage import GarbageCollector
 from tests.fakes.kubernetes.kubelet import Kubelet
 from tests.fakes.kubernetes.objects import Objects
-from tests.fakes.kubernetes.schemas import Object, resource_of, resources
+from tests.fakes.kubernetes.schemas import Object, resource_of
 from tests.fakes.kubernetes.server import ApiServer
 from tests.fakes.kubernetes.writes import Writer
 
@@ -90,13 +89,6 @@ class StandIn:
     def garbage(self) -> GarbageCollector:
         return self._controllers.garbage
 
-    def remove_all(self, plural: str, namespace: str) -> None:
-        """Delete everything of a kind in a namespace, as the controller of a deleted namespace does."""
-        resource = next(each for each in resources() if each.plural == plural)
-        for each in self.objects.list(resource, namespace):
-            with contextlib.suppress(ApiError):
-                self.objects.delete(resource, namespace, each["metadata"]["name"], grace_s=1)
-
     def outage(self, seconds: float) -> None:
         """Answer nobody for a while; running watches end."""
         self.server.is_out = True
@@ -109,11 +101,11 @@ class StandIn:
         self._controllers.stop()
         self.server.stop()
 
-    def _log(self, pod: Object, previous: bool, limit: int | None) -> str:
+    def _log(self, pod: Object, previous: bool) -> str:
         node = self.nodes.get(pod["spec"].get("nodeName", ""))
         if node is None or node.is_lost:
             raise ApiError(500, "the node does not answer")
-        return node.log(pod["metadata"]["name"], previous=previous, limit=limit)
+        return node.log(pod["metadata"]["name"], previous=previous)
 
 
 def _is_soon_gone(pod: Object) -> bool:

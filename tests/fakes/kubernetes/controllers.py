@@ -13,12 +13,13 @@ from typing import Any
 
 from tests.fakes.kubernetes.errors import ApiError
 from tests.fakes.kubernetes.garbage import GarbageCollector
-from tests.fakes.kubernetes.jobs import JobController
+from tests.fakes.kubernetes.jobs import TRACKED, JobController
 from tests.fakes.kubernetes.objects import Objects
 from tests.fakes.kubernetes.scheduler import Scheduler
 from tests.fakes.kubernetes.schemas import Object, resource_of
 from tests.fakes.kubernetes.selection import selected
 from tests.fakes.kubernetes.sets import SetController
+from tests.fakes.kubernetes.surroundings import Surroundings
 from tests.fakes.kubernetes.writes import Writer
 
 _DEPLOYMENT = resource_of("apps/v1", "Deployment")
@@ -37,6 +38,7 @@ class Controllers:
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
         self._sets, self._jobs = SetController(objects), JobController(objects, self._create_pod)
+        self._surroundings = Surroundings(objects)
         self._scheduler, self.garbage = Scheduler(objects), GarbageCollector(objects)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -61,6 +63,7 @@ class Controllers:
 
     def run_pass(self) -> None:
         """Look at everything once. Another look is needed when this changed something."""
+        self._surroundings.run_pass()
         around = (self._sets.run_pass, self._scheduler.run_pass, self.garbage.run_pass)
         for act in (self._deployments, self._replica_sets, self._jobs.run_pass, *around):
             act()
@@ -155,6 +158,7 @@ class Controllers:
                 **template["metadata"],
                 "generateName": f"{owner['metadata']['name']}-",
                 "ownerReferences": [_owner(owner)],
+                **({"finalizers": [TRACKED]} if owner["kind"] == "Job" else {}),
             },
             "spec": template["spec"],
         }

@@ -32,6 +32,8 @@ _TEMPLATED = ("Deployment", "ReplicaSet", "Job")
 
 def defaulted(resource: Resource, value: Object) -> Object:
     """Return an object with its defaults."""
+    if resource.kind == "Namespace":  # its controller empties it before it goes
+        value.setdefault("spec", {}).setdefault("finalizers", ["kubernetes"])
     spec = value.get("spec")
     if not isinstance(spec, dict):
         return value

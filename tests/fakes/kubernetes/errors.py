@@ -9,6 +9,7 @@ from tests.fakes.kubernetes.schemas import Flaw, Resource
 
 _REASONS = {
     400: "BadRequest",
+    401: "Unauthorized",
     403: "Forbidden",
     404: "NotFound",
     405: "MethodNotAllowed",
@@ -19,6 +20,7 @@ _REASONS = {
     429: "TooManyRequests",
     500: "InternalError",
     503: "ServiceUnavailable",
+    504: "Timeout",
 }
 
 
@@ -33,6 +35,7 @@ class ApiError(Exception):
         reason: str | None = None,
         causes: Sequence[Mapping[str, str]] = (),
         headers: Mapping[str, str] | None = None,
+        plain: bool = False,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -40,6 +43,7 @@ class ApiError(Exception):
         self.reason = reason or _REASONS[code]
         self.causes = causes
         self.headers = headers or {}
+        self.plain = plain  # said in plain text: by what stands before the API proper
 
     def status(self) -> Mapping[str, Any]:
         details = {"details": {"causes": list(self.causes)}} if self.causes else {}
@@ -53,6 +57,17 @@ class ApiError(Exception):
             "code": self.code,
             **details,
         }
+
+
+def no_such_path() -> ApiError:
+    return ApiError(404, "404 page not found", plain=True)
+
+
+def too_new(version: int, newest: int) -> ApiError:
+    """The version was given before the store was put back to an earlier day."""
+    said = f"Timeout: Too large resource version: {version}, current: {newest}"
+    causes = [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version", "field": ""}]
+    return ApiError(504, said, reason="Timeout", causes=causes)
 
 
 def not_found(resource: Resource, name: str) -> ApiError:

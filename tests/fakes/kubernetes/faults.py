@@ -7,7 +7,7 @@ import time
 from collections import deque
 from typing import NamedTuple
 
-from tests.fakes.kubernetes.errors import ApiError
+from tests.fakes.kubernetes.errors import ApiError, no_such_path
 from tests.fakes.kubernetes.schemas import Resource
 
 
@@ -31,6 +31,7 @@ class Faults:
         self.delay_s = 0.0
         self.retry_after_s = 1  # what goes with 429
         self.watch_epoch = 0  # a watch ends when it has changed since
+        self.token: str | None = None  # the only one that is known; None: nobody is asked for one
         self._answers: deque[tuple[int, str, str]] = deque()
         self._forbidden: set[tuple[str, str]] = set()
         self._missing: set[str] = set()
@@ -63,6 +64,12 @@ class Faults:
         self._missing.clear()
         self._answers.clear()
         self.delay_s = 0.0
+        self.token = None
+
+    def check_token(self, given: str) -> None:
+        """Refuse a request without the one token that is known. Raises ApiError."""
+        if self.token is not None and given != f"Bearer {self.token}":
+            raise ApiError(401, "Unauthorized")
 
     def before(self, call: Call, resource: Resource) -> None:
         """Note a call, and refuse it when it is to be refused. Raises ApiError."""
@@ -72,15 +79,18 @@ class Faults:
         with self._lock:
             code = self._answers.popleft()[0] if self._answers and _is_meant(self._answers[0], call) else None
         if code is not None:
-            raise ApiError(code, "the server is asked to say so", headers=self._headers(code))
+            raise self._asked_for(code)
         if resource.group in self._missing:
-            raise ApiError(404, "404 page not found")
+            raise no_such_path()
         named = call.resource + (f"/{call.subresource}" if call.subresource else "")
         if (call.verb, named) in self._forbidden:
             raise _forbidden(call, named)
 
-    def _headers(self, code: int) -> dict[str, str]:
-        return {"Retry-After": str(self.retry_after_s)} if code == 429 else {}
+    def _asked_for(self, code: int) -> ApiError:
+        if code != 429:
+            return ApiError(code, "the server is asked to say so")
+        said = "Too many requests, please try again later."  # by API priority and fairness, before the API proper
+        return ApiError(code, said, headers={"Retry-After": str(self.retry_after_s)}, plain=True)
 
 
 def _is_meant(answer: tuple[int, str, str], call: Call) -> bool:

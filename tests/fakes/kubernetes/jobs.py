@@ -12,9 +12,12 @@ from tests.fakes.kubernetes.schemas import Object, resource_of
 from tests.fakes.kubernetes.writes import Writer
 
 GENERATOR = ["python", "-m", "loadtests.generator"]
+TRACKED = "batch.kubernetes.io/job-tracking"
+"""The finalizer of a Job's pods: none goes before it was counted."""
 _JOB = resource_of("batch/v1", "Job")
 _POD = resource_of("v1", "Pod")
 _STATUS = Writer(manager="kube-controller-manager", subresource="status")
+_SPEC = Writer(manager="kube-controller-manager")
 
 
 class JobController:
@@ -25,6 +28,7 @@ class JobController:
 
     def run_pass(self) -> None:
         pods = self._objects.list(_POD, shared=True)
+        self._count(pods)
         for job in self._objects.list(_JOB, shared=True):
             if job["metadata"].get("deletionTimestamp"):
                 continue
@@ -48,6 +52,19 @@ class JobController:
         if status != job.get("status"):
             self._write(job, status)
 
+    def _count(self, pods: Sequence[Object]) -> None:
+        """Let go of pods that are over, being deleted, or of a Job that is no more."""
+        jobs = {job["metadata"]["uid"] for job in self._objects.list(_JOB, shared=True)}
+        for pod in pods:
+            metadata = pod["metadata"]
+            is_orphan = all(each["uid"] not in jobs for each in metadata.get("ownerReferences", []))
+            if TRACKED not in metadata.get("finalizers", []) or (_is_active(pod) and not is_orphan):
+                continue
+            try:
+                self._objects.change(_POD, metadata["namespace"], metadata["name"], _counted, _SPEC)
+            except ApiError:  # gone meanwhile
+                continue
+
     def _write(self, job: Object, status: Object) -> None:
         metadata = job["metadata"]
         try:
@@ -62,6 +79,11 @@ def is_run(pod: Object) -> bool:
     """Say whether a pod's program is here: one of our load generators."""
     command: list[str] = pod["containers"][0].get("command", [])
     return command[:3] == GENERATOR
+
+
+def _counted(pod: Object) -> Object:
+    left = [each for each in pod["metadata"].get("finalizers", []) if each != TRACKED]
+    return {**pod, "metadata": {**pod["metadata"], "finalizers": left}}
 
 
 def _owns(job: Object, pod: Object) -> bool:

@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ _numbers = itertools.count(1)
 
 
 class Kubelet:
-    """One node until `stop`. `missing_images` cannot be pulled."""
+    """One node until `stop`. `missing_images` cannot be pulled. One that `is_idle` has a node and runs no pods."""
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class Kubelet:
         gpus: int,
         labels: Mapping[str, str] | None = None,
         pace: float = 20.0,
+        is_idle: bool = False,
     ) -> None:
         self.name = name
         self.missing_images: set[str] = set()
@@ -54,7 +55,7 @@ class Kubelet:
         self._stopping = threading.Event()
         self.is_lost = False
         self._register()
-        self._threads = [threading.Thread(target=each, daemon=True) for each in (self._watch, self._work, self._beat)]
+        self._threads = [threading.Thread(target=each, daemon=True) for each in self._duties(is_idle)]
         for thread in self._threads:
             thread.start()
 
@@ -62,9 +63,9 @@ class Kubelet:
         """Return the running life of a pod, by its name."""
         return next(life for life in list(self._lives.values()) if life.name == pod)
 
-    def log(self, pod: str, *, previous: bool, limit: int | None) -> str:
+    def log(self, pod: str, *, previous: bool) -> str:
         found = next((life for life in list(self._lives.values()) if life.name == pod), None)
-        return "" if found is None else found.log(previous=previous, limit=limit)
+        return "" if found is None else found.log(previous=previous)
 
     def lose(self) -> None:
         """Let the node vanish from the network: its processes die and it says nothing more."""
@@ -74,12 +75,15 @@ class Kubelet:
 
     def stop(self) -> None:
         self._stopping.set()
-        for thread in self._threads[1:]:
+        for thread in self._threads[-2:]:  # a watch ends by itself
             thread.join()
         for life in self._lives.values():
             life.kill()
         with contextlib.suppress(*_ERRORS):
             self._core.delete_node(self.name)
+
+    def _duties(self, is_idle: bool) -> list[Callable[[], None]]:
+        return [self._beat] if is_idle else [self._watch, self._work, self._beat]
 
     def _register(self) -> None:
         taints = [{"key": "nvidia.com/gpu", "effect": "NoSchedule"}] if self._gpus else []

@@ -186,7 +186,9 @@ class Objects:
             metadata, before = live["metadata"], live["metadata"].get("deletionGracePeriodSeconds")
             if policy == "Foreground" and FOREGROUND not in metadata.get("finalizers", []):
                 metadata["finalizers"] = [*metadata.get("finalizers", []), FOREGROUND]
-            if metadata.get("finalizers") or grace > 0:
+            if resource.kind == "Namespace":
+                live["status"] = {**live.get("status", {}), "phase": "Terminating"}
+            if grace > 0 or not may_go(resource, {**live, "metadata": {**metadata, "deletionGracePeriodSeconds": 0}}):
                 metadata.setdefault("deletionTimestamp", now())
                 metadata["deletionGracePeriodSeconds"] = grace if before is None else min(before, grace)
                 return self._kept(resource, self.get(resource, namespace, name), live, Writer())
@@ -244,7 +246,7 @@ class Objects:
 
     def _written(self, resource: Resource, live: Object | None, value: Object) -> Object:
         metadata = value["metadata"]
-        if metadata.get("deletionTimestamp") and live is not None and may_go(resource, metadata):
+        if metadata.get("deletionTimestamp") and live is not None and may_go(resource, value):
             return self._gone(resource, value)
         self._version += 1
         metadata["resourceVersion"] = str(self._version)

@@ -88,10 +88,9 @@ class PodLife:
         assert self.process is not None
         self.process.send_signal(number)
 
-    def log(self, *, previous: bool, limit: int | None) -> str:
+    def log(self, *, previous: bool) -> str:
         path = self._log(self.restarts - 1 if previous and self.process is not None else self.restarts)
-        found = path.read_bytes() if path.exists() else b""
-        return (found if limit is None else found[-limit:]).decode(errors="replace")
+        return path.read_bytes().decode(errors="replace") if path.exists() else ""
 
     def forget_told(self) -> None:
         self._told = None

@@ -16,6 +16,9 @@ _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _NO_MATCH = "node(s) didn't match Pod's node affinity/selector"
 
 
+_NO_NODES = "no nodes available to schedule pods"
+
+
 class Scheduler:
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
@@ -44,7 +47,7 @@ class Scheduler:
 
     def _tell(self, pod: Object, nodes: Sequence[Object], reasons: Counter[str]) -> None:
         listed = ", ".join(f"{count} {why}" for why, count in sorted(reasons.items()))
-        message = f"0/{len(nodes)} nodes are available: {listed}." if nodes else "no nodes available to schedule pods"
+        message = f"0/{len(nodes)} nodes are available: {listed}. {_preemption(len(nodes))}" if nodes else _NO_NODES
         self._condition(pod, {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message})
 
     def _condition(self, pod: Object, condition: Object) -> None:
@@ -61,6 +64,12 @@ class Scheduler:
             self._objects.change(_POD, metadata["namespace"], metadata["name"], change, by)
         except ApiError:  # gone meanwhile
             return
+
+
+def _preemption(nodes: int) -> str:
+    """Nobody is sent away here: what a scheduler says then."""
+    why = "Preemption is not helpful for scheduling"
+    return f"preemption: 0/{nodes} nodes are available: {nodes} {why}."
 
 
 def _why_not(pod: Object, node: Object, used: Counter[str]) -> str | None:

@@ -6,7 +6,31 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from tests.fakes.kubernetes.errors import ApiError
+from tests.fakes.kubernetes.schemas import Resource
+
+_FIELDS = {
+    "Pod": (
+        *("spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork"),
+        *("status.phase", "status.podIP", "status.nominatedNodeName"),
+    ),
+    "Node": ("spec.unschedulable",),
+    "Namespace": ("status.phase",),
+    "Secret": ("type",),
+    "ReplicaSet": ("status.replicas",),
+    "Job": ("status.successful",),
+}
+"""What lists may be selected by beside name and namespace; by anything else a server refuses to select."""
 _IN = re.compile(r"(\S+) (in|notin) \(([^)]*)\)")
+
+
+def check_fields(resource: Resource, query: Mapping[str, str]) -> None:
+    """Refuse a selection by a field that the kind is not indexed by. Raises ApiError."""
+    known = ("metadata.name", "metadata.namespace", *_FIELDS.get(resource.kind, ()))
+    for term in _terms(query.get("fieldSelector", "")):
+        name = re.split("!?=", term)[0]
+        if name not in known:
+            raise ApiError(400, f"field label not supported: {name}")
 
 
 def matches(value: Mapping[str, Any], query: Mapping[str, str]) -> bool:
@@ -41,7 +65,7 @@ def _has(labels: Mapping[str, str], term: str) -> bool:
 
 
 def _is_at(value: Any, term: str) -> bool:
-    name, wanted = term.replace("==", "=").split("=")
+    name, wanted = re.split("!?==?", term)
     for part in name.split("."):
         value = value.get(part, {})
-    return (value or "") == wanted
+    return ((value or "") == wanted) != ("!=" in term)

@@ -13,13 +13,16 @@ from urllib.parse import parse_qs, urlsplit
 import yaml
 
 from tests.fakes.kubernetes.discovery import discovered
-from tests.fakes.kubernetes.errors import ApiError
+from tests.fakes.kubernetes.errors import ApiError, no_such_path, too_new
 from tests.fakes.kubernetes.faults import Call, Faults
+from tests.fakes.kubernetes.logs import shown_of
 from tests.fakes.kubernetes.objects import Change, Objects
 from tests.fakes.kubernetes.pages import Pages
 from tests.fakes.kubernetes.patches import json_patched, merge_patched
 from tests.fakes.kubernetes.schemas import Object, Resource, resources
-from tests.fakes.kubernetes.selection import matches
+from tests.fakes.kubernetes.selection import check_fields, matches
+from tests.fakes.kubernetes.shapes import bookmark, scale_of, untyped
+from tests.fakes.kubernetes.surroundings import unproven
 from tests.fakes.kubernetes.wire import Wire
 from tests.fakes.kubernetes.writes import Writer
 
@@ -29,8 +32,8 @@ _PATH = re.compile(
 )
 _BOOKMARK_S = 0.5
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch"}
-Logs = Callable[[Object, bool, int | None], str]
-"""A pod's log: of its last life rather than this one, and at most so many bytes of its end."""
+Logs = Callable[[Object, bool], str]
+"""A pod's log: of its last life rather than this one."""
 
 
 class Target(NamedTuple):
@@ -66,6 +69,7 @@ class ApiServer:
 
     def answer(self, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, Object | str]:
         """Answer one request that is no watch. Raises ApiError."""
+        self.faults.check_token(_token(headers))
         said = discovered(urlsplit(url).path, missing=self.faults.missing)
         if said is not None:
             return 200, said
@@ -83,7 +87,7 @@ class ApiServer:
         if not target.name:
             return self._listed(target, query)
         found = self.objects.get(target.resource, target.namespace, target.name)
-        return _scale_of(found) if target.sub == "scale" else found
+        return scale_of(found) if target.sub == "scale" else found
 
     def _written(
         self, method: str, target: Target, body: bytes, query: Mapping[str, str], headers: Mapping[str, str], by: Writer
@@ -91,7 +95,8 @@ class ApiServer:
         resource, namespace, name = target.resource, target.namespace, target.name
         match method:
             case "POST":
-                return self.objects.create(resource, namespace, _parsed(body), by)
+                value = _parsed(body)
+                return self.objects.create(resource, namespace, unproven(value) if _is_node(resource) else value, by)
             case "PUT":
                 return self.objects.replace(resource, namespace, name, _parsed(body), by)
             case "PATCH":
@@ -103,8 +108,13 @@ class ApiServer:
 
     def watch(self, url: str, headers: Mapping[str, str]) -> Iterator[Object]:
         """Return the events of a watch until it is dropped or its time is over. Raises ApiError when it may not be."""
+        self.faults.check_token(_token(headers))
         target, query = self._target(url)
         self._check("watch", target, headers)
+        check_fields(target.resource, query)
+        version = int(query.get("resourceVersion") or 0)
+        if version > self.objects.version:
+            raise too_new(version, self.objects.version)
         return self._events(target, query, self.faults.watch_epoch)
 
     def _events(self, target: Target, query: Mapping[str, str], epoch: int) -> Iterator[Object]:
@@ -115,7 +125,7 @@ class ApiServer:
             version = int(listed["metadata"]["resourceVersion"])
             yield from ({"type": "ADDED", "object": each} for each in listed["items"])
         if is_list:
-            yield _bookmark(target.resource, version, ends_list=True)
+            yield bookmark(target.resource, version, ends_list=True)
         until_s = time.monotonic() + float(query.get("timeoutSeconds", 3600))
         bookmark_s = time.monotonic() + _BOOKMARK_S
         while time.monotonic() < until_s and epoch == self.faults.watch_epoch and not self._is_over:
@@ -128,7 +138,7 @@ class ApiServer:
             yield from (event for change in news if (event := _event(change, target, query)) is not None)
             if query.get("allowWatchBookmarks") == "true" and time.monotonic() >= bookmark_s:
                 bookmark_s = time.monotonic() + _BOOKMARK_S
-                yield _bookmark(target.resource, version)
+                yield bookmark(target.resource, version)
 
     @property
     def _is_over(self) -> bool:
@@ -139,12 +149,12 @@ class ApiServer:
         found = _PATH.fullmatch(parts.path)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         if found is None:
-            raise ApiError(404, "404 page not found")
+            raise no_such_path()
         group, version, plural = found["group"] or "", found["version"] or found["core"], found["plural"]
         for each in resources():
             if (each.group, each.version, each.plural) == (group, version, plural):
                 return Target(each, found["namespace"] or "", found["name"] or "", found["sub"] or ""), query
-        raise ApiError(404, "404 page not found")
+        raise no_such_path()
 
     def _check(self, verb: str, target: Target, headers: Mapping[str, str]) -> None:
         resource = target.resource
@@ -167,13 +177,16 @@ class ApiServer:
 
     def _log(self, target: Target, query: Mapping[str, str]) -> str:
         pod = self.objects.get(target.resource, target.namespace, target.name)
-        limit = query.get("limitBytes")
-        return self.logs(pod, query.get("previous") == "true", None if limit is None else int(limit))
+        names = [each["name"] for each in pod["spec"]["containers"]]
+        if query.get("container", "" if len(names) > 1 else names[0]) not in names:
+            raise ApiError(400, f"a container name must be specified for pod {target.name}, choose one of: {names}")
+        return shown_of(self.logs(pod, query.get("previous") == "true"), query)
 
     def _listed(self, target: Target, query: Mapping[str, str]) -> Object:
+        check_fields(target.resource, query)
         token, limit = query.get("continue"), int(query.get("limit") or 0)
         page = self._pages.go_on(token, limit) if token else self._first(target, query, limit)
-        items = page["items"] if target.resource.custom else [_untyped(each) for each in page["items"]]
+        items = page["items"] if target.resource.custom else [untyped(each) for each in page["items"]]
         named = {"apiVersion": target.resource.api_version, "kind": f"{target.resource.kind}List"}
         return {**named, **page, "items": items}
 
@@ -191,12 +204,12 @@ class ApiServer:
         patch = _parsed(body)
         change = json_patched if "json-patch" in kind else merge_patched
         if target.sub == "scale":
-            return _scale_of(self._scaled(target, change, patch, by))
+            return scale_of(self._scaled(target, change, patch, by))
         return self.objects.change(resource, namespace, name, lambda live: change(live, patch), by)
 
     def _scaled(self, target: Target, change: Callable[[Any, Any], Object], patch: Any, by: Writer) -> Object:
         def scaled(live: Object) -> Object:
-            replicas = change(_scale_of(live), patch)["spec"]["replicas"]
+            replicas = change(scale_of(live), patch)["spec"]["replicas"]
             return {**live, "spec": {**live["spec"], "replicas": replicas}}
 
         return self.objects.change(target.resource, target.namespace, target.name, scaled, by)
@@ -216,12 +229,20 @@ class ApiServer:
         )
 
 
+def _is_node(resource: Resource) -> bool:
+    return resource.kind == "Node"
+
+
 def _verb(method: str, target: Target) -> str:
     if method == "GET":
         return "get" if target.name else "list"
     if method == "DELETE":
         return "delete" if target.name else "deletecollection"
     return _VERBS.get(method, method.lower())
+
+
+def _token(headers: Mapping[str, str]) -> str:
+    return next((value for name, value in headers.items() if name.lower() == "authorization"), "")
 
 
 def _agent(headers: Mapping[str, str]) -> str:
@@ -257,30 +278,3 @@ def _event(change: Change, target: Target, query: Mapping[str, str]) -> Object |
         return None
     kind = "MODIFIED" if was and is_in else "ADDED" if is_in else "DELETED"
     return {"type": kind, "object": change.value}
-
-
-def _untyped(value: Object) -> Object:
-    """Return an object as it stands in a list of its kind, which says the kind once for all."""
-    return {name: each for name, each in value.items() if name not in ("apiVersion", "kind")}
-
-
-def _bookmark(resource: Resource, version: int, *, ends_list: bool = False) -> Object:
-    shown = {"kind": resource.kind, "apiVersion": resource.api_version}
-    noted = {"annotations": {"k8s.io/initial-events-end": "true"}} if ends_list else {}
-    return {"type": "BOOKMARK", "object": {**shown, "metadata": {"resourceVersion": str(version), **noted}}}
-
-
-def _scale_of(value: Object) -> Object:
-    labels = value["spec"].get("selector", {}).get("matchLabels", {})
-    return {
-        "kind": "Scale",
-        "apiVersion": "autoscaling/v1",
-        "metadata": {
-            k: v for k, v in value["metadata"].items() if k in ("name", "namespace", "uid", "resourceVersion")
-        },
-        "spec": {"replicas": value["spec"].get("replicas", 0)},
-        "status": {
-            "replicas": value.get("status", {}).get("replicas", 0),
-            "selector": ",".join(f"{k}={v}" for k, v in labels.items()),
-        },
-    }

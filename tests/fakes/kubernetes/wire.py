@@ -53,7 +53,8 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 self._say(*self.server.api.answer(self.command, self.path, body, dict(self.headers.items())))
         except ApiError as error:
-            self._say(error.code, dict(error.status()), error.headers)
+            said = f"{error.message}\n" if error.plain else dict(error.status())
+            self._say(error.code, said, error.headers)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _any  # noqa: N815
 

@@ -92,10 +92,10 @@ def grace_of(resource: Resource, live: Object, asked: int | None) -> int:
     return int(live["spec"].get("terminationGracePeriodSeconds", 30) if asked is None else asked)
 
 
-def may_go(resource: Resource, metadata: Object) -> bool:
-    return not metadata.get("finalizers") and (
-        resource.kind != "Pod" or metadata.get("deletionGracePeriodSeconds", 0) == 0
-    )
+def may_go(resource: Resource, value: Object) -> bool:
+    metadata = value["metadata"]
+    is_held = metadata.get("finalizers") or (resource.kind == "Namespace" and value["spec"].get("finalizers"))
+    return not is_held and (resource.kind != "Pod" or metadata.get("deletionGracePeriodSeconds", 0) == 0)
 
 
 def told(resource: Resource, value: Object) -> Object:

@@ -90,6 +90,27 @@ def test_a_pod_taken_away_before_it_was_ready_is_replaced_by_the_next() -> None:
     assert (moved.pod, moved.restarts, moved.failure) == ("p-2", 3, None)
 
 
+def test_a_starting_pod_that_the_cluster_takes_away_is_replaced_while_it_goes() -> None:
+    going = pod(deleting_grace_s=180)  # replicas were lowered, and this one was not ready yet
+    moved = step(bound(), going)
+    assert (moved.failure, moved.pod) == (None, None)
+    assert step(moved, going, pod("p-2")).pod == "p-2"
+
+
+@pytest.mark.parametrize(
+    ("entry", "sight"),
+    [
+        (bound(ready_at=START), pod(deleting_grace_s=180)),
+        (bound(), pod(deleting_grace_s=180, restarts=1, exit_code=1)),
+        (bound(), pod(deleting_grace_s=180, is_over=True, exit_code=1)),
+    ],
+    ids=["was ready", "died before", "is over"],
+)
+def test_a_pod_that_had_its_chance_is_not_replaced_when_it_goes(entry: Entry, sight: PodSight) -> None:
+    after = step(entry, sight)
+    assert (after.pod, after.failure is not None) == ("p-1", True)
+
+
 def test_restarts_from_before_an_engine_took_a_pod_over_are_not_its_own() -> None:
     assert step(bound(restarts=2), pod(restarts=2)).failure is None
 

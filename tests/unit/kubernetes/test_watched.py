@@ -91,12 +91,32 @@ def test_of_a_pod_is_kept_what_is_seen_of_it() -> None:
     assert len(json.dumps(of_pod(whole))) < len(json.dumps(whole)) / 3
 
 
-def test_a_watch_that_expired_lists_again_and_keeps_what_was_written_since() -> None:
-    door = ScriptedDoor([[pod("a", 5)], [pod("c", 9)]], [[(OPENED, {})], Expired("too old")])
+def test_a_watch_that_expired_lists_again_and_keeps_what_was_written_meanwhile() -> None:
+    class Slow(ScriptedDoor):
+        def list(self, place: Place, **query: str) -> Json:
+            found = super().list(place, **query)
+            watched.heard(pod("mine", 12))  # an answer to somebody else, while this one is on its way
+            return found
+
+    door = Slow([[pod("a", 5)], [pod("c", 9)]], [[(OPENED, {})], Expired("too old")])
     watched = Watched(door, PODS)
-    watched.heard(pod("mine", 12))
     play(door, watched)
     assert (names(watched), watched.listings) == (["c", "mine"], 2)
+
+
+def test_a_store_that_was_put_back_leaves_nothing_of_what_came_after() -> None:
+    told = [(OPENED, {}), ("ADDED", pod("later", 20)), ("ADDED", pod("gone", 21)), ("DELETED", pod("gone", 22))]
+    door = ScriptedDoor([[pod("a", 5)], [pod("a", 5), pod("gone", 7)]], [told, Expired("too large")])
+    watched = Watched(door, PODS)
+    play(door, watched)
+    assert names(watched) == ["a", "gone"]
+
+
+def test_of_several_containers_ours_is_looked_at() -> None:
+    states = [("a-mesh", 3, {"waiting": {"reason": "PodInitializing"}}), ("engine", 1, {"running": {"startedAt": AT}})]
+    statuses = [{"name": name, "restartCount": count, "state": state} for name, count, state in states]
+    found = sight_of({"metadata": {"name": "a"}, "spec": {}, "status": {"containerStatuses": statuses}})
+    assert (found.restarts, found.waiting) == (1, "")
 
 
 def test_what_is_known_counts_as_old_once_the_server_was_silent_for_so_long() -> None:

@@ -1,0 +1,39 @@
+"""`python -m tests.fakes.kubernetes --kubeconfig FILE`: a stand-in for other processes, until standard input ends.
+
+With `--silent` its pods are said to be ready and nothing runs in them, as on a real API server with fake kubelets:
+`FLEETUNE_TEST_KUBECONFIG=FILE pytest tests/contract -k real-server` then runs the suites as they run there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.fakes.kubernetes.cluster import StandIn
+from tests.fakes.kubernetes.silent import SilentKubelet
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.fakes.kubernetes", description=__doc__)
+    parser.add_argument("--kubeconfig", type=Path, required=True, help="file to write")
+    parser.add_argument("--silent", action="store_true", help="pods are said to be ready, and nothing runs in them")
+    parser.add_argument("--gpus", type=int, default=0, help="of one node labelled as an H200; its pods are stubs")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        cluster = StandIn(Path(folder))
+        silent = SilentKubelet(cluster.api()) if given.silent else None
+        if given.gpus:
+            cluster.add_node("gpu-1", gpus=given.gpus, labels={"nvidia.com/gpu.product": "NVIDIA-H200"})
+        given.kubeconfig.write_text(cluster.kubeconfig().read_text())
+        sys.stdout.write(f"serving {cluster.url}\n")
+        sys.stdout.flush()
+        sys.stdin.read()
+        if silent is not None:
+            silent.stop()
+        cluster.stop()
+
+
+if __name__ == "__main__":
+    main()
