@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from controlplane.domain.base import Value
 
 DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 _DNS = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 HostName = Annotated[str, Field(max_length=253, pattern=rf"^{_DNS}(\.{_DNS})*$")]
-PinnedImage = Annotated[str, Field(pattern=r"^[a-z0-9][a-zA-Z0-9._:/-]*@sha256:[0-9a-f]{64}$")]
+_PINNED = r"^[a-z0-9][a-zA-Z0-9._:/-]*@sha256:[0-9a-f]{64}$"
+
+
+def _pinned(image: str) -> str:
+    if re.match(_PINNED, image) is None:
+        raise ValueError(
+            f"{image!r} is not pinned, so that two replicas may run two things; "
+            "give registry/name@sha256:<64 hex digits>, in small letters"
+        )
+    return image
+
+
+PinnedImage = Annotated[str, AfterValidator(_pinned), WithJsonSchema({"type": "string", "pattern": _PINNED})]
 
 
 class ModelCache(Value):

@@ -55,9 +55,16 @@ class GatewayNews(Protocol):
         """Return what is wrong beyond a request, a sentence each, by the name of each gateway that answers."""
 
 
+class OpenGateway(NamedTuple):
+    """Where a gateway is asked, and with which key; None: it asks for none, and answers this host only."""
+
+    url: str
+    api_key: str | None = None
+
+
 class GatewayOpener(Protocol):
-    def open(self, route: ServiceRoute, *, folder: Path) -> AbstractContextManager[str]:
-        """Run a gateway of one's own with this one route while inside; gives its URL, for this host only.
+    def open(self, route: ServiceRoute, *, folder: Path) -> AbstractContextManager[OpenGateway]:
+        """Run a gateway of one's own with this one route while inside.
 
         Its files go to `folder`. Raises Unavailable when it does not come up. It ends with the process that opened it.
         """

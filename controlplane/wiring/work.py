@@ -18,6 +18,7 @@ from controlplane.settings import Settings, own_pod
 from controlplane.wiring.machine import installation_clock, open_fleet, open_store
 
 if TYPE_CHECKING:
+    from controlplane.adapters.gateway.opener import GatewayProcesses
     from controlplane.services.replays.run_replay import ReplayRunner
     from controlplane.services.studies.commit import CommitKeeper
     from controlplane.services.studies.run_study import StudyProgress, StudyRunner
@@ -57,6 +58,14 @@ def open_load_tester(settings: Settings) -> LoadTester:
     )
     hosts.release()  # what a process of this pod before this one left behind
     return LoadTesterElsewhere(hosts, needed=cluster.load_pods.needed, address=pod.address, here=here)
+
+
+def open_gateways(settings: Settings) -> GatewayProcesses:
+    """Return what opens the gateways of fleet checks: where pods send the load, at this pod's own address."""
+    from controlplane.adapters.gateway.opener import GatewayProcesses
+
+    loads_by_pods = settings.cluster is not None and settings.cluster.load_pods is not None
+    return GatewayProcesses(host=own_pod().address) if loads_by_pods else GatewayProcesses()
 
 
 def commit_keeper(settings: Settings) -> CommitKeeper:
@@ -110,7 +119,6 @@ def study_runner(
 ) -> StudyRunner:
     """Return a runner of studies on this host's engines."""
     from controlplane.adapters.fleet_processes.probes import emulator_lag
-    from controlplane.adapters.gateway.opener import GatewayProcesses
     from controlplane.adapters.quality_openai import OpenAiQualityProbe
     from controlplane.services.studies.run_study import StudyRunner
 
@@ -119,7 +127,7 @@ def study_runner(
         store=store,
         fleet=open_fleet(settings),
         load_tester=load_tester or open_load_tester(settings),
-        gateways=GatewayProcesses(),
+        gateways=open_gateways(settings),
         clock=installation_clock(settings),
         worker_name=worker_identity(name),
         host=socket.gethostname(),

@@ -59,6 +59,17 @@ def test_replicas_of_a_revision_share_a_deployment_a_service_and_a_budget(subjec
     assert all(engine.node == subject.node.name for engine in subject.fleet.list())
 
 
+def test_a_namespace_that_admits_restricted_pods_alone_admits_engines(subject: ClusterSubject) -> None:
+    server = subject.server
+    enforced = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
+    server.core.patch_namespace(server.namespace, enforced, _content_type=MERGE)
+    pod = {"metadata": {"name": "stranger"}, "spec": {"containers": [{"name": "it", "image": "it"}]}}
+    code, said = server.post(f"/api/v1/namespaces/{server.namespace}/pods", pod)
+    assert (code, "violates PodSecurity" in said) == (403, True)
+    subject.fleet.start(replica(1))
+    ready(subject, "chat-rev-1-1")
+
+
 def test_what_is_forgotten_leaves_nothing_on_the_cluster(subject: ClusterSubject) -> None:
     subject.fleet.start(replica(1))
     subject.fleet.stop(EngineId("chat-rev-1-1"), drain_s=0)

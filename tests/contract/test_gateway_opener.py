@@ -23,7 +23,7 @@ from controlplane.domain.engines.engine import EngineConfig, EngineKind
 from controlplane.domain.engines.fleet import EngineSpec
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.workload import Lengths, SyntheticWorkload
-from controlplane.ports.gateways import GatewayOpener
+from controlplane.ports.gateways import GatewayOpener, OpenGateway
 from controlplane.ports.load import LoadRequest, LoadTester
 from tests.fakes.fleet import FakeFleet
 from tests.fakes.gateways import FakeGateways
@@ -42,14 +42,15 @@ class Subject:
     urls: Sequence[str]
 
 
-@pytest.fixture(params=["fake", "processes"])
+@pytest.fixture(params=["fake", "processes", "reached-by-others"])
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     if request.param == "fake":
         yield _fake()
         return
     with ExitStack() as stack:
         engines = [stack.enter_context(emulator()).url for _ in range(2)]
-        yield Subject(GatewayProcesses(), stack.enter_context(LocustLoadTester()), engines)
+        host = "127.0.0.1" if request.param == "processes" else "0.0.0.0"
+        yield Subject(GatewayProcesses(host=host), stack.enter_context(LocustLoadTester()), engines)
 
 
 def _fake() -> Subject:
@@ -71,6 +72,12 @@ def _fake() -> Subject:
     return Subject(gateways, TwinLoadTester(fleet, fleet.clock, gpu="H200", gateways=gateways), urls)
 
 
+def level_at(gateway: OpenGateway) -> LoadRequest:
+    return LoadRequest(
+        workload=WORKLOAD, rate_rps=20, url=gateway.url, model=MODEL, duration_s=2, api_key=gateway.api_key
+    )
+
+
 def route(urls: Sequence[str]) -> ServiceRoute:
     backends = tuple(Backend(engine_id=f"e-{number}", url=url) for number, url in enumerate(urls))
     revision = RevisionRoute(revision=RevisionId("check"), weight_percent=100, backends=backends)
@@ -78,17 +85,17 @@ def route(urls: Sequence[str]) -> ServiceRoute:
 
 
 def test_load_through_a_gateway_is_answered_whole(subject: Subject, tmp_path: Path) -> None:
-    with subject.gateways.open(route(subject.urls), folder=tmp_path / "gateway") as url:
-        level = LoadRequest(workload=WORKLOAD, rate_rps=20, url=url, model=MODEL, duration_s=2)
+    with subject.gateways.open(route(subject.urls), folder=tmp_path / "gateway") as gateway:
+        level = level_at(gateway)
         report, _ = subject.tester.run(level, out_dir=tmp_path / "level")
     assert report.requests > 20
     assert (report.completed, report.errors, report.truncated) == (report.requests, 0, 0)
 
 
 def test_a_gateway_lives_no_longer_than_it_is_held(subject: Subject, tmp_path: Path) -> None:
-    with subject.gateways.open(route(subject.urls), folder=tmp_path) as first:
+    with subject.gateways.open(route(subject.urls), folder=tmp_path) as (first, _):
         pass
-    with subject.gateways.open(route(subject.urls), folder=tmp_path) as second:
+    with subject.gateways.open(route(subject.urls), folder=tmp_path) as (second, _):
         assert first != second
     if isinstance(subject.gateways, FakeGateways):
         assert list(subject.gateways.engines_at(first)) == [first]
@@ -97,10 +104,19 @@ def test_a_gateway_lives_no_longer_than_it_is_held(subject: Subject, tmp_path: P
         httpx.get(first, trust_env=False)
 
 
+def test_a_gateway_that_others_reach_answers_nobody_without_its_key(tmp_path: Path) -> None:
+    with GatewayProcesses(host="0.0.0.0").open(route([]), folder=tmp_path) as gateway:
+        asked = {"model": MODEL, "prompt": "a", "max_tokens": 1}
+        url, named = f"{gateway.url}/v1/completions", {"Authorization": f"Bearer {gateway.api_key}"}
+        codes = [httpx.post(url, json=asked, headers=each, trust_env=False).status_code for each in ({}, named)]
+        assert codes == [401, 503]  # nobody is behind it
+    assert str(gateway.api_key) not in "".join(each.read_text() for each in tmp_path.glob("*.log"))
+
+
 def test_requests_reach_every_engine(tmp_path: Path) -> None:
     with emulator() as one, emulator() as other, LocustLoadTester() as tester:
-        with GatewayProcesses().open(route([one.url, other.url]), folder=tmp_path) as url:
-            level = LoadRequest(workload=WORKLOAD, rate_rps=20, url=url, model=MODEL, duration_s=2)
+        with GatewayProcesses().open(route([one.url, other.url]), folder=tmp_path) as gateway:
+            level = level_at(gateway)
             report, _ = tester.run(level, out_dir=tmp_path / "level")
         served = [_served(engine.url) for engine in (one, other)]
     assert sum(served) == report.requests
@@ -132,7 +148,7 @@ def test_a_gateway_ends_with_a_killed_owner_and_the_next_one_opens_beside_its_fi
         owner.kill()
     psutil.wait_procs([gateway], timeout=240)
     assert not gateway.is_running()
-    with GatewayProcesses().open(route([]), folder=tmp_path) as url:
+    with GatewayProcesses().open(route([]), folder=tmp_path) as (url, _):
         assert httpx.get(f"{url}/health", trust_env=False).status_code in (200, 503)
 
 

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.adapters.gateway.opener import GatewayProcesses
 from controlplane.adapters.loadtester_locust import LoadTesterElsewhere
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.report import Validity
 from controlplane.ports.load import LoadProgress
 from controlplane.settings import POD_VARIABLES, ClusterAccess, Settings
-from controlplane.wiring.work import open_load_tester
+from controlplane.wiring.work import open_gateways, open_load_tester
 from tests.contract.kubernetes_servers import wait
 from tests.contract.load_pods import (
+    HOST,
     NODE,
     POD,
     PODS,
@@ -26,8 +28,10 @@ from tests.contract.load_pods import (
     load_of_pods,
     worker_pod,
 )
+from tests.contract.test_gateway_opener import route
 from tests.fakes.kubernetes.cluster import StandIn
 from tests.fakes.kubernetes.schemas import Object
+from tests.integration.emulators import MODEL
 
 
 @pytest.fixture
@@ -99,6 +103,36 @@ def test_a_worker_of_an_installation_with_load_pods_loads_from_them_once_the_las
     assert isinstance(tester, LoadTesterElsewhere)
     tester.close()
     assert jobs(own) == []
+
+
+def test_a_gateway_before_a_fleet_is_loaded_by_pods_too(own: StandIn, tmp_path: Path) -> None:
+    sending: list[int] = []
+
+    def look(_: LoadProgress) -> None:
+        sending.append(len(generators(own)))
+
+    with (
+        ground_truth(tmp_path) as engine,
+        GatewayProcesses(host=HOST).open(route([engine]), folder=tmp_path / "gateway") as gateway,
+        load_of_pods(own, "w", processes=2) as tester,
+    ):
+        asked = level(gateway.url, model=MODEL, api_key=gateway.api_key)
+        report = tester.run(asked, out_dir=tmp_path / "a", watch=look).report
+    assert (report.errors, report.completed) == (0, report.requests)
+    assert (report.requests > 0, max(sending)) == (True, 2)
+    assert jobs(own) == []
+
+
+def test_the_gateways_of_an_installation_with_load_pods_are_where_its_pods_find_them(
+    own: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in zip(POD_VARIABLES, ("w", "u", HOST), strict=True):
+        monkeypatch.setenv(variable, value)
+    cluster = ClusterAccess(namespace="default", kubeconfig=own.kubeconfig(), load_pods=PODS)
+    for given, host in ((cluster, HOST), (cluster.evolve(load_pods=None), "127.0.0.1")):
+        gateways = open_gateways(Settings(data_dir=tmp_path, cluster=given))
+        with gateways.open(route([]), folder=tmp_path / host) as (url, _):
+            assert url.startswith(f"http://{host}:")
 
 
 def test_a_lost_node_spoils_its_level_breaks_the_next_and_is_made_up_for_by_another(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from controlplane.domain.door.routing import ServiceRoute
 from controlplane.domain.errors import Unavailable
+from controlplane.ports.gateways import OpenGateway
 
 
 class FakeGateways:
@@ -24,7 +25,7 @@ class FakeGateways:
         self._routes: dict[str, ServiceRoute] = {}
 
     @contextmanager
-    def open(self, route: ServiceRoute, *, folder: Path) -> Iterator[str]:
+    def open(self, route: ServiceRoute, *, folder: Path) -> Iterator[OpenGateway]:
         self.opened += 1
         if self.breaks:
             raise Unavailable("a gateway for the fleet did not start", why="killed by signal 9")
@@ -32,7 +33,7 @@ class FakeGateways:
         self._routes[url] = route
         self._slowness[url] = self.slower.pop(0) if self.slower else 1.0
         try:
-            yield url
+            yield OpenGateway(url)
         finally:
             del self._routes[url]
 

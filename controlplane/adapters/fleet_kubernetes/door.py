@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import urllib3
+import yaml
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
@@ -30,6 +31,8 @@ _JSON = "application/json"
 _SILENCE_S = 150.0
 """A watch that hears nothing for so long is dead: a server sends a bookmark every minute."""
 _PAGE = "500"
+_UNREADABLE = (ConfigException, OSError, TypeError, ValueError, AttributeError, yaml.YAMLError)
+"""What the client makes of a kubeconfig that is none: no YAML, no mapping, a certificate that is no base64."""
 Json = dict[str, Any]
 
 
@@ -191,7 +194,7 @@ def open_door(kubeconfig: Path | None = None, context: str | None = None) -> Doo
     open_api = partial(_opened, kubeconfig, context)
     try:
         api = open_api()
-    except (ConfigException, OSError, TypeError) as error:
+    except _UNREADABLE as error:
         where = "the usual place (KUBECONFIG, ~/.kube/config)" if kubeconfig is None else str(kubeconfig)
         raise InvalidInput(
             f"no cluster in {where}", why=short(error), allowed="--kubeconfig FILE, and --context one of its contexts"
@@ -204,7 +207,7 @@ def context_namespace(kubeconfig: Path | None, context: str | None) -> str | Non
     try:
         path = None if kubeconfig is None else str(kubeconfig)
         contexts, active = config.list_kube_config_contexts(path)  # type: ignore[no-untyped-call]
-    except (ConfigException, OSError):
+    except _UNREADABLE:
         return None
     chosen = active if context is None else next((each for each in contexts if each["name"] == context), active)
     found: str | None = chosen["context"].get("namespace")

@@ -1,7 +1,12 @@
-"""GatewayOpener on Fleetune's own gateway: a child process on free ports of loopback, with one route."""
+"""GatewayOpener on Fleetune's own gateway: a child process on free ports, with one route.
+
+On loopback, where it asks for no key; or on an address of this host that others reach, with a key of its own that
+dies with it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import subprocess
 import sys
@@ -11,9 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from controlplane.adapters.gateway.traffic import GatewayTraffic
-from controlplane.domain.door.gateway_files import addresses_dir
+from controlplane.domain.door.gateway_files import addresses_dir, table_path
+from controlplane.domain.door.identity import ApiKey
 from controlplane.domain.door.routing import GatewayAddress, RoutingTable, ServiceRoute
 from controlplane.domain.errors import Unavailable
+from controlplane.host.addresses import is_loopback
+from controlplane.ports.gateways import OpenGateway
 
 _NAME = "fleet-check"
 _START_S = 60.0  # importing the gateway on a loaded machine
@@ -24,19 +32,23 @@ _POLL_S = 0.05
 
 
 class GatewayProcesses:
-    """Opens gateways. Each ends with its standard input, so no crash of this process leaves one behind."""
+    """Opens gateways at `host`. Each ends with its standard input: no crash of this process leaves one behind."""
+
+    def __init__(self, *, host: str = "127.0.0.1") -> None:
+        self._host = host
 
     @contextmanager
-    def open(self, route: ServiceRoute, *, folder: Path) -> Iterator[str]:
+    def open(self, route: ServiceRoute, *, folder: Path) -> Iterator[OpenGateway]:
         """See `ports.GatewayOpener.open`."""
         token = secrets.token_urlsafe(32)
         _prepare(folder, token)
         with (folder / "gateway.log").open("wb") as log:
-            child = subprocess.Popen(_command(folder), stdin=subprocess.PIPE, stdout=log, stderr=log)
+            child = subprocess.Popen(_command(folder, self._host), stdin=subprocess.PIPE, stdout=log, stderr=log)
         try:
             address = _address(child, folder)
-            _give(address, RoutingTable(version=1, services=(route,)), token)
-            yield address.url
+            key = None if is_loopback(self._host) else secrets.token_urlsafe(32)
+            _give(address, _table(route, key), token)
+            yield OpenGateway(address.url, key)
         finally:
             _end(child)
             _token_file(folder).unlink(missing_ok=True)
@@ -45,6 +57,7 @@ class GatewayProcesses:
 def _prepare(folder: Path, token: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        table_path(folder, _NAME).unlink(missing_ok=True)  # of one before it, whose key is gone
         path = _token_file(folder)
         path.touch(mode=0o600)
         path.write_text(token)
@@ -52,10 +65,18 @@ def _prepare(folder: Path, token: str) -> None:
         raise Unavailable(f"cannot write to {folder}", why=error.strerror or str(error)) from error
 
 
-def _command(folder: Path) -> list[str]:
+def _table(route: ServiceRoute, key: str | None) -> RoutingTable:
+    if key is None:
+        return RoutingTable(version=1, services=(route,))
+    known = ApiKey(name=_NAME, sha256=hashlib.sha256(key.encode()).hexdigest())
+    return RoutingTable(version=1, services=(route,), api_keys=(known,), keys_required=True)
+
+
+def _command(folder: Path, host: str) -> list[str]:
     return [
         *(sys.executable, "-m", "controlplane.gateway", "--name", _NAME, "--data-dir", str(folder)),
-        *("--port", "0", "--admin-port", "0", "--admin-token-file", str(_token_file(folder))),
+        *("--host", host, "--port", "0", "--admin-port", "0"),
+        *("--admin-token-file", str(_token_file(folder))),
         *("--drain-s", str(_DRAIN_S), "--until-stdin-ends"),
     ]
 

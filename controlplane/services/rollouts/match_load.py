@@ -129,8 +129,8 @@ class LoadMatcher:
         spec = plan.service.spec
         revision = RevisionRoute(revision=plan.rollout.canary, weight_percent=100, backends=backends)
         route = ServiceRoute(service=spec.name, model=spec.model.name, revisions=(revision,), options=spec.gateway)
-        with self.gateways.open(route, folder=folder / "gateway") as url:
-            yield url
+        with self.gateways.open(route, folder=folder / "gateway") as gateway:
+            yield gateway.url
 
     def still(self, plan: _Plan, progress: LoadProgress, answered_to_s: float) -> str | None:
         """Say why sending must end now; None to go on. `answered_to_s`: when the latest of the answered was due."""

@@ -14,7 +14,7 @@ from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.report import Validity
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.study import Trial, TrialState
-from controlplane.ports.gateways import GatewayOpener
+from controlplane.ports.gateways import GatewayOpener, OpenGateway
 from controlplane.services.studies.run_trial import url_of
 from controlplane.services.studies.trial_engine import TrialEngines, TrialProgress
 from controlplane.services.studies.trial_level import LevelLoad, LevelRunner, broken
@@ -70,15 +70,18 @@ class FleetCheckRunner:
         """Load a fleet of one size, level after level, until it is clear; return the trial, ended when it broke."""
         self.engines.on_progress(TrialProgress(trial, "opening a gateway"))
         folder = self.levels.folder(trial) / f"gateway-{trial.replicas}"
-        with self.gateways.open(_route(spec, engines), folder=folder) as url:
+        with self.gateways.open(_route(spec, engines), folder=folder) as gateway:
             while plan.move(trial) is Move.AGAIN:
-                trial = self._one_more(trial, engines, spec, url, plan)
+                trial = self._one_more(trial, engines, spec, gateway, plan)
                 if trial.state is not TrialState.RUNNING:
                     break
         return trial
 
-    def _one_more(self, trial: Trial, engines: Sequence[Engine], spec: ServiceSpec, url: str, plan: FleetPlan) -> Trial:
-        level, _ = self.levels.run(trial, spec, url, plan.load(trial))
+    def _one_more(
+        self, trial: Trial, engines: Sequence[Engine], spec: ServiceSpec, gateway: OpenGateway, plan: FleetPlan
+    ) -> Trial:
+        load = plan.load(trial)._replace(api_key=gateway.api_key)
+        level, _ = self.levels.run(trial, spec, gateway.url, load)
         trial = trial.evolve(levels=(*trial.levels, level))
         self.engines.save(trial)
         if (died := self.engines.died(trial, engines)) is not None:

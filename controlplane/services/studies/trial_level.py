@@ -29,13 +29,17 @@ _MOST_BROKEN = 3  # levels of one engine's life: one loaded again costs less tha
 
 
 class LevelLoad(NamedTuple):
-    """What one level is loaded with. `residence_s` is how long most requests stay, where that is known beforehand."""
+    """What one level is loaded with. `residence_s` is how long most requests stay, where that is known beforehand.
+
+    `api_key` is that of a gateway before the engines, None for the engines' own.
+    """
 
     workload: Workload
     seed: int
     rate_rps: float
     may_pass_early: bool = False
     residence_s: float | None = None
+    api_key: str | None = None
 
 
 def _no_lags(_: Trial) -> Mapping[str, LagHistogram]:
@@ -173,6 +177,6 @@ def _request(spec: ServiceSpec, url: str, load: LevelLoad, plan: Pace) -> LoadRe
         max_lag_ms=spec.engine.max_lag_ms,
         seed=load.seed,
         slos=spec.slos.latency,
-        api_key=spec.engine.api_key,
+        api_key=load.api_key or spec.engine.api_key,
         dialect=spec.engine.driver.dialect,
     )

@@ -15,6 +15,7 @@ from tests.fakes.kubernetes.errors import ApiError
 from tests.fakes.kubernetes.garbage import GarbageCollector
 from tests.fakes.kubernetes.jobs import TRACKED, JobController
 from tests.fakes.kubernetes.objects import Objects
+from tests.fakes.kubernetes.pod_security import check_pod
 from tests.fakes.kubernetes.scheduler import Scheduler
 from tests.fakes.kubernetes.schemas import Object, resource_of
 from tests.fakes.kubernetes.selection import selected
@@ -25,6 +26,7 @@ from tests.fakes.kubernetes.writes import Writer
 _DEPLOYMENT = resource_of("apps/v1", "Deployment")
 _REPLICA_SET = resource_of("apps/v1", "ReplicaSet")
 _POD = resource_of("v1", "Pod")
+_NAMESPACE = resource_of("v1", "Namespace")
 _QUOTA = resource_of("v1", "ResourceQuota")
 _PRIORITY = resource_of("scheduling.k8s.io/v1", "PriorityClass")
 _STATUS = Writer(manager="kube-controller-manager", subresource="status")
@@ -164,6 +166,9 @@ class Controllers:
         }
         try:
             with self._objects.changed:
+                check_pod(
+                    self._objects.get(_NAMESPACE, "", namespace), value["metadata"]["generateName"], value["spec"]
+                )
                 self._check_priority(template["spec"])
                 self._check_quota(namespace, template["spec"])
                 made = self._objects.create(_POD, namespace, value, _SPEC)

@@ -19,7 +19,8 @@ from tests.fakes.kubernetes.logs import shown_of
 from tests.fakes.kubernetes.objects import Change, Objects
 from tests.fakes.kubernetes.pages import Pages
 from tests.fakes.kubernetes.patches import json_patched, merge_patched
-from tests.fakes.kubernetes.schemas import Object, Resource, resources
+from tests.fakes.kubernetes.pod_security import check_pod
+from tests.fakes.kubernetes.schemas import Object, Resource, resource_of, resources
 from tests.fakes.kubernetes.selection import check_fields, matches
 from tests.fakes.kubernetes.shapes import bookmark, scale_of, untyped
 from tests.fakes.kubernetes.surroundings import unproven
@@ -30,6 +31,7 @@ _PATH = re.compile(
     r"/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+)/(?P<version>[^/]+))"
     r"(?:/namespaces/(?P<namespace>[^/]+)(?=/[a-z]+))?/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>[a-z]+))?"
 )
+_NAMESPACE = resource_of("v1", "Namespace")
 _BOOKMARK_S = 0.5
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch"}
 Logs = Callable[[Object, bool], str]
@@ -95,8 +97,7 @@ class ApiServer:
         resource, namespace, name = target.resource, target.namespace, target.name
         match method:
             case "POST":
-                value = _parsed(body)
-                return self.objects.create(resource, namespace, unproven(value) if _is_node(resource) else value, by)
+                return self.objects.create(resource, namespace, self._admitted(target, _parsed(body)), by)
             case "PUT":
                 return self.objects.replace(resource, namespace, name, _parsed(body), by)
             case "PATCH":
@@ -105,6 +106,13 @@ class ApiServer:
             case "DELETE":
                 return self._deleted(target, _parsed(body) if body else {}, query)
         raise ApiError(405, f"{method} is not allowed")
+
+    def _admitted(self, target: Target, value: Object) -> Object:
+        """Return an object as admission leaves it. Raises ApiError."""
+        if target.resource.kind == "Pod":
+            namespace = self.objects.get(_NAMESPACE, "", target.namespace)
+            check_pod(namespace, str(value.get("metadata", {}).get("name")), value.get("spec", {}))
+        return unproven(value) if target.resource.kind == "Node" else value
 
     def watch(self, url: str, headers: Mapping[str, str]) -> Iterator[Object]:
         """Return the events of a watch until it is dropped or its time is over. Raises ApiError when it may not be."""
@@ -227,10 +235,6 @@ class ApiServer:
         return self.objects.delete(
             target.resource, target.namespace, target.name, grace_s=grace_s, only=only, policy=policy
         )
-
-
-def _is_node(resource: Resource) -> bool:
-    return resource.kind == "Node"
 
 
 def _verb(method: str, target: Target) -> str:

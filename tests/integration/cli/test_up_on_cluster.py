@@ -80,6 +80,19 @@ def test_a_cluster_that_cannot_be_found_is_one_message(
 
 
 @pytest.mark.parametrize(
+    "text",
+    ["garbage: [", "just words", "[]", "", "users: 3\ncontexts: 4\n", "current-context: a\ncontexts: [{name: a}]\n"],
+    ids=["no YAML", "a word", "a list", "nothing", "numbers", "half a context"],
+)
+def test_a_file_that_is_no_kubeconfig_is_one_message(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text(text)
+    done = up(tmp_path, EXAMPLE, "--fleet", "kubernetes", "--kubeconfig", str(path))
+    assert done.exit_code != 0
+    assert f"no cluster in {path}" in said(done)
+
+
+@pytest.mark.parametrize(
     ("verb", "resource"),
     [("list", "deployments"), ("list", "pods"), ("list", "nodes"), ("patch", "deployments"), ("patch", "services")],
 )

@@ -18,6 +18,7 @@ from controlplane.reading.service_file import load_service
 from controlplane.settings import POD_VARIABLES, Settings
 from controlplane.telemetry.tracing import ENDPOINT_VARIABLE, SHARE_VARIABLE
 from dashboards.observability.rules import rule_file
+from tests.fakes.kubernetes.pod_security import violations
 from tests.fakes.kubernetes.schemas import broken_rules, flaws, resource_of
 from tests.unit.deploy.charts import CHART, EXAMPLES, ROOT, Object, named, of_example, rendered, values_of
 
@@ -53,6 +54,12 @@ def test_every_object_is_valid_to_the_letter(example: Path) -> None:
         resource = resource_of(each["apiVersion"], each["kind"])
         wrong = [*flaws(each, resource), *broken_rules(each, resource)]
         assert wrong == [], f"{each['kind']} {each['metadata']['name']}"
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=IDS)
+def test_every_pod_runs_where_restricted_ones_alone_are_admitted(example: Path) -> None:
+    found = {name: list(violations(template["spec"])) for name, template in pods(of_example(example))}
+    assert not any(found.values()), found
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=IDS)

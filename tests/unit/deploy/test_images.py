@@ -65,6 +65,8 @@ def test_the_control_planes_image_has_the_git_that_commits_manifests() -> None:
 @pytest.mark.parametrize("path", IMAGES, ids=[each.stem for each in IMAGES])
 def test_an_image_is_not_roots_and_takes_the_locked_versions(path: Path) -> None:
     text = path.read_text()
-    assert re.search(r"^USER 2000:2000$", text, re.MULTILINE)
+    final = text.rpartition("FROM ")[2]
+    assert re.search(r"^USER 2000:2000$", final, re.MULTILINE)
+    assert "useradd --uid 2000 --gid 2000 " in final  # ssh ends with "No user exists for uid 2000" otherwise
     assert "--constraint requirements.lock" in text
     assert text.count("FROM ") == 2  # what built it is left behind

@@ -11,6 +11,7 @@ from kubernetes import client
 from controlplane.adapters.fleet_kubernetes.load_job import WorkerPod, load_job
 from controlplane.adapters.fleet_kubernetes.manifests import as_yaml
 from controlplane.domain.load_pods import LoadPods, LoadRate
+from tests.fakes.kubernetes.pod_security import violations
 from tests.fakes.kubernetes.schemas import broken_rules, flaws, resource_of
 
 WORKER = WorkerPod("llm-fleetune-worker-5d8", "3f2c", "10.0.0.7", "inference")
@@ -37,6 +38,7 @@ def test_a_job_is_valid_to_the_letter(pods: LoadPods) -> None:
     job, resource = made(pods), resource_of("batch/v1", "Job")
     client.V1Job.model_validate(job)
     assert [*flaws(job, resource), *broken_rules(job, resource)] == []
+    assert list(violations(job["spec"]["template"]["spec"])) == []
 
 
 def test_generators_need_no_gpu_no_right_and_no_secret_and_share_no_core() -> None:
