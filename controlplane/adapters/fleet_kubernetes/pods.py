@@ -21,6 +21,8 @@ _PROBE_EVERY_S = 5
 _START_SLACK = 6  # probes more than the time-out needs: who looks gives up first and says why
 _SLACK_S = 30  # between the engine's own shutdown time-out and the cluster's SIGKILL
 _WRITABLE = "/scratch"
+_HOST = "kubernetes.io/hostname"
+_PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 
 _WAIT_FOR_REQUESTS = """\
 import sys, time, urllib.request
@@ -58,11 +60,22 @@ def pod_template(engine: EngineSpec, cluster: ClusterOptions, labels: Mapping[st
     """Return the template of a replica's pods where one is enough."""
     spread = client.V1TopologySpreadConstraint(
         max_skew=1,
-        topology_key="kubernetes.io/hostname",
+        topology_key=_HOST,
         when_unsatisfiable="ScheduleAnyway",
         label_selector=client.V1LabelSelector(match_labels=dict(labels)),
     )
-    return _template(engine, cluster, labels, _container(engine, cluster), spread)
+    made = _template(engine, cluster, labels, _container(engine, cluster), spread)
+    assert made.spec is not None
+    return made.model_copy(update={"spec": made.spec.model_copy(update={"affinity": _apart(labels)})})
+
+
+def _apart(labels: Mapping[str, str]) -> client.V1Affinity:
+    """Return that pods with these labels would rather not share a node: nodes of eight GPUs may be all there is."""
+    term = client.V1PodAffinityTerm(
+        topology_key=_HOST, label_selector=client.V1LabelSelector(match_labels=dict(labels))
+    )
+    wish = client.V1WeightedPodAffinityTerm(weight=100, pod_affinity_term=term)
+    return client.V1Affinity.model_validate({"podAntiAffinity": {_PREFERRED: [wish.to_dict()]}})
 
 
 def leader_template(engine: EngineSpec, cluster: ClusterOptions, labels: Mapping[str, str]) -> client.V1PodTemplateSpec:

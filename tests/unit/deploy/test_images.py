@@ -62,6 +62,15 @@ def test_the_control_planes_image_has_the_git_that_commits_manifests() -> None:
     assert {"git", "openssh-client"} <= set(final.split())
 
 
+def test_nothing_that_is_not_committed_gets_into_an_image_and_all_that_is_installed_does() -> None:
+    left_out = set((ROOT / ".dockerignore").read_text().splitlines())
+    local = {line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines() if "_cache" not in line}
+    assert {f"**/{each}" if each[0] == "*" or each == "__pycache__" else each for each in local} <= left_out
+    packages = re.findall(r"^include = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.MULTILINE | re.DOTALL)
+    assert packages
+    assert not left_out & {each.strip('"*. ') for each in packages[0].split(",")}
+
+
 @pytest.mark.parametrize("path", IMAGES, ids=[each.stem for each in IMAGES])
 def test_an_image_is_not_roots_and_takes_the_locked_versions(path: Path) -> None:
     text = path.read_text()

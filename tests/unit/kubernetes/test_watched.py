@@ -94,9 +94,9 @@ def test_of_a_pod_is_kept_what_is_seen_of_it() -> None:
 def test_a_watch_that_expired_lists_again_and_keeps_what_was_written_meanwhile() -> None:
     class Slow(ScriptedDoor):
         def list(self, place: Place, **query: str) -> Json:
-            found = super().list(place, **query)
-            watched.heard(pod("mine", 12))  # an answer to somebody else, while this one is on its way
-            return found
+            found, version = super().list(place, **query), 10 * (watched.listings + 1)
+            watched.heard(pod("mine", version + 2))  # an answer to somebody else, while this one is on its way
+            return {**found, "metadata": {"resourceVersion": str(version)}}
 
     door = Slow([[pod("a", 5)], [pod("c", 9)]], [[(OPENED, {})], Expired("too old")])
     watched = Watched(door, PODS)
