@@ -14,15 +14,20 @@ from controlplane.domain.engines.engine_failures import diagnose
 from controlplane.domain.engines.start_failure import StartFailure
 
 _NEVER_PULLED = frozenset({"InvalidImageName", "ErrImageNeverPull"})
-_NOT_PULLED = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError"})
+_NOT_PULLED = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError", "SignatureValidationFailed"}
+)
 _NOT_MADE = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 
 
 class Patience(NamedTuple):
-    """How long what a cluster may mend by itself is waited for: a place (a node may be on its way), an image."""
+    """How long what a cluster may mend by itself is waited for: a place (a node may be on its way), an image that
+    cannot be pulled, and a container that is not there for no reason that is told: a large image, a volume.
+    """
 
     place_s: float = 600.0
     image_s: float = 180.0
+    container_s: float = 1800.0
 
 
 class Around(NamedTuple):
@@ -191,6 +196,9 @@ def _not_started(entry: Entry, sight: PodSight, waited: timedelta, around: Aroun
     if sight.unplaced and waited_s >= patience.place_s:
         said = f"{what_is_short(sight.unplaced)} within {patience.place_s:g} s: {sight.unplaced}"
         return Fault(StartFailure.UNSCHEDULABLE, said)
+    if sight.running_since is None and waited_s >= patience.container_s:  # a volume that is not mounted is told nowhere
+        said = f"no container on node {sight.node} within {patience.container_s:g} s"
+        return Fault(StartFailure.UNSCHEDULABLE, f"{said}: {sight.waiting_for or 'nobody says why'}")
     return _too_late(entry, sight, around)
 
 

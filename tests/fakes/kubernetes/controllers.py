@@ -187,7 +187,10 @@ class Controllers:
         for quota in self._objects.list(_QUOTA, namespace, shared=True):
             if not _is_counted(quota, pod):
                 continue
-            pods = [p["spec"] for p in self._objects.list(_POD, namespace, shared=True) if _is_active(p)]
+            there = self._objects.list(
+                _POD, namespace, shared=True
+            )  # one that is being deleted counts until it is gone
+            pods = [p["spec"] for p in there if p.get("status", {}).get("phase") not in ("Failed", "Succeeded")]
             live = [each for each in pods if _is_counted(quota, each)]
             for name, limit in quota["spec"].get("hard", {}).items():
                 resource = name.removeprefix("requests.")
