@@ -11,10 +11,12 @@ import os
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
 
 from tests.fakes.kubernetes.cluster import StandIn
 from tests.fakes.kubernetes.kubelet import Kubelet
@@ -90,9 +92,8 @@ def real_client() -> client.ApiClient:
 
 
 def is_furnished(core: client.CoreV1Api, namespace: str) -> bool:
-    """Say whether a namespace has what controllers put into a new one: no pod is taken before its account is there."""
-    accounts = core.list_namespaced_service_account(namespace).items
-    return bool(accounts) and bool(core.list_namespaced_config_map(namespace).items)
+    """Say whether a namespace has the account without which no pod is taken: controllers put it there, and more."""
+    return bool(core.list_namespaced_service_account(namespace).items)
 
 
 def runs_pods_of_others(core: client.CoreV1Api, node: Kubelet, *, patience_s: float) -> bool:
@@ -113,7 +114,8 @@ def runs_pods_of_others(core: client.CoreV1Api, node: Kubelet, *, patience_s: fl
             time.sleep(0.1)
         return False
     finally:
-        core.delete_namespaced_pod("it", name, grace_period_seconds=0)
+        with suppress(ApiException):
+            core.delete_namespaced_pod("it", name, grace_period_seconds=0)
         core.delete_namespace(name)
         node.stop()
 

@@ -220,3 +220,9 @@ def test_bad_input_of_the_command_is_one_message(tmp_path: Path, words: list[str
     done = CliRunner().invoke(app, ["render", "-f", str(EXAMPLE), "--data-dir", str(tmp_path), *words])
     assert done.exit_code != 0
     assert re.search(says, str(done.exception) + done.output)
+
+
+@pytest.mark.parametrize("image", ["engine:latest", "Registry/engine@sha256:" + "0" * 64, "engine@sha256:abc", ""])
+def test_an_image_that_is_not_pinned_is_told_what_is_wanted(image: str) -> None:
+    with pytest.raises(ValidationError, match="registry/name@sha256:<64 hex digits>"):
+        ClusterOptions(image=image)
