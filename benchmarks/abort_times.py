@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from controlplane.adapters.gateway.records_spool import SpooledRecords
+from controlplane.adapters.gateway.record_feed import SpooledFeed
 from controlplane.adapters.gateway.traffic import GatewayTraffic, running_gateways
 from controlplane.adapters.store_sql.store import SqlStore
 from controlplane.domain.base import RevisionId
@@ -247,7 +247,7 @@ def _drills(asked: argparse.Namespace, data_dir: Path) -> Sequence[Took]:
         store=store,
         fleet=FakeFleet(gpus=8, clock=clock),
         router=router,
-        records=SpooledRecords(data_dir),
+        records=SpooledFeed(data_dir),
         flights=router,
         clock=clock,
         create_study=create_a_study,

@@ -11,7 +11,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from controlplane.adapters.gateway.records_spool import SpooledRecords
+from controlplane.adapters.gateway.record_feed import SpooledFeed
 from controlplane.domain.base import RevisionId, ServiceName
 from controlplane.domain.door.gateway_files import records_dir, records_name
 from controlplane.domain.door.routing import GatewayRecord
@@ -54,19 +54,20 @@ def lines(first: int, count: int) -> bytes:
     return b"".join(record.model_dump_json().encode() + b"\n" for record in made)
 
 
-def look(source: SpooledRecords, arms: dict[str, Arm], position: Position) -> tuple[Position, float]:
+def look(source: SpooledFeed, arms: dict[str, Arm], position: Position) -> tuple[Position, float]:
     """Count what is new and judge; return where to go on and the seconds it took."""
     began = time.perf_counter()
-    news = source.follow(CHAT, since=START, position=position)
-    for record in news.records:
-        arms[str(record.revision)].add(record)
+    for news in source.follow(CHAT, since=START, position=position):
+        for record in news.records:
+            arms[str(record.revision)].add(record)
+        position = news.position
     counts = {name: arm.counts() for name, arm in arms.items()}
     curves = {name: arm.curves() for name, arm in arms.items()}
     seen = Latencies(curves["canary"], NOTHING, curves["stable"], before=NOTHING)
     slower = effects(seen, RolloutOptions())
     evidence = Evidence(canary=counts["canary"], stable=counts["stable"], control=Control.CONCURRENT, effects=slower)
     judge(evidence, SLOS, RolloutOptions(), StepSpec(weight_percent=5), started_at=START, now=START)
-    return news.position, time.perf_counter() - began
+    return position, time.perf_counter() - began
 
 
 def main() -> None:
@@ -78,7 +79,7 @@ def main() -> None:
         path = records_dir(Path(folder)) / records_name("gw-1", START)
         path.parent.mkdir(parents=True)
         path.write_bytes(lines(0, asked.records))
-        source = SpooledRecords(Path(folder))
+        source = SpooledFeed(Path(folder))
         arms = {name: Arm(SLOS.latency, time_lapse=1.0) for name in ("canary", "stable")}
         position, first_s = look(source, arms, {})
         later: list[float] = []

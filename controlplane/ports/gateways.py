@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -75,7 +75,7 @@ Position = Mapping[str, int]
 
 
 class News(NamedTuple):
-    """Records not given before, in an order that is the same for everybody, and where to go on."""
+    """A piece of the records not given before, and where to go on."""
 
     records: Sequence[GatewayRecord]
     position: Position
@@ -84,10 +84,12 @@ class News(NamedTuple):
 class RecordFeed(Protocol):
     """Live request records as they come."""
 
-    def follow(self, service: ServiceName, *, since: datetime, position: Position) -> News:
-        """Return what was finished since `position` of requests that arrived at or after `since`, replayed ones too.
+    def follow(self, service: ServiceName, *, since: datetime, position: Position) -> Iterator[News]:
+        """Give what was finished since `position` of requests that arrived at or after `since`, replayed ones too.
 
-        Costs what is new. Records of one gateway come in the order in which its requests finished. Raises Unavailable.
+        Costs what is new, and memory for a piece of it: keep the position of each piece with what was counted of it,
+        and what fails on the way goes on from there. A piece may be empty. Records of one gateway come in the order in
+        which its requests finished. Raises Unavailable.
         """
 
 

@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from controlplane.adapters.gateway.records_spool import SpooledRecords
 from controlplane.adapters.gateway.traffic import GatewayTraffic
 from controlplane.adapters.metrics_scrape.samples import SampleStore
 from controlplane.adapters.metrics_scrape.scrape import Scraper
 from controlplane.adapters.metrics_scrape.source import ScrapedMetrics
 from controlplane.domain.errors import InvalidInput
 from controlplane.ports.catalogue import ModelCatalogue
+from controlplane.ports.gateways import RecordFeed
 from controlplane.ports.store import Store
 from controlplane.settings import Settings
 from controlplane.wiring.control import gateways_of
@@ -40,7 +40,7 @@ def scraper_pass(settings: Settings) -> Callable[[], bool]:
     return scraper.run
 
 
-def watch_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
+def watch_pass(settings: Settings, records: RecordFeed, *, leader: int | None = None) -> Callable[[], bool]:
     """Return one look for alerts where no Prometheus does; the controller's process runs it beside."""
     from controlplane.services.operations.watch import AlertWatcher
 
@@ -48,7 +48,7 @@ def watch_pass(settings: Settings, *, leader: int | None = None) -> Callable[[],
     watcher = AlertWatcher(
         store=open_store(settings, leader=leader),
         fleet=open_fleet(settings),
-        records=SpooledRecords(settings.data_dir),
+        records=records,
         metrics=ScrapedMetrics(SampleStore(settings.metrics_file), clock=clock),
         router=GatewayTraffic(gateways_of(settings), admin_token=secret_in(settings.admin_token_file)),
         clock=clock,
@@ -77,7 +77,7 @@ def answers_pass(settings: Settings, *, leader: int | None = None) -> Callable[[
     return lambda: comparer.run_next() or adapters.run_next()
 
 
-def adapter_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
+def adapter_pass(settings: Settings, records: RecordFeed, *, leader: int | None = None) -> Callable[[], bool]:
     """Return one pass that gives every replica its adapters and judges canaries; the controller's process runs it."""
     from controlplane.adapters.engine_adapters import EngineAdapters
     from controlplane.services.adapters.keep import AdapterKeeper
@@ -85,8 +85,7 @@ def adapter_pass(settings: Settings, *, leader: int | None = None) -> Callable[[
 
     store = open_store(settings, leader=leader)
     keeper = AdapterKeeper(store=store, fleet=open_fleet(settings), loader=EngineAdapters(), monotonic=time.monotonic)
-    records, clock = SpooledRecords(settings.data_dir), installation_clock(settings)
-    judge = AdapterJudge(store=store, records=records, clock=clock)
+    judge = AdapterJudge(store=store, records=records, clock=installation_clock(settings))
 
     return telling(lambda: (*keeper.run(), *judge.run()), log)
 
@@ -192,7 +191,9 @@ def reclaims_pass(settings: Settings, *, leader: int | None = None) -> Callable[
     return telling(keeper.run, log)
 
 
-def load_matcher_pass(settings: Settings, stop: threading.Event, *, leader: int | None = None) -> Callable[[], bool]:
+def load_matcher_pass(
+    settings: Settings, records: RecordFeed, stop: threading.Event, *, leader: int | None = None
+) -> Callable[[], bool]:
     """Return one pass that makes up the load of a canary under judgement; the controller's process runs it beside.
 
     The load generator is built with the first rollout: an installation without one does without its memory.
@@ -204,13 +205,13 @@ def load_matcher_pass(settings: Settings, stop: threading.Event, *, leader: int 
         if not built and all(service.rollout is None for service, _ in store.list_services()):
             return False
         if not built:
-            built.append(_load_matcher(settings, store, stop))
+            built.append(_load_matcher(settings, records, store, stop))
         return built[0].run_next()
 
     return one
 
 
-def _load_matcher(settings: Settings, store: Store, stop: threading.Event) -> LoadMatcher:
+def _load_matcher(settings: Settings, records: RecordFeed, store: Store, stop: threading.Event) -> LoadMatcher:
     from controlplane.adapters.gateway.opener import GatewayProcesses
     from controlplane.adapters.gateway.replay_records import ReplayRecords
     from controlplane.adapters.loadtester_locust import LocustLoadTester
@@ -221,7 +222,7 @@ def _load_matcher(settings: Settings, store: Store, stop: threading.Event) -> Lo
         fleet=open_fleet(settings),
         load_tester=LocustLoadTester(),
         gateways=GatewayProcesses(),
-        feed=SpooledRecords(settings.data_dir),
+        feed=records,
         keep=ReplayRecords(settings.data_dir, clock=installation_clock(settings)).keep,
         clock=installation_clock(settings),
         out_dir=settings.reports_dir,

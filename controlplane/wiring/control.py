@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from controlplane.adapters.gateway.judged_files import JudgedFiles
-from controlplane.adapters.gateway.records_spool import SpooledRecords
+from controlplane.adapters.gateway.record_feed import SpooledFeed
 from controlplane.adapters.gateway.scores_spool import SpooledScores
 from controlplane.adapters.gateway.traffic import FindGateways, GatewayTraffic, running_gateways
 from controlplane.adapters.store_sql.fence import LEADER
 from controlplane.domain.base import ServiceName
 from controlplane.domain.cluster import RouteOptions
-from controlplane.ports.gateways import TrafficRouter
+from controlplane.ports.gateways import RecordFeed, TrafficRouter
 from controlplane.settings import ClusterAccess, Settings
 from controlplane.wiring.gpus import gpus_of_host
 from controlplane.wiring.machine import installation_clock, open_fleet, open_store, secret_in
@@ -50,7 +50,14 @@ def leader_number(settings: Settings) -> int:
         store.close()
 
 
-def controller_pass(settings: Settings, *, leader: int | None = None, bell: Bell | None = None) -> Callable[[], bool]:
+def record_feed(settings: Settings) -> RecordFeed:
+    """Return the one reader of the gateways' records in the controller's process: its pass and those beside it."""
+    return SpooledFeed(settings.data_dir)
+
+
+def controller_pass(
+    settings: Settings, records: RecordFeed, *, leader: int | None = None, bell: Bell | None = None
+) -> Callable[[], bool]:
     """Return one pass of the controller; it waits for the next tick, unless somebody waits for what was decided.
 
     The bell rings when an engine of this host has become ready.
@@ -66,7 +73,7 @@ def controller_pass(settings: Settings, *, leader: int | None = None, bell: Bell
         router=_router(settings, traffic),
         flights=traffic,
         news=traffic,
-        records=SpooledRecords(settings.data_dir),
+        records=records,
         scores=SpooledScores(settings.data_dir),
         judged=JudgedFiles(settings.data_dir, clock=installation_clock(settings)),
         clock=installation_clock(settings),

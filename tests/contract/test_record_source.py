@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.adapters.gateway.record_feed import SpooledFeed
 from controlplane.adapters.gateway.records_spool import SpooledRecords
 from controlplane.adapters.gateway.replay_records import ReplayRecords
 from controlplane.domain.base import RevisionId, ServiceName
@@ -67,7 +68,7 @@ def spooled(data_dir: Path, *, window: int = 1000) -> Setup:
         (records_dir(data_dir) / "gw-1-20260301T10.jsonl").mkdir(parents=True)
 
     source = SpooledRecords(data_dir, window=window)
-    return Setup(source, source, add, break_it)
+    return Setup(source, SpooledFeed(data_dir), add, break_it)
 
 
 def faked() -> Setup:
@@ -147,12 +148,15 @@ def test_what_cannot_be_read_is_unavailable(setup: Setup) -> None:
     with pytest.raises(Unavailable):
         ids(setup)
     with pytest.raises(Unavailable):
-        setup.feed.follow(CHAT, since=START, position={})
+        follow(setup, {})
 
 
 def follow(setup: Setup, position: Position, since_s: float = 0) -> tuple[list[str], Position]:
-    news = setup.feed.follow(CHAT, since=START + timedelta(seconds=since_s), position=position)
-    return [found.id for found in news.records], news.position
+    found = list[str]()
+    for news in setup.feed.follow(CHAT, since=START + timedelta(seconds=since_s), position=position):
+        found += [each.id for each in news.records]
+        position = news.position
+    return found, position
 
 
 def test_a_feed_gives_every_record_once(setup: Setup) -> None:
@@ -194,5 +198,5 @@ def test_a_replayed_record_after_a_line_that_a_kill_left_open_is_read(tmp_path: 
     (file,) = records_dir(tmp_path).iterdir()
     file.write_bytes(file.read_bytes() + b'{"id": "cut')
     replays.keep(CHAT, [record(1, record_id="second")])
-    news = SpooledRecords(tmp_path, window=1000).follow(CHAT, since=at, position={})
-    assert [each.id for each in news.records] == ["first", "second"]
+    given = SpooledFeed(tmp_path).follow(CHAT, since=at, position={})
+    assert [each.id for news in given for each in news.records] == ["first", "second"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from controlplane.domain.base import RevisionId, ServiceName
@@ -29,9 +29,9 @@ class FakeRecordSource:
         found = (r for r in self.records if r.service == service and r.at >= since and not r.replayed)
         return sorted((r for r in found if revision is None or r.revision == revision), key=lambda r: r.at)
 
-    def follow(self, service: ServiceName, *, since: datetime, position: Position) -> News:
+    def follow(self, service: ServiceName, *, since: datetime, position: Position) -> Iterator[News]:
         if self.broken:
             raise Unavailable("the gateways' records cannot be read")
         new = self.records[position.get("", 0) :]
         found = [record for record in new if record.service == service and record.at >= since]
-        return News(found, {"": len(self.records)})
+        yield News(found, {"": len(self.records)})

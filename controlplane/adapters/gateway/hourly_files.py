@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -17,16 +18,16 @@ from controlplane.host.files import ends_torn
 R = TypeVar("R", bound=BaseModel)
 _log = logging.getLogger(__name__)
 
+PIECE_BYTES = 1 << 20
+"""Read at once: a thousand records, whose values take some ten megabytes."""
+
 
 def new_lines(folder: Path, since: datetime, offsets: dict[str, int]) -> Iterator[tuple[str, bytes]]:
     """Whole lines behind `offsets`, per file that may hold what arrived at or after `since`, by name. Raises OSError.
 
     A request is written when it is finished, so its file's hour is never before that of its arrival.
     """
-    if not folder.is_dir():
-        return
-    with os.scandir(folder) as entries:
-        files = sorted((e.name, e.stat().st_size) for e in entries if _may_hold(e.name, since))
+    files = listed(folder, since)
     for name in set(offsets) - {name for name, _ in files}:
         del offsets[name]
     for name, size in files:
@@ -34,6 +35,37 @@ def new_lines(folder: Path, since: datetime, offsets: dict[str, int]) -> Iterato
             offsets[name] = 0
         if size > offsets.get(name, 0):
             yield name, _whole_lines(folder / name, offsets.get(name, 0))
+
+
+def listed(folder: Path, since: datetime) -> list[tuple[str, int]]:
+    """Return files that may hold what arrived at or after `since`, by name, and their bytes. Raises OSError.
+
+    One whose retention ends meanwhile is left out.
+    """
+    found = []
+    if folder.is_dir():
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    if _may_hold(entry.name, since):
+                        found.append((entry.name, entry.stat().st_size))
+    return sorted(found)
+
+
+def pieces(path: Path, begin: int, end: int) -> Iterator[tuple[bytes, int]]:
+    """Whole lines of a file between two offsets, some at a time, each with where it ends. Raises OSError.
+
+    A line that is still being written at the end is left; of a file that is gone there is nothing.
+    """
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        file.seek(begin)
+        rest = b""
+        while begin + len(rest) < end and (read := file.read(min(PIECE_BYTES, end - begin - len(rest)))):
+            rest += read
+            lines, rest = rest[: (cut := rest.rfind(b"\n") + 1)], rest[cut:]
+            if lines:
+                begin += len(lines)
+                yield lines, begin
 
 
 def parsed(lines: bytes, kind: type[R], *, where: str) -> Iterator[R]:

@@ -14,7 +14,6 @@ from controlplane.domain.base import RevisionId, ServiceName
 from controlplane.domain.door.gateway_files import records_dir
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.errors import Unavailable
-from controlplane.ports.gateways import News, Position
 
 _log = logging.getLogger(__name__)
 
@@ -52,17 +51,6 @@ class SpooledRecords:
             except OSError as error:
                 raise Unavailable("the gateways' records cannot be read", why=str(error)) from error
         return [r for r in records if r.service == service and (revision is None or r.revision == revision)]
-
-    def follow(self, service: ServiceName, *, since: datetime, position: Position) -> News:
-        """See `ports.RecordFeed.follow`. Files by name: gateway after gateway, each hour by hour."""
-        reached, found = dict(position), []
-        try:
-            for name, lines in new_lines(self._folder, since, reached):
-                reached[name] = reached.get(name, 0) + len(lines)
-                found += [r for r in self._parse(lines) if r.service == service and r.at >= since]
-        except OSError as error:
-            raise Unavailable("the gateways' records cannot be read", why=str(error)) from error
-        return News(found, reached)
 
     def _since(self, since: datetime) -> Sequence[GatewayRecord]:
         if self._complete_from is None or (since < self._complete_from and len(self._kept) < self._window):

@@ -91,11 +91,14 @@ def _control(settings: Settings, stop: threading.Event) -> None:
     with leading(settings, stop, end=_end) as leader:
         if stop.is_set():
             return
-        _beside("load", _or_end(beside.load_matcher_pass(settings, stop, leader=leader)), MATCHER_EVERY_S, stop)
+        records = control.record_feed(settings)
+        _beside(
+            "load", _or_end(beside.load_matcher_pass(settings, records, stop, leader=leader)), MATCHER_EVERY_S, stop
+        )
         _beside("answers", _or_end(beside.answers_pass(settings, leader=leader)), ANSWERS_EVERY_S, stop)
-        _beside("watch", _or_end(beside.watch_pass(settings, leader=leader)), SCRAPE_EVERY_S, stop)
+        _beside("watch", _or_end(beside.watch_pass(settings, records, leader=leader)), SCRAPE_EVERY_S, stop)
         _beside("notify", _or_end(beside.notify_pass(settings, leader=leader)), NOTIFY_EVERY_S, stop)
-        _beside("adapters", _or_end(beside.adapter_pass(settings, leader=leader)), ADAPTERS_EVERY_S, stop)
+        _beside("adapters", _or_end(beside.adapter_pass(settings, records, leader=leader)), ADAPTERS_EVERY_S, stop)
         _beside("judging", _or_end(beside.judging_pass(settings, leader=leader)), JUDGING_EVERY_S, stop)
         _beside("catalogue", _or_end(beside.catalogue_pass(settings, leader=leader)), CATALOGUE_EVERY_S, stop)
         _beside("warm", _or_end(beside.warm_pass(settings, leader=leader)), WARM_EVERY_S, stop)
@@ -104,7 +107,7 @@ def _control(settings: Settings, stop: threading.Event) -> None:
         bell = Bell()
         _beside("held", beside.held_pass(settings, bell), HELD_EVERY_S, stop)
         _beside("metrics", beside.scraper_pass(settings), SCRAPE_EVERY_S, stop)
-        one_pass = _or_end(control.controller_pass(settings, leader=leader, bell=bell))
+        one_pass = _or_end(control.controller_pass(settings, records, leader=leader, bell=bell))
         repeat(one_pass, every_s=CONTROLLER_EVERY_S, stop=stop, bell=bell)
 
 

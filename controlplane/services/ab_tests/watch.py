@@ -114,10 +114,10 @@ class _Counted:
         self._judged_read: Position = {}
 
     def catch_up(self, records: RecordFeed, scores: ScoreFeed | None, judged: JudgedFeed | None) -> None:
-        news = records.follow(self._service, since=self._since, position=self._records_read)
-        for record in news.records:
-            self.users.add(record)
-        self._records_read = news.position
+        for news in records.follow(self._service, since=self._since, position=self._records_read):
+            for record in news.records:
+                self.users.add(record)
+            self._records_read = news.position
         if scores is not None:
             given = scores.scores(since=self._since, position=self._scores_read)
             for score in given.scores:

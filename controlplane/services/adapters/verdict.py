@@ -116,13 +116,13 @@ class _Watched:
 
     def catch_up(self, records: RecordFeed, service: ServiceName) -> None:
         """Count what came since the last time. Raises Unavailable."""
-        news = records.follow(service, since=self.since, position=self._position)
         arms = {self.canary_name: self._canary, self._stable_name: self._stable}
-        for record in news.records:
-            arm = arms.get(record.adapter or "")
-            if arm is not None and not record.replayed:
-                arm.add(record)
-        self._position = news.position
+        for news in records.follow(service, since=self.since, position=self._position):
+            for record in news.records:
+                arm = arms.get(record.adapter or "")
+                if arm is not None and not record.replayed:
+                    arm.add(record)
+            self._position = news.position
 
     def analysis(self, spec: ServiceSpec, now: datetime) -> Analysis:
         options = _alone(spec.rollout)

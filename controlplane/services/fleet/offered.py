@@ -47,19 +47,20 @@ class LoadMeter:
         self._flights = flights
         self._position: Position = {}
         self._since: datetime | None = None
+        self._counted: Sample | None = None
         self._samples: deque[Sample] = deque()
 
     def look(self, spec: ServiceSpec, *, ready: int, now: datetime) -> None:
         """Take one sample. Raises Unavailable when records or gateways cannot be asked."""
         in_flight = sum(part.requests for part in self._flights.flights() if part.service == spec.name)
-        first = self._since is None
         # As far back as a request may have begun that is in flight now: its end must be counted too.
         self._since = self._since or now - timedelta(seconds=slowest_s(spec.gateway))
-        news = self._records.follow(spec.service, since=self._since, position=self._position)
-        self._position = news.position
-        records = () if first else [each for each in news.records if not each.retried and not each.replayed]
-        before = self._samples[-1] if self._samples else Sample(now, 0, 0, 0, 0, 0, 0, 0, ready)
-        self._samples.append(_after(before, records, spec, in_flight=in_flight, ready=ready, now=now))
+        counted = self._counted or Sample(now, 0, 0, 0, 0, 0, 0, 0, ready)
+        for news in self._records.follow(spec.service, since=self._since, position=self._position):
+            if self._samples:  # what ended before the first look was no load that anybody saw
+                counted = self._counted = _plus(counted, news.records, spec)
+            self._position = news.position
+        self._samples.append(counted._replace(at=now, in_flight=in_flight, ready=ready))
         while self._samples[0].at < now - KEPT:
             self._samples.popleft()
 
@@ -106,21 +107,17 @@ class LoadMeter:
         return first, last
 
 
-def _after(
-    before: Sample, records: Sequence[GatewayRecord], spec: ServiceSpec, *, in_flight: int, ready: int, now: datetime
-) -> Sample:
-    readings = [(each, read_outcome(each, spec.slos.latency, time_lapse=spec.engine.time_lapse)) for each in records]
+def _plus(before: Sample, records: Sequence[GatewayRecord], spec: ServiceSpec) -> Sample:
+    asked = [each for each in records if not each.retried and not each.replayed]
+    readings = [(each, read_outcome(each, spec.slos.latency, time_lapse=spec.engine.time_lapse)) for each in asked]
     served = [(each, reading) for each, reading in readings if reading.outcome not in _NEVER_SERVED]
     told = [each for each, _ in served if each.prompt_tokens is not None and each.output_tokens is not None]
     judged = [reading for _, reading in served if reading.missed or not reading.untold]
-    return Sample(
-        at=now,
+    return before._replace(
         ended=before.ended + len(served),
         told=before.told + len(told),
         prompt_tokens=before.prompt_tokens + sum(each.prompt_tokens or 0 for each in told),
         output_tokens=before.output_tokens + sum(each.output_tokens or 0 for each in told),
         judged=before.judged + len(judged),
         missed=before.missed + sum(bool(reading.missed) for reading in judged),
-        in_flight=in_flight,
-        ready=ready,
     )

@@ -69,13 +69,11 @@ class DriftWatcher:
     def _look(self, service: Service, now: datetime) -> None:
         seconds = (now - self._looked.get(service.name, now)).total_seconds()
         self._looked[service.name] = now
-        since, position = self._positions.get(service.name, (now, {}))
-        news = self._records.follow(service.spec.service, since=since, position=position)
-        self._positions[service.name] = (since, news.position)
+        records = self._came(service, now)
         saved = read_watch(self._store, service.name)
         found = self._measured(service)
         watch = self._begun(service, saved.value, now)
-        watch = added(watch, self._values(service, news.records, found, seconds))
+        watch = added(watch, self._values(service, records, found, seconds))
         batch_s = (now - (watch.began_at or now)).total_seconds()
         if not is_whole(watch, batch_s):
             self._filling[service.name] = watch
@@ -83,10 +81,20 @@ class DriftWatcher:
         self._filling.pop(service.name, None)
         self._judge(service, watch, found, saved.version, batch_s=batch_s, now=now)
 
+    def _came(self, service: Service, now: datetime) -> Sequence[GatewayRecord]:
+        """Return what stable answered since the last look. What cannot be read on the way is left for the next one."""
+        since, position = self._positions.setdefault(service.name, (now, {}))
+        mine = list[GatewayRecord]()
+        for news in self._records.follow(service.spec.service, since=since, position=position):
+            came = (r for r in news.records if r.revision == service.stable and r.ok)
+            mine += [r for r in came if not r.replayed and not r.retried]
+            position = news.position
+        self._positions[service.name] = (since, position)
+        return mine
+
     def _values(
-        self, service: Service, records: Sequence[GatewayRecord], found: Measured | None, seconds: float
+        self, service: Service, mine: Sequence[GatewayRecord], found: Measured | None, seconds: float
     ) -> Mapping[Signal, Sequence[float]]:
-        mine = [r for r in records if r.revision == service.stable and r.ok and not r.replayed and not r.retried]
         reader = self._readers.setdefault(service.name, SignalReader())
         sustained_rps = None if found is None else found.capacity.rate_rps.value
         return reader.read(mine, service.spec, sustained_rps=sustained_rps, seconds=seconds)

@@ -93,10 +93,10 @@ class AlertWatcher:
         minutes, since, position = self._minutes.get(service.name, (None, now, {}))
         if minutes is None or minutes.spec != service.spec:
             minutes, since, position = Minutes(service.spec), now - timedelta(seconds=KEPT_S), {}
-        news = self._records.follow(service.name, since=since, position=position)
-        minutes.add(news.records)
+        for news in self._records.follow(service.name, since=since, position=position):
+            minutes.add(news.records)
+            self._minutes[service.name] = (minutes, since, news.position)
         minutes.forget(now)
-        self._minutes[service.name] = (minutes, since, news.position)
         return minutes
 
     def _told(

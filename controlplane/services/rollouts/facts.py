@@ -161,13 +161,16 @@ class _Watched:
 
     def catch_up(self, records: RecordFeed) -> None:
         """Count what came since the last time. Raises Unavailable."""
-        news = records.follow(self._service, since=self._since - BEFORE, position=self._position)
-        for record in news.records:
-            told = {arm: arm.add(record) for arm in self._arms(record)}
-            for arm, of_canary in ((self.canary, True), (self.stable, False)):
-                if (missed := told.get(arm)) is not None:
-                    self.matching.see(record, missed=missed, of_canary=of_canary)
-        self._position = news.position
+        for news in records.follow(self._service, since=self._since - BEFORE, position=self._position):
+            for record in news.records:
+                self._count(record)
+            self._position = news.position
+
+    def _count(self, record: GatewayRecord) -> None:
+        told = {arm: arm.add(record) for arm in self._arms(record)}
+        for arm, of_canary in ((self.canary, True), (self.stable, False)):
+            if (missed := told.get(arm)) is not None:
+                self.matching.see(record, missed=missed, of_canary=of_canary)
 
     def effects(self, rollout: Rollout, *, users: bool) -> tuple[LatencyEffect, ...]:
         """Return how much slower the canary is than what it is compared with, as of a hundredth of requests ago."""

@@ -205,11 +205,11 @@ class _Users:
         self._position: Position = {}
 
     def catch_up(self, feed: RecordFeed) -> None:
-        news = feed.follow(self._service, since=self.since, position=self._position)
-        for record in news.records:
-            if record.revision in self._arms and not record.replayed:
-                self._arms[record.revision].add(record)
-        self._position = news.position
+        for news in feed.follow(self._service, since=self.since, position=self._position):
+            for record in news.records:
+                if record.revision in self._arms and not record.replayed:
+                    self._arms[record.revision].add(record)
+            self._position = news.position
 
     def canary_rps(self, now: datetime) -> float:
         """Return users' requests per second to the canary, engine time, over the step so far or the last window."""

@@ -182,7 +182,7 @@ class Site:
 
 @contextmanager
 def controlling(settings: Settings) -> Iterator[None]:
-    one_pass, stopping = control.controller_pass(settings), threading.Event()
+    one_pass, stopping = control.controller_pass(settings, control.record_feed(settings)), threading.Event()
 
     def run() -> None:
         while not stopping.wait(0.1):

@@ -48,7 +48,8 @@ from pathlib import Path
 from typing import Any
 from controlplane.wiring import control
 from controlplane.settings import Settings
-control.controller_pass(Settings(data_dir=Path(sys.argv[1])))()
+settings = Settings(data_dir=Path(sys.argv[1]))
+control.controller_pass(settings, control.record_feed(settings))()
 {SAY_MODULES}
 """
 
