@@ -56,7 +56,7 @@ class Setup:
     break_it: Callable[[], None]
 
 
-def spooled(data_dir: Path, *, window: int = 1000) -> Setup:
+def spooled(data_dir: Path, *, window: int = 1000, most_bytes: int = 1 << 20) -> Setup:
     def add(item: GatewayRecord) -> None:
         finished = item.at + timedelta(milliseconds=item.e2e_ms or 0)
         path = records_dir(data_dir) / records_name(item.gateway, finished)
@@ -68,7 +68,7 @@ def spooled(data_dir: Path, *, window: int = 1000) -> Setup:
         (records_dir(data_dir) / "gw-1-20260301T10.jsonl").mkdir(parents=True)
 
     source = SpooledRecords(data_dir, window=window)
-    return Setup(source, SpooledFeed(data_dir), add, break_it)
+    return Setup(source, SpooledFeed(data_dir, most_bytes=most_bytes), add, break_it)
 
 
 def faked() -> Setup:
@@ -80,9 +80,11 @@ def faked() -> Setup:
     return Setup(fake, fake, fake.add, break_it)
 
 
-@pytest.fixture(params=["fake", "spool", "spool with a tiny window"])
+@pytest.fixture(params=["fake", "spool", "spool that keeps little"])
 def setup(request: pytest.FixtureRequest, tmp_path: Path) -> Setup:
-    return faked() if request.param == "fake" else spooled(tmp_path, window=1000 if request.param == "spool" else 2)
+    if request.param == "fake":
+        return faked()
+    return spooled(tmp_path) if request.param == "spool" else spooled(tmp_path, window=2, most_bytes=500)
 
 
 def ids(setup: Setup, since_s: float = 0, revision: str | None = None) -> list[str]:
@@ -176,6 +178,25 @@ def test_a_feed_from_the_start_gives_everything_again_in_the_same_order(setup: S
         found, position = follow(setup, position)
         given += found
     assert follow(setup, {})[0] == given == ["3", "1", "2"]
+
+
+def test_several_readers_of_a_feed_each_get_everything_once_whenever_they_look(setup: Setup) -> None:
+    positions: dict[int, Position] = {1: {}, 2: {}, 3: {}}
+    given: dict[int, list[str]] = {every: [] for every in positions}
+    for number in range(24):
+        setup.add(record(number * 300, record_id=str(number), gateway=f"gw-{number % 2}"))
+        for every, position in positions.items():
+            if number % every == 0:
+                found, positions[every] = follow(setup, position)
+                given[every] += found
+    for every, position in positions.items():
+        assert sorted([*given[every], *follow(setup, position)[0]], key=int) == [str(number) for number in range(24)]
+
+
+def test_a_feed_tells_the_blocks_that_prompts_share(setup: Setup) -> None:
+    setup.add(record(1).evolve(prefix_blocks=(7, 8)))
+    (news,) = setup.feed.follow(CHAT, since=START, position={})
+    assert [each.prefix_blocks for each in news.records] == [(7, 8)]
 
 
 def test_a_feed_has_only_what_arrived_since_and_of_its_service(setup: Setup) -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +21,8 @@ _log = logging.getLogger(__name__)
 
 PIECE_BYTES = 1 << 20
 """Read at once: a thousand records, whose values take some ten megabytes."""
+LINE_BYTES = 1 << 16
+"""Longer than most lines."""
 
 
 def new_lines(folder: Path, since: datetime, offsets: dict[str, int]) -> Iterator[tuple[str, bytes]]:
@@ -68,6 +71,18 @@ def pieces(path: Path, begin: int, end: int) -> Iterator[tuple[bytes, int]]:
                 yield lines, begin
 
 
+def all_lines_end(path: Path, size: int) -> int:
+    """Return the offset behind the last whole line within the first `size` bytes. Raises OSError."""
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        while size > 0:
+            begin = max(0, size - LINE_BYTES)
+            file.seek(begin)
+            if (at := file.read(size - begin).rfind(b"\n")) >= 0:
+                return begin + at + 1
+            size = begin
+    return 0
+
+
 def parsed(lines: bytes, kind: type[R], *, where: str) -> Iterator[R]:
     """Read whole lines; of what a killed gateway left of its last one it is said that it is skipped `where`."""
     for line in filter(None, lines.splitlines()):
@@ -90,8 +105,14 @@ def hour_of(at: datetime) -> datetime:
     return at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
 
 
+@lru_cache(maxsize=4096)
+def _hour(name: str) -> datetime | None:
+    """Folders of days of hours are listed many times a second, and their names do not change."""
+    return records_hour(name)
+
+
 def _may_hold(name: str, since: datetime) -> bool:
-    hour = records_hour(name)
+    hour = _hour(name)
     return hour is not None and hour >= hour_of(since)
 
 

@@ -78,8 +78,7 @@ class SpooledRecords:
 
     def _parse(self, lines: bytes) -> Iterable[GatewayRecord]:
         for record in parsed(lines, GatewayRecord, where="in the request records"):
-            # An empty tuple needs no validation, and this runs for every request.
-            yield record if self._with_blocks else record.model_copy(update={"prefix_blocks": ()})
+            yield record if self._with_blocks else record.without_blocks()
 
 
 def _arrival(record: GatewayRecord) -> datetime:

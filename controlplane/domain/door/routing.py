@@ -202,3 +202,7 @@ class GatewayRecord(Value):
     @property
     def ok(self) -> bool:
         return self.error is None
+
+    def without_blocks(self) -> GatewayRecord:
+        """Return the record without the hashes of its prompt, tens of kB of a long one: for who keeps many."""
+        return self.model_copy(update={"prefix_blocks": ()}) if self.prefix_blocks else self

@@ -71,7 +71,7 @@ class Arm:
                 pass
         if not warming:
             self._spread(record, reading)
-        self._lately.append((finished_at(record), record, reading.outcome))
+        self._lately.append((finished_at(record), record.without_blocks(), reading.outcome))
         return missed
 
     def counts(self) -> Counts:
