@@ -15,8 +15,8 @@ from controlplane.domain.base import Value
 from controlplane.domain.door.outcomes import finished_at
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.engines.fleet import Engine
-from controlplane.domain.hardware import usd_per_hour
 from controlplane.domain.operations.savings import Saved
+from controlplane.domain.operations.spot import held_by
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.capacity import usd_per_million_tokens
 
@@ -58,11 +58,7 @@ class Cost(Value):
 
 def engines_usd_per_hour(spec: ServiceSpec, engines: Sequence[Engine]) -> float:
     """Return what a service's engines cost per hour by the GPUs they hold, spot ones at their own price, USD."""
-    held = [engine for engine in engines if not engine.state.is_over]
-    price = None if spec.spot is None else spec.spot.price_usd_per_gpu_hour
-    firm = sum(each.spec.gpus for each in held if price is None or not each.spec.spot)
-    taken = sum(each.spec.gpus for each in held) - firm
-    return usd_per_hour(spec.gpus, firm) + taken * (price or 0.0)
+    return held_by(engines).usd_per_hour(spec.gpus, spec.spot)
 
 
 def cost(

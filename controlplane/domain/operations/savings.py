@@ -12,7 +12,8 @@ import math
 from pydantic import AwareDatetime, Field
 
 from controlplane.domain.base import RevisionId, StudyId, Value
-from controlplane.domain.hardware import GpuPool, usd_per_hour
+from controlplane.domain.hardware import GpuPool
+from controlplane.domain.operations.spot import Held, SpotOptions
 from controlplane.domain.studies.capacity import Capacity
 from controlplane.domain.studies.study import StudyEvidence
 
@@ -74,27 +75,43 @@ def compared(evidence: StudyEvidence) -> Compared | None:
     )
 
 
-def went_on(savings: Savings, sides: Compared, pool: GpuPool, *, gpus: int, at: AwareDatetime) -> Savings:
-    """Return the savings with the time since the last look, in which stable's engines held `gpus` GPUs."""
+def went_on(
+    savings: Savings, sides: Compared, pool: GpuPool, *, held: Held, spot: SpotOptions | None = None, at: AwareDatetime
+) -> Savings:
+    """Return the savings with the time since the last look, in which stable's engines held so many GPUs."""
     gap_s = 0.0 if savings.looked_at is None else (at - savings.looked_at).total_seconds()
     if not 0 < gap_s <= LONGEST_GAP_S:
         return savings.evolve(looked_at=at)
-    hours, carried = gap_s / 3600, gpus / sides.winner_gpus
+    hours, carried = gap_s / 3600, sum(held) / sides.winner_gpus
 
     def baseline_usd(winner_rps: float, baseline_rps: float) -> float:
         replicas = math.ceil(carried * winner_rps / baseline_rps - 1e-9)
-        return hours * usd_per_hour(pool, replicas * sides.baseline_gpus)
+        return hours * _as_spot_as(held, sides, spot, replicas).usd_per_hour(pool, spot)
 
     winner, baseline = sides.winner, sides.baseline
     return savings.evolve(
         watched_s=savings.watched_s + gap_s,
-        ran_usd=savings.ran_usd + hours * usd_per_hour(pool, gpus),
+        ran_usd=savings.ran_usd + hours * held.usd_per_hour(pool, spot),
         baseline_usd=savings.baseline_usd + baseline_usd(winner.rps, baseline.rps),
         baseline_low_usd=savings.baseline_low_usd + baseline_usd(winner.low_rps, max(baseline.high_rps, baseline.rps)),
         baseline_high_usd=savings.baseline_high_usd
         + baseline_usd(winner.high_rps, baseline.low_rps if baseline.low_rps > 0 else baseline.rps),
         looked_at=at,
     )
+
+
+def _as_spot_as(held: Held, sides: Compared, spot: SpotOptions | None, replicas: int) -> Held:
+    """Return the GPUs of so many replicas of the baseline: its floor on demand, beyond it spot ones as often as stable.
+
+    That spot GPUs are cheap is not the recommendation's doing: where stable has no replica beyond its floor the
+    baseline's would all have been spot, which makes its saving the smaller one.
+    """
+    if spot is None:
+        return Held(firm=replicas * sides.baseline_gpus)
+    beyond = sum(held) / sides.winner_gpus - spot.on_demand_replicas
+    share = min(1.0, held.spot / sides.winner_gpus / beyond) if beyond > 0 else 1.0
+    taken = round(share * (replicas - spot.floor(replicas)))
+    return Held(firm=(replicas - taken) * sides.baseline_gpus, spot=taken * sides.baseline_gpus)
 
 
 def shown(savings: Savings) -> Saved | None:

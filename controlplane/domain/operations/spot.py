@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from pydantic import AwareDatetime, Field
 
 from controlplane.domain.base import EngineId, Value
 from controlplane.domain.engines.fleet import Engine
+from controlplane.domain.hardware import GpuPool, usd_per_hour
 
 SHORTEST_NOTICE_S = 30.0
 """What the clouds give at least; what a notice without a time is taken for."""
@@ -37,6 +39,24 @@ class SpotOptions(Value):
     def floor(self, replicas: int) -> int:
         """Return how many of so many replicas run on demand at least."""
         return min(self.on_demand_replicas, replicas)
+
+
+class Held(NamedTuple):
+    """GPUs that engines hold."""
+
+    firm: int
+    spot: int = 0
+
+    def usd_per_hour(self, pool: GpuPool, options: SpotOptions | None) -> float:
+        """Return their price, spot ones at their own where one is named."""
+        price = None if options is None else options.price_usd_per_gpu_hour
+        return usd_per_hour(pool, self.firm) + self.spot * (pool.price_usd_per_gpu_hour if price is None else price)
+
+
+def held_by(engines: Iterable[Engine]) -> Held:
+    """Return the GPUs that engines hold which are not over."""
+    held = [engine.spec for engine in engines if not engine.state.is_over]
+    return Held(firm=sum(each.gpus for each in held if not each.spot), spot=sum(e.gpus for e in held if e.spot))
 
 
 class Notice(Value):

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from controlplane.domain.base import RevisionId, ServiceName
 from controlplane.domain.operations.savings import Compared, Saved, Savings, compared, shown, went_on
+from controlplane.domain.operations.spot import held_by
 from controlplane.domain.rollouts.rollout import RolloutState
 from controlplane.domain.serving import Service
 from controlplane.domain.studies.study import Recommendation
@@ -46,8 +47,8 @@ class SavingsMeter:
         fresh, sides = known
         saved = _read(self._store, world.service.name)
         before = saved.value if saved.value is not None and saved.value.revision == stable else fresh
-        gpus = sum(engine.spec.gpus for engine in world.present(stable))
-        after = went_on(before, sides, world.service.spec.gpus, gpus=gpus, at=now)
+        spec, held = world.service.spec, held_by(world.present(stable))
+        after = went_on(before, sides, spec.gpus, held=held, spot=spec.spot, at=now)
         self._store.write_setting(_setting(world.service.name), after.model_dump_json(), saved.version)
 
     def _known(self, service: Service, stable: RevisionId) -> tuple[Savings, Compared] | None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from controlplane.domain.base import RevisionId, StudyId
 from controlplane.domain.hardware import GpuPool
 from controlplane.domain.operations.savings import LONGEST_GAP_S, Compared, Savings, compared, shown, went_on
+from controlplane.domain.operations.spot import Held, SpotOptions
 from controlplane.domain.studies.capacity import Capacity
 from tests.builders_serving import NOW, a_recommendation, a_trial
 
@@ -28,7 +29,7 @@ def after(*looks: tuple[float, int], sides: Compared = TWICE) -> Savings:
     """Savings after looks at so many seconds, with so many GPUs held."""
     found = NONE
     for seconds, gpus in looks:
-        found = went_on(found, sides, POOL, gpus=gpus, at=NOW + timedelta(seconds=seconds))
+        found = went_on(found, sides, POOL, held=Held(gpus), at=NOW + timedelta(seconds=seconds))
     return found
 
 
@@ -53,6 +54,37 @@ def test_a_baseline_that_needs_as_many_whole_replicas_saves_nothing() -> None:
 def test_a_dearer_winner_is_a_loss_and_is_said() -> None:
     wide = TWICE.evolve(winner_gpus=4)
     assert after(*hour(4), sides=wide).saved_usd == pytest.approx(2 * 4 - 4 * 4)
+
+
+def an_hour(held: Held, spot: SpotOptions) -> Savings:
+    found = NONE
+    for minute in range(61):
+        found = went_on(found, TWICE, POOL, held=held, spot=spot, at=NOW + timedelta(minutes=minute))
+    return found
+
+
+def test_spot_gpus_cost_their_own_price_on_both_sides() -> None:
+    found = an_hour(Held(firm=1, spot=2), SpotOptions(on_demand_replicas=1, price_usd_per_gpu_hour=1))
+    assert found.ran_usd == pytest.approx(4 + 2 * 1)
+    assert found.baseline_usd == pytest.approx(4 + 5 * 1), "six replicas, one of them on demand as stable's"
+    assert found.saved_usd == pytest.approx(3), "not 6 × 4 - 6: that spot GPUs are cheap it did not recommend"
+
+
+def test_a_baseline_is_spot_as_often_as_stable_really_was() -> None:
+    spot = SpotOptions(on_demand_replicas=0, price_usd_per_gpu_hour=1)
+    none_free = an_hour(Held(firm=2), spot)
+    assert (none_free.ran_usd, none_free.baseline_usd) == (pytest.approx(8), pytest.approx(16))
+    half = an_hour(Held(firm=1, spot=1), spot)
+    assert (half.ran_usd, half.baseline_usd) == (pytest.approx(5), pytest.approx(2 * 4 + 2 * 1))
+
+
+def test_beyond_a_floor_that_stable_does_not_reach_the_baseline_would_be_spot() -> None:
+    found = an_hour(Held(firm=1), SpotOptions(on_demand_replicas=1, price_usd_per_gpu_hour=1))
+    assert found.saved_usd == pytest.approx(1), "the second replica of the baseline would be spot"
+
+
+def test_a_spot_gpu_without_a_price_costs_as_one_on_demand() -> None:
+    assert an_hour(Held(firm=1, spot=1), SpotOptions()).saved_usd == pytest.approx(2 * 4)
 
 
 def test_what_was_not_watched_is_in_neither_sum() -> None:

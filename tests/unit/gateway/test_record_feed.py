@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controlplane.adapters.gateway import record_feed
+from controlplane.adapters.gateway import hourly_files, record_feed
 from controlplane.adapters.gateway.hourly_files import PIECE_BYTES
 from controlplane.adapters.gateway.record_feed import KEPT_S, SpooledFeed
 from controlplane.domain.base import ServiceName
@@ -47,7 +47,7 @@ class Files:
             file.write(text)
 
 
-_parsed = record_feed.parsed
+_parsed = hourly_files.parsed
 
 
 class Reader:
