@@ -26,7 +26,7 @@ from controlplane.domain.operations.autoscale_options import AutoscaleOptions
 from controlplane.domain.operations.drift import DriftOptions, DriftPolicy
 from controlplane.domain.rollouts.rollout import RolloutState
 from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
-from controlplane.domain.service import ServiceSpec
+from controlplane.domain.service import ModelSpec, ServiceSpec
 from controlplane.ports.gateways import News, Position, RecordFeed
 from controlplane.services.fleet.serving import register_service
 from controlplane.services.operations.watch import AlertWatcher
@@ -144,6 +144,7 @@ class Readers:
 def _spec(name: ServiceName) -> ServiceSpec:
     return a_spec(
         name=name,
+        model=ModelSpec(name=f"model-of-{name}", path="llama-8b"),
         autoscale=AutoscaleOptions(enabled=True, capacity_rps=1e6, max_replicas=2),
         drift=DriftOptions(policy=DriftPolicy.TELL),
     )

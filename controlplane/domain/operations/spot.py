@@ -36,6 +36,12 @@ class SpotOptions(Value):
         default=None, ge=0, description="Of a spot GPU. None: as one on demand."
     )
 
+    trials: bool = Field(
+        default=False,
+        description="Trials of studies run on spot GPUs while such are free, a trial's last attempt on demand. One "
+        "that is taken back is tried again.",
+    )
+
     def floor(self, replicas: int) -> int:
         """Return how many of so many replicas run on demand at least."""
         return min(self.on_demand_replicas, replicas)

@@ -16,7 +16,7 @@ from controlplane.services.studies.quality_gate import QualityGate
 from controlplane.services.studies.run_fleet_check import FleetCheckRunner, FleetPlan
 from controlplane.services.studies.run_trial import Climb, TrialRunner
 from controlplane.services.studies.session import StudySession
-from controlplane.services.studies.trial_engine import TrialEngines, TrialProgress, owner
+from controlplane.services.studies.trial_engine import TrialEngines, TrialProgress, free_for_trials, owner
 from controlplane.services.studies.trial_level import LevelLoad, LevelRunner, stay_of
 from controlplane.services.studies.trial_plan import ladder_of, seed_of, workload_of
 from controlplane.services.studies.trial_twin import trial_twin
@@ -107,5 +107,5 @@ class Lab:
         used = spent(session.study, session.trials, now=self.clock())
         if not fits(session.study.spec, session.trials, used, starts=1):
             return "the budget does not hold 1 more engine start"
-        needed, free = trial.config.gpus_per_replica, self.fleet.free_gpus(spot=False)
+        needed, free = trial.config.gpus_per_replica, free_for_trials(self.fleet, session.study.spec)
         return None if free >= needed else f"one more replica needs {needed} GPUs, {free} of this host are free"

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from controlplane.domain.base import StudyId
 from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.owner import Owner, TrialOwner
+from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.study import Study, TrialState
 from controlplane.ports.fleet import Fleet
 from controlplane.services.studies.session import StudySession
-from controlplane.services.studies.trial_engine import owner, remove_engine
+from controlplane.services.studies.trial_engine import free_for_trials, owner, remove_engine
 from tuner.answer.policy import Action, Step
 
 
@@ -22,17 +23,17 @@ def has_room(fleet: Fleet, session: StudySession, step: Step, *, host: str) -> b
     if not reserved:
         return True  # whatever else holds GPUs here is none of ours: the trial itself waits for them a while
     held = sum(e.spec.gpus for e in fleet.list() if _is_of(e, study.study_id) and not e.state.is_over)
-    return reserved + _least_gpus(study, step) <= held + fleet.free_gpus(spot=False)
+    return reserved + _least_gpus(study, step) <= held + free_for_trials(fleet, study.spec)
 
 
-def lacks_gpus(fleet: Fleet, step: Step) -> str | None:
+def lacks_gpus(fleet: Fleet, spec: ServiceSpec, step: Step) -> str | None:
     """Return why this host cannot check the whole fleet, None when it can (or nothing of the kind is to be done).
 
     Live replicas keep their GPUs: a study never waits for them to end.
     """
     if step.action is not Action.CHECK_FLEET or step.candidate is None:
         return None
-    needed, free = step.candidate.fleet.gpus, fleet.free_gpus(spot=False)
+    needed, free = step.candidate.fleet.gpus, free_for_trials(fleet, spec)
     return f"it needs {needed} GPUs, {free} of this host are free" if free < needed else None
 
 

@@ -138,7 +138,7 @@ class StudyRunner:
             if step.action is Action.WAIT or not has_room(self.fleet, session, step, host=self.host):
                 self._wait(session, step)
                 continue
-            if (lacking := lacks_gpus(self.fleet, step)) is not None:
+            if (lacking := lacks_gpus(self.fleet, session.study.spec, step)) is not None:
                 self._conclude(session, step._replace(action=Action.FINISH, unchecked=lacking))
                 return
             over = self._do(session, search, step) or over

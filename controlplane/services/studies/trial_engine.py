@@ -16,6 +16,7 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from controlplane.ports import Clock
 from controlplane.ports.fleet import Fleet
+from tuner.answer.policy import MAX_ATTEMPTS
 
 _POLL_S = 0.2
 _STOP_WAIT_S = 60.0
@@ -58,7 +59,7 @@ class TrialEngines:
         """
         wanted = _engine_specs(trial, spec)
         try:
-            engines = self._started(wanted, trial)
+            engines = self._started(wanted, trial, spec)
             if (broken := self._not_started(trial, engines)) is not None:
                 return broken
             ready = trial.evolve(startup_s=max((e.startup_s for e in engines if e.startup_s is not None), default=None))
@@ -80,7 +81,7 @@ class TrialEngines:
         """
         larger = trial.evolve(replicas=trial.replicas + 1)
         self.save(larger)
-        (engine,) = self._started(_engine_specs(larger, spec)[-1:], larger)
+        (engine,) = self._started(_engine_specs(larger, spec)[-1:], larger, spec)
         broken = self._not_started(larger, [engine])
         return (larger, engine) if broken is None else (broken, None)
 
@@ -103,9 +104,9 @@ class TrialEngines:
         """Return the trial as over now."""
         return trial.evolve(state=state, reason=reason, finished_at=self.clock())
 
-    def _started(self, wanted: Sequence[EngineSpec], trial: Trial) -> list[Engine]:
+    def _started(self, wanted: Sequence[EngineSpec], trial: Trial, spec: ServiceSpec) -> list[Engine]:
         """Start the engines side by side and wait until each is ready or failed."""
-        engines = [self._start_when_free(each, trial) for each in wanted]
+        engines = [self._start_when_free(each, trial, spec) for each in wanted]
         deadline = self.clock().timestamp() + wanted[0].start_timeout_s + _STOP_WAIT_S
         while any(e.state is EngineState.STARTING for e in engines) and self.clock().timestamp() < deadline:
             self._tick(trial, _starting(wanted))
@@ -117,13 +118,14 @@ class TrialEngines:
         self.on_progress(TrialProgress(trial, phase))
         self.sleep(_POLL_S)
 
-    def _start_when_free(self, wanted: EngineSpec, trial: Trial) -> Engine:
+    def _start_when_free(self, wanted: EngineSpec, trial: Trial, spec: ServiceSpec) -> Engine:
         """Wait for GPUs: a moment for those of an engine that just ended, as long as it takes for another trial's."""
         deadline = self.clock().timestamp() + _GPU_WAIT_S
         while True:
             self.on_progress(TrialProgress(trial, _starting([wanted])))
             try:
-                return self.fleet.start(wanted)
+                spot = may_be_spot(trial, spec) and self.fleet.free_gpus(spot=True) >= wanted.gpus
+                return self.fleet.start(wanted.evolve(spot=spot))
             except Unavailable:
                 if self.clock().timestamp() >= deadline and not self._others_measure(wanted):
                     raise
@@ -142,7 +144,21 @@ class TrialEngines:
     def _broken(self, trial: Trial, engine: Engine, failure: StartFailure, what: str) -> Trial:
         state = TrialState.INFEASIBLE if failure.is_infeasible else TrialState.FAILED
         detail = engine.failure_detail or "no reason in the log"
+        if engine.spec.spot and not failure.is_infeasible:
+            detail += "; it ran on spot GPUs, which may have been taken back"
         return self.ended(trial.evolve(start_failure=failure), state, f"{what} ({failure.in_words}): {detail}")
+
+
+def may_be_spot(trial: Trial, spec: ServiceSpec) -> bool:
+    """Say whether a trial may run on spot GPUs. What its last attempt dies of is held against its configuration, and
+    to be taken back is not its doing: that one runs on demand.
+    """
+    return spec.spot is not None and spec.spot.trials and trial.attempt < MAX_ATTEMPTS
+
+
+def free_for_trials(fleet: Fleet, spec: ServiceSpec) -> int:
+    """Return how many GPUs are free for trials of a service."""
+    return fleet.free_gpus(spot=None if spec.spot is not None and spec.spot.trials else False)
 
 
 def engine_ids(trial: Trial) -> tuple[EngineId, ...]:
