@@ -60,7 +60,7 @@ def controller_pass(
 ) -> Callable[[], bool]:
     """Return one pass of the controller; it waits for the next tick, unless somebody waits for what was decided.
 
-    The bell rings when an engine of this host has become ready.
+    The bell rings when an engine of this host has become ready, and every two seconds while one starts.
     """
     from controlplane.adapters.metrics_scrape.pressures import EnginePressures
     from controlplane.services.controller.reconcile import Controller
@@ -69,7 +69,7 @@ def controller_pass(
     traffic = GatewayTraffic(gateways_of(settings), admin_token=secret_in(settings.admin_token_file))
     controller = Controller(
         store=open_store(settings, leader=leader),
-        fleet=open_fleet(settings, when_ready=None if bell is None else bell.ring),
+        fleet=open_fleet(settings, when_looked=None if bell is None else bell.ring),
         router=_router(settings, traffic),
         flights=traffic,
         news=traffic,

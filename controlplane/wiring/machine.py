@@ -44,10 +44,10 @@ def open_store(settings: Settings, *, leader: int | None = None) -> SqlStore:
     return open_sql(settings.database, leader=leader)
 
 
-def open_fleet(settings: Settings, *, when_ready: Callable[[], None] | None = None) -> Fleet:
+def open_fleet(settings: Settings, *, when_looked: Callable[[], None] | None = None) -> Fleet:
     """Return the engines of this host, or of the installation's cluster. Raises InvalidInput when there is no such.
 
-    On a host `when_ready` is called as soon as an engine that is looked at has become ready.
+    On a host `when_looked` is called as soon as an engine that starts has become ready, or is to be looked at again.
     """
     if settings.cluster is not None:
         return _open_cluster(settings, settings.cluster)
@@ -55,7 +55,7 @@ def open_fleet(settings: Settings, *, when_ready: Callable[[], None] | None = No
         settings.engines_dir,
         gpus=HostGpus(settings.gpus, frozenset(settings.spot_gpus), reclaim_folder(settings).leaving),
         clock=installation_clock(settings),
-        pace=Pace() if when_ready is None else Pace(when_ready=when_ready),
+        pace=Pace() if when_looked is None else Pace(when_looked=when_looked),
     )
 
 

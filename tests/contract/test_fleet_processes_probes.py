@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.adapters.fleet_processes.fleet import FleetProcesses
-from controlplane.adapters.fleet_processes.looks import Look, Looks, Pace
+from controlplane.adapters.fleet_processes.looks import Look, Looks, Pace, look
 from controlplane.adapters.fleet_processes.records import Record
 from controlplane.domain.base import EngineId
 from controlplane.domain.engines.fleet import EngineState
@@ -35,11 +35,13 @@ def test_an_engine_that_asks_for_a_key_is_asked_with_it(subject: ProcessSubject)
 
 
 def test_an_engine_that_became_ready_is_told_of_without_another_look(tmp_path: Path) -> None:
-    ready = threading.Event()
-    fleet = FleetProcesses(tmp_path, gpus=1, pace=Pace(when_ready=ready.set))
+    told = threading.Semaphore(0)
+    fleet = FleetProcesses(tmp_path, gpus=1, pace=Pace(when_looked=told.release))
     fleet.start(a_spec(emulator_startup_s=0.5))
-    while not ready.wait(1):
-        fleet.list()
+    fleet.list()
+    assert told.acquire(timeout=240)
+    while fleet.observe(ID).state is EngineState.STARTING:  # on a busy machine the first look may have found it so
+        told.acquire(timeout=1)
     assert fleet.observe(ID).state is EngineState.READY
     fleet.stop(ID, drain_s=0)
 
@@ -134,6 +136,26 @@ def test_threads_that_look_side_by_side_have_the_same_answer(monkeypatch: pytest
         taken = [pool.submit(looks.take, records) for _ in range(4)]
         threading.Timer(0.3, answer.set).start()  # by then all of them wait for it
         assert [each.result()[ID] for each in taken] == [Look(well=True)] * 4
+
+
+def test_an_engine_that_starts_is_asked_again_at_once_when_a_look_found_it_not_ready() -> None:
+    asked = threading.Semaphore(0)
+
+    def question(record: Record, pace: Pace) -> Look:
+        asked.release()
+        return Look(well=False)
+
+    looks, starting = Looks(Pace(), ask=question), _a_ready_record(1).evolve(ready_at=None)
+    while looks.take([starting])[ID].well is None:
+        continue
+    assert all(asked.acquire(timeout=240) for _ in range(2)), "the next look waits for no pass"
+
+
+def test_the_end_of_a_look_that_found_an_engine_not_ready_is_told() -> None:
+    told = threading.Event()
+    starting = _a_ready_record(1).evolve(ready_at=None)
+    assert look(starting, Pace(when_looked=told.set)) == Look(well=False)
+    assert told.is_set()
 
 
 def _a_ready_record(number: int) -> Record:

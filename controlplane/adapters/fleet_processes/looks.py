@@ -23,7 +23,8 @@ def _nobody_asks() -> None:
 class Pace(NamedTuple):
     """How often a ready engine's health is asked, how long it may take, and when one that stays silent is given up.
 
-    One that starts is asked every `start_every_s`; `when_ready` is told, in a thread of the look, when it is ready.
+    One that starts is asked every `start_every_s`; `when_looked` is told, in a thread of the look, when it is ready,
+    and when it was asked for a while and is not: the next look then begins at once, so it is asked without a pause.
     Two silent checks in a row take an engine out of the routing table; a busy event loop misses one at most.
     """
 
@@ -31,7 +32,7 @@ class Pace(NamedTuple):
     timeout_s: float = 5.0
     hung_s: float = 60.0
     start_every_s: float = 0.2
-    when_ready: Callable[[], None] = _nobody_asks
+    when_looked: Callable[[], None] = _nobody_asks
 
 
 class Look(NamedTuple):
@@ -58,13 +59,13 @@ def look(record: Record, pace: Pace) -> Look:
 
 
 def _has_started(record: Record, pace: Pace) -> bool:
-    """Ask an engine for a while whether it is ready, and tell as soon as it is."""
+    """Ask an engine for a while whether it is ready, and tell as soon as it is, or that the while is over."""
     spec, until_s = record.spec, time.monotonic() + _START_LOOK_S
     while not (ready := is_ready(record.url, spec.served_name, spec.api_key, spec.driver.readiness)):
         if time.monotonic() + pace.start_every_s > until_s:
-            return False
+            break
         time.sleep(pace.start_every_s)
-    pace.when_ready()
+    pace.when_looked()
     return ready
 
 
@@ -105,4 +106,6 @@ class Looks:
         first = asked.is_over and self._asked.pop(engine_id, None) is not None
         if first and record.state is EngineState.READY:
             self._due_s[engine_id] = time.monotonic() + self._pace.every_s
+        if first and record.state is EngineState.STARTING and found is not None and not found.well:
+            self._ask(record)
         return found or Look()
