@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from controlplane.api.context import Actor, Ctx, problems, retry_stale
 from controlplane.domain.base import Value
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.operations.alerts import Alert, one_line
+from controlplane.domain.operations.alerts import MOST_AT_ONCE, Alert, one_line
 from controlplane.services.operations.alerts import Taken, take_alerts
 
+log = logging.getLogger(__name__)
 router = APIRouter(prefix="/alerts", tags=["alerts"])
-
-MOST_ALERTS = 200
 
 
 class SentAlert(BaseModel):
@@ -36,20 +36,35 @@ class Webhook(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     version: str
-    alerts: tuple[SentAlert, ...] = Field(max_length=MOST_ALERTS)
+    alerts: tuple[SentAlert, ...] = Field(max_length=MOST_AT_ONCE)
 
 
 class TakenAlerts(Value):
     alerts: tuple[Taken, ...]
+    unread: tuple[str, ...] = Field(default=(), description="Why each that could not be read was left out.")
 
 
 @router.post("", summary="Take an Alertmanager's alerts in", responses=problems(409, 422, 503))
 def take(body: Webhook, ctx: Ctx, actor: Actor) -> TakenAlerts:
-    """Each firing is told once as an event, and leads to what its service declared. Sent again it changes nothing."""
+    """Each firing is told once as an event, and leads to what its service declared. Sent again it changes nothing.
+
+    What cannot be read is told in `unread` beside what could, and refused where nothing could: an Alertmanager never
+    sends again what was refused, and one odd alert must not take the others of its group along.
+    """
     if body.version != "4":
         raise InvalidInput(f"webhook version '{one_line(body.version)}' is not known", allowed="4")
-    alerts = [_alert(each) for each in body.alerts]
-    return TakenAlerts(alerts=retry_stale(lambda: take_alerts(ctx.store, alerts, actor=actor, now=ctx.clock())))
+    alerts, unread = list[Alert](), list[InvalidInput]()
+    for each in body.alerts:
+        try:
+            alerts.append(_alert(each))
+        except InvalidInput as error:
+            unread.append(error)
+    if unread and not alerts:
+        raise unread[0]
+    taken = retry_stale(lambda: take_alerts(ctx.store, alerts, actor=actor, now=ctx.clock()))
+    for error in unread:
+        log.warning("an alert that came with others is left out: %s", error)
+    return TakenAlerts(alerts=taken, unread=tuple(str(error) for error in unread))
 
 
 def _alert(sent: SentAlert) -> Alert:
@@ -64,5 +79,8 @@ def _alert(sent: SentAlert) -> Alert:
     }
     try:
         return Alert(**given)
-    except ValueError as error:
-        raise InvalidInput("an alert cannot be read", why=one_line(str(error))) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        allowed = "labels alertname (letters, digits, _), service and severity"
+        why = one_line(f"{'.'.join(map(str, first['loc']))} '{first['input']}': {first['msg']}")
+        raise InvalidInput("an alert cannot be read", why=why, allowed=allowed) from error

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from controlplane.domain.operations.alerts import MOST_AT_ONCE
 from controlplane.domain.service import ServiceSpec
 from dashboards.observability.grafana import as_json, boards
 from dashboards.observability.promql import CONTROL, ENGINES, GATEWAYS
@@ -69,7 +70,8 @@ def _control_plane(where: Where) -> dict[str, Any]:
 
 def _routing(where: Where) -> dict[str, Any]:
     """Alertmanager's configuration: every alert goes to the API, which tells it and does what its service declared."""
-    webhook: dict[str, Any] = {"url": f"{where.api_url.rstrip('/')}/api/v1/alerts", "send_resolved": False}
+    url = f"{where.api_url.rstrip('/')}/api/v1/alerts"
+    webhook: dict[str, Any] = {"url": url, "send_resolved": False, "max_alerts": MOST_AT_ONCE}
     if where.key_file is not None:
         webhook["http_config"] = {"authorization": {"type": "Bearer", "credentials_file": where.key_file}}
     return {

@@ -13,6 +13,10 @@ from controlplane.domain.operations.notify import NotifyTarget
 
 DAY = timedelta(days=1)
 _LONGEST_TEXT = 300
+MOST_AT_ONCE = 1000
+"""Alerts in one word of an Alertmanager."""
+REMEMBERED = 2 * MOST_AT_ONCE
+"""Of a service: what is sent again, all at once, is told once all the same."""
 
 
 class AlertAction(StrEnum):
@@ -94,7 +98,12 @@ def _held_back(options: AlertOptions, action: AlertAction, past: Sequence[Acted]
     return ""
 
 
-def remembered(past: Sequence[Acted], latest: Acted, now: datetime, *, most: int = 200) -> tuple[Acted, ...]:
-    """Return the past with one more, without what is older than a week, the newest `most` of it."""
+def remembered(past: Sequence[Acted], latest: Acted, now: datetime, *, most: int = REMEMBERED) -> tuple[Acted, ...]:
+    """Return the past with one more, without what is older than a week, the newest `most` of it.
+
+    What was done within a day stays, however many alerts came since: pauses and the day's limit count from it.
+    """
     kept = [each for each in past if each.at > now - timedelta(days=7)]
-    return (*kept[-(most - 1) :], latest)
+    old, new = kept[: -(most - 1)], kept[-(most - 1) :]
+    acts = [each for each in old if each.action is not AlertAction.TELL and each.at > now - DAY]
+    return (*acts, *new, latest)

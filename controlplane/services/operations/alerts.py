@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import groupby
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -30,6 +31,8 @@ from controlplane.services.studies.manage import create_study
 _PAST = TypeAdapter(tuple[Acted, ...])
 NOBODY = "-"
 """Stands for the service of an alert that names none, or one that is not known."""
+TOGETHER = 50
+"""Alerts of a service that are remembered with one write; a crash behind it leaves so many untold at most."""
 
 
 class Taken(Value):
@@ -44,20 +47,36 @@ class Taken(Value):
 
 def take_alerts(store: Store, alerts: Sequence[Alert], *, actor: str, now: datetime) -> tuple[Taken, ...]:
     """Tell each alert once, act where that is declared. Raises Unavailable, StaleVersion: send them again."""
-    return tuple(_take(store, alert, actor=actor, now=now) for alert in alerts)
+    taken = list[Taken]()
+    for _, of_one in groupby(alerts, key=lambda alert: alert.service):
+        mine = list(of_one)
+        for first in range(0, len(mine), TOGETHER):
+            taken += _take(store, mine[first : first + TOGETHER], actor=actor, now=now)
+    return tuple(taken)
 
 
-def _take(store: Store, alert: Alert, *, actor: str, now: datetime) -> Taken:
-    service, options = _service_of(store, alert)
+def _take(store: Store, alerts: Sequence[Alert], *, actor: str, now: datetime) -> Sequence[Taken]:
+    """Take some alerts of one service in."""
+    service, options = _service_of(store, alerts[0])
     setting = f"alerts/{service or NOBODY}"
     saved = store.read_setting(setting)
-    past = () if saved is None else _read(saved.value)
-    found = reaction(options, alert, past, now)
+    before = past = () if saved is None else _read(saved.value)
+    found = list[tuple[Alert, Reaction | None]]()
+    for alert in alerts:
+        found.append((alert, what := reaction(options, alert, past, now)))
+        if what is not None:
+            done = what.action if what.acts else AlertAction.TELL
+            past = remembered(past, Acted(at=now, key=alert.key, action=done), now)
+    if past != before:
+        store.write_setting(setting, _PAST.dump_json(past).decode(), 0 if saved is None else saved.version)
+    return [_told(store, alert, service, what, actor=actor, now=now) for alert, what in found]
+
+
+def _told(
+    store: Store, alert: Alert, service: ServiceName | None, found: Reaction | None, *, actor: str, now: datetime
+) -> Taken:
     if found is None:
         return Taken(alert=alert.name, service=service, action=None, done=False, reason="told before, or over")
-    acted = Acted(at=now, key=alert.key, action=found.action if found.acts else AlertAction.TELL)
-    text = _PAST.dump_json(remembered(past, acted, now)).decode()
-    store.write_setting(setting, text, 0 if saved is None else saved.version)
     store.add_event(_event(alert, service, "alert.fired", alert.summary, actor=actor, now=now))
     if found.action is AlertAction.TELL or service is None:
         return Taken(alert=alert.name, service=service, action=found.action, done=False, reason=found.reason)

@@ -57,6 +57,27 @@ def test_what_is_no_alert_is_refused(api: TestClient, body: dict[str, Any]) -> N
     problem(api.post("/alerts", json=body), 422)
 
 
+def test_a_thousand_alerts_at_once_sent_twice_are_told_once_each(api: TestClient, store: FakeStore) -> None:
+    store.save_service(a_service(), 0)
+    many = webhook() | {"alerts": [webhook(fingerprint=str(number))["alerts"][0] for number in range(1000)]}
+    answers = [api.post("/alerts", json=many) for _ in range(2)]
+    assert [each.status_code for each in answers] == [200, 200]
+    told = [sum(alert["action"] == "tell" for alert in each.json()["alerts"]) for each in answers]
+    assert told == [1000, 0]
+    problem(api.post("/alerts", json=many | {"alerts": [*many["alerts"], *many["alerts"]]}), 422)
+
+
+def test_one_odd_alert_takes_no_other_of_its_group_along(api: TestClient, store: FakeStore) -> None:
+    store.save_service(a_service(), 0)
+    odd = webhook(labels={"alertname": "Disk is full"})["alerts"][0]
+    answer = api.post("/alerts", json=webhook() | {"alerts": [odd, *webhook()["alerts"]]}).json()
+    assert [each["alert"] for each in answer["alerts"]] == ["FleetuneQueueGrows"]
+    (why,) = answer["unread"]
+    assert "name 'Disk is full'" in why
+    assert "pydantic" not in why
+    assert [each.action for each in store.list_events()] == ["alert.fired"]
+
+
 def test_a_key_that_may_only_read_may_not_send_alerts(store: FakeStore) -> None:
     reading = create_key(store, "r", Grant(scopes=(Scope.READ,)), actor="cli", now=NOW).secret
     operating = create_key(store, "o", Grant(scopes=(Scope.OPERATE,)), actor="cli", now=NOW).secret

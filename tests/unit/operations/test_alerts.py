@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.domain.operations.alerts import (
+    REMEMBERED,
     Acted,
     Alert,
     AlertAction,
@@ -83,6 +84,17 @@ def test_whatever_fires_no_day_has_more_actions_than_declared_and_none_comes_wit
         assert len(day) <= 3
         same = [other.at for other in acts if other.action is each.action and other is not each]
         assert all(abs(each.at - at) >= after_min(10) for at in same)
+
+
+def test_a_flood_of_alerts_makes_nobody_forget_what_was_done() -> None:
+    past: tuple[Acted, ...] = (Acted(at=NOW, key="done", action=AlertAction.SCALE_OUT),)
+    for number in range(REMEMBERED + 10):
+        past = remembered(past, Acted(at=NOW, key=str(number), action=AlertAction.TELL), NOW)
+    found = reaction(OUT, an_alert(key="new"), past, NOW + after_min(1))
+    assert found is not None
+    assert not found.acts, "the pause counts from what was done, however many were told since"
+    assert len(past) == REMEMBERED + 1
+    assert len(remembered(past, past[-1].evolve(at=NOW + timedelta(days=8)), NOW + timedelta(days=8))) == 1
 
 
 def test_a_text_from_outside_is_one_short_line() -> None:
