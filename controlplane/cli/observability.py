@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
 from controlplane.cli.tables.show import console
 from controlplane.domain.errors import InvalidInput, unreadable
+from controlplane.host.files import write_whole
 from controlplane.reading.service_file import load_service
 from dashboards.observability.files import Where, files
 
@@ -34,11 +36,28 @@ def write(
     names = [spec.name for spec in specs]
     if len(set(names)) != len(names):
         raise InvalidInput(f"two of the files describe the same service: {', '.join(sorted(names))}")
-    texts = files(specs, Where(api_url, gateway or ["127.0.0.1:8000"], key_file, alertmanager=alertmanager))
+    gateways = [_address(each, "--gateway") for each in gateway or ["127.0.0.1:8000"]]
+    alerts_to = None if alertmanager is None else _address(alertmanager, "--alertmanager")
+    texts = files(specs, Where(_url(api_url), gateways, key_file, alertmanager=alerts_to))
     try:
         for name, text in texts.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(text)
+            write_whole(folder / name, text, private=False)
     except OSError as error:
         raise InvalidInput(f"cannot write to {folder}", why=unreadable(error)) from error
     console.print(f"{len(texts)} files in {folder}: {', '.join(sorted(texts))}")
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidInput(f"--api '{text}' is no URL", allowed="http://HOST:PORT or https://HOST")
+    return text
+
+
+def _address(text: str, option: str) -> str:
+    """Return an address as Prometheus takes it: it has no scheme and no path."""
+    host, _, port = text.rpartition(":")
+    is_host = bool(host) and (":" not in host or host.startswith("[")) and "/" not in host
+    if not is_host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise InvalidInput(f"{option} '{text}' is no address", allowed="HOST:PORT, as 127.0.0.1:8000")
+    return text

@@ -51,12 +51,9 @@ def driver(run: Callable[[Sequence[str]], str] | None = None) -> Check:
     try:
         rows = [line.split(",") for line in (run or _output)(query).splitlines() if line.strip()]
     except (OSError, subprocess.SubprocessError) as error:
-        return Check(
-            "GPU driver",
-            Outcome.DOUBTFUL,
-            f"nvidia-smi: {_short(error)}",
-            "install the driver; emulated engines need none",
-        )
+        missing = isinstance(error, FileNotFoundError)
+        told = "nvidia-smi is not installed, or not in PATH" if missing else f"nvidia-smi: {_short(error)}"
+        return Check("GPU driver", Outcome.DOUBTFUL, told, "install the driver; emulated engines need none")
     if not rows:
         return Check("GPU driver", Outcome.BROKEN, "no GPU", "see `nvidia-smi` and CUDA_VISIBLE_DEVICES")
     names = sorted({row[0].strip() for row in rows})

@@ -53,8 +53,12 @@ def test_the_driver_and_its_gpus_are_named_and_without_one_it_is_said_what_works
     def missing(command: Sequence[str]) -> str:
         raise subprocess.CalledProcessError(9, list(command))
 
+    def nowhere(command: Sequence[str]) -> str:
+        raise FileNotFoundError(2, "No such file or directory", command[0])
+
     assert checks.driver(smi).found == "2 x NVIDIA H200, driver 570.12"
     assert checks.driver(lambda _: "").outcome is Outcome.BROKEN
+    assert "not installed" in checks.driver(nowhere).found
     without = checks.driver(missing)
     assert without.outcome is Outcome.DOUBTFUL
     assert "emulated" in without.do
