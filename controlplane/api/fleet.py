@@ -84,6 +84,7 @@ def _targets(engine: Engine) -> Targets | None:
         "revision": owner.revision,
         "engine": engine.spec.engine_id,
         "__scheme__": url.scheme,
+        "__metrics_path__": engine.spec.driver.metrics.path,
     } | ({} if engine.pod is None else {"pod": engine.pod})
     return Targets(targets=(url.netloc.decode(),), labels=labels)
 

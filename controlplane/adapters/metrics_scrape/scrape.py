@@ -6,8 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
-
+from controlplane.adapters.engine_counts import metrics_page
 from controlplane.adapters.metrics_scrape.page import Page, read_page
 from controlplane.adapters.metrics_scrape.samples import SampleStore
 from controlplane.domain.base import EngineId
@@ -22,14 +21,13 @@ from controlplane.ports.metrics import GpuSource
 log = logging.getLogger(__name__)
 _TIMEOUT_S = 2.0
 _AT_ONCE = 16
-_LARGEST_PAGE_BYTES = 4 << 20
 
 Fetch = Callable[[Engine], str | None]
 """Return an engine's page; None when it does not answer."""
 
 
 class Scraper:
-    """One per installation. `run` is one round; it takes as long as the slowest engine lets it, 2 s at most each."""
+    """One per installation. `run` is one round; it takes as long as the slowest engine lets it, 4 s at most each."""
 
     def __init__(
         self,
@@ -85,13 +83,9 @@ def _with(page: Page, engine: Engine, of_host: Mapping[EngineId, Sequence[GpuRea
 
 
 def fetch_page(engine: Engine) -> str | None:
-    """Return what an engine answers to GET /metrics; None when it does not, or with too much."""
-    headers = {} if engine.spec.api_key is None else {"Authorization": f"Bearer {engine.spec.api_key}"}
-    try:
-        answer = httpx.get(f"{engine.url}/metrics", headers=headers, timeout=_TIMEOUT_S, trust_env=False)
-    except httpx.HTTPError:
-        return None
-    return answer.text if answer.status_code == 200 and len(answer.content) <= _LARGEST_PAGE_BYTES else None
+    """Return what an engine answers of its metrics; None when it does not, or with too much."""
+    names, key = engine.spec.driver.metrics, engine.spec.api_key
+    return None if engine.url is None else metrics_page(engine.url, names, timeout_s=_TIMEOUT_S, key=key)
 
 
 def _serves(engine: Engine) -> bool:

@@ -8,6 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from controlplane.api.fleet import _targets
+from controlplane.domain.engines.engine import EngineKind
 from controlplane.domain.engines.gpu import GpuReading, Throttle
 from tests.builders_serving import NOW, a_service
 from tests.fakes.metrics_source import FakeMetricsSource
@@ -46,3 +47,12 @@ def test_an_engine_in_a_pod_is_scraped_with_its_pod_so_that_an_exporter_can_be_j
     here = engine.evolve(url="http://10.0.0.7:8000")
     found = [_targets(each) for each in (here, here.evolve(pod="chat-0"))]
     assert [None if each is None else each.labels.get("pod") for each in found] == [None, "chat-0"]
+
+
+def test_a_prometheus_asks_each_engine_where_its_kind_has_its_page() -> None:
+    [engine] = OneEngine().list()
+    here = engine.evolve(url="https://10.0.0.7:8000")
+    other = here.evolve(spec=here.spec.evolve(kind=EngineKind.TENSORRT_LLM))
+    found = [_targets(each) for each in (here, other)]
+    assert [each and each.labels["__metrics_path__"] for each in found] == ["/metrics", "/prometheus/metrics"]
+    assert [each and each.labels["__scheme__"] for each in found] == ["https", "https"]

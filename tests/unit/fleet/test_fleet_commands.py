@@ -121,6 +121,9 @@ def test_the_api_key_of_an_engine_is_found_in_its_flags_or_environment() -> None
             4,
         ),
         ("<html>not metrics</html>", None),
+        ("vllm:num_requests_running NaN\nvllm:num_requests_waiting 0\n", None),
+        ("vllm:num_requests_running +Inf\nvllm:num_requests_waiting 0\n", None),
+        ("vllm:num_requests_running -1\nvllm:num_requests_waiting 0\n", None),
         ("", None),
     ],
 )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import threading
+from collections.abc import Iterator
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.metrics_store import CARD, day, page_of
+from controlplane.adapters.engine_counts import metrics_page
 from controlplane.adapters.metrics_scrape.page import Buckets, Page, read_page
 from controlplane.adapters.metrics_scrape.samples import KEPT, MOST_ENGINES, SampleStore
 from controlplane.adapters.metrics_scrape.scrape import Scraper, fetch_page
@@ -97,6 +102,52 @@ def test_only_serving_engines_are_asked_and_one_that_does_not_answer_leaves_a_ga
 
 def test_an_engine_that_is_not_there_says_nothing() -> None:
     assert fetch_page(an_engine("e1")) is None
+
+
+class Odd(BaseHTTPRequestHandler):
+    """Answers by its path: a page where TensorRT-LLM has it, else a byte at a time, or without an end."""
+
+    left = threading.Event()
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            match self.path.split("/")[1]:
+                case "prometheus":
+                    self.wfile.write(b"a_gauge 1\n")
+                case "endless":
+                    while True:
+                        self.wfile.write(b"# " + (1 << 16) * b"x" + b"\n")
+                case _:
+                    while not self.left.wait(0.02):
+                        self.wfile.write(b"#")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def odd() -> Iterator[str]:
+    Odd.left.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Odd)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    Odd.left.set()
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_engine_is_asked_where_its_kind_has_its_page(odd: str) -> None:
+    engine = an_engine("e1").evolve(url=odd)
+    engine = engine.evolve(spec=engine.spec.evolve(kind=EngineKind.TENSORRT_LLM))
+    assert fetch_page(engine) == "a_gauge 1\n"
+
+
+@pytest.mark.parametrize("path", ["/endless", "/dripping"])
+def test_an_engine_that_drips_or_never_ends_holds_up_nobody(odd: str, path: str) -> None:
+    names = an_engine("e1").spec.driver.metrics.evolve(path=path)
+    assert metrics_page(odd, names, timeout_s=0.3) is None
 
 
 def test_what_is_older_than_a_day_goes_and_engines_beyond_the_limit_are_not_kept(tmp_path: Path) -> None:

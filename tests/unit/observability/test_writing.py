@@ -13,7 +13,7 @@ from controlplane.domain.operations.alerts import MOST_AT_ONCE
 from dashboards.observability.files import Where, files
 from tests.builders_serving import a_spec
 
-SERVICE = "examples/cpu/embeddings.yaml"
+SERVICE = str(Path(__file__).parents[3] / "examples" / "cpu" / "embeddings.yaml")
 
 
 @pytest.mark.parametrize(
