@@ -24,11 +24,11 @@ def in_flight(url: str, names: MetricNames) -> int | None:
 
 def metrics_page(url: str, names: MetricNames, *, timeout_s: float, key: str | None = None) -> str | None:
     """Return an engine's page; None when it does not answer, or with too much, or is not done in twice the time."""
-    headers, until_s = {} if key is None else {"Authorization": f"Bearer {key}"}, time.monotonic() + timeout_s
-    asked = {"headers": headers, "timeout": timeout_s, "trust_env": False, "verify": is_tls(url)}
-    body = bytearray()
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    client = httpx.Client(headers=headers, timeout=timeout_s, trust_env=False, verify=is_tls(url))
+    until_s, body = time.monotonic() + timeout_s, bytearray()
     try:
-        with httpx.stream("GET", f"{url}{names.path}", **asked) as answer:
+        with client, client.stream("GET", f"{url}{names.path}") as answer:
             for piece in answer.iter_bytes() if answer.status_code == 200 else ():
                 body += piece
                 if len(body) > _LARGEST_PAGE_BYTES or time.monotonic() > until_s:

@@ -62,9 +62,9 @@ def take(body: Webhook, ctx: Ctx, actor: Actor) -> TakenAlerts:
     if unread and not alerts:
         raise unread[0]
     taken = retry_stale(lambda: take_alerts(ctx.store, alerts, actor=actor, now=ctx.clock()))
-    for error in unread:
-        log.warning("an alert that came with others is left out: %s", error)
-    return TakenAlerts(alerts=taken, unread=tuple(str(error) for error in unread))
+    for why in map(str, unread):
+        log.warning("an alert that came with others is left out: %s", why)
+    return TakenAlerts(alerts=taken, unread=tuple(map(str, unread)))
 
 
 def _alert(sent: SentAlert) -> Alert:

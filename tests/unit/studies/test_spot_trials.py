@@ -9,8 +9,7 @@ from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.operations.spot import SpotOptions
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.study import Trial, TrialState
-from controlplane.services.studies.room import free_for_trials
-from controlplane.services.studies.trial_engine import TrialEngines
+from controlplane.services.studies.trial_engine import TrialEngines, free_for_trials
 from tests.builders_serving import a_spec, a_trial
 from tests.fakes.fleet import FakeClock, FakeFleet
 from tuner.answer.policy import MAX_ATTEMPTS, after_last_attempt
