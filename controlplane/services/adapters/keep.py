@@ -67,6 +67,8 @@ class AdapterKeeper:
                 loaded.add(name)
             except FleetuneError as error:  # one bad adapter does not keep the others away
                 problems[name] = str(error)
+        for name in wanted:  # once it is unwanted again its grace begins anew
+            self._unwanted_since.pop((engine.spec.engine_id, name), None)
         loaded -= self._unload(engine, {name for name in loaded if is_ours(name)} - wanted.keys(), problems)
         return tuple(sorted(loaded & wanted.keys()))
 

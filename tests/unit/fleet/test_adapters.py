@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 
@@ -22,6 +22,7 @@ from controlplane.services.adapters.manage import (
 from controlplane.services.fleet.loaded import read_loaded
 from controlplane.services.fleet.resting import note_asleep, note_awake
 from tests.builders_serving import CHAT
+from tests.fakes.killing import Killed, Killer, Moment
 from tests.integration.controller.site import Site
 
 ENGINE = EngineOptions(
@@ -67,6 +68,15 @@ class Place(Site):
     def new_keeper(self) -> None:
         self.keeper = AdapterKeeper(
             store=self.store, fleet=self.fleet, loader=self.loader, monotonic=self.clock.monotonic
+        )
+
+    def watched(self, killer: Killer) -> None:
+        """Give it a keeper that is killed at one of its calls."""
+        self.keeper = AdapterKeeper(
+            store=killer.wrap(self.store),
+            fleet=killer.wrap(self.fleet),
+            loader=killer.wrap(self.loader),
+            monotonic=self.clock.monotonic,
         )
 
     def load(self, new: NewAdapter = SUPPORT, share: int = 20) -> None:
@@ -120,6 +130,62 @@ def test_a_new_version_gets_its_share_until_it_is_promoted_and_the_old_one_goes_
     place.clock.go_on(GRACE_S)
     place.keep()
     assert place.names == [{"theirs", "support--2"}] * 2
+
+
+def test_a_version_that_was_wanted_again_meanwhile_has_its_whole_grace_when_it_goes() -> None:
+    place = Place()
+    place.load()
+    place.keep()
+    place.load(SUPPORT._replace(path="/adapters/better"))
+    promote_adapter(place.store, CHAT, "support", actor="ann", now=place.clock())
+    place.keep()  # version 1 is not wanted any more
+    for version in (1, 2):
+        roll_back_adapter(place.store, CHAT, "support", to=version, actor="ann", now=place.clock())
+        place.clock.go_on(GRACE_S - 2)
+        place.keep()
+    assert place.names == [{"theirs", "support--1", "support--2"}] * 2, "gateways may still be told of version 1"
+    place.clock.go_on(GRACE_S)
+    place.keep()
+    assert place.names == [{"theirs", "support--2"}] * 2
+
+
+def changed_under(killer: Killer) -> Place:
+    """Load a new version, promote it, go back and unload it, with a keeper that dies once."""
+    place = Place()
+    place.load()
+    place.keep()
+    place.watched(killer)
+    acts: list[Callable[[], object]] = [
+        lambda: place.load(SUPPORT._replace(path="/adapters/better")),
+        lambda: promote_adapter(place.store, CHAT, "support", actor="ann", now=place.clock()),
+        lambda: roll_back_adapter(place.store, CHAT, "support", to=1, actor="ann", now=place.clock()),
+    ]
+    for act in acts:
+        act()
+        for _ in range(3):
+            place.clock.go_on(GRACE_S / 2)
+            try:
+                place.keep()
+            except Killed:
+                place.new_keeper()
+    return place
+
+
+@pytest.mark.parametrize("moment", Moment)
+def test_killed_at_any_call_every_replica_has_what_is_wanted_in_the_end_and_nothing_else_of_ours(
+    moment: Moment,
+) -> None:
+    unharmed = Killer(at=0, moment=moment)
+    changed_under(unharmed)
+    assert unharmed.calls > 30
+    for at in range(1, unharmed.calls + 1):
+        place = changed_under(Killer(at=at, moment=moment))
+        place.clock.go_on(GRACE_S)
+        place.keep()
+        place.clock.go_on(GRACE_S)
+        place.keep()
+        assert place.names == [{"theirs", "support--1"}] * 2, f"killed {moment} call {at}"
+        assert place.parts == {"support--1": (100, 2)}
 
 
 def test_a_version_that_engines_refuse_gets_nothing_is_told_and_is_taken_back() -> None:
