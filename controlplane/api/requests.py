@@ -83,6 +83,7 @@ class Replicas(Value):
 class RollBack(Value):
     revision: RevisionId | None = Field(default=None, description="None: the one that served before.")
     replicas: int | None = Field(default=None, ge=1, description="None: as many as it last had.")
+    at_once: bool = Field(default=False, description="All traffic as soon as its replicas are ready, unjudged.")
 
 
 class NewKeyName(Grant):

@@ -190,6 +190,7 @@ def roll_back(service: ServiceName, body: RollBack, ctx: Ctx, actor: Actor) -> R
             service=service,
             revision=body.revision or last_good(ctx.store, service).revision_id,
             replicas=body.replicas,
+            at_once=body.at_once,
             actor=actor,
             now=ctx.clock(),
         )

@@ -11,8 +11,21 @@ import typer
 from controlplane.cli.asking import Ask, Noun, add_show, asks
 from controlplane.cli.rollout import ROLLOUT
 from controlplane.cli.tables.show import Column, Output, field
+from controlplane.domain.words import counted
+from controlplane.host.clock import utc_now
 
 Name = Annotated[str, typer.Argument(help="The service.")]
+
+
+def _kept(former: Any) -> str | None:
+    """Return the replicas that are kept started without traffic; None where their time is over."""
+    from controlplane.domain.serving import Former
+
+    kept = None if former is None else Former.model_validate(former)
+    if kept is None or kept.until <= utc_now():
+        return None
+    return f"{kept.revision}, {counted(kept.replicas, 'replica')}, until {kept.until:%H:%M:%S} UTC"
+
 
 SERVICE = Noun(
     "/services",
@@ -38,6 +51,7 @@ SERVICE = Noun(
         Column("target QPS", field("spec.slos.target_qps")),
         Column("stable", field("stable")),
         Column("replicas", field("stable_replicas")),
+        Column("kept for a roll-back", lambda s: _kept(s["former"])),
         Column("takes turns on", field("spec.shares.pool")),
         Column("rollout", field("rollout")),
     ],
@@ -102,9 +116,12 @@ def roll_back(
     name: Name,
     revision: Annotated[str, typer.Argument(help="An earlier revision: see `fleetune service revisions`.")],
     replicas: Annotated[int | None, typer.Option(min=1, help="Default: as many as it last had.")] = None,
+    at_once: Annotated[
+        bool, typer.Option("--at-once", help="All traffic as soon as its replicas are ready; nothing is judged.")
+    ] = False,
 ) -> None:
     """Start a rollout to an earlier revision."""
-    body = {"revision": revision, "replicas": replicas}
+    body = {"revision": revision, "replicas": replicas, "at_once": at_once}
     ask.show_one(ROLLOUT, ask.client.post(f"/services/{name}/roll-back", body))
 
 

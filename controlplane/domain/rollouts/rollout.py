@@ -69,6 +69,7 @@ class Rollout(Value):
     canary_replicas: int = Field(ge=1)
     state: RolloutState
     options: RolloutOptions
+    at_once: bool = Field(default=False, description="A person's: no step, all traffic once its replicas are ready.")
     study_id: StudyId | None = None
     step_index: int = 0
     steps: tuple[StepRecord, ...] = ()
@@ -115,7 +116,7 @@ class Rollout(Value):
                 return self._replicas_at(self.options.steps[self.step_index].weight_percent)
 
     def _replicas_at(self, weight_percent: int) -> int:
-        if self.stable is None:
+        if self.stable is None or self.at_once:
             return self.canary_replicas
         return max(1, -(-self.canary_replicas * weight_percent // 100))
 

@@ -27,7 +27,7 @@ def events_between(before: Rollout | None, after: Rollout, *, actor: str, now: d
 
 def early_users_events(rollout: Rollout, *, actor: str, now: datetime) -> tuple[Event, ...]:
     """Return what the audit says, once, of a rollout whose users come before its load is proven."""
-    said = rollout.options.early_users if rollout.stable is not None else None
+    said = rollout.options.early_users if rollout.stable is not None and not rollout.at_once else None
     return () if said is None else (_event(rollout, "rollout.early_users", said, actor=actor, now=now),)
 
 

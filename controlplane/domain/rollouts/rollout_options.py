@@ -147,6 +147,13 @@ class RolloutOptions(Value):
         "process held before, five times as much.",
     )
     guard_window_s: float = Field(default=5, gt=0)
+    keep_former_s: float = Field(
+        default=0,
+        ge=0,
+        le=7 * 86_400,
+        description="After a promotion the replicas that served before stay started for so long, without traffic: a "
+        "roll-back to them starts no engine. They hold their GPUs, and go first where the service lacks some.",
+    )
     capacity_wait_s: float = Field(default=600, ge=0, description="Wait this long for missing GPUs, then abort.")
 
     @model_validator(mode="after")

@@ -149,8 +149,9 @@ def _held_by_answers(rollout: Rollout, facts: Facts, now: datetime) -> Rollout |
 
 
 def _begin_step(rollout: Rollout, now: datetime, control: tuple[EngineId, ...] = ()) -> Rollout:
-    if rollout.stable is None:
-        reason = "nothing served before: every canary replica is ready"
+    if rollout.stable is None or rollout.at_once:
+        reason = "asked for at once" if rollout.at_once else "nothing served before"
+        reason += ": every canary replica is ready"
         return move(rollout, RolloutState.PROMOTING, reason=reason, now=now, short_since=None)
     weight = _step(rollout).weight_percent
     begun = StepRecord(index=rollout.step_index, weight_percent=weight, started_at=now)
@@ -226,7 +227,8 @@ def _promoting(rollout: Rollout, facts: Facts, now: datetime) -> Rollout:
     crashed = _crash_loop(rollout, facts, now)
     if crashed is not None:
         return move(rollout, RolloutState.HALTED, reason=f"halted mid-promotion: {crashed.reason}", now=now)
-    if facts.canary_ready >= rollout.canary_replicas and not facts.stable_present:
+    is_left = not facts.stable_present or rollout.options.keep_former_s > 0
+    if facts.canary_ready >= rollout.canary_replicas and is_left:
         return move(rollout, RolloutState.PROMOTED, reason=f"promoted: {rollout.reason}", now=now)
     return rollout
 

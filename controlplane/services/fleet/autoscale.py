@@ -34,6 +34,7 @@ from controlplane.services.fleet.scaling import (
     memory_setting,
     read_memory,
 )
+from controlplane.services.fleet.surplus import kept as kept_engines
 from controlplane.services.fleet.world import World
 
 ACTOR = "autoscaler"
@@ -197,7 +198,8 @@ class Autoscaler:
         assert stable is not None, "only what serves is scaled"
         gpus = self._store.get_revision(stable).config.gpus_per_replica
         reached = max(len(world.present(stable)), world.service.stable_replicas)
-        free = (reached + free_gpus(self._fleet, world.service) // gpus, "no GPU is free")
+        kept = sum(each.spec.gpus for each in kept_engines(world))  # these go where what serves needs them
+        free = (reached + (free_gpus(self._fleet, world.service) + kept) // gpus, "no GPU is free")
         limits = [*ceilings(world.service, gpus), free]
         most, why = min(limits)
         return max(1, most), why

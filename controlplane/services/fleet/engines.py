@@ -18,8 +18,9 @@ from controlplane.domain.words import counted
 from controlplane.ports.fleet import Fleet
 from controlplane.ports.store import Store
 from controlplane.services.fleet.scaling import ceilings
-from controlplane.services.fleet.surplus import reclaimed, surplus
-from controlplane.services.fleet.world import Want, World, revision_served_by, wants
+from controlplane.services.fleet.surplus import kept, reclaimed, surplus
+from controlplane.services.fleet.wanted import Want, wants
+from controlplane.services.fleet.world import World, revision_served_by
 
 SETTLED_S = 60.0
 """A replacement that was ready for so long lets its failed predecessors be forgotten."""
@@ -56,7 +57,8 @@ class EngineKeeper:
         for engine in world.engines:
             self._clear(engine, world, now)
         limit_s = drain_limit_s(world.service.spec.gateway)
-        for engine in surplus(world, self._fleet.in_flight):
+        is_short = any(not trouble.for_good for trouble in troubles)  # what serves goes before what is kept
+        for engine in [*surplus(world, self._fleet.in_flight), *(kept(world) if is_short else ())]:
             self.send_away(engine, drain_s=limit_s)
         for engine in reclaimed(world):
             left_s = world.reclaimed[engine.spec.engine_id].left_s(now)

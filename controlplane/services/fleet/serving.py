@@ -17,14 +17,15 @@ from controlplane.domain.operations.spot import Reclaim
 from controlplane.domain.revision import Revision
 from controlplane.domain.rollouts.rollout import Rollout
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.serving import Service
+from controlplane.domain.serving import Former, Service
 from controlplane.domain.words import counted
 from controlplane.ports.fleet import FleetView
 from controlplane.ports.store import Store, Versioned
 from controlplane.services.check_service import check_service
 from controlplane.services.fleet.reclaims import read_reclaims
 from controlplane.services.fleet.resting import read_asleep, turns_of
-from controlplane.services.fleet.world import World, route, service_of, wants
+from controlplane.services.fleet.wanted import wants
+from controlplane.services.fleet.world import World, route, service_of
 from controlplane.services.rollouts.manage import active_rollout, revision_of, start
 from controlplane.services.rollouts.shares import active_ab_test, refuse_during_ab_test, refuse_on_shared_gpus
 from controlplane.services.schedules import described_schedules
@@ -41,6 +42,7 @@ class ServiceStatus(Value):
     engines: tuple[Engine, ...]
     warm: tuple[EngineId, ...] = Field(default=(), description="Started, without traffic.")
     asleep: tuple[EngineId, ...] = Field(default=(), description="Of those kept warm.")
+    kept: Former | None = Field(default=None, description="Started, without traffic: what a roll-back leads back to.")
     reclaimed: dict[EngineId, Reclaim] = Field(
         default_factory=dict, description="What they run on is taken away: they finish, others start elsewhere."
     )
@@ -120,7 +122,7 @@ def service_status(store: Store, fleet: FleetView, name: ServiceName, *, now: da
         turns=turns_of(store, store.get_service(name).value),
         reclaimed=read_reclaims(store),
     )
-    desired = {revision: want.replicas for revision, want in wants(world).items()}
+    desired = {revision: want.replicas for revision, want in wants(world).items() if want.replicas or not want.keep}
     table: ServiceRoute = route(world)
     return ServiceStatus(
         service=world.service,
@@ -131,6 +133,7 @@ def service_status(store: Store, fleet: FleetView, name: ServiceName, *, now: da
         engines=tuple(mine),
         warm=tuple(sorted(world.resting)),
         asleep=tuple(sorted(world.asleep)),
+        kept=world.former,
         reclaimed={e.spec.engine_id: world.reclaimed[e.spec.engine_id] for e in mine if world.is_reclaimed(e)},
     )
 

@@ -7,7 +7,8 @@ from datetime import datetime
 
 from controlplane.domain.base import EngineId, RevisionId
 from controlplane.domain.engines.fleet import Engine, EngineState
-from controlplane.services.fleet.world import WANTED, Want, World, revision_served_by, wants
+from controlplane.services.fleet.wanted import Want, wants
+from controlplane.services.fleet.world import WANTED, World, revision_served_by
 
 
 def surplus(world: World, in_flight: Callable[[EngineId], int | None]) -> Sequence[Engine]:
@@ -25,6 +26,12 @@ def surplus(world: World, in_flight: Callable[[EngineId], int | None]) -> Sequen
     return going
 
 
+def kept(world: World) -> Sequence[Engine]:
+    """Return the engines that nobody asks anything, kept for a roll-back that has not come."""
+    former = world.former if world.rollout is None else None
+    return [] if former is None else [each for each in world.of(former.revision) if each.state in WANTED]
+
+
 def reclaimed(world: World) -> Sequence[Engine]:
     """Return the engines that are to finish by their notice: those that no request is sent to any more."""
     there = [each for each in world.engines if world.is_reclaimed(each) and not each.state.is_over]
@@ -34,7 +41,7 @@ def reclaimed(world: World) -> Sequence[Engine]:
 def _least_useful(
     world: World, revision: RevisionId, want: Want, in_flight: Callable[[EngineId], int | None]
 ) -> Sequence[Engine]:
-    live, kept = list(world.live(revision)), want.replicas + want.warm
+    live, kept = list(world.live(revision)), want.replicas + want.warm + want.keep
     if not kept < len(live):
         return ()
     if kept:

@@ -1,11 +1,10 @@
-"""What the controller knows of one service at one moment, and what the saved state wants of it. Pure."""
+"""What the controller knows of one service at one moment, and how its traffic is split by it. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
 
 from controlplane.domain.ab_tests.ab_test import AbState, AbTest
 from controlplane.domain.adapters import ServedAdapter
@@ -19,7 +18,7 @@ from controlplane.domain.operations.spot import Reclaim
 from controlplane.domain.operations.turns import Turns
 from controlplane.domain.owner import Owner, ReplicaOwner
 from controlplane.domain.rollouts.rollout import Rollout, RolloutState
-from controlplane.domain.serving import Service
+from controlplane.domain.serving import Former, Service
 from controlplane.ports.fleet import FleetView
 from controlplane.ports.store import Versioned
 from controlplane.services.fleet.versions import ServedVersions, version_routes
@@ -107,20 +106,25 @@ class World:
         return frozenset(each.spec.engine_id for each in awake_first[self.service.stable_replicas :])
 
     @property
+    def former(self) -> Former | None:
+        """The revision before stable while its engines are kept for a roll-back; None beside what needs their GPUs.
+
+        A roll-back to it keeps them for as long as it takes.
+        """
+        kept, rollout = self.service.former, self.rollout
+        if kept is None or self.service.stopped or not self.service.stable_replicas or self.ab_test is not None:
+            return None
+        if rollout is None:
+            return kept if self.at < kept.until else None
+        return kept if rollout.canary in (kept.revision, self.service.stable) else None
+
+    @property
     def has_turn(self) -> bool:
         """Say whether its engines may be awake: always, where it shares its GPUs with nobody."""
         return self.turns is None or self.turns.has(self.service.name)
 
     def present(self, revision: RevisionId | None) -> Sequence[Engine]:
         return [engine for engine in self.of(revision) if engine.state in PRESENT]
-
-
-class Want(NamedTuple):
-    """Replicas of one revision, and engines to keep warm beyond them. `may_start` False keeps what runs."""
-
-    replicas: int
-    may_start: bool = True
-    warm: int = 0
 
 
 def service_of(engine: Engine) -> ServiceName | None:
@@ -138,42 +142,6 @@ def revision_served_by(engine: Engine) -> RevisionId | None:
     """Return the revision of a serving engine, None for a trial's or a shadow."""
     owner = engine.spec.owner
     return owner.revision if isinstance(owner, ReplicaOwner) else None
-
-
-def wants(world: World) -> Mapping[RevisionId, Want]:
-    """Return the replicas that the saved state asks for; engines of any other revision are to go."""
-    service, rollout = world.service, world.rollout
-    if service.stopped:
-        return {}
-    stable = {service.stable: _stable(world)} if service.stable else {}
-    if world.ab_test is not None:
-        return {**stable, **{arm.revision: Want(arm.replicas) for arm in world.ab_test.challengers}}
-    if rollout is None or rollout.state in (RolloutState.ABORTING, RolloutState.ABORTED):
-        return stable
-    canary = {rollout.canary: Want(rollout.replicas_needed)}
-    if rollout.wants_control and service.stable:
-        stable = {service.stable: Want(service.stable_replicas + 1)}
-    if rollout.state in (RolloutState.PROMOTING, RolloutState.HALTED):
-        return {**_leaving(world, rollout), **canary}
-    return {**stable, **canary}
-
-
-def _stable(world: World) -> Want:
-    """On shared GPUs an engine starts only in its turn, once the others sleep; what runs stays, asleep."""
-    replicas = world.service.stable_replicas
-    if world.turns is None:
-        return Want(replicas, warm=world.keeps_warm)
-    if not world.has_turn:
-        return Want(0, may_start=False, warm=replicas)
-    return Want(replicas, may_start=world.turns.clear)
-
-
-def _leaving(world: World, rollout: Rollout) -> Mapping[RevisionId, Want]:
-    """The former stable stays until every canary replica is ready; when halted, what is left of it stays."""
-    former, covered = world.service.stable, len(world.ready(rollout.canary)) >= rollout.canary_replicas
-    if former is None or (covered and rollout.state is RolloutState.PROMOTING):
-        return {}
-    return {former: Want(world.service.stable_replicas, may_start=False)}
 
 
 def route(world: World, measured: Mapping[RevisionId, int] | None = None) -> ServiceRoute:

@@ -47,7 +47,7 @@ def read_answers(store: Store, rollout_id: RolloutId, spec: ServiceSpec) -> Qual
 
 def risk_before_users(store: Store, rollout: Rollout) -> AnswerRisk | None:
     """Return the risk of a rollout that no user has seen yet; None for any other and where there is no risk."""
-    if rollout.state is not RolloutState.PENDING or rollout.steps or rollout.stable is None:
+    if rollout.state is not RolloutState.PENDING or rollout.steps or rollout.stable is None or rollout.at_once:
         return None
     return risk_of(store.get_revision(rollout.canary), store.get_revision(rollout.stable))
 

@@ -5,7 +5,7 @@ Each function saves what is wanted and returns; the controller's next pass makes
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from controlplane.domain.base import RevisionId, RolloutId, ServiceName, StudyId
@@ -18,7 +18,7 @@ from controlplane.domain.rollouts.rollout_events import early_users_events, even
 from controlplane.domain.rollouts.rollout_options import RolloutOptions
 from controlplane.domain.rollouts.rollout_policy import move
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.serving import Service
+from controlplane.domain.serving import Former, Service
 from controlplane.ports.store import Store, Versioned
 from controlplane.services.rollouts.shares import (
     active_ab_test,
@@ -54,13 +54,14 @@ def start_rollout(  # noqa: PLR0913 - all by keyword: what to roll out, who asks
     return start(store, found, revision, replicas=replicas, options=options, actor=actor, reason=reason, now=now)
 
 
-def start(
+def start(  # noqa: PLR0913 - what to roll out and how, who asks, and why
     store: Store,
     service: Service,
     revision: Revision,
     *,
     replicas: int,
     options: RolloutOptions | None = None,
+    at_once: bool = False,
     actor: str,
     reason: str = "",
     now: datetime,
@@ -75,6 +76,7 @@ def start(
         canary_replicas=replicas,
         state=RolloutState.PENDING,
         options=(options or service.spec.rollout).judgeable(),
+        at_once=at_once,
         study_id=revision.study_id,
         reason=reason or "canary replicas are to be started",
         created_at=now,
@@ -144,11 +146,13 @@ def roll_back(
     revision: RevisionId,
     replicas: int | None = None,
     options: RolloutOptions | None = None,
+    at_once: bool = False,
     actor: str,
     now: datetime,
 ) -> Rollout:
     """Start a new rollout to an earlier revision; `replicas` default to what it was last promoted with.
 
+    `at_once`: it gets all traffic as soon as its replicas are ready, unjudged. What is left is not kept.
     A halted promotion is counted as done first: its canary serves. An A/B test is stopped first.
     Raises NotFound, InvalidInput, Conflict.
     """
@@ -161,7 +165,8 @@ def roll_back(
         stop_ab_test(store, testing.value.test_id, actor=actor, reason="left by a roll back", now=now)
     found = store.get_service(service).value
     wanted = replicas or _last_replicas(store, found, revision)
-    return start(store, found, earlier, replicas=wanted, options=options, actor=actor, now=now)
+    given = (options or found.spec.rollout).evolve(keep_former_s=0)
+    return start(store, found, earlier, replicas=wanted, options=given, at_once=at_once, actor=actor, now=now)
 
 
 def with_alternatives(store: Store, spec: ServiceSpec, study_id: StudyId | None) -> ServiceSpec:
@@ -202,7 +207,15 @@ def promoted(service: Service, rollout: Rollout, now: datetime) -> Service:
     changes = {"stable": rollout.canary, "stable_replicas": rollout.canary_replicas}
     if all(getattr(service, name) == value for name, value in changes.items()):
         return service
-    return service.evolve(**changes, updated_at=now)
+    return service.evolve(**changes, former=_former(service, rollout, now), updated_at=now)
+
+
+def _former(service: Service, rollout: Rollout, now: datetime) -> Former | None:
+    """Return the present stable as what is kept for a roll-back; None where none is."""
+    keep_s, stable, replicas = rollout.options.keep_former_s, service.stable, service.stable_replicas
+    if not keep_s or stable in (None, rollout.canary) or not replicas:
+        return None
+    return Former(revision=stable, replicas=replicas, until=now + timedelta(seconds=keep_s))
 
 
 def refuse_beside_rollout(store: Store, service: ServiceName) -> None:

@@ -18,7 +18,8 @@ from controlplane.domain.owner import ReplicaOwner
 from controlplane.domain.rollouts.rollout import Rollout, RolloutState
 from controlplane.ports.store import Versioned
 from controlplane.services.fleet.routing import TableKeeper
-from controlplane.services.fleet.world import World, exits, route, wants
+from controlplane.services.fleet.wanted import wants
+from controlplane.services.fleet.world import World, exits, route
 from controlplane.services.keys import create_key, note_use, revoke_key
 from tests.builders_serving import CHAT, NOW, a_rollout, a_service, a_spec, after
 from tests.fakes.store import FakeStore
