@@ -8,11 +8,13 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from aiohttp import web
 
 from controlplane.embedding.batches import Batches
-from controlplane.embedding.model import ModelError, StaticModel, load_model
+from controlplane.embedding.layers import graph_of, load_layers
+from controlplane.embedding.model import EmbeddingModel, ModelError, load_static
 from controlplane.embedding.server import application
 from controlplane.embedding.settings import EmbeddingSettings, parse_command_line
 
@@ -27,7 +29,7 @@ def run(arguments: Sequence[str]) -> int:
     settings = parse_command_line(arguments)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # --threads says how much of the processor is ours
     try:
-        model = load_model(settings.model, max_tokens=settings.max_tokens)
+        model = load_model(settings)
         asyncio.run(_live(settings, model))
     except ModelError as error:
         sys.stderr.write(f"ModelError: {error}\n")
@@ -38,7 +40,19 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-async def _live(settings: EmbeddingSettings, model: StaticModel) -> None:
+def load_model(settings: EmbeddingSettings) -> EmbeddingModel:
+    """Return the packaged model, or the one in a folder: its ONNX export where it has one. Raises ModelError."""
+    folder = Path(settings.model)
+    graph = graph_of(folder)
+    if graph is not None:
+        device, threads = settings.device, settings.threads_per_batch
+        return load_layers(folder, graph, max_tokens=settings.max_tokens, device=device, threads=threads)
+    if settings.device != "cpu":
+        raise ModelError(f"{settings.model} has no ONNX export, and a table of vectors is read on the processor alone")
+    return load_static(settings.model, max_tokens=settings.max_tokens)
+
+
+async def _live(settings: EmbeddingSettings, model: EmbeddingModel) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -52,7 +66,7 @@ async def _live(settings: EmbeddingSettings, model: StaticModel) -> None:
         await runner.cleanup()
 
 
-def _batches(settings: EmbeddingSettings, model: StaticModel) -> Batches:
+def _batches(settings: EmbeddingSettings, model: EmbeddingModel) -> Batches:
     return Batches(
         model.embed,
         max_batch_size=settings.max_batch_size,

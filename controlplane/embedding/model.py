@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,16 @@ class Embedded(NamedTuple):
 
     vectors: npt.NDArray[np.float32]
     tokens: tuple[int, ...]
+
+
+class EmbeddingModel(Protocol):
+    """What turns texts into vectors, from several threads at once."""
+
+    @property
+    def vocabulary(self) -> int: ...
+    @property
+    def dimensions(self) -> int: ...
+    def embed(self, texts: Sequence[Text]) -> Embedded: ...
 
 
 class _Files(NamedTuple):
@@ -73,8 +83,8 @@ class StaticModel:
         return [each[: self._max_tokens] for each in found]
 
 
-def load_model(name: str, *, max_tokens: int) -> StaticModel:
-    """Return the packaged model or the one in a folder. Raises ModelError."""
+def load_static(name: str, *, max_tokens: int) -> StaticModel:
+    """Return the packaged model or the table of vectors in a folder. Raises ModelError."""
     files = _files(name)
     try:
         from safetensors import SafetensorError

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from controlplane.embedding.batches import Batches, QueueFull
-from controlplane.embedding.model import PACKAGED, Embedded, ModelError, StaticModel, Text, load_model
+from controlplane.embedding.model import PACKAGED, Embedded, ModelError, StaticModel, Text, load_static
 from controlplane.embedding.requests import BadRequest, read_request
 from controlplane.embedding.server import application
 from controlplane.embedding.settings import parse_command_line
@@ -103,7 +103,7 @@ def test_a_body_that_cannot_be_answered_is_refused_without_its_text(change: dict
 
 @pytest.fixture(scope="module")
 def model() -> StaticModel:
-    return load_model(PACKAGED, max_tokens=8192)
+    return load_static(PACKAGED, max_tokens=8192)
 
 
 def test_a_real_model_knows_what_is_alike(model: StaticModel) -> None:
@@ -138,15 +138,15 @@ def test_a_folder_in_model2vecs_form_is_served_and_one_without_a_model_refused(t
         (package / "tokenizers" / "l2_supercat_tokenizer_config.json").read_bytes()
     )
     with pytest.raises(ModelError, match=r"model\.safetensors missing"):
-        load_model(str(tmp_path), max_tokens=10)
+        load_static(str(tmp_path), max_tokens=10)
     save_file({"embeddings": np.ones((32_000, 3), dtype=np.float16)}, tmp_path / "model.safetensors")
-    assert load_model(str(tmp_path), max_tokens=10).dimensions == 3
+    assert load_static(str(tmp_path), max_tokens=10).dimensions == 3
     save_file({"other": np.ones(3)}, tmp_path / "model.safetensors")
     with pytest.raises(ModelError, match="no table of vectors"):
-        load_model(str(tmp_path), max_tokens=10)
+        load_static(str(tmp_path), max_tokens=10)
     (tmp_path / "model.safetensors").write_bytes(b"no weights")
     with pytest.raises(ModelError, match="cannot read"):
-        load_model(str(tmp_path), max_tokens=10)
+        load_static(str(tmp_path), max_tokens=10)
 
 
 @pytest.fixture
