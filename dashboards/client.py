@@ -150,8 +150,10 @@ class ApiClient:
     def apply_recommendation(self, study_id: str) -> Rollout:
         return self._read(Rollout, "POST", f"/recommendations/{study_id}/apply")
 
-    def roll_back(self, service: str, revision: str) -> Rollout:
-        return self._read(Rollout, "POST", f"/services/{service}/roll-back", json={"revision": revision})
+    def roll_back(self, service: str, revision: str | None = None, *, at_once: bool = False) -> Rollout:
+        """Start a rollout to an earlier revision; None: to the one that served before."""
+        body = {"revision": revision, "at_once": at_once}
+        return self._read(Rollout, "POST", f"/services/{service}/roll-back", json=body)
 
     def models(self) -> Sequence[RegisteredModel]:
         return self._items(RegisteredModel, "/models")

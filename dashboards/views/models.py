@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import streamlit as st
 
 from controlplane.domain.models import CANDIDATE, STABLE, Outcome, RegisteredModel
 from controlplane.domain.rollouts.rollout import RolloutState
+from controlplane.domain.serving import Service
 from controlplane.domain.words import counted
 from dashboards import components, markup, theme, words
 from dashboards.client import ApiClient
 from dashboards.components import confirmed
 from dashboards.markup import Column
 from dashboards.page import choose_one, no_service, perform
+
+
+class Serving(NamedTuple):
+    """A service that serves a version now."""
+
+    service: str
+    version: int
+    revision: str
+    replicas: int
+    stopped: bool
+
 
 _ENDED = {
     RolloutState.PROMOTED: theme.GOOD,
@@ -39,7 +52,9 @@ def show(client: ApiClient) -> None:
     _origin(model)
     _versions(model)
     _move(client, model)
-    _lineage(client.lineage(model.name))
+    became = client.lineage(model.name)
+    _serving(client, serving(became, client.services()))
+    _lineage(became)
 
 
 def _origin(model: RegisteredModel) -> None:
@@ -88,6 +103,35 @@ def _move(client: ApiClient, model: RegisteredModel) -> None:
         if confirmed(f"Move {alias} to {number}", text, key="move-alias") is not None:
             done = f"{alias} points to version {number}"
             perform(lambda: client.move_alias(model.name, alias, number, seen=seen), done)
+
+
+def serving(became: Sequence[Outcome], services: Sequence[Service]) -> list[Serving]:
+    """Return which revision of which service serves a version now, by a service's name."""
+    version = {(each.service, str(each.revision)): each.version for each in became}
+    known = [each for each in services if (each.name, str(each.stable)) in version]
+    return [
+        Serving(each.name, version[each.name, str(each.stable)], str(each.stable), each.stable_replicas, each.stopped)
+        for each in sorted(known, key=lambda service: service.name)
+    ]
+
+
+def _serving(client: ApiClient, rows: Sequence[Serving]) -> None:
+    components.section("What serves it")
+    if not rows:
+        components.line("No service serves a version of it now.")
+        return
+    table = [
+        [each.service, str(each.version), each.revision, "stopped" if each.stopped else str(each.replicas)]
+        for each in rows
+    ]
+    components.table([Column(title) for title in ("Service", "Version", "Revision", "Replicas")], table)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        service = st.selectbox("Service", [each.service for each in rows], width=220, key="back-service")
+        at_once = st.checkbox("At once, unjudged", key="back-at-once")
+        how = "all traffic as soon as its replicas are ready" if at_once else "step by step, judged like any other"
+        text = f"A new rollout leads {service} back to the revision that served before: {how}."
+        if confirmed(f"Roll {service} back", text, key="model-back") is not None:
+            perform(lambda: client.roll_back(service, at_once=at_once), f"{service} goes back to what served before")
 
 
 def _lineage(outcomes: Sequence[Outcome]) -> None:

@@ -18,6 +18,7 @@ FOUND: Mapping[str, Sequence[str]] = {
         "Model llama",
         "candidate",
         "/models/llama-ft-2",
+        "What serves it",
         "What became of each version",
         "ro-1",
         "Follows Support Llama of MLflow.",
