@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from controlplane.domain.errors import InvalidInput
+from controlplane.domain.errors import InvalidInput, unreadable
 from tuner.space.knobs.annotations import Symbols, flag_from_field, read_symbols
 from tuner.space.knobs.calls import explicit_flag
 from tuner.space.knobs.help_texts import from_help
@@ -48,8 +48,7 @@ def extract(source: Path, engine: str = VLLM, *, version: str | None = None) -> 
     `version` is what a help text is of, where it does not say so itself. Raises InvalidInput when the source cannot be
     read or holds no such engine.
     """
-    if engine not in _HELP:
-        raise InvalidInput(f"no flag file can be made of {engine}", allowed=", ".join(ENGINES))
+    command = help_command(engine)
     if not source.exists():
         raise InvalidInput(f"cannot read {source}", why="no such file or folder")
     if engine == VLLM:
@@ -57,8 +56,29 @@ def extract(source: Path, engine: str = VLLM, *, version: str | None = None) -> 
     if engine == "sglang" and (source.is_dir() or zipfile.is_zipfile(source)):
         return extract_sglang(source)
     if source.is_dir():
-        raise InvalidInput(f"{source} is a folder", allowed=f"the saved output of `{_HELP[engine]}`")
-    return from_help(source.read_text(), source=_HELP[engine], version=version).evolve(engine=engine)
+        raise InvalidInput(f"{source} is a folder", allowed=f"the saved output of `{command}`")
+    return extract_help(_text(source), engine, version=version, source=command)
+
+
+def extract_help(text: str, engine: str, *, version: str | None, source: str) -> KnobSchema:
+    """Return the schema found in a help text; `source` is the command that printed it. Raises InvalidInput."""
+    help_command(engine)
+    return from_help(text, source=source, version=version).evolve(engine=engine)
+
+
+def help_command(engine: str) -> str:
+    """Return the command that prints an engine's flags. Raises InvalidInput for one whose flags are not read."""
+    if engine not in _HELP:
+        raise InvalidInput(f"no flag file can be made of {engine}", allowed=", ".join(ENGINES))
+    return _HELP[engine]
+
+
+def _text(source: Path) -> str:
+    try:
+        return source.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        why = "it is no text" if isinstance(error, UnicodeDecodeError) else unreadable(error)
+        raise InvalidInput(f"cannot read {source}", why=why) from error
 
 
 def _extract_vllm(source: Path) -> KnobSchema:
@@ -67,7 +87,7 @@ def _extract_vllm(source: Path) -> KnobSchema:
     if zipfile.is_zipfile(source):
         with zipfile.ZipFile(source) as wheel:
             return _from_sources(dict(_wheel_files(wheel)), _wheel_version(wheel))
-    return from_help(source.read_text())
+    return from_help(_text(source))
 
 
 def as_json(schema: KnobSchema) -> str:
