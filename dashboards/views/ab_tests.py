@@ -51,9 +51,28 @@ def show(client: ApiClient) -> None:
     if test.question:
         st.html(f'<div style="padding:2px">{escape(test.question)}</div>')
     components.line(test.reason)
+    for said in in_short(test):
+        components.line(said)
     _stop(client, test)
     _plan(test)
     _answer(test)
+
+
+def in_short(test: AbTest) -> list[str]:
+    """Return what is certain by what decides, a sentence per arm, and what nobody knows yet."""
+    found = test.analysis
+    if found is None or found.problem is not None:
+        return []
+    known = [each for each in found.deciding if each.grade is not Grade.UNDECIDED]
+    said = [
+        f"{test.named(each.arm)} against {test.named(each.against)}: {words_of(each.metric)} "
+        f"{each.difference:+.1f}{_unit(each)}, certainly {_bounds(each)}"
+        for each in known
+    ]
+    open_ones = dict.fromkeys(
+        words_of(each.metric) for each in (*found.deciding, *found.others) if each.grade is Grade.UNDECIDED
+    )
+    return [*said, *([f"Undecided: {', '.join(open_ones)}"] if open_ones else [])]
 
 
 def _stop(client: ApiClient, test: AbTest) -> None:
@@ -133,8 +152,6 @@ def _compared(test: AbTest, found: Sequence[Compared]) -> None:
 
 
 def _row(test: AbTest, each: Compared) -> list[str]:
-    unit = " %" if each.metric.is_relative else " points"
-    bounds = words.NONE if each.low is None or each.high is None else f"{each.low:+.1f} to {each.high:+.1f}{unit}"
     return [
         words_of(each.metric),
         test.named(each.arm),
@@ -142,10 +159,20 @@ def _row(test: AbTest, each: Compared) -> list[str]:
         f"{words.count(each.users)} / {words.count(each.users_against)}",
         mean(each.metric, each.mean),
         mean(each.metric, each.mean_against),
-        f"{each.difference:+.1f}{unit}",
-        bounds,
+        f"{each.difference:+.1f}{_unit(each)}",
+        _bounds(each),
         markup.pill(each.grade.value, _GRADE[each.grade]),
     ]
+
+
+def _unit(each: Compared) -> str:
+    return " %" if each.metric.is_relative else " points"
+
+
+def _bounds(each: Compared) -> str:
+    if each.low is None or each.high is None:
+        return words.NONE
+    return f"{each.low:+.1f} to {each.high:+.1f}{_unit(each)}"
 
 
 def mean(metric: AbMetric, value: float) -> str:

@@ -50,7 +50,7 @@ class Site:
 @contextmanager
 def a_browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS), timeout=TIMEOUT_MS)
         yield chromium
         chromium.close()
 
@@ -108,8 +108,10 @@ def an_api(state: str, port: int = 0) -> Iterator[str]:
     command = [sys.executable, "-m", "tests.e2e.dashboard.api_server", state, str(port)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-        process.terminate()
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:  # else what fails before the API waits for its end for ever
+            process.terminate()
 
 
 @contextmanager
@@ -123,9 +125,11 @@ def a_dashboard(api_url: str, cwd: Path) -> Iterator[Site]:
         log,
     ):
         url = f"http://127.0.0.1:{port}"
-        _wait_until_up(f"{url}/_stcore/health", process)
-        yield Site(url, api_url)
-        process.terminate()
+        try:
+            _wait_until_up(f"{url}/_stcore/health", process)
+            yield Site(url, api_url)
+        finally:
+            process.terminate()
 
 
 def _wait_until_up(url: str, process: subprocess.Popen[bytes]) -> None:
