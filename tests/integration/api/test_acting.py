@@ -162,6 +162,19 @@ def test_a_service_is_rolled_back_to_an_earlier_revision(api: TestClient, servin
     assert earlier.revision_id in names
 
 
+def test_a_roll_back_may_be_asked_for_at_once_and_what_it_leaves_is_not_kept(
+    api: TestClient, serving: FakeStore
+) -> None:
+    earlier = a_revision(config=a_recommendation().config)
+    serving.add_revision(earlier)
+    service, version = serving.get_service(CHAT)
+    keeping = service.spec.evolve(rollout=service.spec.rollout.evolve(keep_former_s=600))
+    serving.save_service(service.evolve(spec=keeping), version)
+    body = {"revision": earlier.revision_id, "at_once": True}
+    rollout = api.post("/services/chat/roll-back", json=body).json()
+    assert (rollout["at_once"], rollout["state"], rollout["options"]["keep_former_s"]) == (True, "pending", 0)
+
+
 def test_a_service_is_scaled_stopped_and_started(api: TestClient, serving: FakeStore) -> None:
     assert api.post("/services/chat/scale", json={"replicas": 3}).json()["stable_replicas"] == 3
     assert api.post("/services/chat/stop").json()["stopped"]
