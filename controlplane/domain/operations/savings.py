@@ -76,9 +76,19 @@ def compared(evidence: StudyEvidence) -> Compared | None:
 
 
 def went_on(
-    savings: Savings, sides: Compared, pool: GpuPool, *, held: Held, spot: SpotOptions | None = None, at: AwareDatetime
+    savings: Savings,
+    sides: Compared,
+    pool: GpuPool,
+    *,
+    held: Held,
+    idle: Held | None = None,
+    spot: SpotOptions | None = None,
+    at: AwareDatetime,
 ) -> Savings:
-    """Return the savings with the time since the last look, in which stable's engines held so many GPUs."""
+    """Return the savings with the time since the last look, in which stable's engines held so many GPUs.
+
+    `idle` ones were held by what is kept for a roll-back: paid for, and carrying nothing.
+    """
     gap_s = 0.0 if savings.looked_at is None else (at - savings.looked_at).total_seconds()
     if not 0 < gap_s <= LONGEST_GAP_S:
         return savings.evolve(looked_at=at)
@@ -89,9 +99,10 @@ def went_on(
         return hours * _as_spot_as(held, sides, spot, replicas).usd_per_hour(pool, spot)
 
     winner, baseline = sides.winner, sides.baseline
+    idle_usd = 0.0 if idle is None else idle.usd_per_hour(pool, spot)
     return savings.evolve(
         watched_s=savings.watched_s + gap_s,
-        ran_usd=savings.ran_usd + hours * held.usd_per_hour(pool, spot),
+        ran_usd=savings.ran_usd + hours * (held.usd_per_hour(pool, spot) + idle_usd),
         baseline_usd=savings.baseline_usd + baseline_usd(winner.rps, baseline.rps),
         baseline_low_usd=savings.baseline_low_usd + baseline_usd(winner.low_rps, max(baseline.high_rps, baseline.rps)),
         baseline_high_usd=savings.baseline_high_usd

@@ -14,6 +14,7 @@ from controlplane.domain.rollouts.rollout import RolloutState
 from controlplane.domain.serving import Service
 from controlplane.domain.studies.study import Recommendation
 from controlplane.ports.store import Store, Versioned
+from controlplane.services.fleet.surplus import kept as kept_engines
 from controlplane.services.fleet.world import World
 from controlplane.services.kept import read_kept
 
@@ -47,8 +48,8 @@ class SavingsMeter:
         fresh, sides = known
         saved = _read(self._store, world.service.name)
         before = saved.value if saved.value is not None and saved.value.revision == stable else fresh
-        spec, held = world.service.spec, held_by(world.present(stable))
-        after = went_on(before, sides, spec.gpus, held=held, spot=spec.spot, at=now)
+        spec, held, idle = world.service.spec, held_by(world.present(stable)), held_by(kept_engines(world))
+        after = went_on(before, sides, spec.gpus, held=held, idle=idle, spot=spec.spot, at=now)
         self._store.write_setting(_setting(world.service.name), after.model_dump_json(), saved.version)
 
     def _known(self, service: Service, stable: RevisionId) -> tuple[Savings, Compared] | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from controlplane.domain.base import StudyId
 from controlplane.domain.rollouts.rollout import RolloutState
 from controlplane.domain.studies.capacity import Capacity
 from controlplane.domain.studies.study import StudyState
 from controlplane.services.operations.savings import read_saved
 from controlplane.services.studies.manage import apply_recommendation
-from tests.builders_serving import a_recommendation, a_study
+from tests.builders_serving import a_recommendation, a_spec, a_study
 from tests.integration.controller.site import Site
 
 BUSY = 400
@@ -40,6 +42,18 @@ def test_a_promoted_recommendation_saves_from_then_on_and_a_restart_forgets_noth
     later = read_saved(site.store, site.service)
     assert later is not None
     assert later.saved_usd > found.saved_usd
+
+
+def test_replicas_that_are_kept_for_a_roll_back_are_paid_for_as_long_as_they_are() -> None:
+    site = Site()
+    site.serving(rollout=a_spec().rollout.evolve(keep_former_s=100_000))
+    promoted(site)
+    site.passes(200)
+    found = read_saved(site.store, site.service)
+    assert found is not None
+    assert found.saved_usd_per_hour == pytest.approx(3.0), (
+        "two replicas run and one is kept, four of the baseline would run"
+    )
 
 
 def test_a_revision_that_no_study_recommended_saves_nothing() -> None:
