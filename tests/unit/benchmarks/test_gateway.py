@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from pathlib import Path
 
 import pytest
 
 from benchmarks.doors.contestants import STAGES, envoy_config
+from benchmarks.doors.former import unpacked
 from benchmarks.doors.load import SHAPES, Cost
-from benchmarks.gateway import doors, report
+from benchmarks.gateway import doors, report, since
 
 
 def test_requests_a_core_come_from_cpu_time_not_from_the_wall() -> None:
@@ -29,12 +31,34 @@ def test_every_stage_has_a_door_and_the_missing_are_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    found = doors(Namespace(only="ours,litellm,envoy", stages=True, grpc=False, litellm=None, envoy=None))
+    asked = {"grpc": False, "before": None, "litellm": None, "envoy": None}
+    found = doors(Namespace(only="ours,litellm,envoy", stages=True, **asked), Path("/nowhere"))
     assert set(found) == {"ours, stages off", "ours, stages on", "+ key", "+ audit", *(f"+ {name}" for name in STAGES)}
     said = capsys.readouterr().out
     assert "litellm is not on this machine" in said
     assert "envoy is not on this machine" in said
-    assert set(doors(Namespace(only="litellm", stages=False, litellm="/x/litellm", envoy=None))) == {"litellm"}
+    only = Namespace(only="litellm", stages=False, litellm="/x/litellm", envoy=None)
+    assert set(doors(only, Path("/nowhere"))) == {"litellm"}
+
+
+def test_an_earlier_commit_stands_beside_ours_from_a_folder_of_its_own(tmp_path: Path) -> None:
+    asked = {"stages": False, "grpc": False, "litellm": None, "envoy": None}
+    found = doors(Namespace(only="ours", before="HEAD", **asked), tmp_path)
+    assert [name for name in found if name.startswith("before")] == ["before, stages off", "before, stages on"]
+    assert (tmp_path / "before" / "controlplane" / "gateway" / "__main__.py").is_file()
+
+
+def test_a_commit_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="no-such-commit cannot be unpacked"):
+        unpacked("no-such-commit", tmp_path)
+
+
+def test_what_came_before_is_compared_round_by_round() -> None:
+    def rounds(*cpu_s: float) -> dict[str, list[Cost]]:
+        return {"short": [Cost(100, 1.0, each) for each in cpu_s]}
+
+    costs = {"ours, stages on": rounds(0.1, 0.3, 0.2), "before, stages on": rounds(0.2, 0.4, 0.4)}
+    assert since(costs) == {"stages on": {"short": 0.5}}
 
 
 def test_envoy_listens_on_one_port_and_asks_the_other() -> None:
