@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 LAST_WORDS_S = 2.0
 
@@ -31,19 +29,19 @@ class Drain:
         """Begin; again is fine."""
         self.requested.set()
 
-    @contextmanager
-    def busy(self) -> Iterator[None]:
-        """Count the present task as serving a request."""
+    def begin(self) -> asyncio.Task[object]:
+        """Count the present task as serving a request, and return it, to be given to `end`."""
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         self._idle.clear()
-        try:
-            yield
-        finally:
-            self._tasks.discard(task)
-            if not self._tasks:
-                self._idle.set()
+        return task
+
+    def end(self, task: asyncio.Task[object]) -> None:
+        """Count it no longer."""
+        self._tasks.discard(task)
+        if not self._tasks:
+            self._idle.set()
 
     async def finish(self, limit_s: float) -> int:
         """Wait until nothing is in flight, at most `limit_s`; return how many requests had to be cut."""

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from controlplane.gateway.openai_errors import RequestRefused
 from controlplane.gateway.relay import ClientGone
 from controlplane.gateway.tally import Tally
 
 
-@contextmanager
-def noting_end(tally: Tally) -> Iterator[None]:
-    """Note a refusal, or that the client left, on its way out to whoever answers for it."""
-    try:
-        yield
-    except RequestRefused as refusal:
-        tally.turned_away(refusal.status, refusal.code)
-        raise
-    except (ClientGone, asyncio.CancelledError):
-        tally.client_left()
-        raise
+class NotingEnd:
+    """Notes a refusal, or that the client left, on its way out to whoever answers for it."""
+
+    __slots__ = ("_tally",)
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+
+    def __enter__(self) -> None:
+        """Nothing ended yet."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, RequestRefused):
+            self._tally.turned_away(error.status, error.code)
+        elif isinstance(error, (ClientGone, asyncio.CancelledError)):
+            self._tally.client_left()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 from controlplane.domain.base import RevisionId
 from controlplane.domain.door.routing import InFlight
@@ -20,14 +19,13 @@ class Flights:
         self._monotonic = monotonic
         self._flying: dict[int, Tally] = {}
 
-    @contextmanager
-    def flying(self, tally: Tally) -> Iterator[None]:
-        """Count a request for as long as it is served."""
+    def began(self, tally: Tally) -> None:
+        """Count a request, until it `ended`."""
         self._flying[id(tally)] = tally
-        try:
-            yield
-        finally:
-            del self._flying[id(tally)]
+
+    def ended(self, tally: Tally) -> None:
+        """Count it no longer."""
+        del self._flying[id(tally)]
 
     def told(self) -> Sequence[InFlight]:
         """Return what is in flight, by service and revision; requests that wait for a replica have none yet."""

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from aiohttp import web
 
 from controlplane.domain.errors import InvalidInput
-from controlplane.gateway.wire import LARGEST_HEADER_BYTES, DiscreetRunner
+from controlplane.gateway.wire import LARGEST_HEADER_BYTES, DiscreetRunner, Handler
 
 LINGERING_S = 2.0
 """For so long what still comes of a refused body is read, so that its client gets to read the answer."""
@@ -26,8 +26,11 @@ async def listen(
     tls: ssl.SSLContext | None,
     before_close: Callable[[], Awaitable[None]] | None,
     head_within_s: float,
+    handler: Callable[[Handler], Handler] | None = None,
 ) -> int:
     """Open a port and return its number. On leaving: stop accepting, `before_close`, close what is left.
+
+    `handler` is given the application's and returns the one to use.
 
     Raises InvalidInput.
     """
@@ -35,6 +38,7 @@ async def listen(
         app,
         access_log=None,
         head_within_s=head_within_s,
+        handler=handler,
         handler_cancellation=True,
         keepalive_timeout=75,
         shutdown_timeout=1,

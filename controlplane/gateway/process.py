@@ -223,13 +223,13 @@ async def _open(
     admin_port = await open_port(
         admin.app(), settings.admin_host, settings.admin_port, tls=admin_tls, before_close=None
     )
-    before_close = _drained(drain, settings.drain_s)
+    before = _drained(drain, settings.drain_s)
     if batches is not None or sockets is not None or settings.grpc_port is not None:
         session = await open_inside(data.app(), stack)
     if sockets is not None:
         sockets.session = session
     grpc = await _open_grpc(settings, routing, drain, session, stack)
-    port = await open_port(data.app(), settings.host, settings.port, tls=own, before_close=before_close)
+    port = await open_port(data.app(), settings.host, settings.port, tls=own, before_close=before, handler=data.handler)
     if batches is not None:
         await run_batches(settings, batches, session, inside, stack)
     return GatewayAddress(

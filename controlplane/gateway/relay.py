@@ -54,18 +54,25 @@ class Relay:
         self._stall_s = stall_s
         self._clock = clock
         self._writing = False
+        self._loop = asyncio.get_running_loop()
+        self._heard_at = 0.0
+        self._looking: asyncio.TimerHandle
 
     async def run(self, opened: Opened) -> Cut | None:
         """Pass everything on; return why it broke off, None when it ended well. Raises ClientGone."""
         try:
-            async with asyncio.timeout(self._stall_s) as stall:
-                await self._copy(opened, stall)
+            async with asyncio.timeout(None) as stall:
+                self._heard_at = self._loop.time()
+                self._look(stall)
+                await self._copy(opened)
         except TimeoutError:
             if self._writing:
                 raise ClientGone from None
             return Cut.STALLED
         except BrokenOff:
             return None if self._watch.done else Cut.TRUNCATED
+        finally:
+            self._looking.cancel()
         return None if self._watch.ended or self._watch.failed else Cut.TRUNCATED
 
     async def last_words(self, cut: Cut, *, named: bool) -> None:
@@ -80,14 +87,21 @@ class Relay:
         except TimeoutError:
             raise ClientGone from None
 
-    async def _copy(self, opened: Opened, stall: asyncio.Timeout) -> None:
-        loop = asyncio.get_running_loop()
-        read, feed, clock = opened.connection.read, self._watch.feed, self._clock
+    def _look(self, stall: asyncio.Timeout) -> None:
+        """End a stream in which nothing moved for too long; else look again when that might be."""
+        due = self._heard_at + self._stall_s
+        if self._loop.time() < due:
+            self._looking = self._loop.call_at(due, self._look, stall)
+        else:
+            stall.reschedule(due)
+
+    async def _copy(self, opened: Opened) -> None:
+        read, feed, clock, time = opened.connection.read, self._watch.feed, self._clock, self._loop.time
         chunk = opened.first
         while chunk:
             if whole := feed(chunk, clock()):
                 await self._pass(whole)
-            stall.reschedule(loop.time() + self._stall_s)
+            self._heard_at = time()  # moving a timer with each token costs more than looking now and then
             chunk = await read()
         if last := self._watch.finish(clock()):
             await self._pass(last)

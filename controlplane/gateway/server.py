@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -34,10 +34,9 @@ from controlplane.gateway.settings import GatewaySettings
 from controlplane.gateway.sockets import Sockets
 from controlplane.gateway.stages.identity import FindsTokens, identify, require_model, require_neighbour
 from controlplane.gateway.tally import Tally
+from controlplane.gateway.wire import Handler
 
 _LONGEST_NAME_TOLD = 200
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True)
@@ -81,6 +80,21 @@ class DataPort:
             app.on_response_prepare.append(self._allow_origin)
         return app
 
+    def handler(self, routed: Handler) -> Handler:
+        """Return what answers everything, `routed` being the application: models are asked without its router.
+
+        Where pages of other origins may ask, each answer passes the application's signals.
+        """
+        if self.settings.cors_origins:
+            return routed
+        passed_on = frozenset(path + slash for path in PASSED_ON for slash in ("", "/"))
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            direct = request.method == "POST" and request.raw_path in passed_on and "Expect" not in request.headers
+            return await (self._edge(request, self._serve) if direct else routed(request))
+
+        return handle
+
     def _feedback(self, keep: Callable[[Feedback], None]) -> FeedbackPort:
         return FeedbackPort(self.settings.name, keep, self.fingerprints, self.wall_clock, self._key)
 
@@ -102,9 +116,10 @@ class DataPort:
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         at, arrived = self.wall_clock(), self.monotonic()
         key: Principal | None = None
-        with self.drain.busy():
+        task = self.drain.begin()
+        try:
             try:
-                key = await self._key(request)
+                key = await self._key(request, at)
                 exchange = await self._understood(request, key, at, arrived)
             except RequestRefused as refusal:
                 if self.audit is not None:
@@ -113,6 +128,8 @@ class DataPort:
             answer = await self.pipeline(exchange)
             instead = fallen_back(exchange, answer, self.routing)
             return answer if instead is None else await self.pipeline(instead)
+        finally:
+            self.drain.end(task)
 
     async def _understood(self, request: web.Request, key: Principal | None, at: datetime, arrived: float) -> Exchange:
         """Read a request and find its route. Raises RequestRefused."""
@@ -202,12 +219,12 @@ class DataPort:
         """Say whether a request needs a key or a token now."""
         return self.settings.asks_for_keys or self.routing.keys_required or self.tokens is not None
 
-    async def _key(self, request: web.Request) -> Principal | None:
+    async def _key(self, request: web.Request, at: datetime | None = None) -> Principal | None:
         word = request.headers.get("Authorization", "")
         if self.inside is not None and word in self.inside.asking:
             return self.inside.asking[word]
         required = self.asks_for_keys
-        now, ring = self.wall_clock(), self.routing.keys
+        now, ring = at or self.wall_clock(), self.routing.keys
         if not required and not ring:
             require_neighbour(request.headers.get("Host"), request.headers.get("Origin"), self.settings.cors_origins)
         found = await identify(request.headers, ring, required=required, now=now, tokens=self.tokens)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
@@ -20,6 +21,8 @@ LARGEST_HEADER_BYTES = 64 << 10
 
 HEAD_WITHIN_S = 15.0
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+Handler = Callable[[Any], Awaitable[web.StreamResponse]]
 
 _log = logging.getLogger(__name__)
 
@@ -86,21 +89,32 @@ class DiscreetProtocol(web.RequestHandler):
 
 
 class DiscreetRunner(web.AppRunner):
-    """Runs an application on `DiscreetProtocol`s; a head that takes longer than `head_within_s` is not waited for."""
+    """Runs an application on `DiscreetProtocol`s; a head that takes longer than `head_within_s` is not waited for.
 
-    def __init__(self, app: web.Application, *, head_within_s: float = HEAD_WITHIN_S, **kwargs: Any) -> None:
+    `handler` is given the application's and returns the one to use.
+    """
+
+    def __init__(
+        self,
+        app: web.Application,
+        *,
+        head_within_s: float = HEAD_WITHIN_S,
+        handler: Callable[[Handler], Handler] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(app, **kwargs)
         self._head_within_s = head_within_s
+        self._handler = handler
 
     async def _make_server(self) -> web.Server:
-        return _DiscreetServer(await super()._make_server(), self._head_within_s)
+        return _DiscreetServer(await super()._make_server(), self._head_within_s, self._handler)
 
 
 class _DiscreetServer(web.Server):
-    def __init__(self, made: web.Server, head_within_s: float) -> None:
+    def __init__(self, made: web.Server, head_within_s: float, handler: Callable[[Handler], Handler] | None) -> None:
         self._head_within_s = head_within_s
         super().__init__(
-            made.request_handler,
+            made.request_handler if handler is None else handler(made.request_handler),
             request_factory=made.request_factory,
             handler_cancellation=made.handler_cancellation,
             loop=made._loop,

@@ -13,11 +13,13 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
+import msgspec
 from pydantic import AwareDatetime, Field
 
 from controlplane.domain.base import Value
 
 _encoded = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+_quickly = msgspec.json.Encoder(order="sorted").encode
 
 FIRST = "0" * 64
 """What the first entry of a chain has before it."""
@@ -122,5 +124,10 @@ def _wrong_by_itself(entry: Entry) -> str | None:
 
 
 def _hash(number: int, before: str, happened: Happened) -> str:
-    said = _encoded([number, before, happened.model_dump(mode="json")])
-    return hashlib.sha256(said.encode()).hexdigest()
+    return hashlib.sha256(written([number, before, happened.model_dump(mode="json")])).hexdigest()
+
+
+def written(said: object) -> bytes:
+    """Return ASCII JSON, keys sorted, as Python's own encoder writes it: what chains were hashed by from the first."""
+    quickly = _quickly(said)
+    return quickly if quickly.isascii() and b"\x7f" not in quickly else _encoded(said).encode()

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+import msgspec
 from pydantic import Field
 
 from controlplane.domain.base import Value
@@ -21,6 +22,7 @@ _SEVERAL = frozenset({"n", "best_of"})
 _TOOLS = frozenset({"tools", "functions"})
 _OF_TOOLS = frozenset({"tool_calls", "function_call", "tool_call_id"})
 _encoded = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+_quickly = msgspec.json.Encoder(order="sorted").encode
 _SAYS_NOTHING = frozenset({"user", "prompt_cache_key", "priority", "request_id", "metadata"})
 """Fields that change who asks or how soon, not what an engine answers. `cache_salt` is none of them: it separates."""
 
@@ -98,7 +100,16 @@ def cache_key(partition: Partition, path: str, query: str, fields: Mapping[str, 
     byte. The order of JSON's fields is not.
     """
     heeded = {name: value for name, value in fields.items() if name not in _SAYS_NOTHING}
-    return hashlib.sha256(_encoded([*partition, path, query, heeded]).encode()).digest()
+    return hashlib.sha256(_written([*partition, path, query, heeded])).digest()
+
+
+def _written(said: object) -> bytes:
+    """Return JSON that is equal for equal values only. msgspec writes NaN, infinity and None all as null."""
+    try:
+        quickly = _quickly(said)
+    except (OverflowError, UnicodeError):  # numbers beyond 64 bits, lone surrogates
+        return _encoded(said).encode()
+    return _encoded(said).encode() if b"null" in quickly else quickly
 
 
 def _is_greedy(fields: Mapping[str, Any]) -> bool:

@@ -18,7 +18,6 @@ _DELTAS = frozenset({"content", "reasoning_content", "reasoning", "refusal"})
 _OF_TOKENS = ("logprobs", "token_ids", "prompt_logprobs", "prompt_token_ids")
 """They say the text once more, token by token."""
 
-_HOLDERS = (dict, list)
 _Plain = str | int | None
 
 
@@ -70,18 +69,15 @@ def texts_within(answer: dict[str, Any]) -> list[Place]:
     found: list[Place] = []
     holders: list[tuple[Any, Any]] = [(answer, None)]  # each with what it is called
     for holder, called in holders:
-        for key, value in holder.items() if isinstance(holder, dict) else enumerate(holder):
-            name = key if isinstance(key, str) else called
-            if isinstance(value, _HOLDERS):
+        for key, value in holder.items() if type(holder) is dict else enumerate(holder):
+            kind = type(value)  # what JSON makes: no subclasses
+            if kind is dict or kind is list:
                 if key not in _OF_TOKENS:
-                    holders.append((value, name))
-            elif key not in _NO_TEXTS and _says(value):
+                    holders.append((value, key if type(key) is str else called))
+            elif (kind is str or (kind is int and value >= _LONG_NUMBER)) and key not in _NO_TEXTS:
+                name = key if type(key) is str else called
                 found.append(Place((), holder, key, name in _WRITTEN_JSON))
     return found
-
-
-def _says(value: object) -> bool:
-    return isinstance(value, str) or (isinstance(value, int) and value >= _LONG_NUMBER)
 
 
 def without_tokens(value: Any) -> None:

@@ -155,8 +155,9 @@ class Redaction:
     def _whole_texts(self, answer: dict[str, Any]) -> bool:
         changed = False
         for place in texts_within(answer):
-            text = redacted(place.text, self._finder, written_json=place.written_json)
-            if text is not place.text and text != place.text:
+            said = place.text
+            text = redacted(said, self._finder, written_json=place.written_json)
+            if text is not said and text != said:
                 place.put(text)
                 changed = True
         if changed:

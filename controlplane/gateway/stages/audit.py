@@ -8,7 +8,7 @@ from aiohttp import web
 
 from controlplane.gateway.auditing.log import AuditLog
 from controlplane.gateway.auditing.noting import happened
-from controlplane.gateway.ending import noting_end
+from controlplane.gateway.ending import NotingEnd
 from controlplane.gateway.exchange import Exchange, Next
 from controlplane.gateway.pools import Route
 
@@ -25,7 +25,7 @@ class Auditing:
     async def __call__(self, exchange: Exchange, rest: Next) -> web.StreamResponse:
         assert self.log is not None
         try:
-            with noting_end(exchange.tally):
+            with NotingEnd(exchange.tally):
                 return await rest(exchange)
         finally:
             self.log.keep(happened(exchange.tally))

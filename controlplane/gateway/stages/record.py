@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from controlplane.domain.door.routing import GatewayRecord
-from controlplane.gateway.ending import noting_end
+from controlplane.gateway.ending import NotingEnd
 from controlplane.gateway.exchange import Exchange, Next
 from controlplane.gateway.flights import Flights
 from controlplane.gateway.pools import Route
@@ -36,7 +36,7 @@ class Recording:
     async def __call__(self, exchange: Exchange, rest: Next) -> web.StreamResponse:
         tally = exchange.tally
         try:
-            with noting_end(tally):
+            with NotingEnd(tally):
                 return await self._flown(exchange, rest)
         except ClientGone:
             return web.Response(status=CLIENT_GONE_STATUS)  # nobody is there to read it
@@ -44,10 +44,12 @@ class Recording:
             self.keep(tally.record(self.monotonic()))
 
     async def _flown(self, exchange: Exchange, rest: Next) -> web.StreamResponse:
+        self.flights.began(exchange.tally)
         try:
-            with self.flights.flying(exchange.tally):
-                return await rest(exchange)
+            return await rest(exchange)
         except asyncio.CancelledError:
             if not self.stopping.is_set():
                 raise
             return give_up(_STOPPED, exchange.tally)
+        finally:
+            self.flights.ended(exchange.tally)

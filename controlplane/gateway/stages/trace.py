@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from controlplane.gateway.ending import noting_end
+from controlplane.gateway.ending import NotingEnd
 from controlplane.gateway.exchange import Exchange, Next
 from controlplane.gateway.pools import Route
 from controlplane.gateway.tally import Tally
@@ -33,7 +33,7 @@ class Tracing:
         tally = exchange.tally
         exchange.trace = self.begin(exchange.request.headers, at=tally.at, arrived=tally.arrived)
         try:
-            with noting_end(tally):
+            with NotingEnd(tally):
                 return await rest(exchange)
         finally:
             exchange.trace.end(_ended(tally, self.monotonic()))

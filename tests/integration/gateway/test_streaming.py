@@ -19,6 +19,7 @@ from tests.integration.gateway.upstream import (
     cut_after,
     held,
     pieces,
+    slowly,
     stream_bytes,
     token_event,
     upstream,
@@ -129,6 +130,17 @@ async def test_a_stream_that_stalls_ends_in_an_error_event(tmp_path: Path) -> No
         assert engine.hung_up.is_set() or await asyncio.wait_for(engine.hung_up.wait(), 5)
     assert last_event(body)["error"]["code"] == "upstream_stalled"
     assert (record.truncated, record.error) == (True, "upstream_stalled")
+
+
+async def test_a_stream_that_moves_now_and_then_is_no_stall_however_long_it_lasts(tmp_path: Path) -> None:
+    limit_s, pauses = 0.8, 5
+    events = [token_event(str(number)) for number in range(pauses)]
+    async with gateway(tmp_path) as gw, upstream("e1", slowly(1.5 * limit_s / pauses, *events)) as engine:
+        await gw.route(revision("rev-a", 100, engine), options=GatewayOptions(stall_timeout_s=limit_s))
+        _, body, _ = await gw.post(chat())
+        (record,) = await gw.records()
+    assert body == b"".join(events) + FINISH + DONE
+    assert (record.truncated, record.error) == (False, None)
 
 
 async def test_an_engine_that_never_begins_is_a_timeout(tmp_path: Path) -> None:

@@ -37,6 +37,28 @@ async def raw(url: str, data: bytes) -> bytes:
         writer.close()
 
 
+@pytest.mark.parametrize(
+    ("path", "more", "begins"),
+    [
+        (CHAT, b"", b"HTTP/1.1 200 OK"),
+        (CHAT + "/", b"", b"HTTP/1.1 200 OK"),
+        (CHAT + "?a=b", b"", b"HTTP/1.1 200 OK"),
+        (CHAT.replace("chat", "%63hat"), b"", b"HTTP/1.1 200 OK"),
+        (CHAT, b"Expect: 100-continue\r\n", b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK"),
+        (CHAT, b"Expect: a-miracle\r\n", b"HTTP/1.1 417 "),
+    ],
+)
+async def test_however_a_path_is_written_its_request_is_answered(
+    tmp_path: Path, path: str, more: bytes, begins: bytes
+) -> None:
+    body = b'{"model":"llama","messages":[]}'
+    head = HEAD.replace(CHAT.encode(), path.encode()) + more + b"Content-Length: %d\r\n\r\n" % len(body)
+    async with gateway(tmp_path) as gw, upstream("e1") as engine:
+        await gw.route(revision("rev-a", 100, engine))
+        answer = await raw(gw.url, head + body)
+    assert answer.startswith(begins)
+
+
 @pytest.mark.parametrize("port", ["data", "admin"])
 @pytest.mark.parametrize(
     "sent",

@@ -118,6 +118,20 @@ def held(gate: asyncio.Event, *before: bytes, after: bytes = FINISH + DONE) -> S
     return script
 
 
+def slowly(pause_s: float, *events: bytes) -> Script:
+    """Send events with pauses behind them, and end well."""
+
+    async def script(request: web.Request) -> web.StreamResponse:
+        response = await _begin(request, "text/event-stream")
+        for event in events:
+            await response.write(event)
+            await asyncio.sleep(pause_s)
+        await response.write(FINISH + DONE)
+        return response
+
+    return script
+
+
 def status(code: int, body: bytes = b'{"error":{"message":"engine says no"}}') -> Script:
     async def script(request: web.Request) -> web.StreamResponse:
         return web.Response(status=code, body=body, content_type="application/json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from datetime import timedelta
 
@@ -9,10 +10,39 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controlplane.domain.door.audit import FIRST, Broken, Decision, Entry, Happened, Head, Verified, chained, verify
+from controlplane.domain.door.audit import (
+    FIRST,
+    Broken,
+    Decision,
+    Entry,
+    Happened,
+    Head,
+    Verified,
+    chained,
+    verify,
+    written,
+)
 from tests.builders_serving import NOW
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@QUICK
+@given(ANY_JSON)
+def test_chains_are_hashed_by_what_python_writes(said: object) -> None:
+    assert written(said) == json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
+
+
+def test_a_chain_of_an_earlier_release_still_holds() -> None:
+    entry = chained(Head(), 1, happened(1).evolve(model="größe\x7f"))
+    told = json.dumps([1, FIRST, entry.happened.model_dump(mode="json")], sort_keys=True, separators=(",", ":"))
+    assert entry.hash == hashlib.sha256(told.encode()).hexdigest()
 
 
 def happened(number: int) -> Happened:

@@ -39,6 +39,26 @@ def test_a_mode_says_whose_answers_are_kept(mode: CacheMode, sampled: bool, gree
     assert not may(mode, chat(temperature=0), CacheWish.NO)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (None, float("nan")),
+        (float("inf"), float("nan")),
+        (1, 1.0),
+        (1, True),
+        (0, "0"),
+        (10**30, 10**30 + 1),
+        ("\ud800", "\ud801"),
+        ("null", None),
+        ([None], []),
+    ],
+)
+def test_what_json_tells_apart_has_keys_of_its_own(one: object, other: object) -> None:
+    keys = {cache_key(WHERE, CHAT, "", chat(temperature=each)) for each in (one, other)}
+    assert len(keys) == 2
+    assert cache_key(WHERE, CHAT, "", chat(temperature=one)) in keys
+
+
 IMAGE = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]
 SOUND = [{"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "input_audio", "input_audio": {}}]}]
 
