@@ -86,7 +86,7 @@ async def read_body(request: web.Request, max_bytes: int, within_s: float) -> by
         raise refusal
     try:
         if request.content.is_eof():  # all of it came with the head
-            body = await request.read()
+            body = request.content.read_nowait()
         else:
             async with asyncio.timeout(within_s):
                 body = await request.read()
@@ -95,6 +95,8 @@ async def read_body(request: web.Request, max_bytes: int, within_s: float) -> by
     except TimeoutError as error:
         text = f"The body did not come within {within_s:g} s."
         raise RequestRefused(408, text, code="body_too_slow", headers={"Connection": "close"}) from error
+    if len(body) > max_bytes:
+        raise refusal
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding == "identity":
         return body

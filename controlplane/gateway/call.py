@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import secrets
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -103,7 +103,7 @@ async def read_call(
     model = fields.get("model", None if passed.needs_model else only_model)
     if not isinstance(model, str) or not model:
         raise RequestRefused(400, "`model` is missing or not a string.", code="missing_model", param="model")
-    request_id = secrets.token_hex(16)
+    request_id = os.urandom(16).hex()
     session = session_of(request.headers, fields)
     call = Call(
         request_id=request_id,

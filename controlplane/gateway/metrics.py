@@ -22,6 +22,7 @@ from controlplane.gateway.spool import RecordSpool
 
 class _Revision(NamedTuple):
     requests: dict[int, Counter]  # by status
+    cache: dict[str, Counter]  # by result
     truncated: Counter
     gone: Counter
     tokens: Counter
@@ -78,7 +79,9 @@ class Metrics:
         for found in record.flags:
             self._flags.labels(record.service, found).inc()
         if record.cache is not None:
-            self._cache.labels(record.service, record.cache.value).inc()
+            if record.cache not in revision.cache:
+                revision.cache[record.cache] = self._cache.labels(record.service, record.cache.value)
+            revision.cache[record.cache].inc()
 
     def _of(self, place: tuple[str, str]) -> _Revision:
         """Return the metrics of a revision. Looking them up by labels takes longer than counting."""
@@ -86,6 +89,7 @@ class Metrics:
         if found is None:
             found = self._revisions[place] = _Revision(
                 requests={},
+                cache={},
                 truncated=self._truncated.labels(*place),
                 gone=self._gone.labels(*place),
                 tokens=self._tokens.labels(*place),

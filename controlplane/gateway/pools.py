@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from controlplane.domain.base import RevisionId
 from controlplane.domain.door.gateway_options import GatewayOptions
@@ -78,7 +79,7 @@ class Route:
     split_by: str | None = None  # an A/B test: users are shuffled anew, and each stays with one arm
     sampling: Sampling | None = None  # answers of it that are kept for a judge
 
-    @property
+    @cached_property
     def heeds_prefixes(self) -> bool:
         """Say whether what a replica has in its cache matters: only where there is a choice."""
         return self.options.prefix_affinity and any(len(pool.replicas) > 1 for pool in self.pools)
