@@ -6,6 +6,9 @@ Gateway, stub engine, prober and attacker are four processes. Each attack is mad
 while `/health` is asked every 10 ms: large bodies (20 MiB of token ids, a picture of 24 MiB, a gzip of 400 MiB), bombs
 of headers, half heads that never end, and requests that two servers would read apart. Whatever is refused must be
 refused by name (4xx); `/health` is to be no more than 50 ms slower than at rest. No chance is involved.
+
+On a busy machine `/health` waits for its core. What the gateway itself did to it is `held`: the CPU time of the longest
+callback of its event loop, and of the longest step of a thread that may have held Python's lock (`doors.watched`).
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from typing import Any
 import aiohttp
 
 from benchmarks.doors.publishing import publish
+from benchmarks.doors.watched import LEAST_MS, Held
 from benchmarks.gateway import stub
 from benchmarks.overload import gateway, table
 
@@ -146,20 +150,37 @@ async def probed(target: Target, took_ms: list[float]) -> AsyncIterator[None]:
 async def measure(args: argparse.Namespace, data_dir: Path) -> dict[str, Any]:
     """Make each attack in its turn, and nothing first."""
     made = attacks(args.loris)
-    async with stub() as url, gateway(data_dir, table(url, 1000, 1)) as door:
+    holds = data_dir / "holds.jsonl"
+    watched = ("benchmarks.doors.watched", str(holds))
+    async with stub() as url, gateway(data_dir, table(url, 1000, 1), watched) as door:
         target, found = Target(door), {}
-        found["at rest"] = await _measured(target, lambda _: _rested(), 1)
+        found["at rest"] = await _measured(target, lambda _: _rested(), 1, holds)
         for name, attack in made.items():
             print(name, file=sys.stderr)
-            found[name] = await _measured(target, attack, 1 if "half" in name else args.times)
+            found[name] = await _measured(target, attack, 1 if "half" in name else args.times, holds)
     return {"command": " ".join(sys.argv), "attacks": found}
 
 
-async def _measured(target: Target, attack: Attack, times: int) -> dict[str, Any]:
+async def _measured(target: Target, attack: Attack, times: int, holds: Path) -> dict[str, Any]:
     took_ms: list[float] = []
+    before = len(held(holds))
     async with probed(target, took_ms):
         became = [await attack(target) for _ in range(times)]
-    return {"became": sorted(set(became)), **_told(took_ms)}
+    return {
+        "became": sorted(set(became)),
+        **_told(took_ms),
+        "held": {each.where: each._asdict() for each in longest(held(holds)[before:])},
+    }
+
+
+def held(path: Path) -> Sequence[Held]:
+    """Return what a watched gateway wrote down so far."""
+    return [Held(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def longest(holds: Sequence[Held]) -> Sequence[Held]:
+    """Return the longest of the loop and of the threads, as far as there are any."""
+    return list({each.where: each for each in sorted(holds, key=lambda each: each.cpu_ms)}.values())
 
 
 async def _rested() -> str:
@@ -173,10 +194,15 @@ def _told(took_ms: Sequence[float]) -> dict[str, float]:
 
 def show(found: Mapping[str, Any]) -> None:
     """Print a line per attack."""
-    print(f"{'':26}{'/health':>8}{'P50 ms':>9}{'slowest':>9}  became")
+    print(f"{'':26}{'/health':>8}{'P50 ms':>9}{'slowest':>9}{'held CPU ms: loop':>19}{'threads':>9}  became")
     for name, each in found["attacks"].items():
         times = f"{each['asked']:8}{each['p50_ms']:9.1f}{each['slowest_ms']:9.1f}"
-        print(f"{name:26}{times}  {'; '.join(each['became'])}")
+        cpu = "".join(f"{_cpu_ms(each['held'], where):>{width}}" for where, width in (("loop", 19), ("thread", 9)))
+        print(f"{name:26}{times}{cpu}  {'; '.join(each['became'])}")
+
+
+def _cpu_ms(found: Mapping[str, Mapping[str, Any]], where: str) -> str:
+    return f"{found[where]['cpu_ms']:.1f}" if where in found else f"< {LEAST_MS:g}"
 
 
 def main() -> None:

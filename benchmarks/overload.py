@@ -115,9 +115,11 @@ def _key(tenant: str) -> ApiKey:
 
 
 @asynccontextmanager
-async def gateway(data_dir: Path, routing: RoutingTable) -> AsyncIterator[str]:
-    """Run a gateway of its own until it has drained, so that all records are written."""
-    command = [sys.executable, "-m", "controlplane.gateway", f"--data-dir={data_dir}", "--port=0", "--admin-port=0"]
+async def gateway(
+    data_dir: Path, routing: RoutingTable, module: Sequence[str] = ("controlplane.gateway",)
+) -> AsyncIterator[str]:
+    """Run a gateway of its own until it has drained, so that all records are written. `module` is what runs it."""
+    command = [sys.executable, "-m", *module, f"--data-dir={data_dir}", "--port=0", "--admin-port=0"]
     child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     assert child.stdout is not None
     try:

@@ -15,9 +15,10 @@ from email.message import Message
 from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 
 import msgspec
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 from controlplane.gateway.fingerprint import BLOCK_IDS, MOST_BLOCKS, Fingerprints, Prompt
+from controlplane.gateway.long_ids import shortened
 from controlplane.gateway.openai_errors import RequestRefused
 from controlplane.gateway.parsing import parsed
 
@@ -89,9 +90,7 @@ async def read_body(request: web.Request, max_bytes: int, within_s: float) -> by
             body = request.content.read_nowait()
         else:
             async with asyncio.timeout(within_s):
-                body = await request.read()
-    except web.HTTPRequestEntityTooLarge as error:
-        raise refusal from error
+                body = await _all_of(request.content, max_bytes)
     except TimeoutError as error:
         text = f"The body did not come within {within_s:g} s."
         raise RequestRefused(408, text, code="body_too_slow", headers={"Connection": "close"}) from error
@@ -103,6 +102,15 @@ async def read_body(request: web.Request, max_bytes: int, within_s: float) -> by
     if encoding not in _ENCODINGS:
         raise RequestRefused(415, "The body's Content-Encoding is not supported: gzip or deflate.", code="bad_encoding")
     return await _on_thread(_unpacked, body, _ENCODINGS[encoding], max_bytes)
+
+
+async def _all_of(content: StreamReader, max_bytes: int) -> bytes:
+    """Return a body, or a little more than `max_bytes` of it. aiohttp's own reading copies it three times in one go."""
+    parts, size = [], 0
+    while size <= max_bytes and (part := await content.readany()):
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts)
 
 
 async def understand(body: bytes, fingerprints: Fingerprints) -> Understood:
@@ -173,10 +181,25 @@ def _not_json() -> RequestRefused:
 
 
 def _skimmed(body: bytes, fingerprints: Fingerprints) -> Understood:
+    short = shortened(body, _SHOWN_BYTES)
+    if short is not None:
+        read = _skimmed_whole(short.body, fingerprints, expected=short.kept)
+        if read is not None:
+            return read._replace(prompt=read.prompt._replace(tokens=short.ids))
+    read = _skimmed_whole(body, fingerprints)
+    assert read is not None, "nothing was expected of it"
+    return read
+
+
+def _skimmed_whole(body: bytes, fingerprints: Fingerprints, expected: bytes | None = None) -> Understood | None:
+    """Read all of it at once; None where the prompt is another than was expected."""
     try:
         found = _skim.decode(body)
         given = found.prompt if bytes(found.prompt) != b"null" else found.input
-        prompt, ids = _shown(bytes(given).strip())
+        raw = bytes(given).strip()
+        if expected is not None and raw != expected:
+            return None
+        prompt, ids = _shown(raw)
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         raise _not_json() from error
     fields = {name: getattr(found, name) for name in found.__struct_fields__ if name not in ("prompt", "input")}
