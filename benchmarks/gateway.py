@@ -163,8 +163,9 @@ def show(found: dict[str, Any]) -> None:
             print(f"{'':18}{BY_GRPC}: {door[BY_GRPC]['per_core_s']:.0f} /s/core, {door[BY_GRPC]['cpu_us']:.0f} µs CPU")
         if "crowd" in door:
             many = door["crowd"]
-            memory = f"{many['rss_first_mib']:.0f} MiB, then {many['rss_last_mib']:.0f} MiB"
-            print(f"{'':18}{many['streams']} streams: {memory}, token delay P99 {many['token_p99_ms']:.1f} ms")
+            memory = f"{many['rss_mib'][0][1]:.1f} MiB, then {many['rss_mib'][-1][1]:.1f} MiB"
+            print(f"{'':18}{many['streams']} streams: {memory}, {many['mib_per_minute']:+.2f} MiB a minute, ", end="")
+            print(f"token delay P99 {many['token_p99_ms']:.1f} ms")
 
     for stages, shapes in found["of_before"].items():
         print(f"{stages}, CPU of before: " + ", ".join(f"{shape} {part:.2f}" for shape, part in shapes.items()))

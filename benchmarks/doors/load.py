@@ -18,6 +18,7 @@ from benchmarks.doors.contestants import SECRET, Door
 _HEADERS = {"Authorization": f"Bearer {SECRET}", "Content-Type": "application/json"}
 _asked = itertools.count()
 _MARK = b'"sent_ns": '
+_LOOKS = 100
 _MESSAGES = [{"role": "user", "content": "Say one token."}]
 
 SHAPES: Mapping[str, bytes] = {
@@ -56,13 +57,23 @@ class Delay(NamedTuple):
 
 @dataclass(frozen=True)
 class Crowd:
-    """Many streams that last: memory at the beginning and at the end, and how late tokens came."""
+    """Many streams that last: memory while all of them run, and how late tokens came.
+
+    `rss_mib` is by seconds since all run; `mib_per_minute` the slope of a line through it, its first fifth left out:
+    buffers find their size there.
+    """
 
     streams: int
     tokens: int
-    rss_first_mib: float
-    rss_last_mib: float
+    rss_mib: Sequence[tuple[float, float]]
+    mib_per_minute: float
     token_p99_ms: float
+
+
+def slope_per_minute(rss_mib: Sequence[tuple[float, float]]) -> float:
+    """Return how fast memory grows, MiB a minute, by least squares over all but the first fifth of (seconds, MiB)."""
+    kept = rss_mib[len(rss_mib) // 5 :]
+    return statistics.linear_regression([at for at, _ in kept], [each for _, each in kept]).slope * 60
 
 
 def client() -> aiohttp.ClientSession:
@@ -126,11 +137,18 @@ async def crowd(session: aiohttp.ClientSession, door: Door, *, streams: int, tok
     flying = asyncio.gather(*(one(number) for number in range(streams)))
     lasts_s = tokens / per_s
     await asyncio.sleep(min(3.0, lasts_s / 4) + 1)
-    first = door.rss_mib()
-    await asyncio.sleep(max(0.0, lasts_s * 0.9 - 4))
-    last = door.rss_mib()
+    rss_mib = await _memory(door, max(1.0, lasts_s * 0.9 - 4))
     await flying
-    return Crowd(streams, len(late), first, last, _delay(late).p99_ms)
+    return Crowd(streams, len(late), rss_mib, slope_per_minute(rss_mib), _delay(late).p99_ms)
+
+
+async def _memory(door: Door, for_s: float) -> Sequence[tuple[float, float]]:
+    """Return (seconds, MiB), looked at a hundred times."""
+    began, found = time.monotonic(), []
+    while (at := time.monotonic() - began) < for_s:
+        found.append((round(at, 2), round(door.rss_mib(), 2)))
+        await asyncio.sleep(for_s / _LOOKS)
+    return found
 
 
 def _delay(took_ms: Sequence[float]) -> Delay:

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.doors.contestants import STAGES, envoy_config
 from benchmarks.doors.former import unpacked
-from benchmarks.doors.load import SHAPES, Cost
+from benchmarks.doors.load import SHAPES, Cost, slope_per_minute
 from benchmarks.gateway import doors, report, since
 
 
@@ -59,6 +59,13 @@ def test_what_came_before_is_compared_round_by_round() -> None:
 
     costs = {"ours, stages on": rounds(0.1, 0.3, 0.2), "before, stages on": rounds(0.2, 0.4, 0.4)}
     assert since(costs) == {"stages on": {"short": 0.5}}
+
+
+def test_memory_that_grows_does_so_by_its_slope_once_buffers_found_their_size() -> None:
+    beginning = [(float(second), 50.0 + 10 * second) for second in range(20)]
+    after = [(float(second), 250.0 + second / 60) for second in range(20, 100)]
+    assert slope_per_minute(beginning + after) == pytest.approx(1.0)
+    assert slope_per_minute([(float(second), 80.0) for second in range(100)]) == pytest.approx(0.0)
 
 
 def test_envoy_listens_on_one_port_and_asks_the_other() -> None:
