@@ -42,14 +42,14 @@ def watch(told: Callable[[Held], None]) -> None:
 
 
 def _watch_callbacks(told: Callable[[Held], None]) -> None:
-    run: Callable[[asyncio.Handle], None] = asyncio.Handle._run  # type: ignore[attr-defined]
+    run = asyncio.Handle._run
 
     def timed(handle: asyncio.Handle) -> None:
         before = time.thread_time()
         run(handle)
         _tell(told, "loop", handle, time.thread_time() - before)
 
-    asyncio.Handle._run = timed  # type: ignore[attr-defined]
+    setattr(asyncio.Handle, "_run", timed)  # noqa: B010  # a plain assignment mypy lets nobody make
 
 
 def _calls(told: Callable[[Held], None]) -> Callable[[FrameType, str, Any], None]:
@@ -79,7 +79,7 @@ def _named(what: object) -> str:
         return str(what) if isinstance(what, str) else type(what).__name__
     task = getattr(callback, "__self__", None)
     if isinstance(task, asyncio.Task):
-        return str(task.get_coro().__qualname__)
+        return str(getattr(task.get_coro(), "__qualname__", "a task"))
     return str(getattr(callback, "__qualname__", type(callback).__name__))
 
 

@@ -18,7 +18,7 @@ from benchmarks.doors.watched import LEAST_MS, Held
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[Held]:
     found: list[Held] = []
-    monkeypatch.setattr(asyncio.Handle, "_run", asyncio.Handle._run)  # type: ignore[attr-defined]
+    monkeypatch.setattr(asyncio.Handle, "_run", asyncio.Handle._run)
     watched.watch(found.append)
     threading.setprofile(None)
     return found
@@ -35,7 +35,7 @@ def test_a_callback_that_computes_is_told_and_one_that_waits_is_not(told: list[H
         busy(4 * LEAST_MS / 1000)
 
     async def waits() -> None:
-        time.sleep(4 * LEAST_MS / 1000)  # noqa: ASYNC251
+        time.sleep(4 * LEAST_MS / 1000)  # noqa: ASYNC251  # it is to hold the loop
 
     asyncio.run(waits())
     assert not told
