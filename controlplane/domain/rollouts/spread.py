@@ -13,7 +13,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -50,7 +50,7 @@ class Spread:
         return Curve(
             self.n,
             hits=_beyond(self.n, self._hits),
-            runs=tuple(accumulate(self._starts[edge] for edge in range(_MOST + 1))),
+            runs=tuple(_sums(self._starts)),
             open=_beyond(len(self._last), last),
         )
 
@@ -134,7 +134,15 @@ def _rarer(seen: Series) -> Series:
 
 
 def _beyond(total: int, counted: Counter[int]) -> Sequence[int]:
-    return tuple(total - each for each in accumulate(counted[edge] for edge in range(_MOST + 1)))
+    return tuple(map(total.__sub__, _sums(counted)))
+
+
+def _sums(counted: Counter[int]) -> Iterator[int]:
+    """Return the sum of the counts up to each edge, that one included; few edges have any."""
+    counts = [0] * (_MOST + 1)
+    for edge, count in counted.items():
+        counts[edge] = count
+    return accumulate(counts)
 
 
 def _bucket(ms: float) -> int:
