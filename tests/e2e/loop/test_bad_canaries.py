@@ -10,9 +10,7 @@ import pytest
 from controlplane.cli.traffic import LiveTraffic
 from tests.e2e.loop.installation import SERVICE, Installation, installation
 
-# However slow the machine: every step goes on until there is a verdict.
-STEPS = [step | {"max_s": 900, "on_ceiling": "pause"} for step in SERVICE["rollout"]["steps"]]
-CAREFUL = SERVICE["rollout"] | {"steps": STEPS, "miss_ratio_margin": 0.1, "error_ratio_margin": 0.1}
+CAREFUL = SERVICE["rollout"] | {"miss_ratio_margin": 0.1, "error_ratio_margin": 0.1}
 FLAGS = SERVICE["engine"]["flags"] | {"max-num-seqs": 32}
 SLOS = SERVICE["slos"] | {"latency": [{"metric": "tpot_ms", "percentile": 90, "limit_ms": 200}]}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.e2e.loop.installation import Installation, installation
 
-FINAL = ("promoted", "aborted", "halted")
+FINAL = ("promoted", "aborted", "halted", "paused")
 
 
 def test_the_loop_ends_right_though_every_process_is_killed_on_the_way(tmp_path: Path) -> None:
@@ -25,6 +25,7 @@ def test_the_loop_ends_right_though_every_process_is_killed_on_the_way(tmp_path:
         fleet.until("the rollout is over", lambda: fleet.rollout()["state"] in FINAL)
         traffic.stop()
         assert fleet.rollout()["state"] == "promoted", fleet.rollout()["reason"]
+        assert [step["analysis"]["verdict"] for step in fleet.rollout()["steps"]] == ["pass"] * 3
 
         fleet.kill("gateway")
         fleet.until("only the winner's replicas run", lambda: _only_the_winner_runs(fleet))
