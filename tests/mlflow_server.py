@@ -80,7 +80,7 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     until = time.monotonic() + START_S
     while time.monotonic() < until and process.poll() is None:
         try:
-            if httpx.get(f"{url}/health", trust_env=False).status_code == 200:
+            if httpx.get(f"{url}/health", trust_env=False, verify=False).status_code == 200:
                 return
         except httpx.HTTPError:
             time.sleep(0.2)

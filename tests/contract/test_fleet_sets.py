@@ -94,7 +94,7 @@ def test_an_engine_of_two_nodes_is_a_pod_on_each_and_its_leader_answers(own: Set
     pods = {pod["metadata"]["name"]: pod for pod in own.objects(PODS)}
     assert set(pods) == {engine.pod, worker_of(engine)}
     assert len({pod["spec"]["nodeName"] for pod in pods.values()}) == 2
-    assert httpx.get(f"{engine.url}/health", trust_env=False).is_success
+    assert httpx.get(f"{engine.url}/health", trust_env=False, verify=False).is_success
     assert own.fleet.free_gpus() == 4
     (service,) = own.objects(SERVICES)
     labels = {name: pod["metadata"]["labels"].items() for name, pod in pods.items()}
@@ -123,7 +123,8 @@ def test_a_stop_waits_for_the_stream_and_only_then_takes_the_workers(own: SetSub
     asked = {"model": "m", "prompt": "a", "max_tokens": 60, "stream": True}
     url = f"{engine.url}/v1/completions"
     client = threading.Thread(
-        target=lambda: text.append(httpx.post(url, json=asked, timeout=240, trust_env=False).text), daemon=True
+        target=lambda: text.append(httpx.post(url, json=asked, timeout=240, trust_env=False, verify=False).text),
+        daemon=True,
     )
     client.start()
     own.wait(lambda: own.fleet.in_flight(ONE) == 1)

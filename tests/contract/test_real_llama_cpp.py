@@ -83,7 +83,9 @@ def test_a_load_test_of_real_tokens_and_a_stop(model: str, subject: ProcessSubje
     assert said["completed"] == said["requests"] > 10
     assert said["slo_checks"][0]["measured"] is not None
     subject.wait(lambda: subject.fleet.in_flight(ID) == 0)
-    counted = {each.name: each.value for each in samples_of(httpx.get(f"{url}/metrics", trust_env=False).text)}
+    counted = {
+        each.name: each.value for each in samples_of(httpx.get(f"{url}/metrics", trust_env=False, verify=False).text)
+    }
     assert counted[str(LLAMA_CPP.metrics.generation_tokens)] >= 8 * said["completed"]
     assert counted[str(LLAMA_CPP.metrics.prompt_tokens)] > 0
     subject.fleet.stop(ID, drain_s=0)
@@ -94,7 +96,7 @@ def test_token_ids_and_lengths_are_taken_as_its_dialect_says(model: str, subject
     subject.fleet.start(an_engine(model))
     url = observe_until(subject, ID, EngineState.READY).url
     body = {"model": "chat", "prompt": [1, 40, 41], "max_tokens": 200, "ignore_eos": True}
-    usage = httpx.post(f"{url}/v1/completions", json=body, timeout=60, trust_env=False).json()["usage"]
+    usage = httpx.post(f"{url}/v1/completions", json=body, timeout=60, trust_env=False, verify=False).json()["usage"]
     assert (usage["prompt_tokens"], usage["completion_tokens"]) == (3, 200)
 
 

@@ -60,7 +60,7 @@ def test_nothing_is_answered_while_the_engine_starts_up(slow: str) -> None:
         while "KV cache size" not in process.stderr.readline():
             pass
         with pytest.raises(httpx.ConnectError):
-            httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False)
+            httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False, verify=False)
         process.terminate()
         assert process.wait(timeout=240) in (0, -signal.SIGTERM)  # the latter before it listens to signals
 
@@ -72,7 +72,9 @@ def begin_stream(running: Emulator, tokens: int) -> tuple[threading.Thread, list
     def read() -> None:
         body = {"prompt": [1], "max_tokens": tokens, "stream": True}
         try:
-            with httpx.stream("POST", f"{running.url}/v1/completions", json=body, timeout=240, trust_env=False) as got:
+            with httpx.stream(
+                "POST", f"{running.url}/v1/completions", json=body, timeout=240, trust_env=False, verify=False
+            ) as got:
                 lines.extend(line for line in got.iter_lines() if line)
         except httpx.TransportError as error:
             lines.append(type(error).__name__)
@@ -80,9 +82,9 @@ def begin_stream(running: Emulator, tokens: int) -> tuple[threading.Thread, list
     thread = threading.Thread(target=read)
     thread.start()
     give_up_s = time.monotonic() + 240
-    while "num_requests_running" not in (text := httpx.get(f"{running.url}/metrics", trust_env=False).text) or (
-        'vllm:num_requests_running{engine="0",model_name="test-model"} 1.0' not in text
-    ):
+    while "num_requests_running" not in (
+        text := httpx.get(f"{running.url}/metrics", trust_env=False, verify=False).text
+    ) or ('vllm:num_requests_running{engine="0",model_name="test-model"} 1.0' not in text):
         assert time.monotonic() < give_up_s
         time.sleep(0.01)
     return thread, lines
@@ -113,12 +115,15 @@ def test_a_draining_emulator_takes_nothing_new() -> None:
         running.process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
         with pytest.raises(httpx.ConnectError):
-            httpx.get(f"{running.url}/health", trust_env=False)
+            httpx.get(f"{running.url}/health", trust_env=False, verify=False)
         thread.join()
 
 
 def test_an_api_key_is_asked_for_on_the_v1_routes_only() -> None:
-    with emulator("--api-key=hush") as running, httpx.Client(base_url=running.url, trust_env=False) as client:
+    with (
+        emulator("--api-key=hush") as running,
+        httpx.Client(base_url=running.url, trust_env=False, verify=False) as client,
+    ):
         body = {"model": MODEL, "prompt": [1], "max_tokens": 1}
         assert client.post("/v1/completions", json=body).status_code == 401
         assert client.post("/v1/completions", json=body, headers={"Authorization": "Bearer no"}).status_code == 401
@@ -127,7 +132,10 @@ def test_an_api_key_is_asked_for_on_the_v1_routes_only() -> None:
 
 
 def test_a_time_lapse_is_said_wherever_its_numbers_appear() -> None:
-    with emulator("--emulator-time-lapse=10") as running, httpx.Client(base_url=running.url, trust_env=False) as client:
+    with (
+        emulator("--emulator-time-lapse=10") as running,
+        httpx.Client(base_url=running.url, trust_env=False, verify=False) as client,
+    ):
         answer = client.post("/v1/completions", json={"prompt": [1], "max_tokens": 2})
         assert answer.headers["x-fleetune-time-lapse"] == "10"
         assert client.get("/version").json()["emulator"]["time_lapse"] == 10
@@ -138,7 +146,7 @@ def test_the_same_seed_says_the_same_words() -> None:
     def said(seed: int) -> str:
         with emulator(f"--emulator-seed={seed}") as running:
             body = {"prompt": [1], "max_tokens": 20}
-            answer = httpx.post(f"{running.url}/v1/completions", json=body, trust_env=False, timeout=240)
+            answer = httpx.post(f"{running.url}/v1/completions", json=body, trust_env=False, verify=False, timeout=240)
             text: str = answer.json()["choices"][0]["text"]
             return text
 

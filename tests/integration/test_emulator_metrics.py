@@ -39,7 +39,7 @@ VLLM_NAMES = {
 
 @pytest.fixture
 def client() -> Iterator[httpx.Client]:
-    with emulator() as running, httpx.Client(base_url=running.url, timeout=240, trust_env=False) as made:
+    with emulator() as running, httpx.Client(base_url=running.url, timeout=240, trust_env=False, verify=False) as made:
         yield made
 
 
@@ -124,7 +124,7 @@ def test_lag_of_the_emulator_itself_is_measured(client: httpx.Client) -> None:
 def test_seconds_are_emulated_seconds_when_time_is_lapsed() -> None:
     with (
         emulator("--emulator-time-lapse=5") as running,
-        httpx.Client(base_url=running.url, timeout=240, trust_env=False) as client,
+        httpx.Client(base_url=running.url, timeout=240, trust_env=False, verify=False) as client,
     ):
         start_s = time.monotonic()
         client.post("/v1/completions", json={"prompt": [1], "max_tokens": 100}).raise_for_status()

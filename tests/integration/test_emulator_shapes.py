@@ -17,7 +17,7 @@ from tests.integration.emulators import MODEL, emulator
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
-    with emulator() as running, httpx.Client(base_url=running.url, timeout=240, trust_env=False) as made:
+    with emulator() as running, httpx.Client(base_url=running.url, timeout=240, trust_env=False, verify=False) as made:
         yield made
 
 

@@ -15,6 +15,7 @@ import httpx
 
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.operations.spot import SHORTEST_NOTICE_S, Cloud
+from controlplane.host.addresses import is_tls
 from controlplane.host.clock import utc_now
 from controlplane.ports import Clock
 
@@ -37,7 +38,8 @@ class CloudMetadata:
     def taken_back_at(self) -> datetime | None:
         """Return when this host is taken back, None: nobody says so. Raises Unavailable when it cannot be asked."""
         try:
-            with httpx.Client(base_url=self._url, timeout=_TIMEOUT_S, trust_env=False) as client:
+            verify = is_tls(self._url)
+            with httpx.Client(base_url=self._url, timeout=_TIMEOUT_S, trust_env=False, verify=verify) as client:
                 return self._ask(client)
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
             raise Unavailable(

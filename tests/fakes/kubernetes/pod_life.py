@@ -212,7 +212,7 @@ def conditions(pod: Mapping[str, Any], status: Mapping[str, Any]) -> list[dict[s
 
 def _is_well(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=_PROBE_TIMEOUT_S, trust_env=False).status_code == 200
+        return httpx.get(url, timeout=_PROBE_TIMEOUT_S, trust_env=False, verify=False).status_code == 200
     except httpx.HTTPError:
         return False
 
