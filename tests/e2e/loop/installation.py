@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import yaml
 
@@ -110,6 +111,13 @@ class Installation:
         before = self._status()[name]["pid"]
         os.kill(before, signal.SIGKILL)
         self.until(f"{name} is started again", lambda: self._status()[name]["pid"] != before)
+
+    def serves(self) -> bool:
+        """Say whether the gateway takes requests; one that was killed does not while it starts again."""
+        try:
+            return httpx.get(f"{self.gateway_url}/ready", trust_env=False, verify=False).is_success
+        except httpx.TransportError:
+            return False
 
     def ready_engines(self) -> int:
         return sum(1 for engine in self.engines() if engine["state"] == "ready")

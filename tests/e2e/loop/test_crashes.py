@@ -28,6 +28,7 @@ def test_the_loop_ends_right_though_every_process_is_killed_on_the_way(tmp_path:
         assert [step["analysis"]["verdict"] for step in fleet.rollout()["steps"]] == ["pass"] * 3
 
         fleet.kill("gateway")
+        fleet.until("the gateway serves again", fleet.serves)
         fleet.until("only the winner's replicas run", lambda: _only_the_winner_runs(fleet))
         after = fleet.traffic(rate_rps=2)
         after.start()
