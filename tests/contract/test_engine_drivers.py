@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from controlplane.domain.engines.start_failure import StartFailure
 from tests.contract.engine_subjects import DIALECTS, an_engine
 from tests.contract.fleet_subjects import ProcessSubject, observe_until
 
+Running = Callable[[EngineKind], str]
 ID = EngineId("e-1")
 EVERY = (EngineKind.EMULATOR, *DIALECTS)
 COUNTED: dict[EngineKind, dict[str, Any]] = {
@@ -44,6 +45,24 @@ def subject(tmp_path: Path) -> Iterator[ProcessSubject]:
     found = ProcessSubject(tmp_path / "engines")
     yield found
     found.close()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Give the URL of one engine of a kind, started when it is first asked for, to tests that only ask it."""
+    subjects: dict[EngineKind, ProcessSubject] = {}
+
+    def url_of(kind: EngineKind) -> str:
+        if kind not in subjects:
+            subjects[kind] = ProcessSubject(tmp_path_factory.mktemp(kind.value))
+            subjects[kind].fleet.start(an_engine(kind))
+        url = observe_until(subjects[kind], ID, EngineState.READY).url
+        assert url is not None
+        return url
+
+    yield url_of
+    for each in subjects.values():
+        each.close()
 
 
 @contextmanager
@@ -84,10 +103,8 @@ def test_it_becomes_ready_counts_what_runs_and_stops(kind: EngineKind, subject: 
 
 
 @pytest.mark.parametrize("kind", EVERY)
-def test_its_page_tells_what_its_driver_names_and_nothing_else(kind: EngineKind, subject: ProcessSubject) -> None:
-    driver = driver_of(kind)
-    subject.fleet.start(an_engine(kind))
-    url = observe_until(subject, ID, EngineState.READY).url
+def test_its_page_tells_what_its_driver_names_and_nothing_else(kind: EngineKind, running: Running) -> None:
+    driver, url = driver_of(kind), running(kind)
     text = httpx.get(f"{url}{driver.metrics.path}", trust_env=False, verify=False).text
     told = read_page(text, driver.metrics)
     for field in ("running", "waiting", "kv_usage"):
@@ -101,10 +118,8 @@ def test_its_page_tells_what_its_driver_names_and_nothing_else(kind: EngineKind,
 
 
 @pytest.mark.parametrize("kind", DIALECTS)
-def test_it_takes_only_the_requests_its_dialect_names(kind: EngineKind, subject: ProcessSubject) -> None:
-    dialect = driver_of(kind).dialect
-    subject.fleet.start(an_engine(kind))
-    url = observe_until(subject, ID, EngineState.READY).url
+def test_it_takes_only_the_requests_its_dialect_names(kind: EngineKind, running: Running) -> None:
+    dialect, url = driver_of(kind).dialect, running(kind)
     asked = {"model": "chat", "prompt": [1, 2], "max_tokens": 2}
     ids = httpx.post(f"{url}/v1/completions", json=asked, timeout=60, trust_env=False, verify=False)
     assert (ids.status_code == 200) == dialect.token_ids
