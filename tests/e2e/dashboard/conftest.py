@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from controlplane.host.ports import free_port
 from dashboards.app import PAGES
@@ -73,15 +73,19 @@ def browser() -> Iterator[Browser]:
         yield chromium
 
 
+@contextmanager
+def a_window(browser: Browser) -> Iterator[BrowserContext]:
+    """Open a window as a person's who was never here."""
+    expect.set_options(timeout=TIMEOUT_MS)
+    with browser.new_context(viewport={"width": 1400, "height": 1000}) as context:
+        context.set_default_timeout(TIMEOUT_MS)
+        yield context
+
+
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A window that may reach this machine only, and remembers who it asked elsewhere."""
-    expect.set_options(timeout=TIMEOUT_MS)
-    context = browser.new_context(viewport={"width": 1400, "height": 1000})
-    context.set_default_timeout(TIMEOUT_MS)
-    opened = context.new_page()
-    yield opened
-    context.close()
+    with a_window(browser) as window:
+        yield window.new_page()
 
 
 @pytest.fixture(scope="session")
@@ -133,7 +137,7 @@ def a_dashboard(api_url: str, cwd: Path) -> Iterator[Site]:
 
 
 def _wait_until_up(url: str, process: subprocess.Popen[bytes]) -> None:
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(trust_env=False, verify=False) as client:
         while process.poll() is None:  # however long a busy machine takes
             try:
                 if client.get(url).is_success:
