@@ -13,7 +13,7 @@ demo: install            ## the whole loop on emulated GPUs; leaves the dashboar
 
 test: install-test       ## all tests, with one process more than two cores: many wait for engines and disks
 	$(BIN)/pytest -n 3 --dist worksteal --ignore=tests/e2e
-	$(BIN)/pytest -n 3 --dist loadfile tests/e2e
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder tests/e2e
 
 explore: install-test    ## properties on new examples, a few minutes a round; `make test` repeats known ones
 	for round in $$(seq $(ROUNDS)); do $(BIN)/pytest -n 3 -m hypothesis --hypothesis-profile exploring --ignore=tests/e2e \
