@@ -52,6 +52,11 @@ settings = Settings(data_dir=Path(sys.argv[1]))
 control.controller_pass(settings, control.record_feed(settings))()
 {SAY_MODULES}
 """
+EMULATOR = """
+import sys
+import controlplane.emulator.main
+print('MODULES', *sorted(sys.modules))
+"""
 
 
 class _Empty(BaseHTTPRequestHandler):
@@ -114,6 +119,10 @@ def test_a_server_of_lists_and_passes_imports_no_search_no_twin_and_no_load_gene
     script: str, tmp_path: Path
 ) -> None:
     assert not imported(script, str(tmp_path)) & HEAVY_FOR_SERVERS
+
+
+def test_an_emulator_imports_nothing_of_what_a_service_may_say() -> None:
+    assert not imported(EMULATOR) & {"controlplane.domain.service", "controlplane.domain.rollouts", "scipy", "optuna"}
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=[each.name for each in COMMANDS])

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.engines.flags import FlagValue, canonical_flag
 from controlplane.domain.errors import InvalidInput
-from controlplane.domain.service import EngineOptions
 from tuner.space.knobs.removed import removed_flags
 from tuner.space.knobs.schema import (
     EXTRACT,
@@ -26,6 +25,9 @@ from tuner.space.knobs.schema import (
     shipped_versions,
 )
 from tuner.space.knobs.words import foreign_flags
+
+if TYPE_CHECKING:
+    from controlplane.domain.service import EngineOptions
 
 _OWNED = {
     "host": "Fleetune chooses where an engine listens",

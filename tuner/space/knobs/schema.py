@@ -10,15 +10,17 @@ from enum import StrEnum
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
 from controlplane.domain.base import Value
 from controlplane.domain.engines.flags import canonical_flag
 from controlplane.domain.errors import InvalidInput, unreadable
-from controlplane.domain.service import EngineOptions
 from controlplane.reading.problems import describe
+
+if TYPE_CHECKING:  # an emulator reads its flags by this, and has no use for all that a service may say
+    from controlplane.domain.service import EngineOptions
 
 VLLM = "vllm"
 DEFAULT_VERSION = "0.26"  # of vLLM; of others the newest file that ships
