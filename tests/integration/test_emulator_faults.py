@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -12,10 +16,17 @@ from tests.integration.emulators import Emulator, emulator
 BODY = {"prompt": [1, 2, 3], "max_tokens": 12, "stream": True}
 
 
-@pytest.fixture
-def running() -> Iterator[Emulator]:
+@pytest.fixture(scope="module")
+def started() -> Iterator[Emulator]:
     with emulator() as made:
         yield made
+
+
+@pytest.fixture
+def running(started: Emulator) -> Emulator:
+    """One emulator for all tests of faults that come and go: none of the test before is left in it."""
+    set_faults(started)
+    return started
 
 
 def set_faults(running: Emulator, **faults: object) -> None:
@@ -74,14 +85,15 @@ def test_a_cut_stream_breaks_after_the_stated_tokens(running: Emulator) -> None:
 
 def test_a_stalled_stream_gives_its_tokens_and_then_nothing(running: Emulator) -> None:
     set_faults(running, stall_ratio=1, stall_after_tokens=4)
-    found: list[str] = []
-    url = f"{running.url}/v1/completions"
-    with (
-        pytest.raises(httpx.ReadTimeout),
-        httpx.stream("POST", url, json=BODY, timeout=1.0, trust_env=False, verify=False) as answer,
-    ):
-        found.extend(line for line in answer.iter_lines() if line)
-    assert len(found) == 4
+    with closing(HTTPConnection(urlsplit(running.url).netloc, timeout=240)) as connection:
+        connection.request("POST", "/v1/completions", json.dumps(BODY), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        for _ in range(4):  # however slowly they come
+            assert answer.readline().startswith(b"data: {")
+            assert answer.readline() == b"\n"
+        connection.sock.settimeout(1.0)
+        with pytest.raises(TimeoutError):
+            answer.readline()
 
 
 def test_a_degraded_engine_is_slower_by_the_factor_in_its_own_metrics_too(running: Emulator) -> None:
@@ -91,8 +103,7 @@ def test_a_degraded_engine_is_slower_by_the_factor_in_its_own_metrics_too(runnin
         after = gaps(running)
         return (after[0] - before[0]) / (after[1] - before[1])
 
-    mean_gap_s()
-    healthy_s = mean_gap_s()
+    healthy_s = min(mean_gap_s() for _ in range(6))  # the first, and a busy machine, only make it longer
     set_faults(running, slow_factor=10)
     assert mean_gap_s() > 4 * healthy_s
 
@@ -105,13 +116,14 @@ def gaps(running: Emulator) -> tuple[float, float]:
 
 
 def test_metrics_can_be_missing_or_wrong(running: Emulator) -> None:
+    before = gaps(running)[1]
     words(running)
     set_faults(running, metrics="missing")
     assert httpx.get(f"{running.url}/metrics", trust_env=False, verify=False).status_code == 404
     set_faults(running, metrics="wrong")
     assert gaps(running) == (0, 0)
     set_faults(running)
-    assert gaps(running)[1] == 11
+    assert gaps(running)[1] == before + 11
 
 
 @pytest.mark.parametrize("fault", ["crash-after-requests=3", "crash-after-s=1.5"])

@@ -122,7 +122,7 @@ def test_a_server_of_lists_and_passes_imports_no_search_no_twin_and_no_load_gene
 
 
 def test_an_emulator_imports_nothing_of_what_a_service_may_say() -> None:
-    assert not imported(EMULATOR) & {"controlplane.domain.service", "controlplane.domain.rollouts", "scipy", "optuna"}
+    assert not imported(EMULATOR) & {"controlplane.domain.service", "controlplane.domain.rollouts", "optuna"}
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=[each.name for each in COMMANDS])
