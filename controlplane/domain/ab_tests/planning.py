@@ -36,13 +36,13 @@ def users_needed(options: AbOptions, *, baseline: float, spread: float, alpha: f
     enough = _enough(options, baseline, spread, alpha, share, effect)
     many = LEAST_USERS
     while not enough(many):
-        many *= 2
-        if many > MOST_USERS:
+        if many == MOST_USERS:
             raise InvalidInput(
                 f"{options.metric} cannot be told apart by {options.minimum_effect_percent:g}",
                 why=f"more than {MOST_USERS:,} users of an arm would be needed",
                 allowed="a larger minimum effect, less power or confidence",
             )
+        many = min(2 * many, MOST_USERS)
     few = many // 2 if many > LEAST_USERS else LEAST_USERS
     while few < many:
         middle = (few + many) // 2

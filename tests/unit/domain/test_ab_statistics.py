@@ -13,7 +13,7 @@ from controlplane.domain.ab_tests.ab_test import AbOptions
 from controlplane.domain.ab_tests.bounds import LEAST_USERS, apart, bounds, standard_error
 from controlplane.domain.ab_tests.means import Means
 from controlplane.domain.ab_tests.metrics import AbMetric
-from controlplane.domain.ab_tests.planning import effect_of, users_needed
+from controlplane.domain.ab_tests.planning import MOST_USERS, effect_of, users_needed
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.rollouts.anytime import difference_bounds, differs
 
@@ -97,6 +97,17 @@ def test_an_effect_that_nobody_could_find_is_refused_before_the_test() -> None:
     options = AbOptions(metric=AbMetric.ERRORS, minimum_effect_percent=0.001)
     with pytest.raises(InvalidInput, match="more than 10,000,000 users"):
         users_needed(options, baseline=0.3, spread=0.45, alpha=0.05)
+
+
+def test_ten_million_users_an_arm_are_planned_and_no_more() -> None:
+    def needed(percent: float) -> int:
+        options = AbOptions(metric=AbMetric.ERRORS, minimum_effect_percent=percent)
+        return users_needed(options, baseline=0.3, spread=math.sqrt(0.21), alpha=0.05)
+
+    most = needed(0.15)
+    assert 0.9 * MOST_USERS < most < MOST_USERS
+    with pytest.raises(InvalidInput, match="more than 10,000,000 users"):
+        needed(0.14)  # (15/14)² as many
 
 
 def test_an_effect_is_seen_and_its_direction_is_that_of_the_challenger() -> None:
