@@ -81,6 +81,13 @@ def test_drifting_prompt_log_probabilities_fail_even_with_equal_tokens() -> None
     assert "drift 0.250 > 0.1" in check.reason
 
 
+def test_answers_that_agree_and_drift_by_just_what_they_may_pass() -> None:
+    options = OPTIONS.evolve(max_logprob_drift=0.25)
+    at_both = SAME.evolve(tokens=(1, 2, 3, 9), prompt_logprobs=(-1.5, -2.0))
+    check = compare([SAME], [at_both], options)
+    assert (check.passed, check.token_agreement, check.logprob_drift) == (True, 0.75, 0.25)
+
+
 def test_answers_of_different_length_agree_by_the_longer() -> None:
     assert compare([SAME], [SAME.evolve(tokens=(1, 2))], OPTIONS).token_agreement == 0.5
 
