@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -123,6 +124,17 @@ class Streams:
             self.ends["failed"] += 1
 
 
+class WorkersClock(FakeClock):
+    """Goes on by what the twin measures, and by itself: a worker whose beats stand still is lost to the controller."""
+
+    def __init__(self) -> None:
+        super().__init__(utc_now())
+        self._began_s = time.monotonic()
+
+    def __call__(self) -> datetime:
+        return self.now + timedelta(seconds=time.monotonic() - self._began_s)
+
+
 class Site:
     """An installation whose engines are pods: controller and worker in this process, the gateway in one of its own."""
 
@@ -150,7 +162,7 @@ class Site:
 
     def tune(self) -> Study:
         """Run a study that is to be applied to its end; its trials are pods, what they measure is the twin's."""
-        clock, gateways = FakeClock(utc_now()), FakeGateways()
+        clock, gateways = WorkersClock(), FakeGateways()
         runner = StudyRunner(
             store=self.store,
             fleet=self.fleet,
