@@ -20,7 +20,7 @@ from tests.unit.tuner.answer.measured_trials import a_level, a_trial, used
 from tuner.answer.fleet_check import kept_replicas
 from tuner.answer.fleets import may_need
 from tuner.answer.plan import plan_of
-from tuner.answer.policy import Action, Spent, next_step
+from tuner.answer.policy import Action, Spent, exhausted, next_step
 from tuner.answer.standing import standings
 
 
@@ -85,6 +85,30 @@ def test_a_broken_world_is_no_reason_to_say_that_nothing_is_better() -> None:
     wasted = Spent(1, 0.0, 0.0, wasted_starts=9)
     assert next_step(spec, broken, wasted, search_over=None).action is Action.GIVE_UP
     assert next_step(spec, trials, wasted, search_over=None).action is not Action.GIVE_UP
+
+
+@pytest.mark.parametrize(("starts", "may_be_wasted"), [(4, 6), (8, 8)])
+def test_a_world_that_wasted_more_starts_than_the_budget_ends_the_search(starts: int, may_be_wasted: int) -> None:
+    spec = spec_of(10, budget={"engine_starts": starts})
+    lost = "engine starts were lost"
+    assert lost not in (exhausted(spec, (), Spent(0, 0.0, 0.0, wasted_starts=may_be_wasted)) or "")
+    assert lost in (exhausted(spec, (), Spent(0, 0.0, 0.0, wasted_starts=may_be_wasted + 1)) or "")
+
+
+@pytest.mark.parametrize(
+    ("limit", "says"), [({"gpu_hours": 1}, "budget of 1 GPU-hours"), ({"wall_clock_s": 3600}, "budget of 3600 s")]
+)
+def test_a_search_ends_before_a_limit_that_its_next_trial_and_its_proof_would_break(
+    limit: dict[str, float], says: str
+) -> None:
+    spec = spec_of(10, budget={"engine_starts": 30, **limit})
+    trials = study_of(spec, (1, 4.0), (1, 14.0), (1, 13.0), (1, 12.0))
+
+    def used_s(seconds: float) -> Spent:
+        return Spent(4, seconds, 0.0) if "gpu_hours" in limit else Spent(4, 0.0, seconds)
+
+    assert exhausted(spec, trials, used_s(0.1 * 3600)) is None
+    assert exhausted(spec, trials, used_s(0.85 * 3600)) == says  # not used up yet
 
 
 @QUICK
