@@ -136,3 +136,11 @@ def test_what_is_believed_does_not_depend_on_the_order_of_the_trials() -> None:
     forward, backward = measured(trials), measured(trials[::-1])
     for key, found in forward.items():
         assert backward[key].belief.median_rps == pytest.approx(found.belief.median_rps)
+
+
+def test_a_run_whose_luck_is_known_says_more_than_one_that_may_have_had_any() -> None:
+    """By its luck alone: the chance that thousands of other requests would have gone otherwise is taken out."""
+    levels = (Seen(10.0, 300, 0, 0.05, 300, passed=True), Seen(10.5, 300, 60, 0.05, 300, passed=False))
+    known, any_luck = (believe({"it": Subject((Run(levels, luck),), 1)})["it"] for luck in (0.0, None))
+    assert known.quantile(0.975) / known.quantile(0.025) < any_luck.quantile(0.975) / any_luck.quantile(0.025)
+    assert any_luck.median_rps < known.median_rps  # a typical run sustains more than the long run does
