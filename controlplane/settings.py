@@ -27,6 +27,13 @@ POD_VARIABLES = ("POD_NAME", "POD_UID", "POD_IP")
 DATABASE = "fleetune.db"
 
 
+class AdminTrust(Value):
+    """How gateways at https are known on their admin ports: pods are reached by addresses that no certificate names."""
+
+    ca: Path = Field(description="PEM file of who signed their certificate.")
+    server_name: str = Field(min_length=1, description="A DNS name that it must be for.")
+
+
 class ClusterAccess(Value):
     """Where a fleet on Kubernetes lives. Without a file: the usual place, or the pod that Fleetune runs in."""
 
@@ -34,6 +41,7 @@ class ClusterAccess(Value):
     kubeconfig: Path | None = None
     context: str | None = None
     gateways: bool = Field(default=False, description="Gateways are pods of it too; False: processes of this host.")
+    admin_trust: AdminTrust | None = Field(default=None, description="Their admin ports speak TLS; None: plain.")
     load_pods: LoadPods | None = Field(default=None, description="What loads trials; None: the worker's own processes.")
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import ssl
 from contextlib import AsyncExitStack
+from functools import partial
 
 import aiohttp
 
+from controlplane.gateway.background import in_background
 from controlplane.gateway.engine_connections import KEEPALIVE_S, EngineConnections
 from controlplane.gateway.settings import EngineTls
-from controlplane.gateway.tls import client_tls
+from controlplane.gateway.tls import client_tls, of_client, renewing
 
 
 async def open_clients(tls: EngineTls, stack: AsyncExitStack) -> tuple[aiohttp.ClientSession, EngineConnections]:
     """Return what asks for everything else, and what asks engines. Raises InvalidInput for files that are no TLS's."""
     context = client_tls(tls)
+    if context is not None:
+        await in_background(partial(renewing, context, of_client(tls)), stack)
     engines = EngineConnections(context)
     stack.callback(engines.close)
     return await stack.enter_async_context(_session(context)), engines

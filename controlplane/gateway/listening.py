@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
-import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 
 from aiohttp import web
 
 from controlplane.domain.errors import InvalidInput
+from controlplane.gateway.background import in_background
+from controlplane.gateway.settings import TlsFiles
+from controlplane.gateway.tls import of_server, renewing, server_tls
 from controlplane.gateway.wire import LARGEST_HEADER_BYTES, DiscreetRunner, Handler
 
 LINGERING_S = 2.0
@@ -23,7 +26,7 @@ async def listen(
     port: int,
     *,
     stack: AsyncExitStack,
-    tls: ssl.SSLContext | None,
+    tls: TlsFiles | None,
     before_close: Callable[[], Awaitable[None]] | None,
     head_within_s: float,
     handler: Callable[[Handler], Handler] | None = None,
@@ -49,7 +52,10 @@ async def listen(
     )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    site = web.TCPSite(runner, host, port, backlog=1024, ssl_context=tls)
+    context = server_tls(tls)
+    if tls is not None and context is not None:
+        await in_background(partial(renewing, context, of_server(tls)), stack)
+    site = web.TCPSite(runner, host, port, backlog=1024, ssl_context=context)
     try:
         await site.start()
     except OSError as error:

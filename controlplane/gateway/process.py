@@ -62,7 +62,6 @@ from controlplane.gateway.stages.redact import Redacting
 from controlplane.gateway.stages.sample import SamplingAnswers
 from controlplane.gateway.stages.screen import Screening
 from controlplane.gateway.stages.trace import Tracing
-from controlplane.gateway.tls import server_tls
 from controlplane.gateway.trusting import trust
 from controlplane.host.addresses import is_loopback, url_of
 from controlplane.host.clock import steady_clock
@@ -218,12 +217,10 @@ async def _open(
     data = port_of(time.monotonic, clock, tokens, audit, batches, inside, sockets, scores.keep)
     path, told = table_path(settings.data_dir, settings.name), batches.troubles if batches else None
     admin = AdminPort(settings, routing, spool, drain, path, flights, counts, samples, holding, problem, told)
-    own, admin_tls = server_tls(settings.tls), server_tls(settings.admin_tls)
     open_port = partial(listen, stack=stack, head_within_s=settings.head_within_s)
-    admin_port = await open_port(
-        admin.app(), settings.admin_host, settings.admin_port, tls=admin_tls, before_close=None
-    )
-    before = _drained(drain, settings.drain_s)
+    admin_at = (settings.admin_host, settings.admin_port)
+    admin_port = await open_port(admin.app(), *admin_at, tls=settings.admin_tls, before_close=None)
+    before, own = _drained(drain, settings.drain_s), settings.tls
     if batches is not None or sockets is not None or settings.grpc_port is not None:
         session = await open_inside(data.app(), stack)
     if sockets is not None:
@@ -234,8 +231,8 @@ async def _open(
         await run_batches(settings, batches, session, inside, stack)
     return GatewayAddress(
         name=settings.name,
-        url=url_of(settings.host, port, tls=own is not None),
-        admin_url=url_of(settings.admin_host, admin_port, tls=admin_tls is not None),
+        url=url_of(settings.host, port, tls=settings.tls is not None),
+        admin_url=url_of(settings.admin_host, admin_port, tls=settings.admin_tls is not None),
         grpc=grpc,
         process=this_process(),
     )

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from controlplane.adapters.gateway.traffic import GatewayTraffic
 from controlplane.adapters.metrics_scrape.samples import SampleStore
 from controlplane.adapters.metrics_scrape.scrape import Scraper
 from controlplane.adapters.metrics_scrape.source import ScrapedMetrics
@@ -17,9 +16,9 @@ from controlplane.ports.catalogue import ModelCatalogue
 from controlplane.ports.gateways import RecordFeed
 from controlplane.ports.store import Store
 from controlplane.settings import Settings
-from controlplane.wiring.control import gateways_of
+from controlplane.wiring.control import gateway_traffic
 from controlplane.wiring.gpus import gpus_of_host
-from controlplane.wiring.machine import installation_clock, open_fleet, open_store, reclaim_notices, secret_in
+from controlplane.wiring.machine import installation_clock, open_fleet, open_store, reclaim_notices
 from controlplane.worker import Bell, telling
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def watch_pass(settings: Settings, records: RecordFeed, *, leader: int | None = 
         fleet=open_fleet(settings),
         records=records,
         metrics=ScrapedMetrics(SampleStore(settings.metrics_file), clock=clock),
-        router=GatewayTraffic(gateways_of(settings), admin_token=secret_in(settings.admin_token_file)),
+        router=gateway_traffic(settings),
         clock=clock,
     )
     return watcher.run
@@ -99,7 +98,7 @@ def judging_pass(settings: Settings, *, leader: int | None = None) -> Callable[[
     clock = installation_clock(settings)
     judging = AnswerJudging(
         store=open_store(settings, leader=leader),
-        samples=GatewayTraffic(gateways_of(settings), admin_token=secret_in(settings.admin_token_file)),
+        samples=gateway_traffic(settings),
         judge=CommandJudge(),
         log=JudgedFiles(settings.data_dir, clock=clock),
         clock=clock,
@@ -162,7 +161,7 @@ def turns_pass(settings: Settings, *, leader: int | None = None) -> Callable[[],
     keeper = TurnKeeper(
         store=open_store(settings, leader=leader),
         fleet=open_fleet(settings),
-        flights=GatewayTraffic(gateways_of(settings), admin_token=secret_in(settings.admin_token_file)),
+        flights=gateway_traffic(settings),
         sleeper=HttpSleeper(),
         clock=installation_clock(settings),
     )
@@ -174,7 +173,7 @@ def held_pass(settings: Settings, bell: Bell) -> Callable[[], bool]:
     """Return one wait for a request that is held at a gateway, which rings for the controller; it runs beside."""
     from controlplane.services.fleet.waking import HeldWatcher
 
-    gateways = GatewayTraffic(gateways_of(settings), admin_token=secret_in(settings.admin_token_file))
+    gateways = gateway_traffic(settings)
     return HeldWatcher(store=open_store(settings), held=gateways, ring=bell.ring).run
 
 

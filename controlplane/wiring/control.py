@@ -15,6 +15,7 @@ from controlplane.adapters.gateway.traffic import FindGateways, GatewayTraffic, 
 from controlplane.adapters.store_sql.fence import LEADER
 from controlplane.domain.base import ServiceName
 from controlplane.domain.cluster import RouteOptions
+from controlplane.domain.errors import InvalidInput, unreadable
 from controlplane.ports.gateways import RecordFeed, TrafficRouter
 from controlplane.settings import ClusterAccess, Settings
 from controlplane.wiring.gpus import gpus_of_host
@@ -66,7 +67,7 @@ def controller_pass(
     from controlplane.services.controller.reconcile import Controller
     from controlplane.services.studies.manage import create_study
 
-    traffic = GatewayTraffic(gateways_of(settings), admin_token=secret_in(settings.admin_token_file))
+    traffic = gateway_traffic(settings)
     controller = Controller(
         store=open_store(settings, leader=leader),
         fleet=open_fleet(settings, when_looked=None if bell is None else bell.ring),
@@ -104,7 +105,20 @@ def _router(settings: Settings, gateways: GatewayTraffic) -> TrafficRouter:
     return EveryRouter([gateways, RouteTraffic(door, cluster.namespace, options=options)])
 
 
-def gateways_of(settings: Settings) -> FindGateways:
+def gateway_traffic(settings: Settings) -> GatewayTraffic:
+    """Return what reaches every gateway of the installation. Raises InvalidInput for an authority that is none."""
+    token, trust = secret_in(settings.admin_token_file), settings.cluster and settings.cluster.admin_trust
+    if not trust:
+        return GatewayTraffic(_gateways_of(settings), admin_token=token)
+    try:
+        return GatewayTraffic(_gateways_of(settings), admin_token=token, ca=trust.ca, server_name=trust.server_name)
+    except OSError as error:
+        raise InvalidInput(
+            f"cannot trust gateways by {trust.ca}", why=unreadable(error), allowed="a PEM file with certificates"
+        ) from error
+
+
+def _gateways_of(settings: Settings) -> FindGateways:
     cluster = settings.cluster
     if cluster is None or not cluster.gateways:
         return running_gateways(settings.data_dir)

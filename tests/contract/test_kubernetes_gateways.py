@@ -8,7 +8,7 @@ import pytest
 from kubernetes import client
 
 from controlplane.adapters.fleet_kubernetes.door import open_door
-from controlplane.adapters.fleet_kubernetes.gateways import GatewayPods
+from controlplane.adapters.fleet_kubernetes.gateways import ADMIN_SCHEME, GatewayPods
 from tests.contract.fleet_on_cluster import IMAGE
 from tests.contract.kubernetes_servers import Server, wait
 
@@ -23,7 +23,7 @@ def gateways(server: Server) -> Iterator[GatewayPods]:
     found.close()
 
 
-def run(server: Server, name: str, labels: dict[str, str], *ports: str) -> None:
+def run(server: Server, name: str, labels: dict[str, str], *ports: str, notes: dict[str, str] | None = None) -> None:
     """Run a pod of the stub on the test's node."""
     given = [{"name": port, "containerPort": 8000 + number} for number, port in enumerate(ports)]
     container = {"name": "it", "image": IMAGE, "command": ["vllm", "serve", "m", "--host", "0.0.0.0", "--port", "8000"]}
@@ -32,7 +32,8 @@ def run(server: Server, name: str, labels: dict[str, str], *ports: str) -> None:
         "nodeSelector": {"fleetune.dev/test": server.namespace},
         "tolerations": [{"operator": "Exists"}],
     }
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": spec}
+    metadata = {"name": name, "labels": labels, "annotations": notes or {}}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
     server.core.create_namespaced_pod(server.namespace, client.V1Pod.model_validate(pod))
 
 
@@ -56,3 +57,12 @@ def test_each_gateway_that_runs_is_found_ready_or_not_until_it_is_deleted(
     )
     server.core.delete_namespaced_pod("gw-a", server.namespace)
     wait(lambda: names(gateways) == ["gw-b"])
+
+
+def test_an_admin_port_that_speaks_tls_is_asked_so_beside_one_that_does_not_yet(
+    server: Server, gateways: GatewayPods
+) -> None:
+    run(server, "gw-new", LABELS, "http", "admin", notes={ADMIN_SCHEME: "https"})
+    run(server, "gw-old", LABELS, "http", "admin")
+    wait(lambda: names(gateways) == ["gw-new", "gw-old"])
+    assert [each.admin_url.partition(":")[0] for each in gateways.find()] == ["https", "http"]

@@ -15,6 +15,8 @@ from controlplane.domain.door.routing import GatewayAddress
 SELECTOR = "app.kubernetes.io/part-of=fleetune,app.kubernetes.io/component=gateway"
 PORT, ADMIN_PORT = "http", "admin"
 """Names of a gateway's ports in its pod."""
+ADMIN_SCHEME = "fleetune.dev/admin-scheme"
+"""Annotation of a pod whose admin port speaks `https`: while pods are replaced, both kinds are there."""
 
 
 class GatewayPods:
@@ -40,9 +42,9 @@ def _address(pod: Json) -> GatewayAddress | None:
     if not {PORT, ADMIN_PORT} <= ports.keys():
         return None
     host = f"[{status['podIP']}]" if ":" in status["podIP"] else status["podIP"]
-    return GatewayAddress(
-        name=metadata["name"], url=f"http://{host}:{ports[PORT]}", admin_url=f"http://{host}:{ports[ADMIN_PORT]}"
-    )
+    scheme = (metadata.get("annotations") or {}).get(ADMIN_SCHEME, "http")
+    admin_url = f"{scheme}://{host}:{ports[ADMIN_PORT]}"
+    return GatewayAddress(name=metadata["name"], url=f"http://{host}:{ports[PORT]}", admin_url=admin_url)
 
 
 def _containers(pod: Json) -> Sequence[Json]:

@@ -39,7 +39,8 @@ _AT_ONCE = 8
 class GatewayTraffic:
     """Pushes to every gateway that `find` names at that moment, all of them at once.
 
-    `ca`: PEM file of who signed the certificates of admin ports at https; None: whom the system trusts.
+    `ca`: PEM file of who signed the certificates of admin ports at https; None: whom the system trusts. `server_name`:
+    the name that those certificates are for; None: the host of each URL.
     """
 
     def __init__(
@@ -49,10 +50,14 @@ class GatewayTraffic:
         admin_token: str | None = None,
         timeout_s: float = TIMEOUT_S,
         ca: Path | None = None,
+        server_name: str | None = None,
     ) -> None:
         headers = {"Authorization": f"Bearer {admin_token}"} if admin_token else {}
         self._find = find
-        self._client = httpx.Client(headers=headers, timeout=timeout_s, trust_env=False, verify=_trust(ca))
+        asking = [] if server_name is None else [_naming(server_name)]
+        self._client = httpx.Client(
+            headers=headers, timeout=timeout_s, trust_env=False, verify=_trust(ca), event_hooks={"request": asking}
+        )
 
     def close(self) -> None:
         """Close the kept connections."""
@@ -196,6 +201,15 @@ class GatewayTraffic:
 
 def _trust(ca: Path | None) -> ssl.SSLContext | bool:
     return True if ca is None else ssl.create_default_context(cafile=str(ca))
+
+
+def _naming(server_name: str) -> Callable[[httpx.Request], None]:
+    """Return what makes a request hold the other side's certificate against this name instead of its URL's host."""
+
+    def name(request: httpx.Request) -> None:
+        request.extensions = {**request.extensions, "sni_hostname": server_name}
+
+    return name
 
 
 def running_gateways(data_dir: Path) -> FindGateways:

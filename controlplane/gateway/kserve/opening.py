@@ -21,6 +21,7 @@ from controlplane.gateway.kserve.messages import POOL, SERVICE, message
 from controlplane.gateway.kserve.servicer import Servicer
 from controlplane.gateway.routing import Routing
 from controlplane.gateway.settings import GatewaySettings, TlsFiles
+from controlplane.gateway.tls import of_server, server_tls
 from controlplane.gateway.wire import LARGEST_HEADER_BYTES
 
 MOST_CALLS = 10_000
@@ -105,8 +106,14 @@ def _address(host: str, port: int) -> str:
 
 
 def _credentials(files: TlsFiles) -> Any:
-    """The files were tried already, by the gateway's own port."""
-    return grpc.ssl_server_credentials([(files.key.read_bytes(), files.certificate.read_bytes())])
+    """Files that were renewed are taken at the next handshake. Raises InvalidInput for what cannot be used at first."""
+    server_tls(files)
+    renewed = of_server(files)
+
+    def read() -> Any:
+        return grpc.ssl_server_certificate_configuration([(files.key.read_bytes(), files.certificate.read_bytes())])
+
+    return grpc.dynamic_ssl_server_credentials(read(), lambda: read() if renewed.take() else None)
 
 
 def _pool() -> DescriptorPool:

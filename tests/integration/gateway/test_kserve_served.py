@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+import trustme
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
@@ -18,7 +19,7 @@ from controlplane.gateway.kserve.messages import SERVICE, message
 from controlplane.gateway.kserve.servicer import Servicer
 from tests.integration.gateway.harness import MODEL, gateway, revision
 from tests.integration.gateway.kserve_client import Client, Code, answering, asking, client, refused, said
-from tests.integration.gateway.test_tls import Files, files  # noqa: F401  # a fixture
+from tests.integration.gateway.test_tls import Files, files, renew, written  # noqa: F401  # a fixture
 from tests.integration.gateway.upstream import upstream
 
 
@@ -125,6 +126,20 @@ async def test_with_the_gateways_certificate_it_is_tls(tmp_path: Path, files: Fi
             assert said(await Client(channel).call("ModelInfer", asking())) == "an answer"
         async with client(gw) as made:
             assert (await refused(made.call("ServerLive", timeout=20))).code() is Code.UNAVAILABLE
+
+
+async def test_a_renewed_certificate_is_shown_to_who_connects_from_then_on(tmp_path: Path) -> None:
+    first, second = trustme.CA(), trustme.CA()
+    pair = written(first.issue_cert("127.0.0.1"), tmp_path / "server")
+    async with gateway(tmp_path, grpc_port=0, tls=pair) as gw:
+        later = second.issue_cert("127.0.0.1")
+        for ca, renewed in ((first, False), (second, True)):
+            if renewed:
+                renew(pair.certificate, *later.cert_chain_pems)
+                renew(pair.key, later.private_key_pem)
+            trusted = grpc.ssl_channel_credentials(ca.cert_pem.bytes())
+            async with grpc.aio.secure_channel(gw.running.address.grpc, trusted) as channel:
+                assert (await Client(channel).call("ServerLive")).live
 
 
 async def test_beyond_loopback_everybody_needs_a_key(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,12 +14,19 @@ from typing import Any
 import pytest
 import trustme
 from aiohttp import web
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from controlplane.adapters.gateway.traffic import GatewayTraffic
 from controlplane.domain.door.routing import Backend
-from controlplane.domain.errors import InvalidInput
+from controlplane.domain.errors import InvalidInput, Unavailable
 from controlplane.gateway.__main__ import main
 from controlplane.gateway.settings import EngineTls, TlsFiles
+from controlplane.gateway.tls import of_server, renewing, server_tls
 from tests.integration.gateway.harness import CHAT, chat, gateway, revision, table
 from tests.integration.gateway.upstream import Upstream, streaming, upstream
 
@@ -37,10 +45,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     folder, authority = tmp_path_factory.mktemp("tls"), trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     server, client = authority.issue_cert("127.0.0.1"), authority.issue_cert("gateway@fleetune.example")
-    return Files(folder / "ca.pem", _written(server, folder / "server"), _written(client, folder / "client"))
+    return Files(folder / "ca.pem", written(server, folder / "server"), written(client, folder / "client"))
 
 
-def _written(certificate: trustme.LeafCert, stem: Path) -> TlsFiles:
+def written(certificate: trustme.LeafCert, stem: Path) -> TlsFiles:
     for number, blob in enumerate(certificate.cert_chain_pems):
         blob.write_to_path(str(stem.with_suffix(".pem")), append=number > 0)
     certificate.private_key_pem.write_to_path(str(stem.with_suffix(".key")))
@@ -63,6 +71,101 @@ async def test_both_ports_serve_tls_and_the_controller_pushes_through_it(tmp_pat
         async with gw.session.post(gw.url + CHAT, json=chat(), ssl=trusting(files)) as response:
             assert response.status == 200
             assert b"[DONE]" in await response.read()
+
+
+async def test_a_gateway_that_is_reached_by_an_address_is_known_by_the_name_of_its_certificate(
+    tmp_path: Path, files: Files, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A pod's address stands in no certificate."""
+    folder, authority = tmp_path_factory.mktemp("named"), trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    named = written(authority.issue_cert("gateways.internal"), folder / "server")
+    async with gateway(tmp_path, admin_tls=named) as gw, upstream("e1") as engine:
+        address = gw.running.address
+        for name, why in ((None, "127.0.0.1"), ("other.internal", "other.internal")):
+            stranger = GatewayTraffic(lambda: [address], timeout_s=30, ca=folder / "ca.pem", server_name=name)
+            with pytest.raises(Unavailable, match=why):
+                await asyncio.to_thread(stranger.apply, table(revision("rev-a", 100, engine)))
+            stranger.close()
+        traffic = GatewayTraffic(lambda: [address], timeout_s=30, ca=folder / "ca.pem", server_name="gateways.internal")
+        await asyncio.to_thread(traffic.apply, table(revision("rev-a", 100, engine)))
+        traffic.close()
+
+
+async def shown(port: int, authority: trustme.CA) -> int:
+    """Return the serial number of the certificate that a port shows now."""
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    seen = writer.get_extra_info("ssl_object").getpeercert()
+    writer.close()
+    return int(seen["serialNumber"], 16)
+
+
+def test_a_renewed_pair_is_in_use_and_half_a_pair_is_waited_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    authority = trustme.CA()
+    files = written(authority.issue_cert("127.0.0.1"), tmp_path / "server")
+    context, renewed = server_tls(files), of_server(files)
+    assert context is not None
+    assert not renewed.take(context)
+    second = authority.issue_cert("127.0.0.1")
+    renew(files.certificate, *second.cert_chain_pems)
+    assert not renewed.take(context)
+    assert not renewed.take(context)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    renew(files.key, second.private_key_pem)
+    assert renewed.take(context)
+    assert not renewed.take(context)
+    files.key.unlink()  # as for a moment while somebody writes it
+    assert not renewed.take(context)
+
+
+def renew(path: Path, *blobs: trustme.Blob) -> None:
+    before = path.stat().st_mtime_ns
+    path.write_bytes(b"".join(blob.bytes() for blob in blobs))
+    os.utime(path, ns=(before + 1, before + 1))
+
+
+async def test_new_handshakes_show_a_renewed_certificate_and_open_connections_live_on(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    files = written(authority.issue_cert("127.0.0.1"), tmp_path / "server")
+    context = server_tls(files)
+    server = await asyncio.start_server(_echo, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    trusts = ssl.create_default_context()
+    authority.configure_trust(trusts)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusts)
+    first, second = await shown(port, authority), authority.issue_cert("127.0.0.1")
+    assert context is not None
+    task = asyncio.ensure_future(renewing(context, of_server(files), every_s=0.01))
+    await asyncio.sleep(0)
+    renew(files.certificate, *second.cert_chain_pems)
+    renew(files.key, second.private_key_pem)
+    async with asyncio.timeout(30):
+        while await shown(port, authority) == first:
+            pass
+    writer.write(b"still there\n")
+    assert await reader.readline() == b"still there\n"
+    task.cancel()
+    writer.close()
+    server.close()
+
+
+async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while line := await reader.readline():
+        writer.write(line)
+    writer.close()
+
+
+async def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(tmp_path: Path) -> None:
+    files = written(trustme.CA().issue_cert("127.0.0.1"), tmp_path / "server")
+    key = load_pem_private_key(files.key.read_bytes(), None)
+    locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    files.key.write_bytes(locked)
+    with pytest.raises(InvalidInput, match="passphrase"):
+        server_tls(files)
 
 
 async def test_plain_http_is_not_served_on_a_tls_port(tmp_path: Path, files: Files) -> None:

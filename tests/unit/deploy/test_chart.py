@@ -11,7 +11,7 @@ import pytest
 import yaml
 from helm_python import HelmError
 
-from controlplane.adapters.fleet_kubernetes.gateways import ADMIN_PORT, PORT, SELECTOR
+from controlplane.adapters.fleet_kubernetes.gateways import ADMIN_PORT, ADMIN_SCHEME, PORT, SELECTOR
 from controlplane.adapters.fleet_kubernetes.load_job import WorkerPod, labels_of
 from controlplane.gateway.__main__ import RABBITMQ_VARIABLE, _parser
 from controlplane.reading.service_file import load_service
@@ -178,8 +178,80 @@ def test_every_option_of_a_gateway_is_a_value_or_said_not_to_be() -> None:
     quota = {f"--batch-{name}" for name in ("tenant-bytes", "all-bytes", "tenant-files", "tenant-open-batches")}
     by_name = quota | {"--batch-tenant-batches", "--batch-free-disk-bytes"}
     lacking = {word for word in options - by_name if word[2:] not in template}
-    of_tls = {f"--{whose}-{what}" for whose in ("tls", "admin-tls", "engine") for what in ("cert", "key")}
-    assert lacking == of_tls | {"--engine-ca", "--help", "--log-file", "--require-keys", "--seed", "--until-stdin-ends"}
+    of_engines = {"--engine-ca", "--engine-cert", "--engine-key"}  # pods of engines are asked over http
+    assert lacking == of_engines | {"--help", "--log-file", "--seed", "--until-stdin-ends"}
+
+
+def secured(**more: Any) -> Object:
+    tls = {"secret": "door", "serverName": "llm.example"}
+    return {"gateway": {"tls": tls, "adminTls": {"secret": "admin", "serverName": "gateways.internal"}, **more}}
+
+
+def test_a_gateway_of_the_chart_always_asks_for_keys() -> None:
+    assert _parser().parse_args(container(rendered({}), "fleetune-gateway")["command"][3:]).require_keys is True
+
+
+def test_a_gateway_has_its_certificate_from_a_secret_and_is_probed_and_reached_by_https() -> None:
+    objects = rendered(secured(grpc=True) | {"entry": {"kind": "ingress", "host": "llm.example"}})
+    pod = dict(pods(objects))["fleetune-gateway"]["spec"]
+    told = _parser().parse_args(pod["containers"][0]["command"][3:])
+    mounts = {each["name"]: each["mountPath"] for each in pod["containers"][0]["volumeMounts"]}
+    secrets = {each["name"]: each["secret"]["secretName"] for each in pod["volumes"] if "secret" in each}
+    assert (secrets["tls"], secrets["admin-tls"]) == ("door", "admin")
+    assert {str(told.tls_cert.parent), str(told.tls_key.parent)} == {mounts["tls"]}
+    assert {str(told.admin_tls_cert.parent), str(told.admin_tls_key.parent)} == {mounts["admin-tls"]}
+    probes = [pod["containers"][0][name]["httpGet"]["scheme"] for name in ("readinessProbe", "livenessProbe")]
+    assert probes == ["HTTPS", "HTTPS"]
+    ports = {each["name"]: each for each in named(objects, "Service", "fleetune-gateway")["spec"]["ports"]}
+    assert (ports["https"]["port"], ports["grpc"]["appProtocol"]) == (443, "https")
+    (rule,) = named(objects, "Ingress", "fleetune-gateway")["spec"]["rules"]
+    assert rule["http"]["paths"][0]["backend"]["service"]["port"] == {"name": "https"}
+
+
+def test_controllers_know_gateways_by_their_authority_and_see_no_key_of_theirs() -> None:
+    objects = rendered(secured())
+    settings = Settings.model_validate_json(named(objects, "ConfigMap", "fleetune")["data"]["installation.json"])
+    assert settings.cluster is not None
+    trust = settings.cluster.admin_trust
+    assert trust is not None
+    assert trust.server_name == "gateways.internal"
+    controller = dict(pods(objects))["fleetune-controller"]["spec"]
+    mounts = {each["name"]: each["mountPath"] for each in controller["containers"][0]["volumeMounts"]}
+    (volume,) = [each for each in controller["volumes"] if each["name"] == "gateways"]
+    assert volume["secret"] == {"secretName": "admin", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
+    assert str(trust.ca) == f"{mounts['gateways']}/ca.crt"
+    assert dict(pods(objects))["fleetune-gateway"]["metadata"]["annotations"][ADMIN_SCHEME] == "https"
+    plain = rendered({})
+    assert ADMIN_SCHEME not in yaml.safe_dump_all(plain)
+    assert "fleetune-gateways" not in yaml.safe_dump(dict(pods(plain))["fleetune-controller"])
+
+
+@pytest.mark.parametrize(
+    ("key", "config"),
+    [
+        ("ca.crt", {"serverName": "llm.example", "ca": {"secret": {"name": "door", "key": "ca.crt"}}}),
+        ("", {"serverName": "llm.example"}),
+    ],
+)
+def test_prometheus_reads_a_gateway_at_https_by_the_name_of_its_certificate(key: str, config: Object) -> None:
+    values = secured() | {"monitoring": {"enabled": True}}
+    values["gateway"]["tls"] |= {"caKey": key}
+    (endpoint,) = named(rendered(values), "PodMonitor", "fleetune-gateways")["spec"]["podMetricsEndpoints"]
+    assert (endpoint["scheme"], endpoint["tlsConfig"]) == ("https", config)
+
+
+def test_every_object_with_certificates_is_valid_to_the_letter() -> None:
+    values = values_of(EXAMPLES[IDS.index("eks")]) | secured(grpc=True)
+    for each in rendered(values):
+        resource = resource_of(each["apiVersion"], each["kind"])
+        assert [*flaws(each, resource), *broken_rules(each, resource)] == [], each["metadata"]["name"]
+
+
+def test_the_network_lets_clients_reach_grpc_only_where_it_is_spoken() -> None:
+    for spoken in (False, True):
+        policy = named(rendered({"gateway": {"grpc": spoken}}), "NetworkPolicy", "fleetune-gateway")["spec"]
+        reached = {each["port"] for each in policy["ingress"][0]["ports"]}
+        assert reached == ({"http", "grpc"} if spoken else {"http"})
 
 
 def test_a_gateway_speaks_grpc_where_it_is_wanted() -> None:
@@ -267,6 +339,9 @@ def test_the_alerts_are_those_of_the_command_and_labels_those_the_alerts_ask_for
         ({"entry": {"kind": "ingress"}}, "entry.host"),
         ({"entry": {"kind": "httproute", "host": "a.example"}}, "entry.gateway.name"),
         ({"store": {"urlSecret": {"name": ""}}}, "urlSecret"),
+        ({"gateway": {"adminTls": {"secret": "admin"}}}, "gateway.adminTls.serverName"),
+        ({"gateway": {"tls": {"secret": "a"}}, "monitoring": {"enabled": True}}, "gateway.tls.serverName"),
+        ({"gateway": {"tls": {"serverName": "https://a"}}}, "serverName"),
         ({"mlflow": {"url": "http://ann:secret@mlflow:5000"}}, "url"),
     ],
 )

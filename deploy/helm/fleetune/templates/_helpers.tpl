@@ -53,6 +53,10 @@ most: {{ .most }}
 {{/* What `fleetune up` would write into its data folder. */}}
 {{- define "fleetune.installation" -}}
 {{- $cluster := dict "namespace" .Release.Namespace "gateways" true }}
+{{- with .Values.gateway.adminTls }}{{ if .secret }}
+{{- if not .serverName }}{{ fail "gateway.adminTls.serverName: controllers reach pods by address and must know the certificate's name" }}{{ end }}
+{{- $_ := set $cluster "admin_trust" (dict "ca" "/etc/fleetune-gateways/ca.crt" "server_name" .serverName) }}
+{{- end }}{{ end }}
 {{- with .Values.trials.loadPods }}{{ if .enabled }}{{ $_ := set $cluster "load_pods" (include "fleetune.load-pods" $ | fromYaml) }}{{ end }}{{ end }}
 {{- $settings := dict
   "data_dir" "/data"
@@ -186,10 +190,17 @@ spec:
           {{- . | nindent 10 }}
           {{- end }}
           volumeMounts: {{- include "fleetune.mounts" $root | nindent 12 }}
+            {{- if $root.Values.gateway.adminTls.secret }}
+            - {name: gateways, mountPath: /etc/fleetune-gateways, readOnly: true}
+            {{- end }}
             {{- with .gitSecret }}
             - {name: git, mountPath: /etc/fleetune-git, readOnly: true}
             {{- end }}
       volumes: {{- include "fleetune.volumes" $root | nindent 8 }}
+        {{- with $root.Values.gateway.adminTls.secret }}
+        - name: gateways
+          secret: {secretName: {{ . }}, items: [{key: ca.crt, path: ca.crt}]}
+        {{- end }}
         {{- with .gitSecret }}
         - name: git
           secret: {secretName: {{ . }}, defaultMode: 0440}
