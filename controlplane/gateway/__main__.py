@@ -59,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--drain-s", type=float, default=_DEFAULTS["drain_s"], help="time for requests in flight after SIGTERM")
     add("--max-body-bytes", type=int, default=_DEFAULTS["max_body_bytes"], help="largest request body")
     add("--audit-days", type=float, help="days for which an audit log of requests is kept; without it there is none")
+    feedback = _DEFAULTS["feedback_per_minute"]
+    add("--feedback-per-minute", type=float, default=feedback, help="scores that a key, and a tenant, may give")
     add("--websocket", action="store_true", help="answer chats over WebSockets too")
     add("--grpc-port", type=int, help="speak the Open Inference Protocol (gRPC) there too, 0 takes any free port")
     add("--grpc-host", default=_DEFAULTS["grpc_host"], help="address for it; beyond loopback requests need a key")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,9 +12,10 @@ from typing import Any
 from aiohttp import web
 
 from controlplane.domain.door.feedback import Feedback
-from controlplane.domain.door.identity import Principal
+from controlplane.domain.door.identity import DEFAULT_TENANT, Principal
 from controlplane.gateway.body import read_body, understand
 from controlplane.gateway.call import session_of
+from controlplane.gateway.counts.lines import Counts, Kind, Line, has_passed
 from controlplane.gateway.fingerprint import Fingerprints
 from controlplane.gateway.openai_errors import RequestRefused
 
@@ -26,17 +28,23 @@ _BODY_WITHIN_S = 15.0
 
 @dataclass(frozen=True)
 class FeedbackPort:
-    """Takes scores. Whether a request was ours, and of the same key, is seen when scores and records are joined."""
+    """Takes scores. Whether a request was ours, and of the same key, is seen when scores and records are joined.
+
+    They are counted beside requests, not among them: scoring an answer takes nobody's next question away.
+    """
 
     gateway: str
     keep: Callable[[Feedback], None]
     fingerprints: Fingerprints
     clock: Callable[[], datetime]
     key_of: Callable[[web.Request], Awaitable[Principal | None]]
+    counts: Counts
+    per_minute: float
 
     async def take(self, request: web.Request) -> web.StreamResponse:
-        """Answer 202 and keep the score. Raises RequestRefused (400, 401, 403, 413)."""
+        """Answer 202 and keep the score. Raises RequestRefused (400, 401, 403, 413, 429)."""
         key = await self.key_of(request)
+        await self._count(key)
         body = await read_body(request, _LARGEST_BYTES, _BODY_WITHIN_S)
         given = (await understand(body, self.fingerprints)).fields
         request_id, score = _request_id(given), _score(given)
@@ -51,6 +59,22 @@ class FeedbackPort:
             )
         )
         return web.json_response({"object": "feedback", "request_id": request_id, "score": score}, status=202)
+
+    async def _count(self, key: Principal | None) -> None:
+        """Raise RequestRefused (429) for a key or a tenant that gives too many scores a minute."""
+        standings = await self.counts.take(list(_lines(key, self.per_minute)))
+        if not has_passed(standings):
+            wait_s = max(standing.wait_s for standing in standings)
+            text = f"Too many scores. Try again in {wait_s:.3g} s."
+            raise RequestRefused(429, text, code="rate_limit_exceeded", headers={"Retry-After": str(math.ceil(wait_s))})
+
+
+def _lines(key: Principal | None, per_minute: float) -> Iterator[Line]:
+    """What a score is counted for. A key may give as many as it may ask requests, where that is limited."""
+    if key is not None:
+        of_key = key.limits.requests_per_minute
+        yield Line(f"feedback/key/{key.name}", Kind.RATE, per_minute if of_key is None else of_key, 1.0)
+    yield Line(f"feedback/tenant/{key.tenant if key else DEFAULT_TENANT}", Kind.RATE, per_minute, 1.0)
 
 
 def _request_id(given: Mapping[str, Any]) -> str:

@@ -47,7 +47,7 @@ from controlplane.gateway.metrics import Metrics
 from controlplane.gateway.pipeline import Pipeline, Stage
 from controlplane.gateway.routing import Routing
 from controlplane.gateway.samples import Samples
-from controlplane.gateway.server import DataPort
+from controlplane.gateway.server import DataPort, Scores
 from controlplane.gateway.settings import GC_THRESHOLDS, GatewaySettings
 from controlplane.gateway.sockets import Sockets
 from controlplane.gateway.spool import RecordSpool, ScoreSpool
@@ -214,7 +214,7 @@ async def _open(
     inside, batches = Inside(routing, lambda: data.asks_for_keys, clock), batch_port(settings, clock, stack)
     sockets = Sockets(inside, drain, settings.cors_origins, settings.max_body_bytes) if settings.websocket else None
     port_of = partial(DataPort, settings, routing, pipeline, cards, metrics, drain, fingerprints)
-    data = port_of(time.monotonic, clock, tokens, audit, batches, inside, sockets, scores.keep)
+    data = port_of(time.monotonic, clock, tokens, audit, batches, inside, sockets, Scores(scores.keep, counts))
     path, told = table_path(settings.data_dir, settings.name), batches.troubles if batches else None
     admin = AdminPort(settings, routing, spool, drain, path, flights, counts, samples, holding, problem, told)
     open_port = partial(listen, stack=stack, head_within_s=settings.head_within_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -18,6 +19,7 @@ from controlplane.gateway.batches.port import BatchPort
 from controlplane.gateway.call import Call, read_call
 from controlplane.gateway.cards import Card, Cards
 from controlplane.gateway.classes import wished
+from controlplane.gateway.counts.lines import Counts
 from controlplane.gateway.drain import Drain
 from controlplane.gateway.exchange import Exchange
 from controlplane.gateway.fallback import fallen_back
@@ -39,6 +41,13 @@ from controlplane.gateway.wire import Handler
 _LONGEST_NAME_TOLD = 200
 
 
+class Scores(NamedTuple):
+    """Where scores go, and where they are counted."""
+
+    keep: Callable[[Feedback], None]
+    counts: Counts
+
+
 @dataclass(frozen=True)
 class DataPort:
     """Request handlers of the data port. `monotonic` is in seconds, `wall_clock` aware UTC."""
@@ -57,7 +66,7 @@ class DataPort:
     batches: BatchPort | None = None
     inside: Inside | None = None
     sockets: Sockets | None = None
-    keep_score: Callable[[Feedback], None] | None = None
+    scores: Scores | None = None
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=self.settings.max_body_bytes, middlewares=[self._edge])
@@ -70,8 +79,8 @@ class DataPort:
             for path in PASSED_ON:
                 app.router.add_post(path + slash, self._serve)
         app.router.add_get("/v1/models/{name:.+}", self._model)
-        if self.keep_score is not None:
-            app.router.add_post(FEEDBACK_PATH, self._feedback(self.keep_score).take)
+        if self.scores is not None:
+            app.router.add_post(FEEDBACK_PATH, self._feedback(self.scores).take)
         if self.batches is not None:
             self.batches.add_to(app.router, self._key)
         if self.sockets is not None:
@@ -95,8 +104,10 @@ class DataPort:
 
         return handle
 
-    def _feedback(self, keep: Callable[[Feedback], None]) -> FeedbackPort:
-        return FeedbackPort(self.settings.name, keep, self.fingerprints, self.wall_clock, self._key)
+    def _feedback(self, scores: Scores) -> FeedbackPort:
+        name, per_minute = self.settings.name, self.settings.feedback_per_minute
+        kept = (name, scores.keep, self.fingerprints, self.wall_clock)
+        return FeedbackPort(*kept, self._key, scores.counts, per_minute)
 
     @web.middleware
     async def _edge(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -57,6 +57,7 @@ class GatewaySettings(Value):
     )
     limits_answer_within_s: float = Field(default=0.25, gt=0, description="A Redis that takes longer counts as lost.")
     audit_days: float | None = Field(default=None, gt=0, description="Keep an audit log for so long; None: none.")
+    feedback_per_minute: float = Field(default=600, gt=0, description="Scores that a key, and a tenant, may give.")
     websocket: bool = Field(default=False, description="Answer chats over WebSockets too.")
     grpc_port: int | None = Field(
         default=None, ge=0, le=65535, description="Speak the Open Inference Protocol there; None: not."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,9 +15,10 @@ import pytest
 from controlplane.adapters.gateway.scores_spool import SpooledScores
 from controlplane.domain.door.feedback import Feedback
 from controlplane.domain.door.gateway_files import scores_dir
+from controlplane.domain.door.identity import ApiKey, Limits
 from controlplane.domain.errors import Unavailable
 from controlplane.ports.gateways import Scores
-from tests.integration.gateway.harness import chat, gateway, revision
+from tests.integration.gateway.harness import chat, gateway, revision, table
 from tests.integration.gateway.upstream import upstream
 
 PATH = "/v1/feedback"
@@ -90,3 +92,33 @@ def test_a_broken_line_is_skipped_and_a_folder_that_cannot_be_read_is_said(tmp_p
     path.mkdir()
     with pytest.raises(Unavailable, match="scores cannot be read"):
         SpooledScores(tmp_path).scores(since=SINCE, position={})
+
+
+async def test_a_key_that_gives_too_many_scores_waits_and_its_questions_do_not(tmp_path: Path) -> None:
+    async with gateway(tmp_path, feedback_per_minute=2) as gw, upstream("e1") as engine:
+        await gw.route(revision("stable", 100, engine), keys={"a": "key-a", "b": "key-b"})
+        key, score = {"Authorization": "Bearer key-a"}, {"request_id": ID, "score": 1}
+        assert [(await gw.post(score, path=PATH, **key))[0] for _ in range(2)] == [202, 202]
+        status, answer, headers = await gw.post(score, path=PATH, **key)
+        assert (status, json.loads(answer)["error"]["code"]) == (429, "rate_limit_exceeded")
+        assert 1 <= int(headers["Retry-After"]) <= 30
+        assert (await gw.post(chat(), **key))[0] == 200
+        assert (await gw.post(score, path=PATH, Authorization="Bearer key-b"))[0] == 429  # of the same tenant
+        assert len((await scores(tmp_path, 2)).scores) == 2
+
+
+async def test_a_key_may_score_as_often_as_it_may_ask_and_tenants_do_not_take_each_others(tmp_path: Path) -> None:
+    def key(name: str, tenant: str, **limits: float) -> ApiKey:
+        sha256 = hashlib.sha256(name.encode()).hexdigest()
+        return ApiKey(name=name, tenant=tenant, sha256=sha256, limits=Limits(**limits))
+
+    async with gateway(tmp_path, feedback_per_minute=3) as gw, upstream("e1") as engine:
+        keys = (key("a", "one", requests_per_minute=1), key("b", "one"), key("c", "two"))
+        await gw.push(table(revision("stable", 100, engine)).evolve(api_keys=keys))
+        score = {"request_id": ID, "score": 0}
+
+        async def gives(name: str) -> int:
+            return (await gw.post(score, path=PATH, Authorization=f"Bearer {name}"))[0]
+
+        assert [await gives(name) for name in "aabbbccc"] == [202, 429, 202, 202, 429, 202, 202, 202]
+        assert (await gw.post(chat(), Authorization="Bearer a"))[0] == 200  # a score is no request
