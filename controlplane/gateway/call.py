@@ -58,6 +58,8 @@ class Call:
     adapter: str | None = None  # the version of an adapter that it gets, as engines call it
     version: str | None = None  # the version that the client asked for by name; `model` is the model's own
     tools: frozenset[str] = frozenset()  # functions that the model may call
+    own_salt: object = None  # `cache_salt` as the client wrote it
+    cache_salt: str | None = None  # what engines that heed it keep its prefixes apart by; None: as the body says
 
     @property
     def expected_prompt_tokens(self) -> int:
@@ -119,6 +121,7 @@ async def read_call(
         prompt=understood.prompt,
         answer_tokens=_answer_tokens(path, fields),
         tools=tool_names(fields),
+        own_salt=fields.get("cache_salt"),
     )
     return Read(call, understood.whole)
 

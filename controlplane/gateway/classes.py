@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from controlplane.domain.door.identity import DEFAULT_TENANT, PriorityClass
-from controlplane.gateway.call import Call
 from controlplane.gateway.exchange import Exchange
 from controlplane.gateway.openai_errors import RequestRefused
 
@@ -42,16 +40,6 @@ def class_of(exchange: Exchange) -> PriorityClass:
     return exchange.route.options.queue.granted(tenant, own, wished(exchange.request.headers))
 
 
-def for_engine(exchange: Exchange) -> Call:
-    """Return the call as an engine that schedules by priority gets it."""
-    call = exchange.call
-    if call.path not in PRIORITY_PATHS:
-        return call
-    return replace(call, body=with_priority(call.body, class_of(exchange)))
-
-
-def with_priority(body: bytes, priority: PriorityClass) -> bytes:
-    """Return a JSON object's body with vLLM's `priority` as its last field: of two that are given the last counts."""
-    inner = body.rstrip()[:-1].rstrip()
-    comma = b"" if inner.endswith(b"{") else b","
-    return b'%s%s"priority":%d}' % (inner, comma, ENGINE_PRIORITY[priority])
+def priority_of(exchange: Exchange) -> int | None:
+    """Return what an engine that schedules by priority is told; None on paths whose bodies have no such field."""
+    return ENGINE_PRIORITY[class_of(exchange)] if exchange.call.path in PRIORITY_PATHS else None

@@ -69,6 +69,25 @@ class Fingerprints:
             return Prompt()
         return Prompt(self._chain(text, BLOCK_BYTES, b"text" + scope), text_bytes=len(text))
 
+    def cache_salt(self, tenant: str, own: str | None) -> str:
+        """Return what engines keep a tenant's prefixes apart by: the same at every gateway of the installation.
+
+        `own` is what a caller wants kept apart besides. 256 bits, of which nobody learns the tenant's name.
+        """
+        given = b"" if own is None else b"own" + own.encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(self._of(tenant) + given, key=self._salt, person=b"cache salt").hexdigest()[:64]
+
+    def of_tenant(self, prompt: Prompt, tenant: str) -> Prompt:
+        """Return the prompt with hashes that it shares with those of the same tenant only."""
+        if not prompt.blocks:
+            return prompt
+        apart = int.from_bytes(self._of(tenant)[:_HASH_BYTES])
+        return prompt._replace(blocks=tuple(block ^ apart for block in prompt.blocks))
+
+    def _of(self, tenant: str) -> bytes:
+        name = tenant.encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(name, key=self._salt, digest_size=32, person=b"tenant").digest()
+
     def _ids(self, ids: list[Any], scope: bytes) -> Prompt:
         try:
             data = array("I", ids).tobytes()

@@ -84,6 +84,11 @@ class Route:
         """Say whether what a replica has in its cache matters: only where there is a choice."""
         return self.options.prefix_affinity and any(len(pool.replicas) > 1 for pool in self.pools)
 
+    @property
+    def salted(self) -> bool:
+        """Say whether some engine keeps prefixes apart by `cache_salt`."""
+        return any(replica.backend.by_salt for pool in self.pools for replica in pool.replicas)
+
     def weight_percent(self, revision: RevisionId) -> int | None:
         """Return a revision's share of the traffic; None of one that has no pool here."""
         return next((pool.weight_percent for pool in self.pools if pool.revision == revision), None)

@@ -32,6 +32,7 @@ from controlplane.gateway.paths import PASSED_ON
 from controlplane.gateway.pipeline import Pipeline
 from controlplane.gateway.pools import Route
 from controlplane.gateway.routing import Routing
+from controlplane.gateway.salting import kept_apart
 from controlplane.gateway.settings import GatewaySettings
 from controlplane.gateway.sockets import Sockets
 from controlplane.gateway.stages.identity import FindsTokens, identify, require_model, require_neighbour
@@ -137,7 +138,7 @@ class DataPort:
                     self.audit.keep(turned_away(self.settings.name, at, key, request.path, refusal))
                 raise
             answer = await self.pipeline(exchange)
-            instead = fallen_back(exchange, answer, self.routing)
+            instead = fallen_back(exchange, answer, self.routing, self.fingerprints)
             return answer if instead is None else await self.pipeline(instead)
         finally:
             self.drain.end(task)
@@ -155,7 +156,7 @@ class DataPort:
             only_model=self._only_model(),
         )
         route = await self._route(call)
-        call = adapted(call, route, self.cards.chance)
+        call = kept_apart(adapted(call, route, self.cards.chance), route, self.fingerprints)
         if fields is not None and (call.adapter or call.version):
             fields = {
                 **fields,

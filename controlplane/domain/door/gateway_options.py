@@ -36,6 +36,11 @@ class GatewayOptions(Value):
     prefix_affinity: bool = Field(
         default=True, description="Prefer the replica that has a prompt's beginning in its cache, by what that saves."
     )
+    share_prefixes: bool = Field(
+        default=False,
+        description="Tenants share what engines have of a prompt's beginning: faster where they have beginnings in "
+        "common, but who guesses one can tell by the time of an answer that another tenant asked so.",
+    )
     limits: Limits = Field(default=Limits(), description="Of all requests for this model.")
     tenant_limits: Limits = Field(default=Limits(), description="Of each tenant's requests for this model.")
     limits_of: Mapping[str, Limits] = Field(

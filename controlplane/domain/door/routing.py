@@ -21,6 +21,7 @@ class Backend(Value):
     url: str
     api_key: str | None = Field(default=None, repr=False, description="What the engine asks its clients for.")
     by_priority: bool = Field(default=False, description="The engine schedules by a request's `priority`.")
+    by_salt: bool = Field(default=False, description="The engine keeps prefixes apart by a request's `cache_salt`.")
 
 
 class RevisionRoute(Value):

@@ -101,6 +101,7 @@ class Dialect(Value):
     token_ids: bool = Field(default=True, description="A prompt may be an array of token ids.")
     ignore_eos: bool = Field(default=True, description="`ignore_eos` makes answers as long as `max_tokens`.")
     prompt_logprobs: bool = Field(default=False, description="Tells log probabilities of a prompt (quality gate).")
+    cache_salt: bool = Field(default=False, description="Prefixes of different `cache_salt` are not shared.")
 
 
 class EngineDriver(Value):

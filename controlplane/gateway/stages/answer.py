@@ -14,9 +14,9 @@ from controlplane.gateway.adapters import engines_of
 from controlplane.gateway.answering import BROKEN, REPORTED, Answering
 from controlplane.gateway.call import REQUEST_ID_HEADER, Call
 from controlplane.gateway.choice import choose
-from controlplane.gateway.classes import for_engine
 from controlplane.gateway.engine_connections import EngineConnections
 from controlplane.gateway.exchange import Exchange
+from controlplane.gateway.for_engine import for_engine
 from controlplane.gateway.openai_errors import error_response
 from controlplane.gateway.pools import Replica, Route
 from controlplane.gateway.relay import Cut
@@ -123,7 +123,7 @@ class Answer:
 
     def _traced(self, exchange: Exchange, replica: Replica) -> Call:
         """Return what the engine is sent: with the trace it is to go on with, where there is one."""
-        call = for_engine(exchange) if replica.backend.by_priority else exchange.call
+        call = for_engine(exchange, replica.backend)
         if exchange.trace is None:
             return call
         headers = call.headers.copy()

@@ -244,11 +244,14 @@ def _canary_weight(world: World, rollout: Rollout) -> int:
 
 
 def _backends(world: World, revision: RevisionId) -> tuple[Backend, ...]:
-    ready = world.ready(revision)
-    return tuple(
-        Backend(engine_id=e.spec.engine_id, url=e.url, api_key=e.spec.api_key, by_priority=_by_priority(e))
-        for e in ready
-        if e.url is not None
+    return tuple(_backend(engine, engine.url) for engine in world.ready(revision) if engine.url is not None)
+
+
+def _backend(engine: Engine, url: str) -> Backend:
+    spec = engine.spec
+    salted = spec.driver.dialect.cache_salt
+    return Backend(
+        engine_id=spec.engine_id, url=url, api_key=spec.api_key, by_priority=_by_priority(engine), by_salt=salted
     )
 
 

@@ -16,7 +16,7 @@ from controlplane.domain.door.gateway_options import GatewayOptions
 from controlplane.domain.door.identity import ApiKey, PriorityClass
 from controlplane.domain.door.queue_options import QueueOptions
 from controlplane.domain.door.routing import RoutingTable
-from controlplane.gateway.classes import with_priority
+from controlplane.gateway.for_engine import with_fields
 from tests.integration.gateway.harness import Gateway, chat, gateway, revision, table
 from tests.integration.gateway.upstream import Upstream, held, token_event, upstream
 
@@ -123,4 +123,4 @@ async def test_nobody_takes_a_better_place_at_the_engine_by_another_path(tmp_pat
 @given(st.dictionaries(st.text(max_size=9), st.integers() | st.text() | st.lists(st.none())), st.sampled_from(" \n\t"))
 def test_the_priority_of_a_body_is_ours_and_nothing_else_changes(fields: dict[str, Any], space: str) -> None:
     body = (json.dumps(fields) + space).encode()
-    assert json.loads(with_priority(body, PriorityClass.VIP)) == {**fields, "priority": -10}
+    assert json.loads(with_fields(body, {"priority": -10})) == {**fields, "priority": -10}

@@ -8,7 +8,8 @@ import pytest
 
 from controlplane.domain.door.gateway_options import GatewayOptions
 from controlplane.domain.door.queue_options import QueueOptions
-from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.drivers import driver_of
+from controlplane.domain.engines.engine import EngineConfig, EngineKind
 from controlplane.ports.store import Versioned
 from controlplane.services.fleet.limits import MeasuredLimits
 from controlplane.services.fleet.world import World, route
@@ -46,6 +47,15 @@ def test_engines_that_schedule_by_priority_are_named(flags: dict[str, str], heed
     engines = [each.evolve(spec=each.spec.evolve(config=config)) for each in world.engines]
     (revision,) = route(replace(world, engines=engines)).revisions
     assert [each.by_priority for each in revision.backends] == [heeds]
+
+
+@pytest.mark.parametrize("kind", EngineKind)
+def test_engines_that_keep_prefixes_apart_by_a_salt_are_named_and_no_others(kind: EngineKind) -> None:
+    """Others would refuse a field they do not know, or read it and share nevertheless."""
+    world, mapping = a_world(), driver_of(EngineKind.COMMAND) if kind is EngineKind.COMMAND else None
+    engines = [each.evolve(spec=each.spec.evolve(kind=kind, mapping=mapping)) for each in world.engines]
+    (revision,) = route(replace(world, engines=engines)).revisions
+    assert {each.by_salt for each in revision.backends} == {kind in (EngineKind.VLLM, EngineKind.EMULATOR)}
 
 
 def test_what_studies_measured_is_looked_up_once_a_minute_and_only_where_it_is_asked_for() -> None:

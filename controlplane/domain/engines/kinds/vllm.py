@@ -64,7 +64,7 @@ VLLM = EngineDriver(
     env={"SPT_NOENV": "1"},  # keeps vLLM's process titles from overwriting what its processes are found by
     metrics=METRICS,
     log=LOG,
-    dialect=Dialect(apis=(Api.COMPLETIONS, Api.CHAT, Api.EMBEDDINGS), prompt_logprobs=True),
+    dialect=Dialect(apis=(Api.COMPLETIONS, Api.CHAT, Api.EMBEDDINGS), prompt_logprobs=True, cache_salt=True),
     flag_files="vllm",
     has_twin=True,
     start_s=120.0,  # 65 to 190 s on an H200
