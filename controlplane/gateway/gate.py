@@ -15,6 +15,12 @@ from controlplane.domain.door.queue_options import QueueOptions
 LOOKED_EVERY_S = 0.2
 """Places that a new table or an engine that recovered brings are noticed after so long, by those who wait."""
 LONGEST_RETRY_S = 60
+VIP_SPREAD = 2.33
+"""Standard deviations beyond their mean that vips are kept places for: 99 of 100 find one. As many as are there at once
+are Poisson's, whatever each of them takes (an M/G/infinity queue): their variance is their mean.
+"""
+_LATEST = 100  # departures by which it is judged how many vips come
+_MOST_KEPT = 1 / 3  # of all places: where they are few, vips wait rather than that half of them stand idle
 
 
 class Refused(StrEnum):
@@ -32,16 +38,28 @@ class Turned(NamedTuple):
 
 
 class Gate:
-    """Belongs to one event loop. `places` says how many requests may be beyond it now; `monotonic` in seconds."""
+    """Belongs to one event loop. `places` says how many requests may be beyond it now; `monotonic` in seconds.
 
-    def __init__(self, options: QueueOptions, places: Callable[[], int], monotonic: Callable[[], float]) -> None:
+    `expects_vips`: somebody may come as a vip, so places are kept before the first one has to wait.
+    """
+
+    def __init__(
+        self,
+        options: QueueOptions,
+        places: Callable[[], int],
+        monotonic: Callable[[], float],
+        *,
+        expects_vips: bool = False,
+    ) -> None:
         self.options = options
         self.in_flight = 0
         self.queue = FairQueue(options.weights, most=options.most_waiting)
         self._places = places
         self._monotonic = monotonic
         self._waiters: dict[Waiting, asyncio.Future[Refused | None]] = {}
-        self._vip_seen = False
+        self._vip_seen = expects_vips
+        self._vips_came = self._leaves = 0
+        self._vips_per_leave = 0.0  # lately: of the places that vips alone would take, so large a share is theirs
         self._left_at: float | None = None
         self._gap_s = 1.0  # between requests that leave, lately
         self._looking: asyncio.Task[None] | None = None
@@ -53,7 +71,9 @@ class Gate:
 
     async def enter(self, one: Waiting) -> Turned | None:
         """Wait for a place. None: it was given one, which `leave` gives back."""
-        self._vip_seen = self._vip_seen or one.priority is PriorityClass.VIP
+        if one.priority is PriorityClass.VIP:
+            self._vip_seen = True
+            self._vips_came += 1
         if not len(self.queue) and self._has_room(one.priority, self._places()):
             self.in_flight += 1  # nobody waits, so there is no order to keep
             return None
@@ -80,6 +100,9 @@ class Gate:
         if self._left_at is not None:
             self._gap_s += 0.1 * (now - self._left_at - self._gap_s)
         self._left_at = now
+        self._leaves = min(_LATEST, self._leaves + 1)
+        self._vips_per_leave += (self._vips_came - self._vips_per_leave) / self._leaves
+        self._vips_came = 0
         self.in_flight -= 1
         self._admit()
 
@@ -100,7 +123,16 @@ class Gate:
         """Say whether one of this class may pass: once a vip came, some places are kept from the others."""
         if priority is PriorityClass.VIP or not self._vip_seen:
             return self.in_flight < places
-        return self.in_flight < places - math.floor(places * self.options.vip_reserve_percent / 100)
+        return self.in_flight < places - self._kept(places)
+
+    def _kept(self, places: int) -> int:
+        """Return how many places must stay free of others: what vips need beyond their mean, at least as declared."""
+        percent = self.options.vip_reserve_percent
+        if not percent:
+            return 0
+        declared = math.floor(places * percent / 100)
+        needed = math.ceil(VIP_SPREAD * math.sqrt(self._vips_per_leave * places))
+        return max(declared, min(needed, math.floor(places * _MOST_KEPT)))
 
     def _turn_away(self, one: Waiting | None) -> None:
         waiter = None if one is None else self._waiters.pop(one)

@@ -21,7 +21,11 @@ class QueueOptions(Value):
     max_wait_s: float = Field(default=30, gt=0, description="Whoever waited so long gets a 503.")
     batch_max_wait_s: float = Field(default=600, gt=0, description="The same for the class batch.")
     vip_reserve_percent: float = Field(
-        default=10, ge=0, le=50, description="Of all places, kept free of other classes where some caller is vip."
+        default=10,
+        ge=0,
+        le=50,
+        description="Of all places, kept free of other classes where some caller is vip, and more "
+        "where more vips come; 0: none.",
     )
     classes: Mapping[str, PriorityClass] = Field(
         default_factory=dict, description="By tenant; a key's or token's own class goes before. Others are normal."

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Protocol
 
-from controlplane.domain.door.identity import ApiKey, Principal, Scope, may
+from controlplane.domain.door.identity import ApiKey, Principal, PriorityClass, Scope, may
 from controlplane.gateway.openai_errors import RequestRefused
 from controlplane.host.addresses import is_loopback, without_port
 
@@ -21,8 +21,10 @@ class KeyRing:
     def __init__(self, keys: Iterable[ApiKey] = ()) -> None:
         self._by_digest: dict[str, ApiKey] = {}
         self.limited = False  # some key has limits of its own
+        self.vips = False  # some key is a vip's
         for key in keys:
             self.limited = self.limited or bool(key.limits)
+            self.vips = self.vips or key.priority is PriorityClass.VIP
             for digest in (key.old_sha256, key.sha256):
                 if digest is not None:
                     self._by_digest[digest.lower()] = key

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from controlplane.domain.door.fair_queue import Waiting
-from controlplane.domain.door.identity import DEFAULT_TENANT
+from controlplane.domain.door.identity import DEFAULT_TENANT, PriorityClass
 from controlplane.gateway.classes import class_of
 from controlplane.gateway.exchange import Exchange, Next
 from controlplane.gateway.gate import Gate, Refused
@@ -51,7 +51,9 @@ class Queueing:
     def _gate(self, route: Route) -> Gate:
         found = self.gates.get(route.service)
         if found is None:
-            found = Gate(route.options.queue, lambda: self._places(route.model), self.monotonic)
+            queue, model = route.options.queue, route.model
+            vips = self.routing.keys.vips or PriorityClass.VIP in queue.classes.values()
+            found = Gate(queue, lambda: self._places(model), self.monotonic, expects_vips=vips)
             self.gates[route.service] = found
         elif found.options is not route.options.queue:  # of a newer table
             found.use(route.options.queue)

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
 from controlplane.domain.door.fair_queue import Waiting
 from controlplane.domain.door.identity import PriorityClass
 from controlplane.domain.door.queue_options import QueueOptions
@@ -17,10 +19,12 @@ VIP, NORMAL, BATCH = PriorityClass.VIP, PriorityClass.NORMAL, PriorityClass.BATC
 class Door:
     """A gate with so many places, and who passed it in their order."""
 
-    def __init__(self, places: int, **options: Any) -> None:
+    def __init__(self, places: int, *, expects_vips: bool = False, **options: Any) -> None:
         self.places = places
         patient = {"max_wait_s": 3600, "batch_max_wait_s": 3600}
-        self.gate = Gate(QueueOptions(**(patient | options)), lambda: self.places, lambda: 0.0)
+        self.gate = Gate(
+            QueueOptions(**(patient | options)), lambda: self.places, lambda: 0.0, expects_vips=expects_vips
+        )
         self.passed: list[str] = []
         self.asking: dict[str, asyncio.Task[Turned | None]] = {}
 
@@ -60,6 +64,49 @@ async def test_vips_come_first_and_find_places_kept_for_them() -> None:
     await door.ask("v4", priority=VIP)
     await door.leave()
     assert door.passed[-1] == "v4"
+    for each in door.asking.values():
+        each.cancel()
+
+
+async def test_places_are_kept_before_the_first_vip_comes_where_one_is_expected() -> None:
+    door = Door(10, expects_vips=True)
+    await door.ask(*(f"a{number}" for number in range(10)))
+    assert len(door.passed) == 9
+    await door.ask("v1", priority=VIP)
+    assert door.passed[-1] == "v1"
+    for each in door.asking.values():
+        each.cancel()
+
+
+@pytest.mark.parametrize(
+    ("vips_in_ten", "declared", "kept"),
+    [(0, 10, 10), (1, 10, 10), (2, 10, 11), (4, 10, 15), (10, 10, 24), (10, 0, 0), (10, 40, 40)],
+)
+async def test_the_more_vips_come_the_more_places_are_kept_for_them(
+    vips_in_ten: int, declared: float, kept: int
+) -> None:
+    """At ten percent vips ten of a hundred places are theirs: 2.33 x sqrt(10) = 7.4, and 10 are declared."""
+    door = Door(100, vip_reserve_percent=declared)
+    await door.ask("v", priority=VIP)
+    await door.leave()
+    for number in range(500):
+        await door.ask(f"w{number}", priority=VIP if number % 10 < vips_in_ten else NORMAL)
+        await door.leave()
+    before = len(door.passed)
+    await door.ask(*(f"a{number}" for number in range(110)))
+    assert 100 - (len(door.passed) - before) == pytest.approx(kept, abs=1)
+    for each in door.asking.values():
+        each.cancel()
+
+
+async def test_where_places_are_few_no_more_than_a_third_are_kept() -> None:
+    door = Door(6)
+    for number in range(200):
+        await door.ask(f"v{number}", priority=VIP)
+        await door.leave()
+    before = len(door.passed)
+    await door.ask(*(f"a{number}" for number in range(10)))
+    assert len(door.passed) - before == 4
     for each in door.asking.values():
         each.cancel()
 
