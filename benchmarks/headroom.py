@@ -2,8 +2,8 @@
 
     python -m benchmarks.headroom [--seeds 200 230] [--places 40] [--times 2]
 
-`benchmarks.overload` asks the same of a whole gateway by the wall clock, where a draw takes a minute and a busy machine is
-late by more than vips wait. Here the gate runs on an event loop whose clock jumps to the next thing that is due.
+`benchmarks.overload` asks the same of a whole gateway by the wall clock, where a draw takes a minute and a busy machine
+is late by more than vips wait. Here the gate runs on an event loop whose clock jumps to the next thing that is due.
 Arrivals are those of `benchmarks.overload`; a first token takes 500 ms from when a place was given, an answer 1.25 s
 (`alike`, as there) or lognormal with that mean and sigma 0.8 (`spread`). `first` begins with an overload nobody saw
 coming, `warm` after 10 s of vips alone. The ratio is (500 ms + the 99th percentile of vips' waits) / 500 ms; `served`:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Collection
 from dataclasses import replace
 from random import Random
@@ -12,6 +13,7 @@ import msgspec
 from controlplane.domain.door.routing import AdapterPart
 from controlplane.gateway.call import Call
 from controlplane.gateway.openai_errors import RequestRefused
+from controlplane.gateway.parsing import parsed
 from controlplane.gateway.paths import PASSED_ON, Shape
 from controlplane.gateway.pools import Route
 
@@ -49,8 +51,15 @@ def engines_of(call: Call, route: Route) -> Collection[str] | None:
 
 
 def renamed(body: bytes, model: str) -> bytes:
-    """Return a JSON object with another `model`; everything else as it was written."""
-    fields = _raw.decode(body)
+    """Return a JSON object with another `model`; everything else as it was written.
+
+    What Python takes for JSON and msgspec does not (NaN, half a surrogate pair, a byte order mark, UTF-16) is written
+    anew: such a body was understood, so it must not break here.
+    """
+    try:
+        fields = _raw.decode(body)
+    except (msgspec.MsgspecError, UnicodeError):
+        return json.dumps({**parsed(body), "model": model}).encode()
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
     return msgspec.json.encode(fields)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -25,6 +26,8 @@ def for_engine(exchange: Exchange, backend: Backend) -> Call:
 
 def with_fields(body: bytes, ours: Mapping[str, object]) -> bytes:
     """Return a JSON object's body with these as its last fields: of two of one name that are given the last counts."""
+    if b"\0" in body[:4]:  # what is appended is UTF-8, and a JSON object in UTF-16 or UTF-32 has a NUL there
+        body = body.decode(json.detect_encoding(body), "surrogatepass").encode("utf-8", "surrogatepass")
     inner = body.rstrip()[:-1].rstrip()
     comma = b"" if inner.endswith(b"{") else b","
     return inner + comma + msgspec.json.encode(ours)[1:]

@@ -120,7 +120,16 @@ async def test_nobody_takes_a_better_place_at_the_engine_by_another_path(tmp_pat
         assert json.loads(engine.bodies[0])["priority"] == 0
 
 
-@given(st.dictionaries(st.text(max_size=9), st.integers() | st.text() | st.lists(st.none())), st.sampled_from(" \n\t"))
-def test_the_priority_of_a_body_is_ours_and_nothing_else_changes(fields: dict[str, Any], space: str) -> None:
-    body = (json.dumps(fields) + space).encode()
+ENCODINGS = st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32-le"])
+
+
+@given(
+    st.dictionaries(st.text(max_size=9), st.integers() | st.text() | st.lists(st.none())),
+    st.sampled_from(" \n\t"),
+    ENCODINGS,
+)
+def test_the_priority_of_a_body_is_ours_and_nothing_else_changes(
+    fields: dict[str, Any], space: str, encoding: str
+) -> None:
+    body = (json.dumps(fields) + space).encode(encoding)
     assert json.loads(with_fields(body, {"priority": -10})) == {**fields, "priority": -10}

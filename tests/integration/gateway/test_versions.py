@@ -6,6 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
+import pytest
+
 from controlplane.domain.base import RevisionId
 from controlplane.domain.door.caching import CacheMode
 from controlplane.domain.door.gateway_options import GatewayOptions
@@ -45,6 +47,24 @@ async def test_a_version_or_alias_is_served_by_its_replicas_alone_under_the_mode
             ("llama", "llama@1", "stable"),
         }
         assert {each.other_model for each in records} <= {None, False}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"llama@3","x":NaN}',
+        b'{"model":"llama@3","user":"\\ud83d"}',
+        b'\xef\xbb\xbf{"model":"llama@3"}',
+        '{"model":"llama@3"}'.encode("utf-16"),
+    ],
+    ids=["NaN", "half a surrogate pair", "byte order mark", "UTF-16"],
+)
+async def test_a_body_that_only_python_takes_for_json_may_name_a_version_too(tmp_path: Path, body: bytes) -> None:
+    """It was a 500: the name was changed by a stricter parser than the one that had understood the body."""
+    async with gateway(tmp_path) as gw, upstream("e1") as first, upstream("e2") as second:
+        await gw.push(routed(first, second))
+        assert (await gw.post(body))[0] == 200
+        assert json.loads(second.bodies[0])["model"] == "llama"
 
 
 async def test_versions_and_aliases_are_listed_with_what_they_are(tmp_path: Path) -> None:
