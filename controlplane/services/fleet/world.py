@@ -248,11 +248,8 @@ def _backends(world: World, revision: RevisionId) -> tuple[Backend, ...]:
 
 
 def _backend(engine: Engine, url: str) -> Backend:
-    spec = engine.spec
-    salted = spec.driver.dialect.cache_salt
-    return Backend(
-        engine_id=spec.engine_id, url=url, api_key=spec.api_key, by_priority=_by_priority(engine), by_salt=salted
-    )
+    spec, heeds = engine.spec, {"by_priority": _by_priority(engine), "by_salt": engine.spec.driver.dialect.cache_salt}
+    return Backend(engine_id=spec.engine_id, url=url, api_key=spec.api_key, **heeds)
 
 
 def _by_priority(engine: Engine) -> bool:
