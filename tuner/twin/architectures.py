@@ -44,6 +44,19 @@ def _tied(read: Callable[[Config], Fields]) -> Callable[[Config], Fields]:
     return lambda config: read({"tie_word_embeddings": True, **config})
 
 
+def _listed_mixture(config: Config) -> Fields:
+    """Hunyuan: a number per layer where others have one. Raises ValueError where they differ, or layers share a cache."""
+    lists = {key: value for key, value in config.items() if key.startswith(("moe_", "num_shared")) and _is_list(value)}
+    if config.get("use_cla") or any(len(set(value)) != 1 for value in lists.values()):
+        raise ValueError("layers that share keys and values, or differ from each other")
+    one = {**config, **{key: value[0] for key, value in lists.items()}}
+    return mixture({**one, "num_shared_experts": one.get("num_shared_expert")})
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list | tuple)
+
+
 _LLAMA_LIKE = (
     "LlamaForCausalLM MistralForCausalLM Qwen2ForCausalLM Qwen3ForCausalLM Phi3ForCausalLM YiForCausalLM "
     "GraniteForCausalLM OlmoForCausalLM Olmo2ForCausalLM Olmo3ForCausalLM SmolLM3ForCausalLM InternLM2ForCausalLM "
@@ -71,7 +84,10 @@ _TOWERS: Mapping[str, str] = {
     "InternVLChatModel": "Qwen2ForCausalLM",
     "Glm4vForConditionalGeneration": "Glm4ForCausalLM",
     "Glm4vMoeForConditionalGeneration": "Glm4MoeForCausalLM",
+    "KimiVLForConditionalGeneration": "DeepseekV3ForCausalLM",
 }
+_ANY_TEXT = frozenset({"InternVLChatModel", "LlavaForConditionalGeneration", "Mistral3ForConditionalGeneration"})
+"""Whose text model is the one its own configuration names (`init_vllm_registered_model`), not always the same."""
 
 
 def _table() -> Mapping[str, Architecture]:
@@ -93,6 +109,7 @@ def _table() -> Mapping[str, Architecture]:
         "Qwen3NextForCausalLM": gated_delta_hybrid,
         "JambaForCausalLM": jamba,
         "NemotronHForCausalLM": nemotron_hybrid,
+        "HunYuanMoEV1ForCausalLM": _listed_mixture,
         "GraniteMoeHybridForCausalLM": granite_hybrid,
         "BambaForCausalLM": granite_hybrid,
     }
@@ -129,14 +146,29 @@ _MODEL_TYPES: Mapping[str, str] = MappingProxyType(
 def find_architecture(raw: Mapping[str, Any]) -> Architecture | None:
     """Return the row of a decoded config.json; None when the table holds none of its architectures."""
     names = raw.get("architectures")
-    if isinstance(names, list | tuple) and names:
-        return next((ARCHITECTURES[name] for name in names if name in ARCHITECTURES), None)
-    return ARCHITECTURES.get(_MODEL_TYPES.get(str(raw.get("model_type")), ""))
+    if not _is_list(names) or not names:
+        return ARCHITECTURES.get(_MODEL_TYPES.get(str(raw.get("model_type")), ""))
+    found = next((ARCHITECTURES[name] for name in names if name in ARCHITECTURES), None)
+    return found if found is None or found.name not in _ANY_TEXT else _around_its_text(found, text_of(raw))
+
+
+def text_of(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration of the text decoder: a part of the whole, or the whole."""
+    found: dict[str, Any] = raw.get("text_config") or raw.get("llm_config") or raw.get("language_config") or dict(raw)
+    return found
+
+
+def _around_its_text(wrapper: Architecture, text: Config) -> Architecture | None:
+    """Return the row of a wrapper as its text model is; None where that one is unknown."""
+    if not text.get("architectures") and not text.get("model_type"):
+        return wrapper
+    inner = None if text.get("architectures") == [wrapper.name] else find_architecture(text)
+    return None if inner is None else Architecture(wrapper.name, inner.layers)
 
 
 def nearest_kind(raw: Mapping[str, Any]) -> Architecture:
     """Return the row whose sizes a configuration of an unknown architecture gives, by the keys it has."""
-    text = raw.get("text_config") or raw
+    text = text_of(raw)
     if "kv_lora_rank" in text:
         return ARCHITECTURES["DeepseekV3ForCausalLM"]
     if any(text.get(key) for key in ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")):

@@ -45,7 +45,8 @@ def latent(config: Config) -> dict[str, Any]:
     squeezed = config.get("q_lora_rank")
     asks = heads * query * hidden if not squeezed else squeezed * (hidden + heads * query)
     weights = asks + hidden * (rank + rope) + rank * heads * (query - rope + value) + heads * value * hidden
-    mixer = LayerGroup(count=1, attention=weights, kv_values=rank + rope, pair_flops=2 * heads * (query + value))
+    flops = 2 * heads * (query + value)
+    mixer = LayerGroup(count=1, attention=weights, kv_values=rank + rope, pair_flops=flops, latent=True)
     layers = [layer(mixer, mlp) for mlp in mlps(config, depth(config))]
     return common(config, expert_width(config)) | {"layers": merged(layers)}
 
@@ -131,7 +132,10 @@ def windows(config: Config) -> list[int | None]:
     kinds: Sequence[str] | None = config.get("layer_types")
     if kinds is not None:
         return [window if "sliding" in kind or "chunked" in kind else None for kind in kinds]
-    period = int(config.get("sliding_window_pattern") or config.get("alternates") or 0)
+    pattern = config.get("sliding_window_pattern") or config.get("alternates") or 0
+    if isinstance(pattern, str):  # EXAONE 4: L looks back, G sees everything
+        return [window if pattern[index % len(pattern)] == "L" else None for index in range(count)]
+    period = int(pattern)
     return [window if not period or (index + 1) % period else None for index in range(count)]
 
 

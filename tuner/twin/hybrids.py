@@ -20,7 +20,8 @@ def gated_delta_hybrid(config: Config) -> dict[str, Any]:
 def jamba(config: Config) -> dict[str, Any]:
     """Jamba (arXiv 2403.19887): attention and experts each come once per period."""
     hidden = int(config["hidden_size"])
-    dense, routed = Mlp(3 * hidden * int(config["intermediate_size"])), routed_mlp(config)
+    dense = Mlp(3 * hidden * int(config["intermediate_size"]))
+    routed = routed_mlp(config) if int(config["num_experts"]) > 1 else dense
     full, state = attention(config), _mamba(config)
     layers = [
         layer(
@@ -33,7 +34,7 @@ def jamba(config: Config) -> dict[str, Any]:
 
 
 def nemotron_hybrid(config: Config) -> dict[str, Any]:
-    """Nemotron-H: `M` a state-space layer, `*` attention, `-` an MLP without gate, each a layer of its own."""
+    """Nemotron-H: `M` a state-space layer, `*` attention, `-` an MLP without gate, `E` experts, each its own layer."""
     inner = int(config["intermediate_size"])
     kinds = {
         "M": _mamba2(
@@ -42,7 +43,24 @@ def nemotron_hybrid(config: Config) -> dict[str, Any]:
         "*": attention(config),
         "-": LayerGroup(count=1, mlp=2 * int(config["hidden_size"]) * inner),
     }
+    if config.get("n_routed_experts"):
+        kinds["E"] = _ungated_experts(config)
     return common(config, inner) | {"layers": merged(kinds[kind] for kind in config["hybrid_override_pattern"])}
+
+
+def _ungated_experts(config: Config) -> LayerGroup:
+    """Nemotron 3: routed experts of two matrices each, and one shared by all tokens. Raises ValueError for others."""
+    if config.get("moe_latent_size"):
+        raise ValueError("experts behind a latent projection (moe_latent_size)")
+    hidden, experts = int(config["hidden_size"]), int(config["n_routed_experts"])
+    shared = int(config.get("n_shared_experts") or 0) and int(config["moe_shared_expert_intermediate_size"])
+    return LayerGroup(
+        count=1,
+        mlp=2 * hidden * shared + hidden * experts,
+        expert=2 * hidden * expert_width(config),
+        experts=experts,
+        experts_per_token=int(config["num_experts_per_tok"]),
+    )
 
 
 def granite_hybrid(config: Config) -> dict[str, Any]:

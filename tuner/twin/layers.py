@@ -30,6 +30,7 @@ class LayerGroup(Value):
     kv_values: int = Field(default=0, ge=0, description="Numbers one token leaves in the cache.")
     kv_heads: int = Field(default=1, ge=1, description="Into how many parts the cache can be split; 1 for MLA.")
     pair_flops: int = Field(default=0, ge=0, description="FLOPs of attention per pair of tokens.")
+    latent: bool = Field(default=False, description="What is cached is a latent, not keys and values of heads.")
     window: int | None = Field(default=None, gt=0, description="Tokens attention looks back; None is all.")
     state_values: int = Field(default=0, ge=0, description="Numbers one sequence keeps, however long it is.")
 
@@ -38,7 +39,7 @@ class LayerGroup(Value):
         """What sets these layers apart."""
         found = {
             Trait.MIXTURE: self.experts > 0,
-            Trait.LATENT: self.kv_values > 0 and self.kv_heads == 1 and self.pair_flops > 4 * self.kv_values,
+            Trait.LATENT: self.latent,
             Trait.SLIDING: self.window is not None,
             Trait.STATE: self.state_values > 0,
         }

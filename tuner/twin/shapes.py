@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 from controlplane.domain.base import Value
 from controlplane.domain.errors import InvalidInput
 from controlplane.reading.problems import describe
-from tuner.twin.architectures import Architecture, find_architecture, nearest_kind
+from tuner.twin.architectures import Architecture, find_architecture, nearest_kind, text_of
 from tuner.twin.checkpoints import SIXTEEN_BITS, Checkpoint, read_checkpoint
 from tuner.twin.layers import LayerGroup, Trait
 
@@ -182,7 +182,7 @@ def guess_shape(raw: Any, *, name: str) -> ModelShape:
 
 
 def _read(found: Architecture, raw: dict[str, Any], name: str) -> ModelShape:
-    text = raw.get("text_config") or raw.get("llm_config") or raw.get("language_config") or raw
+    text = text_of(raw)
     try:
         fields = found.read(text, raw)
         stored = read_checkpoint(raw.get("quantization_config") or text.get("quantization_config"), layers=_depth(text))

@@ -22,10 +22,22 @@ def tower_params(raw: Mapping[str, Any], hidden: int) -> int:
         return 0
     kind = str(raw.get("model_type", ""))
     config = {**_DEFAULTS.get(kind, {}), **given}
+    if kind.startswith("glm4v"):
+        return _glm4v(config)
     width = int(config.get("embed_dim") or config["hidden_size"])
     count = int(config.get("depth") or config.get("num_hidden_layers") or config["num_layers"])
     inner = int(config.get("intermediate_size") or width * float(config.get("mlp_ratio", 4)))
     layer = 4 * width * width + (3 if kind in _GATED else 2) * width * inner
-    merge = int(config.get("spatial_merge_size", 2 if "qwen" in kind else 1)) ** 2 * width
-    projection = merge * merge + merge * hidden if "qwen" in kind else merge * hidden
-    return count * layer + projection
+    merging = "qwen" in kind or kind == "kimi_vl"
+    merge = int(config.get("spatial_merge_size", 2 if merging else 1)) ** 2 * width
+    projection = merge * merge + merge * hidden if merging else merge * hidden
+    deep = len(config.get("deepstack_visual_indexes") or ())  # Qwen3-VL: merged features of these layers as well
+    return count * layer + (1 + deep) * projection
+
+
+def _glm4v(config: Mapping[str, Any]) -> int:
+    """GLM-4V: gated MLPs as wide as the text model, a convolution that merges, then a gated projection."""
+    width, out, inner = (int(config[key]) for key in ("hidden_size", "out_hidden_size", "intermediate_size"))
+    layer = 4 * width * width + 3 * width * out
+    merge = int(config.get("spatial_merge_size", 2)) ** 2 * width
+    return int(config["depth"]) * layer + merge * out + out * out + 3 * out * inner

@@ -56,6 +56,11 @@ def test_a_sequence_never_needs_more_than_all_its_tokens_and_its_state(name: str
         ("Mixtral-8x7B", (Trait.MIXTURE,)),
         ("DeepSeek-V3", (Trait.MIXTURE, Trait.LATENT)),
         ("Gemma-3-27B", (Trait.SLIDING,)),
+        ("Gemma-3-1B", (Trait.SLIDING,)),  # one head of keys and values is no latent
+        ("Kimi-VL-A3B", (Trait.MIXTURE, Trait.LATENT)),
+        ("InternVL3.5-30B-A3B", (Trait.MIXTURE,)),
+        ("Jamba-Reasoning-3B", (Trait.STATE,)),
+        ("Nemotron-3-Nano-30B-A3B", (Trait.MIXTURE, Trait.STATE)),
         ("gpt-oss-20b", (Trait.MIXTURE, Trait.SLIDING)),
         ("Qwen3-Next-80B-A3B", (Trait.MIXTURE, Trait.STATE)),
         ("Nemotron-H-8B", (Trait.STATE,)),
@@ -153,3 +158,25 @@ def test_a_quantization_nobody_knows_leaves_the_model_unknown() -> None:
 def test_the_longest_request_counts_rope_scaling_as_vllm_does(scaling: Any, longest: int) -> None:
     config = {**PUBLIC["Qwen2.5-7B"]["config"], "rope_scaling": scaling}
     assert parse_shape(config, name="yarn").max_position_embeddings == longest
+
+
+@pytest.mark.parametrize("wrapper", ["InternVLChatModel", "LlavaForConditionalGeneration"])
+def test_a_wrapper_is_as_its_text_model_is_or_unknown(wrapper: str) -> None:
+    """The same wrapper stands around dense models and mixtures; taken for dense, a mixture of 31 B was one of 4 B."""
+    mixture = PUBLIC["Qwen3-30B-A3B"]["config"]
+    found = parse_shape({"architectures": [wrapper], "text_config": mixture}, name="around")
+    assert found.linear_params == a_public_model("Qwen3-30B-A3B").linear_params
+    for unknown in ({"architectures": ["NobodyKnowsForCausalLM"]}, {"architectures": [], "model_type": "nobody"}):
+        with pytest.raises(UnknownModel):
+            parse_shape({"architectures": [wrapper], "text_config": {**mixture, **unknown}}, name="around")
+
+
+@pytest.mark.parametrize("changed", [{"moe_topk": [8, 4] * 16}, {"use_cla": True}])
+def test_layers_that_differ_from_each_other_are_no_shape_yet(changed: dict[str, Any]) -> None:
+    with pytest.raises(UnknownModel):
+        parse_shape({**PUBLIC["Hunyuan-A13B"]["config"], **changed}, name="hunyuan")
+
+
+def test_experts_behind_a_latent_projection_are_no_shape_yet() -> None:
+    with pytest.raises(UnknownModel, match="moe_latent_size"):
+        parse_shape({**PUBLIC["Nemotron-3-Nano-30B-A3B"]["config"], "moe_latent_size": 1024}, name="nemotron")
