@@ -10,19 +10,26 @@ from typing import Any, NamedTuple
 from benchmarks.search.oddities import (
     busy_server,
     fp8_cache_cliff,
+    long_contexts,
     lost_blocks,
     no_fp8_units,
+    padded_steps,
     power_limit,
     short_chunks,
     sized_sampler,
     slow_host,
     slow_links,
     small_graphs,
+    tight_allocator,
     uneven_router,
+    whole_eager,
 )
 from benchmarks.search.scenarios import Oddity, Scenario, in_the_usual_space, scenarios, service
 
-DEVELOPED_ON = ("8b-code-1gpu-ttft", "14b-conv-1h100-host")
+DEVELOPED_ON = (
+    *("8b-code-1gpu-ttft", "14b-conv-1h100-host", "8b-conv-1h200-server", "moe-code-1h100-chunks"),
+    "8b-code-1a100-contexts",
+)
 _SEQS = (16, 32, 64, 128, 256, 512, 1024)
 _TOKENS = (512, 1024, 2048, 4096, 8192, 16384)
 
@@ -43,6 +50,10 @@ def held_out() -> tuple[Scenario, ...]:
         _odd("8b-conv-1h100-blocks", Engines("llama-8b", "H100", 1), "conv", (1500, 60), 12, lost_blocks),
         _odd("8b-code-1h200-sampler", Engines("llama-8b", "H200", 1), "code", (1500, 50), 12, sized_sampler),
         _odd("moe-code-1h100-chunks", Engines("qwen3-30b-a3b", "H100", 1), "code", (3000, 120), 6, short_chunks),
+        _odd("8b-conv-1h200-eager", Engines("llama-8b", "H200", 1), "conv", (800, 50), 14, whole_eager),
+        _odd("14b-code-1h100-padded", Engines("qwen3-14b", "H100", 1), "code", (2000, 80), 6, padded_steps),
+        _odd("moe-conv-2h100-allocator", Engines("qwen3-30b-a3b", "H100", 2), "conv", (1200, 60), 14, tight_allocator),
+        _odd("8b-code-1a100-contexts", Engines("llama-8b", "A100", 1), "code", (2500, 80), 5, long_contexts),
     )
 
 

@@ -71,6 +71,30 @@ def short_chunks(setup: EngineSetup, _: EngineConfig) -> EngineSetup:
     return setup.evolve(long_prefill_token_threshold=768)
 
 
+def whole_eager(setup: EngineSetup, _: EngineConfig) -> EngineSetup:
+    """CUDA graphs for decoding alone: any step that holds a prompt launches every kernel, however small it is."""
+    return setup.evolve(cost=setup.cost._replace(launch_piecewise_s=setup.cost.launch_eager_s))
+
+
+def padded_steps(setup: EngineSetup, _: EngineConfig) -> EngineSetup:
+    """Kernels built for the largest step: matrix products compute a tenth of the budget besides what is there."""
+    cost = setup.cost
+    return setup.evolve(cost=cost._replace(knee_tokens=cost.knee_tokens + 0.1 * setup.max_num_batched_tokens))
+
+
+def tight_allocator(setup: EngineSetup, config: EngineConfig) -> EngineSetup:
+    """Where more than 0.9 of the memory is given, the allocator frees and takes it again in every step."""
+    given = config.flags.get("gpu-memory-utilization", 0.92)
+    slow = isinstance(given, float) and given > 0.9
+    return setup.evolve(cost=setup.cost._replace(fixed_s=setup.cost.fixed_s + 0.012)) if slow else setup
+
+
+def long_contexts(setup: EngineSetup, config: EngineConfig) -> EngineSetup:
+    """Attention kernels of another generation: contexts are read at a third of the speed, in 8 bits at a fifth."""
+    worse = 5.0 if config.flags.get("kv-cache-dtype") == "fp8" else 3.0
+    return _costs(setup, kv_token_s=worse, pair_s=4.0)
+
+
 def _costs(setup: EngineSetup, **factors: float) -> EngineSetup:
     cost: StepCost = setup.cost
     return setup.evolve(cost=cost._replace(**{name: getattr(cost, name) * by for name, by in factors.items()}))

@@ -9,7 +9,7 @@ import numpy as np
 
 from tuner.search.alone import spread_row, unseen_value
 from tuner.search.candidates import MEASUREMENT_SD, Advice, Candidates, Mask, Tried, point_key
-from tuner.search.kernels import disappointing_precision, last_look, unseen_kind
+from tuner.search.kernels import disappointing_precision, is_copy_of_tried, last_look, unseen_kind, unseen_step
 from tuner.search.surrogate import Array, Belief, Measured, believe, column_groups, relevances
 from tuner.search.trial_time import Start
 from tuner.space.space import Point
@@ -73,12 +73,19 @@ def advise(
     gain = belief.expected_improvement(_believed_best(belief, here, best), MEASUREMENT_SD)
     trial_gpu_s = among.trial_time.expected_gpu_s(_starts(tried, index), host=host, compile_share=COMPILE_SHARE)
     advice = _most_improving(belief, np.where(open_rows, gain, -np.inf), trial_gpu_s, worthwhile)
-    if advice.row is None:
-        advice = last_look(among, belief, open_rows, best, seen) or advice
-    if advice.row is None and among.forecast is None:
-        matters = relevances(among.features, column_groups(among.space), measured)
-        advice = unseen_value(among, open_rows, tried, matters) or advice
-    return advice
+    if advice.row is None or is_copy_of_tried(among, advice.row, seen):
+        look = unseen_step(among, belief, open_rows, best, seen) or last_look(among, belief, open_rows, best, seen)
+        advice = look or advice
+    return advice if advice.row is not None else _before_the_end(among, open_rows, tried) or advice
+
+
+def _before_the_end(among: Candidates, open_rows: Mask, tried: Sequence[Tried]) -> Advice | None:
+    """Return one more start of a search without a twin where nothing is expected to improve, None when none is due."""
+    if among.forecast is not None:
+        return None
+    measured = _without_twin(measurements(tried, among.row_of), tried, among.row_of)
+    matters = relevances(among.features, column_groups(among.space), measured)
+    return unseen_value(among, open_rows, tried, matters)
 
 
 def _belief(among: Candidates, measured: Measured) -> Belief:

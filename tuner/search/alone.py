@@ -81,6 +81,14 @@ def _middles(seen: Collection[int], count: int) -> Iterator[tuple[int, int]]:
 
 
 def _places(among: Candidates, row: int) -> list[float]:
-    """Return where a point lies in every dimension, 0 to 1, each choice as wide as any other."""
-    point = among.points[row]
-    return [((*d.choices, None).index(point[d.flag]) + 0.5) / len(d.choices) for d in among.space.dimensions]
+    """Return where a point lies in every dimension, 0 to 1: a number from end to end of its grid, so that the ends are
+    half as wide as what lies between (engines are seldom good there); another choice as wide as any other.
+    """
+    return [_place(dimension, among.points[row][dimension.flag]) for dimension in among.space.dimensions]
+
+
+def _place(dimension: Dimension, value: object) -> float:
+    index, count = (*dimension.choices, None).index(value), len(dimension.choices)
+    if dimension.is_numeric and count > 2 and index < count:
+        return index / (count - 1)
+    return (index + 0.5) / count

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from controlplane.domain.engines.flags import FlagValue
 from tuner.search.candidates import KINDS, MEASUREMENT_SD, Advice, Candidates, Mask, point_key
 from tuner.search.surrogate import Belief
-from tuner.space.space import Point
+from tuner.space.space import Dimension, Point
 
 _PRECISION = "quantization"
 _NEAR = 0.2  # log cost: a trial this close to the best of its kind speaks for it
@@ -81,6 +82,62 @@ def last_look(among: Candidates, belief: Belief, open_rows: Mask, best: float, s
         return None
     reason = "a last look at the best one's settings on other kernels"
     return Advice(row, reason, expected_log_cost=float(belief.mean[row]), best_row=row)
+
+
+def unseen_step(
+    among: Candidates, belief: Belief, open_rows: Mask, best: float, seen: Sequence[Point]
+) -> Advice | None:
+    """Return the best one tried, one flag moved a step to where nothing was tried, however the twin sees it; None when
+    no such step is within reach.
+
+    Where a limit's cliff lies along a flag is what a twin misplaces, and a copy of what was tried (in the twin's eyes)
+    does not tell. Only flags that matter to the twin count: where it sees no difference the surrogate looks by itself.
+    """
+    stand = _stand(among, belief, seen)
+    if stand is None or among.forecast is None:
+        return None
+    here = among.forecast[stand.best]
+    steps = [r for r in _steps(among, stand) if open_rows[r] and abs(among.forecast[r] - here) >= MEASUREMENT_SD]
+    near = [r for r in steps if _is_within_reach(among.forecast[r] - here, belief.means[:, r].min() - best)]
+    row = min(near, key=lambda r: belief.mean[r], default=None)
+    if row is None:
+        return None
+    reason = "one step beside the best one, where nothing was tried: a limit may lie elsewhere than the twin has it"
+    return Advice(row, reason, expected_log_cost=float(belief.mean[row]), best_row=row)
+
+
+def is_copy_of_tried(among: Candidates, row: int, seen: Sequence[Point]) -> bool:
+    """Say whether the twin sees no difference between a candidate and something that was tried."""
+    return any(_is_copy(among, row, other, most=2) for other in _rows(among, seen))
+
+
+def _is_within_reach(forecast: float, believed: float) -> bool:
+    return forecast <= _WITHIN_REACH or believed <= _WITHIN_REACH
+
+
+def _steps(among: Candidates, stand: _Stand) -> list[int]:
+    """Return the rows one value of a flag beside the best: of a number the next one, where none of its kernel was tried
+    so far out, else any other that none was tried with.
+    """
+    point, kinds = among.points[stand.best], _kinds(among)
+    alike = [among.points[row] for row in stand.rows if kinds[row] == kinds[stand.best]]
+    found = []
+    for dimension in among.space.dimensions:
+        flag = dimension.flag
+        if flag not in KINDS and point[flag] in dimension.choices:
+            values = _beside(dimension, point[flag], {each[flag] for each in alike})
+            found += [among.row_of.get(point_key({**point, flag: value})) for value in values]
+    return [row for row in found if row is not None]
+
+
+def _beside(dimension: Dimension, value: FlagValue | None, seen: Collection[object]) -> list[FlagValue | None]:
+    """Return a flag's values beside one, in directions that were not seen."""
+    order = dimension.choices
+    if not dimension.is_numeric:
+        return [other for other in order if other not in seen]
+    here, places = order.index(value), [order.index(each) for each in seen if each in order]
+    lower, higher = order[here - 1 : here], order[here + 1 : here + 2]
+    return [*(lower if min(places) == here else ()), *(higher if max(places) == here else ())]
 
 
 class _Stand(NamedTuple):

@@ -45,7 +45,7 @@ def _tied(read: Callable[[Config], Fields]) -> Callable[[Config], Fields]:
 
 
 def _listed_mixture(config: Config) -> Fields:
-    """Hunyuan: a number per layer where others have one. Raises ValueError where they differ, or layers share a cache."""
+    """Hunyuan: a number per layer where others have one. Raises ValueError where they differ, or share a cache."""
     lists = {key: value for key, value in config.items() if key.startswith(("moe_", "num_shared")) and _is_list(value)}
     if config.get("use_cla") or any(len(set(value)) != 1 for value in lists.values()):
         raise ValueError("layers that share keys and values, or differ from each other")

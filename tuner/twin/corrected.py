@@ -113,4 +113,5 @@ def _slower(parameters: Parameters, factors: Factors) -> Parameters:
     launch = {name: getattr(parameters, name) * factors.launch for name in (*_LAUNCH, *_CORE)}
     launch["launch_eager_ms"] *= factors.eager
     server = {name: getattr(parameters, name) * factors.server for name in _SERVER}
+    server["output_us"] *= factors.stream
     return parameters.evolve(**launch, **server)

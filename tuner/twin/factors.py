@@ -1,14 +1,16 @@
 """Finding a calibration's factors: which make the twin show the percentiles that a trial's levels measured.
 
-A level under traffic tells less than a probe, so only four factors are looked for, over a profile that says how the
-engine's parts relate; each has a prior. The same arrivals are simulated as were sent. Least squares with a loss that
-grows linearly beyond the tolerance (Levenberg-Marquardt style steps by `scipy.optimize.least_squares`).
+A level under traffic tells less than a probe, so only six factors are looked for, over a profile that says how the
+engine's parts relate; each has a prior, whose tails are heavy: a part may well be five times as slow. The same arrivals
+are simulated as were sent. Least squares with a loss that grows linearly beyond the tolerance (Levenberg-Marquardt
+style steps by `scipy.optimize.least_squares`), from the most likely of the parts that may be the slow one.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -24,18 +26,25 @@ from tuner.twin.spread import outcomes, percentile_s, series, slowed
 
 Rank = tuple[LatencyMetric, float]
 
+_Residuals = Callable[[Floats, float], Floats]
+"""Of a point, with the tolerance that percentiles have."""
+
 _PARTS = tuple(Factors.model_fields)
 _KNOWN_SD, _UNKNOWN_SD, _HOST_SD = 0.25, 0.8, 0.3
 """Of the logarithm of a factor: a GPU and model of the tables, else, and of what the host does."""
-_TOLERANCE = 0.04
+_TOLERANCE, _EXPLAINED = 0.04, 0.06
+"""Of the logarithm of a percentile: what levels differ by, and the median error up to which factors explain them."""
+_ALIKE = 3.0
+"""Percentiles of a level move together: so many tell as much as one would alone."""
 _SCAN = np.linspace(-1.5, 1.5, 7)
 """Logarithms of one factor for all of the GPU's work, tried first: beyond saturation a level only says "slower"."""
-_EAGER = (0.0, 1.1, 2.2)
-"""Logarithms of the factor for steps above the largest graph that a descent begins at: a mixture launches many more
-kernels, and which of the parts is slow is told by the one that explains the levels better."""
+_EAGER, _SERVER = (0.0, 1.1, 2.2), (0.0, 0.7, 1.4)
+"""Logarithms of the factors for steps above the largest graph, and for the API server, that a descent may begin at: a
+mixture launches many more kernels, a server may be the limit, and which of the parts is slow is told by the one that
+explains the levels better."""
 _STEP = 0.06  # of the logarithm of a factor: one request a step later must not be taken for a slope
 _AWAY = 10.0
-_EVALUATIONS = 6
+_EVALUATIONS = 8
 _TAIL = 5  # requests beyond a percentile that it takes to tell it
 _LEAST_UNCERTAINTY = 0.06  # two starts of one engine differ by as much
 _WIDEST = 6.0  # logarithm of the ratio that counts for a request that never ended
@@ -69,18 +78,17 @@ def fit_factors(setup_of: Callable[[Factors], EngineSetup], levels: Sequence[See
     if not any(level.measured_s for level in levels):
         raise InvalidInput("nothing to calibrate by", why="no level finished enough requests")
     gpu_sd = _KNOWN_SD if known else _UNKNOWN_SD
-    sds = np.array([gpu_sd, gpu_sd, _HOST_SD, gpu_sd, _HOST_SD])
+    sds = np.array([gpu_sd, gpu_sd, _HOST_SD, gpu_sd, _HOST_SD, _HOST_SD])
 
     def errors(point: Floats) -> Floats:
         setup = setup_of(_factors(point))
         return np.concatenate([_errors(setup, level) for level in levels])
 
-    def residuals(point: Floats) -> Floats:
-        return np.concatenate((_robust(errors(point) / _TOLERANCE), point / sds))
+    def residuals(point: Floats, tolerance: float) -> Floats:
+        told = _robust(errors(point) / tolerance) / math.sqrt(_ALIKE)
+        return np.concatenate((told, _robust(point / sds)))
 
-    scan = _SCAN if not known else _SCAN / 2
-    starts = [min((_together(log, eager) for log in scan), key=lambda p: _loss(residuals(p))) for eager in _EAGER]
-    ended = min((_descended(residuals, start, sds) for start in starts), key=lambda p: _loss(residuals(p)))
+    ended = _most_likely(residuals, errors, _SCAN if not known else _SCAN / 2, sds)
     before, after = errors(np.zeros(len(_PARTS))), errors(ended)
     return Found(_factors(ended), _typical(before), _typical(after), max(_LEAST_UNCERTAINTY, 1.4826 * _typical(after)))
 
@@ -123,15 +131,35 @@ def _factors(point: Floats) -> Factors:
     return Factors(**{name: float(np.exp(value)) for name, value in zip(_PARTS, point, strict=True)})
 
 
-def _together(log: float, eager: float) -> Floats:
-    return np.array([log, log, 0.0, eager, 0.0])
+def _most_likely(residuals: _Residuals, errors: Callable[[Floats], Floats], scan: Floats, sds: Floats) -> Floats:
+    """Return the likeliest factors. What none of them explains is no reason to believe in a part that is far off: where
+    errors remain, percentiles tell as much less.
+    """
+
+    def loss(point: Floats, tolerance: float = _TOLERANCE) -> float:
+        return float(np.sum(residuals(point, tolerance) ** 2))
+
+    ended = [_descended(residuals, _TOLERANCE, start, sds) for start in _likely_starts(loss, scan)]
+    left = _typical(errors(min(ended, key=loss)))
+    if left <= _EXPLAINED:
+        return min(ended, key=loss)
+    again = [_descended(residuals, left, point, sds) for point in ended]
+    return min(again, key=partial(loss, tolerance=left))
 
 
-def _descended(residuals: Callable[[Floats], Floats], start: Floats, sds: Floats) -> Floats:
+def _likely_starts(loss: Callable[[Floats], float], scan: Floats) -> list[Floats]:
+    """Return where to descend from: for every speed of the API server the likeliest GPU and large launches."""
+    return [
+        min((np.array([log, log, 0.0, eager, server, 0.0]) for log in scan for eager in _EAGER), key=loss)
+        for server in _SERVER
+    ]
+
+
+def _descended(residuals: _Residuals, tolerance: float, start: Floats, sds: Floats) -> Floats:
     """Return where least squares end. Its steps are shares of the point itself, so it works at a distance from 0."""
 
     def moved(point: Floats) -> Floats:
-        return residuals(point - _AWAY)
+        return residuals(point - _AWAY, tolerance)
 
     found = least_squares(moved, start + _AWAY, diff_step=[_STEP / _AWAY], max_nfev=_EVALUATIONS, x_scale=sds)
     return np.asarray(found.x - _AWAY)
@@ -140,10 +168,6 @@ def _descended(residuals: Callable[[Floats], Floats], start: Floats, sds: Floats
 def _robust(errors: Floats) -> Floats:
     """Return residuals whose squares are the pseudo-Huber loss."""
     return np.asarray(np.sign(errors) * np.sqrt(2 * (np.sqrt(1 + errors**2) - 1)))
-
-
-def _loss(residuals: Floats) -> float:
-    return float(np.sum(residuals**2))
 
 
 def _typical(errors: Floats) -> float:

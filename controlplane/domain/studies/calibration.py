@@ -25,6 +25,7 @@ class Factors(Value):
     launch: float = Field(default=1.0, gt=0, description="The host: scheduling and launching a step.")
     eager: float = Field(default=1.0, gt=0, description="Launching a step above the largest graph, beside `launch`.")
     server: float = Field(default=1.0, gt=0, description="The API server and the wire.")
+    stream: float = Field(default=1.0, gt=0, description="Streaming a token at the API server, beside `server`.")
 
 
 class Calibration(Value):

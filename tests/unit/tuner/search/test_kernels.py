@@ -57,3 +57,30 @@ def _slope(point: Point) -> float:
 
 def _spare(point: Point) -> float:
     return abs(math.log2(float(point["max-num-seqs"] or 1) / 128))
+
+
+def test_a_step_along_a_flag_comes_before_a_copy_of_what_was_tried() -> None:
+    """The twin sees a cliff beyond 512 tokens where there is none: copies of the best one would not tell."""
+    forecast = np.array([_tokens(point) * 0.2 for point in POINTS])
+    tried = [row for row, point in enumerate(POINTS) if point["max-num-batched-tokens"] == 512]
+    advice = advise(among(forecast), [Tried(POINTS[row], log_cost=0.0) for row in tried[:-1]], worthwhile=1e-6)
+    assert advice.row is not None
+    assert "one step beside" in advice.reason
+    assert _tokens(POINTS[advice.row]) == min(_tokens(point) for point in POINTS if _tokens(point) > 0)
+
+
+def test_a_step_that_was_taken_is_not_taken_again() -> None:
+    forecast = np.array([_tokens(point) * 0.2 for point in POINTS])
+    known = [Tried(point, log_cost=forecast[row]) for row, point in enumerate(POINTS) if _tokens(point) <= 1.0]
+    advice = advise(among(forecast), [*known, Tried(POINTS[-1], log_cost=forecast[-1])], worthwhile=1e-6)
+    assert "one step beside" not in advice.reason
+
+
+def test_a_step_far_out_of_reach_is_not_taken() -> None:
+    forecast = np.array([_tokens(point) * 3.0 for point in POINTS])
+    tried = [Tried(POINTS[row], log_cost=forecast[row]) for row in range(0, len(POINTS), 2)]
+    assert "one step beside" not in advise(among(forecast), tried, worthwhile=1e-6).reason
+
+
+def _tokens(point: Point) -> float:
+    return math.log2(float(point["max-num-batched-tokens"] or 512) / 512)
