@@ -35,7 +35,7 @@ _KNOWN_SD, _UNKNOWN_SD, _HOST_SD = 0.25, 0.8, 0.3
 _TOLERANCE, _EXPLAINED = 0.04, 0.06
 """Of the logarithm of a percentile: what levels differ by, and the median error up to which factors explain them."""
 _ALIKE = 3.0
-"""Percentiles of a level move together: so many tell as much as one would alone."""
+"""What no factor explains moves the percentiles of a level together: so many tell as much as one would alone."""
 _SCAN = np.linspace(-1.5, 1.5, 7)
 """Logarithms of one factor for all of the GPU's work, tried first: beyond saturation a level only says "slower"."""
 _EAGER, _SERVER = (0.0, 1.1, 2.2), (0.0, 0.7, 1.4)
@@ -85,7 +85,7 @@ def fit_factors(setup_of: Callable[[Factors], EngineSetup], levels: Sequence[See
         return np.concatenate([_errors(setup, level) for level in levels])
 
     def residuals(point: Floats, tolerance: float) -> Floats:
-        told = _robust(errors(point) / tolerance) / math.sqrt(_ALIKE)
+        told = _robust(errors(point) / tolerance)
         return np.concatenate((told, _robust(point / sds)))
 
     ended = _most_likely(residuals, errors, _SCAN if not known else _SCAN / 2, sds)
@@ -143,16 +143,26 @@ def _most_likely(residuals: _Residuals, errors: Callable[[Floats], Floats], scan
     left = _typical(errors(min(ended, key=loss)))
     if left <= _EXPLAINED:
         return min(ended, key=loss)
-    again = [_descended(residuals, left, point, sds) for point in ended]
-    return min(again, key=partial(loss, tolerance=left))
+    doubted = left * math.sqrt(_ALIKE)
+    again = [_descended(residuals, doubted, point, sds) for point in ended]
+    return min(again, key=partial(loss, tolerance=doubted))
 
 
 def _likely_starts(loss: Callable[[Floats], float], scan: Floats) -> list[Floats]:
-    """Return where to descend from: for every speed of the API server the likeliest GPU and large launches."""
-    return [
-        min((np.array([log, log, 0.0, eager, server, 0.0]) for log in scan for eager in _EAGER), key=loss)
+    """Return where to descend from: the likeliest for every speed of the API server, and for every one of launches."""
+    tried = [
+        (loss(point := np.array([log, log, 0.0, eager, server, 0.0])), eager, server, point)
+        for log in scan
+        for eager in _EAGER
         for server in _SERVER
     ]
+    groups = [[each for each in tried if each[1] == eager] for eager in _EAGER]
+    groups += [[each for each in tried if each[2] == server] for server in _SERVER]
+    return [point for _, _, _, point in {id(best[3]): best for best in map(_least, groups)}.values()]
+
+
+def _least(tried: Sequence[tuple[float, float, float, Floats]]) -> tuple[float, float, float, Floats]:
+    return min(tried, key=lambda each: each[0])
 
 
 def _descended(residuals: _Residuals, tolerance: float, start: Floats, sds: Floats) -> Floats:
