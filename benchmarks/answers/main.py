@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from benchmarks.answers.drawn import drawn, drawn_by_name
 from benchmarks.answers.held_out import held_out
 from benchmarks.answers.intervals import coverage, stated
+from benchmarks.answers.kept import Job, Kept
 from benchmarks.answers.remembered import remember_simulations
 from benchmarks.answers.scenarios import Scenario, chosen, scenarios
 from benchmarks.answers.score import Score, Verdict, regret_percent, row, score
 from benchmarks.answers.study import run_study
 from benchmarks.answers.truth import Truth
-
-
-class Job(NamedTuple):
-    """One study to run."""
-
-    scenario: str
-    budget: int
-    seed: int
 
 
 def run(
@@ -37,25 +31,38 @@ def run(
     cache: Path,
     say: Callable[[str], None],
     keep: Callable[[dict[str, Any]], None],
+    studies: Path | None = None,
 ) -> dict[str, Any]:
-    """Return the report of these scenarios.
+    """Return the report of these scenarios; `core_s` of it are the processor seconds of this run.
 
-    `keep` gets what the report would be after every few studies: a run of hours that is cut leaves what it has.
+    `keep` gets what the report would be after every few studies: a run of hours that is cut leaves what it has. Those
+    kept in `studies` by the same code are not run again.
     """
     begun = time.time()
-    jobs = [Job(each.name, budget, seed) for each in played for budget in budgets for seed in seeds]
+    jobs = [Job(each.name, budget, seed) for seed in seeds for each in played for budget in budgets]
+    kept = Kept(studies)
+    scores = kept.scores(jobs)
+    missing = _alike([job for job in jobs if job not in scores])
     with ProcessPoolExecutor(processes, initializer=remember_simulations) as pool:
         list(pool.map(_found, [each.name for each in played], [cache] * len(played)))
-        say(f"the truth of {len(played)} scenarios is there after {time.time() - begun:.0f} s")
+        say(f"the truth of {len(played)} scenarios is there after {time.time() - begun:.0f} s, {len(scores)} studies")
         truths = {each.name: Truth(each, cache) for each in played}
-        scores: dict[Job, Score] = {}
-        alike = [(each.name, tuple(budgets), seed) for seed in seeds for each in played]
-        for found in pool.map(_played, alike, [cache] * len(alike)):
+        for ended in as_completed([pool.submit(_played, alike, cache) for alike in missing]):
+            kept.add(found := ended.result())
             scores |= found
             keep(_report(scores, truths, begun))
             if len(scores) * 20 // len(jobs) > (len(scores) - len(found)) * 20 // len(jobs):
                 say(f"{len(scores)} of {len(jobs)} studies after {time.time() - begun:.0f} s")
-    return _report(scores, truths, begun)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)  # of the pool, now that it ended
+    return _report(scores, truths, begun) | {"core_s": round(used.ru_utime + used.ru_stime)}
+
+
+def _alike(jobs: Sequence[Job]) -> list[tuple[Job, ...]]:
+    """Return the studies in groups of one scenario and seed: they begin alike, so most simulations come again."""
+    groups: dict[tuple[str, int], list[Job]] = {}
+    for job in jobs:
+        groups.setdefault((job.scenario, job.seed), []).append(job)
+    return [tuple(group) for group in groups.values()]
 
 
 def asked(names: Sequence[str], *, aside: bool, drawn_count: int, draw: int) -> list[Scenario]:
@@ -129,12 +136,11 @@ def _found(name: str, cache: Path) -> None:
     truth.baseline()
 
 
-def _played(alike: tuple[str, tuple[int, ...], int], cache: Path) -> dict[Job, Score]:
-    """Run the studies of one scenario and seed: they begin alike, so most of what is simulated comes again."""
-    name, budgets, seed = alike
-    found = _scenario(name)
+def _played(alike: Sequence[Job], cache: Path) -> dict[Job, Score]:
+    """Run the studies of one scenario and seed."""
+    found = _scenario(alike[0].scenario)
     truth = Truth(found, cache)
-    ended = {Job(name, b, seed): run_study(found, budget=b, seed=seed).study for b in budgets}
+    ended = {job: run_study(found, budget=job.budget, seed=job.seed).study for job in alike}
     return {job: score(truth, study)._replace(stated=stated(truth, study)) for job, study in ended.items()}
 
 

@@ -68,11 +68,11 @@ def answers(
     processes: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
     check: Annotated[bool, typer.Option("--check", help="Exit 1 unless every target is met.")] = False,
     cache: Annotated[Path | None, typer.Option(help="Folder for the ground truth; default: the user's cache.")] = None,
+    studies: Annotated[Path | None, typer.Option(help="File of ended studies, not run again.")] = None,
 ) -> None:
     """Run whole studies in virtual time and judge their answers by what would truly have been cheapest."""
-    require_writable(out)
+    require_writable(out, studies)
     module = _from_checkout("benchmarks.answers.main")
-
     names = [name.strip() for name in scenarios.split(",") if name.strip()]
 
     def keep(report: dict[str, Any]) -> None:
@@ -86,6 +86,7 @@ def answers(
         cache=_cache(cache),
         say=typer.echo,
         keep=keep,
+        studies=studies,
     )
     keep(report)
     for line in module.summary(report):

@@ -12,8 +12,9 @@ import pytest
 
 from benchmarks.answers.drawn import drawn, drawn_by_name
 from benchmarks.answers.held_out import held_out
-from benchmarks.answers.intervals import coverage, stated
-from benchmarks.answers.main import Job, report_of, summary, targets
+from benchmarks.answers.intervals import Stated, coverage, stated
+from benchmarks.answers.kept import Job, Kept
+from benchmarks.answers.main import report_of, summary, targets
 from benchmarks.answers.remembered import Remembered
 from benchmarks.answers.routing import Lane, serve
 from benchmarks.answers.scenarios import Scenario, scenarios
@@ -281,3 +282,22 @@ def test_only_configurations_that_may_be_the_cheapest_are_run_for_half_an_hour(t
     assert best is not None
     assert best.config == configs[1]
     assert len(list(folder.glob("capacity-*.json"))) == 3
+
+
+def test_studies_kept_beside_a_report_are_read_back_but_not_those_that_a_kill_or_other_code_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, cut, others = (Job("drawn-1-1", 8, seed) for seed in (1, 2, 3))
+    ended = Score(Verdict.OUT_OF_REACH, math.inf, False, False, True, False, 12.5, (Stated("gain", holds=False),))
+    kept = Kept(tmp_path / "studies.jsonl")
+    with monkeypatch.context() as older:
+        older.setattr("benchmarks.answers.kept.code_hash", lambda: "other code")
+        kept.add({others: ended})
+    kept.add({cut: ended})
+    text = (tmp_path / "studies.jsonl").read_text()
+    (tmp_path / "studies.jsonl").write_text(text[:-20])
+    kept.add({mine: ended})
+
+    assert kept.scores([mine, cut, others]) == {mine: ended}
+    assert kept.scores([cut]) == {}
+    assert Kept(None).scores([mine]) == {}
