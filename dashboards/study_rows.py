@@ -147,7 +147,8 @@ def _fleet_check(check: FleetCheck) -> str:
     if check.held is None:
         return f"not checked: {check.reason}"
     verdict = "held" if check.held else "missed"
-    return f"{check.replicas} replicas {verdict} {words.number(check.rate_rps or 0)} req/s: {check.reason}"
+    fewer = f"; {check.fewer}" if check.fewer else ""
+    return f"{check.replicas} replicas {verdict} {words.number(check.rate_rps or 0)} req/s: {check.reason}{fewer}"
 
 
 def _size(fleet: FleetSize | None) -> str:

@@ -3,7 +3,7 @@
 One replica's capacity times their number is only a promise: requests spread unevenly, and the gateway takes its share.
 So they are started side by side, behind a gateway, and loaded with the target rate: level after level, each under fresh
 arrivals, until they held, or clearly miss. Then one more replica joins them, as long as that fleet is still likely
-cheaper than the baseline's, and the test goes on.
+cheaper than the baseline's, and the test goes on. When they held, one fewer is tried (`fewer`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.capacity import fleet_size
 from controlplane.domain.studies.study import FleetCheck, Level, Trial, TrialKind, TrialState
 from tuner.answer.evidence import measured
+from tuner.answer.fewer import Fewer, held_rate_rps, next_without, told
 from tuner.answer.fleets import cheaper, exists, holds, may_need, sized
 from tuner.answer.standing import LIKELY, Standing, baseline_of
 
@@ -28,11 +29,13 @@ class Move(StrEnum):
     AGAIN = "again"  # one more level, under other arrivals
     GROW = "grow"  # one more replica
     HELD = "held"
-    MISSED = "missed"
+    ENOUGH = "enough"  # of trying fewer replicas than held
 
 
 def next_move(spec: ServiceSpec, trials: Sequence[Trial], check: Trial) -> Move:
     """Return how a running fleet check goes on, by all trials and its own levels so far."""
+    if check.held_replicas is not None:
+        return _WITHOUT[next_without(spec, trials, check)]
     here = [level for level in check.levels if _counts(level) and (level.replicas or check.replicas) == check.replicas]
     if not here:
         return Move.AGAIN
@@ -46,6 +49,9 @@ def next_move(spec: ServiceSpec, trials: Sequence[Trial], check: Trial) -> Move:
     if len(here) < _MOST_LEVELS:
         return Move.AGAIN
     return Move.HELD if passed > failed and here[-1].passed else Move.GROW
+
+
+_WITHOUT = {Fewer.AGAIN: Move.AGAIN, Fewer.HELD: Move.HELD, Fewer.STOP: Move.ENOUGH}
 
 
 def _counts(level: Level) -> bool:
@@ -89,7 +95,12 @@ def checked(trials: Sequence[Trial], standing: Standing, *, unchecked: str | Non
         reason = unchecked or "the study ended before it"
         return FleetCheck(held=None, reason=reason, replicas=standing.fleet.replicas)
     last = checks[-1]
-    rate = last.levels[-1].rate_rps if last.levels else None
     held = None if last.state in (TrialState.FAILED, TrialState.RUNNING) else last.state is TrialState.FEASIBLE
-    reason = last.reason or "meets every limit"
-    return FleetCheck(held=held, reason=reason, replicas=last.replicas, rate_rps=rate, trial_id=last.trial_id)
+    return FleetCheck(
+        held=held,
+        reason="meets every limit" if held else last.reason or "it was not clear",
+        replicas=last.held_together,
+        rate_rps=held_rate_rps(last),
+        trial_id=last.trial_id,
+        fewer=told(last),
+    )

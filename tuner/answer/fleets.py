@@ -84,6 +84,16 @@ def carried_rps(spec: ServiceSpec, belief: Belief, replicas: int) -> float:
             return spec.slos.target_qps
 
 
+def headroom_rps(spec: ServiceSpec) -> float:
+    """Return requests per second that a fleet with the headroom carries at most: the target over what is left of it."""
+    return spec.slos.target_qps / (1 - spec.tuning.objective.headroom)
+
+
+def enough(spec: ServiceSpec, belief: Belief, replicas: int) -> float:
+    """Return the probability that so many replicas, the spare ones idle, carry the target with its headroom."""
+    return belief.at_least(headroom_rps(spec) / max(1, replicas - spec.tuning.objective.spare_replicas))
+
+
 def exists(spec: ServiceSpec, fleet: FleetSize) -> bool:
     """Say whether a fleet fits the service's GPUs and ceilings."""
     return not shortfalls(spec, fleet)

@@ -9,10 +9,10 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.study import Trial, TrialKind
 from controlplane.domain.studies.study_plan import PlanStage, StudyPlan
 from controlplane.domain.workload import has_own_arrivals
-from tuner.answer.policy import reserved_replicas, reserved_rounds, wanted_replicas
+from tuner.answer.policy import Spent, reserved_replicas, reserved_rounds, wanted_replicas
 
 _LEVELS = 4  # of a ladder
-_CHECK_LEVELS = 2
+_CHECK_LEVELS = 3  # of which one, at least, tries a replica fewer
 _CONFIRMING = (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE)
 
 
@@ -74,6 +74,17 @@ def _start_s(spec: ServiceSpec, trials: Sequence[Trial]) -> float:
 def _level_s(spec: ServiceSpec) -> float:
     levels = spec.tuning.levels
     return (levels.warmup_s + levels.max_s) / spec.engine.time_lapse
+
+
+def lacks_time(spec: ServiceSpec, used: Spent, check: Trial, running_s: float) -> str | None:
+    """Return what of the budget does not hold another level of a check that runs so long; None for nothing."""
+    budget, level_s = spec.tuning.budget, _check_level_s(spec)
+    if budget.wall_clock_s is not None and used.wall_clock_s + level_s > budget.wall_clock_s:
+        return f"the budget of {budget.wall_clock_s:g} s holds no further level"
+    gpu_s = used.gpu_seconds + check.gpus * (running_s + level_s)
+    if budget.gpu_hours is not None and gpu_s > budget.gpu_hours * 3600:
+        return f"the budget of {budget.gpu_hours:g} GPU-hours holds no further level"
+    return None
 
 
 def _check_level_s(spec: ServiceSpec) -> float:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.answer import Answer
 from controlplane.domain.studies.capacity import FleetSize, fleet_size
@@ -74,6 +75,13 @@ def standings(spec: ServiceSpec, trials: Sequence[Trial]) -> list[Standing]:
     missed = _missed_checks(trials, before)
     placed = (_standing(spec, each, baseline, _more_than(each, before, missed)) for each in able)
     return sorted(placed, key=lambda each: _rank(spec, each))
+
+
+def too_few_gpus(trials: Sequence[Trial], config: EngineConfig) -> int:
+    """Return how many GPUs are too few for a configuration, as fleets of ones as good missed together; 0 for none."""
+    before = measured([trial for trial in trials if trial.kind in _UNDER_THE_SAME])
+    mine = before.get(config.content_hash())
+    return 0 if mine is None else _more_than(mine, before, _missed_checks(trials, before))
 
 
 def _missed_checks(trials: Sequence[Trial], before: dict[str, Measured]) -> list[Missed]:
@@ -160,7 +168,7 @@ def _fleet(spec: ServiceSpec, candidate: Measured, check: Trial | None, too_few:
     if check.state is TrialState.RUNNING:
         return size
     if check.state is TrialState.FEASIBLE:
-        return fleet_size(check.replicas, gpus, spec.gpus)
+        return fleet_size(check.held_together, gpus, spec.gpus)
     return fleet_size(max(size.replicas, check.replicas + 1), gpus, spec.gpus)
 
 

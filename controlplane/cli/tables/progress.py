@@ -7,6 +7,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from controlplane.services.studies.run_study import StudyProgress
+from tuner.answer.fewer import held_rate_rps
 
 
 class StudyBar:
@@ -59,8 +60,9 @@ def describe_trial(trial: Trial) -> str:
                 f"{trial.config.gpus_per_replica} GPU, {trial.fleet.usd_per_hour:.2f} USD/h"
             )
         case TrialState.FEASIBLE if trial.kind is TrialKind.CONFIRM_FLEET and trial.fleet:
-            size = f"{trial.replicas} × {trial.config.gpus_per_replica} GPU, {trial.fleet.usd_per_hour:.2f} USD/h"
-            result = f"[green]{trial.levels[-1].rate_rps:.3g} rps[/] held together by {size}"
+            size = f"{trial.held_together} × {trial.config.gpus_per_replica} GPU, {trial.fleet.usd_per_hour:.2f} USD/h"
+            fewer = f"; {trial.reason}" if trial.reason else ""
+            result = f"[green]{held_rate_rps(trial) or 0:.3g} rps[/] held together by {size}{fewer}"
         case TrialState.RUNNING:
             result = "running"
         case TrialState.FEASIBLE | TrialState.INFEASIBLE | TrialState.FAILED:

@@ -83,10 +83,13 @@ class Trial(Value):
     levels: tuple[Level, ...] = ()
     capacity: Capacity | None = None
     fleet: FleetSize | None = Field(default=None, description="Replicas and cost at the target QPS with headroom.")
+    held_replicas: int | None = Field(
+        default=None, ge=1, description="Of a fleet check: the fewest of its engines that held the load together."
+    )
     usd_per_million_tokens: float | None = None
     startup_s: float | None = None
     start_failure: StartFailure | None = None
-    reason: str | None = Field(default=None, description="Why infeasible or failed.")
+    reason: str | None = Field(default=None, description="Why infeasible or failed; what fewer replicas did.")
     quality: QualityCheck | None = Field(default=None, description="Only for lossy configurations.")
     predicted: dict[str, float] = Field(default_factory=dict, description="What the twin expected, e.g. capacity_rps.")
     started_at: AwareDatetime
@@ -101,6 +104,16 @@ class Trial(Value):
         """GPUs that all its engines take."""
         return self.replicas * self.config.gpus_per_replica
 
+    @property
+    def held_together(self) -> int:
+        """Engines that a fleet check which held is worth: all of them, unless fewer held as well."""
+        return self.replicas if self.held_replicas is None else self.held_replicas
+
+    @property
+    def loaded_replicas(self) -> int:
+        """Engines that a running fleet check loads: all until they held together, then one fewer than held."""
+        return self.replicas if self.held_replicas is None else self.held_replicas - 1
+
 
 class FleetCheck(Value):
     """Whether the recommended replicas, behind a gateway, carried the target together on arrivals never seen before."""
@@ -110,6 +123,7 @@ class FleetCheck(Value):
     replicas: int = Field(ge=1)
     rate_rps: float | None = None
     trial_id: TrialId | None = None
+    fewer: str | None = Field(default=None, description="What fewer replicas did, where that was tried.")
 
 
 class Confirmed(Value):

@@ -22,8 +22,10 @@ from controlplane.services.studies.trial_plan import ladder_of, seed_of, workloa
 from controlplane.services.studies.trial_twin import trial_twin
 from loadtests.measure.engine_lag import LagHistogram
 from tuner.answer.evidence import measured
+from tuner.answer.fewer import cannot_shrink, check_rps
 from tuner.answer.fleet_check import cannot_grow, next_move
 from tuner.answer.fleets import carried_rps
+from tuner.answer.plan import lacks_time
 from tuner.answer.policy import fits, spent
 
 _NEXT_LEVEL = 1_000_003  # added to a fleet check's seed for each level: no two see the same arrivals
@@ -93,14 +95,23 @@ class Lab:
             others = [trial for trial in session.trials if trial.trial_id != now.trial_id]
             belief = measured([*others, now])[now.config.content_hash()].belief
             seed = seed_of(spec, now, session.trials) + _NEXT_LEVEL * len(now.levels)
-            rate = carried_rps(spec, belief, now.replicas)
+            rate = check_rps(spec, carried_rps(spec, belief, now.replicas), now)
             return LevelLoad(workload_of(spec, now), seed, rate, residence_s=stay_of(others, now.config))
 
         def cannot(now: Trial) -> str | None:
             return cannot_grow(spec, session.trials, now) or self._lacks(session, now)
 
-        plan = FleetPlan(load, lambda now: next_move(spec, session.trials, now), cannot)
+        def cannot_do_without(now: Trial) -> str | None:
+            return cannot_shrink(spec, session.trials, now) or self._lacks_time(session, now)
+
+        plan = FleetPlan(load, lambda now: next_move(spec, session.trials, now), cannot, cannot_do_without)
         return runner.run(trial, spec, plan)
+
+    def _lacks_time(self, session: StudySession, trial: Trial) -> str | None:
+        """Return what of the budget does not hold another level of a check, None for nothing."""
+        study, now = session.study, self.clock()
+        used, here_s = spent(study, session.trials, now=now), (now - trial.started_at).total_seconds()
+        return lacks_time(study.spec, used, trial, here_s)
 
     def _lacks(self, session: StudySession, trial: Trial) -> str | None:
         """Return what one more engine lacks here, None for nothing."""

@@ -1,5 +1,5 @@
 """The fleet check: the recommended replicas side by side, behind a gateway, loaded with the target rate until it is
-clear whether they hold it; one more engine joins those that run when they do not.
+clear whether they hold it; one more engine joins those that run when they do not, one fewer is loaded when they do.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import NamedTuple
 from controlplane.domain.base import RevisionId
 from controlplane.domain.door.routing import Backend, RevisionRoute, ServiceRoute
 from controlplane.domain.engines.fleet import Engine
+from controlplane.domain.errors import Unavailable
 from controlplane.domain.report import Validity
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.study import Trial, TrialState
@@ -18,6 +19,7 @@ from controlplane.ports.gateways import GatewayOpener, OpenGateway
 from controlplane.services.studies.run_trial import url_of
 from controlplane.services.studies.trial_engine import TrialEngines, TrialProgress
 from controlplane.services.studies.trial_level import LevelLoad, LevelRunner, broken
+from tuner.answer.fewer import told
 from tuner.answer.fleet_check import Move
 
 
@@ -27,6 +29,7 @@ class FleetPlan(NamedTuple):
     load: Callable[[Trial], LevelLoad]
     move: Callable[[Trial], Move]
     cannot_grow: Callable[[Trial], str | None]
+    cannot_shrink: Callable[[Trial], str | None]
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,16 @@ class FleetCheckRunner:
     def _check(self, trial: Trial, engines: Sequence[Engine], spec: ServiceSpec, plan: FleetPlan) -> Trial:
         running = list(engines)
         while True:
-            trial = self._loaded(trial, running, spec, plan)
+            trial = self._loaded(trial, running[: trial.loaded_replicas], spec, plan)
             if trial.state is not TrialState.RUNNING:
                 return trial
-            if plan.move(trial) is Move.HELD:
-                return self.engines.ended(trial, TrialState.FEASIBLE, None)
+            if (move := plan.move(trial)) is Move.HELD:
+                trial = trial.evolve(held_replicas=trial.loaded_replicas)
+                self.engines.save(trial)
+            if move is Move.ENOUGH or (move is Move.HELD and plan.cannot_shrink(trial) is not None):
+                return self.engines.ended(trial, TrialState.FEASIBLE, told(trial))
+            if move is Move.HELD:
+                continue
             if (why := plan.cannot_grow(trial)) is not None:
                 return self.engines.ended(trial, TrialState.INFEASIBLE, f"{_missed(trial)}; {why}")
             trial, joined = self.engines.grow(trial, spec)
@@ -68,8 +76,8 @@ class FleetCheckRunner:
 
     def _loaded(self, trial: Trial, engines: Sequence[Engine], spec: ServiceSpec, plan: FleetPlan) -> Trial:
         """Load a fleet of one size, level after level, until it is clear; return the trial, ended when it broke."""
-        self.engines.on_progress(TrialProgress(trial, "opening a gateway"))
-        folder = self.levels.folder(trial) / f"gateway-{trial.replicas}"
+        self.engines.on_progress(TrialProgress(trial, _opening(trial)))
+        folder = self.levels.folder(trial) / f"gateway-{len(engines)}"
         with self.gateways.open(_route(spec, engines), folder=folder) as gateway:
             while plan.move(trial) is Move.AGAIN:
                 trial = self._one_more(trial, engines, spec, gateway, plan)
@@ -81,16 +89,33 @@ class FleetCheckRunner:
         self, trial: Trial, engines: Sequence[Engine], spec: ServiceSpec, gateway: OpenGateway, plan: FleetPlan
     ) -> Trial:
         load = plan.load(trial)._replace(api_key=gateway.api_key)
-        level, _ = self.levels.run(trial, spec, gateway.url, load)
+        try:
+            level, _ = self.levels.run(trial, spec, gateway.url, load)
+        except Unavailable as error:
+            if trial.held_replicas is None:
+                raise
+            return self._spoilt(trial, str(error))
         trial = trial.evolve(levels=(*trial.levels, level))
         self.engines.save(trial)
         if (died := self.engines.died(trial, engines)) is not None:
             return died
         if (why := broken(trial)) is not None:
-            return self.engines.ended(trial, TrialState.FAILED, why)
+            return self._spoilt(trial, why)
         for engine in engines:
             self.engines.settle(engine)
         return trial
+
+    def _spoilt(self, trial: Trial, why: str) -> Trial:
+        """Return the trial ended by levels that tell nothing: what held before held."""
+        if trial.held_replicas is not None:
+            return self.engines.ended(trial, TrialState.FEASIBLE, f"one replica fewer was not measured: {why}")
+        return self.engines.ended(trial, TrialState.FAILED, why)
+
+
+def _opening(trial: Trial) -> str:
+    if trial.held_replicas is None:
+        return "opening a gateway"
+    return f"opening a gateway to {trial.loaded_replicas} of {trial.replicas} replicas: they may be enough"
 
 
 def _missed(trial: Trial) -> str:

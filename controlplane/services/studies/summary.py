@@ -120,7 +120,8 @@ def _chance(probability: float) -> str:
 def _checked(check: FleetCheck | None) -> str:
     if check is None or not check.held:
         return ""
-    return f"; together, behind a gateway, they held {check.rate_rps:.3g} requests/s"
+    fewer = f" ({check.fewer})" if check.fewer else ""
+    return f"; together, behind a gateway, they held {check.rate_rps:.3g} requests/s{fewer}"
 
 
 def _kept(spec: ServiceSpec, found: Decision, told: Told) -> str:

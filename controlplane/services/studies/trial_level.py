@@ -91,7 +91,7 @@ class LevelRunner:
             report=report,
             records_path=str(result.records_path),
             warmup_s=plan.warmup_s,
-            replicas=trial.replicas if trial.kind is TrialKind.CONFIRM_FLEET else None,
+            replicas=trial.loaded_replicas if trial.kind is TrialKind.CONFIRM_FLEET else None,
         )
         return level, outcome
 

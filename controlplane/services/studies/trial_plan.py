@@ -46,8 +46,9 @@ def token_cost(spec: ServiceSpec, trial: Trial, capacity: Capacity, fleet: Fleet
 
 
 def _with_fleet_cost(spec: ServiceSpec, trial: Trial) -> Trial:
-    size = fleet_size(trial.replicas, trial.config.gpus_per_replica, spec.gpus)
-    tokens_per_s = sum(level.report.prompt_tps + level.report.output_tps for level in trial.levels if level.passed)
+    size = fleet_size(trial.held_together, trial.config.gpus_per_replica, spec.gpus)
+    reports = [level.report for level in trial.levels if level.passed and level.replicas in (None, size.replicas)]
+    tokens_per_s = sum(each.prompt_tps + each.output_tps for each in reports) / max(1, len(reports))
     cost = usd_per_million_tokens(size.usd_per_hour, tokens_per_s) if tokens_per_s else None
     return trial.evolve(fleet=size, usd_per_million_tokens=cost)
 
