@@ -1,7 +1,8 @@
 """What the search found is confirmed: which measurement is next, and when there is nothing left to gain. Pure.
 
 The cheapest fleet that is possible is confirmed first, in turn with the baseline and under the same arrivals (a fresh
-seed a round), until it is sure to be cheaper or sure not to be. Then its whole fleet is checked. What was learned may
+seed a round), until it is sure to be cheaper or sure not to be. A baseline that surely cannot be had is not measured
+again: whatever it sustains, nothing changes. Then its whole fleet is checked. What was learned may
 put another candidate first: then that one is confirmed, as long as the budget lasts.
 """
 
@@ -11,14 +12,19 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
+import numpy as np
+
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.capacity import fleet_size
 from controlplane.domain.studies.study import Trial, TrialKind, TrialState
+from controlplane.domain.studies.tuning_options import ObjectiveKind
 from tuner.answer.evidence import measured
-from tuner.answer.fleets import exists, most_gpus, sized
+from tuner.answer.fleets import costs, exists, most_gpus, sized
 from tuner.answer.standing import LIKELY, POSSIBLE, UNLIKELY, Standing, baseline_of, is_proved, standings
 
 MOST_ROUNDS = 3
+NOT_AGAIN = "the baseline is not measured again: these GPUs surely do not hold its fleet"
+_SURELY_OUT = 0.01  # probability that the baseline can be had, below which measuring it again changes no answer
 
 
 class Proof(StrEnum):
@@ -62,6 +68,29 @@ def is_lost(spec: ServiceSpec, trials: Sequence[Trial]) -> bool:
     return baseline is None or not exists(spec, sized(spec, baseline))
 
 
+def baseline_is_out(spec: ServiceSpec, trials: Sequence[Trial]) -> bool:
+    """Say whether the baseline reaches the target by no number of the GPUs there are, for certain.
+
+    Then every fleet that can be had is cheaper, however often the baseline is measured again.
+    """
+    if not any(t.kind is TrialKind.BASELINE and t.state is not TrialState.RUNNING for t in trials):
+        return False
+    if spec.tuning.objective.kind is ObjectiveKind.HIGHEST_GOODPUT:
+        return False
+    baseline = baseline_of(measured(trials))
+    return baseline is None or float(np.mean(np.isfinite(costs(spec, baseline)))) < _SURELY_OUT
+
+
+def round_starts(spec: ServiceSpec, trials: Sequence[Trial]) -> int:
+    """Return how many engines a round of confirmation starts."""
+    return 1 if baseline_is_out(spec, trials) else 2
+
+
+def is_likely(standing: Standing) -> bool:
+    """Say whether a candidate rather wins than not, by this fleet or by what it truly needs."""
+    return standing.cheaper >= LIKELY or standing.could >= LIKELY
+
+
 def is_possible(standing: Standing, *, lost: bool, least: float = POSSIBLE) -> bool:
     """Say whether a candidate may yet be the answer, be it that only a lucky estimate of it fits the GPUs."""
     if not standing.exists:
@@ -91,12 +120,12 @@ def _next(spec: ServiceSpec, trials: Sequence[Trial], standing: Standing) -> Nex
         return Next(Proof.FLEET, standing, check) if check and standing.cheaper >= LIKELY else None
     again = rounds_of(trials, TrialKind.CONFIRM_WINNER, standing.measured.config.content_hash())
     before = sum(t.kind is TrialKind.CONFIRM_BASELINE for t in trials)
-    if before < again and before < MOST_ROUNDS:
+    paired = not baseline_is_out(spec, trials)
+    if paired and before < again and before < MOST_ROUNDS:
         return Next(Proof.BASELINE, standing, 1, kept=check)
     if again and (standing.cheaper >= spec.tuning.confidence or again >= MOST_ROUNDS):
-        likely = standing.cheaper >= LIKELY or standing.could >= LIKELY
-        return Next(Proof.FLEET, standing, check) if check and likely else None
-    starts = 2 if before <= again else 1
+        return Next(Proof.FLEET, standing, check) if check and is_likely(standing) else None
+    starts = 2 if paired and before <= again else 1
     return Next(Proof.WINNER, standing, starts, kept=check)
 
 

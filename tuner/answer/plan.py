@@ -9,7 +9,9 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.study import Trial, TrialKind
 from controlplane.domain.studies.study_plan import PlanStage, StudyPlan
 from controlplane.domain.workload import has_own_arrivals
-from tuner.answer.policy import Spent, reserved_replicas, reserved_rounds, wanted_replicas
+from tuner.answer.confirm import NOT_AGAIN, baseline_is_out, round_starts
+from tuner.answer.policy import Spent
+from tuner.answer.reserve import reserved_replicas, reserved_rounds, wanted_replicas
 
 _LEVELS = 4  # of a ladder
 _CHECK_LEVELS = 3  # of which one, at least, tries a replica fewer
@@ -23,7 +25,7 @@ def plan_of(spec: ServiceSpec, trials: Sequence[Trial] = (), *, twin: str | None
     """
     start_s, level_s = _start_s(spec, trials), _level_s(spec)
     trial_s = start_s + _LEVELS * level_s
-    confirming = max(2 * reserved_rounds(spec.tuning.budget), _started(trials, *_CONFIRMING))
+    confirming = max(round_starts(spec, trials) * reserved_rounds(spec.tuning.budget), _started(trials, *_CONFIRMING))
     kept = reserved_replicas(spec, trials)
     check = max(kept, _started(trials, TrialKind.CONFIRM_FLEET))
     search = max(0, spec.tuning.budget.engine_starts - 1 - confirming - check)
@@ -35,7 +37,8 @@ def plan_of(spec: ServiceSpec, trials: Sequence[Trial] = (), *, twin: str | None
         PlanStage(name="fleet check", engine_starts=check, expected_s=check_s),
     )
     unheld = 0 if check else wanted_replicas(spec, trials)
-    notes = [twin, _no_twin(spec), _note(spec, stages, unheld)]
+    alone = NOT_AGAIN if baseline_is_out(spec, trials) else None
+    notes = [twin, _no_twin(spec), alone, _note(spec, stages, unheld)]
     return StudyPlan(stages=stages, note="; ".join(filter(None, notes)) or None)
 
 

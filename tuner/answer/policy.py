@@ -2,8 +2,9 @@
 
 Order: baseline → search until the budget's reserve for the proof is reached or nothing is worth a start → the most
 promising candidates and the baseline again, in turn → the winner's whole fleet → answer. When nothing that was found
-may still win and budget is left, the search goes on. Several workers may ask at once: while one measures the baseline
-others search, winner and baseline are re-measured side by side, and nothing is decided that a running trial may change.
+is likely to win and budget is left, the search goes on. Several workers may ask at once: while one measures the
+baseline others search, winner and baseline are re-measured side by side, and nothing is decided that a running trial
+may change.
 """
 
 from __future__ import annotations
@@ -17,15 +18,21 @@ from controlplane.domain.engines.start_failure import StartFailure
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.study import Study, Trial, TrialKind, TrialState
 from controlplane.domain.studies.tuning_options import Budget
-from tuner.answer.confirm import Next, Proof, is_lost, is_possible, next_proofs, rounds_of
-from tuner.answer.fleet_check import kept_replicas
-from tuner.answer.standing import LIKELY, Standing, standings
+from tuner.answer.confirm import (
+    NOT_AGAIN,
+    Next,
+    Proof,
+    baseline_is_out,
+    is_likely,
+    next_proofs,
+    rounds_of,
+)
+from tuner.answer.reserve import reserved_replicas, reserved_starts
+from tuner.answer.standing import LIKELY, Standing
 
 MAX_ATTEMPTS = 3
 MIN_STARTS = 4  # baseline, one candidate, and both again to confirm
 _ROUND = (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE)
-_FEWEST_SEARCHED = 2  # the baseline and one candidate
-_LARGE = 10  # engine starts that leave room for a second round
 _FEWEST_BROKEN = 6  # starts that the infrastructure may waste before a study gives up searching
 
 
@@ -95,15 +102,15 @@ def next_step(
     over = search_over or exhausted(spec, trials, used)
     if over is None and not _confirming(trials):
         return Step(Action.SEARCH, "budget left")
-    return _beside(trials, over) or _proof(spec, trials, used, over)
+    return _beside(spec, trials, over) or _proof(spec, trials, used, over)
 
 
-def _beside(trials: Sequence[Trial], over: str | None) -> Step | None:
+def _beside(spec: ServiceSpec, trials: Sequence[Trial], over: str | None) -> Step | None:
     """Return what to do while others measure: the other half of a confirmation, or wait."""
     running = [t for t in trials if t.state is TrialState.RUNNING]
     if not running:
         return None
-    if all(t.kind is TrialKind.CONFIRM_WINNER for t in running):
+    if all(t.kind is TrialKind.CONFIRM_WINNER for t in running) and not baseline_is_out(spec, trials):
         again = rounds_of(trials, TrialKind.CONFIRM_WINNER, running[0].config.content_hash())
         if sum(t.kind is TrialKind.CONFIRM_BASELINE for t in trials) < again:
             return Step(Action.CONFIRM_BASELINE, "the baseline is re-measured in turn with the winner")
@@ -121,11 +128,11 @@ def _waits(running: Sequence[Trial], over: str | None) -> str:
 def _proof(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, over: str | None) -> Step:
     """Return the next measurement that proves something; more search, or the end, when there is none."""
     wanted = next_proofs(spec, trials)
-    if not wanted and over is None:
-        return Step(Action.SEARCH, "nothing found so far may win, budget left")
+    if over is None and not any(is_likely(each.standing) for each in wanted):
+        return Step(Action.SEARCH, "nothing found so far is likely to win, budget left")
     chosen = _affordable(spec, trials, used, wanted)
     if chosen is not None:
-        return _step(chosen)
+        return _step(chosen, alone=baseline_is_out(spec, trials))
     if over is not None and not wanted and (why := _unmeasured(trials)) is not None:
         return Step(Action.GIVE_UP, f"no candidate could be measured ({over}): {why}")
     if not wanted:
@@ -172,11 +179,15 @@ def _short(wanted: Next) -> int:
     return wanted.standing.fleet.replicas if wanted.standing.rounds else wanted.starts
 
 
-def _step(wanted: Next) -> Step:
+def _step(wanted: Next, *, alone: bool) -> Step:
     found = wanted.standing
     match wanted.proof:
         case Proof.WINNER:
-            why = "re-measure the winner in turn with the baseline"
+            why = (
+                "re-measure the winner in turn with the baseline"
+                if not alone
+                else f"re-measure the winner; {NOT_AGAIN}"
+            )
             return Step(Action.CONFIRM_WINNER, why, candidate=found)
         case Proof.BASELINE:
             why = "the baseline is re-measured in turn with the winner"
@@ -191,7 +202,7 @@ def exhausted(spec: ServiceSpec, trials: Sequence[Trial], used: Spent) -> str | 
     budget = spec.tuning.budget
     # Wall clock per trial is what all workers together took for one: those under way are half done.
     finished = max(1.0, sum(0.5 if t.state is TrialState.RUNNING else 1.0 for t in trials))
-    further = 1 + len(_ROUND) * reserved_rounds(budget)
+    further = 1 + reserved_starts(spec, trials)
     if _is_broken(spec, used):
         return f"{used.wasted_starts} engine starts were lost to interruptions and broken experiments"
     if used.engine_starts + further + reserved_replicas(spec, trials) > budget.engine_starts:
@@ -214,28 +225,6 @@ def _unmeasured(trials: Sequence[Trial]) -> str | None:
     if not searched or any(t.state is not TrialState.FAILED for t in searched):
         return None
     return searched[-1].reason or "every experiment broke"
-
-
-def reserved_rounds(budget: Budget) -> int:
-    """Return for how many rounds of confirmation starts are kept aside: one, where there is room two."""
-    return 2 if budget.engine_starts >= _LARGE else 1
-
-
-def reserved_replicas(spec: ServiceSpec, trials: Sequence[Trial]) -> int:
-    """Return for how many engines of the fleet check starts are kept aside: none when that leaves no search."""
-    budget = spec.tuning.budget
-    room = budget.engine_starts - _FEWEST_SEARCHED - len(_ROUND) * reserved_rounds(budget)
-    return kept_replicas(spec, _leader(spec, trials), room=room)
-
-
-def wanted_replicas(spec: ServiceSpec, trials: Sequence[Trial]) -> int:
-    """Return how many engines the fleet check may take, whether or not the budget has room for them."""
-    return kept_replicas(spec, _leader(spec, trials), room=spec.gpus.count)
-
-
-def _leader(spec: ServiceSpec, trials: Sequence[Trial]) -> Standing | None:
-    lost = is_lost(spec, trials)
-    return next((each for each in standings(spec, trials) if is_possible(each, lost=lost)), None)
 
 
 def fits(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, *, starts: int) -> bool:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.answer import Answer, Chances
 from controlplane.domain.studies.capacity import FleetSize
-from controlplane.domain.studies.study import FleetCheck, Study
+from controlplane.domain.studies.study import FleetCheck, Study, TrialKind
 from controlplane.domain.studies.tuning_options import ObjectiveKind
 from tuner.answer.evidence import Measured
 from tuner.answer.fleets import Interval, exists, most_gpus, sized
@@ -85,7 +85,9 @@ def _instead(spec: ServiceSpec, found: Decision, told: Told) -> str:
     instead = f" instead of {was.usd_per_hour:.2f}, {less}"
     if exists(spec, was):
         return instead
-    return f"{instead}; the baseline needs {was.gpus} GPUs, {most_gpus(spec)} are allowed"
+    once = found.winner is not None and found.winner.rounds and not found.baseline.of(TrialKind.CONFIRM_BASELINE)
+    alone = " and it was not measured again" if once else ""
+    return f"{instead}; the baseline needs {was.gpus} GPUs, {most_gpus(spec)} are allowed{alone}"
 
 
 def _less(ratio: float) -> str:

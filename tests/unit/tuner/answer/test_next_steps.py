@@ -161,3 +161,56 @@ def test_a_plan_without_a_check_names_the_budget_that_holds_it() -> None:
     note = plan_of(spec, trials).note
     assert note is not None
     assert f"{4 + many} engine starts or more hold it" in note
+
+
+def test_a_baseline_that_surely_cannot_be_had_is_not_measured_again() -> None:
+    spec = spec_of(40, gpus=4, budget={"engine_starts": 12})
+    trials = study_of(spec, (1, 1.0), (1, 24.0))
+    first = step_after(spec, trials)
+    assert first.action is Action.CONFIRM_WINNER
+    assert "the baseline is not measured again" in first.reason
+    note = plan_of(spec, trials).note
+    assert note is not None
+    assert "these GPUs surely do not hold its fleet" in note
+    again = (*trials, a_trial(spec, len(trials), TrialKind.CONFIRM_WINNER, trials[1].config, 24.0))
+    assert step_after(spec, again).action is Action.CHECK_FLEET
+    assert "4 are allowed and it was not measured again" in answer(spec, again).summary
+    running = again[-1].evolve(state=TrialState.RUNNING, worker="other")
+    step = next_step(spec, (*trials, running), used(again), search_over="over", others=["other"])
+    assert step.action is Action.WAIT
+
+
+def test_a_baseline_that_may_be_had_is_measured_again() -> None:
+    spec = spec_of(40, gpus=8, budget={"engine_starts": 12})
+    trials = study_of(spec, (1, 5.0), (1, 24.0))
+    again = (*trials, a_trial(spec, len(trials), TrialKind.CONFIRM_WINNER, trials[1].config, 24.0))
+    assert step_after(spec, again).action is Action.CONFIRM_BASELINE
+
+
+def test_the_starts_of_a_baseline_that_is_not_measured_again_are_the_search_s() -> None:
+    spec = spec_of(40, gpus=4, budget={"engine_starts": 10})
+    searched = [
+        next(stage.engine_starts for stage in plan_of(spec, study_of(spec, (1, rps), (1, 24.0))).stages[1:2])
+        for rps in (1.0, 11.0)
+    ]
+    assert searched[0] > searched[1]
+
+
+def test_the_search_goes_on_rather_than_a_second_round_of_what_hardly_wins() -> None:
+    spec = spec_of(6, gpus=4, budget={"engine_starts": 8})
+    trials = study_of(spec, (1, 2.9), (2, 5.0), (1, 2.9))
+    round_ = [
+        a_trial(spec, 3, TrialKind.CONFIRM_WINNER, trials[2].config, 2.9),
+        a_trial(spec, 4, TrialKind.CONFIRM_BASELINE, trials[0].config, 2.9),
+    ]
+    after = (*trials, *round_)
+    assert step_after(spec, after, over=None).action is Action.SEARCH
+    assert step_after(spec, after).action is not Action.SEARCH
+
+
+def test_a_second_candidate_is_tried_before_all_starts_left_are_kept_for_a_check() -> None:
+    spec = spec_of(30, budget={"engine_starts": 8})
+    trials = study_of(spec, (1, 5.0), (1, 13.0))
+    few, many = may_need(spec, standings(spec, trials)[0].measured)
+    assert few <= 3 < many
+    assert step_after(spec, trials, over=None).action is Action.SEARCH
