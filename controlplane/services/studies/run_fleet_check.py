@@ -62,11 +62,11 @@ class FleetCheckRunner:
                 return trial
             if (move := plan.move(trial)) is Move.HELD:
                 trial = trial.evolve(held_replicas=trial.loaded_replicas)
-                self.engines.save(trial)
-            if move is Move.ENOUGH or (move is Move.HELD and plan.cannot_shrink(trial) is not None):
+                if plan.cannot_shrink(trial) is None:
+                    self.engines.save(trial)
+                    continue
+            if move in (Move.HELD, Move.ENOUGH):
                 return self.engines.ended(trial, TrialState.FEASIBLE, told(trial))
-            if move is Move.HELD:
-                continue
             if (why := plan.cannot_grow(trial)) is not None:
                 return self.engines.ended(trial, TrialState.INFEASIBLE, f"{_missed(trial)}; {why}")
             trial, joined = self.engines.grow(trial, spec)

@@ -10,8 +10,9 @@ from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.study import Level, Trial, TrialKind, TrialState
 from controlplane.services.studies.conclude import conclusion
+from controlplane.services.studies.run_study import StudyProgress
 from controlplane.services.studies.trial_plan import with_cost
-from tests.unit.studies.study_world import World, pending, service_spec, trials
+from tests.unit.studies.study_world import Killed, World, pending, service_spec, trials
 from tests.unit.tuner.answer.measured_trials import NOW, a_level, a_study, a_trial
 from tuner.answer.fewer import cannot_shrink, check_rps, told
 from tuner.answer.fleet_check import Move, checked, next_move
@@ -113,19 +114,30 @@ def test_a_level_more_takes_time_of_the_budget() -> None:
     assert lacks_time(spec, Spent(9, 3590.0, 1.0), check, 60.0) == "the budget of 1 GPU-hours holds no further level"
 
 
-def test_a_check_goes_on_in_the_same_engines_and_keeps_what_held_when_fewer_miss(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def small_world(folder: Path, patched: pytest.MonkeyPatch) -> World:
+    """Return a world whose check of two replicas goes on with one, though that can hardly do."""
     tuning = {
         "space": {"quantization": {"choices": [None, "fp8"]}},
         "budget": {"engine_starts": 10},
         "levels": {"min_s": 10, "max_s": 20, "warmup_s": 1, "precision": 0.2},
     }
-    world = World(tmp_path, spec=service_spec(tuning=tuning))
-    monkeypatch.setattr("controlplane.services.studies.lab.cannot_shrink", lambda *_: None)
+    patched.setattr("controlplane.services.studies.lab.cannot_shrink", lambda *_: None)
+    world = World(folder, spec=service_spec(tuning=tuning))
     pending(world)
-    study = world.runner().run_next()
+    return world
+
+
+def the_check(world: World) -> Trial:
     (check,) = [trial for trial in trials(world) if trial.kind is TrialKind.CONFIRM_FLEET]
+    return check
+
+
+def test_a_check_goes_on_in_the_same_engines_and_keeps_what_held_when_fewer_miss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = small_world(tmp_path, monkeypatch)
+    study = world.runner().run_next()
+    check = the_check(world)
     assert study is not None
     assert study.recommendation is not None
     assert {level.replicas for level in check.levels} == {2, 1}
@@ -134,3 +146,30 @@ def test_a_check_goes_on_in_the_same_engines_and_keeps_what_held_when_fewer_miss
     assert "1 missed" in study.recommendation.summary
     assert check.reason is not None
     assert any(check.reason in (event.reason or "") for event in world.store.list_events())
+
+
+def test_a_worker_killed_while_fewer_are_loaded_is_followed_by_one_that_goes_on_and_answers_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("killed", "whole"):
+        (tmp_path / name).mkdir()
+    world, whole = (small_world(tmp_path / name, monkeypatch) for name in ("killed", "whole"))
+
+    def kill(progress: StudyProgress) -> None:
+        if progress.message.startswith("opening a gateway to 1 of 2"):
+            raise Killed
+
+    with pytest.raises(Killed):
+        world.runner("w1", on_progress=kill).run_next()
+    assert the_check(world).held_replicas == 2
+    world.clock.go_on(60)
+    after, usual = world.runner("w2").run_next(), whole.runner().run_next()
+    assert after is not None
+    assert usual is not None
+    assert after.recommendation is not None
+    assert usual.recommendation is not None
+    assert after.recommendation.fleet == usual.recommendation.fleet
+    assert after.recommendation.answer is usual.recommendation.answer
+    rates, as_usual = ([level.rate_rps for level in the_check(each).levels] for each in (world, whole))
+    assert rates == as_usual
+    assert not world.fleet.list()
