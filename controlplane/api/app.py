@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 
 from fastapi import FastAPI
@@ -11,6 +11,7 @@ from fastapi.responses import RedirectResponse
 from controlplane.api import problems
 from controlplane.api.context import ChecksTokens, Context
 from controlplane.api.masking import MaskedJson
+from controlplane.domain.operations.space import Space
 from controlplane.ports import Clock
 from controlplane.ports.fleet import FleetView
 from controlplane.ports.gateways import JudgedFeed, RecordSource, ScoreFeed
@@ -58,6 +59,7 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
     metrics: MetricsSource | None = None,
     scores: ScoreFeed | None = None,
     judged: JudgedFeed | None = None,
+    space: Callable[[], Space | None] = lambda: None,
     bare: bool = False,
 ) -> FastAPI:
     """Make the API over its collaborators.
@@ -70,6 +72,7 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
     `tokens` knows the tokens of trusted issuers: then somebody must be proven even while no key was made.
     `metrics` is what engines say of themselves, None where nobody collects it.
     `scores` is what people thought of answers, `judged` what judge commands said.
+    `space` tells what the disk has under what is kept, None where nobody can tell.
     `bare` leaves the routers to `answer_for`.
     """
     app = FastAPI(
@@ -94,6 +97,7 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
         metrics=metrics,
         scores=scores,
         judged=judged,
+        space=space,
     )
     problems.install(app)
     app.state.answered = set()

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from controlplane.domain.base import Value
 from controlplane.domain.door.identity import DEFAULT_TENANT, Principal, Scope, may
 from controlplane.domain.errors import Forbidden, Refused, StaleVersion
+from controlplane.domain.operations.space import Space
 from controlplane.host.addresses import is_loopback
 from controlplane.ports import Clock
 from controlplane.ports.fleet import FleetView
@@ -54,6 +55,7 @@ class Context:
     metrics: MetricsSource | None = None
     scores: ScoreFeed | None = None
     judged: JudgedFeed | None = None
+    space: Callable[[], Space | None] = lambda: None
 
     def own_part(self, given: HTTPAuthorizationCredentials | None) -> str | None:
         """Return which of the installation's own parts asks, None when somebody else does."""

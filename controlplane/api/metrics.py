@@ -22,6 +22,7 @@ from controlplane.domain.rollouts.rollout import RolloutState
 from controlplane.domain.studies.study import StudyState
 from controlplane.services.fleet.scaling import read_memory
 from controlplane.services.fleet.serving import ServiceStatus, service_status
+from controlplane.services.operations.load_news import load_news
 from controlplane.services.operations.savings import read_saved
 
 router = APIRouter(prefix="/metrics", tags=["health"])
@@ -59,6 +60,8 @@ class _Numbers(Collector):
         yield self._studies()
         yield self._saved(services)
         yield GaugeMetricFamily("fleetune_gpus_free", "GPUs that no engine holds.", fleet.free_gpus())
+        yield from self._load(services)
+        yield from self._space()
         yield from self._gpus(services)
 
     def _held(self, services: Sequence[ServiceStatus]) -> Metric:
@@ -86,6 +89,33 @@ class _Numbers(Collector):
         for state in StudyState:
             family.add_metric([state.value], counts[state])
         return family
+
+    def _load(self, services: Sequence[ServiceStatus]) -> Iterator[Metric]:
+        """Of load tests that are too old to tell of today nothing is said."""
+        regressed = GaugeMetricFamily(
+            "fleetune_replay_regressed",
+            "1: the newest valid replay of a schedule was worse than its baseline.",
+            labels=["service", "schedule"],
+        )
+        behind = GaugeMetricFamily(
+            "fleetune_generator_behind", "1: the newest load test was not kept up with.", labels=["service"]
+        )
+        lag = GaugeMetricFamily("fleetune_generator_lag_seconds", "P99 of its lag, wall clock.", labels=["service"])
+        for name in [each.service.name for each in services]:
+            news = load_news(self._ctx.store, name, self._ctx.clock())
+            for schedule, worse in news.replays.items():
+                regressed.add_metric([name, schedule], float(worse))
+            if news.tested:
+                behind.add_metric([name], float(news.behind is not None))
+            if news.lag_s is not None:
+                lag.add_metric([name], news.lag_s)
+        yield from (regressed, behind, lag)
+
+    def _space(self) -> Iterator[Metric]:
+        space = self._ctx.space()
+        if space is not None:
+            yield GaugeMetricFamily("fleetune_data_free_bytes", "Free where the data folder lies.", space.free)
+            yield GaugeMetricFamily("fleetune_data_size_bytes", "All there is for us there.", space.size)
 
     def _gpus(self, services: Sequence[ServiceStatus]) -> Iterator[Metric]:
         """What engines' GPUs told last, by a DCGM exporter's names: where Prometheus has no other source of them."""

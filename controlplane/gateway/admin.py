@@ -16,6 +16,7 @@ from aiohttp import web
 from controlplane.domain.door.routing import RoutingTable
 from controlplane.domain.errors import Conflict, FleetuneError, InvalidInput, NotFound, Refused
 from controlplane.gateway.batches.troubles import Troubles
+from controlplane.gateway.certificates import Certificates
 from controlplane.gateway.counts.lines import Counts
 from controlplane.gateway.drain import Drain
 from controlplane.gateway.flights import Flights
@@ -51,6 +52,7 @@ class AdminPort:
     holding: Holding
     problem: str | None = None
     batches: Troubles | None = None
+    certificates: Certificates | None = None
     _taking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def app(self) -> web.Application:
@@ -144,6 +146,10 @@ class AdminPort:
         of_batches = self.batches.told() if self.batches is not None else []
         return [*([limits] if self.counts.lost else []), *of_batches]
 
+    def _certificates(self) -> dict[str, str]:
+        ends = {} if self.certificates is None else self.certificates.ends()
+        return {shown_to: end.isoformat() for shown_to, end in ends.items()}
+
     async def _status(self, request: web.Request) -> web.StreamResponse:
         table = self.routing.table
         return web.json_response(
@@ -158,6 +164,7 @@ class AdminPort:
                 "problem": self.problem,
                 "troubles": self._troubles(),
                 "refused": dict(self.routing.refused),
+                "certificates": self._certificates(),
             }
         )
 

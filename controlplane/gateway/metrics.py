@@ -13,6 +13,7 @@ from controlplane.domain.door.identity import PriorityClass
 from controlplane.domain.door.latency_buckets import BUCKETS_S
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.slo import LatencyMetric
+from controlplane.gateway.certificates import Certificates
 from controlplane.gateway.counts.lines import Counts
 from controlplane.gateway.gate import Gate
 from controlplane.gateway.pools import Replica
@@ -34,7 +35,14 @@ class _Revision(NamedTuple):
 class Metrics:
     """Counts finished requests; what is in flight and the table's version are looked up when scraped."""
 
-    def __init__(self, routing: Routing, spool: RecordSpool, counts: Counts, gates: Mapping[str, Gate]) -> None:
+    def __init__(
+        self,
+        routing: Routing,
+        spool: RecordSpool,
+        counts: Counts,
+        gates: Mapping[str, Gate],
+        certificates: Certificates,
+    ) -> None:
         self._registry = CollectorRegistry()
         self._revisions: dict[tuple[str, str], _Revision] = {}
         by_revision = ("service", "revision")
@@ -55,6 +63,7 @@ class Metrics:
         )
         self._e2e = self._histogram("e2e_seconds", "Arrival to last token.", BUCKETS_S[LatencyMetric.E2E])
         self._registry.register(_Present(routing, spool, counts, gates))
+        self._registry.register(_Certificates(certificates))
 
     def text(self) -> bytes:
         """Return the exposition text."""
@@ -165,3 +174,19 @@ class _Present(Collector):
             for pool in route.pools:
                 family.add_metric((route.service, pool.revision), pool.weight_percent)
         return family
+
+
+class _Certificates(Collector):
+    """A gateway that serves plain HTTP has none, which is no zero."""
+
+    def __init__(self, certificates: Certificates) -> None:
+        self._certificates = certificates
+
+    def collect(self) -> Iterator[Metric]:
+        ends = self._certificates.ends()
+        text = "Until when the certificate in use is good, Unix time, by whom it is shown to."
+        family = GaugeMetricFamily("fleetune_gateway_certificate_end_seconds", text, labels=("shown_to",))
+        for shown_to, end in ends.items():
+            family.add_metric((shown_to,), end.timestamp())
+        if ends:
+            yield family

@@ -35,6 +35,7 @@ from controlplane.gateway.background import in_background
 from controlplane.gateway.batches.inside import Inside
 from controlplane.gateway.batches.opening import batch_port, open_inside, run_batches
 from controlplane.gateway.cards import Cards
+from controlplane.gateway.certificates import Certificates
 from controlplane.gateway.clients import open_clients
 from controlplane.gateway.counts.opening import open_counts
 from controlplane.gateway.drain import Drain
@@ -192,8 +193,8 @@ async def _open(
         stack.push_async_callback(flush)
         await in_background(run, stack)
     counts = await open_counts(settings, stack, clock)
-    queueing = Queueing(routing, time.monotonic, lambda: counts.gateways)
-    metrics = Metrics(routing, spool, counts, queueing.gates)
+    queueing, shown = Queueing(routing, time.monotonic, lambda: counts.gateways), Certificates(settings)
+    metrics = Metrics(routing, spool, counts, queueing.gates, shown)
     session, engines = await open_clients(settings.engine_tls, stack)
     flights = Flights(time.monotonic)
     keep = _both(spool.keep, metrics.observe)
@@ -216,7 +217,7 @@ async def _open(
     port_of = partial(DataPort, settings, routing, pipeline, cards, metrics, drain, fingerprints)
     data = port_of(time.monotonic, clock, tokens, audit, batches, inside, sockets, Scores(scores.keep, counts))
     path, told = table_path(settings.data_dir, settings.name), batches.troubles if batches else None
-    admin = AdminPort(settings, routing, spool, drain, path, flights, counts, samples, holding, problem, told)
+    admin = AdminPort(settings, routing, spool, drain, path, flights, counts, samples, holding, problem, told, shown)
     open_port = partial(listen, stack=stack, head_within_s=settings.head_within_s)
     admin_at = (settings.admin_host, settings.admin_port)
     admin_port = await open_port(admin.app(), *admin_at, tls=settings.admin_tls, before_close=None)

@@ -55,6 +55,13 @@ class GatewayNews(Protocol):
         """Return what is wrong beyond a request, a sentence each, by the name of each gateway that answers."""
 
 
+class CertificateView(Protocol):
+    """How long the gateways can be trusted."""
+
+    def certificates(self) -> Mapping[str, Mapping[str, datetime]]:
+        """Return until when each certificate in use is good, by gateway that answers and whom it is shown to."""
+
+
 class OpenGateway(NamedTuple):
     """Where a gateway is asked, and with which key; None: it asks for none, and answers this host only."""
 

@@ -12,6 +12,7 @@ from controlplane.adapters.metrics_scrape.samples import SampleStore
 from controlplane.adapters.metrics_scrape.scrape import Scraper
 from controlplane.adapters.metrics_scrape.source import ScrapedMetrics
 from controlplane.domain.errors import InvalidInput
+from controlplane.host.disk import space_at
 from controlplane.ports.catalogue import ModelCatalogue
 from controlplane.ports.gateways import RecordFeed
 from controlplane.ports.store import Store
@@ -44,13 +45,16 @@ def watch_pass(settings: Settings, records: RecordFeed, *, leader: int | None = 
     from controlplane.services.operations.watch import AlertWatcher
 
     clock = installation_clock(settings)
+    gateways = gateway_traffic(settings)
     watcher = AlertWatcher(
         store=open_store(settings, leader=leader),
         fleet=open_fleet(settings),
         records=records,
         metrics=ScrapedMetrics(SampleStore(settings.metrics_file), clock=clock),
-        router=gateway_traffic(settings),
+        router=gateways,
         clock=clock,
+        certificates=gateways,
+        space=lambda: space_at(settings.data_dir),
     )
     return watcher.run
 

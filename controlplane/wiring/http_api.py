@@ -11,6 +11,7 @@ from controlplane.adapters.gateway.scores_spool import SpooledScores
 from controlplane.adapters.metrics_scrape.samples import SampleStore
 from controlplane.adapters.metrics_scrape.source import ScrapedMetrics
 from controlplane.host.addresses import is_loopback
+from controlplane.host.disk import space_at
 from controlplane.reading.issuers_file import load_issuers
 from controlplane.settings import Settings
 from controlplane.wiring.machine import installation_clock, open_fleet, open_store, secret_in
@@ -40,6 +41,7 @@ def build_app(settings: Settings, *, caller: str | None = None) -> FastAPI:
         gpus=settings.gpus,
         tokens=None if caller else _tokens(settings),
         metrics=ScrapedMetrics(SampleStore(settings.metrics_file), clock=installation_clock(settings)),
+        space=lambda: space_at(settings.data_dir),
         bare=caller is not None,
     )
 

@@ -8,9 +8,12 @@ from typing import Any, NamedTuple
 from controlplane.domain.operations.burning import BURNS, Burn
 from controlplane.domain.operations.known_alerts import (
     BUDGET_EXCEEDED,
+    CERTIFICATE_ENDS,
+    CERTIFICATE_LEFT_DAYS,
     ENGINE_DOWN,
     FLAPPING,
     GATEWAY_DOWN,
+    GENERATOR_BEHIND,
     GONE_S,
     GPU_BUSY_PERCENT,
     GPU_THROTTLED,
@@ -27,8 +30,12 @@ from controlplane.domain.operations.known_alerts import (
     QUEUE_GROWS,
     QUEUE_S,
     QUEUE_STEP_S,
+    REPLAY_REGRESSED,
     REPLICAS_FLAP,
     ROLLOUT_HALTED,
+    STORE_FREE_BYTES,
+    STORE_FREE_SHARE,
+    STORE_FULL,
     KnownAlert,
 )
 from controlplane.domain.operations.minutes import error_promise
@@ -150,6 +157,30 @@ _FLEET: tuple[Rule, ...] = (
         'fleetune_rollout{state="halted"} == 1',
         "{{ $labels.service }}: a promotion stopped half way",
         "A person must act: see `fleetune rollout list` and its reason.",
+    ),
+    _known(
+        REPLAY_REGRESSED,
+        "fleetune_replay_regressed == 1",
+        "{{ $labels.service }}: the last replay of {{ $labels.schedule }} was worse than its baseline",
+        "By more than chance and than a tenth: `fleetune replay list` shows it, `fleetune event list` what got worse.",
+    ),
+    _known(
+        GENERATOR_BEHIND,
+        "fleetune_generator_behind == 1",
+        "{{ $labels.service }}: the load generator did not keep up",
+        "The last load test says nothing of the service: give its host more CPU, or load with more processes.",
+    ),
+    _known(
+        STORE_FULL,
+        f"(fleetune_data_free_bytes < {STORE_FREE_BYTES}) < {STORE_FREE_SHARE:g} * fleetune_data_size_bytes",
+        "the disk of the data folder is nearly full",
+        "{{ $value | humanize1024 }}B are free: records, reports and the store are lost on a full disk. Make room.",
+    ),
+    _known(
+        CERTIFICATE_ENDS,
+        f"fleetune_gateway_certificate_end_seconds < time() + {86400 * CERTIFICATE_LEFT_DAYS}",
+        "the certificate that the gateway at {{ $labels.instance }} shows to {{ $labels.shown_to }} ends",
+        "Good until {{ $value | humanizeTimestamp }}: renew the file and its key where they lie.",
     ),
     _alert(
         "FleetuneReplicasMissing",

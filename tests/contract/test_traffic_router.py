@@ -17,7 +17,7 @@ from controlplane.domain.base import RevisionId
 from controlplane.domain.door.identity import ApiKey
 from controlplane.domain.door.routing import RevisionRoute, RoutingTable, ServiceRoute
 from controlplane.domain.errors import StaleVersion, Unavailable
-from controlplane.ports.gateways import FlightView, GatewayNews, TrafficRouter
+from controlplane.ports.gateways import CertificateView, FlightView, GatewayNews, TrafficRouter
 from tests.contract.gateways import gateway
 from tests.fakes.traffic_router import FakeTrafficRouter
 
@@ -37,6 +37,7 @@ class Setup:
     router: TrafficRouter
     view: FlightView
     uses: GatewayNews
+    certificates: CertificateView
     use: Callable[[int, str], None]
     take_down: Callable[[int], None]
 
@@ -54,7 +55,7 @@ def _fake(count: int) -> Setup:
     def use(number: int, name: str) -> None:
         fake.uses[name] = datetime.now(UTC)
 
-    return Setup(fake, fake, fake, use, lambda number: fake.down.add(f"gw-{number}"))
+    return Setup(fake, fake, fake, fake, use, lambda number: fake.down.add(f"gw-{number}"))
 
 
 def _real(count: int, data_dir: Path, stack: ExitStack) -> Setup:
@@ -70,7 +71,7 @@ def _real(count: int, data_dir: Path, stack: ExitStack) -> Setup:
     def use(number: int, name: str) -> None:
         httpx.get(f"{addresses[number].url}/v1/models", headers={"X-Api-Key": name}, timeout=60).raise_for_status()
 
-    return Setup(router, router, router, use, take_down)
+    return Setup(router, router, router, router, use, take_down)
 
 
 Build = Callable[[int], Setup]
@@ -117,6 +118,12 @@ def test_a_gateway_that_is_down_is_told_while_the_others_have_the_table(build: B
 
 def test_a_gateway_without_a_table_has_an_empty_one(build: Build) -> None:
     assert list(build(1).router.actual()) == [RoutingTable(version=0)]
+
+
+def test_certificates_are_those_of_gateways_that_answer_and_plain_http_has_none(build: Build) -> None:
+    setup = build(2)
+    setup.take_down(0)
+    assert [dict(each) for each in setup.certificates.certificates().values()] == [{}]
 
 
 def test_without_any_gateway_nothing_can_be_routed(build: Build) -> None:

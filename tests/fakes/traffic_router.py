@@ -19,6 +19,7 @@ class FakeTrafficRouter:
         self.in_flight: list[InFlight] = []
         self.trouble: dict[str, list[str]] = {}
         self.uses: dict[str, datetime] = {}
+        self.ends: dict[str, dict[str, datetime]] = {}
 
     def apply(self, table: RoutingTable) -> None:
         self.applied.append(table)
@@ -43,6 +44,9 @@ class FakeTrafficRouter:
 
     def troubles(self) -> Mapping[str, Sequence[str]]:
         return {name: self.trouble.get(name, []) for name in self.tables if name not in self.down}
+
+    def certificates(self) -> Mapping[str, Mapping[str, datetime]]:
+        return {name: self.ends.get(name, {}) for name in self.tables if name not in self.down}
 
     def _give(self, name: str, table: RoutingTable) -> Unavailable | StaleVersion | None:
         if name in self.down:

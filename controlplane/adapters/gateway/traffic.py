@@ -25,6 +25,7 @@ _FLIGHTS = TypeAdapter(list[InFlight])
 _TROUBLES = TypeAdapter(list[str])
 _TAKEN = TypeAdapter(Taken)
 _NOTHING = Taken((), 0)
+_ENDS = TypeAdapter(dict[str, AwareDatetime])
 _USES = TypeAdapter(dict[str, AwareDatetime])
 
 FindGateways = Callable[[], Sequence[GatewayAddress]]
@@ -127,6 +128,12 @@ class GatewayTraffic:
         told = zip(gateways, self._each(gateways, self._read_troubles), strict=True)
         return {gateway.name: found for gateway, found in told if found is not None}
 
+    def certificates(self) -> Mapping[str, Mapping[str, datetime]]:
+        """See `ports.CertificateView.certificates`."""
+        gateways = self._find()
+        told = zip(gateways, self._each(gateways, self._read_ends), strict=True)
+        return {gateway.name: found for gateway, found in told if found is not None}
+
     def take_samples(self, test: AbTestId, *, most: int) -> Taken:
         """See `ports.SampleSource.take_samples`."""
         samples, dropped = list[Sample](), 0
@@ -186,6 +193,13 @@ class GatewayTraffic:
         try:
             answer = self._client.get(f"{gateway.admin_url}/admin/status")
             return _TROUBLES.validate_python(answer.json()["troubles"]) if answer.is_success else None
+        except (httpx.HTTPError, ValueError, KeyError):
+            return None
+
+    def _read_ends(self, gateway: GatewayAddress) -> Mapping[str, datetime] | None:
+        try:
+            answer = self._client.get(f"{gateway.admin_url}/admin/status")
+            return _ENDS.validate_python(answer.json()["certificates"]) if answer.is_success else None
         except (httpx.HTTPError, ValueError, KeyError):
             return None
 

@@ -45,4 +45,15 @@ FLAPPING, GONE_S = 3, 1800
 """At least so many engines that served within so long are not there any more."""
 
 ROLLOUT_HALTED = KnownAlert("FleetuneRolloutHalted", "page", 0)
+REPLAY_REGRESSED = KnownAlert("FleetuneReplayRegressed", "ticket", 0)
+
+GENERATOR_BEHIND = KnownAlert("FleetuneGeneratorBehind", "ticket", 0)
+
+STORE_FULL = KnownAlert("FleetuneStoreFull", "page", 300)
+STORE_FREE_SHARE, STORE_FREE_BYTES = 0.1, 20 * 2**30
+"""Less than both is free where the data folder lies: a tenth of a large disk is not little, nor 5 GiB of a small one."""
+
+CERTIFICATE_ENDS = KnownAlert("FleetuneCertificateEnds", "ticket", 300)
+CERTIFICATE_LEFT_DAYS = 14
+
 BUDGET_EXCEEDED = KnownAlert("FleetuneBudgetExceeded", "ticket", 900)

@@ -17,8 +17,11 @@ from controlplane.domain.engines.gpu import EngineGpu
 from controlplane.domain.operations.burning import BURNS
 from controlplane.domain.operations.known_alerts import (
     BUDGET_EXCEEDED,
+    CERTIFICATE_ENDS,
+    CERTIFICATE_LEFT_DAYS,
     ENGINE_DOWN,
     FLAPPING,
+    GENERATOR_BEHIND,
     GPU_BUSY_PERCENT,
     GPU_THROTTLED,
     GPUS_BUSY,
@@ -32,11 +35,17 @@ from controlplane.domain.operations.known_alerts import (
     PREEMPTIONS,
     PREEMPTIONS_PER_S,
     QUEUE_GROWS,
+    REPLAY_REGRESSED,
     REPLICAS_FLAP,
     ROLLOUT_HALTED,
+    STORE_FREE_BYTES,
+    STORE_FREE_SHARE,
+    STORE_FULL,
     KnownAlert,
 )
+from controlplane.domain.operations.load_news import LoadNews
 from controlplane.domain.operations.minutes import Minutes, promises
+from controlplane.domain.operations.space import Space
 from controlplane.domain.service import ServiceSpec
 
 FEWEST = 10
@@ -58,6 +67,7 @@ class Facts(NamedTuple):
     usd_per_hour: float | None = None
     gpu_percent: float | None = None
     gpus: Sequence[EngineGpu] = ()
+    load: LoadNews = LoadNews()
 
 
 class Trouble(NamedTuple):
@@ -96,6 +106,29 @@ def troubles(facts: Facts, now: datetime) -> list[Trouble]:
     """Return everything that is wrong with one service now."""
     of_load = [*_load(facts), *_gpus(facts)]
     return [*_burning(facts, now), *_jumped(facts, now), *of_load, *_replicas(facts), *_others(facts)]
+
+
+def store_troubles(space: Space) -> list[Trouble]:
+    """Return whether what the installation keeps has too little room left."""
+    if space.free >= STORE_FREE_SHARE * space.size or space.free >= STORE_FREE_BYTES:
+        return []
+    summary = f"{space.free / 2**30:.1f} of {space.size / 2**30:.1f} GiB are free where the data folder lies"
+    return [Trouble.of(STORE_FULL, summary)]
+
+
+def certificate_troubles(ends: Mapping[str, Mapping[str, datetime]], now: datetime) -> list[Trouble]:
+    """Return which certificates end soon or have ended, by gateway and whom they are shown to."""
+    soon = now + timedelta(days=CERTIFICATE_LEFT_DAYS)
+    return [
+        Trouble.of(
+            CERTIFICATE_ENDS,
+            f"the certificate that gateway {gateway} shows to {shown_to} is good until {end:%Y-%m-%d %H:%M} UTC",
+            about=f"{gateway}/{shown_to}",
+        )
+        for gateway, its in ends.items()
+        for shown_to, end in its.items()
+        if end < soon
+    ]
 
 
 def ripened(
@@ -170,6 +203,10 @@ def _replicas(facts: Facts) -> Iterator[Trouble]:
 def _others(facts: Facts) -> Iterator[Trouble]:
     if facts.halted is not None:
         yield Trouble.of(ROLLOUT_HALTED, f"rollout {facts.halted}: a person must act", about=facts.halted)
+    for schedule in facts.load.regressed:
+        yield Trouble.of(REPLAY_REGRESSED, f"the last replay of {schedule} was worse than its baseline", about=schedule)
+    if facts.load.behind is not None:
+        yield Trouble.of(GENERATOR_BEHIND, f"the last load test says nothing: {facts.load.behind}")
     budget = facts.spec.alerts.usd_per_day
     if budget is not None and facts.usd_per_hour is not None and 24 * facts.usd_per_hour > budget:
         summary = f"what runs costs {24 * facts.usd_per_hour:.2f} USD a day, {budget:g} are declared"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from pydantic import TypeAdapter
@@ -16,17 +16,28 @@ from controlplane.domain.operations.alerts import Alert, one_line
 from controlplane.domain.operations.cost import engines_usd_per_hour
 from controlplane.domain.operations.known_alerts import GATEWAY_DOWN, GONE_S, QUEUE_S, QUEUE_STEP_S
 from controlplane.domain.operations.minutes import KEPT_S, Minutes
-from controlplane.domain.operations.watching import Facts, Pending, Ripe, Trouble, ripened, troubles
+from controlplane.domain.operations.space import Space
+from controlplane.domain.operations.watching import (
+    Facts,
+    Pending,
+    Ripe,
+    Trouble,
+    certificate_troubles,
+    ripened,
+    store_troubles,
+    troubles,
+)
 from controlplane.domain.rollouts.rollout import Rollout, RolloutState
 from controlplane.domain.serving import Service
 from controlplane.ports import Clock
 from controlplane.ports.fleet import FleetView
-from controlplane.ports.gateways import Position, RecordFeed, TrafficRouter
+from controlplane.ports.gateways import CertificateView, Position, RecordFeed, TrafficRouter
 from controlplane.ports.metrics import MetricsSource
 from controlplane.ports.store import Store, Versioned
 from controlplane.services.fleet.world import service_of
 from controlplane.services.kept import read_kept
 from controlplane.services.operations.alerts import take_alerts
+from controlplane.services.operations.load_news import load_news
 from controlplane.services.rollouts.manage import active_rollout
 
 ACTOR = "watch"
@@ -48,6 +59,8 @@ class AlertWatcher:
         metrics: MetricsSource,
         router: TrafficRouter,
         clock: Clock,
+        certificates: CertificateView | None = None,
+        space: Callable[[], Space | None] = lambda: None,
     ) -> None:
         self._store = store
         self._fleet = fleet
@@ -55,6 +68,8 @@ class AlertWatcher:
         self._metrics = metrics
         self._router = router
         self._clock = clock
+        self._certificates = certificates
+        self._space = space
         self._minutes: dict[ServiceName, tuple[Minutes, datetime, Position]] = {}
         self._seen: dict[ServiceName, dict[EngineId, datetime]] = {}
 
@@ -67,7 +82,7 @@ class AlertWatcher:
         for service in watched:
             self._take(service.name, troubles(self._facts(service, engines, now), now), now)
         if watched:
-            self._take(None, self._gateways(), now)
+            self._take(None, [*self._gateways(), *self._installation(now)], now)
         return False
 
     def _facts(self, service: Service, engines: Sequence[Engine], now: datetime) -> Facts:
@@ -86,6 +101,7 @@ class AlertWatcher:
             gone=self._gone(service.name, mine, now),
             halted=_halted(active_rollout(self._store, service.name)),
             usd_per_hour=engines_usd_per_hour(service.spec, mine),
+            load=load_news(self._store, service.name, now),
         )
 
     def _counted(self, service: Service, now: datetime) -> Minutes:
@@ -128,6 +144,12 @@ class AlertWatcher:
         if not silent:
             return ()
         return [Trouble.of(GATEWAY_DOWN, f"{silent} gateways do not answer")]
+
+    def _installation(self, now: datetime) -> Sequence[Trouble]:
+        """What is nobody's service: room for what is kept, and certificates of the gateways that answer."""
+        space, view = self._space(), self._certificates
+        ends = {} if view is None else view.certificates()
+        return [*([] if space is None else store_troubles(space)), *certificate_troubles(ends, now)]
 
     def _take(self, name: ServiceName | None, found: Sequence[Trouble], now: datetime) -> None:
         """Remember since when it lasts, tell it, remember that: after a crash in between its key is known."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from controlplane.cli.main import app
 from controlplane.domain.base import EngineId
 from controlplane.domain.engines.engine import EngineConfig, EngineKind
 from controlplane.domain.engines.fleet import Engine, EngineSpec, EngineState
+from controlplane.domain.operations.space import Space
 from controlplane.ports import Clock
 from controlplane.ports.metrics import MetricsSource
 from controlplane.ports.store import Store
@@ -56,6 +57,7 @@ def an_api(
     clock: Clock = lambda: NOW,
     metrics: MetricsSource | None = None,
     tokens: ChecksTokens | None = None,
+    space: Callable[[], Space | None] = lambda: None,
 ) -> TestClient:
     """Return a client of an API over `store`, as a caller on this machine sees it."""
     app = create_app(
@@ -68,6 +70,7 @@ def an_api(
         own_secrets=own_secrets,
         gpus=gpus,
         metrics=metrics,
+        space=space,
         tokens=tokens,
     )
     return TestClient(app, base_url="http://127.0.0.1:8700/api/v1", raise_server_exceptions=False)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from controlplane.domain.operations.autoscale import ScaleDecision
 from controlplane.domain.operations.autoscale_options import AutoscaleOptions
+from controlplane.domain.operations.space import Space
+from controlplane.domain.replay import ReplayPoint
 from controlplane.domain.rollouts.rollout import RolloutState
 from controlplane.services.fleet.scaling import ScaleMemory, memory_setting
+from tests.builders_reports import a_load_report
 from tests.builders_serving import CHAT, NOW, a_revision, a_rollout, a_service, a_spec, a_study
 from tests.fakes.store import FakeStore
+from tests.integration.api.conftest import an_api
 
 
 def page(api: TestClient) -> dict[tuple[str, ...], float]:
@@ -38,6 +44,33 @@ def test_replicas_rollout_and_studies_are_told(api: TestClient, store: FakeStore
     assert found[("fleetune_usd_per_hour", "chat")] == 3, "one engine of one GPU"
     assert (found[("fleetune_rollout", "chat", "halted")], found[("fleetune_rollout", "chat", "progressing")]) == (1, 0)
     assert sum(value for (name, *_), value in found.items() if name == "fleetune_studies") == 1
+
+
+def test_replays_and_their_generator_are_told_while_they_say_something_of_today(store: FakeStore) -> None:
+    def told(days: float) -> dict[str, float]:
+        found = page(an_api(store, clock=lambda: NOW + timedelta(days=days)))
+        return {"/".join(name): value for name, value in found.items() if "generator" in name[0] or "replay" in name[0]}
+
+    store.save_service(a_service(), 0)
+    assert not told(0)
+    point = ReplayPoint(service=CHAT, schedule="nightly", number=1, regressed=True)
+    store.add_load_report("replay.1", CHAT, a_load_report(), NOW, replay=point)
+    regressed = {"fleetune_replay_regressed/nightly/chat": 1}
+    assert told(0.5) == regressed | {
+        "fleetune_generator_behind/chat": 0,
+        "fleetune_generator_lag_seconds/chat": 0.2405,
+    }
+    assert told(2) == regressed
+    assert not told(9)
+
+
+def test_room_is_told_where_somebody_can_tell(store: FakeStore) -> None:
+    def told(space: Space | None) -> list[float | None]:
+        found = page(an_api(store, space=lambda: space))
+        return [found.get((f"fleetune_data_{name}_bytes",)) for name in ("free", "size")]
+
+    assert told(Space(size=100, free=7)) == [7, 100]
+    assert told(None) == [None, None]
 
 
 def test_an_autoscaler_that_holds_is_told_once_it_has_decided(api: TestClient, store: FakeStore) -> None:

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,15 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from cryptography.x509 import load_pem_x509_certificate
+from prometheus_client.parser import text_string_to_metric_families
 
 from controlplane.adapters.gateway.traffic import GatewayTraffic
 from controlplane.domain.door.routing import Backend
 from controlplane.domain.errors import InvalidInput, Unavailable
 from controlplane.gateway.__main__ import main
-from controlplane.gateway.settings import EngineTls, TlsFiles
+from controlplane.gateway.certificates import Certificates
+from controlplane.gateway.settings import EngineTls, GatewaySettings, TlsFiles
 from controlplane.gateway.tls import of_server, renewing, server_tls
 from tests.integration.gateway.harness import CHAT, chat, gateway, revision, table
 from tests.integration.gateway.upstream import Upstream, streaming, upstream
@@ -166,6 +170,38 @@ async def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(tmp
     files.key.write_bytes(locked)
     with pytest.raises(InvalidInput, match="passphrase"):
         server_tls(files)
+
+
+async def test_until_when_certificates_are_good_is_told_by_whom_they_are_shown_to(tmp_path: Path, files: Files) -> None:
+    ends = load_pem_x509_certificate(files.server.certificate.read_bytes()).not_valid_after_utc
+    shows = EngineTls(ca=files.ca, own=files.client)
+    async with gateway(tmp_path, tls=files.server, engine_tls=shows) as gw:
+        traffic = GatewayTraffic(lambda: [gw.running.address], timeout_s=30)
+        told = (await asyncio.to_thread(traffic.certificates))[gw.running.address.name]
+        traffic.close()
+        async with gw.session.get(gw.url + "/metrics", ssl=trusting(files)) as response:
+            page = await response.text()
+    assert (set(told), told["clients"]) == ({"clients", "engines"}, ends)
+    samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
+    shown_to = {each.labels["shown_to"]: each.value for each in samples if "certificate" in each.name}
+    assert (set(shown_to), shown_to["clients"]) == ({"clients", "engines"}, ends.timestamp())
+
+
+def test_a_chain_is_good_until_its_first_certificate_ends_and_a_renewed_one_counts_with_its_key(tmp_path: Path) -> None:
+    authority, now = trustme.CA(), datetime.now(UTC).replace(microsecond=0)
+    ends = [now + timedelta(days=days) for days in (90, 3, 200)]
+    first, other, second = (authority.issue_cert("127.0.0.1", not_after=end) for end in ends)
+    files = written(first, tmp_path / "server")
+    other.cert_chain_pems[0].write_to_path(str(files.certificate), append=True)
+    certificates = Certificates(GatewaySettings(data_dir=tmp_path, tls=files))
+    assert certificates.ends() == {"clients": ends[1]}
+    renew(files.certificate, *second.cert_chain_pems)
+    assert certificates.ends() == {"clients": ends[1]}, "its key is another: it is not in use"
+    renew(files.key, second.private_key_pem)
+    assert certificates.ends() == {"clients": ends[2]}
+    files.certificate.unlink()
+    assert certificates.ends() == {"clients": ends[2]}
+    assert Certificates(GatewaySettings(data_dir=tmp_path)).ends() == {}
 
 
 async def test_plain_http_is_not_served_on_a_tls_port(tmp_path: Path, files: Files) -> None:

@@ -55,6 +55,15 @@ def _gpu(name: str, values: str) -> dict[str, str]:
     return {f'DCGM_FI_DEV_{name}{{service="chat",engine="e1",gpu="0",job="fleetune-engines"}}': values}
 
 
+def _disk(free_gib: int, size_gib: int) -> dict[str, str]:
+    return {"fleetune_data_free_bytes": f"{free_gib * 2**30}x60", "fleetune_data_size_bytes": f"{size_gib * 2**30}x60"}
+
+
+def _certificate(days: int) -> dict[str, str]:
+    """Times of a test begin with those of Unix."""
+    return {'fleetune_gateway_certificate_end_seconds{shown_to="clients"}': f"{86400 * days}x60"}
+
+
 _UP = 'up{job="fleetune-engines",service="chat",engine="%s"}'
 CASES = {
     "all is well": Case(_ttft(99, 100) | _requests(100) | _engine("e1", "kv_cache_usage_perc", "0.5x400"), "6h", set()),
@@ -147,6 +156,28 @@ CASES = {
         "30m",
         set(),
     ),
+    "a replay was worse than its baseline": Case(
+        {'fleetune_replay_regressed{service="chat",schedule="nightly"}': "0x20 1x40"},
+        "30m",
+        {"FleetuneReplayRegressed"},
+    ),
+    "a replay was as good as its baseline": Case(
+        {'fleetune_replay_regressed{service="chat",schedule="nightly"}': "1x10 0x50"}, "30m", set()
+    ),
+    "replays are too old to be told of": Case(
+        {'fleetune_replay_regressed{service="chat",schedule="nightly"}': "1x10 stale"}, "30m", set()
+    ),
+    "the generator does not keep up": Case(
+        {'fleetune_generator_behind{service="chat"}': "0x20 1x40"}, "30m", {"FleetuneGeneratorBehind"}
+    ),
+    "the generator keeps up": Case({'fleetune_generator_behind{service="chat"}': "0x60"}, "30m", set()),
+    "the disk is nearly full": Case(_disk(free_gib=5, size_gib=100), "30m", {"FleetuneStoreFull"}),
+    "a small disk has room": Case(_disk(free_gib=5, size_gib=40), "30m", set()),
+    "a twentieth of a large disk is room": Case(_disk(free_gib=50, size_gib=1000), "30m", set()),
+    "a disk is told to be free by nobody": Case({"fleetune_data_size_bytes": "100x60"}, "30m", set()),
+    "a certificate ends in a week": Case(_certificate(days=7), "30m", {"FleetuneCertificateEnds"}),
+    "a certificate has ended": Case(_certificate(days=0), "30m", {"FleetuneCertificateEnds"}),
+    "a certificate is good for a month": Case(_certificate(days=30), "30m", set()),
     "a replica does not come": Case(
         {'fleetune_replicas_wanted{service="chat"}': "3x60", 'fleetune_replicas_ready{service="chat"}': "2x60"},
         "30m",
