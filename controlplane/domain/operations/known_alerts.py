@@ -51,7 +51,7 @@ GENERATOR_BEHIND = KnownAlert("FleetuneGeneratorBehind", "ticket", 0)
 
 STORE_FULL = KnownAlert("FleetuneStoreFull", "page", 300)
 STORE_FREE_SHARE, STORE_FREE_BYTES = 0.1, 20 * 2**30
-"""Less than both is free where the data folder lies: a tenth of a large disk is not little, nor 5 GiB of a small one."""
+"""Less than both is free beside the data: a tenth of a large disk is not little, nor are 5 GiB of a small one."""
 
 CERTIFICATE_ENDS = KnownAlert("FleetuneCertificateEnds", "ticket", 300)
 CERTIFICATE_LEFT_DAYS = 14
