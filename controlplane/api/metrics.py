@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 
 from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse, Response
@@ -15,11 +16,12 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from controlplane.api.context import Context, Ctx, Reader, problems
+from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.engines.gpu import DcgmName, EngineGpu, to_dcgm
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.operations.cost import engines_usd_per_hour
 from controlplane.domain.rollouts.rollout import RolloutState
-from controlplane.domain.studies.study import StudyState
+from controlplane.domain.studies.study import Study, StudyState
 from controlplane.services.fleet.scaling import read_memory
 from controlplane.services.fleet.serving import ServiceStatus, service_status
 from controlplane.services.operations.load_news import load_news
@@ -55,11 +57,12 @@ class _Numbers(Collector):
         names, now = [saved.value.name for saved in store.list_services()], self._ctx.clock()
         services = [service_status(store, fleet, name, now=now) for name in names]
         yield from _replicas(services)
-        yield _rollouts(services)
+        yield from _rollouts(services, now)
         yield self._held(services)
-        yield self._studies()
+        yield from self._studies()
         yield self._saved(services)
         yield GaugeMetricFamily("fleetune_gpus_free", "GPUs that no engine holds.", fleet.free_gpus())
+        yield _held_by(fleet.list())
         yield from self._load(services)
         yield from self._space()
         yield from self._gpus(services)
@@ -82,13 +85,14 @@ class _Numbers(Collector):
                 family.add_metric([each.service.name], saved.saved_usd_per_hour)
         return family
 
-    def _studies(self) -> Metric:
-        counts = Counter(study.state for study, _ in self._ctx.store.list_studies(limit=_STUDIES))
+    def _studies(self) -> Iterator[Metric]:
+        studies = [study for study, _ in self._ctx.store.list_studies(limit=_STUDIES)]
+        counts = Counter(study.state for study in studies)
         text = f"Of the newest {_STUDIES} studies, by state."
         family = GaugeMetricFamily("fleetune_studies", text, labels=["state"])
         for state in StudyState:
             family.add_metric([state.value], counts[state])
-        return family
+        yield from (family, *_newest_studies(studies))
 
     def _load(self, services: Sequence[ServiceStatus]) -> Iterator[Metric]:
         """Of load tests that are too old to tell of today nothing is said."""
@@ -149,11 +153,43 @@ def _replicas(services: Sequence[ServiceStatus]) -> Iterator[Metric]:
     yield from (wanted, ready, money)
 
 
-def _rollouts(services: Sequence[ServiceStatus]) -> Metric:
-    text = "1 for the state of the rollout under way; a service without one has none."
-    family = GaugeMetricFamily("fleetune_rollout", text, labels=["service", "state"])
+def _rollouts(services: Sequence[ServiceStatus], now: datetime) -> Iterator[Metric]:
+    """Of the rollout under way; a service without one has none."""
+    states = GaugeMetricFamily("fleetune_rollout", "1 for the state it is in.", labels=["service", "state"])
+    step = GaugeMetricFamily("fleetune_rollout_step", "The step it is at; the first is 0.", labels=["service"])
+    age = GaugeMetricFamily("fleetune_rollout_age_seconds", "Since it was started.", labels=["service"])
     for each in services:
         if each.rollout is not None:
+            name = [each.service.name]
             for state in RolloutState:
-                family.add_metric([each.service.name, state.value], float(each.rollout.state is state))
+                states.add_metric([*name, state.value], float(each.rollout.state is state))
+            step.add_metric(name, each.rollout.step_index)
+            age.add_metric(name, (now - each.rollout.created_at).total_seconds())
+    yield from (states, step, age)
+
+
+def _newest_studies(studies: Sequence[Study]) -> Iterator[Metric]:
+    """Of each service's newest study, and of the newest that came to a recommendation; `studies` begin with the newest.
+
+    A study without one has no ratio.
+    """
+    hours = GaugeMetricFamily("fleetune_study_gpu_hours", "GPU-hours of a service's newest study.", labels=["service"])
+    text = "Cost of what the newest recommendation recommends over its baseline's."
+    ratio = GaugeMetricFamily("fleetune_study_cost_ratio", text, labels=["service"])
+    for name, newest in {each.service: each for each in reversed(studies)}.items():
+        hours.add_metric([name], newest.gpu_seconds / 3600)
+    told = {each.service: each.recommendation for each in reversed(studies) if each.recommendation is not None}
+    for name, recommendation in told.items():
+        ratio.add_metric([name], recommendation.evidence.cost_ratio)
+    yield from (hours, ratio)
+
+
+def _held_by(engines: Sequence[Engine]) -> Metric:
+    """What holds GPUs: live traffic (`rollout`), studies (`trial`) or shadows of replays (`replay`)."""
+    family = GaugeMetricFamily("fleetune_gpus_held", "GPUs that engines hold, by what wants them.", labels=["by"])
+    held = Counter[str]()
+    for each in engines:
+        held[str(each.spec.owner).partition("/")[0]] += 0 if each.state.is_over else each.spec.gpus
+    for by in ("rollout", "trial", "replay"):
+        family.add_metric([by], held[by])
     return family

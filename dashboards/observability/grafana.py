@@ -1,4 +1,4 @@
-"""Grafana dashboards: SLOs, gateway and engines, built with Grafana's own foundation SDK. Pure."""
+"""Grafana dashboards of what serves, changes and costs, built with Grafana's own foundation SDK. Pure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Board(NamedTuple):
 
 def boards(specs: Sequence[ServiceSpec]) -> list[Board]:
     """Return what the dashboards show."""
-    return [_slo(specs), _GATEWAY, _ENGINES, _GPUS, _CONTROL]
+    return [_slo(specs), _GATEWAY, _ENGINES, _GPUS, _CONTROL, _ROLLOUT, _STUDY, _cost(specs)]
 
 
 def as_json(board: Board) -> str:
@@ -74,7 +74,72 @@ def _promised(spec: ServiceSpec) -> list[Chart]:
     ]
 
 
+def _cost(specs: Sequence[ServiceSpec]) -> Board:
+    return Board("fleetune-cost", "Fleetune: cost", {spec.name: _paid(spec) for spec in specs})
+
+
+def _paid(spec: ServiceSpec) -> list[Chart]:
+    """Money per token is that of the GPUs held now over the tokens of engine time, as `fleetune service cost` has it."""
+    where, name = f'{{service="{spec.name}"}}', spec.name
+    per_s = [f"sum by (service) (rate(vllm:{each}_tokens_total{where}[5m]))" for each in ("prompt", "generation")]
+    tokens = f"({per_s[0]} + {per_s[1]}) / {spec.engine.time_lapse:g}"
+    day = {"what runs": f"24 * fleetune_usd_per_hour{where}"}
+    if spec.alerts.usd_per_day is not None:
+        day |= {"budget": f"{spec.alerts.usd_per_day:g} + 0 * fleetune_usd_per_hour{where}"}
+    return [
+        Chart("USD per hour", "currencyUSD", {name: f"fleetune_usd_per_hour{where}"}),
+        Chart("USD per day", "currencyUSD", day),
+        Chart(
+            "USD per million tokens, prompt and output",
+            "currencyUSD",
+            {name: f"1e6 * max by (service) (fleetune_usd_per_hour{where}) / (3600 * ({tokens} > 0))"},
+        ),
+        Chart("Saved per hour since the promotion", "currencyUSD", {name: f"fleetune_saved_usd_per_hour{where}"}),
+        Chart("Replicas paid for", "short", {name: f"fleetune_replicas_ready{where}"}),
+    ]
+
+
 _BY = "service, revision"
+_REVISION = "{{service}} {{revision}}"
+_ASKED = f"sum by ({_BY}) (rate(fleetune_gateway_requests_total[5m]))"
+_FAILED = f'sum by ({_BY}) (rate(fleetune_gateway_requests_total{{status=~"5.."}}[5m]))'
+_ROLLOUT = Board(
+    "fleetune-rollout",
+    "Fleetune: rollouts",
+    {
+        "Under way": [
+            Chart("State", "short", {"{{service}} {{state}}": "fleetune_rollout == 1"}),
+            Chart("Step", "short", {"{{service}}": "fleetune_rollout_step"}),
+            Chart("Since it was started", "s", {"{{service}}": "fleetune_rollout_age_seconds"}),
+            Chart("Weight", "percent", {_REVISION: f"max by ({_BY}) (fleetune_gateway_weight_percent)"}),
+        ],
+        "Canary beside stable": [
+            Chart("Requests per second", "reqps", {_REVISION: _ASKED}),
+            Chart("Answers of 5xx", "percentunit", {_REVISION: f"({_FAILED} or 0 * {_ASKED}) / ({_ASKED} > 0)"}),
+            Chart("P99 TTFT", "s", {_REVISION: percentile(LatencyMetric.TTFT, 0.99, "5m", by=_BY)}),
+            Chart("P99 TPOT", "s", {_REVISION: percentile(LatencyMetric.TPOT, 0.99, "5m", by=_BY)}),
+            Chart("In flight", "short", {"{{revision}}": "sum by (revision) (fleetune_gateway_in_flight)"}),
+        ],
+    },
+)
+_STUDY = Board(
+    "fleetune-study",
+    "Fleetune: studies and replays",
+    {
+        "Studies": [
+            Chart("Studies", "short", {"{{state}}": "fleetune_studies"}),
+            Chart("GPUs held", "short", {"{{by}}": "fleetune_gpus_held", "free": "fleetune_gpus_free"}),
+            Chart("GPU-hours of the newest study", "short", {"{{service}}": "fleetune_study_gpu_hours"}),
+            Chart("Recommended cost over its baseline's", "percentunit", {"{{service}}": "fleetune_study_cost_ratio"}),
+        ],
+        "Load tests": [
+            Chart("Worse than the baseline", "short", {"{{service}} {{schedule}}": "fleetune_replay_regressed"}),
+            Chart("The generator was behind", "short", {"{{service}}": "fleetune_generator_behind"}),
+            Chart("P99 lag of the generator", "s", {"{{service}}": "fleetune_generator_lag_seconds"}),
+        ],
+        "Kept": [Chart("Free where the data folder lies", "bytes", {"free": "fleetune_data_free_bytes"})],
+    },
+)
 _GATEWAY = Board(
     "fleetune-gateway",
     "Fleetune: gateway",

@@ -12,9 +12,10 @@ from controlplane.domain.operations.autoscale_options import AutoscaleOptions
 from controlplane.domain.operations.space import Space
 from controlplane.domain.replay import ReplayPoint
 from controlplane.domain.rollouts.rollout import RolloutState
+from controlplane.domain.studies.study import StudyState
 from controlplane.services.fleet.scaling import ScaleMemory, memory_setting
 from tests.builders_reports import a_load_report
-from tests.builders_serving import CHAT, NOW, a_revision, a_rollout, a_service, a_spec, a_study
+from tests.builders_serving import CHAT, NOW, a_recommendation, a_revision, a_rollout, a_service, a_spec, a_study, after
 from tests.fakes.store import FakeStore
 from tests.integration.api.conftest import an_api
 
@@ -44,6 +45,18 @@ def test_replicas_rollout_and_studies_are_told(api: TestClient, store: FakeStore
     assert found[("fleetune_usd_per_hour", "chat")] == 3, "one engine of one GPU"
     assert (found[("fleetune_rollout", "chat", "halted")], found[("fleetune_rollout", "chat", "progressing")]) == (1, 0)
     assert sum(value for (name, *_), value in found.items() if name == "fleetune_studies") == 1
+    assert (found[("fleetune_rollout_step", "chat")], found[("fleetune_rollout_age_seconds", "chat")]) == (0, 0)
+    assert [found[("fleetune_gpus_held", by)] for by in ("rollout", "trial", "replay")] == [1, 0, 0]
+
+
+def test_a_service_s_newest_study_is_told_and_the_ratio_of_the_newest_that_recommends(
+    api: TestClient, store: FakeStore
+) -> None:
+    store.save_study(a_study("st-1", state=StudyState.DONE, recommendation=a_recommendation(), gpu_seconds=7200), 0)
+    assert page(api)[("fleetune_study_gpu_hours", "chat")] == 2
+    store.save_study(a_study("st-2", state=StudyState.RUNNING, gpu_seconds=1800, created_at=after(60)), 0)
+    found = page(api)
+    assert (found[("fleetune_study_gpu_hours", "chat")], found[("fleetune_study_cost_ratio", "chat")]) == (0.5, 0.5)
 
 
 def test_replays_and_their_generator_are_told_while_they_say_something_of_today(store: FakeStore) -> None:

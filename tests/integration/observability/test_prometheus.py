@@ -15,17 +15,23 @@ import pytest
 import uvicorn
 
 from controlplane.api.app import create_app
-from controlplane.domain.base import EngineId
+from controlplane.domain.base import EngineId, StudyId
 from controlplane.domain.engines.engine import EngineConfig, EngineKind
 from controlplane.domain.engines.fleet import Engine, EngineSpec, EngineState
+from controlplane.domain.operations.alerts import AlertOptions
 from controlplane.domain.operations.autoscale import ScaleDecision
 from controlplane.domain.operations.autoscale_options import AutoscaleOptions
+from controlplane.domain.operations.savings import Savings
+from controlplane.domain.operations.space import Space
+from controlplane.domain.replay import ReplayPoint
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencyMetric, LatencySlo
+from controlplane.domain.studies.study import StudyState
 from controlplane.services.fleet.scaling import ScaleMemory, memory_setting
 from dashboards.observability.files import SCRAPE, Where, files
 from dashboards.observability.grafana import boards
-from tests.builders_serving import CHAT, NOW, a_rollout, a_service, a_spec
+from tests.builders_reports import a_load_report
+from tests.builders_serving import CHAT, NOW, a_recommendation, a_revision, a_rollout, a_service, a_spec, a_study
 from tests.fakes.record_source import FakeRecordSource
 from tests.fakes.store import FakeStore
 from tests.integration.gateway.harness import Gateway, gateway
@@ -33,6 +39,7 @@ from tests.integration.gateway.test_emulated_engines import asked, backend, emul
 
 pytestmark = pytest.mark.slow
 
+STABLE = a_revision().revision_id
 LIMITS = tuple(LatencySlo(metric=metric, percentile=99, limit_ms=1000) for metric in LatencyMetric)
 
 
@@ -70,6 +77,7 @@ async def an_api(*engines: Engine, store: FakeStore | None = None) -> AsyncItera
         fleet_view=Engines(*engines),
         clock=lambda: NOW,
         open_without_keys=True,
+        space=lambda: Space(size=100, free=50),
     )
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
@@ -130,10 +138,16 @@ async def until_answered(client: httpx.AsyncClient, queries: Sequence[str]) -> N
 def under_way(spec: ServiceSpec) -> FakeStore:
     """Return a store in which a service scales by itself and has a rollout: every panel has something to show."""
     store = FakeStore()
-    store.save_service(a_service(spec=spec.evolve(autoscale=AutoscaleOptions(enabled=True))), 0)
+    store.add_revision(a_revision())
+    store.save_service(a_service(spec=spec.evolve(autoscale=AutoscaleOptions(enabled=True)), stable=STABLE), 0)
     store.save_rollout(a_rollout(), 0)
     memory = ScaleMemory(decision=ScaleDecision(at=NOW, replicas=1, reason="1 for 1 requests/s"))
     store.write_setting(memory_setting(CHAT), memory.model_dump_json(), 0)
+    store.save_study(a_study(state=StudyState.DONE, recommendation=a_recommendation()), 0)
+    saved = Savings(revision=STABLE, study_id=StudyId("st-1"), promoted_at=NOW, watched_s=3600, baseline_usd=2)
+    store.write_setting(f"savings/{CHAT}", saved.model_dump_json(), 0)
+    point = ReplayPoint(service=CHAT, schedule="nightly", number=1, regressed=False)
+    store.add_load_report("replay.1", CHAT, a_load_report(), NOW, replay=point)
     return store
 
 
@@ -144,7 +158,7 @@ async def keep_asking(gw: Gateway) -> None:
 
 
 async def test_every_panel_of_every_dashboard_has_data(tmp_path: Path) -> None:
-    spec = a_spec(name="chat", slos=a_spec().slos.evolve(latency=LIMITS))
+    spec = a_spec(name="chat", slos=a_spec().slos.evolve(latency=LIMITS), alerts=AlertOptions(usd_per_day=100))
     queries = [
         query
         for board in boards([spec])
