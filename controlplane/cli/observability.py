@@ -12,6 +12,7 @@ from controlplane.cli.tables.show import console
 from controlplane.domain.errors import InvalidInput, unreadable
 from controlplane.host.files import write_whole
 from controlplane.reading.service_file import load_service
+from dashboards.observability.collecting import Collected
 from dashboards.observability.files import Where, files
 
 app = typer.Typer(help="Prometheus and Grafana beside Fleetune, as files.", no_args_is_help=True)
@@ -30,15 +31,21 @@ def write(
     gateway: Annotated[list[str] | None, typer.Option(help="host:port of a gateway; several may be given.")] = None,
     key_file: Annotated[str | None, typer.Option(help="File on Prometheus's host with an API key.")] = None,
     alertmanager: Annotated[str | None, typer.Option(help="host:port of the Alertmanager that alerts go to.")] = None,
+    logs: Annotated[Path, typer.Option(help="The installation's folder of logs.")] = Path(".fleetune/logs"),
+    loki: Annotated[str, typer.Option(help="Where Promtail finds a Loki.")] = "http://127.0.0.1:3100",
+    traces_to: Annotated[str | None, typer.Option(help="Where a collector sends traces on, OTLP over HTTP.")] = None,
 ) -> None:
-    """Write scrape configuration, recording and alert rules, and Grafana dashboards for the services named."""
+    """Write scraping, rules, Grafana dashboards and collectors of logs and traces for the services named."""
     specs = [load_service(each) for each in file]
     names = [spec.name for spec in specs]
     if len(set(names)) != len(names):
         raise InvalidInput(f"two of the files describe the same service: {', '.join(sorted(names))}")
     gateways = [_address(each, "--gateway") for each in gateway or ["127.0.0.1:8000"]]
     alerts_to = None if alertmanager is None else _address(alertmanager, "--alertmanager")
-    texts = files(specs, Where(_url(api_url), gateways, key_file, alertmanager=alerts_to))
+    sent_on = None if traces_to is None else _url(traces_to, "--traces-to")
+    collected = Collected(str(logs.absolute()), _url(loki, "--loki"), sent_on)
+    where = Where(_url(api_url, "--api"), gateways, key_file, alertmanager=alerts_to, collected=collected)
+    texts = files(specs, where)
     try:
         for name, text in texts.items():
             write_whole(folder / name, text, private=False)
@@ -47,10 +54,10 @@ def write(
     console.print(f"{len(texts)} files in {folder}: {', '.join(sorted(texts))}")
 
 
-def _url(text: str) -> str:
+def _url(text: str, option: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InvalidInput(f"--api '{text}' is no URL", allowed="http://HOST:PORT or https://HOST")
+        raise InvalidInput(f"{option} '{text}' is no URL", allowed="http://HOST:PORT or https://HOST")
     return text
 
 

@@ -1,4 +1,4 @@
-"""The files of `fleetune observability write`: what a Prometheus and a Grafana beside Fleetune need. Pure."""
+"""The files of `fleetune observability write`: what Prometheus, Grafana and collectors beside Fleetune need. Pure."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import yaml
 
 from controlplane.domain.operations.alerts import MOST_AT_ONCE
 from controlplane.domain.service import ServiceSpec
+from dashboards.observability.collecting import Collected, collector, loki, promtail
 from dashboards.observability.grafana import as_json, boards
 from dashboards.observability.promql import CONTROL, ENGINES, GATEWAYS
 from dashboards.observability.rules import rule_file
@@ -27,11 +28,14 @@ class Where(NamedTuple):
     key_file: str | None = None  # holds an API key that may read
     interval: str = "15s"
     alertmanager: str | None = None  # host:port
+    collected: Collected = Collected()
 
 
 def files(specs: Sequence[ServiceSpec], where: Where) -> Mapping[str, str]:
     """Return every file's text by its name."""
     found = {SCRAPE: _yaml(_scraping(where)), RULES: _yaml(rule_file(specs)), ALERTS: _yaml(_routing(where))}
+    found |= {"promtail.yml": _yaml(promtail(where.collected)), "loki.yml": _yaml(loki())}
+    found |= {"otel-collector.yml": _yaml(collector(where.collected))}
     return found | {f"grafana/{board.uid}.json": as_json(board) for board in boards(specs)}
 
 

@@ -79,7 +79,7 @@ def _cost(specs: Sequence[ServiceSpec]) -> Board:
 
 
 def _paid(spec: ServiceSpec) -> list[Chart]:
-    """Money per token is that of the GPUs held now over the tokens of engine time, as `fleetune service cost` has it."""
+    """Money per token is that of GPUs held now over tokens of engine time, as `fleetune service cost` has it."""
     where, name = f'{{service="{spec.name}"}}', spec.name
     per_s = [f"sum by (service) (rate(vllm:{each}_tokens_total{where}[5m]))" for each in ("prompt", "generation")]
     tokens = f"({per_s[0]} + {per_s[1]}) / {spec.engine.time_lapse:g}"
