@@ -71,9 +71,20 @@ def an_engine(model: str, **flags: FlagValue) -> EngineSpec:
     )
 
 
+def ready(subject: ProcessSubject) -> str:
+    """Return the address of the server that answers. The wheel's library is made for processors with AMX: on others it
+    dies of an instruction that is not there, and no test of its answers can run."""
+    subject.wait(lambda: subject.fleet.observe(ID).state is not EngineState.STARTING)
+    if (subject.fleet.observe(ID).failure_detail or "").endswith("killed by signal 4"):
+        pytest.skip("the wheel's llama-server has instructions that this processor lacks (SIGILL)")
+    url = observe_until(subject, ID, EngineState.READY).url
+    assert url is not None
+    return url
+
+
 def test_a_load_test_of_real_tokens_and_a_stop(model: str, subject: ProcessSubject, tmp_path: Path) -> None:
     subject.fleet.start(an_engine(model, parallel=4))
-    url = observe_until(subject, ID, EngineState.READY).url
+    url = ready(subject)
     profile, report = tmp_path / "tiny.yaml", tmp_path / "report.json"
     profile.write_text(yaml.safe_dump(PROFILE))
     words = [sys.executable, "-m", "controlplane.cli.main", "load", "-f", profile, "--target", url, "--json", report]
@@ -94,7 +105,7 @@ def test_a_load_test_of_real_tokens_and_a_stop(model: str, subject: ProcessSubje
 
 def test_token_ids_and_lengths_are_taken_as_its_dialect_says(model: str, subject: ProcessSubject) -> None:
     subject.fleet.start(an_engine(model))
-    url = observe_until(subject, ID, EngineState.READY).url
+    url = ready(subject)
     body = {"model": "chat", "prompt": [1, 40, 41], "max_tokens": 200, "ignore_eos": True}
     usage = httpx.post(f"{url}/v1/completions", json=body, timeout=60, trust_env=False, verify=False).json()["usage"]
     assert (usage["prompt_tokens"], usage["completion_tokens"]) == (3, 200)
