@@ -68,20 +68,12 @@ def _runs(trial: Trial) -> list[Run]:
     seen = [each for level in trial.levels if (each := _seen(trial, level)) is not None]
     if trial.kind is TrialKind.CONFIRM_FLEET:
         return [Run((each,)) for each in seen]
-    return [Run(tuple(seen), _luck(trial), _short(trial))] if seen else []
+    return [Run(tuple(seen), _luck(trial))] if seen else []
 
 
 def _luck(trial: Trial) -> float | None:
     these, long_run = trial.predicted.get(THESE_ARRIVALS), trial.predicted.get(LONG_RUN)
     return math.log(these / long_run) if these and long_run else None
-
-
-def _short(trial: Trial) -> float:
-    """Return by how much (logarithm) a trial fell short of what the twin expected under its very arrivals."""
-    these = trial.predicted.get(THESE_ARRIVALS)
-    if not these or trial.capacity is None or trial.capacity.rps <= 0:
-        return 0.0
-    return max(0.0, math.log(these / trial.capacity.rps))
 
 
 def _seen(trial: Trial, level: Level) -> Seen | None:

@@ -4,9 +4,8 @@ A run is one engine life under one seed of arrivals. The rate it sustains differ
 arrivals and lengths of a few hundred requests differ from the average. Where the twin can simulate a run's very
 arrivals and the long run, the ratio of its two capacities is the run's `luck`, and taken out: that is most of what
 differs, and what all runs of one search share; it is hardly surer than it is large, because what limits the engine may
-not be what limits the twin, and less sure where the run fell short of what the twin expected under these arrivals. What
-is left (all of it where the twin has no opinion) has a logarithm of variance `dispersion / requests`; the dispersion is
-learned from configurations measured under several arrivals.
+not be what limits the twin. What is left (all of it where the twin has no opinion) has a logarithm
+of variance `dispersion / requests`; the dispersion is learned from configurations measured under several arrivals.
 A typical run without a known luck sustains more than the long run, whose misses are mostly those of its few bad
 stretches (`_lift`). A level that ended after few requests differs from its own run in the same way, so a burst in its
 first seconds proves little (by a fixed dispersion: levels of one run that contradict each other say nothing of how runs
@@ -38,7 +37,6 @@ _DISPERSIONS = (1.0, 2.5, 6.0, 15.0, 40.0)
 DISPERSION_PRIOR = (0.08, 0.25, 0.37, 0.2, 0.1)
 _WITHOUT_LUCK = 1.5  # as much more dispersed is a run whose arrivals the twin did not simulate
 _LUCK_SD = 0.75  # of the logarithm of a run's luck: what limits the engine may not be what limits the twin
-_SHORT = 0.2  # a run that falls so far short of the twin's word on it leaves as much doubt again as its luck is large
 _WITHIN = 6.0  # dispersion of a level within its run: what is learned from repeats is how whole runs differ
 _STEEPNESSES = (5.0, 10.0, 20.0, 40.0)
 _STEEPNESS_PRIOR = (0.2, 0.3, 0.3, 0.2)
@@ -69,13 +67,11 @@ class Run(NamedTuple):
     """The levels of one engine life: they share arrivals and lengths.
 
     `luck` is the logarithm of how much more a replica sustains under these arrivals than in the long run, by the twin;
-    None where it has no opinion. `short` is the logarithm of how much more the twin expected under these very arrivals
-    than the run sustained, 0 where that was no less.
+    None where it has no opinion.
     """
 
     levels: tuple[Seen, ...]
     luck: float | None = None
-    short: float = 0.0
 
 
 def grid_of(runs: tuple[Run, ...]) -> Array:
@@ -123,8 +119,7 @@ def _of_runs(runs: tuple[Run, ...], grid: Array, dispersion: float, steepness: f
 def _off(run: Run, most: float, dispersion: float, steepness: float) -> tuple[float, float]:
     """Return by how much a run's log capacity lies above the long run's, its known luck aside, and the chance of it."""
     if run.luck is not None:
-        doubt = run.luck * math.hypot(_LUCK_SD, run.short / _SHORT)
-        return 0.0, math.hypot(math.sqrt(dispersion / max(most, 1.0)), doubt)
+        return 0.0, math.hypot(math.sqrt(dispersion / max(most, 1.0)), _LUCK_SD * run.luck)
     chance = math.sqrt(_WITHOUT_LUCK * dispersion / max(most, 1.0))
     return _lift(run.levels[-1].allowed, steepness, round(chance, 3)), chance
 

@@ -84,7 +84,6 @@ def believe(subjects: Mapping[str, Subject]) -> dict[str, Belief]:
     first = {key: _posterior(grids[key], likely[key], centres[key], spreads[key]) for key in loaded}
     if (shared := _shared_prior(loaded, grids, first)) is not None:
         centres, spreads = shared
-    spreads = {key: math.hypot(spreads[key], _short(subject)) for key, subject in loaded.items()}
     priors = {key: _prior(grids[key] - centres[key], spreads[key]) for key in loaded}
     repeated = [key for key, subject in loaded.items() if len(subject.runs) > 1]
     dispersion = _dispersion_weights(repeated, likely, priors)
@@ -139,11 +138,6 @@ def _shared_prior(
 def _prior(distance: Array, spread: float) -> Array:
     """Return a normal prior with a share of a wider one: of some configurations the twin is wrong by more."""
     return (1 - _FAR) * normal(distance, spread) + _FAR * normal(distance, _FARTHER * spread)
-
-
-def _short(subject: Subject) -> float:
-    """Return by how much its runs fell short of what the twin expected of them: the prior is that same twin's word."""
-    return sum(run.short for run in subject.runs) / len(subject.runs)
 
 
 def _flatness(subject: Subject) -> float:

