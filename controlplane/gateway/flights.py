@@ -8,8 +8,8 @@ from controlplane.domain.base import RevisionId
 from controlplane.domain.door.routing import InFlight
 from controlplane.gateway.tally import Tally
 
-MOST_TOLD = 100
-"""Waits told per revision, the longest ones."""
+MOST_TOLD = 2000
+"""Waits told per revision, the longest ones: a tenth of 20,000 in flight, from which hanging ones count as a share."""
 
 
 class Flights:

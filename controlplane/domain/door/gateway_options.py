@@ -60,3 +60,9 @@ class GatewayOptions(Value):
         if self.price is None and any(each.in_usd for each in limits):
             raise ValueError("a limit in USD needs `price`, what a million tokens cost")
         return self
+
+    @property
+    def bare(self) -> GatewayOptions:
+        """Its times and its choice of a replica alone: what is for users (limits, queue, cache, screening) left out."""
+        kept = {name for name in type(self).model_fields if name.endswith("_s")}
+        return GatewayOptions(**self.model_dump(include=kept | {"max_retries", "prefix_affinity", "share_prefixes"}))

@@ -104,14 +104,17 @@ def _missed(
 ) -> bool | None:
     """Say whether the limit was missed; None when the record cannot tell.
 
-    `e2e` bounds what was not seen: the first token of an answer in one piece came no later than its end, and the one a
-    client did not wait for no earlier than it left.
+    `e2e` bounds what was not seen: the first token of an answer in one piece came no later than its end, and that of a
+    stream which a client did not wait for no earlier than it left. Of an answer in one piece that nobody waited for
+    the first token may have come at any time.
     """
     match slo.metric:
         case LatencyMetric.TTFT:
             if ttft is not None:
                 return ttft > slo.limit_ms
-            return _beyond(e2e, slo.limit_ms) if record.client_gone else _within(e2e, slo.limit_ms)
+            if record.client_gone:
+                return _beyond(e2e, slo.limit_ms) if record.stream else None
+            return _within(e2e, slo.limit_ms)
         case LatencyMetric.TPOT:
             return _tpot_missed(record, slo.limit_ms, tpot, e2e)
         case LatencyMetric.E2E:

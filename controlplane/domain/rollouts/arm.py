@@ -110,7 +110,7 @@ class Arm:
         late = reading.outcome is Outcome.LEFT_LATE
         if reading.outcome not in ANSWERED and not late:
             return
-        waited = reading.e2e_ms if late else None
+        waited = reading.e2e_ms if late and record.stream else None
         first = waited if reading.ttft_ms is None else reading.ttft_ms
         for metric, ms in ((LatencyMetric.TTFT, first), (LatencyMetric.TPOT, reading.tpot_ms)):
             if ms is not None:

@@ -1,7 +1,7 @@
 """Guard rails: what ends a rollout in seconds, without statistics, because no wait could be justified. Pure.
 
 They look at the canary's own failures only. What we cut ourselves (a gateway that was restarted) is no failure of it,
-and what stable shows at the same time (hangs, empty answers) is not the canary's doing.
+and what stable shows at the same time (errors, cut streams, hangs, empty answers) is not the canary's doing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import datetime
 
 from controlplane.domain.door.outcomes import ANSWERED, REFUSED, Outcome
 from controlplane.domain.door.routing import GatewayRecord
-from controlplane.domain.rollouts.analysis import Analysis, Verdict
+from controlplane.domain.rollouts.analysis import Analysis, Counts, Verdict
 from controlplane.domain.rollouts.arm import Arm
 from controlplane.domain.rollouts.comparing import Evidence, Flights
 from controlplane.domain.rollouts.flights import HANGS_AT
@@ -20,6 +20,11 @@ from controlplane.domain.rollouts.rollout_options import RolloutOptions
 
 BURST_MIN_REQUESTS = 5
 """Fewer finished requests than this in the guard's window are no burst, whatever their share."""
+
+BURST_MIN_FAILED = 3
+"""Nor are fewer failures: one among five is chance where one in a hundred fails."""
+
+_WORSE = 2.0  # times what stable shows: less is not the canary's doing
 
 ANSWER_WINDOWS = 12
 """What answers are like is looked at over so many of the guard's windows."""
@@ -48,7 +53,7 @@ def guard(
     recent = [each for arm in arms for each in arm.lately(now, options.guard_window_s)]
     rails = (
         ("truncated", _truncated(evidence, options)),
-        ("5xx_burst", _burst(recent, options)),
+        ("5xx_burst", _burst(recent, () if beside is None else beside.lately(now, options.guard_window_s), options)),
         ("hanging", _hanging(evidence, options)),
         ("empty_answers", _empty(recent, options)),
         *_answers(arms, beside, options, now),
@@ -72,17 +77,31 @@ def guard(
 
 def _truncated(evidence: Evidence, options: RolloutOptions) -> str | None:
     cut = evidence.canary.truncated + (evidence.replayed.truncated if evidence.replayed else 0)
-    if cut < options.guard_truncated:
+    asked = evidence.canary.requests + (evidence.replayed.requests if evidence.replayed else 0)
+    if cut < options.guard_truncated or cut <= _WORSE * asked * _cut_share(evidence.stable):
         return None
     return f"{cut} canary streams were truncated by the engine (limit {options.guard_truncated})"
 
 
-def _burst(recent: Finished, options: RolloutOptions) -> str | None:
-    counted = [record for record, outcome in recent if outcome in ANSWERED or outcome is Outcome.FAILED]
-    bad = sum(record.status >= 500 for record in counted)
-    if len(counted) < BURST_MIN_REQUESTS or bad < options.guard_5xx_ratio * len(counted):
+def _cut_share(stable: Counts | None) -> float:
+    return stable.truncated / stable.requests if stable is not None and stable.requests else 0.0
+
+
+def _burst(recent: Finished, others: Finished, options: RolloutOptions) -> str | None:
+    bad, counted = _failed(recent)
+    least = max(BURST_MIN_FAILED, options.guard_5xx_ratio * counted)
+    if counted < BURST_MIN_REQUESTS or bad < least:
         return None
-    return f"{bad} of {len(counted)} canary requests ended in 5xx within {options.guard_window_s:g} s"
+    theirs, of = _failed(others)
+    if of and bad / counted <= _WORSE * theirs / of:
+        return None
+    return f"{bad} of {counted} canary requests ended in 5xx within {options.guard_window_s:g} s"
+
+
+def _failed(recent: Finished) -> tuple[int, int]:
+    """Return how many ended in 5xx, and of how many that an engine answered or failed to."""
+    counted = [record for record, outcome in recent if outcome in ANSWERED or outcome is Outcome.FAILED]
+    return sum(record.status >= 500 for record in counted), len(counted)
 
 
 def _hanging(evidence: Evidence, options: RolloutOptions) -> str | None:

@@ -5,12 +5,12 @@ stable accepts), each as canary − control with bounds that hold at every look 
 (`bursts`), so judging twice a second until something is certain keeps the declared error rates. Requests we sent
 ourselves to prove the canary's load are compared with the same control, apart from users':
 
+- ERROR when the split of the traffic is certainly not the step's weight: then the arms are not comparable,
 - FAIL when one of them is certainly above its margin (lower bound > margin),
-- PASS when each ratio is certainly not (upper bound ≤ margin), by users' requests or by replayed ones, the declared
-  load was reached, and the step has its samples and its time,
+- PASS when each ratio is certainly not (upper bound ≤ margin), by users' requests or by replayed ones, the others not
+  certainly worse and estimated beyond it, the declared load was reached, and the step has its samples and its time,
 - latencies with a declared margin are held to it the same way while stable serves beside the canary (`effects`),
 - INCONCLUSIVE too where live traffic contradicts what the canary's study promised (`promise`),
-- ERROR when the split of the traffic is certainly not the step's weight: then the arms are not comparable,
 - INCONCLUSIVE otherwise.
 
 The margin is what the user declared to accept, so a difference inside it never fails.
@@ -67,13 +67,13 @@ NOTHING = Counts(requests=0, slo_misses=0, errors=0)
 def _verdict(
     comparisons: Sequence[Comparison], evidence: Evidence, options: RolloutOptions, step: StepSpec, elapsed_s: float
 ) -> tuple[Verdict, str]:
+    problem = split_problem(evidence)
+    if problem is not None:
+        return Verdict.ERROR, problem
     worse = [_describe(c) for c in comparisons if c.certainly_worse]
     worse += [describe_effect(each) for each in evidence.effects if each.certainly_worse]
     if worse:
         return Verdict.FAIL, f"certainly worse: {worse[0]}"
-    problem = split_problem(evidence)
-    if problem is not None:
-        return Verdict.ERROR, problem
     waits = _too_early(evidence, step, elapsed_s) or _undecided(comparisons) or _maybe_slower(evidence, options)
     if waits is None and options.match_load and elapsed_s < step.max_s:
         waits = _unproven(evidence)
@@ -102,11 +102,13 @@ def _too_early(evidence: Evidence, step: StepSpec, elapsed_s: float) -> str | No
 
 
 def _undecided(comparisons: Sequence[Comparison]) -> str | None:
-    """A ratio is decided by users' requests or by replayed ones; the first that neither decides."""
+    """Name the first ratio that neither users' nor replayed requests decide, or on which they contradict each other."""
     for name in dict.fromkeys(c.name for c in comparisons):
         alike = [c for c in comparisons if c.name == name]
         if all(c.high > c.margin for c in alike):
             return f"not certain yet: {_describe(_surest(alike))}"
+        if opposed := [c for c in alike if c.low > 0 and c.difference > c.margin]:
+            return f"users' and replayed requests contradict each other: {_describe(opposed[0])}"
     return None
 
 

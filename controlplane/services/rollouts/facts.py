@@ -95,11 +95,10 @@ class FactFinder:
         evidence = _evidence(world, rollout, step, seen, attempts, now).evolve(**flying)
         engines = self._engines(world, rollout, seen, evidence, now)
         hit = guard((seen.canary, seen.replayed), evidence, options, now, beside=seen.stable, engines=engines)
-        if hit is not None:
-            return hit
-        if unrouted is not None:
+        if unrouted is not None and hit is None:
             return could_not_measure(f"the gateways do not route as asked: {unrouted}", now, step.analysis)
-        return judge(evidence, slos, options, options.steps[step.index], started_at=step.started_at, now=now)
+        judged = judge(evidence, slos, options, options.steps[step.index], started_at=step.started_at, now=now)
+        return judged if hit is None else judged.evolve(verdict=hit.verdict, reason=hit.reason, guard=hit.guard)
 
     def _engines(
         self, world: World, rollout: Rollout, seen: _Watched, evidence: Evidence, now: datetime

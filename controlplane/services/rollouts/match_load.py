@@ -128,7 +128,7 @@ class LoadMatcher:
             return
         spec = plan.service.spec
         revision = RevisionRoute(revision=plan.rollout.canary, weight_percent=100, backends=backends)
-        route = ServiceRoute(service=spec.name, model=spec.model.name, revisions=(revision,), options=spec.gateway)
+        route = ServiceRoute(service=spec.name, model=spec.model.name, revisions=(revision,), options=spec.gateway.bare)
         with self.gateways.open(route, folder=folder / "gateway") as gateway:
             yield gateway.url
 

@@ -112,13 +112,14 @@ def test_a_controller_that_starts_anew_counts_the_same(restart_every: int) -> No
     assert seen(analysis(steady)) == seen(analysis(restarted))
 
 
-def test_a_split_that_is_not_the_step_s_weight_is_no_verdict() -> None:
+@pytest.mark.parametrize("ttft_ms", [90, 9000])
+def test_a_split_that_is_not_the_step_s_weight_is_no_verdict(ttft_ms: float) -> None:
     site = progressing(
         rollout=RolloutOptions(steps=(StepSpec(weight_percent=20, min_s=0), StepSpec(weight_percent=100)))
     )
     for _ in range(300):
-        finished(site, site.rollout.canary, ttft_ms=90, e2e_ms=100)
-        finished(site, site.rollout.stable, ttft_ms=90, e2e_ms=100)
+        finished(site, site.rollout.canary, ttft_ms=ttft_ms, e2e_ms=9500)
+        finished(site, site.rollout.stable, ttft_ms=90, e2e_ms=9500)
     site.passes(1)
     assert site.rollout.state is RolloutState.PROGRESSING
     assert analysis(site).verdict == "error"

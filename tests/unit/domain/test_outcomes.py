@@ -66,6 +66,8 @@ UNANSWERED = {"ttft_ms": None, "tpot_ms": None, "output_tokens": None}
         ({"status": 503, "error": "no_replica", "engine_id": None, **UNANSWERED}, Outcome.INFRASTRUCTURE),
         ({"status": 499, "client_gone": True, "e2e_ms": 499, **UNANSWERED}, Outcome.LEFT_EARLY),
         ({"status": 499, "client_gone": True, "e2e_ms": 20_000, **UNANSWERED}, Outcome.LEFT_LATE),
+        ({"status": 499, "client_gone": True, "stream": False, "e2e_ms": 4000, **UNANSWERED}, Outcome.LEFT_EARLY),
+        ({"status": 499, "client_gone": True, "stream": False, "e2e_ms": 20_000, **UNANSWERED}, Outcome.LEFT_LATE),
         ({"client_gone": True}, Outcome.LEFT_EARLY),
         ({"client_gone": True, "ttft_ms": 900}, Outcome.LEFT_LATE),
         ({"client_gone": True, "tpot_ms": 90}, Outcome.LEFT_LATE),
