@@ -156,7 +156,7 @@ def test_a_triggered_schedule_says_what_came_of_it(
         fire_due(store, create_study=create_study, now=datetime.now(UTC))
 
     monkeypatch.setattr("controlplane.cli.schedule.time.sleep", controller_pass)
-    code, said = fleetune("schedule", "trigger", chat, "nightly")
+    code, said = fleetune("schedule", "trigger", chat, "nightly", "--wait", "60")
     assert (code, "fired: replay 1" in said) == (0, True)
     again = fleetune("schedule", "trigger", chat, "nightly")
     assert (again[0], "replay 1 is not over" in again[1]) == (2, True)
