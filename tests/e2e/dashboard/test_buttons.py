@@ -59,6 +59,14 @@ def _open(page: Page, label: str) -> None:
     raise AssertionError(f"{label} never asked for confirmation")
 
 
+def test_a_service_is_rolled_back_from_the_page_of_its_model_and_what_cannot_be_is_said(page: Page, site: Site) -> None:
+    site.open(page, "models")
+    expect(page.get_by_text("What serves it").first).to_be_visible()
+    confirm(page, "Roll chat back")
+    expect(page.get_by_text("chat has no earlier revision to go back to").first).to_be_visible()
+    assert len(ask(site, "/rollouts?service=chat")["items"]) == 1
+
+
 def test_a_rollout_is_paused_with_a_reason_and_resumed(page: Page, site: Site) -> None:
     site.open(page, "rollout")
     confirm(page, "Pause rollout", "the reason")
@@ -159,11 +167,3 @@ def test_an_alias_is_moved_after_a_question(page: Page, site: Site) -> None:
     expect(page.get_by_text("candidate points to version 2").first).to_be_visible()
     aliases = ask(site, "/models/llama")["aliases"]
     assert (aliases["candidate"]["version"], aliases["stable"]["version"]) == (2, 1)
-
-
-def test_a_service_is_rolled_back_from_the_page_of_its_model_and_what_cannot_be_is_said(page: Page, site: Site) -> None:
-    site.open(page, "models")
-    expect(page.get_by_text("What serves it").first).to_be_visible()
-    confirm(page, "Roll chat back")
-    expect(page.get_by_text("chat has no earlier revision to go back to").first).to_be_visible()
-    assert len(ask(site, "/rollouts?service=chat")["items"]) == 1
