@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.h200.installed import install
+from benchmarks.h200.installed import install, parser
 from controlplane.cli.client import ApiClient
 from controlplane.cli.traffic import LiveTraffic, Traffic
 from controlplane.domain.errors import Unavailable
@@ -93,13 +93,10 @@ def _holds(holds: Callable[[], bool]) -> bool:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data-dir", type=Path, required=True)
-    parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--study", type=Path)
-    parser.add_argument("--only-bad", action="store_true", help="Leave the good one out.")
-    parser.add_argument("--file", type=Path, default=SERVICE)
-    return parser.parse_args()
+    options = parser(__doc__, SERVICE)
+    options.add_argument("--study", type=Path)
+    options.add_argument("--only-bad", action="store_true", help="Leave the good one out.")
+    return options.parse_args()
 
 
 if __name__ == "__main__":

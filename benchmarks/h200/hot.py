@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import yaml
 
-from benchmarks.h200.installed import install
+from benchmarks.h200.installed import install, parser
 from controlplane.cli.client import ApiClient
 from controlplane.domain.errors import Unavailable
 from controlplane.reading.service_file import load_service
@@ -137,12 +137,9 @@ def _events(api: ApiClient) -> Any:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--adapter", type=Path, required=True)
-    parser.add_argument("--data-dir", type=Path, required=True)
-    parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--file", type=Path, default=SERVICE)
-    return parser.parse_args()
+    options = parser(__doc__, SERVICE)
+    options.add_argument("--adapter", type=Path, required=True)
+    return options.parse_args()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from benchmarks.h200.canary import until
-from benchmarks.h200.installed import install
+from benchmarks.h200.installed import install, parser
 from controlplane.cli.client import ApiClient
 from controlplane.reading.service_file import load_service
 from tests.collector import Collector, collector, told
@@ -72,11 +72,7 @@ def _facts(seen: Collector, own: list[str]) -> dict[str, Any]:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data-dir", type=Path, required=True)
-    parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--file", type=Path, default=SERVICE)
-    return parser.parse_args()
+    return parser(__doc__, SERVICE).parse_args()
 
 
 if __name__ == "__main__":
