@@ -9,11 +9,19 @@ import typer
 from controlplane.cli.asking import Ask, Noun, add_list, add_show, asks
 from controlplane.cli.rollout import ROLLOUT
 from controlplane.cli.tables.show import Column, field
+from controlplane.domain.words import chance
 
 
 def _chance(found: Any, name: str) -> str | None:
     """Return one of a recommendation's probabilities, nothing of one before they were kept."""
-    return None if found["chances"] is None else f"{found['chances'][name]:.0%}"
+    return None if found["chances"] is None else chance(found["chances"][name])
+
+
+def _could_have_missed(found: Any) -> str | None:
+    """Return the saving that an answer without one may have overlooked; beside a saving it reads as a second."""
+    if found["chances"] is None or found["improvement"]:
+        return None
+    return f"at most {found['chances']['missed_saving']:.0%}"
 
 
 RECOMMENDATION = Noun(
@@ -36,7 +44,7 @@ RECOMMENDATION = Noun(
         Column("better", field("improvement")),
         Column("holds the target with", lambda r: _chance(r, "holds")),
         Column("cheaper with", lambda r: _chance(r, "cheaper")),
-        Column("could have missed", lambda r: _chance(r, "missed_saving")),
+        Column("could have missed", _could_have_missed),
         Column("to go on", field("next_step")),
         Column("flags", field("config.flags")),
         Column("replicas", field("fleet.replicas")),

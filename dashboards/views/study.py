@@ -8,6 +8,7 @@ import streamlit as st
 
 from controlplane.domain.slo import LatencySlo
 from controlplane.domain.studies.study import STUDY_FINAL, Recommendation, Study, StudyState, Trial, TrialState
+from controlplane.domain.words import chance
 from controlplane.host.clock import utc_now
 from dashboards import components, markup, study_rows, theme, words
 from dashboards.charts import knobs as charts_knobs
@@ -196,7 +197,7 @@ def _verdict(study: Study) -> None:
 def _sureness(found: Recommendation) -> list[Card]:
     if found.chances is None:
         return []
-    holds, cheaper = (f"{min(p, 0.99):.0%}" for p in (found.chances.holds, found.chances.cheaper))
+    holds, cheaper = map(chance, (found.chances.holds, found.chances.cheaper))
     return [Card("Holds the target", holds, "", f"probability; cheaper than the baseline's: {cheaper}")]
 
 

@@ -9,6 +9,7 @@ from controlplane.domain.studies.answer import Answer, Chances
 from controlplane.domain.studies.capacity import FleetSize
 from controlplane.domain.studies.study import FleetCheck, Study, TrialKind
 from controlplane.domain.studies.tuning_options import ObjectiveKind
+from controlplane.domain.words import chance
 from tuner.answer.evidence import Measured
 from tuner.answer.fleets import Interval, exists, most_gpus, sized
 from tuner.answer.standing import Decision
@@ -54,9 +55,9 @@ def unproved(spec: ServiceSpec, found: Decision, told: Told) -> str:
     if told.check is not None and told.check.held is False:
         reasons.append(f"{told.check.replicas} replicas missed the target together: {told.check.reason}")
     if winner.cheaper < confidence:
-        reasons.append(f"it is cheaper with probability {_chance(winner.cheaper)}")
+        reasons.append(f"it is cheaper with probability {chance(winner.cheaper)}")
     if winner.holds < confidence:
-        reasons.append(f"it holds with probability {_chance(winner.holds)}")
+        reasons.append(f"it holds with probability {chance(winner.holds)}")
     return "; ".join(reasons) or told.stopped_because
 
 
@@ -110,13 +111,8 @@ def _holds(spec: ServiceSpec, told: Told) -> str:
         else (f"{spec.slos.target_qps:g} requests/s")
     )
     fewer = told.chances.fewer_hold
-    room = "" if fewer is None else f" (one replica fewer with {_chance(fewer)})"
-    return f"it holds {what} with probability {_chance(told.chances.holds)}{room}"
-
-
-def _chance(probability: float) -> str:
-    """Never 0 or 100 %: nothing measured is that sure."""
-    return f"{min(max(probability, 0.01), 0.99):.0%}"
+    room = "" if fewer is None else f" (one replica fewer with {chance(fewer)})"
+    return f"it holds {what} with probability {chance(told.chances.holds)}{room}"
 
 
 def _checked(check: FleetCheck | None) -> str:
