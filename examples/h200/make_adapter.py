@@ -7,9 +7,9 @@ What loading and serving an adapter takes does not depend on the weights' values
 
 from __future__ import annotations
 
+import argparse
 import json
 import pathlib
-import sys
 
 import numpy as np
 from make_model import SHAPES, SHARED
@@ -18,21 +18,21 @@ from safetensors.numpy import save_file
 TARGETS = ("q_proj", "v_proj")
 
 
-def main(shape: str, folder: str, rank: str = "8") -> None:
+def main(shape: str, folder: str, rank: int) -> None:
     out = pathlib.Path(folder)
     out.mkdir(parents=True, exist_ok=True)
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": f"models/{shape}",
-        "r": int(rank),
-        "lora_alpha": 2 * int(rank),
+        "r": rank,
+        "lora_alpha": 2 * rank,
         "lora_dropout": 0.0,
         "bias": "none",
         "target_modules": list(TARGETS),
     }
     (out / "adapter_config.json").write_text(json.dumps(config, indent=1))
-    save_file(_weights({**SHARED, **SHAPES[shape]}, int(rank)), str(out / "adapter_model.safetensors"))
+    save_file(_weights({**SHARED, **SHAPES[shape]}, rank), str(out / "adapter_model.safetensors"))
 
 
 def _weights(shape: dict[str, object], rank: int) -> dict[str, np.ndarray]:
@@ -51,4 +51,8 @@ def _weights(shape: dict[str, object], rank: int) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("shape", choices=SHAPES, help="the shape of the base model")
+    asked.add_argument("folder", help="where to write it; made if need be")
+    asked.add_argument("rank", nargs="?", type=int, default=8, help="rank of the two matrices (8)")
+    main(**vars(asked.parse_args()))

@@ -7,9 +7,9 @@ Latency does not depend on the weights' values, so a shape is enough to measure 
 
 from __future__ import annotations
 
+import argparse
 import json
 import pathlib
-import sys
 
 from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -91,4 +91,7 @@ def _tokenizer(size: object) -> Tokenizer:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("name", choices=SHAPES, help="the shape")
+    asked.add_argument("folder", help="where to write it; made if need be")
+    main(**vars(asked.parse_args()))
