@@ -133,15 +133,18 @@ def _plan(test: LoadTest, schedule: Schedule, out_dir: Path) -> Plan:
 
 
 def _result(test: LoadTest, plan: Plan, schedule: Schedule, finished: Finished, host: Host) -> LoadTestResult:
-    out = Path(plan.out_dir)
-    parts = [out / f"records-{worker}.jsonl" for worker in range(plan.workers)]
+    parts = _written(plan, "records-{}.jsonl")
     records = read_records(parts)
     first = int((schedule.scheduled_s < test.warmup_s).sum())
-    gaps = read_gaps_ms(
-        [out / f"gaps-{worker}.u32" for worker in range(plan.workers)], time_lapse=test.time_lapse, first_index=first
-    )
+    gaps = read_gaps_ms(_written(plan, "gaps-{}.u32"), time_lapse=test.time_lapse, first_index=first)
     report = build_report(_measured(test, plan, finished, host), records, gaps)
-    return LoadTestResult(report, _merged(parts, out / "records.jsonl"))
+    return LoadTestResult(report, _merged(parts, Path(plan.out_dir) / "records.jsonl"))
+
+
+def _written(plan: Plan, name: str) -> list[Path]:
+    """Return the files of that name of every worker that began; one that was lost before has none."""
+    paths = (Path(plan.out_dir) / name.format(worker) for worker in range(plan.workers))
+    return [path for path in paths if path.exists()]
 
 
 def _measured(test: LoadTest, plan: Plan, finished: Finished, host: Host) -> Measured:

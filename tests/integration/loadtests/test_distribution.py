@@ -42,6 +42,18 @@ def test_lost_worker_makes_the_run_invalid_not_smaller(tmp_path: Path) -> None:
     assert "worker" in (report.invalid_reason or "")
 
 
+def test_a_worker_lost_before_it_began_makes_the_run_invalid_too(tmp_path: Path) -> None:
+    with faulty.faulty_server(faulty.good) as url, Generator(processes=2) as generator:
+        test = load_test_of(url, processes=2, rate_rps=60.0)
+        run_load_test(test, generator, out_dir=tmp_path / "whole")
+        stopped, _ = [each for child in psutil.Process().children() for each in child.children()]
+        stopped.suspend()  # the master still counts it as there, for as long as it waits for a sign of life
+        result = run_load_test(test, generator, out_dir=tmp_path / "half")
+    assert result.report.validity is Validity.INVALID
+    assert "was lost" in (result.report.invalid_reason or "")
+    assert len(read_records([result.records_path]).index) == 30
+
+
 def test_workers_busy_with_long_streams_are_not_taken_for_lost(tmp_path: Path) -> None:
     long = SyntheticWorkload(prompt_tokens=Lengths(mean=20), output_tokens=Lengths(mean=200))
     with truth_server(tmp_path / "truth") as url, Generator(processes=2) as generator:
