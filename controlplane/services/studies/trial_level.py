@@ -127,8 +127,10 @@ def pace_of(spec: ServiceSpec, kind: TrialKind, rate_rps: float, *, residence_s:
     A fleet is checked under a trace's own arrivals for as long as it takes to see how they burst: a section of a few
     minutes is stretched to its rate, and what the whole trace brings in its worst ones is not in it.
     """
-    deciding = kind in (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE, TrialKind.CONFIRM_FLEET)
-    planned = pace(spec.slos, _affordable(spec), rate_rps, deciding=deciding, residence_s=residence_s)
+    deciding, checking = kind in (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE), kind is TrialKind.CONFIRM_FLEET
+    planned = pace(
+        spec.slos, _affordable(spec), rate_rps, deciding=deciding, checking=checking, residence_s=residence_s
+    )
     if kind is TrialKind.CONFIRM_FLEET and has_own_arrivals(spec.workload):
         return planned._replace(duration_s=max(planned.duration_s, _bursts_s(spec)))
     return planned
