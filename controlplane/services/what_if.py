@@ -67,7 +67,7 @@ def what_if(spec: ServiceSpec, question: WhatIf, profile: Profile | None = None)
 
 
 def _origin(setup: EngineSetup, *, given: bool) -> Origin:
-    if setup.profile.transferred_from is not None:
+    if setup.is_carried_over:
         return Origin.CARRIED_OVER
     return Origin.CALIBRATED if given else Origin.MEASURED
 

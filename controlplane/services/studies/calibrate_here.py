@@ -20,7 +20,7 @@ from tuner.twin.corrected import factored, setup_here, stand_in_gpu, stand_in_sh
 from tuner.twin.factors import SeenLoad, fit_factors, held_by, tellable
 from tuner.twin.gpu_sheet import Gpu
 from tuner.twin.gpus import gpu_of
-from tuner.twin.setup import EngineSetup, resolve, weight_bits
+from tuner.twin.setup import EngineSetup, kv_bits, resolve, weight_bits
 from tuner.twin.shapes import ModelShape
 
 _HELD = 0.5
@@ -153,6 +153,7 @@ def _fitted(stand: Stand, baseline: Trial, levels: Sequence[SeenLoad], why: tupl
         error_after=found.error_after,
         uncertainty=found.uncertainty,
         weight_bits=weight_bits(stand.shape, config),
+        kv_bits=kv_bits(config),
         tensor_parallel_size=config.tensor_parallel_size,
         memory_gib=stand.gpu.memory_gib,
     )
