@@ -65,8 +65,8 @@ def main(paths: Sequence[str]) -> None:
         )
         print(f"{_name(path):36} fp8 cache:    {_sentence(misses, 0.0)}, {said}")
     together = [miss for misses in fp8.values() for miss in misses]
-    asked = f"all with an fp8 cache ask for a step of {_asked(together):.3f}"
-    print(f"{asked}; shipped: {shipped:.3f}, {_sentence(together, shipped)}")
+    all_ask = f"all with an fp8 cache ask for a step of {_asked(together):.3f}"
+    print(f"{all_ask}; shipped: {shipped:.3f}, {_sentence(together, shipped)}")
 
 
 def _asked(misses: Sequence[Miss]) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -79,7 +81,7 @@ def test_every_scenario_has_a_target_for_keeping_its_slos() -> None:
     assert (found["value"], found["met"]) == (0.9, False)
 
 
-def a_row(name: str, gaps: list[float | None]) -> dict[str, object]:
+def a_row(name: str, gaps: Sequence[float | None]) -> dict[str, object]:
     """One contestant after one budget: every seed's gap, and the median that is shown."""
     known = sorted(float("inf") if gap is None else gap for gap in gaps)
     median = known[(len(known) - 1) // 2]
@@ -93,22 +95,22 @@ def a_row(name: str, gaps: list[float | None]) -> dict[str, object]:
     }
 
 
-def worse_budgets(ours: list[float | None], chance: list[float | None]) -> dict[str, list[str]]:
+def worse_budgets(ours: Sequence[float | None], chance: Sequence[float | None]) -> dict[str, list[str]]:
     rows = [{"name": "s", "contestants": [a_row("ours_without_twin", ours), a_row("random", chance)]}]
     found = per_scenario_targets(rows)
     return {name: target["budgets"] for name, target in found.items() if "worse than random" in name}
 
 
 def test_a_worse_median_is_counted_also_where_chance_explains_it() -> None:
-    ours: list[float | None] = [0.2] * 11 + [0.1] * 9
-    chance: list[float | None] = [0.1] * 11 + [0.2] * 9
+    ours = [0.2] * 11 + [0.1] * 9
+    chance = [0.1] * 11 + [0.2] * 9
     by_medians, tested = worse_budgets(ours, chance).values()
     assert (by_medians, tested) == (["4"], [])
 
 
 def test_what_chance_does_not_explain_is_worse_although_the_medians_agree() -> None:
-    ours: list[float | None] = [0.1] * 12 + [None] * 8
-    chance: list[float | None] = [0.1] * 12 + [0.3] * 8
+    ours = [0.1] * 12 + [None] * 8
+    chance = [0.1] * 12 + [0.3] * 8
     by_medians, tested = worse_budgets(ours, chance).values()
     assert (by_medians, tested) == ([], ["4"])
 
