@@ -137,10 +137,12 @@ def test_batches_have_their_quota_their_bucket_and_their_queue() -> None:
     quota = {"tenantBytes": 5_000_000_000, "tenantOpenBatches": 7}
     s3, rabbitmq = {"bucket": "files/llm", "secret": "aws"}, {"urlSecret": {"name": "rabbitmq", "key": "url"}}
     batches = {"days": 2.5, "quota": quota, "s3": s3, "rabbitmq": rabbitmq}
-    gateway = container(rendered({"gateway": {"batches": batches, "cacheBytes": 1_000_000_000}}), "fleetune-gateway")
+    sizes = {"cacheBytes": 1_000_000_000, "collectingBytes": 7}
+    gateway = container(rendered({"gateway": {"batches": batches, **sizes}}), "fleetune-gateway")
     told = _parser().parse_args(gateway["command"][3:])
     plain = _parser().parse_args(container(rendered({}), "fleetune-gateway")["command"][3:])
-    assert (told.batch_days, told.batch_s3, told.cache_bytes) == (2.5, "files/llm", 1_000_000_000)
+    assert (told.batch_days, told.batch_s3) == (2.5, "files/llm")
+    assert (told.cache_bytes, told.collecting_bytes) == (1_000_000_000, 7)
     assert (told.batch_tenant_bytes, told.batch_tenant_open_batches) == (5_000_000_000, 7)
     assert (told.batch_all_bytes, told.batch_at_once) == (plain.batch_all_bytes, plain.batch_at_once)
     assert plain.batch_days is None
