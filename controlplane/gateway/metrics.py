@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -68,9 +69,9 @@ class Metrics:
         self._registry.register(_Certificates(certificates))
         self._registry.register(_Collecting(room))
 
-    def text(self) -> bytes:
-        """Return the exposition text."""
-        return generate_latest(self._registry)
+    def page(self) -> web.Response:
+        """Return the exposition text as Prometheus asks for it."""
+        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     def refuse(self, status: int, code: str) -> None:
         self._refused.labels(str(status), code).inc()

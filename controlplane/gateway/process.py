@@ -199,7 +199,8 @@ async def _open(
     port_of = partial(DataPort, settings, routing, pipeline, cards, metrics, drain, fingerprints)
     data = port_of(time.monotonic, clock, tokens, audit, batches, inside, sockets, Scores(scores.keep, counts))
     path, told = table_path(settings.data_dir, settings.name), batches.troubles if batches else None
-    admin = AdminPort(settings, routing, spool, drain, path, flights, counts, samples, holding, problem, told, shown)
+    kept = (spool, drain, path, flights, counts, samples, holding, metrics)
+    admin = AdminPort(settings, routing, *kept, problem, told, shown)
     open_port = partial(listen, stack=stack, head_within_s=settings.head_within_s)
     admin_at = (settings.admin_host, settings.admin_port)
     admin_port = await open_port(admin.app(), *admin_at, tls=settings.admin_tls, before_close=None)

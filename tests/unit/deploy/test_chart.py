@@ -236,10 +236,11 @@ def test_controllers_know_gateways_by_their_authority_and_see_no_key_of_theirs()
     ],
 )
 def test_prometheus_reads_a_gateway_at_https_by_the_name_of_its_certificate(key: str, config: Object) -> None:
-    values = secured() | {"monitoring": {"enabled": True}}
+    values = secured() | {"monitoring": {"enabled": True, "keySecret": {"name": "prometheus"}}}
     values["gateway"]["tls"] |= {"caKey": key}
     (endpoint,) = named(rendered(values), "PodMonitor", "fleetune-gateways")["spec"]["podMetricsEndpoints"]
     assert (endpoint["scheme"], endpoint["tlsConfig"]) == ("https", config)
+    assert endpoint["authorization"] == {"type": "Bearer", "credentials": {"name": "prometheus", "key": "key"}}
 
 
 def test_every_object_with_certificates_is_valid_to_the_letter() -> None:
@@ -342,7 +343,11 @@ def test_the_alerts_are_those_of_the_command_and_labels_those_the_alerts_ask_for
         ({"entry": {"kind": "httproute", "host": "a.example"}}, "entry.gateway.name"),
         ({"store": {"urlSecret": {"name": ""}}}, "urlSecret"),
         ({"gateway": {"adminTls": {"secret": "admin"}}}, "gateway.adminTls.serverName"),
-        ({"gateway": {"tls": {"secret": "a"}}, "monitoring": {"enabled": True}}, "gateway.tls.serverName"),
+        (
+            {"gateway": {"tls": {"secret": "a"}}, "monitoring": {"enabled": True, "keySecret": {"name": "prometheus"}}},
+            "gateway.tls.serverName",
+        ),
+        ({"monitoring": {"enabled": True}}, "monitoring.keySecret.name"),
         ({"gateway": {"tls": {"serverName": "https://a"}}}, "serverName"),
         ({"mlflow": {"url": "http://ann:secret@mlflow:5000"}}, "url"),
     ],
