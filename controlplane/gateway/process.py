@@ -54,6 +54,7 @@ from controlplane.gateway.spool import RecordSpool, ScoreSpool
 from controlplane.gateway.stages.answer import Answer
 from controlplane.gateway.stages.audit import Auditing
 from controlplane.gateway.stages.cache import Caching
+from controlplane.gateway.stages.fetching import Fetching
 from controlplane.gateway.stages.hold import Holding
 from controlplane.gateway.stages.limits import Limiting
 from controlplane.gateway.stages.queue import Queueing
@@ -188,7 +189,7 @@ async def _open(
     first: list[Stage] = [Auditing(audit), Tracing(request_tracing(), time.monotonic), limiting, recording]
     samples, holding = Samples(), Holding(routing, time.monotonic)
     last: list[Stage] = [caching, SamplingAnswers(samples, room), Redacting(), holding, queueing]
-    pipeline = Pipeline([*first, Screening(session), *last], answer)
+    pipeline = Pipeline([*first, Fetching(), Screening(session), *last], answer)
     cards = Cards(routing, session, time.monotonic, Random(settings.seed))
     fingerprints = Fingerprints(installation_salt(salt_path(settings.data_dir)))
     tokens = trust(settings.issuers)
