@@ -60,7 +60,7 @@ def _first(fields: Mapping[str, Any], hosts: Sequence[str] | None) -> Media | No
 
 
 def _first_of_large(body: bytes, hosts: Sequence[str] | None) -> Media | None:
-    """As `_first`. Parsing a picture of 24 MiB holds Python's lock for 20 ms: what looks like a URL is looked at first."""
+    """As `_first`; parsing a picture of 24 MiB holds Python's lock for 20 ms, so what looks like a URL comes first."""
     if not _LETTERS.search(body) and all(_is_fine(body, at, hosts) for at in _places(body)):
         return None
     fields = parsed(body)
