@@ -158,6 +158,10 @@ def _rollouts(services: Sequence[ServiceStatus], now: datetime) -> Iterator[Metr
     states = GaugeMetricFamily("fleetune_rollout", "1 for the state it is in.", labels=["service", "state"])
     step = GaugeMetricFamily("fleetune_rollout_step", "The step it is at; the first is 0.", labels=["service"])
     age = GaugeMetricFamily("fleetune_rollout_age_seconds", "Since it was started.", labels=["service"])
+    text = "Since a step of it began or ended; of one that is halted it is not told."
+    stays = GaugeMetricFamily("fleetune_rollout_stays_seconds", text, labels=["service"])
+    text = "How long it may stay where it is."
+    patience = GaugeMetricFamily("fleetune_rollout_patience_seconds", text, labels=["service"])
     for each in services:
         if each.rollout is not None:
             name = [each.service.name]
@@ -165,7 +169,10 @@ def _rollouts(services: Sequence[ServiceStatus], now: datetime) -> Iterator[Metr
                 states.add_metric([*name, state.value], float(each.rollout.state is state))
             step.add_metric(name, each.rollout.step_index)
             age.add_metric(name, (now - each.rollout.created_at).total_seconds())
-    yield from (states, step, age)
+            if (stays_s := each.rollout.stays_s(now)) is not None:
+                stays.add_metric(name, stays_s)
+                patience.add_metric(name, each.rollout.patience_s)
+    yield from (states, step, age, stays, patience)
 
 
 def _newest_studies(studies: Sequence[Study]) -> Iterator[Metric]:

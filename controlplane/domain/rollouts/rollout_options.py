@@ -155,6 +155,12 @@ class RolloutOptions(Value):
         "roll-back to them starts no engine. They hold their GPUs, and go first where the service lacks some.",
     )
     capacity_wait_s: float = Field(default=600, ge=0, description="Wait this long for missing GPUs, then abort.")
+    tell_after_s: float = Field(
+        default=1800,
+        ge=60,
+        description="So long where it is, and longer than its step or its wait for GPUs may take, and a rollout is told "
+        "(FleetuneRolloutStuck).",
+    )
 
     @model_validator(mode="after")
     def _rising_to_100(self) -> RolloutOptions:
