@@ -15,7 +15,7 @@ from controlplane.domain.operations.space import Space
 from controlplane.ports import Clock
 from controlplane.ports.fleet import FleetView
 from controlplane.ports.gateways import JudgedFeed, RecordSource, ScoreFeed
-from controlplane.ports.metrics import MetricsSource
+from controlplane.ports.metrics import MetricsSource, OwnMetrics
 from controlplane.ports.store import Store
 
 PREFIX = "/api/v1"
@@ -57,6 +57,7 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
     gpus: tuple[int, ...] = (),
     tokens: ChecksTokens | None = None,
     metrics: MetricsSource | None = None,
+    own_metrics: OwnMetrics | None = None,
     scores: ScoreFeed | None = None,
     judged: JudgedFeed | None = None,
     space: Callable[[], Space | None] = lambda: None,
@@ -70,7 +71,7 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
     installation's own `dashboard`, which may operate, and of the `cli` on its host, which may do everything, whatever
     keys there are. `gpus` are the numbers of the host's GPUs.
     `tokens` knows the tokens of trusted issuers: then somebody must be proven even while no key was made.
-    `metrics` is what engines say of themselves, None where nobody collects it.
+    `metrics` is what engines say of themselves, `own_metrics` what we do, None where nobody collects it.
     `scores` is what people thought of answers, `judged` what judge commands said.
     `space` tells what the disk has under what is kept, None where nobody can tell.
     `bare` leaves the routers to `answer_for`.
@@ -95,6 +96,7 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
         gpus=gpus,
         tokens=tokens,
         metrics=metrics,
+        own_metrics=own_metrics,
         scores=scores,
         judged=judged,
         space=space,

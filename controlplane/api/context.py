@@ -21,7 +21,7 @@ from controlplane.host.addresses import is_loopback
 from controlplane.ports import Clock
 from controlplane.ports.fleet import FleetView
 from controlplane.ports.gateways import JudgedFeed, RecordSource, ScoreFeed
-from controlplane.ports.metrics import MetricsSource
+from controlplane.ports.metrics import MetricsSource, OwnMetrics
 from controlplane.ports.store import Store
 from controlplane.services.keys import key_for, note_use
 
@@ -53,6 +53,7 @@ class Context:
     gpus: tuple[int, ...] = ()
     tokens: ChecksTokens | None = None
     metrics: MetricsSource | None = None
+    own_metrics: OwnMetrics | None = None
     scores: ScoreFeed | None = None
     judged: JudgedFeed | None = None
     space: Callable[[], Space | None] = lambda: None

@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
+from controlplane.adapters.metrics_scrape.own import OwnScraper, OwnStore, Pages
 from controlplane.adapters.metrics_scrape.samples import SampleStore
 from controlplane.adapters.metrics_scrape.scrape import Scraper
 from controlplane.adapters.metrics_scrape.source import ScrapedMetrics
-from controlplane.domain.errors import InvalidInput
+from controlplane.domain.errors import InvalidInput, Unavailable
+from controlplane.domain.operations.own_metrics import CONTROL
 from controlplane.host.disk import space_at
 from controlplane.ports.catalogue import ModelCatalogue
 from controlplane.ports.gateways import RecordFeed
@@ -30,14 +34,34 @@ log = logging.getLogger(__name__)
 
 
 def scraper_pass(settings: Settings) -> Callable[[], bool]:
-    """Return one round over the pages of all serving engines; the controller's process runs it beside."""
+    """Return one round over the pages of all serving engines, of the gateways and our own; it runs beside."""
     scraper = Scraper(
         fleet=open_fleet(settings),
         samples=SampleStore(settings.metrics_file),
         clock=installation_clock(settings),
         gpus=gpus_of_host(settings),
     )
-    return scraper.run
+    own = OwnScraper(
+        pages=_own_pages(settings), store=OwnStore(settings.metrics_file), clock=installation_clock(settings)
+    )
+    return lambda: own.run() or scraper.run()
+
+
+def _own_pages(settings: Settings) -> Pages:
+    """Return what reads the pages of the gateways and of the control plane; who does not answer is left out."""
+    from controlplane.api.numbers import Sources, control_page
+
+    gateways = gateway_traffic(settings)
+    clock, space = installation_clock(settings), partial(space_at, settings.data_dir)
+    sources = Sources(open_store(settings), open_fleet(settings), clock, space)
+
+    def pages() -> Mapping[str, str]:
+        found = dict(gateways.metrics_pages())
+        with suppress(Unavailable):
+            found[CONTROL] = control_page(sources).decode()
+        return found
+
+    return pages
 
 
 def watch_pass(settings: Settings, records: RecordFeed, *, leader: int | None = None) -> Callable[[], bool]:

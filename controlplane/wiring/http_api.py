@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from controlplane.adapters.gateway.judged_files import JudgedFiles
 from controlplane.adapters.gateway.records_spool import SpooledRecords
 from controlplane.adapters.gateway.scores_spool import SpooledScores
+from controlplane.adapters.metrics_scrape.own import OwnStore
 from controlplane.adapters.metrics_scrape.samples import SampleStore
 from controlplane.adapters.metrics_scrape.source import ScrapedMetrics
 from controlplane.host.addresses import is_loopback
@@ -40,6 +41,7 @@ def build_app(settings: Settings, *, caller: str | None = None) -> FastAPI:
         own_secrets=_own_secrets(settings),
         gpus=settings.gpus,
         tokens=None if caller else _tokens(settings),
+        own_metrics=OwnStore(settings.metrics_file),
         metrics=ScrapedMetrics(SampleStore(settings.metrics_file), clock=installation_clock(settings)),
         space=lambda: space_at(settings.data_dir),
         bare=caller is not None,

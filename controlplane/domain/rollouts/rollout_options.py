@@ -158,8 +158,8 @@ class RolloutOptions(Value):
     tell_after_s: float = Field(
         default=1800,
         ge=60,
-        description="So long where it is, and longer than its step or its wait for GPUs may take, and a rollout is told "
-        "(FleetuneRolloutStuck).",
+        description="A rollout is told (FleetuneRolloutStuck) that is where it is for so long, and for longer than its "
+        "step or its wait for GPUs may take.",
     )
 
     @model_validator(mode="after")

@@ -20,7 +20,7 @@ from controlplane.domain.engines.engine import EngineConfig, EngineKind
 from controlplane.domain.engines.fleet import Engine, EngineSpec, EngineState
 from controlplane.domain.operations.space import Space
 from controlplane.ports import Clock
-from controlplane.ports.metrics import MetricsSource
+from controlplane.ports.metrics import MetricsSource, OwnMetrics
 from controlplane.ports.store import Store
 from tests.builders_serving import NOW
 from tests.fakes.record_source import FakeRecordSource
@@ -56,6 +56,7 @@ def an_api(
     gpus: tuple[int, ...] = (),
     clock: Clock = lambda: NOW,
     metrics: MetricsSource | None = None,
+    own_metrics: OwnMetrics | None = None,
     tokens: ChecksTokens | None = None,
     space: Callable[[], Space | None] = lambda: None,
 ) -> TestClient:
@@ -70,6 +71,7 @@ def an_api(
         own_secrets=own_secrets,
         gpus=gpus,
         metrics=metrics,
+        own_metrics=own_metrics,
         space=space,
         tokens=tokens,
     )
