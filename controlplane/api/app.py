@@ -58,9 +58,11 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
     tokens: ChecksTokens | None = None,
     metrics: MetricsSource | None = None,
     own_metrics: OwnMetrics | None = None,
+    wall_clock: Clock | None = None,
     scores: ScoreFeed | None = None,
     judged: JudgedFeed | None = None,
     space: Callable[[], Space | None] = lambda: None,
+    alert_secret: Callable[[], str | None] = lambda: None,
     bare: bool = False,
 ) -> FastAPI:
     """Make the API over its collaborators.
@@ -74,6 +76,8 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
     `metrics` is what engines say of themselves, `own_metrics` what we do, None where nobody collects it.
     `scores` is what people thought of answers, `judged` what judge commands said.
     `space` tells what the disk has under what is kept, None where nobody can tell.
+    `wall_clock` is what signatures and tokens of other hosts are held against; None: `clock`.
+    `alert_secret` is what signed webhooks are checked with, read anew for each; None: none are taken.
     `bare` leaves the routers to `answer_for`.
     """
     app = FastAPI(
@@ -90,6 +94,7 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
         records=records,
         fleet_view=fleet_view,
         clock=clock,
+        wall_clock=wall_clock or clock,
         open_without_keys=open_without_keys,
         trusted_as=trusted_as,
         own_secrets=own_secrets or {},
@@ -100,6 +105,7 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
         scores=scores,
         judged=judged,
         space=space,
+        alert_secret=alert_secret,
     )
     problems.install(app)
     app.state.answered = set()
