@@ -59,7 +59,8 @@ class OwnStore:
                 keys = sorted(numbers)[:MOST_SERIES]
                 row = (source, at.timestamp(), _layout(base, keys), _packed([numbers[key] for key in keys]))
                 base.execute("INSERT OR REPLACE INTO own VALUES (?, ?, ?, ?)", row)
-            base.execute("DELETE FROM own WHERE at < ?", ((at - KEPT).timestamp(),))
+            # What lies ahead was kept before a clock was set back: between it, counters would seem to be reset.
+            base.execute("DELETE FROM own WHERE at < ? OR at > ?", ((at - KEPT).timestamp(), at.timestamp()))
             base.execute("DELETE FROM own_layouts WHERE id NOT IN (SELECT DISTINCT layout FROM own)")
 
     def names(self, *, since: datetime) -> Sequence[str]:

@@ -145,8 +145,12 @@ def certificate_troubles(ends: Mapping[str, Mapping[str, datetime]], now: dateti
 def ripened(
     found: Sequence[Trouble], before: Mapping[str, Pending], now: datetime
 ) -> tuple[Mapping[str, Pending], Sequence[Ripe]]:
-    """Return what lasts, and what is to be told now: each trouble once, until it was over."""
-    after = {each.key: before.get(each.key, Pending(since=now)) for each in found}
+    """Return what lasts, and what is to be told now: each trouble once, until it was over.
+
+    What has lasted since later than now was seen before a clock was set back: it lasts from now on.
+    """
+    known = {key: each.evolve(since=min(each.since, now)) for key, each in before.items()}
+    after = {each.key: known.get(each.key, Pending(since=now)) for each in found}
     ripe = [
         Ripe(each, after[each.key].since)
         for each in found

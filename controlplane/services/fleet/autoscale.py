@@ -86,6 +86,7 @@ class Autoscaler:
         capacity = None if capacity is None else corrected(capacity, memory.live)
         facts = self._facts(world, memory, load, problem, capacity, now)
         decision, past = decide(service.spec.autoscale, service.spec.tuning.objective, facts, memory.past, now)
+        memory = memory.evolve(asked_at=min(memory.asked_at or now, now))  # the clock may have been set back
         decision = to_zero(service.spec.autoscale, decision, facts, memory.asked_at or now, now)
         told = decision.held and (memory.told_held or self._has_looked_long(service, now))
         after = memory.evolve(past=past, decision=decision, capacity=capacity, told_held=told)
