@@ -166,8 +166,9 @@ class Shelf:
 
     def _long_there(self, now_s: float, lies_s: float) -> list[Path | str]:
         """Return drafts that did not grow, and contents that nobody knows, seen so for the first time so long ago."""
-        drafts = {path: path.stat().st_size for path in self.uploads.glob("*.jsonl") if path.exists()}
-        seen: dict[Path | str, int] = {**drafts, **dict.fromkeys(self.contents.ids() - self.file_ids(), 0)}
+        paths = (path for path in self.uploads.glob("*.jsonl") if path.exists())
+        drafts: dict[Path | str, int] = {path: path.stat().st_size for path in paths}
+        seen = drafts | dict.fromkeys(self.contents.ids() - self.file_ids(), 0)
         before, self._lying = self._lying, {}
         for what, size in seen.items():
             was, since_s = before.get(what, (size, now_s))
