@@ -22,6 +22,7 @@ from controlplane.gateway.pools import Replica
 from controlplane.gateway.routing import Routing
 from controlplane.gateway.spool import RecordSpool
 
+
 class _Revision(NamedTuple):
     requests: dict[int, Counter]  # by status
     cache: dict[str, Counter]  # by result
