@@ -240,9 +240,11 @@ def load_matcher_pass(
 
 def _load_matcher(settings: Settings, records: RecordFeed, store: Store, stop: threading.Event) -> LoadMatcher:
     from controlplane.adapters.gateway.opener import GatewayProcesses
+    from controlplane.adapters.gateway.recent_records import RecentSpool
     from controlplane.adapters.gateway.replay_records import ReplayRecords
     from controlplane.adapters.loadtester_locust import LocustLoadTester
     from controlplane.services.rollouts.match_load import LoadMatcher
+    from controlplane.services.rollouts.recording import Recorder
 
     return LoadMatcher(
         store=store,
@@ -254,4 +256,5 @@ def _load_matcher(settings: Settings, records: RecordFeed, store: Store, stop: t
         clock=installation_clock(settings),
         out_dir=settings.reports_dir,
         should_stop=stop.is_set,
+        recorder=Recorder(RecentSpool(settings.data_dir), settings.reports_dir / "recordings"),
     )

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from controlplane.domain.base import Value
 from controlplane.domain.door.outcomes import Outcome
 from controlplane.domain.door.routing import GatewayRecord
-from controlplane.domain.rollouts.analysis import LoadProof
+from controlplane.domain.rollouts.analysis import LoadProof, ReplaySource
 from controlplane.domain.rollouts.flights import HANGS_AT
 from controlplane.domain.rollouts.rollout import Rollout, RolloutState, StepRecord
 from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
@@ -35,7 +35,8 @@ class Attempts(Value):
 
     collapses: int = 0  # in a row
     hanging: int = 0  # replayed requests that hung when sending ended: never taken back
-    note: str = ""  # why nothing is sent at present
+    note: str = ""  # why nothing is sent at present, or no more
+    source: ReplaySource | None = None  # what is sent at this step
 
 
 Finished = Sequence[tuple[GatewayRecord, Outcome]]
@@ -89,6 +90,7 @@ def proof(
         collapses=attempts.collapses,
         hanging=attempts.hanging,
         note=attempts.note,
+        source=attempts.source if ours else None,
     )
 
 

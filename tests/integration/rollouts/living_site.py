@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from controlplane.domain.base import EngineId, RevisionId
 from controlplane.domain.door.outcomes import Outcome, read_outcome
@@ -24,6 +25,7 @@ from controlplane.services.controller.reconcile import Controller
 from controlplane.services.fleet.serving import register_service
 from controlplane.services.rollouts.manage import start_rollout
 from controlplane.services.rollouts.match_load import LoadMatcher
+from controlplane.services.rollouts.recording import Recorder
 from loadtests.send.schedule import build_schedule
 from tests.builders_serving import CHAT
 from tests.fakes.fleet import FakeClock, FakeFleet
@@ -78,6 +80,7 @@ class LivingSite:
     hang_every: int = 0
 
     def __post_init__(self) -> None:
+        self._folder = TemporaryDirectory(prefix="living-site-")
         self.clock, self.store, self.router = FakeClock(), FakeStore(), FakeTrafficRouter()
         self.records, self.pressures = FakeRecordSource(), FakePressures()
         self.fleet = FakeFleet(gpus=self.spec.gpus.count, clock=self.clock)
@@ -102,6 +105,7 @@ class LivingSite:
             clock=self.clock,
             out_dir=Path("/nowhere"),
             should_stop=lambda: self.over,
+            recorder=Recorder(self.records, Path(self._folder.name)),
         )
         self.started = self.clock()
         self._chance = random.Random(self.seed)
