@@ -95,8 +95,8 @@ def _too_early(evidence: Evidence, step: StepSpec, elapsed_s: float) -> str | No
     samples = evidence.canary.requests + (evidence.replayed.requests if evidence.replayed else 0)
     if samples < step.min_samples:
         return f"{samples} of at least {step.min_samples} canary requests"
-    if elapsed_s < step.min_s:
-        return f"{elapsed_s:.0f} s of at least {step.min_s:g} s"
+    if elapsed_s < step.least_s:
+        return f"{elapsed_s:.0f} s of at least {step.least_s:g} s"
     if evidence.canary_flights.overdue:
         return f"{evidence.canary_flights.overdue} canary requests in flight beyond a limit"
     return None

@@ -13,6 +13,7 @@ from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound
 from controlplane.domain.launch import without_emulator_flags
 from controlplane.domain.revision import Revision, revision_id
+from controlplane.domain.rollouts.patience import patient
 from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL, Rollout, RolloutState, StepRecord
 from controlplane.domain.rollouts.rollout_events import early_users_events, events_between
 from controlplane.domain.rollouts.rollout_options import RolloutOptions
@@ -75,7 +76,7 @@ def start(  # noqa: PLR0913 - what to roll out and how, who asks, and why
         stable=service.stable if service.stable_replicas else None,  # what runs nowhere is nothing to compare with
         canary_replicas=replicas,
         state=RolloutState.PENDING,
-        options=(options or service.spec.rollout).judgeable(),
+        options=patient(options or service.spec.rollout, service.spec).judgeable(),
         at_once=at_once,
         study_id=revision.study_id,
         reason=reason or "canary replicas are to be started",
