@@ -37,6 +37,7 @@ class Attempts(Value):
     hanging: int = 0  # replayed requests that hung when sending ended: never taken back
     note: str = ""  # why nothing is sent at present, or no more
     source: ReplaySource | None = None  # what is sent at this step
+    most_rps: float | None = None  # a replica is sent no more than this, less than it is to prove; None: all of it
 
 
 Finished = Sequence[tuple[GatewayRecord, Outcome]]
@@ -82,6 +83,8 @@ def proof(
     """Return what a canary replica has carried over the last `wall_s` seconds beside what it is to carry."""
     mine, ours = (rate_rps(part, wall_s, time_lapse) for part in (users, replayed))
     reached = (mine + ours) / max(1, replicas)
+    if attempts.most_rps is not None:  # what chance makes finish at once proves no more than what is sent
+        reached = max(mine / max(1, replicas), min(reached, attempts.most_rps))
     return LoadProof(
         wanted_rps=wanted,
         reached_rps=reached,

@@ -133,7 +133,9 @@ class LoadMatcher:
         name, step = plan.rollout.rollout_id, self._step(plan.rollout)
         sent = step.sent = step.sent or self.recorder.of_step(plan.service, plan.rollout, plan.time_lapse)
         said = self._throttled(plan.rollout, self._wanted(plan))
-        self._note(name, read_attempts(self.store, name).evolve(note=said, source=sent.source))
+        most_rps = step.throttle.most_rps if said and step.throttle else None
+        came = read_attempts(self.store, name).evolve(note=said, source=sent.source, most_rps=most_rps)
+        self._note(name, came)
         watch = _Watch(self, plan)
         folder = self.out_dir / f"load-{plan.rollout.rollout_id}-{plan.rollout.step_index}"
         with self._target(plan, folder) as url:

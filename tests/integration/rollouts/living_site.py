@@ -6,7 +6,6 @@ import random
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from controlplane.domain.base import EngineId, RevisionId
 from controlplane.domain.door.outcomes import Outcome, read_outcome
@@ -35,7 +34,7 @@ from tests.fakes.record_source import FakeRecordSource
 from tests.fakes.store import FakeStore
 from tests.fakes.traffic_router import FakeTrafficRouter
 from tests.integration.controller.site import create_a_study
-from tests.integration.rollouts.site_requests import Request, TwinGenerator, arrivals, as_record, latencies
+from tests.integration.rollouts.site_requests import Request, TwinGenerator, arrivals, as_record, folder_of, latencies
 from tuner.twin.engine import TwinEngine
 from tuner.twin.setup import resolve
 from tuner.twin.shapes import load_shape
@@ -80,7 +79,6 @@ class LivingSite:
     hang_every: int = 0
 
     def __post_init__(self) -> None:
-        self._folder = TemporaryDirectory(prefix="living-site-")
         self.clock, self.store, self.router = FakeClock(), FakeStore(), FakeTrafficRouter()
         self.records, self.pressures = FakeRecordSource(), FakePressures()
         self.fleet = FakeFleet(gpus=self.spec.gpus.count, clock=self.clock)
@@ -105,7 +103,7 @@ class LivingSite:
             clock=self.clock,
             out_dir=Path("/nowhere"),
             should_stop=lambda: self.over,
-            recorder=Recorder(self.records, Path(self._folder.name)),
+            recorder=Recorder(self.records, folder_of(self)),
         )
         self.started = self.clock()
         self._chance = random.Random(self.seed)

@@ -7,7 +7,7 @@ import json
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.rollouts.analysis import ReplaySource
 from controlplane.domain.rollouts.rollout import RolloutState
-from controlplane.domain.rollouts.rollout_options import RolloutOptions
+from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
 from controlplane.domain.studies.capacity import Capacity
 from controlplane.domain.workload import ArrivalProcess, TraceWorkload
 from loadtests.send.traces import load_trace
@@ -57,9 +57,10 @@ def test_where_enough_is_recorded_every_step_replays_users_and_says_so() -> None
 
 
 def test_the_recording_is_of_stables_users_before_the_step_and_holds_no_name_and_no_text() -> None:
-    site = LivingSite(users_rps=6, options=QUICK, seed=23)
+    alone = (StepSpec(weight_percent=0, min_s=500), StepSpec(weight_percent=100))
+    site = LivingSite(users_rps=6, options=QUICK.evolve(steps=alone), seed=23)
     site.go_on(240)
-    rollout = site.roll_out(AS_GOOD, within_s=60)
+    rollout = site.roll_out(AS_GOOD, within_s=30)
     workload = site.tester.runs[0].workload
     assert isinstance(workload, TraceWorkload)
     with open(workload.trace) as file:

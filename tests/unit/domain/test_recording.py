@@ -58,3 +58,25 @@ def test_a_source_is_told_only_where_something_was_replayed(replayed: int) -> No
         attempts=Attempts(source=RECORDED),
     )
     assert found.source == (RECORDED if replayed else None)
+
+
+def test_a_throttled_load_is_not_proven_by_a_lucky_window() -> None:
+    """Sent at 2.2 a second; that 2.6 finished in the last one proves no load of 2.6."""
+    answered = (record(), read_outcome(record(), ()).outcome)
+
+    def found(users: int, replayed: int, most_rps: float | None) -> LoadProof:
+        return proof(
+            3,
+            users=[answered] * users,
+            replayed=[answered] * replayed,
+            wall_s=10,
+            time_lapse=1,
+            replicas=1,
+            options=RolloutOptions(),
+            attempts=Attempts(most_rps=most_rps),
+        )
+
+    assert found(0, 26, None).proven
+    assert found(0, 26, 2.2).reached_rps == 2.2
+    assert not found(0, 26, 2.2).proven
+    assert found(26, 1, 2.2).proven  # users brought it themselves
