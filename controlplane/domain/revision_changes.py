@@ -32,7 +32,7 @@ def _fields(where: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> 
         was, now, said = before.get(name), after.get(name), f"{where}.{name}"
         if was == now:
             continue
-        if name == "env":
+        if name == "env" and isinstance(was, Mapping) and isinstance(now, Mapping):
             yield from (f"{said} {each}: {_turned(was, now, each)}" for each in _differing(was, now))
         elif isinstance(was, Mapping) and isinstance(now, Mapping):
             yield from _fields(said, was, now)

@@ -48,7 +48,8 @@ def test_its_page_shows_verdicts_load_and_audit_and_stands_alone() -> None:
     site.slow.add(rollout.canary)
     site.passes_until(RolloutState.ABORTED, requests=BUSY)
     page = rollout_page(rollout_report(site.store, rollout.rollout_id), site.clock())
-    for said in ("certainly worse", "runs", "requests/s a replica", "max-num-seqs", "rollout.aborted", "P99 TTFT: ", "over time"):
+    told = ("certainly worse", "runs", "requests/s a replica", "max-num-seqs", "rollout.aborted", "P99 TTFT: ")
+    for said in (*told, "SLO misses over time"):
         assert said in page
     assert "Share at each gateway" in page
     assert page.count("<script") > 2
