@@ -25,6 +25,8 @@ MOST_REQUESTS = 3000
 """The latest: what is older says less of what is to come. So many are enough whatever time they took."""
 MOST_BYTES = 32 << 20
 """Of records read for them: 3,000 with prompts of some 8,000 tokens, as each block of a prompt has a hash."""
+SETTLES = timedelta(seconds=60)
+"""Wall clock. Of what arrived in the last minute the longest answers are still in flight: it is left out whole."""
 REACHES_BACK = timedelta(hours=24)
 """A service that had fewer users in a day is loaded by its workload."""
 

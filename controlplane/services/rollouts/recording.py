@@ -14,6 +14,7 @@ from controlplane.domain.rollouts.recording import (
     MOST_BYTES,
     MOST_REQUESTS,
     REACHES_BACK,
+    SETTLES,
     declared_instead,
     lacking,
     replayable,
@@ -35,7 +36,7 @@ class Replayable(NamedTuple):
 
 @dataclass(frozen=True)
 class Recorder:
-    """Makes the recording of a step once, of what came before it began. One file a service, the latest."""
+    """Makes the recording of a step once, of what came a minute and more before it began. One file a service."""
 
     records: RecentRecords
     folder: Path
@@ -65,8 +66,8 @@ class Recorder:
 
     def _asked(self, service: Service, rollout: Rollout) -> Sequence[GatewayRecord]:
         """Users' requests before the step: none that the canary answered, whose lengths may be its own fault."""
-        began = rollout.steps[-1].started_at
+        until = rollout.steps[-1].started_at - SETTLES
         found = self.records.recent(
-            service.name, since=began - REACHES_BACK, before=began, most=MOST_REQUESTS, most_bytes=MOST_BYTES
+            service.name, since=until - REACHES_BACK, before=until, most=MOST_REQUESTS, most_bytes=MOST_BYTES
         )
         return [record for record in found if record.revision != rollout.canary]
