@@ -62,7 +62,9 @@ def run(drill: Drill, options: RolloutOptions, seed: int) -> dict[str, Any]:
         leaks_after=drill.leaks_after,
         tells=drill.tells,
     )
+    site.go_on(seed % 13)  # what is replayed is drawn by the clock
     rollout = site.roll_out(drill.config, within_s=WITHIN_S)
+    site.tells = False  # nobody asks engines that are gone
     site.go_on(DRAINS_S)
     last = rollout.steps[-1]
     missed = site.users_hurt(rollout.canary)

@@ -65,12 +65,15 @@ def check_patience(options: RolloutOptions, spec: ServiceSpec) -> None:
                 f"{which}: {name} {said:g} is shorter than {shows.after_s:g} s",
                 why=f"a request that hangs shows only then: {shows.by}",
                 allowed=f"{name} {shows.after_s:g} or more"
-                + (", or leave it out" if name == "min_s" else "")
+                + (", or leave it out, or 0 to wait for no hang" if name == "min_s" else "")
                 + "; or shorter time-outs of the gateway",
             )
 
 
 def _shorter(step: StepSpec, shows: Shows) -> tuple[str, float]:
+    """Return what is too short, and how short; nothing where 0 s say that no hang is waited for."""
+    if step.min_s == 0:
+        return "", 0.0
     if step.min_s is not None and step.min_s < shows.after_s:
         return "min_s", step.min_s
     return ("max_s", step.max_s) if step.max_s < shows.after_s else ("", 0.0)

@@ -35,7 +35,7 @@ class StepSpec(Value):
         default=None,
         ge=0,
         description="Wall clock; no pass before. None: until a request that hangs must have shown, by a limit or by "
-        "the gateway's time-outs, and 10 s at least.",
+        "the gateway's time-outs, and 10 s at least. 0: no hang is waited for.",
     )
     max_s: float = Field(default=600, gt=0)
     on_ceiling: CeilingPolicy = CeilingPolicy.PAUSE

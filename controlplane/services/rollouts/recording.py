@@ -70,4 +70,7 @@ class Recorder:
         found = self.records.recent(
             service.name, since=until - REACHES_BACK, before=until, most=MOST_REQUESTS, most_bytes=MOST_BYTES
         )
-        return [record for record in found if record.revision != rollout.canary]
+        asked = [record for record in found if record.revision != rollout.canary]
+        if not asked:
+            raise InvalidInput("no request of users recorded")
+        return asked

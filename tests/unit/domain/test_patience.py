@@ -69,11 +69,12 @@ def test_a_step_that_may_be_over_before_is_refused_with_both_numbers() -> None:
     assert str(refused.value) == (
         "rollout.steps 2 (100 %): min_s 30 is shorter than 120 s: a request that hangs shows only then: "
         "gateway.first_token_timeout_s is 120, and no limit on a first token shows it "
-        "(allowed: min_s 120 or more, or leave it out; or shorter time-outs of the gateway)"
+        "(allowed: min_s 120 or more, or leave it out, or 0 to wait for no hang; or shorter time-outs of the gateway)"
     )
     with pytest.raises(InvalidInput, match="max_s 60 is shorter than 120 s"):
         check_patience(RolloutOptions(steps=(StepSpec(weight_percent=100, max_s=60),)), spec)
     check_patience(RolloutOptions(), spec)
+    check_patience(RolloutOptions(steps=(StepSpec(weight_percent=100, min_s=0, max_s=60),)), spec)  # a person's word
 
 
 @pytest.mark.parametrize("path", DESCRIBED, ids=lambda path: path.name)
