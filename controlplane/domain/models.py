@@ -14,7 +14,8 @@ from controlplane.domain.rollouts.rollout import RolloutState
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$")]
 AliasName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
-Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+Digest = Annotated[str, Field(pattern=r"^(sha256|etags):[0-9a-f]{64}$")]
+"""Of a folder's files by their content, or of objects in a store by what the store says of them."""
 
 STABLE, CANDIDATE = "stable", "candidate"
 """What was promoted last, and what is to be next. `stable` follows promotions; people may name others."""
@@ -38,7 +39,7 @@ class ModelVersion(Value):
 
     number: int = Field(ge=1)
     source: str = Field(min_length=1, description="A folder, a hub name or a URL: what the engine is given.")
-    digest: Digest | None = Field(default=None, description="Of a folder's files; None: nobody has looked.")
+    digest: Digest | None = Field(default=None, description="Of its files; None: nobody has looked.")
     variants: tuple[Variant, ...] = ()
     quality: Mapping[str, float] = Field(default_factory=dict, description="Scores by their names; higher is better.")
     note: str = Field(default="", max_length=500)

@@ -1,4 +1,4 @@
-"""Contents in a bucket of S3, or of whatever speaks its protocol. The one door to obstore.
+"""Contents in a bucket of S3, or of whatever speaks its protocol. The first door to obstore.
 
 Large ones go there in parts, which S3 makes an object of at the end: one that dies before leaves nothing to be seen,
 and is begun anew from the disk, where it still is.
