@@ -244,6 +244,11 @@ class ServiceSpec(Value):
         return self.ways[name]
 
     @property
+    def has_twin(self) -> bool:
+        """Whether the twin says how fast its engines are: not of every kind, and of none that is asked for adapters."""
+        return self.engine.driver.has_twin and not self.tuning.asked_adapters
+
+    @property
     def service(self) -> ServiceName:
         return ServiceName(self.name)
 

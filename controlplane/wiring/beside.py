@@ -108,13 +108,16 @@ def adapter_pass(settings: Settings, records: RecordFeed, *, leader: int | None 
     """Return one pass that gives every replica its adapters and judges canaries; the controller's process runs it."""
     from controlplane.adapters.engine_adapters import EngineAdapters
     from controlplane.services.adapters.keep import AdapterKeeper
+    from controlplane.services.adapters.shares import AdapterShares
     from controlplane.services.adapters.verdict import AdapterJudge
 
     store = open_store(settings, leader=leader)
     keeper = AdapterKeeper(store=store, fleet=open_fleet(settings), loader=EngineAdapters(), monotonic=time.monotonic)
-    judge = AdapterJudge(store=store, records=records, clock=installation_clock(settings))
+    clock = installation_clock(settings)
+    judge = AdapterJudge(store=store, records=records, clock=clock)
+    shares = AdapterShares(store=store, records=records, clock=clock, monotonic=time.monotonic)
 
-    return telling(lambda: (*keeper.run(), *judge.run()), log)
+    return telling(lambda: (*keeper.run(), *judge.run(), *shares.run()), log)
 
 
 def judging_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:

@@ -6,6 +6,7 @@ import math
 
 from pydantic import Field
 
+from controlplane.domain.adapters import DEFAULT_MAX_RANK
 from controlplane.domain.base import Value
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
@@ -13,12 +14,16 @@ from tuner.twin.checkpoints import Checkpoint, online
 from tuner.twin.costs import step_cost
 from tuner.twin.flags import FlagReader
 from tuner.twin.gpus import Gpu, find_gpu
-from tuner.twin.memory import GIB, MemoryDemand, MemoryPlan, longest_request, plan_memory
+from tuner.twin.memory import GIB, MemoryDemand, MemoryPlan, longest_request, plan_memory, slot_gib
 from tuner.twin.profile import Profile
 from tuner.twin.shapes import ModelShape
 from tuner.twin.steptime import StepCost
 from tuner.twin.transfer import profile_for
 from tuner.twin.uncertainty import EXPERT_PARALLEL, budget_step, cache_step
+
+COPY_GIB_PER_S = 20.0
+"""What goes to the host and back per GPU. vLLM's blog of 2025-10-26 reports wake-ups of 0.1 to 6 s up to 235B on four
+A100, about this much; never measured here."""
 
 
 class DoesNotFit(InvalidInput):
@@ -49,6 +54,8 @@ class EngineSetup(Value):
     kv_bits: int = Field(default=16, description="Of one key or value in the cache.")
     profile: Profile
     memory: MemoryPlan
+    adapter_slots: int = Field(default=0, ge=0, description="Distinct LoRA adapters of a batch at most; 0: none run.")
+    adapter_swap_s: float = Field(default=0, ge=0, description="Bringing one more of them onto the GPU.")
 
     @property
     def uncertainty(self) -> float:
@@ -103,6 +110,8 @@ def resolve(shape: ModelShape, gpu: str | Gpu, config: EngineConfig, profile: Pr
         kv_bits=kv_bits(config),
         profile=used,
         memory=plan,
+        adapter_slots=demand.adapter_slots,
+        adapter_swap_s=slot_gib(shape, demand) / COPY_GIB_PER_S,
     )
 
 
@@ -128,7 +137,15 @@ def memory_demand(shape: ModelShape, gpu: Gpu, config: EngineConfig) -> MemoryDe
         longest_that_fits=fitted,
         max_num_batched_tokens=_max_num_batched_tokens(gpu, flags, max_len),
         block_size=flags.integer("block-size", default=16, low=1),
+        **_adapter_room(flags),
     )
+
+
+def _adapter_room(flags: FlagReader) -> dict[str, int]:
+    if not flags.boolean("enable-lora", default=False):
+        return {}
+    rank = flags.integer("max-lora-rank", default=DEFAULT_MAX_RANK, low=1)
+    return {"adapter_slots": flags.integer("max-loras", default=1, low=1), "adapter_rank": rank}
 
 
 def stored_weights(shape: ModelShape, config: EngineConfig) -> Checkpoint:

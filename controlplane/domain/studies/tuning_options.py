@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from pydantic import Field, model_validator
 
+from controlplane.domain.adapters import AdapterName
 from controlplane.domain.base import Value
 from controlplane.domain.engines.flags import FlagValue
 
@@ -117,6 +118,13 @@ class Strategy(StrEnum):
     RANDOM = "random"
 
 
+class TrialAdapter(Value):
+    """A LoRA adapter that every trial's engine loads, and how many of its requests ask for it."""
+
+    path: str = Field(min_length=1, max_length=1000, description="Folder or hub name, as engines read it.")
+    share_percent: float = Field(ge=0, le=100, description="Of requests. What is left asks for the model itself.")
+
+
 class TuningOptions(Value):
     objective: Objective = Objective()
     space: Mapping[str, Knob] = Field(
@@ -124,6 +132,10 @@ class TuningOptions(Value):
     )
     variants: bool = Field(
         default=False, description="Try the registry's variants of the served version too (AWQ, GPTQ, FP8, GGUF)."
+    )
+    adapters: Mapping[AdapterName, TrialAdapter] | None = Field(
+        default=None,
+        description="What trials load and ask for beside the model. None: what is served, by the last day's shares.",
     )
     budget: Budget = Budget()
     levels: LevelOptions = LevelOptions()
@@ -138,3 +150,15 @@ class TuningOptions(Value):
         default=Strategy.TWIN, description="twin: ours. tpe, gp (needs torch) and random: Optuna's samplers."
     )
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _shared(self) -> TuningOptions:
+        total = sum(each.share_percent for each in (self.adapters or {}).values())
+        if total > 100.01:  # shares that were seen are rounded
+            raise ValueError(f"adapters: their shares sum to {total:g} %")
+        return self
+
+    @property
+    def asked_adapters(self) -> Mapping[str, float]:
+        """The adapters that requests of trials ask for, with their shares, 0 to 1."""
+        return {name: each.share_percent / 100 for name, each in (self.adapters or {}).items() if each.share_percent}

@@ -173,6 +173,7 @@ def _request(spec: ServiceSpec, url: str, load: LevelLoad, plan: Pace) -> LoadRe
         rate_rps=load.rate_rps,
         url=url,
         model=spec.model.name,
+        adapters=spec.tuning.asked_adapters,
         duration_s=plan.duration_s,
         warmup_s=plan.warmup_s,
         time_lapse=spec.engine.time_lapse,
