@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from controlplane.domain.adapters import AdapterName
 from controlplane.domain.base import Value
 from controlplane.domain.engines.flags import FlagValue
+from controlplane.domain.report import MAX_LAG_MS
 
 
 class ObjectiveKind(StrEnum):
@@ -71,6 +72,12 @@ class LevelOptions(Value):
     )
     warmup_s: float = Field(default=2, ge=0, description="At least; longer while the engine fills up.")
     precision: float = Field(default=0.05, gt=0, lt=1, description="Bisection ends at this relative width.")
+    max_lag_ms: float | None = Field(
+        default=None,
+        ge=MAX_LAG_MS,
+        le=1000,
+        description="How late generators may send (P99) for a level to count: their lag is in every latency. None: 10.",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> LevelOptions:

@@ -81,7 +81,7 @@ class LevelRunner:
         before = self.lags(trial)
         with span("level", trial_id=trial.trial_id, rate_rps=rate):
             result = self.load_tester.run(_request(spec, url, load, plan), out_dir=folder, watch=watch)
-        report = with_engine_lag(result.report, _worst_ms(before, self.lags(trial)), max_lag_ms=spec.engine.max_lag_ms)
+        report = with_engine_lag(result.report, _worst_ms(before, self.lags(trial)), max_lag_ms=spec.max_lag_ms)
         outcome = judge.conclude(report)
         level = Level(
             rate_rps=rate,
@@ -177,7 +177,7 @@ def _request(spec: ServiceSpec, url: str, load: LevelLoad, plan: Pace) -> LoadRe
         duration_s=plan.duration_s,
         warmup_s=plan.warmup_s,
         time_lapse=spec.engine.time_lapse,
-        max_lag_ms=spec.engine.max_lag_ms,
+        max_lag_ms=spec.max_lag_ms,
         seed=load.seed,
         slos=spec.slos.latency,
         api_key=load.api_key or spec.engine.api_key,
