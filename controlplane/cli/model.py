@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from controlplane.cli.asking import HERE, Ask, DataDir, Noun, asks
 from controlplane.cli.errors import plain_errors
+from controlplane.cli.naming import check_name, tell_elsewhere
 from controlplane.cli.tables.show import Column, field
 from controlplane.domain.errors import FleetuneError, InvalidInput, unreadable
-
-if TYPE_CHECKING:
-    from controlplane.domain.models import ModelVersion
+from controlplane.domain.models import ModelVersion, RegisteredModel, is_alias, is_digest, is_model_name
 
 _LISTED = "etags:"  # what a digest of a listing begins with
 
@@ -94,6 +93,9 @@ def register(
     note: Annotated[str, typer.Option(help="Kept with it.")] = "",
 ) -> None:
     """Register a version. So that it can be known again, a folder on this machine is read, a bucket's prefix listed."""
+    check_name(name, is_model_name(name), "name of a model")
+    if digest is not None and not is_digest(digest):
+        raise InvalidInput(f"'{digest}' is no digest", allowed="sha256: or etags:, and 64 of 0-9 and a-f")
     body = {
         "source": source,
         "digest": _digest(source, digest),
@@ -141,6 +143,7 @@ def alias(
     version: Annotated[str, typer.Argument(help="A number, another alias, or latest.")],
 ) -> None:
     """Point an alias to a version. Of two people who move it at once, one is told."""
+    check_name(alias, is_alias(alias), "alias")
     present = ask.client.get(f"/models/{name}")["aliases"].get(alias)
     body = {"version": version, "seen": None if present is None else present["version"]}
     ask.show_one(MODEL, ask.client.put(f"/models/{name}/aliases/{alias}", body))
@@ -211,8 +214,6 @@ def _outcome(row: Any) -> str:
 
 
 def _find(ask: Ask, name: str, version: str) -> ModelVersion:
-    from controlplane.domain.models import RegisteredModel
-
     return RegisteredModel.model_validate(ask.client.get(f"/models/{name}")).find(version)
 
 
@@ -238,6 +239,7 @@ def _digest(source: str, wanted: str | None) -> str | None:
         elif Path(source).is_dir():
             found = folder_digest(Path(source))
         else:
+            tell_elsewhere(source)
             return wanted
     except OSError as error:
         raise InvalidInput(f"cannot read {source}", why=unreadable(error)) from error

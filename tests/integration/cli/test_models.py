@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -109,3 +110,57 @@ def test_a_folder_that_is_elsewhere_is_not_called_verified(fleetune: Fleetune, t
         2,
         f"error: {folder} is not here (allowed: ask where the folder is)\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("model serve lama 1 --service chat", "no model 'lama' (allowed: llama)"),
+        ("model show lama", "no model 'lama' (allowed: llama)"),
+        ("model serve llama 7 --service chat", "llama has no version '7' (allowed: 1)"),
+        ("model alias llama 7 1", "'7' is no alias (allowed: a-z, 0-9"),
+        ("model register Llama /x", "'Llama' is no name of a model (allowed: a-z, 0-9"),
+        ("model register llama {folder} --digest md5:abc", "'md5:abc' is no digest (allowed: sha256: or etags:"),
+        ("roll-back chat --to rev-0", "no revision 'rev-0' (allowed: rev-"),
+        ("adapter load chat Bad {folder}", "'Bad' is no name of an adapter (allowed: a-z, 0-9"),
+        (
+            "adapter load chat sql {folder}",
+            'describes no LoRA adapter: its rank `r` is "many" (allowed: a whole number',
+        ),
+        (
+            "adapter load chat sql {other}",
+            "is of another model: it was made for mistral-7b (allowed: one made for llama-8b)",
+        ),
+        ("adapter load chat sql {large}", "is too large: its rank is 64 (allowed: max-lora-rank of stable, 16)"),
+        ("model fetch m 1 --to {folder} --mlflow-url http://127.0.0.1:9", "does not answer: nobody listens there"),
+    ],
+)
+def test_what_cannot_be_is_one_message_that_says_what_can(
+    words: str, said: str, fleetune: Fleetune, service_file: ServiceFile, tmp_path: Path
+) -> None:
+    engine = {"flags": {"enable-lora": True}, "env": {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}, "kind": "emulator"}
+    assert fleetune("service", "register", "-f", service_file(engine=engine))[0] == 0
+    assert fleetune("model", "register", "llama", "org/llama")[0] == 0
+    folders = {
+        "folder": _adapter(tmp_path / "a", r="many"),
+        "other": _adapter(tmp_path / "b", r=8, base_model_name_or_path="mistral-7b"),
+        "large": _adapter(tmp_path / "c", r=64),
+    }
+    code, output = fleetune(*words.format(**folders).split())
+    assert (code, output.count("\n")) == (2, 1)
+    assert said in output
+
+
+def test_a_folder_that_is_not_here_is_taken_and_said(fleetune: Fleetune, service_file: ServiceFile) -> None:
+    engine = {"flags": {"enable-lora": True}, "env": {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}, "kind": "emulator"}
+    fleetune("service", "register", "-f", service_file(engine=engine))
+    for words in ("model register llama /there/llama", "adapter load chat sql /there/sql"):
+        code, output = fleetune(*words.split())
+        assert code == 0
+        assert "is not on this host, so nothing of it was checked; engines must have it" in output
+
+
+def _adapter(folder: Path, **config: object) -> str:
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return str(folder)
