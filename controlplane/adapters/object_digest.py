@@ -40,9 +40,10 @@ def listing_digest(url: str) -> str:
     plain = any(os.environ.get(name, "").startswith("http://") for name in _ENDPOINTS)
     wait: dict[str, Any] = {"timeout": _WITHIN, "connect_timeout": timedelta(seconds=5), "allow_http": plain}
     again: dict[str, Any] = {"max_retries": 1, "retry_timeout": _WITHIN}
+    open_url: Any = from_url
     listing: Any = obstore.list
     try:
-        store = from_url(url, client_options=wait, retry_config=again)
+        store = open_url(url, client_options=wait, retry_config=again)
         found = [each for page in listing(store) for each in page]
     except Exception as error:  # its base class is none of ours to import; its words name keys and addresses
         raise Unavailable(f"the store of {url} does not answer as it should", why=type(error).__name__) from error

@@ -8,10 +8,11 @@ from controlplane.adapters.fleet_kubernetes.door import Door, Place
 from controlplane.adapters.fleet_kubernetes.manifests import Manifest, manifests
 from controlplane.adapters.fleet_kubernetes.names import SELECTOR
 from controlplane.adapters.fleet_kubernetes.nodes import Gpus
-from controlplane.adapters.fleet_kubernetes.routes import PREFIX as ROUTES
+from controlplane.adapters.fleet_kubernetes.rights import ENGINES, ROUTES, SETS, Right, require
+from controlplane.adapters.fleet_kubernetes.routes import PREFIX as ROUTES_AT
 from controlplane.adapters.fleet_kubernetes.sets import KIND as SET
 from controlplane.adapters.fleet_kubernetes.sets import PLURAL, no_sets
-from controlplane.adapters.fleet_kubernetes.sets import PREFIX as SETS
+from controlplane.adapters.fleet_kubernetes.sets import PREFIX as SETS_AT
 from controlplane.domain.cluster import ClusterOptions
 from controlplane.domain.errors import Forbidden, InvalidInput, NotFound, Unavailable
 from controlplane.domain.service import ServiceSpec
@@ -20,7 +21,7 @@ _PLACES = {
     "Deployment": ("apis/apps/v1", "deployments"),
     "Service": ("api/v1", "services"),
     "PodDisruptionBudget": ("apis/policy/v1", "poddisruptionbudgets"),
-    SET: (SETS, PLURAL),
+    SET: (SETS_AT, PLURAL),
 }
 
 
@@ -32,6 +33,7 @@ def check_cluster(door: Door, namespace: str, specs: Sequence[ServiceSpec]) -> N
     add-on that is not installed, or the server would refuse its objects.
     """
     _require_namespace(door, namespace)
+    require(door, namespace, _needed(specs))
     for plural, prefix in (("deployments", "apis/apps/v1"), ("pods", "api/v1")):
         door.list(Place(prefix, plural, namespace), labelSelector=SELECTOR, limit="1")
     nodes = door.list(Place("api/v1", "nodes"))["items"]
@@ -43,6 +45,15 @@ def check_cluster(door: Door, namespace: str, specs: Sequence[ServiceSpec]) -> N
             _require_gateway_api(door, namespace, spec)
         for manifest in manifests(spec, cluster, spec.baseline, replicas=0):
             _ask(door, Place(*_PLACES[manifest["kind"]], namespace), manifest, spec)
+
+
+def _needed(specs: Sequence[ServiceSpec]) -> Sequence[Right]:
+    on_cluster = [spec.kubernetes for spec in specs if spec.kubernetes is not None]
+    spans = any(
+        spec.kubernetes is not None and spec.baseline.gpus_per_replica > spec.kubernetes.gpus_per_node for spec in specs
+    )
+    routed = any(each.route is not None for each in on_cluster)
+    return (*ENGINES, *(SETS if spans else ()), *(ROUTES if routed else ()))
 
 
 def _ask(door: Door, place: Place, manifest: Manifest, spec: ServiceSpec) -> None:
@@ -72,7 +83,7 @@ def described_for(spec: ServiceSpec, namespace: str) -> ClusterOptions:
 
 def _require_gateway_api(door: Door, namespace: str, spec: ServiceSpec) -> None:
     try:
-        door.list(Place(ROUTES, "httproutes", namespace), limit="1")
+        door.list(Place(ROUTES_AT, "httproutes", namespace), limit="1")
     except NotFound as error:
         raise InvalidInput(
             f"service {spec.name} asks for a route of the cluster's gateway",

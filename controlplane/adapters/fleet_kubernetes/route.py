@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from controlplane.adapters.fleet_kubernetes.door import Json
 from controlplane.adapters.fleet_kubernetes.names import group_name, route_name
@@ -16,14 +16,19 @@ SERVICE = "fleetune.dev/service"
 VERSION = "fleetune.dev/routing-table"
 """The annotation with the version of the table that a route was last written from."""
 SELECTOR = "app.kubernetes.io/managed-by=fleetune,app.kubernetes.io/component=route"
+OF_SERVICE = "kubernetes.io/service-name"
+"""The label of an EndpointSlice that names its Service."""
 _GROUP = "gateway.networking.k8s.io"
 _WANTED = {"Accepted": "did not accept it", "ResolvedRefs": "cannot send to a Service it names"}
 
 
-def httproute(service: ServiceRoute, how: RouteOptions, *, version: int, namespace: str) -> Json:
+def httproute(
+    service: ServiceRoute, how: RouteOptions, *, version: int, namespace: str, answering: Container[str]
+) -> Json:
     """Return the route of one service, every default written out: what is read back is what was written.
 
     A revision without a ready replica gets nothing, as at Fleetune's own gateway: the Service behind it answers nobody.
+    Nor does one whose Service is not among `answering`: the cluster's gateway sends where its endpoints are.
     """
     labels = {"app.kubernetes.io/managed-by": "fleetune", "app.kubernetes.io/component": "route"}
     return {
@@ -41,12 +46,21 @@ def httproute(service: ServiceRoute, how: RouteOptions, *, version: int, namespa
             "rules": [
                 {
                     "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
-                    "backendRefs": [_backend(service, each) for each in service.revisions],
+                    "backendRefs": [_backend(service, each, answering) for each in service.revisions],
                     "timeouts": {"request": "0s"},  # streams last for minutes
                 }
             ],
         },
     }
+
+
+def answering(slices: Iterable[Json]) -> frozenset[str]:
+    """Return the Services with an endpoint that takes requests, by the cluster's own account (EndpointSlices)."""
+    return frozenset(
+        each["metadata"]["labels"][OF_SERVICE]
+        for each in slices
+        if any(_takes(endpoint) for endpoint in each.get("endpoints") or ())
+    )
 
 
 def weights_of(route: Json) -> Mapping[str, int]:
@@ -77,6 +91,12 @@ def objection(route: Json) -> str | None:
     return None
 
 
+def _takes(endpoint: Json) -> bool:
+    """Without a word of the controller an endpoint counts as ready, as the API says."""
+    ready: bool | None = (endpoint.get("conditions") or {}).get("ready")
+    return ready is not False
+
+
 def _parent(how: RouteOptions) -> Json:
     found: Json = {"group": _GROUP, "kind": "Gateway", "name": how.gateway}
     if how.gateway_namespace is not None:
@@ -86,9 +106,9 @@ def _parent(how: RouteOptions) -> Json:
     return found
 
 
-def _backend(service: ServiceRoute, revision: RevisionRoute) -> Json:
+def _backend(service: ServiceRoute, revision: RevisionRoute, answering: Container[str]) -> Json:
     name = group_name(ReplicaOwner(ServiceName(service.service), revision.revision))
-    weight = revision.weight_percent if revision.backends else 0
+    weight = revision.weight_percent if revision.backends and name in answering else 0
     return {"group": "", "kind": "Service", "name": name, "port": PORT, "weight": weight}
 
 

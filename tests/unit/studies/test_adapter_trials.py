@@ -12,13 +12,14 @@ from pydantic import ValidationError
 from controlplane.domain.adapters import AdapterVersion, ServedAdapter
 from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.errors import InvalidInput, Unavailable
+from controlplane.domain.operations.what_if import WhatIf
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.study import StudyState, Trial, TrialKind, TrialState
 from controlplane.domain.studies.tuning_options import TuningOptions
 from controlplane.services.adapters.shares import AdapterShares, SeenShares, read_shares
 from controlplane.services.studies.manage import create_study
 from controlplane.services.studies.trial_engine import TrialEngines
-from controlplane.services.what_if import WhatIf, what_if
+from controlplane.services.what_if import what_if
 from tests.builders_serving import CHAT, a_trial
 from tests.fakes.fleet import FakeClock, FakeFleet
 from tests.fakes.record_source import FakeRecordSource
