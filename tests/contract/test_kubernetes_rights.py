@@ -16,10 +16,11 @@ from controlplane.adapters.fleet_kubernetes.lease import LeaseElection
 from controlplane.adapters.fleet_kubernetes.load_hosts import LoadHostsKubernetes
 from controlplane.adapters.fleet_kubernetes.load_job import WorkerPod
 from controlplane.adapters.fleet_kubernetes.preflight import check_cluster
-from controlplane.adapters.fleet_kubernetes.rights import DONE_WITHOUT, ENGINES, IN_PODS, ROUTES, SETS
+from controlplane.adapters.fleet_kubernetes.rights import DONE_WITHOUT, ENGINES, IN_PODS, POOLS, ROUTES, SETS
 from controlplane.adapters.fleet_kubernetes.routes import RouteTraffic
-from controlplane.domain.base import EngineId
-from controlplane.domain.door.routing import RoutingTable, ServiceRoute
+from controlplane.domain.base import EngineId, RevisionId
+from controlplane.domain.cluster import PickerOptions
+from controlplane.domain.door.routing import RevisionRoute, RoutingTable, ServiceRoute
 from controlplane.domain.engines.fleet import EngineState
 from controlplane.domain.errors import Forbidden, Unavailable
 from controlplane.domain.load_pods import LoadPods
@@ -86,7 +87,7 @@ def test_a_life_of_a_fleet_uses_every_right_it_is_given_and_no_other(own: Server
 
 def test_what_is_asked_beforehand_is_what_is_granted() -> None:
     """Rights that nothing can do without, those that something can, and those that only pods of the chart use."""
-    asked = (*ENGINES, *SETS, *ROUTES, *DONE_WITHOUT, *IN_PODS)
+    asked = (*ENGINES, *SETS, *ROUTES, *POOLS, *DONE_WITHOUT, *IN_PODS)
     assert {each[:3] for each in asked} == granted()
     assert len(set(asked)) == len(asked)
     in_cluster = {r for role in _roles("ClusterRole") for rule in role["rules"] for r in rule["resources"]}
@@ -162,9 +163,13 @@ def _lead(server: Server) -> None:
 
 
 def _route(server: Server) -> None:
-    router = RouteTraffic(open_door(server.kubeconfig()), server.namespace, options=lambda _: ROUTE, settle_s=0)
+    picked = ROUTE.evolve(picker=PickerOptions(service="picker"))
+    router = RouteTraffic(open_door(server.kubeconfig()), server.namespace, options=lambda _: picked, settle_s=0)
+    revision = RevisionRoute(revision=RevisionId("rev-1"), weight_percent=100)
     with suppress(Unavailable):  # no gateway is there
-        router.apply(RoutingTable(version=1, services=(ServiceRoute(service="chat", model="m"),)))
+        router.apply(
+            RoutingTable(version=1, services=(ServiceRoute(service="chat", model="m", revisions=(revision,)),))
+        )
     router.apply(RoutingTable(version=2))
     router.close()
 

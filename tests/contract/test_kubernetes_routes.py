@@ -12,7 +12,7 @@ from controlplane.adapters.fleet_kubernetes.door import open_door
 from controlplane.adapters.fleet_kubernetes.route import OF_SERVICE
 from controlplane.adapters.fleet_kubernetes.routes import RouteTraffic
 from controlplane.domain.base import RevisionId
-from controlplane.domain.cluster import RouteOptions
+from controlplane.domain.cluster import PickerOptions, RouteOptions
 from controlplane.domain.door.routing import Backend, RevisionRoute, RoutingTable, ServiceRoute
 from controlplane.domain.errors import StaleVersion, Unavailable
 from tests.contract.kubernetes_servers import Server, wait
@@ -100,6 +100,52 @@ def test_a_revision_whose_service_has_no_endpoint_yet_gets_nothing_until_it_has(
     wait(lambda: list(router.actual()) != [given])
     router.apply(table(2, canary=20))
     assert router.weights() == {"chat": {"chat-rev-1": 80, "chat-rev-2": 20}}
+
+
+def pools(server: Server) -> dict[str, Any]:
+    answer: Any = client.CustomObjectsApi(server.api).list_namespaced_custom_object(
+        "inference.networking.k8s.io", "v1", server.namespace, "inferencepools"
+    )
+    return {each["metadata"]["name"]: each["spec"] for each in answer["items"]}
+
+
+def test_with_an_endpoint_picker_revisions_are_pools_of_its_pods(
+    server: Server, router: RouteTraffic, routed: dict[str, RouteOptions]
+) -> None:
+    """Pools are there before the route that names them, and go with their revision."""
+    if server.stand_in is None:
+        pytest.skip("whether a real server has the Inference Extension is not asked here")
+    router.apply(table(1, canary=20))
+    assert pools(server) == {}
+    routed["chat"] = ROUTE.evolve(picker=PickerOptions(service="picker", port=9002))
+    assert list(router.actual()) != [table(1, canary=20)]  # Services are not what is wanted now
+    router.apply(table(2, canary=20))
+    (rule,) = routes(server)[0]["spec"]["rules"]
+    assert [(ref["kind"], ref["name"], ref["weight"]) for ref in rule["backendRefs"]] == [
+        ("InferencePool", "chat-rev-1", 80),
+        ("InferencePool", "chat-rev-2", 20),
+    ]
+    found = pools(server)["chat-rev-2"]
+    assert found["selector"]["matchLabels"]["fleetune.dev/revision"] == "rev-2"
+    assert found["endpointPickerRef"]["name"] == "picker"
+    alone = table(3).services[0]
+    router.apply(RoutingTable(version=3, services=(alone.evolve(revisions=alone.revisions[:1]),)))
+    assert set(pools(server)) == {"chat-rev-1"}
+    routed["chat"] = ROUTE
+    router.apply(table(4))
+    assert pools(server) == {}
+
+
+def test_without_the_inference_extension_it_is_one_message(
+    server: Server, router: RouteTraffic, routed: dict[str, RouteOptions]
+) -> None:
+    if server.stand_in is None:
+        pytest.skip("definitions of a real server are not taken away")
+    server.stand_in.faults.uninstall("inference.networking.k8s.io")
+    router.apply(table(1))  # who asks for none does without
+    routed["chat"] = ROUTE.evolve(picker=PickerOptions(service="picker"))
+    with pytest.raises(Unavailable, match="the cluster has no InferencePool"):
+        router.apply(table(2))
 
 
 def test_nothing_is_known_before_the_first_table_and_nothing_asked_where_no_service_has_a_route(

@@ -8,7 +8,9 @@ from controlplane.adapters.fleet_kubernetes.door import Door, Place
 from controlplane.adapters.fleet_kubernetes.manifests import Manifest, manifests
 from controlplane.adapters.fleet_kubernetes.names import SELECTOR
 from controlplane.adapters.fleet_kubernetes.nodes import Gpus
-from controlplane.adapters.fleet_kubernetes.rights import ENGINES, ROUTES, SETS, Right, require
+from controlplane.adapters.fleet_kubernetes.pools import PLURAL as POOL_PLURAL
+from controlplane.adapters.fleet_kubernetes.pools import PREFIX as POOLS_AT
+from controlplane.adapters.fleet_kubernetes.rights import ENGINES, POOLS, ROUTES, SETS, Right, require
 from controlplane.adapters.fleet_kubernetes.routes import PREFIX as ROUTES_AT
 from controlplane.adapters.fleet_kubernetes.sets import KIND as SET
 from controlplane.adapters.fleet_kubernetes.sets import PLURAL, no_sets
@@ -43,6 +45,8 @@ def check_cluster(door: Door, namespace: str, specs: Sequence[ServiceSpec]) -> N
             Gpus(nodes, cluster.gpu_resource).require(min(gpus, cluster.gpus_per_node), cluster.node_selector)
         if cluster.route is not None:
             _require_gateway_api(door, namespace, spec)
+        if cluster.route is not None and cluster.route.picker is not None:
+            _require_pools(door, namespace, spec, cluster)
         for manifest in manifests(spec, cluster, spec.baseline, replicas=0):
             _ask(door, Place(*_PLACES[manifest["kind"]], namespace), manifest, spec)
 
@@ -53,7 +57,8 @@ def _needed(specs: Sequence[ServiceSpec]) -> Sequence[Right]:
         spec.kubernetes is not None and spec.baseline.gpus_per_replica > spec.kubernetes.gpus_per_node for spec in specs
     )
     routed = any(each.route is not None for each in on_cluster)
-    return (*ENGINES, *(SETS if spans else ()), *(ROUTES if routed else ()))
+    pooled = any(each.route is not None and each.route.picker is not None for each in on_cluster)
+    return (*ENGINES, *(SETS if spans else ()), *(ROUTES if routed else ()), *(POOLS if pooled else ()))
 
 
 def _ask(door: Door, place: Place, manifest: Manifest, spec: ServiceSpec) -> None:
@@ -89,6 +94,23 @@ def _require_gateway_api(door: Door, namespace: str, spec: ServiceSpec) -> None:
             f"service {spec.name} asks for a route of the cluster's gateway",
             why="the cluster has no Gateway API (gateway.networking.k8s.io/v1)",
             allowed="its custom resource definitions, or no kubernetes.route: Fleetune's own gateway splits without",
+        ) from error
+
+
+def _require_pools(door: Door, namespace: str, spec: ServiceSpec, cluster: ClusterOptions) -> None:
+    if spec.baseline.gpus_per_replica > cluster.gpus_per_node:
+        raise InvalidInput(
+            f"service {spec.name} asks for an endpoint picker",
+            why="its replicas span nodes: a pool would hold the pods that do not serve, too",
+            allowed="no kubernetes.route.picker: a Service of the leaders",
+        )
+    try:
+        door.list(Place(POOLS_AT, POOL_PLURAL, namespace), limit="1")
+    except NotFound as error:
+        raise InvalidInput(
+            f"service {spec.name} asks for an endpoint picker",
+            why="the cluster has no InferencePool (inference.networking.k8s.io/v1)",
+            allowed="its custom resource definition, or no kubernetes.route.picker",
         ) from error
 
 

@@ -43,6 +43,8 @@ ROUTES = (
     *_rights("discovery.k8s.io", "endpointslices", "list watch"),
 )
 """`kubernetes.route`."""
+POOLS = _rights("inference.networking.k8s.io", "inferencepools", "list create patch delete")
+"""`kubernetes.route.picker`."""
 DONE_WITHOUT = (
     *_rights("", "pods/log", "get"),  # the last words of a container stand in its status too
     *_rights("", "namespaces", "get", namespaced=False),

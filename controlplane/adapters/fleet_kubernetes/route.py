@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping
 
 from controlplane.adapters.fleet_kubernetes.door import Json
-from controlplane.adapters.fleet_kubernetes.names import group_name, route_name
+from controlplane.adapters.fleet_kubernetes.names import GROUP, group_name, labels_of, route_name
 from controlplane.adapters.fleet_kubernetes.pods import PORT
-from controlplane.domain.base import ServiceName
-from controlplane.domain.cluster import RouteOptions
+from controlplane.domain.base import RevisionId, ServiceName
+from controlplane.domain.cluster import PickerOptions, RouteOptions
 from controlplane.domain.door.routing import RevisionRoute, ServiceRoute
 from controlplane.domain.owner import ReplicaOwner
 
@@ -18,6 +18,8 @@ VERSION = "fleetune.dev/routing-table"
 SELECTOR = "app.kubernetes.io/managed-by=fleetune,app.kubernetes.io/component=route"
 OF_SERVICE = "kubernetes.io/service-name"
 """The label of an EndpointSlice that names its Service."""
+POOL_GROUP = "inference.networking.k8s.io"
+POOLS = "app.kubernetes.io/managed-by=fleetune,app.kubernetes.io/component=pool"
 _GROUP = "gateway.networking.k8s.io"
 _WANTED = {"Accepted": "did not accept it", "ResolvedRefs": "cannot send to a Service it names"}
 
@@ -46,10 +48,34 @@ def httproute(
             "rules": [
                 {
                     "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
-                    "backendRefs": [_backend(service, each, answering) for each in service.revisions],
+                    "backendRefs": [_backend(service, each, how, answering) for each in service.revisions],
                     "timeouts": {"request": "0s"},  # streams last for minutes
                 }
             ],
+        },
+    }
+
+
+def pool(service: ServiceName, revision: RevisionId, picker: PickerOptions, *, namespace: str) -> Json:
+    """Return the InferencePool of one revision's pods, every default written out; spot ones are among them."""
+    owner = ReplicaOwner(service, revision)
+    mine = {"app.kubernetes.io/managed-by": "fleetune", "app.kubernetes.io/component": "pool", SERVICE: service}
+    pods = {name: value for name, value in labels_of(owner).items() if name != GROUP}
+    return {
+        "apiVersion": f"{POOL_GROUP}/v1",
+        "kind": "InferencePool",
+        "metadata": {"name": group_name(owner), "namespace": namespace, "labels": mine},
+        "spec": {
+            "selector": {"matchLabels": pods},
+            "targetPorts": [{"number": PORT}],
+            "appProtocol": "http",
+            "endpointPickerRef": {
+                "group": "",
+                "kind": "Service",
+                "name": picker.service,
+                "port": {"number": picker.port},
+                "failureMode": "FailClose",
+            },
         },
     }
 
@@ -70,8 +96,14 @@ def weights_of(route: Json) -> Mapping[str, int]:
 
 
 def splits_alike(route: Json, other: Json) -> bool:
-    """Say whether two routes send the same hosts to the same Services by the same weights."""
-    return weights_of(route) == weights_of(other) and route["spec"].get("hostnames") == other["spec"].get("hostnames")
+    """Say whether two routes send the same hosts to the same Services or pools by the same weights."""
+    same_kinds = _kinds(route) == _kinds(other) and weights_of(route) == weights_of(other)
+    return same_kinds and route["spec"].get("hostnames") == other["spec"].get("hostnames")
+
+
+def _kinds(route: Json) -> Mapping[str, str]:
+    refs = [ref for rule in route["spec"].get("rules", []) for ref in rule.get("backendRefs", [])]
+    return {ref["name"]: ref.get("kind", "Service") for ref in refs}
 
 
 def objection(route: Json) -> str | None:
@@ -106,9 +138,11 @@ def _parent(how: RouteOptions) -> Json:
     return found
 
 
-def _backend(service: ServiceRoute, revision: RevisionRoute, answering: Container[str]) -> Json:
+def _backend(service: ServiceRoute, revision: RevisionRoute, how: RouteOptions, answering: Container[str]) -> Json:
     name = group_name(ReplicaOwner(ServiceName(service.service), revision.revision))
     weight = revision.weight_percent if revision.backends and name in answering else 0
+    if how.picker is not None:
+        return {"group": POOL_GROUP, "kind": "InferencePool", "name": name, "weight": weight}
     return {"group": "", "kind": "Service", "name": name, "port": PORT, "weight": weight}
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from controlplane.adapters.fleet_kubernetes.door import Door, Json, Place
+from controlplane.adapters.fleet_kubernetes.pools import Options, Pools
 from controlplane.adapters.fleet_kubernetes.route import (
     OF_SERVICE,
     SELECTOR,
@@ -24,7 +25,6 @@ from controlplane.adapters.fleet_kubernetes.route import (
 )
 from controlplane.adapters.fleet_kubernetes.watched import Watched
 from controlplane.domain.base import ServiceName
-from controlplane.domain.cluster import RouteOptions
 from controlplane.domain.door.routing import RoutingTable
 from controlplane.domain.errors import Conflict, Forbidden, NotFound, StaleVersion, Unavailable
 
@@ -33,9 +33,6 @@ SLICES = "apis/discovery.k8s.io/v1"
 _LOOK_S = 0.05
 _SETTLE_S = 1.0
 """A gateway usually takes a route within this; one that takes longer is looked at again in the next pass."""
-
-Options = Callable[[ServiceName], RouteOptions | None]
-"""How a service is routed; None: not by the cluster's gateway."""
 
 
 class RouteTraffic:
@@ -54,6 +51,7 @@ class RouteTraffic:
         self._place = Place(PREFIX, "httproutes", namespace)
         self._routes = Watched(door, self._place, selector=SELECTOR)
         self._slices = Watched(door, Place(SLICES, "endpointslices", namespace), selector=OF_SERVICE)
+        self._pools = Pools(door, namespace, options=options)
         self._given: RoutingTable | None = None
         self._is_used = False
 
@@ -69,7 +67,7 @@ class RouteTraffic:
         """
         wanted = self._wanted(table)
         self._is_used = self._is_used or bool(wanted)
-        written = self._write_all(wanted, table.version) if self._is_used else []
+        written = self._write_all(wanted, table) if self._is_used else []
         self._given = table
         self._settle(written)
 
@@ -121,11 +119,12 @@ class RouteTraffic:
             ) from error
         return {ServiceName(each["metadata"]["labels"][SERVICE]): each for each in found}
 
-    def _write_all(self, wanted: Mapping[ServiceName, Json], version: int) -> Sequence[Json]:
-        present = self._present()
-        written = [self._write(service, value, version, present) for service, value in wanted.items()]
+    def _write_all(self, wanted: Mapping[ServiceName, Json], table: RoutingTable) -> Sequence[Json]:
+        present, pools = self._present(), self._pools.write(table)
+        written = [self._write(service, value, table.version, present) for service, value in wanted.items()]
         for service in present.keys() - wanted.keys():
             self._door.delete(self._place, present[service]["metadata"]["name"])
+        self._pools.leave(pools)
         return written
 
     def _write(self, service: ServiceName, value: Json, version: int, present: Mapping[ServiceName, Json]) -> Json:
