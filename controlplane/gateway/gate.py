@@ -40,7 +40,8 @@ class Turned(NamedTuple):
 class Gate:
     """Belongs to one event loop. `places` says how many requests may be beyond it now; `monotonic` in seconds.
 
-    `expects_vips`: somebody may come as a vip, so places are kept before the first one has to wait.
+    `expects_vips`: somebody may come as a vip, so places are kept before the first one has to wait. Vips that find none
+    may go beyond them, a few at a time: whoever leaves then makes room for nobody else until there are places again.
     """
 
     def __init__(
@@ -121,7 +122,9 @@ class Gate:
 
     def _has_room(self, priority: PriorityClass, places: int) -> bool:
         """Say whether one of this class may pass: once a vip came, some places are kept from the others."""
-        if priority is PriorityClass.VIP or not self._vip_seen:
+        if priority is PriorityClass.VIP:
+            return self.in_flight < places + math.ceil(places * self.options.vip_beyond_percent / 100)
+        if not self._vip_seen:
             return self.in_flight < places
         return self.in_flight < places - self._kept(places)
 
@@ -130,9 +133,11 @@ class Gate:
         percent = self.options.vip_reserve_percent
         if not percent:
             return 0
-        declared = math.floor(places * percent / 100)
+        declared, most = math.floor(places * percent / 100), math.floor(places * _MOST_KEPT)
+        if self._leaves < places:  # how many vips come shows in what leaves
+            return max(declared, most)
         needed = math.ceil(VIP_SPREAD * math.sqrt(self._vips_per_leave * places))
-        return max(declared, min(needed, math.floor(places * _MOST_KEPT)))
+        return max(declared, min(needed, most))
 
     def _turn_away(self, one: Waiting | None) -> None:
         waiter = None if one is None else self._waiters.pop(one)

@@ -27,6 +27,13 @@ class QueueOptions(Value):
         description="Of all places, kept free of other classes where some caller is vip, and more "
         "where more vips come; 0: none.",
     )
+    vip_beyond_percent: float = Field(
+        default=20,
+        ge=0,
+        le=50,
+        description="Of all places, how many more vips may take than there are, rounded up: an engine that has "
+        "more to do is a little slower for all, and a place is a long wait; 0: none.",
+    )
     classes: Mapping[str, PriorityClass] = Field(
         default_factory=dict, description="By tenant; a key's or token's own class goes before. Others are normal."
     )

@@ -13,7 +13,7 @@ from tests.integration.gateway.harness import Gateway, chat, gateway
 from tests.integration.gateway.test_queue import queued
 from tests.integration.gateway.upstream import DONE, FINISH, Upstream, token_event, upstream
 
-PLACES, KEPT = 10, 3  # a third of the places at most: seven vips came before anybody left
+PLACES, KEPT = 10, 3  # a third of the places at most: nobody knows yet how many vips come, then seven did
 VIPS, A, B, BATCH = 6, 27, 9, 18
 WHO = "X-Who"  # an engine sees no keys
 
@@ -53,17 +53,17 @@ async def test_at_twice_the_load_vips_wait_for_nobody_tenants_share_evenly_and_n
     turns = Turns()
     async with gateway(tmp_path) as gw, upstream("e1", turns.script) as engine:
         await gw.push(queued(engine, PLACES))
-        sent = [asking(gw, "gold")]  # from now on a place is kept for vips
+        sent = [asking(gw, "gold")]
         await until_seen(engine, 1)
-        for who in ["a"] * (PLACES - 2) + ["night"] * BATCH + ["a"] * A + ["b"] * B:
+        for who in ["a"] * (PLACES - KEPT - 1) + ["night"] * BATCH + ["a"] * A + ["b"] * B:
             sent.append(asking(gw, who))
             await gw.until(lambda status: status["in_flight"] == len(sent))
-        began = PLACES - 1  # all that others may have; the rest waits
+        began = PLACES - KEPT  # all that others may have; the rest waits
         assert len(engine.seen) == began
         for _ in range(VIPS):
             sent.append(asking(gw, "gold"))
             await gw.until(lambda status: status["in_flight"] == len(sent))
-        await until_seen(engine, PLACES)  # the first of them had its place at once, before anybody's answer ended
+        await until_seen(engine, PLACES)  # the first of them had their places at once, before anybody's answer ended
         for ended in range(len(sent)):
             turns.end_next()
             await until_seen(engine, min(len(sent), _begun(ended, len(sent))))
@@ -83,7 +83,7 @@ async def test_at_twice_the_load_vips_wait_for_nobody_tenants_share_evenly_and_n
 
 def _begun(ended: int, all_of_them: int) -> int:
     """Return how many must have begun, `ended` + 1 being over: places are kept for vips once none of them waits."""
-    vips_waiting = VIPS - 1
+    vips_waiting = VIPS - KEPT
     if ended < vips_waiting:
         return PLACES + ended + 1
     return min(all_of_them, max(PLACES + vips_waiting, PLACES - KEPT + ended + 1))

@@ -27,7 +27,8 @@ KEYS = tuple(
 
 
 def queued(engine: Upstream, limit: int, **options: Any) -> RoutingTable:
-    queue = QueueOptions(**({"enabled": True, "max_wait_s": 3600, "batch_max_wait_s": 3600} | options))
+    patient = {"max_wait_s": 3600, "batch_max_wait_s": 3600, "vip_beyond_percent": 0}
+    queue = QueueOptions(**({"enabled": True} | patient | options))
     route = revision("rev-a", 100, engine).evolve(concurrency_limit=limit)
     return table(route, options=GatewayOptions(queue=queue)).evolve(api_keys=KEYS)
 

@@ -21,7 +21,7 @@ class Door:
 
     def __init__(self, places: int, *, expects_vips: bool = False, **options: Any) -> None:
         self.places = places
-        patient = {"max_wait_s": 3600, "batch_max_wait_s": 3600}
+        patient = {"max_wait_s": 3600, "batch_max_wait_s": 3600, "vip_beyond_percent": 0}
         self.gate = Gate(
             QueueOptions(**(patient | options)), lambda: self.places, lambda: 0.0, expects_vips=expects_vips
         )
@@ -55,25 +55,49 @@ async def test_as_many_pass_as_there_are_places_and_tenants_take_turns() -> None
 
 
 async def test_vips_come_first_and_find_places_kept_for_them() -> None:
-    door = Door(10, vip_reserve_percent=20)
+    door = Door(10, vip_reserve_percent=40)
     await door.ask("v1", priority=VIP)
     await door.ask(*(f"a{number}" for number in range(9)))
-    assert len(door.passed) == 8  # the first vip and seven others
-    await door.ask("v2", "v3", priority=VIP)
-    assert door.passed[-2:] == ["v2", "v3"]
-    await door.ask("v4", priority=VIP)
+    assert len(door.passed) == 6  # the first vip and five others
+    await door.ask("v2", "v3", "v4", "v5", priority=VIP)
+    assert door.passed[-4:] == ["v2", "v3", "v4", "v5"]
+    await door.ask("v6", priority=VIP)
     await door.leave()
-    assert door.passed[-1] == "v4"
+    assert door.passed[-1] == "v6"
     for each in door.asking.values():
         each.cancel()
 
 
 async def test_places_are_kept_before_the_first_vip_comes_where_one_is_expected() -> None:
+    """A third of them while nobody knows how many vips come, a tenth once as many left as there are places."""
     door = Door(10, expects_vips=True)
-    await door.ask(*(f"a{number}" for number in range(10)))
-    assert len(door.passed) == 9
-    await door.ask("v1", priority=VIP)
-    assert door.passed[-1] == "v1"
+    await door.ask(*(f"a{number}" for number in range(20)))
+    assert len(door.passed) == 7
+    await door.ask("v1", "v2", "v3", priority=VIP)
+    assert door.passed[-3:] == ["v1", "v2", "v3"]
+    await door.leave(10)
+    assert door.gate.in_flight == 7
+    for number in range(200):
+        await door.ask(f"b{number}")
+        await door.leave()
+    assert door.gate.in_flight == 9
+    for each in door.asking.values():
+        each.cancel()
+
+
+async def test_vips_that_find_no_place_go_beyond_them_and_the_others_wait_until_there_are_places_again() -> None:
+    door = Door(10, vip_reserve_percent=0, vip_beyond_percent=15)
+    await door.ask(*(f"a{number}" for number in range(12)))
+    assert door.gate.in_flight == 10
+    await door.ask("v1", "v2", "v3", priority=VIP)
+    assert door.passed[10:] == ["v1", "v2"]  # 1.5, rounded up
+    await door.leave()
+    assert door.passed[-1] == "v3"
+    await door.leave(2)
+    assert door.gate.in_flight == 10
+    assert door.passed[-1] == "v3"
+    await door.leave()
+    assert door.passed[-1] == "a10"
     for each in door.asking.values():
         each.cancel()
 
