@@ -21,6 +21,8 @@ class NotingEnd:
         """Nothing ended yet."""
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            return
         if isinstance(error, RequestRefused):
             self._tally.turned_away(error.status, error.code)
         elif isinstance(error, (ClientGone, asyncio.CancelledError)):

@@ -56,8 +56,12 @@ class Pool:
         When more than half fail it is hardly they: a bad request that comes again and again, or something all of them
         need. Then those ejected first are asked again.
         """
-        if not any(replica.breaker.is_open for replica in self.replicas):
-            return list(self.replicas)
+        for replica in self.replicas:
+            if replica.breaker.is_open:
+                return self._usable(now)
+        return list(self.replicas)
+
+    def _usable(self, now: float) -> list[Replica]:
         ejected = [replica for replica in self.replicas if replica.breaker.ejected(now)]
         if ejected:
             ejected.sort(key=lambda replica: replica.breaker.ejected_until, reverse=True)
