@@ -86,7 +86,8 @@ def test_bad_input_is_one_message(run: Any, tmp_path: Path) -> None:
     for path, says in (
         (str(tmp_path / "empty"), "holds no adapter"),
         (str(tmp_path / "odd"), "is no JSON"),
-        (a_folder(tmp_path / "none", r="x"), "it says no rank"),
+        (a_folder(tmp_path / "none", r=None), "it says no rank"),
+        (a_folder(tmp_path / "word", r="x"), 'its rank `r` is "x"'),
         (a_folder(tmp_path / "large", r=64), "its rank is 64"),
         (a_folder(tmp_path / "other", base_model_name_or_path="org/mistral"), "it was made for org/mistral"),
     ):
