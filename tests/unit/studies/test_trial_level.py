@@ -71,7 +71,8 @@ def test_a_confirmation_rests_on_more_requests_than_the_search() -> None:
         for kind in (TrialKind.SEARCH, TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_FLEET)
     )
     assert search.duration_s == 60
-    assert confirmation == check
+    assert check.enough == confirmation.enough
+    assert check.duration_s > confirmation.duration_s
     assert confirmation.duration_s * 8 >= 1000
 
 
@@ -90,7 +91,7 @@ def test_a_fleet_is_checked_for_as_long_as_a_trace_takes_to_burst(wall_clock_s: 
     smooth = spec.evolve(workload=TraceWorkload(trace="azure-llm-2023/code"))
     assert pace_of(spec, TrialKind.CONFIRM_FLEET, 8.0, residence_s=None).duration_s == checked_s
     assert pace_of(spec, TrialKind.CONFIRM_WINNER, 8.0, residence_s=None).duration_s < 300
-    assert pace_of(smooth, TrialKind.CONFIRM_FLEET, 8.0, residence_s=None).duration_s < 300
+    assert pace_of(smooth, TrialKind.CONFIRM_FLEET, 8.0, residence_s=None).duration_s <= smooth.tuning.levels.most_s
     parts = [workload_of(each, trial_of(TrialKind.CONFIRM_FLEET)) for each in (spec, smooth)]
     assert [part.part for part in parts if isinstance(part, TraceWorkload)] == [TracePart.ALL, TracePart.HELD_OUT]
 
