@@ -22,7 +22,7 @@ _PER_HALVED_BUDGET, _MEASURED_BUDGET = 0.01, 8192
 left out of the fit. Larger budgets than 8,192 were not measured: as much for each doubling."""
 _OTHER_CACHE = 0.055
 """Keys and values in other bits than the profile's engine kept, and as much again per halving of the token budget below
-8,192: no profile was fitted with an fp8 cache. By the levels of five studies on real H200s, left out one at a time
+8,192: no profile was fitted with an fp8 cache. By the levels of seven studies on real H200s, left out one at a time
 (`python -m benchmarks.fp8_cache`)."""
 EXPERT_PARALLEL = 0.2
 """Whole experts on each of several GPUs: never measured, and no real router picks evenly. A judgement."""
