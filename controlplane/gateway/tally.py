@@ -86,10 +86,16 @@ class Tally:
             tpot_ms=self._tpot_ms(),
             e2e_ms=self._e2e_ms(now),
             max_itl_ms=_ms(self.watch.max_gap_s) if self.watch else None,
+            silent_ms=_ms(self.silent_s(now)) if self.client_gone else None,
             cache=self.cache,
             redacted=self.redacted,
             flags=self.flags,
         )
+
+    def silent_s(self, now: float) -> float | None:
+        """Seconds since the last token of a stream that waits for its engine's next one; None of any other."""
+        since = self.watch.silent_since() if self.watch else None
+        return None if since is None else now - since
 
     def failed_attempt(self, *, status: int, error: str, now: float) -> GatewayRecord:
         """Return the record of an attempt that failed before its first byte and is made again elsewhere."""

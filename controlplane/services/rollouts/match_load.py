@@ -28,12 +28,13 @@ from controlplane.domain.rollouts.load_match import (
     matched_step,
     overdue_s,
     rate_rps,
+    stalled,
     suffers,
     waits,
     wanted_rps,
     window_s,
 )
-from controlplane.domain.rollouts.replayed import Origin, finished, given_up
+from controlplane.domain.rollouts.replayed import Origin, finished, given_up, given_up_silent
 from controlplane.domain.rollouts.rollout import Rollout
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
@@ -146,7 +147,7 @@ class LoadMatcher:
             attempts = self._note(plan.rollout.rollout_id, attempts.evolve(collapses=0, note=""))
         slos = plan.service.spec.slos
         seen = waits(progress.waiting_s, progress.elapsed_s, answered_to_s, slos)
-        hung = hanging(seen.overtaken_s, slos, plan.rollout.options)
+        hung = hanging(seen.overtaken_s, slos, plan.rollout.options, begun=progress.begun_s)
         collapse = collapses(seen.queued_s, slos)
         hurt = (f"{hung} hang" if hung else collapse) or users.suffering(self.clock(), plan.service.spec, plan.rollout)
         if hurt is not None:
@@ -250,8 +251,10 @@ class _Watch:
         self._looked_at = now
         reason = self._matcher.still(self._plan, progress, self._answered_to_s)
         if reason is not None:  # what has waited too long by now has missed its limit, whenever it would have come
-            late = overdue_s(progress.waiting_s, self._plan.service.spec.slos)
-            self._keep([given_up(each, progress.elapsed_s, n, origin) for n, each in enumerate(late)])
+            slos, now_s = self._plan.service.spec.slos, progress.elapsed_s
+            late, silent = overdue_s(progress.waiting_s, slos), stalled(progress.begun_s, slos)
+            self._keep([given_up(each, now_s, n, origin) for n, each in enumerate(late)])
+            self._keep([given_up_silent(each, now_s, n, origin) for n, each in enumerate(silent)])
         return reason
 
     def _keep(self, records: Sequence[GatewayRecord]) -> None:
