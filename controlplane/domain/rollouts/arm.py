@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from heapq import heappush, heappushpop
+from typing import NamedTuple
 
 from controlplane.domain.door.outcomes import ANSWERED, Outcome, Reading, finished_at, read_outcome
 from controlplane.domain.door.routing import GatewayRecord
@@ -20,8 +21,15 @@ SPREAD = (LatencyMetric.TTFT, LatencyMetric.TPOT)
 _LATELY = 20_000  # finished requests remembered for the guard rails' window and the present rate
 
 
+class _Finished(NamedTuple):
+    at: datetime
+    number: int
+    record: GatewayRecord
+    outcome: Outcome
+
+
 class Arm:
-    """One revision's requests of one kind, users' or replayed. Feed records in the order of their files."""
+    """One revision's requests of one kind, users' or replayed. Each gateway's come in the order of its files."""
 
     def __init__(
         self,
@@ -45,7 +53,8 @@ class Arm:
         self._misses, self._errors, self._refusals = Hits(), Hits(), Hits()
         self._spreads = {metric: Spread() for metric in SPREAD}
         self._sessions: set[str] = set()
-        self._lately: deque[tuple[datetime, GatewayRecord, Outcome]] = deque(maxlen=_LATELY)
+        self._lately: list[_Finished] = []  # a heap: what finished first is forgotten first, in whatever order it came
+        self._seen = 0
 
     def add(self, record: GatewayRecord) -> bool | None:
         """Count a record; return whether it missed a limit, None where it says nothing of that."""
@@ -71,8 +80,12 @@ class Arm:
                 pass
         if not warming:
             self._spread(record, reading)
-        self._lately.append((finished_at(record), record.without_blocks(), reading.outcome))
+        self._keep(_Finished(finished_at(record), self._seen, record.without_blocks(), reading.outcome))
         return missed
+
+    def read(self, record: GatewayRecord) -> Outcome:
+        """Return what a record says, uncounted."""
+        return read_outcome(record, self._slos, time_lapse=self._time_lapse).outcome
 
     def counts(self) -> Counts:
         """Return what was counted so far."""
@@ -104,7 +117,14 @@ class Arm:
     def lately(self, now: datetime, window_s: float) -> Sequence[tuple[GatewayRecord, Outcome]]:
         """Return what finished within the last wall-clock seconds, at most the newest 20,000."""
         since = now - timedelta(seconds=window_s)
-        return [(record, outcome) for at, record, outcome in self._lately if at >= since]
+        return [(each.record, each.outcome) for each in self._lately if each.at >= since]
+
+    def _keep(self, finished: _Finished) -> None:
+        self._seen += 1
+        if len(self._lately) < _LATELY:
+            heappush(self._lately, finished)
+        else:
+            heappushpop(self._lately, finished)
 
     def _spread(self, record: GatewayRecord, reading: Reading) -> None:
         late = reading.outcome is Outcome.LEFT_LATE
