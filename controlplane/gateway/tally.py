@@ -33,6 +33,7 @@ class Tally:
     ahead: int | None = None  # requests in flight at the replica
     cached_blocks: int | None = None  # of the prompt, where prefixes are heeded
     session: str | None = None  # what keeps it with a revision
+    split_up: bool = False  # a session too large to be kept with one
     status: int | None = None  # until something is sent
     error: str | None = "internal"  # until it is known how it went
     refused: bool = False  # by a stage on its way, before any engine was asked
@@ -142,6 +143,7 @@ class Tally:
             "key": self.call.key.name if self.call.key else None,
             "tenant": self.call.key.tenant if self.call.key else None,
             "session": self.call.session_hash,
+            "split_up": self.split_up,
         }
 
     def _of_answer(self) -> dict[str, Any]:

@@ -185,6 +185,9 @@ class GatewayRecord(Value):
     key: str | None = Field(default=None, description="Name of the API key.")
     tenant: str | None = Field(default=None, description="Whom the key speaks for.")
     session: str | None = Field(default=None, description="Hash of the session or user id, salted per installation.")
+    split_up: bool = Field(
+        default=False, description="Its session asks for too much to stay with a revision: each request goes by itself."
+    )
     prefix_blocks: tuple[int, ...] = Field(
         default=(), description="Hashes of the prompt's blocks, salted per installation: equal ones share a prefix."
     )

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from controlplane.domain.door.outcomes import ANSWERED, Outcome, Reading, finished_at, read_outcome
 from controlplane.domain.door.routing import GatewayRecord
-from controlplane.domain.rollouts.analysis import Counts
+from controlplane.domain.rollouts.analysis import Clustered, Counts
+from controlplane.domain.rollouts.clusters import Clusters
 from controlplane.domain.rollouts.hits import Hits
 from controlplane.domain.rollouts.spread import Curve, Spread
 from controlplane.domain.rollouts.warm_up import WarmUp
@@ -51,13 +52,14 @@ class Arm:
         self._weight_percent = weight_percent
         self._truncated = self._asked = self._warming = 0
         self._misses, self._errors, self._refusals = Hits(), Hits(), Hits()
+        self._clusters = Clusters()
         self._spreads = {metric: Spread() for metric in SPREAD}
         self._sessions: set[str] = set()
         self._lately: list[_Finished] = []  # a heap: what finished first is forgotten first, in whatever order it came
         self._seen = 0
 
     def add(self, record: GatewayRecord) -> bool | None:
-        """Count a record; return whether it missed a limit, None where it says nothing of that."""
+        """Count a record; return whether it missed a limit, None where it says nothing of that, or nothing new."""
         reading = read_outcome(record, self._slos, time_lapse=self._time_lapse)
         self._counted[reading.outcome] += 1
         self._ask(record)
@@ -71,6 +73,8 @@ class Arm:
                 elif reading.outcome is not Outcome.UNKNOWN:
                     missed = failed or bool(reading.missed)
                     self._misses.see(record.gateway, missed)
+                    counts = self._clusters.see(record.gateway, _cluster(record), missed)
+                    missed = missed if counts else None
                 self._errors.see(record.gateway, failed)
                 self._refusals.see(record.gateway, hit=False)
                 self._truncated += record.truncated
@@ -101,6 +105,7 @@ class Arm:
             infrastructure=self._counted[Outcome.INFRASTRUCTURE],
             asked=self._asked,
             miss_runs=self._misses.runs(),
+            clustered=Clustered(n=self._clusters.n, misses=self._clusters.hits, runs=self._clusters.runs()),
             error_runs=self._errors.runs(),
             refusal_runs=self._refusals.runs(),
         )
@@ -146,6 +151,11 @@ class Arm:
         elif record.session not in self._sessions and len(self._sessions) < MOST_SESSIONS:
             self._sessions.add(record.session)
             self._asked += 1
+
+
+def _cluster(record: GatewayRecord) -> str | None:
+    """Return whose circumstance a request is; None of one by itself, as those of a session that was split up are."""
+    return None if record.split_up else record.session
 
 
 NO_REQUESTS = Arm((), time_lapse=1.0).counts()

@@ -12,7 +12,8 @@ from controlplane.domain.errors import Unavailable
 from controlplane.domain.revision import Revision
 from controlplane.domain.rollouts.analysis import Analysis, LatencyEffect, LoadProof, Promise
 from controlplane.domain.rollouts.arm import NO_REQUESTS, Arm
-from controlplane.domain.rollouts.comparing import Control, Evidence, Flights, add
+from controlplane.domain.rollouts.comparing import Control, Evidence, Flights
+from controlplane.domain.rollouts.counting import add
 from controlplane.domain.rollouts.effects import Latencies, effects
 from controlplane.domain.rollouts.flights import flights_of
 from controlplane.domain.rollouts.guards import Rail, guard
