@@ -72,8 +72,9 @@ class _Plan(NamedTuple):
 
 @dataclass
 class LoadMatcher:
-    """One for an installation; `keep` appends records where the feed finds them, `should_stop` ends it soon."""
+    """One for a service (`senders`); `keep` appends records where the feed finds them, `should_stop` ends it soon."""
 
+    service: ServiceName
     store: Store
     fleet: FleetView
     load_tester: LoadTester
@@ -87,13 +88,11 @@ class LoadMatcher:
     _users: dict[RolloutId, _Users] = field(default_factory=dict)
 
     def run_next(self) -> bool:
-        """Send what one canary misses until something changes; False when none misses anything."""
-        for service, _ in self.store.list_services():
-            plan = self._plan(service)
-            if plan is not None:
-                self._send(plan)
-                return True
-        return False
+        """Send what the canary misses until something changes; False when it misses nothing. Raises NotFound."""
+        plan = self._plan(self.store.get_service(self.service).value)
+        if plan is not None:
+            self._send(plan)
+        return plan is not None
 
     def _plan(self, service: Service) -> _Plan | None:
         active = active_rollout(self.store, service.name)

@@ -94,6 +94,7 @@ class LivingSite:
         )
         self.tester = TwinGenerator(self)
         self.matcher = LoadMatcher(
+            service=CHAT,
             store=self.store,
             fleet=self.fleet,
             load_tester=self.tester,
