@@ -85,6 +85,22 @@ def slowest_s(options: GatewayOptions) -> float:
     return max(options.first_token_timeout_s + options.stall_timeout_s, options.response_timeout_s)
 
 
+def missed_as_whole(record: GatewayRecord, reading: Reading, slos: Sequence[LatencySlo]) -> bool:
+    """Say whether a request missed a limit on its end, as of an answer in one piece: nobody saw its tokens come.
+
+    Where first and further tokens have limits its end has one too: a first token and all further ones, each as late as
+    it may be. What was not answered, or too late for who waited, missed.
+    """
+    if reading.outcome in (Outcome.FAILED, Outcome.LEFT_LATE):
+        return True
+    least = {m: min((s.limit_ms for s in slos if s.metric is m), default=None) for m in LatencyMetric}
+    first, further, limit_ms = least[LatencyMetric.TTFT], least[LatencyMetric.TPOT], least[LatencyMetric.E2E]
+    if first is not None and further is not None and record.output_tokens:
+        allowed = first + further * (record.output_tokens - 1)
+        limit_ms = allowed if limit_ms is None else min(limit_ms, allowed)
+    return limit_ms is not None and _beyond(reading.e2e_ms, limit_ms) is True
+
+
 def stall_limit_ms(slos: Sequence[LatencySlo]) -> float | None:
     """Return how long a stream that has begun may be silent, engine time: as long as a first token may take, and
     `SILENT_TOKENS` times what a token may take on average; of several limits the widest.

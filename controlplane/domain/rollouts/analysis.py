@@ -19,7 +19,7 @@ class Verdict(StrEnum):
 
 
 class Clustered(Value):
-    """Misses with sessions as clusters: what `clusters` makes of a revision's requests."""
+    """Misses with sessions as clusters: what `clusters` makes of some requests of a revision."""
 
     n: int = Field(ge=0)
     misses: int = Field(ge=0)
@@ -45,6 +45,10 @@ class Counts(Value):
     miss_runs: Runs | None = Field(default=None, description="How misses followed each other. None: independent.")
     clustered: Clustered | None = Field(
         default=None, description="Misses once more, each session's requests side by side, the first ten of it."
+    )
+    streamed: int = Field(default=0, ge=0, description="Of `requests`: asked for as streams.")
+    whole: Clustered | None = Field(
+        default=None, description="The same where every answer is held to limits on its end, `untold` ones too."
     )
     error_runs: Runs | None = None
     refusal_runs: Runs | None = None

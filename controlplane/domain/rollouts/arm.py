@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from heapq import heappush, heappushpop
 from typing import NamedTuple
 
-from controlplane.domain.door.outcomes import ANSWERED, Outcome, Reading, finished_at, read_outcome
+from controlplane.domain.door.outcomes import ANSWERED, Outcome, Reading, finished_at, missed_as_whole, read_outcome
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.rollouts.analysis import Clustered, Counts
 from controlplane.domain.rollouts.clusters import Clusters
@@ -52,7 +52,8 @@ class Arm:
         self._weight_percent = weight_percent
         self._truncated = self._asked = self._warming = 0
         self._misses, self._errors, self._refusals = Hits(), Hits(), Hits()
-        self._clusters = Clusters()
+        self._clusters, self._whole = Clusters(), Clusters()
+        self._streamed = 0
         self._spreads = {metric: Spread() for metric in SPREAD}
         self._sessions: set[str] = set()
         self._lately: list[_Finished] = []  # a heap: what finished first is forgotten first, in whatever order it came
@@ -68,9 +69,12 @@ class Arm:
         match reading.outcome:
             case Outcome.SERVED | Outcome.MISSED | Outcome.UNKNOWN | Outcome.FAILED | Outcome.LEFT_LATE:
                 failed = reading.outcome is Outcome.FAILED
+                self._streamed += record.stream
                 if warming:
                     self._warming += 1
-                elif reading.outcome is not Outcome.UNKNOWN:
+                else:
+                    self._whole.see(record.gateway, _cluster(record), missed_as_whole(record, reading, self._slos))
+                if not warming and reading.outcome is not Outcome.UNKNOWN:
                     missed = failed or bool(reading.missed)
                     self._misses.see(record.gateway, missed)
                     counts = self._clusters.see(record.gateway, _cluster(record), missed)
@@ -105,7 +109,9 @@ class Arm:
             infrastructure=self._counted[Outcome.INFRASTRUCTURE],
             asked=self._asked,
             miss_runs=self._misses.runs(),
-            clustered=Clustered(n=self._clusters.n, misses=self._clusters.hits, runs=self._clusters.runs()),
+            streamed=self._streamed,
+            clustered=_told(self._clusters),
+            whole=_told(self._whole),
             error_runs=self._errors.runs(),
             refusal_runs=self._refusals.runs(),
         )
@@ -151,6 +157,10 @@ class Arm:
         elif record.session not in self._sessions and len(self._sessions) < MOST_SESSIONS:
             self._sessions.add(record.session)
             self._asked += 1
+
+
+def _told(seen: Clusters) -> Clustered:
+    return Clustered(n=seen.n, misses=seen.hits, runs=seen.runs())
 
 
 def _cluster(record: GatewayRecord) -> str | None:

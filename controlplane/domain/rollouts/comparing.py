@@ -24,7 +24,7 @@ from controlplane.domain.rollouts.analysis import (
 )
 from controlplane.domain.rollouts.anytime import miss_ratio_bounds
 from controlplane.domain.rollouts.bursts import Series, expected_end, least, most
-from controlplane.domain.rollouts.counting import clusters_of, errors_of, misses_of, refusals_of
+from controlplane.domain.rollouts.counting import clusters_of, errors_of, misses_of, refusals_of, whole_of
 from controlplane.domain.rollouts.pairs import Difference, Side
 from controlplane.domain.rollouts.rollout_options import RolloutOptions
 from controlplane.domain.slo import SloSet
@@ -41,6 +41,9 @@ class Control(StrEnum):
     EARLIER_STEPS = "earlier_steps"  # at 100 % stable gets nothing: what it did in the earlier steps, another hour
     LIMITS = "limits"  # no stable request at all: the promised limits themselves
 
+
+STREAMS_FROM = 0.1
+"""Of users' requests: where fewer are streams, first tokens say too little of what users wait for."""
 
 BESIDE = frozenset({Control.CONCURRENT, Control.REPLICA})
 """Stable serves at the same time: only then do latencies say something of the canary alone."""
@@ -178,8 +181,9 @@ def _ratios(mine: _Arms, evidence: Evidence, slos: SloSet, options: RolloutOptio
 
 def _miss_ratio(mine: _Arms, evidence: Evidence, slos: SloSet, options: RolloutOptions) -> _Ratio:
     stable, before, late = evidence.stable, evidence.before, evidence.stable_flights.overdue
-    read = clusters_of if _by_session(mine, evidence) else misses_of
-    like = None if options.match_load or mine.replayed else evidence.strata
+    whole_alone = asks_whole(evidence)
+    read = whole_of if whole_alone else clusters_of if _by_session(mine, evidence) else misses_of
+    like = None if options.match_load or mine.replayed or whole_alone else evidence.strata
     whole = read(mine.canary, mine.flights.overdue), None if stable is None else read(stable, late)
     canary, beside = whole
     if like is not None:
@@ -194,6 +198,14 @@ def _miss_ratio(mine: _Arms, evidence: Evidence, slos: SloSet, options: RolloutO
         replayed=mine.replayed,
         whole=None if like is None else whole,
     )
+
+
+def asks_whole(evidence: Evidence) -> bool:
+    """Say whether users hardly ask for streams: then everybody, what we send too, is held to limits on the end."""
+    compared = [each for each in (evidence.canary, evidence.stable, evidence.before) if each is not None]
+    known = [each for each in (*compared, evidence.replayed) if each is not None]
+    requests, streamed = (sum(part) for part in zip(*((c.requests, c.streamed) for c in compared), strict=True))
+    return all(each.whole is not None for each in known) and requests > 0 and streamed < STREAMS_FROM * requests
 
 
 def _by_session(mine: _Arms, evidence: Evidence) -> bool:

@@ -16,7 +16,17 @@ def misses_of(counts: Counts, late: int = 0) -> Series:
 def clusters_of(counts: Counts, late: int = 0) -> Series:
     """Return misses session by session. Only of counts that know their clusters."""
     assert counts.clustered is not None, "the caller looked"
-    return _with_late(series(counts.clustered.n, counts.clustered.misses, counts.clustered.runs), late)
+    return _with_late(_series(counts.clustered), late)
+
+
+def whole_of(counts: Counts, late: int = 0) -> Series:
+    """Return misses of limits on the end, session by session. Only of counts that know them."""
+    assert counts.whole is not None, "the caller looked"
+    return _with_late(_series(counts.whole), late)
+
+
+def _series(told: Clustered) -> Series:
+    return series(told.n, told.misses, told.runs)
 
 
 def errors_of(counts: Counts) -> Series:
@@ -40,11 +50,16 @@ def add(counts: Iterable[Counts]) -> Counts:
     each = list(counts)
     plain = {name: sum(getattr(c, name) for c in each) for name in _PLAIN}
     runs = {name: _pooled([getattr(c, name) for c in each]) for name in _RUNS}
-    return Counts(**plain, **runs, clustered=_pooled_clusters([c.clustered for c in each]))
+    return Counts(
+        **plain,
+        **runs,
+        clustered=_pooled_clusters([c.clustered for c in each]),
+        whole=_pooled_clusters([c.whole for c in each]),
+    )
 
 
 _RUNS = ("miss_runs", "error_runs", "refusal_runs")
-_PLAIN = tuple(name for name in Counts.model_fields if name not in {*_RUNS, "clustered"})
+_PLAIN = tuple(name for name in Counts.model_fields if name not in {*_RUNS, "clustered", "whole"})
 
 
 def _pooled(parts: Sequence[Runs | None]) -> Runs | None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from controlplane.domain.base import RevisionId
 from controlplane.domain.door.gateway_options import GatewayOptions
-from controlplane.domain.door.outcomes import Outcome, read_outcome, slowest_s, stall_limit_ms
+from controlplane.domain.door.outcomes import Outcome, missed_as_whole, read_outcome, slowest_s, stall_limit_ms
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.slo import LatencyMetric, LatencySlo
 from tests.builders_serving import NOW
@@ -102,6 +102,26 @@ def test_leaving_a_silent_stream_breaks_the_limit_on_further_tokens_else_that_on
     assert read_outcome(left, ALL, time_lapse=4).missed == (TPOT,)
     assert read_outcome(left, (TTFT, E2E), time_lapse=4).missed == (TTFT,)
     assert read_outcome(left, (E2E,), time_lapse=4).outcome is Outcome.LEFT_EARLY
+
+
+@pytest.mark.parametrize(
+    ("changes", "slos", "missed"),
+    [
+        ({"e2e_ms": 1000, "ttft_ms": 900}, (TTFT, TPOT), False),  # 500 ms and ten tokens of 50
+        ({"e2e_ms": 1001}, (TTFT, TPOT), True),
+        ({"e2e_ms": 1001, "output_tokens": None}, (TTFT, TPOT), False),
+        ({"e2e_ms": 4000}, (TTFT, E2E), False),
+        ({"e2e_ms": 5001}, (TTFT, E2E), True),
+        ({"e2e_ms": 9000}, (TTFT,), False),
+        ({"status": 502, "error": "upstream_5xx", **UNANSWERED}, (TTFT,), True),
+        ({"status": 499, "client_gone": True, "e2e_ms": 900, **UNANSWERED}, (TTFT,), True),
+    ],
+)
+def test_as_a_whole_a_request_misses_what_its_limits_allow_together(
+    changes: dict[str, Any], slos: tuple[LatencySlo, ...], missed: bool
+) -> None:
+    found = record(**changes)
+    assert missed_as_whole(found, read_outcome(found, slos), slos) is missed
 
 
 def test_limits_are_in_engine_time() -> None:
