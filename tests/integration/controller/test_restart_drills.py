@@ -78,8 +78,8 @@ class Drill:
                 self.write(gateway, record.evolve(gateway=gateway))
         if site.rollout.state is RolloutState.PROGRESSING and site.rollout.steps[-1].weight_percent < 100:
             canary = site.engines(site.rollout.canary)
-            for engine in canary[:1] * REPLAYED:
-                ours = site._record(site.rollout.canary, engine.spec.engine_id)
+            for _ in range(REPLAYED if canary else 0):
+                ours = site._record(site.rollout.canary, canary[0].spec.engine_id)
                 self.write(f"{REPLAY}-{site.service.name}", ours.evolve(gateway=REPLAY, replayed=True))
 
     def _due(self) -> set[tuple[int, float]]:
