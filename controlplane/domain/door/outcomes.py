@@ -53,6 +53,7 @@ class Reading(NamedTuple):
 
 
 ANSWERED = frozenset({Outcome.SERVED, Outcome.MISSED, Outcome.UNKNOWN})
+_MISSED_ANYHOW = frozenset({Outcome.FAILED, Outcome.LEFT_LATE})
 REFUSED = frozenset({Outcome.REFUSED_BY_ENGINE, Outcome.REFUSED_BY_US})
 
 _TURNED_AWAY = frozenset({"queue_full", "queue_timeout", "start_full", "start_timeout"})
@@ -85,20 +86,35 @@ def slowest_s(options: GatewayOptions) -> float:
     return max(options.first_token_timeout_s + options.stall_timeout_s, options.response_timeout_s)
 
 
-def missed_as_whole(record: GatewayRecord, reading: Reading, slos: Sequence[LatencySlo]) -> bool:
-    """Say whether a request missed a limit on its end, as of an answer in one piece: nobody saw its tokens come.
+class EndLimits(NamedTuple):
+    """Limits on when a request ends, ms of engine time: on the whole, and on its tokens where both have one."""
 
-    Where first and further tokens have limits its end has one too: a first token and all further ones, each as late as
-    it may be. What was not answered, or too late for who waited, missed.
-    """
-    if reading.outcome in (Outcome.FAILED, Outcome.LEFT_LATE):
-        return True
-    least = {m: min((s.limit_ms for s in slos if s.metric is m), default=None) for m in LatencyMetric}
-    first, further, limit_ms = least[LatencyMetric.TTFT], least[LatencyMetric.TPOT], least[LatencyMetric.E2E]
-    if first is not None and further is not None and record.output_tokens:
-        allowed = first + further * (record.output_tokens - 1)
-        limit_ms = allowed if limit_ms is None else min(limit_ms, allowed)
-    return limit_ms is not None and _beyond(reading.e2e_ms, limit_ms) is True
+    whole_ms: float | None
+    first_ms: float | None
+    further_ms: float | None
+
+    @classmethod
+    def of(cls, slos: Sequence[LatencySlo]) -> EndLimits:
+        """Return what these limits allow together; of several on the same metric the least."""
+        least = {m: min((s.limit_ms for s in slos if s.metric is m), default=None) for m in LatencyMetric}
+        return cls(least[LatencyMetric.E2E], least[LatencyMetric.TTFT], least[LatencyMetric.TPOT])
+
+    def missed(self, record: GatewayRecord, reading: Reading) -> bool:
+        """Say whether a request missed, as of an answer in one piece: nobody saw its tokens come.
+
+        First and further tokens, each as late as it may be, end when the last one does. What was not answered, or too
+        late for who waited, missed.
+        """
+        e2e_ms, tokens = reading.e2e_ms, record.output_tokens
+        if reading.outcome in _MISSED_ANYHOW:
+            return True
+        if e2e_ms is None:
+            return False
+        if self.whole_ms is not None and e2e_ms > self.whole_ms:
+            return True
+        if self.first_ms is None or self.further_ms is None or not tokens:
+            return False
+        return e2e_ms > self.first_ms + self.further_ms * (tokens - 1)
 
 
 def stall_limit_ms(slos: Sequence[LatencySlo]) -> float | None:
@@ -114,8 +130,10 @@ def stall_limit_ms(slos: Sequence[LatencySlo]) -> float | None:
 
 def _stalled(record: GatewayRecord, slos: Sequence[LatencySlo], time_lapse: float) -> Sequence[LatencySlo]:
     """Return the limits that a stall breaks: those on the time per token; where there is none, on the first token."""
-    silent_ms, limit_ms = _lapsed(record.silent_ms, time_lapse), stall_limit_ms(slos)
-    if not record.client_gone or silent_ms is None or limit_ms is None or silent_ms <= limit_ms:
+    if not record.client_gone or record.silent_ms is None:
+        return ()
+    limit_ms = stall_limit_ms(slos)
+    if limit_ms is None or record.silent_ms * time_lapse <= limit_ms:
         return ()
     further = [slo for slo in slos if slo.metric is LatencyMetric.TPOT]
     return further or [slo for slo in slos if slo.metric is LatencyMetric.TTFT]

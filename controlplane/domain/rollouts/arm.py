@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from heapq import heappush, heappushpop
-from typing import NamedTuple
 
-from controlplane.domain.door.outcomes import ANSWERED, Outcome, Reading, finished_at, missed_as_whole, read_outcome
+from controlplane.domain.door.outcomes import ANSWERED, EndLimits, Outcome, Reading, finished_at, read_outcome
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.rollouts.analysis import Clustered, Counts
 from controlplane.domain.rollouts.clusters import Clusters
@@ -19,14 +18,7 @@ from controlplane.domain.slo import LatencyMetric, LatencySlo
 MOST_SESSIONS = 100_000
 """Sessions told apart; further ones are not counted as arrivals, so the split is then held to the first ones."""
 SPREAD = (LatencyMetric.TTFT, LatencyMetric.TPOT)
-_LATELY = 20_000  # finished requests remembered for the guard rails' window and the present rate
-
-
-class _Finished(NamedTuple):
-    at: datetime
-    number: int
-    record: GatewayRecord
-    outcome: Outcome
+_LATELY = 20_000  # finished requests of a gateway remembered for the guard rails' window and the present rate
 
 
 class Arm:
@@ -53,11 +45,10 @@ class Arm:
         self._truncated = self._asked = self._warming = 0
         self._misses, self._errors, self._refusals = Hits(), Hits(), Hits()
         self._clusters, self._whole = Clusters(), Clusters()
-        self._streamed = 0
+        self._streamed, self._end = 0, EndLimits.of(slos)
         self._spreads = {metric: Spread() for metric in SPREAD}
         self._sessions: set[str] = set()
-        self._lately: list[_Finished] = []  # a heap: what finished first is forgotten first, in whatever order it came
-        self._seen = 0
+        self._lately: dict[str, deque[tuple[datetime, GatewayRecord, Outcome]]] = {}  # by gateway
 
     def add(self, record: GatewayRecord) -> bool | None:
         """Count a record; return whether it missed a limit, None where it says nothing of that, or nothing new."""
@@ -73,7 +64,7 @@ class Arm:
                 if warming:
                     self._warming += 1
                 else:
-                    self._whole.see(record.gateway, _cluster(record), missed_as_whole(record, reading, self._slos))
+                    self._whole.see(record.gateway, _cluster(record), self._end.missed(record, reading))
                 if not warming and reading.outcome is not Outcome.UNKNOWN:
                     missed = failed or bool(reading.missed)
                     self._misses.see(record.gateway, missed)
@@ -88,7 +79,8 @@ class Arm:
                 pass
         if not warming:
             self._spread(record, reading)
-        self._keep(_Finished(finished_at(record), self._seen, record.without_blocks(), reading.outcome))
+        lately = self._lately.get(record.gateway) or self._lately.setdefault(record.gateway, deque(maxlen=_LATELY))
+        lately.append((finished_at(record), record.without_blocks(), reading.outcome))
         return missed
 
     def read(self, record: GatewayRecord) -> Outcome:
@@ -126,16 +118,9 @@ class Arm:
         return {metric: spread.curve() for metric, spread in self._spreads.items()}
 
     def lately(self, now: datetime, window_s: float) -> Sequence[tuple[GatewayRecord, Outcome]]:
-        """Return what finished within the last wall-clock seconds, at most the newest 20,000."""
+        """Return what finished within the last wall-clock seconds, of each gateway the newest 20,000 at most."""
         since = now - timedelta(seconds=window_s)
-        return [(each.record, each.outcome) for each in self._lately if each.at >= since]
-
-    def _keep(self, finished: _Finished) -> None:
-        self._seen += 1
-        if len(self._lately) < _LATELY:
-            heappush(self._lately, finished)
-        else:
-            heappushpop(self._lately, finished)
+        return [(record, outcome) for each in self._lately.values() for at, record, outcome in each if at >= since]
 
     def _spread(self, record: GatewayRecord, reading: Reading) -> None:
         late = reading.outcome is Outcome.LEFT_LATE

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from controlplane.domain.base import RevisionId
 from controlplane.domain.door.gateway_options import GatewayOptions
-from controlplane.domain.door.outcomes import Outcome, missed_as_whole, read_outcome, slowest_s, stall_limit_ms
+from controlplane.domain.door.outcomes import EndLimits, Outcome, read_outcome, slowest_s, stall_limit_ms
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.slo import LatencyMetric, LatencySlo
 from tests.builders_serving import NOW
@@ -121,7 +121,7 @@ def test_as_a_whole_a_request_misses_what_its_limits_allow_together(
     changes: dict[str, Any], slos: tuple[LatencySlo, ...], missed: bool
 ) -> None:
     found = record(**changes)
-    assert missed_as_whole(found, read_outcome(found, slos), slos) is missed
+    assert EndLimits.of(slos).missed(found, read_outcome(found, slos)) is missed
 
 
 def test_limits_are_in_engine_time() -> None:
