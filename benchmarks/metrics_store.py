@@ -2,7 +2,8 @@
 
     python -m benchmarks.metrics_store --json docs/results/metrics-store.json
 
-Pages are those of the emulator's own metrics, with counts that grow as at 6 requests/s a replica. Size of the store
+Pages are those of the emulator's own metrics, with counts that grow as at 6 requests/s a replica; of two gateways in
+front of four services, each with two revisions; and of the control plane (a constant 200 series). Size of the store
 with all its files, peak of what Python allocates while a day of P99 is read, seconds of one round's keeping (no HTTP),
 of reading that day, and of parsing one page.
 """
@@ -11,21 +12,29 @@ from __future__ import annotations
 
 import argparse
 import json
+import sqlite3
 import tempfile
 import time
 import tracemalloc
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 
+from controlplane.adapters.metrics_scrape.own import EVERY, Key, OwnStore
 from controlplane.adapters.metrics_scrape.page import Buckets, Page, read_page
 from controlplane.adapters.metrics_scrape.samples import SampleStore
 from controlplane.adapters.metrics_scrape.source import ScrapedMetrics
+from controlplane.domain.door.latency_buckets import BUCKETS_S
 from controlplane.domain.engines.engine_metrics import EngineNumber
 from controlplane.domain.engines.kinds.vllm import VLLM
+from controlplane.domain.operations.own_metrics import CONTROL
+from controlplane.domain.slo import LatencyMetric
 from controlplane.emulator.card import Card
 from controlplane.emulator.metrics import EngineMetrics
 
+OWN_EVERY = int(EVERY.total_seconds()) // 15
+GATEWAYS, REQUESTS = 2, "fleetune_gateway_requests_total"
 MODEL, EVERY_S, RATE_RPS = "llama-8b", 15, 6.0
 CARD = Card(gpus=1, total_gib=139.8, awake_gib=128.6, asleep_gib=4.0, limit_w=700.0)
 BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
@@ -37,15 +46,23 @@ def day(folder: Path, *, replicas: int, hours: float, seed: int = 0) -> dict[str
     engines = [EngineMetrics(MODEL, 8192, {}, {}, CARD) for _ in range(replicas)]
     rounds = int(hours * 3600 / EVERY_S)
     sizes: list[int] = []
-    began_s = time.perf_counter()
+    own, gateways = OwnStore(folder / "metrics.db"), [_gateway(chance, replicas) for _ in range(GATEWAYS)]
+    began_s, own_s = time.perf_counter(), 0.0
     for number in range(rounds):
         for engine in engines:
             _serve(engine, chance)
         rows = [(MODEL, f"chat-{index}", page_of(engine)) for index, engine in enumerate(engines)]
         store.keep(rows, at=BEGIN + timedelta(seconds=EVERY_S * number))
+        if number % OWN_EVERY == 0:
+            for gateway in gateways:
+                _pass_on(gateway, chance)
+            told = {f"gw-{index}": gateway for index, gateway in enumerate(gateways)} | {CONTROL: _control(chance)}
+            own_began_s = time.perf_counter()
+            own.keep(told, at=BEGIN + timedelta(seconds=EVERY_S * number))
+            own_s += time.perf_counter() - own_began_s
         if number % 240 == 239:
             sizes.append(_bytes(folder))
-    took_s = time.perf_counter() - began_s
+    took_s = time.perf_counter() - began_s - own_s
     tracemalloc.start()
     now = BEGIN + timedelta(seconds=EVERY_S * (rounds - 1))
     source = ScrapedMetrics(store, clock=lambda: now)
@@ -55,7 +72,16 @@ def day(folder: Path, *, replicas: int, hours: float, seed: int = 0) -> dict[str
     began_s = time.perf_counter()
     _read_day(source, now)
     read_s = time.perf_counter() - began_s
+    began_s = time.perf_counter()
+    told_own = own.series(REQUESTS, since=now - timedelta(hours=24), until=now, step_s=300)
+    own_read_s = time.perf_counter() - began_s
     return {
+        "gateways": GATEWAYS,
+        "own_series": sum(map(len, told.values())),
+        "own_mib": own_mib(folder / "metrics.db"),
+        "own_round_s": OWN_EVERY * own_s / rounds,
+        "reading_a_day_of_a_gateway_s": own_read_s,
+        "reading_a_day_of_a_gateway_points": sum(len(each.points) for each in told_own),
         "replicas": replicas,
         "hours": hours,
         "store_mib": sizes[-1] / 2**20,
@@ -68,6 +94,42 @@ def day(folder: Path, *, replicas: int, hours: float, seed: int = 0) -> dict[str
 
 def _read_day(source: ScrapedMetrics, now: datetime) -> None:
     source.series(MODEL, EngineNumber.TTFT_P99_MS, since=now - timedelta(hours=24), until=now, step_s=300)
+
+
+def own_mib(path: Path) -> float:
+    """Return how much of the file is the gateways' and the control plane's."""
+    with closing(sqlite3.connect(path)) as base:
+        [found] = base.execute("SELECT SUM(pgsize) FROM dbstat WHERE name LIKE '%own%'").fetchone()
+    return float(found) / 2**20
+
+
+def _gateway(chance: Random, replicas: int) -> dict[Key, float]:
+    """Return a gateway's series before its first request, as its page names them."""
+    found: dict[Key, float] = {}
+    for service, revision in ((f"chat-{s}", f"rev-{s}-{r}-0123456789ab") for s in range(4) for r in range(2)):
+        place = (("revision", revision), ("service", service))
+        found |= {(REQUESTS, (*place, ("status", status))): 0.0 for status in ("200", "429", "503")}
+        found |= {
+            (f"fleetune_gateway_{name}_total", place): 0.0 for name in ("output_tokens", "retries", "client_gone")
+        }
+        for metric, name in ((m, m.value.removesuffix("_ms")) for m in LatencyMetric):
+            bounds = [*map(str, BUCKETS_S[metric]), "+Inf"]
+            found |= {(f"fleetune_gateway_{name}_seconds_bucket", (("le", le), *place)): 0.0 for le in bounds}
+            found |= {(f"fleetune_gateway_{name}_seconds_{part}", place): 0.0 for part in ("count", "sum")}
+    for engine in range(replicas):
+        where = (("engine", f"chat-{engine}"), ("revision", "rev-0"))
+        found |= {(f"fleetune_gateway_{name}", where): 0.0 for name in ("in_flight", "put_aside", "ejected")}
+    return found
+
+
+def _pass_on(gateway: dict[Key, float], chance: Random) -> None:
+    """Let every series move as in a minute of traffic. The harshest case: every bucket by a chance of its own."""
+    for key, told in gateway.items():
+        gateway[key] = chance.randint(0, 64) if "in_flight" in key[0] else told + chance.randint(0, 90)
+
+
+def _control(chance: Random) -> dict[Key, float]:
+    return {(f"fleetune_made_up_{index}", (("service", "chat"),)): chance.random() for index in range(200)}
 
 
 def _serve(engine: EngineMetrics, chance: Random) -> None:

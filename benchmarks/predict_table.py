@@ -91,7 +91,7 @@ def _answer(shape: ModelShape, gpu: str) -> str:
         found = capacity(setup, _requests_at, _SLOS, start_rps=4.0, highest_rps=64.0, precision=0.1, bounds=True)
     except InvalidInput as refusal:  # a request the engine would refuse
         return str(refusal)
-    origin = "" if setup.profile.transferred_from else " measured"
+    origin = "" if setup.is_carried_over else " measured"
     if found.censored:
         return f"{setup.gpus}: over 64{origin}"
     return f"{setup.gpus}: {found.rps:.2g} ({found.low_rps:.2g} to {found.high_rps:.2g}){origin}"

@@ -117,6 +117,11 @@ class Settings(Value):
         return (self.secrets_dir or self.data_dir) / "admin-token"
 
     @property
+    def alert_secret_file(self) -> Path:
+        """What webhooks of alerts may be signed with, put there by a person; without it none is taken by signature."""
+        return (self.secrets_dir or self.data_dir) / "alert-secret"
+
+    @property
     def dashboard_key_file(self) -> Path:
         """The key of this installation's own dashboard, which goes on when API keys are made; owner only."""
         return (self.secrets_dir or self.data_dir) / "dashboard-key"

@@ -20,6 +20,7 @@ from controlplane.domain.operations.what_if import WhatIf, WhatIfAnswer
 from controlplane.domain.report import LoadTestReport
 from controlplane.domain.revision import Revision
 from controlplane.domain.rollouts.rollout import Rollout
+from controlplane.domain.rollouts.rollout_report import RolloutReport
 from controlplane.domain.schedule import Schedule, ScheduledAction
 from controlplane.domain.serving import Service
 from controlplane.domain.studies.importance import Importance
@@ -105,6 +106,9 @@ class ApiClient:
 
     def rollouts(self, service: str) -> Sequence[Rollout]:
         return self._items(Rollout, "/rollouts", service=service)
+
+    def rollout_report(self, rollout_id: str) -> RolloutReport:
+        return self._read(RolloutReport, "GET", f"/rollouts/{rollout_id}/report")
 
     def revisions(self, service: str) -> Sequence[Revision]:
         return self._items(Revision, f"/services/{service}/revisions")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -46,6 +47,7 @@ class LoadTest:
     words: tuple[str, ...] | None = None
     prompt_overhead: int = 0
     force_length: bool = True
+    adapters: Mapping[str, float] = field(default_factory=dict)  # model name → share of the requests
     extra_body: dict[str, JsonValue] = field(default_factory=dict)
     concurrency: int | None = None
     processes: int = 1
@@ -119,6 +121,8 @@ def _plan(test: LoadTest, schedule: Schedule, out_dir: Path) -> Plan:
         prompt_overhead=test.prompt_overhead,
         salt=secrets.randbits(48) if test.salt is None else test.salt,
         force_length=test.force_length,
+        adapters=dict(test.adapters),
+        adapter_seed=test.seed,
         extra_body=test.extra_body,
         timeouts=test.timeouts,
         time_lapse=test.time_lapse,

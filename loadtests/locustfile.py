@@ -235,14 +235,15 @@ def _start(environment: Environment, plan: Plan) -> None:
     for number, client_id in sharing.items():
         order = {"plan": plan.model_dump_json(), "worker": number, "start_at": start_at, "schedule": schedule}
         runner.send_message("fleetune_run", order, client_id=client_id)
-    gevent.spawn(_guard, environment, plan, sharing, start_at + _BEGIN_S)
+    begun_by_s = time.monotonic() + (start_at - time.time()) + _BEGIN_S
+    gevent.spawn(_guard, environment, plan, sharing, begun_by_s)
 
 
 def _there(runner: MasterRunner) -> list[str]:
     return sorted(each.id for each in runner.clients.all if each.state != STATE_MISSING)
 
 
-def _guard(environment: Environment, plan: Plan, sharing: dict[int, str], begun_by: float) -> None:
+def _guard(environment: Environment, plan: Plan, sharing: dict[int, str], begun_by_s: float) -> None:
     """Watch that every worker begins and ends its share. A lost one's is said to be broken, and the others stopped."""
     runner = environment.runner
     assert isinstance(runner, MasterRunner)
@@ -253,7 +254,7 @@ def _guard(environment: Environment, plan: Plan, sharing: dict[int, str], begun_
             summary = Path(plan.out_dir) / f"summary-{number}.json"
             if summary.exists():
                 del waiting[number]
-            elif client_id not in _there(runner) or (time.time() > begun_by and not _has_begun(plan, number)):
+            elif client_id not in _there(runner) or (time.monotonic() > begun_by_s and not _has_begun(plan, number)):
                 summary.write_text(json.dumps({"broken": f"worker {number} was lost"}))
                 _stop(environment, "a worker was lost")
 

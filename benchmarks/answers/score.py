@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.answers.intervals import Stated
 from benchmarks.answers.truth import Fleet, Truth
+from controlplane.domain.studies.answer import Answer
 from controlplane.domain.studies.study import Recommendation, Study
 
 WORTHWHILE = 0.2  # a fleet cheaper by this share must not be missed
@@ -67,8 +68,10 @@ def score(truth: Truth, study: Study) -> Score:
     """Judge one study by the truth.
 
     A fleet costs what it truly needs: as recommended when so many replicas hold the target, else as many as do by
-    their true capacity. A win is missed when a fleet cheaper than the baseline's true one by a fifth exists and no
-    improvement was recommended; it is false when what was recommended is truly no cheaper, or cannot be had.
+    their true capacity. A win is missed when a fleet cheaper than the baseline's true one by a fifth exists and none
+    was recommended; it is false when what was recommended is truly no cheaper, or cannot be had. Another configuration
+    in a fleet of the baseline's believed size was recommended too: no win is missed where that truly is as much
+    cheaper, because the baseline needs more than was believed.
     """
     verdict, found, best, before = verdict_of(study), study.recommendation, truth.best(), truth.baseline()
     claims = verdict in (Verdict.IMPROVEMENT, Verdict.UNCHECKED)
@@ -76,15 +79,22 @@ def score(truth: Truth, study: Study) -> Score:
     holds = found is not None and recommended and truth.holds(found.config, found.fleet.replicas)
     spent = _true_cost(truth, found, holds=holds) if found is not None and recommended else math.inf
     was = before.size.usd_per_hour if before is not None and before.fits else math.inf
+    won = claims or _wins_as_large_a_fleet(found, spent, was)
     return Score(
         verdict=verdict,
         regret=_regret(spent, best, verdict),
-        missed_win=best is not None and best.size.usd_per_hour <= (1 - WORTHWHILE) * was and not claims,
+        missed_win=best is not None and best.size.usd_per_hour <= (1 - WORTHWHILE) * was and not won,
         false_win=claims and spent >= was and not (math.isinf(was) and math.isfinite(spent)),
         recommended=recommended,
         slo_missed=recommended and not holds,
         gpu_seconds=study.gpu_seconds,
     )
+
+
+def _wins_as_large_a_fleet(found: Recommendation | None, spent: float, was: float) -> bool:
+    """Say whether another configuration, taken for one of the baseline's size, truly is the fleet to find."""
+    rolled_out = getattr(found, "answer", None) == Answer.SAME_FLEET_MORE_CAPACITY
+    return rolled_out and math.isfinite(spent) and spent <= (1 - WORTHWHILE) * was
 
 
 def _true_cost(truth: Truth, found: Recommendation, *, holds: bool) -> float:

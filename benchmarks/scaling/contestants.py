@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from benchmarks.scaling.fleet import Policy, Seen, needed
 from benchmarks.scaling.replica import STARTUP_S, Replica
 from benchmarks.scaling.traffic import TICK_S, Floats
-from controlplane.domain.operations.autoscale import Load, ScaleFacts, WantedAt, decide, sure
+from controlplane.domain.operations.autoscale import SHORT_S, SHORTEST_S, Load, ScaleFacts, WantedAt, decide, offered
 from controlplane.domain.operations.autoscale_options import AutoscaleOptions
 from controlplane.domain.operations.forecast import BIN_S, Arrivals, bin_of, expected_rps, with_bin
 from controlplane.domain.operations.replica_capacity import Estimate
@@ -39,14 +39,15 @@ class Ours:
         self._counts.append(seen.arrived)
         if bin_of(now) > bin_of(now - timedelta(seconds=TICK_S)):
             self._arrivals = with_bin(self._arrivals, bin_of(now) - 1, self._mean(BIN_S))
-        whole, short = Load(rate_rps=self._mean(60)), sure(Load(rate_rps=self._mean(15)), 15)
-        load = short if short.rate_rps > whole.rate_rps else whole
+        whole = Load(rate_rps=self._mean(60))
+        load = offered(whole, {each: Load(rate_rps=self._mean(int(each))) for each in (SHORTEST_S, SHORT_S)})
         facts = ScaleFacts(
             replicas=seen.wanted,
             load=load,
             capacity=self._capacity,
             most=_MOST,
             ready=seen.ready,
+            starting_s=seen.starting_s,
             in_flight=seen.in_flight,
             expected_rps=self._expected(seen.tick, now),
         )

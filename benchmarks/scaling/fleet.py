@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 from benchmarks.scaling.replica import STARTUP_S, Replica
@@ -12,6 +13,8 @@ from benchmarks.scaling.traffic import TICK_S, Floats
 
 DRAIN_S = 30.0  # a replica that goes finishes what it has begun
 _LIMIT_S = 0.5  # of the first token: a queue that takes longer is a miss for all that come
+
+_ALLOWED = 0.01 + 1e-9  # of P99
 
 
 class Seen(NamedTuple):
@@ -23,6 +26,7 @@ class Seen(NamedTuple):
     waiting: float
     ready: int
     wanted: int
+    starting_s: tuple[float, ...] = ()  # how long each has been on its way
 
 
 Policy = Callable[[Seen], int]
@@ -84,22 +88,43 @@ class _Fleet:
         return self.ready * float(curve[below] + min(1.0, share) * (curve[below + 1] - curve[below]))
 
 
+class Tick(NamedTuple):
+    """What came, what of it missed, and what was paid for in one tick."""
+
+    arrived: float
+    missed: float
+    wanted: int
+    paid: int
+    acts: bool
+
+
 def run(policy: Policy, arrived: Floats, replica: Replica, *, start: int, score_from: int) -> Week:
     """Let a policy scale a fleet under these arrivals; ticks before `score_from` only let it learn."""
+    scored = list(islice(ticks(policy, arrived, replica, start=start), score_from, None))
+    requests, missed = (math.fsum(each) for each in ((t.arrived for t in scored), (t.missed for t in scored)))
+    gpu_s = TICK_S * sum(each.paid for each in scored)
+    actions, most = sum(each.acts for each in scored), max(each.wanted for each in scored)
+    return Week(1 - missed / requests, gpu_s / 3600, actions, most)
+
+
+def missed_for_s(policy: Policy, arrived: Floats, replica: Replica, *, start: int, step_at: int) -> float:
+    """Return how long after tick `step_at` more than 1 % of a tick's requests missed for the last time."""
+    after = list(islice(ticks(policy, arrived, replica, start=start), step_at, None))
+    last = max((index + 1 for index, each in enumerate(after) if each.missed > _ALLOWED * each.arrived), default=0)
+    return float(last * TICK_S)
+
+
+def ticks(policy: Policy, arrived: Floats, replica: Replica, *, start: int) -> Iterator[Tick]:
+    """Let a policy scale a fleet, tick after tick."""
     fleet = _Fleet(replica, ready=start)
-    requests = missed = gpu_s = 0.0
-    actions = most = 0
     for tick, count in enumerate(map(float, arrived)):
         late, crowd, waiting = fleet.tick(count)
-        if tick >= score_from:
-            requests, missed = requests + count, missed + late
-            gpu_s += TICK_S * (fleet.wanted + len(fleet.draining))
-            most = max(most, fleet.wanted)
-        replicas = max(1, policy(Seen(tick, count, crowd, waiting, fleet.ready, fleet.wanted)))
-        actions += tick >= score_from and replicas != fleet.wanted
+        wanted, paid = fleet.wanted, fleet.wanted + len(fleet.draining)
+        since = tuple(STARTUP_S - left for left in fleet.starting)
+        replicas = max(1, policy(Seen(tick, count, crowd, waiting, fleet.ready, wanted, since)))
+        yield Tick(count, late, wanted, paid, replicas != wanted)
         fleet.scale(max(replicas, 1 if fleet.ready else fleet.wanted))
         fleet = _at_least_one(fleet)
-    return Week(1 - missed / requests, gpu_s / 3600, actions, most)
 
 
 def _at_least_one(fleet: _Fleet) -> _Fleet:

@@ -167,7 +167,7 @@ def _cached(scenario: Scenario, shape: ModelShape, configs: Sequence[EngineConfi
         "format": _FORMAT,
         "spec": scenario.spec.model_dump(mode="json", exclude_defaults=True),
         "configs": [config.content_hash() for config in configs],
-        "profile": setup.profile.model_dump(mode="json"),
+        "profile": setup.profile.model_dump(mode="json", exclude={"kv_bits"}),  # a label: it changes no latency
         **_odd(scenario, setup),
     }
     path = cache / f"search-truth-{scenario.name}-{content_hash(question)}.json"

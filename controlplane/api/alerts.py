@@ -8,7 +8,8 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from controlplane.api.context import Actor, Ctx, problems, retry_stale
+from controlplane.api.context import Ctx, problems, retry_stale
+from controlplane.api.signed import Sender
 from controlplane.domain.base import Value
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.operations.alerts import MOST_AT_ONCE, Alert, one_line
@@ -17,9 +18,11 @@ from controlplane.services.operations.alerts import Taken, take_alerts
 log = logging.getLogger(__name__)
 router = APIRouter(prefix="/alerts", tags=["alerts"])
 
+_VERSIONS = ("4", "1")
+
 
 class SentAlert(BaseModel):
-    """One alert as Alertmanager writes it (webhook version 4). What is not used here is left unread."""
+    """One alert as Alertmanager (webhook version 4) and Grafana (1) write it. What is not used here is left unread."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -31,7 +34,7 @@ class SentAlert(BaseModel):
 
 
 class Webhook(BaseModel):
-    """What Alertmanager posts, whole groups at once."""
+    """What is posted, whole groups at once."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -45,14 +48,15 @@ class TakenAlerts(Value):
 
 
 @router.post("", summary="Take an Alertmanager's alerts in", responses=problems(409, 422, 503))
-def take(body: Webhook, ctx: Ctx, actor: Actor) -> TakenAlerts:
+def take(body: Webhook, ctx: Ctx, actor: Sender) -> TakenAlerts:
     """Each firing is told once as an event, and leads to what its service declared. Sent again it changes nothing.
 
     What cannot be read is told in `unread` beside what could, and refused where nothing could: an Alertmanager never
     sends again what was refused, and one odd alert must not take the others of its group along.
     """
-    if body.version != "4":
-        raise InvalidInput(f"webhook version '{one_line(body.version)}' is not known", allowed="4")
+    if body.version not in _VERSIONS:
+        allowed = "4 (Alertmanager) or 1 (Grafana)"
+        raise InvalidInput(f"webhook version '{one_line(body.version)}' is not known", allowed=allowed)
     alerts, unread = list[Alert](), list[InvalidInput]()
     for each in body.alerts:
         try:

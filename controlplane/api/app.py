@@ -15,7 +15,7 @@ from controlplane.domain.operations.space import Space
 from controlplane.ports import Clock
 from controlplane.ports.fleet import FleetView
 from controlplane.ports.gateways import JudgedFeed, RecordSource, ScoreFeed
-from controlplane.ports.metrics import MetricsSource
+from controlplane.ports.metrics import MetricsSource, OwnMetrics
 from controlplane.ports.store import Store
 
 PREFIX = "/api/v1"
@@ -57,9 +57,12 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
     gpus: tuple[int, ...] = (),
     tokens: ChecksTokens | None = None,
     metrics: MetricsSource | None = None,
+    own_metrics: OwnMetrics | None = None,
+    wall_clock: Clock | None = None,
     scores: ScoreFeed | None = None,
     judged: JudgedFeed | None = None,
     space: Callable[[], Space | None] = lambda: None,
+    alert_secret: Callable[[], str | None] = lambda: None,
     bare: bool = False,
 ) -> FastAPI:
     """Make the API over its collaborators.
@@ -70,9 +73,11 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
     installation's own `dashboard`, which may operate, and of the `cli` on its host, which may do everything, whatever
     keys there are. `gpus` are the numbers of the host's GPUs.
     `tokens` knows the tokens of trusted issuers: then somebody must be proven even while no key was made.
-    `metrics` is what engines say of themselves, None where nobody collects it.
+    `metrics` is what engines say of themselves, `own_metrics` what we do, None where nobody collects it.
     `scores` is what people thought of answers, `judged` what judge commands said.
     `space` tells what the disk has under what is kept, None where nobody can tell.
+    `wall_clock` is what signatures and tokens of other hosts are held against; None: `clock`.
+    `alert_secret` is what signed webhooks are checked with, read anew for each; None: none are taken.
     `bare` leaves the routers to `answer_for`.
     """
     app = FastAPI(
@@ -89,15 +94,18 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
         records=records,
         fleet_view=fleet_view,
         clock=clock,
+        wall_clock=wall_clock or clock,
         open_without_keys=open_without_keys,
         trusted_as=trusted_as,
         own_secrets=own_secrets or {},
         gpus=gpus,
         tokens=tokens,
         metrics=metrics,
+        own_metrics=own_metrics,
         scores=scores,
         judged=judged,
         space=space,
+        alert_secret=alert_secret,
     )
     problems.install(app)
     app.state.answered = set()

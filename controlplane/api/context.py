@@ -21,7 +21,7 @@ from controlplane.host.addresses import is_loopback
 from controlplane.ports import Clock
 from controlplane.ports.fleet import FleetView
 from controlplane.ports.gateways import JudgedFeed, RecordSource, ScoreFeed
-from controlplane.ports.metrics import MetricsSource
+from controlplane.ports.metrics import MetricsSource, OwnMetrics
 from controlplane.ports.store import Store
 from controlplane.services.keys import key_for, note_use
 
@@ -41,21 +41,24 @@ class ChecksTokens(Protocol):
 
 @dataclass(frozen=True)
 class Context:
-    """The collaborators of one app."""
+    """The collaborators of one app. `clock` is the installation's, `wall_clock` what other hosts mean by now."""
 
     store: Store
     records: RecordSource
     fleet_view: FleetView
     clock: Clock
+    wall_clock: Clock
     open_without_keys: bool
     trusted_as: str | None
     own_secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     gpus: tuple[int, ...] = ()
     tokens: ChecksTokens | None = None
     metrics: MetricsSource | None = None
+    own_metrics: OwnMetrics | None = None
     scores: ScoreFeed | None = None
     judged: JudgedFeed | None = None
     space: Callable[[], Space | None] = lambda: None
+    alert_secret: Callable[[], str | None] = lambda: None
 
     def own_part(self, given: HTTPAuthorizationCredentials | None) -> str | None:
         """Return which of the installation's own parts asks, None when somebody else does."""
@@ -107,7 +110,7 @@ def _context(request: Request) -> Context:
 Ctx = Annotated[Context, Depends(_context)]
 Limit = Annotated[int, Query(ge=1, le=1000, description="At most this many, newest first.")]
 
-_bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer flt_…`")
+bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer flt_…`")
 
 
 @dataclass(frozen=True)
@@ -128,8 +131,8 @@ class Caller:
             )
 
 
-def _caller(
-    request: Request, ctx: Ctx, given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+def caller_of(
+    request: Request, ctx: Ctx, given: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]
 ) -> Caller:
     """Return whose key it is, `local` while none was ever made. Raises Refused."""
     if ctx.trusted_as is not None:
@@ -146,20 +149,23 @@ def _caller(
     now = ctx.clock()
     key = key_for((row.value for row in keys if not row.value.is_revoked), given.credentials, now)
     if key is None:
-        return _by_token(ctx, given.credentials, now)
+        return _by_token(ctx, given.credentials)
     note_use(ctx.store, key.name, now)
     return Caller(key.name, key.tenant, key.scopes)
 
 
-def _by_token(ctx: Context, secret: str, now: datetime) -> Caller:
-    """Return whom a token of a trusted issuer speaks for. Raises Refused, Forbidden, Unavailable."""
+def _by_token(ctx: Context, secret: str) -> Caller:
+    """Return whom a token of a trusted issuer speaks for. Raises Refused, Forbidden, Unavailable.
+
+    Its times are the issuer's: they are held against the wall clock, which is the one that hosts share.
+    """
     if ctx.tokens is None or secret.count(".") != 2:
         raise Refused("this API key is not valid", why="it was revoked, has expired or was never made")
-    found = ctx.tokens.check(secret, now)
+    found = ctx.tokens.check(secret, ctx.wall_clock())
     return Caller(found.name, found.tenant, found.scopes)
 
 
-CallerOf = Annotated[Caller, Depends(_caller)]
+CallerOf = Annotated[Caller, Depends(caller_of)]
 
 
 class Needs:

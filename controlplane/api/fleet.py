@@ -15,8 +15,9 @@ from controlplane.domain.engines.engine_metrics import EngineNumber, EngineNumbe
 from controlplane.domain.engines.fleet import Engine, EngineState
 from controlplane.domain.engines.gpu import EngineGpu
 from controlplane.domain.errors import NotFound
+from controlplane.domain.operations.own_metrics import OwnSeries, is_counter, per_second
 from controlplane.domain.owner import ReplicaOwner
-from controlplane.ports.metrics import MetricsSource
+from controlplane.ports.metrics import MetricsSource, OwnMetrics
 
 router = APIRouter(prefix="/fleet", tags=["fleet"])
 
@@ -62,6 +63,28 @@ def show_series(
     return tuple(_metrics(ctx).series(model, number, since=until - timedelta(hours=hours), until=until, step_s=step_s))
 
 
+@router.get("/metrics/own", summary="List what gateways and the control plane told", responses=problems(404, 503))
+def list_own(ctx: Ctx, _: Reader) -> tuple[str, ...]:
+    """Names of the series of the last day, as a Prometheus would have them."""
+    return tuple(_own(ctx).names(since=ctx.clock() - timedelta(hours=24)))
+
+
+@router.get("/metrics/own/series", summary="Show one of them over time", responses=problems(404, 422, 503))
+def show_own(
+    ctx: Ctx,
+    _: Reader,
+    name: Annotated[str, Query(max_length=200)],
+    hours: Annotated[float, Query(gt=0, le=24)] = 1.0,
+    step_s: Annotated[int, Query(ge=15, le=3600)] = 60,
+) -> tuple[OwnSeries, ...]:
+    """By source and labels; a step without a word has no point. What only grows is told per second."""
+    until = ctx.clock()
+    found = _own(ctx).series(name, since=until - timedelta(hours=hours), until=until, step_s=step_s)
+    if not found:
+        raise NotFound(f"nobody told {name!r} within {hours:g} h", allowed="a name of /fleet/metrics/own")
+    return tuple(each.evolve(points=per_second(each.points)) if is_counter(name) else each for each in found)
+
+
 @router.get("/gpus", summary="Show what the GPUs of a model's engines say", responses=problems(404, 422, 503))
 def show_gpus(ctx: Ctx, _: Reader, model: str) -> tuple[EngineGpu, ...]:
     """Each GPU as last told. What a card does not tell is null; one that told nothing within a minute is not there."""
@@ -72,6 +95,12 @@ def _metrics(ctx: Context) -> MetricsSource:
     if ctx.metrics is None:
         raise NotFound("nobody collects metrics here")
     return ctx.metrics
+
+
+def _own(ctx: Context) -> OwnMetrics:
+    if ctx.own_metrics is None:
+        raise NotFound("nobody collects metrics here")
+    return ctx.own_metrics
 
 
 def _targets(engine: Engine) -> Targets | None:

@@ -11,7 +11,7 @@ from controlplane.api.context import Actor, Ctx, Page, Reader, problems, retry_s
 from controlplane.domain.base import ServiceName, Value
 from controlplane.domain.models import AliasName, Digest, ModelName, ModelVersion, Outcome, RegisteredModel, Variant
 from controlplane.domain.serving import Service
-from controlplane.services.models import NewVersion, lineage, move_alias, register_version, serve_version
+from controlplane.services.models import NewVersion, known_model, lineage, move_alias, register_version, serve_version
 
 router = APIRouter(prefix="/models", tags=["models"])
 
@@ -49,7 +49,7 @@ def list_models(ctx: Ctx, _: Reader) -> Page[RegisteredModel]:
 
 @router.get("/{name}", summary="Show a model, its versions and aliases", responses=problems(404))
 def show_model(name: ModelName, ctx: Ctx, _: Reader) -> RegisteredModel:
-    return ctx.store.get_model(name).value
+    return known_model(ctx.store, name).value
 
 
 @router.get("/{name}/lineage", summary="What became of each version", responses=problems(404))

@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from controlplane.cli.asking import Ask, Noun, asks
+from controlplane.cli.naming import check_name, tell_elsewhere
 from controlplane.cli.tables.show import Column, field
+from controlplane.domain.adapters import is_adapter_name
 from controlplane.domain.errors import InvalidInput, unreadable
 
 Service = Annotated[str, typer.Argument(help="The service.")]
@@ -79,6 +81,7 @@ def load(
     ] = True,
 ) -> None:
     """Load an adapter on every replica; a new version of a known one gets a share of its requests."""
+    check_name(name, is_adapter_name(name), "name of an adapter")
     body = {"name": name, "path": path, "share_percent": share, "judge": judge, **_described(path)}
     ask.show_one(ADAPTER, ask.client.post(f"/services/{service}/adapters", body))
 
@@ -114,6 +117,7 @@ def _described(path: str) -> dict[str, Any]:
     """Return what a local folder says of its adapter; nothing of what is not here. Raises InvalidInput."""
     described = Path(path) / "adapter_config.json"
     if not Path(path).is_dir():
+        tell_elsewhere(path)
         return {}
     try:
         config = json.loads(described.read_text())
@@ -121,6 +125,8 @@ def _described(path: str) -> dict[str, Any]:
         raise InvalidInput(f"{path} holds no adapter", why=f"{described.name}: {unreadable(error)}") from error
     except ValueError as error:
         raise InvalidInput(f"{described} is no JSON", why=str(error)) from error
-    if not isinstance(config, dict) or not isinstance(config.get("r"), int):
-        raise InvalidInput(f"{described} describes no LoRA adapter", why="it says no rank `r`")
-    return {"rank": config["r"], "base": config.get("base_model_name_or_path")}
+    rank = config.get("r") if isinstance(config, dict) else None
+    if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
+        why = "it says no rank `r`" if rank is None else f"its rank `r` is {json.dumps(rank)}"
+        raise InvalidInput(f"{described} describes no LoRA adapter", why=why, allowed="a whole number from 1")
+    return {"rank": rank, "base": config.get("base_model_name_or_path")}

@@ -25,6 +25,8 @@ class ApiClient:
     """Calls `/api/v1`. Every refusal is raised as the domain's error with the server's what, why and allowed."""
 
     def __init__(self, *, url: str | None, key: str | None, data_dir: Path, timeout_s: float = TIMEOUT_S) -> None:
+        self.folder = None if url else data_dir
+        """The data folder that is read without a server; None where a server answers."""
         self._base = url.rstrip("/") if url else "http://in-process"
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._timeout_s = timeout_s

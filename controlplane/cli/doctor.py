@@ -10,7 +10,7 @@ import typer
 from controlplane.cli.asking import HERE, DataDir, Out
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.installation import checks
-from controlplane.cli.installation.checks import Check, Outcome
+from controlplane.cli.installation.check import Check, Outcome
 from controlplane.cli.tables.show import Column, Output, as_json, as_table, as_yaml, field
 
 EXIT_BROKEN = 1
@@ -28,7 +28,12 @@ def doctor(
     prometheus: Annotated[
         str | None, typer.Option(envvar="FLEETUNE_PROMETHEUS_URL", help="A Prometheus to look for.")
     ] = None,
-    redis: Annotated[str | None, typer.Option(help="HOST:PORT of a Redis to look for.")] = None,
+    redis: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT or URL of a Redis to look for.", envvar="FLEETUNE_LIMITS_REDIS_URL", show_envvar=True
+        ),
+    ] = None,
     output: Out = Output.TABLE,
 ) -> None:
     """Look for what is wrong with this host and installation, and say what to do; exit code 1 when something is."""
@@ -55,17 +60,19 @@ def examined(data_dir: Path, *, prometheus: str | None, redis: str | None) -> li
     """Return every check of an installation; of one that is not there yet, those of the host."""
     from controlplane import settings as installation
     from controlplane.adapters.gpus_nvml import NvmlGpus
+    from controlplane.cli.installation.running import supervisor_pid
     from controlplane.host.clock import FILE, utc_now
     from controlplane.tokens.fetch import fetch_keys
     from controlplane.wiring import machine
 
     settings = installation.load(data_dir.absolute())
     found = [
+        checks.installation(settings.data_dir, supervisor_pid(settings.data_dir)),
         checks.driver(),
         checks.gpu_metrics(NvmlGpus().readings),
         checks.vllm(),
         checks.disk(settings.data_dir),
-        checks.ports(settings),
+        checks.ports(settings, up=supervisor_pid(settings.data_dir) is not None),
     ]
     if settings.data_dir.exists():
         clock = machine.installation_clock(settings) if (settings.data_dir / FILE).exists() else utc_now

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -82,6 +82,41 @@ def metrics(ask: Ask, model: Model, prometheus: FromPrometheus = None) -> None:
         ask.show_one(NUMBERS, _prometheus(prometheus).read(model).model_dump(mode="json"))
 
 
+OWN_NAMES = Noun(
+    "/metrics/own", columns=[Column("series", field("name"))], details=[], empty="nothing was told within a day"
+)
+OWN = Noun(
+    "/metrics/own/series",
+    columns=[
+        Column("source", field("source")),
+        Column("labels", lambda row: " ".join(f"{name}={value}" for name, value in row["labels"].items())),
+        Column("points", lambda row: len(row["points"])),
+        Column("lowest", lambda row: _of_points(row, min)),
+        Column("highest", lambda row: _of_points(row, max)),
+        Column("last", lambda row: _of_points(row, _last)),
+    ],
+    details=[],
+    empty="nobody told it twice within that time",
+)
+
+
+@app.command("own")
+@asks
+def own(
+    ask: Ask,
+    name: Annotated[str | None, typer.Argument(help="A series, e.g. fleetune_gateway_requests_total.")] = None,
+    hours: Annotated[float, typer.Option(min=0.1, max=24)] = 24.0,
+) -> None:
+    """Show what gateways and the control plane told of themselves; without a name, which series there are.
+
+    What only grows (requests, tokens) is shown per second.
+    """
+    if name is None:
+        ask.show_list(OWN_NAMES, [{"name": each} for each in ask.client.get("/fleet/metrics/own")])
+    else:
+        ask.show_list(OWN, ask.client.get("/fleet/metrics/own/series", name=name, hours=hours, step_s=60))
+
+
 GPU = Noun(
     "/fleet/gpus",
     columns=[
@@ -116,6 +151,15 @@ def _prometheus(url: str) -> MetricsSource:
     from controlplane.adapters.metrics_prometheus import PrometheusMetrics
 
     return PrometheusMetrics(url, clock=utc_now)
+
+
+def _of_points(row: Mapping[str, Any], of: Callable[[Sequence[float]], float]) -> str | None:
+    values = [value for _, value in row["points"]]
+    return format(of(values), ".4g") if values else None
+
+
+def _last(values: Sequence[float]) -> float:
+    return values[-1]
 
 
 def _held(reasons: Sequence[str] | None) -> str | None:

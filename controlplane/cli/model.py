@@ -9,8 +9,12 @@ import typer
 
 from controlplane.cli.asking import HERE, Ask, DataDir, Noun, asks
 from controlplane.cli.errors import plain_errors
+from controlplane.cli.naming import check_name, tell_elsewhere
 from controlplane.cli.tables.show import Column, field
-from controlplane.domain.errors import InvalidInput, unreadable
+from controlplane.domain.errors import FleetuneError, InvalidInput, unreadable
+from controlplane.domain.models import ModelVersion, RegisteredModel, is_alias, is_digest, is_model_name
+
+_LISTED = "etags:"  # what a digest of a listing begins with
 
 Name = Annotated[str, typer.Argument(help="The model's name in the registry.")]
 
@@ -83,12 +87,15 @@ def register(
     ask: Ask,
     name: Name,
     source: Annotated[str, typer.Argument(help="A folder, a hub name or a URL: what the engine is given.")],
-    digest: Annotated[str | None, typer.Option(help="What the folder's files must be; computed when left out.")] = None,
+    digest: Annotated[str | None, typer.Option(help="What its files must be; looked up when left out.")] = None,
     variant: Annotated[list[str], typer.Option(help="name=source of another form, e.g. fp8=/models/x-fp8.")] = [],  # noqa: B006 - typer copies it
     score: Annotated[list[str], typer.Option(help="name=number, a quality score.")] = [],  # noqa: B006
     note: Annotated[str, typer.Option(help="Kept with it.")] = "",
 ) -> None:
-    """Register a version. A folder on this machine is read whole, so that it can be known again."""
+    """Register a version. So that it can be known again, a folder on this machine is read, a bucket's prefix listed."""
+    check_name(name, is_model_name(name), "name of a model")
+    if digest is not None and not is_digest(digest):
+        raise InvalidInput(f"'{digest}' is no digest", allowed="sha256: or etags:, and 64 of 0-9 and a-f")
     body = {
         "source": source,
         "digest": _digest(source, digest),
@@ -105,12 +112,24 @@ def register(
 def verify(
     ask: Ask, name: Name, version: Annotated[str, typer.Argument(help="A number, an alias, or latest.")]
 ) -> None:
-    """Say whether a version's folder still holds the files that were registered."""
-    from controlplane.domain.models import RegisteredModel
+    """Say whether a version's folder, or its prefix in a bucket, still holds the files that were registered."""
+    from controlplane.adapters.object_digest import is_object_url
 
-    found = RegisteredModel.model_validate(ask.client.get(f"/models/{name}")).find(version)
+    found = _find(ask, name, version)
     if found.digest is None:
-        raise InvalidInput(f"{name} version {found.number} has no digest", why="it was no folder when registered")
+        raise InvalidInput(
+            f"{name} version {found.number} has no digest",
+            why="its files could not be looked at when it was registered",
+            allowed="register it again where its folder is, or with what its bucket asks for",
+        )
+    if not Path(found.source).is_dir() and not is_object_url(found.source):
+        raise InvalidInput(f"{found.source} is not here", allowed="ask where the folder is")
+    if is_object_url(found.source) and not found.digest.startswith(_LISTED):
+        raise InvalidInput(
+            f"{name} version {found.number} cannot be verified in its bucket",
+            why="its digest was given, of files' content, which nothing reads there",
+            allowed=f"a digest as `model register` finds it ({_LISTED}...), or a folder with the same files",
+        )
     _digest(found.source, found.digest)
     typer.echo(f"{name} version {found.number}: {found.source} is what was registered")
 
@@ -124,6 +143,7 @@ def alias(
     version: Annotated[str, typer.Argument(help="A number, another alias, or latest.")],
 ) -> None:
     """Point an alias to a version. Of two people who move it at once, one is told."""
+    check_name(alias, is_alias(alias), "alias")
     present = ask.client.get(f"/models/{name}")["aliases"].get(alias)
     body = {"version": version, "seen": None if present is None else present["version"]}
     ask.show_one(MODEL, ask.client.put(f"/models/{name}/aliases/{alias}", body))
@@ -138,7 +158,11 @@ def serve(
     service: Annotated[str, typer.Option(help="The service that is to serve it.")],
     variant: Annotated[str | None, typer.Option(help="One of its other forms.")] = None,
 ) -> None:
-    """Let a service serve a version: it goes out as a canary, and the alias stable follows its promotion."""
+    """Let a service serve a version: it goes out as a canary, and the alias stable follows its promotion.
+
+    A prefix of a bucket is listed before: what is not what was registered is refused.
+    """
+    _check_bucket(ask, name, version, variant)
     found = ask.client.post(f"/models/{name}/serve", {"service": service, "version": version, "variant": variant})
     typer.echo(f"{service}: {found['spec']['model']['path']} goes out as a canary; `fleetune rollout list`")
 
@@ -189,19 +213,43 @@ def _outcome(row: Any) -> str:
     return f"version {row['version']} → {row['revision']} of {row['service']}{study} → {ended}"
 
 
+def _find(ask: Ask, name: str, version: str) -> ModelVersion:
+    return RegisteredModel.model_validate(ask.client.get(f"/models/{name}")).find(version)
+
+
+def _check_bucket(ask: Ask, name: str, reference: str, variant: str | None) -> None:
+    """Refuse what lies in a bucket and is not what was registered. Raises InvalidInput, Unavailable."""
+    found = _find(ask, name, reference)
+    held = next((each for each in found.variants if each.name == variant), found)
+    if held.digest is not None and held.digest.startswith(_LISTED):
+        _digest(held.source, held.digest)
+
+
 def _digest(source: str, wanted: str | None) -> str | None:
-    """Return a local folder's digest, `wanted` for what is not here. Raises InvalidInput when it is another."""
+    """Return the digest of a local folder or a bucket's prefix, `wanted` for what is not within reach.
+
+    Raises InvalidInput when it is another, Unavailable when one was wanted and the bucket cannot be asked.
+    """
+    from controlplane.adapters.object_digest import is_object_url, listing_digest
     from controlplane.host.digests import folder_digest
 
-    folder = Path(source)
-    if not folder.is_dir():
-        return wanted
     try:
-        found = folder_digest(folder)
+        if is_object_url(source) and (wanted is None or wanted.startswith(_LISTED)):
+            found = listing_digest(source)
+        elif Path(source).is_dir():
+            found = folder_digest(Path(source))
+        else:
+            tell_elsewhere(source)
+            return wanted
     except OSError as error:
-        raise InvalidInput(f"cannot read {folder}", why=unreadable(error)) from error
+        raise InvalidInput(f"cannot read {source}", why=unreadable(error)) from error
+    except FleetuneError as error:
+        if wanted is not None:
+            raise
+        typer.echo(f"{source} is registered without a digest: {error}", err=True)
+        return None
     if wanted is not None and wanted != found:
-        raise InvalidInput(f"{folder} is not what it should be", why=f"its digest is {found}", allowed=wanted)
+        raise InvalidInput(f"{source} is not what it should be", why=f"its digest is {found}", allowed=wanted)
     return found
 
 

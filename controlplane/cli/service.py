@@ -207,6 +207,8 @@ def _say_cost(found: dict[str, Any]) -> None:
         typer.echo(f"the fleet changed {since_s:.0f} s ago; it is priced as it is now")
     if found["untold"]:
         typer.echo(f"{found['untold']} requests without a count of tokens are not in it")
+    if found.get("unserved"):
+        typer.echo(f"{found['unserved']} requests are nobody's bill: refused, broken off by an engine, or cut by us")
 
 
 SCALING = Noun(

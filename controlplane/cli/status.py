@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -53,22 +54,34 @@ SERVICES = Noun(
 @asks
 def status(ask: Ask) -> None:
     """Say in one screen whether everything is all right; exit code 1 when a promise is broken or a person must act."""
-    found = ask.client.get("/status")
+    found, down = ask.client.get("/status"), _is_down(ask.client.folder)
     ask.show_list(SERVICES, found["services"], raw=found)
     if ask.output in (Output.TABLE, Output.WIDE):
-        _say_rest(found)
-    if found["standing"] == "wrong":
+        _say_rest(found, "wrong" if down else found["standing"])
+    if down:
+        typer.echo(f"the installation in {ask.client.folder} is not up: `fleetune up -f service.yaml`", err=True)
+    if down or found["standing"] == "wrong":
         raise typer.Exit(EXIT_WRONG)
 
 
-def _say_rest(found: Mapping[str, Any]) -> None:
+def _is_down(folder: Path | None) -> bool:
+    """Say whether an installation of this host is not running: what its store says is all right is of no use then."""
+    from controlplane import settings as installation
+    from controlplane.cli.installation.running import supervisor_pid
+
+    if folder is None or installation.load(folder.absolute()).cluster is not None:
+        return False
+    return supervisor_pid(folder) is None
+
+
+def _say_rest(found: Mapping[str, Any], standing: str) -> None:
     typer.echo(f"free GPUs: {found['free_gpus']}; studies running: {found['studies_running']}")
     for service in found["services"]:
         for each in service["findings"]:
             typer.echo(f"{service['service']}: {each['text']}")
     for each in found["findings"]:
         typer.echo(each["text"])
-    typer.echo(_WORDS[found["standing"]])
+    typer.echo(_WORDS[standing])
 
 
 def _number(value: float | None, form: str) -> str | None:

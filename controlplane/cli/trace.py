@@ -47,7 +47,8 @@ def record(
     recorded = record_trace(records, path)
     typer.echo(
         f"{path}: {recorded.requests} requests ({recorded.estimated} prompt lengths estimated from their bytes), "
-        f"{recorded.left_out} left out (no token counts)"
+        f"{recorded.left_out} left out ({recorded.unserved} refused, broken off or cut by ourselves, "
+        f"{recorded.left_out - recorded.unserved} without token counts)"
     )
 
 

@@ -16,7 +16,8 @@ from controlplane.domain.base import Value
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound
 from controlplane.domain.quality import QualityCheck
 
-AdapterName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,46}[a-z0-9])?$")]
+_NAME = r"[a-z0-9]([a-z0-9._-]{0,46}[a-z0-9])?"
+AdapterName = Annotated[str, Field(pattern=f"^{_NAME}$")]
 DEFAULT_MAX_RANK = 16
 """vLLM's `max-lora-rank` where nobody says."""
 
@@ -117,6 +118,11 @@ class ServedAdapter(Value):
         if self.canary is None:
             raise Conflict(f"{self.name} has no canary", why=f"version {self.stable} serves alone")
         return self.canary
+
+
+def is_adapter_name(name: str) -> bool:
+    """Say whether an adapter may have this name."""
+    return re.fullmatch(_NAME, name) is not None
 
 
 def is_ours(loaded: str) -> bool:

@@ -42,6 +42,13 @@ class ModelCache(Value):
         return self
 
 
+class PickerOptions(Value):
+    """An endpoint picker (Gateway API Inference Extension) that chooses the pod of each request; not Fleetune's."""
+
+    service: DnsLabel = Field(description="Its Service, in the namespace of the engines.")
+    port: int = Field(default=9002, ge=1, le=65535)
+
+
 class RouteOptions(Value):
     """A route of the cluster's own gateway (Gateway API) that splits a host's traffic over the revisions."""
 
@@ -49,6 +56,9 @@ class RouteOptions(Value):
     gateway_namespace: DnsLabel | None = Field(default=None, description="None: that of the engines.")
     section: DnsLabel | None = Field(default=None, description="One listener of the gateway; None: all that fit.")
     hostname: HostName
+    picker: PickerOptions | None = Field(
+        default=None, description="Each revision is an InferencePool of this picker's. None: a Service."
+    )
 
 
 class CommitOptions(Value):

@@ -12,9 +12,11 @@ from controlplane.domain.base import RevisionId, RolloutId, ServiceName, StudyId
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound
 from controlplane.domain.rollouts.rollout import RolloutState
 
-ModelName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$")]
+_MODEL, _DIGEST = r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?", r"(sha256|etags):[0-9a-f]{64}"
+ModelName = Annotated[str, Field(pattern=f"^{_MODEL}$")]
 AliasName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
-Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+Digest = Annotated[str, Field(pattern=f"^{_DIGEST}$")]
+"""Of a folder's files by their content, or of objects in a store by what the store says of them."""
 
 STABLE, CANDIDATE = "stable", "candidate"
 """What was promoted last, and what is to be next. `stable` follows promotions; people may name others."""
@@ -38,7 +40,7 @@ class ModelVersion(Value):
 
     number: int = Field(ge=1)
     source: str = Field(min_length=1, description="A folder, a hub name or a URL: what the engine is given.")
-    digest: Digest | None = Field(default=None, description="Of a folder's files; None: nobody has looked.")
+    digest: Digest | None = Field(default=None, description="Of its files; None: nobody has looked.")
     variants: tuple[Variant, ...] = ()
     quality: Mapping[str, float] = Field(default_factory=dict, description="Scores by their names; higher is better.")
     note: str = Field(default="", max_length=500)
@@ -140,6 +142,16 @@ class RegisteredModel(Value):
         if reference in self.aliases:
             return self.aliases[reference].version
         return int(reference) if re.fullmatch(r"[0-9]{1,9}", reference) else None
+
+
+def is_model_name(name: str) -> bool:
+    """Say whether a model may have this name."""
+    return re.fullmatch(_MODEL, name) is not None
+
+
+def is_digest(text: str) -> bool:
+    """Say whether a text is a digest of any kind."""
+    return re.fullmatch(_DIGEST, text) is not None
 
 
 def is_alias(name: str) -> bool:

@@ -244,6 +244,16 @@ class ServiceSpec(Value):
         return self.ways[name]
 
     @property
+    def max_lag_ms(self) -> float:
+        """How late a trial's generator, or an emulated engine, may be for its figures to be believed, ms (P99)."""
+        return max(self.engine.max_lag_ms, self.tuning.levels.max_lag_ms or MAX_LAG_MS)
+
+    @property
+    def has_twin(self) -> bool:
+        """Whether the twin says how fast its engines are: not of every kind, and of none that is asked for adapters."""
+        return self.engine.driver.has_twin and not self.tuning.asked_adapters
+
+    @property
     def service(self) -> ServiceName:
         return ServiceName(self.name)
 

@@ -1,7 +1,8 @@
 """LoRA adapters: which names clients may ask for beside the model's own, and what vLLM refuses to load.
 
 An adapter is a folder in PEFT's form. Its weights are never read: an answer under its name differs by the `model` it
-carries and shares no cached prefix with others. That it costs memory and time is not emulated.
+carries and shares no cached prefix with others. What their places cost in memory, and one that must be brought onto
+the GPU in time, is the twin's (`tuner.twin.adapter_slots`); that a step with adapters computes more is not emulated.
 """
 
 from __future__ import annotations

@@ -20,10 +20,10 @@ from controlplane.emulator.metrics import EngineMetrics
 from controlplane.emulator.server import Routes
 from controlplane.emulator.service import Conversation, Model
 from controlplane.emulator.settings import EmulatorSettings
-from controlplane.emulator.sleeping import COPY_GIB_PER_S, Sleeper, sleep_routes
+from controlplane.emulator.sleeping import Sleeper, sleep_routes
 from controlplane.emulator.tokens import OutputWords, load_tokenizer
 from tuner.twin.engine import TwinEngine
-from tuner.twin.setup import EngineSetup
+from tuner.twin.setup import COPY_GIB_PER_S, EngineSetup
 
 
 class Server(NamedTuple):

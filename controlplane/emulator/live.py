@@ -35,6 +35,7 @@ class Ask(NamedTuple):
     max_tokens: int
     block_hashes: tuple[int, ...] = ()
     priority: int = 0
+    adapter: str | None = None
 
 
 @dataclass(slots=True)
@@ -166,6 +167,7 @@ class LiveEngine:
             now_s=now_s,
             block_hashes=ask.block_hashes,
             priority=ask.priority,
+            adapter=ask.adapter,
         )
 
     def _turn(self) -> bool:

@@ -175,10 +175,11 @@ class Conversation:
         received_wall_s: float,
     ) -> list[int]:
         setup, numbers = self.model.setup, list[int]()
-        salt = (body.model if body.model in self.adapters else None, body.cache_salt, self._epoch)
+        adapter = body.model if body.model in self.adapters else None
+        salt = (adapter, body.cache_salt, self._epoch)
         for prompt, choice in zip(prompts, choices, strict=True):
             hashes = block_hashes(prompt, setup.block_size, salt) if setup.prefix_caching else ()
-            ask = Ask(len(prompt), choice.output.tokens, hashes, body.priority)
+            ask = Ask(len(prompt), choice.output.tokens, hashes, body.priority, adapter)
             listener = ToChoice(answer.deliver, choice.index)
             try:
                 numbers.append(

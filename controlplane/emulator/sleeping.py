@@ -16,10 +16,6 @@ from aiohttp import web
 from controlplane.emulator.errors import ApiError
 from controlplane.emulator.service import Conversation
 
-COPY_GIB_PER_S = 20.0
-"""Weights to the host and back per GPU. vLLM's blog of 2025-10-26 reports wake-ups of 0.1 to 6 s up to 235B on four
-A100, about this much; never measured here."""
-
 _TAGS = frozenset({"weights", "kv_cache"})
 
 

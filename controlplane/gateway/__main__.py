@@ -79,6 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch-tenant-batches", type=int, default=_QUOTA.tenant_batches, help="its batches, ended ones too")
     add("--batch-free-disk-bytes", type=int, default=_QUOTA.free_disk_bytes, help="left free on the disk by batches")
     add("--cache-bytes", type=int, default=_DEFAULTS["cache_bytes"], help="memory for kept answers")
+    collecting = _DEFAULTS["collecting_bytes"]
+    add("--collecting-bytes", type=int, default=collecting, help="memory for answers under way that are to be kept")
     add("--retention-h", type=float, default=_DEFAULTS["retention_h"], help="hours for which records are kept")
     add("--tls-cert", type=Path, help="PEM certificate: serve https; with --tls-key")
     add("--tls-key", type=Path)

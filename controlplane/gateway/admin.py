@@ -21,6 +21,7 @@ from controlplane.gateway.counts.lines import Counts
 from controlplane.gateway.drain import Drain
 from controlplane.gateway.flights import Flights
 from controlplane.gateway.last_table import read_table, save_table
+from controlplane.gateway.metrics import Metrics
 from controlplane.gateway.pools import Replica
 from controlplane.gateway.routing import Routing
 from controlplane.gateway.samples import MOST_KEPT, Samples
@@ -50,6 +51,7 @@ class AdminPort:
     counts: Counts
     samples: Samples
     holding: Holding
+    metrics: Metrics
     problem: str | None = None
     batches: Troubles | None = None
     certificates: Certificates | None = None
@@ -65,6 +67,7 @@ class AdminPort:
         app.router.add_get("/admin/key-uses", self._key_uses)
         app.router.add_post("/admin/samples", self._take_samples)
         app.router.add_get("/admin/held", self._held)
+        app.router.add_get("/metrics", self._metrics)
         return app
 
     @web.middleware
@@ -126,6 +129,9 @@ class AdminPort:
 
     async def _flights(self, request: web.Request) -> web.StreamResponse:
         return web.json_response([each.model_dump(mode="json") for each in self.flights.told()])
+
+    async def _metrics(self, request: web.Request) -> web.StreamResponse:
+        return self.metrics.page()
 
     async def _held(self, request: web.Request) -> web.StreamResponse:
         """Say whether requests wait for a first replica; while none does the answer waits for one, a few seconds."""

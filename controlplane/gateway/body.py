@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 import msgspec
 from aiohttp import StreamReader, web
 
+from controlplane.gateway.engine_only import ENGINE_ONLY_FIELDS
 from controlplane.gateway.fingerprint import BLOCK_IDS, MOST_BLOCKS, Fingerprints, Prompt
 from controlplane.gateway.long_ids import shortened
 from controlplane.gateway.openai_errors import RequestRefused
@@ -54,25 +55,15 @@ class Understood(NamedTuple):
     whole: dict[str, Any] | None = None
 
 
-class _Skimmed(msgspec.Struct):
-    """The fields of a large body. Prompts stay as they are written: building millions of ids takes too long."""
+_LOOKED_AT = (
+    *("model", "stream", "user", "prompt_cache_key", "cache_salt", "max_tokens", "max_completion_tokens"),
+    *("max_output_tokens", "n", "messages", "tools", "request_id", "vllm_xargs", *sorted(ENGINE_ONLY_FIELDS)),
+)
+"""The fields of a large body. Prompts stay as they are written: building millions of ids takes too long."""
 
-    model: Any = None
-    stream: Any = None
-    user: Any = None
-    prompt_cache_key: Any = None
-    cache_salt: Any = None
-    max_tokens: Any = None
-    max_completion_tokens: Any = None
-    max_output_tokens: Any = None
-    n: Any = None
-    messages: Any = None
-    tools: Any = None
-    prompt: msgspec.Raw = msgspec.Raw(b"null")
-    input: msgspec.Raw = msgspec.Raw(b"null")
-
-
-_skim = msgspec.json.Decoder(_Skimmed)
+_AS_WRITTEN = [(name, msgspec.Raw, msgspec.Raw(b"null")) for name in ("prompt", "input")]
+_Skimmed = msgspec.defstruct("_Skimmed", [*((name, Any, None) for name in _LOOKED_AT), *_AS_WRITTEN])
+_skim = msgspec.json.Decoder[Any](_Skimmed)
 
 
 async def read_body(request: web.Request, max_bytes: int, within_s: float) -> bytes:
@@ -202,7 +193,7 @@ def _skimmed_whole(body: bytes, fingerprints: Fingerprints, expected: bytes | No
         prompt, ids = _shown(raw)
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         raise _not_json() from error
-    fields = {name: getattr(found, name) for name in found.__struct_fields__ if name not in ("prompt", "input")}
+    fields = {name: getattr(found, name) for name in _LOOKED_AT}
     taken = fingerprints.prompt({**fields, "prompt": prompt})
     return Understood(fields, taken if ids is None else taken._replace(tokens=ids))
 

@@ -14,6 +14,7 @@ from multidict import CIMultiDict, MultiMapping
 from controlplane.domain.door.identity import Principal
 from controlplane.gateway.answer_notes import tool_names
 from controlplane.gateway.body import Understood, form_fields, read_body, understand
+from controlplane.gateway.engine_only import ENGINE_ONLY_HEADERS, refuse_engine_only
 from controlplane.gateway.fingerprint import Fingerprints, Prompt
 from controlplane.gateway.openai_errors import RequestRefused
 from controlplane.gateway.paths import PASSED_ON, Shape
@@ -36,7 +37,7 @@ _HOP_BY_HOP = frozenset(
 _OF_ONE_HOP = _HOP_BY_HOP | {"content-length"}
 # Credentials are the gateway's business; lengths and encodings are those of the body as the gateway sends it.
 _KEPT_BACK = _HOP_BY_HOP | {"host", "authorization", "cookie", "api-key", "x-api-key", "expect"}
-_KEPT_BACK |= {"content-length", "content-encoding", "accept-encoding", "x-fleetune-cache"}
+_KEPT_BACK |= {"content-length", "content-encoding", "accept-encoding", "x-fleetune-cache"} | ENGINE_ONLY_HEADERS
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ async def read_call(
     else:
         understood = await understand(body, fingerprints)
     fields = understood.fields
+    refuse_engine_only(path, fields)
     model = fields.get("model", None if passed.needs_model else only_model)
     if not isinstance(model, str) or not model:
         raise RequestRefused(400, "`model` is missing or not a string.", code="missing_model", param="model")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 
 LAST_WORDS_S = 2.0
 
@@ -61,3 +63,22 @@ class Drain:
         except TimeoutError:
             return False
         return True
+
+
+def drain_on_signals(drain: Drain) -> None:
+    """Begin to drain on SIGTERM and SIGINT."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, drain.request)
+
+
+def drain_with(pipe: int, drain: Drain) -> None:
+    """Begin to drain when the other end of a pipe is closed, which the system does for a killed process too."""
+    loop = asyncio.get_running_loop()
+
+    def look() -> None:
+        if not os.read(pipe, 4096):
+            loop.remove_reader(pipe)
+            drain.request()
+
+    loop.add_reader(pipe, look)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from controlplane.domain.door.identity import PriorityClass
 from controlplane.domain.door.latency_buckets import BUCKETS_S
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.slo import LatencyMetric
+from controlplane.gateway.answers.collecting import Room
 from controlplane.gateway.certificates import Certificates
 from controlplane.gateway.counts.lines import Counts
 from controlplane.gateway.gate import Gate
@@ -42,6 +44,7 @@ class Metrics:
         counts: Counts,
         gates: Mapping[str, Gate],
         certificates: Certificates,
+        room: Room,
     ) -> None:
         self._registry = CollectorRegistry()
         self._revisions: dict[tuple[str, str], _Revision] = {}
@@ -64,10 +67,11 @@ class Metrics:
         self._e2e = self._histogram("e2e_seconds", "Arrival to last token.", BUCKETS_S[LatencyMetric.E2E])
         self._registry.register(_Present(routing, spool, counts, gates))
         self._registry.register(_Certificates(certificates))
+        self._registry.register(_Collecting(room))
 
-    def text(self) -> bytes:
-        """Return the exposition text."""
-        return generate_latest(self._registry)
+    def page(self) -> web.Response:
+        """Return the exposition text as Prometheus asks for it."""
+        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     def refuse(self, status: int, code: str) -> None:
         self._refused.labels(str(status), code).inc()
@@ -190,3 +194,18 @@ class _Certificates(Collector):
             family.add_metric((shown_to,), end.timestamp())
         if ends:
             yield family
+
+
+class _Collecting(Collector):
+    """Copies of answers under way, for the cache and for judges."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            "fleetune_gateway_collecting_bytes", "Copies of answers under way that are to be kept.", self._room.taken
+        )
+        yield CounterMetricFamily(
+            "fleetune_gateway_uncollected", "Answers not kept for want of room while under way.", self._room.refused
+        )

@@ -5,6 +5,7 @@
     trace      makes its spans, where traces are collected        `stages.trace`
     limits     how much may be asked, or 429                      `stages.limits`
     record     notes how it went, whatever happens                `stages.record`
+    fetching   refuses pictures from where no engine should go    `stages.fetching`
     screen     flags, strips or rejects what does not belong      `stages.screen`
     cache      gives an answer again, or keeps it                 `stages.cache`
     sample     keeps an answer for the judge of an A/B test       `stages.sample`

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -29,6 +27,7 @@ from controlplane.domain.door.gateway_files import (
 from controlplane.domain.door.routing import GatewayAddress, GatewayRecord
 from controlplane.domain.errors import InvalidInput
 from controlplane.gateway.admin import AdminPort
+from controlplane.gateway.answers.collecting import Room
 from controlplane.gateway.answers.opening import alike, answer_store
 from controlplane.gateway.auditing.log import AuditLog
 from controlplane.gateway.background import in_background
@@ -38,7 +37,7 @@ from controlplane.gateway.cards import Cards
 from controlplane.gateway.certificates import Certificates
 from controlplane.gateway.clients import open_clients
 from controlplane.gateway.counts.opening import open_counts
-from controlplane.gateway.drain import Drain
+from controlplane.gateway.drain import Drain, drain_on_signals, drain_with
 from controlplane.gateway.engine_connections import EngineConnections
 from controlplane.gateway.fingerprint import Fingerprints, installation_salt
 from controlplane.gateway.flights import Flights
@@ -55,6 +54,7 @@ from controlplane.gateway.spool import RecordSpool, ScoreSpool
 from controlplane.gateway.stages.answer import Answer
 from controlplane.gateway.stages.audit import Auditing
 from controlplane.gateway.stages.cache import Caching
+from controlplane.gateway.stages.fetching import Fetching
 from controlplane.gateway.stages.hold import Holding
 from controlplane.gateway.stages.limits import Limiting
 from controlplane.gateway.stages.queue import Queueing
@@ -88,9 +88,9 @@ async def run_gateway(settings: GatewaySettings) -> None:
     Raises InvalidInput, Conflict when it cannot start.
     """
     async with open_gateway(settings) as gateway:
-        _drain_on_signals(gateway.drain)
+        drain_on_signals(gateway.drain)
         if settings.until_stdin_ends:
-            _drain_with(sys.stdin.fileno(), gateway.drain)
+            drain_with(sys.stdin.fileno(), gateway.drain)
         address = gateway.address
         gc.freeze()  # what lives as long as the process need not be looked at in the middle of a stream
         gc.set_threshold(*GC_THRESHOLDS)
@@ -163,24 +163,6 @@ def _make_folders(settings: GatewaySettings) -> None:
         ) from error
 
 
-def _drain_on_signals(drain: Drain) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, drain.request)
-
-
-def _drain_with(pipe: int, drain: Drain) -> None:
-    """Begin to drain when the other end of a pipe is closed, which the system does for a killed process too."""
-    loop = asyncio.get_running_loop()
-
-    def look() -> None:
-        if not os.read(pipe, 4096):
-            loop.remove_reader(pipe)
-            drain.request()
-
-    loop.add_reader(pipe, look)
-
-
 async def _open(
     settings: GatewaySettings, routing: Routing, drain: Drain, problem: str | None, stack: AsyncExitStack
 ) -> GatewayAddress:
@@ -194,19 +176,20 @@ async def _open(
         await in_background(run, stack)
     counts = await open_counts(settings, stack, clock)
     queueing, shown = Queueing(routing, time.monotonic, lambda: counts.gateways), Certificates(settings)
-    metrics = Metrics(routing, spool, counts, queueing.gates, shown)
+    room = Room(settings.collecting_bytes)
+    metrics = Metrics(routing, spool, counts, queueing.gates, shown, room)
     session, engines = await open_clients(settings.engine_tls, stack)
     flights = Flights(time.monotonic)
     keep = _both(spool.keep, metrics.observe)
     recording = Recording(keep, time.monotonic, drain.cutting, flights)
-    caching = Caching(answer_store(settings, stack), time.monotonic, alike(settings, session))
+    caching = Caching(answer_store(settings, stack), room, time.monotonic, alike(settings, session))
     answer = _answer(settings, routing, drain, keep, engines)
     limiting = Limiting(routing, counts, clock)
     audit = await _audit(settings, stack, clock)
     first: list[Stage] = [Auditing(audit), Tracing(request_tracing(), time.monotonic), limiting, recording]
     samples, holding = Samples(), Holding(routing, time.monotonic)
-    last: list[Stage] = [caching, SamplingAnswers(samples), Redacting(), holding, queueing]
-    pipeline = Pipeline([*first, Screening(session), *last], answer)
+    last: list[Stage] = [caching, SamplingAnswers(samples, room), Redacting(), holding, queueing]
+    pipeline = Pipeline([*first, Fetching(), Screening(session), *last], answer)
     cards = Cards(routing, session, time.monotonic, Random(settings.seed))
     fingerprints = Fingerprints(installation_salt(salt_path(settings.data_dir)))
     tokens = trust(settings.issuers)
@@ -217,7 +200,8 @@ async def _open(
     port_of = partial(DataPort, settings, routing, pipeline, cards, metrics, drain, fingerprints)
     data = port_of(time.monotonic, clock, tokens, audit, batches, inside, sockets, Scores(scores.keep, counts))
     path, told = table_path(settings.data_dir, settings.name), batches.troubles if batches else None
-    admin = AdminPort(settings, routing, spool, drain, path, flights, counts, samples, holding, problem, told, shown)
+    kept = (spool, drain, path, flights, counts, samples, holding, metrics)
+    admin = AdminPort(settings, routing, *kept, problem, told, shown)
     open_port = partial(listen, stack=stack, head_within_s=settings.head_within_s)
     admin_at = (settings.admin_host, settings.admin_port)
     admin_port = await open_port(admin.app(), *admin_at, tls=settings.admin_tls, before_close=None)

@@ -1,4 +1,4 @@
-"""The data port: OpenAI's API for clients, /health, /ready and /metrics for operators."""
+"""The data port: OpenAI's API for clients, /health and /ready for whoever asks, /metrics for who may read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from controlplane.domain.door.feedback import Feedback
-from controlplane.domain.door.identity import ApiKey, Principal
+from controlplane.domain.door.identity import ApiKey, Principal, Scope
 from controlplane.gateway.adapters import adapted
 from controlplane.gateway.auditing.log import AuditLog
 from controlplane.gateway.auditing.noting import turned_away
@@ -222,16 +222,18 @@ class DataPort:
         return web.json_response({"status": "ready"})
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
-        return web.Response(
-            body=self.metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
-        )
+        """Tell them to who may read: they name services, revisions and engines, and say how much each is used."""
+        await self._key(request, scope=Scope.READ)
+        return self.metrics.page()
 
     @property
     def asks_for_keys(self) -> bool:
         """Say whether a request needs a key or a token now."""
         return self.settings.asks_for_keys or self.routing.keys_required or self.tokens is not None
 
-    async def _key(self, request: web.Request, at: datetime | None = None) -> Principal | None:
+    async def _key(
+        self, request: web.Request, at: datetime | None = None, scope: Scope = Scope.INFER
+    ) -> Principal | None:
         word = request.headers.get("Authorization", "")
         if self.inside is not None and word in self.inside.asking:
             return self.inside.asking[word]
@@ -239,7 +241,7 @@ class DataPort:
         now, ring = at or self.wall_clock(), self.routing.keys
         if not required and not ring:
             require_neighbour(request.headers.get("Host"), request.headers.get("Origin"), self.settings.cors_origins)
-        found = await identify(request.headers, ring, required=required, now=now, tokens=self.tokens)
+        found = await identify(request.headers, ring, required=required, now=now, tokens=self.tokens, scope=scope)
         if isinstance(found, ApiKey):
             self.routing.key_uses[found.name] = now
         return found

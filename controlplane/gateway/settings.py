@@ -49,6 +49,9 @@ class GatewaySettings(Value):
     body_within_s: float = Field(default=120, gt=0, description="A body that takes longer is refused.")
     retention_h: float = Field(default=48, gt=0)
     cache_bytes: int = Field(default=64 << 20, ge=0, description="Memory for answers that are kept; 0: none.")
+    collecting_bytes: int = Field(
+        default=64 << 20, ge=0, description="Memory for copies of all answers under way that are to be kept; 0: none."
+    )
     cache_redis_url: SecretStr | None = Field(default=None, description="Keep answers there, for several gateways.")
     cache_answer_within_s: float = Field(default=0.25, gt=0, description="A cache that takes longer counts as lost.")
     limits_redis_url: SecretStr | None = Field(default=None, description="Count limits there, for several gateways.")

@@ -6,7 +6,6 @@ Each request goes through the pipeline as any other, in the name of who opened t
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from controlplane.domain.door.identity import Principal
 from controlplane.gateway.batches.inside import Inside
 from controlplane.gateway.drain import Drain
 from controlplane.gateway.events import data_of
+from controlplane.gateway.for_engine import with_fields
 from controlplane.gateway.openai_errors import RequestRefused, error_body
 
 PATH = "/v1/chat/completions/ws"
@@ -88,12 +88,11 @@ class Sockets:
 
     async def _answer(self, socket: web.WebSocketResponse, who: Who, text: str) -> None:
         assert self.session is not None
-        try:
-            fields = json.loads(text)
-            body = json.dumps({**fields, "stream": True}).encode()
-        except (ValueError, TypeError, RecursionError):
+        asked = text.strip()
+        if not (asked.startswith("{") and asked.endswith("}")):  # the rest is seen where bodies are read, off this loop
             await socket.send_str(_error("A request is a JSON object.", "invalid_json"))
             return
+        body = with_fields(asked.encode(), {"stream": True})
         try:
             with self.inside.word_of(await who()) as word:
                 headers = {"Authorization": word, "Content-Type": "application/json"}

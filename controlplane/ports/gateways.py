@@ -164,3 +164,16 @@ class RecordSource(Protocol):
         self, service: ServiceName, *, since: datetime, revision: RevisionId | None = None
     ) -> Sequence[GatewayRecord]:
         """Return finished requests of users that *arrived* at or after `since`, oldest first. Raises Unavailable."""
+
+
+class RecentRecords(Protocol):
+    """The latest requests of users, blocks of their prompts included: what a recording is made of."""
+
+    def recent(
+        self, service: ServiceName, *, since: datetime, before: datetime, most: int, most_bytes: int
+    ) -> Sequence[GatewayRecord]:
+        """Return the `most` latest finished requests that arrived in [since, before), oldest first. Raises Unavailable.
+
+        None between the first and the last is left out: where `most_bytes` of records, of all services together, do
+        not reach back to `since`, fewer are given.
+        """

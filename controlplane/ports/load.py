@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
+
+from pydantic import Field
 
 from controlplane.domain.base import Value
 from controlplane.domain.engines.driver import Dialect
@@ -24,6 +26,7 @@ class LoadRequest(Value):
     rate_rps: float
     url: str
     model: str
+    adapters: Mapping[str, float] = Field(default_factory=dict, description="Share of requests that ask for each.")
     duration_s: float
     warmup_s: float = 0.0
     time_lapse: float = 1.0

@@ -10,6 +10,7 @@ from controlplane.domain.base import EngineId
 from controlplane.domain.engines.engine_metrics import EngineNumber, EngineNumbers, NumberAt
 from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.engines.gpu import EngineGpu, GpuReading
+from controlplane.domain.operations.own_metrics import OwnSeries
 from controlplane.domain.rollouts.pressure import Pressure
 
 
@@ -26,6 +27,19 @@ class MetricsSource(Protocol):
 
     def gpus(self, model: str) -> Sequence[EngineGpu]:
         """Return each GPU of a model's engines as last told, by engine and number; stale ones are left out.
+
+        Raises Unavailable.
+        """
+
+
+class OwnMetrics(Protocol):
+    """What gateways and the control plane told of themselves within the last day."""
+
+    def names(self, *, since: datetime) -> Sequence[str]:
+        """Return the names of all series told since then. Raises Unavailable."""
+
+    def series(self, name: str, *, since: datetime, until: datetime, step_s: float) -> Sequence[OwnSeries]:
+        """Return every series of a name after `since` and up to `until`: of each step the last point, if any.
 
         Raises Unavailable.
         """

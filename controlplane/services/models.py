@@ -19,6 +19,7 @@ from controlplane.services.fleet.serving import describe_service
 from controlplane.services.rollouts.manage import active_rollout
 from controlplane.services.rollouts.shares import active_ab_test
 
+_NAMED = 10
 _LOOK_AT = 3  # rollouts per service: one at a time is under way, so the last few hold all that just ended
 
 
@@ -50,6 +51,16 @@ def register_version(store: Store, name: str, new: NewVersion, *, actor: str, no
     return version
 
 
+def known_model(store: Store, name: str) -> Versioned[RegisteredModel]:
+    """Return a registered model. Raises NotFound with the names that there are."""
+    try:
+        return store.get_model(name)
+    except NotFound as error:
+        known = sorted(row.value.name for row in store.list_models())
+        said = ", ".join(known[:_NAMED]) + (", ..." if len(known) > _NAMED else "")
+        raise NotFound(str(error), allowed=said or "`fleetune model register` makes the first") from error
+
+
 def move_alias(
     store: Store, name: str, alias: str, reference: str, *, seen: int | None, actor: str, now: datetime
 ) -> RegisteredModel:
@@ -58,7 +69,7 @@ def move_alias(
     Raises NotFound for an unknown model or version, Conflict when it points elsewhere by now: of two people who move
     it at once one is told.
     """
-    model, guard = store.get_model(name)
+    model, guard = known_model(store, name)
     present = model.aliases.get(alias)
     version = model.find(reference).number
     if (None if present is None else present.version) != seen:
@@ -87,7 +98,7 @@ def serve_version(
     Raises NotFound for an unknown service, model, version or variant, Conflict during a rollout and for a service that
     follows an alias.
     """
-    source = store.get_model(name).value.find(reference).source_of(variant)
+    source = known_model(store, name).value.find(reference).source_of(variant)
     spec = store.get_service(service).value.spec
     if spec.followed is not None:
         raise Conflict(
@@ -115,7 +126,7 @@ def _followed(store: Store, service: Service, now: datetime) -> str | None:
         return None
     name, _, alias = service.spec.followed.partition("@")
     try:
-        version = store.get_model(name).value.find(alias)
+        version = known_model(store, name).value.find(alias)
         if service.spec.model.path not in version.sources:
             _serve(store, service.spec, version.source, actor="controller", now=now)
     except (Conflict, InvalidInput, NotFound) as error:
@@ -141,7 +152,7 @@ def lineage(store: Store, name: str) -> Sequence[Outcome]:
 
     Raises NotFound.
     """
-    model = store.get_model(name).value
+    model = known_model(store, name).value
     found: list[Outcome] = []
     for service, _ in store.list_services():
         rollouts = [row.value for row in store.list_rollouts(service.name, limit=1000)]

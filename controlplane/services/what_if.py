@@ -49,6 +49,12 @@ def what_if(spec: ServiceSpec, question: WhatIf, profile: Profile | None = None)
             why="nobody has calibrated one",
             allowed="a study, which measures instead; engine.kind vllm for a forecast",
         )
+    if not spec.has_twin:
+        raise InvalidInput(
+            f"the twin cannot forecast {spec.name}",
+            why=f"it does not know what requests for adapters ({', '.join(spec.tuning.asked_adapters)}) cost",
+            allowed="a study, which measures; without tuning.adapters a forecast of the base model alone",
+        )
     if shape_of(spec) is None and not Path(spec.model.path).exists():
         raise InvalidInput(
             f"the twin does not know the model {spec.model.path}",
@@ -67,7 +73,7 @@ def what_if(spec: ServiceSpec, question: WhatIf, profile: Profile | None = None)
 
 
 def _origin(setup: EngineSetup, *, given: bool) -> Origin:
-    if setup.profile.transferred_from is not None:
+    if setup.is_carried_over:
         return Origin.CARRIED_OVER
     return Origin.CALIBRATED if given else Origin.MEASURED
 

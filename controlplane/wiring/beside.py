@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
+from controlplane.adapters.metrics_scrape.own import OwnScraper, OwnStore, Pages
 from controlplane.adapters.metrics_scrape.samples import SampleStore
 from controlplane.adapters.metrics_scrape.scrape import Scraper
 from controlplane.adapters.metrics_scrape.source import ScrapedMetrics
 from controlplane.domain.base import ServiceName
-from controlplane.domain.errors import InvalidInput
+from controlplane.domain.errors import InvalidInput, Unavailable
+from controlplane.domain.operations.own_metrics import CONTROL
 from controlplane.host.disk import space_at
 from controlplane.ports.catalogue import ModelCatalogue
 from controlplane.ports.gateways import RecordFeed
@@ -32,14 +36,34 @@ log = logging.getLogger(__name__)
 
 
 def scraper_pass(settings: Settings) -> Callable[[], bool]:
-    """Return one round over the pages of all serving engines; the controller's process runs it beside."""
+    """Return one round over the pages of all serving engines, of the gateways and our own; it runs beside."""
     scraper = Scraper(
         fleet=open_fleet(settings),
         samples=SampleStore(settings.metrics_file),
         clock=installation_clock(settings),
         gpus=gpus_of_host(settings),
     )
-    return scraper.run
+    own = OwnScraper(
+        pages=_own_pages(settings), store=OwnStore(settings.metrics_file), clock=installation_clock(settings)
+    )
+    return lambda: own.run() or scraper.run()
+
+
+def _own_pages(settings: Settings) -> Pages:
+    """Return what reads the pages of the gateways and of the control plane; who does not answer is left out."""
+    from controlplane.api.numbers import Sources, control_page
+
+    gateways = gateway_traffic(settings)
+    clock, space = installation_clock(settings), partial(space_at, settings.data_dir)
+    sources = Sources(open_store(settings), open_fleet(settings), clock, space)
+
+    def pages() -> Mapping[str, str]:
+        found = dict(gateways.metrics_pages())
+        with suppress(Unavailable):
+            found[CONTROL] = control_page(sources).decode()
+        return found
+
+    return pages
 
 
 def watch_pass(settings: Settings, records: RecordFeed, *, leader: int | None = None) -> Callable[[], bool]:
@@ -86,13 +110,16 @@ def adapter_pass(settings: Settings, records: RecordFeed, *, leader: int | None 
     """Return one pass that gives every replica its adapters and judges canaries; the controller's process runs it."""
     from controlplane.adapters.engine_adapters import EngineAdapters
     from controlplane.services.adapters.keep import AdapterKeeper
+    from controlplane.services.adapters.shares import AdapterShares
     from controlplane.services.adapters.verdict import AdapterJudge
 
     store = open_store(settings, leader=leader)
     keeper = AdapterKeeper(store=store, fleet=open_fleet(settings), loader=EngineAdapters(), monotonic=time.monotonic)
-    judge = AdapterJudge(store=store, records=records, clock=installation_clock(settings))
+    clock = installation_clock(settings)
+    judge = AdapterJudge(store=store, records=records, clock=clock)
+    shares = AdapterShares(store=store, records=records, clock=clock, monotonic=time.monotonic)
 
-    return telling(lambda: (*keeper.run(), *judge.run()), log)
+    return telling(lambda: (*keeper.run(), *judge.run(), *shares.run()), log)
 
 
 def judging_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
@@ -218,9 +245,11 @@ def _load_matcher(
     service: ServiceName, settings: Settings, records: RecordFeed, store: Store, stop: threading.Event
 ) -> LoadMatcher:
     from controlplane.adapters.gateway.opener import GatewayProcesses
+    from controlplane.adapters.gateway.recent_records import RecentSpool
     from controlplane.adapters.gateway.replay_records import ReplayRecords
     from controlplane.adapters.loadtester_locust import LocustLoadTester
     from controlplane.services.rollouts.match_load import LoadMatcher
+    from controlplane.services.rollouts.recording import Recorder
 
     return LoadMatcher(
         service=service,
@@ -233,4 +262,5 @@ def _load_matcher(
         clock=installation_clock(settings),
         out_dir=settings.reports_dir,
         should_stop=stop.is_set,
+        recorder=Recorder(RecentSpool(settings.data_dir), settings.reports_dir / "recordings"),
     )

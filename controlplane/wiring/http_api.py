@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from controlplane.adapters.gateway.judged_files import JudgedFiles
 from controlplane.adapters.gateway.records_spool import SpooledRecords
 from controlplane.adapters.gateway.scores_spool import SpooledScores
+from controlplane.adapters.metrics_scrape.own import OwnStore
 from controlplane.adapters.metrics_scrape.samples import SampleStore
 from controlplane.adapters.metrics_scrape.source import ScrapedMetrics
 from controlplane.host.addresses import is_loopback
+from controlplane.host.clock import utc_now
 from controlplane.host.disk import space_at
 from controlplane.reading.issuers_file import load_issuers
 from controlplane.settings import Settings
@@ -35,13 +37,16 @@ def build_app(settings: Settings, *, caller: str | None = None) -> FastAPI:
         judged=JudgedFiles(settings.data_dir, clock=installation_clock(settings)),
         fleet_view=open_fleet(settings),
         clock=installation_clock(settings),
+        wall_clock=utc_now,
         open_without_keys=is_loopback(settings.host),
         trusted_as=caller,
         own_secrets=_own_secrets(settings),
         gpus=settings.gpus,
         tokens=None if caller else _tokens(settings),
+        own_metrics=OwnStore(settings.metrics_file),
         metrics=ScrapedMetrics(SampleStore(settings.metrics_file), clock=installation_clock(settings)),
         space=lambda: space_at(settings.data_dir),
+        alert_secret=lambda: secret_in(settings.alert_secret_file),
         bare=caller is not None,
     )
 

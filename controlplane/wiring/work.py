@@ -118,6 +118,7 @@ def study_runner(
     load_tester: LoadTester | None = None,
 ) -> StudyRunner:
     """Return a runner of studies on this host's engines."""
+    from controlplane.adapters.engine_adapters import EngineAdapters
     from controlplane.adapters.fleet_processes.probes import emulator_lag
     from controlplane.adapters.quality_openai import OpenAiQualityProbe
     from controlplane.services.studies.run_study import StudyRunner
@@ -135,6 +136,7 @@ def study_runner(
         optuna_url=store.sqlalchemy_url,
         quality=OpenAiQualityProbe(),
         engine_lag=emulator_lag,
+        adapters=EngineAdapters(),
         on_progress=_until(should_stop, on_progress),
     )
 

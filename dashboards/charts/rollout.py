@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import plotly.graph_objects as go
 
 from controlplane.domain.rollouts.analysis import Analysis, Comparison, Verdict
+from controlplane.domain.rollouts.looks import Look
 from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL, Rollout, RolloutState
 from dashboards import theme
+from dashboards.charts.looks import add_seen_weights
 
 _NAMES = {"slo_miss_ratio": "SLO misses", "error_ratio": "errors", "refusal_ratio": "refusals (4xx)"}
 
 
-def weights(rollout: Rollout, now: datetime) -> go.Figure:
-    """The canary's share of traffic over time; a mark where a step's verdict fell."""
+def weights(rollout: Rollout, now: datetime, looks: Sequence[Look] = ()) -> go.Figure:
+    """The canary's share of traffic over time, as asked for and as the gateways had it; marks where verdicts fell."""
     end = rollout.finished_at or now
     times, values = [rollout.created_at], [0]
     for step in rollout.steps:
@@ -46,6 +49,7 @@ def weights(rollout: Rollout, now: datetime) -> go.Figure:
         hoverinfo="skip",
         cliponaxis=False,
     )
+    add_seen_weights(figure, looks)
     theme.styled(figure, x="UTC", y="canary's share of requests, %", height=280, legend=False)
     figure.update_yaxes(range=[0, 116], tickvals=[0, 20, 50, 100])
     if rollout.state not in ROLLOUT_FINAL:

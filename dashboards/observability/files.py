@@ -45,18 +45,27 @@ def _scraping(where: Where) -> dict[str, Any]:
         "refresh_interval": where.interval,
     }
     if where.key_file is not None:
-        discovery["authorization"] = {"type": "Bearer", "credentials_file": where.key_file}
+        discovery["authorization"] = _authorization(where.key_file)
     alerting = {"alertmanagers": [{"static_configs": [{"targets": [where.alertmanager]}]}]}
     return {
         "global": {"scrape_interval": where.interval, "evaluation_interval": where.interval},
         "rule_files": [RULES],
         **({} if where.alertmanager is None else {"alerting": alerting}),
         "scrape_configs": [
-            {"job_name": GATEWAYS, "static_configs": [{"targets": list(where.gateways)}]},
+            _gateways(where),
             _control_plane(where),
             {"job_name": ENGINES, "http_sd_configs": [discovery]},
         ],
     }
+
+
+def _gateways(where: Where) -> dict[str, Any]:
+    job: dict[str, Any] = {"job_name": GATEWAYS, "static_configs": [{"targets": list(where.gateways)}]}
+    return job if where.key_file is None else job | {"authorization": _authorization(where.key_file)}
+
+
+def _authorization(key_file: str) -> dict[str, Any]:
+    return {"type": "Bearer", "credentials_file": key_file}
 
 
 def _control_plane(where: Where) -> dict[str, Any]:
@@ -68,7 +77,7 @@ def _control_plane(where: Where) -> dict[str, Any]:
         "static_configs": [{"targets": [api.netloc]}],
     }
     if where.key_file is not None:
-        job["authorization"] = {"type": "Bearer", "credentials_file": where.key_file}
+        job["authorization"] = _authorization(where.key_file)
     return job
 
 
@@ -77,7 +86,7 @@ def _routing(where: Where) -> dict[str, Any]:
     url = f"{where.api_url.rstrip('/')}/api/v1/alerts"
     webhook: dict[str, Any] = {"url": url, "send_resolved": False, "max_alerts": MOST_AT_ONCE}
     if where.key_file is not None:
-        webhook["http_config"] = {"authorization": {"type": "Bearer", "credentials_file": where.key_file}}
+        webhook["http_config"] = {"authorization": _authorization(where.key_file)}
     return {
         "route": {
             "receiver": "fleetune",

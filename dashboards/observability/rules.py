@@ -33,6 +33,7 @@ from controlplane.domain.operations.known_alerts import (
     REPLAY_REGRESSED,
     REPLICAS_FLAP,
     ROLLOUT_HALTED,
+    ROLLOUT_STUCK,
     STORE_FREE_BYTES,
     STORE_FREE_SHARE,
     STORE_FULL,
@@ -157,6 +158,13 @@ _FLEET: tuple[Rule, ...] = (
         'fleetune_rollout{state="halted"} == 1',
         "{{ $labels.service }}: a promotion stopped half way",
         "A person must act: see `fleetune rollout list` and its reason.",
+    ),
+    _known(
+        ROLLOUT_STUCK,
+        "fleetune_rollout_stays_seconds > on (service) fleetune_rollout_patience_seconds",
+        "{{ $labels.service }}: a rollout does not move on",
+        "No step began or ended for {{ $value | humanizeDuration }}: no traffic, load that is not proven, or it is "
+        "paused. `fleetune rollout list` says why; resume, promote or abort it.",
     ),
     _known(
         REPLAY_REGRESSED,

@@ -7,8 +7,8 @@ from html import escape
 
 import streamlit as st
 
-from controlplane.domain.engines.flag_changes import flag_changes
 from controlplane.domain.revision import Revision
+from controlplane.domain.revision_changes import revision_changes
 from controlplane.domain.rollouts.analysis import Analysis, Counts
 from controlplane.domain.rollouts.answers import describe_answers
 from controlplane.domain.rollouts.effects import describe_effect
@@ -19,6 +19,7 @@ from controlplane.domain.rollouts.strata import describe_strata
 from controlplane.domain.words import counted
 from controlplane.host.clock import utc_now
 from dashboards import components, markup, theme, words
+from dashboards.charts import looks as charts_looks
 from dashboards.charts import rollout as charts_rollout
 from dashboards.client import ApiClient
 from dashboards.components import confirmed
@@ -82,12 +83,12 @@ def show(client: ApiClient) -> None:
 
 
 def changes(rollout: Rollout, revisions: Sequence[Revision]) -> list[str]:
-    """Return what the canary has different from stable, a sentence per flag; nothing where a revision is unknown."""
-    configs = {revision.revision_id: revision.config for revision in revisions}
-    if rollout.stable not in configs or rollout.canary not in configs:
+    """Return what the canary has different from stable, a sentence each; nothing where a revision is unknown."""
+    known = {revision.revision_id: revision for revision in revisions}
+    if rollout.stable not in known or rollout.canary not in known:
         return []
-    found = flag_changes(configs[rollout.stable].flags, configs[rollout.canary].flags)
-    return [str(each) for each in found] or ["another model or engine, the same flags"]
+    found = revision_changes(known[rollout.stable], known[rollout.canary])
+    return list(found) or ["nothing that is shown: a value of its environment"]
 
 
 def _choose(rollouts: Sequence[Rollout]) -> Rollout:
@@ -249,7 +250,11 @@ def _numbers(counts: Counts) -> list[str]:
 
 
 def _timeline(client: ApiClient, rollout: Rollout) -> None:
-    components.chart(charts_rollout.weights(rollout, utc_now()), key="weights", title="Timeline")
+    looks = client.rollout_report(rollout.rollout_id).looks
+    components.chart(charts_rollout.weights(rollout, utc_now(), looks), key="weights", title="Timeline")
+    for name, title in charts_looks.names(looks):
+        figure = charts_looks.intervals(looks, name)
+        components.chart(figure, key=f"over-time-{name}", title=f"{title} over time")
     events = client.events(subject=f"rollout/{rollout.rollout_id}", limit=50)
     if events:
         rows = [[words.moment(e.at), e.actor, e.action, e.reason] for e in events]

@@ -45,6 +45,8 @@ class Plan(Value):
     prompt_overhead: int = Field(default=0, ge=0, description="Tokens that the chat template adds to a text prompt.")
     salt: int = Field(default=0, ge=0, description="Same salt, same prompts.")
     force_length: bool = Field(default=True, description="Send ignore_eos, so that answers have the wanted length.")
+    adapters: dict[str, float] = Field(default_factory=dict, description="Model name → share; the rest asks `model`.")
+    adapter_seed: int = Field(default=0, description="Which request asks for which: same seed, same choice.")
     extra_body: dict[str, JsonValue] = Field(default_factory=dict)
     timeouts: Timeouts = Timeouts()
     time_lapse: float = Field(default=1.0, gt=0, description="Emulated seconds per second of the wall clock.")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from controlplane.domain.door.routing import ENGINE_SPARED, GatewayRecord
+from controlplane.domain.door.served import was_served
 from controlplane.domain.errors import InvalidInput
 from controlplane.host.files import whole_file
 from loadtests.send.trace_rows import OWN_FORMAT
@@ -23,30 +24,39 @@ class Recorded(NamedTuple):
     """What became of the records."""
 
     requests: int
-    left_out: int  # never answered, or without token counts: their lengths are unknown
+    left_out: int  # their lengths are unknown: without token counts, or `unserved`
     estimated: int = 0  # prompts whose client did not ask for usage: their bytes times the others' tokens per byte
+    unserved: int = 0  # of those left out: refused, broken off by the engine, or cut by ourselves
 
 
-def record_trace(records: Iterable[GatewayRecord], path: Path) -> Recorded:
-    """Write the finished requests as a trace. Raises InvalidInput when none can be used."""
+def record_trace(records: Iterable[GatewayRecord], path: Path, *, keys: bool = True) -> Recorded:
+    """Write what engines were given to do as a trace, by `outcomes`. Raises InvalidInput when nothing can be used.
+
+    Requests that were answered, and of clients that hung up what they had been sent by then: so much the engine had to
+    do. What was refused, broken off or cut by ourselves has no length of its own; what the cache answered, and attempts
+    that another replica made good, are no load. Without `keys` the trace does not say whose key a request had.
+    """
     given = [record for record in records if not record.retried and record.cache not in ENGINE_SPARED]
-    seen = _estimated(given)
+    seen = _estimated([record for record in given if was_served(record)])
     usable = sorted((record for record in seen if _is_usable(record)), key=lambda record: record.at)
     if not usable:
-        raise InvalidInput("nothing to record", why=f"none of {len(seen)} requests has prompt and output tokens")
+        raise InvalidInput(
+            "nothing to record",
+            why=f"none of {len(given)} requests was served with prompt and output tokens counted",
+        )
     start = usable[0].at
     header = {
         "format": OWN_FORMAT,
         "from": start.isoformat(),
         "to": usable[-1].at.isoformat(),
         "requests": len(usable),
-        "left_out": len(seen) - len(usable),
+        "left_out": len(given) - len(usable),
         "block_tokens": _block_tokens(usable),
     }
-    lines = (_line((record.at - start).total_seconds(), record) for record in usable)
+    lines = (_line((record.at - start).total_seconds(), record, keys=keys) for record in usable)
     _write(path, header, lines)
-    estimated = sum(before is not after and _is_usable(after) for before, after in zip(given, seen, strict=True))
-    return Recorded(len(usable), len(seen) - len(usable), estimated)
+    estimated = len({id(each) for each in usable} - {id(each) for each in given})
+    return Recorded(len(usable), len(given) - len(usable), estimated, len(given) - len(seen))
 
 
 def export_trace(trace: Trace, path: Path) -> None:
@@ -98,9 +108,9 @@ def _block_tokens(records: Sequence[GatewayRecord]) -> float:
     return 0.0
 
 
-def _line(at_s: float, record: GatewayRecord) -> dict[str, Any]:
+def _line(at_s: float, record: GatewayRecord, *, keys: bool) -> dict[str, Any]:
     line: dict[str, Any] = {"t": round(at_s, 6), "p": record.prompt_tokens, "o": record.output_tokens}
-    optional = {"s": record.session, "k": record.key, "b": list(record.prefix_blocks)}
+    optional = {"s": record.session, "k": record.key if keys else None, "b": list(record.prefix_blocks)}
     return line | {name: value for name, value in optional.items() if value}
 
 

@@ -38,6 +38,7 @@ class Server:
         self._nodes: list[Kubelet] = []
         self.api = self._client()
         self.core, self.apps = client.CoreV1Api(self.api), client.AppsV1Api(self.api)
+        self.discovery = client.DiscoveryV1Api(self.api)
         self.core.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=self.namespace)))
         wait(lambda: is_furnished(self.core, self.namespace))
 

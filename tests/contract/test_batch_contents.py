@@ -87,12 +87,13 @@ async def test_what_is_not_there_is_not_found_and_may_be_deleted(contents: Conte
     assert not (tmp_path / "fetched").exists()
 
 
-async def test_old_ones_are_told_from_new_ones(contents: Contents, tmp_path: Path) -> None:
+async def test_all_that_are_here_are_named(contents: Contents, tmp_path: Path) -> None:
     await take(contents, tmp_path, b"x")
     other = FILE.replace("a", "b")
     await take(contents, tmp_path, b"y", other)
-    assert await off(contents.ids, 1e12) == {FILE, other}
-    assert await off(contents.ids, 1e9) == set()
+    assert await off(contents.ids) == {FILE, other}
+    await off(contents.delete, other)
+    assert await off(contents.ids) == {FILE}
 
 
 async def test_only_a_disk_has_it_here(contents: Contents, tmp_path: Path) -> None:
@@ -124,9 +125,9 @@ async def test_a_storage_that_fails_is_an_oserror_that_says_nothing_of_keys(
         contents = of_fake(fake, monkeypatch)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody-else")
         stranger = open_s3(BUCKET, "p")
-        for call in (lambda: next(stranger.pieces(FILE)), lambda: stranger.ids(0), lambda: stranger.delete(FILE)):
+        for call in (lambda: next(stranger.pieces(FILE)), stranger.ids, lambda: stranger.delete(FILE)):
             with pytest.raises(OSError, match="storage") as raised:
                 await off(call)
             assert SECRET not in str(raised.value)
             assert fake.url not in str(raised.value)
-        assert await off(contents.ids, 0) == set()
+        assert await off(contents.ids) == set()

@@ -16,11 +16,13 @@ from controlplane.adapters.fleet_kubernetes.lease import LeaseElection
 from controlplane.adapters.fleet_kubernetes.load_hosts import LoadHostsKubernetes
 from controlplane.adapters.fleet_kubernetes.load_job import WorkerPod
 from controlplane.adapters.fleet_kubernetes.preflight import check_cluster
+from controlplane.adapters.fleet_kubernetes.rights import DONE_WITHOUT, ENGINES, IN_PODS, POOLS, ROUTES, SETS
 from controlplane.adapters.fleet_kubernetes.routes import RouteTraffic
-from controlplane.domain.base import EngineId
-from controlplane.domain.door.routing import RoutingTable, ServiceRoute
+from controlplane.domain.base import EngineId, RevisionId
+from controlplane.domain.cluster import PickerOptions
+from controlplane.domain.door.routing import RevisionRoute, RoutingTable, ServiceRoute
 from controlplane.domain.engines.fleet import EngineState
-from controlplane.domain.errors import Unavailable
+from controlplane.domain.errors import Forbidden, Unavailable
 from controlplane.domain.load_pods import LoadPods
 from controlplane.reading.service_file import load_service
 from tests.contract.fleet_on_cluster import ClusterSubject, cluster_options
@@ -42,9 +44,12 @@ Right = tuple[str, str, str]
 """Verb, API group, resource with its subresource."""
 
 
+def _roles(*kinds: str) -> list[Any]:
+    return [each for each in yaml.safe_load_all(RIGHTS.read_text()) if each["kind"] in kinds]
+
+
 def granted() -> set[Right]:
-    roles = [each for each in yaml.safe_load_all(RIGHTS.read_text()) if each["kind"] in ("Role", "ClusterRole")]
-    return {right for role in roles for rule in role["rules"] for right in _rights(rule)}
+    return {right for role in _roles("Role", "ClusterRole") for rule in role["rules"] for right in _rights(rule)}
 
 
 def _rights(rule: dict[str, Any]) -> Iterable[Right]:
@@ -78,6 +83,48 @@ def test_a_life_of_a_fleet_uses_every_right_it_is_given_and_no_other(own: Server
     subject.close()
     # Nodes and tests speak as themselves: what Fleetune asks is told apart by who asks.
     assert used(call for call in own.stand_in.faults.calls if call.agent == "fleetune") == granted()
+
+
+def test_what_is_asked_beforehand_is_what_is_granted() -> None:
+    """Rights that nothing can do without, those that something can, and those that only pods of the chart use."""
+    asked = (*ENGINES, *SETS, *ROUTES, *POOLS, *DONE_WITHOUT, *IN_PODS)
+    assert {each[:3] for each in asked} == granted()
+    assert len(set(asked)) == len(asked)
+    in_cluster = {r for role in _roles("ClusterRole") for rule in role["rules"] for r in rule["resources"]}
+    assert {each.resource for each in asked if not each.namespaced} == in_cluster
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource", "named"),
+    [
+        ("watch", "pods", "verb watch on pods"),
+        ("delete", "deployments", "verb delete on deployments"),
+        ("delete", "leaderworkersets", ""),
+        ("watch", "endpointslices", "verb watch on endpointslices"),
+    ],
+)
+def test_a_right_that_is_used_later_is_missed_beforehand(own: Server, verb: str, resource: str, named: str) -> None:
+    """Of add-ons only those are asked about that a service uses."""
+    subject = ClusterSubject(own)  # there are nodes
+    spec = load_service(EXAMPLE)
+    described = spec.evolve(kubernetes=cluster_options(own).evolve(env_from_secret="chat-env", route=ROUTE))
+    assert own.stand_in is not None
+    own.stand_in.faults.forbid(verb, resource)
+    if not named:
+        check_cluster(open_door(own.kubeconfig()), own.namespace, [described])
+        subject.close()
+        return
+    with pytest.raises(Forbidden, match=rf"1 of \d+ rights are missing \(allowed: a Role with {named}: deploy/"):
+        check_cluster(open_door(own.kubeconfig()), own.namespace, [described])
+    subject.close()
+
+
+def test_all_that_is_missing_is_one_message(own: Server) -> None:
+    assert own.stand_in is not None
+    for verb, resource in (("watch", "nodes"), ("delete", "services"), ("delete", "pods")):
+        own.stand_in.faults.forbid(verb, resource)
+    with pytest.raises(Forbidden, match="verb delete on pods, verb delete on services, verb watch on nodes"):
+        check_cluster(open_door(own.kubeconfig()), own.namespace, [])
 
 
 def _live(subject: ClusterSubject) -> None:
@@ -116,9 +163,13 @@ def _lead(server: Server) -> None:
 
 
 def _route(server: Server) -> None:
-    router = RouteTraffic(open_door(server.kubeconfig()), server.namespace, options=lambda _: ROUTE, settle_s=0)
+    picked = ROUTE.evolve(picker=PickerOptions(service="picker"))
+    router = RouteTraffic(open_door(server.kubeconfig()), server.namespace, options=lambda _: picked, settle_s=0)
+    revision = RevisionRoute(revision=RevisionId("rev-1"), weight_percent=100)
     with suppress(Unavailable):  # no gateway is there
-        router.apply(RoutingTable(version=1, services=(ServiceRoute(service="chat", model="m"),)))
+        router.apply(
+            RoutingTable(version=1, services=(ServiceRoute(service="chat", model="m", revisions=(revision,)),))
+        )
     router.apply(RoutingTable(version=2))
     router.close()
 

@@ -9,9 +9,10 @@ import pytest
 from kubernetes import client
 
 from controlplane.adapters.fleet_kubernetes.door import open_door
+from controlplane.adapters.fleet_kubernetes.route import OF_SERVICE
 from controlplane.adapters.fleet_kubernetes.routes import RouteTraffic
 from controlplane.domain.base import RevisionId
-from controlplane.domain.cluster import RouteOptions
+from controlplane.domain.cluster import PickerOptions, RouteOptions
 from controlplane.domain.door.routing import Backend, RevisionRoute, RoutingTable, ServiceRoute
 from controlplane.domain.errors import StaleVersion, Unavailable
 from tests.contract.kubernetes_servers import Server, wait
@@ -36,10 +37,24 @@ def table(version: int, *, canary: int = 0, service: str = "chat") -> RoutingTab
 def plane(server: Server) -> Iterator[DataPlane]:
     with data_plane(server) as running:
         for name in ("chat-rev-1", "chat-rev-2"):
-            spec = client.V1ServiceSpec(selector={"a": name}, ports=[client.V1ServicePort(port=8000)])
+            spec = client.V1ServiceSpec(ports=[client.V1ServicePort(port=8000)])  # whose endpoints are the test's
             meta = client.V1ObjectMeta(name=name)
             server.core.create_namespaced_service(server.namespace, client.V1Service(metadata=meta, spec=spec))
+            server.discovery.create_namespaced_endpoint_slice(server.namespace, an_endpoint_slice(name))
         yield running
+
+
+def an_endpoint_slice(service: str, *, ready: bool = True) -> client.V1EndpointSlice:
+    """What the cluster says of a Service with one pod behind it. No pod is there: nothing is sent."""
+    conditions = client.V1EndpointConditions(ready=ready, serving=ready, terminating=False)
+    return client.V1EndpointSlice(
+        api_version="discovery.k8s.io/v1",
+        kind="EndpointSlice",
+        metadata=client.V1ObjectMeta(name=service, labels={OF_SERVICE: service}),
+        address_type="IPv4",
+        endpoints=[client.V1Endpoint(addresses=["192.0.2.1"], conditions=conditions)],
+        ports=[client.DiscoveryV1EndpointPort(port=8000)],
+    )
 
 
 @pytest.fixture
@@ -68,6 +83,69 @@ def test_weights_of_revisions_without_a_replica_are_nothing(server: Server, rout
     service = given.services[0].evolve(revisions=(stable, canary.evolve(backends=())))
     router.apply(given.evolve(services=(service,)))
     assert router.weights() == {"chat": {"chat-rev-1": 80, "chat-rev-2": 0}}
+
+
+def test_a_revision_whose_service_has_no_endpoint_yet_gets_nothing_until_it_has(
+    server: Server, router: RouteTraffic
+) -> None:
+    """A pod is ready before the cluster has said so to its gateway: a request would meet a Service without an end."""
+    server.discovery.replace_namespaced_endpoint_slice(
+        "chat-rev-2", server.namespace, an_endpoint_slice("chat-rev-2", ready=False)
+    )
+    given = table(1, canary=20)
+    router.apply(given)
+    assert router.weights() == {"chat": {"chat-rev-1": 80, "chat-rev-2": 0}}
+    assert list(router.actual()) == [given]
+    server.discovery.replace_namespaced_endpoint_slice("chat-rev-2", server.namespace, an_endpoint_slice("chat-rev-2"))
+    wait(lambda: list(router.actual()) != [given])
+    router.apply(table(2, canary=20))
+    assert router.weights() == {"chat": {"chat-rev-1": 80, "chat-rev-2": 20}}
+
+
+def pools(server: Server) -> dict[str, Any]:
+    answer: Any = client.CustomObjectsApi(server.api).list_namespaced_custom_object(
+        "inference.networking.k8s.io", "v1", server.namespace, "inferencepools"
+    )
+    return {each["metadata"]["name"]: each["spec"] for each in answer["items"]}
+
+
+def test_with_an_endpoint_picker_revisions_are_pools_of_its_pods(
+    server: Server, router: RouteTraffic, routed: dict[str, RouteOptions]
+) -> None:
+    """Pools are there before the route that names them, and go with their revision."""
+    if server.stand_in is None:
+        pytest.skip("whether a real server has the Inference Extension is not asked here")
+    router.apply(table(1, canary=20))
+    assert pools(server) == {}
+    routed["chat"] = ROUTE.evolve(picker=PickerOptions(service="picker", port=9002))
+    assert list(router.actual()) != [table(1, canary=20)]  # Services are not what is wanted now
+    router.apply(table(2, canary=20))
+    (rule,) = routes(server)[0]["spec"]["rules"]
+    assert [(ref["kind"], ref["name"], ref["weight"]) for ref in rule["backendRefs"]] == [
+        ("InferencePool", "chat-rev-1", 80),
+        ("InferencePool", "chat-rev-2", 20),
+    ]
+    found = pools(server)["chat-rev-2"]
+    assert found["selector"]["matchLabels"]["fleetune.dev/revision"] == "rev-2"
+    assert found["endpointPickerRef"]["name"] == "picker"
+    alone = table(3).services[0]
+    router.apply(RoutingTable(version=3, services=(alone.evolve(revisions=alone.revisions[:1]),)))
+    assert set(pools(server)) == {"chat-rev-1"}
+    routed["chat"] = ROUTE
+    router.apply(table(4))
+    assert pools(server) == {}
+
+
+def test_without_the_inference_extension_it_is_one_message(
+    server: Server, router: RouteTraffic, routed: dict[str, RouteOptions]
+) -> None:
+    if server.stand_in is None:
+        pytest.skip("definitions of a real server are not taken away")
+    server.stand_in.faults.uninstall("inference.networking.k8s.io")
+    router.apply(table(1))  # who asks for none does without
+    routed["chat"] = ROUTE.evolve(picker=PickerOptions(service="picker"))
+    with pytest.raises(Unavailable, match="the cluster has no InferencePool"):
+        router.apply(table(2))
 
 
 def test_nothing_is_known_before_the_first_table_and_nothing_asked_where_no_service_has_a_route(

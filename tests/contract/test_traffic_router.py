@@ -173,3 +173,16 @@ def test_gateways_that_answer_tell_their_troubles(build: Callable[[int], Setup])
     assert setup.uses.troubles() == {"gw-0": [], "gw-1": []}
     setup.take_down(0)
     assert setup.uses.troubles() == {"gw-1": []}
+
+
+def test_the_page_that_a_gateway_shows_to_clients_networks_is_read_at_its_admin_port(tmp_path: Path) -> None:
+    with gateway(tmp_path, "gw-1") as address:
+        gone = address.evolve(name="gw-0", admin_url="http://127.0.0.1:1")
+        router = GatewayTraffic(lambda: [gone, address], admin_token="adm1n", timeout_s=10)
+        stranger = GatewayTraffic(lambda: [address], admin_token="wrong", timeout_s=10)
+        pages, refused = router.metrics_pages(), stranger.metrics_pages()
+        router.close()
+        stranger.close()
+    assert list(pages) == ["gw-1"]
+    assert "fleetune_gateway_routing_table_version -1.0" in pages["gw-1"]
+    assert not refused

@@ -13,6 +13,7 @@ LONGEST_FIRST = (
     "test_shared_study.py",
     "test_replays.py",
     "test_bad_canaries.py",
+    "test_real_inference.py",
     "test_load_matched.py",
     "test_storm.py",
     "test_buttons.py",

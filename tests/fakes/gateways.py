@@ -22,6 +22,7 @@ class FakeGateways:
         self.breaks = False
         self.slower: list[float] = []
         self._slowness: dict[str, float] = {}
+        self.seen: list[ServiceRoute] = []
         self._routes: dict[str, ServiceRoute] = {}
 
     @contextmanager
@@ -31,6 +32,7 @@ class FakeGateways:
             raise Unavailable("a gateway for the fleet did not start", why="killed by signal 9")
         url = f"http://gateway-{self.opened}"
         self._routes[url] = route
+        self.seen.append(route)
         self._slowness[url] = self.slower.pop(0) if self.slower else 1.0
         try:
             yield OpenGateway(url)

@@ -19,8 +19,9 @@ from controlplane.domain.studies.capacity import fleet_size
 from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from controlplane.domain.studies.tuning_options import ObjectiveKind
 from tuner.answer.evidence import measured
-from tuner.answer.fleets import costs, exists, most_gpus, sized
-from tuner.answer.standing import LIKELY, POSSIBLE, UNLIKELY, Standing, baseline_of, is_proved, standings
+from tuner.answer.fleets import cheaper, costs, exists, most_gpus, sized
+from tuner.answer.named import LIKELY, largest_cheaper
+from tuner.answer.standing import POSSIBLE, UNLIKELY, Standing, baseline_of, is_proved, standings, too_few_gpus
 
 MOST_ROUNDS = 3
 NOT_AGAIN = "the baseline is not measured again: these GPUs surely do not hold its fleet"
@@ -36,12 +37,16 @@ class Proof(StrEnum):
 
 
 class Next(NamedTuple):
-    """A measurement and how many engines it starts; `kept` more are to be left for what follows it."""
+    """A measurement and how many engines it starts; `kept` more are to be left for what follows it.
+
+    `likely` is False of a candidate that hardly wins: while the budget lasts others are looked for first.
+    """
 
     proof: Proof
     standing: Standing
     starts: int
     kept: int = 0
+    likely: bool = True
 
 
 def next_proofs(spec: ServiceSpec, trials: Sequence[Trial]) -> list[Next]:
@@ -114,7 +119,8 @@ def _reaching(spec: ServiceSpec, standing: Standing, *, lost: bool) -> Standing:
 def _next(spec: ServiceSpec, trials: Sequence[Trial], standing: Standing) -> Next | None:
     if standing.is_held or _check_broke(trials, standing):
         return None
-    check = standing.fleet.replicas if spec.tuning.confirm_fleet and exists(spec, standing.fleet) else 0
+    asked, likely = _money_hangs_on(spec, trials, standing), is_likely(standing)
+    check = asked.fleet.replicas if spec.tuning.confirm_fleet and exists(spec, asked.fleet) else 0
     if standing.check is not None:  # it missed with fewer, and could not grow then
         check = check if standing.exists else 0
         return Next(Proof.FLEET, standing, check) if check and standing.cheaper >= LIKELY else None
@@ -122,11 +128,28 @@ def _next(spec: ServiceSpec, trials: Sequence[Trial], standing: Standing) -> Nex
     before = sum(t.kind is TrialKind.CONFIRM_BASELINE for t in trials)
     paired = not baseline_is_out(spec, trials)
     if paired and before < again and before < MOST_ROUNDS:
-        return Next(Proof.BASELINE, standing, 1, kept=check)
+        return Next(Proof.BASELINE, asked, 1, kept=check, likely=likely)
     if again and (standing.cheaper >= spec.tuning.confidence or again >= MOST_ROUNDS):
-        return Next(Proof.FLEET, standing, check) if check and is_likely(standing) else None
+        worth = check and (likely or asked is not standing)
+        return Next(Proof.FLEET, asked, check, likely=likely) if worth else None
     starts = 2 if paired and before <= again else 1
-    return Next(Proof.WINNER, standing, starts, kept=check)
+    return Next(Proof.WINNER, asked, starts, kept=check, likely=likely)
+
+
+def _money_hangs_on(spec: ServiceSpec, trials: Sequence[Trial], standing: Standing) -> Standing:
+    """Return a candidate with the fleet that decides whether it wins: one that is cheaper, where what it is believed
+    to need is not and it may well do with fewer. Only a check tells, and a miss costs no more than another round.
+    """
+    baseline = baseline_of(measured(trials))
+    open_ = baseline is not None and standing.exists and standing.check is None and standing.could >= POSSIBLE
+    if baseline is None or not open_ or standing.cheaper >= LIKELY:
+        return standing
+    candidate = standing.measured
+    fleet = largest_cheaper(spec, candidate, baseline, below=standing.fleet.replicas)
+    too_few = too_few_gpus(trials, candidate.config)
+    if fleet is None or fleet.gpus <= too_few:
+        return standing
+    return standing._replace(fleet=fleet, cheaper=cheaper(spec, fleet, candidate, baseline))
 
 
 def _check_broke(trials: Sequence[Trial], standing: Standing) -> bool:

@@ -16,7 +16,8 @@ from controlplane.domain.studies.study import Level, Trial
 from controlplane.domain.studies.tuning_options import ObjectiveKind
 from tuner.answer.evidence import Measured, measured
 from tuner.answer.fleets import enough, headroom_rps, sized
-from tuner.answer.standing import LIKELY, POSSIBLE, too_few_gpus
+from tuner.answer.named import LIKELY
+from tuner.answer.standing import POSSIBLE, too_few_gpus
 
 _TWICE = 2  # levels without one replica that are given to it
 

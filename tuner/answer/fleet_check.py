@@ -18,7 +18,8 @@ from controlplane.domain.studies.study import FleetCheck, Level, Trial, TrialKin
 from tuner.answer.evidence import measured
 from tuner.answer.fewer import Fewer, held_rate_rps, next_without, told
 from tuner.answer.fleets import cheaper, exists, holds, may_need, sized
-from tuner.answer.standing import LIKELY, Standing, baseline_of
+from tuner.answer.named import LIKELY
+from tuner.answer.standing import Standing, baseline_of
 
 _MOST_LEVELS = 4  # at one number of replicas
 _HOPELESS = 0.3

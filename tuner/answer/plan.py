@@ -44,6 +44,9 @@ def plan_of(spec: ServiceSpec, trials: Sequence[Trial] = (), *, twin: str | None
 
 def _no_twin(spec: ServiceSpec) -> str | None:
     without = [way.engine.driver.title for way in spec.ways.values() if not way.engine.driver.has_twin]
+    if not without and not spec.has_twin:
+        asked = ", ".join(spec.tuning.asked_adapters)
+        return f"the twin does not know what requests for adapters ({asked}) cost: the search goes by its trials alone"
     if not without:
         return None
     verb = "has" if len(set(without)) == 1 else "have"

@@ -23,12 +23,12 @@ from tuner.answer.confirm import (
     Next,
     Proof,
     baseline_is_out,
-    is_likely,
     next_proofs,
     rounds_of,
 )
+from tuner.answer.named import LIKELY
 from tuner.answer.reserve import reserved_replicas, reserved_starts
-from tuner.answer.standing import LIKELY, Standing
+from tuner.answer.standing import Standing
 
 MAX_ATTEMPTS = 3
 MIN_STARTS = 4  # baseline, one candidate, and both again to confirm
@@ -128,7 +128,7 @@ def _waits(running: Sequence[Trial], over: str | None) -> str:
 def _proof(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, over: str | None) -> Step:
     """Return the next measurement that proves something; more search, or the end, when there is none."""
     wanted = next_proofs(spec, trials)
-    if over is None and not any(is_likely(each.standing) for each in wanted):
+    if over is None and not any(each.likely for each in wanted):
         return Step(Action.SEARCH, "nothing found so far is likely to win, budget left")
     chosen = _affordable(spec, trials, used, wanted)
     if chosen is not None:

@@ -16,9 +16,7 @@ from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from controlplane.domain.studies.tuning_options import ObjectiveKind
 from tuner.answer.evidence import Measured, measured
 from tuner.answer.fleets import Interval, below, cheaper, costs, exists, holds, most_gpus, needed, ratio, sized
-
-LIKELY = 0.5
-"""From this probability of a cheaper fleet on, one is recommended, unproved."""
+from tuner.answer.named import LIKELY, named
 
 POSSIBLE = 0.1
 """Below this probability of a cheaper fleet, a configuration is not worth an engine start that others are."""
@@ -147,7 +145,7 @@ def is_proved(spec: ServiceSpec, standing: Standing) -> bool:
 def _standing(spec: ServiceSpec, candidate: Measured, baseline: Measured | None, too_few: int) -> Standing:
     checks = candidate.of(TrialKind.CONFIRM_FLEET)
     last = checks[-1] if checks else None
-    fleet = _fleet(spec, candidate, last, too_few)
+    fleet = _fleet(spec, candidate, baseline, last, too_few)
     return Standing(
         measured=candidate,
         fleet=fleet,
@@ -160,9 +158,11 @@ def _standing(spec: ServiceSpec, candidate: Measured, baseline: Measured | None,
     )
 
 
-def _fleet(spec: ServiceSpec, candidate: Measured, check: Trial | None, too_few: int) -> FleetSize:
+def _fleet(
+    spec: ServiceSpec, candidate: Measured, baseline: Measured | None, check: Trial | None, too_few: int
+) -> FleetSize:
     """Return what it needs: as many as held together; more than missed together, `too_few` GPUs of others included."""
-    size, gpus = sized(spec, candidate), candidate.config.gpus_per_replica
+    size, gpus = named(spec, candidate, baseline), candidate.config.gpus_per_replica
     if check is None:
         return fleet_size(max(size.replicas, too_few // gpus + 1 if too_few else 1), gpus, spec.gpus)
     if check.state is TrialState.RUNNING:

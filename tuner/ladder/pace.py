@@ -10,6 +10,7 @@ from controlplane.domain.slo import SloSet
 from controlplane.domain.studies.tuning_options import LevelOptions
 
 _DECIDING = 3.5  # times as many requests where a decision hangs on the level: ten beyond the percentile
+_CHECKING = 10.0  # as many in a fleet's check, where affordable: one burst among 200 requests decides a P95
 _RESIDENCES = 3.0  # a level lasts as many times as long as a request stays
 _MOST_WARMUP = 0.25  # of `max_s`
 
@@ -36,17 +37,25 @@ def fewest_requests(percentile: float) -> int:
 
 
 def pace(
-    slos: SloSet, options: LevelOptions, rate_rps: float, *, deciding: bool = False, residence_s: float | None = None
+    slos: SloSet,
+    options: LevelOptions,
+    rate_rps: float,
+    *,
+    deciding: bool = False,
+    checking: bool = False,
+    residence_s: float | None = None,
 ) -> Pace:
     """Return how long a level at `rate_rps` lasts: `max_s`, longer for its percentiles, never above `longest_s`.
 
     `residence_s` is how long most requests stay in the engine, None when nothing is known of it: before so much time
-    the engine holds fewer requests than later, and serves them faster.
+    the engine holds fewer requests than later, and serves them faster. A fleet's check (`checking`) lasts longest:
+    whole fleets are refused by it, and no ladder of other rates says the same again.
     """
-    enough = max(fewest_requests(slo.percentile) for slo in slos.latency)
-    enough = math.ceil(enough * (_DECIDING if deciding else 1.0))
+    fewest = max(fewest_requests(slo.percentile) for slo in slos.latency)
+    enough = math.ceil(fewest * (_DECIDING if deciding or checking else 1.0))
+    sought = fewest * _CHECKING if checking else enough
     stays_s = residence_s or 0.0
     warmup_s = max(options.warmup_s, min(stays_s, _MOST_WARMUP * options.max_s))
     # Arrivals are random: a tenth more time, or half of all levels would have too few.
-    wanted_s = max(options.max_s, 1.1 * enough / rate_rps, _RESIDENCES * stays_s)
+    wanted_s = max(options.max_s, 1.1 * sought / rate_rps, _RESIDENCES * stays_s)
     return Pace(warmup_s, min(wanted_s, options.most_s), enough)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tuner.search.alone import spread_row, unseen_value
+from tuner.search.alone import unseen_value
 from tuner.search.candidates import MEASUREMENT_SD, Advice, Candidates, Mask, Tried, point_key
 from tuner.search.kernels import disappointing_precision, is_copy_of_tried, last_look, unseen_kind, unseen_step
 from tuner.search.surrogate import Array, Belief, Measured, believe, column_groups, relevances
@@ -34,24 +34,21 @@ def advise(
     pending: Sequence[Point] = (),
     worthwhile: float,
     host: str | None = None,
-    seed: int = 0,
+    only: Mask | None = None,
 ) -> Advice:
     """Return the next candidate.
 
     `pending` runs elsewhere and is not started twice. `worthwhile` is the expected improvement (share of the cost)
-    below which another start is not worth it, `host` where it would run: what was compiled there starts sooner.
-    `seed` spreads the first starts of a search without a twin.
+    below which another start is not worth it, `host` where it would run: what was compiled there starts sooner. `only`
+    restricts what improvement is looked for in.
     """
     index = among.row_of
-    open_rows = _open_rows(among, tried, pending, index)
-    if not open_rows.any():
+    allowed = open_rows(among, tried, pending)
+    chosen_from = allowed if only is None else allowed & only
+    if not allowed.any():
         return Advice(None, "every feasible candidate was tried")
     measured = measurements(tried, index)
     if among.forecast is None:
-        begun = len(tried) + len(pending)
-        spread = None if among.earlier else spread_row(among, open_rows, begun, seed=seed)
-        if spread is not None:
-            return Advice(spread, "nothing is known yet: the first starts are spread over the space", best_row=spread)
         measured = _without_twin(measured, tried, index)
     here = measured.rows
     measured = _with_earlier(measured, among.earlier, index)
@@ -60,23 +57,23 @@ def advise(
         belief = _belief(among, _lying(measured, belief, pending, index))
     best = min((t.log_cost for t in tried if t.log_cost is not None), default=None)
     if best is None:
-        return _safest(among, belief, open_rows)
+        return _safest(among, belief, chosen_from)
     seen = [*(t.point for t in tried), *pending]
-    unseen = unseen_kind(among, belief, open_rows, best, seen)
+    unseen = unseen_kind(among, belief, allowed, best, seen)
     if unseen is not None:
         reason = "nothing like it was measured, and the twin is wrong there in a way of its own"
         return Advice(unseen, reason, expected_log_cost=float(belief.mean[unseen]), best_row=unseen)
-    moved = disappointing_precision(among, belief, open_rows, seen)
+    moved = disappointing_precision(among, belief, allowed, seen)
     if moved is not None:
         reason = "this precision disappointed where the twin thought it best; now at the best one's settings"
         return Advice(moved, reason, expected_log_cost=float(belief.mean[moved]), best_row=moved)
     gain = belief.expected_improvement(_believed_best(belief, here, best), MEASUREMENT_SD)
     trial_gpu_s = among.trial_time.expected_gpu_s(_starts(tried, index), host=host, compile_share=COMPILE_SHARE)
-    advice = _most_improving(belief, np.where(open_rows, gain, -np.inf), trial_gpu_s, worthwhile)
+    advice = _most_improving(belief, np.where(chosen_from, gain, -np.inf), trial_gpu_s, worthwhile)
     if advice.row is None or is_copy_of_tried(among, advice.row, seen):
-        look = unseen_step(among, belief, open_rows, best, seen) or last_look(among, belief, open_rows, best, seen)
+        look = unseen_step(among, belief, allowed, best, seen) or last_look(among, belief, allowed, best, seen)
         advice = look or advice
-    return advice if advice.row is not None else _before_the_end(among, open_rows, tried) or advice
+    return advice if advice.row is not None else _before_the_end(among, allowed, tried) or advice
 
 
 def _before_the_end(among: Candidates, open_rows: Mask, tried: Sequence[Tried]) -> Advice | None:
@@ -136,12 +133,9 @@ def _with_earlier(
     )
 
 
-def _open_rows(
-    among: Candidates,
-    tried: Sequence[Tried],
-    pending: Sequence[Point],
-    index: Mapping[tuple[tuple[str, object], ...], int],
-) -> Mask:
+def open_rows(among: Candidates, tried: Sequence[Tried], pending: Sequence[Point]) -> Mask:
+    """Return which rows may be started: not those that were or are, nor those with no more room than one that burst."""
+    index = among.row_of
     allowed = np.ones(len(among.points), dtype=bool)
     taken = [index.get(point_key(point)) for point in (*(t.point for t in tried), *pending)]
     allowed[[row for row in taken if row is not None]] = False

@@ -1,37 +1,48 @@
-"""The search without a twin: a spread of starts first, then a Gaussian process that learns which flags matter. Pure.
+"""The search without a twin: whose turn it is, and what is looked at before the model has nothing to expect. Pure.
 
-Without a forecast a Gaussian process is unsurest in the corners of the space, where engines are seldom good: the first
-starts are spread as a Latin hypercube instead (McKay, Beckman, Conover, 1979). Most flags hardly matter, and which ones
-is learnt, so that few starts are spent on the copies of a good one.
+A model that knows little is led astray by its own proposals: a Gaussian process is unsurest in the corners of a space,
+where engines are seldom good, and then between copies of the best one. What is drawn at random has neither fault. So
+the first starts are drawn, as random search draws them: in those this search cannot be worse. Then the model chooses,
+but among as many draws as there were trials: were its ranking worth nothing, the choice would still be a draw. Later
+every other start is TPE's, which samples around what was good and sees what one model does not.
+
+Most flags hardly matter, and which ones is learnt, so that few starts are spent on the copies of a good one.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterator, Sequence
-
-import numpy as np
-from scipy.stats import qmc
+from enum import Enum, auto
 
 from tuner.search.candidates import Advice, Candidates, Mask, Tried, point_key
 from tuner.space.space import Dimension, Point
 
 _NEAR = 0.3  # log cost: a trial farther from the best one says nothing of a flag's value beside it
 FIRST = 4
-"""Starts after the baseline that are spread."""
+"""Starts after the baseline that are drawn, the very ones that random search with the same seed would draw."""
+_MODEL_ALONE = 8
+"""Trials after which every other start is TPE's."""
 
 
-def spread_row(among: Candidates, open_rows: Mask, tried: int, *, seed: int) -> int | None:
-    """Return the row of the design to start after `tried` trials (the baseline's included); None when it is done."""
-    if not 1 <= tried <= FIRST:
-        return None
-    design = qmc.LatinHypercube(
-        d=len(among.space.dimensions), rng=np.random.default_rng(seed), optimization="random-cd"
-    )
-    wanted = design.random(FIRST)[tried - 1]
-    rows = np.flatnonzero(open_rows)
-    places = np.array([_places(among, int(row)) for row in rows])
-    return int(rows[int(np.argmin(np.square(places - wanted).sum(axis=1)))])
+class Turn(Enum):
+    """Who chooses the next start."""
+
+    CHANCE = auto()
+    MODEL = auto()
+    TPE = auto()
+
+
+def whose_turn(begun: int, *, knows_earlier: bool) -> Turn:
+    """Return who chooses after `begun` trials (the baseline's included). Who knows an earlier study draws nothing."""
+    if 1 <= begun <= FIRST and not knows_earlier:
+        return Turn.CHANCE
+    return Turn.TPE if begun > _MODEL_ALONE and (begun - _MODEL_ALONE) % 2 == 0 else Turn.MODEL
+
+
+def draws(begun: int) -> int:
+    """Return among how many draws the model chooses after `begun` trials."""
+    return max(1, begun)
 
 
 def unseen_value(
@@ -78,17 +89,3 @@ def _middles(seen: Collection[int], count: int) -> Iterator[tuple[int, int]]:
     for low, high in itertools.pairwise(edges):
         if high - low > 1:
             yield (low + high) // 2, high - low - 1
-
-
-def _places(among: Candidates, row: int) -> list[float]:
-    """Return where a point lies in every dimension, 0 to 1: a number from end to end of its grid, so that the ends are
-    half as wide as what lies between (engines are seldom good there); another choice as wide as any other.
-    """
-    return [_place(dimension, among.points[row][dimension.flag]) for dimension in among.space.dimensions]
-
-
-def _place(dimension: Dimension, value: object) -> float:
-    index, count = (*dimension.choices, None).index(value), len(dimension.choices)
-    if dimension.is_numeric and count > 2 and index < count:
-        return index / (count - 1)
-    return (index + 0.5) / count

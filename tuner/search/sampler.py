@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +23,7 @@ OUT_OF_MEMORY = "out_of_memory"
 GIVEN_UP = "given_up"  # its experiment broke every time: nothing is learnt, and it is not tried again
 START_S, LEVELS_S, HOST = "start_s", "levels_s", "host"
 
+NOTHING_OPEN = Advice(None, "every feasible candidate was tried")
 _CLOSER_LOOKS = 24  # simulations before one start: a few seconds against minutes of GPU time
 
 
@@ -41,6 +42,12 @@ def tried(among: Candidates, trials: Sequence[FrozenTrial]) -> list[Tried]:
     """Return what finished trials of an Optuna study tell about the space; failed ones tell nothing."""
     complete = [t for t in trials if t.state == TrialState.COMPLETE and _has_params(t, among.space)]
     return [found for trial in complete if (found := _told(among, trial)) is not None]
+
+
+def so_far(among: Candidates, study: optuna.Study, trial: FrozenTrial) -> tuple[list[Tried], list[Point]]:
+    """Return what the trials beside this one told, and the points of those that run or were given up."""
+    others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
+    return tried(among, others), [point_of(among.space, t.params) for t in others if _is_taken(t, among.space)]
 
 
 def ran(trial: FrozenTrial) -> bool:
@@ -83,17 +90,16 @@ def params_of(space: Space, point: Point) -> dict[str, Any]:
 
 
 class TwinSampler(BaseSampler):
-    """Twin-informed Bayesian optimisation (`tuner.search.advisor`). Without a forecast it is a plain GP search.
+    """Twin-informed Bayesian optimisation (`tuner.search.advisor`). Without a forecast: `tuner.search.alone_sampler`.
 
     When there is nothing worth trying it falls back to the best open candidate and `advice.row` is None: ask for
     `advice` before starting what it sampled.
     """
 
-    def __init__(self, among: Candidates, *, worthwhile: float, host: str | None = None, seed: int = 0) -> None:
+    def __init__(self, among: Candidates, *, worthwhile: float, host: str | None = None) -> None:
         self._among = among
         self._worthwhile = worthwhile
         self._host = host
-        self._seed = seed
         self.advice: Advice | None = None
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -102,13 +108,10 @@ class TwinSampler(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        space = self._among.space
-        others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
-        pending = [point_of(space, t.params) for t in others if _is_taken(t, space)]
-        self.advice = self._advice(tried(self._among, others), pending)
+        self.advice = self._advice(*so_far(self._among, study, trial))
         if self.advice.row is None:
             return {}
-        return params_of(space, self._among.points[self.advice.row])
+        return params_of(self._among.space, self._among.points[self.advice.row])
 
     def _advice(self, known: Sequence[Tried], pending: Sequence[Point]) -> Advice:
         """Look closer at whatever seems best until that is no longer a guess."""
@@ -121,9 +124,7 @@ class TwinSampler(BaseSampler):
         return found
 
     def _advise(self, known: Sequence[Tried], pending: Sequence[Point]) -> Advice:
-        return advise(
-            self._among, known, pending=pending, worthwhile=self._worthwhile, host=self._host, seed=self._seed
-        )
+        return advise(self._among, known, pending=pending, worthwhile=self._worthwhile, host=self._host)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -165,9 +166,26 @@ class GridSnapper(BaseSampler):
             for other in study.get_trials(deepcopy=False)
             if other.number != trial.number and _has_params(other, self._space) and not _is_open_again(other)
         }
-        chosen = self._choose(taken, lambda: self._draw(study, trial, search_space))
-        self.advice = Advice(None, "every feasible candidate was tried") if chosen is None else Advice(0, "sampled")
-        return {} if chosen is None else params_of(self._space, chosen)
+        rows = [row for key, row in self._among.row_of.items() if key not in taken]
+        if not rows:
+            self.advice = NOTHING_OPEN
+            return {}
+        row = self.draw_row(study, trial, search_space, rows)
+        self.advice = Advice(row, "sampled")
+        return params_of(self._space, self._among.points[row])
+
+    def draw_row(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution], rows: Sequence[int]
+    ) -> int:
+        """Return which of `rows` (one at least) is drawn, or is nearest to the last of a few draws of others."""
+        wanted = set(rows)
+        for _ in range(self._redraws):
+            point = self._draw(study, trial, search_space)
+            row = self._among.row_of.get(point_key(point))
+            if row in wanted:
+                return row
+        away = np.square(self._among.features[rows] - encode(self._space, [point])).sum(axis=1)
+        return rows[int(np.argmin(away))]
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -182,17 +200,6 @@ class GridSnapper(BaseSampler):
             if name not in params
         }
         return point_of(self._space, params | rest)
-
-    def _choose(self, taken: set[tuple[tuple[str, object], ...]], draw: Callable[[], Point]) -> Point | None:
-        rows = [row for key, row in self._among.row_of.items() if key not in taken]
-        if not rows:
-            return None
-        for _ in range(self._redraws):
-            point = draw()
-            if point_key(point) in self._among.row_of and point_key(point) not in taken:
-                return point
-        away = np.square(self._among.features[rows] - encode(self._space, [point])).sum(axis=1)
-        return self._among.points[rows[int(np.argmin(away))]]
 
 
 def _distribution(dimension: Dimension) -> BaseDistribution:

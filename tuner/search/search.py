@@ -15,12 +15,13 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import optuna
-from optuna.samplers import GPSampler, RandomSampler, TPESampler
+from optuna.samplers import GPSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from controlplane.domain.errors import InvalidInput, Unavailable
 from controlplane.domain.studies.tuning_options import Strategy
+from tuner.search.alone_sampler import REDRAWS, AloneSampler, quiet_tpe
 from tuner.search.candidates import Candidates, point_key
 from tuner.search.sampler import (
     AT_LEAST,
@@ -39,7 +40,6 @@ from tuner.search.sampler import (
 )
 from tuner.space.space import Point
 
-_REDRAWS = 30
 _KIND, _BASELINE = "kind", "baseline"
 _CONSTRAINT = "runs_within_limits"
 _IMPUTED_FACTOR = 2.0  # cost told for what could not run: this times the worst measured one
@@ -252,19 +252,15 @@ def _attributes(result: Finished) -> dict[str, float | bool | str]:
 
 def _sampler(
     strategy: Strategy, among: Candidates, *, seed: int, worthwhile: float, host: str | None
-) -> TwinSampler | GridSnapper:
+) -> TwinSampler | AloneSampler | GridSnapper:
     match strategy:
+        case Strategy.TWIN if among.forecast is None:
+            return AloneSampler(among, worthwhile=worthwhile, host=host, seed=seed)
         case Strategy.TWIN:
-            return TwinSampler(among, worthwhile=worthwhile, host=host, seed=seed)
+            return TwinSampler(among, worthwhile=worthwhile, host=host)
         case Strategy.TPE:
-            return GridSnapper(_quiet_tpe(seed), among, redraws=_REDRAWS)
+            return GridSnapper(quiet_tpe(seed), among, redraws=REDRAWS)
         case Strategy.GP:
             return GridSnapper(GPSampler(seed=seed, n_startup_trials=3), among, redraws=1)
         case Strategy.RANDOM:
-            return GridSnapper(RandomSampler(seed=seed), among, redraws=_REDRAWS)
-
-
-def _quiet_tpe(seed: int) -> TPESampler:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return TPESampler(seed=seed, n_startup_trials=4, multivariate=True)
+            return GridSnapper(RandomSampler(seed=seed), among, redraws=REDRAWS)

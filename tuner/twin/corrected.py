@@ -76,6 +76,7 @@ def setup_here(
         name=NAME,
         parameters=_slower(carried.parameters, calibration.factors),
         uncertainty=uncertainty,
+        kv_bits=calibration.kv_bits,
         transferred_from=None,
     )
     return resolve(shape, _slower_gpu(gpu, calibration.factors), config, profile)

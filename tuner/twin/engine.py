@@ -16,6 +16,7 @@ from collections.abc import Sequence as SequenceOf
 from typing import NamedTuple
 
 from controlplane.domain.errors import InvalidInput
+from tuner.twin.adapter_slots import AdapterSlots
 from tuner.twin.intake import Intake
 from tuner.twin.kvcache import KvPool, Sequence
 from tuner.twin.scheduler import Limits, Part, Scheduler, step_load
@@ -70,7 +71,8 @@ class TwinEngine:
         self.seed = seed
         self._cost = setup.cost
         self._pool = KvPool(setup.kv_blocks, setup.block_size, caching=setup.prefix_caching)
-        self._scheduler = Scheduler(limits(setup), self._pool)
+        self._slots = AdapterSlots(setup.adapter_slots)
+        self._scheduler = Scheduler(limits(setup), self._pool, self._slots)
         self._depth = 2 if setup.async_scheduling else 1
         self._intake = Intake(self._cost.intake_s, self._cost.intake_token_s)
         self._flights: deque[_Flight] = deque()
@@ -89,13 +91,16 @@ class TwinEngine:
         now_s: float,
         block_hashes: SequenceOf[int] = (),
         priority: int = 0,
+        adapter: str | None = None,
     ) -> None:
         """Send a request at `now_s`. `block_hashes` name its prompt's full blocks of `setup.block_size` tokens.
+
+        `adapter` is the LoRA adapter it is for, None: the base model.
 
         Raises InvalidInput when it is longer than the engine takes (`max_model_len`, or the whole KV cache).
         """
         check_length(self.setup, prompt_tokens, max_tokens)
-        sequence = Sequence(request_id, prompt_tokens, max_tokens, self._order, priority, tuple(block_hashes))
+        sequence = Sequence(request_id, prompt_tokens, max_tokens, self._order, priority, tuple(block_hashes), adapter)
         at_server = now_s + self._cost.wire_s + self._cost.wire_token_s * prompt_tokens
         self._intake.push(at_server, sequence)
         self._order += 1
@@ -172,7 +177,9 @@ class TwinEngine:
             return
         cost, load = self._cost, step_load(parts)
         self._core_s += cost.schedule_s + cost.schedule_sequence_s * load.sequences
+        swaps = self._slots.swapped_in(part.sequence for part in parts)
         launching_s = max(self._core_s, self._worker_s) + cost.prompt_s * load.prompts
+        launching_s += swaps * self.setup.adapter_swap_s
         if load.prompt_tokens > 0:
             launching_s = max(launching_s, self._gpu_s)
         self._worker_s = launching_s + launch_s(cost, load)

@@ -21,7 +21,7 @@ from tuner.twin.measurements import Cell, MeasuredEngine
 from tuner.twin.optimise import minimise
 from tuner.twin.profile import Parameters, Profile, Range, TermError
 from tuner.twin.replay import replay
-from tuner.twin.setup import EngineSetup, resolve, weight_bits
+from tuner.twin.setup import EngineSetup, kv_bits, resolve, weight_bits
 from tuner.twin.steptime import StepLoad, gpu_s
 from tuner.twin.uncertainty import least_uncertainty
 from tuner.twin.validate import source_name
@@ -128,6 +128,7 @@ def fit_profile(
         linear_params=first.shape.linear_params,
         weight_bits=weight_bits(first.shape, first.config),
         tensor_parallel_size=tensor,
+        kv_bits=kv_bits(first.config),
         traits=first.shape.traits,
         engine_version=first.engine_version,
         parameters=_rounded(parameters),
@@ -140,7 +141,10 @@ def fit_profile(
 
 def _one_kind(engines: Sequence[MeasuredEngine]) -> MeasuredEngine:
     kinds = {
-        (engine.shape.name, engine.gpu, weight_bits(engine.shape, engine.config), engine.config.tensor_parallel_size)
+        (
+            *(engine.shape.name, engine.gpu, weight_bits(engine.shape, engine.config), kv_bits(engine.config)),
+            engine.config.tensor_parallel_size,
+        )
         for engine in engines
     }
     if len(kinds) != 1:

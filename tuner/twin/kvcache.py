@@ -21,6 +21,8 @@ class Sequence:
     order: int
     priority: int = 0
     hashes: tuple[int, ...] = ()
+    adapter: str | None = None
+    """The LoRA adapter it is for; None: the base model."""
     computed: int = 0
     sampled: int = 0
     delivered: int = 0

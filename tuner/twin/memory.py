@@ -52,6 +52,8 @@ class MemoryDemand(Value):
     longest_that_fits: bool = Field(default=False, description="max-model-len -1: vLLM lowers it until it fits.")
     max_num_batched_tokens: int = Field(gt=0)
     block_size: int = Field(default=16, gt=0)
+    adapter_slots: int = Field(default=0, ge=0, description="max-loras; 0: without enable-lora.")
+    adapter_rank: int = Field(default=0, ge=0, description="max-lora-rank: every slot has so many rows, used or not.")
 
     @property
     def weight_bits(self) -> int:
@@ -62,7 +64,7 @@ class MemoryDemand(Value):
 def plan_memory(shape: ModelShape, gpu: Gpu, demand: MemoryDemand) -> MemoryPlan:
     """Return what is left for KV tokens, and whether one request of `max_model_len` fits."""
     weights = max(0.0, weights_gib(shape, demand) - demand.cpu_offload_gib)
-    overhead = _overhead_gib(shape, demand)
+    overhead = _overhead_gib(shape, demand) + demand.adapter_slots * slot_gib(shape, demand)
     kv_gib = gpu.memory_gib * demand.gpu_memory_utilization - weights - overhead
     if demand.kv_cache_gib is not None:
         kv_gib = min(demand.kv_cache_gib, gpu.memory_gib - weights - overhead)
@@ -93,6 +95,19 @@ def weights_gib(shape: ModelShape, demand: MemoryDemand) -> float:
     experts *= _uneven(shape, demand)
     beside = shape.vocab_params * (1 if shape.tie_word_embeddings else 2) + shape.extra_params
     return ((attention + mlp + experts) / 8 + beside * 2) / (tensor * demand.pipeline_parallel_size) / GIB
+
+
+def slot_gib(shape: ModelShape, demand: MemoryDemand) -> float:
+    """Return what one place for a LoRA adapter takes of each GPU, GiB, in 16 bits.
+
+    vLLM (`vllm/lora/layers`) pads every adapter to `max-lora-rank` and stacks both factors of the seven products of a
+    layer: those of the hidden size whole on each GPU, the others split by tensor parallelism. Counted for dense layers;
+    adapters of routed experts are not. Never measured.
+    """
+    hidden, tensor = shape.hidden_size, demand.tensor_parallel_size
+    wide = sum(group.count * (group.attention + group.mlp) for group in shape.layers) / hidden
+    whole = 7 * hidden * shape.num_hidden_layers
+    return demand.adapter_rank * 2 * (whole + wide / tensor) / demand.pipeline_parallel_size / GIB
 
 
 def _uneven(shape: ModelShape, demand: MemoryDemand) -> float:

@@ -105,6 +105,8 @@ def notes(setup: EngineSetup, requests: RequestArrays, result: ResultArrays | No
     found, known = [], setup.profile.calibrated
     if setup.profile.transferred_from:
         found.append(f"carried over from profile {setup.profile.transferred_from}; nothing was measured here")
+    if setup.kv_bits != setup.profile.kv_bits:
+        found.append(f"a KV cache of {setup.kv_bits} bits: the profile was measured with {setup.profile.kv_bits}")
     if int(requests.prompt_tokens.max()) > known.max_prompt_tokens:
         found.append(f"prompts beyond the calibrated {known.max_prompt_tokens} tokens")
     held = 0 if result is None else int(result.peak_kv_usage * setup.kv_blocks * setup.block_size)

@@ -74,6 +74,7 @@ class Profile(Value):
     linear_params: int | None = Field(default=None, description="The model's size; None when nothing was measured.")
     weight_bits: int = 16
     tensor_parallel_size: int = 1
+    kv_bits: int = Field(default=16, description="Of one key or value in the cache of the engine it was measured on.")
     traits: tuple[Trait, ...] = Field(default=(), description="What sets the measured architecture apart.")
     engine_version: str = "0.26.0"
     parameters: Parameters = Parameters()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
+from tuner.twin.adapter_slots import AdapterSlots
 from tuner.twin.kvcache import KvPool, Sequence
 from tuner.twin.steptime import StepLoad
 
@@ -36,9 +37,10 @@ class Limits(NamedTuple):
 class Scheduler:
     """Holds the running list and the waiting queue."""
 
-    def __init__(self, limits: Limits, pool: KvPool) -> None:
+    def __init__(self, limits: Limits, pool: KvPool, slots: AdapterSlots | None = None) -> None:
         self._limits = limits
         self._pool = pool
+        self._slots = slots or AdapterSlots(0)
         self.running: list[Sequence] = []
         self.waiting: deque[Sequence] = deque()
         self.preemptions = 0
@@ -116,6 +118,8 @@ class Scheduler:
     def _admit(self, parts: list[Part], budget: int) -> None:
         while self.waiting and budget > 0 and len(self.running) < self._limits.max_num_seqs:
             sequence = self._next_waiting()
+            if sequence is None:  # all of them wait for a place for their adapter
+                return
             cached = self._pool.cached_blocks(sequence)
             computed = cached * self._pool.block_size
             tokens = self._chunk(sequence.missing - computed)
@@ -133,10 +137,11 @@ class Scheduler:
             parts.append(self._commit(sequence, tokens))
             budget -= tokens
 
-    def _next_waiting(self) -> Sequence:
+    def _next_waiting(self) -> Sequence | None:
+        able = (sequence for sequence in self.waiting if self._slots.takes(sequence, self.running))
         if self._limits.priority_policy:
-            return min(self.waiting, key=lambda sequence: (sequence.priority, sequence.order))
-        return self.waiting[0]
+            return min(able, key=lambda sequence: (sequence.priority, sequence.order), default=None)
+        return next(able, None)
 
     def _count_lookup(self, sequence: Sequence, computed: int) -> None:
         if sequence.sampled == 0:

@@ -6,6 +6,7 @@ import math
 
 from pydantic import Field
 
+from controlplane.domain.adapters import DEFAULT_MAX_RANK
 from controlplane.domain.base import Value
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
@@ -13,12 +14,16 @@ from tuner.twin.checkpoints import Checkpoint, online
 from tuner.twin.costs import step_cost
 from tuner.twin.flags import FlagReader
 from tuner.twin.gpus import Gpu, find_gpu
-from tuner.twin.memory import GIB, MemoryDemand, MemoryPlan, longest_request, plan_memory
+from tuner.twin.memory import GIB, MemoryDemand, MemoryPlan, longest_request, plan_memory, slot_gib
 from tuner.twin.profile import Profile
 from tuner.twin.shapes import ModelShape
 from tuner.twin.steptime import StepCost
 from tuner.twin.transfer import profile_for
-from tuner.twin.uncertainty import EXPERT_PARALLEL, budget_step
+from tuner.twin.uncertainty import EXPERT_PARALLEL, budget_step, cache_step
+
+COPY_GIB_PER_S = 20.0
+"""What goes to the host and back per GPU. vLLM's blog of 2025-10-26 reports wake-ups of 0.1 to 6 s up to 235B on four
+A100, about this much; never measured here."""
 
 
 class DoesNotFit(InvalidInput):
@@ -46,14 +51,24 @@ class EngineSetup(Value):
     cost: StepCost
     gpus: int = Field(default=1, ge=1)
     expert_parallel: bool = Field(default=False, description="GPUs hold whole experts each.")
+    kv_bits: int = Field(default=16, description="Of one key or value in the cache.")
     profile: Profile
     memory: MemoryPlan
+    adapter_slots: int = Field(default=0, ge=0, description="Distinct LoRA adapters of a batch at most; 0: none run.")
+    adapter_swap_s: float = Field(default=0, ge=0, description="Bringing one more of them onto the GPU.")
 
     @property
     def uncertainty(self) -> float:
         """1-sigma relative error of the engine's speed: the profile's, and what such a configuration adds to it."""
-        steps = (budget_step(self.max_num_batched_tokens), EXPERT_PARALLEL if self.expert_parallel else 0.0)
-        return math.hypot(self.profile.uncertainty, *steps)
+        tokens = self.max_num_batched_tokens
+        cache = cache_step(self.kv_bits, self.profile.kv_bits, tokens)
+        experts = EXPERT_PARALLEL if self.expert_parallel else 0.0
+        return math.hypot(self.profile.uncertainty, budget_step(tokens), cache, experts)
+
+    @property
+    def is_carried_over(self) -> bool:
+        """True where no engine like this one was measured: another kind's profile, or another kind of KV cache."""
+        return self.profile.transferred_from is not None or self.kv_bits != self.profile.kv_bits
 
 
 def resolve(shape: ModelShape, gpu: str | Gpu, config: EngineConfig, profile: Profile | None = None) -> EngineSetup:
@@ -92,15 +107,17 @@ def resolve(shape: ModelShape, gpu: str | Gpu, config: EngineConfig, profile: Pr
         cost=step_cost(shape, sheet, demand, used.parameters, graph_tokens=graph),
         gpus=config.gpus_per_replica,
         expert_parallel=demand.expert_parallel and demand.tensor_parallel_size > 1,
+        kv_bits=kv_bits(config),
         profile=used,
         memory=plan,
+        adapter_slots=demand.adapter_slots,
+        adapter_swap_s=slot_gib(shape, demand) / COPY_GIB_PER_S,
     )
 
 
 def memory_demand(shape: ModelShape, gpu: Gpu, config: EngineConfig) -> MemoryDemand:
     """Return what `config` asks of memory, vLLM's defaults filled in. Raises InvalidInput for a wrong value."""
     flags = FlagReader(config)
-    kv_dtype = str(config.flags.get("kv-cache-dtype", "auto"))
     fitted = flags.is_auto_length()
     max_len = shape.max_position_embeddings
     if not fitted:
@@ -112,7 +129,7 @@ def memory_demand(shape: ModelShape, gpu: Gpu, config: EngineConfig) -> MemoryDe
         data_parallel_size=flags.integer("data-parallel-size", default=1, low=1),
         expert_parallel=flags.boolean("enable-expert-parallel", default=False),
         weights=stored_weights(shape, config),
-        kv_bytes=1 if kv_dtype.startswith("fp8") else 2,
+        kv_bytes=kv_bits(config) / 8,
         gpu_memory_utilization=flags.number("gpu-memory-utilization", default=0.92, low=0.01, high=1.0),
         kv_cache_gib=kv_cache / GIB if kv_cache else None,
         cpu_offload_gib=flags.number("cpu-offload-gb", default=0.0, low=0.0, high=1e6),
@@ -120,7 +137,15 @@ def memory_demand(shape: ModelShape, gpu: Gpu, config: EngineConfig) -> MemoryDe
         longest_that_fits=fitted,
         max_num_batched_tokens=_max_num_batched_tokens(gpu, flags, max_len),
         block_size=flags.integer("block-size", default=16, low=1),
+        **_adapter_room(flags),
     )
+
+
+def _adapter_room(flags: FlagReader) -> dict[str, int]:
+    if not flags.boolean("enable-lora", default=False):
+        return {}
+    rank = flags.integer("max-lora-rank", default=DEFAULT_MAX_RANK, low=1)
+    return {"adapter_slots": flags.integer("max-loras", default=1, low=1), "adapter_rank": rank}
 
 
 def stored_weights(shape: ModelShape, config: EngineConfig) -> Checkpoint:
@@ -134,6 +159,11 @@ def stored_weights(shape: ModelShape, config: EngineConfig) -> Checkpoint:
 def weight_bits(shape: ModelShape, config: EngineConfig) -> int:
     """Return the class of precision under `config`, 16, 8 or 4. Raises InvalidInput for an unknown quantization."""
     return stored_weights(shape, config).bits
+
+
+def kv_bits(config: EngineConfig) -> int:
+    """Return how many bits a key or value takes in the cache under `config`."""
+    return 8 if str(config.flags.get("kv-cache-dtype", "auto")).startswith("fp8") else 16
 
 
 def _check_modelled(demand: MemoryDemand) -> None:

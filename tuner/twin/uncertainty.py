@@ -20,6 +20,10 @@ _MIXTURE = 0.06
 _PER_HALVED_BUDGET, _MEASURED_BUDGET = 0.01, 8192
 """Of steps with fewer tokens the launch is a larger part, which varies more than kernels do: engines with 2,048 tokens,
 left out of the fit. Larger budgets than 8,192 were not measured: as much for each doubling."""
+_OTHER_CACHE = 0.055
+"""Keys and values in other bits than the profile's engine kept, and as much again per halving of the token budget below
+8,192: no profile was fitted with an fp8 cache. By the levels of five studies on real H200s, left out one at a time
+(`python -m benchmarks.fp8_cache`)."""
 EXPERT_PARALLEL = 0.2
 """Whole experts on each of several GPUs: never measured, and no real router picks evenly. A judgement."""
 
@@ -36,3 +40,10 @@ def least_uncertainty(traits: Sequence[Trait], tensor_parallel_size: int, *, liv
 def budget_step(batched_tokens: int) -> float:
     """Return what a token budget adds, in quadrature."""
     return _PER_HALVED_BUDGET * abs(float(np.log2(batched_tokens / _MEASURED_BUDGET)))
+
+
+def cache_step(kv_bits: int, measured_bits: int, batched_tokens: int) -> float:
+    """Return what a KV cache of `kv_bits` adds to a profile measured with `measured_bits`, in quadrature."""
+    if kv_bits == measured_bits:
+        return 0.0
+    return _OTHER_CACHE * (1 + max(0.0, float(np.log2(_MEASURED_BUDGET / batched_tokens))))

@@ -20,14 +20,13 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 
 from controlplane.adapters.fleet_kubernetes.refusals import Asked, Expired, refusal, refused_watch, short
-from controlplane.adapters.fleet_kubernetes.wire import AGENT, Reopen, Wire, lines, require_success
+from controlplane.adapters.fleet_kubernetes.wire import AGENT, JSON, Question, Reopen, Wire, lines, require_success
 from controlplane.domain.errors import InvalidInput, NotFound, Unavailable
 
 MANAGER = AGENT
 """The field manager of everything Fleetune applies."""
 OPENED = "OPENED"
 """The first event of a watch that the server has taken."""
-_JSON = "application/json"
 _SILENCE_S = 150.0
 """A watch that hears nothing for so long is dead: a server sends a bookmark every minute."""
 _PAGE = "500"
@@ -136,7 +135,7 @@ class Door:
         query = {"container": container, "previous": str(previous).lower()}
         query |= {"tailLines": "500", "limitBytes": str(limit_bytes)}
         with self._refusals("get", place, f"{name}/log"):
-            content = self._wire.content("GET", f"{place.path(name)}/log", None, query=query, kind=_JSON)
+            content = self._wire.content(Question("GET", f"{place.path(name)}/log", query=query))
             return content.decode(errors="replace")
 
     def watch(self, place: Place, version: str, *, seconds: int, **query: str) -> Iterator[tuple[str, Json]]:
@@ -144,7 +143,7 @@ class Door:
         asked = {**query, "watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
         asked["timeoutSeconds"] = str(seconds)
         with self._refusals("watch", place):
-            raw = self._wire.called("GET", place.path(), None, query=asked, kind=_JSON, timeout_s=_SILENCE_S)
+            raw = self._wire.called(Question("GET", place.path(), query=asked, timeout_s=_SILENCE_S))
             try:
                 require_success(raw, b"" if raw.status == 200 else raw.read())
                 yield OPENED, {}
@@ -164,11 +163,11 @@ class Door:
         body: Mapping[str, Any] | None = None,
         *,
         query: Mapping[str, str] | None = None,
-        kind: str = _JSON,
+        kind: str = JSON,
     ) -> Json:
         verb = {"GET": "get" if name else "list", "POST": "create", "PUT": "update"}.get(method, method.lower())
         with self._refusals(verb, place, name):
-            content = self._wire.content(method, place.path(name), body, query=query or {}, kind=kind)
+            content = self._wire.content(Question(method, place.path(name), body, query or {}, kind))
             found: Json = json.loads(content)
             return found
 

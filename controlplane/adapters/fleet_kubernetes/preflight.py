@@ -8,10 +8,13 @@ from controlplane.adapters.fleet_kubernetes.door import Door, Place
 from controlplane.adapters.fleet_kubernetes.manifests import Manifest, manifests
 from controlplane.adapters.fleet_kubernetes.names import SELECTOR
 from controlplane.adapters.fleet_kubernetes.nodes import Gpus
-from controlplane.adapters.fleet_kubernetes.routes import PREFIX as ROUTES
+from controlplane.adapters.fleet_kubernetes.pools import PLURAL as POOL_PLURAL
+from controlplane.adapters.fleet_kubernetes.pools import PREFIX as POOLS_AT
+from controlplane.adapters.fleet_kubernetes.rights import ENGINES, POOLS, ROUTES, SETS, Right, require
+from controlplane.adapters.fleet_kubernetes.routes import PREFIX as ROUTES_AT
 from controlplane.adapters.fleet_kubernetes.sets import KIND as SET
 from controlplane.adapters.fleet_kubernetes.sets import PLURAL, no_sets
-from controlplane.adapters.fleet_kubernetes.sets import PREFIX as SETS
+from controlplane.adapters.fleet_kubernetes.sets import PREFIX as SETS_AT
 from controlplane.domain.cluster import ClusterOptions
 from controlplane.domain.errors import Forbidden, InvalidInput, NotFound, Unavailable
 from controlplane.domain.service import ServiceSpec
@@ -20,7 +23,7 @@ _PLACES = {
     "Deployment": ("apis/apps/v1", "deployments"),
     "Service": ("api/v1", "services"),
     "PodDisruptionBudget": ("apis/policy/v1", "poddisruptionbudgets"),
-    SET: (SETS, PLURAL),
+    SET: (SETS_AT, PLURAL),
 }
 
 
@@ -32,6 +35,7 @@ def check_cluster(door: Door, namespace: str, specs: Sequence[ServiceSpec]) -> N
     add-on that is not installed, or the server would refuse its objects.
     """
     _require_namespace(door, namespace)
+    require(door, namespace, _needed(specs))
     for plural, prefix in (("deployments", "apis/apps/v1"), ("pods", "api/v1")):
         door.list(Place(prefix, plural, namespace), labelSelector=SELECTOR, limit="1")
     nodes = door.list(Place("api/v1", "nodes"))["items"]
@@ -41,8 +45,20 @@ def check_cluster(door: Door, namespace: str, specs: Sequence[ServiceSpec]) -> N
             Gpus(nodes, cluster.gpu_resource).require(min(gpus, cluster.gpus_per_node), cluster.node_selector)
         if cluster.route is not None:
             _require_gateway_api(door, namespace, spec)
+        if cluster.route is not None and cluster.route.picker is not None:
+            _require_pools(door, namespace, spec, cluster)
         for manifest in manifests(spec, cluster, spec.baseline, replicas=0):
             _ask(door, Place(*_PLACES[manifest["kind"]], namespace), manifest, spec)
+
+
+def _needed(specs: Sequence[ServiceSpec]) -> Sequence[Right]:
+    on_cluster = [spec.kubernetes for spec in specs if spec.kubernetes is not None]
+    spans = any(
+        spec.kubernetes is not None and spec.baseline.gpus_per_replica > spec.kubernetes.gpus_per_node for spec in specs
+    )
+    routed = any(each.route is not None for each in on_cluster)
+    pooled = any(each.route is not None and each.route.picker is not None for each in on_cluster)
+    return (*ENGINES, *(SETS if spans else ()), *(ROUTES if routed else ()), *(POOLS if pooled else ()))
 
 
 def _ask(door: Door, place: Place, manifest: Manifest, spec: ServiceSpec) -> None:
@@ -72,12 +88,29 @@ def described_for(spec: ServiceSpec, namespace: str) -> ClusterOptions:
 
 def _require_gateway_api(door: Door, namespace: str, spec: ServiceSpec) -> None:
     try:
-        door.list(Place(ROUTES, "httproutes", namespace), limit="1")
+        door.list(Place(ROUTES_AT, "httproutes", namespace), limit="1")
     except NotFound as error:
         raise InvalidInput(
             f"service {spec.name} asks for a route of the cluster's gateway",
             why="the cluster has no Gateway API (gateway.networking.k8s.io/v1)",
             allowed="its custom resource definitions, or no kubernetes.route: Fleetune's own gateway splits without",
+        ) from error
+
+
+def _require_pools(door: Door, namespace: str, spec: ServiceSpec, cluster: ClusterOptions) -> None:
+    if spec.baseline.gpus_per_replica > cluster.gpus_per_node:
+        raise InvalidInput(
+            f"service {spec.name} asks for an endpoint picker",
+            why="its replicas span nodes: a pool would hold the pods that do not serve, too",
+            allowed="no kubernetes.route.picker: a Service of the leaders",
+        )
+    try:
+        door.list(Place(POOLS_AT, POOL_PLURAL, namespace), limit="1")
+    except NotFound as error:
+        raise InvalidInput(
+            f"service {spec.name} asks for an endpoint picker",
+            why="the cluster has no InferencePool (inference.networking.k8s.io/v1)",
+            allowed="its custom resource definition, or no kubernetes.route.picker",
         ) from error
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from controlplane.adapters.fleet_kubernetes.door import Json
-from controlplane.adapters.fleet_kubernetes.names import group_name, route_name
+from controlplane.adapters.fleet_kubernetes.names import GROUP, group_name, labels_of, route_name
 from controlplane.adapters.fleet_kubernetes.pods import PORT
-from controlplane.domain.base import ServiceName
-from controlplane.domain.cluster import RouteOptions
+from controlplane.domain.base import RevisionId, ServiceName
+from controlplane.domain.cluster import PickerOptions, RouteOptions
 from controlplane.domain.door.routing import RevisionRoute, ServiceRoute
 from controlplane.domain.owner import ReplicaOwner
 
@@ -16,14 +16,21 @@ SERVICE = "fleetune.dev/service"
 VERSION = "fleetune.dev/routing-table"
 """The annotation with the version of the table that a route was last written from."""
 SELECTOR = "app.kubernetes.io/managed-by=fleetune,app.kubernetes.io/component=route"
+OF_SERVICE = "kubernetes.io/service-name"
+"""The label of an EndpointSlice that names its Service."""
+POOL_GROUP = "inference.networking.k8s.io"
+POOLS = "app.kubernetes.io/managed-by=fleetune,app.kubernetes.io/component=pool"
 _GROUP = "gateway.networking.k8s.io"
 _WANTED = {"Accepted": "did not accept it", "ResolvedRefs": "cannot send to a Service it names"}
 
 
-def httproute(service: ServiceRoute, how: RouteOptions, *, version: int, namespace: str) -> Json:
+def httproute(
+    service: ServiceRoute, how: RouteOptions, *, version: int, namespace: str, answering: Container[str]
+) -> Json:
     """Return the route of one service, every default written out: what is read back is what was written.
 
     A revision without a ready replica gets nothing, as at Fleetune's own gateway: the Service behind it answers nobody.
+    Nor does one whose Service is not among `answering`: the cluster's gateway sends where its endpoints are.
     """
     labels = {"app.kubernetes.io/managed-by": "fleetune", "app.kubernetes.io/component": "route"}
     return {
@@ -41,12 +48,45 @@ def httproute(service: ServiceRoute, how: RouteOptions, *, version: int, namespa
             "rules": [
                 {
                     "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
-                    "backendRefs": [_backend(service, each) for each in service.revisions],
+                    "backendRefs": [_backend(service, each, how, answering) for each in service.revisions],
                     "timeouts": {"request": "0s"},  # streams last for minutes
                 }
             ],
         },
     }
+
+
+def pool(service: ServiceName, revision: RevisionId, picker: PickerOptions, *, namespace: str) -> Json:
+    """Return the InferencePool of one revision's pods, every default written out; spot ones are among them."""
+    owner = ReplicaOwner(service, revision)
+    mine = {"app.kubernetes.io/managed-by": "fleetune", "app.kubernetes.io/component": "pool", SERVICE: service}
+    pods = {name: value for name, value in labels_of(owner).items() if name != GROUP}
+    return {
+        "apiVersion": f"{POOL_GROUP}/v1",
+        "kind": "InferencePool",
+        "metadata": {"name": group_name(owner), "namespace": namespace, "labels": mine},
+        "spec": {
+            "selector": {"matchLabels": pods},
+            "targetPorts": [{"number": PORT}],
+            "appProtocol": "http",
+            "endpointPickerRef": {
+                "group": "",
+                "kind": "Service",
+                "name": picker.service,
+                "port": {"number": picker.port},
+                "failureMode": "FailClose",
+            },
+        },
+    }
+
+
+def answering(slices: Iterable[Json]) -> frozenset[str]:
+    """Return the Services with an endpoint that takes requests, by the cluster's own account (EndpointSlices)."""
+    return frozenset(
+        each["metadata"]["labels"][OF_SERVICE]
+        for each in slices
+        if any(_takes(endpoint) for endpoint in each.get("endpoints") or ())
+    )
 
 
 def weights_of(route: Json) -> Mapping[str, int]:
@@ -56,8 +96,14 @@ def weights_of(route: Json) -> Mapping[str, int]:
 
 
 def splits_alike(route: Json, other: Json) -> bool:
-    """Say whether two routes send the same hosts to the same Services by the same weights."""
-    return weights_of(route) == weights_of(other) and route["spec"].get("hostnames") == other["spec"].get("hostnames")
+    """Say whether two routes send the same hosts to the same Services or pools by the same weights."""
+    same_kinds = _kinds(route) == _kinds(other) and weights_of(route) == weights_of(other)
+    return same_kinds and route["spec"].get("hostnames") == other["spec"].get("hostnames")
+
+
+def _kinds(route: Json) -> Mapping[str, str]:
+    refs = [ref for rule in route["spec"].get("rules", []) for ref in rule.get("backendRefs", [])]
+    return {ref["name"]: ref.get("kind", "Service") for ref in refs}
 
 
 def objection(route: Json) -> str | None:
@@ -77,6 +123,12 @@ def objection(route: Json) -> str | None:
     return None
 
 
+def _takes(endpoint: Json) -> bool:
+    """Without a word of the controller an endpoint counts as ready, as the API says."""
+    ready: bool | None = (endpoint.get("conditions") or {}).get("ready")
+    return ready is not False
+
+
 def _parent(how: RouteOptions) -> Json:
     found: Json = {"group": _GROUP, "kind": "Gateway", "name": how.gateway}
     if how.gateway_namespace is not None:
@@ -86,9 +138,11 @@ def _parent(how: RouteOptions) -> Json:
     return found
 
 
-def _backend(service: ServiceRoute, revision: RevisionRoute) -> Json:
+def _backend(service: ServiceRoute, revision: RevisionRoute, how: RouteOptions, answering: Container[str]) -> Json:
     name = group_name(ReplicaOwner(ServiceName(service.service), revision.revision))
-    weight = revision.weight_percent if revision.backends else 0
+    weight = revision.weight_percent if revision.backends and name in answering else 0
+    if how.picker is not None:
+        return {"group": POOL_GROUP, "kind": "InferencePool", "name": name, "weight": weight}
     return {"group": "", "kind": "Service", "name": name, "port": PORT, "weight": weight}
 
 

@@ -11,10 +11,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from controlplane.adapters.fleet_kubernetes.door import Door, Json, Place
+from controlplane.adapters.fleet_kubernetes.pools import Options, Pools
 from controlplane.adapters.fleet_kubernetes.route import (
+    OF_SERVICE,
     SELECTOR,
     SERVICE,
     VERSION,
+    answering,
     httproute,
     objection,
     splits_alike,
@@ -22,21 +25,18 @@ from controlplane.adapters.fleet_kubernetes.route import (
 )
 from controlplane.adapters.fleet_kubernetes.watched import Watched
 from controlplane.domain.base import ServiceName
-from controlplane.domain.cluster import RouteOptions
 from controlplane.domain.door.routing import RoutingTable
-from controlplane.domain.errors import Conflict, NotFound, StaleVersion, Unavailable
+from controlplane.domain.errors import Conflict, Forbidden, NotFound, StaleVersion, Unavailable
 
 PREFIX = "apis/gateway.networking.k8s.io/v1"
+SLICES = "apis/discovery.k8s.io/v1"
 _LOOK_S = 0.05
 _SETTLE_S = 1.0
 """A gateway usually takes a route within this; one that takes longer is looked at again in the next pass."""
 
-Options = Callable[[ServiceName], RouteOptions | None]
-"""How a service is routed; None: not by the cluster's gateway."""
-
 
 class RouteTraffic:
-    """Routes of the services that ask for one. Holds one watch from the first such service on, until `close`."""
+    """Routes of the services that ask for one. Holds its watches from the first such service on, until `close`."""
 
     def __init__(
         self,
@@ -50,11 +50,14 @@ class RouteTraffic:
         self._door, self._options, self._settle_s, self._steady = door, options, settle_s, steady
         self._place = Place(PREFIX, "httproutes", namespace)
         self._routes = Watched(door, self._place, selector=SELECTOR)
+        self._slices = Watched(door, Place(SLICES, "endpointslices", namespace), selector=OF_SERVICE)
+        self._pools = Pools(door, namespace, options=options)
         self._given: RoutingTable | None = None
         self._is_used = False
 
     def close(self) -> None:
         self._routes.stop()
+        self._slices.stop()
 
     def apply(self, table: RoutingTable) -> None:
         """Write every route of the table, and delete those of services that are not in it.
@@ -64,7 +67,7 @@ class RouteTraffic:
         """
         wanted = self._wanted(table)
         self._is_used = self._is_used or bool(wanted)
-        written = self._write_all(wanted, table.version) if self._is_used else []
+        written = self._write_all(wanted, table) if self._is_used else []
         self._given = table
         self._settle(written)
 
@@ -84,13 +87,22 @@ class RouteTraffic:
         return [RoutingTable(version=max(map(_version, present.values()), default=0))]
 
     def _wanted(self, table: RoutingTable) -> Mapping[ServiceName, Json]:
-        found: dict[ServiceName, Json] = {}
-        for service in table.services:
-            how = self._options(ServiceName(service.service))
-            if how is not None:
-                value = httproute(service, how, version=table.version, namespace=str(self._place.namespace))
-                found[ServiceName(service.service)] = value
-        return found
+        named = ((service, self._options(ServiceName(service.service))) for service in table.services)
+        routed = [(service, how) for service, how in named if how is not None]
+        answer = answering(self._endpoint_slices()) if routed else frozenset[str]()
+        namespace = str(self._place.namespace)
+        return {
+            ServiceName(service.service): httproute(
+                service, how, version=table.version, namespace=namespace, answering=answer
+            )
+            for service, how in routed
+        }
+
+    def _endpoint_slices(self) -> Sequence[Json]:
+        try:
+            return self._slices.items()
+        except Forbidden as error:
+            raise Unavailable("routes stay as they are: nobody knows which Services answer", why=str(error)) from error
 
     def weights(self) -> Mapping[ServiceName, Mapping[str, int]]:
         """Return the weights of each service's route as they are, by the name of the revision's Service."""
@@ -107,11 +119,12 @@ class RouteTraffic:
             ) from error
         return {ServiceName(each["metadata"]["labels"][SERVICE]): each for each in found}
 
-    def _write_all(self, wanted: Mapping[ServiceName, Json], version: int) -> Sequence[Json]:
-        present = self._present()
-        written = [self._write(service, value, version, present) for service, value in wanted.items()]
+    def _write_all(self, wanted: Mapping[ServiceName, Json], table: RoutingTable) -> Sequence[Json]:
+        present, pools = self._present(), self._pools.write(table)
+        written = [self._write(service, value, table.version, present) for service, value in wanted.items()]
         for service in present.keys() - wanted.keys():
             self._door.delete(self._place, present[service]["metadata"]["name"])
+        self._pools.leave(pools)
         return written
 
     def _write(self, service: ServiceName, value: Json, version: int, present: Mapping[ServiceName, Json]) -> Json:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
@@ -11,6 +12,7 @@ from kubernetes.client.exceptions import ApiException
 from controlplane.domain.errors import Unavailable
 
 AGENT = "fleetune"
+JSON = "application/json"
 _TIMEOUT_S = 15.0
 _LONGEST_PAUSE_S = 2.0
 """What an overloaded server asks for is waited for up to this; beyond it nothing is asked until then."""
@@ -19,6 +21,17 @@ _UNKNOWN = 401
 
 Reopen = Callable[[], client.ApiClient]
 """Reads the credentials anew, from the place they were first read from."""
+
+
+class Question(NamedTuple):
+    """One request. `kind` is what its body is; `timeout_s` how long its answer may be silent."""
+
+    method: str
+    path: str
+    body: Mapping[str, Any] | None = None
+    query: Mapping[str, str] = MappingProxyType({})
+    kind: str = JSON
+    timeout_s: float = _TIMEOUT_S
 
 
 class Wire:
@@ -42,32 +55,17 @@ class Wire:
     def host(self) -> str:
         return str(self._api.configuration.host)
 
-    def content(
-        self, method: str, path: str, body: Mapping[str, Any] | None, *, query: Mapping[str, str], kind: str
-    ) -> bytes:
+    def content(self, question: Question) -> bytes:
         """Return what a request is answered. Raises ApiException when that is a refusal."""
-        raw = self.called(method, path, body, query=query, kind=kind)
+        raw = self.called(question)
         content: bytes = raw.read() if not raw.data else raw.data
         require_success(raw, content)
         return content
 
-    def called(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None,
-        *,
-        query: Mapping[str, str],
-        kind: str,
-        timeout_s: float = _TIMEOUT_S,
-    ) -> Any:
+    def called(self, question: Question) -> Any:
         """Ask, and once more when an overloaded server says how soon: it did nothing then. Raises Unavailable."""
         self._require_welcome()
-
-        def ask() -> Any:
-            return self._known(method, path, body, query=query, kind=kind, timeout_s=timeout_s)
-
-        answer = ask()
+        answer = self._known(question)
         pause_s = _pause_s(answer)
         if pause_s is None:
             return answer
@@ -76,38 +74,29 @@ class Wire:
             return answer
         _let_go(answer)
         self._sleep(pause_s)
-        return ask()
+        return self._known(question)
 
-    def _known(self, *words: Any, **more: Any) -> Any:
+    def _known(self, question: Question) -> Any:
         """Ask, and once more with credentials read anew when the server does not know these."""
         asked_with = self._api
-        answer = self._called_once(*words, **more)
+        answer = self._called_once(question)
         if answer.status != _UNKNOWN or self._reopen is None:
             return answer
         _let_go(answer)
         if asked_with is self._api:  # else another thread has just read them
             self._api = _named(self._reopen())
-        return self._called_once(*words, **more)
+        return self._called_once(question)
 
-    def _called_once(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None,
-        *,
-        query: Mapping[str, str],
-        kind: str,
-        timeout_s: float,
-    ) -> Any:
+    def _called_once(self, question: Question) -> Any:
         verb, url, headers, content, parts = self._api.param_serialize(
-            method,
-            path,
-            query_params=list(query.items()),
-            header_params={"Accept": "application/json", "Content-Type": kind},
-            body=body,
+            question.method,
+            question.path,
+            query_params=list(question.query.items()),
+            header_params={"Accept": JSON, "Content-Type": question.kind},
+            body=question.body,
             auth_settings=["BearerToken"],
         )
-        waits = (_TIMEOUT_S, timeout_s)
+        waits = (_TIMEOUT_S, question.timeout_s)
         return self._api.call_api(verb, url, headers, content, parts, _request_timeout=waits).response
 
     def _require_welcome(self) -> None:

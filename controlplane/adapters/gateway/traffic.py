@@ -134,6 +134,12 @@ class GatewayTraffic:
         told = zip(gateways, self._each(gateways, self._read_ends), strict=True)
         return {gateway.name: found for gateway, found in told if found is not None}
 
+    def metrics_pages(self) -> Mapping[str, str]:
+        """Return the page of each gateway that answers, by its name."""
+        gateways = self._find()
+        told = zip(gateways, self._each(gateways, self._read_page), strict=True)
+        return {gateway.name: found for gateway, found in told if found is not None}
+
     def take_samples(self, test: AbTestId, *, most: int) -> Taken:
         """See `ports.SampleSource.take_samples`."""
         samples, dropped = list[Sample](), 0
@@ -201,6 +207,13 @@ class GatewayTraffic:
             answer = self._client.get(f"{gateway.admin_url}/admin/status")
             return _ENDS.validate_python(answer.json()["certificates"]) if answer.is_success else None
         except (httpx.HTTPError, ValueError, KeyError):
+            return None
+
+    def _read_page(self, gateway: GatewayAddress) -> str | None:
+        try:
+            answer = self._client.get(f"{gateway.admin_url}/metrics")
+            return answer.text if answer.is_success else None
+        except httpx.HTTPError:
             return None
 
     def _read(self, gateway: GatewayAddress) -> RoutingTable | None:

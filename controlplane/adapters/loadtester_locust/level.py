@@ -21,6 +21,7 @@ def load_test_of(request: LoadRequest, *, processes: int, ship: bool = False) ->
         rate_rps=request.rate_rps,
         url=request.url,
         model=request.model,
+        adapters=request.adapters,
         duration_s=request.duration_s,
         warmup_s=request.warmup_s,
         time_lapse=request.time_lapse,

@@ -76,7 +76,8 @@ class SampleStore:
                 base.execute("INSERT OR REPLACE INTO counters VALUES (?, ?, ?, ?)", (*values[:3], page.preemptions))
                 _keep_gpus(base, values[:3], page.gpus)
             for table in ("samples", "counters", "gpus"):
-                base.execute(f"DELETE FROM {table} WHERE at < ?", ((at - KEPT).timestamp(),))
+                # What lies ahead was kept before a clock was set back: between it, counters would seem to be reset.
+                base.execute(f"DELETE FROM {table} WHERE at < ? OR at > ?", ((at - KEPT).timestamp(), at.timestamp()))
 
     def between(self, model: str, since: datetime, until: datetime, *, histograms: bool = True) -> Sequence[Sample]:
         """Return a model's samples after `since` and up to `until`, the oldest first."""

@@ -7,14 +7,14 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
-from enum import StrEnum
+from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import httpx
 
+from controlplane.cli.installation.check import Check, Outcome, plain, port_holder, short
 from controlplane.domain.engines.gpu import GpuReading
 from controlplane.domain.errors import FleetuneError
 from controlplane.host.clock import FILE as CLOCK_FILE
@@ -27,24 +27,6 @@ CLOCKS_APART_S = 5.0
 TIMEOUT_S = 5.0
 
 
-class Outcome(StrEnum):
-    """What a check came to."""
-
-    WELL = "well"
-    DOUBTFUL = "doubtful"  # works, or is not needed by everybody
-    BROKEN = "broken"
-    LEFT_OUT = "left out"  # nothing of the kind is set up
-
-
-class Check(NamedTuple):
-    """One thing that was looked at."""
-
-    name: str
-    outcome: Outcome
-    found: str
-    do: str = ""
-
-
 def driver(run: Callable[[Sequence[str]], str] | None = None) -> Check:
     """Ask nvidia-smi for the driver and the GPUs."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
@@ -52,7 +34,7 @@ def driver(run: Callable[[Sequence[str]], str] | None = None) -> Check:
         rows = [line.split(",") for line in (run or _output)(query).splitlines() if line.strip()]
     except (OSError, subprocess.SubprocessError) as error:
         missing = isinstance(error, FileNotFoundError)
-        told = "nvidia-smi is not installed, or not in PATH" if missing else f"nvidia-smi: {_short(error)}"
+        told = "nvidia-smi is not installed, or not in PATH" if missing else f"nvidia-smi: {short(error)}"
         return Check("GPU driver", Outcome.DOUBTFUL, told, "install the driver; emulated engines need none")
     if not rows:
         return Check("GPU driver", Outcome.BROKEN, "no GPU", "see `nvidia-smi` and CUDA_VISIBLE_DEVICES")
@@ -66,7 +48,7 @@ def gpu_metrics(read: Callable[[], Sequence[GpuReading]]) -> Check:
         found = read()
     except FleetuneError as error:
         do = "install the driver and nvidia-ml-py; without them GPU numbers of real engines are missing, not zero"
-        return Check("GPU metrics", Outcome.DOUBTFUL, _short(error), do)
+        return Check("GPU metrics", Outcome.DOUBTFUL, short(error), do)
     if not found:
         return Check("GPU metrics", Outcome.DOUBTFUL, "NVML tells of no GPU", "see `nvidia-smi`")
     silent = [each.gpu for each in found if each.utilisation_percent is None]
@@ -75,6 +57,18 @@ def gpu_metrics(read: Callable[[], Sequence[GpuReading]]) -> Check:
         do = "expected of MIG slices and of some virtual GPUs; their use stays unknown"
         return Check("GPU metrics", Outcome.DOUBTFUL, f"{told}, but not how busy {', '.join(silent)} are", do)
     return Check("GPU metrics", Outcome.WELL, told)
+
+
+def installation(data_dir: Path, supervisor: int | None) -> Check:
+    """Say which installation is looked at, and whether it is up."""
+    if supervisor is not None:
+        return Check("installation", Outcome.WELL, f"{data_dir} is up, process {supervisor} runs it")
+    if not (data_dir / CLOCK_FILE).exists():
+        do = "is this the right --data-dir? `fleetune up -f service.yaml` makes one; the rest here is of the host"
+        return Check("installation", Outcome.LEFT_OUT, f"none was ever brought up in {data_dir}", do)
+    return Check(
+        "installation", Outcome.DOUBTFUL, f"{data_dir} is not up", "`fleetune up -f service.yaml` brings it up"
+    )
 
 
 def vllm(version_of: Callable[[str], str] = version) -> Check:
@@ -94,9 +88,9 @@ def disk(folder: Path, usage: Callable[[Path], tuple[int, int, int]] = shutil.di
     if not _is_writable(place):
         return Check("disk", Outcome.BROKEN, f"{place} cannot be written", "choose another --data-dir, or its owner")
     if free_gib < LEAST_GIB:
-        return Check("disk", Outcome.BROKEN, told, "make room: records, reports and logs are lost on a full disk")
+        return Check("disk", Outcome.BROKEN, told, "make room now: records, reports and logs are lost on a full disk")
     if free_gib < FEW_GIB:
-        return Check("disk", Outcome.DOUBTFUL, told, f"less than {FEW_GIB:g} GiB fill within days")
+        return Check("disk", Outcome.DOUBTFUL, told, f"make room: less than {FEW_GIB:g} GiB fill within days")
     return Check("disk", Outcome.WELL, told)
 
 
@@ -105,28 +99,52 @@ def clock(data_dir: Path, installed: Callable[[], datetime], wall: Callable[[], 
     if not (data_dir / CLOCK_FILE).exists():
         return Check("clock", Outcome.LEFT_OUT, "never brought up")
     apart_s = (wall() - installed()).total_seconds()
-    told = f"the wall clock is {apart_s:+.1f} s from the installation's"
     if abs(apart_s) <= CLOCKS_APART_S:
-        return Check("clock", Outcome.WELL, told)
-    return Check("clock", Outcome.DOUBTFUL, told, "`fleetune down` and `up`: schedules follow the installation's clock")
+        return Check("clock", Outcome.WELL, f"the wall clock is {apart_s:+.1f} s from the installation's")
+    ahead = "ahead of" if apart_s > 0 else "behind"
+    told = (
+        f"the wall clock is {timedelta(seconds=round(abs(apart_s)))} {ahead} the installation's: it was set meanwhile"
+    )
+    do = "is the wall clock right (`timedatectl`)? Then `fleetune down` and `up`: until then schedules go by the other"
+    return Check("clock", Outcome.DOUBTFUL, told, do)
 
 
-def ports(settings: Settings, answers: Callable[[str, int], bool] | None = None) -> Check:
-    """See which of the installation's ports answer: all while it is up, none while it is down."""
+def ports(
+    settings: Settings,
+    *,
+    up: bool,
+    answers: Callable[[str, int], bool] | None = None,
+    holder: Callable[[int], str] | None = None,
+) -> Check:
+    """See whether all of the installation's ports answer while it is `up`, and none while it is not."""
     named = {
         "api": settings.api_port,
         "gateway": settings.gateway_port,
-        "gateway admin": settings.gateway_admin_port,
+        "gateway-admin": settings.gateway_admin_port,
     }
-    asks = answers or _answers
+    asks, who = answers or _answers, holder or port_holder
     open_ = {name: port for name, port in named.items() if asks(settings.host, port)}
-    if len(open_) == len(named):
-        return Check("ports", Outcome.WELL, f"all answer: {_ports(open_)}")
-    if not open_:
-        return Check("ports", Outcome.WELL, f"all free: {_ports(named)}")
     closed = {name: port for name, port in named.items() if name not in open_}
-    do = "while it is up: see logs/ of the data folder; while it is down: somebody else has the others"
-    return Check("ports", Outcome.BROKEN, f"no answer at {_ports(closed)}, but at {_ports(open_)}", do)
+    if up and closed:
+        logs = sorted({f"logs/{name.split('-')[0]}.log" for name in closed})
+        do = f"see {' and '.join(logs)} of the data folder"
+        return Check("ports", Outcome.BROKEN, f"it is up, but nothing answers at {_ports(closed)}", do)
+    if not up and open_:
+        taken = "; ".join(f"{port} ({name}) is taken by {who(port)}" for name, port in open_.items())
+        do = f"stop that, or bring it up with {' '.join(f'--{name}-port N' for name in open_)}"
+        return Check("ports", Outcome.BROKEN, f"it is not up, and {taken}", do)
+    return Check("ports", Outcome.WELL, f"all {'answer' if up else 'free'}: {_ports(named)}")
+
+
+_STORE_HINTS = {
+    "password authentication failed": "the password or the user of --store-url is wrong",
+    "no password supplied": "--store-url has no password: postgresql://USER:PASSWORD@HOST/NAME",
+    "does not exist": "the database or the user of --store-url is not there: create it, or correct the name",
+    "refused": "nothing listens there: is PostgreSQL running, and are host and port of --store-url right?",
+    "translate host name": "the host of --store-url is not known: a typing error, or DNS",
+    "timeout": "the host of --store-url does not answer: is it up, and does a firewall stand between?",
+    "disk": "make room where the database lies",
+}
 
 
 def store(open_store: Callable[[], object], url: str) -> Check:
@@ -136,7 +154,9 @@ def store(open_store: Callable[[], object], url: str) -> Check:
     try:
         open_store()
     except FleetuneError as error:
-        return Check("store", Outcome.BROKEN, f"{name}: {_short(error)}", "is it running, and --store-url right?")
+        told = error.why or error.what
+        do = next((hint for said, hint in _STORE_HINTS.items() if said in told.lower()), "is --store-url right?")
+        return Check("store", Outcome.BROKEN, f"{name}: {plain(told)}", do)
     return Check("store", Outcome.WELL, f"{name} answers")
 
 
@@ -151,7 +171,7 @@ def issuers(path: Path | None, fetch: Callable[[str], bytes]) -> Check:
             if not keys:
                 return Check("OIDC", Outcome.BROKEN, f"{each.name} has no keys", f"is {each.jwks_url} right?")
     except (FleetuneError, ValueError, AttributeError) as error:
-        return Check("OIDC", Outcome.BROKEN, _short(error), f"see {path}; tokens are refused until keys were read")
+        return Check("OIDC", Outcome.BROKEN, short(error), f"see {path}; tokens are refused until keys were read")
     return Check("OIDC", Outcome.WELL, f"keys of {', '.join(each.name for each in named) or 'nobody'}")
 
 
@@ -168,7 +188,7 @@ def mlflow(
         return Check("MLflow", Outcome.BROKEN, "its client is not installed", "pip install 'fleetune[mlflow]'")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         do = "is it running, and the URL right? Serving goes on without it"
-        return Check("MLflow", Outcome.BROKEN, f"{url}: {_short(error)}", do)
+        return Check("MLflow", Outcome.BROKEN, f"{url}: {short(error)}", do)
     if status == 200:
         return Check("MLflow", Outcome.WELL, f"{url} is well")
     return Check("MLflow", Outcome.BROKEN, f"{url} answers {status}", "it starts, or something else is there")
@@ -181,7 +201,7 @@ def prometheus(url: str | None, get: Callable[[str], int] | None = None) -> Chec
     try:
         status = (get or _status)(f"{url.rstrip('/')}/-/ready")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return Check("Prometheus", Outcome.BROKEN, f"{url}: {_short(error)}", "is it running, and the URL right?")
+        return Check("Prometheus", Outcome.BROKEN, f"{url}: {short(error)}", "is it running, and the URL right?")
     if status == 200:
         return Check("Prometheus", Outcome.WELL, f"{url} is ready")
     return Check("Prometheus", Outcome.BROKEN, f"{url} answers {status}", "it starts, or something else is there")
@@ -190,14 +210,20 @@ def prometheus(url: str | None, get: Callable[[str], int] | None = None) -> Chec
 def redis(address: str | None, ask: Callable[[str, int], bytes] | None = None) -> Check:
     """Say PING to a Redis at host:port. One that wants a password is there too."""
     if address is None:
-        return Check("Redis", Outcome.LEFT_OUT, "none is named; --redis HOST:PORT")
-    host, _, port = address.rpartition(":")
+        return Check(
+            "Redis", Outcome.LEFT_OUT, "none is named; --redis HOST:PORT, or the gateways' FLEETUNE_LIMITS_REDIS_URL"
+        )
+    host, port = _host_and_port(address)
     if not host or not port.isdigit():
-        return Check("Redis", Outcome.BROKEN, f"'{address}' is no address", "--redis HOST:PORT")
+        return Check(
+            "Redis", Outcome.BROKEN, "what is named is no address", "--redis HOST:PORT, or redis://HOST:PORT/0"
+        )
+    address = f"{host}:{port}"  # of a URL, without its password
     try:
         said = (ask or _ping)(host, int(port))
     except OSError as error:
-        return Check("Redis", Outcome.BROKEN, f"{address}: {_short(error)}", "is it running? Gateways do without it")
+        do = "is it running, and the address right? Until it answers each gateway counts its share of the limits alone"
+        return Check("Redis", Outcome.BROKEN, f"{address}: {short(error)}", do)
     if said.startswith((b"+PONG", b"-NOAUTH")):
         return Check("Redis", Outcome.WELL, f"{address} answers")
     return Check("Redis", Outcome.BROKEN, f"what answers at {address} is no Redis", "--redis HOST:PORT")
@@ -239,5 +265,12 @@ def _ports(named: Mapping[str, int]) -> str:
     return ", ".join(f"{port} ({name})" for name, port in named.items())
 
 
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+def _host_and_port(address: str) -> tuple[str, str]:
+    if "://" not in address:
+        host, _, port = address.rpartition(":")
+        return host, port
+    try:
+        url = urlsplit(address)
+        return url.hostname or "", str(url.port or 6379)
+    except ValueError:
+        return "", ""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
+import plotly.graph_objects as go
 import plotly.io as pio
 
 from controlplane.cli.tables.report_html import STYLE
@@ -13,12 +14,14 @@ from controlplane.domain.rollouts.analysis import Analysis, Counts
 from controlplane.domain.rollouts.answers import describe_answers
 from controlplane.domain.rollouts.effects import describe_effect
 from controlplane.domain.rollouts.judge import describe_load
+from controlplane.domain.rollouts.looks import Look
 from controlplane.domain.rollouts.promise import describe_promise, describe_shown
 from controlplane.domain.rollouts.rollout import Rollout, StepRecord
 from controlplane.domain.rollouts.rollout_report import RolloutReport
 from controlplane.domain.rollouts.strata import describe_strata
 from controlplane.domain.words import counted
 from dashboards import markup, theme, words
+from dashboards.charts import looks as charts_looks
 from dashboards.charts import rollout as charts_rollout
 from dashboards.markup import Column
 
@@ -30,7 +33,7 @@ def rollout_page(report: RolloutReport, now: datetime) -> str:
     title = html.escape(f"Rollout {report.rollout.rollout_id}")
     parts = [*_head(report), *_timeline(report, now)]
     for step in report.rollout.steps:
-        parts += _step(step)
+        parts += _step(step, report.looks)
     parts += _events(report)
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>"
@@ -71,12 +74,12 @@ def _answers(rollout: Rollout) -> str:
 
 
 def _timeline(report: RolloutReport, now: datetime) -> Iterator[str]:
-    figure = charts_rollout.weights(report.rollout, now)
+    figure = charts_rollout.weights(report.rollout, now, report.looks)
     drawn = pio.to_html(figure, full_html=False, include_plotlyjs=True, config=theme.CHART)
-    yield f'<div class="chart">{markup.caption("Timeline", "the share of traffic the canary had")}{drawn}</div>'
+    yield f'<div class="chart">{markup.caption("Timeline", "the share asked for, and as gateways had it")}{drawn}</div>'
 
 
-def _step(step: StepRecord) -> Iterator[str]:
+def _step(step: StepRecord, looks: Sequence[Look]) -> Iterator[str]:
     yield markup.section(f"Step {step.index + 1}: {step.whose}")
     analysis = step.analysis
     if analysis is None:
@@ -98,10 +101,26 @@ def _step(step: StepRecord) -> Iterator[str]:
     for effect in analysis.effects:
         yield markup.line(describe_effect(effect))
     if analysis.comparisons:
-        drawn = pio.to_html(
-            charts_rollout.comparisons(analysis), full_html=False, include_plotlyjs=False, config=theme.CHART
+        yield _chart(charts_rollout.comparisons(analysis), "Canary against stable", "valid at every look")
+    yield from _over_time([look for look in looks if look.step == step.index])
+
+
+def _over_time(looks: Sequence[Look]) -> Iterator[str]:
+    """How the intervals narrowed, and which share of the traffic gateways really gave the canary."""
+    for name, title in charts_looks.names(looks):
+        yield _chart(
+            charts_looks.intervals(looks, name), f"{title} over time", "a look each; most narrow as requests come"
         )
-        yield f'<div class="chart">{markup.caption("Canary against stable", "valid at every look")}{drawn}</div>'
+    if looks:
+        rows = [[words.moment(at), *seen] for at, *seen in charts_looks.seen_shares(looks)]
+        yield markup.table(
+            [Column("When, UTC"), Column("Share at each gateway"), Column("Of arrivals so far", True)], rows
+        )
+
+
+def _chart(figure: go.Figure, title: str, about: str) -> str:
+    drawn = pio.to_html(figure, full_html=False, include_plotlyjs=False, config=theme.CHART)
+    return f'<div class="chart">{markup.caption(title, about)}{drawn}</div>'
 
 
 def _sides(analysis: Analysis) -> list[list[str]]:

@@ -50,6 +50,11 @@ class GatewayOptions(Value):
     fallback: str | None = Field(
         default=None, description="A model served here that answers when this one is overloaded, instead of a 503."
     )
+    media_hosts: tuple[str, ...] | None = Field(
+        default=None,
+        description="Hosts from which engines may be told to fetch pictures, sounds and videos; `*.example.com`: all "
+        "below it, `*`: any. None: any that is not evidently some network's own.",
+    )
     cache: CacheOptions = CacheOptions()
     privacy: PrivacyOptions = PrivacyOptions()
     queue: QueueOptions = QueueOptions()

@@ -7,7 +7,7 @@ as long as the window. What is not known changes nothing: without numbers the la
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -23,7 +23,13 @@ KEEP_EVERY_S = 30.0
 LONGEST_GAP_S = 90.0
 """A longer silence within the window, and nobody knows that fewer replicas were enough."""
 _SURE_Z = 2.0
-DRAIN_QUEUE_S = 30.0
+ABSORBED_S = 30.0
+"""A step in traffic is to be absorbed so long after a start-up, counted from the step."""
+SHORTEST_S, SHORT_S = 5.0, 15.0
+"""What is certain of so short a while is acted on: a step in traffic need not fill the whole window first."""
+NOTICED_S = 10.0
+"""Until a step is certain and its replicas are processes, so much of `ABSORBED_S` may be gone: two looks."""
+DRAIN_QUEUE_S = ABSORBED_S - NOTICED_S
 """Within so long after a start a queue is to be gone: replicas for the load alone would hardly shorten it."""
 UNKNOWN_STARTUP_S = 180.0
 """No start was ever seen: what a large model takes on an H200."""
@@ -59,6 +65,8 @@ class ScaleFacts(NamedTuple):
     most: int
     most_why: str = ""
     ready: int = 0
+    starting_s: tuple[float, ...] = ()  # how long each of those that are on their way has been; wall clock
+    time_lapse: float = 1.0  # engine seconds in one of the wall clock
     in_flight: float | None = None  # of all replicas, those that wait among them; None: nobody counted
     expected_rps: float | None = None  # the highest within a start-up, by the forecast
     problem: str = ""
@@ -84,6 +92,12 @@ def sure(load: Load, seconds: float) -> Load:
     return load.times(max(0.0, 1 - _SURE_Z / math.sqrt(count)) if count > 0 else 0.0)
 
 
+def offered(whole: Load, short: Mapping[float, Load]) -> Load:
+    """Return the load of the whole window, or of the last seconds (engine time) where more of it is certain."""
+    certain = (sure(load, seconds) for seconds, load in short.items())
+    return max((whole, *certain), key=lambda each: each.rate_rps)
+
+
 def replicas_needed(
     load: Load, capacity: ReplicaCapacity, options: AutoscaleOptions, objective: Objective
 ) -> tuple[int, str]:
@@ -91,17 +105,21 @@ def replicas_needed(
 
     Longer requests ask for more at the same rate: each rate is held against what one replica sustains of it.
     """
-    headroom = objective.headroom if options.headroom is None else options.headroom
+    headroom = _headroom(options, objective)
     spare = objective.spare_replicas if options.spare_replicas is None else options.spare_replicas
     shares = {"requests/s": load.rate_rps / capacity.rate_rps.value}
-    for name, offered, held in (
+    for name, asked, held in (
         ("prompt tokens/s", load.prompt_tps, capacity.prompt_tps),
         ("output tokens/s", load.output_tps, capacity.output_tps),
     ):
-        if offered is not None and held is not None and held.value > 0:
-            shares[name] = offered / held.value
+        if asked is not None and held is not None and held.value > 0:
+            shares[name] = asked / held.value
     most = max(shares, key=lambda each: shares[each])
     return max(1, math.ceil(shares[most] / (1 - headroom) - 1e-9)) + spare, most
+
+
+def _headroom(options: AutoscaleOptions, objective: Objective) -> float:
+    return objective.headroom if options.headroom is None else options.headroom
 
 
 def decide(
@@ -162,8 +180,9 @@ def _wanted(
     now, most = replicas_needed(load, capacity, options, objective)
     reasons = [(now, f"{now} for {load.rate_rps:.3g} requests/s ({most} ask for most)")]
     queue = _queue(facts, load, capacity)
+    at_capacity = 1 - _headroom(options, objective)  # what waits is a number and no rate: no room for its chance
     for more_rps, why in (
-        (queue / DRAIN_QUEUE_S, f"a queue of {queue:.0f} as well"),
+        (queue / (DRAIN_QUEUE_S * facts.time_lapse) * at_capacity, f"a queue of {queue:.0f} as well"),
         ((facts.expected_rps or 0.0) - load.rate_rps, f"{facts.expected_rps or 0.0:.3g} expected shortly"),
     ):
         if load.rate_rps > 0 and more_rps > 0:
@@ -177,15 +196,17 @@ def _wanted(
 def _queue(facts: ScaleFacts, load: Load, capacity: ReplicaCapacity) -> float:
     """Return how many requests will wait when a replica started now is ready.
 
-    Those beyond the crowd that the ready replicas hold at their capacity; and, while nothing starts yet, what comes
-    beyond what they sustain until then. Once replicas start, what waits is only counted: it shows in the next looks.
+    Those beyond the crowd that the ready replicas hold at their capacity, and what comes beyond what they sustain until
+    then, less what those on their way finish until then, each from its own start on. That the ready ones catch up by
+    themselves is not counted on: a queue that stays says that they sustain less than is believed.
     """
     if facts.in_flight is None or capacity.concurrent is None or facts.ready < 1:
         return 0.0
     waits = max(0.0, facts.in_flight - facts.ready * capacity.concurrent.high)
-    if facts.replicas > facts.ready:
-        return waits
-    return waits + max(0.0, load.rate_rps - facts.ready * capacity.rate_rps.high) * startup_s(capacity)
+    start_s = startup_s(capacity) * facts.time_lapse
+    grows = max(0.0, load.rate_rps - facts.ready * capacity.rate_rps.high) * start_s
+    helped_s = math.fsum(min(start_s, since * facts.time_lapse) for since in facts.starting_s)
+    return max(0.0, waits + grows - helped_s * capacity.rate_rps.high)
 
 
 def _settled(

@@ -1,7 +1,8 @@
 """What a service costs now, and what its tokens came to, by tenant. Pure.
 
-Money is of the GPUs its engines hold at this moment; tokens are those of the requests that ended in the window. So a
-fleet that was scaled within the window is priced at its present size: `since_s` tells when that is so.
+Money is of the GPUs its engines hold at this moment; tokens are those of the requests that were served (`door/served`)
+and ended in the window. So a fleet that was scaled within the window is priced at its present size: `since_s` tells
+when that is so.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pydantic import AwareDatetime, Field
 from controlplane.domain.base import Value
 from controlplane.domain.door.outcomes import finished_at
 from controlplane.domain.door.routing import GatewayRecord
+from controlplane.domain.door.served import was_served
 from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.operations.savings import Saved
 from controlplane.domain.operations.spot import held_by
@@ -46,7 +48,11 @@ class Cost(Value):
     since_s: float | None = Field(default=None, description="Seconds since the newest engine started; None: no engine.")
     tokens_per_s: float
     usd_per_million_tokens: float | None = Field(default=None, description="None: no token in the window.")
-    untold: int = Field(default=0, description="Requests whose tokens nobody counted: answered in one piece, or cut.")
+    untold: int = Field(default=0, description="Requests served whose tokens nobody counted: answered in one piece.")
+    unserved: int = Field(
+        default=0,
+        description="Nobody's bill, whatever tokens they have: refused, broken off by an engine, cut by us.",
+    )
     tenants: tuple[TenantCost, ...] = Field(default=(), description="The dearest first.")
     saved: Saved | None = Field(default=None, description="None: stable rests on no recommendation.")
 
@@ -70,7 +76,8 @@ def cost(
     usd = engines_usd_per_hour(spec, held)
     ended = [r for r in records if 0 <= (now - finished_at(r)).total_seconds() < window_s]
     mine = [r for r in ended if not r.retried and not r.replayed]
-    told = [r for r in mine if _tokens(r) is not None]
+    served = [r for r in mine if was_served(r)]
+    told = [r for r in served if _tokens(r) is not None]
     total = sum(_tokens(r) or 0 for r in told)
     rate = total / (window_s * spec.engine.time_lapse)
     return Cost(
@@ -83,7 +90,8 @@ def cost(
         since_s=min(((now - engine.started_at).total_seconds() for engine in held), default=None),
         tokens_per_s=rate,
         usd_per_million_tokens=usd_per_million_tokens(usd, rate) if rate else None,
-        untold=len(mine) - len(told),
+        untold=len(served) - len(told),
+        unserved=len(mine) - len(served),
         tenants=_by_tenant(told, total, usd),
     )
 

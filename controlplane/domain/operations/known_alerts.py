@@ -45,6 +45,9 @@ FLAPPING, GONE_S = 3, 1800
 """At least so many engines that served within so long are not there any more."""
 
 ROLLOUT_HALTED = KnownAlert("FleetuneRolloutHalted", "page", 0)
+ROLLOUT_STUCK = KnownAlert("FleetuneRolloutStuck", "ticket", 60)
+"""Not halted, but no step began or ended for `rollout.tell_after_s`, or for longer where its step may take longer."""
+
 REPLAY_REGRESSED = KnownAlert("FleetuneReplayRegressed", "ticket", 0)
 
 GENERATOR_BEHIND = KnownAlert("FleetuneGeneratorBehind", "ticket", 0)

@@ -38,6 +38,7 @@ from controlplane.domain.operations.known_alerts import (
     REPLAY_REGRESSED,
     REPLICAS_FLAP,
     ROLLOUT_HALTED,
+    ROLLOUT_STUCK,
     STORE_FREE_BYTES,
     STORE_FREE_SHARE,
     STORE_FULL,
@@ -52,6 +53,15 @@ FEWEST = 10
 """Requests within the short window of a burning budget: one failed request of three is no fire."""
 
 
+class Stuck(NamedTuple):
+    """A rollout that stays where it is for longer than it may."""
+
+    rollout: str
+    state: str
+    stays_s: float
+    reason: str
+
+
 class Facts(NamedTuple):
     """What is known of one service. `waiting` are the newest five minutes, the oldest first; None is not known."""
 
@@ -64,6 +74,7 @@ class Facts(NamedTuple):
     hanging: Sequence[str] = ()
     gone: int = 0  # engines that served within half an hour and are not there any more
     halted: str | None = None  # its rollout
+    stuck: Stuck | None = None
     usd_per_hour: float | None = None
     gpu_percent: float | None = None
     gpus: Sequence[EngineGpu] = ()
@@ -134,8 +145,12 @@ def certificate_troubles(ends: Mapping[str, Mapping[str, datetime]], now: dateti
 def ripened(
     found: Sequence[Trouble], before: Mapping[str, Pending], now: datetime
 ) -> tuple[Mapping[str, Pending], Sequence[Ripe]]:
-    """Return what lasts, and what is to be told now: each trouble once, until it was over."""
-    after = {each.key: before.get(each.key, Pending(since=now)) for each in found}
+    """Return what lasts, and what is to be told now: each trouble once, until it was over.
+
+    What has lasted since later than now was seen before a clock was set back: it lasts from now on.
+    """
+    known = {key: each.evolve(since=min(each.since, now)) for key, each in before.items()}
+    after = {each.key: known.get(each.key, Pending(since=now)) for each in found}
     ripe = [
         Ripe(each, after[each.key].since)
         for each in found
@@ -203,6 +218,10 @@ def _replicas(facts: Facts) -> Iterator[Trouble]:
 def _others(facts: Facts) -> Iterator[Trouble]:
     if facts.halted is not None:
         yield Trouble.of(ROLLOUT_HALTED, f"rollout {facts.halted}: a person must act", about=facts.halted)
+    if facts.stuck is not None:
+        where = f"rollout {facts.stuck.rollout} is {facts.stuck.state}, and no step began or ended for"
+        summary = f"{where} {facts.stuck.stays_s / 60:.0f} min: {facts.stuck.reason or 'no reason is known'}"
+        yield Trouble.of(ROLLOUT_STUCK, summary, about=facts.stuck.rollout)
     for schedule in facts.load.regressed:
         yield Trouble.of(REPLAY_REGRESSED, f"the last replay of {schedule} was worse than its baseline", about=schedule)
     if facts.load.behind is not None:

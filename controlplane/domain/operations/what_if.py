@@ -22,7 +22,7 @@ class Origin(StrEnum):
     CALIBRATED = "calibrated here"
     """A profile of the user's own."""
     CARRIED_OVER = "carried over"
-    """Other engines' profiles, or the data sheet: a wider interval."""
+    """Other engines' profiles, one of another KV cache, or the data sheet: a wider interval."""
     UNKNOWN = "unknown"
     """Nothing is known of its speed."""
 

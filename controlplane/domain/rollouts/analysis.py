@@ -97,6 +97,15 @@ class LatencyEffect(Value):
     certainly_within: bool = Field(default=False, description="Within its margin, at the rollout's error rates.")
 
 
+class ReplaySource(Value):
+    """What replayed requests are made of: a recording of the service's own users, or its declared workload."""
+
+    recorded: int = Field(default=0, ge=0, description="Users' requests that the replays rest on. 0: the workload.")
+    recorded_s: float = Field(default=0, ge=0, description="From the first of them to the last, engine time.")
+    workload: str = Field(default="", description="What is sent instead of a recording.")
+    why: str = Field(default="", description="Why not the recording.")
+
+
 class LoadProof(Value):
     """Which load per canary replica the step was to prove, and which it was judged at. Engine time."""
 
@@ -107,6 +116,7 @@ class LoadProof(Value):
     collapses: int = Field(default=0, ge=0, description="Attempts in a row at which the canary did not keep up.")
     hanging: int = Field(default=0, ge=0, description="Replayed requests without a token, overtaken by later ones.")
     note: str = Field(default="", description="Why no more was sent, if so.")
+    source: ReplaySource | None = Field(default=None, description="None: nothing was replayed yet.")
 
 
 class Strata(Value):

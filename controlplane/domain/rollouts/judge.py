@@ -25,6 +25,7 @@ from controlplane.domain.rollouts.analysis import Analysis, Comparison, Counts, 
 from controlplane.domain.rollouts.comparing import BESIDE, Control, Evidence, compare, split_problem
 from controlplane.domain.rollouts.effects import describe_effect
 from controlplane.domain.rollouts.promise import shown
+from controlplane.domain.rollouts.recording import describe_source
 from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
 from controlplane.domain.rollouts.strata import describe_strata
 from controlplane.domain.slo import SloSet
@@ -102,8 +103,8 @@ def _too_early(evidence: Evidence, step: StepSpec, elapsed_s: float) -> str | No
     samples = evidence.canary.requests + (evidence.replayed.requests if evidence.replayed else 0)
     if samples < step.min_samples:
         return f"{samples} of at least {step.min_samples} canary requests"
-    if elapsed_s < step.min_s:
-        return f"{elapsed_s:.0f} s of at least {step.min_s:g} s"
+    if elapsed_s < step.least_s:
+        return f"{elapsed_s:.0f} s of at least {step.least_s:g} s"
     if evidence.canary_flights.overdue:
         return f"{evidence.canary_flights.overdue} canary requests in flight beyond a limit"
     return None
@@ -149,6 +150,7 @@ def describe_load(load: LoadProof) -> str:
     said = f"{load.reached_rps:.2f} of {load.wanted_rps:.2f} requests/s a replica"
     if load.replayed_share:
         said += f", {100 * load.replayed_share:.0f} % of them replayed"
+        said += f" {describe_source(load.source)}" if load.source else ""
     return f"{said}; {load.note}" if load.note else said
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from controlplane.domain.base import Value
 from controlplane.domain.door.outcomes import Outcome, stall_limit_ms
 from controlplane.domain.door.routing import GatewayRecord
-from controlplane.domain.rollouts.analysis import LoadProof
+from controlplane.domain.rollouts.analysis import LoadProof, ReplaySource
 from controlplane.domain.rollouts.flights import HANGS_AT
 from controlplane.domain.rollouts.rollout import Rollout, RolloutState, StepRecord
 from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
@@ -35,7 +35,9 @@ class Attempts(Value):
 
     collapses: int = 0  # in a row
     hanging: int = 0  # replayed requests that hung when sending ended: never taken back
-    note: str = ""  # why nothing is sent at present
+    note: str = ""  # why nothing is sent at present, or no more
+    source: ReplaySource | None = None  # what is sent at this step
+    most_rps: float | None = None  # a replica is sent no more than this, less than it is to prove; None: all of it
 
 
 Finished = Sequence[tuple[GatewayRecord, Outcome]]
@@ -81,6 +83,8 @@ def proof(
     """Return what a canary replica has carried over the last `wall_s` seconds beside what it is to carry."""
     mine, ours = (rate_rps(part, wall_s, time_lapse) for part in (users, replayed))
     reached = (mine + ours) / max(1, replicas)
+    if attempts.most_rps is not None:  # what chance makes finish at once proves no more than what is sent
+        reached = max(mine / max(1, replicas), min(reached, attempts.most_rps))
     return LoadProof(
         wanted_rps=wanted,
         reached_rps=reached,
@@ -89,6 +93,7 @@ def proof(
         collapses=attempts.collapses,
         hanging=attempts.hanging,
         note=attempts.note,
+        source=attempts.source if ours else None,
     )
 
 

@@ -5,6 +5,7 @@ States and who may follow whom are the table `TRANSITIONS`. A promotion that has
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 
 from pydantic import AwareDatetime, Field
@@ -100,6 +101,20 @@ class Rollout(Value):
     def waits_for_replicas(self) -> bool:
         """True while the replicas of the step to come are started; the weight is still the former step's."""
         return not self.steps or self.steps[-1].index < self.step_index
+
+    @property
+    def patience_s(self) -> float:
+        """Wall-clock seconds that it may stay where it is before a person is told."""
+        options = self.options
+        declared_s = options.capacity_wait_s if self.waits_for_replicas else options.steps[self.step_index].max_s
+        return max(options.tell_after_s, declared_s)
+
+    def stays_s(self, now: datetime) -> float | None:
+        """Return for how long no step has begun or ended; None when it is over, or halted, which is told at once."""
+        if self.state in ROLLOUT_FINAL or self.state is RolloutState.HALTED:
+            return None
+        moments = [at for step in self.steps for at in (step.started_at, step.finished_at) if at is not None]
+        return max(0.0, (now - max([self.created_at, *moments])).total_seconds())
 
     @property
     def replicas_needed(self) -> int:

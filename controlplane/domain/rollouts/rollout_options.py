@@ -10,6 +10,9 @@ from pydantic import Field, model_validator
 from controlplane.domain.base import Value
 from controlplane.domain.slo import LatencyMetric
 
+SHORTEST_STEP_S = 10.0
+"""Of a step that does not say how long it lasts at least."""
+
 
 class CeilingPolicy(StrEnum):
     """What happens when a step's time is over and the verdict is still inconclusive."""
@@ -28,7 +31,12 @@ class StepSpec(Value):
         description="Of requests; of sessions where clients name them. 0: of no user's, judged by replayed requests.",
     )
     min_samples: int = Field(default=50, ge=1, description="Finished canary requests before any pass.")
-    min_s: float = Field(default=10, ge=0)
+    min_s: float | None = Field(
+        default=None,
+        ge=0,
+        description="Wall clock; no pass before. None: until a request that hangs must have shown, by a limit or by "
+        "the gateway's time-outs, and 10 s at least. 0: no hang is waited for.",
+    )
     max_s: float = Field(default=600, gt=0)
     on_ceiling: CeilingPolicy = CeilingPolicy.PAUSE
     load_rps: float | None = Field(
@@ -43,6 +51,11 @@ class StepSpec(Value):
         if self.weight_percent == 0 and self.load_rps == 0:
             raise ValueError("a step without users needs replayed requests: load_rps must not be 0 at weight_percent 0")
         return self
+
+    @property
+    def least_s(self) -> float:
+        """No pass before so many wall-clock seconds; a started rollout has what it declares, or what hangs need."""
+        return SHORTEST_STEP_S if self.min_s is None else self.min_s
 
 
 class LatencyMargin(Value):
@@ -155,6 +168,12 @@ class RolloutOptions(Value):
         "roll-back to them starts no engine. They hold their GPUs, and go first where the service lacks some.",
     )
     capacity_wait_s: float = Field(default=600, ge=0, description="Wait this long for missing GPUs, then abort.")
+    tell_after_s: float = Field(
+        default=1800,
+        ge=60,
+        description="A rollout is told (FleetuneRolloutStuck) that is where it is for so long, and for longer than its "
+        "step or its wait for GPUs may take.",
+    )
 
     @model_validator(mode="after")
     def _rising_to_100(self) -> RolloutOptions:

@@ -39,7 +39,7 @@ class Facts(Value):
 
 def advance(rollout: Rollout, facts: Facts, now: datetime) -> Rollout:
     """Return what the rollout becomes; the same value when nothing changed."""
-    seen = _with(rollout, canary_crashes=max(rollout.canary_crashes, facts.exits))
+    seen = _with(_not_ahead(rollout, now), canary_crashes=max(rollout.canary_crashes, facts.exits))
     match seen.state:
         case RolloutState.PENDING | RolloutState.PROGRESSING:
             return _guarded(seen, facts, now) or _on_its_way(seen, facts, now)
@@ -51,6 +51,17 @@ def advance(rollout: Rollout, facts: Facts, now: datetime) -> Rollout:
             return seen if facts.canary_present else move(seen, RolloutState.ABORTED, reason=seen.reason, now=now)
         case RolloutState.HALTED | RolloutState.PROMOTED | RolloutState.ABORTED:
             return seen
+
+
+def _not_ahead(rollout: Rollout, now: datetime) -> Rollout:
+    """Begin a step anew that begins later than now: a clock was set back, and nothing would be counted until then."""
+    changes: dict[str, Any] = {}
+    if rollout.short_since is not None and rollout.short_since > now:
+        changes["short_since"] = now
+    last = rollout.steps[-1] if rollout.steps else None
+    if last is not None and last.finished_at is None and last.started_at > now:
+        changes["steps"] = (*rollout.steps[:-1], last.evolve(started_at=now, analysis=None))
+    return rollout.evolve(**changes) if changes else rollout
 
 
 def move(rollout: Rollout, state: RolloutState, *, reason: str, now: datetime, **changes: Any) -> Rollout:

@@ -39,6 +39,7 @@ class Calibration(Value):
     error_after: float = Field(ge=0)
     uncertainty: float = Field(gt=0, description="1-sigma relative error of the engine's speed, of its own kind.")
     weight_bits: int = Field(description="Of the engine it was measured on.")
+    kv_bits: int = Field(default=16, description="Of the engine it was measured on.")
     tensor_parallel_size: int = Field(ge=1)
     memory_gib: float = Field(gt=0, description="Of one GPU; assumed where nobody knows it.")
 

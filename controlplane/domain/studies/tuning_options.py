@@ -7,8 +7,10 @@ from enum import StrEnum
 
 from pydantic import Field, model_validator
 
+from controlplane.domain.adapters import AdapterName
 from controlplane.domain.base import Value
 from controlplane.domain.engines.flags import FlagValue
+from controlplane.domain.report import MAX_LAG_MS
 
 
 class ObjectiveKind(StrEnum):
@@ -70,6 +72,12 @@ class LevelOptions(Value):
     )
     warmup_s: float = Field(default=2, ge=0, description="At least; longer while the engine fills up.")
     precision: float = Field(default=0.05, gt=0, lt=1, description="Bisection ends at this relative width.")
+    max_lag_ms: float | None = Field(
+        default=None,
+        ge=MAX_LAG_MS,
+        le=1000,
+        description="How late generators may send (P99) for a level to count: their lag is in every latency. None: 10.",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> LevelOptions:
@@ -117,6 +125,13 @@ class Strategy(StrEnum):
     RANDOM = "random"
 
 
+class TrialAdapter(Value):
+    """A LoRA adapter that every trial's engine loads, and how many of its requests ask for it."""
+
+    path: str = Field(min_length=1, max_length=1000, description="Folder or hub name, as engines read it.")
+    share_percent: float = Field(ge=0, le=100, description="Of requests. What is left asks for the model itself.")
+
+
 class TuningOptions(Value):
     objective: Objective = Objective()
     space: Mapping[str, Knob] = Field(
@@ -124,6 +139,10 @@ class TuningOptions(Value):
     )
     variants: bool = Field(
         default=False, description="Try the registry's variants of the served version too (AWQ, GPTQ, FP8, GGUF)."
+    )
+    adapters: Mapping[AdapterName, TrialAdapter] | None = Field(
+        default=None,
+        description="What trials load and ask for beside the model. None: what is served, by the last day's shares.",
     )
     budget: Budget = Budget()
     levels: LevelOptions = LevelOptions()
@@ -138,3 +157,15 @@ class TuningOptions(Value):
         default=Strategy.TWIN, description="twin: ours. tpe, gp (needs torch) and random: Optuna's samplers."
     )
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _shared(self) -> TuningOptions:
+        total = sum(each.share_percent for each in (self.adapters or {}).values())
+        if total > 100.01:  # shares that were seen are rounded
+            raise ValueError(f"adapters: their shares sum to {total:g} %")
+        return self
+
+    @property
+    def asked_adapters(self) -> Mapping[str, float]:
+        """The adapters that requests of trials ask for, with their shares, 0 to 1."""
+        return {name: each.share_percent / 100 for name, each in (self.adapters or {}).items() if each.share_percent}

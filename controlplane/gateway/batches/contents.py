@@ -33,8 +33,8 @@ class Contents(Protocol):
     def delete(self, file_id: str) -> None:
         """Delete it; one that is not there is fine."""
 
-    def ids(self, before: float) -> set[str]:
-        """Return the files whose contents came before a moment (Unix seconds)."""
+    def ids(self) -> set[str]:
+        """Return the files whose contents are here."""
 
 
 class DiskContents:
@@ -63,8 +63,8 @@ class DiskContents:
     def delete(self, file_id: str) -> None:
         self._path(file_id).unlink(missing_ok=True)
 
-    def ids(self, before: float) -> set[str]:
-        return {path.stem for path in self._folder.glob("*.jsonl") if path.stat().st_mtime < before}
+    def ids(self) -> set[str]:
+        return {path.stem for path in self._folder.glob("*.jsonl")}
 
     def _path(self, file_id: str) -> Path:
         return self._folder / f"{file_id}.jsonl"

@@ -1,4 +1,4 @@
-"""Contents in a bucket of S3, or of whatever speaks its protocol. The one door to obstore.
+"""Contents in a bucket of S3, or of whatever speaks its protocol. The first door to obstore.
 
 Large ones go there in parts, which S3 makes an object of at the end: one that dies before leaves nothing to be seen,
 and is begun anew from the disk, where it still is.
@@ -61,11 +61,11 @@ class S3Contents:
         with _as_oserror():
             self._api.delete(self._store, _key(file_id))
 
-    def ids(self, before: float) -> set[str]:
+    def ids(self) -> set[str]:
         with _as_oserror():
             found = [each for page in self._api.list(self._store) for each in page]
-        old = (each["path"] for each in found if each["last_modified"].timestamp() < before)
-        return {path.removesuffix(_SUFFIX) for path in old if path.endswith(_SUFFIX)}
+        paths = (each["path"] for each in found)
+        return {path.removesuffix(_SUFFIX) for path in paths if path.endswith(_SUFFIX)}
 
 
 def open_s3(bucket: str, prefix: str) -> S3Contents:

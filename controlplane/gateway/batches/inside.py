@@ -15,7 +15,7 @@ from datetime import datetime
 import aiohttp
 
 from controlplane.domain.door.batch import Batch
-from controlplane.domain.door.identity import Principal, PriorityClass, Scope, may
+from controlplane.domain.door.identity import ApiKey, Principal, PriorityClass, Scope, may
 from controlplane.gateway.batches.runner import Reply
 from controlplane.gateway.call import REQUEST_ID_HEADER
 from controlplane.gateway.classes import PRIORITY_HEADER
@@ -63,8 +63,13 @@ class Inside:
     def _key(self, batch: Batch) -> Principal | None:
         """Return the key as it is now: what it may do may have changed since."""
         table, now = self.routing.table, self.wall_clock()
-        known = [key for key in table.api_keys if batch.principal and key.name == batch.principal.name] if table else []
+        known = [key for key in table.api_keys if _is_same(key, batch.principal)] if table else []
         return next((key for key in known if key.is_valid(now) and may(key.scopes, Scope.INFER)), None)
+
+
+def _is_same(key: ApiKey, principal: Principal | None) -> bool:
+    """Say whether a key is the one that gave a batch: another tenant may have one of its name since it was revoked."""
+    return principal is not None and (key.name, key.tenant) == (principal.name, principal.tenant)
 
 
 def _wait_s(given: str | None) -> float:

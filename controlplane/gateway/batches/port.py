@@ -19,6 +19,7 @@ from controlplane.gateway.batches.ledger import UPLOAD_WITHIN_S, Ledger
 from controlplane.gateway.batches.queue import BatchQueue
 from controlplane.gateway.batches.shelf import Shelf, private_opener
 from controlplane.gateway.batches.troubles import Troubles
+from controlplane.gateway.body import read_body
 from controlplane.gateway.openai_errors import RequestRefused
 
 Identify = Callable[[web.Request], Awaitable[Principal | None]]
@@ -26,6 +27,8 @@ Identify = Callable[[web.Request], Awaitable[Principal | None]]
 _PURPOSE = "batch"
 _LARGEST_FIELD = 1024
 _LARGEST_FRAME_BYTES = 64 << 10  # of a form, beside its file
+_LARGEST_FIELDS_BYTES = 64 << 10  # of a batch: it is parsed on the event loop
+_FIELDS_WITHIN_S = 15.0
 _PAGE = 20
 _LONGEST_PAGE = 100
 
@@ -241,8 +244,9 @@ def _identified(
 
 
 async def _fields(request: web.Request) -> dict[str, Any]:
+    body = await read_body(request, _LARGEST_FIELDS_BYTES, _FIELDS_WITHIN_S)
     try:
-        given = json.loads(await request.read())
+        given = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise RequestRefused(400, "The body is not valid JSON.", code="invalid_json") from error
     if not isinstance(given, dict):

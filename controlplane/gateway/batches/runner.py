@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -102,7 +103,8 @@ class Runner:
         """Throw old things away now and then; a disk or a bucket that fails is asked again the next time."""
         while True:
             try:
-                await asyncio.to_thread(self.shelf.prune, self._now() - self.retention_s, self._now() - UPLOAD_WITHIN_S)
+                before, now_s = self._now() - self.retention_s, time.monotonic()
+                await asyncio.to_thread(self.shelf.prune, before, now_s=now_s, lies_s=UPLOAD_WITHIN_S)
                 self.troubles.note("prune", None)
             except OSError as error:
                 self.troubles.note("prune", f"old files and batches stay: {error.strerror}")

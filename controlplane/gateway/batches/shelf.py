@@ -29,6 +29,7 @@ class Shelf:
         self.root = root
         self.contents: Contents = contents or DiskContents(self._files)
         self._ended: set[str] = set()
+        self._lying: dict[Path | str, tuple[int, float]] = {}  # size, and since when it was seen so
         for folder in (self._files, self._batches, self.uploads):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
@@ -141,10 +142,11 @@ class Shelf:
     def is_cancelled(self, batch_id: str) -> bool:
         return (self.folder_of(batch_id) / "cancel").exists()
 
-    def prune(self, before: float, left_before: float) -> None:
+    def prune(self, before: float, *, now_s: float, lies_s: float) -> None:
         """Remove files made and batches ended before a moment (Unix seconds); what a waiting batch reads stays.
 
-        So goes what an upload that was killed left, when nothing came for it since `left_before`.
+        So goes what an upload that was killed left, once it has lain unchanged for `lies_s` of the looks' own clock
+        `now_s`: times that a disk or a storage notes are of a clock that may be set meanwhile.
         """
         wanted = set()
         for batch in self.batches():
@@ -156,11 +158,22 @@ class Shelf:
             stored = _read_file(path)
             if stored is not None and stored.created_at < before and stored.file_id not in wanted:
                 self.delete_file(stored.file_id)
-        for path in list(self.uploads.glob("*.jsonl")):
-            if path.stat().st_mtime < left_before:
-                path.unlink(missing_ok=True)
-        for file_id in self.contents.ids(left_before) - self.file_ids():
-            self.contents.delete(file_id)
+        for lying in self._long_there(now_s, lies_s):
+            if isinstance(lying, Path):
+                lying.unlink(missing_ok=True)
+            else:
+                self.contents.delete(lying)
+
+    def _long_there(self, now_s: float, lies_s: float) -> list[Path | str]:
+        """Return drafts that did not grow, and contents that nobody knows, seen so for the first time so long ago."""
+        paths = (path for path in self.uploads.glob("*.jsonl") if path.exists())
+        drafts: dict[Path | str, int] = {path: path.stat().st_size for path in paths}
+        seen = drafts | dict.fromkeys(self.contents.ids() - self.file_ids(), 0)
+        before, self._lying = self._lying, {}
+        for what, size in seen.items():
+            was, since_s = before.get(what, (size, now_s))
+            self._lying[what] = (size, since_s if was == size else now_s)
+        return [what for what, (_, since_s) in self._lying.items() if now_s - since_s >= lies_s]
 
     def _input_path(self, batch_id: str) -> Path:
         return self.folder_of(batch_id) / "input.jsonl"

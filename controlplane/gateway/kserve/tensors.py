@@ -35,6 +35,8 @@ OUTPUTS: Mapping[str, str] = {TEXT: "BYTES", REASON: "BYTES", PROMPT_TOKENS: "UI
 _OURS = frozenset({"model", "prompt", "stream", "stream_options"})
 _CLIENTS_OWN = "triton_"  # parameters that Triton's clients send to Triton itself
 
+_LARGEST_SAMPLING_BYTES = 64 << 10  # it is parsed on the event loop
+
 Element = bytes | bool
 
 
@@ -131,6 +133,8 @@ def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
 def _sampling(given: Element | None) -> dict[str, Any]:
     if not isinstance(given, bytes) or not given:
         return {}
+    if len(given) > _LARGEST_SAMPLING_BYTES:
+        raise _wrong("sampling_parameters", f"at most {_LARGEST_SAMPLING_BYTES} bytes")
     try:
         fields = json.loads(given)
     except (ValueError, RecursionError) as error:

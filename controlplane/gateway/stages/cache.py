@@ -7,9 +7,9 @@ revision leads, by promotion or roll-back, the former one's answers are not foun
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from aiohttp import web
 
@@ -17,7 +17,7 @@ from controlplane.domain.door.caching import CHAT_PATH, CacheMode, CacheWish, Pa
 from controlplane.domain.door.identity import DEFAULT_TENANT
 from controlplane.domain.door.routing import CacheResult
 from controlplane.domain.door.similar import SemanticOptions
-from controlplane.gateway.answers.collecting import Collector
+from controlplane.gateway.answers.collecting import Collector, Room
 from controlplane.gateway.answers.entry import AnswerStore, Entry
 from controlplane.gateway.answers.replaying import CACHE_HEADER, replay
 from controlplane.gateway.exchange import Exchange, Next
@@ -35,7 +35,6 @@ class Plan(NamedTuple):
 
     partition: Partition
     key: bytes
-    fields: Mapping[str, Any]
     wish: CacheWish | None
 
 
@@ -43,10 +42,11 @@ class Plan(NamedTuple):
 class Caching:
     """Answers from the store where it can. `monotonic` in seconds; `alike` gives what finds questions that sound alike.
 
-    It is loaded when a service first wants it: it brings numpy into the process.
+    It is loaded when a service first wants it: it brings numpy into the process. `room` bounds the answers under way.
     """
 
     store: AnswerStore
+    room: Room
     monotonic: Callable[[], float]
     alike: Callable[[], Alike]
 
@@ -70,7 +70,7 @@ class Caching:
     ) -> web.StreamResponse:
         """Look for a question that sounds alike; a share of those found is asked nevertheless, to see what it says."""
         alike = await asyncio.to_thread(self.alike)
-        question = await alike.read(plan.partition, exchange.call.query, plan.fields, plan.key, semantic)
+        question = await alike.read(plan.partition, exchange.call.query, exchange.fields or {}, plan.key, semantic)
         found = None
         if question is not None and plan.wish is not CacheWish.REFRESH:
             found = alike.find(question, semantic)
@@ -89,10 +89,10 @@ class Caching:
         options, tally = exchange.route.options.cache, exchange.tally
         tally.cache = CacheResult.MISS
         tally.headers = {**tally.headers, CACHE_HEADER: CacheResult.MISS}
-        collector = Collector(options.largest_answer_bytes)
-        exchange.passages.append(collector)
-        response = await rest(exchange)
-        body = collector.body
+        with Collector(options.largest_answer_bytes, self.room) as collector:
+            exchange.passages.append(collector)
+            response = await rest(exchange)
+            body = collector.body
         if not body or not _is_good(tally) or tally.revision != plan.partition.revision:
             return response, None
         entry = Entry(body, response.headers["Content-Type"], plan.partition.revision)
@@ -132,7 +132,7 @@ def _plan(exchange: Exchange) -> Plan | None:
     fields = None if unkept else exchange.fields
     if fields is None or not may_be_cached(options, call.path, fields, wish):
         return None
-    return Plan(partition, cache_key(partition, call.path, call.query, fields), fields, wish)
+    return Plan(partition, cache_key(partition, call.path, call.query, fields), wish)
 
 
 def _wish(request: web.Request) -> CacheWish | None:

@@ -12,6 +12,10 @@ from controlplane.domain.door.identity import ApiKey, Principal, PriorityClass, 
 from controlplane.gateway.openai_errors import RequestRefused
 from controlplane.host.addresses import is_loopback, without_port
 
+_DOING = {
+    Scope.INFER: "ask models: it lacks the scope `infer`",
+    Scope.READ: "read metrics: it lacks the scope `read`",
+}
 _PLAIN_HEADERS = ("X-Api-Key", "Api-Key")  # Anthropic's clients, Azure's
 
 
@@ -47,11 +51,17 @@ class FindsTokens(Protocol):
 
 
 async def identify(
-    headers: Mapping[str, str], ring: KeyRing, *, required: bool, now: datetime, tokens: FindsTokens | None = None
+    headers: Mapping[str, str],
+    ring: KeyRing,
+    *,
+    required: bool,
+    now: datetime,
+    tokens: FindsTokens | None = None,
+    scope: Scope = Scope.INFER,
 ) -> Principal | None:
     """Return who asks, by the key or the token of a request; None when there are no keys and none is `required`.
 
-    Raises RequestRefused for a missing or wrong key or token (401) and for one that may not ask models (403).
+    Raises RequestRefused for a missing or wrong key or token (401) and for one without the scope (403).
     """
     if not ring and not required:
         return None
@@ -63,8 +73,8 @@ async def identify(
         raise RequestRefused(
             401, "Missing or wrong API key: send `Authorization: Bearer <key>`.", code="invalid_api_key"
         )
-    if not may(found.scopes, Scope.INFER):
-        raise RequestRefused(403, "This API key may not ask models: it lacks the scope `infer`.", code="wrong_scope")
+    if not may(found.scopes, scope):
+        raise RequestRefused(403, f"This API key may not {_DOING[scope]}.", code="wrong_scope")
     return found
 
 

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from controlplane.domain.door.identity import DEFAULT_TENANT
 from controlplane.domain.door.judging import JUDGED_PATHS, Sample, Sampling, is_sampled, what_was_asked
-from controlplane.gateway.answers.collecting import Collector
+from controlplane.gateway.answers.collecting import Collector, Room
 from controlplane.gateway.answers.entry import Entry
 from controlplane.gateway.answers.said import text_of
 from controlplane.gateway.exchange import Exchange, Next
@@ -33,6 +33,7 @@ class _Wanted(NamedTuple):
 @dataclass(frozen=True)
 class SamplingAnswers:
     samples: Samples
+    room: Room
 
     def is_on(self, route: Route) -> bool:
         return route.sampling is not None and route.split_by is not None
@@ -41,10 +42,10 @@ class SamplingAnswers:
         wanted = _wanted(exchange)
         if wanted is None:
             return await rest(exchange)
-        collector = Collector(wanted.longest_bytes * _WIRE_BYTES_PER_TEXT_BYTE)
-        exchange.passages.append(collector)
-        response = await rest(exchange)
-        answer = _answer(exchange, response, collector)
+        with Collector(wanted.longest_bytes * _WIRE_BYTES_PER_TEXT_BYTE, self.room) as collector:
+            exchange.passages.append(collector)
+            response = await rest(exchange)
+            answer = _answer(exchange, response, collector)
         if answer and len(answer.encode()) <= wanted.longest_bytes:
             self.samples.keep(wanted.test, wanted.sample.evolve(answer=answer))
         return response

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
 from controlplane.domain.adapters import DEFAULT_MAX_RANK, AdapterVersion, ServedAdapter, check_rank
 from controlplane.domain.base import ServiceName
-from controlplane.domain.engines.flags import FlagValue, canonical_flag
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.flags import canonical_flag
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound
 from controlplane.domain.event import Event
+from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.ports.store import Store, Versioned
 from controlplane.services.answers import without_asking
@@ -92,19 +93,25 @@ def _check(store: Store, service: Service, new: NewAdapter) -> None:
 
 def check_engines(store: Store, service: Service) -> None:
     """Raise InvalidInput for a service whose engines load no adapters."""
-    problem = None
-    if _flags(store, service).get("enable-lora") is not True:
+    check_config(service.spec, _stable(store, service))
+
+
+def check_config(spec: ServiceSpec, config: EngineConfig) -> None:
+    """Raise InvalidInput for a configuration of a service whose engines load no adapters."""
+    flags, problem = {canonical_flag(name): value for name, value in config.flags.items()}, None
+    if flags.get("enable-lora") is not True:
         problem = "stable runs without the flag enable-lora"
-    elif service.spec.engine.env.get(RUNTIME_LOADING, "").lower() not in ("1", "true"):
+    elif spec.engine.env.get(RUNTIME_LOADING, "").lower() not in ("1", "true"):
         problem = f"its engines run without {RUNTIME_LOADING}"
     if problem is not None:
         allowed = f"engine.flags with enable-lora: true and engine.env with {RUNTIME_LOADING}: 'True'"
-        raise InvalidInput(f"{service.name} serves no adapters", why=problem, allowed=allowed)
+        raise InvalidInput(f"{spec.name} serves no adapters", why=problem, allowed=allowed)
 
 
 def highest_rank(store: Store, service: Service) -> int:
     """Return the largest rank that stable's replicas take."""
-    given = _flags(store, service).get("max-lora-rank")
+    flags = {canonical_flag(name): value for name, value in _stable(store, service).flags.items()}
+    given = flags.get("max-lora-rank")
     return given if isinstance(given, int) else DEFAULT_MAX_RANK
 
 
@@ -112,9 +119,8 @@ def _uses(other: Service, name: str, mine: ServiceName) -> bool:
     return other.spec.model.name == name or (other.name != mine and other.adapter(name) is not None)
 
 
-def _flags(store: Store, service: Service) -> Mapping[str, FlagValue]:
-    config = store.get_revision(service.stable).config if service.stable else service.spec.baseline
-    return {canonical_flag(name): value for name, value in config.flags.items()}
+def _stable(store: Store, service: Service) -> EngineConfig:
+    return store.get_revision(service.stable).config if service.stable else service.spec.baseline
 
 
 def _same_model(base: str, path: str) -> bool:

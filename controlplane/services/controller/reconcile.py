@@ -18,6 +18,7 @@ from controlplane.domain.errors import FleetuneError
 from controlplane.domain.event import Event
 from controlplane.domain.models import RegisteredModel
 from controlplane.domain.operations.spot import Reclaim
+from controlplane.domain.rollouts.analysis import Analysis
 from controlplane.domain.rollouts.rollout import Rollout, RolloutState
 from controlplane.domain.rollouts.rollout_events import events_between
 from controlplane.domain.rollouts.rollout_policy import advance
@@ -45,6 +46,7 @@ from controlplane.services.models import follow_aliases, note_promotions
 from controlplane.services.operations.drift import CreateStudy, DriftWatcher
 from controlplane.services.operations.savings import SavingsMeter
 from controlplane.services.rollouts.facts import FactFinder
+from controlplane.services.rollouts.looks import LookBook
 from controlplane.services.rollouts.manage import active_rollout, promoted
 from controlplane.services.rollouts.outcomes import note_outcomes
 from controlplane.services.rollouts.shares import active_ab_test
@@ -81,6 +83,7 @@ class Controller:
         self._keeper = EngineKeeper(store=store, fleet=fleet, may_stop=lambda: self._tables.may_stop(clock()))
         self._ab_tests = AbWatcher(store=store, records=records, scores=scores, judged=judged)
         self._finder = FactFinder(store=store, records=records, flights=flights, pressures=pressures)
+        self._looks = LookBook(store)
         self._gateway_news = GatewayNewsKeeper(store=store, news=news, monotonic=monotonic)
         self._scaler = (
             None if flights is None else Autoscaler(store=store, fleet=fleet, records=records, flights=flights)
@@ -187,10 +190,12 @@ class Controller:
         problems = self._tried(lambda: troubles.extend(self._keeper.make_true(world, now)))
         problems = [*problems, *self._tried(lambda: self._rest(world, now))]
         if world.active is not None:  # whatever is wrong with the fleet: a bad canary must lose its traffic
-            decided = self._think(world, world.active, troubles, now)
+            decided, analysis = self._think(world, world.active, troubles, now)
+            weights = self._tables.weights(decided.service, decided.canary)
             if decided.weight_percent != world.active.value.weight_percent:
                 # With the engines as seen at the start: looking again may take as long as a hung engine lets it.
                 self._push(engines, now)
+            problems = [*problems, *self._tried(lambda: self._looks.keep(decided, analysis, weights, now=now))]
         problems = [*problems, *self._tried(lambda: self._test(world, engines, troubles, now))]
         problems = [*problems, *self._tried(lambda: self._scale(world, now))]
         self._tried(lambda: self._roll_out_described(world, now))
@@ -219,19 +224,21 @@ class Controller:
         if self._scaler is not None:
             self.is_awaited |= self._scaler.step(world, now)
 
-    def _think(self, world: World, active: Versioned[Rollout], troubles: Sequence[Trouble], now: datetime) -> Rollout:
+    def _think(
+        self, world: World, active: Versioned[Rollout], troubles: Sequence[Trouble], now: datetime
+    ) -> tuple[Rollout, Analysis | None]:
         facts = self._finder.facts(world, troubles, unrouted=self._tables.problem, now=now)
         before = active.value
         after = advance(before, facts, now)
         if after == before:
-            return before
+            return before, facts.analysis
         told = {"rollout_id": after.rollout_id, "state": after.state.value, "weight_percent": after.weight_percent}
         with span("rollout.step", apart=True, service=world.service.name, **told):
             if after.state is RolloutState.PROMOTED:
                 self._make_stable(world, after, now)
             events = events_between(before, after, actor=ACTOR, now=now)
             self._store.save_rollout(after, active.version, events=events)
-        return after
+        return after, facts.analysis
 
     def _make_stable(self, world: World, rollout: Rollout, now: datetime) -> None:
         """Before the rollout is saved as promoted: a crash in between leaves PROMOTING, which comes here again."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from controlplane.domain.base import ServiceName
+from controlplane.domain.engines.fleet import EngineState
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.event import Event
 from controlplane.domain.operations.autoscale import (
+    SHORT_S,
+    SHORTEST_S,
     Load,
     ScaleDecision,
     ScaleFacts,
     decide,
+    offered,
     replicas_needed,
     startup_s,
-    sure,
     to_zero,
 )
 from controlplane.domain.operations.forecast import BIN_S, bin_of, expected_rps, mean_error, with_bin
@@ -39,8 +43,6 @@ from controlplane.services.fleet.world import World
 
 ACTOR = "autoscaler"
 LOOK_EVERY_S = 5.0
-SHORT_S = 15.0
-"""What is certain of so short a while is acted on: a step in traffic need not fill the whole window first."""
 KEEP_EVERY = timedelta(seconds=30)
 STARTUP_MARGIN_S = 60.0
 LIVE_S = 300.0
@@ -84,6 +86,7 @@ class Autoscaler:
         capacity = None if capacity is None else corrected(capacity, memory.live)
         facts = self._facts(world, memory, load, problem, capacity, now)
         decision, past = decide(service.spec.autoscale, service.spec.tuning.objective, facts, memory.past, now)
+        memory = memory.evolve(asked_at=min(memory.asked_at or now, now))  # the clock may have been set back
         decision = to_zero(service.spec.autoscale, decision, facts, memory.asked_at or now, now)
         told = decision.held and (memory.told_held or self._has_looked_long(service, now))
         after = memory.evolve(past=past, decision=decision, capacity=capacity, told_held=told)
@@ -114,10 +117,13 @@ class Autoscaler:
         try:
             meter.look(service.spec, ready=ready, now=now)
             whole = meter.load(service.spec.autoscale.window_s, service.spec)
-            short = sure(meter.load(SHORT_S, service.spec), SHORT_S * service.spec.engine.time_lapse)
+            short = {SHORT_S: meter.load(SHORT_S, service.spec)}
         except Unavailable as error:
             return None, str(error)
-        return (short if short.rate_rps > whole.rate_rps else whole), ""
+        with suppress(Unavailable):  # a pass was late: so short a while was not watched by itself
+            short[SHORTEST_S] = meter.load(SHORTEST_S, service.spec)
+        lapse = service.spec.engine.time_lapse
+        return offered(whole, {seconds * lapse: load for seconds, load in short.items()}), ""
 
     def _with_arrivals(self, service: Service, memory: ScaleMemory, now: datetime) -> ScaleMemory:
         """Keep one figure a bin of the forecast, where the whole bin was watched."""
@@ -185,6 +191,8 @@ class Autoscaler:
             most=most,
             most_why=why,
             ready=len(world.ready(service.stable)),
+            starting_s=_starting_s(world, now),
+            time_lapse=service.spec.engine.time_lapse,
             in_flight=self._meters[service.name].in_flight,
             expected_rps=soon,
             problem=problem,
@@ -257,6 +265,12 @@ def _with_requests(memory: ScaleMemory, load: Load | None, meter: LoadMeter, now
     """Remember when anybody asked last. What was not watched may have been a request."""
     silent = load is not None and load.rate_rps == 0 and not meter.in_flight
     return memory if silent and memory.asked_at is not None else memory.evolve(asked_at=now)
+
+
+def _starting_s(world: World, now: datetime) -> tuple[float, ...]:
+    """Return for how long each engine of stable has been starting."""
+    there = (each for each in world.live(world.service.stable) if each.state is EngineState.STARTING)
+    return tuple(max(0.0, (now - each.started_at).total_seconds()) for each in there)
 
 
 def _event(name: ServiceName, decision: ScaleDecision, action: str) -> Event:

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
+from controlplane.domain.base import RevisionId, ServiceName
 from controlplane.domain.door.routing import RoutingTable, ServiceRoute
 from controlplane.domain.errors import InvalidInput, StaleVersion, Unavailable
 from controlplane.ports.gateways import TrafficRouter
@@ -29,6 +30,7 @@ class TableKeeper:
         self._router = router
         self._limits = MeasuredLimits(store)
         self._unrouted_since: datetime | None = None
+        self._actual: Sequence[RoutingTable | None] = ()
         self.problem: str | None = None
 
     def push(self, worlds: Sequence[World], now: datetime) -> None:
@@ -45,6 +47,10 @@ class TableKeeper:
         """Say whether no gateway can still be sending requests to engines that left the table."""
         waited_s = 0.0 if self._unrouted_since is None else (now - self._unrouted_since).total_seconds()
         return self.problem is None or waited_s >= UNROUTED_GRACE_S
+
+    def weights(self, service: ServiceName, revision: RevisionId) -> tuple[int | None, ...]:
+        """Return a revision's share in the table that each gateway had at the last push; None: it did not answer."""
+        return tuple(None if table is None else _weight(table, service, revision) for table in self._actual)
 
     def _routes(self, worlds: Sequence[World], now: datetime) -> tuple[tuple[ServiceRoute, ...], str | None]:
         """Return every service's route, and what is wrong with one that keeps the route it had."""
@@ -63,7 +69,8 @@ class TableKeeper:
         return tuple(sorted(routes, key=lambda each: each.service)), problem
 
     def _give(self, services: tuple[ServiceRoute, ...]) -> None:
-        actual = self._router.actual()
+        self._actual = ()
+        actual = self._actual = self._router.actual()
         table = self._table(services, actual)
         if any(present != table for present in actual):
             self._router.apply(table)
@@ -88,6 +95,11 @@ def _read(saved: Versioned[str] | None) -> RoutingTable | None:
         return None if saved is None else RoutingTable.model_validate_json(saved.value)
     except ValidationError:
         return None
+
+
+def _weight(table: RoutingTable, service: ServiceName, revision: RevisionId) -> int:
+    routes = [route for each in table.services if each.service == service for route in each.revisions]
+    return sum(route.weight_percent for route in routes if route.revision == revision)
 
 
 def _outdone(table: RoutingTable, actual: Sequence[RoutingTable | None]) -> bool:

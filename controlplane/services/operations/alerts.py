@@ -60,7 +60,8 @@ def _take(store: Store, alerts: Sequence[Alert], *, actor: str, now: datetime) -
     service, options = _service_of(store, alerts[0])
     setting = f"alerts/{service or NOBODY}"
     saved = store.read_setting(setting)
-    before = past = () if saved is None else _read(saved.value)
+    before = () if saved is None else _read(saved.value)
+    past = tuple(each.evolve(at=min(each.at, now)) for each in before)  # a clock may have been set back since
     found = list[tuple[Alert, Reaction | None]]()
     for alert in alerts:
         found.append((alert, what := reaction(options, alert, past, now)))

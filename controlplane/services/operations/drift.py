@@ -113,6 +113,8 @@ class DriftWatcher:
         after, found = judged(watch, measured_with(model), batch_s)
         engine = other_engine(model, self._store.get_revision(watch.revision).engine) if watch.revision else None
         said = [*(str(each) for each in found), *([] if engine is None else [engine])]
+        if after.found_at is not None and after.found_at > now:  # noted before a clock was set back: it cools from now
+            after = after.evolve(found_at=now)
         cool = after.found_at is not None and now - after.found_at < timedelta(seconds=service.spec.drift.cool_down_s)
         if said:  # acted on or not, the sums begin anew: what they know is said
             after = Watch(revision=after.revision, found_at=after.found_at if cool else now)

@@ -21,6 +21,7 @@ from controlplane.domain.operations.watching import (
     Facts,
     Pending,
     Ripe,
+    Stuck,
     Trouble,
     certificate_troubles,
     ripened,
@@ -88,6 +89,7 @@ class AlertWatcher:
     def _facts(self, service: Service, engines: Sequence[Engine], now: datetime) -> Facts:
         mine = [each for each in engines if service_of(each) == service.name]
         queue, read, gpus = self._told(service, now)
+        active = active_rollout(self._store, service.name)
         return Facts(
             spec=service.spec,
             minutes=self._counted(service, now),
@@ -99,7 +101,8 @@ class AlertWatcher:
             gpus=gpus,
             hanging=[e.spec.engine_id for e in mine if e.state is EngineState.READY and not e.answers],
             gone=self._gone(service.name, mine, now),
-            halted=_halted(active_rollout(self._store, service.name)),
+            halted=_halted(active),
+            stuck=_stuck(active, now),
             usd_per_hour=engines_usd_per_hour(service.spec, mine),
             load=load_news(self._store, service.name, now),
         )
@@ -180,6 +183,14 @@ def _pending(text: str) -> Mapping[str, Pending]:
 def _halted(active: Versioned[Rollout] | None) -> str | None:
     halted = active is not None and active.value.state is RolloutState.HALTED
     return active.value.rollout_id if active is not None and halted else None
+
+
+def _stuck(active: Versioned[Rollout] | None, now: datetime) -> Stuck | None:
+    stays_s = None if active is None else active.value.stays_s(now)
+    if active is None or stays_s is None or stays_s <= active.value.patience_s:
+        return None
+    rollout = active.value
+    return Stuck(rollout.rollout_id, rollout.state.value, stays_s, rollout.reason)
 
 
 def _alert(ripe: Ripe, name: ServiceName | None) -> Alert:

@@ -13,6 +13,7 @@ from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound
 from controlplane.domain.launch import without_emulator_flags
 from controlplane.domain.revision import Revision, revision_id
+from controlplane.domain.rollouts.patience import patient
 from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL, Rollout, RolloutState, StepRecord
 from controlplane.domain.rollouts.rollout_events import early_users_events, events_between
 from controlplane.domain.rollouts.rollout_options import RolloutOptions
@@ -27,6 +28,8 @@ from controlplane.services.rollouts.shares import (
     stop_ab_test,
 )
 from tuner.space.knobs.checks import check_flags
+
+_NAMED = 5  # of what there is, in a message
 
 
 def start_rollout(  # noqa: PLR0913 - all by keyword: what to roll out, who asks, and why
@@ -75,7 +78,7 @@ def start(  # noqa: PLR0913 - what to roll out and how, who asks, and why
         stable=service.stable if service.stable_replicas else None,  # what runs nowhere is nothing to compare with
         canary_replicas=replicas,
         state=RolloutState.PENDING,
-        options=(options or service.spec.rollout).judgeable(),
+        options=patient(options or service.spec.rollout, service.spec).judgeable(),
         at_once=at_once,
         study_id=revision.study_id,
         reason=reason or "canary replicas are to be started",
@@ -156,9 +159,7 @@ def roll_back(
     A halted promotion is counted as done first: its canary serves. An A/B test is stopped first.
     Raises NotFound, InvalidInput, Conflict.
     """
-    earlier = store.get_revision(revision)
-    if earlier.service != service:
-        raise InvalidInput(f"{revision} is no revision of {service}", why=f"it belongs to {earlier.service}")
+    earlier = _revision_of(store, service, revision)
     _leave_halted(store, service, actor=actor, now=now)
     testing = active_ab_test(store, service)
     if testing is not None:
@@ -167,6 +168,19 @@ def roll_back(
     wanted = replicas or _last_replicas(store, found, revision)
     given = (options or found.spec.rollout).evolve(keep_former_s=0)
     return start(store, found, earlier, replicas=wanted, options=given, at_once=at_once, actor=actor, now=now)
+
+
+def _revision_of(store: Store, service: ServiceName, revision: RevisionId) -> Revision:
+    """Raises NotFound with the latest revisions that there are, InvalidInput for another service's."""
+    known = ", ".join(each.revision_id for each in store.list_revisions(service)[:_NAMED])
+    try:
+        found = store.get_revision(revision)
+    except NotFound as error:
+        raise NotFound(str(error), allowed=known) from error
+    if found.service != service:
+        why = f"it belongs to {found.service}"
+        raise InvalidInput(f"{revision} is no revision of {service}", why=why, allowed=known)
+    return found
 
 
 def with_alternatives(store: Store, spec: ServiceSpec, study_id: StudyId | None) -> ServiceSpec:

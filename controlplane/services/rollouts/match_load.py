@@ -12,39 +12,40 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from controlplane.domain.base import RevisionId, RolloutId, ServiceName
 from controlplane.domain.door.routing import Backend, GatewayRecord, RevisionRoute, ServiceRoute
 from controlplane.domain.engines.fleet import Engine
+from controlplane.domain.operations.throttle import Throttle, throttle
 from controlplane.domain.owner import ReplicaOwner
-from controlplane.domain.rollouts.arm import Arm
 from controlplane.domain.rollouts.load_match import (
-    LATELY_S,
     STANDS_S,
     Attempts,
     collapses,
     hanging,
     matched_step,
     overdue_s,
-    rate_rps,
     stalled,
-    suffers,
     waits,
     wanted_rps,
-    window_s,
 )
 from controlplane.domain.rollouts.replayed import Origin, finished, given_up, given_up_silent
 from controlplane.domain.rollouts.rollout import Rollout
-from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.ports import Clock
 from controlplane.ports.fleet import FleetView
-from controlplane.ports.gateways import GatewayOpener, Position, RecordFeed
-from controlplane.ports.load import LoadProgress, LoadRequest, LoadTester
+from controlplane.ports.gateways import GatewayOpener, RecordFeed
+from controlplane.ports.load import LoadProgress, LoadTester
 from controlplane.ports.store import Store
+from controlplane.services.capacities import measured_capacity
 from controlplane.services.fleet.world import ready_engines
+from controlplane.services.rollouts.load_plan import Plan, origin_of, request_of
 from controlplane.services.rollouts.manage import active_rollout
+from controlplane.services.rollouts.step_users import StepUsers
+
+if TYPE_CHECKING:  # it reads traces: who only asks what came of a load needs no numpy
+    from controlplane.services.rollouts.recording import Recorder, Replayable
 
 LEAST_SHARE = 0.1  # of the wanted load: less is not worth a generator
 _LOOK_EVERY_S = 0.5
@@ -62,14 +63,6 @@ def _setting(rollout_id: RolloutId) -> str:
     return f"rollout-load/{rollout_id}"
 
 
-class _Plan(NamedTuple):
-    service: Service
-    rollout: Rollout
-    engines: Sequence[Engine]
-    rate_rps: float  # to all canary replicas together, engine time
-    time_lapse: float
-
-
 @dataclass
 class LoadMatcher:
     """One for a service (`senders`); `keep` appends records where the feed finds them, `should_stop` ends it soon."""
@@ -84,8 +77,10 @@ class LoadMatcher:
     clock: Clock
     out_dir: Path
     should_stop: Callable[[], bool]
+    recorder: Recorder
+    _steps: dict[RolloutId, _Step] = field(default_factory=dict)
     _rests: dict[RolloutId, tuple[datetime, float]] = field(default_factory=dict)
-    _users: dict[RolloutId, _Users] = field(default_factory=dict)
+    _users: dict[RolloutId, StepUsers] = field(default_factory=dict)
 
     def run_next(self) -> bool:
         """Send what the canary misses until something changes; False when it misses nothing. Raises NotFound."""
@@ -94,7 +89,7 @@ class LoadMatcher:
             self._send(plan)
         return plan is not None
 
-    def _plan(self, service: Service) -> _Plan | None:
+    def _plan(self, service: Service) -> Plan | None:
         active = active_rollout(self.store, service.name)
         if active is None or matched_step(active.value) is None or self._rests_still(active.value.rollout_id):
             return None
@@ -104,23 +99,51 @@ class LoadMatcher:
         if wanted is None or not engines:
             return None
         users = self._watched(service, rollout)
-        rate = wanted * len(engines) - users.canary_rps(self.clock())
+        rate = self._missing_rps(rollout, wanted, engines, users)
         if rate < LEAST_SHARE * wanted * len(engines):
+            self._say_why_not(rollout, wanted)
             return None
-        return _Plan(service, rollout, engines, rate, users.time_lapse)
+        return Plan(service, rollout, engines, rate, users.time_lapse)
 
-    def _send(self, plan: _Plan) -> None:
+    def _missing_rps(self, rollout: Rollout, wanted: float, engines: Sequence[Engine], users: StepUsers) -> float:
+        """Return what users leave to be replayed to all of its replicas, as far as they are known to sustain it."""
+        limit = self._step(rollout).throttle
+        most = wanted if limit is None else min(wanted, limit.most_rps)
+        return most * len(engines) - users.canary_rps(self.clock())
+
+    def _say_why_not(self, rollout: Rollout, wanted: float) -> None:
+        said, attempts = self._throttled(rollout, wanted), read_attempts(self.store, rollout.rollout_id)
+        if said and not attempts.note:
+            self._note(rollout.rollout_id, attempts.evolve(note=said))
+
+    def _throttled(self, rollout: Rollout, wanted: float | None) -> str:
+        limit = self._step(rollout).throttle
+        return "" if limit is None or wanted is None else limit.note(wanted)
+
+    def _step(self, rollout: Rollout) -> _Step:
+        """Return what is settled once for the step under way."""
+        known, since = self._steps.get(rollout.rollout_id), rollout.steps[-1].started_at
+        if known is None or known.since != since:
+            capacity = measured_capacity(self.store, self.store.get_revision(rollout.canary))
+            known = self._steps[rollout.rollout_id] = _Step(since, throttle(capacity, rollout))
+        return known
+
+    def _send(self, plan: Plan) -> None:
         """Raises Unavailable when the generator broke; what was sent until then is kept and judged."""
-        name = plan.rollout.rollout_id
-        self._note(name, read_attempts(self.store, name).evolve(note=""))
+        name, step = plan.rollout.rollout_id, self._step(plan.rollout)
+        sent = step.sent = step.sent or self.recorder.of_step(plan.service, plan.rollout, plan.time_lapse)
+        said = self._throttled(plan.rollout, self._wanted(plan))
+        most_rps = step.throttle.most_rps if said and step.throttle else None
+        came = read_attempts(self.store, name).evolve(note=said, source=sent.source, most_rps=most_rps)
+        self._note(name, came)
         watch = _Watch(self, plan)
         folder = self.out_dir / f"load-{plan.rollout.rollout_id}-{plan.rollout.step_index}"
         with self._target(plan, folder) as url:
-            request = _request(plan, url, seed=int(self.clock().timestamp()))
+            request = request_of(plan, url, sent, seed=int(self.clock().timestamp()))
             self.load_tester.run(request, out_dir=folder, watch=watch.look)
 
     @contextmanager
-    def _target(self, plan: _Plan, folder: Path) -> Iterator[str]:
+    def _target(self, plan: Plan, folder: Path) -> Iterator[str]:
         """One engine as it is, several behind a gateway of their own that balances as users' gateways do."""
         backends = tuple(Backend(engine_id=e.spec.engine_id, url=str(e.url)) for e in plan.engines)
         if len(backends) == 1:
@@ -132,7 +155,7 @@ class LoadMatcher:
         with self.gateways.open(route, folder=folder / "gateway") as gateway:
             yield gateway.url
 
-    def still(self, plan: _Plan, progress: LoadProgress, answered_to_s: float) -> str | None:
+    def still(self, plan: Plan, progress: LoadProgress, answered_to_s: float) -> str | None:
         """Say why sending must end now; None to go on. `answered_to_s`: when the latest of the answered was due."""
         if self.should_stop():
             return "told to stop"
@@ -143,7 +166,8 @@ class LoadMatcher:
         users = self._watched(plan.service, plan.rollout)
         attempts = read_attempts(self.store, plan.rollout.rollout_id)
         if progress.elapsed_s >= STANDS_S and attempts.collapses:
-            attempts = self._note(plan.rollout.rollout_id, attempts.evolve(collapses=0, note=""))
+            said = self._throttled(plan.rollout, self._wanted(plan))
+            attempts = self._note(plan.rollout.rollout_id, attempts.evolve(collapses=0, note=said))
         slos = plan.service.spec.slos
         seen = waits(progress.waiting_s, progress.elapsed_s, answered_to_s, slos)
         hung = hanging(seen.overtaken_s, slos, plan.rollout.options, begun=progress.begun_s)
@@ -155,11 +179,13 @@ class LoadMatcher:
             return hurt
         return self._changed(plan, users)
 
-    def _changed(self, plan: _Plan, users: _Users) -> str | None:
-        wanted = wanted_rps(
-            plan.rollout.options.steps[plan.rollout.step_index], plan.service.spec.slos, plan.rollout.canary_replicas
-        )
-        right = (wanted or 0.0) * len(plan.engines) - users.canary_rps(self.clock())
+    @staticmethod
+    def _wanted(plan: Plan) -> float | None:
+        step = plan.rollout.options.steps[plan.rollout.step_index]
+        return wanted_rps(step, plan.service.spec.slos, plan.rollout.canary_replicas)
+
+    def _changed(self, plan: Plan, users: StepUsers) -> str | None:
+        right = self._missing_rps(plan.rollout, self._wanted(plan) or 0.0, plan.engines, users)
         present = {engine.spec.engine_id for engine in self._ready(plan.service.name, plan.rollout.canary)}
         if present != {engine.spec.engine_id for engine in plan.engines}:
             return "the canary's replicas changed"
@@ -170,7 +196,7 @@ class LoadMatcher:
         self.store.write_setting(_setting(name), attempts.model_dump_json(), 0 if saved is None else saved.version)
         return attempts
 
-    def _rest(self, plan: _Plan, why: str, came: Attempts) -> None:
+    def _rest(self, plan: Plan, why: str, came: Attempts) -> None:
         """Users come first: nothing is sent for a while, each time twice as long."""
         name = plan.rollout.rollout_id
         rest_s = 2 * self._rests[name][1] if name in self._rests else _FIRST_REST_S / plan.time_lapse
@@ -184,52 +210,26 @@ class LoadMatcher:
     def _ready(self, service: ServiceName, revision: RevisionId) -> Sequence[Engine]:
         return ready_engines(self.fleet, ReplicaOwner(service, revision))
 
-    def _watched(self, service: Service, rollout: Rollout) -> _Users:
+    def _watched(self, service: Service, rollout: Rollout) -> StepUsers:
         known = self._users.get(rollout.rollout_id)
         if known is None or known.since != rollout.steps[-1].started_at:
             lapse = self.store.get_revision(rollout.canary).engine.time_lapse
-            known = self._users[rollout.rollout_id] = _Users(service, rollout, lapse)
+            known = self._users[rollout.rollout_id] = StepUsers(service, rollout, lapse)
         known.catch_up(self.feed)
         return known
 
 
-class _Users:
-    """Users' requests of both arms since the step began."""
-
-    def __init__(self, service: Service, rollout: Rollout, time_lapse: float) -> None:
-        self.since, self.time_lapse = rollout.steps[-1].started_at, time_lapse
-        self._service = service.name
-        arms = (rollout.canary, rollout.stable)
-        self._arms = {name: Arm(service.spec.slos.latency, time_lapse=time_lapse) for name in arms}
-        self._canary, self._stable = arms
-        self._position: Position = {}
-
-    def catch_up(self, feed: RecordFeed) -> None:
-        for news in feed.follow(self._service, since=self.since, position=self._position):
-            for record in news.records:
-                if record.revision in self._arms and not record.replayed:
-                    self._arms[record.revision].add(record)
-            self._position = news.position
-
-    def canary_rps(self, now: datetime) -> float:
-        """Return users' requests per second to the canary, engine time, over the step so far or the last window."""
-        wall_s = window_s(self.time_lapse)
-        past_s = max(1.0, min(wall_s, (now - self.since).total_seconds()))
-        return rate_rps(self._arms[self._canary].lately(now, wall_s), past_s, self.time_lapse)
-
-    def suffering(self, now: datetime, spec: ServiceSpec, rollout: Rollout) -> str | None:
-        wall_s = window_s(self.time_lapse, LATELY_S)
-        for said, name in (("canary", self._canary), ("stable revision", self._stable)):
-            hurt = suffers(said, self._arms[name].lately(now, wall_s), spec.slos, rollout.options)
-            if hurt is not None:
-                return hurt
-        return None
+@dataclass
+class _Step:
+    since: datetime
+    throttle: Throttle | None
+    sent: Replayable | None = None  # None: nothing was sent yet
 
 
 class _Watch:
     """Keeps what was answered, and looks at users, rollout and our own queue twice a second."""
 
-    def __init__(self, matcher: LoadMatcher, plan: _Plan) -> None:
+    def __init__(self, matcher: LoadMatcher, plan: Plan) -> None:
         self._matcher = matcher
         self._plan = plan
         self._kept = 0
@@ -239,7 +239,7 @@ class _Watch:
 
     def look(self, progress: LoadProgress) -> str | None:
         now = self._matcher.clock()
-        origin = self._origin = self._origin or _origin(self._plan, now, progress.elapsed_s)
+        origin = self._origin = self._origin or origin_of(self._plan, now, progress.elapsed_s)
         new = progress.records[self._kept :]
         self._keep([finished(record, origin) for record in new])
         answered_s = [record.scheduled_s for record in new if record.ttft_ms is not None]
@@ -259,33 +259,3 @@ class _Watch:
     def _keep(self, records: Sequence[GatewayRecord]) -> None:
         if records:
             self._matcher.keep(self._plan.service.name, records)
-
-
-def _origin(plan: _Plan, now: datetime, elapsed_s: float) -> Origin:
-    return Origin(
-        rollout_id=plan.rollout.rollout_id,
-        service=plan.service.name,
-        model=plan.service.spec.model.name,
-        revision=plan.rollout.canary,
-        engine_id=plan.engines[0].spec.engine_id if len(plan.engines) == 1 else None,
-        began=now - timedelta(seconds=elapsed_s / plan.time_lapse),
-        time_lapse=plan.time_lapse,
-        api=plan.engines[0].spec.driver.dialect.apis[0],
-    )
-
-
-def _request(plan: _Plan, url: str, *, seed: int) -> LoadRequest:
-    spec, step = plan.service.spec, plan.rollout.options.steps[plan.rollout.step_index]
-    engine = plan.engines[0].spec  # an alternative's may be of another kind than the service's own
-    return LoadRequest(
-        workload=spec.workload,
-        rate_rps=plan.rate_rps,
-        url=url,
-        model=spec.model.name,
-        duration_s=step.max_s * plan.time_lapse,
-        time_lapse=plan.time_lapse,
-        seed=seed,
-        slos=spec.slos.latency,
-        api_key=engine.api_key,
-        dialect=engine.driver.dialect,
-    )

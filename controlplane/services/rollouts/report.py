@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from controlplane.domain.base import RolloutId
-from controlplane.domain.engines.flag_changes import flag_changes
+from controlplane.domain.revision_changes import revision_changes
 from controlplane.domain.rollouts.rollout import Rollout
 from controlplane.domain.rollouts.rollout_report import RolloutReport
 from controlplane.ports.store import Store
+from controlplane.services.rollouts.looks import read_looks
 from controlplane.services.rollouts.promise import promise_of
 
 _EVENTS = 500
@@ -26,6 +27,7 @@ def rollout_report(store: Store, rollout_id: RolloutId) -> RolloutReport:
         slos=spec.slos,
         changes=_changes(store, rollout),
         promise=promise_of(store, rollout),
+        looks=read_looks(store, rollout_id).looks,
         events=tuple(reversed(events)),
     )
 
@@ -33,5 +35,5 @@ def rollout_report(store: Store, rollout_id: RolloutId) -> RolloutReport:
 def _changes(store: Store, rollout: Rollout) -> tuple[str, ...]:
     if rollout.stable is None:
         return ("the first revision that serves",)
-    stable, canary = (store.get_revision(each).config.flags for each in (rollout.stable, rollout.canary))
-    return tuple(str(each) for each in flag_changes(stable, canary)) or ("the same flags: another model or engine",)
+    found = revision_changes(*(store.get_revision(each) for each in (rollout.stable, rollout.canary)))
+    return found or ("nothing: the same flags, model and engine",)

@@ -24,8 +24,8 @@ from controlplane.domain.studies.calibration import Calibration
 from controlplane.domain.studies.study import Trial, TrialKind
 from controlplane.domain.workload import TracePart, TraceWorkload, Workload, has_own_arrivals
 from controlplane.services.studies.calibrate_here import Stand, stand_of
-from controlplane.services.studies.trial_level import pace_of, residence_s
 from controlplane.services.studies.trial_plan import requests_of, seed_of, workload_of
+from controlplane.services.studies.trial_twin import trial_twin
 from loadtests.send.traces import written_ns
 from tuner.answer.evidence import LONG_RUN, LONG_RUN_SD, THESE_ARRIVALS
 from tuner.search.prior import twin_capacity
@@ -86,7 +86,7 @@ def with_arrivals(spec: ServiceSpec, trial: Trial, trials: tuple[Trial, ...], ca
     if stand is None or not expected_rps or not trial.levels or trial.kind is TrialKind.CONFIRM_FLEET:
         return trial
     limits = _Limits(stand, spec.slos.latency)
-    these = limits.sustains(trial.config, _like_its_levels(spec, trial, trials), expected_rps)
+    these = _under_these(spec, trial, trials, calibration, start_rps=expected_rps)
     long_run = _long_runs(limits, *_whole(spec.workload), spec.tuning.seed + _LONG_SEED)(trial.config, expected_rps)
     if these is None or long_run is None:
         return trial
@@ -94,15 +94,23 @@ def with_arrivals(spec: ServiceSpec, trial: Trial, trials: tuple[Trial, ...], ca
     return trial.evolve(predicted={**trial.predicted, **told})
 
 
-def _like_its_levels(spec: ServiceSpec, trial: Trial, trials: tuple[Trial, ...]) -> RequestsAt:
-    """Return what a level of the trial sends at any rate."""
-    workload, seed, stay_s = workload_of(spec, trial), seed_of(spec, trial, trials), residence_s(trial.levels)
+def _under_these(
+    spec: ServiceSpec,
+    trial: Trial,
+    trials: tuple[Trial, ...],
+    calibration: Calibration | None,
+    *,
+    start_rps: float,
+) -> float | None:
+    """Return what the twin sustains under the very requests that the trial's levels had, requests/s.
 
-    def requests_at(rate_rps: float) -> RequestArrays:
-        span_s = pace_of(spec, trial.kind, rate_rps, residence_s=stay_s).duration_s
-        return requests_of(workload, rate_rps=rate_rps, duration_s=span_s, seed=seed)
-
-    return requests_at
+    Their warm-up is sent and not counted, as in a level: a burst in it would else be taken for the level's.
+    """
+    workload, seed = workload_of(spec, trial), seed_of(spec, trial, trials)
+    twin = trial_twin(
+        spec, trial.config, workload, seed=seed, start_rps=start_rps, kind=trial.kind, calibration=calibration
+    )
+    return None if twin is None else twin.expected_rps()
 
 
 @lru_cache(maxsize=_QUESTIONS)

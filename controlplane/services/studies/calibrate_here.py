@@ -20,7 +20,7 @@ from tuner.twin.corrected import factored, setup_here, stand_in_gpu, stand_in_sh
 from tuner.twin.factors import SeenLoad, fit_factors, held_by, tellable
 from tuner.twin.gpu_sheet import Gpu
 from tuner.twin.gpus import gpu_of
-from tuner.twin.setup import EngineSetup, resolve, weight_bits
+from tuner.twin.setup import EngineSetup, kv_bits, resolve, weight_bits
 from tuner.twin.shapes import ModelShape
 
 _HELD = 0.5
@@ -48,12 +48,12 @@ def stand_of(spec: ServiceSpec, calibration: Calibration | None = None) -> Stand
         found = _stand_in(spec)
         return None if found is None else found._replace(calibration=calibration)
     shape, gpu = shape_of(spec), gpu_of(spec.gpus)
-    return None if shape is None or gpu is None else Stand(shape, gpu)
+    return None if not spec.has_twin or shape is None or gpu is None else Stand(shape, gpu)
 
 
 def misfits(spec: ServiceSpec) -> tuple[Misfit, ...]:
     """Return why no profile fits a service before anything is measured, where a calibration could mend that."""
-    if not spec.engine.driver.has_twin or _stand_in(spec) is None:
+    if not spec.has_twin or _stand_in(spec) is None:
         return ()
     gpu = gpu_of(spec.gpus)
     unknown_gpu = gpu is None or not gpu.has_speed
@@ -130,7 +130,7 @@ def measured_s(report: LoadTestReport) -> dict[tuple[LatencyMetric, float], floa
 
 def _stand_in(spec: ServiceSpec) -> Stand | None:
     """Return model and GPU, or what stands in for them; None where nothing does, or the engine has no twin."""
-    if not spec.engine.driver.has_twin:
+    if not spec.has_twin:
         return None
     shape = stand_in_shape(spec.model.path)
     return None if shape is None else Stand(shape, stand_in_gpu(spec.gpus, shape, spec.baseline))
@@ -153,6 +153,7 @@ def _fitted(stand: Stand, baseline: Trial, levels: Sequence[SeenLoad], why: tupl
         error_after=found.error_after,
         uncertainty=found.uncertainty,
         weight_bits=weight_bits(stand.shape, config),
+        kv_bits=kv_bits(config),
         tensor_parallel_size=config.tensor_parallel_size,
         memory_gib=stand.gpu.memory_gib,
     )

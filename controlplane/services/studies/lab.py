@@ -8,6 +8,7 @@ from pathlib import Path
 
 from controlplane.domain.studies.study import Trial, TrialKind
 from controlplane.ports import Clock
+from controlplane.ports.adapters import AdapterLoader
 from controlplane.ports.fleet import Fleet
 from controlplane.ports.gateways import GatewayOpener
 from controlplane.ports.load import LoadTester, QualityProbe
@@ -45,6 +46,7 @@ class Lab:
     reset_prefix_cache: Callable[[str], None] | None = None
     quality: QualityProbe | None = None
     engine_lag: Callable[[str], LagHistogram | None] | None = None
+    adapters: AdapterLoader | None = None
 
     def measure(self, session: StudySession, trial: Trial, on_progress: Callable[[TrialProgress], None]) -> Trial:
         """Return the finished trial. Raises Interrupted when the study is over or this worker lost it."""
@@ -55,6 +57,7 @@ class Lab:
             check=session.check,
             on_progress=on_progress,
             save=session.save_trial,
+            adapters=self.adapters,
         )
         levels = LevelRunner(
             load_tester=self.load_tester,

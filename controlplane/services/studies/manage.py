@@ -21,6 +21,7 @@ from controlplane.ports.store import Store
 from controlplane.reading.problems import describe
 from controlplane.services.answers import prompts_of
 from controlplane.services.rollouts.manage import start_rollout
+from controlplane.services.studies.asked_adapters import with_adapters
 from controlplane.services.studies.commit import commits
 from controlplane.services.studies.variants import with_variants
 
@@ -54,8 +55,8 @@ def create_study(
     found = store.get_service(service).value
     spec = _overridden(found.spec, overrides or {})
     spec = spec if workload is None else spec.evolve(workload=workload)
-    spec = with_variants(store, spec)
     baseline = _serving(store, found)
+    spec = with_adapters(store, found, with_variants(store, spec), baseline)
     # numpy and the compiled twin: only where a study is made
     from controlplane.services.studies.calibrate_here import twin_note
     from tuner.answer.plan import plan_of

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from controlplane.domain.base import RevisionId
-from controlplane.domain.door.routing import Backend, RevisionRoute, ServiceRoute
+from controlplane.domain.door.routing import AdapterPart, AdapterRoute, Backend, RevisionRoute, ServiceRoute
 from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.report import Validity
@@ -130,4 +130,11 @@ def _route(spec: ServiceSpec, engines: Sequence[Engine]) -> ServiceRoute:
         Backend(engine_id=engine.spec.engine_id, url=url_of(engine), api_key=engine.spec.api_key) for engine in engines
     )
     revision = RevisionRoute(revision=RevisionId("fleet-check"), weight_percent=100, backends=backends)
-    return ServiceRoute(service=spec.name, model=spec.model.name, revisions=(revision,), options=spec.gateway)
+    everywhere = tuple(engine.spec.engine_id for engine in engines)
+    adapters = tuple(
+        AdapterRoute(name=name, parts=(AdapterPart(loaded_as=name, share_percent=100, engines=everywhere),))
+        for name in spec.tuning.adapters or {}
+    )
+    return ServiceRoute(
+        service=spec.name, model=spec.model.name, revisions=(revision,), options=spec.gateway, adapters=adapters
+    )

@@ -21,6 +21,7 @@ from controlplane.domain.studies.study import (
     TrialState,
 )
 from controlplane.ports import Clock
+from controlplane.ports.adapters import AdapterLoader
 from controlplane.ports.fleet import Fleet
 from controlplane.ports.gateways import GatewayOpener
 from controlplane.ports.load import LoadTester, QualityProbe
@@ -81,6 +82,7 @@ class StudyRunner:
     reset_prefix_cache: Callable[[str], None] | None = None
     quality: QualityProbe | None = None
     engine_lag: Callable[[str], LagHistogram | None] | None = None
+    adapters: AdapterLoader | None = None
     beat_every_s: float = BEAT_EVERY_S
 
     def run_next(self) -> Study | None:
@@ -231,6 +233,7 @@ class StudyRunner:
             reset_prefix_cache=self.reset_prefix_cache,
             quality=self.quality,
             engine_lag=self.engine_lag,
+            adapters=self.adapters,
         )
 
     def _conclude(self, session: StudySession, step: Step) -> None:

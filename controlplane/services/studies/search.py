@@ -91,7 +91,7 @@ def _expected(study: Study) -> tuple[Candidates, CapacityOf | None]:
     configs = [space.config(point) for point in points]
     capacity_of = forecaster_across(spec, study.calibration)
     outlook = None
-    if capacity_of is not None and all(way.engine.driver.has_twin for way in spec.ways.values()):
+    if capacity_of is not None and all(way.has_twin for way in spec.ways.values()):
         outlook = screen(space, points, capacity_of, effort=SIMULATED, seed=spec.tuning.seed, cost_of=_coster(spec))
     rooms = _rooms(spec, configs)
     levels = spec.tuning.levels

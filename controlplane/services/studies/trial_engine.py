@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from controlplane.domain.owner import TrialOwner
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from controlplane.ports import Clock
+from controlplane.ports.adapters import AdapterLoader
 from controlplane.ports.fleet import Fleet
 from tuner.answer.policy import MAX_ATTEMPTS
 
@@ -42,7 +44,10 @@ class Interrupted(Exception):  # no error of the user's: the runner is told to l
 
 @dataclass(frozen=True)
 class TrialEngines:
-    """Runs a trial's engines on a fleet. `check` is called often and raises Interrupted when the trial must end."""
+    """Runs a trial's engines on a fleet. `check` is called often and raises Interrupted when the trial must end.
+
+    `adapters` loads what `tuning.adapters` names; None: nothing here can.
+    """
 
     fleet: Fleet
     clock: Clock
@@ -50,6 +55,7 @@ class TrialEngines:
     check: Callable[[], None]
     on_progress: Callable[[TrialProgress], None]
     save: Callable[[Trial], None]
+    adapters: AdapterLoader | None = None
 
     def run(self, trial: Trial, spec: ServiceSpec, measure: Measure) -> Trial:
         """Return the trial that `measure` finished. The engines are gone when this returns or raises.
@@ -62,6 +68,7 @@ class TrialEngines:
             engines = self._started(wanted, trial, spec)
             if (broken := self._not_started(trial, engines)) is not None:
                 return broken
+            self._load_adapters(trial, engines, spec)
             ready = trial.evolve(startup_s=max((e.startup_s for e in engines if e.startup_s is not None), default=None))
             self.save(ready)
             return measure(ready, engines)
@@ -82,8 +89,10 @@ class TrialEngines:
         larger = trial.evolve(replicas=trial.replicas + 1)
         self.save(larger)
         (engine,) = self._started(_engine_specs(larger, spec)[-1:], larger, spec)
-        broken = self._not_started(larger, [engine])
-        return (larger, engine) if broken is None else (broken, None)
+        if (broken := self._not_started(larger, [engine])) is not None:
+            return broken, None
+        self._load_adapters(larger, [engine], spec)
+        return larger, engine
 
     def died(self, trial: Trial, engines: Sequence[Engine]) -> Trial | None:
         """Return the ended trial when an engine died under load, else None."""
@@ -112,6 +121,18 @@ class TrialEngines:
             self._tick(trial, _starting(wanted))
             engines = [self.fleet.observe(each.engine_id) for each in wanted]
         return engines
+
+    def _load_adapters(self, trial: Trial, engines: Sequence[Engine], spec: ServiceSpec) -> None:
+        """Load what trials are to ask for. Raises InvalidInput for what an engine refuses, Unavailable."""
+        wanted, loader = spec.tuning.adapters or {}, self.adapters
+        if not wanted:
+            return
+        if loader is None:
+            raise Unavailable("adapters cannot be loaded here", why="this worker has nothing that loads them")
+        for engine, (name, adapter) in itertools.product(engines, wanted.items()):
+            self.check()
+            self.on_progress(TrialProgress(trial, f"loading the adapter {name}"))
+            loader.load(engine, name, adapter.path)
 
     def _tick(self, trial: Trial, phase: str) -> None:
         self.check()

@@ -81,7 +81,7 @@ class LevelRunner:
         before = self.lags(trial)
         with span("level", trial_id=trial.trial_id, rate_rps=rate):
             result = self.load_tester.run(_request(spec, url, load, plan), out_dir=folder, watch=watch)
-        report = with_engine_lag(result.report, _worst_ms(before, self.lags(trial)), max_lag_ms=spec.engine.max_lag_ms)
+        report = with_engine_lag(result.report, _worst_ms(before, self.lags(trial)), max_lag_ms=spec.max_lag_ms)
         outcome = judge.conclude(report)
         level = Level(
             rate_rps=rate,
@@ -127,8 +127,10 @@ def pace_of(spec: ServiceSpec, kind: TrialKind, rate_rps: float, *, residence_s:
     A fleet is checked under a trace's own arrivals for as long as it takes to see how they burst: a section of a few
     minutes is stretched to its rate, and what the whole trace brings in its worst ones is not in it.
     """
-    deciding = kind in (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE, TrialKind.CONFIRM_FLEET)
-    planned = pace(spec.slos, _affordable(spec), rate_rps, deciding=deciding, residence_s=residence_s)
+    deciding, checking = kind in (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE), kind is TrialKind.CONFIRM_FLEET
+    planned = pace(
+        spec.slos, _affordable(spec), rate_rps, deciding=deciding, checking=checking, residence_s=residence_s
+    )
     if kind is TrialKind.CONFIRM_FLEET and has_own_arrivals(spec.workload):
         return planned._replace(duration_s=max(planned.duration_s, _bursts_s(spec)))
     return planned
@@ -171,10 +173,11 @@ def _request(spec: ServiceSpec, url: str, load: LevelLoad, plan: Pace) -> LoadRe
         rate_rps=load.rate_rps,
         url=url,
         model=spec.model.name,
+        adapters=spec.tuning.asked_adapters,
         duration_s=plan.duration_s,
         warmup_s=plan.warmup_s,
         time_lapse=spec.engine.time_lapse,
-        max_lag_ms=spec.engine.max_lag_ms,
+        max_lag_ms=spec.max_lag_ms,
         seed=load.seed,
         slos=spec.slos.latency,
         api_key=load.api_key or spec.engine.api_key,

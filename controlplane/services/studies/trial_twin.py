@@ -44,8 +44,15 @@ class TrialTwin:
             self.spans_s[level.rate_rps] = warmup_s + level.report.duration_s
         try:
             self.fitted.see(_seen(level, warmup_s))
-            return self.fitted.capacity_rps()
         except InvalidInput:  # a request that this engine refuses: the twin cannot serve it either
+            return None
+        return self.expected_rps()
+
+    def expected_rps(self) -> float | None:
+        """Return the capacity expected by what was seen so far, requests/s; None when the twin has no opinion."""
+        try:
+            return self.fitted.capacity_rps()
+        except InvalidInput:
             return None
 
 

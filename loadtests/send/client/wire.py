@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from loadtests.send.plan import Api, Plan, Target
 from loadtests.send.prompts import Prompts, TokenIdPrompts, WordPrompts, parts_of
-from loadtests.send.schedule import Schedule
+from loadtests.send.schedule import Schedule, rng_of
+
+_ADAPTERS = 3  # a stream of chance beside the schedule's own three
 
 
 def compact(column: npt.NDArray[np.int64] | npt.NDArray[np.float64]) -> array[int]:
@@ -25,7 +27,9 @@ class RequestWriter:
         self._api = plan.api
         self._overhead = plan.prompt_overhead
         self._head = _head(plan, target)
-        self._before, self._after = _body(plan)
+        names, self._asked = asked_models(plan, len(schedule))
+        bodies = [_body(plan, name) for name in names]
+        self._before, self._after = [before for before, _ in bodies], bodies[0][1]
         self._prompts: Prompts = TokenIdPrompts(plan.salt) if plan.words is None else WordPrompts(plan.salt, plan.words)
         self._prompt_tokens = compact(schedule.prompt_tokens)
         self._output_tokens = compact(schedule.output_tokens)
@@ -38,7 +42,7 @@ class RequestWriter:
         self._block_tokens = float(schedule.block_tokens[0])
 
     def render(self, index: int) -> bytes:
-        body = self._before + self._prompt(index) + self._after + self._rest(index)
+        body = self._before[self._asked[index]] + self._prompt(index) + self._after + self._rest(index)
         return self._head + b"%d\r\n\r\n" % len(body) + body
 
     def _prompt(self, index: int) -> bytes:
@@ -77,9 +81,20 @@ def _head(plan: Plan, target: Target) -> bytes:
     return ("\r\n".join(lines) + "\r\nContent-Length: ").encode()
 
 
-def _body(plan: Plan) -> tuple[bytes, bytes]:
+def asked_models(plan: Plan, requests: int) -> tuple[list[str], array[int]]:
+    """Return the models that are asked for, and which of them each request of a schedule asks.
+
+    Shares are kept to within one request in every schedule; which request it is, is drawn by the plan's seed.
+    """
+    names, shares = [plan.model, *plan.adapters], [1 - sum(plan.adapters.values()), *plan.adapters.values()]
+    until = np.rint(np.cumsum(shares) * requests)
+    asked = np.searchsorted(until, np.arange(requests), side="right")
+    return names, compact(rng_of(plan.adapter_seed, _ADAPTERS).permutation(np.minimum(asked, len(names) - 1)))
+
+
+def _body(plan: Plan, model: str) -> tuple[bytes, bytes]:
     """Return what stands before and after the prompt; `max_tokens` and the closing brace follow."""
-    fields: dict[str, object] = {"model": plan.model}
+    fields: dict[str, object] = {"model": model}
     if plan.api is not Api.EMBEDDINGS:
         fields |= {"stream": True, "stream_options": {"include_usage": True}, "temperature": 0}
         fields |= {"ignore_eos": True} if plan.force_length else {}

@@ -62,12 +62,13 @@ SERVICE: dict[str, Any] = {
     "rollout": {
         # However slow the machine, and however long a killed controller takes to come back: every step goes on until
         # there is a verdict.
-        "steps": [{"weight_percent": weight, "min_samples": 5, "min_s": 4, "max_s": 900} for weight in (25, 50, 100)],
+        "steps": [{"weight_percent": weight, "min_samples": 5, "max_s": 900} for weight in (25, 50, 100)],
         "miss_ratio_margin": 0.5,
         "error_ratio_margin": 0.5,
         "match_load": False,
         "on_unproven_load": "proceed",
     },
+    "gateway": {"stall_timeout_s": 15},  # so long a step lasts at least
     "initial_replicas": 1,
 }
 

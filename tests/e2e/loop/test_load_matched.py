@@ -11,9 +11,9 @@ from tests.e2e.loop.installation import SERVICE, installation
 ENGINE = SERVICE["engine"] | {"flags": SERVICE["engine"]["flags"] | {"max-num-seqs": 32}}
 LOADED = SERVICE["rollout"] | {
     "steps": [
-        {"weight_percent": 0, "min_samples": 40, "min_s": 4, "max_s": 900, "load_rps": 4},
-        {"weight_percent": 25, "min_samples": 40, "min_s": 4, "max_s": 900, "load_rps": 4},
-        {"weight_percent": 100, "min_samples": 5, "min_s": 2, "max_s": 900},
+        {"weight_percent": 0, "min_samples": 40, "max_s": 900, "load_rps": 4},
+        {"weight_percent": 25, "min_samples": 40, "max_s": 900, "load_rps": 4},
+        {"weight_percent": 100, "min_samples": 5, "max_s": 900},
     ],
     "match_load": True,
     "on_unproven_load": "pause",

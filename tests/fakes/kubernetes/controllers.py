@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from tests.fakes.kubernetes.endpoint_slices import EndpointSlices
 from tests.fakes.kubernetes.errors import ApiError
 from tests.fakes.kubernetes.garbage import GarbageCollector
 from tests.fakes.kubernetes.jobs import TRACKED, JobController
@@ -40,7 +41,7 @@ class Controllers:
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
         self._sets, self._jobs = SetController(objects), JobController(objects, self._create_pod)
-        self._surroundings = Surroundings(objects)
+        self._surroundings, self._slices = Surroundings(objects), EndpointSlices(objects)
         self._scheduler, self.garbage = Scheduler(objects), GarbageCollector(objects)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -66,7 +67,7 @@ class Controllers:
     def run_pass(self) -> None:
         """Look at everything once. Another look is needed when this changed something."""
         self._surroundings.run_pass()
-        around = (self._sets.run_pass, self._scheduler.run_pass, self.garbage.run_pass)
+        around = (self._sets.run_pass, self._scheduler.run_pass, self._slices.run_pass, self.garbage.run_pass)
         for act in (self._deployments, self._replica_sets, self._jobs.run_pass, *around):
             act()
 

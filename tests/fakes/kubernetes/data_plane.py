@@ -117,7 +117,7 @@ class DataPlane:
 
 
 def _addresses(service: Object | None, pods: Sequence[Object]) -> Sequence[tuple[str, int]]:
-    if service is None:
+    if service is None or not service["spec"].get("selector"):
         return []
     mine = [p for p in pods if selected(p["metadata"].get("labels", {}), {"matchLabels": service["spec"]["selector"]})]
     port = int(service["spec"]["ports"][0]["port"])

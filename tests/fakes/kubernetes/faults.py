@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.fakes.kubernetes.errors import ApiError, no_such_path
 from tests.fakes.kubernetes.schemas import Resource
+
+REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 
 class Call(NamedTuple):
@@ -40,6 +42,13 @@ class Faults:
     def forbid(self, verb: str, resource: str) -> None:
         """Take a right away: `forbid("patch", "deployments")`, or of a subresource: `pods/log`."""
         self._forbidden.add((verb, resource))
+
+    def reviewed(self, review: dict[str, Any]) -> dict[str, Any]:
+        """Say whether somebody may do what they ask about; everybody may ask."""
+        asked = review["spec"]["resourceAttributes"]
+        sub = asked.get("subresource")
+        named = asked["resource"] + (f"/{sub}" if sub else "")
+        return {**review, "status": {"allowed": (asked["verb"], named) not in self._forbidden}}
 
     def uninstall(self, group: str) -> None:
         """Let a group of custom kinds be unknown: its definitions are not installed."""

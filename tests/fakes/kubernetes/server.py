@@ -14,7 +14,7 @@ import yaml
 
 from tests.fakes.kubernetes.discovery import discovered
 from tests.fakes.kubernetes.errors import ApiError, no_such_path, too_new
-from tests.fakes.kubernetes.faults import Call, Faults
+from tests.fakes.kubernetes.faults import REVIEWS, Call, Faults
 from tests.fakes.kubernetes.logs import shown_of
 from tests.fakes.kubernetes.objects import Change, Objects
 from tests.fakes.kubernetes.pages import Pages
@@ -75,6 +75,8 @@ class ApiServer:
         said = discovered(urlsplit(url).path, missing=self.faults.missing)
         if said is not None:
             return 200, said
+        if (method, urlsplit(url).path) == ("POST", REVIEWS):
+            return 201, self.faults.reviewed(_parsed(body))
         target, query = self._target(url)
         verb = _verb(method, target)
         self._check(verb, target, headers)

@@ -20,7 +20,7 @@ from controlplane.domain.engines.engine import EngineConfig, EngineKind
 from controlplane.domain.engines.fleet import Engine, EngineSpec, EngineState
 from controlplane.domain.operations.space import Space
 from controlplane.ports import Clock
-from controlplane.ports.metrics import MetricsSource
+from controlplane.ports.metrics import MetricsSource, OwnMetrics
 from controlplane.ports.store import Store
 from tests.builders_serving import NOW
 from tests.fakes.record_source import FakeRecordSource
@@ -55,9 +55,12 @@ def an_api(
     own_secrets: Mapping[str, str] | None = None,
     gpus: tuple[int, ...] = (),
     clock: Clock = lambda: NOW,
+    wall_clock: Clock | None = None,
     metrics: MetricsSource | None = None,
+    own_metrics: OwnMetrics | None = None,
     tokens: ChecksTokens | None = None,
     space: Callable[[], Space | None] = lambda: None,
+    alert_secret: Callable[[], str | None] = lambda: None,
 ) -> TestClient:
     """Return a client of an API over `store`, as a caller on this machine sees it."""
     app = create_app(
@@ -65,12 +68,15 @@ def an_api(
         records=FakeRecordSource(),
         fleet_view=OneEngine(),
         clock=clock,
+        wall_clock=wall_clock,
         open_without_keys=open_without_keys,
         trusted_as=trusted_as,
         own_secrets=own_secrets,
         gpus=gpus,
         metrics=metrics,
+        own_metrics=own_metrics,
         space=space,
+        alert_secret=alert_secret,
         tokens=tokens,
     )
     return TestClient(app, base_url="http://127.0.0.1:8700/api/v1", raise_server_exceptions=False)

@@ -229,6 +229,22 @@ def test_a_latency_margin_that_cannot_be_judged_is_refused(api: TestClient, bad:
     assert said in problem(api.post("/services", json=spec), 422)["why"]
 
 
+def test_a_step_that_may_be_over_before_its_hangs_show_is_refused_with_both_numbers(
+    api: TestClient, serving: FakeStore
+) -> None:
+    spec = a_spec().model_dump(mode="json")
+    spec["rollout"]["steps"][0]["min_s"] = 10
+    told = problem(api.post("/services", json=spec), 422)
+    assert "min_s 10 is shorter than 60 s" in told["title"] + told["detail"]
+    body = {"service": "chat", "replicas": 1, "flags": {"max-num-seqs": 64}, "options": spec["rollout"]}
+    told = problem(api.post("/rollouts", json=body), 422)
+    assert "gateway.stall_timeout_s is 60" in told["why"]
+    assert not serving.list_rollouts()
+    body["options"]["steps"][0]["min_s"] = None
+    steps = api.post("/rollouts", json=body).json()["options"]["steps"]
+    assert [step["min_s"] for step in steps] == [60, 0, 0]
+
+
 def test_changes_are_laid_over_the_stable_flags_and_the_replicas_stay(api: TestClient, store: FakeStore) -> None:
     revision = a_revision(EngineConfig(flags={"max-num-seqs": 256, "enforce-eager": True}))
     store.add_revision(revision)

@@ -46,6 +46,11 @@ def test_replicas_rollout_and_studies_are_told(api: TestClient, store: FakeStore
     assert (found[("fleetune_rollout", "chat", "halted")], found[("fleetune_rollout", "chat", "progressing")]) == (1, 0)
     assert sum(value for (name, *_), value in found.items() if name == "fleetune_studies") == 1
     assert (found[("fleetune_rollout_step", "chat")], found[("fleetune_rollout_age_seconds", "chat")]) == (0, 0)
+    assert ("fleetune_rollout_stays_seconds", "chat") not in found, "halted: told at once"
+    store.save_rollout(a_rollout(state=RolloutState.PAUSED), 1)
+    found = page(api)
+    stays = [found[(f"fleetune_rollout_{name}_seconds", "chat")] for name in ("stays", "patience")]
+    assert stays == [0, 1800]
     assert [found[("fleetune_gpus_held", by)] for by in ("rollout", "trial", "replay")] == [1, 0, 0]
 
 

@@ -94,13 +94,14 @@ def test_a_file_that_is_no_kubeconfig_is_one_message(tmp_path: Path, text: str) 
 
 @pytest.mark.parametrize(
     ("verb", "resource"),
-    [("list", "deployments"), ("list", "pods"), ("list", "nodes"), ("patch", "deployments"), ("patch", "services")],
+    [("list", "deployments"), ("list", "pods"), ("list", "nodes"), ("patch", "deployments"), ("delete", "pods")],
 )
 def test_a_missing_right_is_named(whole: StandIn, tmp_path: Path, verb: str, resource: str) -> None:
     whole.faults.forbid(verb, resource)
     done = up(tmp_path, EXAMPLE, "--fleet", "kubernetes", "--kubeconfig", str(whole.kubeconfig("inference")))
     assert done.exit_code != 0
-    assert f"a Role with verb {verb} on {resource}" in said(done)
+    kind = "a ClusterRole" if resource == "nodes" else "a Role"
+    assert f"{kind} with verb {verb} on {resource}" in said(done)
 
 
 def test_gpus_that_no_node_has_are_named_with_those_there_are(whole: StandIn, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from controlplane.cli.tables.rollout_html import rollout_page
 from controlplane.domain.base import RolloutId, StudyId
 from controlplane.domain.errors import NotFound
+from controlplane.domain.rollouts.analysis import Verdict
 from controlplane.domain.rollouts.rollout import RolloutState
 from controlplane.domain.rollouts.rollout_report import RolloutReport
 from controlplane.services.rollouts.report import rollout_report
@@ -31,6 +32,12 @@ def test_a_report_tells_the_whole_rollout() -> None:
     assert actions[0] == "rollout.pending"
     assert actions[-1] == "rollout.promoted"
     assert actions.count("rollout.verdict") == 3
+    assert {look.weights for look in report.looks} >= {(5,), (20,), (100,)}
+    assert {look.step for look in report.looks} >= {0, 1, 2}
+    judged = [look for look in report.looks if look.intervals]
+    assert judged[-1].verdict is Verdict.PASS
+    widths = [each.high - each.low for look in judged if look.step == 0 for each in look.intervals[:1]]
+    assert widths[-1] < widths[0]
     assert RolloutReport.model_validate(json.loads(report.model_dump_json())) == report
 
 
@@ -41,8 +48,11 @@ def test_its_page_shows_verdicts_load_and_audit_and_stands_alone() -> None:
     site.slow.add(rollout.canary)
     site.passes_until(RolloutState.ABORTED, requests=BUSY)
     page = rollout_page(rollout_report(site.store, rollout.rollout_id), site.clock())
-    for said in ("certainly worse", "runs", "requests/s a replica", "max-num-seqs", "rollout.aborted", "P99 TTFT: "):
+    told = ("certainly worse", "runs", "requests/s a replica", "max-num-seqs", "rollout.aborted", "P99 TTFT: ")
+    for said in (*told, "SLO misses over time"):
         assert said in page
+    assert "Share at each gateway" in page
+    assert page.count("<script") > 2
     assert "http-equiv" not in page
     assert "<script src=" not in page
 
@@ -61,3 +71,17 @@ def test_what_its_study_promised_stands_beside_it() -> None:
 def test_a_rollout_nobody_knows_has_no_report() -> None:
     with pytest.raises(NotFound):
         rollout_report(Site().store, RolloutId("chat-r9"))
+
+
+def test_a_controller_that_starts_anew_goes_on_where_the_looks_ended() -> None:
+    site = Site()
+    site.serving()
+    rollout = site.roll_out()
+    site.passes(3, requests=50)
+    before = rollout_report(site.store, rollout.rollout_id).looks
+    site.restart()
+    site.passes_until(RolloutState.PROMOTED, requests=BUSY)
+    after = rollout_report(site.store, rollout.rollout_id).looks
+    assert before
+    assert after[: len(before)] == before
+    assert after[-1].asked_percent == 100

@@ -146,3 +146,9 @@ async def test_a_batch_that_ended_leaves_its_results_and_not_what_it_was_run_by(
         folder = batches_dir(tmp_path) / "batches" / batch.id
         await until(lambda: not (folder / "journal").exists())
         assert json.loads((folder / "batch.json").read_bytes())["status"] == "completed"
+
+
+async def test_a_batch_is_a_few_fields(tmp_path: Path) -> None:
+    async with gateway(tmp_path, batch_days=1) as gw:
+        code, body, _ = await gw.post({"metadata": {"a": "x" * 100_000}}, path="/v1/batches")
+    assert (code, json.loads(body)["error"]["code"]) == (413, "request_too_large")

@@ -225,6 +225,21 @@ async def test_a_key_that_was_revoked_asks_no_more(tmp_path: Path) -> None:
     assert (told["completed"], told["failed"], len(engine.seen)) == (1, 2, 1)
 
 
+async def test_another_tenants_key_of_a_revoked_ones_name_runs_nothing_of_it(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    async with gateway(tmp_path, batch_days=1, batch_at_once=1) as gw, upstream("e1", gated(gate, "q0")) as engine:
+        await gw.push(routed(engine, "a"))
+        async with client(gw) as made:
+            batch = await given(made, lines(3))
+            await until(lambda: len(engine.seen) == 1)
+            table = routed(engine, "a", version=2)
+            await gw.push(table.evolve(api_keys=tuple(key.evolve(tenant="bank") for key in table.api_keys)))
+            gate.set()
+            state = batches_dir(tmp_path) / "batches" / batch.id / "batch.json"
+            await until(lambda: json.loads(state.read_bytes())["status"] == "completed")
+    assert len(engine.seen) == 1
+
+
 async def test_tenants_see_their_own_only(tmp_path: Path) -> None:
     async with gateway(tmp_path, batch_days=1) as gw, upstream("e1", answering()) as engine:
         await gw.push(routed(engine, "a", "b"))

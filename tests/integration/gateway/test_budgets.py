@@ -102,7 +102,7 @@ async def test_four_gateways_of_one_redis_keep_a_limit_and_their_shares_when_it_
             assert await passed(8) == 28  # each keeps a quarter of what it last saw: 930, 900, 870 and 840
             status = await gateways[0].status()
             assert "Redis" in status["troubles"][0]
-            async with gateways[0].session.get(gateways[0].url + "/metrics") as response:
+            async with gateways[0].session.get(gateways[0].running.address.admin_url + "/metrics") as response:
                 assert "fleetune_gateway_limits_alone 1.0" in await response.text()
 
 

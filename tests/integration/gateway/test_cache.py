@@ -136,6 +136,16 @@ async def test_what_is_not_whole_or_may_not_be_kept_is_asked_again(tmp_path: Pat
     assert len(engine.seen) == 2
 
 
+async def test_what_finds_no_room_beside_other_answers_under_way_is_passed_on_and_counted(tmp_path: Path) -> None:
+    async with gateway(tmp_path, collecting_bytes=100) as gw, upstream("e1") as engine:
+        await gw.route(revision("rev-a", 100, engine), options=GREEDY)
+        assert [await ask(gw) for _ in range(2)] == [("miss", stream_bytes(3))] * 2
+        async with gw.session.get(f"{gw.url}/metrics") as response:
+            text = await response.text()
+    assert "fleetune_gateway_uncollected_total 2.0" in text
+    assert "fleetune_gateway_collecting_bytes 0.0" in text
+
+
 @pytest.mark.parametrize("code", [400, 429, 500])
 async def test_errors_are_not_kept(tmp_path: Path, code: int) -> None:
     async with gateway(tmp_path) as gw, upstream("e1", status(code)) as engine:

@@ -52,6 +52,17 @@ async def test_requests_are_answered_one_after_the_other_and_recorded(tmp_path: 
     ] * 2
 
 
+async def test_a_message_is_no_more_looked_at_on_its_way_than_a_body_is(tmp_path: Path) -> None:
+    """Parsing 32 MiB here would stop every other stream."""
+    asked = json.dumps(chat(padding="x" * 100_000), indent=1)
+    async with gateway(tmp_path, websocket=True) as gw, upstream("e1") as engine:
+        await gw.route(revision("rev-a", 100, engine))
+        async with socket_to(gw) as socket:
+            assert said(await answer(socket, asked)) == "t0t1t2"
+            assert [each["error"]["code"] for each in await answer(socket, '{"model": }')] == ["invalid_json"]
+    assert engine.bodies == [asked[:-1].rstrip().encode() + b',"stream":true}']
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [

@@ -25,6 +25,7 @@ from controlplane.services.controller.reconcile import Controller
 from controlplane.services.fleet.serving import register_service
 from controlplane.services.rollouts.manage import start_rollout
 from controlplane.services.rollouts.match_load import LoadMatcher
+from controlplane.services.rollouts.recording import Recorder
 from loadtests.send.schedule import build_schedule
 from tests.builders_serving import CHAT
 from tests.fakes.fleet import FakeClock, FakeFleet
@@ -34,7 +35,15 @@ from tests.fakes.record_source import FakeRecordSource
 from tests.fakes.store import FakeStore
 from tests.fakes.traffic_router import FakeTrafficRouter
 from tests.integration.controller.site import create_a_study
-from tests.integration.rollouts.site_requests import Request, TwinGenerator, arrivals, as_record, in_flight, latencies
+from tests.integration.rollouts.site_requests import (
+    Request,
+    TwinGenerator,
+    arrivals,
+    as_record,
+    folder_of,
+    in_flight,
+    latencies,
+)
 from tuner.twin.engine import TwinEngine
 from tuner.twin.setup import resolve
 from tuner.twin.shapes import load_shape
@@ -104,6 +113,7 @@ class LivingSite:
             clock=self.clock,
             out_dir=Path("/nowhere"),
             should_stop=lambda: self.over,
+            recorder=Recorder(self.records, folder_of(self)),
         )
         self.started = self.clock()
         self._chance = random.Random(self.seed)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+import weakref
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
 from controlplane.domain.base import EngineId, RevisionId
@@ -100,6 +103,13 @@ def arrivals(schedule: Schedule) -> Iterator[tuple[float, int, int]]:
             int(schedule.prompt_tokens[index]),
             int(schedule.output_tokens[index]),
         )
+
+
+def folder_of(owner: object) -> Path:
+    """Return a folder that goes with its owner."""
+    folder = Path(mkdtemp(prefix="living-site-"))
+    weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def latencies(request: Request, at_s: float) -> tuple[float, float | None, float]:

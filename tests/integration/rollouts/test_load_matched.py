@@ -6,6 +6,7 @@ import pytest
 
 from controlplane.cli.demo import EXAMPLE
 from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.rollouts.patience import patient
 from controlplane.domain.rollouts.rollout import RolloutState
 from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
 from controlplane.domain.service import EmulatorOptions
@@ -100,7 +101,8 @@ def test_the_demo_s_rollout_has_its_answers_within_five_minutes() -> None:
     """The demo's own steps and margins, for what its study finds; virtual time, so on any machine."""
     spec = load_service(EXAMPLE)
     lapse = spec.engine.time_lapse
-    steps = tuple(step.evolve(min_s=lapse * step.min_s, max_s=lapse * step.max_s) for step in spec.rollout.steps)
+    declared = patient(spec.rollout, spec).steps
+    steps = tuple(step.evolve(min_s=lapse * step.least_s, max_s=lapse * step.max_s) for step in declared)
     plain = spec.evolve(engine=spec.engine.evolve(emulator=EmulatorOptions(startup_s=0, time_lapse=1)))
     rate = spec.workload.rate_rps
     assert rate is not None

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.autoscale import beaten_by, summary
 from benchmarks.scaling.contestants import Hpa, Knative, Ours
-from benchmarks.scaling.fleet import Seen, Week, run
+from benchmarks.scaling.fleet import Seen, Week, missed_for_s, run, ticks
 from benchmarks.scaling.replica import STARTUP_S, Replica
 from benchmarks.scaling.traffic import DAY_TICKS, TICK_S, arrivals
 from controlplane.domain.operations.replica_capacity import foretold
@@ -61,11 +61,21 @@ def test_a_replica_serves_when_it_has_started_and_costs_from_the_beginning() -> 
     assert found.attainment < 0.2  # within its first minute the third one serves nobody
 
 
-def test_ours_takes_a_step_to_three_times_within_a_start_and_45_seconds() -> None:
-    """The queue that grows while replicas start is gone as well: 15 s to be sure of the step, 30 s to drain."""
-    taken = len(steady(20)) + int((STARTUP_S + 45) / TICK_S)
-    late = run(Ours(ONE, headroom=0.15), steady(20, 60), ONE, start=3, score_from=taken)
-    assert late.attainment > 0.99
+@pytest.mark.parametrize("replicas", [1, 2, 3, 10])
+@pytest.mark.parametrize("seed", [401, 402, 403])
+def test_ours_takes_a_step_to_three_times_within_a_start_and_30_seconds(replicas: int, seed: int) -> None:
+    """Two looks until all that the step needs start, and the queue that grew until then is gone 20 s after they did."""
+    rate_rps = 8.0 * replicas
+    arrived = np.random.default_rng(seed).poisson(steady(rate_rps, 3 * rate_rps)).astype(np.float64)
+    missed_s = missed_for_s(Ours(ONE, headroom=0.15), arrived, ONE, start=replicas, step_at=len(steady(rate_rps)))
+    assert missed_s <= STARTUP_S + 30
+
+
+def test_a_step_starts_what_its_queue_will_need_at_once_and_not_one_after_the_other() -> None:
+    arrived, step_at = steady(20, 60), len(steady(20))
+    wanted = [each.wanted for each in ticks(Ours(ONE, headroom=0.15), arrived, ONE, start=3)]
+    assert wanted[step_at] == 3
+    assert wanted[step_at + 2] == max(wanted)
 
 
 def test_the_hpa_waits_for_its_window_before_it_goes_in_and_at_most_doubles() -> None:

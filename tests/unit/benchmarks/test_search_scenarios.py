@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from benchmarks.search.compare import per_scenario_targets, score
 from benchmarks.search.contestants import Episode, baseline_row
 from benchmarks.search.held_out import DEVELOPED_ON, all_scenarios, held_out, scenario_named
+from benchmarks.search.paired import paired
 from benchmarks.search.scenarios import Scenario, as_it_is
 from benchmarks.search.trial import Outcome
 from benchmarks.search.truth import Truth, true_setup
@@ -76,3 +79,53 @@ def test_every_scenario_has_a_target_for_keeping_its_slos() -> None:
     rows = [{"name": "s", "contestants": [row("ours_calibrated", 1), row("random", 0)]}]
     found = per_scenario_targets(rows)["s: share of ours_calibrated keeping its SLOs"]
     assert (found["value"], found["met"]) == (0.9, False)
+
+
+def a_row(name: str, gaps: Sequence[float | None]) -> dict[str, object]:
+    """One contestant after one budget: every seed's gap, and the median that is shown."""
+    known = sorted(float("inf") if gap is None else gap for gap in gaps)
+    median = known[(len(known) - 1) // 2]
+    shown = None if median == float("inf") else median
+    return {
+        "name": name,
+        "slo_missed": 0,
+        "runs": len(gaps),
+        "median_gap_after": {"4": shown},
+        "gaps_after": {"4": gaps},
+    }
+
+
+def worse_budgets(ours: Sequence[float | None], chance: Sequence[float | None]) -> dict[str, list[str]]:
+    rows = [{"name": "s", "contestants": [a_row("ours_without_twin", ours), a_row("random", chance)]}]
+    found = per_scenario_targets(rows)
+    return {name: target["budgets"] for name, target in found.items() if "worse than random" in name}
+
+
+def test_a_worse_median_is_counted_also_where_chance_explains_it() -> None:
+    ours = [0.2] * 11 + [0.1] * 9
+    chance = [0.1] * 11 + [0.2] * 9
+    by_medians, tested = worse_budgets(ours, chance).values()
+    assert (by_medians, tested) == (["4"], [])
+
+
+def test_what_chance_does_not_explain_is_worse_although_the_medians_agree() -> None:
+    ours = [0.1] * 12 + [None] * 8
+    chance = [0.1] * 12 + [0.3] * 8
+    by_medians, tested = worse_budgets(ours, chance).values()
+    assert (by_medians, tested) == ([], ["4"])
+
+
+def test_a_few_seeds_are_not_tested_at_all() -> None:
+    assert len(worse_budgets([None] * 19, [0.1] * 19)) == 1
+
+
+@pytest.mark.parametrize(
+    ("worse", "better", "level"),
+    [(0, 0, 1.0), (5, 0, 0.5**5), (14, 6, 0.0577), (15, 5, 0.0207), (0, 9, 1.0)],
+)
+def test_pairs_are_told_apart_by_an_exact_sign_test(worse: int, better: int, level: float) -> None:
+    """The levels by the binomial distribution of 20 fair coins (Conover, 1999, table A3)."""
+    found = paired([2.0] * worse + [1.0] * better + [float("inf")], [1.0] * worse + [2.0] * better + [float("inf")])
+    assert found[:2] == (worse, better)
+    assert found.p_value == pytest.approx(level, abs=1e-4)
+    assert found.is_worse == (level <= 0.05)

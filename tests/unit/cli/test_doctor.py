@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -13,12 +15,12 @@ import httpx
 import pytest
 
 from controlplane.cli.installation import checks
-from controlplane.cli.installation.checks import Check, Outcome
+from controlplane.cli.installation.check import Check, Outcome
 from controlplane.domain.engines.gpu import GpuReading
 from controlplane.domain.errors import Unavailable
 from controlplane.host.clock import FILE
 from controlplane.settings import Settings
-from tests.builders_serving import NOW
+from tests.builders_serving import NOW, after
 
 GIB = 2**30
 ISSUERS = """issuers:
@@ -78,6 +80,14 @@ def test_a_disk_that_fills_up_is_told_before_it_is_full(tmp_path: Path, free: fl
     assert found.outcome == outcome
 
 
+def test_how_far_and_to_which_side_a_clock_stands_is_said_in_words(tmp_path: Path) -> None:
+    (tmp_path / FILE).touch()
+    for apart_s, said in ((3600, "1:00:00 ahead of"), (-90, "0:01:30 behind")):
+        found = checks.clock(tmp_path, lambda: NOW, partial(after, apart_s))
+        assert said in found.found
+        assert "timedatectl" in found.do
+
+
 @pytest.mark.parametrize(("apart_s", "outcome"), [(0.2, "well"), (-90, "doubtful"), (3600, "doubtful")])
 def test_a_wall_clock_that_was_set_is_told(tmp_path: Path, apart_s: float, outcome: str) -> None:
     wall = NOW + timedelta(seconds=apart_s)
@@ -87,12 +97,60 @@ def test_a_wall_clock_that_was_set_is_told(tmp_path: Path, apart_s: float, outco
 
 
 @pytest.mark.parametrize(
-    ("open_", "outcome"), [((), "well"), ((8700, 8000, 8001), "well"), ((8000,), "broken"), ((8700, 8001), "broken")]
+    ("up", "open_", "told", "do"),
+    [
+        (False, (), "all free", ""),
+        (True, (8700, 8000, 8001), "all answer", ""),
+        (True, (8700, 8001), "it is up, but nothing answers at 8000 (gateway)", "logs/gateway.log"),
+        (False, (8000,), "it is not up, and 8000 (gateway) is taken by nginx (process 7)", "--gateway-port N"),
+        (False, (8700, 8000, 8001), "it is not up, and 8700 (api) is taken", "--api-port N --gateway-port N"),
+    ],
 )
-def test_ports_answer_all_or_none(tmp_path: Path, open_: tuple[int, ...], outcome: str) -> None:
-    found = checks.ports(Settings(data_dir=tmp_path), answers=lambda _, port: port in open_)
-    assert found.outcome == outcome
-    assert bool(found.do) == (outcome == "broken")
+def test_ports_all_answer_while_it_is_up_and_none_while_it_is_not(
+    tmp_path: Path, up: bool, open_: tuple[int, ...], told: str, do: str
+) -> None:
+    settings = Settings(data_dir=tmp_path)
+    found = checks.ports(settings, up=up, answers=lambda _, port: port in open_, holder=lambda _: "nginx (process 7)")
+    assert found.outcome is (Outcome.BROKEN if do else Outcome.WELL)
+    assert told in found.found
+    assert do in found.do
+
+
+@pytest.mark.parametrize(
+    ("why", "do"),
+    [
+        ('connection failed: FATAL: password authentication failed for user "fleetune"', "password or the user"),
+        ("connection to server at 127.0.0.1, port 1 failed: Connection refused", "nothing listens there"),
+        ('FATAL: database "fleetune" does not exist', "create it"),
+        ("could not translate host name dbb to address", "DNS"),
+        ("database or disk is full", "make room"),
+        ("something else", "--store-url right?"),
+    ],
+)
+def test_what_to_do_about_a_store_follows_from_what_it_said(why: str, do: str) -> None:
+    def down() -> object:
+        raise Unavailable("the store postgresql://fleetune:***@db/x cannot be written", why=why, allowed="another")
+
+    found = checks.store(down, "postgresql+psycopg://fleetune:secret@db/x")
+    assert (found.outcome, found.found) == (Outcome.BROKEN, f"PostgreSQL: {why}")
+    assert do in found.do
+
+
+def test_which_installation_is_looked_at_is_said_first(tmp_path: Path) -> None:
+    assert checks.installation(tmp_path, None).outcome is Outcome.LEFT_OUT
+    assert "right --data-dir" in checks.installation(tmp_path, None).do
+    (tmp_path / FILE).touch()
+    assert "is not up" in checks.installation(tmp_path, None).found
+    assert "process 7" in checks.installation(tmp_path, 7).found
+
+
+def test_a_redis_of_the_gateways_own_variable_is_asked_and_its_password_told_to_nobody() -> None:
+    found = checks.redis("redis://:geheim@r:6380/0", refused)
+    assert "r:6380: nothing listens there" in found.found
+    assert "counts its share of the limits alone" in found.do
+    assert "geheim" not in str(found)
+    assert "geheim" not in str(checks.redis("redis://:geheim@r:x/0", refused))
+    assert checks.redis("redis://r", lambda host, port: b"+PONG" if port == 6379 else b"").outcome is Outcome.WELL
 
 
 def test_a_store_that_does_not_answer_is_named_without_its_password() -> None:
@@ -100,7 +158,7 @@ def test_a_store_that_does_not_answer_is_named_without_its_password() -> None:
         raise Unavailable("the store does not answer", why="connection refused")
 
     found = checks.store(down, "postgresql+psycopg://user:secret@db/fleetune")
-    assert (found.outcome, found.found.startswith("PostgreSQL: the store")) == (Outcome.BROKEN, True)
+    assert (found.outcome, found.found) == (Outcome.BROKEN, "PostgreSQL: connection refused")
     assert "secret" not in str(found)
     assert checks.store(lambda: None, "sqlite:///x").found == "SQLite answers"
 
@@ -144,7 +202,7 @@ def test_an_mlflow_that_is_named_is_asked_whether_it_is_well() -> None:
     assert checks.mlflow("http://m:5000", well, lambda _: "3").outcome is Outcome.WELL
     assert checks.mlflow("http://m:5000", lambda _: 503, lambda _: "3").outcome is Outcome.BROKEN
     down = checks.mlflow("http://m:5000", no_answer, lambda _: "3")
-    assert (down.outcome, down.found) == (Outcome.BROKEN, "http://m:5000: Connection refused")
+    assert (down.outcome, down.found) == (Outcome.BROKEN, "http://m:5000: nothing listens there (connection refused)")
     assert checks.mlflow("http://m:5000", well, missing).do == "pip install 'fleetune[mlflow]'"
     assert checks.mlflow(None).outcome is Outcome.LEFT_OUT
 
@@ -164,4 +222,5 @@ def test_a_real_port_is_seen_to_answer(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         settings = Settings(data_dir=tmp_path, api_port=port, gateway_port=port, gateway_admin_port=port)
-        assert "all answer" in checks.ports(settings).found
+        assert "all answer" in checks.ports(settings, up=True).found
+        assert f"process {os.getpid()}" in checks.ports(settings, up=False).found

@@ -137,10 +137,12 @@ def test_batches_have_their_quota_their_bucket_and_their_queue() -> None:
     quota = {"tenantBytes": 5_000_000_000, "tenantOpenBatches": 7}
     s3, rabbitmq = {"bucket": "files/llm", "secret": "aws"}, {"urlSecret": {"name": "rabbitmq", "key": "url"}}
     batches = {"days": 2.5, "quota": quota, "s3": s3, "rabbitmq": rabbitmq}
-    gateway = container(rendered({"gateway": {"batches": batches, "cacheBytes": 1_000_000_000}}), "fleetune-gateway")
+    sizes = {"cacheBytes": 1_000_000_000, "collectingBytes": 7}
+    gateway = container(rendered({"gateway": {"batches": batches, **sizes}}), "fleetune-gateway")
     told = _parser().parse_args(gateway["command"][3:])
     plain = _parser().parse_args(container(rendered({}), "fleetune-gateway")["command"][3:])
-    assert (told.batch_days, told.batch_s3, told.cache_bytes) == (2.5, "files/llm", 1_000_000_000)
+    assert (told.batch_days, told.batch_s3) == (2.5, "files/llm")
+    assert (told.cache_bytes, told.collecting_bytes) == (1_000_000_000, 7)
     assert (told.batch_tenant_bytes, told.batch_tenant_open_batches) == (5_000_000_000, 7)
     assert (told.batch_all_bytes, told.batch_at_once) == (plain.batch_all_bytes, plain.batch_at_once)
     assert plain.batch_days is None
@@ -234,10 +236,11 @@ def test_controllers_know_gateways_by_their_authority_and_see_no_key_of_theirs()
     ],
 )
 def test_prometheus_reads_a_gateway_at_https_by_the_name_of_its_certificate(key: str, config: Object) -> None:
-    values = secured() | {"monitoring": {"enabled": True}}
+    values = secured() | {"monitoring": {"enabled": True, "keySecret": {"name": "prometheus"}}}
     values["gateway"]["tls"] |= {"caKey": key}
     (endpoint,) = named(rendered(values), "PodMonitor", "fleetune-gateways")["spec"]["podMetricsEndpoints"]
     assert (endpoint["scheme"], endpoint["tlsConfig"]) == ("https", config)
+    assert endpoint["authorization"] == {"type": "Bearer", "credentials": {"name": "prometheus", "key": "key"}}
 
 
 def test_every_object_with_certificates_is_valid_to_the_letter() -> None:
@@ -340,7 +343,11 @@ def test_the_alerts_are_those_of_the_command_and_labels_those_the_alerts_ask_for
         ({"entry": {"kind": "httproute", "host": "a.example"}}, "entry.gateway.name"),
         ({"store": {"urlSecret": {"name": ""}}}, "urlSecret"),
         ({"gateway": {"adminTls": {"secret": "admin"}}}, "gateway.adminTls.serverName"),
-        ({"gateway": {"tls": {"secret": "a"}}, "monitoring": {"enabled": True}}, "gateway.tls.serverName"),
+        (
+            {"gateway": {"tls": {"secret": "a"}}, "monitoring": {"enabled": True, "keySecret": {"name": "prometheus"}}},
+            "gateway.tls.serverName",
+        ),
+        ({"monitoring": {"enabled": True}}, "monitoring.keySecret.name"),
         ({"gateway": {"tls": {"serverName": "https://a"}}}, "serverName"),
         ({"mlflow": {"url": "http://ann:secret@mlflow:5000"}}, "url"),
     ],

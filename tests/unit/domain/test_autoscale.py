@@ -16,6 +16,7 @@ from controlplane.domain.operations.autoscale import (
     ScaleFacts,
     WantedAt,
     decide,
+    offered,
     replicas_needed,
     sure,
 )
@@ -135,21 +136,42 @@ def test_what_is_expected_within_a_start_is_started_now_and_what_is_not_expected
     assert watched([(5, 40)], replicas=2, expected_rps=8.0)[-1].replicas == 5
 
 
+CROWDED = ReplicaCapacity(
+    source=TEN.source,
+    rate_rps=TEN.rate_rps,
+    concurrent=Estimate(value=20, low=20, high=20),
+    startup_s=Estimate(value=90, low=90, high=90),
+)
+
+
+def wanted(rate_rps: float, **more: Any) -> int | None:
+    return decide(ON, PLAIN, facts(rate_rps, 2, capacity=CROWDED, **more), (), NOW)[0].wanted
+
+
 def test_the_queue_that_is_there_and_that_grows_until_a_start_is_to_go_as_well() -> None:
-    crowd = Estimate(value=20, low=20, high=20)
-    start = Estimate(value=90, low=90, high=90)
-    capacity = ReplicaCapacity(source=TEN.source, rate_rps=TEN.rate_rps, concurrent=crowd, startup_s=start)
-
-    def wanted(rate_rps: float, **more: float) -> int | None:
-        known = facts(rate_rps, 2, capacity=capacity, **more)
-        return decide(ON, PLAIN, known, (), NOW)[0].wanted
-
-    assert wanted(24, ready=2, in_flight=40) == 5  # 360 will wait: 24 and 360 / 30 a second
+    assert wanted(24, ready=2, in_flight=40) == 5  # 360 will wait: 24 / 8 and 360 / 20 s / 10
     assert wanted(16, ready=2, in_flight=40) == 2
     assert wanted(16, ready=2, in_flight=160) == 3
-    assert wanted(24, ready=1, in_flight=20) == 3  # one starts already: only what waits is counted
     assert wanted(24, ready=0, in_flight=900) == 3
     assert wanted(24, ready=2) == 3  # nobody counted what is in flight
+
+
+def test_what_starts_already_takes_of_the_queue_only_from_when_it_is_ready() -> None:
+    just, long_ago = (wanted(24, ready=1, in_flight=20, starting_s=(since_s,) * 3) for since_s in (5.0, 60.0))
+    assert just == 9  # 1260 will wait, of which three that are ready 5 s before a new one take 150
+    assert long_ago == 3  # ready in 30 s, they have taken all of it before a new one could
+
+
+def test_a_queue_is_counted_in_the_engines_own_time() -> None:
+    assert wanted(24, ready=2, in_flight=40, time_lapse=4.0) == 5  # four times as many, in four times as long
+    assert wanted(16, ready=2, in_flight=40 + 480, time_lapse=4.0) == wanted(16, ready=2, in_flight=40 + 120)
+
+
+def test_of_the_last_seconds_only_what_is_certain_is_acted_on_and_the_shortest_sees_a_step_first() -> None:
+    whole, steps = Load(rate_rps=20), {5.0: Load(rate_rps=60), 15.0: Load(rate_rps=33)}
+    assert offered(whole, steps).rate_rps == pytest.approx(60 * (1 - 2 / 300**0.5))
+    assert offered(whole, {5.0: Load(rate_rps=22)}) == whole
+    assert offered(whole, {}) == whole
 
 
 def test_of_a_short_while_only_what_is_certain_counts() -> None:

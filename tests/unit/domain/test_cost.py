@@ -83,6 +83,24 @@ def test_requests_without_a_count_are_told_and_not_guessed() -> None:
     assert (found.untold, found.tenants[0].requests) == (2, 1)
 
 
+@pytest.mark.parametrize(
+    ("changes", "billed"),
+    [
+        ({"ttft_ms": 1e6}, True),  # late is served
+        ({"client_gone": True, "status": 499}, True),  # the engine did that much for it
+        ({"status": 502, "error": "upstream_disconnected"}, False),
+        ({"error": "truncated", "truncated": True}, False),
+        ({"status": 400, "error": "upstream_4xx"}, False),
+        ({"error": "gateway_stopped"}, False),
+    ],
+)
+def test_what_was_not_served_is_nobodys_bill(changes: dict[str, Any], billed: bool) -> None:
+    found = of(a_record(tenant="a"), a_record(tenant="b").evolve(**changes))
+    assert {each.tenant for each in found.tenants} == ({"a", "b"} if billed else {"a"})
+    assert (found.unserved, found.untold) == (0 if billed else 1, 0)
+    assert sum(each.usd_per_hour for each in found.tenants) == pytest.approx(found.usd_per_hour)
+
+
 def test_a_ceiling_that_is_exceeded_is_said() -> None:
     slos = a_spec().slos
     assert of(slos=slos.evolve(max_usd_per_hour=5)).is_beyond

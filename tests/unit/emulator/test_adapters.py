@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from controlplane.domain.engines.start_failure import StartFailure
 from controlplane.emulator.boot import StartRefused
 from controlplane.emulator.flags import parse_command_line
 from controlplane.emulator.tokens import block_hashes
-from tests.unit.emulator.served import MODEL, served
+from tests.unit.emulator.served import MODEL, Client, served
 
 _RUNTIME = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}
 
@@ -123,3 +124,29 @@ def test_an_adapter_shares_no_cached_prefix_with_its_model() -> None:
     tokens = list(range(32))
     assert block_hashes(tokens, 16, salt="a") == block_hashes(tokens, 16, salt="a")
     assert not set(block_hashes(tokens, 16, salt="a")) & set(block_hashes(tokens, 16, salt="b"))
+
+
+@pytest.mark.parametrize(("loras", "running"), [(1, 2), (2, 3)])
+async def test_a_batch_holds_as_many_adapters_as_max_loras_says(loras: int, running: int, tmp_path: Path) -> None:
+    """One of the base model and one of each adapter; whose adapter has no place waits."""
+    words = ["--lora-modules", *(f"{name}={adapter(tmp_path / name)}" for name in ("sql", "law"))]
+    slow = "--emulator-time-lapse=1"  # 4,000 tokens take half a minute
+    async with served("--enable-lora", f"--max-loras={loras}", slow, *words) as client, asyncio.timeout(20):
+        ask = {"prompt": "a b", "max_tokens": 4000, "stream": True, "ignore_eos": True}
+        names = (MODEL, "sql", "law")
+        asked = [asyncio.create_task(client.post("/v1/completions", json={**ask, "model": name})) for name in names]
+        while await _gauges(client) != (running, 3 - running):  # as long as they are on their way
+            pass
+        assert [await _gauges(client) for _ in range(5)] == [(running, 3 - running)] * 5
+        for each in asked:
+            each.cancel()
+
+
+async def _gauges(client: Client) -> tuple[int, int]:
+    page = await (await client.get("/metrics")).text()
+    return _gauge(page, "running"), _gauge(page, "waiting")
+
+
+def _gauge(page: str, name: str) -> int:
+    line = next(line for line in page.splitlines() if line.startswith(f"vllm:num_requests_{name}{{"))
+    return int(float(line.rpartition(" ")[2]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -118,9 +119,26 @@ def test_the_place_of_a_killed_gateway_comes_back_and_so_does_what_it_wrote(tmp_
     book.shelf.write_content(unknown, [b"of a finish that was killed"])
     moment[0] = START + timedelta(seconds=UPLOAD_WITHIN_S + 1)
     assert asks(book, 1) == 200
-    book.shelf.prune(0, left_before=left.stat().st_mtime + 60)
+    book.shelf.prune(0, now_s=100, lies_s=60)
+    book.shelf.prune(0, now_s=159, lies_s=60)
+    assert left.exists()
+    assert book.shelf.contents.ids() == {unknown}
+    book.shelf.prune(0, now_s=160, lies_s=60)
     assert not left.exists()
-    assert book.shelf.contents.ids(1e12) == set()
+    assert book.shelf.contents.ids() == set()
+
+
+@pytest.mark.parametrize("step_s", [-3600, 3600])
+def test_an_upload_that_goes_on_is_not_left_whatever_the_disk_s_clock_says(tmp_path: Path, step_s: float) -> None:
+    book = ledger(tmp_path)
+    under_way = book.shelf.draft_path(book.shelf.new_id("file"))
+    for look in range(20):
+        with under_way.open("ab") as file:
+            file.write(b"more")
+        set_to = START.timestamp() + 600 * look + step_s
+        os.utime(under_way, (set_to, set_to))
+        book.shelf.prune(0, now_s=600.0 * look, lies_s=UPLOAD_WITHIN_S)
+        assert under_way.exists()
 
 
 def test_the_disk_keeps_what_must_stay_free_beside_the_uploads_under_way(tmp_path: Path) -> None:
@@ -152,10 +170,10 @@ def test_what_is_too_old_is_deleted_but_not_what_a_batch_still_reads(tmp_path: P
     gone, read, young = stored(book, 1, at=old), stored(book, 1, at=old), stored(book, 1)
     book.shelf.put_batch(given(book).evolve(input_file_id=read.file_id))
     ended = given(book, BatchStatus.COMPLETED)
-    book.shelf.prune(START.timestamp() - 60, 0)
+    book.shelf.prune(START.timestamp() - 60, now_s=0, lies_s=60)
     assert book.shelf.file_ids() == {read.file_id, young.file_id}
-    assert gone.file_id not in book.shelf.contents.ids(1e12)
-    book.shelf.prune(START.timestamp() + 60, 0)
+    assert gone.file_id not in book.shelf.contents.ids()
+    book.shelf.prune(START.timestamp() + 60, now_s=0, lies_s=60)
     assert book.shelf.batch(ended.batch_id) is None
     assert book.shelf.file_ids() == {read.file_id}
 

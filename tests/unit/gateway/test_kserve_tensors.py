@@ -172,6 +172,7 @@ def not_text() -> Any:
         (not_text(), "text_input"),
         (sampled(b"[1]"), "sampling_parameters"),
         (sampled(b"{"), "sampling_parameters"),
+        (sampled(b'{"stop": "' + b"x" * (64 << 10) + b'"}'), "sampling_parameters"),
         (sampled(b'{"model": "other"}'), "model"),
         (named("prompt"), "prompt"),
         (wanting("logprobs"), "logprobs"),

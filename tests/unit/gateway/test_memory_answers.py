@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
+from contextlib import ExitStack
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controlplane.gateway.answers.collecting import Collector
+from controlplane.gateway.answers.collecting import Collector, Room
 from controlplane.gateway.answers.entry import Entry
 from controlplane.gateway.answers.memory import ENTRY_BYTES, MemoryAnswers
 
@@ -77,7 +79,8 @@ async def test_no_memory_keeps_nothing() -> None:
 
 
 async def test_a_collector_passes_all_on_and_keeps_what_is_not_too_much() -> None:
-    small, large = Collector(6), Collector(5)
+    room = Room(100)
+    small, large = Collector(6, room), Collector(5, room)
     for collector in (small, large):
         assert [await collector.feed(b"abc"), await collector.feed(b"def"), await collector.finish()] == [
             b"abc",
@@ -85,3 +88,35 @@ async def test_a_collector_passes_all_on_and_keeps_what_is_not_too_much() -> Non
             b"",
         ]
     assert (small.body, large.body) == (b"abcdef", None)
+    assert (room.taken, room.refused) == (6, 0)
+
+
+async def test_all_collectors_together_hold_no_more_than_there_is_room() -> None:
+    room, piece = Room(2 << 20), b"data: " + b"x" * 192 + b"\n\n"
+    with ExitStack() as stack:
+        streams = [stack.enter_context(Collector(1 << 20, room)) for _ in range(5000)]
+        tracemalloc.start()
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(20):  # 20 MB pass
+            for stream in streams:
+                assert await stream.feed(piece) == piece
+                assert room.taken <= room.max_bytes
+        after, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        whole = [stream.body for stream in streams if stream.body is not None]
+    assert after - before < 1.25 * room.max_bytes  # bytearrays have an eighth to spare
+    assert set(whole) == {20 * piece}
+    assert len(whole) + room.refused == len(streams)
+    assert len(whole) == room.max_bytes // (20 * len(piece))
+    assert room.taken == 0
+
+
+async def test_an_answer_that_finds_no_room_leaves_its_own_to_the_others() -> None:
+    room = Room(10)
+    with Collector(100, room) as first, Collector(100, room) as second:
+        for collector in (first, second, first):
+            await collector.feed(b"1234")
+        assert (first.body, room.taken, room.refused) == (None, 4, 1)
+        await second.feed(b"567890")
+        assert (second.body, room.taken) == (b"1234567890", 10)
+    assert room.taken == 0

@@ -45,7 +45,7 @@ def trace(arrival_s: list[float], prompt: list[int] | None = None, **more: Any) 
 
 def test_live_records_become_a_trace_of_lengths_and_gaps(tmp_path: Path) -> None:
     records = [live(5, prompt_tokens=7, session="a"), live(2, prefix_blocks=(1, 2), prefix_block_tokens=16), live(9)]
-    assert record_trace(records, tmp_path / "t.jsonl") == (3, 0, 0)
+    assert record_trace(records, tmp_path / "t.jsonl") == (3, 0, 0, 0)
     found = load_trace(str(tmp_path / "t.jsonl"))
     assert found.arrival_s.tolist() == [0.0, 3.0, 7.0]
     assert found.prompt_tokens.tolist() == [100, 7, 100]
@@ -57,7 +57,7 @@ def test_live_records_become_a_trace_of_lengths_and_gaps(tmp_path: Path) -> None
 
 def test_requests_without_lengths_are_left_out_and_counted(tmp_path: Path) -> None:
     records = [live(1), live(2, output_tokens=None, status=503, error="upstream"), live(3, retried=True)]
-    assert record_trace(records, tmp_path / "t.jsonl") == (1, 1, 0)
+    assert record_trace(records, tmp_path / "t.jsonl") == (1, 1, 0, 1)
     with pytest.raises(InvalidInput, match="nothing to record"):
         record_trace(records[1:], tmp_path / "none.jsonl")
 
@@ -66,8 +66,34 @@ def test_prompts_the_engine_did_not_count_are_estimated_from_their_bytes(tmp_pat
     counted = live(1, prompt_tokens=100, prompt_bytes=500)
     uncounted = live(2, prompt_tokens=None, prompt_bytes=2000)
     unknown = live(3, prompt_tokens=None)
-    assert record_trace([counted, uncounted, unknown], tmp_path / "t.jsonl") == (2, 1, 1)
+    assert record_trace([counted, uncounted, unknown], tmp_path / "t.jsonl") == (2, 1, 1, 0)
     assert load_trace(str(tmp_path / "t.jsonl")).prompt_tokens.tolist() == [100, 400]
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ({"e2e_ms": 1e6}, True),  # late is served
+        ({"client_gone": True, "status": 499}, True),  # so much the engine had done
+        ({"status": 502, "error": "truncated", "truncated": True}, False),
+        ({"status": 429, "error": "limit"}, False),
+        ({"status": 400, "error": "upstream_4xx"}, False),
+        ({"status": 200, "error": "gateway_stopped"}, False),
+        ({"status": 503, "error": "queue_full"}, False),
+    ],
+)
+def test_only_served_traffic_is_recorded_whatever_tokens_a_record_has(
+    tmp_path: Path, changes: dict[str, Any], kept: bool
+) -> None:
+    recorded = record_trace([live(1), live(2, **changes)], tmp_path / "t.jsonl")
+    assert recorded == ((2, 0, 0, 0) if kept else (1, 1, 0, 1))
+
+
+def test_whose_key_a_request_had_is_left_out_where_it_is_not_asked_for(tmp_path: Path) -> None:
+    record_trace([live(1, key="alice")], tmp_path / "with.jsonl")
+    record_trace([live(1, key="alice")], tmp_path / "without.jsonl", keys=False)
+    assert load_trace(str(tmp_path / "with.jsonl")).tenants == ("alice",)
+    assert "alice" not in (tmp_path / "without.jsonl").read_text()
 
 
 def test_blocks_of_text_have_the_size_of_the_median_block(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from controlplane.cli.main import app
@@ -40,6 +41,15 @@ def test_an_address_of_ipv6_is_one(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["observability", "write", str(tmp_path), "-f", SERVICE, "--gateway", "[::1]:8000"])
     assert done.exit_code == 0, done.output
     assert "[::1]:8000" in (tmp_path / "prometheus.yml").read_text()
+
+
+def test_prometheus_shows_its_key_to_whatever_asks_for_one() -> None:
+    written = yaml.safe_load(files([a_spec()], Where("http://a", ["b:1"], "/etc/key"))["prometheus.yml"])
+    shown = {"type": "Bearer", "credentials_file": "/etc/key"}
+    gateways, control, engines = written["scrape_configs"]
+    assert [gateways["authorization"], control["authorization"]] == [shown, shown]
+    assert engines["http_sd_configs"][0]["authorization"] == shown
+    assert "authorization" not in engines  # engines are no business of the key
 
 
 def test_an_alertmanager_cuts_its_word_where_the_api_takes_no_more() -> None:

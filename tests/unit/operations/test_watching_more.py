@@ -10,11 +10,13 @@ from controlplane.domain.operations.space import Space
 from controlplane.domain.operations.watching import Facts, certificate_troubles, store_troubles, troubles
 from controlplane.domain.replay import ReplayPoint
 from controlplane.domain.report import Validity
+from controlplane.domain.rollouts.rollout import RolloutState, StepRecord
+from controlplane.domain.rollouts.rollout_options import StepSpec
 from controlplane.services.operations.load_news import load_news
 from tests.builders_reports import a_load_report
-from tests.builders_serving import CHAT, NOW, a_spec
+from tests.builders_serving import CHAT, NOW, a_rollout, a_spec, some_options
 from tests.fakes.store import FakeStore
-from tests.unit.operations.test_watching import a_watched, counted
+from tests.unit.operations.test_watching import Watched, a_watched, counted
 
 
 def test_a_replay_that_regressed_and_a_generator_that_was_behind_are_told_and_what_is_not_known_is_not() -> None:
@@ -25,6 +27,54 @@ def test_a_replay_that_regressed_and_a_generator_that_was_behind_are_told_and_wh
     assert told(replays={"nightly": True, "hourly": False}) == [("FleetuneReplayRegressed", "nightly")]
     assert told(behind="requests left late", tested=True) == [("FleetuneGeneratorBehind", "")]
     assert not told() + told(replays={"nightly": False}, lag_s=0.5, tested=True)
+
+
+def of_rollouts(watched: Watched) -> list[str]:
+    return [each for each in watched.events("alert.fired") if "Rollout" in each]
+
+
+def test_a_paused_rollout_that_nobody_looks_at_is_told_once_with_why_and_a_halted_one_as_such() -> None:
+    watched = a_watched()
+    store = watched.site.store
+    step = StepRecord(index=0, weight_percent=5, started_at=watched.site.clock())
+    paused = a_rollout(state=RolloutState.PAUSED, steps=(step,), reason="load not proven", created_at=step.started_at)
+    version = store.save_rollout(paused, 0)
+    watched.minutes(30)
+    assert not of_rollouts(watched)
+    watched.minutes(10)
+    assert of_rollouts(watched) == ["alert/FleetuneRolloutStuck"]
+    (said,) = [each.reason for each in store.list_events() if each.subject == "alert/FleetuneRolloutStuck"]
+    assert "is paused" in said
+    assert "load not proven" in said
+    store.save_rollout(paused.evolve(state=RolloutState.HALTED), version)
+    watched.minutes(1)
+    assert sorted(of_rollouts(watched)) == ["alert/FleetuneRolloutHalted", "alert/FleetuneRolloutStuck"]
+
+
+def test_a_step_without_traffic_that_may_take_an_hour_is_told_after_it_and_one_that_moves_on_is_not() -> None:
+    watched = a_watched()
+    options = some_options().evolve(steps=(StepSpec(weight_percent=50, max_s=3600), StepSpec(weight_percent=100)))
+    began = watched.site.clock()
+    step = StepRecord(index=0, weight_percent=50, started_at=began)
+    judging = a_rollout(state=RolloutState.PROGRESSING, options=options, steps=(step,), created_at=began)
+    version = watched.site.store.save_rollout(judging, 0)
+    watched.minutes(55)
+    assert not of_rollouts(watched)
+    moved = judging.evolve(steps=(step.evolve(finished_at=watched.site.clock()),))
+    version = watched.site.store.save_rollout(moved, version)
+    watched.minutes(55)
+    assert not of_rollouts(watched)
+    watched.minutes(10)
+    assert of_rollouts(watched) == ["alert/FleetuneRolloutStuck"]
+
+
+def test_replicas_that_never_come_are_no_progress_either_and_what_is_over_is_not_stuck() -> None:
+    pending = a_rollout(created_at=NOW)
+    assert pending.waits_for_replicas
+    assert pending.stays_s(NOW + timedelta(minutes=45)) == 45 * 60
+    assert pending.patience_s == 1800
+    for state in (RolloutState.HALTED, RolloutState.PROMOTED, RolloutState.ABORTED):
+        assert pending.evolve(state=state).stays_s(NOW + timedelta(days=1)) is None
 
 
 def test_a_disk_is_told_when_a_tenth_of_it_and_twenty_gib_are_not_free() -> None:

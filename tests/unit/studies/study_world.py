@@ -11,6 +11,7 @@ from controlplane.domain.engines.engine import EngineKind
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.domain.studies.study import Study, StudyState, Trial
+from controlplane.ports.adapters import AdapterLoader
 from controlplane.services.studies.run_study import StudyProgress, StudyRunner
 from tests.fakes.fleet import FakeClock, FakeFleet
 from tests.fakes.gateways import FakeGateways
@@ -87,6 +88,7 @@ class World:
             speeds=speeds,
         )
         self.folder = folder
+        self.adapters: AdapterLoader | None = None
 
     def runner(self, worker: str = "w1", *, on_progress: Callable[[StudyProgress], None] = _ignore) -> StudyRunner:
         return StudyRunner(
@@ -100,6 +102,7 @@ class World:
             optuna_url=f"sqlite:///{self.folder}/optuna.db",
             sleep=self.clock.go_on,
             on_progress=on_progress,
+            adapters=self.adapters,
         )
 
 

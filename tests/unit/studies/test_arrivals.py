@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.study import Trial, TrialKind
-from controlplane.services.studies import arrivals
+from controlplane.domain.workload import Workload
+from controlplane.services.studies import arrivals, trial_twin
 from controlplane.services.studies.arrivals import with_arrivals
+from controlplane.services.studies.trial_plan import requests_of
 from tests.unit.studies.study_world import service_spec
 from tests.unit.tuner.answer.made_studies import config
 from tests.unit.tuner.answer.measured_trials import a_trial
 from tuner.answer.evidence import LONG_RUN, LONG_RUN_SD, THESE_ARRIVALS
+from tuner.twin.simulate import RequestArrays
 
 MADE = {
     "kind": "synthetic",
@@ -69,3 +73,21 @@ def test_nothing_is_said_of_a_fleet_s_check_or_without_a_forecast(kind: TrialKin
     spec = spec_of(MADE)
     trial = ended(spec, kind, expected_rps)
     assert with_arrivals(spec, trial, (), None) is trial
+
+
+def test_a_burst_that_the_engine_was_warmed_up_with_is_not_the_level_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = spec_of(MADE)
+    levels = spec.tuning.levels.evolve(warmup_s=30.0, max_s=60.0)
+    spec = spec.evolve(tuning=spec.tuning.evolve(levels=levels))
+    plain = with_arrivals(spec, ended(spec), (), None).predicted
+
+    def bursting(workload: Workload, *, rate_rps: float, duration_s: float, seed: int) -> RequestArrays:
+        """All requests of a level's first ten seconds come at once; what is longer is a half hour."""
+        sent = requests_of(workload, rate_rps=rate_rps, duration_s=duration_s, seed=seed)
+        early = (sent.scheduled_s < 10) & (duration_s < arrivals._HALF_HOUR_S)
+        return sent._replace(scheduled_s=np.where(early, sent.scheduled_s / 1000, sent.scheduled_s))
+
+    for module in (arrivals, trial_twin):
+        monkeypatch.setattr(module, "requests_of", bursting)
+    burst = with_arrivals(spec, ended(spec), (), None).predicted
+    assert burst[THESE_ARRIVALS] == pytest.approx(plain[THESE_ARRIVALS], rel=0.05)

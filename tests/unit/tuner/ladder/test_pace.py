@@ -72,3 +72,12 @@ def test_every_level_is_bounded_and_holds_enough_unless_the_bound_says_no(
     assert OPTIONS.max_s <= found.duration_s <= OPTIONS.most_s
     assert OPTIONS.warmup_s <= found.warmup_s <= OPTIONS.max_s / 4
     assert found.duration_s * rate >= found.enough or found.duration_s == OPTIONS.most_s
+
+
+def test_a_fleet_s_check_lasts_longest_and_claims_no_more_than_a_decision() -> None:
+    decision = pace(slos(95), OPTIONS, 2.5, deciding=True)
+    check = pace(slos(95), OPTIONS, 2.5, checking=True)
+    assert check.duration_s > 2 * decision.duration_s
+    assert check.enough == decision.enough
+    assert pace(slos(95), OPTIONS, 50.0, checking=True).duration_s == 60
+    assert pace(slos(99), OPTIONS, 1.0, checking=True).duration_s == OPTIONS.most_s

@@ -1,0 +1,171 @@
+"""Three times the traffic at once on real emulator processes, and back: how long the SLO is missed, and who is cut off.
+
+    python -m benchmarks.step [--rounds 3] [--startup-s 10] [--rate 3] [--json PATH]
+
+A whole installation, one replica that is declared to sustain 4 requests/s (it does 5), streams of some 60 tokens. Each
+round adds twice the rate to what comes, keeps it until everybody is served well again for 20 s, takes it away, and
+waits until the autoscaler has let the replicas go. The SLO (P90 of the first token, 1 s) is missed in every five
+seconds of arrivals of which more than a tenth missed it or failed. At the end both load generators count what was cut.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+
+from controlplane.adapters.gateway.records_spool import SpooledRecords
+from controlplane.cli.traffic import LiveTraffic
+from controlplane.domain.door.outcomes import read_outcome
+from controlplane.domain.door.routing import GatewayRecord
+from controlplane.domain.report import LoadTestReport
+from controlplane.domain.slo import LatencySlo
+from tests.e2e.loop.installation import SERVICE, Installation
+
+BUCKET_S = 5.0
+CALM_S = 20.0
+CAPACITY_RPS = 4.0
+_LONGEST_S = 300.0
+
+
+class Round(NamedTuple):
+    """Wall-clock seconds from the first request of the step on."""
+
+    missed_s: float  # until the end of the last five seconds in which the SLO was missed
+    startup_s: float  # the longest of the engines that the step started, from process to ready
+    allowed_s: float
+    replicas: int
+    back_s: float  # from the end of the step until one replica is left
+
+
+def service(startup_s: float) -> dict[str, Any]:
+    emulator = {"startup_s": startup_s, "time_lapse": 1, "max_lag_ms": 1000}
+    engine = SERVICE["engine"] | {"emulator": emulator, "flags": SERVICE["engine"]["flags"] | {"max-num-seqs": 8}}
+    scale = {"enabled": True, "window_s": 30, "scale_in_after_s": 60, "capacity_rps": CAPACITY_RPS}
+    return SERVICE | {
+        "engine": engine,
+        "gpus": SERVICE["gpus"] | {"count": 8},
+        "autoscale": scale | {"startup_s": startup_s, "forecast": False},
+        "workload": SERVICE["workload"] | {"output_tokens": {"mean": 60, "cv": 0.3}},
+        "slos": SERVICE["slos"] | {"latency": [{"metric": "ttft_ms", "percentile": 90, "limit_ms": 1000}]},
+    }
+
+
+def missed_for_s(records: Sequence[GatewayRecord], slos: Sequence[LatencySlo], step_at: datetime) -> float:
+    """Return seconds from the step to the end of the last bucket of arrivals that missed an SLO; 0: none did."""
+    came: Counter[int] = Counter()
+    missed: dict[LatencySlo, Counter[int]] = {slo: Counter() for slo in slos}
+    for record in records:
+        bucket = int((record.at - step_at).total_seconds() // BUCKET_S)
+        came[bucket] += 1
+        for slo in read_outcome(record, slos).missed:
+            missed[slo][bucket] += 1
+    late = [
+        bucket
+        for slo, counts in missed.items()
+        for bucket, count in counts.items()
+        if bucket >= 0 and count > slo.allowed_miss_ratio * came[bucket]
+    ]
+    return BUCKET_S * (max(late) + 1) if late else 0.0
+
+
+class Drill:
+    """One installation under a steady load, and steps on it."""
+
+    def __init__(self, installation: Installation, *, rate_rps: float) -> None:
+        self._installation = installation
+        self._rate_rps = rate_rps
+        self._slos = installation.spec.slos.latency
+        self.reports: list[LoadTestReport] = []
+
+    def one(self) -> Round:
+        """Step up, wait until all is well, step down, wait until one replica is left."""
+        installation = self._installation
+        installation.until("one replica serves", lambda: self._serving() == 1, within_s=_LONGEST_S)
+        known = {each["spec"]["engine_id"] for each in installation.engines()}
+        traffic = installation.traffic(2 * self._rate_rps)
+        traffic.start()
+        installation.until("the step has begun", lambda: _sent(traffic) > 0)
+        step_at = datetime.now(UTC)
+        installation.until("all is well again", lambda: self._is_well(step_at), within_s=_LONGEST_S)
+        started = [each for each in installation.engines() if each["spec"]["engine_id"] not in known]
+        startup_s = max((_startup_s(each) for each in started if each["ready_at"]), default=0.0)
+        missed_s, replicas = self._missed_s(step_at), self._serving()
+        self.reports.append(traffic.stop())
+        began = time.monotonic()
+        installation.until("one replica is left", lambda: self._serving() == 1, within_s=_LONGEST_S)
+        return Round(missed_s, startup_s, startup_s + 30, replicas, time.monotonic() - began)
+
+    def _is_well(self, step_at: datetime) -> bool:
+        """Say whether it has been well for a while since the first new replica came."""
+        seconds = (datetime.now(UTC) - step_at).total_seconds()
+        return self._serving() > 1 and seconds > self._missed_s(step_at) + CALM_S
+
+    def _missed_s(self, step_at: datetime) -> float:
+        """What is still unanswered is no record yet; it is once its first token came and its stream ended."""
+        records = SpooledRecords(self._installation.data_dir).read(
+            self._installation.spec.service, since=step_at - timedelta(seconds=BUCKET_S)
+        )
+        return missed_for_s(records, self._slos, step_at)
+
+    def _serving(self) -> int:
+        return self._installation.ready_engines()
+
+
+def _sent(traffic: LiveTraffic) -> int:
+    return traffic.latest.sent if traffic.latest is not None else 0
+
+
+def _startup_s(engine: dict[str, Any]) -> float:
+    began, ready = (datetime.fromisoformat(engine[name]) for name in ("started_at", "ready_at"))
+    return (ready - began).total_seconds()
+
+
+def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    installation = Installation(folder, service(args.startup_s), workers=0)
+    try:
+        installation.up()
+        drill, steady = Drill(installation, rate_rps=args.rate), installation.traffic(args.rate)
+        steady.start()
+        time.sleep(args.settle_s)  # the autoscaler has seen its window
+        rounds = [drill.one() for _ in range(args.rounds)]
+        reports = [*drill.reports, steady.stop()]
+    finally:
+        installation.down()
+    return {
+        "requests": sum(each.requests for each in reports),
+        "failed": sum(each.errors for each in reports),
+        "truncated": sum(each.truncated for each in reports),
+        "unfinished": sum(each.unfinished for each in reports),
+        "rounds": [each._asdict() for each in rounds],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--startup-s", type=float, default=10.0)
+    parser.add_argument("--rate", type=float, default=3.0)
+    parser.add_argument("--settle-s", type=float, default=40.0)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(args, Path(folder))
+    of = {"command": " ".join(["python -m benchmarks.step", *sys.argv[1:]]), "at": time.strftime("%Y-%m-%d")}
+    found = of | {"load_average": psutil.getloadavg()} | found
+    print(json.dumps(found, indent=1))
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""How many replicas of a configuration are named, and checked: as many as surely hold, or fewer where so many would be
+no gain. Pure.
+
+`sized` asks that the fleet holds with the declared probability by levels of minutes, which know a capacity to 20 or
+30 %. Where that takes a replica more than the best estimate does, and the fleet is then hardly cheaper than the
+baseline's, the caution would decide the answer: so the fleet is named that is most likely both, cheaper and enough.
+What is missing of the probability that it holds is for the fleet's check to show, or for the answer to say.
+"""
+
+from __future__ import annotations
+
+from controlplane.domain.service import ServiceSpec
+from controlplane.domain.studies.capacity import FleetSize, fleet_size, replicas_for
+from controlplane.domain.studies.tuning_options import ObjectiveKind
+from tuner.answer.evidence import Measured
+from tuner.answer.fleets import cheaper, exists, holds, sized
+
+LIKELY = 0.5
+"""From this probability of a cheaper fleet on, one is recommended, unproved."""
+
+
+def named(spec: ServiceSpec, candidate: Measured, baseline: Measured | None) -> FleetSize:
+    """Return the fleet to name of a configuration: `sized`, unless fewer replicas rather are a gain that holds.
+
+    Never fewer than have the headroom by the best estimate.
+    """
+    surely = sized(spec, candidate)
+    if baseline is None or spec.tuning.objective.kind is not ObjectiveKind.LOWEST_COST or not exists(spec, surely):
+        return surely
+    objective = spec.tuning.objective
+    least = replicas_for(
+        spec.slos.target_qps, candidate.belief.median_rps, headroom=objective.headroom, spare=objective.spare_replicas
+    )
+    gpus = candidate.config.gpus_per_replica
+    fleets = [fleet_size(replicas, gpus, spec.gpus) for replicas in range(surely.replicas, least - 1, -1)]
+    return max(fleets, key=lambda fleet: _gains(spec, fleet, candidate, baseline))
+
+
+def largest_cheaper(spec: ServiceSpec, candidate: Measured, baseline: Measured, *, below: int) -> FleetSize | None:
+    """Return the largest fleet of fewer than `below` replicas that is rather cheaper than what the baseline needs and
+    rather holds the target; None where there is none.
+    """
+    if spec.tuning.objective.kind is not ObjectiveKind.LOWEST_COST:
+        return None
+    gpus, spare = candidate.config.gpus_per_replica, spec.tuning.objective.spare_replicas
+    for replicas in range(below - 1, spare, -1):
+        fleet = fleet_size(replicas, gpus, spec.gpus)
+        if exists(spec, fleet) and cheaper(spec, fleet, candidate, baseline) >= LIKELY:
+            return fleet if holds(spec, candidate.belief, replicas) >= LIKELY else None
+    return None
+
+
+def _gains(spec: ServiceSpec, fleet: FleetSize, candidate: Measured, baseline: Measured) -> float:
+    """Return the probability that a fleet both holds and is cheaper than what the baseline needs."""
+    return holds(spec, candidate.belief, fleet.replicas) * cheaper(spec, fleet, candidate, baseline)

@@ -1,0 +1,91 @@
+"""The search without a twin as an Optuna sampler: chance, a Gaussian process and TPE take turns over one record."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial
+
+from tuner.search.advisor import advise, open_rows
+from tuner.search.alone import Turn, draws, whose_turn
+from tuner.search.candidates import Advice, Candidates, Mask, Tried
+from tuner.search.sampler import NOTHING_OPEN, GridSnapper, distributions, params_of, so_far
+from tuner.space.space import Point
+
+REDRAWS = 30
+"""How often a sampler that draws is asked for one start, before what lies nearest to its last draw is taken."""
+
+_Draw = Callable[[GridSnapper], int]
+
+
+class AloneSampler(BaseSampler):
+    """Whose turn it is says `tuner.search.alone`. All that is known is read from the study, whoever proposed it.
+
+    It goes on until every candidate was tried: without a forecast "nothing better is expected" was wrong too often.
+    `advice` says what was expected of the last choice.
+    """
+
+    def __init__(self, among: Candidates, *, worthwhile: float, host: str | None = None, seed: int = 0) -> None:
+        self._among = among
+        self._worthwhile = worthwhile
+        self._host = host
+        self._chance = GridSnapper(RandomSampler(seed=seed), among, redraws=REDRAWS)
+        self._tpe = GridSnapper(quiet_tpe(seed), among, redraws=REDRAWS)
+        self.advice: Advice | None = None
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return distributions(self._among.space)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        known, pending = so_far(self._among, study, trial)
+        rows = [int(row) for row in np.flatnonzero(open_rows(self._among, known, pending))]
+
+        def draw(sampler: GridSnapper) -> int:
+            return sampler.draw_row(study, trial, search_space, rows)
+
+        self.advice = self._choose(known, pending, draw) if rows else NOTHING_OPEN
+        if self.advice.row is None:
+            return {}
+        return params_of(self._among.space, self._among.points[self.advice.row])
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._chance.sample_independent(study, trial, param_name, param_distribution)
+
+    def _choose(self, known: Sequence[Tried], pending: Sequence[Point], draw: _Draw) -> Advice:
+        begun = len(known) + len(pending)
+        match whose_turn(begun, knows_earlier=bool(self._among.earlier)):
+            case Turn.CHANCE:
+                return Advice(draw(self._chance), "nothing is known yet: drawn at random")
+            case Turn.MODEL:
+                found = self._modelled(known, pending, partial(draw, self._chance), draws(begun))
+                return found if found.row is not None else self._sampled(draw, found.reason)
+            case Turn.TPE:
+                return self._sampled(draw, "its turn, as one model does not see everything")
+
+    def _sampled(self, draw: _Draw, why: str) -> Advice:
+        return Advice(draw(self._tpe), f"Optuna's TPE proposes it ({why})")
+
+    def _modelled(
+        self, known: Sequence[Tried], pending: Sequence[Point], drawn: Callable[[], int], count: int
+    ) -> Advice:
+        only: Mask = np.zeros(len(self._among.points), dtype=bool)
+        only[[drawn() for _ in range(count)]] = True
+        return advise(self._among, known, pending=pending, worthwhile=self._worthwhile, host=self._host, only=only)
+
+
+def quiet_tpe(seed: int) -> TPESampler:
+    """Return Optuna's multivariate TPE, which it calls experimental at every start."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return TPESampler(seed=seed, n_startup_trials=4, multivariate=True)
