@@ -27,7 +27,7 @@ from controlplane.domain.operations.drift import DriftOptions, DriftPolicy
 from controlplane.domain.rollouts.rollout import RolloutState
 from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
 from controlplane.domain.service import ModelSpec, ServiceSpec
-from controlplane.ports.gateways import News, Position, RecordFeed
+from controlplane.ports.gateways import NO_TIME, News, Position, RecordFeed
 from controlplane.services.fleet.serving import register_service
 from controlplane.services.operations.watch import AlertWatcher
 from controlplane.services.rollouts.manage import start_rollout
@@ -47,8 +47,13 @@ class Apart:
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
 
-    def follow(self, service: ServiceName, *, since: datetime, position: Position) -> Iterator[News]:
-        return SpooledFeed(self._data_dir).follow(service, since=since, position=position)
+    def place(self, *, since: datetime, back: timedelta = NO_TIME, most_bytes: int = 0) -> Position:
+        return SpooledFeed(self._data_dir).place(since=since, back=back, most_bytes=most_bytes)
+
+    def follow(
+        self, service: ServiceName, *, since: datetime, position: Position, until: Position | None = None
+    ) -> Iterator[News]:
+        return SpooledFeed(self._data_dir).follow(service, since=since, position=position, until=until)
 
 
 class Readers:

@@ -17,8 +17,23 @@ import numpy as np
 from benchmarks.canary_errors.bounds import Array, Bools
 from benchmarks.canary_errors.lines import Line, as_json, fixed_size, summary
 from benchmarks.canary_errors.rules import NEVER, RULES, Rule
-from benchmarks.canary_errors.traffic import BASE, CANARIES, SHADOW, TIMES, TWIN, WEIGHTS, Cell, Step, draw, of_rows
+from benchmarks.canary_errors.traffic import (
+    BASE,
+    CANARIES,
+    HEAVY,
+    SESSIONS,
+    SHADOW,
+    TIMES,
+    TWIN,
+    WEIGHTS,
+    Cell,
+    Step,
+    draw,
+    of_rows,
+)
 
+_NAMED = {TWIN: "twin", SESSIONS: "sessions", HEAVY: "heavy user"}
+_MOST_BURST = 1 << 20  # seeds are not negative
 BATCH = 100  # rollouts drawn together: as much as memory takes at 100 requests/s
 
 
@@ -66,7 +81,7 @@ def _requests(step: Step, at: Array | None, *, replays: bool) -> Array:
 
 def measure(cell: Cell, rules: Sequence[str], rollouts: int, seed: int) -> list[Line]:
     """Run every rule on the same rollouts."""
-    chance = [seed, CANARIES.index(cell.canary), int(10 * cell.rps), int(cell.burst), cell.replicas]
+    chance = [seed, CANARIES.index(cell.canary), int(10 * cell.rps), int(cell.burst) % _MOST_BURST, cell.replicas]
     rng = np.random.default_rng(chance)
     ended: dict[str, list[Ended]] = {name: [] for name in rules}
     for first in range(0, rollouts, BATCH):
@@ -90,7 +105,7 @@ def _line(cell: Cell, rule: str, ended: Sequence[Ended]) -> Line:
     return Line(
         canary=cell.canary.name,
         rps=cell.rps,
-        burst="twin" if cell.burst == TWIN else cell.burst,
+        burst=_NAMED.get(cell.burst, cell.burst),
         replicas=cell.replicas,
         rule=rule,
         rollouts=len(state),
@@ -127,19 +142,26 @@ def _cells(asked: argparse.Namespace) -> list[Cell]:
     canaries = [each for each in CANARIES if not asked.canaries or each.name in asked.canaries]
     places = [(b, r) for b in asked.bursts for r in asked.replicas]
     return [
-        Cell(canary, rps, burst, replicas) for canary in canaries for rps in asked.rps for burst, replicas in places
+        Cell(canary, rps, burst, replicas, clusters=not asked.request_by_request)
+        for canary in canaries
+        for rps in asked.rps
+        for burst, replicas in places
     ]
 
 
 def _burst(text: str) -> float:
-    return TWIN if text == "twin" else float(text)
+    named = {name: burst for burst, name in _NAMED.items()}
+    return named[text] if text in named else float(text)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rollouts", type=int, default=100, help="Per cell.")
     parser.add_argument("--rps", type=float, nargs="+", default=[1.0, 5.0, 20.0])
-    parser.add_argument("--bursts", type=_burst, nargs="+", default=[1.0, 20.0], help="Mean runs; twin: its queue.")
+    parser.add_argument(
+        "--bursts", type=_burst, nargs="+", default=[1.0, 20.0], help="Mean runs; or twin, sessions, heavy user."
+    )
+    parser.add_argument("--request-by-request", action="store_true", help="Sessions are no clusters, as before.")
     parser.add_argument("--replicas", type=int, nargs="+", default=[4])
     parser.add_argument("--canaries", nargs="*", default=[], help="By name; none: all.")
     parser.add_argument("--rules", nargs="+", choices=list(RULES), default=list(RULES))

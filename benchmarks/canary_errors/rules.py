@@ -55,9 +55,10 @@ def ours(step: Step, earlier: Sequence[Step]) -> Decided:
     stable = _stable(step, earlier)
     plain = [_asked(_plain(step, stable, moment)) for moment in range(len(TIMES))]
     aborts, allows = (np.array([found is said for found in plain]) for said in (Verdict.FAIL, Verdict.PASS))
-    users = [_with_flights(step.users, step.hanging)] if step.weight else []
-    parts = [*users, *([step.replayed] if step.replayed else [])]
-    found = [_compared(part, stable, step.before, parts=len(parts)) for part in parts]
+    mine, others, known = _as_users(step, earlier, stable)
+    users = [(_with_flights(mine, step.hanging), others, known)] if step.weight else []
+    parts = [*users, *([(step.replayed, stable, step.before)] if step.replayed else [])]
+    found = [_compared(*part, parts=len(parts)) for part in parts]
     worse, within = (np.any(each, axis=0) for each in zip(*found, strict=True))
     fails = worse | aborts[None, :]
     certain = np.asarray(fails | within)
@@ -174,11 +175,21 @@ def _with_flights(users: Many, hanging: Array) -> Many:
     return Many(users.n + late, users.hits + late, users.runs + begun, users.open + begun)
 
 
+def _as_users(step: Step, earlier: Sequence[Step], stable: Many) -> tuple[Many, Many, Many]:
+    """Return what users' requests are compared by, as `comparing._miss_ratio`: by session, where that is known."""
+    if step.by_session is None:
+        return step.users, stable, step.before
+    past = [each.by_session.stable for each in earlier if each.by_session]
+    return step.by_session.users, step.by_session.stable or _pooled(past), step.by_session.before
+
+
 def _stable(step: Step, earlier: Sequence[Step]) -> Many:
     """At 100 %: what stable did in all the earlier steps."""
-    if step.stable is not None:
-        return step.stable
-    past = [each.stable for each in earlier if each.stable is not None]
+    return step.stable or _pooled([each.stable for each in earlier])
+
+
+def _pooled(steps: Sequence[Many | None]) -> Many:
+    past = [each for each in steps if each is not None]
     ends = [[np.broadcast_to(field, part.hits.shape)[:, -1:] for field in part] for part in past]
     return Many(*(sum(fields[1:], fields[0]) for fields in zip(*ends, strict=True)))
 

@@ -8,6 +8,7 @@ kept: counts at the moments of `TIMES`. The collapse under load follows the dril
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,12 +16,15 @@ import numpy.typing as npt
 
 from benchmarks.canary_errors.bounds import Array, Bools, Many
 from benchmarks.canary_errors.queueing import queue_hits
+from benchmarks.canary_errors.sessions import HEAVY_SHARE, Counted, heavy_user, in_order, sessions_that_miss
 
 BASE = 0.03  # stable's share of requests that miss a limit
 STEP_S = 600.0
 WEIGHTS = (5, 20, 100)
 SHADOW = 0  # the weight of ours before them
 TWIN = 0.0  # as a burst: misses follow each other as in a twin's queue
+SESSIONS = -1.0  # as a burst: all requests of some sessions miss
+HEAVY = -2.0  # as a burst: those of one user do, wherever that is
 COLLAPSES_AT = 0.9  # of the later load of a replica
 COLLAPSED = 0.95  # misses from then on
 GROWS_S = 10.0  # until a growing queue ends our sending
@@ -74,8 +78,9 @@ CANARIES = (
 class Cell(NamedTuple):
     canary: Canary
     rps: float  # of all users; also the target rate
-    burst: float  # mean run of misses; 1: independent; TWIN: as in its queue
+    burst: float  # mean run of misses; 1: independent; TWIN: as in its queue; SESSIONS, HEAVY: as users have them
     replicas: int
+    clusters: bool = True  # users' sessions are counted as clusters; False: request by request, as they come
 
     def load_share(self, weight: int) -> float:
         """Return what users bring to a canary replica, of its later load."""
@@ -83,6 +88,14 @@ class Cell(NamedTuple):
 
     def canary_replicas(self, weight: int) -> int:
         return max(1, math.ceil(self.replicas * weight / 100))
+
+
+class BySession(NamedTuple):
+    """Users' requests counted session by session."""
+
+    users: Many
+    stable: Many | None
+    before: Many
 
 
 class Step(NamedTuple):
@@ -97,6 +110,7 @@ class Step(NamedTuple):
     collapses: Array  # how often the canary did not keep up so far, at each moment
     hanging: Array  # users' requests in flight that hang, at each moment
     replays_hanging: Array
+    by_session: BySession | None = None  # None: as they come
 
 
 def of_rows(step: Step, rows: Bools) -> Step:
@@ -111,7 +125,13 @@ def of_rows(step: Step, rows: Bools) -> Step:
         replayed=some(step.replayed) if step.replayed else None,
         stable=some(step.stable) if step.stable else None,
         before=some(step.before),
+        by_session=None if step.by_session is None else _some_by_session(step.by_session, some),
     )
+
+
+def _some_by_session(parts: BySession, some: Callable[[Many], Many]) -> BySession:
+    stable = None if parts.stable is None else some(parts.stable)
+    return BySession(some(parts.users), stable, some(parts.before))
 
 
 def draw(cell: Cell, weight: int, rollouts: int, rng: np.random.Generator) -> Step:
@@ -119,22 +139,28 @@ def draw(cell: Cell, weight: int, rollouts: int, rng: np.random.Generator) -> St
     ratio, users_rps = cell.canary.miss_ratio, cell.rps * weight / 100
     load_rps = cell.rps / cell.replicas * cell.canary_replicas(weight)
     replayed_rps = load_rps - users_rps if weight < 100 else 0.0
-    users = _counted(cell, users_rps, ratio, rollouts, rng)
+    here = rng.random(rollouts) < weight / 100 if cell.burst == HEAVY else np.zeros(rollouts, bool)
+    mine = _users(cell, users_rps, ratio, here, rng)
+    users = mine.each
     falls = cell.canary.collapses and weight < 100 and cell.load_share(weight) < COLLAPSES_AT
     if cell.canary.collapses and not falls:
         users = users_alone = _counted(cell, users_rps, COLLAPSED, rollouts, rng)
     else:
         users_alone = users
-    replayed = _counted(cell, replayed_rps, ratio, rollouts, rng) if replayed_rps > 0 else None
+    ours = cell._replace(burst=1.0) if cell.burst in (SESSIONS, HEAVY) else cell  # what we send has no session
+    replayed = _counted(ours, replayed_rps, ratio, rollouts, rng) if replayed_rps > 0 else None
     if falls:
         users, replayed = _falling(users, users_rps), _sent(load_rps, rollouts)
+    stable = _users(cell, cell.rps - users_rps, BASE, ~here, rng) if weight < 100 else None
+    before = _users(cell, cell.rps, BASE, np.ones(rollouts, bool), rng)
     return Step(
+        by_session=_by_session(mine, stable, before) if cell.clusters and cell.burst in (SESSIONS, HEAVY) else None,
         weight=weight,
         users=users,
         users_alone=users_alone,
         replayed=replayed,
-        stable=_counted(cell, cell.rps - users_rps, BASE, rollouts, rng) if weight < 100 else None,
-        before=_last(_counted(cell, cell.rps, BASE, rollouts, rng)),
+        stable=stable.each if stable else None,
+        before=_last(before.each),
         collapses=_collapses() if falls else np.zeros_like(TIMES),
         hanging=np.floor(cell.canary.hangs * users_rps * np.minimum(TIMES, PATIENCE_S)),
         replays_hanging=np.floor(cell.canary.hangs * replayed_rps * np.maximum(0.0, TIMES - HANGS_S)),
@@ -169,10 +195,25 @@ def _last(counted: Many) -> Many:
     return Many(*(np.broadcast_to(part, counted.hits.shape)[:, -1:] for part in counted))
 
 
+def _users(cell: Cell, rate_rps: float, ratio: float, here: Bools, rng: np.random.Generator) -> Counted:
+    """Draw users' requests; `here`: the heavy user's are among them."""
+    ns = np.floor(rate_rps * TIMES).astype(np.int64)
+    if cell.burst == SESSIONS:
+        return sessions_that_miss(ns, ratio, len(here), rng)
+    if cell.burst == HEAVY and rate_rps > 0:
+        return heavy_user(ns, ratio, HEAVY_SHARE * cell.rps / rate_rps, here, rng)
+    plain = _counted(cell, rate_rps, ratio, len(here), rng)
+    return Counted(plain, plain)
+
+
+def _by_session(mine: Counted, stable: Counted | None, before: Counted) -> BySession:
+    return BySession(mine.by_session, stable.by_session if stable else None, _last(before.by_session))
+
+
 def _counted(cell: Cell, rate_rps: float, ratio: float, rollouts: int, rng: np.random.Generator) -> Many:
     ns = np.floor(rate_rps * TIMES).astype(np.int64)
     if cell.burst == TWIN:
-        return _of_queue(ns, ratio, rollouts, rng)
+        return in_order(queue_hits(ratio, int(ns[-1]), rollouts, rng), ns)
     return chain(ns, ratio, cell.burst, rollouts, rng)
 
 
@@ -202,15 +243,6 @@ def _at(ns: _Ints, starts: _Ints, runs: _Ints, before: _Ints) -> Many:
     hits = np.take_along_axis(before + runs, last, axis=1) - np.maximum(over, 0)
     hits = np.where(begun > 0, hits, 0)
     return Many(ns[None, :].astype(float), hits.astype(float), begun.astype(float), open_.astype(float))
-
-
-def _of_queue(ns: npt.NDArray[np.int64], ratio: float, rollouts: int, rng: np.random.Generator) -> Many:
-    hit = queue_hits(ratio, int(ns[-1]), rollouts, rng)
-    begins = hit.copy()
-    begins[:, 1:] &= ~hit[:, :-1]
-    at = [np.concatenate([np.zeros((rollouts, 1)), np.cumsum(part, axis=1)], axis=1)[:, ns] for part in (hit, begins)]
-    padded = np.concatenate([np.zeros((rollouts, 1), bool), hit], axis=1)
-    return Many(ns[None, :].astype(float), at[0], at[1], padded[:, ns].astype(float))
 
 
 def _normal_tail(z: float) -> float:

@@ -37,12 +37,14 @@ class Flights:
     def _part(self, service: str, revision: RevisionId | None, tallies: Sequence[Tally]) -> InFlight:
         now = self._monotonic()
         streams = [now - t.arrived for t in tallies if t.call.stream and not (t.watch and t.watch.first_token_at)]
+        silent = [(each, now - t.arrived) for t in tallies if (each := t.silent_s(now)) is not None]
         wholes = [now - t.arrived for t in tallies if not t.call.stream]
         return InFlight(
             service=service,
             revision=revision,
             requests=len(tallies),
             without_token_s=_longest(streams),
+            begun_s=tuple((round(age, 3), round(each, 3)) for each, age in sorted(silent)[-MOST_TOLD:]),
             whole_s=_longest(wholes),
         )
 

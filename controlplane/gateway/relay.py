@@ -53,7 +53,6 @@ class Relay:
         self._passages = passages
         self._stall_s = stall_s
         self._clock = clock
-        self._writing = False
         self._loop = asyncio.get_running_loop()
         self._heard_at = 0.0
         self._looking: asyncio.TimerHandle
@@ -66,7 +65,7 @@ class Relay:
                 self._look(stall)
                 await self._copy(opened)
         except TimeoutError:
-            if self._writing:
+            if self._watch.delivering:
                 raise ClientGone from None
             return Cut.STALLED
         except BrokenOff:
@@ -115,9 +114,9 @@ class Relay:
             await self._write(events)
 
     async def _write(self, data: bytes) -> None:
-        self._writing = True
+        self._watch.delivering = True
         try:
             await self._downstream.write(data)
         except ConnectionError as error:
             raise ClientGone from error
-        self._writing = False
+        self._watch.delivering = False

@@ -13,6 +13,10 @@ LEAST = 8
 """So many requests of a session say nothing yet about its share."""
 
 
+LEAST_WEIGHT = 5
+"""Percent: that of a rollout's first step with users."""
+
+
 class Sessions:
     """Counts the latest requests by session. Belongs to one service.
 
@@ -35,10 +39,19 @@ class Sessions:
             if not self._counts[oldest]:
                 del self._counts[oldest]
 
+    def is_large(self, session: str, pools: Iterable[Pool]) -> bool:
+        """Say whether a session would dominate, be it at the least of usual weights where only one revision serves."""
+        return self._asks_for(
+            session, min((p.weight_percent for p in pools if 0 < p.weight_percent < 100), default=LEAST_WEIGHT)
+        )
+
     def dominates(self, session: str, pools: Iterable[Pool]) -> bool:
         """Say whether a session asks for more than half the share of the smallest revision: it is to be split up."""
         weights = [pool.weight_percent for pool in pools if pool.weight_percent > 0]
         if len(weights) < 2:
             return False
+        return self._asks_for(session, min(weights))
+
+    def _asks_for(self, session: str, weight_percent: int) -> bool:
         asked = self._counts[session]
-        return asked >= LEAST and asked > len(self._latest) * min(weights) / 200
+        return asked >= LEAST and asked > len(self._latest) * weight_percent / 200

@@ -32,6 +32,7 @@ class StreamWatch:
         self.done = False  # [DONE] came
         self.finished = False  # a finish_reason came
         self.failed = False  # the engine itself reported an error in the stream
+        self.delivering = False  # the client is to take what came: while it does not, the engine is not waited for
         self.usage: Mapping[str, Any] = {}
         self.notes = AnswerNotes()
         self._rest = b""
@@ -66,6 +67,10 @@ class StreamWatch:
     def ended(self) -> bool:
         """Say whether the engine said by itself that the answer is complete."""
         return self.done or self.finished
+
+    def silent_since(self) -> float | None:
+        """Return when the last token came, of a stream that waits for the engine's next one; None of any other."""
+        return None if self.ended or self.failed or self.delivering else self.last_token_at
 
     @property
     def output_tokens(self) -> int | None:

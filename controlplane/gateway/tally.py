@@ -33,6 +33,7 @@ class Tally:
     ahead: int | None = None  # requests in flight at the replica
     cached_blocks: int | None = None  # of the prompt, where prefixes are heeded
     session: str | None = None  # what keeps it with a revision
+    split_up: bool = False  # a session too large to be kept with one
     status: int | None = None  # until something is sent
     error: str | None = "internal"  # until it is known how it went
     refused: bool = False  # by a stage on its way, before any engine was asked
@@ -86,10 +87,16 @@ class Tally:
             tpot_ms=self._tpot_ms(),
             e2e_ms=self._e2e_ms(now),
             max_itl_ms=_ms(self.watch.max_gap_s) if self.watch else None,
+            silent_ms=_ms(self.silent_s(now)) if self.client_gone else None,
             cache=self.cache,
             redacted=self.redacted,
             flags=self.flags,
         )
+
+    def silent_s(self, now: float) -> float | None:
+        """Seconds since the last token of a stream that waits for its engine's next one; None of any other."""
+        since = self.watch.silent_since() if self.watch else None
+        return None if since is None else now - since
 
     def failed_attempt(self, *, status: int, error: str, now: float) -> GatewayRecord:
         """Return the record of an attempt that failed before its first byte and is made again elsewhere."""
@@ -136,6 +143,7 @@ class Tally:
             "key": self.call.key.name if self.call.key else None,
             "tenant": self.call.key.tenant if self.call.key else None,
             "session": self.call.session_hash,
+            "split_up": self.split_up,
         }
 
     def _of_answer(self) -> dict[str, Any]:

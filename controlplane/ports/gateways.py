@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -77,6 +77,8 @@ class GatewayOpener(Protocol):
         """
 
 
+NO_TIME = timedelta(0)
+
 Position = Mapping[str, int]
 """How far a reader of records has come; only the source that gave it understands it. Empty: nothing read yet."""
 
@@ -86,13 +88,26 @@ class News(NamedTuple):
 
     records: Sequence[GatewayRecord]
     position: Position
+    read: int = 0
+    """Records that were read for it, those of other services and times included: what it cost."""
 
 
 class RecordFeed(Protocol):
     """Live request records as they come."""
 
-    def follow(self, service: ServiceName, *, since: datetime, position: Position) -> Iterator[News]:
+    def place(self, *, since: datetime, back: timedelta = NO_TIME, most_bytes: int = 0) -> Position:
+        """Return the position before what was finished at or after `since`; or `back` before, at most so many bytes.
+
+        The same whenever it is asked, but for gateways and hours that have nothing yet: these are not in it. Costs
+        some searching, however much there is. Raises Unavailable.
+        """
+
+    def follow(
+        self, service: ServiceName, *, since: datetime, position: Position, until: Position | None = None
+    ) -> Iterator[News]:
         """Give what was finished since `position` of requests that arrived at or after `since`, replayed ones too.
+
+        `until` ends it there, and leaves out what is not in it.
 
         Costs what is new, and memory for a piece of it: keep the position of each piece with what was counted of it,
         and what fails on the way goes on from there. A piece may be empty. Records of one gateway come in the order in

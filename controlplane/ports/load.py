@@ -46,6 +46,8 @@ class LoadProgress(NamedTuple):
     in_flight: int
     records: Sequence[RequestRecord]
     waiting_s: Sequence[float] = ()  # how long requests in flight have waited for a first token: the longest ones
+    begun_s: Sequence[tuple[float, float]] = ()
+    """Streams in flight: how long the first token took, how long ago the last one came: the longest silent ones."""
 
 
 Watch = Callable[[LoadProgress], str | None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,12 +14,14 @@ from controlplane.adapters.metrics_scrape.own import OwnScraper, OwnStore, Pages
 from controlplane.adapters.metrics_scrape.samples import SampleStore
 from controlplane.adapters.metrics_scrape.scrape import Scraper
 from controlplane.adapters.metrics_scrape.source import ScrapedMetrics
+from controlplane.domain.base import ServiceName
 from controlplane.domain.errors import InvalidInput, Unavailable
 from controlplane.domain.operations.own_metrics import CONTROL
 from controlplane.host.disk import space_at
 from controlplane.ports.catalogue import ModelCatalogue
 from controlplane.ports.gateways import RecordFeed
 from controlplane.ports.store import Store
+from controlplane.services.rollouts.senders import Send, Senders
 from controlplane.settings import Settings
 from controlplane.wiring.control import gateway_traffic
 from controlplane.wiring.gpus import gpus_of_host
@@ -224,24 +226,24 @@ def reclaims_pass(settings: Settings, *, leader: int | None = None) -> Callable[
 def load_matcher_pass(
     settings: Settings, records: RecordFeed, stop: threading.Event, *, leader: int | None = None
 ) -> Callable[[], bool]:
-    """Return one pass that makes up the load of a canary under judgement; the controller's process runs it beside.
+    """Return one pass that makes up the load of canaries under judgement; the controller's process runs it beside.
 
-    The load generator is built with the first rollout: an installation without one does without its memory.
+    A load generator is built with a service's rollout: an installation without one does without its memory.
     """
     store = open_store(settings, leader=leader)
-    built: list[LoadMatcher] = []
 
-    def one() -> bool:
-        if not built and all(service.rollout is None for service, _ in store.list_services()):
-            return False
-        if not built:
-            built.append(_load_matcher(settings, records, store, stop))
-        return built[0].run_next()
+    def rolling_out() -> Sequence[ServiceName]:
+        return [service.name for service, _ in store.list_services() if service.rollout is not None]
 
-    return one
+    def make(service: ServiceName) -> Send:
+        return _load_matcher(service, settings, records, open_store(settings, leader=leader), stop).run_next
+
+    return Senders(rolling_out, make).run_next
 
 
-def _load_matcher(settings: Settings, records: RecordFeed, store: Store, stop: threading.Event) -> LoadMatcher:
+def _load_matcher(
+    service: ServiceName, settings: Settings, records: RecordFeed, store: Store, stop: threading.Event
+) -> LoadMatcher:
     from controlplane.adapters.gateway.opener import GatewayProcesses
     from controlplane.adapters.gateway.recent_records import RecentSpool
     from controlplane.adapters.gateway.replay_records import ReplayRecords
@@ -250,6 +252,7 @@ def _load_matcher(settings: Settings, records: RecordFeed, store: Store, stop: t
     from controlplane.services.rollouts.recording import Recorder
 
     return LoadMatcher(
+        service=service,
         store=store,
         fleet=open_fleet(settings),
         load_tester=LocustLoadTester(),

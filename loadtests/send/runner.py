@@ -39,6 +39,8 @@ class Progress(NamedTuple):
     in_flight: int
     records: Sequence[RequestRecord]
     waiting_s: Sequence[float] = ()  # how long requests in flight have waited for a first token: the longest ones
+    begun_s: Sequence[tuple[float, float]] = ()
+    """Streams in flight: how long the first token took, how long ago the last one came: the longest silent ones."""
 
 
 Watch = Callable[[Progress], str | None]
@@ -209,7 +211,8 @@ class _Follower:
             return None
         elapsed_s = max(0.0, *(each["elapsed_s"] for each in latest))
         waiting = [each for status in latest for each in status["waiting_s"]]
-        return Progress(elapsed_s, _total(latest, "sent"), _total(latest, "in_flight"), self._seen, waiting)
+        begun = [(first_s, silent_s) for status in latest for first_s, silent_s in status["begun_s"]]
+        return Progress(elapsed_s, _total(latest, "sent"), _total(latest, "in_flight"), self._seen, waiting, begun)
 
     def _counts(self, record: RequestRecord) -> bool:
         return record.scheduled_s >= self._warmup_s

@@ -153,9 +153,12 @@ def test_what_cannot_be_read_is_unavailable(setup: Setup) -> None:
         follow(setup, {})
 
 
-def follow(setup: Setup, position: Position, since_s: float = 0) -> tuple[list[str], Position]:
+def follow(
+    setup: Setup, position: Position, since_s: float = 0, until: Position | None = None
+) -> tuple[list[str], Position]:
     found = list[str]()
-    for news in setup.feed.follow(CHAT, since=START + timedelta(seconds=since_s), position=position):
+    since = START + timedelta(seconds=since_s)
+    for news in setup.feed.follow(CHAT, since=since, position=position, until=until):
         found += [each.id for each in news.records]
         position = news.position
     return found, position
@@ -221,3 +224,32 @@ def test_a_replayed_record_after_a_line_that_a_kill_left_open_is_read(tmp_path: 
     replays.keep(CHAT, [record(1, record_id="second")])
     given = SpooledFeed(tmp_path).follow(CHAT, since=at, position={})
     assert [each.id for news in given for each in news.records] == ["first", "second"]
+
+
+def test_a_place_is_before_what_finished_from_a_moment_on_and_stays_where_it_is(setup: Setup) -> None:
+    for number in range(40):  # over the hour, the last of an hour before it and the first of the next
+        setup.add(record(number * 3, record_id=str(number), gateway="gw-1"))
+    since = START + timedelta(seconds=60.1)
+    place = setup.feed.place(since=since)
+    assert follow(setup, place)[0] == [str(number) for number in range(20, 40)]
+    setup.add(record(120, record_id="40", gateway="gw-1"))
+    assert setup.feed.place(since=since) == place
+
+
+def test_a_place_further_back_is_so_far_back_or_so_many_bytes(setup: Setup) -> None:
+    for number in range(10):
+        setup.add(record(number, record_id=str(number)))
+    since, back = START + timedelta(seconds=8), timedelta(seconds=4)
+    here, there = setup.feed.place(since=since), setup.feed.place(since=since, back=back, most_bytes=1 << 20)
+    assert follow(setup, there, until=here)[0] == ["4", "5", "6", "7"]
+    size = len(record(0, record_id="0").model_dump_json())
+    near = setup.feed.place(since=since, back=back, most_bytes=2 * size + 20)
+    assert follow(setup, near, until=here)[0] == ["6", "7"]
+    assert follow(setup, here)[0] == ["8", "9"]
+
+
+def test_until_a_place_leaves_out_who_was_not_there(setup: Setup) -> None:
+    here = setup.feed.place(since=START)
+    setup.add(record(1, record_id="new", gateway="gw-2"))
+    assert follow(setup, {}, until=here)[0] == []
+    assert follow(setup, here)[0] == ["new"]

@@ -11,21 +11,24 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+from controlplane.adapters.gateway.finishing import finished_from, line_from
 from controlplane.adapters.gateway.hourly_files import all_lines_end, listed, parsed, pieces
 from controlplane.domain.base import ServiceName
 from controlplane.domain.door.gateway_files import records_dir
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.errors import Unavailable
-from controlplane.ports.gateways import News, Position
+from controlplane.ports.gateways import NO_TIME, News, Position
 
 KEPT_BYTES = 24 << 20
 """Of lines: some 100 MB of values, half a minute of 1,000 requests/s with prompts of a thousand tokens."""
 KEPT_S = 30.0
 """Longer than anybody pauses between two looks."""
+AN_HOUR = timedelta(hours=1)
+"""The file of the hour before has a place too: who asks for a little further back is not to read all of it."""
 _MOST_FILES = 4096  # whose ends are remembered; to look again costs little
 
 
@@ -56,19 +59,46 @@ class SpooledFeed:
         self._kept_bytes = 0
         self._lock = threading.Lock()
 
-    def follow(self, service: ServiceName, *, since: datetime, position: Position) -> Iterator[News]:
-        """See `ports.RecordFeed.follow`. Files by name: gateway after gateway, each hour by hour."""
-        reached = dict(position)
+    def place(self, *, since: datetime, back: timedelta = NO_TIME, most_bytes: int = 0) -> Position:
+        """See `ports.RecordFeed.place`. `most_bytes` of each file."""
+        try:
+            files = listed(self._folder, since - max(back, AN_HOUR))
+            return {name: self._placed(name, size, since, back, most_bytes) for name, size in files}
+        except OSError as error:
+            raise _unreadable(error) from error
+
+    def _placed(self, name: str, size: int, since: datetime, back: timedelta, most_bytes: int) -> int:
+        path = self._folder / name
+        at = finished_from(path, all_lines_end(path, size), since)
+        if not back:
+            return at
+        return max(finished_from(path, at, since - back), line_from(path, max(0, at - most_bytes)))
+
+    def follow(
+        self, service: ServiceName, *, since: datetime, position: Position, until: Position | None = None
+    ) -> Iterator[News]:
+        """See `ports.RecordFeed.follow`. Files by name: gateway after gateway, each hour by hour.
+
+        Of a file that was not read yet what was finished before `since` is passed over by its order, unread.
+        """
+        reached, told = dict(position), position
         try:
             with self._lock:
                 ends = self._caught_up(since)
-            for name, end in ends:
-                begin = reached.get(name, 0)
-                for part in self._between(name, begin if begin <= end else 0, end):
+            for name, whole in ends:
+                if until is not None and name not in until:
+                    continue
+                end = whole if until is None else min(whole, until[name])
+                begin = reached.get(name)
+                if begin is None:
+                    reached[name] = begin = finished_from(self._folder / name, end, since)
+                for part in self._between(name, begin if begin <= whole else 0, end):
                     reached[name] = part.end
-                    yield News(part.of(service, since), dict(reached))
+                    yield News(part.of(service, since), told := dict(reached), len(part.records))
+            if reached != told:  # what was passed over need not be searched again
+                yield News((), reached)
         except OSError as error:
-            raise Unavailable("the gateways' records cannot be read", why=str(error)) from error
+            raise _unreadable(error) from error
 
     def _caught_up(self, since: datetime) -> Sequence[tuple[str, int]]:
         """Read what the gateways have appended since anybody looked; return where whole lines end, file by file."""
@@ -124,3 +154,7 @@ class SpooledFeed:
     def _forget(self, name: str) -> None:
         for key in [each for each in self._parts if each[0] == name]:
             del self._parts[key]
+
+
+def _unreadable(error: OSError) -> Unavailable:
+    return Unavailable("the gateways' records cannot be read", why=str(error))

@@ -2,7 +2,9 @@
 
 A request that was answered met its limits, missed some, or cannot tell (an answer in one piece has no first token). One
 that was not answered was broken by the engine, refused, or cut by ourselves. A client that hung up says nothing while
-every limit could still have been met; once one had passed, the miss is certain, whatever would have come.
+every limit could still have been met; once one had passed, the miss is certain, whatever would have come. A stream
+that had begun and fell silent is held to `stall_limit_ms`: nobody knows how long its answer would have been, so no
+silence alone breaks a limit on the mean time per token, yet who leaves a silent stream has been let down.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ from typing import NamedTuple
 from controlplane.domain.door.gateway_options import GatewayOptions
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.slo import LatencyMetric, LatencySlo
+
+SILENT_TOKENS = 20
+"""A stream that says nothing for so many tokens' time has stalled."""
 
 
 class Outcome(StrEnum):
@@ -48,6 +53,7 @@ class Reading(NamedTuple):
 
 
 ANSWERED = frozenset({Outcome.SERVED, Outcome.MISSED, Outcome.UNKNOWN})
+_MISSED_ANYHOW = frozenset({Outcome.FAILED, Outcome.LEFT_LATE})
 REFUSED = frozenset({Outcome.REFUSED_BY_ENGINE, Outcome.REFUSED_BY_US})
 
 _TURNED_AWAY = frozenset({"queue_full", "queue_timeout", "start_full", "start_timeout"})
@@ -63,7 +69,8 @@ def read_outcome(record: GatewayRecord, slos: Sequence[LatencySlo], *, time_laps
     if plain is not None:
         missed = tuple(slos) if plain in (Outcome.FAILED, Outcome.INFRASTRUCTURE) else ()
         return Reading(plain, missed, (), ttft, tpot, e2e)
-    judged = [(slo, _missed(record, slo, ttft, tpot, e2e)) for slo in slos]
+    stalled = _stalled(record, slos, time_lapse)
+    judged = [(slo, slo in stalled or _missed(record, slo, ttft, tpot, e2e)) for slo in slos]
     missed = tuple(slo for slo, state in judged if state is True)
     untold = tuple(slo for slo, state in judged if state is None)
     return Reading(_answered(record, missed, untold), missed, untold, ttft, tpot, e2e)
@@ -77,6 +84,59 @@ def finished_at(record: GatewayRecord) -> datetime:
 def slowest_s(options: GatewayOptions) -> float:
     """Return the wall-clock seconds after which the gateway has given up every request that shows no sign of life."""
     return max(options.first_token_timeout_s + options.stall_timeout_s, options.response_timeout_s)
+
+
+class EndLimits(NamedTuple):
+    """Limits on when a request ends, ms of engine time: on the whole, and on its tokens where both have one."""
+
+    whole_ms: float | None
+    first_ms: float | None
+    further_ms: float | None
+
+    @classmethod
+    def of(cls, slos: Sequence[LatencySlo]) -> EndLimits:
+        """Return what these limits allow together; of several on the same metric the least."""
+        least = {m: min((s.limit_ms for s in slos if s.metric is m), default=None) for m in LatencyMetric}
+        return cls(least[LatencyMetric.E2E], least[LatencyMetric.TTFT], least[LatencyMetric.TPOT])
+
+    def missed(self, record: GatewayRecord, reading: Reading) -> bool:
+        """Say whether a request missed, as of an answer in one piece: nobody saw its tokens come.
+
+        First and further tokens, each as late as it may be, end when the last one does. What was not answered, or too
+        late for who waited, missed.
+        """
+        e2e_ms, tokens = reading.e2e_ms, record.output_tokens
+        if reading.outcome in _MISSED_ANYHOW:
+            return True
+        if e2e_ms is None:
+            return False
+        if self.whole_ms is not None and e2e_ms > self.whole_ms:
+            return True
+        if self.first_ms is None or self.further_ms is None or not tokens:
+            return False
+        return e2e_ms > self.first_ms + self.further_ms * (tokens - 1)
+
+
+def stall_limit_ms(slos: Sequence[LatencySlo]) -> float | None:
+    """Return how long a stream that has begun may be silent, engine time: as long as a first token may take, and
+    `SILENT_TOKENS` times what a token may take on average; of several limits the widest.
+
+    None where neither is promised: a limit on the whole says by itself when it has passed.
+    """
+    first = [slo.limit_ms for slo in slos if slo.metric is LatencyMetric.TTFT]
+    further = [SILENT_TOKENS * slo.limit_ms for slo in slos if slo.metric is LatencyMetric.TPOT]
+    return max([*first, *further], default=None)
+
+
+def _stalled(record: GatewayRecord, slos: Sequence[LatencySlo], time_lapse: float) -> Sequence[LatencySlo]:
+    """Return the limits that a stall breaks: those on the time per token; where there is none, on the first token."""
+    if not record.client_gone or record.silent_ms is None:
+        return ()
+    limit_ms = stall_limit_ms(slos)
+    if limit_ms is None or record.silent_ms * time_lapse <= limit_ms:
+        return ()
+    further = [slo for slo in slos if slo.metric is LatencyMetric.TPOT]
+    return further or [slo for slo in slos if slo.metric is LatencyMetric.TTFT]
 
 
 def _unanswered(record: GatewayRecord) -> Outcome | None:

@@ -108,6 +108,9 @@ class InFlight(Value):
     revision: RevisionId | None
     requests: int = Field(ge=0)
     without_token_s: tuple[float, ...] = Field(default=(), description="Streams that wait for a first token.")
+    begun_s: tuple[tuple[float, float], ...] = Field(
+        default=(), description="Streams that wait for a further token: since arrival, and since the last token."
+    )
     whole_s: tuple[float, ...] = Field(default=(), description="Answers in one piece that have not come.")
 
 
@@ -174,10 +177,17 @@ class GatewayRecord(Value):
     tpot_ms: float | None = None
     e2e_ms: float | None = None
     max_itl_ms: float | None = None
+    silent_ms: float | None = Field(
+        default=None,
+        description="Since its last token, of a stream whose client left while its engine was to send the next one.",
+    )
     queue_ms: float = 0.0
     key: str | None = Field(default=None, description="Name of the API key.")
     tenant: str | None = Field(default=None, description="Whom the key speaks for.")
     session: str | None = Field(default=None, description="Hash of the session or user id, salted per installation.")
+    split_up: bool = Field(
+        default=False, description="Its session asks for too much to stay with a revision: each request goes by itself."
+    )
     prefix_blocks: tuple[int, ...] = Field(
         default=(), description="Hashes of the prompt's blocks, salted per installation: equal ones share a prefix."
     )

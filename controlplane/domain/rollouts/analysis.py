@@ -18,6 +18,14 @@ class Verdict(StrEnum):
     ERROR = "error"  # could not measure: neither promotes nor rolls back
 
 
+class Clustered(Value):
+    """Misses with sessions as clusters: what `clusters` makes of some requests of a revision."""
+
+    n: int = Field(ge=0)
+    misses: int = Field(ge=0)
+    runs: Runs
+
+
 class Counts(Value):
     """What `outcomes` says of one revision's finished requests within the step.
 
@@ -35,6 +43,13 @@ class Counts(Value):
     infrastructure: int = Field(default=0, ge=0, description="Cut by ourselves; not among `requests`.")
     asked: int = Field(default=0, ge=0, description="Arrivals, of a session the first only: what the split is held to.")
     miss_runs: Runs | None = Field(default=None, description="How misses followed each other. None: independent.")
+    clustered: Clustered | None = Field(
+        default=None, description="Misses once more, each session's requests side by side, the first ten of it."
+    )
+    streamed: int = Field(default=0, ge=0, description="Of `requests`: asked for as streams.")
+    whole: Clustered | None = Field(
+        default=None, description="The same where every answer is held to limits on its end, `untold` ones too."
+    )
     error_runs: Runs | None = None
     refusal_runs: Runs | None = None
 

@@ -6,9 +6,10 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from controlplane.domain.door.outcomes import ANSWERED, Outcome, Reading, finished_at, read_outcome
+from controlplane.domain.door.outcomes import ANSWERED, EndLimits, Outcome, Reading, finished_at, read_outcome
 from controlplane.domain.door.routing import GatewayRecord
-from controlplane.domain.rollouts.analysis import Counts
+from controlplane.domain.rollouts.analysis import Clustered, Counts
+from controlplane.domain.rollouts.clusters import Clusters
 from controlplane.domain.rollouts.hits import Hits
 from controlplane.domain.rollouts.spread import Curve, Spread
 from controlplane.domain.rollouts.warm_up import WarmUp
@@ -17,11 +18,11 @@ from controlplane.domain.slo import LatencyMetric, LatencySlo
 MOST_SESSIONS = 100_000
 """Sessions told apart; further ones are not counted as arrivals, so the split is then held to the first ones."""
 SPREAD = (LatencyMetric.TTFT, LatencyMetric.TPOT)
-_LATELY = 20_000  # finished requests remembered for the guard rails' window and the present rate
+_LATELY = 20_000  # finished requests of a gateway remembered for the guard rails' window and the present rate
 
 
 class Arm:
-    """One revision's requests of one kind, users' or replayed. Feed records in the order of their files."""
+    """One revision's requests of one kind, users' or replayed. Each gateway's come in the order of its files."""
 
     def __init__(
         self,
@@ -43,12 +44,14 @@ class Arm:
         self._weight_percent = weight_percent
         self._truncated = self._asked = self._warming = 0
         self._misses, self._errors, self._refusals = Hits(), Hits(), Hits()
+        self._clusters, self._whole = Clusters(), Clusters()
+        self._streamed, self._end = 0, EndLimits.of(slos)
         self._spreads = {metric: Spread() for metric in SPREAD}
         self._sessions: set[str] = set()
-        self._lately: deque[tuple[datetime, GatewayRecord, Outcome]] = deque(maxlen=_LATELY)
+        self._lately: dict[str, deque[tuple[datetime, GatewayRecord, Outcome]]] = {}  # by gateway
 
     def add(self, record: GatewayRecord) -> bool | None:
-        """Count a record; return whether it missed a limit, None where it says nothing of that."""
+        """Count a record; return whether it missed a limit, None where it says nothing of that, or nothing new."""
         reading = read_outcome(record, self._slos, time_lapse=self._time_lapse)
         self._counted[reading.outcome] += 1
         self._ask(record)
@@ -57,11 +60,16 @@ class Arm:
         match reading.outcome:
             case Outcome.SERVED | Outcome.MISSED | Outcome.UNKNOWN | Outcome.FAILED | Outcome.LEFT_LATE:
                 failed = reading.outcome is Outcome.FAILED
+                self._streamed += record.stream
                 if warming:
                     self._warming += 1
-                elif reading.outcome is not Outcome.UNKNOWN:
+                else:
+                    self._whole.see(record.gateway, _cluster(record), self._end.missed(record, reading))
+                if not warming and reading.outcome is not Outcome.UNKNOWN:
                     missed = failed or bool(reading.missed)
                     self._misses.see(record.gateway, missed)
+                    counts = self._clusters.see(record.gateway, _cluster(record), missed)
+                    missed = missed if counts else None
                 self._errors.see(record.gateway, failed)
                 self._refusals.see(record.gateway, hit=False)
                 self._truncated += record.truncated
@@ -71,8 +79,13 @@ class Arm:
                 pass
         if not warming:
             self._spread(record, reading)
-        self._lately.append((finished_at(record), record.without_blocks(), reading.outcome))
+        lately = self._lately.get(record.gateway) or self._lately.setdefault(record.gateway, deque(maxlen=_LATELY))
+        lately.append((finished_at(record), record.without_blocks(), reading.outcome))
         return missed
+
+    def read(self, record: GatewayRecord) -> Outcome:
+        """Return what a record says, uncounted."""
+        return read_outcome(record, self._slos, time_lapse=self._time_lapse).outcome
 
     def counts(self) -> Counts:
         """Return what was counted so far."""
@@ -88,6 +101,9 @@ class Arm:
             infrastructure=self._counted[Outcome.INFRASTRUCTURE],
             asked=self._asked,
             miss_runs=self._misses.runs(),
+            streamed=self._streamed,
+            clustered=_told(self._clusters),
+            whole=_told(self._whole),
             error_runs=self._errors.runs(),
             refusal_runs=self._refusals.runs(),
         )
@@ -102,9 +118,9 @@ class Arm:
         return {metric: spread.curve() for metric, spread in self._spreads.items()}
 
     def lately(self, now: datetime, window_s: float) -> Sequence[tuple[GatewayRecord, Outcome]]:
-        """Return what finished within the last wall-clock seconds, at most the newest 20,000."""
+        """Return what finished within the last wall-clock seconds, of each gateway the newest 20,000 at most."""
         since = now - timedelta(seconds=window_s)
-        return [(record, outcome) for at, record, outcome in self._lately if at >= since]
+        return [(record, outcome) for each in self._lately.values() for at, record, outcome in each if at >= since]
 
     def _spread(self, record: GatewayRecord, reading: Reading) -> None:
         late = reading.outcome is Outcome.LEFT_LATE
@@ -126,6 +142,15 @@ class Arm:
         elif record.session not in self._sessions and len(self._sessions) < MOST_SESSIONS:
             self._sessions.add(record.session)
             self._asked += 1
+
+
+def _told(seen: Clusters) -> Clustered:
+    return Clustered(n=seen.n, misses=seen.hits, runs=seen.runs())
+
+
+def _cluster(record: GatewayRecord) -> str | None:
+    """Return whose circumstance a request is; None of one by itself, as those of a session that was split up are."""
+    return None if record.split_up else record.session
 
 
 NO_REQUESTS = Arm((), time_lapse=1.0).counts()

@@ -9,14 +9,22 @@ is no error. A pass needs every ratio at every step, so each may use the whole r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
 from controlplane.domain.base import Value
-from controlplane.domain.rollouts.analysis import Comparison, Counts, LatencyEffect, LoadProof, Promise, Strata
+from controlplane.domain.rollouts.analysis import (
+    Comparison,
+    Counts,
+    LatencyEffect,
+    LoadProof,
+    Promise,
+    Strata,
+)
 from controlplane.domain.rollouts.anytime import miss_ratio_bounds
-from controlplane.domain.rollouts.bursts import Runs, Series, expected_end, least, most, series
+from controlplane.domain.rollouts.bursts import Series, expected_end, least, most
+from controlplane.domain.rollouts.counting import clusters_of, errors_of, misses_of, refusals_of, whole_of
 from controlplane.domain.rollouts.pairs import Difference, Side
 from controlplane.domain.rollouts.rollout_options import RolloutOptions
 from controlplane.domain.slo import SloSet
@@ -33,6 +41,9 @@ class Control(StrEnum):
     EARLIER_STEPS = "earlier_steps"  # at 100 % stable gets nothing: what it did in the earlier steps, another hour
     LIMITS = "limits"  # no stable request at all: the promised limits themselves
 
+
+STREAMS_FROM = 0.1
+"""Of users' requests: where fewer are streams, first tokens say too little of what users wait for."""
 
 BESIDE = frozenset({Control.CONCURRENT, Control.REPLICA})
 """Stable serves at the same time: only then do latencies say something of the canary alone."""
@@ -87,24 +98,6 @@ class _Alphas(NamedTuple):
     within: float
 
 
-def add(counts: Iterable[Counts]) -> Counts:
-    """Pool several counts into one; runs are pooled where every part knows them."""
-    each = list(counts)
-    plain = {name: sum(getattr(c, name) for c in each) for name in _PLAIN}
-    return Counts(**plain, **{name: _pooled([getattr(c, name) for c in each]) for name in _RUNS})
-
-
-_RUNS = ("miss_runs", "error_runs", "refusal_runs")
-_PLAIN = tuple(name for name in Counts.model_fields if name not in _RUNS)
-
-
-def _pooled(parts: Sequence[Runs | None]) -> Runs | None:
-    known = [part for part in parts if part is not None]
-    if not known or len(known) < len(parts):
-        return None
-    return Runs(runs=sum(part.runs for part in known), open=sum(part.open for part in known))
-
-
 def compare(evidence: Evidence, slos: SloSet, options: RolloutOptions) -> tuple[Comparison, ...]:
     """Return canary minus control for misses, errors and refusals, users' and replayed, each with its bounds.
 
@@ -146,11 +139,11 @@ def split_problem(evidence: Evidence) -> str | None:
 
 def missed_at_least(evidence: Evidence, options: RolloutOptions) -> float:
     """Return the ratio of misses that the canary has for certain, by users' requests or by replayed ones."""
-    known = [_misses(each, Flights()) for each in (evidence.stable, evidence.before) if each is not None]
+    known = [misses_of(each) for each in (evidence.stable, evidence.before) if each is not None]
     to_fail = expected_end(known, options.longest_run)
     arms = [part for part in (evidence.canary, evidence.replayed) if part is not None]
     alpha = options.false_abort_per_step / len(arms)
-    return max(least(_misses(arm, Flights()), alpha, least_end=to_fail) for arm in arms)
+    return max(least(misses_of(arm), alpha, least_end=to_fail) for arm in arms)
 
 
 class _Arms(NamedTuple):
@@ -164,23 +157,12 @@ _NOTHING = Counts(requests=0, slo_misses=0, errors=0)
 
 def _ratios(mine: _Arms, evidence: Evidence, slos: SloSet, options: RolloutOptions) -> Iterator[_Ratio]:
     stable, before = evidence.stable, evidence.before
-    like = None if options.match_load or mine.replayed else evidence.strata
-    beside = stable if like is None else like.stable
-    yield _Ratio(
-        name="slo_miss_ratio",
-        canary=_misses(mine.canary if like is None else like.canary, mine.flights),
-        stable=None if beside is None else _misses(beside, evidence.stable_flights),
-        before=None if before is None else _misses(before, Flights()),
-        limit=min(1.0, sum(slo.allowed_miss_ratio for slo in slos.latency)),
-        margin=options.miss_ratio_margin,
-        replayed=mine.replayed,
-        whole=None if like is None else _whole(mine, evidence),
-    )
+    yield _miss_ratio(mine, evidence, slos, options)
     yield _Ratio(
         name="error_ratio",
-        canary=_errors(mine.canary),
-        stable=None if stable is None else _errors(stable),
-        before=None if before is None else _errors(before),
+        canary=errors_of(mine.canary),
+        stable=None if stable is None else errors_of(stable),
+        before=None if before is None else errors_of(before),
         limit=slos.max_error_ratio,
         margin=options.error_ratio_margin,
         replayed=mine.replayed,
@@ -188,36 +170,48 @@ def _ratios(mine: _Arms, evidence: Evidence, slos: SloSet, options: RolloutOptio
     if stable is not None:
         yield _Ratio(
             name="refusal_ratio",
-            canary=_refusals(mine.canary),
-            stable=_refusals(stable),
-            before=None if before is None else _refusals(before),
+            canary=refusals_of(mine.canary),
+            stable=refusals_of(stable),
+            before=None if before is None else refusals_of(before),
             limit=0.0,
             margin=options.refusal_ratio_margin or max(options.miss_ratio_margin, options.error_ratio_margin),
             replayed=mine.replayed,
         )
 
 
-def _whole(mine: _Arms, evidence: Evidence) -> tuple[Series, Series | None]:
-    stable = evidence.stable
-    return _misses(mine.canary, mine.flights), None if stable is None else _misses(stable, evidence.stable_flights)
+def _miss_ratio(mine: _Arms, evidence: Evidence, slos: SloSet, options: RolloutOptions) -> _Ratio:
+    stable, before, late = evidence.stable, evidence.before, evidence.stable_flights.overdue
+    whole_alone = asks_whole(evidence)
+    read = whole_of if whole_alone else clusters_of if _by_session(mine, evidence) else misses_of
+    like = None if options.match_load or mine.replayed or whole_alone else evidence.strata
+    whole = read(mine.canary, mine.flights.overdue), None if stable is None else read(stable, late)
+    canary, beside = whole
+    if like is not None:
+        canary, beside = misses_of(like.canary, mine.flights.overdue), misses_of(like.stable, late)
+    return _Ratio(
+        name="slo_miss_ratio",
+        canary=canary,
+        stable=beside,
+        before=None if before is None else read(before),
+        limit=min(1.0, sum(slo.allowed_miss_ratio for slo in slos.latency)),
+        margin=options.miss_ratio_margin,
+        replayed=mine.replayed,
+        whole=None if like is None else whole,
+    )
 
 
-def _errors(counts: Counts) -> Series:
-    return series(counts.requests, counts.errors, counts.error_runs)
+def asks_whole(evidence: Evidence) -> bool:
+    """Say whether users hardly ask for streams: then everybody, what we send too, is held to limits on the end."""
+    compared = [each for each in (evidence.canary, evidence.stable, evidence.before) if each is not None]
+    known = [each for each in (*compared, evidence.replayed) if each is not None]
+    requests, streamed = (sum(part) for part in zip(*((c.requests, c.streamed) for c in compared), strict=True))
+    return all(each.whole is not None for each in known) and requests > 0 and streamed < STREAMS_FROM * requests
 
 
-def _misses(counts: Counts, flights: Flights) -> Series:
-    """What is in flight beyond a limit has missed it; it ends no run that is open."""
-    seen = series(counts.told, counts.slo_misses, counts.miss_runs)
-    late = flights.overdue
-    if not late:
-        return seen
-    begun = 0 if seen.open else 1
-    return Series(seen.n + late, seen.hits + late, seen.runs + begun, seen.open + begun)
-
-
-def _refusals(counts: Counts) -> Series:
-    return series(counts.requests + counts.refused, counts.refused, counts.refusal_runs)
+def _by_session(mine: _Arms, evidence: Evidence) -> bool:
+    """Users are compared session by session, where that is known of all who are. What we send has no session."""
+    compared = [each for each in (mine.canary, evidence.stable, evidence.before) if each is not None]
+    return not mine.replayed and all(each.clustered is not None for each in compared)
 
 
 def _comparison(ratio: _Ratio, alphas: _Alphas, options: RolloutOptions) -> Comparison:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from controlplane.domain.base import RevisionId
+from controlplane.domain.door.outcomes import stall_limit_ms
 from controlplane.domain.door.routing import InFlight
 from controlplane.domain.rollouts.comparing import Flights
 from controlplane.domain.slo import LatencyMetric, SloSet
@@ -17,15 +18,18 @@ def flights_of(told: Sequence[InFlight], revision: RevisionId, slos: SloSet, tim
     """Return one revision's requests in flight at all gateways, and how many have waited beyond a limit.
 
     A stream without a token is beyond a limit on the first token or on the whole, an answer in one piece beyond one on
-    the whole. Waits are wall-clock, limits engine time.
+    the whole; a stream that has begun beyond one on the whole, or silent for longer than `stall_limit_ms`. Waits are
+    wall-clock, limits engine time.
     """
     mine = [part for part in told if part.revision == revision]
     first = _least_ms(slos, LatencyMetric.TTFT, LatencyMetric.E2E)
-    whole = _least_ms(slos, LatencyMetric.E2E)
+    whole, stall = _least_ms(slos, LatencyMetric.E2E), stall_limit_ms(slos.latency)
+    begun = [each for part in mine for each in part.begun_s]
 
     def late(times: float) -> int:
         lapse = time_lapse / times
-        return sum(_beyond(p.without_token_s, first, lapse) + _beyond(p.whole_s, whole, lapse) for p in mine)
+        unbegun = sum(_beyond(p.without_token_s, first, lapse) + _beyond(p.whole_s, whole, lapse) for p in mine)
+        return unbegun + sum(_is_beyond(age, whole, lapse) or _is_beyond(silent, stall, lapse) for age, silent in begun)
 
     return Flights(in_flight=sum(part.requests for part in mine), overdue=late(1.0), hanging=late(HANGS_AT))
 
@@ -35,4 +39,8 @@ def _least_ms(slos: SloSet, *metrics: LatencyMetric) -> float | None:
 
 
 def _beyond(waits_s: Sequence[float], limit_ms: float | None, time_lapse: float) -> int:
-    return 0 if limit_ms is None else sum(1000 * each * time_lapse > limit_ms for each in waits_s)
+    return sum(_is_beyond(each, limit_ms, time_lapse) for each in waits_s)
+
+
+def _is_beyond(wait_s: float, limit_ms: float | None, time_lapse: float) -> bool:
+    return limit_ms is not None and 1000 * wait_s * time_lapse > limit_ms

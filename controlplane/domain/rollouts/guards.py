@@ -108,10 +108,10 @@ def _hanging(evidence: Evidence, options: RolloutOptions) -> str | None:
     mine, others = evidence.canary_flights, evidence.stable_flights
     load = evidence.load
     if load is not None and load.hanging >= options.guard_hanging:
-        return f"{load.hanging} replayed requests to the canary hang: no first token, where later ones have theirs"
+        return f"{load.hanging} replayed requests to the canary hang: no token, where others have theirs"
     if mine.hanging < options.guard_hanging or _share(mine) < max(_HANGING_SHARE, 2 * _share(others)):
         return None
-    return f"{mine.hanging} of {mine.in_flight} canary requests in flight hang: no first token in {HANGS_AT:g} limits"
+    return f"{mine.hanging} of {mine.in_flight} canary requests in flight hang: no token in {HANGS_AT:g} limits"
 
 
 def _collapse(evidence: Evidence, options: RolloutOptions) -> str | None:

@@ -62,6 +62,14 @@ def could_not_measure(reason: str, now: datetime, last: Analysis | None) -> Anal
     return last.evolve(verdict=Verdict.ERROR, reason=reason, at=now, guard=None)
 
 
+def still_reading(now: datetime, last: Analysis | None) -> Analysis:
+    """Return that nothing is said before all of the step's records were read, with what was said last."""
+    reason = "the records of this step are still being read"
+    if last is None:
+        return Analysis(verdict=Verdict.INCONCLUSIVE, reason=reason, at=now, canary=NOTHING)
+    return last.evolve(verdict=Verdict.INCONCLUSIVE, reason=reason, at=now, guard=None)
+
+
 NOTHING = Counts(requests=0, slo_misses=0, errors=0)
 
 

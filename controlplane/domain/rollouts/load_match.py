@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from controlplane.domain.base import Value
-from controlplane.domain.door.outcomes import Outcome
+from controlplane.domain.door.outcomes import Outcome, stall_limit_ms
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.rollouts.analysis import LoadProof, ReplaySource
 from controlplane.domain.rollouts.flights import HANGS_AT
@@ -117,6 +117,16 @@ def _first_token_limits_s(slos: SloSet) -> Sequence[float]:
     return [slo.limit_ms / 1e3 for slo in slos.latency if slo.metric in (LatencyMetric.TTFT, LatencyMetric.E2E)]
 
 
+Begun = tuple[float, float]
+"""A stream that goes on: how long its first token took, how long ago the last one came, seconds of engine time."""
+
+
+def stalled(begun: Sequence[Begun], slos: SloSet, times: float = 1.0) -> Sequence[Begun]:
+    """Return the streams that have been silent for longer than so many times what a stream may be."""
+    limit_ms = stall_limit_ms(slos.latency)
+    return [] if limit_ms is None else [each for each in begun if 1e3 * each[1] > times * limit_ms]
+
+
 class Waits(NamedTuple):
     """Replayed requests without a first token, seconds of engine time: those passed over, and those in a queue."""
 
@@ -134,10 +144,13 @@ def waits(waiting_s: Sequence[float], elapsed_s: float, answered_to_s: float, sl
     return Waits([each for each in waiting_s if each > since_s], [each for each in waiting_s if each <= since_s])
 
 
-def hanging(overtaken_s: Sequence[float], slos: SloSet, options: RolloutOptions) -> int:
-    """Return how many of them hang; 0 while they are fewer than the guard rail asks for."""
+def hanging(overtaken_s: Sequence[float], slos: SloSet, options: RolloutOptions, *, begun: Sequence[Begun] = ()) -> int:
+    """Return how many hang, of those passed over and of those that have begun: no queue silences what has begun.
+
+    0 while they are fewer than the guard rail asks for.
+    """
     limit_s = min(_first_token_limits_s(slos), default=math.inf)
-    hung = sum(each > HANGS_AT * limit_s for each in overtaken_s)
+    hung = sum(each > HANGS_AT * limit_s for each in overtaken_s) + len(stalled(begun, slos, HANGS_AT))
     return hung if hung >= options.guard_hanging else 0
 
 

@@ -9,6 +9,7 @@ from controlplane.domain.base import RevisionId, RolloutId, ServiceName
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.engines.driver import Api
 from controlplane.domain.report import RequestRecord
+from controlplane.domain.rollouts.load_match import Begun
 
 GATEWAY = "replay"
 """What stands for the gateway in such records, and begins the name of their files."""
@@ -76,6 +77,19 @@ def given_up(waited_s: float, now_s: float, number: int, origin: Origin) -> Gate
         status=499,
         client_gone=True,
         e2e_ms=_wall(1e3 * waited_s, origin.time_lapse),
+    )
+
+
+def given_up_silent(begun: Begun, now_s: float, number: int, origin: Origin) -> GatewayRecord:
+    """Return that of a stream that has fallen silent and is no longer waited for. Engine time."""
+    first_s, silent_s = begun
+    waited_s = first_s + silent_s  # at the least: its tokens took some time too
+    left = given_up(waited_s, now_s, number, origin)
+    return left.evolve(
+        id=f"{left.id}-silent",
+        status=200,
+        ttft_ms=_wall(1e3 * first_s, origin.time_lapse),
+        silent_ms=_wall(1e3 * silent_s, origin.time_lapse),
     )
 
 

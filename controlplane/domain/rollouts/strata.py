@@ -40,18 +40,20 @@ def stratum_of(record: GatewayRecord) -> Stratum | None:
     return Stratum(record.ahead.bit_length(), tokens.bit_length() // 2, cached)
 
 
-class _Waiting(NamedTuple):
-    chain: str
-    missed: bool
+_Place = tuple[str, Stratum]  # a gateway, and a stratum there
 
 
 class Matching:
-    """Matches requests as they come. Feed records in the order of their files, each with whether it missed a limit."""
+    """Matches requests as they come, each with whether it missed a limit: a gateway's in the order of its file.
+
+    Like is found at the same gateway, as what is in flight is what that gateway knows of: in which order gateways are
+    read then changes nothing.
+    """
 
     def __init__(self) -> None:
         self._canary, self._stable = Hits(), Hits()
-        self._waiting: dict[Stratum, deque[_Waiting]] = defaultdict(lambda: deque(maxlen=_WAITING))
-        self._open: dict[Stratum, deque[_Waiting]] = defaultdict(lambda: deque(maxlen=_WAITING))
+        self._waiting: dict[_Place, deque[bool]] = defaultdict(lambda: deque(maxlen=_WAITING))  # whether each missed
+        self._open: dict[_Place, deque[bool]] = defaultdict(lambda: deque(maxlen=_WAITING))
         self._seen = 0
         self._canary_ahead: Counter[int] = Counter()
         self._stable_ahead: Counter[int] = Counter()
@@ -60,22 +62,22 @@ class Matching:
         stratum = stratum_of(record)
         if stratum is None:
             return
-        told = _Waiting(record.gateway, missed)
+        place = record.gateway, stratum
         if of_canary:
             self._seen += 1
             self._canary_ahead[stratum.ahead] += 1
-            self._open[stratum].append(told)
+            self._open[place].append(missed)
         else:
             self._stable_ahead[stratum.ahead] += 1
-            self._waiting[stratum].append(told)
-        self._match(stratum)
+            self._waiting[place].append(missed)
+        self._match(place)
 
-    def _match(self, stratum: Stratum) -> None:
-        mine, theirs = self._open[stratum], self._waiting[stratum]
+    def _match(self, place: _Place) -> None:
+        mine, theirs = self._open[place], self._waiting[place]
         while mine and len(theirs) >= PER:
-            self._canary.see(*mine.popleft())
+            self._canary.see(place[0], mine.popleft())
             for _ in range(PER):
-                self._stable.see(*theirs.popleft())
+                self._stable.see(place[0], theirs.popleft())
 
     def strata(self) -> Strata | None:
         """Return what was matched so far; None where gateways tell nothing to match by."""

@@ -45,7 +45,7 @@ class Answer:
         """Try replicas until one begins to answer. Every attempt looks at the table of its own moment."""
         route, tally = exchange.route, exchange.tally
         exchange.fields = None  # nobody asks any more, and streams last
-        tally.session = self._session(route, exchange.call)
+        tally.session = self._session(route, exchange.call, tally)
         tried: set[Replica] = set()
         failure: AttemptFailed | None = None
         while True:
@@ -64,18 +64,20 @@ class Answer:
                 return answer
             failure = answer
 
-    def _session(self, route: Route, call: Call) -> str | None:
+    def _session(self, route: Route, call: Call, tally: Tally) -> str | None:
         """Return what keeps the request with a revision: None when there is one only, or the session is too large.
 
         In an A/B test no session is too large: a user in two arms would say nothing of either.
         """
-        if call.session is None or len(route.pools) < 2:
+        if call.session is None:
             return None
         if route.split_by is not None:
-            return call.session
+            return call.session if len(route.pools) > 1 else None
         sessions = self.sessions.setdefault(route.service, Sessions())
         sessions.note(call.session)
-        return None if sessions.dominates(call.session, route.pools) else call.session
+        tally.split_up = sessions.is_large(call.session, route.pools)
+        alone = len(route.pools) < 2 or sessions.dominates(call.session, route.pools)
+        return None if alone else call.session
 
     def _next(self, route: Route, tried: set[Replica], failure: AttemptFailed | None, tally: Tally) -> Replica | None:
         if failure is not None and (not failure.retryable or tally.retries >= route.options.max_retries):

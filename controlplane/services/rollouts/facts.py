@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from controlplane.domain.base import ServiceName
 from controlplane.domain.door.routing import GatewayRecord
@@ -12,11 +12,12 @@ from controlplane.domain.errors import Unavailable
 from controlplane.domain.revision import Revision
 from controlplane.domain.rollouts.analysis import Analysis, LatencyEffect, LoadProof, Promise
 from controlplane.domain.rollouts.arm import NO_REQUESTS, Arm
-from controlplane.domain.rollouts.comparing import Control, Evidence, Flights, add
+from controlplane.domain.rollouts.comparing import Control, Evidence, Flights
+from controlplane.domain.rollouts.counting import add
 from controlplane.domain.rollouts.effects import Latencies, effects
 from controlplane.domain.rollouts.flights import flights_of
 from controlplane.domain.rollouts.guards import Rail, guard
-from controlplane.domain.rollouts.judge import could_not_measure, judge
+from controlplane.domain.rollouts.judge import NOTHING, could_not_measure, judge, still_reading
 from controlplane.domain.rollouts.load_match import Attempts, proof, rate_rps, wanted_rps, window_s
 from controlplane.domain.rollouts.pressure import Loads
 from controlplane.domain.rollouts.rollout import Rollout, RolloutState, StepRecord
@@ -24,7 +25,7 @@ from controlplane.domain.rollouts.rollout_policy import Facts
 from controlplane.domain.rollouts.strata import Matching
 from controlplane.domain.rollouts.warm_up import WarmUp
 from controlplane.domain.slo import SloSet
-from controlplane.ports.gateways import FlightView, Position, RecordFeed
+from controlplane.ports.gateways import FlightView, RecordFeed
 from controlplane.ports.metrics import PressureView
 from controlplane.ports.store import Store
 from controlplane.services.fleet.engines import Trouble
@@ -32,12 +33,10 @@ from controlplane.services.fleet.world import World, exits
 from controlplane.services.rollouts.answers import read_answers, risk_before_users
 from controlplane.services.rollouts.match_load import read_attempts
 from controlplane.services.rollouts.promise import promise_of
+from controlplane.services.rollouts.reading import StepReader
 from controlplane.services.rollouts.strains import StrainWatch
 
 _NEWS = 1.01  # of what was known: sooner, latencies would say the same as at the last look
-BEFORE = timedelta(minutes=10)
-"""How long before a step stable's requests are looked at, to learn how its misses follow each other."""
-
 
 _NOT_JUDGED = frozenset({RolloutState.PENDING, RolloutState.ABORTING, RolloutState.ABORTED})
 
@@ -89,6 +88,8 @@ class FactFinder:
             seen.catch_up(self._records)
         except Unavailable as error:
             return could_not_measure(f"live records cannot be read: {error}", now, step.analysis)
+        if seen.reader.behind:
+            return self._half_read(world, rollout, seen, now)
         slos, options = world.service.spec.slos, rollout.options
         attempts = read_attempts(self._store, rollout.rollout_id)
         flying = self._flying(seen, slos)
@@ -99,6 +100,13 @@ class FactFinder:
             return could_not_measure(f"the gateways do not route as asked: {unrouted}", now, step.analysis)
         judged = judge(evidence, slos, options, options.steps[step.index], started_at=step.started_at, now=now)
         return judged if hit is None else judged.evolve(verdict=hit.verdict, reason=hit.reason, guard=hit.guard)
+
+    def _half_read(self, world: World, rollout: Rollout, seen: _Watched, now: datetime) -> Analysis:
+        """While there is more to read only what needs no record ends a rollout: requests in flight that hang."""
+        flying = self._flying(seen, world.service.spec.slos)
+        evidence = Evidence(canary=NOTHING, stable=None, control=Control.LIMITS).evolve(**flying)
+        said, hit = still_reading(now, rollout.steps[-1].analysis), guard((), evidence, rollout.options, now)
+        return said if hit is None else said.evolve(verdict=hit.verdict, reason=hit.reason, guard=hit.guard)
 
     def _engines(
         self, world: World, rollout: Rollout, seen: _Watched, evidence: Evidence, now: datetime
@@ -141,7 +149,8 @@ class _Watched:
         self.began = (rollout.rollout_id, step.started_at)
         self.slos = slos
         self.time_lapse = canary.engine.time_lapse
-        self._service, self._since = rollout.service, step.started_at
+        self._since = step.started_at
+        self.reader = StepReader(rollout.service, step.started_at)
         self._control = frozenset(rollout.control)
         self._warm_up = WarmUp(rollout.options.warm_up_requests)
         warm_up = self._warm_up
@@ -156,16 +165,17 @@ class _Watched:
         self._slower: tuple[int, tuple[LatencyEffect, ...]] = (0, ())
         self.names = (canary.revision_id, stable.revision_id)
         self.promise: Promise | None = None
-        self._position: Position = {}
 
     def catch_up(self, records: RecordFeed) -> None:
-        """Count what came since the last time. Raises Unavailable."""
-        for news in records.follow(self._service, since=self._since - BEFORE, position=self._position):
-            for record in news.records:
-                self._count(record)
-            self._position = news.position
+        """Count what came since the last time, or a part of it. Raises Unavailable."""
+        for piece in self.reader.news(records):
+            for record in piece.records:
+                self._count(record, before=piece.before)
 
-    def _count(self, record: GatewayRecord) -> None:
+    def _count(self, record: GatewayRecord, *, before: bool) -> None:
+        if before and record.revision == self.names[0]:
+            self._warm_up.saw_before(record, self._earlier.read(record))
+            return
         told = {arm: arm.add(record) for arm in self._arms(record)}
         for arm, of_canary in ((self.canary, True), (self.stable, False)):
             if (missed := told.get(arm)) is not None:

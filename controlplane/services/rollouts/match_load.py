@@ -26,10 +26,11 @@ from controlplane.domain.rollouts.load_match import (
     hanging,
     matched_step,
     overdue_s,
+    stalled,
     waits,
     wanted_rps,
 )
-from controlplane.domain.rollouts.replayed import Origin, finished, given_up
+from controlplane.domain.rollouts.replayed import Origin, finished, given_up, given_up_silent
 from controlplane.domain.rollouts.rollout import Rollout
 from controlplane.domain.serving import Service
 from controlplane.ports import Clock
@@ -64,8 +65,9 @@ def _setting(rollout_id: RolloutId) -> str:
 
 @dataclass
 class LoadMatcher:
-    """One for an installation; `keep` appends records where the feed finds them, `should_stop` ends it soon."""
+    """One for a service (`senders`); `keep` appends records where the feed finds them, `should_stop` ends it soon."""
 
+    service: ServiceName
     store: Store
     fleet: FleetView
     load_tester: LoadTester
@@ -81,13 +83,11 @@ class LoadMatcher:
     _users: dict[RolloutId, StepUsers] = field(default_factory=dict)
 
     def run_next(self) -> bool:
-        """Send what one canary misses until something changes; False when none misses anything."""
-        for service, _ in self.store.list_services():
-            plan = self._plan(service)
-            if plan is not None:
-                self._send(plan)
-                return True
-        return False
+        """Send what the canary misses until something changes; False when it misses nothing. Raises NotFound."""
+        plan = self._plan(self.store.get_service(self.service).value)
+        if plan is not None:
+            self._send(plan)
+        return plan is not None
 
     def _plan(self, service: Service) -> Plan | None:
         active = active_rollout(self.store, service.name)
@@ -170,7 +170,7 @@ class LoadMatcher:
             attempts = self._note(plan.rollout.rollout_id, attempts.evolve(collapses=0, note=said))
         slos = plan.service.spec.slos
         seen = waits(progress.waiting_s, progress.elapsed_s, answered_to_s, slos)
-        hung = hanging(seen.overtaken_s, slos, plan.rollout.options)
+        hung = hanging(seen.overtaken_s, slos, plan.rollout.options, begun=progress.begun_s)
         collapse = collapses(seen.queued_s, slos)
         hurt = (f"{hung} hang" if hung else collapse) or users.suffering(self.clock(), plan.service.spec, plan.rollout)
         if hurt is not None:
@@ -250,8 +250,10 @@ class _Watch:
         self._looked_at = now
         reason = self._matcher.still(self._plan, progress, self._answered_to_s)
         if reason is not None:  # what has waited too long by now has missed its limit, whenever it would have come
-            late = overdue_s(progress.waiting_s, self._plan.service.spec.slos)
-            self._keep([given_up(each, progress.elapsed_s, n, origin) for n, each in enumerate(late)])
+            slos, now_s = self._plan.service.spec.slos, progress.elapsed_s
+            late, silent = overdue_s(progress.waiting_s, slos), stalled(progress.begun_s, slos)
+            self._keep([given_up(each, now_s, n, origin) for n, each in enumerate(late)])
+            self._keep([given_up_silent(each, now_s, n, origin) for n, each in enumerate(silent)])
         return reason
 
     def _keep(self, records: Sequence[GatewayRecord]) -> None:

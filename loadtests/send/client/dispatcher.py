@@ -14,7 +14,7 @@ from loadtests.send.client.connection import Address, Connection
 from loadtests.send.client.exchange import Exchange
 from loadtests.send.client.gathering import Gathering
 from loadtests.send.client.pool import ERR, HUP, IN, OUT, GeneratorFull, Poller, Pool
-from loadtests.send.client.recorder import Recorder
+from loadtests.send.client.recorder import Recorder, Waits
 from loadtests.send.client.share import Share
 from loadtests.send.client.timer import Alarm
 from loadtests.send.client.wire import RequestWriter, compact
@@ -261,10 +261,14 @@ class Dispatcher:
         self._finished.clear()
 
     def _write_status(self, now_ns: int) -> None:
-        waiting = [now_ns - each.scheduled_ns for each in self._busy.values() if not each.meter.events]
         self._recorder.status(
-            now_ns=now_ns, sent=self._next, finished=self._done, in_flight=len(self._busy), waiting_ns=waiting
+            now_ns=now_ns, sent=self._next, finished=self._done, in_flight=len(self._busy), waits=self._waits(now_ns)
         )
+
+    def _waits(self, now_ns: int) -> Waits:
+        first = [now_ns - each.scheduled_ns for each in self._busy.values() if not each.meter.events]
+        begun = [(each.meter, each.scheduled_ns) for each in self._busy.values() if each.meter.events]
+        return Waits(first, [(now_ns - meter.last_ns, meter.first_ns - due_ns) for meter, due_ns in begun])
 
     def _wind_up(self) -> dict[str, object]:
         self._hand_over()

@@ -12,6 +12,7 @@ import time
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from controlplane.host.files import write_whole
 from loadtests.send.client.exchange import Exchange
@@ -22,6 +23,15 @@ _LINE = (
 )
 
 MOST_WAITING = 100
+
+
+class Waits(NamedTuple):
+    """What requests in flight wait for, nanoseconds."""
+
+    first_ns: Sequence[int]
+    """For a first token, so long by now."""
+    next_ns: Sequence[tuple[int, int]]
+    """For a further one: so long since the last, after so long until the first."""
 
 
 class Recorder:
@@ -70,14 +80,15 @@ class Recorder:
             array("I", (exchange.index, len(meter.gaps_us))).tofile(self._gaps)
             meter.gaps_us.tofile(self._gaps)
 
-    def status(self, *, now_ns: int, sent: int, finished: int, in_flight: int, waiting_ns: Sequence[int]) -> None:
+    def status(self, *, now_ns: int, sent: int, finished: int, in_flight: int, waits: Waits) -> None:
         """Write how far the run is, and let readers see everything so far."""
         line = {
             "elapsed_s": (now_ns - self._start_ns) * self._lapse / 1e9,
             "sent": sent,
             "finished": finished,
             "in_flight": in_flight,
-            "waiting_s": [round(each * self._lapse / 1e9, 3) for each in sorted(waiting_ns)[-MOST_WAITING:]],
+            "waiting_s": [self._s(each) for each in sorted(waits.first_ns)[-MOST_WAITING:]],
+            "begun_s": [(self._s(first), self._s(each)) for each, first in sorted(waits.next_ns)[-MOST_WAITING:]],
             "cpu_percent": self.cpu_percent(now_ns),
             "max_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         }
@@ -96,6 +107,9 @@ class Recorder:
         for file in (self._records, self._gaps, self._status):
             file.close()
         write_whole(self._summary, json.dumps(summary), private=False)
+
+    def _s(self, wall_ns: int) -> float:
+        return round(wall_ns * self._lapse / 1e9, 3)
 
     def _tpot_ms(self, exchange: Exchange) -> float | None:
         meter = exchange.meter

@@ -138,6 +138,36 @@ def test_sessions_count_once_for_the_split() -> None:
     assert analysis(site).canary.asked == 1
 
 
+UNSPLIT = {"weight_percent": 1}  # not asked by the step's weight: these say nothing of the split
+
+
+def with_misses(site: Site, *, of_one: bool) -> Site:
+    """Let users ask for a while; half of the canary's requests miss, of one user or of as many as there are misses."""
+    for number in range(60):
+        site.passes(1, requests=20)
+        if site.rollout.state is not RolloutState.PROGRESSING:
+            break
+        for part in range(4):
+            finished(site, site.rollout.canary, session=f"u{number}.{part}", **UNSPLIT, ttft_ms=90, e2e_ms=100)
+            heavy = "heavy" if of_one else f"h{number}.{part}"
+            finished(site, site.rollout.canary, session=heavy, **UNSPLIT, ttft_ms=9000, e2e_ms=9100)
+    return site
+
+
+def test_one_user_whose_requests_all_miss_is_one_user_however_many_they_are() -> None:
+    """The split is by user: that this one came to the canary says nothing of it. Of as many users it says all."""
+    options = SLOW_STEP.evolve(steps=(SLOW_STEP.steps[0].evolve(weight_percent=40), SLOW_STEP.steps[1]))
+    one = with_misses(progressing(rollout=options), of_one=True)
+    assert one.rollout.state is RolloutState.PROGRESSING
+    assert analysis(one).canary.slo_misses > 200
+    clustered = analysis(one).canary.clustered
+    assert clustered is not None
+    assert clustered.misses == 10
+    many = with_misses(progressing(rollout=options), of_one=False)
+    assert many.rollout.state in (RolloutState.ABORTING, RolloutState.ABORTED)
+    assert "SLO misses +" in many.rollout.reason
+
+
 def analysis(site: Site) -> Analysis:
     found = site.rollout.steps[-1].analysis
     assert found is not None

@@ -34,10 +34,27 @@ async def test_requests_without_an_answer_are_told_while_they_wait(tmp_path: Pat
         assert await told(gw) == []
 
 
-async def test_a_stream_that_has_begun_waits_no_more(tmp_path: Path) -> None:
+async def test_a_stream_that_has_begun_waits_for_its_next_token(tmp_path: Path) -> None:
     async with gateway(tmp_path) as gw, upstream("e1", held(asyncio.Event(), token_event("one"))) as engine:
         await gw.route(revision("rev-a", 100, engine))
         async with gw.session.post(gw.url + "/v1/chat/completions", json=chat()) as response:
             await response.content.readany()
+            await asyncio.sleep(0.2)
             (part,) = await told(gw)
         assert (part.requests, part.without_token_s) == (1, ())
+        ((age_s, silent_s),) = part.begun_s
+        assert age_s >= silent_s >= 0.19
+
+
+async def test_a_client_that_leaves_a_silent_stream_leaves_a_record_of_the_silence(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gw, upstream("e1", held(asyncio.Event(), token_event("one"))) as engine:
+        await gw.route(revision("rev-a", 100, engine))
+        async with gw.session.post(gw.url + "/v1/chat/completions", json=chat()) as response:
+            await response.content.readany()
+            await asyncio.sleep(0.2)
+            response.close()
+        (record,) = await gw.records()
+        assert record.client_gone
+        assert record.silent_ms is not None
+        assert record.silent_ms >= 190
+        assert await told(gw) == []

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from controlplane.domain.workload import Lengths, SyntheticWorkload
 from loadtests.selfcheck import truth_server
-from loadtests.send.client.recorder import Recorder
+from loadtests.send.client.recorder import Recorder, Waits
 from tests.integration.loadtests.dispatching import dispatch, wait_for
 
 STREAMS = 40.0
@@ -26,9 +25,9 @@ class RecorderThatCounts(Recorder):
         self.turns += 1
         wait_for(fd)
 
-    def status(self, *, now_ns: int, sent: int, finished: int, in_flight: int, waiting_ns: Sequence[int]) -> None:
+    def status(self, *, now_ns: int, sent: int, finished: int, in_flight: int, waits: Waits) -> None:
         self.turns_at_status.append(self.turns)
-        super().status(now_ns=now_ns, sent=sent, finished=finished, in_flight=in_flight, waiting_ns=waiting_ns)
+        super().status(now_ns=now_ns, sent=sent, finished=finished, in_flight=in_flight, waits=waits)
 
 
 def test_no_sweep_passes_without_a_turn_for_others_while_many_streams_are_open(tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 from controlplane.domain.base import EngineId, RevisionId
 from controlplane.domain.door.outcomes import Outcome, read_outcome
-from controlplane.domain.door.routing import GatewayRecord, InFlight
+from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.engines.engine import EngineConfig, EngineKind
 from controlplane.domain.hardware import GpuPool
 from controlplane.domain.launch import without_emulator_flags
@@ -34,7 +35,15 @@ from tests.fakes.record_source import FakeRecordSource
 from tests.fakes.store import FakeStore
 from tests.fakes.traffic_router import FakeTrafficRouter
 from tests.integration.controller.site import create_a_study
-from tests.integration.rollouts.site_requests import Request, TwinGenerator, arrivals, as_record, folder_of, latencies
+from tests.integration.rollouts.site_requests import (
+    Request,
+    TwinGenerator,
+    arrivals,
+    as_record,
+    folder_of,
+    in_flight,
+    latencies,
+)
 from tuner.twin.engine import TwinEngine
 from tuner.twin.setup import resolve
 from tuner.twin.shapes import load_shape
@@ -94,6 +103,7 @@ class LivingSite:
         )
         self.tester = TwinGenerator(self)
         self.matcher = LoadMatcher(
+            service=CHAT,
             store=self.store,
             fleet=self.fleet,
             load_tester=self.tester,
@@ -170,7 +180,7 @@ class LivingSite:
                     self._emitted(engine_id, emission.request_id, emission.tokens, emission.finished, emission.at_s)
         self._ticks += 1
         if self._ticks % 2 == 0:
-            self.router.in_flight = self._in_flight()
+            self.router.in_flight = in_flight(self.flying, self.spec.name, self.now_s)
             if self.tells:
                 self.pressures.told = {name: self._pressure(name, twin) for name, twin in self._twins.items()}
             self.controller.run_pass()
@@ -183,19 +193,9 @@ class LivingSite:
     def _leaking(self, engine_id: EngineId) -> bool:
         return without_emulator_flags(self.fleet.observe(engine_id).spec.config) == self.leaks
 
-    def _in_flight(self) -> list[InFlight]:
-        users = [each for each in self._flying.values() if each.revision is not None]
-        return [
-            InFlight(
-                service=self.spec.name,
-                revision=revision,
-                requests=len([each for each in users if each.revision == revision]),
-                without_token_s=tuple(
-                    self.now_s - each.at_s for each in users if each.revision == revision and each.first_s is None
-                ),
-            )
-            for revision in {each.revision for each in users}
-        ]
+    @property
+    def flying(self) -> Collection[Request]:
+        return self._flying.values()
 
     def submit(self, engine_id: EngineId, request: Request) -> int:
         self._sent += 1
@@ -256,7 +256,7 @@ class LivingSite:
         request = self._flying.get(number)
         if request is None:
             return
-        request.first_s = request.first_s or at_s
+        request.first_s, request.last_s = request.first_s or at_s, at_s
         request.tokens += tokens
         if not finished:
             return
@@ -265,11 +265,6 @@ class LivingSite:
             self.answered.append(as_record(request, at_s, self._run_began_s))
         else:
             self.records.add(self._as_gateway_record(number, engine_id, request, at_s))
-
-    def waits_s(self) -> list[float]:
-        """Return how long replayed requests have waited for a first token."""
-        waiting = [each for each in self._flying.values() if each.revision is None and each.first_s is None]
-        return sorted(self.now_s - each.at_s for each in waiting)
 
     def run_begins(self) -> None:
         self.answered, self._run_began_s = [], self.now_s

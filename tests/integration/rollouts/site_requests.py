@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import weakref
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
 from controlplane.domain.base import EngineId, RevisionId
+from controlplane.domain.door.routing import InFlight
 from controlplane.domain.report import RequestRecord
 from controlplane.ports.load import LoadProgress, LoadRequest, LoadResult, Watch
 from loadtests.send.schedule import Schedule, build_schedule
@@ -30,6 +32,7 @@ class Request:
     revision: RevisionId | None = None  # None: replayed
     ahead: int | None = None  # in flight at its engine before it
     first_s: float | None = None
+    last_s: float | None = None
     tokens: int = 0
 
 
@@ -68,7 +71,29 @@ class TwinGenerator:
 
     def _progress(self, began_s: float, sent: int) -> LoadProgress:
         site = self._site
-        return LoadProgress(site.now_s - began_s, sent, sent - len(site.answered), site.answered, site.waits_s())
+        waiting, begun = _waits([each for each in site.flying if each.revision is None], site.now_s)
+        silent = [(age - silent, silent) for age, silent in begun]
+        return LoadProgress(site.now_s - began_s, sent, sent - len(site.answered), site.answered, waiting, silent)
+
+
+def in_flight(flying: Iterable[Request], service: str, now_s: float) -> list[InFlight]:
+    """Return users' requests as their gateway tells them."""
+    arms = defaultdict(list)
+    for each in flying:
+        if each.revision is not None:
+            arms[each.revision].append(each)
+    told = [(revision, len(part), *_waits(part, now_s)) for revision, part in arms.items()]
+    return [
+        InFlight(service=service, revision=revision, requests=requests, without_token_s=first, begun_s=begun)
+        for revision, requests, first, begun in told
+    ]
+
+
+def _waits(flying: Iterable[Request], now_s: float) -> tuple[list[float], list[tuple[float, float]]]:
+    """Return how long first tokens are waited for, and of the others their age and how long the next one is."""
+    each = list(flying)
+    first = sorted(now_s - one.at_s for one in each if one.first_s is None)
+    return first, [(now_s - one.at_s, now_s - one.last_s) for one in each if one.last_s is not None]
 
 
 def arrivals(schedule: Schedule) -> Iterator[tuple[float, int, int]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -9,10 +11,12 @@ from benchmarks.canary_errors import bounds
 from benchmarks.canary_errors.bounds import Many
 from benchmarks.canary_errors.independent import beyond_margin
 from benchmarks.canary_errors.rules import OPTIONS, RULES
+from benchmarks.canary_errors.sessions import LENGTH, SIDE, heavy_user, sessions_that_miss
 from benchmarks.canary_errors.traffic import CANARIES, TIMES, Cell, Step, chain, draw
 from controlplane.domain.rollouts.analysis import Counts
 from controlplane.domain.rollouts.anytime import difference_bounds
 from controlplane.domain.rollouts.bursts import Runs, expected_end, series
+from controlplane.domain.rollouts.clusters import Clusters
 from controlplane.domain.rollouts.comparing import Control, Evidence, compare
 from controlplane.domain.rollouts.pairs import Difference, Side
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
@@ -99,3 +103,36 @@ def test_a_canary_that_collapses_is_aborted_by_its_third_collapse() -> None:
     decided = RULES["ours"](step, [])
     assert not decided.passed.any()
     assert all(TIMES[int(at)] < 100 for at in decided.at)
+
+
+def by_hand(hit: Sequence[bool], sessions: Sequence[str | None]) -> tuple[int, int, int, int]:
+    clusters = Clusters()
+    for each, session in zip(hit, sessions, strict=True):
+        clusters.see("g", session, bool(each))
+    runs = clusters.runs()
+    return clusters.n, clusters.hits, runs.runs, runs.open
+
+
+FEW = np.array([0, 1, 4, 37, 230, 700])
+
+
+def test_a_heavy_user_is_counted_as_the_judge_counts_one() -> None:
+    found = heavy_user(FEW, 0.2, 0.1, np.array([True, False]), np.random.default_rng(5)).by_session
+    hit = np.random.default_rng(5).random((2, 700)) < 0.2
+    for row, name in enumerate(["heavy", None]):
+        sessions = [name if number % 10 == 0 else None for number in range(700)]
+        misses = [bool(each) or session is not None for each, session in zip(hit[row], sessions, strict=True)]
+        for at, n in enumerate(FEW):
+            assert tuple(int(part[row, at]) for part in found) == by_hand(misses[:n], sessions[:n])
+
+
+def test_sessions_that_miss_are_counted_as_the_judge_counts_them() -> None:
+    found = sessions_that_miss(FEW, 0.3, 4, np.random.default_rng(5))
+    bad = np.random.default_rng(5).random((4, SIDE * (700 // (SIDE * LENGTH) + 1))) < 0.3
+    of = [SIDE * (number // (SIDE * LENGTH)) + number % SIDE for number in range(700)]
+    for row in range(4):
+        misses, sessions = [bool(bad[row, each]) for each in of], [str(each) for each in of]
+        for at, n in enumerate(FEW):
+            counted = tuple(int(np.broadcast_to(part, (4, len(FEW)))[row, at]) for part in found.by_session)
+            assert counted == by_hand(misses[:n], sessions[:n])
+            assert int(found.each.hits[row, at]) == sum(misses[:n])

@@ -24,6 +24,13 @@ def test_streams_are_held_to_the_first_token_and_whole_answers_to_their_end() ->
     assert flights_of([part, other], REV, SLOS, 1.0) == Flights(in_flight=6, overdue=3, hanging=1)
 
 
+def test_streams_that_have_begun_are_held_to_how_long_they_may_be_silent_and_to_their_end() -> None:
+    begun = ((3.0, 1.9), (3.0, 2.1), (19.0, 11.0), (21.0, 0.1))
+    part = InFlight(service="chat", revision=REV, requests=4, begun_s=begun)
+    assert flights_of([part], REV, SLOS, 1.0) == Flights(in_flight=4, overdue=3, hanging=1)
+    assert flights_of([part], REV, SLOS, 0.5) == Flights(in_flight=4, overdue=1)
+
+
 def test_waits_are_wall_clock_and_limits_engine_time() -> None:
     part = InFlight(service="chat", revision=REV, requests=1, without_token_s=(0.6,))
     assert flights_of([part], REV, SLOS, 4.0).overdue == 1

@@ -9,7 +9,8 @@ import pytest
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.rollouts.analysis import Analysis, Counts, Verdict
 from controlplane.domain.rollouts.arm import Arm
-from controlplane.domain.rollouts.comparing import Control, Evidence, Flights, add
+from controlplane.domain.rollouts.comparing import Control, Evidence, Flights
+from controlplane.domain.rollouts.counting import add
 from controlplane.domain.rollouts.guards import guard
 from controlplane.domain.rollouts.judge import judge
 from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
@@ -159,9 +160,9 @@ def test_requests_count_in_engine_time_and_by_what_their_record_means() -> None:
         record(stream=False, ttft_ms=None, e2e_ms=400),
     ]
     found = counted(records, time_lapse=10).counts()
-    assert found.evolve(miss_runs=None, error_runs=None, refusal_runs=None, asked=0) == Counts(
-        requests=6, slo_misses=4, errors=2, truncated=1, refused=1, untold=1, left_early=1, infrastructure=1
-    )
+    assert found.evolve(
+        miss_runs=None, error_runs=None, refusal_runs=None, clustered=None, whole=None, streamed=0, asked=0
+    ) == Counts(requests=6, slo_misses=4, errors=2, truncated=1, refused=1, untold=1, left_early=1, infrastructure=1)
 
 
 def test_pooled_counts_add_up() -> None:

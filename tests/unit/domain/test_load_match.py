@@ -18,11 +18,12 @@ from controlplane.domain.rollouts.load_match import (
     matched_step,
     proof,
     rate_rps,
+    stalled,
     suffers,
     waits,
     wanted_rps,
 )
-from controlplane.domain.rollouts.replayed import Origin, finished, given_up
+from controlplane.domain.rollouts.replayed import Origin, finished, given_up, given_up_silent
 from controlplane.domain.rollouts.rollout import RolloutState, StepRecord
 from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
@@ -100,6 +101,21 @@ def test_overtaken_requests_hang_from_five_limits_on_and_a_few_are_none() -> Non
     assert hanging([2.4, 2.6, 9.0, 30.0], SLOS, OPTIONS) == 3
     assert hanging([2.4, 2.6, 9.0], SLOS, OPTIONS) == 0
     assert hanging([2.6], SLOS, OPTIONS.evolve(guard_hanging=1)) == 1
+
+
+def test_streams_that_have_begun_hang_by_their_silence_alone() -> None:
+    begun = [(0.1, 2.4), (0.1, 2.6), (0.1, 9.0), (0.1, 30.0)]
+    assert hanging([], SLOS, OPTIONS, begun=begun) == 3
+    assert hanging([9.0], SLOS, OPTIONS, begun=begun[:3]) == 3
+    assert hanging([9.0], SLOS, OPTIONS, begun=begun[:2]) == 0
+    assert stalled(begun, SLOS) == begun
+
+
+def test_a_silent_stream_we_no_longer_wait_for_is_a_client_that_left_late() -> None:
+    found = given_up_silent((0.2, 0.6), 10.0, 0, ORIGIN)
+    assert (found.at - NOW).total_seconds() == pytest.approx(2.3)
+    assert (found.ttft_ms, found.silent_ms) == (50, 150)
+    assert read_outcome(found, SLOS.latency, time_lapse=4).outcome is Outcome.LEFT_LATE
 
 
 def test_what_we_sent_is_recorded_as_a_gateway_would_in_wall_clock_time() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from controlplane.domain.base import RevisionId
 from controlplane.domain.door.gateway_options import GatewayOptions
-from controlplane.domain.door.outcomes import Outcome, read_outcome, slowest_s
+from controlplane.domain.door.outcomes import EndLimits, Outcome, read_outcome, slowest_s, stall_limit_ms
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.slo import LatencyMetric, LatencySlo
 from tests.builders_serving import NOW
@@ -71,6 +71,12 @@ UNANSWERED = {"ttft_ms": None, "tpot_ms": None, "output_tokens": None}
         ({"client_gone": True}, Outcome.LEFT_EARLY),
         ({"client_gone": True, "ttft_ms": 900}, Outcome.LEFT_LATE),
         ({"client_gone": True, "tpot_ms": 90}, Outcome.LEFT_LATE),
+        ({"client_gone": True, "silent_ms": 999, "e2e_ms": 1400}, Outcome.LEFT_EARLY),
+        ({"client_gone": True, "silent_ms": 1001, "e2e_ms": 1400}, Outcome.LEFT_LATE),  # twenty tokens' time
+        (
+            {"client_gone": True, "silent_ms": 1001, "tpot_ms": None, "output_tokens": 1},
+            Outcome.LEFT_LATE,
+        ),
     ],
 )
 def test_every_record_has_one_outcome(changes: dict[str, Any], outcome: Outcome) -> None:
@@ -82,6 +88,40 @@ def test_a_reading_says_which_limits_were_missed_and_which_cannot_be_told() -> N
     assert (whole.missed, whole.untold) == ((E2E,), (TTFT, TPOT))
     failed = read_outcome(record(status=502, error="upstream_5xx", **UNANSWERED), ALL)
     assert (failed.missed, failed.untold) == (ALL, ())
+
+
+def test_a_stream_may_be_silent_as_long_as_the_widest_of_its_limits_allows() -> None:
+    assert stall_limit_ms((TTFT,)) == 500
+    assert stall_limit_ms((TTFT, TPOT)) == 1000
+    assert stall_limit_ms((TTFT, TPOT.evolve(limit_ms=10))) == 500
+    assert stall_limit_ms((E2E,)) is None
+
+
+def test_leaving_a_silent_stream_breaks_the_limit_on_further_tokens_else_that_on_the_first() -> None:
+    left = record(client_gone=True, silent_ms=300)
+    assert read_outcome(left, ALL, time_lapse=4).missed == (TPOT,)
+    assert read_outcome(left, (TTFT, E2E), time_lapse=4).missed == (TTFT,)
+    assert read_outcome(left, (E2E,), time_lapse=4).outcome is Outcome.LEFT_EARLY
+
+
+@pytest.mark.parametrize(
+    ("changes", "slos", "missed"),
+    [
+        ({"e2e_ms": 1000, "ttft_ms": 900}, (TTFT, TPOT), False),  # 500 ms and ten tokens of 50
+        ({"e2e_ms": 1001}, (TTFT, TPOT), True),
+        ({"e2e_ms": 1001, "output_tokens": None}, (TTFT, TPOT), False),
+        ({"e2e_ms": 4000}, (TTFT, E2E), False),
+        ({"e2e_ms": 5001}, (TTFT, E2E), True),
+        ({"e2e_ms": 9000}, (TTFT,), False),
+        ({"status": 502, "error": "upstream_5xx", **UNANSWERED}, (TTFT,), True),
+        ({"status": 499, "client_gone": True, "e2e_ms": 900, **UNANSWERED}, (TTFT,), True),
+    ],
+)
+def test_as_a_whole_a_request_misses_what_its_limits_allow_together(
+    changes: dict[str, Any], slos: tuple[LatencySlo, ...], missed: bool
+) -> None:
+    found = record(**changes)
+    assert EndLimits.of(slos).missed(found, read_outcome(found, slos)) is missed
 
 
 def test_limits_are_in_engine_time() -> None:

@@ -34,6 +34,13 @@ def test_with_one_revision_there_is_nothing_to_bend() -> None:
     assert not asked(*["app"] * 100).dominates("app", only)
 
 
+def test_a_session_is_large_where_only_one_revision_serves_as_at_a_first_step() -> None:
+    only, many = (Pool(RevisionId("stable"), 100),), [f"s{number % 50}" for number in range(WINDOW)]
+    assert asked(*["app"] * LEAST).is_large("app", only)
+    assert asked(*["app"] * LEAST).is_large("app", CANARY)
+    assert not any(asked(*many).is_large(session, only) for session in many)
+
+
 @given(st.lists(st.sampled_from("abcdef"), max_size=2 * WINDOW))
 def test_only_the_latest_requests_count(sessions: list[str]) -> None:
     again = asked(*sessions)

@@ -58,6 +58,15 @@ def test_a_stream_ends_with_done_or_a_finish_reason() -> None:
     assert watched(TOKEN, FINISH).ended
 
 
+def test_a_stream_is_silent_only_while_its_engine_is_to_send_the_next_token() -> None:
+    assert watched(ROLE).silent_since() is None
+    assert watched(ROLE, TOKEN, TOKEN).silent_since() == 2.0
+    assert watched(ROLE, TOKEN, FINISH).silent_since() is None
+    slow_client = watched(ROLE, TOKEN)
+    slow_client.delivering = True
+    assert slow_client.silent_since() is None
+
+
 def test_an_error_event_is_noted() -> None:
     assert watched(b'data: {"error":{"message":"no"}}\n\n').failed
 
