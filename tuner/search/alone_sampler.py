@@ -52,7 +52,9 @@ class AloneSampler(BaseSampler):
         def draw(sampler: GridSnapper) -> int:
             return sampler.draw_row(study, trial, search_space, rows)
 
-        self.advice = self._choose(known, pending, draw) if rows else NOTHING_OPEN
+        begun = len(known) + len(pending)
+        few = not begun or len(rows) <= draws(begun)  # without even a baseline there is nothing to be led astray by
+        self.advice = self._choose(known, pending, draw, everything=few) if rows else NOTHING_OPEN
         if self.advice.row is None:
             return {}
         return params_of(self._among.space, self._among.points[self.advice.row])
@@ -62,13 +64,13 @@ class AloneSampler(BaseSampler):
     ) -> Any:
         return self._chance.sample_independent(study, trial, param_name, param_distribution)
 
-    def _choose(self, known: Sequence[Tried], pending: Sequence[Point], draw: _Draw) -> Advice:
+    def _choose(self, known: Sequence[Tried], pending: Sequence[Point], draw: _Draw, *, everything: bool) -> Advice:
         begun = len(known) + len(pending)
         match whose_turn(begun, knows_earlier=bool(self._among.earlier)):
             case Turn.CHANCE:
                 return Advice(draw(self._chance), "nothing is known yet: drawn at random")
             case Turn.MODEL:
-                found = self._modelled(known, pending, partial(draw, self._chance), draws(begun))
+                found = self._modelled(known, pending, None if everything else partial(draw, self._chance))
                 return found if found.row is not None else self._sampled(draw, found.reason)
             case Turn.TPE:
                 return self._sampled(draw, "its turn, as one model does not see everything")
@@ -76,11 +78,12 @@ class AloneSampler(BaseSampler):
     def _sampled(self, draw: _Draw, why: str) -> Advice:
         return Advice(draw(self._tpe), f"Optuna's TPE proposes it ({why})")
 
-    def _modelled(
-        self, known: Sequence[Tried], pending: Sequence[Point], drawn: Callable[[], int], count: int
-    ) -> Advice:
-        only: Mask = np.zeros(len(self._among.points), dtype=bool)
-        only[[drawn() for _ in range(count)]] = True
+    def _modelled(self, known: Sequence[Tried], pending: Sequence[Point], drawn: Callable[[], int] | None) -> Advice:
+        """Return the model's choice among what is drawn; without `drawn` among all that are open."""
+        only: Mask | None = None
+        if drawn is not None:
+            only = np.zeros(len(self._among.points), dtype=bool)
+            only[[drawn() for _ in range(draws(len(known) + len(pending)))]] = True
         return advise(self._among, known, pending=pending, worthwhile=self._worthwhile, host=self._host, only=only)
 
 
