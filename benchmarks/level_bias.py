@@ -3,9 +3,9 @@
     python -m benchmarks.level_bias [--seeds 40] [--json OUT]
 
 On the twin, without noise: per engine the capacity that whole levels find under many seeds of arrivals, with 60 s after
-2 s of warm-up at every rate (as levels once were) and with the levels of `tuner.ladder.pace`, against the capacity that
-three half hours of other arrivals sustain. `above` is the share of runs whose capacity, less 15 % of headroom, is more
-than the engine truly sustains.
+2 s of warm-up at every rate (as levels once were) and with those of `controlplane.domain.studies.pace`, against the
+capacity that three half hours of other arrivals sustain. `above` is the share of runs whose capacity, less 15 % of
+headroom, is more than the engine truly sustains.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import numpy as np
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.engines.flags import FlagValue
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
+from controlplane.domain.studies.pace import Pace, pace
 from controlplane.domain.studies.tuning_options import LevelOptions
 from controlplane.domain.workload import TraceWorkload
 from controlplane.services.studies.trial_plan import requests_of
-from tuner.ladder.pace import Pace, pace
 from tuner.twin.predict import highest_rate, latencies_s
 from tuner.twin.setup import EngineSetup, resolve
 from tuner.twin.shapes import load_shape

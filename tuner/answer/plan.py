@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from controlplane.domain.engines.engine import EngineKind
 from controlplane.domain.service import ServiceSpec
+from controlplane.domain.studies.pace import pace_of
 from controlplane.domain.studies.study import Trial, TrialKind
 from controlplane.domain.studies.study_plan import PlanStage, StudyPlan
-from controlplane.domain.workload import has_own_arrivals
 from tuner.answer.confirm import NOT_AGAIN, baseline_is_out, round_starts
 from tuner.answer.policy import Spent
 from tuner.answer.reserve import reserved_replicas, reserved_rounds, wanted_replicas
@@ -94,5 +94,5 @@ def lacks_time(spec: ServiceSpec, used: Spent, check: Trial, running_s: float) -
 
 
 def _check_level_s(spec: ServiceSpec) -> float:
-    bursts_s = spec.tuning.levels.bursts_s if has_own_arrivals(spec.workload) else 0.0
-    return max(_level_s(spec), bursts_s / spec.engine.time_lapse)
+    check = pace_of(spec, TrialKind.CONFIRM_FLEET, spec.slos.target_qps, residence_s=None)
+    return check.whole_s / spec.engine.time_lapse

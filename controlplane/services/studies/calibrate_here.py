@@ -11,9 +11,10 @@ from controlplane.domain.report import LoadTestReport, Validity
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencyMetric
 from controlplane.domain.studies.calibration import Calibration, Misfit
+from controlplane.domain.studies.pace import pace_of
 from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from controlplane.services.studies.session import StudySession
-from controlplane.services.studies.trial_level import pace_of, residence_s
+from controlplane.services.studies.trial_level import residence_s
 from controlplane.services.studies.trial_plan import requests_of, seed_of, workload_of
 from tuner.space.first_tier import shape_of
 from tuner.twin.corrected import factored, setup_here, stand_in_gpu, stand_in_shape

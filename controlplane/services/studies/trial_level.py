@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,20 +10,17 @@ from typing import NamedTuple
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.report import Validity
 from controlplane.domain.service import ServiceSpec
+from controlplane.domain.studies.pace import Pace, pace_of
 from controlplane.domain.studies.study import Level, Trial, TrialKind
-from controlplane.domain.studies.tuning_options import LevelOptions
-from controlplane.domain.workload import Workload, has_own_arrivals
+from controlplane.domain.workload import Workload
 from controlplane.ports.load import LoadProgress, LoadRequest, LoadTester
 from controlplane.services.studies.trial_engine import TrialProgress
 from controlplane.telemetry.tracing import span
 from loadtests.measure.engine_lag import LagHistogram
 from loadtests.report.report import with_engine_lag
 from tuner.ladder.level import LevelJudge, LevelOutcome, Looks
-from tuner.ladder.pace import Pace, pace
 
 _STAY = 90.0  # percentile of E2E latency: how long most requests stay in the engine
-_LEVELS_PER_START = 5  # about as many share the wall clock of a start
-_BURSTS_SHARE = 0.25
 _MOST_BROKEN = 3  # levels of one engine's life: one loaded again costs less than a start
 
 
@@ -121,21 +117,6 @@ def _worst_ms(before: Mapping[str, LagHistogram], after: Mapping[str, LagHistogr
     return max((lag.since(before[url]).p99_ms for url, lag in after.items() if url in before), default=0.0)
 
 
-def pace_of(spec: ServiceSpec, kind: TrialKind, rate_rps: float, *, residence_s: float | None) -> Pace:
-    """Return how long a level of a trial lasts: longest where the study's answer hangs on it.
-
-    A fleet is checked under a trace's own arrivals for as long as it takes to see how they burst: a section of a few
-    minutes is stretched to its rate, and what the whole trace brings in its worst ones is not in it.
-    """
-    deciding, checking = kind in (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE), kind is TrialKind.CONFIRM_FLEET
-    planned = pace(
-        spec.slos, _affordable(spec), rate_rps, deciding=deciding, checking=checking, residence_s=residence_s
-    )
-    if kind is TrialKind.CONFIRM_FLEET and has_own_arrivals(spec.workload):
-        return planned._replace(duration_s=max(planned.duration_s, _bursts_s(spec)))
-    return planned
-
-
 def residence_s(levels: Sequence[Level]) -> float | None:
     """Return how long most requests stayed in the engine at the last level that passed, seconds; None when none did."""
     for level in reversed(levels):
@@ -149,22 +130,6 @@ def stay_of(trials: Sequence[Trial], config: EngineConfig) -> float | None:
     """Return how long most requests stayed in engines of a configuration when last measured; None when none was."""
     found = (residence_s(trial.levels) for trial in reversed(trials) if trial.config == config)
     return next((stay for stay in found if stay is not None), None)
-
-
-def _bursts_s(spec: ServiceSpec) -> float:
-    """Return how long bursts are waited for, a quarter of the study's wall clock at most."""
-    wall_s = spec.tuning.budget.wall_clock_s
-    share_s = math.inf if wall_s is None else _BURSTS_SHARE * wall_s * spec.engine.time_lapse
-    return min(spec.tuning.levels.bursts_s, share_s)
-
-
-def _affordable(spec: ServiceSpec) -> LevelOptions:
-    """Return the options with levels no longer than the study's wall clock allows, `max_s` at least."""
-    options, budget = spec.tuning.levels, spec.tuning.budget
-    if budget.wall_clock_s is None:
-        return options
-    share_s = budget.wall_clock_s * spec.engine.time_lapse / (budget.engine_starts * _LEVELS_PER_START)
-    return options.evolve(longest_s=max(options.max_s, min(options.most_s, share_s)))
 
 
 def _request(spec: ServiceSpec, url: str, load: LevelLoad, plan: Pace) -> LoadRequest:

@@ -11,10 +11,10 @@ from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.calibration import Calibration
+from controlplane.domain.studies.pace import pace_of
 from controlplane.domain.studies.study import Level, TrialKind
 from controlplane.domain.workload import Workload
 from controlplane.services.studies.calibrate_here import stand_of
-from controlplane.services.studies.trial_level import pace_of
 from controlplane.services.studies.trial_plan import requests_of
 from tuner.ladder.fitted_twin import FittedTwin, SeenLevel
 from tuner.twin.setup import EngineSetup

@@ -13,9 +13,10 @@ import pytest
 from controlplane.domain.base import StudyId, TrialId
 from controlplane.domain.report import Validity
 from controlplane.domain.service import ServiceSpec
+from controlplane.domain.studies.pace import pace_of
 from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from controlplane.domain.workload import ArrivalProcess, Arrivals, SyntheticWorkload, TracePart, TraceWorkload
-from controlplane.services.studies.trial_level import LevelLoad, LevelRunner, pace_of, residence_s, stay_of
+from controlplane.services.studies.trial_level import LevelLoad, LevelRunner, residence_s, stay_of
 from controlplane.services.studies.trial_plan import workload_of
 from loadtests.measure.engine_lag import LagHistogram
 from tests.fakes.load_tester import FakeLoadTester, steady

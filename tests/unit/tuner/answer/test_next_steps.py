@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.domain.studies.answer import Answer
+from controlplane.domain.studies.pace import pace_of
 from controlplane.domain.studies.study import TrialKind, TrialState
 from tests.unit.tuner.answer.made_studies import (
     QUICK,
@@ -120,6 +121,15 @@ def test_a_plan_never_starts_more_than_the_budget(starts: int, searched: int) ->
     assert plan.engine_starts <= starts
     assert [stage.name for stage in plan.stages] == ["baseline", "search", "confirmation", "fleet check"]
     assert plan.expected_s > 0
+
+
+def test_a_plan_expects_a_fleets_check_to_last_as_long_as_its_levels_do() -> None:
+    """At a low rate a check waits for its requests: three levels of 60 s were promised, each lasts for minutes."""
+    spec = spec_of(3, budget={"engine_starts": 12})
+    level_s = pace_of(spec, TrialKind.CONFIRM_FLEET, 3.0, residence_s=None).duration_s
+    (check,) = [stage for stage in plan_of(spec, study_of(spec, (1, 4.0))).stages if stage.name == "fleet check"]
+    assert level_s > 2 * spec.tuning.levels.max_s
+    assert check.expected_s >= 3 * level_s / spec.engine.time_lapse
 
 
 def test_starts_that_could_prove_nothing_more_are_said_to_be_saved() -> None:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
+from controlplane.domain.studies.pace import fewest_requests, pace
 from controlplane.domain.studies.tuning_options import LevelOptions
-from tuner.ladder.pace import fewest_requests, pace
 
 OPTIONS = LevelOptions(min_s=10, max_s=60, warmup_s=2)
 
