@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from typer.testing import CliRunner
 
 from controlplane.adapters.store_sql.store import open_store
 from controlplane.cli.main import app
+from controlplane.host.clock import steady_clock
 from controlplane.services.controller.jobs import fire_due
 from controlplane.services.studies.manage import create_study
 from tests.integration.cli.conftest import Fleetune
@@ -151,9 +151,10 @@ def test_a_triggered_schedule_says_what_came_of_it(
 ) -> None:
     fleetune("schedule", "create", chat, "nightly", "--cron", "0 2 * * *", "--action", "replay", "--rate", "1")
     store = open_store(f"sqlite:///{tmp_path / 'data' / 'fleetune.db'}")
+    clock = steady_clock(tmp_path / "data")  # the api's: a step of this machine's wall clock is not due
 
     def controller_pass(_: float) -> None:
-        fire_due(store, create_study=create_study, now=datetime.now(UTC))
+        fire_due(store, create_study=create_study, now=clock())
 
     monkeypatch.setattr("controlplane.cli.schedule.time.sleep", controller_pass)
     code, said = fleetune("schedule", "trigger", chat, "nightly", "--wait", "60")
