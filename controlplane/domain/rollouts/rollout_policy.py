@@ -189,11 +189,12 @@ def _within_ceiling(rollout: Rollout, facts: Facts, now: datetime) -> Rollout:
         return rollout
     judged = f"{begun.analysis.verdict.value}, {begun.analysis.reason}" if begun.analysis else "not judged"
     reason = f"time ceiling of {step.max_s:g} s at {step.weight_percent} % ({judged}): declared policy"
-    match step.on_ceiling:
+    match _at_ceiling(step, facts):
         case CeilingPolicy.ABORT:
             return _abort(_finished(rollout, now), f"{reason} abort", now)
         case CeilingPolicy.PAUSE:
-            return move(rollout, RolloutState.PAUSED, reason=f"{reason} pause", now=now)
+            said = "" if step.on_ceiling is CeilingPolicy.PAUSE else f"{step.on_ceiling}, but nothing was measured: "
+            return move(rollout, RolloutState.PAUSED, reason=f"{reason} {said}pause", now=now)
         case CeilingPolicy.PROCEED if _samples(begun) < step.min_samples:
             few = f"{_samples(begun)} of {step.min_samples} requests are too few to proceed on"
             return move(rollout, RolloutState.PAUSED, reason=f"{reason} proceed, but {few}: paused", now=now)
@@ -201,6 +202,12 @@ def _within_ceiling(rollout: Rollout, facts: Facts, now: datetime) -> Rollout:
             return move(rollout, RolloutState.PAUSED, reason=f"{reason} proceed, but paused: {broken}", now=now)
         case CeilingPolicy.PROCEED:
             return _next_step(_finished(rollout, now), facts, now, f"{reason} proceed")
+
+
+def _at_ceiling(step: StepSpec, facts: Facts) -> CeilingPolicy:
+    """What could not be measured neither promotes nor rolls back: it waits for a person, whatever is declared."""
+    unmeasured = facts.analysis is not None and facts.analysis.verdict is Verdict.ERROR
+    return CeilingPolicy.PAUSE if unmeasured else step.on_ceiling
 
 
 def _broken_promise(step: StepRecord) -> str | None:

@@ -144,7 +144,6 @@ def test_a_fail_aborts_and_an_error_changes_nothing_but_the_record() -> None:
     assert erred.steps[-1].analysis == judged(Verdict.ERROR)
 
 
-@pytest.mark.parametrize("verdict", [Verdict.INCONCLUSIVE, Verdict.ERROR])
 @pytest.mark.parametrize(
     ("policy", "state", "weight"),
     [
@@ -154,15 +153,26 @@ def test_a_fail_aborts_and_an_error_changes_nothing_but_the_record() -> None:
     ],
 )
 def test_at_the_time_ceiling_the_declared_policy_decides(
-    verdict: Verdict, policy: CeilingPolicy, state: RolloutState, weight: int
+    policy: CeilingPolicy, state: RolloutState, weight: int
 ) -> None:
     first = StepSpec(weight_percent=50, max_s=60, on_ceiling=policy)
     options = RolloutOptions(steps=(first, StepSpec(weight_percent=100)))
     rollout = at_step(options=options)
-    assert advance(rollout, facts(verdict), after(59)).state is S.PROGRESSING
-    over = advance(rollout, facts(verdict), after(60))
+    assert advance(rollout, facts(Verdict.INCONCLUSIVE), after(59)).state is S.PROGRESSING
+    over = advance(rollout, facts(Verdict.INCONCLUSIVE), after(60))
     assert (over.state, over.weight_percent) == (state, weight)
     assert "time ceiling of 60 s at 50 %" in over.reason or policy is CeilingPolicy.PROCEED
+
+
+@pytest.mark.parametrize("policy", list(CeilingPolicy))
+def test_what_could_not_be_measured_waits_for_a_person_whatever_is_declared(policy: CeilingPolicy) -> None:
+    """A wrong split, records nobody could read: it neither promotes a canary nor rolls one back."""
+    first = StepSpec(weight_percent=50, max_s=60, on_ceiling=policy)
+    rollout = at_step(options=RolloutOptions(steps=(first, StepSpec(weight_percent=100))))
+    assert advance(rollout, facts(Verdict.ERROR), after(59)).state is S.PROGRESSING
+    over = advance(rollout, facts(Verdict.ERROR), after(60))
+    assert (over.state, over.weight_percent) == (S.PAUSED, 50)
+    assert policy is CeilingPolicy.PAUSE or f"{policy}, but nothing was measured: pause" in over.reason
 
 
 @pytest.mark.parametrize("state", [S.PROGRESSING, S.PAUSED])
