@@ -18,6 +18,8 @@ from controlplane.domain.slo import LatencyMetric, LatencySlo
 MOST_SESSIONS = 100_000
 """Sessions told apart; further ones are not counted as arrivals, so the split is then held to the first ones."""
 SPREAD = (LatencyMetric.TTFT, LatencyMetric.TPOT)
+NEWEST = 10
+"""Answers of each gateway remembered whenever they came, of those that say how they ended."""
 _LATELY = 20_000  # finished requests of a gateway remembered for the guard rails' window and the present rate
 
 
@@ -49,6 +51,7 @@ class Arm:
         self._spreads = {metric: Spread() for metric in SPREAD}
         self._sessions: set[str] = set()
         self._lately: dict[str, deque[tuple[datetime, GatewayRecord, Outcome]]] = {}  # by gateway
+        self._newest: dict[str, deque[GatewayRecord]] = {}
 
     def add(self, record: GatewayRecord) -> bool | None:
         """Count a record; return whether it missed a limit, None where it says nothing of that, or nothing new."""
@@ -79,8 +82,7 @@ class Arm:
                 pass
         if not warming:
             self._spread(record, reading)
-        lately = self._lately.get(record.gateway) or self._lately.setdefault(record.gateway, deque(maxlen=_LATELY))
-        lately.append((finished_at(record), record.without_blocks(), reading.outcome))
+        self._remember(record.without_blocks(), reading.outcome)
         return missed
 
     def read(self, record: GatewayRecord) -> Outcome:
@@ -122,6 +124,20 @@ class Arm:
         since = now - timedelta(seconds=window_s)
         return [(record, outcome) for each in self._lately.values() for at, record, outcome in each if at >= since]
 
+    def newest(self) -> Sequence[GatewayRecord]:
+        """Return each gateway's last answers, ten at most, of those that say how they ended or which model gave them.
+
+        Of a revision with hardly any requests nothing lies within a window of seconds.
+        """
+        return [record for each in self._newest.values() for record in each]
+
+    def _remember(self, record: GatewayRecord, outcome: Outcome) -> None:
+        lately = self._lately.get(record.gateway) or self._lately.setdefault(record.gateway, deque(maxlen=_LATELY))
+        lately.append((finished_at(record), record, outcome))
+        if outcome in ANSWERED and (record.stop is not None or record.other_model is not None):
+            newest = self._newest.get(record.gateway) or self._newest.setdefault(record.gateway, deque(maxlen=NEWEST))
+            newest.append(record)
+
     def _spread(self, record: GatewayRecord, reading: Reading) -> None:
         late = reading.outcome is Outcome.LEFT_LATE
         if reading.outcome not in ANSWERED and not late:
@@ -137,10 +153,10 @@ class Arm:
             return
         if None not in (record.weight_percent, self._weight_percent) and record.weight_percent != self._weight_percent:
             return
-        if record.session is None:
+        if _cluster(record) is None:
             self._asked += 1
-        elif record.session not in self._sessions and len(self._sessions) < MOST_SESSIONS:
-            self._sessions.add(record.session)
+        elif (session := str(record.session)) not in self._sessions and len(self._sessions) < MOST_SESSIONS:
+            self._sessions.add(session)
             self._asked += 1
 
 

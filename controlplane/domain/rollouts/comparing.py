@@ -123,18 +123,26 @@ def _replayed(evidence: Evidence) -> Iterator[_Arms]:
 def split_problem(evidence: Evidence) -> str | None:
     """Say why the traffic is certainly not split by the step's weight; None while it may be.
 
-    Counted are arrivals, of a session only the first, and what is still in flight.
+    Counted are arrivals, of a session only the first. What is still in flight has arrived too, unless it is of a
+    session that was counted: a split is wrong that is so with it and without it.
     """
     if evidence.weight_percent is None or evidence.stable is None:
         return None
-    mine = evidence.canary.asked + evidence.canary_flights.in_flight
+    mine = evidence.canary.asked
     theirs = evidence.stable.asked if evidence.stable_asked is None else evidence.stable_asked
-    total = mine + theirs + evidence.stable_flights.in_flight
-    low, high = miss_ratio_bounds(mine, total, SPLIT_ALPHA)
-    if low <= evidence.weight_percent / 100 <= high:
+    flying = evidence.canary_flights.in_flight, evidence.stable_flights.in_flight
+    sides = {_side(mine + more, theirs + others, evidence.weight_percent) for more, others in ((0, 0), flying)}
+    if len(sides) > 1 or 0 in sides:
         return None
+    mine, total = mine + flying[0], mine + theirs + sum(flying)
     got = f"{mine} of {total} arrivals, {100 * mine / total:.1f} %"
     return f"the canary got {got} where its weight is {evidence.weight_percent} %: the arms cannot be compared"
+
+
+def _side(mine: int, theirs: int, weight_percent: int) -> int:
+    """Return 1 where the canary certainly has more than its weight, -1 where less, 0 where neither is certain."""
+    low, high = miss_ratio_bounds(mine, mine + theirs, SPLIT_ALPHA)
+    return (low > weight_percent / 100) - (high < weight_percent / 100)
 
 
 def missed_at_least(evidence: Evidence, options: RolloutOptions) -> float:

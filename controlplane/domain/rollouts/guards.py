@@ -6,14 +6,17 @@ and what stable shows at the same time (errors, cut streams, hangs, empty answer
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
-from controlplane.domain.door.outcomes import ANSWERED, REFUSED, Outcome
+from controlplane.domain.door.outcomes import ANSWERED, REFUSED, Outcome, finished_at
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.rollouts.analysis import Analysis, Counts, Verdict
-from controlplane.domain.rollouts.arm import Arm
+from controlplane.domain.rollouts.anytime import miss_ratio_bounds
+from controlplane.domain.rollouts.arm import NEWEST, Arm
 from controlplane.domain.rollouts.comparing import Evidence, Flights
+from controlplane.domain.rollouts.counting import add
 from controlplane.domain.rollouts.flights import HANGS_AT
 from controlplane.domain.rollouts.judge import describe_load
 from controlplane.domain.rollouts.rollout_options import RolloutOptions
@@ -24,14 +27,18 @@ BURST_MIN_REQUESTS = 5
 BURST_MIN_FAILED = 3
 """Nor are fewer failures: one among five is chance where one in a hundred fails."""
 
+BURST_CHANCE = 1e-4
+"""How often a window of an equal canary may look like a burst: a step of ten minutes has 120 windows of 5 s."""
+
 _WORSE = 2.0  # times what stable shows: less is not the canary's doing
 
 ANSWER_WINDOWS = 12
-"""What answers are like is looked at over so many of the guard's windows."""
-ODD_MIN_ANSWERS = 10
+"""What answers are like is looked at over so many of the guard's windows; where fewer came, over the newest ones."""
+ODD_MIN_ANSWERS = NEWEST
 _HANGING_SHARE = 0.1  # of what is in flight
 
 Finished = Sequence[tuple[GatewayRecord, Outcome]]
+Odd = Callable[[GatewayRecord], bool | None]
 Rail = tuple[str, str | None]
 """A guard rail's name, and why it was hit."""
 
@@ -51,11 +58,12 @@ def guard(
     the engines' own numbers were held to (`pressure`).
     """
     recent = [each for arm in arms for each in arm.lately(now, options.guard_window_s)]
+    others = () if beside is None else beside.lately(now, options.guard_window_s)
     rails = (
         ("truncated", _truncated(evidence, options)),
-        ("5xx_burst", _burst(recent, () if beside is None else beside.lately(now, options.guard_window_s), options)),
+        ("5xx_burst", _burst(recent, others, evidence, options)),
         ("hanging", _hanging(evidence, options)),
-        ("empty_answers", _empty(recent, options)),
+        ("empty_answers", _empty(recent, others, options)),
         *_answers(arms, beside, options, now),
         *engines,
         ("load_collapse", _collapse(evidence, options)),
@@ -78,24 +86,57 @@ def guard(
 def _truncated(evidence: Evidence, options: RolloutOptions) -> str | None:
     cut = evidence.canary.truncated + (evidence.replayed.truncated if evidence.replayed else 0)
     asked = evidence.canary.requests + (evidence.replayed.requests if evidence.replayed else 0)
-    if cut < options.guard_truncated or cut <= _WORSE * asked * _cut_share(evidence.stable):
+    if cut < options.guard_truncated or not _more_than_its_part(cut, asked, _stables(evidence), options):
         return None
     return f"{cut} canary streams were truncated by the engine (limit {options.guard_truncated})"
 
 
-def _cut_share(stable: Counts | None) -> float:
-    return stable.truncated / stable.requests if stable is not None and stable.requests else 0.0
+def _stables(evidence: Evidence) -> Counts | None:
+    """Return what stable showed, in the step and in the ten minutes before it; None where nothing is known."""
+    known = [each for each in (evidence.stable, evidence.before) if each is not None and each.requests]
+    return add(known) if known else None
 
 
-def _burst(recent: Finished, others: Finished, options: RolloutOptions) -> str | None:
+def _more_than_its_part(cut: int, asked: int, stable: Counts | None, options: RolloutOptions) -> bool:
+    """Say whether the canary has certainly more of all streams that were cut than of the requests.
+
+    Of an equal one each cut stream is the canary's with the probability of any request.
+    """
+    if stable is None:
+        return True
+    low, _ = miss_ratio_bounds(cut, cut + stable.truncated, options.false_abort_per_step)
+    return low > asked / (asked + stable.requests)
+
+
+def _burst(recent: Finished, others: Finished, evidence: Evidence, options: RolloutOptions) -> str | None:
     bad, counted = _failed(recent)
     least = max(BURST_MIN_FAILED, options.guard_5xx_ratio * counted)
     if counted < BURST_MIN_REQUESTS or bad < least:
         return None
     theirs, of = _failed(others)
-    if of and bad / counted <= _WORSE * theirs / of:
+    if (of and bad / counted <= _WORSE * theirs / of) or _may_be_stables(bad, counted, _stables(evidence)):
         return None
     return f"{bad} of {counted} canary requests ended in 5xx within {options.guard_window_s:g} s"
+
+
+def _may_be_stables(bad: int, counted: int, stable: Counts | None) -> bool:
+    """Say whether so many failures may be chance where errors are as frequent as stable's; a run of errors is one."""
+    if stable is None:
+        return False
+    runs = stable.error_runs.runs if stable.error_runs is not None else 0
+    run = stable.errors / runs if runs else 1.0
+    failed = int(bad / run)
+    share = (stable.errors + 0.5) / (stable.requests + 1)
+    return _tail(failed, max(failed, math.ceil(counted / run)), share) > BURST_CHANCE
+
+
+def _tail(hits: int, n: int, share: float) -> float:
+    """Return the probability of so many hits or more in `n` independent requests."""
+    if share >= 1:
+        return 1.0
+    chosen = (math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in range(hits, n + 1))
+    odds = ((k * math.log(share), (n - k) * math.log1p(-share)) for k in range(hits, n + 1))
+    return sum(math.exp(ways + hit + miss) for ways, (hit, miss) in zip(chosen, odds, strict=True))
 
 
 def _failed(recent: Finished) -> tuple[int, int]:
@@ -133,15 +174,26 @@ def _answers(
     if beside is None:
         return
     window_s = ANSWER_WINDOWS * options.guard_window_s
-    mine = [record for arm in arms for record, outcome in arm.lately(now, window_s) if outcome in ANSWERED]
-    theirs = [record for record, outcome in beside.lately(now, window_s) if outcome in ANSWERED]
     for rail, said, odd in _ODD:
-        yield rail, _odder(said, [odd(r) for r in mine], [odd(r) for r in theirs], options.guard_odd_ratio)
+        mine, theirs = (_of_answers(part, odd, now, window_s) for part in (arms, [beside]))
+        yield rail, _odder(said, mine, theirs, options.guard_odd_ratio)
 
 
-def _odder(said: str, mine: Sequence[bool | None], theirs: Sequence[bool | None], limit: float) -> str | None:
+def _of_answers(arms: Sequence[Arm], odd: Odd, now: datetime, window_s: float) -> Sequence[bool]:
+    """Return which answers of the window are odd; where few came, of the newest ones, however long ago they came.
+
+    A canary that gets three requests a minute would never have ten in a minute, and never be looked at.
+    """
+    lately = [record for arm in arms for record, outcome in arm.lately(now, window_s) if outcome in ANSWERED]
+    found = [known for record in lately if (known := odd(record)) is not None]
+    if len(found) >= ODD_MIN_ANSWERS:
+        return found
+    newest = sorted((each for arm in arms for each in arm.newest()), key=finished_at)[-ODD_MIN_ANSWERS:]
+    return [known for record in newest if (known := odd(record)) is not None]
+
+
+def _odder(said: str, here: Sequence[bool], there: Sequence[bool], limit: float) -> str | None:
     """Compare the shares among answers of which it is known; too few on either side say nothing."""
-    here, there = ([each for each in part if each is not None] for part in (mine, theirs))
     if min(len(here), len(there)) < ODD_MIN_ANSWERS or sum(here) / len(here) - sum(there) / len(there) < limit:
         return None
     return f"{sum(here)} of {len(here)} canary answers {said}, {sum(there)} of {len(there)} of stable's"
@@ -157,17 +209,29 @@ def _over_at_once(record: GatewayRecord) -> bool | None:
     return record.stop == "stop" and record.output_tokens <= 1
 
 
-_ODD = (
+def _silent(record: GatewayRecord) -> bool | None:
+    return record.ttft_ms is None if record.stream else None
+
+
+_ODD: tuple[tuple[str, str, Odd], ...] = (
     ("endless_answers", "run on until their limit", _endless),  # a model that repeats itself never stops
     ("degenerate_answers", "are over after a token", _over_at_once),
+    ("empty_answers", "are streams without a token", _silent),
     ("wrong_model", "name another model than was asked for", lambda record: record.other_model),
 )
 
 
-def _empty(recent: Finished, options: RolloutOptions) -> str | None:
-    """Streams that ended well without a single token. A stable that does so too would be known by now."""
-    streams = [(r, o) for r, o in recent if r.stream and o not in REFUSED]
-    empty = sum(o in ANSWERED and r.ttft_ms is None for r, o in streams)
-    if len(streams) < BURST_MIN_REQUESTS or empty < options.guard_empty_ratio * len(streams):
+def _empty(recent: Finished, others: Finished, options: RolloutOptions) -> str | None:
+    """Streams that ended well without a single token, and more of them than of stable's at the same time."""
+    empty, streams = _without_token(recent)
+    if streams < BURST_MIN_REQUESTS or empty < options.guard_empty_ratio * streams:
         return None
-    return f"{empty} of {len(streams)} canary streams ended without a token within {options.guard_window_s:g} s"
+    theirs, of = _without_token(others)
+    if of and empty / streams <= _WORSE * theirs / of:
+        return None
+    return f"{empty} of {streams} canary streams ended without a token within {options.guard_window_s:g} s"
+
+
+def _without_token(finished: Finished) -> tuple[int, int]:
+    streams = [(record, outcome) for record, outcome in finished if record.stream and outcome not in REFUSED]
+    return sum(outcome in ANSWERED and record.ttft_ms is None for record, outcome in streams), len(streams)

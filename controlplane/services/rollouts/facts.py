@@ -95,7 +95,7 @@ class FactFinder:
         flying = self._flying(seen, slos)
         evidence = _evidence(world, rollout, step, seen, attempts, now).evolve(**flying)
         engines = self._engines(world, rollout, seen, evidence, now)
-        hit = guard((seen.canary, seen.replayed), evidence, options, now, beside=seen.stable, engines=engines)
+        hit = guard((seen.canary, seen.replayed), evidence, options, now, beside=seen.beside, engines=engines)
         if unrouted is not None and hit is None:
             return could_not_measure(f"the gateways do not route as asked: {unrouted}", now, step.analysis)
         judged = judge(evidence, slos, options, options.steps[step.index], started_at=step.started_at, now=now)
@@ -155,7 +155,7 @@ class _Watched:
         self._warm_up = WarmUp(rollout.options.warm_up_requests)
         warm_up = self._warm_up
         self.before = Arm(slos.latency, time_lapse=stable.engine.time_lapse)
-        held = step.weight_percent
+        self.held = held = step.weight_percent
         self.canary = Arm(slos.latency, time_lapse=canary.engine.time_lapse, warm_up=warm_up, weight_percent=held)
         self.replayed = Arm(slos.latency, time_lapse=canary.engine.time_lapse, warm_up=warm_up)
         self.stable = Arm(slos.latency, time_lapse=stable.engine.time_lapse, weight_percent=100 - held)
@@ -180,6 +180,11 @@ class _Watched:
         for arm, of_canary in ((self.canary, True), (self.stable, False)):
             if (missed := told.get(arm)) is not None:
                 self.matching.see(record, missed=missed, of_canary=of_canary)
+
+    @property
+    def beside(self) -> Arm:
+        """Stable at the same time; at 100 % it does nothing, and what it did before the step stands for it."""
+        return self.stable if self.held < 100 else self.before
 
     def effects(self, rollout: Rollout, *, users: bool) -> tuple[LatencyEffect, ...]:
         """Return how much slower the canary is than what it is compared with, as of a hundredth of requests ago."""

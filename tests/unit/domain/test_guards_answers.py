@@ -12,18 +12,18 @@ from controlplane.domain.rollouts.arm import Arm
 from controlplane.domain.rollouts.comparing import Control, Evidence
 from controlplane.domain.rollouts.guards import guard
 from controlplane.domain.rollouts.rollout_options import RolloutOptions
-from tests.builders_serving import CHAT, NOW, after
+from tests.builders_serving import CHAT, after
 
-PLAIN: dict[str, Any] = {"stop": "stop", "output_tokens": 40, "other_model": False}
+PLAIN: dict[str, Any] = {"ttft_ms": 100, "stop": "stop", "output_tokens": 40, "other_model": False}
 
 
-def arm(*answers: dict[str, Any]) -> Arm:
+def arm(*answers: dict[str, Any], at_s: float = 0, every_s: float = 0) -> Arm:
     seen = Arm((), time_lapse=1.0)
     for number, fields in enumerate(answers):
         seen.add(
             GatewayRecord(
                 id=f"r{number}",
-                at=NOW,
+                at=after(at_s - every_s * (len(answers) - number)),
                 gateway="gw-1",
                 service=CHAT,
                 model="llama-8b",
@@ -32,7 +32,6 @@ def arm(*answers: dict[str, Any]) -> Arm:
                 path="/v1/chat/completions",
                 stream=True,
                 status=200,
-                ttft_ms=100,
                 e2e_ms=200,
                 **(PLAIN | fields),
             )
@@ -78,3 +77,27 @@ def test_requests_of_which_nothing_is_known_say_nothing() -> None:
     """Replayed ones are cut by their length on purpose, and carry no reason."""
     unknown = {"stop": None, "other_model": None}
     assert hit(arm(*[unknown | {"output_tokens": 1}] * 30), arm(*[{}] * 30)) is None
+
+
+@pytest.mark.parametrize(
+    ("odd", "rail"),
+    [
+        ({"other_model": True}, "wrong_model"),
+        ({"output_tokens": 1}, "degenerate_answers"),
+        ({"ttft_ms": None, "output_tokens": None}, "empty_answers"),
+    ],
+)
+def test_a_canary_that_gets_three_requests_a_minute_is_looked_at_too(odd: dict[str, Any], rail: str) -> None:
+    """In no minute does it have ten answers: all of them were odd, and it passed every step."""
+    assert hit(arm(*[odd] * 9, every_s=20), arm(*[{}] * 20, every_s=10)) is None
+    found = hit(arm(*[odd] * 10, every_s=20), arm(*[{}] * 20, every_s=10))
+    assert found is not None
+    assert found.guard == rail
+    assert hit(arm(*[odd] * 20, *[{}] * 5, every_s=20), arm(*[{}] * 20, every_s=10)) is not None
+    assert hit(arm(*[odd] * 20, *[{}] * 10, every_s=20), arm(*[{}] * 20, every_s=10)) is None, "it is over"
+
+
+def test_streams_without_a_token_that_stable_has_too_are_not_the_canary_s() -> None:
+    empty = {"ttft_ms": None}
+    assert hit(arm(*[empty] * 6, *[{}] * 2, at_s=28), arm(*[{}] * 20, at_s=28)) is not None
+    assert hit(arm(*[empty] * 6, *[{}] * 2, at_s=28), arm(*[empty] * 8, *[{}] * 8, at_s=28)) is None

@@ -182,11 +182,14 @@ def test_a_burst_of_5xx_hits_the_guard_rail_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mine", "theirs", "hit"), [(3, 0, "5xx_burst"), (3, 10, "5xx_burst"), (3, 20, None), (2, 0, None)]
+    ("mine", "theirs", "hit"),
+    [(3, 0, "5xx_burst"), (3, 10, None), (8, 10, "5xx_burst"), (3, 20, None), (2, 0, None)],
 )
 def test_5xx_that_stable_has_too_or_one_of_a_few_are_no_burst(mine: int, theirs: int, hit: str | None) -> None:
     bad, good = record(at=after(8), status=503, error="upstream_5xx"), record(at=after(8))
-    canary, stable = counted([bad] * mine + [good] * (10 - mine)), counted([bad] * theirs + [good] * (100 - theirs))
+    canary, stable = counted([bad] * mine + [good] * (10 - mine)), counted([bad, good] * theirs)
+    for _ in range(100 - 2 * theirs):
+        stable.add(good)
     evidence = Evidence(canary=canary.counts(), stable=stable.counts(), control=Control.CONCURRENT)
     found = guard([canary], evidence, OPTIONS, after(10), beside=stable)
     assert (None if found is None else found.guard) == hit
@@ -199,16 +202,8 @@ def test_old_or_single_5xx_are_no_burst() -> None:
 
 def test_truncated_streams_hit_the_guard_rail() -> None:
     cut = record(error="truncated", truncated=True)
-    assert guarded([cut] * 2 + [record()] * 100) is None
-    assert guarded([cut] * 3 + [record()] * 100) == "truncated"
-
-
-@pytest.mark.parametrize(("stable_cut", "hit"), [(0, "truncated"), (1, "truncated"), (2, None)])
-def test_streams_that_the_engine_cuts_as_often_at_stable_are_not_the_canary_s(stable_cut: int, hit: str | None) -> None:
-    canary = counted([record(error="truncated", truncated=True)] * 3 + [record()] * 997)
-    evidence = Evidence(canary=canary.counts(), stable=counts(1000, truncated=stable_cut), control=Control.CONCURRENT)
-    found = guard([canary], evidence, OPTIONS, after(10))
-    assert (None if found is None else found.guard) == hit
+    assert guarded([cut] * 2 + [record()] * 10) is None
+    assert guarded([cut] * 3 + [record()] * 10) == "truncated"
 
 
 def test_streams_that_our_own_restart_cut_are_not_the_canary_s() -> None:
