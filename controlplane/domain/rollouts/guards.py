@@ -175,20 +175,21 @@ def _answers(
         return
     window_s = ANSWER_WINDOWS * options.guard_window_s
     for rail, said, odd in _ODD:
-        mine, theirs = (_of_answers(part, odd, now, window_s) for part in (arms, [beside]))
-        yield rail, _odder(said, mine, theirs, options.guard_odd_ratio)
+        theirs = _of_answers(beside, odd, now, window_s)
+        for arm in arms:  # what we sent is no reason to overlook what users got
+            yield rail, _odder(said, _of_answers(arm, odd, now, window_s), theirs, options.guard_odd_ratio)
 
 
-def _of_answers(arms: Sequence[Arm], odd: Odd, now: datetime, window_s: float) -> Sequence[bool]:
+def _of_answers(arm: Arm, odd: Odd, now: datetime, window_s: float) -> Sequence[bool]:
     """Return which answers of the window are odd; where few came, of the newest ones, however long ago they came.
 
     A canary that gets three requests a minute would never have ten in a minute, and never be looked at.
     """
-    lately = [record for arm in arms for record, outcome in arm.lately(now, window_s) if outcome in ANSWERED]
-    found = [known for record in lately if (known := odd(record)) is not None]
+    lately = (odd(record) for record, outcome in arm.lately(now, window_s) if outcome in ANSWERED)
+    found = [known for known in lately if known is not None]
     if len(found) >= ODD_MIN_ANSWERS:
         return found
-    newest = sorted((each for arm in arms for each in arm.newest()), key=finished_at)[-ODD_MIN_ANSWERS:]
+    newest = sorted(arm.newest(), key=finished_at)[-ODD_MIN_ANSWERS:]
     return [known for record in newest if (known := odd(record)) is not None]
 
 
@@ -200,7 +201,8 @@ def _odder(said: str, here: Sequence[bool], there: Sequence[bool], limit: float)
 
 
 def _endless(record: GatewayRecord) -> bool | None:
-    return None if record.stop is None else record.stop == "length"
+    """Replayed ones are told to go on."""
+    return None if record.stop is None or record.replayed else record.stop == "length"
 
 
 def _over_at_once(record: GatewayRecord) -> bool | None:

@@ -33,6 +33,7 @@ class Origin(NamedTuple):
     began: datetime
     time_lapse: float
     api: Api = Api.COMPLETIONS
+    forces_length: bool = False  # engines are told to go on until the wanted length
 
     def record(self, name: str, at_s: float, **fields: Any) -> GatewayRecord:
         """Return the record of a request that was due `at_s` after the start."""
@@ -62,6 +63,7 @@ def finished(record: RequestRecord, origin: Origin) -> GatewayRecord:
         truncated=record.error == "truncated",
         prompt_tokens=record.prompt_tokens,
         output_tokens=record.output_tokens,
+        stop=_stop(record, origin),
         ttft_ms=_wall(record.ttft_ms, origin.time_lapse),
         tpot_ms=_wall(record.tpot_ms, origin.time_lapse),
         e2e_ms=_wall(record.e2e_ms, origin.time_lapse),
@@ -91,6 +93,13 @@ def given_up_silent(begun: Begun, now_s: float, number: int, origin: Origin) -> 
         ttft_ms=_wall(1e3 * first_s, origin.time_lapse),
         silent_ms=_wall(1e3 * silent_s, origin.time_lapse),
     )
+
+
+def _stop(record: RequestRecord, origin: Origin) -> str | None:
+    """Return whether an answer went on until the wanted length, as it was told to; None where nobody told it."""
+    if not origin.forces_length or not record.ok:
+        return None
+    return "stop" if record.output_tokens < record.wanted_tokens else "length"
 
 
 def _error(record: RequestRecord) -> str | None:

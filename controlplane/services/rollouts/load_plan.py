@@ -26,6 +26,7 @@ class Plan(NamedTuple):
 
 def origin_of(plan: Plan, now: datetime, elapsed_s: float) -> Origin:
     """Return what the records of a run share that has been sending for so long, engine time."""
+    dialect = plan.engines[0].spec.driver.dialect
     return Origin(
         rollout_id=plan.rollout.rollout_id,
         service=plan.service.name,
@@ -34,7 +35,8 @@ def origin_of(plan: Plan, now: datetime, elapsed_s: float) -> Origin:
         engine_id=plan.engines[0].spec.engine_id if len(plan.engines) == 1 else None,
         began=now - timedelta(seconds=elapsed_s / plan.time_lapse),
         time_lapse=plan.time_lapse,
-        api=plan.engines[0].spec.driver.dialect.apis[0],
+        api=dialect.apis[0],
+        forces_length=dialect.ignore_eos,
     )
 
 

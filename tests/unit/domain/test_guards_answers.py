@@ -8,7 +8,7 @@ import pytest
 
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.rollouts.analysis import Analysis
-from controlplane.domain.rollouts.arm import Arm
+from controlplane.domain.rollouts.arm import NO_REQUESTS, Arm
 from controlplane.domain.rollouts.comparing import Control, Evidence
 from controlplane.domain.rollouts.guards import guard
 from controlplane.domain.rollouts.rollout_options import RolloutOptions
@@ -74,7 +74,7 @@ def test_too_few_answers_on_either_side_say_nothing() -> None:
 
 
 def test_requests_of_which_nothing_is_known_say_nothing() -> None:
-    """Replayed ones are cut by their length on purpose, and carry no reason."""
+    """Engines that cannot be told how long to answer carry no reason when replayed to."""
     unknown = {"stop": None, "other_model": None}
     assert hit(arm(*[unknown | {"output_tokens": 1}] * 30), arm(*[{}] * 30)) is None
 
@@ -101,3 +101,16 @@ def test_streams_without_a_token_that_stable_has_too_are_not_the_canary_s() -> N
     empty = {"ttft_ms": None}
     assert hit(arm(*[empty] * 6, *[{}] * 2, at_s=28), arm(*[{}] * 20, at_s=28)) is not None
     assert hit(arm(*[empty] * 6, *[{}] * 2, at_s=28), arm(*[empty] * 8, *[{}] * 8, at_s=28)) is None
+
+
+def test_replayed_answers_that_end_after_a_token_although_told_to_go_on_abort_before_any_user() -> None:
+    """They are quick, and so they prove any load; users' good answers do not stand for them, nor they for users'."""
+    short = {"replayed": True, "stop": "stop", "output_tokens": 1}
+    whole = {"replayed": True, "stop": "length"}
+    found = hit(arm(*[short] * 12), arm(*[{}] * 20))
+    assert found is not None
+    assert found.guard == "degenerate_answers"
+    assert hit(arm(*[whole] * 40), arm(*[{}] * 20)) is None
+    evidence = Evidence(canary=NO_REQUESTS, stable=None, control=Control.CONCURRENT)
+    users, sent = arm(*[{"output_tokens": 1}] * 12), arm(*[whole] * 200)
+    assert guard([users, sent], evidence, RolloutOptions(), after(30), beside=arm(*[{}] * 20)) is not None
