@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from controlplane.domain.door.outcomes import ANSWERED, REFUSED, Outcome, finished_at
 from controlplane.domain.door.routing import GatewayRecord
@@ -174,23 +175,32 @@ def _answers(
     if beside is None:
         return
     window_s = ANSWER_WINDOWS * options.guard_window_s
+    mine, theirs = [_told(arm, now, window_s) for arm in arms], _told(beside, now, window_s)
     for rail, said, odd in _ODD:
-        theirs = _of_answers(beside, odd, now, window_s)
-        for arm in arms:  # what we sent is no reason to overlook what users got
-            yield rail, _odder(said, _of_answers(arm, odd, now, window_s), theirs, options.guard_odd_ratio)
+        there = _known(theirs, odd)
+        for told in mine:  # what we sent is no reason to overlook what users got
+            yield rail, _odder(said, _known(told, odd), there, options.guard_odd_ratio)
 
 
-def _of_answers(arm: Arm, odd: Odd, now: datetime, window_s: float) -> Sequence[bool]:
-    """Return which answers of the window are odd; where few came, of the newest ones, however long ago they came.
+class _Told(NamedTuple):
+    """An arm's answers within the window, and its newest ones, however long ago they came."""
+
+    lately: Sequence[GatewayRecord]
+    newest: Sequence[GatewayRecord]
+
+
+def _told(arm: Arm, now: datetime, window_s: float) -> _Told:
+    lately = [record for record, outcome in arm.lately(now, window_s) if outcome in ANSWERED]
+    return _Told(lately, sorted(arm.newest(), key=finished_at)[-ODD_MIN_ANSWERS:])
+
+
+def _known(told: _Told, odd: Odd) -> Sequence[bool]:
+    """Return which answers of the window are odd; where few came, of the newest ones.
 
     A canary that gets three requests a minute would never have ten in a minute, and never be looked at.
     """
-    lately = (odd(record) for record, outcome in arm.lately(now, window_s) if outcome in ANSWERED)
-    found = [known for known in lately if known is not None]
-    if len(found) >= ODD_MIN_ANSWERS:
-        return found
-    newest = sorted(arm.newest(), key=finished_at)[-ODD_MIN_ANSWERS:]
-    return [known for record in newest if (known := odd(record)) is not None]
+    lately, newest = ([known for each in part if (known := odd(each)) is not None] for part in told)
+    return lately if len(lately) >= ODD_MIN_ANSWERS else newest
 
 
 def _odder(said: str, here: Sequence[bool], there: Sequence[bool], limit: float) -> str | None:

@@ -102,7 +102,8 @@ def _held_to_promise(said: tuple[Verdict, str], seen: Shown | None) -> tuple[Ver
 def _too_early(evidence: Evidence, step: StepSpec, elapsed_s: float) -> str | None:
     samples = evidence.canary.requests + (evidence.replayed.requests if evidence.replayed else 0)
     if samples < step.min_samples:
-        return f"{samples} of at least {step.min_samples} canary requests"
+        said = f"{samples} of at least {step.min_samples} canary requests"
+        return f"{said}: {evidence.load.note}" if evidence.load is not None and evidence.load.note else said
     if elapsed_s < step.least_s:
         return f"{elapsed_s:.0f} s of at least {step.least_s:g} s"
     if evidence.canary_flights.overdue:
