@@ -73,6 +73,7 @@ class Evidence(Value):
     weight_percent: int | None = None  # what the split is held to; None where it says nothing
     canary_flights: Flights = Flights()
     stable_flights: Flights = Flights()
+    replayed_flights: Flights = Flights()  # of what we sent: those beyond a limit alone
     strata: Strata | None = None  # users' requests beside like ones of stable's
     effects: tuple[LatencyEffect, ...] = ()  # how much slower it is; none where no stable serves beside it
 
@@ -117,7 +118,7 @@ def _users(evidence: Evidence) -> Iterator[_Arms]:
 
 def _replayed(evidence: Evidence) -> Iterator[_Arms]:
     if evidence.replayed is not None or not evidence.users:
-        yield _Arms(evidence.replayed or _NOTHING, Flights(), replayed=True)
+        yield _Arms(evidence.replayed or _NOTHING, evidence.replayed_flights, replayed=True)
 
 
 def split_problem(evidence: Evidence) -> str | None:

@@ -35,6 +35,7 @@ class Attempts(Value):
 
     collapses: int = 0  # in a row
     hanging: int = 0  # replayed requests that hung when sending ended: never taken back
+    overdue: int = 0  # of those in flight: beyond a limit where later ones were answered, or silent for too long
     note: str = ""  # why nothing is sent at present, or no more
     source: ReplaySource | None = None  # what is sent at this step
     most_rps: float | None = None  # a replica is sent no more than this, less than it is to prove; None: all of it

@@ -27,7 +27,10 @@ from tuner.answer.quality import compare, unchecked
 from tuner.space.first_tier import is_lossy
 
 GIVEN_UP_AFTER = 3  # attempts at which an engine did not answer
-_OTHER_WEIGHTS = ("revision", "tokenizer", "tokenizer-revision", "dtype", "hf-overrides", "lora-modules")
+_OTHER_WEIGHTS = (
+    *("revision", "code-revision", "tokenizer", "tokenizer-revision", "dtype"),
+    *("load-format", "hf-config-path", "hf-overrides", "lora-modules"),
+)
 
 
 def risk_of(canary: Revision, stable: Revision) -> AnswerRisk | None:

@@ -155,10 +155,11 @@ class _Watched:
         self._warm_up = WarmUp(rollout.options.warm_up_requests)
         warm_up = self._warm_up
         self.before = Arm(slos.latency, time_lapse=stable.engine.time_lapse)
-        self.held = held = step.weight_percent
+        held = step.weight_percent
         self.canary = Arm(slos.latency, time_lapse=canary.engine.time_lapse, warm_up=warm_up, weight_percent=held)
         self.replayed = Arm(slos.latency, time_lapse=canary.engine.time_lapse, warm_up=warm_up)
         self.stable = Arm(slos.latency, time_lapse=stable.engine.time_lapse, weight_percent=100 - held)
+        self.beside = self.stable if held < 100 else self.before  # at 100 % stable serves nobody
         self.control = Arm(slos.latency, time_lapse=stable.engine.time_lapse, warm_up=warm_up)
         self._earlier = Arm(slos.latency, time_lapse=canary.engine.time_lapse, warm_up=warm_up)  # it is warm by now
         self.matching = Matching()
@@ -180,11 +181,6 @@ class _Watched:
         for arm, of_canary in ((self.canary, True), (self.stable, False)):
             if (missed := told.get(arm)) is not None:
                 self.matching.see(record, missed=missed, of_canary=of_canary)
-
-    @property
-    def beside(self) -> Arm:
-        """Stable at the same time; at 100 % it does nothing, and what it did before the step stands for it."""
-        return self.stable if self.held < 100 else self.before
 
     def effects(self, rollout: Rollout, *, users: bool) -> tuple[LatencyEffect, ...]:
         """Return how much slower the canary is than what it is compared with, as of a hundredth of requests ago."""
@@ -229,6 +225,7 @@ def _evidence(
         "canary": seen.canary.counts(),
         "users": step.weight_percent > 0,
         "replayed": replayed if replayed != NO_REQUESTS else None,
+        "replayed_flights": Flights(in_flight=attempts.overdue, overdue=attempts.overdue),
         "before": seen.before.counts(),
         "load": _load(world, rollout, step, seen, attempts, now),
         "carried_rps": _rps(seen, [seen.canary, seen.replayed], len(world.ready(rollout.canary)), now),

@@ -141,6 +141,7 @@ class LoadMatcher:
         with self._target(plan, folder) as url:
             request = request_of(plan, url, sent, seed=int(self.clock().timestamp()))
             self.load_tester.run(request, out_dir=folder, watch=watch.look)
+        self._in_flight(name, read_attempts(self.store, name), 0)  # what was given up has records now
 
     @contextmanager
     def _target(self, plan: Plan, folder: Path) -> Iterator[str]:
@@ -170,6 +171,8 @@ class LoadMatcher:
             attempts = self._note(plan.rollout.rollout_id, attempts.evolve(collapses=0, note=said))
         slos = plan.service.spec.slos
         seen = waits(progress.waiting_s, progress.elapsed_s, answered_to_s, slos)
+        late = len(overdue_s(seen.overtaken_s, slos)) + len(stalled(progress.begun_s, slos))
+        attempts = self._in_flight(plan.rollout.rollout_id, attempts, late)
         hung = hanging(seen.overtaken_s, slos, plan.rollout.options, begun=progress.begun_s)
         collapse = collapses(seen.queued_s, slos)
         hurt = (f"{hung} hang" if hung else collapse) or users.suffering(self.clock(), plan.service.spec, plan.rollout)
@@ -190,6 +193,10 @@ class LoadMatcher:
         if present != {engine.spec.engine_id for engine in plan.engines}:
             return "the canary's replicas changed"
         return "users' rate changed" if abs(right - plan.rate_rps) > _CHANGED * plan.rate_rps else None
+
+    def _in_flight(self, name: RolloutId, attempts: Attempts, late: int) -> Attempts:
+        """Tell the judge of misses that are certain although they have no record yet."""
+        return attempts if attempts.overdue == late else self._note(name, attempts.evolve(overdue=late))
 
     def _note(self, name: RolloutId, attempts: Attempts) -> Attempts:
         saved = self.store.read_setting(_setting(name))

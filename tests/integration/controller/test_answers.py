@@ -137,6 +137,7 @@ def test_emulated_engines_are_not_asked_and_the_rollout_says_so() -> None:
         ({"quantization": "fp8"}, {}, None),
         ({"quantization": "fp8"}, {"quantization": "fp8", "max-num-seqs": 8}, None),
         ({}, {"dtype": "float16"}, AnswerRisk.WEIGHTS),
+        ({}, {"load-format": "dummy"}, AnswerRisk.WEIGHTS),
     ],
 )
 def test_only_what_answers_depend_on_is_a_risk(

@@ -64,3 +64,16 @@ def test_where_stable_serves_nobody_beside_it_answers_are_held_to_what_it_gave_b
     assert rollout.state is RolloutState.ABORTED
     assert "over after a token" in rollout.reason
     assert site.users_of(rollout.canary) < 60
+
+
+def test_replayed_requests_that_lie_in_flight_beyond_a_limit_are_misses_while_others_go_on() -> None:
+    """So few do not hang the canary, and have no record before sending ends: a step passed without them."""
+    short = (StepSpec(weight_percent=0, max_s=85), StepSpec(weight_percent=100))
+    site = OddSite(users_rps=6, seed=44, hangs=AS_GOOD, hang_every=140, options=RolloutOptions(steps=short))
+    rollout = site.roll_out(AS_GOOD, within_s=110)
+    assert rollout.state is RolloutState.PAUSED
+    assert rollout.steps[0].analysis is not None
+    (misses,) = (c for c in rollout.steps[0].analysis.comparisons if c.replayed and c.name == "slo_miss_ratio")
+    recorded = rollout.steps[0].analysis.replayed
+    assert recorded is not None
+    assert misses.canary_ratio > recorded.slo_misses / recorded.told
