@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -156,7 +158,8 @@ def test_a_triggered_schedule_says_what_came_of_it(
     def controller_pass(_: float) -> None:
         fire_due(store, create_study=create_study, now=clock())
 
-    monkeypatch.setattr("controlplane.cli.schedule.time.sleep", controller_pass)
+    its_own = SimpleNamespace(sleep=controller_pass, monotonic=time.monotonic)  # whoever else sleeps is no controller
+    monkeypatch.setattr("controlplane.cli.schedule.time", its_own)
     code, said = fleetune("schedule", "trigger", chat, "nightly", "--wait", "60")
     assert (code, "fired: replay 1" in said) == (0, True)
     again = fleetune("schedule", "trigger", chat, "nightly")
