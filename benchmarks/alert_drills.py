@@ -9,15 +9,13 @@ twin behind the emulator's metrics page, and only the fleet, the store and the c
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.drills.site import DrillSite, Load
+from benchmarks.figures import asked_as, tell
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.operations.alerts import AlertAction, AlertOptions
 from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
@@ -112,16 +110,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     found: dict[str, Any] = {
-        "command": " ".join(["python -m benchmarks.alert_drills", *sys.argv[1:]]),
-        "at": time.strftime("%Y-%m-%d"),
+        **asked_as("alert_drills"),
         "startup_s": STARTUP_S,
     }
     for name, drill in DRILLS.items():
         with tempfile.TemporaryDirectory() as folder:
             found[name] = drill(Path(folder), args.seed)
-    print(json.dumps(found, indent=1))
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=1) + "\n")
+    tell(found, args.json)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.figures import asked_as
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.rollouts.rollout import Rollout
 from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
@@ -109,8 +108,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     found: dict[str, Any] = {
-        "command": " ".join(["python -m benchmarks.collapsing_canaries", *sys.argv[1:]]),
-        "at": time.strftime("%Y-%m-%d"),
+        **asked_as("collapsing_canaries"),
         "users_rps": USERS_RPS,
         "target_users_missed": MOST_MISSED,
     }

@@ -8,15 +8,13 @@ on average. Relative differences, in percent: median and 95th percentile of mome
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.figures import asked_as, tell
 from loadtests.send.traces import SHIPPED, load_trace
 
 SIZES = (30, 100, 300, 1000, 3000)
@@ -42,17 +40,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    command = " ".join(["python -m benchmarks.recording_size", *sys.argv[1:]])
-    found: dict[str, Any] = {"command": command, "at": time.strftime("%Y-%m-%d"), "seed": args.seed}
+    found: dict[str, Any] = {**asked_as("recording_size"), "seed": args.seed}
     for name in SHIPPED:
         trace = load_trace(name)
         moments = np.random.default_rng(args.seed).integers(max(SIZES), len(trace) - JUDGED, MOMENTS)
         for column, lengths in (("prompt_tokens", trace.prompt_tokens), ("output_tokens", trace.output_tokens)):
             rows = {size or "the whole trace": differences(lengths, size, moments) for size in (*SIZES, 0)}
             found[f"{name} {column}"] = {str(size): _points(each) for size, each in rows.items()}
-    print(json.dumps(found, indent=1))
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=1) + "\n")
+    tell(found, args.json)
 
 
 if __name__ == "__main__":

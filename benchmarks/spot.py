@@ -10,8 +10,6 @@ takes the notice back. At the end every request is counted by the load generator
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
@@ -20,6 +18,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from benchmarks.figures import asked_as, tell
 from tests.e2e.loop.installation import SERVICE, Installation
 
 SPOT = (2, 3)
@@ -113,11 +112,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(args, Path(folder))
-    of = {"command": " ".join(["python -m benchmarks.spot", *sys.argv[1:]]), "at": time.strftime("%Y-%m-%d")}
-    found = of | {"load_average": psutil.getloadavg()} | found
-    print(json.dumps(found, indent=1))
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=1) + "\n")
+    tell(asked_as("spot") | {"load_average": psutil.getloadavg()} | found, args.json)
 
 
 if __name__ == "__main__":

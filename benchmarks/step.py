@@ -11,8 +11,6 @@ seconds of arrivals of which more than a tenth missed it or failed. At the end b
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -23,6 +21,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from benchmarks.figures import asked_as, tell
 from controlplane.adapters.gateway.records_spool import SpooledRecords
 from controlplane.cli.traffic import LiveTraffic
 from controlplane.domain.door.outcomes import read_outcome
@@ -160,11 +159,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(args, Path(folder))
-    of = {"command": " ".join(["python -m benchmarks.step", *sys.argv[1:]]), "at": time.strftime("%Y-%m-%d")}
-    found = of | {"load_average": psutil.getloadavg()} | found
-    print(json.dumps(found, indent=1))
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=1) + "\n")
+    tell(asked_as("step") | {"load_average": psutil.getloadavg()} | found, args.json)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,7 @@ weights at 20 GiB/s a GPU, to start what is given.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.figures import asked_as, tell
 from benchmarks.from_zero import first_token_s
 from tests.e2e.loop.installation import SERVICE, Installation
 
@@ -79,8 +78,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     found: dict[str, Any] = {
-        "command": " ".join(["python -m benchmarks.warm_pool", *sys.argv[1:]]),
-        "at": time.strftime("%Y-%m-%d"),
+        **asked_as("warm_pool"),
         "first_token_s": {},
     }
     for name in POOLS:
@@ -88,9 +86,7 @@ def main() -> None:
             rounds = measure(name, Path(folder), rounds=args.rounds, startup_s=args.startup_s)
         found["first_token_s"][name] = {"median": statistics.median(rounds), "rounds": rounds}
     found["load_average"] = psutil.getloadavg()
-    print(json.dumps(found, indent=1))
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=1) + "\n")
+    tell(found, args.json)
 
 
 if __name__ == "__main__":

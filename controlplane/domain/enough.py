@@ -15,16 +15,18 @@ def samples_needed(percentile: float, misses: int = 0, confidence: float = CONFI
     """
     allowed = 1 - percentile / 100
     low, high = misses, max(64, 2 * misses)
-    while _at_most(misses, high, allowed) > 1 - confidence:
+    while at_most(misses, high, allowed) > 1 - confidence:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if _at_most(misses, middle, allowed) <= 1 - confidence else (middle, high)
+        low, high = (low, middle) if at_most(misses, middle, allowed) <= 1 - confidence else (middle, high)
     return high
 
 
-def _at_most(misses: int, n: int, ratio: float) -> float:
-    """Probability of at most so many misses in n at this ratio."""
+def at_most(misses: int, n: int, ratio: float) -> float:
+    """Return the probability of at most so many misses in n independent requests, each with this ratio in (0, 1)."""
+    if misses < 0:
+        return 0.0
     logs = [
         math.lgamma(n + 1)
         - math.lgamma(k + 1)

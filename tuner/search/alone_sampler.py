@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 
 from tuner.search.advisor import advise, open_rows
 from tuner.search.alone import Turn, draws, whose_turn
 from tuner.search.candidates import Advice, Candidates, Mask, Tried
-from tuner.search.sampler import NOTHING_OPEN, GridSnapper, distributions, params_of, so_far
+from tuner.search.sampler import NOTHING_OPEN, AdvisedSampler, GridSnapper, so_far
 from tuner.space.space import Point
 
 REDRAWS = 30
@@ -25,27 +25,18 @@ REDRAWS = 30
 _Draw = Callable[[GridSnapper], int]
 
 
-class AloneSampler(BaseSampler):
+class AloneSampler(AdvisedSampler):
     """Whose turn it is says `tuner.search.alone`. All that is known is read from the study, whoever proposed it.
 
     It goes on until every candidate was tried: without a forecast "nothing better is expected" was wrong too often.
-    `advice` says what was expected of the last choice.
     """
 
     def __init__(self, among: Candidates, *, worthwhile: float, host: str | None = None, seed: int = 0) -> None:
-        self._among = among
-        self._worthwhile = worthwhile
-        self._host = host
+        super().__init__(among, worthwhile=worthwhile, host=host)
         self._chance = GridSnapper(RandomSampler(seed=seed), among, redraws=REDRAWS)
         self._tpe = GridSnapper(quiet_tpe(seed), among, redraws=REDRAWS)
-        self.advice: Advice | None = None
 
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return distributions(self._among.space)
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
+    def _choose(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> Advice:
         known, pending = so_far(self._among, study, trial)
         rows = [int(row) for row in np.flatnonzero(open_rows(self._among, known, pending))]
 
@@ -54,17 +45,14 @@ class AloneSampler(BaseSampler):
 
         begun = len(known) + len(pending)
         few = not begun or len(rows) <= draws(begun)  # without even a baseline there is nothing to be led astray by
-        self.advice = self._choose(known, pending, draw, everything=few) if rows else NOTHING_OPEN
-        if self.advice.row is None:
-            return {}
-        return params_of(self._among.space, self._among.points[self.advice.row])
+        return self._in_turn(known, pending, draw, everything=few) if rows else NOTHING_OPEN
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         return self._chance.sample_independent(study, trial, param_name, param_distribution)
 
-    def _choose(self, known: Sequence[Tried], pending: Sequence[Point], draw: _Draw, *, everything: bool) -> Advice:
+    def _in_turn(self, known: Sequence[Tried], pending: Sequence[Point], draw: _Draw, *, everything: bool) -> Advice:
         begun = len(known) + len(pending)
         match whose_turn(begun, knows_earlier=bool(self._among.earlier)):
             case Turn.CHANCE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -89,11 +90,11 @@ def params_of(space: Space, point: Point) -> dict[str, Any]:
     }
 
 
-class TwinSampler(BaseSampler):
-    """Twin-informed Bayesian optimisation (`tuner.search.advisor`). Without a forecast: `tuner.search.alone_sampler`.
+class AdvisedSampler(BaseSampler):
+    """Proposes the candidate that `_choose` advises by all that is known. `advice` says what was expected of it.
 
-    When there is nothing worth trying it falls back to the best open candidate and `advice.row` is None: ask for
-    `advice` before starting what it sampled.
+    When there is nothing worth trying Optuna is left to `sample_independent`, and `advice.row` is None: ask for
+    `advice` before starting what was sampled.
     """
 
     def __init__(self, among: Candidates, *, worthwhile: float, host: str | None = None) -> None:
@@ -108,10 +109,21 @@ class TwinSampler(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        self.advice = self._advice(*so_far(self._among, study, trial))
+        self.advice = self._choose(study, trial, search_space)
         if self.advice.row is None:
             return {}
         return params_of(self._among.space, self._among.points[self.advice.row])
+
+    @abstractmethod
+    def _choose(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> Advice:
+        """Return what to start next."""
+
+
+class TwinSampler(AdvisedSampler):
+    """Twin-informed Bayesian optimisation (`tuner.search.advisor`). Without a forecast: `AloneSampler`."""
+
+    def _choose(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> Advice:
+        return self._advice(*so_far(self._among, study, trial))
 
     def _advice(self, known: Sequence[Tried], pending: Sequence[Point]) -> Advice:
         """Look closer at whatever seems best until that is no longer a guess."""

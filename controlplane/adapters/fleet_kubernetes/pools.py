@@ -13,6 +13,7 @@ from controlplane.domain.errors import Conflict, Forbidden, NotFound, StaleVersi
 
 PREFIX = f"apis/{POOL_GROUP}/v1"
 PLURAL = "inferencepools"
+NONE_HERE = f"the cluster has no InferencePool ({POOL_GROUP}/v1)"
 
 Options = Callable[[ServiceName], RouteOptions | None]
 """How a service is routed; None: not by the cluster's gateway."""
@@ -38,7 +39,7 @@ class Pools:
         except NotFound as error:
             raise Unavailable(
                 "pools of the cluster's gateway are off",
-                why=f"the cluster has no InferencePool ({POOL_GROUP}/v1)",
+                why=NONE_HERE,
                 allowed="its custom resource definition, or no kubernetes.route.picker",
             ) from error
         return frozenset(each["metadata"]["name"] for each in wanted)

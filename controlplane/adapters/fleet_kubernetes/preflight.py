@@ -8,6 +8,7 @@ from controlplane.adapters.fleet_kubernetes.door import Door, Place
 from controlplane.adapters.fleet_kubernetes.manifests import Manifest, manifests
 from controlplane.adapters.fleet_kubernetes.names import SELECTOR
 from controlplane.adapters.fleet_kubernetes.nodes import Gpus
+from controlplane.adapters.fleet_kubernetes.pools import NONE_HERE as NO_POOLS
 from controlplane.adapters.fleet_kubernetes.pools import PLURAL as POOL_PLURAL
 from controlplane.adapters.fleet_kubernetes.pools import PREFIX as POOLS_AT
 from controlplane.adapters.fleet_kubernetes.rights import ENGINES, POOLS, ROUTES, SETS, Right, require
@@ -109,7 +110,7 @@ def _require_pools(door: Door, namespace: str, spec: ServiceSpec, cluster: Clust
     except NotFound as error:
         raise InvalidInput(
             f"service {spec.name} asks for an endpoint picker",
-            why="the cluster has no InferencePool (inference.networking.k8s.io/v1)",
+            why=NO_POOLS,
             allowed="its custom resource definition, or no kubernetes.route.picker",
         ) from error
 

@@ -12,15 +12,15 @@ import math
 import sqlite3
 import zlib
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from controlplane.adapters.metrics_scrape.kept_file import opened
 from controlplane.adapters.metrics_scrape.samples import KEPT
-from controlplane.domain.errors import Unavailable
 from controlplane.domain.operations.own_metrics import OWN_PREFIX, OwnPoint, OwnSeries
 from controlplane.ports import Clock
 
@@ -31,7 +31,6 @@ MOST_SERIES = 2000
 """Of one source; a gateway tells some 100 of each revision it has routed to."""
 EVERY = timedelta(minutes=1)
 _EARLY = timedelta(seconds=5)
-_BUSY_S = 5.0
 Key = tuple[str, tuple[tuple[str, str], ...]]
 Pages = Callable[[], Mapping[str, str]]
 """Return each source's page in Prometheus's text format; a source that does not answer is left out."""
@@ -90,16 +89,8 @@ class OwnStore:
             for (source, (_, labels)), points in sorted(found.items())
         ]
 
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        try:
-            with closing(sqlite3.connect(self._path, timeout=_BUSY_S)) as base:
-                base.execute("PRAGMA journal_mode=WAL")
-                base.execute("PRAGMA synchronous=OFF")  # a day of samples is worth no fsync
-                base.executescript(_SCHEMA)
-                yield base
-        except sqlite3.Error as error:
-            raise Unavailable(f"the metrics of {self._path.name} cannot be used", why=str(error)) from error
+    def _open(self) -> AbstractContextManager[sqlite3.Connection]:
+        return opened(self._path, _SCHEMA)
 
 
 class OwnScraper:

@@ -6,20 +6,19 @@ import json
 import sqlite3
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from controlplane.adapters.metrics_scrape.kept_file import opened
 from controlplane.adapters.metrics_scrape.page import Buckets, Page
 from controlplane.domain.engines.gpu import MOST_GPUS, GpuReading, throttle_mask, throttles
-from controlplane.domain.errors import Unavailable
 
 KEPT = timedelta(hours=24)
 MOST_ENGINES = 256
 """Samples of more engines at one moment are not kept: a store that grows with whatever is started is not bounded."""
-_BUSY_S = 5.0
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS bounds (id INTEGER PRIMARY KEY, text TEXT UNIQUE NOT NULL);
@@ -109,16 +108,8 @@ class SampleStore:
             [at_s] = base.execute("SELECT MAX(at) FROM samples").fetchone()
         return None if at_s is None else datetime.fromtimestamp(at_s, UTC)
 
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        try:
-            with closing(sqlite3.connect(self._path, timeout=_BUSY_S)) as base:
-                base.execute("PRAGMA journal_mode=WAL")
-                base.execute("PRAGMA synchronous=OFF")  # a day of samples is worth no fsync
-                base.executescript(_SCHEMA)
-                yield base
-        except sqlite3.Error as error:
-            raise Unavailable(f"the metrics of {self._path.name} cannot be used", why=str(error)) from error
+    def _open(self) -> AbstractContextManager[sqlite3.Connection]:
+        return opened(self._path, _SCHEMA)
 
 
 def _keep_gpus(base: sqlite3.Connection, where: tuple[object, ...], readings: Sequence[GpuReading]) -> None:

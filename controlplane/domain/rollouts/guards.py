@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from controlplane.domain.door.outcomes import ANSWERED, REFUSED, Outcome, finished_at
 from controlplane.domain.door.routing import GatewayRecord
+from controlplane.domain.enough import at_most
 from controlplane.domain.rollouts.analysis import Analysis, Counts, Verdict
 from controlplane.domain.rollouts.anytime import miss_ratio_bounds
 from controlplane.domain.rollouts.arm import NEWEST, Arm
@@ -128,16 +129,8 @@ def _may_be_stables(bad: int, counted: int, stable: Counts | None) -> bool:
     run = stable.errors / runs if runs else 1.0
     failed = int(bad / run)
     share = (stable.errors + 0.5) / (stable.requests + 1)
-    return _tail(failed, max(failed, math.ceil(counted / run)), share) > BURST_CHANCE
-
-
-def _tail(hits: int, n: int, share: float) -> float:
-    """Return the probability of so many hits or more in `n` independent requests."""
-    if share >= 1:
-        return 1.0
-    chosen = (math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in range(hits, n + 1))
-    odds = ((k * math.log(share), (n - k) * math.log1p(-share)) for k in range(hits, n + 1))
-    return sum(math.exp(ways + hit + miss) for ways, (hit, miss) in zip(chosen, odds, strict=True))
+    of = max(failed, math.ceil(counted / run))
+    return 1 - at_most(failed - 1, of, share) > BURST_CHANCE
 
 
 def _failed(recent: Finished) -> tuple[int, int]:
