@@ -12,16 +12,15 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
-import logging
 import os
 import tempfile
 import time
-from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gevent
 import numpy as np
+from gevent.event import AsyncResult
 from gevent.fileobject import FileObjectPosix
 from gevent.monkey import get_original
 from gevent.queue import Queue
@@ -30,12 +29,13 @@ from locust.env import Environment
 from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
 from loadtests.measure.host import HostProcess
+from loadtests.send.client.conductor import Conductor
 from loadtests.send.client.connection import resolve, trust
 from loadtests.send.client.dispatcher import Dispatcher
 from loadtests.send.client.exchange import Exchange
 from loadtests.send.client.recorder import Recorder
 from loadtests.send.client.share import Share
-from loadtests.send.client.shipping import keep, ship
+from loadtests.send.client.shipping import ship
 from loadtests.send.client.waiter import Waiter
 from loadtests.send.client.wire import RequestWriter
 from loadtests.send.plan import Plan, parse_target
@@ -43,28 +43,31 @@ from loadtests.send.schedule import Schedule
 
 CONTROL_FD = "FLEETUNE_LOAD_CONTROL_FD"
 _LEAD_S = 0.1  # to open the first connections
-_LEAD_WORKERS_S = 1.0  # for the word to reach every worker
-_LEAD_ELSEWHERE_S = 2.0  # for the schedule too, and a look at the host
-_BEGIN_S = 30.0  # within which a worker says that it sends
 _CLOCKS_S = 0.05  # how far a worker's clock may be behind its master's
-_log = logging.getLogger(__name__)
 
 
 class RequestFailed(Exception):
     """What Locust shows for a failed request: the class of the failure."""
 
 
-class Job:
-    """One plan for this process, with the instant it starts (seconds of the wall clock's epoch)."""
+class Begin(NamedTuple):
+    """When to begin, as a worker was told: seconds of the wall clock's epoch."""
 
-    def __init__(self, plan: Plan, worker: int, start_at: float | None, schedule: bytes | None = None) -> None:
-        self.plan, self.worker, self.start_at, self.schedule = plan, worker, start_at, schedule
-        self.told_at = time.time()
+    start_at: float
+    told_at: float
+    lead_s: float
+
+
+class Job:
+    """One plan for this process; as one of several workers it begins with the others, at the instant they are told."""
+
+    def __init__(self, plan: Plan, worker: int = 0, run: int | None = None, schedule: bytes | None = None) -> None:
+        self.plan, self.worker, self.run, self.schedule = plan, worker, run, schedule
+        self.begin: AsyncResult[Begin | None] = AsyncResult()  # None: the run was stopped before
 
 
 _jobs: Queue[Job] = Queue()
-_running: list[Dispatcher] = []
-_shipped: deque[Path] = deque(maxlen=1)  # where what workers elsewhere send home is kept, in their master
+_running: dict[Dispatcher, Job] = {}
 
 
 class OpenLoopUser(User):
@@ -94,7 +97,6 @@ class OpenLoopUser(User):
     def _run_here(self, job: Job, host: HostProcess | None = None) -> None:
         recorder = Recorder(Path(job.plan.out_dir), job.worker, job.plan.time_lapse)
         try:
-            _require_same_time(job)
             summary = self._measure(job, recorder)
             if host is not None:
                 summary["host"] = host.seen()._asdict()
@@ -109,16 +111,27 @@ class OpenLoopUser(User):
         schedule = Schedule.load(Path(job.plan.schedule_path))
         waiter = Waiter()
         dispatcher = self._dispatcher(job, schedule, recorder, waiter)
-        _running.append(dispatcher)
+        _running[dispatcher] = job
         gc.collect()
         gc.disable()  # exchanges hold no cycles; a collection in the run would be lag
         try:
+            begin = self._agreed(job)
             dispatcher.prepare(spare=_spare(job.plan, schedule))
-            return dispatcher.run(_start_ns(job))
+            return dispatcher.run(_start_ns(begin))
         finally:
             gc.enable()
             waiter.close()
-            _running.remove(dispatcher)
+            del _running[dispatcher]
+
+    def _agreed(self, job: Job) -> Begin | None:
+        """Say that the share is here, and wait for the instant at which all workers begin."""
+        if job.run is None:
+            return None
+        self.environment.runner.send_message("fleetune_ready", {"run": job.run, "worker": job.worker})
+        begin: Begin | None = job.begin.get()
+        if begin is not None:
+            _require_same_time(begin)
+        return begin
 
     def _dispatcher(self, job: Job, schedule: Schedule, recorder: Recorder, waiter: Waiter) -> Dispatcher:
         target = parse_target(job.plan.url)
@@ -151,20 +164,18 @@ def _spare(plan: Plan, schedule: Schedule) -> int:
     return int(min(128, max(8, rate / 10)))
 
 
-def _require_same_time(job: Job) -> None:
-    """Workers elsewhere begin at an instant of the wall clock: one whose clock differs would send out of turn."""
-    if job.schedule is None or job.start_at is None:
-        return
-    lead_s = job.start_at - job.told_at
-    if not 0 <= lead_s <= _LEAD_ELSEWHERE_S + _CLOCKS_S:
-        said = f"it was told to begin in {lead_s:.2f} s instead of {_LEAD_ELSEWHERE_S:g}"
+def _require_same_time(begin: Begin) -> None:
+    """Workers begin at an instant of the wall clock: one whose clock differs would send out of turn."""
+    lead_s = begin.start_at - begin.told_at
+    if not 0 <= lead_s <= begin.lead_s + _CLOCKS_S:
+        said = f"it was told to begin in {lead_s:.2f} s instead of {begin.lead_s:g}"
         raise RuntimeError(f"{said}: its clock or the network is off")
 
 
-def _start_ns(job: Job) -> int:
-    if job.start_at is None:
+def _start_ns(begin: Begin | None) -> int:
+    if begin is None:
         return time.monotonic_ns() + int(_LEAD_S * 1e9)
-    return time.monotonic_ns() + int((job.start_at - time.time()) * 1e9)
+    return time.monotonic_ns() + int((begin.start_at - time.time()) * 1e9)
 
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]  # Locust has no types here
@@ -184,16 +195,15 @@ def _go_first() -> None:
 def _connect(environment: Environment, **_: Any) -> None:
     _go_first()
     runner = environment.runner
-    if isinstance(runner, MasterRunner):
-        runner.register_message("fleetune_file", _on_file)
     if isinstance(runner, WorkerRunner):
-        runner.register_message("fleetune_run", _on_run)
-        runner.register_message("fleetune_stop", _on_stop)
+        for kind, heed in (("run", _on_run), ("begin", _on_begin), ("stop", _on_stop)):
+            runner.register_message(f"fleetune_{kind}", heed)
         return
+    conductor = _conductor(runner) if isinstance(runner, MasterRunner) else None
     if CONTROL_FD in os.environ:
-        gevent.spawn(_obey, environment, int(os.environ[CONTROL_FD]))
+        gevent.spawn(_obey, environment, conductor, int(os.environ[CONTROL_FD]))
     elif environment.parsed_options and environment.parsed_options.fleetune_plan:
-        gevent.spawn(_start, environment, _read_plan(environment.parsed_options.fleetune_plan))
+        gevent.spawn(_start, conductor, _read_plan(environment.parsed_options.fleetune_plan))
     elif any(getattr(each, "run_jobs", None) is OpenLoopUser.run_jobs for each in environment.user_classes):
         raise SystemExit(f"error: nothing to send: {_NEEDED}")
 
@@ -209,80 +219,55 @@ def _read_plan(path: str) -> Plan:
         raise SystemExit(f"error: no plan in {path}: {error}\n{_NEEDED}") from error
 
 
-def _obey(environment: Environment, fd: int) -> None:
+def _conductor(runner: MasterRunner) -> Conductor:
+    conductor = Conductor(runner, lambda: sorted(each.id for each in runner.clients.all if each.state != STATE_MISSING))
+    runner.register_message("fleetune_ready", lambda environment, msg: conductor.on_ready(msg.data))
+    runner.register_message("fleetune_file", lambda environment, msg: conductor.on_file(msg.data))
+    return conductor
+
+
+def _obey(environment: Environment, conductor: Conductor | None, fd: int) -> None:
     """Do as the parent says until it goes away."""
     for line in FileObjectPosix(fd, "rb"):
         order = json.loads(line)
         if "run" in order:
-            _start(environment, Plan.model_validate(order["run"]))
+            _start(conductor, Plan.model_validate(order["run"]))
+        elif conductor is not None:
+            conductor.stop(order["stop"])
         else:
-            _stop(environment, order["stop"])
+            _stop(order["stop"])
     assert environment.runner is not None
     environment.runner.quit()
 
 
-def _start(environment: Environment, plan: Plan) -> None:
-    runner = environment.runner
-    if not isinstance(runner, MasterRunner):
-        _jobs.put(Job(plan, 0, None))
-        return
-    while len(there := _there(runner)) < plan.workers:
-        gevent.sleep(0.05)
-    start_at = time.time() + (_LEAD_ELSEWHERE_S if plan.ship else _LEAD_WORKERS_S)
-    schedule = Path(plan.schedule_path).read_bytes() if plan.ship else None
-    _shipped.append(Path(plan.out_dir))
-    sharing = dict(enumerate(there[: plan.workers]))
-    for number, client_id in sharing.items():
-        order = {"plan": plan.model_dump_json(), "worker": number, "start_at": start_at, "schedule": schedule}
-        runner.send_message("fleetune_run", order, client_id=client_id)
-    begun_by_s = time.monotonic() + (start_at - time.time()) + _BEGIN_S
-    gevent.spawn(_guard, environment, plan, sharing, begun_by_s)
+def _start(conductor: Conductor | None, plan: Plan) -> None:
+    if conductor is None:
+        _jobs.put(Job(plan))
+    else:
+        conductor.conduct(plan)
 
 
-def _there(runner: MasterRunner) -> list[str]:
-    return sorted(each.id for each in runner.clients.all if each.state != STATE_MISSING)
-
-
-def _guard(environment: Environment, plan: Plan, sharing: dict[int, str], begun_by_s: float) -> None:
-    """Watch that every worker begins and ends its share. A lost one's is said to be broken, and the others stopped."""
-    runner = environment.runner
-    assert isinstance(runner, MasterRunner)
-    waiting = dict(sharing)
-    while waiting:
-        gevent.sleep(0.2)
-        for number, client_id in list(waiting.items()):
-            summary = Path(plan.out_dir) / f"summary-{number}.json"
-            if summary.exists():
-                del waiting[number]
-            elif client_id not in _there(runner) or (time.monotonic() > begun_by_s and not _has_begun(plan, number)):
-                summary.write_text(json.dumps({"broken": f"worker {number} was lost"}))
-                _stop(environment, "a worker was lost")
-
-
-def _has_begun(plan: Plan, number: int) -> bool:
-    return (Path(plan.out_dir) / f"status-{number}.jsonl").exists()
-
-
-def _on_file(environment: Environment, msg: Any, **_: Any) -> None:
-    keep(_shipped[-1], msg.data)
-
-
-def _stop(environment: Environment, reason: str) -> None:
-    if isinstance(environment.runner, MasterRunner):
-        environment.runner.send_message("fleetune_stop", {"reason": reason})
-    for dispatcher in _running:
+def _stop(reason: str) -> None:
+    for dispatcher, job in _running.items():
         dispatcher.stop_reason = reason
+        if not job.begin.ready():
+            job.begin.set(None)
 
 
 def _on_run(environment: Environment, msg: Any, **_: Any) -> None:
     order = msg.data
-    job = Job(Plan.model_validate_json(order["plan"]), order["worker"], order["start_at"], order["schedule"])
+    job = Job(Plan.model_validate_json(order["plan"]), order["worker"], order["run"], order["schedule"])
     if job.schedule is None:
         _jobs.put(job)
     else:  # whether the master thinks that a user runs here depends on when it heard of us
         gevent.spawn(OpenLoopUser(environment).run_job, job)
 
 
+def _on_begin(environment: Environment, msg: Any, **_: Any) -> None:
+    begin = Begin(msg.data["start_at"], time.time(), msg.data["lead_s"])
+    for job in _running.values():
+        job.begin.set(begin)
+
+
 def _on_stop(environment: Environment, msg: Any, **_: Any) -> None:
-    for dispatcher in _running:
-        dispatcher.stop_reason = msg.data["reason"]
+    _stop(msg.data["reason"])

@@ -76,6 +76,7 @@ def records_of(path: Path) -> list[RequestRecord]:
 
 def test_every_request_is_answered_once_and_recorded(wherever: Subject, tmp_path: Path) -> None:
     report, path = wherever.tester.run(level(wherever.url), out_dir=tmp_path)
+    assert "generator process broke" not in (report.invalid_reason or "")
     records = records_of(path)
     assert sorted(record.index for record in records) == list(range(len(records)))
     assert report.requests == report.completed == sum(record.scheduled_s >= 0.5 for record in records)

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 import gevent
 
+from controlplane.host.files import write_whole
+
 _FILES = re.compile(r"(records|status)-\d+\.jsonl|gaps-\d+\.u32|summary-\d+\.json")
 
 
@@ -38,7 +40,15 @@ def ship(runner: Home, folder: Path, worker: int) -> None:
 
 
 def keep(folder: Path, file: Mapping[str, Any]) -> None:
-    """Append what a worker sent to its file in a folder; names are those of its own files and nothing else."""
-    if _FILES.fullmatch(file["name"]):
-        with (folder / file["name"]).open("ab") as whole:
-            whole.write(file["data"])
+    """Append what a worker sent to its file in a folder; names are those of its own files and nothing else.
+
+    A summary appears at once with all it says: that it is there ends the run.
+    """
+    if not _FILES.fullmatch(file["name"]):
+        return
+    path = folder / file["name"]
+    if path.suffix == ".json":
+        write_whole(path, file["data"], private=False)
+        return
+    with path.open("ab") as whole:
+        whole.write(file["data"])

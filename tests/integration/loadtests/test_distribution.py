@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import psutil
@@ -42,7 +43,7 @@ def test_lost_worker_makes_the_run_invalid_not_smaller(tmp_path: Path) -> None:
     assert "worker" in (report.invalid_reason or "")
 
 
-def test_a_worker_lost_before_it_began_makes_the_run_invalid_too(tmp_path: Path) -> None:
+def test_without_a_worker_that_is_not_ready_nobody_begins(tmp_path: Path) -> None:
     with faulty.faulty_server(faulty.good) as url, Generator(processes=2) as generator:
         test = load_test_of(url, processes=2, rate_rps=60.0)
         run_load_test(test, generator, out_dir=tmp_path / "whole")
@@ -51,7 +52,21 @@ def test_a_worker_lost_before_it_began_makes_the_run_invalid_too(tmp_path: Path)
         result = run_load_test(test, generator, out_dir=tmp_path / "half")
     assert result.report.validity is Validity.INVALID
     assert "was lost" in (result.report.invalid_reason or "")
-    assert len(read_records([result.records_path]).index) == 30
+    assert len(read_records([result.records_path]).index) == 0
+
+
+def test_a_worker_that_wakes_late_puts_the_begin_off_not_its_requests(tmp_path: Path) -> None:
+    with faulty.faulty_server(faulty.good) as url, Generator(processes=2) as generator:
+        test = load_test_of(url, processes=2, rate_rps=60.0)
+        run_load_test(test, generator, out_dir=tmp_path / "first")
+        late, _ = [each for child in psutil.Process().children() for each in child.children()]
+        late.suspend()
+        waking = threading.Timer(1.5, late.resume)  # longer than the lead of a run
+        waking.start()
+        result = run_load_test(test, generator, out_dir=tmp_path / "second")
+        waking.join()
+    assert (result.report.requests, result.report.errors) == (60, 0)
+    assert "generator process broke" not in (result.report.invalid_reason or "")
 
 
 def test_workers_busy_with_long_streams_are_not_taken_for_lost(tmp_path: Path) -> None:
