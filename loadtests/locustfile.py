@@ -257,10 +257,11 @@ def _stop(reason: str) -> None:
 def _on_run(environment: Environment, msg: Any, **_: Any) -> None:
     order = msg.data
     job = Job(Plan.model_validate_json(order["plan"]), order["worker"], order["run"], order["schedule"])
-    if job.schedule is None:
-        _jobs.put(job)
-    else:  # whether the master thinks that a user runs here depends on when it heard of us
-        gevent.spawn(OpenLoopUser(environment).run_job, job)
+    ours = (each for each in environment.user_classes if issubclass(each, OpenLoopUser))
+    user = next(
+        ours, OpenLoopUser
+    )  # one of our own: where Locust's master puts its users depends on when it hears of us
+    gevent.spawn(user(environment).run_job, job)
 
 
 def _on_begin(environment: Environment, msg: Any, **_: Any) -> None:

@@ -21,6 +21,7 @@ from loadtests.send.plan import Plan
 LEAD_S = 1.0  # for the word to reach every worker
 LEAD_ELSEWHERE_S = 2.0  # over a network
 _PATIENCE_S = 30.0  # within which a worker is ready, and then says that it sends
+_SILENCE_S = 10.0  # of a worker that is not ready: Locust misses its signs of life after 3 s, which a busy host takes
 _POLL_S = 0.05
 
 
@@ -75,12 +76,14 @@ class Conductor:
 
     def _await_ready(self, names: Mapping[int, str]) -> bool:
         """Say whether every worker is ready; without one of them nobody begins."""
-        deadline = time.monotonic() + _PATIENCE_S
+        now = time.monotonic()
+        deadline, seen_at = now + _PATIENCE_S, dict.fromkeys(names, now)
         while missing := set(names) - self._ready:
-            alive = set(self._there())
-            lost = [each for each in missing if self._ended(each) or names[each] not in alive]
-            if lost or time.monotonic() > deadline:
-                self._lose(lost or list(missing))
+            now, alive = time.monotonic(), set(self._there())
+            seen_at |= {each: now for each in missing if names[each] in alive}
+            lost = [each for each in missing if self._ended(each) or now > min(deadline, seen_at[each] + _SILENCE_S)]
+            if lost:
+                self._lose(lost)
                 gevent.spawn(self._watch, names, deadline)
                 return False
             gevent.sleep(_POLL_S)
