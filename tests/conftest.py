@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.threads import left_of, watchers
 
 _HOWEVER_BUSY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("repeated", _HOWEVER_BUSY, derandomize=True)
@@ -19,6 +22,15 @@ settings.load_profile("repeated")
 
 _SUITE = re.compile(r"(?:tests/)?contract/(test_(?:fleet|kubernetes|traffic)\w*)\.py::")
 _SUBJECT = re.compile(r"[\[-](stand-in|real-server|fake|processes)\b")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_watch_outlives_its_module() -> Iterator[None]:
+    """A watch that nobody ends asks a server that is gone again and again, within the tests of others."""
+    before = watchers()
+    yield
+    left = left_of(before)
+    assert not left, f"still running after the module that started them: {', '.join(left)}"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

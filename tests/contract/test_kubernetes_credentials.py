@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from controlplane.adapters.fleet_kubernetes.door import Door, Place, open_door
-from controlplane.adapters.fleet_kubernetes.watched import Watched
+from controlplane.adapters.fleet_kubernetes.watched import Watched, end
 from controlplane.domain.errors import Refused
 from tests.contract.kubernetes_servers import wait
 from tests.fakes.kubernetes.cluster import StandIn
@@ -68,7 +68,7 @@ def test_a_watch_outlives_the_token_it_began_with(own: StandIn, tmp_path: Path) 
     own.faults.drop_watches()
     own.objects.create(*_a_node("late"))
     wait(lambda: [each["metadata"]["name"] for each in watched.items()] == ["late"])
-    watched.stop()
+    end(watched)
 
 
 def test_credentials_that_are_refused_for_good_are_told(own: StandIn) -> None:
@@ -97,7 +97,7 @@ def test_a_plug_in_that_gives_no_token_any_more_is_told_and_breaks_no_watch(own:
     own.objects.create(*_a_node("late"))
     wait(lambda: len(watched.items()) == 1)
     assert any(each.name == "watch nodes" for each in threading.enumerate())
-    watched.stop()
+    end(watched)
 
 
 def _a_node(name: str) -> Any:

@@ -10,7 +10,7 @@ from kubernetes.client.exceptions import ApiException
 
 from controlplane.adapters.fleet_kubernetes.door import Door, Place, open_door
 from controlplane.adapters.fleet_kubernetes.manifests import same_deployment
-from controlplane.adapters.fleet_kubernetes.watched import Watched
+from controlplane.adapters.fleet_kubernetes.watched import Watched, end
 from controlplane.domain.errors import InvalidInput, StaleVersion
 from tests.contract.kubernetes_servers import Server, wait
 from tests.contract.test_kubernetes_server import APPLY, MERGE, apply, deployment, refused
@@ -169,7 +169,7 @@ def test_an_object_that_leaves_a_selection_is_gone_for_who_watches_it(server: Se
     back = {"metadata": {"labels": {"app": "engine"}}}
     server.core.patch_namespaced_config_map("one", server.namespace, back, _content_type=MERGE)
     wait(lambda: len(watched.items()) == 1)
-    watched.stop()
+    end(watched)
 
 
 def test_a_deployment_s_name_may_be_as_long_as_its_pods_labels_allow(server: Server) -> None:

@@ -19,8 +19,18 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 
+from controlplane.adapters.fleet_kubernetes.hangup import Hangup
 from controlplane.adapters.fleet_kubernetes.refusals import Asked, Expired, refusal, refused_watch, short
-from controlplane.adapters.fleet_kubernetes.wire import AGENT, JSON, Question, Reopen, Wire, lines, require_success
+from controlplane.adapters.fleet_kubernetes.wire import (
+    AGENT,
+    JSON,
+    Question,
+    Reopen,
+    Wire,
+    bear_silence,
+    lines,
+    require_success,
+)
 from controlplane.domain.errors import InvalidInput, NotFound, Unavailable
 
 MANAGER = AGENT
@@ -138,19 +148,20 @@ class Door:
             content = self._wire.content(Question("GET", f"{place.path(name)}/log", query=query))
             return content.decode(errors="replace")
 
-    def watch(self, place: Place, version: str, *, seconds: int, **query: str) -> Iterator[tuple[str, Json]]:
-        """Yield OPENED, then what happens after a version, bookmarks among it, for so many seconds. Raises Expired."""
+    def watch(
+        self, place: Place, version: str, *, seconds: int, hangup: Hangup, **query: str
+    ) -> Iterator[tuple[str, Json]]:
+        """Yield OPENED, then what happens after a version, bookmarks among it, for so many seconds or until `hangup`.
+
+        Raises Expired, and Unavailable when it was hung up.
+        """
         asked = {**query, "watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
         asked["timeoutSeconds"] = str(seconds)
         with self._refusals("watch", place):
-            raw = self._wire.called(Question("GET", place.path(), query=asked, timeout_s=_SILENCE_S))
+            raw = self._wire.called(Question("GET", place.path(), query=asked))
             try:
-                require_success(raw, b"" if raw.status == 200 else raw.read())
-                yield OPENED, {}
-                for event in map(json.loads, lines(raw)):
-                    if event["type"] == "ERROR":
-                        raise refused_watch(event["object"])
-                    yield event["type"], event["object"]
+                with hangup.ends(raw):
+                    yield from _events(raw)
             finally:
                 raw.close()  # an answer half read cannot be used again
                 raw.release_conn()
@@ -183,6 +194,16 @@ class Door:
             raise Unavailable(f"the API server {self.host} does not answer", why=short(error)) from error
         except ValueError as error:
             raise Unavailable(f"the API server {self.host} answers what is no JSON", why=short(error)) from error
+
+
+def _events(raw: Any) -> Iterator[tuple[str, Json]]:
+    require_success(raw, b"" if raw.status == 200 else raw.read())
+    bear_silence(raw, _SILENCE_S)  # a server says at once that it took a watch; what happens then may take long
+    yield OPENED, {}
+    for event in map(json.loads, lines(raw)):
+        if event["type"] == "ERROR":
+            raise refused_watch(event["object"])
+        yield event["type"], event["object"]
 
 
 def open_door(kubeconfig: Path | None = None, context: str | None = None) -> Door:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from controlplane.adapters.fleet_kubernetes.door import Door, Json, Place
-from controlplane.adapters.fleet_kubernetes.watched import Watched
+from controlplane.adapters.fleet_kubernetes.watched import Watched, end, end_with
 from controlplane.domain.door.routing import GatewayAddress
 
 SELECTOR = "app.kubernetes.io/part-of=fleetune,app.kubernetes.io/component=gateway"
@@ -24,6 +24,7 @@ class GatewayPods:
 
     def __init__(self, door: Door, namespace: str) -> None:
         self._pods = Watched(door, Place("api/v1", "pods", namespace), selector=SELECTOR)
+        end_with(self, self._pods)
 
     def find(self) -> Sequence[GatewayAddress]:
         """Return where each running gateway listens, by name. Raises Unavailable when that is not known any more."""
@@ -31,7 +32,7 @@ class GatewayPods:
         return sorted(found, key=lambda each: each.name)
 
     def close(self) -> None:
-        self._pods.stop()
+        end(self._pods)
 
 
 def _address(pod: Json) -> GatewayAddress | None:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from controlplane.adapters.fleet_kubernetes.door import Door, Json, Place
-from controlplane.adapters.fleet_kubernetes.watched import Watched
+from controlplane.adapters.fleet_kubernetes.watched import Watched, end, end_with
 from controlplane.domain.operations.spot import Notice
 from controlplane.ports import Clock
 
@@ -29,6 +29,7 @@ class NodeNotices:
 
     def __init__(self, door: Door, *, clock: Clock, steady: Callable[[], float] = time.monotonic) -> None:
         self._nodes = Watched(door, Place("api/v1", "nodes"), steady=steady)
+        end_with(self, self._nodes)
         self._clock = clock
 
     def notices(self) -> Sequence[Notice]:
@@ -37,7 +38,7 @@ class NodeNotices:
         return sorted(filter(None, found), key=lambda each: each.node or "")
 
     def close(self) -> None:
-        self._nodes.stop()
+        end(self._nodes)
 
 
 def notice_of(node: Json, now: datetime) -> Notice | None:

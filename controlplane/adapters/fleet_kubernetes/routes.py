@@ -23,7 +23,7 @@ from controlplane.adapters.fleet_kubernetes.route import (
     splits_alike,
     weights_of,
 )
-from controlplane.adapters.fleet_kubernetes.watched import Watched
+from controlplane.adapters.fleet_kubernetes.watched import Watched, end, end_with
 from controlplane.domain.base import ServiceName
 from controlplane.domain.door.routing import RoutingTable
 from controlplane.domain.errors import Conflict, Forbidden, NotFound, StaleVersion, Unavailable
@@ -51,13 +51,13 @@ class RouteTraffic:
         self._place = Place(PREFIX, "httproutes", namespace)
         self._routes = Watched(door, self._place, selector=SELECTOR)
         self._slices = Watched(door, Place(SLICES, "endpointslices", namespace), selector=OF_SERVICE)
+        end_with(self, self._routes, self._slices)
         self._pools = Pools(door, namespace, options=options)
         self._given: RoutingTable | None = None
         self._is_used = False
 
     def close(self) -> None:
-        self._routes.stop()
-        self._slices.stop()
+        end(self._routes, self._slices)
 
     def apply(self, table: RoutingTable) -> None:
         """Write every route of the table, and delete those of services that are not in it.

@@ -13,7 +13,7 @@ from controlplane.adapters.fleet_kubernetes.names import GROUP, SELECTOR
 from controlplane.adapters.fleet_kubernetes.nodes import ready_nodes
 from controlplane.adapters.fleet_kubernetes.sets import PLURAL, TEMPLATE
 from controlplane.adapters.fleet_kubernetes.sets import PREFIX as SETS
-from controlplane.adapters.fleet_kubernetes.watched import Watched, by_label
+from controlplane.adapters.fleet_kubernetes.watched import Watched, by_label, end, end_with
 from controlplane.domain.base import EngineId
 from controlplane.domain.errors import Forbidden, NotFound
 
@@ -36,12 +36,12 @@ class ClusterView:
         self._pods = Watched(door, self.pods_at, selector=SELECTOR, keep=of_pod, steady=steady)
         self._nodes = Watched(door, Place("api/v1", "nodes"), keep=of_node, steady=steady)
         self._sets = Watched(door, self.sets_at, selector=SELECTOR, steady=steady)
+        end_with(self, self._deployments, self._pods, self._nodes, self._sets)
         self._door = door
         self._has_sets: bool | None = None  # None: nobody asked yet
 
     def close(self) -> None:
-        for watched in (self._deployments, self._pods, self._nodes, self._sets):
-            watched.stop()
+        end(self._deployments, self._pods, self._nodes, self._sets)
 
     def place_of(self, group: Group) -> Place:
         return self.sets_at if group.is_set else self.deployments_at

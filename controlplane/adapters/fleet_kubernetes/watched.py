@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 
 from controlplane.adapters.fleet_kubernetes.door import OPENED, Door, Json, Place
+from controlplane.adapters.fleet_kubernetes.hangup import Hangup
 from controlplane.adapters.fleet_kubernetes.kept import whole
 from controlplane.adapters.fleet_kubernetes.refusals import Expired
 from controlplane.domain.errors import FleetuneError, Unavailable
@@ -15,6 +17,7 @@ _WATCH_S = 240
 _AGAIN_S = 0.5
 _LONGEST_PAUSE_S = 5.0
 _FIRST_S = 20.0
+_END_S = 5.0
 _GONE = 1000  # names remembered, so that an answer that comes late brings nothing back
 
 
@@ -39,7 +42,7 @@ class Watched:
         self._lock = threading.Lock()
         self._items: dict[str, Json] = {}
         self._gone: dict[str, int] = {}
-        self._answered, self._stopping = threading.Event(), threading.Event()
+        self._answered, self._hangup = threading.Event(), Hangup()
         self._is_listed = False
         self._from = ""  # the version to watch from
         self._broken_since: float | None = None
@@ -69,29 +72,35 @@ class Watched:
             if version > max(self._gone.get(name, 0), 0 if known is None else _version(known)):
                 self._items[name] = self._keep(value)
 
-    def stop(self) -> None:
-        """End the watch; it is gone for good within its time-out."""
-        self._stopping.set()
+    def hang_up(self) -> None:
+        """Let the watch end now, or not begin."""
+        self._hangup.pull()
+        self._answered.set()
+
+    def wait(self, seconds: float) -> None:
+        """Return when the watch has ended, or the time is over."""
+        if self._thread is not None:
+            self._thread.join(seconds)
 
     def _start(self) -> None:
         with self._lock:
-            if self._thread is None:
+            if self._thread is None and not self._hangup.is_pulled:
                 self._thread = threading.Thread(target=self._run, name=f"watch {self._place.plural}", daemon=True)
                 self._thread.start()
 
     def _run(self) -> None:
         pause_s = _AGAIN_S
-        while not self._stopping.is_set():
+        while not self._hangup.is_pulled:
             try:
                 self._from = self._from or self._listed()
                 if not self._watched(self._from):  # a watch that ends at once is not asked for all the time
-                    self._stopping.wait(_AGAIN_S)
+                    self._hangup.wait(_AGAIN_S)
                 pause_s = _AGAIN_S
             except Expired:
                 self._from = ""
             except FleetuneError as error:
                 self._broken(error)
-                self._stopping.wait(pause_s)
+                self._hangup.wait(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def _listed(self) -> str:
@@ -117,9 +126,7 @@ class Watched:
     def _watched(self, version: str) -> bool:
         """Take in what happens until the watch ends, and where to go on from; say whether anything did."""
         has_heard = False
-        for kind, value in self._door.watch(self._place, version, seconds=_WATCH_S, **self._query):
-            if self._stopping.is_set():
-                break
+        for kind, value in self._door.watch(self._place, version, seconds=_WATCH_S, hangup=self._hangup, **self._query):
             self._well()
             if kind == OPENED:
                 continue
@@ -151,6 +158,24 @@ class Watched:
         if self._broken_since is None:
             self._broken_since = self._steady()
         self._answered.set()
+
+
+def end(*watches: Watched) -> None:
+    """End watches for good. One whose server just then says nothing at all ends later, within its time-out of 15 s."""
+    _hang_up(watches)
+    give_up_s = time.monotonic() + _END_S
+    for each in watches:
+        each.wait(max(0.0, give_up_s - time.monotonic()))
+
+
+def end_with(owner: object, *watches: Watched) -> None:
+    """Let watches end when nobody holds their owner any more, should nobody close it."""
+    weakref.finalize(owner, _hang_up, watches).atexit = False  # threads end with their process anyway
+
+
+def _hang_up(watches: Sequence[Watched]) -> None:
+    for each in watches:
+        each.hang_up()
 
 
 def by_label(values: Sequence[Json], label: str) -> Mapping[str, list[Json]]:

@@ -24,14 +24,13 @@ Reopen = Callable[[], client.ApiClient]
 
 
 class Question(NamedTuple):
-    """One request. `kind` is what its body is; `timeout_s` how long its answer may be silent."""
+    """One request. `kind` is what its body is."""
 
     method: str
     path: str
     body: Mapping[str, Any] | None = None
     query: Mapping[str, str] = MappingProxyType({})
     kind: str = JSON
-    timeout_s: float = _TIMEOUT_S
 
 
 class Wire:
@@ -96,7 +95,7 @@ class Wire:
             body=question.body,
             auth_settings=["BearerToken"],
         )
-        waits = (_TIMEOUT_S, question.timeout_s)
+        waits = (_TIMEOUT_S, _TIMEOUT_S)
         return self._api.call_api(verb, url, headers, content, parts, _request_timeout=waits).response
 
     def _require_welcome(self) -> None:
@@ -110,6 +109,13 @@ def require_success(raw: Any, content: bytes) -> None:
     """Raise ApiException for a refusal."""
     if not 200 <= raw.status <= 299:
         raise ApiException(status=raw.status, reason=raw.reason, body=content.decode(errors="replace"))
+
+
+def bear_silence(raw: Any, seconds: float) -> None:
+    """Let the rest of an answer that has begun come in pieces so many seconds apart."""
+    sock = getattr(raw.connection, "sock", None)
+    if sock is not None:  # else it is over: its server closed the connection
+        sock.settimeout(seconds)
 
 
 def lines(raw: Any) -> Iterator[bytes]:

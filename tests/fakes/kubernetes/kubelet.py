@@ -53,9 +53,13 @@ class Kubelet:
         self._lives: dict[str, PodLife] = {}
         self._pods: dict[str, dict[str, Any]] = {}
         self._stopping = threading.Event()
+        self._watching: watch.Watch | None = None
         self.is_lost = False
         self._register()
-        self._threads = [threading.Thread(target=each, daemon=True) for each in self._duties(is_idle)]
+        self._threads = [
+            threading.Thread(target=each, name=f"kubelet {name}: {each.__name__}", daemon=True)
+            for each in self._duties(is_idle)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -75,7 +79,9 @@ class Kubelet:
 
     def stop(self) -> None:
         self._stopping.set()
-        for thread in self._threads[-2:]:  # a watch ends by itself
+        if self._watching is not None:
+            self._watching.stop()  # type: ignore[no-untyped-call]
+        for thread in self._threads:
             thread.join()
         for life in self._lives.values():
             life.kill()
@@ -109,7 +115,8 @@ class Kubelet:
             try:
                 if version is None:
                     version = self._list(mine)
-                stream = watch.Watch().stream(  # type: ignore[no-untyped-call]
+                self._watching = watch.Watch()  # type: ignore[no-untyped-call]
+                stream = self._watching.stream(  # type: ignore[no-untyped-call]
                     self._core.list_pod_for_all_namespaces,
                     field_selector=mine,
                     resource_version=version,
