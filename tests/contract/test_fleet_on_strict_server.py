@@ -12,6 +12,7 @@ from kubernetes import client
 
 from controlplane.adapters.fleet_kubernetes.door import Door, Place, open_door
 from controlplane.adapters.fleet_kubernetes.fleet import FleetKubernetes
+from controlplane.adapters.fleet_kubernetes.hangup import Hangup
 from controlplane.adapters.fleet_kubernetes.manifests import same_deployment
 from controlplane.adapters.fleet_kubernetes.preflight import check_cluster
 from controlplane.adapters.fleet_kubernetes.refusals import Expired
@@ -181,7 +182,7 @@ def test_a_server_that_asks_for_long_to_be_left_alone_is_not_asked_until_then(ow
 def test_a_watch_that_is_refused_as_too_old_is_begun_anew(own: ClusterSubject) -> None:
     stand_in(own).faults.answer_next(410, agent="fleetune", verb="watch")
     with pytest.raises(Expired):
-        list(door(own.server).watch(deployments(own.server), "1", seconds=1))
+        list(door(own.server).watch(deployments(own.server), "1", seconds=1, hangup=Hangup()))
 
 
 def test_a_list_whose_pages_expire_is_asked_for_whole(own: ClusterSubject) -> None:

@@ -102,6 +102,19 @@ def test_a_revision_whose_service_has_no_endpoint_yet_gets_nothing_until_it_has(
     assert router.weights() == {"chat": {"chat-rev-1": 80, "chat-rev-2": 20}}
 
 
+def test_a_route_that_is_to_go_to_another_gateway_is_not_in_force_until_it_does(
+    server: Server, router: RouteTraffic, routed: dict[str, RouteOptions]
+) -> None:
+    """Weights and hosts are the same: only the gateway, or its listener, is another."""
+    router.apply(table(1, canary=20))
+    assert list(router.actual()) == [table(1, canary=20)]
+    routed["chat"] = ROUTE.evolve(section="https")
+    assert [present and present.services for present in router.actual()] == [()]
+    router.apply(table(2, canary=20))
+    assert routes(server)[0]["spec"]["parentRefs"][0]["sectionName"] == "https"
+    assert list(router.actual()) == [table(2, canary=20)]
+
+
 def pools(server: Server) -> dict[str, Any]:
     answer: Any = client.CustomObjectsApi(server.api).list_namespaced_custom_object(
         "inference.networking.k8s.io", "v1", server.namespace, "inferencepools"

@@ -139,6 +139,24 @@ def test_a_route_s_weight_is_checked_by_its_definition(fresh: Server, weight: ob
     assert changed["metadata"]["generation"] == 2
 
 
+def test_a_definition_fills_in_what_a_custom_object_does_not_say(fresh: Server) -> None:
+    value = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": {"name": "one"},
+        "spec": {"parentRefs": [{"name": "public"}], "rules": [{"backendRefs": [{"name": "a", "port": 8000}]}]},
+    }
+    code, said = fresh.post(f"/apis/gateway.networking.k8s.io/v1/namespaces/{fresh.namespace}/httproutes", value)
+    assert code == 201, said
+    made: Any = client.CustomObjectsApi(fresh.api).get_namespaced_custom_object(
+        "gateway.networking.k8s.io", "v1", fresh.namespace, "httproutes", "one"
+    )
+    parent = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "public"}
+    everything = [{"path": {"type": "PathPrefix", "value": "/"}}]
+    back_end = {"group": "", "kind": "Service", "name": "a", "port": 8000, "weight": 1}
+    assert made["spec"] == {"parentRefs": [parent], "rules": [{"matches": everything, "backendRefs": [back_end]}]}
+
+
 def gpu_pod(gpus: int) -> Object:
     container = {"name": "engine", "image": "engine:1", "resources": {"limits": {"nvidia.com/gpu": str(gpus)}}}
     tolerations = [{"key": "nvidia.com/gpu", "operator": "Exists"}]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
+from typing import Any
 
 from controlplane.adapters.fleet_kubernetes.door import Json
 from controlplane.adapters.fleet_kubernetes.names import GROUP, group_name, labels_of, route_name
@@ -95,15 +96,19 @@ def weights_of(route: Json) -> Mapping[str, int]:
     return {ref["name"]: ref.get("weight", 1) for ref in refs}
 
 
-def splits_alike(route: Json, other: Json) -> bool:
-    """Say whether two routes send the same hosts to the same Services or pools by the same weights."""
-    same_kinds = _kinds(route) == _kinds(other) and weights_of(route) == weights_of(other)
-    return same_kinds and route["spec"].get("hostnames") == other["spec"].get("hostnames")
+def says(route: Json, wanted: Json) -> bool:
+    """Say whether a route is as wanted: the same gateway, hosts, back ends and weights. What else its server or a later
+    definition of the kind writes into it counts for nothing.
+    """
+    return _holds(route["spec"], wanted["spec"])
 
 
-def _kinds(route: Json) -> Mapping[str, str]:
-    refs = [ref for rule in route["spec"].get("rules", []) for ref in rule.get("backendRefs", [])]
-    return {ref["name"]: ref.get("kind", "Service") for ref in refs}
+def _holds(there: Any, wanted: Any) -> bool:
+    if isinstance(wanted, Mapping):
+        return isinstance(there, Mapping) and all(_holds(there.get(name), each) for name, each in wanted.items())
+    if isinstance(wanted, list):
+        return isinstance(there, list) and len(there) == len(wanted) and all(map(_holds, there, wanted))
+    return bool(there == wanted)
 
 
 def objection(route: Json) -> str | None:

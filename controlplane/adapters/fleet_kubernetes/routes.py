@@ -20,7 +20,7 @@ from controlplane.adapters.fleet_kubernetes.route import (
     answering,
     httproute,
     objection,
-    splits_alike,
+    says,
     weights_of,
 )
 from controlplane.adapters.fleet_kubernetes.watched import Watched, end, end_with
@@ -82,7 +82,7 @@ class RouteTraffic:
         present, wanted = self._present(), self._wanted(given)
         if any(objection(route) for route in present.values()):
             return [None]
-        if present.keys() == wanted.keys() and all(splits_alike(present[name], wanted[name]) for name in wanted):
+        if present.keys() == wanted.keys() and all(says(present[name], wanted[name]) for name in wanted):
             return [given]
         return [RoutingTable(version=max(map(_version, present.values()), default=0))]
 
@@ -161,5 +161,5 @@ def _version(route: Json) -> int:
 
 def _refuse_stale(present: Json, wanted: Json, version: int) -> None:
     newest = _version(present)
-    if newest > version or (newest == version and not splits_alike(present, wanted)):
+    if newest > version or (newest == version and not says(present, wanted)):
         raise StaleVersion(f"route {present['metadata']['name']} is not changed", why=f"it is of table {newest}")

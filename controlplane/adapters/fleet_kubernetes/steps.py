@@ -171,13 +171,12 @@ def _without_pod(entry: Entry, waited: timedelta, around: Around) -> Fault | Non
 
 
 def _ended(entry: Entry, sight: PodSight, around: Around) -> Fault:
-    if sight.disruption:
-        return Fault(StartFailure.NODE_LOST, f"the cluster took pod {sight.name} away: {sight.disruption}")
+    of_cluster = _turned_out(sight)
+    if of_cluster is not None:
+        return of_cluster
     if sight.exit_reason == "OOMKilled":
         detail = f"host memory: pod {sight.name} was killed on node {sight.node}, exit code {sight.exit_code}"
         return Fault(StartFailure.OUT_OF_MEMORY, detail)
-    if sight.exit_reason == "Evicted":
-        return Fault(StartFailure.NODE_LOST, f"pod {sight.name} was evicted: {sight.exit_message}")
     if sight.exit_code is None:
         return Fault(StartFailure.CRASHED, f"somebody deleted pod {sight.name}")
     if entry.ready_at is None and sight.ran_s is not None and sight.ran_s >= around.start_timeout_s:
@@ -185,6 +184,18 @@ def _ended(entry: Entry, sight: PodSight, around: Around) -> Fault:
     return Fault(
         *diagnose(around.tail(sight), around.log, exit_code=sight.exit_code, was_ready=entry.ready_at is not None)
     )
+
+
+def _turned_out(sight: PodSight) -> Fault | None:
+    """Return why a cluster took a pod away, or its node did not take it; None when it ended by itself."""
+    if sight.disruption:
+        return Fault(StartFailure.NODE_LOST, f"the cluster took pod {sight.name} away: {sight.disruption}")
+    if sight.exit_reason == "Evicted":
+        return Fault(StartFailure.NODE_LOST, f"pod {sight.name} was evicted: {sight.exit_message}")
+    if sight.is_over and sight.exit_code is None and sight.exit_reason:  # UnexpectedAdmissionError, OutOfcpu, ...
+        said = f"node {sight.node} refused pod {sight.name}: {sight.exit_reason}: {sight.exit_message}"
+        return Fault(StartFailure.UNSCHEDULABLE, said)
+    return None
 
 
 def _not_started(entry: Entry, sight: PodSight, waited: timedelta, around: Around) -> Fault | None:

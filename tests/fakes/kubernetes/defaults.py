@@ -1,11 +1,14 @@
-"""What a server writes into an object that does not say it, for the kinds that Fleetune sends."""
+"""What a server writes into an object that does not say it: of custom kinds what their definitions say, of the others
+what matters of those that Fleetune sends.
+"""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
-from tests.fakes.kubernetes.schemas import Object, Resource
+from tests.fakes.kubernetes.schemas import Json, Object, Resource, resolved, schema_of
 
 _POD = {
     "terminationGracePeriodSeconds": 30,
@@ -34,6 +37,10 @@ def defaulted(resource: Resource, value: Object) -> Object:
     """Return an object with its defaults."""
     if resource.kind == "Namespace":  # its controller empties it before it goes
         value.setdefault("spec", {}).setdefault("finalizers", ["kubernetes"])
+    if resource.custom:
+        for name, of in resolved(schema_of(resource))[1].get("properties", {}).items():
+            if name in value and name != "metadata":
+                _fill_defined(value[name], of)
     spec = value.get("spec")
     if not isinstance(spec, dict):
         return value
@@ -74,6 +81,22 @@ def _fill_container(container: Object, *, is_pod: bool) -> None:
         _fill(probe, _PROBE)
         if "httpGet" in probe:
             _fill(probe["httpGet"], {"path": "/", "scheme": "HTTP"})
+
+
+def _fill_defined(value: Json, schema: Json) -> None:
+    """Write the defaults of a custom kind's definition into what is there."""
+    _, known = resolved(schema)
+    if isinstance(value, list):
+        for each in value:
+            _fill_defined(each, known.get("items", {}))
+    if not isinstance(value, dict):
+        return
+    properties = known.get("properties", {})
+    for name, of in properties.items():
+        if "default" in of:
+            value.setdefault(name, copy.deepcopy(of["default"]))
+    for name, each in value.items():
+        _fill_defined(each, properties.get(name, known.get("additionalProperties") or {}))
 
 
 def _fill(value: Object, defaults: Mapping[str, Any]) -> None:

@@ -68,6 +68,13 @@ def bound(**more: Any) -> Entry:
         (pod(running_since=START + timedelta(seconds=500)), 1400.0, StartFailure.TIMEOUT),
         (pod(restarts=1, exit_code=1, exit_reason="OOMKilled"), 1.0, StartFailure.OUT_OF_MEMORY),
         (pod(is_over=True, exit_reason="Evicted", exit_message="low on memory"), 1.0, StartFailure.NODE_LOST),
+        (
+            pod(is_over=True, exit_reason="UnexpectedAdmissionError", exit_message="0 left"),
+            1.0,
+            StartFailure.UNSCHEDULABLE,
+        ),
+        (pod(is_over=True, exit_reason="OutOfnvidia.com/gpu"), 1.0, StartFailure.UNSCHEDULABLE),
+        (pod(is_over=True, exit_reason="Error", exit_code=1), 1.0, StartFailure.OTHER),
         (pod(deleting_grace_s=30, disruption="DeletionByTaintManager"), 1.0, StartFailure.NODE_LOST),
         (pod(restarts=1, exit_code=137, ran_s=901.0), 2000.0, StartFailure.TIMEOUT),
     ],
