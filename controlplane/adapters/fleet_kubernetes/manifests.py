@@ -1,4 +1,6 @@
-"""The manifests of one revision: a Deployment whose template never changes, its Service and its disruption budget."""
+"""The manifests of one revision: a Deployment whose template never changes, its Service, its disruption budget, and the
+route of a service that asks for one.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ from kubernetes import client
 
 from controlplane.adapters.fleet_kubernetes.names import GROUP, group_name, labels_of
 from controlplane.adapters.fleet_kubernetes.pods import PORT, nodes_of, pod_template
+from controlplane.adapters.fleet_kubernetes.route import pool, route_to
 from controlplane.adapters.fleet_kubernetes.sets import LEADER, leader_worker_set
 from controlplane.domain.base import EngineId
 from controlplane.domain.cluster import ClusterOptions
@@ -40,7 +43,16 @@ def manifests(
         made = deployment(engine, cluster, replicas=replicas)
     else:
         made = leader_worker_set(engine, cluster, name=str(name), replicas=replicas)
-    return [made, service(engine, cluster), budget(engine, cluster)]
+    return [made, service(engine, cluster), budget(engine, cluster), *_routed(owner, cluster)]
+
+
+def _routed(owner: ReplicaOwner, cluster: ClusterOptions) -> list[Manifest]:
+    """Return the route of a service that asks for one, all of it to this revision, and the pool that it names."""
+    how, namespace = cluster.route, cluster.namespace
+    if how is None:
+        return []
+    pools = [] if how.picker is None else [pool(owner.service, owner.revision, how.picker, namespace=namespace)]
+    return [*pools, route_to(owner.service, how, {group_name(owner): 100}, namespace=namespace)]
 
 
 def owner_of(spec: ServiceSpec, config: EngineConfig) -> ReplicaOwner:

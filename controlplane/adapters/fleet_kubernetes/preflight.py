@@ -12,12 +12,13 @@ from controlplane.adapters.fleet_kubernetes.pools import NONE_HERE as NO_POOLS
 from controlplane.adapters.fleet_kubernetes.pools import PLURAL as POOL_PLURAL
 from controlplane.adapters.fleet_kubernetes.pools import PREFIX as POOLS_AT
 from controlplane.adapters.fleet_kubernetes.rights import ENGINES, POOLS, ROUTES, SETS, Right, require
+from controlplane.adapters.fleet_kubernetes.route import POOL, ROUTE
 from controlplane.adapters.fleet_kubernetes.routes import PREFIX as ROUTES_AT
 from controlplane.adapters.fleet_kubernetes.sets import KIND as SET
 from controlplane.adapters.fleet_kubernetes.sets import PLURAL, no_sets
 from controlplane.adapters.fleet_kubernetes.sets import PREFIX as SETS_AT
 from controlplane.domain.cluster import ClusterOptions
-from controlplane.domain.errors import Forbidden, InvalidInput, NotFound, Unavailable
+from controlplane.domain.errors import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
 from controlplane.domain.service import ServiceSpec
 
 _PLACES = {
@@ -25,6 +26,8 @@ _PLACES = {
     "Service": ("api/v1", "services"),
     "PodDisruptionBudget": ("apis/policy/v1", "poddisruptionbudgets"),
     SET: (SETS_AT, PLURAL),
+    POOL: (POOLS_AT, POOL_PLURAL),
+    ROUTE: (ROUTES_AT, "httproutes"),
 }
 
 
@@ -65,6 +68,8 @@ def _needed(specs: Sequence[ServiceSpec]) -> Sequence[Right]:
 def _ask(door: Door, place: Place, manifest: Manifest, spec: ServiceSpec) -> None:
     try:
         door.apply(place, manifest, dry_run=True)
+    except Conflict:  # it is there, and somebody else set a part of it: told when that is to be changed
+        return
     except NotFound as error:
         if manifest["kind"] != SET:
             raise

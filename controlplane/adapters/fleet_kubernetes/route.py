@@ -19,6 +19,7 @@ VERSION = "fleetune.dev/routing-table"
 SELECTOR = "app.kubernetes.io/managed-by=fleetune,app.kubernetes.io/component=route"
 OF_SERVICE = "kubernetes.io/service-name"
 """The label of an EndpointSlice that names its Service."""
+ROUTE, POOL = "HTTPRoute", "InferencePool"
 POOL_GROUP = "inference.networking.k8s.io"
 POOLS = "app.kubernetes.io/managed-by=fleetune,app.kubernetes.io/component=pool"
 _GROUP = "gateway.networking.k8s.io"
@@ -33,15 +34,22 @@ def httproute(
     A revision without a ready replica gets nothing, as at Fleetune's own gateway: the Service behind it answers nobody.
     Nor does one whose Service is not among `answering`: the cluster's gateway sends where its endpoints are.
     """
+    name = ServiceName(service.service)
+    weights = dict(_weight(name, each, answering) for each in service.revisions)
+    found = route_to(name, how, weights, namespace=namespace)
+    return {**found, "metadata": {**found["metadata"], "annotations": {VERSION: str(version)}}}
+
+
+def route_to(service: ServiceName, how: RouteOptions, weights: Mapping[str, int], *, namespace: str) -> Json:
+    """Return the route of one service to its revisions, by the names of their Services or pools."""
     labels = {"app.kubernetes.io/managed-by": "fleetune", "app.kubernetes.io/component": "route"}
     return {
         "apiVersion": f"{_GROUP}/v1",
-        "kind": "HTTPRoute",
+        "kind": ROUTE,
         "metadata": {
-            "name": route_name(ServiceName(service.service)),
+            "name": route_name(service),
             "namespace": namespace,
-            "labels": {**labels, SERVICE: service.service},
-            "annotations": {VERSION: str(version)},
+            "labels": {**labels, SERVICE: service},
         },
         "spec": {
             "parentRefs": [_parent(how)],
@@ -49,7 +57,7 @@ def httproute(
             "rules": [
                 {
                     "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
-                    "backendRefs": [_backend(service, each, how, answering) for each in service.revisions],
+                    "backendRefs": [_backend(name, weight, how) for name, weight in weights.items()],
                     "timeouts": {"request": "0s"},  # streams last for minutes
                 }
             ],
@@ -64,7 +72,7 @@ def pool(service: ServiceName, revision: RevisionId, picker: PickerOptions, *, n
     pods = {name: value for name, value in labels_of(owner).items() if name != GROUP}
     return {
         "apiVersion": f"{POOL_GROUP}/v1",
-        "kind": "InferencePool",
+        "kind": POOL,
         "metadata": {"name": group_name(owner), "namespace": namespace, "labels": mine},
         "spec": {
             "selector": {"matchLabels": pods},
@@ -143,11 +151,14 @@ def _parent(how: RouteOptions) -> Json:
     return found
 
 
-def _backend(service: ServiceRoute, revision: RevisionRoute, how: RouteOptions, answering: Container[str]) -> Json:
-    name = group_name(ReplicaOwner(ServiceName(service.service), revision.revision))
-    weight = revision.weight_percent if revision.backends and name in answering else 0
+def _weight(service: ServiceName, revision: RevisionRoute, answering: Container[str]) -> tuple[str, int]:
+    name = group_name(ReplicaOwner(service, revision.revision))
+    return name, revision.weight_percent if revision.backends and name in answering else 0
+
+
+def _backend(name: str, weight: int, how: RouteOptions) -> Json:
     if how.picker is not None:
-        return {"group": POOL_GROUP, "kind": "InferencePool", "name": name, "weight": weight}
+        return {"group": POOL_GROUP, "kind": POOL, "name": name, "weight": weight}
     return {"group": "", "kind": "Service", "name": name, "port": PORT, "weight": weight}
 
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from controlplane.adapters.fleet_kubernetes.manifests import Manifest, as_yaml, manifests
 from controlplane.cli.main import app
-from controlplane.domain.cluster import ClusterOptions, ModelCache
+from controlplane.domain.cluster import ClusterOptions, ModelCache, PickerOptions, RouteOptions
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.service import ServiceSpec
 from controlplane.reading.service_file import load_service
@@ -58,6 +58,26 @@ def test_the_example_renders_to_exactly_the_golden_file(spec: ServiceSpec) -> No
 def test_every_manifest_is_valid_to_the_letter(spec: ServiceSpec, flags: dict[str, int]) -> None:
     for manifest in yaml.safe_load_all(as_yaml(rendered(spec, **flags))):
         MODELS[manifest["kind"]].model_validate(manifest)
+
+
+@pytest.mark.parametrize(
+    ("picker", "kinds"),
+    [(None, ["HTTPRoute"]), (PickerOptions(service="picker"), ["InferencePool", "HTTPRoute"])],
+    ids=["services", "pools"],
+)
+def test_a_service_with_a_route_has_it_behind_the_others_all_to_this_revision(
+    spec: ServiceSpec, picker: PickerOptions | None, kinds: list[str]
+) -> None:
+    assert spec.kubernetes is not None
+    route = RouteOptions(gateway="public", hostname="chat.example.com", picker=picker)
+    found = rendered(spec.evolve(kubernetes=spec.kubernetes.evolve(route=route)))
+    assert found[:3] == rendered(spec)
+    assert [each["kind"] for each in found[3:]] == kinds
+    for each in found[3:]:
+        resource = resource_of(each["apiVersion"], each["kind"])
+        assert [*flaws(each, resource), *broken_rules(each, resource)] == []
+    (back_end,) = found[-1]["spec"]["rules"][0]["backendRefs"]
+    assert (back_end["name"], back_end["weight"]) == (found[0]["metadata"]["name"], 100)
 
 
 def test_the_check_itself_refuses_an_unknown_field_and_a_wrong_type(spec: ServiceSpec) -> None:
