@@ -12,7 +12,7 @@ import json
 import resource
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from multiprocessing import Pipe, Process
 from multiprocessing.connection import Connection
@@ -22,7 +22,7 @@ from kubernetes import client
 
 from controlplane.adapters.fleet_kubernetes.door import Door
 from controlplane.adapters.fleet_kubernetes.fleet import FleetKubernetes
-from controlplane.adapters.fleet_kubernetes.ledger import Entry, noted
+from controlplane.adapters.fleet_kubernetes.ledger import Entry, Ledger, noted
 from controlplane.adapters.fleet_kubernetes.manifests import deployment
 from controlplane.domain.base import EngineId, RevisionId, ServiceName
 from controlplane.domain.cluster import ClusterOptions
@@ -53,17 +53,27 @@ class Passes(NamedTuple):
     memory_grown_mib: float  # of the largest resident set, over all passes after the first
 
 
-def fill(objects: Objects, *, revisions: int, replicas: int) -> None:
+Replicas = tuple[EngineSpec, Ledger]
+"""What runs of one revision."""
+
+
+def fill(objects: Objects, found: Iterable[Replicas]) -> None:
     """Put ready replicas into a server."""
     objects.create(resource_of("v1", "Namespace"), "", {"metadata": {"name": CLUSTER.namespace}})
     objects.create(resource_of("v1", "Node"), "", {"metadata": {"name": "n-1"}})
     ready = {"conditions": [{"type": "Ready", "status": "True"}]}
     objects.change(resource_of("v1", "Node"), "", "n-1", lambda node: {**node, "status": ready}, STATUS)
+    for spec, ledger in found:
+        _put(objects, spec, ledger)
+
+
+def some(*, revisions: int, replicas: int) -> Iterator[Replicas]:
+    """Yield so many revisions of one service, with so many ready replicas each."""
     for number in range(revisions):
-        _revision(objects, number, replicas)
+        yield _revision(number, replicas)
 
 
-def _revision(objects: Objects, number: int, replicas: int) -> None:
+def _revision(number: int, replicas: int) -> Replicas:
     spec = EngineSpec(
         engine_id=EngineId("any"),
         owner=ReplicaOwner(ServiceName("chat"), RevisionId(f"rev-{number}")),
@@ -74,11 +84,14 @@ def _revision(objects: Objects, number: int, replicas: int) -> None:
         gpus=1,
     )
     pods = [f"chat-rev-{number}-{place}" for place in range(replicas)]
-    ledger = {EngineId(pod): Entry(started_at=START, pod=pod, ready_at=START) for pod in pods}
-    made = deployment(spec, CLUSTER, replicas=replicas, annotations=noted(spec, ledger))
+    return spec, {EngineId(pod): Entry(started_at=START, pod=pod, ready_at=START) for pod in pods}
+
+
+def _put(objects: Objects, spec: EngineSpec, ledger: Ledger) -> None:
+    made = deployment(spec, CLUSTER, replicas=len(ledger), annotations=noted(spec, ledger))
     objects.create(resource_of("apps/v1", "Deployment"), CLUSTER.namespace, made)
     template = made["spec"]["template"]
-    for name in pods:
+    for name in (str(entry.pod) for entry in ledger.values()):
         pod = {"metadata": {"name": name, **template["metadata"]}, "spec": {**template["spec"], "nodeName": "n-1"}}
         objects.create(resource_of("v1", "Pod"), CLUSTER.namespace, pod)
         objects.change(resource_of("v1", "Pod"), CLUSTER.namespace, name, _made_ready, STATUS)
@@ -92,14 +105,15 @@ def _made_ready(pod: dict[str, object]) -> dict[str, object]:
 def measure(*, revisions: int, replicas: int, passes: int) -> Passes:
     """Return what so many passes cost."""
     ours, theirs = Pipe()
-    server = Process(target=_serve, args=(theirs, revisions, replicas), daemon=True)
+    found = list(some(revisions=revisions, replicas=replicas))
+    server = Process(target=serve, args=(theirs, found), daemon=True)
     server.start()
     door = Door(client.ApiClient(client.Configuration(host=ours.recv())))
     fleet = FleetKubernetes(door, namespace=CLUSTER.namespace, options=lambda _: CLUSTER)
     first, engines = _timed(fleet)
-    before, memory = _requests(ours), _memory_mib()
+    before, memory = requests(ours), memory_mib()
     spent = [_timed(fleet)[0] for _ in range(passes)]
-    found = Passes(
+    measured = Passes(
         revisions=revisions,
         replicas=replicas,
         engines=engines,
@@ -108,26 +122,26 @@ def measure(*, revisions: int, replicas: int, passes: int) -> Passes:
         longest_s=max(each.wall_s for each in spent),
         median_cpu_s=round(statistics.median(each.cpu_s for each in spent), 3),
         longest_cpu_s=max(each.cpu_s for each in spent),
-        requests=_requests(ours) - before,
-        memory_grown_mib=round(_memory_mib() - memory, 1),
+        requests=requests(ours) - before,
+        memory_grown_mib=round(memory_mib() - memory, 1),
     )
     fleet.close()
     server.terminate()
     server.join()
-    return found
+    return measured
 
 
-def _serve(asked: Connection, revisions: int, replicas: int) -> None:
-    """Serve so many replicas; tell where, and each time one asks how many requests came."""
+def serve(asked: Connection, found: Sequence[Replicas]) -> None:
+    """Serve these replicas; tell where, and each time one asks how many requests came."""
     objects, faults = Objects(), Faults()
-    fill(objects, revisions=revisions, replicas=replicas)
+    fill(objects, found)
     asked.send(ApiServer(objects, faults, logs=lambda *_: "").url)
     while True:
         asked.recv()
         asked.send(sum(call.verb != "watch" for call in faults.calls))
 
 
-def _requests(server: Connection) -> int:
+def requests(server: Connection) -> int:
     """Without the three watches, which stay open from the first pass on."""
     server.send(None)
     found: int = server.recv()
@@ -145,7 +159,7 @@ def _timed(fleet: FleetKubernetes) -> tuple[Spent, int]:
     return Spent(round(time.perf_counter() - begun, 3), round(time.process_time() - cpu, 3)), len(engines)
 
 
-def _memory_mib() -> float:
+def memory_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -80,9 +80,10 @@ class PodLife:
     def kill(self, *, reason: str = "") -> None:
         self._killed_for = reason
         self._end_hook()
-        if self.process is not None and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+        process = self.process  # the kubelet's thread may look at it meanwhile, and let go of it
+        if process is not None and process.poll() is None:
+            process.kill()
+            process.wait()
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None

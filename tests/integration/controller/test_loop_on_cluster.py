@@ -22,6 +22,7 @@ import httpx
 import pytest
 
 from controlplane import settings as installation
+from controlplane.adapters.fleet_kubernetes.fleet import FleetKubernetes
 from controlplane.cli.installation.programs import programs
 from controlplane.domain.errors import FleetuneError
 from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL, Rollout, RolloutState
@@ -46,10 +47,10 @@ from tests.fakes.twin_load import TwinLoadTester
 NAMESPACE, TRIALS = "inference", "fleetune-trials"
 LABELS = {"nvidia.com/gpu.product": "NVIDIA-H200"}
 POD = resource_of("v1", "Pod")
-RATE_RPS, TOKENS = 40, 3
-QUIET_RPS = 5  # while nothing is judged
+RATE_RPS, TOKENS = 55, 3
+LEAST_RPS = 50.0
 PATIENCE_S = 240.0
-STEPS = [{"weight_percent": w, "min_samples": 10, "min_s": 1, "max_s": 200, "load_rps": 0} for w in (20, 50, 100)]
+STEPS = [{"weight_percent": w, "min_samples": 10, "min_s": 1, "max_s": 200, "load_rps": 0} for w in (5, 20, 100)]
 
 LIMITS = (("ttft_ms", 2000), ("tpot_ms", 300))
 
@@ -93,26 +94,27 @@ SPEC = ServiceSpec.model_validate(
 
 
 class Streams:
-    """Users who ask for streams at a rate, until `stop`."""
+    """Users who ask for streams at a rate, whatever becomes of those before, until `stop`."""
 
     def __init__(self, url: str) -> None:
-        self._url, self.ends, self.rate_rps = f"{url}/v1/completions", Counter[str](), RATE_RPS
+        self._url, self.ends, self.rate_rps = f"{url}/v1/completions", Counter[str](), 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def stop(self) -> Counter[str]:
-        """Return how many streams were whole, failed or cut."""
+        """Return how many streams were whole, failed or cut. `rate_rps` is then at what rate they were asked for."""
         self._stopping.set()
         self._thread.join()
         return self.ends
 
     def _run(self) -> None:
         with httpx.Client(timeout=120, trust_env=False, verify=False) as client, ThreadPoolExecutor(16) as pool:
-            next_s = time.monotonic()
-            while not self._stopping.wait(max(0.0, next_s - time.monotonic())):
+            began_s, asked = time.monotonic(), 0
+            while not self._stopping.wait(max(0.0, began_s + asked / RATE_RPS - time.monotonic())):
                 pool.submit(self._ask, client)
-                next_s += 1 / self.rate_rps
+                asked += 1
+            self.rate_rps = asked / (time.monotonic() - began_s)
 
     def _ask(self, client: httpx.Client) -> None:
         asked = {"model": "llama-8b", "prompt": "a", "max_tokens": TOKENS, "stream": True}
@@ -149,6 +151,10 @@ class Site:
         self.fleet = machine.open_fleet(self.settings)
         self.most_trial_gpus = 0
         register_service(self.store, SPEC, actor="test", now=utc_now())
+
+    def close(self) -> None:
+        assert isinstance(self.fleet, FleetKubernetes)
+        self.fleet.close()
 
     def until(self, holds: Callable[[], bool]) -> None:
         give_up_s = time.monotonic() + PATIENCE_S
@@ -239,6 +245,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         made.until_ready()
         yield made
     machine.stop_all_engines(made.settings)
+    made.close()
     cluster.stop()
     with warnings.catch_warnings():  # connections that a process of its own would have ended with
         warnings.simplefilter("ignore", ResourceWarning)
@@ -267,9 +274,7 @@ def streams(site: Site) -> Iterator[Streams]:
 def test_a_study_of_pods_finds_better_and_its_winner_is_promoted_without_a_stream_lost(
     site: Site, streams: Streams
 ) -> None:
-    streams.rate_rps = QUIET_RPS
     study = site.tune()
-    streams.rate_rps = RATE_RPS
     assert (study.state, study.recommendation is not None) == (StudyState.DONE, True), study
     assert site.most_trial_gpus == 1  # the quota's
     rollout = site.rollout()
@@ -278,12 +283,13 @@ def test_a_study_of_pods_finds_better_and_its_winner_is_promoted_without_a_strea
     ends = streams.stop()
     assert (ends["failed"], ends["cut"]) == (0, 0), ends
     assert ends["whole"] > 0
+    assert streams.rate_rps >= LEAST_RPS
     site.until(lambda: {engine.spec.config.flags["max-num-seqs"] for engine in site.fleet.list()} == {64})
 
 
 def test_a_bad_canary_is_rolled_back_without_a_stream_lost(site: Site, streams: Streams) -> None:
     service = site.store.get_service(SPEC.service).value
-    quickly = SPEC.rollout.evolve(steps=SPEC.rollout.steps[1:])  # at 5 % it takes half a minute to be certain
+    quickly = SPEC.rollout.evolve(steps=SPEC.rollout.steps[1:])  # at 5 % it takes half a minute to be certain of harm
     bad = SPEC.baseline.with_flags({"max-num-seqs": 8, "emulator-fault": "slow-factor=30"})
     start_rollout(
         site.store, service=SPEC.service, config=bad, replicas=1, options=quickly, actor="test", now=utc_now()
@@ -293,4 +299,5 @@ def test_a_bad_canary_is_rolled_back_without_a_stream_lost(site: Site, streams: 
     assert site.store.get_service(SPEC.service).value.stable == service.stable
     ends = streams.stop()
     assert (ends["failed"], ends["cut"]) == (0, 0), ends
+    assert streams.rate_rps >= LEAST_RPS
     site.until(lambda: len(site.pods()) == service.stable_replicas)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.kubernetes_controller import measure as measure_controller
 from benchmarks.kubernetes_passes import measure
 
 
@@ -11,3 +12,8 @@ from benchmarks.kubernetes_passes import measure
 def test_passes_over_what_did_not_change_ask_the_server_nothing(revisions: int) -> None:
     found = measure(revisions=revisions, replicas=2, passes=3)
     assert (found.engines, found.requests) == (2 * revisions, 0)
+
+
+def test_a_controllers_passes_over_what_did_not_change_ask_the_server_nothing() -> None:
+    found = measure_controller(services=3, replicas=2, passes=3)
+    assert (found.engines, found.requests, list(found.problems)) == (6, 0, [])
