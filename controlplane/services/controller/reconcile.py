@@ -41,7 +41,7 @@ from controlplane.services.fleet.resting import read_asleep, read_resting, turns
 from controlplane.services.fleet.routing import TableKeeper
 from controlplane.services.fleet.serving import roll_out_described
 from controlplane.services.fleet.versions import VersionFinder
-from controlplane.services.fleet.world import World, service_of
+from controlplane.services.fleet.world import World, by_service, service_of
 from controlplane.services.models import follow_aliases, note_promotions
 from controlplane.services.operations.drift import CreateStudy, DriftWatcher
 from controlplane.services.operations.savings import SavingsMeter
@@ -147,13 +147,12 @@ class Controller:
     def _world(
         self,
         saved: Versioned[Service],
-        engines: Sequence[Engine],
+        mine: Sequence[Engine],
         models: Sequence[RegisteredModel],
         reclaimed: Mapping[EngineId, Reclaim],
         now: datetime,
     ) -> World:
         name = saved.value.name
-        mine = [engine for engine in engines if service_of(engine) == name]
         active, testing = active_rollout(self._store, name), active_ab_test(self._store, name)
         loaded = read_loaded(self._store, name).engines if saved.value.adapters else {}
         split = [saved.value.stable, *([] if active is None else [active.value.canary])]
@@ -254,12 +253,18 @@ class Controller:
     def _push(self, engines: Sequence[Engine], now: datetime) -> Sequence[World]:
         models = [row.value for row in self._store.list_models()]
         reclaimed = read_reclaims(self._store)
-        worlds = [self._world(saved, engines, models, reclaimed, now) for saved in self._store.list_services()]
+        of = by_service(engines)
+        worlds = [
+            self._world(saved, of.get(saved.value.name, ()), models, reclaimed, now)
+            for saved in self._store.list_services()
+        ]
         self._tables.push(worlds, now)
         return worlds
 
     def _point_to_active(self, world: World, now: datetime) -> None:
         """Keep the service's pointer to its rollout: for readers only, the rollouts themselves decide."""
+        if world.active is None and world.service.rollout is None and world.service.described is None:
+            return  # nor does the store say otherwise: one that starts just now is pointed to in the next pass
         service, version = self._store.get_service(world.service.name)
         active = active_rollout(self._store, service.name)
         pointer = None if active is None else active.value.rollout_id

@@ -133,6 +133,15 @@ def service_of(engine: Engine) -> ServiceName | None:
     return owner.service if isinstance(owner, ReplicaOwner) else None
 
 
+def by_service(engines: Sequence[Engine]) -> Mapping[ServiceName, Sequence[Engine]]:
+    """Return the engines of each service that has any."""
+    found: dict[ServiceName, list[Engine]] = {}
+    for engine in engines:
+        if (service := service_of(engine)) is not None:
+            found.setdefault(service, []).append(engine)
+    return found
+
+
 def ready_engines(fleet: FleetView, owner: Owner) -> list[Engine]:
     """Return the engines of an owner that can be asked. Raises Unavailable."""
     return [each for each in fleet.list() if each.spec.owner == owner and each.state is EngineState.READY and each.url]
