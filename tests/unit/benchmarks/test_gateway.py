@@ -11,7 +11,10 @@ import pytest
 from benchmarks.doors.contestants import STAGES, envoy_config
 from benchmarks.doors.former import unpacked
 from benchmarks.doors.load import SHAPES, Cost, slope_per_minute
-from benchmarks.gateway import doors, report, since
+from benchmarks.doors.page import page
+from benchmarks.gateway import doors, report, show, since
+
+RESULTS = Path(__file__).parents[3] / "docs" / "results"
 
 
 def test_requests_a_core_come_from_cpu_time_not_from_the_wall() -> None:
@@ -25,6 +28,49 @@ def test_medians_are_taken_over_the_rounds_of_each_door() -> None:
     assert found["doors"]["ours"]["short"] == pytest.approx({"per_core_s": 500, "cpu_us": 2000})
     assert found["doors"]["ours"]["idle"]["p99_ms"] == 2.0
     json.dumps(found)
+
+
+def figures(**cpu_us: float) -> dict[str, object]:
+    """Figures of doors that take so much CPU for each shape."""
+    idle = {"p50_ms": 0.2, "p99_ms": 0.9}
+    costs = {
+        name: {shape: {"cpu_us": cpu, "per_core_s": 1e6 / cpu} for shape in SHAPES} for name, cpu in cpu_us.items()
+    }
+    found = {name.replace("_", " "): {**each, "idle": idle, "half load": None} for name, each in costs.items()}
+    renamed = {
+        {"on": "ours, stages on", "off": "ours, stages off"}.get(name, name): each for name, each in found.items()
+    }
+    told = {"command": "python -m benchmarks.gateway", "at": "2026-11-29", "machine": "m", "load_average": [0.5, 1, 1]}
+    return {**told, "doors": renamed, "of_before": {}, "rounds": {}}
+
+
+def test_the_page_says_how_many_times_the_others_and_which_targets_are_held() -> None:
+    told = page(figures(off=300, on=400, litellm=10_000, envoy=100)).splitlines()
+    assert "| ours, stages on | 2,500 (400); 25.0 x LiteLLM; 4.0 x Envoy's CPU" in "".join(told)
+    (short,) = [line for line in told if line.startswith("| every stage on, short answers")]
+    assert short.endswith("| 25.0 x | held |")
+    missed = page(figures(off=600, on=401, litellm=10_000, envoy=100))
+    assert "| 24.9 x | **missed** |" in missed
+    assert "| 6.0 x | **missed** |" in missed
+
+
+def test_a_door_that_was_not_there_has_no_row_and_no_target() -> None:
+    told = page(figures(off=300, on=400))
+    assert "LiteLLM's requests" not in told
+    assert "| litellm |" not in told
+    assert "0.90 ms | held |" in told
+
+
+def test_a_load_that_the_client_could_not_offer_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    found = figures(envoy=100)
+    show(found)
+    assert "nan" in capsys.readouterr().out
+    assert "| envoy | 0.20 | 0.90 | | | |" in page(found)
+
+
+def test_the_published_page_is_made_of_the_published_figures() -> None:
+    figures_of_a_run = json.loads((RESULTS / "gateway.json").read_text())
+    assert (RESULTS / "gateway.md").read_text() == page(figures_of_a_run)
 
 
 def test_every_stage_has_a_door_and_the_missing_are_named(
