@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection
-from dataclasses import replace
 from random import Random
 
 import msgspec
@@ -33,9 +32,9 @@ def adapted(call: Call, route: Route, chance: Random) -> Call:
         text = "Adapters and versions are served for JSON requests only."
         raise RequestRefused(400, text, code="adapter_not_here", param="model")
     if found is None:
-        return replace(call, model=route.model, body=renamed(call.body, route.model), version=call.model)
+        return call._replace(model=route.model, body=renamed(call.body, route.model), version=call.model)
     part = _part(found.parts, call.session_hash, chance)
-    return replace(call, body=renamed(call.body, part.loaded_as), adapter=part.loaded_as)
+    return call._replace(body=renamed(call.body, part.loaded_as), adapter=part.loaded_as)
 
 
 def engines_of(call: Call, route: Route) -> Collection[str] | None:

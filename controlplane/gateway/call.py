@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from aiohttp import web
@@ -40,8 +39,7 @@ _KEPT_BACK = _HOP_BY_HOP | {"host", "authorization", "cookie", "api-key", "x-api
 _KEPT_BACK |= {"content-length", "content-encoding", "accept-encoding", "x-fleetune-cache"} | ENGINE_ONLY_HEADERS
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One request, read and understood. `body` is exactly what the client sent."""
 
     request_id: str

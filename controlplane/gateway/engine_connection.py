@@ -25,6 +25,10 @@ class BrokenOff(ConnectionError):
     """The engine closed the connection in the middle, or what it sent was no HTTP."""
 
 
+class TookTooLong(BrokenOff):
+    """What was waited for did not come in time."""
+
+
 class EngineConnection(asyncio.Protocol):
     """Belongs to one event loop. Ask, wait for the head, read to the end; then it may be asked again."""
 
@@ -42,6 +46,7 @@ class EngineConnection(asyncio.Protocol):
         self._paused = False
         self._lost = False
         self._closed = False  # by us
+        self._late = False  # and because what was waited for did not come in time
         self._spoiled = False  # it cannot be asked again
         self._room: asyncio.Future[None] | None = None  # while the engine takes no more
         self._sending: asyncio.Task[None] | None = None
@@ -93,6 +98,12 @@ class EngineConnection(asyncio.Protocol):
         if self._sending is not None:
             self._sending.cancel()
         self._transport.abort()
+
+    def end_waiting(self) -> None:
+        """Close it, and raise TookTooLong where its answer is waited for."""
+        self._late = True
+        self.close()
+        self._wake()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # that of a TCP connection is one
@@ -158,7 +169,9 @@ class EngineConnection(asyncio.Protocol):
         return chunked or "Content-Length" in self.headers
 
     def _arrival(self) -> Awaitable[None]:
-        """Wait until something came. Raises BrokenOff where nothing will."""
+        """Wait until something came. Raises BrokenOff where nothing will, TookTooLong where nothing did in time."""
+        if self._late:
+            raise TookTooLong
         if self._lost or self._closed:
             raise BrokenOff
         self._waiter = asyncio.get_running_loop().create_future()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -32,7 +32,7 @@ class Exchange:
 
     def replace_body(self, body: bytes) -> None:
         """Send engines another body than the one that came."""
-        self.call = self.tally.call = replace(self.call, body=body)
+        self.call = self.tally.call = self.call._replace(body=body)
 
 
 Next = Callable[[Exchange], Awaitable[web.StreamResponse]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 from aiohttp import web
 
@@ -37,7 +36,7 @@ def fallen_back(
         return None
     if call.key is not None and not call.key.may_ask(model):
         return None
-    other = replace(call, model=model, body=renamed(call.body, model), adapter=None, version=None)
+    other = call._replace(model=model, body=renamed(call.body, model), adapter=None, version=None)
     other = kept_apart(other, route, fingerprints)
     fields = json.loads(other.body) if len(other.body) <= SMALL_BYTES else None
     noted = Tally(call=other, gateway=tally.gateway, service=route.service, at=tally.at, arrived=tally.arrived)

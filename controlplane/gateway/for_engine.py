@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 
 import msgspec
 
@@ -21,7 +20,7 @@ def for_engine(exchange: Exchange, backend: Backend) -> Call:
         ours["priority"] = priority
     if backend.by_salt and call.cache_salt is not None:
         ours["cache_salt"] = call.cache_salt
-    return replace(call, body=with_fields(call.body, ours)) if ours else call
+    return call._replace(body=with_fields(call.body, ours)) if ours else call
 
 
 def with_fields(body: bytes, ours: Mapping[str, object]) -> bytes:

@@ -88,6 +88,12 @@ class Route:
         """Say whether what a replica has in its cache matters: only where there is a choice."""
         return self.options.prefix_affinity and any(len(pool.replicas) > 1 for pool in self.pools)
 
+    @cached_property
+    def leading(self) -> str:
+        """The revision with the largest share of the traffic; nothing where there is none."""
+        pool = max(self.pools, key=lambda pool: pool.weight_percent, default=None)
+        return pool.revision if pool else ""
+
     @property
     def salted(self) -> bool:
         """Say whether some engine keeps prefixes apart by `cache_salt`."""

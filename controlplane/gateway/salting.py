@@ -7,8 +7,6 @@ vLLM shares nothing between requests of different `cache_salt`, so each tenant g
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from controlplane.domain.door.identity import DEFAULT_TENANT
 from controlplane.gateway.call import Call
 from controlplane.gateway.fingerprint import Fingerprints
@@ -38,5 +36,5 @@ def kept_apart(call: Call, route: Route, fingerprints: Fingerprints) -> Call:
         raise RequestRefused(400, "`cache_salt` must be a text.", code="invalid_cache_salt", param="cache_salt")
     salt = fingerprints.cache_salt(tenant, own)
     if not route.salted:
-        return replace(call, cache_salt=salt)
-    return replace(call, cache_salt=salt, prompt=fingerprints.of_tenant(call.prompt, tenant))
+        return call._replace(cache_salt=salt)
+    return call._replace(cache_salt=salt, prompt=fingerprints.of_tenant(call.prompt, tenant))

@@ -10,7 +10,7 @@ from multidict import CIMultiDict
 
 from controlplane.domain.door.gateway_options import GatewayOptions
 from controlplane.gateway.call import Call
-from controlplane.gateway.engine_connection import BrokenOff, EngineConnection
+from controlplane.gateway.engine_connection import BrokenOff, EngineConnection, TookTooLong
 from controlplane.gateway.engine_connections import EngineConnections, NotConnected
 from controlplane.gateway.pools import Replica
 
@@ -65,28 +65,30 @@ async def open_upstream(
     """Send the request and wait for the answer to begin. The caller gives `Opened.connection` back."""
     limit_s = options.first_token_timeout_s if call.stream else options.response_timeout_s
     try:
-        async with asyncio.timeout(limit_s):
-            return await _begin(engines, replica, call, options)
+        return await _begin(engines, replica, call, options, limit_s)
     except NotConnected:
         return AttemptFailed(FailureKind.CONNECT, 502, "The engine could not be reached.")
-    except TimeoutError:
+    except TookTooLong:
         return AttemptFailed(FailureKind.TIMEOUT, 504, f"The engine did not answer within {limit_s:g} s.")
     except BrokenOff:
         return AttemptFailed(FailureKind.DISCONNECTED, 502, "The engine broke the connection before it answered.")
 
 
 async def _begin(
-    engines: EngineConnections, replica: Replica, call: Call, options: GatewayOptions
+    engines: EngineConnections, replica: Replica, call: Call, options: GatewayOptions, limit_s: float
 ) -> Opened | AttemptFailed:
     target = f"{call.path}?{call.query}" if call.query else call.path
     connection = await engines.ask(
         replica.backend.url, target, _headers(replica, call), call.body, connect_s=options.connect_timeout_s
     )
+    limit = asyncio.get_running_loop().call_later(limit_s, connection.end_waiting)
     try:
         return await _first_piece(connection)
     except BaseException:  # cancelled or broken: the engine must learn at once that nobody listens
         connection.close()
         raise
+    finally:
+        limit.cancel()  # a timer by itself takes a third of what `asyncio.timeout` does
 
 
 async def _first_piece(connection: EngineConnection) -> Opened | AttemptFailed:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from pydantic import AwareDatetime, Field
@@ -87,9 +87,11 @@ class Verified(NamedTuple):
     head: Head
 
 
-def chained(head: Head, number: int, happened: Happened) -> Entry:
-    """Return the next entry. Its number may leave some out: those are known to be lost."""
-    return Entry(number=number, before=head.hash, happened=happened, hash=_hash(number, head.hash, happened))
+def lengthened(head: Head, number: int, happened: Happened) -> tuple[Head, bytes]:
+    """Return the chain's next end, and the entry as a line of the log. A number may leave some out: those are lost."""
+    told = happened.model_dump(mode="json")
+    found = Head(number, _hash_of(number, head.hash, told))
+    return found, written({"number": number, "before": head.hash, "happened": told, "hash": found.hash}) + b"\n"
 
 
 def verify(lines: Iterable[tuple[str, bytes]]) -> Verified | Broken:
@@ -124,7 +126,11 @@ def _wrong_by_itself(entry: Entry) -> str | None:
 
 
 def _hash(number: int, before: str, happened: Happened) -> str:
-    return hashlib.sha256(written([number, before, happened.model_dump(mode="json")])).hexdigest()
+    return _hash_of(number, before, happened.model_dump(mode="json"))
+
+
+def _hash_of(number: int, before: str, told: Mapping[str, Any]) -> str:
+    return hashlib.sha256(written([number, before, told])).hexdigest()
 
 
 def written(said: object) -> bytes:

@@ -72,7 +72,10 @@ def may_be_cached(options: CacheOptions, path: str, fields: Mapping[str, Any], w
     if wish is CacheWish.NO or path not in CACHED_PATHS or not is_plain(fields):
         return False
     greedy = path == _EMBEDDINGS or _is_greedy(fields)
-    if not greedy and any(fields[name] not in (None, 1) for name in _SEVERAL & fields.keys()):
+    several = not _SEVERAL.isdisjoint(fields) and any(
+        fields[name] not in (None, 1) for name in _SEVERAL & fields.keys()
+    )
+    if several and not greedy:
         return False  # several samples are asked for because they differ
     match options.mode:
         case CacheMode.OFF:
@@ -87,10 +90,12 @@ def may_be_cached(options: CacheOptions, path: str, fields: Mapping[str, Any], w
 
 def is_plain(fields: Mapping[str, Any]) -> bool:
     """Say whether a request is text alone: no tools, no pictures or sounds, nothing kept at the engine."""
-    if any(fields[name] for name in _TOOLS & fields.keys()) or fields.get("previous_response_id"):
+    if not _TOOLS.isdisjoint(fields) and any(fields[name] for name in _TOOLS & fields.keys()):
+        return False
+    if fields.get("previous_response_id"):
         return False
     messages = fields.get("messages", ())
-    return isinstance(messages, list | tuple) and all(_is_plain_message(message) for message in messages)
+    return isinstance(messages, list | tuple) and all(map(_is_plain_message, messages))
 
 
 def cache_key(partition: Partition, path: str, query: str, fields: Mapping[str, Any]) -> bytes:
@@ -119,7 +124,9 @@ def _is_greedy(fields: Mapping[str, Any]) -> bool:
 
 
 def _is_plain_message(message: object) -> bool:
-    if not isinstance(message, dict) or any(message[name] for name in _OF_TOOLS & message.keys()):
+    if not isinstance(message, dict):
+        return False
+    if not _OF_TOOLS.isdisjoint(message) and any(message[name] for name in _OF_TOOLS & message.keys()):
         return False
     content = message.get("content")
     if isinstance(content, list):

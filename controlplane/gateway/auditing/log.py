@@ -12,7 +12,7 @@ from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
-from controlplane.domain.door.audit import Entry, Happened, Head, chained
+from controlplane.domain.door.audit import Entry, Happened, Head, lengthened
 from controlplane.domain.door.gateway_files import audit_day, audit_files, audit_name
 
 _log = logging.getLogger(__name__)
@@ -95,9 +95,8 @@ class AuditLog:
         """Write a batch whole or not at all, and return the new end of the chain. Raises OSError."""
         head, lines = self._head, []
         for waiting in batch:
-            entry = chained(head, waiting.number, waiting.happened)
-            head = Head(entry.number, entry.hash)
-            lines.append(entry.model_dump_json().encode() + b"\n")
+            head, line = lengthened(head, waiting.number, waiting.happened)
+            lines.append(line)
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self._folder / audit_name(self._gateway, self._clock())
         with open(path, "ab", buffering=0, opener=_private) as file:

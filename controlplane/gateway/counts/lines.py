@@ -63,4 +63,4 @@ class Counts(Protocol):
 
 def has_passed(standings: Sequence[Standing]) -> bool:
     """Say whether everything was taken."""
-    return all(standing.wait_s <= 0 for standing in standings)
+    return max([standing.wait_s for standing in standings], default=0.0) <= 0

@@ -19,8 +19,8 @@ class _Bucket:
     def left(self, now: float) -> float:
         if now == self.at:
             return self.level
-        self.level = min(self.limit, self.level + (now - self.at) * self.limit / 60)
-        self.at = now
+        level, limit = self.level + (now - self.at) * self.limit / 60, self.limit
+        self.level, self.at = level if level < limit else limit, now
         return self.level
 
 
@@ -49,7 +49,8 @@ class LocalCounts:
             return standings
         for line in lines:
             self._add(line, line.amount, now)
-        self._forget_what_is_over(now)
+        if now - self._looked_at >= LOOKED_THROUGH_EVERY_S:
+            self._forget_what_is_over(now)
         return [Standing(standing.left - line.amount, 0.0) for standing, line in zip(standings, lines, strict=True)]
 
     def settle(self, lines: Sequence[Line], used: Sequence[float]) -> None:
@@ -65,8 +66,9 @@ class LocalCounts:
     def _standing(self, line: Line, now: float) -> Standing:
         match line.kind:
             case Kind.RATE:
-                left = self._bucket(line, now).left(now)
-                return Standing(left, max(0.0, (min(line.amount, line.limit) - left) * 60 / line.limit))
+                left, limit = self._bucket(line, now).left(now), line.limit
+                lacking = (line.amount if line.amount < limit else limit) - left
+                return Standing(left, lacking * 60 / limit if lacking > 0 else 0.0)
             case Kind.SUM:
                 used = self.sums.get(line.name, 0.0)
                 fits = used + line.amount <= line.limit or (used <= 0 and line.limit > 0)
@@ -97,8 +99,6 @@ class LocalCounts:
 
     def _forget_what_is_over(self, now: float) -> None:
         """Full buckets are as good as none, and days that are over are over: callers come and go."""
-        if now - self._looked_at < LOOKED_THROUGH_EVERY_S:
-            return
         self._looked_at = now
         self._buckets = {name: bucket for name, bucket in self._buckets.items() if bucket.left(now) < bucket.limit}
         over = [name for name, end in self._sums_end.items() if end + LOOKED_THROUGH_EVERY_S < now]

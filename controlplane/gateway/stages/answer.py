@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from random import Random
 
 from aiohttp import web
@@ -131,7 +131,7 @@ class Answer:
         headers = call.headers.copy()
         engine = replica.backend.engine_id
         headers.update(exchange.trace.attempt(now=self.monotonic(), engine=engine, revision=replica.revision))
-        return replace(call, headers=headers)
+        return call._replace(headers=headers)
 
     def _note_failure(self, replica: Replica, failure: AttemptFailed, *, probe: bool) -> None:
         if failure.kind is FailureKind.CONNECT:

@@ -118,8 +118,7 @@ def _is_good(tally: Tally) -> bool:
 
 def _partition(exchange: Exchange) -> Partition:
     key, route = exchange.call.key, exchange.route
-    leading = max(route.pools, key=lambda pool: pool.weight_percent, default=None)
-    return Partition(key.tenant if key else DEFAULT_TENANT, route.service, leading.revision if leading else "")
+    return Partition(key.tenant if key else DEFAULT_TENANT, route.service, route.leading)
 
 
 def _plan(exchange: Exchange) -> Plan | None:

@@ -40,7 +40,10 @@ class KeyRing:
         """Return the key that a secret opens now, None when it is nobody's or its time is over."""
         digest = _digest(secret)
         key = self._by_digest.get(digest)
-        return key if key is not None and digest in (known.lower() for known in key.digests(now)) else None
+        if key is None or not key.is_valid(now):
+            return None
+        is_new = digest == key.sha256.lower()
+        return key if is_new or digest in (known.lower() for known in key.digests(now)) else None
 
 
 class FindsTokens(Protocol):

@@ -50,11 +50,21 @@ _MEASURES = (
 MEASURES: Mapping[str, Measure] = {each.field: each for each in _MEASURES}
 
 
-class Asked(NamedTuple):
-    """One limit on a request's way."""
+class Named(NamedTuple):
+    """One limit of somebody, on one day: what is made of it once and looked at with every request of that day."""
 
     subject: str
     measure: Measure
+    line: str  # the name under which it is counted
+    limit: float
+    ends: datetime | None  # of a day's or month's sum
+    headers: tuple[str, str, str, str] | None  # of a rate: the limit's name and value, what is left, when all is back
+
+
+class Asked(NamedTuple):
+    """One limit on a request's way."""
+
+    named: Named
     line: Line
 
 
@@ -71,7 +81,7 @@ class Limiting:
         return bool(self.routing.keys.limited or options.limits or options.tenant_limits or options.limits_of)
 
     async def __call__(self, exchange: Exchange, rest: Next) -> web.StreamResponse:
-        asked = tuple(_asked(exchange, self.wall_clock()))
+        asked = _asked(exchange, self.wall_clock())
         if not asked:
             return await rest(exchange)
         lines = [each.line for each in asked]
@@ -86,13 +96,15 @@ class Limiting:
             self.counts.settle(lines, _used(asked, exchange))
 
 
-def _asked(exchange: Exchange, now: datetime) -> Iterator[Asked]:
+def _asked(exchange: Exchange, now: datetime) -> Sequence[Asked]:
     call, price = exchange.call, exchange.route.options.price
     amounts = _amounts(call.expected_prompt_tokens, call.answer_tokens, price)
-    for subject, limits in _limits(exchange):
-        for name, limit in limits.set_ones:
-            measure = MEASURES[name]
-            yield Asked(subject, measure, _line(subject, measure, limit, amounts, now))
+    today = now.astimezone(UTC).date()
+    return [
+        Asked(named, _line(named, amounts, now))
+        for subject, limits in _limits(exchange)
+        for named in _named_lines(subject, limits.set_ones, today)
+    ]
 
 
 def _limits(exchange: Exchange) -> Iterator[tuple[str, Limits]]:
@@ -108,29 +120,35 @@ def _limits(exchange: Exchange) -> Iterator[tuple[str, Limits]]:
         yield f"model/{route.service}", options.limits
 
 
-def _line(subject: str, measure: Measure, limit: float, amounts: dict[str, float | None], now: datetime) -> Line:
+@lru_cache(maxsize=4096)
+def _named_lines(subject: str, limits: Sequence[tuple[str, float]], today: date) -> Sequence[Named]:
+    return tuple(_named(subject, MEASURES[name], limit, today) for name, limit in limits)
+
+
+def _named(subject: str, measure: Measure, limit: float, today: date) -> Named:
+    window, ends = _window(measure.window, today) if measure.window else ("", None)
+    headers = _header_names(measure.unit, limit) if measure.kind is Kind.RATE else None
+    return Named(subject, measure, f"{subject}/{measure.field}/{window}".rstrip("/"), limit, ends, headers)
+
+
+def _line(named: Named, amounts: Mapping[str, float | None], now: datetime) -> Line:
+    measure = named.measure
     amount = amounts[measure.unit]
     if amount is None:
         raise RequestRefused(
             403, "A limit in USD is on the way, and this model has no price.", code="price_unknown", param="model"
         )
-    window, ends_in_s = _window(measure.window, now) if measure.window else ("", 0.0)
-    return Line(f"{subject}/{measure.field}/{window}".rstrip("/"), measure.kind, limit, amount, ends_in_s)
+    ends_in_s = 0.0 if named.ends is None else (named.ends - now).total_seconds()
+    return Line(named.line, measure.kind, named.limit, amount, ends_in_s)
 
 
 def windows(now: datetime) -> frozenset[str]:
     """Return how the names of the present day's and month's sums end."""
-    return frozenset(_window(kind, now)[0] for kind in ("day", "month"))
+    today = now.astimezone(UTC).date()
+    return frozenset(_window(kind, today)[0] for kind in ("day", "month"))
 
 
-def _window(kind: str, now: datetime) -> tuple[str, float]:
-    """Return the name of the day or month, and the seconds until it is over."""
-    name, end = _named(kind, now.astimezone(UTC).date())
-    return name, (end - now).total_seconds()
-
-
-@lru_cache(maxsize=16)
-def _named(kind: str, today: date) -> tuple[str, datetime]:
+def _window(kind: str, today: date) -> tuple[str, datetime]:
     """Return the name of the day or month that a day of UTC belongs to, and when it is over."""
     begin = datetime(today.year, today.month, today.day, tzinfo=UTC)
     if kind == "day":
@@ -138,7 +156,7 @@ def _named(kind: str, today: date) -> tuple[str, datetime]:
     return begin.strftime("%Y-%m"), (begin.replace(day=1) + timedelta(days=32)).replace(day=1)
 
 
-def _amounts(prompt_tokens: float, output_tokens: float, price: TokenPrice | None) -> dict[str, float | None]:
+def _amounts(prompt_tokens: float, output_tokens: float, price: TokenPrice | None) -> Mapping[str, float | None]:
     usd = None if price is None else price.usd(prompt_tokens, output_tokens)
     return {"requests": 1.0, "tokens": prompt_tokens + output_tokens, "usd": usd}
 
@@ -146,7 +164,7 @@ def _amounts(prompt_tokens: float, output_tokens: float, price: TokenPrice | Non
 def _used(asked: Sequence[Asked], exchange: Exchange) -> list[float]:
     """Return what the request used of each line: it was a request all the same when nothing was generated."""
     amounts = _amounts(*exchange.tally.used, exchange.route.options.price)
-    return [amounts[each.measure.unit] or 0.0 for each in asked]
+    return [amounts[each.named.measure.unit] or 0.0 for each in asked]
 
 
 def _refusal(asked: Sequence[Asked], standings: Sequence[Standing], headers: dict[str, str]) -> RequestRefused:
@@ -154,22 +172,27 @@ def _refusal(asked: Sequence[Asked], standings: Sequence[Standing], headers: dic
     worst, wait_s = max(
         ((each, standing.wait_s) for each, standing in zip(asked, standings, strict=True)), key=lambda pair: pair[1]
     )
-    code = "insufficient_quota" if worst.measure.kind is Kind.SUM else "rate_limit_exceeded"
-    text = f"Too many requests: the limit of {worst.measure.told} is reached. Try again in {wait_s:.3g} s."
+    code = "insufficient_quota" if worst.named.measure.kind is Kind.SUM else "rate_limit_exceeded"
+    text = f"Too many requests: the limit of {worst.named.measure.told} is reached. Try again in {wait_s:.3g} s."
     return RequestRefused(429, text, code=code, headers={"Retry-After": str(math.ceil(wait_s)), **headers})
 
 
 def _headers(asked: Sequence[Asked], standings: Sequence[Standing]) -> dict[str, str]:
     """Return what OpenAI's clients read of the subject of whose rates the smallest share is left."""
-    rates = [pair for pair in zip(asked, standings, strict=True) if pair[0].line.kind is Kind.RATE]
-    if not rates:
-        return {}
-    tightest = min(rates, key=lambda pair: pair[1].left / pair[0].line.limit)[0].subject
+    tightest, least = "", math.inf
+    for each, standing in zip(asked, standings, strict=True):
+        if each.named.headers is not None and standing.left / each.line.limit < least:
+            tightest, least = each.named.subject, standing.left / each.line.limit
     found: dict[str, str] = {}
-    for each, standing in rates:
-        if each.subject == tightest:
-            unit, limit = each.measure.unit, each.line.limit
-            found[f"x-ratelimit-limit-{unit}"] = f"{limit:g}" if limit != int(limit) else str(int(limit))
-            found[f"x-ratelimit-remaining-{unit}"] = str(max(0, int(standing.left)))
-            found[f"x-ratelimit-reset-{unit}"] = f"{(limit - standing.left) * 60 / limit:.3f}s"
+    for each, standing in zip(asked, standings, strict=True):
+        names, limit, left = each.named.headers, each.line.limit, standing.left
+        if names is not None and each.named.subject == tightest:
+            found[names[0]] = names[1]
+            found[names[2]] = str(max(0, int(left)))
+            found[names[3]] = f"{(limit - left) * 60 / limit:.3f}s"
     return found
+
+
+def _header_names(unit: str, limit: float) -> tuple[str, str, str, str]:
+    value = f"{limit:g}" if limit != int(limit) else str(int(limit))
+    return (f"x-ratelimit-limit-{unit}", value, f"x-ratelimit-remaining-{unit}", f"x-ratelimit-reset-{unit}")

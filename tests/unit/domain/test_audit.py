@@ -18,7 +18,7 @@ from controlplane.domain.door.audit import (
     Happened,
     Head,
     Verified,
-    chained,
+    lengthened,
     verify,
     written,
 )
@@ -31,6 +31,19 @@ ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
 )
+
+
+def chained(head: Head, number: int, happened: Happened) -> Entry:
+    return Entry.model_validate_json(lengthened(head, number, happened)[1])
+
+
+def test_the_end_of_a_chain_is_its_last_entrys() -> None:
+    head, line = lengthened(Head(6, "a" * 64), 7, happened(7))
+    entry = Entry.model_validate_json(line)
+    assert head == Head(entry.number, entry.hash)
+    assert (entry.before, entry.happened) == ("a" * 64, happened(7))
+    assert line.endswith(b"}\n")
+    assert line.count(b"\n") == 1
 
 
 @QUICK

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 from multidict import CIMultiDict
 
-from controlplane.gateway.engine_connection import LARGEST_HEAD_BYTES, BrokenOff, EngineConnection
+from controlplane.gateway.engine_connection import LARGEST_HEAD_BYTES, BrokenOff, EngineConnection, TookTooLong
 from controlplane.gateway.engine_connections import EngineConnections, NotConnected
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
@@ -150,3 +150,14 @@ async def test_a_header_that_would_be_two_is_not_sent() -> None:
         with pytest.raises(ValueError, match="end of a line"):
             await engines.ask(one.url, "/x", CIMultiDict({"X": "a\r\nAuthorization: b"}), b"", connect_s=5)
         assert not one.asked
+
+
+async def test_who_waits_no_longer_is_told_so_and_the_engine_that_nobody_listens() -> None:
+    async with engine(b"", OK) as (one, engines):
+        connection = await ask(one, engines)
+        asyncio.get_running_loop().call_soon(connection.end_waiting)
+        with pytest.raises(TookTooLong):
+            await connection.answered()
+        assert not connection.reusable
+        with pytest.raises(TookTooLong):
+            await connection.read()

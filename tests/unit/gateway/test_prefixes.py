@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from random import Random
 
 from hypothesis import given
@@ -102,7 +101,7 @@ def test_conversations_keep_their_replica_and_the_load_stays_even() -> None:
 
 def test_a_record_tells_how_busy_its_replica_was_and_what_it_had_been_sent() -> None:
     busy, tally = replica("e", 100, prompt(1, 2)), an_exchange().tally
-    tally.call = replace(tally.call, prompt=Prompt(blocks=prompt(1, 3)))
+    tally.call = tally.call._replace(prompt=Prompt(blocks=prompt(1, 3)))
     busy.in_flight = 4
     tally.sent_to(busy, 20, heeds_prefixes=True)
     assert (tally.ahead, tally.cached_blocks, tally.weight_percent) == (4, 8, 20)
