@@ -7,11 +7,9 @@ moved. A large body is therefore skimmed on a thread of its own by msgspec, whic
 from __future__ import annotations
 
 import asyncio
-import re
 import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from email.message import Message
 from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 
 import msgspec
@@ -32,11 +30,7 @@ SMALL_BYTES = 64 << 10
 _MOST_ID_BYTES = 12  # of one token id with its comma and a space
 _SHOWN_BYTES = BLOCK_IDS * MOST_BLOCKS * _MOST_ID_BYTES
 
-_LONGEST_FIELD_BYTES = 4096  # of a form, with its headers
-_FIELD_NAME = re.compile(rb'\bname="([^"]*)"')
-
 _MOST_MEMBERS = 100
-_MOST_PARTS = 1000
 
 _ENCODINGS = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
@@ -110,25 +104,6 @@ async def understand(body: bytes, fingerprints: Fingerprints) -> Understood:
         fields = _parse(body)
         return Understood(fields, fingerprints.prompt(fields), fields)
     return await _on_thread(_skimmed, body, fingerprints)
-
-
-def form_fields(body: bytes, content_type: str) -> Mapping[str, Any]:
-    """Return the short fields of a multipart form, without its files. Raises RequestRefused (400) for anything else."""
-    message = Message()
-    message["Content-Type"] = content_type
-    boundary = message.get_boundary()
-    if message.get_content_type() != "multipart/form-data" or boundary is None:
-        raise RequestRefused(400, "The body must be multipart/form-data.", code="invalid_form")
-    fields: dict[str, Any] = {}
-    parts = body.split(b"--" + boundary.encode("utf-8", "surrogateescape"), _MOST_PARTS)
-    if len(parts) > _MOST_PARTS:  # of a boundary of one letter there may be millions
-        raise RequestRefused(400, f"The form has more than {_MOST_PARTS} parts.", code="invalid_form")
-    for part in parts:
-        head, _, value = part[: _LONGEST_FIELD_BYTES + 1].partition(b"\r\n\r\n")
-        named = _FIELD_NAME.search(head)
-        if named and b"filename=" not in head and len(part) <= _LONGEST_FIELD_BYTES:
-            fields[named[1].decode(errors="replace")] = value.removesuffix(b"\r\n").decode(errors="replace")
-    return fields
 
 
 async def _on_thread(work: Callable[[*A], T], *arguments: *A) -> T:

@@ -12,9 +12,10 @@ from multidict import CIMultiDict, MultiMapping
 
 from controlplane.domain.door.identity import Principal
 from controlplane.gateway.answer_notes import tool_names
-from controlplane.gateway.body import Understood, form_fields, read_body, understand
+from controlplane.gateway.body import Understood, read_body, understand
 from controlplane.gateway.engine_only import ENGINE_ONLY_HEADERS, refuse_engine_only
 from controlplane.gateway.fingerprint import Fingerprints, Prompt
+from controlplane.gateway.forms import form_fields
 from controlplane.gateway.openai_errors import RequestRefused
 from controlplane.gateway.paths import PASSED_ON, Shape
 
@@ -97,7 +98,7 @@ async def read_call(
     passed = PASSED_ON[path]
     body = await read_body(request, max_body_bytes, body_within_s)
     if passed.shape is Shape.FORM:
-        understood = Understood(form_fields(body, request.headers.get("Content-Type", "")), Prompt())
+        understood = Understood(form_fields(body, ", ".join(request.headers.getall("Content-Type", ()))), Prompt())
     else:
         understood = await understand(body, fingerprints)
     fields = understood.fields

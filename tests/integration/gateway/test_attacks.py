@@ -13,7 +13,7 @@ import pytest
 from controlplane.domain.door.gateway_options import GatewayOptions
 from controlplane.domain.door.identity import Limits
 from controlplane.domain.door.queue_options import QueueOptions
-from controlplane.gateway.body import form_fields
+from controlplane.gateway.forms import form_fields
 from controlplane.gateway.openai_errors import RequestRefused
 from tests.integration.gateway.harness import CHAT, chat, gateway, revision
 from tests.integration.gateway.upstream import upstream
@@ -143,7 +143,7 @@ async def test_bombs_are_refused(tmp_path: Path, body: bytes, encoding: str, cod
 
 def test_a_form_of_a_million_parts_is_refused_and_not_taken_apart() -> None:
     with pytest.raises(RequestRefused, match="parts"):
-        form_fields(b"--x" * 1_000_000, "multipart/form-data; boundary=x")
+        form_fields(b"\r\n--x" * 1_000_000, "multipart/form-data; boundary=x")
 
 
 PAGES = (
