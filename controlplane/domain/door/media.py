@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, NamedTuple
+
+from controlplane.domain.door.top_level_names import TOP_LEVEL_NAMES
 
 MEDIA_KEYS = frozenset({"image_url", "audio_url", "video_url", "file_url"})
 _SOURCE = "source"  # Anthropic's: {"type": "url", "url": ...}
+_DATA, _FORMAT, _NAMED_FORMATS = "data", "data_format", ("url", "path")  # of vLLM's IO processors, by `/pooling`
 _NOT_FETCHED = frozenset({"tools", "functions", "metadata", "response_format", "structured_outputs"})
 _TOOL_USE = "tool_use"  # Anthropic's: what the model gave a tool
 
 _PLAIN = re.compile(r"https?://([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?(?:[/?#].*)?", re.DOTALL)
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
-_WITHIN = ("localhost", "localdomain", "local", "internal", "intranet", "private", "corp", "home", "lan", "svc", "arpa")
-"""Last labels of names that are some network's own (RFC 6761, 6762, 8375; clouds' and Kubernetes's)."""
-_CARRIES_IPV4 = tuple(map(IPv6Network, ("::ffff:0:0/96", "64:ff9b::/32", "2002::/16", "2001::/32", "::/96")))
+_WITHIN = frozenset({"arpa", "onion"})  # of the names that public ones end in, where no pictures are
+_HANDED_OUT = IPv6Network("2000::/3")  # IANA's global unicast; all else is mapped, translated or some network's own
+_CARRIES_IPV4 = (IPv6Network("2002::/16"), IPv6Network("2001::/32"))  # 6to4, Teredo
+_CLOUDS_OWN = (IPv4Network("192.0.0.0/24"), IPv4Network("168.63.129.16/32"))
+"""Public by their numbers, and yet a host's own: RFC 6890's block, where Oracle's metadata are; Azure's."""
 
 
 class Media(NamedTuple):
@@ -53,19 +58,29 @@ def may_be_fetched(url: str, hosts: Sequence[str] | None) -> bool:
 
 
 def _media(name: str, value: Any) -> Iterator[Media]:
-    if name in MEDIA_KEYS or name == _SOURCE:
-        given = value.get("url") if isinstance(value, dict) else None if name == _SOURCE else value
-        if isinstance(given, str):
-            yield Media(name, given)
-            return
-    if isinstance(value, dict):
-        for key, each in value.items():
-            if not (key == "input" and value.get("type") == _TOOL_USE):
-                yield from _media(key, each)
+    named = [Media(name, url) for url in _urls(name, value)]
+    yield from named
+    if isinstance(value, dict) and not named:
+        yield from _within(value)
     elif isinstance(value, list):
         for each in value:
             if isinstance(each, dict | list):
                 yield from _media("", each)
+
+
+def _urls(name: str, value: Any) -> Iterator[str]:
+    """Yield what a field of this name says by itself is to be fetched."""
+    if name in MEDIA_KEYS or name == _SOURCE:
+        given = value.get("url") if isinstance(value, dict) else None if name == _SOURCE else value
+        yield from (each for each in (given if isinstance(given, list) else [given]) if isinstance(each, str))
+
+
+def _within(value: Mapping[str, Any]) -> Iterator[Media]:
+    if value.get(_FORMAT) in _NAMED_FORMATS and isinstance(value.get(_DATA), str):
+        yield Media(_DATA, value[_DATA])
+    for key, each in value.items():
+        if not (key == "input" and value.get("type") == _TOOL_USE):
+            yield from _media(key, each)
 
 
 def _is_one_of(host: str, allowed: str) -> bool:
@@ -78,7 +93,7 @@ def _is_public(host: str) -> bool:
     labels = host.split(".")
     if _NUMBER.fullmatch(labels[-1]):  # resolvers take 127.1, 0x7f.1 and 2130706433 for addresses too
         return _is_public_address(host)
-    return len(labels) > 1 and labels[-1] not in _WITHIN
+    return len(labels) > 1 and labels[-1] in TOP_LEVEL_NAMES and labels[-1] not in _WITHIN
 
 
 def _is_public_address(text: str) -> bool:
@@ -86,6 +101,8 @@ def _is_public_address(text: str) -> bool:
         address: IPv4Address | IPv6Address = ip_address(text)
     except ValueError:
         return False
-    if isinstance(address, IPv6Address) and any(address in network for network in _CARRIES_IPV4):
-        return False
-    return address.is_global and not address.is_multicast
+    if isinstance(address, IPv4Address):
+        own = any(address in network for network in _CLOUDS_OWN)
+    else:
+        own = address not in _HANDED_OUT or any(address in network for network in _CARRIES_IPV4)
+    return not own and address.is_global and not address.is_multicast

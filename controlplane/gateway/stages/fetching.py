@@ -20,6 +20,7 @@ from controlplane.gateway.pools import Route
 ANY = "*"
 
 _NAMED = b'url"'  # how each field that is fetched ends, and no quoted text does: in a text the quote is escaped
+_FORMATTED = b'data_format"'  # beside what is fetched by vLLM's IO processors
 _LETTERS = re.compile(rb"\\u00[5-7]")  # unless a letter of the name is escaped, which no client does
 _VALUE = re.compile(rb'\s*:\s*"((?:[^"\\]|\\.){0,2048})"')
 
@@ -42,7 +43,8 @@ class Fetching:
 
 def _may_name(body: bytes) -> bool:
     """Say whether a body may hold a URL to fetch; quickly, and never wrongly no. Of UTF-16 nothing is known."""
-    return _NAMED in body or b"\0" in body[:4] or (b"\\u00" in body and _LETTERS.search(body) is not None)
+    named = _NAMED in body or _FORMATTED in body
+    return named or b"\0" in body[:4] or (b"\\u00" in body and _LETTERS.search(body) is not None)
 
 
 async def _refused(exchange: Exchange, hosts: Sequence[str] | None) -> Media | None:
@@ -61,7 +63,8 @@ def _first(fields: Mapping[str, Any], hosts: Sequence[str] | None) -> Media | No
 
 def _first_of_large(body: bytes, hosts: Sequence[str] | None) -> Media | None:
     """As `_first`; parsing a picture of 24 MiB holds Python's lock for 20 ms, so what looks like a URL comes first."""
-    if not _LETTERS.search(body) and all(_is_fine(body, at, hosts) for at in _places(body)):
+    plain = not _LETTERS.search(body) and _FORMATTED not in body
+    if plain and all(_is_fine(body, at, hosts) for at in _places(body)):
         return None
     fields = parsed(body)
     return _first(fields, hosts) if isinstance(fields, dict) else None

@@ -58,6 +58,9 @@ async def test_no_spelling_sends_an_engine_inside(tmp_path: Path, padding: str) 
         ),
         ("/v1/rerank", {"query": "a", "documents": {"content": [{"type": "image_url", "image_url": {"url": INSIDE}}]}}),
         ("/v1/embeddings", {"messages": [{"role": "user", "content": [{"image_url": INSIDE}]}]}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": [{"image_url": [PUBLIC, INSIDE]}]}]}),
+        ("/pooling", {"data": {"data": INSIDE, "data_format": "url"}}),
+        ("/pooling", {"data": {"data": "/etc/passwd", "data_format": "path"}}),
     ],
 )
 @pytest.mark.parametrize("padding", ["", "x" * 100_000], ids=["small", "large"])

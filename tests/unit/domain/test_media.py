@@ -14,6 +14,9 @@ PUBLIC = [
     "https://EXAMPLE.com./a b.png#ü",
     "https://8.8.8.8/a",
     "https://[2606:4700::1111]/a",
+    "https://xn--bcher-kva.xn--vermgensberatung-pwb/a.png",
+    "https://pictures.s3.eu-central-1.amazonaws.com/a.png",
+    "https://a.dev/b",
     "data:image/png;base64,AAAA",
     "DATA:,x",
 ]
@@ -43,6 +46,24 @@ OWN = [
     "http://metadata.google.internal/",
     "http://chat.inference.svc.cluster.local/",
     "http://printer.local/",
+    "http://redis.databases/",  # in a pod: redis.databases.svc.cluster.local
+    "http://chat-0.chat.inference:8000/metrics",
+    "http://fleetune.default.svc/",
+    "http://router.home/",
+    "http://host.docker.internal/",
+    "http://a.test/",
+    "http://1.0.0.127.in-addr.arpa/",
+    "http://168.63.129.16/machine",  # Azure's
+    "http://192.0.0.192/opc/v2/",  # Oracle's
+    "http://100.100.100.200/latest/meta-data/",  # Alibaba's
+    "http://[fd00:ec2::254]/latest/meta-data/",  # Amazon's
+    "http://[fec0::1]/",
+    "http://[5f00::1]/",
+    "http://[100::1]/",
+    "http://[2001:0:7f00:1::]/",
+    "http://[::127.0.0.1]/",
+    "http://017700000001/",
+    "http://127.0.0.1./",
 ]
 ODD = [
     "http://example.com\\@127.0.0.1/",
@@ -108,6 +129,9 @@ def test_where_hosts_are_named_those_alone_may(url: str, hosts: list[str], may: 
         {"messages": [{"content": [{"type": "tool_result", "content": [{"source": {"url": "U"}}]}]}]},
         {"documents": {"content": [{"type": "image_url", "image_url": {"url": "U"}}]}},
         {"data_1": [{"content": [{"type": "image_url", "image_url": {"url": "U"}}]}]},
+        {"messages": [{"content": [{"type": "image_url", "image_url": ["U"]}]}]},
+        {"data": {"data": "U", "data_format": "url", "out_data_format": "b64_json"}},
+        {"data": {"data": "U", "data_format": "path"}},
     ],
 )
 def test_it_is_found_wherever_engines_look_for_it(fields: dict[str, Any]) -> None:
@@ -122,6 +146,7 @@ def test_it_is_found_wherever_engines_look_for_it(fields: dict[str, Any]) -> Non
         {"messages": [{"content": [{"type": "tool_use", "input": {"image_url": "U", "url": "U"}}]}]},
         {"messages": [{"content": [{"type": "image", "source": {"type": "base64", "data": "AA"}}]}]},
         {"metadata": {"image_url": "U"}},
+        {"data": {"data": "U", "data_format": "b64_json"}},
     ],
 )
 def test_what_no_engine_fetches_is_not_looked_at(fields: dict[str, Any]) -> None:
