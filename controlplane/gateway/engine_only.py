@@ -27,6 +27,8 @@ ENGINE_ONLY_FIELDS = frozenset(
 ENGINE_ONLY_HEADERS = frozenset(
     {"x-data-parallel-rank"}  # vLLM, SGLang
     | {"x-prefiller-host-port", "x-prefiller-url", "x-encoder-hosts-ports", "x-data-parallel-host-port"}  # llm-d
+    | {"x-gateway-destination-endpoint", "x-gateway-model-name"}  # Kubernetes' Gateway API Inference Extension
+    | {"x-envoy-original-dst-host", "x-smg-target-worker", "x-smg-routing-key"}  # Envoy; SGLang's model gateway
     | {"forwarded", "x-real-ip", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto"}
     | {"x-forwarded-prefix"}  # uvicorn heeds those of a neighbour, which the gateway often is
 )
@@ -37,14 +39,21 @@ _RESPONSES = "/v1/responses"  # the one path where vLLM takes a request's name f
 
 
 def refuse_engine_only(path: str, fields: Mapping[str, Any]) -> None:
-    """Raise RequestRefused (400) for a field that only an engine or a router may write. One that is empty is none."""
+    """Raise RequestRefused (400) for a field that only an engine or a router may write. One that is empty is none.
+
+    A zero is not empty: it names the first part of an engine.
+    """
     if ENGINE_ONLY_FIELDS.isdisjoint(fields) and _EXTRAS not in fields and path != _RESPONSES:
         return
     extras = fields.get(_EXTRAS)
     places = (fields, extras if isinstance(extras, Mapping) else {})
-    found = sorted(name for name in ENGINE_ONLY_FIELDS if any(place.get(name) for place in places))
-    if path == _RESPONSES and fields.get("request_id"):
+    found = sorted(name for name in ENGINE_ONLY_FIELDS if any(_says(place.get(name)) for place in places))
+    if path == _RESPONSES and _says(fields.get("request_id")):
         found.append("request_id")
     if found:
         text = f"`{found[0]}` is for engines to tell each other: clients may not send it."
         raise RequestRefused(400, text, code="engine_only_field", param=found[0])
+
+
+def _says(value: object) -> bool:
+    return value is not None and value is not False and value not in ("", [], {})

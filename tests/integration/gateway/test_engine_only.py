@@ -21,6 +21,8 @@ CASES = [
     ("kv_transfer_params", {"vllm_xargs": {"kv_transfer_params": "x"}}),
     ("bootstrap_host", {"bootstrap_host": "10.0.0.1"}),
     ("rid", {"rid": "another's"}),
+    ("id_slot", {"id_slot": 0}),
+    ("data_parallel_rank", {"data_parallel_rank": 0}),
     ("lora_path", {"lora_path": "adapter-of-another"}),
     ("custom_logit_processor", {"custom_logit_processor": "gASV"}),
 ]
@@ -60,7 +62,7 @@ async def test_an_answer_that_is_stored_has_no_name_of_its_clients(tmp_path: Pat
 
 
 async def test_what_is_empty_and_what_is_an_operators_own_passes(tmp_path: Path) -> None:
-    sent = chat(kv_transfer_params=None, ec_transfer_params={}, vllm_xargs={"ngram_size": 30})
+    sent = chat(kv_transfer_params=None, ec_transfer_params={}, rid="", lora_path=[], vllm_xargs={"ngram_size": 30})
     async with gateway(tmp_path) as gw, upstream("e1") as engine:
         await gw.route(revision("rev-a", 100, engine))
         assert (await gw.post(sent))[0] == 200

@@ -93,6 +93,13 @@ def test_the_environment_is_inherited_but_for_fleetunes_own_settings() -> None:
     assert "secret" not in env.values()
 
 
+def test_vllm_follows_no_redirects_of_pictures_unless_an_operator_says_so() -> None:
+    name = "VLLM_MEDIA_URL_ALLOW_REDIRECTS"
+    assert environment(a_spec(), base={name: "1"}, gpu_indices=(), mark="m")[name] == "0"
+    allowed = a_spec().evolve(env={name: "1"})
+    assert environment(allowed, base={}, gpu_indices=(), mark="m")[name] == "1"
+
+
 def test_an_engine_sees_the_gpus_it_was_given_and_no_others() -> None:
     env = environment(a_spec(), base={}, gpu_indices=(2, 3), mark="/state#e-1")
     assert (env["CUDA_VISIBLE_DEVICES"], env["FLEETUNE_ENGINE"]) == ("2,3", "/state#e-1")

@@ -61,7 +61,10 @@ VLLM = EngineDriver(
     drain_flag="shutdown-timeout",
     key_flag="api-key",
     key_variable="VLLM_API_KEY",
-    env={"SPT_NOENV": "1"},  # keeps vLLM's process titles from overwriting what its processes are found by
+    env={
+        "SPT_NOENV": "1",  # keeps vLLM's process titles from overwriting what its processes are found by
+        "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",  # a public host would send it where no client may
+    },
     metrics=METRICS,
     log=LOG,
     dialect=Dialect(apis=(Api.COMPLETIONS, Api.CHAT, Api.EMBEDDINGS), prompt_logprobs=True, cache_salt=True),
