@@ -1,6 +1,6 @@
 """The gate alone at twice what its engines sustain, in virtual time: vips' first tokens, over many draws.
 
-    python -m benchmarks.headroom [--seeds 200 230] [--places 40] [--times 2] [--beyond 20]
+    python -m benchmarks.headroom [--seeds 200 230] [--places 40] [--times 2] [--beyond 20] [--reserve 10]
 
 `benchmarks.overload` asks the same of a whole gateway by the wall clock, where a draw takes a minute and a busy machine
 is late by more than vips wait. Here the gate runs on an event loop whose clock jumps to the next thing that is due.
@@ -20,7 +20,7 @@ import heapq
 import math
 import selectors
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import product
 from random import Random
@@ -33,6 +33,9 @@ from controlplane.domain.door.queue_options import QueueOptions
 from controlplane.gateway.gate import Gate
 
 SECONDS, WARM_S, TOKENS, SIGMA = 30.0, 10.0, 20, 0.8
+
+Chosen = Mapping[str, float]
+"""Options of the queue that are not as delivered."""
 
 
 class _Jumping(selectors.SelectSelector):
@@ -131,12 +134,11 @@ class Begun(NamedTuple):
 
 
 async def _all(
-    due: Sequence[tuple[float, str]], places: int, lasts: Callable[[], float], *, seats: bool, beyond: float | None
+    due: Sequence[tuple[float, str]], places: int, lasts: Callable[[], float], *, seats: bool, chosen: Chosen
 ) -> Sequence[Begun]:
     loop = asyncio.get_running_loop()
     queue = QueueOptions(enabled=True, max_wait_s=MAX_WAIT_S, batch_max_wait_s=4 * MAX_WAIT_S)
-    if beyond is not None:
-        queue = queue.evolve(vip_beyond_percent=beyond)
+    queue = queue.evolve(**chosen)
     gate = Gate(queue, lambda: places, loop.time, expects_vips=True)
     engine = Engine(places, seats=seats, now=loop.time)
 
@@ -158,9 +160,9 @@ async def _all(
 
 
 def draw(
-    seed: int, *, places: int, times: float, spread: bool, warm: bool, seats: bool = False, beyond: float | None = None
+    seed: int, *, places: int, times: float, spread: bool, warm: bool, chosen: Chosen, seats: bool = False
 ) -> tuple[float, float]:
-    """Return the ratio and what was served of one draw."""
+    """Return the ratio and what was served of one draw, by these options of the queue."""
     chance, rate_rps = Random(seed), times * places / LASTS_S
     begin = WARM_S if warm else 0.0
     due = list(arrivals(rate_rps * SHARES["gold"], begin, {"gold": 1.0}, chance)) if warm else []
@@ -168,7 +170,7 @@ def draw(
     mu = math.log(LASTS_S) - SIGMA**2 / 2
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         lasts = (lambda: max(FIRST_MS / 1000, chance.lognormvariate(mu, SIGMA))) if spread else (lambda: LASTS_S)
-        found = runner.run(_all(due, places, lasts, seats=seats, beyond=beyond))
+        found = runner.run(_all(due, places, lasts, seats=seats, chosen=chosen))
     together = [each for each in found if each.due_s >= begin]
     firsts = [each.ttft_s for each in together if each.tenant == "gold" and each.ttft_s is not None]
     p99_s = statistics.quantiles(firsts, n=100, method="inclusive")[98]
@@ -182,11 +184,14 @@ def main() -> None:
     parser.add_argument("--places", type=int, default=40)
     parser.add_argument("--times", type=float, default=2.0)
     parser.add_argument("--beyond", type=float, help="vip_beyond_percent; as it is delivered")
+    parser.add_argument("--reserve", type=float, help="vip_reserve_percent; as it is delivered")
     args = parser.parse_args()
+    given_options = {"vip_beyond_percent": args.beyond, "vip_reserve_percent": args.reserve}
+    chosen = {name: value for name, value in given_options.items() if value is not None}
     print("engine  answers  begin   ratio P50   P90   max   above 1.3   served")
     for seats in (False, True):
         for spread, warm in product((False, True), (True, False)):
-            asked = partial(draw, places=args.places, times=args.times, seats=seats, beyond=args.beyond)
+            asked = partial(draw, places=args.places, times=args.times, seats=seats, chosen=chosen)
             given = [asked(seed, spread=spread, warm=warm) for seed in range(*args.seeds)]
             ratios = sorted(ratio for ratio, _ in given)
             p90, served = ratios[math.ceil(0.9 * len(ratios)) - 1], statistics.mean(each for _, each in given)

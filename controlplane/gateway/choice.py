@@ -93,6 +93,8 @@ def _candidates(
 
 
 def _preferred(candidates: Sequence[_Candidate], revision: RevisionId | None) -> _Candidate | None:
+    if revision is None:  # the first attempt of a request, as most are
+        return None
     return next((candidate for candidate in candidates if candidate.pool.revision == revision), None)
 
 
