@@ -107,8 +107,9 @@ async def ours(
     command = [sys.executable, "-m", "controlplane.gateway", f"--data-dir={data_dir}", "--port=0", "--admin-port=0"]
     command += ["--audit-days=1"] if audited else []
     command += ["--grpc-port=0"] if grpc else []
+    path = addresses_dir(data_dir) / "gw-1.json"
+    path.unlink(missing_ok=True)  # of the round before, whose gateway was killed
     async with _child(command, place, {}, source) as process:
-        path = addresses_dir(data_dir) / "gw-1.json"
         await _until(path.exists, process, place.log)
         address = GatewayAddress.model_validate_json(path.read_bytes())
         await _give(address, _table(place.stub_url, options, keyed=keyed))

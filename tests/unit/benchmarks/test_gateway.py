@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from argparse import Namespace
 from pathlib import Path
 
+import aiohttp
 import pytest
 
-from benchmarks.doors.contestants import STAGES, envoy_config
+from benchmarks.doors.contestants import STAGES, Place, envoy_config, ours
 from benchmarks.doors.former import unpacked
 from benchmarks.doors.load import SHAPES, Cost, slope_per_minute
 from benchmarks.doors.page import page
 from benchmarks.gateway import doors, report, show, since
+from controlplane.domain.door.gateway_options import GatewayOptions
 
 RESULTS = Path(__file__).parents[3] / "docs" / "results"
 
@@ -92,6 +95,20 @@ def test_an_earlier_commit_stands_beside_ours_from_a_folder_of_its_own(tmp_path:
     found = doors(Namespace(only="ours", before="HEAD", **asked), tmp_path)
     assert [name for name in found if name.startswith("before")] == ["before, stages off", "before, stages on"]
     assert (tmp_path / "before" / "controlplane" / "gateway" / "__main__.py").is_file()
+
+
+async def test_a_door_of_a_later_round_is_asked_where_it_is_now(tmp_path: Path) -> None:
+    place = Place(min(os.sched_getaffinity(0)), "http://127.0.0.1:9", tmp_path)
+    found = []
+    for _ in range(2):
+        async with (
+            ours(place, "ours", GatewayOptions()) as door,
+            aiohttp.ClientSession() as session,
+            session.get(f"{door.url}/health") as response,
+        ):
+            found.append((response.status, door.process.pid))
+    assert [status for status, _ in found] == [200, 200]
+    assert found[0][1] != found[1][1]
 
 
 def test_a_commit_that_is_none_is_refused(tmp_path: Path) -> None:
