@@ -47,9 +47,11 @@ async def test_in_a_line_of_a_batch(tmp_path: Path, code: str, fields: dict[str,
 
 @pytest.mark.parametrize("name", ["id_slot", "bootstrap_port", "data_parallel_rank"])
 async def test_in_the_parameters_of_a_grpc_call(tmp_path: Path, name: str) -> None:
+    asked = kserve_client.asking()
+    asked.parameters[name].int64_param = 0
     async with gateway(tmp_path, grpc_port=0) as gw, upstream("e1") as engine:
         await gw.route(revision("rev-a", 100, engine))
         async with kserve_client.client(gw) as made:
-            error = await kserve_client.refused(made.call("ModelInfer", kserve_client.asking(**{name: 0})))
+            error = await kserve_client.refused(made.call("ModelInfer", asked))
     assert error.code() is kserve_client.Code.INVALID_ARGUMENT
     assert engine.seen == []
