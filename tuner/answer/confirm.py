@@ -19,7 +19,7 @@ from controlplane.domain.studies.capacity import fleet_size
 from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from controlplane.domain.studies.tuning_options import ObjectiveKind
 from tuner.answer.evidence import measured
-from tuner.answer.fleets import cheaper, costs, exists, most_gpus, sized
+from tuner.answer.fleets import cheaper, costs, exists, gains, most_gpus, sized
 from tuner.answer.named import LIKELY, largest_cheaper
 from tuner.answer.standing import POSSIBLE, UNLIKELY, Standing, baseline_of, is_proved, standings, too_few_gpus
 
@@ -139,6 +139,8 @@ def _next(spec: ServiceSpec, trials: Sequence[Trial], standing: Standing) -> Nex
 def _money_hangs_on(spec: ServiceSpec, trials: Sequence[Trial], standing: Standing) -> Standing:
     """Return a candidate with the fleet that decides whether it wins: one that is cheaper, where what it is believed
     to need is not and it may well do with fewer. Only a check tells, and a miss costs no more than another round.
+
+    What missed of others as good in the search speaks for it only until it was measured again itself.
     """
     baseline = baseline_of(measured(trials))
     open_ = baseline is not None and standing.exists and standing.check is None and standing.could >= POSSIBLE
@@ -146,10 +148,11 @@ def _money_hangs_on(spec: ServiceSpec, trials: Sequence[Trial], standing: Standi
         return standing
     candidate = standing.measured
     fleet = largest_cheaper(spec, candidate, baseline, below=standing.fleet.replicas)
-    too_few = too_few_gpus(trials, candidate.config)
+    too_few = 0 if standing.rounds else too_few_gpus(trials, candidate.config)
     if fleet is None or fleet.gpus <= too_few:
         return standing
-    return standing._replace(fleet=fleet, cheaper=cheaper(spec, fleet, candidate, baseline))
+    won = cheaper(spec, fleet, candidate, baseline), gains(spec, fleet, candidate, baseline)
+    return standing._replace(fleet=fleet, cheaper=won[0], gains=won[1])
 
 
 def _check_broke(trials: Sequence[Trial], standing: Standing) -> bool:

@@ -144,6 +144,24 @@ def cheaper(spec: ServiceSpec, fleet: FleetSize, measured: Measured, than: Measu
             return float(np.mean(fleet.gpus < theirs))
 
 
+def gains(spec: ServiceSpec, fleet: FleetSize, measured: Measured, than: Measured) -> float:
+    """Return the probability that `fleet` holds the target, and that as many GPUs of another configuration carry less
+    than it, and less than the target with its headroom.
+
+    So both are held to one standard: a fleet that holds without the headroom is no gain over one that does as well.
+    For highest goodput: that all GPUs carry more.
+    """
+    objective = spec.tuning.objective
+    if objective.kind is ObjectiveKind.HIGHEST_GOODPUT:
+        return cheaper(spec, fleet, measured, than)
+    as_many = fleet.gpus // than.config.gpus_per_replica
+    ours = measured.belief.samples() * max(1, fleet.replicas - objective.spare_replicas)
+    theirs = than.belief.samples() * max(0, as_many - objective.spare_replicas)
+    behind = theirs[theirs < headroom_rps(spec)]
+    ahead = ours[ours >= spec.slos.target_qps][:, None] > behind[None, :]
+    return float(ahead.sum()) / (ours.size * theirs.size)
+
+
 def below(ours: Array, theirs: Array) -> float:
     """Return the probability that a draw of the one lies below a draw of the other."""
     return float(np.mean(ours[:, None] < theirs[None, :]))

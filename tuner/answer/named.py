@@ -5,6 +5,8 @@ no gain. Pure.
 30 %. Where that takes a replica more than the best estimate does, and the fleet is then hardly cheaper than the
 baseline's, the caution would decide the answer: so the fleet is named that is most likely both, cheaper and enough.
 What is missing of the probability that it holds is for the fleet's check to show, or for the answer to say.
+
+And when such a fleet is called a likely gain, before it is proved.
 """
 
 from __future__ import annotations
@@ -13,10 +15,10 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.capacity import FleetSize, fleet_size, replicas_for
 from controlplane.domain.studies.tuning_options import ObjectiveKind
 from tuner.answer.evidence import Measured
-from tuner.answer.fleets import cheaper, exists, holds, sized
+from tuner.answer.fleets import cheaper, exists, gains, holds, most_gpus, sized
 
 LIKELY = 0.5
-"""From this probability of a cheaper fleet on, one is recommended, unproved."""
+"""From this probability of a gain on, one is recommended, unproved."""
 
 
 def named(spec: ServiceSpec, candidate: Measured, baseline: Measured | None) -> FleetSize:
@@ -33,7 +35,23 @@ def named(spec: ServiceSpec, candidate: Measured, baseline: Measured | None) -> 
     )
     gpus = candidate.config.gpus_per_replica
     fleets = [fleet_size(replicas, gpus, spec.gpus) for replicas in range(surely.replicas, least - 1, -1)]
-    return max(fleets, key=lambda fleet: _gains(spec, fleet, candidate, baseline))
+    return max(fleets, key=lambda fleet: gains(spec, fleet, candidate, baseline))
+
+
+def is_likely_gain(
+    spec: ServiceSpec, fleet: FleetSize, baseline: Measured, *, gains_chance: float, cheaper_chance: float
+) -> bool:
+    """Say whether a fleet may be called a likely gain over the baseline without a proof.
+
+    A fleet as large as any that the baseline can have here costs less only if the baseline is out of reach. That has to
+    be sure: else what is likely is that the same GPUs hold more.
+    """
+    if gains_chance < LIKELY:
+        return False
+    if spec.tuning.objective.kind is ObjectiveKind.HIGHEST_GOODPUT:
+        return True
+    gpus = baseline.config.gpus_per_replica
+    return fleet.gpus < most_gpus(spec) // gpus * gpus or cheaper_chance >= spec.tuning.confidence
 
 
 def largest_cheaper(spec: ServiceSpec, candidate: Measured, baseline: Measured, *, below: int) -> FleetSize | None:
@@ -48,8 +66,3 @@ def largest_cheaper(spec: ServiceSpec, candidate: Measured, baseline: Measured, 
         if exists(spec, fleet) and cheaper(spec, fleet, candidate, baseline) >= LIKELY:
             return fleet if holds(spec, candidate.belief, replicas) >= LIKELY else None
     return None
-
-
-def _gains(spec: ServiceSpec, fleet: FleetSize, candidate: Measured, baseline: Measured) -> float:
-    """Return the probability that a fleet both holds and is cheaper than what the baseline needs."""
-    return holds(spec, candidate.belief, fleet.replicas) * cheaper(spec, fleet, candidate, baseline)

@@ -15,8 +15,8 @@ from controlplane.domain.studies.capacity import FleetSize, fleet_size
 from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from controlplane.domain.studies.tuning_options import ObjectiveKind
 from tuner.answer.evidence import Measured, measured
-from tuner.answer.fleets import Interval, below, cheaper, costs, exists, holds, most_gpus, needed, ratio, sized
-from tuner.answer.named import LIKELY, named
+from tuner.answer.fleets import Interval, below, cheaper, costs, exists, gains, holds, most_gpus, needed, ratio, sized
+from tuner.answer.named import is_likely_gain, named
 
 POSSIBLE = 0.1
 """Below this probability of a cheaper fleet, a configuration is not worth an engine start that others are."""
@@ -44,6 +44,7 @@ class Standing(NamedTuple):
     exists: bool  # on the service's GPUs, within its ceilings
     holds: float  # the target, with this fleet
     cheaper: float  # this fleet, than what the baseline needs
+    gains: float  # it holds, and as many GPUs of the baseline do neither as well nor with the headroom
     could: float  # what it truly needs, than what the baseline needs
     rounds: int  # of confirmation
     check: Trial | None  # its last fleet check
@@ -120,12 +121,11 @@ def decide(spec: ServiceSpec, trials: Sequence[Trial]) -> Decision:
     within = [each for each in ranked if each.exists]
     proved = next((each for each in within if is_proved(spec, each)), None)
     again = sorted(within, key=lambda each: each.rounds == 0)  # the luckiest of many is not believed before others
-    likely = next((each for each in again if each.cheaper >= LIKELY or not kept), None)
+    likely = next((each for each in again if _is_likely(spec, each, baseline)), None)
     roomier = next((each for each in within if kept and _has_more_room(spec, each, baseline, fleet)), None)
-    missed = _missed(spec, ranked, fleet) if kept else 0.0
 
-    def answered(answer: Answer, winner: Standing | None) -> Decision:
-        return Decision(answer, winner, baseline, fleet, missed)
+    def answered(answer: Answer, winner: Standing | None, fleet: FleetSize | None = fleet) -> Decision:
+        return Decision(answer, winner, baseline, fleet, _missed(spec, ranked, fleet) if kept else 0.0)
 
     if proved is not None:
         return answered(Answer.IMPROVEMENT, proved)
@@ -133,13 +133,44 @@ def decide(spec: ServiceSpec, trials: Sequence[Trial]) -> Decision:
         return answered(Answer.IMPROVEMENT_UNCHECKED, likely)
     if roomier is not None:
         return answered(Answer.SAME_FLEET_MORE_CAPACITY, roomier)
-    return answered(Answer.NO_IMPROVEMENT if kept else Answer.OUT_OF_REACH, None)
+    if not kept and (surer := _surer(spec, again, baseline)) is not None:
+        return answered(Answer.SAME_FLEET_MORE_CAPACITY, surer)
+    if baseline is None or fleet is None or not kept:
+        return answered(Answer.OUT_OF_REACH, None)
+    return answered(Answer.NO_IMPROVEMENT, None, _as_small(spec, baseline, fleet, within))
 
 
 def is_proved(spec: ServiceSpec, standing: Standing) -> bool:
     """Say whether a cheaper fleet is sure: confirmed, checked as a whole where that is wanted, probable enough."""
     sure = min(standing.holds, standing.cheaper) >= spec.tuning.confidence
     return sure and standing.rounds > 0 and (standing.is_held or not spec.tuning.confirm_fleet)
+
+
+def _is_likely(spec: ServiceSpec, standing: Standing, baseline: Measured | None) -> bool:
+    if baseline is None:
+        return True
+    chances = {"gains_chance": standing.gains, "cheaper_chance": standing.cheaper}
+    return is_likely_gain(spec, standing.fleet, baseline, **chances)
+
+
+def _surer(spec: ServiceSpec, within: Sequence[Standing], baseline: Measured | None) -> Standing | None:
+    """Return what holds the target here more surely than the baseline does with all these GPUs; None for nothing."""
+    if baseline is None:
+        return None
+    largest = most_gpus(spec) // baseline.config.gpus_per_replica
+    theirs = holds(spec, baseline.belief, largest) if largest > spec.tuning.objective.spare_replicas else 0.0
+    return next((each for each in within if each.holds > theirs), None)
+
+
+def _as_small(spec: ServiceSpec, baseline: Measured, fleet: FleetSize, within: Sequence[Standing]) -> FleetSize:
+    """Return the baseline's fleet where nothing is a gain: no larger than what held together of another configuration
+    without its headroom, if so many surely hold of the baseline too.
+    """
+    gpus, spare = baseline.config.gpus_per_replica, spec.tuning.objective.spare_replicas
+    replicas = min((each.fleet.gpus for each in within if each.is_held), default=fleet.gpus) // gpus
+    if not spare < replicas < fleet.replicas or holds(spec, baseline.belief, replicas) < spec.tuning.confidence:
+        return fleet
+    return fleet_size(replicas, gpus, spec.gpus)
 
 
 def _standing(spec: ServiceSpec, candidate: Measured, baseline: Measured | None, too_few: int) -> Standing:
@@ -152,6 +183,7 @@ def _standing(spec: ServiceSpec, candidate: Measured, baseline: Measured | None,
         exists=exists(spec, fleet),
         holds=holds(spec, candidate.belief, fleet.replicas),
         cheaper=1.0 if baseline is None else cheaper(spec, fleet, candidate, baseline),
+        gains=1.0 if baseline is None else gains(spec, fleet, candidate, baseline),
         could=1.0 if baseline is None else below(costs(spec, candidate), costs(spec, baseline)),
         rounds=len(candidate.of(TrialKind.CONFIRM_WINNER)),
         check=last,

@@ -12,7 +12,7 @@ from controlplane.domain.base import Value
 class Answer(StrEnum):
     IMPROVEMENT = "improvement"  # a cheaper fleet, proved
     IMPROVEMENT_UNCHECKED = "improvement_unchecked"  # likely a cheaper fleet; something of the proof is missing
-    SAME_FLEET_MORE_CAPACITY = "same_fleet_more_capacity"  # as dear as the baseline's, with more room
+    SAME_FLEET_MORE_CAPACITY = "same_fleet_more_capacity"  # as dear as the baseline's may be, with more room
     NO_IMPROVEMENT = "no_improvement"  # a worthwhile one is unlikely
     OUT_OF_REACH = "out_of_reach"  # no fleet on these GPUs, within these ceilings, holds the target
 
@@ -24,6 +24,11 @@ class Answer(StrEnum):
                 return True
             case Answer.NO_IMPROVEMENT | Answer.OUT_OF_REACH:
                 return False
+
+    @property
+    def is_cheaper(self) -> bool:
+        """True when the recommended fleet is said to cost less than the baseline's."""
+        return self in (Answer.IMPROVEMENT, Answer.IMPROVEMENT_UNCHECKED)
 
     @property
     def words(self) -> str:
@@ -49,6 +54,12 @@ class Chances(Value):
         default=None, ge=0, le=1, description="That one replica fewer does; None of a single replica. How much room is."
     )
     cheaper: float = Field(ge=0, le=1, description="That it costs less than what the baseline needs; 0 for itself.")
+    gains: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="That it holds, and as many GPUs of the baseline carry less and lack the headroom; None of old ones.",
+    )
     capacity_ratio: float = Field(gt=0, description="Its requests per second and GPU over the baseline's.")
     capacity_ratio_low: float = Field(gt=0, description="Low end of its 95 % interval.")
     capacity_ratio_high: float

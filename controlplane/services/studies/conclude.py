@@ -60,7 +60,7 @@ def conclusion(
         summary=summary(spec, found, told),
         config=config.config,
         fleet=fleet,
-        evidence=_evidence(study, trials, config, told),
+        evidence=_evidence(study, trials, config, told, found.baseline_fleet),
         created_at=now,
     )
 
@@ -112,11 +112,13 @@ def _numbers(spec: ServiceSpec, found: Decision, kept: Measured, fleet: FleetSiz
     gained = _gained(found, kept)
     saved = _SAME
     if found.winner is not None and found.baseline is not None and found.baseline_fleet is not None:
-        saved = cost_ratio(spec, fleet, kept, found.baseline, found.baseline_fleet)
+        was = found.baseline_fleet if found.answer.is_cheaper else fleet
+        saved = cost_ratio(spec, fleet, kept, found.baseline, was)
     chances = Chances(
         holds=holds(spec, kept.belief, fleet.replicas),
         fewer_hold=_fewer_hold(spec, kept, fleet),
         cheaper=0.0 if found.winner is None else found.winner.cheaper,
+        gains=0.0 if found.winner is None else found.winner.gains,
         capacity_ratio=gained.value,
         capacity_ratio_low=gained.low,
         capacity_ratio_high=gained.high,
@@ -141,7 +143,9 @@ def _fewer_hold(spec: ServiceSpec, kept: Measured, fleet: FleetSize) -> float | 
     return holds(spec, kept.belief, fleet.replicas - 1)
 
 
-def _evidence(study: Study, trials: Sequence[Trial], kept: Measured, told: Told) -> StudyEvidence:
+def _evidence(
+    study: Study, trials: Sequence[Trial], kept: Measured, told: Told, was: FleetSize | None
+) -> StudyEvidence:
     baseline = next(t for t in trials if t.kind is TrialKind.BASELINE)
     winner = _shown(kept) or baseline
     before = next((m for m in measured(trials).values() if baseline in m.trials), None)
@@ -158,7 +162,7 @@ def _evidence(study: Study, trials: Sequence[Trial], kept: Measured, told: Told)
         seed=study.spec.tuning.seed,
         time_lapse=study.spec.engine.time_lapse,
         quality=winner.quality,
-        confirmed_baseline=None if before is None else _confirmed(study.spec, before, sized(study.spec, before)),
+        confirmed_baseline=None if before is None or was is None else _confirmed(study.spec, before, was),
         confirmed_winner=None if winner is baseline else _confirmed(study.spec, kept, told.fleet),
         fleet_check=told.check,
     )

@@ -35,8 +35,7 @@ def summary(spec: ServiceSpec, found: Decision, told: Told) -> str:
             why = unproved(spec, found, told)
             return f"likely an improvement, not proved ({why}): {_gain(spec, found, told)}; {_holds(spec, told)}"
         case Answer.SAME_FLEET_MORE_CAPACITY:
-            fleet = f"the same fleet, {_fleet(told.fleet)}, with {_percent(told.chances)} more capacity per GPU"
-            return f"{fleet}; {_holds(spec, told)}{_checked(told.check)}"
+            return f"{_same(spec, found, told)}; {_holds(spec, told)}{_checked(told.check)}"
         case Answer.NO_IMPROVEMENT:
             return f"no improvement: {_kept(spec, found, told)}; {_missed(told)}"
         case Answer.OUT_OF_REACH:
@@ -54,6 +53,8 @@ def unproved(spec: ServiceSpec, found: Decision, told: Told) -> str:
         reasons.append(f"the fleet as a whole was not checked: {told.check.reason}")
     if told.check is not None and told.check.held is False:
         reasons.append(f"{told.check.replicas} replicas missed the target together: {told.check.reason}")
+    if winner.gains < confidence:
+        reasons.append(f"it is a gain with probability {chance(winner.gains)}")
     if winner.cheaper < confidence:
         reasons.append(f"it is cheaper with probability {chance(winner.cheaper)}")
     if winner.holds < confidence:
@@ -63,11 +64,26 @@ def unproved(spec: ServiceSpec, found: Decision, told: Told) -> str:
 
 def go_on(study: Study, found: Decision, told: Told) -> str | None:
     """Return the command that makes an uncertain answer a certain one; None when it is certain."""
-    if found.answer is not Answer.IMPROVEMENT_UNCHECKED:
+    if found.answer is not Answer.IMPROVEMENT_UNCHECKED and not _may_gain(study.spec, found):
         return None
     more = told.fleet.replicas + 4  # the check, a missed one's further replica, and another round
     starts = study.spec.tuning.budget.engine_starts + more
     return f"fleetune tune -f service.yaml --resume {study.study_id} --budget {starts}"
+
+
+def _may_gain(spec: ServiceSpec, found: Decision) -> bool:
+    """Say whether the answer is the same fleet only as long as the baseline may do with as many GPUs."""
+    was = found.baseline_fleet
+    return found.answer is Answer.SAME_FLEET_MORE_CAPACITY and was is not None and not exists(spec, was)
+
+
+def _same(spec: ServiceSpec, found: Decision, told: Told) -> str:
+    more = f"{_fleet(told.fleet)}, with {_percent(told.chances)} more capacity per GPU"
+    if not _may_gain(spec, found) or found.baseline_fleet is None:
+        return f"the same fleet, {more}"
+    needs = f"the baseline surely needs {found.baseline_fleet.gpus} GPUs, {most_gpus(spec)} are allowed"
+    may = f"that as many as these do not suffice it has probability {chance(told.chances.cheaper)}"
+    return f"rather the same fleet than a cheaper one, {more}; {needs}; {may}"
 
 
 def _gain(spec: ServiceSpec, found: Decision, told: Told) -> str:
