@@ -158,7 +158,7 @@ def gains(spec: ServiceSpec, fleet: FleetSize, measured: Measured, than: Measure
     ours = measured.belief.samples() * max(1, fleet.replicas - objective.spare_replicas)
     theirs = than.belief.samples() * max(0, as_many - objective.spare_replicas)
     behind = theirs[theirs < headroom_rps(spec)]
-    ahead = ours[ours >= spec.slos.target_qps][:, None] > behind[None, :]
+    ahead = np.searchsorted(behind, ours[ours >= spec.slos.target_qps], side="left")  # both lowest first
     return float(ahead.sum()) / (ours.size * theirs.size)
 
 

@@ -18,7 +18,12 @@ from tuner.answer.evidence import Measured
 from tuner.answer.fleets import cheaper, exists, gains, holds, most_gpus, sized
 
 LIKELY = 0.5
-"""From this probability of a gain on, one is recommended, unproved."""
+"""Even odds, from which a fleet is worth a check."""
+
+LIKELY_GAIN = 0.6
+"""From this probability of a gain on, one is recommended, unproved. Even odds are those of a configuration that is no
+better than the baseline: either may be measured as the better one.
+"""
 
 
 def named(spec: ServiceSpec, candidate: Measured, baseline: Measured | None) -> FleetSize:
@@ -46,7 +51,7 @@ def is_likely_gain(
     A fleet as large as any that the baseline can have here costs less only if the baseline is out of reach. That has to
     be sure: else what is likely is that the same GPUs hold more.
     """
-    if gains_chance < LIKELY:
+    if gains_chance < LIKELY_GAIN:
         return False
     if spec.tuning.objective.kind is ObjectiveKind.HIGHEST_GOODPUT:
         return True

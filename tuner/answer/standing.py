@@ -142,7 +142,8 @@ def decide(spec: ServiceSpec, trials: Sequence[Trial]) -> Decision:
 
 def is_proved(spec: ServiceSpec, standing: Standing) -> bool:
     """Say whether a cheaper fleet is sure: confirmed, checked as a whole where that is wanted, probable enough."""
-    sure = min(standing.holds, standing.cheaper) >= spec.tuning.confidence
+    confidence = spec.tuning.confidence
+    sure = min(standing.holds, standing.cheaper) >= confidence and standing.gains >= confidence**2  # both at once
     return sure and standing.rounds > 0 and (standing.is_held or not spec.tuning.confirm_fleet)
 
 
