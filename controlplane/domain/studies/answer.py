@@ -58,7 +58,7 @@ class Chances(Value):
         default=None,
         ge=0,
         le=1,
-        description="That it holds, and as many GPUs of the baseline carry less, and lack the headroom; None: not said.",
+        description="That it holds, and as many GPUs of the baseline carry less and lack the headroom; None of old.",
     )
     capacity_ratio: float = Field(gt=0, description="Its requests per second and GPU over the baseline's.")
     capacity_ratio_low: float = Field(gt=0, description="Low end of its 95 % interval.")
