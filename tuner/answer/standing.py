@@ -16,7 +16,7 @@ from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from controlplane.domain.studies.tuning_options import ObjectiveKind
 from tuner.answer.evidence import Measured, measured
 from tuner.answer.fleets import Interval, below, cheaper, costs, exists, gains, holds, most_gpus, needed, ratio, sized
-from tuner.answer.named import is_likely_gain, named
+from tuner.answer.named import LIKELY, is_likely_gain, named
 
 POSSIBLE = 0.1
 """Below this probability of a cheaper fleet, a configuration is not worth an engine start that others are."""
@@ -122,6 +122,7 @@ def decide(spec: ServiceSpec, trials: Sequence[Trial]) -> Decision:
     proved = next((each for each in within if is_proved(spec, each)), None)
     again = sorted(within, key=lambda each: each.rounds == 0)  # the luckiest of many is not believed before others
     likely = next((each for each in again if _is_likely(spec, each, baseline)), None)
+    here = next((each for each in again if each.holds >= LIKELY), None)
     roomier = next((each for each in within if kept and _has_more_room(spec, each, baseline, fleet)), None)
 
     def answered(answer: Answer, winner: Standing | None, fleet: FleetSize | None = fleet) -> Decision:
@@ -133,8 +134,8 @@ def decide(spec: ServiceSpec, trials: Sequence[Trial]) -> Decision:
         return answered(Answer.IMPROVEMENT_UNCHECKED, likely)
     if roomier is not None:
         return answered(Answer.SAME_FLEET_MORE_CAPACITY, roomier)
-    if not kept and (surer := _surer(spec, again, baseline)) is not None:
-        return answered(Answer.SAME_FLEET_MORE_CAPACITY, surer)
+    if here is not None and not kept:
+        return answered(Answer.SAME_FLEET_MORE_CAPACITY, here)
     if baseline is None or fleet is None or not kept:
         return answered(Answer.OUT_OF_REACH, None)
     return answered(Answer.NO_IMPROVEMENT, None, _as_small(spec, baseline, fleet, within))
@@ -152,15 +153,6 @@ def _is_likely(spec: ServiceSpec, standing: Standing, baseline: Measured | None)
         return True
     chances = {"gains_chance": standing.gains, "cheaper_chance": standing.cheaper}
     return is_likely_gain(spec, standing.fleet, baseline, **chances)
-
-
-def _surer(spec: ServiceSpec, within: Sequence[Standing], baseline: Measured | None) -> Standing | None:
-    """Return what holds the target here more surely than the baseline does with all these GPUs; None for nothing."""
-    if baseline is None:
-        return None
-    largest = most_gpus(spec) // baseline.config.gpus_per_replica
-    theirs = holds(spec, baseline.belief, largest) if largest > spec.tuning.objective.spare_replicas else 0.0
-    return next((each for each in within if each.holds > theirs), None)
 
 
 def _as_small(spec: ServiceSpec, baseline: Measured, fleet: FleetSize, within: Sequence[Standing]) -> FleetSize:
