@@ -47,7 +47,8 @@ class TwinLoadTester:
     """Implements `ports.LoadTester` for engines of a fleet, told apart by their URL, also behind FakeGateways.
 
     `noise` is the standard deviation of the logarithm of each level's speed; `breaks` the share of levels that end with
-    a broken generator. Both are seeded. Engines of other kinds are the twin's too, `speeds` times as fast.
+    a broken generator. Both are seeded. Engines of other kinds are the twin's too, `speeds` times as fast. Above
+    `most_rps` the generator runs out of connections.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class TwinLoadTester:
         self._breaks = breaks
         self._random = random.Random(seed)
         self.levels: list[LoadRequest] = []
+        self.most_rps = float("inf")
         self.rests = 0
 
     def rest(self) -> None:
@@ -97,6 +99,7 @@ class TwinLoadTester:
             seed=request.seed,
             slos=request.slos,
             stopped_early=stopped,
+            not_sent=1 if request.rate_rps > self.most_rps else 0,
         )
         return LoadResult(build_report(run, kept, np.empty(0)), out_dir / "records.jsonl")
 

@@ -20,6 +20,7 @@ from controlplane.services.studies.trial_engine import TrialEngines, TrialProgre
 from controlplane.services.studies.trial_level import LevelLoad, LevelRunner, broken
 from controlplane.services.studies.trial_twin import TrialTwin
 from controlplane.telemetry.tracing import span
+from tuner.answer.objective import carries_the_target
 from tuner.ladder.ladder import Ladder
 from tuner.ladder.level import rung_of
 
@@ -68,22 +69,37 @@ class TrialRunner:
             if (died := self.engines.died(trial, [engine])) is not None:
                 return died
             if (why := broken(trial)) is not None:
-                return self.engines.ended(trial, TrialState.FAILED, why)
+                return self._examined(self._broke(trial, ladder, spec, why), url)
             if level.report.validity is Validity.VALID:
                 fitted = None if climb.twin is None else climb.twin.see(level)
                 ladder = ladder.climbed(rung_of(rate, outcome), fitted_rps=fitted)
             self._settle(engine, url)
-        judged = self._judged(trial, ladder)
-        if self.examine is None:
-            return judged
-        self.engines.on_progress(TrialProgress(judged, "comparing answers"))
-        return self.examine(judged, url)
+        return self._examined(self._judged(trial, ladder), url)
+
+    def _examined(self, trial: Trial, url: str) -> Trial:
+        """Return the trial with what its answers are worth; one that failed is not asked."""
+        if self.examine is None or trial.state is TrialState.FAILED:
+            return trial
+        self.engines.on_progress(TrialProgress(trial, "comparing answers"))
+        return self.examine(trial, url)
 
     def _settle(self, engine: Engine, url: str) -> None:
         """Let requests finish and empty the prefix cache, so that levels do not help each other."""
         self.engines.settle(engine)
         if self.reset_prefix_cache is not None:
             self.reset_prefix_cache(url)
+
+    def _broke(self, trial: Trial, ladder: Ladder, spec: ServiceSpec, why: str) -> Trial:
+        """Return a trial that too many levels broke: failed, unless what one replica holds is enough.
+
+        A small engine outruns its generator. When one replica carries the whole target, more would make no fleet
+        cheaper, and starting it again would only break at the same rates.
+        """
+        capacity = ladder.capacity()
+        if capacity is None or not capacity.censored or not carries_the_target(spec, capacity.rps):
+            return self.engines.ended(trial, TrialState.FAILED, why)
+        at_least = f"holds {capacity.rps:.3g} requests/s at least, which one replica needs for the target; above, {why}"
+        return self.engines.ended(trial.evolve(capacity=capacity), TrialState.FEASIBLE, at_least)
 
     def _judged(self, trial: Trial, ladder: Ladder) -> Trial:
         capacity = ladder.capacity()

@@ -1,13 +1,13 @@
 """The whole loop on real inference, nothing emulated: a small embedding model of a PyPI package, on the processor.
 
-What serves at first waits three seconds for its batches and can never meet its limit; without the wait it does by far.
-So what is found hangs on no machine's speed.
+What serves at first collects texts for two seconds and refuses those that find 24 waiting: some 12 requests/s, whatever
+the processor. Two such replicas never hold the target; two that do not wait hold it on any machine. So what is found
+hangs on no machine's speed, and no limit is near what a busy one needs.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,33 +19,29 @@ from benchmarks.real_loop import Traffic
 from tests.e2e.loop.installation import Installation, installation
 
 pytest.importorskip("wordllama", reason="the real model is not here: pip install 'fleetune[embed]'")
-pytestmark = pytest.mark.skipif(
-    "FLEETUNE_TEST_REAL_LOOP" not in os.environ,
-    reason="real latencies of two shared cores decide it, red once in four runs: FLEETUNE_TEST_REAL_LOOP=1 asks for it",
-)
 
 SERVICE: dict[str, Any] = {
     "name": "embeddings",
     "model": {"name": "wordllama", "path": "wordllama"},
     "engine": {
         "kind": "embed",
-        "flags": {"max-batch-size": 64, "max-wait-ms": 3000, "threads": 1},
+        "flags": {"max-batch-size": 64, "max-wait-ms": 2000, "max-queue": 24, "threads": 1},
         "start_timeout_s": 300,
     },
     "gpus": {"type": "CPU", "count": 2, "price_usd_per_gpu_hour": 0.04},
     "workload": {"kind": "synthetic", "prompt_tokens": {"mean": 800, "cv": 0.3}, "output_tokens": {"mean": 1}},
     "slos": {
-        "latency": [{"metric": "e2e_ms", "percentile": 90, "limit_ms": 2000}],
+        "latency": [{"metric": "e2e_ms", "percentile": 90, "limit_ms": 4000}],
         "max_error_ratio": 0.02,
-        "target_qps": 4,
+        "target_qps": 40,
     },
     "tuning": {
-        "space": {"max-wait-ms": {"choices": [3000, 0]}},
+        "space": {"max-wait-ms": {"choices": [2000, 0]}},
         "budget": {"engine_starts": 4},
         "levels": {
-            "min_s": 2,
-            "max_s": 3,
-            "longest_s": 3,
+            "min_s": 1.5,
+            "max_s": 2.5,
+            "longest_s": 2.5,
             "warmup_s": 0.5,
             "precision": 0.6,
             "max_lag_ms": 1000,
@@ -56,27 +52,30 @@ SERVICE: dict[str, Any] = {
         "steps": [{"weight_percent": weight, "min_samples": 5, "min_s": 2, "max_s": 900} for weight in (50, 100)],
         "miss_ratio_margin": 0.5,
         "error_ratio_margin": 0.5,
+        "warm_up_requests": 2,
         "match_load": False,
         "on_unproven_load": "proceed",
     },
 }
+LIVE_RPS = 4  # 8 in two seconds on average: 24 never wait, so nobody is refused
 
 
 def test_a_real_engine_is_tuned_and_its_winner_promoted_under_live_traffic(tmp_path: Path) -> None:
     with installation(tmp_path, workers=0, **SERVICE) as fleet:
-        traffic = Traffic(fleet.spec, 4, fleet.gateway_url, tmp_path / "traffic")
+        traffic = Traffic(fleet.spec, LIVE_RPS, fleet.gateway_url, tmp_path / "traffic")
         traffic.start()
         study = _tuned(fleet, tmp_path / "study.json")
-        fleet.until("the rollout is over", lambda: _rollout(fleet)["state"] in ("promoted", "aborted", "paused"))
+        fleet.until("the rollout is over", lambda: _rollout(fleet).get("finished_at") is not None)
         rollout, report = _rollout(fleet), traffic.stop()
     assert rollout["state"] == "promoted", rollout["reason"]
     assert [step["analysis"]["verdict"] for step in rollout["steps"]] == ["pass", "pass"]
-    winner = study["study"]["recommendation"]["config"]["flags"]
+    winner, trials = study["study"]["recommendation"]["config"]["flags"], study["trials"]
     assert winner["max-wait-ms"] == 0
-    measured = [each for each in study["trials"] if each["config"]["flags"] == winner]
-    assert measured
-    assert all(trial["capacity"]["rps"] >= 4 for trial in measured)
-    assert (report.errors, report.truncated) == (0, 0)
+    held = {each["kind"]: each["capacity"]["rps"] for each in trials if each["config"]["flags"] == winner}
+    assert held.keys() == {"search", "confirm_winner"}, trials
+    assert min(held.values()) >= 20, "two replicas hold the target"
+    assert trials[0]["capacity"]["rps"] < 20, "two of what served do not"
+    assert (report.errors, report.truncated) == (0, 0), report.error_counts
     assert report.requests > 50
 
 
@@ -90,7 +89,7 @@ def _tuned(fleet: Installation, result: Path) -> Any:
 
 
 def _rollout(fleet: Installation) -> dict[str, Any]:
-    """Return the newest rollout over something that served before."""
+    """Return the newest rollout over something that served before; nothing before there is one."""
     rows = fleet.api.get("/rollouts", service="embeddings")["items"]
-    found: dict[str, Any] = next(each for each in rows if each["stable"])
+    found: dict[str, Any] = next((each for each in rows if each["stable"]), {})
     return found

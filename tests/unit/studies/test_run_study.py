@@ -153,6 +153,38 @@ def test_a_spoilt_level_is_loaded_again_in_the_same_engine(tmp_path: Path) -> No
     assert any(level.report.validity is Validity.INVALID for trial in trials(world) for level in trial.levels)
 
 
+def _outrunning(folder: Path, *, target_qps: float, most_rps: float) -> World:
+    """A study whose generator sends at most `most_rps`, far less than an engine holds."""
+    latency = [each.model_dump(mode="json") for each in service_spec().slos.latency]
+    slos = {"latency": latency, "target_qps": target_qps}
+    world = World(folder, spec=service_spec(slos=slos, tuning=FEW))
+    world.load.most_rps = most_rps
+    pending(world)
+    return world
+
+
+def test_an_engine_that_outruns_its_generator_has_been_measured_where_one_replica_is_enough(tmp_path: Path) -> None:
+    world = _outrunning(tmp_path, target_qps=2, most_rps=25)
+    assert finished(world).state is StudyState.DONE
+    assert {trial.attempt for trial in trials(world)} == {1}
+    baseline = trials(world)[0]
+    assert baseline.state is TrialState.FEASIBLE
+    assert baseline.capacity is not None
+    assert baseline.capacity.censored
+    assert 2 / 0.85 <= baseline.capacity.rps <= 25
+    assert "requests were never sent" in (baseline.reason or "")
+
+
+def test_an_engine_that_outruns_its_generator_is_not_called_small_where_more_would_save_replicas(
+    tmp_path: Path,
+) -> None:
+    world = _outrunning(tmp_path, target_qps=46, most_rps=15)
+    study = finished(world)
+    assert study.state is StudyState.FAILED
+    assert trials(world)[0].capacity is None
+    assert "requests were never sent" in (study.reason or "")
+
+
 def test_nothing_is_said_of_candidates_that_could_not_be_measured(tmp_path: Path) -> None:
     space = {"max-num-seqs": {"choices": [512, 1024]}}
     world = World(tmp_path, spec=service_spec(tuning={"space": space, "levels": {"min_s": 10, "max_s": 30}}))
