@@ -67,20 +67,21 @@ def move_alias(
     """Point an alias to a version. `seen` is where its mover saw it point, None for nowhere.
 
     Raises NotFound for an unknown model or version, Conflict when it points elsewhere by now: of two people who move
-    it at once one is told.
+    it at once one is told. Who changes something else of the model meanwhile is in nobody's way.
     """
-    model, guard = known_model(store, name)
-    present = model.aliases.get(alias)
-    version = model.find(reference).number
-    if (None if present is None else present.version) != seen:
-        raise _moved(model, alias)
-    after = model.moved(alias, version, by=actor, at=now)
-    event = _event(after, "model.alias_moved", f"{alias}: {seen or 'nowhere'} → {version}", actor=actor, now=now)
-    try:
-        store.save_model(after, guard, events=[event])
-    except StaleVersion as lost:
-        raise _moved(store.get_model(name).value, alias) from lost
-    return after
+    while True:
+        model, guard = known_model(store, name)
+        present = model.aliases.get(alias)
+        version = model.find(reference).number
+        if (None if present is None else present.version) != seen:
+            raise _moved(model, alias)
+        after = model.moved(alias, version, by=actor, at=now)
+        event = _event(after, "model.alias_moved", f"{alias}: {seen or 'nowhere'} → {version}", actor=actor, now=now)
+        try:
+            store.save_model(after, guard, events=[event])
+        except StaleVersion:  # somebody's save went through: the next look says whether it was this alias
+            continue
+        return after
 
 
 def serve_version(

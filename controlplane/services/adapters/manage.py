@@ -45,7 +45,7 @@ def load_adapter(
     found = saved.value
     _check(store, found, new)
     known = found.adapter(new.name)
-    number = 1 if known is None else max(version.number for version in known.versions) + 1
+    number = _next_number(store, service, new.name, known)
     version = AdapterVersion(number=number, path=new.path, rank=new.rank, added_at=now, added_by=actor)
     if known is None:
         after = ServedAdapter(name=new.name, versions=(version,), stable=number)
@@ -54,6 +54,15 @@ def load_adapter(
         after = known.with_canary(version, share_percent, judged=new.judged, compared=compared)
     reason = f"version {number}, {new.path}" + ("" if known is None else f", {share_percent} % of requests")
     return save_adapter(store, saved, after, "loaded", reason, actor=actor, now=now)
+
+
+def _next_number(store: Store, service: ServiceName, name: str, known: ServedAdapter | None) -> int:
+    """Return a number that no version had, those of an adapter that was unloaded included.
+
+    Replicas may have its weights yet, and are asked for a version by its number.
+    """
+    used = 0 if known is None else max(version.number for version in known.versions)
+    return max(store.next_number(f"adapter/{service}/{name}"), used + 1)
 
 
 def promote_adapter(store: Store, service: ServiceName, name: str, *, actor: str, now: datetime) -> ServedAdapter:

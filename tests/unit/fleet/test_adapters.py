@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 import pytest
@@ -35,10 +36,11 @@ SUPPORT = NewAdapter("support", "/adapters/support", rank=8, base="llama-8b")
 
 
 class Engines:
-    """What engines have loaded. `bad` paths are refused, `deaf` engines do not answer."""
+    """What engines have loaded. `bad` paths are refused, `deaf` engines do not answer. `acts` are all that took effect."""
 
     def __init__(self) -> None:
         self.has: dict[EngineId, dict[str, str]] = {}
+        self.acts: Counter[tuple[EngineId, str, str]] = Counter()
         self.bad: set[str] = set()
         self.deaf: set[EngineId] = set()
 
@@ -51,9 +53,11 @@ class Engines:
         if path in self.bad:
             raise InvalidInput(f"{engine.spec.engine_id} refuses the adapter {path}", why="it has no tensors")
         self.has[engine.spec.engine_id][name] = path
+        self.acts[engine.spec.engine_id, "load", name] += 1
 
     def unload(self, engine: Engine, name: str) -> None:
         self.has[engine.spec.engine_id].pop(name, None)
+        self.acts[engine.spec.engine_id, "unload", name] += 1
 
 
 class Place(Site):
@@ -149,26 +153,45 @@ def test_a_version_that_was_wanted_again_meanwhile_has_its_whole_grace_when_it_g
     assert place.names == [{"theirs", "support--2"}] * 2
 
 
+BETTER = SUPPORT._replace(path="/adapters/better")
+
+
 def changed_under(killer: Killer) -> Place:
-    """Load a new version, promote it, go back and unload it, with a keeper that dies once."""
+    """Load a new version, promote it and go back, with a keeper that dies once."""
     place = Place()
     place.load()
     place.keep()
     place.watched(killer)
-    acts: list[Callable[[], object]] = [
-        lambda: place.load(SUPPORT._replace(path="/adapters/better")),
-        lambda: promote_adapter(place.store, CHAT, "support", actor="ann", now=place.clock()),
-        lambda: roll_back_adapter(place.store, CHAT, "support", to=1, actor="ann", now=place.clock()),
-    ]
-    for act in acts:
-        act()
-        for _ in range(3):
-            place.clock.go_on(GRACE_S / 2)
-            try:
-                place.keep()
-            except Killed:
-                place.new_keeper()
+    lived_through(place, lambda: place.load(BETTER))
+    lived_through(place, lambda: promote_adapter(place.store, CHAT, "support", actor="ann", now=place.clock()))
+    lived_through(place, lambda: roll_back_adapter(place.store, CHAT, "support", to=1, actor="ann", now=place.clock()))
     return place
+
+
+def come_and_gone(killer: Killer) -> Place:
+    """Load an adapter and a canary of it, and unload both, with a keeper that dies once."""
+    place = Place()
+    place.watched(killer)
+    lived_through(place, place.load)
+    lived_through(place, lambda: place.load(BETTER))
+    lived_through(place, lambda: unload_adapter(place.store, CHAT, "support", actor="ann", now=place.clock()))
+    return place
+
+
+def lived_through(place: Place, act: Callable[[], object]) -> None:
+    act()
+    for _ in range(3):
+        place.clock.go_on(GRACE_S / 2)
+        try:
+            place.keep()
+        except Killed:
+            place.new_keeper()
+
+
+def settled(place: Place) -> None:
+    for _ in range(2):
+        place.clock.go_on(GRACE_S)
+        place.keep()
 
 
 @pytest.mark.parametrize("moment", Moment)
@@ -180,12 +203,34 @@ def test_killed_at_any_call_every_replica_has_what_is_wanted_in_the_end_and_noth
     assert unharmed.calls > 30
     for at in range(1, unharmed.calls + 1):
         place = changed_under(Killer(at=at, moment=moment))
-        place.clock.go_on(GRACE_S)
-        place.keep()
-        place.clock.go_on(GRACE_S)
-        place.keep()
+        settled(place)
         assert place.names == [{"theirs", "support--1"}] * 2, f"killed {moment} call {at}"
         assert place.parts == {"support--1": (100, 2)}
+
+
+@pytest.mark.parametrize("moment", Moment)
+def test_killed_at_any_call_each_replica_loads_and_unloads_an_adapter_once(moment: Moment) -> None:
+    unharmed = Killer(at=0, moment=moment)
+    come_and_gone(unharmed)
+    for at in range(1, unharmed.calls + 1):
+        place = come_and_gone(Killer(at=at, moment=moment))
+        settled(place)
+        assert place.names == [{"theirs"}] * 2, f"killed {moment} call {at}"
+        assert not place.table.services[0].adapters
+        loads = {key: count for key, count in place.loader.acts.items() if key[1] == "load"}
+        assert len(loads) == 4, "two versions on two replicas"
+        assert set(place.loader.acts.values()) == {1}, f"killed {moment} call {at}: {place.loader.acts}"
+
+
+def test_what_is_loaded_after_an_unload_is_never_served_by_the_weights_before() -> None:
+    place = Place()
+    place.load()
+    place.keep()
+    unload_adapter(place.store, CHAT, "support", actor="ann", now=place.clock())
+    place.load(BETTER)  # replicas have the old one for some seconds yet
+    place.keep()
+    (served,) = place.parts
+    assert {place.loader.has[each.spec.engine_id][served] for each in place.engines()} == {BETTER.path}
 
 
 def test_a_version_that_engines_refuse_gets_nothing_is_told_and_is_taken_back() -> None:
