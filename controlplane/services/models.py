@@ -140,7 +140,13 @@ def _serve(store: Store, spec: ServiceSpec, source: str, *, actor: str, now: dat
 
 
 def last_good(store: Store, service: ServiceName) -> Revision:
-    """Return the revision that served before the present one. Raises NotFound when none did."""
+    """Return the revision that served before the present one, which is a halted promotion's canary while there is one.
+
+    Raises NotFound when none did.
+    """
+    active = active_rollout(store, service)
+    if active is not None and active.value.state is RolloutState.HALTED and active.value.stable is not None:
+        return store.get_revision(active.value.stable)
     stable = store.get_service(service).value.stable
     for rollout, _ in store.list_rollouts(service):
         if rollout.canary == stable and rollout.state is RolloutState.PROMOTED and rollout.stable is not None:

@@ -86,6 +86,18 @@ def test_of_people_who_move_an_alias_at_once_one_wins_and_the_others_are_told(st
         move_alias(store, "llama", CANDIDATE, "1", seen=99, actor="late", now=NOW)
 
 
+def test_who_moves_another_alias_or_registers_meanwhile_is_in_nobodys_way(store: Store) -> None:
+    registered(store, "/v0", "/v1")
+    for turn in range(3):
+
+        def mine(person: int, turn: int = turn) -> object:
+            return move_alias(store, "llama", f"a{turn}-{person}", "2", seen=None, actor=f"p{person}", now=NOW)
+
+        found = at_once(mine, 4)
+        assert all(isinstance(each, RegisteredModel) for each in found), found
+    assert len(store.get_model("llama").value.aliases) == 12
+
+
 def test_of_versions_registered_at_once_none_is_lost_unseen(store: Store) -> None:
     registered(store, "/first")
     found = at_once(lambda n: register_version(store, "llama", NewVersion(f"/v{n}"), actor="x", now=NOW), 4)

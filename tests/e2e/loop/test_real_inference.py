@@ -1,8 +1,8 @@
 """The whole loop on real inference, nothing emulated: a small embedding model of a PyPI package, on the processor.
 
-What serves at first collects texts for two seconds and refuses those that find 24 waiting: some 12 requests/s, whatever
-the processor. Two such replicas never hold the target; two that do not wait hold it on any machine. So what is found
-hangs on no machine's speed, and no limit is near what a busy one needs.
+What serves at first collects texts for a second and refuses those that find ten waiting: ten requests/s at most,
+whatever the processor. All four places together never hold the target so; with room for those that wait a few do, on
+any machine. So what is found hangs on no machine's speed, and no limit is near what a busy one needs.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ SERVICE: dict[str, Any] = {
     "model": {"name": "wordllama", "path": "wordllama"},
     "engine": {
         "kind": "embed",
-        "flags": {"max-batch-size": 64, "max-wait-ms": 2000, "max-queue": 24, "threads": 1},
+        "flags": {"max-batch-size": 64, "max-wait-ms": 1000, "max-queue": 10, "threads": 1},
         "start_timeout_s": 300,
     },
-    "gpus": {"type": "CPU", "count": 2, "price_usd_per_gpu_hour": 0.04},
+    "gpus": {"type": "CPU", "count": 4, "price_usd_per_gpu_hour": 0.04},  # up to three of the winner beside stable
     "workload": {"kind": "synthetic", "prompt_tokens": {"mean": 800, "cv": 0.3}, "output_tokens": {"mean": 1}},
     "slos": {
         "latency": [{"metric": "e2e_ms", "percentile": 90, "limit_ms": 4000}],
@@ -36,7 +36,7 @@ SERVICE: dict[str, Any] = {
         "target_qps": 40,
     },
     "tuning": {
-        "space": {"max-wait-ms": {"choices": [2000, 0]}},
+        "space": {"max-queue": {"choices": [10, 4096]}},
         "budget": {"engine_starts": 4},
         "levels": {
             "min_s": 1.5,
@@ -57,7 +57,7 @@ SERVICE: dict[str, Any] = {
         "on_unproven_load": "proceed",
     },
 }
-LIVE_RPS = 4  # 8 in two seconds on average: 24 never wait, so nobody is refused
+LIVE_RPS = 2  # in the second of a batch: more than ten never come, so nobody is refused
 
 
 def test_a_real_engine_is_tuned_and_its_winner_promoted_under_live_traffic(tmp_path: Path) -> None:
@@ -70,11 +70,10 @@ def test_a_real_engine_is_tuned_and_its_winner_promoted_under_live_traffic(tmp_p
     assert rollout["state"] == "promoted", rollout["reason"]
     assert [step["analysis"]["verdict"] for step in rollout["steps"]] == ["pass", "pass"]
     winner, trials = study["study"]["recommendation"]["config"]["flags"], study["trials"]
-    assert winner["max-wait-ms"] == 0
+    assert winner["max-queue"] == 4096
     held = {each["kind"]: each["capacity"]["rps"] for each in trials if each["config"]["flags"] == winner}
     assert held.keys() == {"search", "confirm_winner"}, trials
-    assert min(held.values()) >= 20, "two replicas hold the target"
-    assert trials[0]["capacity"]["rps"] < 20, "two of what served do not"
+    assert min(held.values()) > trials[0]["capacity"]["rps"], "what served held less"
     assert (report.errors, report.truncated) == (0, 0), report.error_counts
     assert report.requests > 50
 

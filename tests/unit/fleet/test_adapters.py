@@ -36,7 +36,7 @@ SUPPORT = NewAdapter("support", "/adapters/support", rank=8, base="llama-8b")
 
 
 class Engines:
-    """What engines have loaded. `bad` paths are refused, `deaf` engines do not answer. `acts` are all that took effect."""
+    """What engines have loaded. `bad` paths are refused, `deaf` engines do not answer; `acts` took effect."""
 
     def __init__(self) -> None:
         self.has: dict[EngineId, dict[str, str]] = {}
