@@ -27,6 +27,7 @@ from loadtests.report.report import Measured, build_report
 from loadtests.send.schedule import build_schedule
 from tests.fakes.fleet import FakeClock
 from tests.fakes.gateways import FakeGateways
+from tests.fakes.twin_adapters import asked, serve
 from tuner.twin.setup import resolve
 from tuner.twin.shapes import load_shape
 from tuner.twin.simulate import RequestArrays, simulate
@@ -48,7 +49,8 @@ class TwinLoadTester:
 
     `noise` is the standard deviation of the logarithm of each level's speed; `breaks` the share of levels that end with
     a broken generator. Both are seeded. Engines of other kinds are the twin's too, `speeds` times as fast. Above
-    `most_rps` the generator runs out of connections.
+    `most_rps` the generator runs out of connections. Requests for adapters are served as those for the base model,
+    unless `with_places`: then places for adapters decide, in a simulation that takes far longer.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class TwinLoadTester:
         self._random = random.Random(seed)
         self.levels: list[LoadRequest] = []
         self.most_rps = float("inf")
+        self.with_places = False
         self.rests = 0
 
     def rest(self) -> None:
@@ -86,7 +89,7 @@ class TwinLoadTester:
         schedule = build_schedule(request.workload, rate_rps=request.rate_rps, duration_s=total_s, seed=request.seed)
         arrays = RequestArrays(schedule.scheduled_s, schedule.prompt_tokens, schedule.output_tokens)
         slower = float(np.exp(self._random.gauss(0, self._noise))) * self._gateways.slowness(request.url)
-        table = _table(arrays, self._served(request.url, arrays), slower)
+        table = _table(arrays, self._served(request, arrays), slower)
         ended_s, stopped = _watched(table, request, total_s, watch)
         self._clock.go_on(ended_s / request.time_lapse)
         kept = table.where(table.scheduled_s + table.e2e_ms / 1e3 <= ended_s if stopped else table.index >= 0)
@@ -103,15 +106,17 @@ class TwinLoadTester:
         )
         return LoadResult(build_report(run, kept, np.empty(0)), out_dir / "records.jsonl")
 
-    def _served(self, url: str, arrays: RequestArrays) -> Latencies:
-        """Let the engines behind `url` serve the requests in turn."""
-        engines = self._gateways.engines_at(url)
+    def _served(self, request: LoadRequest, arrays: RequestArrays) -> Latencies:
+        """Let the engines behind the URL serve the requests in turn."""
+        engines = self._gateways.engines_at(request.url)
+        adapters = asked(request.adapters, len(arrays.scheduled_s), request.seed) if self.with_places else []
         served = Latencies(*np.empty((4, len(arrays.scheduled_s))))
         for place, engine in enumerate(engines):
             mine = slice(place, None, len(engines))
             part = RequestArrays(arrays.scheduled_s[mine], arrays.prompt_tokens[mine], arrays.output_tokens[mine])
             spec = next(each.spec for each in self._fleet.list() if each.url == engine)
-            result = simulate(resolve(load_shape("llama-8b"), self._gpu, _as_vllm(spec)), part)
+            setup = resolve(load_shape("llama-8b"), self._gpu, _as_vllm(spec))
+            result = Latencies(*serve(setup, part, adapters[mine])) if adapters else simulate(setup, part)
             for name in Latencies._fields:
                 getattr(served, name)[mine] = getattr(result, name) / self._speeds.get(spec.kind, 1.0)
         return served

@@ -14,6 +14,7 @@ from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.errors import InvalidInput, Unavailable
 from controlplane.domain.operations.what_if import WhatIf
 from controlplane.domain.service import ServiceSpec
+from controlplane.domain.studies.answer import Answer
 from controlplane.domain.studies.study import StudyState, Trial, TrialKind, TrialState
 from controlplane.domain.studies.tuning_options import TuningOptions
 from controlplane.services.adapters.shares import AdapterShares, SeenShares, read_shares
@@ -114,6 +115,31 @@ def test_a_whole_study_asks_for_them_at_every_level_and_says_that_no_twin_helps(
     assert {("sql", "law")} == {
         tuple(dict.fromkeys(route.name for route in each.adapters)) for each in world.gateways.seen
     }
+
+
+@pytest.mark.slow
+def test_room_for_the_adapters_that_users_ask_for_wins(tmp_path: Path) -> None:
+    names = [f"a{number}" for number in range(8)]
+    spec = service_spec(
+        engine=LORA,
+        workload={"kind": "synthetic", "prompt_tokens": {"mean": 200}, "output_tokens": {"mean": 40}},
+        slos={"latency": [{"metric": "ttft_ms", "percentile": 90, "limit_ms": 500}], "target_qps": 30},
+        tuning={
+            "space": {"max-loras": {"choices": [1, 8]}},
+            "budget": {"engine_starts": 4},
+            "levels": {"min_s": 2, "max_s": 4, "longest_s": 4, "warmup_s": 1, "precision": 0.3},
+            "adapters": {name: {"path": f"/adapters/{name}", "share_percent": 12} for name in names},
+            "confirm_fleet": False,
+        },
+    )
+    world = World(tmp_path, spec=spec)
+    study = create_study(world.store, service=CHAT, actor="anna", now=world.clock())
+    world.adapters, world.load.with_places = Loader(), True
+    assert world.runner().run_next() is not None
+    found = world.store.get_study(study.study_id).value.recommendation
+    assert found is not None
+    assert found.answer is Answer.IMPROVEMENT
+    assert found.config.flags["max-loras"] == 8
 
 
 def serving(world: World, *names: str) -> None:
