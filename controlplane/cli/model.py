@@ -164,7 +164,11 @@ def serve(
     """
     _check_bucket(ask, name, version, variant)
     found = ask.client.post(f"/models/{name}/serve", {"service": service, "version": version, "variant": variant})
-    typer.echo(f"{service}: {found['spec']['model']['path']} goes out as a canary; `fleetune rollout list`")
+    path, newest = found["spec"]["model"]["path"], ask.client.get("/rollouts", service=service)["items"][:1]
+    if any(each["finished_at"] is None for each in newest):
+        typer.echo(f"{service}: {path} goes out as a canary; `fleetune rollout list`")
+    else:
+        typer.echo(f"{service}: {path} is what it is to serve; no canary, for it serves that already or is stopped")
 
 
 @app.command("fetch")

@@ -151,7 +151,11 @@ def last_good(store: Store, service: ServiceName) -> Revision:
     for rollout, _ in store.list_rollouts(service):
         if rollout.canary == stable and rollout.state is RolloutState.PROMOTED and rollout.stable is not None:
             return store.get_revision(rollout.stable)
-    raise NotFound(f"{service} has no earlier revision to go back to", why="nothing was promoted over another")
+    allowed = (
+        "" if active is None else f"fleetune rollout abort {active.value.rollout_id}, which is {active.value.state}"
+    )
+    why = "nothing was promoted over another"
+    raise NotFound(f"{service} has no earlier revision to go back to", why=why, allowed=allowed)
 
 
 def lineage(store: Store, name: str) -> Sequence[Outcome]:

@@ -38,13 +38,14 @@ def load_adapter(
 ) -> ServedAdapter:
     """Serve a new adapter at once, or a new version of a known one as its canary, with a share of its requests.
 
-    Raises NotFound for an unknown service, Conflict for a name that a model has or while another version is a canary,
-    InvalidInput for an adapter of another model, a rank that replicas do not take, or engines without adapters.
+    Raises NotFound for an unknown service, Conflict for a name that a model has, for what is served already or while
+    another version is a canary, InvalidInput for an adapter of another model, a rank that replicas do not take, or engines without adapters.
     """
     saved = store.get_service(service)
     found = saved.value
     _check(store, found, new)
     known = found.adapter(new.name)
+    _refuse_served(known, new)
     number = _next_number(store, service, new.name, known)
     version = AdapterVersion(number=number, path=new.path, rank=new.rank, added_at=now, added_by=actor)
     if known is None:
@@ -54,6 +55,14 @@ def load_adapter(
         after = known.with_canary(version, share_percent, judged=new.judged, compared=compared)
     reason = f"version {number}, {new.path}" + ("" if known is None else f", {share_percent} % of requests")
     return save_adapter(store, saved, after, "loaded", reason, actor=actor, now=now)
+
+
+def _refuse_served(known: ServedAdapter | None, new: NewAdapter) -> None:
+    """Raise Conflict for what replicas have loaded from the very path: a canary of it would be compared with itself."""
+    same = next((each for each in known.served if each.path == new.path), None) if known is not None else None
+    if same is not None:
+        what = f"the adapter {new.path} is version {same.number} of {new.name} already"
+        raise Conflict(what, why="replicas have it loaded from there", allowed="another folder for new weights")
 
 
 def _next_number(store: Store, service: ServiceName, name: str, known: ServedAdapter | None) -> int:

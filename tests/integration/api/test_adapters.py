@@ -37,6 +37,8 @@ def test_an_adapter_goes_its_way_from_the_command_line(run: Any, store: FakeStor
     assert (code, "share of the canary 10 %" in shown) == (0, True)
     engines = {"chat-1": ("support--1", "support--2"), "chat-2": ("support--1",)}
     write_loaded(store, CHAT, LoadedAdapters(engines=engines, problems={"support--2": "chat-2 refuses it"}))
+    code, said = run("adapter", "load", "chat", "support", first)
+    assert (code, "is version 1 of support already" in said) == (2, True), "said twice it is loaded once"
     code, listed = run("adapter", "list", "chat", "-o", "json")
     (row,) = json.loads(listed)
     assert row["loaded"] == {"chat-1": [1, 2], "chat-2": [1]}

@@ -1,4 +1,4 @@
-"""Two people at one alias: the second is told by an exit code and one message, and nothing of the first is lost."""
+"""Two people at one alias: the second is told by an exit code and one message. And what is said where nothing moves."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 
 from controlplane.domain.models import CANDIDATE, RegisteredModel
 from controlplane.ports.store import Versioned
+from controlplane.services.fleet.serving import register_service
 from controlplane.services.models import NewVersion, move_alias, register_version
-from tests.builders_serving import NOW
+from tests.builders_serving import NOW, a_spec
 from tests.fakes.store import FakeStore
 
 
@@ -50,3 +51,12 @@ def test_who_registers_meanwhile_keeps_nobody_from_moving_an_alias(run: Any, sto
     store.act = lambda: register_version(store, "llama", NewVersion("org/c"), actor="bob", now=NOW)
     assert run("model", "alias", "llama", "candidate", "2")[0] == 0
     assert len(store.get_model("llama").value.versions) == 3
+
+
+def test_a_version_that_is_served_already_is_not_said_to_go_out(run: Any, store: Rival) -> None:
+    register_service(store, a_spec(), actor="ann", now=NOW)
+    register_version(store, "llama", NewVersion(a_spec().model.path), actor="ann", now=NOW)
+    assert "no canary, for it serves that already" in run("model", "serve", "llama", "3", "--service", "chat")[1]
+    assert "org/b goes out as a canary" in run("model", "serve", "llama", "2", "--service", "chat")[1]
+    code, said = run("roll-back", "chat")
+    assert (code, "allowed: fleetune rollout abort chat-r1, which is pending" in said) == (2, True), said
