@@ -39,7 +39,8 @@ def load_adapter(
     """Serve a new adapter at once, or a new version of a known one as its canary, with a share of its requests.
 
     Raises NotFound for an unknown service, Conflict for a name that a model has, for what is served already or while
-    another version is a canary, InvalidInput for an adapter of another model, a rank that replicas do not take, or engines without adapters.
+    another version is a canary, InvalidInput for an adapter of another model, a rank that replicas do not take, or
+    engines without adapters.
     """
     saved = store.get_service(service)
     found = saved.value
