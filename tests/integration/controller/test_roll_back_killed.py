@@ -96,7 +96,7 @@ def test_who_is_killed_while_asking_asks_again_and_there_is_one_way_back(moment:
         site = halted()
         with pytest.raises(Killed):
             ask(site, Killer(at=at, moment=moment).wrap(site.store))
-        again = refusal(lambda site=site: ask(site, site.store))
+        again = refusal(ask, site)
         assert again is None or "has a rollout under way" in again, f"killed {moment} call {at}"
         rollout = to_the_end(site, None, site.rollout)
         assert rollout.state is RolloutState.PROMOTED, f"killed {moment} call {at}: {rollout.reason}"
@@ -112,7 +112,7 @@ def test_who_is_killed_while_moving_an_alias_moves_it_once(moment: Moment) -> No
         killer = Killer(at=at, moment=moment)
         with contextlib.suppress(Killed):
             move(site, killer.wrap(site.store))
-        again = refusal(lambda site=site: move(site, site.store))
+        again = refusal(move, site)
         assert again is None or "was moved to version 2 by ann" in again
         assert site.store.get_model("llama").value.aliases[CANDIDATE].version == 2
         said = [each.reason for each in site.store.list_events(subject="model/llama")]
@@ -125,10 +125,10 @@ def move(site: Site, store: Store) -> object:
     return move_alias(store, "llama", CANDIDATE, "2", seen=1, actor="ann", now=site.clock())
 
 
-def refusal(act: Callable[[], object]) -> str | None:
+def refusal(act: Callable[[Site, Store], object], site: Site) -> str | None:
     """Do it; return what was said against it."""
     try:
-        act()
+        act(site, site.store)
     except Conflict as told:
         return str(told)
     return None
