@@ -36,7 +36,7 @@ SERVICE: dict[str, Any] = {
         "target_qps": 40,
     },
     "tuning": {
-        "space": {"max-queue": {"choices": [10, 4096]}},
+        "space": {"max-queue": {"choices": [10, 256]}},
         "budget": {"engine_starts": 4},
         "levels": {
             "min_s": 1.5,
@@ -70,7 +70,7 @@ def test_a_real_engine_is_tuned_and_its_winner_promoted_under_live_traffic(tmp_p
     assert rollout["state"] == "promoted", rollout["reason"]
     assert [step["analysis"]["verdict"] for step in rollout["steps"]] == ["pass", "pass"]
     winner, trials = study["study"]["recommendation"]["config"]["flags"], study["trials"]
-    assert winner["max-queue"] == 4096
+    assert winner["max-queue"] == 256
     held = {each["kind"]: each["capacity"]["rps"] for each in trials if each["config"]["flags"] == winner}
     assert held.keys() == {"search", "confirm_winner"}, trials
     assert min(held.values()) > trials[0]["capacity"]["rps"], "what served held less"
