@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import pytest
 
@@ -23,7 +23,7 @@ from controlplane.services.adapters.manage import (
 from controlplane.services.fleet.loaded import read_loaded
 from controlplane.services.fleet.resting import note_asleep, note_awake
 from tests.builders_serving import CHAT
-from tests.fakes.killing import Killed, Killer, Moment
+from tests.fakes.killing import Killer
 from tests.integration.controller.site import Site
 
 ENGINE = EngineOptions(
@@ -33,6 +33,7 @@ ENGINE = EngineOptions(
     env={"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"},
 )
 SUPPORT = NewAdapter("support", "/adapters/support", rank=8, base="llama-8b")
+BETTER = SUPPORT._replace(path="/adapters/better")
 
 
 class Engines:
@@ -151,75 +152,6 @@ def test_a_version_that_was_wanted_again_meanwhile_has_its_whole_grace_when_it_g
     place.clock.go_on(GRACE_S)
     place.keep()
     assert place.names == [{"theirs", "support--2"}] * 2
-
-
-BETTER = SUPPORT._replace(path="/adapters/better")
-
-
-def changed_under(killer: Killer) -> Place:
-    """Load a new version, promote it and go back, with a keeper that dies once."""
-    place = Place()
-    place.load()
-    place.keep()
-    place.watched(killer)
-    lived_through(place, lambda: place.load(BETTER))
-    lived_through(place, lambda: promote_adapter(place.store, CHAT, "support", actor="ann", now=place.clock()))
-    lived_through(place, lambda: roll_back_adapter(place.store, CHAT, "support", to=1, actor="ann", now=place.clock()))
-    return place
-
-
-def come_and_gone(killer: Killer) -> Place:
-    """Load an adapter and a canary of it, and unload both, with a keeper that dies once."""
-    place = Place()
-    place.watched(killer)
-    lived_through(place, place.load)
-    lived_through(place, lambda: place.load(BETTER))
-    lived_through(place, lambda: unload_adapter(place.store, CHAT, "support", actor="ann", now=place.clock()))
-    return place
-
-
-def lived_through(place: Place, act: Callable[[], object]) -> None:
-    act()
-    for _ in range(3):
-        place.clock.go_on(GRACE_S / 2)
-        try:
-            place.keep()
-        except Killed:
-            place.new_keeper()
-
-
-def settled(place: Place) -> None:
-    for _ in range(2):
-        place.clock.go_on(GRACE_S)
-        place.keep()
-
-
-@pytest.mark.parametrize("moment", Moment)
-def test_killed_at_any_call_every_replica_has_what_is_wanted_in_the_end_and_nothing_else_of_ours(
-    moment: Moment,
-) -> None:
-    unharmed = Killer(at=0, moment=moment)
-    changed_under(unharmed)
-    assert unharmed.calls > 30
-    for at in range(1, unharmed.calls + 1):
-        place = changed_under(Killer(at=at, moment=moment))
-        settled(place)
-        assert place.names == [{"theirs", "support--1"}] * 2, f"killed {moment} call {at}"
-        assert place.parts == {"support--1": (100, 2)}
-
-
-@pytest.mark.parametrize("moment", Moment)
-def test_killed_at_any_call_each_replica_loads_and_unloads_an_adapter_once(moment: Moment) -> None:
-    unharmed = Killer(at=0, moment=moment)
-    come_and_gone(unharmed)
-    for at in range(1, unharmed.calls + 1):
-        place = come_and_gone(Killer(at=at, moment=moment))
-        settled(place)
-        assert place.names == [{"theirs"}] * 2, f"killed {moment} call {at}"
-        assert not place.table.services[0].adapters
-        loads = {key: count for key, count in place.loader.acts.items() if key[1] == "load"}
-        assert len(loads) == 4, "two versions on two replicas"
-        assert set(place.loader.acts.values()) == {1}, f"killed {moment} call {at}: {place.loader.acts}"
 
 
 def test_what_is_loaded_after_an_unload_is_never_served_by_the_weights_before() -> None:
