@@ -57,8 +57,13 @@ CHANGES = {
 
 def lengths(count: int, mean: float, chance: np.random.Generator) -> Ints:
     """Return lognormal lengths, those of one session alike."""
+    return lengths_of(np.cumsum(chance.random(count) < 1 / SESSION), mean, chance)
+
+
+def lengths_of(sessions: Ints, mean: float, chance: np.random.Generator) -> Ints:
+    """Return lognormal lengths of requests of these sessions, numbered upwards."""
     sigma = float(np.sqrt(np.log1p(CV**2)))
-    logs = np.log(mean) - sigma**2 / 2 + sigma * _in_sessions(count, chance)
+    logs = np.log(mean) - sigma**2 / 2 + sigma * _alike(sessions, chance)
     found: Ints = np.maximum(1, np.exp(logs)).astype(np.int64)
     return found
 
@@ -84,9 +89,12 @@ def misses(count: int, ratio: float, chance: np.random.Generator) -> Floats:
 
 def _in_sessions(count: int, chance: np.random.Generator) -> Floats:
     """Return standard normal numbers that requests of a session share for the most part."""
-    sessions = np.cumsum(chance.random(count) < 1 / SESSION)
+    return _alike(np.cumsum(chance.random(count) < 1 / SESSION), chance)
+
+
+def _alike(sessions: Ints, chance: np.random.Generator) -> Floats:
     common = chance.normal(size=int(sessions[-1]) + 1)[sessions]
-    mixed: Floats = np.sqrt(SHARED) * common + np.sqrt(1 - SHARED) * chance.normal(size=count)
+    mixed: Floats = np.sqrt(SHARED) * common + np.sqrt(1 - SHARED) * chance.normal(size=len(sessions))
     return mixed
 
 

@@ -18,17 +18,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from typing import Any
 
 from pydantic import AwareDatetime, Field
 
 from controlplane.domain.base import RevisionId, Value
+from controlplane.domain.operations.drift_quick import Length, Quick, seen
 
 BATCH_S = 60.0
 BATCH_REQUESTS = 100
 THRESHOLD = 6.5
 _LONG_BATCH_S = 500.0
-_LONG_THRESHOLD, _LONG_THRESHOLD_OF_MISSES = 4.4, 5.8
-"""Of batches of so long and more. Misses are few in a batch, and few of them lie further out than many of anything."""
+_LONG_THRESHOLD, _LONG_THRESHOLD_OF_LENGTHS, _LONG_THRESHOLD_OF_MISSES = 4.4, 5.4, 5.8
+"""Of batches of so long and more. Misses are few in a batch, and few of them lie further out than many of anything.
+Lengths that double are found request by request (`drift_quick`), with false alarms that these sums then may not have."""
 INFLATION = 2.5
 TOLERANCE = math.log(1.2)
 BURST_TOLERANCE = math.log(2.0)
@@ -84,7 +87,17 @@ class Watch(Value):
     revision: RevisionId | None = None
     began_at: AwareDatetime | None = Field(default=None, description="Of the batch that fills.")
     sums: Mapping[Signal, Sums] = Field(default_factory=dict)
+    quick: Mapping[Signal, Quick] = Field(default_factory=dict, description="Of lengths.")
     found_at: AwareDatetime | None = None
+
+    @property
+    def is_sudden(self) -> bool:
+        """Say whether a length became twice or half what it was; it can be judged before the batch is whole."""
+        return any(each.changed is not None for each in self.quick.values())
+
+    def anew(self, **fields: Any) -> Watch:
+        """Return a watch that has seen nothing but how lengths are distributed."""
+        return Watch(quick={signal: each.begun for signal, each in self.quick.items()}, **fields)
 
 
 class Drift(Value):
@@ -112,6 +125,16 @@ def added(watch: Watch, values: Mapping[Signal, Sequence[float]]) -> Watch:
     return watch.evolve(sums={each: _more(watch.sums.get(each, Sums()), values.get(each, ())) for each in Signal})
 
 
+def followed(
+    watch: Watch, lengths: Mapping[Signal, Sequence[Length]], was: Mapping[Signal, float], seconds: float
+) -> Watch:
+    """Return the watch after the lengths of some more seconds, looked at one by one for a sudden change."""
+    quick = {
+        each: seen(watch.quick.get(each, Quick()), found, was.get(each), seconds) for each, found in lengths.items()
+    }
+    return watch.evolve(quick={**watch.quick, **quick})
+
+
 def is_whole(watch: Watch, seconds: float) -> bool:
     """Say whether the batch that fills can be judged after so many seconds."""
     counts = [sums.count for each, sums in watch.sums.items() if each.is_length]
@@ -120,9 +143,18 @@ def is_whole(watch: Watch, seconds: float) -> bool:
 
 def threshold(signal: Signal, batch_s: float) -> float:
     """Return the errors above which a signal's sums of batches of so many seconds alarm."""
-    least = _LONG_THRESHOLD_OF_MISSES if signal is Signal.MISSES else _LONG_THRESHOLD
     share = math.log(max(1.0, batch_s / BATCH_S)) / math.log(_LONG_BATCH_S / BATCH_S)
-    return THRESHOLD - min(1.0, share) * (THRESHOLD - least)
+    return THRESHOLD - min(1.0, share) * (THRESHOLD - _long_threshold(signal))
+
+
+def _long_threshold(signal: Signal) -> float:
+    match signal:
+        case Signal.PROMPT | Signal.OUTPUT:
+            return _LONG_THRESHOLD_OF_LENGTHS
+        case Signal.MISSES:
+            return _LONG_THRESHOLD_OF_MISSES
+        case Signal.PREFIX | Signal.BURSTS:
+            return _LONG_THRESHOLD
 
 
 def judged(watch: Watch, was: Mapping[Signal, float], batch_s: float) -> tuple[Watch, tuple[Drift, ...]]:
@@ -131,12 +163,14 @@ def judged(watch: Watch, was: Mapping[Signal, float], batch_s: float) -> tuple[W
     `batch_s` is how long it took to fill.
     """
     sums = {each: _judged(each, watch.sums.get(each, Sums()), was.get(each)) for each in Signal}
-    found = [
-        Drift(signal=each, was=was[each], now=one.mean, cv=one.cv or 0.0)
+    found = {
+        each: Drift(signal=each, was=was[each], now=one.mean, cv=one.cv or 0.0)
         for each, one in sums.items()
         if max(one.up, one.down) > threshold(each, batch_s) and one.mean is not None
-    ]
-    return watch.evolve(sums=sums), tuple(found)
+    }
+    sudden = {each: sum_ for each, one in watch.quick.items() if each in was and (sum_ := one.changed) is not None}
+    found |= {each: Drift(signal=each, was=was[each], now=one.mean, cv=one.cv) for each, one in sudden.items()}
+    return watch.evolve(sums=sums), tuple(found[each] for each in Signal if each in found)
 
 
 def _more(sums: Sums, values: Sequence[float]) -> Sums:

@@ -10,7 +10,7 @@ from controlplane.domain.base import ServiceName
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound
 from controlplane.domain.event import Event
-from controlplane.domain.operations.drift import Drift, DriftPolicy, Signal, Watch, added, is_whole, judged
+from controlplane.domain.operations.drift import Drift, DriftPolicy, Signal, Watch, added, followed, is_whole, judged
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.domain.studies.study import STUDY_FINAL, Study
@@ -74,8 +74,9 @@ class DriftWatcher:
         found = self._measured(service)
         watch = self._begun(service, saved.value, now)
         watch = added(watch, self._values(service, records, found, seconds))
+        watch = followed(watch, self._readers[service.name].lengths(records), measured_with(found), seconds)
         batch_s = (now - (watch.began_at or now)).total_seconds()
-        if not is_whole(watch, batch_s):
+        if not is_whole(watch, batch_s) and not watch.is_sudden:
             self._filling[service.name] = watch
             return
         self._filling.pop(service.name, None)
@@ -103,7 +104,7 @@ class DriftWatcher:
         """Return the batch that fills; it begins anew with the controller and the revision."""
         watch = self._filling.get(service.name)
         if watch is None or watch.revision != service.stable:
-            kept = saved if saved.revision == service.stable else Watch(found_at=saved.found_at)
+            kept = saved if saved.revision == service.stable else saved.anew(found_at=saved.found_at)
             watch = kept.evolve(revision=service.stable, began_at=now)
         return watch
 
@@ -117,7 +118,7 @@ class DriftWatcher:
             after = after.evolve(found_at=now)
         cool = after.found_at is not None and now - after.found_at < timedelta(seconds=service.spec.drift.cool_down_s)
         if said:  # acted on or not, the sums begin anew: what they know is said
-            after = Watch(revision=after.revision, found_at=after.found_at if cool else now)
+            after = after.anew(revision=after.revision, found_at=after.found_at if cool else now)
         text = after.evolve(began_at=None).model_dump_json()
         self._store.write_setting(_setting(service.name), text, version)
         if said and not cool:

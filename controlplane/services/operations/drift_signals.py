@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
@@ -10,6 +11,7 @@ from typing import Any
 from controlplane.domain.door.outcomes import Outcome, read_outcome
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.operations.drift import Drift, Signal
+from controlplane.domain.operations.drift_quick import Length
 from controlplane.domain.service import EngineOptions, ServiceSpec
 from controlplane.domain.workload import ArrivalProcess, SyntheticWorkload, Workload
 from controlplane.services.capacities import Measured
@@ -17,15 +19,36 @@ from tuner.space.knobs.schema import DEFAULT_VERSION
 
 MOST_BLOCKS = 200_000
 """Hashes of prompts' blocks that are remembered of one service: 3 million tokens."""
+MOST_SESSIONS, SESSION_REQUESTS = 10_000, 10
+"""Sessions that are remembered of one service; after so many requests a name begins another, as it may be a user's."""
 _LENGTHS = (Signal.PROMPT, Signal.OUTPUT)
 
 
+class Sessions:
+    """Remembers one length of the last sessions' requests."""
+
+    def __init__(self) -> None:
+        self._logs: dict[str, tuple[int, float]] = {}
+
+    def length(self, session: str | None, tokens: int) -> Length:
+        """Return a request's length beside those that its session had before, and remember it."""
+        if session is None:
+            return Length(tokens)
+        before, logs = self._logs.pop(session, (0, 0.0))
+        if before + 1 < SESSION_REQUESTS:
+            self._logs[session] = (before + 1, logs + math.log(tokens))
+        if len(self._logs) > MOST_SESSIONS:
+            del self._logs[next(iter(self._logs))]
+        return Length(tokens, before, logs / before if before else 0.0)
+
+
 class SignalReader:
-    """Of one service. Remembers the blocks of the last prompts and the last arrival; a restart forgets them."""
+    """Of one service. Remembers the blocks of the last prompts, arrivals and sessions; a restart forgets them."""
 
     def __init__(self) -> None:
         self._blocks: dict[int, None] = {}
         self._last_at: datetime | None = None
+        self._sessions = {each: Sessions() for each in _LENGTHS}
 
     def read(
         self, records: Sequence[GatewayRecord], spec: ServiceSpec, *, sustained_rps: float | None, seconds: float
@@ -37,6 +60,14 @@ class SignalReader:
         is_light = sustained_rps is not None and _rate_rps(ordered, spec, seconds) <= sustained_rps
         misses = _misses(ordered, spec) if is_light else []
         return {**lengths, Signal.PREFIX: shares, Signal.BURSTS: self._gaps(ordered), Signal.MISSES: misses}
+
+    def lengths(self, records: Sequence[GatewayRecord]) -> Mapping[Signal, Sequence[Length]]:
+        """Return each request's lengths beside those that its session had before."""
+        ordered = sorted(records, key=lambda each: each.at)
+        return {
+            each: [self._sessions[each].length(r.session, n) for r in ordered if (n := getattr(r, each.value))]
+            for each in _LENGTHS
+        }
 
     def _share(self, blocks: Sequence[int]) -> float | None:
         """Return the share of a prompt's blocks that an earlier one had; the oldest blocks are forgotten."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
+from random import Random
 from typing import Any
 
 import pytest
 
 from controlplane.domain.base import StudyId
 from controlplane.domain.door.routing import GatewayRecord
-from controlplane.domain.operations.drift import DriftOptions, DriftPolicy
+from controlplane.domain.operations.drift import DriftOptions, DriftPolicy, Signal
+from controlplane.domain.rollouts.rollout import RolloutState
 from controlplane.domain.studies.capacity import Capacity
 from controlplane.domain.studies.study import Level, Study, StudyState
 from controlplane.domain.workload import ArrivalProcess, SyntheticWorkload
+from controlplane.services.operations.drift import read_watch
 from tests.builders_reports import a_load_report
 from tests.builders_serving import CHAT, a_study, a_trial
 from tests.integration.controller.site import Site
@@ -108,6 +112,40 @@ def test_within_the_cool_down_nothing_more_happens_and_after_it_it_does() -> Non
     site.clock.go_on(HOUR)
     traffic(site, 200)
     assert told(site) == ["drift.found", "drift.found"]
+
+
+def varied(site: Site, times: float, *, requests: int, seed: int) -> None:
+    """One request every five seconds, of lengths that are 100 tokens on average, or so many times that."""
+    chance = Random(seed)
+    for _ in range(requests):
+        tokens = max(1, round(times * math.exp(chance.gauss(math.log(100) - 0.32, 0.8))))
+        site.records.add(a_record(site, f"{site.clock()}", tokens))
+        site.clock.go_on(4)
+        site.passes(1)
+
+
+def test_a_doubling_is_found_before_its_batch_is_whole_whatever_restarts_in_between() -> None:
+    site = watching(DriftPolicy.TUNE)
+    varied(site, 1, requests=1230, seed=1)
+    assert told(site) == []
+    site.restart()
+    began = site.clock()
+    varied(site, 8, requests=95, seed=2)
+    assert told(site) == ["drift.found", "drift.study"]
+    assert "prompt_tokens are" in reason(site)
+    assert site.clock() - began < timedelta(seconds=500)
+
+
+def test_how_lengths_are_distributed_is_still_known_after_a_promotion() -> None:
+    site = watching(DriftPolicy.TELL)
+    varied(site, 1, requests=1230, seed=3)
+    before = read_watch(site.store, CHAT).value
+    site.roll_out(replicas=1)
+    site.passes_until(RolloutState.PROMOTED, requests=1000)
+    varied(site, 1, requests=120, seed=4)
+    after = read_watch(site.store, CHAT).value
+    assert after.revision != before.revision
+    assert after.quick[Signal.PROMPT].shape.count > before.quick[Signal.PROMPT].shape.count
 
 
 def test_a_study_under_way_is_not_doubled() -> None:
