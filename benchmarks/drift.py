@@ -4,26 +4,31 @@
 
 All signals together. Lognormal lengths (cv 1.2) and shares of known prefixes in sessions of three requests on average
 that have most of both in common; Poisson arrivals; misses in runs of three at just the ratio that is allowed: requests
-are not independent. A batch as the product makes it (60 s and 100 requests at least). Without drift a month of batches,
-months times; with it one change from some batch on, seconds of traffic until found.
+are not independent, and no client names its session. A batch as the product makes it (60 s and 100 requests at least).
+Without drift a month of batches, months times; with it one change anywhere within a batch, seconds of traffic until it
+is found.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from controlplane.domain.operations.drift import BATCH_REQUESTS, BATCH_S, Signal, Watch, added, judged
+from controlplane.domain.operations.drift import BATCH_REQUESTS, BATCH_S, Signal, Watch, added, followed, judged
+from controlplane.domain.operations.drift_quick import Length
 
 RATES_RPS = (0.2, 0.5, 2.0)
 MONTH_S = 30 * 86_400.0
 CV, SESSION, SHARED, RUN = 1.2, 3.0, 0.8, 3.0
+LENGTHS = (Signal.PROMPT, Signal.OUTPUT)
+LOOKS = 5  # at a batch; the product looks every 20 s
+_WARM = 200  # batches before a change
 _LAST = 60 * 24  # batches watched for a change at most
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -110,30 +115,58 @@ def false_alarms(rate_rps: float, *, seconds: float, seed: int) -> list[Signal]:
     found: list[Signal] = []
     each_s, count = batch(rate_rps)
     for _ in range(int(seconds / each_s)):
-        watch, drifts = _step(watch, each_s, count, MEASURED, chance)
+        watch, drifts, _ = _step(watch, each_s, _drawn(count, MEASURED, chance))
         if drifts:
-            watch, found = Watch(), [*found, *drifts]
+            watch, found = watch.anew(), [*found, *drifts]
     return found
 
 
-def found_after_s(rate_rps: float, *, now: Traffic, seed: int) -> float | None:
-    """Return the seconds of changed traffic until it is found; None: not within a day."""
+def warmed(rate_rps: float, *, batches: int, seed: int) -> Watch:
+    """Return the watch after so many batches without a change."""
     chance, watch = np.random.default_rng(seed), Watch()
     each_s, count = batch(rate_rps)
-    for _ in range(20):
-        watch, _ = _step(watch, each_s, count, MEASURED, chance)
-    for number in range(1, _LAST):
-        watch, drifts = _step(watch, each_s, count, now, chance)
+    for _ in range(batches):
+        watch, drifts, _ = _step(watch, each_s, _drawn(count, MEASURED, chance))
+        watch = watch.anew() if drifts else watch
+    return watch
+
+
+def found_after_s(rate_rps: float, *, now: Traffic, seed: int, watch: Watch | None = None) -> float | None:
+    """Return seconds from a change anywhere in a batch until it is found; None: not within so many batches.
+
+    `watch` is what was known before; else 20 batches.
+    """
+    chance = np.random.default_rng(seed)
+    watch = watch or warmed(rate_rps, batches=20, seed=seed)
+    each_s, count = batch(rate_rps)
+    begins = int(chance.integers(count))
+    before, after = _drawn(count, MEASURED, chance), _drawn(count, now, chance)
+    values: Mapping[Signal, list[float]] = {each: [*before[each][:begins], *after[each][begins:]] for each in before}
+    for number in range(_LAST):
+        watch, drifts, took_s = _step(watch, each_s, values)
         if drifts:
-            return number * each_s
+            return max(0.0, number * each_s + took_s - begins / count * each_s)
+        values = _drawn(count, now, chance)
     return None
 
 
-def _step(
-    watch: Watch, each_s: float, count: int, traffic: Traffic, chance: np.random.Generator
-) -> tuple[Watch, list[Signal]]:
-    watch, drifts = judged(added(watch, _drawn(count, traffic, chance)), WAS, each_s)
-    return watch, [each.signal for each in drifts]
+def _step(watch: Watch, each_s: float, values: Mapping[Signal, list[float]]) -> tuple[Watch, list[Signal], float]:
+    """Go on by a batch, in a few looks; return what was found, and after how many seconds of the batch."""
+    for look in range(LOOKS):
+        watch = followed(watch, {each: _of_look(values[each], look) for each in LENGTHS}, WAS, each_s / LOOKS)
+        if watch.is_sudden:
+            return _judged(watch, each_s, (look + 1) / LOOKS)
+    return _judged(added(watch, values), each_s, 1.0)
+
+
+def _of_look(values: Sequence[float], look: int) -> list[Length]:
+    begin, end = (len(values) * each // LOOKS for each in (look, look + 1))
+    return [Length(int(each)) for each in values[begin:end]]
+
+
+def _judged(watch: Watch, each_s: float, share: float) -> tuple[Watch, list[Signal], float]:
+    watch, drifts = judged(watch, WAS, each_s)
+    return watch, [each.signal for each in drifts], share * each_s
 
 
 def _drawn(count: int, traffic: Traffic, chance: np.random.Generator) -> Mapping[Signal, list[float]]:
@@ -151,8 +184,11 @@ def row(rate_rps: float, *, months: int, changes: int, first_seed: int) -> dict[
     seeds = range(first_seed, first_seed + months)
     alarms = [each for seed in seeds for each in false_alarms(rate_rps, seconds=MONTH_S, seed=seed)]
     found: dict[str, Any] = {}
+    watch = warmed(rate_rps, batches=_WARM, seed=first_seed + months)
     for name, now in CHANGES.items():
-        took = [found_after_s(rate_rps, now=now, seed=seed) for seed in range(first_seed, first_seed + changes)]
+        took = [
+            found_after_s(rate_rps, now=now, seed=seed, watch=watch) for seed in range(first_seed, first_seed + changes)
+        ]
         known = sorted(each for each in took if each is not None)
         median_s, slowest_s = (known[len(known) // 2], known[-1]) if known else (None, None)
         found[name] = {"found": len(known), "of": changes, "median_s": median_s, "slowest_s": slowest_s}

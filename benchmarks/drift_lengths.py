@@ -200,7 +200,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--months", type=int, default=6)
     parser.add_argument("--changes", type=int, default=400)
-    parser.add_argument("--first-seed", type=int, default=40_000)
+    parser.add_argument("--first-seed", type=int, default=60_000)
     parser.add_argument("--traffic", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()

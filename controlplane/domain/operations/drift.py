@@ -31,7 +31,7 @@ THRESHOLD = 6.5
 _LONG_BATCH_S = 500.0
 _LONG_THRESHOLD, _LONG_THRESHOLD_OF_LENGTHS, _LONG_THRESHOLD_OF_MISSES = 4.4, 5.4, 5.8
 """Of batches of so long and more. Misses are few in a batch, and few of them lie further out than many of anything.
-Lengths that double are found request by request (`drift_quick`), with false alarms that these sums then may not have."""
+Lengths that double are found by `drift_quick`, at false alarms that these sums then may not have."""
 INFLATION = 2.5
 TOLERANCE = math.log(1.2)
 BURST_TOLERANCE = math.log(2.0)

@@ -33,7 +33,7 @@ BLOCK = 200
 _MOST_BLOCKS = 200
 _MOST_APART = 2.0
 _MOST_ALIKE, _LEAST_VARIANCE, _LEAST_GAP_S = 0.95, 0.01, 1e-4
-_FIRST_INFLATION, _FIRST_BLOCKS = 6.25, 10
+_FIRST_INFLATION, _FIRST_BLOCKS = 6.25, 4
 """What sums of blocks are taken to stray until as many were seen, in variances: the square of what `drift` takes."""
 
 
