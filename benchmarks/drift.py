@@ -184,7 +184,7 @@ def row(rate_rps: float, *, months: int, changes: int, first_seed: int) -> dict[
     seeds = range(first_seed, first_seed + months)
     alarms = [each for seed in seeds for each in false_alarms(rate_rps, seconds=MONTH_S, seed=seed)]
     found: dict[str, Any] = {}
-    watch = warmed(rate_rps, batches=_WARM, seed=first_seed + months)
+    known = [warmed(rate_rps, batches=_WARM, seed=first_seed + months + number) for number in range(5)]
     for name, now in CHANGES.items():
         took = [
             found_after_s(rate_rps, now=now, seed=seed, watch=watch) for seed in range(first_seed, first_seed + changes)

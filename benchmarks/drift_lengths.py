@@ -6,7 +6,7 @@ One length alone, by the product's own sums: of batches and request by request. 
 sessions of three on average, one after the other; `interleaved` ones with a minute between a session's requests, named
 by the client or not; `long sessions` have six on average and ten at most; `bursts` come at gamma gaps of four times the
 squared cv of Poisson; `conversations` and `code` are the lengths of Azure's traces, in pieces of 50 requests in a row
-drawn anywhere. A change begins anywhere within a batch, after a day of traffic.
+drawn anywhere. A change begins anywhere within a batch, after a day of traffic (20 different ones).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RATE_RPS, PIECE = 0.2, 50
 LOOK_REQUESTS, STATIONARY_LOOK = 4, 20  # the product looks every 20 s; without a change less often, to be sooner done
 BATCH_S = BATCH_REQUESTS / RATE_RPS
 WARM_REQUESTS, _BEFORE, AFTER_REQUESTS = 17_280, 400, 4_000
-MEAN = 1000.0
+MEAN, WARMED = 1000.0, 20
 _WHAT = Signal.PROMPT
 _WAS = {_WHAT: MEAN}
 
@@ -179,8 +179,9 @@ def row(name: str, *, months: int, changes: int, first_seed: int) -> dict[str, A
     """Return what one kind of traffic came to."""
     kind = KINDS[name]
     alarms = [each for seed in range(first_seed, first_seed + months) for each in false_alarms(kind, seed)]
-    watch = warmed(kind, first_seed - 1)
-    took = [found_after_min(kind, watch, seed) for seed in range(first_seed + 1000, first_seed + 1000 + changes)]
+    known = [warmed(kind, first_seed + 900 + number) for number in range(WARMED)]
+    seeds = range(first_seed + 1000, first_seed + 1000 + changes)
+    took = [found_after_min(kind, known[seed % WARMED], seed) for seed in seeds]
     minutes = np.array([np.inf if each is None else each[0] for each in took])
     return {
         "traffic": name,
