@@ -184,11 +184,10 @@ def row(rate_rps: float, *, months: int, changes: int, first_seed: int) -> dict[
     seeds = range(first_seed, first_seed + months)
     alarms = [each for seed in seeds for each in false_alarms(rate_rps, seconds=MONTH_S, seed=seed)]
     found: dict[str, Any] = {}
-    known = [warmed(rate_rps, batches=_WARM, seed=first_seed + months + number) for number in range(5)]
+    warm = [warmed(rate_rps, batches=_WARM, seed=first_seed + months + number) for number in range(5)]
     for name, now in CHANGES.items():
-        took = [
-            found_after_s(rate_rps, now=now, seed=seed, watch=watch) for seed in range(first_seed, first_seed + changes)
-        ]
+        tried = range(first_seed, first_seed + changes)
+        took = [found_after_s(rate_rps, now=now, seed=seed, watch=warm[seed % len(warm)]) for seed in tried]
         known = sorted(each for each in took if each is not None)
         median_s, slowest_s = (known[len(known) // 2], known[-1]) if known else (None, None)
         found[name] = {"found": len(known), "of": changes, "median_s": median_s, "slowest_s": slowest_s}

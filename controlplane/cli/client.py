@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 TIMEOUT_S = 30.0
+_URLS = "http://HOST:PORT or https://HOST:PORT"
+_RUNNING = "an API that runs; `fleetune doctor` on its host says what is wrong"
 Sender = Callable[[str, str, Mapping[str, Any]], "httpx.Response"]
 Glance = Callable[[str, Mapping[str, Any]], Any]
 """Returns the JSON of a GET without asking an API; None where one must be asked."""
@@ -54,8 +56,11 @@ class ApiClient:
         asked = options | {"headers": self._headers, "timeout": self._timeout_s}
         try:
             response = self._send(method, f"{self._base}/api/v1{path}", asked)
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            raise InvalidInput(f"{self._base} is no URL of an API", why=str(error), allowed=_URLS) from error
         except httpx.HTTPError as error:
-            raise Unavailable(f"no answer from {self._base}", why=str(error) or type(error).__name__) from error
+            why = str(error) or type(error).__name__
+            raise Unavailable(f"no answer from {self._base}", why=why, allowed=_RUNNING) from error
         if response.is_error:
             raise _error(response)
         return response.json() if response.content else None

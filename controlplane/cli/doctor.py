@@ -74,7 +74,7 @@ def examined(data_dir: Path, *, prometheus: str | None, redis: str | None) -> li
         checks.disk(settings.data_dir),
         checks.ports(settings, up=supervisor_pid(settings.data_dir) is not None),
     ]
-    if settings.data_dir.exists():
+    if installation.is_there(settings.data_dir):  # opening a store makes one
         clock = machine.installation_clock(settings) if (settings.data_dir / FILE).exists() else utc_now
         found.append(checks.clock(settings.data_dir, clock, utc_now))
         found.append(checks.store(lambda: machine.open_store(settings), settings.database))

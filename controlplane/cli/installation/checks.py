@@ -136,6 +136,8 @@ def ports(
     return Check("ports", Outcome.WELL, f"all {'answer' if up else 'free'}: {_ports(named)}")
 
 
+_DAMAGED = "the file is damaged: `fleetune down`, then put a copy of it in its place, or move it away and begin anew"
+_NOT_OURS = "may this user write the file and its folder? The installation's owner may"
 _STORE_HINTS = {
     "password authentication failed": "the password or the user of --store-url is wrong",
     "no password supplied": "--store-url has no password: postgresql://USER:PASSWORD@HOST/NAME",
@@ -143,6 +145,10 @@ _STORE_HINTS = {
     "refused": "nothing listens there: is PostgreSQL running, and are host and port of --store-url right?",
     "translate host name": "the host of --store-url is not known: a typing error, or DNS",
     "timeout": "the host of --store-url does not answer: is it up, and does a firewall stand between?",
+    "not a database": _DAMAGED,
+    "malformed": _DAMAGED,
+    "readonly": _NOT_OURS,
+    "unable to open": _NOT_OURS,
     "disk": "make room where the database lies",
 }
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from controlplane.cli.doctor import examined
 from controlplane.cli.installation import checks
 from controlplane.cli.installation.check import Check, Outcome
 from controlplane.domain.engines.gpu import GpuReading
@@ -124,6 +125,10 @@ def test_ports_all_answer_while_it_is_up_and_none_while_it_is_not(
         ('FATAL: database "fleetune" does not exist', "create it"),
         ("could not translate host name dbb to address", "DNS"),
         ("database or disk is full", "make room"),
+        ("file is not a database", "put a copy of it in its place"),
+        ("database disk image is malformed", "put a copy of it in its place"),
+        ("attempt to write a readonly database", "may this user write"),
+        ("unable to open database file", "may this user write"),
         ("something else", "--store-url right?"),
     ],
 )
@@ -134,6 +139,12 @@ def test_what_to_do_about_a_store_follows_from_what_it_said(why: str, do: str) -
     found = checks.store(down, "postgresql+psycopg://fleetune:secret@db/x")
     assert (found.outcome, found.found) == (Outcome.BROKEN, f"PostgreSQL: {why}")
     assert do in found.do
+
+
+def test_looking_at_a_folder_without_an_installation_makes_none(tmp_path: Path) -> None:
+    found = examined(tmp_path, prometheus=None, redis=None)
+    assert "store" not in {each.name for each in found}
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_which_installation_is_looked_at_is_said_first(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from controlplane.cli.client import ApiClient
 from controlplane.cli.main import app
+from controlplane.domain.errors import InvalidInput, Unavailable
 from controlplane.host.ports import free_port
 from controlplane.host.processes import this_process
 from controlplane.settings import Settings, save
@@ -91,3 +93,16 @@ def test_in_a_folder_without_an_installation_nothing_is_made_and_the_next_step_i
     assert (done.exit_code, list(tmp_path.iterdir())) == (2, [])
     assert "nothing was ever brought up there" in done.output
     assert "fleetune up -f service.yaml" in done.output
+
+
+@pytest.mark.parametrize("url", ["nonsense", "ftp://host", "http://", "http://host:port"])
+def test_what_is_no_url_of_an_api_is_refused_as_that(url: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="is no URL of an API") as refused:
+        ApiClient(url=url, key=None, data_dir=tmp_path).get("/status")
+    assert refused.value.allowed == "http://HOST:PORT or https://HOST:PORT"
+
+
+def test_an_api_that_is_not_there_is_said_with_where_to_look(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="Connection refused") as gone:
+        ApiClient(url=f"http://127.0.0.1:{free_port()}", key=None, data_dir=tmp_path).get("/status")
+    assert "fleetune doctor" in gone.value.allowed
