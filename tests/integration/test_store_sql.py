@@ -141,6 +141,7 @@ def test_a_disk_that_takes_no_more_is_unavailable_and_keeps_what_it_has(tmp_path
     ("url", "message"),
     [
         ("nonsense", "no database URL"),
+        ("postgresql://u:geheim@host:port/x", "no database URL"),
         ("mysql://root@localhost/x", "unknown database 'mysql'"),
         ("sqlite://", "names no file"),
         ("sqlite:///:memory:", "names no file"),

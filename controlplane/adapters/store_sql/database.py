@@ -95,7 +95,7 @@ class Database:
 def _parse(url: str) -> sa.URL:
     try:
         parsed = sa.make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:  # the latter of a port that is no number
         raise InvalidInput(
             "the store's URL cannot be read", why="it is no database URL", allowed=ALLOWED_URLS
         ) from error
