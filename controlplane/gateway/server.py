@@ -172,7 +172,7 @@ class DataPort:
     async def _route(self, call: Call) -> Route:
         route = self.routing.route_of(call.model) or await self.cards.route_of(call.model)
         if route is None:
-            raise _no_such_model(call.model)
+            raise _no_table() if self.routing.table is None else _no_such_model(call.model)
         require_model(call.key, call.model, route.model)
         return route
 
@@ -251,6 +251,11 @@ def _no_such_model(name: str) -> RequestRefused:
     return RequestRefused(
         404, f"The model `{name[:_LONGEST_NAME_TOLD]}` is not served here.", code="model_not_found", param="model"
     )
+
+
+def _no_table() -> RequestRefused:
+    text = "This gateway has no routing table yet: it was just started, and the control plane has not reached it."
+    return RequestRefused(503, text, code="no_routing_table", headers={"Retry-After": "1"})
 
 
 def _no_such_path(request: web.Request, error: web.HTTPException) -> web.Response:

@@ -44,6 +44,12 @@ async def test_a_bad_body_is_an_openai_error(tmp_path: Path, body: bytes, code: 
     assert engine.seen == []
 
 
+async def test_before_its_first_table_no_model_is_called_unknown(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as gw:
+        code, body, headers = await gw.post(chat())
+    assert (code, error_of(body)["code"], headers["Retry-After"]) == (503, "no_routing_table", "1")
+
+
 async def test_a_huge_body_is_refused(tmp_path: Path) -> None:
     async with gateway(tmp_path, max_body_bytes=100_000) as gw, upstream("e1") as engine:
         await gw.route(revision("rev-a", 100, engine))
