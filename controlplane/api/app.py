@@ -62,6 +62,7 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
     scores: ScoreFeed | None = None,
     judged: JudgedFeed | None = None,
     space: Callable[[], Space | None] = lambda: None,
+    passed_s_ago: Callable[[], float | None] = lambda: None,
     alert_secret: Callable[[], str | None] = lambda: None,
     bare: bool = False,
 ) -> FastAPI:
@@ -76,6 +77,7 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
     `metrics` is what engines say of themselves, `own_metrics` what we do, None where nobody collects it.
     `scores` is what people thought of answers, `judged` what judge commands said.
     `space` tells what the disk has under what is kept, None where nobody can tell.
+    `passed_s_ago` tells how long ago the controller finished a pass, None where nobody can tell.
     `wall_clock` is what signatures and tokens of other hosts are held against; None: `clock`.
     `alert_secret` is what signed webhooks are checked with, read anew for each; None: none are taken.
     `bare` leaves the routers to `answer_for`.
@@ -105,6 +107,7 @@ def create_app(  # noqa: PLR0913 - what an app is made with, each by name
         scores=scores,
         judged=judged,
         space=space,
+        passed_s_ago=passed_s_ago,
         alert_secret=alert_secret,
     )
     problems.install(app)

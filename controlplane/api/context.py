@@ -58,6 +58,7 @@ class Context:
     scores: ScoreFeed | None = None
     judged: JudgedFeed | None = None
     space: Callable[[], Space | None] = lambda: None
+    passed_s_ago: Callable[[], float | None] = lambda: None
     alert_secret: Callable[[], str | None] = lambda: None
 
     def own_part(self, given: HTTPAuthorizationCredentials | None) -> str | None:

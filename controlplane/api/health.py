@@ -14,4 +14,11 @@ router = APIRouter(prefix="/status", tags=["status"])
 @router.get("", summary="Say how every service stands, and why", responses=problems(503))
 def show_status(ctx: Ctx, _: Reader) -> InstallationHealth:
     """Live figures are of the last five minutes, alerts of the last hour."""
-    return installation_health(ctx.store, ctx.fleet_view, ctx.records, now=ctx.clock(), metrics=ctx.metrics)
+    return installation_health(
+        ctx.store,
+        ctx.fleet_view,
+        ctx.records,
+        now=ctx.clock(),
+        metrics=ctx.metrics,
+        passed_s_ago=ctx.passed_s_ago(),
+    )

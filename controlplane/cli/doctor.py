@@ -9,7 +9,7 @@ import typer
 
 from controlplane.cli.asking import HERE, DataDir, Out
 from controlplane.cli.errors import plain_errors
-from controlplane.cli.installation import checks
+from controlplane.cli.installation import checks, hangs
 from controlplane.cli.installation.check import Check, Outcome
 from controlplane.cli.tables.show import Column, Output, as_json, as_table, as_yaml, field
 
@@ -62,6 +62,7 @@ def examined(data_dir: Path, *, prometheus: str | None, redis: str | None) -> li
     from controlplane.adapters.gpus_nvml import NvmlGpus
     from controlplane.cli.installation.running import supervisor_pid
     from controlplane.host.clock import FILE, utc_now
+    from controlplane.host.passes import passed_s_ago
     from controlplane.tokens.fetch import fetch_keys
     from controlplane.wiring import machine
 
@@ -74,6 +75,10 @@ def examined(data_dir: Path, *, prometheus: str | None, redis: str | None) -> li
         checks.disk(settings.data_dir),
         checks.ports(settings, up=supervisor_pid(settings.data_dir) is not None),
     ]
+    if supervisor_pid(settings.data_dir) is not None:
+        asked = {"api": f"{settings.api_url}/api/v1/health"}
+        asked |= {} if settings.tls_cert else {"gateway": f"{settings.gateway_url}/health"}
+        found.append(hangs.processes(asked, passed_s_ago(settings.data_dir)))
     if installation.is_there(settings.data_dir):  # opening a store makes one
         clock = machine.installation_clock(settings) if (settings.data_dir / FILE).exists() else utc_now
         found.append(checks.clock(settings.data_dir, clock, utc_now))

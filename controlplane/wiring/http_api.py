@@ -14,6 +14,7 @@ from controlplane.adapters.metrics_scrape.source import ScrapedMetrics
 from controlplane.host.addresses import is_loopback
 from controlplane.host.clock import utc_now
 from controlplane.host.disk import space_at
+from controlplane.host.passes import passed_s_ago
 from controlplane.reading.issuers_file import load_issuers
 from controlplane.settings import Settings
 from controlplane.wiring.machine import installation_clock, open_fleet, open_store, secret_in
@@ -46,6 +47,7 @@ def build_app(settings: Settings, *, caller: str | None = None) -> FastAPI:
         own_metrics=OwnStore(settings.metrics_file),
         metrics=ScrapedMetrics(SampleStore(settings.metrics_file), clock=installation_clock(settings)),
         space=lambda: space_at(settings.data_dir),
+        passed_s_ago=lambda: None if settings.cluster else passed_s_ago(settings.data_dir),
         alert_secret=lambda: secret_in(settings.alert_secret_file),
         bare=caller is not None,
     )

@@ -21,6 +21,7 @@ from controlplane.cli.installation.stopping import stop_event
 from controlplane.domain.base import StudyId
 from controlplane.domain.errors import Conflict, Deposed
 from controlplane.host.locks import alone
+from controlplane.host.passes import Passes
 from controlplane.settings import Settings
 from controlplane.telemetry import logs, tracing
 from controlplane.telemetry.lasting import Lasting
@@ -107,8 +108,12 @@ def _control(settings: Settings, stop: threading.Event) -> None:
         bell = Bell()
         _beside("held", beside.held_pass(settings, bell), HELD_EVERY_S, stop)
         _beside("metrics", beside.scraper_pass(settings), SCRAPE_EVERY_S, stop)
-        one_pass = _or_end(control.controller_pass(settings, records, leader=leader, bell=bell))
-        repeat(one_pass, every_s=CONTROLLER_EVERY_S, stop=stop, bell=bell)
+        one_pass, passes = (
+            control.controller_pass(settings, records, leader=leader, bell=bell),
+            Passes(settings.data_dir),
+        )
+        passes.done()
+        repeat(_or_end(passes.noting(one_pass)), every_s=CONTROLLER_EVERY_S, stop=stop, bell=bell)
 
 
 def _beside(name: str, one_pass: Callable[[], bool], every_s: float, stop: threading.Event) -> None:

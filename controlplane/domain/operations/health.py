@@ -55,6 +55,8 @@ class InstallationHealth(Value):
 
 
 _ORDER = tuple(Standing)
+STUCK_S = 60.0
+"""A pass takes two seconds by its budget; one of a host that swaps takes longer."""
 
 
 def worst(findings: Sequence[Finding]) -> Standing:
@@ -69,6 +71,14 @@ class Replicas(NamedTuple):
     wanted: int
     hanging: int = 0
     asleep: int = 0
+
+
+def controller_findings(passed_s_ago: float | None) -> Sequence[Finding]:
+    """Say whether the controller still acts, by the seconds since its last pass; None: nobody knows."""
+    if passed_s_ago is None or passed_s_ago <= STUCK_S:
+        return ()
+    text = f"the controller finished no pass for {passed_s_ago:.0f} s: nothing scales, heals or goes out; see its log"
+    return (Finding(standing=Standing.WRONG, text=text),)
 
 
 def service_health(

@@ -14,6 +14,7 @@ from controlplane.domain.operations.health import (
     Replicas,
     ServiceHealth,
     Standing,
+    controller_findings,
     service_health,
     worst,
 )
@@ -34,15 +35,26 @@ _STUDIES = 50
 
 
 def installation_health(
-    store: Store, fleet: FleetView, records: RecordSource, *, now: datetime, metrics: MetricsSource | None = None
+    store: Store,
+    fleet: FleetView,
+    records: RecordSource,
+    *,
+    now: datetime,
+    metrics: MetricsSource | None = None,
+    passed_s_ago: float | None = None,
 ) -> InstallationHealth:
-    """Return how every service stands. Raises Unavailable when the store or the fleet cannot be asked."""
+    """Return how every service stands. `passed_s_ago`: since the controller's last pass.
+
+    Raises Unavailable when the store or the fleet cannot be asked."""
     services = tuple(
         _service(store, fleet, records, row.value, now, _gpus(metrics, row.value)) for row in store.list_services()
     )
     studies = [study for study, _ in store.list_studies(limit=_STUDIES)]
     failed = [s for s in studies if s.state is StudyState.FAILED and s.finished_at and now - s.finished_at < RECENT]
-    findings = tuple(Finding(standing=Standing.WATCH, text=f"study {s.study_id} failed: {s.reason}") for s in failed)
+    findings = (
+        *controller_findings(passed_s_ago),
+        *(Finding(standing=Standing.WATCH, text=f"study {s.study_id} failed: {s.reason}") for s in failed),
+    )
     everything = [*findings, *(found for each in services for found in each.findings)]
     return InstallationHealth(
         at=now,

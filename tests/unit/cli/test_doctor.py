@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from controlplane.cli.doctor import examined
-from controlplane.cli.installation import checks
+from controlplane.cli.installation import checks, hangs
 from controlplane.cli.installation.check import Check, Outcome
 from controlplane.domain.engines.gpu import GpuReading
 from controlplane.domain.errors import Unavailable
@@ -115,6 +115,24 @@ def test_ports_all_answer_while_it_is_up_and_none_while_it_is_not(
     assert found.outcome is (Outcome.BROKEN if do else Outcome.WELL)
     assert told in found.found
     assert do in found.do
+
+
+def test_a_process_that_hangs_is_told_though_its_port_takes_connections() -> None:
+    def get(url: str) -> int:
+        if "api" in url:
+            raise httpx.ReadTimeout("timed out")
+        return 200
+
+    urls = {"api": "http://127.0.0.1:8700/api/v1/health", "gateway": "http://127.0.0.1:8000/health"}
+    stands = hangs.processes(urls, 3.0, get)
+    assert (stands.outcome, stands.found) == (Outcome.BROKEN, "api does not answer (timed out)")
+    assert "logs/api.log" in stands.do
+    assert hangs.processes(urls, 3.0, lambda _: 200).outcome is Outcome.WELL
+    assert hangs.processes(urls, 3.0, lambda _: 401).outcome is Outcome.WELL
+    assert hangs.processes(urls, None, lambda _: 503).found == "api answers 503; gateway answers 503"
+    stuck = hangs.processes(urls, 75.0, lambda _: 200)
+    assert (stuck.outcome, stuck.found) == (Outcome.BROKEN, "the controller finished no pass for 75 s")
+    assert "logs/controller.log" in stuck.do
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,18 @@ def test_a_broken_promise_of_live_traffic_is_wrong_and_a_stopped_service_is_righ
     assert (found.standing, found.services[0].wanted) == (Standing.RIGHT, 0)
 
 
+@pytest.mark.parametrize(("ago_s", "standing"), [(None, "right"), (60.0, "right"), (61.0, "wrong")])
+def test_a_controller_that_finishes_no_pass_is_wrong_whatever_serves(ago_s: float | None, standing: str) -> None:
+    site = Site()
+    site.serving()
+    site.passes(5, requests=20)
+    found = installation_health(site.store, site.fleet, site.records, now=site.clock(), passed_s_ago=ago_s)
+    assert found.standing == standing
+    assert [each.text.partition(":")[0] for each in found.findings] == (
+        ["the controller finished no pass for 61 s"] if standing == "wrong" else []
+    )
+
+
 def test_one_that_sleeps_until_its_turn_is_right_and_one_without_an_engine_is_not() -> None:
     flags, env = {"enable-sleep-mode": True}, {"VLLM_SERVER_DEV_MODE": "1"}
     engine = a_spec().engine.evolve(flags=flags, env=env)
