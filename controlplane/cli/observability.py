@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from controlplane.cli.errors import plain_errors
 from controlplane.cli.tables.show import console
 from controlplane.domain.errors import InvalidInput, unreadable
 from controlplane.host.files import write_whole
@@ -24,6 +25,7 @@ def _observability() -> None:
 
 
 @app.command("write")
+@plain_errors
 def write(
     folder: Annotated[Path, typer.Argument(help="Where to write; files of these names are replaced.")],
     file: Annotated[list[Path], typer.Option("--file", "-f", help="service.yaml; several may be given.")],

@@ -14,7 +14,6 @@ from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
 from controlplane.cli.main import app
-from controlplane.domain.errors import InvalidInput
 from controlplane.telemetry.logs import JsonLine, ids
 from dashboards.observability.collecting import IDS, LABELS, Collected
 from dashboards.observability.files import Where, files
@@ -163,6 +162,6 @@ def test_what_is_no_url_is_refused_before_anything_is_written(tmp_path: Path, op
     done = CliRunner().invoke(
         app, ["observability", "write", str(tmp_path / "out"), "-f", SERVICE, option, "127.0.0.1:3100"]
     )
-    assert isinstance(done.exception, InvalidInput)
-    assert f"{option} '127.0.0.1:3100' is no URL" in str(done.exception)
+    assert (done.exit_code, type(done.exception)) == (2, SystemExit)
+    assert f"{option} '127.0.0.1:3100' is no URL" in done.output
     assert not (tmp_path / "out").exists()
