@@ -94,6 +94,7 @@ def main() -> None:
         "to_start_s": statistics.median(each.to_start_s for each in rounds),
         "to_token_s": statistics.median(each.to_token_s for each in rounds),
         "beyond_startup_s": {"median": statistics.median(beyond), "longest": max(beyond)},
+        "within_2_s": sum(each <= 2.0 for each in beyond),
         "rounds": [each._asdict() for each in rounds],
     }
     print(json.dumps(found, indent=1))

@@ -11,7 +11,7 @@ of reading that day, and of parsing one page.
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import sqlite3
 import tempfile
 import time
@@ -21,6 +21,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 
+from benchmarks.figures import asked_as, tell
 from controlplane.adapters.metrics_scrape.own import EVERY, Key, OwnStore
 from controlplane.adapters.metrics_scrape.page import Buckets, Page, read_page
 from controlplane.adapters.metrics_scrape.samples import SampleStore
@@ -177,12 +178,12 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=25)
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
+    if asked.hours < 3:
+        parser.error("--hours: at least 3, to see whether the last one grows")
     with tempfile.TemporaryDirectory() as folder:
         found = day(Path(folder), replicas=asked.replicas, hours=asked.hours) | {"parsing_a_page_s": parse_s()}
-    text = json.dumps({name: float(f"{value:.3g}") for name, value in found.items()}, indent=1)
-    print(text)
-    if asked.json is not None:
-        asked.json.write_text(text + "\n")
+    figures = {name: float(f"{value:.3g}") for name, value in found.items()}
+    tell(asked_as("metrics_store") | {"load_average": os.getloadavg()} | figures, asked.json)
 
 
 if __name__ == "__main__":

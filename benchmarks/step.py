@@ -145,6 +145,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "failed": sum(each.errors for each in reports),
         "truncated": sum(each.truncated for each in reports),
         "unfinished": sum(each.unfinished for each in reports),
+        "within": sum(each.missed_s <= each.allowed_s for each in rounds),
         "rounds": [each._asdict() for each in rounds],
     }
 
