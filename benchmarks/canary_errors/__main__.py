@@ -8,6 +8,8 @@ step) is no error of either kind.
 from __future__ import annotations
 
 import argparse
+import itertools
+import random
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -128,7 +130,7 @@ def main() -> None:
     lines: list[Line] = []
     began = time.monotonic()
     print(f"| {' | '.join(Line._fields)} |\n|{'---|' * len(Line._fields)}")
-    for cell in _cells(asked):
+    for cell in some_of(_cells(asked), asked.cells, asked.seed):
         found = measure(cell, asked.rules, asked.rollouts, asked.seed)
         lines += found
         for line in found:
@@ -149,6 +151,18 @@ def _cells(asked: argparse.Namespace) -> list[Cell]:
     ]
 
 
+def some_of(cells: Sequence[Cell], most: int | None, seed: int) -> Sequence[Cell]:
+    """Return so many cells drawn by chance, evenly of each kind of canary and runs; None: all, as they are."""
+    if most is None:
+        return cells
+    chance = random.Random(seed)
+    kinds: dict[tuple[str, float], list[Cell]] = {}
+    for cell in chance.sample(cells, len(cells)):
+        kinds.setdefault((cell.canary.name, cell.burst), []).append(cell)
+    turns = itertools.zip_longest(*kinds.values())
+    return [cell for turn in turns for cell in turn if cell is not None][:most]
+
+
 def _burst(text: str) -> float:
     named = {name: burst for burst, name in _NAMED.items()}
     return named[text] if text in named else float(text)
@@ -165,6 +179,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--replicas", type=int, nargs="+", default=[4])
     parser.add_argument("--canaries", nargs="*", default=[], help="By name; none: all.")
     parser.add_argument("--rules", nargs="+", choices=list(RULES), default=list(RULES))
+    parser.add_argument("--cells", type=int, help="So many of them, drawn by chance of the seed; as given: all.")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
