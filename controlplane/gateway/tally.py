@@ -41,6 +41,8 @@ class Tally:
     client_gone: bool = False
     retries: int = 0
     queue_ms: float = 0.0
+    asked_at: float | None = None  # the first of the replicas it was sent to
+    elsewhere_ms: float = 0.0  # until the revision it is at was asked, since another one was
     ended: float | None = None
     watch: StreamWatch | None = None
     usage: Mapping[str, Any] | None = None
@@ -50,7 +52,12 @@ class Tally:
     flags: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)  # for the client, whoever answers
 
-    def sent_to(self, replica: Replica, weight_percent: int | None = None, *, heeds_prefixes: bool = False) -> None:
+    def sent_to(
+        self, replica: Replica, weight_percent: int | None = None, *, now: float, heeds_prefixes: bool = False
+    ) -> None:
+        self.asked_at = now if self.asked_at is None else self.asked_at
+        if self.revision is not None and replica.revision != self.revision:
+            self.elsewhere_ms = 1000 * (now - self.asked_at)
         self.revision, self.engine_id = replica.revision, replica.backend.engine_id
         self.weight_percent, self.ahead = weight_percent, replica.in_flight
         self.cached_blocks = replica.prefixes.matched(self.call.prompt.blocks) if heeds_prefixes else None
@@ -77,6 +84,7 @@ class Tally:
             client_gone=self.client_gone,
             retries=self.retries,
             queue_ms=round(self.queue_ms, 3),
+            elsewhere_ms=round(self.elsewhere_ms, 3),
             prompt_tokens=prompt_tokens,
             prompt_bytes=prompt.text_bytes,
             prefix_blocks=prompt.blocks,

@@ -182,6 +182,9 @@ class GatewayRecord(Value):
         description="Since its last token, of a stream whose client left while its engine was to send the next one.",
     )
     queue_ms: float = 0.0
+    elsewhere_ms: float = Field(
+        default=0.0, ge=0, description="Of its latencies: spent at another revision, which failed it first."
+    )
     key: str | None = Field(default=None, description="Name of the API key.")
     tenant: str | None = Field(default=None, description="Whom the key speaks for.")
     session: str | None = Field(default=None, description="Hash of the session or user id, salted per installation.")
@@ -213,6 +216,13 @@ class GatewayRecord(Value):
     @property
     def ok(self) -> bool:
         return self.error is None
+
+    def at_its_revision(self) -> GatewayRecord:
+        """Return the record as if it had come when its revision was first asked: what another one took is left out."""
+        if not self.elsewhere_ms:
+            return self
+        parts = {"ttft_ms": self.ttft_ms, "e2e_ms": self.e2e_ms}
+        return self.evolve(**{name: max(0.0, ms - self.elsewhere_ms) for name, ms in parts.items() if ms is not None})
 
     def without_blocks(self) -> GatewayRecord:
         """Return the record without the hashes of its prompt, tens of kB of a long one: for who keeps many."""

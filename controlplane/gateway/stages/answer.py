@@ -57,7 +57,8 @@ class Answer:
                 self.keep(tally.failed_attempt(status=failure.status, error=failure.kind, now=self.monotonic()))
                 tally.retries += 1
             heeds = route.heeds_prefixes
-            tally.sent_to(replica, route.weight_percent(replica.revision), heeds_prefixes=heeds)
+            weight = route.weight_percent(replica.revision)
+            tally.sent_to(replica, weight, now=self.monotonic(), heeds_prefixes=heeds)
             tried.add(replica)
             answer = await self._attempt(exchange, replica, route)
             if not isinstance(answer, AttemptFailed):

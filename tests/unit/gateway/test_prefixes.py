@@ -103,7 +103,7 @@ def test_a_record_tells_how_busy_its_replica_was_and_what_it_had_been_sent() -> 
     busy, tally = replica("e", 100, prompt(1, 2)), an_exchange().tally
     tally.call = tally.call._replace(prompt=Prompt(blocks=prompt(1, 3)))
     busy.in_flight = 4
-    tally.sent_to(busy, 20, heeds_prefixes=True)
+    tally.sent_to(busy, 20, now=0.0, heeds_prefixes=True)
     assert (tally.ahead, tally.cached_blocks, tally.weight_percent) == (4, 8, 20)
-    tally.sent_to(busy)
+    tally.sent_to(busy, now=0.0)
     assert (tally.ahead, tally.cached_blocks) == (4, None)
