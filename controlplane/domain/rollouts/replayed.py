@@ -19,7 +19,12 @@ _PATHS = {
     Api.CHAT: "/v1/chat/completions",
     Api.EMBEDDINGS: "/v1/embeddings",
 }
-_CLASSES = {"connect": "upstream_connect", "timeout": "upstream_timeout", "truncated": "truncated"}
+_CLASSES = {
+    "connect": "upstream_connect",
+    "timeout": "upstream_timeout",
+    "truncated": "truncated",
+    "generator": "internal",  # it had no connection left: ours
+}
 
 
 class Origin(NamedTuple):
@@ -53,21 +58,24 @@ class Origin(NamedTuple):
 
 
 def finished(record: RequestRecord, origin: Origin) -> GatewayRecord:
-    """Return the record of a request that came to its end, wall-clock milliseconds."""
-    error = _error(record)
+    """Return the record of a request that came to its end, wall-clock milliseconds.
+
+    It counts from when it was sent: that our generator sent it late is not the canary's doing.
+    """
+    error, lapse = _error(record), origin.time_lapse
     return origin.record(
         str(record.index),
-        record.scheduled_s,
+        record.scheduled_s + record.lag_ms / 1e3,
         status=record.status or (200 if error is None else 502),
         error=error,
         truncated=record.error == "truncated",
         prompt_tokens=record.prompt_tokens,
         output_tokens=record.output_tokens,
         stop=_stop(record, origin),
-        ttft_ms=_wall(record.ttft_ms, origin.time_lapse),
-        tpot_ms=_wall(record.tpot_ms, origin.time_lapse),
-        e2e_ms=_wall(record.e2e_ms, origin.time_lapse),
-        max_itl_ms=_wall(record.max_itl_ms, origin.time_lapse),
+        ttft_ms=_wall(_sent(record, record.ttft_ms), lapse),
+        tpot_ms=_wall(record.tpot_ms, lapse),
+        e2e_ms=_wall(_sent(record, record.e2e_ms), lapse),
+        max_itl_ms=_wall(record.max_itl_ms, lapse),
     )
 
 
@@ -107,7 +115,12 @@ def _error(record: RequestRecord) -> str | None:
         return None
     if 400 <= record.status < 500:
         return "upstream_4xx"
-    return _CLASSES.get(record.error, "upstream_5xx" if record.status >= 500 else "upstream_disconnected")
+    known = _CLASSES.get(record.error.partition("_")[0])
+    return known or ("upstream_5xx" if record.status >= 500 else "upstream_disconnected")
+
+
+def _sent(record: RequestRecord, since_due_ms: float | None) -> float | None:
+    return None if since_due_ms is None else max(0.0, since_due_ms - record.lag_ms)
 
 
 def _wall(engine_ms: float | None, time_lapse: float) -> float | None:

@@ -266,9 +266,10 @@ class Dispatcher:
         )
 
     def _waits(self, now_ns: int) -> Waits:
-        first = [now_ns - each.scheduled_ns for each in self._busy.values() if not each.meter.events]
-        begun = [(each.meter, each.scheduled_ns) for each in self._busy.values() if each.meter.events]
-        return Waits(first, [(now_ns - meter.last_ns, meter.first_ns - due_ns) for meter, due_ns in begun])
+        """Count from when each was sent: how late that was is our own doing, and no wait for the engine."""
+        first = [now_ns - each.sent_ns for each in self._busy.values() if not each.meter.events]
+        begun = [(each.meter, each.sent_ns) for each in self._busy.values() if each.meter.events]
+        return Waits(first, [(now_ns - meter.last_ns, meter.first_ns - sent_ns) for meter, sent_ns in begun])
 
     def _wind_up(self) -> dict[str, object]:
         self._hand_over()
