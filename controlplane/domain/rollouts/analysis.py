@@ -19,7 +19,7 @@ class Verdict(StrEnum):
 
 
 class Clustered(Value):
-    """Misses with sessions as clusters: what `clusters` makes of some requests of a revision."""
+    """Misses (or other hits) with sessions as clusters: what `clusters` makes of some requests of a revision."""
 
     n: int = Field(ge=0)
     misses: int = Field(ge=0)
@@ -52,6 +52,15 @@ class Counts(Value):
     )
     error_runs: Runs | None = None
     refusal_runs: Runs | None = None
+    cut: int | None = Field(default=None, description="Of `truncated`: two of a session at most. None: all.")
+    errors_clustered: Clustered | None = Field(default=None, description="Errors as `clustered` has misses.")
+    refusals_clustered: Clustered | None = Field(default=None, description="Refusals as `clustered` has misses.")
+    left_clustered: Clustered | None = Field(
+        default=None, description="Clients that hung up in time among those and `requests`, as `clustered`."
+    )
+    later_clustered: Clustered | None = Field(
+        default=None, description="Misses of requests behind the first ten of a session: ten more, far apart."
+    )
 
     @property
     def told(self) -> int:
@@ -160,4 +169,7 @@ class Analysis(Value):
     strata: Strata | None = Field(default=None, description="None: no user's request, or nothing to match by.")
     comparisons: tuple[Comparison, ...] = ()
     effects: tuple[LatencyEffect, ...] = Field(default=(), description="How much slower the canary is, or faster.")
+    doubt: str | None = Field(
+        default=None, description="Why a person has to look, whatever the comparisons say: no pass, and no `proceed`."
+    )
     guard: str | None = Field(default=None, description="The guard rail that fired, e.g. crash_loop.")

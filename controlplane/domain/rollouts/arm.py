@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from controlplane.domain.door.outcomes import ANSWERED, EndLimits, Outcome, Reading, finished_at, read_outcome
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.rollouts.analysis import Clustered, Counts
-from controlplane.domain.rollouts.clusters import Clusters
+from controlplane.domain.rollouts.clusters import LATER_GROWS, Clusters
 from controlplane.domain.rollouts.hits import Hits
 from controlplane.domain.rollouts.spread import Curve, Spread
 from controlplane.domain.rollouts.warm_up import WarmUp
@@ -19,7 +19,10 @@ MOST_SESSIONS = 100_000
 """Sessions told apart; further ones are not counted as arrivals, so the split is then held to the first ones."""
 SPREAD = (LatencyMetric.TTFT, LatencyMetric.TPOT)
 NEWEST = 10
-"""Answers of each gateway remembered whenever they came, of those that say how they ended."""
+"""Answers that are looked at whenever they came, of those that say how they ended."""
+MOST_CUT = 2
+"""Cut streams of a session that say something of an engine: what one user meets is one circumstance."""
+_KEPT = 10 * NEWEST  # of each gateway: of one session only some are looked at
 _LATELY = 20_000  # finished requests of a gateway remembered for the guard rails' window and the present rate
 
 
@@ -46,7 +49,10 @@ class Arm:
         self._weight_percent = weight_percent
         self._truncated = self._asked = self._warming = 0
         self._misses, self._errors, self._refusals = Hits(), Hits(), Hits()
-        self._clusters, self._whole = Clusters(), Clusters()
+        self._clusters, self._whole, self._later = Clusters(), Clusters(), Clusters(LATER_GROWS)
+        self._failed, self._refused, self._left = Clusters(), Clusters(), Clusters()
+        self._cut: Counter[str] = Counter()
+        self._cut_alone = 0  # of requests without a session
         self._streamed, self._end = 0, EndLimits.of(slos)
         self._spreads = {metric: Spread() for metric in SPREAD}
         self._sessions: set[str] = set()
@@ -55,7 +61,7 @@ class Arm:
 
     def add(self, record: GatewayRecord) -> bool | None:
         """Count a record; return whether it missed a limit, None where it says nothing of that, or nothing new."""
-        reading = read_outcome(record, self._slos, time_lapse=self._time_lapse)
+        reading = read_outcome(record.at_its_revision(), self._slos, time_lapse=self._time_lapse)
         self._counted[reading.outcome] += 1
         self._ask(record)
         warming = self._warm_up is not None and self._warm_up.covers(record, reading.outcome)
@@ -67,23 +73,43 @@ class Arm:
                 if warming:
                     self._warming += 1
                 else:
-                    self._whole.see(record.gateway, _cluster(record), self._end.missed(record, reading))
+                    self._whole.see(record.gateway, cluster_of(record), self._end.missed(record, reading))
                 if not warming and reading.outcome is not Outcome.UNKNOWN:
                     missed = failed or bool(reading.missed)
                     self._misses.see(record.gateway, missed)
-                    counts = self._clusters.see(record.gateway, _cluster(record), missed)
-                    missed = missed if counts else None
-                self._errors.see(record.gateway, failed)
-                self._refusals.see(record.gateway, hit=False)
-                self._truncated += record.truncated
+                    missed = self._by_session(record, missed)
+                self._answer(record, failed=failed)
             case Outcome.REFUSED_BY_ENGINE:
                 self._refusals.see(record.gateway, hit=True)
-            case Outcome.REFUSED_BY_US | Outcome.INFRASTRUCTURE | Outcome.LEFT_EARLY:
+                self._refused.see(record.gateway, cluster_of(record), hit=True)
+            case Outcome.LEFT_EARLY:
+                self._left.see(record.gateway, cluster_of(record), hit=True)
+            case Outcome.REFUSED_BY_US | Outcome.INFRASTRUCTURE:
                 pass
         if not warming:
             self._spread(record, reading)
         self._remember(record.without_blocks(), reading.outcome)
         return missed
+
+    def _by_session(self, record: GatewayRecord, missed: bool) -> bool | None:
+        """Count it for its session; None where that has counted often enough."""
+        place = record.gateway, cluster_of(record)
+        if self._clusters.see(*place, missed):
+            return missed
+        self._later.see(*place, missed)
+        return None
+
+    def _answer(self, record: GatewayRecord, *, failed: bool) -> None:
+        place = record.gateway, cluster_of(record)
+        self._errors.see(record.gateway, failed)
+        self._refusals.see(record.gateway, hit=False)
+        for clusters, hit in ((self._failed, failed), (self._refused, False), (self._left, False)):
+            clusters.see(*place, hit)
+        self._truncated += record.truncated
+        if record.truncated and place[1] is not None:
+            self._cut[place[1]] += 1
+        elif record.truncated:
+            self._cut_alone += 1
 
     def read(self, record: GatewayRecord) -> Outcome:
         """Return what a record says, uncounted."""
@@ -108,6 +134,11 @@ class Arm:
             whole=_told(self._whole),
             error_runs=self._errors.runs(),
             refusal_runs=self._refusals.runs(),
+            cut=self._cut_alone + sum(min(each, MOST_CUT) for each in self._cut.values()),
+            errors_clustered=_told(self._failed),
+            refusals_clustered=_told(self._refused),
+            left_clustered=_told(self._left),
+            later_clustered=_told(self._later),
         )
 
     @property
@@ -125,7 +156,7 @@ class Arm:
         return [(record, outcome) for each in self._lately.values() for at, record, outcome in each if at >= since]
 
     def newest(self) -> Sequence[GatewayRecord]:
-        """Return each gateway's last answers, ten at most, of those that say how they ended or which model gave them.
+        """Return each gateway's last answers, of those that say how they ended or which model gave them.
 
         Of a revision with hardly any requests nothing lies within a window of seconds.
         """
@@ -135,7 +166,7 @@ class Arm:
         lately = self._lately.get(record.gateway) or self._lately.setdefault(record.gateway, deque(maxlen=_LATELY))
         lately.append((finished_at(record), record, outcome))
         if outcome in ANSWERED and (record.stop is not None or record.other_model is not None):
-            newest = self._newest.get(record.gateway) or self._newest.setdefault(record.gateway, deque(maxlen=NEWEST))
+            newest = self._newest.get(record.gateway) or self._newest.setdefault(record.gateway, deque(maxlen=_KEPT))
             newest.append(record)
 
     def _spread(self, record: GatewayRecord, reading: Reading) -> None:
@@ -149,11 +180,11 @@ class Arm:
                 self._spreads[metric].see(record.gateway, ms)
 
     def _ask(self, record: GatewayRecord) -> None:
-        if record.retried:  # its request is counted where it was answered
+        if record.retries:  # it was counted where it was asked first: that is what a gateway chose by weight
             return
         if None not in (record.weight_percent, self._weight_percent) and record.weight_percent != self._weight_percent:
             return
-        if _cluster(record) is None:
+        if cluster_of(record) is None:
             self._asked += 1
         elif (session := str(record.session)) not in self._sessions and len(self._sessions) < MOST_SESSIONS:
             self._sessions.add(session)
@@ -164,7 +195,7 @@ def _told(seen: Clusters) -> Clustered:
     return Clustered(n=seen.n, misses=seen.hits, runs=seen.runs())
 
 
-def _cluster(record: GatewayRecord) -> str | None:
+def cluster_of(record: GatewayRecord) -> str | None:
     """Return whose circumstance a request is; None of one by itself, as those of a session that was split up are."""
     return None if record.split_up else record.session
 

@@ -8,12 +8,15 @@ on the order of arrival alone, never on how they went.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from controlplane.domain.rollouts.bursts import Runs
 
 MOST_OF_A_SESSION = 10
 """As long as the mean run that is reckoned with, to abort, before stable has shown any (`longest_run`)."""
+LATER_GROWS = 1.5
+"""Of a session's later requests the 1st, 2nd, 3rd, 5th, 8th ... counts: ten of them reach to the 62nd."""
 MOST_SESSIONS = 100_000
 """Told apart; requests of further ones count one by one."""
 
@@ -23,14 +26,20 @@ class _Block:
     """The requests of a session, or one request without."""
 
     n: int = 0
+    seen: int = 0
+    due: int = 1  # the next one that counts
     last: bool = False
     next_hit: bool = False  # how the block behind it begins
 
 
 class Clusters:
-    """All that bounds need to know, kept up request by request along chains (one per gateway) of blocks."""
+    """All that bounds need to know, kept up request by request along chains (one per gateway) of blocks.
 
-    def __init__(self) -> None:
+    Of a session the first ones count, or where `grows` is more than 1 ones that are further and further apart.
+    """
+
+    def __init__(self, grows: float = 1.0) -> None:
+        self._grows = grows
         self.n = self.hits = self._runs = 0
         self._blocks: dict[tuple[str, str], _Block] = {}
         self._tails: dict[str, _Block] = {}
@@ -40,19 +49,27 @@ class Clusters:
         block = None if session is None else self._blocks.get((chain, session))
         if block is None:
             block = self._begin(chain, session, hit)
-        elif block.n < MOST_OF_A_SESSION:
+        elif not self._counts(block):
+            return False
+        else:
             self._runs += hit and not block.last
             self._runs += block.next_hit and block.last and not hit  # it ends before the block behind it begins one
             self._runs -= block.next_hit and hit and not block.last  # it goes on into that
-        else:
-            return False
         block.n, block.last = block.n + 1, hit
+        block.seen, block.due = block.seen + 1, max(block.seen + 2, math.ceil(self._grows * (block.seen + 1)))
         self.n += 1
         self.hits += hit
         return True
 
     def runs(self) -> Runs:
         return Runs(runs=self._runs, open=sum(tail.last for tail in self._tails.values()))
+
+    @staticmethod
+    def _counts(block: _Block) -> bool:
+        if block.n < MOST_OF_A_SESSION and block.seen + 1 >= block.due:
+            return True
+        block.seen += 1
+        return False
 
     def _begin(self, chain: str, session: str | None, hit: bool) -> _Block:
         before, block = self._tails.get(chain), _Block()

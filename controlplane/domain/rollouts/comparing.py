@@ -166,12 +166,13 @@ _NOTHING = Counts(requests=0, slo_misses=0, errors=0)
 
 def _ratios(mine: _Arms, evidence: Evidence, slos: SloSet, options: RolloutOptions) -> Iterator[_Ratio]:
     stable, before = evidence.stable, evidence.before
+    alike = _by_session(mine, evidence, "errors_clustered", "refusals_clustered")
     yield _miss_ratio(mine, evidence, slos, options)
     yield _Ratio(
         name="error_ratio",
-        canary=errors_of(mine.canary),
-        stable=None if stable is None else errors_of(stable),
-        before=None if before is None else errors_of(before),
+        canary=errors_of(mine.canary, by_session=alike),
+        stable=None if stable is None else errors_of(stable, by_session=alike),
+        before=None if before is None else errors_of(before, by_session=alike),
         limit=slos.max_error_ratio,
         margin=options.error_ratio_margin,
         replayed=mine.replayed,
@@ -179,9 +180,9 @@ def _ratios(mine: _Arms, evidence: Evidence, slos: SloSet, options: RolloutOptio
     if stable is not None:
         yield _Ratio(
             name="refusal_ratio",
-            canary=refusals_of(mine.canary),
-            stable=refusals_of(stable),
-            before=None if before is None else refusals_of(before),
+            canary=refusals_of(mine.canary, by_session=alike),
+            stable=refusals_of(stable, by_session=alike),
+            before=None if before is None else refusals_of(before, by_session=alike),
             limit=0.0,
             margin=options.refusal_ratio_margin or max(options.miss_ratio_margin, options.error_ratio_margin),
             replayed=mine.replayed,
@@ -191,7 +192,7 @@ def _ratios(mine: _Arms, evidence: Evidence, slos: SloSet, options: RolloutOptio
 def _miss_ratio(mine: _Arms, evidence: Evidence, slos: SloSet, options: RolloutOptions) -> _Ratio:
     stable, before, late = evidence.stable, evidence.before, evidence.stable_flights.overdue
     whole_alone = asks_whole(evidence)
-    read = whole_of if whole_alone else clusters_of if _by_session(mine, evidence) else misses_of
+    read = whole_of if whole_alone else clusters_of if _by_session(mine, evidence, "clustered") else misses_of
     like = None if options.match_load or mine.replayed or whole_alone else evidence.strata
     whole = read(mine.canary, mine.flights.overdue), None if stable is None else read(stable, late)
     canary, beside = whole
@@ -217,10 +218,10 @@ def asks_whole(evidence: Evidence) -> bool:
     return all(each.whole is not None for each in known) and requests > 0 and streamed < STREAMS_FROM * requests
 
 
-def _by_session(mine: _Arms, evidence: Evidence) -> bool:
+def _by_session(mine: _Arms, evidence: Evidence, *names: str) -> bool:
     """Users are compared session by session, where that is known of all who are. What we send has no session."""
     compared = [each for each in (mine.canary, evidence.stable, evidence.before) if each is not None]
-    return not mine.replayed and all(each.clustered is not None for each in compared)
+    return not mine.replayed and all(getattr(each, name) is not None for each in compared for name in names)
 
 
 def _comparison(ratio: _Ratio, alphas: _Alphas, options: RolloutOptions) -> Comparison:

@@ -16,24 +16,28 @@ def misses_of(counts: Counts, late: int = 0) -> Series:
 def clusters_of(counts: Counts, late: int = 0) -> Series:
     """Return misses session by session. Only of counts that know their clusters."""
     assert counts.clustered is not None, "the caller looked"
-    return _with_late(_series(counts.clustered), late)
+    return _with_late(told_of(counts.clustered), late)
 
 
 def whole_of(counts: Counts, late: int = 0) -> Series:
     """Return misses of limits on the end, session by session. Only of counts that know them."""
     assert counts.whole is not None, "the caller looked"
-    return _with_late(_series(counts.whole), late)
+    return _with_late(told_of(counts.whole), late)
 
 
-def _series(told: Clustered) -> Series:
+def told_of(told: Clustered) -> Series:
     return series(told.n, told.misses, told.runs)
 
 
-def errors_of(counts: Counts) -> Series:
+def errors_of(counts: Counts, *, by_session: bool = False) -> Series:
+    if by_session and counts.errors_clustered is not None:
+        return told_of(counts.errors_clustered)
     return series(counts.requests, counts.errors, counts.error_runs)
 
 
-def refusals_of(counts: Counts) -> Series:
+def refusals_of(counts: Counts, *, by_session: bool = False) -> Series:
+    if by_session and counts.refusals_clustered is not None:
+        return told_of(counts.refusals_clustered)
     return series(counts.requests + counts.refused, counts.refused, counts.refusal_runs)
 
 
@@ -50,16 +54,19 @@ def add(counts: Iterable[Counts]) -> Counts:
     each = list(counts)
     plain = {name: sum(getattr(c, name) for c in each) for name in _PLAIN}
     runs = {name: _pooled([getattr(c, name) for c in each]) for name in _RUNS}
-    return Counts(
-        **plain,
-        **runs,
-        clustered=_pooled_clusters([c.clustered for c in each]),
-        whole=_pooled_clusters([c.whole for c in each]),
-    )
+    clusters = {name: _pooled_clusters([getattr(c, name) for c in each]) for name in _CLUSTERS}
+    cut = None if all(c.cut is None for c in each) else sum(cut_of(c) for c in each)
+    return Counts(**plain, **runs, **clusters, cut=cut)
+
+
+def cut_of(counts: Counts) -> int:
+    """Return the streams that the engine broke off, of a session two at most where sessions were known."""
+    return counts.truncated if counts.cut is None else counts.cut
 
 
 _RUNS = ("miss_runs", "error_runs", "refusal_runs")
-_PLAIN = tuple(name for name in Counts.model_fields if name not in {*_RUNS, "clustered", "whole"})
+_CLUSTERS = ("clustered", "whole", "errors_clustered", "refusals_clustered", "left_clustered", "later_clustered")
+_PLAIN = tuple(name for name in Counts.model_fields if name not in {*_RUNS, *_CLUSTERS, "cut"})
 
 
 def _pooled(parts: Sequence[Runs | None]) -> Runs | None:

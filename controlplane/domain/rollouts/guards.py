@@ -7,7 +7,8 @@ and what stable shows at the same time (errors, cut streams, hangs, empty answer
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -16,9 +17,9 @@ from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.enough import at_most
 from controlplane.domain.rollouts.analysis import Analysis, Counts, Verdict
 from controlplane.domain.rollouts.anytime import miss_ratio_bounds
-from controlplane.domain.rollouts.arm import NEWEST, Arm
+from controlplane.domain.rollouts.arm import MOST_CUT, NEWEST, Arm, cluster_of
 from controlplane.domain.rollouts.comparing import Evidence, Flights
-from controlplane.domain.rollouts.counting import add
+from controlplane.domain.rollouts.counting import add, cut_of
 from controlplane.domain.rollouts.flights import HANGS_AT
 from controlplane.domain.rollouts.judge import describe_load
 from controlplane.domain.rollouts.rollout_options import RolloutOptions
@@ -37,6 +38,8 @@ _WORSE = 2.0  # times what stable shows: less is not the canary's doing
 ANSWER_WINDOWS = 12
 """What answers are like is looked at over so many of the guard's windows; where fewer came, over the newest ones."""
 ODD_MIN_ANSWERS = NEWEST
+ODD_OF_A_SESSION = 3
+"""The newest ones of a session that are looked at: a user of answers of one token makes no canary degenerate."""
 _HANGING_SHARE = 0.1  # of what is in flight
 
 Finished = Sequence[tuple[GatewayRecord, Outcome]]
@@ -86,7 +89,7 @@ def guard(
 
 
 def _truncated(evidence: Evidence, options: RolloutOptions) -> str | None:
-    cut = evidence.canary.truncated + (evidence.replayed.truncated if evidence.replayed else 0)
+    cut = cut_of(evidence.canary) + (cut_of(evidence.replayed) if evidence.replayed else 0)
     asked = evidence.canary.requests + (evidence.replayed.requests if evidence.replayed else 0)
     if cut < options.guard_truncated or not _more_than_its_part(cut, asked, _stables(evidence), options):
         return None
@@ -106,7 +109,7 @@ def _more_than_its_part(cut: int, asked: int, stable: Counts | None, options: Ro
     """
     if stable is None:
         return True
-    low, _ = miss_ratio_bounds(cut, cut + stable.truncated, options.false_abort_per_step)
+    low, _ = miss_ratio_bounds(cut, cut + cut_of(stable), options.false_abort_per_step)
     return low > asked / (asked + stable.requests)
 
 
@@ -134,9 +137,18 @@ def _may_be_stables(bad: int, counted: int, stable: Counts | None) -> bool:
 
 
 def _failed(recent: Finished) -> tuple[int, int]:
-    """Return how many ended in 5xx, and of how many that an engine answered or failed to."""
+    """Return how many ended in 5xx, and of how many that an engine answered or failed to.
+
+    Of one session among others' two failures count at most: what a user asks for may break any engine.
+    """
     counted = [record for record, outcome in recent if outcome in ANSWERED or outcome is Outcome.FAILED]
-    return sum(record.status >= 500 for record in counted), len(counted)
+    failed = Counter(cluster_of(record) for record in counted if record.status >= 500)
+    alone = failed.pop(None, 0)
+    others = {cluster_of(record) for record in counted} - failed.keys()
+    if len(failed) > 1 or others:
+        surplus = sum(max(0, each - MOST_CUT) for each in failed.values())
+        return alone + failed.total() - surplus, len(counted) - surplus
+    return alone + failed.total(), len(counted)
 
 
 def _hanging(evidence: Evidence, options: RolloutOptions) -> str | None:
@@ -183,8 +195,19 @@ class _Told(NamedTuple):
 
 
 def _told(arm: Arm, now: datetime, window_s: float) -> _Told:
-    lately = [record for record, outcome in arm.lately(now, window_s) if outcome in ANSWERED]
-    return _Told(lately, sorted(arm.newest(), key=finished_at)[-ODD_MIN_ANSWERS:])
+    lately = _of_many((record for record, outcome in arm.lately(now, window_s) if outcome in ANSWERED))
+    return _Told(lately, _of_many(arm.newest())[-ODD_MIN_ANSWERS:])
+
+
+def _of_many(records: Iterable[GatewayRecord]) -> Sequence[GatewayRecord]:
+    """Return them in the order in which they finished, without what one session has more than others."""
+    kept, seen = [], Counter[str]()
+    for record in sorted(records, key=finished_at, reverse=True):
+        if (session := cluster_of(record)) is not None:
+            seen[session] += 1
+        if session is None or seen[session] <= ODD_OF_A_SESSION:
+            kept.append(record)
+    return kept[::-1]
 
 
 def _known(told: _Told, odd: Odd) -> Sequence[bool]:

@@ -10,7 +10,8 @@ ourselves to prove the canary's load are compared with the same control, apart f
 - PASS when each ratio is certainly not (upper bound ≤ margin), by users' requests or by replayed ones, the others not
   certainly worse and estimated beyond it, the declared load was reached, and the step has its samples and its time,
 - latencies with a declared margin are held to it the same way while stable serves beside the canary (`effects`),
-- INCONCLUSIVE too where live traffic contradicts what the canary's study promised (`promise`),
+- INCONCLUSIVE too where live traffic contradicts what the canary's study promised (`promise`), or where users leave or
+  miss in a way that no comparison counts (`doubts`),
 - INCONCLUSIVE otherwise.
 
 The margin is what the user declared to accept, so a difference inside it never fails.
@@ -23,6 +24,7 @@ from datetime import datetime
 
 from controlplane.domain.rollouts.analysis import Analysis, Comparison, Counts, LoadProof, Shown, Verdict
 from controlplane.domain.rollouts.comparing import BESIDE, Control, Evidence, compare, split_problem
+from controlplane.domain.rollouts.doubts import doubt
 from controlplane.domain.rollouts.effects import describe_effect
 from controlplane.domain.rollouts.promise import shown
 from controlplane.domain.rollouts.recording import describe_source
@@ -40,6 +42,9 @@ def judge(
     seen = None if evidence.promise is None else shown(evidence.promise, evidence, slos, options)
     said = _verdict(comparisons, evidence, options, step, elapsed_s)
     verdict, reason = _held_to_promise(said, seen)
+    against = doubt(evidence, options)
+    if verdict is Verdict.PASS and against is not None:
+        verdict, reason = Verdict.INCONCLUSIVE, f"no comparison says so, but {against}"
     return Analysis(
         verdict=verdict,
         reason=f"{reason} [{_against(evidence.control)}{_by_strata(evidence, options)}]",
@@ -52,6 +57,7 @@ def judge(
         comparisons=comparisons,
         strata=evidence.strata,
         effects=evidence.effects,
+        doubt=against,
     )
 
 

@@ -198,8 +198,8 @@ def _within_ceiling(rollout: Rollout, facts: Facts, now: datetime) -> Rollout:
         case CeilingPolicy.PROCEED if _samples(begun) < step.min_samples:
             few = f"{_samples(begun)} of {step.min_samples} requests are too few to proceed on"
             return move(rollout, RolloutState.PAUSED, reason=f"{reason} proceed, but {few}: paused", now=now)
-        case CeilingPolicy.PROCEED if (broken := _broken_promise(begun)) is not None:
-            return move(rollout, RolloutState.PAUSED, reason=f"{reason} proceed, but paused: {broken}", now=now)
+        case CeilingPolicy.PROCEED if (against := _doubt(begun)) is not None:
+            return move(rollout, RolloutState.PAUSED, reason=f"{reason} proceed, but paused: {against}", now=now)
         case CeilingPolicy.PROCEED:
             return _next_step(_finished(rollout, now), facts, now, f"{reason} proceed")
 
@@ -210,8 +210,11 @@ def _at_ceiling(step: StepSpec, facts: Facts) -> CeilingPolicy:
     return CeilingPolicy.PAUSE if unmeasured else step.on_ceiling
 
 
-def _broken_promise(step: StepRecord) -> str | None:
-    return step.analysis.shown.contradiction if step.analysis and step.analysis.shown else None
+def _doubt(step: StepRecord) -> str | None:
+    """Return what a person has to look at: a broken promise, or what no comparison counts."""
+    if step.analysis is None:
+        return None
+    return (step.analysis.shown.contradiction if step.analysis.shown else None) or step.analysis.doubt
 
 
 def _samples(step: StepRecord) -> int:
