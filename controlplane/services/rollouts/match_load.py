@@ -20,6 +20,7 @@ from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.operations.throttle import Throttle, throttle
 from controlplane.domain.owner import ReplicaOwner
 from controlplane.domain.rollouts.load_match import (
+    LATELY_S,
     STANDS_S,
     Attempts,
     collapses,
@@ -29,6 +30,7 @@ from controlplane.domain.rollouts.load_match import (
     stalled,
     waits,
     wanted_rps,
+    window_s,
 )
 from controlplane.domain.rollouts.replayed import Origin, finished, given_up, given_up_silent
 from controlplane.domain.rollouts.rollout import Rollout
@@ -81,6 +83,8 @@ class LoadMatcher:
     _steps: dict[RolloutId, _Step] = field(default_factory=dict)
     _rests: dict[RolloutId, tuple[datetime, float]] = field(default_factory=dict)
     _users: dict[RolloutId, StepUsers] = field(default_factory=dict)
+    _ended: dict[RolloutId, datetime] = field(default_factory=dict)
+    _anyhow: set[RolloutId] = field(default_factory=set)  # stable's users suffer, sent or not
 
     def run_next(self) -> bool:
         """Send what the canary misses until something changes; False when it misses nothing. Raises NotFound."""
@@ -136,12 +140,33 @@ class LoadMatcher:
         most_rps = step.throttle.most_rps if said and step.throttle else None
         came = read_attempts(self.store, name).evolve(note=said, source=sent.source, most_rps=most_rps)
         self._note(name, came)
+        self._begins(plan)
         watch = _Watch(self, plan)
         folder = self.out_dir / f"load-{plan.rollout.rollout_id}-{plan.rollout.step_index}"
         with self._target(plan, folder) as url:
             request = request_of(plan, url, sent, seed=int(self.clock().timestamp()))
             self.load_tester.run(request, out_dir=folder, watch=watch.look)
+        self._ended[name] = self.clock()
         self._in_flight(name, read_attempts(self.store, name), 0)  # what was given up has records now
+
+    def _begins(self, plan: Plan) -> None:
+        """Note whether stable's users suffer although nothing was sent for as long as they are looked at."""
+        name, now = plan.rollout.rollout_id, self.clock()
+        ended, quiet_s = self._ended.get(name), window_s(plan.time_lapse, LATELY_S)
+        if ended is not None and (now - ended).total_seconds() < quiet_s:
+            return
+        self._anyhow.discard(name)
+        if self._watched(plan.service, plan.rollout).stable_suffers(now, plan.service.spec, plan.rollout) is not None:
+            self._anyhow.add(name)
+
+    def _suffering(self, plan: Plan, users: StepUsers) -> str | None:
+        """Say which users suffer. Of stable's who did with nothing sent we are not the cause, until they stop."""
+        place = self.clock(), plan.service.spec, plan.rollout
+        theirs = users.stable_suffers(*place)
+        if theirs is None:
+            self._anyhow.discard(plan.rollout.rollout_id)
+        ours = None if plan.rollout.rollout_id in self._anyhow else theirs
+        return users.canary_suffers(*place) or ours
 
     @contextmanager
     def _target(self, plan: Plan, folder: Path) -> Iterator[str]:
@@ -175,7 +200,7 @@ class LoadMatcher:
         attempts = self._in_flight(plan.rollout.rollout_id, attempts, late)
         hung = hanging(seen.overtaken_s, slos, plan.rollout.options, begun=progress.begun_s)
         collapse = collapses(seen.queued_s, slos)
-        hurt = (f"{hung} hang" if hung else collapse) or users.suffering(self.clock(), plan.service.spec, plan.rollout)
+        hurt = (f"{hung} hang" if hung else collapse) or self._suffering(plan, users)
         if hurt is not None:
             came = attempts.evolve(collapses=attempts.collapses + (collapse is not None), hanging=hung)
             self._rest(plan, hurt, came)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from controlplane.domain.base import RevisionId
 from controlplane.domain.rollouts.arm import Arm
 from controlplane.domain.rollouts.load_match import LATELY_S, rate_rps, suffers, window_s
 from controlplane.domain.rollouts.rollout import Rollout
@@ -36,10 +37,14 @@ class StepUsers:
         past_s = max(1.0, min(wall_s, (now - self.since).total_seconds()))
         return rate_rps(self._arms[self._canary].lately(now, wall_s), past_s, self.time_lapse)
 
-    def suffering(self, now: datetime, spec: ServiceSpec, rollout: Rollout) -> str | None:
-        wall_s = window_s(self.time_lapse, LATELY_S)
-        for said, name in (("canary", self._canary), ("stable revision", self._stable)):
-            hurt = suffers(said, self._arms[name].lately(now, wall_s), spec.slos, rollout.options)
-            if hurt is not None:
-                return hurt
-        return None
+    def canary_suffers(self, now: datetime, spec: ServiceSpec, rollout: Rollout) -> str | None:
+        return self._suffers("canary", self._canary, now, spec, rollout)
+
+    def stable_suffers(self, now: datetime, spec: ServiceSpec, rollout: Rollout) -> str | None:
+        return self._suffers("stable revision", self._stable, now, spec, rollout)
+
+    def _suffers(
+        self, said: str, arm: RevisionId | None, now: datetime, spec: ServiceSpec, rollout: Rollout
+    ) -> str | None:
+        finished = self._arms[arm].lately(now, window_s(self.time_lapse, LATELY_S))
+        return suffers(said, finished, spec.slos, rollout.options)

@@ -54,6 +54,8 @@ async def test_another_replica_makes_good_what_failed_before_the_first_byte(
     served = next(record for record in records if record.retries)
     assert (failed.revision, failed.error, failed.ok) == ("canary", error, False)
     assert (served.revision, served.error, served.ok) == ("stable", None, True)
+    assert served.ttft_ms is not None
+    assert 0 < served.elsewhere_ms <= served.ttft_ms
 
 
 async def test_a_replica_of_the_same_revision_is_tried_first(tmp_path: Path) -> None:

@@ -6,12 +6,13 @@ import pytest
 
 from controlplane.cli.demo import EXAMPLE
 from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.rollouts.analysis import Verdict
 from controlplane.domain.rollouts.patience import patient
 from controlplane.domain.rollouts.rollout import RolloutState
 from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
 from controlplane.domain.service import EmulatorOptions
 from controlplane.reading.service_file import load_service
-from tests.integration.rollouts.living_site import BF16, LivingSite
+from tests.integration.rollouts.living_site import BF16, SPEC, LivingSite
 
 TOO_FEW_SEQUENCES = BF16.with_flags({"max-num-seqs": 12})  # collapses at 3 requests/s; serves 0.3 and 1.2 well
 AS_GOOD = BF16.with_flags({"max-num-seqs": 200})
@@ -95,6 +96,19 @@ def test_a_good_canary_proves_its_load_and_is_promoted() -> None:
     sent = [record for record in site.records.records if record.replayed]
     assert {record.revision for record in sent} == {rollout.canary}
     assert all(record.key is None and record.session is None for record in sent)
+
+
+def test_beside_a_stable_that_collapses_a_good_canary_is_sent_its_load_all_the_same() -> None:
+    """Stable's users suffer whether anything is sent or not; sending ended for them, again and again."""
+    collapsing = SPEC.evolve(engine=SPEC.engine.evolve(flags=dict(TOO_FEW_SEQUENCES.flags)))
+    site = LivingSite(users_rps=6, spec=collapsing, options=QUICK, seed=23)
+    site.go_on(40)
+    rollout = site.roll_out(AS_GOOD, within_s=200)
+    first = rollout.steps[0].analysis
+    assert first is not None
+    assert first.verdict is Verdict.PASS, first.reason
+    assert first.load is not None
+    assert first.load.proven
 
 
 def test_the_demo_s_rollout_has_its_answers_within_five_minutes() -> None:
