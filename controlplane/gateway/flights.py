@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 
 from controlplane.domain.base import RevisionId
 from controlplane.domain.door.routing import InFlight
@@ -10,6 +11,9 @@ from controlplane.gateway.tally import Tally
 
 MOST_TOLD = 2000
 """Waits told per revision, the longest ones: a tenth of 20,000 in flight, from which hanging ones count as a share."""
+
+MOST_OF_A_SESSION = 2
+"""Waits told of a session while others' requests are in flight too: a user of endless answers makes no engine hang."""
 
 
 class Flights:
@@ -36,9 +40,10 @@ class Flights:
 
     def _part(self, service: str, revision: RevisionId | None, tallies: Sequence[Tally]) -> InFlight:
         now = self._monotonic()
-        streams = [now - t.arrived for t in tallies if t.call.stream and not (t.watch and t.watch.first_token_at)]
-        silent = [(each, now - t.arrived) for t in tallies if (each := t.silent_s(now)) is not None]
-        wholes = [now - t.arrived for t in tallies if not t.call.stream]
+        told = list(_of_many(tallies))
+        streams = [now - t.arrived for t in told if t.call.stream and not (t.watch and t.watch.first_token_at)]
+        silent = [(each, now - t.arrived) for t in told if (each := t.silent_s(now)) is not None]
+        wholes = [now - t.arrived for t in told if not t.call.stream]
         return InFlight(
             service=service,
             revision=revision,
@@ -47,6 +52,22 @@ class Flights:
             begun_s=tuple((round(age, 3), round(each, 3)) for each, age in sorted(silent)[-MOST_TOLD:]),
             whole_s=_longest(wholes),
         )
+
+
+def _of_many(tallies: Sequence[Tally]) -> Iterator[Tally]:
+    """Give those of each session that came first, in the order in which they came; of one that is alone all."""
+    sessions = {_session(tally) for tally in tallies}
+    seen = Counter[str]()
+    for tally in tallies:
+        session = _session(tally)
+        if session is not None:
+            seen[session] += 1
+        if session is None or len(sessions) == 1 or seen[session] <= MOST_OF_A_SESSION:
+            yield tally
+
+
+def _session(tally: Tally) -> str | None:
+    return None if tally.split_up else tally.call.session_hash
 
 
 def _longest(waits_s: Sequence[float]) -> tuple[float, ...]:
