@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
+
+from pydantic import AwareDatetime
 
 from controlplane.domain.base import Value
 from controlplane.domain.door.outcomes import Outcome, stall_limit_ms
@@ -39,6 +42,11 @@ class Attempts(Value):
     note: str = ""  # why nothing is sent at present, or no more
     source: ReplaySource | None = None  # what is sent at this step
     most_rps: float | None = None  # a replica is sent no more than this, less than it is to prove; None: all of it
+    began: AwareDatetime | None = None  # the step they are of
+
+    def of_step(self, began: datetime) -> Attempts:
+        """Return them for the step that began then: what an earlier one saw, or another day, is in no row with it."""
+        return self if self.began == began else self.evolve(began=began, collapses=0, overdue=0)
 
 
 Finished = Sequence[tuple[GatewayRecord, Outcome]]

@@ -138,8 +138,8 @@ class LoadMatcher:
         sent = step.sent = step.sent or self.recorder.of_step(plan.service, plan.rollout, plan.time_lapse)
         said = self._throttled(plan.rollout, self._wanted(plan))
         most_rps = step.throttle.most_rps if said and step.throttle else None
-        came = read_attempts(self.store, name).evolve(note=said, source=sent.source, most_rps=most_rps)
-        self._note(name, came)
+        before = read_attempts(self.store, name).of_step(plan.rollout.steps[-1].started_at)
+        self._note(name, before.evolve(note=said, source=sent.source, most_rps=most_rps))
         self._begins(plan)
         watch = _Watch(self, plan)
         folder = self.out_dir / f"load-{plan.rollout.rollout_id}-{plan.rollout.step_index}"

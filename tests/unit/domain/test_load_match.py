@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -134,11 +135,23 @@ def test_what_we_sent_is_recorded_as_a_gateway_would_in_wall_clock_time() -> Non
         ({"error": "http", "status": 500}, Outcome.FAILED),
         ({"error": "connect"}, Outcome.FAILED),
         ({"error": "truncated", "status": 200}, Outcome.FAILED),
+        ({"error": "timeout_first_token"}, Outcome.FAILED),
+        ({"error": "generator"}, Outcome.INFRASTRUCTURE),
     ],
 )
 def test_failures_of_what_we_sent_mean_what_users_failures_mean(changes: dict[str, Any], outcome: Outcome) -> None:
     sent = RequestRecord(index=0, scheduled_s=0, lag_ms=0, prompt_tokens=1, output_tokens=0, wanted_tokens=1)
     assert read_outcome(finished(sent.evolve(**changes), ORIGIN), SLOS.latency).outcome is outcome
+
+
+def test_a_request_that_our_generator_sent_late_counts_from_when_it_was_sent() -> None:
+    """600 ms of lag on a limit of 500 ms were misses of the canary's, whatever it did."""
+    late = RequestRecord(
+        index=3, scheduled_s=8, lag_ms=600, prompt_tokens=9, output_tokens=2, wanted_tokens=2, ttft_ms=700, e2e_ms=900
+    )
+    found = finished(late, ORIGIN)
+    assert ((found.at - NOW).total_seconds(), found.ttft_ms, found.e2e_ms) == (2.15, 25, 75)
+    assert read_outcome(found, SLOS.latency, time_lapse=4).outcome is Outcome.SERVED
 
 
 def test_what_we_no_longer_wait_for_is_a_client_that_left_late() -> None:
@@ -154,3 +167,12 @@ def test_a_replay_to_an_engine_that_embeds_is_no_stream_without_a_token() -> Non
     record = finished(answer.evolve(status=200), ORIGIN._replace(api=Api.EMBEDDINGS))
     assert (record.stream, record.path, record.e2e_ms) == (False, "/v1/embeddings", 2)
     assert finished(answer, ORIGIN).stream
+
+
+def test_collapses_of_another_day_are_not_in_a_row_with_those_of_today() -> None:
+    """A rollout that paused after two collapses and was resumed a day later aborted at the first one."""
+    twice = Attempts(collapses=2, hanging=1, overdue=4).of_step(NOW)
+    again = twice.evolve(collapses=2, overdue=4)
+    assert (twice.collapses, twice.overdue, twice.hanging) == (0, 0, 1)
+    assert again.of_step(NOW) == again
+    assert again.of_step(NOW + timedelta(days=1)).collapses == 0
