@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from benchmarks.canary_errors import bounds
+from benchmarks.canary_errors.__main__ import some_of
 from benchmarks.canary_errors.bounds import Many
 from benchmarks.canary_errors.independent import beyond_margin
 from benchmarks.canary_errors.rules import OPTIONS, RULES
@@ -136,3 +138,12 @@ def test_sessions_that_miss_are_counted_as_the_judge_counts_them() -> None:
             counted = tuple(int(np.broadcast_to(part, (4, len(FEW)))[row, at]) for part in found.by_session)
             assert counted == by_hand(misses[:n], sessions[:n])
             assert int(found.each.hits[row, at]) == sum(misses[:n])
+
+
+def test_cells_drawn_by_chance_are_as_many_of_each_kind_and_the_first_of_more() -> None:
+    cells = [Cell(canary, rps, burst, 4) for canary in CANARIES for rps in (1, 5, 20) for burst in (1.0, 20.0)]
+    some = some_of(cells, 24, seed=5)
+    assert len(set(some)) == 24
+    assert set(Counter((cell.canary.name, cell.burst) for cell in some).values()) == {2}
+    assert some_of(cells, 12, seed=5) == some[:12]
+    assert some_of(cells, None, seed=5) == cells

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.domain.rollouts.bursts import Runs
-from controlplane.domain.rollouts.clusters import MOST_OF_A_SESSION, Clusters
+from controlplane.domain.rollouts.clusters import LATER_GROWS, MOST_OF_A_SESSION, Clusters
 from controlplane.domain.rollouts.hits import Hits
 
 Seen = tuple[str, str | None, bool]  # gateway, session, whether it missed
@@ -55,3 +55,10 @@ def test_a_heavy_user_whose_requests_all_miss_is_one_run_among_all_the_others() 
     found = counted([each for pair in zip(others, heavy, strict=True) for each in pair])
     assert (found.n, found.hits) == (110, MOST_OF_A_SESSION)
     assert found.runs() == Runs(runs=1, open=0)
+
+
+def test_of_later_requests_ten_reach_to_the_62nd() -> None:
+    late = Clusters(LATER_GROWS)
+    counted_ones = [number for number in range(1, 200) if late.see("g", "s", hit=False)]
+    assert counted_ones == [1, 2, 3, 5, 8, 12, 18, 27, 41, 62]
+    assert (late.n, late.hits) == (MOST_OF_A_SESSION, 0)
