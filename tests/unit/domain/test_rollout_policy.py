@@ -164,6 +164,15 @@ def test_at_the_time_ceiling_the_declared_policy_decides(
     assert "time ceiling of 60 s at 50 %" in over.reason or policy is CeilingPolicy.PROCEED
 
 
+def test_a_doubt_waits_for_a_person_where_a_step_without_an_answer_would_proceed() -> None:
+    first = StepSpec(weight_percent=50, max_s=60, on_ceiling=CeilingPolicy.PROCEED)
+    rollout = at_step(options=RolloutOptions(steps=(first, StepSpec(weight_percent=100))))
+    doubted = judged(Verdict.INCONCLUSIVE).evolve(doubt="users leave the canary")
+    over = advance(rollout, READY.evolve(analysis=doubted), after(60))
+    assert (over.state, over.weight_percent) == (S.PAUSED, 50)
+    assert "proceed, but paused: users leave the canary" in over.reason
+
+
 @pytest.mark.parametrize("policy", list(CeilingPolicy))
 def test_what_could_not_be_measured_waits_for_a_person_whatever_is_declared(policy: CeilingPolicy) -> None:
     """A wrong split, records nobody could read: it neither promotes a canary nor rolls one back."""
