@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -195,14 +195,14 @@ class _Told(NamedTuple):
 
 
 def _told(arm: Arm, now: datetime, window_s: float) -> _Told:
-    lately = _of_many((record for record, outcome in arm.lately(now, window_s) if outcome in ANSWERED))
-    return _Told(lately, _of_many(arm.newest())[-ODD_MIN_ANSWERS:])
+    lately = _of_many([record for record, outcome in arm.lately(now, window_s) if outcome in ANSWERED])
+    return _Told(lately, _of_many(sorted(arm.newest(), key=finished_at))[-ODD_MIN_ANSWERS:])
 
 
-def _of_many(records: Iterable[GatewayRecord]) -> Sequence[GatewayRecord]:
-    """Return them in the order in which they finished, without what one session has more than others."""
+def _of_many(records: Sequence[GatewayRecord]) -> Sequence[GatewayRecord]:
+    """Return them without what one session has more than others: of each the last ones."""
     kept, seen = [], Counter[str]()
-    for record in sorted(records, key=finished_at, reverse=True):
+    for record in reversed(records):
         if (session := cluster_of(record)) is not None:
             seen[session] += 1
         if session is None or seen[session] <= ODD_OF_A_SESSION:
