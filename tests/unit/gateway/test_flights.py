@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from controlplane.gateway.flights import MOST_OF_A_SESSION, Flights
 from tests.unit.gateway.test_ending import an_exchange
 
@@ -15,7 +13,7 @@ def told(*sessions: str | None) -> tuple[int, int]:
     flights = Flights(lambda: NOW_S)
     tallies = [an_exchange().tally for _ in sessions]
     for tally, session in zip(tallies, sessions, strict=True):
-        tally.call = replace(tally.call, session_hash=session)
+        tally.call = tally.call._replace(session_hash=session)
         flights.began(tally)
     (part,) = flights.told()
     assert all(wait == NOW_S for wait in part.whole_s)
