@@ -34,8 +34,9 @@ from tuner.twin.compiled_state import (
     Rules,
     State,
 )
+from tuner.twin.compiled_steptime import cooled, gpu_s, heated, launch_s, matmul_s
 from tuner.twin.jit import compiled, inlined
-from tuner.twin.steptime import StepCost, StepLoad, cooled, gpu_s, heated, launch_s, matmul_s
+from tuner.twin.steptime import StepCost, StepLoad
 
 
 @compiled

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from numba import njit
+from numba.extending import register_jitable
 
 from tuner.twin.kept import sources, stamp_of
 
@@ -26,6 +27,11 @@ def compiled(function: F) -> F:
 def inlined(function: F) -> F:
     """Compile into the callers: for what runs once per sequence of every step."""
     return cast(F, _stamped(njit(inline="always", **_OPTIONS)(function)))
+
+
+def compilable(function: F) -> F:
+    """Let compiled code call a plain function, which is compiled into it; Python goes on calling it as it is."""
+    return register_jitable(_nrt=_OPTIONS["_nrt"])(function)
 
 
 @functools.cache

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 HERE = Path(__file__).parent
+_COMPILED_FROM_PLAIN = "steptime.py"
+"""Plain Python that is compiled into its callers."""
 
 
 def sources() -> list[Path]:
@@ -20,4 +22,4 @@ def stamp_of(files: Iterable[Path]) -> str:
 
 
 def _compiles(file: Path) -> bool:
-    return file.name == "jit.py" or "from tuner.twin.jit import" in file.read_text()
+    return file.name in ("jit.py", _COMPILED_FROM_PLAIN) or "from tuner.twin.jit import" in file.read_text()

@@ -1,5 +1,8 @@
 """What one engine step costs, from its composition. One formula, used compiled and uncompiled alike.
 
+Nothing here knows of numba: an emulated engine works one step at a time and is sooner done, and sooner started, without
+(`compiled_steptime` compiles the same functions for `compiled`).
+
 GPU time is a roofline (Williams et al. 2009, as in Vidur, MLSys 2024, and DistServe, OSDI 2024): the layers' matrix
 products cost the larger of reading the weights once and the FLOPs of the tokens; attention of decoding sequences reads
 their keys and values; attention of prompt chunks costs FLOPs per pair of token and context (FlashAttention); tensor
@@ -11,8 +14,6 @@ from __future__ import annotations
 
 import math
 from typing import NamedTuple
-
-from tuner.twin.jit import compiled
 
 _SHARPNESS = 4.0
 """How sharply the roofline turns from memory-bound to compute-bound (dimensionless norm)."""
@@ -107,7 +108,6 @@ class StepLoad(NamedTuple):
     """Prompt chunks."""
 
 
-@compiled
 def gpu_s(cost: StepCost, load: StepLoad, heat: float) -> float:
     """Return the GPU time of a step, seconds; `heat` (0 to 1) says how hard the GPU has worked lately."""
     compute = matmul_s(cost, load) * (1.0 + cost.throttle * heat)
@@ -118,7 +118,6 @@ def gpu_s(cost: StepCost, load: StepLoad, heat: float) -> float:
     return linear + experts + attention_s(cost, load) + reduce + cost.fixed_s + cost.sequence_s * load.sequences
 
 
-@compiled
 def experts_s(cost: StepCost, tokens: float, heat: float) -> float:
     """Return the time of the routed experts, seconds: the larger (norm) of reading those touched and multiplying.
 
@@ -136,7 +135,6 @@ def experts_s(cost: StepCost, tokens: float, heat: float) -> float:
     return both
 
 
-@compiled
 def attention_s(cost: StepCost, load: StepLoad) -> float:
     """Return the time of attention, seconds; layers with a window look at no more than that for each token."""
     whole: float = cost.kv_token_s * load.decode_context + cost.pair_s * load.prefill_pairs
@@ -148,7 +146,6 @@ def attention_s(cost: StepCost, load: StepLoad) -> float:
     return whole + cost.kv_window_token_s * context + cost.pair_window_s * pairs
 
 
-@compiled
 def half_tile_share(tokens: float) -> float:
     """Return how far `tokens` falls between two kernels, 0 to 1: a roof from 12 over 24 to 48 tokens (measured)."""
     if tokens < 24.0:
@@ -156,25 +153,21 @@ def half_tile_share(tokens: float) -> float:
     return max(0.0, (48.0 - tokens) / 24.0)
 
 
-@compiled
 def matmul_s(cost: StepCost, load: StepLoad) -> float:
     """Return the time of a step's matrix products on a cool GPU when nothing else limits them, seconds."""
     return cost.token_s * (load.tokens + cost.knee_tokens)
 
 
-@compiled
 def cooled(heat: float, idle_s: float) -> float:
     """Return the heat after `idle_s` without work: a running mean over about a second, without exponentials."""
     return heat * _HEAT_S / (_HEAT_S + max(idle_s, 0.0))
 
 
-@compiled
 def heated(heat: float, busy_s: float, matmul: float) -> float:
     """Return the heat after a step of `busy_s` of which `matmul` seconds were matrix products."""
     return heat + busy_s / (_HEAT_S + busy_s) * (min(matmul / busy_s, 1.0) - heat)
 
 
-@compiled
 def launch_s(cost: StepCost, load: StepLoad) -> float:
     """Return the CPU time to launch a step, seconds."""
     if load.tokens > cost.graph_tokens:

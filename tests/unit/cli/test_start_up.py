@@ -121,8 +121,9 @@ def test_a_server_of_lists_and_passes_imports_no_search_no_twin_and_no_load_gene
     assert not imported(script, str(tmp_path)) & HEAVY_FOR_SERVERS
 
 
-def test_an_emulator_imports_nothing_of_what_a_service_may_say() -> None:
-    assert not imported(EMULATOR) & {"controlplane.domain.service", "controlplane.domain.rollouts", "optuna"}
+def test_an_emulator_imports_nothing_of_what_a_service_may_say_and_compiles_nothing() -> None:
+    domain = {"controlplane.domain.service", "controlplane.domain.rollouts"}
+    assert not imported(EMULATOR) & (domain | {"optuna", "numba", "scipy"})
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=[each.name for each in COMMANDS])

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tuner.twin import compiled, compiled_scheduler, kept, steptime
+from tuner.twin import compiled, compiled_scheduler, kept
 
 HERE = kept.HERE
 
 
-@pytest.mark.parametrize("changed", ["steptime.py", "compiled_cache.py", "compiled_state.py", "compiled.py"])
+@pytest.mark.parametrize(
+    "changed", ["steptime.py", "compiled_steptime.py", "compiled_cache.py", "compiled_state.py", "compiled.py"]
+)
 def test_a_change_of_any_source_is_another_stamp(tmp_path: Path, changed: str) -> None:
     copies = [tmp_path / file.name for file in kept.sources()]
     for copy in copies:
@@ -21,7 +23,7 @@ def test_a_change_of_any_source_is_another_stamp(tmp_path: Path, changed: str) -
     assert kept.stamp_of(copies) != kept.stamp_of(kept.sources())
 
 
-@pytest.mark.parametrize("function", [compiled.run, compiled_scheduler.schedule, steptime.gpu_s])
+@pytest.mark.parametrize("function", [compiled.run, compiled_scheduler.schedule])
 def test_every_compiled_function_asks_for_all_sources(function: object) -> None:
     stamp = function._cache._cache_file._source_stamp  # type: ignore[attr-defined]
     assert kept.stamp_of(kept.sources()) in stamp
