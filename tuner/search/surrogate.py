@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
-from scipy.stats import norm
+from scipy.special import log_ndtr, ndtr  # scipy.stats has them as `norm`, and takes half a second of CPU to import
 
 from tuner.space.space import Dimension, Point, Space
 
@@ -105,7 +105,7 @@ class Belief(NamedTuple):
         gap = best - self.means
         ratio = gap / self.sds
         told = 1 - noise_sd / np.hypot(self.sds, noise_sd)
-        return np.asarray(self.weights @ (told * (gap * norm.cdf(ratio) + self.sds * norm.pdf(ratio))))
+        return np.asarray(self.weights @ (told * (gap * ndtr(ratio) + self.sds * np.exp(_log_pdf(ratio)))))
 
 
 def encode(space: Space, points: Sequence[Point]) -> Array:
@@ -240,11 +240,11 @@ def _fit(h: Hypothesis, kernels: _Kernels, count: int, forecast: Array | None, m
         return first
     rows, floors = [row for row, _ in measured.floors], np.array([floor for _, floor in measured.floors])
     gap = (floors - first.mean[rows]) / first.sd[rows]
-    beyond = np.exp(norm.logpdf(gap) - norm.logsf(gap))  # how far above its mean a normal is that exceeds the floor
+    beyond = np.exp(_log_pdf(gap) - log_ndtr(-gap))  # how far above its mean a normal is that exceeds the floor
     values = np.concatenate((measured.log_costs, first.mean[rows] + first.sd[rows] * beyond))
     noises = np.concatenate((measured.noise_sds, np.maximum(_FLOOR_SD, first.sd[rows] * _narrowed(gap, beyond))))
     last = _conditioned(prior, measured.all_rows, values, noises)
-    return _Fit(last.mean, last.sd, first.evidence + float(norm.logsf(gap).sum()))
+    return _Fit(last.mean, last.sd, first.evidence + float(log_ndtr(-gap).sum()))
 
 
 def _conditioned(prior: _Prior, rows: Sequence[int], values: Array, noise_sds: Array) -> _Fit:
@@ -264,6 +264,10 @@ def _conditioned(prior: _Prior, rows: Sequence[int], values: Array, noise_sds: A
 def _narrowed(gap: Array, beyond: Array) -> Array:
     """Return what share of its standard deviation a normal keeps that is known to exceed `gap`."""
     return np.sqrt(np.clip(1 + gap * beyond - beyond**2, 0.0, 1.0))
+
+
+def _log_pdf(at: Array) -> Array:
+    return np.asarray(-(at**2 + np.log(2 * np.pi)) / 2)
 
 
 def _typical(measured: Measured) -> float:
