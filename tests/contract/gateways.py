@@ -31,8 +31,9 @@ def gateway(data_dir: Path, name: str, **more: object) -> Iterator[GatewayAddres
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
-    assert is_open.wait(30)
+    assert is_open.wait(240)
     address, close = opened[0]
     yield address
     close()
-    thread.join(30)
+    thread.join(240)
+    assert not thread.is_alive()

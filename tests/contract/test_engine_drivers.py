@@ -105,7 +105,7 @@ def test_it_becomes_ready_counts_what_runs_and_stops(kind: EngineKind, subject: 
 @pytest.mark.parametrize("kind", EVERY)
 def test_its_page_tells_what_its_driver_names_and_nothing_else(kind: EngineKind, running: Running) -> None:
     driver, url = driver_of(kind), running(kind)
-    text = httpx.get(f"{url}{driver.metrics.path}", trust_env=False, verify=False).text
+    text = httpx.get(f"{url}{driver.metrics.path}", trust_env=False, verify=False, timeout=240).text
     told = read_page(text, driver.metrics)
     for field in ("running", "waiting", "kv_usage"):
         assert (getattr(told, field) is not None) == (getattr(driver.metrics, field) is not None), field

@@ -134,8 +134,9 @@ def test_workers_that_outlive_their_engine_are_ended_before_its_gpus_are_free(st
 
 def test_an_engine_that_ignores_sigterm_is_killed(state_dir: Path) -> None:
     fleet = FleetProcesses(state_dir, gpus=GPUS, term_grace_s=0.2)
-    fleet.start(sleeping(script="trap '' TERM; while :; do sleep 0.1; done"))
-    time.sleep(0.3)
+    ignores = state_dir / "ignores"
+    fleet.start(sleeping(script=f"trap '' TERM; touch {ignores}; while :; do sleep 0.1; done"))
+    wait(ignores.exists)
     assert fleet.stop(ID, drain_s=60).state is EngineState.DRAINING
     wait(lambda: fleet.observe(ID).state is EngineState.STOPPED)
     assert marked(state_dir) == []

@@ -94,7 +94,7 @@ def test_an_engine_of_two_nodes_is_a_pod_on_each_and_its_leader_answers(own: Set
     pods = {pod["metadata"]["name"]: pod for pod in own.objects(PODS)}
     assert set(pods) == {engine.pod, worker_of(engine)}
     assert len({pod["spec"]["nodeName"] for pod in pods.values()}) == 2
-    assert httpx.get(f"{engine.url}/health", trust_env=False, verify=False).is_success
+    assert httpx.get(f"{engine.url}/health", trust_env=False, verify=False, timeout=240).is_success
     assert own.fleet.free_gpus() == 4
     (service,) = own.objects(SERVICES)
     labels = {name: pod["metadata"]["labels"].items() for name, pod in pods.items()}

@@ -147,7 +147,7 @@ def _await_ready(url: str) -> None:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         try:
-            if httpx.get(f"{url}/-/ready", trust_env=False, verify=False).is_success:
+            if httpx.get(f"{url}/-/ready", trust_env=False, verify=False, timeout=240).is_success:
                 return
         except httpx.TransportError:
             pass

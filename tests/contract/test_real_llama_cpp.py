@@ -95,7 +95,8 @@ def test_a_load_test_of_real_tokens_and_a_stop(model: str, subject: ProcessSubje
     assert said["slo_checks"][0]["measured"] is not None
     subject.wait(lambda: subject.fleet.in_flight(ID) == 0)
     counted = {
-        each.name: each.value for each in samples_of(httpx.get(f"{url}/metrics", trust_env=False, verify=False).text)
+        each.name: each.value
+        for each in samples_of(httpx.get(f"{url}/metrics", trust_env=False, verify=False, timeout=240).text)
     }
     assert counted[str(LLAMA_CPP.metrics.generation_tokens)] >= 8 * said["completed"]
     assert counted[str(LLAMA_CPP.metrics.prompt_tokens)] > 0

@@ -30,7 +30,7 @@ def running(started: Emulator) -> Emulator:
 
 
 def set_faults(running: Emulator, **faults: object) -> None:
-    httpx.put(f"{running.admin_url}/faults", json=faults, trust_env=False, verify=False).raise_for_status()
+    httpx.put(f"{running.admin_url}/faults", json=faults, trust_env=False, verify=False, timeout=240).raise_for_status()
 
 
 def words(running: Emulator, timeout_s: float = 20.0) -> list[str]:
@@ -50,13 +50,13 @@ def words_for_ever(running: Emulator) -> None:
 
 def test_without_faults_nothing_goes_wrong(running: Emulator) -> None:
     assert len(words(running)) == 13
-    shown = httpx.get(f"{running.admin_url}/faults", trust_env=False, verify=False).json()
+    shown = httpx.get(f"{running.admin_url}/faults", trust_env=False, verify=False, timeout=240).json()
     assert (shown["error_ratio"], shown["slow_factor"], shown["metrics"]) == (0, 1, "right")
 
 
 def test_errors_come_and_go_with_the_fault(running: Emulator) -> None:
     set_faults(running, error_ratio=1)
-    answer = httpx.post(f"{running.url}/v1/completions", json=BODY, trust_env=False, verify=False)
+    answer = httpx.post(f"{running.url}/v1/completions", json=BODY, trust_env=False, verify=False, timeout=240)
     assert (answer.status_code, answer.json()["error"]["type"]) == (500, "InternalServerError")
     set_faults(running)
     assert words(running)[-1] == "data: [DONE]"
@@ -66,7 +66,7 @@ def test_about_the_stated_share_of_requests_errs(running: Emulator) -> None:
     set_faults(running, error_ratio=0.3)
     url = f"{running.url}/v1/completions"
     body = {"prompt": [1], "max_tokens": 1}
-    with httpx.Client(trust_env=False, verify=False) as client:
+    with httpx.Client(trust_env=False, verify=False, timeout=240) as client:
         failed = sum(client.post(url, json=body).status_code == 500 for _ in range(100))
     assert 15 <= failed <= 45
 
@@ -110,7 +110,7 @@ def test_a_degraded_engine_is_slower_by_the_factor_in_its_own_metrics_too(runnin
 
 def gaps(running: Emulator) -> tuple[float, float]:
     """Sum and number of gaps between tokens by the engine's metrics."""
-    rows = httpx.get(f"{running.url}/metrics", trust_env=False, verify=False).text.splitlines()
+    rows = httpx.get(f"{running.url}/metrics", trust_env=False, verify=False, timeout=240).text.splitlines()
     values = {row.split("{")[0]: float(row.rsplit(" ", 1)[1]) for row in rows if "inter_token" in row and "{" in row}
     return values["vllm:inter_token_latency_seconds_sum"], values["vllm:inter_token_latency_seconds_count"]
 
@@ -119,7 +119,7 @@ def test_metrics_can_be_missing_or_wrong(running: Emulator) -> None:
     before = gaps(running)[1]
     words(running)
     set_faults(running, metrics="missing")
-    assert httpx.get(f"{running.url}/metrics", trust_env=False, verify=False).status_code == 404
+    assert httpx.get(f"{running.url}/metrics", trust_env=False, verify=False, timeout=240).status_code == 404
     set_faults(running, metrics="wrong")
     assert gaps(running) == (0, 0)
     set_faults(running)
@@ -136,12 +136,21 @@ def test_a_crash_cuts_what_runs_and_ends_the_process(fault: str) -> None:
 
 def test_a_fault_set_at_start_is_the_one_in_force() -> None:
     with emulator("--emulator-fault=error-ratio=1") as running:
-        assert httpx.post(f"{running.url}/v1/completions", json=BODY, trust_env=False, verify=False).status_code == 500
+        assert (
+            httpx.post(
+                f"{running.url}/v1/completions", json=BODY, trust_env=False, verify=False, timeout=240
+            ).status_code
+            == 500
+        )
 
 
 def test_wrong_faults_are_refused_and_change_nothing(running: Emulator) -> None:
     answer = httpx.put(
-        f"{running.admin_url}/faults", json={"error_ratio": 2, "nonsense": 1}, trust_env=False, verify=False
+        f"{running.admin_url}/faults",
+        json={"error_ratio": 2, "nonsense": 1},
+        trust_env=False,
+        verify=False,
+        timeout=240,
     )
     assert answer.status_code == 422
     assert "error_ratio" in answer.json()["detail"]
@@ -150,5 +159,5 @@ def test_wrong_faults_are_refused_and_change_nothing(running: Emulator) -> None:
 
 
 def test_faults_cannot_be_reached_through_the_public_port(running: Emulator) -> None:
-    assert httpx.get(f"{running.url}/faults", trust_env=False, verify=False).status_code == 404
+    assert httpx.get(f"{running.url}/faults", trust_env=False, verify=False, timeout=240).status_code == 404
     assert running.admin_url.startswith("http://127.0.0.1:")

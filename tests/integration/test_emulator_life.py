@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import threading
@@ -60,7 +61,7 @@ def test_nothing_is_answered_while_the_engine_starts_up(slow: str) -> None:
         while "KV cache size" not in process.stderr.readline():
             pass
         with pytest.raises(httpx.ConnectError):
-            httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False, verify=False)
+            httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False, verify=False, timeout=240)
         process.terminate()
         assert process.wait(timeout=240) in (0, -signal.SIGTERM)  # the latter before it listens to signals
 
@@ -83,11 +84,21 @@ def begin_stream(running: Emulator, tokens: int) -> tuple[threading.Thread, list
     thread.start()
     give_up_s = time.monotonic() + 240
     while "num_requests_running" not in (
-        text := httpx.get(f"{running.url}/metrics", trust_env=False, verify=False).text
+        text := httpx.get(f"{running.url}/metrics", trust_env=False, verify=False, timeout=240).text
     ) or ('vllm:num_requests_running{engine="0",model_name="test-model"} 1.0' not in text):
         assert time.monotonic() < give_up_s
         time.sleep(0.01)
     return thread, lines
+
+
+def wait_until_refused(running: Emulator) -> None:
+    """Wait until the signal that was sent has been handled: nobody is let in any more."""
+    give_up_s = time.monotonic() + 240
+    with contextlib.suppress(httpx.ConnectError):
+        while time.monotonic() < give_up_s:
+            httpx.get(f"{running.url}/health", trust_env=False, verify=False, timeout=240)
+            time.sleep(0.01)
+        raise AssertionError("it goes on taking requests")
 
 
 def test_sigterm_cuts_streams_without_a_shutdown_timeout() -> None:
@@ -111,18 +122,18 @@ def test_sigterm_lets_streams_end_within_the_shutdown_timeout() -> None:
 
 def test_a_draining_emulator_takes_nothing_new() -> None:
     with emulator("--shutdown-timeout=240") as running:
-        thread, _ = begin_stream(running, 300)
+        thread, lines = begin_stream(running, 8000)
         running.process.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
-        with pytest.raises(httpx.ConnectError):
-            httpx.get(f"{running.url}/health", trust_env=False, verify=False)
-        thread.join()
+        wait_until_refused(running)
+        assert thread.is_alive()
+    thread.join()
+    assert "data: [DONE]" not in lines  # while it ran
 
 
 def test_an_api_key_is_asked_for_on_the_v1_routes_only() -> None:
     with (
         emulator("--api-key=hush") as running,
-        httpx.Client(base_url=running.url, trust_env=False, verify=False) as client,
+        httpx.Client(base_url=running.url, trust_env=False, verify=False, timeout=240) as client,
     ):
         body = {"model": MODEL, "prompt": [1], "max_tokens": 1}
         assert client.post("/v1/completions", json=body).status_code == 401
@@ -134,7 +145,7 @@ def test_an_api_key_is_asked_for_on_the_v1_routes_only() -> None:
 def test_a_time_lapse_is_said_wherever_its_numbers_appear() -> None:
     with (
         emulator("--emulator-time-lapse=10") as running,
-        httpx.Client(base_url=running.url, trust_env=False, verify=False) as client,
+        httpx.Client(base_url=running.url, trust_env=False, verify=False, timeout=240) as client,
     ):
         answer = client.post("/v1/completions", json={"prompt": [1], "max_tokens": 2})
         assert answer.headers["x-fleetune-time-lapse"] == "10"

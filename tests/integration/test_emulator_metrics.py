@@ -160,6 +160,8 @@ def test_memory_that_leaks_with_every_request_is_told_before_it_is_full() -> Non
         wait(lambda: bool(reader.read([engine])))
         before = reader.read([engine])[EngineId("e")].gpu_memory
         for _ in range(4):
-            httpx.post(f"{running.url}/v1/completions", json={"model": MODEL, "prompt": [1], "max_tokens": 1})
+            httpx.post(
+                f"{running.url}/v1/completions", json={"model": MODEL, "prompt": [1], "max_tokens": 1}, timeout=240
+            )
         wait(lambda: (reader.read([engine])[EngineId("e")].gpu_memory or 0) > (before or 1) + 0.01)
         assert before is not None

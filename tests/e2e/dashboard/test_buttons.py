@@ -32,11 +32,11 @@ def schedules(page: Page, site: Site) -> Iterator[Page]:
     for name, added in _schedules(site).items():
         if name not in seeded:
             path = f"/api/v1/schedules/{added['service']}/{name}"
-            httpx.delete(site.api_url + path, trust_env=False, verify=False).raise_for_status()
+            httpx.delete(site.api_url + path, trust_env=False, verify=False, timeout=240).raise_for_status()
 
 
 def ask(site: Site, path: str) -> Any:
-    return httpx.get(f"{site.api_url}/api/v1{path}", trust_env=False, verify=False).json()
+    return httpx.get(f"{site.api_url}/api/v1{path}", trust_env=False, verify=False, timeout=240).json()
 
 
 def confirm(page: Page, label: str, reason: str = "") -> None:
@@ -51,10 +51,11 @@ def confirm(page: Page, label: str, reason: str = "") -> None:
 def _open(page: Page, label: str) -> None:
     # A page that has just changed may swallow one click, as it may a person's: click again until it asks.
     question = page.get_by_role("button", name=f"{label} now")
-    for _ in range(5):
+    # Each time more patiently: on a busy machine a second click would close what the first is about to open.
+    for patience_ms in (5_000, 10_000, 20_000, 40_000, 80_000):
         page.get_by_role("button", name=label, exact=True).click()
         with suppress(PlaywrightTimeout):
-            question.wait_for(timeout=5000)
+            question.wait_for(timeout=patience_ms)
             return
     raise AssertionError(f"{label} never asked for confirmation")
 

@@ -255,7 +255,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 def is_ready(gateway_url: str) -> bool:
     with suppress(httpx.TransportError):
-        return httpx.get(f"{gateway_url}/ready", trust_env=False, verify=False).is_success
+        return httpx.get(f"{gateway_url}/ready", trust_env=False, verify=False, timeout=240).is_success
     return False
 
 

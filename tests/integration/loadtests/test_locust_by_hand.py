@@ -77,7 +77,7 @@ def _shown(url: str, *, requests: int) -> dict[str, Any]:
     deadline = time.monotonic() + WITHIN_S
     while time.monotonic() < deadline:
         try:
-            stats = httpx.get(url, trust_env=False, verify=False).json()["stats"]
+            stats = httpx.get(url, trust_env=False, verify=False, timeout=240).json()["stats"]
         except httpx.TransportError:  # still starting
             stats = []
         rows: list[dict[str, Any]] = [row for row in stats if row["name"] != "Aggregated"]

@@ -105,7 +105,7 @@ async def prometheus(folder: Path, spec: ServiceSpec, where: Where) -> AsyncIter
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=240) as client:
             yield client
     finally:
         process.terminate()
