@@ -25,7 +25,7 @@ from tests.fakes.metrics_source import FakeMetricsSource
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ODD = 'team "a"\\b'
 STALE_AFTER_S = 60.0
-START_S = 60.0
+START_S = 240.0
 
 Numbers = Sequence[EngineNumbers]
 

@@ -43,7 +43,7 @@ def dies(engines: TrialEngines, trial: Trial, running: Sequence[Engine]) -> Tria
     """Ask until nobody answers any more; return the trial as its engine's death ends it."""
     with contextlib.suppress(httpx.TransportError):
         for _ in range(20):
-            httpx.post(f"{running[0].url}/v1/completions", json=_BODY, timeout=60, trust_env=False, verify=False)
+            httpx.post(f"{running[0].url}/v1/completions", json=_BODY, timeout=240, trust_env=False, verify=False)
     give_up_s = time.monotonic() + _PATIENCE_S
     while (ended := engines.died(trial, running)) is None:
         assert time.monotonic() < give_up_s, "it never died"

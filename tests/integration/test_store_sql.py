@@ -129,7 +129,7 @@ def test_a_disk_that_takes_no_more_is_unavailable_and_keeps_what_it_has(tmp_path
     store = open_store(url_of(tmp_path / "s.db"))
     store.save_service(a_service(), 0)
     command = [sys.executable, "-c", _FULL_DISK, url_of(tmp_path / "s.db")]
-    said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=240)
     assert "cannot be written" in said.stdout
     assert said.stderr == ""
     assert store.get_service(CHAT).value == a_service()
@@ -171,7 +171,7 @@ print(*(store.next_number("n") for _ in range(20)))
 def test_processes_that_open_a_new_store_at_once_share_it(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _CHILD, url_of(tmp_path / "s.db")]
     children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    numbers = [int(number) for child in children for number in child.communicate(timeout=120)[0].split()]
+    numbers = [int(number) for child in children for number in child.communicate(timeout=240)[0].split()]
     assert sorted(numbers) == list(range(1, 61))
 
 

@@ -27,7 +27,7 @@ SINCE = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 async def scores(data_dir: Path, at_least: int, **position: int) -> Scores:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):
         while True:
             found = SpooledScores(data_dir).scores(since=SINCE, position=position)
             if len(found.scores) >= at_least:

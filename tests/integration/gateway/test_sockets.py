@@ -131,7 +131,7 @@ async def test_a_client_that_leaves_lets_the_engine_go_and_a_second_request_wait
             assert "x" in await socket.receive_str()
             await socket.send_str(json.dumps(chat()))
             assert json.loads(await socket.receive_str())["error"]["code"] == "busy"
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(240):
             await engine.hung_up.wait()
         record = (await gw.records(1))[0]
     assert record.client_gone

@@ -31,7 +31,7 @@ async def raw(url: str, data: bytes) -> bytes:
         writer.write(data)
         if data.endswith(CUT_OFF):
             writer.write_eof()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(240):
             return await reader.read()
     finally:
         writer.close()

@@ -128,7 +128,7 @@ async def until_answered(client: httpx.AsyncClient, queries: Sequence[str]) -> N
     """Wait until every query has data; the time-out says which have none."""
     left = list(queries)
     try:
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(240):
             while left := [query for query in left if not await answer(client, query)]:  # noqa: ASYNC110  # a process
                 await asyncio.sleep(0.2)
     except TimeoutError:
