@@ -82,10 +82,18 @@ def a_window(browser: Browser) -> Iterator[BrowserContext]:
         yield context
 
 
+@pytest.fixture(scope="module")
+def window(browser: Browser) -> Iterator[BrowserContext]:
+    """One window for all: what a page is made of is fetched and compiled once, as it is for a person."""
+    with a_window(browser) as opened:
+        yield opened
+
+
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    with a_window(browser) as window:
-        yield window.new_page()
+def page(window: BrowserContext) -> Iterator[Page]:
+    opened = window.new_page()
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="session")

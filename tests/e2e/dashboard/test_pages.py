@@ -1,4 +1,7 @@
-"""Every page in a real browser: with data, without, and with an API that is down."""
+"""Every page in a real browser, without data by its address, by its link while the API is down, and as that comes back.
+
+What the pages show with data is in `test_walk.py`.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,15 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 from controlplane.host.ports import free_port
-from tests.e2e.dashboard.conftest import PATHS, Site, a_dashboard, a_window, an_api
-from tests.e2e.dashboard.found import FOUND
+from dashboards.app import PAGES
+from tests.e2e.dashboard.conftest import PATHS, Site, a_dashboard, an_api
 from tests.e2e.dashboard.seed import a_chat_spec
 from tests.e2e.dashboard.seed_reports import a_report
 
 pytestmark = pytest.mark.slow
-
-_WITHOUT_FIGURES_OF_ENGINES = ("schedules", "events", "what-if", "models", "ab-tests")
-_WITH_FIGURES = [path for path in PATHS if path not in _WITHOUT_FIGURES_OF_ENGINES]
 
 _NEXT = {
     "fleet": "fleetune up -f service.yaml",
@@ -32,42 +32,6 @@ _NEXT = {
 def no_traceback(page: Page) -> None:
     assert page.get_by_text("Traceback").count() == 0
     assert page.locator('[data-testid="stException"]').count() == 0
-
-
-@pytest.fixture(scope="module")
-def window(browser: Browser) -> Iterator[BrowserContext]:
-    """One window for all: what a page is made of is fetched and compiled once, as it is for a person."""
-    with a_window(browser) as opened:
-        yield opened
-
-
-@pytest.fixture
-def page(window: BrowserContext) -> Iterator[Page]:
-    opened = window.new_page()
-    yield opened
-    opened.close()
-
-
-@pytest.fixture(scope="module")
-def shown(request: pytest.FixtureRequest, window: BrowserContext, full: Site) -> Iterator[tuple[Page, str]]:
-    """A page with data and its path, for all tests that only look at it."""
-    opened = window.new_page()
-    full.open(opened, request.param)
-    yield opened, request.param
-    opened.close()
-
-
-@pytest.mark.parametrize("shown", [*_WITH_FIGURES, *_WITHOUT_FIGURES_OF_ENGINES], indirect=True)
-def test_with_data_the_page_shows_it(shown: tuple[Page, str]) -> None:
-    page, path = shown
-    for text in FOUND[path]:
-        expect(page.get_by_text(text).first).to_be_visible()
-    no_traceback(page)
-
-
-@pytest.mark.parametrize("shown", _WITH_FIGURES, indirect=True)
-def test_emulated_figures_are_marked_with_their_time_lapse(shown: tuple[Page, str]) -> None:
-    expect(shown[0].get_by_text("Time-lapse ×3").first).to_be_visible()
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -83,16 +47,27 @@ def test_the_command_that_the_empty_load_report_page_names_brings_a_report(tmp_p
     with an_api("empty") as url:
         command = ["load", "upload", str(path), "first-test", "--api", url]
         done = subprocess.run([sys.executable, "-m", "controlplane.cli.main", *command], check=False)
-        kept = httpx.get(f"{url}/api/v1/load-reports/first-test", trust_env=False, verify=False)
+        kept = httpx.get(f"{url}/api/v1/load-reports/first-test", trust_env=False, verify=False, timeout=240)
     assert (done.returncode, kept.json()["rate_rps"]) == (0, 2)
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_when_the_api_is_down_the_page_says_so_once(page: Page, down: Site, path: str) -> None:
-    down.open(page, path)
-    expect(page.get_by_text("The control plane does not answer")).to_have_count(1)
-    expect(page.get_by_text("Serving is not affected")).to_be_visible()
-    no_traceback(page)
+@pytest.fixture(scope="module")
+def outage(window: BrowserContext, down: Site) -> Iterator[Page]:
+    """A page on which one goes about by the links, as one does who wonders what else does not work."""
+    opened = window.new_page()
+    down.open(opened, PATHS[0])
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize(("title", "path"), [(title, path) for title, path, _ in PAGES])
+def test_when_the_api_is_down_the_page_says_so_once(outage: Page, down: Site, title: str, path: str) -> None:
+    outage.get_by_test_id("stSidebarNav").get_by_text(title, exact=True).click()
+    expect(outage.locator("h1")).to_have_text(title)
+    expect(outage).to_have_url(f"{down.url}/{'' if path == PATHS[0] else path}")
+    expect(outage.get_by_text("The control plane does not answer")).to_have_count(1)
+    expect(outage.get_by_text("Serving is not affected")).to_be_visible()
+    no_traceback(outage)
 
 
 def test_the_page_recovers_by_itself_when_the_api_comes_back(

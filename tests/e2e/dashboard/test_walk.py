@@ -1,8 +1,8 @@
-"""One window of 1280 px that goes from page to page by their links: what it asks, complains of, and has no room for."""
+"""One window of 1280 px that goes from page to page by their links: what it finds, asks, and has no room for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -20,11 +20,23 @@ pytestmark = pytest.mark.slow
 TOO_WIDE = """() => [...document.querySelectorAll('.ft-card, .ft-card .v, html')]
     .filter(each => each.scrollWidth > each.clientWidth + 1).map(each => each.innerText.slice(0, 80))"""
 
+_WITHOUT_FIGURES_OF_ENGINES = ("schedules", "events", "what-if", "models", "ab-tests")
+_WITH_FIGURES = [path for path in PATHS if path not in _WITHOUT_FIGURES_OF_ENGINES]
+
+
+class Seen(NamedTuple):
+    """What one page came to."""
+
+    missing: str
+    unmarked: str
+    tracebacks: int
+    too_wide: list[str]
+
 
 class Walk(NamedTuple):
     hosts: set[str | None]
     complaints: list[str]
-    too_wide: dict[str, list[str]]
+    pages: dict[str, Seen]
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +55,45 @@ def walk(window: Page, full: Site) -> Walk:
     window.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
     window.on("pageerror", lambda error: complaints.append(str(error)))
     full.open(window, PATHS[0])
-    too_wide = {}
-    for title, path, _ in PAGES:
-        window.get_by_test_id("stSidebarNav").get_by_text(title, exact=True).click()
-        for text in FOUND[path]:
-            expect(window.get_by_text(text).first).to_be_visible()
-        too_wide[path] = window.evaluate(TOO_WIDE)
-    return Walk(hosts, complaints, too_wide)
+    pages = {}
+    for title, path, _ in (*PAGES[1:], PAGES[0]):
+        _go(window, title)
+        pages[path] = _look(window, path)
+    return Walk(hosts, complaints, pages)
+
+
+def _go(page: Page, title: str) -> None:
+    """Follow a page's link, and wait until nothing of the page before is left to be taken for what is on it."""
+    page.locator("h1").first.evaluate("heading => heading.id = 'of-the-page-before'")
+    page.get_by_test_id("stSidebarNav").get_by_text(title, exact=True).click()
+    expect(page.locator("h1#of-the-page-before")).to_have_count(0)
+
+
+def _look(page: Page, path: str) -> Seen:
+    missing = _not_found(page, FOUND[path])
+    unmarked = _not_found(page, ["Time-lapse ×3"] if path in _WITH_FIGURES else [])
+    tracebacks = page.get_by_text("Traceback").count() + page.locator('[data-testid="stException"]').count()
+    return Seen(missing, unmarked, tracebacks, page.evaluate(TOO_WIDE))
+
+
+def _not_found(page: Page, texts: Sequence[str]) -> str:
+    """Wait for texts and return what is said of the first that does not come: a page of many, which go on."""
+    try:
+        for text in texts:
+            expect(page.get_by_text(text).first).to_be_visible()
+    except AssertionError as not_found:
+        return str(not_found)
+    return ""
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_with_data_the_page_shows_it(walk: Walk, path: str) -> None:
+    assert (walk.pages[path].missing, walk.pages[path].tracebacks) == ("", 0)
+
+
+@pytest.mark.parametrize("path", _WITH_FIGURES)
+def test_emulated_figures_are_marked_with_their_time_lapse(walk: Walk, path: str) -> None:
+    assert walk.pages[path].unmarked == ""
 
 
 def test_nothing_is_asked_of_another_host(walk: Walk) -> None:
@@ -62,7 +106,7 @@ def test_the_console_stays_empty(walk: Walk) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_nothing_is_cut(walk: Walk, path: str) -> None:
-    assert walk.too_wide[path] == []
+    assert walk.pages[path].too_wide == []
 
 
 def test_a_long_number_in_a_narrow_card_lets_its_unit_go_below(window: Page, walk: Walk) -> None:
