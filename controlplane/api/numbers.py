@@ -27,6 +27,7 @@ from controlplane.ports.metrics import MetricsSource
 from controlplane.ports.store import Store
 from controlplane.services.fleet.scaling import read_memory
 from controlplane.services.fleet.serving import ServiceStatus, service_status
+from controlplane.services.operations.failures import failed_lately
 from controlplane.services.operations.load_news import load_news
 from controlplane.services.operations.savings import read_saved
 
@@ -62,6 +63,7 @@ class _Numbers(Collector):
         names, now = [saved.value.name for saved in store.list_services()], self._ctx.clock()
         services = [service_status(store, fleet, name, now=now) for name in names]
         yield from _replicas(services)
+        yield self._failed(services, now)
         yield from _rollouts(services, now)
         yield self._held(services)
         yield from self._studies()
@@ -71,6 +73,13 @@ class _Numbers(Collector):
         yield from self._load(services)
         yield from self._space()
         yield from self._gpus(services)
+
+    def _failed(self, services: Sequence[ServiceStatus], now: datetime) -> Metric:
+        text = "Engines that failed within half an hour; those that were sent away did not."
+        family = GaugeMetricFamily("fleetune_engines_failed", text, labels=["service"])
+        for each in services:
+            family.add_metric([each.service.name], failed_lately(self._ctx.store, each.service.name, now))
+        return family
 
     def _held(self, services: Sequence[ServiceStatus]) -> Metric:
         text = "1: the autoscaler keeps the last safe number of replicas, for want of numbers."

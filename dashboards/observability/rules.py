@@ -14,7 +14,6 @@ from controlplane.domain.operations.known_alerts import (
     FLAPPING,
     GATEWAY_DOWN,
     GENERATOR_BEHIND,
-    GONE_S,
     GPU_BUSY_PERCENT,
     GPU_THROTTLED,
     GPUS_BUSY,
@@ -265,10 +264,9 @@ _FLEET: tuple[Rule, ...] = (
     ),
     _known(
         REPLICAS_FLAP,
-        f'count by (service) (count_over_time(up{{job="{ENGINES}"}}[{_window(GONE_S)}]))'
-        f' - count by (service) (up{{job="{ENGINES}"}}) >= {FLAPPING}',
+        f"fleetune_engines_failed >= {FLAPPING}",
         "{{ $labels.service }}: replicas come and go",
-        "{{ $value }} engines of the last half hour are gone: see `fleetune event list`.",
+        "{{ $value }} engines failed within half an hour: see `fleetune event list`.",
     ),
     _alert(
         "FleetuneNoRoutes",

@@ -41,7 +41,7 @@ ENGINE_DOWN = KnownAlert("FleetuneEngineDown", "ticket", 60)
 GATEWAY_DOWN = KnownAlert("FleetuneGatewayDown", "page", 60)
 
 REPLICAS_FLAP = KnownAlert("FleetuneReplicasFlap", "ticket", 0)
-FLAPPING, GONE_S = 3, 1800
+FLAPPING, FAILED_WITHIN_S = 3, 1800
 """At least so many engines that served within so long are not there any more."""
 
 ROLLOUT_HALTED = KnownAlert("FleetuneRolloutHalted", "page", 0)

@@ -72,7 +72,7 @@ class Facts(NamedTuple):
     kv_usage_percent: float | None = None
     preemptions_per_s: float | None = None
     hanging: Sequence[str] = ()
-    gone: int = 0  # engines that served within half an hour and are not there any more
+    failed: int = 0  # engines that failed within half an hour
     halted: str | None = None  # its rollout
     stuck: Stuck | None = None
     usd_per_hour: float | None = None
@@ -211,8 +211,8 @@ def _gpus(facts: Facts) -> Iterator[Trouble]:
 def _replicas(facts: Facts) -> Iterator[Trouble]:
     for engine in facts.hanging:
         yield Trouble.of(ENGINE_DOWN, f"{engine} does not answer", about=engine)
-    if facts.gone >= FLAPPING:
-        yield Trouble.of(REPLICAS_FLAP, f"{facts.gone} engines of the last half hour are gone")
+    if facts.failed >= FLAPPING:
+        yield Trouble.of(REPLICAS_FLAP, f"{facts.failed} engines failed within half an hour")
 
 
 def _others(facts: Facts) -> Iterator[Trouble]:

@@ -7,14 +7,14 @@ from datetime import datetime, timedelta
 
 from pydantic import TypeAdapter
 
-from controlplane.domain.base import EngineId, ServiceName
+from controlplane.domain.base import ServiceName
 from controlplane.domain.engines.engine_metrics import EngineNumber, EngineNumbers
 from controlplane.domain.engines.fleet import Engine, EngineState
 from controlplane.domain.engines.gpu import EngineGpu
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.operations.alerts import Alert, one_line
 from controlplane.domain.operations.cost import engines_usd_per_hour
-from controlplane.domain.operations.known_alerts import GATEWAY_DOWN, GONE_S, QUEUE_S, QUEUE_STEP_S
+from controlplane.domain.operations.known_alerts import GATEWAY_DOWN, QUEUE_S, QUEUE_STEP_S
 from controlplane.domain.operations.minutes import KEPT_S, Minutes
 from controlplane.domain.operations.space import Space
 from controlplane.domain.operations.watching import (
@@ -38,6 +38,7 @@ from controlplane.ports.store import Store, Versioned
 from controlplane.services.fleet.world import service_of
 from controlplane.services.kept import read_kept
 from controlplane.services.operations.alerts import take_alerts
+from controlplane.services.operations.failures import failed_lately
 from controlplane.services.operations.load_news import load_news
 from controlplane.services.rollouts.manage import active_rollout
 
@@ -72,7 +73,6 @@ class AlertWatcher:
         self._certificates = certificates
         self._space = space
         self._minutes: dict[ServiceName, tuple[Minutes, datetime, Position]] = {}
-        self._seen: dict[ServiceName, dict[EngineId, datetime]] = {}
 
     def run(self) -> bool:
         """Look once at every service that wants it. Raises Unavailable, StaleVersion: the next look tries again."""
@@ -100,7 +100,7 @@ class AlertWatcher:
             gpu_percent=read.gpu_percent,
             gpus=gpus,
             hanging=[e.spec.engine_id for e in mine if e.state is EngineState.READY and not e.answers],
-            gone=self._gone(service.name, mine, now),
+            failed=failed_lately(self._store, service.name, now),
             halted=_halted(active),
             stuck=_stuck(active, now),
             usd_per_hour=engines_usd_per_hour(service.spec, mine),
@@ -130,14 +130,6 @@ class AlertWatcher:
         except Unavailable:
             return (), EngineNumbers(model=model, at=now), ()
         return [each.value for each in waiting], read, gpus
-
-    def _gone(self, name: ServiceName, engines: Sequence[Engine], now: datetime) -> int:
-        seen = self._seen.setdefault(name, {})
-        present = {each.spec.engine_id for each in engines if not each.state.is_over}
-        seen.update(dict.fromkeys(present, now))
-        for engine in [each for each, at in seen.items() if now - at > timedelta(seconds=GONE_S)]:
-            del seen[engine]
-        return len(seen.keys() - present)
 
     def _gateways(self) -> Sequence[Trouble]:
         try:

@@ -42,6 +42,7 @@ def test_replicas_rollout_and_studies_are_told(api: TestClient, store: FakeStore
     found = page(api)
     assert found[("fleetune_replicas_wanted", "chat")] >= 3
     assert found[("fleetune_replicas_ready", "chat")] == 0
+    assert found[("fleetune_engines_failed", "chat")] == 0
     assert found[("fleetune_usd_per_hour", "chat")] == 3, "one engine of one GPU"
     assert (found[("fleetune_rollout", "chat", "halted")], found[("fleetune_rollout", "chat", "progressing")]) == (1, 0)
     assert sum(value for (name, *_), value in found.items() if name == "fleetune_studies") == 1

@@ -120,11 +120,12 @@ CASES = {
     "a GPU is idle": Case(_gpu("CLOCKS_EVENT_REASONS", "1x60"), "30m", set()),
     "an engine is gone": Case({_UP % "e1": "1x20 0x40", _UP % "e2": "1x60"}, "30m", {"FleetuneEngineDown"}),
     "replicas come and go": Case(
-        {_UP % "e1": "1x60", _UP % "e2": "1x3 stale", _UP % "e3": "1x6 stale", _UP % "e4": "1x9 stale"},
-        "20m",
-        {"FleetuneReplicasFlap"},
+        {'fleetune_engines_failed{service="chat"}': "0x10 1x5 2x5 3x40"}, "30m", {"FleetuneReplicasFlap"}
     ),
-    "one replica was replaced": Case({_UP % "e1": "1x60", _UP % "e2": "1x3 stale"}, "20m", set()),
+    "two engines failed": Case({'fleetune_engines_failed{service="chat"}': "0x10 2x50"}, "30m", set()),
+    "a rollout sent three replicas away": Case(
+        {_UP % "e1": "1x60", _UP % "e2": "1x3 stale", _UP % "e3": "1x6 stale", _UP % "e4": "1x9 stale"}, "20m", set()
+    ),
     "a gateway is gone": Case(
         {'up{job="fleetune-gateways",instance="gw:8000"}': "0x60"}, "30m", {"FleetuneGatewayDown"}
     ),

@@ -10,6 +10,7 @@ from controlplane.domain.base import RevisionId
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.engines.engine_metrics import EngineNumbers
 from controlplane.domain.engines.gpu import EngineGpu, GpuReading, Throttle
+from controlplane.domain.event import Event
 from controlplane.domain.operations.alerts import AlertAction, AlertOptions
 from controlplane.domain.operations.minutes import Minutes, error_promise
 from controlplane.domain.operations.space import Space
@@ -224,6 +225,26 @@ def test_gateways_that_are_gone_for_a_minute_are_told() -> None:
     assert not watched.events("alert.fired")
     watched.minutes(0.5)
     assert watched.events("alert.fired") == ["alert/FleetuneGatewayDown"]
+
+
+def a_failure(engine: str, at: datetime, action: str = "engine.failed") -> Event:
+    return Event(at=at, actor="controller", action=action, subject=f"engine/{engine}", service=CHAT, reason="died")
+
+
+def test_three_engines_that_failed_within_half_an_hour_are_told_those_sent_away_are_not() -> None:
+    watched = a_watched()
+    store, clock = watched.site.store, watched.site.clock
+    began = clock()
+    store.add_event(a_failure("e1", began - timedelta(minutes=31)))
+    for name in ("e2", "e3", "e3"):  # said again by a restarted controller
+        store.add_event(a_failure(name, began))
+    for name in ("e5", "e6", "e7"):
+        store.add_event(a_failure(name, began, action="engine.stopped"))
+    watched.minutes(0.5)
+    assert not watched.events("alert.fired")
+    store.add_event(a_failure("e4", clock()))
+    watched.minutes(0.5)
+    assert watched.events("alert.fired") == ["alert/FleetuneReplicasFlap"]
 
 
 def test_where_a_prometheus_looks_nobody_else_does() -> None:
