@@ -43,10 +43,14 @@ def locust() -> Iterator[LocustLoadTester]:
 
 
 @pytest.fixture(scope="module")
-def pods(stand_in: StandIn) -> Iterator[LoadTesterElsewhere]:
-    """Two generators as pods of the stand-in."""
-    with load_of_pods(stand_in, "worker-contract", processes=2) as tester:
-        yield tester
+def pods(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadTesterElsewhere]:
+    """Two generators as pods of a stand-in, whose node goes with them."""
+    running = StandIn(tmp_path_factory.mktemp("kubernetes"))
+    try:
+        with load_of_pods(running, "worker-contract", processes=2) as tester:
+            yield tester
+    finally:
+        running.stop()
 
 
 @pytest.fixture(params=["fake", "locust"])
