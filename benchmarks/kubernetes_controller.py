@@ -8,20 +8,13 @@ is judged. Engines are first started on a fleet in memory, which says what the c
 
 from __future__ import annotations
 
-import argparse
-import json
-import statistics
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
-from multiprocessing import Pipe, Process
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from kubernetes import client
-
-from benchmarks.kubernetes_passes import CLUSTER, Replicas, memory_mib, requests, serve
-from controlplane.adapters.fleet_kubernetes.door import Door
+from benchmarks.kubernetes_passes import CLUSTER, Replicas, ask, cost_of, served
 from controlplane.adapters.fleet_kubernetes.fleet import FleetKubernetes
 from controlplane.adapters.fleet_kubernetes.ledger import Entry
 from controlplane.adapters.store_sql.store import open_store
@@ -52,31 +45,13 @@ def measure(*, services: int, replicas: int, passes: int) -> Passes:
     """Return what so many passes cost."""
     with tempfile.TemporaryDirectory() as folder:
         site = _serving(Path(folder), services=services, replicas=replicas)
-        ours, theirs = Pipe()
-        server = Process(target=serve, args=(theirs, _as_pods(site.fleet.list())), daemon=True)
-        server.start()
-        door = Door(client.ApiClient(client.Configuration(host=ours.recv())))
-        fleet = FleetKubernetes(door, namespace=CLUSTER.namespace, options=lambda _: CLUSTER, clock=site.clock)
-        site.restart(fleet=fleet)
-        first_s, _ = _timed(site)
-        before, memory = requests(ours), memory_mib()
-        spent = [_timed(site) for _ in range(passes)]
-        found = Passes(
-            services=services,
-            engines=len(fleet.list()),
-            first_s=first_s,
-            median_s=round(statistics.median(wall for wall, _ in spent), 3),
-            longest_s=max(wall for wall, _ in spent),
-            median_cpu_s=round(statistics.median(cpu for _, cpu in spent), 3),
-            longest_cpu_s=max(cpu for _, cpu in spent),
-            requests=requests(ours) - before,
-            memory_grown_mib=round(memory_mib() - memory, 1),
-            problems=site.controller.run_pass(),
-        )
-        fleet.close()
-        server.terminate()
-        server.join()
-    return found
+        with served(_as_pods(site.fleet.list())) as (door, requests):
+            fleet = FleetKubernetes(door, namespace=CLUSTER.namespace, options=lambda _: CLUSTER, clock=site.clock)
+            site.restart(fleet=fleet)
+            cost = cost_of(partial(_one_pass, site), requests, passes)
+            engines, problems = len(fleet.list()), site.controller.run_pass()
+            fleet.close()
+    return Passes(services=services, engines=engines, **cost._asdict(), problems=problems)
 
 
 def _serving(folder: Path, *, services: int, replicas: int) -> Site:
@@ -110,20 +85,13 @@ def _ledger(engines: Sequence[Engine]) -> Mapping[EngineId, Entry]:
     }
 
 
-def _timed(site: Site) -> tuple[float, float]:
+def _one_pass(site: Site) -> None:
     site.clock.go_on(1)
-    begun, cpu = time.perf_counter(), time.process_time()
     site.controller.run_pass()
-    return round(time.perf_counter() - begun, 3), round(time.process_time() - cpu, 3)
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser()
-    for name, default in (("services", 200), ("replicas", 10), ("passes", 30)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    given = parser.parse_args(words)
-    found = measure(services=given.services, replicas=given.replicas, passes=given.passes)
-    print(json.dumps(found._asdict(), indent=1))
+    ask(measure, words, services=200, replicas=10, passes=30)
 
 
 if __name__ == "__main__":

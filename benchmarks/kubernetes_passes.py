@@ -12,11 +12,13 @@ import json
 import resource
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from multiprocessing import Pipe, Process
 from multiprocessing.connection import Connection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kubernetes import client
 
@@ -104,31 +106,53 @@ def _made_ready(pod: dict[str, object]) -> dict[str, object]:
 
 def measure(*, revisions: int, replicas: int, passes: int) -> Passes:
     """Return what so many passes cost."""
+    with served(list(some(revisions=revisions, replicas=replicas))) as (door, requests):
+        fleet = FleetKubernetes(door, namespace=CLUSTER.namespace, options=lambda _: CLUSTER)
+        cost = cost_of(fleet.list, requests, passes)
+        measured = Passes(revisions=revisions, replicas=replicas, engines=len(fleet.list()), **cost._asdict())
+        fleet.close()
+    return measured
+
+
+@contextmanager
+def served(found: Sequence[Replicas]) -> Iterator[tuple[Door, Callable[[], int]]]:
+    """Serve these replicas from a process of its own; give a door to it, and what counts the requests it saw."""
     ours, theirs = Pipe()
-    found = list(some(revisions=revisions, replicas=replicas))
     server = Process(target=serve, args=(theirs, found), daemon=True)
     server.start()
-    door = Door(client.ApiClient(client.Configuration(host=ours.recv())))
-    fleet = FleetKubernetes(door, namespace=CLUSTER.namespace, options=lambda _: CLUSTER)
-    first, engines = _timed(fleet)
-    before, memory = requests(ours), memory_mib()
-    spent = [_timed(fleet)[0] for _ in range(passes)]
-    measured = Passes(
-        revisions=revisions,
-        replicas=replicas,
-        engines=engines,
+    try:
+        yield Door(client.ApiClient(client.Configuration(host=ours.recv()))), partial(_requests, ours)
+    finally:
+        server.terminate()
+        server.join()
+
+
+class Cost(NamedTuple):
+    """What passes cost, the first apart: it lists everything."""
+
+    first_s: float
+    median_s: float
+    longest_s: float
+    median_cpu_s: float  # of this process
+    longest_cpu_s: float
+    requests: int  # in all passes after the first
+    memory_grown_mib: float  # of the largest resident set, over all passes after the first
+
+
+def cost_of(one_pass: Callable[[], object], requests: Callable[[], int], passes: int) -> Cost:
+    """Return what a pass costs, at first and in so many more."""
+    first = _timed(one_pass)
+    before, memory = requests(), _memory_mib()
+    spent = [_timed(one_pass) for _ in range(passes)]
+    return Cost(
         first_s=first.wall_s,
         median_s=round(statistics.median(each.wall_s for each in spent), 3),
         longest_s=max(each.wall_s for each in spent),
         median_cpu_s=round(statistics.median(each.cpu_s for each in spent), 3),
         longest_cpu_s=max(each.cpu_s for each in spent),
-        requests=requests(ours) - before,
-        memory_grown_mib=round(memory_mib() - memory, 1),
+        requests=requests() - before,
+        memory_grown_mib=round(_memory_mib() - memory, 1),
     )
-    fleet.close()
-    server.terminate()
-    server.join()
-    return measured
 
 
 def serve(asked: Connection, found: Sequence[Replicas]) -> None:
@@ -141,7 +165,7 @@ def serve(asked: Connection, found: Sequence[Replicas]) -> None:
         asked.send(sum(call.verb != "watch" for call in faults.calls))
 
 
-def requests(server: Connection) -> int:
+def _requests(server: Connection) -> int:
     """Without the three watches, which stay open from the first pass on."""
     server.send(None)
     found: int = server.recv()
@@ -153,23 +177,26 @@ class Spent(NamedTuple):
     cpu_s: float
 
 
-def _timed(fleet: FleetKubernetes) -> tuple[Spent, int]:
+def _timed(one_pass: Callable[[], object]) -> Spent:
     begun, cpu = time.perf_counter(), time.process_time()
-    engines = fleet.list()
-    return Spent(round(time.perf_counter() - begun, 3), round(time.process_time() - cpu, 3)), len(engines)
+    one_pass()
+    return Spent(round(time.perf_counter() - begun, 3), round(time.process_time() - cpu, 3))
 
 
-def memory_mib() -> float:
+def _memory_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def ask(measure: Callable[..., Any], words: Sequence[str] | None, **defaults: int) -> None:
+    """Measure what the words of a command line ask for, each of these numbers an option, and print it."""
     parser = argparse.ArgumentParser()
-    for name, default in (("revisions", 200), ("replicas", 10), ("passes", 100)):
+    for name, default in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=default)
-    given = parser.parse_args(words)
-    found = measure(revisions=given.revisions, replicas=given.replicas, passes=given.passes)
-    print(json.dumps(found._asdict(), indent=1))
+    print(json.dumps(measure(**vars(parser.parse_args(words)))._asdict(), indent=1))
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    ask(measure, words, revisions=200, replicas=10, passes=100)
 
 
 if __name__ == "__main__":
