@@ -89,6 +89,18 @@ def headroom_rps(spec: ServiceSpec) -> float:
     return spec.slos.target_qps / (1 - spec.tuning.objective.headroom)
 
 
+def carries_the_target(spec: ServiceSpec, capacity_rps: float) -> bool:
+    """Say whether one replica carries the target with its headroom, so that more capacity makes no fleet cheaper.
+
+    Never for highest goodput, where every request per second counts.
+    """
+    match spec.tuning.objective.kind:
+        case ObjectiveKind.LOWEST_COST:
+            return capacity_rps >= headroom_rps(spec)
+        case ObjectiveKind.HIGHEST_GOODPUT:
+            return False
+
+
 def enough(spec: ServiceSpec, belief: Belief, replicas: int) -> float:
     """Return the probability that so many replicas, the spare ones idle, carry the target with its headroom."""
     return belief.at_least(headroom_rps(spec) / max(1, replicas - spec.tuning.objective.spare_replicas))

@@ -101,18 +101,6 @@ def fleet_for(spec: ServiceSpec, capacity_rps: float, gpus_per_replica: int) -> 
     return fleet_size(replicas, gpus_per_replica, spec.gpus)
 
 
-def carries_the_target(spec: ServiceSpec, capacity_rps: float) -> bool:
-    """Say whether one replica carries the target with its headroom, so that more capacity makes no fleet cheaper.
-
-    Never for highest goodput, where every request per second counts.
-    """
-    match spec.tuning.objective.kind:
-        case ObjectiveKind.LOWEST_COST:
-            return capacity_rps * (1 - spec.tuning.objective.headroom) >= spec.slos.target_qps
-        case ObjectiveKind.HIGHEST_GOODPUT:
-            return False
-
-
 def shortfalls(spec: ServiceSpec, fleet: FleetSize) -> tuple[str, ...]:
     """Return which of the user's ceilings a fleet breaks: more GPUs than there are, more money than allowed."""
     found = []

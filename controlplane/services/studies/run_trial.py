@@ -20,7 +20,7 @@ from controlplane.services.studies.trial_engine import TrialEngines, TrialProgre
 from controlplane.services.studies.trial_level import LevelLoad, LevelRunner, broken
 from controlplane.services.studies.trial_twin import TrialTwin
 from controlplane.telemetry.tracing import span
-from tuner.answer.objective import carries_the_target
+from tuner.answer.fleets import carries_the_target
 from tuner.ladder.ladder import Ladder
 from tuner.ladder.level import rung_of
 
