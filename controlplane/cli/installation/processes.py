@@ -108,10 +108,8 @@ def _control(settings: Settings, stop: threading.Event) -> None:
         bell = Bell()
         _beside("held", beside.held_pass(settings, bell), HELD_EVERY_S, stop)
         _beside("metrics", beside.scraper_pass(settings), SCRAPE_EVERY_S, stop)
-        one_pass, passes = (
-            control.controller_pass(settings, records, leader=leader, bell=bell),
-            Passes(settings.data_dir),
-        )
+        one_pass = control.controller_pass(settings, records, leader=leader, bell=bell)
+        passes = Passes(settings.data_dir)
         passes.done()
         repeat(_or_end(passes.noting(one_pass)), every_s=CONTROLLER_EVERY_S, stop=stop, bell=bell)
 

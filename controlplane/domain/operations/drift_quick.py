@@ -177,10 +177,8 @@ def _said(length: Length, was_log: float, variance: float, alike: float) -> tupl
     """Return the score of one request's logarithm given its session's before it, and how much it says: 1 / variance."""
     weight = alike * length.before / (1 + alike * (length.before - 1)) if length.before else 0.0
     shift, left = 1 - weight, variance * (1 - alike * weight)
-    apart, most = (
-        math.log(length.tokens) - was_log - weight * (length.before_log - was_log),
-        _MOST_APART * math.sqrt(left),
-    )
+    apart = math.log(length.tokens) - was_log - weight * (length.before_log - was_log)
+    most = _MOST_APART * math.sqrt(left)
     apart = min(most, max(-most, apart))
     return shift * apart / left, shift**2 / left
 

@@ -49,27 +49,21 @@ class Clusters:
         block = None if session is None else self._blocks.get((chain, session))
         if block is None:
             block = self._begin(chain, session, hit)
-        elif not self._counts(block):
+        elif block.n >= MOST_OF_A_SESSION or block.seen + 1 < block.due:
+            block.seen += 1
             return False
         else:
             self._runs += hit and not block.last
             self._runs += block.next_hit and block.last and not hit  # it ends before the block behind it begins one
             self._runs -= block.next_hit and hit and not block.last  # it goes on into that
-        block.n, block.last = block.n + 1, hit
-        block.seen, block.due = block.seen + 1, max(block.seen + 2, math.ceil(self._grows * (block.seen + 1)))
+        block.n, block.seen, block.last = block.n + 1, block.seen + 1, hit
+        block.due = max(block.seen + 1, math.ceil(self._grows * block.seen))
         self.n += 1
         self.hits += hit
         return True
 
     def runs(self) -> Runs:
         return Runs(runs=self._runs, open=sum(tail.last for tail in self._tails.values()))
-
-    @staticmethod
-    def _counts(block: _Block) -> bool:
-        if block.n < MOST_OF_A_SESSION and block.seen + 1 >= block.due:
-            return True
-        block.seen += 1
-        return False
 
     def _begin(self, chain: str, session: str | None, hit: bool) -> _Block:
         before, block = self._tails.get(chain), _Block()

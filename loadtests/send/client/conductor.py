@@ -48,7 +48,9 @@ class Conductor:
         names = self._share_out(plan)
         if self._await_ready(names):
             lead_s = LEAD_ELSEWHERE_S if plan.ship else LEAD_S
-            self._tell_all(names, "fleetune_begin", {"start_at": time.time() + lead_s, "lead_s": lead_s})
+            begin = {"start_at": time.time() + lead_s, "lead_s": lead_s}
+            for name in names.values():
+                self._crew.send_message("fleetune_begin", begin, client_id=name)
             gevent.spawn(self._watch, names, time.monotonic() + lead_s + _PATIENCE_S)
 
     def on_ready(self, said: Mapping[str, int]) -> None:
@@ -109,10 +111,6 @@ class Conductor:
                 said = json.dumps({"broken": f"worker {number} was lost"})
                 write_whole(self._summary(number), said, private=False)
         self.stop("a worker was lost")
-
-    def _tell_all(self, names: Mapping[int, str], kind: str, order: Mapping[str, float]) -> None:
-        for name in names.values():
-            self._crew.send_message(kind, order, client_id=name)
 
     def _summary(self, worker: int) -> Path:
         return self._folder / f"summary-{worker}.json"
