@@ -3,7 +3,7 @@ mkdir -p "$OUT"
 export PYTHONPATH=$SITE:$PWD PATH=$PWD/benchmarks/h200/bin:$PATH PYTHONUNBUFFERED=1
 export VLLM_USE_FLASHINFER_SAMPLER=0 HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1
 export NCCL_NVLS_ENABLE=0 TORCH_SYMM_MEM_DISABLE_MULTICAST=1
-for shape in llama-8b qwen2.5-7b; do python3 examples/h200/make_model.py $shape models/$shape; done
+for shape in llama-8b qwen2.5-7b qwen3-30b-a3b; do python3 examples/h200/make_model.py $shape models/$shape; done
 
 say() { echo "$(date +%T) $*" | tee -a "$OUT/progress.log"; }
 

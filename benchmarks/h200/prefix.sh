@@ -2,7 +2,8 @@
 # Capacity with shared prefixes on a real vLLM against the twin's: six cells (nothing, half, nine tenths of every prompt
 # shared; caching on and off), one engine start for caching on and one for off. About 10 minutes on one H200 with nobody else on it.
 # Usage: prefix.sh FOLDER (results) [GPU]; from the project's root, vLLM and the dependencies in $SITE. What it found:
-# FOLDER/prefix.txt, FOLDER/cells-on.json and -off.json; each level's report beside them.
+# FOLDER/prefix.txt, FOLDER/cells-on.json and -off.json; each level's report beside them. Half the time on two GPUs: with
+# CACHING=on on one and CACHING=off PORT=8101 on the other, both into the same FOLDER.
 # With ENGINE="python3 -m controlplane.emulator.main serve --emulator-startup-s 5" it runs on the emulator, without a GPU.
 set -u
 OUT=$1
@@ -12,11 +13,12 @@ GPU_NAME=${GPU_NAME:-H200}
 ENGINE=${ENGINE:-vllm serve}
 SITE=${SITE:-}
 . benchmarks/h200/environment.sh
-URL=http://127.0.0.1:8100
+PORT=${PORT:-8100}
+URL=http://127.0.0.1:$PORT
 
 start() {  # FLAG NAME
     # shellcheck disable=SC2086 # a command of several words
-    setsid $ENGINE models/llama-8b --served-model-name llama-8b --load-format dummy --port 8100 --max-model-len 8192 \
+    setsid $ENGINE models/llama-8b --served-model-name llama-8b --load-format dummy --port "$PORT" --max-model-len 8192 \
         --max-num-seqs 256 --max-num-batched-tokens 8192 "$1" > "$OUT/engine-$2.log" 2>&1 &
     PID=$!
 }
@@ -34,7 +36,7 @@ stop() {
 
 trap stop EXIT
 say "begin"
-for caching in on off; do
+for caching in ${CACHING:-on off}; do
     [ $caching = on ] && flag=--enable-prefix-caching limit_s=$ON_S || flag=--no-enable-prefix-caching limit_s=$OFF_S
     start $flag $caching
     python3 -m benchmarks.prefix_capacity --target $URL --model llama-8b --gpu "$GPU_NAME" --caching $caching --out "$OUT" \
@@ -42,5 +44,5 @@ for caching in on off; do
     say "caching $caching measured: $?"
     stop
 done
-python3 -m benchmarks.prefix_capacity --compare "$OUT" | tee "$OUT/prefix.txt"
+[ -e "$OUT/cells-on.json" ] && [ -e "$OUT/cells-off.json" ] && python3 -m benchmarks.prefix_capacity --compare "$OUT" | tee "$OUT/prefix.txt"
 say "end"
