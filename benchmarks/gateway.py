@@ -1,7 +1,8 @@
 """Our gateway, LiteLLM's proxy and Envoy side by side before the same stub engine, in one run.
 
     python -m benchmarks.gateway [--requests 2000] [--rounds 3] [--litellm PATH] [--envoy PATH] [--core 1]
-        [--crowd 5000 --crowd-s 60] [--stages] [--grpc] [--before COMMIT] [--only ours,litellm,envoy] [--json PATH]
+        [--crowd 5000 --crowd-s 60] [--stages] [--grpc] [--before COMMIT] [--only ours,litellm,envoy]
+        [--ours on] [--json PATH]
 
 A contestant runs on `--core`, the stub and this client on the others. What a request costs is the contestant's CPU
 time, all its processes together, so its requests a second and core need no saturation. Rounds go through the
@@ -55,8 +56,10 @@ def doors(args: argparse.Namespace, folder: Path) -> dict[str, Start]:
         sources = {"ours": None, "before": unpacked(args.before, folder) if args.before else None}
         for who in ("ours", "before") if args.before else ("ours",):
             off, on, source = f"{who}, stages off", f"{who}, stages on", sources[who]
-            found[off] = _ours(off, GatewayOptions(prefix_affinity=False), grpc=args.grpc, source=source)
-            found[on] = _ours(on, ALL_STAGES, keyed=True, audited=True, source=source)
+            if "off" in args.ours:
+                found[off] = _ours(off, GatewayOptions(prefix_affinity=False), grpc=args.grpc, source=source)
+            if "on" in args.ours:
+                found[on] = _ours(on, ALL_STAGES, keyed=True, audited=True, source=source)
     if args.stages:
         found |= {f"+ {name}": _ours(f"+ {name}", options) for name, options in STAGES.items()}
         found["+ key"] = _ours("+ key", GatewayOptions(), keyed=True)
@@ -224,6 +227,7 @@ def main() -> None:
     add("--grpc", action="store_true", help="ask ours by gRPC too")
     add("--before", metavar="COMMIT", help="put ours as it was then beside ours")
     add("--only", default="ours,litellm,envoy")
+    add("--ours", choices=("on", "off"), nargs="+", default=("off", "on"), help="with which stages")
     add("--json", type=Path, help="where the figures go; their page goes beside it")
     args = parser.parse_args()
     publish(args, measure, show)
