@@ -15,11 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from controlplane.domain.service import ServiceSpec
-from controlplane.domain.studies.capacity import fleet_size
 from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from controlplane.domain.studies.tuning_options import ObjectiveKind
 from tuner.answer.evidence import measured
-from tuner.answer.fleets import cheaper, costs, exists, gains, most_gpus, sized
+from tuner.answer.fleets import cheaper, costs, exists, gains, largest_here, sized
 from tuner.answer.named import LIKELY, largest_cheaper
 from tuner.answer.standing import POSSIBLE, UNLIKELY, Standing, baseline_of, is_proved, standings, too_few_gpus
 
@@ -39,7 +38,8 @@ class Proof(StrEnum):
 class Next(NamedTuple):
     """A measurement and how many engines it starts; `kept` more are to be left for what follows it.
 
-    `likely` is False of a candidate that hardly wins: while the budget lasts others are looked for first.
+    `likely` is False of a candidate that hardly wins: while the budget lasts others are looked for first. `last` is
+    True where only its check tells whether the target is in reach here: no further round does.
     """
 
     proof: Proof
@@ -47,20 +47,23 @@ class Next(NamedTuple):
     starts: int
     kept: int = 0
     likely: bool = True
+    last: bool = False
 
 
 def next_proofs(spec: ServiceSpec, trials: Sequence[Trial]) -> list[Next]:
     """Return what each candidate worth it needs next, the most promising first; nothing when nothing is to gain.
 
-    While none is promising and nothing is proved, the hardly possible ones are: a start saved proves nothing.
+    While none is promising and nothing is proved, the hardly possible ones are: a start saved proves nothing. Where the
+    baseline's fleet does not exist, one as large as what surely holds, and held, gains nothing either.
     """
-    ranked = standings(spec, trials)
-    proved = min((each.fleet.gpus for each in ranked if each.exists and is_proved(spec, each)), default=None)
+    ranked, lost = standings(spec, trials), is_lost(spec, trials)
+    settled = (each for each in ranked if is_proved(spec, each) or (lost and each.is_held and _is_sure(spec, each)))
+    proved = min((each.fleet.gpus for each in settled if each.exists), default=None)
     open_ = [each for each in ranked if proved is None or each.fleet.gpus < proved]
-    lost = is_lost(spec, trials)
     for least in (POSSIBLE, UNLIKELY):
         possible = (each for each in open_ if is_possible(each, lost=lost, least=least))
-        wanted = (_next(spec, trials, _reaching(spec, each, lost=lost)) for each in possible)
+        reaching = ((_reaching(spec, each, lost=lost), lost and not _is_sure(spec, each)) for each in possible)
+        wanted = (_next(spec, trials, each, last=last) for each, last in reaching)
         found = [each for each in wanted if each is not None]
         if found or proved is not None:
             break
@@ -92,14 +95,20 @@ def round_starts(spec: ServiceSpec, trials: Sequence[Trial]) -> int:
 
 
 def is_likely(standing: Standing) -> bool:
-    """Say whether a candidate rather wins than not, by this fleet or by what it truly needs."""
+    """Say whether a candidate rather wins than not, by this fleet or by what it truly needs; one whose fleet cannot be
+    had, whether it rather holds the target with all that there is.
+    """
+    if not standing.exists:
+        return max(standing.could, standing.reach) >= LIKELY
     return standing.cheaper >= LIKELY or standing.could >= LIKELY
 
 
 def is_possible(standing: Standing, *, lost: bool, least: float = POSSIBLE) -> bool:
-    """Say whether a candidate may yet be the answer, be it that only a lucky estimate of it fits the GPUs."""
+    """Say whether a candidate may yet be the answer, be it that only a lucky estimate of it fits the GPUs, or holds
+    the target with all of them where the baseline's fleet does not exist (`lost`).
+    """
     if not standing.exists:
-        return standing.could >= least
+        return standing.could >= least or (lost and standing.reach >= least)
     return standing.could >= least or standing.cheaper >= LIKELY or lost
 
 
@@ -110,13 +119,18 @@ def rounds_of(trials: Sequence[Trial], kind: TrialKind, config_hash: str) -> int
 
 def _reaching(spec: ServiceSpec, standing: Standing, *, lost: bool) -> Standing:
     """Return a candidate with the fleet to check: the largest there can be, where only that tells what is in reach."""
-    replicas = most_gpus(spec) // standing.measured.config.gpus_per_replica
-    if standing.exists or not lost or not replicas or standing.could < POSSIBLE:
+    fleet = largest_here(spec, standing.measured)
+    if standing.exists or not lost or fleet is None or standing.reach < POSSIBLE:
         return standing
-    return standing._replace(fleet=fleet_size(replicas, standing.measured.config.gpus_per_replica, spec.gpus))
+    return standing._replace(fleet=fleet)
 
 
-def _next(spec: ServiceSpec, trials: Sequence[Trial], standing: Standing) -> Next | None:
+def _is_sure(spec: ServiceSpec, standing: Standing) -> bool:
+    """Say whether the fleet named is surely enough by what one replica was measured at."""
+    return standing.exists and standing.holds >= spec.tuning.confidence
+
+
+def _next(spec: ServiceSpec, trials: Sequence[Trial], standing: Standing, *, last: bool) -> Next | None:
     if standing.is_held or _check_broke(trials, standing):
         return None
     asked, likely = _money_hangs_on(spec, trials, standing), is_likely(standing)
@@ -128,12 +142,12 @@ def _next(spec: ServiceSpec, trials: Sequence[Trial], standing: Standing) -> Nex
     before = sum(t.kind is TrialKind.CONFIRM_BASELINE for t in trials)
     paired = not baseline_is_out(spec, trials)
     if paired and before < again and before < MOST_ROUNDS:
-        return Next(Proof.BASELINE, asked, 1, kept=check, likely=likely)
-    if again and (standing.cheaper >= spec.tuning.confidence or again >= MOST_ROUNDS):
-        worth = check and (likely or asked is not standing)
-        return Next(Proof.FLEET, asked, check, likely=likely) if worth else None
+        return Next(Proof.BASELINE, asked, 1, kept=check, likely=likely, last=last)
+    if again and (last or standing.cheaper >= spec.tuning.confidence or again >= MOST_ROUNDS):
+        worth = check and (likely or last or asked is not standing)
+        return Next(Proof.FLEET, asked, check, likely=likely, last=last) if worth else None
     starts = 2 if paired and before <= again else 1
-    return Next(Proof.WINNER, asked, starts, kept=check, likely=likely)
+    return Next(Proof.WINNER, asked, starts, kept=check, likely=likely, last=last)
 
 
 def _money_hangs_on(spec: ServiceSpec, trials: Sequence[Trial], standing: Standing) -> Standing:

@@ -22,6 +22,7 @@ from tuner.answer.named import LIKELY
 from tuner.answer.standing import Standing, baseline_of
 
 _MOST_LEVELS = 4  # at one number of replicas
+_MOST_AT_LAST = 6  # where no further replica can join
 _HOPELESS = 0.3
 _TWICE = 2
 
@@ -33,8 +34,12 @@ class Move(StrEnum):
     ENOUGH = "enough"  # of trying fewer replicas than held
 
 
-def next_move(spec: ServiceSpec, trials: Sequence[Trial], check: Trial) -> Move:
-    """Return how a running fleet check goes on, by all trials and its own levels so far."""
+def next_move(spec: ServiceSpec, trials: Sequence[Trial], check: Trial, *, in_time: bool = True) -> Move:
+    """Return how a running fleet check goes on, by all trials and its own levels so far.
+
+    Where no replica can join, two levels that missed end it only when it is unlikely to hold: engines that run already
+    take minutes to tell more, and nothing else will. `in_time` is False where the budget holds no further level.
+    """
     if check.held_replicas is not None:
         return _WITHOUT[next_without(spec, trials, check)]
     here = [level for level in check.levels if _counts(level) and (level.replicas or check.replicas) == check.replicas]
@@ -45,9 +50,10 @@ def next_move(spec: ServiceSpec, trials: Sequence[Trial], check: Trial) -> Move:
     passed = len(here) - failed
     if here[-1].passed and (chance >= spec.tuning.confidence or (passed >= _TWICE and not failed)):
         return Move.HELD
-    if chance <= _HOPELESS or failed >= _TWICE:
+    at_last = in_time and failed >= _TWICE and cannot_grow(spec, trials, check) is not None
+    if chance <= _HOPELESS or (failed >= _TWICE and not at_last):
         return Move.GROW
-    if len(here) < _MOST_LEVELS:
+    if len(here) < (_MOST_AT_LAST if at_last else _MOST_LEVELS):
         return Move.AGAIN
     return Move.HELD if passed > failed and here[-1].passed else Move.GROW
 

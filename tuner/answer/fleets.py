@@ -111,6 +111,21 @@ def exists(spec: ServiceSpec, fleet: FleetSize) -> bool:
     return not shortfalls(spec, fleet)
 
 
+def largest_here(spec: ServiceSpec, measured: Measured) -> FleetSize | None:
+    """Return the largest fleet of a configuration that the service's GPUs and ceilings allow, spare replicas included;
+    None where there is none that carries anything.
+    """
+    gpus = measured.config.gpus_per_replica
+    replicas = most_gpus(spec) // gpus
+    return fleet_size(replicas, gpus, spec.gpus) if replicas > spec.tuning.objective.spare_replicas else None
+
+
+def reach(spec: ServiceSpec, measured: Measured) -> float:
+    """Return the probability that the largest fleet of a configuration here holds the target; 0 where there is none."""
+    fleet = largest_here(spec, measured)
+    return 0.0 if fleet is None else holds(spec, measured.belief, fleet.replicas)
+
+
 def needed(spec: ServiceSpec, measured: Measured) -> Array:
     """Return what the fleet that a configuration truly needs may cost: equally likely values, the dearest first.
 

@@ -6,6 +6,9 @@ no gain. Pure.
 baseline's, the caution would decide the answer: so the fleet is named that is most likely both, cheaper and enough.
 What is missing of the probability that it holds is for the fleet's check to show, or for the answer to say.
 
+Where so many cannot be had at all, the largest fleet here is named, if it rather holds than not: that a target is out
+of reach does not follow from caution.
+
 And when such a fleet is called a likely gain, before it is proved.
 """
 
@@ -15,7 +18,7 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.capacity import FleetSize, fleet_size, replicas_for
 from controlplane.domain.studies.tuning_options import ObjectiveKind
 from tuner.answer.evidence import Measured
-from tuner.answer.fleets import cheaper, exists, gains, holds, most_gpus, sized
+from tuner.answer.fleets import cheaper, exists, gains, holds, largest_here, most_gpus, reach, sized
 
 LIKELY = 0.5
 """Even odds, from which a fleet is worth a check."""
@@ -29,10 +32,14 @@ better than the baseline: either may be measured as the better one.
 def named(spec: ServiceSpec, candidate: Measured, baseline: Measured | None) -> FleetSize:
     """Return the fleet to name of a configuration: `sized`, unless fewer replicas rather are a gain that holds.
 
-    Never fewer than have the headroom by the best estimate.
+    Never fewer than have the headroom by the best estimate, unless these GPUs hold no more.
     """
     surely = sized(spec, candidate)
-    if baseline is None or spec.tuning.objective.kind is not ObjectiveKind.LOWEST_COST or not exists(spec, surely):
+    if spec.tuning.objective.kind is not ObjectiveKind.LOWEST_COST:
+        return surely
+    if not exists(spec, surely):
+        return rather_holding(spec, candidate, LIKELY) or surely
+    if baseline is None:
         return surely
     objective = spec.tuning.objective
     least = replicas_for(
@@ -41,6 +48,11 @@ def named(spec: ServiceSpec, candidate: Measured, baseline: Measured | None) -> 
     gpus = candidate.config.gpus_per_replica
     fleets = [fleet_size(replicas, gpus, spec.gpus) for replicas in range(surely.replicas, least - 1, -1)]
     return max(fleets, key=lambda fleet: gains(spec, fleet, candidate, baseline))
+
+
+def rather_holding(spec: ServiceSpec, measured: Measured, least: float) -> FleetSize | None:
+    """Return the largest fleet of a configuration here, if it holds the target with probability `least`."""
+    return largest_here(spec, measured) if reach(spec, measured) >= least else None
 
 
 def is_likely_gain(

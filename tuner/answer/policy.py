@@ -172,7 +172,8 @@ def _affordable(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, wanted:
 
 def _may_be_checked(wanted: Next) -> bool:
     """Say whether a check is what is left of its proof, rounds aside."""
-    return wanted.kept > 0 and wanted.standing.rounds > 0 and wanted.standing.cheaper >= LIKELY
+    found = wanted.standing
+    return wanted.kept > 0 and (wanted.last or found.rounds > 0) and found.cheaper >= LIKELY
 
 
 def _short(wanted: Next) -> int:

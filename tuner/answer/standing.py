@@ -15,8 +15,21 @@ from controlplane.domain.studies.capacity import FleetSize, fleet_size
 from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from controlplane.domain.studies.tuning_options import ObjectiveKind
 from tuner.answer.evidence import Measured, measured
-from tuner.answer.fleets import Interval, below, cheaper, costs, exists, gains, holds, most_gpus, needed, ratio, sized
-from tuner.answer.named import LIKELY, is_likely_gain, named
+from tuner.answer.fleets import (
+    Interval,
+    below,
+    cheaper,
+    costs,
+    exists,
+    gains,
+    holds,
+    most_gpus,
+    needed,
+    ratio,
+    reach,
+    sized,
+)
+from tuner.answer.named import LIKELY_GAIN, is_likely_gain, named, rather_holding
 
 POSSIBLE = 0.1
 """Below this probability of a cheaper fleet, a configuration is not worth an engine start that others are."""
@@ -46,6 +59,7 @@ class Standing(NamedTuple):
     cheaper: float  # this fleet, than what the baseline needs
     gains: float  # it holds, and as many GPUs of the baseline do neither as well nor with the headroom
     could: float  # what it truly needs, than what the baseline needs
+    reach: float  # the largest fleet of it that can be had here holds the target
     rounds: int  # of confirmation
     check: Trial | None  # its last fleet check
 
@@ -122,7 +136,7 @@ def decide(spec: ServiceSpec, trials: Sequence[Trial]) -> Decision:
     proved = next((each for each in within if is_proved(spec, each)), None)
     again = sorted(within, key=lambda each: each.rounds == 0)  # the luckiest of many is not believed before others
     likely = next((each for each in again if _is_likely(spec, each, baseline)), None)
-    here = next((each for each in again if each.holds >= LIKELY), None)
+    here = next((each for each in again if each.is_held or each.holds >= LIKELY_GAIN), None)
     roomier = next((each for each in within if kept and _has_more_room(spec, each, baseline, fleet)), None)
 
     def answered(answer: Answer, winner: Standing | None, fleet: FleetSize | None = fleet) -> Decision:
@@ -137,7 +151,8 @@ def decide(spec: ServiceSpec, trials: Sequence[Trial]) -> Decision:
     if here is not None and not kept:
         return answered(Answer.SAME_FLEET_MORE_CAPACITY, here)
     if baseline is None or fleet is None or not kept:
-        return answered(Answer.OUT_OF_REACH, None)
+        own = None if baseline is None else _all_gpus(spec, trials, baseline)
+        return answered(Answer.NO_IMPROVEMENT if own else Answer.OUT_OF_REACH, None, own or fleet)
     return answered(Answer.NO_IMPROVEMENT, None, _as_small(spec, baseline, fleet, within))
 
 
@@ -153,6 +168,16 @@ def _is_likely(spec: ServiceSpec, standing: Standing, baseline: Measured | None)
         return True
     chances = {"gains_chance": standing.gains, "cheaper_chance": standing.cheaper}
     return is_likely_gain(spec, standing.fleet, baseline, **chances)
+
+
+def _all_gpus(spec: ServiceSpec, trials: Sequence[Trial], baseline: Measured) -> FleetSize | None:
+    """Return the largest fleet of the baseline here, where it likely holds the target; None where it does not, or where
+    as many GPUs of one as good missed together.
+    """
+    if spec.tuning.objective.kind is ObjectiveKind.HIGHEST_GOODPUT:
+        return None
+    fleet = rather_holding(spec, baseline, LIKELY_GAIN)
+    return fleet if fleet is not None and fleet.gpus > too_few_gpus(trials, baseline.config) else None
 
 
 def _as_small(spec: ServiceSpec, baseline: Measured, fleet: FleetSize, within: Sequence[Standing]) -> FleetSize:
@@ -178,6 +203,7 @@ def _standing(spec: ServiceSpec, candidate: Measured, baseline: Measured | None,
         cheaper=1.0 if baseline is None else cheaper(spec, fleet, candidate, baseline),
         gains=1.0 if baseline is None else gains(spec, fleet, candidate, baseline),
         could=1.0 if baseline is None else below(costs(spec, candidate), costs(spec, baseline)),
+        reach=reach(spec, candidate),
         rounds=len(candidate.of(TrialKind.CONFIRM_WINNER)),
         check=last,
     )
@@ -211,7 +237,10 @@ def _rank(spec: ServiceSpec, standing: Standing) -> tuple[float, ...]:
         case ObjectiveKind.HIGHEST_GOODPUT:
             return (-belief.median_rps * standing.fleet.replicas,)
         case ObjectiveKind.LOWEST_COST:
-            return (standing.fleet.gpus, not standing.is_held, standing.rounds == 0, -per_gpu)
+            if not standing.exists:
+                return (math.inf, -standing.reach)
+            sure = min(standing.holds, spec.tuning.confidence)
+            return (standing.fleet.gpus, not standing.is_held, standing.rounds == 0, -sure, -per_gpu)
 
 
 def _has_more_room(spec: ServiceSpec, standing: Standing, baseline: Measured | None, fleet: FleetSize | None) -> bool:
@@ -240,18 +269,17 @@ def _missed(spec: ServiceSpec, ranked: Sequence[Standing], kept: FleetSize | Non
 
 
 def largest_reach(spec: ServiceSpec, trials: Sequence[Trial]) -> Measured | None:
-    """Return the configuration whose largest fleet here carries most; None when no fleet is affordable.
+    """Return the configuration whose largest fleet here most likely holds the target, of equals the one that carries
+    most; None when no fleet is affordable.
 
-    Of those checked as a whole, else of those measured more than once, where there are some: the luckiest of many is
-    believed too much.
+    Of those measured more than once, where there are some: the luckiest of many is believed too much.
     """
     most, found = most_gpus(spec), measured(trials)
     able = [m for m in found.values() if m is baseline_of(found) or _may_win(m)]
     fitting = [m for m in able if m.config.gpus_per_replica <= most]
-    checked = [m for m in fitting if m.of(TrialKind.CONFIRM_FLEET)]
     again = [m for m in fitting if any(t.kind not in _UNDER_THE_SAME for t in m.trials)]
-    return max(
-        checked or again or fitting,
-        key=lambda m: m.belief.median_rps * (most // m.config.gpus_per_replica),
-        default=None,
-    )
+
+    def far(m: Measured) -> tuple[float, float]:
+        return round(reach(spec, m), 2), m.belief.median_rps * (most // m.config.gpus_per_replica)
+
+    return max(again or fitting, key=far, default=None)

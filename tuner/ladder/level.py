@@ -86,10 +86,13 @@ class LevelJudge:
         may_pass_early: bool = True,
         warmup_s: float | None = None,
         enough: int = 0,
+        bursty: bool = False,
     ) -> None:
         """`planned` is how many requests the whole level is to measure, `enough` how many its verdict needs to be more
-        than an impression. `warmup_s` is the level's own, None for that of the options.
+        than an impression. `warmup_s` is the level's own, None for that of the options. `bursty` is a level that lasts
+        to see how arrivals burst: one burst says nothing of what is yet to come, only the count ends it early.
         """
+        self._bursty = bursty
         self._warmup_s = options.warmup_s if warmup_s is None else warmup_s
         self._enough = enough
         self._planned = planned
@@ -170,7 +173,9 @@ class LevelJudge:
         broken = {
             name: f"{self._least(count):.1%} of requests at least"
             for count, allowed, name in counts
-            if self._least(count) > allowed and _will_exceed(count, self._seen, allowed, self._planned)
+            if not self._bursty
+            and self._least(count) > allowed
+            and _will_exceed(count, self._seen, allowed, self._planned)
         }
         # So many misses that no later request can make up for them.
         spent = [s for s in self._limits if self._misses[s] > s.allowed_miss_ratio * self._planned * _SPARE + 1]
@@ -178,7 +183,7 @@ class LevelJudge:
         if broken:
             why = ", ".join(f"{name} ({by})" for name, by in broken.items())
             return LevelOutcome(False, True, f"certainly misses {why}", self._pressure())
-        if trend := self._over_saturation(elapsed_s):
+        if not self._bursty and (trend := self._over_saturation(elapsed_s)):
             return LevelOutcome(False, True, trend, max(self._pressure(), 1.0 + 1e-9))
         if not self._may_pass_early or self._seen < self._enough:
             return None

@@ -24,7 +24,7 @@ from controlplane.services.studies.trial_twin import trial_twin
 from loadtests.measure.engine_lag import LagHistogram
 from tuner.answer.evidence import measured
 from tuner.answer.fewer import cannot_shrink, check_rps
-from tuner.answer.fleet_check import cannot_grow, next_move
+from tuner.answer.fleet_check import Move, cannot_grow, next_move
 from tuner.answer.fleets import carried_rps
 from tuner.answer.plan import lacks_time
 from tuner.answer.policy import fits, spent
@@ -107,7 +107,10 @@ class Lab:
         def cannot_do_without(now: Trial) -> str | None:
             return cannot_shrink(spec, session.trials, now) or self._lacks_time(session, now)
 
-        plan = FleetPlan(load, lambda now: next_move(spec, session.trials, now), cannot, cannot_do_without)
+        def move(now: Trial) -> Move:
+            return next_move(spec, session.trials, now, in_time=self._lacks_time(session, now) is None)
+
+        plan = FleetPlan(load, move, cannot, cannot_do_without)
         return runner.run(trial, spec, plan)
 
     def _lacks_time(self, session: StudySession, trial: Trial) -> str | None:

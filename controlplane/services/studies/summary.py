@@ -12,7 +12,7 @@ from controlplane.domain.studies.tuning_options import ObjectiveKind
 from controlplane.domain.words import chance
 from tuner.answer.evidence import Measured
 from tuner.answer.fleets import Interval, exists, most_gpus, sized
-from tuner.answer.standing import Decision
+from tuner.answer.standing import UNLIKELY, Decision
 
 
 class Told(NamedTuple):
@@ -39,7 +39,10 @@ def summary(spec: ServiceSpec, found: Decision, told: Told) -> str:
         case Answer.NO_IMPROVEMENT:
             return f"no improvement: {_kept(spec, found, told)}; {_missed(told)}"
         case Answer.OUT_OF_REACH:
-            return f"the target cannot be met here: {_reach(spec, found, told)}"
+            far = _reach(spec, found, told)
+            if not is_open(spec, found, told):
+                return f"the target cannot be met here: {far}"
+            return f"the target is likely out of reach here, not proved: {far}"
 
 
 def unproved(spec: ServiceSpec, found: Decision, told: Told) -> str:
@@ -62,9 +65,17 @@ def unproved(spec: ServiceSpec, found: Decision, told: Told) -> str:
     return "; ".join(reasons) or told.stopped_because
 
 
+def is_open(spec: ServiceSpec, found: Decision, told: Told) -> bool:
+    """Say whether an answer without a winner leaves in doubt if the target is in reach here: more starts may tell."""
+    if found.answer is Answer.OUT_OF_REACH:
+        return told.chances.holds >= UNLIKELY and spec.tuning.objective.kind is ObjectiveKind.LOWEST_COST
+    return found.answer is Answer.NO_IMPROVEMENT and told.chances.holds < spec.tuning.confidence
+
+
 def go_on(study: Study, found: Decision, told: Told) -> str | None:
     """Return the command that makes an uncertain answer a certain one; None when it is certain."""
-    if found.answer is not Answer.IMPROVEMENT_UNCHECKED and not _may_gain(study.spec, found):
+    unproved = found.answer is Answer.IMPROVEMENT_UNCHECKED or _may_gain(study.spec, found)
+    if not unproved and not is_open(study.spec, found, told):
         return None
     more = told.fleet.replicas + 4  # the check, a missed one's further replica, and another round
     starts = study.spec.tuning.budget.engine_starts + more
@@ -153,6 +164,7 @@ def _reach(spec: ServiceSpec, found: Decision, told: Told) -> str:
     need = sized(spec, told.kept)
     reach = told.kept.belief.median_rps * told.fleet.replicas * (1 - spec.tuning.objective.headroom)
     best = f"the best measured carries {reach:.3g} of {spec.slos.target_qps:g} requests/s with {_fleet(told.fleet)}"
+    best = f"{best}; {_holds(spec, told)}" if is_open(spec, found, told) else best
     would = f"{need.gpus} GPUs, {need.usd_per_hour:.2f} USD per hour, would do"
     if found.baseline is None or found.baseline_fleet is None or found.baseline is told.kept:
         return f"{best}; {would}"

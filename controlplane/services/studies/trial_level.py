@@ -12,7 +12,7 @@ from controlplane.domain.report import Validity
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.pace import Pace, pace_of
 from controlplane.domain.studies.study import Level, Trial, TrialKind
-from controlplane.domain.workload import Workload
+from controlplane.domain.workload import Workload, has_own_arrivals
 from controlplane.ports.load import LoadProgress, LoadRequest, LoadTester
 from controlplane.services.studies.trial_engine import TrialProgress
 from controlplane.telemetry.tracing import span
@@ -66,6 +66,7 @@ class LevelRunner:
             may_pass_early=load.may_pass_early,
             warmup_s=plan.warmup_s,
             enough=plan.enough,
+            bursty=trial.kind is TrialKind.CONFIRM_FLEET and has_own_arrivals(spec.workload),
         )
 
         def watch(progress: LoadProgress) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from controlplane.domain.report import LoadTestReport, RequestRecord
@@ -118,6 +120,18 @@ def test_a_level_ends_when_more_requests_missed_than_the_whole_of_it_allows() ->
     reason = watch(LevelJudge(SLOS, OPTIONS, planned=600), records, [3], until_s=55)
     assert reason is not None
     assert "certainly misses P90 TTFT" in reason
+
+
+def test_a_burst_at_the_start_does_not_end_a_level_that_lasts_to_see_bursts_but_too_many_misses_do() -> None:
+    burst = [record(i, 900 if i < 55 else 100) for i in range(600)]
+    assert "at least" in str(watch(LevelJudge(SLOS, OPTIONS, planned=600, may_pass_early=False), burst, [3]))
+    bursty = LevelJudge(SLOS, OPTIONS, planned=600, may_pass_early=False, bursty=True)
+    assert watch(bursty, burst, [3]) is None
+    assert bursty.conclude(report(burst)).passed
+    late = [record(i, 900) for i in range(600)]
+    reason = watch(LevelJudge(SLOS, OPTIONS, planned=600, may_pass_early=False, bursty=True), late, [3])
+    assert reason is not None
+    assert re.search(r"certainly misses P90 TTFT .* \(by \d+ requests\)", reason)
 
 
 def test_a_limit_missed_by_share_and_by_count_is_named_once() -> None:
