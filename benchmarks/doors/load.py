@@ -78,7 +78,8 @@ def slope_per_minute(rss_mib: Sequence[tuple[float, float]]) -> float:
 
 def client() -> aiohttp.ClientSession:
     """Return a client without limits of its own."""
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=_HEADERS)
+    forever = aiohttp.ClientTimeout(total=None)  # a crowd lasts longer than the five minutes that are the rule
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=_HEADERS, timeout=forever)
 
 
 async def cost(session: aiohttp.ClientSession, door: Door, shape: str, *, requests: int, at_once: int) -> Cost:
