@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -131,8 +131,16 @@ class Store(Protocol):
 
     def add_event(self, event: Event) -> None: ...
     def list_events(
-        self, *, service: str | None = None, subject: str | None = None, limit: int = 200
-    ) -> Sequence[Event]: ...
+        self,
+        *,
+        service: str | None = None,
+        subject: str | None = None,
+        actions: Collection[str] | None = None,
+        since: datetime | None = None,
+        limit: int = 200,
+    ) -> Sequence[Event]:
+        """The newest first. None: of all. `actions`: only what is called so, `since`: only what came after that moment;
+        together they are looked up, however many other events there are."""
 
     def add_load_report(
         self,

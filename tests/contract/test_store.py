@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 
 import pytest
 
@@ -87,6 +88,17 @@ def test_events_are_listed_newest_first_and_filtered(store: Store) -> None:
     assert [event.action for event in store.list_events(subject="rollout/1")] == ["action-3", "action-1"]
     assert [event.action for event in store.list_events(service="chat", limit=1)] == ["action-3"]
     assert not store.list_events(service="other")
+
+
+def test_events_are_found_by_what_happened_and_when_however_many_others_came_since(store: Store) -> None:
+    for number in range(3):
+        store.add_event(_event("engine.failed", subject=f"engine/{number}", at=after(number)))
+    for number in range(250):
+        store.add_event(_event("rollout.step", at=after(3 + number)))
+    found = store.list_events(service="chat", actions={"engine.failed", "engine.lost"}, since=NOW)
+    assert [event.subject for event in found] == ["engine/2", "engine/1"]
+    assert not store.list_events(actions=(), since=NOW)
+    assert not store.list_events(service="other", actions={"engine.failed"}, since=NOW)
 
 
 def test_studies_are_listed_newest_first_per_service(store: Store) -> None:
@@ -256,5 +268,5 @@ def test_a_replay_is_what_was_kept_as_one_whatever_reports_are_called(store: Sto
     assert len(store.list_load_reports()) == 3
 
 
-def _event(action: str, subject: str = "service/chat") -> Event:
-    return Event(at=NOW, actor="cli", action=action, subject=subject, service="chat")
+def _event(action: str, subject: str = "service/chat", at: datetime = NOW) -> Event:
+    return Event(at=at, actor="cli", action=action, subject=subject, service="chat")

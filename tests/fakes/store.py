@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
@@ -231,10 +231,17 @@ class FakeStore:
         return self._save(self._credentials, credential, version, events)
 
     def list_events(
-        self, *, service: str | None = None, subject: str | None = None, limit: int = 200
+        self,
+        *,
+        service: str | None = None,
+        subject: str | None = None,
+        actions: Collection[str] | None = None,
+        since: datetime | None = None,
+        limit: int = 200,
     ) -> Sequence[Event]:
-        wanted = [e for e in self._events if service in (None, e.service) and subject in (None, e.subject)]
-        return wanted[::-1][:limit]
+        wanted = (e for e in self._events if service in (None, e.service) and subject in (None, e.subject))
+        wanted = (e for e in wanted if (actions is None or e.action in actions) and (since is None or e.at > since))
+        return list(wanted)[::-1][:limit]
 
     def add_load_report(
         self,

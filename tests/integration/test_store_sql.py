@@ -24,10 +24,11 @@ from controlplane.adapters.store_sql.version import NEWEST, VERSION_TABLE
 from controlplane.domain.base import ServiceName
 from controlplane.domain.door.identity import Scope
 from controlplane.domain.errors import Conflict, InvalidInput, Unavailable
+from controlplane.domain.event import Event
 from controlplane.domain.schedule import ScheduleSpec
 from controlplane.services.keys import digest, key_for, list_keys
 from tests.builders_reports import a_load_report
-from tests.builders_serving import CHAT, NOW, a_service, a_spec
+from tests.builders_serving import CHAT, NOW, a_service, a_spec, after
 
 
 def url_of(path: Path) -> str:
@@ -58,9 +59,30 @@ def test_a_store_of_the_version_before_is_upgraded_when_it_is_opened(tmp_path: P
     with closing(sqlite3.connect(tmp_path / "s.db")) as connection, connection:
         connection.execute("DROP TABLE fleetune_models")
         connection.execute("DROP TABLE fleetune_ab_tests")
+        connection.execute("DROP INDEX fleetune_events_by_kind")
+        connection.execute("ALTER TABLE fleetune_events DROP COLUMN action")
+        connection.execute("ALTER TABLE fleetune_events DROP COLUMN at")
+        old = [[_event(number).model_dump_json(), "engine/e"] for number in range(1001)]
+        old.append(["no event", "engine/damaged"])
+        connection.executemany("INSERT INTO fleetune_events (document, subject) VALUES (?, ?)", old)
         connection.execute("UPDATE fleetune_schema SET version_num = '0004'")
     with closing(open_store(url_of(tmp_path / "s.db"))) as store:
         assert store.list_models() == []
+        found = store.list_events(actions={"engine.failed"}, since=after(998), limit=10)
+        assert found == [_event(1000), _event(999)]
+
+
+def _event(number: int) -> Event:
+    return Event(at=after(number), actor="controller", action="engine.failed", subject="engine/e")
+
+
+def test_events_of_a_kind_are_looked_up_and_not_searched(tmp_path: Path) -> None:
+    open_store(url_of(tmp_path / "s.db")).close()
+    looked = "EXPLAIN QUERY PLAN SELECT document FROM fleetune_events WHERE service = 'chat'"
+    looked += " AND action IN ('engine.failed') AND at > 0 ORDER BY seq DESC LIMIT 200"
+    with closing(sqlite3.connect(tmp_path / "s.db")) as connection:
+        (plan, *_) = [row[3] for row in connection.execute(looked)]
+    assert plan == "SEARCH fleetune_events USING INDEX fleetune_events_by_kind (action=? AND at>?)"
 
 
 def test_a_new_store_is_for_its_owner_s_eyes_only(tmp_path: Path) -> None:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
-from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 
 from controlplane.adapters.store_sql.database import Database
-from controlplane.adapters.store_sql.tables import EVENTS
+from controlplane.adapters.store_sql.decoding import decode
+from controlplane.adapters.store_sql.events import add_events
 from controlplane.domain.base import Value
-from controlplane.domain.errors import NotFound, StaleVersion, Unavailable
+from controlplane.domain.errors import NotFound, StaleVersion
 from controlplane.domain.event import Event
 from controlplane.ports.store import Versioned
-from controlplane.telemetry.logs import ids
-
-_log = logging.getLogger(__name__)
 
 V = TypeVar("V", bound=Value)
 
@@ -118,27 +114,3 @@ class Documents(Generic[V]):
         name = "/".join(str(columns[part]) for part in self._key)
         why = "it exists already" if version == 0 else f"version {version} is not the present one"
         return StaleVersion(f"{self._noun} '{name}' was saved by somebody else", why=why, allowed="load it again")
-
-
-def add_events(connection: sa.Connection, events: Sequence[Event]) -> None:
-    """Append to the audit inside the caller's transaction."""
-    if events:
-        rows = [{"service": e.service, "subject": e.subject, "document": e.model_dump_json()} for e in events]
-        connection.execute(EVENTS.insert(), rows)
-    for e in events:
-        told = {"actor": e.actor, "subject": e.subject, "service": e.service}
-        _log.info("%s: %s", e.action, e.reason, extra=ids(**told))
-
-
-def decode(model: type[V], document: str) -> V:
-    """Raises Unavailable when the document was not written by this version of Fleetune, or is damaged."""
-    try:
-        return model.model_validate_json(document)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "document"
-        raise Unavailable(
-            f"a stored {model.__name__.lower()} cannot be read",
-            why=f"{place}: {first['msg']}",
-            allowed="a store written by this version of Fleetune",
-        ) from error

@@ -6,16 +6,18 @@ from collections.abc import Sequence
 
 from controlplane.adapters.store_sql.database import Database
 from controlplane.adapters.store_sql.documents import Documents
+from controlplane.adapters.store_sql.events import SqlEvents
 from controlplane.adapters.store_sql.tables import MODELS
 from controlplane.domain.event import Event
 from controlplane.domain.models import RegisteredModel
 from controlplane.ports.store import Versioned
 
 
-class SqlModels:
+class SqlModels(SqlEvents):
     """One row per model: a guard over its versions and aliases together."""
 
     def __init__(self, database: Database) -> None:
+        super().__init__(database)
         self._models = Documents(
             database, MODELS, RegisteredModel, key=("name",), columns=lambda m: {"name": m.name}, noun="model"
         )

@@ -11,12 +11,13 @@ import sqlalchemy as sa
 from controlplane.adapters.store_sql import schema
 from controlplane.adapters.store_sql.ab_tests import SqlAbTests
 from controlplane.adapters.store_sql.database import Database
-from controlplane.adapters.store_sql.documents import Documents, add_events, decode
+from controlplane.adapters.store_sql.decoding import decode
+from controlplane.adapters.store_sql.documents import Documents
+from controlplane.adapters.store_sql.events import add_events
 from controlplane.adapters.store_sql.studies import Studies
 from controlplane.adapters.store_sql.tables import (
     API_KEYS,
     COUNTERS,
-    EVENTS,
     LOAD_REPORTS,
     REVISIONS,
     ROLLOUTS,
@@ -56,7 +57,7 @@ class SqlStore(SqlAbTests):
     """Implements `ports.Store`. Safe from several threads and processes; call `upgrade` once before anything else."""
 
     def __init__(self, url: str, *, leader: int | None = None) -> None:
-        self._database = d = Database(url, leader=leader)
+        d = Database(url, leader=leader)
         super().__init__(d)
         self._insert, self._scalar = d.insert, d.scalar
         self._services = Documents(
@@ -217,18 +218,6 @@ class SqlStore(SqlAbTests):
 
     def save_credential(self, credential: Credential, version: int, *, events: Sequence[Event] = ()) -> int:
         return self._credentials.save(credential, version, events)
-
-    def add_event(self, event: Event) -> None:
-        with self._database.write() as connection:
-            add_events(connection, [event])
-
-    def list_events(
-        self, *, service: str | None = None, subject: str | None = None, limit: int = 200
-    ) -> Sequence[Event]:
-        wanted = [*_of(EVENTS.c.service, service), *_of(EVENTS.c.subject, subject)]
-        query = sa.select(EVENTS.c.document).where(*wanted).order_by(EVENTS.c.seq.desc()).limit(limit)
-        with self._database.read() as connection:
-            return [decode(Event, row[0]) for row in connection.execute(query)]
 
     def add_load_report(
         self,

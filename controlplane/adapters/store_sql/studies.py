@@ -9,7 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from controlplane.adapters.store_sql.database import Database
-from controlplane.adapters.store_sql.documents import Documents, decode
+from controlplane.adapters.store_sql.decoding import decode
+from controlplane.adapters.store_sql.documents import Documents
 from controlplane.adapters.store_sql.tables import CLAIMS, STUDIES
 from controlplane.domain.base import StudyId
 from controlplane.domain.studies.study import Study, StudyState

@@ -139,7 +139,10 @@ EVENTS = sa.Table(
     sa.Column("service", sa.Text, index=True),
     sa.Column("subject", sa.Text, nullable=False, index=True),
     sa.Column("document", sa.Text, nullable=False),
+    sa.Column("action", sa.Text),  # none of one that cannot be read
+    sa.Column("at", Instant),
 )
+EVENTS_BY_KIND = sa.Index("fleetune_events_by_kind", EVENTS.c.action, EVENTS.c.at)
 
 LOAD_REPORTS = sa.Table(
     "fleetune_load_reports",

@@ -115,5 +115,5 @@ def _live(records: RecordSource, service: Service, now: datetime) -> Live | None
 
 def _alerts(store: Store, service: Service, now: datetime) -> tuple[str, ...]:
     """Return the names of alerts that were told within the hour, each once."""
-    fired = [e for e in store.list_events(service=service.name) if e.action == "alert.fired" and now - e.at < RECENT]
+    fired = store.list_events(service=service.name, actions=("alert.fired",), since=now - RECENT, limit=1000)
     return tuple(sorted({event.subject.removeprefix("alert/") for event in fired}))

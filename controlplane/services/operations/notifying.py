@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from controlplane.domain.base import ServiceName, Value
 from controlplane.domain.errors import FleetuneError
@@ -24,15 +24,32 @@ TOLD = frozenset({"alert.fired", "alert.acted", "alert.not_acted", "model.waits"
 GIVE_UP = timedelta(minutes=10)
 
 
+LATE = timedelta(minutes=1)
+"""An event may be kept so long after its moment: who takes in many alerts keeps them one by one."""
+_MOST = 10_000
+
+
 class Sent(Value):
-    """How far a target has come: the moment of the newest event it was told of, and which of that moment."""
+    """How far a target has come: the moment of the newest event it was told of, and which of the minute before it."""
 
     at: AwareDatetime
-    marks: tuple[str, ...] = ()
+    marks: tuple[tuple[AwareDatetime, str], ...] = ()
+    since: AwareDatetime = Field(description="What was before is not told.")
 
-    def of(self, moment: datetime) -> tuple[str, ...]:
-        """Return what of this moment was told."""
-        return self.marks if self.at == moment else ()
+    @property
+    def oldest(self) -> datetime:
+        """Return the moment from which on something may not have been told yet."""
+        return max(self.since, self.at - LATE)
+
+    def knows(self, event: Event) -> bool:
+        """Say whether it was told, or is of before."""
+        return event.at < self.oldest or (event.at, _mark(event)) in self.marks
+
+    def told(self, event: Event) -> Sent:
+        """Return how far it has come with this one."""
+        at = max(self.at, event.at)
+        marks = (*self.marks, (event.at, _mark(event)))
+        return self.evolve(at=at, marks=tuple(each for each in marks if each[0] >= at - LATE))
 
 
 class NotifyRunner:
@@ -48,23 +65,27 @@ class NotifyRunner:
         services = [saved.value for saved in self._store.list_services()]
         if not any(service.spec.alerts.notify for service in services):
             return False
-        events = [event for event in reversed(self._store.list_events()) if event.action in TOLD]
-        for service in services:
-            mine = [event for event in events if event.service in (service.name, None)]
-            for target in service.spec.alerts.notify:
-                self._tell(service.name, target, mine)
+        targets = [(service.name, target) for service in services for target in service.spec.alerts.notify]
+        sent = [self._read(_setting(*each)) for each in targets]
+        events = self._events(min(each.value.oldest for each in sent))
+        for (service, target), known in zip(targets, sent, strict=True):
+            self._tell(service, target, known, [event for event in events if event.service in (service, None)])
         return False
 
-    def _tell(self, service: ServiceName, target: NotifyTarget, events: Sequence[Event]) -> None:
+    def _events(self, oldest: datetime) -> Sequence[Event]:
+        """Return what is to be told since that moment, in the order in which it was kept."""
+        since = oldest - timedelta(microseconds=1)
+        return self._store.list_events(actions=TOLD, since=since, limit=_MOST)[::-1]
+
+    def _tell(self, service: ServiceName, target: NotifyTarget, sent: Versioned[Sent], events: Sequence[Event]) -> None:
         """Send one target what it was not told yet, the oldest first."""
-        setting = f"notified/{service}/{target.name}"
-        sent = self._read(setting)
+        setting = _setting(service, target)
         for event in events:
-            if event.at < sent.value.at or _mark(event) in sent.value.of(event.at):
+            if sent.value.knows(event):
                 continue
             if not self._told(service, target, event):
                 return
-            after = Sent(at=event.at, marks=(*sent.value.of(event.at), _mark(event)))
+            after = sent.value.told(event)
             sent = Versioned(after, self._store.write_setting(setting, after.model_dump_json(), sent.version))
 
     def _told(self, service: ServiceName, target: NotifyTarget, event: Event) -> bool:
@@ -86,8 +107,12 @@ class NotifyRunner:
         found, version = read_kept(self._store, setting, _sent, None)
         if found is not None:
             return Versioned(found, version)
-        begins = Sent(at=self._clock())
+        begins = Sent(at=self._clock(), since=self._clock())
         return Versioned(begins, self._store.write_setting(setting, begins.model_dump_json(), version))
+
+
+def _setting(service: ServiceName, target: NotifyTarget) -> str:
+    return f"notified/{service}/{target.name}"
 
 
 def _sent(text: str) -> Sent | None:

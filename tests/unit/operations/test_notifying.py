@@ -65,6 +65,35 @@ def test_alerts_and_what_followed_are_told_once_in_order() -> None:
     assert watched.told.notices == [("ops", "First"), ("ops", "First"), ("ops", "Second")]
 
 
+def test_nothing_is_lost_among_many_other_events() -> None:
+    watched = Watched(OPS)
+    watched.fires("First")
+    for _ in range(300):
+        watched.fires("Replica", action="engine.started")
+    watched.run()
+    assert watched.told.notices == [("ops", "First")]
+
+
+def test_of_a_flood_nothing_is_lost() -> None:
+    watched = Watched(OPS)
+    for number in range(1500):
+        watched.fires(f"Alert{number}")
+    watched.run()
+    assert watched.told.notices == [("ops", f"Alert{number}") for number in range(1500)]
+
+
+def test_one_that_was_kept_after_a_later_one_was_told_is_told_too() -> None:
+    watched = Watched(OPS)
+    watched.fires("Early")
+    (early,) = watched.store.list_events()
+    watched.fires("Late")
+    watched.run()
+    watched.store.add_event(early.evolve(subject="alert/Slow"))
+    watched.run()
+    watched.run()
+    assert watched.told.notices == [("ops", "Early"), ("ops", "Late"), ("ops", "Slow")]
+
+
 def test_a_new_target_hears_of_what_comes() -> None:
     watched = Watched()
     watched.fires("Before")
