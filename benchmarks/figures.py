@@ -17,7 +17,16 @@ def asked_as(name: str) -> dict[str, Any]:
 
 def tell(found: Mapping[str, Any], path: Path | None) -> None:
     """Print the figures, and write them to a file unless it is None."""
-    text = json.dumps(found, indent=1)
-    print(text)
+    print(json.dumps(found, indent=1))
+    keep(found, path)
+
+
+def keep(found: Mapping[str, Any], path: Path | None) -> None:
+    """Write the figures to a file unless it is None: after each round, so that a run that is stopped loses none."""
     if path:
-        path.write_text(text + "\n")
+        path.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def say(text: str) -> None:
+    """Say how far a benchmark has come, at once, where its figures are not: on stderr."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)

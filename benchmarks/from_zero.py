@@ -5,16 +5,18 @@
 A whole installation on an emulated engine; each round waits until nothing runs, sends three requests at once, and takes
 the time to the first token of each less what the engine itself took from its process to ready; its parts are the time
 from asking to the engine's process, and from ready to the first token of the slowest.
+
+Before the second round it goes to zero by itself (75 s), before the further ones by hand, which a request wakes alike.
+Each round is told as it ends and the file is written anew.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +25,7 @@ from typing import Any, NamedTuple
 import httpx
 import psutil
 
+from benchmarks.figures import asked_as, keep, say, tell
 from tests.e2e.loop.installation import SERVICE, Installation
 
 AT_ONCE = 3
@@ -69,13 +72,34 @@ def one(installation: Installation) -> Round:
     return Round(max(took), startup_s, len(took), to_start_s, max(took) - to_start_s - startup_s)
 
 
-def measure(args: argparse.Namespace, folder: Path) -> list[Round]:
-    installation = Installation(folder, service(args.startup_s))
+def measure(args: argparse.Namespace, folder: Path, known: Callable[[Sequence[Round]], None]) -> list[Round]:
+    """Return the rounds; `known` is given those so far after each."""
+    installation, rounds = Installation(folder, service(args.startup_s)), list[Round]()
     try:
         installation.up()
-        return [one(installation) for _ in range(args.rounds)]
+        for number in range(args.rounds):
+            if number > 1:
+                installation.api.post(f"/services/{installation.spec.name}/scale", {"replicas": 0})
+            rounds.append(one(installation))
+            say(f"round {number + 1} of {args.rounds}: {rounds[-1]}")
+            known(rounds)
+        return rounds
     finally:
         installation.down()
+
+
+def figures(rounds: Sequence[Round], *, of: int) -> dict[str, Any]:
+    """Return what the rounds that were made came to. `of`: how many are to be."""
+    beyond = [each.first_token_s - each.startup_s for each in rounds]
+    return asked_as("from_zero") | {
+        "load_average": psutil.getloadavg(),
+        "of_rounds": of,
+        "to_start_s": statistics.median(each.to_start_s for each in rounds),
+        "to_token_s": statistics.median(each.to_token_s for each in rounds),
+        "beyond_startup_s": {"median": statistics.median(beyond), "longest": max(beyond)},
+        "within_2_s": sum(each <= 2.0 for each in beyond),
+        "rounds": [each._asdict() for each in rounds],
+    }
 
 
 def main() -> None:
@@ -85,21 +109,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        rounds = measure(args, Path(folder))
-    beyond = [each.first_token_s - each.startup_s for each in rounds]
-    found = {
-        "command": " ".join(["python -m benchmarks.from_zero", *sys.argv[1:]]),
-        "at": time.strftime("%Y-%m-%d"),
-        "load_average": psutil.getloadavg(),
-        "to_start_s": statistics.median(each.to_start_s for each in rounds),
-        "to_token_s": statistics.median(each.to_token_s for each in rounds),
-        "beyond_startup_s": {"median": statistics.median(beyond), "longest": max(beyond)},
-        "within_2_s": sum(each <= 2.0 for each in beyond),
-        "rounds": [each._asdict() for each in rounds],
-    }
-    print(json.dumps(found, indent=1))
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=2) + "\n")
+        rounds = measure(args, Path(folder), lambda known: keep(figures(known, of=args.rounds), args.json))
+    tell(figures(rounds, of=args.rounds), args.json)
 
 
 if __name__ == "__main__":

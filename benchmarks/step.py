@@ -2,10 +2,14 @@
 
     python -m benchmarks.step [--rounds 3] [--startup-s 10] [--rate 3] [--json PATH]
 
-A whole installation, one replica that is declared to sustain 4 requests/s (it does 5), streams of some 60 tokens. Each
-round adds twice the rate to what comes, keeps it until everybody is served well again for 20 s, takes it away, and
-waits until the autoscaler has let the replicas go. The SLO (P90 of the first token, 1 s) is missed in every five
+A whole installation, one replica that is declared to sustain 4.5 requests/s (it does 5), streams of some 60 tokens.
+Each round adds twice the rate to what comes, keeps it until everybody is served well again for 20 s, takes it away,
+and waits until the autoscaler has let the replicas go. The SLO (P90 of the first token, 1 s) is missed in every five
 seconds of arrivals of which more than a tenth missed it or failed. At the end both load generators count what was cut.
+
+A round takes two to three minutes, of which 90 s at least are the window of the load and that of the autoscaler before
+a replica goes. It is told as it ends and the file is written anew; `requests` and what was cut are then of the steps
+alone, and of the steady load too once all rounds are done.
 """
 
 from __future__ import annotations
@@ -14,14 +18,14 @@ import argparse
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
 
-from benchmarks.figures import asked_as, tell
+from benchmarks.figures import asked_as, keep, say, tell
 from controlplane.adapters.gateway.records_spool import SpooledRecords
 from controlplane.cli.traffic import LiveTraffic
 from controlplane.domain.door.outcomes import read_outcome
@@ -32,7 +36,9 @@ from tests.e2e.loop.installation import SERVICE, Installation
 
 BUCKET_S = 5.0
 CALM_S = 20.0
-CAPACITY_RPS = 4.0
+CAPACITY_RPS = 4.5
+"""With the headroom of 15 % one replica is enough for 3.8 requests/s. At 4 it was for 3.4, which the Poisson arrivals
+of 3 requests/s exceed in a tenth of all windows of 30 s: the replica more was kept for minutes, rightly."""
 _LONGEST_S = 300.0
 
 
@@ -99,6 +105,7 @@ class Drill:
         started = [each for each in installation.engines() if each["spec"]["engine_id"] not in known]
         startup_s = max((_startup_s(each) for each in started if each["ready_at"]), default=0.0)
         missed_s, replicas = self._missed_s(step_at), self._serving()
+        say(f"served well by {replicas} replicas, the SLO was missed for {missed_s:g} s; now the step ends")
         self.reports.append(traffic.stop())
         began = time.monotonic()
         installation.until("one replica is left", lambda: self._serving() == 1, within_s=_LONGEST_S)
@@ -129,23 +136,34 @@ def _startup_s(engine: dict[str, Any]) -> float:
     return (ready - began).total_seconds()
 
 
-def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def measure(args: argparse.Namespace, folder: Path, known: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Return the figures; `known` is given those so far after each round."""
     installation = Installation(folder, service(args.startup_s), workers=0)
+    rounds: list[Round] = []
     try:
         installation.up()
         drill, steady = Drill(installation, rate_rps=args.rate), installation.traffic(args.rate)
         steady.start()
-        time.sleep(args.settle_s)  # the autoscaler has seen its window
-        rounds = [drill.one() for _ in range(args.rounds)]
-        reports = [*drill.reports, steady.stop()]
+        say(f"{args.rate:g} requests/s for {args.settle_s:g} s, until the autoscaler has seen its window")
+        time.sleep(args.settle_s)
+        for number in range(args.rounds):
+            rounds.append(drill.one())
+            say(f"round {number + 1} of {args.rounds}: {rounds[-1]}")
+            known(figures(rounds, drill.reports, of=args.rounds))
+        return figures(rounds, [*drill.reports, steady.stop()], of=args.rounds)
     finally:
         installation.down()
+
+
+def figures(rounds: Sequence[Round], reports: Sequence[LoadTestReport], *, of: int) -> dict[str, Any]:
+    """Return what the rounds that were made came to. `of`: how many are to be."""
     return {
+        "of_rounds": of,
+        "within": sum(each.missed_s <= each.allowed_s for each in rounds),
         "requests": sum(each.requests for each in reports),
         "failed": sum(each.errors for each in reports),
         "truncated": sum(each.truncated for each in reports),
         "unfinished": sum(each.unfinished for each in reports),
-        "within": sum(each.missed_s <= each.allowed_s for each in rounds),
         "rounds": [each._asdict() for each in rounds],
     }
 
@@ -158,9 +176,13 @@ def main() -> None:
     parser.add_argument("--settle-s", type=float, default=40.0)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+
+    def whole(found: dict[str, Any]) -> dict[str, Any]:
+        return asked_as("step") | {"load_average": psutil.getloadavg()} | found
+
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(args, Path(folder))
-    tell(asked_as("step") | {"load_average": psutil.getloadavg()} | found, args.json)
+        found = measure(args, Path(folder), lambda found: keep(whole(found), args.json))
+    tell(whole(found), args.json)
 
 
 if __name__ == "__main__":

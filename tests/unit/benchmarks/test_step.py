@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
+from pathlib import Path
 
-from benchmarks.step import missed_for_s
+from benchmarks.figures import keep
+from benchmarks.step import Round, figures, missed_for_s
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.slo import LatencyMetric, LatencySlo
 from tests.builders_serving import NOW
@@ -48,3 +51,11 @@ def test_a_tenth_of_five_seconds_may_miss_and_a_failed_request_is_a_miss() -> No
     some = [*well, record(31.1, 3000), record(31.2, None, status=502)]
     assert missed_for_s(some, LIMITS, NOW) == 0
     assert missed_for_s([*some, record(31.3, None, status=502)], LIMITS, NOW) == 35
+
+
+def test_each_round_is_kept_as_it_ends(tmp_path: Path) -> None:
+    kept = tmp_path / "step.json"
+    for known in ([Round(20, 12, 42, 3, 70)], [Round(20, 12, 42, 3, 70), Round(50, 12, 42, 3, 80)]):
+        keep(figures(known, [], of=3), kept)
+        found = json.loads(kept.read_text())
+        assert (len(found["rounds"]), found["of_rounds"], found["within"]) == (len(known), 3, 1)
