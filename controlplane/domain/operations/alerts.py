@@ -54,11 +54,14 @@ class Alert(Value):
 
 
 class Acted(Value):
-    """What was done, so that it is not done again."""
+    """What was done about one firing, so that it is not done again; and whether it is over."""
 
     at: AwareDatetime
     key: str
     action: AlertAction
+    name: str = Field(default="", description="Of the alert; empty: kept by an earlier version.")
+    severity: str = ""
+    ended: bool = False
 
 
 class Reaction(Value):
@@ -86,6 +89,22 @@ def reaction(options: AlertOptions, alert: Alert, past: Sequence[Acted], now: da
     if not reason and options.dry_run:
         reason = "dry run"
     return Reaction(action=action, acts=not reason, reason=reason)
+
+
+def over(alert: Alert, past: Sequence[Acted]) -> Acted | None:
+    """Return the firing that this word ends; None: it still fires, was never told, or its end was."""
+    if alert.firing:
+        return None
+    return next((each for each in past if each.key == alert.key and not each.ended), None)
+
+
+def lasting(past: Sequence[Acted]) -> Mapping[str, datetime]:
+    """Return the alerts that were told and are not over, and when each was told first."""
+    found: dict[str, datetime] = {}
+    for each in past:
+        if each.name and not each.ended:
+            found[each.name] = min(each.at, found.get(each.name, each.at))
+    return found
 
 
 def _held_back(options: AlertOptions, action: AlertAction, past: Sequence[Acted], now: datetime) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -81,6 +82,13 @@ def controller_findings(passed_s_ago: float | None) -> Sequence[Finding]:
     return (Finding(standing=Standing.WRONG, text=text),)
 
 
+def alert_findings(alerts: Mapping[str, datetime]) -> Sequence[Finding]:
+    """Say which alerts last, by when each was told."""
+    return [
+        Finding(standing=Standing.WATCH, text=f"alert {name}, told {at:%d %b %H:%M} UTC") for name, at in alerts.items()
+    ]
+
+
 def service_health(
     service: Service,
     *,
@@ -88,17 +96,17 @@ def service_health(
     live: Live | None,
     rollout: Rollout | None,
     scaling: ScaleDecision | None,
-    alerts: Sequence[str],
+    alerts: Mapping[str, datetime],
     gpus: Sequence[EngineGpu] = (),
     reclaimed: Mapping[EngineId, Reclaim] | None = None,
 ) -> ServiceHealth:
-    """Judge one service. `live` None: the gateways' records cannot be read. `alerts` fired within the last hour."""
+    """Judge one service. `live` None: the gateways' records cannot be read. `alerts` last; when each was told."""
     found = [
         *_replicas(service, replicas),
         *([Finding(standing=Standing.WATCH, text="live records cannot be read")] if live is None else _promises(live)),
         *_rollout(rollout),
         *_scaling(scaling),
-        *(Finding(standing=Standing.WATCH, text=f"alert {name}") for name in alerts),
+        *alert_findings(alerts),
         *_throttled(gpus),
         *_reclaimed(reclaimed or {}),
     ]

@@ -6,7 +6,7 @@ What nobody knows is no alert: a number that is missing is never taken for zero,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -79,6 +79,7 @@ class Facts(NamedTuple):
     gpu_percent: float | None = None
     gpus: Sequence[EngineGpu] = ()
     load: LoadNews = LoadNews()
+    ready: int = 0  # engines of it that could tell numbers
 
 
 class Trouble(NamedTuple):
@@ -142,15 +143,38 @@ def certificate_troubles(ends: Mapping[str, Mapping[str, datetime]], now: dateti
     ]
 
 
+def unknown(facts: Facts) -> frozenset[str]:
+    """Return the alerts of which nobody can say now whether they last. Where no engine is ready there is nothing to."""
+    if not facts.ready:
+        return frozenset()
+    queue = facts.waiting[-1] if facts.waiting else None
+    numbers: Mapping[KnownAlert, Sequence[float | None]] = {
+        QUEUE_GROWS: (queue, facts.running),
+        KV_CACHE_FULL: (facts.kv_usage_percent,),
+        PREEMPTIONS: (facts.preemptions_per_s,),
+        GPUS_BUSY: (facts.gpu_percent,),
+        GPUS_BUSY_AND_QUEUED: (facts.gpu_percent, queue),
+    }
+    silent = {alert.name for alert, needs in numbers.items() if None in needs}
+    return frozenset(silent if facts.gpus else {*silent, GPU_THROTTLED.name})
+
+
+def ended(before: Mapping[str, Pending], after: Mapping[str, Pending]) -> Mapping[str, Pending]:
+    """Return what was told and is over."""
+    return {key: each for key, each in before.items() if each.told and key not in after}
+
+
 def ripened(
-    found: Sequence[Trouble], before: Mapping[str, Pending], now: datetime
+    found: Sequence[Trouble], before: Mapping[str, Pending], now: datetime, unknown: Collection[str] = ()
 ) -> tuple[Mapping[str, Pending], Sequence[Ripe]]:
     """Return what lasts, and what is to be told now: each trouble once, until it was over.
 
-    What has lasted since later than now was seen before a clock was set back: it lasts from now on.
+    Alerts that are `unknown` are neither over nor told. What has lasted since later than now was seen before a clock
+    was set back: it lasts from now on.
     """
-    known = {key: each.evolve(since=min(each.since, now)) for key, each in before.items()}
-    after = {each.key: known.get(each.key, Pending(since=now)) for each in found}
+    known = {key: each if each.told else each.evolve(since=min(each.since, now)) for key, each in before.items()}
+    after = {key: each for key, each in known.items() if key.partition("/")[0] in unknown}
+    after |= {each.key: known.get(each.key, Pending(since=now)) for each in found}
     ripe = [
         Ripe(each, after[each.key].since)
         for each in found

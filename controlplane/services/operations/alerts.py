@@ -5,7 +5,7 @@ A crash in between leaves an alert that was remembered and not acted on: too lit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 
@@ -20,6 +20,8 @@ from controlplane.domain.operations.alerts import (
     AlertAction,
     AlertOptions,
     Reaction,
+    lasting,
+    over,
     reaction,
     remembered,
 )
@@ -46,7 +48,10 @@ class Taken(Value):
 
 
 def take_alerts(store: Store, alerts: Sequence[Alert], *, actor: str, now: datetime) -> tuple[Taken, ...]:
-    """Tell each alert once, act where that is declared. Raises Unavailable, StaleVersion: send them again."""
+    """Tell each alert once, and once that it is over; act where that is declared.
+
+    Raises Unavailable, StaleVersion: send them again.
+    """
     taken = list[Taken]()
     for _, of_one in groupby(alerts, key=lambda alert: alert.service):
         mine = list(of_one)
@@ -62,20 +67,47 @@ def _take(store: Store, alerts: Sequence[Alert], *, actor: str, now: datetime) -
     saved = store.read_setting(setting)
     before = () if saved is None else _read(saved.value)
     past = tuple(each.evolve(at=min(each.at, now)) for each in before)  # a clock may have been set back since
-    found = list[tuple[Alert, Reaction | None]]()
+    found = list[tuple[Alert, Reaction | Acted | None]]()
     for alert in alerts:
-        found.append((alert, what := reaction(options, alert, past, now)))
-        if what is not None:
-            done = what.action if what.acts else AlertAction.TELL
-            past = remembered(past, Acted(at=now, key=alert.key, action=done), now)
+        ended = over(alert, past)
+        found.append((alert, what := ended or reaction(options, alert, past, now)))
+        if ended is not None:
+            past = tuple(each.evolve(ended=True) if each is ended else each for each in past)
+        elif isinstance(what, Reaction):
+            past = remembered(past, _remembered(alert, what, now), now)
     if past != before:
         store.write_setting(setting, _PAST.dump_json(past).decode(), 0 if saved is None else saved.version)
     return [_told(store, alert, service, what, actor=actor, now=now) for alert, what in found]
 
 
+def _remembered(alert: Alert, found: Reaction, now: datetime) -> Acted:
+    action = found.action if found.acts else AlertAction.TELL
+    return Acted(at=now, key=alert.key, action=action, name=alert.name, severity=alert.severity)
+
+
+def alerts_that_last(store: Store, service: ServiceName | None) -> Mapping[str, datetime]:
+    """Return the alerts of a service that fire now, and when each was told; None: those of no service.
+
+    What nobody says the end of lasts for as long as it is remembered, a week. Raises Unavailable.
+    """
+    saved = store.read_setting(f"alerts/{service or NOBODY}")
+    return lasting(() if saved is None else _read(saved.value))
+
+
 def _told(
-    store: Store, alert: Alert, service: ServiceName | None, found: Reaction | None, *, actor: str, now: datetime
+    store: Store,
+    alert: Alert,
+    service: ServiceName | None,
+    found: Reaction | Acted | None,
+    *,
+    actor: str,
+    now: datetime,
 ) -> Taken:
+    if isinstance(found, Acted):
+        lasted = f"over {(now - found.at).total_seconds() / 60:.0f} min after it was told"
+        was = alert.evolve(severity=found.severity)
+        store.add_event(_event(was, service, "alert.ended", lasted, actor=actor, now=now))
+        return Taken(alert=alert.name, service=service, action=None, done=False, reason=lasted)
     if found is None:
         return Taken(alert=alert.name, service=service, action=None, done=False, reason="told before, or over")
     store.add_event(_event(alert, service, "alert.fired", alert.summary, actor=actor, now=now))

@@ -14,6 +14,7 @@ from controlplane.domain.operations.health import (
     Replicas,
     ServiceHealth,
     Standing,
+    alert_findings,
     controller_findings,
     service_health,
     worst,
@@ -27,6 +28,7 @@ from controlplane.ports.metrics import MetricsSource
 from controlplane.ports.store import Store
 from controlplane.services.fleet.scaling import read_memory
 from controlplane.services.fleet.serving import service_status
+from controlplane.services.operations.alerts import alerts_that_last
 from controlplane.services.operations.savings import read_saved
 
 WINDOW_S = 300.0
@@ -53,6 +55,7 @@ def installation_health(
     failed = [s for s in studies if s.state is StudyState.FAILED and s.finished_at and now - s.finished_at < RECENT]
     findings = (
         *controller_findings(passed_s_ago),
+        *alert_findings(alerts_that_last(store, None)),
         *(Finding(standing=Standing.WATCH, text=f"study {s.study_id} failed: {s.reason}") for s in failed),
     )
     everything = [*findings, *(found for each in services for found in each.findings)]
@@ -89,7 +92,7 @@ def _service(
         live=_live(records, service, now),
         rollout=status.rollout,
         scaling=scaling,
-        alerts=_alerts(store, service, now),
+        alerts=alerts_that_last(store, service.name),
         gpus=gpus,
         reclaimed=status.reclaimed,
     )
@@ -111,9 +114,3 @@ def _live(records: RecordSource, service: Service, now: datetime) -> Live | None
     except Unavailable:
         return None
     return live(service.spec, found, now=now, window_s=WINDOW_S, bucket_s=WINDOW_S)
-
-
-def _alerts(store: Store, service: Service, now: datetime) -> tuple[str, ...]:
-    """Return the names of alerts that were told within the hour, each once."""
-    fired = store.list_events(service=service.name, actions=("alert.fired",), since=now - RECENT, limit=1000)
-    return tuple(sorted({event.subject.removeprefix("alert/") for event in fired}))

@@ -1,4 +1,6 @@
-"""Tell people of alerts, of what followed, and of models that wait: what became an event goes to a service's targets.
+"""Tell people of alerts, of what followed, of drift, of how rollouts ended and of models that wait.
+
+What became an event goes to a service's targets.
 
 At least once: a target is asked again until it took a notice, for ten minutes; then that is an event, and it goes on.
 """
@@ -20,7 +22,9 @@ from controlplane.ports.store import Store, Versioned
 from controlplane.services.kept import read_kept
 
 ACTOR = "notifier"
-TOLD = frozenset({"alert.fired", "alert.acted", "alert.not_acted", "model.waits"})
+_ALERTS = frozenset({"alert.fired", "alert.acted", "alert.not_acted", "alert.ended"})
+_DRIFT = frozenset({"drift.found", "drift.study", "drift.no_study"})
+TOLD = _ALERTS | _DRIFT | {"rollout.promoted", "rollout.aborted", "model.waits"}
 GIVE_UP = timedelta(minutes=10)
 
 
@@ -123,7 +127,7 @@ def _notice(event: Event) -> Notice:
     return Notice(
         at=event.at,
         action=event.action,
-        alert=event.subject.removeprefix("alert/"),
+        alert="drift" if event.action in _DRIFT else event.subject.removeprefix("alert/"),
         service=event.service,
         severity=str(event.details.get("severity") or ""),
         text=event.reason,

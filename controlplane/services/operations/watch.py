@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from pydantic import TypeAdapter
@@ -14,7 +14,13 @@ from controlplane.domain.engines.gpu import EngineGpu
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.operations.alerts import Alert, one_line
 from controlplane.domain.operations.cost import engines_usd_per_hour
-from controlplane.domain.operations.known_alerts import GATEWAY_DOWN, QUEUE_S, QUEUE_STEP_S
+from controlplane.domain.operations.known_alerts import (
+    CERTIFICATE_ENDS,
+    GATEWAY_DOWN,
+    QUEUE_S,
+    QUEUE_STEP_S,
+    STORE_FULL,
+)
 from controlplane.domain.operations.minutes import KEPT_S, Minutes
 from controlplane.domain.operations.space import Space
 from controlplane.domain.operations.watching import (
@@ -24,9 +30,11 @@ from controlplane.domain.operations.watching import (
     Stuck,
     Trouble,
     certificate_troubles,
+    ended,
     ripened,
     store_troubles,
     troubles,
+    unknown,
 )
 from controlplane.domain.rollouts.rollout import Rollout, RolloutState
 from controlplane.domain.serving import Service
@@ -80,11 +88,22 @@ class AlertWatcher:
         services = [saved.value for saved in self._store.list_services()]
         watched = [each for each in services if each.spec.alerts.built_in]
         engines = self._fleet.list() if watched else ()
-        for service in watched:
-            self._take(service.name, troubles(self._facts(service, engines, now), now), now)
+        for service in services:
+            if service.spec.alerts.built_in:
+                facts = self._facts(service, engines, now)
+                self._take(service.name, troubles(facts, now), now, unknown=unknown(facts))
+            else:
+                self._take(service.name, (), now)  # what was told before it was switched off is not looked for now
         if watched:
-            self._take(None, [*self._gateways(), *self._installation(now)], now)
+            self._look_at_all(now)
         return False
+
+    def _look_at_all(self, now: datetime) -> None:
+        """Look at what is of no service. Who is silent may have certificates that end, and a disk may not be known."""
+        gateways, space = self._gateways(), self._space()
+        found = [*gateways, *self._installation(space, now)]
+        silent = [CERTIFICATE_ENDS.name] if gateways else []
+        self._take(None, found, now, unknown=[*silent, *([STORE_FULL.name] if space is None else [])])
 
     def _facts(self, service: Service, engines: Sequence[Engine], now: datetime) -> Facts:
         mine = [each for each in engines if service_of(each) == service.name]
@@ -105,6 +124,7 @@ class AlertWatcher:
             stuck=_stuck(active, now),
             usd_per_hour=engines_usd_per_hour(service.spec, mine),
             load=load_news(self._store, service.name, now),
+            ready=sum(each.state is EngineState.READY and each.answers for each in mine),
         )
 
     def _counted(self, service: Service, now: datetime) -> Minutes:
@@ -140,21 +160,24 @@ class AlertWatcher:
             return ()
         return [Trouble.of(GATEWAY_DOWN, f"{silent} gateways do not answer")]
 
-    def _installation(self, now: datetime) -> Sequence[Trouble]:
+    def _installation(self, space: Space | None, now: datetime) -> Sequence[Trouble]:
         """What is nobody's service: room for what is kept, and certificates of the gateways that answer."""
-        space, view = self._space(), self._certificates
+        view = self._certificates
         ends = {} if view is None else view.certificates()
         return [*([] if space is None else store_troubles(space)), *certificate_troubles(ends, now)]
 
-    def _take(self, name: ServiceName | None, found: Sequence[Trouble], now: datetime) -> None:
+    def _take(
+        self, name: ServiceName | None, found: Sequence[Trouble], now: datetime, unknown: Collection[str] = ()
+    ) -> None:
         """Remember since when it lasts, tell it, remember that: after a crash in between its key is known."""
         setting = f"watching/{name or GATEWAYS}"
         before = self._read(setting)
-        after, ripe = ripened(found, before.value, now)
-        fresh = {each.trouble.key for each in ripe}
+        after, ripe = ripened(found, before.value, now, unknown)
+        fresh, gone = {each.trouble.key for each in ripe}, ended(before.value, after)
         untold = {key: one.evolve(told=False) if key in fresh else one for key, one in after.items()}
-        saved = self._saved(setting, before, untold)
-        take_alerts(self._store, [_alert(each, name) for each in ripe], actor=ACTOR, now=now)
+        saved = self._saved(setting, before, {**gone, **untold})
+        alerts = [*(_alert(each, name) for each in ripe), *(_over(key, one, name) for key, one in gone.items())]
+        take_alerts(self._store, alerts, actor=ACTOR, now=now)
         self._saved(setting, saved, after)
 
     def _saved(self, setting: str, before: _Kept, after: Mapping[str, Pending]) -> _Kept:
@@ -188,9 +211,17 @@ def _stuck(active: Versioned[Rollout] | None, now: datetime) -> Stuck | None:
 def _alert(ripe: Ripe, name: ServiceName | None) -> Alert:
     return Alert(
         name=ripe.trouble.alert,
-        key=f"{ripe.trouble.key}@{ripe.since.isoformat()}"[-200:],
+        key=_key(ripe.trouble.key, ripe.since),
         service=name,
         firing=True,
         severity=ripe.trouble.severity,
         summary=one_line(ripe.trouble.summary),
     )
+
+
+def _over(key: str, pending: Pending, name: ServiceName | None) -> Alert:
+    return Alert(name=key.partition("/")[0], key=_key(key, pending.since), service=name, firing=False)
+
+
+def _key(trouble: str, since: datetime) -> str:
+    return f"{trouble}@{since.isoformat()}"[-200:]

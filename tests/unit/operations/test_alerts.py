@@ -20,7 +20,7 @@ from controlplane.domain.operations.alerts import (
 )
 from controlplane.domain.operations.autoscale_options import AutoscaleOptions
 from controlplane.domain.rollouts.rollout import RolloutState
-from controlplane.services.operations.alerts import Taken, take_alerts
+from controlplane.services.operations.alerts import Taken, alerts_that_last, take_alerts
 from tests.builders_serving import CHAT, NOW
 from tests.integration.controller.site import Site
 
@@ -162,3 +162,28 @@ def test_an_alert_of_no_known_service_is_told_and_remembered(service: str | None
     first, second = (take(site, an_alert(service=service))[0] for _ in range(2))
     assert (first.action, second.action) == (AlertAction.TELL, None)
     assert site.service.stable_replicas == 1
+
+
+def test_that_an_alert_is_over_is_told_once_and_to_whom_it_concerns() -> None:
+    site = serving()
+    take(site, an_alert(severity="page"))
+    assert set(alerts_that_last(site.store, CHAT)) == {"QueueGrows"}
+    site.clock.go_on(720)
+    over = [take(site, an_alert(firing=False))[0].reason for _ in range(2)]
+    assert over == ["over 12 min after it was told", "told before, or over"]
+    (ended,) = [each for each in site.store.list_events() if each.action == "alert.ended"]
+    assert (ended.subject, ended.details["severity"]) == ("alert/QueueGrows", "page")
+    assert not alerts_that_last(site.store, CHAT)
+
+
+def test_the_end_of_what_was_never_told_is_no_news() -> None:
+    site = serving()
+    take(site, an_alert(firing=False))
+    assert not site.store.list_events(subject="alert/QueueGrows")
+
+
+def test_of_several_of_one_name_the_last_end_counts() -> None:
+    site = serving()
+    take(site, an_alert(key="a"), an_alert(key="b"))
+    take(site, an_alert(key="a", firing=False))
+    assert set(alerts_that_last(site.store, CHAT)) == {"QueueGrows"}

@@ -24,7 +24,7 @@ def judged(**changes: Any) -> ServiceHealth:
         "live": live(a_spec(), (), now=NOW, window_s=300, bucket_s=300),
         "rollout": None,
         "scaling": None,
-        "alerts": (),
+        "alerts": {},
     }
     replicas = {"ready": 2, "wanted": 2, "hanging": 0}
     found = Replicas(**{name: changes.pop(name, value) for name, value in replicas.items()})
@@ -54,7 +54,7 @@ def test_a_service_with_nothing_to_say_of_it_is_right() -> None:
         ({"rollout": a_rollout(state=RolloutState.HALTED)}, Standing.WRONG, "person must act"),
         ({"rollout": a_rollout(state=RolloutState.PAUSED)}, Standing.WATCH, "paused"),
         ({"scaling": HELD}, Standing.WATCH, "no gateway answers"),
-        ({"alerts": ("FleetuneQueueGrows",)}, Standing.WATCH, "FleetuneQueueGrows"),
+        ({"alerts": {"FleetuneQueueGrows": NOW}}, Standing.WATCH, "FleetuneQueueGrows"),
         ({"gpus": (HOT,)}, Standing.WATCH, "GPU 3 of e1 is held back: thermal, by the hardware"),
     ],
 )
@@ -65,7 +65,7 @@ def test_each_reason_is_said(changes: dict[str, Any], standing: Standing, says: 
 
 
 def test_the_worst_reason_comes_first_and_decides() -> None:
-    found = judged(ready=1, rollout=a_rollout(state=RolloutState.HALTED), alerts=("A",))
+    found = judged(ready=1, rollout=a_rollout(state=RolloutState.HALTED), alerts={"A": NOW})
     assert found.standing is Standing.WRONG
     assert "halted" in found.findings[0].text
     assert len(found.findings) == 3
@@ -110,6 +110,6 @@ def test_one_that_sleeps_until_its_turn_is_right_and_one_without_an_engine_is_no
     service = a_service(spec=a_spec(engine=engine, shares=ShareOptions(pool="small")), stable="rev-1")
     for asleep, standing in ((1, Standing.RIGHT), (0, Standing.WRONG)):
         replicas = Replicas(ready=0, wanted=1, asleep=asleep)
-        found = service_health(service, replicas=replicas, live=None, rollout=None, scaling=None, alerts=())
+        found = service_health(service, replicas=replicas, live=None, rollout=None, scaling=None, alerts={})
         (said,) = [each for each in found.findings if "live records" not in each.text]
         assert said.standing is standing

@@ -183,3 +183,26 @@ def test_nothing_in_slack_is_taken_for_markup() -> None:
         at=FakeClock()(), action="alert.fired", alert="A", service=None, severity="page", text="<!channel> &"
     )
     assert slack_body(notice) == {"text": "[page] A fired\n&lt;!channel&gt; &amp;"}
+
+
+def test_drift_what_came_of_it_and_how_a_rollout_ended_are_told() -> None:
+    watched = Watched(OPS)
+    for action, of in (
+        ("drift.found", "service/chat"),
+        ("drift.study", "service/chat"),
+        ("rollout.promoted", "rollout/r-1"),
+    ):
+        watched.clock.go_on(1)
+        watched.store.add_event(Event(at=watched.clock(), actor="drift", action=action, subject=of, service=CHAT))
+    watched.run()
+    assert watched.told.notices == [("ops", "drift"), ("ops", "drift"), ("ops", "rollout/r-1")]
+    notice = Notice(at=watched.clock(), action="drift.found", alert="drift", service=CHAT, severity="", text="")
+    assert subject(notice) == "[alert] chat: drift found"
+
+
+def test_that_an_alert_is_over_is_told() -> None:
+    watched = Watched(OPS.evolve(severities=("page",)))
+    watched.fires("Queue")
+    watched.fires("Queue", action="alert.ended")
+    watched.run()
+    assert watched.told.notices == [("ops", "Queue"), ("ops", "Queue")]
