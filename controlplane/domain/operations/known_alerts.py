@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from controlplane.domain.operations.burning import BURNS
+
 
 class KnownAlert(NamedTuple):
     """An alert once it was so for `for_s` seconds without a gap."""
@@ -60,3 +62,20 @@ CERTIFICATE_ENDS = KnownAlert("FleetuneCertificateEnds", "ticket", 300)
 CERTIFICATE_LEFT_DAYS = 14
 
 BUDGET_EXCEEDED = KnownAlert("FleetuneBudgetExceeded", "ticket", 900)
+
+OF_PROMETHEUS = (
+    "FleetuneAutoscalerHolds",
+    "FleetuneControlPlaneDown",
+    "FleetuneNoRoutes",
+    "FleetuneRecordsLost",
+    "FleetuneReplicasMissing",
+)
+"""Raised by the Prometheus rules alone."""
+ALL_NAMES = frozenset(
+    {
+        *OF_PROMETHEUS,
+        *(each.name for each in tuple(globals().values()) if isinstance(each, KnownAlert)),
+        *(each.alert for each in BURNS),
+    }
+)
+"""Every alert of ours; others are their owner's, and begin otherwise."""

@@ -29,11 +29,13 @@ from controlplane.ports.store import Store
 from controlplane.services.fleet.scaling import read_memory
 from controlplane.services.fleet.serving import service_status
 from controlplane.services.operations.alerts import alerts_that_last
+from controlplane.services.operations.notifying import LOST
 from controlplane.services.operations.savings import read_saved
 
 WINDOW_S = 300.0
 RECENT = timedelta(hours=1)
 _STUDIES = 50
+_LOST = 100
 
 
 def installation_health(
@@ -56,6 +58,7 @@ def installation_health(
     findings = (
         *controller_findings(passed_s_ago),
         *alert_findings(alerts_that_last(store, None)),
+        *_untold(store, now),
         *(Finding(standing=Standing.WATCH, text=f"study {s.study_id} failed: {s.reason}") for s in failed),
     )
     everything = [*findings, *(found for each in services for found in each.findings)]
@@ -114,3 +117,10 @@ def _live(records: RecordSource, service: Service, now: datetime) -> Live | None
     except Unavailable:
         return None
     return live(service.spec, found, now=now, window_s=WINDOW_S, bucket_s=WINDOW_S)
+
+
+def _untold(store: Store, now: datetime) -> Sequence[Finding]:
+    """Say whom nobody could tell of an alert within the hour, and why, once each."""
+    lost = store.list_events(actions=(LOST,), since=now - RECENT, limit=_LOST)
+    newest = {each.subject.removeprefix("notify/"): each.reason for each in reversed(lost)}
+    return [Finding(standing=Standing.WATCH, text=f"{name} hears of nothing: {why}") for name, why in newest.items()]

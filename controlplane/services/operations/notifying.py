@@ -25,6 +25,7 @@ ACTOR = "notifier"
 _ALERTS = frozenset({"alert.fired", "alert.acted", "alert.not_acted", "alert.ended"})
 _DRIFT = frozenset({"drift.found", "drift.study", "drift.no_study"})
 TOLD = _ALERTS | _DRIFT | {"rollout.promoted", "rollout.aborted", "model.waits"}
+LOST = "notice.lost"
 GIVE_UP = timedelta(minutes=10)
 
 
@@ -138,7 +139,7 @@ def _lost(service: ServiceName, target: NotifyTarget, notice: Notice, error: Fle
     return Event(
         at=now,
         actor=ACTOR,
-        action="notice.lost",
+        action=LOST,
         subject=f"notify/{target.name}",
         service=service,
         reason=f"{notice.alert} could not be told: {error}",
