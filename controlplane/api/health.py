@@ -13,7 +13,7 @@ router = APIRouter(prefix="/status", tags=["status"])
 
 @router.get("", summary="Say how every service stands, and why", responses=problems(503))
 def show_status(ctx: Ctx, _: Reader) -> InstallationHealth:
-    """Live figures are of the last five minutes, alerts of the last hour."""
+    """Live figures are of the last five minutes, alerts are those that are not over."""
     return installation_health(
         ctx.store,
         ctx.fleet_view,
@@ -21,4 +21,5 @@ def show_status(ctx: Ctx, _: Reader) -> InstallationHealth:
         now=ctx.clock(),
         metrics=ctx.metrics,
         passed_s_ago=ctx.passed_s_ago(),
+        space=ctx.space(),
     )

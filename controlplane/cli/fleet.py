@@ -19,7 +19,7 @@ ENGINE = Noun(
     columns=[
         Column("engine", field("spec.engine_id")),
         Column("owner", field("spec.owner")),
-        Column("state", field("state")),
+        Column("state", lambda row: row["state"] if row.get("answers", True) else f"{row['state']}, hangs"),
         Column("GPUs", field("gpu_indices")),
         Column("spot", lambda row: "yes" if row["spec"]["spot"] else "no", wide=True),
         Column("url", field("url"), wide=True),

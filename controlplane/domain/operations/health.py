@@ -13,9 +13,13 @@ from controlplane.domain.base import EngineId, Value
 from controlplane.domain.engines.gpu import EngineGpu
 from controlplane.domain.operations.autoscale import ScaleDecision
 from controlplane.domain.operations.live import CheckState, Live
+from controlplane.domain.operations.space import Space
 from controlplane.domain.operations.spot import Reclaim
 from controlplane.domain.rollouts.rollout import Rollout, RolloutState
 from controlplane.domain.serving import Service
+
+FULL_BYTES = 64 * 2**20
+"""Less is as good as none: a log before its rotation and the store's own journal take more. It is told much earlier."""
 
 
 class Standing(StrEnum):
@@ -79,6 +83,15 @@ def controller_findings(passed_s_ago: float | None) -> Sequence[Finding]:
     if passed_s_ago is None or passed_s_ago <= STUCK_S:
         return ()
     text = f"the controller finished no pass for {passed_s_ago:.0f} s: nothing scales, heals or goes out; see its log"
+    return (Finding(standing=Standing.WRONG, text=text),)
+
+
+def space_findings(space: Space | None) -> Sequence[Finding]:
+    """Say that what is kept has hardly any room left: by then nothing can be decided, started or recorded."""
+    if space is None or space.free >= FULL_BYTES:
+        return ()
+    free = f"{space.free / 2**20:.0f} MiB are free where the data folder lies"
+    text = f"{free}: nothing can be kept, started or scaled; make room, the rest goes on by itself"
     return (Finding(standing=Standing.WRONG, text=text),)
 
 

@@ -17,9 +17,11 @@ from controlplane.domain.operations.health import (
     alert_findings,
     controller_findings,
     service_health,
+    space_findings,
     worst,
 )
 from controlplane.domain.operations.live import Live, live, reach
+from controlplane.domain.operations.space import Space
 from controlplane.domain.serving import Service
 from controlplane.domain.studies.study import StudyState
 from controlplane.ports.fleet import FleetView
@@ -31,6 +33,7 @@ from controlplane.services.fleet.serving import service_status
 from controlplane.services.operations.alerts import alerts_that_last
 from controlplane.services.operations.notifying import LOST
 from controlplane.services.operations.savings import read_saved
+from controlplane.services.operations.watch import gateways_silent_since
 
 WINDOW_S = 300.0
 RECENT = timedelta(hours=1)
@@ -46,8 +49,9 @@ def installation_health(
     now: datetime,
     metrics: MetricsSource | None = None,
     passed_s_ago: float | None = None,
+    space: Space | None = None,
 ) -> InstallationHealth:
-    """Return how every service stands. `passed_s_ago`: since the controller's last pass.
+    """Return how every service stands. `passed_s_ago`: since the controller's last pass; `space`: beside the data.
 
     Raises Unavailable when the store or the fleet cannot be asked."""
     services = tuple(
@@ -58,6 +62,8 @@ def installation_health(
     findings = (
         *controller_findings(passed_s_ago),
         *alert_findings(alerts_that_last(store, None)),
+        *space_findings(space),
+        *_silent_gateways(store),
         *_untold(store, now),
         *(Finding(standing=Standing.WATCH, text=f"study {s.study_id} failed: {s.reason}") for s in failed),
     )
@@ -117,6 +123,15 @@ def _live(records: RecordSource, service: Service, now: datetime) -> Live | None
     except Unavailable:
         return None
     return live(service.spec, found, now=now, window_s=WINDOW_S, bucket_s=WINDOW_S)
+
+
+def _silent_gateways(store: Store) -> Sequence[Finding]:
+    """Say at once what is told after a minute: clients of a silent gateway get nothing already."""
+    since = gateways_silent_since(store)
+    if since is None:
+        return ()
+    text = f"a gateway does not answer since {since:%H:%M:%S} UTC: `fleetune doctor` on its host says which"
+    return (Finding(standing=Standing.WRONG, text=text),)
 
 
 def _untold(store: Store, now: datetime) -> Sequence[Finding]:

@@ -170,7 +170,7 @@ class AlertWatcher:
         self, name: ServiceName | None, found: Sequence[Trouble], now: datetime, unknown: Collection[str] = ()
     ) -> None:
         """Remember since when it lasts, tell it, remember that: after a crash in between its key is known."""
-        setting = f"watching/{name or GATEWAYS}"
+        setting = _setting(name)
         before = self._read(setting)
         after, ripe = ripened(found, before.value, now, unknown)
         fresh, gone = {each.trouble.key for each in ripe}, ended(before.value, after)
@@ -189,6 +189,17 @@ class AlertWatcher:
     def _read(self, setting: str) -> _Kept:
         """What another version wrote is as nothing: what lasts is told again."""
         return read_kept(self._store, setting, _pending, {})
+
+
+def gateways_silent_since(store: Store) -> datetime | None:
+    """Return since when a gateway does not answer; None: all do, or nobody looks. Raises Unavailable."""
+    nothing: Mapping[str, Pending] = {}
+    kept = read_kept(store, _setting(None), _pending, nothing).value
+    return min((each.since for key, each in kept.items() if key.startswith(GATEWAY_DOWN.name)), default=None)
+
+
+def _setting(name: ServiceName | None) -> str:
+    return f"watching/{name or GATEWAYS}"
 
 
 def _pending(text: str) -> Mapping[str, Pending]:

@@ -71,7 +71,7 @@ def test_after_a_crash_between_the_end_and_its_word_nothing_lasts() -> None:
     watched.minutes(16)
     change(watched, usd_per_day=1e6)
     store, add = watched.site.store, watched.site.store.add_event
-    store.add_event = _dies  # type: ignore[method-assign]
+    store.add_event = _dies  # type: ignore[method-assign, assignment]
     try:
         watched.watcher.run()
     except RuntimeError:
@@ -96,6 +96,17 @@ def test_a_full_disk_stands_in_status_too() -> None:
     watched.space = Space(free=90 * GIB, size=100 * GIB)
     watched.minutes(1)
     assert "FleetuneStoreFull" not in said(watched)
+
+
+def test_a_silent_gateway_is_wrong_at_once_and_right_again_once_it_answers() -> None:
+    watched = a_watched()
+    watched.site.router.down = {"gw-1"}
+    watched.minutes(0.25)
+    assert "a gateway does not answer" in said(watched)
+    assert not watched.events("alert.fired")
+    watched.site.router.down = set()
+    watched.minutes(0.25)
+    assert "a gateway does not answer" not in said(watched)
 
 
 def test_where_the_watch_is_switched_off_what_it_told_is_over() -> None:

@@ -11,6 +11,7 @@ from controlplane.domain.operations.autoscale import ScaleDecision
 from controlplane.domain.operations.health import Replicas, ServiceHealth, Standing, service_health
 from controlplane.domain.operations.live import live
 from controlplane.domain.operations.share_options import ShareOptions
+from controlplane.domain.operations.space import Space
 from controlplane.domain.rollouts.rollout import RolloutState
 from controlplane.services.operations.health import installation_health
 from tests.builders_serving import CHAT, NOW, a_rollout, a_service, a_spec
@@ -102,6 +103,18 @@ def test_a_controller_that_finishes_no_pass_is_wrong_whatever_serves(ago_s: floa
     assert [each.text.partition(":")[0] for each in found.findings] == (
         ["the controller finished no pass for 61 s"] if standing == "wrong" else []
     )
+
+
+@pytest.mark.parametrize(
+    ("free_mib", "says"), [(None, []), (65, []), (0, ["0 MiB are free where the data folder lies"])]
+)
+def test_a_disk_without_room_is_wrong_at_once(free_mib: int | None, says: list[str]) -> None:
+    site = Site()
+    site.serving()
+    space = None if free_mib is None else Space(free=free_mib * 2**20, size=2**40)
+    found = installation_health(site.store, site.fleet, site.records, now=site.clock(), space=space)
+    assert [each.text.partition(":")[0] for each in found.findings] == says
+    assert not says or found.standing is Standing.WRONG
 
 
 def test_one_that_sleeps_until_its_turn_is_right_and_one_without_an_engine_is_not() -> None:
