@@ -33,6 +33,13 @@ class PlainNotifier:
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._environment = environment
 
+    def check(self, target: NotifyTarget) -> None:
+        """See `ports.Notifier.check`."""
+        of_smtp = None if target.smtp is None else target.smtp.password
+        for ref in (target.url, of_smtp):
+            if ref is not None:
+                self._secret(ref)
+
     def send(self, target: NotifyTarget, notice: Notice) -> None:
         """See `ports.Notifier.send`."""
         match target.kind:

@@ -128,3 +128,14 @@ def test_mail_to_nobody_who_listens_is_unavailable() -> None:
     smtp = {"host": "127.0.0.1", "port": free_port(), "starttls": False}
     with pytest.raises(Unavailable):
         PlainNotifier({}).send(target("email", smtp=smtp, sender="f@h.example", to=["a@h.example"]), NOTICE)
+
+
+def test_a_secret_that_is_missing_is_found_without_asking_anybody(tmp_path: Path) -> None:
+    there = NotifyTarget.model_validate({"name": "ops", "kind": "slack", "url": {"env": "OPS_URL"}})
+    PlainNotifier({"OPS_URL": "http://127.0.0.1:9/x"}).check(there)
+    with pytest.raises(InvalidInput, match="OPS_URL is empty"):
+        PlainNotifier({}).check(there)
+    smtp = {"host": "mail.example", "user": "u", "password": {"file": str(tmp_path / "none")}}
+    mail = {"name": "mail", "kind": "email", "smtp": smtp, "sender": "a@b", "to": ["c@d"]}
+    with pytest.raises(InvalidInput, match="cannot read the secret"):
+        PlainNotifier({}).check(NotifyTarget.model_validate(mail))

@@ -29,6 +29,7 @@ LOST = "notice.lost"
 GIVE_UP = timedelta(minutes=10)
 
 
+CHECK_EVERY = timedelta(hours=1)
 LATE = timedelta(minutes=1)
 """An event may be kept so long after its moment: who takes in many alerts keeps them one by one."""
 _MOST = 10_000
@@ -64,6 +65,7 @@ class NotifyRunner:
         self._store = store
         self._notifier = notifier
         self._clock = clock
+        self._checked: dict[str, datetime] = {}
 
     def run(self) -> bool:
         """Send what is new. Raises Unavailable, StaleVersion of the store: the next run goes on."""
@@ -73,9 +75,23 @@ class NotifyRunner:
         targets = [(service.name, target) for service in services for target in service.spec.alerts.notify]
         sent = [self._read(_setting(*each)) for each in targets]
         events = self._events(min(each.value.oldest for each in sent))
+        for service, target in targets:
+            self._check(service, target)
         for (service, target), known in zip(targets, sent, strict=True):
             self._tell(service, target, known, [event for event in events if event.service in (service, None)])
         return False
+
+    def _check(self, service: ServiceName, target: NotifyTarget) -> None:
+        """Say at once, and each hour again, that a target could not be told: not in the night of the first alert."""
+        setting, now = _setting(service, target), self._clock()
+        checked = self._checked.get(setting)
+        if checked is not None and timedelta(0) <= now - checked < CHECK_EVERY:
+            return
+        self._checked[setting] = now
+        try:
+            self._notifier.check(target)
+        except FleetuneError as error:
+            self._store.add_event(_lost(service, target, f"nothing can be told: {error}", now))
 
     def _events(self, oldest: datetime) -> Sequence[Event]:
         """Return what is to be told since that moment, in the order in which it was kept."""
@@ -104,7 +120,7 @@ class NotifyRunner:
             now = self._clock()
             if now - event.at < GIVE_UP:
                 return False
-            self._store.add_event(_lost(service, target, notice, error, now))
+            self._store.add_event(_lost(service, target, f"{notice.alert} could not be told: {error}", now))
         return True
 
     def _read(self, setting: str) -> Versioned[Sent]:
@@ -135,14 +151,14 @@ def _notice(event: Event) -> Notice:
     )
 
 
-def _lost(service: ServiceName, target: NotifyTarget, notice: Notice, error: FleetuneError, now: datetime) -> Event:
+def _lost(service: ServiceName, target: NotifyTarget, reason: str, now: datetime) -> Event:
     return Event(
         at=now,
         actor=ACTOR,
         action=LOST,
         subject=f"notify/{target.name}",
         service=service,
-        reason=f"{notice.alert} could not be told: {error}",
+        reason=reason,
     )
 
 

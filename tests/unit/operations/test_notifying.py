@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 from pydantic import ValidationError
 
-from controlplane.domain.errors import Unavailable
+from controlplane.domain.errors import InvalidInput, Unavailable
 from controlplane.domain.event import Event
 from controlplane.domain.operations.alerts import AlertOptions
 from controlplane.domain.operations.notify import Notice, NotifyTarget, SecretRef, SmtpOptions, slack_body, subject
@@ -26,6 +26,11 @@ class Told:
 
     notices: list[tuple[str, str]] = field(default_factory=list)
     down: set[str] = field(default_factory=set)
+    without_secret: set[str] = field(default_factory=set)
+
+    def check(self, target: NotifyTarget) -> None:
+        if target.name in self.without_secret:
+            raise InvalidInput("a secret is missing", why="OPS_URL is empty")
 
     def send(self, target: NotifyTarget, notice: Notice) -> None:
         if target.name in self.down:
@@ -206,3 +211,14 @@ def test_that_an_alert_is_over_is_told() -> None:
     watched.fires("Queue", action="alert.ended")
     watched.run()
     assert watched.told.notices == [("ops", "Queue"), ("ops", "Queue")]
+
+
+def test_a_target_without_its_secret_is_said_before_any_alert_and_hourly() -> None:
+    watched = Watched(OPS, OPS.evolve(name="late"))
+    watched.told.without_secret = {"ops"}
+    runner = NotifyRunner(store=watched.store, notifier=watched.told, clock=watched.clock)
+    for _ in range(3):
+        runner.run()
+        watched.clock.go_on(1900)
+    lost = watched.store.list_events(actions=("notice.lost",))
+    assert [(each.subject, "OPS_URL is empty" in each.reason) for each in lost] == [("notify/ops", True)] * 2
