@@ -111,8 +111,11 @@ class Walk:
         self.site.restart()
 
     def edit(self) -> None:
-        """Change the description; during a rollout that is refused or taken, and never in between."""
-        self.options = self.options.evolve(max_replicas=self.chance.choice([None, 6, 7]))
+        """Change the ceiling; during a rollout that is refused or taken, and never in between."""
+        self.ceiling(self.chance.choice([None, 2, 4]))
+
+    def ceiling(self, replicas: int | None) -> None:
+        self.options = self.options.evolve(max_replicas=replicas)
         spec = self.site.service.spec.evolve(autoscale=self.options)
         with suppress(Conflict):
             register_service(self.store, spec, actor="ops", now=self.site.clock())
@@ -166,9 +169,10 @@ def test_whatever_happens_in_the_middle_no_needed_replica_goes_and_it_follows_th
         walk.go_on(walk.chance.choice([3, 10, 100]))
         walk.heal()
     walk.load = 5
+    walk.end_rollout()
+    walk.ceiling(None)
     walk.go_on(2 * WINDOW_S)
     assert walk.replicas >= NEEDED[5], walk.steps
-    walk.end_rollout()
     walk.load = 1
     walk.go_on(ENOUGH)
     assert walk.replicas == NEEDED[1], walk.steps
