@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from controlplane.domain.ab_tests.ab_test import AbTest, AbTestId
 from controlplane.domain.base import RevisionId, RolloutId, ServiceName, StudyId, TrialId, Value
@@ -23,33 +23,9 @@ from controlplane.domain.serving import Service
 from controlplane.domain.studies.study import Study, StudyState, Trial
 from controlplane.domain.taken import ab_test_is_under_way, model_is_taken, report_is_taken, setting_is_stale
 from controlplane.ports.store import StoredReplay, StudyClaim, Versioned
+from tests.fakes.shelf import Shelf
 
 V = TypeVar("V", bound=Value)
-Key = tuple[str, ...]
-
-
-class _Shelf(Generic[V]):
-    """Values of one type in the order of their first save."""
-
-    def __init__(self, noun: str, key: Callable[[V], Key]) -> None:
-        self._noun = noun
-        self._key = key
-        self.rows: dict[Key, Versioned[V]] = {}
-
-    def get(self, *key: str) -> Versioned[V]:
-        if key not in self.rows:
-            raise NotFound(f"no {self._noun} '{'/'.join(key)}'")
-        return self.rows[key]
-
-    def save(self, value: V, version: int) -> int:
-        present = self.rows.get(self._key(value))
-        if (present.version if present else 0) != version:
-            raise StaleVersion(f"{self._noun} '{'/'.join(self._key(value))}' was saved by somebody else")
-        self.rows[self._key(value)] = Versioned(value, version + 1)
-        return version + 1
-
-    def newest(self, wanted: Callable[[V], bool] = lambda _: True, limit: int | None = None) -> list[Versioned[V]]:
-        return [row for row in reversed(self.rows.values()) if wanted(row.value)][:limit]
 
 
 class FakeStore:
@@ -57,14 +33,14 @@ class FakeStore:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._services: _Shelf[Service] = _Shelf("service", lambda s: (s.name,))
-        self._studies: _Shelf[Study] = _Shelf("study", lambda s: (s.study_id,))
-        self._trials: _Shelf[Trial] = _Shelf("trial", lambda t: (t.trial_id,))
-        self._rollouts: _Shelf[Rollout] = _Shelf("rollout", lambda r: (r.rollout_id,))
-        self._schedules: _Shelf[Schedule] = _Shelf("schedule", lambda s: (s.service, s.spec.name))
-        self._credentials: _Shelf[Credential] = _Shelf("credential", lambda c: (c.key.name,))
-        self._ab_tests: _Shelf[AbTest] = _Shelf("A/B test", lambda t: (t.test_id,))
-        self._models: _Shelf[RegisteredModel] = _Shelf("model", lambda m: (m.name,))
+        self._services: Shelf[Service] = Shelf("service", lambda s: (s.name,))
+        self._studies: Shelf[Study] = Shelf("study", lambda s: (s.study_id,))
+        self._trials: Shelf[Trial] = Shelf("trial", lambda t: (t.trial_id,))
+        self._rollouts: Shelf[Rollout] = Shelf("rollout", lambda r: (r.rollout_id,))
+        self._schedules: Shelf[Schedule] = Shelf("schedule", lambda s: (s.service, s.spec.name))
+        self._credentials: Shelf[Credential] = Shelf("credential", lambda c: (c.key.name,))
+        self._ab_tests: Shelf[AbTest] = Shelf("A/B test", lambda t: (t.test_id,))
+        self._models: Shelf[RegisteredModel] = Shelf("model", lambda m: (m.name,))
         self._claims: dict[tuple[StudyId, str], StudyClaim] = {}
         self._revisions: dict[RevisionId, Revision] = {}
         self._events: list[Event] = []
@@ -291,7 +267,7 @@ class FakeStore:
             self._settings[name] = Versioned(value, version + 1)
             return version + 1
 
-    def _save(self, shelf: _Shelf[V], value: V, version: int, events: Sequence[Event]) -> int:
+    def _save(self, shelf: Shelf[V], value: V, version: int, events: Sequence[Event]) -> int:
         with self._lock:
             saved = shelf.save(value, version)
             self._events.extend(events)
