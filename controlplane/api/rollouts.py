@@ -13,7 +13,6 @@ from controlplane.domain.authority import code_flags
 from controlplane.domain.base import RolloutId, ServiceName
 from controlplane.domain.door.identity import Scope
 from controlplane.domain.engines.engine import EngineConfig
-from controlplane.domain.rollouts.patience import check_patience
 from controlplane.domain.rollouts.rollout import Rollout
 from controlplane.domain.rollouts.rollout_report import RolloutReport
 from controlplane.ports.store import Store
@@ -41,8 +40,6 @@ def start_rollout(body: NewRollout, ctx: Ctx, actor: Actor, caller: CallerOf) ->
 
 def _start(body: NewRollout, ctx: Context, actor: str) -> Rollout:
     service = ServiceName(body.service)
-    if body.options is not None:
-        check_patience(body.options, ctx.store.get_service(service).value.spec)
     if body.flags is None:
         return start_by_hand(
             ctx.store,

@@ -21,7 +21,6 @@ from controlplane.domain.operations.live import reach
 from controlplane.domain.operations.replica_capacity import ReplicaCapacity, corrected
 from controlplane.domain.operations.what_if import WhatIf
 from controlplane.domain.revision import Revision
-from controlplane.domain.rollouts.patience import check_patience
 from controlplane.domain.rollouts.rollout import Rollout
 from controlplane.domain.rollouts.told_verdict import ToldVerdict, told_verdict
 from controlplane.domain.service import ServiceSpec
@@ -81,7 +80,6 @@ def register_service(body: Body, ctx: Ctx, actor: Actor, caller: CallerOf) -> Se
         raise InvalidInput("the request body is not UTF-8 text", why=str(error)) from error
     spec = parse_service(text, source="the request body")
     _require_admin_for_code(spec, ctx, caller)
-    check_patience(spec.rollout, spec)
     service = retry_stale(lambda: serving.register_service(ctx.store, spec, actor=actor, now=ctx.clock()))
     return service
 

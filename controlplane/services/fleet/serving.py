@@ -15,6 +15,7 @@ from controlplane.domain.event import Event
 from controlplane.domain.masking import revealed
 from controlplane.domain.operations.spot import Reclaim
 from controlplane.domain.revision import Revision
+from controlplane.domain.rollouts.patience import check_patience, hangs_show
 from controlplane.domain.rollouts.rollout import Rollout
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Former, Service
@@ -53,12 +54,14 @@ def register_service(store: Store, spec: ServiceSpec, *, actor: str, now: dateti
 
     New: its base flags become the stable revision at once, with `initial_replicas`. Known: promises, workload, rollout
     steps and schedules change in place; a change of model path, engine or base flags starts a rollout of the stable
-    revision with just these changes. Raises InvalidInput for unknown flags, an unreadable trace and when the name that
-    clients use changes; Conflict when it belongs to another service or such a rollout is needed and one is under way.
+    revision with just these changes. Raises InvalidInput for unknown flags, an unreadable trace, a step of a rollout that
+    may be over before its hangs show (but not where that is stored already) and when the name that clients use changes;
+    Conflict when it belongs to another service or such a rollout is needed and one is under way.
     The path of a service that follows an alias is the alias's: a description given again does not change it.
     """
     saved = _saved(store, spec.service)
     spec = revealed(spec, None if saved is None else saved.value.spec)
+    _check_steps(spec, None if saved is None else saved.value.spec)
     if saved is not None and spec.followed is not None and spec.followed == saved.value.spec.followed:
         spec = spec.evolve(model=spec.model.evolve(path=saved.value.spec.model.path))
     return describe_service(store, spec, actor=actor, now=now)
@@ -71,6 +74,12 @@ def describe_service(store: Store, spec: ServiceSpec, *, actor: str, now: dateti
     if saved is None:
         return _first(store, spec, actor=actor, now=now)
     return _changed(store, saved, spec, actor=actor, now=now)
+
+
+def _check_steps(spec: ServiceSpec, before: ServiceSpec | None) -> None:
+    """Hold the steps to the time-outs, unless both are as they were stored: what is served goes on being served."""
+    if before is None or (before.rollout.steps, hangs_show(before)) != (spec.rollout.steps, hangs_show(spec)):
+        check_patience(spec.rollout, spec)
 
 
 def _saved(store: Store, name: ServiceName) -> Versioned[Service] | None:

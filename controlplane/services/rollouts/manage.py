@@ -13,7 +13,7 @@ from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import Conflict, InvalidInput, NotFound
 from controlplane.domain.launch import without_emulator_flags
 from controlplane.domain.revision import Revision, revision_id
-from controlplane.domain.rollouts.patience import patient
+from controlplane.domain.rollouts.patience import check_patience, patient
 from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL, Rollout, RolloutState, StepRecord
 from controlplane.domain.rollouts.rollout_events import early_users_events, events_between
 from controlplane.domain.rollouts.rollout_options import RolloutOptions
@@ -46,11 +46,13 @@ def start_rollout(  # noqa: PLR0913 - all by keyword: what to roll out, who asks
 ) -> Rollout:
     """Save a new rollout of `config` (all flags of one replica); `options` default to the service's own.
 
-    Raises NotFound for an unknown service, InvalidInput for flags its vLLM version does not know or when the replicas
-    cannot fit its GPUs, Conflict when a rollout is under way, the service is stopped, or this very revision is stable
+    Raises NotFound for an unknown service, InvalidInput for flags its vLLM version does not know, when the replicas
+    cannot fit its GPUs or a step of the options may be over before its hangs show, Conflict when a rollout is under way, the service is stopped, or this very revision is stable
     already.
     """
     found = store.get_service(service).value
+    if options is not None:
+        check_patience(options, found.spec)
     spec = with_alternatives(store, found.spec, study_id)
     check_flags(without_emulator_flags(config), spec.served_by(config).engine)
     revision = revision_of(spec, config, now=now, study_id=study_id)

@@ -49,7 +49,7 @@ SERVICE: dict[str, Any] = {
         "confirm_fleet": False,
     },
     "rollout": {
-        "steps": [{"weight_percent": weight, "min_samples": 5, "min_s": 2, "max_s": 900} for weight in (50, 100)],
+        "steps": [{"weight_percent": weight, "min_samples": 5, "min_s": 4, "max_s": 900} for weight in (50, 100)],
         "miss_ratio_margin": 0.5,
         "error_ratio_margin": 0.5,
         "warm_up_requests": 2,

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from controlplane.adapters.store_sql.store import open_store
 from controlplane.cli.main import app
 from controlplane.host.locks import alone
 from controlplane.host.ports import free_port
 from controlplane.host.processes import this_process
 from controlplane.reading.service_file import load_service
 from controlplane.services.check_service import check_service
+from tests.integration.cli.conftest import Fleetune
 from tuner.twin.shapes import SHIPPED_SHAPES
 
 
@@ -133,3 +136,16 @@ def test_of_two_that_come_up_at_once_on_one_folder_one_is_refused(tmp_path: Path
     with alone(tmp_path / "up.lock", what="the other"):  # which has not yet written that it runs
         done = run("up", "-f", str(file), "--data-dir", str(tmp_path), *ports)
     assert (done.exit_code, "is up already" in done.output) == (2, True)
+
+
+@pytest.mark.parametrize("door", ["up", "tune", "process prepare"])
+def test_a_step_that_may_be_over_before_its_hangs_show_is_refused_by_every_door(
+    fleetune: Fleetune, service_file: Callable[..., str], tmp_path: Path, door: str
+) -> None:
+    file = service_file(rollout={"steps": [{"weight_percent": 100, "min_s": 2}]})
+    ports = [f"--{name}-port={free_port()}" for name in ("api", "gateway", "gateway-admin", "dashboard")]
+    code, said = fleetune(*door.split(), "-f", file, *(ports if door == "up" else []))
+    assert (code, "min_s 2 is shorter than 60 s" in said, "0 to wait for no hang" in said) == (2, True, True), said
+    store = open_store(f"sqlite:///{tmp_path}/data/fleetune.db")
+    assert not store.list_services()
+    store.close()

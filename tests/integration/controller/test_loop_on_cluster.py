@@ -50,7 +50,7 @@ POD = resource_of("v1", "Pod")
 RATE_RPS, TOKENS = 55, 3
 LEAST_RPS = 50.0
 PATIENCE_S = 240.0
-STEPS = [{"weight_percent": w, "min_samples": 10, "min_s": 1, "max_s": 200, "load_rps": 0} for w in (5, 20, 100)]
+STEPS = [{"weight_percent": w, "min_samples": 10, "min_s": 0, "max_s": 200, "load_rps": 0} for w in (5, 20, 100)]
 
 LIMITS = (("ttft_ms", 2000), ("tpot_ms", 300))
 

@@ -17,6 +17,7 @@ from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.rollouts.analysis import Analysis, Verdict
 from controlplane.domain.rollouts.replayed import GATEWAY as REPLAY
 from controlplane.domain.rollouts.rollout import RolloutState
+from controlplane.domain.door.gateway_options import GatewayOptions
 from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
 from controlplane.ports.gateways import NO_TIME, News, Position
 from tests.fakes.traffic_router import FakeTrafficRouter
@@ -24,7 +25,9 @@ from tests.integration.controller.site import Site
 
 GATEWAYS = ("gw-1", "gw-2")
 USERS, REPLAYED = 80, 60  # a second
-STEPS = tuple(StepSpec(weight_percent=each, min_s=6, max_s=600) for each in (0, 20, 100))
+GIVEN_UP_S = 6.0  # by the gateway, so that steps of so few seconds are long enough for hangs to show
+STEPS = tuple(StepSpec(weight_percent=each, min_s=GIVEN_UP_S, max_s=600) for each in (0, 20, 100))
+GIVES_UP_SOON = GatewayOptions(first_token_timeout_s=GIVEN_UP_S, stall_timeout_s=GIVEN_UP_S)
 OPTIONS = RolloutOptions(steps=STEPS, miss_ratio_margin=0.3, error_ratio_margin=0.3)
 HARMED_AT_S = (1.0, 4.0)  # of a step: as it begins, and in its middle
 
@@ -57,7 +60,7 @@ class Drill:
         self.site = Site(router=FakeTrafficRouter(GATEWAYS))
         self.reader = Reader(folder)
         self.site.restart(records=self.reader)
-        self.site.serving(rollout=OPTIONS)
+        self.site.serving(rollout=OPTIONS, gateway=GIVES_UP_SOON)
         self.site.roll_out()
         if slow:
             self.site.slow.add(self.site.rollout.canary)

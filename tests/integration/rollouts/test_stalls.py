@@ -58,7 +58,7 @@ def test_a_canary_that_falls_silent_under_replayed_requests_is_aborted_before_an
 
 def test_users_who_leave_a_silent_stream_are_misses_of_its_canary() -> None:
     """Nothing is replayed, and nobody stays until the five limits after which what is in flight hangs."""
-    steps = (StepSpec(weight_percent=20, min_s=20, max_s=600), *AT_ONCE[2:])
+    steps = (StepSpec(weight_percent=20, max_s=600), *AT_ONCE[2:])
     site = SilentSite(users_rps=6, options=RolloutOptions(steps=steps, match_load=False))
     rollout = site.roll_out(AS_GOOD, within_s=600)
     assert site.left

@@ -5,15 +5,18 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from controlplane.domain.door.gateway_options import GatewayOptions
 from controlplane.domain.errors import Conflict, InvalidInput
+from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
 from controlplane.domain.schedule import ScheduleSpec
 from controlplane.domain.service import ServiceSpec
 from controlplane.ports.store import Store
 from controlplane.services.fleet.serving import register_service, stop_service
+from controlplane.services.rollouts.manage import start_rollout
 from controlplane.services.schedules import pause_schedule
 from tests.builders_serving import CHAT, a_spec
 from tests.fakes.killing import Killed, Killer, Moment
-from tests.integration.controller.site import Site
+from tests.integration.controller.site import BETTER, Site
 
 
 def with_flags(**flags: object) -> ServiceSpec:
@@ -50,6 +53,33 @@ def test_what_is_described_while_a_service_is_stopped_is_rolled_out_when_it_serv
     site.passes(2)
     assert site.store.get_revision(site.rollout.canary).config.flags["max-num-seqs"] == 77
     assert len(site.store.list_rollouts(CHAT)) == 1
+
+
+def test_steps_that_may_be_over_before_their_hangs_show_are_refused_unless_they_were_stored_before() -> None:
+    site = Site()
+    hasty = RolloutOptions(steps=(StepSpec(weight_percent=100, min_s=2),))
+    with pytest.raises(InvalidInput, match=r"min_s 2 is shorter than 60 s: .*stall_timeout_s is 60 .*or 0 to wait"):
+        register(site, a_spec(rollout=hasty))
+    assert not site.store.list_services()
+    site.serving()
+    found, version = site.store.get_service(CHAT)
+    site.store.save_service(found.evolve(spec=a_spec(rollout=hasty)), version)  # by what held it to nothing
+    register(site, a_spec(rollout=hasty.evolve(confidence=0.9)))
+    assert site.service.spec.rollout.confidence == 0.9
+    longer = a_spec(rollout=hasty, gateway=GatewayOptions(stall_timeout_s=90))
+    with pytest.raises(InvalidInput, match="min_s 2 is shorter than 90 s"):
+        register(site, longer)
+
+
+def test_a_rollout_of_its_own_steps_is_held_to_the_time_outs_whoever_starts_it() -> None:
+    site = Site()
+    site.serving()
+    hasty = RolloutOptions(steps=(StepSpec(weight_percent=100, min_s=2),))
+    with pytest.raises(InvalidInput, match="min_s 2 is shorter than 60 s"):
+        start_rollout(
+            site.store, service=CHAT, config=BETTER, replicas=1, options=hasty, actor="ops", now=site.clock()
+        )
+    assert not site.store.list_rollouts(CHAT)
 
 
 @pytest.mark.parametrize("moment", list(Moment))
