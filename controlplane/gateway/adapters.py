@@ -1,9 +1,10 @@
-"""Requests for an adapter or a version by its name: which replicas they go to, and the body these are asked with."""
+"""Requests for an adapter or a version by its name: where they go, by which name engines are asked, and answer."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Collection
 from random import Random
 
@@ -13,6 +14,7 @@ from controlplane.domain.door.routing import AdapterPart
 from controlplane.gateway.call import Call
 from controlplane.gateway.openai_errors import RequestRefused
 from controlplane.gateway.parsing import parsed
+from controlplane.gateway.passage import Passage
 from controlplane.gateway.paths import PASSED_ON, Shape
 from controlplane.gateway.pools import Route
 
@@ -35,6 +37,31 @@ def adapted(call: Call, route: Route, chance: Random) -> Call:
         return call._replace(model=route.model, body=renamed(call.body, route.model), version=call.model)
     part = _part(found.parts, call.session_hash, chance)
     return call._replace(body=renamed(call.body, part.loaded_as), adapter=part.loaded_as)
+
+
+class AsAsked:
+    """See `passage.Passage`: engines name the version of an adapter that answered, clients are told what they asked.
+
+    Text cannot be taken for the field: its quotation marks are escaped.
+    """
+
+    def __init__(self, loaded_as: str, asked: str) -> None:
+        self._named = re.compile(rb'("model"\s*:\s*)"%s"' % re.escape(loaded_as.encode()))
+        self._instead = rb'\1"%s"' % asked.encode()
+
+    async def feed(self, events: bytes) -> bytes:
+        return self._named.sub(self._instead, events)
+
+    async def finish(self) -> bytes:
+        return b""
+
+    async def whole(self, body: bytes) -> bytes:
+        return self._named.sub(self._instead, body)
+
+
+def passages_of(call: Call) -> list[Passage]:
+    """Return what the answer passes because of what was asked."""
+    return [] if call.adapter is None else [AsAsked(call.adapter, call.model)]
 
 
 def engines_of(call: Call, route: Route) -> Collection[str] | None:

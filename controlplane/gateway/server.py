@@ -11,7 +11,7 @@ from aiohttp import web
 
 from controlplane.domain.door.feedback import Feedback
 from controlplane.domain.door.identity import ApiKey, Principal, Scope
-from controlplane.gateway.adapters import adapted
+from controlplane.gateway.adapters import adapted, passages_of
 from controlplane.gateway.auditing.log import AuditLog
 from controlplane.gateway.auditing.noting import turned_away
 from controlplane.gateway.batches.inside import Inside
@@ -163,7 +163,7 @@ class DataPort:
                 "model": call.adapter or call.model,
             }  # what stages write or compare is what engines are asked
         tally = Tally(call=call, gateway=self.settings.name, service=route.service, at=at, arrived=arrived)
-        return Exchange(request, call, route, tally, fields)
+        return Exchange(request, call, route, tally, fields, passages_of(call))
 
     def _only_model(self) -> str | None:
         models = list(self.routing.models())

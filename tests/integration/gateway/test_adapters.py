@@ -6,11 +6,13 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from controlplane.domain.door.gateway_options import GatewayOptions
 from controlplane.domain.door.privacy import Action, InputPolicy, PrivacyOptions
 from controlplane.domain.door.routing import AdapterPart, AdapterRoute, RoutingTable
 from tests.integration.gateway.harness import chat, gateway, revision, table
-from tests.integration.gateway.upstream import DONE, FINISH, Script, Upstream, pieces, upstream
+from tests.integration.gateway.upstream import DONE, FINISH, Script, Upstream, pieces, status, upstream
 
 
 def routed(with_it: Upstream, without: Upstream, *shares: int, version: int = 1) -> RoutingTable:
@@ -55,6 +57,25 @@ async def test_who_answers_as_the_version_that_was_asked_is_no_other_model(tmp_p
             assert (await gw.post(chat(model="support")))[0] == 200
         found = {each.engine_id: each.other_model for each in await gw.records(2)}
         assert found == {"e1": False, "e2": True}
+
+
+@pytest.mark.parametrize("gap", [b"", b" "])
+async def test_an_answer_names_the_adapter_as_it_was_asked_for_and_its_text_is_left_alone(
+    tmp_path: Path, gap: bytes
+) -> None:
+    quoted = json.dumps('{"model":"support--1"}').encode()
+    event = b'"model":%s"support--1","choices":[{"delta":{"content":%s}}]}\n\n' % (gap, quoted)
+    cut = (b'data: {"id":"x",' + event[:14], event[14:])
+    async with gateway(tmp_path) as gw, upstream("e1", pieces(*cut, FINISH, DONE)) as engine:
+        await gw.push(routed(engine, engine, 100))
+        streamed = (await gw.post(chat(model="support", stream=True)))[1]
+        assert streamed.count(b'"model":%s"support",' % gap) == 1
+        assert quoted in streamed
+        body = b'{"model":%s"support--1","choices":[{"message":{"content":%s}}]}' % (gap, quoted)
+        engine.script = status(200, body)
+        answered = (await gw.post(chat(model="support", stream=False)))[1]
+        assert answered == body.replace(b'"support--1"', b'"support"', 1)
+        assert {record.other_model for record in await gw.records(2)} == {False}
 
 
 async def test_adapters_are_listed_by_the_names_clients_use(tmp_path: Path) -> None:
