@@ -31,6 +31,9 @@ class AdapterVersion(Value):
     number: int = Field(ge=1)
     path: str = Field(min_length=1, max_length=1000)
     rank: int | None = Field(default=None, ge=1, description="None: nobody has looked, as for a hub name.")
+    base: str | None = Field(
+        default=None, description="The model that served when it was loaded, which it is made for; None: not noted."
+    )
     added_at: AwareDatetime
     added_by: str
 
@@ -128,6 +131,11 @@ def is_adapter_name(name: str) -> bool:
 def is_ours(loaded: str) -> bool:
     """Say whether a replica has loaded something under a name that we give."""
     return _LOADED_AS.fullmatch(loaded) is not None
+
+
+def same_base(one: str, other: str) -> bool:
+    """Say whether two names are of one model: a hub name and a folder that was downloaded from it end alike."""
+    return one == other or one.rstrip("/").rpartition("/")[2] == other.rstrip("/").rpartition("/")[2]
 
 
 def check_rank(path: str, rank: int | None, highest: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from controlplane.domain.adapters import is_ours
+from controlplane.domain.adapters import AdapterVersion, is_ours
 from controlplane.domain.base import EngineId, ServiceName
 from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.errors import FleetuneError, StaleVersion
@@ -16,6 +16,7 @@ from controlplane.domain.serving import Service
 from controlplane.ports.adapters import AdapterLoader
 from controlplane.ports.fleet import FleetView
 from controlplane.ports.store import Store
+from controlplane.services.fleet.bases import is_base
 from controlplane.services.fleet.loaded import LoadedAdapters, read_loaded, write_loaded
 from controlplane.services.fleet.resting import read_asleep
 from controlplane.services.fleet.world import service_of
@@ -47,12 +48,26 @@ class AdapterKeeper:
     def _keep(self, service: Service, engines: Sequence[Engine]) -> Sequence[str]:
         asleep = read_asleep(self._store, service.name)  # would load nothing before they wake
         mine = [each for each in engines if service_of(each) == service.name and each.spec.engine_id not in asleep]
-        wanted = {a.loaded_as(v.number): v.path for a in service.adapters for v in a.served}
+        versions = {a.loaded_as(v.number): v for a in service.adapters for v in a.served}
         found, problems = dict[EngineId, tuple[str, ...]](), dict[str, str]()
         for engine in mine:
+            wanted = self._made_for(service, engine, versions, problems)
             found[engine.spec.engine_id] = self._made_true(engine, wanted, problems)
         self._write(service.name, LoadedAdapters(engines=found, problems=problems))
         return tuple(problems.values())
+
+    def _made_for(
+        self, service: Service, engine: Engine, versions: Mapping[str, AdapterVersion], problems: dict[str, str]
+    ) -> Mapping[str, str]:
+        """Return by name what an engine is to have: not what was made for another model than it serves."""
+        wanted = dict[str, str]()
+        for name, version in versions.items():
+            if version.base is None or is_base(self._store, service, version.base, engine.spec.model):
+                wanted[name] = version.path
+            else:
+                engine_id, serves = engine.spec.engine_id, engine.spec.model
+                problems[name] = f"{version.path} was made for {version.base}; {engine_id} serves {serves}"
+        return wanted
 
     def _made_true(self, engine: Engine, wanted: Mapping[str, str], problems: dict[str, str]) -> tuple[str, ...]:
         """Return what an engine has loaded now."""

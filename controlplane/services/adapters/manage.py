@@ -15,6 +15,7 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Service
 from controlplane.ports.store import Store, Versioned
 from controlplane.services.answers import without_asking
+from controlplane.services.fleet.bases import is_base, served_base
 
 RUNTIME_LOADING = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 """Without it vLLM has no routes for adapters; whoever reaches an engine could load one, so engines stay on loopback."""
@@ -44,11 +45,14 @@ def load_adapter(
     """
     saved = store.get_service(service)
     found = saved.value
-    _check(store, found, new)
+    base = served_base(store, found)
+    _check(store, found, new, base)
     known = found.adapter(new.name)
     _refuse_served(known, new)
     number = _next_number(store, service, new.name, known)
-    version = AdapterVersion(number=number, path=new.path, rank=new.rank, added_at=now, added_by=actor)
+    version = AdapterVersion(
+        number=number, path=new.path, rank=new.rank, base=base, added_at=now, added_by=actor
+    )
     if known is None:
         after = ServedAdapter(name=new.name, versions=(version,), stable=number)
     else:
@@ -99,14 +103,14 @@ def unload_adapter(store: Store, service: ServiceName, name: str, *, actor: str,
     store.save_service(saved.evolve(adapters=kept, updated_at=now), version, events=[event])
 
 
-def _check(store: Store, service: Service, new: NewAdapter) -> None:
+def _check(store: Store, service: Service, new: NewAdapter, base: str) -> None:
     taken = next((each.name for each, _ in store.list_services() if _uses(each, new.name, service.name)), None)
     if taken is not None:
         raise Conflict(f"'{new.name}' is served already", why=f"by {taken}", allowed="another name")
     check_engines(store, service)
     check_rank(new.path, new.rank, highest_rank(store, service))
-    if new.base is not None and not _same_model(new.base, service.spec.model.path):
-        made_for, allowed = f"it was made for {new.base}", f"one made for {service.spec.model.path}"
+    if new.base is not None and not is_base(store, service, base, new.base):
+        made_for, allowed = f"it was made for {new.base}", f"one made for {base}"
         raise InvalidInput(f"the adapter {new.path} is of another model", why=made_for, allowed=allowed)
 
 
@@ -140,11 +144,6 @@ def _uses(other: Service, name: str, mine: ServiceName) -> bool:
 
 def _stable(store: Store, service: Service) -> EngineConfig:
     return store.get_revision(service.stable).config if service.stable else service.spec.baseline
-
-
-def _same_model(base: str, path: str) -> bool:
-    """A hub name and a folder that was downloaded from it end alike."""
-    return base == path or base.rstrip("/").rpartition("/")[2] == path.rstrip("/").rpartition("/")[2]
 
 
 def _adapter(store: Store, service: ServiceName, name: str) -> tuple[Versioned[Service], ServedAdapter]:

@@ -23,6 +23,7 @@ from controlplane.domain.words import counted
 from controlplane.ports.fleet import FleetView
 from controlplane.ports.store import Store, Versioned
 from controlplane.services.check_service import check_service
+from controlplane.services.fleet.bases import refuse_other_base
 from controlplane.services.fleet.reclaims import read_reclaims
 from controlplane.services.fleet.resting import read_asleep, turns_of
 from controlplane.services.fleet.wanted import wants
@@ -56,7 +57,8 @@ def register_service(store: Store, spec: ServiceSpec, *, actor: str, now: dateti
     steps and schedules change in place; a change of model path, engine or base flags starts a rollout of the stable
     revision with just these changes. Raises InvalidInput for unknown flags, an unreadable trace, a step of a rollout that
     may be over before its hangs show (but not where that is stored already) and when the name that clients use changes;
-    Conflict when it belongs to another service or such a rollout is needed and one is under way.
+    Conflict when it belongs to another service, adapters were made for another model than the new one, or such a rollout
+    is needed and one is under way.
     The path of a service that follows an alias is the alias's: a description given again does not change it.
     """
     saved = _saved(store, spec.service)
@@ -177,6 +179,8 @@ def _changed(store: Store, saved: Versioned[Service], spec: ServiceSpec, *, acto
             allowed="register a service of another name",
         )
     engine_changes = (spec.model, spec.engine) != (before.spec.model, before.spec.engine)
+    if spec.model.path != before.spec.model.path:
+        refuse_other_base(store, before, spec.model.path)
     if engine_changes:
         _refuse_during_rollout(store, before.name, "given another model, engine or flags")
         refuse_during_ab_test(store, before.name, "given another model, engine or flags")
