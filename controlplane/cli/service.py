@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from controlplane.cli.asking import Ask, Noun, add_show, asks
 from controlplane.cli.rollout import ROLLOUT
 from controlplane.cli.tables.show import Column, Output, field
+from controlplane.domain.errors import Unavailable
 from controlplane.domain.words import counted
 from controlplane.host.clock import utc_now
+
+if TYPE_CHECKING:
+    from controlplane.domain.service import ServiceSpec
 
 Name = Annotated[str, typer.Argument(help="The service.")]
 
@@ -83,7 +87,20 @@ def register(
     for each in specs:
         if (said := each.rollout.early_users) is not None:
             typer.echo(f"note: {each.name}: {said}", err=True)
+        for said in _unknown(ask, each):
+            typer.echo(f"note: {each.name}: {said}", err=True)
     ask.show_list(SERVICE, made)
+
+
+def _unknown(ask: Ask, spec: ServiceSpec) -> list[str]:
+    """Return what a description names and nobody knows there; `fleetune status` goes on saying it."""
+    if spec.gateway.fallback is None and spec.follows is None:
+        return []
+    try:
+        found: list[str] = ask.client.get(f"/services/{spec.name}/status")["unknown"]
+    except Unavailable:  # it is registered nevertheless
+        return []
+    return found
 
 
 @app.command("scale")

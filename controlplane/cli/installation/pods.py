@@ -12,6 +12,7 @@ from controlplane import settings as installation
 from controlplane.cli.errors import plain_errors
 from controlplane.reading.service_file import load_service
 from controlplane.services.fleet.serving import register_service
+from controlplane.services.fleet.unknown_names import unknown_names
 from controlplane.wiring import machine
 from dashboards.run import URL_VARIABLE, dashboard_command
 
@@ -32,6 +33,9 @@ def prepare(
     for spec in specs:
         register_service(store, spec, actor="chart", now=clock())
         typer.echo(f"registered {spec.name}")
+    for spec in specs:
+        for said in unknown_names(store, spec):
+            typer.echo(f"note: {spec.name}: {said}")
     typer.echo("the store is ready")
 
 

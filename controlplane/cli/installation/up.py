@@ -30,6 +30,7 @@ from controlplane.host.locks import alone
 from controlplane.reading.issuers_file import load_issuers
 from controlplane.reading.service_file import load_service
 from controlplane.services.fleet.serving import register_service
+from controlplane.services.fleet.unknown_names import unknown_names
 from controlplane.services.schedules import list_schedules, upcoming
 from controlplane.settings import Settings
 from controlplane.telemetry import logs
@@ -180,6 +181,9 @@ def prepare(settings: Settings, specs: Sequence[ServiceSpec], *, dashboard: bool
     clock = machine.installation_clock(settings)
     for spec in specs:
         register_service(store, spec, actor="cli", now=clock())
+    for spec in specs:
+        for said in unknown_names(store, spec):
+            typer.echo(f"note       {spec.name}: {said}")
     for schedule in list_schedules(store):
         typer.echo(f"schedule   {upcoming(schedule, clock())}")
 

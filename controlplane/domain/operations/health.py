@@ -102,7 +102,7 @@ def alert_findings(alerts: Mapping[str, datetime]) -> Sequence[Finding]:
     ]
 
 
-def service_health(
+def service_health(  # noqa: PLR0913 - all by keyword: everything that is looked at
     service: Service,
     *,
     replicas: Replicas,
@@ -112,8 +112,12 @@ def service_health(
     alerts: Mapping[str, datetime],
     gpus: Sequence[EngineGpu] = (),
     reclaimed: Mapping[EngineId, Reclaim] | None = None,
+    unknown: Sequence[str] = (),
 ) -> ServiceHealth:
-    """Judge one service. `live` None: the gateways' records cannot be read. `alerts` last; when each was told."""
+    """Judge one service. `live` None: the gateways' records cannot be read. `alerts` last; when each was told.
+
+    `unknown`: what its description names and nobody knows here.
+    """
     found = [
         *_replicas(service, replicas),
         *([Finding(standing=Standing.WATCH, text="live records cannot be read")] if live is None else _promises(live)),
@@ -122,6 +126,7 @@ def service_health(
         *alert_findings(alerts),
         *_throttled(gpus),
         *_reclaimed(reclaimed or {}),
+        *(Finding(standing=Standing.WATCH, text=text) for text in unknown),
     ]
     found.sort(key=lambda each: -_ORDER.index(each.standing))
     overall = None if live is None else live.overall

@@ -50,9 +50,7 @@ def load_adapter(
     known = found.adapter(new.name)
     _refuse_served(known, new)
     number = _next_number(store, service, new.name, known)
-    version = AdapterVersion(
-        number=number, path=new.path, rank=new.rank, base=base, added_at=now, added_by=actor
-    )
+    version = AdapterVersion(number=number, path=new.path, rank=new.rank, base=base, added_at=now, added_by=actor)
     if known is None:
         after = ServedAdapter(name=new.name, versions=(version,), stable=number)
     else:

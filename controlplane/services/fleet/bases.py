@@ -24,7 +24,7 @@ def served_base(store: Store, service: Service) -> str:
 
 
 def is_base(store: Store, service: Service, base: str, path: str) -> bool:
-    """Say whether a path is the base model: by its name, as one of the service's alternatives, or as a variant of it."""
+    """Say whether a path is the base model: by name, as one of the service's alternatives, or as a variant of it."""
     if same_base(base, path):
         return True
     ways = {service.spec.model.path, *(each.path for each in service.spec.alternatives.values() if each.path)}

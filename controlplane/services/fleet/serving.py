@@ -26,6 +26,7 @@ from controlplane.services.check_service import check_service
 from controlplane.services.fleet.bases import refuse_other_base
 from controlplane.services.fleet.reclaims import read_reclaims
 from controlplane.services.fleet.resting import read_asleep, turns_of
+from controlplane.services.fleet.unknown_names import unknown_names
 from controlplane.services.fleet.wanted import wants
 from controlplane.services.fleet.world import World, route, service_of
 from controlplane.services.rollouts.manage import active_rollout, revision_of, start
@@ -45,6 +46,7 @@ class ServiceStatus(Value):
     warm: tuple[EngineId, ...] = Field(default=(), description="Started, without traffic.")
     asleep: tuple[EngineId, ...] = Field(default=(), description="Of those kept warm.")
     kept: Former | None = Field(default=None, description="Started, without traffic: what a roll-back leads back to.")
+    unknown: tuple[str, ...] = Field(default=(), description="What its description names and nobody knows here.")
     reclaimed: dict[EngineId, Reclaim] = Field(
         default_factory=dict, description="What they run on is taken away: they finish, others start elsewhere."
     )
@@ -55,10 +57,10 @@ def register_service(store: Store, spec: ServiceSpec, *, actor: str, now: dateti
 
     New: its base flags become the stable revision at once, with `initial_replicas`. Known: promises, workload, rollout
     steps and schedules change in place; a change of model path, engine or base flags starts a rollout of the stable
-    revision with just these changes. Raises InvalidInput for unknown flags, an unreadable trace, a step of a rollout that
-    may be over before its hangs show (but not where that is stored already) and when the name that clients use changes;
-    Conflict when it belongs to another service, adapters were made for another model than the new one, or such a rollout
-    is needed and one is under way.
+    revision with just these changes. Raises InvalidInput for unknown flags, an unreadable trace, a step of a rollout
+    that may be over before its hangs show (but not where that is stored already) and when the name that clients use
+    changes; Conflict when it belongs to another service, adapters were made for another model than the new one, or such
+    a rollout is needed and one is under way.
     The path of a service that follows an alias is the alias's: a description given again does not change it.
     """
     saved = _saved(store, spec.service)
@@ -145,6 +147,7 @@ def service_status(store: Store, fleet: FleetView, name: ServiceName, *, now: da
         warm=tuple(sorted(world.resting)),
         asleep=tuple(sorted(world.asleep)),
         kept=world.former,
+        unknown=unknown_names(store, world.service.spec),
         reclaimed={e.spec.engine_id: world.reclaimed[e.spec.engine_id] for e in mine if world.is_reclaimed(e)},
     )
 

@@ -104,6 +104,7 @@ def _service(
         alerts=alerts_that_last(store, service.name),
         gpus=gpus,
         reclaimed=status.reclaimed,
+        unknown=status.unknown,
     )
     return found.evolve(saved_usd_per_hour=None if saved is None else saved.saved_usd_per_hour)
 

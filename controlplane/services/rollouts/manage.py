@@ -47,8 +47,8 @@ def start_rollout(  # noqa: PLR0913 - all by keyword: what to roll out, who asks
     """Save a new rollout of `config` (all flags of one replica); `options` default to the service's own.
 
     Raises NotFound for an unknown service, InvalidInput for flags its vLLM version does not know, when the replicas
-    cannot fit its GPUs or a step of the options may be over before its hangs show, Conflict when a rollout is under way, the service is stopped, or this very revision is stable
-    already.
+    cannot fit its GPUs or a step of the options may be over before its hangs show, Conflict when a rollout is under
+    way, the service is stopped, or this very revision is stable already.
     """
     found = store.get_service(service).value
     if options is not None:

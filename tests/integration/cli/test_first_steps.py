@@ -149,3 +149,10 @@ def test_a_step_that_may_be_over_before_its_hangs_show_is_refused_by_every_door(
     store = open_store(f"sqlite:///{tmp_path}/data/fleetune.db")
     assert not store.list_services()
     store.close()
+
+
+def test_the_chart_s_first_process_says_which_names_nobody_knows(
+    fleetune: Fleetune, service_file: Callable[..., str]
+) -> None:
+    code, said = fleetune("process", "prepare", "-f", service_file(gateway={"fallback": "small"}))
+    assert (code, "note: chat: gateway.fallback is small" in said) == (0, True), said

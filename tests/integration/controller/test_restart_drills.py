@@ -13,11 +13,11 @@ from controlplane.adapters.gateway.hourly_files import append
 from controlplane.adapters.gateway.record_feed import SpooledFeed
 from controlplane.domain.base import EngineId, ServiceName
 from controlplane.domain.door.gateway_files import records_dir, records_name
+from controlplane.domain.door.gateway_options import GatewayOptions
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.rollouts.analysis import Analysis, Verdict
 from controlplane.domain.rollouts.replayed import GATEWAY as REPLAY
 from controlplane.domain.rollouts.rollout import RolloutState
-from controlplane.domain.door.gateway_options import GatewayOptions
 from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
 from controlplane.ports.gateways import NO_TIME, News, Position
 from tests.fakes.traffic_router import FakeTrafficRouter

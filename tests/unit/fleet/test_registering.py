@@ -76,9 +76,7 @@ def test_a_rollout_of_its_own_steps_is_held_to_the_time_outs_whoever_starts_it()
     site.serving()
     hasty = RolloutOptions(steps=(StepSpec(weight_percent=100, min_s=2),))
     with pytest.raises(InvalidInput, match="min_s 2 is shorter than 60 s"):
-        start_rollout(
-            site.store, service=CHAT, config=BETTER, replicas=1, options=hasty, actor="ops", now=site.clock()
-        )
+        start_rollout(site.store, service=CHAT, config=BETTER, replicas=1, options=hasty, actor="ops", now=site.clock())
     assert not site.store.list_rollouts(CHAT)
 
 
