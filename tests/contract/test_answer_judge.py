@@ -27,7 +27,7 @@ for line in sys.stdin:
 """
 
 
-def a_judge(script: str, *, timeout_s: float = 60) -> JudgeOptions:
+def a_judge(script: str, *, timeout_s: float = 240) -> JudgeOptions:
     return JudgeOptions(command=(sys.executable, "-c", script), timeout_s=timeout_s)
 
 
@@ -74,7 +74,7 @@ def test_one_that_is_not_there_says_so() -> None:
 
 
 def gone(pid: int) -> bool:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while runs(pid) and time.monotonic() < deadline:
         time.sleep(0.01)
     return not runs(pid)
@@ -82,7 +82,7 @@ def gone(pid: int) -> bool:
 
 def noted(path: Path) -> int:
     """Wait for a process number somebody writes."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not (path.exists() and path.read_text().endswith(".")) and time.monotonic() < deadline:
         time.sleep(0.01)
     return int(path.read_text().rstrip("."))

@@ -170,7 +170,7 @@ async def test_a_rabbitmq_that_was_killed_keeps_what_waits_and_is_found_again(tm
         node.start()
         third = put(shelf, 4).batch_id
         held: list[Turn] = []  # a turn that nobody holds lets go of its lock
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(240):
             while len(held) < 2:
                 try:
                     if third not in [each.batch_id for each in held]:

@@ -121,12 +121,12 @@ def test_its_page_tells_what_its_driver_names_and_nothing_else(kind: EngineKind,
 def test_it_takes_only_the_requests_its_dialect_names(kind: EngineKind, running: Running) -> None:
     dialect, url = driver_of(kind).dialect, running(kind)
     asked = {"model": "chat", "prompt": [1, 2], "max_tokens": 2}
-    ids = httpx.post(f"{url}/v1/completions", json=asked, timeout=60, trust_env=False, verify=False)
+    ids = httpx.post(f"{url}/v1/completions", json=asked, timeout=240, trust_env=False, verify=False)
     assert (ids.status_code == 200) == dialect.token_ids
-    text = httpx.post(f"{url}/v1/completions", json=asked | {"prompt": "a"}, timeout=60, trust_env=False, verify=False)
+    text = httpx.post(f"{url}/v1/completions", json=asked | {"prompt": "a"}, timeout=240, trust_env=False, verify=False)
     assert text.status_code == 200
     long = {"model": "chat", "prompt": "a", "max_tokens": 400, "ignore_eos": True}
-    usage = httpx.post(f"{url}/v1/completions", json=long, timeout=60, trust_env=False, verify=False).json()["usage"]
+    usage = httpx.post(f"{url}/v1/completions", json=long, timeout=240, trust_env=False, verify=False).json()["usage"]
     assert usage["completion_tokens"] == 400 or not dialect.ignore_eos
 
 

@@ -55,15 +55,15 @@ def secret(server: Server) -> Any:
 
 def test_a_release_is_installed_changed_taken_back_and_removed(own: Server, helm: helm_python.Config) -> None:
     values = values_of(EKS) | {"gateway": {"replicas": 2}}
-    helm.install(CHART, "fleetune", values, timeout=60)
+    helm.install(CHART, "fleetune", values, timeout=240)
     first, keys = there(own), secret(own)
     assert {("Deployment", f"fleetune-{name}") for name in ("api", "controller", "worker", "gateway")} <= first
     assert not any(name in HOOKED for _, name in first)
-    helm.upgrade(CHART, "fleetune", values | {"gateway": {"replicas": 5}}, timeout=60)
+    helm.upgrade(CHART, "fleetune", values | {"gateway": {"replicas": 5}}, timeout=240)
     assert gateways(own) == 5
     assert secret(own) == keys  # gateways and controller go on trusting each other
-    helm.rollback("fleetune", timeout=60)
+    helm.rollback("fleetune", timeout=240)
     assert gateways(own) == 2
     assert there(own) == first
-    helm.uninstall("fleetune", timeout=60)
+    helm.uninstall("fleetune", timeout=240)
     assert there(own) == set()

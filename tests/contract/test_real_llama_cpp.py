@@ -108,7 +108,7 @@ def test_token_ids_and_lengths_are_taken_as_its_dialect_says(model: str, subject
     subject.fleet.start(an_engine(model))
     url = ready(subject)
     body = {"model": "chat", "prompt": [1, 40, 41], "max_tokens": 200, "ignore_eos": True}
-    usage = httpx.post(f"{url}/v1/completions", json=body, timeout=60, trust_env=False, verify=False).json()["usage"]
+    usage = httpx.post(f"{url}/v1/completions", json=body, timeout=240, trust_env=False, verify=False).json()["usage"]
     assert (usage["prompt_tokens"], usage["completion_tokens"]) == (3, 200)
 
 
@@ -155,7 +155,7 @@ def test_a_taken_port_is_told_apart(model: str) -> None:
 
 
 def test_the_flag_file_that_ships_is_what_it_says_of_itself(tmp_path: Path) -> None:
-    text = subprocess.run([SERVER, "--help"], capture_output=True, text=True, env=LIBRARIES, timeout=60, check=True)
+    text = subprocess.run([SERVER, "--help"], capture_output=True, text=True, env=LIBRARIES, timeout=240, check=True)
     (tmp_path / "help.txt").write_text(text.stdout)
     made = extract(tmp_path / "help.txt", "llama.cpp", version="b10434").flags
     shipped = load_knobs(engine="llama.cpp").flags

@@ -69,7 +69,7 @@ def _real(count: int, data_dir: Path, stack: ExitStack) -> Setup:
     stack.callback(router.close)
 
     def use(number: int, name: str) -> None:
-        httpx.get(f"{addresses[number].url}/v1/models", headers={"X-Api-Key": name}, timeout=60).raise_for_status()
+        httpx.get(f"{addresses[number].url}/v1/models", headers={"X-Api-Key": name}, timeout=240).raise_for_status()
 
     return Setup(router, router, router, router, use, take_down)
 

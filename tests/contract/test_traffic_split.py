@@ -50,14 +50,14 @@ class Split:
     def canarys_share(self, requests: int) -> int:
         """Return how many of so many requests the canary answered."""
         mine = self._backends[1].url
-        with ThreadPoolExecutor(8) as pool, httpx.Client(timeout=60, trust_env=False, verify=False) as client:
+        with ThreadPoolExecutor(8) as pool, httpx.Client(timeout=240, trust_env=False, verify=False) as client:
             answers = list(pool.map(lambda _: self._ask(client), range(requests)))
         return sum(answer in mine for answer in answers)
 
     def stream(self, tokens: int) -> str:
         """Return a whole stream."""
         asked = ASKED | {"stream": True, "max_tokens": tokens}
-        return httpx.post(f"{self._url}/v1/completions", json=asked, timeout=60, trust_env=False, verify=False).text
+        return httpx.post(f"{self._url}/v1/completions", json=asked, timeout=240, trust_env=False, verify=False).text
 
     def _ask(self, client: httpx.Client) -> str:
         answer = client.post(f"{self._url}/v1/completions", json=ASKED)

@@ -33,11 +33,11 @@ def set_faults(running: Emulator, **faults: object) -> None:
     httpx.put(f"{running.admin_url}/faults", json=faults, trust_env=False, verify=False, timeout=240).raise_for_status()
 
 
-def words(running: Emulator, timeout_s: float = 20.0) -> list[str]:
+def words(running: Emulator) -> list[str]:
     """Return the events of one stream. Raises httpx errors as a client sees them."""
     found: list[str] = []
     url = f"{running.url}/v1/completions"
-    with httpx.stream("POST", url, json=BODY, timeout=timeout_s, trust_env=False, verify=False) as answer:
+    with httpx.stream("POST", url, json=BODY, timeout=240, trust_env=False, verify=False) as answer:
         answer.raise_for_status()
         found.extend(line for line in answer.iter_lines() if line)
     return found

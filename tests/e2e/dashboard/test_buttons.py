@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
-from tests.e2e.dashboard.conftest import Site, a_dashboard, a_window, an_api
+from tests.e2e.dashboard.conftest import TIMEOUT_MS, Site, a_dashboard, a_window, an_api
 
 pytestmark = pytest.mark.slow
 
@@ -56,12 +56,14 @@ def confirm(page: Page, label: str, reason: str = "") -> None:
 
 
 def _open(page: Page, label: str) -> None:
-    # A page that has just changed may swallow one click, as it may a person's: click again until it asks.
+    # A page that has just changed may swallow one click, as it may a person's: click again until it asks. A second click
+    # would close what the first opened late, so none is made where it is open, and each is given longer than the last.
     question = page.get_by_role("button", name=f"{label} now")
-    for _ in range(5):
-        page.get_by_role("button", name=label, exact=True).click()
+    for patience_ms in (5_000, 15_000, 45_000, TIMEOUT_MS):
+        if not question.is_visible():
+            page.get_by_role("button", name=label, exact=True).click()
         with suppress(PlaywrightTimeout):
-            question.wait_for(timeout=5000)
+            question.wait_for(timeout=patience_ms)
             return
     raise AssertionError(f"{label} never asked for confirmation")
 

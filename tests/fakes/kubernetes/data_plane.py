@@ -167,7 +167,7 @@ class _Relay(BaseHTTPRequestHandler):
         if pod is None:
             self.send_error(500)
             return
-        connection = http.client.HTTPConnection(*pod, timeout=60)
+        connection = http.client.HTTPConnection(*pod, timeout=240)
         try:
             connection.request(self.command, self.path, body, {"Content-Type": "application/json"})
             answer = connection.getresponse()

@@ -39,7 +39,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeS3]:
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
-    assert up.wait(20)
+    assert up.wait(240)
     fake, loop = found[0]
     for name, value in fake.environment().items():
         monkeypatch.setenv(name, value)

@@ -193,7 +193,7 @@ def test_a_controller_that_loses_the_lease_ends_itself(whole: StandIn, tmp_path:
         try:
             _await(lambda: bool(whole.objects.list(LEASE, "inference")))
             whole.objects.change(LEASE, "inference", "fleetune-controller", _of_another)
-            assert process.wait(120) == LOST_LEAD
+            assert process.wait(240) == LOST_LEAD
         finally:
             process.kill()
 

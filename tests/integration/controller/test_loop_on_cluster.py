@@ -109,7 +109,7 @@ class Streams:
         return self.ends
 
     def _run(self) -> None:
-        with httpx.Client(timeout=120, trust_env=False, verify=False) as client, ThreadPoolExecutor(16) as pool:
+        with httpx.Client(timeout=240, trust_env=False, verify=False) as client, ThreadPoolExecutor(16) as pool:
             began_s, asked = time.monotonic(), 0
             while not self._stopping.wait(max(0.0, began_s + asked / RATE_RPS - time.monotonic())):
                 pool.submit(self._ask, client)

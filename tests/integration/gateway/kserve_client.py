@@ -94,6 +94,6 @@ async def refused(calling: Any) -> grpc.aio.AioRpcError:
 
 async def until(holds: Callable[[], bool]) -> None:
     """Wait for something, as long as only a dead process would take."""
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(240):
         while not holds():  # noqa: ASYNC110  # the other end tells nobody
             await asyncio.sleep(0.02)

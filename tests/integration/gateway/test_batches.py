@@ -84,14 +84,14 @@ async def given(made: openai.AsyncOpenAI, content: bytes, **changes: Any) -> Any
 
 async def until(holds: Callable[[], bool]) -> None:
     """Wait for something, as long as only a dead process would take."""
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(240):
         while not holds():  # noqa: ASYNC110  # the other end tells nobody
             await asyncio.sleep(0.02)
 
 
 async def ended(made: openai.AsyncOpenAI, batch_id: str) -> Any:
     """Wait for a batch's end, as long as a dead process would take."""
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(240):
         while True:
             batch = await made.batches.retrieve(batch_id)
             if batch.status in ("completed", "failed", "expired", "cancelled"):

@@ -107,7 +107,7 @@ async def test_kill_9_in_the_middle_of_giving_out_results_loses_no_line_and_repe
             await give(address, table(revision("rev-a", 100, engine)))
             async with openai.AsyncOpenAI(base_url=f"{address.url}/v1", api_key="none") as made:
                 batch = await given(made, lines(5))
-            async with asyncio.timeout(120):
+            async with asyncio.timeout(240):
                 await fake.held.wait()
             first.kill()
             await first.wait()

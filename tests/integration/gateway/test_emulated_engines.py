@@ -60,7 +60,7 @@ async def emulated(name: str, *options: str) -> AsyncIterator[Engine]:
 async def _url(process: asyncio.subprocess.Process) -> str:
     assert process.stderr is not None
     seen = b""
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(240):
         while line := await process.stderr.readline():
             seen += line
             if found := re.search(rb"running on (http://\S+)", line):

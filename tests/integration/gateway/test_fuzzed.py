@@ -77,7 +77,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     thread = threading.Thread(target=loop.run_until_complete, args=[serve(tmp_path_factory.mktemp("fuzzed"))])
     thread.start()
-    assert ready.wait(120)
+    assert ready.wait(240)
     yield found[0]
     loop.call_soon_threadsafe(over.set)
     thread.join()
@@ -101,7 +101,7 @@ def test_nothing_breaks_the_gateway(url: str, path: str) -> None:
     @LIMITS
     @given(operation.as_strategy())
     def sent(case: schemathesis.Case[Any]) -> None:
-        response = case.call(base_url=url, timeout=120)
+        response = case.call(base_url=url, timeout=240)
         assert response.status_code < 500, (response.status_code, response.text[:200])
         if response.status_code >= 400:
             assert {"message", "type", "code", "param"} == response.json()["error"].keys()

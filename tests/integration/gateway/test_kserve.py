@@ -124,7 +124,7 @@ async def test_a_cancelled_call_and_one_whose_deadline_is_over_free_the_engine(t
             else:
                 error = await refused(made.call("ModelInfer", asking(), timeout=0.5))
                 assert error.code() is Code.DEADLINE_EXCEEDED
-            async with asyncio.timeout(120):
+            async with asyncio.timeout(240):
                 await engine.hung_up.wait()
         record = (await gw.records(1))[0]
     assert record.client_gone

@@ -125,7 +125,7 @@ async def test_with_the_gateways_certificate_it_is_tls(tmp_path: Path, files: Fi
         async with grpc.aio.secure_channel(gw.running.address.grpc, trusted) as channel:
             assert said(await Client(channel).call("ModelInfer", asking())) == "an answer"
         async with client(gw) as made:
-            assert (await refused(made.call("ServerLive", timeout=20))).code() is Code.UNAVAILABLE
+            assert (await refused(made.call("ServerLive", timeout=240))).code() is Code.UNAVAILABLE
 
 
 async def test_a_renewed_certificate_is_shown_to_who_connects_from_then_on(tmp_path: Path) -> None:

@@ -95,6 +95,6 @@ def test_workers_without_our_disk_send_their_records_home(tmp_path: Path) -> Non
         for worker in workers:
             worker.terminate()
         for worker in workers:
-            worker.wait(20)
+            worker.wait(240)
     assert (result.report.requests, result.report.errors) == (60, 0)
     assert read_records([result.records_path]).index.tolist() == list(range(60))

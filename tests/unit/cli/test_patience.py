@@ -26,7 +26,7 @@ class Page(io.StringIO):
 def test_without_a_terminal_what_takes_longer_is_said_in_one_line() -> None:
     page = Page()
     with working("asking the twin", after_s=0, on=Console(file=page)):
-        assert page.written.wait(60)
+        assert page.written.wait(240)
     assert page.getvalue() == "asking the twin …\n"
 
 
@@ -40,5 +40,5 @@ def test_what_is_over_sooner_says_nothing() -> None:
 def test_on_a_terminal_it_is_shown_at_once() -> None:
     page = Page()
     with working("asking the twin", after_s=3600, on=Console(file=page, force_terminal=True, width=80)):
-        assert page.written.wait(60)
+        assert page.written.wait(240)
     assert "asking the twin" in page.getvalue()

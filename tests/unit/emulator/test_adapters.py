@@ -131,7 +131,7 @@ async def test_a_batch_holds_as_many_adapters_as_max_loras_says(loras: int, runn
     """One of the base model and one of each adapter; whose adapter has no place waits."""
     words = ["--lora-modules", *(f"{name}={adapter(tmp_path / name)}" for name in ("sql", "law"))]
     slow = "--emulator-time-lapse=1"  # 4,000 tokens take half a minute
-    async with served("--enable-lora", f"--max-loras={loras}", slow, *words) as client, asyncio.timeout(20):
+    async with served("--enable-lora", f"--max-loras={loras}", slow, *words) as client, asyncio.timeout(240):
         ask = {"prompt": "a b", "max_tokens": 4000, "stream": True, "ignore_eos": True}
         names = (MODEL, "sql", "law")
         asked = [asyncio.create_task(client.post("/v1/completions", json={**ask, "model": name})) for name in names]

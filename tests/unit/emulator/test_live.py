@@ -53,7 +53,7 @@ def submit(engine: LiveEngine, ask: Ask, ear: Ear) -> int:
 
 
 async def idle(engine: LiveEngine) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):
         while engine.in_flight:  # noqa: ASYNC110  (the engine has no event for this, nobody but a test waits for it)
             await asyncio.sleep(0.005)
 

@@ -75,7 +75,7 @@ def names(watched: Watched) -> list[str]:
 
 def play(door: ScriptedDoor, watched: Watched) -> None:
     watched.items()
-    assert door.played.wait(60)
+    assert door.played.wait(240)
 
 
 def test_what_changes_is_heard_and_what_goes_is_gone_for_good(watch: Watch) -> None:
