@@ -56,7 +56,7 @@ def confirm(page: Page, label: str, reason: str = "") -> None:
 
 
 def _open(page: Page, label: str) -> None:
-    # A page that has just changed may swallow one click, as it may a person's: click again until it asks. A second click
+    # A page that has just changed may swallow one click, as it may a person's: click again until it asks. A second one
     # would close what the first opened late, so none is made where it is open, and each is given longer than the last.
     question = page.get_by_role("button", name=f"{label} now")
     for patience_ms in (5_000, 15_000, 45_000, TIMEOUT_MS):

@@ -12,7 +12,8 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from controlplane.domain.errors import InvalidInput
-from loadtests.measure.compare import Comparison, compare_runs
+from loadtests.measure.compare import Comparison, _percentiles, compare_runs
+from loadtests.measure.intervals import PERCENTILES
 from loadtests.report.export import export_records
 from loadtests.report.html import report_page
 from loadtests.report.plots import log_axis
@@ -21,6 +22,8 @@ from loadtests.send.plan import Api, parse_target
 from loadtests.send.tokenized import words_for
 from loadtests.send.words import COMMON_WORDS
 from tests.unit.loadtests.test_report import RUN, table
+
+NONE = (np.nan,) * len(PERCENTILES)
 
 
 def rows(first_ms: float, second_ms: float, *, seed: int = 0) -> dict[str, Comparison]:
@@ -53,6 +56,15 @@ def test_pairing_the_same_schedule_is_sharper() -> None:
     paired, unpaired = compare_runs(first, second)[0], compare_runs(first, shifted)[0]
     assert (paired.paired, unpaired.paired) == (True, False)
     assert paired.high - paired.low < unpaired.high - unpaired.low
+
+
+def test_percentiles_of_resamples_are_numpys_of_what_is_known_in_each() -> None:
+    rng = np.random.default_rng(2)
+    rows = rng.lognormal(0, 1, (30, 101))
+    rows[rng.random(rows.shape) < 0.3] = np.nan
+    rows[3], rows[4, 1:] = np.nan, np.nan  # nothing is known; one value
+    expected = [np.percentile(row[~np.isnan(row)], PERCENTILES) if not np.isnan(row).all() else NONE for row in rows]
+    assert _percentiles(rows) == pytest.approx(np.array(expected), rel=1e-12, nan_ok=True)
 
 
 def test_page_holds_figures_and_says_invalid() -> None:
