@@ -69,9 +69,12 @@ def _check(misses: float, n: int, alpha: float) -> None:
 
 def _log_martingale(p: float, misses: float, n: int) -> float:
     """Convex in p, smallest at misses / n; infinite where p excludes what was seen."""
-    hits = n - misses
-    mixture = _log_beta(_PRIOR_A + misses, _PRIOR_B + hits) - _log_beta(_PRIOR_A, _PRIOR_B)
-    return mixture - _times_log(misses, p) - _times_log(hits, 1 - p)
+    return _log_mixture(misses, n) - _times_log(misses, p) - _times_log(n - misses, 1 - p)
+
+
+def _log_mixture(misses: float, n: int) -> float:
+    """What the martingale has of the counts alone: who tries many p needs it once."""
+    return _log_beta(_PRIOR_A + misses, _PRIOR_B + (n - misses)) - _LOG_PRIOR
 
 
 def _log_beta(a: float, b: float) -> float:
@@ -84,13 +87,21 @@ def _times_log(count: float, p: float) -> float:
     return count * math.log(p) if p > 0 else -math.inf
 
 
+_LOG_PRIOR = _log_beta(_PRIOR_A, _PRIOR_B)
+
+
 def _leftmost(misses: float, n: int, budget: float) -> float:
     if misses == 0:
         return 0.0
+    mixture, hits, log = _log_mixture(misses, n), n - misses, math.log
     outside, inside = 0.0, misses / n
     for _ in range(_STEPS):
         middle = (outside + inside) / 2
-        if _log_martingale(middle, misses, n) < budget:
+        if 0.0 < middle < 1.0:  # as `_log_martingale`, without its calls: a judge comes here at every look
+            found = mixture - misses * log(middle) - hits * log(1 - middle)
+        else:
+            found = _log_martingale(middle, misses, n)
+        if found < budget:
             inside = middle
         else:
             outside = middle
@@ -104,29 +115,35 @@ def _rightmost(misses: float, n: int, budget: float) -> float:
 def _largest_difference(misses_a: float, n_a: int, misses_b: float, n_b: int, budget: float) -> float:
     """Bisect on d: the least joint log martingale over pairs with p_a − p_b = d grows with d right of the estimate."""
     estimate = (misses_a / n_a if n_a else 0.5) - (misses_b / n_b if n_b else 0.5)
+    mixture_a, mixture_b = _log_mixture(misses_a, n_a), _log_mixture(misses_b, n_b)
+    hits_a, hits_b = n_a - misses_a, n_b - misses_b
     inside, outside = estimate, 1.0
     for _ in range(_STEPS // 2):
         middle = (inside + outside) / 2
-        if _least_at_difference(middle, misses_a, n_a, misses_b, n_b) < budget:
+        at = _likeliest_at_difference(middle, misses_a, hits_a, misses_b, hits_b)
+        at_a = min(1.0, max(0.0, at + middle))
+        least = (mixture_a - _times_log(misses_a, at_a) - _times_log(hits_a, 1 - at_a)) + (
+            mixture_b - _times_log(misses_b, at) - _times_log(hits_b, 1 - at)
+        )
+        if least < budget:
             inside = middle
         else:
             outside = middle
     return outside
 
 
-def _least_at_difference(d: float, misses_a: float, n_a: int, misses_b: float, n_b: int) -> float:
-    """Minimise the convex sum over p_b, p_a = p_b + d, by bisection on the sign of its slope."""
+def _likeliest_at_difference(d: float, misses_a: float, hits_a: float, misses_b: float, hits_b: float) -> float:
+    """Return the p_b, p_a = p_b + d, where the convex sum is least, by bisection on the sign of its slope."""
+    tiny = 1e-300
     left, right = max(0.0, -d), min(1.0, 1.0 - d)
     for _ in range(_STEPS // 2):
-        middle = (left + right) / 2
-        if _slope(middle + d, misses_a, n_a) + _slope(middle, misses_b, n_b) < 0:
-            left = middle
+        b = (left + right) / 2
+        a = b + d
+        not_a, not_b = 1 - a, 1 - b
+        slope_a = hits_a / (not_a if not_a > tiny else tiny) - misses_a / (a if a > tiny else tiny)
+        slope_b = hits_b / (not_b if not_b > tiny else tiny) - misses_b / (b if b > tiny else tiny)
+        if slope_a + slope_b < 0:
+            left = b
         else:
-            right = middle
-    at = (left + right) / 2
-    return _log_martingale(min(1.0, max(0.0, at + d)), misses_a, n_a) + _log_martingale(at, misses_b, n_b)
-
-
-def _slope(p: float, misses: float, n: int) -> float:
-    tiny = 1e-300
-    return (n - misses) / max(1 - p, tiny) - misses / max(p, tiny)
+            right = b
+    return (left + right) / 2

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.domain.rollouts.anytime import difference_bounds, miss_ratio_bounds
+from controlplane.domain.rollouts.anytime import _log_martingale, difference_bounds, miss_ratio_bounds
 
 RUNS = 300
 LOOKS = 400
@@ -80,6 +81,15 @@ def test_estimated_difference_lies_within_its_bounds(n_a: int, n_b: int, data: s
     misses_a, misses_b = data.draw(st.integers(0, n_a)), data.draw(st.integers(0, n_b))
     low, high = difference_bounds(misses_a, n_a, misses_b, n_b, 0.05)
     assert -1 <= low <= misses_a / n_a - misses_b / n_b <= high <= 1
+
+
+@pytest.mark.parametrize(("misses", "n"), [(1, 3), (7, 400), (399.5, 400), (2.25, 90)])
+def test_a_bound_is_where_the_martingale_reaches_what_alpha_allows(misses: float, n: int) -> None:
+    low, high = miss_ratio_bounds(misses, n, 0.05)
+    for bound in (low, high):
+        assert _log_martingale(bound, misses, n) == pytest.approx(math.log(20), rel=1e-6)
+    further, _ = difference_bounds(misses, n, misses, n, 0.05)
+    assert -1 < further < 0 < low
 
 
 def test_swapping_the_samples_flips_the_difference() -> None:
