@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import random
+from functools import cache
 
 import pytest
 
@@ -15,6 +16,7 @@ from loadtests.send.runner import Progress
 LIMIT = LatencySlo(metric=LatencyMetric.TTFT, percentile=90, limit_ms=100)
 
 
+@cache  # the same hundred thousands of times
 def record(index: int, ttft_ms: float) -> RequestRecord:
     return RequestRecord(
         index=index,
