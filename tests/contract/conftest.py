@@ -18,7 +18,7 @@ from tests.postgres import PostgresCluster, postgres_cluster, postgres_programs
 collect_ignore = [] if find_spec("helm_python") else ["test_helm_release.py"]  # a wheel of x86 Linux only
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cluster() -> Iterator[PostgresCluster]:
     programs = postgres_programs()
     if programs is None:
