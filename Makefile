@@ -6,14 +6,20 @@ ROUNDS ?= 5
 # Processes that are started many times compile their modules once, also where the environment says otherwise.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test explore check install install-test lint types imports clean
+.PHONY: demo test test-rest test-loops explore check install install-test lint types imports clean
 
 demo: install            ## the whole loop on emulated GPUs; leaves the dashboard up
 	$(BIN)/fleetune demo --stay
 
-test: install-test       ## all tests, with one process more than two cores: many wait for engines and disks
+test: install-test       ## all tests: whole loops, which wait more than they compute, beside everything else
+	$(MAKE) --no-print-directory -j 2 -k test-loops test-rest
+
+test-rest: install-test  ## one process more than two cores: many wait for engines and disks
 	$(BIN)/pytest -n 3 --dist worksteal --ignore=tests/e2e
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder tests/e2e
+
+test-loops: install-test ## what it says is printed at its end, or two would write on one line
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/e2e > $(VENV)/loops.log 2>&1; \
+	  ended=$$?; cat $(VENV)/loops.log; exit $$ended
 
 explore: install-test    ## properties on new examples, a few minutes a round; `make test` repeats known ones
 	for round in $$(seq $(ROUNDS)); do $(BIN)/pytest -n 3 -m hypothesis --hypothesis-profile exploring --ignore=tests/e2e \
