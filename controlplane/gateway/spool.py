@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from controlplane.domain.door.feedback import Feedback
 from controlplane.domain.door.gateway_files import records_hour, records_name
 from controlplane.domain.door.routing import GatewayRecord
+from controlplane.domain.lean import in_json
 from controlplane.host.files import ends_torn
 
 _log = logging.getLogger(__name__)
@@ -126,8 +127,8 @@ def append_lines(file: FileIO, batch: Sequence[BaseModel], before: bytes) -> tup
     What a full disk took of a line is taken back, so that no line is ever there in part or twice.
     """
     start = file.seek(0, os.SEEK_END)
-    lines = [before + batch[0].model_dump_json().encode() + b"\n"]
-    lines += [record.model_dump_json().encode() + b"\n" for record in batch[1:]]
+    lines = [before + in_json(batch[0]) + b"\n"]
+    lines += [in_json(record) + b"\n" for record in batch[1:]]
     written, error = _write(file, memoryview(b"".join(lines)))
     if error is None:
         return len(lines), None

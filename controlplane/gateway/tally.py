@@ -9,6 +9,7 @@ from typing import Any
 
 from controlplane.domain.base import RevisionId
 from controlplane.domain.door.routing import ENGINE_SPARED, CacheResult, GatewayRecord
+from controlplane.domain.lean import lean
 from controlplane.gateway.answer_notes import AnswerNotes
 from controlplane.gateway.call import Call
 from controlplane.gateway.pools import Replica
@@ -16,6 +17,8 @@ from controlplane.gateway.relay import Cut
 from controlplane.gateway.sse import StreamWatch
 
 CLIENT_GONE_STATUS = 499
+
+_Record = lean(GatewayRecord)
 
 
 @dataclass
@@ -76,7 +79,7 @@ class Tally:
     def record(self, now: float) -> GatewayRecord:
         """Return the record of the finished request."""
         prompt, prompt_tokens = self.call.prompt, self._prompt_tokens()
-        return GatewayRecord(
+        return _Record(
             **self._identity(self.call.request_id),
             status=self.final_status,
             error=self.error,
@@ -109,7 +112,7 @@ class Tally:
     def failed_attempt(self, *, status: int, error: str, now: float) -> GatewayRecord:
         """Return the record of an attempt that failed before its first byte and is made again elsewhere."""
         identity = self._identity(f"{self.call.request_id}.{self.retries}")
-        return GatewayRecord(
+        return _Record(
             **identity, status=status, error=error, retries=self.retries, e2e_ms=_ms(now - self.arrived), retried=True
         )
 

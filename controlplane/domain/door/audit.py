@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from pydantic import AwareDatetime, Field
@@ -89,9 +89,10 @@ class Verified(NamedTuple):
 
 def lengthened(head: Head, number: int, happened: Happened) -> tuple[Head, bytes]:
     """Return the chain's next end, and the entry as a line of the log. A number may leave some out: those are lost."""
-    told = happened.model_dump(mode="json")
-    found = Head(number, _hash_of(number, head.hash, told))
-    return found, written({"number": number, "before": head.hash, "happened": told, "hash": found.hash}) + b"\n"
+    before, told = written(head.hash), _told(happened)
+    found = Head(number, _hash_of(number, before, told))
+    line = b'{"before":%b,"happened":%b,"hash":"%b","number":%d}\n' % (before, told, found.hash.encode(), number)
+    return found, line
 
 
 def verify(lines: Iterable[tuple[str, bytes]]) -> Verified | Broken:
@@ -118,22 +119,24 @@ def _wrong(entry: Entry, head: Head) -> str | None:
 
 
 def _wrong_by_itself(entry: Entry) -> str | None:
-    if entry.hash != _hash(entry.number, entry.before, entry.happened):
+    if entry.hash != _hash_of(entry.number, written(entry.before), _told(entry.happened)):
         return f"entry {entry.number} was changed"
     if entry.number == 1 and entry.before != FIRST:
         return "entry 1 was changed"
     return None
 
 
-def _hash(number: int, before: str, happened: Happened) -> str:
-    return _hash_of(number, before, happened.model_dump(mode="json"))
+def _hash_of(number: int, before: bytes, told: bytes) -> str:
+    """Return the hash of `[number, before, told]`, of which two are written already."""
+    return hashlib.sha256(b"[%d,%b,%b]" % (number, before, told)).hexdigest()
 
 
-def _hash_of(number: int, before: str, told: Mapping[str, Any]) -> str:
-    return hashlib.sha256(written([number, before, told])).hexdigest()
+def _told(happened: Happened) -> bytes:
+    """Write what an entry tells; of a gateway's own it is a lean one."""
+    return written(happened.model_dump(mode="json") if isinstance(happened, Happened) else happened)
 
 
 def written(said: object) -> bytes:
     """Return ASCII JSON, keys sorted, as Python's own encoder writes it: what chains were hashed by from the first."""
     quickly = _quickly(said)
-    return quickly if quickly.isascii() and b"\x7f" not in quickly else _encoded(said).encode()
+    return quickly if quickly.isascii() and b"\x7f" not in quickly else _encoded(msgspec.to_builtins(said)).encode()

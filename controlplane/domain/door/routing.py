@@ -195,7 +195,7 @@ class GatewayRecord(Value):
         default=(), description="Hashes of the prompt's blocks, salted per installation: equal ones share a prefix."
     )
     prefix_block_tokens: float = Field(
-        default=0, description="Tokens in a block: 16 for token ids; for text 64 bytes by the engine's own count."
+        default=0.0, description="Tokens in a block: 16 for token ids; for text 64 bytes by the engine's own count."
     )
     prompt_bytes: int | None = Field(default=None, description="Length of a text prompt in bytes of UTF-8.")
     retried: bool = Field(

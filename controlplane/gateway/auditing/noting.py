@@ -7,16 +7,19 @@ from datetime import datetime
 from controlplane.domain.door.audit import Decision, Happened
 from controlplane.domain.door.identity import Principal
 from controlplane.domain.door.routing import ENGINE_SPARED
+from controlplane.domain.lean import lean
 from controlplane.gateway.answering import REJECTED
 from controlplane.gateway.openai_errors import RequestRefused
 from controlplane.gateway.tally import Tally
+
+_Happened = lean(Happened)
 
 
 def happened(tally: Tally) -> Happened:
     """Return what became of a request that is over."""
     prompt, output = tally.used
     key, call = tally.call.key, tally.call
-    return Happened(
+    return _Happened(
         at=tally.at,
         gateway=tally.gateway,
         request_id=call.request_id,
@@ -38,7 +41,7 @@ def happened(tally: Tally) -> Happened:
 
 def turned_away(gateway: str, at: datetime, key: Principal | None, path: str, refusal: RequestRefused) -> Happened:
     """Return what became of a request that was refused before its model was known."""
-    return Happened(
+    return _Happened(
         at=at,
         gateway=gateway,
         tenant=key.tenant if key else None,
