@@ -67,9 +67,8 @@ async def read_body(request: web.Request, max_bytes: int, within_s: float) -> by
 
     The limit holds for what is sent and for what comes out of it, so that a decompression bomb ends at the limit.
     """
-    refusal = RequestRefused(413, f"The body is larger than {max_bytes} bytes.", code="request_too_large")
     if (request.content_length or 0) > max_bytes:
-        raise refusal
+        raise _too_large(max_bytes)
     try:
         if request.content.is_eof():  # all of it came with the head
             body = request.content.read_nowait()
@@ -80,8 +79,9 @@ async def read_body(request: web.Request, max_bytes: int, within_s: float) -> by
         text = f"The body did not come within {within_s:g} s."
         raise RequestRefused(408, text, code="body_too_slow", headers={"Connection": "close"}) from error
     if len(body) > max_bytes:
-        raise refusal
-    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+        raise _too_large(max_bytes)
+    said = request.headers.get("Content-Encoding")
+    encoding = "identity" if said is None else said.strip().lower()
     if encoding == "identity":
         return body
     if encoding not in _ENCODINGS:
@@ -121,7 +121,7 @@ def _unpacked(packed: bytes, window_bits: int, max_bytes: int) -> bytes:
             unpacker = zlib.decompressobj(window_bits)
             found += unpacker.decompress(rest, max_bytes + 1 - len(found))
             if len(found) > max_bytes:
-                raise RequestRefused(413, f"The body is larger than {max_bytes} bytes.", code="request_too_large")
+                raise _too_large(max_bytes)
             if not unpacker.eof:
                 raise RequestRefused(400, "The compressed body is incomplete.", code="bad_encoding")
             rest = unpacker.unused_data
@@ -140,6 +140,10 @@ def _parse(body: bytes) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise RequestRefused(400, "The body must be a JSON object.", code="invalid_json")
     return fields
+
+
+def _too_large(max_bytes: int) -> RequestRefused:
+    return RequestRefused(413, f"The body is larger than {max_bytes} bytes.", code="request_too_large")
 
 
 def _not_json() -> RequestRefused:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from aiohttp import web
@@ -27,6 +27,7 @@ _USUAL_ANSWER_TOKENS = 256
 _MOST_TOKENS = 10**9
 """More is no answer's length: a number of a thousand digits is none that could be counted with."""
 _LONGEST_NUMBER = 20
+_NAMES_AT_ONCE = 256
 _LENGTHS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _GENERATING = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/invocations"})
 
@@ -38,6 +39,16 @@ _OF_ONE_HOP = _HOP_BY_HOP | {"content-length"}
 # Credentials are the gateway's business; lengths and encodings are those of the body as the gateway sends it.
 _KEPT_BACK = _HOP_BY_HOP | {"host", "authorization", "cookie", "api-key", "x-api-key", "expect"}
 _KEPT_BACK |= {"content-length", "content-encoding", "accept-encoding", "x-fleetune-cache"} | ENGINE_ONLY_HEADERS
+
+
+def _random_names() -> Iterator[str]:
+    """Names of 128 random bits. The system is asked for many at a time: each asking is a call of the kernel."""
+    while True:
+        drawn = os.urandom(16 * _NAMES_AT_ONCE).hex()
+        yield from (drawn[at : at + 32] for at in range(0, len(drawn), 32))
+
+
+_names = _random_names()
 
 
 class Call(NamedTuple):
@@ -106,7 +117,7 @@ async def read_call(
     model = fields.get("model", None if passed.needs_model else only_model)
     if not isinstance(model, str) or not model:
         raise RequestRefused(400, "`model` is missing or not a string.", code="missing_model", param="model")
-    request_id = os.urandom(16).hex()
+    request_id = next(_names)
     session = session_of(request.headers, fields)
     call = Call(
         request_id=request_id,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from controlplane.telemetry.requests import RequestTrace
 
 
-@dataclass
+@dataclass(slots=True)
 class Exchange:
     """What every stage sees. `route` is the one of the moment the request arrived."""
 

@@ -21,7 +21,7 @@ CLIENT_GONE_STATUS = 499
 _Record = lean(GatewayRecord)
 
 
-@dataclass
+@dataclass(slots=True)
 class Tally:
     """Mutable notes of one request. Instants are monotonic seconds except `at`."""
 
@@ -93,15 +93,12 @@ class Tally:
             prefix_blocks=prompt.blocks,
             prefix_block_tokens=prompt.block_tokens(prompt_tokens),
             output_tokens=self.watch.output_tokens if self.watch else self._count("completion_tokens"),
-            **self._of_answer(),
-            ttft_ms=self._ttft_ms(),
-            tpot_ms=self._tpot_ms(),
             e2e_ms=self._e2e_ms(now),
-            max_itl_ms=_ms(self.watch.max_gap_s) if self.watch else None,
-            silent_ms=_ms(self.silent_s(now)) if self.client_gone else None,
             cache=self.cache,
             redacted=self.redacted,
             flags=self.flags,
+            **self._of_answer(),
+            **({} if self.watch is None else self._of_stream(self.watch, now)),
         )
 
     def silent_s(self, now: float) -> float | None:
@@ -168,6 +165,14 @@ class Tally:
             found |= {"tool_calls": notes.tool_calls, "bad_tool_calls": notes.bad_tool_calls(self.call.tools)}
         return found
 
+    def _of_stream(self, watch: StreamWatch, now: float) -> dict[str, float | None]:
+        return {
+            "ttft_ms": None if watch.first_token_at is None else _ms(watch.first_token_at - self.arrived),
+            "tpot_ms": _tpot_ms(watch),
+            "max_itl_ms": _ms(watch.max_gap_s),
+            "silent_ms": _ms(self.silent_s(now)) if self.client_gone else None,
+        }
+
     def _prompt_tokens(self) -> int | None:
         """The engine's count where the client asked for it; token ids count themselves."""
         counted = self._count("prompt_tokens")
@@ -177,23 +182,19 @@ class Tally:
         counted = (self.watch.usage if self.watch else self.usage or {}).get(name)
         return counted if isinstance(counted, int) else None
 
-    def _ttft_ms(self) -> float | None:
-        first = self.watch.first_token_at if self.watch else None
-        return None if first is None else _ms(first - self.arrived)
-
-    def _tpot_ms(self) -> float | None:
-        """(last token − first token) / (output tokens − 1); undefined for one token and for answers in one piece."""
-        watch = self.watch
-        if watch is None or watch.first_token_at is None or watch.last_token_at is None:
-            return None
-        tokens = watch.output_tokens or 0
-        return _ms((watch.last_token_at - watch.first_token_at) / (tokens - 1)) if tokens > 1 else None
-
     def _e2e_ms(self, now: float) -> float | None:
         """To the last token; to its leaving for a client that hung up, which may have waited for one long before."""
         if self.watch is not None and self.watch.last_token_at is not None and not self.client_gone:
             return _ms(self.watch.last_token_at - self.arrived)
         return _ms((self.ended or now) - self.arrived)
+
+
+def _tpot_ms(watch: StreamWatch) -> float | None:
+    """(last token − first token) / (output tokens − 1); undefined for one token and for answers in one piece."""
+    if watch.first_token_at is None or watch.last_token_at is None:
+        return None
+    tokens = watch.output_tokens or 0
+    return _ms((watch.last_token_at - watch.first_token_at) / (tokens - 1)) if tokens > 1 else None
 
 
 def _ms(seconds: float | None) -> float | None:

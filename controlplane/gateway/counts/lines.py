@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 PLACE_RETRY_S = 1.0
 """When a place will be free nobody knows; asking again after a second costs little."""
@@ -18,7 +20,7 @@ class Kind(StrEnum):
     PLACES = "places"  # when the request is over
 
 
-class Line(NamedTuple):
+class Line(msgspec.Struct, frozen=True, gc=False):
     """One limit on a request's way and what the request asks of it.
 
     `limit` is per minute for a rate. `ends_in_s`: of a sum, when its day or month is over.
@@ -31,7 +33,7 @@ class Line(NamedTuple):
     ends_in_s: float = 0.0
 
 
-class Standing(NamedTuple):
+class Standing(msgspec.Struct, frozen=True, gc=False):
     """How one line stands: what is left, and after how many seconds the request may pass (0: now)."""
 
     left: float

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from controlplane.gateway.counts.lines import Kind, Line, Standing, has_passed
 from controlplane.gateway.counts.local import LocalCounts
 from controlplane.gateway.counts.script import SCRIPT
@@ -106,7 +108,7 @@ class SharedCounts:
         """Return the line with this gateway's share of its limit: of a sum, of what was left of it."""
         left = self._left.get(line.name, line.limit) if line.kind is Kind.SUM else line.limit
         share = max(0.0, left) / self.gateways
-        return line._replace(limit=max(1.0, share // 1) if line.kind is Kind.PLACES else share)
+        return replace(line, limit=max(1.0, share // 1) if line.kind is Kind.PLACES else share)
 
     async def _settle(self, lines: Sequence[Line], used: Sequence[float]) -> None:
         changes = [amount - line.amount for line, amount in zip(lines, used, strict=True)]

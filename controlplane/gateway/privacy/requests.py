@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -37,10 +37,11 @@ def read_texts(body: bytes) -> Texts:
 def texts_of(fields: dict[str, Any]) -> Texts:
     """Find them in a parsed body."""
     places: list[tuple[Any, Any]] = []
-    for name in TEXT_FIELDS & fields.keys():
-        places += _texts(fields, name)
+    for name in fields:
+        if name in TEXT_FIELDS:
+            _find_texts(fields, name, places)
     given = (fields.get("prompt"), fields.get("input"))
-    return Texts(fields, places, any(isinstance(each, msgspec.Raw) or _is_ids(each) for each in given))
+    return Texts(fields, places, any(isinstance(each, msgspec.Raw) or _is_ids(each) for each in given if each))
 
 
 def written(fields: Mapping[str, Any]) -> bytes:
@@ -65,17 +66,18 @@ def _field(name: str, raw: msgspec.Raw) -> Any:
     return raw if name not in TEXT_FIELDS or _IDS.match(bytes(memoryview(raw)[:64])) else msgspec.json.decode(raw)
 
 
-def _texts(holder: Any, key: Any) -> Iterator[tuple[Any, Any]]:
+def _find_texts(holder: Any, key: Any, places: list[tuple[Any, Any]]) -> None:
+    """Append what is below a field, in its order. Raises RecursionError for what is nested too deeply."""
     value = holder[key]
     if isinstance(value, str):
-        yield holder, key
+        places.append((holder, key))
     elif isinstance(value, dict):
         for name in value:
             if name not in _NO_TEXTS and name not in _MEDIA:
-                yield from _texts(value, name)
+                _find_texts(value, name, places)
     elif isinstance(value, list) and not _is_ids(value):
         for index in range(len(value)):
-            yield from _texts(value, index)
+            _find_texts(value, index, places)
 
 
 def _is_ids(value: object) -> bool:

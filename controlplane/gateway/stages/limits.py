@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
 
+import msgspec
 from aiohttp import web
 
 from controlplane.domain.door.gateway_options import TokenPrice
@@ -59,9 +60,10 @@ class Named(NamedTuple):
     limit: float
     ends: datetime | None  # of a day's or month's sum
     headers: tuple[str, str, str, str] | None  # of a rate: the limit's name and value, what is left, when all is back
+    of_each: Line | None  # where every request asks for the same: one
 
 
-class Asked(NamedTuple):
+class Asked(msgspec.Struct, frozen=True, gc=False):
     """One limit on a request's way."""
 
     named: Named
@@ -128,10 +130,14 @@ def _named_lines(subject: str, limits: Sequence[tuple[str, float]], today: date)
 def _named(subject: str, measure: Measure, limit: float, today: date) -> Named:
     window, ends = _window(measure.window, today) if measure.window else ("", None)
     headers = _header_names(measure.unit, limit) if measure.kind is Kind.RATE else None
-    return Named(subject, measure, f"{subject}/{measure.field}/{window}".rstrip("/"), limit, ends, headers)
+    line = f"{subject}/{measure.field}/{window}".rstrip("/")
+    of_each = Line(line, measure.kind, limit, 1.0) if measure.unit == "requests" else None
+    return Named(subject, measure, line, limit, ends, headers, of_each)
 
 
 def _line(named: Named, amounts: Mapping[str, float | None], now: datetime) -> Line:
+    if named.of_each is not None:
+        return named.of_each
     measure = named.measure
     amount = amounts[measure.unit]
     if amount is None:
@@ -179,18 +185,23 @@ def _refusal(asked: Sequence[Asked], standings: Sequence[Standing], headers: dic
 
 def _headers(asked: Sequence[Asked], standings: Sequence[Standing]) -> dict[str, str]:
     """Return what OpenAI's clients read of the subject of whose rates the smallest share is left."""
-    tightest, least = "", math.inf
-    for each, standing in zip(asked, standings, strict=True):
-        if each.named.headers is not None and standing.left / each.line.limit < least:
-            tightest, least = each.named.subject, standing.left / each.line.limit
+    rates = [(each.named, s.left) for each, s in zip(asked, standings, strict=True) if each.named.headers is not None]
+    if not rates:
+        return {}
+    tightest = rates[0][0].subject if len(rates) == 1 else min(rates, key=_share_left)[0].subject
     found: dict[str, str] = {}
-    for each, standing in zip(asked, standings, strict=True):
-        names, limit, left = each.named.headers, each.line.limit, standing.left
-        if names is not None and each.named.subject == tightest:
-            found[names[0]] = names[1]
-            found[names[2]] = str(max(0, int(left)))
-            found[names[3]] = f"{(limit - left) * 60 / limit:.3f}s"
+    for named, left in rates:
+        if named.subject == tightest and named.headers is not None:
+            limit_name, limit, left_name, reset_name = named.headers
+            found[limit_name] = limit
+            found[left_name] = str(max(0, int(left)))
+            found[reset_name] = f"{(named.limit - left) * 60 / named.limit:.3f}s"
     return found
+
+
+def _share_left(rate: tuple[Named, float]) -> float:
+    named, left = rate
+    return left / named.limit
 
 
 def _header_names(unit: str, limit: float) -> tuple[str, str, str, str]:
