@@ -47,6 +47,8 @@ class EngineConnection(asyncio.Protocol):
         self._lost = False
         self._closed = False  # by us
         self._late = False  # and because what was waited for did not come in time
+        self._due: float | None = None  # until when what is waited for has to come
+        self._looking: asyncio.TimerHandle | None = None
         self._spoiled = False  # it cannot be asked again
         self._room: asyncio.Future[None] | None = None  # while the engine takes no more
         self._sending: asyncio.Task[None] | None = None
@@ -105,6 +107,32 @@ class EngineConnection(asyncio.Protocol):
         self.close()
         self._wake()
 
+    def give(self, seconds: float | None) -> None:
+        """End the waiting, as `end_waiting`, when it takes longer than that from now on; None: what was waited for came.
+
+        A timer is left to fire, and looks again when the next one is due: one for each answer costs more.
+        """
+        loop = asyncio.get_running_loop()
+        self._due = None if seconds is None else loop.time() + seconds
+        if self._due is not None and (self._looking is None or self._looking.when() > self._due):
+            self._stop_looking()
+            self._looking = loop.call_at(self._due, self._look)
+
+    def _look(self) -> None:
+        self._looking = None
+        if self._due is None:
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._due:
+            self.end_waiting()
+        else:
+            self._looking = loop.call_at(self._due, self._look)
+
+    def _stop_looking(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # that of a TCP connection is one
 
@@ -123,6 +151,7 @@ class EngineConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
+        self._stop_looking()
         if exc is None and self.status and not self._closed and not self._is_delimited:
             self.complete = True  # the end of the connection is the end of the body
         self.resume_writing()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -81,14 +80,14 @@ async def _begin(
     connection = await engines.ask(
         replica.backend.url, target, _headers(replica, call), call.body, connect_s=options.connect_timeout_s
     )
-    limit = asyncio.get_running_loop().call_later(limit_s, connection.end_waiting)
+    connection.give(limit_s)
     try:
         return await _first_piece(connection)
     except BaseException:  # cancelled or broken: the engine must learn at once that nobody listens
         connection.close()
         raise
     finally:
-        limit.cancel()  # a timer by itself takes a third of what `asyncio.timeout` does
+        connection.give(None)
 
 
 async def _first_piece(connection: EngineConnection) -> Opened | AttemptFailed:

@@ -161,3 +161,26 @@ async def test_who_waits_no_longer_is_told_so_and_the_engine_that_nobody_listens
         assert not connection.reusable
         with pytest.raises(TookTooLong):
             await connection.read()
+
+
+async def test_what_takes_longer_than_it_was_given_is_not_waited_for() -> None:
+    async with engine(b"", OK) as (one, engines):
+        connection = await ask(one, engines)
+        connection.give(600)
+        connection.give(0.01)
+        with pytest.raises(TookTooLong):
+            await connection.answered()
+
+
+async def test_the_time_that_one_answer_was_given_does_not_end_what_comes_later() -> None:
+    async with engine(OK, OK) as (one, engines):
+        connection = await ask(one, engines)
+        connection.give(0.01)
+        await connection.read_all()
+        connection.give(None)
+        await asyncio.sleep(0.03)
+        assert connection.reusable
+        connection.give(0.01)
+        connection.give(600)
+        await asyncio.sleep(0.03)
+        assert connection.reusable
