@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
+
+_BEGAN = time.monotonic()
+"""Of this process: several on one host do not all write at the same instants."""
+
+
+async def next_turn(every_s: float) -> None:
+    """Sleep until the next instant that all who work every so many seconds have in common.
+
+    Whoever is asked for something while files are written waits a little: so that happens less often.
+    """
+    now = time.monotonic() - _BEGAN
+    await asyncio.sleep(every_s - now % every_s)
 
 
 async def in_background(work: Callable[[], Awaitable[None]], stack: AsyncExitStack) -> None:

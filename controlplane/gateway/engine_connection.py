@@ -108,7 +108,7 @@ class EngineConnection(asyncio.Protocol):
         self._wake()
 
     def give(self, seconds: float | None) -> None:
-        """End the waiting, as `end_waiting`, when it takes longer than that from now on; None: what was waited for came.
+        """End the waiting, as `end_waiting`, when it takes longer than so from now on; None: nothing is waited for.
 
         A timer is left to fire, and looks again when the next one is due: one for each answer costs more.
         """

@@ -20,6 +20,8 @@ from controlplane.domain.door.feedback import Feedback
 from controlplane.domain.door.gateway_files import records_hour, records_name
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.lean import in_json
+from controlplane.gateway.background import next_turn
+from controlplane.gateway.turns import in_turns
 from controlplane.host.files import ends_torn
 
 _log = logging.getLogger(__name__)
@@ -63,7 +65,7 @@ class Spool(Generic[R]):
         loop = asyncio.get_running_loop()
         prune_at = loop.time()
         while True:
-            await asyncio.sleep(self._flush_s)
+            await next_turn(self._flush_s)
             await self.flush()
             if loop.time() >= prune_at:
                 await asyncio.to_thread(self.prune)
@@ -127,8 +129,8 @@ def append_lines(file: FileIO, batch: Sequence[BaseModel], before: bytes) -> tup
     What a full disk took of a line is taken back, so that no line is ever there in part or twice.
     """
     start = file.seek(0, os.SEEK_END)
-    lines = [before + in_json(batch[0]) + b"\n"]
-    lines += [in_json(record) + b"\n" for record in batch[1:]]
+    lines = [in_json(record) + b"\n" for record in in_turns(batch)]
+    lines[0] = before + lines[0]
     written, error = _write(file, memoryview(b"".join(lines)))
     if error is None:
         return len(lines), None

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from controlplane.domain.door.audit import Entry, Happened, Head, lengthened
 from controlplane.domain.door.gateway_files import audit_day, audit_files, audit_name
+from controlplane.gateway.background import next_turn
+from controlplane.gateway.turns import in_turns
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +57,7 @@ class AuditLog:
         loop = asyncio.get_running_loop()
         prune_at = loop.time()
         while True:
-            await asyncio.sleep(FLUSH_S)
+            await next_turn(FLUSH_S)
             await self.flush()
             if loop.time() >= prune_at:
                 await asyncio.to_thread(self.prune)
@@ -94,7 +96,7 @@ class AuditLog:
     def _append(self, batch: Sequence[_Waiting]) -> Head:
         """Write a batch whole or not at all, and return the new end of the chain. Raises OSError."""
         head, lines = self._head, []
-        for waiting in batch:
+        for waiting in in_turns(batch):
             head, line = lengthened(head, waiting.number, waiting.happened)
             lines.append(line)
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -8,6 +8,7 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from controlplane.gateway.background import next_turn
 from controlplane.gateway.counts.local import LocalCounts
 from controlplane.host.files import write_whole
 
@@ -43,7 +44,7 @@ class KeptSums:
     async def run(self) -> None:
         """Save in the background until cancelled."""
         while True:
-            await asyncio.sleep(SAVED_EVERY_S)
+            await next_turn(SAVED_EVERY_S)
             await self.save()
 
     async def save(self) -> None:
