@@ -57,7 +57,10 @@ class LocalCounts:
         """See `Counts.settle`."""
         now = self.monotonic()
         for line, amount in zip(lines, used, strict=True):
-            self._add(line, -1.0 if line.kind is Kind.PLACES else amount - line.amount, now)
+            if line.kind is Kind.PLACES:
+                self._add(line, -1.0, now)
+            elif amount != line.amount:
+                self._add(line, amount - line.amount, now)
 
     def begin_with(self, sums: Mapping[str, float]) -> None:
         """Go on from sums of an earlier life."""

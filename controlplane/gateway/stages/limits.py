@@ -13,7 +13,6 @@ from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
 
-import msgspec
 from aiohttp import web
 
 from controlplane.domain.door.gateway_options import TokenPrice
@@ -63,13 +62,6 @@ class Named(NamedTuple):
     of_each: Line | None  # where every request asks for the same: one
 
 
-class Asked(msgspec.Struct, frozen=True, gc=False):
-    """One limit on a request's way."""
-
-    named: Named
-    line: Line
-
-
 @dataclass(frozen=True)
 class Limiting:
     """Lets requests pass as far as every limit on their way allows. `wall_clock` aware UTC."""
@@ -83,10 +75,11 @@ class Limiting:
         return bool(self.routing.keys.limited or options.limits or options.tenant_limits or options.limits_of)
 
     async def __call__(self, exchange: Exchange, rest: Next) -> web.StreamResponse:
-        asked = _asked(exchange, self.wall_clock())
+        now = self.wall_clock()
+        asked = _asked(exchange, now)
         if not asked:
             return await rest(exchange)
-        lines = [each.line for each in asked]
+        lines = _lines(asked, exchange, now)
         standings = await self.counts.take(lines)
         headers = _headers(asked, standings)
         if not has_passed(standings):
@@ -98,15 +91,20 @@ class Limiting:
             self.counts.settle(lines, _used(asked, exchange))
 
 
-def _asked(exchange: Exchange, now: datetime) -> Sequence[Asked]:
+def _asked(exchange: Exchange, now: datetime) -> Sequence[Named]:
+    """Return every limit on a request's way."""
+    today = now.astimezone(UTC).date()
+    asked: list[Named] = []
+    for subject, limits in _limits(exchange):
+        asked += _named_lines(subject, limits.set_ones, today)
+    return asked
+
+
+def _lines(asked: Sequence[Named], exchange: Exchange, now: datetime) -> list[Line]:
+    """Return what the request asks of each."""
     call, price = exchange.call, exchange.route.options.price
     amounts = _amounts(call.expected_prompt_tokens, call.answer_tokens, price)
-    today = now.astimezone(UTC).date()
-    return [
-        Asked(named, _line(named, amounts, now))
-        for subject, limits in _limits(exchange)
-        for named in _named_lines(subject, limits.set_ones, today)
-    ]
+    return [named.of_each or _line(named, amounts, now) for named in asked]
 
 
 def _limits(exchange: Exchange) -> Iterator[tuple[str, Limits]]:
@@ -136,8 +134,6 @@ def _named(subject: str, measure: Measure, limit: float, today: date) -> Named:
 
 
 def _line(named: Named, amounts: Mapping[str, float | None], now: datetime) -> Line:
-    if named.of_each is not None:
-        return named.of_each
     measure = named.measure
     amount = amounts[measure.unit]
     if amount is None:
@@ -167,25 +163,25 @@ def _amounts(prompt_tokens: float, output_tokens: float, price: TokenPrice | Non
     return {"requests": 1.0, "tokens": prompt_tokens + output_tokens, "usd": usd}
 
 
-def _used(asked: Sequence[Asked], exchange: Exchange) -> list[float]:
+def _used(asked: Sequence[Named], exchange: Exchange) -> list[float]:
     """Return what the request used of each line: it was a request all the same when nothing was generated."""
     amounts = _amounts(*exchange.tally.used, exchange.route.options.price)
-    return [amounts[each.named.measure.unit] or 0.0 for each in asked]
+    return [amounts[each.measure.unit] or 0.0 for each in asked]
 
 
-def _refusal(asked: Sequence[Asked], standings: Sequence[Standing], headers: dict[str, str]) -> RequestRefused:
+def _refusal(asked: Sequence[Named], standings: Sequence[Standing], headers: dict[str, str]) -> RequestRefused:
     """Return a 429 with the limit that takes longest to let the request pass."""
     worst, wait_s = max(
         ((each, standing.wait_s) for each, standing in zip(asked, standings, strict=True)), key=lambda pair: pair[1]
     )
-    code = "insufficient_quota" if worst.named.measure.kind is Kind.SUM else "rate_limit_exceeded"
-    text = f"Too many requests: the limit of {worst.named.measure.told} is reached. Try again in {wait_s:.3g} s."
+    code = "insufficient_quota" if worst.measure.kind is Kind.SUM else "rate_limit_exceeded"
+    text = f"Too many requests: the limit of {worst.measure.told} is reached. Try again in {wait_s:.3g} s."
     return RequestRefused(429, text, code=code, headers={"Retry-After": str(math.ceil(wait_s)), **headers})
 
 
-def _headers(asked: Sequence[Asked], standings: Sequence[Standing]) -> dict[str, str]:
+def _headers(asked: Sequence[Named], standings: Sequence[Standing]) -> dict[str, str]:
     """Return what OpenAI's clients read of the subject of whose rates the smallest share is left."""
-    rates = [(each.named, s.left) for each, s in zip(asked, standings, strict=True) if each.named.headers is not None]
+    rates = [(each, standing.left) for each, standing in zip(asked, standings, strict=True) if each.headers]
     if not rates:
         return {}
     tightest = rates[0][0].subject if len(rates) == 1 else min(rates, key=_share_left)[0].subject
