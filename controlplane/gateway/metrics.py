@@ -22,6 +22,9 @@ from controlplane.gateway.pools import Replica
 from controlplane.gateway.routing import Routing
 from controlplane.gateway.spool import RecordSpool
 
+COUNTED_AT_ONCE = 16
+"""One after the other records are counted in a third of the time that each takes in the middle of a request."""
+
 
 class _Revision(NamedTuple):
     requests: dict[int, Counter]  # by status
@@ -48,6 +51,7 @@ class Metrics:
     ) -> None:
         self._registry = CollectorRegistry()
         self._revisions: dict[tuple[str, str], _Revision] = {}
+        self._uncounted: list[GatewayRecord] = []
         by_revision = ("service", "revision")
         self._requests = self._counter("requests", "Requests, by the status sent.", (*by_revision, "status"))
         self._errors = self._counter("errors", "Requests that failed, by failure class.", (*by_revision, "error"))
@@ -71,13 +75,24 @@ class Metrics:
 
     def page(self) -> web.Response:
         """Return the exposition text as Prometheus asks for it."""
+        self._count_all()
         return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     def refuse(self, status: int, code: str) -> None:
         self._refused.labels(str(status), code).inc()
 
     def observe(self, record: GatewayRecord) -> None:
-        """Count one finished request, or one failed attempt that was made again."""
+        """Count one finished request, or one failed attempt that was made again: at the latest when somebody looks."""
+        self._uncounted.append(record)
+        if len(self._uncounted) >= COUNTED_AT_ONCE:
+            self._count_all()
+
+    def _count_all(self) -> None:
+        records, self._uncounted = self._uncounted, []
+        for record in records:
+            self._count(record)
+
+    def _count(self, record: GatewayRecord) -> None:
         place = (record.service, record.revision or "")
         if record.retried:
             self._retries.labels(*place).inc()

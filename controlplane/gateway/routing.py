@@ -45,6 +45,11 @@ class Routing:
         """Return who serves a model, or the adapter or version of a name."""
         return self._routes.get(name) or self._named.get(name)
 
+    @property
+    def only_model(self) -> str | None:
+        """Return the model that is meant where none has to be named; None where several are served."""
+        return next(iter(self._routes)) if len(self._routes) == 1 else None
+
     def models(self) -> Iterator[str]:
         return iter(self._routes)
 

@@ -153,7 +153,7 @@ class DataPort:
             max_body_bytes=self.settings.max_body_bytes,
             body_within_s=self.settings.body_within_s,
             fingerprints=self.fingerprints,
-            only_model=self._only_model(),
+            only_model=self.routing.only_model,
         )
         route = await self._route(call)
         call = kept_apart(adapted(call, route, self.cards.chance), route, self.fingerprints)
@@ -164,10 +164,6 @@ class DataPort:
             }  # what stages write or compare is what engines are asked
         tally = Tally(call=call, gateway=self.settings.name, service=route.service, at=at, arrived=arrived)
         return Exchange(request, call, route, tally, fields, passages_of(call))
-
-    def _only_model(self) -> str | None:
-        models = list(self.routing.models())
-        return models[0] if len(models) == 1 else None
 
     async def _route(self, call: Call) -> Route:
         route = self.routing.route_of(call.model) or await self.cards.route_of(call.model)

@@ -17,6 +17,10 @@ LARGEST_EVENT_BYTES = 8 << 20
 _LAST_EVENTS = frozenset({"message_stop", "response.completed", "response.incomplete", "response.failed"})
 
 
+_NAMED: Mapping[str, str] = {"input_tokens": "prompt_tokens", "output_tokens": "completion_tokens"}
+_MOST_COUNTED = 10**12
+
+
 class StreamWatch:
     """Reads OpenAI-style events incrementally. Texts are looked at, never kept.
 
@@ -139,10 +143,16 @@ class StreamWatch:
 
 
 def token_counts(usage: object) -> Mapping[str, Any]:
-    """Return an answer's `usage` under the names of chat completions, whichever of the protocols it is written in."""
+    """Return an answer's `usage` under the names of chat completions, whichever of the protocols it is written in.
+
+    What is below zero is no count, it would give limits back what nobody took; nor is what nobody could count with.
+    """
     given = as_mapping(usage)
-    named = {"input_tokens": "prompt_tokens", "output_tokens": "completion_tokens"}
-    return {named.get(name, name): count for name, count in given.items() if isinstance(count, int)}
+    return {
+        _NAMED.get(name, name): count
+        for name, count in given.items()
+        if isinstance(count, int) and 0 <= count < _MOST_COUNTED
+    }
 
 
 def carries_tokens(choice: Mapping[str, Any]) -> bool:

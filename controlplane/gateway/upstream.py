@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
 from multidict import CIMultiDict
 
 from controlplane.domain.door.gateway_options import GatewayOptions
@@ -41,8 +42,7 @@ class AttemptFailed:
         return self.kind is not FailureKind.TIMEOUT
 
 
-@dataclass(frozen=True)
-class Opened:
+class Opened(msgspec.Struct, frozen=True):
     """An answer that began: its first piece for an event stream, all of it otherwise."""
 
     connection: EngineConnection

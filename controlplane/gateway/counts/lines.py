@@ -65,7 +65,4 @@ class Counts(Protocol):
 
 def has_passed(standings: Sequence[Standing]) -> bool:
     """Say whether everything was taken."""
-    for standing in standings:  # a loop: looked at with each request
-        if standing.wait_s > 0:
-            return False
-    return True
+    return max([standing.wait_s for standing in standings], default=0.0) <= 0

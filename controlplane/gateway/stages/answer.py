@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from random import Random
 
 from aiohttp import web
@@ -40,6 +41,10 @@ class Answer:
     chance: Random
     stopping: asyncio.Event
     sessions: dict[str, Sessions] = field(default_factory=dict)  # by service
+
+    @cached_property
+    def _answering(self) -> Answering:
+        return Answering(monotonic=self.monotonic, stopping=self.stopping)
 
     async def __call__(self, exchange: Exchange) -> web.StreamResponse:
         """Try replicas until one begins to answer. Every attempt looks at the table of its own moment."""
@@ -114,9 +119,8 @@ class Answer:
             replica.breaker.connected()
             if route.heeds_prefixes:  # the prompt is in its cache from now on
                 replica.prefixes.learn(tally.call.prompt.blocks)
-            answering = Answering(monotonic=self.monotonic, stopping=self.stopping)
             try:
-                answer = await answering.pass_on(
+                answer = await self._answering.pass_on(
                     request, opened, tally, passages=exchange.passages, stall_s=route.options.stall_timeout_s
                 )
             finally:

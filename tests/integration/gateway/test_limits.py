@@ -120,3 +120,22 @@ async def test_openais_client_sees_its_own_error(tmp_path: Path) -> None:
         async with openai.AsyncOpenAI(base_url=f"{gw.url}/v1", api_key="a", max_retries=0) as client:
             with pytest.raises(openai.RateLimitError, match="requests per minute"):
                 await client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "x"}])
+
+
+@pytest.mark.parametrize("counted", ["-900", "-1", "1" + "0" * 400])
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_what_no_engine_can_have_counted_gives_nothing_back_and_breaks_nothing(
+    tmp_path: Path, counted: str, streamed: bool
+) -> None:
+    usage = f'"usage": {{"prompt_tokens": {counted}, "completion_tokens": {counted}}}'
+    whole = f'{{"object": "chat.completion", "model": "{MODEL}", "choices": [], {usage}}}'.encode()
+    script = pieces(token_event("x"), FINISH, b"data: %b\n\n" % whole, DONE) if streamed else status(200, whole)
+    async with gateway(tmp_path) as gw, upstream("e1", script) as engine:
+        await gw.push(routed(engine, key("a", tokens_per_minute=1000, requests_per_minute=2)))
+        assert [await ask(gw, "a", stream=streamed, max_tokens=10) for _ in range(3)] == [200, 200, 429]
+        records = await gw.records(2)
+        async with gw.session.get(f"{gw.running.address.admin_url}/metrics") as response:
+            assert response.status == 200
+            told = await response.text()
+    assert {record.prompt_tokens for record in records} == {None}
+    assert 'fleetune_gateway_requests_total{revision="rev-a",service="chat",status="200"} 2.0' in told
