@@ -6,7 +6,7 @@ Arguments of tool calls are held until the answer is over, to see whether they a
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 LARGEST_ARGUMENTS = 1 << 20
@@ -131,5 +131,5 @@ def _has_function(tool: Mapping[str, Any]) -> bool:
     return isinstance(tool.get("function"), dict)
 
 
-def _objects(value: object) -> Iterator[Mapping[str, Any]]:
-    return (each for each in value if isinstance(each, dict)) if isinstance(value, list) else iter(())
+def _objects(value: object) -> Sequence[Mapping[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else ()

@@ -86,8 +86,8 @@ class Tally:
             truncated=self.truncated,
             client_gone=self.client_gone,
             retries=self.retries,
-            queue_ms=round(self.queue_ms, 3),
-            elsewhere_ms=round(self.elsewhere_ms, 3),
+            queue_ms=round(self.queue_ms, 3) if self.queue_ms else 0.0,
+            elsewhere_ms=round(self.elsewhere_ms, 3) if self.elsewhere_ms else 0.0,
             prompt_tokens=prompt_tokens,
             prompt_bytes=prompt.text_bytes,
             prefix_blocks=prompt.blocks,
@@ -133,24 +133,25 @@ class Tally:
         return (self.call.expected_prompt_tokens if prompt is None else prompt), output or 0
 
     def _identity(self, record_id: str) -> dict[str, Any]:
+        call = self.call
         return {
             "id": record_id,
             "at": self.at,
             "gateway": self.gateway,
             "service": self.service,
-            "model": self.call.model,
+            "model": call.model,
             "revision": self.revision,
             "engine_id": self.engine_id,
             "weight_percent": self.weight_percent,
             "ahead": self.ahead,
             "cached_blocks": self.cached_blocks,
-            "adapter": self.call.adapter,
-            "version": self.call.version,
-            "path": self.call.path,
-            "stream": self.call.stream,
-            "key": self.call.key.name if self.call.key else None,
-            "tenant": self.call.key.tenant if self.call.key else None,
-            "session": self.call.session_hash,
+            "adapter": call.adapter,
+            "version": call.version,
+            "path": call.path,
+            "stream": call.stream,
+            "key": None if call.key is None else call.key.name,
+            "tenant": None if call.key is None else call.key.tenant,
+            "session": call.session_hash,
             "split_up": self.split_up,
         }
 
@@ -179,7 +180,8 @@ class Tally:
         return self.call.prompt.tokens if counted is None else counted
 
     def _count(self, name: str) -> int | None:
-        counted = (self.watch.usage if self.watch else self.usage or {}).get(name)
+        usage = self.usage if self.watch is None else self.watch.usage
+        counted = usage.get(name) if usage else None
         return counted if isinstance(counted, int) else None
 
     def _e2e_ms(self, now: float) -> float | None:

@@ -21,6 +21,8 @@ _EMBEDDINGS = "/v1/embeddings"
 _SEVERAL = frozenset({"n", "best_of"})
 _TOOLS = frozenset({"tools", "functions"})
 _OF_TOOLS = frozenset({"tool_calls", "function_call", "tool_call_id"})
+_OF_TOOL_ROLES = ("tool", "function")
+_LISTS, _NUMBERS = (list, tuple), (int, float)
 _encoded = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 _quickly = msgspec.json.Encoder(order="sorted").encode
 _SAYS_NOTHING = frozenset({"user", "prompt_cache_key", "priority", "request_id", "metadata"})
@@ -95,7 +97,7 @@ def is_plain(fields: Mapping[str, Any]) -> bool:
     if fields.get("previous_response_id"):
         return False
     messages = fields.get("messages", ())
-    return isinstance(messages, list | tuple) and all(map(_is_plain_message, messages))
+    return isinstance(messages, _LISTS) and all(map(_is_plain_message, messages))
 
 
 def cache_key(partition: Partition, path: str, query: str, fields: Mapping[str, Any]) -> bytes:
@@ -120,15 +122,17 @@ def _written(said: object) -> bytes:
 def _is_greedy(fields: Mapping[str, Any]) -> bool:
     """Zero, said aloud: where nothing is said an engine samples, by its model's generation_config."""
     temperature = fields.get("temperature")
-    return isinstance(temperature, int | float) and not isinstance(temperature, bool) and temperature == 0
+    return isinstance(temperature, _NUMBERS) and not isinstance(temperature, bool) and temperature == 0
 
 
 def _is_plain_message(message: object) -> bool:
     if not isinstance(message, dict):
         return False
+    content = message.get("content")
+    if len(message) == 2 and "role" in message and isinstance(content, str):  # as most are
+        return message["role"] not in _OF_TOOL_ROLES
     if not _OF_TOOLS.isdisjoint(message) and any(message[name] for name in _OF_TOOLS & message.keys()):
         return False
-    content = message.get("content")
     if isinstance(content, list):
         return all(isinstance(part, dict) and part.get("type") == "text" for part in content)
-    return message.get("role") not in ("tool", "function") and (content is None or isinstance(content, str))
+    return message.get("role") not in _OF_TOOL_ROLES and (content is None or isinstance(content, str))

@@ -10,7 +10,7 @@ from controlplane.gateway.counts.lines import PLACE_RETRY_S, Kind, Line, Standin
 LOOKED_THROUGH_EVERY_S = 600.0
 
 
-@dataclass
+@dataclass(slots=True)
 class _Bucket:
     limit: float
     level: float
@@ -84,14 +84,17 @@ class LocalCounts:
         match line.kind:
             case Kind.RATE:
                 bucket = self._bucket(line, now)
-                bucket.level = min(bucket.limit, bucket.left(now) - amount)
+                left = bucket.left(now) - amount
+                bucket.level = left if left < bucket.limit else bucket.limit
             case Kind.SUM:
                 self.sums[line.name] = self.sums.get(line.name, 0.0) + amount
                 self._sums_end[line.name] = now + line.ends_in_s
             case Kind.PLACES:
-                self.places[line.name] = self.places.get(line.name, 0) + int(amount)
-                if self.places[line.name] <= 0:
-                    del self.places[line.name]
+                taken = self.places.get(line.name, 0) + int(amount)
+                if taken > 0:
+                    self.places[line.name] = taken
+                else:
+                    self.places.pop(line.name, None)
 
     def _bucket(self, line: Line, now: float) -> _Bucket:
         """Return the line's bucket; one of another limit than before begins anew, full."""
