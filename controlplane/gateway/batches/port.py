@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,6 +16,7 @@ from aiohttp import web
 from controlplane.domain.door.batch import ENDPOINTS, MOST_METADATA, WINDOW, Batch, StoredFile
 from controlplane.domain.door.identity import DEFAULT_TENANT, ApiKey, Principal
 from controlplane.gateway.batches.ledger import UPLOAD_WITHIN_S, Ledger
+from controlplane.gateway.batches.paging import page_of
 from controlplane.gateway.batches.queue import BatchQueue
 from controlplane.gateway.batches.shelf import Shelf, private_opener
 from controlplane.gateway.batches.troubles import Troubles
@@ -29,8 +30,6 @@ _LARGEST_FIELD = 1024
 _LARGEST_FRAME_BYTES = 64 << 10  # of a form, beside its file
 _LARGEST_FIELDS_BYTES = 64 << 10  # of a batch: it is parsed on the event loop
 _FIELDS_WITHIN_S = 15.0
-_PAGE = 20
-_LONGEST_PAGE = 100
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ class BatchPort:
                 if part.name == "purpose":
                     purpose = (await part.read_chunk(_LARGEST_FIELD)).decode(errors="replace").strip()
                 elif part.name == "file":
-                    filename, size = part.filename or "file.jsonl", await self._written(part, file_id)
+                    filename, size = _writable(part.filename or "file.jsonl"), await self._written(part, file_id)
         except ValueError as error:
             raise RequestRefused(400, "The form is not well-formed.", code="invalid_form") from error
         return filename, purpose, size
@@ -140,7 +139,7 @@ class BatchPort:
 
     async def _files(self, request: web.Request, who: Principal | None) -> web.StreamResponse:
         found = await asyncio.to_thread(self.shelf.files, _tenant(who))
-        return _page(request, [(each.file_id, each.shown()) for each in found])
+        return page_of(request, [(each.file_id, each.shown()) for each in found])
 
     async def _file(self, request: web.Request, who: Principal | None) -> web.StreamResponse:
         return web.json_response(self._own_file(request, who).shown())
@@ -171,7 +170,7 @@ class BatchPort:
 
     async def _create(self, request: web.Request, who: Principal | None) -> web.StreamResponse:
         given = await _fields(request)
-        if given.get("endpoint") not in ENDPOINTS:
+        if not isinstance(given.get("endpoint"), str) or given["endpoint"] not in ENDPOINTS:
             raise _invalid("endpoint", f"one of {', '.join(sorted(ENDPOINTS))}")
         if given.get("completion_window") != WINDOW:
             raise _invalid("completion_window", WINDOW)
@@ -203,7 +202,7 @@ class BatchPort:
 
     async def _batches(self, request: web.Request, who: Principal | None) -> web.StreamResponse:
         found = [batch for batch in await asyncio.to_thread(self.shelf.batches) if batch.tenant == _tenant(who)]
-        return _page(request, [(each.batch_id, self._shown(each)) for each in reversed(found)])
+        return page_of(request, [(each.batch_id, self._shown(each)) for each in reversed(found)])
 
     async def _batch(self, request: web.Request, who: Principal | None) -> web.StreamResponse:
         return web.json_response(self._shown(self._own_batch(request, who)))
@@ -254,31 +253,18 @@ async def _fields(request: web.Request) -> dict[str, Any]:
     return given
 
 
-def _page(request: web.Request, items: Sequence[tuple[str, dict[str, Any]]]) -> web.Response:
-    """Return a list as OpenAI pages it: `limit` items behind the one named `after`."""
-    asked = request.query.get("limit", str(_PAGE))
-    limit = max(1, min(_LONGEST_PAGE, int(asked))) if asked.isascii() and asked.isdigit() else _PAGE
-    after = request.query.get("after")
-    names = [name for name, _ in items]
-    start = names.index(after) + 1 if after in names else 0
-    page = items[start : start + limit]
-    return web.json_response(
-        {
-            "object": "list",
-            "data": [shown for _, shown in page],
-            "first_id": page[0][0] if page else None,
-            "last_id": page[-1][0] if page else None,
-            "has_more": start + limit < len(items),
-        }
-    )
-
-
 def _is_metadata(given: object) -> bool:
     if given is None:
         return True
     if not isinstance(given, dict) or len(given) > MOST_METADATA:
         return False
-    return all(isinstance(value, str) and len(value) <= 512 and len(name) <= 64 for name, value in given.items())
+    fits = (isinstance(value, str) and len(value) <= 512 and len(name) <= 64 for name, value in given.items())
+    return all(fits) and all(_writable(text) == text for pair in given.items() for text in pair)
+
+
+def _writable(text: str) -> str:
+    """Return a text as it can be written down: halves of surrogate pairs, or bytes that are no UTF-8, cannot."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _no_storage(of: str = "storage of files") -> RequestRefused:
