@@ -26,6 +26,9 @@ from controlplane.gateway.routing import Routing
 from controlplane.gateway.sse import as_mapping, parsed_object
 
 COMPLETIONS = "/v1/completions"
+_NO_NAMES = frozenset({"", ".", ".."})
+"""A path that ends so is the list of models, or none: it says nothing of one."""
+
 STATUS_ERRORS = "triton_grpc_error"
 """Metadata by which Triton's clients ask that an error ends a stream with its status; else it is a message of it."""
 
@@ -96,6 +99,8 @@ class Servicer:
 
     async def _find(self, name: str, context: Any) -> None:
         """Look whether a model is there for who asks. Raises CallRefused."""
+        if name in _NO_NAMES:
+            raise CallRefused(grpc.StatusCode.NOT_FOUND, "A model has a name.")
         path = f"/v1/models/{quote(name, safe='')}"
         async with self.asker.asked(_metadata(context), "GET", path):
             return

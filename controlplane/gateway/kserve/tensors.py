@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from controlplane.gateway.kserve.messages import InferResponse
 from controlplane.gateway.openai_errors import RequestRefused
+from controlplane.gateway.sse import token_counts
 
 TEXT = "text_output"
 REASON = "finish_reason"
@@ -35,6 +36,7 @@ OUTPUTS: Mapping[str, str] = {TEXT: "BYTES", REASON: "BYTES", PROMPT_TOKENS: "UI
 _OURS = frozenset({"model", "prompt", "stream", "stream_options"})
 _CLIENTS_OWN = "triton_"  # parameters that Triton's clients send to Triton itself
 
+_UINT32 = 1 << 32
 _LARGEST_SAMPLING_BYTES = 64 << 10  # it is parsed on the event loop
 
 Element = bytes | bool
@@ -171,13 +173,14 @@ def _response(
     """Return a response; `final` says whether a stream ends with it, None that it is no stream's."""
     response = InferResponse(model_name=request.model_name, model_version=revision, id=request.id)
     raw = bool(request.raw_input_contents)
+    counts = {name: count for name, count in token_counts(usage).items() if count < _UINT32}
     if choices:
         _add(response, TEXT, [str(each.get("text") or "").encode("utf-8", "replace") for each in choices], raw=raw)
         if REASON in asked.outputs:
             _add(response, REASON, [str(each.get("finish_reason") or "").encode() for each in choices], raw=raw)
     for output, counted in ((PROMPT_TOKENS, "prompt_tokens"), (ANSWER_TOKENS, "completion_tokens")):
-        if output in asked.outputs and isinstance(usage.get(counted), int):
-            _add(response, output, [usage[counted]], raw=raw)
+        if output in asked.outputs and counted in counts:
+            _add(response, output, [counts[counted]], raw=raw)
     if final is not None:
         response.parameters[FINAL].bool_param = final
     return response
