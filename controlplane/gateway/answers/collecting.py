@@ -33,7 +33,7 @@ class Collector:
     def __init__(self, max_bytes: int, room: Room) -> None:
         self._max_bytes = max_bytes
         self._room = room
-        self._copy: bytearray | None = bytearray()  # small pieces would take more than the bytes in them
+        self._copy: bytearray | bytes | None = b""
 
     def __enter__(self) -> Self:
         return self
@@ -47,23 +47,30 @@ class Collector:
         return None if self._copy is None else bytes(self._copy)
 
     async def feed(self, events: bytes) -> bytes:
-        copy, size = self._copy, len(events)
-        if copy is None:
-            return events
-        if len(copy) + size > self._max_bytes:
-            self._let_go()
-        elif self._room.take(size):
-            copy += events
-        else:
-            self._room.refused += 1
-            self._let_go()
+        if self._finds_room(len(events)):
+            if not isinstance(self._copy, bytearray):
+                self._copy = bytearray()  # small pieces would take more than the bytes in them
+            self._copy += events
         return events
 
     async def finish(self) -> bytes:
         return b""
 
     async def whole(self, body: bytes) -> bytes:
-        return await self.feed(body)
+        if self._finds_room(len(body)):
+            self._copy = body  # what never changes needs no copy
+        return body
+
+    def _finds_room(self, size: int) -> bool:
+        """Take room for so much more; let go of everything where there is none, or where it was too much."""
+        if self._copy is None:
+            return False
+        if len(self._copy) + size <= self._max_bytes:
+            if self._room.take(size):
+                return True
+            self._room.refused += 1
+        self._let_go()
+        return False
 
     def _let_go(self) -> None:
         if self._copy is not None:
