@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
@@ -16,8 +17,15 @@ async def next_turn(every_s: float) -> None:
 
     Whoever is asked for something while files are written waits a little: so that happens less often.
     """
-    now = time.monotonic() - _BEGAN
-    await asyncio.sleep(every_s - now % every_s)
+    await asyncio.sleep(until_turn(every_s, time.monotonic() - _BEGAN))
+
+
+def until_turn(every_s: float, now_s: float) -> float:
+    """Return the seconds until the next multiple of `every_s`, at `now_s` since all of them began.
+
+    A thousandth before one counts as at it: timers are a little early at times.
+    """
+    return (math.floor(now_s / every_s + 0.001) + 1) * every_s - now_s
 
 
 async def in_background(work: Callable[[], Awaitable[None]], stack: AsyncExitStack) -> None:
