@@ -7,8 +7,11 @@ from typing import Protocol
 import msgspec
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """An answer as its client got it, whole: the body or the event stream, byte for byte."""
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """An answer as its client got it, whole: the body or the event stream, byte for byte.
+
+    It holds nothing that could hold it: tens of thousands are not looked through for what is garbage.
+    """
 
     body: bytes
     content_type: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import NamedTuple
+
+import msgspec
 
 from controlplane.gateway.answers.entry import Entry
 
@@ -12,7 +13,7 @@ ENTRY_BYTES = 512
 """Reckoned per entry beside its body: keys and Python's objects."""
 
 
-class _Kept(NamedTuple):
+class _Kept(msgspec.Struct, frozen=True, gc=False):
     entry: Entry
     until: float
 

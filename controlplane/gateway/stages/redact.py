@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
 
 from aiohttp import web
 
-from controlplane.domain.door.personal import Recogniser
+from controlplane.domain.door.personal import Personal, Recogniser
 from controlplane.domain.door.privacy import OutputPolicy
 from controlplane.domain.door.redacting import Finder
 from controlplane.domain.errors import InvalidInput
@@ -42,9 +43,14 @@ class Redacting:
 async def _finder(policy: OutputPolicy) -> Finder:
     """Raises RequestRefused (503) where Presidio is wanted and cannot be had: nothing goes out unlooked at."""
     if policy.presidio is None:
-        return Recogniser(policy.redact)
+        return _recogniser(policy.redact)
     try:
         recogniser = await asyncio.to_thread(presidio, policy.presidio)  # the first time it loads for seconds
     except InvalidInput as error:
         raise RequestRefused(503, f"Answers cannot be redacted: {error}.", code="redaction_unavailable") from error
-    return Finders((Recogniser(policy.redact), recogniser))
+    return Finders((_recogniser(policy.redact), recogniser))
+
+
+@lru_cache(maxsize=64)
+def _recogniser(kinds: tuple[Personal, ...]) -> Recogniser:
+    return Recogniser(kinds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import tracemalloc
 from contextlib import ExitStack
 
@@ -120,3 +121,13 @@ async def test_an_answer_that_finds_no_room_leaves_its_own_to_the_others() -> No
         await second.feed(b"567890")
         assert (second.body, room.taken) == (b"1234567890", 10)
     assert room.taken == 0
+
+
+async def test_what_is_kept_is_not_looked_through_for_garbage() -> None:
+    kept = MemoryAnswers(1 << 20, At())
+    gc.collect()
+    before = len(gc.get_objects())
+    for number in range(1000):
+        await kept.put(number.to_bytes(32), an_entry(), 60)
+    assert len(kept) == 1000
+    assert len(gc.get_objects()) - before < 100
