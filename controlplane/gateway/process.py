@@ -184,7 +184,7 @@ async def _open(
     recording = Recording(keep, time.monotonic, drain.cutting, flights)
     caching = Caching(answer_store(settings, stack), room, time.monotonic, alike(settings, session))
     answer = _answer(settings, routing, drain, keep, engines)
-    limiting = Limiting(routing, counts, clock)
+    limiting = Limiting(routing, counts)
     audit = await _audit(settings, stack, clock)
     first: list[Stage] = [Auditing(audit), Tracing(request_tracing(), time.monotonic), limiting, recording]
     samples, holding = Samples(), Holding(routing, time.monotonic)

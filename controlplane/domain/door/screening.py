@@ -144,7 +144,10 @@ class _Sought(NamedTuple):
     def is_in(self, text: str) -> bool:
         if self.signs:
             small = _small(text)
-            if not any(sign.search(small) for sign in self.signs):
+            for sign in self.signs:
+                if sign.search(small):
+                    break
+            else:
                 return False
         if len(text) <= _PIECE:
             return self.pattern.search(text) is not None

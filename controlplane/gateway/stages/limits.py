@@ -7,7 +7,7 @@ the engine counted. Days and months are those of UTC.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -64,18 +64,17 @@ class Named(NamedTuple):
 
 @dataclass(frozen=True)
 class Limiting:
-    """Lets requests pass as far as every limit on their way allows. `wall_clock` aware UTC."""
+    """Lets requests pass as far as every limit on their way allows. A request is of the day in which it arrived."""
 
     routing: Routing
     counts: Counts
-    wall_clock: Callable[[], datetime]
 
     def is_on(self, route: Route) -> bool:
         options = route.options
         return bool(self.routing.keys.limited or options.limits or options.tenant_limits or options.limits_of)
 
     async def __call__(self, exchange: Exchange, rest: Next) -> web.StreamResponse:
-        now = self.wall_clock()
+        now = exchange.tally.at
         asked = _asked(exchange, now)
         if not asked:
             return await rest(exchange)
