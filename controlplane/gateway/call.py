@@ -144,7 +144,8 @@ def _answer_tokens(path: str, fields: Mapping[str, Any]) -> int:
         return 0
     longest = 0
     for name in _LENGTHS:
-        longest = longest or _count(fields.get(name))
+        if name in fields:
+            longest = longest or _count(fields[name])
     several = (_count(fields.get("n")) or 1) * _prompts(fields.get("prompt"))
     return min(_MOST_TOKENS, (longest or _USUAL_ANSWER_TOKENS) * several)
 

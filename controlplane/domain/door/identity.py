@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
@@ -32,9 +32,9 @@ GRANTS: Mapping[Scope, frozenset[Scope]] = {
 """What each scope includes. Asking models is apart: who operates the fleet need not be able to use it."""
 
 
-def may(scopes: Iterable[Scope], needed: Scope) -> bool:
-    """Say whether one of the scopes includes the one that is needed."""
-    return any(needed in GRANTS[scope] for scope in scopes)
+def may(scopes: Collection[Scope], needed: Scope) -> bool:
+    """Say whether one of the scopes includes the one that is needed. Each includes itself."""
+    return needed in scopes or any(needed in GRANTS[scope] for scope in scopes)
 
 
 class PriorityClass(StrEnum):

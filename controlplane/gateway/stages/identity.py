@@ -42,8 +42,9 @@ class KeyRing:
         key = self._by_digest.get(digest)
         if key is None or not key.is_valid(now):
             return None
-        is_new = digest == key.sha256.lower()
-        return key if is_new or digest in (known.lower() for known in key.digests(now)) else None
+        if digest == key.sha256 or digest == key.sha256.lower():
+            return key
+        return key if digest in (known.lower() for known in key.digests(now)) else None
 
 
 class FindsTokens(Protocol):
