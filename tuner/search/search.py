@@ -23,6 +23,7 @@ from controlplane.domain.errors import InvalidInput, Unavailable
 from controlplane.domain.studies.tuning_options import Strategy
 from tuner.search.alone_sampler import REDRAWS, AloneSampler, quiet_tpe
 from tuner.search.candidates import Candidates, point_key
+from tuner.search.doubting_sampler import DoubtingSampler
 from tuner.search.sampler import (
     AT_LEAST,
     GIVEN_UP,
@@ -31,8 +32,8 @@ from tuner.search.sampler import (
     LOG_COST,
     OUT_OF_MEMORY,
     START_S,
+    AdvisedSampler,
     GridSnapper,
-    TwinSampler,
     distributions,
     params_of,
     point_of,
@@ -252,12 +253,12 @@ def _attributes(result: Finished) -> dict[str, float | bool | str]:
 
 def _sampler(
     strategy: Strategy, among: Candidates, *, seed: int, worthwhile: float, host: str | None
-) -> TwinSampler | AloneSampler | GridSnapper:
+) -> AdvisedSampler | GridSnapper:
     match strategy:
         case Strategy.TWIN if among.forecast is None:
             return AloneSampler(among, worthwhile=worthwhile, host=host, seed=seed)
         case Strategy.TWIN:
-            return TwinSampler(among, worthwhile=worthwhile, host=host)
+            return DoubtingSampler(among, worthwhile=worthwhile, host=host, seed=seed)
         case Strategy.TPE:
             return GridSnapper(quiet_tpe(seed), among, redraws=REDRAWS)
         case Strategy.GP:

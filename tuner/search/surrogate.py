@@ -83,6 +83,8 @@ class Belief(NamedTuple):
     means: Array
     sds: Array
     weights: Array
+    trust: float = 0.0
+    """Weight of the hypotheses that go by the forecast together; 0 without one."""
 
     @property
     def mean(self) -> Array:
@@ -138,7 +140,8 @@ def believe(
     # believed so firmly that the others no longer count.
     prior = np.array([h.weight for h, _ in usable])
     mixed = (1 - _DOUBT) * weights / weights.sum() + _DOUBT * prior / prior.sum()
-    return Belief(np.array([f.mean for f in fits]), np.array([f.sd for f in fits]), mixed)
+    trust = float(mixed[[h.trusts_forecast for h, _ in usable]].sum())
+    return Belief(np.array([f.mean for f in fits]), np.array([f.sd for f in fits]), mixed, trust)
 
 
 def _hypotheses(forecast: Array | None, bent: Sequence[Array]) -> list[tuple[Hypothesis, Array | None]]:
