@@ -78,13 +78,12 @@ class Measured(NamedTuple):
 
 
 class Belief(NamedTuple):
-    """Posterior per hypothesis (first axis) and candidate (second axis), and the hypotheses' weights."""
+    """Posterior per hypothesis (first axis) and candidate (second axis), weights; `trust`: of those with a forecast."""
 
     means: Array
     sds: Array
     weights: Array
     trust: float = 0.0
-    """Weight of the hypotheses that go by the forecast together; 0 without one."""
 
     @property
     def mean(self) -> Array:
@@ -140,8 +139,8 @@ def believe(
     # believed so firmly that the others no longer count.
     prior = np.array([h.weight for h, _ in usable])
     mixed = (1 - _DOUBT) * weights / weights.sum() + _DOUBT * prior / prior.sum()
-    trust = float(mixed[[h.trusts_forecast for h, _ in usable]].sum())
-    return Belief(np.array([f.mean for f in fits]), np.array([f.sd for f in fits]), mixed, trust)
+    trust = mixed[[h.trusts_forecast for h, _ in usable]].sum()
+    return Belief(np.array([f.mean for f in fits]), np.array([f.sd for f in fits]), mixed, float(trust))
 
 
 def _hypotheses(forecast: Array | None, bent: Sequence[Array]) -> list[tuple[Hypothesis, Array | None]]:
