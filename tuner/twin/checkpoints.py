@@ -34,6 +34,7 @@ class Checkpoint(Value):
     plain_mlp: float = Field(default=0.0, ge=0, le=1)
     plain_experts: float = Field(default=0.0, ge=0, le=1)
     computes_in: int = Field(default=16, description="Bits in which matrix products run: 16 for weight-only methods.")
+    kv_bits: int = Field(default=16, description="Of a key or value in the cache where `kv-cache-dtype` is auto.")
 
     def mean_bits(self, plain: float) -> float:
         """Return bits per weight of a part of which the share `plain` was left in 16 bits."""
@@ -48,7 +49,7 @@ def read_checkpoint(config: Mapping[str, Any] | None, *, layers: int) -> Checkpo
     """Return how a `quantization_config` stores its weights. Raises InvalidInput for an unknown method."""
     if not config:
         return SIXTEEN_BITS
-    method = str(config.get("quant_method") or config.get("quant_type") or "").lower()
+    method = str(config.get("quant_method") or config.get("quant_type") or _producer(config)).lower()
     bits, stored, computes = _bits(method, config)
     excluded = _excluded(config)
     return Checkpoint(
@@ -56,6 +57,7 @@ def read_checkpoint(config: Mapping[str, Any] | None, *, layers: int) -> Checkpo
         bits=bits,
         stored_bits=stored,
         computes_in=computes,
+        kv_bits=_kv_bits(config),
         plain_attention=1.0 if method == "mxfp4" else _share(excluded, "attention", layers),
         plain_mlp=1.0 if method == "mxfp4" else _share(excluded, "mlp", layers),
         plain_experts=_share(excluded, "experts", layers),
@@ -117,12 +119,38 @@ def _compressed(config: Mapping[str, Any]) -> tuple[int, float, int]:
 
 
 def _modelopt(config: Mapping[str, Any]) -> tuple[int, float, int]:
-    algorithm = str(config.get("quant_algo") or (config.get("quantization") or {}).get("quant_algo")).upper()
+    algorithm = str(config.get("quant_algo") or _modelopt_part(config).get("quant_algo")).upper()
     if "FP4" in algorithm:
         return 4, 4.5, 4
     if "FP8" in algorithm:
         return 8, 8.0, 8
     raise InvalidInput(f"modelopt algorithm {algorithm} is unknown to the twin", allowed="FP8, NVFP4")
+
+
+def _producer(config: Mapping[str, Any]) -> str:
+    """Return who made a configuration that names no method: modelopt's own file (`hf_quant_config.json`) is so."""
+    return str((config.get("producer") or {}).get("name") or "")
+
+
+def _kv_bits(config: Mapping[str, Any]) -> int:
+    """Return the bits of the cache that the checkpoint was calibrated for, which the engine takes where told "auto".
+
+    From `resolve_kv_cache_dtype_string` of vLLM's `utils/torch_utils.py`: llm-compressor's `kv_cache_scheme`, and
+    modelopt's `kv_cache_quant_algo`. Raises InvalidInput for an algorithm other than FP8.
+    """
+    scheme = config.get("kv_cache_scheme") or {}
+    if scheme:
+        return _class(int(scheme.get("num_bits", 8)))
+    algorithm = str(_modelopt_part(config).get("kv_cache_quant_algo") or "").upper()
+    if algorithm not in ("", "NONE", "FP8"):
+        raise InvalidInput(f"a KV cache in {algorithm} is unknown to the twin", allowed="FP8, or none named")
+    return 8 if algorithm == "FP8" else 16
+
+
+def _modelopt_part(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what modelopt says of layers: a part of its own file, the whole where config.json holds it."""
+    found: Mapping[str, Any] = config.get("quantization") or config
+    return found
 
 
 def _class(bits: int) -> int:

@@ -128,7 +128,7 @@ def fit_profile(
         linear_params=first.shape.linear_params,
         weight_bits=weight_bits(first.shape, first.config),
         tensor_parallel_size=tensor,
-        kv_bits=kv_bits(first.config),
+        kv_bits=kv_bits(first.shape, first.config),
         traits=first.shape.traits,
         engine_version=first.engine_version,
         parameters=_rounded(parameters),
@@ -139,14 +139,13 @@ def fit_profile(
     )
 
 
+def _kind(engine: MeasuredEngine) -> tuple[str, str, int, int, int]:
+    shape, config = engine.shape, engine.config
+    return shape.name, engine.gpu, weight_bits(shape, config), kv_bits(shape, config), config.tensor_parallel_size
+
+
 def _one_kind(engines: Sequence[MeasuredEngine]) -> MeasuredEngine:
-    kinds = {
-        (
-            *(engine.shape.name, engine.gpu, weight_bits(engine.shape, engine.config), kv_bits(engine.config)),
-            engine.config.tensor_parallel_size,
-        )
-        for engine in engines
-    }
+    kinds = {_kind(engine) for engine in engines}
     if len(kinds) != 1:
         raise InvalidInput("a profile is fitted to one kind of engine", why=f"given: {sorted(map(str, kinds))}")
     return engines[0]

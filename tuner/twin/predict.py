@@ -13,6 +13,8 @@ from controlplane.domain.base import Value
 from controlplane.domain.slo import LatencyMetric, LatencySlo
 from controlplane.domain.studies.capacity import Capacity
 from tuner.twin.compiled_state import Floats
+from tuner.twin.layers import Trait
+from tuner.twin.profile import Profile, shipped_profiles
 from tuner.twin.setup import EngineSetup
 from tuner.twin.simulate import RequestArrays, ResultArrays
 from tuner.twin.spread import Outcomes, outcomes, percentile_s, slowed
@@ -105,6 +107,7 @@ def notes(setup: EngineSetup, requests: RequestArrays, result: ResultArrays | No
     found, known = [], setup.profile.calibrated
     if setup.profile.transferred_from:
         found.append(f"carried over from profile {setup.profile.transferred_from}; nothing was measured here")
+        found += [f"{trait}: never measured, by its arithmetic alone" for trait in _unmeasured(setup.profile)]
     if setup.kv_bits != setup.profile.kv_bits:
         found.append(f"a KV cache of {setup.kv_bits} bits: the profile was measured with {setup.profile.kv_bits}")
     if int(requests.prompt_tokens.max()) > known.max_prompt_tokens:
@@ -119,6 +122,12 @@ def notes(setup: EngineSetup, requests: RequestArrays, result: ResultArrays | No
     if setup.expert_parallel:
         found.append("expert parallelism was never measured")
     return tuple(found)
+
+
+def _unmeasured(profile: Profile) -> list[Trait]:
+    """Return the kinds of layers of a carried-over profile that no shipped profile was measured with."""
+    measured = {trait for each in shipped_profiles() for trait in each.traits}
+    return [trait for trait in profile.traits if trait not in measured]
 
 
 def is_saturated(requests: RequestArrays, result: ResultArrays) -> bool:

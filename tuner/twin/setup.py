@@ -21,6 +21,8 @@ from tuner.twin.steptime import StepCost
 from tuner.twin.transfer import profile_for
 from tuner.twin.uncertainty import EXPERT_PARALLEL, budget_step, cache_step
 
+_SIXTEEN = ("bfloat16", "float16")
+
 COPY_GIB_PER_S = 20.0
 """What goes to the host and back per GPU. vLLM's blog of 2025-10-26 reports wake-ups of 0.1 to 6 s up to 235B on four
 A100, about this much; never measured here."""
@@ -107,7 +109,7 @@ def resolve(shape: ModelShape, gpu: str | Gpu, config: EngineConfig, profile: Pr
         cost=step_cost(shape, sheet, demand, used.parameters, graph_tokens=graph),
         gpus=config.gpus_per_replica,
         expert_parallel=demand.expert_parallel and demand.tensor_parallel_size > 1,
-        kv_bits=kv_bits(config),
+        kv_bits=kv_bits(shape, config),
         profile=used,
         memory=plan,
         adapter_slots=demand.adapter_slots,
@@ -129,7 +131,7 @@ def memory_demand(shape: ModelShape, gpu: Gpu, config: EngineConfig) -> MemoryDe
         data_parallel_size=flags.integer("data-parallel-size", default=1, low=1),
         expert_parallel=flags.boolean("enable-expert-parallel", default=False),
         weights=stored_weights(shape, config),
-        kv_bytes=kv_bits(config) / 8,
+        kv_bytes=kv_bits(shape, config) / 8,
         gpu_memory_utilization=flags.number("gpu-memory-utilization", default=0.92, low=0.01, high=1.0),
         kv_cache_gib=kv_cache / GIB if kv_cache else None,
         cpu_offload_gib=flags.number("cpu-offload-gb", default=0.0, low=0.0, high=1e6),
@@ -161,9 +163,19 @@ def weight_bits(shape: ModelShape, config: EngineConfig) -> int:
     return stored_weights(shape, config).bits
 
 
-def kv_bits(config: EngineConfig) -> int:
-    """Return how many bits a key or value takes in the cache under `config`."""
-    return 8 if str(config.flags.get("kv-cache-dtype", "auto")).startswith("fp8") else 16
+def kv_bits(shape: ModelShape, config: EngineConfig) -> int:
+    """Return how many bits a key or value takes in the cache under `config`: where it says "auto", the checkpoint's.
+
+    Raises InvalidInput for a type that is neither of 8 nor of 16 bits.
+    """
+    chosen = str(config.flags.get("kv-cache-dtype") or "auto")
+    if chosen == "auto":
+        return shape.checkpoint.kv_bits
+    if chosen.startswith(("fp8", "int8")):
+        return 8
+    if chosen in _SIXTEEN:
+        return 16
+    raise InvalidInput(f"kv-cache-dtype {chosen} is unknown to the twin", allowed=f"auto, fp8, {', '.join(_SIXTEEN)}")
 
 
 def _check_modelled(demand: MemoryDemand) -> None:

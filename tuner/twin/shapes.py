@@ -152,7 +152,22 @@ def load_shape(path_or_name: str) -> ModelShape:
     except (OSError, UnicodeDecodeError, ValueError) as error:
         allowed = f"a folder with config.json, or one of {', '.join(SHIPPED_SHAPES)}"
         raise UnknownModel(f"no model shape in {path_or_name!r}", why=str(error), allowed=allowed) from error
-    return parse_shape(raw, name=path.stem if path.is_file() else path.name)
+    return parse_shape(_with_modelopts_file(raw, file), name=path.stem if path.is_file() else path.name)
+
+
+def _with_modelopts_file(raw: Any, config_file: Path) -> Any:
+    """Return a configuration with what stands beside it in `hf_quant_config.json`, where it says nothing itself.
+
+    modelopt wrote its quantization there before 0.31; vLLM reads it (`get_config` of `transformers_utils/config.py`).
+    Raises UnknownModel where that file cannot be read: taken for 16 bits the model would be far too large.
+    """
+    beside = config_file.with_name("hf_quant_config.json")
+    if not isinstance(raw, dict) or raw.get("quantization_config") is not None or not beside.exists():
+        return raw
+    try:
+        return {**raw, "quantization_config": json.loads(beside.read_text())}
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise UnknownModel(f"{beside.name} beside the model's config.json cannot be read", why=str(error)) from error
 
 
 def parse_shape(raw: Any, *, name: str) -> ModelShape:
@@ -178,14 +193,14 @@ def guess_shape(raw: Any, *, name: str) -> ModelShape:
     """
     if not isinstance(raw, dict):
         raise UnknownModel(f"config of {name!r} is no JSON object")
-    return _read(nearest_kind(raw), {**raw, "quantization_config": None}, name)
+    return _read(nearest_kind(raw), {**raw, "quantization_config": None, "compression_config": None}, name)
 
 
 def _read(found: Architecture, raw: dict[str, Any], name: str) -> ModelShape:
     text = text_of(raw)
     try:
         fields = found.read(text, raw)
-        stored = read_checkpoint(raw.get("quantization_config") or text.get("quantization_config"), layers=_depth(text))
+        stored = read_checkpoint(_quantization(raw) or _quantization(text), layers=_depth(text))
         return ModelShape(name=name, architecture=found.name, checkpoint=stored, **fields)
     except KeyError as error:
         raise UnknownModel(f"config of {name!r} is no model the twin knows", why=f"{error} is missing") from error
@@ -194,6 +209,11 @@ def _read(found: Architecture, raw: dict[str, Any], name: str) -> ModelShape:
     except (ValidationError, TypeError, ValueError, ZeroDivisionError, AttributeError) as error:
         why = describe(error) if isinstance(error, ValidationError) else str(error)
         raise UnknownModel(f"config of {name!r} is no model the twin knows", why=why) from error
+
+
+def _quantization(config: dict[str, Any]) -> Any:
+    """Return how the checkpoint is quantized: older compressed-tensors call it `compression_config`."""
+    return config.get("quantization_config") or config.get("compression_config")
 
 
 def _depth(text: dict[str, Any]) -> int:

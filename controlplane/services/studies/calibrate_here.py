@@ -154,7 +154,7 @@ def _fitted(stand: Stand, baseline: Trial, levels: Sequence[SeenLoad], why: tupl
         error_after=found.error_after,
         uncertainty=found.uncertainty,
         weight_bits=weight_bits(stand.shape, config),
-        kv_bits=kv_bits(config),
+        kv_bits=kv_bits(stand.shape, config),
         tensor_parallel_size=config.tensor_parallel_size,
         memory_gib=stand.gpu.memory_gib,
     )

@@ -10,7 +10,7 @@ import pytest
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.slo import LatencyMetric, LatencySlo
-from tests.unit.tuner.twin.builders import a_profile, a_setup, some_requests
+from tests.unit.tuner.twin.builders import a_profile, a_public_model, a_setup, some_requests
 from tuner.twin.gpus import find_gpu
 from tuner.twin.predict import capacity, is_saturated, latencies_ms, notes, predict
 from tuner.twin.profile import Profile, check_version, load_profile, parse_profile, save_profile, shipped_profiles
@@ -125,6 +125,22 @@ def test_leaving_the_calibrated_range_is_said() -> None:
     assert "512" in text
     setup = resolve(load_shape("llama-1b"), "L4", EngineConfig(flags={"max-model-len": 8192}))
     assert "carried over" in " ".join(notes(setup, requests))
+
+
+@pytest.mark.parametrize(
+    ("model", "unmeasured"),
+    [
+        ("Gemma-3-4B", "sliding window"),
+        ("DeepSeek-V2-Lite", "latent attention"),
+        ("Jamba-Reasoning-3B", "state space"),
+        ("OLMoE-1B-7B", None),  # a mixture was measured
+        ("Qwen3-8B", None),
+    ],
+)
+def test_kinds_of_layers_that_were_never_measured_are_named(model: str, unmeasured: str | None) -> None:
+    setup = resolve(a_public_model(model), "H100", EngineConfig(flags={"max-model-len": 8192}))
+    named = [note for note in notes(setup, some_requests()) if "never measured" in note]
+    assert named == ([] if unmeasured is None else [f"{unmeasured}: never measured, by its arithmetic alone"])
 
 
 def test_a_fuller_cache_than_was_calibrated_is_said() -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.errors import InvalidInput
 from tests.unit.tuner.twin.builders import a_public_model, public_models
 from tuner.twin.architectures import ARCHITECTURES
 from tuner.twin.checkpoints import read_checkpoint
 from tuner.twin.layers import Trait
-from tuner.twin.shapes import UnknownModel, parse_shape
+from tuner.twin.setup import kv_bits
+from tuner.twin.shapes import UnknownModel, load_shape, parse_shape
 
 PUBLIC = public_models()
 LLAMA = PUBLIC["Llama-3.1-8B"]["config"]
@@ -122,6 +127,77 @@ def w4a16(**more: Any) -> dict[str, Any]:
 def test_checkpoints_are_read_in_bits(config: Any, bits: int, stored: float, computes: int) -> None:
     found = read_checkpoint(config, layers=4)
     assert (found.bits, found.stored_bits, found.computes_in) == (bits, stored, computes)
+
+
+MODELOPTS_FILE: dict[str, Any] = {
+    "producer": {"name": "modelopt", "version": "0.23.0"},
+    "quantization": {"quant_algo": "NVFP4", "kv_cache_quant_algo": "FP8", "exclude_modules": ["lm_head"]},
+}
+
+
+def a_folder(path: Path, config: dict[str, Any], beside: str | None = None) -> str:
+    (path / "config.json").write_text(json.dumps(config))
+    if beside is not None:
+        (path / "hf_quant_config.json").write_text(beside)
+    return str(path)
+
+
+def test_a_checkpoint_quantized_in_modelopts_own_file_is_not_taken_for_16_bits(tmp_path: Path) -> None:
+    found = load_shape(a_folder(tmp_path, LLAMA, json.dumps(MODELOPTS_FILE))).checkpoint
+    assert (found.method, found.bits, found.stored_bits, found.kv_bits) == ("modelopt", 4, 4.5, 8)
+
+
+def test_what_config_json_says_of_quantization_goes_before_the_file_beside_it(tmp_path: Path) -> None:
+    said = {**LLAMA, "quantization_config": {"quant_method": "fp8"}}
+    assert load_shape(a_folder(tmp_path, said, json.dumps(MODELOPTS_FILE))).checkpoint.bits == 8
+
+
+@pytest.mark.parametrize("beside", ["{", "[1]", '{"quantization": {}}', '{"producer": {"name": "another"}}'])
+def test_a_file_beside_it_that_says_nothing_readable_leaves_the_model_unknown(tmp_path: Path, beside: str) -> None:
+    with pytest.raises(UnknownModel):
+        load_shape(a_folder(tmp_path, LLAMA, beside))
+
+
+def test_older_compressed_tensors_call_it_compression_config() -> None:
+    assert parse_shape({**LLAMA, "compression_config": w4a16()}, name="old").checkpoint.bits == 4
+
+
+@pytest.mark.parametrize(
+    ("config", "kv_bits"),
+    [
+        (w4a16(kv_cache_scheme={"num_bits": 8, "type": "float"}), 8),
+        (w4a16(kv_cache_scheme=None), 16),
+        ({"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_quant_algo": "FP8"}, 8),
+        ({"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_quant_algo": None}, 16),
+        ({"quant_method": "fp8"}, 16),
+    ],
+)
+def test_the_cache_that_a_checkpoint_was_calibrated_for_is_read(config: dict[str, Any], kv_bits: int) -> None:
+    assert read_checkpoint(config, layers=4).kv_bits == kv_bits
+
+
+def test_a_cache_algorithm_nobody_knows_leaves_the_model_unknown() -> None:
+    with pytest.raises(UnknownModel, match="NVFP4"):
+        parse_shape(
+            {**LLAMA, "quantization_config": {**MODELOPTS_FILE, "quantization": {"kv_cache_quant_algo": "NVFP4"}}},
+            name="odd",
+        )
+
+
+@pytest.mark.parametrize(
+    ("flag", "bits"), [(None, 8), ("auto", 8), ("bfloat16", 16), ("fp8_e4m3", 8), ("int8_per_token_head", 8)]
+)
+def test_the_cache_is_as_the_checkpoint_has_it_unless_a_flag_says_otherwise(flag: str | None, bits: int) -> None:
+    shape = parse_shape({**LLAMA, "quantization_config": MODELOPTS_FILE}, name="fp4")
+    config = EngineConfig(flags={} if flag is None else {"kv-cache-dtype": flag})
+    assert kv_bits(shape, config) == bits
+    assert kv_bits(parse_shape(LLAMA, name="plain"), EngineConfig()) == 16
+
+
+@pytest.mark.parametrize("flag", ["nvfp4", "int4_per_token_head", "turboquant_3bit_nc"])
+def test_a_cache_type_of_other_bits_is_unknown_not_taken_for_16(flag: str) -> None:
+    with pytest.raises(InvalidInput, match=flag):
+        kv_bits(parse_shape(LLAMA, name="plain"), EngineConfig(flags={"kv-cache-dtype": flag}))
 
 
 @pytest.mark.parametrize(
