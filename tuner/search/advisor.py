@@ -9,14 +9,7 @@ import numpy as np
 
 from tuner.search.alone import unseen_value
 from tuner.search.candidates import MEASUREMENT_SD, Advice, Candidates, Mask, Tried, point_key
-from tuner.search.kernels import (
-    disappointing_precision,
-    is_copy_of_tried,
-    is_step_due,
-    last_look,
-    unseen_kind,
-    unseen_step,
-)
+from tuner.search.kernels import disappointing_precision, is_copy_of_tried, last_look, unseen_kind, unseen_step
 from tuner.search.surrogate import Array, Belief, Measured, believe, column_groups, relevances
 from tuner.search.trial_time import Start
 from tuner.space.space import Point
@@ -78,8 +71,7 @@ def advise(
     trial_gpu_s = among.trial_time.expected_gpu_s(_starts(tried, index), host=host, compile_share=COMPILE_SHARE)
     advice = _most_improving(belief, np.where(chosen_from, gain, -np.inf), trial_gpu_s, worthwhile)
     if advice.row is None or is_copy_of_tried(among, advice.row, seen):
-        step = unseen_step(among, belief, allowed, best, seen) if is_step_due(among, tried) else None
-        look = step or last_look(among, belief, allowed, best, seen)
+        look = unseen_step(among, belief, allowed, best, seen) or last_look(among, belief, allowed, best, seen)
         advice = look or advice
     return advice if advice.row is not None else _before_the_end(among, allowed, tried) or advice
 

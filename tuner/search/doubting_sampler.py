@@ -15,6 +15,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
 from tuner.search.advisor import trust
+from tuner.search.alone import FIRST
 from tuner.search.alone_sampler import AloneSampler
 from tuner.search.candidates import Advice, Candidates, Tried, point_key
 from tuner.search.sampler import TwinSampler, so_far
@@ -53,7 +54,7 @@ class DoubtingSampler(TwinSampler):
 
     def _choose(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> Advice:
         known, _ = so_far(self._among, study, trial)
-        if trust(self._among, known) < REFUTED:
+        if len(known) > FIRST and trust(self._among, known) < REFUTED:  # before, there would only be draws instead
             return self._without(study, trial, search_space, "the trials refute the twin")
         found = super()._choose(study, trial, search_space)
         if found.row is not None or off_by(self._among, known) < OFF:

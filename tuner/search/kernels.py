@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from controlplane.domain.engines.flags import FlagValue
-from tuner.search.candidates import KINDS, MEASUREMENT_SD, Advice, Candidates, Mask, Tried, point_key
+from tuner.search.candidates import KINDS, MEASUREMENT_SD, Advice, Candidates, Mask, point_key
 from tuner.search.surrogate import Belief
 from tuner.space.space import Dimension, Point
 
@@ -104,24 +104,6 @@ def unseen_step(
         return None
     reason = "one step beside the best one, where nothing was tried: a limit may lie elsewhere than the twin has it"
     return Advice(row, reason, expected_log_cost=float(belief.mean[row]), best_row=row)
-
-
-def is_step_due(among: Candidates, tried: Sequence[Tried]) -> bool:
-    """Say whether a step beside the best one is due: every other start at most since it is the best. What brought
-    nothing along one flag is a reason to hear what is expected elsewhere before the next.
-    """
-    placed = [(trial.log_cost, row) for trial in tried if (row := among.row_of.get(point_key(trial.point))) is not None]
-    measured = [(cost, number) for number, (cost, _) in enumerate(placed) if cost is not None]
-    if not measured:
-        return True
-    best = min(measured)[1]
-    since = [row for _, row in placed[best + 1 :]]
-    steps = sum(_is_step(among, row, placed[best][1]) for row in since)
-    return steps <= len(since) - steps
-
-
-def _is_step(among: Candidates, row: int, best: int) -> bool:
-    return len(_unlike(among, best, row)) == 1 and not _is_copy(among, row, best, most=1)
 
 
 def is_copy_of_tried(among: Candidates, row: int, seen: Sequence[Point]) -> bool:

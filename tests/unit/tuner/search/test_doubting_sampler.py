@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from controlplane.domain.studies.tuning_options import Strategy
-from tests.unit.tuner.search.test_search import POINTS, ROWS, among, cost
+from tests.unit.tuner.search.test_search import POINTS, among, cost
 from tuner.search.advisor import trust
 from tuner.search.alone import FIRST
-from tuner.search.candidates import Tried, point_key
+from tuner.search.candidates import Tried
 from tuner.search.doubting_sampler import OFF, REFUTED, off_by
-from tuner.search.kernels import is_step_due
 from tuner.search.search import Finished, Proposal, Search
 from tuner.search.surrogate import Array
 from tuner.space.space import Point
@@ -63,11 +62,11 @@ def test_a_forecast_that_the_trials_refute_is_not_gone_by() -> None:
     assert any("TPE" in reason for reason in found)
 
 
-def test_of_few_trials_that_refute_it_the_next_is_drawn() -> None:
-    known = 3
-    assert known <= FIRST
-    found = reasons(WRONG * 2, 1, known=known)
-    assert found == ["the trials refute the twin: nothing is known yet: drawn at random"]
+def test_a_few_trials_refute_nothing_as_only_draws_would_take_its_place() -> None:
+    known = told(range(0, 7 * FIRST, 7))
+    assert trust(among(WRONG * 2), known) < REFUTED
+    assert "refute" not in reasons(WRONG * 2, 1, known=FIRST)[0]
+    assert "refute" in reasons(WRONG * 2, 1, known=FIRST + 1)[0]
 
 
 def test_a_forecast_that_is_right_is_never_called_refuted_and_may_end_the_search() -> None:
@@ -102,20 +101,3 @@ def test_two_trials_do_not_tell_how_far_off_a_forecast_is_nor_do_dropped_ones() 
     assert off_by(among(WRONG), told([0, 9])) == 0.0
     assert off_by(among(WRONG), [*told([0, 9]), Tried(POINTS[20], at_least=3.0)]) == 0.0
     assert off_by(among(), told([0, 9, 20, 31])) == 0.0
-
-
-def test_after_a_step_beside_the_best_one_something_else_comes_before_the_next() -> None:
-    best: Point = {"max-num-seqs": 128, "quantization": "fp8", "max-num-batched-tokens": 2048}
-    step: Point = {**best, "max-num-batched-tokens": 1024}
-    elsewhere: Point = {"max-num-seqs": 16, "quantization": None, "max-num-batched-tokens": 512}
-    known = told([ROWS[point_key(best)]])
-    assert is_step_due(among(RIGHT), known)
-    known += told([ROWS[point_key(step)]])
-    assert not is_step_due(among(RIGHT), known)
-    assert is_step_due(among(RIGHT), [*known, *told([ROWS[point_key(elsewhere)]])])
-
-
-def test_a_copy_in_the_twins_eyes_is_no_step() -> None:
-    flat = np.zeros(len(POINTS))
-    assert is_step_due(among(flat), told([0, 1]))
-    assert is_step_due(among(flat), [])
