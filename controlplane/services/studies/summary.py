@@ -12,7 +12,7 @@ from controlplane.domain.studies.tuning_options import ObjectiveKind
 from controlplane.domain.words import chance
 from tuner.answer.evidence import Measured
 from tuner.answer.fleets import Interval, exists, most_gpus, sized
-from tuner.answer.standing import UNLIKELY, Decision
+from tuner.answer.standing import POSSIBLE, Decision
 
 
 class Told(NamedTuple):
@@ -68,7 +68,7 @@ def unproved(spec: ServiceSpec, found: Decision, told: Told) -> str:
 def is_open(spec: ServiceSpec, found: Decision, told: Told) -> bool:
     """Say whether an answer without a winner leaves in doubt if the target is in reach here: more starts may tell."""
     if found.answer is Answer.OUT_OF_REACH:
-        return told.chances.holds >= UNLIKELY and spec.tuning.objective.kind is ObjectiveKind.LOWEST_COST
+        return told.chances.holds >= POSSIBLE and spec.tuning.objective.kind is ObjectiveKind.LOWEST_COST
     return found.answer is Answer.NO_IMPROVEMENT and told.chances.holds < spec.tuning.confidence
 
 
@@ -164,8 +164,9 @@ def _reach(spec: ServiceSpec, found: Decision, told: Told) -> str:
     need = sized(spec, told.kept)
     reach = told.kept.belief.median_rps * told.fleet.replicas * (1 - spec.tuning.objective.headroom)
     best = f"the best measured carries {reach:.3g} of {spec.slos.target_qps:g} requests/s with {_fleet(told.fleet)}"
-    best = f"{best}; {_holds(spec, told)}" if is_open(spec, found, told) else best
     would = f"{need.gpus} GPUs, {need.usd_per_hour:.2f} USD per hour, would do"
+    if spec.tuning.objective.kind is ObjectiveKind.LOWEST_COST:
+        best = f"{best}; {_holds(spec, told)}"
     if found.baseline is None or found.baseline_fleet is None or found.baseline is told.kept:
         return f"{best}; {would}"
     was = found.baseline_fleet
