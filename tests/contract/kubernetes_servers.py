@@ -75,12 +75,21 @@ class Server:
     def close(self) -> None:
         self.core.delete_namespace(self.namespace)
         try:
-            wait(lambda: not self.core.list_namespaced_pod(self.namespace).items)
+            wait(self._is_without_pods)
         finally:
             for node in self._nodes:
                 node.stop()
             if self.stand_in is not None:
                 self.stand_in.faults.clear()
+
+    def _is_without_pods(self) -> bool:
+        """Nobody waits for the grace of pods whose test is over; that of a node which nobody runs would never end."""
+        left = self.core.list_namespaced_pod(self.namespace).items
+        for pod in left:
+            with suppress(ApiException):  # gone meanwhile
+                name = "" if pod.metadata is None else str(pod.metadata.name)
+                self.core.delete_namespaced_pod(name, self.namespace, grace_period_seconds=0)
+        return not left
 
     def _client(self) -> client.ApiClient:
         return real_client() if self.stand_in is None else self.stand_in.api()

@@ -8,11 +8,35 @@ from contextlib import contextmanager
 import pytest
 from kubernetes import client
 
+from controlplane.adapters.fleet_kubernetes.route import OF_SERVICE
 from controlplane.domain.cluster import RouteOptions
 from tests.contract.kubernetes_servers import Server
 from tests.fakes.kubernetes.data_plane import DataPlane
 
 ROUTE = RouteOptions(gateway="public", hostname="chat.example.com")
+
+
+def an_endpoint_slice(service: str, *, ready: bool = True) -> client.V1EndpointSlice:
+    """What the cluster says of a Service with one pod behind it. No pod is there: nothing is sent."""
+    conditions = client.V1EndpointConditions(ready=ready, serving=ready, terminating=False)
+    return client.V1EndpointSlice(
+        api_version="discovery.k8s.io/v1",
+        kind="EndpointSlice",
+        metadata=client.V1ObjectMeta(name=service, labels={OF_SERVICE: service}),
+        address_type="IPv4",
+        endpoints=[client.V1Endpoint(addresses=["192.0.2.1"], conditions=conditions)],
+        ports=[client.DiscoveryV1EndpointPort(port=8000)],
+    )
+
+
+@contextmanager
+def endpoints_told(server: Server, *services: str) -> Iterator[None]:
+    """Say for a cluster that its Services answer, whose pods lie on loopback: no server takes such an endpoint."""
+    for service in services:
+        server.discovery.create_namespaced_endpoint_slice(server.namespace, an_endpoint_slice(service))
+    yield
+    for service in services:
+        server.discovery.delete_namespaced_endpoint_slice(service, server.namespace)
 
 
 @contextmanager

@@ -64,8 +64,12 @@ def test_a_namespace_that_admits_restricted_pods_alone_admits_engines(subject: C
     enforced = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
     server.core.patch_namespace(server.namespace, enforced, _content_type=MERGE)
     pod = {"metadata": {"name": "stranger"}, "spec": {"containers": [{"name": "it", "image": "it"}]}}
-    code, said = server.post(f"/api/v1/namespaces/{server.namespace}/pods", pod)
-    assert (code, "violates PodSecurity" in said) == (403, True)
+
+    def is_refused() -> bool:  # its admission hears of the label a moment later
+        code, said = server.post(f"/api/v1/namespaces/{server.namespace}/pods", pod, dryRun="All")
+        return (code, "violates PodSecurity" in said) == (403, True)
+
+    subject.wait(is_refused)
     subject.fleet.start(replica(1))
     ready(subject, "chat-rev-1-1")
 

@@ -26,8 +26,7 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.reading.service_file import load_service
 from tests.contract.fleet_on_cluster import ClusterSubject, cluster_options
 from tests.contract.kubernetes_servers import Server
-from tests.contract.routes import ROUTE, data_plane
-from tests.contract.test_kubernetes_routes import an_endpoint_slice
+from tests.contract.routes import ROUTE, an_endpoint_slice, data_plane
 from tests.fakes.kubernetes.schemas import Object
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "kubernetes.yaml"

@@ -9,14 +9,13 @@ import pytest
 from kubernetes import client
 
 from controlplane.adapters.fleet_kubernetes.door import open_door
-from controlplane.adapters.fleet_kubernetes.route import OF_SERVICE
 from controlplane.adapters.fleet_kubernetes.routes import RouteTraffic
 from controlplane.domain.base import RevisionId
 from controlplane.domain.cluster import PickerOptions, RouteOptions
 from controlplane.domain.door.routing import Backend, RevisionRoute, RoutingTable, ServiceRoute
 from controlplane.domain.errors import StaleVersion, Unavailable
 from tests.contract.kubernetes_servers import Server, wait
-from tests.contract.routes import ROUTE, data_plane
+from tests.contract.routes import ROUTE, an_endpoint_slice, data_plane
 from tests.fakes.kubernetes.data_plane import DataPlane
 
 GROUP, VERSION, PLURAL = "gateway.networking.k8s.io", "v1", "httproutes"
@@ -42,19 +41,6 @@ def plane(server: Server) -> Iterator[DataPlane]:
             server.core.create_namespaced_service(server.namespace, client.V1Service(metadata=meta, spec=spec))
             server.discovery.create_namespaced_endpoint_slice(server.namespace, an_endpoint_slice(name))
         yield running
-
-
-def an_endpoint_slice(service: str, *, ready: bool = True) -> client.V1EndpointSlice:
-    """What the cluster says of a Service with one pod behind it. No pod is there: nothing is sent."""
-    conditions = client.V1EndpointConditions(ready=ready, serving=ready, terminating=False)
-    return client.V1EndpointSlice(
-        api_version="discovery.k8s.io/v1",
-        kind="EndpointSlice",
-        metadata=client.V1ObjectMeta(name=service, labels={OF_SERVICE: service}),
-        address_type="IPv4",
-        endpoints=[client.V1Endpoint(addresses=["192.0.2.1"], conditions=conditions)],
-        ports=[client.DiscoveryV1EndpointPort(port=8000)],
-    )
 
 
 @pytest.fixture

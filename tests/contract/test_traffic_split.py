@@ -22,7 +22,7 @@ from tests.contract.fleet_on_cluster import ClusterSubject
 from tests.contract.fleet_subjects import a_spec, observe_until
 from tests.contract.gateways import gateway
 from tests.contract.kubernetes_servers import KINDS, Server
-from tests.contract.routes import ROUTE, data_plane
+from tests.contract.routes import ROUTE, data_plane, endpoints_told
 
 pytestmark = pytest.mark.engines
 STABLE, CANARY = RevisionId("rev-1"), RevisionId("rev-2")
@@ -98,7 +98,7 @@ def _by_gateway(_server: Server, engines: Sequence[Engine], folder: Path) -> Ite
 
 
 def _by_route(server: Server, engines: Sequence[Engine], _folder: Path) -> Iterator[Split]:
-    with data_plane(server) as plane:
+    with data_plane(server) as plane, endpoints_told(server, "chat-rev-1", "chat-rev-2"):
         router = RouteTraffic(open_door(server.kubeconfig()), server.namespace, options=lambda _: ROUTE, settle_s=60)
         yield Split(router, plane.url, engines)
         router.apply(RoutingTable(version=1000))

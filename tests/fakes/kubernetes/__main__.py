@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.fakes.kubernetes.cluster import StandIn
 from tests.fakes.kubernetes.silent import SilentKubelet
+from tests.integration.loadtests.tls import new_authority
 
 
 def main() -> None:
@@ -20,10 +21,16 @@ def main() -> None:
     parser.add_argument("--kubeconfig", type=Path, required=True, help="file to write")
     parser.add_argument("--silent", action="store_true", help="pods are said to be ready, and nothing runs in them")
     parser.add_argument("--gpus", type=int, default=0, help="of one node labelled as an H200; its pods are stubs")
+    parser.add_argument(
+        "--undying", action="store_true", help="with --silent: ends of deleted pods are never confirmed"
+    )
+    parser.add_argument("--tls", action="store_true", help="https, by an authority that the kubeconfig names")
+    parser.add_argument("--lag", type=float, default=0.0, help="seconds after which controllers see a change")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        cluster = StandIn(Path(folder))
-        silent = SilentKubelet(cluster.api()) if given.silent else None
+        tls = new_authority(Path(folder)) if given.tls else None
+        cluster = StandIn(Path(folder), tls=tls, lag_s=given.lag)
+        silent = SilentKubelet(cluster.api(), ends_pods=not given.undying) if given.silent else None
         if given.gpus:
             cluster.add_node("gpu-1", gpus=given.gpus, labels={"nvidia.com/gpu.product": "NVIDIA-H200"})
         given.kubeconfig.write_text(cluster.kubeconfig().read_text())

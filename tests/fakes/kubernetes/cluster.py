@@ -19,6 +19,7 @@ from tests.fakes.kubernetes.objects import Objects
 from tests.fakes.kubernetes.schemas import Object, resource_of
 from tests.fakes.kubernetes.server import ApiServer
 from tests.fakes.kubernetes.writes import Writer
+from tests.integration.loadtests.tls import Authority
 
 _NODE = resource_of("v1", "Node")
 _POD = resource_of("v1", "Pod")
@@ -28,14 +29,19 @@ _STATUS = Writer(manager="kube-controller-manager", subresource="status")
 
 
 class StandIn:
-    """Runs until `stop`. Namespace `default` is there; nodes are added with `add_node`."""
+    """Runs until `stop`. Namespace `default` is there; nodes are added with `add_node`.
 
-    def __init__(self, folder: Path, *, history: int = 20_000) -> None:
-        self.folder = folder
+    With `tls` it speaks https, by a certificate of that authority. Controllers look `lag_s` after a change.
+    """
+
+    def __init__(
+        self, folder: Path, *, history: int = 20_000, tls: Authority | None = None, lag_s: float = 0.0
+    ) -> None:
+        self.folder, self._tls = folder, tls
         self.objects, self.faults = Objects(history=history), Faults()
         self.nodes: dict[str, Kubelet] = {}
-        self.server = ApiServer(self.objects, self.faults, logs=self._log)
-        self._controllers = Controllers(self.objects)
+        self.server = ApiServer(self.objects, self.faults, logs=self._log, tls=None if tls is None else tls.server)
+        self._controllers = Controllers(self.objects, lag_s=lag_s)
         self.add_namespace("default")
 
     @property
@@ -45,12 +51,14 @@ class StandIn:
     def kubeconfig(self, namespace: str = "default") -> Path:
         """Write a kubeconfig and return its path."""
         path = self.folder / f"kubeconfig-{namespace}"
-        path.write_text(_kubeconfig(self.url, namespace))
+        path.write_text(_kubeconfig(self.url, namespace, self._tls))
         return path
 
     def api(self) -> client.ApiClient:
         """Return a client of its own."""
-        return client.ApiClient(client.Configuration(host=self.url))
+        settings = client.Configuration(host=self.url)
+        settings.ssl_ca_cert = None if self._tls is None else str(self._tls.ca_file)
+        return client.ApiClient(settings)
 
     def add_namespace(self, name: str) -> None:
         value = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
@@ -126,13 +134,14 @@ def _with_condition(value: Object, condition: Object) -> Object:
     return {**value, "status": {**status, "conditions": [*others, condition]}}
 
 
-def _kubeconfig(url: str, namespace: str) -> str:
+def _kubeconfig(url: str, namespace: str, tls: Authority | None) -> str:
+    trusted = {} if tls is None else {"certificate-authority": str(tls.ca_file)}
     return yaml.safe_dump(
         {
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": "stand-in",
-            "clusters": [{"name": "stand-in", "cluster": {"server": url}}],
+            "clusters": [{"name": "stand-in", "cluster": {"server": url, **trusted}}],
             "users": [{"name": "fleetune", "user": {"token": base64.b64encode(b"no secret").decode()}}],
             "contexts": [
                 {"name": "stand-in", "context": {"cluster": "stand-in", "user": "fleetune", "namespace": namespace}}

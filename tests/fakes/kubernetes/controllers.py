@@ -11,37 +11,37 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from tests.fakes.kubernetes.admission import admitted_pod
 from tests.fakes.kubernetes.endpoint_slices import EndpointSlices
 from tests.fakes.kubernetes.errors import ApiError
 from tests.fakes.kubernetes.garbage import GarbageCollector
 from tests.fakes.kubernetes.jobs import TRACKED, JobController
 from tests.fakes.kubernetes.objects import Objects
-from tests.fakes.kubernetes.pod_security import check_pod
+from tests.fakes.kubernetes.quotas import Quotas
 from tests.fakes.kubernetes.scheduler import Scheduler
 from tests.fakes.kubernetes.schemas import Object, resource_of
 from tests.fakes.kubernetes.selection import selected
 from tests.fakes.kubernetes.sets import SetController
+from tests.fakes.kubernetes.statuses import is_ready, status_of_deployment, status_of_replica_set
 from tests.fakes.kubernetes.surroundings import Surroundings
 from tests.fakes.kubernetes.writes import Writer
 
 _DEPLOYMENT = resource_of("apps/v1", "Deployment")
 _REPLICA_SET = resource_of("apps/v1", "ReplicaSet")
 _POD = resource_of("v1", "Pod")
-_NAMESPACE = resource_of("v1", "Namespace")
-_QUOTA = resource_of("v1", "ResourceQuota")
-_PRIORITY = resource_of("scheduling.k8s.io/v1", "PriorityClass")
 _STATUS = Writer(manager="kube-controller-manager", subresource="status")
 _SPEC = Writer(manager="kube-controller-manager")
 _COST = "controller.kubernetes.io/pod-deletion-cost"
 
 
 class Controllers:
-    """A thread that makes the objects true until `stop`."""
+    """A thread that makes the objects true until `stop`, so many seconds after they changed."""
 
-    def __init__(self, objects: Objects) -> None:
-        self._objects = objects
+    def __init__(self, objects: Objects, *, lag_s: float = 0.0) -> None:
+        self._objects, self._lag_s = objects, lag_s
         self._sets, self._jobs = SetController(objects), JobController(objects, self._create_pod)
         self._surroundings, self._slices = Surroundings(objects), EndpointSlices(objects)
+        self._quotas = Quotas(objects)
         self._scheduler, self.garbage = Scheduler(objects), GarbageCollector(objects)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -57,7 +57,7 @@ class Controllers:
         done = -1
         while not self._stopping.is_set():
             version = self._objects.version
-            if version != done:
+            if version != done and not self._stopping.wait(self._lag_s):
                 self.run_pass()
                 done = version
             with self._objects.changed:
@@ -67,6 +67,7 @@ class Controllers:
     def run_pass(self) -> None:
         """Look at everything once. Another look is needed when this changed something."""
         self._surroundings.run_pass()
+        self._quotas.run_pass()
         around = (self._sets.run_pass, self._scheduler.run_pass, self._slices.run_pass, self.garbage.run_pass)
         for act in (self._deployments, self._replica_sets, self._jobs.run_pass, *around):
             act()
@@ -111,17 +112,7 @@ class Controllers:
             self._write(_REPLICA_SET, replica_set, lambda v: {**v, "spec": {**v["spec"], "replicas": replicas}}, _SPEC)
 
     def _report(self, deployment: Object, current: Object | None) -> None:
-        seen = (current or {}).get("status", {})
-        failing = [each for each in seen.get("conditions", []) if each["type"] == "ReplicaFailure"]
-        ready = seen.get("readyReplicas", 0)
-        status = {
-            "observedGeneration": deployment["metadata"]["generation"],
-            "replicas": seen.get("replicas", 0),
-            "updatedReplicas": seen.get("replicas", 0),
-            "readyReplicas": ready,
-            "availableReplicas": ready,
-            "conditions": failing,
-        }
+        status = status_of_deployment(deployment, current)
         noted = {**deployment["metadata"].get("annotations", {}), "deployment.kubernetes.io/revision": "1"}
         if status != deployment.get("status") or noted != deployment["metadata"].get("annotations"):
             self._write(_DEPLOYMENT, deployment, lambda value: _reported(value, status), _STATUS)
@@ -141,13 +132,7 @@ class Controllers:
         for pod in sorted(mine, key=_first_to_go)[: max(0, -missing)]:
             name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
             self._try(lambda n=name, ns=namespace: self._objects.delete(_POD, ns, n))
-        condition = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": failure}
-        status = {
-            "replicas": len(mine),
-            "readyReplicas": sum(_is_ready(pod) for pod in mine),
-            "observedGeneration": replica_set["metadata"]["generation"],
-            "conditions": [condition] if failure else [],
-        }
+        status = status_of_replica_set(replica_set, mine, failure)
         if status != replica_set.get("status"):
             self._write(_REPLICA_SET, replica_set, lambda value: {**value, "status": status}, _STATUS)
 
@@ -167,38 +152,10 @@ class Controllers:
         }
         try:
             with self._objects.changed:
-                check_pod(
-                    self._objects.get(_NAMESPACE, "", namespace), value["metadata"]["generateName"], value["spec"]
-                )
-                self._check_priority(template["spec"])
-                self._check_quota(namespace, template["spec"])
-                made = self._objects.create(_POD, namespace, value, _SPEC)
-                self._write(_POD, made, lambda v: {**v, "status": {"phase": "Pending"}}, _STATUS)
+                self._objects.create(_POD, namespace, admitted_pod(self._objects, namespace, value), _SPEC)
         except ApiError as error:
             return error.message
         return ""
-
-    def _check_priority(self, pod: Object) -> None:
-        name = pod.get("priorityClassName", "system-node-critical")
-        known = {each["metadata"]["name"] for each in self._objects.list(_PRIORITY, shared=True)}
-        if not name.startswith("system-") and name not in known:
-            raise ApiError(403, f"pods is forbidden: no PriorityClass with name {name} was found")
-
-    def _check_quota(self, namespace: str, pod: Object) -> None:
-        for quota in self._objects.list(_QUOTA, namespace, shared=True):
-            if not _is_counted(quota, pod):
-                continue
-            there = self._objects.list(
-                _POD, namespace, shared=True
-            )  # one that is being deleted counts until it is gone
-            pods = [p["spec"] for p in there if p.get("status", {}).get("phase") not in ("Failed", "Succeeded")]
-            live = [each for each in pods if _is_counted(quota, each)]
-            for name, limit in quota["spec"].get("hard", {}).items():
-                resource = name.removeprefix("requests.")
-                used, asked = sum(requested(each, resource) for each in live), requested(pod, resource)
-                if used + asked > int(limit):
-                    said = f"exceeded quota: {quota['metadata']['name']}, requested: {name}={asked}"
-                    raise ApiError(403, f"pods is forbidden: {said}, used: {name}={used}, limited: {name}={limit}")
 
     def _write(self, resource: Any, value: Object, change: Any, by: Writer) -> None:
         metadata = value["metadata"]
@@ -219,25 +176,9 @@ def _reported(deployment: Object, status: Object) -> Object:
     return {**deployment, "metadata": {**metadata, "annotations": noted}, "status": status}
 
 
-def requested(pod: Object, resource: str) -> int:
-    """Return how much of an extended resource a pod asks for."""
-    amounts = (each.get("resources", {}).get("limits", {}).get(resource, 0) for each in pod["containers"])
-    return sum(int(amount) for amount in amounts)
-
-
-def _is_counted(quota: Object, pod: Object) -> bool:
-    """Say whether a quota is about pods like this: by priority class, the only scope known here."""
-    scopes = quota["spec"].get("scopeSelector", {}).get("matchExpressions", [])
-    return all(pod.get("priorityClassName") in each.get("values", []) for each in scopes)
-
-
 def _is_active(pod: Object) -> bool:
     over = pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
     return not over and not pod["metadata"].get("deletionTimestamp")
-
-
-def _is_ready(pod: Object) -> bool:
-    return any((c["type"], c["status"]) == ("Ready", "True") for c in pod.get("status", {}).get("conditions", []))
 
 
 def _first_to_go(pod: Object) -> tuple[object, ...]:
@@ -246,7 +187,7 @@ def _first_to_go(pod: Object) -> tuple[object, ...]:
     cost = int(pod["metadata"].get("annotations", {}).get(_COST, 0))
     age = [-ord(letter) for letter in pod["metadata"]["creationTimestamp"]]
     phase = phases.get(pod.get("status", {}).get("phase", "Pending"), 2)
-    return bool(pod["spec"].get("nodeName")), phase, _is_ready(pod), cost, age
+    return bool(pod["spec"].get("nodeName")), phase, is_ready(pod), cost, age
 
 
 def _by_owner(values: Sequence[Object]) -> dict[str, list[Object]]:

@@ -8,27 +8,24 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from tests.fakes.kubernetes.defaults_pods import fill, fill_pod
 from tests.fakes.kubernetes.schemas import Json, Object, Resource, resolved, schema_of
 
-_POD = {
-    "terminationGracePeriodSeconds": 30,
-    "restartPolicy": "Always",
-    "dnsPolicy": "ClusterFirst",
-    "schedulerName": "default-scheduler",
-    "securityContext": {},
+_ROLLING = {"maxUnavailable": "25%", "maxSurge": "25%"}
+_JOB = {
+    "backoffLimit": 6,
+    "completionMode": "NonIndexed",
+    "suspend": False,
+    "manualSelector": False,
+    "podReplacementPolicy": "TerminatingOrFailed",
 }
-_PROBE = {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}
-_CONTAINER = {
-    "terminationMessagePath": "/dev/termination-log",
-    "terminationMessagePolicy": "File",
-    "imagePullPolicy": "IfNotPresent",
-    "resources": {},
-}
-_ROLLING = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}}
 _OF_KIND: Mapping[str, Mapping[str, Any]] = {
-    "Deployment": {"replicas": 1, "strategy": _ROLLING, "revisionHistoryLimit": 10, "progressDeadlineSeconds": 600},
+    "Deployment": {"replicas": 1, "revisionHistoryLimit": 10, "progressDeadlineSeconds": 600},
     "ReplicaSet": {"replicas": 1},
     "Service": {"type": "ClusterIP", "sessionAffinity": "None", "internalTrafficPolicy": "Cluster"},
+    "Job": _JOB,
+    "NetworkPolicy": {"podSelector": {}},
+    "HorizontalPodAutoscaler": {"minReplicas": 1},
 }
 _TEMPLATED = ("Deployment", "ReplicaSet", "Job")
 
@@ -44,12 +41,11 @@ def defaulted(resource: Resource, value: Object) -> Object:
     spec = value.get("spec")
     if not isinstance(spec, dict):
         return value
-    _fill(spec, _OF_KIND.get(resource.kind, {}))
-    for port in spec.get("ports", []) if resource.kind == "Service" else []:
-        _fill(port, {"protocol": "TCP", "targetPort": port.get("port")})
+    fill(spec, _OF_KIND.get(resource.kind, {}))
+    _fill_more(resource, spec)
     pod = pod_spec(resource, spec)
     if pod is not None:
-        _fill_pod(pod, is_pod=resource.kind == "Pod")
+        fill_pod(pod, is_pod=resource.kind == "Pod")
     return value
 
 
@@ -61,26 +57,20 @@ def pod_spec(resource: Resource, spec: Object) -> Object | None:
     return found if resource.kind in _TEMPLATED and isinstance(found, dict) else None
 
 
-def _fill_pod(pod: Object, *, is_pod: bool) -> None:
-    _fill(pod, _POD)
-    for volume in pod.get("volumes", []):
-        if isinstance(volume.get("hostPath"), dict):
-            _fill(volume["hostPath"], {"type": ""})
-    for container in pod.get("containers", []):
-        _fill_container(container, is_pod=is_pod)
-
-
-def _fill_container(container: Object, *, is_pod: bool) -> None:
-    _fill(container, _CONTAINER)
-    limits = container["resources"].get("limits", {})
-    if limits and is_pod:  # a template says it only once it is a pod
-        _fill(container["resources"].setdefault("requests", {}), limits)
-    for port in container.get("ports", []):
-        _fill(port, {"protocol": "TCP"})
-    for probe in (container[name] for name in container if name.endswith("Probe")):
-        _fill(probe, _PROBE)
-        if "httpGet" in probe:
-            _fill(probe["httpGet"], {"path": "/", "scheme": "HTTP"})
+def _fill_more(resource: Resource, spec: Object) -> None:
+    """Write what depends on what is said."""
+    match resource.kind:
+        case "Deployment":
+            fill(spec.setdefault("strategy", {}), {"type": "RollingUpdate"})
+            if spec["strategy"]["type"] == "RollingUpdate":
+                fill(spec["strategy"].setdefault("rollingUpdate", {}), _ROLLING)
+        case "Service":
+            for port in spec.get("ports", []):
+                fill(port, {"protocol": "TCP", "targetPort": port.get("port")})
+        case "Job":  # several at a time, and no number of completions: whoever is done first ends it
+            fill(spec, {"parallelism": 1, **({} if "parallelism" in spec else {"completions": 1})})
+        case "NetworkPolicy":
+            fill(spec, {"policyTypes": ["Ingress", *(["Egress"] if spec.get("egress") else [])]})
 
 
 def _fill_defined(value: Json, schema: Json) -> None:
@@ -97,8 +87,3 @@ def _fill_defined(value: Json, schema: Json) -> None:
             value.setdefault(name, copy.deepcopy(of["default"]))
     for name, each in value.items():
         _fill_defined(each, properties.get(name, known.get("additionalProperties") or {}))
-
-
-def _fill(value: Object, defaults: Mapping[str, Any]) -> None:
-    for name, default in defaults.items():
-        value.setdefault(name, default.copy() if isinstance(default, dict) else default)

@@ -30,7 +30,9 @@ _numbers = itertools.count(1)
 
 
 class Kubelet:
-    """One node until `stop`. `missing_images` cannot be pulled. One that `is_idle` has a node and runs no pods."""
+    """One node until `stop`. `missing_images` cannot be pulled. One that `is_idle` runs no pods. It confirms the end
+    of those that are deleted, whoever said that they run: not every fake kubelet does.
+    """
 
     def __init__(
         self,
@@ -89,7 +91,7 @@ class Kubelet:
             self._core.delete_node(self.name)
 
     def _duties(self, is_idle: bool) -> list[Callable[[], None]]:
-        return [self._beat] if is_idle else [self._watch, self._work, self._beat]
+        return [self._watch, self._bury if is_idle else self._work, self._beat]
 
     def _register(self) -> None:
         taints = [{"key": "nvidia.com/gpu", "effect": "NoSchedule"}] if self._gpus else []
@@ -145,6 +147,14 @@ class Kubelet:
                     with contextlib.suppress(*_ERRORS):
                         self._step(uid)
             time.sleep(_TICK_S)
+
+    def _bury(self) -> None:
+        while not self._stopping.wait(_TICK_S):
+            self._take_news()
+            for uid, pod in list(self._pods.items()):
+                if pod["metadata"].get("deletionTimestamp"):
+                    with contextlib.suppress(*_ERRORS):
+                        self._let_go(uid, pod)
 
     def _take_news(self) -> None:
         while not self._news.empty():

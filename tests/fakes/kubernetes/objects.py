@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from tests.fakes.kubernetes.creation import counts_generations, made
 from tests.fakes.kubernetes.defaults import defaulted
 from tests.fakes.kubernetes.errors import ApiError, invalid, not_found, terminating
 from tests.fakes.kubernetes.ownership import applied_to, clashes, conflict, duplicates, fields_of, owned
@@ -21,6 +22,7 @@ from tests.fakes.kubernetes.writes import (
     check_applied,
     check_preconditions,
     check_replaced,
+    check_same,
     check_uid,
     check_version,
     grace_of,
@@ -108,18 +110,19 @@ class Objects:
             if resource.namespaced:
                 self._require_namespace(resource, namespace, name)
             metadata |= {"name": name, **({"namespace": namespace} if resource.namespaced else {})}
-            metadata |= {"uid": str(uuid.uuid4()), "creationTimestamp": now(), "generation": 1}
-            for unset in ("managedFields", "resourceVersion", "deletionTimestamp"):
+            metadata |= {"uid": str(uuid.uuid4()), "creationTimestamp": now()}
+            for unset in ("managedFields", "resourceVersion", "deletionTimestamp", "generation"):
                 metadata.pop(unset, None)
             if "status" in resource.subresources and by.subresource != "status":
                 value.pop("status", None)
-            return self._kept(resource, None, value, by)
+            return self._kept(resource, None, made(resource, value), by)
 
     def replace(self, resource: Resource, namespace: str, name: str, value: Object, by: Writer) -> Object:
         value = self._decoded(resource, value, by)
         with self.changed:
             live = self.get(resource, namespace, name)
             check_replaced(resource, value)
+            check_same(resource, live, value, is_whole=True)
             check_version(resource, live, value)
             return self._kept(resource, live, taken(resource, live, value, by), by)
 
@@ -136,6 +139,7 @@ class Objects:
             live = self.get(resource, namespace, name)
             value = self._decoded(resource, change(copy.deepcopy(live)), by)
             check_version(resource, live, value)
+            check_same(resource, live, value, is_whole=False)
             return self._kept(resource, live, taken(resource, live, value, by), by)
 
     def apply(self, resource: Resource, namespace: str, name: str, value: Object, by: Writer) -> Object:
@@ -158,6 +162,7 @@ class Objects:
                 return self._created_by_apply(resource, namespace, value, by)
             live = self.get(resource, namespace, name)
             check_version(resource, live, value)
+            check_same(resource, live, value, is_whole=False)
             found = clashes(live, value, schema, manager=by.manager, subresource=by.subresource)
             if found and not by.force:
                 raise conflict(found)
@@ -230,8 +235,9 @@ class Objects:
         found: Sequence[Flaw] = [*broken_rules(value, resource), *semantic_flaws(resource, live, value)]
         if found:
             raise invalid(resource, name, found)
-        if live is not None and by.subresource != "status" and told(resource, live) != told(resource, value):
-            value["metadata"]["generation"] = live["metadata"].get("generation", 1) + 1
+        if live is not None and by.subresource != "status" and counts_generations(resource):
+            changed = told(resource, live) != told(resource, value)
+            value["metadata"]["generation"] = live["metadata"].get("generation", 1) + changed
         entry: Object = {"manager": by.manager, "operation": "Update" if fields is None else "Apply", "time": now()}
         entry |= {"apiVersion": resource.api_version, **({"subresource": by.subresource} if by.subresource else {})}
         if fields is not None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from ipaddress import ip_address
 from typing import Any
 
+from tests.fakes.kubernetes.creation import changed_what_is_fixed
 from tests.fakes.kubernetes.defaults import pod_spec
 from tests.fakes.kubernetes.schemas import Flaw, Object, Resource
 
@@ -22,8 +24,10 @@ def semantic_flaws(resource: Resource, live: Object | None, value: Object) -> Se
         *_bad_names(resource, value["metadata"]),
         *_bad_annotations(value["metadata"]),
         *_bad_lease(resource, spec),
+        *_bad_addresses(resource, value),
         *_bad_replicas(spec),
-        *_bad_selector(resource, live, spec),
+        *changed_what_is_fixed(resource, live, value),
+        *_bad_selector(resource, spec),
         *_bad_pod(pod_spec(resource, spec)),
     ]
 
@@ -50,6 +54,18 @@ def _bad_lease(resource: Resource, spec: Object) -> list[Flaw]:
     return [Flaw("spec.leaseDurationSeconds", "Invalid value: must be greater than 0")]
 
 
+def _bad_addresses(resource: Resource, value: Object) -> list[Flaw]:
+    """An endpoint is an address that others can reach: the loopback of each is none, nor is a link's own."""
+    if resource.kind != "EndpointSlice" or value.get("addressType") == "FQDN":
+        return []
+    said = [text for each in value.get("endpoints") or [] for text in each["addresses"]]
+    return [
+        Flaw("endpoints.addresses", f'Invalid value: "{text}": may not be in the loopback range (127.0.0.0/8, ::1/128)')
+        for text in said
+        if (address := ip_address(text)).is_loopback or address.is_link_local or address.is_unspecified
+    ]
+
+
 def _bad_replicas(spec: Object) -> list[Flaw]:
     replicas = spec.get("replicas", 0)
     if isinstance(replicas, int) and replicas < 0:
@@ -57,11 +73,9 @@ def _bad_replicas(spec: Object) -> list[Flaw]:
     return []
 
 
-def _bad_selector(resource: Resource, live: Object | None, spec: Object) -> list[Flaw]:
+def _bad_selector(resource: Resource, spec: Object) -> list[Flaw]:
     if resource.kind not in ("Deployment", "ReplicaSet"):
         return []
-    if live is not None and live["spec"].get("selector") != spec.get("selector"):
-        return [Flaw("spec.selector", "Invalid value: field is immutable")]
     labels = spec.get("template", {}).get("metadata", {}).get("labels", {})
     wanted = spec.get("selector", {}).get("matchLabels", {})
     if not wanted or any(labels.get(name) != value for name, value in wanted.items()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import yaml
 
+from tests.fakes.kubernetes.admission import admitted_pod
 from tests.fakes.kubernetes.discovery import discovered
 from tests.fakes.kubernetes.errors import ApiError, no_such_path, too_new
 from tests.fakes.kubernetes.faults import REVIEWS, Call, Faults
@@ -19,8 +21,7 @@ from tests.fakes.kubernetes.logs import shown_of
 from tests.fakes.kubernetes.objects import Change, Objects
 from tests.fakes.kubernetes.pages import Pages
 from tests.fakes.kubernetes.patches import json_patched, merge_patched
-from tests.fakes.kubernetes.pod_security import check_pod
-from tests.fakes.kubernetes.schemas import Object, Resource, resource_of, resources
+from tests.fakes.kubernetes.schemas import Object, Resource, resources
 from tests.fakes.kubernetes.selection import check_fields, matches
 from tests.fakes.kubernetes.shapes import bookmark, scale_of, untyped
 from tests.fakes.kubernetes.surroundings import unproven
@@ -31,7 +32,6 @@ _PATH = re.compile(
     r"/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+)/(?P<version>[^/]+))"
     r"(?:/namespaces/(?P<namespace>[^/]+)(?=/[a-z]+))?/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>[a-z]+))?"
 )
-_NAMESPACE = resource_of("v1", "Namespace")
 _BOOKMARK_S = 0.5
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch"}
 Logs = Callable[[Object, bool], str]
@@ -48,18 +48,18 @@ class Target(NamedTuple):
 class ApiServer:
     """Serves `objects` on loopback until `stop`; `outage` answers nobody for a while."""
 
-    def __init__(self, objects: Objects, faults: Faults, *, logs: Logs) -> None:
+    def __init__(self, objects: Objects, faults: Faults, *, logs: Logs, tls: ssl.SSLContext | None = None) -> None:
         self.objects, self.faults, self.logs = objects, faults, logs
         self.stopping = threading.Event()
         self.is_out = False
         self._pages = Pages(objects)
-        self._http = Wire(self)
+        self._http, self._scheme = Wire(self, tls), "http" if tls is None else "https"
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_port}"
+        return f"{self._scheme}://127.0.0.1:{self._http.server_port}"
 
     def stop(self) -> None:
         self.stopping.set()
@@ -112,8 +112,7 @@ class ApiServer:
     def _admitted(self, target: Target, value: Object) -> Object:
         """Return an object as admission leaves it. Raises ApiError."""
         if target.resource.kind == "Pod":
-            namespace = self.objects.get(_NAMESPACE, "", target.namespace)
-            check_pod(namespace, str(value.get("metadata", {}).get("name")), value.get("spec", {}))
+            return admitted_pod(self.objects, target.namespace, value)
         return unproven(value) if target.resource.kind == "Node" else value
 
     def watch(self, url: str, headers: Mapping[str, str]) -> Iterator[Object]:
@@ -283,4 +282,8 @@ def _event(change: Change, target: Target, query: Mapping[str, str]) -> Object |
     if not was and not is_in:
         return None
     kind = "MODIFIED" if was and is_in else "ADDED" if is_in else "DELETED"
+    left = change.kind != "DELETED" and not is_in
+    if left and change.before is not None:  # shown as it was while it was in, at this version
+        before = change.before["metadata"] | {"resourceVersion": change.value["metadata"]["resourceVersion"]}
+        return {"type": kind, "object": {**change.before, "metadata": before}}
     return {"type": kind, "object": change.value}

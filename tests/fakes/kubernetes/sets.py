@@ -11,6 +11,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tests.fakes.kubernetes.admission import admitted_pod
 from tests.fakes.kubernetes.errors import ApiError
 from tests.fakes.kubernetes.objects import Objects
 from tests.fakes.kubernetes.schemas import Object, resource_of
@@ -80,8 +81,9 @@ class SetController:
             "spec": _with_variables(of["spec"], f"{leader}.{metadata['name']}", template["size"], index),
         }
         try:
-            self._objects.create(_POD, metadata["namespace"], value, _SPEC)
-            self._tried(_POD, metadata["namespace"], value["metadata"]["name"], _pending)
+            with self._objects.changed:
+                admitted = admitted_pod(self._objects, metadata["namespace"], value)
+                self._objects.create(_POD, metadata["namespace"], admitted, _SPEC)
         except ApiError:  # looked at again in the next pass
             return
 
@@ -106,10 +108,6 @@ def _with_variables(spec: Object, leader: str, size: int, index: int) -> Object:
     for container in found["containers"]:
         container["env"] = [{"name": k, "value": v} for k, v in values.items()] + container.get("env", [])
     return found
-
-
-def _pending(pod: Object) -> Object:
-    return {**pod, "status": {"phase": "Pending"}}
 
 
 def _is_leader(pod: Object, name: str) -> bool:

@@ -20,10 +20,10 @@ _ERRORS = (ApiException, urllib3.exceptions.HTTPError, OSError)
 
 
 class SilentKubelet:
-    """Serves the pods of every node until `stop`."""
+    """Serves the pods of every node until `stop`; one that `ends_pods` confirms the end of those deleted."""
 
-    def __init__(self, api: client.ApiClient) -> None:
-        self._core = client.CoreV1Api(api)
+    def __init__(self, api: client.ApiClient, *, ends_pods: bool = True) -> None:
+        self._core, self._ends_pods = client.CoreV1Api(api), ends_pods
         self._addresses: dict[str, str] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -43,7 +43,8 @@ class SilentKubelet:
     def _serve(self, pod: Any) -> None:
         name, namespace = pod.metadata.name, pod.metadata.namespace
         if pod.metadata.deletion_timestamp is not None:
-            self._core.delete_namespaced_pod(name, namespace, grace_period_seconds=0)
+            if self._ends_pods:
+                self._core.delete_namespaced_pod(name, namespace, grace_period_seconds=0)
         elif pod.spec.node_name and (pod.status is None or pod.status.phase in (None, "Pending")):
             status = _running(pod, self._address(pod.metadata.uid))
             self._core.patch_namespaced_pod_status(name, namespace, {"status": status}, _content_type=_MERGE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
@@ -21,14 +22,16 @@ class Api(Protocol):
 
 
 class Wire(ThreadingHTTPServer):
-    """Listens on a free port of loopback and lets `api` answer."""
+    """Listens on a free port of loopback, with TLS where it has a context, and lets `api` answer."""
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.api = api
+        if tls is not None:  # shaken hands by the thread that answers: a client that says nothing keeps nobody waiting
+            self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no error."""

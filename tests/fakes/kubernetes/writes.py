@@ -8,6 +8,8 @@ from typing import NamedTuple
 from tests.fakes.kubernetes.errors import ApiError, invalid, stale
 from tests.fakes.kubernetes.schemas import Flaw, Object, Resource
 
+ADDRESSES = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy")
+"""What a Service is given when it is made."""
 FOREGROUND = "foregroundDeletion"
 """The finalizer of an object that goes after what it owns."""
 _CONDITIONAL = ("Lease", "PodDisruptionBudget")  # a replacement of these must say which version it replaces
@@ -36,6 +38,9 @@ def taken(resource: Resource, live: Object, value: Object, by: Writer) -> Object
     if by.subresource == "status":
         noted = {"annotations": metadata["annotations"]} if metadata.get("annotations") else {}
         return {**live, "metadata": {**live["metadata"], **noted}, "status": value.get("status", {})}
+    if resource.kind == "Service":  # who does not say its addresses does not mean to change them
+        addressed = {name: live["spec"][name] for name in ADDRESSES if name in live["spec"]}
+        value = {**value, "spec": {**addressed, **value.get("spec", {})}}
     if "status" in resource.subresources:
         kept = {name: each for name, each in value.items() if name != "status"}
         return {**kept, "metadata": metadata, **({"status": live["status"]} if "status" in live else {})}
@@ -76,6 +81,16 @@ def check_preconditions(resource: Resource, live: Object, only: Object) -> None:
             raise ApiError(
                 409, f'Operation cannot be fulfilled on {resource.full_name} "{live["metadata"]["name"]}": {why}'
             )
+
+
+def check_same(resource: Resource, live: Object, value: Object, *, is_whole: bool) -> None:
+    """Refuse a write that names the uid of another object: a replacement's is a precondition, a patch's a change."""
+    given, there, name = value.get("metadata", {}).get("uid"), live["metadata"]["uid"], live["metadata"]["name"]
+    if given in (None, "", there):
+        return
+    if is_whole:
+        check_preconditions(resource, live, {"uid": given})
+    raise invalid(resource, name, [Flaw("metadata.uid", f'Invalid value: "{given}": field is immutable')])
 
 
 def check_version(resource: Resource, live: Object, value: Object) -> None:
