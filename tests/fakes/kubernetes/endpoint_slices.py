@@ -54,7 +54,7 @@ class EndpointSlices:
 
 
 def _differs(live: Object, wanted: Object) -> bool:
-    return any((live.get(name) or None) != (wanted[name] or None) for name in ("endpoints", "ports"))
+    return any((live.get(name) or []) != wanted[name] for name in ("endpoints", "ports"))
 
 
 def _slices_of(service: Object, pods: Sequence[Object]) -> Iterator[Object]:
@@ -82,8 +82,8 @@ def _slice(of: Object, endpoints: Sequence[Object], ports: Sequence[Object]) -> 
             "ownerReferences": [{**owner, "controller": True, "blockOwnerDeletion": True}],
         },
         "addressType": "IPv4",
-        "endpoints": list(endpoints) or None,
-        "ports": list(ports) or None,
+        "endpoints": list(endpoints),
+        "ports": list(ports),
     }
 
 

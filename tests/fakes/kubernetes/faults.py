@@ -34,6 +34,7 @@ class Faults:
         self.retry_after_s = 1  # what goes with 429
         self.watch_epoch = 0  # a watch ends when it has changed since
         self.token: str | None = None  # the only one that is known; None: nobody is asked for one
+        self.no_dry_run: set[str] = set()  # kinds with a webhook that may not be asked without storing
         self._answers: deque[tuple[int, str, str]] = deque()
         self._forbidden: set[tuple[str, str]] = set()
         self._missing: set[str] = set()
@@ -71,6 +72,7 @@ class Faults:
     def clear(self) -> None:
         self._forbidden.clear()
         self._missing.clear()
+        self.no_dry_run.clear()
         self._answers.clear()
         self.delay_s = 0.0
         self.token = None
@@ -79,6 +81,11 @@ class Faults:
         """Refuse a request without the one token that is known. Raises ApiError."""
         if self.token is not None and given != f"Bearer {self.token}":
             raise ApiError(401, "Unauthorized")
+
+    def check_dry_run(self, kind: str) -> None:
+        """Refuse to try what a webhook would be asked about that has side effects. Raises ApiError."""
+        if kind in self.no_dry_run:
+            raise ApiError(400, 'admission webhook "inject.example.com" does not support dry run')
 
     def before(self, call: Call, resource: Resource) -> None:
         """Note a call, and refuse it when it is to be refused. Raises ApiError."""

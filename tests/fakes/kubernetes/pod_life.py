@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -111,7 +112,8 @@ class PodLife:
         return os.environ | {"PYTHONPATH": str(_ROOT)} if self._is_ours else None
 
     def _command(self) -> Sequence[str]:
-        given = [*self._container.get("command", []), *self._container.get("args", [])]
+        said = [*self._container.get("command", []), *self._container.get("args", [])]
+        given = [_expanded(word, self._container.get("env", [])) for word in said]
         if self._is_ours:
             return [sys.executable, *given[1:]]
         arguments = given[2:] if given[:2] == ["vllm", "serve"] else given[1:]
@@ -119,8 +121,6 @@ class PodLife:
 
     def _here(self, word: str) -> str:
         """A pod has a network of its own: its wildcard and its loopback are its address here."""
-        for each in self._container.get("env", []):
-            word = word.replace(f"$({each['name']})", each.get("value", ""))
         return word.replace("0.0.0.0", self.address).replace("127.0.0.1", self.address)
 
     def _log(self, life: int) -> Path:
@@ -200,6 +200,12 @@ class PodLife:
             return None
         self._told = status
         return status
+
+
+def _expanded(word: str, env: Sequence[Mapping[str, str]]) -> str:
+    """Return a word of a command as a cluster hands it on: `$(NAME)` is a variable's value, `$$` is one `$`."""
+    values = {each["name"]: each.get("value", "") for each in env}
+    return re.sub(r"\$\$|\$\(([^()]*)\)", lambda m: values.get(m[1], m[0]) if m[1] is not None else "$", word)
 
 
 def conditions(pod: Mapping[str, Any], status: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from tests.fakes.kubernetes.pages import Pages
 from tests.fakes.kubernetes.patches import json_patched, merge_patched
 from tests.fakes.kubernetes.schemas import Object, Resource, resources
 from tests.fakes.kubernetes.selection import check_fields, matches
-from tests.fakes.kubernetes.shapes import bookmark, scale_of, untyped
+from tests.fakes.kubernetes.shapes import bookmark, scale_of, shown, untyped
 from tests.fakes.kubernetes.surroundings import unproven
 from tests.fakes.kubernetes.wire import Wire
 from tests.fakes.kubernetes.writes import Writer
@@ -91,12 +91,14 @@ class ApiServer:
         if not target.name:
             return self._listed(target, query)
         found = self.objects.get(target.resource, target.namespace, target.name)
-        return scale_of(found) if target.sub == "scale" else found
+        return scale_of(found) if target.sub == "scale" else shown(target.resource, found)
 
     def _written(
         self, method: str, target: Target, body: bytes, query: Mapping[str, str], headers: Mapping[str, str], by: Writer
     ) -> Object:
         resource, namespace, name = target.resource, target.namespace, target.name
+        if by.dry_run:
+            self.faults.check_dry_run(resource.kind)
         match method:
             case "POST":
                 return self.objects.create(resource, namespace, self._admitted(target, _parsed(body)), by)
@@ -202,7 +204,8 @@ class ApiServer:
     def _first(self, target: Target, query: Mapping[str, str], limit: int) -> Object:
         with self.objects.changed:
             found, version = self.objects.list(target.resource, target.namespace), self.objects.version
-        return self._pages.first([each for each in found if matches(each, query)], version, limit)
+        mine = [shown(target.resource, each) for each in found if matches(each, query)]
+        return self._pages.first(mine, version, limit)
 
     def _patched(self, target: Target, body: bytes, kind: str, by: Writer) -> Object:
         resource, namespace, name = target.resource, target.namespace, target.name
@@ -286,4 +289,4 @@ def _event(change: Change, target: Target, query: Mapping[str, str]) -> Object |
     if left and change.before is not None:  # shown as it was while it was in, at this version
         before = change.before["metadata"] | {"resourceVersion": change.value["metadata"]["resourceVersion"]}
         return {"type": kind, "object": {**change.before, "metadata": before}}
-    return {"type": kind, "object": change.value}
+    return {"type": kind, "object": shown(target.resource, change.value)}

@@ -5,6 +5,13 @@ from __future__ import annotations
 from tests.fakes.kubernetes.schemas import Object, Resource
 
 
+def shown(resource: Resource, value: Object) -> Object:
+    """Return an object as it is told: a slice of endpoints that has none says `null`."""
+    if resource.kind != "EndpointSlice":
+        return value
+    return {**value, **{name: value.get(name) or None for name in ("endpoints", "ports")}}
+
+
 def untyped(value: Object) -> Object:
     """Return an object as it stands in a list of its kind, which says the kind once for all."""
     return {name: each for name, each in value.items() if name not in ("apiVersion", "kind")}
