@@ -20,14 +20,16 @@ from controlplane.domain.base import EngineId
 from controlplane.domain.engines.fleet import EngineState
 from controlplane.domain.engines.start_failure import StartFailure
 from controlplane.domain.errors import Forbidden, InvalidInput, StaleVersion, Unavailable
-from tests.contract.fleet_on_cluster import ClusterSubject, a_cluster_of_its_own, cluster_options
+from controlplane.reading.service_file import load_service
+from tests.contract.fleet_on_cluster import ClusterSubject, a_cluster_of_its_own, cluster_options, replica
 from tests.contract.fleet_subjects import a_spec, observe_until
-from tests.contract.kubernetes_servers import Server
+from tests.contract.kubernetes_servers import Server, wait
 from tests.contract.test_kubernetes_server import MERGE
 from tests.fakes.kubernetes.cluster import StandIn
-from tests.fakes.kubernetes.schemas import Object
+from tests.fakes.kubernetes.schemas import Object, resource_of
 
 ID = EngineId("e-1")
+EXAMPLE = Path(__file__).parents[2] / "examples" / "kubernetes.yaml"
 
 
 @pytest.fixture
@@ -152,6 +154,53 @@ def test_a_namespace_that_is_being_deleted_is_named_before_and_after_a_start(own
         own.fleet.start(a_spec())
     with pytest.raises(Unavailable, match="is being deleted"):
         check_cluster(door(own.server), own.server.namespace, [])
+
+
+def test_a_namespace_that_is_gone_is_named_with_what_makes_it(own: ClusterSubject) -> None:
+    own.fleet.list()
+    own.server.core.delete_namespace(own.server.namespace)
+    wait(lambda: stand_in(own).objects.list(resource_of("v1", "Namespace"))[-1]["metadata"]["name"] == "default")
+    with pytest.raises(Unavailable, match=f"kubectl create namespace {own.server.namespace}"):
+        own.fleet.start(a_spec())
+
+
+def test_a_deployment_whose_deletion_is_overtaken_each_time_keeps_its_service_until_it_goes(
+    own: ClusterSubject,
+) -> None:
+    """Whoever starts an engine in it meanwhile does not make the Service again."""
+    one, core = EngineId("chat-rev-1-1"), own.server.core
+    own.fleet.start(replica(1))
+    own.fleet.stop(one, drain_s=0)
+    observe_until(own, one, EngineState.STOPPED)
+    stand_in(own).faults.answer_next(*[409] * 5, agent="fleetune", verb="delete")
+    own.fleet.forget(one)
+    assert own.server.apps.read_namespaced_deployment("chat-rev-1", own.server.namespace).spec is not None
+    assert core.read_namespaced_service("chat-rev-1", own.server.namespace).spec is not None
+    own.wait(lambda: not own.fleet.list() and not core.list_namespaced_service(own.server.namespace).items)
+    assert own.server.apps.list_namespaced_deployment(own.server.namespace).items == []
+
+
+def test_a_webhook_that_cannot_be_tried_keeps_no_installation_from_starting(own: ClusterSubject) -> None:
+    spec = load_service(EXAMPLE)
+    described = spec.evolve(kubernetes=cluster_options(own.server).evolve(env_from_secret="chat-env"))
+    stand_in(own).faults.no_dry_run.add("Deployment")
+    check_cluster(door(own.server), own.server.namespace, [described])
+    stand_in(own).objects.denials["Deployment"] = 'admission webhook "w.example.com" denied the request: not here'
+    stand_in(own).faults.no_dry_run.clear()
+    with pytest.raises(InvalidInput, match="denied the request"):
+        check_cluster(door(own.server), own.server.namespace, [described])
+
+
+def test_flags_reach_an_engine_as_they_were_written(own: ClusterSubject) -> None:
+    """A cluster would put a variable in place of the first, and leave one sign of the second."""
+    written = "$(HOME) $$ $"
+    own.fleet.start(a_spec(emulator_gpu=written))
+    ready = observe_until(own, ID, EngineState.READY)
+    process = own.node.life(str(ready.pod)).process
+    assert process is not None
+    given = process.args
+    assert isinstance(given, list)
+    assert f"--emulator-gpu={written}" in given
 
 
 def test_a_missing_right_is_told_from_what_the_server_says(own: ClusterSubject) -> None:

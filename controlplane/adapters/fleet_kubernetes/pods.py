@@ -140,8 +140,8 @@ def _container(engine: EngineSpec, cluster: ClusterOptions) -> client.V1Containe
         name=CONTAINER,
         image=cluster.image,
         image_pull_policy="IfNotPresent",
-        command=list(_program(engine)),
-        args=[*serve_arguments(engine), *_among(nodes)],
+        command=[_verbatim(word) for word in _program(engine)],
+        args=[*map(_verbatim, serve_arguments(engine)), *_among(nodes)],
         ports=[client.V1ContainerPort(name="http", container_port=PORT)],
         env=[*_environment(engine, cluster), *_own_address(engine, nodes)],
         resources=client.V1ResourceRequirements(limits=gpus, requests=gpus),
@@ -153,6 +153,11 @@ def _container(engine: EngineSpec, cluster: ClusterOptions) -> client.V1Containe
         lifecycle=client.V1Lifecycle(pre_stop=_wait(cluster.drain_s)),
         security_context=container_security(),
     )
+
+
+def _verbatim(word: str) -> str:
+    """Return a word that a cluster hands on as it is: of `$(NAME)` it makes a variable's value, and of `$$` one `$`."""
+    return word.replace("$", "$$")
 
 
 def _among(nodes: int) -> Sequence[str]:

@@ -11,6 +11,7 @@ from controlplane.adapters.fleet_kubernetes.nodes import Gpus
 from controlplane.adapters.fleet_kubernetes.pools import NONE_HERE as NO_POOLS
 from controlplane.adapters.fleet_kubernetes.pools import PLURAL as POOL_PLURAL
 from controlplane.adapters.fleet_kubernetes.pools import PREFIX as POOLS_AT
+from controlplane.adapters.fleet_kubernetes.refusals import NO_DRY_RUN
 from controlplane.adapters.fleet_kubernetes.rights import ENGINES, POOLS, ROUTES, SETS, Right, require
 from controlplane.adapters.fleet_kubernetes.route import POOL, ROUTE
 from controlplane.adapters.fleet_kubernetes.routes import PREFIX as ROUTES_AT
@@ -70,6 +71,9 @@ def _ask(door: Door, place: Place, manifest: Manifest, spec: ServiceSpec) -> Non
         door.apply(place, manifest, dry_run=True)
     except Conflict:  # it is there, and somebody else set a part of it: told when that is to be changed
         return
+    except InvalidInput as error:
+        if NO_DRY_RUN not in error.why:
+            raise
     except NotFound as error:
         if manifest["kind"] != SET:
             raise

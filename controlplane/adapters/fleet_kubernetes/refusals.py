@@ -23,6 +23,9 @@ from controlplane.domain.errors import (
 _MANAGER = re.compile(r'conflict with "([^"]+)"')
 _NO_RIGHT = re.compile(r"\bcannot (\w+) resource\b")
 _UNTYPED = "failed to create typed patch object"  # answered with 500, though it is the object that is wrong
+_NO_NAMESPACE = re.compile(r'namespaces "([^"]+)" not found')
+NO_DRY_RUN = "does not support dry run"
+"""Said for a webhook of the cluster's that may not be asked without storing: what it thinks is told by a real write."""
 _AHEAD = "ResourceVersionTooLarge"
 _LONGEST_TEXT = 300
 
@@ -52,7 +55,7 @@ def refusal(error: ApiException, asked: Asked) -> FleetuneError:
     if error.status == 403:
         return _forbidden(what, status, said, plural=asked.plural)
     if error.status == 404:
-        return NotFound(what, why=said)
+        return _missing(what, said)
     is_invalid = error.status in (400, 413, 415, 422) or _UNTYPED in said
     return InvalidInput(what, why=said) if is_invalid else Unavailable(what, why=said)
 
@@ -88,6 +91,13 @@ def _forbidden(what: str, status: Mapping[str, Any], said: str, *, plural: str) 
     if (right := _NO_RIGHT.search(said)) is not None:
         return Forbidden(what, why=said, allowed=f"a Role with verb {right[1]} on {plural}")
     return InvalidInput(what, why=said, allowed="what the policies of the cluster admit")
+
+
+def _missing(what: str, said: str) -> FleetuneError:
+    """What is asked about is not there, or the namespace that it was to be put into."""
+    if (namespace := _NO_NAMESPACE.fullmatch(said)) is not None:
+        return Unavailable(what, why=said, allowed=f"kubectl create namespace {namespace[1]}")
+    return NotFound(what, why=said)
 
 
 def _causes(status: Mapping[str, Any]) -> list[Mapping[str, str]]:

@@ -63,8 +63,10 @@ class GroupWriter:
                 if present is not None:
                     self._door.delete(place, group.name, version=str(present["metadata"]["resourceVersion"]))
                 break
-            except StaleVersion:  # its status changed: what is left is removed when it is looked at next
+            except StaleVersion:  # its status changed
                 continue
+        else:  # it changes all the time, and while it is there its Service is: removed when it is looked at next
+            return
         if isinstance(group.spec.owner, ReplicaOwner) and not self._has_others(group):
             shared = group_name(group.spec.owner)
             self._door.delete(self._services_at, shared)

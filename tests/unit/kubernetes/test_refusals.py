@@ -29,6 +29,13 @@ def test_plain_text_of_a_server_is_said_as_it_is() -> None:
     assert isinstance(said(404, "404 page not found\n"), NotFound)
 
 
+def test_a_namespace_that_is_not_there_is_no_kind_that_is_not_there() -> None:
+    missing = told(404, 'namespaces "ns" not found', reason="NotFound")
+    assert isinstance(missing, Unavailable)
+    assert "kubectl create namespace ns" in str(missing)
+    assert isinstance(told(404, 'deployments.apps "one" not found', reason="NotFound"), NotFound)
+
+
 @pytest.mark.parametrize("body", ["", "<html>\n<body>a proxy</body>\n</html>", "[1]", "x" * 5000], ids=len)
 def test_a_body_that_says_nothing_is_told_by_its_code(body: str) -> None:
     assert "502 Bad Gateway" in str(said(502, body, "Bad Gateway")) or "[1]" in str(said(502, body))
