@@ -227,3 +227,26 @@ def test_numbers_of_a_deployment_that_are_nothing_are_not_said(server: Server) -
 
     wait(lambda: conditions() >= {"Available", "Progressing"})
     assert (status().replicas, status().ready_replicas, status().observed_generation) == (None, None, 1)
+
+
+@pytest.mark.parametrize(
+    ("of_pod", "of_container"),
+    [
+        ({}, {"name": "Engine_1"}),
+        ({}, {"ports": [{"name": "a-name-of-16-signs", "containerPort": 1}]}),
+        ({}, {"resources": {"requests": {GPU: "1"}}}),
+        ({}, {"volumeMounts": [{"name": "nothing", "mountPath": "/a"}]}),
+        ({}, {"livenessProbe": {"tcpSocket": {"port": 1}, "successThreshold": 2}}),
+        ({"nodeSelector": {"of": "two words"}}, {}),
+        ({"restartPolicy": "Never"}, {}),
+        ({"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]}, {}),
+        ({"tolerations": [{"key": "a", "operator": "Exists", "effect": "NoSchedule", "tolerationSeconds": 1}]}, {}),
+    ],
+    ids=str,
+)
+def test_a_template_that_no_pod_could_be_of_is_invalid(server: Server, of_pod: Object, of_container: Object) -> None:
+    value = deployment()
+    pod = value["spec"]["template"]["spec"]
+    value["spec"]["template"]["spec"] = {**pod, **of_pod, "containers": [{**pod["containers"][0], **of_container}]}
+    code, said = server.post(f"/apis/apps/v1/namespaces/{server.namespace}/deployments", value)
+    assert code == 422, said

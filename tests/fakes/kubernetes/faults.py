@@ -35,6 +35,7 @@ class Faults:
         self.watch_epoch = 0  # a watch ends when it has changed since
         self.token: str | None = None  # the only one that is known; None: nobody is asked for one
         self.no_dry_run: set[str] = set()  # kinds with a webhook that may not be asked without storing
+        self.late: dict[str, float] = {}  # by plural: how many seconds later than others its watches are told
         self._answers: deque[tuple[int, str, str]] = deque()
         self._forbidden: set[tuple[str, str]] = set()
         self._missing: set[str] = set()
@@ -73,6 +74,7 @@ class Faults:
         self._forbidden.clear()
         self._missing.clear()
         self.no_dry_run.clear()
+        self.late.clear()
         self._answers.clear()
         self.delay_s = 0.0
         self.token = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -43,6 +44,7 @@ class Change(NamedTuple):
     resource: Resource
     value: Object
     before: Object | None = None
+    at_s: float = 0.0  # by a steady clock
 
 
 class Objects:
@@ -232,7 +234,9 @@ class Objects:
         if resource.kind in self.denials and by.subresource != "status":
             said = f'{resource.full_name} "{name}" is forbidden: {self.denials[resource.kind]}'
             raise ApiError(403, said)
-        found: Sequence[Flaw] = [*broken_rules(value, resource), *semantic_flaws(resource, live, value)]
+        found: Sequence[Flaw] = broken_rules(value, resource)
+        if by.subresource != "status":  # which changes nothing else
+            found = [*found, *semantic_flaws(resource, live, value)]
         if found:
             raise invalid(resource, name, found)
         if live is not None and by.subresource != "status" and counts_generations(resource):
@@ -258,8 +262,7 @@ class Objects:
         metadata["resourceVersion"] = str(self._version)
         key = (resource.full_name, metadata.get("namespace", ""), metadata["name"])
         self._items[key] = value
-        self._log.append(Change(self._version, "MODIFIED" if live is not None else "ADDED", resource, value, live))
-        self.changed.notify_all()
+        self._note("MODIFIED" if live is not None else "ADDED", resource, value, live)
         return copy.deepcopy(value)
 
     def _gone(self, resource: Resource, value: Object) -> Object:
@@ -267,9 +270,12 @@ class Objects:
         self._version += 1
         metadata["resourceVersion"] = str(self._version)
         self._items.pop((resource.full_name, metadata.get("namespace", ""), metadata["name"]), None)
-        self._log.append(Change(self._version, "DELETED", resource, value, value))
-        self.changed.notify_all()
+        self._note("DELETED", resource, value, value)
         return value
+
+    def _note(self, kind: str, resource: Resource, value: Object, before: Object | None) -> None:
+        self._log.append(Change(self._version, kind, resource, value, before, time.monotonic()))
+        self.changed.notify_all()
 
     def _require_namespace(self, resource: Resource, namespace: str, name: str) -> None:
         found = self._items.get(("namespaces", "", namespace))

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from ipaddress import ip_address
-from typing import Any
 
 from tests.fakes.kubernetes.creation import changed_what_is_fixed
 from tests.fakes.kubernetes.defaults import pod_spec
+from tests.fakes.kubernetes.rules_pods import bad_labels, bad_pod
 from tests.fakes.kubernetes.schemas import Flaw, Object, Resource
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
-_LABEL = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
 _SERVICE_NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -28,18 +27,20 @@ def semantic_flaws(resource: Resource, live: Object | None, value: Object) -> Se
         *_bad_replicas(spec),
         *changed_what_is_fixed(resource, live, value),
         *_bad_selector(resource, spec),
-        *_bad_pod(pod_spec(resource, spec)),
+        *bad_labels("spec.template.metadata.labels", _template_labels(resource, spec)),
+        *(bad_pod(resource.kind, pod) if (pod := pod_spec(resource, spec)) is not None else ()),
     ]
 
 
 def _bad_names(resource: Resource, metadata: Object) -> list[Flaw]:
     form = _SERVICE_NAME if resource.kind == "Service" else _NAME
     found = [] if form.fullmatch(metadata["name"]) else [Flaw("metadata.name", f"Invalid value: {metadata['name']!r}")]
-    return found + [
-        Flaw("metadata.labels", f"Invalid value: {label!r}")
-        for label in metadata.get("labels", {}).values()
-        if not _LABEL.fullmatch(label)
-    ]
+    return [*found, *bad_labels("metadata.labels", metadata.get("labels", {}))]
+
+
+def _template_labels(resource: Resource, spec: Object) -> Object:
+    labels: Object = spec.get("template", {}).get("metadata", {}).get("labels", {}) if pod_spec(resource, spec) else {}
+    return labels
 
 
 def _bad_annotations(metadata: Object) -> list[Flaw]:
@@ -81,26 +82,3 @@ def _bad_selector(resource: Resource, spec: Object) -> list[Flaw]:
     if not wanted or any(labels.get(name) != value for name, value in wanted.items()):
         return [Flaw("spec.template.metadata.labels", "Invalid value: `selector` does not match template `labels`")]
     return []
-
-
-def _bad_pod(pod: Object | None) -> list[Flaw]:
-    if pod is None:
-        return []
-    volumes = {each["name"] for each in pod.get("volumes", [])}
-    mounts = [m["name"] for c in pod.get("containers", []) for m in c.get("volumeMounts", [])]
-    found = [Flaw("spec.volumeMounts", f"Not found: {name!r}") for name in mounts if name not in volumes]
-    if not pod.get("containers"):
-        found.append(Flaw("spec.containers", "Required value"))
-    return found + [flaw for each in pod.get("containers", []) for flaw in _bad_container(each)]
-
-
-def _bad_container(container: Object) -> list[Flaw]:
-    resources: dict[str, Any] = container.get("resources", {})
-    limits, requests = resources.get("limits", {}), resources.get("requests", {})
-    paths = [mount["mountPath"] for mount in container.get("volumeMounts", [])]
-    twice = sorted({path for path in paths if paths.count(path) > 1})
-    return [Flaw("spec.containers.volumeMounts.mountPath", f'Invalid value: "{p}": must be unique') for p in twice] + [
-        Flaw("spec.containers.resources.requests", f"Invalid value: must equal the limit of {name}")
-        for name in limits
-        if "/" in name and name in requests and str(requests[name]) != str(limits[name])
-    ]

@@ -7,7 +7,7 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
@@ -141,15 +141,19 @@ class ApiServer:
         bookmark_s = time.monotonic() + _BOOKMARK_S
         while time.monotonic() < until_s and epoch == self.faults.watch_epoch and not self._is_over:
             with self.objects.changed:
-                news = self.objects.since(version)
-                if not news:
+                if not (news := self._news(target, version)):
                     self.objects.changed.wait(0.1)
-                    news = self.objects.since(version)
-                version = self.objects.version
+                    news = self._news(target, version)
+                is_late = target.resource.plural in self.faults.late
+                version = (news[-1].version if news else version) if is_late else self.objects.version
             yield from (event for change in news if (event := _event(change, target, query)) is not None)
             if query.get("allowWatchBookmarks") == "true" and time.monotonic() >= bookmark_s:
                 bookmark_s = time.monotonic() + _BOOKMARK_S
                 yield bookmark(target.resource, version)
+
+    def _news(self, target: Target, version: int) -> Sequence[Change]:
+        told_s = time.monotonic() - self.faults.late.get(target.resource.plural, 0.0)
+        return [each for each in self.objects.since(version) if each.at_s <= told_s]
 
     @property
     def _is_over(self) -> bool:
