@@ -15,7 +15,8 @@ from tests.fakes.kubernetes.cluster import StandIn
 from tests.fakes.store import FakeStore
 from tests.postgres import PostgresCluster, postgres_cluster, postgres_programs
 
-collect_ignore = [] if find_spec("helm_python") else ["test_helm_release.py"]  # a wheel of x86 Linux only
+_OF_HELM = ["test_helm_release.py", "test_kubernetes_examples.py"]  # its wheel is of x86 Linux only
+collect_ignore = [] if find_spec("helm_python") else _OF_HELM
 
 
 @pytest.fixture(scope="session")

@@ -83,6 +83,7 @@ def test_two_who_apply_the_same_value_share_it_and_one_may_not_change_it_alone(s
     [
         ({"metadata": {"name": "one", "managedFields": [{"manager": "a"}]}}, 400, "managedFields must be nil"),
         ({"metadata": {"name": "two"}}, 400, "does not match"),
+        ({"metadata": {"name": "one", "namespace": "other"}}, 400, "does not match the namespace"),
     ],
 )
 def test_an_applied_object_may_not_say_everything(server: Server, change: Object, code: int, says: str) -> None:

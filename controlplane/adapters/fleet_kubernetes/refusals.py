@@ -55,7 +55,7 @@ def refusal(error: ApiException, asked: Asked) -> FleetuneError:
     if error.status == 403:
         return _forbidden(what, status, said, plural=asked.plural)
     if error.status == 404:
-        return _missing(what, said)
+        return _missing(what, said, plural=asked.plural)
     is_invalid = error.status in (400, 413, 415, 422) or _UNTYPED in said
     return InvalidInput(what, why=said) if is_invalid else Unavailable(what, why=said)
 
@@ -93,9 +93,9 @@ def _forbidden(what: str, status: Mapping[str, Any], said: str, *, plural: str) 
     return InvalidInput(what, why=said, allowed="what the policies of the cluster admit")
 
 
-def _missing(what: str, said: str) -> FleetuneError:
+def _missing(what: str, said: str, *, plural: str) -> FleetuneError:
     """What is asked about is not there, or the namespace that it was to be put into."""
-    if (namespace := _NO_NAMESPACE.fullmatch(said)) is not None:
+    if plural != "namespaces" and (namespace := _NO_NAMESPACE.fullmatch(said)) is not None:
         return Unavailable(what, why=said, allowed=f"kubectl create namespace {namespace[1]}")
     return NotFound(what, why=said)
 

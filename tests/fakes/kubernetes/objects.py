@@ -21,6 +21,7 @@ from tests.fakes.kubernetes.writes import (
     FOREGROUND,
     Writer,
     check_applied,
+    check_namespace,
     check_preconditions,
     check_replaced,
     check_same,
@@ -103,6 +104,7 @@ class Objects:
 
     def create(self, resource: Resource, namespace: str, value: Object, by: Writer = Writer()) -> Object:  # noqa: B008
         value = {"apiVersion": resource.api_version, "kind": resource.kind, **self._decoded(resource, value, by)}
+        check_namespace(resource, namespace, value)
         metadata = value.setdefault("metadata", {})
         name = metadata.get("name") or f"{metadata.get('generateName', '')[:58]}{uuid.uuid4().hex[:5]}"
         with self.changed:
@@ -153,6 +155,7 @@ class Objects:
             raise ApiError(500, f"failed to create typed patch object ({said}): {untyped[0].path}: {why}")
         schema = schema_of(resource)
         check_applied(resource, name, value)
+        check_namespace(resource, namespace, value)
         for twice in duplicates(value, schema):
             said = f"{namespace}/{name}; {resource.api_version}, Kind={resource.kind}"
             raise ApiError(500, f"failed to create typed patch object ({said}): {twice}")

@@ -65,6 +65,12 @@ def check_applied(resource: Resource, name: str, value: Object) -> None:
         raise ApiError(400, f"the name of the object ({given}) does not match the name on the URL ({name})")
 
 
+def check_namespace(resource: Resource, namespace: str, value: Object) -> None:
+    """Refuse an object of another namespace than the one it is sent to."""
+    if resource.namespaced and (value.get("metadata") or {}).get("namespace", namespace) != namespace:
+        raise ApiError(400, "the namespace of the provided object does not match the namespace sent on the request")
+
+
 def check_uid(resource: Resource, name: str, value: Object) -> None:
     """Refuse to make an object that was meant to be there: by its uid. A resource version alone is no such word."""
     uid = value.get("metadata", {}).get("uid")
