@@ -26,7 +26,7 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.reading.service_file import load_service
 from tests.contract.fleet_on_cluster import ClusterSubject, cluster_options
 from tests.contract.kubernetes_servers import Server
-from tests.contract.routes import ROUTE, an_endpoint_slice, data_plane
+from tests.contract.routes import ROUTE, an_endpoint_slice, data_plane, require_group
 from tests.fakes.kubernetes.schemas import Object
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "kubernetes.yaml"
@@ -101,8 +101,7 @@ def test_objects_of_a_replica_are_those_that_are_rendered(subject: ClusterSubjec
 
 def test_the_set_of_a_replica_that_spans_nodes_is_what_is_rendered_but_for_its_name(subject: ClusterSubject) -> None:
     server = subject.server
-    if server.stand_in is None:
-        pytest.skip("whether a real server has LeaderWorkerSets is not asked here")
+    require_group(server, "leaderworkerset.x-k8s.io")
     options = cluster_options(server).evolve(gpus_per_node=2)
     spec = described(options, tensor_parallel_size=4)
     run_with(subject, spec)
@@ -115,8 +114,8 @@ def test_the_set_of_a_replica_that_spans_nodes_is_what_is_rendered_but_for_its_n
 
 @pytest.mark.parametrize("picker", [None, PickerOptions(service="picker", port=9002)], ids=["services", "pools"])
 def test_a_route_all_to_one_revision_is_what_is_rendered(server: Server, picker: PickerOptions | None) -> None:
-    if server.stand_in is None and picker is not None:
-        pytest.skip("whether a real server has the Inference Extension is not asked here")
+    if picker is not None:
+        require_group(server, "inference.networking.k8s.io")
     how = ROUTE.evolve(picker=picker)
     spec = described(cluster_options(server).evolve(route=how))
     found = [each for each in rendered(spec) if each["kind"] in ("HTTPRoute", "InferencePool")]

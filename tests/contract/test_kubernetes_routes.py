@@ -15,7 +15,7 @@ from controlplane.domain.cluster import PickerOptions, RouteOptions
 from controlplane.domain.door.routing import Backend, RevisionRoute, RoutingTable, ServiceRoute
 from controlplane.domain.errors import StaleVersion, Unavailable
 from tests.contract.kubernetes_servers import Server, wait
-from tests.contract.routes import ROUTE, an_endpoint_slice, data_plane
+from tests.contract.routes import ROUTE, an_endpoint_slice, data_plane, require_group
 from tests.fakes.kubernetes.data_plane import DataPlane
 
 GROUP, VERSION, PLURAL = "gateway.networking.k8s.io", "v1", "httproutes"
@@ -112,8 +112,7 @@ def test_with_an_endpoint_picker_revisions_are_pools_of_its_pods(
     server: Server, router: RouteTraffic, routed: dict[str, RouteOptions]
 ) -> None:
     """Pools are there before the route that names them, and go with their revision."""
-    if server.stand_in is None:
-        pytest.skip("whether a real server has the Inference Extension is not asked here")
+    require_group(server, "inference.networking.k8s.io")
     router.apply(table(1, canary=20))
     assert pools(server) == {}
     routed["chat"] = ROUTE.evolve(picker=PickerOptions(service="picker", port=9002))
@@ -236,3 +235,24 @@ def test_a_cluster_without_the_gateway_api_is_one_message(server: Server) -> Non
     with pytest.raises(Unavailable, match="the cluster has no Gateway API"):
         router.apply(table(1))
     router.close()
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"backendRefs": [{"name": "chat-rev-1"}]},
+        {"backendRefs": [{"name": "chat-rev-1", "port": 8000, "weight": -1}]},
+        {"matches": [{"path": {"type": "PathPrefix", "value": "v1"}}]},
+    ],
+    ids=["no port", "negative weight", "no path"],
+)
+def test_a_route_that_says_what_no_gateway_could_do_is_invalid(server: Server, rule: dict[str, Any]) -> None:
+    require_group(server, GROUP)
+    value = {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": "HTTPRoute",
+        "metadata": {"name": "one"},
+        "spec": {"parentRefs": [{"name": "public"}], "rules": [rule]},
+    }
+    code, said = server.post(f"/apis/{GROUP}/{VERSION}/namespaces/{server.namespace}/{PLURAL}", value)
+    assert code == 422, said

@@ -8,6 +8,7 @@ from ipaddress import ip_address
 
 from tests.fakes.kubernetes.creation import changed_what_is_fixed
 from tests.fakes.kubernetes.defaults import pod_spec
+from tests.fakes.kubernetes.rules_custom import broken_cel
 from tests.fakes.kubernetes.rules_pods import bad_labels, bad_pod
 from tests.fakes.kubernetes.schemas import Flaw, Object, Resource
 
@@ -27,6 +28,7 @@ def semantic_flaws(resource: Resource, live: Object | None, value: Object) -> Se
         *_bad_replicas(spec),
         *changed_what_is_fixed(resource, live, value),
         *_bad_selector(resource, spec),
+        *(broken_cel(resource, spec) if resource.custom else ()),
         *bad_labels("spec.template.metadata.labels", _template_labels(resource, spec)),
         *(bad_pod(resource.kind, pod) if (pod := pod_spec(resource, spec)) is not None else ()),
     ]
