@@ -48,6 +48,23 @@ def test_watches_that_break_or_expire_lose_nothing(own: ClusterSubject) -> None:
         observe_until(own, ID, EngineState.READY)
 
 
+@pytest.mark.parametrize("kind", ["pods", "deployments", "nodes"])
+def test_watches_of_one_kind_that_are_told_later_than_the_others_lose_no_engine(own: ClusterSubject, kind: str) -> None:
+    faults(own).late[kind] = 1.0
+    first, second = EngineId("chat-rev-1-1"), EngineId("chat-rev-1-2")
+    for number in (1, 2):
+        own.fleet.start(replica(number))
+    ready(own, first, second)
+    kept = own.fleet.observe(second).pod
+    own.fleet.stop(first, drain_s=0)
+    observe_until(own, first, EngineState.STOPPED)
+    own.fleet.start(replica(3))
+    ready(own, "chat-rev-1-3")
+    left = {engine.spec.engine_id: engine.state for engine in own.fleet.list()}
+    assert left == {first: EngineState.STOPPED, second: EngineState.READY, "chat-rev-1-3": EngineState.READY}
+    assert own.fleet.observe(second).pod == kept
+
+
 def test_a_pass_over_what_did_not_change_asks_the_server_nothing(own: ClusterSubject) -> None:
     for number in (1, 2):
         own.fleet.start(replica(number))

@@ -27,10 +27,12 @@ def main() -> None:
     parser.add_argument("--tls", action="store_true", help="https, by an authority that the kubeconfig names")
     parser.add_argument("--lag", type=float, default=0.0, help="seconds after which controllers see a change")
     parser.add_argument("--late", action="append", default=[], help="KIND=SECONDS: its watches are told so much later")
+    parser.add_argument("--bookmarks", type=float, default=0.5, help="seconds between two in a quiet watch; really 60")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         tls = new_authority(Path(folder)) if given.tls else None
         cluster = StandIn(Path(folder), tls=tls, lag_s=given.lag)
+        cluster.faults.bookmark_s = given.bookmarks
         cluster.faults.late = {kind: float(late) for kind, _, late in (each.partition("=") for each in given.late)}
         silent = SilentKubelet(cluster.api(), ends_pods=not given.undying) if given.silent else None
         if given.gpus:

@@ -35,6 +35,7 @@ class Faults:
         self.watch_epoch = 0  # a watch ends when it has changed since
         self.token: str | None = None  # the only one that is known; None: nobody is asked for one
         self.no_dry_run: set[str] = set()  # kinds with a webhook that may not be asked without storing
+        self.bookmark_s = 0.5  # how often a quiet watch hears one: a real server takes a minute
         self.late: dict[str, float] = {}  # by plural: how many seconds later than others its watches are told
         self._answers: deque[tuple[int, str, str]] = deque()
         self._forbidden: set[tuple[str, str]] = set()

@@ -32,7 +32,6 @@ _PATH = re.compile(
     r"/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+)/(?P<version>[^/]+))"
     r"(?:/namespaces/(?P<namespace>[^/]+)(?=/[a-z]+))?/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>[a-z]+))?"
 )
-_BOOKMARK_S = 0.5
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch"}
 Logs = Callable[[Object, bool], str]
 """A pod's log: of its last life rather than this one."""
@@ -138,7 +137,7 @@ class ApiServer:
         if is_list:
             yield bookmark(target.resource, version, ends_list=True)
         until_s = time.monotonic() + float(query.get("timeoutSeconds", 3600))
-        bookmark_s = time.monotonic() + _BOOKMARK_S
+        bookmark_s = time.monotonic() + self.faults.bookmark_s
         while time.monotonic() < until_s and epoch == self.faults.watch_epoch and not self._is_over:
             with self.objects.changed:
                 if not (news := self._news(target, version)):
@@ -148,7 +147,7 @@ class ApiServer:
                 version = (news[-1].version if news else version) if is_late else self.objects.version
             yield from (event for change in news if (event := _event(change, target, query)) is not None)
             if query.get("allowWatchBookmarks") == "true" and time.monotonic() >= bookmark_s:
-                bookmark_s = time.monotonic() + _BOOKMARK_S
+                bookmark_s = time.monotonic() + self.faults.bookmark_s
                 yield bookmark(target.resource, version)
 
     def _news(self, target: Target, version: int) -> Sequence[Change]:
