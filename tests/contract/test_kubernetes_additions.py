@@ -94,9 +94,12 @@ def test_a_quota_counts_before_it_refuses_and_says_what_is_missing(server: Serve
         status = server.core.read_namespaced_resource_quota("q", server.namespace).status
         return {} if status is None or status.used is None else status.used
 
-    wait(lambda: counted() == {f"requests.{GPU}": "0", "pods": "0"})
+    path = f"/api/v1/namespaces/{server.namespace}/pods"
     with_gpu = {"name": "it", "image": "it", "resources": {"limits": {GPU: "1"}}}
-    create(server, a_pod(server, containers=[with_gpu]))
+    pod = a_pod(server, containers=[with_gpu])
+    wait(lambda: counted() == {f"requests.{GPU}": "0", "pods": "0"})
+    wait(lambda: server.post(path, pod, dryRun="All")[0] == 201)  # admission hears of the count a moment later
+    create(server, pod)
     code, said = post_pod(server, a_pod(server, "two", containers=[with_gpu]))
     named = f"exceeded quota: q, requested: requests.{GPU}=1, used: requests.{GPU}=1, limited: requests.{GPU}=1"
     assert (code, named in said) == (403, True), said
