@@ -12,7 +12,11 @@ from tests.contract.kubernetes_servers import Server, wait
 from tests.contract.routes import an_endpoint_slice
 from tests.contract.test_kubernetes_server import APPLY, MERGE, deployment, refused
 from tests.contract.test_kubernetes_watch import events
-from tests.fakes.kubernetes.schemas import Object
+from tests.fakes.kubernetes.admission import admitted_pod
+from tests.fakes.kubernetes.backing_off import BackingOff
+from tests.fakes.kubernetes.cluster import StandIn
+from tests.fakes.kubernetes.errors import ApiError
+from tests.fakes.kubernetes.schemas import Object, resource_of
 
 GPU = "nvidia.com/gpu"
 
@@ -105,6 +109,35 @@ def test_a_quota_counts_before_it_refuses_and_says_what_is_missing(server: Serve
     assert (code, named in said) == (403, True), said
     server.core.delete_namespaced_pod("one", server.namespace)
     wait(lambda: counted() == {f"requests.{GPU}": "0", "pods": "0"})
+
+
+def test_a_quota_that_nobody_counted_yet_admits_nothing(stand_in: StandIn) -> None:
+    wait(lambda: bool(stand_in.objects.list(resource_of("v1", "ServiceAccount"), "default")))
+    quota = {"metadata": {"name": "q"}, "spec": {"hard": {"pods": "9"}}}
+    pod = {"metadata": {"name": "one"}, "spec": {"containers": [{"name": "it", "image": "it"}]}}
+    with stand_in.objects.changed:  # its controller waits
+        stand_in.objects.create(resource_of("v1", "ResourceQuota"), "default", quota)
+        with pytest.raises(ApiError, match="status unknown for quota: q, resources: pods"):
+            admitted_pod(stand_in.objects, "default", pod)
+        stand_in.objects.delete(resource_of("v1", "ResourceQuota"), "default", "q")
+
+
+def test_a_replica_set_that_is_refused_is_tried_less_and_less_often_and_at_once_when_it_changes() -> None:
+    now_s = [0.0]
+    waits, pauses = BackingOff(steady=lambda: now_s[0]), []
+    for _ in range(4):
+        waits.note("uid", 1, "quota")
+        began_s = now_s[0]
+        while waits.holds("uid", 1):
+            now_s[0] += 0.001
+        pauses.append(round(now_s[0] - began_s, 3))
+    assert pauses == sorted(pauses)
+    assert pauses[-1] >= 4 * pauses[0]
+    waits.note("uid", 1, "quota")
+    assert (waits.holds("uid", 1), waits.holds("uid", 2), waits.is_due) == ("quota", "", False)
+    waits.note("uid", 2, "")
+    now_s[0] += 1000
+    assert not waits.is_due
 
 
 def test_a_quota_of_cpu_wants_every_pod_to_say_its_cpu(server: Server) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.fakes.kubernetes.admission import admitted_pod
+from tests.fakes.kubernetes.backing_off import BackingOff
 from tests.fakes.kubernetes.endpoint_slices import EndpointSlices
 from tests.fakes.kubernetes.errors import ApiError
 from tests.fakes.kubernetes.garbage import GarbageCollector
@@ -41,7 +42,7 @@ class Controllers:
         self._objects, self._lag_s = objects, lag_s
         self._sets, self._jobs = SetController(objects), JobController(objects, self._create_pod)
         self._surroundings, self._slices = Surroundings(objects), EndpointSlices(objects)
-        self._quotas = Quotas(objects)
+        self._quotas, self._backing_off = Quotas(objects), BackingOff()
         self._scheduler, self.garbage = Scheduler(objects), GarbageCollector(objects)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -63,6 +64,7 @@ class Controllers:
             with self._objects.changed:
                 if self._objects.version == done:
                     self._objects.changed.wait(0.1)
+            done = -1 if self._backing_off.is_due else done
 
     def run_pass(self) -> None:
         """Look at everything once. Another look is needed when this changed something."""
@@ -119,22 +121,34 @@ class Controllers:
 
     def _replica_sets(self) -> None:
         owned = _by_owner(self._objects.list(_POD, shared=True))
-        for each in self._objects.list(_REPLICA_SET, shared=True):
+        present = self._objects.list(_REPLICA_SET, shared=True)
+        self._backing_off.keep({each["metadata"]["uid"] for each in present})
+        for each in present:
             if not each["metadata"].get("deletionTimestamp"):
                 self._replica_set(each, [p for p in owned.get(each["metadata"]["uid"], []) if _is_active(p)])
 
     def _replica_set(self, replica_set: Object, pods: Sequence[Object]) -> None:
         # A pod that was given other labels is let go of: it is nobody's then.
         mine = [p for p in pods if selected(p["metadata"].get("labels", {}), replica_set["spec"]["selector"])]
-        missing, failure = replica_set["spec"]["replicas"] - len(mine), ""
-        for _ in range(missing):
-            failure = failure or self._create_pod(replica_set)
+        missing = replica_set["spec"]["replicas"] - len(mine)
+        failure = self._fill(replica_set, missing, len(mine))
         for pod in sorted(mine, key=_first_to_go)[: max(0, -missing)]:
             name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
             self._try(lambda n=name, ns=namespace: self._objects.delete(_POD, ns, n))
         status = status_of_replica_set(replica_set, mine, failure)
         if status != replica_set.get("status"):
             self._write(_REPLICA_SET, replica_set, lambda value: {**value, "status": status}, _STATUS)
+
+    def _fill(self, replica_set: Object, missing: int, present: int) -> str:
+        """Make missing pods, unless that was refused a moment ago; return why not all are there, "" when they are."""
+        metadata, failure = replica_set["metadata"], ""
+        seen = (metadata["generation"], present)
+        if missing > 0 and (held := self._backing_off.holds(metadata["uid"], seen)):
+            return held
+        for _ in range(missing):
+            failure = failure or self._create_pod(replica_set)
+        self._backing_off.note(metadata["uid"], seen, failure)
+        return failure
 
     def _create_pod(self, owner: Object) -> str:
         """Return why a pod may not be created, nothing when it was."""
