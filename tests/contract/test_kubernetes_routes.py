@@ -218,6 +218,21 @@ def test_an_older_table_is_stale_even_for_a_controller_that_just_started(
     other.close()
 
 
+def test_a_route_that_was_written_to_a_moment_ago_is_looked_at_again_and_written(
+    server: Server, router: RouteTraffic
+) -> None:
+    """As its gateway does whenever it has something to say of it."""
+    router.apply(table(1))
+    if server.stand_in is not None:
+        server.stand_in.faults.late["httproutes"] = 3.0
+    noted = {"metadata": {"annotations": {"somebody.example.com/says": "this"}}}
+    where = (GROUP, VERSION, server.namespace, PLURAL, "chat")
+    client.CustomObjectsApi(server.api).patch_namespaced_custom_object(*where, noted, _content_type=MERGE)
+    router.apply(table(2, canary=20))
+    (route,) = routes(server)
+    assert [each["weight"] for each in route["spec"]["rules"][0]["backendRefs"]] == [80, 20]
+
+
 def test_the_route_of_a_service_that_wants_none_any_more_goes(
     server: Server, router: RouteTraffic, routed: dict[str, RouteOptions]
 ) -> None:

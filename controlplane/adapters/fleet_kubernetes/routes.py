@@ -31,6 +31,7 @@ from controlplane.domain.errors import Conflict, Forbidden, NotFound, StaleVersi
 PREFIX = "apis/gateway.networking.k8s.io/v1"
 SLICES = "apis/discovery.k8s.io/v1"
 _LOOK_S = 0.05
+_TRIES = 5
 _SETTLE_S = 1.0
 """A gateway usually takes a route within this; one that takes longer is looked at again in the next pass."""
 
@@ -128,18 +129,20 @@ class RouteTraffic:
         return written
 
     def _write(self, service: ServiceName, value: Json, version: int, present: Mapping[ServiceName, Json]) -> Json:
-        before = present.get(service)
-        if before is not None:
-            _refuse_stale(before, value, version)
-            value["metadata"] |= {name: before["metadata"][name] for name in ("uid", "resourceVersion")}
-        try:
-            written = self._door.apply(self._place, value)
-        except StaleVersion:
-            raise
-        except Conflict as error:
-            raise Unavailable(f"the route of {service} is not as asked", why=str(error)) from error
-        self._routes.heard(written)
-        return written
+        """Write one route; its gateway says something of it at any time, and then it is looked at again."""
+        for _ in range(_TRIES):
+            guarded = _guarded(value, present.get(service), version)
+            try:
+                written = self._door.apply(self._place, guarded)
+            except StaleVersion:
+                self._routes.ask()
+                present = self._present()
+                continue
+            except Conflict as error:
+                raise Unavailable(f"the route of {service} is not as asked", why=str(error)) from error
+            self._routes.heard(written)
+            return written
+        raise Unavailable(f"the route of {service} is not changed", why="somebody else changes it all the time")
 
     def _settle(self, written: Sequence[Json]) -> None:
         """Wait a moment for the gateway to take what was written. Raises Unavailable."""
@@ -157,6 +160,15 @@ class RouteTraffic:
 def _version(route: Json) -> int:
     said = route["metadata"].get("annotations", {}).get(VERSION, "0")
     return int(said) if said.isdigit() else 0
+
+
+def _guarded(value: Json, present: Json | None, version: int) -> Json:
+    """Return a route to be written over the present one, and over no other. Raises StaleVersion when that is newer."""
+    if present is None:
+        return value
+    _refuse_stale(present, value, version)
+    same = {name: present["metadata"][name] for name in ("uid", "resourceVersion")}
+    return {**value, "metadata": {**value["metadata"], **same}}
 
 
 def _refuse_stale(present: Json, wanted: Json, version: int) -> None:
