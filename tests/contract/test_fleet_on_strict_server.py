@@ -10,6 +10,7 @@ import pytest
 import urllib3
 from kubernetes import client
 
+from controlplane.adapters.fleet_kubernetes.attempts import ATTEMPTS
 from controlplane.adapters.fleet_kubernetes.door import Door, Place, open_door
 from controlplane.adapters.fleet_kubernetes.fleet import FleetKubernetes
 from controlplane.adapters.fleet_kubernetes.hangup import Hangup
@@ -172,7 +173,7 @@ def test_a_deployment_whose_deletion_is_overtaken_each_time_keeps_its_service_un
     own.fleet.start(replica(1))
     own.fleet.stop(one, drain_s=0)
     observe_until(own, one, EngineState.STOPPED)
-    stand_in(own).faults.answer_next(*[409] * 5, agent="fleetune", verb="delete")
+    stand_in(own).faults.answer_next(*[409] * ATTEMPTS, agent="fleetune", verb="delete")
     own.fleet.forget(one)
     assert own.server.apps.read_namespaced_deployment("chat-rev-1", own.server.namespace).spec is not None
     assert core.read_namespaced_service("chat-rev-1", own.server.namespace).spec is not None

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
 from controlplane.adapters.engine_counts import in_flight
+from controlplane.adapters.fleet_kubernetes.attempts import attempts
 from controlplane.adapters.fleet_kubernetes.door import Door
 from controlplane.adapters.fleet_kubernetes.group import (
     Group,
@@ -42,7 +43,6 @@ from controlplane.host.clock import utc_now
 from controlplane.ports import Clock
 
 _GPU = "nvidia.com/gpu"
-_TRIES = 5
 _LOG_BYTES = 256 * 1024
 
 Change = Callable[[Ledger], Ledger]
@@ -79,7 +79,7 @@ class FleetKubernetes:
         """Start an engine, or return the one that already has this id."""
         cluster = self._options(spec.owner)
         self._check(spec, cluster)
-        for _ in range(_TRIES):
+        for _ in attempts():
             try:
                 return self._started(spec, cluster)
             except StaleVersion:
@@ -195,7 +195,7 @@ class FleetKubernetes:
 
     def _changed(self, group: Group, change: Change) -> Group:
         """Write what a change makes of the ledger, looking again when somebody else was faster."""
-        for _ in range(_TRIES):
+        for _ in attempts():
             ledger = change(group.ledger)
             if ledger == group.ledger:
                 return group

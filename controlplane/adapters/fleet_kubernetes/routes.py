@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from controlplane.adapters.fleet_kubernetes.attempts import attempts
 from controlplane.adapters.fleet_kubernetes.door import Door, Json, Place
 from controlplane.adapters.fleet_kubernetes.pools import Options, Pools
 from controlplane.adapters.fleet_kubernetes.route import (
@@ -31,7 +32,6 @@ from controlplane.domain.errors import Conflict, Forbidden, NotFound, StaleVersi
 PREFIX = "apis/gateway.networking.k8s.io/v1"
 SLICES = "apis/discovery.k8s.io/v1"
 _LOOK_S = 0.05
-_TRIES = 5
 _SETTLE_S = 1.0
 """A gateway usually takes a route within this; one that takes longer is looked at again in the next pass."""
 
@@ -130,7 +130,7 @@ class RouteTraffic:
 
     def _write(self, service: ServiceName, value: Json, version: int, present: Mapping[ServiceName, Json]) -> Json:
         """Write one route; its gateway says something of it at any time, and then it is looked at again."""
-        for _ in range(_TRIES):
+        for _ in attempts():
             guarded = _guarded(value, present.get(service), version)
             try:
                 written = self._door.apply(self._place, guarded)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from controlplane.adapters.engine_counts import in_flight
+from controlplane.adapters.fleet_kubernetes.attempts import attempts
 from controlplane.adapters.fleet_kubernetes.door import Door, Json, Place
 from controlplane.adapters.fleet_kubernetes.group import Group, group_of, url_of
 from controlplane.adapters.fleet_kubernetes.ledger import Ledger, noted, read_ledger, replicas
@@ -17,7 +18,6 @@ from controlplane.domain.engines.fleet import EngineSpec
 from controlplane.domain.errors import NotFound, StaleVersion
 from controlplane.domain.owner import ReplicaOwner
 
-_TRIES = 5
 _FIRST_TO_GO = "-2147483648"
 
 
@@ -55,7 +55,7 @@ class GroupWriter:
     def remove(self, group: Group) -> None:
         """Delete a group, unless an engine of it was started meanwhile, and what the last of its owner leaves."""
         place = self._view.place_of(group)
-        for _ in range(_TRIES):
+        for _ in attempts():
             present = self._door.get(place, group.name)
             if present is not None and read_ledger(present):
                 return

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from tests.fakes.kubernetes.cluster import StandIn
+from tests.fakes.kubernetes.restless import Restless
 from tests.fakes.kubernetes.silent import SilentKubelet
 from tests.integration.loadtests.tls import new_authority
 
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("--lag", type=float, default=0.0, help="seconds after which controllers see a change")
     parser.add_argument("--late", action="append", default=[], help="KIND=SECONDS: its watches are told so much later")
     parser.add_argument("--bookmarks", type=float, default=0.5, help="seconds between two in a quiet watch; really 60")
+    parser.add_argument("--restless", type=float, default=0.0, help="seconds after which controllers say more, always")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         tls = new_authority(Path(folder)) if given.tls else None
@@ -35,12 +37,15 @@ def main() -> None:
         cluster.faults.bookmark_s = given.bookmarks
         cluster.faults.late = {kind: float(late) for kind, _, late in (each.partition("=") for each in given.late)}
         silent = SilentKubelet(cluster.api(), ends_pods=not given.undying) if given.silent else None
+        restless = Restless(cluster.objects, every_s=given.restless) if given.restless else None
         if given.gpus:
             cluster.add_node("gpu-1", gpus=given.gpus, labels={"nvidia.com/gpu.product": "NVIDIA-H200"})
         given.kubeconfig.write_text(cluster.kubeconfig().read_text())
         sys.stdout.write(f"serving {cluster.url}\n")
         sys.stdout.flush()
         sys.stdin.read()
+        if restless is not None:
+            restless.stop()
         if silent is not None:
             silent.stop()
         cluster.stop()
