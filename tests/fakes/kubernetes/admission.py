@@ -23,8 +23,8 @@ _SYSTEM = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_0
 _TOKEN_AT = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
-def admitted_pod(objects: Objects, namespace: str, value: Object) -> Object:
-    """Return a pod as it is made. Raises ApiError when it is not to be."""
+def admitted_pod(objects: Objects, namespace: str, value: Object, *, dry_run: bool = False) -> Object:
+    """Return a pod as it is made, or would be. Raises ApiError when it is not to be."""
     value = copy.deepcopy(value)
     metadata, spec = value.get("metadata", {}), value.get("spec")
     if not isinstance(spec, dict):  # refused when it is decoded
@@ -36,7 +36,7 @@ def admitted_pod(objects: Objects, namespace: str, value: Object) -> Object:
         _bear_lost_nodes(spec)
         _give_priority(objects, name, spec)
         check_pod(found, name, spec)
-        check_quotas(objects, namespace, name, spec)
+        check_quotas(objects, namespace, name, spec, dry_run=dry_run)
     return {**value, "spec": spec}
 
 

@@ -35,12 +35,15 @@ class Quotas:
                     _write(self._objects, quota, {"hard": hard, "used": used}, _STATUS)
 
 
-def check_quotas(objects: Objects, namespace: str, name: str, pod: Object) -> None:
-    """Count a pod that is to be made. Raises ApiError when a quota of its namespace has no room for it."""
+def check_quotas(objects: Objects, namespace: str, name: str, pod: Object, *, dry_run: bool) -> None:
+    """Count a pod that is to be made; one that is only tried is not counted.
+
+    Raises ApiError when a quota of its namespace has no room for it.
+    """
     with objects.changed:
         mine = [each for each in objects.list(_QUOTA, namespace, shared=True) if _is_about(each, pod)]
         counted = [(quota, _counted(quota, name, pod)) for quota in mine]
-        for quota, used in counted:
+        for quota, used in counted if not dry_run else ():
             _write(objects, quota, {**quota["status"], "used": used}, _ADMITTED)
 
 

@@ -100,7 +100,7 @@ class ApiServer:
             self.faults.check_dry_run(resource.kind)
         match method:
             case "POST":
-                return self.objects.create(resource, namespace, self._admitted(target, _parsed(body)), by)
+                return self.objects.create(resource, namespace, self._admitted(target, _parsed(body), by), by)
             case "PUT":
                 return self.objects.replace(resource, namespace, name, _parsed(body), by)
             case "PATCH":
@@ -110,10 +110,10 @@ class ApiServer:
                 return self._deleted(target, _parsed(body) if body else {}, query)
         raise ApiError(405, f"{method} is not allowed")
 
-    def _admitted(self, target: Target, value: Object) -> Object:
+    def _admitted(self, target: Target, value: Object, by: Writer) -> Object:
         """Return an object as admission leaves it. Raises ApiError."""
         if target.resource.kind == "Pod":
-            return admitted_pod(self.objects, target.namespace, value)
+            return admitted_pod(self.objects, target.namespace, value, dry_run=by.dry_run)
         return unproven(value) if target.resource.kind == "Node" else value
 
     def watch(self, url: str, headers: Mapping[str, str]) -> Iterator[Object]:
