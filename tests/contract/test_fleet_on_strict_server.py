@@ -10,13 +10,13 @@ import pytest
 import urllib3
 from kubernetes import client
 
-from controlplane.adapters.fleet_kubernetes.attempts import ATTEMPTS
 from controlplane.adapters.fleet_kubernetes.door import Door, Place, open_door
 from controlplane.adapters.fleet_kubernetes.fleet import FleetKubernetes
 from controlplane.adapters.fleet_kubernetes.hangup import Hangup
 from controlplane.adapters.fleet_kubernetes.manifests import same_deployment
 from controlplane.adapters.fleet_kubernetes.preflight import check_cluster
 from controlplane.adapters.fleet_kubernetes.refusals import Expired
+from controlplane.adapters.fleet_kubernetes.retries import ATTEMPTS
 from controlplane.domain.base import EngineId
 from controlplane.domain.engines.fleet import EngineState
 from controlplane.domain.engines.start_failure import StartFailure

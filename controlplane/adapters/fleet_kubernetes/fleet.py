@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
 from controlplane.adapters.engine_counts import in_flight
-from controlplane.adapters.fleet_kubernetes.attempts import attempts
 from controlplane.adapters.fleet_kubernetes.door import Door
 from controlplane.adapters.fleet_kubernetes.group import (
     Group,
@@ -30,6 +29,7 @@ from controlplane.adapters.fleet_kubernetes.ledger import Entry, Ledger
 from controlplane.adapters.fleet_kubernetes.names import group_name, set_name
 from controlplane.adapters.fleet_kubernetes.nodes import Gpus, of_kind
 from controlplane.adapters.fleet_kubernetes.pods import CONTAINER, nodes_of, pod_template
+from controlplane.adapters.fleet_kubernetes.retries import attempts
 from controlplane.adapters.fleet_kubernetes.sight import PodSight
 from controlplane.adapters.fleet_kubernetes.steps import Around, Patience, moved_on, to_delete
 from controlplane.adapters.fleet_kubernetes.view import ClusterView

@@ -10,9 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from controlplane.adapters.fleet_kubernetes.attempts import attempts
 from controlplane.adapters.fleet_kubernetes.door import Door, Json, Place
 from controlplane.adapters.fleet_kubernetes.pools import Options, Pools
+from controlplane.adapters.fleet_kubernetes.retries import attempts
 from controlplane.adapters.fleet_kubernetes.route import (
     OF_SERVICE,
     SELECTOR,

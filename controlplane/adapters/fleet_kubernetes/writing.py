@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from controlplane.adapters.engine_counts import in_flight
-from controlplane.adapters.fleet_kubernetes.attempts import attempts
 from controlplane.adapters.fleet_kubernetes.door import Door, Json, Place
 from controlplane.adapters.fleet_kubernetes.group import Group, group_of, url_of
 from controlplane.adapters.fleet_kubernetes.ledger import Ledger, noted, read_ledger, replicas
 from controlplane.adapters.fleet_kubernetes.manifests import budget, deployment, same_deployment, service
 from controlplane.adapters.fleet_kubernetes.names import group_name, set_name
 from controlplane.adapters.fleet_kubernetes.pods import nodes_of
+from controlplane.adapters.fleet_kubernetes.retries import attempts
 from controlplane.adapters.fleet_kubernetes.sets import leader_worker_set, no_sets, same_set
 from controlplane.adapters.fleet_kubernetes.sight import COST, PodSight
 from controlplane.adapters.fleet_kubernetes.view import ClusterView
