@@ -64,7 +64,7 @@ class Controllers:
             with self._objects.changed:
                 if self._objects.version == done:
                     self._objects.changed.wait(0.1)
-            done = -1 if self._backing_off.is_due else done
+            done = -1 if self._backing_off.is_due or self.garbage.is_due else done
 
     def run_pass(self) -> None:
         """Look at everything once. Another look is needed when this changed something."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 from tests.fakes.kubernetes.errors import ApiError
@@ -11,6 +12,7 @@ from tests.fakes.kubernetes.writes import FOREGROUND, Writer
 
 _POD = resource_of("v1", "Pod")
 _NODE = resource_of("v1", "Node")
+_QUARANTINE_S = 0.5  # 40 s in a cluster: its node may come back
 _STATUS = Writer(manager="kube-controller-manager", subresource="status")
 
 
@@ -20,6 +22,12 @@ class GarbageCollector:
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
         self.is_asleep = False
+        self._missed: dict[str, float] = {}  # nodes that pods are on and that are not there, since when
+
+    @property
+    def is_due(self) -> bool:
+        """Whether pods of a node that is gone are to be looked at by now."""
+        return any(time.monotonic() - since_s >= _QUARANTINE_S for since_s in self._missed.values())
 
     def run_pass(self) -> None:
         if self.is_asleep:
@@ -44,8 +52,12 @@ class GarbageCollector:
 
     def _pods_without_node(self, values: Sequence[Object]) -> None:
         nodes = {value["metadata"]["name"] for value in values if value["kind"] == "Node"}
-        for pod in (value for value in values if value["kind"] == "Pod"):
-            if pod["spec"].get("nodeName", next(iter(nodes), None)) not in nodes and nodes:
+        placed = [value for value in values if value["kind"] == "Pod" and value["spec"].get("nodeName")]
+        lost = {pod["spec"]["nodeName"] for pod in placed} - nodes if nodes else set()
+        now_s = time.monotonic()
+        self._missed = {name: self._missed.get(name, now_s) for name in lost}
+        for pod in placed:
+            if now_s - self._missed.get(pod["spec"]["nodeName"], now_s) >= _QUARANTINE_S:
                 self._change(pod, _collected, _STATUS)
                 self._delete(pod, grace_s=0)
 

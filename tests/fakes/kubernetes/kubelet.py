@@ -180,7 +180,7 @@ class Kubelet:
                 self._let_go(uid, pod)
             return
         status = life.step(has_image=pod["spec"]["containers"][0]["image"] not in self.missing_images)
-        if status is not None:
+        if status is not None and not self.is_lost:  # which may have come about just now
             told = {**status, "conditions": conditions(pod, status)}
             name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
             try:
