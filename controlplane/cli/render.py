@@ -16,9 +16,9 @@ from controlplane.cli.errors import plain_errors
 from controlplane.cli.flags import parse_flags
 from controlplane.cli.reaching import client
 from controlplane.domain.cluster import ClusterOptions
-from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput, NotFound
 from controlplane.domain.operations.replica_capacity import ReplicaCapacity, declared
+from controlplane.domain.revision import Revision
 from controlplane.domain.service import ServiceSpec
 from controlplane.reading.service_file import load_service
 
@@ -43,17 +43,17 @@ def render(
         raise InvalidInput("--revision and --set", why="a revision's flags are fixed", allowed="one of them")
     spec = load_service(file)
     cluster = _cluster(spec, file)
-    config = spec.baseline.with_flags(parse_flags(set_ or []))
+    config, budget_s = spec.baseline.with_flags(parse_flags(set_ or [])), None
     if revision is not None:
-        config = _known(client(api, key, data_dir).get(f"/services/{spec.name}/revisions"), spec, revision)
+        known = _known(client(api, key, data_dir).get(f"/services/{spec.name}/revisions"), spec, revision)
+        config, budget_s = known.config, known.start_budget_s
+    count = spec.initial_replicas if replicas is None else replicas
+    left = count if autoscale is None else None
+    found = manifests(spec, cluster, config, replicas=left, start_budget_s=budget_s)
     if autoscale is None:
-        count = spec.initial_replicas if replicas is None else replicas
-        typer.echo(as_yaml(manifests(spec, cluster, config, replicas=count)), nl=False)
+        typer.echo(as_yaml(found), nl=False)
         return
-    capacity, found = (
-        _capacity(spec, lambda: client(api, key, data_dir)),
-        manifests(spec, cluster, config, replicas=None),
-    )
+    capacity = _capacity(spec, lambda: client(api, key, data_dir))
     target = found[0]["apiVersion"], found[0]["kind"]
     scaling = _scaling(spec, capacity, prometheus, in_rollout=in_rollout).evolve(target=target)
     made = scaled_object if autoscale is Autoscaler.KEDA else pod_autoscaler
@@ -97,10 +97,10 @@ def _cluster(spec: ServiceSpec, file: Path) -> ClusterOptions:
     return spec.kubernetes
 
 
-def _known(page: dict[str, list[dict[str, object]]], spec: ServiceSpec, revision: str) -> EngineConfig:
-    found = {str(each["revision_id"]): each["config"] for each in page["items"]}
+def _known(page: dict[str, list[dict[str, object]]], spec: ServiceSpec, revision: str) -> Revision:
+    found = {str(each["revision_id"]): each for each in page["items"]}
     if revision not in found:
         raise NotFound(
             f"service {spec.name} has no revision {revision}", allowed=", ".join(sorted(found)) or "none yet"
         )
-    return EngineConfig.model_validate(found[revision])
+    return Revision.model_validate(found[revision])

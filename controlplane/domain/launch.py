@@ -17,7 +17,7 @@ EMULATOR_PREFIX = "emulator-"
 """Flags that start like this are the emulator's own; no vLLM knows them."""
 
 
-def engine_spec(
+def engine_spec(  # noqa: PLR0913 - all by keyword: what to start, and how
     engine_id: EngineId,
     owner: Owner,
     *,
@@ -27,6 +27,7 @@ def engine_spec(
     config: EngineConfig,
     shares_gpus: str | None = None,
     spot: bool = False,
+    start_budget_s: float | None = None,
 ) -> EngineSpec:
     """Return what to start. An emulator also gets its GPU, profile, start-up time and time lapse as flags."""
     return EngineSpec(
@@ -42,6 +43,7 @@ def engine_spec(
         mapping=engine.mapping,
         env=engine.env,
         start_timeout_s=engine.start_timeout_s,
+        start_budget_s=start_budget_s,
         shares_gpus=shares_gpus,
     )
 

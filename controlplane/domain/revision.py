@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from controlplane.domain.base import RevisionId, ServiceName, StudyId, Value
 from controlplane.domain.engines.engine import EngineConfig, content_hash
@@ -19,6 +19,11 @@ class Revision(Value):
     config: EngineConfig
     created_at: AwareDatetime
     study_id: StudyId | None = None
+    start_budget_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="On a cluster: how long a start may take, by those seen when it was named; None: start_timeout_s.",
+    )
 
 
 def revision_id(service: ServiceName, model: ModelSpec, engine: EngineOptions, config: EngineConfig) -> RevisionId:

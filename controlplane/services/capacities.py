@@ -6,13 +6,43 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.errors import NotFound
 from controlplane.domain.operations.replica_capacity import ReplicaCapacity, Source, measured
 from controlplane.domain.revision import Revision
 from controlplane.domain.service import ServiceSpec
+from controlplane.domain.start_budget import start_budget_s
 from controlplane.domain.studies.study import Confirmed, Study, Trial
 from controlplane.ports.store import Store
 
 _STUDIES = 20
+
+
+def keep_revision(store: Store, revision: Revision, spec: ServiceSpec) -> Revision:
+    """Keep a revision and return it as it is kept: a new one with the start-up budget that studies on the GPUs of
+    `spec` measured, one that is there already as it was named first. Raises Unavailable.
+    """
+    store.add_revision(with_start_budget(store, revision, spec))
+    return store.get_revision(revision.revision_id)
+
+
+def with_start_budget(store: Store, revision: Revision, spec: ServiceSpec) -> Revision:
+    """Return what `keep_revision` would keep; nothing is saved. Raises Unavailable."""
+    try:
+        return store.get_revision(revision.revision_id)
+    except NotFound:
+        seen_s = _starts_s(store, revision, spec.gpus.type)
+    if not seen_s:
+        return revision
+    longest_s = max(*seen_s, spec.autoscale.startup_s or 0.0)
+    return revision.evolve(start_budget_s=start_budget_s(longest_s, ceiling_s=revision.engine.start_timeout_s))
+
+
+def _starts_s(store: Store, revision: Revision, gpu_type: str) -> Sequence[float]:
+    """Return the starts that studies on such GPUs saw of just this model, engine and config. Wall clock."""
+    studies = [study for study, _ in store.list_studies(revision.service, limit=_STUDIES)]
+    alike = [each for each in studies if _is_same(each.spec, revision) and each.spec.gpus.type == gpu_type]
+    trials = [trial for study in alike for trial, _ in store.list_trials(study.study_id)]
+    return [each.startup_s for each in trials if each.config == revision.config and each.startup_s is not None]
 
 
 class Measured(NamedTuple):

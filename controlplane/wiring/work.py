@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from controlplane.adapters.gateway.records_spool import SpooledRecords
 from controlplane.domain.base import StudyId
-from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.revision import Revision
 from controlplane.domain.service import ServiceSpec
 from controlplane.ports.load import LoadTester
 from controlplane.settings import Settings, own_pod
@@ -78,11 +78,12 @@ def commit_keeper(settings: Settings) -> CommitKeeper:
     )
 
 
-def _rendered(spec: ServiceSpec, config: EngineConfig, replicas: int) -> str:
+def _rendered(spec: ServiceSpec, revision: Revision, replicas: int) -> str:
     from controlplane.adapters.fleet_kubernetes.manifests import as_yaml, manifests
 
     assert spec.kubernetes is not None, "its section names the repository"
-    return as_yaml(manifests(spec, spec.kubernetes, config, replicas=replicas))
+    budget_s = revision.start_budget_s
+    return as_yaml(manifests(spec, spec.kubernetes, revision.config, replicas=replicas, start_budget_s=budget_s))
 
 
 def replay_runner(

@@ -108,6 +108,14 @@ def test_a_pod_template_never_changes_whatever_starts_and_stops(subject: Cluster
     assert len(server.apps.list_namespaced_replica_set(server.namespace).items) == 1
 
 
+def test_a_start_that_takes_longer_than_was_measured_is_given_up_before_the_declared_time_out(
+    subject: ClusterSubject,
+) -> None:
+    subject.fleet.start(replica(1, emulator_startup_s=600).evolve(start_budget_s=1))
+    found = observe_until(subject, EngineId("chat-rev-1-1"), EngineState.FAILED)
+    assert (found.failure, found.failure_detail) == (StartFailure.TIMEOUT, "not ready within 1 s")
+
+
 def test_another_description_of_the_cluster_replaces_no_running_pod(subject: ClusterSubject) -> None:
     subject.fleet.start(replica(1))
     ready(subject, "chat-rev-1-1")

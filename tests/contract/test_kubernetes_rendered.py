@@ -53,16 +53,22 @@ def described(options: ClusterOptions, **flags: int) -> ServiceSpec:
     return spec.evolve(engine=engine, kubernetes=options.evolve(env_from_secret="chat-env"))
 
 
-def rendered(spec: ServiceSpec) -> list[Manifest]:
+def rendered(spec: ServiceSpec, *, budget_s: float | None = None) -> list[Manifest]:
     assert spec.kubernetes is not None
-    return manifests(spec, spec.kubernetes, spec.baseline, replicas=1)
+    return manifests(spec, spec.kubernetes, spec.baseline, replicas=1, start_budget_s=budget_s)
 
 
-def replica(spec: ServiceSpec) -> EngineSpec:
+def replica(spec: ServiceSpec, name: str = "chat-1", *, budget_s: float | None = None) -> EngineSpec:
     """Return a replica of a service's base flags, as the controller starts it."""
     owner, served = owner_of(spec, spec.baseline), spec.served_by(spec.baseline)
     return engine_spec(
-        EngineId("chat-1"), owner, model=served.model, engine=served.engine, gpus=spec.gpus, config=spec.baseline
+        EngineId(name),
+        owner,
+        model=served.model,
+        engine=served.engine,
+        gpus=spec.gpus,
+        config=spec.baseline,
+        start_budget_s=budget_s,
     )
 
 
@@ -97,6 +103,23 @@ def test_objects_of_a_replica_are_those_that_are_rendered(subject: ClusterSubjec
         assert live is not None, manifest
         after = as_if_applied(door, server, manifest)
         assert (after["spec"], after["metadata"]["labels"]) == (live["spec"], live["metadata"]["labels"])
+
+
+def test_a_start_budget_is_applied_as_it_is_rendered_and_stays_whatever_is_measured_later(
+    subject: ClusterSubject,
+) -> None:
+    server = subject.server
+    spec = described(cluster_options(server))
+    run_with(subject, spec)
+    subject.fleet.start(replica(spec, "chat-1", budget_s=360))
+    subject.fleet.start(replica(spec, "chat-2", budget_s=720))
+    door, manifest = open_door(server.kubeconfig()), rendered(spec, budget_s=360)[0]
+    live = door.get(place(manifest, server), manifest["metadata"]["name"])
+    assert live is not None
+    assert live["spec"]["replicas"] == 2
+    assert as_if_applied(door, server, manifest)["spec"]["template"] == live["spec"]["template"]
+    probe = live["spec"]["template"]["spec"]["containers"][0]["startupProbe"]
+    assert 360 < probe["failureThreshold"] * probe["periodSeconds"] < 400
 
 
 def test_the_set_of_a_replica_that_spans_nodes_is_what_is_rendered_but_for_its_name(subject: ClusterSubject) -> None:

@@ -214,7 +214,7 @@ class FleetKubernetes:
         around = Around(
             now=self._clock(),
             patience=self._patience,
-            start_timeout_s=group.spec.start_timeout_s,
+            start_timeout_s=group.spec.starts_within_s,
             lost_nodes=nodes.lost,
             ready_nodes=nodes.ready,
             refused_pods=group.refused_pods,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from controlplane.adapters.fleet_kubernetes.door import Json
 from controlplane.adapters.fleet_kubernetes.ledger import Entry, Ledger, read_ledger, read_spec
@@ -121,8 +121,12 @@ def require_lasting(workload: Json | None) -> None:
 
 
 def require_same(spec: EngineSpec, group: Group) -> None:
-    """Raise Unavailable when an owner's present engines run something else: they are to go first."""
-    if spec.evolve(engine_id=group.spec.engine_id, env={}) != group.spec.evolve(env={}):
+    """Raise Unavailable when an owner's present engines run something else: they are to go first.
+
+    How long starts may take is said by the template that is there, whatever was measured since.
+    """
+    settled: Mapping[str, Any] = {"env": {}, "start_budget_s": None}
+    if spec.evolve(engine_id=group.spec.engine_id, **settled) != group.spec.evolve(**settled):
         raise Unavailable(
             f"engine {spec.engine_id} is not started", why=f"deployment {group.name} runs other flags of {spec.owner}"
         )

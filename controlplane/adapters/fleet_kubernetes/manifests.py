@@ -28,17 +28,30 @@ Manifest = dict[str, Any]
 
 
 def manifests(
-    spec: ServiceSpec, cluster: ClusterOptions, config: EngineConfig, *, replicas: int | None
+    spec: ServiceSpec,
+    cluster: ClusterOptions,
+    config: EngineConfig,
+    *,
+    replicas: int | None,
+    start_budget_s: float | None = None,
 ) -> list[Manifest]:
     """Return what makes one revision run, in the order to apply it. Raises InvalidInput when a cluster cannot run it.
 
     Roles (stable, canary) are nowhere in it: a promotion changes no pod template. `replicas` None leaves their number
-    to an autoscaler of the cluster.
+    to an autoscaler of the cluster. `start_budget_s` is the revision's own, None for one that nobody measured.
     """
     owner = owner_of(spec, config)
     name = EngineId(group_name(owner))
     served = spec.served_by(config)
-    engine = engine_spec(name, owner, model=served.model, engine=served.engine, gpus=spec.gpus, config=config)
+    engine = engine_spec(
+        name,
+        owner,
+        model=served.model,
+        engine=served.engine,
+        gpus=spec.gpus,
+        config=config,
+        start_budget_s=start_budget_s,
+    )
     if nodes_of(engine, cluster) == 1:
         made = deployment(engine, cluster, replicas=replicas)
     else:

@@ -146,7 +146,7 @@ def _container(engine: EngineSpec, cluster: ClusterOptions) -> client.V1Containe
         env=[*_environment(engine, cluster), *_own_address(engine, nodes)],
         resources=client.V1ResourceRequirements(limits=gpus, requests=gpus),
         volume_mounts=_mounts(cluster),
-        startup_probe=_probe(failures=math.ceil(engine.start_timeout_s / _PROBE_EVERY_S) + _START_SLACK),
+        startup_probe=_probe(failures=math.ceil(engine.starts_within_s / _PROBE_EVERY_S) + _START_SLACK),
         readiness_probe=_probe(failures=2),
         liveness_probe=_probe(failures=12),  # a long step is no death: a minute of silence is
         termination_message_policy="FallbackToLogsOnError",  # why it died is known without the right to read logs

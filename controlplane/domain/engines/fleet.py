@@ -50,6 +50,9 @@ class EngineSpec(Value):
     mapping: EngineDriver | None = Field(default=None, description="How an engine of kind command is driven.")
     env: Mapping[str, str] = Field(default_factory=dict)
     start_timeout_s: float = Field(default=900, gt=0)
+    start_budget_s: float | None = Field(
+        default=None, gt=0, description="On a cluster in place of start_timeout_s, by starts that were measured."
+    )
     shares_gpus: str | None = Field(
         default=None, description="Engines that say the same name are given the same GPUs. None: GPUs of its own."
     )
@@ -58,6 +61,11 @@ class EngineSpec(Value):
     def driver(self) -> EngineDriver:
         """How this engine is launched, read and spoken to."""
         return driver_of(self.kind, self.mapping)
+
+    @property
+    def starts_within_s(self) -> float:
+        """How long it may take on a cluster, from its container's start until it is ready."""
+        return self.start_timeout_s if self.start_budget_s is None else self.start_budget_s
 
     @property
     def api_key(self) -> str | None:

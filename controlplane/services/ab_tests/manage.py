@@ -18,6 +18,7 @@ from controlplane.domain.serving import Service
 from controlplane.ports.gateways import JudgedFeed, RecordSource, ScoreFeed
 from controlplane.ports.store import Store
 from controlplane.services.ab_tests.planned import Expected, last_day, plan
+from controlplane.services.capacities import keep_revision
 from controlplane.services.rollouts.manage import refuse_beside_rollout, revision_of
 from controlplane.services.rollouts.shares import refuse_during_ab_test, refuse_on_shared_gpus
 
@@ -81,7 +82,7 @@ def start_ab_test(
         created_by=actor,
     )
     for revision in revisions:
-        store.add_revision(revision)
+        keep_revision(store, revision, found.spec)
     store.save_ab_test(test, 0, events=[event_of(test, actor=actor, now=now)])
     return test
 

@@ -162,6 +162,7 @@ class EngineKeeper:
             config=wanted.config,
             shares_gpus=None if shares is None else shares.pool,
             spot=spot,
+            start_budget_s=wanted.start_budget_s,
         )
         self._fleet.start(spec)
         self._store.add_event(

@@ -22,6 +22,7 @@ from controlplane.domain.serving import Former, Service
 from controlplane.domain.words import counted
 from controlplane.ports.fleet import FleetView
 from controlplane.ports.store import Store, Versioned
+from controlplane.services.capacities import keep_revision
 from controlplane.services.check_service import check_service
 from controlplane.services.fleet.bases import refuse_other_base
 from controlplane.services.fleet.reclaims import read_reclaims
@@ -154,7 +155,7 @@ def service_status(store: Store, fleet: FleetView, name: ServiceName, *, now: da
 
 def _first(store: Store, spec: ServiceSpec, *, actor: str, now: datetime) -> Service:
     base = revision_of(spec, spec.baseline, now=now)
-    store.add_revision(base)
+    keep_revision(store, base, spec)
     service = Service(
         name=spec.service,
         spec=spec,
@@ -241,8 +242,7 @@ def _described(store: Store, before: Service, after: Service, now: datetime) -> 
     assert before.stable is not None, "what serves nothing has nothing to change"
     stable = store.get_revision(before.stable).config
     revision = revision_of(after.spec, _rebased(stable, before.spec.baseline, after.spec.baseline), now=now)
-    store.add_revision(revision)
-    return revision
+    return keep_revision(store, revision, after.spec)
 
 
 def _refuse_impossible(store: Store, before: Service, spec: ServiceSpec) -> None:

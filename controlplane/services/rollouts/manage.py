@@ -21,6 +21,7 @@ from controlplane.domain.rollouts.rollout_policy import move
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.serving import Former, Service
 from controlplane.ports.store import Store, Versioned
+from controlplane.services.capacities import keep_revision
 from controlplane.services.rollouts.shares import (
     active_ab_test,
     refuse_during_ab_test,
@@ -87,7 +88,7 @@ def start(  # noqa: PLR0913 - what to roll out and how, who asks, and why
         created_at=now,
         updated_at=now,
     )
-    store.add_revision(revision)
+    keep_revision(store, revision, service.spec)
     # The store keeps a service from having two unfinished rollouts, so this save is the start, all of it.
     events = [*events_between(None, rollout, actor=actor, now=now), *early_users_events(rollout, actor=actor, now=now)]
     store.save_rollout(rollout, 0, events=events)

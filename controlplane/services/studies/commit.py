@@ -11,22 +11,23 @@ from datetime import datetime
 
 from controlplane.domain.base import StudyId
 from controlplane.domain.cluster import CommitOptions
-from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import Conflict, FleetuneError, InvalidInput, StaleVersion
 from controlplane.domain.event import Event
+from controlplane.domain.revision import Revision
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.study import Recommendation, Study
 from controlplane.ports import Clock
 from controlplane.ports.manifests import ManifestRepository
 from controlplane.ports.store import Store, Versioned
+from controlplane.services.capacities import with_start_budget
 from controlplane.services.rollouts.manage import revision_of
 
 AGAIN_S = 60.0
 """How long after a failure the next try comes: a branch is not asked all the time."""
 
 OpenRepository = Callable[[CommitOptions], ManifestRepository]
-Render = Callable[[ServiceSpec, EngineConfig, int], str]
-"""Manifests of a configuration with so many replicas, as `fleetune render` prints them."""
+Render = Callable[[ServiceSpec, Revision, int], str]
+"""Manifests of a revision with so many replicas, as `fleetune render --revision` prints them."""
 
 
 class CommitKeeper:
@@ -63,8 +64,9 @@ class CommitKeeper:
         where = commits(spec)
         assert found is not None, "only studies with an improvement wait to be applied"
         assert where is not None, "only services with a repository are due"
-        revision = revision_of(spec, found.config, now=now, study_id=study.study_id)
-        text = self._render(spec, found.config, found.fleet.replicas)
+        named = revision_of(spec, found.config, now=now, study_id=study.study_id)
+        revision = with_start_budget(self._store, named, spec)
+        text = self._render(spec, revision, found.fleet.replicas)
         self._store.add_revision(revision)
         path, subject = f"{where.folder}/{study.service}.yaml", _subject(study, found, revision.revision_id)
         commit = self._open(where).write(path, text, subject=subject)

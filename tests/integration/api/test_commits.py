@@ -12,14 +12,24 @@ from controlplane.adapters.fleet_kubernetes.manifests import as_yaml, manifests
 from controlplane.adapters.manifests_git import GitManifests
 from controlplane.domain.base import StudyId
 from controlplane.domain.cluster import CommitOptions
-from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import Unavailable
+from controlplane.domain.revision import Revision
 from controlplane.domain.rollouts.rollout import RolloutState
 from controlplane.domain.service import ServiceSpec
 from controlplane.ports.manifests import ManifestRepository
 from controlplane.services.controller.jobs import apply_finished
 from controlplane.services.studies.commit import AGAIN_S, CommitKeeper
-from tests.builders_serving import CHAT, a_recommendation, a_rollout, a_service, a_spec, a_study, an_applicable_study
+from tests.builders_serving import (
+    CHAT,
+    a_recommendation,
+    a_revision,
+    a_rollout,
+    a_service,
+    a_spec,
+    a_study,
+    a_trial,
+    an_applicable_study,
+)
 from tests.fakes.fleet import FakeClock
 from tests.fakes.manifest_repository import FakeManifestRepository
 from tests.fakes.store import FakeStore
@@ -34,9 +44,16 @@ def committing(repository: str = "/srv/fleet.git") -> ServiceSpec:
     return a_spec(kubernetes={"image": IMAGE, "namespace": "inference", "commit": commit})
 
 
-def rendered(spec: ServiceSpec, config: EngineConfig, replicas: int) -> str:
+def rendered(spec: ServiceSpec, revision: Revision, replicas: int) -> str:
     assert spec.kubernetes is not None
-    return as_yaml(manifests(spec, spec.kubernetes, config, replicas=replicas))
+    budget_s = revision.start_budget_s
+    return as_yaml(manifests(spec, spec.kubernetes, revision.config, replicas=replicas, start_budget_s=budget_s))
+
+
+def recommended(spec: ServiceSpec) -> str:
+    """Return what is recommended, as it is rendered when no start of it was seen."""
+    found = a_recommendation(STUDY)
+    return rendered(spec, a_revision(found.config, spec), found.fleet.replicas)
 
 
 class Repositories:
@@ -73,8 +90,7 @@ def test_a_finished_study_is_committed_instead_of_rolled_out_exactly_as_it_is_re
     apply_finished(desk.store, now=desk.clock())
     assert not desk.store.list_rollouts(CHAT)
     assert desk.worker().run_next()
-    found, spec = a_recommendation(STUDY), committing()
-    assert desk.repositories.one.files == {"apps/llm/chat.yaml": rendered(spec, found.config, found.fleet.replicas)}
+    assert desk.repositories.one.files == {"apps/llm/chat.yaml": recommended(committing())}
     saved = desk.store.get_study(STUDY).value.recommendation
     assert saved is not None
     assert [each.revision_id for each in desk.store.list_revisions(CHAT)] == [saved.applied_revision]
@@ -82,10 +98,21 @@ def test_a_finished_study_is_committed_instead_of_rolled_out_exactly_as_it_is_re
     assert not desk.worker().run_next()
 
 
+def test_what_is_committed_starts_within_what_trials_measured(desk: Desk) -> None:
+    found = a_recommendation(STUDY)
+    desk.store.save_study(an_applicable_study(), 0)
+    desk.store.save_trial(a_trial(STUDY, config=found.config, startup_s=120), 0)
+    assert desk.worker().run_next()
+    (kept,) = desk.store.list_revisions(CHAT)
+    assert kept.start_budget_s == 360
+    text = desk.repositories.one.files["apps/llm/chat.yaml"]
+    assert text == rendered(committing(), kept, found.fleet.replicas)
+    assert text != recommended(committing())
+
+
 def test_a_worker_that_died_after_its_commit_makes_no_other(desk: Desk) -> None:
     desk.store.save_study(an_applicable_study(), 0)
-    found = a_recommendation(STUDY)
-    text = rendered(committing(), found.config, found.fleet.replicas)
+    text = recommended(committing())
     desk.repositories.one.write("apps/llm/chat.yaml", text, subject="by the one that died")
     assert desk.worker().run_next()
     assert desk.repositories.one.commits == ["by the one that died"]
@@ -145,8 +172,7 @@ def test_into_a_real_repository_it_goes_as_one_commit(desk: Desk, tmp_path: Path
     shown = subprocess.run(
         ["git", "show", "fleet:apps/llm/chat.yaml"], cwd=bare, check=True, capture_output=True, text=True
     )
-    found = a_recommendation(STUDY)
-    assert shown.stdout == rendered(committing(), found.config, found.fleet.replicas)
+    assert shown.stdout == recommended(committing())
     assert str(bare) in desk.store.list_events(subject=f"study/{STUDY}")[0].reason
 
 

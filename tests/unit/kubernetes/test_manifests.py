@@ -22,7 +22,11 @@ from controlplane.domain.cluster import ClusterOptions, ModelCache, PickerOption
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.service import ServiceSpec
 from controlplane.reading.service_file import load_service
+from controlplane.services.fleet.serving import register_service
+from controlplane.services.rollouts.manage import start_rollout
 from controlplane.settings import Settings, save
+from controlplane.wiring.machine import open_store
+from tests.builders_serving import NOW, a_study, a_trial
 from tests.fakes.kubernetes.schemas import broken_rules, flaws, resource_of
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "kubernetes.yaml"
@@ -226,6 +230,25 @@ def test_a_model_cache_has_one_source(cache: dict[str, str]) -> None:
 def test_the_command_prints_the_manifests(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["render", "-f", str(EXAMPLE), "--replicas", "2"])
     assert (done.exit_code, done.output) == (0, GOLDEN.read_text())
+
+
+def test_a_revision_that_is_named_is_printed_with_the_start_budget_it_was_given(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    save(settings)
+    store, spec = open_store(settings), load_service(EXAMPLE)
+    service = register_service(store, spec, actor="test", now=NOW)
+    config = spec.baseline.with_flags({"max-num-seqs": 64})
+    store.save_study(a_study(spec=spec, service=spec.service), 0)
+    store.save_trial(a_trial(config=config, startup_s=150), 0)
+    canary = start_rollout(store, service=spec.service, config=config, replicas=1, actor="test", now=NOW).canary
+    store.close()
+
+    def threshold(revision: str | None) -> int:
+        words = ["render", "-f", str(EXAMPLE), "--data-dir", str(tmp_path), "--revision", str(revision)]
+        made = next(yaml.safe_load_all(CliRunner().invoke(app, words, catch_exceptions=False).output))
+        return int(made["spec"]["template"]["spec"]["containers"][0]["startupProbe"]["failureThreshold"])
+
+    assert (threshold(service.stable), threshold(canary)) == (186, 96)  # of five seconds: 900 s as declared, 450 s
 
 
 @pytest.mark.parametrize(
