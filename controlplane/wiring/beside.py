@@ -25,7 +25,8 @@ from controlplane.services.rollouts.senders import Send, Senders
 from controlplane.settings import Settings
 from controlplane.wiring.control import gateway_traffic
 from controlplane.wiring.gpus import gpus_of_host
-from controlplane.wiring.machine import installation_clock, open_fleet, open_store, reclaim_notices
+from controlplane.wiring.machine import installation_clock, open_store
+from controlplane.wiring.shared import Shared
 from controlplane.worker import Bell, telling
 
 if TYPE_CHECKING:
@@ -35,27 +36,27 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def scraper_pass(settings: Settings) -> Callable[[], bool]:
+def scraper_pass(settings: Settings, shared: Shared) -> Callable[[], bool]:
     """Return one round over the pages of all serving engines, of the gateways and our own; it runs beside."""
     scraper = Scraper(
-        fleet=open_fleet(settings),
+        fleet=shared.fleet(),
         samples=SampleStore(settings.metrics_file),
         clock=installation_clock(settings),
         gpus=gpus_of_host(settings),
     )
     own = OwnScraper(
-        pages=_own_pages(settings), store=OwnStore(settings.metrics_file), clock=installation_clock(settings)
+        pages=_own_pages(settings, shared), store=OwnStore(settings.metrics_file), clock=installation_clock(settings)
     )
     return lambda: own.run() or scraper.run()
 
 
-def _own_pages(settings: Settings) -> Pages:
+def _own_pages(settings: Settings, shared: Shared) -> Pages:
     """Return what reads the pages of the gateways and of the control plane; who does not answer is left out."""
     from controlplane.api.numbers import Sources, control_page
 
-    gateways = gateway_traffic(settings)
+    gateways = gateway_traffic(settings, shared)
     clock, space = installation_clock(settings), partial(space_at, settings.data_dir)
-    sources = Sources(open_store(settings), open_fleet(settings), clock, space)
+    sources = Sources(open_store(settings), shared.fleet(), clock, space)
 
     def pages() -> Mapping[str, str]:
         found = dict(gateways.metrics_pages())
@@ -66,15 +67,17 @@ def _own_pages(settings: Settings) -> Pages:
     return pages
 
 
-def watch_pass(settings: Settings, records: RecordFeed, *, leader: int | None = None) -> Callable[[], bool]:
+def watch_pass(
+    settings: Settings, shared: Shared, records: RecordFeed, *, leader: int | None = None
+) -> Callable[[], bool]:
     """Return one look for alerts where no Prometheus does; the controller's process runs it beside."""
     from controlplane.services.operations.watch import AlertWatcher
 
     clock = installation_clock(settings)
-    gateways = gateway_traffic(settings)
+    gateways = gateway_traffic(settings, shared)
     watcher = AlertWatcher(
         store=open_store(settings, leader=leader),
-        fleet=open_fleet(settings),
+        fleet=shared.fleet(),
         records=records,
         metrics=ScrapedMetrics(SampleStore(settings.metrics_file), clock=clock),
         router=gateways,
@@ -94,19 +97,21 @@ def notify_pass(settings: Settings, *, leader: int | None = None) -> Callable[[]
     return NotifyRunner(store=store, notifier=PlainNotifier(), clock=installation_clock(settings)).run
 
 
-def answers_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
+def answers_pass(settings: Settings, shared: Shared, *, leader: int | None = None) -> Callable[[], bool]:
     """Return one pass that compares a canary's answers with stable's; the controller's process runs it beside."""
     from controlplane.adapters.quality_openai import OpenAiQualityProbe
     from controlplane.services.adapters.answers import AdapterAnswers
     from controlplane.services.rollouts.answers import AnswerComparer
 
-    store, fleet, probe = open_store(settings, leader=leader), open_fleet(settings), OpenAiQualityProbe()
+    store, fleet, probe = open_store(settings, leader=leader), shared.fleet(), OpenAiQualityProbe()
     comparer = AnswerComparer(store=store, fleet=fleet, probe=probe)
     adapters = AdapterAnswers(store=store, fleet=fleet, probe=probe, clock=installation_clock(settings))
     return lambda: comparer.run_next() or adapters.run_next()
 
 
-def adapter_pass(settings: Settings, records: RecordFeed, *, leader: int | None = None) -> Callable[[], bool]:
+def adapter_pass(
+    settings: Settings, shared: Shared, records: RecordFeed, *, leader: int | None = None
+) -> Callable[[], bool]:
     """Return one pass that gives every replica its adapters and judges canaries; the controller's process runs it."""
     from controlplane.adapters.engine_adapters import EngineAdapters
     from controlplane.services.adapters.keep import AdapterKeeper
@@ -114,7 +119,7 @@ def adapter_pass(settings: Settings, records: RecordFeed, *, leader: int | None 
     from controlplane.services.adapters.verdict import AdapterJudge
 
     store = open_store(settings, leader=leader)
-    keeper = AdapterKeeper(store=store, fleet=open_fleet(settings), loader=EngineAdapters(), monotonic=time.monotonic)
+    keeper = AdapterKeeper(store=store, fleet=shared.fleet(), loader=EngineAdapters(), monotonic=time.monotonic)
     clock = installation_clock(settings)
     judge = AdapterJudge(store=store, records=records, clock=clock)
     shares = AdapterShares(store=store, records=records, clock=clock, monotonic=time.monotonic)
@@ -122,7 +127,7 @@ def adapter_pass(settings: Settings, records: RecordFeed, *, leader: int | None 
     return telling(lambda: (*keeper.run(), *judge.run(), *shares.run()), log)
 
 
-def judging_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
+def judging_pass(settings: Settings, shared: Shared, *, leader: int | None = None) -> Callable[[], bool]:
     """Return one pass that has sampled answers of A/B tests judged; the controller's process runs it beside."""
     from controlplane.adapters.gateway.judged_files import JudgedFiles
     from controlplane.adapters.judge_command import CommandJudge
@@ -131,7 +136,7 @@ def judging_pass(settings: Settings, *, leader: int | None = None) -> Callable[[
     clock = installation_clock(settings)
     judging = AnswerJudging(
         store=open_store(settings, leader=leader),
-        samples=gateway_traffic(settings),
+        samples=gateway_traffic(settings, shared),
         judge=CommandJudge(),
         log=JudgedFiles(settings.data_dir, clock=clock),
         clock=clock,
@@ -171,12 +176,12 @@ def open_mlflow(url: str | None) -> MlflowCatalogue:
     return MlflowCatalogue(url)
 
 
-def warm_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
+def warm_pass(settings: Settings, shared: Shared, *, leader: int | None = None) -> Callable[[], bool]:
     """Return one pass that puts engines to sleep and wakes them; the controller's process runs it beside."""
     from controlplane.adapters.engine_sleep import HttpSleeper
     from controlplane.services.fleet.warm import WarmKeeper
 
-    keeper = WarmKeeper(store=open_store(settings, leader=leader), fleet=open_fleet(settings), sleeper=HttpSleeper())
+    keeper = WarmKeeper(store=open_store(settings, leader=leader), fleet=shared.fleet(), sleeper=HttpSleeper())
 
     def one() -> bool:
         for problem in keeper.run():
@@ -186,15 +191,15 @@ def warm_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], 
     return one
 
 
-def turns_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
+def turns_pass(settings: Settings, shared: Shared, *, leader: int | None = None) -> Callable[[], bool]:
     """Return one pass over GPUs that services take turns on; the controller's process runs it beside."""
     from controlplane.adapters.engine_sleep import HttpSleeper
     from controlplane.services.fleet.turns import TurnKeeper
 
     keeper = TurnKeeper(
         store=open_store(settings, leader=leader),
-        fleet=open_fleet(settings),
-        flights=gateway_traffic(settings),
+        fleet=shared.fleet(),
+        flights=gateway_traffic(settings, shared),
         sleeper=HttpSleeper(),
         clock=installation_clock(settings),
     )
@@ -202,29 +207,29 @@ def turns_pass(settings: Settings, *, leader: int | None = None) -> Callable[[],
     return telling(keeper.run, log)
 
 
-def held_pass(settings: Settings, bell: Bell) -> Callable[[], bool]:
+def held_pass(settings: Settings, shared: Shared, bell: Bell) -> Callable[[], bool]:
     """Return one wait for a request that is held at a gateway, which rings for the controller; it runs beside."""
     from controlplane.services.fleet.waking import HeldWatcher
 
-    gateways = gateway_traffic(settings)
+    gateways = gateway_traffic(settings, shared)
     return HeldWatcher(store=open_store(settings), held=gateways, ring=bell.ring).run
 
 
-def reclaims_pass(settings: Settings, *, leader: int | None = None) -> Callable[[], bool]:
+def reclaims_pass(settings: Settings, shared: Shared, *, leader: int | None = None) -> Callable[[], bool]:
     """Return one look at notices of reclaim; the controller's process runs it beside."""
     from controlplane.services.fleet.reclaims import ReclaimKeeper
 
     keeper = ReclaimKeeper(
         store=open_store(settings, leader=leader),
-        fleet=open_fleet(settings),
-        notices=reclaim_notices(settings),
+        fleet=shared.fleet(),
+        notices=shared.notices(),
         clock=installation_clock(settings),
     )
     return telling(keeper.run, log)
 
 
 def load_matcher_pass(
-    settings: Settings, records: RecordFeed, stop: threading.Event, *, leader: int | None = None
+    settings: Settings, shared: Shared, records: RecordFeed, stop: threading.Event, *, leader: int | None = None
 ) -> Callable[[], bool]:
     """Return one pass that makes up the load of canaries under judgement; the controller's process runs it beside.
 
@@ -236,13 +241,13 @@ def load_matcher_pass(
         return [service.name for service, _ in store.list_services() if service.rollout is not None]
 
     def make(service: ServiceName) -> Send:
-        return _load_matcher(service, settings, records, open_store(settings, leader=leader), stop).run_next
+        return _load_matcher(service, settings, shared, records, open_store(settings, leader=leader), stop).run_next
 
     return Senders(rolling_out, make).run_next
 
 
 def _load_matcher(
-    service: ServiceName, settings: Settings, records: RecordFeed, store: Store, stop: threading.Event
+    service: ServiceName, settings: Settings, shared: Shared, records: RecordFeed, store: Store, stop: threading.Event
 ) -> LoadMatcher:
     from controlplane.adapters.gateway.opener import GatewayProcesses
     from controlplane.adapters.gateway.recent_records import RecentSpool
@@ -254,7 +259,7 @@ def _load_matcher(
     return LoadMatcher(
         service=service,
         store=store,
-        fleet=open_fleet(settings),
+        fleet=shared.fleet(),
         load_tester=LocustLoadTester(),
         gateways=GatewayProcesses(),
         feed=records,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from controlplane.adapters.gateway.judged_files import JudgedFiles
 from controlplane.adapters.gateway.record_feed import SpooledFeed
 from controlplane.adapters.gateway.scores_spool import SpooledScores
-from controlplane.adapters.gateway.traffic import FindGateways, GatewayTraffic, running_gateways
+from controlplane.adapters.gateway.traffic import GatewayTraffic
 from controlplane.adapters.store_sql.fence import LEADER
 from controlplane.domain.base import ServiceName
 from controlplane.domain.cluster import RouteOptions
@@ -19,7 +19,8 @@ from controlplane.domain.errors import InvalidInput, unreadable
 from controlplane.ports.gateways import RecordFeed, TrafficRouter
 from controlplane.settings import ClusterAccess, Settings
 from controlplane.wiring.gpus import gpus_of_host
-from controlplane.wiring.machine import installation_clock, open_fleet, open_store, secret_in
+from controlplane.wiring.machine import installation_clock, open_store, secret_in
+from controlplane.wiring.shared import Shared
 from controlplane.worker import Bell, telling
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def record_feed(settings: Settings) -> RecordFeed:
 
 
 def controller_pass(
-    settings: Settings, records: RecordFeed, *, leader: int | None = None, bell: Bell | None = None
+    settings: Settings, shared: Shared, records: RecordFeed, *, leader: int | None = None, bell: Bell | None = None
 ) -> Callable[[], bool]:
     """Return one pass of the controller; it waits for the next tick, unless somebody waits for what was decided.
 
@@ -67,10 +68,10 @@ def controller_pass(
     from controlplane.services.controller.reconcile import Controller
     from controlplane.services.studies.manage import create_study
 
-    traffic = gateway_traffic(settings)
+    traffic = gateway_traffic(settings, shared)
     controller = Controller(
         store=open_store(settings, leader=leader),
-        fleet=open_fleet(settings, when_looked=None if bell is None else bell.ring),
+        fleet=shared.fleet(when_looked=None if bell is None else bell.ring),
         router=_router(settings, traffic),
         flights=traffic,
         news=traffic,
@@ -105,24 +106,14 @@ def _router(settings: Settings, gateways: GatewayTraffic) -> TrafficRouter:
     return EveryRouter([gateways, RouteTraffic(door, cluster.namespace, options=options)])
 
 
-def gateway_traffic(settings: Settings) -> GatewayTraffic:
+def gateway_traffic(settings: Settings, shared: Shared) -> GatewayTraffic:
     """Return what reaches every gateway of the installation. Raises InvalidInput for an authority that is none."""
     token, trust = secret_in(settings.admin_token_file), settings.cluster and settings.cluster.admin_trust
     if not trust:
-        return GatewayTraffic(_gateways_of(settings), admin_token=token)
+        return GatewayTraffic(shared.find_gateways, admin_token=token)
     try:
-        return GatewayTraffic(_gateways_of(settings), admin_token=token, ca=trust.ca, server_name=trust.server_name)
+        return GatewayTraffic(shared.find_gateways, admin_token=token, ca=trust.ca, server_name=trust.server_name)
     except OSError as error:
         raise InvalidInput(
             f"cannot trust gateways by {trust.ca}", why=unreadable(error), allowed="a PEM file with certificates"
         ) from error
-
-
-def _gateways_of(settings: Settings) -> FindGateways:
-    cluster = settings.cluster
-    if cluster is None or not cluster.gateways:
-        return running_gateways(settings.data_dir)
-    from controlplane.adapters.fleet_kubernetes.door import open_door
-    from controlplane.adapters.fleet_kubernetes.gateways import GatewayPods
-
-    return GatewayPods(open_door(cluster.kubeconfig, cluster.context), cluster.namespace).find

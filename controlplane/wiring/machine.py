@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from controlplane.adapters.fleet_processes.devices import HostGpus, nvidia_gpus
 from controlplane.adapters.fleet_processes.fleet import FleetProcesses
@@ -24,6 +25,9 @@ from controlplane.ports.reclaims import ReclaimNotices
 from controlplane.ports.store import Store
 from controlplane.services.keys import list_keys
 from controlplane.settings import ClusterAccess, Settings
+
+if TYPE_CHECKING:
+    from controlplane.adapters.fleet_kubernetes.fleet import FleetKubernetes
 
 STOP_ENGINES_S = 30.0
 
@@ -50,7 +54,7 @@ def open_fleet(settings: Settings, *, when_looked: Callable[[], None] | None = N
     On a host `when_looked` is called as soon as an engine that starts has become ready, or is to be looked at again.
     """
     if settings.cluster is not None:
-        return _open_cluster(settings, settings.cluster)
+        return open_cluster_fleet(settings, settings.cluster)
     return FleetProcesses(
         settings.engines_dir,
         gpus=HostGpus(settings.gpus, frozenset(settings.spot_gpus), reclaim_folder(settings).leaving),
@@ -60,14 +64,7 @@ def open_fleet(settings: Settings, *, when_looked: Callable[[], None] | None = N
 
 
 def reclaim_notices(settings: Settings) -> ReclaimNotices:
-    """Return who says that what engines run on is taken back: nodes of the cluster, or this host's folder and cloud."""
-    if settings.cluster is not None:
-        from controlplane.adapters.fleet_kubernetes.door import open_door
-        from controlplane.adapters.fleet_kubernetes.reclaims import NodeNotices
-
-        return NodeNotices(
-            open_door(settings.cluster.kubeconfig, settings.cluster.context), clock=installation_clock(settings)
-        )
+    """Return who says that GPUs of this host are taken back: its folder, and its cloud where one is to be asked."""
     if settings.reclaims_from is None:
         return reclaim_folder(settings)
     from controlplane.adapters.reclaims.metadata import CloudMetadata
@@ -84,7 +81,8 @@ def reclaim_folder(settings: Settings, *, ask_cloud: AskCloud | None = None) -> 
     )
 
 
-def _open_cluster(settings: Settings, cluster: ClusterAccess) -> Fleet:
+def open_cluster_fleet(settings: Settings, cluster: ClusterAccess) -> FleetKubernetes:
+    """Return the engines of a cluster. Raises InvalidInput when there is no such."""
     from controlplane.adapters.fleet_kubernetes.door import open_door
     from controlplane.adapters.fleet_kubernetes.fleet import FleetKubernetes
     from controlplane.adapters.fleet_kubernetes.preflight import described_for

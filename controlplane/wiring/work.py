@@ -13,9 +13,11 @@ from controlplane.adapters.gateway.records_spool import SpooledRecords
 from controlplane.domain.base import StudyId
 from controlplane.domain.revision import Revision
 from controlplane.domain.service import ServiceSpec
+from controlplane.ports.fleet import Fleet
 from controlplane.ports.load import LoadTester
 from controlplane.settings import Settings, own_pod
 from controlplane.wiring.machine import installation_clock, open_fleet, open_store
+from controlplane.wiring.shared import Shared
 
 if TYPE_CHECKING:
     from controlplane.adapters.gateway.opener import GatewayProcesses
@@ -31,9 +33,9 @@ def worker_identity(name: str) -> str:
 
 def worker_pass(settings: Settings, name: str, stop: threading.Event) -> Callable[[], bool]:
     """Return one pass of a tuner worker: a commit, the next replay, else run or help a study, until `stop` is set."""
-    tester = open_load_tester(settings)
-    replays = replay_runner(settings, name, tester, should_stop=stop.is_set)
-    studies = study_runner(settings, name, should_stop=stop.is_set, load_tester=tester)
+    tester, shared = open_load_tester(settings), Shared(settings)
+    replays = replay_runner(settings, name, tester, should_stop=stop.is_set, fleet=shared.fleet())
+    studies = study_runner(settings, name, should_stop=stop.is_set, load_tester=tester, fleet=shared.fleet())
     commits = commit_keeper(settings)
     return lambda: commits.run_next() or replays.run_next() is not None or studies.run_next() is not None
 
@@ -87,14 +89,19 @@ def _rendered(spec: ServiceSpec, revision: Revision, replicas: int) -> str:
 
 
 def replay_runner(
-    settings: Settings, name: str, load_tester: LoadTester, *, should_stop: Callable[[], bool]
+    settings: Settings,
+    name: str,
+    load_tester: LoadTester,
+    *,
+    should_stop: Callable[[], bool],
+    fleet: Fleet | None = None,
 ) -> ReplayRunner:
     """Return a runner of due replays on this host's engines."""
     from controlplane.services.replays.run_replay import ReplayRunner
 
     return ReplayRunner(
         store=open_store(settings),
-        fleet=open_fleet(settings),
+        fleet=fleet or open_fleet(settings),
         load_tester=load_tester,
         records=SpooledRecords(settings.data_dir),
         clock=installation_clock(settings),
@@ -117,6 +124,7 @@ def study_runner(
     should_stop: Callable[[], bool],
     on_progress: Callable[[StudyProgress], None] = lambda _: None,
     load_tester: LoadTester | None = None,
+    fleet: Fleet | None = None,
 ) -> StudyRunner:
     """Return a runner of studies on this host's engines."""
     from controlplane.adapters.engine_adapters import EngineAdapters
@@ -127,7 +135,7 @@ def study_runner(
     store = open_store(settings)
     return StudyRunner(
         store=store,
-        fleet=open_fleet(settings),
+        fleet=fleet or open_fleet(settings),
         load_tester=load_tester or open_load_tester(settings),
         gateways=open_gateways(settings),
         clock=installation_clock(settings),

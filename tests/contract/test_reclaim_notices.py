@@ -11,6 +11,7 @@ import pytest
 
 from controlplane.adapters.fleet_kubernetes.door import open_door
 from controlplane.adapters.fleet_kubernetes.reclaims import NOTICE_S, NodeNotices
+from controlplane.adapters.fleet_kubernetes.view import ClusterView
 from controlplane.adapters.reclaims.files import ReclaimFolder
 from controlplane.domain.engines.fleet import Engine, EngineState
 from controlplane.domain.operations.spot import Notice
@@ -80,7 +81,8 @@ class NodeSubject:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._names = [server.add_node(gpus=1).name for _ in range(2)]
-        self.notices = NodeNotices(open_door(server.kubeconfig()), clock=lambda: NOW)
+        self._view = ClusterView(open_door(server.kubeconfig()), server.namespace)
+        self.notices = NodeNotices(self._view.nodes, clock=lambda: NOW)
         self.wait = wait
 
     def engine(self, place: int) -> Engine:
@@ -93,7 +95,7 @@ class NodeSubject:
         self._write(place, [])
 
     def close(self) -> None:
-        self.notices.close()
+        self._view.close()
 
     def _write(self, place: int, taints: list[Object]) -> None:
         kind = "application/merge-patch+json"

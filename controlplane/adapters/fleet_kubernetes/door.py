@@ -40,6 +40,8 @@ OPENED = "OPENED"
 _SILENCE_S = 150.0
 """A watch that hears nothing for so long is dead: a server sends a bookmark every minute."""
 _PAGE = "500"
+_CONNECTIONS = 32
+"""Kept open at once: a watch holds one for minutes, and all duties of a process ask by one door."""
 _UNREADABLE = (ConfigException, OSError, TypeError, ValueError, AttributeError, yaml.YAMLError)
 """What the client makes of a kubeconfig that is none: no YAML, no mapping, a certificate that is no base64."""
 Json = dict[str, Any]
@@ -239,6 +241,7 @@ def _opened(kubeconfig: Path | None, context: str | None) -> client.ApiClient:
     settings.retries = urllib3.Retry(
         total=1, redirect=0, respect_retry_after_header=False
     )  # a pass comes back by itself
+    settings.connection_pool_maxsize = _CONNECTIONS
     if kubeconfig is None and context is None and _in_cluster():
         config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
     else:

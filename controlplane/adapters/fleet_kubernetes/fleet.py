@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
 from controlplane.adapters.engine_counts import in_flight
-from controlplane.adapters.fleet_kubernetes.door import Door
+from controlplane.adapters.fleet_kubernetes.door import Door, Json
 from controlplane.adapters.fleet_kubernetes.group import (
     Group,
     engine_of,
@@ -74,6 +74,10 @@ class FleetKubernetes:
 
     def close(self) -> None:
         self._view.close()
+
+    def nodes(self) -> Sequence[Json]:
+        """Return every node of the cluster as last heard of. Raises what keeps them from being known."""
+        return self._view.nodes()
 
     def start(self, spec: EngineSpec) -> Engine:
         """Start an engine, or return the one that already has this id."""

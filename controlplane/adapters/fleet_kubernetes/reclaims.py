@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
-from controlplane.adapters.fleet_kubernetes.door import Door, Json, Place
-from controlplane.adapters.fleet_kubernetes.watched import Watched, end, end_with
+from controlplane.adapters.fleet_kubernetes.door import Json
 from controlplane.domain.operations.spot import Notice
 from controlplane.ports import Clock
 
@@ -25,20 +23,15 @@ NOTICE_S: Mapping[str, float] = MappingProxyType(
 
 
 class NodeNotices:
-    """The notices port on a cluster. Holds a watch of its nodes from the first look on, until `close`."""
+    """The notices port on a cluster. `nodes` returns every node as last heard of: a fleet watches them anyway."""
 
-    def __init__(self, door: Door, *, clock: Clock, steady: Callable[[], float] = time.monotonic) -> None:
-        self._nodes = Watched(door, Place("api/v1", "nodes"), steady=steady)
-        end_with(self, self._nodes)
-        self._clock = clock
+    def __init__(self, nodes: Callable[[], Sequence[Json]], *, clock: Clock) -> None:
+        self._nodes, self._clock = nodes, clock
 
     def notices(self) -> Sequence[Notice]:
         """Return a notice for each node that goes. Raises Unavailable, Forbidden."""
-        found = (notice_of(node, self._clock()) for node in self._nodes.items())
+        found = (notice_of(node, self._clock()) for node in self._nodes())
         return sorted(filter(None, found), key=lambda each: each.node or "")
-
-    def close(self) -> None:
-        end(self._nodes)
 
 
 def notice_of(node: Json, now: datetime) -> Notice | None:

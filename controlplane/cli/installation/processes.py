@@ -6,10 +6,10 @@ import gc
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 import uvicorn
@@ -22,10 +22,12 @@ from controlplane.domain.base import StudyId
 from controlplane.domain.errors import Conflict, Deposed
 from controlplane.host.locks import alone
 from controlplane.host.passes import Passes
+from controlplane.ports.gateways import RecordFeed
 from controlplane.settings import Settings
 from controlplane.telemetry import logs, tracing
 from controlplane.telemetry.lasting import Lasting
 from controlplane.wiring import beside, control, http_api, work
+from controlplane.wiring.shared import Shared
 from controlplane.worker import Bell, repeat
 
 CONTROLLER_EVERY_S = 0.5
@@ -92,32 +94,47 @@ def _control(settings: Settings, stop: threading.Event) -> None:
     with leading(settings, stop, end=_end) as leader:
         if stop.is_set():
             return
-        records = control.record_feed(settings)
-        _beside(
-            "load", _or_end(beside.load_matcher_pass(settings, records, stop, leader=leader)), MATCHER_EVERY_S, stop
-        )
-        _beside("answers", _or_end(beside.answers_pass(settings, leader=leader)), ANSWERS_EVERY_S, stop)
-        _beside("watch", _or_end(beside.watch_pass(settings, records, leader=leader)), SCRAPE_EVERY_S, stop)
-        _beside("notify", _or_end(beside.notify_pass(settings, leader=leader)), NOTIFY_EVERY_S, stop)
-        _beside("adapters", _or_end(beside.adapter_pass(settings, records, leader=leader)), ADAPTERS_EVERY_S, stop)
-        _beside("judging", _or_end(beside.judging_pass(settings, leader=leader)), JUDGING_EVERY_S, stop)
-        _beside("catalogue", _or_end(beside.catalogue_pass(settings, leader=leader)), CATALOGUE_EVERY_S, stop)
-        _beside("warm", _or_end(beside.warm_pass(settings, leader=leader)), WARM_EVERY_S, stop)
-        _beside("turns", _or_end(beside.turns_pass(settings, leader=leader)), TURNS_EVERY_S, stop)
-        _beside("reclaims", _or_end(beside.reclaims_pass(settings, leader=leader)), RECLAIMS_EVERY_S, stop)
-        bell = Bell()
-        _beside("held", beside.held_pass(settings, bell), HELD_EVERY_S, stop)
-        _beside("metrics", beside.scraper_pass(settings), SCRAPE_EVERY_S, stop)
-        one_pass = control.controller_pass(settings, records, leader=leader, bell=bell)
+        shared, records, bell = Shared(settings), control.record_feed(settings), Bell()
+        for duty in duties(settings, shared, records, stop, bell, leader=leader):
+            _beside(duty, stop)
+        one_pass = control.controller_pass(settings, shared, records, leader=leader, bell=bell)
         passes = Passes(settings.data_dir)
         passes.done()
         repeat(_or_end(passes.noting(one_pass)), every_s=CONTROLLER_EVERY_S, stop=stop, bell=bell)
 
 
-def _beside(name: str, one_pass: Callable[[], bool], every_s: float, stop: threading.Event) -> None:
+class Duty(NamedTuple):
+    """What is done again and again beside the controller's pass."""
+
+    name: str
+    one_pass: Callable[[], bool]
+    every_s: float
+
+
+def duties(
+    settings: Settings, shared: Shared, records: RecordFeed, stop: threading.Event, bell: Bell, *, leader: int | None
+) -> Sequence[Duty]:
+    """Return the passes beside the controller's; `bell` is rung for it when a request is held at a gateway."""
+    return [
+        Duty("load", beside.load_matcher_pass(settings, shared, records, stop, leader=leader), MATCHER_EVERY_S),
+        Duty("answers", beside.answers_pass(settings, shared, leader=leader), ANSWERS_EVERY_S),
+        Duty("watch", beside.watch_pass(settings, shared, records, leader=leader), SCRAPE_EVERY_S),
+        Duty("notify", beside.notify_pass(settings, leader=leader), NOTIFY_EVERY_S),
+        Duty("adapters", beside.adapter_pass(settings, shared, records, leader=leader), ADAPTERS_EVERY_S),
+        Duty("judging", beside.judging_pass(settings, shared, leader=leader), JUDGING_EVERY_S),
+        Duty("catalogue", beside.catalogue_pass(settings, leader=leader), CATALOGUE_EVERY_S),
+        Duty("warm", beside.warm_pass(settings, shared, leader=leader), WARM_EVERY_S),
+        Duty("turns", beside.turns_pass(settings, shared, leader=leader), TURNS_EVERY_S),
+        Duty("reclaims", beside.reclaims_pass(settings, shared, leader=leader), RECLAIMS_EVERY_S),
+        Duty("held", beside.held_pass(settings, shared, bell), HELD_EVERY_S),
+        Duty("metrics", beside.scraper_pass(settings, shared), SCRAPE_EVERY_S),
+    ]
+
+
+def _beside(duty: Duty, stop: threading.Event) -> None:
     """Repeat a pass in a daemon: were it stuck in a load test, the process could end nevertheless."""
-    loop = {"every_s": every_s, "stop": stop}
-    threading.Thread(target=repeat, args=[one_pass], kwargs=loop, name=name, daemon=True).start()
+    loop = {"every_s": duty.every_s, "stop": stop}
+    threading.Thread(target=repeat, args=[_or_end(duty.one_pass)], kwargs=loop, name=duty.name, daemon=True).start()
 
 
 @contextmanager

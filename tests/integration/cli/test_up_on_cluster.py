@@ -20,6 +20,7 @@ from controlplane.domain.engines.fleet import EngineState
 from controlplane.reading.service_file import load_service
 from controlplane.settings import ClusterAccess, Settings
 from controlplane.wiring import control, machine
+from controlplane.wiring.shared import Shared
 from tests.fakes.kubernetes.cluster import StandIn
 from tests.fakes.kubernetes.schemas import resource_of
 
@@ -165,7 +166,8 @@ def test_what_a_chart_registers_becomes_pods_that_are_listed_and_nothing_is_left
     monkeypatch.setenv(installation.STORE_VARIABLE, settings.database)
     (tmp_path / "given.json").write_text(settings.evolve(store_url=None).model_dump_json())
     assert "registered chat" in process(tmp_path, "prepare", "-f", str(EXAMPLE)).output
-    one_pass, fleet = control.controller_pass(settings, control.record_feed(settings)), machine.open_fleet(settings)
+    shared = Shared(settings)
+    one_pass, fleet = control.controller_pass(settings, shared, control.record_feed(settings)), shared.fleet()
     give_up_s = time.monotonic() + 240
     while [engine.state for engine in fleet.list()] != [EngineState.READY] * 2:
         assert time.monotonic() < give_up_s, fleet.list()

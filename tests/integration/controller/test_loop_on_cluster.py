@@ -37,6 +37,7 @@ from controlplane.services.studies.manage import create_study
 from controlplane.services.studies.run_study import StudyRunner
 from controlplane.settings import ClusterAccess, Settings
 from controlplane.wiring import control, machine
+from controlplane.wiring.shared import Shared
 from tests.fakes.fleet import FakeClock
 from tests.fakes.gateways import FakeGateways
 from tests.fakes.kubernetes.cluster import StandIn
@@ -201,7 +202,8 @@ class Site:
 
 @contextmanager
 def controlling(settings: Settings) -> Iterator[None]:
-    one_pass, stopping = control.controller_pass(settings, control.record_feed(settings)), threading.Event()
+    shared, stopping = Shared(settings), threading.Event()
+    one_pass = control.controller_pass(settings, shared, control.record_feed(settings))
 
     def run() -> None:
         while not stopping.wait(0.1):
@@ -215,6 +217,7 @@ def controlling(settings: Settings) -> Iterator[None]:
     finally:
         stopping.set()
         thread.join()
+        shared.close()
 
 
 @contextmanager

@@ -49,9 +49,10 @@ import sys
 from pathlib import Path
 from typing import Any
 from controlplane.wiring import control
+from controlplane.wiring.shared import Shared
 from controlplane.settings import Settings
 settings = Settings(data_dir=Path(sys.argv[1]))
-control.controller_pass(settings, control.record_feed(settings))()
+control.controller_pass(settings, Shared(settings), control.record_feed(settings))()
 {SAY_MODULES}
 """
 EMULATOR = """
