@@ -19,12 +19,13 @@ from controlplane.adapters.fleet_kubernetes.routes import RouteTraffic
 from controlplane.domain.base import EngineId
 from controlplane.domain.cluster import ClusterOptions, ModelCache, PickerOptions, RouteOptions
 from controlplane.domain.door.routing import Backend, RevisionRoute, RoutingTable, ServiceRoute
-from controlplane.domain.engines.fleet import EngineSpec
+from controlplane.domain.engines.fleet import EngineSpec, EngineState
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.launch import engine_spec
 from controlplane.domain.service import ServiceSpec
 from controlplane.reading.service_file import load_service
 from tests.contract.fleet_on_cluster import ClusterSubject, cluster_options
+from tests.contract.fleet_subjects import a_spec, observe_until
 from tests.contract.kubernetes_servers import Server
 from tests.contract.routes import ROUTE, an_endpoint_slice, data_plane, require_group
 from tests.fakes.kubernetes.schemas import Object
@@ -120,6 +121,23 @@ def test_a_start_budget_is_applied_as_it_is_rendered_and_stays_whatever_is_measu
     assert as_if_applied(door, server, manifest)["spec"]["template"] == live["spec"]["template"]
     probe = live["spec"]["template"]["spec"]["containers"][0]["startupProbe"]
     assert 360 < probe["failureThreshold"] * probe["periodSeconds"] < 400
+
+
+def test_what_another_tool_applies_is_no_engine_stops_none_and_is_not_taken_over(subject: ClusterSubject) -> None:
+    server = subject.server
+    spec = described(cluster_options(server))
+    run_with(subject, spec)
+    made = rendered(spec)[0]
+    assert server.post(place(made, server).path(), made)[0] == 201
+    other = a_spec("other-1")
+    subject.fleet.start(other)
+    observe_until(subject, other.engine_id, EngineState.READY)
+    subject.wait(lambda: [engine.spec.engine_id for engine in subject.fleet.list()] == [other.engine_id])
+    with pytest.raises(Unavailable, match="another tool applies it"):
+        subject.fleet.start(replica(spec))
+    live = open_door(server.kubeconfig()).get(place(made, server), made["metadata"]["name"])
+    assert live is not None
+    assert {each["manager"] for each in live["metadata"]["managedFields"]}.isdisjoint({"fleetune"})
 
 
 def test_the_set_of_a_replica_that_spans_nodes_is_what_is_rendered_but_for_its_name(subject: ClusterSubject) -> None:

@@ -20,9 +20,9 @@ from controlplane.adapters.fleet_kubernetes.group import (
     Group,
     engine_of,
     group_of,
-    require_lasting,
     require_runnable,
     require_same,
+    require_startable,
     url_of,
 )
 from controlplane.adapters.fleet_kubernetes.ledger import Entry, Ledger
@@ -191,7 +191,7 @@ class FleetKubernetes:
         is_set = nodes_of(spec, cluster) > 1
         place = self._view.sets_at if is_set else self._view.deployments_at
         present = self._door.get(place, set_name(spec.engine_id) if is_set else group_name(spec.owner, spot=spec.spot))
-        require_lasting(present)
+        require_startable(present)
         if present is None:
             return None
         self._view.heard(present)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from controlplane.adapters.fleet_kubernetes.door import Json
-from controlplane.adapters.fleet_kubernetes.ledger import Entry, Ledger, read_ledger, read_spec
+from controlplane.adapters.fleet_kubernetes.ledger import Entry, Ledger, is_ours, read_ledger, read_spec
 from controlplane.adapters.fleet_kubernetes.pods import PORT
 from controlplane.adapters.fleet_kubernetes.sets import LEADER, TEMPLATE
 from controlplane.adapters.fleet_kubernetes.sight import PodSight, sight_of
@@ -114,10 +114,17 @@ def require_runnable(spec: EngineSpec, cluster: ClusterOptions, namespace: str) 
         )
 
 
-def require_lasting(workload: Json | None) -> None:
-    """Raise Unavailable while somebody's deletion of a workload is under way: what is written to it goes too."""
-    if workload is not None and workload["metadata"].get("deletionTimestamp"):
-        raise Unavailable(f"no engine is started in {workload['metadata']['name']}", why="somebody is deleting it")
+def require_startable(workload: Json | None) -> None:
+    """Raise Unavailable for a workload that another tool applies: its pods are not ours to count. And while somebody's
+    deletion of it is under way: what is written to it goes too.
+    """
+    if workload is None:
+        return
+    what = f"no engine is started in {workload['metadata']['name']}"
+    if not is_ours(workload):
+        raise Unavailable(what, why="another tool applies it", allowed="one of the two: that tool's or Fleetune's")
+    if workload["metadata"].get("deletionTimestamp"):
+        raise Unavailable(what, why="somebody is deleting it")
 
 
 def require_same(spec: EngineSpec, group: Group) -> None:

@@ -73,6 +73,11 @@ def noted(spec: EngineSpec, ledger: Ledger) -> dict[str, str]:
     }
 
 
+def is_ours(workload: Mapping[str, Any]) -> bool:
+    """Say whether a fleet made a Deployment or set: what another tool applies of the rendered ones has no notes."""
+    return SPEC in workload["metadata"].get("annotations", {})
+
+
 def read_ledger(deployment: Mapping[str, Any]) -> Ledger:
     """Return the engines of a Deployment. Raises Unavailable when somebody damaged its annotation."""
     try:

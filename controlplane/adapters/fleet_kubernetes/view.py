@@ -9,6 +9,7 @@ from typing import NamedTuple
 from controlplane.adapters.fleet_kubernetes.door import Door, Json, Place
 from controlplane.adapters.fleet_kubernetes.group import Group, group_of
 from controlplane.adapters.fleet_kubernetes.kept import of_node, of_pod
+from controlplane.adapters.fleet_kubernetes.ledger import is_ours
 from controlplane.adapters.fleet_kubernetes.names import GROUP, SELECTOR
 from controlplane.adapters.fleet_kubernetes.nodes import ready_nodes
 from controlplane.adapters.fleet_kubernetes.sets import PLURAL, TEMPLATE
@@ -55,10 +56,13 @@ class ClusterView:
             self._deployments.heard(workload)
 
     def groups(self) -> Sequence[Group]:
-        """Return the engines there are, by Deployment or set; one that somebody is deleting has none any more."""
+        """Return the engines there are, by Deployment or set; one that somebody is deleting has none any more.
+
+        What another tool made of rendered manifests bears the same labels, and its pods are no engines of ours.
+        """
         pods = by_label(self._pods.items(), GROUP)
         found = [*self._deployments.items(), *self._set_items()]
-        mine = [each for each in found if not each["metadata"].get("deletionTimestamp")]
+        mine = [each for each in found if is_ours(each) and not each["metadata"].get("deletionTimestamp")]
         return [group_of(each, pods.get(each["metadata"]["name"], ())) for each in mine]
 
     def _set_items(self) -> Sequence[Json]:
