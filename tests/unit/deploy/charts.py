@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import yaml
 ROOT = Path(__file__).parents[3]
 CHART = ROOT / "deploy" / "helm" / "fleetune"
 EXAMPLES = sorted((ROOT / "deploy" / "helm" / "examples").glob("*.yaml"))
+IDS = [example.stem for example in EXAMPLES]
 NAMESPACE = "inference"
 
 Object = dict[str, Any]
@@ -39,3 +40,15 @@ def of_example(example: Path) -> Sequence[Object]:
 
 def named(objects: Sequence[Object], kind: str, name: str) -> Object:
     return next(each for each in objects if (each["kind"], each["metadata"]["name"]) == (kind, name))
+
+
+def pods(objects: Sequence[Object]) -> Iterator[tuple[str, Object]]:
+    """Return the template of every Deployment and Job under its name."""
+    for each in objects:
+        if each["kind"] in ("Deployment", "Job"):
+            yield each["metadata"]["name"], each["spec"]["template"]
+
+
+def container(objects: Sequence[Object], name: str) -> Object:
+    found: Object = dict(pods(objects))[name]["spec"]["containers"][0]
+    return found
