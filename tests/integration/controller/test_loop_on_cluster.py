@@ -11,9 +11,7 @@ import subprocess
 import threading
 import time
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -44,11 +42,12 @@ from tests.fakes.kubernetes.cluster import StandIn
 from tests.fakes.kubernetes.schemas import Object, resource_of
 from tests.fakes.kubernetes.writes import Writer
 from tests.fakes.twin_load import TwinLoadTester
+from tests.integration.controller.streams import Streams
 
 NAMESPACE, TRIALS = "inference", "fleetune-trials"
 LABELS = {"nvidia.com/gpu.product": "NVIDIA-H200"}
 POD = resource_of("v1", "Pod")
-RATE_RPS, TOKENS = 55, 3
+RATE_RPS = 55
 LEAST_RPS = 50.0
 PATIENCE_S = 240.0
 STEPS = [{"weight_percent": w, "min_samples": 10, "min_s": 0, "max_s": 200, "load_rps": 0} for w in (5, 20, 100)]
@@ -92,39 +91,6 @@ SPEC = ServiceSpec.model_validate(
         },
     }
 )
-
-
-class Streams:
-    """Users who ask for streams at a rate, whatever becomes of those before, until `stop`."""
-
-    def __init__(self, url: str) -> None:
-        self._url, self.ends, self.rate_rps = f"{url}/v1/completions", Counter[str](), 0.0
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> Counter[str]:
-        """Return how many streams were whole, failed or cut. `rate_rps` is then at what rate they were asked for."""
-        self._stopping.set()
-        self._thread.join()
-        return self.ends
-
-    def _run(self) -> None:
-        with httpx.Client(timeout=240, trust_env=False, verify=False) as client, ThreadPoolExecutor(16) as pool:
-            began_s, asked = time.monotonic(), 0
-            while not self._stopping.wait(max(0.0, began_s + asked / RATE_RPS - time.monotonic())):
-                pool.submit(self._ask, client)
-                asked += 1
-            self.rate_rps = asked / (time.monotonic() - began_s)
-
-    def _ask(self, client: httpx.Client) -> None:
-        asked = {"model": "llama-8b", "prompt": "a", "max_tokens": TOKENS, "stream": True}
-        try:
-            answer = client.post(self._url, json=asked)
-            whole = answer.text.count('"a"') == TOKENS and answer.text.endswith("data: [DONE]\n\n")
-            self.ends["failed" if answer.is_error else "whole" if whole else "cut"] += 1
-        except httpx.HTTPError:
-            self.ends["failed"] += 1
 
 
 class WorkersClock(FakeClock):
@@ -269,7 +235,7 @@ def make(cluster: StandIn, value: Object) -> None:
 
 @pytest.fixture
 def streams(site: Site) -> Iterator[Streams]:
-    running = Streams(site.settings.gateway_url)
+    running = Streams(site.settings.gateway_url, rate_rps=RATE_RPS)
     yield running
     running.stop()
 
