@@ -43,19 +43,22 @@ class Scaling(Value):
 
 
 def scaled_object(spec: ServiceSpec, owner: ReplicaOwner, cluster: ClusterOptions, scaling: Scaling) -> Manifest:
-    """Return KEDA's object: load over what a replica sustains, and what waits, both from Prometheus.
+    """Return KEDA's object: load over what a replica sustains, and what waits, both as the engines count them.
+
+    Gateways of Fleetune's send nothing to replicas that they did not hear of from its controller: only the engines
+    themselves know what came, by a route of the cluster. Raises InvalidInput when it is to go to zero.
 
     A query without an answer is a failure and not a load of nothing (`ignoreNullValues`): after three the replicas
     stay, or become those of the start if there are fewer. In a rollout none goes.
     """
     where = f'service="{owner.service}",revision="{owner.revision}"'
-    load = f"sum(rate(fleetune_gateway_requests_total{{{where}}}[1m]))"
+    load = f"sum(rate(vllm:request_success_total{{{where}}}[1m]))"
     triggers = [_trigger("load", load, per_replica(scaling), scaling.prometheus_url)]
     crowd = scaling.capacity.concurrency_limit
     if crowd is not None:
         waiting = f"sum(vllm:num_requests_waiting{{{where}}})"
         triggers.append(_trigger("waiting", waiting, float(crowd), scaling.prometheus_url))
-    options = spec.autoscale
+    options, least = spec.autoscale, _least(spec)
     annotations = {PAUSED: "true"} if scaling.in_rollout else {}
     return {
         "apiVersion": "keda.sh/v1alpha1",
@@ -63,13 +66,13 @@ def scaled_object(spec: ServiceSpec, owner: ReplicaOwner, cluster: ClusterOption
         "metadata": {**_head(owner, cluster), **({"annotations": annotations} if annotations else {})},
         "spec": {
             "scaleTargetRef": _target(owner, scaling),
-            "minReplicaCount": max(1, options.min_replicas),  # what a gateway holds is no metric that could wake it
+            "minReplicaCount": least,
             "maxReplicaCount": scaling.max_replicas,
             "pollingInterval": _EVERY_S,
             "cooldownPeriod": math.ceil(options.scale_in_after_s),
             "fallback": {
                 "failureThreshold": _FAILURES,
-                "replicas": max(1, spec.initial_replicas, options.min_replicas),
+                "replicas": max(spec.initial_replicas, least),
                 "behavior": "currentReplicasIfHigher",
             },
             "advanced": {"horizontalPodAutoscalerConfig": {"behavior": {"scaleDown": _slowly(spec)}}},
@@ -81,9 +84,9 @@ def scaled_object(spec: ServiceSpec, owner: ReplicaOwner, cluster: ClusterOption
 def pod_autoscaler(spec: ServiceSpec, owner: ReplicaOwner, cluster: ClusterOptions, scaling: Scaling) -> Manifest:
     """Return the HorizontalPodAutoscaler for clusters without KEDA: requests in each engine, by a metrics adapter.
 
-    Raises InvalidInput when nobody knows how many requests a replica holds at its rate.
+    Raises InvalidInput when nobody knows how many requests a replica holds at its rate, or when it is to go to zero.
     """
-    crowd = scaling.capacity.concurrent
+    least, crowd = _least(spec), scaling.capacity.concurrent
     if crowd is None or crowd.value <= 0:
         raise InvalidInput(
             f"{owner.service} cannot be scaled by requests in its engines",
@@ -99,7 +102,7 @@ def pod_autoscaler(spec: ServiceSpec, owner: ReplicaOwner, cluster: ClusterOptio
         "metadata": _head(owner, cluster),
         "spec": {
             "scaleTargetRef": _target(owner, scaling),
-            "minReplicas": max(1, spec.autoscale.min_replicas),
+            "minReplicas": least,
             "maxReplicas": scaling.max_replicas,
             "metrics": [{"type": "Pods", "pods": metric}],
             "behavior": {"scaleDown": slowly},
@@ -110,6 +113,17 @@ def pod_autoscaler(spec: ServiceSpec, owner: ReplicaOwner, cluster: ClusterOptio
 def per_replica(scaling: Scaling) -> float:
     """Return the requests per second that one replica is to be given, its headroom kept free. Wall clock."""
     return scaling.capacity.rate_rps.value * (1 - scaling.headroom)
+
+
+def _least(spec: ServiceSpec) -> int:
+    """Return how many replicas there are at least: one or more (decision 106)."""
+    if spec.autoscale.min_replicas < 1:
+        raise InvalidInput(
+            f"{spec.name} cannot go to zero by an autoscaler of the cluster",
+            why="autoscale.min_replicas is 0, and engines that are not there count no request that could wake them",
+            allowed="min_replicas of 1 or more, or no --autoscale: Fleetune's controller goes to zero and back",
+        )
+    return spec.autoscale.min_replicas
 
 
 def _head(owner: ReplicaOwner, cluster: ClusterOptions) -> Manifest:

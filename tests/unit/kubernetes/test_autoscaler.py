@@ -92,6 +92,33 @@ def test_what_is_not_known_is_no_load_of_nothing(spec: ServiceSpec) -> None:
     assert told["fallback"] == {"failureThreshold": 3, "replicas": 2, "behavior": "currentReplicasIfHigher"}
 
 
+def test_load_is_what_the_engines_of_the_revision_answered_as_gateways_send_them_nothing(spec: ServiceSpec) -> None:
+    assert spec.kubernetes is not None
+    owner = owner_of(spec, spec.baseline)
+    load, waiting = keda(spec)["spec"]["triggers"]
+    own = f'{{service="chat",revision="{owner.revision}"}}'
+    assert load["metadata"]["query"] == f"sum(rate(vllm:request_success_total{own}[1m]))"
+    assert waiting["metadata"]["query"] == f"sum(vllm:num_requests_waiting{own})"
+
+
+@pytest.mark.parametrize("by", ["keda", "hpa"])
+def test_to_zero_by_an_autoscaler_of_the_cluster_is_refused_with_who_does_it(tmp_path: Path, by: str) -> None:
+    described = yaml.safe_load(EXAMPLE.read_text()) | {"autoscale": {"capacity_rps": 6.5, "min_replicas": 0}}
+    (tmp_path / "service.yaml").write_text(yaml.safe_dump(described))
+    words = ["render", "-f", str(tmp_path / "service.yaml"), "--data-dir", str(tmp_path)]
+    plain, scaled = (CliRunner().invoke(app, [*words, *more]) for more in ([], ["--autoscale", by]))
+    assert plain.exit_code == 0
+    assert scaled.exit_code == 2, scaled.output
+    assert "cannot go to zero by an autoscaler of the cluster" in scaled.output
+    assert "Fleetune's controller goes to zero and back" in " ".join(scaled.output.split())
+
+
+def test_as_many_replicas_stay_as_are_asked_for(spec: ServiceSpec) -> None:
+    more = spec.evolve(autoscale=spec.autoscale.evolve(min_replicas=3))
+    assert keda(more)["spec"]["minReplicaCount"] == hpa(more)["spec"]["minReplicas"] == 3
+    assert keda(more)["spec"]["fallback"]["replicas"] == 3
+
+
 def test_no_replica_goes_in_a_rollout(spec: ServiceSpec) -> None:
     assert keda(spec, in_rollout=True)["metadata"]["annotations"] == {"autoscaling.keda.sh/paused-scale-in": "true"}
     assert hpa(spec, in_rollout=True)["spec"]["behavior"]["scaleDown"]["selectPolicy"] == "Disabled"
