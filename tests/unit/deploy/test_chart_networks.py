@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from controlplane.adapters.fleet_kubernetes.load_job import WorkerPod, labels_of
 from controlplane.settings import POD_VARIABLES, Settings
 from tests.unit.deploy.charts import (
@@ -9,6 +11,7 @@ from tests.unit.deploy.charts import (
     container,
     named,
     of_example,
+    pods,
     rendered,
     values_of,
 )
@@ -61,3 +64,30 @@ def test_the_admin_port_is_reached_by_the_controller_only() -> None:
     (admin,) = [rule for rule in rules if rule["ports"] == [{"protocol": "TCP", "port": "admin"}]]
     (only,) = admin["from"]
     assert only["podSelector"]["matchExpressions"][0]["values"] == ["controller"]
+
+
+def test_the_api_is_reached_by_the_dashboard_prometheus_and_who_is_named() -> None:
+    clients = [{"namespaceSelector": {"matchLabels": {"team": "ops"}}}]
+    objects = rendered({"networkPolicies": {"apiClients": clients}})
+    (rule,) = named(objects, "NetworkPolicy", "fleetune-api")["spec"]["ingress"]
+    dashboard, prometheus, *others = rule["from"]
+    assert dashboard["podSelector"]["matchExpressions"][0]["values"] == ["dashboard"]
+    assert prometheus.keys() == {"namespaceSelector"}
+    assert others == clients
+
+
+@pytest.mark.parametrize("component", ["controller", "worker"])
+def test_nobody_reaches_controllers_and_workers(component: str) -> None:
+    spec = named(of_example(EXAMPLES[0]), "NetworkPolicy", f"fleetune-{component}")["spec"]
+    assert spec["policyTypes"] == ["Ingress"]
+    assert "ingress" not in spec
+    labels = dict(pods(of_example(EXAMPLES[0])))[f"fleetune-{component}"]["metadata"]["labels"]
+    assert spec["podSelector"]["matchLabels"].items() <= labels.items()
+
+
+def test_engines_of_one_node_do_not_reach_each_other() -> None:
+    _, among = named(of_example(EXAMPLES[0]), "NetworkPolicy", "fleetune-engines")["spec"]["ingress"]
+    (parts,) = among["from"]
+    assert parts["podSelector"]["matchExpressions"] == [
+        {"key": "leaderworkerset.sigs.k8s.io/name", "operator": "Exists"}
+    ]

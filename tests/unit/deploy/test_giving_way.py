@@ -23,5 +23,6 @@ def test_a_quota_counts_trials_alone() -> None:
     quotas = [each for example in EXAMPLES for each in of_example(example) if each["kind"] == "ResourceQuota"]
     assert quotas
     for quota in quotas:
+        assert list(quota["spec"]["hard"]) == ["requests.nvidia.com/gpu"]  # a server counts no limits of such resources
         (only,) = quota["spec"]["scopeSelector"]["matchExpressions"]
         assert (only["scopeName"], only["operator"], only["values"]) == ("PriorityClass", "In", ["fleetune-trials"])
