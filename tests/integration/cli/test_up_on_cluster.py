@@ -26,6 +26,7 @@ from tests.fakes.kubernetes.schemas import resource_of
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "kubernetes.yaml"
 LEASE = resource_of("coordination.k8s.io/v1", "Lease")
+Change = Callable[[dict[str, dict[str, Any]]], None]
 LABELS = {"nvidia.com/gpu.product": "NVIDIA-H200"}
 
 
@@ -54,7 +55,7 @@ def said(result: Result) -> str:
     return f"{result.output} {result.exception}"
 
 
-def service_file(folder: Path, change: Callable[[dict[str, dict[str, object]]], None]) -> Path:
+def service_file(folder: Path, change: Change) -> Path:
     described = yaml.safe_load(EXAMPLE.read_text())
     change(described)
     path = folder / "service.yaml"
@@ -106,7 +107,7 @@ def test_a_missing_right_is_named(whole: StandIn, tmp_path: Path, verb: str, res
 
 
 def test_gpus_that_no_node_has_are_named_with_those_there_are(whole: StandIn, tmp_path: Path) -> None:
-    def other(described: dict[str, dict[str, object]]) -> None:
+    def other(described: dict[str, dict[str, Any]]) -> None:
         described["kubernetes"]["node_selector"] = {"nvidia.com/gpu.product": "NVIDIA-H900"}
 
     file = service_file(tmp_path, other)
@@ -116,7 +117,7 @@ def test_gpus_that_no_node_has_are_named_with_those_there_are(whole: StandIn, tm
     assert "nvidia.com/gpu.product=NVIDIA-H200" in said(done)
 
 
-def _on_no_cluster(described: dict[str, dict[str, object]]) -> None:
+def _on_no_cluster(described: dict[str, dict[str, Any]]) -> None:
     del described["kubernetes"]
 
 
@@ -126,16 +127,38 @@ def test_a_service_that_does_not_say_how_it_runs_there_is_refused(whole: StandIn
     assert "has no `kubernetes:` section" in said(done)
 
 
-def _routed(described: dict[str, dict[str, object]]) -> None:
+def _routed(described: dict[str, dict[str, Any]]) -> None:
     described["kubernetes"]["route"] = {"gateway": "public", "hostname": "chat.example.com"}
 
 
-def test_an_add_on_that_is_not_installed_is_named_with_what_is_off(whole: StandIn, tmp_path: Path) -> None:
-    whole.faults.uninstall("gateway.networking.k8s.io")
-    file = service_file(tmp_path, _routed)
+def _picked(described: dict[str, dict[str, Any]]) -> None:
+    route = {"gateway": "public", "hostname": "chat.example.com", "picker": {"service": "picker"}}
+    described["kubernetes"]["route"] = route
+
+
+def _spanning(described: dict[str, dict[str, Any]]) -> None:
+    described["kubernetes"]["gpus_per_node"] = 1
+    described["engine"]["flags"] = {"tensor-parallel-size": 2}
+
+
+@pytest.mark.parametrize(
+    ("group", "change", "off", "says"),
+    [
+        ("gateway.networking.k8s.io", _routed, "asks for a route", "the cluster has no Gateway API"),
+        ("inference.networking.k8s.io", _picked, "asks for an endpoint picker", "the cluster has no InferencePool"),
+        ("leaderworkerset.x-k8s.io", _spanning, "service chat spans nodes", "the cluster has no LeaderWorkerSet"),
+    ],
+    ids=["routes", "pools", "sets"],
+)
+def test_an_add_on_that_is_not_installed_is_named_with_what_is_off(
+    whole: StandIn, tmp_path: Path, group: str, change: Change, off: str, says: str
+) -> None:
+    whole.faults.uninstall(group)
+    file = service_file(tmp_path, change)
     done = up(tmp_path, file, "--fleet", "kubernetes", "--kubeconfig", str(whole.kubeconfig("inference")))
     assert done.exit_code != 0
-    assert "the cluster has no Gateway API" in said(done)
+    assert off in said(done)
+    assert says in said(done)
 
 
 def test_a_server_that_is_away_is_one_message(whole: StandIn, tmp_path: Path) -> None:
