@@ -13,7 +13,7 @@ from controlplane.domain.service import EmulatorOptions, ModelSpec
 from controlplane.domain.start_budget import FLOOR_S, start_budget_s
 from controlplane.domain.studies.capacity import Capacity, FleetSize
 from controlplane.domain.studies.study import Confirmed
-from controlplane.services.capacities import keep_revision, measured_capacity
+from controlplane.services.capacities import keep_revision, measured_capacity, with_start_budget
 from tests.builders_serving import NOW, a_recommendation, a_revision, a_spec, a_study, a_trial
 from tests.fakes.store import FakeStore
 
@@ -99,6 +99,7 @@ def test_a_revision_keeps_the_budget_it_was_named_with_whatever_is_measured_late
     assert first.start_budget_s == 360
     assert unmeasured.start_budget_s is None
     assert keep_revision(store, a_revision(), a_spec()) == unmeasured
+    assert with_start_budget(store, a_revision(BETTER), a_spec()) == first  # what a worker commits
 
 
 @pytest.mark.parametrize("other", [{"gpus": OTHER_GPU}, {"engine": SLOWER}], ids=["GPU", "pace"])
