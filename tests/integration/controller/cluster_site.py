@@ -144,6 +144,10 @@ class ClusterSite:
         found = [each for each in self.fleet.list() if each.state is EngineState.READY and each.answers]
         return [each for each in found if revision is None or str(each.spec.owner).endswith(f"/{revision}")]
 
+    def alive(self) -> set[EngineId]:
+        """Return the engines that are not over."""
+        return {each.spec.engine_id for each in self.fleet.list() if not each.state.is_over}
+
     def roll_out(self, at_boundary: Callable[[int], None]) -> Rollout:
         """Roll out a better revision; `at_boundary` acts whenever the rollout has come to another step or state."""
         seen: list[object] = []

@@ -53,16 +53,18 @@ def kill_stable(rig: ClusterSite, boundary: int) -> None:
 
 
 def kill(rig: ClusterSite, engine: Engine) -> None:
+    """Kill an engine's process. Its pod begins another, which is no life of this engine: it must be over."""
     rig.killed.add(engine.spec.engine_id)
     node = rig.cluster.nodes[str(engine.node)]
     node.life(str(engine.pod)).kill()
-    rig.passes_until(lambda: engine.spec.engine_id not in {each.spec.engine_id for each in rig.ready()})
+    rig.passes_until(lambda: engine.spec.engine_id not in rig.alive())
 
 
 def lose_api_server(rig: ClusterSite, boundary: int) -> None:
     rig.cluster.server.is_out = True
     for _ in range(int(OUTAGE_S / 0.5) + 2):
         rig.one_pass()
+    rig.passes_until(lambda: not is_seen(rig))  # what is known counts as old after a while
     rig.cluster.server.is_out = False
     rig.passes_until(lambda: is_seen(rig))
 

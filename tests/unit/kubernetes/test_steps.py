@@ -56,6 +56,7 @@ def bound(**more: Any) -> Entry:
         (pod(waiting="ImagePullBackOff"), 179.0, None),
         (pod(waiting="ImagePullBackOff"), 180.0, StartFailure.IMAGE_PULL),
         (pod(waiting="InvalidImageName"), 1.0, StartFailure.IMAGE_PULL),
+        (pod(waiting="ErrImageNeverPull"), 1.0, StartFailure.IMAGE_PULL),
         (pod(waiting="SignatureValidationFailed"), 180.0, StartFailure.IMAGE_PULL),
         (pod(waiting="ContainerCreating", waiting_for="ContainerCreating"), 1799.0, None),
         (pod(waiting="ContainerCreating", waiting_for="ContainerCreating"), 1800.0, StartFailure.UNSCHEDULABLE),
