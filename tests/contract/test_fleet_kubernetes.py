@@ -10,6 +10,7 @@ from kubernetes import client
 
 from controlplane.adapters.fleet_kubernetes.door import open_door
 from controlplane.adapters.fleet_kubernetes.fleet import FleetKubernetes
+from controlplane.adapters.fleet_kubernetes.ledger import LEDGER
 from controlplane.domain.base import EngineId
 from controlplane.domain.engines.fleet import EngineState
 from controlplane.domain.engines.start_failure import StartFailure
@@ -83,6 +84,19 @@ def test_what_is_forgotten_leaves_nothing_on_the_cluster(subject: ClusterSubject
     subject.wait(lambda: not server.apps.list_namespaced_deployment(server.namespace).items)
     assert server.core.list_namespaced_service(server.namespace).items == []
     assert list(subject.fleet.list()) == []
+
+
+def test_what_somebody_forgot_halfway_is_removed_at_the_next_look(subject: ClusterSubject) -> None:
+    """Killed between two calls: the ledger is empty already, the Deployment, its Service and its budget still there."""
+    subject.fleet.start(replica(1))
+    subject.fleet.stop(EngineId("chat-rev-1-1"), drain_s=0)
+    observe_until(subject, EngineId("chat-rev-1-1"), EngineState.STOPPED)
+    server = subject.server
+    emptied = {"metadata": {"annotations": {LEDGER: "{}"}}}
+    server.apps.patch_namespaced_deployment("chat-rev-1", server.namespace, emptied, _content_type=MERGE)
+    subject.wait(lambda: not list(subject.fleet.list()))
+    subject.wait(lambda: not server.apps.list_namespaced_deployment(server.namespace).items)
+    assert server.core.list_namespaced_service(server.namespace).items == []
 
 
 def test_the_engine_that_is_stopped_is_the_one_that_goes(subject: ClusterSubject) -> None:

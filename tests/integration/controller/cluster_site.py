@@ -77,11 +77,11 @@ class Streams:
 
 
 class ClusterSite:
-    """Two nodes, two gateways, one service. `killed` are engines whose streams may be cut."""
+    """Two nodes, two gateways, one service. `killed` are engines whose streams may be cut, `failed` those that did."""
 
     def __init__(self, folder: Path) -> None:
         self.cluster = StandIn(folder)
-        self.streams, self.killed = Streams(), set[EngineId]()
+        self.streams, self.killed, self.failed = Streams(), set[EngineId](), set[EngineId]()
         self._nodes, self._is_quiet = 0, False
         self.problems: Sequence[str] = ()  # of the last pass
         self.add_node()
@@ -123,6 +123,7 @@ class ClusterSite:
         self.site.clock.go_on(0.5)
         with suppress(Unavailable):
             self.problems = self.site.controller.run_pass()
+            self.failed |= {e.spec.engine_id for e in self.fleet.list() if e.state is EngineState.FAILED}
         if self.site.router.tables["gw-1"] is not None:
             self.site.traffic(REQUESTS if self._is_split() else 0)
             self._stream()

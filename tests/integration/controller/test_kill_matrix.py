@@ -121,7 +121,7 @@ def test_a_canary_whose_pod_is_killed_is_aborted_and_the_stable_serves_on(rig: C
 
 
 def assert_clean(rig: ClusterSite, rollout: Rollout, stable: str | None) -> None:
-    """One revision with one replica is left, and whoever else's stream was cut was killed."""
+    """One revision with one replica is left, and whoever failed, or whose stream was cut, was killed."""
     once = {"Deployment": 1, "Service": 1, "PodDisruptionBudget": 1, "Pod": 1}
     rig.passes_until(lambda: rig.left() == once and len(rig.ready(stable)) == 1)
     assert rig.site.service.stable == stable
@@ -130,3 +130,4 @@ def assert_clean(rig: ClusterSite, rollout: Rollout, stable: str | None) -> None
     rig.streams.end()
     assert rig.streams.whole > 0
     assert set(rig.streams.cut) <= rig.killed
+    assert rig.failed <= rig.killed  # who is sent away stops; it does not fail, whoever looks at it next
