@@ -19,6 +19,9 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.ports.manifests import ManifestRepository
 from controlplane.services.controller.jobs import apply_finished
 from controlplane.services.studies.commit import AGAIN_S, CommitKeeper
+from controlplane.settings import Settings
+from controlplane.wiring.machine import open_store
+from controlplane.wiring.work import commit_keeper
 from tests.builders_serving import (
     CHAT,
     a_recommendation,
@@ -174,6 +177,22 @@ def test_into_a_real_repository_it_goes_as_one_commit(desk: Desk, tmp_path: Path
     )
     assert shown.stdout == recommended(committing())
     assert str(bare) in desk.store.list_events(subject=f"study/{STUDY}")[0].reason
+
+
+def test_the_worker_of_an_installation_commits_with_the_start_budget_of_the_revision(tmp_path: Path) -> None:
+    settings, bare = Settings(data_dir=tmp_path / "data"), tmp_path / "fleet.git"
+    subprocess.run(["git", "init", "--quiet", "--bare", str(bare)], check=True)
+    spec, found, store = committing(str(bare)), a_recommendation(STUDY), open_store(settings)
+    store.save_service(a_service(spec=spec), 0)
+    store.save_study(an_applicable_study(), 0)
+    store.save_trial(a_trial(STUDY, config=found.config, startup_s=150), 0)
+    assert commit_keeper(settings).run_next()
+    (kept,) = store.list_revisions(CHAT)
+    assert kept.start_budget_s == 450
+    shown = subprocess.run(
+        ["git", "show", "fleet:apps/llm/chat.yaml"], cwd=bare, check=True, capture_output=True, text=True
+    )
+    assert shown.stdout == rendered(spec, kept, found.fleet.replicas)
 
 
 def test_the_verdict_of_a_service_is_that_of_its_newest_rollout(api: TestClient, store: FakeStore) -> None:

@@ -10,7 +10,7 @@ import pytest
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.operations.replica_capacity import Source
 from controlplane.domain.service import EmulatorOptions, ModelSpec
-from controlplane.domain.start_budget import FLOOR_S, start_budget_s
+from controlplane.domain.start_budget import start_budget_s
 from controlplane.domain.studies.capacity import Capacity, FleetSize
 from controlplane.domain.studies.study import Confirmed
 from controlplane.services.capacities import keep_revision, measured_capacity, with_start_budget
@@ -112,7 +112,7 @@ def test_starts_on_other_gpus_or_at_another_pace_give_no_budget(other: dict[str,
 
 @pytest.mark.parametrize(
     ("longest_s", "ceiling_s", "budget_s"),
-    [(2, 900, FLOOR_S), (100, 900, 300), (101, 900, 303), (300, 900, 900), (301, 900, 900), (120, 60, 60)],
+    [(2, 900, 300), (99, 900, 300), (100, 900, 300), (101, 900, 303), (300, 900, 900), (301, 900, 900), (120, 60, 60)],
 )
 def test_a_start_budget_lies_between_its_floor_and_what_was_declared(
     longest_s: float, ceiling_s: float, budget_s: float
