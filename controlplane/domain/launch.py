@@ -77,6 +77,8 @@ def _own_flags(engine: EngineOptions, gpus: GpuPool, config: EngineConfig) -> Ma
         "emulator-startup-s": engine.emulator.startup_s,
         "emulator-time-lapse": engine.emulator.time_lapse,
     }
+    if engine.emulator.first_use_s > 0:
+        own["emulator-first-use-s"] = engine.emulator.first_use_s
     if engine.emulator.profile is not None:
         own["emulator-profile"] = engine.emulator.profile
     return {name: value for name, value in own.items() if name not in config.flags}

@@ -49,6 +49,9 @@ class EmulatorOptions(Value):
 
     profile: str | None = Field(default=None, description="Twin profile; None picks by model and GPU.")
     startup_s: float = Field(default=2.0, ge=0, description="Emulated start-up, shortened.")
+    first_use_s: float = Field(
+        default=0, ge=0, description="Emulated stall at the first step of each size, as if compiled then."
+    )
     time_lapse: float = Field(default=1.0, ge=0.1, le=50, description="Emulated seconds per wall-clock second.")
     max_lag_ms: float = Field(
         default=MAX_LAG_MS,
@@ -97,6 +100,12 @@ class EngineOptions(Value):
     def time_lapse(self) -> float:
         """Emulated seconds per wall-clock second: 1 for real engines."""
         return self.emulator.time_lapse if self.kind is EngineKind.EMULATOR else 1.0
+
+    @property
+    def compiles_at_first_use(self) -> bool:
+        """Whether these engines may stall at sizes that they meet first: the emulator where it is told to."""
+        told = self.kind is EngineKind.EMULATOR and self.emulator.first_use_s > 0
+        return told or self.driver.compiles_at_first_use
 
     @property
     def max_lag_ms(self) -> float:

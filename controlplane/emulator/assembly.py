@@ -23,6 +23,7 @@ from controlplane.emulator.settings import EmulatorSettings
 from controlplane.emulator.sleeping import Sleeper, sleep_routes
 from controlplane.emulator.tokens import OutputWords, load_tokenizer
 from tuner.twin.engine import TwinEngine
+from tuner.twin.first_use import FirstUse
 from tuner.twin.setup import COPY_GIB_PER_S, EngineSetup
 
 
@@ -71,7 +72,7 @@ def assemble(
 def _engine(settings: EmulatorSettings, setup: EngineSetup, metrics: EngineMetrics) -> LiveEngine:
     wall = asyncio.get_running_loop().time
     return LiveEngine(
-        TwinEngine(setup, settings.seed),
+        TwinEngine(setup, settings.seed, first_use=FirstUse(settings.first_use_s)),
         wall=wall,
         own=LapsedClock(wall, settings.time_lapse),
         outside=LapsedClock(wall, settings.time_lapse),

@@ -50,6 +50,7 @@ def parse_command_line(arguments: Sequence[str], *, visible_devices: int | None)
         gpu=own["emulator-gpu"],
         profile=own["emulator-profile"],
         startup_s=own["emulator-startup-s"],
+        first_use_s=own["emulator-first-use-s"],
         time_lapse=own["emulator-time-lapse"],
         admin_port=own["emulator-admin-port"],
         seed=own["emulator-seed"],
@@ -77,6 +78,10 @@ def _add_own(parser: argparse.ArgumentParser) -> None:
     own.add_argument("--emulator-gpu", dest="emulator-gpu", default="H200", help="GPU of the twin's data sheet")
     own.add_argument("--emulator-profile", dest="emulator-profile", default=None, help="named twin profile")
     own.add_argument("--emulator-startup-s", dest="emulator-startup-s", type=_not_negative, default=None)
+    first_use = "emulated seconds that the first step of each power-of-two bucket of tokens stalls, as if compiled then"
+    own.add_argument(
+        "--emulator-first-use-s", dest="emulator-first-use-s", type=_not_negative, default=0.0, help=first_use
+    )
     own.add_argument("--emulator-time-lapse", dest="emulator-time-lapse", type=_time_lapse, default=1.0)
     own.add_argument("--emulator-admin-port", dest="emulator-admin-port", type=int, default=None)
     own.add_argument("--emulator-seed", dest="emulator-seed", type=int, default=0)

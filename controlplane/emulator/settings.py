@@ -27,6 +27,7 @@ class EmulatorSettings(Value):
     gpu: str
     profile: str | None
     startup_s: float | None = Field(default=None, description="Emulated start-up; None: what was measured on an H200.")
+    first_use_s: float = Field(default=0, ge=0, description="Emulated stall at the first step of each size.")
     time_lapse: float = Field(default=1.0, ge=0.1, le=50, description="Emulated seconds per wall-clock second.")
     admin_port: int | None = None
     seed: int = 0

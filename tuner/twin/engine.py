@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from controlplane.domain.errors import InvalidInput
 from tuner.twin.adapter_slots import AdapterSlots
+from tuner.twin.first_use import FirstUse
 from tuner.twin.intake import Intake
 from tuner.twin.kvcache import KvPool, Sequence
 from tuner.twin.scheduler import Limits, Part, Scheduler, step_load
@@ -63,15 +64,17 @@ class _Flight(NamedTuple):
 class TwinEngine:
     """Drive it by `submit` and `next_step`; call `next_step(now)` until it returns None, again at `next_event_s`.
 
-    Times given must not run backwards. Everything is deterministic; `seed` is kept for models with noise.
+    Times given must not run backwards. Everything is deterministic; `seed` is kept for models with noise. `first_use`
+    is what it compiled so far and pays for what it did not; None: nothing is compiled while it serves.
     """
 
-    def __init__(self, setup: EngineSetup, seed: int = 0) -> None:
+    def __init__(self, setup: EngineSetup, seed: int = 0, *, first_use: FirstUse | None = None) -> None:
         self.setup = setup
         self.seed = seed
         self._cost = setup.cost
         self._pool = KvPool(setup.kv_blocks, setup.block_size, caching=setup.prefix_caching)
         self._slots = AdapterSlots(setup.adapter_slots)
+        self._first_use = first_use or FirstUse(0.0)
         self._scheduler = Scheduler(limits(setup), self._pool, self._slots)
         self._depth = 2 if setup.async_scheduling else 1
         self._intake = Intake(self._cost.intake_s, self._cost.intake_token_s)
@@ -180,6 +183,7 @@ class TwinEngine:
         swaps = self._slots.swapped_in(part.sequence for part in parts)
         launching_s = max(self._core_s, self._worker_s) + cost.prompt_s * load.prompts
         launching_s += swaps * self.setup.adapter_swap_s
+        launching_s += self._first_use.stall_s(sum(part.tokens for part in parts))
         if load.prompt_tokens > 0:
             launching_s = max(launching_s, self._gpu_s)
         self._worker_s = launching_s + launch_s(cost, load)

@@ -124,6 +124,9 @@ class EngineDriver(Value):
     dialect: Dialect = Dialect()
     flag_files: str | None = Field(default=None, description="Name of the flag files that ship for it.")
     has_twin: bool = Field(default=False, description="The twin predicts it. Without one the search does without.")
+    compiles_at_first_use: bool = Field(
+        default=False, description="Sizes met for the first time may stall it: trials warm it up before they measure."
+    )
     start_s: float = Field(default=60.0, gt=0, description="A usual start, before any was seen.")
 
     @model_validator(mode="after")

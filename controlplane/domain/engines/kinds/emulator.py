@@ -8,5 +8,6 @@ EMULATOR = VLLM.evolve(
     title="emulator",
     command=("{python}", "-m", "controlplane.emulator.main", *VLLM.command[2:]),
     install="it comes with Fleetune",
+    compiles_at_first_use=False,  # unless `engine.emulator.first_use_s` says so
     dialect=VLLM.dialect.evolve(prompt_logprobs=False),  # its answers say nothing of a model's
 )

@@ -61,5 +61,6 @@ SGLANG = EngineDriver(
     ),
     dialect=Dialect(apis=(Api.COMPLETIONS, Api.CHAT, Api.EMBEDDINGS)),
     flag_files="sglang",
+    compiles_at_first_use=True,
     start_s=120.0,
 )

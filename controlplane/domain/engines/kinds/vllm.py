@@ -70,5 +70,6 @@ VLLM = EngineDriver(
     dialect=Dialect(apis=(Api.COMPLETIONS, Api.CHAT, Api.EMBEDDINGS), prompt_logprobs=True, cache_salt=True),
     flag_files="vllm",
     has_twin=True,
+    compiles_at_first_use=True,
     start_s=120.0,  # 65 to 190 s on an H200
 )
