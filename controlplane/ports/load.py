@@ -10,9 +10,11 @@ from pydantic import Field
 
 from controlplane.domain.base import Value
 from controlplane.domain.engines.driver import Dialect
+from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.quality import GreedyAnswer
 from controlplane.domain.report import MAX_LAG_MS, LoadTestReport, RequestRecord
 from controlplane.domain.slo import LatencySlo
+from controlplane.domain.studies.warm_up import Probe
 from controlplane.domain.workload import Workload
 
 
@@ -70,6 +72,17 @@ class LoadTester(Protocol):
         """Give back what is held between levels and costs others something: hosts of generators. `run` takes it again.
 
         Raises nothing: what cannot be given back now is ended by its own clock.
+        """
+
+
+class EngineProber(Protocol):
+    """Asks an engine for what nobody measures: fresh engines are warmed up by it."""
+
+    def ask(self, engine: Engine, probe: Probe, *, seed: int, timeout_s: float) -> float:
+        """Send a probe's prompts together, other text for each seed and none of a load test's; return how long all
+        answers took, wall-clock seconds.
+
+        Raises InvalidInput when the engine refuses such prompts, Unavailable when it does not answer in `timeout_s`.
         """
 
 

@@ -128,6 +128,7 @@ def study_runner(
 ) -> StudyRunner:
     """Return a runner of studies on this host's engines."""
     from controlplane.adapters.engine_adapters import EngineAdapters
+    from controlplane.adapters.engine_prober import HttpProber
     from controlplane.adapters.fleet_processes.probes import emulator_lag
     from controlplane.adapters.quality_openai import OpenAiQualityProbe
     from controlplane.services.studies.run_study import StudyRunner
@@ -146,6 +147,7 @@ def study_runner(
         quality=OpenAiQualityProbe(),
         engine_lag=emulator_lag,
         adapters=EngineAdapters(),
+        prober=HttpProber(),
         on_progress=_until(should_stop, on_progress),
     )
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from loadtests.send.client.wire import asked_models
 from loadtests.send.plan import Plan
 from tuner.twin.engine import TwinEngine
+from tuner.twin.first_use import FirstUse
 from tuner.twin.setup import EngineSetup
 from tuner.twin.simulate import RequestArrays
 
@@ -33,10 +34,14 @@ def asked(shares: Mapping[str, float], requests: int, seed: int) -> list[str | N
 
 
 def serve(
-    setup: EngineSetup, arrays: RequestArrays, adapters: Sequence[str | None]
+    setup: EngineSetup,
+    arrays: RequestArrays,
+    adapters: Sequence[str | None],
+    *,
+    first_use: FirstUse | None = None,
 ) -> tuple[Seconds, Seconds, Seconds, Seconds]:
     """Return TTFT, TPOT, E2E and the longest gap of each request, seconds."""
-    engine, tokens = TwinEngine(setup), arrays.output_tokens
+    engine, tokens = TwinEngine(setup, first_use=first_use), arrays.output_tokens
     for index, adapter in enumerate(adapters):
         engine.submit(
             index,

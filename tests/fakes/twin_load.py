@@ -28,6 +28,7 @@ from loadtests.send.schedule import build_schedule
 from tests.fakes.fleet import FakeClock
 from tests.fakes.gateways import FakeGateways
 from tests.fakes.twin_adapters import asked, serve
+from tuner.twin.first_use import FirstUse
 from tuner.twin.setup import resolve
 from tuner.twin.shapes import load_shape
 from tuner.twin.simulate import RequestArrays, simulate
@@ -76,10 +77,16 @@ class TwinLoadTester:
         self.levels: list[LoadRequest] = []
         self.most_rps = float("inf")
         self.with_places = False
+        self._compiled: dict[str, FirstUse] = {}  # by engine: each life begins anew
         self.rests = 0
 
     def rest(self) -> None:
         self.rests += 1
+
+    def compiled(self, spec: EngineSpec) -> FirstUse | None:
+        """Return what an engine has compiled so far; None for one that compiles nothing while it serves."""
+        stall_s = spec.config.flags.get("emulator-first-use-s")
+        return None if stall_s is None else self._compiled.setdefault(spec.engine_id, FirstUse(float(stall_s)))
 
     def run(self, request: LoadRequest, *, out_dir: Path, watch: Watch | None = None) -> LoadResult:
         self.levels.append(request)
@@ -116,7 +123,10 @@ class TwinLoadTester:
             part = RequestArrays(arrays.scheduled_s[mine], arrays.prompt_tokens[mine], arrays.output_tokens[mine])
             spec = next(each.spec for each in self._fleet.list() if each.url == engine)
             setup = resolve(load_shape("llama-8b"), self._gpu, _as_vllm(spec))
-            result = Latencies(*serve(setup, part, adapters[mine])) if adapters else simulate(setup, part)
+            if (compiler := self.compiled(spec)) is not None:
+                result = Latencies(*serve(setup, part, [None] * len(part.scheduled_s), first_use=compiler))
+            else:
+                result = Latencies(*serve(setup, part, adapters[mine])) if adapters else simulate(setup, part)
             for name in Latencies._fields:
                 getattr(served, name)[mine] = getattr(result, name) / self._speeds.get(spec.kind, 1.0)
         return served

@@ -71,7 +71,7 @@ def _started(trials: Sequence[Trial], *kinds: TrialKind) -> int:
 
 
 def _start_s(spec: ServiceSpec, trials: Sequence[Trial]) -> float:
-    seen = [trial.startup_s for trial in trials if trial.startup_s is not None]
+    seen = [trial.start_s for trial in trials if trial.start_s is not None]
     if seen:
         return sum(seen) / len(seen)
     return spec.engine.emulator.startup_s if spec.engine.kind is EngineKind.EMULATOR else spec.engine.driver.start_s

@@ -23,6 +23,7 @@ from controlplane.domain.studies.answer import Answer, Chances
 from controlplane.domain.studies.calibration import Calibration
 from controlplane.domain.studies.capacity import Capacity, FleetSize
 from controlplane.domain.studies.study_plan import StudyPlan
+from controlplane.domain.studies.warm_up import WarmUp
 
 
 class StudyState(StrEnum):
@@ -88,6 +89,7 @@ class Trial(Value):
     )
     usd_per_million_tokens: float | None = None
     startup_s: float | None = None
+    warm_up: WarmUp | None = Field(default=None, description="After the start, before the first level; None: none.")
     start_failure: StartFailure | None = None
     reason: str | None = Field(default=None, description="Why infeasible or failed; what fewer replicas did.")
     quality: QualityCheck | None = Field(default=None, description="Only for lossy configurations.")
@@ -103,6 +105,13 @@ class Trial(Value):
     def gpus(self) -> int:
         """GPUs that all its engines take."""
         return self.replicas * self.config.gpus_per_replica
+
+    @property
+    def start_s(self) -> float | None:
+        """Wall-clock seconds until it could be measured: its start and its warm-up; None while it is not up."""
+        if self.startup_s is None:
+            return None
+        return self.startup_s + (0.0 if self.warm_up is None else self.warm_up.took_s)
 
     @property
     def held_together(self) -> int:

@@ -11,7 +11,7 @@ from controlplane.ports import Clock
 from controlplane.ports.adapters import AdapterLoader
 from controlplane.ports.fleet import Fleet
 from controlplane.ports.gateways import GatewayOpener
-from controlplane.ports.load import LoadTester, QualityProbe
+from controlplane.ports.load import EngineProber, LoadTester, QualityProbe
 from controlplane.ports.store import Store
 from controlplane.services.studies.quality_gate import QualityGate
 from controlplane.services.studies.run_fleet_check import FleetCheckRunner, FleetPlan
@@ -21,6 +21,7 @@ from controlplane.services.studies.trial_engine import TrialEngines, TrialProgre
 from controlplane.services.studies.trial_level import LevelLoad, LevelRunner, stay_of
 from controlplane.services.studies.trial_plan import ladder_of, seed_of, workload_of
 from controlplane.services.studies.trial_twin import trial_twin
+from controlplane.services.studies.warm_up import WarmUpRunner
 from loadtests.measure.engine_lag import LagHistogram
 from tuner.answer.evidence import measured
 from tuner.answer.fewer import cannot_shrink, check_rps
@@ -47,6 +48,7 @@ class Lab:
     quality: QualityProbe | None = None
     engine_lag: Callable[[str], LagHistogram | None] | None = None
     adapters: AdapterLoader | None = None
+    prober: EngineProber | None = None
 
     def measure(self, session: StudySession, trial: Trial, on_progress: Callable[[TrialProgress], None]) -> Trial:
         """Return the finished trial. Raises Interrupted when the study is over or this worker lost it."""
@@ -58,6 +60,7 @@ class Lab:
             on_progress=on_progress,
             save=session.save_trial,
             adapters=self.adapters,
+            warm_up=None if self.prober is None else WarmUpRunner(self.prober, session.check, on_progress),
         )
         levels = LevelRunner(
             load_tester=self.load_tester,

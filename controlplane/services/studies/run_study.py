@@ -24,7 +24,7 @@ from controlplane.ports import Clock
 from controlplane.ports.adapters import AdapterLoader
 from controlplane.ports.fleet import Fleet
 from controlplane.ports.gateways import GatewayOpener
-from controlplane.ports.load import LoadTester, QualityProbe
+from controlplane.ports.load import EngineProber, LoadTester, QualityProbe
 from controlplane.ports.store import Store
 from controlplane.services.studies.arrivals import with_arrivals
 from controlplane.services.studies.calibrate_here import calibrate, twin_note
@@ -83,6 +83,7 @@ class StudyRunner:
     quality: QualityProbe | None = None
     engine_lag: Callable[[str], LagHistogram | None] | None = None
     adapters: AdapterLoader | None = None
+    prober: EngineProber | None = None
     beat_every_s: float = BEAT_EVERY_S
 
     def run_next(self) -> Study | None:
@@ -234,6 +235,7 @@ class StudyRunner:
             quality=self.quality,
             engine_lag=self.engine_lag,
             adapters=self.adapters,
+            prober=self.prober,
         )
 
     def _conclude(self, session: StudySession, step: Step) -> None:

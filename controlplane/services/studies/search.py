@@ -185,7 +185,7 @@ def taught(spec: ServiceSpec, trial: Trial) -> Finished | None:
     if trial.state is TrialState.FAILED:
         return None
     return _said(spec, trial)._replace(
-        start_s=trial.startup_s, levels_s=_levels_s(spec, trial), host=trial.host, reason=trial.reason or ""
+        start_s=trial.start_s, levels_s=_levels_s(spec, trial), host=trial.host, reason=trial.reason or ""
     )
 
 

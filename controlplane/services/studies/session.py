@@ -127,6 +127,7 @@ class StudySession:
             start_failure=None,
             reason=None,
             startup_s=None,
+            warm_up=None,
             started_at=self._clock(),
             finished_at=None,
             worker=self._worker,

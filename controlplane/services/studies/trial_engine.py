@@ -15,6 +15,7 @@ from controlplane.domain.launch import engine_spec
 from controlplane.domain.owner import TrialOwner
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.study import Trial, TrialKind, TrialState
+from controlplane.domain.studies.warm_up import WarmUp
 from controlplane.ports import Clock
 from controlplane.ports.adapters import AdapterLoader
 from controlplane.ports.fleet import Fleet
@@ -46,7 +47,8 @@ class Interrupted(Exception):  # no error of the user's: the runner is told to l
 class TrialEngines:
     """Runs a trial's engines on a fleet. `check` is called often and raises Interrupted when the trial must end.
 
-    `adapters` loads what `tuning.adapters` names; None: nothing here can.
+    `adapters` loads what `tuning.adapters` names; None: nothing here can. `warm_up` brings engines that compile at
+    first use to their steady state; None: they are measured as they come up.
     """
 
     fleet: Fleet
@@ -56,6 +58,7 @@ class TrialEngines:
     on_progress: Callable[[TrialProgress], None]
     save: Callable[[Trial], None]
     adapters: AdapterLoader | None = None
+    warm_up: Callable[[Trial, ServiceSpec, Sequence[Engine]], WarmUp] | None = None
 
     def run(self, trial: Trial, spec: ServiceSpec, measure: Measure) -> Trial:
         """Return the trial that `measure` finished. The engines are gone when this returns or raises.
@@ -71,7 +74,7 @@ class TrialEngines:
             self._load_adapters(trial, engines, spec)
             ready = trial.evolve(startup_s=max((e.startup_s for e in engines if e.startup_s is not None), default=None))
             self.save(ready)
-            return measure(ready, engines)
+            return measure(self._warmed(ready, engines, spec), engines)
         except InvalidInput as error:
             return self.ended(trial, TrialState.INFEASIBLE, str(error))
         except Unavailable as error:
@@ -92,7 +95,7 @@ class TrialEngines:
         if (broken := self._not_started(larger, [engine])) is not None:
             return broken, None
         self._load_adapters(larger, [engine], spec)
-        return larger, engine
+        return self._warmed(larger, [engine], spec), engine
 
     def died(self, trial: Trial, engines: Sequence[Engine]) -> Trial | None:
         """Return the ended trial when an engine died under load, else None."""
@@ -110,8 +113,10 @@ class TrialEngines:
             self.sleep(_POLL_S)
 
     def ended(self, trial: Trial, state: TrialState, reason: str | None) -> Trial:
-        """Return the trial as over now."""
-        return trial.evolve(state=state, reason=reason, finished_at=self.clock())
+        """Return the trial as over now. Its reason also says when its engines were not steady before."""
+        note = None if trial.warm_up is None else trial.warm_up.note
+        said = "; ".join(each for each in (reason, note) if each is not None)
+        return trial.evolve(state=state, reason=said or None, finished_at=self.clock())
 
     def _started(self, wanted: Sequence[EngineSpec], trial: Trial, spec: ServiceSpec) -> list[Engine]:
         """Start the engines side by side and wait until each is ready or failed."""
@@ -133,6 +138,15 @@ class TrialEngines:
             self.check()
             self.on_progress(TrialProgress(trial, f"loading the adapter {name}"))
             loader.load(engine, name, adapter.path)
+
+    def _warmed(self, trial: Trial, engines: Sequence[Engine], spec: ServiceSpec) -> Trial:
+        """Return the trial with how its fresh engines were warmed up, where their kind compiles at first use."""
+        if self.warm_up is None or not spec.engine.compiles_at_first_use:
+            return trial
+        found = self.warm_up(trial, spec, engines)
+        warm = trial.evolve(warm_up=found if trial.warm_up is None else trial.warm_up.and_then(found))
+        self.save(warm)
+        return warm
 
     def _tick(self, trial: Trial, phase: str) -> None:
         self.check()
