@@ -56,7 +56,7 @@ class WarmUpRunner:
         return WarmUp(sweeps=len(told.sweeps_s), took_s=told.took_s, steady=steady, why=why)
 
     def _sweep(self, told: _Told, trial: Trial, engines: Sequence[Engine], probes: Sequence[Probe]) -> None:
-        """Send every probe once to every engine. Raises Unavailable when one does not answer in time."""
+        """Send every probe once to every engine. Raises Unavailable when one does not answer in time, or to none."""
         number, before_s = len(told.sweeps_s), told.took_s
         for place, probe in enumerate(probes):
             self.check()
@@ -64,6 +64,8 @@ class WarmUpRunner:
             if told.left_s <= 0:
                 raise Unavailable("the warm-up ended", why=f"{told.limit_s:g} s are over")
             told.took_s += self._slowest_s(engines, probe, seed=number * len(probes) + place, timeout_s=told.left_s)
+        if told.took_s == before_s:
+            raise Unavailable("the engine refuses every probe", why="nothing is known of its steady state")
         told.sweeps_s.append(told.took_s - before_s)
 
     def _slowest_s(self, engines: Sequence[Engine], probe: Probe, *, seed: int, timeout_s: float) -> float:

@@ -154,6 +154,7 @@ def test_an_engine_that_joins_a_fleet_is_warmed_up_alone(tmp_path: Path) -> None
     ("took", "why"),
     [
         ([Unavailable("the engine did not answer")], "did not answer"),
+        ([InvalidInput("no such path")], "refuses every probe"),
         ([LIMIT_SHARE * COMPILING.engine.start_timeout_s], "225 s are over"),
         ([0.1 * 3 ** (number // 10) for number in range(50)], ": 5 sweeps, 121 s"),  # of ten probes each
     ],
