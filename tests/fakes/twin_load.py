@@ -29,9 +29,9 @@ from tests.fakes.fleet import FakeClock
 from tests.fakes.gateways import FakeGateways
 from tests.fakes.twin_adapters import asked, serve
 from tuner.twin.first_use import FirstUse
-from tuner.twin.setup import resolve
+from tuner.twin.setup import EngineSetup, resolve
 from tuner.twin.shapes import load_shape
-from tuner.twin.simulate import RequestArrays, simulate
+from tuner.twin.simulate import RequestArrays, ResultArrays, simulate
 
 _LOOK_EVERY_S = 0.5
 
@@ -123,13 +123,18 @@ class TwinLoadTester:
             part = RequestArrays(arrays.scheduled_s[mine], arrays.prompt_tokens[mine], arrays.output_tokens[mine])
             spec = next(each.spec for each in self._fleet.list() if each.url == engine)
             setup = resolve(load_shape("llama-8b"), self._gpu, _as_vllm(spec))
-            if (compiler := self.compiled(spec)) is not None:
-                result = Latencies(*serve(setup, part, [None] * len(part.scheduled_s), first_use=compiler))
-            else:
-                result = Latencies(*serve(setup, part, adapters[mine])) if adapters else simulate(setup, part)
+            result = _result(setup, part, adapters[mine], self.compiled(spec))
             for name in Latencies._fields:
                 getattr(served, name)[mine] = getattr(result, name) / self._speeds.get(spec.kind, 1.0)
         return served
+
+
+def _result(
+    setup: EngineSetup, part: RequestArrays, adapters: list[str | None], first_use: FirstUse | None
+) -> Latencies | ResultArrays:
+    if not adapters and first_use is None:
+        return simulate(setup, part)
+    return Latencies(*serve(setup, part, adapters or [None] * len(part.scheduled_s), first_use=first_use))
 
 
 def _as_vllm(spec: EngineSpec) -> EngineConfig:

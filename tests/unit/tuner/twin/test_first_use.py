@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from controlplane.domain.base import EngineId, StudyId
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.launch import engine_spec
+from controlplane.domain.owner import TrialOwner
 from controlplane.domain.service import EmulatorOptions
 from controlplane.emulator.flags import parse_command_line
 from tests.builders_serving import a_spec
@@ -40,7 +42,8 @@ def test_an_emulator_is_told_by_its_service_how_long_it_compiles(stall_s: float)
     spec = a_spec()
     engine = spec.engine.evolve(emulator=EmulatorOptions(startup_s=0, first_use_s=stall_s))
     config = EngineConfig(flags={"max-model-len": 8192})
-    made = engine_spec("e-1", "rollout/chat/rev-1", model=spec.model, engine=engine, gpus=spec.gpus, config=config)
+    owner = TrialOwner(StudyId("chat-1"), 0)
+    made = engine_spec(EngineId("e-1"), owner, model=spec.model, engine=engine, gpus=spec.gpus, config=config)
     assert ("emulator-first-use-s" in made.config.flags) is (stall_s > 0)
     settings = parse_command_line(["llama-8b", *made.config.to_args()], visible_devices=None)
     assert settings.first_use_s == stall_s
