@@ -32,9 +32,13 @@ def revision_id(service: ServiceName, model: ModelSpec, engine: EngineOptions, c
         "flags": True,
         "flag_file": True,
         "emulator": {"max_lag_ms"},
+        "mapping": {"compiles_at_first_use"},
     }  # none changes what starts
+    # Revisions named before there was such an option keep their names.
     if engine.mapping is None:
-        left_out["mapping"] = True  # revisions named before there were mappings keep their names
+        left_out["mapping"] = True
+    if engine.emulator.first_use_s == 0:
+        left_out["emulator"] = {"max_lag_ms", "first_use_s"}
     content = {
         "service": service,
         "model": model.model_dump(mode="json"),

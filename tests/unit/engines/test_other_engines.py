@@ -19,7 +19,7 @@ from controlplane.domain.hardware import GpuPool
 from controlplane.domain.launch import serve_arguments
 from controlplane.domain.operations.what_if import WhatIf
 from controlplane.domain.revision import revision_id
-from controlplane.domain.service import EngineOptions, ServiceSpec
+from controlplane.domain.service import EmulatorOptions, EngineOptions, ServiceSpec
 from controlplane.ports.load import LoadRequest
 from controlplane.reading.service_file import load_service
 from controlplane.services.what_if import what_if
@@ -162,6 +162,10 @@ def test_a_mapping_is_part_of_what_a_revision_is_and_new_options_rename_none() -
     other = EngineOptions.model_validate({"kind": "command", "mapping": own() | {"title": "another"}})
     assert named(one) != named(other)
     assert named(EngineOptions(kind=EngineKind.VLLM)) == "rev-a8bc0b29f082"
+    warm = EngineOptions.model_validate({"kind": "command", "mapping": own() | {"compiles_at_first_use": True}})
+    assert named(warm) == named(one)  # it changes how trials begin, not what starts
+    stalls = [EmulatorOptions(first_use_s=stall_s) for stall_s in (0, 1, 2)]
+    assert len({named(EngineOptions(kind=EngineKind.EMULATOR, emulator=each)) for each in stalls}) == 3
 
 
 @pytest.mark.parametrize(
