@@ -116,7 +116,7 @@ def per_replica(scaling: Scaling) -> float:
 
 
 def _least(spec: ServiceSpec) -> int:
-    """Return how many replicas there are at least: one or more (decision 110)."""
+    """Return how many replicas there are at least: one or more (decision 107)."""
     if spec.autoscale.min_replicas < 1:
         raise InvalidInput(
             f"{spec.name} cannot go to zero by an autoscaler of the cluster",

@@ -80,18 +80,20 @@ def test_every_stage_has_a_door_and_the_missing_are_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    asked = {"grpc": False, "before": None, "litellm": None, "envoy": None}
+    asked = {"grpc": False, "before": None, "litellm": None, "envoy": None, "ours": ("off", "on")}
     found = doors(Namespace(only="ours,litellm,envoy", stages=True, **asked), Path("/nowhere"))
     assert set(found) == {"ours, stages off", "ours, stages on", "+ key", "+ audit", *(f"+ {name}" for name in STAGES)}
     said = capsys.readouterr().out
     assert "litellm is not on this machine" in said
     assert "envoy is not on this machine" in said
+    on_only = doors(Namespace(only="ours", stages=False, **asked | {"ours": ["on"]}), Path("/nowhere"))
+    assert set(on_only) == {"ours, stages on"}
     only = Namespace(only="litellm", stages=False, litellm="/x/litellm", envoy=None)
     assert set(doors(only, Path("/nowhere"))) == {"litellm"}
 
 
 def test_an_earlier_commit_stands_beside_ours_from_a_folder_of_its_own(tmp_path: Path) -> None:
-    asked = {"stages": False, "grpc": False, "litellm": None, "envoy": None}
+    asked = {"stages": False, "grpc": False, "litellm": None, "envoy": None, "ours": ("off", "on")}
     found = doors(Namespace(only="ours", before="HEAD", **asked), tmp_path)
     assert [name for name in found if name.startswith("before")] == ["before, stages off", "before, stages on"]
     assert (tmp_path / "before" / "controlplane" / "gateway" / "__main__.py").is_file()
