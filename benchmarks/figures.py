@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+
+def rounds_parser(told: str | None, *, rounds: int, startup_s: float) -> argparse.ArgumentParser:
+    """Return what reads the arguments of a benchmark of rounds on emulated engines; `told` is its docstring."""
+    parser = argparse.ArgumentParser(description=told, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--startup-s", type=float, default=startup_s)
+    parser.add_argument("--json", type=Path)
+    return parser
 
 
 def asked_as(name: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import httpx
 import psutil
 
-from benchmarks.figures import asked_as, keep, say, tell
+from benchmarks.figures import asked_as, keep, rounds_parser, say, tell
 from tests.e2e.loop.installation import SERVICE, Installation
 
 AT_ONCE = 3
@@ -103,11 +103,7 @@ def figures(rounds: Sequence[Round], *, of: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--startup-s", type=float, default=5.0)
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
+    args = rounds_parser(__doc__, rounds=5, startup_s=5.0).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rounds = measure(args, Path(folder), lambda known: keep(figures(known, of=args.rounds), args.json))
     tell(figures(rounds, of=args.rounds), args.json)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from benchmarks.figures import asked_as, tell
+from benchmarks.figures import asked_as, rounds_parser, tell
 from tests.e2e.loop.installation import SERVICE, Installation
 
 SPOT = (2, 3)
@@ -102,13 +102,10 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = rounds_parser(__doc__, rounds=3, startup_s=8.0)
     parser.add_argument("--notice-s", type=float, default=30.0)
-    parser.add_argument("--startup-s", type=float, default=8.0)
     parser.add_argument("--rate", type=float, default=4.0)
     parser.add_argument("--between-s", type=float, default=5.0)
-    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(args, Path(folder))

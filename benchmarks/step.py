@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from benchmarks.figures import asked_as, keep, say, tell
+from benchmarks.figures import asked_as, keep, rounds_parser, say, tell
 from controlplane.adapters.gateway.records_spool import SpooledRecords
 from controlplane.cli.traffic import LiveTraffic
 from controlplane.domain.door.outcomes import read_outcome
@@ -169,12 +169,9 @@ def figures(rounds: Sequence[Round], reports: Sequence[LoadTestReport], *, of: i
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--startup-s", type=float, default=10.0)
+    parser = rounds_parser(__doc__, rounds=3, startup_s=10.0)
     parser.add_argument("--rate", type=float, default=3.0)
     parser.add_argument("--settle-s", type=float, default=40.0)
-    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
 
     def whole(found: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ weights at 20 GiB/s a GPU, to start what is given.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -18,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.figures import asked_as, tell
+from benchmarks.figures import asked_as, rounds_parser, tell
 from benchmarks.from_zero import first_token_s
 from tests.e2e.loop.installation import SERVICE, Installation
 
@@ -72,11 +71,7 @@ def measure(name: str, folder: Path, *, rounds: int, startup_s: float) -> list[f
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--startup-s", type=float, default=20.0)
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
+    args = rounds_parser(__doc__, rounds=3, startup_s=20.0).parse_args()
     found: dict[str, Any] = {
         **asked_as("warm_pool"),
         "first_token_s": {},

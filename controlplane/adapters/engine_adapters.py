@@ -6,10 +6,10 @@ vLLM has them with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, and loads under `--ena
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import httpx
 
+from controlplane.adapters.engine_http import asked
 from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.errors import InvalidInput, Unavailable
 
@@ -33,7 +33,7 @@ class EngineAdapters:
 
     def loaded(self, engine: Engine) -> Mapping[str, str]:
         """See `ports.AdapterLoader.loaded`: cards with a parent are adapters."""
-        answer = self._send("GET", engine, "/v1/models")
+        answer = asked(self._http, "GET", engine, "/v1/models")
         try:
             cards = answer.raise_for_status().json()["data"]
             return {card["id"]: str(card.get("root") or "") for card in cards if card.get("parent")}
@@ -44,7 +44,7 @@ class EngineAdapters:
     def load(self, engine: Engine, name: str, path: str) -> None:
         """See `ports.AdapterLoader.load`."""
         who, body = engine.spec.engine_id, {"lora_name": name, "lora_path": path}
-        answer = self._send("POST", engine, "/v1/load_lora_adapter", json=body, timeout=LOAD_S)
+        answer = asked(self._http, "POST", engine, "/v1/load_lora_adapter", json=body, timeout=LOAD_S)
         if answer.is_success or (answer.status_code == httpx.codes.BAD_REQUEST and _ALREADY in answer.text):
             return
         if answer.status_code == httpx.codes.NOT_FOUND and "lora" not in answer.text.lower():
@@ -53,18 +53,9 @@ class EngineAdapters:
 
     def unload(self, engine: Engine, name: str) -> None:
         """See `ports.AdapterLoader.unload`."""
-        answer = self._send("POST", engine, "/v1/unload_lora_adapter", json={"lora_name": name}, timeout=LOAD_S)
+        answer = asked(self._http, "POST", engine, "/v1/unload_lora_adapter", json={"lora_name": name}, timeout=LOAD_S)
         if not answer.is_success and answer.status_code != httpx.codes.NOT_FOUND:
             raise Unavailable(f"{engine.spec.engine_id} does not unload {name}", why=_message(answer))
-
-    def _send(self, method: str, engine: Engine, path: str, **options: Any) -> httpx.Response:
-        key = engine.spec.api_key
-        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        try:
-            return self._http.request(method, f"{engine.url}{path}", headers=headers, **options)
-        except httpx.HTTPError as error:
-            why = str(error) or type(error).__name__
-            raise Unavailable(f"{engine.spec.engine_id} does not answer", why=why) from error
 
 
 def _message(answer: httpx.Response) -> str:

@@ -9,6 +9,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from controlplane.adapters.engine_http import key_headers
 from controlplane.domain.engines.driver import MetricNames
 from controlplane.host.addresses import is_tls
 
@@ -24,8 +25,7 @@ def in_flight(url: str, names: MetricNames) -> int | None:
 
 def metrics_page(url: str, names: MetricNames, *, timeout_s: float, key: str | None = None) -> str | None:
     """Return an engine's page; None when it does not answer, or with too much, or is not done in twice the time."""
-    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-    client = httpx.Client(headers=headers, timeout=timeout_s, trust_env=False, verify=is_tls(url))
+    client = httpx.Client(headers=key_headers(key), timeout=timeout_s, trust_env=False, verify=is_tls(url))
     until_s, body = time.monotonic() + timeout_s, bytearray()
     try:
         with client, client.stream("GET", f"{url}{names.path}") as answer:

@@ -7,6 +7,7 @@ import time
 
 import httpx
 
+from controlplane.adapters.engine_http import key_headers
 from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.errors import InvalidInput, Unavailable
 from controlplane.domain.studies.warm_up import Probe
@@ -24,8 +25,7 @@ class HttpProber:
 
     def ask(self, engine: Engine, probe: Probe, *, seed: int, timeout_s: float) -> float:
         """See `ports.EngineProber.ask`."""
-        url, key = str(engine.url), engine.spec.api_key
-        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        url, headers = str(engine.url), key_headers(engine.spec.api_key)
         body, who = _body(engine, probe, seed), engine.spec.engine_id
         verify, began_s = is_tls(url), time.monotonic()
         try:

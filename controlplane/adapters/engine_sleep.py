@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from controlplane.adapters.engine_http import asked
 from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.errors import InvalidInput, Unavailable
 
@@ -51,12 +52,7 @@ class HttpSleeper:
         self._send("POST", engine, "/wake_up", params={"tags": "kv_cache"}, timeout=MOVE_S)
 
     def _send(self, method: str, engine: Engine, path: str, **options: Any) -> httpx.Response:
-        who, key = engine.spec.engine_id, engine.spec.api_key
-        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        try:
-            answer = self._http.request(method, f"{engine.url}{path}", headers=headers, **options)
-        except httpx.HTTPError as error:
-            raise Unavailable(f"{who} does not answer", why=str(error) or type(error).__name__) from error
+        who, answer = engine.spec.engine_id, asked(self._http, method, engine, path, **options)
         if answer.status_code == httpx.codes.NOT_FOUND:
             allowed = "VLLM_SERVER_DEV_MODE=1 and --enable-sleep-mode"
             raise InvalidInput(f"{who} cannot sleep", why=f"it has no {path}", allowed=allowed)

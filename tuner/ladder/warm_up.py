@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from controlplane.domain.engines.engine import EngineConfig, EngineKind
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.studies.warm_up import Probe
-from tuner.space.knobs.words import KNOBS
+from tuner.space.knobs.words import words_of
 from tuner.twin.flags import FlagReader
 
 MOST_SWEEPS = 5
@@ -53,8 +53,7 @@ def sweep(kind: EngineKind, config: EngineConfig, *, longest: int) -> tuple[Prob
 
 def _flag(kind: EngineKind, config: EngineConfig, knob: str, default: int) -> int:
     """Return an engine's own number for a knob; the default where it says none, or nothing that is a number."""
-    words = KNOBS[knob].get(EngineKind.VLLM if kind is EngineKind.EMULATOR else kind, ())
-    for name in (word for word in words if word in config.flags):
+    for name in (word for word in words_of(knob, kind) if word in config.flags):
         with contextlib.suppress(InvalidInput):  # -1: as long as fits
             return FlagReader(config).integer(name, default=default, low=1)
     return default

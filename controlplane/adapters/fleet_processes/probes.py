@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 import httpx
 
 from controlplane.adapters.engine_counts import samples_of
+from controlplane.adapters.engine_http import key_headers
 from controlplane.domain.engines.driver import Readiness
 from controlplane.host.addresses import is_tls
 from loadtests.measure.engine_lag import LagHistogram
@@ -23,8 +24,7 @@ _LAG = "fleetune:emulator_lag_seconds"
 
 def is_ready(url: str, model: str, key: str | None, readiness: Readiness) -> bool:
     """Say whether an engine is healthy and answers one small real request."""
-    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-    verify, timeout = is_tls(url), _HEALTH_TIMEOUT_S
+    headers, verify, timeout = key_headers(key), is_tls(url), _HEALTH_TIMEOUT_S
     with httpx.Client(base_url=url, headers=headers, trust_env=False, verify=verify, timeout=timeout) as client:
         try:
             if client.get(readiness.health_path).status_code != 200:

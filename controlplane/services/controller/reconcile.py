@@ -44,6 +44,7 @@ from controlplane.services.fleet.versions import VersionFinder
 from controlplane.services.fleet.world import World, by_service, service_of
 from controlplane.services.models import follow_aliases, note_promotions
 from controlplane.services.operations.drift import CreateStudy, DriftWatcher
+from controlplane.services.operations.failures import FAILED
 from controlplane.services.operations.savings import SavingsMeter
 from controlplane.services.rollouts.facts import FactFinder
 from controlplane.services.rollouts.looks import LookBook
@@ -293,5 +294,5 @@ class Controller:
             reason = f"{engine.failure}: {engine.failure_detail}"
             subject = f"engine/{name}"
             self._store.add_event(
-                Event(at=now, actor=ACTOR, action="engine.failed", subject=subject, service=service, reason=reason)
+                Event(at=now, actor=ACTOR, action=FAILED, subject=subject, service=service, reason=reason)
             )

@@ -128,7 +128,8 @@ class NotifyRunner:
         found, version = read_kept(self._store, setting, _sent, None)
         if found is not None:
             return Versioned(found, version)
-        begins = Sent(at=self._clock(), since=self._clock())
+        now = self._clock()
+        begins = Sent(at=now, since=now)
         return Versioned(begins, self._store.write_setting(setting, begins.model_dump_json(), version))
 
 

@@ -74,8 +74,8 @@ def is_open(spec: ServiceSpec, found: Decision, told: Told) -> bool:
 
 def go_on(study: Study, found: Decision, told: Told) -> str | None:
     """Return the command that makes an uncertain answer a certain one; None when it is certain."""
-    unproved = found.answer is Answer.IMPROVEMENT_UNCHECKED or _may_gain(study.spec, found)
-    if not unproved and not is_open(study.spec, found, told):
+    may_gain = found.answer is Answer.IMPROVEMENT_UNCHECKED or _may_gain(study.spec, found)
+    if not may_gain and not is_open(study.spec, found, told):
         return None
     more = told.fleet.replicas + 4  # the check, a missed one's further replica, and another round
     starts = study.spec.tuning.budget.engine_starts + more

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from itertools import count
 
+from tests.fakes.background import Background
 from tests.fakes.kubernetes.errors import ApiError
 from tests.fakes.kubernetes.objects import Objects
 from tests.fakes.kubernetes.schemas import Object, resource_of
@@ -14,18 +14,12 @@ _KINDS = [resource_of("apps/v1", "Deployment"), resource_of("apps/v1", "ReplicaS
 _BY = Writer(manager="restless", subresource="status")
 
 
-class Restless:
+class Restless(Background):
     """Writes every so many seconds until `stop`."""
 
     def __init__(self, objects: Objects, *, every_s: float) -> None:
         self._objects, self._every_s = objects, every_s
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join()
+        self._begin()
 
     def _run(self) -> None:
         for number in count():

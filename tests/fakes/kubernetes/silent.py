@@ -6,7 +6,6 @@ As a cluster without machines does (KWOK, hollow nodes). A plain client of the A
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from typing import Any
 
@@ -14,24 +13,20 @@ import urllib3
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
+from tests.fakes.background import Background
+
 _MERGE = "application/merge-patch+json"
 _EVERY_S = 0.1
 _ERRORS = (ApiException, urllib3.exceptions.HTTPError, OSError)
 
 
-class SilentKubelet:
+class SilentKubelet(Background):
     """Serves the pods of every node until `stop`; one that `ends_pods` confirms the end of those deleted."""
 
     def __init__(self, api: client.ApiClient, *, ends_pods: bool = True) -> None:
         self._core, self._ends_pods = client.CoreV1Api(api), ends_pods
         self._addresses: dict[str, str] = {}
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join()
+        self._begin()
 
     def _run(self) -> None:
         while not self._stopping.wait(_EVERY_S):

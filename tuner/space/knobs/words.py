@@ -68,9 +68,19 @@ KNOBS: Mapping[str, Words] = {
 
 def foreign_flags(config: EngineConfig, kind: EngineKind) -> tuple[str, ...]:
     """Return what is wrong with flags that other engines have and this kind has not, one phrase each."""
-    kind = _V if kind is EngineKind.EMULATOR else kind
+    kind = _spoken(kind)
     own = {flag for words in KNOBS.values() for flag in words.get(kind, ())}
     return tuple(phrase for flag in config.flags if flag not in own if (phrase := _foreign(flag, kind)) is not None)
+
+
+def words_of(knob: str, kind: EngineKind) -> Sequence[str]:
+    """Return the flags by which a kind of engine says a knob; none where it has no such."""
+    return KNOBS[knob].get(_spoken(kind), ())
+
+
+def _spoken(kind: EngineKind) -> EngineKind:
+    """Return the kind whose flags are spoken: an emulator's are vLLM's."""
+    return _V if kind is EngineKind.EMULATOR else kind
 
 
 def _foreign(flag: str, kind: EngineKind) -> str | None:

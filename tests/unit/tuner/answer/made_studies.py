@@ -14,6 +14,7 @@ from controlplane.services.studies.conclude import conclusion
 from tests.unit.studies.study_world import service_spec
 from tests.unit.tuner.answer.measured_trials import NOW, a_level, a_study, a_trial, used
 from tuner.answer.policy import Step, next_step
+from tuner.answer.standing import Decision, decide
 
 QUICK = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 Capacities = st.floats(0.5, 40)
@@ -67,6 +68,15 @@ def checked(spec: ServiceSpec, trials: tuple[Trial, ...], replicas: int) -> tupl
         levels=(level,),
     )
     return (*trials, check)
+
+
+def decided_of_both(
+    spec: ServiceSpec, baseline_rps: float, rps: float, *, better: float, rounds: int
+) -> tuple[Decision, Decision]:
+    """Return what is decided of a candidate on one GPU, and of one of `better` times its capacity."""
+    both = (study_of(spec, (1, baseline_rps), (1, each), rounds=rounds) for each in (rps, rps * better))
+    worse, improved = (decide(spec, trials) for trials in both)
+    return worse, improved
 
 
 def answer(spec: ServiceSpec, trials: tuple[Trial, ...]) -> Recommendation:

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from controlplane.domain.studies.answer import Answer
 from controlplane.domain.studies.study import Trial, TrialKind, TrialState
-from tests.unit.tuner.answer.made_studies import QUICK, Capacities, answer, checked, spec_of, step_after, study_of
+from tests.unit.tuner.answer.made_studies import (
+    QUICK,
+    Capacities,
+    answer,
+    checked,
+    decided_of_both,
+    spec_of,
+    step_after,
+    study_of,
+)
 from tests.unit.tuner.answer.measured_trials import a_level, a_trial
 from tuner.answer.evidence import measured
 from tuner.answer.fleets import gains
@@ -115,9 +124,7 @@ def test_a_better_candidate_never_makes_the_answer_worse_where_gpus_are_few(
     order = [Answer.OUT_OF_REACH, Answer.NO_IMPROVEMENT, Answer.SAME_FLEET_MORE_CAPACITY]
     order += [Answer.IMPROVEMENT_UNCHECKED, Answer.IMPROVEMENT]
     spec = spec_of(20, gpus=gpus)
-    worse, improved = (
-        decide(spec, study_of(spec, (1, baseline_rps), (1, each), rounds=rounds)) for each in (rps, rps * better)
-    )
+    worse, improved = decided_of_both(spec, baseline_rps, rps, better=better, rounds=rounds)
     assert order.index(improved.answer) >= order.index(worse.answer)
 
 

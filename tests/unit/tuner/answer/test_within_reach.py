@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.answer import Answer
 from controlplane.domain.studies.study import Level, Trial, TrialKind, TrialState
-from tests.unit.tuner.answer.made_studies import QUICK, answer, checked, spec_of, step_after, study_of
+from tests.unit.tuner.answer.made_studies import QUICK, answer, checked, decided_of_both, spec_of, step_after, study_of
 from tests.unit.tuner.answer.measured_trials import a_level, a_trial, used
 from tuner.answer.evidence import measured
 from tuner.answer.fleet_check import Move, next_move
@@ -127,9 +127,7 @@ def test_what_is_likelier_to_hold_is_not_answered_out_of_reach_sooner(
     rps: float, baseline_rps: float, better: float, gpus: int
 ) -> None:
     spec = spec_of(20, gpus=gpus)
-    worse, improved = (
-        decide(spec, study_of(spec, (1, baseline_rps), (1, each), rounds=1)) for each in (rps, rps * better)
-    )
+    worse, improved = decided_of_both(spec, baseline_rps, rps, better=better, rounds=1)
     assert improved.answer is not Answer.OUT_OF_REACH or worse.answer is Answer.OUT_OF_REACH
     better_baseline = decide(spec, study_of(spec, (1, baseline_rps * better), (1, rps), rounds=1))
     assert better_baseline.answer is not Answer.OUT_OF_REACH or worse.answer is Answer.OUT_OF_REACH
