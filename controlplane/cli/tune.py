@@ -42,7 +42,7 @@ FOLLOW_EVERY_S = 1.0
 
 @plain_errors
 def tune(
-    file: Annotated[Path, typer.Option("-f", "--file", help="service.yaml")],
+    file: Annotated[Path | None, typer.Option("-f", "--file", help="service.yaml; --resume needs none")] = None,
     apply: Annotated[bool, typer.Option(help="Start the canary when a better configuration is proved.")] = False,
     data_dir: Annotated[Path, typer.Option(help="Where the installation lives.")] = Path(".fleetune"),
     gpus: Annotated[int | None, typer.Option(help="GPUs of this host; default: nvidia-smi, or the spec.")] = None,
@@ -59,7 +59,7 @@ def tune(
     """Search the configuration that meets the SLOs at the lowest cost, and prove it against the baseline."""
     if budget is not None and not resume:
         raise InvalidInput("--budget goes with --resume", allowed="a new study's budget stands in service.yaml")
-    spec = load_service(file)
+    spec = _spec(file, resume, data_dir.resolve())
     settings = _settings(data_dir.resolve(), spec, gpus)
     compile_twin()
     store = machine.open_store(settings)
@@ -75,6 +75,15 @@ def tune(
         trials = [trial.value.model_dump(mode="json") for trial in store.list_trials(study_id)]
         json_.write_text(json.dumps({"study": study.model_dump(mode="json"), "trials": trials}, indent=1))
     _conclude(study)
+
+
+def _spec(file: Path | None, resume: str | None, data_dir: Path) -> ServiceSpec:
+    """Return what the file says; without one, what the study that is gone on with was begun with."""
+    if file is not None:
+        return load_service(file)
+    if resume is None:
+        raise InvalidInput("no service to tune", allowed="-f service.yaml, or --resume STUDY of this installation")
+    return machine.open_store(installation.load(data_dir)).get_study(StudyId(resume)).value.spec
 
 
 def _resume(store: Store, study_id: StudyId, spec: ServiceSpec, budget: str | None, *, now: datetime) -> None:
@@ -122,6 +131,8 @@ def _new_study(store: Store, spec: ServiceSpec, *, now: datetime, apply: bool, w
 
 def _run(settings: Settings, store: Store, study_id: StudyId, workers: int) -> Study:
     """Run the study here, beside whoever works on it, until it is over. Ctrl-C lets go: the study can be resumed."""
+    if (known := store.get_study(study_id).value).state in STUDY_FINAL:
+        return known  # what is over is shown
     stop = stop_event()
     with StudyBar(console) as bar, helping_workers(settings, study_id, workers - 1):
         shown: set[int] = set()
@@ -161,5 +172,5 @@ def _conclude(study: Study) -> None:
     if study.state is StudyState.FAILED:
         raise ExperimentFailed(f"study {study.study_id} failed", why=study.reason or "")
     console.print(
-        f"study {study.study_id} is {study.state.value}; go on with `fleetune tune -f … --resume {study.study_id}`"
+        f"study {study.study_id} is {study.state.value}; go on with `fleetune tune --resume {study.study_id}`"
     )

@@ -79,7 +79,7 @@ def go_on(study: Study, found: Decision, told: Told) -> str | None:
         return None
     more = told.fleet.replicas + 4  # the check, a missed one's further replica, and another round
     starts = study.spec.tuning.budget.engine_starts + more
-    return f"fleetune tune -f service.yaml --resume {study.study_id} --budget {starts}"
+    return f"fleetune tune --resume {study.study_id} --budget {starts}"
 
 
 def _may_gain(spec: ServiceSpec, found: Decision) -> bool:

@@ -16,6 +16,7 @@ from controlplane.host.ports import free_port
 from controlplane.host.processes import this_process
 from controlplane.reading.service_file import load_service
 from controlplane.services.check_service import check_service
+from tests.builders_serving import an_applicable_study
 from tests.integration.cli.conftest import Fleetune
 from tuner.twin.shapes import SHIPPED_SHAPES
 
@@ -156,3 +157,15 @@ def test_the_chart_s_first_process_says_which_names_nobody_knows(
 ) -> None:
     code, said = fleetune("process", "prepare", "-f", service_file(gateway={"fallback": "small"}))
     assert (code, "note: chat: gateway.fallback is small" in said) == (0, True), said
+
+
+def test_a_study_that_is_gone_on_with_needs_no_file(fleetune: Fleetune, tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/data/fleetune.db")
+    store.save_study(an_applicable_study("chat-1", apply_when_done=False), 0)
+    code, said = fleetune("tune", "--resume", "chat-1")
+    assert (code, "half the cost" in said) == (0, True)
+
+
+def test_tuning_nothing_says_what_can_be_tuned(fleetune: Fleetune) -> None:
+    code, said = fleetune("tune")
+    assert (code, "-f service.yaml, or --resume STUDY" in said) == (2, True)
