@@ -1,11 +1,10 @@
-"""Batches as OpenAI's API has them: their states, their lines, and what is written of each. Pure."""
+"""Batches as OpenAI's API has them: their states, and what is shown of them. Pure."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import Field
 
@@ -17,7 +16,6 @@ WINDOW_S = 24 * 3600
 WINDOW = "24h"
 """The only `completion_window` that OpenAI has."""
 
-LONGEST_LINE_BYTES = 32 << 20
 MOST_LINES = 50_000
 MOST_ERRORS = 100
 MOST_METADATA = 16
@@ -120,53 +118,3 @@ class Batch(Value):
             "request_counts": {"total": self.total, "completed": self.completed, "failed": self.failed},
             "metadata": dict(self.metadata) or None,
         }
-
-
-class Line(NamedTuple):
-    """One request of a batch."""
-
-    custom_id: str
-    body: dict[str, Any]
-
-
-def read_line(raw: bytes, number: int, endpoint: str) -> Line | LineError:
-    """Return a line's request, or what is wrong with it. `number` counts from 1."""
-    try:
-        given = json.loads(raw)
-    except (ValueError, RecursionError):
-        return LineError(line=number, code="invalid_json_line", message="This line is not valid JSON.")
-    if not isinstance(given, dict):
-        return LineError(line=number, code="invalid_json_line", message="This line is no JSON object.")
-    custom_id, body = given.get("custom_id"), given.get("body")
-    wrong = _wrong(given, endpoint)
-    if wrong is not None or not isinstance(custom_id, str) or not isinstance(body, dict):
-        return LineError(line=number, code="invalid_request", message=wrong or "`custom_id` and `body` are needed.")
-    return Line(custom_id, body)
-
-
-def _wrong(given: Mapping[str, Any], endpoint: str) -> str | None:
-    if not isinstance(given.get("custom_id"), str) or not given["custom_id"]:
-        return "`custom_id` is missing or no text."
-    if given.get("method") != "POST":
-        return "`method` must be POST."
-    if given.get("url") != endpoint:
-        return f"`url` must be the batch's endpoint, {endpoint}."
-    if not isinstance(given.get("body"), dict):
-        return "`body` is missing or no object."
-    return "`stream` cannot be true in a batch." if given["body"].get("stream") else None
-
-
-def result_line(batch_id: str, number: int, line: Line, status: int, request_id: str, answer: Any) -> bytes:
-    """Return the line of an output or error file for an answered request."""
-    response = {"status_code": status, "request_id": request_id, "body": answer}
-    return _line(batch_id, number, line.custom_id, response, None)
-
-
-def failure_line(batch_id: str, number: int, line: Line, code: str, message: str) -> bytes:
-    """Return the line of an error file for a request that got no answer."""
-    return _line(batch_id, number, line.custom_id, None, {"code": code, "message": message})
-
-
-def _line(batch_id: str, number: int, custom_id: str, response: Any, error: Any) -> bytes:
-    said = {"id": f"{batch_id}-{number}", "custom_id": custom_id, "response": response, "error": error}
-    return json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,20 +10,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from controlplane.domain.door.batch import (
     MOST_ERRORS,
     MOST_LINES,
     Batch,
     BatchStatus,
-    Line,
     LineError,
     StoredFile,
-    failure_line,
-    read_line,
-    result_line,
 )
+from controlplane.domain.door.batch_lines import Line, failure_line, read_line, result_line
 from controlplane.gateway.batches.journal import Done, Journal
 from controlplane.gateway.batches.ledger import UPLOAD_WITHIN_S
 from controlplane.gateway.batches.queue import LOOK_EVERY_S, BatchQueue, Turn
@@ -150,20 +146,21 @@ class Runner:
             (await opening).close()
 
     async def _lines(self, batch: Batch, journal: Journal, places: asyncio.Semaphore) -> BatchStatus | None:
-        """Run what is not done; return how the batch ended."""
+        """Run what is not done; return how the batch ended.
+
+        As many of its lines as there are places are looked at; those that wait to be asked again hold no place.
+        """
         under_way: set[asyncio.Task[None]] = set()
+        own = asyncio.Semaphore(self.at_once)
         try:
-            for number, raw in lines_of(await asyncio.to_thread(self.shelf.input_of, batch)):
-                if number in journal.done:
-                    continue
-                await places.acquire()
+            async for number, raw in self._to_do(batch, journal):
+                await own.acquire()
                 if self._stops(batch):
-                    places.release()
                     break
-                task = asyncio.create_task(self._line(batch, number, raw, journal))
+                task = asyncio.create_task(self._line(batch, number, raw, journal, places))
                 under_way.add(task)
                 task.add_done_callback(under_way.discard)
-                task.add_done_callback(lambda _: places.release())
+                task.add_done_callback(lambda _: own.release())
             await asyncio.gather(*under_way)
         finally:
             for task in under_way:
@@ -171,21 +168,28 @@ class Runner:
             await asyncio.gather(*under_way, return_exceptions=True)
         return self._stops(batch) if len(journal.done) < batch.total else BatchStatus.COMPLETED
 
+    async def _to_do(self, batch: Batch, journal: Journal) -> AsyncIterator[tuple[int, bytes]]:
+        """Yield the lines that are not done. They are read beside the event loop: one may have 32 MiB."""
+        path = await asyncio.to_thread(self.shelf.input_of, batch)
+        lines = ((number, raw) for number, raw in lines_of(path) if number not in journal.done)
+        while (line := await asyncio.to_thread(next, lines, None)) is not None:
+            yield line
+
     def _stops(self, batch: Batch) -> BatchStatus | None:
         if self.shelf.is_cancelled(batch.batch_id):
             return BatchStatus.CANCELLED
         return BatchStatus.EXPIRED if self._now() >= batch.expires_at else None
 
-    async def _line(self, batch: Batch, number: int, raw: bytes, journal: Journal) -> None:
-        line = read_line(raw, number, batch.endpoint)
+    async def _line(self, batch: Batch, number: int, raw: bytes, journal: Journal, places: asyncio.Semaphore) -> None:
+        line = await asyncio.to_thread(read_line, raw, number, batch.endpoint)
         assert isinstance(line, Line)  # all were looked at before the first was run
-        done = await self._answered(batch, number, line)
+        done = await self._answered(batch, number, line, places)
         if done is not None:
             await asyncio.to_thread(self._keep, batch, journal, done)
 
-    async def _answered(self, batch: Batch, number: int, line: Line) -> Done | None:
+    async def _answered(self, batch: Batch, number: int, line: Line, places: asyncio.Semaphore) -> Done | None:
         """Ask until there is an answer that stays; None when the batch stops first."""
-        body, tries = json.dumps(line.body).encode(), 0
+        tries = 0
         while self._stops(batch) is None:
             if not self.may(batch):
                 text = "The key that gave this batch is not valid any more."
@@ -195,16 +199,28 @@ class Runner:
             if not room:
                 await self.sleep(LOOK_EVERY_S)
                 continue
-            try:
-                reply = await self.send(batch, body)
-            except OSError:
-                reply = Reply(503, b"", "")
+            reply = await self._asked(batch, line, places)
+            if reply is None:
+                return None
             tries += 1
             if reply.status not in TRIED_AGAIN or (reply.status in BROKEN and tries >= MOST_TRIES):
-                said = result_line(batch.batch_id, number, line, reply.status, reply.request_id, _answer(reply.body))
-                return Done(number, reply.status < 400, said)
+                of_line = (batch.batch_id, number, line, reply.status, reply.request_id, reply.body)
+                return Done(number, reply.status < 400, await asyncio.to_thread(result_line, *of_line))
             await self.sleep(min(LONGEST_WAIT_S, reply.retry_after_s * 2 ** min(tries, 10)))
         return None
+
+    async def _asked(self, batch: Batch, line: Line, places: asyncio.Semaphore) -> Reply | None:
+        """Ask once; None when the batch stopped while there was no place.
+
+        A place is held no longer: else lines that a tenant's limit puts off would keep everybody's batches away.
+        """
+        async with places:
+            if self._stops(batch) is not None:
+                return None
+            try:
+                return await self.send(batch, line.body)
+            except OSError:
+                return Reply(503, b"", "")
 
     def _keep(self, batch: Batch, journal: Journal, done: Done) -> None:
         with journal.lock:
@@ -266,10 +282,3 @@ def _checked(path: Path, endpoint: str) -> int | list[LineError]:
     if len(seen) > MOST_LINES:
         return [LineError(line=None, code="too_many_tasks", message=f"At most {MOST_LINES} requests.")]
     return errors or len(seen)
-
-
-def _answer(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None

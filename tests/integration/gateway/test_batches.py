@@ -225,6 +225,29 @@ async def test_a_key_that_was_revoked_asks_no_more(tmp_path: Path) -> None:
     assert (told["completed"], told["failed"], len(engine.seen)) == (1, 2, 1)
 
 
+async def test_lines_that_a_tenants_limit_puts_off_keep_nobody_elses_batch_away(tmp_path: Path) -> None:
+    async with gateway(tmp_path, batch_days=1, batch_at_once=2) as gw, upstream("e1", answering()) as engine:
+        spent = key("a", tenant="a", tokens_per_day=1)
+        await gw.push(table(revision("rev-a", 100, engine)).evolve(api_keys=(spent, key("b", tenant="b"))))
+        async with client(gw, "a") as one, client(gw, "b") as other:
+            waits = await given(one, lines(6))
+            await until(lambda: len(engine.seen) == 1)  # the first may go beyond what is left, and nothing after it
+            batch = await ended(other, (await given(other, lines(3))).id)
+            assert (batch.status, batch.request_counts.completed) == ("completed", 3)
+            await one.batches.cancel(waits.id)
+    assert Counter(map(question_of, engine.bodies)) == Counter({"q0": 2, "q1": 1, "q2": 1})
+
+
+async def test_what_an_owner_wrote_is_what_an_engine_gets(tmp_path: Path) -> None:
+    async with gateway(tmp_path, batch_days=1) as gw, upstream("e1", answering()) as engine:
+        await gw.push(routed(engine, "a"))
+        written = b'{ "messages":[{"role":"user","content":"\\u0071"}],"model":"llama", "seed": 1e2}'
+        asked = b'"body": ' + written + b', "custom_id": "x", "method": "POST", "url": "/v1/chat/completions"'
+        async with client(gw) as made:
+            await ended(made, (await given(made, b"{" + asked + b"}\n")).id)
+    assert engine.bodies == [written]
+
+
 async def test_another_tenants_key_of_a_revoked_ones_name_runs_nothing_of_it(tmp_path: Path) -> None:
     gate = asyncio.Event()
     async with gateway(tmp_path, batch_days=1, batch_at_once=1) as gw, upstream("e1", gated(gate, "q0")) as engine:

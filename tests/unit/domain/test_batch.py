@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
 
-from controlplane.domain.door.batch import (
-    Batch,
-    BatchStatus,
-    Line,
-    LineError,
-    failure_line,
-    read_line,
-    result_line,
-)
+from controlplane.domain.door.batch import Batch, BatchStatus, LineError
+from controlplane.domain.door.batch_lines import LONGEST_LINE_BYTES, Line, failure_line, read_line, result_line
 
 CHAT = "/v1/chat/completions"
 
@@ -25,14 +19,44 @@ def a_line(**changes: Any) -> bytes:
 
 
 def test_a_line_is_a_request() -> None:
-    assert read_line(a_line(), 1, CHAT) == Line("a", {"model": "m"})
+    assert read_line(a_line(), 1, CHAT) == Line("a", b'{"model": "m"}')
+
+
+def test_a_body_is_what_its_owner_wrote() -> None:
+    body = b'{"model":  "m", "n": 1e0, "stream": false, "prompt": "\\u00e9\xc3\xa9", "n": 1.0}'
+    raw = b'{"body": ' + body + b', "url": "' + CHAT.encode() + b'", "method": "POST", "custom_id": "\\u0061"}'
+    assert read_line(raw, 1, CHAT) == Line("a", body)
+
+
+@pytest.mark.parametrize("body", [b'{"x": "\\ud800"}', b'{"x": NaN}'])
+def test_of_short_lines_all_is_taken_that_python_takes(body: bytes) -> None:
+    raw = b'{"custom_id": "\\ud800", "method": "POST", "url": "/v1/chat/completions", "body": ' + body + b"}"
+    assert read_line(raw, 1, CHAT) == Line("\ud800", body)
+    assert json.loads(failure_line("batch-1", 1, Line("\ud800", body), "gone", "gone"))["custom_id"] == "\ud800"
+
+
+def test_millions_of_token_ids_are_not_built() -> None:
+    raw = b'{"custom_id":"a","method":"POST","url":"/v1/completions","body":{"prompt":[' + b"1,1,1,1," * 500_000
+    raw += b"1]}}"
+    tracemalloc.start()
+    found = read_line(raw, 1, "/v1/completions")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert isinstance(found, Line)
+    assert most < 3 * len(raw)
+
+
+def test_a_line_that_is_longer_than_any_request_is_refused() -> None:
+    found = read_line(b" " * (LONGEST_LINE_BYTES + 1), 2, CHAT)
+    assert isinstance(found, LineError)
+    assert (found.line, found.code) == (2, "line_too_long")
 
 
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
-        (b"{", "not valid JSON"),
-        (b"[" * 10_000, "not valid JSON"),
+        (b"{", "no JSON object"),
+        (b"[" * 10_000, "no JSON object"),
         (b"[]", "no JSON object"),
         (a_line(custom_id=""), "custom_id"),
         (a_line(custom_id=7), "custom_id"),
@@ -49,8 +73,8 @@ def test_a_line_that_is_none_says_why(raw: bytes, said: str) -> None:
 
 
 def test_what_is_written_of_a_line_is_one_line_of_openais() -> None:
-    line = Line("a\n", {"model": "m"})
-    done = result_line("batch-1", 3, line, 200, "req", {"choices": ["two\nlines"]})
+    line = Line("a\n", b'{"model": "m"}')
+    done = result_line("batch-1", 3, line, 200, "req", b'{"choices": ["two\\nlines"]}\n')
     assert b"\n" not in done
     assert json.loads(done) == {
         "id": "batch-1-3",
@@ -58,6 +82,7 @@ def test_what_is_written_of_a_line_is_one_line_of_openais() -> None:
         "response": {"status_code": 200, "request_id": "req", "body": {"choices": ["two\nlines"]}},
         "error": None,
     }
+    assert json.loads(result_line("batch-1", 3, line, 502, "req", b"<html>"))["response"]["body"] is None
     failed = json.loads(failure_line("batch-1", 3, line, "invalid_api_key", "gone"))
     assert (failed["response"], failed["error"]) == (None, {"code": "invalid_api_key", "message": "gone"})
 
