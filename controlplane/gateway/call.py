@@ -35,10 +35,13 @@ _HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
     | {"proxy-authenticate", "proxy-authorization"}
 )
-_OF_ONE_HOP = _HOP_BY_HOP | {"content-length"}
 # Credentials are the gateway's business; lengths and encodings are those of the body as the gateway sends it.
 _KEPT_BACK = _HOP_BY_HOP | {"host", "authorization", "cookie", "api-key", "x-api-key", "expect"}
 _KEPT_BACK |= {"content-length", "content-encoding", "accept-encoding", "x-fleetune-cache"} | ENGINE_ONLY_HEADERS
+# Which pages may read answers is the gateway's to say: engines allow all of them unless told otherwise.
+_KEPT_BACK |= {"origin", "access-control-request-method", "access-control-request-headers"}
+_OF_PAGES = ("allow-origin", "allow-credentials", "allow-methods", "allow-headers", "expose-headers", "max-age")
+_NOT_TOLD = _HOP_BY_HOP | {"content-length", "set-cookie"} | {f"access-control-{name}" for name in _OF_PAGES}
 
 
 def _random_names() -> Iterator[str]:
@@ -177,7 +180,7 @@ def session_of(headers: Mapping[str, str], fields: Mapping[str, Any]) -> str | N
 
 def response_headers(headers: MultiMapping[str], request_id: str, revision: str) -> CIMultiDict[str]:
     """Return an upstream answer's headers as the client may see them, with the revision that answered."""
-    kept = _without(headers, _OF_ONE_HOP)
+    kept = _without(headers, _NOT_TOLD)
     kept[REQUEST_ID_HEADER] = request_id
     kept["X-Fleetune-Revision"] = revision
     return kept

@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from tests.integration.gateway.harness import MODEL, gateway, revision
 from tests.integration.gateway.test_clients import answer, serving
-from tests.integration.gateway.upstream import status, upstream
+from tests.integration.gateway.upstream import DONE, status, upstream
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
@@ -55,6 +56,22 @@ async def test_pages_of_named_origins_only_may_ask_from_a_browser(tmp_path: Path
                 assert response.headers["Access-Control-Allow-Headers"] == "authorization"
             _, _, headers = await gw.post({"model": MODEL, "stream": True}, Origin=origin)
             assert headers.get("Access-Control-Allow-Origin") == allowed
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
+async def test_what_an_engine_says_of_pages_and_cookies_reaches_no_browser(tmp_path: Path, kind: str) -> None:
+    async def permissive(request: web.Request) -> web.StreamResponse:
+        said = {"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Credentials": "true", "Set-Cookie": "a=b"}
+        body = b'data: {"x": 1}\n\n' + DONE if kind == "text/event-stream" else b"{}"
+        return web.Response(body=body, headers={**said, "Content-Type": kind, "X-Else": "kept"})
+
+    async with gateway(tmp_path, cors_origins=("https://chat.example",)) as gw, upstream("e1", permissive) as engine:
+        await gw.route(revision("rev-a", 100, engine), keys={"app": "s3cret"})
+        asked = {"Origin": "https://evil.example", "Authorization": "Bearer s3cret"}
+        code, _, headers = await gw.post({"model": MODEL, "stream": True}, **asked)
+    assert (code, headers["X-Else"]) == (200, "kept")
+    assert not [name for name in headers if name.lower().startswith(("access-control-", "set-cookie"))]
+    assert "Origin" not in engine.seen[0].headers
 
 
 async def test_without_origins_nothing_is_said_about_them(tmp_path: Path) -> None:
