@@ -18,6 +18,7 @@ from aiohttp import StreamReader, web
 from controlplane.gateway.engine_only import ENGINE_ONLY_FIELDS
 from controlplane.gateway.fingerprint import BLOCK_IDS, MOST_BLOCKS, Fingerprints, Prompt
 from controlplane.gateway.long_ids import shortened
+from controlplane.gateway.many_values import refuse_many_values
 from controlplane.gateway.openai_errors import RequestRefused
 from controlplane.gateway.parsing import parsed
 
@@ -55,8 +56,8 @@ _LOOKED_AT = (
 )
 """The fields of a large body. Prompts stay as they are written: building millions of ids takes too long."""
 
-_AS_WRITTEN = [(name, msgspec.Raw, msgspec.Raw(b"null")) for name in ("prompt", "input")]
-_Skimmed = msgspec.defstruct("_Skimmed", [*((name, Any, None) for name in _LOOKED_AT), *_AS_WRITTEN])
+_AS_WRITTEN = [(name, msgspec.Raw, msgspec.Raw(b"null")) for name in (*_LOOKED_AT, "prompt", "input")]
+_Skimmed = msgspec.defstruct("_Skimmed", _AS_WRITTEN)
 _skim = msgspec.json.Decoder[Any](_Skimmed)
 
 
@@ -170,18 +171,25 @@ def _skimmed_whole(body: bytes, fingerprints: Fingerprints, expected: bytes | No
         if expected is not None and raw != expected:
             return None
         prompt, ids = _shown(raw)
+        fields = {name: _value(getattr(found, name)) for name in _LOOKED_AT}
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         raise _not_json() from error
-    fields = {name: getattr(found, name) for name in _LOOKED_AT}
     taken = fingerprints.prompt({**fields, "prompt": prompt})
     return Understood(fields, taken if ids is None else taken._replace(tokens=ids))
+
+
+def _value(written: msgspec.Raw) -> Any:
+    raw = memoryview(written)
+    if len(raw) > SMALL_BYTES:
+        refuse_many_values(raw)
+    return msgspec.json.decode(raw)
 
 
 def _shown(raw: bytes) -> tuple[Any, int | None]:
     """Return as much of a prompt as its fingerprint covers, and the number of its token ids where ids were left out."""
     first = raw[1:64].lstrip()[:1]
     if len(raw) <= _SHOWN_BYTES or raw[:1] != b"[" or first == b'"':
-        return msgspec.json.decode(raw), None
+        return _value(msgspec.Raw(raw)), None
     if not first.isdigit():
         return None, None  # lists of lists: several prompts in one request have no fingerprint
     head = raw[:_SHOWN_BYTES]

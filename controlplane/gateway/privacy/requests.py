@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from controlplane.gateway.many_values import refuse_many_values
+
 TEXT_FIELDS = frozenset(
     {"messages", "prompt", "input", "system", "instructions", "suffix", "query", "documents", "text_1", "text_2"}
     | {"queries", "data_1", "data_2", "data", "tools", "functions", "chat_template", "chat_template_kwargs"}
@@ -30,7 +32,10 @@ class Texts(NamedTuple):
 
 
 def read_texts(body: bytes) -> Texts:
-    """Find them in a body, whose token ids are not built. Raises ValueError for one that is no JSON object."""
+    """Find them in a body, whose token ids are not built.
+
+    Raises ValueError for one that is no JSON object, RequestRefused (400) for one of too many values.
+    """
     return texts_of(_decoded(body))
 
 
@@ -63,7 +68,10 @@ def _decoded(body: bytes) -> dict[str, Any]:
 
 
 def _field(name: str, raw: msgspec.Raw) -> Any:
-    return raw if name not in TEXT_FIELDS or _IDS.match(bytes(memoryview(raw)[:64])) else msgspec.json.decode(raw)
+    if name not in TEXT_FIELDS or _IDS.match(bytes(memoryview(raw)[:64])):
+        return raw
+    refuse_many_values(memoryview(raw))
+    return msgspec.json.decode(raw)
 
 
 def _find_texts(holder: Any, key: Any, places: list[tuple[Any, Any]]) -> None:

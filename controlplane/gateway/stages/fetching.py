@@ -12,6 +12,7 @@ from aiohttp import web
 
 from controlplane.domain.door.media import Media, may_be_fetched, media_of
 from controlplane.gateway.exchange import Exchange, Next
+from controlplane.gateway.many_values import refuse_many_values
 from controlplane.gateway.openai_errors import RequestRefused
 from controlplane.gateway.parsing import parsed
 from controlplane.gateway.paths import PASSED_ON, Shape
@@ -66,6 +67,7 @@ def _first_of_large(body: bytes, hosts: Sequence[str] | None) -> Media | None:
     plain = not _LETTERS.search(body) and _FORMATTED not in body
     if plain and all(_is_fine(body, at, hosts) for at in _places(body)):
         return None
+    refuse_many_values(body)
     fields = parsed(body)
     return _first(fields, hosts) if isinstance(fields, dict) else None
 
