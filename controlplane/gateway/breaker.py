@@ -1,4 +1,4 @@
-"""Whether one replica is to be asked: not while it cannot be reached, and for a while not when it keeps failing."""
+"""Whether one replica is to be asked: not while it cannot be reached, and for a while not when it fails or is slow."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ FAILED = 5
 """Ejected when 5 of the latest 10 answers failed. A replica that fails fast is always the least loaded one: without
 this it draws most of the traffic."""
 
+SLOW = 8
+"""Ejected when 8 of the latest 10 that could be compared were far slower than the other replicas' answers."""
+
 
 @dataclass
 class Breaker:
     """Remembers how attempts on one replica went. Instants are monotonic seconds.
 
-    Put aside after a failed connect, ejected after failed answers. When the time is over one request at a time may
-    probe it (half-open), until one goes well.
+    Put aside after a failed connect, ejected after failed or slow answers. When the time is over one request at a time
+    may probe it (half-open), until one goes well.
     """
 
     failures: int = 0  # connects in a row
@@ -33,6 +36,7 @@ class Breaker:
     _ejected_until: float = 0.0
     _probing: bool = False
     _latest: deque[bool] = field(default_factory=lambda: deque(maxlen=LATEST))
+    _slow: deque[bool] = field(default_factory=lambda: deque(maxlen=LATEST))
 
     @property
     def is_open(self) -> bool:
@@ -71,12 +75,21 @@ class Breaker:
         self.failures = min(self.failures + 1, 16)
         self._aside_until = now + backoff_s
 
-    def went_well(self, *, probe: bool) -> None:
-        """Note an answer. While ejected only the probe's counts: streams of before end well on a replica gone bad."""
+    def went_well(self, now: float, *, probe: bool, slow: bool | None = None) -> None:
+        """Note an answer. While ejected only the probe's counts: streams of before end well on a replica gone bad.
+
+        `slow`: it took far longer than others do; None where nothing is known to compare it with.
+        """
         if self.ejections and not probe:
+            return
+        if slow is not None:
+            self._slow.append(slow)
+        if slow and (self.ejections or self._slow.count(True) >= SLOW):
+            self._eject(now)
             return
         if self.ejections:
             self._latest.clear()
+            self._slow.clear()
         self.ejections = 0
         self._latest.append(True)
 
@@ -85,6 +98,9 @@ class Breaker:
         self._latest.append(False)
         again = self.ejections > 0
         if again if probe else not again and self._latest.count(False) >= FAILED:
-            ejection_s = min(LONGEST_EJECTION_S, FIRST_EJECTION_S * 2**self.ejections)
-            self.ejections = min(self.ejections + 1, 16)
-            self._ejected_until = now + ejection_s
+            self._eject(now)
+
+    def _eject(self, now: float) -> None:
+        ejection_s = min(LONGEST_EJECTION_S, FIRST_EJECTION_S * 2**self.ejections)
+        self.ejections = min(self.ejections + 1, 16)
+        self._ejected_until = now + ejection_s

@@ -166,7 +166,11 @@ class _Present(Collector):
         )
         yield self._per_replica("in_flight", "Requests in flight.", lambda replica: replica.in_flight)
         yield self._per_replica("put_aside", "1: cannot be reached.", lambda replica: replica.breaker.failures > 0)
-        yield self._per_replica("ejected", "1: its answers failed.", lambda replica: replica.breaker.ejections > 0)
+        yield self._per_replica(
+            "ejected",
+            "1: its answers failed, or were far slower than others'.",
+            lambda replica: replica.breaker.ejections > 0,
+        )
         yield self._weights()
         yield self._waiting()
 

@@ -104,6 +104,10 @@ class Route:
         pool = max(self.pools, key=lambda pool: pool.weight_percent, default=None)
         return pool.revision if pool else ""
 
+    def has_others(self, replica: Replica) -> bool:
+        """Say whether a replica's revision has more of them."""
+        return any(len(pool.replicas) > 1 for pool in self.pools if pool.revision == replica.revision)
+
     @property
     def salted(self) -> bool:
         """Say whether some engine keeps prefixes apart by `cache_salt`."""

@@ -28,11 +28,15 @@ class StreamWatch:
     in front of the error event.
     """
 
+    PACED = 16
+    """Gaps between tokens by which a stream's pace is judged: few enough to fit into buffers, whoever reads slowly."""
+
     def __init__(self) -> None:
         self.first_token_at: float | None = None
         self.last_token_at: float | None = None
         self.events = 0
         self.max_gap_s: float | None = None
+        self.paced_at: float | None = None  # the first token and `PACED` more were there
         self.done = False  # [DONE] came
         self.finished = False  # a finish_reason came
         self.failed = False  # the engine itself reported an error in the stream
@@ -140,6 +144,8 @@ class StreamWatch:
         else:
             self.max_gap_s = max(self.max_gap_s or 0.0, now - self.last_token_at)
         self.last_token_at = now
+        if self.events == self.PACED + 1:
+            self.paced_at = now
 
 
 def token_counts(usage: object) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ from random import Random
 
 from aiohttp import web
 
+from controlplane.domain.base import RevisionId
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.gateway.adapters import engines_of
 from controlplane.gateway.answering import BROKEN, REPORTED, Answering
@@ -19,6 +20,7 @@ from controlplane.gateway.engine_connections import EngineConnections
 from controlplane.gateway.exchange import Exchange
 from controlplane.gateway.for_engine import for_engine
 from controlplane.gateway.openai_errors import error_response
+from controlplane.gateway.paces import Paces, samples_of
 from controlplane.gateway.pools import Replica, Route
 from controlplane.gateway.relay import Cut
 from controlplane.gateway.routing import Routing
@@ -41,6 +43,7 @@ class Answer:
     chance: Random
     stopping: asyncio.Event
     sessions: dict[str, Sessions] = field(default_factory=dict)  # by service
+    paces: dict[tuple[str, RevisionId], Paces] = field(default_factory=dict)  # by service, of its present revisions
 
     @cached_property
     def _answering(self) -> Answering:
@@ -109,7 +112,7 @@ class Answer:
     async def _attempt(self, exchange: Exchange, replica: Replica, route: Route) -> web.StreamResponse | AttemptFailed:
         request, tally = exchange.request, exchange.tally
         with replica.serving(exchange.call.reserved_tokens) as probe:
-            call = self._traced(exchange, replica)
+            call, begun = self._traced(exchange, replica), self.monotonic()
             opened = await open_upstream(self.engines, replica, call, route.options)
             if isinstance(opened, AttemptFailed):
                 if exchange.trace is not None:
@@ -125,7 +128,7 @@ class Answer:
                 )
             finally:
                 self.engines.give_back(replica.backend.url, opened.connection)
-            self._note_end(replica, tally.error, probe=probe)
+            self._note_end(replica, tally, self._is_slow(replica, route, tally, begun), probe=probe)
             return answer
 
     def _traced(self, exchange: Exchange, replica: Replica) -> Call:
@@ -145,12 +148,24 @@ class Answer:
         replica.breaker.connected()
         replica.breaker.failed(self.monotonic(), probe=probe)
 
-    def _note_end(self, replica: Replica, error: str | None, *, probe: bool) -> None:
+    def _is_slow(self, replica: Replica, route: Route, tally: Tally, begun: float) -> bool | None:
+        """Say whether a good answer took far longer than other replicas' do; None where there are none to compare."""
+        if tally.error is not None or not route.has_others(replica):
+            return None
+        named = (route.service, replica.revision)
+        if named not in self.paces:
+            present = {(route.service, pool.revision) for pool in route.pools}
+            for former in [each for each in self.paces if each[0] == route.service and each not in present]:
+                del self.paces[former]
+        paces = self.paces.setdefault(named, Paces())
+        return paces.is_slow(replica.backend.engine_id, samples_of(tally, begun), self.monotonic())
+
+    def _note_end(self, replica: Replica, tally: Tally, slow: bool | None, *, probe: bool) -> None:
         """What the engine refused (4xx) it answered well; what the drain cut says nothing."""
-        if error in ENGINE_FAULTS:
+        if tally.error in ENGINE_FAULTS:
             replica.breaker.failed(self.monotonic(), probe=probe)
-        elif error != Cut.GATEWAY_STOPPED:
-            replica.breaker.went_well(probe=probe)
+        elif tally.error != Cut.GATEWAY_STOPPED:
+            replica.breaker.went_well(self.monotonic(), probe=probe, slow=slow)
 
 
 def give_up(failure: AttemptFailed | None, tally: Tally) -> web.Response:

@@ -177,6 +177,34 @@ async def test_a_replica_that_fails_fast_does_not_draw_the_traffic(tmp_path: Pat
     assert len(bad.seen) <= 5 + 8  # what ejects it, and what was on its way meanwhile
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param((1.0, token_event("x"), 0.0, FINISH, DONE), id="late to begin"),
+        pytest.param((0.0, token_event("x"), 2.0, *[token_event("y")] * 16, FINISH, DONE), id="slow to go on"),
+    ],
+)
+async def test_a_replica_that_is_far_slower_than_the_others_is_left_alone(
+    tmp_path: Path, parts: tuple[float | bytes, ...]
+) -> None:
+    async def slow(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for part in parts:
+            await (asyncio.sleep(part) if isinstance(part, float) else response.write(part))
+        return response
+
+    quick = pieces(*[token_event("x")] * 17, FINISH, DONE)
+    async with gateway(tmp_path) as gw, upstream("e1", quick) as one, upstream("e2", slow) as two:
+        await gw.route(revision("rev-a", 100, one, two))
+        async with asyncio.timeout(240):
+            ejected = False
+            while not ejected:
+                await asyncio.gather(*(gw.post(chat()) for _ in range(4)))
+                ejected = {each["engine_id"]: each["ejected"] for each in (await gw.status())["replicas"]}["e2"]
+    assert one.seen
+
+
 async def test_the_only_replica_is_never_ejected(tmp_path: Path) -> None:
     async with gateway(tmp_path) as gw, upstream("bad", status(500)) as bad:
         await gw.route(revision("rev-a", 100, bad))

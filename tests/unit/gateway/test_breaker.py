@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane.gateway.breaker import FAILED, LATEST, Breaker
+from controlplane.gateway.breaker import FAILED, LATEST, SLOW, Breaker
 
 
 def wait_s(one: Breaker) -> float:
@@ -36,7 +36,7 @@ def test_some_failures_among_many_answers_do_not_eject() -> None:
     one = Breaker()
     for number in range(100):
         if number % 3:
-            one.went_well(probe=False)
+            one.went_well(0.0, probe=False)
         else:
             one.failed(0.0, probe=False)
     assert not one.is_open
@@ -45,7 +45,7 @@ def test_some_failures_among_many_answers_do_not_eject() -> None:
 def test_half_of_the_latest_answers_eject() -> None:
     one = Breaker()
     for _ in range(LATEST):
-        one.went_well(probe=False)
+        one.went_well(0.0, probe=False)
     for failures in range(FAILED):
         assert one.ejections == 0, failures
         one.failed(0.0, probe=False)
@@ -74,7 +74,7 @@ def test_one_request_at_a_time_probes_it() -> None:
 def test_a_probe_that_goes_well_brings_it_back_with_a_clean_slate() -> None:
     one = ejected()
     probe = one.begin()
-    one.went_well(probe=probe)
+    one.went_well(0.0, probe=probe)
     one.end(probe)
     assert not one.is_open
     for _ in range(FAILED - 1):
@@ -84,7 +84,33 @@ def test_a_probe_that_goes_well_brings_it_back_with_a_clean_slate() -> None:
 
 def test_streams_of_before_neither_bring_it_back_nor_keep_it_away_longer() -> None:
     one = ejected()
-    one.went_well(probe=False)
+    one.went_well(0.0, probe=False)
     assert one.ejected(4.9)
     one.failed(4.0, probe=False)
     assert not one.ejected(5.0)
+
+
+def test_who_is_slow_again_and_again_is_ejected_and_a_slow_probe_keeps_it_away_longer() -> None:
+    one = Breaker()
+    for _ in range(LATEST):
+        one.went_well(0.0, probe=False, slow=False)
+    for _ in range(SLOW - 1):
+        one.went_well(0.0, probe=False, slow=True)
+    assert not one.is_open
+    one.went_well(0.0, probe=False, slow=True)
+    waits = []
+    for _ in range(3):
+        waits.append(wait_s(one))
+        one.went_well(0.0, probe=one.begin(), slow=True)
+        one.end(True)
+    assert waits == [5, 10, 20]
+    one.went_well(0.0, probe=one.begin(), slow=False)
+    assert not one.is_open
+
+
+def test_a_probe_that_nothing_can_be_compared_with_brings_it_back() -> None:
+    one = Breaker()
+    for _ in range(SLOW):
+        one.went_well(0.0, probe=False, slow=True)
+    one.went_well(0.0, probe=one.begin(), slow=None)
+    assert not one.is_open
