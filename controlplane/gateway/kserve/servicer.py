@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 import grpc
+import msgspec
 
 from controlplane.gateway.events import data_of
 from controlplane.gateway.kserve import tensors
@@ -154,7 +155,9 @@ def _read(request: Any) -> Asked:
 
 
 def _body(asked: Asked) -> bytes:
-    return json.dumps(asked.fields).encode()
+    """Return the completion. Its prompt, of up to 32 MiB, is written by msgspec: `json` takes longer."""
+    others = {name: value for name, value in asked.fields.items() if name != "prompt"}
+    return json.dumps(others).encode()[:-1] + b', "prompt": ' + msgspec.json.encode(asked.fields["prompt"]) + b"}"
 
 
 def _metadata(context: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from aiohttp import web
 from controlplane.domain.door.caching import CacheMode, CacheOptions
 from controlplane.domain.door.gateway_options import GatewayOptions
 from controlplane.domain.door.privacy import Action, InjectionOptions, InputPolicy, PrivacyOptions
+from controlplane.gateway.stages import screen
 from tests.integration.gateway.harness import MODEL, chat, gateway, revision
 from tests.integration.gateway.upstream import upstream
 
@@ -94,6 +96,22 @@ async def test_millions_of_token_ids_are_not_built_to_look_for_texts(tmp_path: P
         code, _, headers = await gw.post(body, path="/v1/completions")
     assert (code, headers["X-Fleetune-Flagged"]) == (200, "special_token")
     assert json.loads(engine.bodies[0]) == json.loads(body) | {"suffix": "hello "}
+
+
+@pytest.mark.parametrize(("groups", "beside"), [(100, False), (5_000, True)])
+async def test_long_texts_are_looked_through_for_personal_data_beside_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: int, beside: bool
+) -> None:
+    looked: list[bool] = []
+    look = screen._look
+    main = threading.get_ident()
+    monkeypatch.setattr(screen, "_look", lambda *given: (looked.append(threading.get_ident() != main), look(*given))[1])
+    body = chat() | {"messages": [{"role": "user", "content": "4111 " * groups + "alice@example.com"}]}
+    async with gateway(tmp_path) as gw, upstream("e1") as engine:
+        await gw.route(revision("rev-a", 100, engine), options=options(personal=Action.STRIP))
+        code, _, headers = await gw.post(body)
+    assert (code, headers["X-Fleetune-Flagged"], looked) == (200, "personal", [beside])
+    assert b"alice@" not in engine.bodies[0]
 
 
 async def test_what_is_nested_too_deeply_is_the_clients_fault(tmp_path: Path) -> None:
