@@ -15,7 +15,7 @@ from controlplane.domain.errors import InvalidInput
 
 app = typer.Typer(help="The audit log of requests: who, when, which model, what was decided.", no_args_is_help=True)
 
-DataDir = Annotated[Path, typer.Option("--data", help="Data folder of the installation.")]
+DataDir = Annotated[Path, typer.Option("--data-dir", "--data", help="Data folder of the installation.")]
 NOT_WHOLE = 1
 
 

@@ -25,7 +25,7 @@ from loadtests.send.traces import SHIPPED, Trace, load_trace
 app = typer.Typer(help="Traces: recorded arrivals and lengths, never text.", no_args_is_help=True)
 
 Out = Annotated[Output, typer.Option("--output", "-o", help="How to print the answer.")]
-DataDir = Annotated[Path, typer.Option("--data", help="Data folder of the installation.")]
+DataDir = Annotated[Path, typer.Option("--data-dir", "--data", help="Data folder of the installation.")]
 ColumnMap = Annotated[
     str | None, typer.Option("--columns", help="arrival,prompt,output[,unit]: column names and s, ms, us or iso.")
 ]

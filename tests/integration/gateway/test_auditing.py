@@ -103,7 +103,7 @@ async def test_tampering_is_found_and_what_is_asked_for_is_exported(tmp_path: Pa
         await gw.push(table(revision("rev-a", 100, engine)).evolve(api_keys=keys))
         for name in "abab":
             assert await ask(gw, said("hello"), secret=name) == 200
-    run, data = CliRunner(), ["--data", str(tmp_path)]
+    run, data = CliRunner(), ["--data-dir", str(tmp_path)]
     whole = run.invoke(app, ["verify", *data])
     assert whole.exit_code == 0
     assert "gw-1: whole, entries 1 to 4" in whole.output

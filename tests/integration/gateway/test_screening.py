@@ -103,9 +103,13 @@ async def test_long_texts_are_looked_through_for_personal_data_beside_the_event_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: int, beside: bool
 ) -> None:
     looked: list[bool] = []
-    look = screen._look
-    main = threading.get_ident()
-    monkeypatch.setattr(screen, "_look", lambda *given: (looked.append(threading.get_ident() != main), look(*given))[1])
+    look, main = screen._look, threading.get_ident()
+
+    def noted(texts: Any, policy: InputPolicy) -> Any:
+        looked.append(threading.get_ident() != main)
+        return look(texts, policy)
+
+    monkeypatch.setattr(screen, "_look", noted)
     body = chat() | {"messages": [{"role": "user", "content": "4111 " * groups + "alice@example.com"}]}
     async with gateway(tmp_path) as gw, upstream("e1") as engine:
         await gw.route(revision("rev-a", 100, engine), options=options(personal=Action.STRIP))

@@ -47,3 +47,9 @@ def test_every_command_explains_itself_with_every_name_and_word(path: Path) -> N
     assert names <= set(re.split(r"[\s,]+", result.output))
     texts = [each.help for each in shown if getattr(each, "help", None)]
     assert not [text for text in texts if _letters(text) not in _letters(result.output)]
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_an_installations_folder_has_one_name(path: Path) -> None:
+    options = [each.opts for each in COMMANDS[path].params if "--data" in each.opts or "--data-dir" in each.opts]
+    assert all("--data-dir" in named for named in options)
