@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ _USUAL_ANSWER_TOKENS = 256
 _MOST_TOKENS = 10**9
 """More is no answer's length: a number of a thousand digits is none that could be counted with."""
 _LONGEST_NUMBER = 20
+_NUMBER = re.compile(r"\s*\+?[0-9]+(?:_[0-9]+)*(?:\.0*)?\s*", re.ASCII)
 _NAMES_AT_ONCE = 256
 _LENGTHS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _GENERATING = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/invocations"})
@@ -147,8 +149,8 @@ def _answer_tokens(path: str, fields: Mapping[str, Any]) -> int:
         return 0
     longest = 0
     for name in _LENGTHS:
-        if name in fields:
-            longest = longest or _count(fields[name])
+        if name in fields:  # engines heed one or the other, by the path: the largest, or a small one would hide it
+            longest = max(longest, _count(fields[name]))
     several = (_count(fields.get("n")) or 1) * _prompts(fields.get("prompt"))
     return min(_MOST_TOKENS, (longest or _USUAL_ANSWER_TOKENS) * several)
 
@@ -160,11 +162,14 @@ def _prompts(given: object) -> int:
 
 
 def _count(value: object) -> int:
-    """Return a number of tokens or answers, 0 for what is none. Engines take `"16"` and `16.0` for 16 too."""
+    """Return a number of tokens or answers, 0 for what is none.
+
+    Engines (pydantic's) take `16.0`, `"16"`, `" +16 "`, `"1_6"` and `"16.0"` for 16 too.
+    """
     if value is None:
         return 0
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _LONGEST_NUMBER:
-        value = int(value)
+    if isinstance(value, str) and len(value) <= _LONGEST_NUMBER and _NUMBER.fullmatch(value):
+        value = int(value.partition(".")[0])
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         return 0
     return min(_MOST_TOKENS, int(value))

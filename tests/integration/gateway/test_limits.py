@@ -14,7 +14,7 @@ import pytest
 from controlplane.domain.door.gateway_options import GatewayOptions
 from controlplane.domain.door.identity import ApiKey, Limits
 from controlplane.domain.door.routing import RoutingTable
-from tests.integration.gateway.harness import MODEL, Gateway, chat, gateway, revision, table
+from tests.integration.gateway.harness import CHAT, MODEL, Gateway, chat, gateway, revision, table
 from tests.integration.gateway.upstream import DONE, FINISH, Upstream, held, pieces, status, token_event, upstream
 
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":20}}\n\n'
@@ -63,6 +63,26 @@ async def test_tokens_are_reserved_on_arrival_and_settled_by_what_was_used(tmp_p
         assert await ask(gw, "a", max_tokens=950) == 429
     assert len(engine.seen) == 3  # reserving 900 each time, using 30
     assert all(remaining[number] <= 100 - 30 * number + 5 for number in range(3))
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/completions", {"max_completion_tokens": 1, "max_tokens": 995}),
+        ("/v1/responses", {"max_tokens": 1, "max_output_tokens": 995}),
+        *((CHAT, {"max_tokens": odd}) for odd in ("995", " +995 ", "9_95", "995.0", 995.0)),
+    ],
+)
+async def test_no_spelling_of_a_long_answer_hides_it_from_what_is_reserved(
+    tmp_path: Path, path: str, fields: dict[str, Any]
+) -> None:
+    script = pieces(token_event("x"), FINISH, USAGE, DONE)
+    async with gateway(tmp_path) as gw, upstream("e1", script) as engine:
+        await gw.push(routed(engine, key("a", tokens_per_day=1000)))
+        assert await ask(gw, "a") == 200
+        code, _, _ = await gw.post(chat(prompt="x", **fields), path=path, Authorization="Bearer a")
+    assert code == 429
+    assert len(engine.seen) == 1
 
 
 async def test_what_fails_gives_its_tokens_back(tmp_path: Path) -> None:
