@@ -79,7 +79,7 @@ def setup_here(
         kv_bits=calibration.kv_bits,
         transferred_from=None,
     )
-    return resolve(shape, _slower_gpu(gpu, calibration.factors), config, profile)
+    return _sized(resolve(shape, _slower_gpu(gpu, calibration.factors), config, profile), calibration.factors)
 
 
 def factored(
@@ -88,7 +88,19 @@ def factored(
     """Return the engine `config` makes with factors that are only tried. Raises as `resolve` does."""
     carried = base or profile_for(shape, gpu, weight_bits(shape, config), config.tensor_parallel_size)
     profile = carried.evolve(parameters=_slower(carried.parameters, factors))
-    return resolve(shape, _slower_gpu(gpu, factors), config, profile)
+    return _sized(resolve(shape, _slower_gpu(gpu, factors), config, profile), factors)
+
+
+def _sized(setup: EngineSetup, factors: Factors) -> EngineSetup:
+    """Return an engine whose steps also cost what its flags allow, be it there or not."""
+    if factors.seat_us == factors.padding == 0:
+        return setup
+    cost = setup.cost
+    seats_s = factors.seat_us * 1e-6 * setup.max_num_seqs
+    padding = factors.padding * setup.max_num_batched_tokens
+    return setup.evolve(
+        cost=cost._replace(fixed_s=cost.fixed_s + seats_s, knee_tokens=cost.knee_tokens + padding),
+    )
 
 
 def _that_holds(gpu: Gpu, shape: ModelShape, started: EngineConfig) -> Gpu:

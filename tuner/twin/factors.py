@@ -26,15 +26,16 @@ from tuner.twin.spread import outcomes, percentile_s, series, slowed
 
 Rank = tuple[LatencyMetric, float]
 
-_Residuals = Callable[[Floats, float], Floats]
+Residuals = Callable[[Floats, float], Floats]
 """Of a point, with the tolerance that percentiles have."""
 
-_PARTS = tuple(Factors.model_fields)
+PARTS = ("memory", "compute", "launch", "eager", "server", "stream")
+"""The factors that one part of an engine has each, in the order of a point's logarithms."""
 _KNOWN_SD, _UNKNOWN_SD, _HOST_SD = 0.25, 0.8, 0.3
 """Of the logarithm of a factor: a GPU and model of the tables, else, and of what the host does."""
-_TOLERANCE, _EXPLAINED = 0.04, 0.06
+TOLERANCE, _EXPLAINED = 0.04, 0.06
 """Of the logarithm of a percentile: what levels differ by, and the median error up to which factors explain them."""
-_ALIKE = 3.0
+ALIKE = 3.0
 """What no factor explains moves the percentiles of a level together: so many tell as much as one would alone."""
 _SCAN = np.linspace(-1.5, 1.5, 7)
 """Logarithms of one factor for all of the GPU's work, tried first: beyond saturation a level only says "slower"."""
@@ -77,20 +78,48 @@ def fit_factors(setup_of: Callable[[Factors], EngineSetup], levels: Sequence[See
     """
     if not any(level.measured_s for level in levels):
         raise InvalidInput("nothing to calibrate by", why="no level finished enough requests")
-    gpu_sd = _KNOWN_SD if known else _UNKNOWN_SD
-    sds = np.array([gpu_sd, gpu_sd, _HOST_SD, gpu_sd, _HOST_SD, _HOST_SD])
+    sds = spread_of(known)
 
     def errors(point: Floats) -> Floats:
-        setup = setup_of(_factors(point))
-        return np.concatenate([_errors(setup, level) for level in levels])
+        return errors_of(setup_of(factors_at(point)), levels)
 
     def residuals(point: Floats, tolerance: float) -> Floats:
-        told = _robust(errors(point) / tolerance)
-        return np.concatenate((told, _robust(point / sds)))
+        return surprise(errors(point), point, sds, tolerance)
 
     ended = _most_likely(residuals, errors, _SCAN if not known else _SCAN / 2, sds)
-    before, after = errors(np.zeros(len(_PARTS))), errors(ended)
-    return Found(_factors(ended), _typical(before), _typical(after), max(_LEAST_UNCERTAINTY, 1.4826 * _typical(after)))
+    return found_at(factors_at(ended), errors(np.zeros(len(PARTS))), errors(ended))
+
+
+def spread_of(known: bool) -> Floats:
+    """Return the prior standard deviation of the logarithm of each part's factor."""
+    gpu_sd = _KNOWN_SD if known else _UNKNOWN_SD
+    return np.array([gpu_sd, gpu_sd, _HOST_SD, gpu_sd, _HOST_SD, _HOST_SD])
+
+
+def errors_of(setup: EngineSetup, levels: Sequence[SeenLoad]) -> Floats:
+    """Return the logarithm of predicted over measured of every percentile of all levels."""
+    return np.concatenate([_errors(setup, level) for level in levels])
+
+
+def surprise(errors: Floats, point: Floats, sds: Floats, tolerance: float = TOLERANCE) -> Floats:
+    """Return residuals, of what was measured and of the prior, whose squares are twice how unlikely the point is."""
+    return np.concatenate((_robust(errors / tolerance), _robust(point / sds)))
+
+
+def found_at(factors: Factors, before: Floats, after: Floats) -> Found:
+    """Return factors with the errors of none and of them."""
+    left = typical(after)
+    return Found(factors, typical(before), left, max(_LEAST_UNCERTAINTY, 1.4826 * left))
+
+
+def factors_at(point: Floats) -> Factors:
+    """Return the factors of the parts at a point of logarithms."""
+    return Factors(**{name: float(np.exp(value)) for name, value in zip(PARTS, point, strict=True)})
+
+
+def doubted(left: float) -> float:
+    """Return the tolerance of percentiles where a median error of `left` remains."""
+    return TOLERANCE if left <= _EXPLAINED else left * math.sqrt(ALIKE)
 
 
 def held_by(setup: EngineSetup, levels: Sequence[SeenLoad]) -> float:
@@ -127,25 +156,19 @@ def _counted(level: SeenLoad, done_s: Floats) -> np.ndarray[tuple[int, ...], np.
     return counted if level.until_s is None else counted & (done_s <= level.until_s)
 
 
-def _factors(point: Floats) -> Factors:
-    return Factors(**{name: float(np.exp(value)) for name, value in zip(_PARTS, point, strict=True)})
-
-
-def _most_likely(residuals: _Residuals, errors: Callable[[Floats], Floats], scan: Floats, sds: Floats) -> Floats:
+def _most_likely(residuals: Residuals, errors: Callable[[Floats], Floats], scan: Floats, sds: Floats) -> Floats:
     """Return the likeliest factors. What none of them explains is no reason to believe in a part that is far off: where
     errors remain, percentiles tell as much less.
     """
 
-    def loss(point: Floats, tolerance: float = _TOLERANCE) -> float:
+    def loss(point: Floats, tolerance: float = TOLERANCE) -> float:
         return float(np.sum(residuals(point, tolerance) ** 2))
 
-    ended = [_descended(residuals, _TOLERANCE, start, sds) for start in _likely_starts(loss, scan)]
-    left = _typical(errors(min(ended, key=loss)))
-    if left <= _EXPLAINED:
-        return min(ended, key=loss)
-    doubted = left * math.sqrt(_ALIKE)
-    again = [_descended(residuals, doubted, point, sds) for point in ended]
-    return min(again, key=partial(loss, tolerance=doubted))
+    ended = [descended(residuals, TOLERANCE, start, sds) for start in _likely_starts(loss, scan)]
+    tolerance = doubted(typical(errors(min(ended, key=loss))))
+    if tolerance > TOLERANCE:
+        ended = [descended(residuals, tolerance, point, sds) for point in ended]
+    return min(ended, key=partial(loss, tolerance=tolerance))
 
 
 def _likely_starts(loss: Callable[[Floats], float], scan: Floats) -> list[Floats]:
@@ -165,7 +188,7 @@ def _least(tried: Sequence[tuple[float, float, float, Floats]]) -> tuple[float, 
     return min(tried, key=lambda each: each[0])
 
 
-def _descended(residuals: _Residuals, tolerance: float, start: Floats, sds: Floats) -> Floats:
+def descended(residuals: Residuals, tolerance: float, start: Floats, sds: Floats) -> Floats:
     """Return where least squares end. Its steps are shares of the point itself, so it works at a distance from 0."""
 
     def moved(point: Floats) -> Floats:
@@ -180,5 +203,6 @@ def _robust(errors: Floats) -> Floats:
     return np.asarray(np.sign(errors) * np.sqrt(2 * (np.sqrt(1 + errors**2) - 1)))
 
 
-def _typical(errors: Floats) -> float:
+def typical(errors: Floats) -> float:
+    """Return the median |predicted / measured - 1|."""
     return float(np.median(np.abs(np.expm1(errors))))

@@ -26,6 +26,15 @@ class Factors(Value):
     eager: float = Field(default=1.0, gt=0, description="Launching a step above the largest graph, beside `launch`.")
     server: float = Field(default=1.0, gt=0, description="The API server and the wire.")
     stream: float = Field(default=1.0, gt=0, description="Streaming a token at the API server, beside `server`.")
+    seat_us: float = Field(default=0.0, ge=0, description="Of each step for each of max-num-seqs, there or not.")
+    padding: float = Field(default=0.0, ge=0, description="Share of the token budget multiplied in vain in every step.")
+
+
+class Rival(Value):
+    """Other factors that explain the same levels."""
+
+    factors: Factors
+    odds: float = Field(gt=0, le=1, description="How likely they are beside the likeliest.")
 
 
 class Calibration(Value):
@@ -42,24 +51,38 @@ class Calibration(Value):
     kv_bits: int = Field(default=16, description="Of the engine it was measured on.")
     tensor_parallel_size: int = Field(ge=1)
     memory_gib: float = Field(gt=0, description="Of one GPU; assumed where nobody knows it.")
+    rivals: tuple[Rival, ...] = Field(default=(), description="What explains the levels nearly as well.")
+
+    def by(self, rival: Rival) -> Calibration:
+        """Return the calibration as a rival explains the levels."""
+        return self.evolve(factors=rival.factors, rivals=())
 
     @property
     def summary(self) -> str:
         """One line for plans, progress and reports."""
         why = " and ".join(_WHY[each] for each in self.misfits)
-        better = f"error {_percent(self.error_before)} before, {_percent(self.error_after)} after"
-        return f"calibrated here by the {_levels(self.levels)} of trial {self.trial}, as {why}: {better}"
+        off = f"{_percent(self.error_before)} in the median before, {_percent(self.error_after)} now"
+        by = f"the {_levels(self.levels)} of trial {self.trial}, the baseline"
+        made = f"the twin (simulated engine) was calibrated here by {by}, because {why}"
+        return f"{made}: the latencies it gives for them were off by {off}{_others(len(self.rivals))}"
 
 
 _WHY = {
-    Misfit.GPU: "the twin does not know this GPU's speed",
-    Misfit.MODEL: "the model is not in the twin's table",
-    Misfit.CONTRADICTED: "they contradicted what was forecast",
+    Misfit.GPU: "it does not know this GPU's speed",
+    Misfit.MODEL: "the model is not in its table",
+    Misfit.CONTRADICTED: "they measured other latencies than it had forecast",
 }
 
 
+def _others(rivals: int) -> str:
+    if rivals == 0:
+        return ""
+    ways = "another twin explains" if rivals == 1 else f"{rivals} other twins explain"
+    return f"; {ways} them nearly as well, and the next trials tell which is right"
+
+
 def _levels(count: int) -> str:
-    return "level" if count == 1 else f"{count} levels"
+    return "load level" if count == 1 else f"{count} load levels"
 
 
 def _percent(share: float) -> str:

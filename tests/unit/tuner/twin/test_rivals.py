@@ -1,0 +1,60 @@
+"""What else explains a baseline's levels: steps that cost what the flags allow, beside parts that are slow."""
+
+from __future__ import annotations
+
+import pytest
+
+from controlplane.domain.studies.calibration import Factors
+from tests.unit.tuner.twin.builders import some_requests
+from tests.unit.tuner.twin.test_factors import CONFIG, PROFILE, engine_with, seen
+from tuner.twin.corrected import factored
+from tuner.twin.gpus import find_gpu
+from tuner.twin.rivals import Explained, explain
+from tuner.twin.setup import EngineSetup
+from tuner.twin.shapes import load_shape
+from tuner.twin.simulate import simulate
+
+SEATS = Factors(seat_us=40.0)
+
+
+def explained(setup: EngineSetup) -> Explained:
+    return explain(engine_with, [seen(setup, rate_rps) for rate_rps in (4.0, 8.0, 12.0)], known=False)
+
+
+@pytest.fixture(scope="module")
+def by_seats() -> Explained:
+    return explained(engine_with(SEATS))
+
+
+def test_a_step_that_pays_for_every_seat_is_not_taken_for_a_slow_memory(by_seats: Explained) -> None:
+    """By factors of parts alone the memory was seven times as slow, and the levels were off by 3 to 4 %."""
+    ways = [by_seats.found.factors, *(rival.factors for rival in by_seats.rivals)]
+    seats = next(way for way in ways if way.seat_us > 0)
+    assert by_seats.found.error_after < 0.02 < by_seats.found.error_before
+    assert seats.seat_us == pytest.approx(40.0, rel=0.25)
+    assert seats.memory < 1.5
+
+
+def test_every_explanation_has_its_odds_beside_the_likeliest(by_seats: Explained) -> None:
+    assert all(0.05 <= rival.odds <= 1 for rival in by_seats.rivals)
+    assert len({by_seats.found.factors, *(rival.factors for rival in by_seats.rivals)}) == 1 + len(by_seats.rivals)
+
+
+def test_an_engine_that_is_only_slow_is_called_slow() -> None:
+    found = explained(engine_with(Factors(memory=2.0, compute=2.0))).found
+    assert found.error_after < 0.03
+    assert found.factors.compute > 1.6
+    assert found.factors.seat_us == found.factors.padding == 0
+
+
+@pytest.mark.parametrize(
+    ("factors", "flag"), [(SEATS, "max-num-seqs"), (Factors(padding=0.3), "max-num-batched-tokens")]
+)
+def test_a_cost_by_a_flag_falls_with_the_flag(factors: Factors, flag: str) -> None:
+    def e2e_s(of: Factors, value: int) -> float:
+        config = CONFIG.with_flags({flag: value})
+        setup = factored(load_shape("llama-8b"), find_gpu("H200"), config, of, PROFILE)
+        return float(simulate(setup, some_requests(40, rate_rps=1.0)).e2e_s.mean())
+
+    assert e2e_s(factors, 8192) > 1.3 * e2e_s(factors, 1024)
+    assert e2e_s(factors, 1024) > e2e_s(Factors(), 1024)
