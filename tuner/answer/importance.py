@@ -22,7 +22,7 @@ from controlplane.domain.studies.importance import Importance
 from controlplane.domain.studies.study import Trial
 from tuner.answer.winner import trial_log_cost
 
-_SHIFT_SD = 0.6  # of one value, before any trial: about what the search's hypotheses expect (`surrogate.HYPOTHESES`)
+_SHIFT_SD = 0.6  # of one value, before any trial: about what the search's hypotheses expect (`hypotheses.HYPOTHESES`)
 _NOISE_SD = 0.1  # what a ladder leaves open, and what flags do together
 _Z95 = 1.96
 _FEWEST = 3

@@ -55,6 +55,7 @@ def advise(
     belief = _belief(among, measured)
     if pending:
         belief = _belief(among, _lying(measured, belief, pending, index))
+    among = among.led_by(belief.leader)
     best = min((t.log_cost for t in tried if t.log_cost is not None), default=None)
     if best is None:
         return _safest(among, belief, chosen_from)
@@ -93,7 +94,10 @@ def _before_the_end(among: Candidates, open_rows: Mask, tried: Sequence[Tried]) 
 def _belief(among: Candidates, measured: Measured) -> Belief:
     groups = column_groups(among.space)
     relevance = relevances(among.features, groups, measured) if among.forecast is None else None
-    return believe(among.features, groups, among.forecast, measured, bent=among.bent, relevance=relevance)
+    rivals = among.forecasts[1:]
+    return believe(
+        among.features, groups, among.forecast, measured, rivals=rivals, bent=among.bent, relevance=relevance
+    )
 
 
 def measurements(tried: Sequence[Tried], index: Mapping[tuple[tuple[str, object], ...], int]) -> Measured:

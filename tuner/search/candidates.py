@@ -43,6 +43,13 @@ class Outlook:
         return True
 
 
+class RivalOutlook(NamedTuple):
+    """What another twin expects that explains the baseline nearly as well; `odds` are those beside the likeliest."""
+
+    outlook: Outlook
+    odds: float
+
+
 def _log_cost(value: float, _: Point) -> float | None:
     """By itself a value is GPUs per request per second."""
     return math.log(value) if value > 0 else None
@@ -67,6 +74,8 @@ class Candidates(NamedTuple):
     """The log cost that a value of the Optuna study stands for, None when for none."""
     bends: Sequence[Bend] = ()
     """How the forecast may be moved along its flags."""
+    rivals: Sequence[RivalOutlook] = ()
+    """What else may be expected beside `outlook`."""
     earlier: Sequence[Tried] = ()
     """What an earlier study measured: evidence with wide noise, never counted as tried here."""
 
@@ -79,6 +88,24 @@ class Candidates(NamedTuple):
     def bent(self) -> Sequence[Array]:
         """The twin's log cost per point, were its bends elsewhere."""
         return () if self.outlook is None else [bend.of(self.outlook.log_cost) for bend in self.bends]
+
+    @property
+    def forecasts(self) -> Sequence[tuple[Array, float]]:
+        """What each twin expects, the likeliest first, with its share of the likelihood; none without a twin."""
+        if self.outlook is None:
+            return ()
+        found = [(self.outlook.log_cost, 1.0), *((each.outlook.log_cost, each.odds) for each in self.rivals)]
+        whole = sum(odds for _, odds in found)
+        return [(forecast, odds / whole) for forecast, odds in found]
+
+    def look_at(self, row: int) -> bool:
+        """Let every twin simulate a row that was only interpolated; say whether that changed anything."""
+        outlooks = [] if self.outlook is None else [self.outlook, *(each.outlook for each in self.rivals)]
+        return any([outlook.look_at(row) for outlook in outlooks])
+
+    def led_by(self, place: int) -> Candidates:
+        """Return the same with nothing but what the twin at a place of `forecasts` expects; 0 leads already."""
+        return self if place == 0 else self._replace(outlook=self.rivals[place - 1].outlook, rivals=())
 
 
 class Tried(NamedTuple):

@@ -19,6 +19,7 @@ from tuner.search.alone import FIRST
 from tuner.search.alone_sampler import AloneSampler
 from tuner.search.candidates import Advice, Candidates, Tried, point_key
 from tuner.search.sampler import TwinSampler, so_far
+from tuner.search.surrogate import Array
 
 REFUTED = 0.5
 """Trust in the forecast below which the search goes on as if there were none: that it says nothing is the likelier."""
@@ -29,15 +30,19 @@ _WORST = 0.6  # log cost: beyond a cliff an error has no size, and one such is n
 
 
 def off_by(among: Candidates, tried: Sequence[Tried]) -> float:
-    """Return how far the forecast was off where something was measured, in log cost: root mean square about the
-    median error, each counted up to 0.6; 0 without a forecast and for fewer than three.
+    """Return how far the forecast was off where something was measured, of several the one that was least so, in log
+    cost: root mean square about the median error, each counted up to 0.6; 0 without a forecast and for fewer than
+    three.
     """
-    if among.forecast is None:
-        return 0.0
     placed = [(among.row_of.get(point_key(each.point)), each.log_cost) for each in tried]
-    errors = [cost - among.forecast[row] for row, cost in placed if row is not None and cost is not None]
-    if len(errors) < _FEWEST:
+    known = [(row, cost) for row, cost in placed if row is not None and cost is not None]
+    if len(known) < _FEWEST:
         return 0.0
+    return min((_off(forecast, known) for forecast, _ in among.forecasts), default=0.0)
+
+
+def _off(forecast: Array, known: Sequence[tuple[int, float]]) -> float:
+    errors = [cost - forecast[row] for row, cost in known]
     apart = np.minimum(np.abs(errors - np.median(errors)), _WORST)
     return float(np.sqrt(np.mean(np.square(apart))))
 
@@ -49,7 +54,7 @@ class DoubtingSampler(TwinSampler):
 
     def __init__(self, among: Candidates, *, worthwhile: float, host: str | None = None, seed: int = 0) -> None:
         super().__init__(among, worthwhile=worthwhile, host=host)
-        without = among._replace(outlook=None, bends=())
+        without = among._replace(outlook=None, rivals=(), bends=())
         self._alone = AloneSampler(without, worthwhile=worthwhile, host=host, seed=seed)
 
     def _choose(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> Advice:

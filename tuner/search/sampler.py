@@ -128,9 +128,8 @@ class TwinSampler(AdvisedSampler):
     def _advice(self, known: Sequence[Tried], pending: Sequence[Point]) -> Advice:
         """Look closer at whatever seems best until that is no longer a guess."""
         found = self._advise(known, pending)
-        outlook = self._among.outlook
         for _ in range(_CLOSER_LOOKS):
-            if outlook is None or found.best_row is None or not outlook.look_at(found.best_row):
+            if found.best_row is None or not self._among.look_at(found.best_row):
                 break
             found = self._advise(known, pending)
         return found

@@ -24,32 +24,11 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.special import log_ndtr, ndtr  # scipy.stats has them as `norm`, and takes half a second of CPU to import
 
+from tuner.search.hypotheses import Hypothesis, hypotheses_of
 from tuner.space.space import Dimension, Point, Space
 
 Array = NDArray[np.float64]
 
-
-class Hypothesis(NamedTuple):
-    """One way the forecast may be wrong. All standard deviations on the scale of log cost."""
-
-    trusts_forecast: bool
-    offset_sd: float
-    slope_sd: float
-    main_sd: float
-    interaction_sd: float
-    weight: float
-
-
-HYPOTHESES = (
-    Hypothesis(True, 0.3, 0.1, 0.08, 0.03, 0.3),
-    Hypothesis(True, 0.3, 0.3, 0.2, 0.06, 0.3),
-    Hypothesis(True, 0.5, 0.6, 0.35, 0.15, 0.2),
-    Hypothesis(False, 1.5, 0.0, 0.5, 0.2, 0.1),
-    Hypothesis(False, 1.5, 0.0, 0.9, 0.4, 0.1),
-)
-
-BENT = Hypothesis(True, 0.3, 0.3, 0.2, 0.06, 0.2)
-"""Beside these: the twin errs in where a flag begins or ceases to bind. The weight is for all such together."""
 
 _RELEVANCE = {0.1: -0.7, 0.35: -0.3, 1.0: 0.0}
 """How much a dimension may matter beside the others, and the logarithm of how likely that is beforehand."""
@@ -78,12 +57,16 @@ class Measured(NamedTuple):
 
 
 class Belief(NamedTuple):
-    """Posterior per hypothesis (first axis) and candidate (second axis), weights; `trust`: of those with a forecast."""
+    """Posterior per hypothesis (first axis) and candidate (second axis), weights; `trust`: of those with a forecast.
+
+    `leader` is the place of the forecast that the trials bear out best among all: 0, or that of a rival after it.
+    """
 
     means: Array
     sds: Array
     weights: Array
     trust: float = 0.0
+    leader: int = 0
 
     @property
     def mean(self) -> Array:
@@ -121,16 +104,18 @@ def believe(
     forecast: Array | None,
     measured: Measured,
     *,
+    rivals: Sequence[tuple[Array, float]] = (),
     bent: Sequence[Array] = (),
     relevance: Sequence[float] | None = None,
 ) -> Belief:
     """Return what to believe of every row of `features` after the trials in `measured`.
 
     `groups` says of each column which dimension it belongs to; `forecast` is the twin's log cost per row, None when
-    there is no twin for this engine, `bent` the same with its bends elsewhere (`tuner.search.bends`). `relevance` says
-    of each dimension how much it matters beside the others; left out, all alike.
+    there is no twin for this engine, `rivals` other twins' with their shares of the likelihood (the rest is its),
+    `bent` the first with its bends elsewhere (`tuner.search.bends`). `relevance` says of each dimension how much it
+    matters beside the others; left out, all alike.
     """
-    usable = _hypotheses(forecast, bent)
+    usable = hypotheses_of(forecast, bent, rivals)
     kernels = _kernels(features, np.array(measured.all_rows, dtype=int), groups, relevance)
     fits = [_fit(hypothesis, kernels, len(features), base, measured) for hypothesis, base in usable]
     evidence = np.array([np.log(h.weight) / _TEMPER + fit.evidence for (h, _), fit in zip(usable, fits, strict=True)])
@@ -140,14 +125,9 @@ def believe(
     prior = np.array([h.weight for h, _ in usable])
     mixed = (1 - _DOUBT) * weights / weights.sum() + _DOUBT * prior / prior.sum()
     trust = mixed[[h.trusts_forecast for h, _ in usable]].sum()
-    return Belief(np.array([f.mean for f in fits]), np.array([f.sd for f in fits]), mixed, float(trust))
-
-
-def _hypotheses(forecast: Array | None, bent: Sequence[Array]) -> list[tuple[Hypothesis, Array | None]]:
-    """Return each hypothesis with the forecast it goes by."""
-    plain = [(h, forecast) for h in HYPOTHESES if forecast is not None or not h.trusts_forecast]
-    moved: list[tuple[Hypothesis, Array | None]] = [(BENT._replace(weight=BENT.weight / len(bent)), b) for b in bent]
-    return plain + moved
+    borne_out = [mixed[[base is each for _, base in usable]].sum() for each in (forecast, *(r for r, _ in rivals))]
+    means, sds = np.array([f.mean for f in fits]), np.array([f.sd for f in fits])
+    return Belief(means, sds, mixed, float(trust), int(np.argmax(borne_out)))
 
 
 def column_groups(space: Space) -> tuple[int, ...]:
@@ -202,7 +182,7 @@ def relevances(features: Array, groups: Sequence[int], measured: Measured) -> tu
 
     def evidence(chosen: Sequence[float]) -> float:
         kernels = _kernels(at, np.arange(len(at)), groups, chosen)
-        usable = _hypotheses(None, ())
+        usable = hypotheses_of(None)
         fits = [_fit(h, kernels, len(at), base, local).evidence + np.log(h.weight) for h, base in usable]
         return float(np.logaddexp.reduce(fits)) + sum(_RELEVANCE[each] for each in chosen)
 
