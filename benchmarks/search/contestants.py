@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.search.priors import believed_room, calibrated_forecast, forecast, perturbed, wrong_model
+from benchmarks.search.priors import believed_room, calibrated_forecasts, forecast, perturbed, wrong_model
 from benchmarks.search.trial import LEVEL_S, OOM_START_S, Laboratory, Outcome
 from benchmarks.search.truth import ProfileOf, Truth, true_profile
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.studies.tuning_options import Strategy
 from controlplane.services.studies.search import WORTHWHILE
 from tuner.search.advisor import BEYOND_BOUND
-from tuner.search.candidates import Outlook, candidates, point_key
+from tuner.search.candidates import Outlook, RivalOutlook, candidates, point_key
 from tuner.search.search import Finished, Proposal, Search, gp_available
 from tuner.search.surrogate import Array
 
@@ -116,8 +116,8 @@ def _calibrated(truth: Truth, seed: int, starts: int) -> Episode:
     plausible = [row for row in range(len(truth.points)) if room[row] > _needed_gib(truth, row)]
     rows = sorted({baseline_row(truth), *plausible})
 
-    def learn(baseline: Outcome) -> Outlook | None:
-        return calibrated_forecast(truth, truth.scenario.space, rows, baseline, seed=seed)
+    def learn(baseline: Outcome) -> list[RivalOutlook]:
+        return calibrated_forecasts(truth, truth.scenario.space, rows, baseline, seed=seed)
 
     return _search(truth, Strategy.TWIN, rows, None, room[rows], seed=seed, starts=starts, learn=learn)
 
@@ -139,9 +139,9 @@ def _search(
     *,
     seed: int,
     starts: int,
-    learn: Callable[[Outcome], Outlook | None] | None = None,
+    learn: Callable[[Outcome], list[RivalOutlook]] | None = None,
 ) -> Episode:
-    """Return the episode. `learn` makes a forecast of the baseline's trial, where there was none before."""
+    """Return the episode. `learn` makes forecasts of the baseline's trial, where there was none before."""
     points = [truth.points[row] for row in rows]
     among = candidates(truth.scenario.space, points, outlook=expected, room_gib=room, level_s=LEVEL_S)
     search = Search("bench", among, storage_url=None, strategy=strategy, seed=seed, worthwhile=WORTHWHILE)
@@ -158,8 +158,10 @@ def _search(
     first = baseline_row(truth)
     measure(search.add(truth.points[first]), first)
     if learn is not None:
-        expected = learn(run.outcomes[0])
-        search.look_again(candidates(truth.scenario.space, points, outlook=expected, room_gib=room, level_s=LEVEL_S))
+        learnt = learn(run.outcomes[0])
+        expected = learnt[0].outlook if learnt else None
+        again = candidates(truth.scenario.space, points, outlook=expected, room_gib=room, level_s=LEVEL_S)
+        search.look_again(again._replace(rivals=learnt[1:]))
     while len(run.outcomes) < starts and isinstance(proposal := search.ask(), Proposal):
         measure(proposal.number, row_of[point_key(proposal.point)])
     return Episode(run.outcomes)

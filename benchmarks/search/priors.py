@@ -14,19 +14,21 @@ from benchmarks.search.truth import LEVEL_S, Bench, ProfileOf, Truth, setup_by, 
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.hardware import GpuPool
 from controlplane.domain.slo import LatencyMetric
+from controlplane.domain.studies.calibration import Factors, Rival
 from controlplane.services.studies.forecast import workload_at
 from controlplane.services.studies.search import SIMULATED
 from loadtests.measure.intervals import PERCENTILES
-from tuner.search.candidates import Outlook
+from tuner.search.candidates import Outlook, RivalOutlook
 from tuner.search.prior import screen
 from tuner.search.surrogate import Array
 from tuner.space.space import Space
 from tuner.twin.corrected import factored, stand_in_gpu
-from tuner.twin.factors import SeenLoad, fit_factors, tellable
+from tuner.twin.factors import SeenLoad, tellable
 from tuner.twin.gpu_sheet import Gpu
 from tuner.twin.gpus import find_gpu
 from tuner.twin.predict import latencies_s
 from tuner.twin.profile import Parameters, Profile, shipped_profiles
+from tuner.twin.rivals import explain
 from tuner.twin.setup import EngineSetup, weight_bits
 from tuner.twin.shapes import ModelShape, load_shape
 from tuner.twin.simulate import ResultArrays, simulate
@@ -69,28 +71,37 @@ def forecast(truth: Truth, space: Space, rows: list[int], profile_of: ProfileOf,
     return screen(space, [truth.points[row] for row in rows], capacity_of, effort=SIMULATED, seed=seed)
 
 
-def calibrated_forecast(truth: Truth, space: Space, rows: list[int], baseline: Outcome, *, seed: int) -> Outlook | None:
-    """Return what a twin expects that knows the baseline's levels and nothing else of GPU and model: its GPU is taken
-    for unknown, and no profile of that GPU or of that model is there to be carried over.
+def calibrated_forecasts(
+    truth: Truth, space: Space, rows: list[int], baseline: Outcome, *, seed: int
+) -> list[RivalOutlook]:
+    """Return what twins expect that know the baseline's levels and nothing else of GPU and model, the likeliest first:
+    their GPU is taken for unknown, and no profile of that GPU or of that model is there to be carried over.
     """
     spec = truth.scenario.spec
     gpu = stand_in_gpu(GpuPool(type="unknown", count=1, price_usd_per_gpu_hour=0), truth.shape, spec.baseline)
     gpu = gpu.evolve(memory_gib=find_gpu(spec.gpus.type).memory_gib)  # what fits is `believed_room`'s business
     start = truth.configs[baseline.row]
-    found = fit_factors(
+    found = explain(
         lambda factors: factored(truth.shape, gpu, start, factors, _of_others(truth, start)),
         _levels(truth, baseline, seed),
         known=False,
     )
+    ways = (Rival(factors=found.found.factors, odds=1.0), *found.rivals)
+    outlooks = [(_outlook(truth, space, rows, gpu, way.factors, seed), way.odds) for way in ways]
+    return [RivalOutlook(outlook, odds) for outlook, odds in outlooks if outlook is not None]
+
+
+def _outlook(truth: Truth, space: Space, rows: list[int], gpu: Gpu, factors: Factors, seed: int) -> Outlook | None:
+    spec = truth.scenario.spec
     near = spec.slos.target_qps / spec.gpus.count
 
-    def capacity_of(config: EngineConfig) -> float | None:
-        def setup_of(_: EngineConfig) -> EngineSetup:
-            return factored(truth.shape, gpu, config, found.factors, _of_others(truth, config))
+    def setup_of(config: EngineConfig) -> EngineSetup:
+        return factored(truth.shape, gpu, config, factors, _of_others(truth, config))
 
-        return Bench(truth.shape, truth.scenario, setup_of, PRIOR_LEVEL_S).capacity_rps(
-            config, near * config.gpus_per_replica
-        )
+    bench = Bench(truth.shape, truth.scenario, setup_of, PRIOR_LEVEL_S)
+
+    def capacity_of(config: EngineConfig) -> float | None:
+        return bench.capacity_rps(config, near * config.gpus_per_replica)
 
     return screen(space, [truth.points[row] for row in rows], capacity_of, effort=SIMULATED // 2, seed=seed)
 

@@ -18,9 +18,10 @@ from controlplane.services.studies.trial_level import residence_s
 from controlplane.services.studies.trial_plan import requests_of, seed_of, workload_of
 from tuner.space.first_tier import shape_of
 from tuner.twin.corrected import factored, setup_here, stand_in_gpu, stand_in_shape
-from tuner.twin.factors import SeenLoad, fit_factors, held_by, tellable
+from tuner.twin.factors import SeenLoad, held_by, tellable
 from tuner.twin.gpu_sheet import Gpu
 from tuner.twin.gpus import gpu_of
+from tuner.twin.rivals import explain
 from tuner.twin.setup import EngineSetup, kv_bits, resolve, weight_bits
 from tuner.twin.shapes import ModelShape
 
@@ -69,7 +70,8 @@ def twin_note(spec: ServiceSpec, calibration: Calibration | None = None) -> str 
         case ():
             return None
         case found:
-            return f"no profile of the twin fits ({', '.join(found)}): the baseline's own levels calibrate one"
+            why = f"no such engine was ever measured for the twin (simulated engine): {', '.join(found)}"
+            return f"{why}; it forecasts nothing until what the baseline measures calibrates it"
 
 
 def calibrate(session: StudySession) -> None:
@@ -144,7 +146,8 @@ def _contradicted(stand: Stand, config: EngineConfig, levels: Sequence[SeenLoad]
 def _fitted(stand: Stand, baseline: Trial, levels: Sequence[SeenLoad], why: tuple[Misfit, ...]) -> Calibration:
     config = baseline.config
     known = why == (Misfit.CONTRADICTED,)
-    found = fit_factors(lambda factors: factored(stand.shape, stand.gpu, config, factors), levels, known=known)
+    explained = explain(lambda factors: factored(stand.shape, stand.gpu, config, factors), levels, known=known)
+    found = explained.found
     return Calibration(
         misfits=why,
         factors=found.factors,
@@ -157,4 +160,5 @@ def _fitted(stand: Stand, baseline: Trial, levels: Sequence[SeenLoad], why: tupl
         kv_bits=kv_bits(stand.shape, config),
         tensor_parallel_size=config.tensor_parallel_size,
         memory_gib=stand.gpu.memory_gib,
+        rivals=explained.rivals,
     )

@@ -21,7 +21,7 @@ from tuner.answer.objective import log_cost, objective_name, smooth_cost, told_l
 from tuner.answer.policy import is_unfinished
 from tuner.answer.winner import trial_log_cost
 from tuner.search.advisor import BEYOND_BOUND
-from tuner.search.candidates import Candidates, Tried, candidates, point_key
+from tuner.search.candidates import Candidates, Outlook, RivalOutlook, Tried, candidates, point_key
 from tuner.search.prior import CapacityOf, CostOf, screen
 from tuner.search.search import Finished, Search
 from tuner.space.feasibility import contradictions, memory_plan, objections
@@ -90,15 +90,32 @@ def _expected(study: Study) -> tuple[Candidates, CapacityOf | None]:
     points = feasible_points(spec, space)
     configs = [space.config(point) for point in points]
     capacity_of = forecaster_across(spec, study.calibration)
-    outlook = None
-    if capacity_of is not None and all(way.has_twin for way in spec.ways.values()):
-        outlook = screen(space, points, capacity_of, effort=SIMULATED, seed=spec.tuning.seed, cost_of=_coster(spec))
+    outlook = _outlook(spec, space, points, capacity_of)
     rooms = _rooms(spec, configs)
     levels = spec.tuning.levels
     level_s = (levels.warmup_s + levels.max_s) / spec.engine.time_lapse
     among = candidates(space, points, outlook=outlook, room_gib=rooms, level_s=level_s)
-    among = among._replace(earlier=_earlier(study, space), log_cost_of=_reader(spec, space))
+    rivals = [] if outlook is None else _rivals(study, space, points)
+    among = among._replace(rivals=rivals, earlier=_earlier(study, space), log_cost_of=_reader(spec, space))
     return among, capacity_of if outlook is not None or spec.alternatives else None
+
+
+def _outlook(
+    spec: ServiceSpec, space: Space, points: Sequence[Point], capacity_of: CapacityOf | None
+) -> Outlook | None:
+    if capacity_of is None or not all(way.has_twin for way in spec.ways.values()):
+        return None
+    return screen(space, points, capacity_of, effort=SIMULATED, seed=spec.tuning.seed, cost_of=_coster(spec))
+
+
+def _rivals(study: Study, space: Space, points: Sequence[Point]) -> list[RivalOutlook]:
+    """Return what is expected where something else explains what the baseline measured."""
+    known, spec = study.calibration, study.spec
+    if known is None:
+        return []
+    ways = [(rival.odds, forecaster_across(spec, known.by(rival))) for rival in known.rivals]
+    found = [(_outlook(spec, space, points, capacity_of), odds) for odds, capacity_of in ways]
+    return [RivalOutlook(outlook, odds) for outlook, odds in found if outlook is not None]
 
 
 def _coster(spec: ServiceSpec) -> CostOf:

@@ -6,15 +6,18 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 from controlplane.cli.tables.report_html import study_page
-from controlplane.domain.studies.calibration import Misfit
+from controlplane.domain.studies.calibration import Misfit, Rival
 from controlplane.domain.studies.study import Study, StudyState, Trial, TrialKind
 from controlplane.services.studies.calibrate_here import calibrated, misfits, seen_loads, stand_of, twin_note
 from controlplane.services.studies.forecast import forecaster
+from controlplane.services.studies.search import open_search
 from tests.unit.studies.study_world import World, pending, service_spec, trials
 from tests.unit.tuner.twin.builders import public_models
+from tuner.search.candidates import Candidates
 
 UNHEARD_OF = {"type": "unheard-of", "count": 4, "price_usd_per_gpu_hour": 4}
 FEW = {
@@ -62,7 +65,37 @@ def test_it_is_said_in_the_plan_the_events_and_the_report(ran: Ran) -> None:
     assert "calibrated here by the" in (ran.study.plan.note or "")
     assert "study.calibrated" in ran.actions
     assert "calibrated here by the" in study_page(ran.study, ran.trials)
-    assert "the baseline's own levels calibrate one" in (twin_note(ran.study.spec) or "")
+    assert "until what the baseline measures calibrates it" in (twin_note(ran.study.spec) or "")
+
+
+def test_a_calibration_says_what_was_off_and_what_else_explains_it(ran: Ran) -> None:
+    found = ran.study.calibration
+    assert found is not None
+    alone = found.evolve(misfits=(Misfit.CONTRADICTED,), error_before=0.42, error_after=0.031, levels=3, rivals=())
+    rival = Rival(factors=found.factors, odds=0.5)
+    assert alone.summary == (
+        "the twin (simulated engine) was calibrated here by the 3 load levels of trial 0, the baseline, because they "
+        "measured other latencies than it had forecast: the latencies it gives for them were "
+        "off by 42% in the median before, 3.1% now"
+    )
+    assert "another twin explains them nearly as well" in alone.evolve(rivals=(rival,)).summary
+    assert "2 other twins explain" in alone.evolve(rivals=(rival, rival)).summary
+
+
+def test_what_else_explains_the_baseline_is_forecast_beside_it(ran: Ran) -> None:
+    assert ran.study.calibration is not None
+    slow = Rival(factors=ran.study.calibration.factors.evolve(seat_us=400.0), odds=0.25)
+    study = ran.study.evolve(calibration=ran.study.calibration.evolve(rivals=(slow,)))
+    among = open_search(study, storage_url=None).among
+    (first, likely), (other, less) = among.forecasts
+    assert (likely, less) == (0.8, 0.2)
+    by_seats = {value: np.median(other[rows] - first[rows]) for value, rows in rows_by(among, "max-num-seqs").items()}
+    assert by_seats[256] > by_seats[64] > 0
+
+
+def rows_by(among: Candidates, flag: str) -> dict[object, list[int]]:
+    values = {point[flag] for point in among.points}
+    return {value: [row for row, point in enumerate(among.points) if point[flag] == value] for value in values}
 
 
 def test_a_profile_that_fits_is_left_as_it_is_and_one_that_does_not_is_calibrated(ran: Ran) -> None:
