@@ -28,7 +28,7 @@ from benchmarks.search.scenarios import Oddity, Scenario, in_the_usual_space, sc
 
 DEVELOPED_ON = (
     *("8b-code-1gpu-ttft", "14b-conv-1h100-host", "8b-conv-1h200-server", "moe-code-1h100-chunks"),
-    "8b-code-1a100-contexts",
+    *("8b-code-1a100-contexts", "8b-code-1h200-sampler", "14b-code-1h100-padded"),
 )
 _SEQS = (16, 32, 64, 128, 256, 512, 1024)
 _TOKENS = (512, 1024, 2048, 4096, 8192, 16384)
