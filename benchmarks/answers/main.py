@@ -112,7 +112,8 @@ def targets(scores: Mapping[Job, Score]) -> dict[str, Any]:
 def summary(report: Mapping[str, Any]) -> Iterator[str]:
     """Yield the report as lines for a terminal."""
     yield (
-        f"{'scenario':34}{'starts':>7}{'best':>7}{'base':>8} impr unch none  out missed false  slo regret    p90  GPU-s"
+        f"{'scenario':34}{'starts':>7}{'best':>7}{'base':>8}"
+        " impr unch none  out fail missed false  slo regret    p90  GPU-s"
     )
     for each in report["scenarios"]:
         answers, regret = each["answers"], each["regret_percent"]

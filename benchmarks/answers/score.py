@@ -11,17 +11,19 @@ from benchmarks.answers.intervals import Stated
 from benchmarks.answers.truth import Fleet, Truth
 from controlplane.domain.studies.answer import Answer
 from controlplane.domain.studies.study import Recommendation, Study
+from controlplane.services.studies.conclude import NOTHING_AFFORDABLE, NOTHING_MEETS
 
 WORTHWHILE = 0.2  # a fleet cheaper by this share must not be missed
 
 
 class Verdict(StrEnum):
-    """The four answers that are told apart."""
+    """The four answers that are told apart, and that there was none: the experiment broke."""
 
     IMPROVEMENT = "improvement"
     UNCHECKED = "unchecked"
     NO_IMPROVEMENT = "no_improvement"
     OUT_OF_REACH = "out_of_reach"
+    FAILED = "failed"
 
 
 _NAMED = {
@@ -31,6 +33,9 @@ _NAMED = {
     "no_improvement": Verdict.NO_IMPROVEMENT,
     "out_of_reach": Verdict.OUT_OF_REACH,
 }
+
+
+_WITHOUT_A_FLEET = (Verdict.OUT_OF_REACH, Verdict.FAILED)
 
 
 class Score(NamedTuple):
@@ -47,14 +52,16 @@ class Score(NamedTuple):
 
 
 def verdict_of(study: Study) -> Verdict:
-    """Return which of the four answers a study ended with.
+    """Return which of the four answers a study ended with, or that it failed.
 
     Answers are named by the recommendation's `answer` where it has one. Before it had, an improvement whose fleet was
-    not checked was unchecked, and a study that ended without any recommendation said that nothing meets the limits.
+    not checked was unchecked. One that ended without any recommendation failed, unless it measured that nothing meets
+    the limits or the ceiling.
     """
     found = study.recommendation
     if found is None:
-        return Verdict.OUT_OF_REACH
+        measured = (study.reason or "").startswith((NOTHING_MEETS, NOTHING_AFFORDABLE))
+        return Verdict.OUT_OF_REACH if measured else Verdict.FAILED
     named = getattr(found, "answer", None)
     if named is not None:
         return _NAMED[str(getattr(named, "kind", named))]
@@ -71,11 +78,11 @@ def score(truth: Truth, study: Study) -> Score:
     their true capacity. A win is missed when a fleet cheaper than the baseline's true one by a fifth exists and none
     was recommended; it is false when what was recommended is truly no cheaper, or cannot be had. Another configuration
     in a fleet of the baseline's believed size was recommended too: no win is missed where that truly is as much
-    cheaper, because the baseline needs more than was believed.
+    cheaper, because the baseline needs more than was believed. A study that failed misses every win that exists.
     """
     verdict, found, best, before = verdict_of(study), study.recommendation, truth.best(), truth.baseline()
     claims = verdict in (Verdict.IMPROVEMENT, Verdict.UNCHECKED)
-    recommended = found is not None and verdict is not Verdict.OUT_OF_REACH
+    recommended = found is not None and verdict not in _WITHOUT_A_FLEET
     holds = found is not None and recommended and truth.holds(found.config, found.fleet.replicas)
     spent = _true_cost(truth, found, holds=holds) if found is not None and recommended else math.inf
     was = before.size.usd_per_hour if before is not None and before.fits else math.inf
@@ -108,7 +115,7 @@ def _true_cost(truth: Truth, found: Recommendation, *, holds: bool) -> float:
 
 def _regret(spent: float, best: Fleet | None, verdict: Verdict) -> float | None:
     if best is None:
-        return None if verdict is Verdict.OUT_OF_REACH else math.inf
+        return None if verdict in _WITHOUT_A_FLEET else math.inf
     return max(0.0, spent / best.size.usd_per_hour - 1)
 
 

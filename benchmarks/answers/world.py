@@ -113,7 +113,7 @@ class VirtualFleet:
     def _fate(self, spec: EngineSpec) -> Fate:
         chance, config = self._chance("start", spec.engine_id), without_emulator_flags(spec.config)
         if (luck := chance.random()) < _LOST_SHARE:
-            return Fate(chance.uniform(5, 60), StartFailure.OTHER, "the node was lost")
+            return Fate(chance.uniform(5, 60), StartFailure.NODE_LOST, "the node was lost")
         setup = self._nature.setup(config)
         if setup is None:
             return Fate(_OOM_S, StartFailure.OUT_OF_MEMORY, "no available memory for the cache blocks")

@@ -74,9 +74,14 @@ def pause_study(study_id: StudyId, body: Reason, ctx: Ctx, actor: Actor) -> Stud
     return _act(studies.pause_study, study_id, body, ctx, actor)
 
 
-@router.post("/{study_id}/resume", summary="Go on with a paused or done study", responses=problems(404, 409, 422))
+@router.post(
+    "/{study_id}/resume", summary="Go on with a paused, failed or done study", responses=problems(404, 409, 422)
+)
 def resume_study(study_id: StudyId, body: Resumption, ctx: Ctx, actor: Actor) -> Study:
-    """A study that is done goes on with what it measured, on a larger `budget`, and answers anew."""
+    """A study that is done goes on with what it measured, on a larger `budget`, and answers anew.
+
+    One that failed does so without a `budget` too: what broke is tried again.
+    """
     if body.budget is not None:
         larger = body.budget.model_dump(exclude_unset=True)
         return retry_stale(lambda: extend_study(ctx.store, study_id, larger, actor=actor, now=ctx.clock()))

@@ -28,7 +28,7 @@ from controlplane.domain.workload import TraceWorkload
 from controlplane.ports.store import Store
 from controlplane.reading.service_file import load_service
 from controlplane.services.fleet.serving import register_service
-from controlplane.services.studies.extend import extend_study, parse_budget
+from controlplane.services.studies.extend import extend_study, parse_budget, retry_study
 from controlplane.services.studies.manage import check_resumable, create_study
 from controlplane.services.studies.run_study import StudyProgress
 from controlplane.settings import Settings
@@ -87,7 +87,11 @@ def _spec(file: Path | None, resume: str | None, data_dir: Path) -> ServiceSpec:
 
 
 def _resume(store: Store, study_id: StudyId, spec: ServiceSpec, budget: str | None, *, now: datetime) -> None:
-    check_resumable(store.get_study(study_id).value, spec)
+    study = store.get_study(study_id).value
+    check_resumable(study, spec)
+    if budget is None and study.state is StudyState.FAILED:
+        retry_study(store, study_id, actor="cli", now=now)
+        console.print(f"study {study_id} failed ({study.reason}); what broke is tried again")
     if budget is not None:
         study = extend_study(store, study_id, parse_budget(budget), actor="cli", now=now)
         console.print(f"study {study_id} goes on with {study.spec.tuning.budget.engine_starts} engine starts in all")

@@ -19,7 +19,7 @@ from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from controlplane.host.clock import utc_now
 from controlplane.services.studies.trial_engine import TrialEngines
 from tests.unit.studies.study_world import STUDY, service_spec
-from tuner.answer.policy import MAX_ATTEMPTS, after_last_attempt
+from tuner.answer.attempts import MAX_ATTEMPTS, after_last_attempt
 
 _PATIENCE_S = 240
 _BODY = {"model": "llama-8b", "prompt": [1, 2, 3], "max_tokens": 4}

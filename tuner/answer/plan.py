@@ -9,6 +9,7 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.pace import pace_of
 from controlplane.domain.studies.study import Trial, TrialKind
 from controlplane.domain.studies.study_plan import PlanStage, StudyPlan
+from tuner.answer.attempts import waiting
 from tuner.answer.confirm import NOT_AGAIN, baseline_is_out, round_starts
 from tuner.answer.policy import Spent
 from tuner.answer.reserve import reserved_replicas, reserved_rounds, wanted_replicas
@@ -38,7 +39,7 @@ def plan_of(spec: ServiceSpec, trials: Sequence[Trial] = (), *, twin: str | None
     )
     unheld = 0 if check else wanted_replicas(spec, trials)
     alone = NOT_AGAIN if baseline_is_out(spec, trials) else None
-    notes = [twin, _no_twin(spec), alone, _note(spec, stages, unheld)]
+    notes = [waiting(trials), twin, _no_twin(spec), alone, _note(spec, stages, unheld)]
     return StudyPlan(stages=stages, note="; ".join(filter(None, notes)) or None)
 
 

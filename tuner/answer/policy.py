@@ -14,10 +14,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from controlplane.domain.engines.start_failure import StartFailure
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.study import Study, Trial, TrialKind, TrialState
 from controlplane.domain.studies.tuning_options import Budget
+from tuner.answer.attempts import due_at, forgiven_starts, is_beyond_the_usual, may_try_again, waits
 from tuner.answer.confirm import (
     NOT_AGAIN,
     Next,
@@ -30,7 +30,6 @@ from tuner.answer.named import LIKELY
 from tuner.answer.reserve import reserved_replicas, reserved_starts
 from tuner.answer.standing import Standing
 
-MAX_ATTEMPTS = 3
 MIN_STARTS = 4  # baseline, one candidate, and both again to confirm
 _ROUND = (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE)
 _FEWEST_BROKEN = 6  # starts that the infrastructure may waste before a study gives up searching
@@ -86,23 +85,50 @@ def next_step(
     *,
     search_over: str | None,
     others: Collection[str] = (),
+    now: datetime | None = None,
 ) -> Step:
     """Return what to do next. `search_over` says why the search proposes nothing more, None while it does.
 
-    `others` are the living workers beside the one that asks: any other worker's running trial was lost with it.
+    `others` are the living workers beside the one that asks: any other worker's running trial was lost with it. `now`
+    is what pauses between attempts are seen by; None: as if all were over.
     """
-    broken = next((t for t in trials if _is_lost(t, others) or _is_retryable(t)), None)
-    if broken is not None:
-        return Step(Action.RETRY, broken.reason or "the worker was lost", broken)
-    baseline = next((t for t in trials if t.kind is TrialKind.BASELINE), None)
-    if baseline is None:
-        return Step(Action.BASELINE, "the baseline is always measured first")
-    if baseline.state is TrialState.FAILED:
-        return Step(Action.GIVE_UP, f"the baseline could not be measured: {baseline.reason}", baseline)
+    first = _again(spec, trials, used, others, now) or _of_the_baseline(trials)
+    if first is not None:
+        return first
     over = search_over or exhausted(spec, trials, used)
     if over is None and not _confirming(trials):
         return Step(Action.SEARCH, "budget left")
     return _beside(spec, trials, over) or _proof(spec, trials, used, over)
+
+
+def _again(
+    spec: ServiceSpec, trials: Sequence[Trial], used: Spent, others: Collection[str], now: datetime | None
+) -> Step | None:
+    """Return what is done of trials that broke or were lost: the first that may be tried now, or wait for its time."""
+    lost = next((t for t in trials if _is_lost(t, others)), None)
+    if lost is not None:
+        return Step(Action.RETRY, lost.reason or "the worker was lost", lost)
+    broken = [t for t in trials if may_try_again(t) and not _lacks_patience(spec, used, t)]
+    due = next((t for t in broken if now is None or now >= due_at(t)), None)
+    if due is not None:
+        return Step(Action.RETRY, due.reason or "its experiment broke", due)
+    return Step(Action.WAIT, waits(broken[0])) if broken else None
+
+
+def _of_the_baseline(trials: Sequence[Trial]) -> Step | None:
+    """Return what is done before anything else can be; None once the baseline was begun, and did not break for good."""
+    baseline = next((t for t in trials if t.kind is TrialKind.BASELINE), None)
+    if baseline is None:
+        return Step(Action.BASELINE, "the baseline is always measured first")
+    if baseline.state is not TrialState.FAILED:
+        return None
+    why = f"the baseline could not be measured in {baseline.tries} attempts: {baseline.reason}"
+    return Step(Action.GIVE_UP, why, baseline)
+
+
+def _lacks_patience(spec: ServiceSpec, used: Spent, trial: Trial) -> bool:
+    """Say whether the budget's time is over for attempts beyond the usual ones."""
+    return is_beyond_the_usual(trial) and not fits(spec, (trial,), used, starts=0)
 
 
 def _beside(spec: ServiceSpec, trials: Sequence[Trial], over: str | None) -> Step | None:
@@ -204,7 +230,7 @@ def exhausted(spec: ServiceSpec, trials: Sequence[Trial], used: Spent) -> str | 
     # Wall clock per trial is what all workers together took for one: those under way are half done.
     finished = max(1.0, sum(0.5 if t.state is TrialState.RUNNING else 1.0 for t in trials))
     further = 1 + reserved_starts(spec, trials)
-    if _is_broken(spec, used):
+    if _is_broken(spec, trials, used):
         return f"{used.wasted_starts} engine starts were lost to interruptions and broken experiments"
     if used.engine_starts + further + reserved_replicas(spec, trials) > budget.engine_starts:
         return f"budget of {budget.engine_starts} engine starts"
@@ -216,8 +242,8 @@ def exhausted(spec: ServiceSpec, trials: Sequence[Trial], used: Spent) -> str | 
     return None
 
 
-def _is_broken(spec: ServiceSpec, used: Spent) -> bool:
-    return used.wasted_starts > max(_FEWEST_BROKEN, spec.tuning.budget.engine_starts)
+def _is_broken(spec: ServiceSpec, trials: Sequence[Trial], used: Spent) -> bool:
+    return used.wasted_starts - forgiven_starts(trials) > max(_FEWEST_BROKEN, spec.tuning.budget.engine_starts)
 
 
 def _unmeasured(trials: Sequence[Trial]) -> str | None:
@@ -249,23 +275,3 @@ def _confirming(trials: Sequence[Trial]) -> list[Trial]:
 
 def _is_lost(trial: Trial, others: Collection[str]) -> bool:
     return trial.state is TrialState.RUNNING and trial.worker not in others
-
-
-def is_unfinished(trial: Trial) -> bool:
-    """Say whether a trial runs or will run again: nothing can be said of its configuration yet."""
-    return trial.state is TrialState.RUNNING or _is_retryable(trial)
-
-
-def after_last_attempt(trial: Trial) -> Trial:
-    """Return an ended trial as a result of its configuration, where that keeps dying under load.
-
-    One death under load may be the host's; one after every retry is what the configuration does.
-    """
-    keeps_dying = trial.state is TrialState.FAILED and trial.start_failure is StartFailure.CRASHED
-    if not keeps_dying or _is_retryable(trial):
-        return trial
-    return trial.evolve(state=TrialState.INFEASIBLE, reason=f"in each of {trial.attempt} attempts: {trial.reason}")
-
-
-def _is_retryable(trial: Trial) -> bool:
-    return trial.state is TrialState.FAILED and trial.attempt < MAX_ATTEMPTS

@@ -152,6 +152,11 @@ class Search:
         known = storage.create_new_trial(self._study._study_id, template_trial=template)
         return storage.get_trial(known).number
 
+    def is_open(self, number: int) -> bool:
+        """Say whether a trial can still be told a result."""
+        found = self._find(number)
+        return found is not None and not found.state.is_finished()
+
     def tell(self, number: int, result: Finished) -> None:
         """Record a result. Telling it again changes nothing."""
         found = self._find(number)

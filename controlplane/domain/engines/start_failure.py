@@ -28,6 +28,17 @@ class StartFailure(StrEnum):
         return self in (StartFailure.OUT_OF_MEMORY, StartFailure.REFUSED_FLAG)
 
     @property
+    def may_pass(self) -> bool:
+        """True when waiting helps: the place it was to run in, or what it was to load, was not there for a while."""
+        match self:
+            case StartFailure.TIMEOUT | StartFailure.UNSCHEDULABLE | StartFailure.IMAGE_PULL | StartFailure.NODE_LOST:
+                return True
+            case StartFailure.OUT_OF_MEMORY | StartFailure.REFUSED_FLAG | StartFailure.PORT:
+                return False
+            case StartFailure.CRASHED | StartFailure.OTHER:
+                return False
+
+    @property
     def is_of_the_world(self) -> bool:
         """True when the place it was to run in failed, not the engine: it says nothing of its revision."""
         match self:

@@ -81,6 +81,8 @@ class Trial(Value):
     replicas: int = Field(default=1, ge=1, description="Engines with this configuration: several for a whole fleet.")
     state: TrialState
     attempt: int = Field(default=1, ge=1, description="Counts retries after failures of the infrastructure.")
+    attempts_before: int = Field(default=0, ge=0, description="Of them, before the study was gone on with.")
+    first_started_at: AwareDatetime | None = Field(default=None, description="The first attempt since; None: the only.")
     levels: tuple[Level, ...] = ()
     capacity: Capacity | None = None
     fleet: FleetSize | None = Field(default=None, description="Replicas and cost at the target QPS with headroom.")
@@ -100,6 +102,11 @@ class Trial(Value):
     host: str | None = Field(default=None, description="Where its engine runs; its GPUs are taken there.")
     heartbeat_at: AwareDatetime | None = None
     optuna_number: int | None = Field(default=None, description="The trial's number in the Optuna study.")
+
+    @property
+    def tries(self) -> int:
+        """Attempts since the study began, or was gone on with."""
+        return self.attempt - self.attempts_before
 
     @property
     def gpus(self) -> int:

@@ -27,6 +27,10 @@ from tuner.answer.fleets import Interval, cost_ratio, holds, most_gpus, sized
 from tuner.answer.standing import Decision, decide, gain_per_gpu, largest_reach
 from tuner.answer.winner import incumbent
 
+NOTHING_MEETS = "no configuration meets the limits at any useful rate"
+NOTHING_AFFORDABLE = "no fleet of any configuration costs"
+"""What a study that was measured, and ended without a recommendation, begins to say."""
+
 _SAME = Interval(1.0, 1.0, 1.0)
 _CONFIRMATIONS = (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE)
 
@@ -40,11 +44,11 @@ def conclusion(
     """
     spec = study.spec
     if incumbent(spec, trials) is None:
-        return f"no configuration meets the limits at any useful rate; {closest(spec, trials)}"
+        return f"{NOTHING_MEETS}; {closest(spec, trials)}"
     found = decide(spec, trials)
     kept = _kept(spec, trials, found)
     if kept is None:
-        return f"no fleet of any configuration costs {spec.slos.max_usd_per_hour:g} USD per hour or less"
+        return f"{NOTHING_AFFORDABLE} {spec.slos.max_usd_per_hour:g} USD per hour or less"
     config, fleet = kept
     check = None
     if found.winner is not None and spec.tuning.confirm_fleet:

@@ -1,4 +1,6 @@
-"""Going on with a study that is over, on a larger budget: what it measured is kept, its answer is made anew."""
+"""Going on with a study that is over: one that is done on a larger budget, one that failed also on the one it has. What
+it measured is kept, what broke is tried again, its answer is made anew.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +13,26 @@ from pydantic import ValidationError
 from controlplane.domain.base import StudyId
 from controlplane.domain.errors import Conflict, InvalidInput
 from controlplane.domain.event import Event
-from controlplane.domain.studies.study import Study, StudyState
+from controlplane.domain.studies.study import Study, StudyState, Trial, TrialKind, TrialState
 from controlplane.domain.studies.tuning_options import Budget
 from controlplane.ports.store import Store
 from controlplane.reading.problems import describe
+from tuner.answer.attempts import anew
+
+_ENDED = (StudyState.DONE, StudyState.FAILED)
 
 
 def extend_study(store: Store, study_id: StudyId, budget: Mapping[str, Any], *, actor: str, now: datetime) -> Study:
     """Let a worker take up a study that ended, with fields of its budget changed; e.g. `{"engine_starts": 20}`.
 
-    Raises NotFound, InvalidInput when the budget is none or holds no further start, Conflict when the study is not done
-    or what it recommended was applied.
+    Raises NotFound, InvalidInput when the budget is none or holds no further start, Conflict when the study is neither
+    done nor failed or what it recommended was applied.
     """
     study, version = store.get_study(study_id)
-    if study.state is not StudyState.DONE:
-        raise Conflict(f"study {study_id} is {study.state}", why="only a study that is done goes on with a budget")
+    if study.state not in _ENDED:
+        raise Conflict(
+            f"study {study_id} is {study.state}", why="only one that is done or failed goes on with a budget"
+        )
     if study.recommendation is not None and study.recommendation.applied_revision is not None:
         raise Conflict(
             f"study {study_id} was applied already",
@@ -34,17 +41,41 @@ def extend_study(store: Store, study_id: StudyId, budget: Mapping[str, Any], *, 
         )
     larger = _larger(study, budget)
     spec = study.spec.evolve(tuning=study.spec.tuning.evolve(budget=larger))
-    idle_s = 0.0 if study.finished_at is None else max(0.0, (now - study.finished_at).total_seconds())
+    why = f"with a budget of {larger.engine_starts} engine starts"
+    return _reopen(store, study.evolve(spec=spec), version, _event(study, why, actor, now))
+
+
+def retry_study(store: Store, study_id: StudyId, *, actor: str, reason: str = "", now: datetime) -> Study:
+    """Let a worker take up a study that failed, on the budget it has.
+
+    Raises NotFound, Conflict when it did not fail.
+    """
+    study, version = store.get_study(study_id)
+    if study.state is not StudyState.FAILED:
+        raise Conflict(f"study {study_id} is {study.state}", why="only one that failed is tried again as it is")
+    return _reopen(store, study, version, _event(study, reason or "what broke is tried again", actor, now))
+
+
+def _reopen(store: Store, study: Study, version: int, event: Event) -> Study:
+    """Save and return a study that ended as one that waits for a worker; its trials first, as then one may take it."""
+    for trial, known in store.list_trials(study.study_id):
+        if trial.state is TrialState.FAILED and (study.state is StudyState.FAILED or _proves(trial)):
+            store.save_trial(anew(trial, now=event.at), known)
+    idle_s = 0.0 if study.finished_at is None else max(0.0, (event.at - study.finished_at).total_seconds())
     reopened = study.evolve(
-        spec=spec,
         state=StudyState.PENDING,
         recommendation=None,
         reason=None,
         finished_at=None,
         idle_s=study.idle_s + idle_s,
     )
-    store.save_study(reopened, version, events=(_event(study, larger, actor, now),))
+    store.save_study(reopened, version, events=(event,))
     return reopened
+
+
+def _proves(trial: Trial) -> bool:
+    """Say whether an answer hangs on this very trial; a candidate that broke has others beside it."""
+    return trial.kind is not TrialKind.SEARCH
 
 
 def parse_budget(text: str) -> dict[str, float]:
@@ -77,12 +108,12 @@ def _larger(study: Study, budget: Mapping[str, Any]) -> Budget:
     return new
 
 
-def _event(study: Study, budget: Budget, actor: str, now: datetime) -> Event:
+def _event(study: Study, reason: str, actor: str, now: datetime) -> Event:
     return Event(
         at=now,
         actor=actor,
         action="study.resumed",
         subject=f"study/{study.study_id}",
         service=study.service,
-        reason=f"with a budget of {budget.engine_starts} engine starts",
+        reason=reason,
     )

@@ -23,6 +23,7 @@ from controlplane.services.answers import prompts_of
 from controlplane.services.rollouts.manage import start_rollout
 from controlplane.services.studies.asked_adapters import with_adapters
 from controlplane.services.studies.commit import commits
+from controlplane.services.studies.extend import retry_study
 from controlplane.services.studies.variants import with_variants
 
 _ACTIONS = {
@@ -182,13 +183,18 @@ def pause_study(store: Store, study_id: StudyId, *, actor: str, reason: str = ""
 
 
 def resume_study(store: Store, study_id: StudyId, *, actor: str, reason: str = "", now: datetime) -> Study:
-    """Let a worker take the study up again. Raises NotFound, Conflict when it is not paused."""
+    """Let a worker take the study up again: a paused one, or one that failed, whose broken trials are tried anew.
+
+    Raises NotFound, Conflict when it is neither.
+    """
     study = store.get_study(study_id).value
-    if study.state is not StudyState.PAUSED:
-        raise Conflict(f"study {study_id} is {study.state}", why="only a paused study can be resumed")
+    if study.state not in (StudyState.PAUSED, StudyState.FAILED):
+        raise Conflict(f"study {study_id} is {study.state}", why="only a paused or failed study can be resumed")
     for service, _ in store.list_services():
         if service.name == study.service:
             check_resumable(study, service.spec)
+    if study.state is StudyState.FAILED:
+        return retry_study(store, study_id, actor=actor, reason=reason, now=now)
     held = bool(store.study_claims(study_id))  # a worker is still finishing the last trial and goes on
     state = StudyState.RUNNING if held else StudyState.PENDING
     return _change(store, study_id, state, actor=actor, reason=reason, now=now)

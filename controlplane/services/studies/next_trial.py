@@ -26,7 +26,7 @@ def next_trial(
     match step.action:
         case Action.RETRY:
             assert step.trial is not None
-            again = session.again(step.trial)
+            again = session.again(step.trial, optuna_number=_open_number(search, step.trial))
             remove_engines(fleet, owner(again), sleep=sleep)  # those of the lost attempt
             return again
         case Action.BASELINE:
@@ -46,6 +46,16 @@ def next_trial(
             return session.new_trial(TrialKind.CONFIRM_FLEET, config, replicas=replicas)
         case Action.WAIT | Action.FINISH | Action.GIVE_UP:
             raise ValueError(f"nothing is measured to {step.action.value}")
+
+
+def _open_number(search: StudySearch, trial: Trial) -> int | None:
+    """Return a trial's number in the search's record; a new one for a baseline that was closed there as broken for good
+    before the study was gone on with.
+    """
+    number = trial.optuna_number
+    if number is None or trial.kind is not TrialKind.BASELINE or search.search.is_open(number):
+        return number
+    return search.search.add(search.among.space.point(trial.config))
 
 
 def _proposed(session: StudySession, search: StudySearch) -> Trial | str:

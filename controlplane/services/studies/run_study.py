@@ -39,8 +39,9 @@ from controlplane.services.studies.trial_engine import Interrupted, TrialProgres
 from controlplane.services.studies.trial_plan import with_cost
 from controlplane.telemetry.tracing import span
 from loadtests.measure.engine_lag import LagHistogram
+from tuner.answer.attempts import after_last_attempt, is_unfinished
 from tuner.answer.plan import plan_of
-from tuner.answer.policy import MAX_ATTEMPTS, Action, Spent, Step, after_last_attempt, next_step, spent
+from tuner.answer.policy import Action, Spent, Step, next_step, spent
 
 _WAIT_S = 1.0
 _LOOK_AT = 20  # studies, the newest first, when nothing waits and help is offered
@@ -147,8 +148,9 @@ class StudyRunner:
             over = self._do(session, search, step) or over
 
     def _step(self, session: StudySession, search_over: str | None) -> Step:
-        used = spent(session.study, session.trials, now=self.clock())
-        return next_step(session.study.spec, session.trials, used, search_over=search_over, others=session.others())
+        now, spec = self.clock(), session.study.spec
+        used, others = spent(session.study, session.trials, now=now), session.others()
+        return next_step(spec, session.trials, used, search_over=search_over, others=others, now=now)
 
     def _do(self, session: StudySession, search: StudySearch, step: Step) -> _SearchOver | None:
         """Run a step's trial; return why the search proposes none when it does not."""
@@ -181,6 +183,7 @@ class StudyRunner:
         session.change_study(
             lambda study: study.evolve(gpu_seconds=study.gpu_seconds + used_s),
             session.event("trial.finished", priced.reason or "", number=trial.number, state=priced.state.value),
+            *session.waits(priced),
         )
         self._teach(spec, search, priced)
         if trial.kind is TrialKind.BASELINE:
@@ -199,7 +202,7 @@ class StudyRunner:
         result = taught(spec, trial)
         if result is not None:
             search.search.tell(trial.optuna_number, result)
-        elif trial.attempt >= MAX_ATTEMPTS:
+        elif not is_unfinished(trial):
             search.search.fail(trial.optuna_number, for_good=True)
 
     def _show(self, session: StudySession) -> Callable[[TrialProgress], None]:

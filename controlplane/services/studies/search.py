@@ -17,8 +17,8 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.calibration import Calibration
 from controlplane.domain.studies.study import Study, Trial, TrialState
 from controlplane.services.studies.forecast import forecaster_across
+from tuner.answer.attempts import is_unfinished
 from tuner.answer.objective import log_cost, objective_name, smooth_cost, told_log_cost
-from tuner.answer.policy import is_unfinished
 from tuner.answer.winner import trial_log_cost
 from tuner.search.advisor import BEYOND_BOUND
 from tuner.search.candidates import Candidates, Outlook, RivalOutlook, Tried, candidates, point_key

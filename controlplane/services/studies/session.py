@@ -24,6 +24,7 @@ from controlplane.ports import Clock
 from controlplane.ports.store import Store, StudyClaim
 from controlplane.services.studies.heartbeat import BEAT_EVERY_S, Heartbeat
 from controlplane.services.studies.trial_engine import Interrupted
+from tuner.answer.attempts import waiting
 
 _LOOK_EVERY = timedelta(seconds=BEAT_EVERY_S)
 _SAVE_ATTEMPTS = 20
@@ -118,11 +119,16 @@ class StudySession:
         self._save(trial)
         return trial
 
-    def again(self, trial: Trial) -> Trial:
-        """Return and save a trial whose experiment broke, running anew. Raises StaleVersion when another does it."""
+    def again(self, trial: Trial, *, optuna_number: int | None) -> Trial:
+        """Return and save a trial whose experiment broke, running anew, as this one of the search's record.
+
+        Raises StaleVersion when another does it.
+        """
         fresh = trial.evolve(
             state=TrialState.RUNNING,
+            first_started_at=trial.first_started_at or trial.started_at,
             attempt=trial.attempt + 1,
+            optuna_number=optuna_number,
             levels=_kept_levels(trial),
             start_failure=None,
             reason=None,
@@ -187,6 +193,11 @@ class StudySession:
             reason=reason,
             details=details,
         )
+
+    def waits(self, trial: Trial) -> tuple[Event, ...]:
+        """Return what is told of a trial that waits for its place to come back; nothing of any other."""
+        why = waiting([trial])
+        return () if why is None else (self.event("trial.waits", why, number=trial.number, attempt=trial.attempt),)
 
     def tell(self, event: Event) -> None:
         """Keep an event that goes with no change of the study."""

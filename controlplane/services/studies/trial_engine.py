@@ -19,7 +19,7 @@ from controlplane.domain.studies.warm_up import WarmUp
 from controlplane.ports import Clock
 from controlplane.ports.adapters import AdapterLoader
 from controlplane.ports.fleet import Fleet
-from tuner.answer.policy import MAX_ATTEMPTS
+from tuner.answer.attempts import MAX_ATTEMPTS
 
 _POLL_S = 0.2
 _STOP_WAIT_S = 60.0

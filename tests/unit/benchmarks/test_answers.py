@@ -18,12 +18,13 @@ from benchmarks.answers.main import report_of, summary, targets
 from benchmarks.answers.remembered import Remembered
 from benchmarks.answers.routing import Lane, serve
 from benchmarks.answers.scenarios import Scenario, scenarios
-from benchmarks.answers.score import Score, Verdict, score, verdict_of
+from benchmarks.answers.score import Score, Verdict, row, score, verdict_of
 from benchmarks.answers.study import run_study
 from benchmarks.answers.truth import Fleet, Truth
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.studies.capacity import FleetSize
 from controlplane.domain.studies.study import Study, StudyState
+from controlplane.services.studies.conclude import NOTHING_AFFORDABLE, NOTHING_MEETS
 from controlplane.services.studies.trial_plan import requests_of
 from tuner.twin.setup import EngineSetup, resolve
 from tuner.twin.simulate import RequestArrays, ResultArrays, simulate
@@ -35,7 +36,13 @@ def study(**recommendation: object) -> Study:
     """A study that ended with such a recommendation; with none when nothing is said of it."""
     usual = {"config": TUNED, "fleet": FleetSize(replicas=1, gpus=1, usd_per_hour=5.0)}
     found = SimpleNamespace(**(usual | recommendation)) if recommendation else None
-    return cast(Study, SimpleNamespace(recommendation=found, gpu_seconds=100.0))
+    why = None if recommendation else f"{NOTHING_MEETS}; closest was trial 0"
+    return cast(Study, SimpleNamespace(recommendation=found, reason=why, gpu_seconds=100.0))
+
+
+def failed(why: str = "the baseline could not be measured in 10 attempts: the node was lost") -> Study:
+    """A study whose experiment broke."""
+    return cast(Study, SimpleNamespace(recommendation=None, reason=why, gpu_seconds=100.0))
 
 
 def evidence(*, held: bool | None) -> SimpleNamespace:
@@ -90,6 +97,25 @@ def test_an_answer_without_a_name_is_told_by_its_fleet_check() -> None:
     assert verdict_of(study()) is Verdict.OUT_OF_REACH
 
 
+def test_a_study_that_failed_is_no_answer_and_misses_what_there_was_to_win() -> None:
+    found = judged(KnownTruth(), failed())
+    assert (found.verdict, found.missed_win, found.regret) == (Verdict.FAILED, True, math.inf)
+    assert not judged(KnownTruth(best_usd=10.0), failed()).missed_win
+    assert judged(KnownTruth(best_usd=None), failed()).regret is None
+    assert verdict_of(failed(f"{NOTHING_AFFORDABLE} 3 USD per hour or less")) is Verdict.OUT_OF_REACH
+
+
+def test_a_study_that_failed_stands_among_the_answers() -> None:
+    scores = [judged(KnownTruth(), failed()), judged(KnownTruth(), study(answer="improvement"))]
+    assert row("a", 8, cast(Truth, KnownTruth()), scores)["answers"] == {
+        "improvement": 1,
+        "unchecked": 0,
+        "no_improvement": 0,
+        "out_of_reach": 0,
+        "failed": 1,
+    }
+
+
 def test_a_win_that_nobody_recommends_is_missed() -> None:
     kept = study(answer="no_improvement", fleet=FleetSize(replicas=2, gpus=2, usd_per_hour=10.0))
     found = judged(KnownTruth(), kept)
@@ -133,6 +159,7 @@ def test_the_report_has_a_row_per_scenario_and_budget() -> None:
         "unchecked": 0,
         "no_improvement": 0,
         "out_of_reach": 0,
+        "failed": 0,
     }
     assert all(target["met"] for target in found["summary"].values())
     assert len(list(summary(found))) == 1 + 2 + 6

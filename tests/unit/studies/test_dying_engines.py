@@ -14,7 +14,7 @@ from controlplane.domain.studies.study import StudyState, TrialState
 from tests.fakes.fleet import FakeClock, FakeFleet
 from tests.fakes.twin_load import TwinLoadTester
 from tests.unit.studies.study_world import SHORT, World, pending, service_spec, trials
-from tuner.answer.policy import MAX_ATTEMPTS
+from tuner.answer.attempts import MAX_ATTEMPTS
 
 DYING = 256  # sequences at once
 SPACE = {"max-num-seqs": {"choices": [64, 128, DYING]}, "max-num-batched-tokens": {"choices": [2048, 8192]}}

@@ -69,8 +69,8 @@ def test_what_was_applied_is_not_answered_anew() -> None:
         extend_study(store, STUDY, {"engine_starts": 20}, actor="me", now=LATER)
 
 
-@pytest.mark.parametrize("state", [StudyState.RUNNING, StudyState.FAILED, StudyState.ABORTED])
-def test_only_a_study_that_is_done_goes_on_with_a_budget(state: StudyState) -> None:
+@pytest.mark.parametrize("state", [StudyState.RUNNING, StudyState.PAUSED, StudyState.ABORTED])
+def test_only_a_study_that_is_done_or_failed_goes_on_with_a_budget(state: StudyState) -> None:
     store, ended = done()
     _, version = store.get_study(STUDY)
     store.save_study(ended.evolve(state=state, recommendation=None), version)

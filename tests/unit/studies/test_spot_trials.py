@@ -12,7 +12,7 @@ from controlplane.domain.studies.study import Trial, TrialState
 from controlplane.services.studies.trial_engine import TrialEngines, free_for_trials
 from tests.builders_serving import a_spec, a_trial
 from tests.fakes.fleet import FakeClock, FakeFleet
-from tuner.answer.policy import MAX_ATTEMPTS, after_last_attempt
+from tuner.answer.attempts import MAX_ATTEMPTS, after_last_attempt
 
 SPOT = a_spec(spot=SpotOptions(trials=True))
 

@@ -14,7 +14,7 @@ from controlplane.domain.studies.study import Study, StudyState, Trial, TrialKin
 from tests.fakes.fleet import FakeClock, FakeFleet
 from tests.fakes.twin_load import TwinLoadTester
 from tests.unit.studies.study_world import World, service_spec
-from tuner.answer.policy import MAX_ATTEMPTS
+from tuner.answer.attempts import MAX_ATTEMPTS
 
 STUDY = StudyId("chat-1")
 SPACE: dict[str, dict[str, list[str | int | None]]] = {

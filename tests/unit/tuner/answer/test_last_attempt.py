@@ -11,7 +11,7 @@ from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from controlplane.services.studies.search import taught
 from tests.fakes.fleet import FakeClock
 from tests.unit.studies.study_world import service_spec
-from tuner.answer.policy import MAX_ATTEMPTS, after_last_attempt, is_unfinished
+from tuner.answer.attempts import MAX_ATTEMPTS, after_last_attempt, is_unfinished
 from tuner.search.search import Finished
 
 
