@@ -20,7 +20,8 @@ from controlplane.domain.studies.tuning_options import ObjectiveKind
 from tuner.answer.evidence import measured
 from tuner.answer.fleets import cheaper, costs, exists, gains, largest_here, sized
 from tuner.answer.named import LIKELY, largest_cheaper
-from tuner.answer.standing import POSSIBLE, UNLIKELY, Standing, baseline_of, is_proved, standings, too_few_gpus
+from tuner.answer.standing import POSSIBLE, UNLIKELY, Standing, baseline_of, is_proved, standings
+from tuner.answer.too_few import too_few_gpus
 
 MOST_ROUNDS = 3
 NOT_AGAIN = "the baseline is not measured again: these GPUs surely do not hold its fleet"

@@ -17,7 +17,8 @@ from controlplane.domain.studies.tuning_options import ObjectiveKind
 from tuner.answer.evidence import Measured, measured
 from tuner.answer.fleets import enough, headroom_rps, sized
 from tuner.answer.named import LIKELY
-from tuner.answer.standing import POSSIBLE, too_few_gpus
+from tuner.answer.standing import POSSIBLE
+from tuner.answer.too_few import too_few_gpus
 
 _TWICE = 2  # levels without one replica that are given to it
 

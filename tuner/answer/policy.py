@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from controlplane.domain.service import ServiceSpec
+from controlplane.domain.studies.answer import Answer
 from controlplane.domain.studies.study import Study, Trial, TrialKind, TrialState
 from controlplane.domain.studies.tuning_options import Budget
 from tuner.answer.attempts import due_at, forgiven_starts, is_beyond_the_usual, may_try_again, waits
@@ -28,7 +29,7 @@ from tuner.answer.confirm import (
 )
 from tuner.answer.named import LIKELY
 from tuner.answer.reserve import reserved_replicas, reserved_starts
-from tuner.answer.standing import Standing
+from tuner.answer.standing import Standing, decide
 
 MIN_STARTS = 4  # baseline, one candidate, and both again to confirm
 _ROUND = (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE)
@@ -98,7 +99,13 @@ def next_step(
     over = search_over or exhausted(spec, trials, used)
     if over is None and not _confirming(trials):
         return Step(Action.SEARCH, "budget left")
-    return _beside(spec, trials, over) or _proof(spec, trials, used, over)
+    waits_for = _beside(spec, trials, over)
+    if waits_for is not None:
+        return waits_for
+    proof = _proof(spec, trials, used, over)
+    if proof.action is Action.FINISH and search_over is None and _may_yet_reach(spec, trials, used, proof):
+        return Step(Action.SEARCH, "nothing measured so far reaches the target, engine starts are left")
+    return proof
 
 
 def _again(
@@ -165,6 +172,17 @@ def _proof(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, over: str | 
         return Step(Action.FINISH, _all_proved(spec, used, over))
     short = f"the budget does not hold {_short(wanted[0])} more engine starts"
     return Step(Action.FINISH, over or short, unchecked=short)
+
+
+def _may_yet_reach(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, end: Step) -> bool:
+    """Say whether one candidate more is tried with starts kept aside for a proof, as there is nothing to prove.
+
+    Where the target is out of reach of all that was measured, a start saved says nothing; what holds the target with
+    all GPUs, likely enough, is an answer unproved too.
+    """
+    if end.unchecked is not None or _is_broken(spec, trials, used) or not fits(spec, trials, used, starts=1):
+        return False
+    return decide(spec, trials).answer is Answer.OUT_OF_REACH
 
 
 def _all_proved(spec: ServiceSpec, used: Spent, over: str | None) -> str:

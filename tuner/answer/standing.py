@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.answer import Answer
 from controlplane.domain.studies.capacity import FleetSize, fleet_size
@@ -30,6 +29,7 @@ from tuner.answer.fleets import (
     sized,
 )
 from tuner.answer.named import LIKELY_GAIN, is_likely_gain, named, rather_holding
+from tuner.answer.too_few import UNDER_THE_SAME, missed_checks, more_than, too_few_gpus
 
 POSSIBLE = 0.1
 """Below this probability of a cheaper fleet, a configuration is not worth an engine start that others are."""
@@ -38,15 +38,6 @@ UNLIKELY = 0.05
 """Below this one, it is worth none at all, and no longer counts among what could have been missed."""
 
 _MORE_ROOM = 1.02  # capacity per GPU over the baseline's, for certain, that makes the same fleet worth a rollout
-_UNDER_THE_SAME = (TrialKind.BASELINE, TrialKind.SEARCH)  # arrivals
-_ALIKE = 1.1  # up to so much more per GPU is within what levels of minutes tell apart
-
-
-class Missed(NamedTuple):
-    """A fleet that missed the target together, and what each of its GPUs was believed to carry by the search alone."""
-
-    gpus: int
-    rps_per_gpu: float
 
 
 class Standing(NamedTuple):
@@ -84,42 +75,10 @@ def standings(spec: ServiceSpec, trials: Sequence[Trial]) -> list[Standing]:
     found = measured(trials)
     baseline = baseline_of(found)
     able = [each for each in found.values() if each is not baseline and _may_win(each)]
-    before = measured([trial for trial in trials if trial.kind in _UNDER_THE_SAME])
-    missed = _missed_checks(trials, before)
-    placed = (_standing(spec, each, baseline, _more_than(each, before, missed)) for each in able)
+    before = measured([trial for trial in trials if trial.kind in UNDER_THE_SAME])
+    missed = missed_checks(trials, before)
+    placed = (_standing(spec, each, baseline, more_than(each, before, missed)) for each in able)
     return sorted(placed, key=lambda each: _rank(spec, each))
-
-
-def too_few_gpus(trials: Sequence[Trial], config: EngineConfig) -> int:
-    """Return how many GPUs are too few for a configuration, as fleets of ones as good missed together; 0 for none."""
-    before = measured([trial for trial in trials if trial.kind in _UNDER_THE_SAME])
-    mine = before.get(config.content_hash())
-    return 0 if mine is None else _more_than(mine, before, _missed_checks(trials, before))
-
-
-def _missed_checks(trials: Sequence[Trial], before: dict[str, Measured]) -> list[Missed]:
-    checks = [t for t in trials if t.kind is TrialKind.CONFIRM_FLEET and t.state is TrialState.INFEASIBLE]
-    found = ((check, before.get(check.config.content_hash())) for check in checks)
-    return [
-        Missed(check.replicas * check.config.gpus_per_replica, _rps_per_gpu(was))
-        for check, was in found
-        if was is not None
-    ]
-
-
-def _more_than(candidate: Measured, before: dict[str, Measured], missed: Sequence[Missed]) -> int:
-    """Return how many GPUs are too few for a candidate, as those of one as good in the search missed together.
-
-    What a check brings that levels of minutes did not (the traffic's worst stretches, a gateway's share) meets all
-    configurations alike, and the search's arrivals were the same for all.
-    """
-    mine = before.get(candidate.config.content_hash())
-    alike = [each for each in missed if mine is not None and _rps_per_gpu(mine) <= _ALIKE * each.rps_per_gpu]
-    return max((each.gpus for each in alike), default=0)
-
-
-def _rps_per_gpu(found: Measured) -> float:
-    return found.belief.median_rps / found.config.gpus_per_replica
 
 
 def baseline_of(found: dict[str, Measured]) -> Measured | None:
@@ -137,6 +96,8 @@ def decide(spec: ServiceSpec, trials: Sequence[Trial]) -> Decision:
     again = sorted(within, key=lambda each: each.rounds == 0)  # the luckiest of many is not believed before others
     likely = next((each for each in again if _is_likely(spec, each, baseline)), None)
     here = next((each for each in again if each.is_held or each.holds >= LIKELY_GAIN), None)
+    as_small = _as_small(spec, baseline, fleet, within) if baseline is not None and fleet is not None else fleet
+    smaller = next((each for each in within if kept and _is_held_on_fewer(spec, each, baseline, as_small)), None)
     roomier = next((each for each in within if kept and _has_more_room(spec, each, baseline, fleet)), None)
 
     def answered(answer: Answer, winner: Standing | None, fleet: FleetSize | None = fleet) -> Decision:
@@ -146,14 +107,14 @@ def decide(spec: ServiceSpec, trials: Sequence[Trial]) -> Decision:
         return answered(Answer.IMPROVEMENT, proved)
     if likely is not None:
         return answered(Answer.IMPROVEMENT_UNCHECKED, likely)
-    if roomier is not None:
-        return answered(Answer.SAME_FLEET_MORE_CAPACITY, roomier)
+    if (as_dear := smaller or roomier) is not None:
+        return answered(Answer.SAME_FLEET_MORE_CAPACITY, as_dear)
     if here is not None and not kept:
         return answered(Answer.SAME_FLEET_MORE_CAPACITY, here)
     if baseline is None or fleet is None or not kept:
         own = None if baseline is None else _all_gpus(spec, trials, baseline)
         return answered(Answer.NO_IMPROVEMENT if own else Answer.OUT_OF_REACH, None, own or fleet)
-    return answered(Answer.NO_IMPROVEMENT, None, _as_small(spec, baseline, fleet, within))
+    return answered(Answer.NO_IMPROVEMENT, None, as_small)
 
 
 def is_proved(spec: ServiceSpec, standing: Standing) -> bool:
@@ -189,6 +150,19 @@ def _as_small(spec: ServiceSpec, baseline: Measured, fleet: FleetSize, within: S
     if not spare < replicas < fleet.replicas or holds(spec, baseline.belief, replicas) < spec.tuning.confidence:
         return fleet
     return fleet_size(replicas, gpus, spec.gpus)
+
+
+def _is_held_on_fewer(spec: ServiceSpec, standing: Standing, baseline: Measured | None, kept: FleetSize | None) -> bool:
+    """Say whether a fleet held together on fewer GPUs than the baseline would be kept on, which may do with as many but
+    not as surely. Then that is what there is to run, whether or not it is a gain over what the baseline truly needs.
+    """
+    if baseline is None or kept is None or not standing.is_held or standing.fleet.gpus >= kept.gpus:
+        return False
+    if spec.tuning.objective.kind is ObjectiveKind.HIGHEST_GOODPUT:
+        return False
+    as_many = standing.fleet.gpus // baseline.config.gpus_per_replica
+    theirs = holds(spec, baseline.belief, as_many) if as_many > spec.tuning.objective.spare_replicas else 0.0
+    return standing.holds >= LIKELY_GAIN and standing.holds > theirs
 
 
 def _standing(spec: ServiceSpec, candidate: Measured, baseline: Measured | None, too_few: int) -> Standing:
@@ -277,7 +251,7 @@ def largest_reach(spec: ServiceSpec, trials: Sequence[Trial]) -> Measured | None
     most, found = most_gpus(spec), measured(trials)
     able = [m for m in found.values() if m is baseline_of(found) or _may_win(m)]
     fitting = [m for m in able if m.config.gpus_per_replica <= most]
-    again = [m for m in fitting if any(t.kind not in _UNDER_THE_SAME for t in m.trials)]
+    again = [m for m in fitting if any(t.kind not in UNDER_THE_SAME for t in m.trials)]
 
     def far(m: Measured) -> tuple[float, float]:
         return round(reach(spec, m), 2), m.belief.median_rps * (most // m.config.gpus_per_replica)

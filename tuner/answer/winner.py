@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.study import Trial, TrialKind, TrialState
-from tuner.answer.objective import fleet_for, log_cost
+from tuner.answer.objective import fleet_for, log_cost, shortfalls
 
 
 def trial_log_cost(spec: ServiceSpec, trial: Trial) -> float | None:
@@ -24,6 +24,13 @@ def incumbent(spec: ServiceSpec, trials: Sequence[Trial]) -> Trial | None:
     searched = [t for t in trials if t.kind in (TrialKind.BASELINE, TrialKind.SEARCH)]
     ranks = [(rank, t) for t in searched if (rank := _rank(spec, t)) is not None]
     return min(ranks, key=lambda each: each[0], default=((0, 0.0), None))[1]
+
+
+def is_within_reach(spec: ServiceSpec, trial: Trial) -> bool:
+    """Say whether the fleet that a measured trial needs, by its own capacity alone, exists on these GPUs."""
+    if trial.capacity is None or trial.capacity.rps <= 0:
+        return False
+    return not shortfalls(spec, fleet_for(spec, trial.capacity.rps, trial.config.gpus_per_replica))
 
 
 def _rank(spec: ServiceSpec, trial: Trial) -> tuple[int, float] | None:

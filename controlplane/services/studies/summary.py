@@ -84,8 +84,10 @@ def go_on(study: Study, found: Decision, told: Told) -> str | None:
 
 def _may_gain(spec: ServiceSpec, found: Decision) -> bool:
     """Say whether the answer is the same fleet only as long as the baseline may do with as many GPUs."""
-    was = found.baseline_fleet
-    return found.answer is Answer.SAME_FLEET_MORE_CAPACITY and was is not None and not exists(spec, was)
+    was, winner = found.baseline_fleet, found.winner
+    if found.answer is not Answer.SAME_FLEET_MORE_CAPACITY or was is None or winner is None:
+        return False
+    return not exists(spec, was) or winner.fleet.gpus < was.gpus
 
 
 def _same(spec: ServiceSpec, found: Decision, told: Told) -> str:

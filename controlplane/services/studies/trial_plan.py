@@ -8,7 +8,7 @@ from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from controlplane.domain.workload import TracePart, TraceWorkload, Workload, has_own_arrivals
 from loadtests.send.schedule import build_schedule
 from tuner.answer.objective import fleet_for, rate_to_beat
-from tuner.answer.winner import incumbent
+from tuner.answer.winner import incumbent, is_within_reach
 from tuner.ladder.ladder import Ladder, LadderOptions
 from tuner.twin.sharing import Sharing
 from tuner.twin.simulate import RequestArrays
@@ -18,6 +18,7 @@ _FLEET_SEED = 104_729
 _CONFIRMING = (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE, TrialKind.CONFIRM_FLEET)
 _USEFUL_SHARE = 0.25  # of the rate at which all GPUs together reach the target: below, a replica is useless
 _BASELINE_SHARE = _USEFUL_SHARE / 8  # the baseline serves today: how little it sustains is what the others are held to
+_NEAR_SHARE = 0.5  # of what all GPUs need: while nothing is known to reach the target, what comes near is measured
 _BASELINES = (TrialKind.BASELINE, TrialKind.CONFIRM_BASELINE)
 
 
@@ -110,8 +111,9 @@ def ladder_of(spec: ServiceSpec, trial: Trial, trials: tuple[Trial, ...]) -> Lad
     if trial.kind is TrialKind.SEARCH:
         best = incumbent(spec, trials)
         if best is not None and best.capacity is not None:
-            beat = rate_to_beat(spec, best.capacity.rps, best.config.gpus_per_replica, gpus)
-            return Ladder(options=options, start_rps=beat, beat_rps=beat, forecast_rps=forecast)
+            need = rate_to_beat(spec, best.capacity.rps, best.config.gpus_per_replica, gpus)
+            beat = need if is_within_reach(spec, best) else need * _NEAR_SHARE
+            return Ladder(options=options, start_rps=need, beat_rps=beat, forecast_rps=forecast)
         return Ladder(options=options, start_rps=forecast or useful, forecast_rps=forecast)
     if trial.kind is TrialKind.BASELINE:
         return Ladder(options=options, start_rps=forecast or useful, forecast_rps=forecast)

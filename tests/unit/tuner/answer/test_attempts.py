@@ -72,7 +72,7 @@ def test_what_the_engine_or_the_load_did_is_tried_at_once_and_three_times(failur
 
 
 def test_patience_ends_by_the_time_that_attempts_took() -> None:
-    begun = {"first_started_at": NOW - timedelta(seconds=PATIENCE_S)}
+    begun: dict[str, Any] = {"first_started_at": NOW - timedelta(seconds=PATIENCE_S)}
     assert may_try_again(broken(attempt=2, **begun))
     assert not may_try_again(broken(attempt=3, **begun))
     given_up = step(broken(attempt=3, **begun), after_s=1e6)
