@@ -133,10 +133,10 @@ def test_pause_resume_and_abort_are_events_with_their_reason(tmp_path: Path) -> 
         pause_study(world.store, study.study_id, actor="me", now=world.clock())
 
 
-def test_only_a_paused_study_can_be_resumed(tmp_path: Path) -> None:
+def test_only_a_paused_or_failed_study_can_be_resumed(tmp_path: Path) -> None:
     world = World(tmp_path)
     study = created(world)
-    with pytest.raises(Conflict, match="only a paused study"):
+    with pytest.raises(Conflict, match="only a paused or failed study"):
         resume_study(world.store, study.study_id, actor="me", now=world.clock())
 
 
