@@ -7,7 +7,7 @@ left: what was stripped never holds what was looked for.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
@@ -70,19 +70,25 @@ _PHRASES = re.compile(
 )
 
 # What those hold at least, in small letters: quickly looked for, where the patterns above try every place of a text.
-_OF_SCRIPTS = (
-    re.compile(r"<\s{0,9}/?\s{0,9}(?:script|iframe|object|embed|svg)"),
-    re.compile(r"script\s{0,9}:"),
-    re.compile(r"text/html"),
-    re.compile(r"on[a-z]{3,20}\s{0,9}="),
-)
+# A space is any of Unicode's here, of at most three bytes.
+_SPACES = rb"[\s\x1c-\x1f\x80-\xff]{0,27}"
+_OF_TAGS = re.compile(rb"<%b/?%b(?:script|iframe|object|embed|svg)" % (_SPACES, _SPACES))
+_OF_LINKS = (re.compile(rb"script%b:" % _SPACES), re.compile(rb"text/html"))
+_OF_HANDLERS = re.compile(rb"on[a-z]{3,20}%b=" % _SPACES)
 _OF_PHRASES = tuple(
     re.compile(words)
     for words in (
-        *("ignore", "disregard", "forget", "override", "bypass"),
-        *("system prompt", "hidden prompt", "initial instructions", "you are now"),
+        *(b"ignore", b"disregard", b"forget", b"override", b"bypass"),
+        *(b"system prompt", b"hidden prompt", b"initial instructions", b"you are now"),
     )
 )
+
+_SHORT = 512
+"""Characters that a pattern is through with sooner than anybody could tell whether it is worth the trouble."""
+
+_CONTROLS = (*map(chr, range(0x09)), "\x0b", "\x0c", *map(chr, range(0x0E, 0x20)), "\x7f")
+_PLAIN = bytes(each for each in range(128) if chr(each) not in _CONTROLS)
+_MOSTLY_ASCII = 1.25  # bytes a character
 
 _PIECE = 64 << 10
 """Characters looked at in one go: a search holds Python's lock, and others want it."""
@@ -132,33 +138,58 @@ def action_on(what: Found, policy: InputPolicy) -> Action:
 
 def holds_known_phrase(text: str) -> bool:
     """Say whether a text holds one of the phrases that everybody tries first. No more than that."""
-    return _Sought(_PHRASES, _OF_PHRASES).is_in(text)
+    return _Sought(_PHRASES, _may_hold_phrases).is_in(text)
 
 
 class _Sought(NamedTuple):
-    """A pattern, and what of it a text holds in small letters where it holds the pattern; nothing: not known."""
+    """A pattern, and what says quickly, and never wrongly no, whether a piece of a text may hold it."""
 
     pattern: re.Pattern[str]
-    signs: Sequence[re.Pattern[str]] = ()
+    may_hold: Callable[[str], bool]
 
     def is_in(self, text: str) -> bool:
-        if self.signs:
-            small = _small(text)
-            for sign in self.signs:
-                if sign.search(small):
-                    break
-            else:
-                return False
-        if len(text) <= _PIECE:
-            return self.pattern.search(text) is not None
-        return any(self.pattern.search(text, at, at + _PIECE + _OVERLAP) for at in range(0, len(text), _PIECE))
+        for at in range(0, len(text), _PIECE):
+            end = at + _PIECE + _OVERLAP
+            if self.may_hold(text[at:end]) and self.pattern.search(text, at, end):
+                return True
+        return False
 
 
-def _small(text: str) -> str:
-    """Return a text in small letters, those too that a pattern without case takes for ASCII's."""
-    if text.isascii():
-        return text.lower()
-    return text.replace("\u0130", "i").replace("\u0131", "i").replace("\u017f", "s").lower()
+def _may_be_invisible(piece: str) -> bool:
+    """ASCII's are looked for one by one, in a twentieth of the pattern's time; among some others, in these alone."""
+    if len(piece) <= _SHORT:
+        return True
+    if piece.isascii():
+        return any(map(piece.__contains__, _CONTROLS))
+    written = piece.encode("utf-8", "surrogatepass")
+    if len(written) > _MOSTLY_ASCII * len(piece):
+        return True
+    others = written.translate(None, _PLAIN).decode("utf-8", "surrogatepass")
+    return _INVISIBLE.search(others) is not None
+
+
+def _may_hold_scripts(piece: str) -> bool:
+    tags, links, handlers = "<" in piece, ":" in piece, "=" in piece and ">" in piece
+    if not (tags or links or handlers):
+        return False
+    small = _small(piece)
+    signs = ((_OF_TAGS,) if tags else ()) + (_OF_LINKS if links else ()) + ((_OF_HANDLERS,) if handlers else ())
+    return _is_any(signs, small)
+
+
+def _may_hold_phrases(piece: str) -> bool:
+    return _is_any(_OF_PHRASES, _small(piece))
+
+
+def _is_any(signs: Sequence[re.Pattern[bytes]], small: bytes) -> bool:
+    return any(sign.search(small) for sign in signs)
+
+
+def _small(text: str) -> bytes:
+    """Return a text in UTF-8, ASCII in small letters, those too that a pattern without case takes for ASCII's."""
+    if not text.isascii():
+        text = text.replace("\u0130", "i").replace("\u0131", "i").replace("\u017f", "s").replace("\u212a", "k")
+    return text.encode("utf-8", "surrogatepass").lower()
 
 
 def _sought(policy: InputPolicy) -> Sequence[tuple[Found, _Sought, Action]]:
@@ -170,8 +201,8 @@ def _of_actions(
     invisible: Action, scripts: Action, special_tokens: Action, more: tuple[str, ...]
 ) -> Sequence[tuple[Found, _Sought, Action]]:
     given = (
-        (Found.INVISIBLE, _Sought(_INVISIBLE), invisible),
-        (Found.SCRIPT, _Sought(_SCRIPT, _OF_SCRIPTS), scripts),
+        (Found.INVISIBLE, _Sought(_INVISIBLE, _may_be_invisible), invisible),
+        (Found.SCRIPT, _Sought(_SCRIPT, _may_hold_scripts), scripts),
         (Found.SPECIAL_TOKEN, _special(more), special_tokens),
     )
     return tuple(each for each in given if each[2] is not Action.OFF)
@@ -179,7 +210,12 @@ def _of_actions(
 
 @lru_cache(maxsize=64)
 def _special(more: tuple[str, ...]) -> _Sought:
-    return _Sought(re.compile("|".join([*_TOKENS, *map(re.escape, more)])))
+    begins = tuple({"<", "[", *(each[0] for each in more)})
+
+    def may_hold(piece: str) -> bool:
+        return any(map(piece.__contains__, begins))
+
+    return _Sought(re.compile("|".join([*_TOKENS, *map(re.escape, more)])), may_hold)
 
 
 def _cut(text: str, policy: InputPolicy, found: set[Found]) -> str:

@@ -32,7 +32,7 @@ def spellings(body: dict[str, Any]) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("padding", ["", "x" * 100_000], ids=["small", "large"])
+@pytest.mark.parametrize("padding", ["", "x" * 100_000, 'x"' * 50_000], ids=["small", "large", "large, of quotes"])
 async def test_no_spelling_sends_an_engine_inside(tmp_path: Path, padding: str) -> None:
     bodies = spellings(picture(INSIDE, padding=padding))
     if not padding:  # a large one must be UTF-8

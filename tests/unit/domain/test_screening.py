@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 
 from controlplane.domain.door.privacy import Action, InjectionOptions, InputPolicy
 from controlplane.domain.door.screening import (
-    _OF_SCRIPTS,
+    _INVISIBLE,
     _PHRASES,
     _SCRIPT,
     Found,
-    _Sought,
     action_on,
     holds_known_phrase,
     rejected,
@@ -66,8 +65,41 @@ SNIPPETS = (
 @given(st.lists(st.sampled_from(SNIPPETS), max_size=10).map("".join))
 @settings(QUICK, max_examples=200)
 def test_looking_for_signs_first_misses_nothing(text: str) -> None:
-    assert _Sought(_SCRIPT, _OF_SCRIPTS).is_in(text) == bool(_SCRIPT.search(text))
+    assert_same(text)
+
+
+def assert_same(text: str) -> None:
+    """What is looked for quickly is found where the pattern itself finds it, and nowhere else."""
+    flagged = InputPolicy(scripts=Action.FLAG, invisible=Action.FLAG)
+    patterns = {Found.SCRIPT: _SCRIPT, Found.INVISIBLE: _INVISIBLE}
+    assert screened(text, flagged).found == {what for what, pattern in patterns.items() if pattern.search(text)}
     assert holds_known_phrase(text) == bool(_PHRASES.search(text))
+
+
+ODD = (
+    *"\x00\x08\x1f\x7f\x85\x9f\xad\u115f\u17b5\u200b\u200d\u202e\u3164\ufe0f\uffa0\ufffb\ud800",
+    *("\U000e0041", "\U000e0100"),
+)
+SPACES = ("\u3000", "\xa0", "\x1c", "\x0b", "\n", "\t")
+FILLINGS = ("word " * 200, "he said “no” – " * 90, "漢字，没有。" * 150, "if a: b = c > d\n" * 80, "👍🏽 " * 200)
+
+
+@given(st.sampled_from(FILLINGS), st.lists(st.sampled_from((*SNIPPETS, *ODD, *SPACES)), max_size=8).map("".join))
+@settings(QUICK, max_examples=300)
+def test_nothing_is_missed_in_long_texts_of_any_script(filling: str, text: str) -> None:
+    assert_same(filling + text + filling)
+
+
+@pytest.mark.parametrize("character", ODD)
+@pytest.mark.parametrize("filling", FILLINGS)
+def test_a_single_odd_character_in_a_long_text_is_seen_or_let_pass(filling: str, character: str) -> None:
+    assert_same(filling + character + filling)
+
+
+@pytest.mark.parametrize("text", ["<script>", "javascript:", " onload=x >", "a\x00b", "é<ſcript>", "é\u200b"])
+def test_what_is_looked_for_is_found_across_the_seam_of_two_pieces(text: str) -> None:
+    for before in range((64 << 10) - len(text) - 1, (64 << 10) + 2):
+        assert_same("x" * before + text)
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,23 @@ def test_endless_prompts_have_a_bounded_number_of_blocks() -> None:
     assert len(SALTED.prompt({"prompt": "x" * (MOST_BLOCKS + 9) * BLOCK_BYTES}).blocks) == MOST_BLOCKS
 
 
+@pytest.mark.parametrize("letter", ["x", "é", "漢", "👍", "\ud800"])
+def test_what_lies_behind_the_last_block_is_counted_and_not_hashed(letter: str) -> None:
+    written = len(letter.encode("utf-8", "surrogatepass"))
+    text = letter * (MOST_BLOCKS * BLOCK_BYTES // written + 50)
+    found, longer = SALTED.prompt({"prompt": text}), SALTED.prompt({"prompt": text + "more"})
+    assert (found.text_bytes, longer.text_bytes) == (len(text) * written, len(text) * written + 4)
+    assert len(found.blocks) == MOST_BLOCKS
+    assert found.blocks == longer.blocks
+    assert SALTED.prompt(said(text, "and " * 99)).text_bytes == len(text) * written + 4 * 99 + len("user\n\nuser\n")
+
+
+def test_a_scope_is_no_part_of_the_text() -> None:
+    text = "y" * 640
+    moved = {"prompt": text, "cache_salt": "x" * BLOCK_BYTES}
+    assert not set(SALTED.prompt(moved).blocks) & set(SALTED.prompt({"prompt": "x" * BLOCK_BYTES + text}).blocks)
+
+
 def test_hashes_survive_json_and_depend_on_the_salt() -> None:
     blocks = SALTED.prompt({"prompt": "x" * 999}).blocks
     assert max(blocks) < 2**53
