@@ -68,6 +68,7 @@ from controlplane.host.addresses import is_loopback, url_of
 from controlplane.host.clock import steady_clock
 from controlplane.host.files import write_whole
 from controlplane.host.locks import alone
+from controlplane.host.memory import keep_freed_memory
 from controlplane.host.processes import this_process
 from controlplane.telemetry.tracing import request_tracing
 
@@ -92,6 +93,7 @@ async def run_gateway(settings: GatewaySettings) -> None:
         if settings.until_stdin_ends:
             drain_with(sys.stdin.fileno(), gateway.drain)
         address = gateway.address
+        keep_freed_memory()
         gc.freeze()  # what lives as long as the process need not be looked at in the middle of a stream
         gc.set_threshold(*GC_THRESHOLDS)
         grpc = "" if address.grpc is None else f", gRPC on {address.grpc}"

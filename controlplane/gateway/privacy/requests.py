@@ -39,6 +39,15 @@ def read_texts(body: bytes) -> Texts:
     return texts_of(_decoded(body))
 
 
+def read_long_text(body: bytes) -> Texts | None:
+    """Find them in a body that is little else than text (`body.is_long_text`). None: `read_texts` is to decide."""
+    try:
+        fields = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeError):
+        return None
+    return texts_of(fields) if isinstance(fields, dict) else None
+
+
 def texts_of(fields: dict[str, Any]) -> Texts:
     """Find them in a parsed body."""
     places: list[tuple[Any, Any]] = []

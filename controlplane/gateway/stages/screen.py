@@ -9,13 +9,14 @@ import aiohttp
 from aiohttp import web
 
 from controlplane.domain.door.privacy import Action, InputPolicy
-from controlplane.domain.door.screening import Found, Screened, rejected, screened
+from controlplane.domain.door.screening import Found, Screened, is_clearly_clean, rejected, screened
+from controlplane.gateway.body import is_long_text
 from controlplane.gateway.exchange import Exchange, Next
 from controlplane.gateway.openai_errors import RequestRefused
 from controlplane.gateway.paths import PASSED_ON, Shape
 from controlplane.gateway.pools import Route
 from controlplane.gateway.privacy.injection import look_for_injection
-from controlplane.gateway.privacy.requests import Texts, read_texts, texts_of, written
+from controlplane.gateway.privacy.requests import Texts, read_long_text, read_texts, texts_of, written
 
 FLAGGED_HEADER = "X-Fleetune-Flagged"
 
@@ -53,9 +54,19 @@ async def _looked_at(exchange: Exchange, policy: InputPolicy) -> tuple[Texts, fr
             return _look(texts_of(fields), policy)
         if fields is not None:
             return await asyncio.to_thread(lambda: _look(texts_of(fields), policy))
+        if (clean := _clearly_clean(exchange.call.body, policy)) is not None:
+            return clean, frozenset(), None
         return await asyncio.to_thread(lambda: _look(read_texts(exchange.call.body), policy))
     except (ValueError, RecursionError) as error:
         raise RequestRefused(400, "The body is not valid JSON, or nested too deeply.", code="invalid_json") from error
+
+
+def _clearly_clean(body: bytes, policy: InputPolicy) -> Texts | None:
+    """Return the texts of a long one in which there is evidently nothing; a thread looks at all others."""
+    texts = read_long_text(body) if is_long_text(body) else None
+    if texts is None or texts.token_ids:
+        return None
+    return texts if all(is_clearly_clean(holder[key], policy) for holder, key in texts.places) else None
 
 
 def _look(texts: Texts, policy: InputPolicy) -> tuple[Texts, frozenset[Found], bytes | None]:

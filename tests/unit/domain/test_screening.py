@@ -16,6 +16,7 @@ from controlplane.domain.door.screening import (
     Found,
     action_on,
     holds_known_phrase,
+    is_clearly_clean,
     rejected,
     screened,
 )
@@ -72,7 +73,9 @@ def assert_same(text: str) -> None:
     """What is looked for quickly is found where the pattern itself finds it, and nowhere else."""
     flagged = InputPolicy(scripts=Action.FLAG, invisible=Action.FLAG)
     patterns = {Found.SCRIPT: _SCRIPT, Found.INVISIBLE: _INVISIBLE}
-    assert screened(text, flagged).found == {what for what, pattern in patterns.items() if pattern.search(text)}
+    found = {what for what, pattern in patterns.items() if pattern.search(text)}
+    assert screened(text, flagged).found == found
+    assert not (found and is_clearly_clean(text, flagged))
     assert holds_known_phrase(text) == bool(_PHRASES.search(text))
 
 
@@ -180,6 +183,14 @@ def test_personal_data_length_and_own_tokens() -> None:
     own = InputPolicy(special_tokens=Action.STRIP, more_special_tokens=("~END~", "a.b"))
     assert screened("x~END~ a.b axb", own).text == "x  axb"
     assert screened("<s>" * 9, InputPolicy(scripts=Action.STRIP)).found == frozenset()
+
+
+def test_a_long_plain_text_is_clearly_clean_unless_it_is_to_be_looked_at_closely() -> None:
+    text = "Plain words, and: no more.\n" * 100
+    assert is_clearly_clean(text, policy(Action.REJECT))
+    assert is_clearly_clean(text, InputPolicy(too_long=Action.FLAG, longest_text=len(text)))
+    assert not is_clearly_clean(text, InputPolicy(too_long=Action.FLAG, longest_text=len(text) - 1))
+    assert not is_clearly_clean(text, InputPolicy(personal=Action.FLAG))
 
 
 def test_something_at_the_seam_of_two_pieces_is_found() -> None:

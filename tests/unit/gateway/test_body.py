@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controlplane.gateway.body import SMALL_BYTES, Understood, understand
+from controlplane.gateway.body import LONG_TEXT_BYTES, SMALL_BYTES, Understood, is_long_text, understand
 from controlplane.gateway.fingerprint import MOST_BLOCKS, Fingerprints, Prompt
 from controlplane.gateway.openai_errors import RequestRefused
 
@@ -70,6 +70,45 @@ async def test_a_large_body_is_understood_on_another_thread() -> None:
     assert prints.thread is threading.current_thread()
     await understand(padded({"model": "m"}), prints)
     assert prints.thread is not threading.current_thread()
+
+
+async def test_one_long_text_is_no_trouble_to_the_event_loop() -> None:
+    prints = Watching(SALT)
+    fields = {"model": "m", "messages": [{"role": "user", "content": "word " * (SMALL_BYTES // 4)}]}
+    found = await understand(json.dumps(fields).encode(), prints)
+    assert prints.thread is threading.current_thread()
+    assert (found.fields["model"], found.whole) == ("m", None)
+    assert found.prompt == Fingerprints(SALT).prompt(fields)
+
+
+LONG = b'{"prompt": "' + b"x" * SMALL_BYTES + b'"}'
+
+
+@pytest.mark.parametrize(
+    ("body", "is_one"),
+    [
+        (LONG, True),
+        (LONG[:-2] + b'\\n"}', True),
+        (LONG[:-2] + b'\\""}', False),
+        (LONG[:-2] + b'\\\\"}', False),  # a backslash, not a quote; so much is not looked at
+        (LONG[:-2] + b"x" * LONG_TEXT_BYTES + b'"}', False),
+        (LONG[:-2], False),
+        (LONG[:-1] + b', "a": ""' * 200 + b"}", False),
+        (LONG[:-1] + b', "a": [' + b"[]," * 3_000 + b"[]]}", False),
+        (b" " * SMALL_BYTES + b"{}", False),
+    ],
+)
+def test_a_long_text_has_little_around_it_and_no_escaped_quotes(body: bytes, is_one: bool) -> None:
+    assert is_long_text(body) is is_one
+
+
+@pytest.mark.parametrize("ended", ["\\ud800", "\x00", "\\q", "\xff"])
+async def test_a_long_text_that_is_no_json_is_refused_as_on_a_thread(ended: str) -> None:
+    body = LONG[:-2] + ended.encode("latin-1") + b'"}'
+    assert is_long_text(body)
+    with pytest.raises(RequestRefused) as refused:
+        await understood(body)
+    assert refused.value.code == "invalid_json"
 
 
 @pytest.mark.parametrize(
