@@ -74,6 +74,9 @@ _OF_KEYS = tuple(
 _SHORT = 256
 _IN_SHORT = re.compile(r"[0-9@]|[A-Za-z_-]{15}|-----BEGIN ")
 """One of these is in every text of ours; of the words of a stream, looked at one by one, few have any."""
+_SHORTEST_WORD = 15
+_IN_SHORTEST = re.compile(r"[0-9@]")
+"""What is left of them in a text of fewer characters than the longest run above: no private key is as short."""
 
 _CHAINED = (Personal.IBAN, Personal.CARD, Personal.PHONE)
 _LOCAL = string.ascii_letters + string.digits + "._%+-"
@@ -101,7 +104,7 @@ class Recogniser(NamedTuple):
 
 def find(text: str, kinds: Collection[Personal]) -> Sequence[Span]:
     """Return what was found, in order and without overlaps; where kinds overlap, the one listed first in `Personal`."""
-    if len(text) <= _SHORT and not _IN_SHORT.search(text):
+    if len(text) <= _SHORT and not (_IN_SHORTEST if len(text) < _SHORTEST_WORD else _IN_SHORT).search(text):
         return ()
     found: list[Span] = []
     for kind in Personal:
@@ -152,12 +155,13 @@ def held_from(text: str) -> int:
 
     It is the last word, the groups of digits before it, or a private key that has not ended.
     """
-    begun = text.find(_PEM_BEGINS)
-    ends = [end.end() for end in _PEM_OVER.finditer(text, begun)] if begun >= 0 else []
-    floor = ends[-1] if ends else 0  # a key that has ended is over, whatever follows at once
-    grows = (_PEM_HEAD.search(text, floor) or _PEM_OPEN.search(text, floor)) if begun >= 0 else None
-    if grows:
-        return grows.start()
+    floor, begun = 0, text.find(_PEM_BEGINS)
+    if begun >= 0:
+        for end in _PEM_OVER.finditer(text, begun):
+            floor = end.end()  # a key that has ended is over, whatever follows at once
+        grows = _PEM_HEAD.search(text, floor) or _PEM_OPEN.search(text, floor)
+        if grows:
+            return grows.start()
     start = max(floor, len(text.rstrip(_RUN)))
     chain = _start_of_chain(text, start)
     if not _DIGIT.search(text, chain):

@@ -65,17 +65,22 @@ class Channel:
         self._before = ""  # what the last character in front of it says
         self._in_string = False
         self._swallows: Swallowed | None = None  # what was cut off for its length goes on
+        self.came = 0  # characters, all pieces together
         self.settled = 0  # how much of all that came is decided on
         self.changes: list[Change] = []
 
     def push(self, text: str) -> None:
         """Take the next piece."""
+        self.came += len(text)
         self._rest += text
         if self._swallows:
             self._swallow(last=False)
             if self._swallows:
                 return
-        self._settle(self._held_from())
+        if self._json:
+            self._settle(self._held_from())
+        elif upto := self._finder.held_from(self._rest):
+            self._settle_plain(upto)
         if len(self._rest) > LARGEST_HOLD:
             self._settle_all(swallow=True)
 
@@ -123,6 +128,15 @@ class Channel:
             self.changes.append(Change(self.settled + found.start, self.settled + found.end, found.text))
         self._in_string = self._in_string_after(text)
         self._before, self._rest = plain[-1:], self._rest[upto:]
+        self.settled += upto
+
+    def _settle_plain(self, upto: int) -> None:
+        """Do as `_settle` where every character says itself: of most pieces of most streams nothing is found."""
+        text = self._rest[:upto]
+        if self._finder.find(self._before + text):
+            self._settle(upto)
+            return
+        self._before, self._rest = text[-1], self._rest[upto:]
         self.settled += upto
 
     def _swallow(self, *, last: bool) -> None:

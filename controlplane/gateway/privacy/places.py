@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 Name = tuple[Any, ...]
@@ -45,9 +45,13 @@ class Place(NamedTuple):
 
 def places_of_event(event: Mapping[str, Any]) -> list[Place]:
     """Return the pieces that an event adds to its answer's texts: of OpenAI's and of Anthropic's protocols."""
-    found = [place for choice in _choices(event) for place in _of_choice(choice)]
+    found: list[Place] = []
+    for choice in _choices(event):
+        _of_choice(choice, found)
     kind = event.get("type")
-    return [*found, *_of_typed(kind, event)] if isinstance(kind, str) else found
+    if isinstance(kind, str):
+        found += _of_typed(kind, event)
+    return found
 
 
 def _of_typed(kind: str, event: Mapping[str, Any]) -> Iterator[Place]:
@@ -98,27 +102,31 @@ def ended_choices(event: Mapping[str, Any]) -> list[Any]:
     return [_plain(choice.get("index")) for choice in _choices(event) if choice.get("finish_reason") is not None]
 
 
-def _choices(event: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _choices(event: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
     choices = event.get("choices")
-    return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
+    if type(choices) is not list:  # what JSON makes: no subclasses
+        return ()
+    if len(choices) == 1 and type(choices[0]) is dict:
+        return choices
+    return [choice for choice in choices if isinstance(choice, dict)]
 
 
 def _plain(value: object) -> Any:
     """Return what may be part of a name: an engine may write anything."""
-    return value if isinstance(value, _Plain) else repr(value)
+    return value if type(value) is int or isinstance(value, _Plain) else repr(value)
 
 
-def _of_choice(choice: dict[str, Any]) -> Iterator[Place]:
+def _of_choice(choice: dict[str, Any], found: list[Place]) -> None:
     index, delta = _plain(choice.get("index")), choice.get("delta")
     if isinstance(choice.get("text"), str):
-        yield Place((index, "text"), choice, "text", False, index, choice)
+        found.append(Place((index, "text"), choice, "text", False, index, choice))
     if not isinstance(delta, dict):
         return
     for key, text in delta.items():
         if key in _DELTAS and isinstance(text, str):
-            yield Place((index, key), delta, key, False, index, choice)
+            found.append(Place((index, key), delta, key, False, index, choice))
     if "tool_calls" in delta or "function_call" in delta:
-        yield from _of_calls(index, delta, choice)
+        found += _of_calls(index, delta, choice)
 
 
 def _of_calls(index: Any, delta: dict[str, Any], choice: dict[str, Any]) -> Iterator[Place]:

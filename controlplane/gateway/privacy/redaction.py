@@ -7,7 +7,7 @@ import json
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from controlplane.domain.door.personal import Span
@@ -48,29 +48,32 @@ class _Piece:
     place: Place
     channel: Channel
     start: int
+    end: int
     text: str
 
-    @property
-    def settled(self) -> bool:
-        return self.start + len(self.text) <= self.channel.settled
+    def is_settled(self) -> bool:
+        return self.end <= self.channel.settled
 
 
 @dataclass(slots=True)
 class _Held:
     raw: bytes
-    event: dict[str, Any] | None = None
-    pieces: list[_Piece] = field(default_factory=list)
+    event: dict[str, Any] | None
+    pieces: Sequence[_Piece] = ()
     changed: bool = False
 
-    @property
-    def settled(self) -> bool:
-        return all(piece.settled for piece in self.pieces)
+    def is_settled(self) -> bool:
+        pieces = self.pieces
+        if len(pieces) == 1:
+            return pieces[0].is_settled()
+        return all(piece.is_settled() for piece in pieces)
 
     def bytes(self) -> bytes:
         """Return the event as it is to be sent."""
         for piece in self.pieces:
-            if piece.channel.touched(piece.start, piece.start + len(piece.text)):
-                piece.place.put(piece.channel.changed(piece.start, piece.text))
+            channel = piece.channel
+            if channel.changes and channel.touched(piece.start, piece.end):
+                piece.place.put(channel.changed(piece.start, piece.text))
                 self.changed = True
         return _written(self.raw, self.event) if self.changed and self.event is not None else self.raw
 
@@ -81,24 +84,25 @@ class Redaction:
     def __init__(self, finder: Finder) -> None:
         self._finder = finder
         self._channels: dict[Name, Channel] = {}
-        self._came: dict[Name, int] = {}
         self._choices: dict[Name, Any] = {}
         self._held: deque[_Held] = deque()
         self.found = False
 
     async def feed(self, events: bytes) -> bytes:
-        return b"".join(out for raw in _split(events) for out in self._take(raw))
+        if _is_one(events):
+            return self._take(events)
+        return b"".join(map(self._take, _split(events)))
 
     async def finish(self) -> bytes:
         self._settle()
-        return b"".join(self._released())
+        return self._released()
 
     async def whole(self, body: bytes) -> bytes:
         if len(body) <= _LARGE_BYTES:
             return self._whole(body)
         return await asyncio.to_thread(self._whole, body)
 
-    def _take(self, raw: bytes) -> Iterator[bytes]:
+    def _take(self, raw: bytes) -> bytes:
         payload = _payload(raw)
         event = _parsed(payload)
         held = _Held(raw, event)
@@ -114,11 +118,11 @@ class Redaction:
         channel = self._channels.get(place.name)
         if channel is None:
             channel = self._channels[place.name] = Channel(self._finder, written_json=place.written_json)
-            self._came[place.name], self._choices[place.name] = 0, place.choice
-        piece = _Piece(place, channel, self._came[place.name], place.text)
-        self._came[place.name] += len(piece.text)
-        channel.push(piece.text)
-        return piece
+            self._choices[place.name] = place.choice
+        text = place.text
+        start = channel.came
+        channel.push(text)
+        return _Piece(place, channel, start, channel.came, text)
 
     def _end(self, event: dict[str, Any], held: _Held) -> None:
         """Decide on what an event ends; one that says a text whole (`...done`, `response.completed`) is read whole."""
@@ -135,12 +139,13 @@ class Redaction:
             if choice is None or self._choices[name] == choice:
                 channel.finish()
 
-    def _released(self) -> Iterator[bytes]:
-        while self._held and self._held[0].settled:
-            held = self._held.popleft()
-            out = held.bytes()
-            self.found = self.found or held.changed
-            yield out
+    def _released(self) -> bytes:
+        held, released = self._held, list[bytes]()
+        while held and held[0].is_settled():
+            event = held.popleft()
+            released.append(event.bytes())
+            self.found = self.found or event.changed
+        return released[0] if len(released) == 1 else b"".join(released)
 
     def _whole(self, body: bytes) -> bytes:
         try:
@@ -175,11 +180,14 @@ class Redaction:
         return out.encode() if out != text else body
 
 
+def _is_one(events: bytes) -> bool:
+    """Say whether they are a single event as engines write them: one line."""
+    one = events.startswith(b"data:") and events.find(b"\n") == len(events) - 2
+    return one and events.endswith(b"\n") and b"\r" not in events
+
+
 def _split(events: bytes) -> Iterator[bytes]:
-    """Return events one by one, each with the blank line behind it. Most come alone."""
-    if events.find(b"\n\n") == len(events) - 2 and b"\r" not in events:
-        yield events
-        return
+    """Return events one by one, each with the blank line behind it."""
     at = 0
     for end in _EVENT.finditer(events):
         yield events[at : end.end()]
@@ -189,8 +197,8 @@ def _split(events: bytes) -> Iterator[bytes]:
 
 
 def _payload(raw: bytes) -> bytes:
-    if raw.startswith(b"data:") and raw.find(b"\n") == len(raw) - 2 and b"\r" not in raw:
-        return raw[5:].strip()  # as engines write them
+    if _is_one(raw):
+        return raw[5:].strip()
     lines = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
     return b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
 
