@@ -90,8 +90,8 @@ class Redaction:
 
     async def feed(self, events: bytes) -> bytes:
         if _is_one(events):
-            return self._take(events)
-        return b"".join(map(self._take, _split(events)))
+            return self._take(events, events[5:].strip())
+        return b"".join(self._take(raw, _payload(raw)) for raw in _split(events))
 
     async def finish(self) -> bytes:
         self._settle()
@@ -102,8 +102,7 @@ class Redaction:
             return self._whole(body)
         return await asyncio.to_thread(self._whole, body)
 
-    def _take(self, raw: bytes) -> bytes:
-        payload = _payload(raw)
+    def _take(self, raw: bytes, payload: bytes) -> bytes:
         event = _parsed(payload)
         held = _Held(raw, event)
         self._held.append(held)
@@ -197,8 +196,6 @@ def _split(events: bytes) -> Iterator[bytes]:
 
 
 def _payload(raw: bytes) -> bytes:
-    if _is_one(raw):
-        return raw[5:].strip()
     lines = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
     return b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
 
