@@ -103,6 +103,8 @@ class Fingerprints:
 
         One hash that grows, looked at after each block: hashing each with its parent's hash takes twice as long.
         """
+        if len(data) < size:
+            return ()
         begun = hashlib.blake2b(scope, key=self._salt, digest_size=_SCOPE_BYTES).digest()  # of one length for all
         chain = hashlib.blake2b(begun, key=self._salt, digest_size=_HASH_BYTES)
         update, digest, hashes = chain.update, chain.digest, [b""]

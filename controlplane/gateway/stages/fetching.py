@@ -53,8 +53,10 @@ def _may_name(body: bytes) -> bool:
 
 def _ends_as_named(body: bytes) -> bool:
     """Say whether something ends as such a field does. In a long body the next quote is found sooner than a word."""
+    if len(body) < _LONG_BYTES:
+        return _NAMED in body or _FORMATTED in body
     at = -1
-    for _ in range(_MOST_QUOTES if len(body) > _LONG_BYTES else 0):
+    for _ in range(_MOST_QUOTES):
         at = body.find(b'"', at + 1)
         if at < 0:
             return False
