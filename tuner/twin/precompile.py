@@ -1,7 +1,11 @@
-"""Compile the twin for this processor ahead of its first use: about a minute of CPU, kept beside the sources."""
+"""Compile the twin for this processor ahead of its first use: about a minute of CPU, kept beside the sources, or in
+the folder that numba's own variable names.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from tuner.twin.kept import sources
@@ -12,13 +16,24 @@ _COMPILED = "compiled.run-*.nbi"
 as long as no source of what is compiled did change."""
 
 
-def is_compiled(folder: Path = HERE / "__pycache__") -> bool:
-    """Say, without importing numba, whether the twin was compiled into `folder`.
+FOLDER_VARIABLE = "NUMBA_CACHE_DIR"
+"""numba's: where compiled code is kept, a folder in it for each of sources. Images set it: their root is read-only."""
+
+
+def is_compiled(folder: Path | None = None) -> bool:
+    """Say, without importing numba, whether the twin was compiled into `folder` (None: where numba keeps it).
 
     False where numba had to keep its files elsewhere, because the sources' folder cannot be written.
     """
     written = max(source.stat().st_mtime for source in sources())
-    return any(index.stat().st_mtime >= written for index in folder.glob(_COMPILED))
+    return any(index.stat().st_mtime >= written for kept in _folders(folder) for index in kept.glob(_COMPILED))
+
+
+def _folders(given: Path | None) -> Iterable[Path]:
+    if given is not None:
+        return (given,)
+    named = os.environ.get(FOLDER_VARIABLE)
+    return Path(named).glob("*/") if named else (HERE / "__pycache__",)
 
 
 def precompile() -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
+import threading
 
 from tuner.twin.precompile import is_compiled
 
 COMPILING = "compiling the twin for this processor, once: about a minute"
+_COMMAND = (sys.executable, "-m", "controlplane.cli.main", "twin", "compile")
+_LOOK_S = 0.5
+
+log = logging.getLogger(__name__)
 
 
 def compile_twin() -> None:
@@ -15,4 +21,15 @@ def compile_twin() -> None:
     if is_compiled():
         return
     # When it fails, whoever needs the twin first fails with the reason.
-    subprocess.run([sys.executable, "-m", "controlplane.cli.main", "twin", "compile"], check=False)
+    subprocess.run(_COMMAND, check=False)
+
+
+def compile_unless_stopped(stop: threading.Event) -> None:
+    """As `compile_twin`, said in the log; given up once `stop` is set."""
+    if is_compiled():
+        return
+    log.info(COMPILING)
+    with subprocess.Popen(_COMMAND, stdout=subprocess.DEVNULL) as compiling:
+        while compiling.poll() is None and not stop.wait(_LOOK_S):
+            pass
+        compiling.terminate()

@@ -17,6 +17,7 @@ import uvicorn
 from controlplane import settings as installation
 from controlplane.cli.errors import plain_errors
 from controlplane.cli.installation import pods
+from controlplane.cli.installation.compiling import compile_unless_stopped
 from controlplane.cli.installation.stopping import stop_event
 from controlplane.domain.base import StudyId
 from controlplane.domain.errors import Conflict, Deposed
@@ -178,9 +179,13 @@ def _end(why: str) -> None:
 @app.command()
 @plain_errors
 def worker(data_dir: DataDir, name: str = "worker", study: str | None = None, log_file: LogFile = None) -> None:
-    """Claim studies and run their trials; with --study help with that one, as long as the process that asked lives."""
+    """Claim studies and run their trials; with --study help with that one, as long as the process that asked lives.
+
+    The twin is compiled first where it is not: within a study that would be minutes in which no trial begins.
+    """
     stop, settings = stop_event(), installation.load(data_dir)
     with _telling(name, log_file):
+        compile_unless_stopped(stop)
         if study is None:
             repeat(work.worker_pass(settings, name, stop), every_s=WORKER_EVERY_S, stop=stop)
             return
