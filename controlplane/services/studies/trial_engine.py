@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 from controlplane.domain.base import EngineId
 from controlplane.domain.engines.fleet import Engine, EngineSpec, EngineState
@@ -23,9 +24,12 @@ from tuner.answer.attempts import MAX_ATTEMPTS
 
 _POLL_S = 0.2
 _STOP_WAIT_S = 60.0
+_AWAY_S = 20.0
+"""Longer than an API server is away while it is replaced, and than its silence makes what is known of it old."""
 _DRAIN_WAIT_S = 30.0
 _GPU_WAIT_S = 120.0
 
+T = TypeVar("T")
 Measure = Callable[[Trial, Sequence[Engine]], Trial]
 """Measures ready engines and returns the finished trial."""
 
@@ -80,7 +84,7 @@ class TrialEngines:
         except Unavailable as error:
             return self.ended(trial, TrialState.FAILED, str(error))
         finally:
-            for engine in self.fleet.list():
+            for engine in _insisted(self.fleet.list, self.sleep):
                 if _is_of(engine.spec.engine_id, trial):
                     remove_engine(self.fleet, engine.spec.engine_id, sleep=self.sleep)
 
@@ -220,17 +224,33 @@ def owner(trial: Trial) -> TrialOwner:
 
 
 def remove_engine(fleet: Fleet, engine: EngineId, *, sleep: Callable[[float], None]) -> None:
-    """Stop an engine at once, wait until it is gone and forget it. Unknown engines are ignored."""
+    """Stop an engine at once, wait until it is gone and forget it. Unknown engines are ignored.
+
+    Raises Unavailable when the fleet cannot be reached for long.
+    """
     try:
-        seen = fleet.stop(engine, drain_s=0)
+        seen = _insisted(partial(fleet.stop, engine, drain_s=0), sleep)
         for _ in range(int(_STOP_WAIT_S / _POLL_S)):
             if seen.state.is_over:
-                fleet.forget(engine)
+                _insisted(partial(fleet.forget, engine), sleep)
                 return
             sleep(_POLL_S)
-            seen = fleet.observe(engine)
+            seen = _insisted(partial(fleet.observe, engine), sleep)
     except NotFound:
         return
+
+
+def _insisted(act: Callable[[], T], sleep: Callable[[float], None]) -> T:
+    """Return what a call that may be repeated returns, repeated while the fleet cannot be reached or changed.
+
+    At the end of a trial there is a measurement to lose. Raises Unavailable when that lasts.
+    """
+    for _ in range(int(_AWAY_S / _POLL_S)):
+        try:
+            return act()
+        except Unavailable:
+            sleep(_POLL_S)
+    return act()
 
 
 def _starting(wanted: Sequence[EngineSpec]) -> str:
