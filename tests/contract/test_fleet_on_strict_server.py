@@ -181,6 +181,15 @@ def test_a_deployment_whose_deletion_is_overtaken_each_time_keeps_its_service_un
     assert own.server.apps.list_namespaced_deployment(own.server.namespace).items == []
 
 
+def test_who_overtakes_every_attempt_to_write_is_named(own: ClusterSubject) -> None:
+    own.fleet.start(a_spec())
+    observe_until(own, ID, EngineState.READY)
+    stand_in(own).faults.answer_next(*[409] * ATTEMPTS, agent="fleetune", verb="patch")
+    with pytest.raises(Unavailable, match=r"kube-controller-manager \(its status\) wrote to it before each of"):
+        own.fleet.stop(ID, drain_s=0)
+    assert own.fleet.stop(ID, drain_s=0).state in (EngineState.DRAINING, EngineState.STOPPED)
+
+
 def test_a_webhook_that_cannot_be_tried_keeps_no_installation_from_starting(own: ClusterSubject) -> None:
     spec = load_service(EXAMPLE)
     described = spec.evolve(kubernetes=cluster_options(own.server).evolve(env_from_secret="chat-env"))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
 from controlplane.adapters.engine_counts import in_flight
-from controlplane.adapters.fleet_kubernetes.door import Door, Json
+from controlplane.adapters.fleet_kubernetes.door import Door, Json, Place
 from controlplane.adapters.fleet_kubernetes.group import (
     Group,
     engine_of,
@@ -29,7 +29,7 @@ from controlplane.adapters.fleet_kubernetes.ledger import Entry, Ledger
 from controlplane.adapters.fleet_kubernetes.names import group_name, set_name
 from controlplane.adapters.fleet_kubernetes.nodes import Gpus, of_kind
 from controlplane.adapters.fleet_kubernetes.pods import CONTAINER, nodes_of, pod_template
-from controlplane.adapters.fleet_kubernetes.retries import attempts
+from controlplane.adapters.fleet_kubernetes.retries import attempts, overtaken
 from controlplane.adapters.fleet_kubernetes.sight import PodSight
 from controlplane.adapters.fleet_kubernetes.steps import Around, Patience, moved_on, to_delete
 from controlplane.adapters.fleet_kubernetes.view import ClusterView
@@ -88,7 +88,8 @@ class FleetKubernetes:
                 return self._started(spec, cluster)
             except StaleVersion:
                 continue
-        raise Unavailable(f"engine {spec.engine_id} is not started", why="its deployment changes all the time")
+        present = self._door.get(*self._where(spec, cluster))
+        raise Unavailable(f"engine {spec.engine_id} is not started", why=overtaken(present))
 
     def observe(self, engine_id: EngineId) -> Engine:
         """Look at one engine now and move it on by a step."""
@@ -188,17 +189,21 @@ class FleetKubernetes:
 
     def _present(self, spec: EngineSpec, cluster: ClusterOptions) -> Group | None:
         """Return the group that an engine is to be in, as the server has it now, None when there is none yet."""
-        is_set = nodes_of(spec, cluster) > 1
-        place = self._view.sets_at if is_set else self._view.deployments_at
-        present = self._door.get(place, set_name(spec.engine_id) if is_set else group_name(spec.owner, spot=spec.spot))
+        present = self._door.get(*self._where(spec, cluster))
         require_startable(present)
         if present is None:
             return None
         self._view.heard(present)
         return group_of(present)
 
+    def _where(self, spec: EngineSpec, cluster: ClusterOptions) -> tuple[Place, str]:
+        if nodes_of(spec, cluster) > 1:
+            return self._view.sets_at, set_name(spec.engine_id)
+        return self._view.deployments_at, group_name(spec.owner, spot=spec.spot)
+
     def _changed(self, group: Group, change: Change) -> Group:
         """Write what a change makes of the ledger, looking again when somebody else was faster."""
+        fresh: Json | None = None
         for _ in attempts():
             ledger = change(group.ledger)
             if ledger == group.ledger:
@@ -211,7 +216,7 @@ class FleetKubernetes:
                     raise NotFound(f"{group.name} is gone", why="somebody deleted it") from None
                 self._view.heard(fresh)
                 group = group.as_written(fresh)
-        raise Unavailable(f"{group.name} is not changed", why="somebody else changes it all the time")
+        raise Unavailable(f"{group.name} is not changed", why=overtaken(fresh))
 
     def _moved_on(self, group: Group) -> Group:
         nodes = self._view.node_names()

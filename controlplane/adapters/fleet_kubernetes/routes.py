@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from controlplane.adapters.fleet_kubernetes.door import Door, Json, Place
 from controlplane.adapters.fleet_kubernetes.pools import Options, Pools
-from controlplane.adapters.fleet_kubernetes.retries import attempts
+from controlplane.adapters.fleet_kubernetes.retries import attempts, overtaken
 from controlplane.adapters.fleet_kubernetes.route import (
     OF_SERVICE,
     SELECTOR,
@@ -142,7 +142,8 @@ class RouteTraffic:
                 raise Unavailable(f"the route of {service} is not as asked", why=str(error)) from error
             self._routes.heard(written)
             return written
-        raise Unavailable(f"the route of {service} is not changed", why="somebody else changes it all the time")
+        now = self._door.get(self._place, value["metadata"]["name"])  # what is kept of it says not who wrote
+        raise Unavailable(f"the route of {service} is not changed", why=overtaken(now))
 
     def _settle(self, written: Sequence[Json]) -> None:
         """Wait a moment for the gateway to take what was written. Raises Unavailable."""
