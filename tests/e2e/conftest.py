@@ -10,6 +10,7 @@ import pytest
 LONGEST_FIRST = (
     "test_crashes.py",  # waits more than it computes, as all of `loop` does; those of `dashboard` keep a core busy
     "test_pages.py",
+    "test_killed_workers.py",
     "test_shared_study.py",
     "test_replays.py",
     "test_bad_canaries.py",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import yaml
@@ -16,6 +16,7 @@ from tests.fakes.kubernetes.faults import Faults
 from tests.fakes.kubernetes.garbage import GarbageCollector
 from tests.fakes.kubernetes.kubelet import Kubelet
 from tests.fakes.kubernetes.objects import Objects
+from tests.fakes.kubernetes.pod_life import STUB
 from tests.fakes.kubernetes.schemas import Object, resource_of
 from tests.fakes.kubernetes.server import ApiServer
 from tests.fakes.kubernetes.writes import Writer
@@ -64,8 +65,18 @@ class StandIn:
         value = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         self.objects.create(_NAMESPACE, "", value)
 
-    def add_node(self, name: str, *, gpus: int, labels: dict[str, str] | None = None, pace: float = 20.0) -> Kubelet:
-        self.nodes[name] = Kubelet(self.api(), self.folder, name=name, gpus=gpus, labels=labels, pace=pace)
+    def add_node(
+        self,
+        name: str,
+        *,
+        gpus: int,
+        labels: dict[str, str] | None = None,
+        pace: float = 20.0,
+        engine: Sequence[str] = STUB,
+    ) -> Kubelet:
+        self.nodes[name] = Kubelet(
+            self.api(), self.folder, name=name, gpus=gpus, labels=labels, pace=pace, engine=engine
+        )
         return self.nodes[name]
 
     def lose_node(self, name: str) -> None:

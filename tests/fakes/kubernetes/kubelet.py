@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import urllib3
 from kubernetes import client, watch
 from kubernetes.client.exceptions import ApiException
 
-from tests.fakes.kubernetes.pod_life import PodLife, conditions
+from tests.fakes.kubernetes.pod_life import STUB, PodLife, conditions
 
 _MERGE = "application/merge-patch+json"
 _TICK_S = 0.02
@@ -44,11 +44,12 @@ class Kubelet:
         labels: Mapping[str, str] | None = None,
         pace: float = 20.0,
         is_idle: bool = False,
+        engine: Sequence[str] = STUB,
     ) -> None:
         self.name = name
         self.missing_images: set[str] = set()
         self._core = client.CoreV1Api(api)
-        self._folder, self._pace, self._gpus = folder, pace, gpus
+        self._folder, self._pace, self._gpus, self._engine = folder, pace, gpus, engine
         of_gpus = {"nvidia.com/gpu.present": "true"} if gpus else {}
         self._labels = {"kubernetes.io/hostname": name, **of_gpus, **(labels or {})}
         self._news: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue()
@@ -173,7 +174,7 @@ class Kubelet:
             if pod["metadata"].get("deletionTimestamp"):
                 self._let_go(uid, pod)
                 return
-            self._lives[uid] = PodLife(pod, self._folder, address=_address(), pace=self._pace)
+            self._lives[uid] = self._born(pod)
         life = self._lives[uid]
         if pod["metadata"].get("deletionTimestamp"):
             if life.ended(grace_s=pod["metadata"].get("deletionGracePeriodSeconds", 0)):
@@ -188,6 +189,9 @@ class Kubelet:
             except _ERRORS:
                 life.forget_told()  # say it again
                 raise
+
+    def _born(self, pod: Mapping[str, Any]) -> PodLife:
+        return PodLife(pod, self._folder, address=_address(), pace=self._pace, engine=self._engine)
 
     def _let_go(self, uid: str, pod: dict[str, Any]) -> None:
         name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]

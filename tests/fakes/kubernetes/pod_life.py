@@ -19,6 +19,9 @@ from tests.fakes.kubernetes.jobs import is_run
 
 _ENGINE = Path(__file__).parent / "engine.py"
 _ROOT = Path(__file__).parents[3]
+STUB = ("-I", "-S", str(_ENGINE))
+EMULATOR = ("-m", "controlplane.emulator.main")
+"""What Python is told to run as an engine: starts at once and knows little, or takes seconds and can be tuned."""
 _BACK_OFF_S = 10.0
 _PROBE_TIMEOUT_S = 2.0
 _MESSAGE_BYTES = 2048
@@ -26,11 +29,13 @@ _probes = ThreadPoolExecutor(max_workers=16, thread_name_prefix="probe")
 
 
 class PodLife:
-    """The container of one pod. `step` returns a new status when there is one to tell."""
+    """The container of one pod. `step` returns a new status when there is one to tell. `engine` is what runs as one."""
 
-    def __init__(self, pod: Mapping[str, Any], folder: Path, *, address: str, pace: float) -> None:
+    def __init__(
+        self, pod: Mapping[str, Any], folder: Path, *, address: str, pace: float, engine: Sequence[str] = STUB
+    ) -> None:
         self.name: str = pod["metadata"]["name"]
-        self.address, self._pace, self._folder = address, pace, folder
+        self.address, self._pace, self._folder, self._engine = address, pace, folder, engine
         self._container = pod["spec"]["containers"][0]
         self._policy, self._is_ours = pod["spec"].get("restartPolicy"), is_run(pod["spec"])
         self.restarts = 0
@@ -109,7 +114,7 @@ class PodLife:
 
     def _environment(self) -> Mapping[str, str] | None:
         """Our own programs are found as in their image."""
-        return os.environ | {"PYTHONPATH": str(_ROOT)} if self._is_ours else None
+        return os.environ | {"PYTHONPATH": str(_ROOT)} if self._is_ours or self._engine == EMULATOR else None
 
     def _command(self) -> Sequence[str]:
         said = [*self._container.get("command", []), *self._container.get("args", [])]
@@ -117,7 +122,7 @@ class PodLife:
         if self._is_ours:
             return [sys.executable, *given[1:]]
         arguments = given[2:] if given[:2] == ["vllm", "serve"] else given[1:]
-        return [sys.executable, "-I", "-S", str(_ENGINE), *(self._here(each) for each in arguments)]
+        return [sys.executable, *self._engine, *(self._here(each) for each in arguments)]
 
     def _here(self, word: str) -> str:
         """A pod has a network of its own: its wildcard and its loopback are its address here."""

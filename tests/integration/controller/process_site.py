@@ -1,4 +1,4 @@
-"""An installation on a cluster whose controllers and gateways are processes, to be killed as such.
+"""An installation on a cluster whose controllers, gateways and workers are processes, to be killed as such.
 
 The API server is the stand-in, its pods are processes of a stub; store, lease, gateways, records and streams are real.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from controlplane.settings import ClusterAccess, Settings
 from controlplane.wiring import machine
 from tests.builders_serving import a_spec, some_options
 from tests.fakes.kubernetes.cluster import StandIn
+from tests.fakes.kubernetes.pod_life import STUB
 from tests.fakes.kubernetes.schemas import resource_of
 
 NAMESPACE = "inference"
@@ -48,18 +49,19 @@ def described() -> ServiceSpec:
 
 
 class ProcessSite:
-    """One node of four GPUs, one service with one replica; controllers and gateways are started by the tests."""
+    """One node of four GPUs and one service; controllers, gateways and workers are started by the tests."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, spec: ServiceSpec | None = None, *, engine: Sequence[str] = STUB) -> None:
+        (folder / "cluster").mkdir()
         self.cluster = StandIn(folder / "cluster")
         self.cluster.add_namespace(NAMESPACE)
-        self.cluster.add_node("gpu-1", gpus=4)
+        self.cluster.add_node("gpu-1", gpus=4, engine=engine)
         access = ClusterAccess(namespace=NAMESPACE, kubeconfig=self.cluster.kubeconfig(NAMESPACE))
         self.settings = Settings(data_dir=folder / "data", cluster=access)
         installation.save(self.settings)
         self.settings.admin_token_file.write_text("adm1n")
         self.store: Store = machine.open_store(self.settings)
-        self.spec = described()
+        self.spec = spec or described()
         register_service(self.store, self.spec, actor="test", now=utc_now())
         self._processes: list[subprocess.Popen[bytes]] = []
         self._ports: dict[str, tuple[int, int]] = {}
@@ -73,6 +75,9 @@ class ProcessSite:
 
     def start_controller(self) -> subprocess.Popen[bytes]:
         return self._started(process_command(self.settings, "controller"))
+
+    def start_worker(self, name: str) -> subprocess.Popen[bytes]:
+        return self._started(process_command(self.settings, "worker", f"--name={name}", name=name))
 
     def start_gateway(self, name: str) -> subprocess.Popen[bytes]:
         """Start a gateway, on the ports it had before if it was killed."""
@@ -120,8 +125,8 @@ class ProcessSite:
         kinds = [value["kind"] for _, value in self.cluster.objects.everything()]
         return {kind: kinds.count(kind) for kind in KINDS}
 
-    def until(self, holds: Callable[[], bool]) -> None:
-        give_up_s = time.monotonic() + _PATIENCE_S
+    def until(self, holds: Callable[[], bool], *, within_s: float = _PATIENCE_S) -> None:
+        give_up_s = time.monotonic() + within_s
         while not holds():
             assert time.monotonic() < give_up_s, [str(row.value) for row in self.store.list_rollouts(self.spec.service)]
             time.sleep(0.05)

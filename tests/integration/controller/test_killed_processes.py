@@ -21,7 +21,6 @@ LONG = 400
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[ProcessSite]:
-    (tmp_path / "cluster").mkdir()
     made = ProcessSite(tmp_path)
     yield made
     made.close()
