@@ -10,6 +10,7 @@ from controlplane.adapters.fleet_kubernetes.door import Json
 from controlplane.adapters.fleet_kubernetes.reclaims import leaving_by
 from controlplane.adapters.fleet_kubernetes.sight import is_ready_node
 from controlplane.domain.errors import InvalidInput, Unavailable
+from controlplane.domain.words import counted
 
 
 class Gpus:
@@ -32,7 +33,7 @@ class Gpus:
             )
             raise Unavailable(
                 f"no node has {self._resource} and {labels}",
-                why=f"{len(self._nodes)} nodes are there",
+                why=f"the cluster has {counted(len(self._nodes), 'node')}",
                 allowed=f"kubernetes.node_selector with one of: {', '.join(kinds) or 'no node has such a GPU'}",
             )
         largest = max(self._of(node) for node in nodes)
