@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 from fastapi.testclient import TestClient
 
+from controlplane.api.app import PREFIX
 from controlplane.domain.errors import StaleVersion, Unavailable
 from controlplane.domain.event import Event
 from controlplane.domain.studies.study import Study
@@ -15,6 +16,7 @@ from controlplane.ports.store import Versioned
 from tests.builders_serving import a_service, a_study
 from tests.fakes.store import FakeStore
 from tests.integration.api.conftest import an_api, problem
+from tests.integration.api.operations import operations
 
 
 class BrokenStore(FakeStore):
@@ -87,9 +89,10 @@ def test_a_change_that_keeps_losing_against_others_is_a_409() -> None:
 
 def test_the_description_names_every_operation_and_its_errors(api: TestClient) -> None:
     spec = api.get("/openapi.json").json()
-    operations = [o for methods in spec["paths"].values() for o in methods.values()]
-    assert all(o["summary"] for o in operations)
-    guarded = [o for o in operations if o["tags"] != ["about"]]
+    described = {(method.upper(), path): o for path, methods in spec["paths"].items() for method, o in methods.items()}
+    assert sorted(described) == sorted((method, f"{PREFIX}{path}") for method, path in operations())
+    assert all(o["summary"] for o in described.values())
+    guarded = [o for o in described.values() if o["tags"] != ["about"]]
     assert all("application/problem+json" in o["responses"]["401"]["content"] for o in guarded)
 
 

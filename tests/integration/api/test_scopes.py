@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from controlplane.services.keys import create_key
 from tests.builders_serving import NOW, a_service, a_spec
 from tests.fakes.store import FakeStore
 from tests.integration.api.conftest import an_api, problem
+from tests.integration.api.operations import operations
 
 OPEN = {("GET", "/health"), ("GET", "/schema"), ("GET", "/docs")}
 PREFIX = "/api/v1"
@@ -29,16 +29,7 @@ def needed(method: str, path: str) -> Scope | None:
     return Scope.READ if method == "GET" or path == "/predict" else Scope.OPERATE
 
 
-def operations() -> Iterator[tuple[str, str]]:
-    """Every operation of the API, the page for browsers among them."""
-    described = an_api(FakeStore()).get("/openapi.json").json()["paths"]
-    for path, methods in described.items():
-        for method in methods:
-            yield method.upper(), path.removeprefix(PREFIX)
-    yield "GET", "/docs"
-
-
-OPERATIONS = sorted(set(operations()))
+OPERATIONS = sorted({*operations(), ("GET", "/docs")})  # the page for browsers among them
 
 
 def bearer(store: FakeStore, *scopes: Scope) -> dict[str, str]:

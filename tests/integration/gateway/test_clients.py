@@ -8,15 +8,17 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anthropic
 import openai
 import pytest
 from pydantic import BaseModel
 
 from tests.integration.gateway.harness import MODEL, Gateway, gateway, revision
 from tests.integration.gateway.upstream import DONE, Script, Upstream, pieces, status, token_event, upstream
+
+if TYPE_CHECKING:  # at run time where it is used: for every other test process it would be a second of CPU
+    import anthropic
 
 QUESTION: Any = [{"role": "user", "content": "hi"}]
 TOOL: Any = {
@@ -55,6 +57,8 @@ def of_openai(gw: Gateway, key: str = "s3cret") -> openai.AsyncOpenAI:
 
 
 def of_anthropic(gw: Gateway) -> anthropic.AsyncAnthropic:
+    import anthropic
+
     return anthropic.AsyncAnthropic(base_url=gw.url, api_key="s3cret", max_retries=0)
 
 
@@ -186,6 +190,8 @@ async def test_messages_of_anthropic_with_tools_come_in_one_piece(tmp_path: Path
 
 
 async def test_a_stream_that_breaks_off_is_an_error_for_both_sdks(tmp_path: Path) -> None:
+    import anthropic
+
     start = {"type": "message_start", "message": {"id": "m", "type": "message", "role": "assistant", "model": MODEL}}
     start["message"] |= {"content": [], "usage": {"input_tokens": 5, "output_tokens": 0}}  # type: ignore[operator]
     async with serving(tmp_path, events(start, done=False, named=True)) as (gw, engine):
