@@ -79,9 +79,8 @@ def interleaved(*, named: bool, session: float = SESSION, think_s: float = 60.0)
 
 
 def traced(name: str) -> Kind:
-    recorded = load_trace(name).prompt_tokens.astype(np.float64)
-
     def of(count: int, chance: np.random.Generator) -> Traffic:
+        recorded = load_trace(name).prompt_tokens.astype(np.float64)
         begins = chance.integers(0, len(recorded) - PIECE, size=count // PIECE + 1)
         tokens = recorded[(begins[:, None] + np.arange(PIECE)).ravel()[:count]]
         return Traffic(tokens * MEAN / _mean(recorded), [None] * count, _poisson(count, chance))
