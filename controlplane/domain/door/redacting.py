@@ -82,11 +82,25 @@ class Channel:
         elif upto := self._finder.held_from(self._rest):
             self._settle_plain(upto)
         if len(self._rest) > LARGEST_HOLD:
+            self.cut()
+
+    def cut(self) -> None:
+        """Decide on what is held back, which is too much; what goes on of a secret is taken out as it comes."""
+        if self._swallows:
+            self._take_out(len(self._rest))
+        else:
             self._settle_all(swallow=True)
 
     def finish(self) -> None:
         """Decide on what was held back: nothing more comes, or not soon."""
+        if self._swallows:
+            self._swallow(last=True)
         self._settle_all(swallow=False)
+
+    def forget(self, upto: int) -> None:
+        """Forget what was taken out before a piece's end: it was sent, and is not asked for again."""
+        while self.changes and self.changes[0].end <= upto:
+            del self.changes[0]
 
     def changed(self, start: int, text: str) -> str:
         """Return the piece that began at `start` as it is to be sent. It must be settled."""
@@ -105,8 +119,6 @@ class Channel:
         return bool(self.changes) and any(change.start < end and start < change.end for change in self.changes)
 
     def _settle_all(self, *, swallow: bool) -> None:
-        if self._swallows:
-            self._swallow(last=not swallow)
         rest, self_end = self._rest, self.settled + len(self._rest)
         self._settle(len(rest))
         if swallow and rest and self.changes and self.changes[-1].end == self_end:
@@ -154,9 +166,13 @@ class Channel:
                 all_of_it = quote if quote >= 0 else len(self._rest)
                 gone = found.end() if found else all_of_it if last or quote >= 0 else max(0, all_of_it - _PEM_END)
                 goes_on = found is None and quote < 0
+        self._take_out(gone)
+        self._swallows = self._swallows if goes_on and not last else None
+
+    def _take_out(self, gone: int) -> None:
+        """Put nothing in place of the first `gone` characters of the rest."""
         self.changes.append(Change(self.settled, self.settled + gone, ""))
         self._rest, self.settled = self._rest[gone:], self.settled + gone
-        self._swallows = self._swallows if goes_on and not last else None
 
     def _found(self, text: str, plain: str, starts: Sequence[int]) -> Sequence[Change]:
         before = self._before

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from controlplane.domain.door.personal import Span
-from controlplane.domain.door.redacting import Channel, Finder, redacted
+from controlplane.domain.door.redacting import LARGEST_HOLD, Channel, Finder, redacted
 from controlplane.gateway.parsing import parsed
 from controlplane.gateway.privacy.places import (
     Name,
@@ -25,6 +25,13 @@ from controlplane.gateway.privacy.places import (
 _EVENT = re.compile(rb"(?:\r\n|\n|\r)(?:\r\n|\n|\r)")
 _LARGE_BYTES = 64 << 10
 """Beyond it an answer in one piece is looked at on a thread."""
+
+MOST_HELD_EVENTS = LARGEST_HOLD
+MOST_HELD_BYTES = 1 << 20
+"""Events of a stream that wait, together: beyond it the first is decided on as far as its texts came."""
+
+MOST_TEXTS = 1024
+"""Texts of a stream that are told apart: beyond it the one that came first is over."""
 
 
 class Finders(NamedTuple):
@@ -41,6 +48,12 @@ class Finders(NamedTuple):
 
     def held_from(self, text: str) -> int:
         return min(finder.held_from(text) for finder in self.each)
+
+
+@dataclass(slots=True)
+class _Text:
+    channel: Channel
+    choice: Any
 
 
 @dataclass(slots=True)
@@ -79,13 +92,17 @@ class _Held:
 
 
 class Redaction:
-    """See `passage.Passage`. Events wait, in their order, until what their texts may become part of is known."""
+    """See `passage.Passage`. Events wait, in their order, until what their texts may become part of is known.
+
+    What it holds is bounded, however long the stream: a text that others of its answer have followed is over (reasoning,
+    once the answer itself begins), and what went on is forgotten.
+    """
 
     def __init__(self, finder: Finder) -> None:
         self._finder = finder
-        self._channels: dict[Name, Channel] = {}
-        self._choices: dict[Name, Any] = {}
+        self._texts: dict[Name, _Text] = {}
         self._held: deque[_Held] = deque()
+        self._held_bytes = 0
         self.found = False
 
     async def feed(self, events: bytes) -> bytes:
@@ -106,22 +123,39 @@ class Redaction:
         event = _parsed(payload)
         held = _Held(raw, event)
         self._held.append(held)
+        self._held_bytes += len(raw)
         if event is not None:
-            held.pieces = [self._piece(place) for place in places_of_event(event)]
+            places = places_of_event(event)
+            if len(self._texts) > 1 or (places and places[0].name not in self._texts):
+                self._followed(places)
+            held.pieces = [self._piece(place) for place in places]
             self._end(event, held)
         elif payload == b"[DONE]":
             self._settle()
         return self._released()
 
     def _piece(self, place: Place) -> _Piece:
-        channel = self._channels.get(place.name)
-        if channel is None:
-            channel = self._channels[place.name] = Channel(self._finder, written_json=place.written_json)
-            self._choices[place.name] = place.choice
-        text = place.text
+        text = self._texts.get(place.name)
+        if text is None:
+            text = self._new(place)
+        channel, piece = text.channel, place.text
         start = channel.came
-        channel.push(text)
-        return _Piece(place, channel, start, channel.came, text)
+        channel.push(piece)
+        return _Piece(place, channel, start, channel.came, piece)
+
+    def _new(self, place: Place) -> _Text:
+        text = self._texts[place.name] = _Text(Channel(self._finder, written_json=place.written_json), place.choice)
+        if len(self._texts) > MOST_TEXTS:
+            self._texts.pop(next(iter(self._texts))).channel.finish()
+        return text
+
+    def _followed(self, places: Sequence[Place]) -> None:
+        """Decide on the texts that have none of an event's pieces where another one of the same answer has."""
+        growing = {place.name: place.choice for place in places if place.text}
+        choices = set(growing.values())
+        for name, text in self._texts.items():
+            if text.choice in choices and name not in growing:
+                text.channel.finish()
 
     def _end(self, event: dict[str, Any], held: _Held) -> None:
         """Decide on what an event ends; one that says a text whole (`...done`, `response.completed`) is read whole."""
@@ -134,17 +168,28 @@ class Redaction:
             held.changed = self._whole_texts(event)
 
     def _settle(self, choice: Any = None) -> None:
-        for name, channel in self._channels.items():
-            if choice is None or self._choices[name] == choice:
-                channel.finish()
+        for text in self._texts.values():
+            if choice is None or text.choice == choice:
+                text.channel.finish()
 
     def _released(self) -> bytes:
         held, released = self._held, list[bytes]()
-        while held and held[0].is_settled():
+        while held and (held[0].is_settled() or self._holds_too_much()):
             event = held.popleft()
+            self._held_bytes -= len(event.raw)
             released.append(event.bytes())
             self.found = self.found or event.changed
+            for piece in event.pieces:
+                piece.channel.forget(piece.end)
         return released[0] if len(released) == 1 else b"".join(released)
+
+    def _holds_too_much(self) -> bool:
+        """Decide on the first event's texts as far as they came, where too much waits behind it."""
+        if len(self._held) <= MOST_HELD_EVENTS and self._held_bytes <= MOST_HELD_BYTES:
+            return False
+        for piece in self._held[0].pieces:
+            piece.channel.cut()
+        return True
 
     def _whole(self, body: bytes) -> bytes:
         try:
