@@ -1,7 +1,7 @@
 """Our gateway, LiteLLM's proxy and Envoy side by side before the same stub engine, in one run.
 
     python -m benchmarks.gateway [--requests 2000] [--rounds 3] [--litellm PATH] [--envoy PATH] [--core 1]
-        [--crowd 5000 --crowd-s 60] [--stages] [--grpc] [--before COMMIT] [--only ours,litellm,envoy]
+        [--crowd 5000 --crowd-s 60 --crowd-per-s 1] [--stages] [--grpc] [--before COMMIT] [--only ours,litellm,envoy]
         [--ours on] [--json PATH]
 
 A contestant runs on `--core`, the stub and this client on the others. What a request costs is the contestant's CPU
@@ -116,7 +116,8 @@ async def _once(args: argparse.Namespace, door: Door, stub_url: str, costs: dict
             found, _ = await _added(session, door, stub_url, requests=count, rate=half)
             more["half load"] = found | {"per_s": half}
         if args.crowd:
-            more["crowd"] = told(await crowd(session, door, streams=args.crowd, tokens=args.crowd_s, per_s=1))
+            tokens = max(1, round(args.crowd_s * args.crowd_per_s))
+            more["crowd"] = told(await crowd(session, door, streams=args.crowd, tokens=tokens, per_s=args.crowd_per_s))
         return more
 
 
@@ -221,8 +222,9 @@ def main() -> None:
     add("--litellm", help="its command")
     add("--envoy", help="its binary")
     add("--core", type=int, default=max(os.sched_getaffinity(0)), help="core of the contestants")
-    add("--crowd", type=int, default=0, help="streams at once, of one token a second")
+    add("--crowd", type=int, default=0, help="streams at once")
     add("--crowd-s", type=int, default=60, help="seconds that they last")
+    add("--crowd-per-s", type=float, default=1, help="tokens a second of each; memory does not depend on it")
     add("--stages", action="store_true", help="our stages one by one too")
     add("--grpc", action="store_true", help="ask ours by gRPC too")
     add("--before", metavar="COMMIT", help="put ours as it was then beside ours")

@@ -60,11 +60,13 @@ class Crowd:
     """Many streams that last: memory while all of them run, and how late tokens came.
 
     `rss_mib` is by seconds since all run; `mib_per_minute` the slope of a line through it, its first fifth left out:
-    buffers find their size there.
+    buffers find their size there. `lost` tokens never came.
     """
 
     streams: int
     tokens: int
+    lost: int
+    per_s: float
     rss_mib: Sequence[tuple[float, float]]
     mib_per_minute: float
     token_p99_ms: float
@@ -121,8 +123,8 @@ async def ask(session: aiohttp.ClientSession, url: str, body: bytes) -> None:
         await response.read()
 
 
-async def crowd(session: aiohttp.ClientSession, door: Door, *, streams: int, tokens: int, per_s: int) -> Crowd:
-    """Hold so many streams open, each of `tokens` at `per_s`; memory is looked at when all run, and near the end."""
+async def crowd(session: aiohttp.ClientSession, door: Door, *, streams: int, tokens: int, per_s: float) -> Crowd:
+    """Hold so many streams open, each of `tokens` at `per_s`; memory is looked at from when all run to near the end."""
     body = json.dumps({"model": "stub", "messages": _MESSAGES, "max_tokens": tokens, "stream": True}).encode()
     late: list[float] = []
 
@@ -138,9 +140,11 @@ async def crowd(session: aiohttp.ClientSession, door: Door, *, streams: int, tok
     flying = asyncio.gather(*(one(number) for number in range(streams)))
     lasts_s = tokens / per_s
     await asyncio.sleep(min(3.0, lasts_s / 4) + 1)
-    rss_mib = await _memory(door, max(1.0, lasts_s * 0.9 - 4))
+    rss_mib = await _memory(door, max(1.0, lasts_s * 0.9 - 4, lasts_s - 30))
     await flying
-    return Crowd(streams, len(late), rss_mib, slope_per_minute(rss_mib), _delay(late).p99_ms)
+    return Crowd(
+        streams, len(late), streams * tokens - len(late), per_s, rss_mib, slope_per_minute(rss_mib), _delay(late).p99_ms
+    )
 
 
 async def _memory(door: Door, for_s: float) -> Sequence[tuple[float, float]]:

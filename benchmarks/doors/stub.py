@@ -13,7 +13,7 @@ import sys
 import time
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
-_PER_S = re.compile(rb"x-per-s: *(\d+)", re.IGNORECASE)
+_PER_S = re.compile(rb"x-per-s: *([\d.]+)", re.IGNORECASE)
 _FIRST_MS = re.compile(rb"x-first-ms: *(\d+)", re.IGNORECASE)
 _USAGE = {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10}
 _ENDED = {"index": 0, "finish_reason": "stop"}
@@ -52,7 +52,7 @@ async def _talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             if b'"stream":true' in body.replace(b" ", b""):
                 paced, first = _PER_S.search(head), _FIRST_MS.search(head)
                 await asyncio.sleep(int(first[1]) / 1000 if first else 0)
-                await _stream(writer, json.loads(body)["max_tokens"], int(paced[1]) if paced else 0)
+                await _stream(writer, json.loads(body)["max_tokens"], float(paced[1]) if paced else 0)
             else:
                 writer.write(_COMPLETION if b" /v1/completions" in head else _CHAT)
             await writer.drain()
@@ -60,7 +60,7 @@ async def _talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.close()
 
 
-async def _stream(writer: asyncio.StreamWriter, tokens: int, per_s: int) -> None:
+async def _stream(writer: asyncio.StreamWriter, tokens: int, per_s: float) -> None:
     writer.write(_HEAD)
     due = time.monotonic()
     for _ in range(tokens):
