@@ -1,6 +1,7 @@
 """What is noted of an answer beyond its tokens: why it stopped, whether it was declined, whether its tool calls hold.
 
 Arguments of tool calls are held until the answer is over, to see whether they are JSON; only counts leave this file.
+What is held of an answer is bounded, whatever an engine writes.
 """
 
 from __future__ import annotations
@@ -10,7 +11,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 LARGEST_ARGUMENTS = 1 << 20
-"""Characters of one call's arguments; beyond it they count as broken, which no engine's are meant to be."""
+"""Bytes of the names and arguments of all calls of an answer; those that go beyond it count as broken, as no engine's
+are meant to be."""
+
+MOST_CALLS = 1024
+"""Calls of an answer that are told apart; further ones are not counted."""
 
 _STOPS: Mapping[str, str] = {
     "stop": "stop",
@@ -40,6 +45,7 @@ class AnswerNotes:
         self.declined = False
         self.model: str | None = None  # whose answer it says it is
         self._calls: dict[object, _ToolCall] = {}
+        self._size = 0  # bytes of what they say
 
     def stopped(self, reason: object) -> None:
         """Note why the answer stopped, in any of the protocols' words."""
@@ -75,27 +81,35 @@ class AnswerNotes:
         return sum(not call.holds(tools) for call in self._calls.values())
 
     def _tool_call(self, name: object, function: object) -> None:
-        if isinstance(function, dict):
-            self._calls.setdefault(name, _ToolCall()).add(function.get("name"), function.get("arguments"))
+        if not isinstance(function, dict) or (name not in self._calls and len(self._calls) >= MOST_CALLS):
+            return
+        call = self._calls.setdefault(name, _ToolCall())
+        self._size += call.add(function.get("name"), function.get("arguments"), LARGEST_ARGUMENTS - self._size)
 
 
 class _ToolCall:
     def __init__(self) -> None:
-        self._name = ""
-        self._arguments: list[str] = []
-        self._size = 0
+        self._name = b""
+        self._arguments = bytearray()  # a list of small pieces takes thirty times what is in them
+        self._broken = False
 
-    def add(self, name: object, arguments: object) -> None:
-        self._name += name if isinstance(name, str) else ""
-        if isinstance(arguments, str) and self._size <= LARGEST_ARGUMENTS:
-            self._size += len(arguments)
-            self._arguments.append(arguments)
+    def add(self, name: object, arguments: object, most: int) -> int:
+        """Take a piece of at most so many bytes; return how many it had, or none where they were too many."""
+        named, more = (
+            each.encode("utf-8", "surrogatepass") if isinstance(each, str) else b"" for each in (name, arguments)
+        )
+        if self._broken or len(named) + len(more) > most:
+            self._broken = True
+            return 0
+        self._name += named
+        self._arguments += more
+        return len(named) + len(more)
 
     def holds(self, tools: Collection[str]) -> bool:
-        if self._name not in tools or self._size > LARGEST_ARGUMENTS:
+        if self._broken or self._name.decode("utf-8", "surrogatepass") not in tools:
             return False
         try:
-            return isinstance(json.loads("".join(self._arguments)), dict)
+            return isinstance(json.loads(self._arguments), dict)
         except (ValueError, RecursionError):
             return False
 

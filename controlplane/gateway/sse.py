@@ -17,7 +17,12 @@ LARGEST_EVENT_BYTES = 8 << 20
 _LAST_EVENTS = frozenset({"message_stop", "response.completed", "response.incomplete", "response.failed"})
 
 
-_NAMED: Mapping[str, str] = {"input_tokens": "prompt_tokens", "output_tokens": "completion_tokens"}
+_NAMED: Mapping[str, str] = {
+    "prompt_tokens": "prompt_tokens",
+    "completion_tokens": "completion_tokens",
+    "input_tokens": "prompt_tokens",
+    "output_tokens": "completion_tokens",
+}
 _MOST_COUNTED = 10**12
 
 
@@ -152,12 +157,13 @@ def token_counts(usage: object) -> Mapping[str, Any]:
     """Return an answer's `usage` under the names of chat completions, whichever of the protocols it is written in.
 
     What is below zero is no count, it would give limits back what nobody took; nor is what nobody could count with.
+    Counts of other names are left out.
     """
     given = as_mapping(usage)
     return {
-        _NAMED.get(name, name): count
-        for name, count in given.items()
-        if isinstance(count, int) and 0 <= count < _MOST_COUNTED
+        ours: count
+        for name, ours in _NAMED.items()
+        if isinstance(count := given.get(name), int) and 0 <= count < _MOST_COUNTED
     }
 
 

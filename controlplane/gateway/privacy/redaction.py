@@ -94,8 +94,8 @@ class _Held:
 class Redaction:
     """See `passage.Passage`. Events wait, in their order, until what their texts may become part of is known.
 
-    What it holds is bounded, however long the stream: a text that others of its answer have followed is over (reasoning,
-    once the answer itself begins), and what went on is forgotten.
+    What it holds is bounded, however long the stream: a text that others of its answer have followed is over
+    (reasoning, once the answer itself begins), and what went on is forgotten.
     """
 
     def __init__(self, finder: Finder) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
 
-from controlplane.gateway.answer_notes import LARGEST_ARGUMENTS, AnswerNotes, notes_of, tool_names
+from controlplane.gateway.answer_notes import LARGEST_ARGUMENTS, MOST_CALLS, AnswerNotes, notes_of, tool_names
 from controlplane.gateway.sse import StreamWatch
 
 TOOLS = frozenset({"weather"})
@@ -94,3 +95,31 @@ def test_names_of_tools_are_read_whatever_else_stands_there() -> None:
     given = {"tools": [{"type": "function", "function": {"name": "weather"}}, {"function": 3}, "x", {"function": {}}]}
     assert tool_names(given) == TOOLS
     assert tool_names({"tools": "weather"}) == frozenset()
+
+
+def test_what_is_held_of_tool_calls_is_bounded_however_many_come_in_however_small_pieces() -> None:
+    notes = AnswerNotes()
+    tracemalloc.start()
+    for number in range(100_000):
+        function = {"name": "weather" * (number < 2 * MOST_CALLS), "arguments": "[" * 20}
+        notes.choice(
+            {"index": 0, "delta": {"tool_calls": [{"index": number % (2 * MOST_CALLS), "function": function}]}}
+        )
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 2 * LARGEST_ARGUMENTS
+    assert notes.tool_calls == notes.bad_tool_calls(TOOLS) == MOST_CALLS
+
+
+def test_a_call_beyond_the_bound_takes_the_others_nothing() -> None:
+    half = '{"x": "' + "a" * (LARGEST_ARGUMENTS // 2) + '"}'
+    notes = called(a_call("weather", half), a_call("weather", half + half), a_call("weather", '{"city": "\u00c5s"}'))
+    assert (notes.tool_calls, notes.bad_tool_calls(TOOLS)) == (3, 1)
+
+
+def test_an_engine_that_names_ever_other_counts_is_asked_for_two() -> None:
+    watch = StreamWatch()
+    for number in range(1000):
+        usage = b'{"prompt_tokens":7,"completion_tokens":%d,"other_%d":1}' % (number, number)
+        watch.feed(b'data: {"choices":[],"usage":' + usage + b"}\n\n", 0.0)
+    assert watch.usage == {"prompt_tokens": 7, "completion_tokens": 999}
