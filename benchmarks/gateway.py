@@ -80,7 +80,7 @@ def _ours(name: str, options: GatewayOptions, **more: Any) -> Start:
 
 async def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Run everything and return the figures with what is needed to judge and repeat them."""
-    _leave_core(args.core)
+    leave_core(args.core)
     async with stub() as stub_url:
         place = Place(args.core, stub_url, folder)
         found = doors(args, folder)
@@ -193,7 +193,7 @@ def show(found: dict[str, Any]) -> None:
         print(f"{stages}, CPU of before: " + ", ".join(f"{shape} {part:.2f}" for shape, part in shapes.items()))
 
 
-def _leave_core(core: int) -> None:
+def leave_core(core: int) -> None:
     """Keep this process, and the stub that it starts, off the contestants' core; allow many connections."""
     others = sorted(os.sched_getaffinity(0) - {core})
     if others:

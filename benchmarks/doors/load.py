@@ -19,6 +19,10 @@ _HEADERS = {"Authorization": f"Bearer {SECRET}", "Content-Type": "application/js
 _asked = itertools.count()
 _MARK = b'"sent_ns": '
 _LOOKS = 100
+BEGIN_S = 20.0
+"""Streams of a long crowd begin one by one within so long, of a short one within a second."""
+AFTER_S = 2 * BEGIN_S
+"""Longer than memory is looked at the streams of a long crowd are."""
 _MESSAGES = [{"role": "user", "content": "Say one token."}]
 
 SHAPES: Mapping[str, bytes] = {
@@ -127,9 +131,11 @@ async def crowd(session: aiohttp.ClientSession, door: Door, *, streams: int, tok
     """Hold so many streams open, each of `tokens` at `per_s`; memory is looked at from when all run to near the end."""
     body = json.dumps({"model": "stub", "messages": _MESSAGES, "max_tokens": tokens, "stream": True}).encode()
     late: list[float] = []
+    lasts_s = tokens / per_s
+    begin_s = min(BEGIN_S, max(1.0, lasts_s / 60))
 
     async def one(number: int) -> None:
-        await asyncio.sleep(number / streams)
+        await asyncio.sleep(begin_s * number / streams)
         headers = {"X-Per-S": str(per_s)}
         async with session.post(f"{door.url}/v1/chat/completions", data=body, headers=headers) as response:
             async for line in response.content:
@@ -138,9 +144,8 @@ async def crowd(session: aiohttp.ClientSession, door: Door, *, streams: int, tok
                     late.append((time.monotonic_ns() - int(line[place + len(_MARK) : line.index(b"}", place)])) / 1e6)
 
     flying = asyncio.gather(*(one(number) for number in range(streams)))
-    lasts_s = tokens / per_s
-    await asyncio.sleep(min(3.0, lasts_s / 4) + 1)
-    rss_mib = await _memory(door, max(1.0, lasts_s * 0.9 - 4, lasts_s - 30))
+    await asyncio.sleep(min(3.0, lasts_s / 4) + begin_s)
+    rss_mib = await _memory(door, max(1.0, lasts_s * 0.9 - 4, lasts_s - AFTER_S))
     await flying
     return Crowd(
         streams, len(late), streams * tokens - len(late), per_s, rss_mib, slope_per_minute(rss_mib), _delay(late).p99_ms
