@@ -10,7 +10,6 @@ seconds shows on a busy machine what a fast engine would: by time, and by tokens
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import platform
 import sys

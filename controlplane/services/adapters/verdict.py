@@ -56,8 +56,9 @@ class AdapterJudge:
 
     def run(self) -> Sequence[str]:
         """Judge each; promote what is certainly no worse, take back what is worse. Returns what could not be done."""
-        problems = []
-        for service, _ in self._store.list_services():
+        problems, services = [], [service for service, _ in self._store.list_services()]
+        self._forget_others(services)
+        for service in services:
             try:
                 self._judge(service)
             except StaleVersion:  # a person was faster: the next look sees what they did
@@ -65,6 +66,11 @@ class AdapterJudge:
             except FleetuneError as error:
                 problems.append(f"{service.name}: {error}")
         return problems
+
+    def _forget_others(self, services: Sequence[Service]) -> None:
+        """Let go of what was counted for canaries that are over: every arm has the newest 20,000 of a gateway."""
+        judged = {(each.name, adapter.name) for each in services for adapter in each.adapters if adapter.is_judged}
+        self._watched = {key: seen for key, seen in self._watched.items() if key in judged}
 
     def _judge(self, service: Service) -> None:
         canaries = [each for each in service.adapters if each.is_judged]

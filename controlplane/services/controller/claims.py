@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from datetime import datetime
 from typing import NamedTuple
 
@@ -26,6 +26,10 @@ class ClaimWatch:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._seen: dict[tuple[StudyId, str], _Seen] = {}
+
+    def forget_others(self, studies: Container[StudyId]) -> None:
+        """Forget the workers of all but these studies."""
+        self._seen = {key: seen for key, seen in self._seen.items() if key[0] in studies}
 
     def living(self, study_id: StudyId, claims: Iterable[StudyClaim]) -> frozenset[str]:
         """Return the workers of a study whose beats go on. To be asked on every pass."""

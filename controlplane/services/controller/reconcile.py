@@ -133,6 +133,7 @@ class Controller:
             lambda: self._gateway_news.keep(now),
             lambda: self._drift.watch(now),
             lambda: self._savings.keep(worlds, now),
+            lambda: self._finder.forget_others(worlds),
             lambda: note_promotions(self._store, noted=self._aliased, now=now),
             lambda: follow_aliases(self._store, now=now),
         )
@@ -286,13 +287,13 @@ class Controller:
 
     def _tell_failures(self, engines: Sequence[Engine], now: datetime) -> None:
         """Once per engine and controller life; a restarted controller may say it again."""
+        self._told &= {engine.spec.engine_id for engine in engines}
         for engine in engines:
             service, name = service_of(engine), engine.spec.engine_id
             if engine.state is not EngineState.FAILED or service is None or name in self._told:
                 continue
             self._told.add(name)
-            reason = f"{engine.failure}: {engine.failure_detail}"
-            subject = f"engine/{name}"
+            reason, subject = f"{engine.failure}: {engine.failure_detail}", f"engine/{name}"
             self._store.add_event(
                 Event(at=now, actor=ACTOR, action=FAILED, subject=subject, service=service, reason=reason)
             )

@@ -44,7 +44,7 @@ class EngineKeeper:
         self._store = store
         self._fleet = fleet
         self._may_stop = may_stop
-        self._told: set[tuple[str, str]] = set()
+        self._told: dict[tuple[str, RevisionId], str] = {}
 
     def make_true(self, world: World, now: datetime) -> Sequence[Trouble]:
         """Start what is missing and send away what is not wanted; returns why something could not be started."""
@@ -126,10 +126,10 @@ class EngineKeeper:
         self._tell(world, "revision.backing_off", revision, reason, now)
 
     def _tell(self, world: World, action: str, revision: RevisionId, reason: str, now: datetime) -> None:
-        """Say it once per controller life: a pass comes every half second."""
-        if (action, reason) in self._told:
+        """Say it when it is news, once per controller life: a pass comes every half second."""
+        if self._told.get((action, revision)) == reason:
             return
-        self._told.add((action, reason))
+        self._told[action, revision] = reason
         name, subject = world.service.name, f"revision/{revision}"
         self._store.add_event(
             Event(at=now, actor="controller", action=action, subject=subject, service=name, reason=reason)

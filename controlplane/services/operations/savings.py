@@ -29,7 +29,7 @@ class SavingsMeter:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._looked: dict[ServiceName, datetime] = {}
-        self._sides: dict[RevisionId, tuple[Savings, Compared] | None] = {}
+        self._sides: dict[ServiceName, tuple[RevisionId, tuple[Savings, Compared] | None]] = {}
 
     def keep(self, worlds: Sequence[World], now: datetime) -> None:
         """Look at every service that is due. Raises Unavailable, StaleVersion."""
@@ -54,9 +54,10 @@ class SavingsMeter:
 
     def _known(self, service: Service, stable: RevisionId) -> tuple[Savings, Compared] | None:
         """Return what stable rests on; None for a revision that no study recommended. Looked up once."""
-        if stable not in self._sides:
-            self._sides[stable] = self._found(service, stable)
-        return self._sides[stable]
+        known = self._sides.get(service.name)
+        if known is None or known[0] != stable:
+            known = self._sides[service.name] = stable, self._found(service, stable)
+        return known[1]
 
     def _found(self, service: Service, stable: RevisionId) -> tuple[Savings, Compared] | None:
         promoted = [

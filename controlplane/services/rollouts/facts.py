@@ -79,6 +79,11 @@ class FactFinder:
             answers=None if risk is None else read_answers(self._store, rollout.rollout_id, world.service.spec),
         )
 
+    def forget_others(self, worlds: Sequence[World]) -> None:
+        """Let go of what was counted for rollouts that are over: every arm has the newest 20,000 of a gateway."""
+        under_way = {world.service.name for world in worlds if world.rollout is not None}
+        self._watched = {name: seen for name, seen in self._watched.items() if name in under_way}
+
     def _analysis(self, world: World, rollout: Rollout, unrouted: str | None, now: datetime) -> Analysis | None:
         if not rollout.steps or rollout.stable is None or rollout.state in _NOT_JUDGED:
             return None
@@ -239,7 +244,8 @@ def _evidence(
             asked = {"stable_asked": stable.asked, "weight_percent": weight}
             return Evidence(**common, stable=seen.control.counts(), control=Control.REPLICA, **asked)
         return Evidence(**common, stable=stable, control=Control.CONCURRENT, weight_percent=weight)
-    pooled = add(past.analysis.stable for past in _concurrent_steps(rollout) if past.analysis and past.analysis.stable)
+    earlier = [past.analysis for past in rollout.steps[:-1] if past.weight_percent < 100]
+    pooled = add(analysis.stable for analysis in earlier if analysis and analysis.stable)
     if pooled.requests == 0:
         return Evidence(**common, stable=None, control=Control.LIMITS)
     return Evidence(**common, stable=pooled, control=Control.EARLIER_STEPS)
@@ -287,10 +293,6 @@ def _held_to(world: World, step: StepRecord) -> int | None:
     assert rollout is not None, "evidence is of a rollout"
     both = world.ready(rollout.canary) and world.ready(rollout.stable)
     return step.weight_percent or None if both else None
-
-
-def _concurrent_steps(rollout: Rollout) -> Sequence[StepRecord]:
-    return [past for past in rollout.steps[:-1] if past.weight_percent < 100]
 
 
 def _reason(failure: object, detail: str | None) -> str:

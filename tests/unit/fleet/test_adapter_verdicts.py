@@ -12,6 +12,7 @@ from controlplane.services.adapters.manage import load_adapter, promote_adapter,
 from controlplane.services.adapters.verdict import AdapterJudge, Ending, ending_of, read_judgements
 from tests.builders_serving import CHAT, NOW, some_options
 from tests.fakes.killing import Killed, Killer, Moment
+from tests.remembering import remembered
 from tests.unit.fleet.test_adapters import SUPPORT, Place
 
 OPTIONS = some_options(5, 100, miss_ratio_margin=0.4, error_ratio_margin=0.4)
@@ -180,3 +181,13 @@ def test_a_canary_ends_by_its_verdict_or_by_the_policy_for_when_time_is_over(
     steps = tuple(step.evolve(on_ceiling=policy) for step in OPTIONS.steps)
     analysis = Analysis(verdict=verdict, reason="x", at=NOW, canary=NOTHING.evolve(requests=requests))
     assert ending_of(analysis, OPTIONS.evolve(steps=steps), elapsed_s) is ending
+
+
+def test_a_canary_that_is_over_leaves_no_records_behind() -> None:
+    place = Judged()
+    place.canary()
+    place.asked(seconds=2)
+    assert remembered(place.judge).total() > 40
+    roll_back_adapter(place.store, CHAT, "support", to=None, actor="ann", now=place.clock())
+    place.judge.run()
+    assert remembered(place.judge).total() == 0
