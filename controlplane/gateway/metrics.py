@@ -25,10 +25,15 @@ from controlplane.gateway.spool import RecordSpool
 COUNTED_AT_ONCE = 16
 """One after the other records are counted in a third of the time that each takes in the middle of a request."""
 
+MOST_REVISIONS = 200
+"""Revisions told of, each with some hundred series; beyond it those that came first and are routed no longer go."""
+
 
 class _Revision(NamedTuple):
     requests: dict[int, Counter]  # by status
+    errors: dict[str, Counter]  # by failure class
     cache: dict[str, Counter]  # by result
+    retries: Counter
     truncated: Counter
     gone: Counter
     tokens: Counter
@@ -50,6 +55,7 @@ class Metrics:
         room: Room,
     ) -> None:
         self._registry = CollectorRegistry()
+        self._routing = routing
         self._revisions: dict[tuple[str, str], _Revision] = {}
         self._uncounted: list[GatewayRecord] = []
         by_revision = ("service", "revision")
@@ -94,15 +100,17 @@ class Metrics:
 
     def _count(self, record: GatewayRecord) -> None:
         place = (record.service, record.revision or "")
-        if record.retried:
-            self._retries.labels(*place).inc()
-            return
         revision = self._of(place)
+        if record.retried:
+            revision.retries.inc()
+            return
         if record.status not in revision.requests:
             revision.requests[record.status] = self._requests.labels(*place, str(record.status))
         revision.requests[record.status].inc()
         if record.error is not None:
-            self._errors.labels(*place, record.error).inc()
+            if record.error not in revision.errors:
+                revision.errors[record.error] = self._errors.labels(*place, record.error)
+            revision.errors[record.error].inc()
         self._sum(record, revision)
         for found in record.flags:
             self._flags.labels(record.service, found).inc()
@@ -115,9 +123,12 @@ class Metrics:
         """Return the metrics of a revision. Looking them up by labels takes longer than counting."""
         found = self._revisions.get(place)
         if found is None:
+            self._forget_former()
             found = self._revisions[place] = _Revision(
                 requests={},
+                errors={},
                 cache={},
+                retries=self._retries.labels(*place),
                 truncated=self._truncated.labels(*place),
                 gone=self._gone.labels(*place),
                 tokens=self._tokens.labels(*place),
@@ -126,6 +137,21 @@ class Metrics:
                 e2e=self._e2e.labels(*place),
             )
         return found
+
+    def _forget_former(self) -> None:
+        """Leave out the revisions that were counted first and are no longer routed, where there are too many."""
+        if len(self._revisions) < MOST_REVISIONS:
+            return
+        routed = {(route.service, pool.revision) for route in self._routing.routes() for pool in route.pools}
+        former = [place for place in self._revisions if place[1] and place not in routed]
+        for place in former[: len(self._revisions) - MOST_REVISIONS + 1]:
+            gone = self._revisions.pop(place)
+            for each in (self._retries, self._truncated, self._gone, self._tokens, self._ttft, self._tpot, self._e2e):
+                each.remove(*place)
+            for status in gone.requests:
+                self._requests.remove(*place, str(status))
+            for error in gone.errors:
+                self._errors.remove(*place, error)
 
     def _sum(self, record: GatewayRecord, revision: _Revision) -> None:
         if record.truncated:

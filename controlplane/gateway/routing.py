@@ -83,6 +83,8 @@ class Routing:
         self.table, self._routes, self._replicas = table, routes, replicas
         self._named = {name: route for route in routes.values() for name in (*route.adapters, *route.versions)}
         self.keys = KeyRing(table.api_keys)
+        names = {key.name for key in table.api_keys}
+        self.key_uses = {name: used for name, used in self.key_uses.items() if name in names}
         self.refused = refused | dict(unreadable or {})
         self._waiting.set()
         self._waiting = asyncio.Event()
