@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 PORTS = ("_store", "_fleet", "_router", "_records", "_clock", "_flights", "_pressures", "_news", "_monotonic")
-PACKAGES = ("controlplane.services", "controlplane.domain")
+PACKAGES = ("controlplane.services", "controlplane.domain", "controlplane.gateway")
 
 
 def remembered(holder: object) -> Counter[str]:

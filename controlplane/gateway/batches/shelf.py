@@ -125,8 +125,9 @@ class Shelf:
 
     def waiting(self) -> list[Batch]:
         """Return the batches that have not ended, the oldest first. Those that have are not read again."""
-        found = [batch for batch in map(self.batch, self.batch_ids() - self._ended) if batch]
-        self._ended |= {batch.batch_id for batch in found if batch.has_ended}
+        ids = self.batch_ids()
+        found = [batch for batch in map(self.batch, ids - self._ended) if batch]
+        self._ended = (self._ended & ids) | {batch.batch_id for batch in found if batch.has_ended}
         waiting = (batch for batch in found if not batch.has_ended)
         return sorted(waiting, key=lambda each: (each.created_at, each.batch_id))
 

@@ -18,6 +18,7 @@ from controlplane.gateway.batches.journal import Done, Journal
 from controlplane.gateway.batches.ledger import UPLOAD_WITHIN_S, Ledger
 from controlplane.gateway.batches.shelf import Shelf
 from controlplane.gateway.openai_errors import RequestRefused
+from tests.remembering import grown, remembered
 
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -183,3 +184,16 @@ def test_a_place_that_cannot_be_read_is_none(tmp_path: Path, content: bytes) -> 
     book = ledger(tmp_path, tenant_files=1)
     (tmp_path / "uploads" / "file-1.json").write_bytes(content)
     assert asks(book, 1) == 200
+
+
+def test_batches_that_are_gone_leave_nothing_behind(tmp_path: Path) -> None:
+    book = ledger(tmp_path)
+    told = []
+    for _ in range(3):
+        for _ in range(5):
+            given(book, BatchStatus.COMPLETED)
+        assert not book.shelf.waiting()
+        told.append(remembered(book))
+        book.shelf.prune(START.timestamp() + 1, now_s=0, lies_s=60)
+    assert told[0].total() >= 5
+    assert grown(told[0], told[-1]) == {}
