@@ -43,6 +43,8 @@ class AdapterKeeper:
         if not any(service.adapters or read_loaded(self._store, service.name).engines for service in services):
             return ()
         engines = [each for each in self._fleet.list() if each.takes_traffic]
+        there = {each.spec.engine_id for each in engines}
+        self._unwanted_since = {key: since for key, since in self._unwanted_since.items() if key[0] in there}
         return [problem for service in services for problem in self._keep(service, engines)]
 
     def _keep(self, service: Service, engines: Sequence[Engine]) -> Sequence[str]:

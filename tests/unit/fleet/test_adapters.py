@@ -25,6 +25,7 @@ from controlplane.services.fleet.resting import note_asleep, note_awake
 from tests.builders_serving import CHAT
 from tests.fakes.killing import Killer
 from tests.integration.controller.site import Site
+from tests.remembering import grown, remembered
 
 ENGINE = EngineOptions(
     kind=EngineKind.EMULATOR,
@@ -152,6 +153,22 @@ def test_a_version_that_was_wanted_again_meanwhile_has_its_whole_grace_when_it_g
     place.clock.go_on(GRACE_S)
     place.keep()
     assert place.names == [{"theirs", "support--2"}] * 2
+
+
+def test_engines_that_went_with_what_was_unwanted_leave_nothing_behind() -> None:
+    place, told = Place(), []
+    place.load()
+    for number in range(4):
+        place.keep()
+        place.load(SUPPORT._replace(path=f"/adapters/support-{number}"), share=100)
+        promote_adapter(place.store, CHAT, "support", actor="ann", now=place.clock())
+        place.keep()
+        told.append(remembered(place.keeper))
+        for engine in place.engines():
+            place.fleet.crash(engine.spec.engine_id)
+        place.passes(40)
+    assert told[0].total() == 2
+    assert grown(told[0], told[-1]) == {}
 
 
 def test_what_is_loaded_after_an_unload_is_never_served_by_the_weights_before() -> None:
