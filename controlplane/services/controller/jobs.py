@@ -125,7 +125,7 @@ def _rollout_of(store: Store, study: Study) -> RevisionId | None:
 
 def reap_trials(store: Store, fleet: Fleet, engines: Sequence[Engine], *, claims: ClaimWatch) -> None:
     """Stop and forget trial engines that no worker looks after any more. Those of a live claim are never touched."""
-    claims.forget_others({_study_of(engine) for engine in engines})
+    claims.forget_others({study for engine in engines if (study := _study_of(engine)) is not None})
     for engine in engines:
         study_id = _study_of(engine)
         if study_id is None or _is_looked_after(store, study_id, engine, claims):
