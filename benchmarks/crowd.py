@@ -62,6 +62,7 @@ def show(found: dict[str, Any]) -> None:
     seen = found["crowd"]
     print(f"{found['machine']}; load average {found['load_average'][0]:.1f}; stages {found['stages']}")
     print(f"{seen['streams']} streams of {seen['per_s']:g} tokens/s: {seen['tokens']} tokens, {seen['lost']} lost")
+    print(f"not begun at first, by status: {dict(seen['refused'])}")
     print(", ".join(f"{int(at_s) // 60} min {mib:.1f} MiB" for at_s, mib in found["memory_mib"].items()))
     print(f"{seen['mib_per_minute']:+.3f} MiB a minute without the first fifth")
 

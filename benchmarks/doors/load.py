@@ -7,6 +7,7 @@ import itertools
 import json
 import statistics
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -64,12 +65,14 @@ class Crowd:
     """Many streams that last: memory while all of them run, and how late tokens came.
 
     `rss_mib` is by seconds since all run; `mib_per_minute` the slope of a line through it, its first fifth left out:
-    buffers find their size there. `lost` tokens never came.
+    buffers find their size there. `lost` tokens never came; `refused` are
+    the answers, by status, that were no stream: a stream is asked for until it begins.
     """
 
     streams: int
     tokens: int
     lost: int
+    refused: Mapping[int, int]
     per_s: float
     rss_mib: Sequence[tuple[float, float]]
     mib_per_minute: float
@@ -131,24 +134,38 @@ async def crowd(session: aiohttp.ClientSession, door: Door, *, streams: int, tok
     """Hold so many streams open, each of `tokens` at `per_s`; memory is looked at from when all run to near the end."""
     body = json.dumps({"model": "stub", "messages": _MESSAGES, "max_tokens": tokens, "stream": True}).encode()
     late: list[float] = []
+    refused: Counter[int] = Counter()
     lasts_s = tokens / per_s
     begin_s = min(BEGIN_S, max(1.0, lasts_s / 60))
 
     async def one(number: int) -> None:
         await asyncio.sleep(begin_s * number / streams)
+        while (status := await listened()) != 200:
+            refused[status] += 1
+            await asyncio.sleep(1)
+
+    async def listened() -> int:
         headers = {"X-Per-S": str(per_s)}
         async with session.post(f"{door.url}/v1/chat/completions", data=body, headers=headers) as response:
             async for line in response.content:
                 place = line.find(_MARK)
                 if place >= 0:
                     late.append((time.monotonic_ns() - int(line[place + len(_MARK) : line.index(b"}", place)])) / 1e6)
+            return response.status
 
     flying = asyncio.gather(*(one(number) for number in range(streams)))
     await asyncio.sleep(min(3.0, lasts_s / 4) + begin_s)
     rss_mib = await _memory(door, max(1.0, lasts_s * 0.9 - 4, lasts_s - AFTER_S))
     await flying
     return Crowd(
-        streams, len(late), streams * tokens - len(late), per_s, rss_mib, slope_per_minute(rss_mib), _delay(late).p99_ms
+        streams,
+        len(late),
+        streams * tokens - len(late),
+        refused,
+        per_s,
+        rss_mib,
+        slope_per_minute(rss_mib),
+        _delay(late).p99_ms,
     )
 
 
