@@ -14,6 +14,9 @@ from controlplane.domain.door.routing import AdapterPart, AdapterRoute, RoutingT
 from tests.integration.gateway.harness import chat, gateway, revision, table
 from tests.integration.gateway.upstream import DONE, FINISH, Script, Upstream, pieces, status, upstream
 
+USERS = 120
+"""Drawn by a salt of each installation: of so many the larger share has more in all but four of a million."""
+
 
 def routed(with_it: Upstream, without: Upstream, *shares: int, version: int = 1) -> RoutingTable:
     plain = table(revision("stable", 100, with_it, without), version=version)
@@ -28,8 +31,8 @@ def routed(with_it: Upstream, without: Upstream, *shares: int, version: int = 1)
 async def test_requests_for_an_adapter_go_where_it_is_loaded_under_the_name_of_their_version(tmp_path: Path) -> None:
     async with gateway(tmp_path) as gw, upstream("e1") as first, upstream("e2") as second:
         await gw.push(routed(first, second, 70, 30))
-        for number in range(40):
-            body = chat(model="support", user=f"user-{number % 20}", temperature=0.5)
+        for number in range(2 * USERS):
+            body = chat(model="support", user=f"user-{number % USERS}", temperature=0.5)
             assert (await gw.post(body))[0] == 200
         assert not second.bodies
         sent = [json.loads(body) for body in first.bodies]
@@ -38,8 +41,8 @@ async def test_requests_for_an_adapter_go_where_it_is_loaded_under_the_name_of_t
         assert asked["support--1"] > asked["support--2"]
         assert {each["temperature"] for each in sent} == {0.5}
         by_user = {(each["user"], each["model"]) for each in sent}
-        assert len(by_user) == 20  # who asks again gets the same version
-        records = await gw.records(40)
+        assert len(by_user) == USERS  # who asks again gets the same version
+        records = await gw.records(2 * USERS)
         assert {(each.model, each.adapter) for each in records} == {("support", name) for name in asked}
 
 
