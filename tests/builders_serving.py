@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from controlplane.domain.base import RevisionId, RolloutId, ServiceName, StudyId, TrialId
+from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.engines.engine import EngineConfig, EngineKind
 from controlplane.domain.hardware import GpuPool
 from controlplane.domain.revision import Revision, revision_id
@@ -136,3 +137,20 @@ def a_recommendation(study_id: str = "st-1", **changes: Any) -> Recommendation:
 def an_applicable_study(study_id: str = "st-1", **changes: Any) -> Study:
     done = {"state": StudyState.DONE, "apply_when_done": True, "recommendation": a_recommendation(study_id)}
     return a_study(study_id, **(done | changes))
+
+
+def a_gateway_record(**changes: Any) -> GatewayRecord:
+    """Return the record of a good stream; its times are whatever a test says, or none."""
+    record = GatewayRecord(
+        id="r",
+        at=NOW,
+        gateway="gw-1",
+        service=CHAT,
+        model="chat",
+        revision=RevisionId("rev"),
+        engine_id="e",
+        path="/v1/completions",
+        stream=True,
+        status=200,
+    )
+    return record.evolve(**changes)

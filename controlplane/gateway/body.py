@@ -202,15 +202,14 @@ def _skimmed_whole(body: bytes, fingerprints: Fingerprints, expected: bytes | No
         if expected is not None and raw != expected:
             return None
         prompt, ids = _shown(raw)
-        fields = {name: _value(getattr(found, name)) for name in _LOOKED_AT}
+        fields = {name: _value(bytes(getattr(found, name))) for name in _LOOKED_AT}
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         raise _not_json() from error
     taken = fingerprints.prompt({**fields, "prompt": prompt})
     return Understood(fields, taken if ids is None else taken._replace(tokens=ids))
 
 
-def _value(written: msgspec.Raw) -> Any:
-    raw = bytes(written)
+def _value(raw: bytes) -> Any:
     if len(raw) > SMALL_BYTES and not is_long_text(raw):
         refuse_many_values(raw)
     return msgspec.json.decode(raw)
@@ -220,7 +219,7 @@ def _shown(raw: bytes) -> tuple[Any, int | None]:
     """Return as much of a prompt as its fingerprint covers, and the number of its token ids where ids were left out."""
     first = raw[1:64].lstrip()[:1]
     if len(raw) <= _SHOWN_BYTES or raw[:1] != b"[" or first == b'"':
-        return _value(msgspec.Raw(raw)), None
+        return _value(raw), None
     if not first.isdigit():
         return None, None  # lists of lists: several prompts in one request have no fingerprint
     head = raw[:_SHOWN_BYTES]

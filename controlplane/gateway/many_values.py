@@ -17,9 +17,8 @@ Messages of a chat cost 31 each: as many as this are 64,000, which no model's co
 _STRING, _CONTAINER = 3, 10
 
 
-def refuse_many_values(written: bytes | memoryview, most: int = MOST_COST) -> None:
+def refuse_many_values(text: bytes, most: int = MOST_COST) -> None:
     """Raise RequestRefused (400) for JSON that costs more than `most`, whether it is well-formed or not."""
-    text = bytes(written)
     if 2 * text.count(b'"') + _outside(text, 0, len(text)) > most and _costs_more(text, most):
         raise RequestRefused(
             400, "The body holds more values than any model could be asked with.", code="too_many_values"

@@ -18,6 +18,7 @@ from controlplane.domain.engines.start_failure import StartFailure
 from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from controlplane.host.clock import utc_now
 from controlplane.services.studies.trial_engine import TrialEngines
+from tests.fakes.trial_engines import trial_engines
 from tests.unit.studies.study_world import STUDY, service_spec
 from tuner.answer.attempts import MAX_ATTEMPTS, after_last_attempt
 
@@ -63,14 +64,7 @@ def test_dying_under_load_is_the_configurations_doing_at_the_latest_after_every_
     crash: str, failure: StartFailure, at_once: TrialState, says: str, tmp_path: Path
 ) -> None:
     fleet = FleetProcesses(tmp_path, gpus=1)
-    engines = TrialEngines(
-        fleet=fleet,
-        clock=utc_now,
-        sleep=time.sleep,
-        check=lambda: None,
-        on_progress=lambda _: None,
-        save=lambda _: None,
-    )
+    engines = trial_engines(fleet, utc_now, time.sleep)
     ended = engines.run(a_trial(crash), service_spec(), lambda trial, running: dies(engines, trial, running))
     assert (ended.state, ended.start_failure) == (at_once, failure)
     assert ended.reason is not None

@@ -32,11 +32,13 @@ def read_line(raw: bytes, number: int, endpoint: str) -> Line | LineError:
         return LineError(line=number, code="line_too_long", message=text)
     try:
         given = _given(raw)
-        custom_id, wrong = _text(given.custom_id), _wrong(given, endpoint)
+        custom_id = _text(given.custom_id)
+        wrong = _wrong(custom_id, given, endpoint)
     except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
         return LineError(line=number, code="invalid_json_line", message="This line is no JSON object.")
-    if wrong is not None or custom_id is None:
-        return LineError(line=number, code="invalid_request", message=wrong or "`custom_id` is needed.")
+    if wrong is not None:
+        return LineError(line=number, code="invalid_request", message=wrong)
+    assert custom_id is not None  # that would have been wrong
     return Line(custom_id, bytes(given.body))
 
 
@@ -87,8 +89,8 @@ def _text(raw: msgspec.Raw) -> str | None:
         return str(json.loads(written))
 
 
-def _wrong(given: _Given, endpoint: str) -> str | None:
-    if _text(given.custom_id) is None:
+def _wrong(custom_id: str | None, given: _Given, endpoint: str) -> str | None:
+    if custom_id is None:
         return "`custom_id` is missing or no text."
     if _text(given.method) != "POST":
         return "`method` must be POST."

@@ -79,7 +79,7 @@ def _decoded(body: bytes) -> dict[str, Any]:
 def _field(name: str, raw: msgspec.Raw) -> Any:
     if name not in TEXT_FIELDS or _IDS.match(bytes(memoryview(raw)[:64])):
         return raw
-    refuse_many_values(memoryview(raw))
+    refuse_many_values(bytes(raw))
     return msgspec.json.decode(raw)
 
 

@@ -14,7 +14,7 @@ from controlplane.domain.enough import samples_needed
 from controlplane.domain.operations.live import CheckState, Live, live, reach
 from controlplane.domain.service import EmulatorOptions, EngineOptions
 from controlplane.domain.slo import LatencyMetric, LatencySlo, SloSet
-from tests.builders_serving import NOW, a_spec
+from tests.builders_serving import NOW, a_gateway_record, a_spec
 
 P99_TTFT = SloSet(latency=(LatencySlo(metric=LatencyMetric.TTFT, percentile=99, limit_ms=100),), target_qps=5)
 STABLE = RevisionId("rev-stable")
@@ -22,23 +22,9 @@ STABLE = RevisionId("rev-stable")
 
 def a_record(seconds_ago: float = 5, **changes: Any) -> GatewayRecord:
     """A good request that arrived that long before NOW and took one second."""
-    record = GatewayRecord(
-        id="r",
-        at=NOW - timedelta(seconds=seconds_ago),
-        gateway="gw",
-        service="chat",
-        model="llama-8b",
-        revision=STABLE,
-        engine_id="e",
-        path="/v1/completions",
-        stream=True,
-        status=200,
-        output_tokens=11,
-        ttft_ms=50,
-        tpot_ms=95,
-        e2e_ms=1000,
-    )
-    return record.evolve(**changes)
+    named = {"at": NOW - timedelta(seconds=seconds_ago), "revision": STABLE}
+    times = {"output_tokens": 11, "ttft_ms": 50, "tpot_ms": 95, "e2e_ms": 1000}
+    return a_gateway_record(**named | times | changes)
 
 
 def look(records: list[GatewayRecord], *, time_lapse: float = 1, window_s: float = 60) -> Live:

@@ -8,12 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.domain.base import RevisionId
 from controlplane.domain.door.gateway_options import GatewayOptions
 from controlplane.domain.door.outcomes import EndLimits, Outcome, read_outcome, slowest_s, stall_limit_ms
 from controlplane.domain.door.routing import GatewayRecord
 from controlplane.domain.slo import LatencyMetric, LatencySlo
-from tests.builders_serving import NOW
+from tests.builders_serving import a_gateway_record
 
 TTFT = LatencySlo(metric=LatencyMetric.TTFT, percentile=99, limit_ms=500)
 TPOT = LatencySlo(metric=LatencyMetric.TPOT, percentile=99, limit_ms=50)
@@ -23,23 +22,8 @@ ALL = (TTFT, TPOT, E2E)
 
 def record(**changes: Any) -> GatewayRecord:
     """A good stream of eleven tokens."""
-    good = GatewayRecord(
-        id="r",
-        at=NOW,
-        gateway="gw-1",
-        service="chat",
-        model="m",
-        revision=RevisionId("rev"),
-        engine_id="e",
-        path="/v1/completions",
-        stream=True,
-        status=200,
-        output_tokens=11,
-        ttft_ms=100,
-        tpot_ms=20,
-        e2e_ms=300,
-    )
-    return good.evolve(**changes)
+    times = {"output_tokens": 11, "ttft_ms": 100, "tpot_ms": 20, "e2e_ms": 300}
+    return a_gateway_record(**times | changes)
 
 
 UNANSWERED = {"ttft_ms": None, "tpot_ms": None, "output_tokens": None}

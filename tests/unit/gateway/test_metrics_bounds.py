@@ -19,6 +19,7 @@ from controlplane.gateway.metrics import MOST_REVISIONS, Metrics
 from controlplane.gateway.routing import Routing
 from controlplane.gateway.settings import GatewaySettings
 from controlplane.gateway.spool import RecordSpool
+from tests.builders_serving import a_gateway_record
 
 AT = datetime(2026, 11, 30, tzinfo=UTC)
 
@@ -41,23 +42,9 @@ def metrics(tmp_path: Path) -> Metrics:
 
 
 def a_record(revision: int, **changes: object) -> GatewayRecord:
-    found = GatewayRecord(
-        id="r",
-        at=AT,
-        gateway="gw-1",
-        service="chat",
-        model="chat",
-        revision=RevisionId(f"rev-{revision}"),
-        engine_id="e1",
-        path="/v1/completions",
-        stream=True,
-        status=200,
-        ttft_ms=90,
-        tpot_ms=9,
-        e2e_ms=140,
-        output_tokens=3,
-    )
-    return found.evolve(**changes)
+    named = {"at": AT, "revision": RevisionId(f"rev-{revision}"), "engine_id": "e1"}
+    times = {"ttft_ms": 90, "tpot_ms": 9, "e2e_ms": 140, "output_tokens": 3}
+    return a_gateway_record(**named | times | changes)
 
 
 def lines(metrics: Metrics) -> list[str]:

@@ -19,11 +19,11 @@ from controlplane.domain.studies.study import StudyState, Trial, TrialKind, Tria
 from controlplane.domain.studies.tuning_options import TuningOptions
 from controlplane.services.adapters.shares import AdapterShares, SeenShares, read_shares
 from controlplane.services.studies.manage import create_study
-from controlplane.services.studies.trial_engine import TrialEngines
 from controlplane.services.what_if import what_if
 from tests.builders_serving import CHAT, a_trial
 from tests.fakes.fleet import FakeClock, FakeFleet
 from tests.fakes.record_source import FakeRecordSource
+from tests.fakes.trial_engines import trial_engines
 from tests.unit.domain.test_ab_counting import record
 from tests.unit.studies.study_world import LONG, World, service_spec
 
@@ -68,15 +68,7 @@ def lora_spec(**tuning: Any) -> ServiceSpec:
 
 def run_one(spec: ServiceSpec, loader: Loader | None, replicas: int = 1) -> Trial:
     clock = FakeClock()
-    engines = TrialEngines(
-        fleet=FakeFleet(gpus=4, clock=clock),
-        clock=clock,
-        sleep=clock.go_on,
-        check=lambda: None,
-        on_progress=lambda _: None,
-        save=lambda _: None,
-        adapters=loader,
-    )
+    engines = trial_engines(FakeFleet(gpus=4, clock=clock), clock, clock.go_on, adapters=loader)
     trial = a_trial(state=TrialState.RUNNING, replicas=replicas)
     return engines.run(trial, spec, lambda ready, _: ready.evolve(state=TrialState.FEASIBLE))
 

@@ -11,9 +11,9 @@ from controlplane.domain.base import EngineId
 from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.errors import Unavailable
 from controlplane.domain.studies.study import Trial, TrialState
-from controlplane.services.studies.trial_engine import TrialEngines
 from tests.builders_serving import a_spec, a_trial
 from tests.fakes.fleet import FakeClock, FakeFleet
+from tests.fakes.trial_engines import trial_engines
 
 
 class AwayFleet(FakeFleet):
@@ -41,14 +41,7 @@ class AwayFleet(FakeFleet):
 def measured(fleet: AwayFleet, *, away_s: float) -> Trial:
     """Return the trial whose fleet is away as long once it was measured."""
     clock = fleet.clock
-    engines = TrialEngines(
-        fleet=fleet,
-        clock=clock,
-        sleep=clock.go_on,
-        check=lambda: None,
-        on_progress=lambda _: None,
-        save=lambda _: None,
-    )
+    engines = trial_engines(fleet, clock, clock.go_on)
 
     def measure(trial: Trial, _: Sequence[Engine]) -> Trial:
         fleet.away_until = clock() + timedelta(seconds=away_s)

@@ -9,9 +9,10 @@ from controlplane.domain.engines.fleet import Engine
 from controlplane.domain.operations.spot import SpotOptions
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.study import Trial, TrialState
-from controlplane.services.studies.trial_engine import TrialEngines, free_for_trials
+from controlplane.services.studies.trial_engine import free_for_trials
 from tests.builders_serving import a_spec, a_trial
 from tests.fakes.fleet import FakeClock, FakeFleet
+from tests.fakes.trial_engines import trial_engines
 from tuner.answer.attempts import MAX_ATTEMPTS, after_last_attempt
 
 SPOT = a_spec(spot=SpotOptions(trials=True))
@@ -26,14 +27,7 @@ class Bench:
         self.ran: list[bool] = []
 
     def run(self, spec: ServiceSpec, *, attempt: int = 1, gpus: int = 1, taken_back: bool = False) -> Trial:
-        engines = TrialEngines(
-            fleet=self.fleet,
-            clock=self.clock,
-            sleep=self.clock.go_on,
-            check=lambda: None,
-            on_progress=lambda _: None,
-            save=lambda _: None,
-        )
+        engines = trial_engines(self.fleet, self.clock, self.clock.go_on)
 
         def measure(trial: Trial, running: list[Engine]) -> Trial:
             self.ran += [each.spec.spot for each in running]

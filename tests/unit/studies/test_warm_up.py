@@ -21,6 +21,7 @@ from controlplane.services.studies.trial_plan import ladder_of, seed_of, workloa
 from controlplane.services.studies.warm_up import LIMIT_SHARE, WarmUpRunner
 from tests.fakes.compiling import TwinProber
 from tests.fakes.fleet import FakeClock, FakeFleet
+from tests.fakes.trial_engines import trial_engines
 from tests.fakes.twin_load import TwinLoadTester
 from tests.unit.studies.study_world import STUDY, service_spec
 
@@ -57,14 +58,8 @@ class Bench:
 
     def engines(self, *, warm: bool = True) -> TrialEngines:
         runner = WarmUpRunner(self.prober, lambda: None, lambda _: None)
-        return TrialEngines(
-            fleet=self.fleet,
-            clock=self.clock,
-            sleep=self.clock.go_on,
-            check=lambda: None,
-            on_progress=lambda _: None,
-            save=self.saved.append,
-            warm_up=runner if warm else None,
+        return trial_engines(
+            self.fleet, self.clock, self.clock.go_on, save=self.saved.append, warm_up=runner if warm else None
         )
 
     def climbed(self, spec: ServiceSpec, *, warm: bool = True) -> Trial:
