@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from typing import Annotated
 
 import typer
 
@@ -63,8 +64,20 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"fleetune {version('fleetune')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _fleetune() -> None:
+def _fleetune(
+    version: Annotated[  # read by its callback, before a sub-command is looked for
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
     """Benchmark-driven autotuning control plane for vLLM fleets."""
 
 

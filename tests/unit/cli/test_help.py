@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -53,3 +54,9 @@ def test_every_command_explains_itself_with_every_name_and_word(path: Path) -> N
 def test_an_installations_folder_has_one_name(path: Path) -> None:
     options = [each.opts for each in COMMANDS[path].params if "--data" in each.opts or "--data-dir" in each.opts]
     assert all("--data-dir" in named for named in options)
+
+
+def test_says_its_version() -> None:
+    said = CliRunner().invoke(app, ["--version"])
+    assert said.exit_code == 0
+    assert said.stdout == f"fleetune {version('fleetune')}\n"
