@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from tuner.twin.blocks import Config, latent, mixture, plain
+from tuner.twin.blocks import Config, depth, latent, mixture, plain
 from tuner.twin.hybrids import gated_delta_hybrid, granite_hybrid, jamba, nemotron_hybrid
+from tuner.twin.sizes import check_sizes
 from tuner.twin.towers import tower_params
 
 Fields = dict[str, Any]
@@ -27,6 +28,7 @@ class Architecture:
 
     def read(self, text: Config, raw: Config) -> Fields:
         """Return the fields of a ModelShape. Raises KeyError, TypeError or ValueError for what is missing or wrong."""
+        check_sizes(text)
         fields = self.layers(text)
         towers = tower_params(raw, int(fields["hidden_size"]))
         return fields | {"extra_params": fields.get("extra_params", 0) + towers}
@@ -40,8 +42,19 @@ def _dense(mlp_matrices: int = 3, **fixed: Any) -> Callable[[Config], Fields]:
 
 
 def _tied(read: Callable[[Config], Fields]) -> Callable[[Config], Fields]:
-    """Models whose classes tie embedding and head unless the configuration says otherwise."""
+    """Models whose classes tie embedding and head; transformers leaves out of a config.json what is the default."""
     return lambda config: read({"tie_word_embeddings": True, **config})
+
+
+def _own_width(read: Callable[[Config], Fields]) -> Callable[[Config], Fields]:
+    """Models whose experts are not as wide as a dense layer: without their width they are unknown, not wide."""
+
+    def checked(config: Config) -> Fields:
+        if config.get("moe_intermediate_size") is None:
+            raise KeyError("moe_intermediate_size")
+        return read(config)
+
+    return checked
 
 
 def _listed_mixture(config: Config) -> Fields:
@@ -53,23 +66,46 @@ def _listed_mixture(config: Config) -> Fields:
     return mixture({**one, "num_shared_experts": one.get("num_shared_expert")})
 
 
+def _opt(config: Config) -> Fields:
+    """Raises ValueError for an embedding narrower than the layers (OPT-350m): it is projected up and down again."""
+    if config.get("word_embed_proj_dim") not in (None, config["hidden_size"]):
+        raise ValueError("an embedding of another width than the layers (word_embed_proj_dim)")
+    return plain(config, mlp_matrices=2)
+
+
+def _chunked_mixture(config: Config) -> Fields:
+    """Llama 4: every fourth layer sees everything, the others a chunk, unless the configuration lists them otherwise.
+
+    `no_rope_layers` holds 1 for layers with a chunk (`Llama4TextConfig`); a config.json has it empty as a rule.
+    """
+    chunked = config.get("no_rope_layers") or [
+        int((index + 1) % int(config.get("no_rope_layer_interval") or 4) != 0) for index in range(depth(config))
+    ]
+    kinds = ["chunked_attention" if each else "full_attention" for each in chunked]
+    return mixture({**config, "layer_types": config.get("layer_types") or kinds})
+
+
 def _is_list(value: object) -> bool:
     return isinstance(value, list | tuple)
 
 
 _LLAMA_LIKE = (
     "LlamaForCausalLM MistralForCausalLM Qwen2ForCausalLM Qwen3ForCausalLM Phi3ForCausalLM YiForCausalLM "
-    "GraniteForCausalLM OlmoForCausalLM Olmo2ForCausalLM Olmo3ForCausalLM SmolLM3ForCausalLM InternLM2ForCausalLM "
-    "InternLM3ForCausalLM AquilaForCausalLM ExaoneForCausalLM Exaone4ForCausalLM BaichuanForCausalLM "
+    "GraniteForCausalLM OlmoForCausalLM Olmo2ForCausalLM Olmo3ForCausalLM InternLM2ForCausalLM "
+    "InternLM3ForCausalLM AquilaForCausalLM Exaone4ForCausalLM BaichuanForCausalLM "
     "StableLmForCausalLM Glm4ForCausalLM GlmForCausalLM SeedOssForCausalLM HunYuanDenseV1ForCausalLM "
-    "Ernie4_5ForCausalLM Ernie4_5_ForCausalLM XverseForCausalLM OrionForCausalLM TeleFLMForCausalLM "
-    "Ministral3ForCausalLM"
+    "XverseForCausalLM OrionForCausalLM TeleFLMForCausalLM Ministral3ForCausalLM"
+)
+_TIED_LLAMA_LIKE = (
+    "GemmaForCausalLM CohereForCausalLM SmolLM3ForCausalLM ExaoneForCausalLM Ernie4_5ForCausalLM Ernie4_5_ForCausalLM"
 )
 _MIXTURES = (
-    "MixtralForCausalLM Qwen2MoeForCausalLM Qwen3MoeForCausalLM OlmoeForCausalLM PhiMoEForCausalLM GptOssForCausalLM "
-    "Glm4MoeForCausalLM Ernie4_5_MoeForCausalLM Dots1ForCausalLM GraniteMoeForCausalLM GraniteMoeSharedForCausalLM "
-    "MiniMaxM2ForCausalLM BailingMoeForCausalLM BailingMoeV2ForCausalLM Llama4ForCausalLM "
-    "FlexOlmoForCausalLM"
+    "MixtralForCausalLM OlmoeForCausalLM PhiMoEForCausalLM GptOssForCausalLM GraniteMoeForCausalLM "
+    "GraniteMoeSharedForCausalLM MiniMaxM2ForCausalLM FlexOlmoForCausalLM"
+)
+_MIXTURES_OF_OWN_WIDTH = (
+    "Qwen2MoeForCausalLM Qwen3MoeForCausalLM Glm4MoeForCausalLM Dots1ForCausalLM BailingMoeForCausalLM "
+    "BailingMoeV2ForCausalLM"
 )
 _LATENT = "DeepseekV2ForCausalLM DeepseekV3ForCausalLM KimiK2ForCausalLM"
 _TOWERS: Mapping[str, str] = {
@@ -93,20 +129,22 @@ _ANY_TEXT = frozenset({"InternVLChatModel", "LlavaForConditionalGeneration", "Mi
 def _table() -> Mapping[str, Architecture]:
     rows: dict[str, Callable[[Config], Fields]] = {name: _dense() for name in _LLAMA_LIKE.split()}
     rows |= {name: mixture for name in _MIXTURES.split()}
-    rows |= {name: latent for name in _LATENT.split()}
+    rows |= {name: _own_width(mixture) for name in _MIXTURES_OF_OWN_WIDTH.split()}
+    rows |= {name: _own_width(latent) for name in _LATENT.split()}
     rows |= {
-        "GemmaForCausalLM": _tied(_dense()),
+        **{name: _tied(_dense()) for name in _TIED_LLAMA_LIKE.split()},
         "Gemma2ForCausalLM": _tied(_dense(alternates=2)),
         "Gemma3ForCausalLM": _tied(_dense(alternates=6, **_GEMMA3)),
-        "CohereForCausalLM": _tied(_dense()),
+        "Ernie4_5_MoeForCausalLM": _tied(_own_width(mixture)),
         "Cohere2ForCausalLM": _tied(_dense(alternates=4)),
         "Starcoder2ForCausalLM": _tied(_dense(mlp_matrices=2)),
         "PhiForCausalLM": _dense(mlp_matrices=2),
         "NemotronForCausalLM": _dense(mlp_matrices=2),
         "GPTNeoXForCausalLM": _dense(mlp_matrices=2),
-        "OPTForCausalLM": _tied(_dense(mlp_matrices=2)),
+        "OPTForCausalLM": _tied(_opt),
+        "Llama4ForCausalLM": _chunked_mixture,
         "ArceeForCausalLM": _dense(mlp_matrices=2),
-        "Qwen3NextForCausalLM": gated_delta_hybrid,
+        "Qwen3NextForCausalLM": _own_width(gated_delta_hybrid),
         "JambaForCausalLM": jamba,
         "NemotronHForCausalLM": nemotron_hybrid,
         "HunYuanMoEV1ForCausalLM": _listed_mixture,
@@ -138,24 +176,37 @@ _MODEL_TYPES: Mapping[str, str] = MappingProxyType(
         "mixtral": "MixtralForCausalLM",
         "qwen2_moe": "Qwen2MoeForCausalLM",
         "qwen3_moe": "Qwen3MoeForCausalLM",
+        "ministral3": "Ministral3ForCausalLM",
     }
 )
 """For configurations that leave `architectures` out, where the type leaves no doubt."""
 
 
 def find_architecture(raw: Mapping[str, Any]) -> Architecture | None:
-    """Return the row of a decoded config.json; None when the table holds none of its architectures."""
+    """Return the row of a decoded config.json; None when its architecture is not in the table.
+
+    Of several names the engine takes the first it knows, and it knows more than the table: the first must be here.
+    """
     names = raw.get("architectures")
-    if not _is_list(names) or not names:
+    if not isinstance(names, list) or not names:
         return ARCHITECTURES.get(_MODEL_TYPES.get(str(raw.get("model_type")), ""))
-    found = next((ARCHITECTURES[name] for name in names if name in ARCHITECTURES), None)
+    found = ARCHITECTURES.get(str(names[0]))
     return found if found is None or found.name not in _ANY_TEXT else _around_its_text(found, text_of(raw))
 
 
 def text_of(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the configuration of the text decoder: a part of the whole, or the whole."""
-    found: dict[str, Any] = raw.get("text_config") or raw.get("llm_config") or raw.get("language_config") or dict(raw)
-    return found
+    """Return the configuration of the text decoder: a part of the whole, or the whole.
+
+    What only the whole says of tied embeddings holds for the part. Raises ValueError for a part that is no object.
+    """
+    parts = (raw.get(key) for key in ("text_config", "llm_config", "language_config"))
+    found = next((part for part in parts if part), None)
+    if found is None:
+        return dict(raw)
+    if not isinstance(found, dict):
+        raise ValueError("the configuration of the text model is no JSON object")
+    tied = raw.get("tie_word_embeddings")
+    return found if tied is None or "tie_word_embeddings" in found else {**found, "tie_word_embeddings": tied}
 
 
 def _around_its_text(wrapper: Architecture, text: Config) -> Architecture | None:

@@ -52,10 +52,17 @@ def latent(config: Config) -> dict[str, Any]:
 
 
 def attention(config: Config, window: int | None = None, *, gated: bool = False) -> LayerGroup:
-    """Return one layer's grouped-query attention; `gated` adds a gate as wide as the query."""
+    """Return one layer's grouped-query attention; `gated` adds a gate as wide as the query.
+
+    Raises ValueError where the heads do not go together.
+    """
     hidden, heads = first(config, "hidden_size", "n_embd"), first(config, "num_attention_heads", "n_head")
     keys = int(config.get("num_key_value_heads") or heads)
+    if heads % keys:
+        raise ValueError(f"{heads} attention heads cannot share {keys} heads of keys and values")
     width = int(config.get("head_dim") or hidden // heads)
+    if width == 0:
+        raise ValueError(f"{heads} attention heads have no width in a hidden size of {hidden}")
     return LayerGroup(
         count=1,
         attention=hidden * width * ((3 if gated else 2) * heads + 2 * keys),
@@ -161,10 +168,17 @@ def common(config: Config, inner: int) -> dict[str, Any]:
 def longest(config: Config) -> int:
     """Return the longest sequence vLLM takes: `_get_and_verify_max_len` of `vllm/config/model.py`.
 
+    The shortest of the keys that name a length, `model_max_length` (Command-R, Baichuan) before all; without any 2,048.
     YaRN counts from the original length; llama3, longrope and mrope have their factor in the length already.
     """
-    length = int(config.get("max_position_embeddings") or config.get("n_positions") or config.get("seq_length") or 8192)
-    scaling = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    named = [int(config[key]) for key in _LENGTHS if config.get(key) is not None]
+    length = int(config.get("model_max_length") or min(named, default=_NO_LENGTH))
+    return scaled_length(length, config.get("rope_parameters") or config.get("rope_scaling"), config)
+
+
+def scaled_length(length: int, scaling: Any, config: Config) -> int:
+    """Return a length in tokens with the factor of its rotary embedding, which `scaling` describes."""
+    scaling = scaling or {}
     kind = scaling.get("rope_type") or scaling.get("type") or "default"
     if kind in _IN_LENGTH or "gemma3" in str(config.get("model_type", "")):
         return length
@@ -173,12 +187,18 @@ def longest(config: Config) -> int:
     return int(length * float(scaling.get("factor") or 1.0))
 
 
+_LENGTHS = (
+    *("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length"),
+    *("max_target_positions", "max_sequence_length", "max_seq_length", "seq_len"),
+)
+_NO_LENGTH = 2048
+"""What vLLM takes where a configuration names no length."""
 _IN_LENGTH = ("default", "su", "longrope", "llama3", "mrope", "proportional")
 
 
 def depth(config: Config) -> int:
     """Return the number of layers."""
-    return first(config, "num_hidden_layers", "n_layer")
+    return first(config, "num_hidden_layers", "n_layer", "num_layers")
 
 
 def first(config: Config, *keys: str) -> int:

@@ -6,22 +6,14 @@ From `quantization_config` as vLLM's `model_executor/layers/quantization` reads 
 
 from __future__ import annotations
 
-import fnmatch
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
 
 from controlplane.domain.base import Value
 from controlplane.domain.errors import InvalidInput
-
-_PARTS = {
-    "attention": ("self_attn.q_proj", "self_attn.qkv_proj", "self_attn.o_proj"),
-    "mlp": ("mlp.gate_up_proj", "mlp.gate_proj", "mlp.down_proj", "mlp.shared_expert.gate_proj"),
-    "experts": ("mlp.experts.0.gate_proj", "mlp.experts", "block_sparse_moe.experts.0.w1"),
-}
-"""Modules by which a list of exclusions is told to hit a part of a layer."""
+from tuner.twin.left_out import plain_shares
 
 
 class Checkpoint(Value):
@@ -49,18 +41,20 @@ def read_checkpoint(config: Mapping[str, Any] | None, *, layers: int) -> Checkpo
     """Return how a `quantization_config` stores its weights. Raises InvalidInput for an unknown method."""
     if not config:
         return SIXTEEN_BITS
+    if not isinstance(config, Mapping):
+        raise InvalidInput(f"quantization_config is {str(config)[:40]!r}", allowed="a JSON object")
     method = str(config.get("quant_method") or config.get("quant_type") or _producer(config)).lower()
     bits, stored, computes = _bits(method, config)
-    excluded = _excluded(config)
+    plain = plain_shares(config, layers)
     return Checkpoint(
         method=method,
         bits=bits,
         stored_bits=stored,
         computes_in=computes,
         kv_bits=_kv_bits(config),
-        plain_attention=1.0 if method == "mxfp4" else _share(excluded, "attention", layers),
-        plain_mlp=1.0 if method == "mxfp4" else _share(excluded, "mlp", layers),
-        plain_experts=_share(excluded, "experts", layers),
+        plain_attention=1.0 if method == "mxfp4" else plain["attention"],
+        plain_mlp=1.0 if method == "mxfp4" else plain["mlp"],
+        plain_experts=plain["experts"],
     )
 
 
@@ -95,12 +89,20 @@ def _bits(method: str, config: Mapping[str, Any]) -> tuple[int, float, int]:
         case "mxfp4":
             return 4, 4.25, 16
         case "bitsandbytes":
-            return (4, 4.5, 16) if config.get("load_in_4bit") or config.get("_load_in_4bit") else (8, 8.0, 16)
+            return _bitsandbytes(config)
         case "compressed-tensors" | "compressed_tensors":
             return _compressed(config)
         case "modelopt" | "modelopt_fp4":
             return _modelopt(config)
     raise InvalidInput(f"quantization {method!r} is unknown to the twin", allowed=", ".join(_KNOWN))
+
+
+def _bitsandbytes(config: Mapping[str, Any]) -> tuple[int, float, int]:
+    """A 32-bit scale per 64 weights; quantized twice, 8 bits of it and 32 more per 256 scales (QLoRA, 2305.14314)."""
+    if not (config.get("load_in_4bit") or config.get("_load_in_4bit")):
+        return 8, 8.0, 16
+    twice = config.get("bnb_4bit_use_double_quant") is True
+    return 4, 4 + (8 / 64 + 32 / (64 * 256) if twice else 32 / 64), 16
 
 
 _KNOWN = ("fp8", "fbgemm_fp8", "compressed-tensors", "modelopt", "gptq", "awq", "mxfp4", "bitsandbytes", "auto-round")
@@ -110,7 +112,10 @@ def _compressed(config: Mapping[str, Any]) -> tuple[int, float, int]:
     groups = list((config.get("config_groups") or {}).values())
     if not groups:
         raise InvalidInput("compressed-tensors without config_groups: bits unknown to the twin")
-    weights = max((group["weights"] for group in groups), key=lambda each: float(each.get("num_bits", 16)))
+    stored = [_weights(group) for group in groups]
+    if any(each != stored[0] for each in stored):
+        raise InvalidInput("groups of layers quantized in different ways are unknown to the twin")
+    weights = groups[0]["weights"]
     bits = int(weights["num_bits"])
     activations = [group.get("input_activations") for group in groups]
     computes = bits if all(activations) else 16
@@ -118,11 +123,20 @@ def _compressed(config: Mapping[str, Any]) -> tuple[int, float, int]:
     return _class(bits), bits + _per_group(weights.get("group_size"), scale_bits), computes
 
 
+def _weights(group: Mapping[str, Any]) -> tuple[Any, ...]:
+    weights = group.get("weights")
+    if not isinstance(weights, Mapping):
+        raise InvalidInput("a group of compressed-tensors without weights: bits unknown to the twin")
+    return tuple(weights.get(key) for key in ("num_bits", "type", "group_size"))
+
+
 def _modelopt(config: Mapping[str, Any]) -> tuple[int, float, int]:
     algorithm = str(config.get("quant_algo") or _modelopt_part(config).get("quant_algo")).upper()
     if "FP4" in algorithm:
         return 4, 4.5, 4
-    if "FP8" in algorithm:
+    if algorithm == "MXFP8":
+        return 8, 8.25, 8
+    if algorithm.startswith("FP8"):
         return 8, 8.0, 8
     raise InvalidInput(f"modelopt algorithm {algorithm} is unknown to the twin", allowed="FP8, NVFP4")
 
@@ -157,36 +171,5 @@ def _class(bits: int) -> int:
     return 4 if bits <= 4 else 8 if bits <= 8 else 16
 
 
-def _per_group(size: object, bits: int) -> float:
-    return bits / size if isinstance(size, int) and size > 0 else 0.0
-
-
-def _excluded(config: Mapping[str, Any]) -> tuple[str, ...]:
-    names = ("ignore", "modules_to_not_convert", "exclude_modules", "ignored_layers", "llm_int8_skip_modules")
-    found = [each for name in names for each in config.get(name) or ()]
-    found += list((config.get("quantization") or {}).get("exclude_modules") or ())
-    dynamic = config.get("dynamic") or {}  # GPTQModel: "-:pattern" leaves a module out
-    return (*map(str, found), *(f"re:{key[2:]}" for key in dynamic if str(key).startswith("-:")))
-
-
-def _share(excluded: Iterable[str], part: str, layers: int) -> float:
-    """Return the share of layers whose part was left alone."""
-    patterns = list(excluded)
-    if not patterns:
-        return 0.0
-    hit = sum(
-        any(_hits(p, f"model.layers.{n}.{name}") for p in patterns for name in _PARTS[part]) for n in range(layers)
-    )
-    return hit / layers
-
-
-def _hits(pattern: str, module: str) -> bool:
-    """A regular expression after `re:`, a glob, or a module that is the one named, or lies below it."""
-    if pattern.startswith("re:"):
-        try:
-            return re.match(pattern[3:], module) is not None
-        except re.error:
-            return False
-    if "*" in pattern:
-        return fnmatch.fnmatch(module, pattern) or fnmatch.fnmatch(module, f"{pattern}.*")
-    return module == pattern or module.startswith(f"{pattern}.") or f".{pattern}." in f".{module}."
+def _per_group(size: int | str | None, bits: int) -> float:
+    return bits / int(size) if size is not None and int(size) > 0 else 0.0

@@ -6,20 +6,19 @@ a stand-in says is never used without factors that were measured on the very eng
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
 from controlplane.domain.engines.engine import EngineConfig
-from controlplane.domain.errors import InvalidInput
 from controlplane.domain.hardware import GpuPool
 from controlplane.domain.studies.calibration import Calibration, Factors
+from tuner.twin.config_file import UnknownModel, read_config
 from tuner.twin.gpu_sheet import GPUS, Gpu
 from tuner.twin.gpus import gpu_of
 from tuner.twin.memory import plan_memory
 from tuner.twin.profile import Parameters, Profile
 from tuner.twin.setup import EngineSetup, memory_demand, resolve, weight_bits
-from tuner.twin.shapes import ModelShape, UnknownModel, guess_shape, load_shape
+from tuner.twin.shapes import ModelShape, guess_shape, load_shape
 from tuner.twin.transfer import distance, profile_for
 
 NAME = "calibrated-here"
@@ -40,10 +39,9 @@ def stand_in_shape(path: str) -> ModelShape | None:
         return load_shape(path)
     except UnknownModel:
         pass
-    file = Path(path) / "config.json" if Path(path).is_dir() else Path(path)
     try:
-        return guess_shape(json.loads(file.read_text()), name=Path(path).name)
-    except (OSError, UnicodeDecodeError, ValueError, InvalidInput):
+        return guess_shape(read_config(path), name=Path(path).name)
+    except UnknownModel:
         return None
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from controlplane.domain.base import Value
 
@@ -33,6 +34,12 @@ class LayerGroup(Value):
     latent: bool = Field(default=False, description="What is cached is a latent, not keys and values of heads.")
     window: int | None = Field(default=None, gt=0, description="Tokens attention looks back; None is all.")
     state_values: int = Field(default=0, ge=0, description="Numbers one sequence keeps, however long it is.")
+
+    @model_validator(mode="after")
+    def _a_token_meets_experts_there_are(self) -> Self:
+        if bool(self.experts) != bool(self.experts_per_token) or self.experts_per_token > self.experts:
+            raise ValueError(f"a token cannot go to {self.experts_per_token} of {self.experts} experts")
+        return self
 
     @property
     def traits(self) -> frozenset[Trait]:

@@ -18,14 +18,14 @@ from controlplane.domain.base import Value
 from controlplane.domain.errors import InvalidInput
 from controlplane.reading.problems import describe
 from tuner.twin.architectures import Architecture, find_architecture, nearest_kind, text_of
+from tuner.twin.blocks import depth
 from tuner.twin.checkpoints import SIXTEEN_BITS, Checkpoint, read_checkpoint
+from tuner.twin.config_file import UnknownModel, read_config
 from tuner.twin.layers import LayerGroup, Trait
 
+__all__ = ["SHIPPED_SHAPES", "ModelShape", "UnknownModel", "guess_shape", "load_shape", "parse_shape"]
+
 SHIPPED_SHAPES = ("llama-1b", "llama-8b", "llama-70b", "qwen3-14b", "qwen3-30b-a3b")
-
-
-class UnknownModel(InvalidInput):
-    """No shape can be read: the architecture, or the way its checkpoint is stored, is not in the table."""
 
 
 class ModelShape(Value):
@@ -146,28 +146,8 @@ def load_shape(path_or_name: str) -> ModelShape:
         text = resources.files("tuner.twin").joinpath(f"shapes_data/{path_or_name}.json").read_text()
         return parse_shape(json.loads(text), name=path_or_name)
     path = Path(path_or_name)
-    file = path / "config.json" if path.is_dir() else path
-    try:
-        raw = json.loads(file.read_text())
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        allowed = f"a folder with config.json, or one of {', '.join(SHIPPED_SHAPES)}"
-        raise UnknownModel(f"no model shape in {path_or_name!r}", why=str(error), allowed=allowed) from error
-    return parse_shape(_with_modelopts_file(raw, file), name=path.stem if path.is_file() else path.name)
-
-
-def _with_modelopts_file(raw: Any, config_file: Path) -> Any:
-    """Return a configuration with what stands beside it in `hf_quant_config.json`, where it says nothing itself.
-
-    modelopt wrote its quantization there before 0.31; vLLM reads it (`get_config` of `transformers_utils/config.py`).
-    Raises UnknownModel where that file cannot be read: taken for 16 bits the model would be far too large.
-    """
-    beside = config_file.with_name("hf_quant_config.json")
-    if not isinstance(raw, dict) or raw.get("quantization_config") is not None or not beside.exists():
-        return raw
-    try:
-        return {**raw, "quantization_config": json.loads(beside.read_text())}
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise UnknownModel(f"{beside.name} beside the model's config.json cannot be read", why=str(error)) from error
+    raw = read_config(path_or_name, otherwise=f", or one of {', '.join(SHIPPED_SHAPES)}")
+    return parse_shape(raw, name=path.stem if path.is_file() else path.name)
 
 
 def parse_shape(raw: Any, *, name: str) -> ModelShape:
@@ -175,14 +155,7 @@ def parse_shape(raw: Any, *, name: str) -> ModelShape:
 
     Raises UnknownModel for an architecture outside the table, and where a key it needs is missing or wrong.
     """
-    if not isinstance(raw, dict):
-        raise UnknownModel(f"config of {name!r} is no JSON object")
-    found = find_architecture(raw)
-    if found is None:
-        given = raw.get("architectures") or raw.get("model_type") or "no architecture"
-        why = f"{given} is not in the twin's table of architectures"
-        raise UnknownModel(f"config of {name!r} is no model the twin knows", why=why)
-    return _read(found, raw, name)
+    return _or_unknown(raw, name, _row_of)
 
 
 def guess_shape(raw: Any, *, name: str) -> ModelShape:
@@ -191,30 +164,37 @@ def guess_shape(raw: Any, *, name: str) -> ModelShape:
     Only for a twin that was corrected by measurements of this very model: a guess of a size is worse than none.
     Raises UnknownModel where sizes are missing.
     """
+    plain = {**raw, "quantization_config": None, "compression_config": None} if isinstance(raw, dict) else raw
+    return _or_unknown(plain, name, nearest_kind)
+
+
+def _row_of(raw: dict[str, Any]) -> Architecture:
+    found = find_architecture(raw)
+    if found is None:
+        given = raw.get("architectures") or raw.get("model_type") or "no architecture"
+        raise ValueError(f"{given} is not in the twin's table of architectures")
+    return found
+
+
+def _or_unknown(raw: Any, name: str, row: Callable[[dict[str, Any]], Architecture]) -> ModelShape:
     if not isinstance(raw, dict):
         raise UnknownModel(f"config of {name!r} is no JSON object")
-    return _read(nearest_kind(raw), {**raw, "quantization_config": None, "compression_config": None}, name)
+    try:
+        return _read(row(raw), raw, name)
+    except KeyError as error:
+        raise UnknownModel(f"config of {name!r} is no model the twin knows", why=f"{error} is missing") from error
+    except (InvalidInput, ValidationError, TypeError, ArithmeticError, ValueError, AttributeError) as error:
+        why = describe(error) if isinstance(error, ValidationError) else str(error)
+        raise UnknownModel(f"config of {name!r} is no model the twin knows", why=why) from error
 
 
 def _read(found: Architecture, raw: dict[str, Any], name: str) -> ModelShape:
     text = text_of(raw)
-    try:
-        fields = found.read(text, raw)
-        stored = read_checkpoint(_quantization(raw) or _quantization(text), layers=_depth(text))
-        return ModelShape(name=name, architecture=found.name, checkpoint=stored, **fields)
-    except KeyError as error:
-        raise UnknownModel(f"config of {name!r} is no model the twin knows", why=f"{error} is missing") from error
-    except InvalidInput as error:
-        raise UnknownModel(f"config of {name!r} is no model the twin knows", why=str(error)) from error
-    except (ValidationError, TypeError, ValueError, ZeroDivisionError, AttributeError) as error:
-        why = describe(error) if isinstance(error, ValidationError) else str(error)
-        raise UnknownModel(f"config of {name!r} is no model the twin knows", why=why) from error
+    fields = found.read(text, raw)
+    stored = read_checkpoint(_quantization(raw) or _quantization(text), layers=depth(text))
+    return ModelShape(name=name, architecture=found.name, checkpoint=stored, **fields)
 
 
 def _quantization(config: dict[str, Any]) -> Any:
     """Return how the checkpoint is quantized: older compressed-tensors call it `compression_config`."""
     return config.get("quantization_config") or config.get("compression_config")
-
-
-def _depth(text: dict[str, Any]) -> int:
-    return int(text.get("num_hidden_layers") or text.get("n_layer") or text.get("n_layers") or 1)

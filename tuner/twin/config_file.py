@@ -1,0 +1,58 @@
+"""A model folder's config.json as decoded JSON, with what modelopt writes beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from controlplane.domain.errors import InvalidInput
+
+_LARGEST_BYTES = 32 * 2**20
+"""Real ones have some kilobytes; lists of modules that were left out make some megabytes of them."""
+
+
+class UnknownModel(InvalidInput):
+    """No shape can be read: the architecture, or the way its checkpoint is stored, is not in the table."""
+
+
+def read_config(folder_or_file: str, *, otherwise: str = "") -> Any:
+    """Return a decoded config.json, with the quantization that stands beside it where it names none itself.
+
+    Raises UnknownModel when there is none, or where one of the files cannot be read; `otherwise` is allowed, too.
+    """
+    path = Path(folder_or_file)
+    file = path / "config.json" if path.is_dir() else path
+    try:
+        raw = _decoded(file)
+    except _UNREADABLE as error:
+        allowed = f"a folder with config.json{otherwise}"
+        raise UnknownModel(f"no model shape in {folder_or_file!r}", why=str(error), allowed=allowed) from error
+    return _with_modelopts_file(raw, file)
+
+
+def _with_modelopts_file(raw: Any, config_file: Path) -> Any:
+    """Return a configuration with what stands beside it in `hf_quant_config.json`, where it says nothing itself.
+
+    modelopt wrote its quantization there before 0.31; vLLM reads it (`get_config` of `transformers_utils/config.py`).
+    Raises UnknownModel where that file cannot be read: taken for 16 bits the model would be far too large.
+    """
+    beside = config_file.with_name("hf_quant_config.json")
+    if not isinstance(raw, dict) or raw.get("quantization_config") is not None or not beside.exists():
+        return raw
+    try:
+        return {**raw, "quantization_config": _decoded(beside)}
+    except _UNREADABLE as error:
+        raise UnknownModel(f"{beside.name} beside the model's config.json cannot be read", why=str(error)) from error
+
+
+_UNREADABLE = (OSError, ValueError, RecursionError)
+
+
+def _decoded(file: Path) -> Any:
+    """Raises OSError, ValueError or RecursionError for what is no JSON that one would take for a configuration."""
+    if file.exists() and not file.is_file():
+        raise ValueError(f"{file.name} is no file")
+    if file.stat().st_size > _LARGEST_BYTES:
+        raise ValueError(f"{file.name} is larger than {_LARGEST_BYTES // 2**20} MiB, which no configuration is")
+    return json.loads(file.read_text())
