@@ -84,6 +84,9 @@ _SHEET = """
 T4               14.6    320     65     -     -    16
 V100-16          15.8    900    125     -     -   150
 V100             31.7    900    125     -     -   150
+V100-PCIE-16     15.8    900    112     -     -    16
+V100-PCIE        31.7    900    112     -     -    16
+V100S            31.7   1134    130     -     -    16
 A10              22.0    600    125     -     -    32
 A10G             22.0    600     70     -     -    16
 A30              23.6    933    165     -     -   100
@@ -92,8 +95,9 @@ A6000            47.4    768    155     -     -    56
 RTX-3090         23.6    936     71     -     -    16
 RTX-4090         23.5   1008    165   330     -    16
 RTX-5090         31.3   1792    210   419   838    32
-RTX-6000-Ada     47.4    960    182   364     -    32
+RTX-6000-Ada     47.4    960    364   728     -    32
 RTX-PRO-6000     94.9   1792    504  1007  2015    64
+RTX-PRO-6000-Max-Q 94.9 1792    439   878  1755    64
 A100-40          39.4   1555    312     -     -   300
 A100-80          79.2   2039    312     -     -   300
 A100-PCIE-40     39.4   1555    312     -     -    32
@@ -130,9 +134,8 @@ ALIASES: Mapping[str, str] = MappingProxyType(
         "A100 80 PCIE": "A100-PCIE-80",
         "A800 80": "A800",
         "V100 32": "V100",
-        "V100S PCIE 32": "V100",
-        "V100 PCIE 32": "V100",
-        "V100 PCIE 16": "V100-16",
+        "V100S PCIE 32": "V100S",
+        "V100 PCIE 32": "V100-PCIE",
         "RTX A6000": "A6000",
         "RTX3090": "RTX-3090",
         "RTX4090": "RTX-4090",
@@ -144,7 +147,7 @@ ALIASES: Mapping[str, str] = MappingProxyType(
         "RTX PRO 6000 BLACKWELL": "RTX-PRO-6000",
         "RTX PRO 6000 BLACKWELL SERVER": "RTX-PRO-6000",
         "RTX PRO 6000 BLACKWELL WORKSTATION": "RTX-PRO-6000",
-        "RTX PRO 6000 BLACKWELL MAX Q WORKSTATION": "RTX-PRO-6000",
+        "RTX PRO 6000 BLACKWELL MAX Q WORKSTATION": "RTX-PRO-6000-Max-Q",
         "H100 PCI": "H100-PCIE",
         "GH200 480": "GH200",
     }

@@ -39,6 +39,14 @@ from tuner.twin.shapes import load_shape
         ("NVIDIA GB200", "GB200"),
         ("AMD Instinct MI300X OAM", "MI300X"),
         ("NVIDIA H100 80GB HBM3 MIG 3g.40gb", "H100-MIG-3g.40gb"),
+        ("NVIDIA H100 80GB HBM3 MIG 1c.3g.40gb", "H100-MIG-1c.3g.40gb"),
+        ("NVIDIA H100 PCIe MIG 1g.10gb+me", "H100-PCIE-MIG-1g.10gb"),
+        ("NVIDIA H100 80GB HBM2e", "H100-PCIE"),
+        ("NVIDIA B200 192GB", "B200"),
+        ("T4 16GB", "T4"),
+        ("Tesla V100-PCIE-32GB", "V100-PCIE"),
+        ("Tesla V100S-PCIE-32GB", "V100S"),
+        ("NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", "RTX-PRO-6000-Max-Q"),
     ],
 )
 def test_gpus_are_found_under_the_names_drivers_give_them(name: str, known: str) -> None:
@@ -56,6 +64,38 @@ def test_what_is_not_in_the_sheet_is_unknown_and_not_something_near(name: str) -
     assert known_gpu(name) is None
     with pytest.raises(InvalidInput, match="memory_gib"):
         find_gpu(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("NVIDIA A100-SXM-64GB", "NVIDIA H100 SXM5 64GB", "H100 96GB", "H20 141GB", "A800-SXM4-40GB", "RTX 4090 48GB"),
+        *("H100 MIG 9g.80gb", "H100 MIG 1g.800gb", "A30 MIG 5g.24gb", "H100 MIG 4c.3g.40gb"),
+    ],
+)
+def test_a_board_of_another_memory_or_a_slice_larger_than_the_board_is_unknown(name: str) -> None:
+    """An A100 of 64 GB was taken for one of 80."""
+    assert known_gpu(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [
+        ("A30 MIG 1g.6gb", 1 / 4),
+        ("RTX PRO 6000 Blackwell Server Edition MIG 2g.48gb", 2 / 4),
+        ("H100 MIG 3g.40gb", 3 / 7),
+        ("H100 MIG 1c.3g.40gb", 1 / 7),
+    ],
+)
+def test_a_slice_has_its_part_of_the_compute(name: str, share: float) -> None:
+    whole = find_gpu(name.split(" MIG", maxsplit=1)[0])
+    assert find_gpu(name).tflops(16) == pytest.approx(whole.tflops(16) * share)
+
+
+@pytest.mark.parametrize(("one", "other"), [("RTX-6000-Ada", "L40S"), ("A6000", "A40"), ("H100", "H800")])
+def test_boards_of_one_chip_are_as_fast_as_each_other(one: str, other: str) -> None:
+    """The RTX 6000 Ada stood there at half the rate of the L40S, which has as many of the same tensor cores."""
+    assert GPUS[one].tflops(16) == pytest.approx(GPUS[other].tflops(16), rel=0.05)
 
 
 @given(st.text(max_size=40))
