@@ -5,6 +5,7 @@ from __future__ import annotations
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
 from controlplane.emulator.settings import EmulatorSettings
+from tuner.twin.beyond import shape_under
 from tuner.twin.gpus import find_gpu
 from tuner.twin.memory import MemoryPlan, plan_memory
 from tuner.twin.profile import load_profile
@@ -26,8 +27,9 @@ def engine_setup(settings: EmulatorSettings) -> tuple[ModelShape, EngineSetup]:
     if settings.faults.out_of_memory:
         raise StartRefused(cuda_out_of_memory(settings.gpu, needed_gib=2.0))
     try:
-        shape = load_shape(settings.model)
         config = _with_auto_length(settings.config)
+        shape = load_shape(settings.model)
+        shape = shape_under(shape, config) or shape  # what cannot be followed is refused by `resolve`
         _check_devices(settings, config)
         _check_shape(shape, config)
         _check_adapters(config)

@@ -19,8 +19,10 @@ from controlplane.domain.studies.capacity import Capacity, FleetSize, fleet_size
 from controlplane.domain.words import counted
 from controlplane.domain.workload import Lengths, SyntheticWorkload, TraceWorkload
 from controlplane.services.studies.forecast import workload_at
+from tuner.space.feasibility import model_rules
 from tuner.space.first_tier import shape_of
 from tuner.space.knobs.checks import check_flags
+from tuner.twin.beyond import shape_under
 from tuner.twin.gpus import find_gpu, gpu_of
 from tuner.twin.predict import RequestsAt, capacity, is_saturated, notes
 from tuner.twin.profile import Profile
@@ -65,11 +67,19 @@ def what_if(spec: ServiceSpec, question: WhatIf, profile: Profile | None = None)
     gpu = gpu_of(spec.gpus) or find_gpu(spec.gpus.type)
     config = spec.baseline.with_flags(question.flags)
     check_flags(without_emulator_flags(config), spec.engine)
+    overridden = shape_under(shape, config)
+    refused = [] if overridden is None else model_rules(config, overridden, spec.engine.env)
+    if refused:
+        return _refusal(spec, config, "; ".join(refused))
     try:
         setup = resolve(shape, gpu, config, profile)
     except DoesNotFit as refusal:
-        return WhatIfAnswer(service=spec.service, config=config, profile="memory model", refusal=str(refusal))
+        return _refusal(spec, config, str(refusal))
     return _answer(spec, question, config, setup, given=profile is not None)
+
+
+def _refusal(spec: ServiceSpec, config: EngineConfig, why: str) -> WhatIfAnswer:
+    return WhatIfAnswer(service=spec.service, config=config, profile="memory model", refusal=why)
 
 
 def _origin(setup: EngineSetup, *, given: bool) -> Origin:

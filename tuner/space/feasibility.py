@@ -7,36 +7,55 @@ left to a start, and a start that fails teaches the sampler.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.engines.flags import FlagValue
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.hardware import GpuPool
+from tuner.twin.beyond import allows_any_length, shape_under
 from tuner.twin.flags import FlagReader
-from tuner.twin.gpus import gpu_of
+from tuner.twin.gpus import Gpu, gpu_of
 from tuner.twin.memory import MemoryPlan, plan_memory
-from tuner.twin.setup import DoesNotFit, memory_demand
+from tuner.twin.setup import DoesNotFit, memory_demand, split_problem
 from tuner.twin.shapes import ModelShape
+
+_NO_ENV: Mapping[str, str] = MappingProxyType({})
 
 
 def objections(
-    config: EngineConfig, *, pool: GpuPool, shape: ModelShape | None, defaults: Mapping[str, FlagValue]
+    config: EngineConfig,
+    *,
+    pool: GpuPool,
+    shape: ModelShape | None,
+    defaults: Mapping[str, FlagValue],
+    env: Mapping[str, str] = _NO_ENV,
 ) -> tuple[str, ...]:
     """Return every reason why the config cannot run on the pool; empty when nothing is known against it.
 
-    `defaults` are the engine's values of flags left out. Without a shape only rules between flags are checked, on an
-    unknown GPU those of the model too, but not its memory.
+    `defaults` are the engine's values of flags left out, `env` its environment. Without a shape only rules between
+    flags are checked, on an unknown GPU those of the model too, but not its memory.
     """
-    found = contradictions(config, pool=pool, shape=shape, defaults=defaults)
+    found = contradictions(config, pool=pool, shape=shape, defaults=defaults, env=env)
     return found if shape is None or found else tuple(_memory_rules(config, shape, pool))
 
 
 def contradictions(
-    config: EngineConfig, *, pool: GpuPool, shape: ModelShape | None, defaults: Mapping[str, FlagValue]
+    config: EngineConfig,
+    *,
+    pool: GpuPool,
+    shape: ModelShape | None,
+    defaults: Mapping[str, FlagValue],
+    env: Mapping[str, str] = _NO_ENV,
 ) -> tuple[str, ...]:
     """Return what no engine could start with, by the flags, the model and the number of GPUs alone."""
-    shape_rules = [] if shape is None else _shape_rules(config, shape)
-    return (*_gpu_rules(config, pool), *_batch_rules(config, shape, defaults), *shape_rules)
+    try:
+        needed = config.gpus_per_replica
+    except InvalidInput as wrong:
+        return (str(wrong),)
+    known = None if shape is None else shape_under(shape, config)
+    found = [] if needed <= pool.count else [f"needs {needed} GPUs, there are {pool.count}"]
+    return (*found, *_batch_rules(config, known, defaults), *(() if known is None else model_rules(config, known, env)))
 
 
 def memory_plan(config: EngineConfig, *, pool: GpuPool, shape: ModelShape) -> MemoryPlan | None:
@@ -45,15 +64,14 @@ def memory_plan(config: EngineConfig, *, pool: GpuPool, shape: ModelShape) -> Me
     if gpu is None:
         return None
     try:
-        return plan_memory(shape, gpu, memory_demand(shape, gpu, config))
+        return _plan(config, shape, gpu)
     except InvalidInput:
         return None
 
 
-def _gpu_rules(config: EngineConfig, pool: GpuPool) -> list[str]:
-    if config.gpus_per_replica <= pool.count:
-        return []
-    return [f"needs {config.gpus_per_replica} GPUs, there are {pool.count}"]
+def _plan(config: EngineConfig, shape: ModelShape, gpu: Gpu) -> MemoryPlan | None:
+    known = shape_under(shape, config)
+    return None if known is None else plan_memory(known, gpu, memory_demand(known, gpu, config))
 
 
 def _batch_rules(config: EngineConfig, shape: ModelShape | None, defaults: Mapping[str, FlagValue]) -> list[str]:
@@ -69,17 +87,16 @@ def _batch_rules(config: EngineConfig, shape: ModelShape | None, defaults: Mappi
     return found
 
 
-def _shape_rules(config: EngineConfig, shape: ModelShape) -> list[str]:
-    found = []
-    tensor, pipeline = config.tensor_parallel_size, config.pipeline_parallel_size
-    if shape.num_attention_heads % tensor:
-        found.append(f"{shape.num_attention_heads} attention heads cannot be divided by tensor-parallel-size {tensor}")
+def model_rules(config: EngineConfig, shape: ModelShape, env: Mapping[str, str]) -> list[str]:
+    """Return why no engine with that environment starts the model so, whatever the GPU; empty when one may."""
+    split, pipeline = split_problem(shape, config.tensor_parallel_size), config.pipeline_parallel_size
+    found = [] if split is None else [split]
     if pipeline > shape.num_hidden_layers:
         found.append(f"{shape.num_hidden_layers} layers cannot be cut into {pipeline} pipeline stages")
     if shape.experts == 0 and config.flags.get("enable-expert-parallel") in (True, "true"):
         found.append(f"enable-expert-parallel needs a mixture of experts, {shape.name} has none")
     length = _length(config)
-    if length is not None and length > shape.max_position_embeddings:
+    if length is not None and length > shape.max_position_embeddings and not allows_any_length(env):
         found.append(f"max-model-len {length} is above the model's {shape.max_position_embeddings}")
     return found
 
@@ -89,12 +106,12 @@ def _memory_rules(config: EngineConfig, shape: ModelShape, pool: GpuPool) -> lis
     if gpu is None:
         return []
     try:
-        plan = plan_memory(shape, gpu, memory_demand(shape, gpu, config))
+        plan = _plan(config, shape, gpu)
     except DoesNotFit as refusal:
         return [str(refusal)]
     except InvalidInput:  # a value the twin cannot read: the engine's start decides
         return []
-    return [] if plan.fits else [plan.reason or "does not fit in GPU memory"]
+    return [] if plan is None or plan.fits else [plan.reason or "does not fit in GPU memory"]
 
 
 def _length(config: EngineConfig) -> int | None:

@@ -21,6 +21,7 @@ from tuner.space.knobs.schema import KnobSchema, knobs_of
 from tuner.space.other_tiers import OTHER_TIERS
 from tuner.space.space import Dimension, Requirement, Space, dimension_of
 from tuner.twin.gpus import Gpu, gpu_of
+from tuner.twin.setup import split_problem
 from tuner.twin.shapes import ModelShape, UnknownModel, load_shape
 
 _SEQS = (16, 32, 64, 128, 256, 512, 1024)
@@ -136,7 +137,7 @@ def shape_of(spec: ServiceSpec) -> ModelShape | None:
 
 def _tensor_parallel_sizes(shape: ModelShape | None, gpus: int) -> tuple[int, ...]:
     sizes = [size for size in (1, 2, 4, 8) if size <= gpus]
-    return tuple(size for size in sizes if shape is None or shape.num_attention_heads % size == 0)
+    return tuple(size for size in sizes if shape is None or split_problem(shape, size) is None)
 
 
 def _dimension(flag: str, knob: Knob, defaults: Mapping[str, FlagValue]) -> Dimension:

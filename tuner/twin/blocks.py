@@ -171,7 +171,7 @@ def longest(config: Config) -> int:
     The shortest of the keys that name a length, `model_max_length` (Command-R, Baichuan) before all; without any 2,048.
     YaRN counts from the original length; llama3, longrope and mrope have their factor in the length already.
     """
-    named = [int(config[key]) for key in _LENGTHS if config.get(key) is not None]
+    named = [int(config[key]) for key in LENGTHS if config.get(key) is not None]
     length = int(config.get("model_max_length") or min(named, default=_NO_LENGTH))
     return scaled_length(length, config.get("rope_parameters") or config.get("rope_scaling"), config)
 
@@ -187,10 +187,11 @@ def scaled_length(length: int, scaling: Any, config: Config) -> int:
     return int(length * float(scaling.get("factor") or 1.0))
 
 
-_LENGTHS = (
+LENGTHS = (
     *("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length"),
     *("max_target_positions", "max_sequence_length", "max_seq_length", "seq_len"),
 )
+"""Keys under which configurations name their longest sequence, as vLLM reads them."""
 _NO_LENGTH = 2048
 """What vLLM takes where a configuration names no length."""
 _IN_LENGTH = ("default", "su", "longrope", "llama3", "mrope", "proportional")

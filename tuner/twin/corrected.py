@@ -10,6 +10,7 @@ import math
 from pathlib import Path
 
 from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.errors import InvalidInput
 from controlplane.domain.hardware import GpuPool
 from controlplane.domain.studies.calibration import Calibration, Factors
 from tuner.twin.config_file import UnknownModel, read_config
@@ -62,7 +63,7 @@ def setup_here(
     shape: ModelShape, gpu: Gpu, config: EngineConfig, calibration: Calibration, base: Profile | None = None
 ) -> EngineSetup:
     """Return the engine `config` makes by the calibration. `base` is what the factors are over, else what is carried
-    over. Raises as `resolve` does.
+    over. Raises as `resolve` does. Flags the twin does not follow are in what was measured: they are no doubt here.
     """
     bits, tensor = weight_bits(shape, config), config.tensor_parallel_size
     carried = base or profile_for(shape, gpu, bits, tensor)
@@ -77,7 +78,8 @@ def setup_here(
         kv_bits=calibration.kv_bits,
         transferred_from=None,
     )
-    return _sized(resolve(shape, _slower_gpu(gpu, calibration.factors), config, profile), calibration.factors)
+    setup = resolve(shape, _slower_gpu(gpu, calibration.factors), config, profile)
+    return _sized(setup.evolve(unfollowed=()), calibration.factors)
 
 
 def factored(
@@ -103,7 +105,10 @@ def _sized(setup: EngineSetup, factors: Factors) -> EngineSetup:
 
 def _that_holds(gpu: Gpu, shape: ModelShape, started: EngineConfig) -> Gpu:
     sized = (gpu.evolve(memory_gib=size) for size in _SIZES_GIB)
-    return next((each for each in sized if plan_memory(shape, each, memory_demand(shape, each, started)).fits), gpu)
+    try:
+        return next((each for each in sized if plan_memory(shape, each, memory_demand(shape, each, started)).fits), gpu)
+    except InvalidInput:  # flags whose memory the twin does not count
+        return gpu
 
 
 def _slower_gpu(gpu: Gpu, factors: Factors) -> Gpu:

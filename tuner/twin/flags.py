@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from controlplane.domain.engines.engine import EngineConfig
+from controlplane.domain.engines.flags import FlagValue
 from controlplane.domain.errors import InvalidInput
 
 
@@ -56,12 +59,41 @@ class FlagReader:
             raise InvalidInput(f"{name} is {value!r}", allowed="true or false")
         return found
 
+    def parts(self, name: str) -> dict[str, Any]:
+        """Return the parts of a JSON flag, those written with a dot among them; none of a plain value."""
+        whole = _decoded(name, self._flags.get(name, "{}"))
+        found = dict(whole) if isinstance(whole, dict) else {}
+        for flag, value in self._flags.items():
+            if flag.startswith(f"{name}."):
+                first, _, rest = flag.removeprefix(f"{name}.").partition(".")
+                found[first] = {rest: value} if rest else _part(value)
+        return found
+
+    def words(self, name: str) -> list[str] | None:
+        """Return the values of a flag that takes several; None when it was left out."""
+        return str(self._flags[name]).split() if name in self._flags else None
+
     def choice(self, name: str, allowed: Sequence[str], *, default: str) -> str:
         """Return one of `allowed`."""
         value = str(self._flags.get(name, default))
         if value not in allowed:
             raise InvalidInput(f"{name} is {value!r}", allowed=", ".join(allowed))
         return value
+
+
+def _part(value: FlagValue) -> Any:
+    """vLLM reads a part as JSON, or else as text."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _decoded(name: str, value: FlagValue) -> Any:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{name} is no JSON", why=str(error), allowed='such as {"key": value}') from error
 
 
 def human_readable(text: str) -> int:

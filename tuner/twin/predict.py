@@ -121,6 +121,7 @@ def notes(setup: EngineSetup, requests: RequestArrays, result: ResultArrays | No
         )
     if setup.expert_parallel:
         found.append("expert parallelism was never measured")
+    found += [f"{flag}: not followed, the forecast is of an engine without it" for flag in setup.unfollowed]
     return tuple(found)
 
 

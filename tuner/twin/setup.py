@@ -10,6 +10,7 @@ from controlplane.domain.adapters import DEFAULT_MAX_RANK
 from controlplane.domain.base import Value
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
+from tuner.twin.beyond import largest_graph, shape_under, unfollowed
 from tuner.twin.checkpoints import Checkpoint, online
 from tuner.twin.costs import step_cost
 from tuner.twin.flags import FlagReader
@@ -19,7 +20,7 @@ from tuner.twin.profile import Profile
 from tuner.twin.shapes import ModelShape
 from tuner.twin.steptime import StepCost
 from tuner.twin.transfer import profile_for
-from tuner.twin.uncertainty import EXPERT_PARALLEL, budget_step, cache_step
+from tuner.twin.uncertainty import EXPERT_PARALLEL, UNFOLLOWED, budget_step, cache_step
 
 _SIXTEEN = ("bfloat16", "float16")
 
@@ -58,6 +59,7 @@ class EngineSetup(Value):
     memory: MemoryPlan
     adapter_slots: int = Field(default=0, ge=0, description="Distinct LoRA adapters of a batch at most; 0: none run.")
     adapter_swap_s: float = Field(default=0, ge=0, description="Bringing one more of them onto the GPU.")
+    unfollowed: tuple[str, ...] = Field(default=(), description="Flags whose effect on speed the twin leaves out.")
 
     @property
     def uncertainty(self) -> float:
@@ -65,12 +67,13 @@ class EngineSetup(Value):
         tokens = self.max_num_batched_tokens
         cache = cache_step(self.kv_bits, self.profile.kv_bits, tokens)
         experts = EXPERT_PARALLEL if self.expert_parallel else 0.0
-        return math.hypot(self.profile.uncertainty, budget_step(tokens), cache, experts)
+        beyond = UNFOLLOWED if self.unfollowed else 0.0
+        return math.hypot(self.profile.uncertainty, budget_step(tokens), cache, experts, beyond)
 
     @property
     def is_carried_over(self) -> bool:
-        """True where no engine like this one was measured: another kind's profile, or another kind of KV cache."""
-        return self.profile.transferred_from is not None or self.kv_bits != self.profile.kv_bits
+        """True where no engine like this one was measured: another kind's profile, KV cache, or way of working."""
+        return bool(self.profile.transferred_from or self.unfollowed or self.kv_bits != self.profile.kv_bits)
 
 
 def resolve(shape: ModelShape, gpu: str | Gpu, config: EngineConfig, profile: Profile | None = None) -> EngineSetup:
@@ -81,6 +84,7 @@ def resolve(shape: ModelShape, gpu: str | Gpu, config: EngineConfig, profile: Pr
     """
     sheet = find_gpu(gpu) if isinstance(gpu, str) else gpu
     flags = FlagReader(config)
+    shape = _shape_under(shape, config)
     demand = memory_demand(shape, sheet, config)
     plan = plan_memory(shape, sheet, demand)
     _check_split(shape, config)
@@ -92,8 +96,7 @@ def resolve(shape: ModelShape, gpu: str | Gpu, config: EngineConfig, profile: Pr
     seqs = _max_num_seqs(sheet, flags, demand.max_num_batched_tokens)
     used = profile or profile_for(shape, sheet, demand.weight_bits, demand.tensor_parallel_size)
     asynchronous = flags.boolean("async-scheduling", default=True)
-    eager = flags.boolean("enforce-eager", default=False)
-    graph = 0 if eager else _graph_tokens(flags, seqs, demand.max_num_batched_tokens)
+    graph = min(largest_graph(flags, seqs), demand.max_num_batched_tokens)
     return EngineSetup(
         max_num_seqs=seqs,
         max_num_batched_tokens=demand.max_num_batched_tokens,
@@ -114,12 +117,17 @@ def resolve(shape: ModelShape, gpu: str | Gpu, config: EngineConfig, profile: Pr
         memory=plan,
         adapter_slots=demand.adapter_slots,
         adapter_swap_s=slot_gib(shape, demand) / COPY_GIB_PER_S,
+        unfollowed=unfollowed(config),
     )
 
 
 def memory_demand(shape: ModelShape, gpu: Gpu, config: EngineConfig) -> MemoryDemand:
-    """Return what `config` asks of memory, vLLM's defaults filled in. Raises InvalidInput for a wrong value."""
+    """Return what `config` asks of memory, vLLM's defaults filled in.
+
+    Raises InvalidInput for a wrong value, NotModelled (one of them) for flags whose memory is not counted.
+    """
     flags = FlagReader(config)
+    _check_countable(config)
     fitted = flags.is_auto_length()
     max_len = shape.max_position_embeddings
     if not fitted:
@@ -141,6 +149,16 @@ def memory_demand(shape: ModelShape, gpu: Gpu, config: EngineConfig) -> MemoryDe
         block_size=flags.integer("block-size", default=16, low=1),
         **_adapter_room(flags),
     )
+
+
+def _check_countable(config: EngineConfig) -> None:
+    if str(config.flags.get("dtype", "auto")).lower() in ("float32", "float"):
+        raise NotModelled("dtype float32: no prediction", why="weights and cache are counted in 16 bits")
+    for name in ("decode-context-parallel-size", "prefill-context-parallel-size"):
+        size = FlagReader(config).integer(name, default=1, low=1)
+        if size > 1:
+            why = "sequences are cut over GPUs, which the twin's cache does not know"
+            raise NotModelled(f"{name} {size}: no prediction", why=why)
 
 
 def _adapter_room(flags: FlagReader) -> dict[str, int]:
@@ -193,11 +211,32 @@ def _length(shape: ModelShape, demand: MemoryDemand, plan: MemoryPlan) -> int:
     return max(1, longest_request(shape, plan.kv_gib, demand))
 
 
+def _shape_under(shape: ModelShape, config: EngineConfig) -> ModelShape:
+    found = shape_under(shape, config)
+    if found is None:
+        why = "they may make another model of it than its config.json says"
+        raise NotModelled("hf-overrides or hf-config-path: no prediction", why=why)
+    return found
+
+
+def split_problem(shape: ModelShape, tensor: int) -> str | None:
+    """Return why no engine can split the model over `tensor` GPUs; None when it can.
+
+    vLLM (`QKVParallelLinear`): whole heads for each GPU, and heads of keys and values shared evenly or kept by several.
+    """
+    if shape.num_attention_heads % tensor:
+        return f"{shape.num_attention_heads} attention heads cannot be divided by tensor-parallel-size {tensor}"
+    keys = next((n for n in (group.kv_heads for group in shape.layers) if n > 1 and n % tensor and tensor % n), None)
+    if keys is None:
+        return None
+    return f"{keys} heads of keys and values can neither be divided by tensor-parallel-size {tensor} nor divide it"
+
+
 def _check_split(shape: ModelShape, config: EngineConfig) -> None:
-    tensor = config.tensor_parallel_size
-    if shape.num_attention_heads % tensor != 0:
-        why = f"{shape.num_attention_heads} attention heads are not divisible by it"
-        raise DoesNotFit(f"tensor-parallel-size {tensor} is impossible for {shape.name}", why=why)
+    problem = split_problem(shape, config.tensor_parallel_size)
+    if problem is not None:
+        tensor = config.tensor_parallel_size
+        raise DoesNotFit(f"tensor-parallel-size {tensor} is impossible for {shape.name}", why=problem)
     if shape.experts == 0 and FlagReader(config).boolean("enable-expert-parallel", default=False):
         raise DoesNotFit(f"enable-expert-parallel is impossible for {shape.name}", why="it has no experts")
 
@@ -222,9 +261,3 @@ def _max_num_seqs(gpu: Gpu, flags: FlagReader, batched_tokens: int) -> int:
         why = f"max-num-batched-tokens {batched_tokens} must be at least max-num-seqs {seqs}"
         raise DoesNotFit("the batch limits contradict each other", why=why)
     return batched_tokens
-
-
-def _graph_tokens(flags: FlagReader, seqs: int, batched_tokens: int) -> int:
-    """vLLM: VllmConfig._set_cudagraph_sizes; the largest captured size is min(2 × max-num-seqs, 512)."""
-    largest = flags.integer("max-cudagraph-capture-size", default=min(2 * seqs, 512))
-    return min(largest, batched_tokens)

@@ -27,6 +27,10 @@ _OTHER_CACHE = 0.055
 EXPERT_PARALLEL = 0.2
 """Whole experts on each of several GPUs: never measured, and no real router picks evenly. A judgement."""
 
+UNFOLLOWED = 0.35
+"""Flags that change speed in ways the twin leaves out (`beyond.py`): speculative decoding alone is worth a half to
+three times the speed. A judgement."""
+
 
 def least_uncertainty(traits: Sequence[Trait], tensor_parallel_size: int, *, live: bool) -> float:
     """Return the least uncertainty of a fitted profile, however well it meets what it was fitted to."""

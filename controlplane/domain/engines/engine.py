@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field
 
 from controlplane.domain.base import Value
 from controlplane.domain.engines.flags import FlagValue, argument, canonical_flags
+from controlplane.domain.errors import InvalidInput
 
 
 def _canonical(flags: Any) -> Any:
@@ -59,11 +60,11 @@ class EngineConfig(Value):
 
     @property
     def tensor_parallel_size(self) -> int:
-        return int(self.flags.get("tensor-parallel-size", 1))
+        return self._size("tensor")
 
     @property
     def pipeline_parallel_size(self) -> int:
-        return int(self.flags.get("pipeline-parallel-size", 1))
+        return self._size("pipeline")
 
     @property
     def gpus_per_replica(self) -> int:
@@ -72,8 +73,16 @@ class EngineConfig(Value):
         llama.cpp has no such sizes: it takes a GPU for each share of `tensor-split`.
         """
         shares = str(self.flags.get("tensor-split", "1")).count(",") + 1
-        sizes = (int(self.flags.get(f"{kind}-parallel-size", 1)) for kind in self._with_gpus_of_their_own)
+        sizes = (self._size(kind) for kind in self._with_gpus_of_their_own)
         return self.tensor_parallel_size * self.pipeline_parallel_size * shares * math.prod(sizes)
+
+    def _size(self, kind: str) -> int:
+        """Raises InvalidInput for a size that is none: no number of GPUs follows from it."""
+        name = f"{kind}-parallel-size"
+        value = self.flags.get(name, 1)
+        if isinstance(value, bool) or not str(value).isdecimal() or int(value) < 1:
+            raise InvalidInput(f"{name} is {value!r}", allowed="a whole number, 1 or more")
+        return int(value)
 
     @property
     def _with_gpus_of_their_own(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,8 +164,8 @@ def feasible_points(spec: ServiceSpec, space: Space) -> list[Point]:
         if point_key(point) == point_key(baseline):
             continue
         config = space.config(point)
-        shape, defaults = known[config.alternative]
-        found = objections(config, pool=spec.gpus, shape=shape, defaults=defaults)
+        shape, defaults, env = known[config.alternative]
+        found = objections(config, pool=spec.gpus, shape=shape, defaults=defaults, env=env)
         complaints.update(found)
         if not found:
             points.append(point)
@@ -174,16 +175,24 @@ def feasible_points(spec: ServiceSpec, space: Space) -> list[Point]:
     return points
 
 
-def _known(spec: ServiceSpec) -> Mapping[str | None, tuple[ModelShape | None, Mapping[str, FlagValue]]]:
-    """Return the model's shape and the engine's defaults by alternative; the service's own is None too."""
+class _Known(NamedTuple):
+    shape: ModelShape | None
+    defaults: Mapping[str, FlagValue]
+    env: Mapping[str, str]
+
+
+def _known(spec: ServiceSpec) -> Mapping[str | None, _Known]:
+    """Return the model's shape, the engine's defaults and its environment by alternative; the own one's is None too."""
     gpu = gpu_of(spec.gpus)
     ways: list[tuple[str | None, ServiceSpec]] = [(None, spec), *spec.ways.items()]
-    return {name: (shape_of(way), engine_defaults(knobs_of(way.engine), gpu)) for name, way in ways}
+    return {
+        name: _Known(shape_of(way), engine_defaults(knobs_of(way.engine), gpu), way.engine.env) for name, way in ways
+    }
 
 
 def _rooms(spec: ServiceSpec, configs: Sequence[EngineConfig]) -> NDArray[np.float64] | None:
     """Return the memory each leaves for its KV cache, GiB: NaN where the twin does not know, None if it never does."""
-    shapes = {alternative: shape for alternative, (shape, _) in _known(spec).items()}
+    shapes = {alternative: known.shape for alternative, known in _known(spec).items()}
     if all(shape is None for shape in shapes.values()):
         return None
     return np.array([_room_gib(spec, config, shapes[config.alternative]) for config in configs])
@@ -191,8 +200,8 @@ def _rooms(spec: ServiceSpec, configs: Sequence[EngineConfig]) -> NDArray[np.flo
 
 def check_baseline(spec: ServiceSpec, baseline: EngineConfig) -> None:
     """Refuse a baseline that no engine could start with. Raises InvalidInput."""
-    shape, defaults = _known(spec)[baseline.alternative]
-    found = contradictions(baseline, pool=spec.gpus, shape=shape, defaults=defaults)
+    shape, defaults, env = _known(spec)[baseline.alternative]
+    found = contradictions(baseline, pool=spec.gpus, shape=shape, defaults=defaults, env=env)
     if found:
         raise InvalidInput("the baseline cannot run, so nothing can be compared with it", why="; ".join(found))
 
