@@ -40,6 +40,9 @@ a key."""
 _PREFIXES = ("language_model.model.", "model.language_model.", "language_model.", "backbone.", "transformer.", "model.")
 
 
+_ENDLESS = re.compile(r"\([^()]*[*+][^()]*\)[*+{]")
+
+
 class Names(NamedTuple):
     """Modules as a list names them."""
 
@@ -70,6 +73,8 @@ def names_of(given: Iterable[str]) -> Names:
 
 
 def _pattern(text: str) -> re.Pattern[str]:
+    if text.startswith("re:") and _ENDLESS.search(text):
+        raise InvalidInput(f"{text[:60]!r} repeats what repeats itself", why="matching it may take for ever")
     try:
         return re.compile(text[3:] if text.startswith("re:") else f"{fnmatch.translate(text)}|{_below(text)}")
     except re.error as error:
