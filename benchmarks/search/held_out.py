@@ -23,12 +23,13 @@ from benchmarks.search.oddities import (
     tight_allocator,
     uneven_router,
     whole_eager,
+    whole_prompts,
 )
 from benchmarks.search.scenarios import Oddity, Scenario, in_the_usual_space, scenarios, service
 
 DEVELOPED_ON = (
     *("8b-code-1gpu-ttft", "14b-conv-1h100-host", "8b-conv-1h200-server", "moe-code-1h100-chunks"),
-    *("8b-code-1a100-contexts", "8b-code-1h200-sampler", "14b-code-1h100-padded"),
+    *("8b-code-1a100-contexts", "8b-code-1h200-sampler", "14b-code-1h100-padded", "8b-conv-1h100-blocks"),
 )
 _SEQS = (16, 32, 64, 128, 256, 512, 1024)
 _TOKENS = (512, 1024, 2048, 4096, 8192, 16384)
@@ -54,6 +55,7 @@ def held_out() -> tuple[Scenario, ...]:
         _odd("14b-code-1h100-padded", Engines("qwen3-14b", "H100", 1), "code", (2000, 80), 6, padded_steps),
         _odd("moe-conv-2h100-allocator", Engines("qwen3-30b-a3b", "H100", 2), "conv", (1200, 60), 14, tight_allocator),
         _odd("8b-code-1a100-contexts", Engines("llama-8b", "A100", 1), "code", (2500, 80), 5, long_contexts),
+        _odd("8b-code-1h100-whole", Engines("llama-8b", "H100", 1), "code", (2500, 80), 8, whole_prompts),
     )
 
 

@@ -95,6 +95,12 @@ def long_contexts(setup: EngineSetup, config: EngineConfig) -> EngineSetup:
     return _costs(setup, kv_token_s=worse, pair_s=4.0)
 
 
+def whole_prompts(setup: EngineSetup, _: EngineConfig) -> EngineSetup:
+    """Attention that cannot go on with half a prompt: a step holds whole ones, so no budget below the longest acts."""
+    tokens = max(setup.max_num_batched_tokens, setup.max_model_len)
+    return setup.evolve(chunked_prefill=False, max_num_batched_tokens=tokens)
+
+
 def _costs(setup: EngineSetup, **factors: float) -> EngineSetup:
     cost: StepCost = setup.cost
     return setup.evolve(cost=cost._replace(**{name: getattr(cost, name) * by for name, by in factors.items()}))

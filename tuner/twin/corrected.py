@@ -92,15 +92,28 @@ def factored(
 
 
 def _sized(setup: EngineSetup, factors: Factors) -> EngineSetup:
-    """Return an engine whose steps also cost what its flags allow, be it there or not."""
-    if factors.seat_us == factors.padding == 0:
+    """Return an engine whose steps also cost what its flags allow, be it there or not, or hold less than they allow."""
+    if (factors.seat_us, factors.padding, factors.piece_tokens, factors.cache) == (0, 0, 0, 1):
         return setup
     cost = setup.cost
     seats_s = factors.seat_us * 1e-6 * setup.max_num_seqs
     padding = factors.padding * setup.max_num_batched_tokens
     return setup.evolve(
         cost=cost._replace(fixed_s=cost.fixed_s + seats_s, knee_tokens=cost.knee_tokens + padding),
+        long_prefill_token_threshold=_piece(setup.long_prefill_token_threshold, factors.piece_tokens),
+        kv_blocks=max(_blocks_of_one(setup), int(setup.kv_blocks * factors.cache)),
     )
+
+
+def _piece(threshold: int, piece_tokens: float) -> int:
+    """Return the lower of two limits, 0 is none."""
+    limits = [limit for limit in (threshold, math.ceil(piece_tokens)) if limit > 0]
+    return min(limits, default=0)
+
+
+def _blocks_of_one(setup: EngineSetup) -> int:
+    """Return the blocks below which the longest request would never run, as many as there are at most."""
+    return min(setup.kv_blocks, math.ceil(setup.max_model_len / setup.block_size) + 1)
 
 
 def _that_holds(gpu: Gpu, shape: ModelShape, started: EngineConfig) -> Gpu:

@@ -28,6 +28,8 @@ class Factors(Value):
     stream: float = Field(default=1.0, gt=0, description="Streaming a token at the API server, beside `server`.")
     seat_us: float = Field(default=0.0, ge=0, description="Of each step for each of max-num-seqs, there or not.")
     padding: float = Field(default=0.0, ge=0, description="Share of the token budget multiplied in vain in every step.")
+    piece_tokens: float = Field(default=0.0, ge=0, description="Tokens of one prompt a step at most; 0: no limit.")
+    cache: float = Field(default=1.0, gt=0, description="Share of the KV cache that is there.")
 
 
 class Rival(Value):
