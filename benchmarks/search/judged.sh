@@ -4,15 +4,16 @@
 #   benchmarks/search/judged.sh FOLDER [PROCESSES]
 #
 # FOLDER gets a JSON and a log for each scenario, and targets.txt: what was reached of the three targets (issue 13), in
-# each of them. A scenario whose JSON is there is not run again. SCENARIOS chooses, SEEDS says how many seeds (6) and
-# FIRST_SEED where they begin (9900), CONTESTANTS who plays, PYTHON is the interpreter. Exit code 1: a run broke (its
-# log says why), the table is of the others.
+# each of them. A scenario whose JSON is there is not run again; the last one is the newest, which no rule was chosen on.
+# SCENARIOS chooses, SEEDS says how many seeds (6) and FIRST_SEED where they begin (9900), CONTESTANTS who plays (more
+# than ours_calibrated, random and optuna_tpe, which the table needs), PYTHON is the interpreter. Exit code 1: a run broke
+# (its log says why), the table is of the others.
 set -eu
 
 folder=${1:?usage: benchmarks/search/judged.sh FOLDER [PROCESSES]}
 processes=${2:-$(nproc)}
 scenarios=${SCENARIOS:-moe-code-1h100-chunks 8b-conv-1h100-blocks 14b-code-1h100-padded moe-conv-2h100-allocator \
-14b-code-2h100-fp8kv 8b-code-1gpu-ttft moe-conv-1h100-router 8b-conv-1l40s-power}
+14b-code-2h100-fp8kv 8b-code-1gpu-ttft moe-conv-1h100-router 8b-conv-1l40s-power 8b-code-1h100-whole}
 export SEEDS="${SEEDS:-6}" FIRST_SEED="${FIRST_SEED:-9900}" PYTHON="${PYTHON:-python}"
 export CONTESTANTS="${CONTESTANTS:-ours_calibrated ours random optuna_tpe}"
 
