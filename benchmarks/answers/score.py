@@ -39,7 +39,10 @@ _WITHOUT_A_FLEET = (Verdict.OUT_OF_REACH, Verdict.FAILED)
 
 
 class Score(NamedTuple):
-    """One study. `regret` is a share of the true best's price; None where no fleet can be had at all."""
+    """One study. `regret` is a share of the true best's price; None where no fleet has the headroom, so that there is no
+    best one to hold a price against, and none that misses was recommended. `unmatched` is True of a recommended fleet
+    that truly holds the target there, without the headroom.
+    """
 
     verdict: Verdict
     regret: float | None
@@ -49,6 +52,7 @@ class Score(NamedTuple):
     slo_missed: bool
     gpu_seconds: float
     stated: tuple[Stated, ...] = ()
+    unmatched: bool = False
 
 
 def verdict_of(study: Study) -> Verdict:
@@ -89,12 +93,13 @@ def score(truth: Truth, study: Study) -> Score:
     won = claims or _wins_as_large_a_fleet(found, spent, was)
     return Score(
         verdict=verdict,
-        regret=_regret(spent, best, verdict),
+        regret=_regret(spent, best, misses=recommended and not holds),
         missed_win=best is not None and best.size.usd_per_hour <= (1 - WORTHWHILE) * was and not won,
         false_win=claims and spent >= was and not (math.isinf(was) and math.isfinite(spent)),
         recommended=recommended,
         slo_missed=recommended and not holds,
         gpu_seconds=study.gpu_seconds,
+        unmatched=best is None and holds,
     )
 
 
@@ -113,9 +118,9 @@ def _true_cost(truth: Truth, found: Recommendation, *, holds: bool) -> float:
     return max(found.fleet.usd_per_hour, needed.size.usd_per_hour)
 
 
-def _regret(spent: float, best: Fleet | None, verdict: Verdict) -> float | None:
+def _regret(spent: float, best: Fleet | None, *, misses: bool) -> float | None:
     if best is None:
-        return None if verdict in _WITHOUT_A_FLEET else math.inf
+        return math.inf if misses else None
     return max(0.0, spent / best.size.usd_per_hour - 1)
 
 
@@ -132,12 +137,15 @@ def row(name: str, budget: int, truth: Truth, scores: Sequence[Score]) -> dict[s
         "missed_wins": sum(s.missed_win for s in scores),
         "false_wins": sum(s.false_win for s in scores),
         "slo_missed_at_target": sum(s.slo_missed for s in scores),
+        "held_without_headroom": sum(s.unmatched for s in scores),
         "gpu_seconds": {"median": round(_quantile([s.gpu_seconds for s in scores], 0.5))},
     }
 
 
 def regret_percent(scores: Iterable[Score]) -> dict[str, float | None]:
-    """Return median and P90; None is infinite: an answer without a fleet where there is one, or the other way round."""
+    """Return median and P90 of those that have one; None is infinite: an answer without a fleet where there is one, or a
+    fleet that misses where there is none.
+    """
     regrets = [s.regret for s in scores if s.regret is not None]
     return {"median": _percent(_quantile(regrets, 0.5)), "p90": _percent(_quantile(regrets, 0.9))}
 

@@ -18,7 +18,7 @@ from benchmarks.answers.main import report_of, summary, targets
 from benchmarks.answers.remembered import Remembered
 from benchmarks.answers.routing import Lane, serve
 from benchmarks.answers.scenarios import Scenario, scenarios
-from benchmarks.answers.score import Score, Verdict, row, score, verdict_of
+from benchmarks.answers.score import Score, Verdict, regret_percent, row, score, verdict_of
 from benchmarks.answers.study import run_study
 from benchmarks.answers.truth import Fleet, Truth
 from controlplane.domain.engines.engine import EngineConfig
@@ -130,11 +130,21 @@ def test_a_fleet_that_misses_costs_what_it_would_truly_need() -> None:
     assert dear.false_win
 
 
-def test_where_no_fleet_can_be_had_every_other_answer_is_infinitely_wrong() -> None:
-    beyond = KnownTruth(best_usd=None)
+def test_where_no_fleet_has_the_headroom_only_one_that_truly_holds_is_not_infinitely_wrong() -> None:
+    beyond, short = KnownTruth(best_usd=None), KnownTruth(best_usd=None, holds=False)
     assert judged(beyond, study()).regret is None
-    wrong = judged(beyond, study(answer="no_improvement"))
-    assert wrong.regret == float("inf")
+    for answer in ("improvement", "same_fleet_more_capacity", "no_improvement"):
+        wrong = judged(short, study(answer=answer))
+        assert (wrong.regret, wrong.slo_missed, wrong.unmatched) == (float("inf"), True, False)
+        held = judged(beyond, study(answer=answer))
+        assert (held.regret, held.slo_missed, held.unmatched) == (None, False, True)
+
+
+def test_a_regret_that_cannot_be_stated_makes_no_other_look_better() -> None:
+    held, lost = judged(KnownTruth(best_usd=None), study(answer="improvement")), judged(KnownTruth(), failed())
+    assert held.regret is None
+    assert regret_percent([lost] * 2 + [held] * 18) == {"median": None, "p90": None}
+    assert row("a", 8, cast(Truth, KnownTruth(best_usd=None)), [held, lost])["held_without_headroom"] == 1
 
 
 def test_the_benchmark_can_fail_and_says_by_how_much() -> None:
