@@ -53,8 +53,8 @@ def _counts(trial: Trial) -> bool:
 
 def _subject(trials: Sequence[Trial]) -> Subject:
     expected = next((rps for t in trials if (rps := _expected_rps(t))), None)
-    runs = tuple(run for trial in trials for run in _runs(trial))
     to_come = max((trial.predicted.get(LONG_RUN_SD, 0.0) for trial in trials), default=0.0)
+    runs = tuple(run for trial in trials for run in _runs(trial, to_come))
     return Subject(runs, trials[0].config.gpus_per_replica, expected, to_come)
 
 
@@ -63,11 +63,13 @@ def _expected_rps(trial: Trial) -> float | None:
     return trial.predicted.get(LONG_RUN) or trial.predicted.get("capacity_rps")
 
 
-def _runs(trial: Trial) -> list[Run]:
-    """Return the levels that share arrivals: all of a ladder, each of a fleet check alone."""
+def _runs(trial: Trial, half_hours_sd: float) -> list[Run]:
+    """Return the levels that share arrivals: all of a ladder, each of a fleet check alone: half an hour or less, of which
+    one differs from another by `half_hours_sd`.
+    """
     seen = [each for level in trial.levels if (each := _seen(trial, level)) is not None]
     if trial.kind is TrialKind.CONFIRM_FLEET:
-        return [Run((each,)) for each in seen]
+        return [Run((each,), apart=half_hours_sd) for each in seen]
     return [Run(tuple(seen), _luck(trial))] if seen else []
 
 
