@@ -17,7 +17,7 @@ from controlplane.domain.studies.tuning_options import ObjectiveKind
 from tuner.answer.evidence import Measured, measured
 from tuner.answer.fleets import enough, headroom_rps, sized
 from tuner.answer.named import LIKELY
-from tuner.answer.standing import POSSIBLE
+from tuner.answer.standing import UNLIKELY
 from tuner.answer.too_few import too_few_gpus
 
 _TWICE = 2  # levels without one replica that are given to it
@@ -35,10 +35,16 @@ def next_without(spec: ServiceSpec, trials: Sequence[Trial], check: Trial) -> Fe
     if not here:
         return Fewer.AGAIN
     mine = _of(trials, check)
-    if here[-1].passed and sized(spec, mine).replicas <= check.loaded_replicas:
+    surely = sized(spec, mine).replicas
+    if here[-1].passed and (surely <= check.loaded_replicas or _as_sure(here, surely > check.held_together)):
         return Fewer.HELD
     hopeless = not here[-1].passed and enough(spec, mine.belief, check.loaded_replicas) < LIKELY
     return Fewer.STOP if hopeless or len(here) >= _TWICE else Fewer.AGAIN
+
+
+def _as_sure(here: Sequence[Level], held_by_levels: bool) -> bool:
+    """Say whether fewer replicas passed as many levels as more did that held by their levels alone."""
+    return held_by_levels and len(here) >= _TWICE and all(level.passed for level in here)
 
 
 def cannot_shrink(spec: ServiceSpec, trials: Sequence[Trial], check: Trial) -> str | None:
@@ -52,7 +58,7 @@ def cannot_shrink(spec: ServiceSpec, trials: Sequence[Trial], check: Trial) -> s
         return f"{fewer} missed before"
     if fewer * check.config.gpus_per_replica <= too_few_gpus(trials, check.config):
         return f"{fewer} as good missed before"
-    if enough(spec, _of(trials, check).belief, fewer) < POSSIBLE:
+    if enough(spec, _of(trials, check).belief, fewer) < UNLIKELY:
         return f"{fewer} would hardly do"
     return None
 
