@@ -15,12 +15,13 @@ from typing import NamedTuple
 import numpy as np
 
 from controlplane.domain.service import ServiceSpec
+from controlplane.domain.studies.capacity import fleet_size
 from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from controlplane.domain.studies.tuning_options import ObjectiveKind
 from tuner.answer.evidence import measured
-from tuner.answer.fleets import cheaper, costs, exists, gains, largest_here, sized
+from tuner.answer.fleets import cheaper, costs, exists, gains, holds, largest_here, sized
 from tuner.answer.named import LIKELY, largest_cheaper
-from tuner.answer.standing import POSSIBLE, UNLIKELY, Standing, baseline_of, is_proved, standings
+from tuner.answer.standing import POSSIBLE, UNLIKELY, Standing, baseline_of, is_proved, rounds_tell, standings
 from tuner.answer.too_few import too_few_gpus
 
 MOST_ROUNDS = 3
@@ -60,15 +61,25 @@ def next_proofs(spec: ServiceSpec, trials: Sequence[Trial]) -> list[Next]:
     ranked, lost = standings(spec, trials), is_lost(spec, trials)
     settled = (each for each in ranked if is_proved(spec, each) or (lost and each.is_held and _is_sure(spec, each)))
     proved = min((each.fleet.gpus for each in settled if each.exists), default=None)
+    held = min((each.fleet.gpus for each in ranked if each.is_held and each.exists), default=None)
     open_ = [each for each in ranked if proved is None or each.fleet.gpus < proved]
     for least in (POSSIBLE, UNLIKELY):
         possible = (each for each in open_ if is_possible(each, lost=lost, least=least))
-        reaching = ((_reaching(spec, each, lost=lost), lost and not _is_sure(spec, each)) for each in possible)
-        wanted = (_next(spec, trials, each, last=last) for each, last in reaching)
+        reaching = (_reaching(spec, each, below=held) if lost else each for each in possible)
+        wanted = (_next(spec, trials, each, last=lost and not _is_sure(spec, each)) for each in reaching)
         found = [each for each in wanted if each is not None]
         if found or proved is not None:
             break
-    return found
+    return sorted(found, key=_turn)
+
+
+def _turn(wanted: Next) -> float:
+    """Return when a candidate's turn is: as it is ranked; of those that only caution forbids, by odds per engine start.
+
+    All of these take all GPUs, so that any that holds is as good, and the starts left are to find one.
+    """
+    found = wanted.standing
+    return 0.0 if found.exists or not wanted.last else -found.holds / (wanted.starts + wanted.kept) + 1
 
 
 def is_lost(spec: ServiceSpec, trials: Sequence[Trial]) -> bool:
@@ -88,6 +99,22 @@ def baseline_is_out(spec: ServiceSpec, trials: Sequence[Trial]) -> bool:
         return False
     baseline = baseline_of(measured(trials))
     return baseline is None or float(np.mean(np.isfinite(costs(spec, baseline)))) < _SURELY_OUT
+
+
+def is_checked_at_once(spec: ServiceSpec, trials: Sequence[Trial]) -> bool:
+    """Say whether fleets that may reach the target are checked without a round of confirmation before: where the
+    baseline's does not exist and a round tells little.
+    """
+    if rounds_tell(spec) or not spec.tuning.confirm_fleet:
+        return False
+    begun = any(t.kind is TrialKind.BASELINE and t.state is not TrialState.RUNNING for t in trials)
+    return begun and is_lost(spec, trials)
+
+
+def odds_per_start(spec: ServiceSpec, standing: Standing) -> float:
+    """Return how likely its largest fleet here holds the target, over the engines that a check of it starts."""
+    fleet = largest_here(spec, standing.measured)
+    return 0.0 if fleet is None else standing.reach / fleet.replicas
 
 
 def round_starts(spec: ServiceSpec, trials: Sequence[Trial]) -> int:
@@ -118,12 +145,20 @@ def rounds_of(trials: Sequence[Trial], kind: TrialKind, config_hash: str) -> int
     return sum(t.kind is kind and t.config.content_hash() == config_hash for t in trials)
 
 
-def _reaching(spec: ServiceSpec, standing: Standing, *, lost: bool) -> Standing:
-    """Return a candidate with the fleet to check: the largest there can be, where only that tells what is in reach."""
-    fleet = largest_here(spec, standing.measured)
-    if standing.exists or not lost or fleet is None or standing.reach < POSSIBLE:
+def _reaching(spec: ServiceSpec, standing: Standing, *, below: int | None) -> Standing:
+    """Return a candidate with the fleet to check where the baseline's does not exist: the largest there can be, where
+    only that tells what is in reach; the largest on fewer GPUs than held together of another one, where it may do.
+    """
+    if standing.check is not None:
         return standing
-    return standing._replace(fleet=fleet)
+    belief, gpus = standing.measured.belief, standing.measured.config.gpus_per_replica
+    fleet = largest_here(spec, standing.measured) if not standing.exists and standing.reach >= POSSIBLE else None
+    if below is not None and (replicas := (below - 1) // gpus) > spec.tuning.objective.spare_replicas:
+        fewer = standing.fleet.gpus >= below and holds(spec, belief, replicas) >= POSSIBLE
+        fleet = fleet_size(replicas, gpus, spec.gpus) if fewer else fleet
+    if fleet is None:
+        return standing
+    return standing._replace(fleet=fleet, holds=holds(spec, belief, fleet.replicas))
 
 
 def _is_sure(spec: ServiceSpec, standing: Standing) -> bool:
@@ -137,8 +172,10 @@ def _next(spec: ServiceSpec, trials: Sequence[Trial], standing: Standing, *, las
     asked, likely = _money_hangs_on(spec, trials, standing), is_likely(standing)
     check = asked.fleet.replicas if spec.tuning.confirm_fleet and exists(spec, asked.fleet) else 0
     if standing.check is not None:  # it missed with fewer, and could not grow then
-        check = check if standing.exists else 0
+        check = check if standing.exists and standing.fleet.replicas > standing.check.replicas else 0
         return Next(Proof.FLEET, standing, check) if check and standing.cheaper >= LIKELY else None
+    if last and check and not rounds_tell(spec):
+        return Next(Proof.FLEET, asked, check, likely=likely, last=last)
     again = rounds_of(trials, TrialKind.CONFIRM_WINNER, standing.measured.config.content_hash())
     before = sum(t.kind is TrialKind.CONFIRM_BASELINE for t in trials)
     paired = not baseline_is_out(spec, trials)

@@ -37,25 +37,33 @@ class Move(StrEnum):
 def next_move(spec: ServiceSpec, trials: Sequence[Trial], check: Trial, *, in_time: bool = True) -> Move:
     """Return how a running fleet check goes on, by all trials and its own levels so far.
 
-    Where no replica can join, two levels that missed end it only when it is unlikely to hold: engines that run already
-    take minutes to tell more, and nothing else will. `in_time` is False where the budget holds no further level.
+    Where no replica can join, levels that missed end it only when it is unlikely to hold, and half as likely as when it
+    was begun (a last resort is checked at odds of 10 %): engines that run already take minutes to tell more, and
+    nothing else will. `in_time` is False where the budget holds no further level.
     """
     if check.held_replicas is not None:
         return _WITHOUT[next_without(spec, trials, check)]
     here = [level for level in check.levels if _counts(level) and (level.replicas or check.replicas) == check.replicas]
     if not here:
         return Move.AGAIN
-    belief = measured([*(t for t in trials if t.trial_id != check.trial_id), check])[check.config.content_hash()].belief
-    chance, failed = holds(spec, belief, check.replicas), sum(not level.passed for level in here)
+    others = [t for t in trials if t.trial_id != check.trial_id]
+    chance, failed = _chance(spec, [*others, check], check), sum(not level.passed for level in here)
     passed = len(here) - failed
     if here[-1].passed and (chance >= spec.tuning.confidence or (passed >= _TWICE and not failed)):
         return Move.HELD
-    at_last = in_time and failed >= _TWICE and cannot_grow(spec, trials, check) is not None
-    if chance <= _HOPELESS or (failed >= _TWICE and not at_last):
+    at_last = in_time and failed > 0 and cannot_grow(spec, trials, check) is not None
+    hopeless = min(_HOPELESS, _chance(spec, others, check) / 2) if at_last else _HOPELESS
+    if chance <= hopeless or (failed >= _TWICE and not at_last):
         return Move.GROW
-    if len(here) < (_MOST_AT_LAST if at_last else _MOST_LEVELS):
+    if len(here) < (_MOST_AT_LAST if at_last and failed >= _TWICE else _MOST_LEVELS):
         return Move.AGAIN
     return Move.HELD if passed > failed and here[-1].passed else Move.GROW
+
+
+def _chance(spec: ServiceSpec, trials: Sequence[Trial], check: Trial) -> float:
+    """Return the probability that a check's fleet holds, by these trials; 1 where they say nothing of it."""
+    found = measured(trials).get(check.config.content_hash())
+    return 1.0 if found is None else holds(spec, found.belief, check.replicas)
 
 
 _WITHOUT = {Fewer.AGAIN: Move.AGAIN, Fewer.HELD: Move.HELD, Fewer.STOP: Move.ENOUGH}

@@ -26,7 +26,8 @@ def plan_of(spec: ServiceSpec, trials: Sequence[Trial] = (), *, twin: str | None
     """
     start_s, level_s = _start_s(spec, trials), _level_s(spec)
     trial_s = start_s + _LEVELS * level_s
-    confirming = max(round_starts(spec, trials) * reserved_rounds(spec.tuning.budget), _started(trials, *_CONFIRMING))
+    rounds = reserved_rounds(spec, trials)
+    confirming = max(round_starts(spec, trials) * rounds, _started(trials, *_CONFIRMING))
     kept = reserved_replicas(spec, trials)
     check = max(kept, _started(trials, TrialKind.CONFIRM_FLEET))
     search = max(0, spec.tuning.budget.engine_starts - 1 - confirming - check)
@@ -39,7 +40,7 @@ def plan_of(spec: ServiceSpec, trials: Sequence[Trial] = (), *, twin: str | None
     )
     unheld = 0 if check else wanted_replicas(spec, trials)
     alone = NOT_AGAIN if baseline_is_out(spec, trials) else None
-    notes = [waiting(trials), twin, _no_twin(spec), alone, _note(spec, stages, unheld)]
+    notes = [waiting(trials), twin, _no_twin(spec), alone, _note(spec, stages, unheld, rounds)]
     return StudyPlan(stages=stages, note="; ".join(filter(None, notes)) or None)
 
 
@@ -54,11 +55,11 @@ def _no_twin(spec: ServiceSpec) -> str | None:
     return f"{' and '.join(dict.fromkeys(without))} {verb} no twin: the search goes by its trials alone"
 
 
-def _note(spec: ServiceSpec, stages: Sequence[PlanStage], unheld: int) -> str | None:
+def _note(spec: ServiceSpec, stages: Sequence[PlanStage], unheld: int, rounds: int) -> str | None:
     """Say what the budget does not hold: a check of so many replicas, or the time."""
     budget, expected_s = spec.tuning.budget, sum(stage.expected_s for stage in stages)
     if unheld:
-        least = 2 + 2 * reserved_rounds(budget) + unheld
+        least = 2 + 2 * rounds + unheld
         return (
             f"the fleet check does not fit: an improvement would stay unproved; {least} engine starts or more hold it"
         )

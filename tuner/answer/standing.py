@@ -13,6 +13,7 @@ from controlplane.domain.studies.answer import Answer
 from controlplane.domain.studies.capacity import FleetSize, fleet_size
 from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from controlplane.domain.studies.tuning_options import ObjectiveKind
+from controlplane.domain.workload import has_own_arrivals
 from tuner.answer.evidence import Measured, measured
 from tuner.answer.fleets import (
     Interval,
@@ -28,7 +29,7 @@ from tuner.answer.fleets import (
     reach,
     sized,
 )
-from tuner.answer.named import LIKELY_GAIN, is_likely_gain, named, rather_holding
+from tuner.answer.named import LIKELY, LIKELY_GAIN, is_likely_gain, named, rather_holding
 from tuner.answer.too_few import UNDER_THE_SAME, missed_checks, more_than, too_few_gpus
 
 POSSIBLE = 0.1
@@ -95,7 +96,7 @@ def decide(spec: ServiceSpec, trials: Sequence[Trial]) -> Decision:
     proved = next((each for each in within if is_proved(spec, each)), None)
     again = sorted(within, key=lambda each: each.rounds == 0)  # the luckiest of many is not believed before others
     likely = next((each for each in again if _is_likely(spec, each, baseline)), None)
-    here = next((each for each in again if each.is_held or each.holds >= LIKELY_GAIN), None)
+    here = next((each for each in again if _rather_holds(each)), None)
     as_small = _as_small(spec, baseline, fleet, within) if baseline is not None and fleet is not None else fleet
     smaller = next((each for each in within if kept and _is_held_on_fewer(spec, each, baseline, as_small)), None)
     roomier = next((each for each in within if kept and _has_more_room(spec, each, baseline, fleet)), None)
@@ -117,11 +118,32 @@ def decide(spec: ServiceSpec, trials: Sequence[Trial]) -> Decision:
     return answered(Answer.NO_IMPROVEMENT, None, as_small)
 
 
+def _rather_holds(standing: Standing) -> bool:
+    """Say whether a fleet is worth running where the baseline has none: it held, or holds likelier than not. Measured
+    once that takes more: the luckiest of many is believed too much.
+    """
+    again = standing.rounds > 0 or standing.check is not None
+    return standing.is_held or standing.holds >= (LIKELY if again else LIKELY_GAIN)
+
+
 def is_proved(spec: ServiceSpec, standing: Standing) -> bool:
-    """Say whether a cheaper fleet is sure: confirmed, checked as a whole where that is wanted, probable enough."""
+    """Say whether a cheaper fleet is sure: confirmed, checked as a whole where that is wanted, probable enough.
+
+    Where a round of confirmation tells little (`rounds_tell`), the check that held is what was measured again.
+    """
     confidence = spec.tuning.confidence
     sure = min(standing.holds, standing.cheaper) >= confidence and standing.gains >= confidence**2  # both at once
-    return sure and standing.rounds > 0 and (standing.is_held or not spec.tuning.confirm_fleet)
+    again = standing.rounds > 0 or (standing.is_held and not rounds_tell(spec))
+    return sure and again and (standing.is_held or not spec.tuning.confirm_fleet)
+
+
+def rounds_tell(spec: ServiceSpec) -> bool:
+    """Say whether a round of confirmation tells what a fleet sustains in the long run.
+
+    Under a trace's own arrivals it hardly does: a section of minutes, stretched to its rate, sustains a multiple or a
+    fraction of what the whole trace does, which only a fleet's check replays.
+    """
+    return not has_own_arrivals(spec.workload)
 
 
 def _is_likely(spec: ServiceSpec, standing: Standing, baseline: Measured | None) -> bool:
@@ -194,7 +216,23 @@ def _fleet(
         return size
     if check.state is TrialState.FEASIBLE:
         return fleet_size(check.held_together, gpus, spec.gpus)
-    return fleet_size(max(size.replicas, check.replicas + 1), gpus, spec.gpus)
+    return _after_a_miss(spec, candidate, baseline, check, size)
+
+
+def _after_a_miss(
+    spec: ServiceSpec, candidate: Measured, baseline: Measured | None, check: Trial, size: FleetSize
+) -> FleetSize:
+    """Return more than missed together; as many all the same, where these rather hold by all that was measured, and more
+    cannot be had or are less of a gain. A check ends after some levels of which most missed, each by a little perhaps.
+    """
+    gpus = candidate.config.gpus_per_replica
+    as_many = fleet_size(check.replicas, gpus, spec.gpus)
+    more = fleet_size(max(size.replicas, check.replicas + 1), gpus, spec.gpus)
+    if holds(spec, candidate.belief, check.replicas) < LIKELY or baseline is None and exists(spec, more):
+        return more
+    if not exists(spec, more) or baseline is None:
+        return as_many
+    return max((more, as_many), key=lambda fleet: gains(spec, fleet, candidate, baseline))
 
 
 def _may_win(candidate: Measured) -> bool:
