@@ -39,9 +39,9 @@ _WITHOUT_A_FLEET = (Verdict.OUT_OF_REACH, Verdict.FAILED)
 
 
 class Score(NamedTuple):
-    """One study. `regret` is a share of the true best's price; None where no fleet has the headroom, so that there is no
-    best one to hold a price against, and none that misses was recommended. `unmatched` is True of a recommended fleet
-    that truly holds the target there, without the headroom.
+    """One study. `regret` is a share of the true best's price; None where no fleet has the headroom, so that there is
+    no best one to hold a price against, and none that misses was recommended. `unmatched` is True of a recommended
+    fleet that truly holds the target there, without the headroom.
     """
 
     verdict: Verdict
@@ -143,8 +143,8 @@ def row(name: str, budget: int, truth: Truth, scores: Sequence[Score]) -> dict[s
 
 
 def regret_percent(scores: Iterable[Score]) -> dict[str, float | None]:
-    """Return median and P90 of those that have one; None is infinite: an answer without a fleet where there is one, or a
-    fleet that misses where there is none.
+    """Return median and P90 of those that have one; None is infinite: an answer without a fleet where there is one, or
+    a fleet that misses where there is none.
     """
     regrets = [s.regret for s in scores if s.regret is not None]
     return {"median": _percent(_quantile(regrets, 0.5)), "p90": _percent(_quantile(regrets, 0.9))}

@@ -64,8 +64,8 @@ def _expected_rps(trial: Trial) -> float | None:
 
 
 def _runs(trial: Trial, half_hours_sd: float) -> list[Run]:
-    """Return the levels that share arrivals: all of a ladder, each of a fleet check alone: half an hour or less, of which
-    one differs from another by `half_hours_sd`.
+    """Return the levels that share arrivals: all of a ladder, each of a fleet check alone: half an hour or less, of
+    which one differs from another by `half_hours_sd`.
     """
     seen = [each for level in trial.levels if (each := _seen(trial, level)) is not None]
     if trial.kind is TrialKind.CONFIRM_FLEET:

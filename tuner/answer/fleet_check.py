@@ -39,7 +39,7 @@ def next_move(spec: ServiceSpec, trials: Sequence[Trial], check: Trial, *, in_ti
 
     Where no replica can join, levels that missed end it only when it is unlikely to hold, and half as likely as when it
     was begun (a last resort is checked at odds of 10 %): engines that run already take minutes to tell more, and
-    nothing else will. `in_time` is False where the budget holds no further level.
+    nothing else will. A level that passed ends none. `in_time` is False where the budget holds no further level.
     """
     if check.held_replicas is not None:
         return _WITHOUT[next_without(spec, trials, check)]
@@ -53,7 +53,7 @@ def next_move(spec: ServiceSpec, trials: Sequence[Trial], check: Trial, *, in_ti
         return Move.HELD
     at_last = in_time and failed > 0 and cannot_grow(spec, trials, check) is not None
     hopeless = min(_HOPELESS, _chance(spec, others, check) / 2) if at_last else _HOPELESS
-    if chance <= hopeless or (failed >= _TWICE and not at_last):
+    if (chance <= hopeless and not here[-1].passed) or (failed >= _TWICE and not at_last):
         return Move.GROW
     if len(here) < (_MOST_AT_LAST if at_last and failed >= _TWICE else _MOST_LEVELS):
         return Move.AGAIN

@@ -67,8 +67,8 @@ class Run(NamedTuple):
     """The levels of one engine life: they share arrivals and lengths.
 
     `luck` is the logarithm of how much more a replica sustains under these arrivals than in the long run, by the twin;
-    None where it has no opinion. `apart` is what such a run differs by from the long run whatever it was counted by (sd of
-    the logarithm): a half hour of bursts is one half hour, however many requests it has.
+    None where it has no opinion. `apart` is what such a run differs by from the long run, however many requests it has
+    (sd of the logarithm): a half hour of bursts is one half hour; the long run is the mean of their logarithms.
     """
 
     levels: tuple[Seen, ...]
@@ -122,8 +122,8 @@ def _off(run: Run, most: float, dispersion: float, steepness: float) -> tuple[fl
     """Return by how much a run's log capacity lies above the long run's, its known luck aside, and the chance of it."""
     if run.luck is not None:
         return 0.0, math.hypot(math.sqrt(dispersion / max(most, 1.0)), _LUCK_SD * run.luck)
-    chance = math.hypot(math.sqrt(_WITHOUT_LUCK * dispersion / max(most, 1.0)), run.apart)
-    return _lift(run.levels[-1].allowed, steepness, round(chance, 3)), chance
+    chance = math.sqrt(_WITHOUT_LUCK * dispersion / max(most, 1.0))
+    return _lift(run.levels[-1].allowed, steepness, round(chance, 3)), math.hypot(chance, run.apart)
 
 
 def _within(run: Run, log_rps: Array, most: float, steepness: float) -> Array:

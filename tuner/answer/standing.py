@@ -222,16 +222,16 @@ def _fleet(
 def _after_a_miss(
     spec: ServiceSpec, candidate: Measured, baseline: Measured | None, check: Trial, size: FleetSize
 ) -> FleetSize:
-    """Return more than missed together; as many all the same, where these rather hold by all that was measured, and more
-    cannot be had or are less of a gain. A check ends after some levels of which most missed, each by a little perhaps.
+    """Return more than missed together; as many all the same, where these rather hold by all that was measured, and
+    more cannot be had or are less of a gain: a check ends when half of its levels missed, each by a little perhaps.
     """
     gpus = candidate.config.gpus_per_replica
     as_many = fleet_size(check.replicas, gpus, spec.gpus)
     more = fleet_size(max(size.replicas, check.replicas + 1), gpus, spec.gpus)
-    if holds(spec, candidate.belief, check.replicas) < LIKELY or baseline is None and exists(spec, more):
+    if holds(spec, candidate.belief, check.replicas) < LIKELY:
         return more
-    if not exists(spec, more) or baseline is None:
-        return as_many
+    if baseline is None or not exists(spec, more):
+        return more if exists(spec, more) else as_many
     return max((more, as_many), key=lambda fleet: gains(spec, fleet, candidate, baseline))
 
 
