@@ -181,7 +181,8 @@ def _next(spec: ServiceSpec, trials: Sequence[Trial], standing: Standing, *, las
     paired = not baseline_is_out(spec, trials)
     if paired and before < again and before < MOST_ROUNDS:
         return Next(Proof.BASELINE, asked, 1, kept=check, likely=likely, last=last)
-    if again and (last or standing.cheaper >= spec.tuning.confidence or again >= MOST_ROUNDS):
+    enough = MOST_ROUNDS if asked is standing or rounds_tell(spec) else 1
+    if again and (last or standing.cheaper >= spec.tuning.confidence or again >= enough):
         worth = check and (likely or last or asked is not standing)
         return Next(Proof.FLEET, asked, check, likely=likely, last=last) if worth else None
     starts = 2 if paired and before <= again else 1
@@ -192,14 +193,16 @@ def _money_hangs_on(spec: ServiceSpec, trials: Sequence[Trial], standing: Standi
     """Return a candidate with the fleet that decides whether it wins: one that is cheaper, where what it is believed
     to need is not and it may well do with fewer. Only a check tells, and a miss costs no more than another round.
 
-    What missed of others as good in the search speaks for it only until it was measured again itself.
+    What missed of others as good in the search speaks for it only until it was measured again itself. Where further
+    rounds tell little, odds of 10 % are enough for a check, which takes half the starts of a round for one engine.
     """
     baseline = baseline_of(measured(trials))
     open_ = baseline is not None and standing.exists and standing.check is None and standing.could >= POSSIBLE
     if baseline is None or not open_ or standing.cheaper >= LIKELY:
         return standing
     candidate = standing.measured
-    fleet = largest_cheaper(spec, candidate, baseline, below=standing.fleet.replicas)
+    least = LIKELY if rounds_tell(spec) else POSSIBLE
+    fleet = largest_cheaper(spec, candidate, baseline, below=standing.fleet.replicas, least=least)
     too_few = 0 if standing.rounds else too_few_gpus(trials, candidate.config)
     if fleet is None or fleet.gpus <= too_few:
         return standing

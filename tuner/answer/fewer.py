@@ -63,14 +63,28 @@ def cannot_shrink(spec: ServiceSpec, trials: Sequence[Trial], check: Trial) -> s
     return None
 
 
+def met_together(levels: Sequence[Level]) -> bool:
+    """Say whether levels of one rate met every limit together, though some missed one: by the mean of their shares of
+    misses. One that ended early counts with its own share, which is rather too high: a burst ended it.
+    """
+    missed = [level for level in levels if not level.passed]
+    by_misses = all(any(not check.met for check in level.report.slo_checks) for level in missed)
+    of_each = zip(*(level.report.slo_checks for level in levels), strict=True)
+    shares = ((checks[0].slo, sum(each.miss_ratio for each in checks) / len(checks)) for checks in of_each)
+    return by_misses and all(share <= slo.allowed_miss_ratio for slo, share in shares)
+
+
 def told(check: Trial) -> str | None:
-    """Say what fewer replicas did in a check that held; None where that was not tried."""
+    """Say what fewer replicas did in a check that held, and of levels that missed; None where there is nothing to."""
     return "; ".join(_told(check)) or None
 
 
 def _told(check: Trial) -> Iterator[str]:
     if check.held_replicas is None:
         return
+    here = list(_levels(check, check.held_replicas))
+    if missed := sum(not level.passed for level in here):
+        yield f"{missed} of {len(here)} levels missed a limit, {_of_all(here)}"
     if check.held_replicas < check.replicas:
         yield f"{check.replicas} were started, {check.held_replicas} are enough"
     tried = list(_levels(check, check.held_replicas - 1))
@@ -79,6 +93,10 @@ def _told(check: Trial) -> Iterator[str]:
     what = f"{tried[-1].rate_rps:.3g} requests/s, the target with its headroom"
     fewer = check.held_replicas - 1
     yield f"{fewer} held {what}, but not surely" if tried[-1].passed else f"{fewer} missed {what}"
+
+
+def _of_all(here: Sequence[Level]) -> str:
+    return "all of them together met every one" if met_together(here) else "the others and the last met every one"
 
 
 def held_rate_rps(check: Trial) -> float | None:

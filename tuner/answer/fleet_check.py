@@ -16,7 +16,7 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.capacity import fleet_size
 from controlplane.domain.studies.study import FleetCheck, Level, Trial, TrialKind, TrialState
 from tuner.answer.evidence import measured
-from tuner.answer.fewer import Fewer, held_rate_rps, next_without, told
+from tuner.answer.fewer import Fewer, held_rate_rps, met_together, next_without, told
 from tuner.answer.fleets import cheaper, exists, holds, may_need, sized
 from tuner.answer.named import LIKELY
 from tuner.answer.standing import Standing, baseline_of
@@ -39,7 +39,8 @@ def next_move(spec: ServiceSpec, trials: Sequence[Trial], check: Trial, *, in_ti
 
     Where no replica can join, levels that missed end it only when it is unlikely to hold, and half as likely as when it
     was begun (a last resort is checked at odds of 10 %): engines that run already take minutes to tell more, and
-    nothing else will. A level that passed ends none. `in_time` is False where the budget holds no further level.
+    nothing else will. A level that passed ends none. After the last one, a fleet of which all levels together met the
+    limits held them. `in_time` is False where the budget holds no further level.
     """
     if check.held_replicas is not None:
         return _WITHOUT[next_without(spec, trials, check)]
@@ -57,7 +58,8 @@ def next_move(spec: ServiceSpec, trials: Sequence[Trial], check: Trial, *, in_ti
         return Move.GROW
     if len(here) < (_MOST_AT_LAST if at_last and failed >= _TWICE else _MOST_LEVELS):
         return Move.AGAIN
-    return Move.HELD if passed > failed and here[-1].passed else Move.GROW
+    held = (passed > failed and here[-1].passed) or (at_last and met_together(here))
+    return Move.HELD if held else Move.GROW
 
 
 def _chance(spec: ServiceSpec, trials: Sequence[Trial], check: Trial) -> float:

@@ -71,9 +71,11 @@ def is_likely_gain(
     return fleet.gpus < most_gpus(spec) // gpus * gpus or cheaper_chance >= spec.tuning.confidence
 
 
-def largest_cheaper(spec: ServiceSpec, candidate: Measured, baseline: Measured, *, below: int) -> FleetSize | None:
+def largest_cheaper(
+    spec: ServiceSpec, candidate: Measured, baseline: Measured, *, below: int, least: float
+) -> FleetSize | None:
     """Return the largest fleet of fewer than `below` replicas that is rather cheaper than what the baseline needs and
-    rather holds the target; None where there is none.
+    holds the target with probability `least`; None where there is none.
     """
     if spec.tuning.objective.kind is not ObjectiveKind.LOWEST_COST:
         return None
@@ -81,5 +83,5 @@ def largest_cheaper(spec: ServiceSpec, candidate: Measured, baseline: Measured, 
     for replicas in range(below - 1, spare, -1):
         fleet = fleet_size(replicas, gpus, spec.gpus)
         if exists(spec, fleet) and cheaper(spec, fleet, candidate, baseline) >= LIKELY:
-            return fleet if holds(spec, candidate.belief, replicas) >= LIKELY else None
+            return fleet if holds(spec, candidate.belief, replicas) >= least else None
     return None

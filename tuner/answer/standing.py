@@ -184,7 +184,7 @@ def _is_held_on_fewer(spec: ServiceSpec, standing: Standing, baseline: Measured 
         return False
     as_many = standing.fleet.gpus // baseline.config.gpus_per_replica
     theirs = holds(spec, baseline.belief, as_many) if as_many > spec.tuning.objective.spare_replicas else 0.0
-    return standing.holds >= LIKELY_GAIN and standing.holds > theirs
+    return standing.holds >= LIKELY and standing.holds > theirs
 
 
 def _standing(spec: ServiceSpec, candidate: Measured, baseline: Measured | None, too_few: int) -> Standing:

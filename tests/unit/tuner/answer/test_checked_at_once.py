@@ -14,6 +14,7 @@ from tests.unit.studies.study_world import service_spec
 from tests.unit.tuner.answer.made_studies import QUICK, answer, checked, spec_of, step_after, study_of
 from tests.unit.tuner.answer.measured_trials import a_level, a_trial, used
 from tuner.answer.evidence import LONG_RUN_SD, measured
+from tuner.answer.fewer import told
 from tuner.answer.fleet_check import Move, next_move
 from tuner.answer.fleets import holds
 from tuner.answer.likelihood import Run, Seen
@@ -123,6 +124,23 @@ def test_a_fleet_that_missed_half_of_its_levels_by_a_hair_stays_named_while_it_r
     assert step_after(spec, missed).action is Action.FINISH
     clear = a_level(spec, 10, passed=False, misses=[400], completed=1200, early=False, replicas=1)
     assert answer(spec, (*trials, a_check(spec, trials, clear, clear, over=True))).fleet.gpus == 2
+
+
+def test_a_last_check_holds_by_all_of_its_levels_together_and_says_how_many_missed() -> None:
+    spec = bursty(10, gpus=1)
+    trials = study_of(spec, (1, 1.0), (1, 11.0))
+    hair = a_level(spec, 10, passed=False, misses=[61], completed=1200, early=False, replicas=1)
+    passed = a_level(spec, 10, passed=True, misses=[50], completed=1200, replicas=1)
+    dropped = a_level(spec, 10, passed=False, misses=[10], completed=1200, early=False, replicas=1, reason="a queue")
+    assert next_move(spec, trials, a_check(spec, trials, *([passed, hair] * 3))) is Move.HELD
+    burst = a_level(spec, 10, passed=False, misses=[180], completed=1200, early=False, replicas=1)
+    assert next_move(spec, trials, a_check(spec, trials, *([passed, burst] * 3))) is Move.GROW
+    assert next_move(spec, trials, a_check(spec, trials, *([passed, dropped] * 3))) is Move.GROW
+    held = a_check(spec, trials, *([passed, hair] * 3)).evolve(state=TrialState.FEASIBLE, held_replicas=1)
+    assert told(held) == "3 of 6 levels missed a limit, all of them together met every one"
+    found = answer(spec, (*trials, held))
+    assert found.fleet.gpus == 1
+    assert "3 of 6 levels missed a limit" in found.summary
 
 
 def test_a_level_of_a_check_is_one_half_hour_of_those_that_differ() -> None:
