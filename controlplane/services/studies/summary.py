@@ -12,6 +12,7 @@ from controlplane.domain.studies.tuning_options import ObjectiveKind
 from controlplane.domain.words import chance
 from tuner.answer.evidence import Measured
 from tuner.answer.fleets import Interval, exists, most_gpus, sized
+from tuner.answer.named import LIKELY
 from tuner.answer.standing import POSSIBLE, Decision
 
 
@@ -42,7 +43,8 @@ def summary(spec: ServiceSpec, found: Decision, told: Told) -> str:
             far = _reach(spec, found, told)
             if not is_open(spec, found, told):
                 return f"the target cannot be met here: {far}"
-            return f"the target is likely out of reach here, not proved: {far}"
+            likely = "likely" if told.chances.holds < LIKELY else "perhaps"
+            return f"the target is {likely} out of reach here, not proved: {far}"
 
 
 def unproved(spec: ServiceSpec, found: Decision, told: Told) -> str:

@@ -1,4 +1,4 @@
-"""Under a trace's own arrivals rounds of minutes tell little: where the baseline is lost, fleets are checked at once."""
+"""Under a trace's own arrivals rounds of minutes tell little: fleets are checked at once where nothing else counts."""
 
 from __future__ import annotations
 
