@@ -13,7 +13,7 @@ from controlplane.domain.words import chance
 from tuner.answer.evidence import Measured
 from tuner.answer.fleets import Interval, exists, most_gpus, sized
 from tuner.answer.named import LIKELY
-from tuner.answer.standing import POSSIBLE, Decision
+from tuner.answer.standing import POSSIBLE, Decision, rounds_tell
 
 
 class Told(NamedTuple):
@@ -34,7 +34,8 @@ def summary(spec: ServiceSpec, found: Decision, told: Told) -> str:
             return f"{_gain(spec, found, told)}; {_holds(spec, told)}{_checked(told.check)}"
         case Answer.IMPROVEMENT_UNCHECKED:
             why = unproved(spec, found, told)
-            return f"likely an improvement, not proved ({why}): {_gain(spec, found, told)}; {_holds(spec, told)}"
+            likely = f"likely an improvement, not proved ({why}): {_gain(spec, found, told)}"
+            return f"{likely}; {_holds(spec, told)}{_checked(told.check)}"
         case Answer.SAME_FLEET_MORE_CAPACITY:
             return f"{_same(spec, found, told)}; {_holds(spec, told)}{_checked(told.check)}"
         case Answer.NO_IMPROVEMENT:
@@ -52,7 +53,7 @@ def unproved(spec: ServiceSpec, found: Decision, told: Told) -> str:
     winner, confidence = found.winner, spec.tuning.confidence
     assert winner is not None  # there is none only without an improvement
     reasons = []
-    if not winner.rounds:
+    if not winner.rounds and (rounds_tell(spec) or not winner.is_held):
         reasons.append("the winner was not measured again")
     if told.check is not None and told.check.held is None:
         reasons.append(f"the fleet as a whole was not checked: {told.check.reason}")

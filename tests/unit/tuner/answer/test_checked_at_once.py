@@ -85,6 +85,15 @@ def test_what_held_is_proved_without_a_round_only_where_rounds_tell_nothing() ->
         assert (answer(spec, trials).answer is Answer.IMPROVEMENT) is proved
 
 
+def test_a_check_that_held_is_told_of_what_is_not_proved_too() -> None:
+    """One GPU of two; it held, and is a gain with less than the declared probability."""
+    for spec, again in ((bursty(10, gpus=2), False), (spec_of(10, gpus=2), True)):
+        found = answer(spec, checked(spec, study_of(spec, (2, 20.0), (1, 11.5)), 1))
+        assert (found.answer, found.fleet.gpus) == (Answer.IMPROVEMENT_UNCHECKED, 1)
+        assert "together, behind a gateway, they held 10 requests/s" in found.summary
+        assert ("the winner was not measured again" in found.summary) is again
+
+
 def test_once_one_held_fewer_gpus_of_another_are_checked() -> None:
     """Two replicas on two GPUs each held; four on a GPU each may do with three, and three starts are left."""
     spec = bursty(gpus=4, budget={"engine_starts": 8})
