@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import NamedTuple
 
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.answer import Answer
 from controlplane.domain.studies.study import Study, Trial, TrialKind, TrialState
-from controlplane.domain.studies.tuning_options import Budget
+from controlplane.domain.words import counted
 from tuner.answer.attempts import due_at, forgiven_starts, is_beyond_the_usual, may_try_again, waits
 from tuner.answer.confirm import (
     NOT_AGAIN,
@@ -166,11 +167,12 @@ def _proof(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, over: str | 
     chosen = _affordable(spec, trials, used, wanted)
     if chosen is not None:
         return _step(chosen, alone=baseline_is_out(spec, trials))
-    if over is not None and not wanted and (why := _unmeasured(trials)) is not None:
-        return Step(Action.GIVE_UP, f"no candidate could be measured ({over}): {why}")
     if not wanted:
-        return Step(Action.FINISH, _all_proved(spec, used, over))
-    short = f"the budget does not hold {_short(wanted[0])} more engine starts"
+        return _nothing_wanted(spec, trials, used, over)
+    first = wanted[0]
+    starts = first.standing.fleet.replicas if first.standing.rounds else first.starts
+    what = "" if in_time(spec, trials, used, starts) else "'s time"
+    short = f"the budget{what} does not hold {counted(starts, 'more engine start')}"
     return Step(Action.FINISH, over or short, unchecked=short)
 
 
@@ -185,13 +187,25 @@ def _may_yet_reach(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, end:
     return decide(spec, trials).answer is Answer.OUT_OF_REACH
 
 
-def _all_proved(spec: ServiceSpec, used: Spent, over: str | None) -> str:
-    """Say why a study ends with nothing left to prove, and what of its budget that saved."""
+def _nothing_wanted(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, over: str | None) -> Step:
+    """Return the end of a study with nothing left to prove; of one that looked at no candidate that says nothing."""
     ended = over or "nothing is left to prove"
-    saved = spec.tuning.budget.engine_starts - used.engine_starts
-    if saved <= 0:
-        return ended
-    return f"{ended}; {saved} of {spec.tuning.budget.engine_starts} engine starts saved: they could prove nothing more"
+    searched = _searched(trials)
+    if over is not None and searched and all(t.state is TrialState.FAILED for t in searched):
+        why = searched[-1].reason or "every experiment broke"
+        return Step(Action.GIVE_UP, f"no candidate could be measured ({over}): {why}")
+    if not searched and (limit := exhausted(spec, trials, used)) is not None:
+        return Step(Action.GIVE_UP, f"{limit}: it held no candidate beside the baseline, so nothing was compared")
+    return Step(Action.FINISH, f"{ended}{_saved(spec, trials, used)}")
+
+
+def _saved(spec: ServiceSpec, trials: Sequence[Trial], used: Spent) -> str:
+    """Say what of the budget was left when nothing was left to prove; nothing where its time was over first."""
+    starts = spec.tuning.budget.engine_starts
+    saved = starts - used.engine_starts
+    if saved <= 0 or not fits(spec, trials, used, starts=1):
+        return ""
+    return f"; {saved} of {starts} engine starts saved: they could prove nothing more"
 
 
 def _affordable(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, wanted: Sequence[Next]) -> Next | None:
@@ -200,28 +214,21 @@ def _affordable(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, wanted:
     Where there is none: the check of a candidate that was confirmed, rather than another round of it, or a first one of
     another candidate that could not be checked any more. Where that fits neither: what fits.
     """
-
-    def fit(starts: int) -> bool:
-        return _fits(spec.tuning.budget, trials, used, starts=starts)
-
-    whole = next((each for each in wanted if fit(each.starts + each.kept)), None)
+    fit = partial(fits, spec, trials, used)
+    whole = next((each for each in wanted if fit(starts=each.starts + each.kept)), None)
     if whole is not None:
         return whole
     for each in wanted:
         starts = each.standing.fleet.replicas
-        if _may_be_checked(each) and fit(starts):
+        if _may_be_checked(each) and fit(starts=starts):
             return each._replace(proof=Proof.FLEET, starts=starts, kept=0)
-    return next((each for each in wanted if each.proof is not Proof.FLEET and fit(each.starts)), None)
+    return next((each for each in wanted if each.proof is not Proof.FLEET and fit(starts=each.starts)), None)
 
 
 def _may_be_checked(wanted: Next) -> bool:
     """Say whether a check is what is left of its proof, rounds aside."""
     found = wanted.standing
     return wanted.kept > 0 and (wanted.last or found.rounds > 0) and found.cheaper >= LIKELY
-
-
-def _short(wanted: Next) -> int:
-    return wanted.standing.fleet.replicas if wanted.standing.rounds else wanted.starts
 
 
 def _step(wanted: Next, *, alone: bool) -> Step:
@@ -252,10 +259,11 @@ def exhausted(spec: ServiceSpec, trials: Sequence[Trial], used: Spent) -> str | 
         return f"{used.wasted_starts} engine starts were lost to interruptions and broken experiments"
     if used.engine_starts + further + reserved_replicas(spec, trials) > budget.engine_starts:
         return f"budget of {budget.engine_starts} engine starts"
-    gpu_limit = None if budget.gpu_hours is None else budget.gpu_hours * 3600
-    if gpu_limit is not None and used.gpu_seconds * (1 + further / finished) > gpu_limit:
+    # Of time nothing is kept aside before a first candidate: without one there is nothing to prove.
+    share = 1 + (further if _searched(trials) else 1) / finished
+    if budget.gpu_hours is not None and used.gpu_seconds * share > budget.gpu_hours * 3600:
         return f"budget of {budget.gpu_hours:g} GPU-hours"
-    if budget.wall_clock_s is not None and used.wall_clock_s * (1 + further / finished) > budget.wall_clock_s:
+    if budget.wall_clock_s is not None and used.wall_clock_s * share > budget.wall_clock_s:
         return f"budget of {budget.wall_clock_s:g} s"
     return None
 
@@ -264,31 +272,25 @@ def _is_broken(spec: ServiceSpec, trials: Sequence[Trial], used: Spent) -> bool:
     return used.wasted_starts - forgiven_starts(trials) > max(_FEWEST_BROKEN, spec.tuning.budget.engine_starts)
 
 
-def _unmeasured(trials: Sequence[Trial]) -> str | None:
-    """Say why no candidate was measured, when there were some; None otherwise. Nothing is known of any, then."""
-    searched = [t for t in trials if t.kind is TrialKind.SEARCH]
-    if not searched or any(t.state is not TrialState.FAILED for t in searched):
-        return None
-    return searched[-1].reason or "every experiment broke"
-
-
 def fits(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, *, starts: int) -> bool:
     """Say whether the budget holds so many more engine starts, each taking what a trial took so far."""
-    return _fits(spec.tuning.budget, trials, used, starts=starts)
+    return used.engine_starts + starts <= spec.tuning.budget.engine_starts and in_time(spec, trials, used, starts)
 
 
-def _fits(budget: Budget, trials: Sequence[Trial], used: Spent, *, starts: int) -> bool:
-    share = 1 + starts / len(trials)
-    gpu_limit = None if budget.gpu_hours is None else budget.gpu_hours * 3600
-    return (
-        used.engine_starts + starts <= budget.engine_starts
-        and (gpu_limit is None or used.gpu_seconds * share <= gpu_limit)
-        and (budget.wall_clock_s is None or used.wall_clock_s * share <= budget.wall_clock_s)
-    )
+def in_time(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, starts: int) -> bool:
+    """Say whether the budget's hours hold so many more engine starts, each taking what a trial took so far."""
+    budget, share = spec.tuning.budget, 1 + starts / len(trials)
+    gpu_hours, wall_s = budget.gpu_hours, budget.wall_clock_s
+    held = gpu_hours is None or used.gpu_seconds * share <= gpu_hours * 3600
+    return held and (wall_s is None or used.wall_clock_s * share <= wall_s)
 
 
 def _confirming(trials: Sequence[Trial]) -> list[Trial]:
     return [t for t in trials if t.kind in _ROUND]
+
+
+def _searched(trials: Sequence[Trial]) -> list[Trial]:
+    return [t for t in trials if t.kind is TrialKind.SEARCH]
 
 
 def _is_lost(trial: Trial, others: Collection[str]) -> bool:

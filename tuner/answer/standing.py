@@ -69,6 +69,7 @@ class Decision(NamedTuple):
     baseline: Measured | None  # None: it took no load at all
     baseline_fleet: FleetSize | None
     missed_saving: float
+    missed_chance: float = 0.0  # that one of those measured needs fewer GPUs than the baseline's fleet
 
 
 def standings(spec: ServiceSpec, trials: Sequence[Trial]) -> list[Standing]:
@@ -102,7 +103,7 @@ def decide(spec: ServiceSpec, trials: Sequence[Trial]) -> Decision:
     roomier = next((each for each in within if kept and _has_more_room(spec, each, baseline, fleet)), None)
 
     def answered(answer: Answer, winner: Standing | None, fleet: FleetSize | None = fleet) -> Decision:
-        return Decision(answer, winner, baseline, fleet, _missed(spec, ranked, fleet) if kept else 0.0)
+        return Decision(answer, winner, baseline, fleet, *(_missed(spec, ranked, fleet) if kept else (0.0, 0.0)))
 
     if proved is not None:
         return answered(Answer.IMPROVEMENT, proved)
@@ -237,9 +238,13 @@ def _after_a_miss(
 
 def _may_win(candidate: Measured) -> bool:
     """Say whether nothing refutes it: an engine that could not start or died, answers that differ."""
-    refuted = any(t.start_failure is not None or (t.quality and not t.quality.passed) for t in candidate.trials)
     searched = candidate.of(TrialKind.SEARCH)
-    return not refuted and any(t.state is TrialState.FEASIBLE for t in searched)
+    return not any(map(is_refuting, candidate.trials)) and any(t.state is TrialState.FEASIBLE for t in searched)
+
+
+def is_refuting(trial: Trial) -> bool:
+    """Say whether a trial refutes its configuration, whatever others of it measured."""
+    return trial.start_failure is not None or bool(trial.quality and not trial.quality.passed)
 
 
 def _rank(spec: ServiceSpec, standing: Standing) -> tuple[float, ...]:
@@ -271,13 +276,23 @@ def _each(found: Measured) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     return found.belief.samples() / found.config.gpus_per_replica
 
 
-def _missed(spec: ServiceSpec, ranked: Sequence[Standing], kept: FleetSize | None) -> float:
-    """Return the largest saving over the baseline's fleet that is not less likely than 5 %."""
+def _missed(spec: ServiceSpec, ranked: Sequence[Standing], kept: FleetSize | None) -> tuple[float, float]:
+    """Return the largest saving over the baseline's fleet that is not less likely than 5 %, and how likely there is
+    one. What missed together needs more, whatever its levels say.
+    """
     if kept is None or spec.tuning.objective.kind is ObjectiveKind.HIGHEST_GOODPUT:
-        return 0.0
-    least = [float(np.quantile(needed(spec, each.measured), UNLIKELY)) for each in ranked]
-    best = min((math.floor(gpus) for gpus in least), default=kept.gpus)
-    return max(0.0, 1 - best / kept.gpus)
+        return 0.0, 0.0
+    needs = [np.maximum(needed(spec, each.measured), _least_gpus(each)) for each in ranked]
+    best = min((math.floor(np.quantile(gpus, UNLIKELY)) for gpus in needs), default=kept.gpus)
+    likeliest = max((float(np.mean(gpus < kept.gpus)) for gpus in needs), default=0.0)
+    return max(0.0, 1 - best / kept.gpus), likeliest
+
+
+def _least_gpus(standing: Standing) -> int:
+    """Return how many GPUs a configuration takes at least: one replica more than missed together."""
+    check = standing.check
+    replicas = check.replicas + 1 if check is not None and check.state is TrialState.INFEASIBLE else 1
+    return replicas * standing.measured.config.gpus_per_replica
 
 
 def largest_reach(spec: ServiceSpec, trials: Sequence[Trial]) -> Measured | None:

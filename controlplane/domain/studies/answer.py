@@ -66,4 +66,7 @@ class Chances(Value):
     missed_saving: float = Field(
         default=0, ge=0, le=1, description="Largest saving of a measured fleet that is not less likely than 5 %."
     )
+    missed_chance: float = Field(
+        default=0, ge=0, le=1, description="That one of those measured needs fewer GPUs than the baseline's fleet."
+    )
     gpus_needed: int | None = Field(default=None, description="Out of reach: GPUs of the fleet that would do.")

@@ -24,7 +24,8 @@ from controlplane.services.studies.trial_plan import token_cost
 from tuner.answer.evidence import Measured, measured
 from tuner.answer.fleet_check import checked
 from tuner.answer.fleets import Interval, cost_ratio, holds, most_gpus, sized
-from tuner.answer.standing import Decision, decide, gain_per_gpu, largest_reach
+from tuner.answer.policy import spent
+from tuner.answer.standing import Decision, decide, gain_per_gpu, is_refuting, largest_reach
 from tuner.answer.winner import incumbent
 
 NOTHING_MEETS = "no configuration meets the limits at any useful rate"
@@ -40,7 +41,7 @@ def conclusion(
 ) -> Recommendation | str:
     """Return the recommendation, or why there can be none (nothing met the limits, no GPU is affordable).
 
-    `unchecked` says why the winner's fleet was not checked as a whole, if it was not.
+    `unchecked` says why the last measurement that was wanted was not made: the winner's fleet as a whole, mostly.
     """
     spec = study.spec
     if incumbent(spec, trials) is None:
@@ -48,25 +49,37 @@ def conclusion(
     found = decide(spec, trials)
     kept = _kept(spec, trials, found)
     if kept is None:
-        return f"{NOTHING_AFFORDABLE} {spec.slos.max_usd_per_hour:g} USD per hour or less"
+        return _nothing_to_recommend(spec, trials)
     config, fleet = kept
     check = None
     if found.winner is not None and spec.tuning.confirm_fleet:
         check = checked(trials, found.winner, unchecked=unchecked)
-    told = Told(config, fleet, check, *_numbers(spec, found, config, fleet), _ended(trials, stopped_because))
+    ended = _ended(trials, stopped_because)
+    told = Told(config, fleet, check, *_numbers(spec, found, config, fleet), ended, unchecked)
     return Recommendation(
         study_id=study.study_id,
         service=study.service,
         improvement=found.answer.is_improvement,
         answer=found.answer,
         chances=told.chances,
-        next_step=go_on(study, found, told),
+        next_step=go_on(study, found, told, used=spent(study, trials, now=now)),
         summary=summary(spec, found, told),
         config=config.config,
         fleet=fleet,
         evidence=_evidence(study, trials, config, told, found.baseline_fleet),
         created_at=now,
     )
+
+
+def _nothing_to_recommend(spec: ServiceSpec, trials: Sequence[Trial]) -> str:
+    """Say why nothing is, though something met the limits: no money for it, or it was refuted since."""
+    able = [t.config for t in trials if t.state is TrialState.FEASIBLE]
+    ceiling = spec.slos.max_usd_per_hour
+    if ceiling is not None and all(config.gpus_per_replica > most_gpus(spec) for config in able):
+        return f"{NOTHING_AFFORDABLE} {ceiling:g} USD per hour or less"
+    last = next((t for t in reversed(trials) if is_refuting(t) and t.config in able), None)
+    why = "" if last is None else f": trial {last.number}: {last.reason or 'its answers differ'}"
+    return f"nothing that met the limits can be recommended{why}"
 
 
 def _ended(trials: Sequence[Trial], why: str) -> str:
@@ -127,6 +140,7 @@ def _numbers(spec: ServiceSpec, found: Decision, kept: Measured, fleet: FleetSiz
         capacity_ratio_low=gained.low,
         capacity_ratio_high=gained.high,
         missed_saving=found.missed_saving,
+        missed_chance=found.missed_chance,
         gpus_needed=sized(spec, kept).gpus if found.answer is Answer.OUT_OF_REACH else None,
     )
     return saved, chances

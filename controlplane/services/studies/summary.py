@@ -8,12 +8,18 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.answer import Answer, Chances
 from controlplane.domain.studies.capacity import FleetSize
 from controlplane.domain.studies.study import FleetCheck, Study, TrialKind
-from controlplane.domain.studies.tuning_options import ObjectiveKind
+from controlplane.domain.studies.tuning_options import Budget, ObjectiveKind
 from controlplane.domain.words import chance
 from tuner.answer.evidence import Measured
 from tuner.answer.fleets import Interval, exists, most_gpus, sized
 from tuner.answer.named import LIKELY
+from tuner.answer.policy import Spent
 from tuner.answer.standing import POSSIBLE, Decision, rounds_tell
+
+_ROOM = 1.25  # time a budget is to hold, over what its starts are expected to take
+
+
+NO_RATE = "the baseline meets the limits at no rate measured"
 
 
 class Told(NamedTuple):
@@ -25,6 +31,7 @@ class Told(NamedTuple):
     saved: Interval  # the fleet's cost over the baseline's
     chances: Chances
     stopped_because: str
+    unchecked: str | None = None  # why a measurement that was wanted was not made
 
 
 def summary(spec: ServiceSpec, found: Decision, told: Told) -> str:
@@ -39,7 +46,8 @@ def summary(spec: ServiceSpec, found: Decision, told: Told) -> str:
         case Answer.SAME_FLEET_MORE_CAPACITY:
             return f"{_same(spec, found, told)}; {_holds(spec, told)}{_checked(told.check)}"
         case Answer.NO_IMPROVEMENT:
-            return f"no improvement: {_kept(spec, found, told)}; {_missed(told)}"
+            shown = "no improvement shown" if told.chances.missed_chance >= POSSIBLE else "no improvement"
+            return f"{shown}: {_kept(spec, told)}; {_missed(told)}"
         case Answer.OUT_OF_REACH:
             far = _reach(spec, found, told)
             if not is_open(spec, found, told):
@@ -75,14 +83,35 @@ def is_open(spec: ServiceSpec, found: Decision, told: Told) -> bool:
     return found.answer is Answer.NO_IMPROVEMENT and told.chances.holds < spec.tuning.confidence
 
 
-def go_on(study: Study, found: Decision, told: Told) -> str | None:
+def is_unsettled(found: Decision, told: Told) -> bool:
+    """Say whether a cheaper fleet is possible, and the budget did not hold what would have told."""
+    possible = found.answer is Answer.NO_IMPROVEMENT and told.chances.missed_chance >= POSSIBLE
+    return possible and told.unchecked is not None
+
+
+def go_on(study: Study, found: Decision, told: Told, *, used: Spent) -> str | None:
     """Return the command that makes an uncertain answer a certain one; None when it is certain."""
     may_gain = found.answer is Answer.IMPROVEMENT_UNCHECKED or _may_gain(study.spec, found)
-    if not may_gain and not is_open(study.spec, found, told):
+    if not may_gain and not is_open(study.spec, found, told) and not is_unsettled(found, told):
         return None
     more = told.fleet.replicas + 4  # the check, a missed one's further replica, and another round
-    starts = study.spec.tuning.budget.engine_starts + more
-    return f"fleetune tune --resume {study.study_id} --budget {starts}"
+    return f"fleetune tune --resume {study.study_id} --budget {_with(study.spec.tuning.budget, used, more)}"
+
+
+def _with(budget: Budget, used: Spent, more: int) -> str:
+    """Return a budget of so many more starts, as `--budget` takes it, with the time that they take by those made."""
+    starts = budget.engine_starts + more
+    share = 1 + more / max(1, used.engine_starts)
+    times = []
+    if budget.wall_clock_s is not None:
+        times.append(f"wall_clock_s={_enough(budget.wall_clock_s, used.wall_clock_s * share):.0f}")
+    if budget.gpu_hours is not None:
+        times.append(f"gpu_hours={_enough(budget.gpu_hours, used.gpu_seconds * share / 3600):.2f}")
+    return ",".join([f"engine_starts={starts}", *times]) if times else f"{starts}"
+
+
+def _enough(had: float, expected: float) -> float:
+    return max(had, _ROOM * expected)
 
 
 def _may_gain(spec: ServiceSpec, found: Decision) -> bool:
@@ -94,7 +123,7 @@ def _may_gain(spec: ServiceSpec, found: Decision) -> bool:
 
 
 def _same(spec: ServiceSpec, found: Decision, told: Told) -> str:
-    more = f"{_fleet(told.fleet)}, with {_percent(told.chances)} more capacity per GPU"
+    more = f"{_fleet(told.fleet)}, with {_more(told.chances)}"
     if not _may_gain(spec, found) or found.baseline_fleet is None:
         return f"the same fleet, {more}"
     needs = f"the baseline surely needs {found.baseline_fleet.gpus} GPUs, {most_gpus(spec)} are allowed"
@@ -105,7 +134,8 @@ def _same(spec: ServiceSpec, found: Decision, told: Told) -> str:
 def _gain(spec: ServiceSpec, found: Decision, told: Told) -> str:
     match spec.tuning.objective.kind:
         case ObjectiveKind.HIGHEST_GOODPUT:
-            return f"{_fleet(told.fleet)}, with {_percent(told.chances)} more capacity per GPU"
+            more = NO_RATE if found.baseline is None else f"with {_more(told.chances)}"
+            return f"{_fleet(told.fleet)}, {more}"
         case ObjectiveKind.LOWEST_COST:
             return f"{_fleet(told.fleet)}{_instead(spec, found, told)}"
 
@@ -113,9 +143,9 @@ def _gain(spec: ServiceSpec, found: Decision, told: Told) -> str:
 def _instead(spec: ServiceSpec, found: Decision, told: Told) -> str:
     was, saved = found.baseline_fleet, told.saved
     if was is None or found.baseline is None:
-        return ", the baseline meets the limits at no rate measured"
+        return f", {NO_RATE}"
     less = f"{_less(saved.value)} (95 % interval {_less(saved.high)} to {_less(saved.low)})"
-    instead = f" instead of {was.usd_per_hour:.2f}, {less}"
+    instead = f" instead of {_price(was) or f'{was.gpus} GPUs'}, {less}"
     if exists(spec, was):
         return instead
     once = found.winner is not None and found.winner.rounds and not found.baseline.of(TrialKind.CONFIRM_BASELINE)
@@ -127,13 +157,26 @@ def _less(ratio: float) -> str:
     return f"{1 - ratio:.0%} less" if ratio <= 1 else f"{ratio - 1:.0%} more"
 
 
-def _percent(chances: Chances) -> str:
-    low, high = chances.capacity_ratio_low - 1, chances.capacity_ratio_high - 1
-    return f"{chances.capacity_ratio - 1:.0%} (95 % interval {low:.0%} to {high:.0%})"
+def _more(chances: Chances) -> str:
+    low, high = _over(chances.capacity_ratio_low), _over(chances.capacity_ratio_high)
+    return f"{_over(chances.capacity_ratio)} capacity per GPU (95 % interval {low} to {high})"
+
+
+def _over(ratio: float) -> str:
+    return f"{ratio - 1:.0%} more" if ratio >= 1 else f"{1 - ratio:.0%} less"
 
 
 def _fleet(fleet: FleetSize) -> str:
-    return f"{fleet.replicas} × {fleet.gpus // fleet.replicas} GPUs, {fleet.usd_per_hour:.2f} USD per hour"
+    return f"{fleet.replicas} × {fleet.gpus // fleet.replicas} GPUs{_paid(fleet)}"
+
+
+def _paid(fleet: FleetSize) -> str:
+    """Return what a fleet costs, nothing where GPUs have no price."""
+    return f", {_price(fleet)} USD per hour" if fleet.usd_per_hour else ""
+
+
+def _price(fleet: FleetSize) -> str:
+    return f"{fleet.usd_per_hour:.2f}" if fleet.usd_per_hour else ""
 
 
 def _holds(spec: ServiceSpec, told: Told) -> str:
@@ -154,25 +197,28 @@ def _checked(check: FleetCheck | None) -> str:
     return f"; together, behind a gateway, they held {check.rate_rps:.3g} requests/s{fewer}"
 
 
-def _kept(spec: ServiceSpec, found: Decision, told: Told) -> str:
-    return f"the baseline's {_fleet(told.fleet)}, is as cheap as anything measured; {_holds(spec, told)}"
+def _kept(spec: ServiceSpec, told: Told) -> str:
+    cheap = "is kept" if told.chances.missed_chance >= POSSIBLE else "is as cheap as anything measured"
+    return f"the baseline's {_fleet(told.fleet)}, {cheap}; {_holds(spec, told)}"
 
 
 def _missed(told: Told) -> str:
-    if told.chances.missed_saving == 0:
+    chances = told.chances
+    if chances.missed_saving == 0:
         return f"a cheaper fleet among those measured is less likely than 5 % ({told.stopped_because})"
-    could = f"at most {told.chances.missed_saving:.0%} could have been saved with those measured, at odds of 5 %"
-    return f"{could} ({told.stopped_because})"
+    likely = f"one of those measured does with a cheaper fleet with probability {chance(chances.missed_chance)}"
+    more = f"one that saves more than {chances.missed_saving:.0%} is less likely than 5 %"
+    return f"{likely}, {more} ({told.stopped_because})"
 
 
 def _reach(spec: ServiceSpec, found: Decision, told: Told) -> str:
     need = sized(spec, told.kept)
     reach = told.kept.belief.median_rps * told.fleet.replicas * (1 - spec.tuning.objective.headroom)
     best = f"the best measured carries {reach:.3g} of {spec.slos.target_qps:g} requests/s with {_fleet(told.fleet)}"
-    would = f"{need.gpus} GPUs, {need.usd_per_hour:.2f} USD per hour, would do"
+    would = f"{need.gpus} GPUs{_paid(need)}, would do"
     if spec.tuning.objective.kind is ObjectiveKind.LOWEST_COST:
         best = f"{best}; {_holds(spec, told)}"
     if found.baseline is None or found.baseline_fleet is None or found.baseline is told.kept:
         return f"{best}; {would}"
     was = found.baseline_fleet
-    return f"{best}; {would}; the baseline needs {was.gpus} GPUs, {was.usd_per_hour:.2f} USD per hour"
+    return f"{best}; {would}; the baseline needs {was.gpus} GPUs{_paid(was)}"
