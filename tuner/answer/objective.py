@@ -40,7 +40,7 @@ def objective_name(spec: ServiceSpec) -> str:
     match spec.tuning.objective.kind:
         case ObjectiveKind.LOWEST_COST:
             money = "USD per hour" if spec.gpus.price_usd_per_gpu_hour else "GPUs"
-            return f"{money} at the target (replicas not rounded)"
+            return f"{money} at the target (replicas not rounded; below one, more room is worth little)"
         case ObjectiveKind.HIGHEST_GOODPUT:
             return "minus requests per second of all GPUs"
 

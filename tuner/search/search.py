@@ -178,22 +178,30 @@ class Search:
         trial.set_user_attr("outcome", _outcome(result))
         self._study.tell(found.number, values=self._value(result), skip_if_finished=True)
 
-    def fail(self, number: int, *, for_good: bool = False) -> None:
-        """Close a trial whose experiment broke: nothing is learnt from it. `for_good`: nor is it proposed again."""
+    def fail(self, number: int, *, for_good: bool = False, reason: str = "") -> None:
+        """Close a trial whose experiment broke: nothing is learnt from it. `for_good`: nor is it proposed again, and it
+        says why.
+        """
         found = self._find(number)
         if found is not None and not found.state.is_finished():
-            if for_good:
-                optuna.trial.Trial(self._study, found._trial_id).set_user_attr(GIVEN_UP, True)
+            said = {GIVEN_UP: True, "outcome": "not measured: its experiment broke", "reason": reason}
+            for key, value in said.items() if for_good else ():
+                optuna.trial.Trial(self._study, found._trial_id).set_user_attr(key, value)
             self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
     def reconcile(
-        self, results: Mapping[int, Finished | None], running: Iterable[int], *, shared: bool = False
+        self,
+        results: Mapping[int, Finished | None],
+        running: Iterable[int],
+        *,
+        shared: bool = False,
+        reasons: Mapping[int, str] | None = None,
     ) -> None:
         """Make the record agree with our store after a crash.
 
         `results` are finished trials by number (None: the experiment broke every time); `running` are numbers our store
         still holds as running, or to be tried again. Every other open ask was never started and is closed, unless the
-        search is `shared` with workers that may be about to start theirs.
+        search is `shared` with workers that may be about to start theirs. `reasons` are why experiments broke.
         """
         alive = set(running)
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -201,7 +209,7 @@ class Search:
             if result is not None:
                 self.tell(trial.number, result)
             elif trial.number in results:
-                self.fail(trial.number, for_good=True)
+                self.fail(trial.number, for_good=True, reason=(reasons or {}).get(trial.number, ""))
             elif trial.number not in alive and not shared:
                 self.fail(trial.number)
 

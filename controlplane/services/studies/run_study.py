@@ -203,7 +203,7 @@ class StudyRunner:
         if result is not None:
             search.search.tell(trial.optuna_number, result)
         elif not is_unfinished(trial):
-            search.search.fail(trial.optuna_number, for_good=True)
+            search.search.fail(trial.optuna_number, for_good=True, reason=trial.reason or "")
 
     def _show(self, session: StudySession) -> Callable[[TrialProgress], None]:
         study = session.study

@@ -269,7 +269,7 @@ def reconcile(spec: ServiceSpec, search: Search, trials: Sequence[Trial], *, sha
     ours = [(t.optuna_number, t) for t in trials if t.optuna_number is not None]
     results: Mapping[int, Finished | None] = {n: taught(spec, t) for n, t in ours if not is_unfinished(t)}
     running = [n for n, t in ours if is_unfinished(t)]
-    search.reconcile(results, running, shared=shared)
+    search.reconcile(results, running, shared=shared, reasons={n: t.reason or "" for n, t in ours})
 
 
 def _room_gib(spec: ServiceSpec, config: EngineConfig, shape: ModelShape | None) -> float:

@@ -147,10 +147,21 @@ def test_the_objective_is_named_with_its_unit_and_what_it_is_for(tmp_path: Path)
     assert study.direction is optuna.study.StudyDirection.MINIMIZE
 
 
+def test_a_trial_whose_experiment_broke_says_so_to_other_tools(tmp_path: Path) -> None:
+    search = opened(tmp_path)
+    search.fail(asked(search), for_good=True, reason="load test invalid 3 times")
+    lost = asked(search)
+    opened(tmp_path).reconcile({lost: None}, running=(), reasons={lost: "the engine hung"})
+    for trial, why in zip(stored(tmp_path).trials, ("load test invalid 3 times", "the engine hung"), strict=True):
+        assert trial.state is optuna.trial.TrialState.FAIL
+        assert trial.user_attrs["outcome"] == "not measured: its experiment broke"
+        assert trial.user_attrs["reason"] == why
+
+
 @pytest.mark.parametrize(
     ("changes", "unit"),
     [
-        ({}, "USD per hour at the target (replicas not rounded)"),
+        ({}, "USD per hour at the target (replicas not rounded; below one, more room is worth little)"),
         ({"tuning": {"objective": {"kind": "highest_goodput"}}}, "minus requests per second of all GPUs"),
         ({"gpus": {"type": "H200", "count": 4, "price_usd_per_gpu_hour": 0}}, "GPUs at the target"),
     ],
