@@ -106,7 +106,8 @@ def check_study(spec: ServiceSpec, baseline: EngineConfig) -> None:
 
 def _check_budget(spec: ServiceSpec, baseline: EngineConfig) -> None:
     """Refuse a budget that cannot hold baseline, one candidate and the confirmation, however short they turn out."""
-    from tuner.answer.policy import MIN_STARTS, least_starts  # brings the search along
+    from tuner.answer.plan import plan_of  # brings the search along
+    from tuner.answer.policy import MIN_STARTS, least_starts
 
     budget, levels, least = spec.tuning.budget, spec.tuning.levels, least_starts(spec)
     needed = "baseline, one candidate, and both again to confirm what was found"
@@ -119,19 +120,22 @@ def _check_budget(spec: ServiceSpec, baseline: EngineConfig) -> None:
         )
     trial_s = (levels.warmup_s + levels.min_s) / spec.engine.time_lapse
     at_least = f"{needed}, each at least one level of {trial_s:g} s"
+    unhurried = spec.tuning.evolve(budget=budget.evolve(wall_clock_s=None))
+    expected_s = plan_of(spec.evolve(tuning=unhurried)).expected_s
     gpu_hours = trial_s * (MIN_STARTS // 2) * (baseline.gpus_per_replica + 1) / 3600
     if budget.gpu_hours is not None and budget.gpu_hours < gpu_hours:
+        expected = expected_s * baseline.gpus_per_replica / 3600
         raise InvalidInput(
             f"a budget of {budget.gpu_hours:g} GPU-hours is too small",
             why=at_least,
-            allowed=f"more than {gpu_hours:.2g}, engine starts come on top",
+            allowed=f"about {max(expected, gpu_hours):.2g}, as its plan expects; more than {gpu_hours:.2g} in any case",
         )
     wall_s = trial_s * MIN_STARTS / 2  # two workers at best: nothing is confirmed before it was found
     if budget.wall_clock_s is not None and budget.wall_clock_s < wall_s:
         raise InvalidInput(
             f"a budget of {budget.wall_clock_s:g} s is too small",
             why=at_least,
-            allowed=f"more than {wall_s:g} s, engine starts come on top",
+            allowed=f"about {max(expected_s, wall_s):.0f} s, as its plan expects; more than {wall_s:g} s in any case",
         )
 
 
