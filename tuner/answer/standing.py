@@ -29,6 +29,7 @@ from tuner.answer.fleets import (
     reach,
     sized,
 )
+from tuner.answer.likelihood import Array
 from tuner.answer.named import LIKELY, LIKELY_GAIN, is_likely_gain, named, rather_holding
 from tuner.answer.too_few import UNDER_THE_SAME, missed_checks, more_than, too_few_gpus
 
@@ -103,7 +104,9 @@ def decide(spec: ServiceSpec, trials: Sequence[Trial]) -> Decision:
     roomier = next((each for each in within if kept and _has_more_room(spec, each, baseline, fleet)), None)
 
     def answered(answer: Answer, winner: Standing | None, fleet: FleetSize | None = fleet) -> Decision:
-        return Decision(answer, winner, baseline, fleet, *(_missed(spec, ranked, fleet) if kept else (0.0, 0.0)))
+        return Decision(
+            answer, winner, baseline, fleet, *(_missed(spec, ranked, baseline, fleet) if kept else (0.0, 0.0))
+        )
 
     if proved is not None:
         return answered(Answer.IMPROVEMENT, proved)
@@ -272,20 +275,35 @@ def gain_per_gpu(ours: Measured, theirs: Measured) -> Interval:
     return ratio(_each(ours), _each(theirs))
 
 
-def _each(found: Measured) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _each(found: Measured) -> Array:
     return found.belief.samples() / found.config.gpus_per_replica
 
 
-def _missed(spec: ServiceSpec, ranked: Sequence[Standing], kept: FleetSize | None) -> tuple[float, float]:
+def _missed(
+    spec: ServiceSpec, ranked: Sequence[Standing], baseline: Measured | None, kept: FleetSize | None
+) -> tuple[float, float]:
     """Return the largest saving over the baseline's fleet that is not less likely than 5 %, and how likely there is
-    one. What missed together needs more, whatever its levels say.
+    one. What missed together needs more, whatever its levels say. For highest goodput: the saving of a request.
     """
-    if kept is None or spec.tuning.objective.kind is ObjectiveKind.HIGHEST_GOODPUT:
+    if kept is None or baseline is None:
         return 0.0, 0.0
+    if spec.tuning.objective.kind is ObjectiveKind.HIGHEST_GOODPUT:
+        theirs = -needed(spec, baseline)
+        per_request = [(theirs[:, None] / -needed(spec, each.measured)[None, :]).ravel() for each in ranked]
+        best = min((float(np.quantile(each, UNLIKELY)) for each in per_request), default=1.0)
+        return _saving(best), _likeliest(per_request, 1)
     needs = [np.maximum(needed(spec, each.measured), _least_gpus(each)) for each in ranked]
-    best = min((math.floor(np.quantile(gpus, UNLIKELY)) for gpus in needs), default=kept.gpus)
-    likeliest = max((float(np.mean(gpus < kept.gpus)) for gpus in needs), default=0.0)
-    return max(0.0, 1 - best / kept.gpus), likeliest
+    least = min((math.floor(np.quantile(gpus, UNLIKELY)) for gpus in needs), default=kept.gpus)
+    return _saving(least / kept.gpus), _likeliest(needs, kept.gpus)
+
+
+def _saving(ratio: float) -> float:
+    return max(0.0, 1 - ratio)
+
+
+def _likeliest(costs_of_each: Sequence[Array], kept: float) -> float:
+    """Return how likely the likeliest is to cost less than what is kept."""
+    return max((float(np.mean(each < kept)) for each in costs_of_each), default=0.0)
 
 
 def _least_gpus(standing: Standing) -> int:

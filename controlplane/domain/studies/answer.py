@@ -67,6 +67,9 @@ class Chances(Value):
         default=0, ge=0, le=1, description="Largest saving of a measured fleet that is not less likely than 5 %."
     )
     missed_chance: float = Field(
-        default=0, ge=0, le=1, description="That one of those measured needs fewer GPUs than the baseline's fleet."
+        default=0,
+        ge=0,
+        le=1,
+        description="That one measured needs fewer GPUs than the baseline's fleet, or carries more on all.",
     )
     gpus_needed: int | None = Field(default=None, description="Out of reach: GPUs of the fleet that would do.")

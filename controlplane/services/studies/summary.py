@@ -47,7 +47,7 @@ def summary(spec: ServiceSpec, found: Decision, told: Told) -> str:
             return f"{_same(spec, found, told)}; {_holds(spec, told)}{_checked(told.check)}"
         case Answer.NO_IMPROVEMENT:
             shown = "no improvement shown" if told.chances.missed_chance >= POSSIBLE else "no improvement"
-            return f"{shown}: {_kept(spec, told)}; {_missed(told)}"
+            return f"{shown}: {_kept(spec, told)}; {_missed(spec, told)}"
         case Answer.OUT_OF_REACH:
             far = _reach(spec, found, told)
             if not is_open(spec, found, told):
@@ -78,8 +78,10 @@ def unproved(spec: ServiceSpec, found: Decision, told: Told) -> str:
 
 def is_open(spec: ServiceSpec, found: Decision, told: Told) -> bool:
     """Say whether an answer without a winner leaves in doubt if the target is in reach here: more starts may tell."""
+    if _is_goodput(spec):
+        return False  # there is no target
     if found.answer is Answer.OUT_OF_REACH:
-        return told.chances.holds >= POSSIBLE and spec.tuning.objective.kind is ObjectiveKind.LOWEST_COST
+        return told.chances.holds >= POSSIBLE
     return found.answer is Answer.NO_IMPROVEMENT and told.chances.holds < spec.tuning.confidence
 
 
@@ -180,11 +182,7 @@ def _price(fleet: FleetSize) -> str:
 
 
 def _holds(spec: ServiceSpec, told: Told) -> str:
-    what = (
-        "its load"
-        if spec.tuning.objective.kind is ObjectiveKind.HIGHEST_GOODPUT
-        else (f"{spec.slos.target_qps:g} requests/s")
-    )
+    what = "its load" if _is_goodput(spec) else f"{spec.slos.target_qps:g} requests/s"
     fewer = told.chances.fewer_hold
     room = "" if fewer is None else f" (one replica fewer with {chance(fewer)})"
     return f"it holds {what} with probability {chance(told.chances.holds)}{room}"
@@ -198,17 +196,25 @@ def _checked(check: FleetCheck | None) -> str:
 
 
 def _kept(spec: ServiceSpec, told: Told) -> str:
-    cheap = "is kept" if told.chances.missed_chance >= POSSIBLE else "is as cheap as anything measured"
-    return f"the baseline's {_fleet(told.fleet)}, {cheap}; {_holds(spec, told)}"
+    as_good = "carries as much" if _is_goodput(spec) else "is as cheap"
+    kept = "is kept" if told.chances.missed_chance >= POSSIBLE else f"{as_good} as anything measured"
+    return f"the baseline's {_fleet(told.fleet)}, {kept}; {_holds(spec, told)}"
 
 
-def _missed(told: Told) -> str:
-    chances = told.chances
+def _missed(spec: ServiceSpec, told: Told) -> str:
+    chances, goodput = told.chances, _is_goodput(spec)
+    better = "one of those measured carries more" if goodput else "a cheaper fleet among those measured"
     if chances.missed_saving == 0:
-        return f"a cheaper fleet among those measured is less likely than 5 % ({told.stopped_because})"
-    likely = f"one of those measured does with a cheaper fleet with probability {chance(chances.missed_chance)}"
-    more = f"one that saves more than {chances.missed_saving:.0%} is less likely than 5 %"
-    return f"{likely}, {more} ({told.stopped_because})"
+        unlikely = f"that {better}" if goodput else better
+        return f"{unlikely} is less likely than 5 % ({told.stopped_because})"
+    does = better if goodput else "one of those measured does with a cheaper fleet"
+    saves = "a request of which costs" if goodput else "that costs"
+    more = f"one {saves} more than {chances.missed_saving:.0%} less is unlikelier than 5 %"
+    return f"{does} with probability {chance(chances.missed_chance)}, {more} ({told.stopped_because})"
+
+
+def _is_goodput(spec: ServiceSpec) -> bool:
+    return spec.tuning.objective.kind is ObjectiveKind.HIGHEST_GOODPUT
 
 
 def _reach(spec: ServiceSpec, found: Decision, told: Told) -> str:
@@ -216,7 +222,7 @@ def _reach(spec: ServiceSpec, found: Decision, told: Told) -> str:
     reach = told.kept.belief.median_rps * told.fleet.replicas * (1 - spec.tuning.objective.headroom)
     best = f"the best measured carries {reach:.3g} of {spec.slos.target_qps:g} requests/s with {_fleet(told.fleet)}"
     would = f"{need.gpus} GPUs{_paid(need)}, would do"
-    if spec.tuning.objective.kind is ObjectiveKind.LOWEST_COST:
+    if not _is_goodput(spec):
         best = f"{best}; {_holds(spec, told)}"
     if found.baseline is None or found.baseline_fleet is None or found.baseline is told.kept:
         return f"{best}; {would}"

@@ -130,6 +130,21 @@ def test_what_missed_together_is_no_saving_that_was_missed() -> None:
     assert found.chances.missed_saving == 0
 
 
+def test_for_highest_goodput_nothing_is_said_of_cheaper_fleets_or_a_target() -> None:
+    spec = spec_of(10, gpus=2, objective={"kind": "highest_goodput"})
+    kept = answer(spec, study_of(spec, (1, 10.0), (1, 5.0)))
+    assert kept.answer is Answer.NO_IMPROVEMENT
+    assert "carries as much as anything measured" in kept.summary
+    assert "that one of those measured carries more is less likely than 5 %" in kept.summary
+    assert kept.next_step is None
+    close = answer(spec, study_of(spec, (1, 10.0), (1, 9.4)))
+    assert close.answer is Answer.NO_IMPROVEMENT
+    assert close.chances is not None
+    assert 0.05 < close.chances.missed_chance < 0.5
+    assert f"carries more with probability {close.chances.missed_chance:.0%}" in close.summary
+    assert "cheaper" not in kept.summary + close.summary
+
+
 @pytest.mark.parametrize("limit", ["wall_clock_s", "gpu_hours"])
 def test_the_command_that_goes_on_brings_the_time_that_it_takes(limit: str) -> None:
     had = 400.0 if limit == "wall_clock_s" else 0.2
