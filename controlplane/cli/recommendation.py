@@ -21,7 +21,11 @@ def _could_have_missed(found: Any) -> str | None:
     """Return the saving that an answer without one may have overlooked; beside a saving it reads as a second."""
     if found["chances"] is None or found["improvement"]:
         return None
-    return f"at most {found['chances']['missed_saving']:.0%}"
+    chances = found["chances"]
+    if not chances["missed_saving"]:
+        return "nothing likelier than 5 %"
+    odds = f"{chance(chances['missed_chance'])} likely, " if chances["missed_chance"] else ""
+    return f"{odds}at most {chances['missed_saving']:.0%}"
 
 
 RECOMMENDATION = Noun(

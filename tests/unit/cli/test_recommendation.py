@@ -23,8 +23,11 @@ def test_nothing_measured_is_called_certain(probability: float, said: str) -> No
 
 
 def test_what_could_have_been_missed_stands_only_beside_an_answer_without_a_saving() -> None:
-    chances = {"holds": 0.99, "cheaper": 0.99, "missed_saving": 0.5}
+    chances = {"holds": 0.99, "cheaper": 0.99, "missed_saving": 0.5, "missed_chance": 0.0}
+    likely, none = chances | {"missed_chance": 0.49}, chances | {"missed_saving": 0.0}
 
     assert _shown("could have missed", {"improvement": True, "chances": chances}) is None
     assert _shown("could have missed", {"improvement": False, "chances": chances}) == "at most 50%"
+    assert _shown("could have missed", {"improvement": False, "chances": likely}) == "49% likely, at most 50%"
+    assert _shown("could have missed", {"improvement": False, "chances": none}) == "nothing likelier than 5 %"
     assert _shown("could have missed", {"improvement": False, "chances": None}) is None
