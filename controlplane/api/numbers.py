@@ -192,7 +192,7 @@ def _rollouts(services: Sequence[ServiceStatus], now: datetime) -> Iterator[Metr
 def _newest_studies(studies: Sequence[Study]) -> Iterator[Metric]:
     """Of each service's newest study, and of the newest that came to a recommendation; `studies` begin with the newest.
 
-    A study without one has no ratio.
+    A study without one has no ratio, nor has one whose baseline took no load.
     """
     hours = GaugeMetricFamily("fleetune_study_gpu_hours", "GPU-hours of a service's newest study.", labels=["service"])
     text = "Cost of what the newest recommendation recommends over its baseline's."
@@ -201,7 +201,8 @@ def _newest_studies(studies: Sequence[Study]) -> Iterator[Metric]:
         hours.add_metric([name], newest.gpu_seconds / 3600)
     told = {each.service: each.recommendation for each in reversed(studies) if each.recommendation is not None}
     for name, recommendation in told.items():
-        ratio.add_metric([name], recommendation.evidence.cost_ratio)
+        if recommendation.evidence.compares:
+            ratio.add_metric([name], recommendation.evidence.cost_ratio)
     yield from (hours, ratio)
 
 

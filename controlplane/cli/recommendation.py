@@ -28,6 +28,16 @@ def _could_have_missed(found: Any) -> str | None:
     return f"{odds}at most {chances['missed_saving']:.0%}"
 
 
+def _ratios(found: Any, *names: str) -> Any:
+    """Return fields of the cost over the baseline's; nothing of a baseline that took no load."""
+    evidence = found["evidence"]
+    baseline = evidence["baseline"]
+    if baseline["state"] == "infeasible" and not baseline["levels"] and evidence["confirmed_baseline"] is None:
+        return None
+    shown = [evidence[name] for name in names]
+    return shown[0] if len(shown) == 1 else shown
+
+
 RECOMMENDATION = Noun(
     "/recommendations",
     columns=[
@@ -36,7 +46,7 @@ RECOMMENDATION = Noun(
         Column("answer", field("answer")),
         Column("better", field("improvement")),
         Column("USD/h", field("fleet.usd_per_hour")),
-        Column("cost ratio", field("evidence.cost_ratio")),
+        Column("cost ratio", lambda r: _ratios(r, "cost_ratio")),
         Column("applied as", field("applied_revision"), wide=True),
         Column("summary", field("summary"), text=True),
     ],
@@ -54,8 +64,8 @@ RECOMMENDATION = Noun(
         Column("replicas", field("fleet.replicas")),
         Column("GPUs", field("fleet.gpus")),
         Column("USD/h", field("fleet.usd_per_hour")),
-        Column("cost ratio", field("evidence.cost_ratio")),
-        Column("95 % interval", lambda r: [r["evidence"]["cost_ratio_low"], r["evidence"]["cost_ratio_high"]]),
+        Column("cost ratio", lambda r: _ratios(r, "cost_ratio")),
+        Column("95 % interval", lambda r: _ratios(r, "cost_ratio_low", "cost_ratio_high")),
         Column("engine", field("evidence.engine_version")),
         Column("GPU", field("evidence.gpu")),
         Column("time-lapse", field("evidence.time_lapse")),

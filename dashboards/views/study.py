@@ -7,7 +7,15 @@ from collections.abc import Sequence
 import streamlit as st
 
 from controlplane.domain.slo import LatencySlo
-from controlplane.domain.studies.study import STUDY_FINAL, Recommendation, Study, StudyState, Trial, TrialState
+from controlplane.domain.studies.study import (
+    STUDY_FINAL,
+    Recommendation,
+    Study,
+    StudyEvidence,
+    StudyState,
+    Trial,
+    TrialState,
+)
 from controlplane.domain.words import chance
 from controlplane.host.clock import utc_now
 from dashboards import components, markup, study_rows, theme, words
@@ -163,6 +171,14 @@ def _best(study: Study, trials: Sequence[Trial]) -> list[Card]:
     return [Card(name, words.usd(cost), "/h", f"trial #{number} at {target:g} req/s", theme.WINNER)]
 
 
+def _over(evidence: StudyEvidence) -> str:
+    """Return what the fleet's cost is held against."""
+    if not evidence.compares:
+        return "the baseline took no load"
+    low, high = words.change(evidence.cost_ratio_low), words.change(evidence.cost_ratio_high)
+    return f"against the baseline's, 95 %: {high} to {low}"
+
+
 def _verdict(study: Study) -> None:
     found = study.recommendation
     if found is None:
@@ -176,10 +192,9 @@ def _verdict(study: Study) -> None:
         [
             Card(
                 "Cost of the fleet",
-                words.change(evidence.cost_ratio),
+                words.change(evidence.cost_ratio) if evidence.compares else words.NONE,
                 "",
-                f"against the baseline's, 95 %: {words.change(evidence.cost_ratio_high)}"
-                f" to {words.change(evidence.cost_ratio_low)}",
+                _over(evidence),
                 theme.WINNER,
             ),
             Card("Replicas", str(found.fleet.replicas), "", f"{found.fleet.gpus} GPUs"),

@@ -30,7 +30,9 @@ def facts(study: Facts, trials: list[Facts], rollout: Facts | None, traffic: Loa
         "chances": found["chances"],
         "baseline": _side(evidence.baseline.trial_id, baseline),
         "winner": _side(evidence.winner.trial_id, winner),
-        "cost_ratio": [evidence.cost_ratio_low, evidence.cost_ratio, evidence.cost_ratio_high],
+        "cost_ratio": [evidence.cost_ratio_low, evidence.cost_ratio, evidence.cost_ratio_high]
+        if evidence.compares
+        else [None] * 3,
         "fleet_check": evidence.fleet_check.model_dump(mode="json") if evidence.fleet_check else None,
         "trials": len(trials),
         "engine_starts": study["engine_starts"],
@@ -45,8 +47,9 @@ def print_summary(result: Facts, spec: ServiceSpec, *, minutes: float) -> None:
     console.print(_sides(result))
     low, ratio, high = result["cost_ratio"]
     console.print(f"{result['answer']}: {result['summary']}", highlight=False)
-    over = f"{ratio:.2f} (95 % interval {low:.2f} to {high:.2f})"
-    console.print(f"cost of the winner's fleet over the baseline's: {over}", highlight=False)
+    if ratio is not None:
+        over = f"{ratio:.2f} (95 % interval {low:.2f} to {high:.2f})"
+        console.print(f"cost of the winner's fleet over the baseline's: {over}", highlight=False)
     if result["rollout"] is not None:
         console.print(_steps(result["rollout"]))
     requests = result["requests"]

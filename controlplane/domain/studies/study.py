@@ -166,7 +166,9 @@ class StudyEvidence(Value):
     baseline: Trial
     winner: Trial
     confirmations: tuple[Trial, ...] = ()
-    cost_ratio: float = Field(description="Winner's cost over baseline's at the target; below 1 is cheaper.")
+    cost_ratio: float = Field(
+        description="Winner's cost over baseline's at the target; below 1 is cheaper. 1: the baseline took no load."
+    )
     cost_ratio_low: float
     cost_ratio_high: float
     engine_version: str
@@ -177,6 +179,12 @@ class StudyEvidence(Value):
     confirmed_baseline: Confirmed | None = Field(default=None, description="None: not measured again, or no capacity.")
     confirmed_winner: Confirmed | None = Field(default=None, description="None too when nothing was better.")
     fleet_check: FleetCheck | None = Field(default=None, description="None: switched off, or there is no winner.")
+
+    @property
+    def compares(self) -> bool:
+        """True when the baseline took any load: else the cost ratio says nothing."""
+        took_load = self.baseline.state is not TrialState.INFEASIBLE or bool(self.baseline.levels)
+        return took_load or self.confirmed_baseline is not None
 
     def sides(self) -> tuple[Side, Side]:
         """Return baseline and winner as they are to be shown: as measured again, else as the search saw them."""

@@ -12,7 +12,7 @@ from controlplane.domain.operations.autoscale_options import AutoscaleOptions
 from controlplane.domain.operations.space import Space
 from controlplane.domain.replay import ReplayPoint
 from controlplane.domain.rollouts.rollout import RolloutState
-from controlplane.domain.studies.study import StudyState
+from controlplane.domain.studies.study import StudyState, TrialState
 from controlplane.services.fleet.scaling import ScaleMemory, memory_setting
 from tests.builders_reports import a_load_report
 from tests.builders_serving import CHAT, NOW, a_recommendation, a_revision, a_rollout, a_service, a_spec, a_study, after
@@ -63,6 +63,14 @@ def test_a_service_s_newest_study_is_told_and_the_ratio_of_the_newest_that_recom
     store.save_study(a_study("st-2", state=StudyState.RUNNING, gpu_seconds=1800, created_at=after(60)), 0)
     found = page(api)
     assert (found[("fleetune_study_gpu_hours", "chat")], found[("fleetune_study_cost_ratio", "chat")]) == (0.5, 0.5)
+
+
+def test_what_a_baseline_that_took_no_load_costs_is_no_ratio(api: TestClient, store: FakeStore) -> None:
+    found = a_recommendation()
+    baseline = found.evidence.baseline.evolve(state=TrialState.INFEASIBLE)
+    alone = found.evolve(evidence=found.evidence.evolve(baseline=baseline))
+    store.save_study(a_study("st-1", state=StudyState.DONE, recommendation=alone), 0)
+    assert ("fleetune_study_cost_ratio", "chat") not in page(api)
 
 
 def test_replays_and_their_generator_are_told_while_they_say_something_of_today(store: FakeStore) -> None:
