@@ -59,6 +59,22 @@ def test_a_budget_that_holds_nothing_more_is_refused_with_the_least_that_does() 
         extend_study(store, STUDY, {"engine_starts": ended.engine_starts}, actor="me", now=LATER)
 
 
+@pytest.mark.parametrize(("limit", "had", "more"), [("wall_clock_s", 400, 900), ("gpu_hours", 0.5, 2)])
+def test_time_that_is_used_up_is_refused_rather_than_gone_on_with_for_nothing(
+    limit: str, had: float, more: float
+) -> None:
+    store, ended = done()
+    _, version = store.get_study(STUDY)
+    budget = ended.spec.tuning.budget.evolve(**{limit: had})
+    spec = ended.spec.evolve(tuning=ended.spec.tuning.evolve(budget=budget))
+    late = {"spec": spec, "finished_at": NOW + timedelta(seconds=410), "gpu_seconds": 0.6 * 3600}
+    store.save_study(ended.evolve(**late), version)
+    with pytest.raises(InvalidInput, match=f"a budget of {had:g} .* holds nothing more.*{limit}="):
+        extend_study(store, STUDY, {"engine_starts": 20}, actor="me", now=LATER)
+    extended = extend_study(store, STUDY, {"engine_starts": 20, limit: more}, actor="me", now=LATER)
+    assert extended.state is StudyState.PENDING
+
+
 def test_what_was_applied_is_not_answered_anew() -> None:
     store, ended = done()
     _, version = store.get_study(STUDY)
