@@ -179,7 +179,8 @@ def with_engine_lag(report: LoadTestReport, p99_ms: float, *, max_lag_ms: float 
     limit = max(max_lag_ms * report.time_lapse, MAX_LAG_SHARE * ttft)
     if report.validity is Validity.INVALID or late_ms <= limit:
         return report
-    reason = f"the emulated engine could not keep its own time: P99 lag {late_ms:.1f} ms (limit {limit:.1f} ms)"
+    slower = "; a smaller engine.emulator.time_lapse gives this host more time" if report.time_lapse > 1 else ""
+    reason = f"the emulated engine could not keep its own time: P99 lag {late_ms:.1f} ms (limit {limit:.1f} ms){slower}"
     return report.evolve(validity=Validity.INVALID, invalid_reason=reason)
 
 

@@ -48,7 +48,10 @@ def test_a_level_on_an_engine_that_lagged_is_invalid_whatever_it_measured() -> N
     late = with_engine_lag(measured, 12.0)  # 60 emulated ms where 50 may be
     assert late.validity is Validity.INVALID
     assert "emulated engine" in (late.invalid_reason or "")
-    assert "60.0 ms (limit 50.0 ms)" in (late.invalid_reason or "")
+    assert "60.0 ms (limit 50.0 ms); a smaller engine.emulator.time_lapse" in (late.invalid_reason or "")
+    real_time = with_engine_lag(report([record(index, 50.0) for index in range(100)]), 12.0)
+    assert real_time.validity is Validity.INVALID
+    assert "time_lapse" not in (real_time.invalid_reason or "")  # there is none to make smaller
 
 
 def test_more_may_be_late_where_the_figures_do_not_matter() -> None:
