@@ -174,7 +174,8 @@ def _conclude(study: Study) -> None:
             console.print("the controller of `fleetune up` starts the canary; see `fleetune rollout list`")
         return
     if study.state is StudyState.FAILED:
-        raise ExperimentFailed(f"study {study.study_id} failed", why=study.reason or "")
+        again = f"`fleetune tune --resume {study.study_id}` to try again, with `--budget` to let it use more"
+        raise ExperimentFailed(f"study {study.study_id} failed", why=study.reason or "", allowed=again)
     console.print(
         f"study {study.study_id} is {study.state.value}; go on with `fleetune tune --resume {study.study_id}`"
     )

@@ -173,6 +173,8 @@ def test_the_report_has_a_row_per_scenario_and_budget() -> None:
     }
     assert all(target["met"] for target in found["summary"].values())
     assert len(list(summary(found))) == 1 + 2 + 6
+    some = list(summary(report_of({Job("a", 8, 1): good}, {"a": cast(Truth, KnownTruth())})))
+    assert [line[:6] for line in some if "missed_wins" in line] == ["no run", "met   "]
 
 
 @pytest.mark.parametrize(("true_rps", "holds"), [(10.0, True), (13.0, False)])
