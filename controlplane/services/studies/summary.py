@@ -9,7 +9,7 @@ from controlplane.domain.studies.answer import Answer, Chances
 from controlplane.domain.studies.capacity import FleetSize
 from controlplane.domain.studies.study import FleetCheck, Study, TrialKind
 from controlplane.domain.studies.tuning_options import Budget, ObjectiveKind
-from controlplane.domain.words import chance
+from controlplane.domain.words import chance, counted
 from tuner.answer.evidence import Measured
 from tuner.answer.fleets import Interval, exists, most_gpus, sized
 from tuner.answer.named import LIKELY
@@ -66,7 +66,7 @@ def unproved(spec: ServiceSpec, found: Decision, told: Told) -> str:
     if told.check is not None and told.check.held is None:
         reasons.append(f"the fleet as a whole was not checked: {told.check.reason}")
     if told.check is not None and told.check.held is False:
-        reasons.append(f"{told.check.replicas} replicas missed the target together: {told.check.reason}")
+        reasons.append(f"{counted(told.check.replicas, 'replica')} missed the target together: {told.check.reason}")
     if winner.gains < confidence:
         reasons.append(f"it is a gain with probability {chance(winner.gains)}")
     if winner.cheaper < confidence:
@@ -177,6 +177,11 @@ def _paid(fleet: FleetSize) -> str:
     return f", {_price(fleet)} USD per hour" if fleet.usd_per_hour else ""
 
 
+def _comma(fleet: FleetSize) -> str:
+    """Return what closes the price that `_paid` puts between commas."""
+    return "," if _paid(fleet) else ""
+
+
 def _price(fleet: FleetSize) -> str:
     return f"{fleet.usd_per_hour:.2f}" if fleet.usd_per_hour else ""
 
@@ -198,7 +203,7 @@ def _checked(check: FleetCheck | None) -> str:
 def _kept(spec: ServiceSpec, told: Told) -> str:
     as_good = "carries as much" if _is_goodput(spec) else "is as cheap"
     kept = "is kept" if told.chances.missed_chance >= POSSIBLE else f"{as_good} as anything measured"
-    return f"the baseline's {_fleet(told.fleet)}, {kept}; {_holds(spec, told)}"
+    return f"the baseline's {_fleet(told.fleet)}{_comma(told.fleet)} {kept}; {_holds(spec, told)}"
 
 
 def _missed(spec: ServiceSpec, told: Told) -> str:
@@ -208,9 +213,9 @@ def _missed(spec: ServiceSpec, told: Told) -> str:
         unlikely = f"that {better}" if goodput else better
         return f"{unlikely} is less likely than 5 % ({told.stopped_because})"
     does = better if goodput else "one of those measured does with a cheaper fleet"
-    saves = "a request of which costs" if goodput else "that costs"
-    more = f"one {saves} more than {chances.missed_saving:.0%} less is unlikelier than 5 %"
-    return f"{does} with probability {chance(chances.missed_chance)}, {more} ({told.stopped_because})"
+    less = f"{chances.missed_saving:.0%} less{' a request' if goodput else ''}"
+    more = f"that it costs more than {less} is less likely than 5 %"
+    return f"{does} with probability {chance(chances.missed_chance)}; {more} ({told.stopped_because})"
 
 
 def _is_goodput(spec: ServiceSpec) -> bool:
@@ -221,7 +226,7 @@ def _reach(spec: ServiceSpec, found: Decision, told: Told) -> str:
     need = sized(spec, told.kept)
     reach = told.kept.belief.median_rps * told.fleet.replicas * (1 - spec.tuning.objective.headroom)
     best = f"the best measured carries {reach:.3g} of {spec.slos.target_qps:g} requests/s with {_fleet(told.fleet)}"
-    would = f"{need.gpus} GPUs{_paid(need)}, would do"
+    would = f"{need.gpus} GPUs{_paid(need)}{_comma(need)} would do"
     if not _is_goodput(spec):
         best = f"{best}; {_holds(spec, told)}"
     if found.baseline is None or found.baseline_fleet is None or found.baseline is told.kept:
