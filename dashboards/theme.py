@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import plotly.graph_objects as go
+if TYPE_CHECKING:  # whoever starts a dashboard takes its colours from here
+    import plotly.graph_objects as go
 
 INK = "#20262E"
 MUTED = "#6C7480"

@@ -10,8 +10,6 @@ from controlplane.domain.operations.alerts import AlertOptions
 from controlplane.domain.operations.known_alerts import ALL_NAMES
 from controlplane.domain.service import EngineOptions, ServiceSpec
 from controlplane.domain.workload import TraceWorkload
-from loadtests.send.cutting import cut_rows
-from loadtests.send.traces import load_trace
 from tuner.space.knobs.checks import check_flags
 
 GIVEN_VARIABLES = frozenset({"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"})
@@ -28,6 +26,9 @@ def check_service(spec: ServiceSpec) -> None:
         _check_variables(way.engine)
     _check_alerts(spec.alerts)
     if isinstance(spec.workload, TraceWorkload):
+        from loadtests.send.cutting import cut_rows  # numpy, into every process that knows services
+        from loadtests.send.traces import load_trace
+
         cut_rows(spec.workload, load_trace(spec.workload.trace)).check(spec.workload)
 
 

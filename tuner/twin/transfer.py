@@ -1,25 +1,21 @@
 """Carrying profiles over to what was never measured: another shape, precision, parallelism or GPU.
 
 Parameters are shares of the data sheet and overheads, so they move little between engines. What they do move is learnt
-from the profiles there are: the logarithm of each parameter is regressed (ridge) on precision, parallelism and size.
+from the profiles there are (`trends`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-import numpy as np
-
 from tuner.twin.checkpoints import SIXTEEN_BITS
-from tuner.twin.compiled_state import Floats
 from tuner.twin.gpu_sheet import Gpu
 from tuner.twin.layers import Trait
-from tuner.twin.profile import Parameters, Profile, shipped_profiles
+from tuner.twin.profile import Profile, shipped_profiles
 from tuner.twin.shapes import SHIPPED_SHAPES, ModelShape, load_shape
 
-_RIDGE = 0.5
-"""Strength with which effects are held at zero, in units of one profile's evidence."""
 _DATA_SHEET_UNCERTAINTY = 0.35
 _OTHER_GPU, _OTHER_PRECISION, _PER_DOUBLED_GPUS, _PER_DOUBLED_SIZE = 0.07, 0.08, 0.09, 0.03
 """What each difference adds to the 1-sigma relative error of the engine's speed (in quadrature): leave-one-out over the
@@ -32,10 +28,6 @@ _OTHER_TRAIT: Mapping[Trait, float] = MappingProxyType(
     {Trait.MIXTURE: 0.40, Trait.LATENT: 0.30, Trait.SLIDING: 0.20, Trait.STATE: 0.40}
 )
 """What a kind of layer adds that the nearest profile has not: judgements, but for the mixture."""
-_EXPERTS = frozenset(
-    {"expert_memory_efficiency", "expert_matmul_efficiency", "expert_knee_rows"}
-    | {"launch_graph_ms", "launch_piecewise_ms", "launch_eager_ms", "step_fixed_ms"}
-)
 
 
 def profile_for(
@@ -83,11 +75,13 @@ def _has_shape(profile: Profile, shape: ModelShape) -> bool:
 
 def _carried_over(wanted: Profile, sources: Sequence[Profile]) -> Profile:
     if not sources:
-        return wanted.evolve(uncertainty=float(np.hypot(_DATA_SHEET_UNCERTAINTY, _strange(wanted.traits, ()))))
+        return wanted.evolve(uncertainty=math.hypot(_DATA_SHEET_UNCERTAINTY, _strange(wanted.traits, ())))
+    from tuner.twin.trends import regressed  # numpy: an engine that was measured starts without it
+
     nearest = min(sources, key=lambda profile: _uncertainty(profile, wanted))
     return wanted.evolve(
         name=f"{wanted.gpu}-{wanted.model}-{wanted.weight_bits}bit-tp{wanted.tensor_parallel_size}".lower(),
-        parameters=_regressed(wanted, sources),
+        parameters=regressed(wanted, sources),
         engine_version=nearest.engine_version,
         calibrated=nearest.calibrated,
         uncertainty=round(_uncertainty(nearest, wanted), 4),
@@ -101,16 +95,16 @@ def distance(source: Profile, wanted: Profile) -> float:
         _other_gpu(source.gpu, wanted.gpu),
         _OTHER_PRECISION * (source.weight_bits != wanted.weight_bits),
         _FOUR_BITS * (wanted.weight_bits == 4 != source.weight_bits),
-        _PER_DOUBLED_GPUS * abs(np.log2(source.tensor_parallel_size / wanted.tensor_parallel_size)),
-        _PER_DOUBLED_SIZE * abs(np.log2((source.linear_params or 1) / (wanted.linear_params or 1))),
+        _PER_DOUBLED_GPUS * abs(math.log2(source.tensor_parallel_size / wanted.tensor_parallel_size)),
+        _PER_DOUBLED_SIZE * abs(math.log2((source.linear_params or 1) / (wanted.linear_params or 1))),
         _strange(wanted.traits, source.traits),
         _strange(source.traits, wanted.traits) / 2,
     )
-    return float(np.sqrt(np.sum(np.square(parts))))
+    return math.sqrt(sum(part**2 for part in parts))
 
 
 def _uncertainty(source: Profile, wanted: Profile) -> float:
-    return float(np.hypot(source.uncertainty, distance(source, wanted)))
+    return math.hypot(source.uncertainty, distance(source, wanted))
 
 
 def _other_gpu(source: str, wanted: str) -> float:
@@ -124,38 +118,4 @@ def _generation(gpu: str) -> str:
 
 
 def _strange(wanted: Sequence[Trait], known: Sequence[Trait]) -> float:
-    return float(np.sqrt(sum(_OTHER_TRAIT[trait] ** 2 for trait in wanted if trait not in known)))
-
-
-def _regressed(wanted: Profile, sources: Sequence[Profile]) -> Parameters:
-    """Ridge regression with a free intercept: with one source its parameters, with many their trend.
-
-    What a mixture makes different (its experts, many small kernels to launch) is learnt from mixtures alone and taught
-    to mixtures alone.
-    """
-    mixtures = [profile for profile in sources if Trait.MIXTURE in profile.traits]
-    dense = [profile for profile in sources if Trait.MIXTURE not in profile.traits] or mixtures
-    values = {}
-    for name in Parameters.model_fields:
-        used = mixtures if name in _EXPERTS and Trait.MIXTURE in wanted.traits else dense
-        if used:
-            logs = np.log([max(getattr(profile.parameters, name), 1e-6) for profile in used])
-            values[name] = float(np.exp(_weights(wanted, used) @ logs))
-    return Parameters(**{name: min(value, 1.19) if "efficiency" in name else value for name, value in values.items()})
-
-
-def _weights(wanted: Profile, sources: Sequence[Profile]) -> Floats:
-    """Return how much each source counts in the estimate at `wanted`; they add up to 1."""
-    here = _features(wanted, wanted)
-    features = np.array([_features(profile, wanted) for profile in sources]) - here
-    design = np.column_stack([np.ones(len(sources)), features])
-    penalty = np.diag([1e-9, *[_RIDGE] * len(here)])
-    solved: Floats = np.linalg.solve(design.T @ design + penalty, design.T)[0]
-    return solved
-
-
-def _features(profile: Profile, wanted: Profile) -> Floats:
-    quantized = 1.0 if profile.weight_bits < 16 else 0.0
-    size = float(np.log2((profile.linear_params or 1) / 1e9)) / 4
-    elsewhere = 0.0 if profile.gpu == wanted.gpu else 1.0
-    return np.array([quantized, float(np.log2(profile.tensor_parallel_size)), size, elsewhere])
+    return math.sqrt(sum(_OTHER_TRAIT[trait] ** 2 for trait in wanted if trait not in known))

@@ -7,9 +7,8 @@ ten of the percentiles of the group that was worst, and of which no parameter wa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-
-import numpy as np
 
 from tuner.twin.layers import Trait
 
@@ -43,11 +42,11 @@ def least_uncertainty(traits: Sequence[Trait], tensor_parallel_size: int, *, liv
 
 def budget_step(batched_tokens: int) -> float:
     """Return what a token budget adds, in quadrature."""
-    return _PER_HALVED_BUDGET * abs(float(np.log2(batched_tokens / _MEASURED_BUDGET)))
+    return _PER_HALVED_BUDGET * abs(math.log2(batched_tokens / _MEASURED_BUDGET))
 
 
 def cache_step(kv_bits: int, measured_bits: int, batched_tokens: int) -> float:
     """Return what a KV cache of `kv_bits` adds to a profile measured with `measured_bits`, in quadrature."""
     if kv_bits == measured_bits:
         return 0.0
-    return _OTHER_CACHE * (1 + max(0.0, float(np.log2(_MEASURED_BUDGET / batched_tokens))))
+    return _OTHER_CACHE * (1 + max(0.0, math.log2(_MEASURED_BUDGET / batched_tokens)))

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
-import uvicorn
 
 from controlplane import settings as installation
 from controlplane.cli.errors import plain_errors
@@ -62,6 +61,8 @@ LogFile = Annotated[Path | None, typer.Option(help="Log there, rotated; without 
 @plain_errors
 def api(data_dir: DataDir, log_file: LogFile = None) -> None:
     """Serve the API."""
+    import uvicorn
+
     settings = installation.load(data_dir)
     with _telling("api", log_file):
         app, listen = http_api.build_app(settings), (settings.host, settings.api_port)

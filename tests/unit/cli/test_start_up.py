@@ -23,7 +23,7 @@ from tests.builders_serving import a_service
 
 HEAVY = {"scipy", "pandas", "plotly", "optuna", "sqlalchemy", "numba", "streamlit", "locust", "fastapi", "alembic"}
 HEAVY_WITHOUT_SERVER = HEAVY - {"sqlalchemy", "alembic", "fastapi"} | {"numpy", "kubernetes"}
-HEAVY_FOR_SERVERS = HEAVY - {"sqlalchemy", "alembic", "fastapi"} | {"tokenizers", "kubernetes"}
+HEAVY_FOR_SERVERS = HEAVY - {"sqlalchemy", "alembic", "fastapi"} | {"tokenizers", "kubernetes", "numpy"}
 
 SAY_MODULES = "print('MODULES', *sorted({name.partition('.')[0] for name in sys.modules}))"
 COMMAND = f"""
@@ -53,6 +53,11 @@ from controlplane.wiring.shared import Shared
 from controlplane.settings import Settings
 settings = Settings(data_dir=Path(sys.argv[1]))
 control.controller_pass(settings, Shared(settings), control.record_feed(settings))()
+{SAY_MODULES}
+"""
+PROCESSES = f"""
+import sys
+import controlplane.cli.installation.processes
 {SAY_MODULES}
 """
 EMULATOR = """
@@ -126,7 +131,11 @@ def test_a_server_of_lists_and_passes_imports_no_search_no_twin_and_no_load_gene
 
 def test_an_emulator_imports_nothing_of_what_a_service_may_say_and_compiles_nothing() -> None:
     domain = {"controlplane.domain.service", "controlplane.domain.rollouts"}
-    assert not imported(EMULATOR) & (domain | {"optuna", "numba", "scipy"})
+    assert not imported(EMULATOR) & (domain | {"optuna", "numba", "scipy", "numpy"})
+
+
+def test_a_supervised_process_imports_no_arrays_and_no_web_server_before_it_knows_which_it_is() -> None:
+    assert not imported(PROCESSES) & (HEAVY_FOR_SERVERS | {"uvicorn"})
 
 
 @pytest.mark.parametrize("package", ["controlplane", "tuner", "loadtests", "dashboards"])
