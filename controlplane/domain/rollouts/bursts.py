@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from pydantic import Field
@@ -39,6 +40,8 @@ _EXPECTED_SHARE = 0.85
 """Of the mixture; the rest is Jeffreys' and pays at most log(1 / 0.15) more where nothing is as expected."""
 _SLACK = 0.8
 """Runs may be a quarter longer than those of stable: its mean run is an estimate too."""
+_ASKED_AGAIN = 4096
+"""Mixtures kept: one pass asks three of four times for one that it knows, as a pass before or another bound asked."""
 
 
 class Runs(Value):
@@ -81,6 +84,11 @@ def expected_end(known: Iterable[Series], declared_run: float) -> float:
     seen = list(known)
     ends = sum(each.runs - each.open for each in seen)
     after_hit = sum(each.hits - each.open for each in seen)
+    return end_of(ends, after_hit, declared_run)
+
+
+def end_of(ends: int, after_hit: int, declared_run: float) -> float:
+    """Return it of counts: so many runs ended, after so many hits."""
     return (_SLACK * ends + _DECLARED_WEIGHT / declared_run) / (after_hit + _DECLARED_WEIGHT)
 
 
@@ -184,6 +192,7 @@ def _mode(hits: int, others: int) -> float:
     return hits / (hits + others) if hits + others else 1.0
 
 
+@lru_cache(maxsize=_ASKED_AGAIN)
 def _log_mixture(seen: _Coins, expected: _Coins | None) -> float:
     """Each coin has a mixture of its own: misses may come as often as expected, and yet in other runs."""
     if expected is None:

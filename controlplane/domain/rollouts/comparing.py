@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from controlplane.domain.base import Value
@@ -269,13 +270,18 @@ def _bounds(ratio: _Ratio, alphas: _Alphas, options: RolloutOptions) -> _Bounds:
     to_fail, to_pass = (expected_end(known, run) for run in (options.longest_run, options.miss_run))
     if ratio.stable is None:
         return _beside_limit(ratio, alphas, to_fail, to_pass)
-    others = Side(ratio.stable, _as_seldom(ratio.stable, to_pass), ratio.before)
-    failing = Difference(Side(ratio.canary, to_fail, ratio.before), others)
-    passing = Difference(Side(ratio.canary, _as_seldom(ratio.canary, to_pass), ratio.before), others)
-    high = passing.high(alphas.within)
+    return _beside_stable(ratio.canary, ratio.stable, ratio.before, alphas, to_fail, to_pass)
+
+
+@lru_cache(maxsize=256)  # errors and refusals often have the same counts, and between two passes often nothing came
+def _beside_stable(
+    canary: Series, stable: Series, before: Series | None, alphas: _Alphas, to_fail: float, to_pass: float
+) -> _Bounds:
+    others = Side(stable, _as_seldom(stable, to_pass), before)
+    failing = Difference(Side(canary, to_fail, before), others)
+    high = Difference(Side(canary, _as_seldom(canary, to_pass), before), others).high(alphas.within)
     if not failing.explained(alphas.equal):
-        at_most = most(ratio.stable, alphas.equal, least_end=to_pass, expected=ratio.before)
-        low = ratio.canary.ratio - at_most
+        low = canary.ratio - most(stable, alphas.equal, least_end=to_pass, expected=before)
         return _Bounds(low, high, equal=low <= 0)
     return _Bounds(failing.low(alphas.beyond), high, equal=not failing.above(0.0, alphas.equal))
 

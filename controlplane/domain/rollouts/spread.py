@@ -17,7 +17,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from controlplane.domain.rollouts.bursts import Chain, Series, expected_end
+from controlplane.domain.rollouts.bursts import Chain, Series, end_of
 
 _LEAST_MS = 0.1
 _PER_DECADE = 128  # 1.8 % apart
@@ -122,15 +122,18 @@ def _nearest(edges: Sequence[int], is_out: Callable[[int], bool]) -> int | None:
 
 def _forgets(seen: Curve, edge: int, beside: Beside) -> float:
     """Return with what probability, at the least, a chain forgets its state: that a run of the rarer one ends."""
-    stable = expected_end([_rarer(each.at(edge)) for each in beside.known], beside.declared_run)
-    return min(stable, expected_end([_rarer(seen.at(edge))], 1 / stable))
+    known = [_rarer(each, edge) for each in beside.known]
+    stable = end_of(sum(ends for ends, _ in known), sum(after for _, after in known), beside.declared_run)
+    return min(stable, end_of(*_rarer(seen, edge), 1 / stable))
 
 
-def _rarer(seen: Series) -> Series:
-    """Return the series of what is rarer, values beyond the edge or those within, as far as its runs end."""
-    if 2 * seen.hits <= seen.n:
-        return seen
-    return Series(seen.n, seen.n - seen.hits + seen.open, seen.runs, 0)
+def _rarer(seen: Curve, edge: int) -> tuple[int, int]:
+    """Return how many runs ended of what is rarer, values beyond the edge or those within, and after how many values.
+
+    Plain numbers: this is asked a hundred times for each figure that is shown.
+    """
+    n, hits, runs, still_open = seen.n, seen.hits[edge], seen.runs[edge], seen.open[edge]
+    return (runs - still_open, hits - still_open) if 2 * hits <= n else (runs, n - hits + still_open)
 
 
 def _beyond(total: int, counted: Counter[int]) -> Sequence[int]:
