@@ -78,6 +78,8 @@ class KvPool:
 
     def allocate(self, sequence: Sequence, cached: int, tokens: int) -> bool:
         """Give the sequence blocks for its first `tokens` tokens; False (and no change) when there are too few."""
+        if not cached and tokens <= sequence.blocks * self.block_size:
+            return True  # as nearly always, while it decodes
         if not self.fits(sequence, cached, tokens):
             return False
         for index in range(cached):

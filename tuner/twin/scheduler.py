@@ -157,7 +157,8 @@ class Scheduler:
         sequence.computed += tokens
         samples = sequence.missing == 0
         sequence.sampled += samples
-        self._pool.remember(sequence, min(sequence.computed, sequence.prompt_tokens))
+        if sequence.marked < len(sequence.hashes):
+            self._pool.remember(sequence, min(sequence.computed, sequence.prompt_tokens))
         return Part(sequence, tokens, context, samples)
 
 
