@@ -7,6 +7,8 @@ from enum import StrEnum
 from typing import Any, TypeVar, cast
 
 P = TypeVar("P")
+_READS = ("get_", "list", "read_", "actual", "free_gpus", "studies_to_apply", "place", "follow", "model")
+"""How the names of calls begin that change nothing outside; whatever is called otherwise may change something."""
 
 
 class Killed(BaseException):
@@ -19,12 +21,17 @@ class Moment(StrEnum):
 
 
 class Killer:
-    """Counts the calls of every port it wraps and kills at number `at` (1 is the first, 0 is never)."""
+    """Counts the calls of every port it wraps and kills at number `at` (1 is the first, 0 is never).
+
+    `changes` are the numbers of those that may change something. What a caller leaves behind that dies at a read, it
+    leaves too where it dies after the change before, or before the next: these are all the deaths there are.
+    """
 
     def __init__(self, *, at: int, moment: Moment) -> None:
         self._at = at
         self._moment = moment
         self.calls = 0
+        self.changes: list[int] = []
 
     def wrap(self, port: P) -> P:
         """Return the port with every method under watch."""
@@ -32,6 +39,8 @@ class Killer:
 
     def call(self, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         self.calls += 1
+        if not method.__name__.startswith(_READS):
+            self.changes.append(self.calls)
         if 0 < self._at < self.calls:  # of a dead process not even the clearing up reaches the world
             raise Killed
         fatal = self.calls == self._at
