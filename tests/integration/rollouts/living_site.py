@@ -49,6 +49,7 @@ from tuner.twin.setup import resolve
 from tuner.twin.shapes import load_shape
 
 TICK_S = 0.25
+TICKS_PER_PASS = 2
 BF16 = EngineConfig(flags={"tensor-parallel-size": 2, "max-model-len": 8192})
 LONGEST_S = 7200.0
 TAKEN = 0.92  # of a GPU's memory by an engine that has just started
@@ -86,6 +87,7 @@ class LivingSite:
     tells: bool = True  # engines tell of their caches, queues and memory
     hangs: EngineConfig | None = None  # engines with these flags leave one in so many requests lying
     hang_every: int = 0
+    ticks_per_pass: int = TICKS_PER_PASS  # the controller looks twice a second of the wall clock
 
     def __post_init__(self) -> None:
         self.clock, self.store, self.router = FakeClock(), FakeStore(), FakeTrafficRouter()
@@ -169,7 +171,7 @@ class LivingSite:
         return sum(r.revision == revision and not r.replayed for r in self.records.records)
 
     def tick(self) -> None:
-        """A quarter of a second goes by; every second one has a pass of the controller."""
+        """A quarter of a second goes by; some of them end in a pass of the controller."""
         self.clock.go_on(TICK_S)
         while self._next[0] <= self.now_s:
             self._arrive(*self._next)
@@ -179,7 +181,7 @@ class LivingSite:
                 for emission in step.emitted:
                     self._emitted(engine_id, emission.request_id, emission.tokens, emission.finished, emission.at_s)
         self._ticks += 1
-        if self._ticks % 2 == 0:
+        if self._ticks % self.ticks_per_pass == 0:
             self.router.in_flight = in_flight(self.flying, self.spec.name, self.now_s)
             if self.tells:
                 self.pressures.told = {name: self._pressure(name, twin) for name, twin in self._twins.items()}

@@ -12,7 +12,7 @@ from controlplane.domain.rollouts.rollout import RolloutState
 from controlplane.domain.rollouts.rollout_options import RolloutOptions, StepSpec
 from controlplane.domain.service import EmulatorOptions
 from controlplane.reading.service_file import load_service
-from tests.integration.rollouts.living_site import BF16, SPEC, LivingSite
+from tests.integration.rollouts.living_site import BF16, SPEC, TICKS_PER_PASS, LivingSite
 
 TOO_FEW_SEQUENCES = BF16.with_flags({"max-num-seqs": 12})  # collapses at 3 requests/s; serves 0.3 and 1.2 well
 AS_GOOD = BF16.with_flags({"max-num-seqs": 200})
@@ -120,7 +120,8 @@ def test_the_demo_s_rollout_has_its_answers_within_five_minutes() -> None:
     plain = spec.evolve(engine=spec.engine.evolve(emulator=EmulatorOptions(startup_s=0, time_lapse=1)))
     rate = spec.workload.rate_rps
     assert rate is not None
-    site = LivingSite(users_rps=rate, spec=plain, options=spec.rollout.evolve(steps=steps))
+    options, seldom = spec.rollout.evolve(steps=steps), round(lapse * TICKS_PER_PASS)
+    site = LivingSite(users_rps=rate, spec=plain, options=options, ticks_per_pass=seldom)
     winner = {"quantization": "fp8", "tensor-parallel-size": 1, "max-model-len": 8192, "max-num-seqs": 128}
     rollout = site.roll_out(EngineConfig(flags=winner))
     assert rollout.state is RolloutState.PROMOTED
