@@ -65,7 +65,7 @@ def _real(count: int, data_dir: Path, stack: ExitStack) -> Setup:
         # Port 1: nothing listens there, as after a crash.
         addresses[number] = addresses[number].evolve(admin_url="http://127.0.0.1:1")
 
-    router = GatewayTraffic(lambda: addresses, admin_token="adm1n", timeout_s=10)
+    router = GatewayTraffic(lambda: addresses, admin_token="adm1n", timeout_s=240)
     stack.callback(router.close)
 
     def use(number: int, name: str) -> None:
@@ -152,7 +152,7 @@ def test_the_last_use_of_a_key_is_the_latest_of_all_gateways(build: Callable[[in
 
 def test_a_wrong_admin_token_is_told_and_changes_nothing(tmp_path: Path) -> None:
     with gateway(tmp_path, "gw-1") as address:
-        stranger = GatewayTraffic(lambda: [address], admin_token="wrong", timeout_s=10)
+        stranger = GatewayTraffic(lambda: [address], admin_token="wrong", timeout_s=240)
         with pytest.raises(Unavailable, match="admin token"):
             stranger.apply(table(1))
         stranger.close()
@@ -178,8 +178,8 @@ def test_gateways_that_answer_tell_their_troubles(build: Callable[[int], Setup])
 def test_the_page_that_a_gateway_shows_to_clients_networks_is_read_at_its_admin_port(tmp_path: Path) -> None:
     with gateway(tmp_path, "gw-1") as address:
         gone = address.evolve(name="gw-0", admin_url="http://127.0.0.1:1")
-        router = GatewayTraffic(lambda: [gone, address], admin_token="adm1n", timeout_s=10)
-        stranger = GatewayTraffic(lambda: [address], admin_token="wrong", timeout_s=10)
+        router = GatewayTraffic(lambda: [gone, address], admin_token="adm1n", timeout_s=240)
+        stranger = GatewayTraffic(lambda: [address], admin_token="wrong", timeout_s=240)
         pages, refused = router.metrics_pages(), stranger.metrics_pages()
         router.close()
         stranger.close()

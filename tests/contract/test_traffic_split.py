@@ -92,7 +92,7 @@ def split(
 
 def _by_gateway(_server: Server, engines: Sequence[Engine], folder: Path) -> Iterator[Split]:
     with gateway(folder, "gw-1", seed=7) as address:
-        router = GatewayTraffic(lambda: [address], admin_token="adm1n", timeout_s=10)
+        router = GatewayTraffic(lambda: [address], admin_token="adm1n", timeout_s=240)
         yield Split(router, address.url, engines)
         router.close()
 
