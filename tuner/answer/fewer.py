@@ -14,6 +14,7 @@ from controlplane.domain.report import Validity
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.study import Level, Trial
 from controlplane.domain.studies.tuning_options import ObjectiveKind
+from tuner.answer.after_check import met_together
 from tuner.answer.evidence import Measured, measured
 from tuner.answer.fleets import enough, headroom_rps, sized
 from tuner.answer.named import LIKELY
@@ -61,17 +62,6 @@ def cannot_shrink(spec: ServiceSpec, trials: Sequence[Trial], check: Trial) -> s
     if enough(spec, _of(trials, check).belief, fewer) < UNLIKELY:
         return f"{fewer} would hardly do"
     return None
-
-
-def met_together(levels: Sequence[Level]) -> bool:
-    """Say whether levels of one rate met every limit together, though some missed one: by the mean of their shares of
-    misses. One that ended early counts with its own share, which is rather too high: a burst ended it.
-    """
-    missed = [level for level in levels if not level.passed]
-    by_misses = all(any(not check.met for check in level.report.slo_checks) for level in missed)
-    of_each = zip(*(level.report.slo_checks for level in levels), strict=True)
-    shares = ((checks[0].slo, sum(each.miss_ratio for each in checks) / len(checks)) for checks in of_each)
-    return by_misses and all(share <= slo.allowed_miss_ratio for slo, share in shares)
 
 
 def told(check: Trial) -> str | None:

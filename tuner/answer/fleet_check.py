@@ -15,8 +15,9 @@ from controlplane.domain.report import Validity
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.capacity import fleet_size
 from controlplane.domain.studies.study import FleetCheck, Level, Trial, TrialKind, TrialState
+from tuner.answer.after_check import met_together
 from tuner.answer.evidence import measured
-from tuner.answer.fewer import Fewer, held_rate_rps, met_together, next_without, told
+from tuner.answer.fewer import Fewer, held_rate_rps, next_without, told
 from tuner.answer.fleets import cheaper, exists, holds, may_need, sized
 from tuner.answer.named import LIKELY
 from tuner.answer.standing import Standing, baseline_of

@@ -14,6 +14,7 @@ from controlplane.domain.studies.capacity import FleetSize, fleet_size
 from controlplane.domain.studies.study import Trial, TrialKind, TrialState
 from controlplane.domain.studies.tuning_options import ObjectiveKind
 from controlplane.domain.workload import has_own_arrivals
+from tuner.answer.after_check import fleet_after
 from tuner.answer.evidence import Measured, measured
 from tuner.answer.fleets import (
     Interval,
@@ -30,7 +31,7 @@ from tuner.answer.fleets import (
     sized,
 )
 from tuner.answer.likelihood import Array
-from tuner.answer.named import LIKELY, LIKELY_GAIN, is_likely_gain, named, rather_holding
+from tuner.answer.named import LIKELY, LIKELY_GAIN, is_likely_gain, rather_holding
 from tuner.answer.too_few import UNDER_THE_SAME, missed_checks, more_than, too_few_gpus
 
 POSSIBLE = 0.1
@@ -194,7 +195,7 @@ def _is_held_on_fewer(spec: ServiceSpec, standing: Standing, baseline: Measured 
 def _standing(spec: ServiceSpec, candidate: Measured, baseline: Measured | None, too_few: int) -> Standing:
     checks = candidate.of(TrialKind.CONFIRM_FLEET)
     last = checks[-1] if checks else None
-    fleet = _fleet(spec, candidate, baseline, last, too_few)
+    fleet = fleet_after(spec, candidate, baseline, last, too_few)
     return Standing(
         measured=candidate,
         fleet=fleet,
@@ -207,36 +208,6 @@ def _standing(spec: ServiceSpec, candidate: Measured, baseline: Measured | None,
         rounds=len(candidate.of(TrialKind.CONFIRM_WINNER)),
         check=last,
     )
-
-
-def _fleet(
-    spec: ServiceSpec, candidate: Measured, baseline: Measured | None, check: Trial | None, too_few: int
-) -> FleetSize:
-    """Return what it needs: as many as held together; more than missed together, `too_few` GPUs of others included."""
-    size, gpus = named(spec, candidate, baseline), candidate.config.gpus_per_replica
-    if check is None:
-        return fleet_size(max(size.replicas, too_few // gpus + 1 if too_few else 1), gpus, spec.gpus)
-    if check.state is TrialState.RUNNING:
-        return size
-    if check.state is TrialState.FEASIBLE:
-        return fleet_size(check.held_together, gpus, spec.gpus)
-    return _after_a_miss(spec, candidate, baseline, check, size)
-
-
-def _after_a_miss(
-    spec: ServiceSpec, candidate: Measured, baseline: Measured | None, check: Trial, size: FleetSize
-) -> FleetSize:
-    """Return more than missed together; as many all the same, where these rather hold by all that was measured, and
-    more cannot be had or are less of a gain: a check ends when half of its levels missed, each by a little perhaps.
-    """
-    gpus = candidate.config.gpus_per_replica
-    as_many = fleet_size(check.replicas, gpus, spec.gpus)
-    more = fleet_size(max(size.replicas, check.replicas + 1), gpus, spec.gpus)
-    if holds(spec, candidate.belief, check.replicas) < LIKELY:
-        return more
-    if baseline is None or not exists(spec, more):
-        return more if exists(spec, more) else as_many
-    return max((more, as_many), key=lambda fleet: gains(spec, fleet, candidate, baseline))
 
 
 def _may_win(candidate: Measured) -> bool:
@@ -291,14 +262,10 @@ def _missed(
         theirs = -needed(spec, baseline)
         per_request = [(theirs[:, None] / -needed(spec, each.measured)[None, :]).ravel() for each in ranked]
         best = min((float(np.quantile(each, UNLIKELY)) for each in per_request), default=1.0)
-        return _saving(best), _likeliest(per_request, 1)
+        return max(0.0, 1 - best), _likeliest(per_request, 1)
     needs = [np.maximum(needed(spec, each.measured), _least_gpus(each)) for each in ranked]
     least = min((math.floor(np.quantile(gpus, UNLIKELY)) for gpus in needs), default=kept.gpus)
-    return _saving(least / kept.gpus), _likeliest(needs, kept.gpus)
-
-
-def _saving(ratio: float) -> float:
-    return max(0.0, 1 - ratio)
+    return max(0.0, 1 - least / kept.gpus), _likeliest(needs, kept.gpus)
 
 
 def _likeliest(costs_of_each: Sequence[Array], kept: float) -> float:

@@ -129,7 +129,7 @@ def test_a_fleet_that_missed_half_of_its_levels_by_a_hair_stays_named_while_it_r
     missed = (*trials, a_check(spec, trials, *([passed, hair] * 3), over=True))
     found = answer(spec, missed)
     assert (found.answer, found.fleet.gpus) == (Answer.IMPROVEMENT_UNCHECKED, 1)
-    assert "1 replicas missed the target together" in found.summary
+    assert "1 replica missed the target together" in found.summary
     assert step_after(spec, missed).action is Action.FINISH
     clear = a_level(spec, 10, passed=False, misses=[400], completed=1200, early=False, replicas=1)
     assert answer(spec, (*trials, a_check(spec, trials, clear, clear, over=True))).fleet.gpus == 2
