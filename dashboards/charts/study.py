@@ -23,7 +23,7 @@ def latency_throughput(study: Study, trials: Sequence[Trial], slo: LatencySlo) -
     lowest = highest = slo.limit_ms
     for trial in sorted(trials, key=lambda t: role(study, t)[0] != _OTHER):
         points = sorted(
-            (level.rate_rps / (level.replicas or trial.replicas), value, level.passed)
+            (level.each_rps(trial), value, level.passed)
             for level in trial.levels
             if (value := measured(getattr(level.report, slo.metric.value), slo.percentile)) is not None
         )

@@ -85,7 +85,7 @@ def _seen(trial: Trial, level: Level) -> Seen | None:
     finished = report.completed + report.errors
     nearest = max(report.slo_checks, key=lambda check: _pressure(check, finished))
     return Seen(
-        rate_rps=level.rate_rps / (level.replicas or trial.replicas),
+        rate_rps=level.each_rps(trial),
         requests=finished,
         misses=nearest.miss_ratio * finished,
         allowed=nearest.slo.allowed_miss_ratio,

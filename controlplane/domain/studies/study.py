@@ -67,7 +67,12 @@ class Level(Value):
     report: LoadTestReport
     records_path: str | None = None
     warmup_s: float | None = Field(default=None, description="Not measured, emulated; None: the service's option.")
-    replicas: int | None = Field(default=None, ge=1, description="Of a fleet check: how many carried it together.")
+    replicas: int | None = Field(default=None, ge=1, description="Of a fleet check: the fleet that was loaded.")
+    spare: int = Field(default=0, ge=0, description="Of these, left without load, as the fleet is to do without them.")
+
+    def each_rps(self, trial: Trial) -> float:
+        """Return requests/s for each replica of its trial that carried some."""
+        return self.rate_rps / ((self.replicas or trial.replicas) - self.spare)
 
 
 class Trial(Value):
@@ -127,8 +132,12 @@ class Trial(Value):
 
     @property
     def loaded_replicas(self) -> int:
-        """Engines that a running fleet check loads: all until they held together, then one fewer than held."""
+        """The fleet that a running fleet check loads: all engines until they held together, then one fewer."""
         return self.replicas if self.held_replicas is None else self.held_replicas - 1
+
+    def spared(self, spare_replicas: int) -> int:
+        """Return how many of `loaded_replicas` get no load: the service's spare ones, one at least being left."""
+        return min(spare_replicas, self.loaded_replicas - 1) if self.kind is TrialKind.CONFIRM_FLEET else 0
 
 
 class FleetCheck(Value):

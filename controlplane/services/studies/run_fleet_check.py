@@ -1,5 +1,6 @@
 """The fleet check: the recommended replicas side by side, behind a gateway, loaded with the target rate until it is
 clear whether they hold it; one more engine joins those that run when they do not, one fewer is loaded when they do.
+Spare replicas (N+1) run and get no load: the fleet must hold without them.
 """
 
 from __future__ import annotations
@@ -76,9 +77,10 @@ class FleetCheckRunner:
 
     def _loaded(self, trial: Trial, engines: Sequence[Engine], spec: ServiceSpec, plan: FleetPlan) -> Trial:
         """Load a fleet of one size, level after level, until it is clear; return the trial, ended when it broke."""
-        self.engines.on_progress(TrialProgress(trial, _opening(trial)))
+        spare = trial.spared(spec.tuning.objective.spare_replicas)
+        self.engines.on_progress(TrialProgress(trial, _opening(trial, spare)))
         folder = self.levels.folder(trial) / f"gateway-{len(engines)}"
-        with self.gateways.open(_route(spec, engines), folder=folder) as gateway:
+        with self.gateways.open(_route(spec, engines[: len(engines) - spare]), folder=folder) as gateway:
             while plan.move(trial) is Move.AGAIN:
                 trial = self._one_more(trial, engines, spec, gateway, plan)
                 if trial.state is not TrialState.RUNNING:
@@ -112,10 +114,11 @@ class FleetCheckRunner:
         return self.engines.ended(trial, TrialState.FAILED, why)
 
 
-def _opening(trial: Trial) -> str:
+def _opening(trial: Trial, spare: int) -> str:
+    left = f", {spare} of them without load: the fleet is to do without" if spare else ""
     if trial.held_replicas is None:
-        return "opening a gateway"
-    return f"opening a gateway to {trial.loaded_replicas} of {trial.replicas} replicas: they may be enough"
+        return f"opening a gateway{left}"
+    return f"opening a gateway to {trial.loaded_replicas} of {trial.replicas} replicas{left}: they may be enough"
 
 
 def _missed(trial: Trial) -> str:

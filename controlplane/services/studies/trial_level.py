@@ -89,6 +89,7 @@ class LevelRunner:
             records_path=str(result.records_path),
             warmup_s=plan.warmup_s,
             replicas=trial.loaded_replicas if trial.kind is TrialKind.CONFIRM_FLEET else None,
+            spare=trial.spared(spec.tuning.objective.spare_replicas),
         )
         return level, outcome
 

@@ -136,6 +136,24 @@ def test_live_replicas_keep_their_gpus_and_the_check_says_what_it_lacks(tmp_path
     assert [engine.spec.engine_id for engine in world.fleet.list()] == ["live"]
 
 
+def test_a_spare_replica_runs_and_carries_nothing(tmp_path: Path) -> None:
+    """N+1 is held by what is left when one is lost; with all of them loaded each would carry less than it has to."""
+    world = World(tmp_path, spec=tuned(objective={"kind": "lowest_cost", "spare_replicas": 1}))
+    study = finished(world)
+    assert study.recommendation is not None
+    check = check_of(study)
+    assert check is not None
+    assert check.held
+    (trial,) = checks(world)
+    assert check.replicas == study.recommendation.fleet.replicas == trial.held_together
+    assert trial.held_together > 1
+    loaded = [len(route.revisions[0].backends) for route in world.gateways.seen]
+    assert set(loaded) == {(level.replicas or 0) - 1 for level in trial.levels}
+    for level in trial.levels:
+        assert level.spare == 1
+        assert level.each_rps(trial) == level.rate_rps / ((level.replicas or 0) - 1)
+
+
 def test_without_engine_starts_left_the_check_is_not_made(tmp_path: Path) -> None:
     world = World(tmp_path, spec=tuned(budget={"engine_starts": 4}))
     study = finished(world)
