@@ -116,7 +116,8 @@ def test_a_gateway_before_a_fleet_is_loaded_by_pods_too(own: StandIn, tmp_path: 
         GatewayProcesses(host=HOST).open(route([engine]), folder=tmp_path / "gateway") as gateway,
         load_of_pods(own, "w", processes=2) as tester,
     ):
-        asked = level(gateway.url, model=MODEL, api_key=gateway.api_key)
+        # So long that a gateway which has just started, on a busy machine, has answered some of it before its end.
+        asked = level(gateway.url, seconds=6, model=MODEL, api_key=gateway.api_key)
         report = tester.run(asked, out_dir=tmp_path / "a", watch=look).report
     assert (report.errors, report.completed) == (0, report.requests)
     assert (report.requests > 0, max(sending)) == (True, 2)
