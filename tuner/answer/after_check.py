@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from controlplane.domain.report import Validity
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.capacity import FleetSize, fleet_size
 from controlplane.domain.studies.study import Level, Trial, TrialState
@@ -34,7 +35,7 @@ def _after_a_miss(
     cannot be had or are less of a gain. What truly missed together is not talked away by what each carried alone.
     """
     gpus = candidate.config.gpus_per_replica
-    here = [level for level in check.levels if (level.replicas or check.replicas) == check.replicas]
+    here = levels_of(check, check.replicas)
     as_many = fleet_size(check.replicas, gpus, spec.gpus)
     more = fleet_size(max(size.replicas, check.replicas + 1), gpus, spec.gpus)
     if not here or not met_together(here) or holds(spec, candidate.belief, check.replicas) < LIKELY:
@@ -42,6 +43,12 @@ def _after_a_miss(
     if baseline is None or not exists(spec, more):
         return more if exists(spec, more) else as_many
     return max((more, as_many), key=lambda fleet: gains(spec, fleet, candidate, baseline))
+
+
+def levels_of(check: Trial, replicas: int) -> list[Level]:
+    """Return a check's valid levels of a fleet of so many replicas, in order."""
+    valid = (level for level in check.levels if level.report.validity is Validity.VALID)
+    return [level for level in valid if (level.replicas or check.replicas) == replicas]
 
 
 def met_together(levels: Sequence[Level]) -> bool:

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
-from controlplane.domain.report import Validity
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.study import Level, Trial
 from controlplane.domain.studies.tuning_options import ObjectiveKind
-from tuner.answer.after_check import met_together
+from tuner.answer.after_check import levels_of, met_together
 from tuner.answer.evidence import Measured, measured
 from tuner.answer.fleets import enough, headroom_rps, sized
 from tuner.answer.named import LIKELY
@@ -32,7 +31,7 @@ class Fewer(StrEnum):
 
 def next_without(spec: ServiceSpec, trials: Sequence[Trial], check: Trial) -> Fewer:
     """Return how a check goes on that loads one replica fewer than held."""
-    here = list(_levels(check, check.loaded_replicas))
+    here = levels_of(check, check.loaded_replicas)
     if not here:
         return Fewer.AGAIN
     mine = _of(trials, check)
@@ -55,7 +54,7 @@ def cannot_shrink(spec: ServiceSpec, trials: Sequence[Trial], check: Trial) -> s
         return "all GPUs are used"
     if fewer <= objective.spare_replicas:
         return "there is none to do without"
-    if any(not level.passed for level in _levels(check, fewer)):
+    if any(not level.passed for level in levels_of(check, fewer)):
         return f"{fewer} missed before"
     if fewer * check.config.gpus_per_replica <= too_few_gpus(trials, check.config):
         return f"{fewer} as good missed before"
@@ -72,12 +71,12 @@ def told(check: Trial) -> str | None:
 def _told(check: Trial) -> Iterator[str]:
     if check.held_replicas is None:
         return
-    here = list(_levels(check, check.held_replicas))
+    here = levels_of(check, check.held_replicas)
     if missed := sum(not level.passed for level in here):
         yield f"{missed} of {len(here)} levels missed a limit, {_of_all(here)}"
     if check.held_replicas < check.replicas:
         yield f"{check.replicas} were started, {check.held_replicas} are enough"
-    tried = list(_levels(check, check.held_replicas - 1))
+    tried = levels_of(check, check.held_replicas - 1)
     if not tried:
         return
     what = f"{tried[-1].rate_rps:.3g} requests/s, the target with its headroom"
@@ -99,12 +98,6 @@ def held_rate_rps(check: Trial) -> float | None:
 def check_rps(spec: ServiceSpec, usual_rps: float, check: Trial) -> float:
     """Return requests/s that a check's next level brings: with one replica fewer the headroom on top."""
     return usual_rps if check.held_replicas is None else headroom_rps(spec)
-
-
-def _levels(check: Trial, replicas: int) -> Iterator[Level]:
-    for level in check.levels:
-        if level.report.validity is Validity.VALID and (level.replicas or check.replicas) == replicas:
-            yield level
 
 
 def _of(trials: Sequence[Trial], check: Trial) -> Measured:

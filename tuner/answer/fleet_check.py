@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
-from controlplane.domain.report import Validity
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.capacity import fleet_size
-from controlplane.domain.studies.study import FleetCheck, Level, Trial, TrialKind, TrialState
-from tuner.answer.after_check import met_together
+from controlplane.domain.studies.study import FleetCheck, Trial, TrialKind, TrialState
+from tuner.answer.after_check import levels_of, met_together
 from tuner.answer.evidence import measured
 from tuner.answer.fewer import Fewer, held_rate_rps, next_without, told
 from tuner.answer.fleets import cheaper, exists, holds, may_need, sized
@@ -45,7 +44,7 @@ def next_move(spec: ServiceSpec, trials: Sequence[Trial], check: Trial, *, in_ti
     """
     if check.held_replicas is not None:
         return _WITHOUT[next_without(spec, trials, check)]
-    here = [level for level in check.levels if _counts(level) and (level.replicas or check.replicas) == check.replicas]
+    here = levels_of(check, check.replicas)
     if not here:
         return Move.AGAIN
     others = [t for t in trials if t.trial_id != check.trial_id]
@@ -70,10 +69,6 @@ def _chance(spec: ServiceSpec, trials: Sequence[Trial], check: Trial) -> float:
 
 
 _WITHOUT = {Fewer.AGAIN: Move.AGAIN, Fewer.HELD: Move.HELD, Fewer.STOP: Move.ENOUGH}
-
-
-def _counts(level: Level) -> bool:
-    return level.report.validity is Validity.VALID
 
 
 def cannot_grow(spec: ServiceSpec, trials: Sequence[Trial], check: Trial) -> str | None:

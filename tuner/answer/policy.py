@@ -75,9 +75,8 @@ def least_starts(spec: ServiceSpec) -> int:
 
 def spent(study: Study, trials: Sequence[Trial], *, now: datetime) -> Spent:
     """Return what a study used so far. Starts are counted in the trials: one is there before its engine is."""
-    wall_s = 0.0 if study.started_at is None else (now - study.started_at).total_seconds() - study.idle_s
     counted = sum(t.replicas for t in trials if t.state is not TrialState.FAILED)
-    return Spent(counted, study.gpu_seconds, wall_s, sum(t.attempt * t.replicas for t in trials) - counted)
+    return Spent(counted, study.gpu_seconds, study.ran_s(now), sum(t.attempt * t.replicas for t in trials) - counted)
 
 
 def next_step(

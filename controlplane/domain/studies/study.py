@@ -7,6 +7,7 @@ retried, never scored).
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -290,3 +291,7 @@ class Study(Value):
     plan: StudyPlan | None = Field(default=None, description="How the budget is divided, kept up to date.")
     calibration: Calibration | None = Field(default=None, description="Of the twin, by the baseline's own levels.")
     idle_s: float = Field(default=0.0, ge=0, description="Between an end and going on with a larger budget.")
+
+    def ran_s(self, until: datetime) -> float:
+        """Return the seconds it ran until then, the time between an end and going on left out."""
+        return 0.0 if self.started_at is None else (until - self.started_at).total_seconds() - self.idle_s

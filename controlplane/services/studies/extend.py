@@ -106,7 +106,8 @@ def _larger(study: Study, budget: Mapping[str, Any]) -> Budget:
     hours, used_h = new.gpu_hours, study.gpu_seconds / 3600
     if hours is not None and hours <= used_h:
         raise _used_up(study, f"{hours:g} GPU-hours", f"{used_h:.3g}", f"more, e.g. gpu_hours={2 * used_h:.3g}")
-    wall_s, used_s = new.wall_clock_s, _ran_s(study)
+    wall_s, ended_at = new.wall_clock_s, study.finished_at
+    used_s = 0.0 if ended_at is None else study.ran_s(ended_at)
     if wall_s is not None and wall_s <= used_s:
         raise _used_up(study, f"{wall_s:g} s", f"{used_s:.0f}", f"more, e.g. wall_clock_s={2 * used_s:.0f}")
     return new
@@ -115,13 +116,6 @@ def _larger(study: Study, budget: Mapping[str, Any]) -> Budget:
 def _used_up(study: Study, budget: str, used: str, allowed: str) -> InvalidInput:
     why = f"study {study.study_id} used {used}"
     return InvalidInput(f"a budget of {budget} holds nothing more", why=why, allowed=allowed)
-
-
-def _ran_s(study: Study) -> float:
-    """Return the seconds that a study which ended ran, the time between an end and going on left out."""
-    if study.started_at is None or study.finished_at is None:
-        return 0.0
-    return (study.finished_at - study.started_at).total_seconds() - study.idle_s
 
 
 def _event(study: Study, reason: str, actor: str, now: datetime) -> Event:

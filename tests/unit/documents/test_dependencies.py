@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGES = ("controlplane", "tuner", "loadtests", "dashboards")
@@ -42,16 +43,14 @@ CLAIMS = [
 
 def modules_of(distribution: str) -> set[str]:
     """What is imported when a distribution is used, e.g. yaml for pyyaml."""
-    return {module for module, owners in installed() if _plain(distribution) in owners}
+    return {module for module, owners in installed() if canonicalize_name(distribution) in owners}
 
 
 @cache
 def installed() -> list[tuple[str, set[str]]]:
-    return [(module, {_plain(owner) for owner in owners}) for module, owners in packages_distributions().items()]
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+    return [
+        (module, {canonicalize_name(owner) for owner in owners}) for module, owners in packages_distributions().items()
+    ]
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from importlib.metadata import distributions
 from pathlib import Path
@@ -11,13 +10,10 @@ from typing import cast
 import pytest
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 LOCK = Path(__file__).resolve().parents[3] / "requirements.lock"
 LOCKED = [Requirement(line) for line in LOCK.read_text().splitlines() if line and not line.startswith(("#", "-"))]
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _environment(version: str) -> dict[str, str]:
@@ -26,18 +22,18 @@ def _environment(version: str) -> dict[str, str]:
 
 def _installs(version: str) -> set[str]:
     environment = _environment(version)
-    return {_plain(each.name) for each in LOCKED if each.marker is None or each.marker.evaluate(environment)}
+    return {canonicalize_name(each.name) for each in LOCKED if each.marker is None or each.marker.evaluate(environment)}
 
 
 def _asked_for(version: str, locked: set[str]) -> Iterator[tuple[str, str]]:
     """What each locked distribution asks for on that Python, whichever extra is wanted aside."""
     environment = _environment(version)
     for distribution in distributions():
-        if _plain(distribution.metadata["Name"]) not in locked:
+        if canonicalize_name(distribution.metadata["Name"]) not in locked:
             continue
         for each in map(Requirement, distribution.requires or []):
             if each.marker is None or each.marker.evaluate(environment):
-                yield distribution.metadata["Name"], _plain(each.name)
+                yield distribution.metadata["Name"], canonicalize_name(each.name)
 
 
 @pytest.mark.parametrize("version", [f"3.11.{patch}" for patch in (0, 2, 3, 7, 15)])
