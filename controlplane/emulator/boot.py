@@ -28,7 +28,7 @@ def engine_setup(settings: EmulatorSettings) -> tuple[ModelShape, EngineSetup]:
         raise StartRefused(cuda_out_of_memory(settings.gpu, needed_gib=2.0))
     try:
         config = _with_auto_length(settings.config)
-        shape = load_shape(settings.model)
+        shape = load_shape(settings.model).evolve(partition=settings.layer_partition)
         shape = shape_under(shape, config) or shape  # what cannot be followed is refused by `resolve`
         _check_devices(settings, config)
         _check_shape(shape, config)

@@ -34,7 +34,8 @@ def main() -> None:
 def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Return the exit code: 0 after a stop, 1 when the engine could not start; 2 (by argparse) for a refused flag."""
     settings = parse_command_line(arguments, visible_devices=visible_devices(environment))
-    return serve(settings.evolve(**switches(environment)))
+    partition = environment.get("VLLM_PP_LAYER_PARTITION")
+    return serve(settings.evolve(layer_partition=partition, **switches(environment)))
 
 
 def serve(settings: EmulatorSettings, words: Words | None = None) -> int:

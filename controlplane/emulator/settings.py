@@ -35,4 +35,5 @@ class EmulatorSettings(Value):
     faults: Faults = Faults()
     runtime_adapters: bool = Field(default=False, description="VLLM_ALLOW_RUNTIME_LORA_UPDATING.")
     dev_mode: bool = Field(default=False, description="VLLM_SERVER_DEV_MODE: routes that nobody else may reach.")
+    layer_partition: str | None = Field(default=None, description="VLLM_PP_LAYER_PARTITION: layers of each stage.")
     visible_devices: int | None = Field(default=None, description="GPUs in CUDA_VISIBLE_DEVICES; None: unset.")

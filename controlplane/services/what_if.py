@@ -31,6 +31,7 @@ from tuner.twin.shapes import SHIPPED_SHAPES, load_shape
 from tuner.twin.sharing import one_prefix
 from tuner.twin.simulate import RequestArrays
 from tuner.twin.spread import Outcomes, outcomes, percentile_s, slowed
+from tuner.twin.stages import cut_as
 
 CURVE_POINTS = 10
 CURVE_END = 1.12  # of the capacity: far enough to see where it bends
@@ -63,7 +64,7 @@ def what_if(spec: ServiceSpec, question: WhatIf, profile: Profile | None = None)
             why="it needs the model's config.json, which a hub name does not have here",
             allowed=f"model.path: a folder with config.json, or one of {', '.join(SHIPPED_SHAPES)}",
         )
-    shape = load_shape(spec.model.path)
+    shape = cut_as(load_shape(spec.model.path), spec.engine.env)
     gpu = gpu_of(spec.gpus) or find_gpu(spec.gpus.type)
     config = spec.baseline.with_flags(question.flags)
     check_flags(without_emulator_flags(config), spec.engine)

@@ -19,6 +19,7 @@ from tuner.twin.gpus import Gpu, gpu_of
 from tuner.twin.memory import MemoryPlan, plan_memory
 from tuner.twin.setup import DoesNotFit, memory_demand, split_problem
 from tuner.twin.shapes import ModelShape
+from tuner.twin.stages import cut_as, pipeline_problem
 
 _NO_ENV: Mapping[str, str] = MappingProxyType({})
 
@@ -37,7 +38,7 @@ def objections(
     flags are checked, on an unknown GPU those of the model too, but not its memory.
     """
     found = contradictions(config, pool=pool, shape=shape, defaults=defaults, env=env)
-    return found if shape is None or found else tuple(_memory_rules(config, shape, pool))
+    return found if shape is None or found else tuple(_memory_rules(config, cut_as(shape, env), pool))
 
 
 def contradictions(
@@ -89,10 +90,9 @@ def _batch_rules(config: EngineConfig, shape: ModelShape | None, defaults: Mappi
 
 def model_rules(config: EngineConfig, shape: ModelShape, env: Mapping[str, str]) -> list[str]:
     """Return why no engine with that environment starts the model so, whatever the GPU; empty when one may."""
-    split, pipeline = split_problem(shape, config.tensor_parallel_size), config.pipeline_parallel_size
-    found = [] if split is None else [split]
-    if pipeline > shape.num_hidden_layers:
-        found.append(f"{shape.num_hidden_layers} layers cannot be cut into {pipeline} pipeline stages")
+    split = split_problem(shape, config.tensor_parallel_size)
+    uncut = pipeline_problem(cut_as(shape, env), config.pipeline_parallel_size)
+    found = [problem for problem in (split, uncut) if problem is not None]
     if shape.experts == 0 and config.flags.get("enable-expert-parallel") in (True, "true"):
         found.append(f"enable-expert-parallel needs a mixture of experts, {shape.name} has none")
     length = _length(config)

@@ -23,6 +23,7 @@ from tuner.space.space import Dimension, Requirement, Space, dimension_of
 from tuner.twin.gpus import Gpu, gpu_of
 from tuner.twin.setup import split_problem
 from tuner.twin.shapes import ModelShape, UnknownModel, load_shape
+from tuner.twin.stages import cut_as
 
 _SEQS = (16, 32, 64, 128, 256, 512, 1024)
 _BATCHED_TOKENS = (512, 1024, 2048, 4096, 8192, 16384)
@@ -130,7 +131,7 @@ def shape_of(spec: ServiceSpec) -> ModelShape | None:
     if not spec.engine.driver.has_twin:
         return None
     try:
-        return load_shape(spec.model.path)
+        return cut_as(load_shape(spec.model.path), spec.engine.env)
     except UnknownModel:
         return None
 

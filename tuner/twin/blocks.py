@@ -25,7 +25,7 @@ def plain(config: Config, *, mlp_matrices: int = 3) -> dict[str, Any]:
     hidden, inner = first(config, "hidden_size", "n_embd"), first(config, "intermediate_size", "ffn_dim", "n_inner")
     dense = Mlp(mlp_matrices * hidden * inner)
     layers = [layer(attention(config, window), dense) for window in windows(config)]
-    return common(config, inner) | {"layers": merged(layers)}
+    return common(config, inner) | stacked(layers)
 
 
 def mixture(config: Config) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def mixture(config: Config) -> dict[str, Any]:
         layer(attention(config, window), mlp)
         for window, mlp in zip(windows(config), mlps(config, depth(config)), strict=True)
     ]
-    return common(config, expert_width(config)) | {"layers": merged(layers)}
+    return common(config, expert_width(config)) | stacked(layers)
 
 
 def latent(config: Config) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def latent(config: Config) -> dict[str, Any]:
     flops = 2 * heads * (query + value)
     mixer = LayerGroup(count=1, attention=weights, kv_values=rank + rope, pair_flops=flops, latent=True)
     layers = [layer(mixer, mlp) for mlp in mlps(config, depth(config))]
-    return common(config, expert_width(config)) | {"layers": merged(layers)}
+    return common(config, expert_width(config)) | stacked(layers)
 
 
 def attention(config: Config, window: int | None = None, *, gated: bool = False) -> LayerGroup:
@@ -78,9 +78,13 @@ def layer(mixer: LayerGroup, mlp: Mlp) -> LayerGroup:
     return mixer.evolve(mlp=mlp.dense, expert=mlp.expert, experts=mlp.experts, experts_per_token=mlp.experts_per_token)
 
 
-def merged(layers: Iterable[LayerGroup]) -> tuple[LayerGroup, ...]:
-    """Return equal layers as one group each, in order of appearance."""
-    return tuple(one.evolve(count=count) for one, count in Counter(layers).items())
+def stacked(layers: Iterable[LayerGroup]) -> dict[str, Any]:
+    """Return equal layers as one group each, in order of appearance, and of each layer its group."""
+    given = list(layers)
+    counts = Counter(given)
+    numbers = {one: number for number, one in enumerate(counts)}
+    groups = tuple(one.evolve(count=count) for one, count in counts.items())
+    return {"layers": groups, "order": tuple(numbers[one] for one in given) if len(groups) > 1 else ()}
 
 
 def mlps(config: Config, count: int) -> list[Mlp]:

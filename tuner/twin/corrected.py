@@ -7,6 +7,7 @@ a stand-in says is never used without factors that were measured on the very eng
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from controlplane.domain.engines.engine import EngineConfig
@@ -20,6 +21,7 @@ from tuner.twin.memory import plan_memory
 from tuner.twin.profile import Parameters, Profile
 from tuner.twin.setup import EngineSetup, memory_demand, resolve, weight_bits
 from tuner.twin.shapes import ModelShape, guess_shape, load_shape
+from tuner.twin.stages import cut_as
 from tuner.twin.transfer import distance, profile_for
 
 NAME = "calibrated-here"
@@ -31,17 +33,18 @@ _CORE = ("prompt_ms", "schedule_ms", "schedule_sequence_us")
 _SERVER = ("intake_ms", "intake_token_us", "output_us", "wire_ms", "wire_token_us")
 
 
-def stand_in_shape(path: str) -> ModelShape | None:
+def stand_in_shape(path: str, env: Mapping[str, str]) -> ModelShape | None:
     """Return the model's shape; of an architecture outside the table what its sizes make of the nearest kind.
 
-    None where there is no config.json, or its sizes are not all there.
+    `env` is the engine's environment, which may cut it into pipeline stages. None where there is no config.json, or its
+    sizes are not all there.
     """
     try:
-        return load_shape(path)
+        return cut_as(load_shape(path), env)
     except UnknownModel:
         pass
     try:
-        return guess_shape(read_config(path), name=Path(path).name)
+        return cut_as(guess_shape(read_config(path), name=Path(path).name), env)
     except UnknownModel:
         return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tuner.twin.blocks import Config, Mlp, attention, common, depth, expert_width, layer, merged, routed_mlp
+from tuner.twin.blocks import Config, Mlp, attention, common, depth, expert_width, layer, routed_mlp, stacked
 from tuner.twin.layers import LayerGroup
 
 
@@ -14,7 +14,7 @@ def gated_delta_hybrid(config: Config) -> dict[str, Any]:
     every, mlp = int(config.get("full_attention_interval", 4)), routed_mlp(config)
     full, linear = attention(config, gated=True), _delta(config)
     layers = [layer(full if (index + 1) % every == 0 else linear, mlp) for index in range(depth(config))]
-    return common(config, expert_width(config)) | {"layers": merged(layers)}
+    return common(config, expert_width(config)) | stacked(layers)
 
 
 def jamba(config: Config) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def jamba(config: Config) -> dict[str, Any]:
         )
         for index in range(depth(config))
     ]
-    return common(config, int(config["intermediate_size"])) | {"layers": merged(layers)}
+    return common(config, int(config["intermediate_size"])) | stacked(layers)
 
 
 def nemotron_hybrid(config: Config) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def nemotron_hybrid(config: Config) -> dict[str, Any]:
     }
     if config.get("n_routed_experts"):
         kinds["E"] = _ungated_experts(config)
-    return common(config, inner) | {"layers": merged(kinds[kind] for kind in config["hybrid_override_pattern"])}
+    return common(config, inner) | stacked(kinds[kind] for kind in config["hybrid_override_pattern"])
 
 
 def _ungated_experts(config: Config) -> LayerGroup:
@@ -76,7 +76,7 @@ def granite_hybrid(config: Config) -> dict[str, Any]:
         at = frozenset(config["attn_layer_indices"])
         kinds = ["attention" if index in at else "mamba" for index in range(depth(config))]
     layers = [layer(full if kind == "attention" else state, mlp) for kind in kinds]
-    return common(config, int(shared or expert_width(config))) | {"layers": merged(layers)}
+    return common(config, int(shared or expert_width(config))) | stacked(layers)
 
 
 def _delta(config: Config) -> LayerGroup:

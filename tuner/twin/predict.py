@@ -121,6 +121,8 @@ def notes(setup: EngineSetup, requests: RequestArrays, result: ResultArrays | No
         )
     if setup.expert_parallel:
         found.append("expert parallelism was never measured")
+    if setup.pipeline_stages > 1:
+        found.append("pipeline stages were never measured")
     found += [f"{flag}: not followed, the forecast is of an engine without it" for flag in setup.unfollowed]
     return tuple(found)
 

@@ -15,12 +15,13 @@ from tuner.twin.checkpoints import Checkpoint, online
 from tuner.twin.costs import step_cost
 from tuner.twin.flags import FlagReader
 from tuner.twin.gpus import Gpu, find_gpu
-from tuner.twin.memory import GIB, MemoryDemand, MemoryPlan, longest_request, plan_memory, slot_gib
+from tuner.twin.memory import GIB, MemoryDemand, MemoryPlan, plan_memory, slot_gib
 from tuner.twin.profile import Profile
 from tuner.twin.shapes import ModelShape
+from tuner.twin.stages import pipeline_problem
 from tuner.twin.steptime import StepCost
 from tuner.twin.transfer import profile_for
-from tuner.twin.uncertainty import EXPERT_PARALLEL, UNFOLLOWED, budget_step, cache_step
+from tuner.twin.uncertainty import EXPERT_PARALLEL, PIPELINE, UNFOLLOWED, budget_step, cache_step
 
 _SIXTEEN = ("bfloat16", "float16")
 
@@ -54,6 +55,7 @@ class EngineSetup(Value):
     cost: StepCost
     gpus: int = Field(default=1, ge=1)
     expert_parallel: bool = Field(default=False, description="GPUs hold whole experts each.")
+    pipeline_stages: int = Field(default=1, ge=1)
     kv_bits: int = Field(default=16, description="Of one key or value in the cache.")
     profile: Profile
     memory: MemoryPlan
@@ -68,12 +70,14 @@ class EngineSetup(Value):
         cache = cache_step(self.kv_bits, self.profile.kv_bits, tokens)
         experts = EXPERT_PARALLEL if self.expert_parallel else 0.0
         beyond = UNFOLLOWED if self.unfollowed else 0.0
-        return math.hypot(self.profile.uncertainty, budget_step(tokens), cache, experts, beyond)
+        stages = PIPELINE if self.pipeline_stages > 1 else 0.0
+        return math.hypot(self.profile.uncertainty, budget_step(tokens), cache, experts, stages, beyond)
 
     @property
     def is_carried_over(self) -> bool:
         """True where no engine like this one was measured: another kind's profile, KV cache, or way of working."""
-        return bool(self.profile.transferred_from or self.unfollowed or self.kv_bits != self.profile.kv_bits)
+        other = self.unfollowed or self.pipeline_stages > 1 or self.kv_bits != self.profile.kv_bits
+        return bool(self.profile.transferred_from or other)
 
 
 def resolve(shape: ModelShape, gpu: str | Gpu, config: EngineConfig, profile: Profile | None = None) -> EngineSetup:
@@ -86,8 +90,8 @@ def resolve(shape: ModelShape, gpu: str | Gpu, config: EngineConfig, profile: Pr
     flags = FlagReader(config)
     shape = _shape_under(shape, config)
     demand = memory_demand(shape, sheet, config)
-    plan = plan_memory(shape, sheet, demand)
     _check_split(shape, config)
+    plan = plan_memory(shape, sheet, demand)
     if not plan.fits:
         raise DoesNotFit(
             f"{shape.name} does not fit on {config.gpus_per_replica} × {sheet.name}", why=plan.reason or ""
@@ -100,7 +104,7 @@ def resolve(shape: ModelShape, gpu: str | Gpu, config: EngineConfig, profile: Pr
     return EngineSetup(
         max_num_seqs=seqs,
         max_num_batched_tokens=demand.max_num_batched_tokens,
-        max_model_len=_length(shape, demand, plan),
+        max_model_len=_length(demand, plan),
         kv_blocks=flags.integer("num-gpu-blocks-override", default=plan.kv_blocks, low=2),
         block_size=demand.block_size,
         chunked_prefill=flags.boolean("enable-chunked-prefill", default=True),
@@ -112,6 +116,7 @@ def resolve(shape: ModelShape, gpu: str | Gpu, config: EngineConfig, profile: Pr
         cost=step_cost(shape, sheet, demand, used.parameters, graph_tokens=graph),
         gpus=config.gpus_per_replica,
         expert_parallel=demand.expert_parallel and demand.tensor_parallel_size > 1,
+        pipeline_stages=demand.pipeline_parallel_size,
         kv_bits=kv_bits(shape, config),
         profile=used,
         memory=plan,
@@ -205,10 +210,10 @@ def _check_modelled(demand: MemoryDemand) -> None:
         raise NotModelled(f"cpu-offload-gb {demand.cpu_offload_gib:g}: no prediction", why=why)
 
 
-def _length(shape: ModelShape, demand: MemoryDemand, plan: MemoryPlan) -> int:
+def _length(demand: MemoryDemand, plan: MemoryPlan) -> int:
     if not demand.longest_that_fits:
         return demand.max_model_len
-    return max(1, longest_request(shape, plan.kv_gib, demand))
+    return max(1, plan.longest_request)
 
 
 def _shape_under(shape: ModelShape, config: EngineConfig) -> ModelShape:
@@ -237,6 +242,10 @@ def _check_split(shape: ModelShape, config: EngineConfig) -> None:
     if problem is not None:
         tensor = config.tensor_parallel_size
         raise DoesNotFit(f"tensor-parallel-size {tensor} is impossible for {shape.name}", why=problem)
+    stages = config.pipeline_parallel_size
+    uncut = pipeline_problem(shape, stages)
+    if uncut is not None:
+        raise DoesNotFit(f"pipeline-parallel-size {stages} is impossible for {shape.name}", why=uncut)
     if shape.experts == 0 and FlagReader(config).boolean("enable-expert-parallel", default=False):
         raise DoesNotFit(f"enable-expert-parallel is impossible for {shape.name}", why="it has no experts")
 

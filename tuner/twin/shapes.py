@@ -14,21 +14,20 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from controlplane.domain.base import Value
 from controlplane.domain.errors import InvalidInput
 from controlplane.reading.problems import describe
 from tuner.twin.architectures import Architecture, find_architecture, nearest_kind, text_of
 from tuner.twin.blocks import depth
 from tuner.twin.checkpoints import SIXTEEN_BITS, Checkpoint, read_checkpoint
 from tuner.twin.config_file import UnknownModel, read_config
-from tuner.twin.layers import LayerGroup, Trait
+from tuner.twin.layers import LayerGroup, LayerStack, Trait
 
 __all__ = ["SHIPPED_SHAPES", "ModelShape", "UnknownModel", "guess_shape", "load_shape", "parse_shape"]
 
 SHIPPED_SHAPES = ("llama-1b", "llama-8b", "llama-70b", "qwen3-14b", "qwen3-30b-a3b")
 
 
-class ModelShape(Value):
+class ModelShape(LayerStack):
     """A decoder as the engine runs it; what stands beside the text decoder (towers) counts as `extra_params`."""
 
     name: str
@@ -40,37 +39,15 @@ class ModelShape(Value):
     max_position_embeddings: int = Field(default=8192, gt=0, description="Longest the engine takes, scaling included.")
     tie_word_embeddings: bool = False
     layers: tuple[LayerGroup, ...] = Field(min_length=1)
+    order: tuple[int, ...] = Field(default=(), description="Of each layer its group; empty: groups one after another.")
+    partition: str | None = Field(default=None, description="VLLM_PP_LAYER_PARTITION of the engine's environment.")
     extra_params: int = Field(default=0, ge=0, description="Weights outside the decoder layers, kept in 16 bits.")
     checkpoint: Checkpoint = SIXTEEN_BITS
-
-    @property
-    def num_hidden_layers(self) -> int:
-        return sum(group.count for group in self.layers)
 
     @property
     def quantization(self) -> str | None:
         """What the checkpoint itself is quantized with."""
         return self.checkpoint.method
-
-    @property
-    def linear_params(self) -> int:
-        """Weights of all layers; embedding and output head are apart."""
-        return self._sum(lambda group: group.attention + group.mlp + group.routed)
-
-    @property
-    def active_linear_params(self) -> int:
-        """Weights of the layers one token is multiplied with."""
-        return self._sum(lambda group: group.active)
-
-    @property
-    def routed_params(self) -> int:
-        """Weights of all routed experts of all layers; 0 without a mixture."""
-        return self._sum(lambda group: group.routed)
-
-    @property
-    def active_routed_params(self) -> int:
-        """Weights of the routed experts one token is sent to."""
-        return self._sum(lambda group: group.expert * group.experts_per_token)
 
     @property
     def experts(self) -> int:
@@ -103,38 +80,10 @@ class ModelShape(Value):
         return max(windows) if windows else None
 
     @property
-    def state_values(self) -> int:
-        """Numbers one sequence keeps in all layers, however long it is."""
-        return self._sum(lambda group: group.state_values)
-
-    @property
     def traits(self) -> tuple[Trait, ...]:
         """What sets the model apart from dense layers that see everything, in a fixed order."""
         present = frozenset[Trait]().union(*(group.traits for group in self.layers))
         return tuple(trait for trait in Trait if trait in present)
-
-    def kv_bytes_per_token(self, kv_bytes: float) -> float:
-        """Bytes one token's keys and values take in all layers, all GPUs together."""
-        return self._sum(lambda group: group.kv_values) * kv_bytes
-
-    def kv_bytes_per_gpu(self, kv_bytes: float, tensor: int) -> float:
-        """Bytes one token takes on one of `tensor` GPUs: a head is never split, a latent is kept by each of them."""
-        return kv_bytes * sum(group.count * group.kv_values / min(tensor, group.kv_heads) for group in self.layers)
-
-    def kv_bytes_of(self, tokens: int, kv_bytes: float, tensor: int, *, step_tokens: int) -> float:
-        """Bytes one sequence of `tokens` needs at most on one GPU: a sliding layer keeps its window and one step."""
-        return sum(
-            group.count * (group.kv_values / min(tensor, group.kv_heads)) * kv_bytes * _kept(group, tokens, step_tokens)
-            + group.count * group.state_values / tensor * 2
-            for group in self.layers
-        )
-
-    def _sum(self, of: Callable[[LayerGroup], int]) -> int:
-        return sum(group.count * of(group) for group in self.layers)
-
-
-def _kept(group: LayerGroup, tokens: int, step_tokens: int) -> int:
-    return tokens if group.window is None else min(tokens, group.window - 1 + step_tokens)
 
 
 def load_shape(path_or_name: str) -> ModelShape:

@@ -25,6 +25,9 @@ _OTHER_CACHE = 0.055
 (`python -m benchmarks.fp8_cache`)."""
 EXPERT_PARALLEL = 0.2
 """Whole experts on each of several GPUs: never measured, and no real router picks evenly. A judgement."""
+PIPELINE = 0.25
+"""Pipeline stages: never measured, and how evenly requests spread over the batches on their way is not followed. A
+judgement."""
 
 UNFOLLOWED = 0.35
 """Flags that change speed in ways the twin leaves out (`beyond.py`): speculative decoding alone is worth a half to

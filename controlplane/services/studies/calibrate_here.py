@@ -135,7 +135,7 @@ def _stand_in(spec: ServiceSpec) -> Stand | None:
     """Return model and GPU, or what stands in for them; None where nothing does, or the engine has no twin."""
     if not spec.has_twin:
         return None
-    shape = stand_in_shape(spec.model.path)
+    shape = stand_in_shape(spec.model.path, spec.engine.env)
     return None if shape is None else Stand(shape, stand_in_gpu(spec.gpus, shape, spec.baseline))
 
 

@@ -90,7 +90,7 @@ def test_a_file_that_is_no_configuration_is_refused_without_reading_it(tmp_path:
     write(tmp_path / "config.json")
     with pytest.raises(UnknownModel):
         load_shape(str(tmp_path))
-    assert stand_in_shape(str(tmp_path)) is None
+    assert stand_in_shape(str(tmp_path), {}) is None
 
 
 def test_an_embedding_tied_by_the_models_class_is_counted_once() -> None:
