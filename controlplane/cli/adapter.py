@@ -13,6 +13,7 @@ from controlplane.cli.naming import check_name, tell_elsewhere
 from controlplane.cli.tables.show import Column, field
 from controlplane.domain.adapters import is_adapter_name
 from controlplane.domain.errors import InvalidInput, unreadable
+from controlplane.reading.text_file import read_text
 
 Service = Annotated[str, typer.Argument(help="The service.")]
 Name = Annotated[str, typer.Argument(help="What clients ask for in `model`.")]
@@ -120,7 +121,7 @@ def _described(path: str) -> dict[str, Any]:
         tell_elsewhere(path)
         return {}
     try:
-        config = json.loads(described.read_text())
+        config = json.loads(read_text(described))
     except OSError as error:
         raise InvalidInput(f"{path} holds no adapter", why=f"{described.name}: {unreadable(error)}") from error
     except ValueError as error:

@@ -16,6 +16,7 @@ import yaml
 
 from controlplane.cli.client import ApiClient
 from controlplane.cli.errors import plain_errors
+from controlplane.cli.files import require_writable
 from controlplane.cli.installation.compiling import compile_twin
 from controlplane.cli.installation.down import stop
 from controlplane.cli.installation.running import supervisor_pid
@@ -49,6 +50,7 @@ def demo(
     ] = None,
 ) -> None:
     """Serve live traffic, tune, roll the winner out, and show baseline and winner side by side. No GPU needed."""
+    require_writable(json_)
     spec = load_service(file)
     began = time.monotonic()
     _say(f"[yellow]The {spec.gpus.count} {spec.gpus.type} GPUs are EMULATED[/]: latencies come from the digital twin.")

@@ -22,8 +22,9 @@ def require_writable(*paths: Path | None) -> None:
     for path in paths:
         if path is None:
             continue
-        if path.is_dir():
-            raise InvalidInput(f"cannot write {path}", why="it is a folder", allowed="a file")
+        if path.exists() and not path.is_file():
+            why = "it is a folder" if path.is_dir() else "it is a pipe or a device"
+            raise InvalidInput(f"cannot write {path}", why=why, allowed="a file")
         target = path if path.exists() else path.parent
         if not target.exists() or not os.access(target, os.W_OK):
             raise InvalidInput(f"cannot write {path}", why=f"{path.parent} is no folder that can be written")

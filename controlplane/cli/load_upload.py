@@ -15,6 +15,7 @@ from controlplane.cli.tables.show import console
 from controlplane.domain.errors import InvalidInput, unreadable
 from controlplane.domain.report import LoadTestReport
 from controlplane.reading.problems import describe
+from controlplane.reading.text_file import RECORDING_BYTES, read_text
 
 
 @plain_errors
@@ -36,7 +37,7 @@ def upload(
 def _read(path: Path) -> LoadTestReport:
     allowed = "a file that `fleetune load --json FILE` wrote"
     try:
-        return LoadTestReport.model_validate_json(path.read_text())
+        return LoadTestReport.model_validate_json(read_text(path, most_bytes=RECORDING_BYTES))
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"cannot read {path}", why=unreadable(error), allowed=allowed) from error
     except ValidationError as error:

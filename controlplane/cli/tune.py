@@ -12,6 +12,7 @@ import typer
 
 from controlplane import settings as installation
 from controlplane.cli.errors import plain_errors
+from controlplane.cli.files import require_writable
 from controlplane.cli.installation.compiling import compile_twin
 from controlplane.cli.installation.helpers import helping_workers
 from controlplane.cli.installation.hosts import gpus_of, needs_gpus, require_engines
@@ -59,6 +60,7 @@ def tune(
     """Search the configuration that meets the SLOs at the lowest cost, and prove it against the baseline."""
     if budget is not None and not resume:
         raise InvalidInput("--budget goes with --resume", allowed="a new study's budget stands in service.yaml")
+    require_writable(json_)
     spec = _spec(file, resume, data_dir.resolve())
     settings = _settings(data_dir.resolve(), spec, gpus)
     compile_twin()

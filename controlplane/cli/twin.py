@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from controlplane.cli.errors import plain_errors
+from controlplane.cli.files import require_writable
 from controlplane.cli.flags import parse_flags
 from controlplane.cli.installation.compiling import COMPILING
 from controlplane.cli.tables import twin as twin_tables
@@ -98,6 +99,7 @@ def calibrate(
     replace: Annotated[bool, typer.Option(help="Replace a profile of another engine version.")] = False,
 ) -> None:
     """Probe a live engine for at most 90 s, fit a profile, say how well it fits, and store it."""
+    require_writable(keep)
     engine = _probed(name, target, gpu, model, flags) if measured is None else read_file(measured)
     if keep is not None:
         write_file(engine, keep)
@@ -127,6 +129,7 @@ def validate_folder(
     ] = False,
 ) -> None:
     """Replay every measured trace cell and print measured against predicted."""
+    require_writable(json_to)
     engines = read_folder(folder)
     with working("replaying what was measured" if is_compiled() else COMPILING):
         report = validate(engines, leave_one_out) if transfer else validate(engines)

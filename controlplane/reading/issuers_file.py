@@ -11,6 +11,7 @@ from controlplane.domain.base import Value
 from controlplane.domain.door.issuer import Issuer
 from controlplane.domain.errors import InvalidInput, unreadable
 from controlplane.reading.problems import describe
+from controlplane.reading.text_file import read_text
 
 
 class _Issuers(Value):
@@ -31,10 +32,10 @@ def load_issuers(path: Path | None) -> tuple[Issuer, ...]:
     if path is None:
         return ()
     try:
-        raw = yaml.safe_load(path.read_text())
+        raw = yaml.safe_load(read_text(path))
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"cannot read {path}", why=unreadable(error)) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{path} is not YAML", why=" ".join(str(error).split())) from error
     try:
         return _Issuers.model_validate(raw).issuers

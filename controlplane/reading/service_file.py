@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from controlplane.domain.errors import InvalidInput, unreadable
 from controlplane.domain.service import ServiceSpec
 from controlplane.reading.problems import describe
+from controlplane.reading.text_file import read_text
 
 
 def parse_service(text: str, *, source: str, folder: Path | None = None) -> ServiceSpec:
@@ -20,7 +21,7 @@ def parse_service(text: str, *, source: str, folder: Path | None = None) -> Serv
     """
     try:
         raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{source} is not YAML", why=" ".join(str(error).split())) from error
     if not isinstance(raw, dict):
         found = "nothing" if raw is None else f"a {type(raw).__name__}"
@@ -34,7 +35,7 @@ def parse_service(text: str, *, source: str, folder: Path | None = None) -> Serv
 def load_service(path: Path) -> ServiceSpec:
     """Read `service.yaml`. Raises InvalidInput when it cannot be read or is invalid."""
     try:
-        text = path.read_text()
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"cannot read {path}", why=unreadable(error)) from error
     return parse_service(text, source=str(path), folder=path.parent)
@@ -46,9 +47,9 @@ def _with_mapping(raw: dict[str, Any], folder: Path | None) -> dict[str, Any]:
         return raw
     path = folder / engine["mapping"]
     try:
-        mapping = yaml.safe_load(path.read_text())
+        mapping = yaml.safe_load(read_text(path))
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"cannot read the mapping {path}", why=unreadable(error)) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{path} is not YAML", why=" ".join(str(error).split())) from error
     return raw | {"engine": engine | {"mapping": mapping}}

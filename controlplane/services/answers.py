@@ -9,6 +9,7 @@ from controlplane.domain.errors import InvalidInput, unreadable
 from controlplane.domain.quality import GreedyAnswer, QualityCheck
 from controlplane.domain.service import ServiceSpec
 from controlplane.ports.load import QualityProbe
+from controlplane.reading.text_file import read_text
 from tuner.answer.quality import PROMPTS, scored, unchecked
 
 
@@ -48,7 +49,7 @@ def prompts_of(spec: ServiceSpec) -> tuple[str, ...]:
     if path is None:
         return PROMPTS
     try:
-        found = tuple(line for line in Path(path).read_text().splitlines() if line.strip())
+        found = tuple(line for line in read_text(Path(path)).splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"cannot read the quality prompts {path}", why=unreadable(error)) from error
     if not found:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import gzip
+import io
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from controlplane.domain.errors import InvalidInput, unreadable
+from controlplane.reading.text_file import RECORDING_BYTES, read_bytes
 from loadtests.send.trace_rows import Columns, Parsed, Row, parse_rows
 
 Ints = npt.NDArray[np.int64]
@@ -96,13 +99,22 @@ def _load(name: str, path: Path, columns: Columns | None, written_at: int) -> Tr
 
 def _read(path: Path, name: str) -> str:
     try:
-        raw = path.read_bytes()
-        return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
+        raw = read_bytes(path, most_bytes=RECORDING_BYTES)
+        return (_decompressed(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         known = ", ".join(SHIPPED)
         raise InvalidInput(
             f"cannot read trace '{name}'", why=unreadable(error), allowed=f"{known}, or a file"
         ) from error
+
+
+def _decompressed(raw: bytes) -> bytes:
+    """Raises OSError for more than a trace can be: some kilobytes may hold gigabytes of one letter."""
+    with gzip.GzipFile(fileobj=io.BytesIO(raw)) as file:
+        found = file.read(RECORDING_BYTES + 1)
+    if len(found) > RECORDING_BYTES:
+        raise OSError(errno.EFBIG, f"it holds more than {RECORDING_BYTES // 2**20} MiB, which none of its kind does")
+    return found
 
 
 def _trace(name: str, parsed: Parsed) -> Trace:

@@ -116,13 +116,22 @@ _TOWERS: Mapping[str, str] = {
     "Gemma3ForConditionalGeneration": "Gemma3ForCausalLM",
     "Mistral3ForConditionalGeneration": "MistralForCausalLM",
     "LlavaForConditionalGeneration": "LlamaForCausalLM",
+    "LlavaNextForConditionalGeneration": "LlamaForCausalLM",
+    "PixtralForConditionalGeneration": "MistralForCausalLM",
     "Llama4ForConditionalGeneration": "Llama4ForCausalLM",
     "InternVLChatModel": "Qwen2ForCausalLM",
     "Glm4vForConditionalGeneration": "Glm4ForCausalLM",
     "Glm4vMoeForConditionalGeneration": "Glm4MoeForCausalLM",
     "KimiVLForConditionalGeneration": "DeepseekV3ForCausalLM",
 }
-_ANY_TEXT = frozenset({"InternVLChatModel", "LlavaForConditionalGeneration", "Mistral3ForConditionalGeneration"})
+_ANY_TEXT = frozenset(
+    {
+        "InternVLChatModel",
+        "LlavaForConditionalGeneration",
+        "LlavaNextForConditionalGeneration",
+        "Mistral3ForConditionalGeneration",
+    }
+)
 """Whose text model is the one its own configuration names (`init_vllm_registered_model`), not always the same."""
 
 
@@ -205,8 +214,43 @@ def text_of(raw: Mapping[str, Any]) -> dict[str, Any]:
         return dict(raw)
     if not isinstance(found, dict):
         raise ValueError("the configuration of the text model is no JSON object")
+    found = {**_left_out(raw, found), **found}
     tied = raw.get("tie_word_embeddings")
     return found if tied is None or "tie_word_embeddings" in found else {**found, "tie_word_embeddings": tied}
+
+
+def _left_out(raw: Mapping[str, Any], text: Config) -> Mapping[str, Any]:
+    """Return what the class of a nested text model takes for keys that were left out: transformers writes differences.
+
+    Of a wrapper, not of a model that stands alone: there a key that is missing was forgotten.
+    """
+    wrapped = raw.get("model_type") in ("llava", "llava_next")
+    return _CLASSES.get(str(text.get("model_type")), {}) if wrapped else {}
+
+
+_CLASSES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "llama": {
+            "vocab_size": 32000,
+            "hidden_size": 4096,
+            "intermediate_size": 11008,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 32,
+            "max_position_embeddings": 2048,
+        },
+        "mistral": {
+            "vocab_size": 32000,
+            "hidden_size": 4096,
+            "intermediate_size": 14336,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "max_position_embeddings": 131072,
+            "sliding_window": 4096,
+        },
+    }
+)
+"""Defaults of `LlamaConfig` and `MistralConfig` (transformers)."""
 
 
 def _around_its_text(wrapper: Architecture, text: Config) -> Architecture | None:

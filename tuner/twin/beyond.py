@@ -7,9 +7,10 @@ from typing import Any
 
 from controlplane.domain.engines.engine import EngineConfig
 from controlplane.domain.errors import InvalidInput
-from tuner.twin.blocks import LENGTHS, scaled_length
+from tuner.twin.blocks import scaled_length
 from tuner.twin.flags import FlagReader
 from tuner.twin.shapes import ModelShape
+from tuner.twin.sizes import LENGTHS
 
 _OF_LENGTH = frozenset((*LENGTHS, "rope_scaling", "rope_parameters", "rope_theta"))
 _ALLOW_LONG = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"

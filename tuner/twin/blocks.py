@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tuner.twin.layers import LayerGroup
+from tuner.twin.sizes import DEPTHS, LENGTHS
 
 Config = Mapping[str, Any]
 
@@ -191,11 +192,6 @@ def scaled_length(length: int, scaling: Any, config: Config) -> int:
     return int(length * float(scaling.get("factor") or 1.0))
 
 
-LENGTHS = (
-    *("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length"),
-    *("max_target_positions", "max_sequence_length", "max_seq_length", "seq_len"),
-)
-"""Keys under which configurations name their longest sequence, as vLLM reads them."""
 _NO_LENGTH = 2048
 """What vLLM takes where a configuration names no length."""
 _IN_LENGTH = ("default", "su", "longrope", "llama3", "mrope", "proportional")
@@ -203,7 +199,7 @@ _IN_LENGTH = ("default", "su", "longrope", "llama3", "mrope", "proportional")
 
 def depth(config: Config) -> int:
     """Return the number of layers."""
-    return first(config, "num_hidden_layers", "n_layer", "num_layers")
+    return first(config, *DEPTHS)
 
 
 def first(config: Config, *keys: str) -> int:

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from controlplane.domain.errors import InvalidInput
+from controlplane.domain.errors import InvalidInput, unreadable
+from controlplane.reading.text_file import read_text
+from tuner.twin.mistral_file import as_config
 
 _LARGEST_BYTES = 32 * 2**20
 """Real ones have some kilobytes; lists of modules that were left out make some megabytes of them."""
@@ -23,12 +25,21 @@ def read_config(folder_or_file: str, *, otherwise: str = "") -> Any:
     """
     path = Path(folder_or_file)
     file = path / "config.json" if path.is_dir() else path
+    mistrals = file.with_name("params.json")
     try:
+        if file == mistrals or (not file.exists() and path.is_dir() and mistrals.exists()):
+            return as_config(_object(_decoded(mistrals)))
         raw = _decoded(file)
     except _UNREADABLE as error:
         allowed = f"a folder with config.json{otherwise}"
-        raise UnknownModel(f"no model shape in {folder_or_file!r}", why=str(error), allowed=allowed) from error
+        raise UnknownModel(f"no model shape in {folder_or_file!r}", why=unreadable(error), allowed=allowed) from error
     return _with_modelopts_file(raw, file)
+
+
+def _object(raw: Any) -> dict[str, Any]:
+    if not isinstance(raw, dict):
+        raise ValueError("params.json holds no JSON object")
+    return raw
 
 
 def _with_modelopts_file(raw: Any, config_file: Path) -> Any:
@@ -43,7 +54,9 @@ def _with_modelopts_file(raw: Any, config_file: Path) -> Any:
     try:
         return {**raw, "quantization_config": _decoded(beside)}
     except _UNREADABLE as error:
-        raise UnknownModel(f"{beside.name} beside the model's config.json cannot be read", why=str(error)) from error
+        raise UnknownModel(
+            f"{beside.name} beside the model's config.json cannot be read", why=unreadable(error)
+        ) from error
 
 
 _UNREADABLE = (OSError, ValueError, RecursionError)
@@ -51,8 +64,4 @@ _UNREADABLE = (OSError, ValueError, RecursionError)
 
 def _decoded(file: Path) -> Any:
     """Raises OSError, ValueError or RecursionError for what is no JSON that one would take for a configuration."""
-    if file.exists() and not file.is_file():
-        raise ValueError(f"{file.name} is no file")
-    if file.stat().st_size > _LARGEST_BYTES:
-        raise ValueError(f"{file.name} is larger than {_LARGEST_BYTES // 2**20} MiB, which no configuration is")
-    return json.loads(file.read_text())
+    return json.loads(read_text(file, most_bytes=_LARGEST_BYTES))

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from controlplane.domain.engines.engine import EngineConfig
-from controlplane.domain.errors import InvalidInput
+from controlplane.domain.errors import InvalidInput, unreadable
+from controlplane.reading.text_file import RECORDING_BYTES, read_text
 from tuner.twin.compiled_state import Floats
 from tuner.twin.shapes import SHIPPED_SHAPES, ModelShape, load_shape, parse_shape
 from tuner.twin.simulate import RequestArrays
@@ -27,6 +28,8 @@ _GAUGES = (
     "generation_tokens_total",
     "iterations_total",
 )
+_NO_MEASUREMENTS = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+_KEPT = "a file that `fleetune calibrate --keep FILE` wrote, or one of the published recordings"
 
 
 class DecodeStep(NamedTuple):
@@ -88,9 +91,12 @@ def read_folder(folder: Path) -> tuple[MeasuredEngine, ...]:
 def read_file(file: Path) -> MeasuredEngine:
     """Return one measured engine. Raises InvalidInput when the file is not in the format."""
     try:
-        return _engine(json.loads(file.read_text()))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InvalidInput(f"{file} is not a measurement file", why=f"{type(error).__name__}: {error}") from error
+        return _engine(json.loads(read_text(file, most_bytes=RECORDING_BYTES)))
+    except OSError as error:
+        raise InvalidInput(f"cannot read {file}", why=unreadable(error), allowed=_KEPT) from error
+    except _NO_MEASUREMENTS as error:
+        why = f"{type(error).__name__}: {str(error)[:200]}"
+        raise InvalidInput(f"{file} is not a measurement file", why=why, allowed=_KEPT) from error
 
 
 def _engine(raw: dict[str, Any]) -> MeasuredEngine:

@@ -12,8 +12,9 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from controlplane.domain.base import Value
-from controlplane.domain.errors import InvalidInput
+from controlplane.domain.errors import InvalidInput, unreadable
 from controlplane.reading.problems import describe
+from controlplane.reading.text_file import read_text
 from tuner.twin.layers import Trait
 
 
@@ -108,11 +109,18 @@ def load_profile(name: str, *, folder: Path | None = None) -> Profile:
     Raises InvalidInput when there is none or the file is not a profile.
     """
     if folder is not None and (folder / f"{name}.json").is_file():
-        return parse_profile((folder / f"{name}.json").read_text(), source=str(folder / f"{name}.json"))
+        return _kept_profile(folder / f"{name}.json")
     known = {profile.name: profile for profile in shipped_profiles()}
     if name not in known:
         raise InvalidInput(f"no twin profile {name!r}", allowed=", ".join(known) or "none is shipped")
     return known[name]
+
+
+def _kept_profile(file: Path) -> Profile:
+    try:
+        return parse_profile(read_text(file), source=str(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"cannot read {file}", why=unreadable(error), allowed="a twin profile") from error
 
 
 def save_profile(profile: Profile, folder: Path) -> Path:

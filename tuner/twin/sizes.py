@@ -11,11 +11,16 @@ from typing import Any
 
 _DEEPEST = 10_000
 _LARGEST = 10**9
+LENGTHS = (
+    *("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length"),
+    *("max_target_positions", "max_sequence_length", "max_seq_length", "seq_len"),
+)
+"""Keys under which configurations name their longest sequence, as vLLM reads them."""
+DEPTHS = ("num_hidden_layers", "n_layer", "num_layers")
+"""Keys under which they name the number of their layers, the first that is given."""
 _POSITIVE_KEYS = (
     "hidden_size n_embd vocab_size num_attention_heads n_head num_key_value_heads head_dim embed_dim depth "
-    "num_hidden_layers n_layer num_layers kv_lora_rank qk_nope_head_dim qk_rope_head_dim v_head_dim "
-    "max_position_embeddings n_positions max_seq_len seq_length model_max_length max_sequence_length "
-    "max_seq_length seq_len mamba_num_heads mamba_head_dim mamba_n_heads mamba_d_head mamba_d_state mamba_d_conv "
+    "kv_lora_rank qk_nope_head_dim qk_rope_head_dim v_head_dim mamba_num_heads mamba_head_dim mamba_n_heads mamba_d_head mamba_d_state mamba_d_conv "
     "mamba_expand ssm_state_size linear_num_key_heads linear_num_value_heads linear_key_head_dim "
     "linear_value_head_dim linear_conv_kernel_dim full_attention_interval spatial_merge_size out_hidden_size "
     "attn_layer_period expert_layer_period word_embed_proj_dim"
@@ -28,8 +33,9 @@ _NATURAL_KEYS = (
     "decoder_sparse_step interleave_moe_layer_step moe_layer_interval q_lora_rank sliding_window "
     "attention_chunk_size n_groups mamba_n_groups attn_layer_offset expert_layer_offset"
 )
-_POSITIVE, _NATURAL = frozenset(_POSITIVE_KEYS.split()), frozenset(_NATURAL_KEYS.split())
-_DEPTHS = ("num_hidden_layers", "n_layer", "num_layers", "depth")
+_POSITIVE = frozenset((*_POSITIVE_KEYS.split(), *LENGTHS, *DEPTHS)) - {"max_target_positions"}  # a tower's, if any
+_NATURAL = frozenset(_NATURAL_KEYS.split())
+_DEPTHS = (*DEPTHS, "depth")
 
 
 def check_sizes(config: Mapping[str, Any]) -> None:

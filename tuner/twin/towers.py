@@ -12,6 +12,11 @@ _DEFAULTS: Mapping[str, Mapping[str, int]] = {
     "qwen2_vl": {"embed_dim": 1280, "intermediate_size": 5120, "depth": 32},
 }
 """What the classes take for keys a config.json leaves out."""
+_TOWERS: Mapping[str, Mapping[str, int]] = {
+    "pixtral": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24},
+}
+"""The same of a tower that is a class of its own (`PixtralVisionConfig`)."""
+_TWICE_PROJECTED = ("llava", "llava_next", "pixtral")
 _GATED = ("qwen2_5_vl", "mistral3")
 
 
@@ -21,16 +26,19 @@ def tower_params(raw: Mapping[str, Any], hidden: int) -> int:
     if given is None:
         return 0
     kind = str(raw.get("model_type", ""))
-    config = {**_DEFAULTS.get(kind, {}), **given}
+    config = {**_DEFAULTS.get(kind, {}), **_TOWERS.get(str(given.get("model_type")), {}), **given}
     if kind.startswith("glm4v"):
         return _glm4v(config)
     width = int(config.get("embed_dim") or config["hidden_size"])
     count = int(config.get("depth") or config.get("num_hidden_layers") or config["num_layers"])
     inner = int(config.get("intermediate_size") or width * float(config.get("mlp_ratio", 4)))
-    layer = 4 * width * width + (3 if kind in _GATED else 2) * width * inner
+    gated = kind in _GATED or given.get("model_type") == "pixtral"
+    layer = 4 * width * width + (3 if gated else 2) * width * inner
     merging = "qwen" in kind or kind == "kimi_vl"
     merge = int(config.get("spatial_merge_size", 2 if merging else 1)) ** 2 * width
     projection = merge * merge + merge * hidden if merging else merge * hidden
+    if kind in _TWICE_PROJECTED:
+        projection += hidden * hidden
     deep = len(config.get("deepstack_visual_indexes") or ())  # Qwen3-VL: merged features of these layers as well
     return count * layer + (1 + deep) * projection
 

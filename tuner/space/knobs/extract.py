@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from controlplane.domain.errors import InvalidInput, unreadable
+from controlplane.reading.text_file import read_text
 from tuner.space.knobs.annotations import Symbols, flag_from_field, read_symbols
 from tuner.space.knobs.calls import explicit_flag
 from tuner.space.knobs.help_texts import from_help
@@ -51,6 +52,8 @@ def extract(source: Path, engine: str = VLLM, *, version: str | None = None) -> 
     command = help_command(engine)
     if not source.exists():
         raise InvalidInput(f"cannot read {source}", why="no such file or folder")
+    if not (source.is_file() or source.is_dir()):
+        raise InvalidInput(f"cannot read {source}", why="it is a pipe or a device", allowed="a file or a folder")
     if engine == VLLM:
         return _extract_vllm(source)
     if engine == "sglang" and (source.is_dir() or zipfile.is_zipfile(source)):
@@ -75,7 +78,7 @@ def help_command(engine: str) -> str:
 
 def _text(source: Path) -> str:
     try:
-        return source.read_text()
+        return read_text(source)
     except (OSError, UnicodeDecodeError) as error:
         why = "it is no text" if isinstance(error, UnicodeDecodeError) else unreadable(error)
         raise InvalidInput(f"cannot read {source}", why=why) from error

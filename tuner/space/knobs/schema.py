@@ -18,6 +18,7 @@ from controlplane.domain.base import Value
 from controlplane.domain.engines.flags import canonical_flag
 from controlplane.domain.errors import InvalidInput, unreadable
 from controlplane.reading.problems import describe
+from controlplane.reading.text_file import read_text
 
 if TYPE_CHECKING:  # an emulator reads its flags by this, and has no use for all that a service may say
     from controlplane.domain.service import EngineOptions
@@ -135,7 +136,7 @@ def load_knobs(version: str | None = None, engine: str = VLLM) -> KnobSchema:
 
 def _read(path: Path) -> KnobSchema:
     try:
-        return KnobSchema.model_validate_json(path.read_text())
+        return KnobSchema.model_validate_json(read_text(path))
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"cannot read the flag file {path}", why=unreadable(error), allowed=EXTRACT) from error
     except ValidationError as error:

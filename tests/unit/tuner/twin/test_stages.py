@@ -160,7 +160,7 @@ def test_a_stage_without_attention_layers_limits_nothing() -> None:
 
 def test_the_longest_request_is_the_one_that_every_stage_holds() -> None:
     shape = a_public_model("Llama-3.1-8B")
-    flags: dict[str, FlagValue] = {"max-model-len": -1}
+    flags: dict[str, FlagValue] = {"max-model-len": -1, "gpu-memory-utilization": 0.6}
     even, front = (plan_of(cut_as(shape, env), 2, "L4", **flags) for env in ({}, {PARTITION: "20,12"}))
     assert front.longest_request < even.longest_request
 
