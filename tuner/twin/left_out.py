@@ -100,22 +100,38 @@ def _share(part: str, excluded: Names, targets: Names | None, layers: int) -> fl
     return min(1.0, left_out / layers) if left_out < layers * (1 - 1e-9) else 1.0
 
 
+_IN_BLOCK = "modules_in_block_to_quantize"
+_OF_EXPRESSIONS = frozenset("*+?^$()[]{}|\\")
 _EXCLUDING = ("ignore", "modules_to_not_convert", "exclude_modules", "ignored_layers", "llm_int8_skip_modules")
 
 
 def _excluded(config: Mapping[str, Any]) -> tuple[str, ...]:
     found = [each for name in _EXCLUDING for each in _listed(name, config.get(name))]
     found += _listed("exclude_modules", (config.get("quantization") or {}).get("exclude_modules"))
+    found += _otherwise(config)
     dynamic = config.get("dynamic") or {}  # GPTQModel: "-:pattern" leaves a module out
     if any(not str(key).startswith("-:") for key in dynamic):
         raise InvalidInput("modules quantized in different ways (dynamic) are unknown to the twin")
     return (*found, *(f"re:{str(key)[2:]}" for key in dynamic))
 
 
+def _otherwise(config: Mapping[str, Any]) -> list[str]:
+    """Return what auto-round left in 16 bits (`extra_config`). Raises InvalidInput for modules in other bits."""
+    usual, found = config.get("bits", 4), []
+    for name, said in (config.get("extra_config") or {}).items():
+        bits = said.get("bits", usual)
+        if bits < 16 and (bits, said.get("group_size", config.get("group_size"))) != (usual, config.get("group_size")):
+            raise InvalidInput(f"{name[:60]} in {bits} bits, others in {usual} (extra_config): unknown to the twin")
+        if bits >= 16:
+            found.append(f"re:{name}" if set(name) & _OF_EXPRESSIONS else name)
+    return found
+
+
 def _targets(config: Mapping[str, Any]) -> Names | None:
-    """Return what compressed-tensors quantizes at all; None for every linear layer, as the class's name says."""
+    """Return what is quantized at all (compressed-tensors; GPTQ of some modules); None for every linear layer."""
     groups = (config.get("config_groups") or {}).values()
     found = [each for group in groups for each in _listed("targets", group.get("targets"))]
+    found += [each for block in config.get(_IN_BLOCK) or () for each in _listed(_IN_BLOCK, block)]
     return None if not found or any("linear" in each.lower() for each in found) else names_of(found)
 
 

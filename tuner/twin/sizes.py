@@ -20,10 +20,11 @@ DEPTHS = ("num_hidden_layers", "n_layer", "num_layers")
 """Keys under which they name the number of their layers, the first that is given."""
 _POSITIVE_KEYS = (
     "hidden_size n_embd vocab_size num_attention_heads n_head num_key_value_heads head_dim embed_dim depth "
-    "kv_lora_rank qk_nope_head_dim qk_rope_head_dim v_head_dim mamba_num_heads mamba_head_dim mamba_n_heads mamba_d_head mamba_d_state mamba_d_conv "
-    "mamba_expand ssm_state_size linear_num_key_heads linear_num_value_heads linear_key_head_dim "
-    "linear_value_head_dim linear_conv_kernel_dim full_attention_interval spatial_merge_size out_hidden_size "
-    "attn_layer_period expert_layer_period word_embed_proj_dim"
+    "kv_lora_rank qk_nope_head_dim qk_rope_head_dim v_head_dim mamba_num_heads mamba_head_dim mamba_n_heads "
+    "mamba_d_head mamba_d_state mamba_d_conv mamba_expand ssm_state_size linear_num_key_heads "
+    "linear_num_value_heads linear_key_head_dim linear_value_head_dim linear_conv_kernel_dim "
+    "full_attention_interval spatial_merge_size out_hidden_size attn_layer_period expert_layer_period "
+    "word_embed_proj_dim"
 )
 _NATURAL_KEYS = (
     "intermediate_size ffn_dim n_inner intermediate_size_mlp moe_intermediate_size num_local_experts num_experts "

@@ -30,6 +30,7 @@ def test_parameters_and_cache_are_the_published_ones(name: str) -> None:
     published, shape = PUBLIC[name], a_public_model(name)
     assert shape.params / 1e9 == pytest.approx(published["params_b"], rel=0.02)
     assert shape.kv_bytes_per_token(2) == published["kv_bytes_per_token"]
+    assert shape.max_position_embeddings == published.get("longest", shape.max_position_embeddings)
     if "active_b" in published:
         embedding = shape.vocab_params if published["with_embedding"] else 0
         assert (shape.active_params + embedding) / 1e9 == pytest.approx(published["active_b"], rel=0.02)

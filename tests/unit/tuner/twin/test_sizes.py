@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.tuner.twin.builders import public_models
+from controlplane.domain.errors import InvalidInput
+from tests.unit.tuner.twin.builders import a_public_model, public_models
 from tuner.twin.checkpoints import read_checkpoint
 from tuner.twin.corrected import stand_in_shape
 from tuner.twin.shapes import UnknownModel, guess_shape, load_shape, parse_shape
@@ -183,3 +184,62 @@ def test_a_scale_that_is_itself_quantized_takes_less() -> None:
     shape = parse_shape(json.loads(json.dumps({**LLAMA, "quantization_config": stored})), name="bnb")
     gigabytes = (shape.linear_params * shape.checkpoint.stored_bits / 8 + 2 * shape.vocab_params * 2) / 1e9
     assert gigabytes == pytest.approx(5.70, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("said", "attention", "mlp"),
+    [
+        ({"extra_config": {f"model.layers.{n}.mlp.down_proj": {"bits": 16} for n in range(4)}}, 0.0, 1 / 3),
+        ({"extra_config": {r".*self_attn.*": {"bits": 16, "data_type": "float"}}}, 1.0, 0.0),
+        ({"extra_config": {"model.layers.0.mlp.down_proj": {"bits": 4, "group_size": 128}}}, 0.0, 0.0),
+        ({"modules_in_block_to_quantize": [["self_attn.q_proj", "self_attn.o_proj"], ["mlp.up_proj"]]}, 0.2, 2 / 3),
+    ],
+)
+def test_what_auto_round_and_gptq_leave_out_of_blocks_is_counted(
+    said: dict[str, Any], attention: float, mlp: float
+) -> None:
+    found = read_checkpoint({"quant_method": "auto-round", "bits": 4, "group_size": 128, **said}, layers=4)
+    assert (found.plain_attention, found.plain_mlp) == pytest.approx((attention, mlp))
+
+
+def test_modules_in_other_bits_than_the_rest_are_unknown() -> None:
+    said = {"quant_method": "auto-round", "bits": 4, "extra_config": {"model.layers.0.mlp.down_proj": {"bits": 8}}}
+    with pytest.raises(InvalidInput, match="8 bits"):
+        read_checkpoint(said, layers=4)
+
+
+PIXTRAL = {
+    **{"dim": 5120, "n_layers": 40, "head_dim": 128, "hidden_dim": 14336, "n_heads": 32, "n_kv_heads": 8},
+    **{"rope_theta": 1e9, "norm_eps": 1e-5, "vocab_size": 131072},
+    "vision_encoder": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "patch_size": 16},
+}
+
+
+def test_mistrals_own_file_is_read_where_there_is_no_other(tmp_path: Path) -> None:
+    (tmp_path / "params.json").write_text(json.dumps(PIXTRAL))
+    shape = load_shape(str(tmp_path))
+    assert shape.params == a_public_model("Pixtral-12B").params
+    assert (shape.kv_bytes_per_token(2), shape.max_position_embeddings) == (163840, 128_000)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"moe": {"num_experts": 8}}, {"q_lora_rank": 1536}, {"quantization": {}}, {"vision_encoder": 3}, {"dim": 0}],
+)
+def test_mistrals_own_file_of_another_model_is_unknown(tmp_path: Path, more: dict[str, Any]) -> None:
+    (tmp_path / "params.json").write_text(json.dumps({**PIXTRAL, **more}))
+    with pytest.raises(UnknownModel):
+        load_shape(str(tmp_path))
+
+
+@pytest.mark.parametrize("model_type", ["llava", "mistral3"])
+def test_only_a_wrapper_whose_class_has_defaults_may_leave_sizes_out(model_type: str) -> None:
+    text = {"model_type": "llama", "vocab_size": 32064}
+    config = {"architectures": ["LlavaForConditionalGeneration"], "model_type": model_type, "text_config": text}
+    if model_type == "llava":
+        assert parse_shape(config, name="llava").hidden_size == 4096
+    else:
+        with pytest.raises(UnknownModel, match="is missing"):
+            parse_shape(config, name="other")
+    with pytest.raises(UnknownModel, match="is missing"):
+        parse_shape({"architectures": ["LlamaForCausalLM"], **text}, name="alone")
