@@ -1,4 +1,4 @@
-"""Files that a command is to write: asked for before the work whose result they are to hold."""
+"""Files that a command is given: looked at before the work whose result they hold, or that would wait for them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,16 @@ def require_folder(path: Path | None) -> None:
             path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidInput(f"cannot write into {path}", why=error.strerror or str(error), allowed="a folder") from error
+
+
+def require_readable(*paths: Path | str | None) -> None:
+    """Raise InvalidInput for the first path that a library would wait for; None stands for none.
+
+    What we read ourselves is looked at where it is read (`controlplane/reading/text_file.py`).
+    """
+    for path in (Path(each) for each in paths if each is not None):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise InvalidInput(f"cannot read {path}", why="it is a pipe or a device", allowed="a regular file")
 
 
 def require_writable(*paths: Path | None) -> None:

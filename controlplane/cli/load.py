@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from controlplane.cli.errors import plain_errors
-from controlplane.cli.files import require_folder, require_writable
+from controlplane.cli.files import require_folder, require_readable, require_writable
 from controlplane.cli.load_options import load_test_of
 from controlplane.cli.load_plan import plan
 from controlplane.cli.load_target import as_told, require_listener
@@ -83,6 +83,7 @@ def load(
     if profile is None or target is None:
         raise InvalidInput("give a profile and a target", allowed=f"-f FILE or one of {', '.join(shipped_profiles())}")
     require_writable(json_path if str(json_path) != "-" else None, html_path, records_path)
+    require_readable(tokenizer, ca_file)
     require_format(records_path)
     require_folder(out)
     changes = {"rate_rps": rate, "duration_s": duration, "seed": seed}

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from controlplane.cli.errors import plain_errors
-from controlplane.cli.files import require_folder
+from controlplane.cli.files import require_folder, require_readable
 from controlplane.cli.load_options import load_test_of
 from controlplane.cli.load_target import as_told
 from loadtests.loadtest import write_plan
@@ -28,6 +28,7 @@ def plan(
     time_lapse: Annotated[float, typer.Option(help="Emulated seconds per second, if the target does not say.")] = 1.0,
 ) -> None:
     """Write the plan of a load test, and print the command that runs it under Locust's web UI. Sends no load."""
+    require_readable(tokenizer)
     require_folder(out)
     chosen = load_profile(profile)
     test = load_test_of(chosen, target, model, tokenizer=tokenizer, key_variable=api_key_env, time_lapse=time_lapse)

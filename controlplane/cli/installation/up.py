@@ -13,6 +13,7 @@ import typer
 
 from controlplane import settings as installation
 from controlplane.cli.errors import plain_errors
+from controlplane.cli.files import require_readable
 from controlplane.cli.installation.compiling import compile_twin
 from controlplane.cli.installation.hosts import FleetKind, cluster_of, gpus_of, spot_of
 from controlplane.cli.installation.ports import require_free
@@ -106,6 +107,7 @@ def up(
     _refuse_second(data_dir)
     if (tls_cert is None) != (tls_key is None):
         raise InvalidInput("--tls-cert and --tls-key belong together", why="only one of them was given")
+    require_readable(kubeconfig, tls_cert, tls_key)
     specs = [load_service(path) for path in file]
     cluster = cluster_of(fleet, specs, kubeconfig=kubeconfig, context=context, namespace=namespace)
     if otlp_endpoint is not None:

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from controlplane.cli.main import app
+from controlplane.domain.errors import InvalidInput
 from controlplane.reading.text_file import RECORDING_BYTES, SERVICE_BYTES, read_text
 from loadtests.send.traces import load_trace
 
@@ -77,6 +78,14 @@ def test_what_is_no_file_to_write_is_refused_before_any_work(command: str, kind:
     assert "cannot write" in text
 
 
+@pytest.mark.parametrize("option", ["--tokenizer", "--ca-file"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_a_library_would_wait_for_is_refused_before_it_does(option: str, kind: str, tmp_path: Path) -> None:
+    ODD[kind][0](tmp_path / "named")
+    code, text = run(("load", "-f", "chat", "--target", "https://127.0.0.1:9", option, "FILE"), tmp_path / "named")
+    assert (code, "a pipe or a device" in text) == (2, True)
+
+
 @pytest.mark.parametrize("kind", ODD)
 def test_a_mapping_that_a_service_names_is_read_alike(kind: str, tmp_path: Path) -> None:
     make, why = ODD[kind]
@@ -102,7 +111,7 @@ def test_a_small_file_that_holds_gigabytes_is_no_trace(tmp_path: Path) -> None:
     with gzip.open(file, "wb", compresslevel=1) as packed:
         for _ in range(RECORDING_BYTES // 2**20 + 1):
             packed.write(bytes(2**20))
-    with pytest.raises(Exception, match="holds more than 256 MiB"):
+    with pytest.raises(InvalidInput, match="holds more than 256 MiB"):
         load_trace(str(file))
 
 
