@@ -21,7 +21,7 @@ def step_cost(
     """Return the step constants, seconds. Roofline arithmetic: bytes over bandwidth, FLOPs over peak.
 
     Of a pipeline a step stands for one round: as many batches as there are stages, one after another, through the stage
-    that takes longest (decision 118). Weights are read, kernels launched once for each of them; a token costs once.
+    that takes longest (decision 118). Weights are read once for each of them; a token costs once.
     Before its first token a prompt goes through all stages.
 
     Raises InvalidInput when the GPU's bandwidth or FLOP/s are not known.
@@ -36,7 +36,9 @@ def step_cost(
     def most(of: Callable[[Stage], float]) -> float:
         return max(of(stage) for stage in cut)
 
-    reduces = 2 * most(lambda stage: stage.num_hidden_layers) if tensor > 1 else 0
+    layers = most(lambda stage: stage.num_hidden_layers)
+    kernels = stages * layers / shape.num_hidden_layers  # a stage launches those of its own layers
+    reduces = 2 * layers if tensor > 1 else 0
     # Ring all-reduce moves 2 (n - 1) / n of the message over each link (Patarasuk & Yuan 2009).
     reduce_bytes = reduces * shape.hidden_size * 2 * 2 * (tensor - 1) / tensor
     read_bytes = most(lambda stage: _read_bytes(stage, demand))
@@ -63,12 +65,12 @@ def step_cost(
         pair_s=most(lambda stage: _pair_flops(stage, sliding=False)) / pair_rate,
         pair_window_s=most(lambda stage: _pair_flops(stage, sliding=True)) / pair_rate,
         sequence_s=parameters.sequence_us * _MICRO + most(_state_bytes) / tensor / kv_bandwidth,
-        fixed_s=stages * parameters.step_fixed_ms * _MILLI,
+        fixed_s=kernels * parameters.step_fixed_ms * _MILLI,
         allreduce_s=stages * reduces * parameters.allreduce_us * _MICRO,
         allreduce_token_s=reduce_bytes / (gpu.link_gb_s * 1e9 * parameters.link_efficiency),
         launch_graph_s=stages * parameters.launch_graph_ms * _MILLI,
-        launch_piecewise_s=stages * parameters.launch_piecewise_ms * _MILLI,
-        launch_eager_s=stages * parameters.launch_eager_ms * _MILLI,
+        launch_piecewise_s=kernels * parameters.launch_piecewise_ms * _MILLI,
+        launch_eager_s=kernels * parameters.launch_eager_ms * _MILLI,
         graph_tokens=float(graph_tokens),
         launch_blocks_core=1.0 if tensor * stages == 1 else 0.0,
         prompt_s=parameters.prompt_ms * _MILLI,

@@ -181,7 +181,8 @@ def test_many_streams_share_the_work_of_the_stages() -> None:
     assert (cut.token_s, cut.kv_token_s, cut.pair_s) == pytest.approx(
         (whole.token_s / 4, whole.kv_token_s / 4, whole.pair_s / 4)
     )
-    assert cut.fixed_s == 4 * whole.fixed_s
+    assert (cut.fixed_s, cut.launch_eager_s) == pytest.approx((whole.fixed_s, whole.launch_eager_s))
+    assert cut.launch_graph_s == 4 * whole.launch_graph_s
 
 
 def test_a_step_is_paid_by_the_stage_that_has_most() -> None:
