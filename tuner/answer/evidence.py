@@ -33,13 +33,17 @@ class Measured(NamedTuple):
         return tuple(trial for trial in self.trials if trial.kind is kind)
 
 
-def measured(trials: Sequence[Trial]) -> dict[str, Measured]:
-    """Return every configuration that took any load, by its hash, in the order of their first trials."""
+def measured(trials: Sequence[Trial], *, together: float = 0.0) -> dict[str, Measured]:
+    """Return every configuration that took any load, by its hash, in the order of their first trials.
+
+    `together` is by how much a replica is taken to sustain more as one of several than alone (logarithm, and as unsure
+    as it is large): 0 is what decides, of whole fleets.
+    """
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
         if _counts(trial):
             groups.setdefault(trial.config.content_hash(), []).append(trial)
-    subjects = {key: _subject(group) for key, group in groups.items()}
+    subjects = {key: _subject(group, together) for key, group in groups.items()}
     beliefs = believe(subjects)
     return {key: Measured(groups[key][0].config, tuple(groups[key]), beliefs[key]) for key in groups if key in beliefs}
 
@@ -51,10 +55,10 @@ def _counts(trial: Trial) -> bool:
     return trial.state is not TrialState.FAILED
 
 
-def _subject(trials: Sequence[Trial]) -> Subject:
+def _subject(trials: Sequence[Trial], together: float) -> Subject:
     expected = next((rps for t in trials if (rps := _expected_rps(t))), None)
     to_come = max((trial.predicted.get(LONG_RUN_SD, 0.0) for trial in trials), default=0.0)
-    runs = tuple(run for trial in trials for run in _runs(trial, to_come))
+    runs = tuple(run for trial in trials for run in _runs(trial, to_come, together))
     return Subject(runs, trials[0].config.gpus_per_replica, expected, to_come)
 
 
@@ -63,14 +67,15 @@ def _expected_rps(trial: Trial) -> float | None:
     return trial.predicted.get(LONG_RUN) or trial.predicted.get("capacity_rps")
 
 
-def _runs(trial: Trial, half_hours_sd: float) -> list[Run]:
+def _runs(trial: Trial, half_hours_sd: float, together: float) -> list[Run]:
     """Return the levels that share arrivals: all of a ladder, each of a fleet check alone: half an hour or less, of
     which one differs from another by `half_hours_sd`.
     """
-    seen = [each for level in trial.levels if (each := _seen(trial, level)) is not None]
+    told = [(level, each) for level in trial.levels if (each := _seen(trial, level)) is not None]
     if trial.kind is TrialKind.CONFIRM_FLEET:
-        return [Run((each,), apart=half_hours_sd) for each in seen]
-    return [Run(tuple(seen), _luck(trial))] if seen else []
+        alone = [0.0 if level.carrying(trial) == 1 else together for level, _ in told]
+        return [Run((each,), apart=half_hours_sd, together=more) for (_, each), more in zip(told, alone, strict=True)]
+    return [Run(tuple(each for _, each in told), _luck(trial))] if told else []
 
 
 def _luck(trial: Trial) -> float | None:

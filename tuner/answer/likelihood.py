@@ -69,11 +69,13 @@ class Run(NamedTuple):
     `luck` is the logarithm of how much more a replica sustains under these arrivals than in the long run, by the twin;
     None where it has no opinion. `apart` is what such a run differs by from the long run, however many requests it has
     (sd of the logarithm): a half hour of bursts is one half hour; the long run is the mean of their logarithms.
+    `together` is by how much a replica sustains more as one of a fleet than alone (logarithm), where that is asked.
     """
 
     levels: tuple[Seen, ...]
     luck: float | None = None
     apart: float = 0.0
+    together: float = 0.0
 
 
 def grid_of(runs: tuple[Run, ...]) -> Array:
@@ -123,7 +125,8 @@ def _off(run: Run, most: float, dispersion: float, steepness: float) -> tuple[fl
     if run.luck is not None:
         return 0.0, math.hypot(math.sqrt(dispersion / max(most, 1.0)), _LUCK_SD * run.luck)
     chance = math.sqrt(_WITHOUT_LUCK * dispersion / max(most, 1.0))
-    return _lift(run.levels[-1].allowed, steepness, round(chance, 3)), math.hypot(chance, run.apart)
+    lift = _lift(run.levels[-1].allowed, steepness, round(chance, 3))
+    return lift + run.together, math.hypot(chance, run.apart, run.together)
 
 
 def _within(run: Run, log_rps: Array, most: float, steepness: float) -> Array:

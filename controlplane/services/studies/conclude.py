@@ -26,6 +26,7 @@ from tuner.answer.fleet_check import checked
 from tuner.answer.fleets import Interval, cost_ratio, holds, most_gpus, sized
 from tuner.answer.policy import spent
 from tuner.answer.standing import Decision, decide, gain_per_gpu, is_refuting, largest_reach
+from tuner.answer.stated import capacity
 from tuner.answer.winner import incumbent
 
 NOTHING_MEETS = "no configuration meets the limits at any useful rate"
@@ -180,8 +181,8 @@ def _evidence(
         seed=study.spec.tuning.seed,
         time_lapse=study.spec.engine.time_lapse,
         quality=winner.quality,
-        confirmed_baseline=None if before is None or was is None else _confirmed(study.spec, before, was),
-        confirmed_winner=None if winner is baseline else _confirmed(study.spec, kept, told.fleet),
+        confirmed_baseline=None if before is None or was is None else _confirmed(study.spec, trials, before, was),
+        confirmed_winner=None if winner is baseline else _confirmed(study.spec, trials, kept, told.fleet),
         fleet_check=told.check,
     )
 
@@ -197,13 +198,11 @@ def _shown(kept: Measured) -> Trial | None:
     return next((t for t in first if t.capacity is not None), next(iter(first), None))
 
 
-def _confirmed(spec: ServiceSpec, found: Measured, fleet: FleetSize) -> Confirmed | None:
+def _confirmed(spec: ServiceSpec, trials: Sequence[Trial], found: Measured, fleet: FleetSize) -> Confirmed | None:
     """Return what all measurements of a configuration say together; None when no level ever passed."""
     passed = [t for t in found.trials if t.capacity is not None and any(level.passed for level in t.levels)]
     if not passed:
         return None
-    belief = found.belief
-    capacity = Capacity(rps=belief.median_rps, low_rps=belief.quantile(0.025), high_rps=belief.quantile(0.975))
-    return Confirmed(
-        capacity=capacity, fleet=fleet, usd_per_million_tokens=token_cost(spec, passed[-1], capacity, fleet)
-    )
+    rps, low_rps, high_rps = capacity(spec, trials, found)
+    each = Capacity(rps=rps, low_rps=low_rps, high_rps=high_rps)
+    return Confirmed(capacity=each, fleet=fleet, usd_per_million_tokens=token_cost(spec, passed[-1], each, fleet))
