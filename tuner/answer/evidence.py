@@ -73,9 +73,14 @@ def _runs(trial: Trial, half_hours_sd: float, together: float) -> list[Run]:
     """
     told = [(level, each) for level in trial.levels if (each := _seen(trial, level)) is not None]
     if trial.kind is TrialKind.CONFIRM_FLEET:
-        alone = [0.0 if level.carrying(trial) == 1 else together for level, _ in told]
-        return [Run((each,), apart=half_hours_sd, together=more) for (_, each), more in zip(told, alone, strict=True)]
+        of_each = ((each, together if is_of_several(trial, level) else 0.0) for level, each in told)
+        return [Run((each,), apart=half_hours_sd, together=more) for each, more in of_each]
     return [Run(tuple(each for _, each in told), _luck(trial))] if told else []
+
+
+def is_of_several(trial: Trial, level: Level) -> bool:
+    """Say whether more than one replica carried a level."""
+    return level.each_rps(trial) < level.rate_rps
 
 
 def _luck(trial: Trial) -> float | None:

@@ -34,6 +34,7 @@ from tuner.answer.standing import Standing, decide
 
 MIN_STARTS = 4  # baseline, one candidate, and both again to confirm
 _ROUND = (TrialKind.CONFIRM_WINNER, TrialKind.CONFIRM_BASELINE)
+SAVED = "engine starts saved: they could prove nothing more"  # the end of a study of which starts were left says it
 _FEWEST_BROKEN = 6  # starts that the infrastructure may waste before a study gives up searching
 
 
@@ -204,7 +205,7 @@ def _saved(spec: ServiceSpec, trials: Sequence[Trial], used: Spent) -> str:
     saved = starts - used.engine_starts
     if saved <= 0 or not fits(spec, trials, used, starts=1):
         return ""
-    return f"; {saved} of {starts} engine starts saved: they could prove nothing more"
+    return f"; {saved} of {starts} {SAVED}"
 
 
 def _affordable(spec: ServiceSpec, trials: Sequence[Trial], used: Spent, wanted: Sequence[Next]) -> Next | None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.study import Trial, TrialKind
 from controlplane.domain.workload import has_own_arrivals
-from tuner.answer.evidence import Measured, measured
+from tuner.answer.evidence import Measured, is_of_several, measured
 from tuner.answer.fleets import Interval
 
 TOGETHER = 0.1
@@ -34,7 +34,7 @@ def _of(found: Measured) -> Interval:
 def _alone(spec: ServiceSpec, trials: Sequence[Trial], found: Measured) -> Sequence[Measured]:
     """Return what is believed of one replica alone, where that is another thing than what decided."""
     checks = found.of(TrialKind.CONFIRM_FLEET)
-    several = any(level.carrying(check) > 1 for check in checks for level in check.levels)
+    several = any(is_of_several(check, level) for check in checks for level in check.levels)
     if not several or not has_own_arrivals(spec.workload):
         return ()
     return (measured(trials, together=TOGETHER)[found.config.content_hash()],)

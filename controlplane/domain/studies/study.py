@@ -73,11 +73,7 @@ class Level(Value):
 
     def each_rps(self, trial: Trial) -> float:
         """Return requests/s for each replica of its trial that carried some."""
-        return self.rate_rps / self.carrying(trial)
-
-    def carrying(self, trial: Trial) -> int:
-        """Return how many replicas of its trial carried some."""
-        return (self.replicas or trial.replicas) - self.spare
+        return self.rate_rps / ((self.replicas or trial.replicas) - self.spare)
 
 
 class Trial(Value):

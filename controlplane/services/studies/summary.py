@@ -13,7 +13,7 @@ from controlplane.domain.words import chance, counted
 from tuner.answer.evidence import Measured
 from tuner.answer.fleets import Interval, exists, most_gpus, sized
 from tuner.answer.named import LIKELY
-from tuner.answer.policy import Spent
+from tuner.answer.policy import SAVED, Spent
 from tuner.answer.standing import POSSIBLE, Decision, rounds_tell
 
 _ROOM = 1.25  # time a budget is to hold, over what its starts are expected to take
@@ -35,7 +35,13 @@ class Told(NamedTuple):
 
 
 def summary(spec: ServiceSpec, found: Decision, told: Told) -> str:
-    """Return the answer as one sentence or two."""
+    """Return the answer as one sentence or two, and why engine starts were left where some were."""
+    said = _answered(spec, found, told)
+    left = SAVED in told.stopped_because and told.stopped_because not in said
+    return f"{said} ({told.stopped_because})" if left else said
+
+
+def _answered(spec: ServiceSpec, found: Decision, told: Told) -> str:
     match found.answer:
         case Answer.IMPROVEMENT:
             return f"{_gain(spec, found, told)}; {_holds(spec, told)}{_checked(told.check)}"

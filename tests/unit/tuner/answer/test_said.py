@@ -13,7 +13,17 @@ from controlplane.domain.studies.answer import Answer
 from controlplane.domain.studies.study import Recommendation, TrialKind, TrialState
 from controlplane.services.studies.conclude import conclusion
 from controlplane.services.studies.extend import parse_budget
-from tests.unit.tuner.answer.made_studies import OVER, QUICK, Capacities, answer, checked, config, spec_of, study_of
+from tests.unit.tuner.answer.made_studies import (
+    OVER,
+    QUICK,
+    Capacities,
+    answer,
+    checked,
+    config,
+    spec_of,
+    step_after,
+    study_of,
+)
 from tests.unit.tuner.answer.measured_trials import NOW, a_level, a_study, a_trial
 from tuner.answer.policy import Action, Spent, next_step
 
@@ -42,6 +52,17 @@ def test_starts_that_the_time_was_too_short_for_are_not_called_saved() -> None:
     assert (late.action, late.reason) == (Action.FINISH, "budget of 60 s")
     early = next_step(spec, trials, Spent(2, 0.0, 10.0), search_over=OVER)
     assert early.reason.startswith(f"{OVER}; 6 of 8 engine starts saved")
+
+
+def test_a_summary_says_why_engine_starts_were_left_once() -> None:
+    spec = spec_of(2, budget={"engine_starts": 12})
+    trials = checked(spec, study_of(spec, (4, 8.8), (2, 6.0), rounds=1), 1)
+    reason = step_after(spec, trials).reason
+    for proved in (trials, trials[:2]):
+        found = conclusion(a_study(spec), proved, stopped_because=reason, now=NOW)
+        assert isinstance(found, Recommendation)
+        assert found.summary.count("of 12 engine starts saved: they could prove nothing more") == 1
+    assert "saved" not in answer(spec, trials).summary
 
 
 def test_time_that_is_short_is_not_called_engine_starts() -> None:
