@@ -17,7 +17,7 @@ from benchmarks.answers.intervals import coverage, stated
 from benchmarks.answers.kept import Job, Kept
 from benchmarks.answers.remembered import remember_simulations
 from benchmarks.answers.scenarios import Scenario, chosen, scenarios
-from benchmarks.answers.score import Score, Verdict, regret_percent, row, score
+from benchmarks.answers.score import Score, Verdict, probabilities, regret_percent, row, score
 from benchmarks.answers.study import run_study
 from benchmarks.answers.truth import Truth
 
@@ -91,7 +91,8 @@ def report_of(scores: Mapping[Job, Score], truths: Mapping[str, Truth]) -> dict[
         for (name, budget), found in of.items()
     ]
     told = [each for found in scores.values() for each in found.stated]
-    return {"scenarios": rows, "summary": targets(scores), "intervals": coverage(told)}
+    fleets = probabilities(scores.values())
+    return {"scenarios": rows, "summary": targets(scores), "intervals": coverage(told), "probabilities": fleets}
 
 
 def targets(scores: Mapping[Job, Score]) -> dict[str, Any]:
@@ -130,6 +131,9 @@ def summary(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"{met} {name}: {_shown(target['value'])} (target ≤ {target['at_most']})"
     for what, held in report["intervals"].items():
         yield f"95 % intervals of {what} hold {held['held_percent']:g} % of {held['stated']}"
+    for how, told in report["probabilities"].items():
+        held_of = f"{told['held_percent']:g} % of {told['stated']} do"
+        yield f"fleets {how} to hold: with {told['stated_percent']:g} % as stated, {held_of}"
 
 
 def _found(name: str, cache: Path) -> None:

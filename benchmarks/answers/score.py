@@ -13,6 +13,7 @@ from controlplane.domain.studies.answer import Answer
 from controlplane.domain.studies.study import Recommendation, Study
 from controlplane.services.studies.conclude import NOTHING_AFFORDABLE, NOTHING_MEETS
 
+_SURE = 0.95  # the probability that a fleet is named for, unless a service declares another
 WORTHWHILE = 0.2  # a fleet cheaper by this share must not be missed
 
 
@@ -41,7 +42,8 @@ _WITHOUT_A_FLEET = (Verdict.OUT_OF_REACH, Verdict.FAILED)
 class Score(NamedTuple):
     """One study. `regret` is a share of the true best's price; None where no fleet has the headroom, so that there is
     no best one to hold a price against, and none that misses was recommended. `unmatched` is True of a recommended
-    fleet that truly holds the target there, without the headroom.
+    fleet that truly holds the target there, without the headroom. `holds_chance` is what is stated of a recommended
+    fleet: the probability that it holds the target.
     """
 
     verdict: Verdict
@@ -53,6 +55,7 @@ class Score(NamedTuple):
     gpu_seconds: float
     stated: tuple[Stated, ...] = ()
     unmatched: bool = False
+    holds_chance: float | None = None
 
 
 def verdict_of(study: Study) -> Verdict:
@@ -100,7 +103,13 @@ def score(truth: Truth, study: Study) -> Score:
         slo_missed=recommended and not holds,
         gpu_seconds=study.gpu_seconds,
         unmatched=best is None and holds,
+        holds_chance=_stated_chance(found) if recommended else None,
     )
+
+
+def _stated_chance(found: Recommendation | None) -> float | None:
+    chances = getattr(found, "chances", None)
+    return None if chances is None else float(chances.holds)
 
 
 def _wins_as_large_a_fleet(found: Recommendation | None, spent: float, was: float) -> bool:
@@ -148,6 +157,24 @@ def regret_percent(scores: Iterable[Score]) -> dict[str, float | None]:
     """
     regrets = [s.regret for s in scores if s.regret is not None]
     return {"median": _percent(_quantile(regrets, 0.5)), "p90": _percent(_quantile(regrets, 0.9))}
+
+
+def probabilities(scores: Iterable[Score]) -> dict[str, dict[str, float]]:
+    """Return of recommended fleets, those sure to hold (95 % or more) and the others: how many there are, how likely
+    they hold by what their answers state (mean), and what share of them truly holds, percent.
+    """
+    groups: dict[str, list[tuple[float, bool]]] = {}
+    for each in scores:
+        if (chance := each.holds_chance) is not None:
+            groups.setdefault("sure" if chance >= _SURE else "unsure", []).append((chance, not each.slo_missed))
+    return {
+        name: {
+            "stated": len(told),
+            "stated_percent": round(100 * sum(chance for chance, _ in told) / len(told), 1),
+            "held_percent": round(100 * sum(held for _, held in told) / len(told), 1),
+        }
+        for name, told in sorted(groups.items())
+    }
 
 
 def _percent(share: float) -> float | None:

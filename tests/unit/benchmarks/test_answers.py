@@ -196,6 +196,23 @@ def test_an_interval_that_an_answer_states_holds_the_truth_or_not(true_rps: floa
     assert coverage([*told, *told])["gain"] == {"stated": 2, "held_percent": 100.0 * holds}
 
 
+def test_how_likely_fleets_hold_is_held_against_how_many_do() -> None:
+    def recommended(chance: float | None, *, misses: bool = False) -> Score:
+        return Score(Verdict.IMPROVEMENT, 0.0, False, False, True, misses, 100.0, holds_chance=chance)
+
+    sure, unsure = [recommended(0.96), recommended(0.98, misses=True)], [recommended(0.7)]
+    scores = {Job("a", 8, seed): each for seed, each in enumerate([*sure, *unsure, recommended(None)])}
+    report = report_of(scores, {"a": cast(Truth, KnownTruth())})
+    assert report["probabilities"] == {
+        "sure": {"stated": 2, "stated_percent": 97.0, "held_percent": 50.0},
+        "unsure": {"stated": 1, "stated_percent": 70.0, "held_percent": 100.0},
+    }
+    assert list(summary(report))[-2:] == [
+        "fleets sure to hold: with 97 % as stated, 50 % of 2 do",
+        "fleets unsure to hold: with 70 % as stated, 100 % of 1 do",
+    ]
+
+
 def test_scenarios_differ_in_what_matters_and_those_held_aside_are_apart() -> None:
     known, aside = scenarios(), held_out()
     assert len(known) >= 8
