@@ -25,7 +25,7 @@ from controlplane.domain.rollouts.analysis import (
 )
 from controlplane.domain.rollouts.anytime import miss_ratio_bounds
 from controlplane.domain.rollouts.bursts import Series, expected_end, least, most
-from controlplane.domain.rollouts.counting import clusters_of, errors_of, misses_of, refusals_of, whole_of
+from controlplane.domain.rollouts.counting import NOTHING, clusters_of, errors_of, misses_of, refusals_of, whole_of
 from controlplane.domain.rollouts.pairs import Difference, Side
 from controlplane.domain.rollouts.rollout_options import RolloutOptions
 from controlplane.domain.slo import SloSet
@@ -119,7 +119,7 @@ def _users(evidence: Evidence) -> Iterator[_Arms]:
 
 def _replayed(evidence: Evidence) -> Iterator[_Arms]:
     if evidence.replayed is not None or not evidence.users:
-        yield _Arms(evidence.replayed or _NOTHING, evidence.replayed_flights, replayed=True)
+        yield _Arms(evidence.replayed or NOTHING, evidence.replayed_flights, replayed=True)
 
 
 def split_problem(evidence: Evidence) -> str | None:
@@ -160,9 +160,6 @@ class _Arms(NamedTuple):
     canary: Counts
     flights: Flights
     replayed: bool = False
-
-
-_NOTHING = Counts(requests=0, slo_misses=0, errors=0)
 
 
 def _ratios(mine: _Arms, evidence: Evidence, slos: SloSet, options: RolloutOptions) -> Iterator[_Ratio]:

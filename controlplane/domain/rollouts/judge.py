@@ -22,8 +22,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from controlplane.domain.rollouts.analysis import Analysis, Comparison, Counts, LoadProof, Shown, Verdict
+from controlplane.domain.rollouts.analysis import Analysis, Comparison, LoadProof, Shown, Verdict
 from controlplane.domain.rollouts.comparing import BESIDE, Control, Evidence, compare, split_problem
+from controlplane.domain.rollouts.counting import NOTHING
 from controlplane.domain.rollouts.doubts import doubt
 from controlplane.domain.rollouts.effects import describe_effect
 from controlplane.domain.rollouts.promise import shown
@@ -76,7 +77,6 @@ def still_reading(now: datetime, last: Analysis | None) -> Analysis:
     return last.evolve(verdict=Verdict.INCONCLUSIVE, reason=reason, at=now, guard=None)
 
 
-NOTHING = Counts(requests=0, slo_misses=0, errors=0)
 
 
 def _verdict(

@@ -13,11 +13,11 @@ from controlplane.domain.revision import Revision
 from controlplane.domain.rollouts.analysis import Analysis, LatencyEffect, LoadProof, Promise
 from controlplane.domain.rollouts.arm import NO_REQUESTS, Arm
 from controlplane.domain.rollouts.comparing import Control, Evidence, Flights
-from controlplane.domain.rollouts.counting import add
+from controlplane.domain.rollouts.counting import NOTHING, add
 from controlplane.domain.rollouts.effects import Latencies, effects
 from controlplane.domain.rollouts.flights import flights_of
 from controlplane.domain.rollouts.guards import Rail, guard
-from controlplane.domain.rollouts.judge import NOTHING, could_not_measure, judge, still_reading
+from controlplane.domain.rollouts.judge import could_not_measure, judge, still_reading
 from controlplane.domain.rollouts.load_match import Attempts, proof, rate_rps, wanted_rps, window_s
 from controlplane.domain.rollouts.pressure import Loads
 from controlplane.domain.rollouts.rollout import Rollout, RolloutState, StepRecord
