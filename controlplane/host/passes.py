@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 from controlplane.host.clock import since_boot_s
 
 FILE = "controller.passed"
+PROCESSES = "processes.json"
+"""Whoever keeps the processes running says here which do, and since when one dies soon after each of its starts."""
+DYING = "dying_since_s"
 WRITE_EVERY_S = 5.0
 
 
@@ -41,9 +45,25 @@ class Passes:
 
 
 def passed_s_ago(data_dir: Path, *, since_boot: Callable[[], float] = since_boot_s) -> float | None:
-    """Return seconds since the last pass was noted; None: none was in this boot, or it cannot be read."""
+    """Return seconds since the last pass was noted; None: none was in this boot, or it cannot be read.
+
+    Passes of a controller that dies soon after each start are none: what it begins is never brought to an end.
+    """
+    noted = [_noted_s(data_dir), _dying_since_s(data_dir)]
+    ago_s = max((since_boot() - each for each in noted if each is not None), default=-1.0)
+    return ago_s if ago_s >= 0 else None
+
+
+def _noted_s(data_dir: Path) -> float | None:
     try:
-        ago_s = since_boot() - float((data_dir / FILE).read_text())
+        return float((data_dir / FILE).read_text())
     except (OSError, ValueError):
         return None
-    return ago_s if ago_s >= 0 else None
+
+
+def _dying_since_s(data_dir: Path) -> float | None:
+    try:
+        since_s = json.loads((data_dir / PROCESSES).read_text())["controller"].get(DYING)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None  # nothing runs it, or an earlier version does
+    return since_s if isinstance(since_s, float) else None

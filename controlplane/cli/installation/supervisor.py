@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from controlplane.host.clock import since_boot_s
 from controlplane.host.files import write_whole
+from controlplane.host.passes import DYING, PROCESSES
 from controlplane.host.processes import this_process
 
 PR_SET_PDEATHSIG = 1
@@ -38,6 +40,7 @@ class _Child:
     started: float
     quick_deaths: int = 0
     restarts: int = 0
+    dying_since_s: float | None = None  # since boot: the first start of those that it did not outlive
 
 
 @dataclass
@@ -47,6 +50,7 @@ class Supervisor:
     programs: Sequence[Program]
     data_dir: Path
     say: Callable[[str], None]
+    stable_after_s: float = STABLE_AFTER_S
     _children: dict[str, _Child] = field(default_factory=dict)
     _waiting: dict[str, float] = field(default_factory=dict)
 
@@ -67,6 +71,7 @@ class Supervisor:
         """Look at every child once."""
         for name, child in self._children.items():
             if child.process.poll() is None:
+                self._note_life(child)
                 continue
             if name not in self._waiting:
                 self._note_death(child)
@@ -80,7 +85,7 @@ class Supervisor:
                 child.process.terminate()
         for child in reversed(self._children.values()):
             self._await_end(child)
-        (self.data_dir / "processes.json").unlink(missing_ok=True)
+        (self.data_dir / PROCESSES).unlink(missing_ok=True)
 
     def _await_end(self, child: _Child) -> None:
         try:
@@ -90,8 +95,16 @@ class Supervisor:
             child.process.kill()
             child.process.wait()
 
+    def _note_life(self, child: _Child) -> None:
+        if child.dying_since_s is not None and time.monotonic() - child.started >= self.stable_after_s:
+            child.dying_since_s = None
+            self._write_status()
+
     def _note_death(self, child: _Child) -> None:
-        quick = time.monotonic() - child.started < STABLE_AFTER_S
+        lived_s = time.monotonic() - child.started
+        quick = lived_s < self.stable_after_s
+        since_s = since_boot_s() - lived_s if child.dying_since_s is None else child.dying_since_s
+        child.dying_since_s = since_s if quick else None
         child.quick_deaths = child.quick_deaths + 1 if quick else 0
         delay = min(LONGEST_BACKOFF_S, 0.1 * 2**child.quick_deaths)
         self._waiting[child.program.name] = time.monotonic() + delay
@@ -120,10 +133,12 @@ class Supervisor:
         return (self.data_dir / "logs" / f"{name}.log").open("ab")
 
     def _write_status(self) -> None:
-        status: dict[str, Mapping[str, int | str]] = {"supervisor": this_process().model_dump()}
+        status: dict[str, dict[str, int | str | float]] = {"supervisor": this_process().model_dump()}
         for name, child in self._children.items():
             status[name] = {"pid": child.process.pid, "restarts": child.restarts}
-        write_whole(self.data_dir / "processes.json", json.dumps(status, indent=1))
+            if child.dying_since_s is not None:
+                status[name] |= {DYING: child.dying_since_s}
+        write_whole(self.data_dir / PROCESSES, json.dumps(status, indent=1))
 
 
 def _die_with_parent() -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from controlplane.domain.rollouts.analysis import Clustered, Counts
 from controlplane.domain.rollouts.bursts import Runs, Series, series
 
-
 NOTHING = Counts(requests=0, slo_misses=0, errors=0, whole=Clustered(n=0, misses=0, runs=Runs(runs=0, open=0)))
 """No request. When none ended is known: it may be compared with those of a service that never streams."""
 

@@ -77,8 +77,6 @@ def still_reading(now: datetime, last: Analysis | None) -> Analysis:
     return last.evolve(verdict=Verdict.INCONCLUSIVE, reason=reason, at=now, guard=None)
 
 
-
-
 def _verdict(
     comparisons: Sequence[Comparison], evidence: Evidence, options: RolloutOptions, step: StepSpec, elapsed_s: float
 ) -> tuple[Verdict, str]:

@@ -1,4 +1,4 @@
-"""Before any user a canary is judged by what we send: the looks before the first of it is answered end in no verdict."""
+"""Before any user a canary is judged by what we send: before the first of it is answered there is no verdict."""
 
 from __future__ import annotations
 
