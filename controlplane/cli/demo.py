@@ -16,7 +16,7 @@ import yaml
 
 from controlplane.cli.client import ApiClient
 from controlplane.cli.errors import plain_errors
-from controlplane.cli.files import require_writable
+from controlplane.cli.files import require_folder_place, require_writable
 from controlplane.cli.installation.compiling import compile_twin
 from controlplane.cli.installation.down import stop
 from controlplane.cli.installation.running import supervisor_pid
@@ -24,7 +24,7 @@ from controlplane.cli.tables.demo_summary import facts, print_summary
 from controlplane.cli.tables.progress import describe_trial
 from controlplane.cli.tables.show import console
 from controlplane.cli.traffic import LiveTraffic, Traffic
-from controlplane.domain.errors import ExperimentFailed, Unavailable
+from controlplane.domain.errors import ExperimentFailed, InvalidInput, Unavailable
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.studies.study import Trial
 from controlplane.host.ports import free_port, is_free
@@ -32,6 +32,8 @@ from controlplane.reading.service_file import load_service
 
 EXAMPLE = Path(__file__).with_name("examples") / "demo.yaml"
 PORTS = {"api": 8700, "gateway": 8000, "gateway-admin": 8001, "dashboard": 8501}
+HERE = Path(".fleetune/demo")
+MADE_BY = "made-by-demo"  # lies in the folder of a demo: what may be emptied
 READY_S = 120.0
 STUDY_S = 900.0
 ROLLOUT_S = 600.0
@@ -42,7 +44,7 @@ SEEDED = "service.yaml"  # in the data folder: what was served, with its seed
 @plain_errors
 def demo(
     file: Annotated[Path, typer.Option("-f", "--file", help="The demo's service.")] = EXAMPLE,
-    data_dir: Annotated[Path, typer.Option(help="Emptied at the start.")] = Path(".fleetune/demo"),
+    data_dir: Annotated[Path, typer.Option(help="Emptied at the start; only an earlier demo's is.")] = HERE,
     json_: Annotated[Path | None, typer.Option("--json", help="Write the facts of the summary as JSON.")] = None,
     stay: Annotated[bool, typer.Option(help="Leave the control plane and the dashboard up.")] = False,
     seed: Annotated[
@@ -51,6 +53,8 @@ def demo(
 ) -> None:
     """Serve live traffic, tune, roll the winner out, and show baseline and winner side by side. No GPU needed."""
     require_writable(json_)
+    require_folder_place(data_dir)
+    _refuse_others(data_dir)
     spec = load_service(file)
     began = time.monotonic()
     _say(f"[yellow]The {spec.gpus.count} {spec.gpus.type} GPUs are EMULATED[/]: latencies come from the digital twin.")
@@ -183,12 +187,24 @@ class Loop:
         return f"live traffic: {len(latest.records)} answered, {failed} failed, {latest.in_flight} in flight"
 
 
+def _refuse_others(data_dir: Path) -> None:
+    """Raise InvalidInput for a folder that somebody else filled: it would be emptied."""
+    if not data_dir.exists() or (data_dir / MADE_BY).exists() or data_dir == HERE or not any(data_dir.iterdir()):
+        return
+    raise InvalidInput(
+        f"{data_dir} is no folder of a demo",
+        why="a demo empties its folder at the start, and something else lies there",
+        allowed="one that is not there, that is empty, or of an earlier demo",
+    )
+
+
 def _fresh(data_dir: Path) -> dict[str, int]:
     pid = supervisor_pid(data_dir)
     if pid is not None:
         stop(pid)
     shutil.rmtree(data_dir, ignore_errors=True)
     data_dir.mkdir(parents=True)
+    (data_dir / MADE_BY).touch()
     return {name: port if is_free("127.0.0.1", port) else free_port() for name, port in PORTS.items()}
 
 

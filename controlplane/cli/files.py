@@ -38,3 +38,14 @@ def require_writable(*paths: Path | None) -> None:
         target = path if path.exists() else path.parent
         if not target.exists() or not os.access(target, os.W_OK):
             raise InvalidInput(f"cannot write {path}", why=f"{path.parent} is no folder that can be written")
+
+
+def require_folder_place(path: Path) -> None:
+    """Raise InvalidInput where a folder is neither there, for this user to write, nor could be made. Makes none."""
+    place = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
+    if not place.is_dir():
+        raise InvalidInput(f"cannot write into {path}", why=f"{place} is a file", allowed="a folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InvalidInput(
+            f"cannot write into {path}", why=f"{place} cannot be written", allowed="a folder of this user"
+        )

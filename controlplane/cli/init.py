@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -9,7 +10,11 @@ from typing import Annotated, NamedTuple
 import typer
 
 from controlplane.cli.errors import plain_errors
+from controlplane.cli.files import require_writable
 from controlplane.domain.errors import Conflict, InvalidInput
+
+SHAPES = "llama-1b, llama-8b, llama-70b, qwen3-14b or qwen3-30b-a3b"
+"""What the twin ships. Written out: importing the twin costs more than showing help may."""
 
 _GPUS = re.compile(r"(\d+)\s*[x×]\s*(\S.*)")
 
@@ -23,7 +28,7 @@ class _Answers(NamedTuple):
 
 @plain_errors
 def init(
-    model: Annotated[str | None, typer.Option(help="Model folder, hub name, or llama-1b, llama-8b, llama-70b.")] = None,
+    model: Annotated[str | None, typer.Option(help=f"Model folder, or {SHAPES}; with --real also a hub name.")] = None,
     gpus: Annotated[str | None, typer.Option(help="How many of which, e.g. 8xH200.")] = None,
     limits: Annotated[
         str | None, typer.Option(help="P95 of the first token and of every further one, ms: e.g. 2000,80.")
@@ -39,11 +44,12 @@ def init(
     if out.exists() and not force:
         raise Conflict(f"{out} is there already", allowed="--out of another file, or --force")
     answers = _Answers(
-        model or typer.prompt("Which model (folder, hub name, or llama-1b, llama-8b, llama-70b)", default="llama-8b"),
+        model or typer.prompt(_which_model(real=real), default="llama-8b"),
         gpus or typer.prompt("Which GPUs", default="4xH200"),
         limits or typer.prompt("P95 limits in ms: first token, every further token", default="2000,80"),
         typer.prompt("How many requests per second must the fleet hold", default=5.0) if qps is None else qps,
     )
+    require_writable(out)
     text = written(answers, name=name, usd=usd, real=real)
     out.write_text(text)
     typer.echo(f"wrote {out}; next: fleetune predict -f {out}, then fleetune up -f {out}")
@@ -55,14 +61,14 @@ def written(answers: _Answers, *, name: str, usd: float, real: bool) -> str:
     from tuner.twin.gpus import find_gpu, known_gpu
 
     counted = _GPUS.fullmatch(answers.gpus.strip())
-    if counted is None:
+    if counted is None or int(counted[1]) < 1:
         raise InvalidInput(f"{answers.gpus!r} names no GPUs", allowed="how many of which, e.g. 8xH200")
     count, found = int(counted[1]), known_gpu(counted[2]) if real else find_gpu(counted[2])
     gpu = counted[2] if found is None else found.name  # a real one is tuned on though no twin knows it
     ttft_ms, tpot_ms = _limits(answers.limits)
     text = TEMPLATE.format(
         name=name,
-        model=answers.model,
+        model=_plain(answers.model),
         kind="vllm" if real else "emulator",
         said="real vLLM on this host's GPUs" if real else "no GPU needed: latencies come from the digital twin",
         flags=_flags(answers.model, gpu, count, real=real),
@@ -73,8 +79,17 @@ def written(answers: _Answers, *, name: str, usd: float, real: bool) -> str:
         tpot_ms=tpot_ms,
         qps=answers.qps,
     )
-    parse_service(text, source="the answers")
+    parse_service(text, source="what was answered")
     return text
+
+
+def _plain(text: str) -> str:
+    """Return a text as YAML takes it: quoted where it holds what YAML would read as something else."""
+    return text if re.fullmatch(r"[\w/.][\w/.@+-]*", text) else json.dumps(text)
+
+
+def _which_model(*, real: bool) -> str:
+    return f"Which model (folder, {'hub name, ' if real else ''}or {SHAPES})"
 
 
 def _limits(text: str) -> tuple[float, float]:
@@ -91,9 +106,10 @@ def _flags(model: str, gpu: str, count: int, *, real: bool) -> str:
 
     try:
         shape = load_shape(model)
-    except InvalidInput:
-        if not real:
-            raise  # the emulator has nothing but the shape
+    except InvalidInput as error:
+        if not real:  # the emulator has nothing but the shape
+            allowed = f"{error.allowed}; --real for what vLLM fetches from a hub"
+            raise InvalidInput(error.what, why=error.why, allowed=allowed) from error
         return "{max-model-len: 8192}   # add tensor-parallel-size when one GPU is too small"
     from controlplane.domain.engines.engine import EngineConfig
     from tuner.twin.setup import DoesNotFit, resolve

@@ -12,7 +12,7 @@ import typer
 
 from controlplane import settings as installation
 from controlplane.cli.errors import plain_errors
-from controlplane.cli.files import require_writable
+from controlplane.cli.files import require_folder_place, require_writable
 from controlplane.cli.installation.compiling import compile_twin
 from controlplane.cli.installation.helpers import helping_workers
 from controlplane.cli.installation.hosts import gpus_of, needs_gpus, require_engines
@@ -29,6 +29,7 @@ from controlplane.domain.workload import TraceWorkload
 from controlplane.ports.store import Store
 from controlplane.reading.service_file import load_service
 from controlplane.services.fleet.serving import register_service
+from controlplane.services.rollouts.manage import active_rollout
 from controlplane.services.studies.extend import extend_study, parse_budget, retry_study
 from controlplane.services.studies.manage import check_resumable, create_study
 from controlplane.services.studies.run_study import StudyProgress
@@ -46,7 +47,9 @@ def tune(
     file: Annotated[Path | None, typer.Option("-f", "--file", help="service.yaml; --resume needs none")] = None,
     apply: Annotated[bool, typer.Option(help="Start the canary when a better configuration is proved.")] = False,
     data_dir: Annotated[Path, typer.Option(help="Where the installation lives.")] = Path(".fleetune"),
-    gpus: Annotated[int | None, typer.Option(help="GPUs of this host; default: nvidia-smi, or the spec.")] = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="GPUs of this host; default: nvidia-smi, or the spec.")
+    ] = None,
     json_: Annotated[Path | None, typer.Option("--json", help="Write the whole study as JSON.")] = None,
     resume: Annotated[str | None, typer.Option(help="Go on with this study instead of a new one.")] = None,
     budget: Annotated[
@@ -61,6 +64,7 @@ def tune(
     if budget is not None and not resume:
         raise InvalidInput("--budget goes with --resume", allowed="a new study's budget stands in service.yaml")
     require_writable(json_)
+    require_folder_place(data_dir)
     spec = _spec(file, resume, data_dir.resolve())
     settings = _settings(data_dir.resolve(), spec, gpus)
     compile_twin()
@@ -76,7 +80,7 @@ def tune(
     if json_ is not None:
         trials = [trial.value.model_dump(mode="json") for trial in store.list_trials(study_id)]
         json_.write_text(json.dumps({"study": study.model_dump(mode="json"), "trials": trials}, indent=1))
-    _conclude(study)
+    _conclude(study, data_dir)
 
 
 def _spec(file: Path | None, resume: str | None, data_dir: Path) -> ServiceSpec:
@@ -97,6 +101,12 @@ def _resume(store: Store, study_id: StudyId, spec: ServiceSpec, budget: str | No
     if budget is not None:
         study = extend_study(store, study_id, parse_budget(budget), actor="cli", now=now)
         console.print(f"study {study_id} goes on with {study.spec.tuning.budget.engine_starts} engine starts in all")
+    _say_study(study)
+
+
+def _say_study(study: Study) -> None:
+    limits = ", ".join(str(slo) for slo in study.spec.slos.latency)
+    console.print(f"study {study.study_id} of {study.service}: {limits}", highlight=False)
 
 
 def _settings(data_dir: Path, spec: ServiceSpec, gpus: int | None) -> Settings:
@@ -116,12 +126,15 @@ def _settings(data_dir: Path, spec: ServiceSpec, gpus: int | None) -> Settings:
 
 def _new_study(store: Store, spec: ServiceSpec, *, now: datetime, apply: bool, warm_start: StudyId | None) -> StudyId:
     register_service(store, spec, actor="cli", now=now)
+    if (rollout := active_rollout(store, spec.service)) is not None:
+        said = (
+            f"rollout {rollout.value.rollout_id} of {spec.name} is under way; the study waits for GPUs its canary holds"
+        )
+        console.print(f"[yellow]{said} (`fleetune rollout list`)[/]", highlight=False)
     study = create_study(
         store, service=spec.service, actor="cli", now=now, apply_when_done=apply, warm_start=warm_start
     )
-    console.print(
-        f"study {study.study_id} of {spec.name}: {', '.join(str(slo) for slo in spec.slos.latency)}", highlight=False
-    )
+    _say_study(study)
     if (
         isinstance(spec.workload, TraceWorkload)
         and (cut := cut_rows(spec.workload, load_trace(spec.workload.trace))).cut
@@ -167,7 +180,8 @@ def _keep_finished(store: Store, study_id: StudyId, bar: StudyBar, shown: set[in
         bar.say(calibration.summary)
 
 
-def _conclude(study: Study) -> None:
+def _conclude(study: Study, data_dir: Path) -> None:
+    resume = f"`fleetune tune --resume {study.study_id} --data-dir {data_dir}`"
     if study.recommendation is not None:
         console.print()
         as_lines(study.recommendation.model_dump(mode="json"), RECOMMENDATION.details)
@@ -176,8 +190,7 @@ def _conclude(study: Study) -> None:
             console.print("the controller of `fleetune up` starts the canary; see `fleetune rollout list`")
         return
     if study.state is StudyState.FAILED:
-        again = f"`fleetune tune --resume {study.study_id}` to try again, with `--budget` to let it use more"
+        again = f"{resume} to try again, with `--budget` to let it use more"
         raise ExperimentFailed(f"study {study.study_id} failed", why=study.reason or "", allowed=again)
-    console.print(
-        f"study {study.study_id} is {study.state.value}; go on with `fleetune tune --resume {study.study_id}`"
-    )
+    goes_on = "; workers of a `fleetune up` go on with it" if study.state is StudyState.RUNNING else ""
+    console.print(f"study {study.study_id} is {study.state.value}{goes_on}; {resume} joins in", soft_wrap=True)

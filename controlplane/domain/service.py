@@ -41,7 +41,7 @@ class ModelSpec(Value):
     """
 
     name: str = Field(description="The name clients use in `model`.", examples=["llama-70b"])
-    path: str = Field(description="Model folder, hub name, or a shipped shape: llama-1b, llama-8b, llama-70b.")
+    path: str = Field(description="Model folder, hub name, or a shipped shape, as llama-8b or qwen3-14b.")
 
 
 class EmulatorOptions(Value):

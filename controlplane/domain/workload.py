@@ -49,7 +49,10 @@ class TraceWorkload(Value):
     """Requests shaped by a recorded trace (lengths in a seeded order)."""
 
     kind: Literal["trace"] = "trace"
-    trace: str = Field(examples=["azure-llm-2023/conv"], description="Name of a shipped trace, or a file path.")
+    trace: str = Field(
+        examples=["azure-llm-2023/conv"],
+        description="Name of a shipped trace, or a file: from where you are, or beside service.yaml.",
+    )
     arrivals: Arrivals = Arrivals()
     rate_rps: float | None = Field(default=None, gt=0, description="Offered rate; None keeps the trace's own.")
     max_prompt_tokens: int = Field(default=7000, ge=1, description="Longer prompts are cut to this.")

@@ -17,7 +17,8 @@ from controlplane.reading.text_file import read_text
 def parse_service(text: str, *, source: str, folder: Path | None = None) -> ServiceSpec:
     """Read a service from YAML. Raises InvalidInput naming every wrong field; `source` is named in the message.
 
-    `engine.mapping` may be the path of a file, relative to `folder`; its content becomes part of the service.
+    `engine.mapping` may be the path of a file, relative to `folder`; its content becomes part of the service. The file
+    of `workload.trace`, relative to where one is or else to `folder`, is named in full: who reads it may run elsewhere.
     """
     try:
         raw = yaml.safe_load(text)
@@ -27,7 +28,7 @@ def parse_service(text: str, *, source: str, folder: Path | None = None) -> Serv
         found = "nothing" if raw is None else f"a {type(raw).__name__}"
         raise InvalidInput(f"{source} holds no mapping", why=f"found {found}", allowed="fields: `fleetune schema`")
     try:
-        return ServiceSpec.model_validate(_with_mapping(raw, folder))
+        return ServiceSpec.model_validate(_with_trace(_with_mapping(raw, folder), folder))
     except ValidationError as error:
         raise InvalidInput(f"{source} is not a valid service", why=describe(error, ServiceSpec)) from error
 
@@ -53,3 +54,11 @@ def _with_mapping(raw: dict[str, Any], folder: Path | None) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{path} is not YAML", why=" ".join(str(error).split())) from error
     return raw | {"engine": engine | {"mapping": mapping}}
+
+
+def _with_trace(raw: dict[str, Any], folder: Path | None) -> dict[str, Any]:
+    workload = raw.get("workload")
+    if folder is None or not isinstance(workload, dict) or not isinstance(workload.get("trace"), str):
+        return raw
+    found = next((path for base in (Path(), folder) if (path := base / workload["trace"]).is_file()), None)
+    return raw if found is None else raw | {"workload": workload | {"trace": str(found.resolve())}}

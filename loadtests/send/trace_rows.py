@@ -163,10 +163,29 @@ def _moment(value: Any, columns: Columns) -> float:
     try:
         seconds = _iso(value) if columns.unit == "iso" else float(value) / _PER_SECOND[columns.unit]
     except (TypeError, ValueError) as error:
-        raise _Broken(f"{columns.arrival} is {value!r}, not a moment") from error
+        raise _Broken(f"{columns.arrival} is {value!r}, not {_WANTED[columns.unit]}{_other_unit(value)}") from error
     if not math.isfinite(seconds):
         raise _Broken(f"{columns.arrival} is {value!r}, not finite")
     return seconds
+
+
+_WANTED = {
+    "iso": "an ISO 8601 moment",
+    "s": "a number of seconds",
+    "ms": "a number of milliseconds",
+    "us": "a number of microseconds",
+}
+
+
+def _other_unit(value: Any) -> str:
+    """Name the unit under which a refused value would be a moment."""
+    for unit, reads in (("s", float), ("iso", _iso)):
+        try:
+            reads(value)
+        except (TypeError, ValueError):
+            continue
+        return f"; --columns arrival,prompt,output,{unit} reads it"
+    return ""
 
 
 def _iso(value: Any) -> float:

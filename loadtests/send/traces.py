@@ -104,7 +104,9 @@ def _read(path: Path, name: str) -> str:
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         known = ", ".join(SHIPPED)
         raise InvalidInput(
-            f"cannot read trace '{name}'", why=unreadable(error), allowed=f"{known}, or a file"
+            f"cannot read trace '{name}'",
+            why=f"{path.absolute()}: {unreadable(error)}",
+            allowed=f"{known}, or a file",
         ) from error
 
 

@@ -32,7 +32,7 @@ def read_config(folder_or_file: str, *, otherwise: str = "") -> Any:
         raw = _decoded(file)
     except _UNREADABLE as error:
         allowed = f"a folder with config.json{otherwise}"
-        raise UnknownModel(f"no model shape in {folder_or_file!r}", why=unreadable(error), allowed=allowed) from error
+        raise UnknownModel(f"no model shape in {folder_or_file!r}", why=_why(error, file), allowed=allowed) from error
     return _with_modelopts_file(raw, file)
 
 
@@ -57,6 +57,12 @@ def _with_modelopts_file(raw: Any, config_file: Path) -> Any:
         raise UnknownModel(
             f"{beside.name} beside the model's config.json cannot be read", why=unreadable(error)
         ) from error
+
+
+def _why(error: Exception, file: Path) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"there is no {file.absolute()}, and of a hub name alone nothing is known here"
+    return unreadable(error)
 
 
 _UNREADABLE = (OSError, ValueError, RecursionError)

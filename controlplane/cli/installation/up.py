@@ -13,7 +13,7 @@ import typer
 
 from controlplane import settings as installation
 from controlplane.cli.errors import plain_errors
-from controlplane.cli.files import require_readable
+from controlplane.cli.files import require_folder_place, require_readable
 from controlplane.cli.installation.compiling import compile_twin
 from controlplane.cli.installation.hosts import FleetKind, cluster_of, gpus_of, spot_of
 from controlplane.cli.installation.ports import require_free
@@ -56,7 +56,9 @@ def up(
     gateway_admin_port: int = 8001,
     dashboard_port: int = 8501,
     workers: Annotated[int, typer.Option(help="Tuner workers.")] = 1,
-    gpus: Annotated[int | None, typer.Option(help="GPUs of this host; default: asks nvidia-smi, or the spec.")] = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="GPUs of this host; default: asks nvidia-smi, or the spec.")
+    ] = None,
     spot_gpu: Annotated[
         list[int] | None, typer.Option(min=0, help="Index of a GPU that may be taken back; again for more.")
     ] = None,
@@ -105,6 +107,7 @@ def up(
 ) -> None:
     """Run the control plane: api, controller, tuner workers, gateway and dashboard. Ctrl-C stops all of it cleanly."""
     _refuse_second(data_dir)
+    require_folder_place(data_dir)
     if (tls_cert is None) != (tls_key is None):
         raise InvalidInput("--tls-cert and --tls-key belong together", why="only one of them was given")
     require_readable(kubeconfig, tls_cert, tls_key)

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from controlplane.adapters.store_sql.store import open_store
+from controlplane.cli.init import SHAPES
 from controlplane.cli.main import app
 from controlplane.host.locks import alone
 from controlplane.host.ports import free_port
@@ -60,6 +61,20 @@ def test_init_asks_what_it_is_not_told(tmp_path: Path) -> None:
     assert (load_service(file).gpus.count, load_service(file).slos.target_qps) == (2, 3)
 
 
+def test_a_file_that_init_could_not_write_is_refused(tmp_path: Path) -> None:
+    given = ("init", "--model", "llama-1b", "--gpus", "1xL4", "--limits", "500,50", "--qps", "1")
+    refused = run(*given, "-f", str(tmp_path / "gone" / "service.yaml"))
+    assert (refused.exit_code, "is no folder that can be written" in refused.output) == (2, True)
+    assert run(*given, "--force", "-f", str(tmp_path)).exit_code == 2
+
+
+def test_a_name_that_yaml_would_take_for_more_is_written_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "service.yaml"
+    given = ("init", "--real", "--gpus", "1xL4", "--limits", "500,50", "--qps", "1", "-f", str(file))
+    assert run(*given, "--model", "a: [b").exit_code == 0
+    assert load_service(file).model.path == "a: [b"
+
+
 def test_init_writes_over_nothing_unless_told_to(tmp_path: Path) -> None:
     file = tmp_path / "service.yaml"
     file.write_text("mine")
@@ -75,6 +90,8 @@ def test_init_writes_over_nothing_unless_told_to(tmp_path: Path) -> None:
         ("--model", "nowhere", "llama-1b, llama-8b, llama-70b"),
         ("--gpus", "eight", "8xH200"),
         ("--gpus", "1xL4", "does not fit"),
+        ("--gpus", "0xH200", "'0xH200' names no GPUs"),
+        ("--model", "[a: b", "there is no "),
         ("--limits", "2000", "2000,80"),
         ("--qps", "0", "target_qps"),
     ],
@@ -87,6 +104,50 @@ def test_an_answer_that_cannot_be_used_is_refused_and_nothing_written(
     assert done.exit_code == 2
     assert said in done.output
     assert not (tmp_path / "service.yaml").exists()
+
+
+def test_a_hub_name_is_refused_for_the_emulator_with_what_takes_it(tmp_path: Path) -> None:
+    given = ("init", "--model", "some/model", "--gpus", "1xL4", "--limits", "500,50", "--qps", "1")
+    refused = run(*given, "-f", str(tmp_path / "emulated.yaml"))
+    assert refused.exit_code == 2
+    assert "of a hub name alone nothing is known here" in refused.output
+    assert "--real for what vLLM fetches from a hub" in refused.output
+    assert run(*given, "--real", "-f", str(tmp_path / "real.yaml")).exit_code == 0
+
+
+def test_help_names_every_shape_that_ships() -> None:
+    assert {name for name in SHIPPED_SHAPES if name not in SHAPES} == set()
+
+
+def test_a_demo_empties_no_folder_of_somebody_else(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    refused = run("demo", "--data-dir", str(tmp_path))
+    assert refused.exit_code == 2
+    assert "no folder of a demo" in refused.output
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("command", ["demo", "tune"])
+def test_a_result_that_could_not_be_written_is_refused_before_the_work(tmp_path: Path, command: str) -> None:
+    out = str(tmp_path / "gone" / "study.json")
+    refused = run(command, "--json", out, "--data-dir", str(tmp_path / "data"))
+    assert (refused.exit_code, f"cannot write {out}" in refused.output) == (2, True)
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("command", ["demo", "tune", "up"])
+def test_a_data_folder_that_is_a_file_is_refused(tmp_path: Path, command: str) -> None:
+    (tmp_path / "data").touch()
+    run("init", "--model", "llama-1b", "--gpus", "2xL4", "--limits", "500,50", "--qps", "3", "-f", str(tmp_path / "s"))
+    refused = run(command, "-f", str(tmp_path / "s"), "--data-dir", str(tmp_path / "data"))
+    assert (refused.exit_code, f"{tmp_path}/data is a file" in refused.output) == (2, True)
+
+
+@pytest.mark.parametrize("command", ["tune", "up"])
+@pytest.mark.parametrize("count", ["-2", "0"])
+def test_less_than_one_gpu_is_refused_before_it_is_kept(tmp_path: Path, command: str, count: str) -> None:
+    refused = run(command, "-f", str(tmp_path / "s"), "--gpus", count, "--data-dir", str(tmp_path / "data"))
+    assert (refused.exit_code, "greater than or equal to 1" in refused.output) == (2, True)
 
 
 def real_service(folder: Path) -> str:

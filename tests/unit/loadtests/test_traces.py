@@ -151,3 +151,27 @@ def test_rows_longer_than_the_workload_allows_are_counted_and_refused_beyond_a_s
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_trace_is_sent_with_the_limits_there_are(name: str) -> None:
     assert len(build_schedule(TraceWorkload(trace=name), rate_rps=50, duration_s=1, seed=0))
+
+
+@pytest.mark.parametrize(
+    ("unit", "moment", "says"),
+    [
+        ("s", "2026-11-03T09:00:00Z", "not a number of seconds; --columns arrival,prompt,output,iso reads it"),
+        ("iso", "1.5", "not an ISO 8601 moment; --columns arrival,prompt,output,s reads it"),
+        ("ms", "yesterday", "not a number of milliseconds"),
+    ],
+)
+def test_moments_of_another_unit_are_refused_with_the_unit_that_reads_them(
+    tmp_path: Path, unit: str, moment: str, says: str
+) -> None:
+    name = write(tmp_path / "t.csv", f"when,in,out\n{moment},2,3\n")
+    with pytest.raises(InvalidInput, match=r"not a") as refused:
+        load_trace(name, Columns("when", "in", "out", unit=unit))
+    assert f"{says} (allowed" in str(refused.value)
+
+
+def test_a_trace_that_is_not_there_is_named_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidInput, match="cannot read trace") as refused:
+        load_trace("mine.csv")
+    assert refused.value.why == f"{tmp_path}/mine.csv: No such file or directory"
