@@ -6,6 +6,7 @@ import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [str(document.relative_to(ROOT)) for document in DOCUMENTS]
 FOLDERS = ("controlplane", "tuner", "loadtests", "dashboards", "tests", "benchmarks", "docs", "examples", "deploy")
 
+ANCHOR = re.compile(r"\]\((?!https?:)([^)#\s]*)#([^)\s]+)\)")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
 PATH = re.compile(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]+)`")
 IN_CODE = re.compile(rf"(?<![\w./{{}}<>*…-])(?:{'|'.join(FOLDERS)})/[\w./{{}}<>*…-]+")
-COMMAND = re.compile(r"(?m)(?:^|`|\s)(?:\./)?(?:[\w./-]*bin/)?fleetune ([a-z][^`#\n]*)")
+COMMAND = re.compile(r"(?m)(?:^|`|\s)(?:\./)?(?:[\w./-]*bin/)?fleetune (?=([a-z][^`#\n]*))")
 MAKE = re.compile(r"(?m)(?:^|`)make ([a-z-]+)")
 MODULE = re.compile(r"python3? -m ([a-z_]+(?:\.[\w.]+)+)")
 PROGRAM = re.compile(r"python3? -m ((?:benchmarks|loadtests|tuner|controlplane)\.[\w.]+)([^\n`#]*)")
@@ -38,9 +40,14 @@ def code(text: str) -> str:
 def _commands(text: str) -> Iterator[list[str]]:
     for found in COMMAND.finditer(code(text)):
         try:
-            yield shlex.split(found.group(1).split(" | ")[0].split(" && ")[0])
+            yield _one(shlex.split(found.group(1)))
         except ValueError:  # a quote that closes in the next line
-            yield found.group(1).split()
+            yield _one(found.group(1).split())
+
+
+def _one(words: list[str]) -> list[str]:
+    """Return the words of the first of several commands of a line; each that follows is found by itself."""
+    return list(takewhile(lambda word: word not in {"|", "&&", "&", ";"}, words))
 
 
 def _options(command: Any) -> set[str]:
@@ -70,6 +77,23 @@ def test_every_link_and_every_path_leads_somewhere(document: Path) -> None:
     links = [link for link in LINK.findall(text) if not (document.parent / link).exists()]
     paths = [path for path in [*PATH.findall(text), *_in_code(text)] if not (ROOT / path).exists()]
     assert (links, paths) == ([], [])
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=NAMES)
+def test_every_anchor_is_a_heading(document: Path) -> None:
+    gone = []
+    for path, anchor in ANCHOR.findall(document.read_text()):
+        target = document.parent / path if path else document
+        if target.suffix == ".md" and anchor not in anchors(target.read_text()):
+            gone.append(f"{path}#{anchor}")
+    assert gone == []
+
+
+def anchors(text: str) -> set[str]:
+    """Return what links may lead to within a document, as GitHub makes it of headings."""
+    headings = re.findall(r"(?m)^#+ (.*)$", re.sub(r"(?ms)^```.*?^```", "", text))
+    shown = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading) for heading in headings)
+    return {re.sub(r"[^\w\- ]", "", each.strip().lower()).replace(" ", "-") for each in shown}
 
 
 def _in_code(text: str) -> list[str]:
@@ -120,6 +144,15 @@ def test_every_target_of_make_and_every_module_exists(document: Path) -> None:
 )
 def test_what_does_not_exist_is_noticed(words: str) -> None:
     assert wrong_with(words.split())
+
+
+def test_each_command_of_a_line_is_seen() -> None:
+    text = "```\nfleetune up -f x.yaml & sleep 9; fleetune study begin && fleetune tune --nope\n```"
+    assert [wrong_with(words) for words in _commands(text)] == [None, "no study begin", "tune: no --nope"]
+
+
+def test_a_heading_is_linked_to_as_it_is_shown() -> None:
+    assert anchors("# The `live` view, [why](why.md): 5 %\n```\n# no heading\n```") == {"the-live-view-why-5-"}
 
 
 def test_a_path_that_a_command_is_given_is_seen_and_a_pattern_is_none() -> None:
