@@ -95,6 +95,7 @@ table.ft tr:last-child td {{ border-bottom: none; }}
 table.ft td.n, table.ft th.n {{ text-align: right; }}
 table.ft td.n {{ white-space: nowrap; }}
 table.ft td {{ overflow-wrap: anywhere; vertical-align: top; }}
+@media (max-width: 768px) {{ .block-container {{ padding-top: 4.2rem; }} }}
 </style>
 """
 

@@ -51,7 +51,9 @@ def _cards(health: InstallationHealth, costs: Sequence[Cost]) -> list[Card]:
         Card("Replicas ready", f"{ready} of {wanted}", "", "of all services", theme.STABLE),
         Card("Cost", words.usd(sum(each.usd_per_hour for each in costs)), "per hour", "of GPUs held now"),
         _saved(health.services),
-        Card("Free GPUs", str(health.free_gpus), "", "no engine holds them"),
+        Card(
+            "Free GPUs", str(health.free_gpus), "", "no engine holds them" if health.free_gpus else "engines hold all"
+        ),
         Card("Studies", str(health.studies_running), "", "running"),
     ]
 
