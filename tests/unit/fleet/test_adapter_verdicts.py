@@ -6,7 +6,7 @@ import pytest
 
 from controlplane.domain.adapters import ServedAdapter
 from controlplane.domain.rollouts.analysis import Analysis, Verdict
-from controlplane.domain.rollouts.judge import NOTHING
+from controlplane.domain.rollouts.counting import NOTHING
 from controlplane.domain.rollouts.rollout_options import CeilingPolicy
 from controlplane.services.adapters.manage import load_adapter, promote_adapter, roll_back_adapter
 from controlplane.services.adapters.verdict import AdapterJudge, Ending, ending_of, read_judgements

@@ -14,7 +14,7 @@ from controlplane.domain.errors import InvalidInput
 from controlplane.domain.workload import TraceWorkload
 from loadtests.send.cutting import cut_rows
 from loadtests.send.schedule import build_schedule
-from loadtests.send.trace_rows import Columns
+from loadtests.send.trace_rows import Columns, TimeUnit
 from loadtests.send.traces import SHIPPED, load_trace
 
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
@@ -162,7 +162,7 @@ def test_a_shipped_trace_is_sent_with_the_limits_there_are(name: str) -> None:
     ],
 )
 def test_moments_of_another_unit_are_refused_with_the_unit_that_reads_them(
-    tmp_path: Path, unit: str, moment: str, says: str
+    tmp_path: Path, unit: TimeUnit, moment: str, says: str
 ) -> None:
     name = write(tmp_path / "t.csv", f"when,in,out\n{moment},2,3\n")
     with pytest.raises(InvalidInput, match=r"not a") as refused:
