@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.host.ports import free_port
+
 _SERVERS = ("/usr/lib/rabbitmq/bin/rabbitmq-server", "rabbitmq-server")
 
 
@@ -51,7 +53,7 @@ def own_rabbitmq(folder: Path) -> Iterator[OwnRabbitMQ]:
     command = next((found for each in _SERVERS if (found := shutil.which(each))), None)
     if command is None:
         pytest.skip("no rabbitmq-server on this machine")
-    port, spare, names = _free_port(), _free_port(), _free_port()
+    port, spare, names = free_port(), free_port(), free_port()
     config = folder / "rabbitmq.conf"
     config.write_text(
         "loopback_users = none\nvm_memory_high_watermark.absolute = 1GB\ndisk_free_limit.absolute = 1MB\n"
@@ -81,13 +83,6 @@ def own_rabbitmq(folder: Path) -> Iterator[OwnRabbitMQ]:
         node.kill()
         registry.kill()
         registry.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _until_it_answers(port: int, process: subprocess.Popen[bytes]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from controlplane.adapters.loadtester_locust import LoadTesterElsewhere, LocustL
 from controlplane.domain.errors import InvalidInput
 from controlplane.domain.report import LoadTestReport, RequestRecord, Validity
 from controlplane.domain.slo import LatencyMetric, LatencySlo
+from controlplane.host.ports import free_port
 from controlplane.ports.load import LoadProgress, LoadTester
 from tests.contract.load_pods import HOST, ground_truth, level, load_of_pods
 from tests.fakes.kubernetes.cluster import StandIn
@@ -68,10 +68,7 @@ def made(request: pytest.FixtureRequest, kind: str) -> Subject:
     if kind == "fake":
         return Subject(FakeLoadTester(steady(20, 2)), "http://fake", FakeLoadTester(down), "http://fake", is_real=False)
     tester: LoadTester = request.getfixturevalue(kind)
-    with socket.socket() as closed:
-        closed.bind((HOST, 0))
-        dead_url = f"http://{HOST}:{closed.getsockname()[1]}"
-    return Subject(tester, request.getfixturevalue("truth"), tester, dead_url)
+    return Subject(tester, request.getfixturevalue("truth"), tester, f"http://{HOST}:{free_port(HOST)}")
 
 
 def records_of(path: Path) -> list[RequestRecord]:

@@ -12,6 +12,7 @@ import pytest
 
 from controlplane.adapters.metrics_prometheus import PrometheusMetrics
 from controlplane.domain.errors import Unavailable
+from controlplane.host.ports import free_port
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -65,7 +66,6 @@ def test_a_prometheus_that_is_slow_is_an_error_within_its_time() -> None:
 
 
 def test_a_prometheus_that_is_not_there_is_an_error_that_names_it() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with pytest.raises(Unavailable, match=f"127.0.0.1:{port}"):
         PrometheusMetrics(f"http://127.0.0.1:{port}", clock=lambda: NOW).read("chat")

@@ -22,6 +22,7 @@ from controlplane.domain.engines.flags import FlagValue
 from controlplane.domain.engines.fleet import EngineSpec, EngineState
 from controlplane.domain.engines.kinds.llama_cpp import LLAMA_CPP
 from controlplane.domain.engines.start_failure import StartFailure
+from controlplane.host.ports import free_port
 from tests.contract.fleet_subjects import ProcessSubject, observe_until
 from tests.fakes.tiny_gguf import write_tiny_gguf
 from tuner.space.knobs.extract import extract
@@ -142,9 +143,7 @@ def diagnosed(spec: EngineSpec, port: int) -> Iterator[Diagnosis]:
 
 
 def test_a_model_that_is_not_there_is_named() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    found = diagnosed(an_engine("/nowhere/tiny.gguf"), port)
+    found = diagnosed(an_engine("/nowhere/tiny.gguf"), free_port())
     assert any(each.failure is StartFailure.OTHER and "/nowhere/tiny.gguf" in each.detail for each in found)
 
 

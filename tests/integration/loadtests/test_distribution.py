@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ import psutil
 
 from controlplane.domain.report import Validity
 from controlplane.domain.workload import Lengths, SyntheticWorkload
+from controlplane.host.ports import free_port
 from loadtests.loadtest import LoadTest, run_load_test
 from loadtests.measure.records import read_records
 from loadtests.selfcheck import truth_server
@@ -79,9 +79,7 @@ def test_workers_busy_with_long_streams_are_not_taken_for_lost(tmp_path: Path) -
 
 
 def test_workers_without_our_disk_send_their_records_home(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--worker", "--master-host", "127.0.0.1"]
     workers = [subprocess.Popen([*command, "--master-port", str(port)], cwd=tmp_path) for _ in range(2)]
     try:

@@ -16,6 +16,7 @@ from controlplane.api.app import create_app
 from controlplane.domain.door.identity import Grant, Scope
 from controlplane.domain.operations.alerts import AlertAction, AlertOptions
 from controlplane.domain.service import ServiceSpec
+from controlplane.host.ports import free_port
 from controlplane.services.keys import create_key
 from dashboards.observability.files import ALERTS, RULES, SCRAPE, Where, files
 from tests.builders_serving import CHAT, NOW, a_revision, a_service, a_spec
@@ -30,12 +31,6 @@ pytestmark = [
     pytest.mark.skipif(bool(MISSING), reason=f"not installed here (Debian packages): {', '.join(MISSING)}"),
 ]
 LIMIT_S = 240.0  # only a dead process gets there
-
-
-def a_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    return port
 
 
 @asynccontextmanager
@@ -93,7 +88,7 @@ async def test_a_dead_engine_is_told_and_a_replica_more_is_wanted(tmp_path: Path
     store = a_store(spec)
     secret = create_key(store, "prometheus", Grant(scopes=(Scope.OPERATE,)), actor="cli", now=NOW).secret
     (tmp_path / "key").write_text(secret)
-    ports = [a_port() for _ in PROGRAMS]
+    ports = [free_port() for _ in PROGRAMS]
     prometheus, alertmanager = (f"127.0.0.1:{port}" for port in ports)
     async with AsyncExitStack() as stack:
         api = await stack.enter_async_context(an_api(store, "http://127.0.0.1:9"))

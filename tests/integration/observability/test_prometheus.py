@@ -27,6 +27,7 @@ from controlplane.domain.replay import ReplayPoint
 from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencyMetric, LatencySlo
 from controlplane.domain.studies.study import StudyState
+from controlplane.host.ports import free_port
 from controlplane.services.fleet.scaling import ScaleMemory, memory_setting
 from dashboards.observability.files import SCRAPE, Where, files
 from dashboards.observability.grafana import boards
@@ -94,8 +95,7 @@ async def prometheus(folder: Path, spec: ServiceSpec, where: Where) -> AsyncIter
     for name, text in files([spec], where).items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     process = await asyncio.create_subprocess_exec(
         "prometheus",
         f"--config.file={folder / SCRAPE}",

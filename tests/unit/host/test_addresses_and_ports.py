@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -58,6 +61,27 @@ def test_a_port_somebody_listens_on_is_never_given() -> None:
 def test_a_port_already_given_out_is_not_given_again() -> None:
     taken = set(range(20000, 32000)) - {21234, 21235}
     assert {free_port(taken=taken - {21236}) for _ in range(2)} <= {21234, 21235, 21236}
+
+
+def test_a_port_that_another_process_was_given_is_not_given_before_its_owner_listens() -> None:
+    code = "from controlplane.host.ports import free_port; print(free_port(), flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        port = int(other.stdout.readline())
+        assert is_free("127.0.0.1", port)
+        with pytest.raises(Unavailable):
+            free_port(taken=set(range(20000, 32000)) - {port})
+        other.communicate(b"\n")
+    assert free_port(taken=set(range(20000, 32000)) - {port}) == port
+
+
+def test_a_process_holds_no_more_than_the_last_ports_it_gave() -> None:
+    first = free_port()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(100):
+        free_port()
+    assert len(os.listdir("/proc/self/fd")) - before <= 16
+    assert free_port(taken=set(range(20000, 32000)) - {first}) == first
 
 
 def test_a_host_that_is_not_this_machines_is_refused() -> None:
