@@ -50,6 +50,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@touch $@
 
 $(VENV)/.system: deploy/system-packages.sh   # a real browser, database, Prometheus, Alertmanager and Redis, for the tests only
+	@command -v git >/dev/null || sh deploy/system-packages.sh git
 	@sh deploy/system-packages.sh chromium postgresql prometheus prometheus-alertmanager redis-server
 	@touch $@
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from argparse import Namespace
 from pathlib import Path
 
@@ -92,11 +93,33 @@ def test_every_stage_has_a_door_and_the_missing_are_named(
     assert set(doors(only, Path("/nowhere"))) == {"litellm"}
 
 
-def test_an_earlier_commit_stands_beside_ours_from_a_folder_of_its_own(tmp_path: Path) -> None:
+def test_an_earlier_commit_stands_beside_ours_from_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository, folder = tmp_path / "repository", tmp_path / "doors"
+    folder.mkdir()
+    committed(repository, "earlier", "present")
+    monkeypatch.chdir(repository)  # as it is called: from the root of the repository
     asked = {"stages": False, "grpc": False, "litellm": None, "envoy": None, "ours": ("off", "on")}
-    found = doors(Namespace(only="ours", before="HEAD", **asked), tmp_path)
+    found = doors(Namespace(only="ours", before="HEAD~1", **asked), folder)
     assert [name for name in found if name.startswith("before")] == ["before, stages off", "before, stages on"]
-    assert (tmp_path / "before" / "controlplane" / "gateway" / "__main__.py").is_file()
+    assert (folder / "before" / "controlplane" / "gateway" / "__main__.py").read_text() == "earlier"
+
+
+def committed(repository: Path, *states: str) -> None:
+    """Make a repository whose package was in each of these states in turn."""
+    package = repository / "controlplane" / "gateway"
+    package.mkdir(parents=True)
+    git("init", "--quiet", at=repository)
+    for state in states:
+        (package / "__main__.py").write_text(state)
+        git("add", ".", at=repository)
+        git("commit", "--quiet", "--message", state, at=repository)
+
+
+def git(*words: str, at: Path) -> None:
+    who = ("-c", "user.name=Ann", "-c", "user.email=ann@example.com", "-c", "commit.gpgsign=false")
+    subprocess.run(("git", *who, *words), cwd=at, check=True)
 
 
 async def test_a_door_of_a_later_round_is_asked_where_it_is_now(tmp_path: Path) -> None:
