@@ -154,9 +154,10 @@ def test_in_flight_is_none_until_ready_and_then_counts_requests(subject: FleetSu
     subject.fleet.start(a_spec(emulator_startup_s=1))
     assert subject.fleet.in_flight(ID) is None
     observe_until(subject, ID, EngineState.READY)
-    assert subject.fleet.in_flight(ID) == 0
+    # None too where an engine does not say so soon, as one does not that a busy machine keeps waiting.
+    subject.wait(lambda: subject.fleet.in_flight(ID) == 0)
     with subject.busy(ID):
-        assert subject.fleet.in_flight(ID) == 1
+        subject.wait(lambda: subject.fleet.in_flight(ID) == 1)
 
 
 def test_an_idle_engine_stops_without_waiting_for_the_drain_to_be_over(subject: FleetSubject) -> None:

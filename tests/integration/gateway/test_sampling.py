@@ -84,7 +84,7 @@ async def test_the_controller_takes_samples_of_all_gateways_that_answer(tmp_path
         for _ in range(3):
             await gw.post(asking(stream=True), **as_tenant("acme"))
         there = gw.running.address
-        traffic = GatewayTraffic(lambda: [there.evolve(admin_url="http://127.0.0.1:9"), there])
+        traffic = GatewayTraffic(lambda: [there.evolve(admin_url="http://127.0.0.1:9"), there], timeout_s=240)
         found = await asyncio.to_thread(traffic.take_samples, AbTestId(TEST), most=2)
         assert ([each.answer for each in found.samples], found.dropped) == (["t0t1t2", "t0t1t2"], 0)
         assert len((await asyncio.to_thread(traffic.take_samples, AbTestId(TEST), most=2)).samples) == 1

@@ -36,7 +36,7 @@ def generator() -> Iterator[Generator]:
 
 
 def test_of(url: str, **more: object) -> LoadTest:
-    fields: dict[str, object] = {"rate_rps": 30.0, "duration_s": 1.0, "timeouts": SHORT} | more
+    fields: dict[str, object] = {"rate_rps": 30.0, "duration_s": 1.0, "timeouts": LONG} | more
     return LoadTest(workload=WORKLOAD, url=url, model="m", **fields)  # type: ignore[arg-type]
 
 
@@ -79,7 +79,7 @@ def test_target_that_refuses_connections_fails_every_request(generator: Generato
 
 def test_target_that_never_accepts_ends_in_timeouts(generator: Generator, tmp_path: Path) -> None:
     with faulty.full_listener() as url:
-        report = run_load_test(test_of(url), generator, out_dir=tmp_path).report
+        report = run_load_test(test_of(url, timeouts=SHORT), generator, out_dir=tmp_path).report
     assert report.requests == sum(report.error_counts.values()) == 30
     assert set(report.error_counts) <= {"timeout_connect", "timeout_first_token"}
 
