@@ -76,6 +76,31 @@ def generators(cluster: StandIn) -> list[Object]:
     return [pod for pod in mine if not pod["metadata"].get("deletionTimestamp")]
 
 
+class UntilHeldUp:
+    """Seconds of a patience of one that go by once the cluster has said of a Job's pods why one does not run.
+
+    However long a busy machine takes for that; and who asked before it was said looks once more.
+    """
+
+    patience_s = 1.0
+
+    def __init__(self, cluster: StandIn) -> None:
+        self._cluster, self._at_s, self._is_told = cluster, 0.0, False
+
+    def __call__(self) -> float:
+        self._at_s += 2 * self.patience_s if self._is_told else 0.0
+        present = {job["metadata"]["uid"] for job in self._cluster.objects.list(JOB)}
+        mine = [pod for pod in generators(self._cluster) if pod["metadata"]["ownerReferences"][0]["uid"] in present]
+        self._is_told = any(map(_is_held_up, mine))
+        return self._at_s
+
+
+def _is_held_up(pod: Object) -> bool:
+    status = pod.get("status", {})
+    unplaced = any(e["type"] == "PodScheduled" and e["status"] == "False" for e in status.get("conditions", []))
+    return unplaced or any(each["state"].get("waiting") for each in status.get("containerStatuses", []))
+
+
 def jobs(cluster: StandIn) -> list[str]:
     """Return the names of the Jobs there are."""
     return [job["metadata"]["name"] for job in cluster.objects.list(JOB)]

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.adapters.fleet_kubernetes.load_hosts import LoadHostsKubernetes
+from controlplane.adapters.fleet_kubernetes.load_job import WorkerPod
 from controlplane.adapters.gateway.opener import GatewayProcesses
 from controlplane.adapters.loadtester_locust import LoadTesterElsewhere
 from controlplane.domain.errors import Unavailable
@@ -20,6 +22,7 @@ from tests.contract.load_pods import (
     NODE,
     POD,
     PODS,
+    UntilHeldUp,
     generators,
     ground_truth,
     jobs,
@@ -41,12 +44,18 @@ def own(tmp_path: Path) -> Iterator[StandIn]:
     running.stop()
 
 
+def impatient(cluster: StandIn, worker: WorkerPod) -> LoadHostsKubernetes:
+    """Give up as soon as the cluster has said what holds a generator up."""
+    steady = UntilHeldUp(cluster)
+    return load_hosts(cluster, worker, steady=steady, patience_s=steady.patience_s)
+
+
 def nothing() -> None:
     """Nobody ends the wait."""
 
 
 def test_a_node_that_is_not_there_is_named_as_what_is_short(own: StandIn) -> None:
-    hosts = load_hosts(own, worker_pod(own, "w"), patience_s=1)
+    hosts = impatient(own, worker_pod(own, "w"))
     own.change_node(NODE, lambda node: {**node, "spec": {"unschedulable": True}})
     with pytest.raises(Unavailable, match=r"0 of 1 pods run within 1 s: no node takes it"):
         hosts.hold(1, port=24_001, check=nothing)
@@ -55,7 +64,7 @@ def test_a_node_that_is_not_there_is_named_as_what_is_short(own: StandIn) -> Non
 
 
 def test_nodes_with_gpus_are_no_place_for_generators(own: StandIn) -> None:
-    hosts = load_hosts(own, worker_pod(own, "w"), patience_s=1)
+    hosts = impatient(own, worker_pod(own, "w"))
     own.change_node(NODE, lambda node: _labelled(node, {"nvidia.com/gpu.present": "true"}))
     with pytest.raises(Unavailable, match="no node has the labels"):
         hosts.hold(1, port=24_001, check=nothing)
@@ -70,7 +79,7 @@ def test_a_missing_right_is_named_and_says_nothing_of_the_engine(own: StandIn, v
 
 
 def test_an_image_without_our_program_is_told_by_what_it_said(own: StandIn) -> None:
-    hosts = load_hosts(own, worker_pod(own, "w"), patience_s=1)
+    hosts = impatient(own, worker_pod(own, "w"))
     own.nodes[NODE].missing_images.add("registry.example/fleetune/control:1")
     with pytest.raises(Unavailable, match="ImagePullBackOff"):
         hosts.hold(1, port=24_001, check=nothing)
@@ -144,10 +153,12 @@ def test_a_lost_node_spoils_its_level_breaks_the_next_and_is_made_up_for_by_anot
             own.lose_node(NODE)
         return None
 
-    with ground_truth(tmp_path) as url, load_of_pods(own, "w", processes=2, patience_s=3) as tester:
+    steady = UntilHeldUp(own)
+    given = {"steady": steady, "patience_s": steady.patience_s}
+    with ground_truth(tmp_path) as url, load_of_pods(own, "w", processes=2, **given) as tester:
         spoilt = tester.run(level(url, seconds=60), out_dir=tmp_path / "a", watch=lose).report
         assert (spoilt.validity, "was lost" in str(spoilt.invalid_reason)) == (Validity.INVALID, True)
-        with pytest.raises(Unavailable, match="0 of 2 pods run within 3 s: no node takes it"):
+        with pytest.raises(Unavailable, match="0 of 2 pods run within 1 s: no node takes it"):
             tester.run(level(url), out_dir=tmp_path / "b")
         assert jobs(own) == []
         own.add_node("another", gpus=0)

@@ -122,8 +122,11 @@ async def test_a_cancelled_call_and_one_whose_deadline_is_over_free_the_engine(t
                 await stream.read()
                 stream.cancel()
             else:
-                error = await refused(made.call("ModelInfer", asking(), timeout=0.5))
-                assert error.code() is Code.DEADLINE_EXCEEDED
+                for within_s in (0.5, 5, 50):  # until one has come to the engine before it was over
+                    error = await refused(made.call("ModelInfer", asking(), timeout=within_s))
+                    assert error.code() is Code.DEADLINE_EXCEEDED
+                    if engine.seen:
+                        break
             async with asyncio.timeout(240):
                 await engine.hung_up.wait()
         record = (await gw.records(1))[0]

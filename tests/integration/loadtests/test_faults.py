@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
@@ -126,8 +126,9 @@ def test_key_and_prompts_stay_out_of_the_files(generator: Generator, tmp_path: P
 def test_generator_that_dies_raises_and_leaves_nothing_behind(tmp_path: Path) -> None:
     def kill(progress: Progress) -> str | None:
         for child in psutil.Process().children():
-            if "locust" in " ".join(child.cmdline()):
-                os.kill(child.pid, signal.SIGKILL)
+            with suppress(psutil.NoSuchProcess):  # dead since the look before, and not yet taken leave of
+                if "locust" in " ".join(child.cmdline()):
+                    os.kill(child.pid, signal.SIGKILL)
         return None
 
     with faulty.faulty_server(faulty.good) as url, Generator() as generator:

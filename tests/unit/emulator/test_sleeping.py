@@ -61,7 +61,9 @@ async def test_what_comes_while_it_sleeps_is_answered_when_it_wakes(level: int, 
         assert await is_sleeping(client)
         assert await state(client) == shown
         asked = asyncio.create_task(client.post("/v1/completions", json=_SHORT))
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(240):
+            while await counter(client, "vllm:num_requests_waiting") == 0:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         assert not asked.done()
         assert await counter(client, "vllm:num_requests_waiting") == 1
         assert (await client.post("/wake_up")).status == 200
