@@ -54,7 +54,7 @@ def test_a_load_test_of_real_embeddings_and_a_stop(subject: ProcessSubject, tmp_
         report = tester.run(request, out_dir=tmp_path / "load").report
     assert report.completed == report.requests > 10
     assert report.slo_checks[0].measured is not None
-    assert subject.fleet.in_flight(ID) == 0
+    subject.wait(lambda: subject.fleet.in_flight(ID) == 0)
     subject.fleet.stop(ID, drain_s=30)
     subject.wait(lambda: subject.fleet.observe(ID).state is EngineState.STOPPED)
 

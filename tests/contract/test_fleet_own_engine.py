@@ -44,7 +44,7 @@ def an_engine(**flags: FlagValue) -> EngineSpec:
 def test_it_becomes_ready_is_counted_and_stops(subject: ProcessSubject) -> None:
     subject.fleet.start(an_engine(worker_threads=2))
     subject.wait(lambda: subject.fleet.observe(ID).state is EngineState.READY)
-    assert subject.fleet.in_flight(ID) == 3
+    subject.wait(lambda: subject.fleet.in_flight(ID) == 3)
     subject.fleet.stop(ID, drain_s=0)
     subject.wait(lambda: subject.fleet.observe(ID).state is EngineState.STOPPED)
 
