@@ -91,9 +91,10 @@ async def test_token_counts_are_the_engines_own_with_and_without_usage(tmp_path:
 
 
 async def test_a_killed_engine_breaks_its_own_streams_with_an_error_event_and_no_others(tmp_path: Path) -> None:
-    async with gateway(tmp_path) as gw, emulated("e1") as lost, emulated("e2") as kept:
+    slow = "--emulator-time-lapse=0.2"  # no stream is over before the last has begun and one engine is killed
+    async with gateway(tmp_path) as gw, emulated("e1", slow) as lost, emulated("e2", slow) as kept:
         await gw.route(backend(lost, kept))
-        streams = [asyncio.create_task(_begun(gw, asked(300))) for _ in range(6)]
+        streams = [asyncio.create_task(_begun(gw, asked(200))) for _ in range(6)]
         begun = [await stream for stream in streams]
         lost.process.kill()
         bodies = [await response.read() for response in begun]
