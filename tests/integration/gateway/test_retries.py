@@ -11,6 +11,7 @@ from aiohttp import web
 
 from controlplane.domain.door.gateway_options import GatewayOptions
 from controlplane.domain.door.routing import Backend, RevisionRoute
+from controlplane.gateway import breaker
 from tests.integration.gateway.harness import chat, gateway, revision
 from tests.integration.gateway.upstream import (
     DONE,
@@ -28,6 +29,12 @@ from tests.integration.gateway.upstream import (
 
 # A port that nothing listens on: 1 is privileged and unassigned on test machines.
 DEAD = Upstream("dead", status(200), url="http://127.0.0.1:1")
+
+
+def lasting(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """Let a replica be left alone for longer than a busy machine takes for all of a test's requests."""
+    for which in ("FIRST", "LONGEST"):
+        monkeypatch.setattr(breaker, f"{which}_{what}_S", 3600.0)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +80,8 @@ async def test_a_replica_of_the_same_revision_is_tried_first(tmp_path: Path) -> 
     assert other.seen == []
 
 
-async def test_a_replica_that_cannot_be_reached_is_put_aside(tmp_path: Path) -> None:
+async def test_a_replica_that_cannot_be_reached_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lasting(monkeypatch, "BACKOFF")
     async with gateway(tmp_path) as gw, upstream("good") as good:
         await gw.route(revision("rev-a", 100, DEAD, good))
         for _ in range(10):
@@ -81,7 +89,7 @@ async def test_a_replica_that_cannot_be_reached_is_put_aside(tmp_path: Path) -> 
         replicas = {r["engine_id"]: r["put_aside"] for r in (await gw.status())["replicas"]}
         records = await gw.records(11)
     assert replicas == {"dead": True, "good": False}
-    assert 1 <= sum(record.retried for record in records) <= 4  # backoff, not one attempt per request
+    assert sum(record.retried for record in records) == 1  # backoff, not one attempt per request
 
 
 async def test_a_replica_put_aside_is_asked_when_there_is_no_other(tmp_path: Path) -> None:
@@ -157,7 +165,11 @@ async def test_no_ready_replica_is_a_503(tmp_path: Path) -> None:
         pytest.param(pieces(token_event("x"), b'data: {"error":{"message":"dead"}}\n\n', DONE), id="error events"),
     ],
 )
-async def test_a_replica_that_fails_fast_does_not_draw_the_traffic(tmp_path: Path, script: Script) -> None:
+async def test_a_replica_that_fails_fast_does_not_draw_the_traffic(
+    tmp_path: Path, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lasting(monkeypatch, "EJECTION")
+
     async def slow(request: web.Request) -> web.StreamResponse:
         await asyncio.sleep(0.02)
         return await pieces(token_event("x"), FINISH, DONE)(request)
