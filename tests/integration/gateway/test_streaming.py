@@ -133,7 +133,7 @@ async def test_a_stream_that_stalls_ends_in_an_error_event(tmp_path: Path) -> No
 
 
 async def test_a_stream_that_moves_now_and_then_is_no_stall_however_long_it_lasts(tmp_path: Path) -> None:
-    limit_s, pauses = 0.8, 5
+    limit_s, pauses = 2.0, 8
     events = [token_event(str(number)) for number in range(pauses)]
     async with gateway(tmp_path) as gw, upstream("e1", slowly(1.5 * limit_s / pauses, *events)) as engine:
         await gw.route(revision("rev-a", 100, engine), options=GatewayOptions(stall_timeout_s=limit_s))
@@ -145,7 +145,7 @@ async def test_a_stream_that_moves_now_and_then_is_no_stall_however_long_it_last
 
 async def test_an_engine_that_never_begins_is_a_timeout(tmp_path: Path) -> None:
     async with gateway(tmp_path) as gw, upstream("e1", held(asyncio.Event())) as engine:
-        await gw.route(revision("rev-a", 100, engine), options=GatewayOptions(first_token_timeout_s=0.1))
+        await gw.route(revision("rev-a", 100, engine), options=GatewayOptions(first_token_timeout_s=1))
         status, body, _ = await gw.post(chat())
         (record,) = await gw.records()
     assert (status, json.loads(body)["error"]["code"]) == (504, "upstream_timeout")
