@@ -95,7 +95,7 @@ def test_slack_gets_a_text_from_a_url_that_is_in_a_file(hook: Hook, tmp_path: Pa
 
 def test_a_mail_arrives() -> None:
     mailbox, port = Mailbox(), free_port()
-    server = Controller(mailbox, hostname="127.0.0.1", port=port)
+    server = Controller(mailbox, hostname="127.0.0.1", port=port, ready_timeout=240)
     server.start()
     try:
         smtp = {"host": "127.0.0.1", "port": port, "starttls": False}
