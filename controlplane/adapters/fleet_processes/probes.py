@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 _HEALTH_TIMEOUT_S = 2.0
 _ANSWER_TIMEOUT_S = 30.0
-_METRICS_TIMEOUT_S = 1.0
+_LAG_TIMEOUT_S = 10.0  # one that is late with its page is late with its tokens: it must not count as on time
 _LAG = "fleetune:emulator_lag_seconds"
 
 
@@ -47,7 +47,7 @@ def is_healthy(url: str, *, timeout_s: float) -> bool:
 def emulator_lag(url: str) -> LagHistogram | None:
     """Return how late an emulated engine delivered since its start; None for a real one, or when it does not say."""
     try:
-        answer = httpx.get(f"{url}/metrics", timeout=_METRICS_TIMEOUT_S, trust_env=False, verify=is_tls(url))
+        answer = httpx.get(f"{url}/metrics", timeout=_LAG_TIMEOUT_S, trust_env=False, verify=is_tls(url))
     except httpx.HTTPError:
         return None
     return None if answer.status_code != 200 else parse_emulator_lag(answer.text)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.adapters.fleet_processes.probes import parse_emulator_lag
+from controlplane.adapters.fleet_processes.probes import emulator_lag, parse_emulator_lag
 from controlplane.domain.report import Validity
 from controlplane.domain.service import EngineOptions
+from controlplane.emulator.metrics import EngineMetrics
 from loadtests.measure.engine_lag import LagHistogram
 from loadtests.report.report import with_engine_lag
 from tests.unit.tuner.ladder.test_level import record, report
@@ -87,3 +91,37 @@ def test_the_emulators_histogram_is_read_from_its_metrics() -> None:
     )
     assert parse_emulator_lag(text) == LagHistogram((0.01, math.inf), (7.0, 9.0))
     assert parse_emulator_lag('vllm:num_requests_running{engine="0"} 3.0\n') is None
+
+
+def test_an_engine_that_was_seconds_late_is_not_within_a_second() -> None:
+    """The last bound was a second, and what lay beyond it counted as that."""
+    metrics = EngineMetrics("m", 8192, {}, {})
+    for _ in range(100):
+        metrics.lag_wall_s.observe(3.0)
+    found = parse_emulator_lag(metrics.text().decode())
+    assert found is not None
+    late = with_engine_lag(report([record(0, 1)]), found.p99_ms, max_lag_ms=1000)
+    assert late.validity is Validity.INVALID
+
+
+class Late(BaseHTTPRequestHandler):
+    """An engine that is held up: its page comes after more than a second."""
+
+    def do_GET(self) -> None:
+        time.sleep(1.2)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'fleetune:emulator_lag_seconds_bucket{le="+Inf"} 9\n')
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+def test_an_engine_that_is_late_with_its_page_too_is_asked_how_late_it_was() -> None:
+    """It was taken for one that is never late."""
+    with HTTPServer(("127.0.0.1", 0), Late) as server:
+        answering = threading.Thread(target=server.handle_request)
+        answering.start()
+        found = emulator_lag(f"http://127.0.0.1:{server.server_port}")
+        answering.join()
+    assert found == LagHistogram((math.inf,), (9.0,))
