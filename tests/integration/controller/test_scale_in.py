@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from controlplane.adapters import engine_counts
 from controlplane.domain.base import EngineId
 from controlplane.domain.engines.fleet import Engine, EngineState
 from controlplane.services.fleet.serving import scale_service
@@ -44,7 +45,10 @@ def rig(tmp_path: Path) -> Iterator[ClusterSite]:
     made.close()
 
 
-def test_on_a_cluster_the_least_loaded_pod_goes_and_the_others_cost_what_they_have_in_flight(rig: ClusterSite) -> None:
+def test_on_a_cluster_the_least_loaded_pod_goes_and_the_others_cost_what_they_have_in_flight(
+    rig: ClusterSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_counts, "_METRICS_TIMEOUT_S", 240.0)  # one that does not say costs nothing
     scale_service(rig.site.store, CHAT, replicas=3, actor="ops", now=rig.site.clock())
     rig.passes_until(lambda: len(rig.ready()) == 3)
     rig.streams.end()
