@@ -69,6 +69,11 @@ class Channel:
         self.settled = 0  # how much of all that came is decided on
         self.changes: list[Change] = []
 
+    @property
+    def waits(self) -> bool:
+        """Whether something is held back, or what was cut off may go on: where not, `finish` changes nothing."""
+        return bool(self._rest) or self._swallows is not None
+
     def push(self, text: str) -> None:
         """Take the next piece."""
         self.came += len(text)

@@ -101,6 +101,7 @@ class Redaction:
     def __init__(self, finder: Finder) -> None:
         self._finder = finder
         self._texts: dict[Name, _Text] = {}
+        self._open: dict[Name, _Text] = {}  # all of them that wait, of an answer's hundreds mostly one
         self._held: deque[_Held] = deque()
         self._held_bytes = 0
         self.found = False
@@ -141,21 +142,25 @@ class Redaction:
         channel, piece = text.channel, place.text
         start = channel.came
         channel.push(piece)
+        if channel.waits:
+            self._open[place.name] = text
         return _Piece(place, channel, start, channel.came, piece)
 
     def _new(self, place: Place) -> _Text:
         text = self._texts[place.name] = _Text(Channel(self._finder, written_json=place.written_json), place.choice)
         if len(self._texts) > MOST_TEXTS:
-            self._texts.pop(next(iter(self._texts))).channel.finish()
+            oldest = next(iter(self._texts))
+            self._texts.pop(oldest).channel.finish()
+            self._open.pop(oldest, None)
         return text
 
     def _followed(self, places: Sequence[Place]) -> None:
         """Decide on the texts that have none of an event's pieces where another one of the same answer has."""
         growing = {place.name: place.choice for place in places if place.text}
         choices = set(growing.values())
-        for name, text in self._texts.items():
-            if text.choice in choices and name not in growing:
-                text.channel.finish()
+        over = [name for name, text in self._open.items() if text.choice in choices and name not in growing]
+        for name in over:
+            self._open.pop(name).channel.finish()
 
     def _end(self, event: dict[str, Any], held: _Held) -> None:
         """Decide on what an event ends; one that says a text whole (`...done`, `response.completed`) is read whole."""
@@ -168,9 +173,9 @@ class Redaction:
             held.changed = self._whole_texts(event)
 
     def _settle(self, choice: Any = None) -> None:
-        for text in self._texts.values():
-            if choice is None or text.choice == choice:
-                text.channel.finish()
+        ended = [name for name, text in self._open.items() if choice is None or text.choice == choice]
+        for name in ended:
+            self._open.pop(name).channel.finish()
 
     def _released(self) -> bytes:
         held, released = self._held, list[bytes]()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from controlplane.domain.door.personal import Recogniser
+from controlplane.domain.door.redacting import Channel
 from controlplane.gateway.privacy.redaction import MOST_HELD_BYTES, MOST_HELD_EVENTS, MOST_TEXTS, Redaction
 from tests.unit.gateway.test_redaction import chat, event, events_of, finish, said
 
@@ -48,21 +49,23 @@ async def test_a_choice_that_stops_in_a_word_holds_the_others_up_to_a_bound() ->
 
 
 async def test_a_private_key_that_is_cut_is_taken_out_to_its_end() -> None:
-    redaction, out = Redaction(Recogniser()), b""
+    redaction, sent = Redaction(Recogniser()), list[bytes]()
+    others = b"".join(of_choice(1, content="and ") for _ in range(20))
     for at in range(0, len(KEY), 3):
-        out += await redaction.feed(of_choice(0, content=KEY[at : at + 3]))
-        out += await redaction.feed(b"".join(of_choice(1, content="and ") for _ in range(20)))
-    out += await redaction.feed(of_choice(0, content=" Bye") + finish(0) + finish(1))
+        sent.append(await redaction.feed(of_choice(0, content=KEY[at : at + 3])))
+        sent.append(await redaction.feed(others))
+    sent.append(await redaction.feed(of_choice(0, content=" Bye") + finish(0) + finish(1)))
+    out = b"".join(sent)
     assert said(out).replace("[KEY]", "").strip() in ("Bye", "")
     assert "QUJD" not in said(out)
 
 
 async def test_a_key_of_which_much_waits_again_and_again_is_taken_out() -> None:
-    redaction, out = Redaction(Recogniser()), b""
+    redaction, sent = Redaction(Recogniser()), list[bytes]()
     for at in range(0, len(KEY), 20):
-        out += await redaction.feed(of_choice(0, content=KEY[at : at + 20], more="x" * (MOST_HELD_BYTES // 2)))
-    out += await redaction.feed(finish())
-    assert "QUJD" not in said(out)
+        sent.append(await redaction.feed(of_choice(0, content=KEY[at : at + 20], more="x" * (MOST_HELD_BYTES // 2))))
+    sent.append(await redaction.feed(finish()))
+    assert "QUJD" not in "".join(said(each) for each in sent)  # the events themselves are hundreds of megabytes
 
 
 def a_long_answer(events: int) -> Iterator[bytes]:
@@ -81,3 +84,18 @@ async def test_a_stream_with_much_to_take_out_takes_no_more_memory_the_longer_it
     tracemalloc.stop()
     assert held[1] - held[0] < 32 << 10  # before, some 140 bytes for each that was taken out, and 600 for each text
     assert held[1] < 2 << 20
+
+
+def test_a_text_waits_while_something_of_it_is_held_back_and_its_end_changes_nothing_else() -> None:
+    channel = Channel(Recogniser())
+    channel.push("It was alice@ex")
+    assert channel.waits
+    channel.push("ample.com, I think. ")
+    channel.finish()
+    settled, changes = channel.settled, list(channel.changes)
+    assert not channel.waits
+    channel.finish()
+    assert (channel.settled, channel.changes) == (settled, changes)
+    channel.push(KEY[:40])
+    channel.cut()
+    assert channel.waits  # what goes on of the key is taken out as it comes
