@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 from scipy.special import betainc, betaincinv, ndtri, stdtrit  # scipy.stats has them too, and takes 0.4 s to import
@@ -124,6 +126,7 @@ def _doubt(tau: float, lags_share: float, rarer: float) -> float:
     return float((stdtrit(freedom, 0.975) / ndtri(0.975)) ** 2) / (1 - 2 * share * excess)
 
 
+@lru_cache(maxsize=4096)  # most series of a report are of as many values, and of as many independent ones
 def _rank(n: float, p: float, probability: float) -> float:
     """Return the real rank r in (0, n + 1) with I_p(r, n − r + 1) = probability: falling in r."""
     low, high = 1e-9, n + 1 - 1e-9

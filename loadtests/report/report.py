@@ -143,9 +143,9 @@ def _invalid_reason(run: Measured, records: RecordTable, checks: tuple[SloCheck,
 
 
 def _lag_reason(run: Measured, records: RecordTable) -> str | None:
-    lag = _p99(distribution(records.lag_ms))
-    ttft = _p99(distribution(records.ttft_ms[records.ok]))
-    blurred = ttft - _p99(distribution((records.ttft_ms - records.own_ms)[records.ok]))
+    lag = _p99_of(records.lag_ms)
+    ttft = _p99_of(records.ttft_ms[records.ok])
+    blurred = ttft - _p99_of((records.ttft_ms - records.own_ms)[records.ok])
     limit = max(run.max_lag_ms * run.time_lapse, MAX_LAG_SHARE * ttft)
     host = "" if run.host is None else run.host.blame(limit / run.time_lapse)
     if lag > limit:
@@ -187,3 +187,9 @@ def with_engine_lag(report: LoadTestReport, p99_ms: float, *, max_lag_ms: float 
 def _p99(values: Distribution) -> float:
     found = values.at(99.0)
     return found.value if found else 0.0
+
+
+def _p99_of(values: Floats) -> float:
+    """Return what `distribution` says of the percentile, without its interval."""
+    known = values[~np.isnan(values)]
+    return float(np.percentile(known, 99.0)) if len(known) else 0.0

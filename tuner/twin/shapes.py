@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -92,11 +93,17 @@ def load_shape(path_or_name: str) -> ModelShape:
     Raises UnknownModel when there is neither, or when config.json is not a decoder the twin knows.
     """
     if path_or_name in SHIPPED_SHAPES:
-        text = resources.files("tuner.twin").joinpath(f"shapes_data/{path_or_name}.json").read_text()
-        return parse_shape(json.loads(text), name=path_or_name)
+        return _shipped(path_or_name)
     path = Path(path_or_name)
     raw = read_config(path_or_name, otherwise=f", or one of {', '.join(SHIPPED_SHAPES)}")
     return parse_shape(raw, name=path.stem if path.is_file() else path.name)
+
+
+@cache
+def _shipped(name: str) -> ModelShape:
+    """Return one that comes with the package, read once: a study asks for it before every simulation."""
+    text = resources.files("tuner.twin").joinpath(f"shapes_data/{name}.json").read_text()
+    return parse_shape(json.loads(text), name=name)
 
 
 def parse_shape(raw: Any, *, name: str) -> ModelShape:
