@@ -29,9 +29,10 @@ from tests.fakes.fleet import FakeClock
 from tests.fakes.gateways import FakeGateways
 from tests.fakes.twin_adapters import asked, serve
 from tuner.twin.first_use import FirstUse
+from tuner.twin.remembered import simulate_once
 from tuner.twin.setup import EngineSetup, resolve
 from tuner.twin.shapes import load_shape
-from tuner.twin.simulate import RequestArrays, ResultArrays, simulate
+from tuner.twin.simulate import RequestArrays, ResultArrays
 
 _LOOK_EVERY_S = 0.5
 
@@ -133,7 +134,7 @@ def _result(
     setup: EngineSetup, part: RequestArrays, adapters: list[str | None], first_use: FirstUse | None
 ) -> Latencies | ResultArrays:
     if not adapters and first_use is None:
-        return simulate(setup, part)
+        return simulate_once(setup, part)
     return Latencies(*serve(setup, part, adapters or [None] * len(part.scheduled_s), first_use=first_use))
 
 

@@ -22,8 +22,9 @@ import numpy as np
 from controlplane.domain.slo import LatencySlo
 from tuner.search.surrogate import Array
 from tuner.twin.predict import RequestsAt, highest_rate, latencies_s, threshold
+from tuner.twin.remembered import simulate_once
 from tuner.twin.setup import EngineSetup
-from tuner.twin.simulate import RequestArrays, simulate
+from tuner.twin.simulate import RequestArrays
 
 _TRIED = np.array([-0.7, -0.45, -0.28, -0.18, -0.1, -0.05, 0.0, 0.05, 0.1, 0.18, 0.28, 0.45, 0.7])  # log factors
 _PRIOR_SD = 0.35  # log factor of a twin nothing was measured of
@@ -157,7 +158,7 @@ class FittedTwin:
         key = (rate_rps, round(log_slower, 4))
         if key not in self._simulations:
             requests, slower = self._requests_at(rate_rps), math.exp(key[1])
-            result = simulate(self._setup, requests._replace(scheduled_s=requests.scheduled_s / slower))
+            result = simulate_once(self._setup, requests._replace(scheduled_s=requests.scheduled_s / slower))
             latency_ms = {slo: latencies_s(result)[slo.metric] * slower * 1e3 for slo in self._fits}
             self._simulations[key] = _Simulated(requests, latency_ms, requests.scheduled_s + result.e2e_s * slower)
         return self._simulations[key]

@@ -18,8 +18,9 @@ import numpy as np
 
 from controlplane.domain.slo import LatencyMetric
 from tuner.twin.compiled_state import Floats
+from tuner.twin.remembered import simulate_once
 from tuner.twin.setup import EngineSetup
-from tuner.twin.simulate import RequestArrays, ResultArrays, simulate
+from tuner.twin.simulate import RequestArrays, ResultArrays
 
 _Z90 = 1.645
 _BESIDE: Mapping[LatencyMetric, float] = MappingProxyType(
@@ -49,7 +50,7 @@ def slowed(setup: EngineSetup, requests: RequestArrays) -> Run:
     """Return what runs `requests` on an engine of another speed."""
 
     def run(slower: float) -> ResultArrays:
-        result = simulate(setup, requests._replace(scheduled_s=requests.scheduled_s / slower))
+        result = simulate_once(setup, requests._replace(scheduled_s=requests.scheduled_s / slower))
         return result._replace(
             ttft_s=result.ttft_s * slower,
             e2e_s=result.e2e_s * slower,

@@ -17,8 +17,9 @@ from controlplane.domain.workload import Workload
 from controlplane.services.studies.calibrate_here import stand_of
 from controlplane.services.studies.trial_plan import requests_of
 from tuner.ladder.fitted_twin import FittedTwin, SeenLevel
+from tuner.twin.remembered import simulate_once
 from tuner.twin.setup import EngineSetup
-from tuner.twin.simulate import RequestArrays, simulate
+from tuner.twin.simulate import RequestArrays
 
 _EASY_SHARE = 0.5  # of the rate a ladder starts at: no queue makes requests stay there
 _EASY_S = 60.0
@@ -92,7 +93,7 @@ def trial_twin(
 
 def _residence_s(setup: EngineSetup, workload: Workload, rate_rps: float, seed: int) -> float | None:
     try:
-        easy = simulate(setup, requests_of(workload, rate_rps=rate_rps, duration_s=_EASY_S, seed=seed))
+        easy = simulate_once(setup, requests_of(workload, rate_rps=rate_rps, duration_s=_EASY_S, seed=seed))
     except InvalidInput:
         return None
     return float(np.percentile(easy.e2e_s, _STAY)) if len(easy.e2e_s) else None

@@ -15,7 +15,6 @@ from benchmarks.answers.held_out import held_out
 from benchmarks.answers.intervals import Stated, coverage, stated
 from benchmarks.answers.kept import Job, Kept
 from benchmarks.answers.main import report_of, summary, targets
-from benchmarks.answers.remembered import Remembered
 from benchmarks.answers.routing import Lane, serve
 from benchmarks.answers.scenarios import Scenario, scenarios
 from benchmarks.answers.score import Score, Verdict, regret_percent, row, score, verdict_of
@@ -26,8 +25,8 @@ from controlplane.domain.studies.capacity import FleetSize
 from controlplane.domain.studies.study import Study, StudyState
 from controlplane.services.studies.conclude import NOTHING_AFFORDABLE, NOTHING_MEETS
 from controlplane.services.studies.trial_plan import requests_of
-from tuner.twin.setup import EngineSetup, resolve
-from tuner.twin.simulate import RequestArrays, ResultArrays, simulate
+from tuner.twin.setup import resolve
+from tuner.twin.simulate import RequestArrays, simulate
 
 TUNED = EngineConfig(flags={"max-num-seqs": 64})
 
@@ -278,25 +277,6 @@ def test_a_fleet_shares_the_load_of_which_one_engine_would_drown() -> None:
     alone, together = serve([Lane(setup)], requests), serve([Lane(setup)] * 4, requests)
     assert np.percentile(together.ttft_s, 95) < np.percentile(alone.ttft_s, 95) / 3
     assert not np.isnan(together.e2e_s).any()
-
-
-def test_what_was_simulated_before_is_looked_up_and_nothing_else() -> None:
-    chosen = scenarios()[0]
-    setup = chosen.nature.setup(chosen.spec.baseline)
-    assert setup is not None
-    made: list[RequestArrays] = []
-
-    def counted(engine: EngineSetup, requests: RequestArrays, *, until_s: float) -> ResultArrays:
-        made.append(requests)
-        return simulate(engine, requests, until_s=until_s)
-
-    remembered = Remembered(counted)
-    first, other = (requests_of(chosen.spec.workload, rate_rps=4, duration_s=20, seed=seed) for seed in (1, 2))
-    again = requests_of(chosen.spec.workload, rate_rps=4, duration_s=20, seed=1)
-    found = [remembered(setup, each) for each in (first, other, again)]
-    assert len(made) == 2
-    np.testing.assert_array_equal(found[2].e2e_s, simulate(setup, first).e2e_s)
-    assert len(found[0].e2e_s) == len(first.scheduled_s)
 
 
 @pytest.mark.slow
