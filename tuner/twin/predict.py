@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,6 +158,14 @@ def meets(slos: Iterable[LatencySlo], result: ResultArrays) -> bool:
     return True
 
 
+def misses_already(slos: Iterable[LatencySlo], result: ResultArrays) -> bool:
+    """Whether so many of a run that goes on are above a limit that it will not be met, whatever is to come."""
+    metrics = latencies_s(result)
+    return any(
+        float(np.mean(metrics[slo.metric] * 1e3 > slo.limit_ms)) > slo.allowed_miss_ratio + 1e-12 for slo in slos
+    )
+
+
 def capacity(
     setup: EngineSetup,
     requests_at: RequestsAt,
@@ -177,7 +186,7 @@ def capacity(
 
     def of(slower: float, start: float) -> float:
         def passes(rate: float) -> bool:
-            return meets(slos, slowed(setup, requests_at(rate))(slower))
+            return meets(slos, slowed(setup, requests_at(rate), gives_up=partial(misses_already, slos))(slower))
 
         return highest_rate(passes, start_rps=start, highest_rps=highest_rps, precision=precision, step=step)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -36,6 +37,8 @@ from tuner.twin.engine import check_length
 from tuner.twin.setup import EngineSetup
 from tuner.twin.sharing import BlockNames, Sharing, block_names, shares_nothing
 
+_LOOKS = 8  # at a run that may be given up, up to twice the time that requests arrive: each costs a hundredth of it
+
 
 class RequestArrays(NamedTuple):
     """Requests of an open-loop workload, one array element each, sorted by `scheduled_s`.
@@ -68,15 +71,25 @@ class ResultArrays(NamedTuple):
     prefix_hits: int
 
 
-def simulate(setup: EngineSetup, requests: RequestArrays, *, until_s: float = np.inf) -> ResultArrays:
+GivesUp = Callable[[ResultArrays], bool]
+"""Says of a run that goes on whether the rest of it would tell nothing more. What it has by then stays as it is."""
+
+
+def simulate(
+    setup: EngineSetup, requests: RequestArrays, *, until_s: float = np.inf, gives_up: GivesUp | None = None
+) -> ResultArrays:
     """Return what an idle engine of this setup does with `requests`; `until_s` cuts the run off.
 
-    The same events in the same order as `TwinEngine`, bit for bit. Raises InvalidInput for a request the engine would
-    refuse.
+    `gives_up` is asked now and then, and ends the run where it says so. The same events in the same order as
+    `TwinEngine`, bit for bit. Raises InvalidInput for a request the engine would refuse.
     """
     _check(setup, requests)
     rules = engine_rules(setup)
-    state = _ran(setup, requests, rules, until_s)
+    state = _ran(setup, requests, rules, until_s, gives_up)
+    return _results(requests, rules, state)
+
+
+def _results(requests: RequestArrays, rules: Rules, state: State) -> ResultArrays:
     finished = state.seq[:, DELIVERED] >= state.seq[:, OUTPUT]
     ttft = state.times[:, FIRST] - requests.scheduled_s
     e2e = np.where(finished, state.times[:, LAST] - requests.scheduled_s, np.nan)
@@ -95,7 +108,7 @@ def simulate(setup: EngineSetup, requests: RequestArrays, *, until_s: float = np
     )
 
 
-def _ran(setup: EngineSetup, requests: RequestArrays, rules: Rules, until_s: float) -> State:
+def _ran(setup: EngineSetup, requests: RequestArrays, rules: Rules, until_s: float, gives_up: GivesUp | None) -> State:
     """Return the engine's state at the end.
 
     Where prompts share nothing only a preempted request finds blocks again, its own. Naming the blocks of long prompts
@@ -103,12 +116,24 @@ def _ran(setup: EngineSetup, requests: RequestArrays, rules: Rules, until_s: flo
     """
     if requests.sharing is not None and shares_nothing(requests.sharing):
         unnamed = _prepare(setup, requests._replace(sharing=None), rules)
-        run(unnamed, rules, setup.cost, float(until_s))
+        _run(unnamed, setup, requests, rules, until_s, gives_up)
         if unnamed.count[PREEMPTIONS] == 0:
             return unnamed
     state = _prepare(setup, requests, rules)
-    run(state, rules, setup.cost, float(until_s))
+    _run(state, setup, requests, rules, until_s, gives_up)
     return state
+
+
+def _run(
+    state: State, setup: EngineSetup, requests: RequestArrays, rules: Rules, until_s: float, gives_up: GivesUp | None
+) -> None:
+    """Let a prepared engine run; one that is cut off goes on from there as if it had not been."""
+    if gives_up is not None and len(requests.scheduled_s):
+        for look_s in np.linspace(0, 2 * float(requests.scheduled_s[-1]), _LOOKS + 1)[1:]:
+            run(state, rules, setup.cost, min(float(look_s), float(until_s)))
+            if gives_up(_results(requests, rules, state)):
+                return
+    run(state, rules, setup.cost, float(until_s))
 
 
 def _check(setup: EngineSetup, requests: RequestArrays) -> None:

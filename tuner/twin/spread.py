@@ -20,7 +20,7 @@ from controlplane.domain.slo import LatencyMetric
 from tuner.twin.compiled_state import Floats
 from tuner.twin.remembered import simulate_once
 from tuner.twin.setup import EngineSetup
-from tuner.twin.simulate import RequestArrays, ResultArrays
+from tuner.twin.simulate import GivesUp, RequestArrays, ResultArrays, simulate
 
 _Z90 = 1.645
 _BESIDE: Mapping[LatencyMetric, float] = MappingProxyType(
@@ -46,19 +46,25 @@ def outcomes(setup: EngineSetup, run: Run) -> Outcomes:
     return Outcomes(run(1.0), run(1 / factor), run(factor))
 
 
-def slowed(setup: EngineSetup, requests: RequestArrays) -> Run:
-    """Return what runs `requests` on an engine of another speed."""
+def slowed(setup: EngineSetup, requests: RequestArrays, *, gives_up: GivesUp | None = None) -> Run:
+    """Return what runs `requests` on an engine of another speed, to the end or until `gives_up` says so of it."""
 
     def run(slower: float) -> ResultArrays:
-        result = simulate_once(setup, requests._replace(scheduled_s=requests.scheduled_s / slower))
-        return result._replace(
-            ttft_s=result.ttft_s * slower,
-            e2e_s=result.e2e_s * slower,
-            tpot_s=result.tpot_s * slower,
-            max_gap_s=result.max_gap_s * slower,
-        )
+        moved = requests._replace(scheduled_s=requests.scheduled_s / slower)
+        if gives_up is None:
+            return _times(slower, simulate_once(setup, moved))
+        return _times(slower, simulate(setup, moved, gives_up=lambda result: gives_up(_times(slower, result))))
 
     return run
+
+
+def _times(slower: float, result: ResultArrays) -> ResultArrays:
+    return result._replace(
+        ttft_s=result.ttft_s * slower,
+        e2e_s=result.e2e_s * slower,
+        tpot_s=result.tpot_s * slower,
+        max_gap_s=result.max_gap_s * slower,
+    )
 
 
 def series(result: ResultArrays, metric: LatencyMetric) -> Floats:
