@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-from aiohttp import web
+from typing import Any, NamedTuple
 
 from controlplane.domain.base import Value
 
 _METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 _SAFE_HEADERS = ("Accept", "Accept-Language", "Content-Language", "Content-Type")
 _REMEMBERED_S = "600"
+
+
+class Preflight(NamedTuple):
+    """The answer to a preflight: 200, or 400 with what is not allowed."""
+
+    status: int
+    text: str
+    headers: dict[str, str]
 
 
 class Cors(Value):
@@ -34,7 +40,7 @@ class Cors(Value):
             shown |= {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
         return shown
 
-    def of_preflight(self, asked: Mapping[str, str]) -> web.Response:
+    def of_preflight(self, asked: Mapping[str, str]) -> Preflight:
         """Answer what a browser asks before it sends a request of another origin."""
         wrong = self._wrong_with(asked)
         headers = self.of_answer(asked) | {
@@ -44,8 +50,8 @@ class Cors(Value):
         if wanted := asked.get("Access-Control-Request-Headers"):
             headers["Access-Control-Allow-Headers"] = wanted if "*" in self.headers else ", ".join(self._headers())
         if wrong:
-            return web.Response(status=400, text="Disallowed CORS " + ", ".join(wrong), headers=headers)
-        return web.Response(text="OK", headers=headers)
+            return Preflight(400, "Disallowed CORS " + ", ".join(wrong), headers)
+        return Preflight(200, "OK", headers)
 
     def _wrong_with(self, asked: Mapping[str, str]) -> list[str]:
         given = [h.strip().lower() for h in asked.get("Access-Control-Request-Headers", "").split(",") if h.strip()]
@@ -64,5 +70,5 @@ class Cors(Value):
         return tuple(sorted({*_SAFE_HEADERS, *self.headers}))
 
 
-def is_preflight(request: web.BaseRequest) -> bool:
-    return request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+def is_preflight(method: str, asked: Mapping[str, str]) -> bool:
+    return method == "OPTIONS" and "Access-Control-Request-Method" in asked

@@ -1,8 +1,10 @@
-"""`fleetune-emulator MODEL --flags…`: an engine that takes vLLM's flags and behaves like vLLM on given hardware."""
+"""`fleetune-emulator MODEL --flags…`: an engine that takes vLLM's flags and behaves like vLLM on given hardware.
+
+What serves is imported once an engine can start: one that refuses its flags or lacks memory says so sooner.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import os
 import socket
@@ -11,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from controlplane.emulator.boot import StartRefused, engine_setup
-from controlplane.emulator.clock import precise_event_loop
 from controlplane.emulator.flags import parse_command_line
-from controlplane.emulator.process import EmulatorProcess
 from controlplane.emulator.settings import EmulatorSettings
+from tuner.twin.setup import EngineSetup
+from tuner.twin.shapes import ModelShape
 
 _SWITCHES = {"dev_mode": "VLLM_SERVER_DEV_MODE", "runtime_adapters": "VLLM_ALLOW_RUNTIME_LORA_UPDATING"}
 
@@ -46,8 +48,7 @@ def serve(settings: EmulatorSettings, words: Words | None = None) -> int:
         with _bind(settings) as listener:
             shape, setup = engine_setup(settings)
             log(f"GPU KV cache size: {setup.memory.kv_tokens:,} tokens")
-            process = EmulatorProcess(settings, shape, setup, listener=listener, log=log)
-            return _live(process)
+            return _live(settings, shape, setup, listener)
     except StartRefused as error:
         log("EngineCore failed to start.\nTraceback (most recent call last):")
         log(said.refused(str(error)))
@@ -68,11 +69,15 @@ def switches(environment: Mapping[str, str]) -> dict[str, bool]:
     return {name: _is_set(environment, variable) for name, variable in _SWITCHES.items()}
 
 
-def _live(process: EmulatorProcess) -> int:
+def _live(settings: EmulatorSettings, shape: ModelShape, setup: EngineSetup, listener: socket.socket) -> int:
+    gc.disable()  # nothing of what is imported is thrown away
+    from controlplane.emulator.process import EmulatorProcess, live_until_told
+
+    process = EmulatorProcess(settings, shape, setup, listener=listener, log=log)
     gc.collect()
     gc.freeze()  # a full collection would stop the clockwork for milliseconds
-    with asyncio.Runner(loop_factory=precise_event_loop) as runner:
-        return runner.run(process.live())
+    gc.enable()
+    return live_until_told(process)
 
 
 def _bind(settings: EmulatorSettings) -> socket.socket:

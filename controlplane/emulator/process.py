@@ -13,6 +13,7 @@ from aiohttp import web
 
 from controlplane.emulator.assembly import assemble
 from controlplane.emulator.boot import DEFAULT_STARTUP_S, cuda_out_of_memory
+from controlplane.emulator.clock import precise_event_loop
 from controlplane.emulator.faults import Crash, Faults
 from controlplane.emulator.server import admin_app
 from controlplane.emulator.service import Conversation
@@ -26,6 +27,12 @@ _CLOSING_S = 1.0
 _LARGEST_HEAD = 4 * 2**20  # vLLM's --h11-max-incomplete-event-size
 _KEEPALIVE_S = 5.0  # vLLM's VLLM_HTTP_TIMEOUT_KEEP_ALIVE: clients must cope with it
 _GPU_ERROR = "RuntimeError: CUDA error: an illegal memory access was encountered (emulated fault)"
+
+
+def live_until_told(process: EmulatorProcess) -> int:
+    """Run one engine in an event loop of its own; returns its exit code."""
+    with asyncio.Runner(loop_factory=precise_event_loop) as runner:
+        return runner.run(process.live())
 
 
 class EmulatorProcess:

@@ -83,8 +83,9 @@ class Routes:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if is_preflight(request):
-            return self._cors.of_preflight(request.headers)
+        if is_preflight(request.method, request.headers):
+            status, text, headers = self._cors.of_preflight(request.headers)
+            return web.Response(status=status, text=text, headers=headers)
         if request.path.startswith("/v1") and not self._admits(request):
             return _json({"error": "Unauthorized"}, status=401)
         try:

@@ -60,11 +60,13 @@ import sys
 import controlplane.cli.installation.processes
 {SAY_MODULES}
 """
-EMULATOR = """
+_EMULATED = """
 import sys
-import controlplane.emulator.main
+import controlplane.emulator.{module}
 print('MODULES', *sorted(sys.modules))
 """
+EMULATOR = _EMULATED.format(module="process")
+EMULATOR_THAT_REFUSES = _EMULATED.format(module="main")
 
 
 class _Empty(BaseHTTPRequestHandler):
@@ -132,6 +134,10 @@ def test_a_server_of_lists_and_passes_imports_no_search_no_twin_and_no_load_gene
 def test_an_emulator_imports_nothing_of_what_a_service_may_say_and_compiles_nothing() -> None:
     domain = {"controlplane.domain.service", "controlplane.domain.rollouts"}
     assert not imported(EMULATOR) & (domain | {"optuna", "numba", "scipy", "numpy"})
+
+
+def test_an_emulator_imports_what_serves_only_once_it_starts() -> None:
+    assert not imported(EMULATOR_THAT_REFUSES) & {"aiohttp", "prometheus_client", "asyncio"}
 
 
 def test_a_supervised_process_imports_no_arrays_and_no_web_server_before_it_knows_which_it_is() -> None:
