@@ -27,6 +27,8 @@ from controlplane.domain.slo import LatencySlo, SloSet
 
 RANKS = (50, 90, 95, 99)
 
+_NOT_COUNTED = REFUSED | {Outcome.LEFT_EARLY}
+
 
 class Quantiles(Value):
     """Order statistics of one latency over pooled requests, milliseconds. None when nothing was measured."""
@@ -116,8 +118,9 @@ def live(
     """Summarise the requests that finished in the `window_s` before `now`; the series has whole intervals only."""
     lapse = spec.engine.time_lapse
     end_s = now.timestamp()
-    known = (_in_engine_time(record, lapse, spec.slos.latency) for record in records)
-    judged = [request for request in known if end_s - window_s < request.finished_s <= end_s]
+    ended = ((record, finished_at(record).timestamp()) for record in records)  # most of them before the window
+    inside = ((record, at_s) for record, at_s in ended if end_s - window_s < at_s <= end_s)
+    judged = [_in_engine_time(record, at_s, lapse, spec.slos.latency) for record, at_s in inside]
     finished = [r for r in judged if not r.retried]
     split = _by_revision(judged)
     return Live(
@@ -149,6 +152,8 @@ class _Request(NamedTuple):
     revision: RevisionId | None
     finished_s: float
     outcome: Outcome
+    counts: bool
+    ok: bool
     missed: tuple[LatencySlo, ...]
     untold: tuple[LatencySlo, ...]
     truncated: bool
@@ -158,21 +163,15 @@ class _Request(NamedTuple):
     tpot_ms: float | None
     e2e_ms: float | None
 
-    @property
-    def counts(self) -> bool:
-        return self.outcome not in REFUSED and self.outcome is not Outcome.LEFT_EARLY
 
-    @property
-    def ok(self) -> bool:
-        return self.outcome in (Outcome.SERVED, Outcome.MISSED, Outcome.UNKNOWN)
-
-
-def _in_engine_time(record: GatewayRecord, lapse: float, slos: Sequence[LatencySlo]) -> _Request:
+def _in_engine_time(record: GatewayRecord, finished_s: float, lapse: float, slos: Sequence[LatencySlo]) -> _Request:
     reading = read_outcome(record, slos, time_lapse=lapse)
     return _Request(
         revision=record.revision,
-        finished_s=finished_at(record).timestamp(),
+        finished_s=finished_s,
         outcome=reading.outcome,
+        counts=reading.outcome not in _NOT_COUNTED,
+        ok=reading.ok,
         missed=reading.missed,
         untold=reading.untold,
         truncated=record.truncated,
