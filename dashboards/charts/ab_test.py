@@ -8,11 +8,13 @@ import plotly.graph_objects as go
 
 from controlplane.domain.ab_tests.ab_test import AbTest, Compared, Grade
 from dashboards import theme
+from dashboards.charts.drawn import drawn_once
 
 _ROW_PX = 34
 _AROUND_PX = 70
 
 
+@drawn_once
 def intervals(test: AbTest, found: Sequence[Compared], unit: str, *, colours: Mapping[Grade, str]) -> go.Figure:
     """Return one line per comparison: where its difference certainly lies."""
     shown = [each for each in found if each.low is not None and each.high is not None]

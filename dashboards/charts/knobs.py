@@ -11,6 +11,7 @@ from controlplane.domain.engines.flags import FlagValue
 from controlplane.domain.studies.importance import Importance
 from controlplane.domain.studies.study import Study, Trial, TrialKind, TrialState
 from dashboards import theme
+from dashboards.charts.drawn import drawn_once
 from dashboards.charts.study import role
 
 DEFAULT = "(default)"
@@ -21,6 +22,7 @@ IMPORTANCE_HELP = (
 )
 
 
+@drawn_once
 def knob_effects(study: Study, trials: Sequence[Trial]) -> go.Figure | None:
     """One panel per flag that varied: the capacity of every trial at each of its values. None when nothing varied."""
     finished = [
@@ -49,6 +51,7 @@ def knob_effects(study: Study, trials: Sequence[Trial]) -> go.Figure | None:
     return figure
 
 
+@drawn_once
 def importance(found: Sequence[Importance]) -> go.Figure:
     """What each flag is worth in cost per request, largest first, with its interval and the best value."""
     labels = [f"{item.flag}, best {DEFAULT if item.best is None else _text(item.best)}" for item in found]

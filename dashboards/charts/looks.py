@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from controlplane.domain.rollouts.looks import Look, SeenInterval
 from dashboards import theme
+from dashboards.charts.drawn import drawn_once
 
 _TITLES = {"slo_miss_ratio": "SLO misses", "error_ratio": "Errors", "refusal_ratio": "Refusals (4xx)"}
 
@@ -19,6 +20,7 @@ def names(looks: Sequence[Look]) -> list[tuple[str, str]]:
     return [(name, title) for name, title in _TITLES.items() if name in seen]
 
 
+@drawn_once
 def intervals(looks: Sequence[Look], name: str) -> go.Figure:
     """Canary minus stable in percentage points, look by look: users' requests and replayed ones, and the margin."""
     figure = go.Figure()

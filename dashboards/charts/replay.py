@@ -9,12 +9,14 @@ import plotly.graph_objects as go
 
 from controlplane.domain.report import Percentile, Validity
 from dashboards import theme
+from dashboards.charts.drawn import drawn_once
 from dashboards.client import Replay
 
 _ALONE = timedelta(hours=12)  # on either side of a single replay
 _RANKS: tuple[tuple[float, str, str], ...] = ((99.0, "P99", theme.STABLE), (50.0, "P50", theme.OTHER))
 
 
+@drawn_once
 def series(replays: Sequence[Replay], metric: str) -> go.Figure:
     """Draw P50 and P99 of `metric` over time, oldest left. Invalid runs say nothing and are left out."""
     valid = sorted((each for each in replays if each.report.validity is Validity.VALID), key=lambda each: each.at)

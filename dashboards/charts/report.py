@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 
 from controlplane.domain.report import Distribution, LoadTestReport
 from dashboards import theme
+from dashboards.charts.drawn import drawn_once
 
 METRICS: tuple[tuple[str, str, str], ...] = (
     ("ttft_ms", "TTFT", theme.STABLE),
@@ -17,6 +18,7 @@ METRICS: tuple[tuple[str, str, str], ...] = (
 )
 
 
+@drawn_once
 def percentiles(report: LoadTestReport, names: Sequence[str]) -> go.Figure:
     """Latency against percentile (further right is rarer), with 95 % intervals and the limits."""
     figure = go.Figure()

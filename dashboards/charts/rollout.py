@@ -11,6 +11,7 @@ from controlplane.domain.rollouts.analysis import Analysis, Comparison, Verdict
 from controlplane.domain.rollouts.looks import Look
 from controlplane.domain.rollouts.rollout import ROLLOUT_FINAL, Rollout, RolloutState
 from dashboards import theme
+from dashboards.charts.drawn import drawn_once
 from dashboards.charts.looks import add_seen_weights
 
 _NAMES = {"slo_miss_ratio": "SLO misses", "error_ratio": "errors", "refusal_ratio": "refusals (4xx)"}
@@ -57,6 +58,7 @@ def weights(rollout: Rollout, now: datetime, looks: Sequence[Look] = ()) -> go.F
     return figure
 
 
+@drawn_once
 def comparisons(analysis: Analysis) -> go.Figure:
     """Canary minus stable with its interval, in percentage points; the margin it must stay under."""
     figure = go.Figure()

@@ -12,11 +12,13 @@ from controlplane.domain.service import ServiceSpec
 from controlplane.domain.slo import LatencyMetric, LatencySlo
 from controlplane.domain.studies.study import Study, Trial, TrialKind
 from dashboards import theme, words
+from dashboards.charts.drawn import drawn_once
 
 CURVES_HELP = "hollow: level missed a limit; pale: other trials"
 CAPACITY_HELP = "with 95 % interval; the twin's prediction was made before the engine was started"
 
 
+@drawn_once
 def latency_throughput(study: Study, trials: Sequence[Trial], slo: LatencySlo) -> go.Figure:
     """The SLO's percentile against the offered rate, one line per trial; hollow points are levels that failed."""
     figure = go.Figure()
@@ -53,6 +55,7 @@ def steps_of_one_two_five(lowest: float, highest: float) -> list[float]:
     return [each for each in every if below <= each <= above]
 
 
+@drawn_once
 def pareto(study: Study, trials: Sequence[Trial], slo: LatencySlo) -> go.Figure:
     """Cost of the fleet at the target against latency at the highest rate that passed, with the Pareto front."""
     figure = go.Figure()
@@ -88,6 +91,7 @@ def pareto(study: Study, trials: Sequence[Trial], slo: LatencySlo) -> go.Figure:
     return figure
 
 
+@drawn_once
 def capacities(study: Study, trials: Sequence[Trial]) -> go.Figure:
     """Capacity of one replica per trial with its interval, beside what the twin had predicted."""
     known = [t for t in trials if t.capacity is not None]

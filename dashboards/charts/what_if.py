@@ -11,10 +11,12 @@ from controlplane.domain.slo import LatencySlo
 from controlplane.domain.studies.study import Trial
 from dashboards import theme
 from dashboards.charts import study as charts_study
+from dashboards.charts.drawn import drawn_once
 
 HELP = "ends where requests queue up for ever"
 
 
+@drawn_once
 def curve(answer: WhatIfAnswer, slo: LatencySlo, measured: Sequence[Trial]) -> go.Figure:
     """Predicted percentile against rate with its 90 % band; every level measured with exactly these flags."""
     name = latency_name(slo)
