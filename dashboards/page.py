@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -18,7 +19,11 @@ T = TypeVar("T")
 REFRESH_S = 3
 
 _FLASH = "flash"
+REFUSED = "refused"
+_REFUSED_S = 20.0
+"""So long a page says why an action was refused: time to read it, and a run that is cut short does not lose it."""
 _CHOSEN = "chosen_service"
+_PAGE = "page"
 
 
 def guarded(title: str, view: Callable[[ApiClient], None], client: ApiClient) -> Callable[[], None]:
@@ -26,7 +31,7 @@ def guarded(title: str, view: Callable[[ApiClient], None], client: ApiClient) ->
 
     @st.fragment(run_every=REFRESH_S)
     def page() -> None:
-        _show_flash()
+        _show_flash(title)
         try:
             view(client)
         except ApiDown:
@@ -39,10 +44,13 @@ def guarded(title: str, view: Callable[[ApiClient], None], client: ApiClient) ->
 
 def perform(action: Callable[[], object], done: str) -> None:
     """Do an action the person asked for, keep its outcome for the next run, and run again at once."""
+    st.session_state.pop(REFUSED, None)
     try:
         action()
     except (ApiProblem, ApiDown) as error:
-        st.session_state[_FLASH] = (False, str(error) or "the API does not answer; nothing was changed")
+        why = str(error) or "the API does not answer; nothing was changed"
+        st.session_state[_FLASH] = (False, why)
+        st.session_state[REFUSED] = (why, time.monotonic() + _REFUSED_S)
     else:
         st.session_state[_FLASH] = (True, done)
     st.rerun(scope="fragment")
@@ -87,14 +95,16 @@ def no_service(title: str) -> None:
     )
 
 
-def _show_flash() -> None:
-    outcome = st.session_state.pop(_FLASH, None)
-    if outcome is None:
-        return
-    good, text = outcome
-    st.toast(text, icon="✅" if good else "⚠️", duration="long")
-    if not good:
-        st.error(text)
+def _show_flash(title: str) -> None:
+    if st.session_state.get(_PAGE) != title:
+        st.session_state.pop(REFUSED, None)  # it was about what the page before showed
+    st.session_state[_PAGE] = title
+    if (outcome := st.session_state.pop(_FLASH, None)) is not None:
+        good, text = outcome
+        st.toast(text, icon="✅" if good else "⚠️", duration="long")
+    why, until_s = st.session_state.get(REFUSED, ("", 0.0))
+    if time.monotonic() < until_s:
+        st.error(why)
 
 
 def _down(title: str, client: ApiClient) -> None:
