@@ -10,7 +10,7 @@ MODEL=$3
 shift 3
 . benchmarks/h200/environment.sh
 PORT=${PORT:-8120}
-PROFILE=${PROFILE:-examples/h200/conv-moe-30b-load.yaml}
+PROFILE=${PROFILE:-benchmarks/h200/conv-moe-30b-load.yaml}
 URL=http://127.0.0.1:$PORT
 
 setsid vllm serve "models/$MODEL" --served-model-name "$MODEL" --load-format dummy --port "$PORT" --max-model-len 8192 \
