@@ -13,7 +13,7 @@ class StartFailure(StrEnum):
     PORT = "port"
     TIMEOUT = "timeout"
     CRASHED = "crashed"  # was ready once, then exited
-    UNSCHEDULABLE = "unschedulable"  # a cluster found no place for it
+    UNSCHEDULABLE = "unschedulable"  # a cluster or a host found no place for it
     IMAGE_PULL = "image_pull"
     NODE_LOST = "node_lost"  # or the cluster took it away
     OTHER = "other"

@@ -96,6 +96,7 @@ class Trial(Value):
         default=None, ge=1, description="Of a fleet check: the fewest of its engines that held the load together."
     )
     usd_per_million_tokens: float | None = None
+    waited_s: float = Field(default=0.0, ge=0, description="For free GPUs, before the attempt's first engine started.")
     startup_s: float | None = None
     warm_up: WarmUp | None = Field(default=None, description="After the start, before the first level; None: none.")
     start_failure: StartFailure | None = None

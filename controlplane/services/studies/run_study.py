@@ -178,7 +178,7 @@ class StudyRunner:
         ended = after_last_attempt(self._lab.measure(session, trial, self._show(session)))
         priced = with_arrivals(spec, with_cost(spec, ended), session.trials, search.calibration)
         session.save_trial(priced)
-        used_s = (self.clock() - begun).total_seconds() * trial.gpus
+        used_s = max(0.0, (self.clock() - begun).total_seconds() - priced.waited_s) * trial.gpus
         self._count_starts(session)
         session.change_study(
             lambda study: study.evolve(gpu_seconds=study.gpu_seconds + used_s),

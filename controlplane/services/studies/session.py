@@ -132,6 +132,7 @@ class StudySession:
             levels=_kept_levels(trial),
             start_failure=None,
             reason=None,
+            waited_s=0.0,
             startup_s=None,
             warm_up=None,
             started_at=self._clock(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -47,6 +48,10 @@ class Interrupted(Exception):  # no error of the user's: the runner is told to l
     """The study was aborted, or another worker took it, while the trial ran."""
 
 
+class _NoRoom(Unavailable):
+    """What is not this study's (a rollout, live replicas) holds the GPUs. They come back."""
+
+
 @dataclass(frozen=True)
 class TrialEngines:
     """Runs a trial's engines on a fleet. `check` is called often and raises Interrupted when the trial must end.
@@ -70,9 +75,9 @@ class TrialEngines:
         Refused flags and engines that cannot start make it infeasible, a broken world makes it failed. Raises
         Interrupted.
         """
-        wanted = _engine_specs(trial, spec)
         try:
-            engines = self._started(wanted, trial, spec)
+            engines = self._started(_engine_specs(trial, spec), trial, spec)
+            trial = trial.evolve(waited_s=_s(engines[0].started_at - trial.started_at))
             if (broken := self._not_started(trial, engines)) is not None:
                 return broken
             self._load_adapters(trial, engines, spec)
@@ -81,6 +86,11 @@ class TrialEngines:
             return measure(self._warmed(ready, engines, spec), engines)
         except InvalidInput as error:
             return self.ended(trial, TrialState.INFEASIBLE, str(error))
+        except _NoRoom as error:
+            waited = trial.evolve(
+                waited_s=_s(self.clock() - trial.started_at), start_failure=StartFailure.UNSCHEDULABLE
+            )
+            return self.ended(waited, TrialState.FAILED, str(error))
         except Unavailable as error:
             return self.ended(trial, TrialState.FAILED, str(error))
         finally:
@@ -165,9 +175,9 @@ class TrialEngines:
             try:
                 spot = may_be_spot(trial, spec) and self.fleet.free_gpus(spot=True) >= wanted.gpus
                 return self.fleet.start(wanted.evolve(spot=spot))
-            except Unavailable:
+            except Unavailable as error:
                 if self.clock().timestamp() >= deadline and not self._others_measure(wanted):
-                    raise
+                    raise _NoRoom(error.what, why=error.why, allowed=error.allowed) from error
             self._tick(trial, "waiting for free GPUs")
 
     def _others_measure(self, wanted: EngineSpec) -> bool:
@@ -186,6 +196,10 @@ class TrialEngines:
         if engine.spec.spot and not failure.is_infeasible:
             detail += "; it ran on spot GPUs, which may have been taken back"
         return self.ended(trial.evolve(start_failure=failure), state, f"{what} ({failure.in_words}): {detail}")
+
+
+def _s(waited: timedelta) -> float:
+    return max(0.0, waited.total_seconds())
 
 
 def may_be_spot(trial: Trial, spec: ServiceSpec) -> bool:

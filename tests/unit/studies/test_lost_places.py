@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from controlplane.domain.base import EngineId
-from controlplane.domain.engines.fleet import Engine, EngineState
+from controlplane.domain.engines.fleet import Engine, EngineSpec, EngineState
 from controlplane.domain.engines.start_failure import StartFailure
-from controlplane.domain.errors import Conflict
+from controlplane.domain.errors import Conflict, Unavailable
 from controlplane.domain.studies.study import Study, StudyState, TrialKind, TrialState
 from controlplane.services.studies.manage import resume_study
 from controlplane.services.studies.run_study import StudyProgress
@@ -17,7 +18,7 @@ from tests.fakes.fleet import FakeClock, FakeFleet
 from tests.fakes.store import FakeStore
 from tests.fakes.twin_load import TwinLoadTester
 from tests.unit.studies.study_world import SHORT, STUDY, World, pending, service_spec, trials
-from tuner.answer.attempts import PATIENCE_S, PATIENT_ATTEMPTS
+from tuner.answer.attempts import MAX_ATTEMPTS, PATIENCE_S, PATIENT_ATTEMPTS
 
 SMALL = {"max-num-seqs": {"choices": [64, 256]}, "max-num-batched-tokens": {"choices": [2048, 8192]}}
 
@@ -37,6 +38,19 @@ class FlappingFleet(FakeFleet):
             return engine
         lost = engine.evolve(state=EngineState.FAILED, failure=StartFailure.NODE_LOST, failure_detail="it is gone")
         return self._keep(lost)
+
+
+class TakenFleet(FakeFleet):
+    """All GPUs are a rollout's for so many seconds."""
+
+    def __init__(self, *, clock: FakeClock, for_s: float) -> None:
+        super().__init__(gpus=4, clock=clock)
+        self._until = clock() + timedelta(seconds=for_s)
+
+    def start(self, spec: EngineSpec) -> Engine:
+        if self.clock() < self._until:
+            raise Unavailable(f"no {spec.gpus} GPUs for engine {spec.engine_id}", why="0 are free")
+        return super().start(spec)
 
 
 def flapping(folder: Path, *, kind: TrialKind, up_to: int) -> World:
@@ -115,3 +129,23 @@ class Refusing(FakeFleet):
             return engine
         refused = {"failure": StartFailure.REFUSED_FLAG, "failure_detail": "no such flag"}
         return self._keep(engine.evolve(state=EngineState.FAILED, **refused))
+
+
+def taken(folder: Path, for_s: float) -> World:
+    folder.mkdir()
+    tuning = {"space": SMALL, "budget": {"engine_starts": 6}, "levels": SHORT}
+    world = World(folder, spec=service_spec(tuning=tuning))
+    world.fleet = TakenFleet(clock=world.clock, for_s=for_s)
+    world.load = TwinLoadTester(world.fleet, world.clock, gpu="H200", gateways=world.gateways, seed=1)
+    pending(world)
+    return world
+
+
+def test_a_study_outlasts_a_rollout_that_holds_the_gpus_and_is_not_charged_for_it(tmp_path: Path) -> None:
+    free, world = taken(tmp_path / "free", for_s=0), taken(tmp_path / "taken", for_s=900)
+    at_once, study = ended(free, []), ended(world, said := [])
+    assert (study.state, trials(world)[0].state) == (StudyState.DONE, TrialState.FEASIBLE)
+    assert trials(world)[0].attempt > MAX_ATTEMPTS
+    why = f"the baseline could not be measured once: no 1 GPUs for engine trial-{STUDY}-0-1: 0 are free"
+    assert f"{why}; next attempt in 15 s" in said
+    assert study.gpu_seconds == pytest.approx(at_once.gpu_seconds, rel=0.05)
