@@ -90,7 +90,7 @@ def trust(target: Target, ca_file: str | None) -> ssl.SSLContext | None:
 class Connection:
     """Raises OSError wherever the socket does, `ssl.SSLError` (an OSError) for TLS."""
 
-    __slots__ = ("_out", "_sock", "_tls", "connected", "fd", "since_ns")
+    __slots__ = ("_out", "_sock", "_tls", "connected", "fd", "has_answered", "since_ns")
 
     def __init__(self, to: Address, now_ns: int) -> None:
         kind = _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
@@ -99,6 +99,7 @@ class Connection:
         self._sock.setsockopt(_socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self.fd = self._sock.fileno()
         self.connected = False
+        self.has_answered = False
         self.since_ns = now_ns  # of the present state: connecting, idle or busy
         self._out = b""
         self._tls = _Tls(to.tls, to.server_name) if to.tls else None

@@ -42,8 +42,7 @@ class Dispatcher:
     ) -> None:
         plan = share.plan
         self._plan, self._schedule, self._writer = plan, share.schedule, writer
-        self._recorder, self._poller, self._on_finish = recorder, poller, on_finish
-        self._wait, self._nap = wait, nap
+        self._recorder, self._poller, self._on_finish, self._wait, self._nap = recorder, poller, on_finish, wait, nap
         scale = _SECOND_NS / plan.time_lapse
         self._indices = compact(share.indices)
         self._instants_ns = compact(share.schedule.scheduled_s[share.indices] * scale)
@@ -60,8 +59,7 @@ class Dispatcher:
         self._done = self._coalesced = self._unsent = self._by_kernel = self._reads = 0
         self._start_ns = self._next_sweep_ns = self._next_status_ns = 0
         self._late_ns = self._events = self._looked_ns = self._looks_ns = 0
-        self._gathering = Gathering(plan.time_lapse)
-        self._drain_on_stop = plan.drain_on_stop
+        self._gathering, self._drain_on_stop = Gathering(plan.time_lapse), plan.drain_on_stop
         self.stop_reason: str | None = None
 
     def prepare(self, spare: int) -> None:
@@ -144,8 +142,11 @@ class Dispatcher:
         index = self._indices[position]
         exchange = Exchange(index, scheduled_ns, now_ns, self._cancel_after[position])
         data, self._rendered = self._rendered or self._writer.render(index), None
+        self._carry(exchange, data, self._pool.take, now_ns)
+
+    def _carry(self, exchange: Exchange, data: bytes, connect: Callable[[int], Connection], now_ns: int) -> None:
         try:
-            connection = self._pool.take(now_ns)
+            connection = connect(now_ns)
         except GeneratorFull:
             self._unsent += 1
             self._finish(exchange, "generator", now_ns)
@@ -155,8 +156,9 @@ class Dispatcher:
             return
         self._busy[connection.fd] = exchange
         connection.since_ns = now_ns
-        exchange.sent_ns = time.monotonic_ns() if connection.connected else now_ns
-        self._late_ns = max(self._late_ns, exchange.sent_ns - scheduled_ns)
+        if not exchange.asked_again:
+            exchange.sent_ns = time.monotonic_ns() if connection.connected else now_ns
+            self._late_ns = max(self._late_ns, exchange.sent_ns - exchange.scheduled_ns)
         try:
             connection.send(data)
         except OSError:
@@ -206,6 +208,7 @@ class Dispatcher:
     def _answered(self, connection: Connection, exchange: Exchange) -> None:
         del self._busy[connection.fd]
         self._finished.append(exchange)
+        connection.has_answered = True
         if exchange.reusable:
             self._pool.give_back(connection, exchange.finished_ns)
         else:
@@ -217,6 +220,10 @@ class Dispatcher:
         exchange = self._busy.pop(connection.fd, None)
         if exchange is None:
             self._pool.lost(connection, now_ns, failed=error is not None)
+            return
+        if connection.has_answered and error in (None, "reset") and exchange.may_be_asked_again(now_ns):
+            self._pool.drop(connection)
+            self._carry(exchange, self._writer.render(exchange.index), self._pool.open, now_ns)
             return
         if error is None:
             exchange.peer_closed(now_ns)

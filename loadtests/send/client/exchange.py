@@ -7,6 +7,7 @@ from loadtests.measure.sse import SseError, SseParser
 from loadtests.send.http1 import ProtocolError, ResponseParser
 
 _MAX_BODY = 64 * 1024 * 1024
+_CLOSING_NS = 250_000_000
 
 
 class Exchange:
@@ -17,6 +18,7 @@ class Exchange:
         "_body_bytes",
         "_parser",
         "_sse",
+        "asked_again",
         "blur_ns",
         "cancel_after",
         "cancelled",
@@ -41,6 +43,7 @@ class Exchange:
         self.blur_ns = 0  # how much earlier the first token may have come than could be told
         self.error: str | None = None
         self.cancelled = False
+        self.asked_again = False
         self.meter = TokenMeter()
         self._parser = ResponseParser()
         self._sse: SseParser | None = None
@@ -98,6 +101,16 @@ class Exchange:
             self.finished_ns = at_ns
         elif self._parser.done:
             self._conclude(at_ns)
+
+    def may_be_asked_again(self, now_ns: int) -> bool:
+        """Whether a connection that had answered before was being closed as it was asked; true once at most.
+
+        Some servers close behind an answer and do not say so: what is sent meanwhile is lost through nobody's fault.
+        Every HTTP client sends it again on a fresh connection, and so does this one.
+        """
+        met = not self.received_bytes and not self.asked_again and now_ns - self.sent_ns < _CLOSING_NS
+        self.asked_again |= met
+        return met
 
     def peer_closed(self, at_ns: int) -> None:
         """The peer ended the connection."""

@@ -73,6 +73,20 @@ def reset(peer: socket.socket, number: int) -> None:
     peer.close()
 
 
+def closes_behind() -> Behaviour:
+    """Answer, say that the connection may carry another request, and reset it as that one comes."""
+    answered: set[socket.socket] = set()
+
+    def behave(peer: socket.socket, number: int) -> None:
+        if peer in answered:
+            reset(peer, number)
+            return
+        answered.add(peer)
+        good(peer, number)
+
+    return behave
+
+
 def redirect(peer: socket.socket, number: int) -> None:
     peer.sendall(b"HTTP/1.1 307 Elsewhere\r\nLocation: http://127.0.0.1:9/\r\nContent-Length: 0\r\n\r\n")
 

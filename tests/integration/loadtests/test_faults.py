@@ -52,6 +52,7 @@ def run(generator: Generator, behaviour: faulty.Behaviour, out_dir: Path, **more
     ("behaviour", "errors", "timeouts"),
     [
         (faulty.good, {}, LONG),
+        (faulty.closes_behind(), {}, LONG),
         (faulty.storm, {"http_429": 10, "http_503": 10}, LONG),
         (faulty.slow_loris, {"timeout_first_token": 30}, FIRST),
         (faulty.half_open, {"timeout_first_token": 30}, FIRST),

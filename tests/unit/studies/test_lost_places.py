@@ -143,7 +143,8 @@ def taken(folder: Path, for_s: float) -> World:
 
 def test_a_study_outlasts_a_rollout_that_holds_the_gpus_and_is_not_charged_for_it(tmp_path: Path) -> None:
     free, world = taken(tmp_path / "free", for_s=0), taken(tmp_path / "taken", for_s=900)
-    at_once, study = ended(free, []), ended(world, said := [])
+    said = list[str]()
+    at_once, study = ended(free, []), ended(world, said)
     assert (study.state, trials(world)[0].state) == (StudyState.DONE, TrialState.FEASIBLE)
     assert trials(world)[0].attempt > MAX_ATTEMPTS
     why = f"the baseline could not be measured once: no 1 GPUs for engine trial-{STUDY}-0-1: 0 are free"
