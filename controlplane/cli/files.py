@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from controlplane.domain.errors import InvalidInput
+from controlplane.reading.text_file import is_pipe_or_device
 
 
 def require_folder(path: Path | None) -> None:
@@ -23,7 +24,7 @@ def require_readable(*paths: Path | str | None) -> None:
     What we read ourselves is looked at where it is read (`controlplane/reading/text_file.py`).
     """
     for path in (Path(each) for each in paths if each is not None):
-        if path.exists() and not (path.is_file() or path.is_dir()):
+        if is_pipe_or_device(path):
             raise InvalidInput(f"cannot read {path}", why="it is a pipe or a device", allowed="a regular file")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError, field_validator
 
 from controlplane.domain.base import Value
@@ -12,6 +11,7 @@ from controlplane.domain.door.issuer import Issuer
 from controlplane.domain.errors import InvalidInput, unreadable
 from controlplane.reading.problems import describe
 from controlplane.reading.text_file import read_text
+from controlplane.reading.yaml_text import decoded
 
 
 class _Issuers(Value):
@@ -32,11 +32,10 @@ def load_issuers(path: Path | None) -> tuple[Issuer, ...]:
     if path is None:
         return ()
     try:
-        raw = yaml.safe_load(read_text(path))
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"cannot read {path}", why=unreadable(error)) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"{path} is not YAML", why=" ".join(str(error).split())) from error
+    raw = decoded(text, source=str(path))
     try:
         return _Issuers.model_validate(raw).issuers
     except ValidationError as error:

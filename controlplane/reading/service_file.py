@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from controlplane.domain.errors import InvalidInput, unreadable
 from controlplane.domain.service import ServiceSpec
 from controlplane.reading.problems import describe
 from controlplane.reading.text_file import read_text
+from controlplane.reading.yaml_text import decoded
 
 
 def parse_service(text: str, *, source: str, folder: Path | None = None) -> ServiceSpec:
@@ -20,10 +20,7 @@ def parse_service(text: str, *, source: str, folder: Path | None = None) -> Serv
     `engine.mapping` may be the path of a file, relative to `folder`; its content becomes part of the service. The file
     of `workload.trace`, relative to where one is or else to `folder`, is named in full: who reads it may run elsewhere.
     """
-    try:
-        raw = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"{source} is not YAML", why=" ".join(str(error).split())) from error
+    raw = decoded(text, source=source)
     if not isinstance(raw, dict):
         found = "nothing" if raw is None else f"a {type(raw).__name__}"
         raise InvalidInput(f"{source} holds no mapping", why=f"found {found}", allowed="fields: `fleetune schema`")
@@ -48,12 +45,10 @@ def _with_mapping(raw: dict[str, Any], folder: Path | None) -> dict[str, Any]:
         return raw
     path = folder / engine["mapping"]
     try:
-        mapping = yaml.safe_load(read_text(path))
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"cannot read the mapping {path}", why=unreadable(error)) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"{path} is not YAML", why=" ".join(str(error).split())) from error
-    return raw | {"engine": engine | {"mapping": mapping}}
+    return raw | {"engine": engine | {"mapping": decoded(text, source=str(path))}}
 
 
 def _with_trace(raw: dict[str, Any], folder: Path | None) -> dict[str, Any]:

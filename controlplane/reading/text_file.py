@@ -30,16 +30,21 @@ def read_bytes(path: Path, *, most_bytes: int = SERVICE_BYTES) -> bytes:
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe without a writer: at once
-    with os.fdopen(descriptor, "rb", closefd=True) as file:
+    with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, f"it is {_kind(found.st_mode)}, a regular file is needed")
-        raw = file.read(most_bytes + 1) if found.st_size <= most_bytes else b""
-        if found.st_size > most_bytes or len(raw) > most_bytes:
-            raise OSError(errno.EFBIG, f"it is larger than {most_bytes // 2**20} MiB, which none of its kind is")
-        return raw
+        if found.st_size <= most_bytes and len(raw := file.read(most_bytes + 1)) <= most_bytes:
+            return raw
+    raise OSError(errno.EFBIG, f"it is larger than {most_bytes // 2**20} MiB, which none of its kind is")
+
+
+def is_pipe_or_device(path: Path) -> bool:
+    """Say whether a library that is to open the path would wait for it, or read for ever."""
+    return path.exists() and not (path.is_file() or path.is_dir())
 
 
 def _kind(mode: int) -> str:
-    kinds = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"))
-    return next((name for is_one, name in kinds if is_one(mode)), "no file")
+    if stat.S_ISFIFO(mode):
+        return "a pipe"
+    return "a device" if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) else "no file"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
 from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
 from controlplane.domain.base import Value
@@ -13,6 +12,7 @@ from controlplane.domain.slo import LatencySlo
 from controlplane.domain.workload import Arrivals, Workload
 from controlplane.reading.problems import describe
 from controlplane.reading.text_file import read_text
+from controlplane.reading.yaml_text import decoded
 from loadtests.send.arrivals import RateShape
 from loadtests.send.mixes import Part, build_mix
 from loadtests.send.plan import Api, Timeouts
@@ -125,14 +125,13 @@ def load_profile(name_or_path: str) -> Profile:
     """Read a shipped profile by name, or a file. Raises InvalidInput naming every wrong field."""
     path = SHIPPED_DIR / f"{name_or_path}.yaml" if name_or_path in shipped_profiles() else Path(name_or_path)
     try:
-        raw = yaml.safe_load(read_text(path))
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         known = ", ".join(shipped_profiles())
         raise InvalidInput(
             f"cannot read profile '{name_or_path}'", why=unreadable(error), allowed=f"{known}, or a file"
         ) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"{name_or_path} is not YAML", why=" ".join(str(error).split())) from error
+    raw = decoded(text, source=name_or_path)
     if not isinstance(raw, dict):
         what = "nothing" if raw is None else "a list" if isinstance(raw, list) else "a text"
         raise InvalidInput(

@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 
 from controlplane.domain.process import ProcessId
+from controlplane.host.passes import PROCESSES
 from controlplane.host.processes import is_alive
 
 
 def supervisor_pid(data_dir: Path) -> int | None:
     """Return the process that runs the installation, None when none does."""
-    path = data_dir / "processes.json"
+    path = data_dir / PROCESSES
     if not path.exists():
         return None
     try:

@@ -14,7 +14,7 @@ from loadtests.send.client.connection import Address, Connection
 from loadtests.send.client.exchange import Exchange
 from loadtests.send.client.gathering import Gathering
 from loadtests.send.client.pool import ERR, HUP, IN, OUT, GeneratorFull, Poller, Pool
-from loadtests.send.client.recorder import Recorder, Waits
+from loadtests.send.client.recorder import Recorder, waits_of
 from loadtests.send.client.share import Share
 from loadtests.send.client.timer import Alarm
 from loadtests.send.client.wire import RequestWriter, compact
@@ -42,7 +42,8 @@ class Dispatcher:
     ) -> None:
         plan = share.plan
         self._plan, self._schedule, self._writer = plan, share.schedule, writer
-        self._recorder, self._poller, self._on_finish, self._wait, self._nap = recorder, poller, on_finish, wait, nap
+        self._recorder, self._poller, self._on_finish = recorder, poller, on_finish
+        self._wait, self._nap = wait, nap
         scale = _SECOND_NS / plan.time_lapse
         self._indices = compact(share.indices)
         self._instants_ns = compact(share.schedule.scheduled_s[share.indices] * scale)
@@ -59,7 +60,8 @@ class Dispatcher:
         self._done = self._coalesced = self._unsent = self._by_kernel = self._reads = 0
         self._start_ns = self._next_sweep_ns = self._next_status_ns = 0
         self._late_ns = self._events = self._looked_ns = self._looks_ns = 0
-        self._gathering, self._drain_on_stop = Gathering(plan.time_lapse), plan.drain_on_stop
+        self._gathering = Gathering(plan.time_lapse)
+        self._drain_on_stop = plan.drain_on_stop
         self.stop_reason: str | None = None
 
     def prepare(self, spare: int) -> None:
@@ -268,15 +270,10 @@ class Dispatcher:
         self._finished.clear()
 
     def _write_status(self, now_ns: int) -> None:
+        waits = waits_of(self._busy.values(), now_ns)
         self._recorder.status(
-            now_ns=now_ns, sent=self._next, finished=self._done, in_flight=len(self._busy), waits=self._waits(now_ns)
+            now_ns=now_ns, sent=self._next, finished=self._done, in_flight=len(self._busy), waits=waits
         )
-
-    def _waits(self, now_ns: int) -> Waits:
-        """Count from when each was sent: how late that was is our own doing, and no wait for the engine."""
-        first = [now_ns - each.sent_ns for each in self._busy.values() if not each.meter.events]
-        begun = [(each.meter, each.sent_ns) for each in self._busy.values() if each.meter.events]
-        return Waits(first, [(now_ns - meter.last_ns, meter.first_ns - sent_ns) for meter, sent_ns in begun])
 
     def _wind_up(self) -> dict[str, object]:
         self._hand_over()

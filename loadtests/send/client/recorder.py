@@ -10,7 +10,7 @@ import json
 import resource
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +32,13 @@ class Waits(NamedTuple):
     """For a first token, so long by now."""
     next_ns: Sequence[tuple[int, int]]
     """For a further one: so long since the last, after so long until the first."""
+
+
+def waits_of(in_flight: Collection[Exchange], now_ns: int) -> Waits:
+    """Count from when each was sent: how late that was is the generator's own doing, and no wait for the engine."""
+    first = [now_ns - each.sent_ns for each in in_flight if not each.meter.events]
+    begun = [(each.meter, each.sent_ns) for each in in_flight if each.meter.events]
+    return Waits(first, [(now_ns - meter.last_ns, meter.first_ns - sent_ns) for meter, sent_ns in begun])
 
 
 class Recorder:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from controlplane.domain.errors import InvalidInput, unreadable
-from controlplane.reading.text_file import read_text
+from controlplane.reading.text_file import is_pipe_or_device, read_text
 from tuner.space.knobs.annotations import Symbols, flag_from_field, read_symbols
 from tuner.space.knobs.calls import explicit_flag
 from tuner.space.knobs.help_texts import from_help
@@ -52,7 +52,7 @@ def extract(source: Path, engine: str = VLLM, *, version: str | None = None) -> 
     command = help_command(engine)
     if not source.exists():
         raise InvalidInput(f"cannot read {source}", why="no such file or folder")
-    if not (source.is_file() or source.is_dir()):
+    if is_pipe_or_device(source):
         raise InvalidInput(f"cannot read {source}", why="it is a pipe or a device", allowed="a file or a folder")
     if engine == VLLM:
         return _extract_vllm(source)
